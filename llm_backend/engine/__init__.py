@@ -23,7 +23,8 @@ native_log.py       log of native code
 llama/              llama.cpp's implementation of these protocols
 batch.py            the tokens of one pass as arrays
 statistics.py       counters of passes
-thread_count.py     thread count of passes, learnt from their cost
+pass_threads.py     thread count of a model's passes: as configured, or learnt
+thread_count.py     thread count learnt from the cost of passes, pure
 whisper/            whisper.cpp: transcription
 """
 

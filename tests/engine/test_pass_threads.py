@@ -7,7 +7,7 @@ import llama_cpp as native
 import pytest
 
 from llm_backend.engine.llama import LlamaLog, LlamaModel
-from llm_backend.engine.llama.threads import PassThreads, first_thread_count
+from llm_backend.engine.pass_threads import PassThreads, first_thread_count
 from llm_backend.operating_system import usable_cores
 from tests.engine.fakes import start
 
@@ -36,7 +36,7 @@ def test_pass_threads_of_a_tiny_model_are_one_unless_set():
 
 
 def test_pass_threads_are_reduced_if_starved(context, caplog):
-    threads = PassThreads(context, CORES, is_learning=True)
+    threads = pass_threads(context, is_learning=True)
     with caplog.at_level(logging.DEBUG):
         counts = [compute_one(threads, context) for _ in range(10)]
 
@@ -47,9 +47,16 @@ def test_pass_threads_are_reduced_if_starved(context, caplog):
 
 def test_pass_threads_that_are_set_stay(context):
     native.llama_set_n_threads(context, CORES, CORES)
-    threads = PassThreads(context, CORES, is_learning=False)
+    threads = pass_threads(context, is_learning=False)
 
     assert {compute_one(threads, context) for _ in range(10)} == {CORES}
+
+
+def pass_threads(context: object, *, is_learning: bool) -> PassThreads:
+    def set_count(count: int) -> None:
+        native.llama_set_n_threads(context, count, count)
+
+    return PassThreads(CORES, set_count, is_learning=is_learning)
 
 
 def compute_one(threads: PassThreads, context: object) -> int:

@@ -16,7 +16,6 @@ cell_memory.py         lazily allocated memory of cells
 processor_buffers.py   hook on the native code's buffers
 prefill_kernels/       compiled kernels for passes of several tokens
 projector.py           pictures and sounds to embeddings
-threads.py             thread count of passes
 log.py                 the native code's log
 """
 

@@ -22,12 +22,12 @@ from llm_backend.engine.llama.native_head import (
 )
 from llm_backend.engine.llama.prefill_kernels import Instructions, use_prefill_kernels
 from llm_backend.engine.llama.projector import NativeProjector
-from llm_backend.engine.llama.threads import PassThreads, first_thread_count
 from llm_backend.engine.llama.vocabulary import Handle, LlamaVocabulary
 from llm_backend.engine.llama.weights import DevicePlacement, load_weights
 from llm_backend.engine.media_runs import Run
 from llm_backend.engine.messages import MissingKernels, ModelInfo, ModelKind, Start
 from llm_backend.engine.model import CellsExhausted, DecodeError, LoadError, OutOfMemory
+from llm_backend.engine.pass_threads import PassThreads, first_thread_count
 from llm_backend.engine.sequence import ScheduledTokens
 from llm_backend.model_files import GgufHeader, draft_head_count, draft_head_refusal
 
@@ -277,7 +277,11 @@ class LlamaModel:
 
     def _new_threads(self, context: Handle) -> PassThreads:
         is_learning = self._start.threads is None and not _is_on_gpu(self._start)
-        return PassThreads(context, self._first_threads, is_learning=is_learning)
+
+        def set_count(count: int) -> None:
+            native.llama_set_n_threads(context, count, count)
+
+        return PassThreads(self._first_threads, set_count, is_learning=is_learning)
 
     def _open_context(self) -> Handle:
         params = self._context_params()

@@ -14,9 +14,9 @@ from llm_backend.engine.batch import BatchChunk
 from llm_backend.engine.llama.cells import Cells
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.native_batch import NativeBatch
-from llm_backend.engine.llama.threads import PassThreads
 from llm_backend.engine.llama.vocabulary import Handle, LlamaVocabulary
 from llm_backend.engine.model import CellsExhausted, DecodeError
+from llm_backend.engine.pass_threads import PassThreads
 from llm_backend.engine.speculation.head_drafter import Hidden
 
 _VERIFICATION_TOKENS = 64  # enough to run the matrix kernels that a single token does not use

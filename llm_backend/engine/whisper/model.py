@@ -22,6 +22,7 @@ from llm_backend.engine.messages import (
     TranscriptSegment,
 )
 from llm_backend.engine.model import DecodeError, LoadError
+from llm_backend.engine.pass_threads import PassThreads, first_thread_count
 from llm_backend.engine.whisper.library import (
     AbortCallback,
     EncoderCallback,
@@ -33,7 +34,6 @@ from llm_backend.engine.whisper.library import (
 )
 from llm_backend.engine.whisper.words import TimedToken, timed_words
 from llm_backend.model_files import HeaderError, read_whisper_header
-from llm_backend.operating_system import usable_cores
 
 _SAMPLE_BYTES = 2
 _LEAST_SAMPLES = SAMPLES_HZ  # the native code computes nothing for less than a moment
@@ -77,6 +77,10 @@ class WhisperModel:
         self._end_of_text = self._library.whisper_token_eot(self._context)
         self._context_tokens = self._library.whisper_model_n_text_ctx(self._context)
         self._prompt_tokens = lru_cache(_KEPT_PROMPTS)(self._tokenize)
+        self._thread_count = first_thread_count(start, start.model_path.stat().st_size)
+        self._threads = PassThreads(
+            self._thread_count, self._set_thread_count, is_learning=start.threads is None
+        )
 
     def verify(self) -> None:
         """Compute a window of silence. Raises `DecodeError`."""
@@ -150,7 +154,13 @@ class WhisperModel:
         params.encoder_begin_callback = encoder_callback = EncoderCallback(begin_encoder)
         params.abort_callback = abort_callback = AbortCallback(abort)
         padded = _pad(samples)
-        result = self._library.whisper_full(self._context, params, padded.ctypes.data, len(padded))
+
+        def compute() -> int:
+            params.n_threads = self._thread_count
+            full = self._library.whisper_full
+            return int(full(self._context, params, padded.ctypes.data, len(padded)))
+
+        result = self._threads.compute(self._computed_tokens, compute)
         del encoder_callback, abort_callback
         if is_stopped:
             raise Cancelled
@@ -171,7 +181,6 @@ class WhisperModel:
 
     def _params(self, command: Transcribe) -> FullParams:
         params = default_params(self._library)
-        params.n_threads = self._start.threads or usable_cores()
         params.translate = command.translate
         params.token_timestamps = command.words
         params.temperature = command.temperature
@@ -200,6 +209,15 @@ class WhisperModel:
             count = self._library.whisper_tokenize(self._context, data, buffer, len(buffer))
             tokens += buffer[: max(0, count)]
         return tokens
+
+    def _set_thread_count(self, count: int) -> None:
+        self._thread_count = count
+
+    def _computed_tokens(self) -> int:
+        """Tokens of the last window's transcript, and one for its encoder."""
+        library, context = self._library, self._context
+        segments = range(library.whisper_full_n_segments(context))
+        return 1 + sum(int(library.whisper_full_n_tokens(context, at)) for at in segments)
 
     def _language(self) -> str:
         number = self._library.whisper_full_lang_id(self._context)

@@ -1,12 +1,9 @@
-"""Thread count of a context's passes: as configured, or learnt from the cost of passes."""
+"""Thread count of a model's passes: as configured, or learnt from the cost of passes."""
 
 import logging
 import time
 from collections.abc import Callable
 
-import llama_cpp as native
-
-from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.messages import Start
 from llm_backend.engine.thread_count import ThreadCount
 from llm_backend.operating_system import usable_cores
@@ -17,23 +14,27 @@ _TINY_BYTES = 16 << 20  # of weights; a pass of one token takes less than a mill
 
 
 def first_thread_count(start: Start, weights_bytes: int) -> int:
-    """Thread count of a context's first pass. A tiny model's pass is over before a second thread
-    has started, so it has one unless the count was configured."""
+    """Thread count of a model's first pass. A tiny model's pass is over before a second thread has
+    started, so it has one unless the count was configured."""
     if start.threads is not None:
         return start.threads
     return 1 if weights_bytes <= _TINY_BYTES else usable_cores()
 
 
 class PassThreads:
-    """Thread count of a context: set before its passes, and learnt from them if `is_learning`."""
+    """Thread count of passes: `set_count` gets it before a pass if it differs from that of the last
+    one. The first is `count`, and later ones are learnt from the passes if `is_learning`."""
 
-    def __init__(self, context: Handle, count: int, *, is_learning: bool) -> None:
-        self._context = context
+    def __init__(
+        self, count: int, set_count: Callable[[int], object], *, is_learning: bool
+    ) -> None:
         self._current = count
+        self._set_native_count = set_count
         self._count = ThreadCount(count) if is_learning and count > 1 else None
 
-    def compute(self, tokens: int, native_pass: Callable[[], int]) -> int:
-        """Run a pass of this number of tokens; returns its status."""
+    def compute(self, tokens: int | Callable[[], int], native_pass: Callable[[], int]) -> int:
+        """Run a pass of this number of tokens, which may be counted after it; returns its status,
+        which is 0 for success."""
         if self._count is None:
             return native_pass()
         self._set_count(self._count.current)
@@ -44,12 +45,13 @@ class PassThreads:
                 time.monotonic() - started_at,
                 time.process_time() - processor_started_s,
             )
-            self._count.record_pass(tokens, seconds, processor_s)
+            size = tokens if isinstance(tokens, int) else tokens()
+            self._count.record_pass(size, seconds, processor_s)
         return status
 
     def _set_count(self, count: int) -> None:
         if count == self._current:
             return
         _log.debug("engine.threads count=%d before=%d", count, self._current)
-        native.llama_set_n_threads(self._context, count, count)
+        self._set_native_count(count)
         self._current = count
