@@ -4,11 +4,14 @@
 set -eu
 cd "$(dirname "$0")/.."
 sh scripts/install_postgresql.sh
-if ! command -v chromium >/dev/null && command -v apt-get >/dev/null; then
+if ! command -v chromium-headless-shell >/dev/null && command -v apt-get >/dev/null; then
     sudo=
     [ "$(id -u)" = 0 ] || sudo=sudo
     $sudo apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends chromium fonts-liberation >/dev/null
+    # distributions that have no package of the shell alone have it in the browser
+    for browser in chromium-headless-shell chromium; do
+        DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $browser fonts-liberation >/dev/null && break
+    done
 fi
 if command -v fc-list >/dev/null && [ -z "$(fc-list :lang=zh)" ] && command -v apt-get >/dev/null; then
     sudo=

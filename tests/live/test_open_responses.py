@@ -81,10 +81,11 @@ def test_a_response_and_its_events_have_what_they_must(server, fields):
 
 
 def test_penalties_are_accepted_and_echoed(server):
+    long = "Say" + 12 * " ha"  # the penalty of the last one is larger than any certainty
     told = asked(server, input="Hello!", presence_penalty=0.5, frequency_penalty=-1)
     plain = asked(server, input="Hello!")
-    strong = asked(server, input="Repeat: a a a a a a", frequency_penalty=2, presence_penalty=2)
-    none = asked(server, input="Repeat: a a a a a a")
+    strong = asked(server, input=long, frequency_penalty=2, presence_penalty=2)
+    none = asked(server, input=long)
     refused = httpx.post(
         f"{server.base_url}/responses",
         json={"model": "builtin", "input": "Hello!", "presence_penalty": 3},
