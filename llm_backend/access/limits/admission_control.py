@@ -5,6 +5,7 @@ concurrency limits, fair queue. Then the request runs, and its usage is counted.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from starlette.types import Message, Send
 
@@ -100,6 +101,7 @@ class AdmissionControl:
             is_batch=is_batch,
             detail=metered.detail(request),
             reserve_step=None if is_batch else reservation.switch_step,
+            check_model=partial(self.check, caller),
         )
         response = MeteredResponse(send, reservation, meter, metered.texts)
         is_counted = False

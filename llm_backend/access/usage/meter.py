@@ -16,12 +16,13 @@ class RequestMeter:
     down from the request: `ApiRequest.meter`, `LocalModel.meter`, `ToolContext.meter`.
 
     Usage counts under `model` until a step of a route is chosen. Before a step answers,
-    `reserve_step` is awaited: it reserves from that step's limits, and may refuse.
+    `reserve_step` is awaited: it reserves from that step's limits, and may refuse. `check_model`
+    raises `Forbidden` for a model that the caller may not use.
     """
 
     __slots__ = (
-        "_caller", "_detail", "_is_batch", "_kind", "_ledger", "_reserve_step", "_step", "_tier",
-        "is_deferred", "is_relayed", "model", "tokens", "was_sent",
+        "_caller", "_check_model", "_detail", "_is_batch", "_kind", "_ledger", "_reserve_step",
+        "_step", "_tier", "is_deferred", "is_relayed", "model", "tokens", "was_sent",
     )  # fmt: skip
 
     def __init__(
@@ -36,6 +37,7 @@ class RequestMeter:
         is_batch: bool = False,
         detail: str = "",
         reserve_step: Callable[[str], Awaitable[None]] | None = None,
+        check_model: Callable[[str], object] | None = None,
     ) -> None:
         self._ledger = ledger
         self._caller = caller
@@ -46,6 +48,7 @@ class RequestMeter:
         self._is_batch = is_batch
         self._detail = detail
         self._reserve_step = reserve_step
+        self._check_model = check_model
         self.is_relayed = False  # True if an upstream answers and reports its tokens
         self.was_sent = False  # True if an upstream got the request before its client disconnected
         self.is_deferred = False  # True if an upstream reports the usage after its answer
@@ -69,6 +72,12 @@ class RequestMeter:
         if self._reserve_step is not None:
             await self._reserve_step(model)
         self._step = self.model = model
+
+    def check_model(self, model: str) -> None:
+        """Checks a model that the request uses besides its own, and names by no id. Raises
+        `Forbidden` and `QuotaExceeded`."""
+        if self._check_model is not None:
+            self._check_model(model)
 
     def mark_relayed(self) -> None:
         """Marks that an upstream answers and reports the tokens."""

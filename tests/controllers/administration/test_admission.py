@@ -1,5 +1,6 @@
 """Limits and permissions, set by the official client and met by another one."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,36 @@ async def test_a_title_stands_for_the_checkpoint_that_a_project_may_not_use(tmp_
         await app.images.generate(model="sd-two.safetensors", prompt="x")
 
     assert len(server.drawings) == 1
+
+
+@pytest.mark.parametrize("background", [False, True])
+async def test_the_tool_draws_with_no_checkpoint_that_a_project_may_not_use(
+    background: bool, tmp_path: Path
+):
+    drawn = []
+    async with (
+        FakeImageServer() as server,
+        served(tmp_path, models=("builtin",), backends=(server.backend(),)) as client,
+    ):
+        permissions = client().admin.organization.projects.model_permissions
+        await permissions.update("proj_default", mode="deny_list", model_ids=["sd-one"])
+        app = client(await app_key(client))
+        for named in ({"model": "sd-one.safetensors [0123abcd]"}, {}, {"model": "sd-two"}):
+            tool: Any = {"type": "image_generation", **named}
+            answer = await app.responses.create(
+                model="builtin", input="Draw a cat.", tools=[tool], tool_choice="required",
+                temperature=0, max_output_tokens=400, max_tool_calls=1, background=background,
+            )  # fmt: skip
+            while answer.status in ("queued", "in_progress"):
+                await asyncio.sleep(0.01)
+                answer = await app.responses.retrieve(answer.id)
+            calls = [one for one in answer.output if one.type == "image_generation_call"]
+            drawn.append({one.status for one in calls})
+
+    assert drawn == [{"failed"}, {"failed"}, {"completed"}]
+    assert {
+        fields["override_settings"]["sd_model_checkpoint"] for _, fields in server.drawings
+    } == {"sd-two.safetensors"}
 
 
 @pytest.mark.parametrize("operation", ["chat", "retrieve"])

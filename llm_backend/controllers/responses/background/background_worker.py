@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from llm_backend import errors
@@ -150,6 +151,7 @@ class _ResponseJob:
             kind="completions",
             model=model.card.id,
             service_tier=tier if isinstance(tier, str) and tier != "auto" else "default",
+            check_model=partial(access.admission.check, caller),
         )
 
     @asynccontextmanager

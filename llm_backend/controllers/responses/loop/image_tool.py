@@ -180,6 +180,8 @@ class ImageGeneration(ServerTool):
     async def _draw(self, prompt: str) -> AsyncGenerator[CallProgress | str, None]:
         """Yields the events of previews, and then the picture in base64."""
         model = await self._servers.resolve(self._model, OPERATION)
+        if self._meter is not None:  # a title, or no name, may stand for a model that is forbidden
+            self._meter.check_model(model.model or "")
         pictures = self._servers.draw(
             replace(self._drawing, prompt=prompt),
             model,
