@@ -92,10 +92,16 @@ def return_memory() -> None:
         _freed_memory().return_soon()
 
 
+def trim_memory() -> None:
+    """Returns fragmented free memory to the system, in some milliseconds; only glibc can."""
+    malloc_trim = c_function("malloc_trim")
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
 class _FreedMemory:
     def __init__(self) -> None:
         self._is_due = False
-        self._malloc_trim = c_function("malloc_trim")  # only in glibc
 
     def return_soon(self) -> None:
         if not self._is_due:
@@ -104,8 +110,7 @@ class _FreedMemory:
 
     def _return(self) -> None:
         self._is_due = False
-        if self._malloc_trim is not None:
-            _thread().submit(self._malloc_trim, 0)
+        _thread().submit(trim_memory)
 
 
 @cache

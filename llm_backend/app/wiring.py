@@ -50,6 +50,7 @@ from llm_backend.controllers.services.realtime_permits import SessionPermits
 from llm_backend.controllers.services.status_board import StatusBoard
 from llm_backend.controllers.services.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.metrics import Metrics
+from llm_backend.offload import trim_memory
 from llm_backend.settings import Settings, SettingsSource
 from llm_backend.store import Database
 from llm_backend.store.jobs import run_jobs
@@ -134,13 +135,19 @@ async def open_services(
             ),
             temporary_files=temporary_files,
         )
-        warming = asyncio.create_task(asyncio.to_thread(validators.warm, WARM_OPERATIONS))
+        warming = asyncio.create_task(asyncio.to_thread(_warm, validators))
         stack.callback(warming.cancel)
         app = build_operations(document, validators, services)
         inner_app = add_access_log(app, services)
         await enter(run_jobs(stores.jobs, job_kinds(services, inner_app)))
         await enter(services.mcp.serve(inner_app))
         yield OpenServices(answer=add_guards(app, services, tracing), keyring=access.keyring)
+
+
+def _warm(validators: Validators) -> None:
+    """Compiles the request checks of the most common operations, whose documents are freed then."""
+    validators.warm(WARM_OPERATIONS)
+    trim_memory()
 
 
 def _file_pictures(settings: Settings, stores: Stores) -> FilePictures:

@@ -1,6 +1,7 @@
 """Loads the compiled contract: the table of operations at startup, its schemas on demand."""
 
-import mmap
+import os
+import weakref
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -24,18 +25,19 @@ class ContractMissing(RuntimeError):
 class Document:
     """The contract: the table of operations in memory, schemas parsed on first use.
 
-    The files are mapped once: a contract that is compiled under a running server is other files.
+    The files are opened once: a contract that is compiled under a running server is other files.
+    They are read and not mapped: what is read of a mapping stays resident, with the pages around.
     """
 
     def __init__(self, compiled: Path, start: Mapping[str, JsonValue]) -> None:
-        self._text = _map(compiled / "openapi.json")
-        self._index_text = _map(compiled / "index.json")
+        self._text = _File(compiled / "openapi.json")
+        self._index_text = _File(compiled / "index.json")
         self.view: Mapping[str, JsonValue] = start["view"]
         self.operations = Operations(Operation(**row) for row in start["operations"])
 
     def text(self) -> bytes:
         """Returns the whole OpenAPI 3.1 document as JSON."""
-        return self._text[:]
+        return self._text.read()
 
     def operation(self, operation_id: str) -> Mapping[str, JsonValue]:
         """Returns the document's operation object."""
@@ -48,18 +50,26 @@ class Document:
 
     @cached_property
     def _index(self) -> Mapping[str, Mapping[str, tuple[int, int]]]:
-        index: Mapping[str, Mapping[str, tuple[int, int]]] = orjson.loads(self._index_text[:])
+        index: Mapping[str, Mapping[str, tuple[int, int]]] = orjson.loads(self._index_text.read())
         return index
 
     def _slice(self, kind: str, name: str) -> bytes:
         offset, length = self._index[kind][name]
         # Only the slice is read: the whole file is a megabyte.
-        return self._text[offset : offset + length]
+        return self._text.read(offset, length)
 
 
-def _map(path: Path) -> mmap.mmap:
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+class _File:
+    """File that threads read from at any place while it is open, which it is as long as this is."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._file)
+
+    def read(self, offset: int = 0, length: int | None = None) -> bytes:
+        """Returns `length` bytes, or all."""
+        size = os.fstat(self._file).st_size if length is None else length
+        return os.pread(self._file, size, offset)
 
 
 def load_document(compiled: Path = COMPILED, sources: Path = _SOURCES) -> Document:

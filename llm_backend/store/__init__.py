@@ -21,6 +21,11 @@ json_text.py     JSON bodies as text
 errors.py        errors of the store
 """
 
+from llm_backend.unused_imports import block_imports
+
+with block_imports(pickle=("HIGHEST_PROTOCOL",)):  # of a type of columns that no table has
+    import sqlalchemy as sqlalchemy
+
 from llm_backend.store.batches import (
     BATCH,
     BATCH_LINES,

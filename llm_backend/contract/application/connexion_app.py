@@ -48,6 +48,7 @@ with (
     block_imports(
         "flask",
         asgiref__sync=("async_to_sync",),
+        html=(),
         jinja2=(),
         jsonschema=("Draft4Validator", "RefResolver", "ValidationError"),
         jsonschema__exceptions=("RefResolutionError", "ValidationError"),
