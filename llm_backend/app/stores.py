@@ -68,7 +68,9 @@ async def open_sweeper(
     settings: Settings, database: Database, stores: Stores, access: Access
 ) -> AsyncIterator[None]:
     """Sweeps periodically: deletes rows that are expired, too old or beyond a limit."""
-    limits = RetentionLimits(days=settings.retain_days, history_bytes=settings.history_limit_bytes)
+    limits = RetentionLimits(
+        retain_days=settings.retain_days, history_limit_bytes=settings.history_limit_bytes
+    )
     sweeps = (
         access.expire,
         stores.files.expire,

@@ -234,7 +234,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(tmp_path, is_killed):
 def make_due(folder: Path) -> None:
     """As if the time had passed that others might still need to go on writing."""
     with sqlite3.connect(folder / "llm-backend.sqlite3") as database:
-        database.execute("UPDATE loose_blobs SET due_at = 0")
+        database.execute("UPDATE orphans SET due_at = 0")
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:

@@ -20,9 +20,20 @@ from llm_backend.store import (
     migrate,
     recount_files,
 )
+from llm_backend.store.administration import (
+    AnswerClaim,
+    ConcurrencyLeases,
+    DeferredUsageStore,
+    Exchange,
+    StoredAnswer,
+    StoredAnswers,
+    Tokens,
+)
 from llm_backend.store.database.metadata import metadata
+from llm_backend.store.jobs.jobs import Jobs
 from llm_backend.store.migrations import schema
 from llm_backend.store.migrations.migration import configuration, upgrade
+from llm_backend.store.objects import orphans
 from llm_backend.store.tables.chats import chats
 from tests.store.chat_values import a_chat, some_messages
 
@@ -151,6 +162,43 @@ async def test_migration_counts_existing_files(database_url):
         await migrate(database)
 
         assert await recount_files(database) == (47, 47)
+
+
+async def test_migration_renames_tables_with_their_rows(database_url):
+    def fill(connection: Connection) -> None:
+        for statement in (
+            "INSERT INTO loose_blobs VALUES ('deleted', 0, true), ('written', 9, false)",
+            """INSERT INTO kept_answers VALUES
+                ('n', 'd', 'h', 9000, 200, '[["a", "b"]]', CAST('x' AS BLOB), 1)""",
+            "INSERT INTO running VALUES ('s', 'other', 2, 9000)",
+            """INSERT INTO unsettled VALUES
+                ('u', 60, 'k', 'p', 'key', 'user', 'm', 'tier', false, '', 3, 4)""",
+            """INSERT INTO jobs (kind, subject, details, due_at, attempts, place)
+                VALUES ('kind', 's', '{}', 1, 0, 'here')""",
+        ):
+            bytes_type = "BYTEA" if connection.dialect.name == "postgresql" else "BLOB"
+            connection.exec_driver_sql(statement.replace("BLOB", bytes_type))
+
+    async with Database.open(database_url) as database:
+        await database.alter(lambda connection: upgrade(connection, "0024"))
+        await database.write(fill)
+
+        await migrate(database)
+
+        keys = await database.write(orphans.mark_due_deleted, now=8)
+        claim = await StoredAnswers(database).claim("n", digest="d", holder="i", now=1, until=2)
+        leases = await ConcurrencyLeases(database).exchange(
+            [Exchange(scope="s", requested=5, limit=3)], holder="i", now=1, until=2
+        )
+        is_known = await DeferredUsageStore(database).settle("u", Tokens(), minute_at=120)
+        jobs = await Jobs(database).claim("kind", 1, "here")
+    assert keys == ["deleted"]
+    assert claim == AnswerClaim(
+        digest="d", answer=StoredAnswer(status=200, headers=[("a", "b")], body=b"x")
+    )
+    assert leases == {"s": 1}
+    assert is_known
+    assert [job.affinity for job in jobs] == ["here"]
 
 
 async def test_second_migration_changes_nothing(database_url):

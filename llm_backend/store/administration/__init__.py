@@ -5,7 +5,7 @@ values.py              records, keys, audit log entries
 rows.py                these as rows
 usage.py               usage by the minute
 deferred_usage.py      usage that upstreams report later
-grants.py              rate limits shared by servers
+grants.py              rate limits shared by servers, granted in blocks (`block_grants`)
 client_secrets.py      secrets of realtime sessions
 concurrency_leases.py  concurrency limits shared by servers
 stored_answers.py      answers of idempotency keys

@@ -1,4 +1,4 @@
-"""Concurrency limits that servers share: each server leases a part of a scope's requests."""
+"""Concurrency limits that servers share: each server leases a part of a scope's permits."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Exchange:
 
 
 class ConcurrencyLeases:
-    """Leases of running requests in a database. Times are in unix seconds.
+    """Leases of permits in a database. Times are in unix seconds.
 
     A holder makes its calls one after the other, so that no two transactions deadlock.
     """
@@ -37,14 +37,14 @@ class ConcurrencyLeases:
     async def exchange(
         self, exchanges: Iterable[Exchange], *, holder: str, now: int, until: int
     ) -> Mapping[str, int]:
-        """Apply the changes; returns how many requests of each scope were taken. They belong to the
-        holder until then."""
+        """Apply the changes; returns how many permits of each scope were taken. The holder leases
+        them until this time."""
         ordered = sorted(exchanges, key=lambda one: one.scope)  # one order of locks for all
         work = partial(_exchange, exchanges=ordered, holder=holder, now=now, until=until)
         return await self._database.write(work)
 
     async def renew(self, holder: str, *, until: int) -> None:
-        """Extend all leases of the holder until then."""
+        """Extend all leases of the holder, until this time."""
         await self._database.write(_renew, holder=holder, until=until)
 
     async def release_all(self, holder: str) -> None:

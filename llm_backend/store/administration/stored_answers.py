@@ -40,14 +40,14 @@ class StoredAnswers:
     async def claim(
         self, name: str, *, digest: str, holder: str, now: int, until: int
     ) -> AnswerClaim | None:
-        """Claim the name for the holder until then, and return None; or return the state that
-        another holder has stored and that has not expired."""
+        """Claim the name for the holder, until this time. Returns None if the claim is made, else
+        the unexpired claim of another holder."""
         claim = partial(_claim, name=name, digest=digest, holder=holder, now=now, until=until)
         return await self._database.write(claim)
 
     async def store(self, name: str, *, holder: str, answer: StoredAnswer, until: int) -> None:
-        """Store the complete answer until then. Does nothing if another holder has claimed the
-        name."""
+        """Store the complete answer, until this time. Does nothing if another holder has claimed
+        the name."""
         await self._database.write(_store, name=name, holder=holder, answer=answer, until=until)
 
     async def free(self, name: str, *, holder: str) -> None:
@@ -55,7 +55,7 @@ class StoredAnswers:
         await self._database.write(_free, name=name, holder=holder)
 
     async def renew(self, holders: Collection[str], *, until: int) -> None:
-        """Extend the claims of these holders until then."""
+        """Extend the claims of these holders, until this time."""
         await self._database.write(_renew, holders=holders, until=until)
 
     async def expire(self, *, now: int, limit_bytes: int) -> None:

@@ -1,9 +1,9 @@
 """Blobs: bytes too large for a row, written once to an object store and read by range.
 
-blobs.py    streams of bytes, written once
+blobs.py    streams of bytes, written once; `GRACE_S`, the time to claim one
 blob.py     references to them in rows
 bucket.py   the folder or bucket
-orphans.py  blobs without a row
+orphans.py  blobs without a row, marked deleted when they are due
 """
 
 from llm_backend.store.objects.blob import Blob, Content, size_of

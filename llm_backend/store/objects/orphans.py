@@ -4,8 +4,9 @@ A blob gets a row here before its first byte is written. The transaction that st
 the blob deletes this row; the transaction that deletes the reference inserts it again. So the blobs
 of a killed process are known without a listing of the object store.
 
-An orphan that is due is marked deleted in a transaction of its own before its objects are removed.
-From then on it cannot be claimed, whatever a process's clock says.
+An orphan is due `blobs.GRACE_S` after it was added or last postponed. It is then marked deleted, in
+a transaction of its own, before its objects are removed. From then on it cannot be claimed,
+whatever a process's clock says.
 """
 
 from collections.abc import Iterable, Sequence

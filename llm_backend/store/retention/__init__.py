@@ -1,6 +1,9 @@
 """Retention: rows that are too old or too many are deleted, oldest first.
 
-retention.py       limits of age and bytes
+Rows with an expiry of their own (`expires_after` of a file, say) are deleted by `expire` of their
+store. `open_sweeper` of `app/stores.py` lists all that is swept.
+
+retention.py       limits of age and bytes: `retain_days`, `history_limit_bytes`
 retention_rows.py  deletion of rows
 sweeper.py         the periodic sweep
 """

@@ -18,11 +18,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class RetentionLimits:
-    """Limits of retention: days of all objects, and bytes of chats, responses and conversations.
-    None means no limit."""
+    """Limits of retention, as the settings of these names: days of all objects, and bytes of chats,
+    responses and conversations. None means no limit."""
 
-    days: float | None = None
-    history_bytes: int | None = None
+    retain_days: float | None = None
+    history_limit_bytes: int | None = None
 
 
 class Retention:
@@ -42,10 +42,10 @@ class Retention:
     async def sweep(self) -> None:
         """Delete a limited number of objects. The bytes of files are removed by the next sweep of
         the blobs."""
-        if self._limits.days is not None:
-            await self._delete_old(self._limits.days)
-        if self._limits.history_bytes is not None:
-            await self._fit(self._limits.history_bytes)
+        if self._limits.retain_days is not None:
+            await self._delete_old(self._limits.retain_days)
+        if self._limits.history_limit_bytes is not None:
+            await self._fit(self._limits.history_limit_bytes)
 
     async def _delete_old(self, days: float) -> None:
         now, deleted = int(self._clock()), 0
@@ -60,12 +60,13 @@ class Retention:
         if deleted:
             log.info("retention_deleted", extra={"reason": "age", "number": deleted})
 
-    async def _fit(self, limit_bytes: int) -> None:
+    async def _fit(self, history_limit_bytes: int) -> None:
         size_bytes = before = await self._database.read(retention_rows.history_bytes)
         for _ in range(STEPS_AT_ONCE):
-            if size_bytes <= limit_bytes:
+            if size_bytes <= history_limit_bytes:
                 break
-            delete = partial(retention_rows.delete_oldest, excess_bytes=size_bytes - limit_bytes)
+            excess_bytes = size_bytes - history_limit_bytes
+            delete = partial(retention_rows.delete_oldest, excess_bytes=excess_bytes)
             freed = await self._database.write(delete)
             if freed is None:
                 break

@@ -5,6 +5,9 @@ body as the document has it, found by kind and project. Objects that are also se
 have tables of their own: keys, by their hashes, and the audit log, by its filters.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -80,20 +83,22 @@ def _late_column(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default=text("0"))
 
 
-# Usage, added up by the minute. A text that does not apply is empty: columns of a primary key
-# cannot be null.
+def _usage_key(*, is_primary: bool) -> Iterator[Column[Any]]:
+    """The columns under which usage counts, besides its minute. A text that does not apply is
+    empty: columns of a primary key cannot be null."""
+    for name in ("kind", "project_id", "api_key_id", "user_id", "model", "service_tier"):
+        yield Column(name, Text, primary_key=is_primary, nullable=False)
+    yield Column("is_batch", Boolean, primary_key=is_primary, nullable=False)
+    # further distinction within a kind
+    yield Column("detail", Text, primary_key=is_primary, nullable=False)
+
+
+# Usage, added up by the minute.
 usage = Table(
     "usage",
     metadata,
     Column("minute_at", BigInteger, primary_key=True, autoincrement=False),  # unix seconds
-    Column("kind", Text, primary_key=True),
-    Column("project_id", Text, primary_key=True),
-    Column("api_key_id", Text, primary_key=True),
-    Column("user_id", Text, primary_key=True),
-    Column("model", Text, primary_key=True),
-    Column("service_tier", Text, primary_key=True),
-    Column("is_batch", Boolean, primary_key=True),
-    Column("detail", Text, primary_key=True),  # further distinction within a kind
+    *_usage_key(is_primary=True),
     Column("requests", BigInteger, nullable=False),
     Column("input_tokens", BigInteger, nullable=False),
     Column("cached_tokens", BigInteger, nullable=False),
@@ -121,7 +126,7 @@ grants = Table(
 # Answers to requests with an idempotency key, for servers that share a database. An unfinished
 # answer has no status, and belongs to its holder until its lease ends.
 stored_answers = Table(
-    "kept_answers",
+    "stored_answers",
     metadata,
     Column("name", Text, primary_key=True),  # a digest of the owner of the key, and the operation
     Column("digest", Text, nullable=False),  # of the request's body
@@ -133,31 +138,25 @@ stored_answers = Table(
     Column("size_bytes", BigInteger, nullable=False, index=True),
 )
 
-# Requests of a scope that each server may run at once, by a lease. The row with an empty holder is
-# locked by every transaction that changes the others.
+# Permits of a scope that each server has leased. The row with an empty holder is locked by every
+# transaction that changes the others.
 concurrency_leases = Table(
-    "running",
+    "concurrency_leases",
     metadata,
     Column("scope", Text, primary_key=True),
     Column("holder", Text, primary_key=True),
     Column("number", BigInteger, nullable=False),
     Column("until_at", BigInteger, nullable=False, index=True),  # unix seconds
 )
+
 # Deferred usage: work that upstreams continue after their answers, by their id for it, with the key
 # of usage under which it counts and the number of tokens that are counted already.
 deferred_usage = Table(
-    "unsettled",
+    "deferred_usage",
     metadata,
     Column("id", Text, primary_key=True),
     Column("created_at", BigInteger, nullable=False, index=True),  # unix seconds
-    Column("kind", Text, nullable=False),
-    Column("project_id", Text, nullable=False),
-    Column("api_key_id", Text, nullable=False),
-    Column("user_id", Text, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("service_tier", Text, nullable=False),
-    Column("is_batch", Boolean, nullable=False),
-    Column("detail", Text, nullable=False),
+    *_usage_key(is_primary=False),
     Column("input_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
 )

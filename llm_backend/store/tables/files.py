@@ -56,9 +56,9 @@ upload_parts = Table(
 
 # Orphaned blobs in the object store, which belong to no row: being written, or to be removed.
 orphans = Table(
-    "loose_blobs",
+    "orphans",
     metadata,
     Column("key", Text, primary_key=True),
     Column("due_at", BigInteger, nullable=False),
-    Column("is_doomed", Boolean, key="is_marked_deleted", nullable=False),
+    Column("is_marked_deleted", Boolean, nullable=False),
 )

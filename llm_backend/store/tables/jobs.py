@@ -20,7 +20,7 @@ jobs = Table(
     Column("attempts", Integer, nullable=False),  # since its last progress
     Column("lease", Text, index=True),  # of its holder: a new one for each claim
     # vector index that only some processes can open; None: any process can do the job
-    Column("place", Text, key="affinity"),
+    Column("affinity", Text),
     Index(None, "kind", "due_at", "seq"),
     Index(None, "kind", "subject"),
 )

@@ -92,7 +92,7 @@ async def test_old_chats_are_deleted_and_no_others(database, chats):
         await chats.add(a_chat(id=f"old {number}", created_at=OLD), some_messages())
     await chats.add(a_chat(id="young", created_at=YOUNG), some_messages())
 
-    await sweeping(database, days=30).sweep()
+    await sweeping(database, retain_days=30).sweep()
 
     assert [chat.id for chat in (await chats.list()).items] == ["young"]
 
@@ -113,7 +113,7 @@ async def test_response_is_kept_as_long_as_one_that_continues_it(database):
     ):  # fmt: skip
         await responses.add(response(id, created_at, previous_id=previous_id))
 
-    await sweeping(database, days=30).sweep()
+    await sweeping(database, retain_days=30).sweep()
 
     kept = await are_there(responses.get, "a1", "a2", "a3", "b1", "b2")
     assert kept == ["a1", "a2", "a3"]
@@ -125,7 +125,7 @@ async def test_running_response_is_kept(database):
     responses = ResponseStore(database)
     await responses.add(response("r", OLD, status="in_progress"))
 
-    await sweeping(database, days=30, history_bytes=0).sweep()
+    await sweeping(database, retain_days=30, history_limit_bytes=0).sweep()
 
     assert await are_there(responses.get, "r") == ["r"]
 
@@ -137,7 +137,7 @@ async def test_age_of_a_conversation_is_that_of_its_last_append(database):
         await conversations.add(conversation, [])
     await conversations.add_items("alive", [StoredItem(id="i", item={"id": "i"})])
 
-    await sweeping(database, days=30).sweep()
+    await sweeping(database, retain_days=30).sweep()
 
     assert await are_there(conversations.get, "silent", "alive") == ["alive"]
 
@@ -164,7 +164,7 @@ async def test_old_files_and_ended_batches_are_deleted_and_inputs_of_running_one
         if job.subject == "batch of done":
             await batches.fail(job, [])
 
-    await sweeping(database, days=30).sweep()
+    await sweeping(database, retain_days=30).sweep()
 
     assert await are_there(files.get, "read", "done", "free") == ["read"]
     assert await are_there(batches.get, "batch of read", "batch of done") == ["batch of read"]
@@ -181,7 +181,7 @@ async def test_vector_store_is_deleted_days_after_its_expiry(database, clock):
         await stores.add(store, [])
     await stores.expire()
 
-    await sweeping(database, days=30).sweep()
+    await sweeping(database, retain_days=30).sweep()
 
     assert await are_there(stores.get, "old", "young", "alive") == ["young", "alive"]
 
@@ -198,7 +198,7 @@ async def test_oldest_history_is_deleted_until_it_fits(database, chats):
             await conversations.add_items("v2", [said])
     kept_bytes = await database.read(history_bytes)
 
-    await sweeping(database, history_bytes=kept_bytes // 2).sweep()
+    await sweeping(database, history_limit_bytes=kept_bytes // 2).sweep()
 
     left_bytes = await database.read(history_bytes)
     assert kept_bytes // 4 < left_bytes <= kept_bytes // 2
@@ -212,7 +212,7 @@ async def test_no_more_history_is_deleted_than_needed(database, chats):
         await chats.add(a_chat(id=f"c{number}", created_at=number), some_messages())
     kept_bytes = await database.read(history_bytes)
 
-    await sweeping(database, history_bytes=kept_bytes - 1).sweep()
+    await sweeping(database, history_limit_bytes=kept_bytes - 1).sweep()
 
     assert await are_there(chats.get, "c0", "c1", "c2") == ["c1", "c2"]
 
@@ -225,7 +225,7 @@ async def test_thread_is_as_old_as_its_last_response_and_deleted_as_a_whole(data
         await responses.add(response(id, created_at, previous_id=previous_id))
     kept_bytes = await database.read(history_bytes)
 
-    await sweeping(database, history_bytes=kept_bytes - 1).sweep()
+    await sweeping(database, history_limit_bytes=kept_bytes - 1).sweep()
 
     assert await are_there(responses.get, "a1", "a2", "b1", "b2", "b3") == ["a1", "a2"]
     assert len(await responses.load_context(previous_id="a2")) == 2
@@ -239,7 +239,7 @@ async def test_fork_is_kept_for_the_thread_that_continues_it(database):
         await responses.add(response(id, created_at, previous_id=previous_id))
     kept_bytes = await database.read(history_bytes)
 
-    await sweeping(database, history_bytes=kept_bytes - 1).sweep()
+    await sweeping(database, history_limit_bytes=kept_bytes - 1).sweep()
 
     kept = await are_there(responses.get, "root", "left", "left 2", "right")
     assert kept == ["root", "right"]
@@ -270,7 +270,7 @@ async def test_one_sweep_deletes_a_limited_number_of_rows(database, chats, monke
     monkeypatch.setattr(retention_module, "STEPS_AT_ONCE", 1)
     for number in range(SOME + 1):
         await chats.add(a_chat(id=f"c{number}", created_at=number), some_messages())
-    retention = sweeping(database, history_bytes=0)
+    retention = sweeping(database, history_limit_bytes=0)
 
     await retention.sweep()
     after_one = [chat.id for chat in (await chats.list()).items]
