@@ -8,7 +8,7 @@ errors.py           exceptions of the client
 messages/           commands and events between the processes
 process/            the worker process, its supervision, and connections to it
 scheduling/         commands checked, the waiting queue, the tokens of each pass, label scoring
-generator.py        text generation: one turn of the worker
+generator.py        text generation: one step of the worker
 media_runs.py       pictures and sounds in a prompt, as runs of placeholder tokens
 kv_cache/           slots, cached prefixes, prefix files
 speculation/        speculative decoding

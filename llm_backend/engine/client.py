@@ -286,7 +286,7 @@ class Generation(_AdmittedCall):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Cancel the request; its slot is free at the next turn."""
+        """Cancel the request; its slot is free at the next step."""
         self._unfinished = 0
         self._connection.end_call(self._call)
 

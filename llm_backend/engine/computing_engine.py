@@ -20,7 +20,7 @@ class ComputingEngine(ABC):
     @property
     @abstractmethod
     def is_idle(self) -> bool:
-        """True if a turn would have nothing to do."""
+        """True if a step would have nothing to do."""
 
     @property
     @abstractmethod
@@ -36,12 +36,12 @@ class ComputingEngine(ABC):
         """Remove a request, whether it waits or is computed. Unknown addresses are ignored."""
 
     @abstractmethod
-    def turn(self, now: float) -> None:
-        """One turn: compute a pass, and publish its events."""
+    def step(self, now: float) -> None:
+        """One step: compute a pass, and publish its events."""
 
     @abstractmethod
     def abort(self, message: str) -> None:
-        """Fail the requests of a turn that raised an error."""
+        """Fail the requests of a step that raised an error."""
 
     @abstractmethod
     def status(self, name: str) -> Status:
@@ -52,8 +52,8 @@ class ComputingEngine(ABC):
         for address in [one for one in self.addresses if one.connection == connection]:
             self.cancel(address)
 
-    def wait(self) -> None:  # noqa: B027 # most engines compute everything in their turns
-        """Wait a moment if there is nothing to do before something beside the turns is done."""
+    def wait(self) -> None:  # noqa: B027 # most engines compute everything in their steps
+        """Wait a moment if there is nothing to do before something beside the steps is done."""
 
     def idle_timeout_s(self, now: float) -> float | None:
         """Seconds until an idle engine has something to do without a command; None for never."""

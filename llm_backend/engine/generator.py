@@ -1,5 +1,5 @@
 """Text generation and label scoring: queues `Generate` and `ScoreLabels` commands, computes one
-forward pass over all sequences in each turn, and publishes deltas."""
+forward pass over all sequences in each step, and publishes deltas."""
 
 import time
 from collections.abc import Iterable
@@ -102,7 +102,7 @@ class Generator(ComputingEngine):
 
     @property
     def is_idle(self) -> bool:
-        """True if a turn would have nothing to do."""
+        """True if a step would have nothing to do."""
         return self._scheduler.is_idle and not self._requests.is_compiling
 
     @property
@@ -173,13 +173,13 @@ class Generator(ComputingEngine):
         """Write prefixes for which there is time; no further command comes."""
         self._lower_tiers.close()
 
-    def turn(self, now: float) -> None:
-        """One turn: give slots to sequences, plan a pass, compute it, sample, publish events."""
+    def step(self, now: float) -> None:
+        """One step: give slots to sequences, plan a pass, compute it, sample, publish events."""
         self._update_costs()
         self._enqueue_compiled()
         for request, message in self._requests.find_expired(now):
             self._fail(request.address, Failure.QUEUE_DEADLINE, message)
-        self._lower_tiers.turn(now, is_idle=self._scheduler.is_idle)
+        self._lower_tiers.step(now, is_idle=self._scheduler.is_idle)
         if not self._scheduler.admit(self._prepare_slot):
             for moved in self._scheduler.compact():
                 self._prepare_slot(moved)
@@ -203,7 +203,7 @@ class Generator(ComputingEngine):
         self._distribute(scheduled, list(rows))
 
     def abort(self, message: str) -> None:
-        """Fail the requests of a turn that raised an error, and discard the cells that it may
+        """Fail the requests of a step that raised an error, and discard the cells that it may
         have changed."""
         running = self._scheduler.running
         slots = [sequence.slot for sequence in running if sequence.slot is not None]

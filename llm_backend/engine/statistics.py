@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(kw_only=True)
 class Statistics:
-    """Counters since the worker started; `busy_s` is the time spent in turns.
+    """Counters since the worker started; `busy_s` is the time spent in steps.
 
     Of the tokens of texts that got a slot (`admitted_tokens`), `cached_tokens` were in a cached
     prefix; `generated_tokens` were generated. `media_tokens`, of pictures and sounds, were computed

@@ -70,11 +70,11 @@ class FailingGenerator(Generator):
             raise RuntimeError("a bug in taking a command")
         super().submit(address, command, now)
 
-    def turn(self, now) -> None:
+    def step(self, now) -> None:
         for request in [self._requests[address] for address in self._requests]:
             if "poison" in str(request.command.prompt) and self._scheduler.running:
-                raise RuntimeError("a bug in a turn")
-        super().turn(now)
+                raise RuntimeError("a bug in a step")
+        super().step(now)
 
 
 class AbortingModel(LlamaModel):

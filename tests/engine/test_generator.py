@@ -40,12 +40,12 @@ class Bench:
         for command in commands:
             self.generator.submit(Address(1, command.id), command, now)
 
-    def run(self, turns: int = 1000, now: float = 0) -> None:
-        for _ in range(turns):
+    def run(self, steps: int = 1000, now: float = 0) -> None:
+        for _ in range(steps):
             if self.generator.is_idle:
                 return
             self.generator.wait()
-            self.generator.turn(now)
+            self.generator.step(now)
         raise AssertionError("it does not come to an end")
 
     def answer(self, command) -> list[Delta]:
@@ -116,7 +116,7 @@ def test_generator_shares_a_prefill_in_progress():
     bench = Bench()
     prefix = "the same forty letters before all others"
     bench.submit(generate(prefix + "a", id="a"))
-    bench.generator.turn(0)
+    bench.generator.step(0)
     bench.submit(generate(prefix + "b", id="b"))
     bench.run()
 
@@ -130,7 +130,7 @@ def test_generator_shares_a_prefill_in_progress_in_a_long_context():
     bench = Bench(model)
     prefix = "the same forty letters before all others" * 3
     bench.submit(generate(prefix + "a", id="a"))
-    bench.generator.turn(0)
+    bench.generator.step(0)
     bench.submit(generate(prefix + "b", id="b"))
     bench.run()
 
@@ -377,7 +377,7 @@ def test_chat_model_refuses_to_embed():
 def test_full_queue_refuses_requests():
     bench = Bench(FakeModel(slots=1), queue_limit=1)
     bench.submit(generate("abc", id="a"))
-    bench.generator.turn(0)
+    bench.generator.step(0)
     bench.submit(generate("abc", id="b"))
 
     assert refusal(bench, generate("abc", id="c")).failure is Failure.QUEUE_FULL
@@ -386,8 +386,8 @@ def test_full_queue_refuses_requests():
 def test_queued_request_fails_after_its_deadline():
     bench = Bench(FakeModel(slots=1), queue_deadline_s=10)
     bench.submit(generate("abc", id="a"), generate("xyz", id="b"))
-    bench.generator.turn(5)
-    bench.generator.turn(11)
+    bench.generator.step(5)
+    bench.generator.step(11)
     (event,) = bench.outbox.events["b"]
 
     assert isinstance(event, Failed)
@@ -399,7 +399,7 @@ def test_queued_request_fails_after_its_deadline():
 def test_running_request_has_no_queue_deadline():
     bench = Bench(FakeModel(slots=1), queue_deadline_s=10)
     bench.submit(generate("abc", n=3))
-    bench.generator.turn(5)
+    bench.generator.step(5)
     bench.run(now=100)
 
     assert [bench.text("1", index) for index in range(3)] == [greedy("abc", 8)] * 3
@@ -409,7 +409,7 @@ def test_running_request_has_no_queue_deadline():
 def test_running_request_does_not_count_as_queued():
     bench = Bench(FakeModel(slots=1))
     bench.submit(generate("abc", id="a", n=3), generate("abc", id="b"))
-    bench.generator.turn(0)
+    bench.generator.step(0)
 
     assert bench.generator.status("s").waiting == 1
 
@@ -421,10 +421,10 @@ def test_batch_requests_have_a_longer_queue_deadline():
         generate("abc", id="person"),
         generate("abc", id="job", priority=Priority.BATCH),
     )
-    bench.generator.turn(0)
-    bench.generator.turn(99)
+    bench.generator.step(0)
+    bench.generator.step(99)
     early = bench.failures("person"), bench.failures("job")
-    bench.generator.turn(101)
+    bench.generator.step(101)
 
     assert early == ([Failure.QUEUE_DEADLINE], [])
     assert bench.failures("job") == [Failure.QUEUE_DEADLINE]
@@ -451,9 +451,9 @@ def test_requests_whose_grammar_is_compiled_count_as_queued(slow):
 
 def test_request_fails_if_its_grammar_exceeds_the_deadline(slow):
     slow.submit(generate(grammar='start: "a"'))
-    slow.generator.turn(9)
+    slow.generator.step(9)
     early = slow.failures("1")
-    slow.generator.turn(11)
+    slow.generator.step(11)
 
     assert early == []
     assert slow.failures("1") == [Failure.QUEUE_DEADLINE]
@@ -506,7 +506,7 @@ def test_invalid_grammar_fails_one_request_by_its_field():
 def test_cancelled_request_frees_its_slot_and_sends_nothing_more():
     bench = Bench(FakeModel(slots=1))
     bench.submit(generate("abc", id="a", max_tokens=None), generate("xyz", id="b"))
-    bench.generator.turn(0)
+    bench.generator.step(0)
     bench.generator.cancel(Address(1, "a"))
     event_count = len(bench.outbox.events["a"])
     bench.run()
@@ -529,10 +529,10 @@ def test_closed_connection_cancels_its_own_requests_only():
 def test_failed_turn_fails_its_requests_and_clears_their_cells():
     bench = Bench(FakeModel(slots=1))
     bench.submit(generate("abcdef", id="a"), generate("abcdefg", id="b"))
-    bench.generator.turn(0)
+    bench.generator.step(0)
     bench.model.fails_next_pass = True
     with pytest.raises(RuntimeError):
-        bench.generator.turn(0)
+        bench.generator.step(0)
     bench.generator.abort("went wrong")
     bench.run()
 

@@ -42,7 +42,7 @@ SAMPLINGS = (Sampling(temperature=0), Sampling(seed=7, frequency_penalty=0.1, to
 
 
 class EngineMachine(RuleBasedStateMachine):
-    """Requests come and go over `turn`s; at the end everything must be as at the beginning."""
+    """Requests come and go over `step`s; at the end everything must be as at the beginning."""
 
     requests = Bundle("requests")
     can_roll_back = True
@@ -98,9 +98,9 @@ class EngineMachine(RuleBasedStateMachine):
         self.cancelled[name] = len(self.outbox.events.get(name, []))
 
     @rule(count=st.integers(1, 5))
-    def turn(self, count: int) -> None:
+    def step(self, count: int) -> None:
         for _ in range(count):
-            self.generator.turn(self.now)
+            self.generator.step(self.now)
 
     @rule(seconds=st.sampled_from([1, 15, 60]))
     def time_goes_by(self, seconds: int) -> None:
@@ -132,7 +132,7 @@ class EngineMachine(RuleBasedStateMachine):
         for _ in range(len(self.commands) * 200):
             if self.generator.is_idle:
                 break
-            self.generator.turn(self.now)
+            self.generator.step(self.now)
         assert self.generator.is_idle, "a sequence starves"
         assert self.generator._scheduler.free_slots == self.model.slots, "a slot leaks"
         assert not self.generator._requests

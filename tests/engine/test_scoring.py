@@ -156,7 +156,7 @@ async def test_a_cancelled_score_leaves_the_engine_to_others(engine):
     batch = score(*questions, priority=Priority.BATCH)
     scoring = asyncio.create_task(scored(engine, batch))
     before = await engine.status()
-    while (await engine.status()).passes < before.passes + 2:  # each answer takes a turn
+    while (await engine.status()).passes < before.passes + 2:  # each answer takes a step
         pass
 
     scoring.cancel()

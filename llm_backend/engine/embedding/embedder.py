@@ -57,13 +57,13 @@ class Embedder(ComputingEngine):
         super().__init__(start, publish)
         self._model = model
         self._requests: dict[Address, _Request] = {}
-        self._turns: deque[_Request] = deque()
+        self._round_robin: deque[_Request] = deque()
         self._pairs = PairTokenizer(model.vocabulary, model.rerank_template)
         self.answer_bytes = MESSAGE_BYTES
 
     @property
     def is_idle(self) -> bool:
-        """True if a turn would have nothing to do."""
+        """True if a step would have nothing to do."""
         return not self._requests
 
     @property
@@ -82,16 +82,16 @@ class Embedder(ComputingEngine):
         check_queue(len(self._requests), self._start.queue_limit, free_slots=self._model.slots)
         request = _Request(address, inputs, now)
         self._requests[address] = request
-        self._turns.append(request)
+        self._round_robin.append(request)
 
     def cancel(self, address: Address) -> None:
         """Remove a request."""
         request = self._requests.pop(address, None)
-        if request is not None and request in self._turns:
-            self._turns.remove(request)
+        if request is not None and request in self._round_robin:
+            self._round_robin.remove(request)
 
-    def turn(self, now: float) -> None:
-        """One turn: fill a pass, compute it, publish results."""
+    def step(self, now: float) -> None:
+        """One step: fill a pass, compute it, publish results."""
         self._expire(now)
         pass_ = self._plan()
         if not pass_:
@@ -104,7 +104,7 @@ class Embedder(ComputingEngine):
                 self._close(request)
 
     def abort(self, message: str) -> None:
-        """Fail the requests of a turn that raised an error."""
+        """Fail the requests of a step that raised an error."""
         begun = [request for request in self._requests.values() if request.started]
         for request in begun or list(self._requests.values()):
             self._fail(request.address, Failure.INTERNAL, message)
@@ -180,8 +180,8 @@ class Embedder(ComputingEngine):
     def _plan(self) -> list[tuple[_Request, list[int]]]:
         capacity = self._model.batch_tokens
         planned: list[tuple[_Request, list[int]]] = []
-        while self._turns and len(planned) < self._model.slots:
-            request = self._turns[0]
+        while self._round_robin and len(planned) < self._model.slots:
+            request = self._round_robin[0]
             tokens = request.inputs[request.started]
             if len(tokens) > capacity:
                 break
@@ -190,9 +190,9 @@ class Embedder(ComputingEngine):
                 self._publish_slot_assigned(request)
             request.started += 1
             planned.append((request, tokens))
-            self._turns.popleft()
+            self._round_robin.popleft()
             if request.started < len(request.inputs):
-                self._turns.append(request)
+                self._round_robin.append(request)
         return planned
 
     def _publish_slot_assigned(self, request: _Request) -> None:
@@ -201,7 +201,7 @@ class Embedder(ComputingEngine):
 
     def _expire(self, now: float) -> None:
         deadline_s = self._start.queue_deadline_s
-        waiting = [request for request in self._turns if not request.started]
+        waiting = [request for request in self._round_robin if not request.started]
         for request in waiting:
             if now - request.arrived_at > deadline_s:
                 message = f"No pass was free within {deadline_s:g} seconds; try later."

@@ -179,8 +179,8 @@ class Cache:
     ) -> SlotAllocation | None:
         """Allocate a slot for a sequence that begins with `tokens`; None if no slot is free. Of
         the tokens that it will hold, the first `prompt_tokens` are a prompt; None is all of
-        `tokens`. If the prompt `is_shared` with sequences to come, its slot is copied rather than
-        extended, unless it could be truncated for them."""
+        `tokens`. `is_shared`: sequences to come begin with this prompt, too. A cache that cannot
+        roll back then copies the slot with the prompt, so that they find it as it is."""
         if not self.free:
             return None
         usable = {slot.number: self._usable(slot, tokens) for slot in self._slots}
@@ -259,8 +259,9 @@ class Cache:
 
     def _target(self, source: _Slot, shared: int) -> _Slot:
         """Target slot of an allocation, among the free slots that make the fewest contiguous
-        ranges: the source itself if its tokens beyond `shared` are disposable, or no slot is empty
-        and they are no more than `shared`; else an empty slot, else the least recently used one."""
+        ranges: an empty slot, else the least recently used one. It is the source itself if its
+        tokens beyond `shared` are disposable, or if they are at most `shared` and no slot is
+        empty."""
         near = self._neighbours()
         target, discarded = _least_recently_used(near), len(source.tokens) - shared
         if not shared or source not in near:

@@ -22,7 +22,7 @@ from llm_backend.engine.messages import PREFIX_BLOCK
 
 _TOKEN_BYTES = 36  # about: 8 of the list, 28 of an integer
 _DEFAULT_DIVISOR = 4  # a quarter of the memory that is available once the model is loaded
-_NEARLY_ALL_DIVISOR = 8  # but an eighth of a state
+_NEARLY_ALL_DIVISOR = 8  # nearly all of a state is all but an eighth
 _RESERVE_DIVISOR = 16  # a sixteenth of the machine's memory: below it states are evicted
 
 

@@ -77,14 +77,14 @@ class LowerTiers:
         if self._folder is not None:
             self._restorer.request(text)
 
-    def turn(self, now: float, *, is_idle: bool) -> None:
-        """Called in each turn before slots are allocated; `is_idle` if there is no sequence."""
+    def step(self, now: float, *, is_idle: bool) -> None:
+        """Called in each step before slots are allocated; `is_idle` if there is no sequence."""
         if self._host_cache and now >= self._memory_checked_at + _MEMORY_CHECK_S:
             self._memory_checked_at = now
             self._host_cache.release_memory()
         if self._folder is None:
             return
-        self._restorer.turn()
+        self._restorer.step()
         if is_idle:
             self._saver.save_when_idle(now)
         else:

@@ -12,6 +12,7 @@ vocabulary.py          tokenizer
 native_head.py         drafts from hidden states, of a model's own head
 native_batch.py        the native batch of a pass
 cells.py               KV cells by slot
+adapters.py            LoRA adapters
 cell_memory.py         lazily allocated memory of cells
 processor_buffers.py   hook on the native code's buffers
 prefill_kernels/       compiled kernels for passes of several tokens

@@ -2,13 +2,13 @@
 
 import ctypes
 import logging
-from pathlib import Path
 
 import llama_cpp as native
 import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.batch import BatchChunk
+from llm_backend.engine.llama.adapters import apply_adapters
 from llm_backend.engine.llama.cell_memory import CellMemory
 from llm_backend.engine.llama.cells import Cells
 from llm_backend.engine.llama.devices import describe_devices
@@ -18,7 +18,7 @@ from llm_backend.engine.llama.native_batch import NativeBatch
 from llm_backend.engine.llama.native_head import (
     HiddenStates,
     NativeHead,
-    hidden_states_are_available,
+    has_usable_head,
 )
 from llm_backend.engine.llama.prefill_kernels import Instructions, use_prefill_kernels
 from llm_backend.engine.llama.projector import NativeProjector
@@ -29,7 +29,6 @@ from llm_backend.engine.messages import MissingKernels, ModelInfo, ModelKind, St
 from llm_backend.engine.model import CellsExhausted, DecodeError, LoadError, OutOfMemory
 from llm_backend.engine.pass_threads import PassThreads, first_thread_count
 from llm_backend.engine.sequence import ScheduledTokens
-from llm_backend.model_files import GgufHeader, draft_head_count, draft_head_refusal
 
 _log = logging.getLogger("llm_backend.engine.llama.model")
 
@@ -55,7 +54,7 @@ class LlamaModel:
         self._start = start
         self.log = log
         self._target = target
-        self.has_draft_head = _has_usable_head(check_file(start.model_path), start)
+        self.has_draft_head = has_usable_head(check_file(start.model_path), start)
         native.llama_backend_init()
         kernels = use_prefill_kernels(
             is_wanted=start.prefill_kernels and start.flash_attention is not False
@@ -88,7 +87,7 @@ class LlamaModel:
         self._first_threads = first_thread_count(start, native.llama_model_size(self._model))
         self.context = self._open_context()
         self.threads = self._new_threads(self.context)
-        self._apply_adapters()
+        apply_adapters(self.context, self._model, start, log)
         self._memory = native.llama_get_memory(self.context)
         self._cells = Cells(
             self.context, self._memory, copies_only_used_cells=self.copies_only_used_cells
@@ -325,23 +324,6 @@ class LlamaModel:
         is_shared = start.kv_unified or _is_on_gpu(start)
         return self._cell_memory.is_lazy and is_whole and not is_shared
 
-    def _apply_adapters(self) -> None:
-        """Apply the LoRA adapters to all later passes."""
-        adapters = self._start.adapters
-        if not adapters:
-            return
-        loaded = (native.llama_adapter_lora_p_ctypes * len(adapters))()
-        for index, adapter in enumerate(adapters):
-            check_file(Path(adapter.path))
-            loaded[index] = native.llama_adapter_lora_init(self._model, adapter.path.encode())
-            if not loaded[index]:
-                raise LoadError(
-                    f"the adapter {adapter.path} cannot be applied to {self._start.model_path}: "
-                    f"{self.log.pop_reason()}"
-                )
-        scales = (ctypes.c_float * len(adapters))(*(one.scale for one in adapters))
-        native.llama_set_adapters_lora(self.context, loaded, len(adapters), scales)
-
     def _projector(self) -> NativeProjector | None:
         if self._start.projector_path is None:
             return None
@@ -386,20 +368,6 @@ class LlamaModel:
             raise CellsExhausted
         if status:
             raise DecodeError(f"the forward pass failed: status {status}; {self.log.pop_reason()}")
-
-
-def _has_usable_head(header: GgufHeader, start: Start) -> bool:
-    """True if tokens are drafted with the model's own head; logs why a head is not used."""
-    if not draft_head_count(header) or not start.draft_tokens or start.draft_model_path is not None:
-        return False
-    reason = draft_head_refusal(header)
-    if reason is None and not start.draft_heads:
-        reason = "a worker that used it has crashed"
-    if reason is None and not hidden_states_are_available():
-        reason = "this build of llama.cpp does not give hidden states"
-    if reason is not None:
-        _log.warning("engine.draft_head_unused reason=%s", reason)
-    return reason is None
 
 
 def _is_on_gpu(start: Start) -> bool:

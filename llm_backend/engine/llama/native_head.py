@@ -4,6 +4,7 @@ The hidden states come from functions of llama.cpp that it does not call stable:
 by their C++ names, and without them nothing is drafted so."""
 
 import ctypes
+import logging
 from typing import Any, Protocol
 
 import llama_cpp as native
@@ -15,9 +16,13 @@ from llm_backend.engine.llama.cells import Cells
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.native_batch import NativeBatch
 from llm_backend.engine.llama.vocabulary import Handle, LlamaVocabulary
+from llm_backend.engine.messages import Start
 from llm_backend.engine.model import CellsExhausted, DecodeError
 from llm_backend.engine.pass_threads import PassThreads
 from llm_backend.engine.speculation.head_drafter import Hidden
+from llm_backend.model_files import GgufHeader, draft_head_count, draft_head_refusal
+
+_log = logging.getLogger("llm_backend.engine.llama.native_head")
 
 _VERIFICATION_TOKENS = 64  # enough to run the matrix kernels that a single token does not use
 _ROWS = ctypes.POINTER(ctypes.c_float)
@@ -171,6 +176,20 @@ class NativeHead:
 def hidden_states_are_available() -> bool:
     """True if the native library has the functions for hidden states."""
     return all(hasattr(native.llama_cpp._lib, name) for name in _FUNCTIONS)
+
+
+def has_usable_head(header: GgufHeader, start: Start) -> bool:
+    """True if tokens are drafted with the model's own head; logs why a head is not used."""
+    if not draft_head_count(header) or not start.draft_tokens or start.draft_model_path is not None:
+        return False
+    reason = draft_head_refusal(header)
+    if reason is None and not start.draft_heads:
+        reason = "a worker that used it has crashed"
+    if reason is None and not hidden_states_are_available():
+        reason = "this build of llama.cpp does not give hidden states"
+    if reason is not None:
+        _log.warning("engine.draft_head_unused reason=%s", reason)
+    return reason is None
 
 
 # Any: functions of the bindings are untyped

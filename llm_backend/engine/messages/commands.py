@@ -215,7 +215,7 @@ class Detokenize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Ask for the engine's `Status`, which is sent at the next turn."""
+    """Ask for the engine's `Status`, which is sent at the next step."""
 
     id: str
 
@@ -227,7 +227,7 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Finish the turn and exit."""
+    """Finish the step and exit."""
 
 
 ComputedCommand = Generate | ScoreLabels | Embed | Rank | Transcribe

@@ -63,7 +63,7 @@ class SlotAssigned(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
-    """Tokens that one turn added to choice `index`. `text` is whole characters, cut before a
+    """Tokens that one step added to choice `index`. `text` is whole characters, cut before a
     stop string. `completion_tokens` counts this choice's generated tokens so far. The last delta
     of a choice has `finish_reason`; `stop_sequence` names the stop string that matched, if one
     did. `cached_tokens` is the number of prompt tokens from a cached prefix. So far
@@ -142,7 +142,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     `deaths` is the number of workers before it that died, or could not start.
 
     `sequences` adds up how many each pass worked on: divided by `passes` it is the mean occupancy
-    of a batch. `busy_s` is the time spent in turns, without rests. Of `admitted_tokens`, those of
+    of a batch. `busy_s` is the time spent in steps, without rests. Of `admitted_tokens`, those of
     texts that got a slot, `cached_tokens` were in a cached prefix; `generated_tokens` were
     generated. `media_tokens` are tokens of pictures and sounds, which are computed apart from
     passes, in `media_s`. `context_shifts` counts how often the oldest tokens of an answer were

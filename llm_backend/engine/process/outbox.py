@@ -1,4 +1,4 @@
-"""Outbox of a worker: when events are sent. Those of one turn leave together, and not during a
+"""Outbox of a worker: when events are sent. Those of one step leave together, and not during a
 pass.
 
 A pass needs all processors, and its threads wait for each other: an API process that handles an
@@ -41,7 +41,7 @@ class Outbox:
         if isinstance(event, Queued | SlotAssigned):
             self.send()
 
-    def end_turn(self, *, is_idle: bool) -> None:
+    def end_step(self, *, is_idle: bool) -> None:
         """Send all events, unless all of them can wait and another pass follows."""
         if self._is_due or is_idle or not self._delays_deltas:
             self.send()

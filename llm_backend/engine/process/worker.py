@@ -78,7 +78,7 @@ _TOKENIZER_WAIT_S = 0.002  # at idle, before commands are polled again
 
 MakeEngine = Callable[[Outbox, Callable[[], bool]], ComputingEngine]
 """Creates the engine of a worker, for its outbox and for the function that handles commands in the
-middle of a turn."""
+middle of a step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,17 +109,17 @@ class Worker:
         self._is_over = False
 
     def run(self) -> None:
-        """Turn until a shutdown command, or until the owner's connection is closed."""
+        """Step until a shutdown command, or until the owner's connection is closed."""
         while not self._is_over:
             try:
-                self.turn()
-            except Exception as error:  # an error of one turn must not end the others
+                self.step()
+            except Exception as error:  # an error of one step must not end the others
                 self._fail(error)
-            self._outbox.end_turn(is_idle=self._engine.is_idle)
+            self._outbox.end_step(is_idle=self._engine.is_idle)
         self._engine.close()
         self._tokenizer.close()
 
-    def turn(self) -> None:
+    def step(self) -> None:
         """One iteration of the main loop; waits for commands if there is nothing else to do."""
         is_idle = self._engine.is_idle and not self._inbox
         if is_idle and not self._tokenizer.is_idle:
@@ -132,16 +132,16 @@ class Worker:
         self._engine.wait()
         # waiting is not work: the cost of passes is learnt from this time
         started_at = time.monotonic()
-        self._engine.turn(started_at)
+        self._engine.step(started_at)
         self._engine.statistics.busy_s += time.monotonic() - started_at
 
     def _receive(self) -> bool:
-        """Handle the commands that have arrived in the middle of a turn; True if the worker is to
+        """Handle the commands that have arrived in the middle of a step; True if the worker is to
         end. Raises nothing: native code calls it, and would ignore an error."""
         try:
             self._handle_commands(0)
             self._outbox.send()
-        except Exception as error:  # an error of one command must not end the turn of another
+        except Exception as error:  # an error of one command must not end the step of another
             self._fail(error)
         return self._is_over
 
@@ -239,7 +239,7 @@ class Worker:
 
     def _fail(self, error: Exception) -> None:
         """Log an error, and fail the command that was being handled, or else the requests of the
-        turn."""
+        step."""
         _log.error("engine.turn_failed", exc_info=error)
         message = f"{type(error).__name__}: {error}"
         if self._current is None:

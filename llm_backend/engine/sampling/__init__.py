@@ -1,6 +1,6 @@
 """Sampling: from a row of logits to one token, in numpy and C.
 
-sampler.py                one sampling step, in the order of its parameters
+sampler.py                one sampling step, in the order of its parameters; the seed
 penalties.py              logits processors: penalties and logit bias
 dry.py                    DRY penalty
 top_k.py                  the largest values of a row

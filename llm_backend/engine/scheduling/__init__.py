@@ -4,7 +4,7 @@ scheduler.py            plans each pass
 slot_cells.py           operations on the cells of the model and of its draft model
 waiting_queue.py        which sequence gets the next free slot
 prefill_budget.py       limits of prompt tokens in a pass
-prefill_chunks.py       tokens of prompts in a pass
+prefill_chunks.py       chunked prefill: tokens of each prompt in a pass
 request_table.py        all requests of a worker
 generation_request.py   one request and its answers
 scoring_request.py      one request for the logprobs of labels, and the readers of its logits

@@ -1,11 +1,10 @@
 """Chunked prefill: divides the tokens that a pass has left among prompts. Pure.
 
 Interactive and short prompts come first, and a quarter is reserved for the sequence that has
-waited longest. On CPUs passes of more than 128 tokens are hardly cheaper per token, so once the
-prompts that finish their prefill in a pass fill half the budget, further interactive prompts, begun
-or not, get nothing more in this pass. While interactive requests are expected, prompts of batch
-requests get only a limited part; while interactive sequences decode, so do long prompts
-(`prefill_budget`).
+waited longest. On CPUs passes of more than 128 tokens are hardly cheaper per token. So a pass is
+closed to further interactive prompts once prompts that finish in it fill half of its budget. While
+interactive requests are expected, prompts of batch requests get only a limited part. Long prompts
+do, too, while interactive sequences decode (`prefill_budget`).
 """
 
 from enum import Enum
@@ -28,8 +27,8 @@ class _Kind(Enum):
 class PrefillChunkPlanner:
     """Plans the prefill of each pass, and counts the passes between chunks of long prompts.
 
-    `completing_tokens` of prompts that finish their prefill end the share of other interactive
-    ones. `logit_rows` limits the prompt positions with logits.
+    A pass with `completing_tokens` of prompts that finish their prefill in it takes no further
+    interactive prompt. `logit_rows` limits the prompt positions with logits.
     """
 
     def __init__(self, *, batch_tokens: int, completing_tokens: int, logit_rows: int) -> None:

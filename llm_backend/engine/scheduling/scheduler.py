@@ -20,11 +20,11 @@ from llm_backend.engine.scheduling.prefill_chunks import PrefillChunkPlanner
 from llm_backend.engine.scheduling.waiting_queue import WaitingQueue
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 
-_OLDEST_FIRST_EVERY = 4  # of so many pictures and sounds, one is chosen by age alone
-# up to so many forced tokens are computed one a pass, beside the others: cheaper than a native
-# batch of their own (measured at 8)
+_OLDEST_FIRST_EVERY = 4  # every fourth picture or sound is the oldest, whatever its priority
+# Up to this many forced tokens are computed one a pass, beside other sequences: that is cheaper
+# than a native batch of their own (measured at 8).
 _MOST_FORCED_TOKENS = 8
-_MIN_TOKENS_BEFORE_PREEMPTION = 64  # that a batch sequence computes
+_MIN_TOKENS_BEFORE_PREEMPTION = 64  # computed by a batch sequence since it got its slot
 _UNLIMITED = PrefillLimits()
 
 

@@ -3,8 +3,8 @@
 Interactive sequences come before batch ones, and sequences of requests with fewer running sequences
 before others. Of every few free slots one goes to the sequence that has waited longest, so that
 none starves. A sequence whose prefix is being read from a file, or computed by another sequence,
-waits until that prefix is available, then reuses it; an interactive one never waits so for a batch
-one, which only gets what others leave.
+waits until that prefix is available, then reuses it. An interactive sequence never waits for the
+prefix of a batch sequence, which only gets the tokens that others leave.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from llm_backend.engine.kv_cache.cache import Cache, common_prefix
 from llm_backend.engine.messages import Priority
 from llm_backend.engine.sequence import Sequence
 
-_OLDEST_FIRST_EVERY = 8  # of so many sequences that get a slot, one is chosen by age alone
+_OLDEST_FIRST_EVERY = 8  # every eighth free slot goes to the oldest sequence
 
 
 class WaitingQueue:

@@ -47,7 +47,7 @@ class Transcriber(ComputingEngine):
 
     @property
     def is_idle(self) -> bool:
-        """True if a turn would have nothing to do."""
+        """True if a step would have nothing to do."""
         return not self._waiting
 
     @property
@@ -77,8 +77,8 @@ class Transcriber(ComputingEngine):
         if self._running == address:
             self._running = None
 
-    def turn(self, now: float) -> None:
-        """One turn: transcribe the window that has waited longest."""
+    def step(self, now: float) -> None:
+        """One step: transcribe the window that has waited longest."""
         self._expire(now)
         if not self._waiting:
             return
@@ -97,7 +97,7 @@ class Transcriber(ComputingEngine):
         self._publish(address, answer)
 
     def abort(self, message: str) -> None:
-        """Fail the window of a turn that raised an error."""
+        """Fail the window of a step that raised an error."""
         if self._running is not None:
             self._fail(self._running, Failure.INTERNAL, message)
 

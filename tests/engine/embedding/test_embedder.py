@@ -34,7 +34,7 @@ def rank(*documents: str, name: str = "1") -> Rank:
 
 def run(engine: Embedder) -> None:
     while not engine.is_idle:
-        engine.turn(0)
+        engine.step(0)
 
 
 def is_answered(outbox: Outbox, name: str) -> bool:
@@ -69,7 +69,7 @@ def test_embedder_batches_inputs_of_all_requests():
     engine, model, outbox = embedder()
     submit(engine, "long", ["abcdef"] * 10)
     submit(engine, "short", ["abc"])
-    engine.turn(0)
+    engine.step(0)
 
     assert is_answered(outbox, "short")
     run(engine)
@@ -127,7 +127,7 @@ def test_embedder_batches_documents_of_all_requests():
     engine, model, outbox = embedder(ModelKind.RERANK)
     engine.submit(Address(1, "long"), rank(*["abc"] * 10, name="long"), 0)
     engine.submit(Address(1, "short"), rank("ab", name="short"), 0)
-    engine.turn(0)
+    engine.step(0)
 
     assert is_answered(outbox, "short")
     run(engine)
@@ -162,7 +162,7 @@ def test_embedder_removes_cancelled_and_expired_requests():
     submit(engine, "cancelled", ["a"])
     submit(engine, "late", ["a"])
     engine.cancel(Address(1, "cancelled"))
-    engine.turn(2)
+    engine.step(2)
     (event,) = outbox.events["late"]
 
     assert isinstance(event, Failed)

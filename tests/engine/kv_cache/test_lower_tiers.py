@@ -35,7 +35,7 @@ class Kept(Bench):
     def idle(self) -> None:
         """Long enough for all that is to be written."""
         while self.generator.idle_timeout_s(RESTED_S) is not None:
-            self.generator.turn(RESTED_S)
+            self.generator.step(RESTED_S)
 
     @property
     def cached_tokens(self) -> int:
@@ -109,7 +109,7 @@ def test_prefix_files_are_saved_when_the_engine_is_idle(begin, files):
     bench = begin()
     bench.answer(generate(SYSTEM))
     bench.answer(generate(OTHER, id="2"))
-    bench.generator.turn(1.0)
+    bench.generator.step(1.0)
     at_once = files()
     bench.idle()
 
@@ -266,7 +266,7 @@ def test_prefix_files_forget_a_cancelled_request(begin):
     bench.generator.cancel(address)
     while bench.generator.idle_timeout_s(0.0) is not None:
         bench.generator.wait()
-        bench.generator.turn(0.0)
+        bench.generator.step(0.0)
     bench.answer(generate(SYSTEM + "and now?", id="2"))
 
     assert bench.text("2") == greedy(SYSTEM + "and now?", 8)
@@ -297,10 +297,10 @@ def test_prefix_files_give_up_on_a_disk_that_hangs(begin):
     )
     tokens = [LETTERS.index(letter) for letter in SYSTEM]
     recalling.request(tokens)
-    recalling.turn()
+    recalling.step()
     waits_at_first = cache.is_expecting(tokens)
     now[0] = 10.0
-    recalling.turn()
+    recalling.step()
     recalling.request(tokens)
 
     assert waits_at_first

@@ -29,7 +29,7 @@ def test_outbox_delays_middle_deltas_until_the_next_pass():
     connections = FakeHub()
     outbox = after_a_pass(connections)
     outbox.publish(HERE, middle("b"))
-    outbox.end_turn(is_idle=False)
+    outbox.end_step(is_idle=False)
     outbox.begin_pass(is_brief=True)
     during = list(connections.frames)
     outbox.end_pass()
@@ -42,9 +42,9 @@ def test_outbox_sends_first_and_last_deltas_at_once():
     connections = FakeHub()
     outbox = after_a_pass(connections)
     outbox.publish(HERE, middle("a", count=1))
-    outbox.end_turn(is_idle=False)
+    outbox.end_step(is_idle=False)
     outbox.publish(HERE, middle("z", finish_reason=FinishReason.STOP))
-    outbox.end_turn(is_idle=False)
+    outbox.end_step(is_idle=False)
 
     assert connections.frames == [["a"], ["z"]]
 
@@ -62,7 +62,7 @@ def test_outbox_delays_nothing_for_a_prefill_pass():
     connections = FakeHub()
     outbox = after_a_pass(connections)
     outbox.publish(HERE, middle("b"))
-    outbox.end_turn(is_idle=False)
+    outbox.end_step(is_idle=False)
     outbox.begin_pass(is_brief=False)
 
     assert connections.frames == [["b"]]
@@ -79,7 +79,7 @@ def test_outbox_delays_nothing_if_decode_passes_are_long(monkeypatch):
         early = 0
         for _ in range(passes):
             outbox.publish(HERE, middle("b"))
-            outbox.end_turn(is_idle=False)
+            outbox.end_step(is_idle=False)
             outbox.begin_pass(is_brief=True)
             early += len(connections.frames)
             clock[0] += seconds
@@ -98,7 +98,7 @@ def test_outbox_delays_nothing_if_idle():
     connections = FakeHub()
     outbox = after_a_pass(connections)
     outbox.publish(HERE, middle("b"))
-    outbox.end_turn(is_idle=True)
+    outbox.end_step(is_idle=True)
 
     assert connections.frames == [["b"]]
 
@@ -107,6 +107,6 @@ def test_outbox_delays_nothing_if_passes_run_on_a_gpu():
     connections = FakeHub()
     outbox = after_a_pass(connections, delays_deltas=False)
     outbox.publish(HERE, middle("b"))
-    outbox.end_turn(is_idle=False)
+    outbox.end_step(is_idle=False)
 
     assert connections.frames == [["b"]]

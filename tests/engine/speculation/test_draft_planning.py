@@ -95,7 +95,7 @@ def test_rejected_drafts_stop_soon():
     engine.submit(generate("abc", max_tokens=200, ignore_eos=True))
     while not engine.generator.is_idle:
         before = engine.generator.statistics.computed_tokens
-        engine.generator.turn(0)
+        engine.generator.step(0)
         spent = engine.generator.statistics.computed_tokens - before
         engine.generator.statistics.busy_s += 0.01 * (3 + spent)
 
@@ -111,7 +111,7 @@ def test_slow_draft_model_stops_drafting():
     engine.submit(generate("abc", max_tokens=200, ignore_eos=True))
     while not engine.generator.is_idle:
         drafting_s = drafter.busy_s
-        engine.generator.turn(0)
+        engine.generator.step(0)
         engine.generator.statistics.busy_s += 0.01 + drafter.busy_s - drafting_s
 
     assert 0 < draft.computed_tokens < 20
@@ -161,7 +161,7 @@ def test_draft_model_is_consistent_after_a_cancellation():
     engine = bench(twin())
     engine.submit(generate("tell", id="a", max_tokens=100, ignore_eos=True))
     for _ in range(8):
-        engine.generator.turn(0)
+        engine.generator.step(0)
     engine.generator.cancel(Address(1, "a"))
     command = generate("teller", id="b", max_tokens=100, ignore_eos=True)
 
@@ -174,10 +174,10 @@ def test_draft_model_is_consistent_after_a_failed_turn():
     engine = bench(draft)
     engine.submit(generate("tell", id="a", max_tokens=100, ignore_eos=True))
     for _ in range(5):
-        engine.generator.turn(0)
+        engine.generator.step(0)
     draft.fails_next_pass = True
     with pytest.raises(RuntimeError):
-        engine.generator.turn(0)
+        engine.generator.step(0)
     engine.generator.abort("it went wrong")
     command = generate("tell", id="b", max_tokens=100, ignore_eos=True)
 

@@ -135,12 +135,12 @@ def test_head_follows_cancelled_copied_and_failed_texts(random_head):
         others = [request(LONG + end) for end in ("and more", "or less", "of it")]
         bench.submit(first, request(PROMPTS[1]))
         for _ in range(12):
-            bench.generator.turn(0)
+            bench.generator.step(0)
         bench.generator.cancel(Address(1, first.id))
         bench.submit(*others)
         for _ in range(6):
-            bench.generator.turn(0)
-        bench.generator.abort("a turn failed")
+            bench.generator.step(0)
+        bench.generator.abort("a step failed")
         bench.run()
         again = [request(LONG + "and more of it", n=2), request(PROMPTS[0]), request(PROMPTS[1])]
         texts = answers_of(bench, *again)

@@ -165,7 +165,7 @@ def test_cancelled_draft_leaves_consistent_cells():
     engine = bench()
     engine.submit(generate(PROMPT, id="a", max_tokens=100, ignore_eos=True))
     for _ in range(20):
-        engine.generator.turn(0)
+        engine.generator.step(0)
     engine.generator.cancel(Address(1, "a"))
     command = generate(PROMPT, id="b", max_tokens=100, ignore_eos=True)
 
@@ -188,7 +188,7 @@ def test_passes_that_cost_by_the_token_get_no_drafts():
     engine.submit(generate(PROMPT, max_tokens=200, ignore_eos=True))
     while not engine.generator.is_idle:
         before = engine.generator.statistics.computed_tokens
-        engine.generator.turn(0)
+        engine.generator.step(0)
         spent = engine.generator.statistics.computed_tokens - before
         engine.generator.statistics.busy_s += 0.01 * spent
 
@@ -200,7 +200,7 @@ def test_accepted_drafts_of_a_turn_are_one_delta():
     engine.submit(generate(PROMPT, max_tokens=100, ignore_eos=True))
     while not engine.generator.is_idle:
         before = len(engine.deltas("1"))
-        engine.generator.turn(0)
+        engine.generator.step(0)
         assert len(engine.deltas("1")) <= before + 1
 
     assert max(len(delta.text) for delta in engine.deltas("1")) > 2

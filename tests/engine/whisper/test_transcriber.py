@@ -48,7 +48,7 @@ class Queue:
         self.model = Model()
         self.events: list[Any] = []
         self.transcriber = Transcriber(self.model, Limits, self._publish, lambda: receive(self))
-        self.transcriber.turn(-1)  # long ago, so that a turn looks for commands at once
+        self.transcriber.step(-1)  # long ago, so that a turn looks for commands at once
 
     def _publish(self, _address: Address, event: Any) -> None:
         if not isinstance(event, SlotAssigned):
@@ -62,12 +62,12 @@ class Queue:
 def test_recordings_take_turns_by_windows():
     queue = Queue()
     queue.submit("long 1")
-    queue.transcriber.turn(0)
+    queue.transcriber.step(0)
     queue.submit("short 1")
     queue.submit("long 2", has_begun=True)
     queue.submit("other 1")
     for _ in range(4):
-        queue.transcriber.turn(0)
+        queue.transcriber.step(0)
 
     assert queue.model.computed == ["long 1", "short 1", "long 2", "other 1"]
     assert queue.transcriber.is_idle
@@ -97,7 +97,7 @@ def test_a_full_queue_counts_no_window_that_is_computed():
 
     queue = Queue(fill)
     queue.submit("computed")
-    queue.transcriber.turn(0)
+    queue.transcriber.step(0)
 
     assert refused == [(2, Failure.QUEUE_FULL)]
 
@@ -106,7 +106,7 @@ def test_a_recording_without_a_turn_fails_after_its_deadline():
     queue = Queue()
     queue.submit("new")
     queue.submit("begun", has_begun=True)
-    queue.transcriber.turn(11)
+    queue.transcriber.step(11)
 
     assert [one.id for one in queue.events if isinstance(one, Failed)] == ["new"]
     assert queue.model.computed == ["begun"]
@@ -119,7 +119,7 @@ def test_a_window_that_is_cancelled_while_it_is_computed_gets_no_answer():
 
     queue = Queue(cancel)
     queue.submit("a")
-    queue.transcriber.turn(0)
+    queue.transcriber.step(0)
 
     assert queue.events == []
     assert queue.transcriber.status("probe").running == 0
@@ -128,6 +128,6 @@ def test_a_window_that_is_cancelled_while_it_is_computed_gets_no_answer():
 def test_a_worker_that_is_to_end_stops_its_window():
     queue = Queue(lambda _: True)
     queue.submit("a")
-    queue.transcriber.turn(0)
+    queue.transcriber.step(0)
 
     assert queue.events == []

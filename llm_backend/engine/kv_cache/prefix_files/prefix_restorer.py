@@ -109,7 +109,7 @@ class PrefixRestorer:
         self._requested[name] = max(self._requested.get(name, []), prefix, key=len)
         self._set_expected()
 
-    def turn(self) -> None:
+    def step(self) -> None:
         """Put a prefix that has been read into a free slot, if there is one, and begin to read
         the next."""
         pending = self._pending
@@ -164,7 +164,7 @@ class PrefixRestorer:
         if shared - self._cache.longest_prefix(prompt) < self._cache.copy_threshold:
             return
         allocation = self._cache.allocate_restored(prefix.tokens)
-        assert allocation is not None, "a slot is free, which `turn` has checked"
+        assert allocation is not None, "a slot is free, which `step` has checked"
         self._save_overwritten(allocation)
         if not self._slots.restore(allocation, prefix.state, len(prefix.tokens)):
             self._cache.clear(allocation.slot)

@@ -81,7 +81,7 @@ class KeepingMachine(EngineMachine):
             sampling=SAMPLINGS[0],
         )
         for _ in range(len(self.commands) * 200):
-            self.generator.turn(self.now)
+            self.generator.step(self.now)
             self.disk.work(1)
             if self.generator.is_idle and self.generator.idle_timeout_s(self.now) is None:
                 break
@@ -103,8 +103,8 @@ class KeepingMachine(EngineMachine):
         self.disk.work(1000)
         super().teardown()
         for _ in range(len(self.commands) + 1):  # reads that only cancelled sequences waited for
-            self.generator.turn(self.now)
-            self.generator.turn(self.now)
+            self.generator.step(self.now)
+            self.generator.step(self.now)
         assert not self.generator._scheduler._cache.expected, "a sequence would wait for ever"
         self.folder.cleanup()
 
