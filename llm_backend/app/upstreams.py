@@ -93,7 +93,8 @@ async def open_image_servers(
     if upstreams.image_servers is None:
         yield None
         return
-    from llm_backend.backends.image_servers import DrawingOptions, ImageServers
+    from llm_backend.backends.drawing import DrawingOptions
+    from llm_backend.backends.image_servers import ImageServers
 
     def options(model: ImageModelSettings) -> DrawingOptions:
         return DrawingOptions(steps=model.steps.model_dump(), parameters=model.parameters)

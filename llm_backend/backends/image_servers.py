@@ -6,17 +6,14 @@ request at a time from here (`concurrency: 1`).
 """
 
 import asyncio
-import base64
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import orjson
-
-from llm_backend import exact_json
-from llm_backend.backends.data_url import decode_base64
+from llm_backend.backends import sdapi
+from llm_backend.backends.drawing import Drawing, DrawingOptions, Drawn, Preview
 from llm_backend.backends.registry import PictureModel
 from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.refusal import read_refusal
@@ -29,7 +26,7 @@ from llm_backend.errors import (
     UpstreamError,
     UpstreamFailed,
 )
-from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.json_types import JsonMapping
 
 if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
     from llm_backend.backends.upstream.pool import UpstreamPool
@@ -37,9 +34,6 @@ if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
 log = logging.getLogger(__name__)
 
 _HEADERS = ((b"content-type", b"application/json"), (b"accept", b"application/json"))
-_PROGRESS = "/sdapi/v1/progress"
-_INTERRUPT = "/sdapi/v1/interrupt"
-_OPTIONS = "/sdapi/v1/options"
 _POLL_S = 0.5
 _OPTIONS_S = 5.0
 _INTERRUPT_S = 5.0  # an interruption is answered at once, or the server is stuck
@@ -47,47 +41,6 @@ _FRAMING_BYTES = 1024 * 1024  # of an answer, besides its pictures
 
 Sent = Callable[[], None]
 """Called if a request is given up after the image server has got it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DrawingOptions:
-    """Number of denoising steps by quality (`low`, `medium`, `high`), and further fields of each
-    request to an image server, by their names in `/sdapi/v1`."""
-
-    steps: Mapping[str, int]
-    parameters: JsonMapping = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """Pictures to draw: `count` of them, of `size` in pixels (None: the server's own size).
-
-    `source` is a PNG to begin with, `mask` a PNG that is white where the source is drawn again, and
-    `previews` the maximum number of previews of each picture.
-    """
-
-    prompt: str
-    count: int = 1
-    size: tuple[int, int] | None = None
-    quality: str = "medium"
-    source: bytes | None = None
-    mask: bytes | None = None
-    previews: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preview:
-    """Unfinished picture: a file as the image server sends it, and its number from 0 on."""
-
-    data: bytes
-    index: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """Finished picture: a file as the image server sends it."""
-
-    data: bytes
 
 
 class ImageServers:
@@ -155,12 +108,13 @@ class ImageServers:
         """Returns the title of the checkpoint that an image server has loaded, if it tells one."""
         try:
             async with asyncio.timeout(_OPTIONS_S):
-                answer = await self._pool.exchange_beside(upstream, method="GET", path=_OPTIONS)
+                answer = await self._pool.exchange_beside(
+                    upstream, method="GET", path=sdapi.OPTIONS
+                )
                 read = await answer.read(_FRAMING_BYTES)
         except TimeoutError as error:
             raise UpstreamFailed("The image server does not tell its options.") from error
-        name = _parse(read).get("sd_model_checkpoint") if answer.status == 200 else None
-        return name if isinstance(name, str) else None
+        return sdapi.parse_loaded_checkpoint(read) if answer.status == 200 else None
 
     async def draw(
         self,
@@ -223,7 +177,7 @@ class _Request:
     picture_bytes: int
     poll_s: float
     endings: BackgroundTasks
-    _at: str | None = None  # name of the upstream at which the request has its turn
+    _at: str | None = None  # name of the upstream that answers the request
 
     async def draw(self, drawing: Drawing) -> AsyncGenerator[Preview | Drawn, None]:
         """Yields the previews and then the pictures of one request; at least one picture."""
@@ -242,11 +196,11 @@ class _Request:
 
     async def _ask(self, drawing: Drawing) -> list[bytes]:
         limit_bytes = drawing.count * self.picture_bytes * 4 // 3 + _FRAMING_BYTES
-        body = await asyncio.to_thread(self._body, drawing)
+        body = await asyncio.to_thread(sdapi.request_body, drawing, self.options, self.title)
         answer = await self.pool.exchange(
             UpstreamRequest(
                 method="POST",
-                path=f"/sdapi/v1/{'txt2img' if drawing.source is None else 'img2img'}",
+                path=sdapi.TEXT_TO_IMAGE if drawing.source is None else sdapi.IMAGE_TO_IMAGE,
                 query=b"",
                 headers=_HEADERS,
                 body=body,
@@ -262,22 +216,19 @@ class _Request:
         if answer.status != 200:
             raise await read_refusal(answer)
         read = await answer.read(limit_bytes)
-        self._at = None  # the next request has its turn
+        self._at = None  # it answers the next request
         try:
             if len(read) > limit_bytes:
                 raise UpstreamFailed(
                     "The image server's answer is larger than its pictures may be."
                 )
-            return await asyncio.to_thread(_pictures, read)
+            return await asyncio.to_thread(sdapi.parse_pictures, read)
         except UpstreamFailed as error:
             answer.report_invalid(error)
             raise
 
     def _record_attempt(self, upstream: str | None) -> None:
         self._at = upstream
-
-    def _body(self, drawing: Drawing) -> bytes:
-        return exact_json.dumps(_fields(drawing, self.options, self.title))
 
     async def _previews(
         self, drawing_task: "asyncio.Task[list[bytes]]", count: int
@@ -290,7 +241,7 @@ class _Request:
                 return
             if self._at is None:
                 continue
-            if not self.pool.takes_turns(self._at):
+            if not self.pool.is_exclusive(self._at):
                 return  # the current picture may be another request's
             progress = await self._progress(self._at)
             if progress is None:
@@ -310,31 +261,31 @@ class _Request:
         None if the server tells no progress."""
         try:
             answer = await self.pool.exchange_beside(
-                upstream, method="GET", path=_PROGRESS, query=b"skip_current_image=false"
+                upstream, method="GET", path=sdapi.PROGRESS, query=b"skip_current_image=false"
             )
             read = await answer.read(self.picture_bytes * 4 // 3 + _FRAMING_BYTES)
             if answer.status != 200:
                 raise UpstreamFailed(f"The image server tells no progress ({answer.status}).")
-            return await asyncio.to_thread(_parse_progress, read)
+            return await asyncio.to_thread(sdapi.parse_progress, read)
         except UpstreamError as error:
             log.info("no_previews", extra={"upstream": upstream, "reason": error.message})
             return None
 
     async def _abandon(self, drawing_task: "asyncio.Task[list[bytes]]") -> None:
-        """Ends a request that is given up. The server is interrupted first, while the request
-        still has its permit: the next one must not be."""
+        """Ends a request that is given up. The server is interrupted first, while this request
+        still has its permit; later the interruption would end another request's picture."""
         await self._interrupt()
         drawing_task.cancel()
         await asyncio.gather(drawing_task, return_exceptions=True)
 
     async def _interrupt(self) -> None:
         """Interrupts the current picture, if it is certainly this request's."""
-        if self._at is None or not self.pool.takes_turns(self._at):
+        if self._at is None or not self.pool.is_exclusive(self._at):
             return
         with suppress(ApiError, TimeoutError):  # it then draws to the end
             async with asyncio.timeout(_INTERRUPT_S):
                 answer: UpstreamAnswer = await self.pool.exchange_beside(
-                    self._at, method="POST", path=_INTERRUPT
+                    self._at, method="POST", path=sdapi.INTERRUPT
                 )
                 await answer.read(_FRAMING_BYTES)
 
@@ -343,69 +294,3 @@ def _is_named(listed: JsonMapping, name: str) -> bool:
     """True if a name is a checkpoint's id or title, whose hash in brackets may be left out."""
     title: str = listed["title"]
     return name in (listed["id"], title, title.partition(" [")[0])
-
-
-def _fields(drawing: Drawing, options: DrawingOptions, title: str) -> JsonObject:
-    overrides: Any = options.parameters.get("override_settings") or {}
-    fields: JsonObject = {
-        **options.parameters,
-        "prompt": drawing.prompt,
-        "batch_size": 1,
-        "n_iter": drawing.count,
-        "steps": options.steps[drawing.quality],
-        "send_images": True,
-        "save_images": False,
-        "do_not_save_samples": True,
-        "do_not_save_grid": True,
-        "override_settings": {**overrides, "sd_model_checkpoint": title},
-        "override_settings_restore_afterwards": False,  # no model is loaded twice
-    }
-    if drawing.size is not None:
-        fields["width"], fields["height"] = drawing.size
-    if drawing.source is not None:
-        fields["init_images"] = [_base64(drawing.source)]
-        fields["resize_mode"] = 1  # crops to the size, and distorts nothing
-    if drawing.mask is not None:
-        fields |= {"mask": _base64(drawing.mask), "inpainting_mask_invert": 0}
-    return fields
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def _pictures(body: bytes) -> list[bytes]:
-    answer = _parse(body)
-    images = answer.get("images")
-    if not isinstance(images, list) or not images:
-        raise UpstreamFailed("The image server answered without a picture.")
-    return [_decode(one) for one in images]
-
-
-def _parse_progress(body: bytes) -> tuple[float, bytes]:
-    progress = _parse(body)
-    share, current = progress.get("progress"), progress.get("current_image")
-    if not isinstance(share, int | float):
-        raise UpstreamFailed("The image server tells no progress.")
-    return float(share), _decode(current) if current else b""
-
-
-def _parse(body: bytes) -> JsonMapping:
-    try:
-        answer = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise UpstreamFailed("The image server answered with something that is no JSON.") from error
-    if not isinstance(answer, dict):
-        raise UpstreamFailed("The image server answered with JSON that is no object.")
-    return answer
-
-
-def _decode(image: object) -> bytes:
-    """Decodes a picture in base64, with or without the head of a data: URL."""
-    if not isinstance(image, str):
-        raise UpstreamFailed("The image server sent a picture that is no text.")
-    head, comma, rest = image.partition(",")
-    try:
-        return decode_base64(rest if comma else head)
-    except ValueError as error:
-        raise UpstreamFailed("The image server sent a picture that is not in base64.") from error

@@ -6,18 +6,18 @@ config.py            settings of one upstream
 pool.py              routing, balancing, retries
 upstream_routing.py  the upstreams that may answer a request
 upstream_request.py  a request before its upstream is chosen
-attempts.py          the tries of one request
-retry.py             when a request is retried
+attempts.py          the tries of one request, and whether one more follows
+retry.py             statuses and pauses of retries
 balance.py           the least loaded upstream
 upstream_load.py     outstanding requests of an upstream, and its ejection
 observer.py          callbacks for metrics
 model_list.py        cached model list
 headers.py           headers of relayed requests and answers
 passed_headers.py    headers that may pass
-body_rewriting.py    one value of a body replaced
+body_rewriting.py    one value of a JSON body replaced, such as an alias by the model's name
 answer_kinds.py      JSON or events, by the document
 error_bodies.py      other servers' error bodies
 refusal.py           refusals as errors for clients
 azure.py             Azure's URLs
-websockets.py        interface of a WebSocket relay
+websockets.py        interface of a WebSocket relay; key and model of its handshake
 """

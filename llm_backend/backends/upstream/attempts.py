@@ -42,7 +42,7 @@ class Attempts:
 
     def select(self) -> list[Upstream]:
         """Returns the upstreams that are not ejected, only untried upstreams if there are any.
-        For shared permits, as `accepts`; without them `free_upstreams` is used.
+        Shared permits use this and `accepts`; the permits of one process use `free_upstreams`.
 
         If every upstream is ejected, all are returned: an ejected upstream beats a certain 503.
         Raises `Overloaded` instead if another backend can answer."""
@@ -50,7 +50,7 @@ class Attempts:
         return [one for one in upstreams if one.name not in self.tried] or upstreams
 
     def accepts(self, upstream: Upstream) -> bool:
-        """Returns True if this upstream is not ejected, or all are. For shared permits."""
+        """Returns True if this upstream is not ejected, or all are."""
         now_s = asyncio.get_running_loop().time()
         return upstream.health.admits(now_s) or not any(
             one.health.admits(now_s) for one in self._allowed

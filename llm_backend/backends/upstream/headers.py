@@ -19,7 +19,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 HeaderPairs = Sequence[tuple[bytes, bytes]]
 Observe = Callable[[bytes], None]
 
-_UPSTREAM_REQUEST_ID = (b"x-request-id", b"x-upstream-request-id")  # the other is this server's
+_UPSTREAM_REQUEST_ID = (b"x-request-id", b"x-upstream-request-id")  # the first is this server's own
 _RENAMED = (b"location", b"x-request-id")
 _PATH = re.compile(rb"/(?![/\\])[!-~]*")
 _CREATED = 201

@@ -104,7 +104,7 @@ class UpstreamPool:
             expected=JSON_ONLY,
         )
 
-    def takes_turns(self, upstream: str) -> bool:
+    def is_exclusive(self, upstream: str) -> bool:
         """Returns True if the upstream of this name gets one request at a time."""
         return self._upstreams[upstream].config.concurrency == 1
 

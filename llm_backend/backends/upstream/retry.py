@@ -1,4 +1,7 @@
-"""Retry policy: retriable statuses and methods, and the backoff between attempts (pure)."""
+"""Retry policy: retriable statuses and methods, and the backoff between attempts (pure).
+
+The `Retry-After` of an upstream does not change the backoff; it is passed to the client.
+"""
 
 from llm_backend.backends.upstream.headers import Headers
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_backend.backends.image_servers import Drawn, Preview
+from llm_backend.backends.drawing import Drawn, Preview
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.files.operations import new_file_id
 from llm_backend.controllers.images.drawings import PictureStyle

@@ -5,7 +5,7 @@ from dataclasses import replace
 from starlette.responses import Response
 
 from llm_backend.access import fairness_key
-from llm_backend.backends.image_servers import Drawing
+from llm_backend.backends.drawing import Drawing
 from llm_backend.backends.registry import PictureModel
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
@@ -15,10 +15,10 @@ from llm_backend.controllers.images.drawings import (
     GENERATION_FIELDS,
     VARIATION_FIELDS,
     check_fields,
-    drawing_from,
+    parse_drawing,
+    parse_style,
     read_edit_body,
     read_edit_form,
-    style_from,
     with_files,
 )
 from llm_backend.controllers.relay.routing import answer_image_by_route, operation_names
@@ -71,7 +71,7 @@ async def _vary(services: Services, request: ApiRequest, model: PictureModel) ->
 
 
 def _drawing(services: Services, body: JsonMapping) -> Drawing:
-    return drawing_from(body, pixels_limit=services.settings.drawn_pixels_limit)
+    return parse_drawing(body, pixels_limit=services.settings.drawn_pixels_limit)
 
 
 async def _answer(
@@ -83,7 +83,7 @@ async def _answer(
     *,
     kind: str = "image_generation",
 ) -> Response:
-    style = style_from(body)
+    style = parse_style(body)
     assert services.image_servers is not None, "a model that draws is an image server's"
     pictures = services.image_servers.draw(
         drawing,

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from llm_backend.backends.image_servers import Drawing
+from llm_backend.backends.drawing import Drawing
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
 from llm_backend.controllers.services import Services
@@ -60,7 +60,7 @@ class EditFiles:
     mask_param: str = "mask"
 
 
-def drawing_from(body: JsonMapping, *, pixels_limit: int) -> Drawing:
+def parse_drawing(body: JsonMapping, *, pixels_limit: int) -> Drawing:
     """Returns the drawing that a body asks for. Raises `InvalidRequest` and `UnsupportedField`."""
     if body.get("background") == "transparent":
         raise UnsupportedField(
@@ -84,7 +84,7 @@ def check_fields(body: JsonMapping, supported: Collection[str]) -> None:
     refuse_unsupported_fields(body, supported, is_neutral=_is_neutral, by=_IMAGE_SERVER)
 
 
-def style_from(body: JsonMapping) -> PictureStyle:
+def parse_style(body: JsonMapping) -> PictureStyle:
     """Returns the form of the answer's pictures. Raises `InvalidRequest`."""
     format: Format = body.get("output_format") or "png"
     compression = body.get("output_compression")

@@ -13,12 +13,13 @@ from dataclasses import replace
 import orjson
 
 from llm_backend.backends.base import Meter
-from llm_backend.backends.image_servers import Drawing, ImageServers, Preview
+from llm_backend.backends.drawing import Drawing, Preview
+from llm_backend.backends.image_servers import ImageServers
 from llm_backend.backends.registry import IMAGES, PictureModel, Registry
 from llm_backend.backends.upstream.upstream_request import ignore
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
 from llm_backend.controllers.images.answers import style_picture
-from llm_backend.controllers.images.drawings import PictureStyle, drawing_from, style_from
+from llm_backend.controllers.images.drawings import PictureStyle, parse_drawing, parse_style
 from llm_backend.controllers.response_items.items import new_id
 from llm_backend.controllers.services.server_tools import (
     CallBegan,
@@ -45,6 +46,8 @@ _FIELDS = frozenset({
 })  # fmt: skip
 _NEUTRAL = {"action": ("auto", "generate"), "input_fidelity": ("low",)}
 _EVENT = "response.image_generation_call"
+_DRAWN = "The picture was drawn, and the user sees it."
+_FAILED = "The picture could not be drawn. Say so."
 _FUNCTION: JsonObject = {
     "type": "function",
     "function": {
@@ -85,8 +88,8 @@ class ImageGenerationKind(ToolKind):
         streams = bool(context.body.get("stream"))
         try:
             refuse_unsupported_fields(entry, _FIELDS, is_neutral=_is_neutral, by="image servers")
-            drawing = drawing_from({**entry, "stream": True}, pixels_limit=self._pixels_limit)
-            style = style_from(entry)
+            drawing = parse_drawing({**entry, "stream": True}, pixels_limit=self._pixels_limit)
+            style = parse_style(entry)
             model = self._model(entry.get("model"))
         except InvalidRequest as error:
             error.param = f"{where}.{error.param}"
@@ -117,14 +120,11 @@ class ImageGenerationKind(ToolKind):
         function = {"name": NAME, "arguments": arguments}
         call = {"id": item["id"], "type": "function", "function": function}
         is_drawn = item["status"] != "failed"
-        content = "The picture was drawn, and the user sees it." if is_drawn else _FAILED
+        content = _DRAWN if is_drawn else _FAILED
         return [
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "tool_call_id": item["id"], "content": content},
         ]
-
-
-_FAILED = "The picture could not be drawn. Say so."
 
 
 class ImageGeneration(ServerTool):

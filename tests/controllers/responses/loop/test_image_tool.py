@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llm_backend.access import Ledger, Principal, RequestMeter
-from llm_backend.backends.image_servers import Drawing
+from llm_backend.backends.drawing import Drawing
 from llm_backend.backends.registry import PictureModel
 from llm_backend.controllers.images.drawings import PictureStyle
 from llm_backend.controllers.responses.loop.image_tool import ImageGeneration
