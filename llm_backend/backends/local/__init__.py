@@ -1,6 +1,7 @@
 """Models of this machine: model manager, chat templates, markup and media.
 
 local_model.py          one model: chats, completions, embeddings, ranking
+chat_rendering.py       chats as prompts
 model_protocol.py       its template, markup and control tokens: prompts and parsers
 admitted_generation.py  a generation that has got a slot of the engine; its deltas and usage
 chat_choice.py          deltas of one choice as reasoning, content and calls

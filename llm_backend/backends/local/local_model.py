@@ -2,9 +2,9 @@
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Self, cast
 
@@ -13,34 +13,26 @@ from llm_backend.backends.base import Chat, Meter, ModelCard, TextPrompt, Usage
 from llm_backend.backends.local import label_scoring
 from llm_backend.backends.local.admitted_generation import AdmittedGeneration
 from llm_backend.backends.local.chat_formats import ChatFormat
+from llm_backend.backends.local.chat_rendering import ChatRenderer, names_of_media
 from llm_backend.backends.local.chat_template import ChatTemplate
 from llm_backend.backends.local.engine_commands import chat_command, prompt_command
 from llm_backend.backends.local.engine_errors import translate_engine_errors
 from llm_backend.backends.local.grammar_field import GrammarField
-from llm_backend.backends.local.label_scoring import LabelScoring, RenderedScoring
+from llm_backend.backends.local.label_scoring import LabelScoring
 from llm_backend.backends.local.markup import MarkupParser
-from llm_backend.backends.local.media import Content, MediaFile, MediaReader, media_in
+from llm_backend.backends.local.media import MediaReader
 from llm_backend.backends.local.model_handle import ModelHandle, ModelState
-from llm_backend.backends.local.model_protocol import ModelProtocol, ProtocolCache, RenderedPrompt
+from llm_backend.backends.local.model_protocol import ProtocolCache, RenderedPrompt
 from llm_backend.engine import Engine
 from llm_backend.engine.messages import (
     Embedded,
     Generate,
-    Medium,
     ModelInfo,
     ModelKind,
     RankScores,
 )
 from llm_backend.json_types import JsonMapping, JsonMappingT
 from llm_backend.model_files import GgufHeader, HeaderError
-from llm_backend.offload import compute, offload
-
-_MISSING_INPUT = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
-_PURPOSES = {
-    ModelKind.EMBEDDING: "embeddings",
-    ModelKind.RERANK: "ranking documents",
-    ModelKind.TRANSCRIPTION: "transcribing recordings",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +95,12 @@ class LocalModel:
         self.handle = handle
         self.personalities = dict(personalities or {})
         self._observe = observe
-        # shared with its other personalities
-        self._protocols = ProtocolCache(tool_format, chat_format)
+        self._renderer = ChatRenderer(
+            card.id,
+            ProtocolCache(tool_format, chat_format),
+            self._reader,
+            self.personalities,
+        )
         self._chat_format = chat_format
         self._personality = personality
         self._defaults = dict(defaults or {})
@@ -153,12 +149,7 @@ class LocalModel:
 
     def check_personality(self, name: str) -> None:
         """Raises `ApiError` for a personality that it does not have."""
-        if name not in self.personalities:
-            known = ", ".join(self.personalities) or "none"
-            raise errors.InvalidRequest(
-                f"`{self.card.id}` has no personality `{name[:100]}`; there is {known}.",
-                param="personality",
-            )
+        self._renderer.check_personality(name)
 
     def choose_personality(self, name: str) -> None:
         """Sets the personality of requests that name none."""
@@ -201,7 +192,7 @@ class LocalModel:
         async with AsyncExitStack() as resources:
             with translate_engine_errors():
                 engine = await resources.enter_async_context(self.handle.use())
-            prompt = await self._prompt(engine, request)
+            prompt = await self._renderer.render(engine, request, self._personality)
             answer = await self._generate_chat(engine, request, prompt)
             answer.take_over(resources.pop_all())
             return answer
@@ -214,7 +205,7 @@ class LocalModel:
         names: dict[str, str | GrammarField] = {
             "prompt": "messages",
             "grammar": prompt.grammar_field,
-            **_names_of_media(prompt),
+            **names_of_media(prompt),
         }
         return await self._generate(engine, "chat", command, names, prompt.parser)
 
@@ -230,7 +221,7 @@ class LocalModel:
     async def render_chat(self, request: Chat) -> RenderedChat:
         """Renders and tokenizes a chat's prompt."""
         async with self._use_engine(prompt="messages") as engine:
-            prompt = await self._prompt(engine, request)
+            prompt = await self._renderer.render(engine, request, self._personality)
             if _is_longer(prompt.text, self._tokenize_bytes):
                 raise errors.ContextLengthExceeded(
                     f"The chat has {len(prompt.text)} characters, too many to count its tokens: "
@@ -238,7 +229,7 @@ class LocalModel:
                     param="messages",
                 )
             media = await self._reader.decode(prompt.media)
-            with translate_engine_errors(**_names_of_media(prompt)):
+            with translate_engine_errors(**names_of_media(prompt)):
                 tokens = await engine.tokenize_with_media(
                     prompt.text, cuts=prompt.cuts, media=media, add_bos=prompt.add_bos
                 )
@@ -285,8 +276,7 @@ class LocalModel:
         question. All questions share one prefill of the messages."""
         label_scoring.check_bytes(scoring, self._tokenize_bytes)
         async with self._use_engine() as engine:
-            protocol, info = await self._protocol(engine), await engine.ready()
-            rendered = await offload(self._render_scoring, protocol, scoring, info)
+            rendered = await self._renderer.render_scoring(engine, scoring)
             media = await self._reader.decode(rendered.media)
             names = label_scoring.field_names(scoring, rendered.media)
             with translate_engine_errors(**names):
@@ -303,7 +293,7 @@ class LocalModel:
     async def template(self) -> ChatTemplate:
         """Returns the chat template; loads the model if needed."""
         async with self._use_engine() as engine:
-            return (await self._protocol(engine)).template
+            return (await self._renderer.protocol(engine)).template
 
     async def info(self) -> ModelInfo:
         """Returns the metadata of the model; loads it if needed."""
@@ -354,71 +344,7 @@ class LocalModel:
             info = await engine.ready()
         return info.bos_token or info.eos_token
 
-    async def _prompt(self, engine: Engine, request: Chat) -> RenderedPrompt:
-        """Renders the chat. Raises `ContextLengthExceeded` before rendering if there are more
-        messages than the context has tokens."""
-        protocol = await self._protocol(engine)
-        info = engine.info
-        assert info is not None, "`engine.ready()` was awaited before"
-        if len(request.messages) > info.context_tokens:
-            raise errors.ContextLengthExceeded(
-                f"{len(request.messages)} messages cannot fit a context of {info.context_tokens} "
-                "tokens. Leave out the oldest.",
-                param="messages",
-            )
-        render = compute if protocol.compiles_schemas(request) else offload
-        return await render(self._render, protocol, request, info)
-
-    def _render(self, protocol: ModelProtocol, request: Chat, info: ModelInfo) -> RenderedPrompt:
-        self._check_media((message.get("content") for message in request.messages), info)
-        return protocol.render(self._with_personality(request))
-
-    def _render_scoring(
-        self, protocol: ModelProtocol, scoring: LabelScoring, info: ModelInfo
-    ) -> RenderedScoring:
-        self._check_media(label_scoring.contents_of(scoring), info)
-        return label_scoring.render(protocol, scoring)
-
-    def _check_media(self, contents: Iterable[Content], info: ModelInfo) -> None:
-        """Checks pictures and sounds before they are rendered. Raises `UnsupportedField` for a
-        medium that the model has no input for, `InvalidRequest` for too many."""
-        self._reader.check_count(self._check_medium(file, info) for file in media_in(contents))
-
-    def _check_medium(self, file: MediaFile, info: ModelInfo) -> MediaFile:
-        if file.medium not in info.media:
-            raise errors.UnsupportedField(
-                f"The model `{self.card.id}` {_MISSING_INPUT[file.medium]}.", param=file.param
-            )
-        return file
-
-    def _with_personality(self, request: Chat) -> Chat:
-        if request.personality is not None:
-            self.check_personality(request.personality)
-        name = request.personality or self._personality
-        has_system_message = any(one["role"] == "system" for one in request.messages)
-        if name is None or has_system_message or not request.has_personality:
-            return request
-        system = {"role": "system", "content": self.personalities[name]}
-        return replace(request, messages=[system, *request.messages])
-
-    async def _protocol(self, engine: Engine) -> ModelProtocol:
-        """Returns the protocol of the loaded file, which may differ after a reload. Raises
-        `InvalidRequest` if it is no chat model."""
-        with translate_engine_errors():
-            info = await engine.ready()
-            if info.kind is not ModelKind.CHAT:
-                raise errors.InvalidRequest(
-                    f"`{self.card.id}` is a model for {_PURPOSES[info.kind]}; it cannot chat.",
-                    param="model",
-                )
-            return await self._protocols.get(engine)
-
 
 def _is_longer(text: str, limit_bytes: int) -> bool:
     """True if the text has more bytes in UTF-8."""
     return len(text) > limit_bytes or len(text.encode(errors="replace")) > limit_bytes
-
-
-def _names_of_media(prompt: RenderedPrompt) -> dict[str, str]:
-    """Maps the engine's field names of media, which it numbers, to the client's."""
-    return {f"media[{index}]": file.param for index, (_, file) in enumerate(prompt.media)}

@@ -2,9 +2,9 @@
 
 A request for a model that is not in memory loads it. If it does not fit beside the loaded models,
 idle ones are unloaded first (least recently used first), then busy ones: a busy model accepts no
-new request, finishes its running ones (drains), and is unloaded. Requests for it meanwhile wait,
-bounded in time and number, and it is loaded again in its turn. So requests for two models that do
-not fit together alternate, and no running request is aborted.
+new request, finishes its running ones (drains), and is unloaded. Requests for it wait meanwhile,
+bounded in time and number, until it is loaded again. So two models that do not fit together are in
+memory alternately, and no running request is aborted.
 """
 
 import asyncio
