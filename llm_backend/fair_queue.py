@@ -1,8 +1,11 @@
-"""Fair queue: requests that wait for a resource, served round-robin by caller."""
+"""Fair queue: requests that wait for a resource, served round-robin by caller. Fair semaphore:
+permits that are granted in this order."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -116,3 +119,48 @@ class FairQueue(Generic[Resource]):
 
     def _overload_error(self, reason: str) -> Overloaded:
         return Overloaded(f"{self._refusal}, and {reason}; try again later.")
+
+
+class FairSemaphore:
+    """Semaphore of `capacity` permits. At most `depth` requests wait for one, each for at most
+    `timeout_s`."""
+
+    def __init__(self, capacity: int, *, depth: int, timeout_s: float) -> None:
+        self._free = capacity
+        self._timeout_s = timeout_s
+        self._queue: FairQueue[bool] = FairQueue(lambda _: self.release(), depth=depth)
+
+    @property
+    def waiting(self) -> int:
+        """Number of waiting requests."""
+        return len(self._queue)
+
+    def try_acquire(self) -> bool:
+        """Takes a permit if one is free and no request waits; the caller must `release` it."""
+        return not len(self._queue) and self._take()
+
+    async def acquire(self, caller: str) -> None:
+        """Waits for a permit, which must be `release`d. Raises `Overloaded`."""
+        if not self.try_acquire():
+            await self._queue.wait(caller, lambda: self._take() or None, timeout_s=self._timeout_s)
+
+    def release(self) -> None:
+        """Returns a permit, which the next waiting request gets."""
+        self._free += 1
+        self._queue.grant_next()
+
+    @asynccontextmanager
+    async def hold(self, caller: str) -> AsyncIterator[float]:
+        """Holds a permit within the context, and yields the seconds that the caller has waited for
+        it. Raises `Overloaded`."""
+        arrived_s = time.monotonic()
+        await self.acquire(caller)
+        try:
+            yield time.monotonic() - arrived_s
+        finally:
+            self.release()
+
+    def _take(self) -> bool:
+        is_free = self._free > 0
+        self._free -= is_free
+        return is_free

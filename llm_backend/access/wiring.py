@@ -12,13 +12,13 @@ from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.idempotency.shared_answers import SharedAnswers
 from llm_backend.access.limits.admission_control import AdmissionControl
 from llm_backend.access.limits.concurrency import SharedConcurrencyLimits
-from llm_backend.access.limits.fair_semaphore import FairSemaphore
 from llm_backend.access.limits.rate_limits import RateLimits
 from llm_backend.access.limits.request_policy import DefaultLimits, RequestPolicies, TargetsOf
 from llm_backend.access.usage.deferred_usage import DeferredUsage
 from llm_backend.access.usage.ledger import Ledger
 from llm_backend.access.usage.spending import Spending
 from llm_backend.contract.operations import Operation
+from llm_backend.fair_queue import FairSemaphore
 from llm_backend.installation import command
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.store import Database
@@ -122,7 +122,7 @@ async def open_access(
                 spending=spending,
                 policies=policies,
                 limits=limits,
-                capacity=_capacity(settings),
+                permits=_request_permits(settings),
                 run_deadline_s=settings.run_deadline_s,
                 keys_refresh_s=settings.keys_refresh_s,
             ),
@@ -183,7 +183,7 @@ def _default_limits(settings: Settings) -> DefaultLimits:
     )
 
 
-def _capacity(settings: Settings) -> FairSemaphore | None:
+def _request_permits(settings: Settings) -> FairSemaphore | None:
     if settings.concurrent_requests is None:
         return None
     return FairSemaphore(

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from llm_backend.access.limits.fair_semaphore import FairSemaphore
 from llm_backend.app.config_watch import Serve, watch_config
 from llm_backend.app.model_planning import ModelPlanner
 from llm_backend.app.model_reconciler import MakeEngine, ModelReconciler
@@ -24,6 +23,7 @@ from llm_backend.backends.transcription import LocalTranscription, TranscriptUsa
 from llm_backend.engine import Engine
 from llm_backend.engine.process.device_list import find_devices
 from llm_backend.errors import InvalidRequest
+from llm_backend.fair_queue import FairSemaphore
 from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings, SettingsError, SettingsSource, settings_from_json
 from llm_backend.settings.audio import NO_VOICE

@@ -46,7 +46,7 @@ from llm_backend.controllers.services.error_buffer import RecentErrors
 from llm_backend.controllers.services.file_pictures import FilePictures
 from llm_backend.controllers.services.listed_items import ListedItems
 from llm_backend.controllers.services.mcp_endpoint import McpEndpoint
-from llm_backend.controllers.services.realtime_permits import SessionPermits
+from llm_backend.controllers.services.session_limit import SessionLimit
 from llm_backend.controllers.services.status_board import StatusBoard
 from llm_backend.controllers.services.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.metrics import Metrics
@@ -138,9 +138,9 @@ async def open_services(
         warming = asyncio.create_task(asyncio.to_thread(_warm, validators))
         stack.callback(warming.cancel)
         app = build_operations(document, validators, services)
-        inner_app = add_access_log(app, services)
-        await enter(run_jobs(stores.jobs, job_kinds(services, inner_app)))
-        await enter(services.mcp.serve(inner_app))
+        internal_app = add_access_log(app, services)
+        await enter(run_jobs(stores.jobs, job_kinds(services, internal_app)))
+        await enter(services.mcp.serve(internal_app))
         yield OpenServices(answer=add_guards(app, services, tracing), keyring=access.keyring)
 
 
@@ -226,7 +226,7 @@ def _build_services(
         operations=document.operations,
         transcriber=build_transcriber(settings, metrics),
         validators=validators,
-        realtime_permits=SessionPermits(
+        session_limit=SessionLimit(
             settings.realtime_sessions_limit, key_limit=settings.realtime_key_sessions_limit
         ),
         unknown_fields=UnknownFieldReporter(validators, metrics, strict=settings.strict),

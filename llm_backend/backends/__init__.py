@@ -8,11 +8,12 @@ upstream/          other servers: HTTP client, pool, health, permits
 mcp_server.py      client of MCP servers
 web_files.py       files fetched from allowed hosts
 data_url.py        data: URLs
-image_servers.py   pictures of servers that speak `/sdapi/v1`
+image_servers.py   image servers: requests, previews, interruptions
+sdapi.py           their wire format, `/sdapi/v1`
+drawing.py         pictures that a request asks for, and those that it gets
 picture_files.py   sources, masks and formats of pictures that are drawn
 speech/            texts read aloud
 transcription/     recordings as text
 webhook_sender.py  events sent to webhook endpoints
 public_session.py  HTTP sessions that connect to public addresses only
-permits.py         limits of the requests that are computed at once
 """

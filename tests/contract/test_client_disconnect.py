@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from llm_backend.access.limits.fair_semaphore import FairSemaphore
 from llm_backend.contract.client_disconnect import WATCH_DELAY_S, run_until_disconnect
 from llm_backend.errors import ClientGone
+from llm_backend.fair_queue import FairSemaphore
 
 
 async def forever() -> None:

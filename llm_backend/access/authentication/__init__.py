@@ -1,6 +1,6 @@
 """API keys and principals: the caller of a request.
 
-keyring.py         API keys in memory
+keyring.py         API keys in memory, read again every `keys_refresh_s`
 new_key.py         new API keys, and the default project
 key_admin.py       keys created and revoked by the command line
 principal.py       key, project and user of a request

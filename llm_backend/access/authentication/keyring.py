@@ -1,7 +1,9 @@
 """API keys in memory: a key is checked without a query to the database.
 
 The keys in memory outlive an outage of the database. Changes of this process are visible at once;
-changes of other processes are visible after the next poll of the version counter.
+changes of other processes are visible after the next poll of the version counter, every
+`keys_refresh_s`. Open WebSockets check their keys again as often: `MeteredSession` if relayed, else
+`_serve_while_valid` of `controllers/websockets/endpoints.py`.
 """
 
 import asyncio

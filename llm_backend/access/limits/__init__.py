@@ -4,11 +4,10 @@ queue.
 admission_control.py  all checks of a request, in their order
 request_policy.py     limits and permissions of a caller with a model
 permission.py         models, tools and storage that a project may use
-rate_limits.py        requests and tokens a minute or day
+rate_limits.py        requests and tokens a minute or day, granted to servers in blocks
 rate_window.py        the fixed window of one rate limit
 reservation.py        one request's share of its rate limits
 concurrency.py        requests at once, by key or project
-fair_semaphore.py     requests at once on this server, served in turn by caller
 metered_response.py   rate limit headers, and the usage of an answer
-websocket_session.py  limits and usage of a WebSocket
+websocket_session.py  limits and usage of a WebSocket, and later checks of its key
 """

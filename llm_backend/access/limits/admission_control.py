@@ -11,7 +11,6 @@ from starlette.types import Message, Send
 
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.limits.concurrency import ConcurrencyLimit, acquire_all, release_all
-from llm_backend.access.limits.fair_semaphore import FairSemaphore
 from llm_backend.access.limits.metered_response import MeteredResponse
 from llm_backend.access.limits.permission import Permission, project_of
 from llm_backend.access.limits.rate_limits import RateLimits
@@ -27,6 +26,7 @@ from llm_backend.contract.body_bounds import text_bytes
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import ClientGone, DeadlineExceeded, ModelNotFound
+from llm_backend.fair_queue import FairSemaphore
 from llm_backend.offload import offload
 from llm_backend.store import as_owner
 from llm_backend.stream_ending import SentEvents
@@ -43,7 +43,7 @@ class AdmissionControl:
         spending: Spending,
         policies: RequestPolicies,
         limits: RateLimits,
-        capacity: FairSemaphore | None = None,
+        permits: FairSemaphore | None = None,
         run_deadline_s: float | None = None,
         keys_refresh_s: float,
     ) -> None:
@@ -51,7 +51,7 @@ class AdmissionControl:
         self._policies = policies
         self._permission = Permission(policies, spending)
         self._limits = limits
-        self._capacity = capacity
+        self._permits = permits
         self._run_deadline_s = run_deadline_s
         self._keys_refresh_s = keys_refresh_s
 
@@ -177,28 +177,28 @@ class AdmissionControl:
         if limits:
             await acquire_all(limits)
         try:
-            if self._capacity is None:
+            if self._permits is None:
                 await self._answer(request, answer, response)
             else:
-                await self._run_in_turn(self._capacity, request, answer, response)
+                await self._run_with_permit(self._permits, request, answer, response)
         finally:
             release_all(limits)
 
-    async def _run_in_turn(
+    async def _run_with_permit(
         self,
-        capacity: FairSemaphore,
+        permits: FairSemaphore,
         request: ApiRequest,
         answer: SendResponse,
         response: MeteredResponse,
     ) -> None:
-        if not capacity.try_acquire():
-            acquiring = capacity.acquire(request.caller.key_id or "")
+        if not permits.try_acquire():
+            acquiring = permits.acquire(request.caller.key_id or "")
             # While a body is still unread, a disconnect of its client cannot be noticed.
             await (run_while_connected(request, acquiring) if request.raw_body else acquiring)
         try:
             await self._answer(request, answer, response)
         finally:
-            capacity.release()
+            permits.release()
 
     async def _answer(
         self, request: ApiRequest, answer: SendResponse, response: MeteredResponse

@@ -2,9 +2,9 @@
 servers that share a database.
 
 Shared permits are leased from the database in blocks, so that it is queried once for several
-requests; surplus permits are returned. A server makes one database call (`Exchange`) at a time,
-for all scopes together: so servers that share many scopes cannot deadlock. While the database
-cannot be used, each server enforces the whole limit by itself.
+requests; surplus permits are returned. A server makes one database call (`Exchange`) at a time. It
+is for all scopes, and locks them in one order, so that two servers cannot deadlock. While the
+database cannot be used, each server enforces the whole limit by itself.
 """
 
 import asyncio

@@ -10,9 +10,9 @@ from llm_backend.block_grants import BLOCKS, surplus
 
 
 class RateLimitWindow:
-    """One limit: at most `limit` in every window. Amounts that are not `granted` must be requested
-    first; a server that shares no limits grants itself the whole amount at the start of each
-    window.
+    """One limit: at most `limit` in every window. This server may use what is `granted` to it, and
+    requests more when that is used. A server that shares no limits grants itself the whole limit
+    at the start of each window.
     """
 
     __slots__ = (

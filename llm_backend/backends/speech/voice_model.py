@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from llm_backend.backends.base import ModelCard
-from llm_backend.backends.permits import Permits, hold_permit
 from llm_backend.backends.speech.espeak import (
     GREATEST_RATE,
     LEAST_RATE,
@@ -20,6 +19,7 @@ from llm_backend.backends.speech.espeak import (
 from llm_backend.backends.speech.voices import Voice
 from llm_backend.errors import InvalidRequest, Unsupported
 from llm_backend.extras import install_command, is_installed
+from llm_backend.fair_queue import FairSemaphore
 
 if TYPE_CHECKING:  # FFmpeg's libraries are loaded by the first request
     from llm_backend.backends.speech.sound_encoder import SoundEncoder
@@ -53,7 +53,7 @@ class VoiceModel:
     """The model `builtin-voice`. `observe` gets its name and the usage of each request."""
 
     def __init__(
-        self, espeak: Espeak, permits: Permits, observe: Callable[[str, SpeechUsage], None]
+        self, espeak: Espeak, permits: FairSemaphore, observe: Callable[[str, SpeechUsage], None]
     ) -> None:
         self.card = ModelCard(
             id=BUILTIN_VOICE,
@@ -102,7 +102,7 @@ class VoiceModel:
             )
         await asyncio.to_thread(import_module, _ENCODER)  # slow at the first request
         async with (
-            hold_permit(self._permits, caller) as queue_s,
+            self._permits.hold(caller) as queue_s,
             aclosing(self._pieces(speech, voice, queue_s)) as pieces,
         ):
             async for piece in pieces:

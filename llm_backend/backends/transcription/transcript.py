@@ -10,7 +10,6 @@ import msgspec
 
 from llm_backend.backends.local.engine_errors import translate_engine_errors
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.backends.permits import Permits, hold_permit
 from llm_backend.backends.transcription.recording import Recording
 from llm_backend.engine import EngineDown
 from llm_backend.engine.messages import (
@@ -22,6 +21,7 @@ from llm_backend.engine.messages import (
     TranscriptSegment,
 )
 from llm_backend.errors import InvalidRequest
+from llm_backend.fair_queue import FairSemaphore
 
 _SAMPLE_BYTES = 2
 _WINDOW_BYTES = WINDOW_S * SAMPLES_HZ * _SAMPLE_BYTES
@@ -64,7 +64,9 @@ class LocalTranscription:
     """Transcribes recordings by local models. `observe` gets a model's name and the usage of each
     recording, also of one whose client disconnected."""
 
-    def __init__(self, permits: Permits, observe: Callable[[str, TranscriptUsage], None]) -> None:
+    def __init__(
+        self, permits: FairSemaphore, observe: Callable[[str, TranscriptUsage], None]
+    ) -> None:
         self._permits = permits
         self._observe = observe
 
@@ -75,7 +77,7 @@ class LocalTranscription:
         end. Callers wait for their permit in turns. Raises `ApiError`."""
         with recording.file:
             async with (
-                hold_permit(self._permits, caller) as queue_s,
+                self._permits.hold(caller) as queue_s,
                 aclosing(self._parts(model, recording, request, queue_s)) as parts,
             ):
                 async for part in parts:

@@ -22,10 +22,10 @@ Act = Callable[[], Awaitable[None]]
 
 
 class InputTurns:
-    """Handles the events of the input buffer, of at most `limit_s` seconds; `turns_limit` turns are
-    transcribed at once. Where turns are detected, `interrupt` is called when one begins, and
-    `answer` once the text of all is known, the user is silent, and the conversation does not
-    `answers_already`."""
+    """Handles the events of the input buffer, of at most `limit_s` seconds; at most `turns_limit`
+    turns are transcribed at once. Where turns are detected, `interrupt` is called when one begins.
+    `answer` is called when the user is silent and the text of all turns is known, unless
+    `answers_already` returns True."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class InputTurns:
         await self._sender.send({"type": "input_audio_buffer.cleared"})
         await self.settle()
 
-    def take_turns(self, item: JsonObject) -> dict[int, Turn]:
+    def pop_turns(self, item: JsonObject) -> dict[int, Turn]:
         """Returns the parts of an item that are to be transcribed, by index, and leaves their sound
         out of it. Raises `InvalidRequest` and `TooLarge`."""
         turns = {}

@@ -143,7 +143,7 @@ class RealtimeSession:
     async def _create_item(self, event: JsonMapping) -> None:
         check_item(event["item"], "item")
         item = stored_item(event["item"])
-        turns = self._input_turns.take_turns(item)
+        turns = self._input_turns.pop_turns(item)
         previous = self._conversation.add(item, event.get("previous_item_id"))
         for kind in ("conversation.item.added", "conversation.item.done"):
             await self._sender.send({"type": kind, "previous_item_id": previous, "item": item})

@@ -12,7 +12,7 @@ file_pictures.py           images as data: URLs
 vector_library.py          database, vector index and embedding models of vector stores
 embedders.py               embedding models, and the choice of one
 mcp_endpoint.py            the MCP library's server, which runs from the first message on
-realtime_permits.py        limit of the realtime sessions of one process
+session_limit.py           limit of the realtime sessions of one process
 unknown_field_reporter.py  request fields that the document does not define
 status_board.py            states of all models, polled
 error_buffer.py            ring buffer of errors

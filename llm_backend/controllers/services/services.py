@@ -20,9 +20,9 @@ from llm_backend.controllers.services.file_pictures import FilePictures
 from llm_backend.controllers.services.file_texts import FileTexts
 from llm_backend.controllers.services.listed_items import ListedItems
 from llm_backend.controllers.services.mcp_endpoint import McpEndpoint
-from llm_backend.controllers.services.realtime_permits import SessionPermits
 from llm_backend.controllers.services.response_memory import ResponseMemory
 from llm_backend.controllers.services.server_tools import ServerTools
+from llm_backend.controllers.services.session_limit import SessionLimit
 from llm_backend.controllers.services.status_board import StatusBoard
 from llm_backend.controllers.services.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.controllers.services.vector_library import VectorLibrary
@@ -85,6 +85,6 @@ class Services:
     unknown_fields: UnknownFieldReporter
     transcriber: LocalTranscription
     validators: Validators
-    realtime_permits: SessionPermits
+    session_limit: SessionLimit
     upstreams: "UpstreamPool | None" = None
     image_servers: "ImageServers | None" = None

@@ -167,18 +167,18 @@ async def _serve_while_valid(
 ) -> None:
     """Runs `serving` as long as the key is valid."""
     task = asyncio.create_task(serving)
-    polling = asyncio.create_task(_poll_key(find_caller, every_s))
+    rechecking = asyncio.create_task(_recheck_forever(find_caller, every_s))
     try:
-        await asyncio.wait({task, polling}, return_when=asyncio.FIRST_COMPLETED)
-        await (polling if polling.done() else task)
+        await asyncio.wait({task, rechecking}, return_when=asyncio.FIRST_COMPLETED)
+        await (rechecking if rechecking.done() else task)
     finally:
-        for one in (task, polling):
+        for one in (task, rechecking):
             one.cancel()
-        await asyncio.gather(task, polling, return_exceptions=True)
+        await asyncio.gather(task, rechecking, return_exceptions=True)
 
 
-async def _poll_key(find_caller: FindCaller, every_s: float) -> NoReturn:
-    """Polls the key; raises the errors of `find_caller` once it is not valid any more."""
+async def _recheck_forever(find_caller: FindCaller, every_s: float) -> NoReturn:
+    """Checks the key again periodically; raises the errors of `find_caller` once it is invalid."""
     while True:
         await asyncio.sleep(every_s)
         find_caller()

@@ -36,7 +36,7 @@ async def serve_realtime(
     _refuse_beta(socket)
     caller = find_caller()
     services.access.admission.check(caller, model, names_model=False)
-    with services.realtime_permits.acquire(caller.key_id):
+    with services.session_limit.acquire(caller.key_id):
         await socket.receive()  # the connect event
         offered = upstream_protocols(socket.scope.get("subprotocols") or [])
         await socket.accept(offered[0] if offered else None)

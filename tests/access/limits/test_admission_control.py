@@ -12,7 +12,6 @@ from starlette.requests import Request as HttpRequest
 
 from llm_backend.access import Keyring, Ledger, RequestMeter, Spending
 from llm_backend.access.limits.admission_control import AdmissionControl
-from llm_backend.access.limits.fair_semaphore import FairSemaphore
 from llm_backend.access.limits.rate_limits import RateLimits
 from llm_backend.access.limits.request_policy import DefaultLimits, RequestPolicies
 from llm_backend.contract.operations import Operation
@@ -25,6 +24,7 @@ from llm_backend.errors import (
     RequestsLimited,
     TokensLimited,
 )
+from llm_backend.fair_queue import FairSemaphore
 from llm_backend.json_types import JsonObject
 from llm_backend.store import Database, migrate
 from llm_backend.store.administration import Administration, StoredUsage, Tokens
@@ -57,7 +57,7 @@ class Requests:
         self.spending = spending
 
     def admission(
-        self, capacity: FairSemaphore | None = None, deadline_s: float | None = None, **usual: int
+        self, permits: FairSemaphore | None = None, deadline_s: float | None = None, **usual: int
     ) -> AdmissionControl:
         limits = RateLimits()
         targets = {"alias": ["m"], "route": ["m", "n"]}
@@ -69,7 +69,7 @@ class Requests:
             spending=self.spending,
             policies=plans,
             limits=limits,
-            capacity=capacity,
+            permits=permits,
             run_deadline_s=deadline_s,
             keys_refresh_s=5.0,
         )
@@ -337,8 +337,8 @@ async def test_requests_beyond_the_concurrency_limit_are_refused(requests, usual
 
 
 async def test_a_request_waits_for_its_turn_unless_its_client_leaves(requests):
-    capacity = FairSemaphore(1, depth=10, timeout_s=5)
-    admission, started, proceed = requests.admission(capacity), asyncio.Event(), asyncio.Event()
+    permits = FairSemaphore(1, depth=10, timeout_s=5)
+    admission, started, proceed = requests.admission(permits), asyncio.Event(), asyncio.Event()
     first = asyncio.create_task(
         requests.ask(admission, lambda request, send: held(started, proceed, request, send))
     )
@@ -353,15 +353,15 @@ async def test_a_request_waits_for_its_turn_unless_its_client_leaves(requests):
         await second
     proceed.set()
     assert [(await first).status, (await third).status] == [200, 200]
-    assert capacity.try_acquire()
+    assert permits.try_acquire()
 
 
 async def test_full_queue_raises_overloaded(requests):
-    capacity = FairSemaphore(1, depth=0, timeout_s=5)
-    await capacity.acquire("caller")
+    permits = FairSemaphore(1, depth=0, timeout_s=5)
+    await permits.acquire("caller")
 
     with pytest.raises(Overloaded):
-        await requests.ask(requests.admission(capacity), good)
+        await requests.ask(requests.admission(permits), good)
     assert requests.counted() == []
 
 
@@ -426,13 +426,13 @@ async def test_broken_answer_releases_its_permits(requests):
     async def broken(_request: ApiRequest, _send: Any) -> None:
         raise ApiError("no")
 
-    capacity = FairSemaphore(1, depth=0, timeout_s=5)
-    admission = requests.admission(capacity, key_concurrent_requests=1)
+    permits = FairSemaphore(1, depth=0, timeout_s=5)
+    admission = requests.admission(permits, key_concurrent_requests=1)
     for _ in range(2):
         with pytest.raises(ApiError, match="no"):
             await requests.ask(admission, broken)
 
-    assert capacity.try_acquire()
+    assert permits.try_acquire()
 
 
 async def disconnect_after_sending(request: ApiRequest, _send: Any) -> None:

@@ -1,4 +1,4 @@
-"""Permits of realtime sessions: how many a process holds at once, and how many of one key."""
+"""Limit of the realtime sessions of one process, and of one key there."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from llm_backend.errors import RETRY_AFTER_S, LimitReached, Overloaded
 
 
-class SessionPermits:
+class SessionLimit:
     """At most `limit` sessions at once, and `key_limit` of one key."""
 
     def __init__(self, limit: int, *, key_limit: int) -> None:
@@ -17,7 +17,7 @@ class SessionPermits:
 
     @contextmanager
     def acquire(self, key_id: str | None) -> Iterator[None]:
-        """Holds a permit within the context. Raises `Overloaded`, and `LimitReached` for a key."""
+        """Counts a session within the context. Raises `Overloaded`; `LimitReached` for a key."""
         if key_id is not None and self._open[key_id] >= self._key_limit:
             raise LimitReached(
                 f"This key has {self._key_limit} realtime sessions already; end one, or try again "

@@ -1,11 +1,11 @@
-"""Fair semaphore: callers take turns beyond the capacity."""
+"""Fair semaphore: beyond the capacity, permits are granted round-robin by caller."""
 
 import asyncio
 
 import pytest
 
-from llm_backend.access.limits.fair_semaphore import FairSemaphore
 from llm_backend.errors import Overloaded
+from llm_backend.fair_queue import FairSemaphore
 
 
 def semaphore(depth: int = 100, timeout_s: float = 5) -> FairSemaphore:
