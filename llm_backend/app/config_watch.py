@@ -57,7 +57,7 @@ class _Watched:
         self._is_readable = True
 
     def has_changed(self) -> bool:
-        """Returns True if they are not as before; one that cannot be read now is as it was."""
+        """Returns True if the file or the folder has changed. False if it cannot be read now."""
         try:
             latest = _stamps(self._source, self._running)
         except OSError as error:  # a folder was removed while it was listed

@@ -12,11 +12,11 @@ from llm_backend.engine.messages.address import Address
 class Sequence:
     """A list of tokens, the first `computed` of which are in the cells of `slot`.
 
-    Owned by the scheduler, which alone changes it, but for `append`. There are no phases:
-    uncomputed tokens are computed, those of the prompt at first, one token at a time later.
+    Only the scheduler changes it, except by `append`. There are no phases: uncomputed tokens are
+    computed, at first those of the prompt, later one token at a time.
     """
 
-    # sequences of one request share its turn in the queue
+    # the waiting queue counts running sequences by their request
     request: Address
     index: int
     tokens: list[int]
@@ -28,7 +28,8 @@ class Sequence:
     priority: Priority = Priority.INTERACTIVE
     runs: tuple[Run, ...] = ()  # of pictures and sounds, in their order
     logits_from: int | None = None  # position of the first prompt logits wanted; None: no others
-    # of a prompt, those that other sequences share; None: all. The others are not worth caching
+    # number of prompt tokens that sequences to come begin with, too. Only these are worth caching;
+    # None: no such sequences are expected, and all are
     shared_tokens: int | None = None
     computed: int = 0
     slot: int | None = None
@@ -90,7 +91,7 @@ class Sequence:
 
     @property
     def reusable_text(self) -> list[int]:
-        """Those of them before the first picture or sound."""
+        """Reusable tokens before the first picture or sound."""
         return self.reusable[: self.runs[0].start] if self.runs else self.reusable
 
     def prompt_logits(self, count: int) -> range:

@@ -39,11 +39,16 @@ class UpstreamPool:
     """Pool of all upstreams, opened and closed by `async with`.
 
     A request goes to the least busy upstream that may answer it, is not ejected and is below its
-    concurrency limit. It is retried, at another upstream if there is one, if nothing of it was
-    sent, if the answer says that nothing was done, or if the method is idempotent. With an
-    idempotency key that the upstream honours it is retried at the same one. With `has_fallback` (a
-    route with a further step) each status of `retry.FALLBACK` is retried, at untried upstreams
-    only. There are three attempts at most.
+    concurrency limit. A failed request is retried, at another upstream if there is one, in these
+    cases:
+
+    * nothing of it was sent,
+    * the answer says that nothing was done,
+    * its method is idempotent, or
+    * it has an idempotency key that the upstream honours: then it is retried at the same upstream.
+
+    With `has_fallback` (a route with a further step) each status of `retry.FALLBACK` is retried, at
+    untried upstreams only. There are three attempts at most.
     """
 
     def __init__(
@@ -92,8 +97,8 @@ class UpstreamPool:
     async def exchange_beside(
         self, upstream: str, *, method: str, path: str, query: bytes = b""
     ) -> UpstreamAnswer:
-        """Sends a request without a body to the upstream of this name, beside the requests that
-        hold permits there; it takes none itself and is sent once. Raises `UpstreamFailed` and
+        """Sends a request without a body to the upstream of this name, once and without a permit,
+        beside the requests that hold permits there. Raises `UpstreamFailed` and
         `UpstreamTimeout`."""
         return await self._upstreams[upstream].exchange(
             method=method,

@@ -32,10 +32,10 @@ LIFETIME_S = 24 * 3600
 PAUSES_S = (5, 30, 120, 600, 1800, 3600, 7200, 4 * 3600, 6 * 3600, 10 * 3600)
 """Seconds before the second attempt, the third, and so on, cut to the rest of `LIFETIME_S`."""
 JITTER = 0.2
-"""Part of a pause by which it is longer at most, so that events do not return all at once."""
+"""Each pause is longer by up to this share, so that events do not return all at once."""
 GONE = 410  # an endpoint that wants no more events, as Standard Webhooks has it
-# When a delivery fails, the untried ones of its endpoint are postponed once, to its next attempt,
-# but by no more than this.
+# When a delivery fails, the untried deliveries of its endpoint are postponed once, to its next
+# attempt, by this at most.
 _OTHERS_PAUSE_LIMIT_S = 300
 
 log = logging.getLogger(__name__)

@@ -25,9 +25,9 @@ def has_crashed(status: int) -> bool:
 
 
 def was_killed_from_outside(status: int, oom_kills_before: int) -> bool:
-    """True if the process was killed by another one, and not by its own fault;
-    `oom_kills_before` is the value of `oom_kills` at its start. A process that the kernel killed
-    for want of memory may have used that memory itself."""
+    """True if the process was killed by another one, and not by its own fault. That is unknown if
+    the kernel has killed a process for want of memory since the start, when `oom_kills` was
+    `oom_kills_before`; then it is False."""
     return status in _FROM_OUTSIDE and oom_kills() == oom_kills_before
 
 
