@@ -18,6 +18,7 @@ from llm_backend.backends.transcription import (
 from llm_backend.engine import EngineDown
 from llm_backend.engine.messages import Transcribe, Transcribed
 from llm_backend.errors import EngineUnavailable
+from llm_backend.fair_queue import FairSemaphore
 from tests.sound_files import wav_file
 from tests.whisper_models import require_transcription
 
@@ -43,23 +44,13 @@ class MortalEngine:
         return Transcribed(id="", segments=[], language="de", language_name="german", end_s=end_s)
 
 
-class NoPermits:
-    """Every recording may be transcribed."""
-
-    async def acquire(self, caller: str) -> None:
-        """Returns at once."""
-
-    def release(self) -> None:
-        """Does nothing."""
-
-
 async def transcribe(engine: MortalEngine) -> list[float]:
     """Ends of the windows of a recording of three."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 # closed with the transcript
     file.write(wav_file(70))
     limits = RecordingLimits(bytes=10_000_000, seconds=100)
     card = SimpleNamespace(id="hello")
-    parts = LocalTranscription(NoPermits(), lambda *_: None).transcribe(
+    parts = LocalTranscription(FairSemaphore(1, depth=0, timeout_s=1), lambda *_: None).transcribe(
         cast(LocalModel, SimpleNamespace(handle=engine, card=card, meter=None)),
         Recording(file=file, field="file", limits=limits),
         TranscriptRequest(),
