@@ -35,8 +35,8 @@ class InputSound:
         self._detector = self._new_detector()
 
     def configure(self, format: SoundFormat, turns: JsonMapping | None) -> None:
-        """Changes the format and the detection of turns. Raises `InvalidRequest` for another format
-        while there is sound."""
+        """Changes the format and the detection of turns; a turn goes on. Raises `InvalidRequest`
+        for another format while there is sound."""
         if format != self._format and self._buffer:
             raise InvalidRequest(
                 "The format stays as long as there is sound in the buffer.",
@@ -45,7 +45,7 @@ class InputSound:
         is_changed = (format, turns) != (self._format, self._turns)
         self._format, self._turns = format, turns
         if is_changed:
-            self._detector = self._new_detector()
+            self._detector = self._new_detector(is_speech=self.is_speech)
 
     @property
     def is_speech(self) -> bool:
@@ -116,10 +116,10 @@ class InputSound:
     def _end_ms(self) -> int:
         return self._start_ms + self.length_ms
 
-    def _new_detector(self) -> TurnDetector | None:
+    def _new_detector(self, *, is_speech: bool = False) -> TurnDetector | None:
         if self._turns is None:
             return None
-        return TurnDetector(self._turns, self._format, self._end_ms)
+        return TurnDetector(self._turns, self._format, self._end_ms, is_speech=is_speech)
 
     def _drop(self, size: int) -> None:
         size = min(size, len(self._buffer))

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from llm_backend.controllers.realtime.client_events import client_event_id
 from llm_backend.controllers.realtime.conversation import Conversation, new_item_id
 from llm_backend.controllers.realtime.event_sender import EventSender
 from llm_backend.controllers.realtime.input_sound import InputSound, Turn, decode_turn
@@ -12,20 +13,22 @@ from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.realtime.session_requests import SessionRequests
 from llm_backend.controllers.realtime.transcribed_turn import TranscribedTurn
 from llm_backend.controllers.realtime.turn_detection import TurnChange
-from llm_backend.errors import ApiError, ClientGone, RateLimited
+from llm_backend.errors import ApiError, ClientGone, Internal, RateLimited
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.offload import offload
 
 log = logging.getLogger(__name__)
+
+_FAILED = "The server failed at this turn; its log says why."
 
 Act = Callable[[], Awaitable[None]]
 
 
 class InputTurns:
     """Handles the events of the input buffer, of at most `limit_s` seconds; at most `turns_limit`
-    turns are transcribed at once. Where turns are detected, `interrupt` is called when one begins.
-    `answer` is called when the user is silent and the text of all turns is known, unless
-    `answers_already` returns True."""
+    turns are transcribed at once, and detected ones wait, up to `limit_s` seconds of sound. Where
+    turns are detected, `interrupt` is called when one begins. `answer` is called when the user is
+    silent and the text of all turns is known, unless `answers_already` returns True."""
 
     def __init__(
         self,
@@ -54,6 +57,8 @@ class InputTurns:
         self._is_speaking = False  # the user, in a turn that has not ended
         self._is_answer_due = False  # to turns whose text is known
         self._tasks: set[asyncio.Task[None]] = set()
+        self._permits = asyncio.Semaphore(turns_limit)
+        self._waiting_s = 0.0  # sound of turns that wait for a permit
         self._to_answer: set[TranscribedTurn] = set()  # once they are text
 
     def configure(self, config: SessionConfig) -> None:
@@ -63,16 +68,19 @@ class InputTurns:
         self._is_speaking = self._is_speaking and self._input.is_speech
 
     async def append(self, event: JsonMapping) -> None:
-        """Handles `input_audio_buffer.append`."""
+        """Handles `input_audio_buffer.append`; a turn that fails keeps no later one away."""
         _ = self._config.transcription  # raises without a model, before sound is collected
         for change in await offload(self._input.append, event["audio"]):
-            if change.kind == "started":
-                await self._begin_turn(change)
-            else:
-                await self._end_turn(change)
+            try:
+                await (self._begin_turn if change.kind == "started" else self._end_turn)(change)
+            except ClientGone:
+                raise
+            except ApiError as error:
+                await self._sender.send_error(error, client_event_id(event))
 
     async def commit(self, _event: JsonMapping) -> None:
         """Handles `input_audio_buffer.commit`."""
+        self._check_room()
         await self._commit(None, answers=False)
         self._is_speaking = False
 
@@ -103,7 +111,8 @@ class InputTurns:
     def transcribe_item(
         self, item: JsonObject, content_index: int, turn: Turn, *, answers: bool
     ) -> None:
-        """Transcribes a turn in a task; `answers` has it answered."""
+        """Transcribes a turn in a task, once there is room; `answers` has it answered. One that
+        cannot wait any more fails, which is an event."""
         transcribed = TranscribedTurn(
             item,
             content_index,
@@ -113,9 +122,14 @@ class InputTurns:
             self._sender,
             conversation=self._conversation,
         )
-        if answers:
-            self._to_answer.add(transcribed)
-        task = asyncio.create_task(self._transcribe(transcribed))
+        waiting_s = turn.duration_s if len(self._tasks) >= self._turns_limit else 0
+        if waiting_s and self._waiting_s + waiting_s > self._limit_s:
+            task = asyncio.create_task(self._refuse(transcribed))
+        else:
+            self._waiting_s += waiting_s
+            if answers:
+                self._to_answer.add(transcribed)
+            task = asyncio.create_task(self._transcribe(transcribed, waiting_s))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -172,7 +186,6 @@ class InputTurns:
             self._is_speaking = False
 
     async def _commit(self, end_ms: int | None, *, answers: bool) -> None:
-        self._check_room()
         turn = self._input.turn(end_ms)
         item: JsonObject = {
             "id": self._turn_id,
@@ -194,19 +207,34 @@ class InputTurns:
     def _check_room(self, turns: int = 1) -> None:
         """Raises `RateLimited` if these turns are more than may be transcribed at once."""
         if len(self._tasks) + turns > self._turns_limit:
-            raise RateLimited(
-                f"The session transcribes at most {self._turns_limit} turns at once; wait for one.",
-                code="websocket_stream_limit_reached",
-            )
+            raise self._too_many()
 
-    async def _transcribe(self, transcribed: TranscribedTurn) -> None:
+    def _too_many(self) -> RateLimited:
+        return RateLimited(
+            f"The session transcribes at most {self._turns_limit} turns at once; wait for one.",
+            code="websocket_stream_limit_reached",
+        )
+
+    async def _transcribe(self, transcribed: TranscribedTurn, waiting_s: float) -> None:
         try:
-            if await transcribed.transcribe() and transcribed in self._to_answer:
+            async with self._permits:
+                self._waiting_s -= waiting_s
+                is_said = await transcribed.transcribe()
+            if is_said and transcribed in self._to_answer:
                 self._is_answer_due = True
         except ClientGone:
             return
         except Exception:  # as in the error renderer: a bug must not look like silence
             log.exception("realtime_turn_failed")
+            with suppress(ClientGone):
+                await transcribed.fail(Internal(_FAILED))
         finally:
             self._to_answer.discard(transcribed)
+        await self.settle()
+
+    async def _refuse(self, transcribed: TranscribedTurn) -> None:
+        try:
+            await transcribed.fail(self._too_many())
+        except ClientGone:
+            return
         await self.settle()

@@ -44,10 +44,10 @@ class TranscribedTurn:
         try:
             done = await self._answer()
         except RequestFailed as failed:
-            await self._fail(failed.error)
+            await self._send_failure(failed.error)
             return False
         except ApiError as error:
-            await self._fail(error_body(error)["error"])
+            await self.fail(error)
             return False
         text = str(done["text"]).strip()
         self._item["content"][self._content_index]["transcript"] = text
@@ -56,6 +56,10 @@ class TranscribedTurn:
         logprobs = {"logprobs": done["logprobs"]} if "logprobs" in done else {}
         await self._send("completed", transcript=text, usage=usage, **logprobs)
         return bool(text)
+
+    async def fail(self, error: ApiError) -> None:
+        """Tells the client that the sound does not become text."""
+        await self._send_failure(error_body(error)["error"])
 
     async def _answer(self) -> JsonMapping:
         boundary = uuid.uuid4().hex
@@ -74,7 +78,7 @@ class TranscribedTurn:
                     await self._send("delta", **fields)
         raise EngineUnavailable("The transcription ended before it was complete.")
 
-    async def _fail(self, error: JsonMapping) -> None:
+    async def _send_failure(self, error: JsonMapping) -> None:
         fields = {
             name: error[name] for name in ("type", "code", "message", "param") if error.get(name)
         }

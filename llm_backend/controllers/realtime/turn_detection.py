@@ -30,9 +30,11 @@ class TurnChange:
 
 class TurnDetector:
     """Detects turns as the document's `server_vad` describes them. `start_ms` is the time of the
-    first frame."""
+    first frame, which with `is_speech` is within a turn."""
 
-    def __init__(self, options: JsonMapping, format: SoundFormat, start_ms: int) -> None:
+    def __init__(
+        self, options: JsonMapping, format: SoundFormat, start_ms: int, *, is_speech: bool = False
+    ) -> None:
         import webrtcvad  # of an extra
 
         mode = min(_MODES - 1, int(options["threshold"] * _MODES))
@@ -42,7 +44,7 @@ class TurnDetector:
         self._silence_frames = max(1, options["silence_duration_ms"] // FRAME_MS)
         self._window: deque[bool] = deque(maxlen=_WINDOW)
         self._silent_frames = 0
-        self._is_speech = False
+        self._is_speech = is_speech
         self._first_ms = self._now_ms = start_ms
         self._rest = b""
 

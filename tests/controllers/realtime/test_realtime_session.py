@@ -242,7 +242,7 @@ async def test_a_response_is_cancelled_while_its_client_is_slow():
     client = WaitingClient({"type": "response.create"}, {"type": "response.cancel"})
     running = asyncio.create_task(session(client, Model()).run())
     assert await comes_true(
-        lambda: bool(client.read) and client.read[-1]["type"] == "response.done", within_s=20
+        lambda: bool(client.read) and client.read[-1]["type"] == "response.done", within_s=3
     )
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -487,6 +487,88 @@ async def test_turns_beyond_the_limit_wait_in_the_buffer_and_are_an_error_event(
     errors = [one["error"] for one in client.read if one["type"] == "error"]
     assert {one["code"] for one in errors} == {"websocket_stream_limit_reached"}
     assert client.has("conversation.item.added", 3)
+
+
+HEARD = "conversation.item.input_audio_transcription.completed"
+NOT_HEARD = "conversation.item.input_audio_transcription.failed"
+
+
+async def test_detected_turns_beyond_the_limit_wait_and_are_all_heard(detector):
+    three = random.Random(1).randbytes(24_000) + bytes(48_000)
+    client, model = WaitingClient(sound(three * 3)), HearingModel("a", "b", "c")
+    async with running(session(client, model, transcriber="w", detects_turns=True)):
+        assert await comes_true(lambda: client.has(COMMITTED, 3), within_s=20)
+        for _ in range(3):
+            model.hears.release()
+        assert await comes_true(lambda: bool(model.asked), within_s=20)
+
+    assert client.has(HEARD, 3)
+    assert client.has("error", 0)
+    assert [one["content"][0]["text"] for one in model.asked[0]["input"]] == ["a", "b", "c"]
+
+
+async def test_a_detected_turn_that_cannot_wait_fails_by_its_id_and_the_others_are_answered(
+    detector,
+):
+    turns, said = 20, "abcdefghijklmnopqrst"
+    client, model = WaitingClient(*[spoken_turn()] * turns), HearingModel(*said)
+    async with running(session(client, model, transcriber="w", detects_turns=True)):
+        assert await comes_true(lambda: client.has(COMMITTED, turns), within_s=20)
+        for _ in range(turns):
+            model.hears.release()
+        assert await comes_true(lambda: bool(model.asked), within_s=20)
+
+    ids = {
+        type: [one["item_id"] for one in client.read if one["type"] == type]
+        for type in (COMMITTED, HEARD, NOT_HEARD)
+    }
+    failed = [one["error"] for one in client.read if one["type"] == NOT_HEARD]
+    assert {one["code"] for one in failed} == {"websocket_stream_limit_reached"}
+    assert sorted(ids[HEARD] + ids[NOT_HEARD]) == sorted(ids[COMMITTED])
+    assert ids[NOT_HEARD] == [id for id in ids[COMMITTED] if id not in ids[HEARD]]
+    assert len(ids[HEARD]) > 4
+
+
+async def test_a_turn_goes_on_when_its_detection_changes(detector):
+    turns = {"type": "server_vad", "silence_duration_ms": 200}
+    fields = {"type": "realtime", "audio": {"input": {"turn_detection": turns}}}
+    speech = random.Random(1).randbytes(24_000)
+    client, model = WaitingClient(sound(speech)), HearingModel("a")
+    model.hears.release()
+    async with running(session(client, model, transcriber="w", detects_turns=True)):
+        client.say({"type": "session.update", "session": fields}, sound(bytes(48_000)))
+        assert await comes_true(lambda: bool(model.asked), within_s=20)
+
+    (heard,) = [one for one in client.read if one["type"] == HEARD]
+    assert heard["usage"]["seconds"] >= 0.5
+    assert client.has("input_audio_buffer.speech_started")
+
+
+async def test_a_turn_whose_transcription_is_no_transcript_fails():
+    async def model(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await _send(send, {"type": "transcript.text.done"})
+
+    client = WaitingClient(sound(bytes(9600)), {"type": "input_audio_buffer.commit"})
+    async with running(session(client, model, transcriber="w")):
+        assert await comes_true(lambda: client.has(NOT_HEARD), within_s=20)
+
+    assert client.read[-1]["error"]["type"] == "server_error"
+
+
+async def test_a_turn_that_is_refused_keeps_no_later_one_away(detector):
+    conversation, client = Conversation(limit_bytes=600), WaitingClient()
+    conversation.add({"id": "a", "type": "message", "content": [{"text": "x" * 500}]})
+    one = hearing(client, HearingModel(), conversation, answer=asyncio.Event().wait)
+    turns = {"type": "server_vad", "interrupt_response": False}
+    fields = {"type": "realtime", "audio": {"input": {"turn_detection": turns}}}
+    capabilities = Capabilities(voiceless_reason="x", transcription_model="w", detects_turns=True)
+    one.configure(SessionConfig.default("m", capabilities).apply(fields))
+    two = random.Random(1).randbytes(24_000) + bytes(48_000)
+    await one.append(sound(two * 2))
+
+    assert client.has("input_audio_buffer.speech_stopped", 2)
+    assert client.has("error", 2)
 
 
 async def test_transcripts_count_as_bytes_of_the_conversation():
