@@ -1,11 +1,13 @@
 """Waits for a condition in the time of the event loop, on a busy machine too."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
-__all__ = ["comes_true"]
+__all__ = ["comes_true", "wait_until"]
 
 _TICK_S = 0.005
+_LIMIT_S = 60
 
 
 async def comes_true(claim: Callable[[], bool], *, within_s: float) -> bool:
@@ -19,3 +21,11 @@ async def comes_true(claim: Callable[[], bool], *, within_s: float) -> bool:
             return True
         await asyncio.sleep(_TICK_S)
     return claim()
+
+
+def wait_until(claim: Callable[[], object]) -> None:
+    """Returns once a claim about other processes holds. Raises `AssertionError` after a minute."""
+    deadline = time.monotonic() + _LIMIT_S
+    while not claim():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

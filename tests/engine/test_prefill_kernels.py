@@ -303,23 +303,36 @@ def test_jobs_that_fit_keep_the_buffer_where_a_larger_one_finds_no_memory(kernel
     assert not probe.reserve_with(False, 129)
 
 
+def question(word: str) -> str:
+    return f"<|im_start|>user\nCopy this: {word}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def copies(*words: str) -> str:
+    """Turns of a chat in which words were repeated. The model has learned to: its next choices are
+    clear, whatever rounds otherwise."""
+    return "".join(f"{question(word)}{word}<|im_end|>\n" for word in words)
+
+
 async def test_greedy_answers_after_long_prompts_equal_ggmls(kernels):
-    prompts = [f"{number}. " + "The cat sat on the mat. " * 20 for number in (1, 2)]
+    words = ["stone", "river", "cloud", "piano", "tiger", "lemon", "chair", "bread"]
+    asked = copies(*words) + question("banana")
+    prompts = [asked, copies("green", *words) + question("window")]
+    longer = copies(*words, "banana") + question("window")
     texts = []
     for uses_kernels in (True, False):
         config = EngineConfig(
-            model_path=BUILTIN_PATH, slots=2, context_tokens=512, kv_unified=True,
+            model_path=BUILTIN_PATH, slots=2, context_tokens=1024, kv_unified=True,
             prefill_kernels=uses_kernels, flash_attention=True, threads=1,
         )  # fmt: skip
         async with Engine(config) as engine:
             assert ("prefill with" in (await engine.ready()).backend) == uses_kernels
             first, second, third = [
                 Generate(id=prompt, prompt=prompt, max_tokens=8, sampling=Sampling(temperature=0))
-                for prompt in (*prompts, prompts[0] + "It was")
+                for prompt in (*prompts, longer)
             ]
             answers = list(await asyncio.gather(answer(engine, first), answer(engine, second)))
             answers.append(await answer(engine, third))
             assert answers[2][-1].cached_tokens > 100
             texts.append(["".join(delta.text for delta in deltas) for deltas in answers])
 
-    assert texts[0] == texts[1]
+    assert texts == [["banana", "window", "window"]] * 2

@@ -4,12 +4,12 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.patience import wait_until
 from tests.serving import Served, serve
 
 CHAT = {"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}]}
@@ -62,8 +62,8 @@ def test_an_engine_that_is_killed_often_pauses_and_comes_back(tmp_path, processe
             served.wait_ready()
             (worker,) = served.workers()
             os.kill(worker, signal.SIGKILL)
-            until(lambda dead=worker: not Path(f"/proc/{dead}").exists())
-        until(lambda: "engine_failed" in served.log.read_text())
+            wait_until(lambda dead=worker: not Path(f"/proc/{dead}").exists())
+        wait_until(lambda: "engine_failed" in served.log.read_text())
         unready = httpx.get(f"{served.address}/readyz")
         alive = httpx.get(f"{served.address}/healthz")
         refused = httpx.post(f"{served.base_url}/chat/completions", json=CHAT, timeout=60)
@@ -74,14 +74,6 @@ def test_an_engine_that_is_killed_often_pauses_and_comes_back(tmp_path, processe
     assert "failed" in unready.json()["error"]["message"] or "restarting" in unready.text
     assert int(refused.headers["retry-after"]) >= 1
     assert (back.status_code, ready.status_code) == (200, 200)
-
-
-def until(claim: Callable[[], bool]) -> None:
-    """Returns once a claim about other processes holds."""
-    deadline = time.monotonic() + 60
-    while not claim():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_server_that_is_killed_loses_no_chat_that_was_acknowledged(tmp_path):

@@ -3,7 +3,7 @@
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from typing import Any
@@ -14,6 +14,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 
+from tests.patience import wait_until
 from tests.serving import Served, serve
 
 SHORT = {
@@ -73,13 +74,6 @@ def wait_stored(client: openai.OpenAI, id: str) -> ChatCompletion:
             time.sleep(0.01)
 
 
-def come_true(is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_detached_chat_is_answered_without_its_client_and_followed(server, client):
     id, before = uuid4().hex, uuid4().hex
     with asked(server.address, before) as lines:
@@ -87,7 +81,7 @@ def test_a_detached_chat_is_answered_without_its_client_and_followed(server, cli
         leaving = HTTPConnection(server.address.removeprefix("http://"))
         headers = {"x-llm-backend-detached": id, "content-type": "application/json"}
         leaving.request("POST", "/v1/chat/completions", json.dumps(SHORT), headers)
-        come_true(lambda: id in running(server.address))
+        wait_until(lambda: id in running(server.address))
         leaving.close()
         with follow(server.address, id) as events:
             chat = next(events)
@@ -101,7 +95,7 @@ def test_a_detached_chat_is_answered_without_its_client_and_followed(server, cli
     assert stored.choices[0].message.content == text
     assert stored.usage.completion_tokens == 20
     url = f"{server.address}/v1/chat/detached/{id}"
-    come_true(lambda: httpx.get(url).status_code == 404)
+    wait_until(lambda: httpx.get(url).status_code == 404)
     assert httpx.get(url).json()["error"]["code"] == "not_found"
 
 
@@ -117,7 +111,7 @@ def test_a_detached_chat_is_cancelled_and_what_was_said_is_stored(server, client
 
     assert cancelled.json()["id"] == id
     assert wait_stored(client, first["id"]).model_extra["status"] == "incomplete"
-    come_true(lambda: id not in running(server.address))
+    wait_until(lambda: id not in running(server.address))
 
 
 def test_the_id_of_a_detached_chat_is_used_once_and_well_formed(server):
@@ -174,7 +168,7 @@ def test_requests_whose_bodies_do_not_arrive_take_no_places(bounded):
             one = stack.enter_context(socket.create_connection((host, int(port))))
             one.sendall((head.format(uuid4().hex) + "\r\n\r\n{").encode())
         url = f"{bounded.address}/metrics"
-        come_true(  # with the one that asks
+        wait_until(  # with the one that asks
             lambda: "in_flight 3.0" in httpx.get(url, headers=AS_OPERATOR).text
         )
         answer = httpx.post(

@@ -182,7 +182,7 @@ def test_texts_are_embedded_as_openais_client_gets_them(
 
     assert [len(row) for row in embedded.embeddings] == [384, 384]
     assert embedded.embeddings[1] == pytest.approx(expected[1].embedding, abs=1e-6)
-    assert older.embedding == pytest.approx(expected[1].embedding, abs=1e-6)
+    assert older.embedding == pytest.approx(expected[1].embedding, abs=1e-4)  # computed alone
     assert (embedded.prompt_eval_count or 0) > 0
     assert len(client.embed(model, "red", dimensions=64).embeddings[0]) == 64
 

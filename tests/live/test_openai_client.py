@@ -110,9 +110,9 @@ async def test_several_chats_at_once_are_all_answered(async_client):
     assert all(answer.choices[0].message.content for answer in answers)
 
 
-def test_the_same_seed_gives_the_same_answer(client):
+def test_the_same_seed_gives_the_same_answer(exact_client):
     said = {
-        client.chat.completions.create(
+        exact_client.chat.completions.create(
             model="builtin", messages=HELLO, seed=7, temperature=1.5, max_tokens=12
         ).choices[0].message.content
         for _ in range(3)
@@ -246,7 +246,7 @@ def test_the_best_of_several_is_given(client):
     assert len(answer.choices) == 2
 
 
-def test_every_sampler_can_be_asked_for_and_a_seed_repeats_the_answer(client):
+def test_every_sampler_can_be_asked_for_and_a_seed_repeats_the_answer(exact_client):
     wishes = {
         "top_k": 40, "min_p": 0.01, "typical_p": 0.9, "xtc_probability": 0.5, "xtc_threshold": 0.2,
         "repeat_penalty": 1.1, "repeat_last_n": -1, "dry_multiplier": 0.8, "dry_base": 1.5,
@@ -256,7 +256,7 @@ def test_every_sampler_can_be_asked_for_and_a_seed_repeats_the_answer(client):
     }  # fmt: skip
 
     def texts() -> list[str | None]:
-        answer = client.chat.completions.create(
+        answer = exact_client.chat.completions.create(
             model="builtin", messages=HELLO, seed=1, n=2, max_tokens=12, logprobs=True,
             extra_body=wishes,
         )  # fmt: skip

@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import httpx
 import pytest
 
 from tests.live.test_start import refusal
+from tests.patience import wait_until
 from tests.serving import Served, serve
 
 CHAT = {"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}]}
@@ -34,7 +34,7 @@ def chat(served: Served, **fields: object) -> httpx.Response:
     """Over a connection of its own, so that any process may take it; returns when it is logged and
     counted, too, which happens after its last byte."""
     answer = httpx.post(f"{served.base_url}/chat/completions", json={**CHAT, **fields}, timeout=60)
-    eventually(lambda: f"request_id={answer.headers['x-request-id']}" in served.log.read_text())
+    wait_until(lambda: f"request_id={answer.headers['x-request-id']}" in served.log.read_text())
     return answer
 
 
@@ -45,13 +45,6 @@ def answered_by(served: Served, status: int = 200) -> list[int]:
         served.log.read_text(),
     )
     return [int(pid) for pid in lines]
-
-
-def eventually(claim: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not claim():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def is_alive(pid: int) -> bool:
@@ -70,7 +63,7 @@ def answered_by_both(served: Served) -> None:
         assert chat(served, max_tokens=1).status_code == 200
         return set(answered_by(served)[before:]) >= set(served.api_processes())
 
-    eventually(asked)
+    wait_until(asked)
 
 
 def test_both_processes_answer_and_every_chat_is_stored(served):
@@ -113,7 +106,7 @@ def test_a_killed_process_is_replaced_while_the_others_go_on(served):
     counted = len(answered_by(served))
     os.kill(killed, signal.SIGKILL)
     statuses = [chat(served, max_tokens=1).status_code for _ in range(5)]
-    eventually(lambda: len(served.api_processes()) == 2)
+    wait_until(lambda: len(served.api_processes()) == 2)
     answered_by_both(served)
     text = httpx.get(f"{served.address}/metrics").text
 
@@ -132,7 +125,7 @@ def test_a_killed_engine_costs_what_it_was_answering_in_every_process(served):
     os.kill(worker, signal.SIGSTOP)
     with ThreadPoolExecutor(24) as threads:
         asked = [threads.submit(chat, served) for _ in range(24)]
-        eventually(lambda: in_flight(served) == 24)
+        wait_until(lambda: in_flight(served) == 24)
         os.kill(worker, signal.SIGKILL)
         failed = [one.result() for one in asked]
     answered_by_both(served)
@@ -223,7 +216,7 @@ def test_nothing_outlives_the_process_that_was_started(tmp_path, temporary):
         served.process.kill()
         served.process.wait()
 
-        eventually(lambda: not any(map(is_alive, others)))
+        wait_until(lambda: not any(map(is_alive, others)))
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{served.address}/healthz")
     assert len(others) == 3
@@ -237,7 +230,7 @@ def test_a_process_that_hangs_is_replaced_and_holds_up_no_unloading(tmp_path, te
         stopped, other = served.api_processes()
         os.kill(stopped, signal.SIGSTOP)
         unloaded = httpx.post(f"{served.base_url}/models/builtin/unload", timeout=60)
-        eventually(lambda: len(served.api_processes()) == 2)
+        wait_until(lambda: len(served.api_processes()) == 2)
         serving, log = served.api_processes(), served.log.read_text()
 
     assert unloaded.status_code == 200
@@ -260,7 +253,7 @@ def test_a_signal_during_the_start_ends_the_server(tmp_path, temporary):
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
     ) as process:
         served = Served(address="", process=process, log=tmp_path)
-        eventually(lambda: len(served.api_processes()) == 2)
+        wait_until(lambda: len(served.api_processes()) == 2)
         others = [*served.workers(), *served.api_processes()]
         process.send_signal(signal.SIGTERM)
         said, logged = process.communicate(timeout=30)

@@ -17,7 +17,7 @@ from llm_backend.contract import load_document
 from llm_backend.controllers.realtime.client_events import SCHEMAS
 from llm_backend.settings import load_settings
 from tests.gateway import backend, gateway
-from tests.live.test_crashes import until
+from tests.patience import wait_until
 from tests.realtime_client import LONG_CALL, message, opened, parts, socket_url
 from tests.serving import Served, serve
 from tests.strict_sdk import StrictOpenAI
@@ -435,7 +435,7 @@ def test_a_disconnect_cancels_the_response(server):
         session.send(message("Count!"), {"type": "response.create", "response": LONG_CALL})
         session.until("response.function_call_arguments.delta")
         during = running()
-    until(lambda: running() == 0)
+    wait_until(lambda: running() == 0)
 
     assert during == 1
 

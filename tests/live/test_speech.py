@@ -13,6 +13,7 @@ import httpx
 import openai
 import pytest
 
+from tests.patience import wait_until
 from tests.serving import Served, serve
 from tests.strict_sdk import StrictOpenAI
 from tests.voice import PROGRAM, decode_sound, require_voice, speaking
@@ -190,4 +191,5 @@ def test_metrics_count_seconds_of_sound(speaker):
     before = counted()
     seconds, _ = decode_sound(speech(speaker).content, "mp3")
 
+    wait_until(lambda: counted() > before)
     assert counted() - before == pytest.approx(seconds, abs=0.3)

@@ -10,6 +10,7 @@ import sys
 
 import httpx
 
+from tests.patience import wait_until
 from tests.serving import serve
 
 
@@ -138,9 +139,8 @@ def test_it_is_not_ready_once_a_newer_version_has_changed_the_tables(tmp_path):
 def test_metrics_count_what_was_answered(tmp_path):
     with serve(tmp_path, "--model", "none") as served:
         httpx.get(f"{served.base_url}/models")
-        text = httpx.get(f"{served.address}/metrics").text
-
-    assert 'llm_backend_requests_total{operation="listModels",status="200"} 1.0' in text
+        counted = 'llm_backend_requests_total{operation="listModels",status="200"} 1.0'
+        wait_until(lambda: counted in httpx.get(f"{served.address}/metrics").text)
 
 
 def test_metrics_have_the_state_of_engines(tmp_path):
@@ -150,6 +150,8 @@ def test_metrics_have_the_state_of_engines(tmp_path):
             json={"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}]},
             timeout=60,
         ).json()
+        idle = 'llm_backend_engine_running{model="builtin"} 0.0'
+        wait_until(lambda: idle in httpx.get(f"{served.address}/metrics").text)
         text = httpx.get(f"{served.address}/metrics").text
     values = dict(re.findall(r'^llm_backend_(\w+){model="builtin"} (\S+)$', text, re.M))
 

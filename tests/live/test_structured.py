@@ -72,10 +72,10 @@ def test_a_json_object_is_an_object_or_cut(client):
         assert isinstance(json.loads(choice.message.content), dict)
 
 
-def test_a_streamed_answer_is_the_whole_one(client):
+def test_a_streamed_answer_is_the_whole_one(exact_client):
     asked = {"model": MODEL, "messages": ASK, "response_format": SMALL, "temperature": 0}
-    whole = client.chat.completions.create(**asked).choices[0]
-    chunks = list(client.chat.completions.create(**asked, stream=True))
+    whole = exact_client.chat.completions.create(**asked).choices[0]
+    chunks = list(exact_client.chat.completions.create(**asked, stream=True))
 
     streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert streamed == whole.message.content

@@ -233,18 +233,18 @@ def function(of: dict) -> dict:
 
 
 @pytest.mark.parametrize("choice", [{"name": "paint"}, None])
-def test_deprecated_functions_are_called_and_answered_in_their_own_form(client, choice):
+def test_deprecated_functions_are_called_and_answered_in_their_own_form(exact_client, choice):
     chosen = {} if choice is None else {"function_call": choice}
     asked = {"model": "builtin", "messages": QUESTION, "functions": [function(WEATHER),
              function(PAINT)], "temperature": 0, **chosen}  # fmt: skip
-    whole = client.chat.completions.create(**asked).choices[0]
-    with client.chat.completions.create(**asked, stream=True) as stream:
+    whole = exact_client.chat.completions.create(**asked).choices[0]
+    with exact_client.chat.completions.create(**asked, stream=True) as stream:
         choices = [chunk.choices[0] for chunk in stream]
     call = whole.message.function_call
     pieces = [one.delta.function_call for one in choices if one.delta.function_call]
     output = {"role": "function", "name": call.name, "content": "done"}
     messages = [*QUESTION, whole.message.model_dump(exclude_none=True), output]
-    said = client.chat.completions.create(**{**asked, "messages": messages}, max_tokens=8)
+    said = exact_client.chat.completions.create(**{**asked, "messages": messages}, max_tokens=8)
 
     assert call.name == ("paint" if choice else "get_weather")
     assert json.loads(call.arguments)

@@ -13,6 +13,7 @@ import httpx
 import openai
 import pytest
 
+from tests.patience import wait_until
 from tests.serving import Served, serve
 from tests.sound_files import RATE_HZ, float_wav_file, wav_file
 from tests.strict_sdk import StrictOpenAI
@@ -295,4 +296,5 @@ def test_metrics_and_usage_count_seconds(hearing):
     before = counted()
     transcribe(hearing)
 
+    wait_until(lambda: counted() > before)
     assert counted() - before == pytest.approx(4)

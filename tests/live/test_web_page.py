@@ -87,7 +87,7 @@ def without_end(route: Route) -> None:
 
 def wait_idle(page: Page) -> None:
     """Returns once no sequence is running any more."""
-    for _ in range(50):
+    for _ in range(1200):
         told = page.request.get("/metrics").text()
         if 'llm_backend_engine_running{model="builtin"} 0.0' in told:
             return
