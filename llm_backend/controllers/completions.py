@@ -188,6 +188,7 @@ class _MergedStream:
             except Exception as error:  # raised again in the consumer of the deltas
                 ending = error
         await self._queue.put((prompt_index, ending))
+        del ending  # it holds this frame, so both would wait for the collector
 
     async def _deltas(self) -> AsyncGenerator[tuple[int, TextDelta], None]:
         running = len(self._answers)
@@ -196,6 +197,9 @@ class _MergedStream:
             if delta is None:
                 running -= 1
             elif isinstance(delta, Exception):
-                raise delta
+                try:
+                    raise delta
+                finally:
+                    del delta  # as above
             else:
                 yield prompt_index, delta

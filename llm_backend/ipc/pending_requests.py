@@ -40,6 +40,7 @@ class PendingRequests(Generic[Answer]):
             raise
         finally:
             del self._answers[number]
+            del answer  # its error holds this frame, so both would wait for the collector
 
     def is_pending(self, number: int) -> bool:
         """True if the request waits: it is neither answered nor cancelled."""

@@ -4,12 +4,17 @@ collector would free.
 
 import asyncio
 import gc
-from collections.abc import Iterator
+import weakref
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from llm_backend.contract.client_disconnect import WATCH_DELAY_S
+from llm_backend.controllers.write_behind.group_commit import GroupCommit
+from llm_backend.ipc.pending_requests import PendingRequests
+from llm_backend.store.database.write_queue import WriteQueue
 from tests.gateway import backend, gateway
 from tests.upstream import Connection, FakeUpstream, Message, post
 
@@ -67,3 +72,87 @@ async def test_a_relayed_answer_is_freed_without_the_collector(tmp_path, answer,
                     assert (await served.ask(post(body))).status == 200
 
     assert not found
+
+
+def asked(method: str, path: str, body: bytes = b"{}") -> bytes:
+    head = f"{method} /v1{path} HTTP/1.1\r\nhost: relay\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+@pytest.mark.parametrize("has_upstream", [True, False])
+async def test_an_operation_on_what_is_not_there_is_freed_without_the_collector(
+    tmp_path, has_upstream
+):
+    requests = [
+        asked("POST", "/vector_stores/none", b'{"name": "a"}'),
+        asked("DELETE", "/responses/none"),
+        asked("DELETE", "/files/none"),
+        asked("POST", "/webhook_endpoints/none", b'{"name": "a"}'),
+    ]
+    async with FakeUpstream(answer=at_once) as fake:
+        backends = [backend(fake, "far", "m")] if has_upstream else []
+        async with gateway(tmp_path, backends=backends) as served:
+            for one in requests:
+                await served.ask(one)
+            with saved() as found:
+                statuses = [(await served.ask(one)).status for one in requests]
+
+    assert statuses == [200 if has_upstream else 404] * 3 + [404]
+    assert not found
+
+
+class Broken(Exception):
+    """An error whose frames hold what was asked."""
+
+
+Errors = list[weakref.ref[Broken]]
+
+
+def broken(errors: Errors) -> Broken:
+    error = Broken()
+    errors.append(weakref.ref(error))
+    return error
+
+
+async def fail_in_group_commit(errors: Errors) -> None:
+    async def write_all(items: Sequence[str]) -> Sequence[Exception]:
+        return [broken(errors) for _ in items]
+
+    await GroupCommit(write_all).write("a")
+
+
+async def fail_in_write_queue(errors: Errors) -> None:
+    async def commit(works: Sequence[Any]) -> Sequence[Any]:
+        raise broken(errors)
+
+    queue = WriteQueue(commit)
+    try:
+        await queue.write(lambda _: None)
+    finally:
+        await queue.close()
+
+
+async def fail_in_pending_requests(errors: Errors) -> None:
+    pending: PendingRequests[None] = PendingRequests()
+    number = pending.begin()
+    asyncio.get_running_loop().call_soon(lambda: pending.fail(number, broken(errors)))
+    await pending.wait(number)
+
+
+@pytest.mark.parametrize(
+    "fail", [fail_in_group_commit, fail_in_write_queue, fail_in_pending_requests]
+)
+async def test_an_error_of_what_was_waited_for_is_freed_without_the_collector(
+    fail: Callable[[Errors], Awaitable[None]],
+):
+    errors: Errors = []
+    gc.disable()
+    try:
+        with pytest.raises(Broken):
+            await fail(errors)
+        await asyncio.sleep(0)
+        is_freed = [error() is None for error in errors]
+    finally:
+        gc.enable()
+
+    assert is_freed == [True]

@@ -119,10 +119,13 @@ class Embedders:
                 continue
             if embedder is not None:
                 return embedder
-        raise failure or Unsupported(
-            "Vector stores need a model for embeddings, and this server has none: add a GGUF file "
-            f"of one to `models`.{missing_engine_hint()}"
-        )
+        try:
+            raise failure or Unsupported(
+                "Vector stores need a model for embeddings, and this server has none: add a GGUF "
+                f"file of one to `models`.{missing_engine_hint()}"
+            )
+        finally:
+            del failure  # it holds this frame, so both would wait for the collector
 
     async def get(self, name: str) -> TextEmbedder:
         """Returns the model of this name. Raises `Unsupported` if it is no longer served."""

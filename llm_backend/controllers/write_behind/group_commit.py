@@ -31,7 +31,10 @@ class GroupCommit(Generic[Item]):
         if self._writing is None:
             # An empty context: the write belongs to many requests, not to the current one.
             self._writing = asyncio.create_task(self._write(), context=Context())
-        await future
+        try:
+            await future
+        finally:
+            del future  # its error holds this frame, so both would wait for the collector
 
     async def settle(self) -> None:
         """Waits until all items are written."""

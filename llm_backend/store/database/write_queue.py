@@ -91,14 +91,17 @@ class WriteQueue:
         settled = asyncio.get_running_loop().create_future()
         self._queued.append(_Write(work=work, may_share=may_share, settled=settled))
         self._arrived.release()
-        return cast(T, await settled)  # the future was made for this work's result
+        try:
+            return cast(T, await settled)  # the future was made for this work's result
+        finally:
+            del settled  # its error holds this frame, so both would wait for the collector
 
     async def _run(self) -> None:
         while not (self._is_closing and not self._queued):
             await self._arrived.acquire()
-            batch = self._take()
-            if batch:
+            if batch := self._take():
                 await self._settle(batch)
+            del batch  # what it wrote is not kept until the next one
 
     def _take(self) -> Sequence[_Write]:
         """The next write, with the ones after it that may share its transaction."""
