@@ -64,6 +64,22 @@ def test_pickers_plugins_are_all_weighted(fleet):
     assert volume["configMap"]["name"] == name
 
 
+def test_picker_may_watch_what_its_version_looks_for(fleet):
+    (name,) = [name for name in objects(fleet, "ConfigMap") if name.startswith(PICKER)]
+    config = yaml.safe_load(one(fleet, "ConfigMap", name)["data"]["config.yaml"])
+    watched = {
+        f"{resource}.{group}"
+        for rule in one(fleet, "Role", PICKER)["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+    group = config["apiVersion"].partition("/")[0]
+    assert {
+        "pods.", "inferencepools.inference.networking.k8s.io", f"inferenceobjectives.{group}",
+    } <= watched  # fmt: skip
+
+
 def test_server_tells_the_metrics_that_pickers_read():
     metrics = Metrics()
     state = {
