@@ -1,11 +1,17 @@
 """Recordings transcribed by a served process, with the real engine and the official client."""
 
+import io
 import json
 import math
 import os
+import random
 import signal
+import subprocess
 import time
+import wave
+from array import array
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +19,17 @@ import httpx
 import openai
 import pytest
 
+from tests.missing import missing
 from tests.patience import wait_until
 from tests.serving import Served, serve
 from tests.sound_files import RATE_HZ, float_wav_file, wav_file
 from tests.strict_sdk import StrictOpenAI
+from tests.voice import PROGRAM, require_voice
 from tests.whisper_models import HELLO, require_transcription, write_whisper
 
 TEXT = "Hello world. Grüße an alle!"
 SOUND = wav_file(4)
+VOICE_HZ = 22_050
 LIMIT_BYTES = 48 * 1024 * 1024
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
 
@@ -149,9 +158,60 @@ def test_a_prompt_reaches_the_model(hearing):
     assert transcribe(hearing, prompt=" Hello").json()["text"] != TEXT  # its positions shift
 
 
+def _with_a_long_pause() -> tuple[bytes, float]:
+    """A sentence twice with quiet noise between, and when it begins again, in seconds."""
+    require_voice()
+    if find_spec("webrtcvad") is None:
+        missing("the extra is not installed: pip install 'llm-backend[realtime]'")
+    spoken = subprocess.run([PROGRAM, "--stdout", "Good morning."], capture_output=True, check=True)
+    sentence = spoken.stdout[44:]
+    noise = random.Random(0)  # sound, no secret
+    pause = array("h", (noise.randint(-20, 20) for _ in range(5 * VOICE_HZ))).tobytes()
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setparams((1, 2, VOICE_HZ, 0, "NONE", ""))
+        writer.writeframes(sentence + pause + sentence)
+    return file.getvalue(), (len(sentence) + len(pause)) / 2 / VOICE_HZ
+
+
+@pytest.mark.parametrize(
+    "strategy", ["auto", {"type": "server_vad", "threshold": 0.9, "silence_duration_ms": 500}]
+)
+def test_pauses_are_not_transcribed_and_divide_windows(client, strategy):
+    sound, again_s = _with_a_long_pause()
+    asked: Any = {"model": "hello", "response_format": "verbose_json"}
+    divided = client.audio.transcriptions.create(
+        file=("a.wav", sound), chunking_strategy=strategy, **asked
+    )
+    whole = client.audio.transcriptions.create(file=("a.wav", sound), **asked)
+
+    first, second = divided.segments
+    assert first.end < 1.5  # cut at the end of its window
+    assert second.start == pytest.approx(again_s, abs=0.5)
+    assert whole.segments[1].start == HELLO[1][0]
+    assert divided.duration == whole.duration
+
+
+def test_a_recording_without_speech_is_a_400(hearing):
+    require_voice()
+    quiet = wav_file(3, amplitude=0.0005)
+    strict = {"chunking_strategy[type]": "server_vad", "chunking_strategy[threshold]": "0.9"}
+    answer = transcribe(hearing, quiet, **strict)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "audio_silent")
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
+        (
+            {"chunking_strategy[type]": "server_vad", "chunking_strategy[threshold]": "2"},
+            "chunking_strategy.threshold",
+        ),
+        (
+            {"chunking_strategy[type]": "server_vad", "chunking_strategy[prefix_padding_ms]": "-1"},
+            "chunking_strategy.prefix_padding_ms",
+        ),
         ({"language": "xx"}, "language"),
         ({"temperature": "1.5"}, "temperature"),
         ({"temperature": "warm"}, "temperature"),
@@ -161,7 +221,7 @@ def test_a_prompt_reaches_the_model(hearing):
         ({"include[]": "logprobs", "response_format": "text"}, "include"),
         ({"include[]": "usage"}, "include[0]"),
         ({"timestamp_granularities[]": "word"}, "timestamp_granularities"),
-        ({"chunking_strategy[type]": "server_vad"}, "chunking_strategy"),
+        ({"chunking_strategy[type]": "semantic_vad"}, "chunking_strategy.type"),
         ({"known_speaker_names[]": "Ann"}, "known_speaker_names"),
         ({"known_speaker_references[]": "data:,"}, "known_speaker_references"),
         ({"keywords[]": "word"}, "keywords"),

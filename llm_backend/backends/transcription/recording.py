@@ -6,6 +6,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import IO
 
+from llm_backend.backends.transcription.pauses import SpeechOptions
 from llm_backend.backends.transcription.sound_reader import READ, TOO_LONG, UNREADABLE
 from llm_backend.child_process import EXTERNAL_SIGNALS, run_reader
 from llm_backend.errors import EngineUnavailable, InvalidRequest
@@ -28,11 +29,13 @@ class RecordingLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """A client's file, and the field that it came in."""
+    """A client's file, and the field that it came in. With `speech`, sound without speech is
+    digital silence."""
 
     file: IO[bytes]
     field: str
     limits: RecordingLimits
+    speech: SpeechOptions | None = None
 
     @asynccontextmanager
     async def decode(self) -> AsyncIterator[AsyncGenerator[bytes, None]]:
@@ -40,11 +43,13 @@ class Recording:
         end. Raises `InvalidRequest`, also while they are read, if the file is no recording or is
         too long."""
         seconds = self.limits.seconds
-        bounds = (_START_CPU_S + seconds // _LEAST_SPEED, _MEMORY_BYTES, seconds)
+        arguments: list[float] = [_START_CPU_S + seconds // _LEAST_SPEED, _MEMORY_BYTES, seconds]
+        if self.speech is not None:
+            arguments += [self.speech.threshold, self.speech.prefix_ms, self.speech.silence_ms]
         # threads of a linear algebra library take memory
         environment = {"OPENBLAS_NUM_THREADS": "1"}
         async with (
-            run_reader(_READER, *bounds, file=self.file, environment=environment) as process,
+            run_reader(_READER, *arguments, file=self.file, environment=environment) as process,
             aclosing(self._chunks(process)) as chunks,
         ):
             yield chunks

@@ -1,10 +1,12 @@
 """Child process that decodes one untrusted recording, on its standard input.
 
     python -m llm_backend.backends.transcription.sound_reader CPU_S MEMORY_BYTES SECONDS < file
+    ... CPU_S MEMORY_BYTES SECONDS THRESHOLD PREFIX_MS SILENCE_MS < file
 
-It prints signed 16-bit samples of one channel and 16 kHz. Its exit code is one of those below;
-unless that is `READ`, the last line on standard error is a sentence. Libraries are imported after
-the limits are set, so that the limits bound them, too.
+It prints signed 16-bit samples of one channel and 16 kHz; with the options of detection, sound
+without speech is digital silence. Its exit code is one of those below; unless that is `READ`, the
+last line on standard error is a sentence. Libraries are imported after the limits are set, so that
+the limits bound them, too.
 """
 
 import os
@@ -35,12 +37,13 @@ class _RecordingTooLong(Exception):
 
 def main(arguments: list[str]) -> int:
     """Decodes the recording and returns the exit code."""
-    cpu_s, memory_bytes, limit_s = map(int, arguments)
+    cpu_s, memory_bytes, limit_s = map(int, arguments[:3])
     os.nice(10)  # requests have priority
     limit_resources(cpu_s, memory_bytes)
     try:
-        for samples in _samples(sys.stdin.buffer, limit_s):
-            sys.stdout.buffer.write(samples)
+        samples = _samples(sys.stdin.buffer, limit_s)
+        for part in _without_pauses(samples, arguments[3:]) if arguments[3:] else samples:
+            sys.stdout.buffer.write(part)
         sys.stdout.buffer.flush()
     except (_UnreadableRecording, _RecordingTooLong) as error:
         sys.stderr.write(f"\n{error}\n")
@@ -49,6 +52,20 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("\nDecoding the recording exceeds its memory limit.\n")
         return UNREADABLE
     return READ
+
+
+def _without_pauses(samples: Iterator[bytes], options: list[str]) -> Iterator[bytes]:
+    from llm_backend.backends.transcription.pauses import PauseFilter, SpeechOptions
+
+    threshold, prefix_ms, silence_ms = options
+    pauses = PauseFilter(
+        SpeechOptions(
+            threshold=float(threshold), prefix_ms=int(prefix_ms), silence_ms=int(silence_ms)
+        )
+    )
+    for part in samples:
+        yield pauses.feed(part)
+    yield pauses.finish()
 
 
 def _samples(file: IO[bytes], limit_s: int) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ import msgspec
 
 from llm_backend.backends.local.engine_errors import translate_engine_errors
 from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.transcription.pauses import speech_bytes
 from llm_backend.backends.transcription.recording import Recording
 from llm_backend.engine import EngineDown
 from llm_backend.engine.messages import (
@@ -89,14 +90,18 @@ class LocalTranscription:
         began_s, sound_s = time.monotonic(), 0.0
         try:
             async with recording.decode() as samples:
-                windows = _Windows(model, request)
+                windows = _Windows(model, request, has_pauses=recording.speech is not None)
                 async with aclosing(windows.transcribe(samples)) as parts:
                     async for part in parts:
                         sound_s = part.end_s
                         yield part
             if windows.is_silent:
                 raise InvalidRequest(
-                    "The recording holds only silence.", param=recording.field, code="audio_silent"
+                    "The recording holds no speech."
+                    if recording.speech is not None
+                    else "The recording holds only silence.",
+                    param=recording.field,
+                    code="audio_silent",
                 )
         finally:
             elapsed_s = time.monotonic() - began_s
@@ -107,11 +112,13 @@ class LocalTranscription:
 
 
 class _Windows:
-    """State of a recording between two windows."""
+    """State of a recording between two windows. They end where it `has_pauses`: in digital silence
+    instead of sound without speech."""
 
-    def __init__(self, model: LocalModel, request: TranscriptRequest) -> None:
+    def __init__(self, model: LocalModel, request: TranscriptRequest, *, has_pauses: bool) -> None:
         self._model = model
         self._request = request
+        self._has_pauses = has_pauses
         self._buffer = bytearray()
         self._seek_s = 0.0
         self._context: list[int] = []
@@ -135,8 +142,9 @@ class _Windows:
 
     async def _next(self, *, is_last: bool) -> TranscriptPart:
         window = bytes(self._buffer[:_WINDOW_BYTES])
-        answer = await self._answer(window, is_last=is_last)
-        used_bytes = round(answer.end_s * SAMPLES_HZ) * _SAMPLE_BYTES
+        size = speech_bytes(window, is_last=is_last) if self._has_pauses else None
+        answer = await self._answer(window[:size], is_last=is_last or size is not None)
+        used_bytes = size or round(answer.end_s * SAMPLES_HZ) * _SAMPLE_BYTES
         seek_s = self._seek_s
         del self._buffer[:used_bytes]
         self._seek_s += used_bytes / _SAMPLE_BYTES / SAMPLES_HZ

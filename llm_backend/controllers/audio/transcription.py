@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from starlette.responses import PlainTextResponse, Response
 
@@ -12,6 +12,7 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.transcription import (
     Recording,
     RecordingLimits,
+    SpeechOptions,
     TranscriptPart,
     TranscriptRequest,
 )
@@ -31,7 +32,8 @@ from llm_backend.controllers.relay.routing import answer_form_by_route
 from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
-from llm_backend.errors import InvalidRequest, UnsupportedField
+from llm_backend.errors import InvalidRequest, Unsupported, UnsupportedField
+from llm_backend.extras import install_command, is_installed
 from llm_backend.json_types import JsonMapping
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ FIELDS = {
 TRANSLATION_FIELDS = {"file", "model", "prompt", "response_format", "temperature"}
 
 _KIND = "recording"
+_PAUSE_LIMIT_MS = 10_000
 _STREAMED = ("json", "text")
 
 
@@ -56,6 +59,7 @@ class _Options:
     streams: bool = False
     has_logprobs: bool = False
     has_segments: bool = True
+    speech: SpeechOptions | None = None
     language_name: str | None = None
 
 
@@ -94,7 +98,7 @@ async def _answer(
         )
         parts = services.transcriber.transcribe(
             model,
-            Recording(file=file, field="file", limits=limits),
+            Recording(file=file, field="file", limits=limits, speech=options.speech),
             options.transcript,
             caller=fairness_key(request.caller),
         )
@@ -136,12 +140,6 @@ def _transcription_options(body: "api.CreateTranscriptionRequest") -> _Options:
     if has_logprobs and format != "json":
         message = "`logprobs` need the `response_format` `json`."
         raise InvalidRequest(message, param="include")
-    if body.get("chunking_strategy") not in (None, "auto"):
-        raise UnsupportedField(
-            "A local model divides a recording where its segments end: the `chunking_strategy` is "
-            "`auto`.",
-            param="chunking_strategy",
-        )
     return _Options(
         transcript=TranscriptRequest(
             language=body.get("language"),
@@ -153,7 +151,38 @@ def _transcription_options(body: "api.CreateTranscriptionRequest") -> _Options:
         streams=streams,
         has_logprobs=has_logprobs,
         has_segments="segment" in granularities,
+        speech=_speech_options(body.get("chunking_strategy")),
     )
+
+
+def _speech_options(strategy: "api.VadConfig | Literal['auto'] | None") -> SpeechOptions | None:
+    """Returns how speech is detected; None if it is not. Raises `InvalidRequest`, and `Unsupported`
+    without the detector."""
+    if strategy is None or (strategy == "auto" and not is_installed("realtime")):
+        return None
+    if isinstance(strategy, str):
+        return SpeechOptions()
+    if not is_installed("realtime"):
+        raise Unsupported(
+            f"`server_vad` needs an extra, which is not installed: {install_command('realtime')}.",
+            param="chunking_strategy.type",
+        )
+    options = SpeechOptions(
+        threshold=float(strategy.get("threshold", SpeechOptions.threshold)),
+        prefix_ms=int(strategy.get("prefix_padding_ms", SpeechOptions.prefix_ms)),
+        silence_ms=int(strategy.get("silence_duration_ms", SpeechOptions.silence_ms)),
+    )
+    if not 0 <= options.threshold <= 1:
+        raise InvalidRequest("`threshold` is from 0 to 1.", param="chunking_strategy.threshold")
+    for name, value in (
+        ("prefix_padding_ms", options.prefix_ms),
+        ("silence_duration_ms", options.silence_ms),
+    ):
+        if not 0 <= value <= _PAUSE_LIMIT_MS:
+            raise InvalidRequest(
+                f"`{name}` is from 0 to {_PAUSE_LIMIT_MS}.", param=f"chunking_strategy.{name}"
+            )
+    return options
 
 
 def _translation_options(body: "api.CreateTranslationRequest") -> _Options:

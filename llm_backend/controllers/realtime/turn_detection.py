@@ -1,23 +1,17 @@
-"""Turn detection: where speech begins and ends in a stream of sound.
-
-Frames of 20 ms are speech or not by the detector of WebRTC (the package `webrtcvad-wheels`).
-"""
+"""Turn detection: where speech begins and ends in a stream of sound."""
 
 import sys
 from array import array
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+from llm_backend.backends.speech_detector import FRAME_MS, SpeechDetector
 from llm_backend.controllers.realtime.sound_formats import SoundFormat
 from llm_backend.json_types import JsonMapping
 
-FRAME_MS = 20
 _DETECTOR_HZ = 8_000
-_WINDOW, _SPEECH_FRAMES = 6, 4  # speech begins when so many frames of the window are speech
-_MODES = 4  # of the detector, from tolerant to strict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,28 +29,26 @@ class TurnDetector:
     def __init__(
         self, options: JsonMapping, format: SoundFormat, start_ms: int, *, is_speech: bool = False
     ) -> None:
-        import webrtcvad  # of an extra
-
-        mode = min(_MODES - 1, int(options["threshold"] * _MODES))
-        self._detector = webrtcvad.Vad(mode)
+        self._detector = SpeechDetector(
+            threshold=options["threshold"],
+            silence_ms=options["silence_duration_ms"],
+            rate_hz=_DETECTOR_HZ,
+            is_speech=is_speech,
+        )
         self._format = format
         self._prefix_ms: int = options["prefix_padding_ms"]
-        self._silence_frames = max(1, options["silence_duration_ms"] // FRAME_MS)
-        self._window: deque[bool] = deque(maxlen=_WINDOW)
-        self._silent_frames = 0
-        self._is_speech = is_speech
         self._first_ms = self._now_ms = start_ms
         self._rest = b""
 
     @property
     def kept_ms(self) -> int:
         """Milliseconds of sound before the present that may belong to speech that begins now."""
-        return self._prefix_ms + _WINDOW * FRAME_MS
+        return self._prefix_ms + self._detector.onset_frames * FRAME_MS
 
     @property
     def is_speech(self) -> bool:
         """True from the begin of speech to its end."""
-        return self._is_speech
+        return self._detector.is_speech
 
     def feed(self, sound: bytes) -> Sequence[TurnChange]:
         """Returns the changes within this sound."""
@@ -67,26 +59,14 @@ class TurnDetector:
         changes = []
         for start in range(0, whole, size):
             frame = detector_frame(data[start : start + size], self._format)
-            change = self._add(bool(self._detector.is_speech(frame, _DETECTOR_HZ)))
-            if change is not None:
-                changes.append(change)
+            self._now_ms += FRAME_MS
+            match self._detector.add(frame):
+                case "started":
+                    at_ms = max(self._first_ms, self._now_ms - self.kept_ms)
+                    changes.append(TurnChange(kind="started", at_ms=at_ms))
+                case "stopped":
+                    changes.append(TurnChange(kind="stopped", at_ms=self._now_ms))
         return changes
-
-    def _add(self, is_speech: bool) -> TurnChange | None:
-        self._now_ms += FRAME_MS
-        if self._is_speech:
-            self._silent_frames = 0 if is_speech else self._silent_frames + 1
-            if self._silent_frames < self._silence_frames:
-                return None
-            self._is_speech = False
-            self._window.clear()
-            return TurnChange(kind="stopped", at_ms=self._now_ms)
-        self._window.append(is_speech)
-        if sum(self._window) < _SPEECH_FRAMES:
-            return None
-        self._is_speech, self._silent_frames = True, 0
-        begun_ms = self._now_ms - len(self._window) * FRAME_MS - self._prefix_ms
-        return TurnChange(kind="started", at_ms=max(self._first_ms, begun_ms))
 
 
 def detector_frame(frame: bytes, format: SoundFormat) -> bytes:

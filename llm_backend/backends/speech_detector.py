@@ -1,0 +1,49 @@
+"""Speech detector: where speech begins and ends in frames of 20 ms.
+
+A frame is speech or not by the detector of WebRTC (the package `webrtcvad-wheels`).
+"""
+
+from collections import deque
+from typing import Literal
+
+FRAME_MS = 20
+
+_WINDOW, _SPEECH_FRAMES = 6, 4  # speech begins when so many frames of the window are speech
+_MODES = 4  # of the detector, from tolerant to strict
+
+
+class SpeechDetector:
+    """Detects speech in signed 16-bit samples in the machine's byte order, of 8 or 16 kHz. It is
+    the stricter, the nearer `threshold` is to 1; speech ends after `silence_ms` without any. With
+    `is_speech` the first frame is within speech."""
+
+    onset_frames = _WINDOW
+    """Speech begins at most so many frames before it is detected."""
+
+    def __init__(
+        self, *, threshold: float, silence_ms: int, rate_hz: int, is_speech: bool = False
+    ) -> None:
+        import webrtcvad  # of an extra
+
+        self._detector = webrtcvad.Vad(min(_MODES - 1, int(threshold * _MODES)))
+        self._rate_hz = rate_hz
+        self._window: deque[bool] = deque(maxlen=_WINDOW)
+        self._silence_frames = max(1, silence_ms // FRAME_MS)
+        self._silent_frames = 0
+        self.is_speech = is_speech
+
+    def add(self, frame: bytes) -> Literal["started", "stopped"] | None:
+        """Returns the change that the next frame makes."""
+        is_speech = bool(self._detector.is_speech(frame, self._rate_hz))
+        if self.is_speech:
+            self._silent_frames = 0 if is_speech else self._silent_frames + 1
+            if self._silent_frames < self._silence_frames:
+                return None
+            self.is_speech = False
+            self._window.clear()
+            return "stopped"
+        self._window.append(is_speech)
+        if sum(self._window) < _SPEECH_FRAMES:
+            return None
+        self.is_speech, self._silent_frames = True, 0
+        return "started"
