@@ -5,7 +5,7 @@ collector would free.
 import asyncio
 import gc
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,10 +13,11 @@ import pytest
 
 from llm_backend.contract.client_disconnect import WATCH_DELAY_S
 from llm_backend.controllers.write_behind.group_commit import GroupCommit
+from llm_backend.errors import UpstreamFailed
 from llm_backend.ipc.pending_requests import PendingRequests
 from llm_backend.store.database.write_queue import WriteQueue
 from tests.gateway import backend, gateway
-from tests.upstream import Connection, FakeUpstream, Message, post
+from tests.upstream import Connection, FakeUpstream, Message, post, upstream_of
 
 CHAT = b'{"messages": [{"role": "user", "content": "Hi"}], "model": "m"}'
 STREAMED = CHAT[:-1] + b', "stream": true}'
@@ -101,6 +102,22 @@ async def test_an_operation_on_what_is_not_there_is_freed_without_the_collector(
     assert not found
 
 
+@pytest.mark.parametrize("body", [CHAT, STREAMED], ids=["whole", "streamed"])
+async def test_an_error_of_a_bridged_stream_is_freed_without_the_collector(tmp_path, body):
+    error = b'data: {"error": {"message": "no", "type": "server_error", "code": "c"}}\n\n'
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n"
+    fake = FakeUpstream(answer=head % len(error) + error)
+    asks = asked("POST", "/responses", b'{"model": "m", "input": "a"%b}' % body[len(CHAT) - 1 : -1])
+    async with fake:
+        backends = [backend(fake, "far", "m", wire="chat")]
+        async with gateway(tmp_path, backends=backends) as served:
+            await served.ask(asks)
+            with saved() as found:
+                await served.ask(asks)
+
+    assert not found
+
+
 class Broken(Exception):
     """An error whose frames hold what was asked."""
 
@@ -139,8 +156,18 @@ async def fail_in_pending_requests(errors: Errors) -> None:
     await pending.wait(number)
 
 
+async def fail_in_upload(errors: Errors) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"beginning"
+        raise broken(errors)
+
+    async with FakeUpstream(answer=at_once) as fake, upstream_of(fake) as upstream:
+        head = {"method": "POST", "path": "/x", "query": b"", "headers": []}
+        await upstream.exchange(**head, body=pieces())
+
+
 @pytest.mark.parametrize(
-    "fail", [fail_in_group_commit, fail_in_write_queue, fail_in_pending_requests]
+    "fail", [fail_in_group_commit, fail_in_write_queue, fail_in_pending_requests, fail_in_upload]
 )
 async def test_an_error_of_what_was_waited_for_is_freed_without_the_collector(
     fail: Callable[[Errors], Awaitable[None]],
@@ -148,7 +175,7 @@ async def test_an_error_of_what_was_waited_for_is_freed_without_the_collector(
     errors: Errors = []
     gc.disable()
     try:
-        with pytest.raises(Broken):
+        with pytest.raises((Broken, UpstreamFailed)):
             await fail(errors)
         await asyncio.sleep(0)
         is_freed = [error() is None for error in errors]

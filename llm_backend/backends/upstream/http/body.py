@@ -109,5 +109,6 @@ async def send_pieces(
         failed = aiohttp.ClientConnectionError(f"The body was not sent: {error!r}")
         failed.__cause__ = error
         protocol.set_exception(failed)
+        del failed  # it holds this frame, so both would wait for the collector
     else:
         deadline.restart()

@@ -224,7 +224,11 @@ class BridgedAnswer:
         if (failure := self._reader.failure) is not None:
             fields = {"upstream": self._relayed.upstream, "code": failure.code}
             log.warning("upstream_stream_error", extra=fields)
-            raise failure
+            self._reader.failure = None
+            try:
+                raise failure
+            finally:
+                del failure  # it holds this frame, so both would wait for the collector
         self._output_bytes += sum(map(_text_bytes, deltas))
         return deltas
 
