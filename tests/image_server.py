@@ -4,8 +4,11 @@ import asyncio
 import base64
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from threading import Thread
 from typing import Any, Self
 
 from PIL import Image
@@ -90,6 +93,23 @@ class FakeImageServer:
         size = fields.get("width", 512), fields.get("height", 512)
         count = min(fields["n_iter"], self.per_request or fields["n_iter"])
         return 200, {"images": [painted("red", size)] * count, "info": "{}"}
+
+
+@contextmanager
+def running(server: FakeImageServer) -> Iterator[Callable[[], None]]:
+    """Runs an image server beside a test without an event loop; yields what releases its
+    drawings."""
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
+        yield partial(loop.call_soon_threadsafe, server.release.set)
+    finally:
+        asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def painted(colour: str, size: tuple[int, int], *, format: str = "PNG", mode: str = "RGB") -> str:

@@ -219,6 +219,7 @@ def _build_services(
             stopping,
             has_upstream=has_upstream,
             has_room=temporary_files.has_room,
+            drawings=None if image_servers is None else image_servers.progress,
         ),
         recent_errors=RecentErrors(),
         access=access,

@@ -45,3 +45,12 @@ class Drawn:
     """Finished picture: a file as the image server sends it."""
 
     data: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawingProgress:
+    """A request for pictures that is not answered yet. `share` is the part of the work that is
+    done, from 0 to 1; None while it waits, or if its image server does not tell."""
+
+    model: str
+    share: float | None

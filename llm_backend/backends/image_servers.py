@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llm_backend.backends import sdapi
-from llm_backend.backends.drawing import Drawing, DrawingOptions, Drawn, Preview
+from llm_backend.backends.drawing import Drawing, DrawingOptions, DrawingProgress, Drawn, Preview
 from llm_backend.backends.registry import PictureModel
 from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.refusal import read_refusal
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 _HEADERS = ((b"content-type", b"application/json"), (b"accept", b"application/json"))
 _POLL_S = 0.5
 _OPTIONS_S = 5.0
+_PROGRESS_S = 2.0
 _INTERRUPT_S = 5.0  # an interruption is answered at once, or the server is stuck
 _FRAMING_BYTES = 1024 * 1024  # of an answer, besides its pictures
 
@@ -65,6 +66,7 @@ class ImageServers:
         self._is_alone = is_alone
         self._poll_s = poll_s
         self._endings = BackgroundTasks()
+        self._running: set[_Request] = set()
 
     async def settle(self) -> None:
         """Waits until the image servers are told of all requests that were given up."""
@@ -78,6 +80,10 @@ class ImageServers:
     def is_default(self, operation: Sequence[str]) -> bool:
         """Returns True if a request without a model is for an image server."""
         return self._is_alone or self._pool.routing.is_bound(operation)
+
+    async def progress(self) -> Sequence[DrawingProgress]:
+        """Returns all requests for pictures of this process that are not answered yet."""
+        return await asyncio.gather(*(one.progress() for one in self._running))
 
     async def resolve(self, model: PictureModel, operation: Sequence[str]) -> PictureModel:
         """Returns the model by the id that limits, prices and options are for: of the checkpoint
@@ -145,13 +151,17 @@ class ImageServers:
             endings=self._endings,
         )
         remaining = drawing.count
-        while remaining:
-            # Some servers draw one picture whatever the number, and previews are of one picture.
-            part = replace(drawing, count=1 if drawing.previews else remaining)
-            async with aclosing(request.draw(part)) as events:
-                async for event in events:
-                    remaining -= isinstance(event, Drawn)
-                    yield event
+        self._running.add(request)
+        try:
+            while remaining:
+                # Some servers draw one picture whatever the number; previews are of one picture.
+                part = replace(drawing, count=1 if drawing.previews else remaining)
+                async with aclosing(request.draw(part)) as events:
+                    async for event in events:
+                        remaining -= isinstance(event, Drawn)
+                        yield event
+        finally:
+            self._running.remove(request)
 
     async def _title(self, model: str) -> str:
         """Returns the name by which the image server selects a model."""
@@ -162,7 +172,7 @@ class ImageServers:
         return title
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class _Request:
     """One request to the image servers, which asks for pictures one or more times."""
 
@@ -227,6 +237,16 @@ class _Request:
             answer.report_invalid(error)
             raise
 
+    async def progress(self) -> DrawingProgress:
+        """Returns the progress of the current picture."""
+        share = None
+        if self._at is not None and self.pool.is_exclusive(self._at):
+            with suppress(UpstreamError, TimeoutError):  # None says that it is not told
+                async with asyncio.timeout(_PROGRESS_S):
+                    drawn, _ = await self._ask_progress(self._at, has_picture=False)
+                    share = min(max(drawn, 0.0), 1.0)
+        return DrawingProgress(model=self.model or "", share=share)
+
     def _record_attempt(self, upstream: str | None) -> None:
         self._at = upstream
 
@@ -260,16 +280,21 @@ class _Request:
         """Returns the share of the work that is done, and the current picture, if it is shown.
         None if the server tells no progress."""
         try:
-            answer = await self.pool.exchange_beside(
-                upstream, method="GET", path=sdapi.PROGRESS, query=b"skip_current_image=false"
-            )
-            read = await answer.read(self.picture_bytes * 4 // 3 + _FRAMING_BYTES)
-            if answer.status != 200:
-                raise UpstreamFailed(f"The image server tells no progress ({answer.status}).")
-            return await asyncio.to_thread(sdapi.parse_progress, read)
+            return await self._ask_progress(upstream, has_picture=True)
         except UpstreamError as error:
             log.info("no_previews", extra={"upstream": upstream, "reason": error.message})
             return None
+
+    async def _ask_progress(self, upstream: str, *, has_picture: bool) -> tuple[float, bytes]:
+        """As `_progress`. Raises `UpstreamError` if the server tells no progress."""
+        query = b"skip_current_image=false" if has_picture else b"skip_current_image=true"
+        answer = await self.pool.exchange_beside(
+            upstream, method="GET", path=sdapi.PROGRESS, query=query
+        )
+        read = await answer.read(self.picture_bytes * 4 // 3 + _FRAMING_BYTES)
+        if answer.status != 200:
+            raise UpstreamFailed(f"The image server tells no progress ({answer.status}).")
+        return await asyncio.to_thread(sdapi.parse_progress, read)
 
     async def _abandon(self, drawing_task: "asyncio.Task[list[bytes]]") -> None:
         """Ends a request that is given up. The server is interrupted first, while this request

@@ -5246,6 +5246,11 @@ class ServerStatus(TypedDict):
     status: Literal["terminated", "loading", "idle", "processing", "error"]
     info: str
     models: list[ServerStatusModel]
+    drawings: list[ServerStatusDrawing]
+
+class ServerStatusDrawing(TypedDict):
+    model: str
+    progress: float | None
 
 class ServerStatusModel(TypedDict):
     id: str

@@ -1,13 +1,17 @@
 """Views beside the chat, and the installed page."""
 
+import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from llm_backend.builtin import BUILTIN_PATH
 from tests.broken_streams import scripted_upstream
 from tests.browser import picture, tab
+from tests.image_server import FakeImageServer, running
 from tests.models_convert.hub_stand_in import REPOSITORY, hub_with
 from tests.serving import Served, serve
 
@@ -466,6 +470,34 @@ def test_the_window_is_named_by_the_view_and_a_model_by_its_buttons(browser, ser
         page.go_back()
 
         expect(page).to_have_title("Hello window! – llm-backend")
+
+
+def test_the_progress_of_a_picture_is_seen(browser, tmp_path):
+    painter = FakeImageServer(is_held=True, share=0.25)
+    with running(painter) as release:
+        config = tmp_path / "images.yaml"
+        config.write_text(json.dumps({"backends": [painter.backend()]}))  # which is YAML
+        environment = {"LLM_BACKEND_MODELS": "none"}
+        with (
+            serve(tmp_path, "--config", str(config), environment=environment) as served,
+            tab(browser, served.address) as page,
+            ThreadPoolExecutor() as pool,
+        ):
+            page.goto("/#/status")
+            asked = {"model": "sd-one", "prompt": "a cat"}
+            answer = pool.submit(
+                httpx.post, f"{served.base_url}/images/generations", json=asked, timeout=60
+            )
+            pictures = page.get_by_role("region", name="Pictures being drawn")
+            bar = pictures.get_by_role("progressbar")
+            expect(bar).to_have_js_property("value", 0.25)
+            expect(pictures).to_contain_text("sd-one")
+            painter.share = 0.75
+            expect(bar).to_have_js_property("value", 0.75)
+            release()
+            expect(pictures).to_be_hidden()
+
+    assert answer.result().status_code == 200
 
 
 def test_the_status_follows_a_key_that_is_entered_beside_it(browser, tmp_path):

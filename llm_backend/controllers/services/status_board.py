@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from llm_backend.backends.drawing import DrawingProgress
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.model_handle import ModelState
 from llm_backend.engine import EngineDown, EngineState
@@ -25,8 +26,8 @@ KEEP_ALIVE_S = 15.0  # keep-alive: proxies close streams that are idle for a min
 
 
 class StatusBoard:
-    """Polls the engines once for any number of watching clients, and whether temporary files have
-    room.
+    """Polls the engines once for any number of watching clients, the progress of `drawings`, and
+    whether temporary files have room.
 
     Streams are ended when the server begins to shut down, which would wait for them otherwise.
     """
@@ -38,9 +39,11 @@ class StatusBoard:
         *,
         has_upstream: bool,
         has_room: Callable[[], Awaitable[bool]],
+        drawings: Callable[[], Awaitable[Sequence[DrawingProgress]]] | None = None,
     ) -> None:
         self._models = models
         self._has_room = has_room
+        self._drawings = drawings
         self._has_upstream = has_upstream
         self._stopping = stopping
         self._poll_lock = asyncio.Lock()
@@ -57,7 +60,8 @@ class StatusBoard:
         while not self._stopping.is_set():
             status = await self.current()
             models = [model for model in status["models"] if may_see(model["id"])]
-            status = {**status, "models": models}
+            drawings = [one for one in status["drawings"] if may_see(one["model"])]
+            status = {**status, "models": models, "drawings": drawings}
             if status != sent:
                 sent, sent_at = status, time.monotonic()
                 yield status
@@ -65,7 +69,7 @@ class StatusBoard:
                 sent_at = time.monotonic()
                 yield b": nothing new\n\n"
             await self._pause()
-        yield {"status": "terminated", "info": "The server stops.", "models": []}
+        yield {"status": "terminated", "info": "The server stops.", "models": [], "drawings": []}
 
     async def current(self) -> JsonObject:
         """Returns the status, not older than `POLL_INTERVAL_S`."""
@@ -88,7 +92,13 @@ class StatusBoard:
         models = [_model(model, states.get(model.card.id)) for model in served]
         summary = _summary(models, has_upstream=self._has_upstream)
         info = summary.info if await self._has_room() else f"{summary.info} {NO_ROOM}"
-        return {"status": summary.status, "info": info, "models": models}
+        drawings = [] if self._drawings is None else await self._drawings()
+        return {
+            "status": summary.status,
+            "info": info,
+            "models": models,
+            "drawings": [{"model": one.model, "progress": one.share} for one in drawings],
+        }
 
 
 async def engine_states(models: Sequence[LocalModel]) -> dict[str, dict[str, float]]:

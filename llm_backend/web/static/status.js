@@ -6,7 +6,7 @@ import { byId, make } from "./dom.js";
 import { downloadForm } from "./downloads.js";
 import { formatCount, formatPercent, formatSpeed, formatTime, t } from "./language.js";
 import { sparkline } from "./plot.js";
-import { table } from "./tables.js";
+import { row, table } from "./tables.js";
 
 const RENDER_INTERVAL_MS = 1000;
 const SPEED_WINDOW_MS = 3000; // a speed over less would jump with every answer
@@ -49,6 +49,8 @@ export class StatusPage {
   #line;
   #models;
   #rows;
+  #drawings;
+  #drawingsTable;
   #errors;
   #errorsTable;
   #failure;
@@ -85,6 +87,7 @@ export class StatusPage {
     this.#line = make("dd", { className: "line" });
     this.#models = make("tbody", { className: "models" });
     this.#rows = new Map();
+    this.#drawings = make("tbody", {});
     this.#errors = make("tbody", {});
     this.#failure = make("p", { className: "notice", role: "alert", hidden: true });
     this.#element.replaceChildren(
@@ -115,6 +118,11 @@ export class StatusPage {
         [t("Model"), t("State"), ...COLUMNS, ""],
         this.#models,
       ),
+      (this.#drawingsTable = table(
+        t("Pictures being drawn"),
+        [t("Model"), t("Progress")],
+        this.#drawings,
+      )),
       this.#failure,
       (this.#errorsTable = table(
         t("Recent errors"),
@@ -122,6 +130,7 @@ export class StatusPage {
         this.#errors,
       )),
     );
+    this.#drawingsTable.hidden = true;
     this.#errorsTable.hidden = true;
     this.#failure.after(this.#downloads);
   }
@@ -161,7 +170,7 @@ export class StatusPage {
     }
   }
 
-  #update({ status, info, models }) {
+  #update({ status, info, models, drawings = [] }) {
     this.#state.textContent = STATE_NAMES[status];
     this.#state.dataset.status = status;
     this.#info.textContent = info;
@@ -172,6 +181,8 @@ export class StatusPage {
     this.#figures.cached.textContent = formatShare(sum("cached_tokens"), sum("admitted_tokens"));
     this.#samples.push({ at: performance.now(), generated: sum("generated_tokens") });
     this.#drawModels(models);
+    this.#drawingsTable.hidden = drawings.length === 0;
+    this.#drawings.replaceChildren(...drawings.map(drawingRow));
   }
 
   #drawModels(models) {
@@ -313,6 +324,13 @@ const formatMedia = ({ media_tokens: tokens, media_s: seconds }) =>
 
 const formatCells = (tokens, slots, context) =>
   slots && context ? `${formatCount(tokens)} (${formatShare(tokens, slots * context)})` : formatCount(tokens);
+
+/** A picture in progress; a bar without a value says that the image server does not tell. */
+function drawingRow({ model, progress }) {
+  const bar = make("progress", { max: 1, "aria-label": t("Progress of the picture") });
+  if (progress !== null) bar.value = progress;
+  return row(model, bar);
+}
 
 function errorRow({ created, operation, status, message }) {
   const when = new Date(created * 1000);

@@ -615,3 +615,24 @@ async def test_without_any_server_of_images_the_operation_says_what_is_missing(t
             refused("unsupported_operation", None, 501),
         ):
             await client.images.generate(model="sd-one", prompt="x")
+
+
+@pytest.mark.parametrize(("tells", "progress"), [(True, 0.25), (False, None)])
+async def test_the_status_tells_the_progress_of_pictures(tmp_path, tells, progress):
+    server, seen = FakeImageServer(is_held=True, share=0.25, has_progress=tells), []
+    async with drawn_by(tmp_path, server) as client, httpx.AsyncClient(timeout=60) as watching:
+        drawing = asyncio.create_task(client.images.generate(model="sd-one", prompt="x"))
+        async with watching.stream("GET", str(client.base_url.join("/status"))) as told:
+            async for line in told.aiter_lines():
+                drawings = json.loads(line[6:])["drawings"] if line.startswith("data: ") else []
+                seen += [one for one in drawings if one not in seen]
+                if seen and seen[-1]["progress"] == progress:
+                    break
+        server.release.set()
+        await drawing
+        async with watching.stream("GET", str(client.base_url.join("/status"))) as told:
+            async for line in told.aiter_lines():
+                if line.startswith("data: ") and not json.loads(line[6:])["drawings"]:
+                    break
+
+    assert seen[-1] == {"model": "sd-one", "progress": progress}
