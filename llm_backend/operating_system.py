@@ -1,7 +1,7 @@
 """Seam to the operating system: what only Linux or glibc has, and its substitutes elsewhere.
 
-The server runs on Linux, on x86-64. Tests try the substitutes by fakes; macOS itself, and other
-processors than x86-64, are untried.
+The server runs on Linux, on x86-64. Tests try the substitutes by fakes; macOS itself is untried. Of
+ARM only the compiled sampler was tried, in an emulator, where it draws the same tokens.
 """
 
 import ctypes

@@ -107,7 +107,7 @@ class QdrantStandIn:
 def qdrant_server() -> Iterator[tuple[str, QdrantStandIn]]:
     """Its URL while it runs."""
     stand_in = QdrantStandIn()
-    config = uvicorn.Config(stand_in.app(), port=0, log_level="warning", lifespan="off")
+    config = uvicorn.Config(stand_in.app(), port=0, log_config=None, lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -15,10 +15,12 @@ from llm_backend.server.tls import server_context
 from llm_backend.settings import Settings
 from llm_backend.unused_imports import block_imports
 
-# The parts of uvicorn that reload it and run several processes, and its command, are not needed.
+# The parts of uvicorn that reload it, run several processes and configure logging, and its command,
+# are not needed.
 with block_imports(
     click=("Choice", "Context", "Parameter", "Path", "argument", "command", "echo", "option"),
     configparser=("RawConfigParser",),
+    logging__config=(),
     uvicorn__supervisors=("ChangeReload", "Multiprocess"),
 ):
     import uvicorn

@@ -46,7 +46,7 @@ def test_start_does_not_import_rarely_used_modules():
 
     heavy = {"mcp", "llguidance", "aiohttp", "numpy", "PIL", "obstore", "qdrant_edge", "llama_cpp",
              "av"}  # fmt: skip
-    of_libraries = {"argparse", "asgiref.sync", "click", "configparser", "http.server",
-                    "urllib.request", "wsgiref.simple_server"}  # fmt: skip
+    of_libraries = {"argparse", "asgiref.sync", "click", "configparser", "html", "http.server",
+                    "pickle", "urllib.request", "wsgiref.simple_server"}  # fmt: skip
     drivers = {"sqlite3", "asyncpg"}  # that of its database is imported when it is known
     assert not (heavy | of_libraries | drivers) & set(result.stdout.split())
