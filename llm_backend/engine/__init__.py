@@ -3,7 +3,7 @@
 `Engine` is the entry point. It knows tokens and text, not HTTP, not OpenAI, not SQL.
 
 client.py           `Engine`: commands of the API process, and their events
-config.py           `EngineConfig`: every limit and its default
+config.py           `EngineConfig`: of the worker, and of its supervision
 errors.py           exceptions of the client
 messages/           commands and events between the processes
 process/            the worker process, its supervision, and connections to it
