@@ -21,6 +21,11 @@ class Answer:
         self.closed = 0
         self.began = asyncio.Event()
 
+    async def wait_begun(self):
+        """Returns once all deltas but the last are out; one that never begins fails the test."""
+        async with asyncio.timeout(60):
+            await self.began.wait()
+
     async def __aenter__(self):
         return self
 

@@ -63,7 +63,11 @@ class Server:
             server_tools=ServerTools(),
             file_texts=NoFiles(),
             file_pictures=NoFiles(),
-            access=types.SimpleNamespace(ledger=self, keyring=self),
+            access=types.SimpleNamespace(
+                ledger=self,
+                keyring=self,
+                admission=types.SimpleNamespace(check=lambda caller, model: None),
+            ),
             registry=types.SimpleNamespace(local_step=lambda name: self.model),
         )
 
@@ -204,7 +208,7 @@ async def test_a_cancelled_background_response_keeps_its_output(database):
     async with Server(database, answer).running() as server:
         id = (await server.ask(stream=True))["id"]
         follower = asyncio.create_task(server.told(id))
-        await answer.began.wait()
+        await answer.wait_begun()
         cancelled = await server.services.background.cancel(id)
         again = await server.services.background.cancel(id)
         events = await follower
@@ -233,7 +237,7 @@ async def test_a_background_response_of_a_stopped_server_is_answered_by_the_next
     answer = Answer(ChatDelta(choice=0), before_the_last=forever)
     async with Server(database, answer).running() as first:
         id = (await first.ask())["id"]
-        await answer.began.wait()
+        await answer.wait_begun()
     async with Server(database, saying("Hi.")).running() as second:
         ended = await second.ended(id)
 

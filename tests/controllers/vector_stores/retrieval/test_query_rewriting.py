@@ -58,7 +58,7 @@ async def test_when_one_query_cannot_be_rewritten_the_others_are_ended():
     endless = Answer(ChatDelta(choice=0, content="{"), before_the_last=forever)
 
     async def fails_when_the_other_has_begun(_seconds: float) -> None:
-        await endless.began.wait()
+        await endless.wait_begun()
         raise Overloaded("Not now.")
 
     failing = Answer(ChatDelta(choice=0), before_the_last=fails_when_the_other_has_begun)
