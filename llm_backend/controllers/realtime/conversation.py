@@ -204,9 +204,11 @@ class Conversation:
 
 def heard_text(sentences: Iterable[SpokenSentence], end_ms: int) -> str:
     """Returns the text until this time: of the last sentence as many words as its part that was
-    heard."""
+    heard. Sentences without sound after it were not heard."""
     heard = ""
     for sentence in sentences:
+        if end_ms <= 0:
+            break
         if end_ms >= sentence.duration_ms:
             heard += sentence.text
             end_ms -= sentence.duration_ms

@@ -20,8 +20,8 @@ SendSound = Callable[[bytes], Awaitable[None]]
 
 
 class SpokenText:
-    """Reads the sentences of one message aloud and sends their sound. `sentences` are those of
-    which sound was sent."""
+    """Reads the sentences of one message aloud and sends their sound. `sentences` are those that
+    were begun: the last may have no sound yet, and one without words has none."""
 
     def __init__(self, config: SessionConfig, requests: SessionRequests, send: SendSound) -> None:
         self.sentences: list[SpokenSentence] = []
