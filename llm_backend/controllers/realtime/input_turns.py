@@ -77,6 +77,9 @@ class InputTurns:
                 raise
             except ApiError as error:
                 await self._sender.send_error(error, client_event_id(event))
+            except Exception:  # as in the error renderer: a bug ends no turn but its own
+                log.exception("realtime_turn_failed")
+                await self._sender.send_error(Internal(_FAILED), client_event_id(event))
 
     async def commit(self, _event: JsonMapping) -> None:
         """Handles `input_audio_buffer.commit`."""

@@ -556,19 +556,27 @@ async def test_a_turn_whose_transcription_is_no_transcript_fails():
     assert client.read[-1]["error"]["type"] == "server_error"
 
 
-async def test_a_turn_that_is_refused_keeps_no_later_one_away(detector):
+@pytest.mark.parametrize("is_bug", [False, True])
+async def test_a_turn_that_fails_keeps_no_later_one_away(detector, monkeypatch, caplog, is_bug):
     conversation, client = Conversation(limit_bytes=600), WaitingClient()
-    conversation.add({"id": "a", "type": "message", "content": [{"text": "x" * 500}]})
+    if is_bug:
+        monkeypatch.setattr(InputSound, "turn", lambda *_: 1 / 0)
+    else:
+        conversation.add({"id": "a", "type": "message", "content": [{"text": "x" * 500}]})
     one = hearing(client, HearingModel(), conversation, answer=asyncio.Event().wait)
     turns = {"type": "server_vad", "interrupt_response": False}
     fields = {"type": "realtime", "audio": {"input": {"turn_detection": turns}}}
     capabilities = Capabilities(voiceless_reason="x", transcription_model="w", detects_turns=True)
     one.configure(SessionConfig.default("m", capabilities).apply(fields))
     two = random.Random(1).randbytes(24_000) + bytes(48_000)
-    await one.append(sound(two * 2))
+    await one.append({**sound(two * 2), "event_id": "e"})
 
     assert client.has("input_audio_buffer.speech_stopped", 2)
-    assert client.has("error", 2)
+    errors = [one["error"] for one in client.read if one["type"] == "error"]
+    kind = "server_error" if is_bug else "invalid_request_error"
+    assert [(one["type"], one["event_id"]) for one in errors] == [(kind, "e")] * 2
+    logged = [one.message for one in caplog.records if one.levelname == "ERROR"]
+    assert logged == ["realtime_turn_failed"] * (2 if is_bug else 0)
 
 
 async def test_transcripts_count_as_bytes_of_the_conversation():
