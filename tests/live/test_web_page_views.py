@@ -486,15 +486,17 @@ def test_the_progress_of_a_picture_is_seen(browser, tmp_path):
             page.goto("/#/status")
             asked = {"model": "sd-one", "prompt": "a cat"}
             answer = pool.submit(
-                httpx.post, f"{served.base_url}/images/generations", json=asked, timeout=60
+                httpx.post, f"{served.base_url}/images/generations", json=asked, timeout=None
             )
             pictures = page.get_by_role("region", name="Pictures being drawn")
             bar = pictures.get_by_role("progressbar")
-            expect(bar).to_have_js_property("value", 0.25)
-            expect(pictures).to_contain_text("sd-one")
-            painter.share = 0.75
-            expect(bar).to_have_js_property("value", 0.75)
-            release()
+            try:
+                expect(bar).to_have_js_property("value", 0.25)
+                expect(pictures).to_contain_text("sd-one")
+                painter.share = 0.75
+                expect(bar).to_have_js_property("value", 0.75)
+            finally:
+                release()
             expect(pictures).to_be_hidden()
 
     assert answer.result().status_code == 200
