@@ -4241,7 +4241,7 @@ class RealtimeSessionCreateRequest(TypedDict):
     input_audio_transcription: NotRequired[RealtimeSessionCreateRequestInputAudioTranscription | None]
     instructions: NotRequired[str]
     max_response_output_tokens: NotRequired[Literal["inf"] | int]
-    modalities: NotRequired[JsonValue]
+    modalities: NotRequired[list[Literal["audio", "text"]]]
     output_audio_format: NotRequired[str]
     prompt: NotRequired[Prompt]
     speed: NotRequired[float]

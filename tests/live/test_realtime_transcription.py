@@ -122,6 +122,7 @@ def test_a_session_in_the_form_of_the_beta_only_transcribes(hearing, speech):
     with StrictOpenAI(base_url=hearing.base_url, api_key="none", max_retries=0) as client:
         made = client.beta.realtime.transcription_sessions.create(
             input_audio_transcription={"model": "hello", "language": "en"}, turn_detection=None,
+            modalities=["text"],
             client_secret={"expires_at": {"anchor": "created_at", "seconds": 60}},
         )  # fmt: skip
         unnamed = client.beta.realtime.transcription_sessions.create()

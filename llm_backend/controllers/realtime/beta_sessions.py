@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
 from llm_backend.controllers.realtime.session_config import SessionConfig
-from llm_backend.errors import ApiError, InvalidRequest
+from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject
 
 _PLACES: Mapping[str, str] = {
@@ -36,16 +37,32 @@ _SESSION = (
 )  # fmt: skip
 _TURN_FIELDS = ("type", "threshold", "prefix_padding_ms", "silence_duration_ms")
 _TRANSCRIPTION = ("input_audio_format", "input_audio_transcription", "turn_detection")
+_SUPPORTED = {
+    "realtime": {
+        *_PLACES, "client_secret", "instructions", "model", "prompt", "temperature", "tool_choice",
+        "tools", "tracing", "truncation",
+    },
+    "transcription": {
+        *_TRANSCRIPTION, "client_secret", "include", "input_audio_noise_reduction", "modalities",
+    },
+}  # fmt: skip
 
 
 def session_from(body: JsonMapping, type: str) -> JsonObject:
     """Returns the fields of a session of this type. Raises `InvalidRequest`, naming the field of
-    the body. A null has no effect but in `turn_detection`, which it ends."""
+    the body; other fields than the beta's are `UnsupportedField`. A null has no effect but in
+    `turn_detection`, which it ends."""
+    refuse_unsupported_fields(
+        body, _SUPPORTED[type], is_neutral=lambda _, value: value is None, by="realtime sessions"
+    )
     session: JsonObject = {"type": type}
     for name, value in body.items():
         if name == "client_secret" or (value is None and name != "turn_detection"):
             continue
-        *path, last = _PLACES.get(name, name).split(".")
+        if name == "modalities" and type == "transcription":
+            _check_transcribes(value)
+            continue
+        *path, last = _PLACES[name].split(".") if name in _PLACES else [name]
         fields = session
         for step in path:
             fields = fields.setdefault(step, {})
@@ -55,11 +72,17 @@ def session_from(body: JsonMapping, type: str) -> JsonObject:
 
 @contextmanager
 def translate_error_names() -> Iterator[None]:
-    """Rewrites `param` of errors in a session to the beta's name of the field."""
+    """Rewrites `param` of errors in a session, and that name in their messages, to the beta's name
+    of the field."""
     try:
         yield
     except ApiError as error:
-        error.param = error.param and _beta_name(error.param.removeprefix("session."))
+        if error.param:
+            place = error.param.removeprefix("session.")
+            name = error.param = _beta_name(place)
+            whole = rf"(?<![\w.])(?:session\.)?{re.escape(place)}(?!\w)"
+            error.message = re.sub(whole, lambda _: name, error.message)
+            error.args = (error.message,)
         raise
 
 
@@ -99,6 +122,13 @@ def _modalities(names: list[str]) -> list[str]:
     if not names:
         raise InvalidRequest("`modalities` has one item or more.", param="modalities")
     return ["audio"] if "audio" in names else ["text"]
+
+
+def _check_transcribes(modalities: list[str]) -> None:
+    if modalities != ["text"]:
+        raise UnsupportedField(
+            'A session that only transcribes has the `modalities` `["text"]`.', param="modalities"
+        )
 
 
 def _beta_value(name: str, session: JsonMapping) -> Any:

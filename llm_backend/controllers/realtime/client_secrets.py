@@ -126,8 +126,8 @@ def _apply_beta(
 ) -> SessionConfig:
     """Returns the configuration with a body in the form of the beta. Raises `ApiError`, naming the
     body's field."""
+    session = session_from(body, type)
     with translate_error_names():
-        session = session_from(body, type)
         services.validators.component(_SCHEMAS[type]).check_request(session)
         return default.apply(session)
 

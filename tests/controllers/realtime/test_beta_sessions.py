@@ -1,5 +1,7 @@
 """Sessions in the form of the beta, as sessions and back."""
 
+import copy
+
 import pytest
 
 from llm_backend.controllers.realtime.beta_sessions import (
@@ -9,7 +11,7 @@ from llm_backend.controllers.realtime.beta_sessions import (
     translate_error_names,
 )
 from llm_backend.controllers.realtime.session_config import Capabilities, SessionConfig
-from llm_backend.errors import InvalidRequest
+from llm_backend.errors import InvalidRequest, UnsupportedField
 
 CAPABILITIES = Capabilities(detects_turns=True)
 
@@ -38,8 +40,19 @@ def test_a_session_has_the_fields_of_the_beta_and_answers_with_them():
     assert "tracing" not in answer
 
 
+def test_a_session_leaves_the_body_as_it_is():
+    body = {
+        "turn_detection": {"threshold": 0.2}, "voice": {"id": "nova"}, "speed": 1,
+        "input_audio_transcription": {"model": "hello"}, "modalities": ["text", "audio"],
+    }  # fmt: skip
+    before = copy.deepcopy(body)
+    session_from(body, "realtime")
+
+    assert body == before
+
+
 def test_a_session_that_transcribes_has_the_fields_of_the_beta():
-    body = {"input_audio_format": "pcm16", "turn_detection": None}
+    body = {"modalities": ["text"], "input_audio_format": "pcm16", "turn_detection": None}
     default = SessionConfig.default_transcription("hello", CAPABILITIES)
     answer = transcription_answer(default.apply(session_from(body, "transcription")))
 
@@ -64,3 +77,44 @@ def test_errors_name_the_field_of_the_beta(param, name):
         raise InvalidRequest("Wrong.", param=param)
 
     assert refused.value.param == name
+
+
+@pytest.mark.parametrize(
+    ("message", "param", "translated"),
+    [
+        ("`session.audio.input.noise_reduction` is not supported.",
+         "session.audio.input.noise_reduction", "`input_audio_noise_reduction` is not supported."),
+        ("`max_output_tokens` is at least 16.", "session.max_output_tokens",
+         "`max_response_output_tokens` is at least 16."),
+        ("`session.tools[0].name` is wrong.", "session.tools[0].name",
+         "`tools[0].name` is wrong."),
+        ("The session is wrong.", None, "The session is wrong."),
+    ],
+)  # fmt: skip
+def test_messages_of_errors_name_the_field_of_the_beta(message, param, translated):
+    with pytest.raises(InvalidRequest) as refused, translate_error_names():
+        raise InvalidRequest(message, param=param)
+
+    assert (refused.value.message, str(refused.value)) == (translated, translated)
+
+
+@pytest.mark.parametrize(
+    ("type", "name"),
+    [
+        ("realtime", "audio"), ("realtime", "output_modalities"), ("realtime", "max_output_tokens"),
+        ("realtime", "type"), ("realtime", "model.x"), ("realtime", "audio.output.voice"),
+        ("transcription", "voice"), ("transcription", "audio"),
+    ],
+)  # fmt: skip
+def test_fields_that_the_beta_has_not_are_refused(type, name):
+    with pytest.raises(UnsupportedField) as refused:
+        session_from({"voice" if type == "realtime" else "include": [], name: 3}, type)
+
+    assert refused.value.param == name
+
+
+def test_a_session_that_transcribes_does_not_speak():
+    with pytest.raises(UnsupportedField) as refused:
+        session_from({"modalities": ["audio", "text"]}, "transcription")
+
+    assert refused.value.param == "modalities"
