@@ -12,6 +12,7 @@ if ! command -v chromium-headless-shell >/dev/null && command -v apt-get >/dev/n
     for browser in chromium-headless-shell chromium; do
         DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $browser fonts-liberation >/dev/null && break
     done
+    command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null
 fi
 if command -v fc-list >/dev/null && [ -z "$(fc-list :lang=zh)" ] && command -v apt-get >/dev/null; then
     sudo=

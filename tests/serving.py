@@ -17,6 +17,8 @@ import httpx
 
 START_TIMEOUT_S = 90.0
 WITHOUT_MODEL = "neither a model nor an upstream"
+# Settings with which results do not depend on what else a pass computes.
+EXACT = {"LLM_BACKEND_FLASH_ATTENTION": "false", "LLM_BACKEND_CACHE_TYPE": "f32"}
 # The list of models must not depend on the programs of the machine; tests that speak name theirs.
 NO_VOICE = {"LLM_BACKEND_VOICE_PROGRAM": "none"}
 

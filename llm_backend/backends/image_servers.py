@@ -238,7 +238,7 @@ class _Request:
             raise
 
     async def progress(self) -> DrawingProgress:
-        """Returns the progress of the current picture."""
+        """Returns the progress as the image server tells it."""
         share = None
         if self._at is not None and self.pool.is_exclusive(self._at):
             with suppress(UpstreamError, TimeoutError):  # None says that it is not told

@@ -29,7 +29,7 @@ class PassThreads:
         self, count: int, set_count: Callable[[int], object], *, is_learning: bool
     ) -> None:
         self._current = count
-        self._set_native_count = set_count
+        self._apply_count = set_count
         self._count = ThreadCount(count) if is_learning and count > 1 else None
 
     def compute(self, tokens: int | Callable[[], int], native_pass: Callable[[], int]) -> int:
@@ -53,5 +53,5 @@ class PassThreads:
         if count == self._current:
             return
         _log.debug("engine.threads count=%d before=%d", count, self._current)
-        self._set_native_count(count)
+        self._apply_count(count)
         self._current = count

@@ -526,7 +526,7 @@ def test_closed_connection_cancels_its_own_requests_only():
     assert bench.text("other") == greedy("abc", 8)
 
 
-def test_failed_turn_fails_its_requests_and_clears_their_cells():
+def test_failed_step_fails_its_requests_and_clears_their_cells():
     bench = Bench(FakeModel(slots=1))
     bench.submit(generate("abcdef", id="a"), generate("abcdefg", id="b"))
     bench.generator.step(0)

@@ -9,7 +9,7 @@ import pytest_asyncio
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import chromium, tab
-from tests.serving import Served, serve
+from tests.serving import EXACT, Served, serve
 from tests.strict_sdk import StrictAsyncOpenAI, StrictOpenAI
 
 
@@ -25,9 +25,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="session")
 def exact_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server whose probabilities do not depend on what else a pass computes, as its setting
-    `flash_attention` promises."""
-    settings = {"LLM_BACKEND_MODERATION_MODEL": "builtin", "LLM_BACKEND_FLASH_ATTENTION": "false"}
+    """A server whose probabilities do not depend on what else a pass computes."""
+    settings = {"LLM_BACKEND_MODERATION_MODEL": "builtin", **EXACT}
     with serve(tmp_path_factory.mktemp("exact"), environment=settings) as served:
         yield served
 

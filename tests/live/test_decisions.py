@@ -10,7 +10,7 @@ from openai.types import Decision
 
 from llm_backend.controllers.decisions.questions import parse_questions
 
-ROUNDING = 1e-3  # cells have half precision, and cached ones were computed in other passes
+ROUNDING = 1e-3  # cached cells were computed in other passes
 INPUT = "The parcel arrived on Monday. The box was torn, and two of the six cups were broken."
 PREDICATE = {"type": "predicate", "name": "damage", "instructions": "Goods were damaged."}
 CHOICE = {

@@ -4,14 +4,14 @@ import asyncio
 import os
 import re
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
 
+from tests.patience import wait_until
 from tests.postgresql import PostgresqlServer
 from tests.s3 import S3Server
 from tests.serving import Served, serve
@@ -235,13 +235,6 @@ def make_due(folder: Path) -> None:
     """As if the time had passed that others might still need to go on writing."""
     with sqlite3.connect(folder / "llm-backend.sqlite3") as database:
         database.execute("UPDATE orphans SET due_at = 0")
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_an_object_store_that_is_down_is_load_and_not_a_bug(tmp_path):

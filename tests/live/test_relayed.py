@@ -8,7 +8,7 @@ import httpx
 import openai
 import pytest
 
-from tests.serving import Served, serve
+from tests.serving import EXACT, Served, serve
 from tests.strict_sdk import StrictOpenAI
 
 HELLO = [{"role": "user", "content": "Hello!"}]
@@ -27,13 +27,12 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    same_scores = {"LLM_BACKEND_FLASH_ATTENTION": "false"}  # whatever else a pass computes
-    environment = {"LLM_BACKEND_API_KEYS": "sk-upstream", **same_scores}
+    environment = {"LLM_BACKEND_API_KEYS": "sk-upstream", **EXACT}
     with serve(
         tmp_path_factory.mktemp("upstream"), "--alias", "far", environment=environment
     ) as upstream:
         environment = {
-            **same_scores,
+            **EXACT,
             "LLM_BACKEND_API_KEYS": "sk-client",
             "OPENAI_API_KEY": "sk-upstream",
             "OPENAI_BASE_URL": upstream.base_url,

@@ -86,13 +86,15 @@ class StatusBoard:
         except TimeoutError:
             return  # time to poll again
 
+    async def _current_drawings(self) -> Sequence[DrawingProgress]:
+        return () if self._drawings is None else await self._drawings()
+
     async def _status(self) -> JsonObject:
         served = self._models()
-        states = await engine_states(served)
+        states, drawings = await asyncio.gather(engine_states(served), self._current_drawings())
         models = [_model(model, states.get(model.card.id)) for model in served]
         summary = _summary(models, has_upstream=self._has_upstream)
         info = summary.info if await self._has_room() else f"{summary.info} {NO_ROOM}"
-        drawings = [] if self._drawings is None else await self._drawings()
         return {
             "status": summary.status,
             "info": info,

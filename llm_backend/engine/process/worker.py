@@ -240,7 +240,7 @@ class Worker:
     def _fail(self, error: Exception) -> None:
         """Log an error, and fail the command that was being handled, or else the requests of the
         step."""
-        _log.error("engine.turn_failed", exc_info=error)
+        _log.error("engine.step_failed", exc_info=error)
         message = f"{type(error).__name__}: {error}"
         if self._current is None:
             self._engine.abort(message)

@@ -303,10 +303,10 @@ async def test_upstream_that_reads_no_body_is_504():
 async def test_slow_upload_is_no_timeout_of_the_upstream():
     async def slow():
         for _ in range(30):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
             yield b"a"
 
-    async with FakeUpstream() as fake, upstream_of(fake, idle_timeout_s=1.2) as upstream:
+    async with FakeUpstream() as fake, upstream_of(fake, idle_timeout_s=2.5) as upstream:
         assert await ask(upstream, body=slow()) == (200, b"{}")
 
     assert fake.requests[0].body == b"a" * 30

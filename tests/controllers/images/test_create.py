@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from llm_backend.backends import picture_files
+from llm_backend.backends.upstream import pool
 from tests.gateway import backend, gateway
 from tests.image_server import FakeImageServer, decoded, picture_file
 from tests.patience import comes_true
@@ -262,13 +263,14 @@ async def outstanding(client: StrictAsyncOpenAI, upstream: str) -> float:
     return sum(float(line.removeprefix(name)) for line in text.splitlines() if name in line)
 
 
-async def test_a_server_that_refused_a_picture_is_not_interrupted(tmp_path):
+async def test_a_server_that_refused_a_picture_is_not_interrupted(tmp_path, monkeypatch):
     refusing, drawing = FakeImageServer(answer=lambda _: (429, {})), FakeImageServer(is_held=True)
     async with drawing:
         backends = [drawing.backend(name="other")]
         async with drawn_by(tmp_path, refusing, more=backends) as client:
             first = asyncio.create_task(client.images.generate(model="sd-one", prompt="x"))
             assert await comes_true(lambda: bool(drawing.drawings), within_s=30)
+            monkeypatch.setattr(pool, "backoff_s", lambda *_: 60.0)  # it is not asked twice
             leaving = asyncio.create_task(client.images.generate(model="sd-one", prompt="y"))
             assert await comes_true(
                 lambda: any(fields["prompt"] == "y" for _, fields in refusing.drawings), within_s=30

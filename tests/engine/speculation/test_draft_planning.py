@@ -169,7 +169,7 @@ def test_draft_model_is_consistent_after_a_cancellation():
     assert last(engine, "b").accepted_tokens > 60
 
 
-def test_draft_model_is_consistent_after_a_failed_turn():
+def test_draft_model_is_consistent_after_a_failed_step():
     draft = twin()
     engine = bench(draft)
     engine.submit(generate("tell", id="a", max_tokens=100, ignore_eos=True))

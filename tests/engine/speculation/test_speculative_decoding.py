@@ -195,7 +195,7 @@ def test_passes_that_cost_by_the_token_get_no_drafts():
     assert last(engine).drafted_tokens < 60  # each length was tried and given up
 
 
-def test_accepted_drafts_of_a_turn_are_one_delta():
+def test_accepted_drafts_of_a_step_are_one_delta():
     engine = bench()
     engine.submit(generate(PROMPT, max_tokens=100, ignore_eos=True))
     while not engine.generator.is_idle:

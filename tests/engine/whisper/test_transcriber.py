@@ -48,7 +48,7 @@ class Queue:
         self.model = Model()
         self.events: list[Any] = []
         self.transcriber = Transcriber(self.model, Limits, self._publish, lambda: receive(self))
-        self.transcriber.step(-1)  # long ago, so that a turn looks for commands at once
+        self.transcriber.step(-1)  # long ago, so that a step looks for commands at once
 
     def _publish(self, _address: Address, event: Any) -> None:
         if not isinstance(event, SlotAssigned):

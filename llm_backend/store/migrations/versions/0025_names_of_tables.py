@@ -41,6 +41,8 @@ def downgrade() -> None:
 
 
 def _rename(old: str, new: str, indexes: tuple[str, ...]) -> None:
+    if op.get_bind().dialect.name == "postgresql":  # an older server may be writing to it
+        op.execute(f"LOCK TABLE {old} IN ACCESS EXCLUSIVE MODE")
     found = sa.Table(old, sa.MetaData(), autoload_with=op.get_bind())
     key = sa.PrimaryKeyConstraint(*found.primary_key.columns.keys(), name=op.f(f"pk_{new}"))
     columns = [sa.Column(one.name, one.type, nullable=one.nullable) for one in found.columns]
