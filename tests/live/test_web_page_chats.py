@@ -188,19 +188,22 @@ def test_several_chats_are_deleted_together(page):
     expect(page.get_by_role("button", name="Delete 2")).to_be_hidden()
 
 
-def test_chats_that_were_chosen_stay_so_when_the_list_changes(page, client):
-    page.get_by_role("button", name="New chat").click()
-    say(page, "Hello chosen!")
+def test_selected_chats_stay_selected_when_the_list_changes(page):
+    say(page, "Hello selected!")
+    wait_answered(page)
     page.get_by_role("button", name="Select chats").click()
-    chosen = page.get_by_label("Select Hello chosen!")
-    chosen.check()
-    say(page, "Hello again!")  # in the same chat, which comes first with its new state
-    page.get_by_role("button", name="New chat").click()
-    chosen.check()
-    say(page, "Hello later!")
+    selected = page.get_by_label("Select Hello selected!")
+    selected.check()
+    selected.evaluate("box => (box.dataset.drawn = 'before')")
+    say(page, "Hello again!")  # in the same chat, whose newest stored answer is another one then
+    wait_answered(page, 2)
 
+    expect(page.locator("[data-drawn]")).to_have_count(0)
+    expect(selected).to_be_checked()
+    page.get_by_role("button", name="New chat").click()
+    say(page, "Hello later!")
     expect(page.get_by_label("Select Hello later!")).to_be_visible()
-    expect(chosen).to_be_checked()
+    expect(selected).to_be_checked()
     expect(page.get_by_role("button", name="Delete 1")).to_be_enabled()
 
 

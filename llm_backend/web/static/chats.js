@@ -205,7 +205,7 @@ export class Chats {
         this.#editTitle(chat, item, link),
       ),
       bin = iconButton("bin", t("Delete {title}", { title: titleOf(chat) }), () => this.#delete(chat, path, item)),
-      item = make("li", {}, this.#selection.box(chat, titleOf(chat)), link, rename, bin);
+      item = make("li", {}, this.#selection.box(chat, path, titleOf(chat)), link, rename, bin);
     rename.tabIndex = bin.tabIndex = -1;
     return item;
   }

@@ -8,8 +8,8 @@ export class Selection {
   #bar = byId("selection");
   #delete = byId("delete-selected");
   #save = byId("save-selected");
-  #boxes = new Map(); // by the chat of each
-  #selectedIds = new Set(); // ids of the chats selected in the previous list
+  #boxes = new Map(); // of the chats in the list: [chat, its box] by path
+  #selected = new Set(); // paths, which a chat keeps while its stored answers change
 
   constructor({ onDelete, onSave }) {
     this.#button.addEventListener("click", () => this.#setOn(!this.isOn));
@@ -22,18 +22,25 @@ export class Selection {
     return this.#button.getAttribute("aria-pressed") === "true";
   }
 
-  /** A checkbox for a chat, visible while chats are being selected. */
-  box(chat, title) {
-    const onchange = () => this.showCount();
-    const checked = this.#selectedIds.has(chat.id);
-    const box = make("input", { type: "checkbox", "aria-label": t("Select {title}", { title }), checked, onchange });
-    this.#boxes.set(chat, box);
+  /** A checkbox for the chat of a path, visible while chats are being selected. */
+  box(chat, path, title) {
+    const box = make("input", {
+      type: "checkbox",
+      "aria-label": t("Select {title}", { title }),
+      checked: this.#selected.has(path),
+      onchange: () => {
+        if (box.checked) this.#selected.add(path);
+        else this.#selected.delete(path);
+        this.showCount();
+      },
+    });
+    this.#boxes.set(path, [chat, box]);
     return box;
   }
 
-  /** Removes all checkboxes, for a list that is drawn again; selected chats in it stay selected. */
+  /** Removes all checkboxes, for a list that is drawn again; chats that come back in it, or in a later
+   * one, are still selected. */
   redraw() {
-    this.#selectedIds = new Set(this.#chosen.map(({ id }) => id));
     this.#boxes.clear();
   }
 
@@ -51,19 +58,22 @@ export class Selection {
   }
 
   get #chosen() {
-    return [...this.#boxes].filter(([, box]) => box.isConnected && box.checked).map(([chat]) => chat);
+    return [...this.#boxes.values()].filter(([, box]) => box.isConnected && box.checked).map(([chat]) => chat);
   }
 
   #setOn(isOn) {
     this.#button.setAttribute("aria-pressed", isOn);
     byId("chats").classList.toggle("is-selecting", isOn);
     this.#bar.hidden = !isOn;
-    this.#selectedIds.clear();
+    this.#selected.clear();
     this.#setAll(false);
   }
 
   #setAll(isChecked) {
-    for (const box of this.#boxes.values()) box.checked = isChecked;
+    for (const [path, [, box]] of this.#boxes) {
+      box.checked = isChecked;
+      if (isChecked) this.#selected.add(path);
+    }
     this.showCount();
   }
 }
