@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-__all__ = ["comes_true", "wait_until"]
+__all__ = ["comes_true", "settle", "wait_until"]
 
 _TICK_S = 0.005
 _LIMIT_S = 60
@@ -21,6 +21,15 @@ async def comes_true(claim: Callable[[], bool], *, within_s: float) -> bool:
             return True
         await asyncio.sleep(_TICK_S)
     return claim()
+
+
+async def settle(seconds: float = 0.05) -> None:
+    """Lets messages between participants of this event loop arrive.
+
+    A message needs several rounds of the loop. A plain `asyncio.sleep` may end after one, if the
+    process was not running meanwhile.
+    """
+    await comes_true(lambda: False, within_s=seconds)
 
 
 def wait_until(claim: Callable[[], object]) -> None:

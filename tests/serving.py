@@ -19,8 +19,25 @@ START_TIMEOUT_S = 90.0
 WITHOUT_MODEL = "neither a model nor an upstream"
 # Settings with which results do not depend on what else a pass computes.
 EXACT = {"LLM_BACKEND_FLASH_ATTENTION": "false", "LLM_BACKEND_CACHE_TYPE": "f32"}
+# A request of a model's answer that goes on until it is stopped, and the setting it needs.
+ENDLESS = {"LLM_BACKEND_CONTEXT_SHIFT_TOKENS": "1000000"}
+WITHOUT_END = {"ignore_eos": True, "max_tokens": 1_000_000}
 # The list of models must not depend on the programs of the machine; tests that speak name theirs.
 NO_VOICE = {"LLM_BACKEND_VOICE_PROGRAM": "none"}
+
+
+def children_of(pid: int, name: bytes) -> list[int]:
+    """The process ids of the children of a process that have a name in their command lines."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if name in command_line(child)]
+
+
+def command_line(pid: int | str) -> bytes:
+    """The command line of a process; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,19 +55,11 @@ class Served:
 
     def workers(self) -> list[int]:
         """The process ids of its engine processes."""
-        return self._children(b"llm_backend.engine")
+        return children_of(self.process.pid, b"llm_backend.engine")
 
     def api_processes(self) -> list[int]:
         """The process ids of its API processes, where there are several."""
-        return self._children(b"llm_backend.server.api_process")
-
-    def _children(self, name: bytes) -> list[int]:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [
-            int(pid)
-            for pid in children.read_text().split()
-            if name in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+        return children_of(self.process.pid, b"llm_backend.server.api_process")
 
     def wait_ready(self) -> None:
         """Returns once a model can answer, or where nothing else is missing than one."""

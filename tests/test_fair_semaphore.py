@@ -6,6 +6,7 @@ import pytest
 
 from llm_backend.errors import Overloaded
 from llm_backend.fair_queue import FairSemaphore
+from tests.patience import settle
 
 
 def semaphore(depth: int = 100, timeout_s: float = 5) -> FairSemaphore:
@@ -33,7 +34,7 @@ async def test_callers_take_turns_however_many_requests_each_has():
     entered, tasks = await waiting(busy, "a", "a", "a", "b", "c")
     for _ in tasks:
         busy.release()
-        await asyncio.sleep(0.01)
+        await settle()
 
     assert entered == ["a", "b", "c", "a", "a"]
 
@@ -61,7 +62,7 @@ async def test_full_queue_drops_the_newest_request_of_the_caller_with_most():
         await busy.acquire("a")
     for _ in range(3):
         busy.release()
-        await asyncio.sleep(0.01)
+        await settle()
     assert entered == ["a", "b", "a"]
 
 
@@ -73,7 +74,7 @@ async def test_cancelled_request_leaves_no_gap_in_the_queue():
     await asyncio.sleep(0)
     busy.release()
     tasks[1].cancel()  # its place has been given, and not been taken yet
-    await asyncio.sleep(0.01)
+    await settle()
 
     assert entered == ["c"]
     busy.release()
@@ -95,7 +96,7 @@ async def test_cancelled_request_makes_room_in_a_full_queue():
     _, tasks = await waiting(busy, "a", "a", "a")
     tasks[2].cancel()  # and has not been told yet
     coming = asyncio.create_task(busy.acquire("b"))
-    await asyncio.sleep(0.01)
+    await settle()
 
     assert not coming.done()
     assert busy.waiting == 3

@@ -3,9 +3,9 @@
 import io
 import shutil
 from importlib.util import find_spec
-from pathlib import Path
 
 from tests.missing import missing
+from tests.serving import children_of
 
 __all__ = ["PROGRAM", "decode_sound", "require_voice", "speaking"]
 
@@ -22,12 +22,7 @@ def require_voice() -> None:
 
 def speaking(pid: int) -> list[int]:
     """Returns the processes that speak for a process."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(one) for one in children if PROGRAM in _command(one)]
-
-
-def _command(pid: str) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_text()
+    return children_of(pid, PROGRAM.encode())
 
 
 def decode_sound(data: bytes, format: str) -> tuple[float, bytes]:

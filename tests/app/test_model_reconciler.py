@@ -1,6 +1,5 @@
 """Local models follow the settings; unchanged models stay loaded."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from llm_backend.engine.messages import ModelKind
 from llm_backend.errors import InvalidRequest, ModelNotFound
 from tests.backends.local.test_model_manager import FakeEngine
 from tests.engine.gguf_models import write_bert, write_llama
+from tests.patience import settle
 
 
 def served_model(name: str, *, memory: int | None = 3, **engine: object) -> ServedModel:
@@ -72,7 +72,7 @@ async def test_local_models_keep_unchanged_models_loaded(setup):
     await setup.models.serve([served_model("a"), served_model("b")])
     first = setup.registry.for_model("a:calm")
     await setup.models.serve([served_model("a"), served_model("c")])
-    await asyncio.sleep(0.01)
+    await settle()
 
     assert setup.made == ["a", "b", "c"]
     assert setup.states() == {"a": ModelState.LOADED, "c": ModelState.LOADED}

@@ -7,6 +7,7 @@ import pytest
 
 from llm_backend.backends.mcp_server import MESSAGE_BYTES, McpFailed, McpServer, ToolRefused
 from tests.mcp_server import TOKEN, mcp_server
+from tests.patience import settle
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ async def test_too_long_answer_is_an_error(url):
 async def test_cancelled_call_ends(url):
     async with connected(url) as server:
         calling = asyncio.create_task(server.call("wait", {"seconds": 30}))
-        await asyncio.sleep(0.2)
+        await settle(0.2)
         calling.cancel()
         began = time.monotonic()
         with pytest.raises(asyncio.CancelledError):

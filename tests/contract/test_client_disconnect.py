@@ -7,6 +7,7 @@ import pytest
 from llm_backend.contract.client_disconnect import WATCH_DELAY_S, run_until_disconnect
 from llm_backend.errors import ClientGone
 from llm_backend.fair_queue import FairSemaphore
+from tests.patience import settle
 
 
 async def forever() -> None:
@@ -58,7 +59,7 @@ async def test_a_permit_acquired_during_a_cancellation_is_released(pauses: int):
         semaphore.release()
 
     task = asyncio.create_task(asking())
-    await asyncio.sleep(0.01)
+    await settle()
     semaphore.release()
     for _ in range(pauses):
         await asyncio.sleep(0)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from tests.gateway import backend, gateway
-from tests.patience import comes_true
+from tests.patience import comes_true, settle
 from tests.upstream import Connection, FakeUpstream, Message, Relay, post
 
 PATIENCE_S = 0.2
@@ -68,7 +68,7 @@ async def test_a_relayed_answer_frees_its_upstream(tmp_path, stage: str):
     ):
         async with asking(served, body):
             await listener.came.wait()
-            await asyncio.sleep(0.05)  # what it said is on its way through
+            await settle()  # what it said is on its way through
 
         assert await within_patience(listener.went)
 

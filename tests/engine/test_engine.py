@@ -23,6 +23,7 @@ from llm_backend.engine.messages import (
 )
 from tests.engine.conftest import answer, config, eventually
 from tests.engine.gguf_models import write_llama
+from tests.patience import settle
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -244,7 +245,7 @@ async def test_closed_generation_frees_its_slot(engine, say):
 async def test_cancelled_request_leaves_the_queue(engine, say):
     running = [await engine.generate(request(max_tokens=400)) for _ in range(4)]
     waiting = asyncio.create_task(engine.generate(request()))
-    await asyncio.sleep(0.05)
+    await settle()
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     for generation in running:

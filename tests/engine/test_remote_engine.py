@@ -142,7 +142,7 @@ async def test_remote_engine_reconnects_after_the_pause_of_a_failed_engine(tiny_
 
 
 async def test_watchdog_detects_a_hang_with_remote_requests_only(tiny_llama, socket_path):
-    settings = config(tiny_llama, socket_path=socket_path, hang_timeout_s=1.5)
+    settings = config(tiny_llama, socket_path=socket_path, hang_timeout_s=4)
     async with Engine(settings) as owner, Engine.for_remote_worker(settings) as remote_engine:
         await remote_engine.ready()
         generation = await remote_engine.generate(request(max_tokens=None))

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -21,6 +20,7 @@ from llm_backend.extraction import (
 )
 from llm_backend.extraction.reader import clean
 from tests.extraction.documents import archive, docx, endless_docx, page_tree_pdf, pdf
+from tests.serving import children_of
 
 
 async def extracted(
@@ -40,12 +40,7 @@ async def whole(data: bytes) -> AsyncIterator[bytes]:
 
 def readers() -> list[int]:
     """The process ids of this process's readers."""
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    return [
-        int(pid)
-        for pid in children
-        if b"llm_backend.extraction.reader" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    return children_of(os.getpid(), b"llm_backend.extraction.reader")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The live tests share one served process with the built-in model."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import openai
@@ -9,7 +10,7 @@ import pytest_asyncio
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import chromium, tab
-from tests.serving import EXACT, Served, serve
+from tests.serving import ENDLESS, EXACT, Served, serve
 from tests.strict_sdk import StrictAsyncOpenAI, StrictOpenAI
 
 
@@ -28,6 +29,13 @@ def exact_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server whose probabilities do not depend on what else a pass computes."""
     settings = {"LLM_BACKEND_MODERATION_MODEL": "builtin", **EXACT}
     with serve(tmp_path_factory.mktemp("exact"), environment=settings) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def endless_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server whose answers to requests with `WITHOUT_END` go on until they are stopped."""
+    with serve(tmp_path_factory.mktemp("endless"), environment=ENDLESS) as served:
         yield served
 
 
@@ -53,6 +61,12 @@ def exact_client(exact_server: Served) -> Iterator[openai.OpenAI]:
         yield one
 
 
+@pytest.fixture
+def endless_client(endless_server: Served) -> Iterator[openai.OpenAI]:
+    with StrictOpenAI(base_url=endless_server.base_url, api_key="none", max_retries=0) as one:
+        yield one
+
+
 @pytest_asyncio.fixture
 async def async_client(server: Served) -> AsyncIterator[openai.AsyncOpenAI]:
     async with StrictAsyncOpenAI(base_url=server.base_url, api_key="none", max_retries=0) as one:
@@ -67,6 +81,19 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, server: Served) -> Iterator[Page]:
+    with chat_page(browser, server) as one:
+        yield one
+
+
+@pytest.fixture
+def endless_page(browser: Browser, endless_server: Served) -> Iterator[Page]:
+    with chat_page(browser, endless_server) as one:
+        yield one
+
+
+@contextmanager
+def chat_page(browser: Browser, server: Served) -> Iterator[Page]:
+    """A tab with the chat page, which knows the models."""
     with tab(browser, server.address) as one:
         one.goto("/")
         expect(one.locator("#model")).to_have_value("builtin")

@@ -10,10 +10,10 @@ import time
 import httpx
 import pytest
 
-from tests.serving import Served, serve
+from tests.serving import ENDLESS, WITHOUT_END, Served, serve
 
 CHAT = {"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}]}
-LONG = {**CHAT, "ignore_eos": True, "max_tokens": 2000}
+LONG = {**CHAT, **WITHOUT_END}
 
 
 def wait_for_requests(served: Served, count: int) -> None:
@@ -26,7 +26,7 @@ def wait_for_requests(served: Served, count: int) -> None:
 
 def test_answers_that_outlast_the_grace_period_end_with_an_error_and_are_kept(tmp_path):
     whole: list[httpx.Response] = []
-    with serve(tmp_path, environment={"LLM_BACKEND_SHUTDOWN_GRACE_S": "1"}) as served:
+    with serve(tmp_path, environment={"LLM_BACKEND_SHUTDOWN_GRACE_S": "1", **ENDLESS}) as served:
         url = f"{served.base_url}/chat/completions"
         asking = threading.Thread(
             target=lambda: whole.append(httpx.post(url, json=LONG, timeout=60))

@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from llm_backend.contract import load_document
-from tests.serving import Served, serve
+from tests.serving import WITHOUT_END, Served, serve
 from tests.strict_sdk import StrictOpenAI
 
 
@@ -49,13 +49,13 @@ def test_operations_list_how_each_is_answered(server):
     assert chat["summary"]
 
 
-def test_the_status_stream_sends_the_state_and_its_changes(server, client):
-    with httpx.stream("GET", f"{server.address}/status", timeout=10) as stream:
+def test_the_status_stream_sends_the_state_and_its_changes(endless_server, endless_client):
+    with httpx.stream("GET", f"{endless_server.address}/status", timeout=60) as stream:
         events = (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data:"))
         first = next(events)
-        with client.chat.completions.create(
+        with endless_client.chat.completions.create(
             model="builtin", messages=[{"role": "user", "content": "Hello!"}], stream=True,
-            max_tokens=3000, extra_body={"ignore_eos": True},
+            extra_body=WITHOUT_END,
         ) as chat:  # fmt: skip
             next(iter(chat))
             during = next(events)

@@ -12,7 +12,6 @@ import wave
 from array import array
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,7 +20,7 @@ import pytest
 
 from tests.missing import missing
 from tests.patience import wait_until
-from tests.serving import Served, serve
+from tests.serving import Served, children_of, serve
 from tests.sound_files import RATE_HZ, float_wav_file, wav_file
 from tests.strict_sdk import StrictOpenAI
 from tests.voice import PROGRAM, require_voice
@@ -335,16 +334,7 @@ def test_a_client_that_leaves_ends_the_decoding(hearing):
 
 
 def _decoders(hearing: Served) -> list[int]:
-    pid = hearing.process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(one) for one in children if b"sound_reader" in _command_line(one)]
-
-
-def _command_line(pid: str) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
-        return b""
+    return children_of(hearing.process.pid, b"sound_reader")
 
 
 def test_metrics_and_usage_count_seconds(hearing):

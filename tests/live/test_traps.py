@@ -9,7 +9,7 @@ import time
 import httpx
 import pytest
 
-from tests.serving import Served
+from tests.serving import WITHOUT_END, Served
 
 CHAT = {"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}]}
 
@@ -213,8 +213,11 @@ def test_one_request_that_fails_fails_alone(server):
         assert good.read().endswith(b"data: [DONE]\n\n")
 
 
-def test_a_client_that_leaves_frees_the_engine_and_its_chat_is_kept_as_incomplete(server):
-    body = {**CHAT, "stream": True, "ignore_eos": True, "max_tokens": 2000}
+def test_a_client_that_leaves_frees_the_engine_and_its_chat_is_kept_as_incomplete(
+    endless_server,
+):
+    server = endless_server
+    body = {**CHAT, **WITHOUT_END, "stream": True}
     with httpx.stream(
         "POST", f"{server.base_url}/chat/completions", json=body, timeout=60
     ) as stream:

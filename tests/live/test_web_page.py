@@ -14,7 +14,7 @@ from tests.browser import picture, tab
 from tests.engine.gguf_models import write_llama
 from tests.engine.projectors import write_eyes
 from tests.media_files import as_url, image, in_base64
-from tests.serving import serve
+from tests.serving import WITHOUT_END, serve
 
 EVIL = (
     "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>\n\n"
@@ -59,7 +59,8 @@ def test_a_chat_streams_and_is_there_again_after_a_reload(page):
     expect(page.locator("#chats a[aria-current]")).to_have_text("How do I load a real model?")
 
 
-def test_an_answer_is_shown_while_it_is_written_and_stop_stops_it(page):
+def test_an_answer_is_shown_while_it_is_written_and_stop_stops_it(endless_page):
+    page = endless_page
     page.route("**/v1/chat/completions", without_end)
     say(page, "Hello!")
     growing = page.locator("article.answer.is-growing .prose")
@@ -76,10 +77,10 @@ def test_an_answer_is_shown_while_it_is_written_and_stop_stops_it(page):
 
 
 def without_end(route: Route) -> None:
-    """The page's own request, to a model that may not stop by itself."""
+    """The page's own request; a model of the endless server does not stop by itself."""
     body = route.request.post_data_json
     if route.request.method == "POST":
-        body |= {"ignore_eos": True, "max_tokens": 3000}
+        body |= WITHOUT_END
         route.continue_(post_data=body)
     else:
         route.continue_()
@@ -439,14 +440,15 @@ def test_swagger_ui_shows_every_operation(browser, server):
         assert shown == len(load_document().operations)
 
 
-def test_the_status_is_shown_live(page, client):
+def test_the_status_is_shown_live(endless_page, endless_client):
+    page = endless_page
     page.get_by_role("link", name="Status").click()
     expect(page.locator(".pill")).to_have_text("Idle")
     row = page.get_by_role("region", name="Models").get_by_role("row", name="builtin")
     expect(row).to_contain_text("0 of 8")
-    with client.chat.completions.create(
+    with endless_client.chat.completions.create(
         model="builtin", messages=[{"role": "user", "content": "Hello!"}], stream=True,
-        max_tokens=3000, extra_body={"ignore_eos": True},
+        extra_body=WITHOUT_END,
     ) as chat:  # fmt: skip
         next(iter(chat))
         expect(page.locator(".pill")).to_have_text("Busy")

@@ -248,7 +248,8 @@ def last_for_long(route: Route) -> None:
         route.continue_()
 
 
-def test_an_answer_goes_on_when_its_chat_is_left_and_is_there_on_return(page):
+def test_an_answer_goes_on_when_its_chat_is_left_and_is_there_on_return(endless_page):
+    page = endless_page
     page.route("**/v1/chat/completions", without_end)
     say(page, "Say much!")
     growing = page.locator("article.answer.is-growing .prose")
@@ -277,8 +278,9 @@ def test_an_answer_goes_on_when_its_chat_is_left_and_is_there_on_return(page):
 
 def test_an_answer_is_stored_whole_though_its_page_was_closed(browser, server, page):
     page.route("**/v1/chat/completions", last_for_long)
-    say(page, "Say all of it!")
-    expect(page.locator("article.answer.is-growing .prose")).not_to_be_empty()
+    with page.expect_response("**/v1/chat/completions"):
+        say(page, "Say all of it!")
+    page.wait_for_url("**/#/chat/*")
     there = page.url
     page.close()
     ended_meanwhile = "404"  # the answer, between the list of those being answered and its stream

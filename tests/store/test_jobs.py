@@ -23,6 +23,7 @@ from llm_backend.store import (
 )
 from llm_backend.store.jobs import job_rows
 from tests.clock import Clock
+from tests.patience import settle
 
 NOW = 1_700_000_000.0
 PROGRAM = Path(__file__).with_name("holding.py")
@@ -90,7 +91,7 @@ async def test_jobs_of_a_kind_that_cannot_begin_are_left_to_others(database, job
     worker, ready = Worker(), []
     await jobs.add(*new("a"))
     async with running(jobs, worker, can_begin=lambda: bool(ready)):
-        await asyncio.sleep(0.05)
+        await settle()
         before = list(worker.done)
         ready.append(True)
         jobs.wake()

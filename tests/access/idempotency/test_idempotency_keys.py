@@ -16,6 +16,7 @@ from llm_backend.access.idempotency.shared_answers import LEASE_S, RETENTION_S, 
 from llm_backend.errors import Conflict, InvalidRequest
 from llm_backend.store import Database, StoreUnavailable, migrate
 from llm_backend.store.administration import StoredAnswers
+from tests.patience import settle
 
 PIECE = b"data: 1\n\n"
 
@@ -244,7 +245,7 @@ async def test_concurrent_repeat_at_another_server_waits(database):
     while not a.asked:  # noqa: ASYNC110 - the server has no event for it
         await asyncio.sleep(0.005)
     second = asyncio.create_task(b.ask())
-    await asyncio.sleep(0.05)
+    await settle()
     a.admission.set()
 
     assert [body for _, body in await asyncio.gather(first, second)] == [b"1", b"1"]
@@ -275,7 +276,7 @@ async def test_claim_of_a_dead_server_ends_with_its_lease(database):
     await a.idempotency._shared._stored.claim("n", digest="d", holder="dead", now=0, until=LEASE_S)
     clock.now = LEASE_S - 1.0
     waiting = asyncio.create_task(b.idempotency._shared.claim("n", "d"))
-    await asyncio.sleep(0.05)
+    await settle()
 
     assert not waiting.done()
     clock.now = LEASE_S

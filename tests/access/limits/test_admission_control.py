@@ -28,6 +28,7 @@ from llm_backend.fair_queue import FairSemaphore
 from llm_backend.json_types import JsonObject
 from llm_backend.store import Database, migrate
 from llm_backend.store.administration import Administration, StoredUsage, Tokens
+from tests.patience import settle
 
 AnswerRequest = Callable[[ApiRequest, Any], Awaitable[None]]
 
@@ -346,7 +347,7 @@ async def test_a_request_waits_for_its_turn_unless_its_client_leaves(requests):
     disconnects = asyncio.Event()
     second = asyncio.create_task(requests.ask(admission, good, disconnects=disconnects))
     third = asyncio.create_task(requests.ask(admission, good))
-    await asyncio.sleep(0.01)
+    await settle()
     disconnects.set()
 
     with pytest.raises(ClientGone):

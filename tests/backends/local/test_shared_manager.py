@@ -27,6 +27,7 @@ from llm_backend.engine import EngineConfig, EngineStartError
 from llm_backend.errors import EngineUnavailable, InvalidRequest, ModelNotFound
 from llm_backend.ipc import MessageConnection
 from tests.backends.local.test_model_manager import FakeEngine
+from tests.patience import settle
 
 LOADED, UNLOADED = ModelState.LOADED, ModelState.UNLOADED
 LIMIT_BYTES = CLIENT_CHANNEL.limit_bytes
@@ -165,7 +166,7 @@ async def test_drain_waits_for_requests_of_all_processes_and_later_ones_get_a_tu
         waiting = asyncio.create_task(use(other.b))
         await eventually(lambda: one.a.state is ModelState.UNLOADING)
         late = asyncio.create_task(use(one.a))
-        await asyncio.sleep(0.02)
+        await settle()
         assert not engine.closed.is_set()
         assert not waiting.done()
         assert not late.done()
@@ -289,7 +290,7 @@ async def test_lost_owner_fails_waiting_requests(owner):
     process = await owner.process()
     async with process.a.use():
         waiting = asyncio.create_task(use(process.b))
-        await asyncio.sleep(0.05)
+        await settle()
         owner.disconnect()
 
         with pytest.raises(EngineUnavailable, match="being stopped"):

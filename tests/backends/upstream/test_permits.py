@@ -17,6 +17,7 @@ from llm_backend.backends.upstream.permits.permit_server import PermitServer
 from llm_backend.backends.upstream.upstream_load import FAILURES
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.errors import Overloaded
+from tests.patience import settle
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ async def test_processes_together_stay_below_the_concurrency_limit(folder: Path)
         one, other = await shared.process(), await shared.process()
         first, _ = await one.enter(), await other.enter()
         waiting = asyncio.create_task(other.enter("late"))
-        await asyncio.sleep(0.02)
+        await settle()
         assert not waiting.done()
 
         one.leave(first)
@@ -118,9 +119,9 @@ async def test_callers_of_all_processes_take_turns(folder: Path):
         one, other = await shared.process(), await shared.process()
         inside = await one.enter("first")
         many = [asyncio.create_task(one.enter("many")) for _ in range(3)]
-        await asyncio.sleep(0.01)
+        await settle()
         few = asyncio.create_task(other.enter("few"))
-        await asyncio.sleep(0.01)
+        await settle()
 
         one.leave(inside)
         await until(lambda: len(shared.came) == 2)
@@ -161,10 +162,10 @@ async def test_cancelled_request_takes_no_permit(folder: Path):
         one, other = await shared.process(), await shared.process()
         inside = await one.enter()
         leaving = asyncio.create_task(other.enter())
-        await asyncio.sleep(0.01)
+        await settle()
         leaving.cancel()
         staying = asyncio.create_task(one.enter("stays"))
-        await asyncio.sleep(0.01)
+        await settle()
 
         one.leave(inside)
         assert (await staying).name == "a"
@@ -177,7 +178,7 @@ async def test_permits_of_a_dead_process_are_free(folder: Path):
         async with shared.passing_process() as dying:
             await dying.enter()
             waiting = asyncio.create_task(other.enter())
-            await asyncio.sleep(0.01)
+            await settle()
             assert not waiting.done()
 
         assert (await waiting).name == "a"
@@ -197,13 +198,13 @@ async def test_permit_of_an_ejected_upstream_is_returned(folder: Path):
         one = await shared.process()
         inside = [await one.enter(), await one.enter()]
         waiting = asyncio.create_task(one.enter())
-        await asyncio.sleep(0.01)
+        await settle()
         ill, well = sorted(inside, key=lambda upstream: upstream.name)
         for _ in range(FAILURES):
             ill.health.record_failure(asyncio.get_running_loop().time())
 
         one.leave(ill)
-        await asyncio.sleep(0.02)
+        await settle()
         assert not waiting.done()
         one.leave(well)
         assert await waiting is well
@@ -225,7 +226,7 @@ async def test_requests_do_not_wait_without_a_permit_server(folder: Path):
             one = await stack.enter_async_context(shared.passing_process())
             await one.enter()
             waiting = asyncio.create_task(one.enter())
-            await asyncio.sleep(0.01)
+            await settle()
 
         for refused in (waiting, one.enter()):
             with pytest.raises(Overloaded):

@@ -13,6 +13,7 @@ from llm_backend.backends.upstream.retry import backoff_s
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.errors import Overloaded, UpstreamFailed
 from tests.gateway import closed_port
+from tests.patience import settle
 from tests.upstream import Connection, FakeUpstream, Message
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -237,12 +238,12 @@ async def test_callers_take_turns_and_new_requests_do_not_overtake():
             asyncio.create_task(ask(upstreams, asked(caller=who, path=f"/{number}")))
             for number, who in enumerate(["a", "a", "a", "b", "b"])
         ]
-        await asyncio.sleep(0.02)
+        await settle()
         gates[0].set()
         while len(fake.requests) < 2:  # noqa: ASYNC110 - the fake has no event for it
             await asyncio.sleep(0.005)
         asking.append(asyncio.create_task(ask(upstreams, asked(caller="c", path="/5"))))
-        await asyncio.sleep(0.02)
+        await settle()
         for admission in gates:
             admission.set()
         assert await asyncio.gather(*asking) == [200] * 6

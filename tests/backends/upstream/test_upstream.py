@@ -13,7 +13,7 @@ from llm_backend.backends.upstream.http import Upstream
 from llm_backend.backends.upstream.observer import UpstreamObserver
 from llm_backend.errors import ApiError, InvalidRequest, UpstreamFailed, UpstreamTimeout
 from tests.logged import logged
-from tests.patience import comes_true
+from tests.patience import comes_true, settle
 from tests.upstream import Connection, FakeUpstream, Message, upstream_of
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -273,7 +273,7 @@ async def test_slow_reader_is_no_timeout_of_the_upstream():
 async def test_an_upstream_that_breaks_off_every_answer_is_ejected():
     async def half(_: Message, connection: Connection) -> None:
         await connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{")
-        await asyncio.sleep(0.01)
+        await settle()
         connection.cut()
 
     async with FakeUpstream(answer=half) as fake, upstream_of(fake) as upstream:
@@ -387,7 +387,7 @@ async def test_cancelled_fetch_of_models_does_not_cancel_others():
 
     async with FakeUpstream(answer=late) as fake, upstream_of(fake) as upstream:
         impatient, patient = (asyncio.create_task(upstream.models()) for _ in range(2))
-        await asyncio.sleep(0.05)
+        await settle()
         impatient.cancel()
         admission.set()
         assert len(await patient) == 1

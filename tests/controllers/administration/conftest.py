@@ -1,6 +1,5 @@
 """The application without models in this process, and official clients that speak to it."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from llm_backend.store.tables.administration import (
     api_keys,
     audit_logs,
 )
+from tests.patience import settle
 from tests.strict_sdk import StrictAsyncOpenAI
 from tests.upstream import serving
 
@@ -83,7 +83,7 @@ async def client(module_client: Client, folder: Path) -> Client:
     """Clients of a server without models, which knows nothing but its default project."""
     async with Database.open(f"sqlite:///{folder / 'llm-backend.sqlite3'}") as database:
         await database.write(_forget)
-    await asyncio.sleep(0.05)  # longer than the server takes to notice
+    await settle()  # longer than the server takes to notice
     return module_client
 
 

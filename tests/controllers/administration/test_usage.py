@@ -12,6 +12,7 @@ import pytest
 
 from tests.controllers.administration.conftest import Client, relaying_client
 from tests.gateway import backend, gateway
+from tests.patience import settle
 from tests.strict_sdk import StrictAsyncOpenAI
 from tests.upstream import Connection, FakeUpstream, Message, Relay, post
 
@@ -279,7 +280,7 @@ async def test_an_upload_counts_once_an_upstream_has_all_of_it(
         async with served.client() as client:
             await client.send(SPEECH + FORM[:sent_bytes])
             await until(lambda: len(upstream.requests) == 1)
-            await asyncio.sleep(0.1)  # what it has sent is on its way through
+            await settle(0.1)  # what it has sent is on its way through
             client.cut()
             await until_in_flight(served, 0)
         told = await served.ask(USAGE.replace(b"completions", b"audio_transcriptions") % ago(60))

@@ -14,7 +14,7 @@ from llm_backend.backends.upstream.pool import UpstreamPool
 from llm_backend.controllers.relay.relay import relay, upstream_path
 from llm_backend.controllers.relay.relayed_response import documented_error
 from llm_backend.errors import InvalidRequest, Overloaded, Unsupported
-from tests.patience import comes_true
+from tests.patience import comes_true, settle
 from tests.upstream import (
     Connection,
     FakeUpstream,
@@ -325,7 +325,7 @@ async def test_finish_comes_before_the_end_is_seen_and_outlives_the_client():
             await client.head()
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(client.reader.read(1), 0.1)
-        await asyncio.sleep(0.05)
+        await settle()
         ends.set()
 
         assert await comes_true(lambda: relay.finished == 1, within_s=0.5)
@@ -343,7 +343,7 @@ async def test_the_last_event_waits_for_finish_but_no_other():
         assert await client.piece() == EVENT
         await there.send(chunk(b"data: [DONE]\n\n"))
         late = asyncio.create_task(client.piece())
-        await asyncio.sleep(0.05)
+        await settle()
         assert not late.done()
         ends.set()
         assert await late == b"data: [DONE]\n\n"

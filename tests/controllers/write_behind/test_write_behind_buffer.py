@@ -7,7 +7,7 @@ from contextvars import ContextVar
 import pytest
 
 from llm_backend.controllers.write_behind.write_behind_buffer import WriteBehindBuffer
-from tests.patience import comes_true
+from tests.patience import comes_true, settle
 
 WHO: ContextVar[str] = ContextVar("who", default="none")
 
@@ -49,7 +49,7 @@ async def test_flush_waits_for_items_in_flight_and_not_for_later_ones():
     backlog = WriteBehindBuffer((book := Book()).write, pause_s=0)
     book.may_write.clear()
     backlog.try_add("a", 1)
-    await asyncio.sleep(0.01)
+    await settle()
     catching_up = asyncio.create_task(backlog.flush())
     await asyncio.sleep(0)
     assert not catching_up.done()
@@ -69,7 +69,7 @@ async def test_items_over_a_bound_are_refused_until_there_is_room(items_most, by
     book.may_write.clear()
 
     assert [backlog.try_add("a", 10) for _ in range(4)] == [True, True, True, False]
-    await asyncio.sleep(0.05)  # on their way, they still count
+    await settle()  # on their way, they still count
     assert not backlog.try_add("a", 10)
     book.may_write.set()
     await backlog.flush()

@@ -37,6 +37,7 @@ from tests.controllers.responses.scripted import (
     saying,
     settings,
 )
+from tests.patience import settle
 from tests.response_events import check_events
 
 BODY = {"model": "m", "input": "Hello", "background": True}
@@ -382,7 +383,7 @@ async def test_a_break_is_numbered_so_that_its_follower_misses_nothing(database,
     events = follower.events()
     assert kinds([of(await anext(events)), of(await anext(events))]) == ["created", "queued"]
     waiting = asyncio.create_task(anext(events))
-    await asyncio.sleep(0.05)
+    await settle()
     waiting.cancel()
 
     assert of(follower.failure(error))["sequence_number"] == number
