@@ -152,6 +152,43 @@ def test_the_focus_stays_at_a_chat_that_was_renamed_and_goes_where_one_clicks(pa
     expect(page.get_by_label("Message")).to_be_focused()
 
 
+def test_a_title_that_is_being_edited_stays_so_when_the_list_changes(page):
+    say(page, "Hello Eve!")
+    wait_answered(page)
+    page.get_by_role("button", name="New chat").click()
+    held: list[Route] = []
+    page.route("**/v1/chat/completions", lambda route: held.append(route))
+    with page.expect_request("**/v1/chat/completions"):
+        say(page, "Hello Adam!")
+    item = page.locator("#chats li", has_text="Hello Eve!")
+    item.hover()
+    item.get_by_role("button", name="Rename").click()
+    title = page.get_by_label("Title")
+    title.fill("Eve")
+    with page.expect_response(lambda one: one.request.method == "GET"):  # the list with that chat
+        held[0].continue_()
+        wait_answered(page)
+    expect(title).to_be_focused()
+    expect(title).to_have_value("Eve")
+    page.keyboard.press("Enter")
+
+    expect(page.locator("#chats a", has_text="Eve")).to_have_text("Eve")
+    expect(page.locator("#chats a", has_text="Hello Adam!")).to_be_visible()
+
+
+def test_a_question_waits_for_the_list_of_models(page):
+    held: list[Route] = []
+    page.route("**/v1/models", lambda route: held.append(route))
+    page.reload()
+    say(page, "Hello!")
+    page.wait_for_timeout(100)
+    expect(page.locator("article")).to_have_count(0)
+    held[0].continue_()
+
+    wait_answered(page)
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
 def test_a_letter_of_another_keyboard_opens_no_chat(page):
     say(page, "Hello!")
     wait_answered(page)

@@ -60,7 +60,8 @@ export class Answers {
 
   /** Sends the text of the field to the chat of the address. */
   async send() {
-    await Promise.all([this.#router, this.#pictures, this.#documents].map((one) => one.settle()));
+    const awaited = [this.#router, this.#options, this.#pictures, this.#documents];
+    await Promise.all(awaited.map((one) => one.settle()));
     const field = byId("prompt"),
       text = field.value.trim();
     if (!text || this.#turn) return;

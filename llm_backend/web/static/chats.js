@@ -26,6 +26,8 @@ export class Chats {
   #includesOthers = byId("all-chats");
   #currentPath = "";
   #drawnList = "";
+  #isEditing = false; // a title
+  #isOutdated = false; // by a list that came meanwhile
   #selection = new Selection({
     onDelete: (chats) => this.#deleteAll(chats),
     onSave: (chats) => this.#saveAll(chats).catch((error) => this.#onFailed(error)),
@@ -89,11 +91,16 @@ export class Chats {
     else first?.focus();
   }
 
-  /** Draws a list, unless it is already drawn: the focus or the pointer may be at one of its items. */
+  /** Draws a list, unless it is already drawn: the focus or the pointer may be at one of its items.
+   *  While a title is being edited, the list stays. */
   #show(chats, next) {
     const drawn = chats.map((chat) => [chat.id, titleOf(chat), chat.created, chat.excerpt]);
     const now = JSON.stringify([this.#search.query, this.#includesOthers.checked, next, ...drawn]);
     if (now === this.#drawnList) return;
+    if (this.#isEditing) {
+      this.#isOutdated = true;
+      return;
+    }
     this.#drawnList = now;
     this.#selection.redraw();
     this.#element.replaceChildren();
@@ -221,10 +228,14 @@ export class Chats {
     const close = async ({ isSaved, isByKey }) => {
       if (isDone) return;
       isDone = true;
+      this.#isEditing = false;
       const title = field.value.trim();
       field.replaceWith(link);
       if (isByKey) link.focus(); // by the pointer it goes elsewhere
       if (isSaved && title && title !== titleOf(chat)) await this.#rename(chat, item, title);
+      if (!this.#isOutdated) return;
+      this.#isOutdated = false;
+      await this.load().catch(this.#onFailed);
     };
     field.addEventListener("keydown", (event) => {
       event.stopPropagation();
@@ -235,9 +246,12 @@ export class Chats {
     field.addEventListener("blur", () => close({ isSaved: true, isByKey: false }));
     link.replaceWith(field);
     field.select();
+    this.#isEditing = true;
   }
 
   async #rename(chat, item, title) {
+    const buttons = item.querySelectorAll("button");
+    for (const button of buttons) button.disabled = true; // until the item has the new title
     try {
       const renamed = await rename(chat, title);
       this.#onRenamed(conversationOf(renamed), title);
@@ -247,6 +261,7 @@ export class Chats {
       this.mark(this.#currentPath);
       if (hadFocus) renamedItem.querySelector("a").focus();
     } catch (error) {
+      for (const button of buttons) button.disabled = false;
       this.#onFailed(error);
     }
   }

@@ -10,6 +10,7 @@ import { persistent } from "./storage.js";
 export class Options {
   /** True once the models of the server are loaded. */
   isLoaded = false;
+  #loading = Promise.resolve(); // of the models
   #models = byId("model");
   #personalities = byId("personality");
   #wanted = null; // name of the model of the open chat, or that the user chose
@@ -199,7 +200,18 @@ export class Options {
   }
 
   /** Loads the models that chat; returns whether one is still starting. */
-  async loadModels() {
+  loadModels() {
+    const loading = this.#loadModels();
+    this.#loading = loading.catch(() => {}); // the caller's to show
+    return loading;
+  }
+
+  /** Returns once a model can be chosen, or the models could not be loaded. */
+  async settle() {
+    if (!this.isLoaded) await this.#loading;
+  }
+
+  async #loadModels() {
     const [{ data }, info] = await Promise.all([request("v1/models"), request("v1/info")]),
       { models } = info;
     this.#storesChats = info.stores_chats;
