@@ -228,7 +228,7 @@ def health_check(image, port: int, **environment: str) -> subprocess.CompletedPr
     return subprocess.run(
         [sys.executable, option, code],
         env={"LLM_BACKEND_PORT": str(port), **environment},
-        capture_output=True, text=True, timeout=10,
+        capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
 

@@ -91,7 +91,7 @@ def test_an_overlong_prompt_does_not_block_other_requests(server):
 def exchange(served: Served, *pieces: bytes) -> httpx.Response:
     """Answer of the server to these bytes, until it closes the connection."""
     host, port = served.address.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         with contextlib.suppress(ConnectionError):  # it may have closed before all is sent
             for piece in pieces:
                 connection.sendall(piece)
