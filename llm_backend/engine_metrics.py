@@ -25,13 +25,13 @@ _ENGINE_GAUGES = {
 _ENGINE_COUNTERS = {
     "deaths": "Engine processes that died or could not start, and were followed by this one.",
     "passes": "Forward passes.",
-    "sequences": "Sequences added up over passes; by passes it is the occupancy of a batch.",
+    "sequences": "Sum of the sequences in each pass; divided by passes, the mean batch size.",
     "computed_tokens": "Tokens computed in forward passes.",
     "busy_s": "Seconds spent in engine turns.",
     "prefix_reads": "Prefix files restored into KV cells.",
     "prefix_read_tokens": "Tokens restored from prefix files instead of being computed.",
     "prefix_writes": "Prefix files saved.",
-    "prefix_ram_saves": "Prefixes saved in host memory, as their slots were overwritten.",
+    "prefix_ram_saves": "Prefixes saved in host memory because their slots were overwritten.",
     "prefix_ram_restores": "Prefixes restored from host memory into KV cells.",
     "prefix_ram_tokens": "Tokens restored from host memory instead of being computed.",
     "media_tokens": "Tokens of pictures and sounds that were encoded.",
@@ -51,8 +51,8 @@ _PREFIX_BLOCK_TOKENS = 64  # by which a picker may compare prefixes; slots compa
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterStates:
-    """Names of models that are others with a LoRA adapter: those in memory, and those that come
-    into it; and the number of all."""
+    """Models that are a base model with a LoRA adapter: how many are configured, and the names of
+    those in memory and of those being loaded."""
 
     configured: int = 0
     loaded: Sequence[str] = ()

@@ -18,7 +18,7 @@ class BatchChunk:
 
 class BatchArrays:
     """Arrays for up to `capacity` tokens. `slot_addresses` points to each token's entry in
-    `slots`, as a native batch needs a list of slots for every token."""
+    `slots`, because a native batch needs a list of slots for every token."""
 
     def __init__(self, capacity: int) -> None:
         self.tokens = np.zeros(capacity, dtype=np.int32)

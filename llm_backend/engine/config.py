@@ -26,7 +26,7 @@ class EngineConfig(WorkerConfig, frozen=True, kw_only=True):
     """Configuration of one engine: of its worker process, and of the supervision of that process.
 
     A worker that dies is restarted after a delay. After more than `restart_limit` deaths in a row,
-    or if the model cannot be loaded, the engine has failed for a pause, and is then started again.
+    or if the model cannot be loaded, the engine is `failed` for a pause and is then started again.
     Each further death or failure in a row doubles the delay or the pause. A worker that was ready
     and lived for `quick_death_s` ends the row.
     """
@@ -34,7 +34,7 @@ class EngineConfig(WorkerConfig, frozen=True, kw_only=True):
     smaller: EngineFit | None = None  # used once if the fit to the machine's memory fails
     speculation: bool = True  # draft repeated tokens where that is faster; answers stay the same
     start_timeout_s: float = 120
-    hang_timeout_s: float = 180  # of silence, then a worker is killed; longer than any pass
+    hang_timeout_s: float = 180  # a worker without progress for so long is killed; > any pass
     stop_timeout_s: float = 5
 
     restart_limit: int = 5

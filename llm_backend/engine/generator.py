@@ -126,8 +126,8 @@ class Generator(ComputingEngine):
         return self._requests.validate(command)
 
     def check_queue(self, priority: Priority, besides: int) -> None:
-        """Raises `CommandRefused` if the queue is full, with so many requests besides those that
-        were submitted."""
+        """Raises `CommandRefused` if the queue is full when `besides` further requests are
+        submitted."""
         free_slots = self._scheduler.free_slots
         self._requests.check_queue(priority, free_slots=free_slots, besides=besides)
 
@@ -399,8 +399,8 @@ class Generator(ComputingEngine):
 
 
 def _copied_context(model: Model) -> int:
-    """Tokens that a copy of a slot may cost by: all of its context, unless only used cells are
-    copied, few of which are in a long context."""
+    """Context length that estimates the cost of copying a slot: the whole context, or at most
+    `_MOST_COPIED` if only used cells are copied, of which a long context has few."""
     if model.copies_only_used_cells:
         return min(model.context_tokens, _MOST_COPIED)
     return model.context_tokens

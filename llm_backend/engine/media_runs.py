@@ -3,7 +3,7 @@
 A projector turns a medium into runs of embeddings. In the tokens of a text a run is represented by
 as many placeholder tokens, numbers below zero that are equal only for the same medium. So texts are
 compared, and cached prefixes shared, as if there were nothing but tokens. A run is cached as a
-whole or not at all, as it may take fewer positions than it has embeddings.
+whole or not at all, because it may take fewer positions than it has embeddings.
 """
 
 import hashlib

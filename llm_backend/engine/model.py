@@ -16,7 +16,7 @@ class LoadError(Exception):
 
 
 class OutOfMemory(LoadError):
-    """The model cannot be loaded, as its weights or cells take more memory than there is."""
+    """The model cannot be loaded, because its weights or cells take more memory than there is."""
 
 
 class CellsExhausted(Exception):

@@ -28,12 +28,13 @@ class Sequence:
     priority: Priority = Priority.INTERACTIVE
     runs: tuple[Run, ...] = ()  # of pictures and sounds, in their order
     logits_from: int | None = None  # position of the first prompt logits wanted; None: no others
-    # number of prompt tokens that sequences to come begin with, too. Only these are worth caching;
-    # None: no such sequences are expected, and all are
+    # number of leading prompt tokens that later sequences share: only these are worth caching; None
+    # if no such sequences are expected, then the whole prompt is
     shared_tokens: int | None = None
     computed: int = 0
     slot: int | None = None
-    # most tokens that were computed or cached as it was preempted or got a slot
+    # largest number of tokens that were computed at a preemption, or cached when it got a slot:
+    # only tokens beyond it are progress
     recompute_baseline: int = 0
     has_started: bool = False
     cached_tokens: int = 0  # of the prompt, from a cached prefix when it first got a slot

@@ -9,10 +9,9 @@ class Statistics:
 
     Of the tokens of texts that got a slot (`admitted_tokens`), `cached_tokens` were in a cached
     prefix; `generated_tokens` were generated. `media_tokens`, of pictures and sounds, were computed
-    apart from passes, in `media_s`. `prefix_reads` files of prefixes were restored, with
-    `prefix_read_tokens` that were to be computed otherwise; `prefix_writes` were written.
-    `context_shifts` counts how often the oldest tokens of an answer were dropped. `deaths` is the
-    number of workers before this one.
+    apart from passes, in `media_s`. `prefix_reads` files of prefixes were restored, which saved
+    computing `prefix_read_tokens`; `prefix_writes` were written. `context_shifts` counts how often
+    the oldest tokens of an answer were dropped. `deaths` is the number of workers before this one.
     """
 
     passes: int = 0

@@ -96,9 +96,9 @@ class Cache:
     `can_roll_back` is False for models whose state cannot be truncated (recurrent ones): they can
     only continue from the very end of a slot's tokens. `kv_unified` is True if all slots share one
     pool of cells; `copies_only_used_cells` is True if a copy costs by the used cells alone.
-    Prefixes that lose `save_threshold` tokens or more, and are in no other slot, are reported, if
-    that is not None. The attribute `expected` holds prefixes that are being restored from files;
-    `host_prefixes` are the states in host memory.
+    If `save_threshold` is not None, an allocation reports as overwritten each prefix that loses at
+    least so many tokens and is in no other slot. The attribute `expected` holds prefixes that are
+    being restored from files; `host_prefixes` are the states in host memory.
     """
 
     def __init__(
@@ -259,9 +259,9 @@ class Cache:
 
     def _target(self, source: _Slot, shared: int) -> _Slot:
         """Target slot of an allocation, among the free slots that make the fewest contiguous
-        ranges: an empty slot, else the least recently used one. It is the source itself if its
-        tokens beyond `shared` are disposable, or if they are at most `shared` and no slot is
-        empty."""
+        ranges: an empty slot, else the least recently used one. The target is `source` itself if
+        its tokens beyond the first `shared` are disposable, or if no slot is empty and they are at
+        most `shared` tokens."""
         near = self._neighbours()
         target, discarded = _least_recently_used(near), len(source.tokens) - shared
         if not shared or source not in near:
@@ -272,7 +272,8 @@ class Cache:
         return source if may_overwrite else target
 
     def _other_than(self, source: _Slot) -> _Slot:
-        """The least recently used free slot besides `source`, which counts as used; else that."""
+        """The least recently used free slot other than `source`, or `source` if there is none.
+        Marks `source` as just used."""
         self._touch(source)
         others = [slot for slot in self._slots if not slot.is_running and slot is not source]
         return _least_recently_used(others) if others else source
@@ -299,7 +300,8 @@ class Cache:
     def _is_disposable(self, slot: _Slot, kept: int) -> bool:
         """True if the tokens that a slot holds beyond `kept` are discarded rather than copied:
         few tokens, or the end of an answer, which the chat's next request has tokenized
-        differently. More than `copy_threshold` prompt tokens of another chat never are."""
+        differently. False if more than `copy_threshold` prompt tokens of another chat would be
+        lost."""
         discarded = len(slot.tokens) - kept
         is_of_answer = kept + _PROMPT_END_TOLERANCE >= slot.prompt_tokens
         return discarded <= self._copy_threshold or (is_of_answer and 2 * discarded <= kept)
@@ -325,8 +327,8 @@ class Cache:
 
     def _take_restorable(self, tokens: Tokens[int], cached: int) -> Prefix | None:
         """The state in host memory that is restored for a text of which `cached` tokens are in a
-        slot, recorded as restored: restoring costs by all tokens of the state, computing by the
-        tokens that it would add; the cheaper wins."""
+        slot, recorded as restored. None if computing is cheaper: the cost of restoring grows with
+        all tokens of the state, the cost of computing with the tokens that the state would add."""
         prefix = self._host_prefixes.find(tokens) if self._host_prefixes is not None else None
         if prefix is None or self._host_prefixes is None:
             return None

@@ -105,9 +105,10 @@ class HostPrefixCache:
     def record_restore(self, prefix: Prefix, shared: int) -> None:
         """Note that the first `shared` tokens of a state are restored into a slot.
 
-        A state of which all are leaves the tier, as the slot goes on with it. One of which nearly
-        all are is evicted first: most often it is the same chat, whose last answer is written with
-        other tokens now (without its reasoning, say), and the slot holds what can be used again.
+        A state that is restored whole is removed, because the slot goes on with it. A state that is
+        restored nearly whole is the next to be evicted: most often it is the same chat, whose last
+        answer is written with other tokens now (without its reasoning, say), and the slot holds
+        what can be used again.
         """
         name, unused = text_name(prefix.tokens), len(prefix.tokens) - shared
         if not unused:

@@ -1,4 +1,4 @@
-"""llama.cpp: the only package that imports llama_cpp. Only one thread may use it, as a second
+"""llama.cpp: the only package that imports llama_cpp. Only one thread may use it, because a second
 OpenMP team would halve the speed.
 
 model.py               a loaded model and its context: passes, cells, embeddings

@@ -34,7 +34,7 @@ def load_eagle_head(model: LlamaModel, start: Start, log: LlamaLog) -> NativeHea
 
 def load_draft_model(model: LlamaModel, start: Start, log: LlamaLog) -> LlamaModel:
     """Load the model of `start.draft_model_path` with the settings of `model`, and verify it by
-    a pass. It has as many slots of as many tokens, if it was trained for so many. Raises
+    a pass. It has as many slots as `model`, of as many tokens if it was trained for so many. Raises
     `LoadError` if it cannot draft for `model`."""
     own = _draft_start(model, start)
     path = own.model_path
@@ -82,5 +82,5 @@ def _check_vocabulary(model: LlamaModel, draft: LlamaModel, path: Path, draft_pa
     difference = model.vocabulary.difference(draft.vocabulary)
     if difference is not None:
         raise LoadError(
-            f"{draft_path} cannot draft for {path}, as its vocabulary differs: {difference}"
+            f"{draft_path} cannot draft for {path}, because its vocabulary differs: {difference}"
         )

@@ -97,7 +97,7 @@ class LlamaModel:
         self.can_roll_back = True
 
     def verify(self) -> None:
-        """Verify the model by a pass, as the first one crashes on a processor that the build
+        """Verify the model by a pass, because the first one crashes on a processor that the build
         does not suit; and find out if the state can be truncated."""
         token = next(iter(self.vocabulary.end_tokens), 0)
         length = min(_VERIFICATION_TOKENS, self.context_tokens - 1, self.batch_tokens)
@@ -316,8 +316,9 @@ class LlamaModel:
 
     @property
     def copies_only_used_cells(self) -> bool:
-        """True if only a slot's used cells are copied, if they are few, to touch less memory. That
-        requires cells in the processor's memory, not shared by slots, and no other state."""
+        """True if `copy` copies only a slot's used cells when they are few, to touch less memory.
+        The cells must be in the processor's memory and separate for each slot, without a recurrent
+        state."""
         model, start = self._model, self._start
         has_state = native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model)
         is_whole = not has_state and native.llama_model_n_swa(model) == 0

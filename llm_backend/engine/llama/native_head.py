@@ -1,7 +1,7 @@
 """A context that drafts from hidden states of a model: its own draft head, or an EAGLE-3 draft.
 
-The hidden states come from functions of llama.cpp that it does not call stable: they are looked up
-by their C++ names, and without them nothing is drafted so."""
+The hidden states come from functions that llama.cpp does not call stable. They are looked up by
+their C++ names; without them, models are served without such drafts."""
 
 import ctypes
 import logging
@@ -127,7 +127,8 @@ class NativeHead:
         self._batch.add_embeddings(self._hidden)
 
     def verify(self) -> None:
-        """Compute a pass, as the first one crashes if the native code does not suit the file."""
+        """Compute a pass, because the first one crashes if the native code does not suit the
+        file."""
         length = min(_VERIFICATION_TOKENS, self.context_tokens, self.batch_tokens)
         chunk = BatchChunk(slot=0, position=0, tokens=[0] * length, outputs=[length - 1])
         self.forward([chunk], np.zeros((length, self.hidden_size), dtype=np.float32))

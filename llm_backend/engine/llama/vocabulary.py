@@ -63,7 +63,7 @@ class LlamaVocabulary:
     @cached_property
     def pair_frame(self) -> PairFrame:
         """Tokens around a pair of texts: begin, query, end, separator, document, end. Without an
-        end token a separator ends the document too, as it ends any text of such models."""
+        end token a separator ends the document too, because it ends any text of such models."""
         separator: int = native.llama_vocab_sep(self._handle)
         end: int = native.llama_vocab_eos(self._handle)
         ends = (

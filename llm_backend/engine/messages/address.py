@@ -32,4 +32,4 @@ class EventSink(Protocol):
         """Note that the pass has ended."""
 
     def send(self) -> None:
-        """Send the queued events now, as a long computation follows."""
+        """Send the queued events now, because a long computation follows."""

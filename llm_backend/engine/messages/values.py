@@ -132,18 +132,25 @@ class GrammarLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits on the cost of a grammar. Times are of one slow core and a vocabulary of 49,152
     tokens.
 
-    Of its source: `bytes` (as long as OpenAI's longest schema; the compiler's stack grows with it),
-    the number of `literals` and expressions (1,000 take up to 500 ms to compile) and the characters
-    of each one (`literal`; 1 ms a step for 2,000), how many expressions `meet` in one value (`&`,
-    or patterns under `allOf`: 12 take 50 ms, 20 take minutes), the `nesting` of a schema, its
-    `properties` (1,000 optional ones take 150 ms to compile), the `choices` of its enums (5,000
-    take 20 ms), and the digits of its `multipleOf`s, as a common `multiple` (10,000 take 60 ms,
-    1,000,000 take 14 s).
+    Limits of the source:
+    - `bytes`: as long as OpenAI's longest schema; the compiler's stack grows with them.
+    - `literals`: number of literals and expressions; 1,000 take up to 500 ms to compile.
+    - `literal`: characters of a literal or an expression; 2,000 take 1 ms a step.
+    - `meet`: expressions that apply to one value (`&`, or patterns under `allOf`); 12 take 50 ms,
+      20 take minutes.
+    - `nesting`: depth of a schema.
+    - `properties`: properties of a schema; 1,000 optional ones take 150 ms to compile.
+    - `choices`: values of its enums; 5,000 take 20 ms.
+    - `multiple`: least common multiple of its `multipleOf`s, without their decimal point; 10,000
+      takes 60 ms, 1,000,000 takes 14 s.
 
-    Of the native code, which has units of its own: the `symbols` of a compiled grammar, the
-    `row_items` that its parser holds at one position (500 bound a token of an ambiguous grammar to
-    30 ms, 2,000 to 1.5 s) and the `step_items` in one step (20 a microsecond), `compile_fuel` and
-    `step_fuel` (about 20 a microsecond), and `lexer_states` (1 to 2 KB each).
+    Limits of the native code, in its own units:
+    - `symbols`: symbols of a compiled grammar.
+    - `row_items`: items that its parser holds at one position; 500 bound a token of an ambiguous
+      grammar to 30 ms, 2,000 to 1.5 s.
+    - `step_items`: items of the parser in one step; about 20 a microsecond.
+    - `compile_fuel`, `step_fuel`: about 20 a microsecond.
+    - `lexer_states`: 1 to 2 KB each.
     """
 
     cached: int = 32

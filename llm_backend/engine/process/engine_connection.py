@@ -173,10 +173,10 @@ class EngineConnection(asyncio.Protocol):
     def crash_candidates(self) -> list[CrashCandidate]:
         """Returns the commands that may have crashed the worker.
 
-        The likely ones are the running commands without a delta so far, as a command that crashes
-        does so early, and the oldest command that the worker has not queued yet. Other running
-        commands, and those whose grammar may have been compiled, are possible. All others have only
-        waited; the first of them is returned if there is no other.
+        The likely ones are the running commands without a delta so far, because a command that
+        crashes does so early, and the oldest command that the worker has not queued yet. Other
+        running commands, and those whose grammar may have been compiled, are possible. All others
+        have only waited; the first of them is returned if there is no other.
         """
         calls = [call for call in self._calls.values() if not isinstance(call.command, Probe)]
         sent = [call for call in calls if call.stage is _Stage.SENT]
@@ -228,7 +228,7 @@ class EngineConnection(asyncio.Protocol):
         await self._closed.wait()
 
     def fail_calls(self, error: EngineDown) -> None:
-        """Mark all calls as lost, as the worker has ended."""
+        """Mark all calls as lost, because the worker has ended."""
         self._lost_error = error
         for call in self._calls.values():
             call.fail(error)

@@ -1,4 +1,4 @@
-"""Watchdog: notices by heartbeat probes a worker that is alive and makes no progress, as it is
+"""Watchdog: finds, by heartbeat probes, a worker that is alive but makes no progress, because it is
 stopped or hangs in native code."""
 
 import asyncio

@@ -16,7 +16,7 @@ def top_k(values: Row, count: int) -> Indices:
     """Indices of the `count` largest of `values` [vocab] float32, largest first: [count] intp.
 
     They lie in the `count` groups with the largest peaks, so only those groups are searched. A
-    group is a column: its members are a stride apart, as peaks are found fastest along rows.
+    group is a column: its members are a stride apart, because peaks are found fastest along rows.
     """
     if count * _GROUP * 4 > len(values):
         return _partition(values, np.arange(len(values)), count)

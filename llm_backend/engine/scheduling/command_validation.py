@@ -82,9 +82,9 @@ class CommandLimits:
         )
 
     def _limit(self, command: Generate, prompt_tokens: int, *, has_media: bool) -> int:
-        """The length at which an answer ends. Only one whose `max_tokens` exceed the context goes
-        on beyond it: one without a limit might have no end. The embeddings of pictures and sounds
-        cannot be dropped by halves."""
+        """The length at which an answer ends. It is beyond the context only if `max_tokens` is: an
+        answer without a limit might never end. A prompt with pictures or sounds ends at the
+        context, because the embeddings of a picture cannot be dropped in part."""
         if command.max_tokens is None:
             return self.context_tokens
         most = self.context_tokens + (0 if has_media else self.context_shift_tokens)
@@ -208,7 +208,7 @@ def _check_media(command: Generate) -> None:
     """Raises `CommandRefused` unless media are in a plain text prompt, without `suffix` and
     `echo`."""
     if not isinstance(command.prompt, str) or command.suffix is not None or command.echo:
-        message = "Pictures and sounds stand in a text prompt without `suffix` and `echo`."
+        message = "Pictures and sounds need a text prompt, without `suffix` and `echo`."
         raise CommandRefused(Failure.INVALID, message, "media")
 
 

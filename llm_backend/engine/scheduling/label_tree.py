@@ -14,8 +14,8 @@ Node = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class LabelPath:
-    """A path from the root to a leaf. Its nodes of fewer than `first` tokens are in earlier
-    paths, too, whose logits are read."""
+    """A path from the root to a leaf. Its nodes of fewer than `first` tokens are in an earlier
+    path, too, and their logits are read there."""
 
     tokens: Node
     first: int

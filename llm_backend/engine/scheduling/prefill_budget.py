@@ -6,9 +6,9 @@ measured prefill speed of this model on this machine. At other times batch reque
 passes, which are a good deal faster.
 
 Beside decoding sequences, a long prompt may slow at most 5 % of the passes by more than half. GPUs
-compute a few of its tokens in each pass. CPUs compute one chunk every 25 passes, as long as these
-passes take together, so that a long prompt has half of the time; or what a pass holds, if that is
-less.
+compute a few of its tokens in each pass. CPUs compute a chunk of it in one of 25 passes. The chunk
+takes as long as the other 24 passes together, so that the long prompt has half of the time; but it
+has at most as many tokens as a pass holds.
 """
 
 from dataclasses import dataclass

@@ -200,7 +200,7 @@ class RequestTable:
         return [OutputBuilder(command, one, vocabulary, prompt.prediction) for one in sequences]
 
     def check_queue(self, priority: Priority, *, free_slots: int, besides: int = 0) -> None:
-        """Raises `CommandRefused` if the queue of a priority is full, with so many requests besides
-        those of the table."""
+        """Raises `CommandRefused` if the queue of a priority is full with `besides` further
+        requests."""
         waiting = besides + sum(request.priority is priority for request in self.waiting)
         check_queue(waiting, self._queue_limits.limit(priority), free_slots=free_slots)

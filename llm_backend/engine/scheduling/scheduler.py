@@ -41,8 +41,9 @@ class Scheduler:
 
     `batch_tokens` is the budget of a pass, at least one token a slot. `logit_rows` limits how many
     positions of a pass have logits besides the last one of each sequence: prompt logprobs and
-    drafts. Unified cells of `cache` suit GPUs. With separate ones, which suit CPUs, the tokens
-    that one sequence computes beyond the others are a native batch of their own.
+    drafts. Unified cells of `cache` suit GPUs, separate cells suit CPUs. With separate cells,
+    llama.cpp computes equally many tokens of each sequence together: the tokens that one sequence
+    has beyond the others cost a further native batch.
     """
 
     def __init__(self, *, cache: Cache, batch_tokens: int, logit_rows: int = 32) -> None:
@@ -160,8 +161,8 @@ class Scheduler:
         return sorted(scheduled, key=lambda item: item.sequence.slot or 0)
 
     def plan_media(self) -> ScheduledTokens | None:
-        """Plan the computation of a picture or a sound before the next pass, with which it
-        cannot be mixed: as much of the first one as a pass may hold."""
+        """Plan the computation of one picture or sound before the next pass: as much of it as a
+        pass may hold. Pictures and sounds cannot share a pass with text."""
         waiting = [sequence for sequence in self._running if sequence.next_run is not None]
         if not waiting:
             return None
@@ -197,7 +198,7 @@ class Scheduler:
             self._cache.extend(sequence.slot, draft)
 
     def recompute(self, sequence: Sequence) -> None:
-        """Restart a running sequence in its slot, as its cells are lost."""
+        """Restart a running sequence in its slot, because its cells are lost."""
         if sequence.slot is not None:
             self._cache.clear(sequence.slot)
         sequence.computed = 0
@@ -211,9 +212,9 @@ class Scheduler:
         sequence.recompute_baseline = 0
 
     def evict_or_preempt(self) -> SlotTokens | None:
-        """Evict cells as they are exhausted, and return the slot to be emptied. Cached prefixes
-        come first, then the newest of several running sequences, batch ones before others; such
-        a sequence is computed again when another one has ended. None if only one sequence is
+        """Free cells when all are used: returns the slot to be emptied. Cached prefixes come first,
+        then the newest of several running sequences, batch sequences before others. A preempted
+        sequence is computed again when another one has ended. None if only one sequence is
         running."""
         return self._cache.evict_prefix() or self._preempt_for_cells()
 

@@ -27,8 +27,8 @@ Logprobs = dict[Node, dict[int, float]]
 
 
 class PrefixReader:
-    """Has the shared prompt computed, and reads nothing: its slot then ends with the prompt, from
-    where a state that cannot be truncated is copied."""
+    """Prefill of the shared prompt; its logits are ignored. Its slot then ends with the prompt, so
+    that a recurrent state, which cannot be truncated, can be copied from it."""
 
     constraint = None
 

@@ -73,8 +73,8 @@ class SlotCells:
             self._scheduler.recompute(sequence)
 
     def empty_slot(self, save: Callable[[SlotTokens], None]) -> None:
-        """Empty a slot after `save`, as the cells are exhausted. Raises `MemoryError` if there is
-        none to empty."""
+        """Empty a slot after `save`, because the cells are exhausted. Raises `MemoryError` if there
+        is none to empty."""
         emptied = self._scheduler.evict_or_preempt()
         if emptied is None:
             raise MemoryError("the cells do not hold even one sequence")

@@ -46,8 +46,9 @@ class WaitingQueue:
         self._leaders.pop(sequence, None)
 
     def take_next(self, running: Sequences[Sequence]) -> Sequence | None:
-        """Remove and return the sequence that gets a free slot, given those that are `running`;
-        None if all others wait for a prefix that these compute."""
+        """Remove and return the sequence that gets a free slot. None if every waiting sequence
+        waits for a prefix that one of the `running` sequences computes, or that is being read from
+        a file."""
         is_fair = self._chosen_by_priority >= _OLDEST_FIRST_EVERY - 1
         ordered = sorted(self._waiting, key=_arrival) if is_fair else self._by_priority(running)
         found = self._take_first(ordered, running)
@@ -56,8 +57,8 @@ class WaitingQueue:
         return found
 
     def take_next_interactive(self, running: Sequences[Sequence]) -> Sequence | None:
-        """Remove and return the next interactive sequence, for which one of those `running` is
-        preempted."""
+        """Remove and return the next interactive sequence. The caller preempts one of the `running`
+        sequences for it."""
         ordered = [
             one for one in self._by_priority(running) if one.priority is Priority.INTERACTIVE
         ]
@@ -115,6 +116,6 @@ def _arrival(sequence: Sequence) -> float:
 
 
 def _is_preemptible_for(leader: Sequence, follower: Sequence) -> bool:
-    """True if a leader may be preempted for its follower, and so may not complete the prefix: a
-    batch sequence, and an interactive one."""
+    """True if `leader` is a batch sequence and `follower` is not: the follower may preempt the
+    leader before the shared prefix is computed, so it must not wait for that prefix."""
     return leader.priority is Priority.BATCH and follower.priority is not Priority.BATCH

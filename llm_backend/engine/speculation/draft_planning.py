@@ -58,8 +58,8 @@ class _DraftPlan:
 def choose_draft_lengths(
     targets: Texts[DraftTarget], *, tokens: int, capacity: int, costs: DraftCosts
 ) -> list[int]:
-    """Number of tokens to draft for each of `targets`, in a pass that computes `tokens` besides
-    guesses and holds at most `capacity` of them."""
+    """Number of tokens to draft for each of `targets`. The pass computes `tokens` other tokens, and
+    at most `capacity` drafted or guessed ones."""
     ranked = sorted(
         (
             index
@@ -117,7 +117,7 @@ def _plans(
     capacity: int,
     costs: DraftCosts,
 ) -> list[_DraftPlan]:
-    """One token for each member, two tokens, and so on up to `capacity`."""
+    """The plans that draft one token for each member, two for each, and so on up to `capacity`."""
     others = [target for index, target in enumerate(targets) if index not in members]
     gain = len(targets) + sum(target.expected_accepted for target in others)
     computed = sum(target.guesses for target in others)

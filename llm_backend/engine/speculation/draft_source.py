@@ -31,7 +31,7 @@ class DraftSource(ABC):
 
     def skip_pass(self) -> None:
         """Note that nothing is drafted in this pass. After many such passes the estimates are
-        reset, as texts and the machine's load change."""
+        reset, because texts and the machine's load change."""
         self._skipped_passes += 1
         if self._skipped_passes % _RETRY_PASSES == 0:
             self._rate.reset()

@@ -13,7 +13,8 @@ from llm_backend.engine.messages import PREFIX_BLOCK
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixEntry:
-    """A file of `size` bytes with the prefix `name`, of so many tokens, at least one block."""
+    """A file of `size` bytes with the prefix `name`, which has `tokens` tokens, at least one
+    block."""
 
     name: str
     tokens: int
@@ -23,7 +24,8 @@ class PrefixEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixMatch:
-    """A stored prefix of a text: `entry`, with which it has at least `tokens` tokens in common."""
+    """A stored prefix of a text: the text and `entry` have at least the first `tokens` tokens in
+    common."""
 
     entry: PrefixEntry
     tokens: int
@@ -96,7 +98,7 @@ class PrefixIndex:
         return PrefixMatch(entry=smallest, tokens=len(shared) * PREFIX_BLOCK)
 
     def whole_match(self, tokens: Tokens[int]) -> PrefixMatch | None:
-        """The longest file of whose tokens all are a prefix of the text."""
+        """The longest file whose whole content is a prefix of the text."""
         for block in reversed(self._known_blocks(tokens)):
             ending = self._by_last_block.get(block, {}).values()
             for entry in sorted(ending, key=lambda entry: entry.tokens, reverse=True):

@@ -100,7 +100,8 @@ def prefill_kernels() -> PrefillKernels | MissingKernels:
 
 def use_prefill_kernels(*, is_wanted: bool) -> Instructions | MissingKernels:
     """Use the kernels in all contexts that are opened from now on in this process, or leave passes
-    to llama.cpp. Returns the instructions used, or why none are though they are wanted."""
+    to llama.cpp. Returns the instructions in use, or the reason why the kernels are wanted and not
+    used."""
     if not is_wanted and not prefill_kernels.cache_info().currsize:
         return Instructions.NONE
     kernels = prefill_kernels()
