@@ -39,19 +39,21 @@ class AccessSettings(BaseModel):
         "rate limit of its own for the model; no limit if unset.",
     )
     tokens_per_minute: int | None = Field(
-        None, ge=1, description="Tokens per minute of one project with one model, likewise."
+        None,
+        ge=1,
+        description="Tokens per minute of one project with one model; no limit if unset.",
     )
     key_requests_per_minute: int | None = Field(
         None, ge=1, description="Requests per minute of one key to all models; no limit if unset."
     )
     key_tokens_per_minute: int | None = Field(
-        None, ge=1, description="Tokens per minute of one key with all models, likewise."
+        None, ge=1, description="Tokens per minute of one key with all models; no limit if unset."
     )
     key_concurrent_requests: int | None = Field(
-        None, ge=1, description="Concurrent requests of one key, likewise."
+        None, ge=1, description="Concurrent requests of one key; no limit if unset."
     )
     project_concurrent_requests: int | None = Field(
-        None, ge=1, description="Concurrent requests of one project, likewise."
+        None, ge=1, description="Concurrent requests of one project; no limit if unset."
     )
     concurrent_requests: int | None = Field(
         None,

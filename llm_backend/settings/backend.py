@@ -20,7 +20,7 @@ class BackendSettings(BaseModel):
         pattern="^https?://.+", description="Base URL, `http(s)://HOST[:PORT][/PATH]`."
     )
     api_key: Secret | None = Field(
-        None, description="Its key. Safer in the environment or in a file:"
+        None, description="API key of the upstream; safer in `api_key_env` or `api_key_file`."
     )
     api_key_env: str | None = Field(None, description="Environment variable that holds the key.")
     api_key_file: str | None = Field(None, description="File that holds the key.")
@@ -60,7 +60,7 @@ class BackendSettings(BaseModel):
         None,
         ge=1,
         description="Maximum number of concurrent requests; 1000 if unset, and 1 for the kind "
-        "`sdapi`: previews and interruptions of an image server are not bound to a request.",
+        "`sdapi`: an image server's previews and interruptions affect whatever it is drawing.",
     )
     connect_timeout_s: float = Field(10, gt=0, description="Timeout in seconds for connecting.")
     first_byte_timeout_s: float | None = Field(
@@ -76,8 +76,8 @@ class BackendSettings(BaseModel):
     )
     honours_idempotency_key: bool = Field(
         False,
-        description="The upstream executes a request with an `Idempotency-Key` once, even if it "
-        "is sent twice. Only then a request that may have reached it is sent to it again.",
+        description="Set this if the upstream executes a request with an `Idempotency-Key` only "
+        "once, even if it is sent twice. Only then is a request that may have reached it retried.",
     )
 
     _check_empty = field_validator("*", mode="before")(require_text)

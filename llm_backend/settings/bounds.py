@@ -77,7 +77,7 @@ class BoundsSettings(BaseModel):
         ge=0,
         description="Chats with the header `x-llm-backend-detached` that are answered at the same "
         "time, half of them at most for one project; they go on when their client disconnects. "
-        "0 refuses them, and so do several processes.",
+        "They are refused if this is 0, or if `processes` is above 1.",
     )
     detached_chat_bytes: int = Field(
         4 * 1024 * 1024,
@@ -149,5 +149,7 @@ class BoundsSettings(BaseModel):
     )
     audio_limit_s: float = Field(600, gt=0, description="Maximum length of a sound in seconds.")
     response_validation: Literal["off", "log", "enforce"] = Field(
-        "log", description="Action on an answer of this server that violates the API document."
+        "log",
+        description="Action on an answer of this server that violates the API document: `off` "
+        "checks none, `log` logs it, `enforce` answers 500 instead.",
     )

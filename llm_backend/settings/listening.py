@@ -32,8 +32,8 @@ class ListeningSettings(BaseModel):
     public_url: PublicUrl | None = Field(
         None,
         description="Address at which clients reach this server, `https://models.example.com` for "
-        "instance, for URLs in answers; by default that of the request, and a path alone in "
-        "results of batches.",
+        "instance, for URLs in answers. If unset, URLs have the address of the request, and in "
+        "results of batches only a path.",
     )
     cors_origins: Names = Field(
         (),
@@ -110,8 +110,7 @@ class ListeningSettings(BaseModel):
         60,
         gt=0,
         description="Seconds without a heartbeat after which one of several API processes is "
-        "killed and replaced. Until then its requests wait, and so do models that shall be "
-        "unloaded.",
+        "killed and replaced. Until then its requests wait, and no model is unloaded.",
     )
     socket_fragments_limit: int = Field(
         4096,

@@ -119,8 +119,8 @@ class LocalModelsSettings(BaseModel):
         0.5,
         gt=0,
         le=1,
-        description="Share of the free host memory, beside weights and buffers, that planned KV "
-        "cells of all models take at most, for contexts longer than 4096.",
+        description="Maximum share of the free host memory, after weights and buffers, that the "
+        "planned KV cells of all models take. Contexts of up to 4096 tokens are exempt.",
     )
     cache_type: CacheType = Field(
         "f16", description="Data type of KV cells; `q8_0` halves the memory of `f16`."
@@ -137,15 +137,16 @@ class LocalModelsSettings(BaseModel):
         None,
         ge=1,
         le=256,
-        description="Sequences that a model computes concurrently. If unset 8, or fewer if that "
-        "leaves memory for the model's own context; at least 2 for that.",
+        description="Sequences that a model computes concurrently. If unset 8, reduced to as few "
+        "as 2 so that the model's whole context fits into memory.",
     )
     context_shift_tokens: int = Field(
         0,
         ge=0,
-        description="Tokens by which an answer may exceed the context if its `max_tokens` do: each "
-        "time the context is full, the older half of it is forgotten and the rest is computed "
-        "anew. 0 ends such an answer at the context, with `finish_reason: length`.",
+        description="Number of tokens beyond the context that an answer may have if its "
+        "`max_tokens` asks for them (context shift): each time the context is full, its older half "
+        "is dropped and the rest is computed anew. 0 ends such an answer at the context, with "
+        "`finish_reason: length`.",
     )
     batch_tokens: int = Field(
         512, ge=8, description="Maximum number of tokens in one forward pass."
@@ -170,8 +171,9 @@ class LocalModelsSettings(BaseModel):
     prefix_cache_min_tokens: int = Field(
         256,
         ge=64,
-        description="Minimum number of tokens by which a prompt must exceed the saved prefixes to "
-        "be saved, and a saved prefix the cached ones to be read.",
+        description="Minimum gain in tokens: a prompt is saved if it is so much longer than every "
+        "saved prefix of it, and a saved prefix is read if it is so much longer than the cached "
+        "one.",
     )
     speculation: bool = Field(
         True,
@@ -200,8 +202,8 @@ class LocalModelsSettings(BaseModel):
     gpu_layers: int | None = Field(
         None,
         ge=-1,
-        description="Layers that GPUs compute, the output as one more; 0 is none, -1 all. If "
-        "unset, all that fit with their KV cells, the experts of a mixture last.",
+        description="Number of layers that GPUs compute, the output layer included; 0 is none, -1 "
+        "all. If unset, as many as fit with their KV cells; experts of a mixture come last.",
     )
     tensor_split: Shares = Field(
         (), description="Shares of the layers by GPU, as `3,1`; by free memory if unset."
@@ -238,7 +240,7 @@ class LocalModelsSettings(BaseModel):
         5,
         ge=0,
         description="Crashes of a model's engine in a row after which it pauses before the next "
-        "restart; meanwhile `/readyz` and its requests are a 503.",
+        "restart; meanwhile the model's requests, and `/readyz`, are answered with 503.",
     )
     restart_delay_s: float = Field(
         0.25, gt=0, description="Seconds before the first restart; doubled by each further crash."
@@ -249,8 +251,8 @@ class LocalModelsSettings(BaseModel):
     restart_pause_s: float = Field(
         15,
         gt=0,
-        description="Seconds of the first pause, also after a failed load. One start follows each "
-        "pause, and each further pause is twice as long.",
+        description="Seconds of the first pause, after too many crashes or a failed load. One "
+        "start is tried after each pause, and each further pause is twice as long.",
     )
     restart_pause_limit_s: float = Field(
         300, gt=0, description="Maximum length of a pause in seconds."
@@ -258,7 +260,8 @@ class LocalModelsSettings(BaseModel):
     quick_death_s: float = Field(
         30,
         ge=0,
-        description="Seconds of readiness after which an engine's crash counts as its first again.",
+        description="An engine that was ready for so many seconds before it crashed starts a new "
+        "count of crashes.",
     )
     queue_limit: int = Field(
         256, ge=1, description="Maximum number of requests that wait for one model."

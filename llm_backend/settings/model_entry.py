@@ -143,7 +143,9 @@ class ModelSettings(_FileEntry):
         "depends on the size.",
     )
     role: Literal["chat", "embeddings", "rerank"] | None = Field(
-        None, description="Its purpose; detected from the file if unset."
+        None,
+        description="Purpose of the model: `chat`, `embeddings` or `rerank`; detected from the "
+        "file if unset.",
     )
     load: Literal["start", "demand"] | None = Field(None, description="As `load_models`.")
     idle_unload_s: float | None = Field(None, gt=0, description="As the setting of this name.")

@@ -15,7 +15,9 @@ class ObservabilitySettings(BaseModel):
         validation_alias=environment_names("log_level", "LOG_LEVEL"),
         description="Lowest level that is logged.",
     )
-    log_format: Literal["text", "json"] = Field("text", description="Format of log lines.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Format of log lines: `text` or `json`."
+    )
     log_prompts: bool = Field(False, description="Log JSON request bodies; never keys.")
     log_stat: bool = Field(
         False, description="Log tokens, seconds and speed of each answer of a local model."

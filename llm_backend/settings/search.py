@@ -12,7 +12,8 @@ class SearchSettings(BaseModel):
 
     vector_stores: Literal["local", "upstream"] = Field(
         "local",
-        description="Location of new vector stores, and source of lists; requests for unknown ids "
+        description="Place where new vector stores are stored, and whose vector stores are "
+        "listed: `local` or `upstream`. Requests for unknown ids "
         "are relayed to the upstream, if there is one.",
     )
     qdrant_url: str | None = Field(
@@ -22,7 +23,7 @@ class SearchSettings(BaseModel):
     )
     qdrant_api_key: Secret | None = Field(None, description="Key for the Qdrant server.")
     qdrant_prefix: str = Field(
-        "llm-backend-", description="Prefix of the names of its collections."
+        "llm-backend-", description="Prefix of the names of the collections in Qdrant."
     )
     embedding_model: str | None = Field(
         None,

@@ -35,7 +35,8 @@ class StateSettings(BaseModel):
         None,
         gt=0,
         description="Days after which chats, responses, conversations, batches and files are "
-        "deleted, unless something uses them, and so are expired vector stores; never if unset.",
+        "deleted unless they are in use. Expired vector stores are deleted after the same time. "
+        "Never if unset.",
     )
     history_limit_bytes: int | None = Field(
         None,
@@ -51,8 +52,9 @@ class StateSettings(BaseModel):
     )
     files: Literal["local", "upstream"] = Field(
         "local",
-        description="Location of new files and uploads, and source of lists; requests for unknown "
-        "ids are relayed to the upstream, if there is one.",
+        description="Place where new files and uploads are stored, and whose files are listed: "
+        "`local` or `upstream`. Requests for unknown ids are relayed to the upstream, if there is "
+        "one.",
     )
     files_limit_bytes: int | None = Field(
         None,
