@@ -141,11 +141,12 @@ def describe_build(info: "ModelInfo") -> str:
 
     summary = f"llama.cpp computes on {info.backend}"
     if info.extra_buffers is False:
-        summary += ", without repacked weights, with which it crashes on this processor"
+        summary += ", without repacked weights, because it crashes with them on this processor"
     if not NativeNucleus.is_available():
         summary += "; numpy samples the tokens, more slowly than the compiled sampler"
     if info.missing_kernels is not None:
-        summary += f"; it reads prompts without the prefill kernels, as {info.missing_kernels}"
+        summary += "; it computes prompts without the prefill kernels, because "
+        summary += info.missing_kernels
     if info.missing_kernels is MissingKernels.NOT_COMPILED:
         summary += f": install a C compiler (`cc`), then `{reinstall_command()}`"
     return f"{summary}."

@@ -104,8 +104,8 @@ def systemd(
     for file in (*files, *interpreter):
         if str(file).startswith(_HIDDEN):
             exit_with_error(
-                f"A service cannot read {file}, as it lies in a home folder: install the package "
-                "elsewhere, for example into a virtual environment in /opt/llm-backend."
+                f"A service cannot read {file}, because it lies in a home folder: install the "
+                "package elsewhere, for example into a virtual environment in /opt/llm-backend."
             )
     print(systemd_unit(*files), end="")
 

@@ -87,7 +87,7 @@ def check_encoding(headers: Mapping[str, str]) -> None:
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", ""):
         raise UnsupportedMediaType(
-            f"The body's content encoding {encoding[:64]!r} is not taken; send it as it is."
+            f"The content encoding {encoding[:64]!r} is not supported; send the body uncompressed."
         )
 
 
@@ -124,7 +124,7 @@ def check_keys(body: bytes | str) -> None:
             body, object_pairs_hook=_check_pairs, parse_int=len, parse_float=len, parse_constant=len
         )
     except (RecursionError, ValueError) as error:
-        message = "The JSON cannot be read without doubt."
+        message = "The JSON is invalid or nested too deeply."
         raise InvalidRequest(message, code="invalid_json") from error
 
 

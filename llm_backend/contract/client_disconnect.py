@@ -20,9 +20,9 @@ class WhileClientConnected:
     """Context manager that cancels its block when the client disconnects.
 
     The block is no task of its own: every cancellation, from the disconnect or from elsewhere,
-    reaches the await that the block is at, so that no acquired resource leaks. At the block's end
-    the own cancellation is undone (`Task.uncancel`, as in `asyncio.timeout`); one from elsewhere
-    passes through. Watching costs a task, so it begins only after `WATCH_DELAY_S`.
+    reaches the await that the block is at, so that no acquired resource leaks. At its end the block
+    undoes its own cancellation (`Task.uncancel`, as in `asyncio.timeout`); a cancellation from
+    elsewhere passes through. Watching costs a task, so it begins only after `WATCH_DELAY_S`.
     """
 
     def __init__(self, wait_for_disconnect: WaitForDisconnect) -> None:

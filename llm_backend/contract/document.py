@@ -60,7 +60,7 @@ class Document:
 
 
 class _File:
-    """File that threads read from at any place while it is open, which it is as long as this is."""
+    """File that threads read at any offset; it stays open as long as this object exists."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -76,7 +76,7 @@ class RequestChecks:
         if content_type is None or not described or _media_type(content_type) in described:
             return
         raise UnsupportedMediaType(
-            f"The content type {abbreviate(_media_type(content_type))} is not taken here;"
+            f"The content type {abbreviate(_media_type(content_type))} is not supported here;"
             f" send {' or '.join(described)}."
         )
 

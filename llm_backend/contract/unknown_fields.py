@@ -42,7 +42,7 @@ class KnownFields:
 
     def _child(self, name: str | None, schemas: list[JsonValue]) -> "KnownFields":
         if name not in self._properties and name is not None:
-            name = ""  # one path for all other fields, as clients choose any number of names
+            name = ""  # one path for all other fields, because clients choose any number of names
         if name not in self._children:
             self._children[name] = KnownFields(schemas or [True], self._component)
         return self._children[name]

@@ -44,14 +44,14 @@ class ValidationMessage:
     """One validation failure: path, OpenAI's error code, expected types or values.
 
     `expected` holds types for a wrong type, values for a value outside of an enum.
-    `is_tag`: the value is not the tag of this branch of an alternative.
+    `is_wrong_tag`: the value is not the tag of this branch of an alternative.
     """
 
     path: Path
     code: str
     detail: str
     expected: tuple[JsonValue, ...] = ()
-    is_tag: bool = False
+    is_wrong_tag: bool = False
 
     @property
     def field(self) -> str | None:
@@ -88,7 +88,7 @@ def find_failure(
     """
     found = _Walk(component, validator).failure(schema, value, ())
     return found or ValidationMessage(
-        path=(), code="invalid_value", detail="it breaks the document of this API"
+        path=(), code="invalid_value", detail="it does not match the schema of this API"
     )
 
 
@@ -216,7 +216,7 @@ class _Walk:
         intended = [one for one in found if not _is_for_other_branch(one, path)]
         if intended:
             return max(intended, key=lambda one: len(one.path))
-        tagged = [one for one in found if one.is_tag]
+        tagged = [one for one in found if one.is_wrong_tag]
         same = tagged or [one for one in found if one.code == "invalid_type"]
         expected = dict.fromkeys(name for one in same for name in one.expected)
         first = same[0]
@@ -225,7 +225,7 @@ class _Walk:
             code=first.code,
             detail=first.detail,
             expected=tuple(expected),
-            is_tag=first.is_tag,
+            is_wrong_tag=first.is_wrong_tag,
         )
 
 
@@ -237,7 +237,7 @@ def _is_tag(name: str | int | None, values: Sequence[JsonValue]) -> bool:
 def _is_for_other_branch(failure: ValidationMessage, path: Path) -> bool:
     """True if the failure shows that the value was meant for another branch."""
     depth = len(failure.path) - len(path)
-    return (failure.is_tag and depth <= 1) or (failure.code == "invalid_type" and depth == 0)
+    return (failure.is_wrong_tag and depth <= 1) or (failure.code == "invalid_type" and depth == 0)
 
 
 def _type_failure(types: str | list[str], value: JsonValue, path: Path) -> ValidationMessage | None:
@@ -272,7 +272,7 @@ def _value_failures(schema: JsonValue, value: JsonValue, path: Path) -> Iterator
             code="invalid_value",
             detail=f"{abbreviate(value)} is not supported",
             expected=tuple(values),
-            is_tag=_is_tag(path[-1] if path else None, values),
+            is_wrong_tag=_is_tag(path[-1] if path else None, values),
         )
     if isinstance(value, str | list | dict):
         yield from _size_failures(schema, value, path)

@@ -111,8 +111,8 @@ async def test_check_says_why_prompts_are_read_without_kernels_and_what_to_do():
 
     assert "kernels" not in describe_build(info)
     assert describe_build(without).endswith(
-        "; it reads prompts without the prefill kernels, as they are not compiled: install a C "
-        "compiler (`cc`), then `make clean run`."
+        "; it computes prompts without the prefill kernels, because they are not compiled: "
+        "install a C compiler (`cc`), then `make clean run`."
     )
     assert describe_build(unsupported).endswith(
         ", as this processor has neither AVX-512 VNNI nor AMX."

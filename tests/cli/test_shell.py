@@ -52,7 +52,7 @@ def test_systemd_refuses_a_program_that_a_service_cannot_read():
     result = CliRunner().invoke(app, ["systemd", "--program", "/home/me/bin/llm-backend"])
 
     assert result.exit_code == 1
-    assert "/home/me/bin/llm-backend, as it lies in a home folder" in result.stderr
+    assert "/home/me/bin/llm-backend, because it lies in a home folder" in result.stderr
 
 
 def test_bash_completes_commands_and_flags():

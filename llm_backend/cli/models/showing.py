@@ -70,7 +70,7 @@ def _print_draft_heads(header: "GgufHeader") -> None:
 
     count, refusal = draft_head_count(header), draft_head_refusal(header)
     if count:
-        use = "drafts tokens" if refusal is None else f"not used, as {refusal}"
+        use = "drafts tokens" if refusal is None else f"not used, because {refusal}"
         print()
         print(wrap(f"Draft heads: {count}, {use}"))
 

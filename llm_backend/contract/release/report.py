@@ -115,7 +115,7 @@ def _value(value: JsonValue) -> str:
 
 
 def _unions(changes: Sequence[ContractChange]) -> Iterator[str]:
-    """Yields one line for each pair of keywords, as the alternatives are the same."""
+    """Yields one line for each pair of keywords, because the alternatives are the same."""
     counts = Counter((str(change.old), str(change.new)) for change in changes)
     for (old, new), count in counts.most_common():
         locations = "1 location has" if count == 1 else f"{count:,} locations have"

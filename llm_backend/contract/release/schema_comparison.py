@@ -1,7 +1,7 @@
 """Differences of two schemas, blind to order, to names of components and to `allOf` parts.
 
-References are followed, so that a schema which was given a name, or another one, is the same.
-A reference to one name on both sides is not followed: that component is compared on its own.
+References are followed, so that naming or renaming a schema is no difference. A reference to one
+name on both sides is not followed: that component is compared on its own.
 """
 
 import json

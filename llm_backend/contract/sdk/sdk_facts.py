@@ -1,7 +1,7 @@
 """The facts of `openapi/sdk.yaml`: what the SDK calls and reads, and the document lacks.
 
-Names of schemas are the SDK's, with the prefix `Sdk` where the document has the name. An answer
-with the facts of one that an operation of the document gives is the document's schema.
+Names of schemas are the SDK's, with the prefix `Sdk` where the document has the name. If an
+answer's facts are those of an answer of the document, the document's schema is used.
 """
 
 import json

@@ -108,7 +108,9 @@ async def createan_apikeyforaserviceaccount(services: Services, request: ApiRequ
     body: api.CreateProjectServiceAccountApiKeyBody = request.body or {}
     if body.get("scopes"):
         raise UnsupportedField(
-            "Keys have no scopes here: what a key may do is its project's to say.", param="scopes"
+            "Keys have no scopes on this server: their project has the permissions. Leave "
+            "`scopes` out.",
+            param="scopes",
         )
     key = new_key(
         body.get("name") or "Secret Key",

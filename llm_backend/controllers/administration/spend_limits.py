@@ -40,7 +40,7 @@ async def getorganizationspendlimit(services: Services, request: ApiRequest) -> 
 
 async def updateorganizationspendlimit(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/spend_limit`, and of a project."""
-    body: api.UpdateOrganizationSpendLimitBody = request.body  # a project's is the same
+    body: api.UpdateOrganizationSpendLimitBody = request.body  # or a project's
     project_id = await owner_of(services, request, is_changed=True)
     requested_limits: JsonObject = {name: body[name] for name in FIELDS}
     put = await put_setting(

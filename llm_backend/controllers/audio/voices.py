@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 
 async def list_audio_voices(services: Services, request: ApiRequest) -> Response:
-    """`GET /audio/voices`: the voices of the local model that speaks. Without one the request is
-    relayed, as some upstreams list theirs; without either it is a 501 that says what to install."""
+    """`GET /audio/voices`: the voices of the local model that speaks. Without a local voice the
+    request is relayed, because some upstreams list their voices; without an upstream the answer is
+    a 501 that says what to install."""
     voice = services.registry.voice
     if voice is None or (services.upstreams is not None and not voice.is_installed):
         return await relay(services, request)

@@ -188,10 +188,10 @@ class ChatTurn:
                 yield encode(orjson.dumps(chunks.usage_chunk(self._head, answer.usage)))
 
     async def completion(self, answer: AnyAnswer) -> "api.CreateChatCompletionResponse":
-        """Returns the whole completion, stored before."""
+        """Returns the whole completion, after storing it."""
         async with aclosing(self.stored_deltas(answer)) as deltas:
             async for _ in deltas:
-                pass  # the transcript has them
+                pass  # the transcript collects the deltas
         return self._completion(answer)
 
     async def stored_deltas(self, answer: AnyAnswer) -> AsyncGenerator[ChatDelta, None]:

@@ -40,7 +40,8 @@ class AnswerRenderer(Protocol):
 
 
 FieldNames: TypeAlias = Sequence[tuple[str, str]]
-"""Expressions of beginnings of a chat's field paths, and what stands for each in another API."""
+"""Pairs: a regular expression for the beginning of a chat's field path, and its replacement in
+another API."""
 
 
 @contextmanager

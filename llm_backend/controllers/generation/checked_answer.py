@@ -188,6 +188,6 @@ def _retry_request(request: Chat, attempt: int) -> Chat:
 
 def _schema_error(how: str) -> Internal:
     return Internal(
-        f"{how}, the model's answer is not what the schema says. Ask again, or ask for less.",
+        f"{how}, the model's answer does not match the schema. Try again, or simplify the schema.",
         code="answer_breaks_schema",
     )

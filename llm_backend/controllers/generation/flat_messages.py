@@ -22,7 +22,8 @@ def flatten_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
 def _flatten(message: Mapping[str, Any], where: str) -> Message:
     if message.get("audio"):
         raise UnsupportedField(
-            "Local models make no audio, so no earlier `audio` of theirs can be named.",
+            "Local models make no audio, so a message cannot name an earlier one; leave `audio` "
+            "out.",
             param=f"{where}.audio",
         )
     flat = {**message, "content": _content(message.get("content"), f"{where}.content")}

@@ -33,8 +33,8 @@ async def decode_foreign_tokens(
     pieces = await files.load(encoding)
     if pieces is None:
         raise InvalidRequest(
-            f"By the name `{model[:80]}` token ids are of OpenAI's encoding `{encoding}`, whose "
-            "file this server does not have (setting `tiktoken_dir`). Send texts instead: in "
+            f"Token ids for the model `{model[:80]}` are read in OpenAI's encoding `{encoding}`, "
+            "whose file this server lacks (setting `tiktoken_dir`). Send texts instead: in "
             "LangChain with `check_embedding_ctx_length=False`.",
             param=field,
         )

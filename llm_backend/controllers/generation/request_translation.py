@@ -291,7 +291,7 @@ def _switches(body: JsonMapping) -> Mapping[str, Any]:
     for name in switches:
         if name in RESERVED_SWITCHES:
             raise InvalidRequest(
-                f"`{name}` is what the server itself gives the template.",
+                f"`{name}` is set by the server; it cannot be given.",
                 param=f"chat_template_kwargs.{name}",
             )
     return switches

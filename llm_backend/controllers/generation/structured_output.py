@@ -40,9 +40,9 @@ ANY_OBJECT: Mapping[str, JsonValue] = {"type": "object"}
 @dataclass(frozen=True, kw_only=True)
 class StructuredOutput:
     """Constraints of an answer; `schema` validates its whole content, `calls` the arguments of
-    strict functions, by name. `lowered` are the schemas of these for the grammar. `is_exact` is
-    True if the grammar expresses the whole schema. `budget` is what these schemas left for others
-    of the request."""
+    strict functions, by name. `lowered` are the schemas of strict functions as the grammar has
+    them. `is_exact` is True if the grammar expresses the whole schema. `budget` is the unused part
+    of the request's budget of schemas."""
 
     grammar: Grammar | JsonContent | None = None
     schema: AnswerSchema | None = None

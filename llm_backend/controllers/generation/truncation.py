@@ -20,7 +20,8 @@ class TokenCounter(Protocol):
 
 
 async def truncate_chat(model: TokenCounter, chat: Chat) -> tuple[Chat, int]:
-    """Returns a chat without as few of its oldest messages as needed to fit, and their number.
+    """Drops as few of a chat's oldest messages as it needs to fit. Returns the chat and their
+    number.
 
     Instructions at the beginning stay. The first cut tried is before a message of the user; if
     none fits, anywhere but between a call and its output. A chat that cannot fit is
@@ -53,8 +54,9 @@ async def fits(model: TokenCounter, chat: Chat, *, spare_tokens: int = 1) -> boo
 async def find_first_fitting(
     model: TokenCounter, chat_from: Callable[[int], Awaitable[Chat]], *choices: Sequence[int]
 ) -> int | None:
-    """Finds the first start, in the first of the `choices` that has one, from which on the chat
-    fits with room for an answer. By binary search: all later starts fit, too."""
+    """Returns the first start from which on the chat fits with room for an answer, by binary
+    search: all later starts fit, too. The lists of `choices` are tried in their order; None if none
+    has such a start."""
     for starts in choices:
         low, high = 0, len(starts)
         while low < high:

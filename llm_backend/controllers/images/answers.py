@@ -52,7 +52,7 @@ async def style_picture(data: bytes, style: PictureStyle, *, limit: int) -> Styl
 
 def _style(data: bytes, style: PictureStyle, limit: int) -> StyledPicture:
     if not is_installed("images"):
-        return _keep(data)  # a PNG, as no other format is admitted then
+        return _keep(data)  # a PNG, because no other format is admitted then
     from llm_backend.backends.local.media.pictures import BadPicture
     from llm_backend.backends.picture_files import convert_picture
 

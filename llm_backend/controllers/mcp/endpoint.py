@@ -35,7 +35,8 @@ async def send_mcp_message(services: Services, request: ApiRequest) -> Response:
 
 
 def _is_message(body: JsonMapping) -> bool:
-    """False for a body that the library would refuse, which writes out its values to say so."""
+    """False for a body that the library would refuse. It is checked here, because the library's
+    message would contain the body's values."""
     if body.get("jsonrpc") != "2.0" or not isinstance(body.get("id", ""), str | int | None):
         return False
     if isinstance(body.get("method"), str):

@@ -40,9 +40,9 @@ class ToolRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Tool:
-    """Tool with the schema of its arguments. `request` makes its request of them, `render` its
-    answer of the body that answers the request, and of the arguments. A tool that `is_reading`
-    changes nothing."""
+    """Tool with the schema of its arguments. `request` turns the arguments into a request to this
+    server, `render` turns the body of its answer, and the arguments, into the tool's answer. A tool
+    that `is_reading` changes nothing."""
 
     name: str
     description: str
@@ -94,8 +94,8 @@ def tools_of(*, file_limit_bytes: int) -> list[Tool]:
         ),
         Tool(
             name="read_file",
-            description="Read a text file, or a piece of a long one: the characters that begin in "
-            "`length` bytes from `offset` on. The next piece is at `offset` + `length`.",
+            description="Read a text file, or a piece of a long one: `length` bytes from `offset` "
+            "on, in whole characters. The next piece is at `offset` + `length`.",
             properties={
                 "file_id": _ID,
                 "offset": {"type": "integer", "minimum": 0, "description": "First byte, from 0."},
@@ -181,8 +181,9 @@ def _render_list(*names: str) -> Callable[[bytes, JsonMapping], Any]:
 
 
 def _render_text(body: bytes, offset: int, length: int) -> str:
-    """Returns the characters that begin in the first `length` bytes of a piece of a file, which has
-    the bytes of a character more. Raises `InvalidRequest` for other bytes than UTF-8."""
+    """Returns the characters that begin in the first `length` bytes of `body`, a piece of a file.
+    It is read a few bytes longer than `length`, so that the last character is whole. Raises
+    `InvalidRequest` for other bytes than UTF-8."""
     start = 0
     while offset and start < min(len(body), _CHARACTER_BYTES - 1) and _continues(body[start]):
         start += 1

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 _SAME = ("model", "temperature", "top_p", "top_k", "stream")
 _HINTS = frozenset(
     {"cache_control", "service_tier", "inference_geo", "user_profile_id", "workspace_id", "speed"}
-    | {"context_management"}  # of which `known_fields.py` takes hints alone
+    | {"context_management"}  # `known_fields.py` accepts only hints in this field
 )
 _TRANSLATED = frozenset(
     {*_SAME, "max_tokens", "messages", "system", "metadata", "stop_sequences", "thinking"}
     | {"tool_choice", "tools", "output_config"}
 )
 _EFFORTS = {"xhigh": "high", "max": "high"}  # the others have the same names
-# Models know efforts, no budgets: the effort of a budget below so many tokens.
+# Models have levels of effort and no budgets of tokens: the level for budgets below each number.
 _BUDGET_EFFORTS = ((4_096, "low"), (16_384, "medium"))
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 

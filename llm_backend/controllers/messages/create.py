@@ -109,7 +109,7 @@ def _check_last(body: "api.CreateAnthropicMessageRequest") -> None:
     last = len(body["messages"]) - 1
     if body["messages"][last]["role"] == "assistant":
         raise UnsupportedField(
-            "A begun answer is not continued by this model; end with a message of the user.",
+            "This model cannot continue a begun answer; end with a message of the user.",
             param=f"messages[{last}]",
         )
 

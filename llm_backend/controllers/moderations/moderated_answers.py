@@ -123,7 +123,7 @@ class ModeratedAnswer:
                 yield delta
 
     async def report(self, *, results_in_lists: bool) -> JsonObject:
-        """Renders `moderation` at the end of the answer; of chats with lists of results."""
+        """Renders `moderation` at the end of the answer. Chats have lists of results."""
         if self._input is None:
             self._input = await self._try_judging(_user_input(self.messages, self.judge))
         if self._output is None and not self._is_withheld:

@@ -28,9 +28,9 @@ class Durations:
     first_s: float = 0.0
 
     def counts(self, usage: Usage) -> JsonObject:
-        """Returns durations in nanoseconds and numbers of tokens. An upstream measures nothing:
-        then prompt and answer are divided by the first delta. Clients divide tokens by the
-        durations, which are never 0 therefore."""
+        """Returns durations in nanoseconds and numbers of tokens. An upstream measures no
+        durations: its prompt ends, and its answer begins, with the first delta. Durations are never
+        0, because clients divide by them."""
         now_s = time.perf_counter()
         first_s = self.first_s or now_s
         measured = usage.prompt_s + usage.generation_s > 0

@@ -119,7 +119,8 @@ async def _entry(card: JsonMapping, model: LocalModel | None) -> JsonObject:
 
 
 def _describe_loaded(model: LocalModel, info: ModelInfo) -> JsonObject:
-    """Returns what only the entry of a loaded model has. A request now would put off the time."""
+    """Returns the fields that only the entry of a loaded model has. `expires_at` is the time of its
+    unloading if no further request comes."""
     idle_s = model.handle.idle_unload_s
     expires_at = _END_OF_TIME if idle_s is None else time.time() + idle_s
     return {

@@ -50,8 +50,8 @@ _SUPPORTED = {
 
 def session_from(body: JsonMapping, type: str) -> JsonObject:
     """Returns the fields of a session of this type. Raises `InvalidRequest`, naming the field of
-    the body; other fields than the beta's are `UnsupportedField`. A null has no effect but in
-    `turn_detection`, which it ends."""
+    the body; other fields than the beta's are `UnsupportedField`. A null has no effect, except that
+    it turns `turn_detection` off."""
     refuse_unsupported_fields(
         body, _SUPPORTED[type], is_neutral=lambda _, value: value is None, by="realtime sessions"
     )

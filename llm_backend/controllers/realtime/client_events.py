@@ -30,7 +30,7 @@ def check_event(event: JsonObject, validators: Validators) -> None:
     kind = event.get("type")
     if not isinstance(kind, str) or kind not in SCHEMAS:
         raise InvalidRequest(
-            f"No event `{str(kind)[:80]}` is taken here; these are: {', '.join(SCHEMAS)}.",
+            f"The event `{str(kind)[:80]}` is not supported; these are: {', '.join(SCHEMAS)}.",
             param="type",
         )
     validators.component(SCHEMAS[kind]).check_request(event)

@@ -112,8 +112,8 @@ async def create_realtime_transcription_session(
 def _default(
     services: Services, model: str | None, *, only_transcribes: bool
 ) -> SessionConfig | None:
-    """Returns the default configuration of a session that this server answers; None if that is for
-    an upstream, or names no model. Raises `ApiError`."""
+    """Returns the default configuration of a session that this server answers; None if an upstream
+    answers it, or if no model is named. Raises `ApiError`."""
     if model is None and not (
         only_transcribes and services.settings.realtime_transcription_model is not None
     ):
@@ -186,7 +186,7 @@ def _transcription_model(session: JsonMapping) -> str | None:
 
 
 async def find_secret(services: Services, headers: Mapping[str, str]) -> StoredSecret | None:
-    """Returns the client secret in the headers of a socket; None if their key is another one.
+    """Returns the client secret in the headers of a socket; None if they have an API key instead.
     Raises `Unauthorized` for an unknown or expired one."""
     _, _, key = headers.get("authorization", "").partition(" ")
     if not key.strip().startswith(PREFIX):

@@ -203,8 +203,8 @@ class Conversation:
 
 
 def heard_text(sentences: Iterable[SpokenSentence], end_ms: int) -> str:
-    """Returns the text until this time: of the last sentence as many words as its part that was
-    heard. Sentences without sound after it were not heard."""
+    """Returns the text that was heard until `end_ms`. The words of the last sentence are cut in
+    proportion to its sound. Later sentences without sound were not heard."""
     heard = ""
     for sentence in sentences:
         if end_ms <= 0:

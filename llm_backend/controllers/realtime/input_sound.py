@@ -104,7 +104,7 @@ class InputSound:
             self.drop_before(end_ms)
 
     def drop_before(self, at_ms: int) -> None:
-        """Drops the sound before this time."""
+        """Drops the sound before the time `at_ms`."""
         self._drop(self._bytes_of(max(0, at_ms - self._start_ms)))
 
     def clear(self) -> None:

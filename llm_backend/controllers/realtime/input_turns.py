@@ -68,7 +68,7 @@ class InputTurns:
         self._is_speaking = self._is_speaking and self._input.is_speech
 
     async def append(self, event: JsonMapping) -> None:
-        """Handles `input_audio_buffer.append`; a turn that fails keeps no later one away."""
+        """Handles `input_audio_buffer.append`; a turn that fails does not stop later ones."""
         _ = self._config.transcription  # raises without a model, before sound is collected
         for change in await offload(self._input.append, event["audio"]):
             try:
@@ -114,8 +114,8 @@ class InputTurns:
     def transcribe_item(
         self, item: JsonObject, content_index: int, turn: Turn, *, answers: bool
     ) -> None:
-        """Transcribes a turn in a task, once there is room; `answers` has it answered. One that
-        cannot wait any more fails, which is an event."""
+        """Transcribes a turn in a task, once there is room; with `answers` the model then answers
+        it. A turn for which the queue has no room fails with an event."""
         transcribed = TranscribedTurn(
             item,
             content_index,

@@ -18,8 +18,8 @@ def is_local(services: Services, model: str) -> bool:
 
 
 def check_local_model(services: Services, model: str) -> None:
-    """Raises `InvalidRequest` for a model that holds no conversation here: it does something else,
-    or since a client secret was made for it an upstream answers it."""
+    """Raises `InvalidRequest` for a model that holds no conversation here: it is a model of another
+    kind, or an upstream has come to answer it since a client secret was made for it."""
     step = services.registry.steps(model, OPERATION)[0]
     if isinstance(step, VoiceModel | PictureModel):
         raise wrong_operation(step)

@@ -118,7 +118,7 @@ class RealtimeSession:
             await offload(check_event, event, self._validators)
             handle = self._handlers.get(event["type"])
             if handle is None:
-                raise UnsupportedField(f"`{event['type']}` is not taken here.", param="type")
+                raise UnsupportedField(f"`{event['type']}` is not supported here.", param="type")
             await handle(event)
         except ClientGone:
             raise

@@ -153,7 +153,7 @@ class RealtimeResponse:
         await self._sender.send(self._events.add_sound(sound))
 
     async def _fail(self, error: JsonMapping) -> None:
-        """Ends the response; its message is in an error event, as responses have no field for
+        """Ends the response; its message is in an error event, because responses have no field for
         it."""
         if self._events.is_over:
             return

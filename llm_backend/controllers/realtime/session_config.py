@@ -140,7 +140,7 @@ class SessionConfig:
         model = named.get("model") or self.capabilities.transcription_model
         if model is None:
             raise InvalidRequest(
-                "Sound is heard by a model that transcribes: name one.",
+                "`transcription` needs a `model` that transcribes.",
                 param="session.audio.input.transcription.model",
                 code="missing_required_parameter",
             )
@@ -196,16 +196,18 @@ def _check_session(changes: JsonMapping, model: str, capabilities: Capabilities)
         raise InvalidRequest("The session is of the type `realtime`.", param="session.type")
     if changes.get("model") not in (None, model):
         raise InvalidRequest(
-            f"The model of the session stays `{model}`: open another one.", param="session.model"
+            f"The model of a session cannot be changed: it is `{model}`. Open another session.",
+            param="session.model",
         )
     if changes.get("tracing") not in (None, "auto"):
         raise UnsupportedField(
-            "Traces are those of this server's settings: `tracing` is `auto`.",
+            "Tracing follows the settings of this server: `tracing` must be `auto`.",
             param="session.tracing",
         )
     if not isinstance(changes.get("truncation", "auto"), str):
         raise UnsupportedField(
-            "`truncation` is `auto` or `disabled`: no ratio is kept.", param="session.truncation"
+            "`truncation` must be `auto` or `disabled`; a retention ratio is not supported.",
+            param="session.truncation",
         )
     _check_common(changes, "session", capabilities)
 

@@ -16,7 +16,7 @@ _DETECTOR_HZ = 8_000
 
 @dataclass(frozen=True, kw_only=True)
 class TurnChange:
-    """Begin or end of speech, in milliseconds since the session's sound began."""
+    """Beginning or end of speech, in milliseconds since the session's sound began."""
 
     kind: Literal["started", "stopped"]
     at_ms: int
@@ -24,7 +24,7 @@ class TurnChange:
 
 class TurnDetector:
     """Detects turns as the document's `server_vad` describes them. `start_ms` is the time of the
-    first frame, which with `is_speech` is within a turn."""
+    first frame. With `is_speech` that frame is within a turn."""
 
     def __init__(
         self, options: JsonMapping, format: SoundFormat, start_ms: int, *, is_speech: bool = False
@@ -47,7 +47,7 @@ class TurnDetector:
 
     @property
     def is_speech(self) -> bool:
-        """True from the begin of speech to its end."""
+        """True from the beginning of speech to its end."""
         return self._detector.is_speech
 
     def feed(self, sound: bytes) -> Sequence[TurnChange]:

@@ -31,9 +31,8 @@ Finish = Callable[[], Awaitable[None] | None]
 
 
 async def documented_error(relayed: UpstreamAnswer, http: HttpRequest) -> UpstreamAnswer:
-    """Returns an error that is not written as the document says as one that is, with the same
-    status: a page, most often a proxy's, and JSON of another shape. Others are returned as they
-    are.
+    """Rewrites an error that lacks the document's form (a page, most often of a proxy, or JSON of
+    another shape) to that form, with the same status. Other answers are returned as they are.
 
     Raises `UpstreamFailed` and `UpstreamTimeout` if the body of an error breaks off.
     """

@@ -79,7 +79,7 @@ async def answer_form_by_route(
     services: Services, request: ApiRequest, *, local: LocalStep
 ) -> Response:
     """Returns the answer to a form: of the local model that it names, else of an upstream. Raises
-    `ModelNotFound`. Its first step answers, as a form is read only once."""
+    `ModelNotFound`. Its first step answers, because a form is read only once."""
     head = request.form_head
     if head is None or head.model is None:
         raise await _missing_model(services, request)
@@ -95,7 +95,7 @@ async def answer_image_by_route(
 ) -> Response:
     """Returns the answer to an operation on images: of the image server whose model it names, else
     of an upstream. Raises `Unsupported` without either, and `ModelNotFound`. The first step
-    answers a form, as it is read only once."""
+    answers a form, because it is read only once."""
     if services.upstreams is None and not services.registry.has_image_servers:
         raise Unsupported(_NOTHING_DRAWS)
     head = request.form_head
@@ -111,8 +111,8 @@ async def answer_image_by_route(
 
 
 def _image_steps(services: Services, request: ApiRequest, name: str | None) -> Sequence[Step]:
-    """Returns the steps of a model's name. Without a name, the image server answers with the model
-    that it has loaded, unless an upstream is there to choose one."""
+    """Returns the steps of a model's name. Without a name, the request goes to an upstream that has
+    the operation; if there is none, to the image server, which answers with its loaded model."""
     operation = operation_names(request)
     if name is not None:
         return services.registry.steps(name, operation)
@@ -231,7 +231,7 @@ async def _switch_model(request: ApiRequest, step: Step) -> None:
 
 async def _resolve(services: Services, request: ApiRequest, step: PictureModel) -> PictureModel:
     """Returns the model by the id that its image server lists. Raises `Forbidden` if the caller may
-    not use the one that a title, or no name, stands for."""
+    not use the model that was found by its title, or without a name."""
     assert services.image_servers is not None, "a model that draws is an image server's"
     found = await services.image_servers.resolve(step, operation_names(request))
     if found.model != step.model and request.caller is not None:

@@ -67,7 +67,8 @@ def _check_callable(tool: "CallableTool", where: str) -> None:
     callers = tool.get("allowed_callers")
     if callers is not None and list(callers) != ["direct"]:
         raise UnsupportedField(
-            "Only the model itself calls tools here: `allowed_callers` is `direct` or left out.",
+            "Only the model can call tools on this server: `allowed_callers` must be "
+            '`["direct"]`, or left out.',
             param=f"{where}.allowed_callers",
         )
 

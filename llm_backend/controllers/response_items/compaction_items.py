@@ -18,8 +18,8 @@ _FORM = "llmbc1"
 @dataclass(frozen=True, kw_only=True)
 class Compaction:
     """Summary of a part of a conversation. The `kept` items right before it are read after it; it
-    replaces all earlier ones but system messages. With `kept` None it replaces items that are
-    not in the conversation any more, and all items present are read in their order."""
+    replaces all earlier ones but system messages. With `kept` None the replaced items are no longer
+    in the conversation: all items that are there are read, in their order."""
 
     summary: str
     kept: int | None = None

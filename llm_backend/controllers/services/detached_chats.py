@@ -177,8 +177,8 @@ class DetachedChats:
         return chat if chat is not None and _is_of(chat, caller) else None
 
     def begin(self, id: str, path: str, state: Mapping[str, Any]) -> DetachedChat:
-        """Returns a chat that does not count against the limit yet, as its body may never arrive.
-        Raises `InvalidRequest` or `UnsupportedField`."""
+        """Returns a chat that does not count against the limit yet, because its body may never
+        arrive. Raises `InvalidRequest` or `UnsupportedField`."""
         if path not in PATHS or not _ID.fullmatch(id):
             raise InvalidRequest(
                 f"`{HEADER}` is for chat completions; its value is an id of 8 to 64 letters, "

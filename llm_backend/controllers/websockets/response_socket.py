@@ -179,7 +179,7 @@ def _body(event: Mapping[str, Any]) -> bytes:
     """Returns the request body of an event."""
     if event.get("type") != "response.create":
         raise InvalidRequest(
-            f"No event `{str(event.get('type'))[:80]}` is taken here; `response.create` is.",
+            f"The event `{str(event.get('type'))[:80]}` is not supported; send `response.create`.",
             param="type",
         )
     if event.get("stream") not in (None, True):

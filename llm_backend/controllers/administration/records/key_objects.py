@@ -88,7 +88,8 @@ def _user_object(id: str, user: Record | None, key: StoredKey) -> "api.ProjectAp
 
 
 def _account(account: Record | None, key: StoredKey) -> "api.ProjectApiKeyOwnerServiceAccount":
-    """Renders the service account; a key created in the shell without an owner is its own."""
+    """Renders the service account of a key; a key without an owner, created in the shell, is shown
+    as its own service account."""
     return {
         "id": account.id if account else key.id,
         "name": account.body["name"] if account else key.name,

@@ -114,11 +114,11 @@ class BridgedModel:
         return cast("JsonMappingT", fields)
 
     async def load_context_tokens(self) -> int:
-        """Raises, as the upstream's context length is unknown."""
+        """Raises, because the upstream's context length is unknown."""
         raise _token_count_unsupported()
 
     async def count_prompt_tokens(self, request: Chat) -> int:
-        """Raises, as the upstream's tokenizer is unknown."""
+        """Raises, because the upstream's tokenizer is unknown."""
         raise _token_count_unsupported()
 
     async def chat(self, request: Chat) -> "BridgedAnswer":

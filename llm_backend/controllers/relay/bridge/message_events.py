@@ -46,8 +46,8 @@ class MessageReader:
 
     @property
     def usage(self) -> Usage:
-        """Reported tokens. The begin of a message reports its input and one token of output; until
-        the end reports the others, output tokens are estimated from the text."""
+        """Reported tokens. `message_start` reports the input tokens and one output token; the last
+        event reports all output tokens, which are estimated from the text until then."""
         if self._is_output_final or not self._usage:
             return self._reported
         estimated = -(-self._text_bytes // ESTIMATED_BYTES_PER_TOKEN)
@@ -86,7 +86,7 @@ class MessageReader:
             self._count_final(part(event, "usage"))
 
     def _begin(self, block: JsonMapping) -> Iterator[ChatDelta]:
-        """Yields the begin of a block, which may hold all of it already."""
+        """Yields the beginning of a block, which may hold all of it already."""
         kind = required_text(block, "type")
         self._is_in_unknown = False
         if kind == "tool_use":

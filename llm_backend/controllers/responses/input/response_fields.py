@@ -26,9 +26,11 @@ SUPPORTED = {
 # Nested fields: the supported values, and the reason in the error message.
 SUPPORTED_VALUES: Mapping[tuple[str, str], tuple[tuple[Any, ...], str]] = {
     ("reasoning", "mode"): (("standard",), "Local models reason in one way"),
-    ("reasoning", "context"): (("auto",), "What was reasoned before is the chat template's matter"),
+    ("reasoning", "context"): (
+        ("auto",), "The model's chat template decides which earlier reasoning it reads"
+    ),
     ("prompt_cache_options", "mode"): (
-        ("implicit",), "Whatever a prompt has in common with an earlier one is taken from the cache"
+        ("implicit",), "A prefix that a prompt shares with an earlier one is always cached"
     ),
     ("prompt_cache_options", "comparison_response_id"): (
         (), "Prompts are not compared, so there are no `prompt_cache_diagnostics`"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class ChatTools:
     """Tools of the chat: its request `fields`; `indices`, the index in the response's `tools` of
     each; the `clients` tools, by name in the chat; and the names that may be called in every round,
-    None for all: a forced call is forced only once."""
+    None for all. A call is forced in the first round only."""
 
     fields: JsonObject
     indices: Sequence[int]

@@ -109,7 +109,7 @@ class ImageGenerationKind(ToolKind):
         step = self._registry.steps(name, OPERATION)[0]
         if not isinstance(step, PictureModel):
             raise UnsupportedField(
-                f"`{name}` is no image server's model: this server's own tool draws with those.",
+                f"`{name}` is no model of an image server, and the image tool needs one.",
                 param="model",
             )
         return step

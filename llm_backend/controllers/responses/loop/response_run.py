@@ -117,7 +117,7 @@ class ResponseRun:
 
     async def run_to_end(self) -> None:
         """Runs the response to its end without events. Deltas are joined before the state takes
-        them: no client reads the single ones."""
+        them, because no client reads them one by one."""
         transcript = ChatTranscript()
 
         def flush_deltas() -> Sequence[JsonObject]:

@@ -74,7 +74,7 @@ class ResponseTurn:
             yield _encode(self._state.end())
 
     async def response(self) -> "api.Response":
-        """Returns the whole response, stored before."""
+        """Returns the whole response, after storing it."""
         async with self._ending():
             try:
                 await self._run.run_to_end()
