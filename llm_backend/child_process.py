@@ -67,7 +67,8 @@ async def run_child(
 
 
 def _is_open_elsewhere(transport: asyncio.SubprocessTransport) -> bool:
-    """True if a process has the other end of a pipe: a child of one that has ended."""
+    """True if a process, such as a child of the one that has ended, still has the other end of a
+    pipe."""
     pipes = [transport.get_pipe_transport(number) for number in (1, 2)]
     files = [one.get_extra_info("pipe") for one in pipes if one and not one.is_closing()]
     poll = select.poll()

@@ -1,8 +1,9 @@
 """JSON with integers of any size: orjson if it is exact, otherwise the standard library.
 
 orjson reads integers beyond 64 bits as floats and does not write them. It also rounds whole numbers
-with a point or an exponent: such a number is an integer here if the shortest text of its float is
-another number. Two refusals of orjson are kept: numbers beyond every float, and lone surrogates.
+with a point or an exponent: such a number is read as an integer if its float, written in the
+shortest form, is another number. Two refusals of orjson are kept: numbers beyond every float, and
+lone surrogates.
 """
 
 import json
@@ -19,7 +20,7 @@ _EXACT_LIMIT = 2**53  # floats of smaller whole numbers are exact
 _WHOLE_DIGITS = 64  # of an integer with a point or an exponent, which may be short as text
 
 # Numbers are searched for with every digit replaced by 0. A float changes no number of fewer than
-# 16 digits, and a whole number has none after the point that its exponent does not move.
+# 16 digits. In a whole number the exponent moves the point behind all digits.
 _SAME_DIGIT = bytes.maketrans(b"123456789E", b"000000000e")
 _SAME_DIGIT_OR_POINT = bytes.maketrans(b"123456789.E", b"0000000000e")
 _DIGITS = b"0" * 16

@@ -55,9 +55,9 @@ class FairQueue(Generic[Resource]):
         timeout_s: float,
         group: Hashable = None,
     ) -> Resource:
-        """Waits for this request's turn, and returns what `acquire` got then; it returns None while
-        nothing is free. Requests of equal `group` wait for the same resources. Raises `Overloaded`
-        after `timeout_s`, or if the queue is full."""
+        """Waits for this request's turn, and returns the result of `acquire`, which returns None
+        while nothing is free. Requests of equal `group` wait for the same resources. Raises
+        `Overloaded` after `timeout_s`, or if the queue is full."""
         self._make_room(caller)
         granted: asyncio.Future[Resource] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(caller=caller, group=group, acquire=acquire, granted=granted)

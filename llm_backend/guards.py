@@ -73,7 +73,8 @@ class AbortedStreams:
                 await send_refusal(scope, send, error)
             elif (event := sent.error_event(error)) is not None:
                 await send({"type": "http.response.body", "body": event})
-            # Another answer ends without its last chunk, which tells the client that it is cut.
+            # An answer that is no event stream ends without its last chunk: so the client sees the
+            # cut.
 
 
 _PROBES = frozenset({"getHealth", "getReadiness", "getMetrics", "getPing"})

@@ -93,5 +93,5 @@ class SentEvents:
 
 
 def _end_of(tail: bytes, chunk: bytes) -> bytes:
-    """Returns the last bytes of both together, or more if that saves a copy."""
+    """Returns the last bytes of `tail` and `chunk` joined, or more if that saves a copy."""
     return chunk if len(chunk) >= _TAIL_BYTES else tail[-_TAIL_BYTES:] + chunk

@@ -148,7 +148,7 @@ async def _keyring(
     await keyring.open()
     if keyring.is_known and not keyring.has_keys and not may_be_open:
         raise SettingsError(
-            f"Every client that reaches {settings.host} could use this server, as it has no key: "
+            f"Every client that reaches {settings.host} could use this server without a key: "
             f"set LLM_BACKEND_API_KEYS, make one with `{command('keys create')}`, or start "
             "with --allow-open to let them."
         )

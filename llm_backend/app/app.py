@@ -23,7 +23,8 @@ def create_app() -> "App":
 
 
 class App:
-    """The ASGI application. It answers while it is open: by `open`, or by a server's lifespan.
+    """The ASGI application. It answers requests while it is open, either within `async with open()`
+    or within an ASGI lifespan.
 
     With several processes, `shared` is the folder where another process has opened engines. The
     config file of `source` is watched. `cut_off` is set when the process that owns the engines

@@ -32,8 +32,8 @@ class FolderModel:
 
 def find_folder_models(settings: Settings, named: Sequence[ModelSettings]) -> list[FolderModel]:
     """Returns the models of the folder that `named` does not have, those at its root first. A model
-    has its file's name, or its name in the folder if another one has that. Files that cannot be
-    read, or whose names are all taken, are logged and left out."""
+    is named after its file, or after its path in the folder if that name is taken. Files that
+    cannot be read, or whose names are all taken, are logged and left out."""
     folder = settings.models_folder
     files = [_file(entry.path, folder) for entry in named]
     known = {file.resolve() for file in files if file is not None}
@@ -46,7 +46,7 @@ def find_folder_models(settings: Settings, named: Sequence[ModelSettings]) -> li
         names = (path.stem, name.removesuffix(path.suffix))
         id = next((one for one in names if one not in taken), None)
         if id is None:
-            reason = f"Another model is named as {path}, which is not served; rename the file."
+            reason = f"{path} is not served: another model has its name. Rename the file."
             log.warning("model_file_refused", extra={"reason": reason})
             continue
         taken.add(id)
@@ -82,7 +82,7 @@ def _is_readable(path: Path) -> bool:
 
 
 def _file(path: str, folder: Path) -> Path | None:
-    """Returns the file of an entry; None if it has none, for which the start is refused."""
+    """Returns the file of an entry; None if there is no such file (the start fails elsewhere)."""
     if path == BUILTIN:
         return None
     try:

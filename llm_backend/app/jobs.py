@@ -21,7 +21,9 @@ from llm_backend.store.vector_stores import DROP, FORGET, INGEST, INGEST_LONG
 
 log = logging.getLogger(__name__)
 
-SHORT_AT_ONCE = 8  # files: most of them wait for the extractor, and plain text should not
+# Files that are read at the same time: more than the extractor takes, so that plain text, which
+# needs no extractor, does not wait for the others.
+SHORT_AT_ONCE = 8
 LONG_AT_ONCE = 2
 # Attempts across servers that died: the response may be what kills them.
 RESPONSE_ATTEMPTS = 3

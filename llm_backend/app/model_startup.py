@@ -116,8 +116,9 @@ def load_queue_limits(settings: Settings) -> LoadQueueLimits:
 
 
 def build_voice(settings: Settings, metrics: Metrics) -> VoiceModel | None:
-    """Returns the model that speaks, None if it is off. Its program and codecs are looked for by
-    its requests. Raises `SettingsError` for voices that are not `NAME=VOICE`."""
+    """Returns the model that speaks, None if it is off. Its program and codecs are looked for at
+    its first request, not at the start. Raises `SettingsError` for voices that are not
+    `NAME=VOICE`."""
     if settings.voice_program == NO_VOICE:
         return None
     pairs = [entry.partition("=") for entry in settings.voices]

@@ -137,7 +137,8 @@ class Usage:
 
     @property
     def text_tokens(self) -> int:
-        """Prompt tokens without media; at least 0, as an upstream may report more media tokens."""
+        """Prompt tokens without media; at least 0, because an upstream may report more media
+        tokens."""
         return max(0, self.prompt_tokens - self.picture_tokens - self.sound_tokens)
 
     @property

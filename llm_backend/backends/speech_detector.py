@@ -13,9 +13,9 @@ _MODES = 4  # of the detector, from tolerant to strict
 
 
 class SpeechDetector:
-    """Detects speech in signed 16-bit samples in the machine's byte order, of 8 or 16 kHz. It is
-    the stricter, the nearer `threshold` is to 1; speech ends after `silence_ms` without any. With
-    `is_speech` the first frame is within speech."""
+    """Detects speech in signed 16-bit samples in the machine's byte order, of 8 or 16 kHz. The
+    nearer `threshold` is to 1, the stricter is the detector. Speech ends after `silence_ms` of
+    silence. With `is_speech` the first frame is within speech."""
 
     onset_frames = _WINDOW
     """Speech begins at most so many frames before it is detected."""

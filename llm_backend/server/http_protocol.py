@@ -50,7 +50,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._raw_transport = transport
         self._heads = HeadsWithBodies(transport, self.loop)
-        self.transport = self._heads  # type: ignore[assignment] # like one
+        self.transport = self._heads  # type: ignore[assignment] # it has a transport's methods
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Notifies the running request of the disconnect, which uvicorn reports only to the latest

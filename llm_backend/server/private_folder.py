@@ -1,8 +1,8 @@
 """Private folder for sockets and counters of several processes; removes those of dead servers.
 
 The owner holds a file lock in it while it lives. A killed process cannot remove its folder, but its
-lock is released: the next server that starts removes folders without a lock. A folder without the
-file is of a server that is just starting, or that was killed then.
+lock is released: the next server that starts removes folders without a lock. A folder without a
+lock file belongs to a server that is just starting, or was killed during its start.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ def private_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _lock_folder(folder: Path) -> Iterator[None]:
-    # Renamed when it is locked: a sweep cannot find it before.
+    # Renamed once it is locked, so that a sweep never finds it unlocked.
     unnamed = folder / f"{_LOCK}.new"
     with unnamed.open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -49,8 +49,8 @@ _DOCS_POLICY = (
     "img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-# Of files that are not ours: they may need what the policies above refuse.
-_OWN_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-cache"}
+# Headers of the operator's own files, which may need what the policies above refuse.
+_CUSTOM_FILE_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-cache"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +71,9 @@ class WebPages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers GET and HEAD for the pages' files; passes other requests on."""
         is_read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
-        if is_read and (own := self._files.get(scope["path"])) is not None:
+        if is_read and (custom := self._files.get(scope["path"])) is not None:
             scope.setdefault("state", {})["operation_id"] = "web"
-            await FileResponse(own, headers=_OWN_HEADERS)(scope, receive, send)
+            await FileResponse(custom, headers=_CUSTOM_FILE_HEADERS)(scope, receive, send)
             return
         file = _file(scope["path"]) if is_read else None
         if file is None:

@@ -24,8 +24,8 @@ class ModelPermissions:
     models: frozenset[str]
 
     def allow(self, name: str, targets: Sequence[str] = ()) -> bool:
-        """True if a name with these targets may be used: the name or all targets are allowed, and
-        none of them is forbidden."""
+        """True if a model's name, an alias or route to `targets`, may be used: the name or all
+        targets are allowed, and none of them is forbidden."""
         if self.is_allow_list:
             return name in self.models or (bool(targets) and self.models.issuperset(targets))
         return self.models.isdisjoint((name, *targets))

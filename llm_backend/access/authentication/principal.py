@@ -40,8 +40,9 @@ class Caller:
 
     @property
     def owner(self) -> Owner | None:
-        """The owner of rows that this caller stores and finds: its project. Rows of the default
-        project are those from before there were projects. None for an admin key, which stores none.
+        """The owner of rows that this caller stores and finds: its project. The default project
+        owns the rows without a project, as they were stored before there were projects. None for an
+        admin key, which stores no rows.
         """
         if self.project is None:
             return None

@@ -39,8 +39,8 @@ class Idempotency:
     Keys belong to one caller and one operation, with its path and query. Answers are stored in
     this process's memory, and in the database if servers have a `shared` one. Both are bounded,
     and the oldest answer is evicted first. Not stored are: failed answers, answers whose client
-    disconnected, answers that may hold a secret that is shown once (to administration and of
-    webhook endpoints, and client secrets), and answers to a project without data retention.
+    disconnected, answers that may hold a secret that is shown once (of administration, of webhook
+    endpoints, and client secrets), and answers to a project without data retention.
     """
 
     def __init__(

@@ -160,7 +160,7 @@ class AdmissionControl:
         return self._permission.check(caller, model, names_model=names_model)
 
     def check_bypass(self, caller: Caller) -> None:
-        """Raises `Forbidden` if the caller may use nothing that is not metered here."""
+        """Raises `Forbidden` if the caller may use only operations that are metered here."""
         self._permission.check_bypass(caller)
 
     def may_use(self, caller: Caller, model: str) -> bool:
@@ -222,7 +222,8 @@ class AdmissionControl:
             )
             if not sent.has_begun:
                 raise error from None
-            # Another answer ends without its last chunk, which tells the client that it is cut.
+            # An answer that is no event stream ends without its last chunk: so the client sees the
+            # cut.
             if (event := sent.error_event(error)) is not None:
                 await response({"type": "http.response.body", "body": event})
 

@@ -12,8 +12,9 @@ from llm_backend.store.administration import Tokens
 
 
 class MeteredResponse:
-    """Sends an answer on, with the headers of its reservation instead of others of those names.
-    `texts` finds the text in an upstream's stream; local models count their own tokens."""
+    """Sends an answer on. The rate limit headers of its reservation replace the answer's headers of
+    the same names. `texts` finds the text in an upstream's stream; local models count their own
+    tokens."""
 
     def __init__(
         self,

@@ -48,8 +48,7 @@ class Permission:
             if not model and names_model:
                 raise Forbidden(
                     f"Project `{project.id}` does not have access to all models, and the request "
-                    "does not say which one it asks: name it in `model`, in a form before any "
-                    "file.",
+                    "names no model: set `model`, in a form before any file.",
                     param="model",
                     code="model_not_found",
                 )
@@ -85,8 +84,9 @@ class Permission:
         project = project_of(caller)
         if self._spending.is_limited(project):
             raise Forbidden(
-                f"Project `{project.id}` has a spend limit, and what this opens is used at the "
-                "upstream without being seen here: open a WebSocket to /v1/realtime instead."
+                f"Project `{project.id}` has a spend limit, and the session that this operation "
+                "creates is used at the upstream, where its usage cannot be counted: open a "
+                "WebSocket to /v1/realtime instead."
             )
 
     def _refuse_if_restricted(self, project: Project, request: ApiRequest) -> None:

@@ -50,7 +50,8 @@ class RateLimitWindow:
 
     @property
     def name(self) -> str:
-        """Identifies the limit among servers that share it; its length is part of the name."""
+        """Identifies the limit among servers that share it; the window's length is part of the
+        name."""
         return f"{self.scope} {self.unit} in {self.window_s} s"
 
     def roll(self, now: float) -> None:
@@ -87,7 +88,8 @@ class RateLimitWindow:
         return -(-self.limit // BLOCKS)
 
     def drop_surplus(self) -> int:
-        """Gives up all but one block of an unused grant over two; returns the amount given up."""
+        """Gives up all but one block if more than two blocks of the grant are unused; returns the
+        amount given up."""
         amount = 0 if self.is_unshared else surplus(self.granted - self.used, self.block)
         if not amount:
             return 0

@@ -74,8 +74,8 @@ class RequestMeter:
         self._step = self.model = model
 
     def check_model(self, model: str) -> None:
-        """Checks a model that the request uses besides its own, and names by no id. Raises
-        `Forbidden` and `QuotaExceeded`."""
+        """Checks a further model that the request uses without naming its id. Raises `Forbidden`
+        and `QuotaExceeded`."""
         if self._check_model is not None:
             self._check_model(model)
 
@@ -98,7 +98,7 @@ class RequestMeter:
         self._ledger.add(self._key(self._detail), requests=1, units=units)
 
     def count_units(self, units: int) -> None:
-        """Counts units besides tokens, of a request that is counted by itself."""
+        """Counts units of something other than tokens; the request itself is counted elsewhere."""
         self._ledger.add(self._key(self._detail), units=units)
 
     def count_tokens(self, tokens: Tokens) -> None:

@@ -49,9 +49,9 @@ def _texts(*names: str) -> re.Pattern[bytes]:
 class MeteredOperation:
     """Metering of one operation; `units` are counted from the body besides tokens.
 
-    With `names_model`, a project that may use only some models must name one; without it, there
-    is no model to name, or it was named before. `texts` finds the text of a stream, to estimate
-    tokens that an upstream does not report. `is_stored` operations take `store`. A
+    With `names_model`, the request must name a model if its project may use only some; without it,
+    the operation has no model, or an earlier request named it. `texts` finds the text of a stream,
+    to estimate tokens that an upstream does not report. `is_stored` operations take `store`. A
     `bypasses_metering` operation opens something that is used at the upstream, unseen by this
     server. For an `is_unknown` operation, the effect and the models are unknown.
     """

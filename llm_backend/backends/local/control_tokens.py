@@ -68,8 +68,8 @@ class ControlTokenGuard:
 
 
 def _regex_of(names: Iterable[str]) -> str:
-    """Returns a regular expression that matches any of these names. It is a trie, as some models
-    have thousands of names with a common prefix."""
+    """Returns a regular expression that matches any of these names. It is a trie, because some
+    models have thousands of names with a common prefix."""
     tree: _Trie = {}
     for name in names:
         node = tree

@@ -44,7 +44,7 @@ def translate_engine_errors(**names: str | GrammarField) -> Iterator[None]:
         param = name.param_at(refused.location) if isinstance(name, GrammarField) else name
         code = CODE if is_grammar and kind is errors.InvalidRequest else None
         raise kind(str(refused), param=param, code=code, retry_after_s=retry_after_s) from refused
-    # The reason is only logged, as it may name files.
+    # The reason is only logged, because it may name files.
     except EngineStartError as failed:
         raise errors.EngineUnavailable(
             "The model could not be loaded; the server's log says why.",

@@ -29,8 +29,8 @@ class RecordingLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """A client's file, and the field that it came in. With `speech`, sound without speech is
-    digital silence."""
+    """A client's file, and the field that it came in. With `speech`, parts without speech are
+    replaced by digital silence."""
 
     file: IO[bytes]
     field: str

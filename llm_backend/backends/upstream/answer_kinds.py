@@ -23,8 +23,8 @@ _NO_CONTENT = 204
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerKinds:
-    """Kinds of body that a successful answer may have: `json`, `events` or, with neither, anything
-    but an HTML page, which `page` permits."""
+    """Kinds of body that a successful answer may have: `json`, `events`, or with neither of them
+    any body but an HTML page. `page` permits that, too."""
 
     json: bool = False
     events: bool = False

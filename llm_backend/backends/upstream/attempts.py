@@ -42,7 +42,8 @@ class Attempts:
 
     def select(self) -> list[Upstream]:
         """Returns the upstreams that are not ejected, only untried upstreams if there are any.
-        Shared permits use this and `accepts`; the permits of one process use `free_upstreams`.
+        Where processes share permits, the caller uses this and `accepts`; with the permits of one
+        process, it uses `free_upstreams`.
 
         If every upstream is ejected, all are returned: an ejected upstream beats a certain 503.
         Raises `Overloaded` instead if another backend can answer."""
@@ -95,10 +96,10 @@ class Attempts:
         )
 
     def may_retry(self, error: UpstreamError) -> bool:
-        """Returns True if the request may be retried after this error. If an upstream may have got
-        it and deduplicates it by its key, only that one gets it again."""
-        is_others_only = self.request.has_fallback or error.is_lasting
-        if not (self.has_untried if is_others_only else self._has_more_tries):
+        """Returns True if the request may be retried after this error. An upstream that may have
+        got the request, and deduplicates it by its key, is then the only one that gets it again."""
+        needs_untried = self.request.has_fallback or error.is_lasting
+        if not (self.has_untried if needs_untried else self._has_more_tries):
             return False
         if not error.was_sent or is_idempotent(self.request.method):
             return True

@@ -28,7 +28,7 @@ class WireProtocol(StrEnum):
     RESPONSES = "responses"
     BOTH = "both"
     MESSAGES = "messages"  # Anthropic's
-    OLLAMA = "ollama"  # bridged to the others, as no upstream speaks it
+    OLLAMA = "ollama"  # bridged to the others, because no upstream speaks it
 
 
 WIRES = {

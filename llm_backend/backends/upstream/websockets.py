@@ -61,8 +61,8 @@ def _key_of(protocols: Sequence[str]) -> str | None:
 
 
 def model_of(query: str) -> str | None:
-    """Returns the model in a query. Raises `InvalidRequest` for two, as the upstream might read the
-    other one."""
+    """Returns the model in a query. Raises `InvalidRequest` for two, because the upstream might
+    read the other one."""
     words = parse_qsl(query, keep_blank_values=True)
     if len({model for name, model in words if name.lower() == "model"}) > 1:
         raise InvalidRequest("The query names more than one model.", param="model")

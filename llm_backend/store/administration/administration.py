@@ -155,8 +155,8 @@ class Administration:
         )
 
     async def delete_audit_entries(self, before: int) -> None:
-        """Delete the entries from before this time, in unix seconds, without an entry of its
-        own."""
+        """Delete the entries from before the time `before`, in unix seconds, without an entry of
+        its own."""
         while await self._database.write(rows.delete_audit_entries, before=before):
             pass
 

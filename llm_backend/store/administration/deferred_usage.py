@@ -16,7 +16,7 @@ _OF_THE_KEY = [name for name in UsageKey._fields if name != "minute_at"]
 @dataclass(frozen=True, kw_only=True)
 class DeferredUsageRow:
     """Deferred usage under an upstream's id. It began in the minute of its `key`, under which it
-    counts. This many of its tokens are counted already."""
+    counts. `input_tokens` and `output_tokens` are counted already."""
 
     id: str
     key: UsageKey
@@ -43,7 +43,8 @@ class DeferredUsageStore:
         return await self._database.write(_settle, id=id, total=total, minute_at=minute_at)
 
     async def delete_old(self, *, before: int, limit: int) -> None:
-        """Delete the usage that began before, and the oldest over this number."""
+        """Delete the usage that began before the time `before`, and the oldest rows beyond
+        `limit`."""
         await self._database.write(_delete_old, before=before, limit=limit)
 
 

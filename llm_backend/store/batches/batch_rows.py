@@ -276,7 +276,7 @@ def _batch(connection: Connection, row: Row[Any]) -> StoredBatch:
         now_completed, now_failed = _count_begun(connection, row)
         completed, failed = completed + now_completed, failed + now_failed
     elif not status.is_end and status is not BatchStatus.VALIDATING:
-        # Its files are written from the answers, so the counts are, too.
+        # The counts are of the stored answers, from which the output files are written, too.
         completed, failed = line_rows.counts(connection, row.seq)
     usage = None if row.usage is None else TokenCounts(**row.usage)
     return value_from(

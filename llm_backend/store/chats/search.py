@@ -40,8 +40,8 @@ class ChatSearch:
         self._limit_characters = limit_characters
 
     async def sweep(self) -> None:
-        """Index the words of chats that were stored since the last sweep, a limited number; with
-        nothing to read of them, they are left for a server that does."""
+        """Index the words of chats that were stored since the last sweep, a limited number. If this
+        server indexes no characters of a chat, the chats are left for a server that does."""
         if self._limit_characters:
             await self._index(_STEPS_OF_A_SWEEP)
 

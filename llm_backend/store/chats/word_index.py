@@ -127,8 +127,8 @@ def _is_begun(word: str) -> bool:
 
 
 def facts_of(owner: str | None, metadata: Mapping[str, str]) -> list[str]:
-    """Words for the owner and for each pair of metadata, with which the index finds only these.
-    They begin with a sign that no word of a text has."""
+    """Words that stand for the owner and for each pair of metadata: a query with them finds only
+    chats that have them. They begin with a sign that no word of a text has."""
     facts = [f"owner {owner or ''}", *(f"{key}={value}" for key, value in metadata.items())]
     return ["¬" + hashlib.sha256(fact.encode()).hexdigest()[:32] for fact in facts]
 

@@ -104,7 +104,7 @@ def _spans(text: str, sought: Sequence[tuple[str, bool]]) -> Iterator[tuple[int,
             for one, is_unspaced in sought:
                 at = folded.find(one) if is_unspaced else 0 if folded.startswith(one) else -1
                 if at >= 0:
-                    # a word is marked as a whole, as folding may change its length
+                    # a word is marked as a whole, because folding may change its length
                     yield (
                         (start + at, start + at + len(one))
                         if is_unspaced

@@ -134,8 +134,8 @@ def _owned_tables(statement: Select[Any]) -> Sequence[Table]:
     """The tables with owners that a statement selects from.
 
     SQLAlchemy takes as long to list all of these as to compile the statement (0.2 ms). So they are
-    listed only if the statement names a table that has none of its columns: joined, or in a
-    subquery.
+    listed only if the statement names a table of which it selects no column: a joined table, or one
+    in a subquery.
     """
     selected = [one for one in statement.columns_clause_froms if isinstance(one, Table)]
     named = {

@@ -237,8 +237,8 @@ def is_about(kind: str, subject: str) -> ColumnElement[bool]:
 
 
 def _is_within_shares(kind: str, shares: JobShares, *, now: float) -> ColumnElement[bool]:
-    """Condition on so many jobs about each subject, and of these on so many of each owner: running
-    ones, then the longest due."""
+    """Condition that a job is within the `shares` of its subject and then of its owner: running
+    jobs count first, then those that are due for longest."""
     is_due = jobs.c.due_at <= now
     running_first = case((is_due, 1), else_=0)
     order = (running_first, jobs.c.due_at, jobs.c.seq)

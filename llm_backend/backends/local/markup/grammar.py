@@ -2,7 +2,7 @@
 
 A mark that is a single token is written as that token (`<[7]>`): the same characters as text tokens
 mean something else to the model. Arguments follow their schema. White space between JSON tokens is
-bounded, as a model could otherwise produce it forever.
+bounded, because a model could otherwise produce it forever.
 """
 
 import json

@@ -113,8 +113,8 @@ def _refuse(schema: Mapping[str, JsonValue], keywords: tuple[str, ...], param: s
             keyword not in _NEUTRAL_VALUES or schema[keyword] != _NEUTRAL_VALUES[keyword]
         ):
             raise UnsupportedField(
-                f"`{keyword}` cannot be enforced here, as this model does not write its calls in "
-                "JSON; leave it out, or do without `strict`.",
+                f"`{keyword}` cannot be enforced here, because this model does not write its calls "
+                "in JSON; leave it out, or do without `strict`.",
                 param=f"{param}.{keyword}",
             )
 

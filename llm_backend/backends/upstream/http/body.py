@@ -90,7 +90,7 @@ async def send_pieces(
 ) -> None:
     """Sends a head and its body: not more than `length` bytes, or without a length in chunks. The
     head waits for the first piece: a body that is refused at its beginning reaches no upstream. An
-    error becomes one of the connection, where the reader of the answer finds it."""
+    error of the body is set on the connection, so that it is raised where the answer is read."""
     writer = StreamWriter(protocol, asyncio.get_running_loop())
     writer.length = length
     if length is None:

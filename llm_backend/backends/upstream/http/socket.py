@@ -10,7 +10,7 @@ from llm_backend.backends.upstream.http.ending import once
 from llm_backend.backends.upstream.websockets import CloseReason, Message
 from llm_backend.errors import UpstreamFailed
 
-_HEARTBEAT_S = 20.0  # detects a dead connection, as a socket may be silent for long
+_HEARTBEAT_S = 20.0  # detects a dead connection, because a socket may be silent for long
 _CLOSING_S = 0.1  # wait for the upstream's close frame: the client has closed already
 _MESSAGE_BYTES = 64 * 1024 * 1024
 

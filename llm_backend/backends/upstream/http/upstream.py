@@ -312,7 +312,7 @@ async def read_start(
         return ()
     is_empty = answer.headers.get("content-length") == "0"
     if expected.events and kind == "text/event-stream" and not is_empty:
-        return ()  # at once, as an event may take long; an empty stream is noticed at its end
+        return ()  # at once, because an event may take long; an empty stream is noticed at its end
     coding = answer.headers.get("content-encoding", "identity").encode()
     validator = AnswerValidator(expected, coding=coding, limit_bytes=limit_bytes)
     if validator.passes:

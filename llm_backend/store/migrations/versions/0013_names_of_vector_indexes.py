@@ -1,4 +1,5 @@
-"""The vector index that has a store's vectors is named; files are counted by an index alone."""
+"""The vector index that has a store's vectors is named; its files are counted by an index-only
+scan."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What upstreams go on with after their answers, until they tell what it took."""
+"""Deferred usage: work that upstreams continue after their answers, until they report its usage."""
 
 import sqlalchemy as sa
 from alembic import op
