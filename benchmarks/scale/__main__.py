@@ -25,7 +25,7 @@ POLICIES = {
 ROUTES = {
     "any server": Policy(balance="any"),
     "the one with the fewest": Policy(),
-    "the one with the prefix, unless 4 chats fuller": Policy(balance="prefix"),
+    "the one with the prefix, unless it has 4 chats more": Policy(balance="prefix"),
 }
 LOADS = (0.2, 0.4)  # of what the servers bear without anything said before
 
@@ -89,7 +89,8 @@ def _fill_in(table: str, marks: re.Match[str]) -> str:
 def capacity_table() -> str:
     """Capacity by number of servers, and the first and second part that is full."""
     lines = [
-        "| servers | chats/s | people talking | tokens/s | stored a day | full first | full next |",
+        "| servers | chats/s | people talking | tokens/s | stored a day "
+        "| first bottleneck | next bottleneck |",
         "|---|---|---|---|---|---|---|",
     ]
     for servers in SIZES:
@@ -121,7 +122,7 @@ def burst_table(burst: dict[str, Outcome], calm: dict[str, Outcome]) -> str:
 def conversations_table() -> str:
     """Waits and refusals of conversations by the choice of the server."""
     lines = [
-        "| who gets a turn | load | computed again | wait p95 / longest, s | refused |",
+        "| server of the next turn | load | computed again | wait p95 / longest, s | refused |",
         "|---|---|---|---|---|",
     ]
     for load in LOADS:
