@@ -40,7 +40,7 @@ class StreamEnding:
         """True if `Content-Length` determines the end."""
         return self._missing_bytes is not None
 
-    def is_reached_by(self, chunk: bytes) -> bool:
+    def feed(self, chunk: bytes) -> bool:
         """Adds a chunk; returns True if the answer is complete by its length or `[DONE]`."""
         self._tail = _end_of(self._tail, chunk)
         if self._missing_bytes is not None:
@@ -88,7 +88,7 @@ class SentEvents:
         if self._headers is None or self._is_over:
             return None
         ending = StreamEnding(self._headers, self._path)
-        ending.is_reached_by(self._tail)
+        ending.feed(self._tail)
         return ending.error_event(error)
 
 

@@ -70,7 +70,7 @@ def keys_create(
             lifetime_s=lifetime_s,
             description=description,
         )
-        return key, len((await administration.load_known(())).keys)
+        return key, len((await administration.load_snapshot(())).keys)
 
     key, number = _in_database(create, config, data_dir)
     if number == 1:
@@ -87,7 +87,7 @@ def keys_list(
     """List all keys, without their secret parts."""
 
     async def load_keys(administration: "Administration") -> "list[StoredKey]":
-        return list((await administration.load_known(())).keys)
+        return list((await administration.load_snapshot(())).keys)
 
     keys = _in_database(load_keys, config, data_dir)
     if as_json:

@@ -116,7 +116,7 @@ def check_bounds(body: bytes, limits: BodyLimits) -> None:
     check_size(body, nodes_limit=limits.json_nodes, text_limit_bytes=limits.json_text_bytes)
 
 
-def check_keys(body: bytes | str) -> None:
+def check_duplicate_keys(body: bytes | str) -> None:
     """Raises `InvalidRequest` for JSON with a duplicate key in an object: parsers differ in which
     of the two values they keep."""
     try:

@@ -175,7 +175,7 @@ class _InternalExchange:
     def __init__(self) -> None:
         self._start: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._free_slots = asyncio.Semaphore(_PIECES)
+        self._free_pieces = asyncio.Semaphore(_PIECES)
         self.is_complete = False
 
     async def send(self, message: Message) -> None:
@@ -183,7 +183,7 @@ class _InternalExchange:
             self._start.set_result(message)
             return
         if message.get("body"):
-            await self._free_slots.acquire()
+            await self._free_pieces.acquire()
             self._pieces.put_nowait(message["body"])
         self.is_complete = not message.get("more_body")
 
@@ -197,7 +197,7 @@ class _InternalExchange:
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         while (piece := await self._pieces.get()) is not None:
-            self._free_slots.release()
+            self._free_pieces.release()
             yield piece
 
 

@@ -39,14 +39,14 @@ from llm_backend.engine.scheduling.request_table import (
     ValidatedCommand,
 )
 from llm_backend.engine.scheduling.scheduler import AdmittedSequence, Scheduler
-from llm_backend.engine.scheduling.scoring_request import PathScorer, PrefixReader
+from llm_backend.engine.scheduling.scoring_request import PathScorer, PrefixPrefill
 from llm_backend.engine.scheduling.slot_cells import SlotCells
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.draft_source import DraftSource
 from llm_backend.engine.speculation.speculative_decoding import SpeculativeDecoding
 from llm_backend.engine.statistics import PassMeter
 
-Answer = OutputBuilder | PathScorer | PrefixReader
+Answer = OutputBuilder | PathScorer | PrefixPrefill
 
 _WAIT_S = 0.002  # wait for a grammar or a file at idle, before commands are polled again
 _COPY_DIVISOR = 128  # copying a slot costs about as much as computing a 128th of a context

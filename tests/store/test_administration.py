@@ -13,8 +13,8 @@ from llm_backend.store.administration import (
     ConcurrencyLeases,
     DeferredUsageRow,
     DeferredUsageStore,
-    Exchange,
     Grants,
+    LeaseChange,
     Record,
     StoredAnswer,
     StoredAnswers,
@@ -87,7 +87,7 @@ async def test_removing_a_record_deletes_records_with_its_prefix_and_its_keys(ad
     await administration.add(CHANGE, record("u%1@p", kind="member"))
     await administration.remove(CHANGE, "project", "u_1", and_all_named="u_1@", user_id="u_1")
 
-    known = await administration.load_known(("project", "member"))
+    known = await administration.load_snapshot(("project", "member"))
     assert [one.id for one in known.records] == ["u%1@p"]
     assert [one.id for one in known.keys] == ["key_2"]
 
@@ -210,7 +210,7 @@ async def test_concurrency_leases_of_all_holders_stay_within_the_limit(database)
     leases = ConcurrencyLeases(database)
 
     async def take(holder: int, wanted: int, *, scope: str = "k", now: int = 0) -> int:
-        one = Exchange(scope=scope, requested=wanted, limit=30)
+        one = LeaseChange(scope=scope, requested=wanted, limit=30)
         taken = await leases.exchange([one], holder=str(holder), now=now, until=now + 10)
         return taken[scope]
 
@@ -219,7 +219,7 @@ async def test_concurrency_leases_of_all_holders_stay_within_the_limit(database)
 
     assert sum(given[:-1]) == 30
     assert given[-1] == 7
-    back = Exchange(scope="k", returned=2, requested=1, limit=30)
+    back = LeaseChange(scope="k", returned=2, requested=1, limit=30)
     assert await leases.exchange([back], holder=str(first), now=0, until=10) == {"k": 1}
     assert await take(20, 7) == 1
     assert await take(21, 40, now=10) == 30
@@ -230,7 +230,7 @@ async def test_concurrency_leases_of_all_holders_stay_within_the_limit(database)
 
 async def test_concurrency_leases_of_many_scopes_do_not_deadlock(database):
     leases = ConcurrencyLeases(database)
-    scopes = [Exchange(scope=f"k{one}", requested=1, limit=100) for one in range(5)]
+    scopes = [LeaseChange(scope=f"k{one}", requested=1, limit=100) for one in range(5)]
     async with asyncio.timeout(30):  # a deadlock takes a second to be found
         await asyncio.gather(
             *(
@@ -238,7 +238,7 @@ async def test_concurrency_leases_of_many_scopes_do_not_deadlock(database):
                 for one in range(40)
             )
         )
-        one_more = Exchange(scope="k0", requested=100, limit=100)
+        one_more = LeaseChange(scope="k0", requested=100, limit=100)
         left = await leases.exchange([one_more], holder="last", now=0, until=10)
 
     assert left == {"k0": 60}

@@ -208,7 +208,7 @@ async def test_blob_that_is_still_written_is_not_swept(blobs, clock, database):
 
 async def test_failed_removal_is_repeated_by_a_later_sweep(blobs, database, tmp_path):
     blob = await written(blobs, database)
-    keys = await database.write(orphans.release, [blob])
+    keys = await database.write(orphans.discard, [blob])
     folder, aside = tmp_path / "files" / blob.key, tmp_path / "aside"
     folder.rename(aside)
     folder.write_text("no folder")
@@ -224,7 +224,7 @@ async def test_failed_removal_is_repeated_by_a_later_sweep(blobs, database, tmp_
 async def test_one_failing_removal_does_not_block_the_others(blobs, database, tmp_path):
     both = [await written(blobs, database) for _ in range(2)]
     first = min(blob.key for blob in both)
-    await database.write(orphans.release, both)
+    await database.write(orphans.discard, both)
     folder, aside = tmp_path / "files" / first, tmp_path / "aside"
     folder.rename(aside)
     folder.write_text("no folder")
@@ -241,7 +241,7 @@ async def test_many_failing_removals_do_not_block_the_others_forever(blobs, data
     for key in stuck:
         (tmp_path / "files" / key).write_text("no folder")
     lost = [Blob(key=key, size_bytes=0, block_bytes=10) for key in stuck]
-    await database.write(orphans.release, [last, *lost])
+    await database.write(orphans.discard, [last, *lost])
 
     await blobs.sweep()
     await blobs.sweep()

@@ -24,7 +24,7 @@ from llm_backend.store.administration import (
     AnswerClaim,
     ConcurrencyLeases,
     DeferredUsageStore,
-    Exchange,
+    LeaseChange,
     StoredAnswer,
     StoredAnswers,
     Tokens,
@@ -188,7 +188,7 @@ async def test_migration_renames_tables_with_their_rows(database_url):
         keys = await database.write(orphans.mark_due_deleted, now=8)
         claim = await StoredAnswers(database).claim("n", digest="d", holder="i", now=1, until=2)
         leases = await ConcurrencyLeases(database).exchange(
-            [Exchange(scope="s", requested=5, limit=3)], holder="i", now=1, until=2
+            [LeaseChange(scope="s", requested=5, limit=3)], holder="i", now=1, until=2
         )
         is_known = await DeferredUsageStore(database).settle("u", Tokens(), minute_at=120)
         jobs = await Jobs(database).claim("kind", 1, "here")

@@ -34,7 +34,7 @@ async def create_key(
         key = new_key(name, lifetime_s=lifetime_s, description=description)
         return await _store_key(administration, key)
     await make_default_project(administration, int(time.time()))
-    known = await administration.load_known(
+    known = await administration.load_snapshot(
         (resource_kinds.PROJECT, resource_kinds.USER, resource_kinds.INVITE)
     )
     project_id = _project(known.records, project or DEFAULT_PROJECT)

@@ -25,7 +25,7 @@ from llm_backend.access.authentication.policy import DEFAULT_PROJECT, Policy, Pr
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.errors import OUTAGE_RETRY_AFTER_S, Forbidden, Overloaded, Unauthorized
 from llm_backend.store import StoreError
-from llm_backend.store.administration import Administration, Known
+from llm_backend.store.administration import AccessSnapshot, Administration
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Keyring:
         self._scheduled_poll: asyncio.Task[None] | None = None  # scheduled, and not yet running
         self._poll_lock = asyncio.Lock()
         self._last_used: dict[str, int] = {}
-        self._replace(Known(version=0, records=(), keys=()))
+        self._replace(AccessSnapshot(version=0, records=(), keys=()))
 
     @property
     def has_keys(self) -> bool:
@@ -100,7 +100,7 @@ class Keyring:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if not scheme and "x-api-key" in headers:  # of Anthropic's clients
             scheme, token = "bearer", headers["x-api-key"]
-        if not self._entries and self._is_open():
+        if not self._entries and self._allows_anonymous():
             return self._anonymous
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
@@ -147,7 +147,7 @@ class Keyring:
 
     async def load(self) -> None:
         """Reads all keys and policies. Raises `StoreError`."""
-        known = await self._administration.load_known(resource_kinds.DECIDING)
+        known = await self._administration.load_snapshot(resource_kinds.DECIDING)
         was_open = self.is_open_to_all
         self._replace(known)
         self._version, self._is_fresh = known.version, True
@@ -198,7 +198,7 @@ class Keyring:
         if stored:
             await self._administration.record_key_use(stored)
 
-    def _replace(self, known: Known) -> None:
+    def _replace(self, known: AccessSnapshot) -> None:
         self.policy: Policy = policy_of(known.records)
         project = self.policy.projects.get(DEFAULT_PROJECT) or Project(
             id=DEFAULT_PROJECT, name=DEFAULT_NAME
@@ -209,7 +209,7 @@ class Keyring:
         self._entries = {entry.hash: entry for entry in entries}
         self._by_id = {entry.caller.key_id: entry for entry in entries}
 
-    def _is_open(self) -> bool:
+    def _allows_anonymous(self) -> bool:
         """True if requests need no key, given that no key is known. Raises `Overloaded` if the keys
         have not been read."""
         if self._version is None and not self._static_keys:
@@ -245,7 +245,7 @@ def _static_entries(keys: Sequence[str], project: Project) -> Iterable[_Entry]:
         yield _Entry(hash=digest, caller=caller, expires_at=None)
 
 
-def _entries(known: Known, policy: Policy) -> Iterable[_Entry]:
+def _entries(known: AccessSnapshot, policy: Policy) -> Iterable[_Entry]:
     for key in known.keys:
         project = None if key.project_id is None else policy.projects.get(key.project_id)
         if project is None and key.project_id is not None:

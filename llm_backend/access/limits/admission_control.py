@@ -12,7 +12,7 @@ from starlette.types import Message, Send
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.limits.concurrency import ConcurrencyLimit, acquire_all, release_all
 from llm_backend.access.limits.metered_response import MeteredResponse
-from llm_backend.access.limits.permission import Permission, project_of
+from llm_backend.access.limits.permission import PermissionChecks, project_of
 from llm_backend.access.limits.rate_limits import RateLimits
 from llm_backend.access.limits.request_policy import RequestPolicies, RequestPolicy
 from llm_backend.access.limits.reservation import RateLimitReservation
@@ -49,7 +49,7 @@ class AdmissionControl:
     ) -> None:
         self._ledger = ledger
         self._policies = policies
-        self._permission = Permission(policies, spending)
+        self._permission = PermissionChecks(policies, spending)
         self._limits = limits
         self._permits = permits
         self._run_deadline_s = run_deadline_s

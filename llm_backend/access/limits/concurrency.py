@@ -2,9 +2,9 @@
 servers that share a database.
 
 Shared permits are leased from the database in blocks, so that it is queried once for several
-requests; surplus permits are returned. A server makes one database call (`Exchange`) at a time. It
-is for all scopes, and locks them in one order, so that two servers cannot deadlock. While the
-database cannot be used, each server enforces the whole limit by itself.
+requests; surplus permits are returned. A server makes one database call, with a `LeaseChange` of
+each scope, at a time. It locks all scopes in one order, so that two servers cannot deadlock. While
+the database cannot be used, each server enforces the whole limit by itself.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from typing import NoReturn
 from llm_backend.block_grants import BLOCKS, surplus
 from llm_backend.errors import RETRY_AFTER_S, RequestsLimited
 from llm_backend.store import StoreError
-from llm_backend.store.administration import ConcurrencyLeases, Exchange
+from llm_backend.store.administration import ConcurrencyLeases, LeaseChange
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +58,14 @@ class ConcurrencyLimit:
         if self._shared is not None and self.surplus:
             self._shared.offer(self)
 
-    def build_exchange(self) -> Exchange:
+    def build_lease_change(self) -> LeaseChange:
         """Returns the permits to give back and to request; gives up the former at once."""
         returned, missing = self.surplus, self.running + self._waiting - self.granted
         self.granted -= returned
         requested = max(missing, self.limit // BLOCKS) if missing > 0 else 0
-        return Exchange(scope=self.scope, returned=returned, requested=requested, limit=self.limit)
+        return LeaseChange(
+            scope=self.scope, returned=returned, requested=requested, limit=self.limit
+        )
 
     def add_granted(self, number: int, now: float) -> None:
         """Adds permits that the database has granted."""
@@ -182,7 +184,7 @@ class SharedConcurrencyLimits:
                     exchanged.set_result(None)
 
     async def _exchange(self, limits: Sequence[ConcurrencyLimit]) -> None:
-        exchanges = {limit: limit.build_exchange() for limit in limits}
+        exchanges = {limit: limit.build_lease_change() for limit in limits}
         pending = [one for one in exchanges.values() if one.returned or one.requested]
         if not pending:
             return

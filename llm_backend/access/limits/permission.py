@@ -13,7 +13,7 @@ from llm_backend.access.limits.request_policy import RequestPolicies, RequestPol
 from llm_backend.access.usage.metered_operations import MeteredOperation
 from llm_backend.access.usage.spending import Spending
 from llm_backend.backends.upstream.body_rewriting import with_value
-from llm_backend.contract.body import check_keys
+from llm_backend.contract.body import check_duplicate_keys
 from llm_backend.contract.forms.form_observer import observe_form
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import Forbidden, InvalidRequest
@@ -31,7 +31,7 @@ _PERMISSIONS = {
 }
 
 
-class Permission:
+class PermissionChecks:
     """Checks requests against the current policy of the caller's project."""
 
     def __init__(self, policies: RequestPolicies, spending: Spending) -> None:
@@ -107,7 +107,7 @@ class Permission:
         session, a grader, an image. Raises `InvalidRequest` for a duplicate JSON key, because the
         upstream might read the other value."""
         if raw_body and (project.models is not None or project.forbidden_tools):
-            check_keys(raw_body)
+            check_duplicate_keys(raw_body)
         if project.models is not None:
             self.check_models(project, models_in(body))
         if project.forbidden_tools:

@@ -169,7 +169,7 @@ class RateLimits:
             return
         window.granted += granted
         window.is_unshared = window.is_unshared or is_unshared
-        window.is_spent = is_unshared or (granted < amount and not minimum)
+        window.is_fully_granted = is_unshared or (granted < amount and not minimum)
         if granted < amount:
             window.refused_amount, window.refused_at = max(1, minimum), self._clock()
         else:

@@ -19,7 +19,7 @@ class RateLimitWindow:
         "_is_shared",
         "_phase",
         "granted",
-        "is_spent",
+        "is_fully_granted",
         "is_unshared",
         "limit",
         "refused_amount",
@@ -43,7 +43,7 @@ class RateLimitWindow:
         self.window_at = 0
         self.used = 0
         self.granted = 0
-        self.is_spent = False  # the last request for a grant exhausted the limit
+        self.is_fully_granted = False  # no more can be granted in this window
         self.is_unshared = False  # granted without the database: other servers do not know of it
         self.refused_amount = 0  # this amount, or more, was refused
         self.refused_at = 0.0
@@ -61,7 +61,7 @@ class RateLimitWindow:
             self.window_at = window_at
             self.used = 0
             self.granted = 0 if self._is_shared else self.limit
-            self.is_spent = not self._is_shared
+            self.is_fully_granted = not self._is_shared
             self.is_unshared = not self._is_shared
             self.refused_at = 0.0
 
@@ -73,7 +73,7 @@ class RateLimitWindow:
     def remaining(self) -> int:
         """The unused amount of this window, as far as this server knows: at most its grants, and
         less than an amount that was refused."""
-        known = self.granted if self.is_spent else self.limit
+        known = self.granted if self.is_fully_granted else self.limit
         if self.refused_at:
             known = min(known, self.granted + self.refused_amount - 1)
         return max(0, known - self.used)
@@ -94,7 +94,7 @@ class RateLimitWindow:
         if not amount:
             return 0
         self.granted -= amount
-        self.is_spent, self.refused_at = False, 0.0
+        self.is_fully_granted, self.refused_at = False, 0.0
         return amount
 
     def correct(self, window_at: int, amount: int) -> None:

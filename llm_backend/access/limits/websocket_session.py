@@ -10,7 +10,7 @@ import orjson
 from llm_backend.access.authentication.named_models import models_in
 from llm_backend.access.authentication.policy import Project
 from llm_backend.access.authentication.principal import Caller
-from llm_backend.access.limits.permission import Permission, project_of
+from llm_backend.access.limits.permission import PermissionChecks, project_of
 from llm_backend.access.limits.reservation import RateLimitReservation
 from llm_backend.access.usage.meter import RequestMeter
 from llm_backend.access.usage.usage_parser import parse_usage
@@ -32,7 +32,7 @@ class MeteredSession:
 
     def __init__(
         self,
-        permission: Permission,
+        permission: PermissionChecks,
         meter: RequestMeter,
         reservation: RateLimitReservation,
         authenticate: Callable[[], Caller],

@@ -40,7 +40,7 @@ class Attempts:
     def queue_timeout_s(self) -> float:
         return max(one.config.connect_timeout_s for one in self.upstreams)
 
-    def select(self) -> list[Upstream]:
+    def candidates(self) -> list[Upstream]:
         """Returns the upstreams that are not ejected, only untried upstreams if there are any.
         Where processes share permits, the caller uses this and `accepts`; with the permits of one
         process, it uses `free_upstreams`.
@@ -95,7 +95,7 @@ class Attempts:
             model=request.model,
         )
 
-    def may_retry(self, error: UpstreamError) -> bool:
+    def prepare_retry(self, error: UpstreamError) -> bool:
         """Returns True if the request may be retried after this error. An upstream that may have
         got the request, and deduplicates it by its key, is then the only one that gets it again."""
         needs_untried = self.request.has_fallback or error.is_lasting

@@ -128,7 +128,7 @@ class UpstreamPool:
             try:
                 return await send(upstream)
             except UpstreamError as error:
-                if not attempts.may_retry(error):
+                if not attempts.prepare_retry(error):
                     raise
             await _pause(attempts)
 

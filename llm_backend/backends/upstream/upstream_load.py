@@ -16,7 +16,7 @@ EJECTION_S = 5.0
 LONGEST_EJECTION_S = 60.0
 
 
-class Health:
+class UpstreamHealth:
     """Ejects an upstream after consecutive failures, then lets one request at a time probe it.
 
     An answer's beginning ends the ejection, but only a complete answer resets the count of
@@ -83,7 +83,7 @@ class UpstreamLoad:
 
     def __init__(self, config: UpstreamConfig, observer: UpstreamObserver) -> None:
         self.config = config
-        self.health = Health()
+        self.health = UpstreamHealth()
         self.outstanding = 0
         self.permits = config.concurrency
         self.reserved = 0  # permits of requests that are about to be sent

@@ -116,7 +116,7 @@ async def _user_id(services: Services, body: "api.ProjectUserCreateRequest") -> 
     with translate_store_errors(MEMBERS.name):
         if id is not None:
             return (await services.access.administration.get(resource_kinds.USER, id)).id
-        known = await services.access.administration.load_known((resource_kinds.USER,))
+        known = await services.access.administration.load_snapshot((resource_kinds.USER,))
     for user in known.records:
         if email is not None and user.body["email"] == email:
             return user.id

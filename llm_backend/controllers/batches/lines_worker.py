@@ -55,7 +55,7 @@ class LinesWorker:
         self._files = files
         self._dispatch = dispatch
         self._caller_of = caller_of
-        self._free_slots = asyncio.Semaphore(settings.batch_concurrency)
+        self._permits = asyncio.Semaphore(settings.batch_concurrency)
 
     async def work(self, job: Job) -> None:
         """Runs each line without an answer, until the batch is over."""
@@ -63,7 +63,7 @@ class LinesWorker:
 
     async def give_up(self, job: Job) -> None:
         """Fails each line without an answer."""
-        await self._each(job, _expired_line)
+        await self._each(job, _give_up_line)
 
     async def _each(self, job: Job, answer: _AnswerLine) -> None:
         found = await self._batches.find_work(job.subject)
@@ -83,9 +83,9 @@ class LinesWorker:
                 async for line in raw_lines:
                     if line.number in answered_lines:
                         continue
-                    await self._free_slots.acquire()
+                    await self._permits.acquire()
                     task = group.create_task(self._line(chunk, line, answer))
-                    task.add_done_callback(lambda _: self._free_slots.release())
+                    task.add_done_callback(lambda _: self._permits.release())
                     if chunk.is_over:
                         break
         except ExceptionGroup as failed:  # the first failure cancelled the other tasks
@@ -156,7 +156,7 @@ def _is_transient(response: DispatchedAnswer) -> bool:
     return response.status in TRANSIENT_STATUSES and b'"insufficient_quota"' not in response.body
 
 
-async def _expired_line(_chunk: LineChunk, number: int, line: InputLine) -> LineResult:
+async def _give_up_line(_chunk: LineChunk, number: int, line: InputLine) -> LineResult:
     message = "The server failed at this request again and again; its log says why."
     return error_line(number, line.custom_id, "server_error", message)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 API_VERSION = "0.12.11"
 """Version of Ollama whose API this server answers; clients decide by it what they may send."""
 
-_END_OF_TIME = 1 << 33  # in seconds: some 270 years
+_LATEST_TIME_S = 1 << 33  # in seconds: some 270 years
 _LENGTHS = ("context_length", "embedding_length")
 _TEMPLATE = "tokenizer.chat_template"
 _INFILL = ("tokenizer.ggml.prefix_token_id", "tokenizer.ggml.fim_pre_token_id")
@@ -104,7 +104,7 @@ async def _entry(card: JsonMapping, model: LocalModel | None) -> JsonObject:
     """Returns the entry of a list; facts of the file are known of local models only."""
     header = await model.file_header() if model else None
     created_at = card.get("created")
-    if not isinstance(created_at, int) or not 0 <= created_at < _END_OF_TIME:
+    if not isinstance(created_at, int) or not 0 <= created_at < _LATEST_TIME_S:
         created_at = 0  # an upstream's may be anything
     identity = f"{card['id']} {created_at}"
     return {
@@ -122,7 +122,7 @@ def _describe_loaded(model: LocalModel, info: ModelInfo) -> JsonObject:
     """Returns the fields that only the entry of a loaded model has. `expires_at` is the time of its
     unloading if no further request comes."""
     idle_s = model.handle.idle_unload_s
-    expires_at = _END_OF_TIME if idle_s is None else time.time() + idle_s
+    expires_at = _LATEST_TIME_S if idle_s is None else time.time() + idle_s
     return {
         "expires_at": rendered_time(expires_at),
         "size_vram": 0 if info.backend.startswith("CPU") else info.size_bytes,

@@ -15,7 +15,7 @@ from llm_backend.json_types import JsonMapping, JsonObject
 
 log = logging.getLogger(__name__)
 
-_END_OF_TIME = 1 << 40  # unix seconds: a larger number has another unit
+_UNIX_SECONDS_LIMIT = 1 << 40  # unix seconds: a larger number has another unit
 
 
 async def relay_chat(
@@ -58,4 +58,6 @@ def _with_required_fields(completion: JsonMapping, body: JsonMapping) -> JsonObj
 
 def _is_time(value: object) -> bool:
     """True if the value can be a time in unix seconds."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _END_OF_TIME
+    return (
+        isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _UNIX_SECONDS_LIMIT
+    )

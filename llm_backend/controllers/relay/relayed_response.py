@@ -143,7 +143,7 @@ class RelayedResponse(Response):
                     self._log_stream_error(chunk)
                 if self._observe is not None:
                     self._observe(chunk)
-                if self._ending.is_reached_by(chunk):
+                if self._ending.feed(chunk):
                     await self._run_finish()
                     is_over = self._ending.has_length
                 await send({"type": "http.response.body", "body": chunk, "more_body": not is_over})

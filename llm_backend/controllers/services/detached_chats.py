@@ -98,7 +98,7 @@ class DetachedChat:
             if message["type"] == "http.response.start":
                 self._ending = StreamEnding(message["headers"])
             elif self._ending is not None and (body := message.get("body")):
-                self.is_answered = self.is_answered or self._ending.is_reached_by(body)
+                self.is_answered = self.is_answered or self._ending.feed(body)
                 self._retain(body)
             await send(message)
 

@@ -5,7 +5,7 @@ client_socket.py    the client's side of a socket
 realtime_socket.py  `/realtime` with a local model
 relayed_socket.py   relay to an upstream, message by message
 response_socket.py  `/responses`: a request in each message
-lanes.py            queues of one connection's requests
+stream_queues.py    queues of one connection's requests
 """
 
 from llm_backend.controllers.websockets.endpoints import WebSocketEndpoints

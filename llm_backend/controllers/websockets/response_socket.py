@@ -33,7 +33,7 @@ from llm_backend.controllers.internal_requests import (
 )
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets.client_socket import ClientSocket
-from llm_backend.controllers.websockets.lanes import Lanes
+from llm_backend.controllers.websockets.stream_queues import StreamQueues
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import ApiError, ClientGone, Internal, InvalidRequest
 from llm_backend.json_types import JsonObject
@@ -60,17 +60,17 @@ async def serve_responses(services: Services, socket: WebSocket, app: ASGIApp) -
     protocols = socket.scope.get("subprotocols") or []
     offered_protocols = upstream_protocols(protocols)
     await socket.accept(offered_protocols[0] if offered_protocols else None)
-    lanes = Lanes(
-        lanes_limit=settings.socket_streams_limit, waiting_limit=settings.socket_waiting_limit
+    queues = StreamQueues(
+        streams_limit=settings.socket_streams_limit, waiting_limit=settings.socket_waiting_limit
     )
     async with ClientSocket(socket) as client:
         conversation = _ResponseConnection(
-            client, app, _headers(socket, protocols), lanes, limits=json_limits(settings)
+            client, app, _headers(socket, protocols), queues, limits=json_limits(settings)
         )
         try:
             await conversation.run(settings.socket_idle_timeout_s)
         finally:
-            await lanes.aclose()
+            await queues.aclose()
 
 
 def _headers(socket: WebSocket, protocols: list[str]) -> Headers:
@@ -86,7 +86,7 @@ class _ResponseConnection:
         client: ClientSocket,
         app: ASGIApp,
         headers: Headers,
-        lanes: Lanes,
+        queues: StreamQueues,
         *,
         limits: BodyLimits,
     ) -> None:
@@ -94,8 +94,8 @@ class _ResponseConnection:
         self._client = client
         self._app = app
         self._headers = headers
-        self._lanes = lanes
-        self._sending = asyncio.Lock()  # of concurrent lanes, one sends at a time
+        self._queues = queues
+        self._sending = asyncio.Lock()  # of concurrent streams, one sends at a time
 
     async def run(self, idle_timeout_s: float) -> None:
         """Handles messages until the client disconnects."""
@@ -104,7 +104,7 @@ class _ResponseConnection:
             receiving = asyncio.ensure_future(anext(messages, None))
             try:
                 while not (await asyncio.wait({receiving}, timeout=idle_timeout_s))[0]:
-                    if self._lanes.is_quiet:
+                    if self._queues.is_quiet:
                         await self._client.close(CloseReason(code=_GOING_AWAY, reason="idle"))
                         return
             finally:
@@ -124,7 +124,7 @@ class _ResponseConnection:
                 await self._send_event(refuse_steering(event), stream_id)
                 return
             body = await offload(_body, event)
-            self._lanes.add(stream_id, partial(self._answer, stream_id, body))
+            self._queues.add(stream_id, partial(self._answer, stream_id, body))
         except ApiError as error:
             await self._send_event({**_error_message(error), "status": error.status}, stream_id)
 
@@ -152,12 +152,12 @@ class _ResponseConnection:
         if event is not None and (event.get("type") == "error" or "type" not in event):
             await self._send_event(_ws_error(event.get("error") or event, event), stream_id)
             return
-        lane = "" if stream_id is None else f',"stream_id":"{stream_id}"'
-        await self._send(f"{data.rstrip()[:-1]}{lane}}}")
+        stream = "" if stream_id is None else f',"stream_id":"{stream_id}"'
+        await self._send(f"{data.rstrip()[:-1]}{stream}}}")
 
     async def _send_event(self, event: JsonObject, stream_id: str | None) -> None:
-        lane = {} if stream_id is None else {"stream_id": stream_id}
-        await self._send(exact_json.dumps({**event, **lane}).decode())
+        stream = {} if stream_id is None else {"stream_id": stream_id}
+        await self._send(exact_json.dumps({**event, **stream}).decode())
 
     async def _send(self, text: str) -> None:
         async with self._sending:

@@ -134,7 +134,7 @@ class Cache:
         return sum(len(slot.tokens) for slot in self._slots if slot.is_running)
 
     @property
-    def free(self) -> int:
+    def free_slots(self) -> int:
         """Number of slots without a running sequence."""
         return sum(not slot.is_running for slot in self._slots)
 
@@ -162,7 +162,7 @@ class Cache:
     def allocate_restored(self, tokens: Tokens[int]) -> SlotAllocation | None:
         """Allocate a free slot for restored `tokens`, as a cached prefix without a running
         sequence; None if no slot is free."""
-        if not self.free:
+        if not self.free_slots:
             return None
         target = _least_recently_used(self._neighbours())
         copies = self._copy_to_older(target, 0, target)
@@ -181,7 +181,7 @@ class Cache:
         the tokens that it will hold, the first `prompt_tokens` are a prompt; None is all of
         `tokens`. `is_shared`: sequences to come begin with this prompt, too. A cache that cannot
         roll back then copies the slot with the prompt, so that they find it as it is."""
-        if not self.free:
+        if not self.free_slots:
             return None
         usable = {slot.number: self._usable(slot, tokens) for slot in self._slots}
         source = max(

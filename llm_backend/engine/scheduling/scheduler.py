@@ -20,7 +20,7 @@ from llm_backend.engine.scheduling.prefill_chunks import PrefillChunkPlanner
 from llm_backend.engine.scheduling.waiting_queue import WaitingQueue
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 
-_OLDEST_FIRST_EVERY = 4  # every fourth picture or sound is the oldest, whatever its priority
+_OLDEST_MEDIA_EVERY = 4  # every fourth picture or sound is the oldest, whatever its priority
 # Up to this many forced tokens are computed one a pass, beside other sequences: that is cheaper
 # than a native batch of their own (measured at 8).
 _MOST_FORCED_TOKENS = 8
@@ -48,7 +48,7 @@ class Scheduler:
 
     def __init__(self, *, cache: Cache, batch_tokens: int, logit_rows: int = 32) -> None:
         self._cache = cache
-        self._batch_tokens = max(batch_tokens, cache.free)
+        self._batch_tokens = max(batch_tokens, cache.free_slots)
         self._completing_tokens = (
             self._batch_tokens if cache.kv_unified else self._batch_tokens // 2
         )
@@ -61,7 +61,7 @@ class Scheduler:
         self._move_threshold = cache.copy_threshold
         self._waiting_queue = WaitingQueue(cache)
         self._running: list[Sequence] = []
-        self._chosen_by_priority = 0  # how many pictures were preferred since one was chosen by age
+        self._media_by_priority = 0  # how many pictures were preferred since one was chosen by age
         # cells ran out: no sequence is admitted until a running one has ended
         self._is_out_of_cells = False
 
@@ -93,7 +93,7 @@ class Scheduler:
     @property
     def free_slots(self) -> int:
         """Number of slots without a running sequence."""
-        return self._cache.free
+        return self._cache.free_slots
 
     def add(self, *sequences: Sequence) -> None:
         """Queue sequences, in order of arrival."""
@@ -166,8 +166,8 @@ class Scheduler:
         waiting = [sequence for sequence in self._running if sequence.next_run is not None]
         if not waiting:
             return None
-        self._chosen_by_priority = (self._chosen_by_priority + 1) % _OLDEST_FIRST_EVERY
-        sequence = min(waiting, key=_priority_order if self._chosen_by_priority else _arrival)
+        self._media_by_priority = (self._media_by_priority + 1) % _OLDEST_MEDIA_EVERY
+        sequence = min(waiting, key=_priority_order if self._media_by_priority else _arrival)
         run = sequence.next_run
         assert run is not None, "only sequences with a media run were chosen from"
         remaining = run.end - sequence.computed
@@ -197,7 +197,7 @@ class Scheduler:
         if sequence.slot is not None:
             self._cache.extend(sequence.slot, draft)
 
-    def recompute(self, sequence: Sequence) -> None:
+    def restart(self, sequence: Sequence) -> None:
         """Restart a running sequence in its slot, because its cells are lost."""
         if sequence.slot is not None:
             self._cache.clear(sequence.slot)
@@ -256,7 +256,7 @@ class Scheduler:
         be preempted for it."""
         if self._waiting_queue.is_empty or self._is_out_of_cells:
             return None
-        if self._cache.free:
+        if self._cache.free_slots:
             return self._waiting_queue.take_next(self._running)
         preemptible = [sequence for sequence in self._running if _is_preemptible(sequence)]
         if not preemptible:

@@ -26,7 +26,7 @@ Logprobs = dict[Node, dict[int, float]]
 """Logprobs of the next tokens of each node."""
 
 
-class PrefixReader:
+class PrefixPrefill:
     """Prefill of the shared prompt; its logits are ignored. Its slot then ends with the prompt, so
     that a recurrent state, which cannot be truncated, can be copied from it."""
 
@@ -95,15 +95,15 @@ class ScoringRequest:
     ) -> None:
         self.address = address
         self.command = command
-        self.answers: list[PathScorer | PrefixReader] = []  # in the scheduler
+        self.answers: list[PathScorer | PrefixPrefill] = []  # in the scheduler
         self.arrived_at = arrived_at
         self.has_started = False
         self._prompt = prompt
         self._width = width
         self._logprobs: list[Logprobs] = [{} for _ in prompt.questions]
-        self._remaining: Iterator[PathScorer | PrefixReader] = self._scorers()
+        self._remaining: Iterator[PathScorer | PrefixPrefill] = self._scorers()
         if not can_roll_back and prompt.ends_with_text:
-            self._remaining = itertools.chain([self._prefix_reader()], self._remaining)
+            self._remaining = itertools.chain([self._prefix_prefill()], self._remaining)
         self._next = next(self._remaining, None)
         self._first = self._next
 
@@ -117,13 +117,13 @@ class ScoringRequest:
         """True if all paths are read."""
         return self._next is None and all(answer.is_finished for answer in self.answers)
 
-    def take_answers(self) -> list[PathScorer | PrefixReader]:
+    def take_answers(self) -> list[PathScorer | PrefixPrefill]:
         """Returns the scorers that the scheduler gets now; those behind a prompt that is computed
         alone wait for it."""
         self.answers = [answer for answer in self.answers if not answer.is_finished]
-        taken: list[PathScorer | PrefixReader] = []
+        taken: list[PathScorer | PrefixPrefill] = []
         while len(self.answers) < self._width and self._next is not None:
-            if any(isinstance(answer, PrefixReader) for answer in self.answers):
+            if any(isinstance(answer, PrefixPrefill) for answer in self.answers):
                 break
             taken.append(self._next)
             self.answers.append(self._next)
@@ -149,9 +149,9 @@ class ScoringRequest:
         cached = min(first, len(self._prompt.tokens))
         return [LabelsScored(id=self.address.id, logprobs=logprobs, cached_tokens=cached)]
 
-    def _prefix_reader(self) -> PrefixReader:
+    def _prefix_prefill(self) -> PrefixPrefill:
         tokens = self._prompt.tokens
-        return PrefixReader(
+        return PrefixPrefill(
             Sequence(
                 request=self.address,
                 index=0,

@@ -36,11 +36,11 @@ class SlotCells:
             allocation.slot, restored.state, len(restored.tokens)
         ):
             _log.warning("engine.prefix_not_restored tokens=%s", len(restored.tokens))
-            self._scheduler.recompute(sequence)
+            self._scheduler.restart(sequence)
             return
         if not self._model.truncate(allocation.slot, sequence.position(allocation.cached_tokens)):
             self._model.truncate(allocation.slot, 0)
-            self._scheduler.recompute(sequence)
+            self._scheduler.restart(sequence)
 
     def restore(self, allocation: SlotAllocation, state: NDArray[np.uint8], end: int) -> bool:
         """Restore a saved `state` of the tokens before position `end` into a slot. False if it
@@ -70,7 +70,7 @@ class SlotCells:
         if sequence.slot is None:
             self._scheduler.clear(slot)
         else:
-            self._scheduler.recompute(sequence)
+            self._scheduler.restart(sequence)
 
     def empty_slot(self, save: Callable[[SlotTokens], None]) -> None:
         """Empty a slot after `save`, because the cells are exhausted. Raises `MemoryError` if there

@@ -14,7 +14,7 @@ from llm_backend.engine.kv_cache.cache import Cache, common_prefix
 from llm_backend.engine.messages import Priority
 from llm_backend.engine.sequence import Sequence
 
-_OLDEST_FIRST_EVERY = 8  # every eighth free slot goes to the oldest sequence
+_OLDEST_SLOT_EVERY = 8  # every eighth free slot goes to the oldest sequence
 
 
 class WaitingQueue:
@@ -25,7 +25,7 @@ class WaitingQueue:
         self._waiting: list[Sequence] = []
         # follower -> leader, length of the common prefix
         self._leaders: dict[Sequence, tuple[Sequence, int]] = {}
-        self._chosen_by_priority = 0  # sequences that got a slot since the last one chosen by age
+        self._slots_by_priority = 0  # sequences that got a slot since the last one chosen by age
 
     @property
     def is_empty(self) -> bool:
@@ -49,11 +49,11 @@ class WaitingQueue:
         """Remove and return the sequence that gets a free slot. None if every waiting sequence
         waits for a prefix that one of the `running` sequences computes, or that is being read from
         a file."""
-        is_fair = self._chosen_by_priority >= _OLDEST_FIRST_EVERY - 1
+        is_fair = self._slots_by_priority >= _OLDEST_SLOT_EVERY - 1
         ordered = sorted(self._waiting, key=_arrival) if is_fair else self._by_priority(running)
         found = self._take_first(ordered, running)
         if found is not None and is_fair:
-            self._chosen_by_priority = 0
+            self._slots_by_priority = 0
         return found
 
     def take_next_interactive(self, running: Sequences[Sequence]) -> Sequence | None:
@@ -68,7 +68,7 @@ class WaitingQueue:
         found = next((one for one in ordered if not self._must_wait(one, running)), None)
         if found is not None:
             self.remove(found)
-            self._chosen_by_priority += 1
+            self._slots_by_priority += 1
         return found
 
     def _by_priority(self, running: Sequences[Sequence]) -> list[Sequence]:

@@ -23,7 +23,7 @@ _PREFILL_TOKENS = 128
 
 
 @dataclass(kw_only=True, eq=False)
-class _Copy:
+class _DraftSequence:
     """The draft model's copy of `source`: `own` has the same first `same` tokens, then drafted
     ones; its computed tokens are in its slot."""
 
@@ -43,7 +43,7 @@ class Drafter(DraftSource):
         self._model = model
         self._vocabulary_size = min(vocabulary_size, model.vocabulary.size)
         self._ends = model.vocabulary.end_tokens
-        self._copies: dict[int, _Copy] = {}
+        self._copies: dict[int, _DraftSequence] = {}
 
     def draft_limit(self, sequence: Sequence) -> int:
         """Maximum number of tokens that it could draft for a sequence; none for one with media."""
@@ -86,7 +86,7 @@ class Drafter(DraftSource):
         self._model.copy(source, target)
         own = _own(copy.source, target, copy.own.tokens[: copy.own.computed])
         own.computed = len(own.tokens)
-        self._copies[target] = _Copy(
+        self._copies[target] = _DraftSequence(
             source=copy.source, own=own, same=min(copy.same, own.computed), rate=copy.rate
         )
 
@@ -95,7 +95,7 @@ class Drafter(DraftSource):
         self._model.truncate(slot, 0)
         self._copies.pop(slot, None)
 
-    def _copy_of(self, sequence: Sequence) -> _Copy:
+    def _copy_of(self, sequence: Sequence) -> _DraftSequence:
         """The copy of a sequence; a new one keeps the common prefix of its slot's cells."""
         slot = _slot(sequence)
         copy = self._copies.get(slot)
@@ -105,12 +105,12 @@ class Drafter(DraftSource):
         same = common_prefix(own.tokens[: own.computed], sequence.tokens)
         self._truncate(own, same)
         del own.tokens[own.computed :]
-        self._copies[slot] = _Copy(
+        self._copies[slot] = _DraftSequence(
             source=sequence, own=own, same=own.computed, rate=AcceptanceRate(self._rate)
         )
         return self._copies[slot]
 
-    def _compare(self, copy: _Copy) -> None:
+    def _compare(self, copy: _DraftSequence) -> None:
         """Compare drafted tokens with the sequence, count them, and truncate rejected ones."""
         own, tokens = copy.own, copy.source.tokens
         drafted, appended = own.tokens[copy.same :], tokens[copy.same :]

@@ -13,7 +13,7 @@ stored_answers.py      answers of idempotency keys
 
 from llm_backend.store.administration.administration import Administration, AuditedChange
 from llm_backend.store.administration.client_secrets import ClientSecrets, StoredSecret
-from llm_backend.store.administration.concurrency_leases import ConcurrencyLeases, Exchange
+from llm_backend.store.administration.concurrency_leases import ConcurrencyLeases, LeaseChange
 from llm_backend.store.administration.deferred_usage import DeferredUsageRow, DeferredUsageStore
 from llm_backend.store.administration.grants import Grants
 from llm_backend.store.administration.stored_answers import AnswerClaim, StoredAnswer, StoredAnswers
@@ -26,15 +26,16 @@ from llm_backend.store.administration.usage import (
     UsageSum,
 )
 from llm_backend.store.administration.values import (
+    AccessSnapshot,
     AuditEntry,
     AuditFilter,
-    Known,
     Record,
     StoredKey,
 )
 
 __all__ = [
     "AMOUNTS",
+    "AccessSnapshot",
     "Administration",
     "AnswerClaim",
     "AuditEntry",
@@ -44,9 +45,8 @@ __all__ = [
     "ConcurrencyLeases",
     "DeferredUsageRow",
     "DeferredUsageStore",
-    "Exchange",
     "Grants",
-    "Known",
+    "LeaseChange",
     "Record",
     "StoredAnswer",
     "StoredAnswers",

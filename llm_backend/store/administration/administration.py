@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 from llm_backend.json_types import JsonMapping
 from llm_backend.store.administration import rows
 from llm_backend.store.administration.values import (
+    AccessSnapshot,
     AuditEntry,
     AuditFilter,
-    Known,
     Record,
     StoredKey,
 )
@@ -55,9 +55,9 @@ class Administration:
         valid."""
         return await self._database.read(rows.version)
 
-    async def load_known(self, kinds: Sequence[str]) -> Known:
+    async def load_snapshot(self, kinds: Sequence[str]) -> AccessSnapshot:
         """All keys, and all records of these kinds."""
-        return await self._database.read(rows.load_known, kinds=kinds)
+        return await self._database.read(rows.load_snapshot, kinds=kinds)
 
     async def get(self, kind: str, id: str) -> Record:
         """One record."""

@@ -15,7 +15,7 @@ _SCOPE_KEPT_S = 24 * 60 * 60  # lifetime of the lock row of an unused scope
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exchange:
+class LeaseChange:
     """A change of a lease: of one scope `returned` permits are given back, and `requested` more are
     taken of `limit` in all."""
 
@@ -35,12 +35,12 @@ class ConcurrencyLeases:
         self._database = database
 
     async def exchange(
-        self, exchanges: Iterable[Exchange], *, holder: str, now: int, until: int
+        self, changes: Iterable[LeaseChange], *, holder: str, now: int, until: int
     ) -> Mapping[str, int]:
         """Apply the changes; returns how many permits of each scope were taken. The holder leases
         them until this time."""
-        ordered = sorted(exchanges, key=lambda one: one.scope)  # one order of locks for all
-        work = partial(_exchange, exchanges=ordered, holder=holder, now=now, until=until)
+        ordered = sorted(changes, key=lambda one: one.scope)  # one order of locks for all
+        work = partial(_exchange, changes=ordered, holder=holder, now=now, until=until)
         return await self._database.write(work)
 
     async def renew(self, holder: str, *, until: int) -> None:
@@ -57,29 +57,29 @@ class ConcurrencyLeases:
 
 
 def _exchange(
-    connection: Connection, exchanges: Iterable[Exchange], holder: str, now: int, until: int
+    connection: Connection, changes: Iterable[LeaseChange], holder: str, now: int, until: int
 ) -> Mapping[str, int]:
-    for one in exchanges:
+    for one in changes:
         if one.returned:
             _give_back(connection, one, holder)
     return {
-        one.scope: _take(connection, one, holder, now, until) for one in exchanges if one.requested
+        one.scope: _take(connection, one, holder, now, until) for one in changes if one.requested
     }
 
 
-def _give_back(connection: Connection, exchange: Exchange, holder: str) -> None:
-    this, less = _lease_of(exchange.scope, holder), concurrency_leases.c.number - exchange.returned
+def _give_back(connection: Connection, change: LeaseChange, holder: str) -> None:
+    this, less = _lease_of(change.scope, holder), concurrency_leases.c.number - change.returned
     connection.execute(update(concurrency_leases).where(this).values(number=less))
     connection.execute(delete(concurrency_leases).where(this, concurrency_leases.c.number <= 0))
 
 
-def _take(connection: Connection, exchange: Exchange, holder: str, now: int, until: int) -> int:
-    _upsert(connection, exchange.scope, _LOCK_HOLDER, 0, now + _SCOPE_KEPT_S)  # locks the scope
-    alive = (concurrency_leases.c.scope == exchange.scope) & (concurrency_leases.c.until_at > now)
+def _take(connection: Connection, change: LeaseChange, holder: str, now: int, until: int) -> int:
+    _upsert(connection, change.scope, _LOCK_HOLDER, 0, now + _SCOPE_KEPT_S)  # locks the scope
+    alive = (concurrency_leases.c.scope == change.scope) & (concurrency_leases.c.until_at > now)
     held = connection.scalar(select(func.sum(concurrency_leases.c.number)).where(alive)) or 0
-    taken = max(0, min(exchange.requested, exchange.limit - int(held)))
+    taken = max(0, min(change.requested, change.limit - int(held)))
     if taken:
-        _upsert(connection, exchange.scope, holder, taken, until)
+        _upsert(connection, change.scope, holder, taken, until)
     return taken
 
 

@@ -8,9 +8,9 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy.exc import IntegrityError
 
 from llm_backend.store.administration.values import (
+    AccessSnapshot,
     AuditEntry,
     AuditFilter,
-    Known,
     Record,
     StoredKey,
 )
@@ -37,10 +37,10 @@ def version(connection: Connection) -> int:
     return connection.execute(this).scalar_one_or_none() or 0
 
 
-def load_known(connection: Connection, kinds: Sequence[str]) -> Known:
+def load_snapshot(connection: Connection, kinds: Sequence[str]) -> AccessSnapshot:
     """All keys, and all records of these kinds."""
     records = select(administered).where(administered.c.kind.in_(kinds))
-    return Known(
+    return AccessSnapshot(
         version=version(connection),
         records=[_record(row) for row in connection.execute(records)],
         keys=[_key(row) for row in connection.execute(select(api_keys))],

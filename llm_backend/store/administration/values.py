@@ -67,7 +67,7 @@ class AuditFilter:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class AccessSnapshot:
     """All records and keys that decide permissions, as they were at `version`."""
 
     version: int

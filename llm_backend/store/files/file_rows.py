@@ -110,7 +110,7 @@ def forget_old(connection: Connection, before: int, now: int, *, limit: int) -> 
 def _delete(connection: Connection, rows: Sequence[Row[Any]], now: int) -> Sequence[str]:
     connection.execute(delete_from(files).where(files.c.seq.in_([row.seq for row in rows])))
     forget_files(connection, [row.id for row in rows], now)
-    keys = orphans.release(connection, [blob for row in rows for blob in from_json(row.content)])
+    keys = orphans.discard(connection, [blob for row in rows for blob in from_json(row.content)])
     file_byte_total.subtract(connection, sum(row.size_bytes for row in rows))
     return keys
 

@@ -38,7 +38,7 @@ def claim(connection: Connection, content: Iterable[Blob]) -> None:
             raise BlobGone(blob.key)
 
 
-def release(connection: Connection, content: Iterable[Blob]) -> Sequence[str]:
+def discard(connection: Connection, content: Iterable[Blob]) -> Sequence[str]:
     """Mark the blobs of a deleted row as deleted; returns the keys to remove, now or in the next
     sweep."""
     keys = [blob.key for blob in content]

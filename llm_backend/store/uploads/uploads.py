@@ -183,7 +183,7 @@ def _complete(
     )
     file_rows.insert_file(connection, file)
     unused = [blob for id in parts.keys() - set(part_ids) for blob in parts[id]]
-    keys = orphans.release(connection, unused)
+    keys = orphans.discard(connection, unused)
     closed = _close(connection, upload, UploadStatus.COMPLETED)
     file_byte_total.subtract(connection, size_of(unused))
     return closed, file, keys
@@ -196,7 +196,7 @@ def _cancel(connection: Connection, id: str, now: int) -> tuple[StoredUpload, Se
     """
     upload = _open(connection, id, now, is_locked=True)
     sent = _uploaded_content(connection, upload)
-    keys = orphans.release(connection, sent)
+    keys = orphans.discard(connection, sent)
     closed = _close(connection, upload, UploadStatus.CANCELLED)
     file_byte_total.subtract(connection, size_of(sent))
     return closed, keys
@@ -209,7 +209,7 @@ def _expire(connection: Connection, now: int) -> bool:
     freed_bytes = 0
     for row in rows:
         sent = _uploaded_content(connection, row)
-        orphans.release(connection, sent)
+        orphans.discard(connection, sent)
         _close(connection, row, UploadStatus.EXPIRED)
         freed_bytes += size_of(sent)
     file_byte_total.subtract(connection, freed_bytes)

@@ -4,12 +4,12 @@ from llm_backend.backends.upstream.upstream_load import (
     EJECTION_S,
     FAILURES,
     LONGEST_EJECTION_S,
-    Health,
+    UpstreamHealth,
 )
 
 
-def ejected(*, at_s: float = 100) -> Health:
-    health = Health()
+def ejected(*, at_s: float = 100) -> UpstreamHealth:
+    health = UpstreamHealth()
     for _ in range(FAILURES):
         health.record_request()
         health.record_failure(at_s)
@@ -17,7 +17,7 @@ def ejected(*, at_s: float = 100) -> Health:
 
 
 def test_one_failure_does_not_eject():
-    health = Health()
+    health = UpstreamHealth()
     health.record_failure(1)
     health.record_success()
     health.record_failure(2)
@@ -72,7 +72,7 @@ def test_outstanding_requests_do_not_prolong_an_ejection():
 
 
 def test_answers_that_break_off_prolong_each_ejection():
-    health, ejected_at = Health(), []
+    health, ejected_at = UpstreamHealth(), []
     for now in range(100):
         if health.admits(now):
             health.record_request()
@@ -85,7 +85,7 @@ def test_answers_that_break_off_prolong_each_ejection():
 
 
 def test_cancelled_probe_leaves_the_ejection_as_it_is():
-    health = Health()
+    health = UpstreamHealth()
     for now in range(FAILURES):
         health.record_failure(now)
         health.record_request()

@@ -195,7 +195,7 @@ def test_scheduler_computes_a_preempted_picture_again_beside_others():
     targets = [sequence(3) for _ in range(6)]
     viewer = pictured(2)
     caught_up(loop, *targets, viewer)
-    loop.recompute(viewer)
+    loop.restart(viewer)
     loop.complete_pass(loop.plan())  # the token before the picture
 
     assert viewer.next_run is not None

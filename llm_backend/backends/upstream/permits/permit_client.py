@@ -80,7 +80,7 @@ class PermitClient:
             RECALL_S if attempts.request.has_fallback else attempts.queue_timeout_s
         )
         while True:
-            upstreams = attempts.select()
+            upstreams = attempts.candidates()
             if all(one.has_free_permit for one in upstreams):
                 return self._balance.choose(upstreams)
             names = [one.name for one in upstreams]

@@ -113,7 +113,7 @@ class PrefixRestorer:
         """Put a prefix that has been read into a free slot, if there is one, and begin to read
         the next."""
         pending = self._pending
-        if pending is not None and pending.future.done() and self._cache.free:
+        if pending is not None and pending.future.done() and self._cache.free_slots:
             self._pending = None
             self._finish(pending)
         elif self._is_stuck() and self._requested:

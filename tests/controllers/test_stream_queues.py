@@ -1,10 +1,10 @@
-"""Lanes: in order within one, beside each other, and only so many."""
+"""Streams: in order within one, concurrent with each other, and limited in number."""
 
 import asyncio
 
 import pytest
 
-from llm_backend.controllers.websockets.lanes import Lanes
+from llm_backend.controllers.websockets.stream_queues import StreamQueues
 from llm_backend.errors import RateLimited
 
 
@@ -33,10 +33,10 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_lane_is_done_in_order_and_lanes_at_the_same_time():
-    work, lanes = Work(), Lanes(lanes_limit=2, waiting_limit=2)
-    for lane, name in ((None, "a1"), ("b", "b1"), (None, "a2")):
-        lanes.add(lane, work.named(name))
+async def test_a_stream_is_done_in_order_and_streams_at_the_same_time():
+    work, queues = Work(), StreamQueues(streams_limit=2, waiting_limit=2)
+    for stream, name in ((None, "a1"), ("b", "b1"), (None, "a2")):
+        queues.add(stream, work.named(name))
     await turns()
     begun_at_first = list(work.begun)
     work.may_end.set()
@@ -44,7 +44,7 @@ async def test_a_lane_is_done_in_order_and_lanes_at_the_same_time():
 
     assert begun_at_first == ["a1", "b1"]
     assert work.begun == ["a1", "b1", "a2"]
-    assert lanes.is_quiet
+    assert queues.is_quiet
 
 
 @pytest.mark.parametrize(
@@ -52,22 +52,22 @@ async def test_a_lane_is_done_in_order_and_lanes_at_the_same_time():
     [("c", "websocket_stream_limit_reached"), ("a", "websocket_queue_limit_reached")],
 )
 async def test_one_too_many_is_refused(third, code):
-    work, lanes = Work(), Lanes(lanes_limit=2, waiting_limit=1)
-    for lane in ("a", "b", "b"):
-        lanes.add(lane, work.named(lane))
+    work, queues = Work(), StreamQueues(streams_limit=2, waiting_limit=1)
+    for stream in ("a", "b", "b"):
+        queues.add(stream, work.named(stream))
     with pytest.raises(RateLimited) as refused:
-        lanes.add(third, work.named("third"))
-    await lanes.aclose()
+        queues.add(third, work.named("third"))
+    await queues.aclose()
 
     assert refused.value.code == code
 
 
 async def test_all_is_given_up_at_the_end():
-    work, lanes = Work(), Lanes(lanes_limit=2, waiting_limit=1)
-    lanes.add("a", work.named("a"))
-    lanes.add("a", work.named("later"))
+    work, queues = Work(), StreamQueues(streams_limit=2, waiting_limit=1)
+    queues.add("a", work.named("a"))
+    queues.add("a", work.named("later"))
     await turns()
-    await lanes.aclose()
+    await queues.aclose()
 
     assert work.cancelled == ["a"]
-    assert lanes.is_quiet
+    assert queues.is_quiet

@@ -1,0 +1,56 @@
+"""Queues of one connection's requests: one for each of its streams, concurrent with each other."""
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+
+from llm_backend.background_tasks import BackgroundTasks
+from llm_backend.errors import RateLimited
+
+Work = Callable[[], Coroutine[None, None, None]]
+
+
+class StreamQueues:
+    """Runs the work of each stream in order of arrival, and the streams concurrently: at
+    most `streams_limit` streams, and `waiting_limit` queued works."""
+
+    def __init__(self, *, streams_limit: int, waiting_limit: int) -> None:
+        self._streams_limit = streams_limit
+        self._waiting_limit = waiting_limit
+        self._waiting: dict[str | None, deque[Work]] = {}  # by active stream
+        self._tasks = BackgroundTasks()
+
+    def add(self, stream: str | None, work: Work) -> None:
+        """Queues work in its stream. Raises `RateLimited` beyond a limit."""
+        if stream in self._waiting:
+            if sum(map(len, self._waiting.values())) >= self._waiting_limit:
+                raise RateLimited(
+                    f"{self._waiting_limit} requests of this connection wait already.",
+                    code="websocket_queue_limit_reached",
+                )
+            self._waiting[stream].append(work)
+            return
+        if len(self._waiting) >= self._streams_limit:
+            raise RateLimited(
+                f"This connection has {self._streams_limit} streams already; wait until one ends.",
+                param="stream_id",
+                code="websocket_stream_limit_reached",
+            )
+        self._waiting[stream] = deque()
+        self._tasks.start(self._run(stream, work))
+
+    @property
+    def is_quiet(self) -> bool:
+        """True if no stream is active."""
+        return not self._waiting
+
+    async def aclose(self) -> None:
+        """Cancels all unfinished work."""
+        await self._tasks.cancel()
+
+    async def _run(self, stream: str | None, first: Work) -> None:
+        try:
+            await first()
+            while self._waiting[stream]:
+                await self._waiting[stream].popleft()()
+        finally:
+            del self._waiting[stream]
