@@ -47,7 +47,7 @@ async def answer(_request: Any, send: Any) -> None:
 
 
 async def sink(_message: Any) -> None:
-    """Discards every message."""
+    """Discard every message."""
 
 
 def chat_of(caller: Caller) -> ApiRequest:

@@ -68,7 +68,7 @@ class Asking:
         return waited
 
     def speed(self) -> Callable[[], float]:
-        """Returns a function of the batch tokens per processor second from now on."""
+        """Return a function of the batch tokens per processor second from now on."""
         tokens, began_s = self.batch_tokens, processor_s(self.engine.pid)
         return lambda: (self.batch_tokens - tokens) / (processor_s(self.engine.pid) - began_s)
 

@@ -44,7 +44,7 @@ class Gaps:
 
 
 async def stream(engine: Engine, prompt: list[int], tokens: int, gaps: Gaps) -> None:
-    """Decodes up to so many tokens, or until it is cancelled."""
+    """Decode up to so many tokens, or until it is cancelled."""
     command = Generate(
         id=f"s{next(NUMBERS)}",
         prompt=prompt,

@@ -33,7 +33,7 @@ COLUMNS = {
 
 
 def main() -> int:
-    """Builds, measures each row, writes the report."""
+    """Build, measure each row, write the report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--rows", default=ROWS)
     given = parser.parse_args()

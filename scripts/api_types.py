@@ -267,7 +267,7 @@ def typed_dict(name: str, fields: Mapping[str, str]) -> str:
 
 
 def main() -> None:
-    """Print the types of every local operation."""
+    """Prints the types of every local operation."""
     document = load_document()
     writer = TypeWriter(document)
     for operation in document.operations.values():

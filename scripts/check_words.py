@@ -61,7 +61,7 @@ TEXT_FILES: dict[str, tuple[re.Pattern[str] | None, re.Pattern[str] | None]] = {
 
 
 def main(arguments: list[str]) -> int:
-    """Check the files that git tracks below the given folders, or all of them."""
+    """Checks the files that git tracks below the given folders, or all of them."""
     listed = ["git", "ls-files", "--", *arguments]
     names = subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split()
     count = 0

@@ -49,11 +49,11 @@ class PostgresqlServer:
         return self.url(name)
 
     def drop_database(self, url: str) -> None:
-        """Drop a database of `new_database`, with its connections."""
+        """Drops a database of `new_database`, with its connections."""
         self.sql("postgres", f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
     def sql(self, database: str, statement: str) -> str:
-        """Return psql's output for one statement."""
+        """Returns psql's output for one statement."""
         command = [self.binaries / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", self.url(database)]
         done = subprocess.run(
             [*command, "-c", statement], check=True, capture_output=True, text=True

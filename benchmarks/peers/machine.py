@@ -39,7 +39,7 @@ def use(*pids: int) -> Use:
 
 
 def wait_until_quiet(limit_s: float) -> None:
-    """Returns when other processes use little of the machine, or after `limit_s`."""
+    """Return when other processes use little of the machine, or after `limit_s`."""
     end_s = time.monotonic() + limit_s
     while time.monotonic() < end_s:
         before = use()

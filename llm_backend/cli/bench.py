@@ -88,7 +88,7 @@ def _run(api: Api, model: str, number: int, words: int, max_tokens: int) -> _Run
 
 
 def summarize(model: str, runs: Sequence[_Run], took_s: float) -> dict[str, str | float]:
-    """Returns the figures of all runs: rates, and percentiles of the latencies."""
+    """Return the figures of all runs: rates, and percentiles of the latencies."""
     firsts, wholes = sorted(run.first_s for run in runs), sorted(run.whole_s for run in runs)
     return {
         "model": model,
@@ -104,5 +104,5 @@ def summarize(model: str, runs: Sequence[_Run], took_s: float) -> dict[str, str 
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Returns the value that this share of the values does not exceed."""
+    """Return the value that this share of the values does not exceed."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

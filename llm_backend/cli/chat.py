@@ -100,7 +100,7 @@ class Conversation:
         self.messages.append({"role": "assistant", "content": answer})
 
     def pop_last_turn(self) -> Content | None:
-        """Remove the last answer and its message; returns the message, None if there is none."""
+        """Remove the last answer and its message; return the message, None if there is none."""
         if len(self.messages) < 2:
             return None
         *self.messages, message, _ = self.messages
@@ -197,7 +197,7 @@ class _Printer:
 
 
 def _run_command(conversation: Conversation, line: str) -> Content | None:
-    """Run a command; returns the message to send now, if any."""
+    """Run a command; return the message to send now, if any."""
     command, _, rest = line.partition(" ")
     match command:
         case "/again":

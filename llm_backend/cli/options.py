@@ -7,7 +7,7 @@ import typer
 
 
 def _config_file(text: str) -> Path | None:
-    """Returns the file; None for an empty name, which is unset as an empty variable is."""
+    """Return the file; None for an empty name, which is unset as an empty variable is."""
     return Path(text) if text else None
 
 

@@ -25,7 +25,7 @@ class Serve(Exception):
         self._settings, self._source = settings, source
 
     def run(self) -> None:
-        """Serves until it is stopped."""
+        """Serve until it is stopped."""
         from llm_backend.server import CannotServe, serve
 
         try:

@@ -17,12 +17,12 @@ _HIDDEN = "\001{}\002"  # readline does not count what is between
 
 
 def has_colours(stream: TextIO) -> bool:
-    """Returns True if the stream is a terminal and the environment has no `NO_COLOR`."""
+    """Return True if the stream is a terminal and the environment has no `NO_COLOR`."""
     return stream.isatty() and variable("NO_COLOR") is None
 
 
 def colour(text: str, code: str, stream: TextIO) -> str:
-    """Returns the text in a colour, where the stream has any."""
+    """Return the text in a colour, where the stream has any."""
     return f"\033[{code}m{text}\033[0m" if has_colours(stream) else text
 
 

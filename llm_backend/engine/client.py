@@ -114,12 +114,12 @@ class Engine:
         return await self._lifecycle.ready()
 
     async def generate(self, request: Generate) -> "Generation":
-        """Submit a request; returns when it has got its slot. The caller closes the returned
+        """Submit a request; return when it has got its slot. The caller closes the returned
         generation. The id must differ from those of pending requests."""
         return Generation(self._lifecycle, *await self._admit(request))
 
     async def score_labels(self, request: ScoreLabels) -> "Scoring":
-        """Submit questions; returns when the first one has got its slot. The caller closes the
+        """Submit questions; return when the first one has got its slot. The caller closes the
         returned scoring. The id must differ from those of pending requests."""
         return Scoring(self._lifecycle, *await self._admit(request))
 
@@ -292,7 +292,7 @@ class Generation(_AdmittedCall):
 
 
 def _expect(event: Event, kind: type[_Answer]) -> _Answer:
-    """Returns the expected event; raises `EngineRefused` for a failure."""
+    """Return the expected event; raise `EngineRefused` for a failure."""
     if isinstance(event, Failed):
         raise EngineRefused(event.failure, event.message, event.field, event.location)
     assert isinstance(event, kind), f"the worker answered with {type(event).__name__}"

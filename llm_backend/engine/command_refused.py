@@ -41,7 +41,7 @@ class CommandRefused(Exception):
 
 
 def check_queue(waiting: int, limit: int, *, free_slots: int, noun: str = "requests") -> None:
-    """Raises `CommandRefused` if a queue is full: more wait than its limit and free slots allow."""
+    """Raise `CommandRefused` if a queue is full: more wait than its limit and free slots allow."""
     if waiting >= limit + free_slots:
         raise CommandRefused(Failure.QUEUE_FULL, f"{limit} {noun} are waiting already; try later.")
 
@@ -49,6 +49,6 @@ def check_queue(waiting: int, limit: int, *, free_slots: int, noun: str = "reque
 def unsupported_command(
     kind: ModelKind, command: ComputedCommand | Tokenize | Detokenize
 ) -> CommandRefused:
-    """Returns the refusal of a command that a model of this kind does not support."""
+    """Return the refusal of a command that a model of this kind does not support."""
     message = f"This model {_DOES[kind]}; it cannot {_VERBS[type(command)]}."
     return CommandRefused(Failure.UNSUPPORTED, message)

@@ -122,11 +122,11 @@ class Generator(ComputingEngine):
         )
 
     def validate(self, command: Generate | ScoreLabels) -> ValidatedCommand:
-        """Tokenizes and checks a command for `submit`, from any thread. Raises `CommandRefused`."""
+        """Tokenize and check a command for `submit`, from any thread. Raises `CommandRefused`."""
         return self._requests.validate(command)
 
     def check_queue(self, priority: Priority, besides: int) -> None:
-        """Raises `CommandRefused` if the queue is full when `besides` further requests are
+        """Raise `CommandRefused` if the queue is full when `besides` further requests are
         submitted."""
         free_slots = self._scheduler.free_slots
         self._requests.check_queue(priority, free_slots=free_slots, besides=besides)

@@ -61,7 +61,7 @@ class Projector(Protocol):
         """The supported kinds of media."""
 
     def pieces(self, media: Media) -> list[Piece]:
-        """Returns the text and runs of a medium in a prompt, without computing it. Raises
+        """Return the text and runs of a medium in a prompt, without computing it. Raises
         `MediaError`."""
 
 

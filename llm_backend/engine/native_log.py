@@ -27,7 +27,7 @@ class NativeLog:
         self._log.debug("%s", line)
 
     def pop_reason(self) -> str:
-        """Returns the last errors, the first of which says most, and clears them."""
+        """Return the last errors, the first of which says most, and clear them."""
         reason = "; ".join(self.errors) or "the native code gives no reason"
         self.errors.clear()
         return reason

@@ -33,7 +33,7 @@ class PassThreads:
         self._count = ThreadCount(count) if is_learning and count > 1 else None
 
     def compute(self, tokens: int | Callable[[], int], native_pass: Callable[[], int]) -> int:
-        """Run a pass of this number of tokens, which may be counted after it; returns its status,
+        """Run a pass of this number of tokens, which may be counted after it; return its status,
         which is 0 for success."""
         if self._count is None:
             return native_pass()

@@ -18,7 +18,7 @@ from tests.upstream import serving
 
 
 def main() -> int:
-    """Run the rounds; the exit code."""
+    """Runs the rounds; the exit code."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")

@@ -46,7 +46,7 @@ class Mix(OtherApis, Media):
         self._operations = operations
 
     async def one(self) -> None:
-        """Do one."""
+        """Does one."""
         operation = self._draw.choice(self._operations)
         name = operation.__name__
         try:
@@ -165,11 +165,11 @@ class Mix(OtherApis, Media):
             self._facts.vector_files[store, file] = word
 
     async def delete_chat(self) -> None:
-        """Delete a chat that was acknowledged."""
+        """Deletes a chat that was acknowledged."""
         await self._delete(self._facts.chats, "/chat/completions")
 
     async def delete_file(self) -> None:
-        """Delete a file that nothing uses."""
+        """Deletes a file that nothing uses."""
         await self._delete(self._facts.files, "/files")
 
     async def _delete(self, known: dict[str, Any], path: str) -> None:

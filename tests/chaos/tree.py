@@ -64,7 +64,7 @@ class Tree:
         return self._process is not None and self._process.poll() is None
 
     def start(self, processes: int) -> None:
-        """Start it, with so many API processes; does not wait."""
+        """Starts it, with so many API processes; does not wait."""
         scratch = self.folder / "tmp"
         scratch.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "llm_backend", "serve", "--port", str(self.port),
@@ -99,7 +99,7 @@ class Tree:
         return [_process(pid, self._process.pid) for pid in sorted(ours)]
 
     def stop(self) -> None:
-        """End it as a service manager would. Raises `AssertionError` where that takes too long, and
+        """Ends it as a service manager would. Raises `AssertionError` if that takes too long, and
         for processes that are left."""
         assert self._process is not None, "started"
         self._process.send_signal(signal.SIGTERM)
@@ -129,7 +129,7 @@ class Tree:
             time.sleep(0.05)
 
     def end(self) -> None:
-        """Kill what is left of it."""
+        """Kills what is left of it."""
         if self._process is not None:
             for process in self.processes():
                 with suppress(ProcessLookupError):

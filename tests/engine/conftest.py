@@ -44,7 +44,7 @@ async def engine(tiny_llama):
 
 @pytest.fixture
 def say(engine):
-    """Ask the shared engine and read the whole answer."""
+    """Asks the shared engine and reads the whole answer."""
     return functools.partial(answer, engine)
 
 
@@ -63,7 +63,7 @@ async def answer(engine: Engine, request: Generate) -> list[Delta]:
 
 
 async def eventually(claim) -> None:
-    """Wait until a claim holds."""
+    """Waits until a claim holds."""
     async with asyncio.timeout(60):
         while not claim():  # noqa: ASYNC110  # what it waits for does not tell: processes that end
             await asyncio.sleep(0.01)

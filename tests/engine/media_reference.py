@@ -50,7 +50,7 @@ def _eyes(projector: Path, loaded):
 
 
 def _read(eyes, context, text: str, media: Media) -> int:
-    """Compute the prompt; returns the position after it."""
+    """Computes the prompt; returns the position after it."""
     whole = text[: media.at].encode() + MARK + text[media.at :].encode()
     asked = mtmd.mtmd_input_text(text=whole, text_len=len(whole), parse_special=True)
     data = ctypes.cast(ctypes.c_char_p(media.data), ctypes.POINTER(ctypes.c_uint8))

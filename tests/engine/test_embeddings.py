@@ -89,7 +89,7 @@ async def test_embedder_memory_is_constant_over_ten_thousand_texts(tiny_bert):
 
 
 async def embed_texts(engine: Engine, count: int, *, requests: int = 8, inputs: int = 25) -> None:
-    """Embed `count` texts of one to six words, several requests at a time."""
+    """Embeds `count` texts of one to six words, several requests at a time."""
     texts = [f"the {chr(97 + number % 26)} cat" * (1 + number % 2) for number in range(inputs)]
     for _ in range(count // (requests * inputs)):
         await asyncio.gather(*(engine.embed(texts) for _ in range(requests)))

@@ -201,7 +201,7 @@ async def test_connections_beyond_the_limit_are_refused(tiny_llama, socket_path)
 
 
 async def connect_client(socket_path: Path) -> tuple[bytes, asyncio.StreamWriter]:
-    """Connect as a remote client; returns the first byte that it receives."""
+    """Connects as a remote client; returns the first byte that it receives."""
     reader, writer = await asyncio.open_unix_connection(socket_path)
     return await reader.read(1), writer
 

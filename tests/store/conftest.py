@@ -52,7 +52,7 @@ async def database(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[D
 
 
 def empty(connection: Connection) -> None:
-    """Delete all rows."""
+    """Deletes all rows."""
     for table in reversed(metadata.sorted_tables):
         connection.execute(delete(table))
 

@@ -47,7 +47,7 @@ class Death:
         event.listen(Engine, "commit", self._step)
 
     def start_counting(self) -> None:
-        """Count statements from now on."""
+        """Counts statements from now on."""
         self._is_near = True
 
     def _step(self, *_: object) -> None:
@@ -99,7 +99,7 @@ async def main(folder: Path, work: str, at: int) -> None:
 
 
 def is_killed(folder: Path, work: str, at: int) -> bool:
-    """Run the work in a process of its own; true if it was killed."""
+    """Runs the work in a process of its own; true if it was killed."""
     child = os.fork()
     if child == 0:
         asyncio.run(main(folder, work, at))

@@ -125,7 +125,7 @@ class Embedder(ComputingEngine):
             raise CommandRefused(Failure.INVALID, f"There must be 1 to {limit} {field}.", field)
 
     def _check_length(self, text: str, field: str) -> None:
-        """Raises `CommandRefused` for a text that is far too long, before all of it is
+        """Raise `CommandRefused` for a text that is far too long, before all of it is
         tokenized."""
         least = tokens_beyond(self._input_limit, text, self._model.vocabulary, parse_special=False)
         if least is not None:

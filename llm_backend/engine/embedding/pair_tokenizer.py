@@ -18,7 +18,7 @@ class PairTokenizer:
         self._template = None if template is None else _parts(template, vocabulary)
 
     def tokens(self, query: str, documents: Iterable[str]) -> Iterator[list[int]]:
-        """Tokenizes the query with each document."""
+        """Tokenize the query with each document."""
         if self._template is None:
             return self._frame_pairs(query, documents)
         return (self._fill_template(self._template, query, document) for document in documents)
@@ -44,7 +44,7 @@ class PairTokenizer:
 
 
 def _parts(template: str, vocabulary: Vocabulary) -> list[int | str]:
-    """Splits the template at its special tokens, between which text is tokenized separately
+    """Split the template at its special tokens, between which text is tokenized separately
     anyway."""
     labels = {
         vocabulary.label(token).decode(errors="replace"): token for token in vocabulary.markers

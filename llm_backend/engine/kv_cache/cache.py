@@ -244,7 +244,7 @@ class Cache:
         self._touch(self._slots[slot])
 
     def clear(self, slot: int) -> SlotTokens:
-        """Note that the cells of `slot` are empty; returns the tokens that it had."""
+        """Note that the cells of `slot` are empty; return the tokens that it had."""
         tokens, self._slots[slot].tokens = self._slots[slot].tokens, []
         self._slots[slot].used_at = 0  # overwritten before any cached prefix
         return SlotTokens(slot=slot, tokens=tokens)

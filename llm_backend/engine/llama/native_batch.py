@@ -34,7 +34,7 @@ class NativeBatch:
         self.native.embd = ctypes.cast(rows.ctypes.data, kind)
 
     def fill(self, chunks: list[BatchChunk]) -> int:
-        """Replace the contents by `chunks`; returns the number of outputs."""
+        """Replace the contents by `chunks`; return the number of outputs."""
         self.arrays.fill(chunks)
         self.native.n_tokens = self.arrays.length
         return self.arrays.output_count

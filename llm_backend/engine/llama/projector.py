@@ -77,7 +77,7 @@ class NativeProjector:
         return frozenset(medium for medium, is_supported in can.items() if is_supported)
 
     def pieces(self, media: Media) -> list[Piece]:
-        """Returns the text and runs of a medium in a prompt, without computing it. Raises
+        """Return the text and runs of a medium in a prompt, without computing it. Raises
         `MediaError`."""
         key = identity(media)
         found = self._cached_pieces.get(key)
@@ -242,7 +242,7 @@ class NativeProjector:
 
 
 def _check_kind(path: Path) -> None:
-    """Raises `LoadError` for a file that is no projector, or one whose embeddings of a
+    """Raise `LoadError` for a file that is no projector, or one whose embeddings of a
     picture depend on the text before it."""
     try:
         header = read_header(path)

@@ -63,7 +63,7 @@ class FrameReader:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterable[bytes]:
-        """Add received bytes; returns the complete bodies."""
+        """Add received bytes; return the complete bodies."""
         is_whole = not self._buffer and len(data) > _LENGTH.size
         if is_whole and _LENGTH.unpack_from(data)[0] == len(data) - _LENGTH.size:
             return (data[_LENGTH.size :],)  # one frame, as in nearly all reads

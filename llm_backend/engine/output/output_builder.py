@@ -139,7 +139,7 @@ class OutputBuilder:
         return allowed
 
     def _append(self, choice: Choice) -> ReleasedText:
-        """Append a token; returns the text that it releases."""
+        """Append a token; return the text that it releases."""
         self.sequence.append(choice.token)
         self._compare(choice.token)
         if self.constraint is not None:

@@ -46,7 +46,7 @@ class _Connection:
         self.outbox = bytearray()
 
     def receive(self) -> list[Command | None]:
-        """Returns the commands that have arrived, None last if the connection is closed."""
+        """Return the commands that have arrived, None last if the connection is closed."""
         try:
             data = self.socket.recv(_RECEIVE_BYTES)
         except BlockingIOError:
@@ -108,7 +108,7 @@ class ConnectionServer:
         self._accepts_at: float | None = None
 
     def add(self, sock: socket.socket) -> int:
-        """Serve a connection; returns its number."""
+        """Serve a connection; return its number."""
         return self._register(sock, is_remote=False)
 
     def listen(self, sock: socket.socket, *, first_event: Event, limit: int) -> None:
@@ -119,7 +119,7 @@ class ConnectionServer:
         self._selector.register(sock, selectors.EVENT_READ, None)
 
     def poll(self, timeout_s: float | None) -> list[ReceivedCommand]:
-        """Returns the commands that have arrived; waits up to `timeout_s`, for ever if None, and
+        """Return the commands that have arrived; wait up to `timeout_s`, for ever if None, and
         not beyond the pause of the listening socket."""
         received: list[ReceivedCommand] = []
         for key, ready in self._selector.select(self._poll_timeout_s(timeout_s)):

@@ -22,7 +22,7 @@ _PROCESSOR_PARTS = ("base", "cpu")  # of `libggml-*`; any other part is a backen
 
 
 def find_devices() -> tuple[Device, ...]:
-    """Lists the GPUs that llama.cpp would use, with their free memory. Blocks for seconds where
+    """List the GPUs that llama.cpp would use, with their free memory. Blocks for seconds where
     the build has a backend for them."""
     if not _has_gpu_backend():
         return ()

@@ -91,7 +91,7 @@ class Call:
         self._wake()
 
     async def next(self) -> Event:
-        """Returns the next event, for one reader; raises `EngineDown` after the last event of a
+        """Return the next event, for one reader; raise `EngineDown` after the last event of a
         lost call."""
         while not self._events:
             if self._error is not None:
@@ -130,13 +130,13 @@ class EngineConnection(asyncio.Protocol):
 
     @classmethod
     async def from_socket(cls, sock: socket.socket) -> "EngineConnection":
-        """Wraps a connected socket, which the connection owns from now on."""
+        """Wrap a connected socket, which the connection owns from now on."""
         _, connection = await asyncio.get_running_loop().create_unix_connection(cls, sock=sock)
         return connection
 
     @classmethod
     async def connect(cls, socket_path: Path) -> "EngineConnection":
-        """Connects to the socket path of a worker. Raises `OSError` if no process listens there."""
+        """Connect to the socket path of a worker. Raises `OSError` if no process listens there."""
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_unix_connection(cls, str(socket_path))
         return connection
@@ -171,7 +171,7 @@ class EngineConnection(asyncio.Protocol):
         return not self._transport.is_closing()
 
     def crash_candidates(self) -> list[CrashCandidate]:
-        """Returns the commands that may have crashed the worker.
+        """Return the commands that may have crashed the worker.
 
         The likely ones are the running commands without a delta so far, because a command that
         crashes does so early, and the oldest command that the worker has not queued yet. Other

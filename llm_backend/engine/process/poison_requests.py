@@ -157,7 +157,7 @@ class SharedPoisonRequests(PoisonRequests):
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Locks the file and reads the counts; they are written back for the other processes at
+        """Lock the file and read the counts; they are written back for the other processes at
         the end."""
         with self._path.open("a+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed

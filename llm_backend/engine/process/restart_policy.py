@@ -30,7 +30,7 @@ class RestartPolicy:
         self._pauses = 0
 
     def next_restart(self, *, lived_s: float, was_ready: bool, cannot_start: bool) -> Restart:
-        """Returns the next start after a death. `cannot_start`: no worker has been ready yet,
+        """Return the next start after a death. `cannot_start`: no worker has been ready yet,
         and this one has reported why."""
         config = self._config
         if was_ready and lived_s >= config.quick_death_s:

@@ -117,7 +117,7 @@ class Supervisor(EngineLifecycle):
             self._listening_socket = None
 
     def _shrink_plan(self, exit_: _WorkerExit) -> bool:
-        """Changes to the smaller memory plan if the start failed for lack of memory; returns
+        """Change to the smaller memory plan if the start failed for lack of memory; return
         whether it did."""
         smaller = self._config.smaller
         if smaller is None or exit_.was_ready or not exit_.lacks_memory:

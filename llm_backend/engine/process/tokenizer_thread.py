@@ -62,7 +62,7 @@ class TokenizerThread(Generic[Result]):
         return [one.command for one in self._pending.values()]
 
     def submit(self, address: Address, command: LongCommand) -> None:
-        """Tokenizes the texts of a command later."""
+        """Tokenize the texts of a command later."""
         self._pending[address] = Tokenizing(
             address=address,
             command=command,
@@ -71,28 +71,28 @@ class TokenizerThread(Generic[Result]):
         )
 
     def cancel(self, address: Address) -> None:
-        """Forgets a command; one that is being tokenized is tokenized to its end."""
+        """Forget a command; one that is being tokenized is tokenized to its end."""
         pending = self._pending.pop(address, None)
         if pending is not None:
             pending.future.cancel()
 
     def abandon(self, connection: int) -> None:
-        """Forgets the commands of a closed connection."""
+        """Forget the commands of a closed connection."""
         for address in [one for one in self._pending if one.connection == connection]:
             self.cancel(address)
 
     def pop_done(self) -> Tokenizing[Result] | None:
-        """Removes a tokenized command and returns it; None without one."""
+        """Remove a tokenized command and return it; None without one."""
         for address, pending in self._pending.items():
             if pending.future.done():
                 return self._pending.pop(address)
         return None
 
     def wait(self, timeout_s: float) -> None:
-        """Waits until a command is tokenized, at most this long."""
+        """Wait until a command is tokenized, at most this long."""
         futures = [one.future for one in self._pending.values()]
         wait(futures, timeout_s, return_when="FIRST_COMPLETED")
 
     def close(self) -> None:
-        """Ends the thread after the text that it is at."""
+        """End the thread after the text that it is at."""
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -166,7 +166,7 @@ class Worker:
         self._current = None
 
     def _take(self, done: Tokenizing[Tokenized | ValidatedCommand]) -> None:
-        """Takes a command whose texts were tokenized."""
+        """Take a command whose texts were tokenized."""
         self._current = done.address
         try:
             result = done.future.result()

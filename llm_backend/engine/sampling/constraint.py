@@ -104,7 +104,7 @@ class CompiledGrammar:
     size: int
 
     def constraint(self) -> Constraint:
-        """Returns the constraint of one more answer."""
+        """Return the constraint of one more answer."""
         return Constraint(self.matcher.deep_copy(), self.allowed.copy(), self.size)
 
 
@@ -260,7 +260,7 @@ class _Tokens:
         return tokens if found == expected else None
 
     def _greedy(self, data: bytes) -> list[int]:
-        """Tokenizes by the longest token first, for a text that is written like a marker but is
+        """Tokenize by the longest token first, for a text that is written like a marker but is
         none."""
         tokens = []
         while data:
@@ -291,7 +291,7 @@ def _has_failed(compiled: "Future[CompiledGrammar]") -> bool:
 
 
 def _lark(gbnf: str) -> str:
-    """Converts llama.cpp's GBNF to Lark."""
+    """Convert llama.cpp's GBNF to Lark."""
     from llguidance.gbnf_to_lark import gbnf_to_lark
 
     if gbnf.count("::=") > _GBNF_RULES:

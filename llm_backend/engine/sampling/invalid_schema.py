@@ -50,7 +50,7 @@ class InvalidSchema:
 
 
 def find_invalid_schema(grammar: str, reason_of: TryCompile) -> InvalidSchema | None:
-    """Finds the invalid schema of a grammar; None if the error is not in a schema."""
+    """Find the invalid schema of a grammar; None if the error is not in a schema."""
     tries = _Trials(reason_of)
     for found in _RULE.finditer(grammar):
         schema = json.loads(found["schema"])

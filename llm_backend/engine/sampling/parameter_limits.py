@@ -26,7 +26,7 @@ _BREAKER_BYTES = 40  # llama.cpp's limit; they are searched for at every token
 
 
 def check_sampling(sampling: Sampling) -> None:
-    """Raises `CommandRefused` naming the field."""
+    """Raise `CommandRefused` naming the field."""
     for name in _FINITE:
         if not math.isfinite(getattr(sampling, name)):
             raise CommandRefused(Failure.INVALID, f"{name} must be a finite number.", name)

@@ -91,4 +91,4 @@ class LogitBias:
         np.add.at(row, self._tokens, self._values)
 
     def accept(self, token: int) -> None:
-        """Does nothing: biases do not depend on chosen tokens."""
+        """Do nothing: biases do not depend on chosen tokens."""

@@ -57,7 +57,7 @@ class CommandLimits:
     def validate(
         self, command: Generate, vocabulary: Vocabulary, projector: Projector | None = None
     ) -> ValidatedPrompt:
-        """Returns the tokens of a command's prompt and the limit of its answers. Raises
+        """Return the tokens of a command's prompt and the limit of its answers. Raises
         `CommandRefused` if the command cannot be answered."""
         self._check(command, vocabulary)
         if isinstance(command.prompt, str):
@@ -91,18 +91,18 @@ class CommandLimits:
         return min(most, prompt_tokens + command.max_tokens)
 
     def _tokenize_prediction(self, text: str, vocabulary: Vocabulary) -> list[int]:
-        """Tokenizes a prediction, at most as much of it as an answer could hold."""
+        """Tokenize a prediction, at most as much of it as an answer could hold."""
         text = text[: self.context_tokens * _TOKEN_CHARACTERS]
         return vocabulary.tokenize(text, parse_special=False)[: self.context_tokens]
 
     def check_room(self, prompt_tokens: int, *, answer_tokens: int = 1) -> None:
-        """Raises `CommandRefused` if the context does not hold a prompt and so much of an
+        """Raise `CommandRefused` if the context does not hold a prompt and so much of an
         answer."""
         if self.context_tokens - prompt_tokens < answer_tokens:
             raise self._too_long(str(prompt_tokens))
 
     def check_runs(self, runs: Tokens[Run]) -> None:
-        """Raises `CommandRefused` for a picture that must be computed in one pass and exceeds
+        """Raise `CommandRefused` for a picture that must be computed in one pass and exceeds
         it."""
         for run in runs:
             if run.part.is_whole and run.part.count > self.batch_tokens:
@@ -116,7 +116,7 @@ class CommandLimits:
     def check_length(
         self, text: str, parse_special: bool, vocabulary: Vocabulary, field: str = "prompt"
     ) -> None:
-        """Raises `CommandRefused` for a text that is far too long, before all of it is
+        """Raise `CommandRefused` for a text that is far too long, before all of it is
         tokenized."""
         least = tokens_beyond(self.context_tokens, text, vocabulary, parse_special=parse_special)
         if least is not None:
@@ -183,7 +183,7 @@ def tokens_beyond(
 
 
 def check_tokens(tokens: Tokens[int], size: int, field: str) -> None:
-    """Raises `CommandRefused` if a token is outside a vocabulary of `size`; `field` names the
+    """Raise `CommandRefused` if a token is outside a vocabulary of `size`; `field` names the
     command's field."""
     for token in tokens:
         if not 0 <= token < size:
@@ -205,7 +205,7 @@ def _check_infill(command: Generate, vocabulary: Vocabulary) -> None:
 
 
 def _check_media(command: Generate) -> None:
-    """Raises `CommandRefused` unless media are in a plain text prompt, without `suffix` and
+    """Raise `CommandRefused` unless media are in a plain text prompt, without `suffix` and
     `echo`."""
     if not isinstance(command.prompt, str) or command.suffix is not None or command.echo:
         message = "Pictures and sounds need a text prompt, without `suffix` and `echo`."

@@ -41,7 +41,7 @@ class GenerationRequest:
         return all(answer.is_finished for answer in self.answers)
 
     def take_answers(self) -> list[OutputBuilder]:
-        """Returns the answers that the scheduler gets now: all of them, once."""
+        """Return the answers that the scheduler gets now: all of them, once."""
         taken, self._is_taken = [] if self._is_taken else self.answers, True
         return taken
 

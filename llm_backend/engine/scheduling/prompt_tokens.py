@@ -77,7 +77,7 @@ def tokenize_prompt(
     projector: Projector | None = None,
     behind: PromptTokens | None = None,
 ) -> PromptTokens:
-    """Tokenizes each piece between two cuts, after the begin token if it is wanted, and inserts
+    """Tokenize each piece between two cuts, after the begin token if it is wanted, and insert
     the command's media. The text of a `Question` is tokenized into `behind`, which is empty but for
     its position. Raises `CommandRefused` for a medium that cannot be read."""
     prompt, start = behind or PromptTokens(), 0

@@ -49,7 +49,7 @@ class QueueLimits:
     def exceeded_deadline_s(
         self, arrived_at: float, priority: Priority, now: float
     ) -> float | None:
-        """Returns the deadline in seconds that a waiting request has exceeded; None if it has
+        """Return the deadline in seconds that a waiting request has exceeded; None if it has
         not."""
         deadline_s = self._queues[priority].deadline_s
         return deadline_s if now - arrived_at > deadline_s else None
@@ -96,7 +96,7 @@ class RequestTable:
         return [request for request in self._requests.values() if not request.has_started]
 
     def validate(self, command: Generate | ScoreLabels) -> ValidatedCommand:
-        """Tokenizes and checks a command, without a change to the table, so that another thread may
+        """Tokenize and check a command, without a change to the table, so that another thread may
         do it. Raises `CommandRefused`."""
         vocabulary, projector = self._model.vocabulary, self._model.projector
         if isinstance(command, Generate):
@@ -200,7 +200,7 @@ class RequestTable:
         return [OutputBuilder(command, one, vocabulary, prompt.prediction) for one in sequences]
 
     def check_queue(self, priority: Priority, *, free_slots: int, besides: int = 0) -> None:
-        """Raises `CommandRefused` if the queue of a priority is full with `besides` further
+        """Raise `CommandRefused` if the queue of a priority is full with `besides` further
         requests."""
         waiting = besides + sum(request.priority is priority for request in self.waiting)
         check_queue(waiting, self._queue_limits.limit(priority), free_slots=free_slots)

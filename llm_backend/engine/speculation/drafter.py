@@ -159,7 +159,7 @@ class Drafter(DraftSource):
         return sorted(scheduled, key=lambda item: _slot(item.sequence))
 
     def _forward(self, scheduled: list[ScheduledTokens]) -> list[tuple[Sequence, int]]:
-        """Compute a pass; returns the likeliest next token of each sequence without uncomputed
+        """Compute a pass; return the likeliest next token of each sequence without uncomputed
         tokens."""
         started_at = self._clock()
         ready = [item.sequence for item in scheduled if item.needs_sampling]

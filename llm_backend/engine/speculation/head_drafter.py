@@ -177,7 +177,7 @@ class HeadDrafter(DraftSource):
         self._texts.pop(slot, None)
 
     def _record_all(self, scheduled: list[ScheduledTokens]) -> "list[_Piece]":
-        """Take the hidden states of all sequences; returns tokens for the head to follow at
+        """Take the hidden states of all sequences; return tokens for the head to follow at
         once."""
         lengths = [item.count + len(item.draft) for item in scheduled]
         hidden = self._head.hidden_states(sum(lengths))
@@ -189,7 +189,7 @@ class HeadDrafter(DraftSource):
         return pieces
 
     def _record(self, item: ScheduledTokens, hidden: Hidden) -> "_Piece | None":
-        """Take the hidden states of a sequence; returns tokens for the head to follow at once."""
+        """Take the hidden states of a sequence; return tokens for the head to follow at once."""
         sequence, slot = item.sequence, _slot(item.sequence)
         if sequence.runs:
             self._texts.pop(slot, None)
@@ -293,7 +293,7 @@ class HeadDrafter(DraftSource):
             self._forward(ready, has_output=False)
 
     def _forward(self, pieces: "Texts[_Piece]", *, has_output: bool) -> tuple[list[int], Hidden]:
-        """Compute the next tokens of texts, by the model's hidden states; returns the likeliest
+        """Compute the next tokens of texts, by the model's hidden states; return the likeliest
         token after each, and its hidden state, if it `has_output`."""
         for piece in pieces:
             kept = piece.start if piece.start <= piece.text.computed else 0

@@ -58,7 +58,7 @@ class PassCosts:
         return low + (high - low) * (tokens - below) / (above - below)
 
     def _extrapolate(self, tokens: int) -> float:
-        """Extrapolates from the nearest measured cost."""
+        """Extrapolate from the nearest measured cost."""
         nearest, nearest_cost = 1, 1.0
         if self._sizes:
             nearest = self._sizes[0] if tokens < self._sizes[0] else self._sizes[-1]

@@ -51,7 +51,7 @@ class SpeculativeDecoding:
     def add_drafts(
         self, scheduled: list[ScheduledTokens], guessers: Mapping[Sequence, Guesser], capacity: int
     ) -> list[ScheduledTokens]:
-        """Returns `scheduled` with the drafts that are worth computing, at most `capacity` tokens
+        """Return `scheduled` with the drafts that are worth computing, at most `capacity` tokens
         of them."""
         if capacity < 1:
             return scheduled

@@ -171,7 +171,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 
 def open_library() -> CDLL:
-    """Returns the library with typed functions. Raises `LoadError` if it is missing, or another
+    """Return the library with typed functions. Raises `LoadError` if it is missing, or another
     version than `VERSION`."""
     library = CDLL(_path())
     for name, (result, arguments) in _FUNCTIONS.items():
@@ -184,7 +184,7 @@ def open_library() -> CDLL:
 
 
 def default_context(library: CDLL) -> ContextParams:
-    """Returns the library's default parameters of a context."""
+    """Return the library's default parameters of a context."""
     reference = library.whisper_context_default_params_by_ref()
     params = ContextParams.from_buffer_copy(reference.contents)
     library.whisper_free_context_params(reference)
@@ -192,7 +192,7 @@ def default_context(library: CDLL) -> ContextParams:
 
 
 def default_params(library: CDLL) -> FullParams:
-    """Returns the library's default parameters of a transcript by the likeliest tokens, without
+    """Return the library's default parameters of a transcript by the likeliest tokens, without
     output to the terminal."""
     reference = library.whisper_full_default_params_by_ref(_GREEDY)
     params = FullParams.from_buffer_copy(reference.contents)
@@ -210,7 +210,7 @@ def capture_log(library: CDLL) -> NativeLog:
 
 
 def _path() -> str:
-    """Returns the library's file. A wheel has two copies; only the copy in the deeper folder finds
+    """Return the library's file. A wheel has two copies; only the copy in the deeper folder finds
     its dependencies."""
     try:
         found = [one for one in files("pywhispercpp") or () if one.name.startswith("libwhisper")]

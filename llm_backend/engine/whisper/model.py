@@ -114,7 +114,7 @@ class WhisperModel:
         )
 
     def check(self, command: Transcribe) -> None:
-        """Raises `CommandRefused` for a window that this model cannot transcribe."""
+        """Raise `CommandRefused` for a window that this model cannot transcribe."""
         count = len(command.samples) // _SAMPLE_BYTES
         if not 1 <= count <= WINDOW_S * SAMPLES_HZ:
             message = f"A window has 1 to {WINDOW_S * SAMPLES_HZ} samples, not {count}."
@@ -133,7 +133,7 @@ class WhisperModel:
             raise CommandRefused(Failure.UNSUPPORTED, message)
 
     def transcribe(self, command: Transcribe, should_stop: Callable[[], bool]) -> Transcribed:
-        """Returns the transcript of a window. `should_stop` is called often meanwhile. Raises
+        """Return the transcript of a window. `should_stop` is called often meanwhile. Raises
         `Cancelled` if it returned True, `DecodeError` if the native code fails."""
         samples = np.frombuffer(command.samples, "<i2").astype(np.float32) / np.float32(32768)
         length_s = len(samples) / SAMPLES_HZ
@@ -228,7 +228,7 @@ class WhisperModel:
         return str(self._library.whisper_lang_str_full(number).decode())
 
     def _code(self, language: str) -> str:
-        """Returns the code of a language that may be named by its English name."""
+        """Return the code of a language that may be named by its English name."""
         number = self._library.whisper_lang_id(_text(language))
         return str(self._library.whisper_lang_str(number).decode())
 

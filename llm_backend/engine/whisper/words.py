@@ -20,7 +20,7 @@ class TimedToken:
 
 
 def timed_words(tokens: Sequence[TimedToken], language: str) -> list[TimedWord]:
-    """Returns the words of a segment. Punctuation belongs to the word before it."""
+    """Return the words of a segment. Punctuation belongs to the word before it."""
     words: list[TimedWord] = []
     for piece in _whole_characters(tokens):
         begins = not words or language in _WITHOUT_SPACES or piece.text[:1].isspace()
@@ -39,7 +39,7 @@ def timed_words(tokens: Sequence[TimedToken], language: str) -> list[TimedWord]:
 
 
 def _whole_characters(tokens: Sequence[TimedToken]) -> Iterator[TimedWord]:
-    """Yields text and times of tokens, those joined that share a character. Bytes that are no
+    """Yield text and times of tokens, those joined that share a character. Bytes that are no
     characters are replaced."""
     held, start_s, end_s = b"", 0.0, 0.0
     for token in tokens:

@@ -37,7 +37,7 @@ class ConcurrencyLeases:
     async def exchange(
         self, changes: Iterable[LeaseChange], *, holder: str, now: int, until: int
     ) -> Mapping[str, int]:
-        """Apply the changes; returns how many permits of each scope were taken. The holder leases
+        """Apply the changes; return how many permits of each scope were taken. The holder leases
         them until this time."""
         ordered = sorted(changes, key=lambda one: one.scope)  # one order of locks for all
         work = partial(_exchange, changes=ordered, holder=holder, now=now, until=until)

@@ -20,7 +20,7 @@ class Grants:
         self, scope: str, window_at: int, *, requested: int, limit: int, minimum: int = 0
     ) -> int:
         """Reserve up to `requested` of the rest of `limit`, or nothing if less than `minimum` is
-        left; returns the reserved amount."""
+        left; return the reserved amount."""
         return await self._database.write(
             _take,
             scope=scope,

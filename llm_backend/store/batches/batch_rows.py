@@ -111,7 +111,7 @@ def fail(
     now: float,
     delivery_limit: int,
 ) -> int:
-    """End the batch, whose input is invalid, and its job; returns the number of deliveries of
+    """End the batch, whose input is invalid, and its job; return the number of deliveries of
     webhooks that were beyond `delivery_limit`. Raises `LeaseLost`."""
     row = _locked_row(connection, job.subject)
     job_rows.finish(connection, job)
@@ -120,7 +120,7 @@ def fail(
 
 
 def record(connection: Connection, id: str, results: Sequence[LineResult]) -> BatchStatus:
-    """Store answers; returns the batch's state. Raises `Missing`."""
+    """Store answers; return the batch's state. Raises `Missing`."""
     row = connection.execute(
         select(batches.c.seq, batches.c.status).where(batches.c.id == id)
     ).first()
@@ -186,7 +186,7 @@ def line_page(
 def end(
     connection: Connection, job: Job, ended: BatchEnd, *, now: float, delivery_limit: int
 ) -> int:
-    """End the batch, with these files; returns the number of deliveries of webhooks that were
+    """End the batch, with these files; return the number of deliveries of webhooks that were
     beyond `delivery_limit`. Raises `LeaseLost`, `BlobGone`."""
     row = _locked_row(connection, job.subject)
     job_rows.lock(connection, job)

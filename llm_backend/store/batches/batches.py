@@ -102,7 +102,7 @@ class BatchStore:
         return await self._database.read(batch_rows.numbers, id=id, first=first, last=last)
 
     async def record(self, id: str, *results: LineResult) -> BatchStatus:
-        """Store answers, durable on return; returns the batch's state. Raises `Missing`."""
+        """Store answers, durable on return; return the batch's state. Raises `Missing`."""
         return await self._database.insert(batch_rows.record, id=id, results=results)
 
     async def record_progress(self, job: Job) -> None:

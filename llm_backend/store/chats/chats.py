@@ -112,7 +112,7 @@ def _add(connection: Connection, new: NewChat) -> None:
 
 def _add_free(connection: Connection, added: Sequence[NewChat]) -> list[str]:
     """Insert chats with their messages and metadata, except those whose id is taken by a stored
-    chat or by an earlier one of `added`; returns the ids that were left out.
+    chat or by an earlier one of `added`; return the ids that were left out.
 
     It takes few statements, however many chats there are.
     """

@@ -102,7 +102,7 @@ def _find(
 
 
 def _within_page(connection: Connection, seqs: Sequence[int]) -> Sequence[int]:
-    """Returns the first of these chats, one at least, that a page has room for in bytes."""
+    """Return the first of these chats, one at least, that a page has room for in bytes."""
     limit_bytes = connection.get_execution_options()[PAGE_LIMIT_BYTES]
     sizes = select(chats.c.seq, chats.c.size_bytes).where(chats.c.seq.in_(seqs))
     size_of = {row.seq: row.size_bytes for row in connection.execute(sizes)}

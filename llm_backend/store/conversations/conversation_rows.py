@@ -57,7 +57,7 @@ def forget(connection: Connection, id: str) -> None:
 
 
 def forget_some(connection: Connection, seqs: Sequence[int]) -> int:
-    """Delete these conversations, and their items that nothing else contains; returns the bytes of
+    """Delete these conversations, and their items that nothing else contains; return the bytes of
     the deleted items."""
     if not seqs:
         return 0

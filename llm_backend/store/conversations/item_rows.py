@@ -72,7 +72,7 @@ def item_of(row: "Row[*tuple[Any, ...]]") -> StoredItem:
 
 
 def delete_unreferenced(connection: Connection, seqs: Sequence[int]) -> int:
-    """Delete the items among these that no conversation and no response contains; returns their
+    """Delete the items among these that no conversation and no response contains; return their
     bytes."""
     freed_bytes = 0
     for start in range(0, len(seqs), _AT_ONCE):

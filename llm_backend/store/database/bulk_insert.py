@@ -21,7 +21,7 @@ _SIZES = (64, 16, 4, 1)
 
 
 def insert_free(connection: Connection, table: Table, rows: Sequence[Row]) -> dict[str, int]:
-    """Insert the rows whose `id` is not taken; returns the `seq` of each by its `id`.
+    """Insert the rows whose `id` is not taken; return the `seq` of each by its `id`.
 
     All rows have the same columns, every one that the table requires; JSON values are encoded.
     """

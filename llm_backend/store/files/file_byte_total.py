@@ -47,7 +47,7 @@ def stored_bytes(connection: Connection) -> int:
 
 
 def recount(connection: Connection) -> tuple[int, int]:
-    """Recount the total while other transactions that store files wait; returns the total before
+    """Recount the total while other transactions that store files wait; return the total before
     and the true one."""
     add(connection, 0)  # creates the row, and locks it until the transaction ends
     before = stored_bytes(connection)

@@ -73,7 +73,7 @@ def find(
 
 
 def delete(connection: Connection, id: str, now: int) -> Sequence[str]:
-    """Delete the file, also from vector stores; returns the keys of its blobs, which are to be
+    """Delete the file, also from vector stores; return the keys of its blobs, which are to be
     removed.
 
     Raises `Missing`, `FileInUse`.
@@ -96,7 +96,7 @@ def expire(connection: Connection, now: int) -> bool:
 
 
 def forget_old(connection: Connection, before: int, now: int, *, limit: int) -> int:
-    """Delete up to `limit` files from before this time that nothing uses; returns their number."""
+    """Delete up to `limit` files from before this time that nothing uses; return their number."""
     is_read = select(batches.c.id).where(_reads(files.c.id)).exists()
     is_searched = exists().where(vector_store_files.c.file_id == files.c.id)
     old = select(files).where(files.c.created_at <= before, ~is_read, ~is_searched)

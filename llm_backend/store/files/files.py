@@ -85,6 +85,6 @@ class FileStore:
 
 
 async def recount_files(database: Database) -> tuple[int, int]:
-    """Recount the bytes of files and parts of uploads; returns the stored total before, and the
+    """Recount the bytes of files and parts of uploads; return the stored total before, and the
     true one."""
     return await database.write(file_byte_total.recount)

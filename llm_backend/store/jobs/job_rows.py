@@ -140,7 +140,7 @@ def remove_not_running(connection: Connection, kind: str, subject: str, *, now: 
 
 def remove_unleased(connection: Connection, kind: str, subject: str) -> int:
     """Delete the jobs about this subject that have no lease, except those that other transactions
-    lock, so it can be called with any lock; returns their number."""
+    lock, so it can be called with any lock; return their number."""
     unleased = select(jobs.c.seq).where(is_about(kind, subject), jobs.c.lease.is_(None))
     seqs = connection.scalars(unleased.with_for_update(skip_locked=True)).all()
     return connection.execute(delete_from(jobs).where(jobs.c.seq.in_(seqs))).rowcount
@@ -256,7 +256,7 @@ def _is_within_shares(kind: str, shares: JobShares, *, now: float) -> ColumnElem
 
 
 def _lock_jobs(connection: Connection, these: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Lock these jobs until the transaction ends, in one order for all transactions; returns a
+    """Lock these jobs until the transaction ends, in one order for all transactions; return a
     condition on the locked rows."""
     seqs = select(jobs.c.seq).where(these).order_by(jobs.c.seq).with_for_update()
     return jobs.c.seq.in_(connection.scalars(seqs).all())

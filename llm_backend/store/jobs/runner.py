@@ -66,7 +66,7 @@ class JobRunner:
         return wait_s
 
     async def _turn(self) -> float:
-        """Renew leases, stop jobs whose leases are lost, claim due jobs; returns the seconds until
+        """Renew leases, stop jobs whose leases are lost, claim due jobs; return the seconds until
         the next turn."""
         if self._running and time.monotonic() - self._renewed_at_s >= self._renew_every_s:
             self._renewed_at_s = time.monotonic()

@@ -82,7 +82,7 @@ class Blobs:
         await self._removals.settle()
 
     async def _remove(self, keys: Sequence[str]) -> int:
-        """Remove these blobs; returns how many were tried: all, unless so many fail that the rest
+        """Remove these blobs; return how many were tried: all, unless so many fail that the rest
         would fail, too."""
         removed: list[str] = []
         tried = 0

@@ -39,7 +39,7 @@ def claim(connection: Connection, content: Iterable[Blob]) -> None:
 
 
 def discard(connection: Connection, content: Iterable[Blob]) -> Sequence[str]:
-    """Mark the blobs of a deleted row as deleted; returns the keys to remove, now or in the next
+    """Mark the blobs of a deleted row as deleted; return the keys to remove, now or in the next
     sweep."""
     keys = [blob.key for blob in content]
     if keys:
@@ -55,7 +55,7 @@ def mark_deleted(connection: Connection, key: str) -> bool:
 
 
 def mark_due_deleted(connection: Connection, now: int, after: str = "") -> Sequence[str]:
-    """Mark all due orphans deleted; returns some of the keys to remove, after the key `after`."""
+    """Mark all due orphans deleted; return some of the keys to remove, after the key `after`."""
     due = update(orphans).where(orphans.c.due_at <= now, ~orphans.c.is_marked_deleted)
     connection.execute(due.values(is_marked_deleted=True))
     marked = select(orphans.c.key).where(orphans.c.is_marked_deleted, orphans.c.key > after)

@@ -82,7 +82,7 @@ def finish(
     delivery_limit: int,
 ) -> int:
     """End the response and its job, add its items to its conversation, and its end to the
-    deliveries of webhooks; returns the number of those that were beyond `delivery_limit`.
+    deliveries of webhooks; return the number of those that were beyond `delivery_limit`.
 
     Raises `LeaseLost`, and `Missing` if the response or its conversation was deleted.
     """
@@ -112,7 +112,7 @@ def cancel(
     now: float,
     delivery_limit: int,
 ) -> tuple[JsonMapping, int]:
-    """Cancel the response unless it has ended; returns its body, and the number of deliveries of
+    """Cancel the response unless it has ended; return its body, and the number of deliveries of
     webhooks that were beyond `delivery_limit`. If the response has events, `ending` makes the last
     one from its number. Raises `Missing`."""
     _remove_job(connection, id)

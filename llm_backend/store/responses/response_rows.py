@@ -107,7 +107,7 @@ def forget(connection: Connection, id: str) -> None:
 
 
 def forget_some(connection: Connection, seqs: Sequence[int]) -> int:
-    """Delete these responses, and their items that nothing else contains; returns the freed
+    """Delete these responses, and their items that nothing else contains; return the freed
     bytes."""
     freed_bytes = 0
     for start in range(0, len(seqs), _AT_ONCE):

@@ -27,14 +27,14 @@ _has_ended = responses.c.status.not_in(response_rows.ACTIVE)
 
 
 def delete_chats(connection: Connection, before: int, now: int) -> int:
-    """Delete some chats from before this time; returns their number."""
+    """Delete some chats from before this time; return their number."""
     _, old = _oldest(connection, chats, chats.c.created_at <= before)
     _delete(connection, chats, old)
     return len(old)
 
 
 def delete_responses(connection: Connection, before: int, now: int) -> int:
-    """Delete some ended responses from before this time that no response continues; returns their
+    """Delete some ended responses from before this time that no response continues; return their
     number."""
     last = (responses.c.created_at <= before) & _is_last & _has_ended
     _, old = _oldest(connection, responses, last)
@@ -43,7 +43,7 @@ def delete_responses(connection: Connection, before: int, now: int) -> int:
 
 
 def delete_conversations(connection: Connection, before: int, now: int) -> int:
-    """Delete some conversations to which nothing was added since; returns their number."""
+    """Delete some conversations to which nothing was added since; return their number."""
     unused = conversations.c.changed_at <= before
     _, old = _oldest(connection, conversations, unused, conversations.c.changed_at)
     conversation_rows.forget_some(connection, old)
@@ -51,7 +51,7 @@ def delete_conversations(connection: Connection, before: int, now: int) -> int:
 
 
 def delete_batches(connection: Connection, before: int, now: int) -> int:
-    """Delete some ended batches from before this time; returns their number."""
+    """Delete some ended batches from before this time; return their number."""
     ended = (batches.c.created_at <= before) & batches.c.status.in_(BATCH_ENDS)
     _, old = _oldest(connection, batches, ended)
     _delete(connection, batches, old)
@@ -59,12 +59,12 @@ def delete_batches(connection: Connection, before: int, now: int) -> int:
 
 
 def delete_vector_stores(connection: Connection, before: int, now: int) -> int:
-    """Delete some vector stores that expired before this time; returns their number."""
+    """Delete some vector stores that expired before this time; return their number."""
     return store_rows.forget_emptied(connection, before, limit=SOME)
 
 
 def delete_files(connection: Connection, before: int, now: int) -> int:
-    """Delete some files from before this time that nothing uses; returns their number."""
+    """Delete some files from before this time that nothing uses; return their number."""
     return file_rows.forget_old(connection, before, now, limit=SOME)
 
 

@@ -190,7 +190,7 @@ def _complete(
 
 
 def _cancel(connection: Connection, id: str, now: int) -> tuple[StoredUpload, Sequence[str]]:
-    """Cancel the upload; returns it and the keys of its blobs.
+    """Cancel the upload; return it and the keys of its blobs.
 
     Raises `Missing`, `UploadClosed`.
     """

@@ -22,7 +22,7 @@ _KEYS = (vector_stores.c.created_at, vector_stores.c.seq)
 
 
 def add(connection: Connection, store: StoredVectorStore) -> int:
-    """Insert an empty store; returns its `seq`."""
+    """Insert an empty store; return its `seq`."""
     row = row_from(store, vector_stores, metadata=dict(store.metadata), is_emptied=False)
     statement = insert(vector_stores).returning(vector_stores.c.seq)
     seq: int = connection.execute(statement, row).scalar_one()
@@ -122,7 +122,7 @@ def empty_due(connection: Connection, now: int) -> bool:
 
 
 def forget_emptied(connection: Connection, before: int, *, limit: int) -> int:
-    """Delete some of the emptied stores that expired before this time; returns their number."""
+    """Delete some of the emptied stores that expired before this time; return their number."""
     long_over = vector_stores.c.is_emptied & (vector_stores.c.expires_at <= before)
     some = select(vector_stores.c.seq).where(long_over).order_by(vector_stores.c.seq).limit(limit)
     seqs = connection.scalars(some.with_for_update(skip_locked=True)).all()

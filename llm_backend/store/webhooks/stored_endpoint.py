@@ -63,7 +63,7 @@ class StoredFailure:
 
 
 def _ignore(_: int) -> None:
-    """Does nothing with the number."""
+    """Do nothing with the number."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from tests.engine.fakes import picture
 
 
 def placed(cache: Cache, tokens: list[int]) -> SlotAllocation:
-    """Place a sequence and compute it whole."""
+    """Places a sequence and computes it whole."""
     allocation = cache.allocate(tokens)
     assert allocation is not None
     cache.extend(allocation.slot, tokens[allocation.cached_tokens :])
@@ -61,7 +61,7 @@ def test_cache_retains_finished_sequences_while_slots_are_empty():
 
 
 def answered(cache: Cache, tokens: list[int], answer: list[int]) -> SlotAllocation:
-    """Place a sequence, compute it, and what it is answered; then it ends."""
+    """Places a sequence, computes it and its answer; then it ends."""
     allocation = placed(cache, tokens)
     cache.extend(allocation.slot, answer)
     cache.release(allocation.slot)

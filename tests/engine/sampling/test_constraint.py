@@ -296,7 +296,7 @@ async def test_waiting_for_a_grammar_does_not_count_as_busy(patient):
 
 
 async def being_compiled(engine: Engine) -> None:
-    """Wait until a request is in the engine that has a free slot, but no grammar yet."""
+    """Waits until a request is in the engine that has a free slot, but no grammar yet."""
     while not (await engine.status()).waiting:  # noqa: ASYNC110  # the engine tells when asked
         await asyncio.sleep(0.001)
 

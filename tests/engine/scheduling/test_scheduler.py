@@ -64,7 +64,7 @@ def test_shifted_sequence_keeps_its_beginning_and_the_newest_tokens_and_waits_ag
 
 
 def caught_up(scheduler: Scheduler, *sequences: Sequence) -> None:
-    """Run sequences until each has one uncomputed token."""
+    """Runs sequences until each has one uncomputed token."""
     scheduler.add(*sequences)
     while any(item.uncomputed_tokens != 1 or item.generated == 0 for item in sequences):
         scheduler.admit()
@@ -327,7 +327,7 @@ def batch(length: int, **fields):
 
 
 def computed(loop: Scheduler, passes: int) -> None:
-    """Compute so many passes, in which every sequence continues to decode."""
+    """Computes so many passes, in which every sequence continues to decode."""
     for _ in range(passes):
         for ready in loop.complete_pass(loop.plan()):
             ready.append(-len(ready.tokens))

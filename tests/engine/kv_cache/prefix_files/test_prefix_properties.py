@@ -71,7 +71,7 @@ class KeepingMachine(EngineMachine):
 
     @rule(letters=st.sampled_from(["a", "ab", "abc"]), length=st.integers(70, 90))
     def somebody_comes_back(self, letters: str, length: int) -> None:
-        """Restart after an idle time in which slots were saved, with a loss of all cells."""
+        """Restarts after an idle time in which slots were saved, with a loss of all cells."""
         self.submit(
             prompt=(letters * 90)[:length],
             n=1,
