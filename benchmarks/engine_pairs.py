@@ -1,12 +1,12 @@
-"""Two servers at once, asked in turns: how much faster one is than the other on a machine that is
-not the same from minute to minute.
+"""Two servers at once, asked in turns: how much faster one is than the other on a machine whose
+speed changes from minute to minute.
 
     python -m benchmarks.engine_pairs                       # beside llama-server, five minutes
     python -m benchmarks.engine_pairs --loads W16x5,MTx3 --model 135m-q4
 
 The other server is idle meanwhile, so that the two halves of a pair are seconds apart,
-where `engine_peers` has minutes between them. Both grow the same history. What servers take in
-memory is measured there. The figures can be drawn: `benchmarks.peers.pictures`.
+where `engine_peers` has minutes between them. Both servers get the same chats. `engine_peers` also
+measures the servers' memory. The figures can be drawn: `benchmarks.peers.pictures`.
 """
 
 import argparse

@@ -36,7 +36,7 @@ Row = dict[str, Any]
 
 OURS, LIMIT = "llm-backend", "limit"
 MODELS_FOLDER = build.FOLDER / "models"
-PAUSE_S = 0.5  # between two runs, for what the last one left behind
+PAUSE_S = 0.5  # pause between two runs, in which the last one's work ends
 
 
 def main() -> None:

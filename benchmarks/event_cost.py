@@ -96,7 +96,7 @@ def measure(streams: list[int], tokens: int, repeat: int) -> None:
             while not answers(port):
                 assert process.poll() is None, "the server did not start"
                 time.sleep(0.05)
-            uvloop.run(talk(port, 4, 50))  # what happens once has happened
+            uvloop.run(talk(port, 4, 50))  # warms up: what is done only once is done now
             print("| streams | events | least, microseconds of processor time an event | median |")
             print("|---|---|---|---|")
             for number in streams:
@@ -138,14 +138,14 @@ def run_server(port: int, folder: Path) -> None:
     model.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))  # version, no tensors, no metadata
     command = (sys.executable, "-m", "benchmarks.event_cost", "--stand-in")
     configured = served_models._engine
-    # no setting names the engine process, and none should
+    # the command of the engine process is no setting, on purpose: it is replaced here
     served_models._engine = lambda *given: replace(configured(*given), command=command)
     given = {"models": [str(model)], "port": port, "data_dir": str(folder)}
     serve(load_settings(given, None), print)
 
 
 class StandIn:
-    """Answers as an engine process does, every stream with one word at each beat."""
+    """Answers as an engine process does: each stream gets one token every `PACE_S` seconds."""
 
     def __init__(self, descriptor: int) -> None:
         self._hub = ConnectionServer()

@@ -160,7 +160,7 @@ def ours_observed(base_url: str) -> ASGIApp:
 
 
 def run_app(build: Callable[[str], ASGIApp], base_url: str, listener: socket.socket) -> None:
-    gc.freeze()  # as the server does: else looking through what was imported is all of its p99
+    gc.freeze()  # as the server does: else garbage collection of imported modules decides the p99
     gc.set_threshold(GC_THRESHOLD)
     config = uvicorn.Config(build(base_url), log_level="warning", access_log=False, ws="none")
     uvicorn.Server(config).run(sockets=[listener])

@@ -52,7 +52,7 @@ def circle(dice: random.Random) -> list[int]:
 
 
 def line(dice: random.Random) -> list[int]:
-    """Tokens that are followed by others that are not among them."""
+    """Prompt whose continuation is not in the prompt, so that there is nothing to look up."""
     start = dice.randrange(FIRST + CIRCLE * CIRCLES, VOCABULARY - 2000)
     return list(range(start, start + CIRCLE + 20))
 
@@ -91,7 +91,7 @@ def successors() -> np.ndarray:
 
 
 def tensors(layers: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Random weights, but nothing leaves a layer and the output knows the successors."""
+    """Random weights; layers add nothing, and the output layer encodes each token's successor."""
     rng = np.random.default_rng(0)
     embedding = rng.standard_normal((VOCABULARY, SIZE), dtype=np.float32)
     output = np.empty_like(embedding)

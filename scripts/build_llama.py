@@ -76,7 +76,7 @@ def cmake_flags(*, portable: bool) -> list[str]:
     """The CMake flags for this processor, or for any x86-64-v3 one."""
     extra = os.environ.get("CMAKE_ARGS", "").split()
     if platform.machine() not in {"x86_64", "AMD64"} or not Path("/proc/cpuinfo").exists():
-        return extra  # elsewhere the compiler's own choice is sound
+        return extra  # on other processors the compiler's own choice is safe
     has = PORTABLE if portable else instruction_sets(Path("/proc/cpuinfo").read_text())
     chosen = [f"-D{name}={'ON' if name in has else 'OFF'}" for name in INSTRUCTION_SETS]
     return ["-DGGML_NATIVE=OFF", *chosen, *extra]

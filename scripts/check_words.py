@@ -90,7 +90,8 @@ def findings(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def in_text(text: str, first_line: int) -> Iterator[tuple[int, str]]:
-    """House words, and *who* for things, in a text that begins at this line."""
+    """Finds words that CONTRIBUTING.md bans, and *who* for things, in a text that begins at
+    `first_line`."""
     for number, line in enumerate(text.splitlines(), first_line):
         for pattern in (HOUSE_WORDS, WHO_FOR_THINGS):
             for match in pattern.finditer(line):

@@ -99,7 +99,7 @@ def strict(schema: Any) -> dict[str, Any]:
 
 
 def part(schema: Any) -> dict[str, Any]:
-    """A part of a combination as it is: the fields that may be are the whole schema's."""
+    """A part of a combination (`allOf`, `anyOf`): the whole schema decides which fields may be."""
     return {key: value for key, value in schema.items() if key not in DROPPED}
 
 

@@ -27,9 +27,9 @@ class Break:
     """Break of the next chat's answer: `cut` resets the connection, `close` ends the body as if it
     were whole, `stall` sends no more, `504` is a proxy's own answer.
 
-    `after` is the text in the answer that is still passed on, to the end of its event: it breaks
-    once the test has called `see`, as browsers drop what they had no time to read. Empty breaks
-    after the answer's head, None before it.
+    `after` is a text in the answer; the answer is passed on to the end of the event with this text.
+    The connection breaks once the test has called `see`, because browsers drop what they had no
+    time to read. With an empty `after` it breaks after the answer's head, with None before it.
     """
 
     how: How

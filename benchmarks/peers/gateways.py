@@ -95,7 +95,7 @@ def ours(port: int, far: int, folder: Path) -> list[str]:
 
 
 def nginx(port: int, far: int, folder: Path) -> list[str]:
-    """A reverse proxy without any opinion."""
+    """A plain reverse proxy (nginx), without checks."""
     config = folder / "nginx.conf"
     config.write_text(NGINX.format(port=port, far=far, folder=folder))
     return [shutil.which("nginx") or "/usr/sbin/nginx", "-c", str(config), "-p", str(folder)]

@@ -14,7 +14,7 @@ SECONDS_A_DAY = 86_400
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """Chats a second that one part bears, if the others bore any number."""
+    """Capacity of one part in chats per second, as if that of the others had no limit."""
 
     part: str
     chats_s: float

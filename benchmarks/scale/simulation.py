@@ -21,7 +21,8 @@ __all__ = ["Burst", "Outcome", "Policy", "simulate"]
 
 @dataclass(frozen=True, kw_only=True)
 class Burst:
-    """Chats arrive at random: `calm` of what the servers bear, and `times` that for a while."""
+    """Chats arrive at random, at the share `calm` of the servers' capacity, and for a while at
+    `times` that rate."""
 
     calm: float = 0.5
     times: float = 4.0
@@ -35,7 +36,7 @@ class Policy:
     """Balancing, limit and deadline of the queue at one server, and the target of the rest."""
 
     balance: Literal["any", "least", "prefix"] = "least"
-    slack: int = 4  # more unanswered chats than elsewhere that a cached prefix is worth
+    slack: int = 4  # a server with the prefix is chosen if it has at most so many more chats
     falls_back: bool = False
     line: int = 64
     deadline_s: float = 30.0

@@ -13,7 +13,8 @@ from tests.chaos.facts import Facts
 __all__ = ["LOCAL", "RELAYED", "Asking", "Refused"]
 
 LOCAL, RELAYED = "builtin", "far"
-_MAY_BE = frozenset({409, 429, 499, 500, 502, 503, 504})  # while something dies beneath it
+# statuses that are allowed while a process is being killed
+_MAY_BE = frozenset({409, 429, 499, 500, 502, 503, 504})
 # What a server of several processes does not do.
 _OF_ONE_PROCESS = ("/vector_stores", "x-llm-backend-detached")
 
@@ -33,7 +34,7 @@ class Asking:
         self._facts = facts
         self._draw = draw
         self.refused: Counter[str] = Counter()
-        self.wrong: Counter[str] = Counter()  # answers that are none even now
+        self.wrong: Counter[str] = Counter()  # answers that are wrong even while processes die
 
     def _check(self, what: str, found: object, expected: object) -> None:
         """Notes an answer that is wrong."""

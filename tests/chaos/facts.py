@@ -29,8 +29,8 @@ class Violation(AssertionError):
 
 @dataclass(kw_only=True)
 class Facts:
-    """By id: what was acknowledged. A fact that is being changed is taken out until it is known
-    how it ended. The lines of a batch are names, with what is answered if that is known."""
+    """By id: what was acknowledged. A fact that is being changed is taken out until it is known how
+    that ended. Batches: by the id of each line its expected answer, None if that is unknown."""
 
     chats: dict[str, Any] = field(default_factory=dict)  # what was said
     responses: dict[str, Any] = field(default_factory=dict)  # the texts of the output
@@ -60,7 +60,8 @@ class Facts:
     ended: Counter[str] = field(default_factory=Counter)  # how work that outlives requests did
 
     async def check(self, client: httpx.AsyncClient, most: int | None = None) -> None:
-        """All that needs no waiting; of each kind `most`, the latest. Raises `Violation`."""
+        """Checks all facts that need no waiting, of each kind at most the latest `most`. Raises
+        `Violation`."""
         since = None if most is None else -most
         for id, said in list(self.chats.items())[since:]:
             stored = await self._get(client, f"/chat/completions/{id}")

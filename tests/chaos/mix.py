@@ -1,4 +1,5 @@
-"""The mix of operations: each may fail while processes are killed; what it is told is a fact."""
+"""The mix of operations: each may fail while processes are killed; each acknowledged result is a
+fact that is checked later."""
 
 import asyncio
 import json

@@ -68,7 +68,8 @@ class SlowVocabulary(FakeVocabulary):
 
 class FakeProjector:
     """A picture is `width` embeddings between two tokens; they take half as many positions, and
-    attention is not causal if it is two pixels high. One without height has no height."""
+    attention is not causal if the picture is two pixels high. A picture without height is
+    refused."""
 
     media = frozenset({Medium.PICTURE})
 

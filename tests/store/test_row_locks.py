@@ -155,7 +155,7 @@ def batch(store: str, number: int) -> Work[object]:
 
 
 async def each(servers: Servers, works: list[Work[object]]) -> None:
-    """Runs all at once, in turn on either database."""
+    """Runs all works at once, alternating between the two databases."""
     databases = [servers.one, servers.other]
     await asyncio.gather(
         *(databases[place % 2].write(servers.counted(work)) for place, work in enumerate(works))

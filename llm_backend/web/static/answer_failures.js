@@ -38,9 +38,9 @@ export class AnswerFailures {
     this.#notice.show(t("The model answered nothing."), this.#actions({}, lastAnswer, onRetry));
   }
 
-  /** Shows an error. `lastAnswer` is what the failed turn left or was to replace; null if it was to
-   *  answer a question, and did not. `hasAnswer` tells whether it left one. `onRetry`, if given, asks a
-   *  question again that got none. */
+  /** Shows an error. `lastAnswer` is the partial answer of the failed turn, or the answer that it should
+   *  have replaced; null without either. `hasAnswer` is true if the turn has left an answer. `onRetry`,
+   *  if given, asks a question again that got no answer. */
   showError(error, { lastAnswer, hasAnswer, onRetry }) {
     this.#errors.show(error, this.#actions(error, lastAnswer, hasAnswer ? null : onRetry));
     if (hasAnswer && !lastAnswer.isCut)

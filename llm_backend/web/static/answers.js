@@ -13,8 +13,8 @@ import { Turn } from "./turn.js";
 
 export class Answers {
   #turn = null; // the answer in progress
-  #calling = new Map(); // by id: conversations whose calls of tools are being made, and their turns;
-  // null instead of a turn if the calls have their results, and the model has not
+  #calling = new Map(); // by id: conversations whose tools are being called, and their turns; null
+  // instead of a turn once the results wait to be sent to the model
   #view;
   #stream;
   #failures;
@@ -109,8 +109,8 @@ export class Answers {
     this.#setTurn(null);
   }
 
-  /** Returns the conversation of an id whose calls of tools go on or went on while it was not shown,
-   *  and their turn. */
+  /** Returns the conversation with an id, and its turn, if its tools are or were called while it was
+   *  not shown. */
   findCalling(id) {
     return this.#calling.get(id) ?? null;
   }

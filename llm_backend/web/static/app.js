@@ -143,7 +143,7 @@ class App {
       );
   }
 
-  /** Loads the stored chats again, several times if need be until the one of an id is there. */
+  /** Loads the stored chats again, several times if need be until the chat with this id is listed. */
   async #reloadChats(storedId = null) {
     try {
       for (const pause of RELOAD_PAUSES_MS) {

@@ -6,7 +6,7 @@
 export class Branches {
   #branches = [];
 
-  /** The branches of stored completions, earliest first, less those that a later one continues. */
+  /** The branches of stored completions, earliest first, without those that a later one continues. */
   static of(stored) {
     const branches = new Branches(),
       keys = new Map(stored.map((branch) => [branch, branch.map(keyOf)]));
@@ -24,8 +24,8 @@ export class Branches {
     if (!this.#branches.includes(branch)) this.#branches.push(branch);
   }
 
-  /** The variants of a branch's message: the messages at its index in all branches that are the same
-   *  before it. */
+  /** The variants of a branch's message: the messages at its index in all branches that share the
+   *  messages before it. */
   variants(branch, index) {
     const others = this.#sharingPrefix(branch, index).map((other) => other[index]);
     return [...new Set(others)].filter(Boolean);

@@ -198,7 +198,7 @@ export class Conversation {
     return true;
   }
 
-  /** Deletes the completions that later ones continue, once the latest is stored and still the latest.
+  /** Deletes the completions that later ones continue, once the latest is stored and no newer one is.
    *  The ends of branches stay, and questions of other tabs. */
   async deleteEarlier() {
     const latest = this.storedId,

@@ -39,7 +39,7 @@ function limitRow(limit, path, run) {
   const onsubmit = (event) => {
     event.preventDefault();
     const changed = inputs.filter(({ value, defaultValue }) => value !== defaultValue);
-    if (changed.length === 0) return; // those of the settings stay the settings'
+    if (changed.length === 0) return; // unchanged fields keep the limits of the settings
     const body = Object.fromEntries(
       changed.map(({ name, value }) => [name, value === "" ? UNLIMITED : Number(value)]),
     );

@@ -14,7 +14,7 @@ const INLINE =
 const BLOCK = /^ {0,3}(?:\$\$([^$]+?)\$\$|\\\[((?:\\[^[\]]|[^\\])+?)\\\])[ \t]*(?:\n|$)/;
 const BLOCK_BEGIN = /\n(?= {0,3}(?:\$\$|\\\[))/g;
 const BLANK_LINE = /\n[ \t]*\n/;
-const TO_DOLLAR = /^[^$\\<!\[`*_]*(?=\$)/; // with no sign before it at which the parser stops anyway
+const TO_DOLLAR = /^[^$\\<!\[`*_]*(?=\$)/; // up to a $, with no sign before it at which the parser stops
 const STYLES = "web/vendor/katex.min.css";
 const LIMITS = { maxSize: 20, maxExpand: 200 }; // in em, and of macros in one formula
 

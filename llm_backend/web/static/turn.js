@@ -21,7 +21,7 @@ export class Turn {
   #onSilence;
   #outlivesView;
 
-  /** One that `outlivesView` goes on when its chat is left: the page waits for its end. */
+  /** A turn with `outlivesView` goes on when its chat is left: the page waits for its end. */
   constructor({ onSilence, outlivesView = false }) {
     this.#onSilence = onSilence;
     this.#outlivesView = outlivesView;

@@ -128,7 +128,7 @@ export function wireDictation() {
   });
 }
 
-/** Begins a recording; `sound` is it, once `stop` was called, and null after `discard`. */
+/** Begins a recording; the promise `sound` is the recording after `stop`, and null after `discard`. */
 async function record() {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
   const release = () => stream.getTracks().forEach((track) => track.stop());
