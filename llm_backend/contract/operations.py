@@ -76,7 +76,7 @@ def coverage_markdown(operations: Operations) -> str:
         "Generated from `openapi/operations.yaml` by `llm-backend operations --markdown`.",
         "",
         f"{len(rows)} operations: {local} are answered here, {upstream} are relayed to the upstream"
-        " when one is configured and are a 501 that says so otherwise,"
+        " when one is configured and are answered with a 501 otherwise,"
         f" {len(rows) - local - upstream} are always a 501.",
     ]
     for tag in dict.fromkeys(row.tag for row in rows):

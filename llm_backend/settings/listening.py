@@ -52,7 +52,7 @@ class ListeningSettings(BaseModel):
         1024,
         gt=0,
         description="Minimum average rate of a request's body, in bytes per second, while the "
-        "server reads it; a slower request is a 408.",
+        "server reads it; a slower request is answered with 408.",
     )
     body_grace_s: float = Field(
         30, gt=0, description="Seconds by which a body may be behind that rate, or pause."
@@ -126,7 +126,7 @@ class ListeningSettings(BaseModel):
         0,
         ge=0,
         description="Seconds after SIGTERM in which new requests are still answered while "
-        "`/readyz` is a 503, so that load balancers remove the server before it stops.",
+        "`/readyz` answers 503, so that load balancers remove the server before it stops.",
     )
     shutdown_grace_s: int = Field(
         20, ge=0, description="Seconds that running streams may take to finish at shutdown."

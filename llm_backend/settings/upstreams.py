@@ -34,7 +34,7 @@ class UpstreamsSettings(BaseModel):
         ge=1024,
         le=16 * 1024 * 1024,
         description="Bytes of an upstream's JSON answer that are buffered until it is complete: "
-        "an answer that is not JSON is a 502, and another upstream is tried. Of a longer answer "
+        "an answer that is not JSON becomes a 502, and another upstream is tried. Of a longer answer "
         "only the beginning is checked.",
     )
     messages_max_tokens: int = Field(
