@@ -120,9 +120,9 @@ class HttpProtocol(HttpToolsProtocol):
         """Answers a malformed request."""
         self._refuse(400, self._fault)
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # the same
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # as uvicorn's
         self._running = cycle
-        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type] # the same
+        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type] # as uvicorn's
 
     def _is_answering(self) -> bool:
         return self._running is not None and not self._running.response_complete

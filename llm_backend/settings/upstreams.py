@@ -34,8 +34,8 @@ class UpstreamsSettings(BaseModel):
         ge=1024,
         le=16 * 1024 * 1024,
         description="Bytes of an upstream's JSON answer that are buffered until it is complete: "
-        "an answer that is not JSON becomes a 502, and another upstream is tried. Of a longer answer "
-        "only the beginning is checked.",
+        "an answer that is not JSON becomes a 502, and another upstream is tried. Of a longer "
+        "answer only the beginning is checked.",
     )
     messages_max_tokens: int = Field(
         4096,

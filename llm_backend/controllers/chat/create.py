@@ -90,7 +90,8 @@ async def begin_turn(
     services: Services, request: ApiRequest, model: LocalModel | BridgedModel
 ) -> tuple["ChatTurn", AnyAnswer]:
     """Checks messages and tools, applies the model's defaults, retrieves passages, builds,
-    truncates and moderates the chat, and has the model admit it. Raises the errors of each step."""
+    truncates and moderates the chat, and waits until the model admits it. Raises the errors of each
+    step."""
     body: api.CreateChatCompletionRequest = request.body
     await offload(check_messages, body["messages"])
     with_defaults = model.with_defaults(with_common_names(with_tools(body)))

@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 _LENGTH = struct.Struct("<I")
 _LIMIT = 1 << 28  # bytes; a peer that sends a longer frame uses another protocol
 MESSAGE_BYTES = _LIMIT - (1 << 10)  # of one message: the rest of it is small
-_ENOUGH = 1 << 24  # bytes of a frame beyond which each message has one of its own
+_ENOUGH = 1 << 24  # bytes of a frame; beyond them each message has a frame of its own
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=os.fspath)
 _commands = msgspec.msgpack.Decoder(list[Command], dec_hook=lambda kind, value: kind(value))

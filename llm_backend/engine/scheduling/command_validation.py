@@ -13,7 +13,7 @@ from llm_backend.engine.scheduling.prompt_tokens import PromptTokens, tokenize_p
 
 _PART = 32_768  # characters of a long text whose tokens are counted at once
 _TOKEN_CHARACTERS = 8  # more than a token has on average in any language
-_CUT_TOKENS = 64  # more than a cut through a token makes of it
+_CUT_TOKENS = 64  # more tokens than a cut through one token makes of it
 
 
 @dataclass(frozen=True, kw_only=True)

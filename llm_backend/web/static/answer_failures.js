@@ -10,7 +10,7 @@ export class AnswerFailures {
   #onContinue;
   #onRetry;
 
-  /** The buttons have the last answer generated again or continued, or its question sent again. */
+  /** The buttons generate the last answer again, continue it, or send its question again. */
   constructor({ notice, errors, onRegenerate, onContinue, onRetry }) {
     this.#notice = notice;
     this.#errors = errors;

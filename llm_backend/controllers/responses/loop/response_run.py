@@ -55,9 +55,9 @@ async def open_run(
     *,
     number: int = 0,
 ) -> AsyncIterator["ResponseRun"]:
-    """Retrieves, compacts, truncates and moderates a resolved request and has the model admit it.
-    `number` events of the response were sent before. Leaving the context releases the engine's
-    resources."""
+    """Retrieves, compacts, truncates and moderates a resolved request, and waits until the model
+    admits it. `number` events of the response were sent before. Leaving the context releases the
+    engine's resources."""
     limit = _calls_limit(services, resolved.body)
     resolved = await resolved.with_retrieval(services, model.vector_stores)
     if resolved.retrieval is not None:

@@ -47,7 +47,7 @@ class ResponseTurn:
     async def begin(
         cls, services: Services, model: ResponseModel, body: "api.CreateResponse"
     ) -> Self:
-        """Resolves the body and has the model admit it; the caller then takes `events` or
+        """Resolves the body and waits until the model admits it; the caller then takes `events` or
         `response`. Raises the errors of validation, store, tools and model."""
         is_stored, limit = services.memory.should_store(body), services.settings.passages_limit
         head = new_head(body, is_stored=is_stored, passages_limit=limit)
