@@ -46,7 +46,7 @@ _MODEL_SERVER_GAUGES = {
     "num_requests_running": "Sequences that have a slot.",
     "kv_cache_usage_perc": "Share of the KV cells that running sequences hold, from 0 to 1.",
 }
-_PREFIX_BLOCK_TOKENS = 64  # by which a picker may compare prefixes; slots compare every token
+_PREFIX_BLOCK_TOKENS = 64  # block by which a picker may compare prefixes; slots compare every token
 
 
 @dataclass(frozen=True, kw_only=True)

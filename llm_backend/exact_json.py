@@ -17,7 +17,7 @@ import orjson
 _STRETCH_BYTES = 1024 * 1024
 _OVERLAP_BYTES = 24  # longer than what is searched for
 _EXACT_LIMIT = 2**53  # floats of smaller whole numbers are exact
-_WHOLE_DIGITS = 64  # of an integer with a point or an exponent, which may be short as text
+_WHOLE_DIGITS = 64  # digits of an integer with a point or an exponent, which may be short as text
 
 # Numbers are searched for with every digit replaced by 0. A float changes no number of fewer than
 # 16 digits. In a whole number the exponent moves the point behind all digits.

@@ -11,7 +11,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 _EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
 _TAIL_BYTES = 32
-_DONE = re.compile(rb"[\r\n]data: ?\[DONE\]")  # at a line's start: no JSON text can contain it
+_DONE = re.compile(rb"[\r\n]data: ?\[DONE\]")  # it begins a line: no JSON text can contain it
 
 
 class StreamEnding:

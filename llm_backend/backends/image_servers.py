@@ -38,7 +38,7 @@ _POLL_S = 0.5
 _OPTIONS_S = 5.0
 _PROGRESS_S = 2.0
 _INTERRUPT_S = 5.0  # an interruption is answered at once, or the server is stuck
-_FRAMING_BYTES = 1024 * 1024  # of an answer, besides its pictures
+_FRAMING_BYTES = 1024 * 1024  # bytes of an answer besides its pictures
 
 Sent = Callable[[], None]
 """Called if a request is given up after the image server has got it."""

@@ -25,7 +25,7 @@ _WEB = re.compile(r"https?://", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
 _URL_CHARACTERS = 4096  # far more than the URL of a file has
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: IPv4 addresses embedded in IPv6
-_LOOKUPS = 8  # at a time
+_LOOKUPS = 8  # lookups of names at a time
 USUAL_PORTS = (80, 443)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 FRAME_MS = 20
 
 _WINDOW, _SPEECH_FRAMES = 6, 4  # speech begins when so many frames of the window are speech
-_MODES = 4  # of the detector, from tolerant to strict
+_MODES = 4  # modes of the detector, from tolerant to strict
 
 
 class SpeechDetector:

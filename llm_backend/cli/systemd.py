@@ -11,7 +11,7 @@ from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config
 from llm_backend.settings import Settings
 
-_HIDDEN = ("/home", "/root", "/run/user")  # by ProtectHome=yes
+_HIDDEN = ("/home", "/root", "/run/user")  # folders that ProtectHome=yes hides
 _ENDING_S = 20  # for engines and database, after the grace of running streams
 
 _UNIT = """\

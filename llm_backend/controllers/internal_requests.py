@@ -27,7 +27,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 NOTHING: Mapping[str, Any] = {}
 
-_PIECES = 16  # of an answer, buffered for a slow reader
+_PIECES = 16  # pieces of an answer that are buffered for a slow reader
 _HANDSHAKE_HEADERS = (
     b"sec-websocket-", b"connection", b"upgrade", b"content-", b"transfer-encoding", b"accept",
     b"expect",

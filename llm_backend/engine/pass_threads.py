@@ -10,7 +10,7 @@ from llm_backend.operating_system import usable_cores
 
 _log = logging.getLogger("llm_backend.engine.threads")
 
-_TINY_BYTES = 16 << 20  # of weights; a pass of one token takes less than a millisecond
+_TINY_BYTES = 16 << 20  # weights with which a pass of one token takes less than a millisecond
 
 
 def first_thread_count(start: Start, weights_bytes: int) -> int:

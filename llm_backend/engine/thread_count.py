@@ -23,7 +23,7 @@ _TRIAL_PASSES = 4  # minimum of a trial
 _TRIAL_S = 0.05  # minimum of a trial; a preempted thread waits for several milliseconds
 _LONG_TRIAL_S = 0.5  # duration of a trial after which fewer passes are enough
 _LARGEST_PASS = 1 << 20  # tokens
-_HOPELESS_PASSES = 64  # of a trial without comparable passes before, after which it ends
+_HOPELESS_PASSES = 64  # passes after which a trial ends that has no comparable passes before
 _FEWER_AFTER_S = 0.1  # duration of passes before fewer threads are tried
 _MORE_AFTER_S = 1.0  # duration of passes before more threads are tried
 # longest interval of starved passes, though fewer threads did not help

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 from llm_backend.extraction.errors import UnsupportedFile
 
-HEAD_BYTES = 1024  # in which a PDF must have its signature
+HEAD_BYTES = 1024  # bytes in which a PDF must have its signature
 
 _ZIP = b"PK\x03\x04"
 _OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # signature of .doc, .xls and .ppt before 2007

@@ -25,7 +25,7 @@ from llm_backend.model_files.model_costs import ModelCosts
 DEFAULT_SLOTS = 8
 _LEAST_SLOTS = 2  # a short chat need not wait for the end of a long one
 _LEAST_CONTEXT = 512
-_MARGIN_BYTES = 1 << 30  # of a device, for what no estimate counts: its driver, other programs
+_MARGIN_BYTES = 1 << 30  # bytes of a device that no estimate counts: its driver, other programs
 _SMALLER = (0.75, 0.5, 0.25)  # shares of the free memory, for a plan that follows a failed one
 
 

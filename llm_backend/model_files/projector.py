@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from llm_backend.model_files.header import GgufHeader, HeaderError
 
 _ACTIVATIONS = 16  # vectors of the projector's embedding length in memory per patch
-_LARGEST_PATCH_COUNT = 4 * 4096  # of an image of variable size, before four are merged into one
+_LARGEST_PATCH_COUNT = 4 * 4096  # patches of an image, before four are merged into one
 _CACHE_BYTES = 64 << 20  # the engine's cache of media embeddings
 _SOUND_PATCHES = 3000  # half a minute
 

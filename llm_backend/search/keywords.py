@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from llm_backend.search.base import SparseVector
 
 SATURATION, LENGTH_WEIGHT = 1.2, 0.75  # BM25's k and b, with the common values
-TYPICAL_WORDS = 256  # of a chunk
+TYPICAL_WORDS = 256  # words of a typical chunk
 
 _RUN = re.compile(r"[^\W_]+")
 _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")

@@ -20,7 +20,7 @@ from llm_backend.errors import from_status
 
 _INVALID_DATA = 1007  # RFC 6455: text that is not UTF-8
 _POLICY_VIOLATION = 1008
-_SLICE_BYTES = 16 * 1024  # at most 2,700 frames: some milliseconds
+_SLICE_BYTES = 16 * 1024  # bytes of at most 2,700 frames: some milliseconds
 _CONTROL_INTERVAL_S = 1.0
 
 

@@ -36,7 +36,7 @@ Controllers translate them for clients: a full or locked database is load (503),
 
 from collections.abc import Mapping
 
-_QUOTED_CHARACTERS = 256  # of an id that is not stored
+_QUOTED_CHARACTERS = 256  # characters of an id that an error quotes
 
 
 class StoreError(Exception):

@@ -19,7 +19,7 @@ STATIC = Path(__file__).with_name("static")
 FILES = "/web/"
 DOCS_FILES = "/docs/"
 WORKER = "/web/worker.js"
-PAGES = {"/": "index.html", "/docs": "docs.html"}  # by path
+PAGES = {"/": "index.html", "/docs": "docs.html"}  # pages by path
 SWAGGER_UI = ("swagger-ui-bundle.js", "swagger-ui.css")  # the files used of its package
 
 MEDIA_TYPES = {

@@ -200,7 +200,7 @@ async def test_answers_to_lines_do_not_wait_for_a_lock_on_their_batch(servers):
         )
 
     def stop(connection: Connection) -> None:
-        batch_rows.stop(connection, batch.id, now=1)
+        batch_rows.cancel(connection, batch.id, now=1)
         is_held.set()
         await_only(asyncio.wait_for(is_recorded.wait(), DEADLINE_S))
 

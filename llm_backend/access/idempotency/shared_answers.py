@@ -19,9 +19,9 @@ from llm_backend.store.administration import AnswerClaim, StoredAnswer, StoredAn
 log = logging.getLogger(__name__)
 
 RETENTION_S = 3600  # an answer, from its end
-LEASE_S = 30  # after which another server may claim the key of a dead one
+LEASE_S = 30  # seconds after which another server may claim the key of a dead one
 POLL_S = 0.2  # polling interval while another server makes the answer
-ALL_BYTES = 256 * 1024 * 1024  # of all servers together; the oldest go first
+ALL_BYTES = 256 * 1024 * 1024  # limit of all servers together; the oldest answers go first
 
 
 class SharedAnswers:

@@ -22,7 +22,7 @@ from llm_backend.store.administration import ConcurrencyLeases, LeaseChange
 
 log = logging.getLogger(__name__)
 
-LEASE_S = 30  # after which permits of a dead server are free
+LEASE_S = 30  # seconds after which permits of a dead server are free
 LINGER_S = 0.02  # before surplus permits are returned: the next request may need them
 RETRY_LEASE_S = 0.25  # after an exchange that granted none
 DOWN_S = 5.0  # pause after a database error

@@ -11,7 +11,7 @@ from llm_backend.access.limits.rate_limits import RateLimit, RateLimits
 from llm_backend.access.limits.rate_window import RateLimitWindow
 
 CACHED_LIMIT = 20_000  # cached; the cache is cleared beyond that
-MODELS_LIMIT = 1_000  # of a project, each with the default limits: a client may invent any name
+MODELS_LIMIT = 1_000  # models of a project with the default limits: a client may invent any name
 DAY_S = 24 * 60 * 60
 
 TargetsOf = Callable[[str], Sequence[str]]

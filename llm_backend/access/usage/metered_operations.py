@@ -12,7 +12,7 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.contract.unknown_operation import UNKNOWN
 from llm_backend.json_types import JsonMapping
 
-MODEL_CHARACTERS = 256  # of a model's name in the usage
+MODEL_CHARACTERS = 256  # length of a model's name in the usage
 
 
 def _nothing(_body: JsonMapping) -> int:

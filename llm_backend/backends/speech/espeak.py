@@ -25,7 +25,7 @@ WORDS_PER_MINUTE = 175
 LEAST_RATE, GREATEST_RATE = 80, 450
 """Words per minute that every build of the program speaks at; others are clamped to them."""
 
-_HEADER_BYTES = 44  # of the WAV file that the program writes
+_HEADER_BYTES = 44  # header of the WAV file that the program writes
 _CHUNK_BYTES = 64 * 1024
 _ERROR_BYTES = 2048
 # `[[` begins phonemes, and control characters begin commands. Either is text here.

@@ -14,7 +14,7 @@ from llm_backend.errors import EngineUnavailable, InvalidRequest
 _READER = "llm_backend.backends.transcription.sound_reader"
 _CHUNK_BYTES = 256 * 1024
 _ERROR_BYTES = 64 * 1024
-_START_CPU_S = 60  # of the libraries, and of short recordings
+_START_CPU_S = 60  # CPU time of starting the libraries, and of short recordings
 _LEAST_SPEED = 20  # seconds of sound that are decoded in a second of processor time
 _MEMORY_BYTES = 2 * 1024 * 1024 * 1024
 

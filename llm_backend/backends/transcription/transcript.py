@@ -26,7 +26,7 @@ from llm_backend.fair_queue import FairSemaphore
 
 _SAMPLE_BYTES = 2
 _WINDOW_BYTES = WINDOW_S * SAMPLES_HZ * _SAMPLE_BYTES
-_CONTEXT_TOKENS = 224  # of earlier windows; the model takes as many as it can
+_CONTEXT_TOKENS = 224  # tokens of earlier windows; the model takes as many as it can
 _LEAST_LOGPROB = -1.0  # mean of a window whose text is a context for the next one
 
 

@@ -8,7 +8,7 @@ from llm_backend.errors import ApiError, UpstreamFailed, from_status
 
 log = logging.getLogger(__name__)
 
-_WAIT_DIGITS = 7  # of `retry-after` in seconds: more digits, beyond some weeks, are invalid
+_WAIT_DIGITS = 7  # digits of `retry-after` in seconds: more, beyond some weeks, are invalid
 
 
 async def read_refusal(relayed: UpstreamAnswer) -> ApiError:

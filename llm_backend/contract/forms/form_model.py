@@ -22,8 +22,8 @@ from llm_backend.temporary_files import TemporaryFiles
 # upstream of the operation.
 _HEAD_BYTES = 64 * 1024
 _BOUNDARY = re.compile(rb'boundary="?([^";]+)"?', re.IGNORECASE)
-_KIND = "form"  # of temporary files
-_CHUNK_BYTES = 256 * 1024  # of a stored form that is read again
+_KIND = "form"  # kind of temporary files
+_CHUNK_BYTES = 256 * 1024  # pieces in which a stored form is read again
 _NAMES_MODEL = re.compile(rb'[; ]name="?model"?\s*(?:;|\r|$)', re.IGNORECASE)
 _NAMES_SESSION = re.compile(rb'[; ]name="?session"?\s*(?:;|\r|$)', re.IGNORECASE)
 

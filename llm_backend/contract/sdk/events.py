@@ -11,7 +11,7 @@ from llm_backend.contract.sdk.calls import SdkCall, class_nodes, resource_module
 from llm_backend.contract.sdk.schemas import PREFIX, SdkSchemas
 from llm_backend.json_types import JsonMapping, JsonObject, JsonValue
 
-_BETA = "beta."  # of resources whose events differ by their names only
+_BETA = "beta."  # prefix of resources whose events differ by their names only
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

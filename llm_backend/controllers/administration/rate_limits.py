@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 
-LIMIT = 100  # of a page; OpenAI's default
+LIMIT = 100  # entries of a page; OpenAI's default
 UNLIMITED = 1_000_000_000
 HONOURED = ("max_requests_per_1_minute", "max_tokens_per_1_minute", "max_requests_per_1_day")
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ACCOUNTS = Resource(
     kind=resource_kinds.SERVICE_ACCOUNT, name="service account", id_prefix="svc_acct_"
 )
-NAMES: Final = ("name", "role")  # that can be changed
+NAMES: Final = ("name", "role")  # fields that can be changed
 
 
 async def list_project_service_accounts(services: Services, request: ApiRequest) -> Response:

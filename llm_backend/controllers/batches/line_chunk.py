@@ -15,7 +15,7 @@ from llm_backend.store import (
     StoreUnavailable,
 )
 
-ATTEMPTS = 20  # of lines whose model is unavailable, together half an hour
+ATTEMPTS = 20  # attempts of lines whose model is unavailable, together half an hour
 POSTPONE_S = 60.0  # delay of a postponed batch, so that other batches run
 RETRY_S, RETRY_LIMIT_S = 1.0, 30.0  # backoff while the database is unavailable, doubled each time
 

@@ -86,7 +86,7 @@ async def retrieve_batch(services: Services, request: ApiRequest) -> Response:
 @local_or_upstream("batch", "batch_id")
 async def cancel_batch(services: Services, request: ApiRequest) -> Response:
     """`POST /batches/{batch_id}/cancel`: running lines are finished, and their answers kept."""
-    return JsonResponse(_batch_object(await services.batches.stop(request.path["batch_id"])))
+    return JsonResponse(_batch_object(await services.batches.cancel(request.path["batch_id"])))
 
 
 def _batch_object(batch: StoredBatch) -> "api.Batch":

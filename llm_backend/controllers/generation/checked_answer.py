@@ -23,7 +23,7 @@ from llm_backend.errors import Internal
 
 log = logging.getLogger(__name__)
 
-_TEMPERATURE = 0.7  # of a retry: a colder one would give the same answer
+_TEMPERATURE = 0.7  # temperature of a retry: a colder one would give the same answer
 
 
 class ModelAnswer(Protocol):

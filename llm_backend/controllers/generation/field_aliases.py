@@ -4,7 +4,7 @@ from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMappingT
 
 _ALIASES = {"repetition_penalty": "repeat_penalty", "n_choice": "n"}
-UNLIMITED = -1  # as `max_tokens`: as many as fit into the context
+UNLIMITED = -1  # value of `max_tokens` for as many as fit into the context
 
 
 def with_common_names(body: JsonMappingT) -> JsonMappingT:

@@ -8,8 +8,8 @@ from llm_backend.backends.base import Chat
 from llm_backend.errors import ContextLengthExceeded
 from llm_backend.json_types import JsonMapping
 
-ANSWER_SHARE = 0.25  # of the context, kept free for an answer without a limit of tokens
-MAX_ANSWER_SHARE = 0.5  # of the context, kept free for an answer at most
+ANSWER_SHARE = 0.25  # share of the context kept free for an answer without a limit of tokens
+MAX_ANSWER_SHARE = 0.5  # largest share of the context kept free for an answer
 
 
 class TokenCounter(Protocol):

@@ -12,7 +12,7 @@ from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
 
 _ID: JsonObject = {"type": "string", "minLength": 1, "maxLength": 256}
-_CHARACTER_BYTES = 4  # at most, in UTF-8
+_CHARACTER_BYTES = 4  # longest character in UTF-8
 _LIST: JsonObject = {
     "limit": {"type": "integer", "minimum": 1, "maximum": 100, "description": "How many at most."},
     "after": {**_ID, "description": "The `last_id` of the page before."},

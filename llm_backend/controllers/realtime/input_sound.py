@@ -10,7 +10,7 @@ from llm_backend.controllers.realtime.turn_detection import TurnChange, TurnDete
 from llm_backend.errors import InvalidRequest, TooLarge
 from llm_backend.json_types import JsonMapping
 
-_LEAST_MS = 100  # of a turn that is committed
+_LEAST_MS = 100  # shortest turn that can be committed
 _WAV_TAGS = {"pcm": 1, "alaw": 6, "mulaw": 7}
 
 

@@ -5,7 +5,7 @@ import re
 # The end of a sentence: its sign and what follows it; a line break; or a sign of Chinese or
 # Japanese, which no blank follows.
 _END = re.compile(r"[.!?\u2026:;][\"')\]\u201d\u2019]*\s+|\n+|[\u3002\uff01\uff1f]")
-_LEAST_CHARACTERS = 12  # of a sentence: a shorter one is read with the next
+_LEAST_CHARACTERS = 12  # a shorter sentence is read with the next
 _GREATEST_CHARACTERS = 1000  # without an end
 _IS_WORD = re.compile(r"\w")
 

@@ -35,7 +35,7 @@ _VAD: JsonMapping = {
 }
 _MILLISECONDS = ("prefix_padding_ms", "silence_duration_ms")
 _PAUSE_LIMIT_MS = 10_000
-_LEAST_TOKENS = 16  # of an answer of `/responses`
+_LEAST_TOKENS = 16  # smallest limit of an answer of `/responses`
 _TRANSLATED = (
     "instructions", "tool_choice", "parallel_tool_calls", "prompt", "reasoning", "temperature",
     "metadata",

@@ -16,7 +16,7 @@ from llm_backend.sse import Decoder
 
 _PARTS = re.compile(rb'(data: \{[^\r\n]*"content" ?: ?")((?:[^"\\\r\n]|\\.)*)("[^\r\n]*\})')
 _OTHER = "?"
-_EVENT_BYTES = 4096  # of events with a piece of text; searching longer ones could take long
+_EVENT_BYTES = 4096  # longest event that is searched for its text; longer ones could take long
 
 
 class EventDelta:

@@ -11,7 +11,7 @@ from llm_backend.backends.base import ChatDelta
 from llm_backend.json_types import JsonMapping, JsonObject
 
 BLOCK = 16  # bytes: nearly all pieces are shorter, and so padded to one size
-_STOCK_BYTES = 3072  # of randomness at a time: one system call for some hundred events
+_STOCK_BYTES = 3072  # random bytes at a time: one system call for some hundred events
 _QUOTES = 2
 
 

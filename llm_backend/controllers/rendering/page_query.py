@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 from llm_backend.errors import InvalidRequest
 from llm_backend.store.keyset_pages import Order
 
-DEFAULT_LIMIT = 20  # of the document, for nearly all lists
+DEFAULT_LIMIT = 20  # default of the document for nearly all lists
 
 
 class PageArguments(TypedDict):

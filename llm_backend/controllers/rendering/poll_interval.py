@@ -2,7 +2,7 @@
 
 _HEADER = "openai-poll-after-ms"
 _LEAST_MS, _MOST_MS = 200, 5000
-_PER_SECOND_MS = 100  # of the object's age
+_PER_SECOND_MS = 100  # pause per second of the object's age
 _PER_PART_MS = 20
 
 

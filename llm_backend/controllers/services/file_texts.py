@@ -27,7 +27,7 @@ from llm_backend.store import FileStore
 
 Part = JsonMapping
 
-CACHE_CHARACTERS = 16 * 1024 * 1024  # of the text cache: every turn of a conversation asks again
+CACHE_CHARACTERS = 16 * 1024 * 1024  # the text cache: every turn of a conversation asks again
 FILE_WORDS = FetchMessages(
     noun="file",
     instead="send `file_data`, upload the file and send its `file_id`",

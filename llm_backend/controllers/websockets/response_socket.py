@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 PATH = "/v1/responses"
-_STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")  # of the document
+_STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")  # pattern of the document
 _GOING_AWAY = 1001
 _MESSAGE_FIELDS = ("type", "stream_id", "stream")
 _STEERING_FIELDS = frozenset({"type", "previous_response_id", "input"})

@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 
 PAUSE_S = 0.05  # for more items: a write costs much, a row little, and no request waits
 MAX_ITEMS = 1024  # each holds its parsed body
-MAX_BYTES = 4 * 1024 * 1024  # of JSON text; parsed, it takes several times that
+MAX_BYTES = 4 * 1024 * 1024  # bytes of JSON text; parsed, it takes several times that
 
 
 @dataclass(kw_only=True, eq=False)

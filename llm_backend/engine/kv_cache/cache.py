@@ -73,7 +73,7 @@ class _Slot:
     used_at: int = 0
 
 
-def common_prefix(first: Tokens[int], second: Tokens[int]) -> int:
+def common_prefix_length(first: Tokens[int], second: Tokens[int]) -> int:
     """Length of the common prefix of two token lists."""
     end = min(len(first), len(second))
     step, same = 16, 0
@@ -143,7 +143,7 @@ class Cache:
         """Number of shared tokens from which on a copy is cheaper than computing them."""
         return self._copy_threshold
 
-    def longest_prefix(self, tokens: Tokens[int]) -> int:
+    def longest_prefix_length(self, tokens: Tokens[int]) -> int:
         """Length of the longest cached prefix of `tokens`."""
         return max(self._usable(slot, tokens) for slot in self._slots)
 
@@ -156,8 +156,8 @@ class Cache:
     def is_expecting(self, tokens: Tokens[int]) -> bool:
         """True if a prefix of `tokens` is being restored that is longer than any cached one by
         at least `copy_threshold`."""
-        longest = max((common_prefix(one, tokens) for one in self.expected), default=0)
-        return longest - self.longest_prefix(tokens) >= self._copy_threshold
+        longest = max((common_prefix_length(one, tokens) for one in self.expected), default=0)
+        return longest - self.longest_prefix_length(tokens) >= self._copy_threshold
 
     def allocate_restored(self, tokens: Tokens[int]) -> SlotAllocation | None:
         """Allocate a free slot for restored `tokens`, as a cached prefix without a running
@@ -193,7 +193,7 @@ class Cache:
         if restored is not None:
             target = _least_recently_used(self._neighbours())
             copies = self._copy_to_older(target, 0, target)
-            keep = common_prefix(restored.tokens, tokens)
+            keep = common_prefix_length(restored.tokens, tokens)
         else:
             target = self._target(source, shared)
             if is_shared and not self.can_roll_back:
@@ -332,7 +332,7 @@ class Cache:
         prefix = self._host_prefixes.find(tokens) if self._host_prefixes is not None else None
         if prefix is None or self._host_prefixes is None:
             return None
-        shared = common_prefix(prefix.tokens, tokens)
+        shared = common_prefix_length(prefix.tokens, tokens)
         if not self.can_roll_back and shared < len(prefix.tokens):
             return None
         if shared - cached < max(_LEAST_RESTORED, len(prefix.tokens) // _CELLS_COPIED_PER_TOKEN):
@@ -378,7 +378,7 @@ class Cache:
         return sum(number - 1 not in running for number in running)
 
     def _usable(self, slot: _Slot, tokens: Tokens[int]) -> int:
-        shared = length_of_whole_runs(tokens, common_prefix(slot.tokens, tokens))
+        shared = length_of_whole_runs(tokens, common_prefix_length(slot.tokens, tokens))
         if self.can_roll_back or shared == len(slot.tokens):
             return shared
         return 0

@@ -10,7 +10,7 @@ and priorities; it belongs to one thread.
 from collections.abc import Callable
 from collections.abc import Sequence as Tokens
 
-from llm_backend.engine.kv_cache.cache import common_prefix
+from llm_backend.engine.kv_cache.cache import common_prefix_length
 from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.kv_cache.prefix_files.blocks import block_hashes, plain_length, text_name
 from llm_backend.engine.kv_cache.prefix_files.prefix_index import (
@@ -69,7 +69,7 @@ class HostPrefixCache:
         match = self._match(tokens)
         if match is None:
             return True
-        return common_prefix(self._prefixes[match.entry.name].tokens, tokens) < len(tokens)
+        return common_prefix_length(self._prefixes[match.entry.name].tokens, tokens) < len(tokens)
 
     def save(self, prefix: Prefix) -> None:
         """Add a state as the most recently used one. Shorter states of the same text are replaced

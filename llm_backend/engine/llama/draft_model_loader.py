@@ -13,7 +13,7 @@ from llm_backend.engine.messages import ModelKind, Start
 from llm_backend.engine.model import LoadError
 
 _EAGLE = "eagle3"
-_EAGLE_TOKENS = 128  # of a pass, each of which has logits
+_EAGLE_TOKENS = 128  # tokens of a pass, each of which has logits
 # other drafts that are computed from states of the model that they draft for
 _UNSUPPORTED = frozenset({"dflash", "gemma4-assistant"})
 

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 _HUGE = 1 << 21  # bytes of a huge page where it matters: x86-64, and ARM64 with pages of 4 KiB
 _LOCK = f"llm-backend/loading/{os.getuid()}"
 _SETTING = SYS / "kernel/mm/transparent_hugepage/enabled"
-_SHARE = 0.5  # of the free memory; the rest is for cells, and for other processes
+_SHARE = 0.5  # share of the free memory; the rest is for cells, and for other processes
 _WAIT_S = 20.0  # for other engines that load, a part of the time in which an engine has to be ready
 _POLL_INTERVAL_S = 0.05  # polling interval of the lock
 

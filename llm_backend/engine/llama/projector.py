@@ -27,7 +27,7 @@ _CACHED_MEDIA = 256  # media whose pieces are cached: a conversation sends its o
 _LEAST_SOUND_S = 0.01  # less is no sound, and a single sample crashes the native code
 # the whole text that a medium is tokenized in, so it cannot conflict with a prompt
 _MARKER = b"<media>"
-_DIMENSIONS = 4  # of a position, where it has several: time, row, column, and one unused
+_DIMENSIONS = 4  # dimensions of a position that has several: time, row, column, and one unused
 _CONTEXT_DEPENDENT = {"hunyuanvl", "deepseek4v"}
 """Projectors whose embeddings depend on where in the prompt a picture stands."""
 

@@ -12,7 +12,7 @@ from llm_backend.engine.messages import Command, Event
 _T = TypeVar("_T")
 _LENGTH = struct.Struct("<I")
 _LIMIT = 1 << 28  # bytes; a peer that sends a longer frame uses another protocol
-MESSAGE_BYTES = _LIMIT - (1 << 10)  # of one message: the rest of it is small
+MESSAGE_BYTES = _LIMIT - (1 << 10)  # bytes of a message's data: the rest of it is small
 _ENOUGH = 1 << 24  # bytes of a frame; beyond them each message has a frame of its own
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=os.fspath)

@@ -18,7 +18,7 @@ from llm_backend.model_files import Device
 _log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 60.0  # drivers of many GPUs take seconds to begin
-_PROCESSOR_PARTS = ("base", "cpu")  # of `libggml-*`; any other part is a backend of a device
+_PROCESSOR_PARTS = ("base", "cpu")  # parts of `libggml-*`; any other part is a backend of a device
 
 
 def find_devices() -> tuple[Device, ...]:

@@ -17,7 +17,7 @@ from llm_backend.engine.process.connection_server import ConnectionServer
 
 _BRIEF_S = 0.1  # seconds: a client does not notice such a delay of a token
 _LONG_S = 0.15  # hysteresis, because each change between delaying and not delaying is noticed
-_SHARE = 0.2  # of the newest pass in the moving average
+_SHARE = 0.2  # share of the newest pass in the moving average
 
 
 class Outbox:

@@ -19,7 +19,7 @@ from llm_backend.engine.process.engine_connection import CrashCandidate, Request
 _log = logging.getLogger(__name__)
 
 
-_KILLED_WORKERS_S = 60.0  # for which workers that were killed from outside are remembered
+_KILLED_WORKERS_S = 60.0  # time that workers which were killed from outside are remembered
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True):

@@ -74,7 +74,7 @@ if TYPE_CHECKING:  # a worker loads the native library of its own kind of model 
 
 _log = logging.getLogger("llm_backend.engine.process.worker")
 
-_TOKENIZER_WAIT_S = 0.002  # at idle, before commands are polled again
+_TOKENIZER_WAIT_S = 0.002  # wait of an idle worker before commands are polled again
 
 MakeEngine = Callable[[Outbox, Callable[[], bool]], ComputingEngine]
 """Creates the engine of a worker, for its outbox and for the function that handles commands in the

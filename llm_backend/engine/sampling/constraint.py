@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("llm_backend.engine.sampling.constraint")
 
-_STACK_BYTES = 1 << 10  # of the compiler's stack a byte of grammar: nested rules make it recurse
+_STACK_BYTES = 1 << 10  # stack of the compiler for a byte of grammar: nested rules make it recurse
 _GBNF = re.compile(r"^[^\S\n]*[\w-]+\s*::=", re.MULTILINE)
 _GBNF_RULES = 500  # converting them takes the square of their number
 

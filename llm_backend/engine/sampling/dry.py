@@ -21,7 +21,7 @@ from llm_backend.engine.sampling.top_k import Row
 
 _GROWTH = 256  # initial capacity in tokens beyond the prompt
 _LARGEST = 88.0  # natural logarithm of the largest factor: larger ones overflow float32
-_HIGHEST = 1e30  # of a penalty: a logit minus it is still finite
+_HIGHEST = 1e30  # largest penalty: a logit minus it is still finite
 
 
 class DryPenalty:

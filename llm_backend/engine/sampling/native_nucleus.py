@@ -17,7 +17,7 @@ from llm_backend.engine.sampling.top_k import Row
 LIBRARY = Path(__file__).with_name("libnucleus.so")
 """The library that hatch_build.py compiles."""
 
-_BLOCK = 512  # as in nucleus.c
+_BLOCK = 512  # the same as in nucleus.c
 _NOT_DRAWN, _NOT_FINITE = -1, -2  # as in nucleus.c
 
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 _ADDED_LATENCY_S = 0.05
 _INTERACTIVE_S = 30.0  # after an interactive request, in which the next one is expected
 _MINIMUM_TOKENS = 32  # tokens: with fewer, reading the weights takes most of a pass
-_SHARE = 0.2  # of the newest value in a moving average
-_ADDED_TO_DECODING = 0.5  # of the time of a decoding pass, that a long prompt may add to each
+_SHARE = 0.2  # share of the newest value in a moving average
+_ADDED_TO_DECODING = 0.5  # share of a decoding pass's time that a long prompt may add to each
 _MINIMUM_CHUNK = 64  # tokens of one sequence: with fewer, llama.cpp computes no attention in tiles
-_PASSES_BETWEEN_CHUNKS = 24  # so that a chunk delays fewer than 5 % of the tokens of others
+_PASSES_BETWEEN_CHUNKS = 24  # with so many, a chunk delays fewer than 5 % of the tokens of others
 
 
 @dataclass(frozen=True, kw_only=True)

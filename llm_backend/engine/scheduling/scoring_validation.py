@@ -11,8 +11,8 @@ from llm_backend.engine.scheduling.label_tree import LabelTree, begins_with_anot
 from llm_backend.engine.scheduling.prompt_tokens import PromptTokens, tokenize_prompt
 
 _BOUNDARY = 32  # characters before a label that may change its tokens
-_LABEL_TOKENS = 64  # of a label at most: its tree takes memory by the square of its length
-_LABEL_CHARACTERS = 32 * _LABEL_TOKENS  # of a label at most, checked before it is tokenized
+_LABEL_TOKENS = 64  # longest label: its tree takes memory by the square of its length
+_LABEL_CHARACTERS = 32 * _LABEL_TOKENS  # longest label, checked before it is tokenized
 
 
 @dataclass(frozen=True, kw_only=True)

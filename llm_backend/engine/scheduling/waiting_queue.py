@@ -10,7 +10,7 @@ prefix of a batch sequence, which only gets the tokens that others leave.
 from collections import Counter
 from collections.abc import Sequence as Sequences
 
-from llm_backend.engine.kv_cache.cache import Cache, common_prefix
+from llm_backend.engine.kv_cache.cache import Cache, common_prefix_length
 from llm_backend.engine.messages import Priority
 from llm_backend.engine.sequence import Sequence
 
@@ -102,11 +102,11 @@ class WaitingQueue:
         if not self._cache.can_roll_back or not leaders:
             return None, 0
         tokens = sequence.reusable
-        shared = {leader: common_prefix(leader.tokens, tokens) for leader in leaders}
+        shared = {leader: common_prefix_length(leader.tokens, tokens) for leader in leaders}
         leader = max(leaders, key=lambda one: shared[one])
         if leader.computed >= shared[leader]:
             return None, 0
-        if shared[leader] - self._cache.longest_prefix(tokens) < self._cache.copy_threshold:
+        if shared[leader] - self._cache.longest_prefix_length(tokens) < self._cache.copy_threshold:
             return None, 0
         return leader, shared[leader]
 

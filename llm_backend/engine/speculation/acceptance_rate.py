@@ -1,6 +1,6 @@
 """Acceptance rate of drafts: exponentially weighted, with a prior. Pure."""
 
-_WEIGHT = 6.0  # of the prior, in trials
+_WEIGHT = 6.0  # weight of the prior, in trials
 _DECAY = 0.97  # a trial counts half after about 23 more
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Texts
 from dataclasses import dataclass
 
-_MARGIN = 1.05  # by how much a pass with drafts must be better: both sides are estimates
+_MARGIN = 1.05  # factor by which a pass with drafts must be better: both sides are estimates
 _USUAL_UNCOMPUTED = 2  # uncomputed tokens of a text for which it has just drafted
 _SHORT_PREFILL = 16  # tokens whose pass costs little more than one of a few
 

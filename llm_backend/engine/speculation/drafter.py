@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from llm_backend.engine.kv_cache.cache import common_prefix
+from llm_backend.engine.kv_cache.cache import common_prefix_length
 from llm_backend.engine.model import CellsExhausted, DecodeError, Model
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate
@@ -102,7 +102,7 @@ class Drafter(DraftSource):
         if copy is not None and copy.source is sequence:
             return copy
         own = _own(sequence, slot, []) if copy is None else copy.own
-        same = common_prefix(own.tokens[: own.computed], sequence.tokens)
+        same = common_prefix_length(own.tokens[: own.computed], sequence.tokens)
         self._truncate(own, same)
         del own.tokens[own.computed :]
         self._copies[slot] = _DraftSequence(
@@ -114,7 +114,7 @@ class Drafter(DraftSource):
         """Compare drafted tokens with the sequence, count them, and truncate rejected ones."""
         own, tokens = copy.own, copy.source.tokens
         drafted, appended = own.tokens[copy.same :], tokens[copy.same :]
-        accepted = common_prefix(drafted, appended)
+        accepted = common_prefix_length(drafted, appended)
         for _ in range(accepted):
             copy.rate.count(True)
         if accepted < min(len(drafted), len(appended)):

@@ -10,7 +10,7 @@ from collections.abc import Sequence as Tokens
 from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate
 from llm_backend.engine.speculation.prompt_lookup import PromptLookup
 
-_LENGTHS = (3, 4, 6, 9, 17)  # of repetitions: boundaries between separate estimates
+_LENGTHS = (3, 4, 6, 9, 17)  # lengths of repetitions that separate the estimates
 _PRIORS = (0.3, 0.5, 0.6, 0.75, 0.9, 0.95)  # priors of the chances
 _LEAST_PROBABILITY = 0.02  # a chance that no processor makes worth a token
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.batch import BatchChunk
-from llm_backend.engine.kv_cache.cache import common_prefix
+from llm_backend.engine.kv_cache.cache import common_prefix_length
 from llm_backend.engine.model import CellsExhausted, DecodeError
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate
@@ -133,7 +133,7 @@ class HeadDrafter(DraftSource):
         if text is None or text.source is not sequence:
             return self._rate.value, len(sequence.tokens)
         appended = sequence.tokens[text.drafted_at :]
-        accepted = common_prefix(text.draft, appended)
+        accepted = common_prefix_length(text.draft, appended)
         for _ in range(accepted):
             text.rate.count(True)
         if accepted < min(len(text.draft), len(appended)):
@@ -224,7 +224,7 @@ class HeadDrafter(DraftSource):
             rate=AcceptanceRate(self._rate),
         )
         if text is not None:
-            same = common_prefix(text.source.tokens, sequence.tokens)
+            same = common_prefix_length(text.source.tokens, sequence.tokens)
             text.truncate(same)
             found.first, found.hidden = text.first, text.hidden
             found.computed = min(text.computed, same)

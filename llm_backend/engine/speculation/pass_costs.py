@@ -4,9 +4,9 @@ from bisect import bisect_left, bisect_right, insort
 
 _LARGEST = 256  # tokens of a pass whose cost matters for drafts
 _STALE = 1000  # passes after which a measurement expires: a loaded machine becomes idle
-_SHARE = 0.2  # of the newest cost in the moving average
+_SHARE = 0.2  # share of the newest cost in the moving average
 _OUTLIER = 2.0  # maximum factor by which one pass may change the average
-_OPTIMISTIC = 0.05  # of a pass's cost for one token more, until it is measured
+_OPTIMISTIC = 0.05  # share of a pass's cost that one token more costs, until it is measured
 
 
 class PassCosts:

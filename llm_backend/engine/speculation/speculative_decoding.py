@@ -21,7 +21,7 @@ from llm_backend.engine.speculation.draft_source import DraftSource
 from llm_backend.engine.speculation.guesser import Guesser, GuessRates
 from llm_backend.engine.speculation.pass_costs import PassCosts
 
-_MARGIN = 1.05  # by how much a pass with drafts must be better: both sides are estimates
+_MARGIN = 1.05  # factor by which a pass with drafts must be better: both sides are estimates
 _REMAINING_TOKENS = 64  # expected length of an answer, until it is longer
 
 

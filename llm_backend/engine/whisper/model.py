@@ -37,7 +37,7 @@ from llm_backend.model_files import HeaderError, read_whisper_header
 
 _SAMPLE_BYTES = 2
 _LEAST_SAMPLES = SAMPLES_HZ  # the native code computes nothing for less than a moment
-_LEAST_END_S = 1.0  # of a window whose end is left to the next one
+_LEAST_END_S = 1.0  # shortest end of a window that is left to the next one
 _CENTI = 100  # native times are hundredths of a second
 
 # The native tokenizer recurses for each character of a word, and its time is the square of a word's

@@ -33,9 +33,9 @@ if TYPE_CHECKING:  # 4 MB, which only searching processes pay
 T = TypeVar("T")
 Work = Callable[["Shard"], T]
 
-OPEN_COLLECTIONS = 64  # at once; each has a thread
+OPEN_COLLECTIONS = 64  # open collections at once; each has a thread
 GROWTH = 20_000  # points without a graph: scanning them takes two milliseconds
-GROWTH_SHARE = 0.5  # of the points in the graph
+GROWTH_SHARE = 0.5  # unbuilt points, as a share of the graph's, at which it is built anew
 
 log = logging.getLogger(__name__)
 

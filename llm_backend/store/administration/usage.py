@@ -12,7 +12,7 @@ from llm_backend.store.database.upsert import add_up
 from llm_backend.store.tables.administration import usage
 from llm_backend.store.tables.vector_stores import vector_store_files, vector_stores
 
-_FORGOTTEN_AT_ONCE_S = 24 * 60 * 60  # of usage, whose rows go in one transaction
+_FORGOTTEN_AT_ONCE_S = 24 * 60 * 60  # period of usage whose rows are deleted in one transaction
 
 
 class UsageKey(NamedTuple):

@@ -149,7 +149,7 @@ def finish_lines(connection: Connection, job: Job, *, now: float) -> None:
     _end_if_idle(connection, row, now)
 
 
-def stop(connection: Connection, id: str, *, now: float) -> StoredBatch:
+def cancel(connection: Connection, id: str, *, now: float) -> StoredBatch:
     """Cancel the batch: start no more of its lines. Raises `Missing`, `BatchEnded`."""
     row = _locked_row(connection, id)
     status = BatchStatus(row.status)

@@ -60,12 +60,12 @@ class BatchStore:
         request = PageRequest(after=after, limit=limit, order=order)
         return await self._database.read(batch_rows.find, request=request)
 
-    async def stop(self, id: str) -> StoredBatch:
+    async def cancel(self, id: str) -> StoredBatch:
         """Cancel the batch: start no more of its lines; running ones are finished.
 
         Raises `Missing`, `BatchEnded`.
         """
-        stopped = await self._database.write(batch_rows.stop, id=id, now=self._clock())
+        stopped = await self._database.write(batch_rows.cancel, id=id, now=self._clock())
         self._jobs.wake()
         return stopped
 

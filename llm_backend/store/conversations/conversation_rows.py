@@ -13,7 +13,7 @@ from llm_backend.store.row_values import find_row
 from llm_backend.store.tables.conversations import conversation_items, conversations, items
 
 _SEQ = select(conversations.c.seq)
-_SEQ_LOCKED = _SEQ.with_for_update(key_share=True)  # until the transaction ends
+_SEQ_LOCKED = _SEQ.with_for_update(key_share=True)  # locked until the transaction ends
 
 
 def add(

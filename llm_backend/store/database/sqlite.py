@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 _READERS = 4
 _BUSY_TIMEOUT_MS = 5000
-_KEPT_BYTES = 4 * 1024 * 1024  # of bound values, in one connection
+_KEPT_BYTES = 4 * 1024 * 1024  # bytes of bound values in one connection
 _SMALL = 4096  # length of values that are not counted
 _WAL_RETRY_S = 0.01
 _BOUND = "bound_bytes"

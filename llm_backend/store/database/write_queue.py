@@ -33,7 +33,7 @@ from llm_backend.store.errors import StoreDeadlock, StoreUnavailable
 
 T = TypeVar("T")
 
-DEADLOCKS = 3  # after which a work is not retried
+DEADLOCKS = 3  # number after which a work is not retried
 
 # Reads or writes on a connection, inside a transaction that the database engine begins and ends. It
 # may be called more than once, so it changes nothing but the database.

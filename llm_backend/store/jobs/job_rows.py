@@ -15,7 +15,7 @@ from llm_backend.store.errors import LeaseLost
 from llm_backend.store.jobs.job import Job, JobCounts, JobShares, NewJob
 from llm_backend.store.tables.jobs import jobs
 
-ABANDONED_S = 24 * 3600.0  # after which a job is claimed despite its affinity
+ABANDONED_S = 24 * 3600.0  # seconds after which a job is claimed despite its affinity
 
 _SOME = 500  # rows in one statement
 

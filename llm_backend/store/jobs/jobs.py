@@ -13,7 +13,7 @@ from llm_backend.store.jobs.lease_holder import LeaseHolder
 
 log = logging.getLogger(__name__)
 
-LEASE_S = 30.0  # after which other servers claim the jobs of a dead one
+LEASE_S = 30.0  # seconds after which other servers claim the jobs of a dead one
 
 
 class Jobs:

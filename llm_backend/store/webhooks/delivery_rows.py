@@ -19,7 +19,7 @@ from llm_backend.store.tables.webhooks import webhook_endpoints, webhook_failure
 from llm_backend.store.webhooks.stored_endpoint import FailedDelivery
 
 JOB = "webhook"
-FAILURES = 100  # of one endpoint; the oldest are deleted
+FAILURES = 100  # failures of one endpoint that are kept; the oldest are deleted
 
 log = logging.getLogger(__name__)
 

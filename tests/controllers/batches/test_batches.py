@@ -327,7 +327,7 @@ async def test_an_unavailable_model_delays_no_other_batch(server, monkeypatch):
         second = await server.add(lines([500]))
         other = await server.ended(second.id)
         waiting = await server.batches.get(first.id)
-        stopped = await server.batches.stop(first.id)
+        stopped = await server.batches.cancel(first.id)
         batch = await server.ended(stopped.id)
 
     assert other.completed == 1
@@ -377,8 +377,8 @@ async def test_a_cancelled_batch_keeps_finished_lines(server):
     async with server.running():
         added = await server.add(lines(range(1000)))
         await server.come_to(added.id, lambda batch: batch.completed == 8)
-        stopped = await server.batches.stop(added.id)
-        again = await server.batches.stop(added.id)
+        stopped = await server.batches.cancel(added.id)
+        again = await server.batches.cancel(added.id)
         may_go_on.set()
         batch = await server.ended(added.id)
 
@@ -390,12 +390,12 @@ async def test_a_cancelled_batch_keeps_finished_lines(server):
     assert len(unasked) == 1000 - batch.completed
     assert {line["error"]["code"] for line in unasked} == {"batch_cancelled"}
     with pytest.raises(BatchEnded):
-        await server.batches.stop(added.id)
+        await server.batches.cancel(added.id)
 
 
 async def test_a_queued_batch_can_be_cancelled(server):
     added = await server.add(lines(range(3)))
-    await server.batches.stop(added.id)
+    await server.batches.cancel(added.id)
     async with server.running():
         batch = await server.ended(added.id)
 

@@ -1,7 +1,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.engine.kv_cache.cache import Cache, Copy, SlotAllocation, SlotTokens, common_prefix
+from llm_backend.engine.kv_cache.cache import (
+    Cache,
+    Copy,
+    SlotAllocation,
+    SlotTokens,
+    common_prefix_length,
+)
 from llm_backend.engine.media_runs import placeholder_tokens
 from tests.engine.fakes import picture
 
@@ -16,7 +22,7 @@ def placed(cache: Cache, tokens: list[int]) -> SlotAllocation:
 
 @given(st.lists(st.integers(0, 1)), st.lists(st.integers(0, 1)), st.lists(st.integers(0, 1)))
 def test_common_prefix_ends_at_the_first_difference(same, first, second):
-    found = common_prefix(same + first, same + second)
+    found = common_prefix_length(same + first, same + second)
 
     assert found >= len(same)
     assert (same + first)[:found] == (same + second)[:found]
@@ -57,7 +63,7 @@ def test_cache_retains_finished_sequences_while_slots_are_empty():
     assert cache.allocate([1, 2, 9]) == SlotAllocation(
         slot=1, cached_tokens=2, copies=(Copy(source=0, target=1),)
     )
-    assert cache.longest_prefix([1, 2, 3, 4, 5, 6]) == 6
+    assert cache.longest_prefix_length([1, 2, 3, 4, 5, 6]) == 6
 
 
 def answered(cache: Cache, tokens: list[int], answer: list[int]) -> SlotAllocation:
@@ -93,7 +99,7 @@ def test_cache_saves_a_long_answer_if_another_sequence_continues_from_its_prompt
     incoming = cache.allocate([*range(60), *range(200, 240)])
 
     assert incoming == SlotAllocation(slot=1, cached_tokens=60, copies=(Copy(source=0, target=1),))
-    assert cache.longest_prefix(list(range(100))) == 100
+    assert cache.longest_prefix_length(list(range(100))) == 100
 
 
 @given(st.integers(2, 4))
@@ -102,7 +108,7 @@ def test_cache_keeps_chats_under_one_system_prompt_in_their_own_slots(slots):
     chats = [[*system, 1000 + number, 2, 3, 4, 5, 6] for number in range(2)]
     for turn in range(3):
         for chat in chats:
-            known = cache.longest_prefix(chat)
+            known = cache.longest_prefix_length(chat)
             answer = [*range(5000 + turn, 5030 + turn)]
             allocation = answered(cache, list(chat), answer)
             assert allocation.cached_tokens == (known if turn else allocation.cached_tokens)
@@ -117,7 +123,7 @@ def test_cache_copies_the_prompt_length_with_the_tokens():
     placed(cache, [2])  # beside the first: what was there is moved
     placed(cache, [*asked[:60], 3])  # another question under the same words
 
-    assert cache.longest_prefix(list(range(100, 200))) == 100
+    assert cache.longest_prefix_length(list(range(100, 200))) == 100
 
 
 def test_cache_does_not_copy_a_prefix_below_the_threshold():
@@ -152,7 +158,7 @@ def test_cache_evicts_the_least_recently_used_slot():
     cache.release(0)
 
     assert cache.allocate([3, 3]) == SlotAllocation(slot=1, cached_tokens=0)
-    assert cache.longest_prefix([2, 2]) == 0
+    assert cache.longest_prefix_length([2, 2]) == 0
 
 
 def test_cache_evicts_no_running_sequence():
@@ -172,7 +178,7 @@ def test_cache_reuses_a_recurrent_state_from_its_end_only():
     placed(cache, [1, 2, 3])
     cache.release(0)
 
-    assert cache.longest_prefix([1, 2, 9]) == 0
+    assert cache.longest_prefix_length([1, 2, 9]) == 0
     assert cache.allocate([1, 2, 3, 4]) == SlotAllocation(slot=0, cached_tokens=3)
 
 
@@ -186,8 +192,8 @@ def test_cache_allocates_next_to_running_slots_and_copies_the_overwritten_prefix
     assert cache.allocate([5] * 9) == SlotAllocation(
         slot=1, cached_tokens=0, copies=(Copy(source=1, target=3),)
     )
-    assert cache.longest_prefix([2] * 9) == 9
-    assert cache.longest_prefix([4] * 9) == 0
+    assert cache.longest_prefix_length([2] * 9) == 9
+    assert cache.longest_prefix_length([4] * 9) == 0
 
 
 def test_cache_copies_an_overwritten_prefix_into_a_cleared_slot_first():
@@ -244,9 +250,9 @@ def test_cache_shares_a_whole_picture_but_no_other():
     cache.allocate([7])
     cache.extend(0, [7, *cat, 9])
 
-    assert cache.longest_prefix([7, *cat, 8]) == 6
-    assert cache.longest_prefix([7, *dog, 9]) == 1
-    assert cache.longest_prefix([7, *placeholder_tokens(picture("cat"), 1, 5), 9]) == 1
+    assert cache.longest_prefix_length([7, *cat, 8]) == 6
+    assert cache.longest_prefix_length([7, *dog, 9]) == 1
+    assert cache.longest_prefix_length([7, *placeholder_tokens(picture("cat"), 1, 5), 9]) == 1
 
 
 def test_cache_restores_into_the_least_recently_used_free_slot():
@@ -257,7 +263,7 @@ def test_cache_restores_into_the_least_recently_used_free_slot():
     cache.release(1)
 
     assert cache.allocate_restored([4] * 5) == SlotAllocation(slot=2, cached_tokens=0)
-    assert cache.longest_prefix([4] * 9) == 5
+    assert cache.longest_prefix_length([4] * 9) == 5
     assert cache.allocate([4] * 9) == SlotAllocation(slot=2, cached_tokens=5)
     placed(cache, [5])
     assert cache.allocate_restored([6]) is None
@@ -286,7 +292,7 @@ def test_cache_reports_the_victim_of_a_copy_as_overwritten():
     allocation = cache.allocate([2, 2, 3])
 
     assert allocation.overwritten == (SlotTokens(slot=0, tokens=[1] * 6),)
-    assert cache.longest_prefix([2] * 6) == 6
+    assert cache.longest_prefix_length([2] * 6) == 6
 
 
 def test_cache_expects_a_restored_prefix_only_if_longer_than_any_cached_one():

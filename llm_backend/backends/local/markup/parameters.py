@@ -27,7 +27,7 @@ _NEUTRAL_VALUES: Mapping[str, JsonValue] = {
 """Keywords with the values that constrain nothing."""
 _CHAIN_LIMIT = 16  # length of a chain of references
 _REFERENCE_LIMIT = 1000  # characters
-_KEYWORDS_LIMIT = 100  # of a referenced schema, which is copied into each reference
+_KEYWORDS_LIMIT = 100  # keywords of a referenced schema, which is copied into each reference
 
 
 def resolve_references(parameters: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:

@@ -6,9 +6,9 @@ import struct
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _HEAD = 4  # bytes of an MP3 frame's header
 _TAG = 10  # bytes of the header of an ID3 tag
-_SAMPLES = {3: 1152, 2: 576, 0: 576}  # of a frame, by MPEG's version (1, 2, 2.5)
+_SAMPLES = {3: 1152, 2: 576, 0: 576}  # samples of a frame, by MPEG's version (1, 2, 2.5)
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-_KBITS = {  # of layer III, by its four bits
+_KBITS = {  # bit rates of layer III, by its four bits
     3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     0: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),

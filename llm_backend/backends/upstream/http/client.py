@@ -24,7 +24,7 @@ from llm_backend.backends.upstream.http.session import HEADER_BYTES, HEADER_COUN
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # an empty body has no length
 _IDEMPOTENT = _BODILESS | {"PUT", "DELETE"}  # RFC 9110, 9.2.2
-_BUFFER_BYTES = 64 * 1024  # of an answer that is not read; then reading is paused
+_BUFFER_BYTES = 64 * 1024  # bytes of an unread answer; beyond them reading is paused
 _SWITCHING = 101
 # Control characters except the tab: none may be in a target or a header.
 _CONTROLS = bytes({*range(0x20), 0x7F} - {0x09})

@@ -8,7 +8,7 @@ from llm_backend.errors import Overloaded
 from llm_backend.fair_queue import FairQueue
 
 WAITING_LIMIT = 1000  # each keeps a connection and a body in memory
-POLL_S = 0.25  # while requests wait: the end of an ejection has no event
+POLL_S = 0.25  # interval while requests wait: the end of an ejection has no event
 _BUSY = "Every upstream that could answer is busy"
 
 

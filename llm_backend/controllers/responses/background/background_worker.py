@@ -41,7 +41,7 @@ QUEUED, IN_PROGRESS = 1, 2  # sequence numbers of these events
 ADMISSION_TIMEOUT_S = 600.0  # for a model that is overloaded or cannot be loaded
 # until a model of another process is tried again: others poll every five
 OTHER_PROCESS_DELAY_S = 6.0
-RETRY_S = 2.0  # while the database is unavailable
+RETRY_S = 2.0  # pause between attempts while the database is unavailable
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from llm_backend.json_types import JsonMapping
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-SUMMARY_TOKENS = 1024  # at most: a page and a half
-SUMMARY_SHARE = 0.25  # of the threshold at most, or the next turn would be above it again
-FULL_SHARE = 0.75  # of the context: a longer conversation is compacted in any case
-KEPT_SHARE = 0.5  # of the threshold: the current turn is kept whole, if it is no longer
+SUMMARY_TOKENS = 1024  # longest summary: a page and a half
+SUMMARY_SHARE = 0.25  # longest summary as a share of the threshold: a longer one soon exceeds it
+FULL_SHARE = 0.75  # share of the context beyond which a conversation is compacted in any case
+KEPT_SHARE = 0.5  # the current turn is kept whole up to this share of the threshold
 COMPACTION_PROMPT = (
     "Summarise the conversation above for a reader that continues it and has not read it: what "
     "was asked for, found out, decided and done, with names, numbers and open questions. Write "

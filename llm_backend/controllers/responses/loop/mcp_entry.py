@@ -10,7 +10,7 @@ from llm_backend.json_types import JsonMapping
 
 Item = JsonMapping
 
-MAX_SERVERS = 8  # of one response: each is a connection, and its tools are in every prompt
+MAX_SERVERS = 8  # servers of one response: each is a connection, its tools are in every prompt
 OWN_HEADERS = {"accept", "accept-encoding", "connection", "content-length", "content-type", "host",
                "transfer-encoding", "upgrade"}  # fmt: skip
 

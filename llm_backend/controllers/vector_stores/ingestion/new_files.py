@@ -16,7 +16,7 @@ from llm_backend.store import Missing, NewVectorFile, StoredFile
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-PURPOSES = ("assistants", "user_data")  # of files that can be added
+PURPOSES = ("assistants", "user_data")  # purposes of files that can be added
 
 
 class NewFileEntry(TypedDict):

@@ -33,7 +33,7 @@ from llm_backend.engine.model import LoadError
 _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
 
 _SUFFIX = ".prefix"
-_UNFINISHED_S = 3600  # after which an unfinished file is removed
+_UNFINISHED_S = 3600  # age at which an unfinished file is removed
 _UNUSED_S = 30 * 86400  # without an engine, after which the folder of a model is removed
 
 

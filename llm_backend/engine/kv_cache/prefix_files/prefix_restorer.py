@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, common_prefix
+from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, common_prefix_length
 from llm_backend.engine.kv_cache.prefix_files.prefix_file import BadPrefix, file_bytes
 from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder, RestoredPrefix
 from llm_backend.engine.kv_cache.prefix_files.prefix_index import PrefixMatch
@@ -27,7 +27,7 @@ _READ_TIMEOUT_S = 5.0  # longest wait for one file: a disk that is so slow may n
 Clock = Callable[[], float]
 
 
-_SHARE = 0.3  # of the newest cost in the moving average
+_SHARE = 0.3  # share of the newest cost in the moving average
 _DECAY = 0.9  # factor by which a cost that was too high decays, until reading is tried again
 
 
@@ -158,10 +158,10 @@ class PrefixRestorer:
 
     def _restore(self, name: str, restored: RestoredPrefix, prompt: list[int]) -> None:
         prefix, started_at = restored.prefix, self._clock()
-        shared = common_prefix(prefix.tokens, prompt)
+        shared = common_prefix_length(prefix.tokens, prompt)
         if not self._cache.can_roll_back and shared < len(prefix.tokens):
             return
-        if shared - self._cache.longest_prefix(prompt) < self._cache.copy_threshold:
+        if shared - self._cache.longest_prefix_length(prompt) < self._cache.copy_threshold:
             return
         allocation = self._cache.allocate_restored(prefix.tokens)
         assert allocation is not None, "a slot is free, which `step` has checked"
@@ -187,7 +187,7 @@ class PrefixRestorer:
 
     def _gain(self, tokens: list[int]) -> int:
         """Number of tokens of a prefix that are in no slot."""
-        return len(tokens) - self._cache.longest_prefix(tokens)
+        return len(tokens) - self._cache.longest_prefix_length(tokens)
 
     def _set_expected(self) -> None:
         self._cache.expected = tuple(self._requested.values())

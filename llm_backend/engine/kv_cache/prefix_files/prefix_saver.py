@@ -21,7 +21,7 @@ from llm_backend.engine.statistics import Statistics
 _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
 
 _IDLE_S = 10.0  # idle time after which a conversation is likely to pause
-POLL_INTERVAL_S = 0.05  # of an idle engine, for a pending read or write
+POLL_INTERVAL_S = 0.05  # interval at which an idle engine looks for a pending read or write
 _CLOSING_S = 3.0  # for all writes at shutdown: the owner kills the worker soon after
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.engine.kv_cache.cache import common_prefix
+from llm_backend.engine.kv_cache.cache import common_prefix_length
 from llm_backend.engine.kv_cache.prefix_files.blocks import block_hashes, text_name
 from llm_backend.engine.kv_cache.prefix_files.prefix_index import PrefixEntry, PrefixIndex
 
@@ -35,7 +35,7 @@ def test_prefix_index_matches_the_file_with_the_most_common_blocks(stored, wante
     tokens = text(wanted, tail)
     match = index(*map(entry, files)).match(tokens)
 
-    longest = max((common_prefix(file, tokens) for file in files), default=0)
+    longest = max((common_prefix_length(file, tokens) for file in files), default=0)
     assert (match.tokens if match else 0) == longest // BLOCK * BLOCK
 
 
