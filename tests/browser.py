@@ -50,8 +50,8 @@ def tab(
     locale: str = "en-US",
     service_workers: Literal["allow", "block"] = "block",
 ) -> Iterator[Page]:
-    """A tab of a fresh browser context; errors that are not expected fail the test. Requests that a
-    service worker sends could not be routed by a test."""
+    """A tab of a browser that knows nothing yet; errors but the expected fail the test. Requests
+    that a service worker sends could not be routed by a test."""
     size = {"width": 1280, "height": 800}
     context = browser.new_context(
         viewport=size, base_url=address, locale=locale, service_workers=service_workers
@@ -70,7 +70,7 @@ def tab(
 def accessibility_violations(page: Page) -> dict[str, list[str]]:
     """Breaches of the rules of axe-core in what the page shows: by rule, the elements."""
     axe = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
-    # The page's policy forbids its scripts to evaluate text; the browser's protocol may.
+    # The page's policy lets no page script make code of a text; the protocol of the browser may.
     session = page.context.new_cdp_session(page)
     session.send("Runtime.evaluate", {"expression": f"{axe}; 0"})
     session.detach()
