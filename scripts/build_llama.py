@@ -141,7 +141,7 @@ def build(flags: list[str], folder: Path) -> bool:
         "CMAKE_ARGS": " ".join(flags),
         "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1),
     }
-    say("Building llama.cpp for this processor, once (several minutes on two cores).")
+    say("Building llama.cpp, once (several minutes on two cores).")
     with subprocess.Popen(
         command,
         env=environment,

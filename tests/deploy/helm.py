@@ -42,9 +42,7 @@ def notes(chart: Path, values: dict[str, Any]) -> str:
 
 def helm(*arguments: str, given: str = "") -> str:
     """The output of a helm command; a warning is an error, as in `ValueError`."""
-    done = subprocess.run(
-        [_program(), *arguments], input=given, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([_program(), *arguments], input=given, capture_output=True, text=True)
     said = "".join(line for line in done.stderr.splitlines(True) if SYMLINK not in line)
     if done.returncode or said:
         raise ValueError(said or done.stdout)

@@ -19,7 +19,7 @@ class Missing(Exception):
 
 def render(folder: Path) -> list[Manifest]:
     """The objects of the kustomization in `folder`; a warning of the tool is an error."""
-    done = subprocess.run([*_command(), str(folder)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*_command(), str(folder)], capture_output=True, text=True)
     assert not done.returncode, done.stderr
     assert not done.stderr, f"kustomize warns: {done.stderr}"
     return list(yaml.safe_load_all(done.stdout))
@@ -30,7 +30,7 @@ def _command() -> list[str]:
         return [kustomize, "build"]
     if not (kubectl := shutil.which("kubectl")):
         raise Missing("Install kubectl (1.27 or newer) or kustomize (5 or newer) and run again.")
-    version = subprocess.check_output([kubectl, "version", "--client", "-o", "json"], timeout=60)
+    version = subprocess.check_output([kubectl, "version", "--client", "-o", "json"])
     if "kustomizeVersion" not in json.loads(version):
         raise Missing(f"{kubectl} carries an outdated kustomize: kubectl 1.27 or newer is needed.")
     return [kubectl, "kustomize"]

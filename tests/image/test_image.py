@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import openai
@@ -37,9 +38,11 @@ def start(podman: Podman) -> Iterator[Start]:
         )
         wait_healthy(podman, name)
         sys.stderr.write(f"\n{image}: healthy after {time.monotonic() - began:.1f} s\n")
-        return openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, timeout=120)
+        address = f"http://127.0.0.1:{port}/v1"
+        return clients.enter_context(openai.OpenAI(base_url=address, api_key=KEY, timeout=120))
 
-    yield start_image
+    with ExitStack() as clients:
+        yield start_image
     for name in started:
         podman.run("rm", "--force", "--volumes", name, check=False)
 

@@ -61,12 +61,13 @@ def is_ok(url: str) -> bool:
 def pods(podman: Podman, image: str) -> Iterator[Pods]:
     """The base, played once for the tests of this file."""
     port = free_port()
-    client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, timeout=120)
-    pods = Pods(podman, image, port, client)
+    address = f"http://127.0.0.1:{port}/v1"
     podman.run("secret", "create", "llm-backend-keys", "-", given=secret(**{"api-key": KEY}))
     podman.run("kube", "play", "-", given=local_claims(deployed_alone("base")))
-    pods.play()
-    yield pods
+    with openai.OpenAI(base_url=address, api_key=KEY, timeout=120) as client:
+        pods = Pods(podman, image, port, client)
+        pods.play()
+        yield pods
     podman.remove_all()
 
 

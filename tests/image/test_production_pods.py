@@ -95,10 +95,11 @@ def production(
     shutil.copy(minilm_file, Path(models) / "embedder.gguf")
     environment = settings(s3_server)
     address = f"http://127.0.0.1:{environment['LLM_BACKEND_PORT']}/v1"
-    client = openai.OpenAI(base_url=address, api_key=KEY, timeout=120)
-    production = Production(podman, build_images(podman, image, folder), environment, client)
-    production.play(DATABASE, VECTORS, SERVER)
-    yield production
+    images = build_images(podman, image, folder)
+    with openai.OpenAI(base_url=address, api_key=KEY, timeout=120) as client:
+        production = Production(podman, images, environment, client)
+        production.play(DATABASE, VECTORS, SERVER)
+        yield production
     podman.remove_all()
 
 

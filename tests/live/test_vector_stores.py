@@ -461,7 +461,9 @@ def test_ingestion_is_taken_up_after_a_kill(tmp_path, minilm_file):
     flags = ("--model", str(minilm_file))
     with contextlib.ExitStack() as stack:
         served = stack.enter_context(serve(tmp_path, *flags))
-        client = StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0)
+        client = stack.enter_context(
+            StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0)
+        )
         file_id = upload(client, "a.txt", text.encode())
         store = client.vector_stores.create(
             file_ids=[file_id],
@@ -475,7 +477,9 @@ def test_ingestion_is_taken_up_after_a_kill(tmp_path, minilm_file):
         served.process.kill()
         served.process.wait()
         served = stack.enter_context(serve(tmp_path, *flags))
-        client = StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0)
+        client = stack.enter_context(
+            StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0)
+        )
 
         after = wait(client, store.id)
 

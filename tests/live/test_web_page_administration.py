@@ -1,7 +1,8 @@
 """Administration on the chat page: what keys that administer see and do, and others do not."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import httpx
 import openai
@@ -15,6 +16,8 @@ OPERATOR = "sk-operator"
 DEFAULT_PROJECT = "proj_default"
 NO_SPEND_LIMIT = "404"  # the console has a line for each
 
+Connect = Callable[[str], openai.OpenAI]
+
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
@@ -26,10 +29,18 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield one
 
 
-def openai_client(server: Served, key: str) -> openai.OpenAI:
-    return openai.OpenAI(
-        base_url=f"{server.address}/v1", api_key=key, admin_api_key=key, max_retries=0
-    )
+@pytest.fixture
+def connect(closed: Served) -> Iterator[Connect]:
+    """Makes official clients with a key, which are closed after the test."""
+
+    def connected(key: str) -> openai.OpenAI:
+        client = openai.OpenAI(
+            base_url=f"{closed.address}/v1", api_key=key, admin_api_key=key, max_retries=0
+        )
+        return stack.enter_context(client)
+
+    with ExitStack() as stack:
+        yield connected
 
 
 def open_with(page: Page, key: str, path: str = "/#/administration") -> None:
@@ -39,7 +50,7 @@ def open_with(page: Page, key: str, path: str = "/#/administration") -> None:
     page.goto(path)
 
 
-def test_a_key_is_made_used_and_revoked_by_who_administers(browser, closed):
+def test_a_key_is_made_used_and_revoked_by_who_administers(browser, closed, connect):
     with tab(browser, closed.address, expected_error=NO_SPEND_LIMIT) as page:
         open_with(page, OPERATOR)
         page.get_by_label("New key").fill("laptop")
@@ -51,7 +62,7 @@ def test_a_key_is_made_used_and_revoked_by_who_administers(browser, closed):
             "service_account.created"
         )
         picture(page, "administration-key")
-        client = openai_client(closed, value)
+        client = connect(value)
         assert client.models.list().data
         keys.get_by_role("button", name="Revoke laptop").click()
         page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
@@ -62,8 +73,8 @@ def test_a_key_is_made_used_and_revoked_by_who_administers(browser, closed):
         expect(page.get_by_role("region", name="Audit log")).to_contain_text("api_key.deleted")
 
 
-def test_usage_and_costs_are_plotted_by_day(browser, closed):
-    client = openai_client(closed, OPERATOR)
+def test_usage_and_costs_are_plotted_by_day(browser, closed, connect):
+    client = connect(OPERATOR)
     client.chat.completions.create(
         model="builtin", messages=[{"role": "user", "content": "Hello!"}]
     )
@@ -82,8 +93,8 @@ def test_usage_and_costs_are_plotted_by_day(browser, closed):
         expect(limits.get_by_label("Tokens a minute: builtin")).to_have_value("")
 
 
-def test_a_project_is_created_limited_and_archived(browser, closed):
-    organization = openai_client(closed, OPERATOR).admin.organization
+def test_a_project_is_created_limited_and_archived(browser, closed, connect):
+    organization = connect(OPERATOR).admin.organization
     with tab(browser, closed.address, expected_error=NO_SPEND_LIMIT) as page:
         open_with(page, OPERATOR)
         page.get_by_label("New project").fill("Class 7b")
@@ -132,8 +143,8 @@ def test_a_change_that_the_server_refuses_is_said(browser, closed):
         expect(page.get_by_role("button", name=re.compile("^Archive Default"))).to_have_count(0)
 
 
-def test_all_projects_are_offered_though_a_page_of_the_list_ends_early(browser, closed):
-    made = openai_client(closed, OPERATOR).admin.organization.projects.create(name="Second one")
+def test_all_projects_are_offered_though_a_page_of_the_list_ends_early(browser, closed, connect):
+    made = connect(OPERATOR).admin.organization.projects.create(name="Second one")
     with tab(browser, closed.address, expected_error=NO_SPEND_LIMIT) as page:
         page.route(
             "**/organization/projects?*",
@@ -145,8 +156,8 @@ def test_all_projects_are_offered_though_a_page_of_the_list_ends_early(browser, 
         expect(page.get_by_label("Project", exact=True)).to_have_value(made.id)
 
 
-def test_keys_of_a_project_that_was_left_are_not_shown_under_another(browser, closed):
-    projects = openai_client(closed, OPERATOR).admin.organization.projects
+def test_keys_of_a_project_that_was_left_are_not_shown_under_another(browser, closed, connect):
+    projects = connect(OPERATOR).admin.organization.projects
     slow = projects.create(name="Slow one")
     account = projects.service_accounts.create(slow.id, name="of the slow one")
     with tab(browser, closed.address, expected_error=NO_SPEND_LIMIT) as page:
@@ -169,8 +180,8 @@ def test_keys_of_a_project_that_was_left_are_not_shown_under_another(browser, cl
         expect(keys.get_by_role("row", name=account.name)).to_have_count(0)
 
 
-def test_administration_is_hidden_from_a_key_that_may_not(browser, closed):
-    admin = openai_client(closed, OPERATOR).admin.organization
+def test_administration_is_hidden_from_a_key_that_may_not(browser, closed, connect):
+    admin = connect(OPERATOR).admin.organization
     account = admin.projects.service_accounts.create("proj_default", name="phone")
     with tab(browser, closed.address, expected_error="403") as page:
         open_with(page, account.api_key.value, "/")
