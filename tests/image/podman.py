@@ -13,7 +13,7 @@ from typing import Any
 __all__ = ["BASE_IMAGE", "Podman", "until"]
 
 BASE_IMAGE = "localhost/python-base:bookworm"
-WITHIN_S = 120
+WITHIN_S = 300
 RELEASE, PACKAGES = "bookworm", "ca-certificates,python3,python3-venv"
 MIRROR = "http://deb.debian.org/debian"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
