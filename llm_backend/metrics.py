@@ -181,7 +181,7 @@ class Metrics:
         self.webhook_deliveries = Counter(
             "llm_backend_webhook_deliveries",
             "Attempts to deliver an event to a webhook endpoint, by outcome: delivered, retried, "
-            "given_up; and events that were dropped, as too many waited for their endpoint.",
+            "given_up; and events that were dropped because too many waited for their endpoint.",
             ["outcome"],
             registry=self._registry,
         )

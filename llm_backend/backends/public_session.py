@@ -35,7 +35,7 @@ def is_web_url(url: str) -> bool:
 
 
 def parse_url(url: str) -> "URL | None":
-    """Parses an http or https URL with a host; None if it is none, or if its host is an IPv4
+    """Parses an http or https URL with a host; None if it is invalid, or if its host is an IPv4
     address in another form than four decimal numbers: not all programs read `127.1` as one."""
     from yarl import URL  # the HTTP client's parser: another one might find another host
 

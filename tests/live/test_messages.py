@@ -215,7 +215,7 @@ def test_begun_answer_is_refused(messages: anthropic.Anthropic) -> None:
     begun: list[anthropic.types.MessageParam] = [
         *HELLO, {"role": "assistant", "content": "{"}
     ]  # fmt: skip
-    with pytest.raises(anthropic.BadRequestError, match="not continued"):
+    with pytest.raises(anthropic.BadRequestError, match="cannot continue"):
         messages.messages.create(model="near", max_tokens=5, messages=begun)
 
 

@@ -119,7 +119,7 @@ class ModelHandle(ABC):
     async def _wait_for_load(self) -> tuple[Engine, EngineUsers]:
         if self._waiting >= self._limits.waiting_limit:
             raise Overloaded(
-                f"{self._waiting} requests wait for `{self.name}` to be loaded, as many as may.",
+                f"{self._waiting} requests wait for `{self.name}` to be loaded, the maximum.",
             )
         self._waiting += 1
         try:

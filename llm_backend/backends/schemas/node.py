@@ -27,7 +27,7 @@ class Budget:
 @dataclass(frozen=True, kw_only=True)
 class Node:
     """One schema: its path, the base URI of its references, and in `context` the other schemas of
-    the same value. If it `is_derived` of others, its path is that of their keyword."""
+    the same value. If it `is_derived` from other schemas, its path is the path of their keyword."""
 
     schema: JsonValue
     path: Path

@@ -73,7 +73,7 @@ def to_api_error(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, HTTPException) and error.status_code == 405:
-        return MethodNotAllowed("This path does not take this method.")
+        return MethodNotAllowed("This path does not support this method.")
     if isinstance(error, ClientDisconnect):
         return ClientGone()
     if isinstance(error, HTTPException):

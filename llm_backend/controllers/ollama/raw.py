@@ -42,8 +42,8 @@ async def refuse_raw(services: Services, request: ApiRequest, model: BridgedMode
     """Raises `UnsupportedField`: chats of upstreams have their template applied there."""
     name = "raw" if request.body.get("raw") else "suffix"
     raise UnsupportedField(
-        f"`{request.body['model']}` is a model of an upstream, which is asked by chats; leave "
-        f"`{name}` out.",
+        f"`{request.body['model']}` is a model of an upstream, which is reached through chats; "
+        f"leave `{name}` out.",
         param=name,
     )
 

@@ -84,8 +84,8 @@ class WebSocketEndpoints:
         serve = _ENDPOINTS.get(path)
         if _LIVE.fullmatch(path):
             raise Unsupported(
-                "Live sessions are not relayed, as their usage could not be charged: connect to "
-                "the upstream itself."
+                "Live sessions are not relayed, because their usage could not be charged: connect "
+                "to the upstream itself."
             )
         if serve is None:
             sent = socket.scope["path"][:256]

@@ -213,7 +213,7 @@ class NativeProjector:
 
     def _picture(self, media: Media, counts_only: bool) -> Handle:
         if len(media.data) != 3 * media.width * media.height:
-            raise MediaError("The picture has another size than it says.")
+            raise MediaError("The picture's bytes do not match its width and height.")
         data = None if counts_only else _bytes_of(media.data)
         return mtmd.mtmd_bitmap_init(media.width, media.height, data)
 

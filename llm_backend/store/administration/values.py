@@ -19,7 +19,8 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredKey:
-    """A key without its secret: its hash, its ends by which clients recognise it, and its owner.
+    """A key without its secret: its hash, its first and last characters, by which clients recognise
+    it, and its owner.
 
     A key without a project is an admin key.
     """

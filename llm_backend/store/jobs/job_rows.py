@@ -48,8 +48,8 @@ def claim(
     until: float,
 ) -> Sequence[Job]:
     """Claim at most one job for each lease, the longest due first: jobs with this
-    `affinity` or without one, and jobs with another that have been due for `ABANDONED_S`. `shares`
-    bounds the running ones about one subject, and of one owner."""
+    `affinity` or without one, and jobs with another affinity that have been due for `ABANDONED_S`.
+    `shares` bounds the running ones about one subject, and of one owner."""
     is_here = jobs.c.affinity.is_(None) | (jobs.c.due_at <= now - ABANDONED_S)
     if affinity is not None:
         is_here |= jobs.c.affinity == affinity

@@ -47,8 +47,8 @@ def as_chat(
     check_translatable(body, _TRANSLATED, other="chat completions")
     if LOGPROBS in (body.get("include") or ()):
         raise UnsupportedField(
-            f"`{body['model']}` is asked by chat completions, from which no log probabilities are "
-            f"read here; leave `{LOGPROBS}` out.",
+            f"`{body['model']}` is reached through chat completions, whose log probabilities are "
+            f"not translated; leave `{LOGPROBS}` out.",
             param="include",
         )
     text_options = body.get("text") or {}

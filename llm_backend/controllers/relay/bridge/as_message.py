@@ -72,7 +72,7 @@ def _messages(messages: Sequence[Message]) -> tuple[str, list[JsonObject]]:
         role, content = message["role"], message.get("content")
         if message.get("name"):
             raise UnsupportedField(
-                "The upstream is asked for messages, which have no names.",
+                "The upstream's API (Messages) has no names in messages; leave it out.",
                 param=f"messages[{index}].name",
             )
         if role == "tool":
@@ -113,7 +113,7 @@ def _input(arguments: str) -> Any:
         parsed = None
     if not isinstance(parsed, dict):
         raise InvalidRequest(
-            "The upstream reads calls of tools whose `arguments` are a JSON object.",
+            "The `arguments` of a tool call must be a JSON object for this upstream.",
             param="messages",
         )
     return parsed
@@ -132,9 +132,7 @@ def _blocks(content: Content) -> Iterator[JsonObject]:
 
 def _source(file: MediaFile) -> JsonObject:
     if not isinstance(file, Picture):
-        raise UnsupportedField(
-            "The upstream is asked for messages, which take no sound.", param=file.param
-        )
+        raise UnsupportedField("The upstream's API (Messages) supports no sound.", param=file.param)
     if not file.url.startswith(_IMAGE):
         return {"type": "url", "url": file.url}
     head, _, data = file.url.removeprefix(_IMAGE).partition(",")
@@ -188,13 +186,13 @@ def _schema(body: JsonMapping) -> Any:
         return None
     if kind != "json_schema":
         raise UnsupportedField(
-            "The upstream is asked for messages, which take a JSON schema, not any JSON object.",
+            "The upstream's API (Messages) needs a JSON schema: `json_object` is not supported.",
             param="response_format" if "response_format" in body else "text.format",
         )
     schema = wanted.get("json_schema", wanted).get("schema")
     if schema is None:
         raise UnsupportedField(
-            "The upstream is asked for messages, whose format needs a schema.",
+            "The upstream's API (Messages) needs a schema in the format.",
             param="response_format.json_schema.schema"
             if "response_format" in body
             else "text.format.schema",

@@ -169,7 +169,7 @@ def _items(message: Message, where: str) -> Iterator[JsonObject]:
     """Yields the input items of a message."""
     if message.get("name") and message["role"] != "tool":
         raise UnsupportedField(
-            "The upstream is asked for responses, whose messages have no names; leave it out.",
+            "The upstream's API (Responses) has no names in messages; leave it out.",
             param=f"{where}.name",
         )
     if message["role"] == "tool":

@@ -36,6 +36,4 @@ def _response_part(piece: str | MediaFile) -> JsonObject:
         return {"type": "input_text", "text": piece}
     if isinstance(piece, Picture):
         return {"type": "input_image", "image_url": piece.url, "detail": piece.detail}
-    raise UnsupportedField(
-        "The upstream is asked for responses, which take no sound.", param=piece.param
-    )
+    raise UnsupportedField("The upstream's API (Responses) supports no sound.", param=piece.param)

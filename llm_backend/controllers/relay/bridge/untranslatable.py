@@ -26,7 +26,7 @@ def check_translatable(body: Mapping[str, Any], translated: Collection[str], *, 
         if name in translated or value is None or value in _DEFAULTS.get(name, ()):
             continue
         raise UnsupportedField(
-            f"`{name}` is not supported by the model `{body['model']}`, which is asked by {other}; "
-            "leave it out.",
+            f"`{name}` is not supported by the model `{body['model']}`, which is reached through "
+            f"{other}; leave it out.",
             param=name,
         )
