@@ -14,6 +14,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "images": ("PIL",),
     "realtime": ("webrtcvad",),
     "transcription": ("av", "numpy", "_pywhispercpp"),
+    "voices": ("av", "numpy", "sherpa_onnx"),
 }
 """Modules of extras whose absence is found before an import; `local` is the local engine."""
 

@@ -14,7 +14,7 @@ compile base pyproject.toml --extra local --no-emit-package llama-cpp-python "${
 compile deploy pyproject.toml --extra local --extra postgresql --extra qdrant --extra tracing --extra hub --no-emit-package llama-cpp-python "${@}"
 printf 'av\n' | "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "${@}" \
     --output-file requirements/audio.lock -
-compile dev pyproject.toml --extra local --extra audio --extra transcription --extra realtime --extra postgresql --extra qdrant --extra tracing --extra contract --extra convert --extra hub --extra dev --no-emit-package llama-cpp-python "${@}"
+compile dev pyproject.toml --extra local --extra audio --extra transcription --extra voices --extra realtime --extra postgresql --extra qdrant --extra tracing --extra contract --extra convert --extra hub --extra dev --no-emit-package llama-cpp-python "${@}"
 compile bench pyproject.toml --extra local --extra bench --no-emit-package llama-cpp-python "${@}"
 llama=$(sed -n 's/^ *"\(llama-cpp-python==[^"]*\)".*/\1/p' pyproject.toml)
 printf '%s\n' "$llama" | "$uv" pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate \

@@ -14,6 +14,7 @@ from llm_backend.model_files import (
     check_model_file,
     find_model_file,
     is_whisper_file,
+    model_name,
     models_in,
 )
 from llm_backend.settings import BUILTIN, Settings
@@ -43,7 +44,7 @@ def find_folder_models(settings: Settings, named: Sequence[ModelSettings]) -> li
         if path.resolve() in known or not _is_readable(path):
             continue
         name = path.relative_to(folder).as_posix()
-        names = (path.stem, name.removesuffix(path.suffix))
+        names = (model_name(path), name.removesuffix(path.suffix))
         id = next((one for one in names if one not in taken), None)
         if id is None:
             reason = f"{path} is not served: another model has its name. Rename the file."
@@ -62,7 +63,7 @@ def _taken_names(
     may have a model's name: it is the way to that model and to others if it fails."""
     taken = {BUILTIN_ID, BUILTIN_VOICE, *(alias.partition("=")[0] for alias in settings.aliases)}
     for entry, file in zip(named, files, strict=True):
-        id = entry.id or (BUILTIN_ID if file is None else file.stem)
+        id = entry.id or (BUILTIN_ID if file is None else model_name(file))
         taken |= {id, *entry.aliases}
     suffixes = {one for entry in named for one in (*entry.personalities, *entry.adapters)}
     return taken | {f"{name}:{one}" for name in taken for one in suffixes}

@@ -134,6 +134,7 @@ class ModelReconciler:
             reader=self._reader,
             tokenize_bytes=self._tokenize_bytes,
             transcribes=model.engine.kind is ModelKind.TRANSCRIPTION,
+            voice=model.voice,
         )
 
 
@@ -149,7 +150,7 @@ def _same_engine(one: ServedModel, other: ServedModel) -> bool:
 
 def _header_reader(model: ServedModel) -> Callable[[], GgufHeader] | None:
     """Returns a function that reads the header of the model's file once; None if it has none."""
-    if model.engine.kind is ModelKind.TRANSCRIPTION:
+    if model.engine.kind in (ModelKind.TRANSCRIPTION, ModelKind.SPEECH):
         return None
     return functools.cache(lambda: read_header(model.engine.model_path))
 

@@ -17,8 +17,7 @@ from llm_backend.backends.local.model_handle import LoadQueueLimits, ModelManage
 from llm_backend.backends.local.model_manager import LocalModelManager
 from llm_backend.backends.local.shared_manager import ModelManagerClient
 from llm_backend.backends.registry import Registry
-from llm_backend.backends.speech import OPENAI_VOICES, Espeak, VoiceModel
-from llm_backend.backends.speech.voice_model import SpeechUsage
+from llm_backend.backends.speech import OPENAI_VOICES, Espeak, Speaker, SpeechUsage, VoiceModel
 from llm_backend.backends.transcription import LocalTranscription, TranscriptUsage
 from llm_backend.engine import Engine
 from llm_backend.engine.process.device_list import find_devices
@@ -115,7 +114,21 @@ def load_queue_limits(settings: Settings) -> LoadQueueLimits:
     return LoadQueueLimits(waiting_limit=settings.queue_limit, deadline_s=settings.load_deadline_s)
 
 
-def build_voice(settings: Settings, metrics: Metrics) -> VoiceModel | None:
+def build_speaker(settings: Settings, metrics: Metrics) -> Speaker:
+    """Returns what reads texts aloud by local voices."""
+    permits = FairSemaphore(
+        settings.speech_concurrency,
+        depth=settings.queue_limit,
+        timeout_s=settings.queue_deadline_s,
+    )
+
+    def observe(model: str, usage: SpeechUsage) -> None:
+        metrics.record_speech(model, queue_s=usage.queue_s, sound_s=usage.sound_s)
+
+    return Speaker(permits, observe)
+
+
+def build_voice(settings: Settings, speaker: Speaker) -> VoiceModel | None:
     """Returns the model that speaks, None if it is off. Its program and codecs are looked for at
     its first request, not at the start. Raises `SettingsError` for voices that are not
     `NAME=VOICE`."""
@@ -131,16 +144,7 @@ def build_voice(settings: Settings, metrics: Metrics) -> VoiceModel | None:
         timeout_s=settings.speech_timeout_s,
         others={**OPENAI_VOICES, **named},
     )
-    permits = FairSemaphore(
-        settings.speech_concurrency,
-        depth=settings.queue_limit,
-        timeout_s=settings.queue_deadline_s,
-    )
-
-    def observe(model: str, usage: SpeechUsage) -> None:
-        metrics.record_speech(model, queue_s=usage.queue_s, sound_s=usage.sound_s)
-
-    return VoiceModel(espeak, permits, observe)
+    return VoiceModel(espeak, speaker)
 
 
 def build_transcriber(settings: Settings, metrics: Metrics) -> LocalTranscription:

@@ -28,10 +28,13 @@ from llm_backend.model_files import (
     HeaderError,
     ModelFileMissing,
     PlanRequest,
+    VoiceFiles,
+    check_model_file,
     find_model_file,
+    is_voice_file,
     is_whisper_file,
-    read_header,
-    read_whisper_header,
+    model_name,
+    read_voice,
 )
 from llm_backend.settings import BUILTIN, Settings, SettingsError
 from llm_backend.settings.model_entry import AdapterSettings, ChatTurnFrames, ModelSettings
@@ -50,7 +53,8 @@ class ServedModel:
     """A local model: its names, its chat format and its engine. `personality` names the default
     one of `personalities`, for requests with the plain name; `defaults` are default fields of
     requests. `memory_bytes` None: it is estimated. `request` None: `engine` is used as it is,
-    without a plan for this machine's memory."""
+    without a plan for this machine's memory. `voice` are the files of a
+    model that speaks."""
 
     card: ModelCard
     aliases: tuple[str, ...]
@@ -65,6 +69,7 @@ class ServedModel:
     idle_unload_s: float | None
     memory_bytes: int | None
     request: PlanRequest | None = None
+    voice: VoiceFiles | None = None
 
     @property
     def names(self) -> Mapping[str, tuple[str, str | None]]:
@@ -91,9 +96,11 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
     formats = per_model_settings.tool_formats(settings, ids)
     drafts = per_model_settings.draft_models(settings, ids)
     projectors = [find_projector(settings, entry.mmproj) for entry in entries]
+    voices = [_voice_files(path) for path in files]
+    can_speak = is_installed("voices")
     plain = [
         ServedModel(
-            card=_card(name, path, entry, projector, names_in_folder.get(path)),
+            card=_card(name, path, entry, projector, names_in_folder.get(path), voice),
             aliases=(*entry.aliases, *(one for one, model in aliases.items() if model == name)),
             tool_format=per_model_settings.check_tool_format(entry.tool_format)
             or formats.get(name),
@@ -103,12 +110,16 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
             defaults={**entry.defaults.fields(), **_grammar(entry)},
             vector_stores=entry.vector_stores,
             engine=engine,
-            loads_at_start=_override(entry.load, settings.load_models) == "start",
+            loads_at_start=_override(entry.load, settings.load_models) == "start"
+            and (voice is None or can_speak),
             idle_unload_s=_override(entry.idle_unload_s, settings.idle_unload_s),
             memory_bytes=entry.memory,
             request=_plan_request(settings, entry, engine),
+            voice=voice,
         )
-        for name, path, entry, projector in zip(ids, files, entries, projectors, strict=True)
+        for name, path, entry, projector, voice in zip(
+            ids, files, entries, projectors, voices, strict=True
+        )
         for engine in (_engine(settings, entry, path, drafts.get(name), projector),)
     ]
     served = [
@@ -141,7 +152,7 @@ def _entry(model: str | ModelSettings) -> ModelSettings:
 
 
 def _id(entry: ModelSettings, path: Path) -> str:
-    return entry.id or (BUILTIN_ID if entry.path == BUILTIN else path.stem)
+    return entry.id or (BUILTIN_ID if entry.path == BUILTIN else model_name(path))
 
 
 def _model_file(settings: Settings, name: str) -> Path:
@@ -151,21 +162,20 @@ def _model_file(settings: Settings, name: str) -> Path:
         path = find_model_file(name, settings.models_folder)
     except ModelFileMissing as error:
         raise SettingsError(str(error)) from error
-    if is_whisper_file(path):
-        _check_whisper_file(path)
-    else:
-        _check_model_file(path)
-    return path
-
-
-def _check_whisper_file(path: Path) -> None:
-    """Raises `SettingsError` for a truncated file, or if the extra is not installed."""
-    if not is_installed("transcription"):
+    if is_whisper_file(path) and not is_installed("transcription"):
         raise SettingsError(
             f"{path} is a Whisper model, which needs the extra: {install_command('transcription')}."
         )
+    _check_model_file(path)
+    return path
+
+
+def _voice_files(path: Path) -> VoiceFiles | None:
+    """Returns the files of a voice, which lacks its extra until a request; None for others."""
+    if not is_voice_file(path):
+        return None
     try:
-        read_whisper_header(path)
+        return read_voice(path)
     except HeaderError as error:
         raise SettingsError(str(error)) from error
 
@@ -176,6 +186,7 @@ def _card(
     entry: ModelSettings,
     projector: NamedProjector | None,
     name_in_folder: str | None,
+    voice: VoiceFiles | None,
 ) -> ModelCard:
     created_at = int(min(path.stat().st_mtime, time.time()))
     more: tuple[tuple[str, Any], ...] = ()
@@ -185,6 +196,8 @@ def _card(
         more = (("file", name_in_folder),)
     if is_whisper_file(path):
         more = (*more, ("input_modalities", ("audio",)), ("output_modalities", ("text",)))
+    if voice is not None:
+        more = (*more, ("description", voice.description), ("output_modalities", ("audio",)))
     if entry.personalities:
         more = (*more, ("personalities", tuple(entry.personalities)))
     if projector is not None:
@@ -194,9 +207,9 @@ def _card(
 
 
 def _check_model_file(path: Path) -> None:
-    """Raises `SettingsError` for a file that is not GGUF, or is truncated."""
+    """Raises `SettingsError` for a file that is no model, or is truncated."""
     try:
-        read_header(path)
+        check_model_file(path)
     except HeaderError as error:
         raise SettingsError(str(error)) from error
 
@@ -338,6 +351,8 @@ def _kind(entry: ModelSettings, path: Path) -> ModelKind | None:
     """Returns the kind of the model; None if the engine is to read it from the file."""
     if is_whisper_file(path):
         return ModelKind.TRANSCRIPTION
+    if is_voice_file(path):
+        return ModelKind.SPEECH
     return _KINDS[entry.role] if entry.role else None
 
 
@@ -345,7 +360,7 @@ def _plan_request(
     settings: Settings, entry: ModelSettings, engine: EngineConfig
 ) -> PlanRequest | None:
     """Returns what the settings leave to a plan; None for a model without one."""
-    if engine.kind is ModelKind.TRANSCRIPTION:
+    if engine.kind in (ModelKind.TRANSCRIPTION, ModelKind.SPEECH):
         return None
     return PlanRequest(
         slots=_override(entry.slots, settings.slots),

@@ -16,6 +16,7 @@ from llm_backend.app.database_startup import make_data_folder, open_database
 from llm_backend.app.jobs import job_kinds
 from llm_backend.app.model_startup import (
     ChoosePersonality,
+    build_speaker,
     build_transcriber,
     build_voice,
     open_models,
@@ -35,6 +36,7 @@ from llm_backend.app.upstreams import (
 from llm_backend.backends.local.media.web import PICTURE_WORDS
 from llm_backend.backends.local.token_files import TokenFiles
 from llm_backend.backends.registry import Registry
+from llm_backend.backends.speech import Speaker
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.backends.webhook_sender import WebhookSender
 from llm_backend.contract import Document, load_document
@@ -104,7 +106,8 @@ async def open_services(
         image_servers = await enter(open_image_servers(settings, upstreams))
         tracing = await enter(open_tracing(settings))
         upstream = upstreams.relayed
-        voice = build_voice(settings, metrics)
+        speaker = build_speaker(settings, metrics)
+        voice = build_voice(settings, speaker)
         registry = Registry([], {}, upstream, routes, voice, upstreams.image_servers)
         observe = usage_observer(metrics, tracing, logs=settings.logs_statistics)
         choose_personality = await enter(
@@ -128,6 +131,7 @@ async def open_services(
             upstreams=upstreams,
             image_servers=image_servers,
             registry=registry,
+            speaker=speaker,
             choose_personality=choose_personality,
             stores=stores,
             search=search_over(
@@ -173,6 +177,7 @@ def _build_services(
     upstreams: Upstreams,
     image_servers: "ImageServers | None",
     registry: Registry,
+    speaker: Speaker,
     choose_personality: ChoosePersonality,
     stores: Stores,
     search: SearchServices,
@@ -225,6 +230,7 @@ def _build_services(
         access=access,
         document=document.text,
         operations=document.operations,
+        speaker=speaker,
         transcriber=build_transcriber(settings, metrics),
         validators=validators,
         session_limit=SessionLimit(

@@ -10,7 +10,7 @@ from llm_backend.backends.speech import VoiceModel
 from llm_backend.builtin import BUILTIN_ID
 from llm_backend.close_names import closest_name
 from llm_backend.errors import InvalidRequest, ModelNotFound
-from llm_backend.extras import missing_engine_hint
+from llm_backend.extras import is_installed, missing_engine_hint
 from llm_backend.json_types import JsonMapping
 
 IMAGES = "Images"
@@ -111,7 +111,10 @@ class Registry:
 
     def is_voice(self, name: str) -> bool:
         """Returns True if the first backend of a name speaks. Raises `ModelNotFound`."""
-        return isinstance(self.steps(name)[0], VoiceModel)
+        first = self.steps(name)[0]
+        return isinstance(first, VoiceModel) or (
+            isinstance(first, LocalModel) and first.voice is not None
+        )
 
     def is_picture_model(self, name: str) -> bool:
         """Returns True if the first backend of a name draws. Raises `ModelNotFound`."""
@@ -147,9 +150,10 @@ class Registry:
         return next((step for step in self.steps(name) if isinstance(step, LocalModel)), None)
 
     def local_cards(self) -> list[ModelCard]:
-        """Lists local models, their personalities and aliases, a voice if it is installed, and
+        """Lists local models, their personalities and aliases, voices if they are installed, and
         routes that have steps, each as a model."""
-        cards = [self.card(model) for model in self.local]
+        speaks = is_installed("voices")
+        cards = [self.card(model) for model in self.local if speaks or model.voice is None]
         personalities = [
             _rename_card(
                 self.card(model), f"{model.card.id}:{name}", ("personality_of", model.card.id)

@@ -20,6 +20,7 @@ from llm_backend.operating_system import PROC, read_kernel_file, usable_cores
 from llm_backend.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
+    from llm_backend.backends.speech import Espeak
     from llm_backend.engine.messages import ModelInfo
 
 _START_S = 60.0
@@ -177,13 +178,26 @@ def _models(settings: Settings) -> str:
 
 def _voice(settings: Settings) -> str:
     """Describe what the voice lacks; a server without one works."""
-    from llm_backend.app.model_startup import build_voice
+    from llm_backend.app.model_startup import build_speaker, build_voice
     from llm_backend.metrics import Metrics
 
-    voice = build_voice(settings, Metrics())
-    if voice is None:
-        return "None."
-    return voice.missing or f"`{voice.card.id}` speaks by {settings.voice_program}."
+    voice = build_voice(settings, build_speaker(settings, Metrics()))
+    espeak = None if voice is None else voice.espeak
+    sentences = _onnx_voices(settings, espeak)
+    if voice is not None:
+        speaks = f"`{voice.card.id}` speaks by {settings.voice_program}."
+        sentences = [voice.missing or speaks, *sentences]
+    return " ".join(sentences) or "None."
+
+
+def _onnx_voices(settings: Settings, espeak: "Espeak | None") -> list[str]:
+    """Describe what ONNX voices lack."""
+    from llm_backend.app.served_models import build_served_models
+    from llm_backend.backends.speech.onnx_voice import missing_for
+
+    voices = {one.card.id: one.voice for one in build_served_models(settings) if one.voice}
+    missing = {name: missing_for(name, files, espeak) for name, files in voices.items()}
+    return [missing[name] or f"`{name}` speaks by sherpa-onnx." for name in voices]
 
 
 def _folder(folder: Path) -> str:

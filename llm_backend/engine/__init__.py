@@ -25,7 +25,9 @@ batch.py            the tokens of one pass as arrays
 statistics.py       counters of passes
 pass_threads.py     thread count of a model's passes: as configured, or learnt
 thread_count.py     thread count learnt from the cost of passes, pure
+turn_engine.py      one command after the other
 whisper/            whisper.cpp: transcription
+voices/             sherpa-onnx: speech
 """
 
 from llm_backend.engine import messages

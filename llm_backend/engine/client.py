@@ -27,6 +27,8 @@ from llm_backend.engine.messages import (
     RankScores,
     ScoreLabels,
     SlotAssigned,
+    Speak,
+    Spoken,
     Status,
     Tokenize,
     Tokenized,
@@ -50,6 +52,7 @@ _Answer = TypeVar(
     Status,
     Tokenized,
     Transcribed,
+    Spoken,
 )
 
 
@@ -136,6 +139,11 @@ class Engine:
         """Transcript of one window of a recording, whose id is chosen here."""
         command = replace(window, id=self._next_id())
         return _expect(await self._request(command), Transcribed)
+
+    async def speak(self, sentence: Speak) -> Spoken:
+        """Sound of one sentence of a text, whose id is chosen here."""
+        command = replace(sentence, id=self._next_id())
+        return _expect(await self._request(command), Spoken)
 
     async def tokenize(
         self,

@@ -9,6 +9,7 @@ from llm_backend.engine.messages import (
     ModelKind,
     Rank,
     ScoreLabels,
+    Speak,
     Tokenize,
     Transcribe,
 )
@@ -18,6 +19,7 @@ _DOES = {
     ModelKind.EMBEDDING: "makes embeddings",
     ModelKind.RERANK: "ranks documents",
     ModelKind.TRANSCRIPTION: "transcribes recordings",
+    ModelKind.SPEECH: "reads texts aloud",
 }
 _VERBS = {
     Generate: "generate text",
@@ -25,6 +27,7 @@ _VERBS = {
     Embed: "embed",
     Rank: "rank documents",
     Transcribe: "transcribe recordings",
+    Speak: "read texts aloud",
     Tokenize: "tokenize texts",
     Detokenize: "detokenize texts",
 }

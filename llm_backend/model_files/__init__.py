@@ -8,6 +8,7 @@ footprint.py  memory of a model
 memory_plan.py  layers by device, slots and context of a model on a machine
 layer_placement.py  layers on GPUs
 projector.py  media and memory of a projector
+onnx_voice.py  speakers and files of a voice
 whisper.py    sizes and memory of a Whisper file
 memory.py     total and available memory of this machine
 """
@@ -26,9 +27,11 @@ from llm_backend.model_files.header import (
 from llm_backend.model_files.location import (
     HUB_NAME,
     ModelFileMissing,
+    check_model_file,
     find_model_file,
     find_projector_file,
     is_named,
+    model_name,
     models_in,
     remove_model,
 )
@@ -42,10 +45,15 @@ from llm_backend.model_files.memory_plan import (
     plan_smaller,
 )
 from llm_backend.model_files.model_costs import ModelCosts, generates, model_costs
+from llm_backend.model_files.onnx_voice import (
+    VoiceFamily,
+    VoiceFiles,
+    is_voice_file,
+    read_voice,
+)
 from llm_backend.model_files.projector import projector_footprint, projector_shape
 from llm_backend.model_files.whisper import (
     WhisperHeader,
-    check_model_file,
     is_whisper_file,
     may_be_whisper,
     read_whisper_header,
@@ -62,6 +70,8 @@ __all__ = [
     "ModelFileMissing",
     "ModelShape",
     "PlanRequest",
+    "VoiceFamily",
+    "VoiceFiles",
     "WhisperHeader",
     "available_memory_bytes",
     "check_model_file",
@@ -72,10 +82,12 @@ __all__ = [
     "footprint",
     "generates",
     "is_named",
+    "is_voice_file",
     "is_whisper_file",
     "machine_memory_bytes",
     "may_be_whisper",
     "model_costs",
+    "model_name",
     "model_parts",
     "models_in",
     "plan_memory",
@@ -83,6 +95,7 @@ __all__ = [
     "projector_footprint",
     "projector_shape",
     "read_header",
+    "read_voice",
     "read_whisper_header",
     "remove_model",
 ]

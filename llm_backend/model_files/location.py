@@ -4,13 +4,15 @@ A model of the hub is stored at `OWNER/NAME/` in the models folder, with the hub
 """
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from llm_backend.close_names import closest_name, did_you_mean
 from llm_backend.installation import command
-from llm_backend.model_files.header import model_parts
-from llm_backend.model_files.whisper import is_whisper_file
+from llm_backend.model_files.header import model_parts, read_header
+from llm_backend.model_files.onnx_voice import is_voice_file, read_voice, voices_in
+from llm_backend.model_files.whisper import is_whisper_file, read_whisper_header
 
 HUB_NAME = re.compile(r"([\w.-]+)/([\w.-]+?)(?::([\w.-]+))?")
 _PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)
@@ -23,13 +25,14 @@ class ModelFileMissing(Exception):
 
 
 def find_model_file(name: str, folder: Path) -> Path:
-    """Returns the GGUF file that `name` selects; of a split model the first part.
+    """Returns the file that `name` selects; of a split model the first part, of a voice the model
+    in its folder.
 
     Raises `ModelFileMissing` if there is none, or if the name is ambiguous.
     """
     path = _path(name, folder)
     if path is not None:
-        return path
+        return _voice(path) if path.is_dir() else path
     try:
         hub = _hub_name(name, "model")
         return _stored_file(name, folder / hub[1] / hub[2], hub[3])
@@ -69,13 +72,28 @@ def _path(name: str, folder: Path) -> Path | None:
     path = Path(name).expanduser()
     if path.exists():
         return path
-    exists = not path.is_absolute() and (folder / path).is_file()
-    return folder / path if exists else None
+    if path.is_absolute():
+        return None
+    inside = folder / path
+    return inside if inside.is_file() or (inside.is_dir() and voices_in(inside)) else None
+
+
+def _voice(folder: Path) -> Path:
+    """Returns the voice of a folder."""
+    found = voices_in(folder)
+    if not found:
+        raise ModelFileMissing(
+            f"{folder} is a folder without a voice: a voice has a model (.onnx) and a tokens.txt."
+        )
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise ModelFileMissing(f"The voice of {folder} may be {names}: name the file.")
+    return found[0]
 
 
 def _hub_name(name: str, kind: str) -> re.Match[str]:
     hub = HUB_NAME.fullmatch(name)
-    if hub is None or name.endswith((".gguf", ".bin")):
+    if hub is None or name.endswith((".gguf", ".bin", ".onnx")):
         path = Path(name).expanduser()
         raise ModelFileMissing(f"Cannot read the {kind} {path}: No such file or directory.")
     return hub
@@ -107,7 +125,23 @@ def models_in(folder: Path) -> list[Path]:
     """Returns the models of a folder by name: of a split model its first part, no projectors."""
     files = [file for file in folder.rglob("*.gguf") if not _NO_MODEL.search(file.name)]
     whisper = [file for file in folder.rglob("*.bin") if is_whisper_file(file)]
-    return sorted([*files, *whisper])
+    voices = [file for file in folder.rglob("*.onnx") if is_voice_file(file)]
+    return sorted([*files, *whisper, *voices])
+
+
+def model_name(path: Path) -> str:
+    """Returns the name of a model: of a voice its folder's, else its file's without the suffix."""
+    return path.resolve().parent.name if is_voice_file(path) else path.stem
+
+
+def check_model_file(path: Path) -> None:
+    """Raises `HeaderError` for a file that is no model, or is truncated."""
+    if is_voice_file(path):
+        read_voice(path)
+    elif is_whisper_file(path):
+        read_whisper_header(path)
+    else:
+        read_header(path)
 
 
 def is_named(file: str, name: str) -> bool:
@@ -118,9 +152,14 @@ def is_named(file: str, name: str) -> bool:
 
 
 def remove_model(path: Path, folder: Path) -> None:
-    """Removes a model's parts, and folders below `folder` that are empty then. Raises `OSError`."""
-    for part in model_parts(path):
-        part.unlink(missing_ok=True)
+    """Removes a model's parts, of a voice alone in a folder all of this, and folders below `folder`
+    that are empty then. Raises `OSError`."""
+    if is_voice_file(path) and path.parent != folder and models_in(path.parent) == [path]:
+        shutil.rmtree(path.parent)
+        path = path.parent
+    else:
+        for part in model_parts(path):
+            part.unlink(missing_ok=True)
     parent = path.parent
     while parent != folder and parent.is_relative_to(folder) and not any(parent.iterdir()):
         parent.rmdir()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from llm_backend.model_files.header import TENSOR_BLOCKS, HeaderError, read_header
+from llm_backend.model_files.header import TENSOR_BLOCKS, HeaderError
 
 _MAGIC = 0x67676D6C
 _HEAD = struct.Struct("<I11i")
@@ -66,14 +66,6 @@ def is_whisper_file(path: Path) -> bool:
             return file.read(4) == struct.pack("<I", _MAGIC)
     except OSError:
         return False
-
-
-def check_model_file(path: Path) -> None:
-    """Raises `HeaderError` for a file that is no model, or is truncated."""
-    if is_whisper_file(path):
-        read_whisper_header(path)
-    else:
-        read_header(path)
 
 
 def read_whisper_header(path: Path) -> WhisperHeader:

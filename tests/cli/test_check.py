@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 
 import pytest
 from msgspec.structs import replace
@@ -14,6 +15,7 @@ from llm_backend.engine import Engine, EngineConfig
 from llm_backend.engine.messages import MissingKernels
 from llm_backend.engine.sampling.native_nucleus import NativeNucleus
 from tests.engine.gguf_models import write_llama
+from tests.tone_voice import write_voice
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +45,16 @@ def test_check_names_what_the_voice_lacks_and_refuses_bad_names_of_voices(monkey
 
     assert (lacking.is_ok, "apt-get install espeak-ng" in lacking.sentence) == (True, True)
     assert (wrong.is_ok, wrong.sentence) == (False, "The voice `alloy` has to be `NAME=VOICE`.")
+
+
+def test_check_names_what_an_onnx_voice_lacks(monkeypatch, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"models: [{write_voice(tmp_path / 'tones').parent}]\n")
+    monkeypatch.setenv("LLM_BACKEND_VOICE_PROGRAM", "none")
+    monkeypatch.setitem(sys.modules, "sherpa_onnx", None)
+    lacking = {one.name: one for one in findings(config)}["voice"]
+
+    assert (lacking.is_ok, "llm-backend[voices]" in lacking.sentence) == (True, True)
 
 
 def test_check_continues_after_a_failed_check(monkeypatch, tmp_path):

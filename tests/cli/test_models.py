@@ -14,6 +14,7 @@ from llm_backend.store.administration import StoredUsage, UsageKey
 from llm_backend.store.administration.usage import AMOUNTS
 from tests.engine.gguf_models import write_llama, write_with_head
 from tests.engine.projectors import write_ears, write_eyes
+from tests.tone_voice import write_voice
 
 
 @pytest.fixture
@@ -24,6 +25,18 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 def run(*words: str, **more: object) -> Result:
     return CliRunner().invoke(app, ["models", *words], env={"COLUMNS": "200"}, **more)
+
+
+def test_models_list_and_show_know_voices(folder):
+    write_voice(folder / "someone" / "tones")
+    listed = run("list").stdout
+    shown = run("show", "someone/tones").stdout
+
+    assert "someone/tones/model.onnx" in listed
+    assert "vits voice" in listed
+    assert "reads texts aloud" in shown
+    assert "Speakers: low, high" in shown
+    assert "Memory: 2" in shown
 
 
 def test_models_list_shows_headers_and_sizes(folder):

@@ -19,6 +19,7 @@ _PURPOSES = {
     ModelKind.EMBEDDING: "embeddings",
     ModelKind.RERANK: "ranking documents",
     ModelKind.TRANSCRIPTION: "transcribing recordings",
+    ModelKind.SPEECH: "reading texts aloud",
 }
 
 

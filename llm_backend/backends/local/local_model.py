@@ -32,7 +32,7 @@ from llm_backend.engine.messages import (
     RankScores,
 )
 from llm_backend.json_types import JsonMapping, JsonMappingT
-from llm_backend.model_files import GgufHeader, HeaderError
+from llm_backend.model_files import GgufHeader, HeaderError, VoiceFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,8 @@ class LocalModel:
     of requests, `vector_stores` ids of those that its chats search. `is_generative` reads from the
     file whether it is a generative model, `read_header` its header. A text to embed has up to
     `batch_tokens` tokens. `reader` decodes media of messages. A text to tokenize has up to
-    `tokenize_bytes` bytes. `transcribes` is true for a model that transcribes recordings.
+    `tokenize_bytes` bytes. `transcribes` is true for a model that transcribes recordings,
+    and `voice` are the files of one that speaks.
     """
 
     def __init__(
@@ -83,8 +84,10 @@ class LocalModel:
         reader: MediaReader | None = None,
         tokenize_bytes: int = 1024 * 1024,
         transcribes: bool = False,
+        voice: VoiceFiles | None = None,
     ) -> None:
         self.transcribes = transcribes
+        self.voice = voice
         self._tokenize_bytes = tokenize_bytes
         self.card = card
         self.vector_stores = vector_stores
@@ -105,6 +108,11 @@ class LocalModel:
         self._personality = personality
         self._defaults = dict(defaults or {})
         self.meter: Meter | None = None  # of the request that it answers
+
+    @property
+    def takes_text(self) -> bool:
+        """True for a language model, False for one of recordings or a voice."""
+        return not self.transcribes and self.voice is None
 
     @property
     def state(self) -> ModelState:
@@ -130,7 +138,7 @@ class LocalModel:
 
     async def may_embed(self) -> bool:
         """Returns True if it may be an embedding model, without loading it."""
-        if self.transcribes:
+        if not self.takes_text:
             return False
         info = self.engine.info if self.engine else None
         if info is not None:

@@ -11,8 +11,9 @@ import shutil
 from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 
+from llm_backend.backends.speech.sentences import is_spoken
+from llm_backend.backends.speech.speaker import NOT_INSTALLED, Samples
 from llm_backend.backends.speech.voices import VoiceNames, voices_by_id
 from llm_backend.child_process import run_child
 from llm_backend.errors import DeadlineExceeded, EngineUnavailable, Internal, Unsupported
@@ -30,27 +31,17 @@ _CHUNK_BYTES = 64 * 1024
 _ERROR_BYTES = 2048
 # `[[` begins phonemes, and control characters begin commands. Either is text here.
 _COMMAND = re.compile(r"\[(?=\[)")  # two brackets begin phonemes
+_SIGN = re.compile(r"([,;:.!?])[,;:.!?]*(?=\s|$)")  # at the end of a clause
+_SWITCH = re.compile(r"\([a-z-]+\)")  # of the language, in the program's phonemes
 _PLAIN = {code: " " for code in range(32) if chr(code) not in "\t\n"} | {127: " "}
 
 
-NOT_INSTALLED = "voice_not_installed"
-"""Code of the error for a missing program or library."""
-
-
-def needs_program() -> str:
-    """Returns the sentence for a missing program."""
+def needs_program(model: str) -> str:
+    """Returns the sentence for a model without the program."""
     return (
-        f"`builtin-voice` needs the program espeak-ng, which is not installed: install your "
+        f"`{model}` needs the program espeak-ng, which is not installed: install your "
         f"distribution's package `{PACKAGE}` (Debian, Ubuntu: apt-get install {PACKAGE})."
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Samples:
-    """Sound as signed 16-bit samples of one channel."""
-
-    rate_hz: int
-    chunks: AsyncGenerator[bytes, None]
 
 
 class Espeak:
@@ -99,6 +90,23 @@ class Espeak:
                 async with aclosing(_whole_samples(header[_HEADER_BYTES:], chunks)) as samples:
                     yield Samples(rate_hz=rate_hz, chunks=samples)
 
+    async def phonemes(self, sentence: str, voice: str) -> str:
+        """Returns the phonemes of a sentence, with its signs, which the program leaves out. `voice`
+        is one of the program's languages. Raises `ApiError`."""
+        parts = _SIGN.split(_plain_text(sentence))
+        clauses = [await self._ipa(one, voice) if is_spoken(one) else "" for one in parts[::2]]
+        signs = [*parts[1::2], ""]
+        spoken = [clause + sign for clause, sign in zip(clauses, signs, strict=True) if clause]
+        return " ".join(spoken)
+
+    async def _ipa(self, clause: str, voice: str) -> str:
+        async with self._run("-q", "-b", "1", "--ipa", "-v", voice, "--stdin") as process:
+            assert process.stdin is not None
+            process.stdin.write(clause.encode())
+            process.stdin.close()
+            text = b"".join([chunk async for chunk in self._chunks(process)]).decode()
+        return " ".join(_SWITCH.sub("", text).split())
+
     async def _listing(self, option: str) -> str:
         async with self._run(option) as process:
             return b"".join([chunk async for chunk in self._chunks(process)]).decode()
@@ -108,7 +116,7 @@ class Espeak:
         """Starts the program without a shell and without this server's environment."""
         path = shutil.which(self._program)
         if path is None:
-            raise Unsupported(needs_program(), param="model", code=NOT_INSTALLED)
+            raise Unsupported(needs_program("builtin-voice"), param="model", code=NOT_INSTALLED)
         async with run_child(path, *arguments, environment={"LC_ALL": "C.UTF-8"}) as process:
             yield process
 

@@ -5,14 +5,16 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 
 import msgspec
 
 from llm_backend.backends.local.engine_errors import translate_engine_errors
+from llm_backend.backends.local.engine_turns import EngineTurns
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.transcription.pauses import speech_bytes
 from llm_backend.backends.transcription.recording import Recording
-from llm_backend.engine import EngineDown
+from llm_backend.engine import Engine
 from llm_backend.engine.messages import (
     SAMPLES_HZ,
     WINDOW_S,
@@ -116,14 +118,12 @@ class _Windows:
     instead of sound without speech."""
 
     def __init__(self, model: LocalModel, request: TranscriptRequest, *, has_pauses: bool) -> None:
-        self._model = model
         self._request = request
         self._has_pauses = has_pauses
         self._buffer = bytearray()
         self._seek_s = 0.0
         self._context: list[int] = []
-        self._has_begun = False
-        self._has_retried = False
+        self._turns = EngineTurns(model.handle)
         self.is_silent = True
 
     async def transcribe(
@@ -165,42 +165,36 @@ class _Windows:
                 id="", segments=[], language=language, language_name="", end_s=length_s
             )
         self.is_silent = False
+        command = self._command(window, is_last=is_last)
         with translate_engine_errors(language="language"):
-            try:
-                answer = await self._compute(window, is_last=is_last)
-            except EngineDown:  # no event of this window was sent, so it can be computed again
-                if self._has_retried or not self._has_begun:
-                    raise  # this request may have crashed the worker, and would do so again
-                self._has_retried = True
-                answer = await self._compute(window, is_last=is_last)
-        self._has_begun = True
+            answer = await self._turns.take(partial(_transcribe, command))
         self._request = replace(self._request, language=answer.language)
         self._remember(answer)
         return answer
 
-    async def _compute(self, window: bytes, *, is_last: bool) -> Transcribed:
-        """Transcribes a window. Between two windows the model may be unloaded for another one."""
+    def _command(self, window: bytes, *, is_last: bool) -> Transcribe:
         request = self._request
-        async with self._model.handle.use() as engine:
-            return await engine.transcribe(
-                Transcribe(
-                    samples=window,
-                    language=request.language,
-                    translate=request.translate,
-                    prompt=request.prompt,
-                    context=self._context,
-                    temperature=request.temperature,
-                    words=request.words,
-                    is_last=is_last,
-                    has_begun=self._has_begun,
-                )
-            )
+        return Transcribe(
+            samples=window,
+            language=request.language,
+            translate=request.translate,
+            prompt=request.prompt,
+            context=self._context,
+            temperature=request.temperature,
+            words=request.words,
+            is_last=is_last,
+            has_begun=self._turns.has_begun,
+        )
 
     def _remember(self, answer: Transcribed) -> None:
         tokens = [token for one in answer.segments for token in one.tokens]
         logprobs = [one.logprob or 0.0 for part in answer.segments for one in part.logprobs]
         is_sure = not logprobs or sum(logprobs) / len(logprobs) >= _LEAST_LOGPROB
         self._context = [*self._context, *tokens][-_CONTEXT_TOKENS:] if is_sure else []
+
+
+async def _transcribe(command: Transcribe, engine: Engine) -> Transcribed:
+    return await engine.transcribe(command)
 
 
 def _shift(segment: TranscriptSegment, by_s: float) -> TranscriptSegment:

@@ -67,10 +67,10 @@ def remove(
 
 
 def _models_in(folder: Path) -> list[Path]:
-    from llm_backend.model_files import is_whisper_file
+    from llm_backend.model_files import models_in
 
     files = [path for path in folder.rglob("*.gguf") if not _LATER_PART.search(path.name)]
-    return sorted([*files, *(path for path in folder.rglob("*.bin") if is_whisper_file(path))])
+    return sorted({*files, *models_in(folder)})
 
 
 def _load_last_uses(settings: Settings) -> Mapping[str, int]:
@@ -95,9 +95,12 @@ def _record(path: Path, folder: Path, last_uses: Mapping[str, int]) -> JsonObjec
     """Describe a model as JSON; `error` if its header cannot be read."""
     from llm_backend.model_files import (
         HeaderError,
+        is_voice_file,
         is_whisper_file,
+        model_name,
         model_parts,
         read_header,
+        read_voice,
         read_whisper_header,
     )
 
@@ -105,13 +108,18 @@ def _record(path: Path, folder: Path, last_uses: Mapping[str, int]) -> JsonObjec
     record = {"name": str(path.relative_to(folder)), "path": str(path), "bytes": size}
     record["modified_at"] = int(path.stat().st_mtime)
     # a server names a model after its file, or after its path if two files have that name
-    names = (path.stem, str(path.relative_to(folder).with_suffix("")))
+    names = (model_name(path), str(path.relative_to(folder).with_suffix("")))
     uses = [last_uses[name] for name in names if name in last_uses]
     record["last_used_at"] = max(uses, default=None)
     try:
         if is_whisper_file(path):
             whisper = read_whisper_header(path)
             return {**record, "architecture": "whisper", "languages": whisper.languages}
+        if is_voice_file(path):
+            voice = read_voice(path)
+            architecture = f"{voice.family} voice"
+            record = {**record, "architecture": architecture, "languages": voice.language}
+            return {**record, "speakers": len(voice.speakers), "memory_bytes": voice.memory_bytes}
         header = read_header(path)
     except HeaderError as error:
         return {**record, "error": str(error)}

@@ -19,7 +19,10 @@ PROJECTOR = "clip"  # the architecture of all of them
 
 def show(
     model: Annotated[
-        str, typer.Argument(help="GGUF or Whisper file, OWNER/NAME[:QUANT], or `builtin`.")
+        str,
+        typer.Argument(
+            help="GGUF or Whisper file, folder of a voice, OWNER/NAME[:QUANT], or `builtin`."
+        ),
     ],
     config: Config = None,
 ) -> None:
@@ -29,6 +32,7 @@ def show(
         HeaderError,
         ModelFileMissing,
         find_model_file,
+        is_voice_file,
         is_whisper_file,
         read_header,
     )
@@ -38,6 +42,9 @@ def show(
         path = BUILTIN_PATH if model == BUILTIN else find_model_file(model, settings.models_folder)
         if is_whisper_file(path):
             _print_whisper(path)
+            return
+        if is_voice_file(path):
+            _print_voice(path)
             return
         header = read_header(path)
     except (ModelFileMissing, HeaderError) as error:
@@ -83,6 +90,18 @@ def _print_whisper(path: Path) -> None:
     print(f"Whisper model for {header.languages}: transcribes recordings.")
     print(f"{header.audio_layers} layers hear, {header.text_layers} layers write.")
     print(f"Memory: {header.memory_bytes / 1e6:,.0f} MB")
+
+
+def _print_voice(path: Path) -> None:
+    from llm_backend.model_files import read_voice
+
+    files = read_voice(path)
+    print(path)
+    print(f"{files.description[0].upper()}{files.description[1:]}: reads texts aloud.")
+    print(wrap(f"Speakers: {', '.join(files.speakers)}"))
+    if files.phonemizer is not None:
+        print(wrap("No lexicon: the program espeak-ng finds the phonemes of texts."))
+    print(f"Memory: {files.memory_bytes / 1e6:,.0f} MB")
 
 
 def _print_template(header: "GgufHeader") -> None:

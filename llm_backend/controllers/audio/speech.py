@@ -11,9 +11,10 @@ from starlette.types import Send
 
 from llm_backend.access import fairness_key
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.backends.speech import Speech, VoiceModel
+from llm_backend.backends.speech import OnnxVoice, Speech, VoiceModel
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.audio.voices import onnx_voice
 from llm_backend.controllers.generation.request_translation import check_supported_fields
 from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering.closing_stream import ClosingStream
@@ -43,14 +44,19 @@ _NO_TOKENS = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 
 async def create_speech(services: Services, request: ApiRequest) -> Response:
     """`POST /audio/speech`"""
-    return await answer_by_route(services, request, local=_refuse, voice=_speak)
+    return await answer_by_route(services, request, local=_speak_by_engine, voice=_speak)
 
 
-async def _refuse(services: Services, request: ApiRequest, model: LocalModel) -> Response:
-    raise InvalidRequest(f"`{model.card.id}` is a language model; it cannot speak.", param="model")
+async def _speak_by_engine(services: Services, request: ApiRequest, model: LocalModel) -> Response:
+    if model.voice is None:
+        kind = "transcribes" if model.transcribes else "is a language model"
+        raise InvalidRequest(f"`{model.card.id}` {kind}; it cannot speak.", param="model")
+    return await _speak(services, request, onnx_voice(services, model))
 
 
-async def _speak(services: Services, request: ApiRequest, model: VoiceModel) -> Response:
+async def _speak(
+    services: Services, request: ApiRequest, model: VoiceModel | OnnxVoice
+) -> Response:
     body: api.CreateSpeechRequest = request.body
     check_supported_fields(body, FIELDS)
     speech = _speech(body)

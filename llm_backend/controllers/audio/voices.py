@@ -1,9 +1,12 @@
 """Names of the voices that can speak here."""
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.speech import OnnxVoice, VoiceModel
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.relay import relay
@@ -15,26 +18,45 @@ if TYPE_CHECKING:
 
 
 async def list_audio_voices(services: Services, request: ApiRequest) -> Response:
-    """`GET /audio/voices`: the voices of the local model that speaks. Without a local voice the
+    """`GET /audio/voices`: the voices of the local models that speak. Without a local voice the
     request is relayed, because some upstreams list their voices; without an upstream the answer is
     a 501 that says what to install."""
-    voice = services.registry.voice
-    if voice is None or (services.upstreams is not None and not voice.is_installed):
+    models = [one for one in _voice_models(services) if one.missing is None]
+    if not models and services.upstreams is None:
+        models = _voice_models(services)[:1]  # which says what it lacks
+    if not models:
         return await relay(services, request)
-    voices = await run_while_connected(request, voice.voices())
-    if not services.access.admission.may_use(request.caller, voice.card.id):
-        voices = ()
-    answer: api.AudioVoiceList = {
-        "object": "list",
-        "voices": [
-            {
-                "id": one.id,
-                "name": one.name,
-                "language": one.language,
-                "gender": one.gender,
-                "model": voice.card.id,
-            }
-            for one in voices
-        ],
-    }
+    listed = [await _list_voices(services, request, one) for one in models]
+    answer: api.AudioVoiceList = {"object": "list", "voices": list(chain(*listed))}
     return JsonResponse(answer)
+
+
+def onnx_voice(services: Services, model: LocalModel) -> OnnxVoice:
+    """Returns the voice of a local model that speaks."""
+    builtin = services.registry.voice
+    return OnnxVoice(model, services.speaker, None if builtin is None else builtin.espeak)
+
+
+def _voice_models(services: Services) -> list[VoiceModel | OnnxVoice]:
+    builtin = services.registry.voice
+    speaking = [one for one in services.registry.local if one.voice is not None]
+    own = [onnx_voice(services, one) for one in speaking]
+    return [*([] if builtin is None else [builtin]), *own]
+
+
+async def _list_voices(
+    services: Services, request: ApiRequest, model: VoiceModel | OnnxVoice
+) -> "list[api.AudioVoiceListVoice]":
+    voices = await run_while_connected(request, model.voices())
+    if not services.access.admission.may_use(request.caller, model.name):
+        return []
+    return [
+        {
+            "id": one.id,
+            "name": one.name,
+            "language": one.language,
+            "gender": one.gender,
+            "model": model.name,
+        }
+        for one in voices
+    ]

@@ -173,13 +173,15 @@ def _voice_info(services: Services) -> "list[api.ServedModel]":
 
 def _model_info(model: LocalModel) -> "api.ServedModel":
     """Renders the metadata of a model's file; before it is loaded, its name and state, and
-    whether it transcribes."""
+    whether it transcribes or speaks."""
     fields: api.ServedModel = {
         "id": model.card.id,
         "state": cast("api.ModelState", model.engine_state),
     }
     info = model.engine.info if model.engine else None
     if info is None:
+        if model.voice is not None:
+            return {**fields, "kind": "speech", "description": model.voice.description}
         return {**fields, "kind": _TRANSCRIPTION} if model.transcribes else fields
     return {
         **fields,

@@ -58,7 +58,7 @@ async def list_ollama_models(services: Services, request: ApiRequest) -> Respons
     models = [
         await _entry(card, model)
         for card, model in (*local, *upstream)
-        if admission.may_use(caller, card["id"]) and not (model and model.transcribes)
+        if admission.may_use(caller, card["id"]) and (model is None or model.takes_text)
     ]
     return JsonResponse({"models": models})
 
@@ -69,7 +69,7 @@ async def list_loaded_ollama_models(services: Services, request: ApiRequest) -> 
     models = [
         {**await _entry(model_object(model.card), model), **_describe_loaded(model, info)}
         for model in services.registry.local
-        if not model.transcribes
+        if model.takes_text
         and services.access.admission.may_use(request.caller, model.card.id)
         and (info := model.engine.info if model.engine else None) is not None
     ]

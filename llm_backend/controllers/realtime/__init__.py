@@ -10,7 +10,6 @@ session_config.py    configuration of a session: defaults, changes, refused fiel
 conversation.py      items of the conversation, in order
 response.py          one response: its request, its events, its end
 spoken_text.py       sentences of an answer, read aloud
-sentences.py         sentences of a text that is still being written
 sound_formats.py     formats of sound
 input_turns.py       sound of the client as items of the conversation
 input_sound.py       buffer of the client's sound

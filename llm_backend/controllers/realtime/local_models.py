@@ -27,8 +27,9 @@ def check_local_model(services: Services, model: str) -> None:
         raise InvalidRequest(
             f"An upstream answers `{model}` now: make another client secret.", param="model"
         )
-    if step.transcribes:
-        raise InvalidRequest(f"`{model}` transcribes; it does not answer.", param="model")
+    if not step.takes_text:
+        does = "transcribes" if step.transcribes else "reads texts aloud"
+        raise InvalidRequest(f"`{model}` {does}; it does not answer.", param="model")
 
 
 def capabilities_of(services: Services) -> Capabilities:

@@ -5,9 +5,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from llm_backend.backends.speech.sentences import Sentences, is_spoken
 from llm_backend.controllers.internal_requests import json_body
 from llm_backend.controllers.realtime.conversation import SpokenSentence
-from llm_backend.controllers.realtime.sentences import Sentences, is_spoken
 from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.realtime.session_requests import SessionRequests
 from llm_backend.controllers.realtime.sound_formats import PCM, SoundFormat

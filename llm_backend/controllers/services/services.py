@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from llm_backend.access.wiring import Access
 from llm_backend.backends.local.token_files import TokenFiles
 from llm_backend.backends.registry import Registry
+from llm_backend.backends.speech import Speaker
 from llm_backend.backends.transcription import LocalTranscription
 from llm_backend.backends.webhook_sender import WebhookSender
 from llm_backend.contract import Operations
@@ -83,6 +84,7 @@ class Services:
     document: Callable[[], bytes]
     operations: Operations
     unknown_fields: UnknownFieldReporter
+    speaker: Speaker
     transcriber: LocalTranscription
     validators: Validators
     session_limit: SessionLimit

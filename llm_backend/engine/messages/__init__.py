@@ -1,10 +1,10 @@
 """Messages between the API process and the worker process: frozen structs, framed as msgpack.
 
 Commands go to the worker (`Start` first, then `Generate`, `ScoreLabels`, `Embed`, `Rank`,
-`Transcribe`, `Tokenize`, `Detokenize`, `Probe`, `Cancel`, `Shutdown`), events come from it (`Ready`
-or `NotReady` first, then `Queued`, `SlotAssigned`, `Delta`, `LabelsScored`, `Embedded`,
-`RankScores`, `Transcribed`, `Tokenized`, `Detokenized`, `Status`, `Failed`). Every event but the
-first names the command it answers by `id`.
+`Transcribe`, `Speak`, `Tokenize`, `Detokenize`, `Probe`, `Cancel`, `Shutdown`), events come from it
+(`Ready` or `NotReady` first, then `Queued`, `SlotAssigned`, `Delta`, `LabelsScored`, `Embedded`,
+`RankScores`, `Transcribed`, `Spoken`, `Tokenized`, `Detokenized`, `Status`, `Failed`). Every event
+but the first names the command it answers by `id`.
 The engine speaks tokens and text; it knows nothing of chats.
 
 commands.py  commands to the worker
@@ -26,6 +26,7 @@ from llm_backend.engine.messages.commands import (
     Rank,
     ScoreLabels,
     Shutdown,
+    Speak,
     Start,
     Tokenize,
     Transcribe,
@@ -44,6 +45,7 @@ from llm_backend.engine.messages.events import (
     RankScores,
     Ready,
     SlotAssigned,
+    Spoken,
     Status,
     Tokenized,
     Transcribed,
@@ -109,6 +111,8 @@ __all__ = [
     "ScoreLabels",
     "Shutdown",
     "SlotAssigned",
+    "Speak",
+    "Spoken",
     "Start",
     "Status",
     "TimedWord",

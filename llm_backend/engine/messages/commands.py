@@ -196,6 +196,19 @@ class Transcribe(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     has_begun: bool = False
 
 
+class Speak(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Read a sentence aloud as the `speaker` of this number; `speed` 1 is the voice's own.
+    `phonemes` are the sentence's, for a voice that cannot find them itself. A sentence
+    behind the first of a text `has_begun`, so that a full queue does not refuse it."""
+
+    id: str = ""
+    text: str
+    speaker: int = 0
+    speed: float = 1.0
+    phonemes: str = ""
+    has_begun: bool = False
+
+
 class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Tokenize a text; no token reaches across `cuts`, and `media` are in it, as in `Generate`."""
 
@@ -230,7 +243,7 @@ class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Finish the step and exit."""
 
 
-ComputedCommand = Generate | ScoreLabels | Embed | Rank | Transcribe
+ComputedCommand = Generate | ScoreLabels | Embed | Rank | Transcribe | Speak
 """Commands that a model computes."""
 
 Command = Start | ComputedCommand | Tokenize | Detokenize | Probe | Cancel | Shutdown

@@ -44,9 +44,9 @@ class MediaSpan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SlotAssigned(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A `Generate`, `ScoreLabels`, `Embed`, `Rank` or `Transcribe` has got a slot and is computed
-    from now on; its answer follows. `prediction_tokens` are those of its prediction, as many as an
-    answer could hold. `media` lists pictures and sounds in the order of the prompt."""
+    """A `ComputedCommand` has got a slot and is computed from now on; its answer follows.
+    `prediction_tokens` are those of its prediction, as many as an answer could hold. `media` lists
+    pictures and sounds in the order of the prompt."""
 
     id: str
     prompt_tokens: int
@@ -121,6 +121,15 @@ class Transcribed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     language: str
     language_name: str
     end_s: float
+
+
+class Spoken(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `Speak`: signed 16-bit samples of one channel; none if the voice knows no word
+    of the sentence."""
+
+    id: str
+    samples: bytes
+    rate_hz: int
 
 
 class Tokenized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -200,6 +209,7 @@ Event = (
     | Embedded
     | RankScores
     | Transcribed
+    | Spoken
     | Tokenized
     | Detokenized
     | Status

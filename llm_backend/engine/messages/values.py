@@ -36,6 +36,7 @@ class ModelKind(StrEnum):
     EMBEDDING = "embedding"  # Embed
     RERANK = "rerank"  # Rank
     TRANSCRIPTION = "transcription"  # Transcribe
+    SPEECH = "speech"  # Speak
 
 
 class Medium(StrEnum):

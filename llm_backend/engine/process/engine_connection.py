@@ -24,13 +24,14 @@ from llm_backend.engine.messages import (
     Ready,
     ScoreLabels,
     SlotAssigned,
+    Speak,
     Tokenize,
     Transcribe,
     join_deltas,
 )
 from llm_backend.engine.messages.framing import FrameError, FrameReader, events_in, frame
 
-Request = Generate | ScoreLabels | Embed | Rank | Transcribe | Tokenize | Detokenize | Probe
+Request = Generate | ScoreLabels | Embed | Rank | Transcribe | Speak | Tokenize | Detokenize | Probe
 
 _LIKELY, _POSSIBLE = 1.0, 0.5
 _FIRST_EVENTS = (Ready, NotReady)

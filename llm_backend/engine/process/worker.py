@@ -44,6 +44,7 @@ from llm_backend.engine.messages import (
     Ready,
     ScoreLabels,
     Shutdown,
+    Speak,
     Start,
     Tokenize,
     Tokenized,
@@ -66,6 +67,7 @@ from llm_backend.engine.scheduling.request_table import ValidatedCommand
 from llm_backend.engine.speculation.draft_source import DraftSource
 from llm_backend.engine.speculation.drafter import Drafter
 from llm_backend.engine.speculation.head_drafter import HeadDrafter
+from llm_backend.engine.turn_engine import TurnEngine, TurnModel
 from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
 from llm_backend.operating_system import die_with_parent
 
@@ -185,7 +187,7 @@ class Worker:
         match command:
             case Generate() | ScoreLabels() if self._should_wait_for_tokens(command):
                 self._tokenizer.submit(address, command)
-            case Generate() | ScoreLabels() | Embed() | Rank() | Transcribe():
+            case Generate() | ScoreLabels() | Embed() | Rank() | Transcribe() | Speak():
                 self._engine.submit(address, command, time.monotonic())
                 self._outbox.publish(address, Queued(id=command.id))
             case Cancel():
@@ -269,9 +271,8 @@ def main() -> None:
         return
     logging.basicConfig(level=start.log_level, format=FORMAT)
     connections.outbox_bytes = start.outbox_bytes
-    load = _load_whisper if start.kind is ModelKind.TRANSCRIPTION else _load_llama
     try:
-        model = load(start)
+        model = _load(start)
     except (LoadError, DecodeError) as error:
         lacks_memory = isinstance(error, OutOfMemory)
         connections.send(owner, [NotReady(message=str(error), lacks_memory=lacks_memory)])
@@ -288,15 +289,36 @@ def main() -> None:
     Worker(connections, owner, model, start).run()
 
 
+def _load(start: Start) -> LoadedModel:
+    match start.kind:
+        case ModelKind.TRANSCRIPTION:
+            return _load_whisper(start)
+        case ModelKind.SPEECH:
+            return _load_voice(start)
+    return _load_llama(start)
+
+
 def _load_whisper(start: Start) -> LoadedModel:
     """Load a model that transcribes."""
-    from llm_backend.engine.whisper import Transcriber, WhisperModel
+    from llm_backend.engine.whisper import WhisperModel
 
     model = WhisperModel(start)
     model.verify()
+    return _with_turns(model, model.info(), start)
+
+
+def _load_voice(start: Start) -> LoadedModel:
+    """Load a model that speaks."""
+    from llm_backend.engine.voices import OnnxVoice
+
+    voice = OnnxVoice(start)
+    return _with_turns(voice, voice.info(), start)
+
+
+def _with_turns(model: TurnModel, info: ModelInfo, start: Start) -> LoadedModel:
     return LoadedModel(
-        info=model.info(),
-        make_engine=lambda outbox, receive: Transcriber(model, start, outbox.publish, receive),
+        info=info,
+        make_engine=lambda outbox, receive: TurnEngine(model, start, outbox.publish, receive),
     )
 
 

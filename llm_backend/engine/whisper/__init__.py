@@ -1,12 +1,10 @@
 """whisper.cpp: models that transcribe recordings, window by window.
 
-library.py      the native functions and structures; the only module that calls them
-model.py        a loaded model: the transcript of a window
-words.py        words of a transcript, of its tokens
-transcriber.py  the queue of windows
+library.py  the native functions and structures; the only module that calls them
+model.py    a loaded model: the transcript of a window
+words.py    words of a transcript, of its tokens
 """
 
 from llm_backend.engine.whisper.model import WhisperModel
-from llm_backend.engine.whisper.transcriber import Transcriber
 
-__all__ = ["Transcriber", "WhisperModel"]
+__all__ = ["WhisperModel"]

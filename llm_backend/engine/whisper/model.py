@@ -23,6 +23,7 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.pass_threads import PassThreads, first_thread_count
+from llm_backend.engine.turn_engine import Cancelled, Turn
 from llm_backend.engine.whisper.library import (
     AbortCallback,
     EncoderCallback,
@@ -45,10 +46,6 @@ _CENTI = 100  # native times are hundredths of a second
 _PROMPT_CHARACTERS = 2000  # more than the tokens that a model takes
 _PIECE = re.compile(r"\s{0,100}\S{1,100}|\s{1,100}")
 _KEPT_PROMPTS = 16  # tokenized; each window of a recording has the same one
-
-
-class Cancelled(Exception):
-    """The transcript of a window is not wanted any more."""
 
 
 class WhisperModel:
@@ -85,7 +82,7 @@ class WhisperModel:
     def verify(self) -> None:
         """Compute a window of silence. Raises `DecodeError`."""
         silence = bytes(_LEAST_SAMPLES * _SAMPLE_BYTES)
-        self.transcribe(Transcribe(samples=silence, language="en"), lambda: False)
+        self.compute(Transcribe(samples=silence, language="en"), lambda: False)
 
     def info(self) -> ModelInfo:
         """Information about the model."""
@@ -113,8 +110,9 @@ class WhisperModel:
             backend=library.whisper_print_system_info().decode().strip(" |"),
         )
 
-    def check(self, command: Transcribe) -> None:
+    def check(self, command: Turn) -> None:
         """Raise `CommandRefused` for a window that this model cannot transcribe."""
+        assert isinstance(command, Transcribe), "the engine takes no other command for this kind"
         count = len(command.samples) // _SAMPLE_BYTES
         if not 1 <= count <= WINDOW_S * SAMPLES_HZ:
             message = f"A window has 1 to {WINDOW_S * SAMPLES_HZ} samples, not {count}."
@@ -132,9 +130,10 @@ class WhisperModel:
             message = "This model transcribes English only; it cannot translate."
             raise CommandRefused(Failure.UNSUPPORTED, message)
 
-    def transcribe(self, command: Transcribe, should_stop: Callable[[], bool]) -> Transcribed:
+    def compute(self, command: Turn, should_stop: Callable[[], bool]) -> Transcribed:
         """Return the transcript of a window. `should_stop` is called often meanwhile. Raises
         `Cancelled` if it returned True, `DecodeError` if the native code fails."""
+        assert isinstance(command, Transcribe), "the engine takes no other command for this kind"
         samples = np.frombuffer(command.samples, "<i2").astype(np.float32) / np.float32(32768)
         length_s = len(samples) / SAMPLES_HZ
         params, begun = self._params(command), 0
@@ -155,12 +154,12 @@ class WhisperModel:
         params.abort_callback = abort_callback = AbortCallback(abort)
         padded = _pad(samples)
 
-        def compute() -> int:
+        def run() -> int:
             params.n_threads = self._thread_count
             full = self._library.whisper_full
             return int(full(self._context, params, padded.ctypes.data, len(padded)))
 
-        result = self._threads.compute(self._computed_tokens, compute)
+        result = self._threads.compute(self._computed_tokens, run)
         del encoder_callback, abort_callback
         if is_stopped:
             raise Cancelled

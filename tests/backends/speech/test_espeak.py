@@ -52,6 +52,15 @@ async def test_what_the_program_takes_for_commands_is_text(espeak, text, plain):
     assert await spoken(espeak, text) == await spoken(espeak, plain)
 
 
+async def test_phonemes_keep_the_signs_between_clauses(espeak):
+    found = await espeak.phonemes("Hello, world: 3.5!", "en-us")
+
+    assert found.split()[0].endswith(",")
+    assert found.count("!") == found.count(":") == 1
+    assert found.startswith("h")
+    assert "\u02c8" in found  # the stress
+
+
 async def test_options_in_a_text_are_text(espeak):
     assert len(await spoken(espeak, "--version")) > 10_000
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.controllers.administration.conftest import served
 from tests.gateway import backend, gateway
+from tests.tone_voice import heard, require_voices, write_voice
 from tests.upstream import FakeUpstream, Message, post
 from tests.voice import PROGRAM, require_voice
 
@@ -100,6 +101,41 @@ async def test_what_is_missing_is_a_501_that_names_it(tmp_path, monkeypatch, mis
         assert named in error(refused)["message"]
     assert json.loads(listed.body)["data"] == []
     assert retrieved.status == 404
+
+
+@pytest.mark.parametrize(
+    ("lacking", "named"),
+    [("extra", "llm-backend[voices]"), ("program", "apt-get install espeak-ng")],
+)
+async def test_what_an_onnx_voice_lacks_is_a_501_that_names_it(
+    tmp_path, monkeypatch, lacking, named
+):
+    require_voices()
+    folder = write_voice(tmp_path / "tones", has_lexicon=False).parent
+    if lacking == "extra":
+        monkeypatch.setitem(sys.modules, "sherpa_onnx", None)
+    settings = {"models": [{"path": str(folder), "load": "demand"}]}
+    async with gateway(tmp_path, voice_program="no-such-program", **settings) as server:
+        answer = await server.ask(asked(model="tones", voice="low"))
+        listed = await server.ask(b"GET /v1/models HTTP/1.1\r\nhost: relay\r\n\r\n")
+
+    assert (answer.status, error(answer)["code"]) == (501, "voice_not_installed")
+    assert named in error(answer)["message"]
+    assert (json.loads(listed.body)["data"] == []) == (lacking == "extra")
+
+
+async def test_phonemes_of_a_voice_without_a_lexicon_are_the_programs(tmp_path):
+    require_voices()
+    folder = write_voice(tmp_path / "tones", has_lexicon=False).parent
+    program = tmp_path / "speaks"
+    program.write_text("#!/bin/sh\ncat | tr xyz abc\n")
+    program.chmod(0o755)
+    settings = {"models": [str(folder)], "voice_program": str(program)}
+    async with gateway(tmp_path, **settings) as server:
+        fields = {"model": "tones", "voice": "high", "response_format": "pcm"}
+        answer = await server.ask(asked(**fields, input="xz, yx! z"))
+
+    assert heard(answer.body, 24_000)[0] == ["one", "three", "two", "one", "three"]
 
 
 async def test_a_server_without_a_voice_has_no_such_model(tmp_path):

@@ -28,7 +28,7 @@ from llm_backend.engine.messages import (
 from llm_backend.engine.messages.framing import FrameReader, events_in, frame
 from llm_backend.engine.process.connection_server import ConnectionServer
 from llm_backend.engine.process.worker import LoadedModel, MakeEngine, Worker
-from llm_backend.engine.whisper.transcriber import Transcriber
+from llm_backend.engine.turn_engine import TurnEngine
 from tests.engine.fakes import FakeModel, FakeVocabulary, generate, start
 
 LONG = "a" * 20_000
@@ -191,7 +191,7 @@ def test_command_that_fails_while_a_window_is_computed_fails_alone():
         def check(self, command: Transcribe) -> None:
             """Accepts every window."""
 
-        def transcribe(self, command: Transcribe, should_stop: Callable[[], bool]) -> Transcribed:
+        def compute(self, command: Transcribe, should_stop: Callable[[], bool]) -> Transcribed:
             while not self.may_end.wait(0.001):
                 should_stop()
             return Transcribed(id=command.id, segments=[], language="", language_name="", end_s=1)
@@ -200,7 +200,7 @@ def test_command_that_fails_while_a_window_is_computed_fails_alone():
     begin = start()
     with working(
         Broken(),
-        make_engine=lambda outbox, receive: Transcriber(whisper, begin, outbox.publish, receive),
+        make_engine=lambda outbox, receive: TurnEngine(whisper, begin, outbox.publish, receive),
     ) as peer:
         peer.send(Transcribe(id="window", samples=b""))
         while not isinstance(peer.receive(), SlotAssigned):

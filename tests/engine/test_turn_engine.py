@@ -15,8 +15,7 @@ from llm_backend.engine.messages import (
     Transcribed,
 )
 from llm_backend.engine.messages.address import Address
-from llm_backend.engine.whisper.model import Cancelled
-from llm_backend.engine.whisper.transcriber import Transcriber
+from llm_backend.engine.turn_engine import Cancelled, TurnEngine
 
 
 class Limits:
@@ -34,7 +33,7 @@ class Model:
     def check(self, command: Transcribe) -> None:
         """Accepts every window."""
 
-    def transcribe(self, command: Transcribe, should_stop: Callable[[], bool]) -> Transcribed:
+    def compute(self, command: Transcribe, should_stop: Callable[[], bool]) -> Transcribed:
         if should_stop():
             raise Cancelled
         self.computed.append(command.id)
@@ -47,7 +46,7 @@ class Queue:
     def __init__(self, receive: Callable[["Queue"], bool] = lambda queue: False) -> None:
         self.model = Model()
         self.events: list[Any] = []
-        self.transcriber = Transcriber(self.model, Limits, self._publish, lambda: receive(self))
+        self.transcriber = TurnEngine(self.model, Limits, self._publish, lambda: receive(self))
         self.transcriber.step(-1)  # long ago, so that a step looks for commands at once
 
     def _publish(self, _address: Address, event: Any) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from llm_backend.backends.speech.sentences import Sentences
 from llm_backend.controllers.realtime.conversation import SpokenSentence, heard_text
-from llm_backend.controllers.realtime.sentences import Sentences
 
 TEXT = 'Yes. It costs 3.50 today. "Really?" she asked.\nThen: nothing 世界你好世界你好世界你好。End'
 

@@ -1,42 +1,74 @@
-"""Transcriber: takes `Transcribe` commands, and transcribes one window after the other.
+"""Turn engine: computes one command after the other, in the order of their arrival.
 
-A client sends the windows of a recording one by one, so that recordings take turns, and a long one
-does not hold up a short one.
+A client sends the parts of a request one by one: windows of a recording, sentences of a text. So
+requests take turns, and a long one does not hold up a short one.
 """
 
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from llm_backend.engine.command_refused import check_queue, unsupported_command
 from llm_backend.engine.computing_engine import ComputingEngine
 from llm_backend.engine.messages import (
     ComputedCommand,
     Failure,
+    ModelKind,
     SlotAssigned,
+    Speak,
+    Spoken,
     Start,
     Status,
     Transcribe,
+    Transcribed,
 )
 from llm_backend.engine.messages.address import Address, Publish
-from llm_backend.engine.whisper.model import Cancelled, WhisperModel
 
-_POLL_INTERVAL_S = 0.02  # between looks for commands while a window is computed
+_POLL_INTERVAL_S = 0.02  # between looks for commands while one is computed
+
+_COMMANDS = {ModelKind.TRANSCRIPTION: Transcribe, ModelKind.SPEECH: Speak}
+_NOUNS = {ModelKind.TRANSCRIPTION: "recording", ModelKind.SPEECH: "text"}
+
+Turn = Transcribe | Speak
+"""A command of which one at a time is computed."""
+
+
+class Cancelled(Exception):
+    """The answer to a command is not wanted any more."""
+
+
+class TurnModel(Protocol):
+    """A model that computes one command at a time."""
+
+    @property
+    def kind(self) -> ModelKind:
+        """Kind of the model, which tells its command."""
+        ...
+
+    def check(self, command: Turn) -> None:
+        """Raises `CommandRefused` for a command that this model cannot compute."""
+        ...
+
+    def compute(self, command: Turn, should_stop: Callable[[], bool]) -> Transcribed | Spoken:
+        """Returns the answer. `should_stop` is called often meanwhile. Raises `Cancelled` if it
+        returned True, `DecodeError` if the native code fails."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Waiting:
-    command: Transcribe
+    command: Turn
     arrived_at: float
 
 
-class Transcriber(ComputingEngine):
-    """Owns all windows between `submit` and their last event. `receive` is called while a window is
-    computed: it handles the commands that have arrived, which may cancel that window, and returns
-    True if the worker is to end."""
+class TurnEngine(ComputingEngine):
+    """Owns all commands between `submit` and their last event. `receive` is called while one is
+    computed: it handles the commands that have arrived, which may cancel that one, and returns True
+    if the worker is to end."""
 
     def __init__(
-        self, model: WhisperModel, start: Start, publish: Publish, receive: Callable[[], bool]
+        self, model: TurnModel, start: Start, publish: Publish, receive: Callable[[], bool]
     ) -> None:
         super().__init__(start, publish)
         self._model = model
@@ -52,7 +84,7 @@ class Transcriber(ComputingEngine):
 
     @property
     def addresses(self) -> Iterable[Address]:
-        """Addresses of all windows."""
+        """Addresses of all commands."""
         return [*self._waiting, *([self._running] if self._running else [])]
 
     def status(self, name: str) -> Status:
@@ -62,23 +94,25 @@ class Transcriber(ComputingEngine):
         )
 
     def submit(self, address: Address, command: ComputedCommand, now: float) -> None:
-        """Queue a window. Raises `CommandRefused`."""
-        if not isinstance(command, Transcribe):
-            raise unsupported_command(self._model.kind, command)
+        """Queue a command. Raises `CommandRefused`."""
+        kind = self._model.kind
+        if not isinstance(command, Turn) or not isinstance(command, _COMMANDS[kind]):
+            raise unsupported_command(kind, command)
         self._model.check(command)
         if not command.has_begun:
             limit, free_slots = self._start.queue_limit, int(self._running is None)
-            check_queue(len(self._waiting), limit, free_slots=free_slots, noun="recordings")
+            noun = f"{_NOUNS[kind]}s"
+            check_queue(len(self._waiting), limit, free_slots=free_slots, noun=noun)
         self._waiting[address] = _Waiting(command=command, arrived_at=now)
 
     def cancel(self, address: Address) -> None:
-        """Remove a window; one that is being computed is stopped."""
+        """Remove a command; one that is being computed is stopped."""
         self._waiting.pop(address, None)
         if self._running == address:
             self._running = None
 
     def step(self, now: float) -> None:
-        """One step: transcribe the window that has waited longest."""
+        """One step: compute the command that has waited longest."""
         self._expire(now)
         if not self._waiting:
             return
@@ -87,17 +121,17 @@ class Transcriber(ComputingEngine):
         self._running, self._polled_at = address, now
         self._publish(address, SlotAssigned(id=address.id, prompt_tokens=0))
         try:
-            answer = self._model.transcribe(command, self._should_stop)
+            answer = self._model.compute(command, self._should_stop)
         except Cancelled:
             return
         self._running = None
-        tokens = sum(len(one.tokens) for one in answer.segments)
+        tokens = _token_count(answer)
         self.statistics.count(sequences=1, tokens=tokens)
         self.statistics.generated_tokens += tokens
         self._publish(address, answer)
 
     def abort(self, message: str) -> None:
-        """Fail the window of a step that raised an error."""
+        """Fail the command of a step that raised an error."""
         if self._running is not None:
             self._fail(self._running, Failure.INTERNAL, message)
 
@@ -111,7 +145,15 @@ class Transcriber(ComputingEngine):
 
     def _expire(self, now: float) -> None:
         deadline_s = self._start.queue_deadline_s
+        noun = _NOUNS[self._model.kind]
         for address, one in list(self._waiting.items()):
             if not one.command.has_begun and now - one.arrived_at > deadline_s:
-                message = f"The recording had no turn within {deadline_s:g} seconds; try later."
+                message = f"The {noun} had no turn within {deadline_s:g} seconds; try later."
                 self._fail(address, Failure.QUEUE_DEADLINE, message)
+
+
+def _token_count(answer: Transcribed | Spoken) -> int:
+    """Returns the tokens of a transcript; sound has none."""
+    if isinstance(answer, Spoken):
+        return 0
+    return sum(len(one.tokens) for one in answer.segments)

@@ -6,14 +6,18 @@ import re
 # Japanese, which no blank follows.
 _END = re.compile(r"[.!?\u2026:;][\"')\]\u201d\u2019]*\s+|\n+|[\u3002\uff01\uff1f]")
 _LEAST_CHARACTERS = 12  # a shorter sentence is read with the next
-_GREATEST_CHARACTERS = 1000  # without an end
+GREATEST_CHARACTERS = 1000
+"""Characters of a sentence without an end."""
+
 _IS_WORD = re.compile(r"\w")
 
 
 class Sentences:
-    """Divides a text into sentences. Their texts together are the text."""
+    """Divides a text into sentences of at most about `greatest` characters. Their texts together
+    are the text."""
 
-    def __init__(self) -> None:
+    def __init__(self, greatest: int = GREATEST_CHARACTERS) -> None:
+        self._greatest = greatest
         self._text = ""
 
     def feed(self, text: str) -> list[str]:
@@ -34,10 +38,10 @@ class Sentences:
         for match in _END.finditer(self._text):
             if match.end() >= _LEAST_CHARACTERS:
                 return match.end()
-        if len(self._text) < _GREATEST_CHARACTERS:
+        if len(self._text) < self._greatest:
             return None
-        blank = self._text.rfind(" ", 1, _GREATEST_CHARACTERS)
-        return _GREATEST_CHARACTERS if blank < 0 else blank + 1
+        blank = self._text.rfind(" ", 1, self._greatest)
+        return self._greatest if blank < 0 else blank + 1
 
 
 def is_spoken(text: str) -> bool:

@@ -1,0 +1,139 @@
+"""ONNX voice: a local model that reads a text aloud in its engine, sentence by sentence."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
+
+from llm_backend.backends.local.engine_errors import translate_engine_errors
+from llm_backend.backends.local.engine_turns import EngineTurns
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.speech.espeak import Espeak, needs_program
+from llm_backend.backends.speech.sentences import Sentences, is_spoken
+from llm_backend.backends.speech.speaker import NOT_INSTALLED, Samples, Speaker, Speech
+from llm_backend.backends.speech.voices import OPENAI_VOICES, Voice
+from llm_backend.engine import Engine
+from llm_backend.engine.messages import Speak, Spoken
+from llm_backend.errors import InvalidRequest, Unsupported
+from llm_backend.extras import install_command, is_installed
+from llm_backend.model_files import VoiceFiles
+
+_SENTENCE_CHARACTERS = 300  # a longer one is read in parts: it takes memory and delays the sound
+
+
+class OnnxVoice:
+    """The voice of a local model. `espeak` finds the phonemes of texts, for voices without a
+    lexicon; None if the settings have no such program."""
+
+    def __init__(self, model: LocalModel, speaker: Speaker, espeak: Espeak | None) -> None:
+        assert model.voice is not None, "the model speaks"
+        self._model = model
+        self._files = model.voice
+        self._speaker = speaker
+        self._espeak = espeak
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self._model.card.id
+
+    @property
+    def missing(self) -> str | None:
+        """A sentence that names what it lacks to speak; None if it can."""
+        return missing_for(self.name, self._files, self._espeak)
+
+    async def voices(self) -> Sequence[Voice]:
+        """Returns OpenAI's names and its own speakers. Raises `Unsupported` if it cannot speak."""
+        self._check_installed()
+        speakers = self._files.speakers
+        named = {one: speakers[_speaker_for(one, self._files)] for one in OPENAI_VOICES}
+        others = {id: f"{id} ({speaker})" for id, speaker in named.items() if id not in speakers}
+        names = {**others, **{one: one for one in speakers}}
+        return [
+            Voice(id=id, name=name, language=self._files.language, gender=None, file="")
+            for id, name in names.items()
+        ]
+
+    async def speak(self, speech: Speech, *, caller: str) -> AsyncGenerator[bytes, None]:
+        """Yields the bytes of a file while the rest of the text is being read. Callers wait for
+        their permit in turns. Raises `ApiError`, before the first bytes if possible."""
+        self._check_installed()
+        speaker = self._files.find_speaker(speech.voice)
+        if speaker is None and speech.voice in OPENAI_VOICES:
+            speaker = _speaker_for(speech.voice, self._files)
+        if speaker is None:
+            raise InvalidRequest(
+                f"`{self.name}` has no voice `{speech.voice[:100]}`. See GET /v1/audio/voices.",
+                param="voice",
+            )
+        sound = self._sound(speech, speaker)
+        pieces = self._speaker.speak(self.name, speech.format, sound, caller=caller)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+    def _check_installed(self) -> None:
+        if (missing := self.missing) is not None:
+            raise Unsupported(missing, param="model", code=NOT_INSTALLED)
+
+    @asynccontextmanager
+    async def _sound(self, speech: Speech, speaker: int) -> AsyncIterator[Samples]:
+        async with aclosing(self._chunks(speech, speaker)) as chunks:
+            yield Samples(rate_hz=self._files.rate_hz, chunks=chunks)
+
+    async def _chunks(self, speech: Speech, speaker: int) -> AsyncGenerator[bytes, None]:
+        """Yields the sound of each sentence. Raises `ApiError`, also for a text without sound."""
+        turns, is_silent = EngineTurns(self._model.handle), True
+        splitter = Sentences(_SENTENCE_CHARACTERS)
+        for sentence in (*splitter.feed(speech.text), *splitter.finish()):
+            if not is_spoken(sentence):
+                continue
+            command = Speak(
+                text=sentence,
+                speaker=speaker,
+                speed=speech.speed,
+                phonemes=await self._phonemes(sentence),
+                has_begun=turns.has_begun,
+            )
+            with translate_engine_errors():
+                spoken = await turns.take(partial(_speak, command))
+            if spoken.samples:
+                is_silent = False
+                yield spoken.samples
+        if is_silent:
+            raise InvalidRequest(
+                f"`{self.name}` knows no word of this text.", param="input", code="text_unspoken"
+            )
+
+    async def _phonemes(self, sentence: str) -> str:
+        if self._files.phonemizer is None:
+            return ""
+        assert self._espeak is not None, "it was looked for"
+        return await self._espeak.phonemes(sentence, self._files.phonemizer)
+
+
+def missing_for(model: str, files: VoiceFiles, espeak: Espeak | None) -> str | None:
+    """Returns a sentence that names what a voice lacks to speak; None if it can."""
+    if not is_installed("voices"):
+        command = install_command("voices")
+        return f"`{model}` needs an extra, which is not installed: {command}."
+    if files.phonemizer is None:
+        return None
+    if espeak is None:
+        return (
+            f"`{model}` has no lexicon.txt, and the setting `voice_program` names no program that "
+            "finds the phonemes of texts."
+        )
+    return None if espeak.is_installed else needs_program(model)
+
+
+async def _speak(command: Speak, engine: Engine) -> Spoken:
+    return await engine.speak(command)
+
+
+def _speaker_for(voice: str, files: VoiceFiles) -> int:
+    """Returns the number of the speaker for one of OpenAI's names: the one who is called so, with
+    a prefix as Kokoro's are (`af_alloy`), else one by turns."""
+    for number, name in enumerate(files.speakers):
+        if name == voice or name.endswith(f"_{voice}"):
+            return number
+    return list(OPENAI_VOICES).index(voice) % len(files.speakers)

@@ -1,0 +1,99 @@
+"""Speaker: the sound of a voice as a file, piece by piece, within the permits of all voices."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from llm_backend.fair_queue import FairSemaphore
+
+if TYPE_CHECKING:  # FFmpeg's libraries are loaded by the first request
+    from llm_backend.backends.speech.sound_encoder import SoundEncoder
+
+NOT_INSTALLED = "voice_not_installed"
+"""Code of the error for a missing program or library."""
+
+_ENCODER = "llm_backend.backends.speech.sound_encoder"
+_SAMPLE_BYTES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speech:
+    """A text to be read aloud. `speed` 1 is the voice's own; `format` is one of OpenAI's names."""
+
+    text: str
+    voice: str
+    speed: float
+    format: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Sound as signed 16-bit samples of one channel. `tempo` is the part of a speed that the voice
+    could not speak at itself."""
+
+    rate_hz: int
+    chunks: AsyncGenerator[bytes, None]
+    tempo: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechUsage:
+    """Seconds of waiting for a permit, and of sound that was computed."""
+
+    queue_s: float
+    sound_s: float
+
+
+class Speaker:
+    """Reads texts aloud by voices. `observe` gets a model's name and the usage of each request,
+    also of one whose client disconnected."""
+
+    def __init__(self, permits: FairSemaphore, observe: Callable[[str, SpeechUsage], None]) -> None:
+        self._permits = permits
+        self._observe = observe
+
+    async def speak(
+        self,
+        model: str,
+        format: str,
+        sound: AbstractAsyncContextManager[Samples],
+        *,
+        caller: str,
+    ) -> AsyncGenerator[bytes, None]:
+        """Yields the bytes of a file while the rest of its `sound` is computed. Callers wait for
+        their permit in turns, before the sound is opened. Raises `ApiError`."""
+        await asyncio.to_thread(import_module, _ENCODER)  # slow at the first request
+        async with (
+            self._permits.hold(caller) as queue_s,
+            aclosing(self._pieces(model, format, sound, queue_s)) as pieces,
+        ):
+            async for piece in pieces:
+                yield piece
+
+    async def _pieces(
+        self,
+        model: str,
+        format: str,
+        sound: AbstractAsyncContextManager[Samples],
+        queue_s: float,
+    ) -> AsyncGenerator[bytes, None]:
+        sound_s = 0.0
+        try:
+            async with sound as samples:
+                encoder = await asyncio.to_thread(_encoder, format, samples.rate_hz, samples.tempo)
+                async for chunk in samples.chunks:
+                    sound_s += len(chunk) / _SAMPLE_BYTES / samples.rate_hz
+                    if piece := await asyncio.to_thread(encoder.encode, chunk):
+                        yield piece
+                yield await asyncio.to_thread(encoder.finish)
+        finally:
+            self._observe(model, SpeechUsage(queue_s=queue_s, sound_s=sound_s))
+
+
+def _encoder(format: str, rate_hz: int, tempo: float) -> "SoundEncoder":
+    from llm_backend.backends.speech.sound_encoder import SoundEncoder
+
+    return SoundEncoder(format, rate_hz=rate_hz, tempo=tempo)

@@ -1,0 +1,153 @@
+"""A loaded ONNX voice: the sound of one sentence."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from llm_backend.engine.command_refused import CommandRefused
+from llm_backend.engine.messages import Failure, ModelInfo, ModelKind, Speak, Spoken, Start
+from llm_backend.engine.model import DecodeError, LoadError
+from llm_backend.engine.pass_threads import first_thread_count
+from llm_backend.engine.turn_engine import Cancelled, Turn
+from llm_backend.model_files import HeaderError, VoiceFamily, VoiceFiles, read_voice
+
+_STDERR = 2
+_GREATEST = 32767  # of a signed sample of 16 bits
+
+
+class OnnxVoice:
+    """A voice, which computes one sentence at a time. Raises `LoadError`."""
+
+    kind = ModelKind.SPEECH
+
+    def __init__(self, start: Start) -> None:
+        try:  # the native code ends the process where a file is missing
+            self._files = read_voice(start.model_path)
+        except HeaderError as error:
+            raise LoadError(str(error)) from error
+        try:
+            import sherpa_onnx
+        except ImportError as error:
+            raise LoadError("The package `sherpa-onnx` is not installed.") from error
+        self._library: Any = sherpa_onnx
+        threads = first_thread_count(start, self._files.file_bytes)
+        config = _config(sherpa_onnx, self._files, threads)
+        try:
+            self._voice = sherpa_onnx.OfflineTts(config)
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise LoadError(f"{start.model_path} cannot be loaded: {error}") from error
+
+    def info(self) -> ModelInfo:
+        """Information about the voice."""
+        files = self._files
+        return ModelInfo(
+            architecture=files.family.value,
+            name=files.name,
+            description=files.description,
+            parameters=0,
+            size_bytes=files.file_bytes,
+            vocabulary_size=0,
+            embedding_size=0,
+            trained_context_tokens=0,
+            context_tokens=0,
+            slots=1,
+            chat_template=None,
+            tool_template=None,
+            bos_token="",
+            eos_token="",
+            control_tokens=[],
+            kind=self.kind,
+            can_infill=False,
+            extra_buffers=None,
+            backend=f"sherpa-onnx {self._library.version}",
+        )
+
+    def check(self, command: Turn) -> None:
+        """Raises `CommandRefused` for a sentence that this voice cannot read."""
+        assert isinstance(command, Speak), "the engine takes no other command for a voice"
+        if not 0 <= command.speaker < len(self._files.speakers):
+            message = f"The voice has no speaker {command.speaker}."
+            raise CommandRefused(Failure.INVALID, message, "voice")
+
+    def compute(self, command: Turn, should_stop: Callable[[], bool]) -> Spoken:
+        """Returns the sound of a sentence; of one without words that the voice knows, none.
+        `should_stop` is called between its parts. Raises `Cancelled` if it returned True,
+        `DecodeError` if the native code fails."""
+        assert isinstance(command, Speak), "the engine takes no other command for a voice"
+        is_stopped = False
+
+        def go_on(_samples: object, _progress: float) -> int:
+            nonlocal is_stopped
+            is_stopped = is_stopped or should_stop()
+            return int(not is_stopped)
+
+        with _quiet():
+            try:
+                sound = self._voice.generate(command.text, self._options(command), go_on)
+            except (RuntimeError, ValueError, IndexError) as error:
+                raise DecodeError(f"sherpa-onnx failed: {error}") from error
+        if is_stopped:
+            raise Cancelled
+        return Spoken(id=command.id, samples=_pcm(sound.samples), rate_hz=self._files.rate_hz)
+
+    def _options(self, command: Speak) -> Any:
+        options = self._library.GenerationConfig()
+        options.sid = command.speaker
+        options.speed = command.speed
+        options.silence_scale = _SILENCE_SCALE
+        if command.phonemes:
+            options.phoneme_codepoints = [[ord(one) for one in command.phonemes]]
+        return options
+
+
+_SILENCE_SCALE = 0.2  # of pauses within a sentence: the library's own
+
+
+def _config(library: Any, files: VoiceFiles, threads: int) -> Any:
+    shared = {
+        "tokens": str(files.tokens),
+        "lexicon": ",".join(map(str, files.lexicons)),
+    }
+    model = str(files.model)
+    match files.family:
+        case VoiceFamily.VITS:
+            family = {"vits": library.OfflineTtsVitsModelConfig(model=model, **shared)}
+        case VoiceFamily.KOKORO:
+            voices = str(files.styles)
+            kokoro = library.OfflineTtsKokoroModelConfig(model=model, voices=voices, **shared)
+            family = {"kokoro": kokoro}
+        case VoiceFamily.MATCHA:
+            vocoder = str(files.vocoder)
+            matcha = library.OfflineTtsMatchaModelConfig(
+                acoustic_model=model, vocoder=vocoder, **shared
+            )
+            family = {"matcha": matcha}
+    return library.OfflineTtsConfig(
+        model=library.OfflineTtsModelConfig(**family, num_threads=threads),
+        rule_fsts=",".join(map(str, files.rules)),
+    )
+
+
+def _pcm(samples: list[float]) -> bytes:
+    """Returns samples as signed 16 bits. Raises `DecodeError` for samples that are no numbers."""
+    values = np.asarray(samples, np.float32)
+    if not np.isfinite(values).all():
+        raise DecodeError("The voice computed samples that are no numbers.")
+    return np.rint(np.clip(values, -1, 1) * _GREATEST).astype("<i2").tobytes()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drops what the native code prints meanwhile: it would bring texts of clients to the log."""
+    kept = os.dup(_STDERR)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, _STDERR)
+        yield
+    finally:
+        os.dup2(kept, _STDERR)
+        os.close(nothing)
+        os.close(kept)

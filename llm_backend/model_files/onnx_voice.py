@@ -1,0 +1,246 @@
+"""ONNX voices in the form of sherpa-onnx: recognition, speakers, and the files beside a model.
+
+A voice is a folder: the model, the symbols of its tokens (`tokens.txt`), and what its family needs
+besides. The model's metadata tell the rest; they are read without the library and without the
+weights.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO
+
+from llm_backend.model_files.header import HeaderError
+
+_TOKENS = "tokens.txt"
+_STYLES = "voices.bin"
+_METADATA_FIELD = 14  # of the message that an ONNX file is
+_METADATA_BYTES = 1 << 20  # of one entry
+_VARINT_BITS = 64
+_SPEAKERS = 10_000
+_COMPUTE_BYTES = 200_000_000  # of a long sentence
+
+
+class VoiceFamily(StrEnum):
+    """Architecture of a voice."""
+
+    VITS = "vits"
+    KOKORO = "kokoro"
+    MATCHA = "matcha"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoiceFiles:
+    """Files and speakers of a voice. `speakers` are their names, their numbers without names.
+    `phonemizer` names the voice of `espeak-ng` that finds the phonemes of its texts; None if it has
+    a lexicon, or reads letters. `styles` is Kokoro's file of speakers, `vocoder` Matcha's."""
+
+    name: str
+    family: VoiceFamily
+    model: Path
+    tokens: Path
+    lexicons: tuple[Path, ...]
+    rules: tuple[Path, ...]
+    styles: Path | None
+    vocoder: Path | None
+    language: str
+    phonemizer: str | None
+    rate_hz: int
+    speakers: tuple[str, ...]
+    file_bytes: int
+
+    @property
+    def description(self) -> str:
+        """Family, language and number of speakers, in words."""
+        count = len(self.speakers)
+        return f"{self.family} voice, {self.language}, {count} speaker{'s' if count > 1 else ''}"
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of a loaded voice, an estimate: its weights as they are in the file and as they
+        are computed with, and the sound of a long sentence."""
+        return 2 * self.file_bytes + _COMPUTE_BYTES
+
+    def find_speaker(self, name: str) -> int | None:
+        """Returns the number of a speaker by name or number; None if there is none."""
+        if name in self.speakers:
+            return self.speakers.index(name)
+        is_number = name.isascii() and name.isdigit() and len(name) <= len(str(_SPEAKERS))
+        return int(name) if is_number and int(name) < len(self.speakers) else None
+
+
+def is_voice_file(path: Path) -> bool:
+    """Returns True for the model of a voice, also for a damaged one; False for other ONNX files."""
+    if path.suffix != ".onnx" or not path.with_name(_TOKENS).is_file():
+        return False
+    try:
+        return _family(_metadata(path)) is not None
+    except HeaderError:
+        return True
+
+
+def voices_in(folder: Path) -> list[Path]:
+    """Returns the models of voices in a folder, not in those below."""
+    return sorted(path for path in folder.glob("*.onnx") if is_voice_file(path))
+
+
+def read_voice(path: Path) -> VoiceFiles:
+    """Reads the metadata of a voice's model. Raises `HeaderError`, also for files it lacks."""
+    metadata = _metadata(path)
+    family = _family(metadata)
+    if family is None:
+        kind = metadata.get("model_type", "none")
+        raise HeaderError(f"{path} is no voice of a known family: its `model_type` is {kind[:50]}.")
+    tokens = path.with_name(_TOKENS)
+    styles = path.with_name(_STYLES) if family is VoiceFamily.KOKORO else None
+    vocoder = _vocoder(path) if family is VoiceFamily.MATCHA else None
+    for file in (tokens, styles):
+        if file is not None and not file.is_file():
+            raise HeaderError(f"{path} needs the file {file.name} beside it.")
+    lexicons = _lexicons(path.parent)
+    speaks_letters = bool(lexicons) or metadata.get("frontend") == "characters"
+    parts = [one for one in (path, styles, vocoder) if one is not None]
+    return VoiceFiles(
+        name=path.parent.resolve().name,
+        family=family,
+        model=path,
+        tokens=tokens,
+        lexicons=lexicons,
+        rules=tuple(sorted(path.parent.glob("*.fst"))),
+        styles=styles,
+        vocoder=vocoder,
+        language=metadata.get("language") or "unknown language",
+        phonemizer=None if speaks_letters else metadata.get("voice") or "en-us",
+        rate_hz=_number(path, metadata, "sample_rate", 192_000),
+        speakers=_speakers(path, metadata),
+        file_bytes=sum(one.stat().st_size for one in parts),
+    )
+
+
+def _family(metadata: Mapping[str, str]) -> VoiceFamily | None:
+    kind = metadata.get("model_type", "")
+    return next((one for one in VoiceFamily if one.value in kind), None)
+
+
+def _lexicons(folder: Path) -> tuple[Path, ...]:
+    """Returns the lexicons. Of British and American English beside each other, the first is left
+    out: they have the same words."""
+    one = folder / "lexicon.txt"
+    if one.is_file():
+        return (one,)
+    found = sorted(folder.glob("lexicon-*.txt"))
+    if any("us-en" in path.name for path in found):
+        found = [path for path in found if "gb-en" not in path.name]
+    return tuple(found)
+
+
+def _vocoder(path: Path) -> Path:
+    others = [one for one in sorted(path.parent.glob("*.onnx")) if not is_voice_file(one)]
+    if not others:
+        raise HeaderError(f"{path} needs a vocoder beside it, for example vocos-22khz-univ.onnx.")
+    return others[0]
+
+
+def _speakers(path: Path, metadata: Mapping[str, str]) -> tuple[str, ...]:
+    count = max(1, _number(path, metadata, "n_speakers", _SPEAKERS, least=0))
+    names = [one for one in metadata.get("speaker_names", "").split(",") if one]
+    if len(names) != count:
+        names = _piper_names(path, count)
+    return tuple(names)
+
+
+def _piper_names(path: Path, count: int) -> list[str]:
+    """Returns the names in the file that Piper brings with a voice; numbers without it."""
+    numbers = [str(at) for at in range(count)]
+    file = path.with_name(f"{path.name}.json")
+    if not file.is_file():
+        return numbers
+    try:
+        by_name = json.loads(file.read_bytes()).get("speaker_id_map") or {}
+        by_number = {number: name for name, number in by_name.items()}
+        return [by_number.get(at, numbers[at]) for at in range(count)]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise HeaderError(f"{file} cannot be read: {error}.") from error
+
+
+def _number(
+    path: Path, metadata: Mapping[str, str], key: str, greatest: int, *, least: int = 1
+) -> int:
+    value = metadata.get(key, "")
+    is_number = value.isascii() and value.isdigit() and len(value) <= len(str(greatest))
+    if not is_number or not least <= int(value) <= greatest:
+        raise HeaderError(f"{path} is broken: its `{key}` is {value[:50] or 'missing'}.")
+    return int(value)
+
+
+def _metadata(path: Path) -> Mapping[str, str]:
+    """Reads the metadata of an ONNX file. Raises `HeaderError`."""
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            entries = [dict(_fields(path, part)) for part in _entries(path, file, size)]
+    except OSError as error:
+        raise HeaderError(f"{path} cannot be read: {error.strerror or error}.") from error
+    try:
+        return {one.get(1, b"").decode(): one.get(2, b"").decode() for one in entries}
+    except UnicodeDecodeError as error:
+        raise HeaderError(f"The metadata of {path} are broken: {error}.") from error
+
+
+def _entries(path: Path, file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Yields the entries of the metadata, and skips the rest of the file."""
+    while file.tell() < size:
+        key = _varint(path, file)
+        length = _varint(path, file)
+        if key & 7 == 0:
+            continue  # the value of a number, not a length
+        if key & 7 != 2:
+            raise HeaderError(f"{path} is no ONNX file.")
+        if file.tell() + length > size:
+            raise HeaderError(
+                f"{path} is cut short: a part of it would end beyond its {size:,} bytes; "
+                "bring it again."
+            )
+        if key >> 3 != _METADATA_FIELD:
+            file.seek(length, 1)
+        elif length > _METADATA_BYTES:
+            raise HeaderError(f"{path} is broken: an entry of its metadata has {length} bytes.")
+        else:
+            yield file.read(length)
+
+
+def _fields(path: Path, data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yields the number and text of each field of an entry."""
+    at = 0
+    while at < len(data):
+        key, at = _varint_in(path, data, at)
+        length, at = _varint_in(path, data, at)
+        if key & 7 != 2 or at + length > len(data):
+            raise HeaderError(f"The metadata of {path} are broken.")
+        yield key >> 3, data[at : at + length]
+        at += length
+
+
+def _varint(path: Path, file: BinaryIO) -> int:
+    data = bytearray()
+    while not data or data[-1] & 128:
+        byte = file.read(1)
+        if not byte or 7 * len(data) >= _VARINT_BITS:
+            raise HeaderError(f"{path} is no ONNX file, or is cut short.")
+        data += byte
+    return _value(data)
+
+
+def _varint_in(path: Path, data: bytes, at: int) -> tuple[int, int]:
+    end = at
+    while end < len(data) and data[end] & 128:
+        end += 1
+    if end >= len(data) or 7 * (end - at) >= _VARINT_BITS:
+        raise HeaderError(f"The metadata of {path} are broken.")
+    return _value(data[at : end + 1]), end + 1
+
+
+def _value(data: bytes | bytearray) -> int:
+    return sum((byte & 127) << 7 * at for at, byte in enumerate(data))

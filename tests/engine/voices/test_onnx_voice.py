@@ -1,0 +1,97 @@
+"""An ONNX voice in a worker: the sound of sentences, beside the library's own."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from llm_backend.engine import Engine, EngineConfig, EngineRefused, EngineStartError
+from llm_backend.engine.messages import Failure, ModelKind, Speak
+from tests.tone_voice import RATE_HZ, TONES, heard, require_voices, write_voice
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+TEXT = "One two, three four!"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def needs_extra() -> None:
+    require_voices()
+
+
+def config(path: Path) -> EngineConfig:
+    return EngineConfig(model_path=path, kind=ModelKind.SPEECH, threads=1)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> Path:
+    return write_voice(tmp_path_factory.mktemp("voices") / "tones")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(path) -> AsyncIterator[Engine]:
+    async with Engine(config(path)) as one:
+        await one.ready()
+        yield one
+
+
+async def test_a_sentence_has_the_samples_of_the_library(engine, path):
+    import sherpa_onnx
+
+    vits = sherpa_onnx.OfflineTtsVitsModelConfig(
+        model=str(path),
+        lexicon=str(path.with_name("lexicon.txt")),
+        tokens=str(path.with_name("tokens.txt")),
+    )
+    model = sherpa_onnx.OfflineTtsModelConfig(vits=vits)
+    library = sherpa_onnx.OfflineTts(sherpa_onnx.OfflineTtsConfig(model=model))
+    theirs = np.asarray(library.generate(TEXT, sid=1, speed=1.0).samples)
+    answer = await engine.speak(Speak(text=TEXT, speaker=1))
+    ours = np.frombuffer(answer.samples, "<i2") / 32767
+
+    assert answer.rate_hz == RATE_HZ
+    assert np.abs(ours - theirs).max() < 1 / 32767
+    assert heard(answer.samples, RATE_HZ)[0] == list(TONES)
+
+
+async def test_speakers_and_speed_change_the_sound(engine):
+    first = heard((await engine.speak(Speak(text="one two"))).samples, RATE_HZ)
+    second = heard((await engine.speak(Speak(text="one two", speaker=1))).samples, RATE_HZ)
+    slow = heard((await engine.speak(Speak(text="one two.", speed=0.5))).samples, RATE_HZ)
+
+    assert first == (["one", "two"], pytest.approx(0.5, rel=0.1))
+    assert second == (["one", "two"], pytest.approx(0.125, rel=0.1))
+    assert slow[0] == ["one", "two", "one", "two"]
+
+
+async def test_unknown_words_have_no_sound(engine):
+    assert (await engine.speak(Speak(text="zebra"))).samples == b""
+
+
+async def test_what_a_voice_cannot_do_is_refused(engine):
+    with pytest.raises(EngineRefused, match="no speaker 2") as refused:
+        await engine.speak(Speak(text="one", speaker=2))
+    with pytest.raises(EngineRefused, match="reads texts aloud; it cannot embed"):
+        await engine.embed(["one"])
+    with pytest.raises(EngineRefused, match="reads texts aloud; it cannot tokenize"):
+        await engine.tokenize("one")
+
+    assert (refused.value.failure, refused.value.field) == (Failure.INVALID, "voice")
+
+
+async def test_a_voice_without_a_lexicon_reads_phonemes(tmp_path):
+    path = write_voice(tmp_path / "tones", has_lexicon=False)
+    async with Engine(config(path)) as engine:
+        await engine.ready()
+        answer = await engine.speak(Speak(text="anything", phonemes="ab, d."))
+
+    assert heard(answer.samples, RATE_HZ)[0] == ["one", "two", "four"]
+
+
+async def test_a_model_that_cannot_be_computed_is_not_loaded_and_the_reason_is_told(tmp_path):
+    path = write_voice(tmp_path / "tones")
+    path.write_bytes(path.read_bytes().replace(b"Gather", b"Gothic"))
+    async with Engine(config(path)) as engine:
+        with pytest.raises(EngineStartError, match="Gothic"):
+            await engine.ready()

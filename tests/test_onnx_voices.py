@@ -1,0 +1,114 @@
+"""Files of ONNX voices: what is recognised, what they tell, and what is refused."""
+
+import pytest
+
+from llm_backend.app.served_models import build_served_models
+from llm_backend.model_files import (
+    HeaderError,
+    ModelFileMissing,
+    VoiceFamily,
+    find_model_file,
+    models_in,
+    read_voice,
+    remove_model,
+)
+from llm_backend.settings import Settings
+from tests.tone_voice import RATE_HZ, write_voice
+
+
+def test_a_voice_is_found_by_its_folder_and_tells_its_speakers(tmp_path):
+    path = write_voice(tmp_path / "someone" / "tones")
+    (tmp_path / "else.onnx").write_bytes(path.read_bytes())  # no tokens beside it
+    voice = read_voice(path)
+
+    assert models_in(tmp_path) == [path]
+    for name in ("someone/tones", str(path.parent), str(path)):
+        assert find_model_file(name, tmp_path) == path
+    assert (voice.name, voice.family, voice.rate_hz) == ("tones", VoiceFamily.VITS, RATE_HZ)
+    assert (voice.speakers, voice.language, voice.phonemizer) == (("low", "high"), "English", None)
+    assert [voice.find_speaker(one) for one in ("high", "0", "2", "-1", "\u0661")] == [
+        1, 0, None, None, None,
+    ]  # fmt: skip
+    assert voice.file_bytes < voice.memory_bytes
+
+
+def test_a_voice_without_a_lexicon_needs_phonemes(tmp_path):
+    assert read_voice(write_voice(tmp_path / "a", has_lexicon=False)).phonemizer == "en-us"
+
+
+def test_families_need_their_files(tmp_path):
+    kokoro = write_voice(tmp_path / "k", family="kokoro")
+    with pytest.raises(HeaderError, match=r"needs the file voices\.bin"):
+        read_voice(kokoro)
+    kokoro.with_name("voices.bin").write_bytes(bytes(100))
+    matcha = write_voice(tmp_path / "m", family="matcha-tts")
+    with pytest.raises(HeaderError, match="needs a vocoder"):
+        read_voice(matcha)
+    vocoder = write_voice(tmp_path / "v", family="vocos").rename(matcha.with_name("vocos.onnx"))
+
+    assert (read_voice(kokoro).family, read_voice(kokoro).styles) == (
+        VoiceFamily.KOKORO, kokoro.with_name("voices.bin"),
+    )  # fmt: skip
+    assert read_voice(matcha).vocoder == vocoder
+    assert models_in(tmp_path / "m") == [matcha]
+
+
+def test_a_voice_that_is_cut_is_refused(tmp_path):
+    path = write_voice(tmp_path / "tones")
+    whole = path.read_bytes()
+    for size in (*range(40), *range(40, len(whole), 97), len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(HeaderError):
+            read_voice(path)
+    path.write_bytes(whole)
+
+    assert read_voice(path).speakers == ("low", "high")
+
+
+@pytest.mark.parametrize("data", [b"GGUF" * 9, b"\xff" * 40, b"\x72\xff\xff\xff\x7f", b"\x0b\x01"])
+def test_other_bytes_are_no_voice(tmp_path, data):
+    path = write_voice(tmp_path / "tones")
+    path.write_bytes(data)
+    with pytest.raises(HeaderError):
+        read_voice(path)
+
+    assert models_in(tmp_path) == [path]  # it is listed, and says what is wrong
+
+
+def test_two_voices_in_a_folder_are_named_by_their_files(tmp_path):
+    path = write_voice(tmp_path / "tones")
+    other = path.with_name("model.int8.onnx")
+    other.write_bytes(path.read_bytes())
+    with pytest.raises(ModelFileMissing, match=r"may be model\.int8\.onnx, model\.onnx"):
+        find_model_file("tones", tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelFileMissing, match="a folder without a voice"):
+        find_model_file(str(tmp_path / "empty"), tmp_path)
+
+    assert find_model_file("tones/model.int8.onnx", tmp_path) == other
+
+
+def test_voices_of_the_folder_are_served_under_the_names_of_their_folders(tmp_path, caplog):
+    write_voice(tmp_path / "a" / "tones")
+    write_voice(tmp_path / "b" / "tones")
+    broken = write_voice(tmp_path / "broken")
+    broken.write_bytes(broken.read_bytes()[:100])
+    settings = Settings(models=["none"], models_dir=tmp_path, serve_models_folder=True)
+    served = {one.card.id: one for one in build_served_models(settings)}
+
+    assert set(served) == {"tones", "b/tones/model"}
+    assert dict(served["tones"].card.more)["file"] == "a/tones/model.onnx"
+    assert not served["tones"].loads_at_start
+    assert "model_file_refused" in caplog.text
+
+
+def test_a_voice_is_removed_with_its_folder_and_nothing_else(tmp_path):
+    alone = write_voice(tmp_path / "someone" / "alone")
+    shared = write_voice(tmp_path / "shared")
+    other = shared.with_name("model.int8.onnx")
+    other.write_bytes(shared.read_bytes())
+    remove_model(alone, tmp_path)
+    remove_model(shared, tmp_path)
+
+    assert list(tmp_path.iterdir()) == [tmp_path / "shared"]
+    assert (other.exists(), shared.exists()) == (True, False)
