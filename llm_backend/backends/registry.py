@@ -87,6 +87,12 @@ class Registry:
         """Local models, in the order of the settings."""
         return list(self._local.values())
 
+    @property
+    def usable(self) -> Sequence[LocalModel]:
+        """Local models without voices whose extra is not installed."""
+        speaks = is_installed("voices")
+        return [model for model in self.local if speaks or model.voice is None]
+
     def steps(self, name: str, operation: Sequence[str] = ()) -> Sequence[Step]:
         """Returns the backends of a name, in the order of fallback; at least one.
 
@@ -152,8 +158,7 @@ class Registry:
     def local_cards(self) -> list[ModelCard]:
         """Lists local models, their personalities and aliases, voices if they are installed, and
         routes that have steps, each as a model."""
-        speaks = is_installed("voices")
-        cards = [self.card(model) for model in self.local if speaks or model.voice is None]
+        cards = [self.card(model) for model in self.usable]
         personalities = [
             _rename_card(
                 self.card(model), f"{model.card.id}:{name}", ("personality_of", model.card.id)

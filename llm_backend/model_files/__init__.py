@@ -34,6 +34,7 @@ from llm_backend.model_files.location import (
     model_name,
     models_in,
     remove_model,
+    voice_folder,
 )
 from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
 from llm_backend.model_files.memory_plan import (
@@ -98,4 +99,5 @@ __all__ = [
     "read_voice",
     "read_whisper_header",
     "remove_model",
+    "voice_folder",
 ]

@@ -152,15 +152,23 @@ def is_named(file: str, name: str) -> bool:
 
 
 def remove_model(path: Path, folder: Path) -> None:
-    """Removes a model's parts, of a voice alone in a folder all of this, and folders below `folder`
-    that are empty then. Raises `OSError`."""
-    if is_voice_file(path) and path.parent != folder and models_in(path.parent) == [path]:
-        shutil.rmtree(path.parent)
-        path = path.parent
+    """Removes a model's parts, or the folder of a voice that has one of its own, and folders below
+    `folder` that are empty then. Raises `OSError`."""
+    own = voice_folder(path, folder)
+    parent = path.parent if own is None else own.parent
+    if own is not None:
+        shutil.rmtree(own)
     else:
         for part in model_parts(path):
             part.unlink(missing_ok=True)
-    parent = path.parent
     while parent != folder and parent.is_relative_to(folder) and not any(parent.iterdir()):
         parent.rmdir()
         parent = parent.parent
+
+
+def voice_folder(path: Path, folder: Path) -> Path | None:
+    """Returns the folder below `folder` that holds one voice and no other model; None if the model
+    is something else."""
+    own = path.parent
+    is_below = own != folder and own.is_relative_to(folder)
+    return own if is_below and is_voice_file(path) and models_in(own) == [path] else None

@@ -13,8 +13,9 @@ class SpeechSettings(BaseModel):
 
     voice_program: NonEmptyText = Field(
         "espeak-ng",
-        description="Program by which `builtin-voice` speaks, and ONNX voices without a lexicon find "
-        "phonemes: `espeak-ng` by its name or path; `none` serves no `builtin-voice`.",
+        description="Program by which `builtin-voice` speaks, and that finds the phonemes of ONNX "
+        "voices without a lexicon: `espeak-ng` by its name or path; `none` serves no "
+        "`builtin-voice`.",
     )
     voices: Names = Field(
         (),

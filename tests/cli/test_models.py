@@ -36,7 +36,10 @@ def test_models_list_and_show_know_voices(folder):
     assert "vits voice" in listed
     assert "reads texts aloud" in shown
     assert "Speakers: low, high" in shown
-    assert "Memory: 2" in shown
+    assert "Memory: 200 MB" in shown
+    assert "200 MB of memory" in " ".join(listed.split())
+    assert run("remove", "someone/tones", "--yes").stdout.startswith("Removed")
+    assert list(folder.iterdir()) == []
 
 
 def test_models_list_shows_headers_and_sizes(folder):

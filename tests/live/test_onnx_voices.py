@@ -173,3 +173,11 @@ def test_metrics_count_seconds_of_sound(speaker):
 
     speech(speaker)
     wait_until(lambda: counted() > 0)
+
+
+def test_info_tells_which_models_speak(speaker):
+    speech(speaker)
+    info = httpx.get(f"{speaker.base_url}/info").json()
+    kinds = {one["id"]: one["kind"] for one in info["models"]}
+
+    assert kinds == {"tones": "speech", "many": "speech"}

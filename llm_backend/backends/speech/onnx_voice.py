@@ -131,7 +131,7 @@ async def _speak(command: Speak, engine: Engine) -> Spoken:
 
 
 def _speaker_for(voice: str, files: VoiceFiles) -> int:
-    """Returns the number of the speaker for one of OpenAI's names: the one who is called so, with
+    """Returns the number of the speaker for one of OpenAI's names: the one of that name, with
     a prefix as Kokoro's are (`af_alloy`), else one by turns."""
     for number, name in enumerate(files.speakers):
         if name == voice or name.endswith(f"_{voice}"):

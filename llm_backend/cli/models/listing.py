@@ -49,6 +49,7 @@ def remove(
         find_model_file,
         model_parts,
         remove_model,
+        voice_folder,
     )
 
     folder = load_settings({}, config).models_folder
@@ -58,12 +59,14 @@ def remove(
         exit_with_error(str(error))
     if not path.resolve().is_relative_to(folder.resolve()):
         exit_with_error(f"{path} is not in {folder}: delete it by hand.")
-    parts = [part for part in model_parts(path) if part.exists()]
-    size = sum(part.stat().st_size for part in parts)
+    own_folder = voice_folder(path, folder)
+    parts = model_parts(path) if own_folder is None else own_folder.rglob("*")
+    size = sum(part.stat().st_size for part in parts if part.is_file())
+    target = own_folder or path
     if not yes:
-        typer.confirm(f"Remove {path} ({size / 1e6:,.0f} MB)?", abort=True)
+        typer.confirm(f"Remove {target} ({size / 1e6:,.0f} MB)?", abort=True)
     remove_model(path, folder)
-    print(f"Removed {path} ({size / 1e6:,.0f} MB).")
+    print(f"Removed {target} ({size / 1e6:,.0f} MB).")
 
 
 def _models_in(folder: Path) -> list[Path]:
@@ -141,7 +144,9 @@ def _print(record: JsonObject) -> None:
         print_entry(record["name"], *facts, record["error"])
         return
     if "languages" in record:
-        print_entry(record["name"], *facts, record["architecture"], record["languages"])
+        memory = record.get("memory_bytes")
+        needs = memory and f"{memory / 1e6:,.0f} MB of memory"
+        print_entry(record["name"], *facts, record["architecture"], record["languages"], needs)
         return
     parameters = f"{record['parameters'] / 1e6:,.0f} M parameters"
     context = record["context_tokens"] and f"{record['context_tokens']:,} tokens of context"

@@ -103,7 +103,7 @@ async def get_info(services: Services, request: ApiRequest) -> Response:
         "version": __version__,
         "models": [
             one
-            for one in (*map(_model_info, services.registry.local), *_voice_info(services))
+            for one in (*map(_model_info, services.registry.usable), *_voice_info(services))
             if services.access.admission.may_use(request.caller, one["id"])
         ],
         "has_upstream": services.upstreams is not None,
