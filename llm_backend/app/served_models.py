@@ -34,6 +34,7 @@ from llm_backend.model_files import (
     is_voice_file,
     is_whisper_file,
     model_name,
+    read_header,
     read_voice,
 )
 from llm_backend.settings import BUILTIN, Settings, SettingsError
@@ -53,8 +54,7 @@ class ServedModel:
     """A local model: its names, its chat format and its engine. `personality` names the default
     one of `personalities`, for requests with the plain name; `defaults` are default fields of
     requests. `memory_bytes` None: it is estimated. `request` None: `engine` is used as it is,
-    without a plan for this machine's memory. `voice` are the files of a
-    model that speaks."""
+    without a plan for this machine's memory. `voice` are the files of a model that speaks."""
 
     card: ModelCard
     aliases: tuple[str, ...]
@@ -166,7 +166,10 @@ def _model_file(settings: Settings, name: str) -> Path:
         raise SettingsError(
             f"{path} is a Whisper model, which needs the extra: {install_command('transcription')}."
         )
-    _check_model_file(path)
+    try:
+        check_model_file(path)
+    except HeaderError as error:
+        raise SettingsError(str(error)) from error
     return path
 
 
@@ -207,9 +210,9 @@ def _card(
 
 
 def _check_model_file(path: Path) -> None:
-    """Raises `SettingsError` for a file that is no model, or is truncated."""
+    """Raises `SettingsError` for a file that is not GGUF, or is truncated."""
     try:
-        check_model_file(path)
+        read_header(path)
     except HeaderError as error:
         raise SettingsError(str(error)) from error
 

@@ -191,11 +191,15 @@ def _voice(settings: Settings) -> str:
 
 
 def _onnx_voices(settings: Settings, espeak: "Espeak | None") -> list[str]:
-    """Describe what ONNX voices lack."""
+    """Describe what ONNX voices lack; the check of models names those that cannot be served."""
     from llm_backend.app.served_models import build_served_models
     from llm_backend.backends.speech.onnx_voice import missing_for
 
-    voices = {one.card.id: one.voice for one in build_served_models(settings) if one.voice}
+    try:
+        served = build_served_models(settings)
+    except SettingsError:
+        return []
+    voices = {one.card.id: one.voice for one in served if one.voice is not None}
     missing = {name: missing_for(name, files, espeak) for name, files in voices.items()}
     return [missing[name] or f"`{name}` speaks by sherpa-onnx." for name in voices]
 

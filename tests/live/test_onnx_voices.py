@@ -104,7 +104,6 @@ def test_a_voice_of_the_folder_is_a_model_with_its_own_names(speaker, client):
 
     assert set(models) == {"tones", "tts-1", "many"}
     assert models["many"]["output_modalities"] == ["audio"]
-    assert models["many"]["status"] == "unloaded"
     assert [one["id"] for one in voices if one["model"] == "tones"][-2:] == ["low", "high"]
     assert (named["nova"], named["echo"], named["x"]) == ("nova (af_nova)", "echo (am_echo)", "x")
     assert words(speaker, model="many", voice="nova", input="One two.") == ["one", "two"]
@@ -154,7 +153,7 @@ def test_a_client_that_leaves_makes_room_for_the_next(speaker):
 
 
 def test_a_killed_worker_is_started_again_and_the_text_goes_on(speaker):
-    asked = body(**STALLED)
+    asked = body(**STALLED | {"speed": 1})
     with httpx.stream("POST", f"{speaker.base_url}/audio/speech", json=asked, timeout=60) as answer:
         pieces = answer.iter_bytes()
         sound = next(pieces)
@@ -162,7 +161,7 @@ def test_a_killed_worker_is_started_again_and_the_text_goes_on(speaker):
             os.kill(worker, signal.SIGKILL)
         sound += b"".join(pieces)
 
-    assert heard(sound, RATE_HZ)[0] == [*TONES] * 4 * SENTENCES
+    assert heard(sound, RATE_HZ)[0] == [*TONES] * SENTENCES
 
 
 def test_metrics_count_seconds_of_sound(speaker):

@@ -85,9 +85,8 @@ async def _answer(
     services: Services, request: ApiRequest, model: LocalModel, options_of: Any
 ) -> Response:
     if not model.transcribes:
-        raise InvalidRequest(
-            f"`{model.card.id}` is a language model; it cannot transcribe.", param="model"
-        )
+        kind = "is a language model" if model.voice is None else "reads texts aloud"
+        raise InvalidRequest(f"`{model.card.id}` {kind}; it cannot transcribe.", param="model")
     file = services.temporary_files.open(_KIND)
     try:
         fields = await _read_form(services, request, file)
