@@ -47,11 +47,11 @@ class TurnModel(Protocol):
         ...
 
     def check(self, command: Turn) -> None:
-        """Raises `CommandRefused` for a command that this model cannot compute."""
+        """Raise `CommandRefused` for a command that this model cannot compute."""
         ...
 
     def compute(self, command: Turn, should_stop: Callable[[], bool]) -> Transcribed | Spoken:
-        """Returns the answer. `should_stop` is called often meanwhile. Raises `Cancelled` if it
+        """Return the answer. `should_stop` is called often meanwhile. Raises `Cancelled` if it
         returned True, `DecodeError` if the native code fails."""
         ...
 
@@ -153,7 +153,7 @@ class TurnEngine(ComputingEngine):
 
 
 def _token_count(answer: Transcribed | Spoken) -> int:
-    """Returns the tokens of a transcript; sound has none."""
+    """Return the tokens of a transcript; sound has none."""
     if isinstance(answer, Spoken):
         return 0
     return sum(len(one.tokens) for one in answer.segments)

@@ -66,14 +66,14 @@ class OnnxVoice:
         )
 
     def check(self, command: Turn) -> None:
-        """Raises `CommandRefused` for a sentence that this voice cannot read."""
+        """Raise `CommandRefused` for a sentence that this voice cannot read."""
         assert isinstance(command, Speak), "the engine takes no other command for a voice"
         if not 0 <= command.speaker < len(self._files.speakers):
             message = f"The voice has no speaker {command.speaker}."
             raise CommandRefused(Failure.INVALID, message, "voice")
 
     def compute(self, command: Turn, should_stop: Callable[[], bool]) -> Spoken:
-        """Returns the sound of a sentence; of one without words that the voice knows, none.
+        """Return the sound of a sentence; of one without words that the voice knows, none.
         `should_stop` is called between its parts. Raises `Cancelled` if it returned True,
         `DecodeError` if the native code fails."""
         assert isinstance(command, Speak), "the engine takes no other command for a voice"
@@ -132,7 +132,7 @@ def _config(library: Any, files: VoiceFiles, threads: int) -> Any:
 
 
 def _pcm(samples: list[float]) -> bytes:
-    """Returns samples as signed 16 bits. Raises `DecodeError` for samples that are no numbers."""
+    """Return samples as signed 16 bits. Raises `DecodeError` for samples that are no numbers."""
     values = np.asarray(samples, np.float32)
     if not np.isfinite(values).all():
         raise DecodeError("The voice computed samples that are no numbers.")
@@ -141,7 +141,7 @@ def _pcm(samples: list[float]) -> bytes:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Drops what the native code prints meanwhile: it would bring texts of clients to the log."""
+    """Drop what the native code prints meanwhile: it would bring texts of clients to the log."""
     kept = os.dup(_STDERR)
     nothing = os.open(os.devnull, os.O_WRONLY)
     try:
