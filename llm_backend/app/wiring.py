@@ -215,6 +215,8 @@ def _build_services(
         token_files=TokenFiles(settings.tiktoken_dir),
         background=stores.background,
         mcp=McpEndpoint(
+            urls=settings.mcp_servers,
+            timeout_s=settings.mcp_timeout_s,
             file_limit_bytes=settings.mcp_file_limit_bytes,
             body_bytes=settings.json_text_limit_bytes,
         ),

@@ -82,7 +82,7 @@ class ListeningSettings(BaseModel):
     mcp_api: bool = Field(
         False,
         description="Answer `POST /mcp`: an MCP server with this server's vector stores, files and "
-        "models.",
+        "models, and the tools of `mcp_servers`.",
     )
     mcp_file_limit_bytes: int = Field(
         1024 * 1024,

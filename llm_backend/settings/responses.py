@@ -39,8 +39,8 @@ class ResponsesSettings(BaseModel):
     )
     mcp_servers: Names = Field(
         (),
-        description="URLs of the MCP servers that responses with `mcp` tools may use; others are "
-        "refused.",
+        description="URLs of the MCP servers that responses with `mcp` tools may use, and whose "
+        "tools `/mcp` and the chat page offer; others are refused.",
     )
     mcp_timeout_s: float = Field(
         60, gt=0, description="Timeout in seconds for an answer of an MCP server."

@@ -34,7 +34,7 @@ pictures.js         its pictures
 documents.js        its texts and PDFs, for models of upstreams
 voice.js            answers read aloud, messages dictated
 prompts.js          named texts of the user, inserted by `/name`
-tools.js            tools of this server, called with the user's approval
+tools.js            tools of the server and of MCP servers, called with the user's approval
 transfer.js         chats saved to files and opened from them
 compare.js          page: two models side by side
 status.js           page: live status of the models

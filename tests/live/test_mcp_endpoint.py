@@ -13,6 +13,7 @@ import pytest
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import TextResourceContents
 
+from tests.mcp_server import mcp_server
 from tests.serving import Served, serve
 from tests.strict_sdk import StrictOpenAI
 
@@ -46,8 +47,8 @@ def library(served: Served) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def connected(served: Served, key: str = KEY) -> AsyncIterator[mcp.Client]:
-    headers = {"authorization": f"Bearer {key}"}
+async def connected(served: Served, key: str = KEY, **more: str) -> AsyncIterator[mcp.Client]:
+    headers = {"authorization": f"Bearer {key}", **more}
     async with (
         httpx2.AsyncClient(headers=headers, timeout=60) as http,
         mcp.Client(streamable_http_client(f"{served.address}/mcp", http_client=http)) as client,
@@ -124,6 +125,70 @@ async def test_wrong_calls_are_results_that_say_so(served: Served, library: dict
     assert "models" in missing
     assert "7 is not of type" in wrong
     assert "does not exist" in unknown
+
+
+@pytest.fixture(scope="module")
+def forwarding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, str]]:
+    """A server that permits a server of towns and one that is away; the port of the first."""
+    with mcp_server() as towns:
+        environment = {
+            "LLM_BACKEND_API_KEYS": KEY, "LLM_BACKEND_MCP_API": "true",
+            "LLM_BACKEND_MODELS": "none",
+            "LLM_BACKEND_MCP_SERVERS": f"{towns},http://127.0.0.1:9/mcp",
+        }  # fmt: skip
+        with serve(tmp_path_factory.mktemp("forwarding"), environment=environment) as one:
+            yield one, towns.split(":")[2].removesuffix("/mcp")
+
+
+async def test_tools_of_permitted_servers_are_offered_and_called(
+    forwarding: tuple[Served, str],
+) -> None:
+    served, port = forwarding
+    town = f"127_0_0_1_{port}__"
+    async with connected(served) as client:
+        listed = await client.list_tools()
+        weather = await text_of(client, f"{town}get_weather", city="Paris")
+        failed = await text_of(client, f"{town}get_weather", fails=True, city="Atlantis")
+        unknown = await text_of(client, f"{town}fly", fails=True)
+        away = await text_of(client, "127_0_0_1_9__fly", fails=True)
+
+    names = [tool.name for tool in listed.tools]
+    assert {f"{town}get_weather", f"{town}count_towns", "list_models"} <= set(names)
+    assert (weather, unknown) == ("It is raining in Paris.", f"The server has no tool `{town}fly`.")
+    assert "no such city" in failed
+    (missing,) = (listed.meta or {})["llm-backend/unavailable"]
+    assert missing == "127_0_0_1_9"
+    assert "connect" in away.lower()
+
+
+async def test_a_server_that_permits_itself_lists_its_own_tools_to_itself(
+    forwarding: tuple[Served, str],
+) -> None:
+    served, port = forwarding
+    async with connected(served, **{"x-llm-backend-mcp": "1"}) as client:
+        names = {tool.name for tool in (await client.list_tools()).tools}
+        with pytest.raises(mcp.MCPError, match="There is no tool"):
+            await client.call_tool(f"127_0_0_1_{port}__count_towns", {})
+
+    assert "list_models" in names
+    assert not any("__" in name for name in names)
+
+
+async def test_a_project_without_mcp_gets_the_own_tools_alone(
+    forwarding: tuple[Served, str],
+) -> None:
+    served, port = forwarding
+    with StrictOpenAI(base_url=served.base_url, api_key=KEY, admin_api_key=KEY) as client:
+        projects = client.admin.organization.projects
+        project = projects.create(name="careful")
+        key = projects.service_accounts.create(project.id, name="app").api_key.value
+        projects.hosted_tool_permissions.update(project.id, mcp={"enabled": False})
+    async with connected(served, key) as client:
+        names = {tool.name for tool in (await client.list_tools()).tools}
+        with pytest.raises(mcp.MCPError, match="There is no tool"):
+            await client.call_tool(f"127_0_0_1_{port}__get_weather", {"city": "Paris"})
+
+    assert not any("__" in name for name in names)
 
 
 async def test_keys_projects_and_limits_hold(served: Served, library: dict[str, str]) -> None:

@@ -3,6 +3,9 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -12,6 +15,7 @@ from llm_backend.builtin import BUILTIN_PATH
 from tests.broken_streams import scripted_upstream
 from tests.browser import picture, tab
 from tests.image_server import FakeImageServer, running
+from tests.mcp_server import mcp_server
 from tests.models_convert.hub_stand_in import REPOSITORY, hub_with
 from tests.serving import Served, serve
 
@@ -153,18 +157,34 @@ ANSWERS = {
         }
     ],
     "models": [{"role": "assistant", "content": None, "tool_calls": [{"index": 0, **CALL}]}],
+    "raining": [{"role": "assistant", "content": "Take an umbrella."}],
 }
+
+
+def call_weather(tool: str) -> list[dict[str, Any]]:
+    function = {"name": tool, "arguments": '{"city": "Paris"}'}
+    call = {"index": 0, "id": "call_1", "type": "function", "function": function}
+    return [{"role": "assistant", "content": None, "tool_calls": [call]}]
 
 
 @pytest.fixture(scope="module")
 def tool_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server whose tools a model elsewhere may call."""
-    with scripted_upstream(ANSWERS) as port:
+    with mcp_server() as towns:
+        tool = f"127_0_0_1_{towns.split(':')[2].removesuffix('/mcp')}__get_weather"
+        answers = {**ANSWERS, "weather": call_weather(tool)}
+        with tools_of(towns, answers, tmp_path_factory.mktemp("tools")) as served:
+            yield served
+
+
+@contextmanager
+def tools_of(towns: str, answers: dict[str, Any], folder: Path) -> Iterator[Served]:
+    with scripted_upstream(answers) as port:
         environment = {
             "LLM_BACKEND_MODELS": "none", "LLM_BACKEND_MCP_API": "true", "OPENAI_API_KEY": "k",
-            "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1", "LLM_BACKEND_MCP_SERVERS": towns,
         }  # fmt: skip
-        with serve(tmp_path_factory.mktemp("tools"), environment=environment) as served:
+        with serve(folder, environment=environment) as served:
             yield served
 
 
@@ -217,6 +237,32 @@ def test_a_model_calls_a_tool_of_the_server_once_that_is_allowed(tools_page):
 
     names = [one["function"]["name"] for one in asked.value.post_data_json["tools"]]
     assert "list_models" in names
+
+
+def test_a_model_calls_a_tool_of_another_server_once_that_is_allowed(tools_page):
+    page = tools_page
+    approval = ask(page, "How is the weather in Paris?")
+    expect(approval).to_contain_text("__get_weather.")
+    picture(page, "approval-elsewhere")
+    approval.get_by_role("button", name="Allow").click()
+
+    expect(page.locator("article.answer .prose").last).to_have_text("Take an umbrella.")
+    page.get_by_text("Result of the call").click()
+    expect(page.get_by_text("It is raining in Paris.")).to_be_visible()
+
+
+def test_servers_whose_tools_are_missing_are_named_once_and_the_model_answers(tools_page):
+    page = tools_page
+    failed = {"tools": [], "_meta": {"llm-backend/unavailable": {"towns": "It is away."}}}
+    page.route(
+        "**/mcp", lambda route: route.fulfill(json={"jsonrpc": "2.0", "id": 1, "result": failed})
+    )
+    page.get_by_label("Message").fill("It is refused?")
+    page.keyboard.press("Enter")
+    answer = page.locator("article.answer:not(.is-growing)")
+    expect(answer).to_have_text("Then I do not know.")
+
+    expect(page.get_by_role("alert")).to_have_text("The tools of towns cannot be had: It is away.")
 
 
 def test_a_call_that_has_its_result_is_not_made_again_when_another_fails(tools_page):

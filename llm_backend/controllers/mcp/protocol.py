@@ -18,7 +18,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from llm_backend import __version__, exact_json
+from llm_backend.access.authentication.principal import Caller
+from llm_backend.backends.mcp_server import McpFailed, McpTool, ToolRefused
 from llm_backend.controllers.internal_requests import open_exchange
+from llm_backend.controllers.mcp.permitted_servers import FORWARDED, PermittedServers
 from llm_backend.controllers.mcp.tools import (
     Tool,
     ToolRequest,
@@ -30,6 +33,7 @@ from llm_backend.controllers.services.mcp_endpoint import Answer
 from llm_backend.errors import InvalidRequest
 
 _FILES = "llm-backend://files/"
+_UNAVAILABLE = "llm-backend/unavailable"  # metadata of the list of tools
 _NOT_PASSED = frozenset({b"idempotency-key", b"range", b"host"})
 _Context = ServerRequestContext[Any, Any]
 
@@ -40,11 +44,12 @@ class _Refused(Exception):
 
 @asynccontextmanager
 async def run_server(
-    app: ASGIApp, *, file_limit_bytes: int, body_bytes: int
+    app: ASGIApp, servers: PermittedServers, *, file_limit_bytes: int, body_bytes: int
 ) -> AsyncIterator[Answer]:
-    """Runs an MCP server over the application, and yields the function that answers a message. It
-    keeps no sessions, so that any process may get any message."""
-    tools = _Tools(app, tools_of(file_limit_bytes=file_limit_bytes), file_limit_bytes)
+    """Runs an MCP server over the application, with the tools of permitted servers, and yields the
+    function that answers a message. It keeps no sessions, so that any process may get any
+    message."""
+    tools = _Tools(app, tools_of(file_limit_bytes=file_limit_bytes), servers, file_limit_bytes)
     server: Server[Any] = Server(
         "llm-backend",
         version=__version__,
@@ -63,8 +68,11 @@ async def run_server(
 class _Tools:
     """Handlers of the library; each sends a request with the client's own key."""
 
-    def __init__(self, app: ASGIApp, tools: list[Tool], file_limit_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, tools: list[Tool], servers: PermittedServers, file_limit_bytes: int
+    ) -> None:
         self._app = app
+        self._servers = servers
         self._tools: Mapping[str, Tool] = {tool.name: tool for tool in tools}
         self._validators = {tool.name: validator_for(tool.input_schema) for tool in tools}
         self._file_limit_bytes = file_limit_bytes
@@ -81,13 +89,23 @@ class _Tools:
             )
             for tool in self._tools.values()
         ]
-        return mcp_types.ListToolsResult(tools=listed)
+        if not _may_forward(context):
+            return mcp_types.ListToolsResult(tools=listed)
+        permitted = await self._servers.list_tools()
+        listed += [_describe(name, tool) for name, tool in permitted.tools.items()]
+        meta = {_UNAVAILABLE: dict(permitted.failures)} if permitted.failures else None
+        return mcp_types.ListToolsResult(tools=listed, _meta=meta)
 
     async def call(
         self, context: _Context, params: mcp_types.CallToolRequestParams
     ) -> mcp_types.CallToolResult:
         """Runs a tool; an error is a result, which the model may read."""
         tool, given = self._tools.get(params.name), params.arguments or {}
+        if self._servers.has(params.name) and _may_forward(context):
+            try:
+                return _result(await self._servers.call(params.name, given))
+            except (McpFailed, ToolRefused) as failure:
+                return _result(str(failure), is_error=True)
         if tool is None:
             message = f"There is no tool `{params.name[:256]}`."
             raise MCPError(mcp_types.INVALID_PARAMS, message)
@@ -151,6 +169,25 @@ class _Tools:
             if answer.status >= 400:
                 raise _Refused(str((await answer.error())["message"]))
             return b"".join([piece async for piece in answer.pieces])
+
+
+def _may_forward(context: _Context) -> bool:
+    """True unless the client is a server that forwards itself, or its project may not use `mcp`."""
+    assert isinstance(context.request, Request), "messages come over HTTP"
+    caller: Caller = context.request.scope["state"]["caller"]
+    is_forbidden = caller.project is not None and "mcp" in caller.project.forbidden_tools
+    return FORWARDED not in context.request.headers and not is_forbidden
+
+
+def _describe(name: str, tool: McpTool) -> mcp_types.Tool:
+    return mcp_types.Tool(
+        name=name,
+        description=tool.description,
+        input_schema=dict(tool.input_schema),
+        annotations=None
+        if tool.annotations is None
+        else mcp_types.ToolAnnotations.model_validate(tool.annotations),
+    )
 
 
 def _result(answer: Any, *, is_error: bool = False) -> mcp_types.CallToolResult:

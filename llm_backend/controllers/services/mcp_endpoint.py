@@ -1,7 +1,7 @@
 """MCP server: the library is imported and started by the first message, and stopped at the end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TypeAlias
@@ -13,10 +13,15 @@ Answer: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class McpEndpoint:
-    """MCP server over `app`, to which its tools send their requests. A file is read in pieces of at
-    most `file_limit_bytes`, a message has at most `body_bytes`."""
+    """MCP server over `app`, to which its tools send their requests, with the tools of the servers
+    at `urls`, which answer within `timeout_s`. A file is read in pieces of at most
+    `file_limit_bytes`, a message has at most `body_bytes`."""
 
-    def __init__(self, *, file_limit_bytes: int, body_bytes: int) -> None:
+    def __init__(
+        self, *, urls: Sequence[str], timeout_s: float, file_limit_bytes: int, body_bytes: int
+    ) -> None:
+        self._urls = urls
+        self._timeout_s = timeout_s
         self._file_limit_bytes = file_limit_bytes
         self._body_bytes = body_bytes
         self._app: ASGIApp
@@ -49,7 +54,10 @@ class McpEndpoint:
             module = "llm_backend.controllers.mcp.protocol"
             protocol = await asyncio.to_thread(import_module, module)
             running = protocol.run_server(
-                self._app, file_limit_bytes=self._file_limit_bytes, body_bytes=self._body_bytes
+                self._app,
+                protocol.PermittedServers(self._urls, timeout_s=self._timeout_s),
+                file_limit_bytes=self._file_limit_bytes,
+                body_bytes=self._body_bytes,
             )
             async with running as answer:
                 self._answer.set_result(answer)

@@ -21,7 +21,8 @@ export class AnswerStream {
       { signal } = turn;
     const isSearching = this.#options.canReadFiles && !isContinued;
     const storeId = isSearching ? await turn.wait(this.#attachments.readyStore()) : null;
-    const tools = this.#options.usesTools && !isContinued ? await turn.wait(listTools()) : [];
+    const tools =
+      this.#options.usesTools && !isContinued ? await turn.wait(this.#listTools()) : [];
     const began = performance.now();
     const answers = conversation.answer({
       model,
@@ -64,6 +65,14 @@ export class AnswerStream {
     }
   }
 
+  /** Returns the tools; the notice says once which servers' are missing. */
+  async #listTools() {
+    const isFirst = cachedTools === null,
+      tools = await listTools();
+    if (isFirst && cachedTools.failures.length) this.#notice.show(cachedTools.failures.join(" "));
+    return tools;
+  }
+
   /** Names the conversation in the address if it is shown, once the server has stored it. */
   #nameInAddress(conversation) {
     if (conversation === this.#view.conversation && this.#router.isAtChat)
@@ -73,10 +82,10 @@ export class AnswerStream {
 
 let cachedTools = null;
 
-/** Returns the tools of this server, in the form of chat requests. */
+/** Returns the tools that models may call, in the form of chat requests. */
 export async function listTools() {
   cachedTools ??= await (await import("./tools.js")).functionTools();
-  return cachedTools;
+  return cachedTools.tools;
 }
 
 /** Has the tools be listed again: another key may call others. */

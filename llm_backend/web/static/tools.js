@@ -1,18 +1,25 @@
-// Tools of this server's MCP endpoint: a model may call them, each time with the user's approval.
+// Tools of this server's MCP endpoint, and of the MCP servers that it permits: a model may call them,
+// each time with the user's approval.
 
 import { ConnectionLost, RequestError, request } from "./api.js";
 import { make } from "./dom.js";
 import { t } from "./language.js";
 import { ERROR_PREFIX, REFUSED } from "./messages.js";
 
-/** Returns the tools in the form of chat requests. */
+const UNAVAILABLE = "llm-backend/unavailable"; // metadata of the list
+
+/** Returns the tools in the form of chat requests, and sentences on servers whose tools are missing. */
 export async function functionTools() {
   const { result, error } = await callMethod("tools/list", {});
   if (error) throw new RequestError(0, error.message);
-  return result.tools.map(({ name, description, inputSchema: parameters }) => ({
+  const tools = result.tools.map(({ name, description, inputSchema: parameters }) => ({
     type: "function",
     function: { name, description, parameters },
   }));
+  const failures = Object.entries(result._meta?.[UNAVAILABLE] ?? {}).map(([server, reason]) =>
+    t("The tools of {server} cannot be had: {reason}", { server, reason }),
+  );
+  return { tools, failures };
 }
 
 /** Makes a call; returns its result for the model, which may be a refusal or an error of the server.
@@ -28,7 +35,8 @@ export async function runCall({ name, text }, isAllowed, signal) {
   try {
     const { result, error } = await callMethod("tools/call", { name, arguments: values }, signal);
     if (error) return ERROR_PREFIX + error.message;
-    return (result.content ?? []).map((part) => part.text ?? `[${part.type}]`).join("\n");
+    const output = (result.content ?? []).map((part) => part.text ?? `[${part.type}]`).join("\n");
+    return result.isError ? ERROR_PREFIX + output : output;
   } catch (error) {
     signal.throwIfAborted();
     if (error instanceof ConnectionLost) throw error;

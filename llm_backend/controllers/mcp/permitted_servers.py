@@ -1,0 +1,104 @@
+"""Tools of the MCP servers that the settings permit, under names with a label of their server."""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from llm_backend.backends.mcp_server import McpFailed, McpServer, McpTool
+from llm_backend.json_types import JsonMapping
+
+log = logging.getLogger(__name__)
+
+FORWARDED = "x-llm-backend-mcp"
+"""Header of requests to these servers. One of them may be this server itself, which then offers its
+own tools alone."""
+_LABEL_LENGTH = 30  # so that a tool's name has room besides it
+_NAME_LENGTH = 64  # of a function, at most upstreams
+_SCHEME = re.compile(r"^https?://(?:www\.)?|/+$|/mcp/*$")
+_UNNAMEABLE = re.compile(r"[^A-Za-z0-9-]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PermittedTools:
+    """Tools by the names that clients call; and why other servers' tools are missing, by label."""
+
+    tools: Mapping[str, McpTool]
+    failures: Mapping[str, str]
+
+
+class PermittedServers:
+    """The servers at these URLs. Each listing and each call has a connection of its own."""
+
+    def __init__(self, urls: Sequence[str], *, timeout_s: float) -> None:
+        self._urls = _label(urls)
+        self._timeout_s = timeout_s
+
+    async def list_tools(self) -> PermittedTools:
+        """Returns the tools of all servers that answer."""
+        tools: dict[str, McpTool] = {}
+        failures: dict[str, str] = {}
+        listed = await asyncio.gather(*map(self._list, self._urls))
+        for label, one in zip(self._urls, listed, strict=True):
+            if isinstance(one, McpFailed):
+                failures[label] = str(one)
+            else:
+                tools |= one
+        return PermittedTools(tools=tools, failures=failures)
+
+    def has(self, name: str) -> bool:
+        """True if the name is one of a tool of these servers."""
+        label, separator, _ = name.partition("__")
+        return separator != "" and label in self._urls
+
+    async def call(self, name: str, arguments: JsonMapping) -> str:
+        """Calls a tool by its name here, and returns its output. Raises `McpFailed`, and
+        `ToolRefused` if the tool failed."""
+        label = name.partition("__")[0]
+        async with self._connect(label) as server:
+            tool = _by_name(label, await server.tools()).get(name)
+            if tool is None:
+                raise McpFailed(f"The server has no tool `{name}`.", code=-32602)
+            return await server.call(tool.name, arguments)
+
+    async def _list(self, label: str) -> Mapping[str, McpTool] | McpFailed:
+        try:
+            async with self._connect(label) as server:
+                return _by_name(label, await server.tools())
+        except McpFailed as failed:
+            log.warning("mcp_server_failed", extra={"server": label, "reason": str(failed)})
+            return failed
+
+    @asynccontextmanager
+    async def _connect(self, label: str) -> AsyncIterator[McpServer]:
+        headers = {FORWARDED: "1"}
+        async with McpServer(self._urls[label], headers, timeout_s=self._timeout_s) as server:
+            yield server
+
+
+def _label(urls: Sequence[str]) -> Mapping[str, str]:
+    """Returns the URLs by labels made of host, port and path; equal ones are numbered."""
+    labelled: dict[str, str] = {}
+    for url in dict.fromkeys(url.rstrip("/") for url in urls):
+        label = first = _UNNAMEABLE.sub("_", _SCHEME.sub("", url)).strip("_")[:_LABEL_LENGTH]
+        number = 1
+        while label in labelled:
+            number += 1
+            label = f"{first}_{number}"
+        labelled[label] = url
+    return labelled
+
+
+def _by_name(label: str, tools: Sequence[McpTool]) -> Mapping[str, McpTool]:
+    """Returns tools by their names here. Raises `McpFailed` if two names would be equal."""
+    by_name = {_function_name(label, tool.name): tool for tool in tools}
+    if len(by_name) < len(tools):
+        message = f"Names of its tools are equal within {_NAME_LENGTH} letters, digits, - and _."
+        raise McpFailed(message, code=-32603)
+    return by_name
+
+
+def _function_name(label: str, name: str) -> str:
+    return f"{label}__{_UNNAMEABLE.sub('_', name)}"[:_NAME_LENGTH]
