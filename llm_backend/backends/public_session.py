@@ -1,9 +1,10 @@
-"""HTTP sessions that connect only to allowed addresses: public ones, unless the caller says so
-(SSRF protection).
+"""HTTP sessions that connect to public addresses only, unless the caller allows others (SSRF
+protection).
 
 Names are resolved once, and the connection goes to the addresses that were checked: the owner of a
-name must not reach this machine's internal network. Redirects, proxies of the environment and
-cookies are not followed or kept. The HTTP client is imported on first use.
+name must not reach this machine's internal network. Proxies of the environment are not used and
+cookies are not kept; callers send `allow_redirects=False`. The HTTP client is imported on first
+use.
 """
 
 import asyncio

@@ -70,7 +70,7 @@ class Vocabulary(Protocol):
         """The bytes that a token adds to a text; control tokens add none."""
 
     def label(self, token: int) -> bytes:
-        """The bytes that show a token, control tokens too."""
+        """The bytes of a token as text, of control tokens too."""
 
     def text(self, tokens: list[int]) -> str:
         """Detokenize, without control tokens."""

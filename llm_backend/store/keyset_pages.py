@@ -181,8 +181,8 @@ def _take(
 
 @lru_cache
 def _literal(number: int) -> ColumnElement[int]:
-    """The number as SQL. PostgreSQL plans a statement whose limit is a parameter at each execution,
-    which takes longer than bounding it."""
+    """The number as SQL. If the limit were a parameter, PostgreSQL would plan the statement at each
+    execution, which takes longer than to read the page."""
     return literal_column(str(number), Integer)
 
 

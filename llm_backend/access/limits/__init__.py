@@ -3,7 +3,7 @@ queue.
 
 admission_control.py  all checks of a request, in their order
 request_policy.py     limits and permissions of a caller with a model
-permission.py         models, tools and storage that a project may use
+permission.py         models, tools, storage and spending that a project is allowed
 rate_limits.py        requests and tokens a minute or day, granted to servers in blocks
 rate_window.py        the fixed window of one rate limit
 reservation.py        one request's share of its rate limits

@@ -160,7 +160,8 @@ class AdmissionControl:
         return self._permission.check(caller, model, names_model=names_model)
 
     def check_bypass(self, caller: Caller) -> None:
-        """Raises `Forbidden` if the caller may use only operations that are metered here."""
+        """Raises `Forbidden` if the caller has a spend limit: operations whose use this server
+        cannot count are refused then."""
         self._permission.check_bypass(caller)
 
     def may_use(self, caller: Caller, model: str) -> bool:

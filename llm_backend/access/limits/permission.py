@@ -48,7 +48,7 @@ class PermissionChecks:
             if not model and names_model:
                 raise Forbidden(
                     f"Project `{project.id}` does not have access to all models, and the request "
-                    "names no model: set `model`, in a form before any file.",
+                    "names no model: set `model`; in a form, put it before the files.",
                     param="model",
                     code="model_not_found",
                 )

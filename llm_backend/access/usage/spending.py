@@ -33,7 +33,7 @@ PRICED = (
     "audio_speeches",
     "other",
 )
-"""Kinds of usage that are counted in tokens."""
+"""Kinds of usage that can have a price."""
 
 _ALL_TIME_S = 1 << 40  # one bucket
 

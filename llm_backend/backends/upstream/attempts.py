@@ -45,8 +45,8 @@ class Attempts:
         Where processes share permits, the caller uses this and `accepts`; with the permits of one
         process, it uses `free_upstreams`.
 
-        If every upstream is ejected, all are returned: an ejected upstream beats a certain 503.
-        Raises `Overloaded` instead if another backend can answer."""
+        If every upstream is ejected, all are returned: trying an ejected upstream is better than a
+        503 without a try. Raises `Overloaded` instead if another backend can answer."""
         upstreams = self._available
         return [one for one in upstreams if one.name not in self.tried] or upstreams
 

@@ -100,12 +100,12 @@ def answer_headers(
     Raises `UpstreamFailed` for a status or a header that no server could send on.
     """
     if not 200 <= status <= 599:
-        raise UpstreamFailed("The upstream answered with a status that is not one.")
+        raise UpstreamFailed("The upstream answered with an invalid HTTP status.")
     pairs = [(name.lower(), value) for name, value in headers]
     passed = _end_to_end(pairs, listed)
     for name, value in passed:
         if _CONTROL.search(value) or not (name in listed.names or _NAME.fullmatch(name)):
-            raise UpstreamFailed("The upstream answered with a header that is not one.")
+            raise UpstreamFailed("The upstream answered with an invalid header.")
     names = {name for name, _ in pairs}
     if b"transfer-encoding" in names or status in _BODILESS:
         passed = [pair for pair in passed if pair[0] != b"content-length"]

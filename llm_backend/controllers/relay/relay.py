@@ -18,12 +18,12 @@ from llm_backend.backends.upstream.headers import (
 )
 from llm_backend.backends.upstream.passed_headers import without_credentials
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest, ignore
+from llm_backend.controllers.relay.relayed_client import UploadProgress, WhileRelayedClientConnected
 from llm_backend.controllers.relay.relayed_response import (
     Finish,
     RelayedResponse,
     documented_error,
 )
-from llm_backend.controllers.relay.upload_disconnect import UploadProgress, WhileConnected
 from llm_backend.controllers.services.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.errors import ApiError, ClientGone, InvalidRequest, Unsupported
 from llm_backend.offload import offload
@@ -125,7 +125,7 @@ async def relay(
     # Counting and observing parse the body, so its content coding must be known.
     if meter is not None or observe is not None:
         headers = observable_headers(headers)
-    client = WhileConnected(http.receive, upload)
+    client = WhileRelayedClientConnected(http.receive, upload)
     relayed: UpstreamAnswer | None = None
     try:
         async with client:

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from llm_backend.backends.upstream.error_bodies import ERROR_BYTES, error_fields, is_documented
 from llm_backend.backends.upstream.headers import Observe, UpstreamAnswer, decode_with
-from llm_backend.controllers.relay.upload_disconnect import UploadProgress, WhileConnected
+from llm_backend.controllers.relay.relayed_client import UploadProgress, WhileRelayedClientConnected
 from llm_backend.controllers.rendering.closing_stream import one_piece
 from llm_backend.error_bodies import error_body_for, speaks_ollama
 from llm_backend.errors import ApiError, from_status
@@ -119,7 +119,7 @@ class RelayedResponse(Response):
             if self._relayed.is_complete:
                 await self._send_all(send)  # a disconnect has nothing to cancel
             else:
-                async with WhileConnected(receive, self._upload):
+                async with WhileRelayedClientConnected(receive, self._upload):
                     await self._send_all(send)
         finally:
             await self._relayed.aclose()

@@ -85,10 +85,10 @@ class OutputBuilder:
         return self._guesser
 
     def advance_with_draft(self, rows: Rows[Row], draft: Rows[int]) -> tuple[Delta | None, int]:
-        """Run the sampling steps of a pass, by the logits of the last token and of each token of
-        `draft`: one more than draft tokens are accepted. Every token is chosen as it would be
-        without a draft. Returns the delta, if any, and the number of accepted draft tokens. An
-        answer that is full is ended."""
+        """Run one sampling step more than draft tokens are accepted: the first by the logits of the
+        last token, each later one by those of an accepted token of `draft`. Every token is chosen
+        as it would be without a draft. Returns the delta, if any, and the number of accepted draft
+        tokens. An answer that is full is ended."""
         if self.sequence.is_full:
             return self.end_at_prompt(), 0
         length, accepted_before = len(self.sequence.tokens), self._accepted_tokens

@@ -25,7 +25,7 @@ _HIGHEST = 1e30  # largest penalty: a logit minus it is still finite
 
 
 class DryPenalty:
-    """The repetitions of one sequence. `token_bytes` returns the bytes that show a token."""
+    """The repetitions of one sequence. `token_bytes` returns the bytes of a token as text."""
 
     def __init__(
         self, sampling: Sampling, prompt: Tokens[int], token_bytes: Callable[[int], bytes]

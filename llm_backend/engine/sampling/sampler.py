@@ -52,8 +52,8 @@ class Sampler:
     """Chooses the tokens of one sequence; holds the state of its penalties and its seed.
 
     `suppressed` can never be chosen, `delayed` not among the first `min_tokens` tokens.
-    `token_bytes` returns the bytes that show a token. The same seed, index and logits give the same
-    tokens, also where some of them were forced and only accepted.
+    `token_bytes` returns the bytes of a token as text, of control tokens too. The same seed, index
+    and logits give the same tokens, also where some of them were forced and only accepted.
     """
 
     def __init__(

@@ -3,8 +3,8 @@ no I/O.
 
 Each pass has one budget of tokens. Decoding sequences (one uncomputed token) get theirs first, so
 that a long prompt never stalls them. Without unified cells, a sequence with a few forced tokens
-counts as decoding too and gets one token a pass, as long as others decode. The rest is chunked
-prefill (`prefill_chunks`).
+(chosen by its grammar, not computed yet) counts as decoding too and gets one token a pass, as long
+as others decode. The rest is chunked prefill (`prefill_chunks`).
 
 Sequences without a slot are in the waiting queue. If the next one is interactive, it preempts a
 batch sequence that has computed enough new tokens since it got its slot.
@@ -234,8 +234,8 @@ class Scheduler:
 
     def _has_copied_enough(self, admitted: list[AdmittedSequence]) -> bool:
         """True once cells were copied and the admitted sequences fill the next pass, or two of them
-        are too long for it. The rest are admitted before later passes, so that no request waits for
-        their copies now."""
+        are too long for it. The rest are admitted before later passes: to copy their cells now
+        would only delay this pass."""
         if not any(one.allocation.copies for one in admitted):
             return False
         short = [

@@ -161,7 +161,8 @@ def _count_bound_values(
     _context: object,
     _is_many: bool,
 ) -> None:
-    # one row, or many joined to one; or a list of rows, of which the last stays
+    # A tuple has the values of one row, or of all rows of one statement. Of a list of rows
+    # (`executemany`) the statement keeps only the values of the last one.
     bound = parameters[-1] if isinstance(parameters, list) else parameters
     size = sum(len(one) for one in bound if isinstance(one, str | bytes) and len(one) > _SMALL)
     if size:

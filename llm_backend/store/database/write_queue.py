@@ -7,8 +7,8 @@ callers. So a write is durable when it returns, and with more load each flush ca
 
 Where several transactions run at once, a changed row stays locked until its transaction ends. Two
 transactions that lock some rows each and then need the other's would deadlock, depending on the
-order in which works arrived. So only works whose locks no other work needs share a transaction. A
-work that locks several rows locks them in one global order:
+order in which works arrived. So a work shares a transaction only if no other work needs the rows
+that it locks. A work that locks several rows locks them in one global order:
 
     a file, an upload, a batch, a vector store      several of a kind by their `seq`
     their jobs                                      by `seq`, too

@@ -41,7 +41,7 @@ class UploadProgress:
             ended.set()
 
 
-class WhileConnected(WhileClientConnected):
+class WhileRelayedClientConnected(WhileClientConnected):
     """Cancels a block when the client disconnects, also one that reads the client's body."""
 
     def __init__(self, receive: Receive, upload: UploadProgress) -> None:
