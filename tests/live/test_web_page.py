@@ -169,6 +169,7 @@ def test_what_is_chosen_is_asked_for(page):
     assert not {"max_completion_tokens", "reasoning_effort"} & body.keys()
     assert body["store"] is True
     assert body["messages"][0] == {"role": "system", "content": "You speak of trains."}
+    expect(page.locator("#chats a[aria-current]")).to_have_count(1)  # the first of this title
     page.get_by_role("button", name="New chat").click()
     page.get_by_role("button", name="Options").click()
     field = page.get_by_label("System prompt")

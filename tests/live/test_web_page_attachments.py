@@ -88,6 +88,8 @@ def test_a_question_waits_for_all_files_that_were_attached_with_it(page):
     attach(page, "one.txt", "two.txt")
     expect(page.get_by_label("Attached files").locator("li")).to_have_text(["one.txt", "two.txt"])
     say(page, "What hums?")
+    while len(held) < 2:
+        page.wait_for_timeout(10)
     with page.expect_request("**/v1/chat/completions") as asked:
         for route in held:
             route.continue_()

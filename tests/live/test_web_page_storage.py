@@ -117,6 +117,7 @@ def test_older_chats_that_come_late_are_not_added_to_what_was_found(page):
     for text in ("Hello Erin!", "Hello Frank!", "Hello Grace!"):
         page.get_by_role("button", name="New chat").click()
         say(page, text)
+        wait_answered(page)
         expect(page.locator("#chats a[aria-current]")).to_have_text(text)
     page.route(re.compile(r"limit=40"), in_pages_of_one)
     page.reload()
