@@ -5240,6 +5240,7 @@ class ServerInfo(TypedDict):
     may_administer: bool
     answers_mcp: bool
     serves_models_folder: bool
+    pulls_models: bool
     detaches_chats: bool
 
 class ServerStatus(TypedDict):

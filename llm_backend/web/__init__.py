@@ -17,6 +17,7 @@ answer_failures.js  silence, errors and empty answers, with the buttons that hel
 error_report.js     errors in the notice
 notice.js           the message above the composer
 transcript.js       messages of a conversation, and an answer in progress
+gradual_drawing.js  a drawing of something that grows
 question.js         a user's message and its editor
 conversation.js     a conversation, and its storage on the server
 branches.js         branches of a conversation

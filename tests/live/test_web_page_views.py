@@ -95,6 +95,28 @@ def test_the_installed_page_opens_without_its_server_and_keeps_no_answer(browser
         assert all(path == "/" or path.startswith("/web/") for path in kept)
 
 
+def test_files_of_another_release_are_not_kept(browser, server):
+    with tab(browser, server.address, service_workers="allow") as page:
+        page.goto("/")
+        page.evaluate("navigator.serviceWorker.ready.then(() => null)")
+        page.reload()
+        page.wait_for_function("async () => (await caches.open('shell')).match('/')")
+        page.evaluate(KEEP_ANOTHER_RELEASE)
+        page.reload()
+
+        page.wait_for_function(
+            "async () => !(await (await caches.open('shell')).match('/web/old.js'))"
+        )
+        expect(page.locator("#model")).to_have_value("builtin")
+
+
+KEEP_ANOTHER_RELEASE = """async () => {
+  const shell = await caches.open("shell");
+  await shell.put("/web/old.js", new Response("old"));
+  await shell.put("/", new Response("old", { headers: { etag: "old" } }));
+}"""
+
+
 KEEP_NOTHING = """() => {
   Cache.prototype.put = () => Promise.reject(new Error("The disk is full."));
   CacheStorage.prototype.open = Cache.prototype.put;
@@ -346,6 +368,22 @@ def test_a_parameter_that_cannot_be_keeps_the_question_to_both_models(browser, s
         expect(field).to_have_value("Where am I?")
 
 
+def test_no_download_is_offered_where_the_server_has_none(browser, server):
+    with tab(browser, server.address) as page:
+        page.route("**/v1/info", without_pulls)
+        page.goto("/")
+        expect(page.locator("#model")).to_have_value("builtin")
+        page.get_by_role("link", name="Status").click()
+        expect(page.get_by_role("button", name="Unload builtin", exact=True)).to_be_visible()
+
+        expect(page.get_by_label("Model of the Hugging Face hub")).to_have_count(0)
+
+
+def without_pulls(route: Route) -> None:
+    """As a server without Ollama's operations describes itself."""
+    route.fulfill(json=route.fetch().json() | {"pulls_models": False})
+
+
 def test_a_download_is_seen_again_on_return_to_the_page(browser, server):
     with tab(browser, server.address, expected_error="ERR_") as page:
         page.route("**/api/pull", lambda _: None)
@@ -433,7 +471,8 @@ def test_a_downloaded_model_is_named_as_it_was_when_the_download_began(browser, 
         page.goto("/#/status")
         field = page.get_by_label("Model of the Hugging Face hub")
         field.fill("a/b")
-        page.get_by_role("button", name="Download").click()
+        with page.expect_request("**/api/pull"):
+            page.get_by_role("button", name="Download").click()
         field.fill("c/d")
         waiting[0].fulfill(body='{"status": "success"}\n')
 

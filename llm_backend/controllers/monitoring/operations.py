@@ -111,6 +111,7 @@ async def get_info(services: Services, request: ApiRequest) -> Response:
         "may_administer": request.caller.may_administer,
         "answers_mcp": services.settings.mcp_api,
         "serves_models_folder": services.settings.serve_models_folder,
+        "pulls_models": services.settings.ollama_api,
         "detaches_chats": services.detached_chats.are_possible,
     }
     return JsonResponse(answer)

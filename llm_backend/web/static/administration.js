@@ -306,7 +306,7 @@ function logTable(entries) {
   });
   return table(
     t("Audit log"),
-    [t("When"), t("What"), t("By"), t("Project"), "ID"],
+    [t("When"), t("What"), t("By"), t("Project"), t("ID")],
     make("tbody", {}, ...rows),
   );
 }

@@ -2,12 +2,12 @@
 
 import { ConnectionLost, streamEvents } from "./api.js";
 import { byId, make } from "./dom.js";
+import { GradualDrawing } from "./gradual_drawing.js";
 import { formatCount, language, t } from "./language.js";
 import { Markdown } from "./markdown.js";
-import { newAnswer, applyDelta } from "./messages.js";
+import { applyChunk, newAnswer } from "./messages.js";
 
 const PATH = "v1/chat/completions";
-const RENDER_INTERVAL_MS = 60;
 const SIDES = [t("First model"), t("Second model")];
 
 const seconds = new Intl.NumberFormat(language, { maximumFractionDigits: 2 });
@@ -159,8 +159,7 @@ class Side {
     };
     try {
       for await (const chunk of streamEvents(PATH, { method: "POST", body, signal })) {
-        if (chunk.usage) answer.usage = chunk.usage;
-        for (const choice of chunk.choices ?? []) applyDelta(answer, choice);
+        applyChunk(answer, chunk);
         view.update(answer);
       }
     } catch (error) {
@@ -181,8 +180,7 @@ class ComparedAnswer {
   #failure = make("p", { className: "notice", role: "alert", hidden: true });
   #startedAt = performance.now();
   #firstAfterMs = null;
-  #timer = null;
-  #latest = null;
+  #drawing = new GradualDrawing((answer) => this.#draw(answer));
 
   constructor(question, model) {
     this.#markdown = new Markdown(this.#body);
@@ -198,9 +196,8 @@ class ComparedAnswer {
   }
 
   update(answer) {
-    this.#latest = answer;
     if (answer.content || answer.reasoning) this.#firstAfterMs ??= performance.now() - this.#startedAt;
-    this.#timer ??= setTimeout(() => this.#draw(), RENDER_INTERVAL_MS);
+    this.#drawing.update(answer);
   }
 
   showError(message) {
@@ -209,9 +206,8 @@ class ComparedAnswer {
   }
 
   finish(answer) {
-    this.#latest = answer;
-    clearTimeout(this.#timer);
-    this.#draw();
+    this.#drawing.stop();
+    this.#draw(answer);
     this.element.removeAttribute("aria-busy");
     if (this.#firstAfterMs === null) return;
     const tokens = answer.usage?.completion_tokens;
@@ -224,9 +220,7 @@ class ComparedAnswer {
       : t("{all} s, the first word after {first} s.", values);
   }
 
-  #draw() {
-    this.#timer = null;
-    const { content, reasoning } = this.#latest;
+  #draw({ content, reasoning }) {
     this.#reasoning.hidden = !reasoning || Boolean(content);
     if (reasoning && !content) this.#reasoning.textContent = t("The model thinks.");
     this.#markdown.draw(content);

@@ -16,7 +16,7 @@ import {
   messageOf,
   newAnswer,
   requestMessage,
-  applyDelta,
+  applyChunk,
   titleFrom,
   mergeContinued,
 } from "./messages.js";
@@ -141,9 +141,7 @@ export class Conversation {
     for await (const chunk of chunks) {
       this.storedId = chunk.id;
       this.metadata = metadata;
-      if (chunk.usage) more.usage = chunk.usage;
-      if (chunk.retrieval) more.retrieval = chunk.retrieval;
-      for (const choice of chunk.choices ?? []) applyDelta(more, choice);
+      applyChunk(more, chunk);
       Object.assign(answer, joinAnswers(before, more), { storedId: chunk.id });
       yield answer;
     }

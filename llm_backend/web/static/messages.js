@@ -67,8 +67,14 @@ export function mergeContinued(messages) {
   return merged;
 }
 
-/** Adds a choice of a chunk to an answer. */
-export function applyDelta(answer, { delta, finish_reason: reason }) {
+/** Adds a chunk of a stream to an answer. */
+export function applyChunk(answer, { usage, retrieval, choices }) {
+  if (usage) answer.usage = usage;
+  if (retrieval) answer.retrieval = retrieval;
+  for (const choice of choices ?? []) applyDelta(answer, choice);
+}
+
+function applyDelta(answer, { delta, finish_reason: reason }) {
   answer.content += delta.content ?? "";
   answer.reasoning += delta.reasoning_content ?? "";
   for (const [position, { index, id, function: fn }] of (delta.tool_calls ?? []).entries()) {

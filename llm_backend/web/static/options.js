@@ -20,6 +20,7 @@ export class Options {
   #mayAdminister = false;
   #detachesChats = false;
   #servesFolder = false;
+  #pullsModels = false;
   #system = byId("system");
   #isDefault = byId("keep-system");
   #parameters = new Parameters();
@@ -104,7 +105,12 @@ export class Options {
     return this.#servesFolder;
   }
 
-  /** True if models may call tools of this server. */
+  /** True if the server downloads models for keys that administer. */
+  get pullsModels() {
+    return this.#pullsModels;
+  }
+
+  /** True if models may call tools. */
   get usesTools() {
     return !byId("tools-field").hidden && byId("use-tools").checked;
   }
@@ -218,6 +224,7 @@ export class Options {
     this.#mayAdminister = info.may_administer;
     this.#detachesChats = info.detaches_chats;
     this.#servesFolder = info.serves_models_folder;
+    this.#pullsModels = info.pulls_models;
     byId("tools-field").hidden = !info.answers_mcp;
     const otherIds = models.filter(({ kind }) => kind && kind !== "chat").map(({ id }) => id);
     this.#local = models;

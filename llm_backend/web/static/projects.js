@@ -19,7 +19,7 @@ export function projectTable(projects, path, change, formatTime) {
   });
   const section = table(
     t("Projects"),
-    [t("Project"), "ID", t("Created"), t("State"), ""],
+    [t("Project"), t("ID"), t("Created"), t("State"), ""],
     make("tbody", {}, ...rows),
   );
   section.append(newProjectForm(path, change));

@@ -8,7 +8,7 @@ import { formatCount, formatPercent, formatSpeed, formatTime, t } from "./langua
 import { sparkline } from "./plot.js";
 import { row, table } from "./tables.js";
 
-const RENDER_INTERVAL_MS = 1000;
+const SPEED_INTERVAL_MS = 1000;
 const SPEED_WINDOW_MS = 3000; // a speed over less would jump with every answer
 const SHOWN_S = 90;
 const RETRY_MS = 3000;
@@ -140,7 +140,7 @@ export class StatusPage {
     if (!this.#options.isLoaded) await this.#options.loadModels();
     if (!this.#options.mayAdminister) return;
     const isServed = this.#options.servesFolder;
-    if (!this.#downloads.hasChildNodes())
+    if (this.#options.pullsModels && !this.#downloads.hasChildNodes())
       this.#downloads.append(downloadForm({ isServed, onDownloaded: () => this.#findRemovable() }));
     await this.#findRemovable();
   }
@@ -156,7 +156,7 @@ export class StatusPage {
   }
 
   async #followStatus(signal) {
-    const timer = setInterval(() => this.#drawSpeed(), RENDER_INTERVAL_MS);
+    const timer = setInterval(() => this.#drawSpeed(), SPEED_INTERVAL_MS);
     signal.addEventListener("abort", () => clearInterval(timer));
     while (!signal.aborted) {
       try {

@@ -1,13 +1,13 @@
 // The messages of a conversation on the page, and an answer in progress.
 
 import { announce, byId, icon, iconButton, make } from "./dom.js";
+import { GradualDrawing } from "./gradual_drawing.js";
 import { t } from "./language.js";
 import { Markdown, copyButton } from "./markdown.js";
 import { ERROR_PREFIX, REFUSED } from "./messages.js";
 import { question } from "./question.js";
 import { speakButton } from "./voice.js";
 
-const RENDER_INTERVAL_MS = 60; // looks fluent, and leaves the CPU to the model
 const NEAR_PX = 120; // a reader no further from the end follows it
 const FAR_PX = 240; // a reader further away gets a button to the end
 const QUESTIONS = { earlier: t("Earlier question"), later: t("Later question") };
@@ -144,8 +144,10 @@ class AnswerView {
   #calls = make("div", { className: "calls" });
   #tools = make("div", { className: "tools" });
   #announced = 0;
-  #latest = null;
-  #timer = null;
+  #drawing = new GradualDrawing((answer) => {
+    this.#draw(answer);
+    this.announce();
+  });
 
   constructor(transcript) {
     this.#transcript = transcript;
@@ -161,18 +163,13 @@ class AnswerView {
 
   /** Draws the answer as far as it has come, within the render interval. */
   update(answer) {
-    this.#latest = answer;
-    this.#timer ??= setTimeout(() => {
-      this.#draw();
-      this.announce();
-    }, RENDER_INTERVAL_MS);
+    this.#drawing.update(answer);
   }
 
   /** Draws the whole answer and its buttons. */
   finish(answer) {
-    this.#latest = answer;
-    clearTimeout(this.#timer);
-    this.#draw();
+    this.#drawing.stop();
+    this.#draw(answer);
     this.element.classList.remove("is-growing");
     this.element.removeAttribute("aria-busy");
     if (answer.isCut) this.addNote(t("Cut short"));
@@ -196,9 +193,7 @@ class AnswerView {
     this.#announced = blocks.length;
   }
 
-  #draw() {
-    this.#timer = null;
-    const { content, reasoning, calls = [] } = this.#latest;
+  #draw({ content, reasoning, calls = [] }) {
     this.#transcript.drawKeepingEnd(() => {
       if (reasoning) this.#showReasoning(reasoning);
       if (calls.length) this.#showCalls(calls);

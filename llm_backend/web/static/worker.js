@@ -32,9 +32,21 @@ async function fetchLatest(event) {
   return response;
 }
 
+const isPage = ({ url }) => url.split(/[?#]/)[0] === self.registration.scope;
+
+/** Deletes the files of another release, which is there if the page has changed. Those that both have
+ *  are cached again when they are loaded next. */
+async function clearForRelease(shell, request, page) {
+  const cached = await shell.match(request, { ignoreSearch: true });
+  if (!cached || cached.headers.get("etag") === page.headers.get("etag")) return;
+  await Promise.all((await shell.keys()).map((key) => shell.delete(key)));
+}
+
 async function cache(request, response) {
   try {
-    await (await caches.open(CACHE)).put(request, response);
+    const shell = await caches.open(CACHE);
+    if (isPage(request)) await clearForRelease(shell, request, response);
+    await shell.put(request, response);
   } catch {
     // ignored on purpose: the disk may be full, or the browser may cache nothing; the page has its file
   }
