@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 __all__ = ["Break", "BreakingProxy", "breaking_proxy", "scripted_upstream"]
 
-How = Literal["cut", "close", "stall", "504"]
+How = Literal["cut", "close", "stall", "504", "kill", "timeout"]
 
 _CHAT = b"POST /v1/chat/completions"
 _GATEWAY_TIMEOUT = (
@@ -25,7 +25,10 @@ _GATEWAY_TIMEOUT = (
 @dataclass(frozen=True, kw_only=True)
 class Break:
     """Break of the next chat's answer: `cut` resets the connection, `close` ends the body as if it
-    were whole, `stall` sends no more, `504` is a proxy's own answer.
+    were whole, `stall` sends no more, `504` is a proxy's own answer. `kill` closes all connections
+    as the death of the server does, and refuses others until `is_down` is False again. `timeout`
+    sends no more, and closes the connection once the test has called `see`; before the head with a
+    504.
 
     `after` is a text in the answer; the answer is passed on to the end of the event with this text.
     The connection breaks once the test has called `see`, because browsers drop what they had no
@@ -44,6 +47,7 @@ class BreakingProxy:
     to: int
     breaks: list[Break] = field(default_factory=list)
     latest: "_Connection | None" = None  # of those whose answer breaks
+    is_down: bool = False
     _connections: list["_Connection"] = field(default_factory=list)
 
     @property
@@ -55,6 +59,9 @@ class BreakingProxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = listener.accept()
+                if self.is_down:
+                    client.close()
+                    continue
                 try:
                     server = socket.create_connection(("127.0.0.1", self.to))
                 except ConnectionRefusedError:
@@ -66,6 +73,13 @@ class BreakingProxy:
         """Lets the latest answer break, whose part before the break the page has shown."""
         assert self.latest is not None, "no answer breaks"
         self.latest.seen.set()
+
+    def kill(self, latest: "_Connection") -> None:
+        """Closes all connections, the latest as it breaks, and those to come."""
+        self.is_down = True
+        for one in self._connections:
+            if one is not latest:
+                one.shut()
 
     def close(self) -> None:
         """Closes all connections."""
@@ -93,13 +107,17 @@ class _Connection:
     def close(self) -> None:
         """Ends both directions."""
         self.seen.set()  # a test that has failed lets no answer break
-        for one in (self._client, self._server):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+        self.shut()
         for thread in self._threads:
             thread.join()
         self._client.close()
         self._server.close()
+
+    def shut(self) -> None:
+        """Has both directions end, without waiting for it."""
+        for one in (self._client, self._server):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
 
     def _pass_requests(self) -> None:
         with contextlib.suppress(OSError):
@@ -129,13 +147,16 @@ class _Connection:
             text = _dechunked(body)
             chunk = f"{len(text):x}\r\n".encode() + text + b"\r\n" if text else b""
             self._client.sendall(head + b"\r\n\r\n" + chunk)
-        if to_do.after and to_do.how != "stall":
+        if to_do.how == "timeout" or (to_do.after and to_do.how != "stall"):
             self.seen.wait()
-        self._break_off(to_do.how)
+        self._break_off(to_do)
         return True
 
-    def _break_off(self, how: How) -> None:
-        if how == "504":
+    def _break_off(self, to_do: Break) -> None:
+        how = to_do.how
+        if how == "kill":
+            self._proxy.kill(self)
+        if how == "504" or (how == "timeout" and to_do.after is None):
             self._client.sendall(_GATEWAY_TIMEOUT)
         if how == "close":
             self._client.sendall(b"0\r\n\r\n")

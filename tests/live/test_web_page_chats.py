@@ -189,6 +189,37 @@ def test_a_question_waits_for_the_list_of_models(page):
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
+def test_a_list_that_is_drawn_again_leaves_the_focus_where_it_is(page):
+    say(page, "Hello Dora!")
+    wait_answered(page)
+    item = page.locator("#chats li", has=page.get_by_role("link", name="Hello Dora!"))
+    expect(item.locator("button")).to_have_count(2)  # it is listed as stored
+    item.get_by_role("link").focus()
+    page.keyboard.press("ArrowRight")
+    rename = item.get_by_role("button", name="Rename")
+    expect(rename).to_be_focused()
+    rename.evaluate("button => (button.dataset.drawn = 'before')")
+    store_chat(page, "Stored beside it")
+    show_anew(page)
+
+    expect(page.get_by_role("link", name="Stored beside it")).to_be_visible()
+    expect(page.locator("[data-drawn]")).to_have_count(0)
+    expect(rename).to_be_focused()
+
+
+def store_chat(page: Page, title: str) -> None:
+    """Stores a chat as another tab does."""
+    metadata = {"client": "web", "conversation": title.replace(" ", ""), "title": title}
+    said = [{"role": "user", "content": "Hello!"}]
+    body = {"model": "builtin", "messages": said, "store": True, "metadata": metadata}
+    assert page.request.post("/v1/chat/completions", data=body).ok
+
+
+def show_anew(page: Page) -> None:
+    """Has the page load its list of chats."""
+    page.evaluate("document.getElementById('all-chats').dispatchEvent(new Event('change'))")
+
+
 def test_a_letter_of_another_keyboard_opens_no_chat(page):
     say(page, "Hello!")
     wait_answered(page)
@@ -202,6 +233,7 @@ def test_several_chats_are_deleted_together(page):
     for text in ("Hello one!", "Hello two!", "Hello three!"):
         page.get_by_role("button", name="New chat").click()
         say(page, text)
+        wait_answered(page)
         expect(page.locator("#chats a[aria-current]")).to_have_text(text)
     page.get_by_role("button", name="Select chats").click()
     chosen = page.get_by_role("group", name="Selected chats")
@@ -380,6 +412,7 @@ def test_chats_are_searched_as_one_types(page):
     for text in ("Hello Alice of the Pythagoras school!", "Hello Carol!"):
         page.get_by_role("button", name="New chat").click()
         say(page, text)
+        wait_answered(page)
         expect(page.locator("#chats a[aria-current]")).to_have_text(text)
     links = page.locator("#chats a")
     page.keyboard.press("Control+k")

@@ -36,6 +36,7 @@ ANSWERS = {
 BEFORE_HEADERS, AFTER_HEADERS, IN_REASONING, IN_TEXT, IN_CALL, BEFORE_DONE = (
     None, b"", b"First this.", b"Ready", b"call_1", b'"finish_reason": "stop"',
 )  # fmt: skip
+STAGES = (BEFORE_HEADERS, AFTER_HEADERS, IN_REASONING, IN_TEXT, IN_CALL, BEFORE_DONE)
 LOST = "The connection to the server was lost."
 
 
@@ -68,7 +69,7 @@ def proxy(server: Served) -> Iterator[BreakingProxy]:
 
 @pytest.fixture
 def page(browser: Browser, proxy: BreakingProxy) -> Iterator[Page]:
-    proxy.breaks = []  # a test that has failed may have left some
+    proxy.breaks, proxy.is_down = [], False  # a test that has failed may have left some
     # 404: an answer that the server went on with has ended just before the page follows it
     with tab(browser, proxy.address, expected_error="net::ERR_|504|404") as one:
         one.clock.install()
@@ -166,18 +167,62 @@ def test_a_cut_answer_goes_on_and_is_one_answer_after_a_reload(page, proxy):
 
 
 def test_a_stalled_answer_says_so_and_can_be_stopped(page, proxy):
-    for after in (BEFORE_HEADERS, AFTER_HEADERS, IN_REASONING, IN_TEXT):
+    for after in STAGES:
         proxy.breaks = [Break(how="stall", after=after)]
-        with page.expect_request("**/v1/chat/completions"):
-            ask(page)
-        if after:
-            wait_said(page, after)
-            page.clock.run_for(15_000)  # in which something was heard
-        page.clock.run_for(15_000)
-        expect(page.get_by_role("alert")).to_contain_text("Stop")
+        ask_until(page, after)
+        wait_silent(page, after)
         page.keyboard.press("Escape")
         expect(page.get_by_label("Message")).to_have_value("" if after else "Tell me!")
         expect_free(page)
+
+
+def ask_until(page: Page, after: bytes | None) -> None:
+    """Asks, and returns once the page shows what comes before this place of the answer."""
+    with page.expect_request("**/v1/chat/completions"):
+        ask(page, "How is the weather?" if after == IN_CALL else "Tell me!")
+    if after:
+        wait_said(page, after)
+
+
+def wait_silent(page: Page, after: bytes | None) -> None:
+    """Returns once the page says that nothing has come for a while."""
+    if after:
+        page.clock.run_for(15_000)  # in which something was heard
+    page.clock.run_for(15_000)
+    expect(page.get_by_role("alert")).to_contain_text("Stop")
+
+
+@pytest.mark.parametrize("how", ["kill", "timeout"])
+def test_the_end_of_a_server_or_of_a_proxys_patience_ends_the_turn_at_any_stage(page, proxy, how):
+    alert = page.get_by_role("alert")
+    answer = page.locator("article.answer:not(.is-growing)")
+    for after in STAGES:
+        proxy.breaks = [Break(how=how, after=after)]
+        ask_until(page, after)
+        if how == "timeout":
+            wait_silent(page, after)
+        if after or how == "timeout":
+            proxy.see()
+        expect(alert).to_contain_text(LOST if after is not None else UNREACHED[how])
+        if after:
+            expect(answer).to_contain_text(SAID[after])
+        else:
+            expect(page.get_by_label("Message")).to_have_value("Tell me!")
+        if how == "kill":
+            proxy.is_down = False
+            page.clock.run_for(3000)
+            expect(alert).to_contain_text("The server answers again.")
+        alert.get_by_role("button", name="Try again").click()
+        expect(answer).to_contain_text("Call of weather" if after == IN_CALL else "Ready steady go")
+        expect(alert).to_be_hidden()
+        expect(page.locator("article")).to_have_count(2)
+        expect_free(page)
+
+
+UNREACHED = {
+    "kill": "The server cannot be reached.",
+    "timeout": "A proxy on the way gave up waiting for the server (504).",
+}
 
 
 def test_a_proxy_that_gives_up_waiting_is_named(page, proxy):
@@ -289,8 +334,9 @@ def test_a_killed_server_is_waited_for(browser, upstream_port, tmp_path):
             expect(page.locator("article.answer .prose")).to_have_text("Ready and on.")
 
 
-def test_an_answer_of_calls_is_shown_even_if_it_breaks(page, proxy):
-    proxy.breaks = [Break(how="cut", after=IN_CALL)]
+@pytest.mark.parametrize("how", ["cut", "close"])
+def test_an_answer_of_calls_is_shown_even_if_it_breaks(page, proxy, how):
+    proxy.breaks = [Break(how=how, after=IN_CALL)]
     ask(page, "How is the weather?")
     wait_said(page, IN_CALL)
     proxy.see()
@@ -354,6 +400,7 @@ def test_one_stored_chat_is_reached_by_tab_and_the_others_by_arrow_keys(page):
     for text in ("First one", "Second one"):
         page.get_by_role("button", name="New chat").click()
         ask(page, text)
+        expect(page.locator("article.answer:not(.is-growing)")).to_contain_text("Ready steady go")
         expect(page.locator("#chats a[aria-current]")).to_have_text(text)
     page.get_by_label("Search chats").focus()
     page.keyboard.press("Tab")

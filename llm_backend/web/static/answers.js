@@ -239,7 +239,7 @@ export class Answers {
         this.#generateTitle(conversation);
       }
     } catch (error) {
-      this.#errors.show(error);
+      this.#errors.showUnlessShown(error); // the next turn may have failed meanwhile, with its buttons
     }
   }
 

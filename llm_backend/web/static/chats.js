@@ -102,6 +102,7 @@ export class Chats {
       return;
     }
     this.#drawnList = now;
+    const focus = this.#findFocus();
     this.#selection.redraw();
     this.#element.replaceChildren();
     if (!chats.length)
@@ -115,6 +116,25 @@ export class Chats {
         ),
       );
     this.#append(chats, next);
+    this.#restoreFocus(focus);
+  }
+
+  /** Returns the path of the chat that has the focus, and a selector of its element; null if none has. */
+  #findFocus() {
+    const { activeElement } = document,
+      item = this.#element.contains(activeElement) ? activeElement.closest("li") : null;
+    if (item === null) return null;
+    const button = [...item.querySelectorAll("button")].indexOf(activeElement);
+    const selector = button < 0 ? activeElement.localName : `button:nth-of-type(${button + 1})`;
+    return { path: item.querySelector("a").hash, selector };
+  }
+
+  #restoreFocus(focus) {
+    const link = focus && this.#links().find(({ hash }) => hash === focus.path);
+    if (!link) return;
+    this.#setTabStop(link);
+    link.focus({ preventScroll: true }); // the buttons can have the focus only beside it
+    link.parentElement.querySelector(focus.selector)?.focus({ preventScroll: true });
   }
 
   /** Marks the open chat by its path. */
