@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from llm_backend.backends.mcp_server import McpFailed, McpServer, McpTool
 from llm_backend.json_types import JsonMapping
@@ -17,7 +18,7 @@ FORWARDED = "x-llm-backend-mcp"
 own tools alone."""
 _LABEL_LENGTH = 30  # so that a tool's name has room besides it
 _NAME_LENGTH = 64  # of a function, at most upstreams
-_SCHEME = re.compile(r"^https?://(?:www\.)?|/+$|/mcp/*$")
+_LAST_PART = re.compile(r"/+$|/mcp/*$")
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9-]+")
 
 
@@ -35,6 +36,11 @@ class PermittedServers:
     def __init__(self, urls: Sequence[str], *, timeout_s: float) -> None:
         self._urls = _label(urls)
         self._timeout_s = timeout_s
+
+    @property
+    def labels(self) -> Collection[str]:
+        """The servers' labels."""
+        return self._urls.keys()
 
     async def list_tools(self) -> PermittedTools:
         """Returns the tools of all servers that answer."""
@@ -68,8 +74,9 @@ class PermittedServers:
             async with self._connect(label) as server:
                 return _by_name(label, await server.tools())
         except McpFailed as failed:
-            log.warning("mcp_server_failed", extra={"server": label, "reason": str(failed)})
-            return failed
+            reason = str(failed).replace(self._urls[label], label)  # it may have credentials
+            log.warning("mcp_server_failed", extra={"server": label, "reason": reason})
+            return McpFailed(reason, code=failed.code, status=failed.status)
 
     @asynccontextmanager
     async def _connect(self, label: str) -> AsyncIterator[McpServer]:
@@ -79,10 +86,14 @@ class PermittedServers:
 
 
 def _label(urls: Sequence[str]) -> Mapping[str, str]:
-    """Returns the URLs by labels made of host, port and path; equal ones are numbered."""
+    """Returns the URLs by labels made of host, port and path, without credentials; equal ones are
+    numbered."""
     labelled: dict[str, str] = {}
     for url in dict.fromkeys(url.rstrip("/") for url in urls):
-        label = first = _UNNAMEABLE.sub("_", _SCHEME.sub("", url)).strip("_")[:_LABEL_LENGTH]
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2].removeprefix("www.")
+        public = _UNNAMEABLE.sub("_", host + _LAST_PART.sub("", parts.path))
+        label = first = public.strip("_")[:_LABEL_LENGTH].strip("_")
         number = 1
         while label in labelled:
             number += 1
@@ -93,12 +104,13 @@ def _label(urls: Sequence[str]) -> Mapping[str, str]:
 
 def _by_name(label: str, tools: Sequence[McpTool]) -> Mapping[str, McpTool]:
     """Returns tools by their names here. Raises `McpFailed` if two names would be equal."""
-    by_name = {_function_name(label, tool.name): tool for tool in tools}
+    by_name = {function_name(label, tool.name): tool for tool in tools}
     if len(by_name) < len(tools):
         message = f"Names of its tools are equal within {_NAME_LENGTH} letters, digits, - and _."
         raise McpFailed(message, code=-32603)
     return by_name
 
 
-def _function_name(label: str, name: str) -> str:
+def function_name(label: str, name: str) -> str:
+    """Returns the name of a server's tool here."""
     return f"{label}__{_UNNAMEABLE.sub('_', name)}"[:_NAME_LENGTH]
