@@ -13,7 +13,7 @@ _IS_WORD = re.compile(r"\w")
 
 
 class Sentences:
-    """Divides a text into sentences of at most about `greatest` characters. Their texts together
+    """Divides a text into sentences of at most `greatest` characters. Their texts together
     are the text."""
 
     def __init__(self, greatest: int = GREATEST_CHARACTERS) -> None:
@@ -36,6 +36,8 @@ class Sentences:
 
     def _end(self) -> int | None:
         for match in _END.finditer(self._text):
+            if match.end() > self._greatest:
+                break
             if match.end() >= _LEAST_CHARACTERS:
                 return match.end()
         if len(self._text) < self._greatest:

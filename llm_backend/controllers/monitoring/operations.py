@@ -61,7 +61,7 @@ async def get_readiness(services: Services, request: ApiRequest) -> Response:
     with translate_store_errors():
         await services.database.check()
         await check_schema(services.database)
-    models = {model.card.id: model.engine_state for model in services.registry.local}
+    models = {model.card.id: model.engine_state for model in services.registry.usable}
     upstreams = [one for one in (services.upstreams, services.image_servers) if one is not None]
     is_able = any(one.is_available for one in upstreams)
     if not is_able and not CAN_ANSWER.intersection(models.values()):

@@ -85,8 +85,8 @@ middle of a step."""
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A model that has computed a forward pass. `tokenizes` is the model if it has a vocabulary
-    that clients may use."""
+    """A model that was loaded, and verified if it is a language model. `tokenizes` is the model if
+    it has a vocabulary that clients may use."""
 
     info: ModelInfo
     make_engine: MakeEngine
@@ -259,7 +259,7 @@ class Worker:
 
 
 def main() -> None:
-    """Load the model of the owner's `Start`, verify it by a forward pass, then serve."""
+    """Load the model of the owner's `Start`, verify a language model by a forward pass, serve."""
     die_with_parent()
     # sent to a process group, these also reach the owner, which shuts the worker down
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -269,7 +269,9 @@ def main() -> None:
     start = _first_command(connections)
     if start is None:
         return
-    logging.basicConfig(level=start.log_level, format=FORMAT)
+    # A descriptor of its own: where a library prints texts of clients, standard error is closed.
+    log_stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
+    logging.basicConfig(level=start.log_level, format=FORMAT, stream=log_stream)
     connections.outbox_bytes = start.outbox_bytes
     try:
         model = _load(start)

@@ -25,6 +25,16 @@ def test_a_text_without_an_end_is_cut_at_a_blank():
     assert [len(one) for one in found] == [1000]
 
 
+@pytest.mark.parametrize("blanks", [1, 2000])
+def test_a_sentence_with_a_late_end_is_cut_at_a_blank(blanks):
+    text = "word " * 790 + "end." + " " * blanks + "Another one."
+    sentences = Sentences(300)
+    found = [*sentences.feed(text), *sentences.finish()]
+
+    assert "".join(found) == text
+    assert max(map(len, found)) <= 300
+
+
 @pytest.mark.parametrize(
     ("end_ms", "heard"),
     [(0, ""), (999, ""), (1000, "One."), (2000, "One. Two three"), (3000, "One. Two three four.")],

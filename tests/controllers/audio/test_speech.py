@@ -131,7 +131,7 @@ async def test_phonemes_of_a_voice_without_a_lexicon_are_the_programs(tmp_path):
     program.write_text("#!/bin/sh\ncat | tr xyz abc\n")
     program.chmod(0o755)
     settings = {"models": [str(folder)], "voice_program": str(program)}
-    async with gateway(tmp_path, **settings) as server:
+    async with gateway(tmp_path, **settings, speech_timeout_s=60) as server:
         fields = {"model": "tones", "voice": "high", "response_format": "pcm"}
         answer = await server.ask(asked(**fields, input="xz, yx! z"))
 
