@@ -65,7 +65,9 @@ def test_a_voice_that_is_cut_is_refused(tmp_path):
     assert read_voice(path).speakers == ("low", "high")
 
 
-@pytest.mark.parametrize("data", [b"GGUF" * 9, b"\xff" * 40, b"\x72\xff\xff\xff\x7f", b"\x0b\x01"])
+@pytest.mark.parametrize(
+    "data", [b"GGUF" * 9, b"\xff" * 40, b"\x72\xff\xff\xff\x7f", b"\x0b\x01", bytes(1_000_000)]
+)
 def test_other_bytes_are_no_voice(tmp_path, data):
     path = write_voice(tmp_path / "tones")
     path.write_bytes(data)
@@ -73,6 +75,23 @@ def test_other_bytes_are_no_voice(tmp_path, data):
         read_voice(path)
 
     assert models_in(tmp_path) == [path]  # it is listed, and says what is wrong
+
+
+@pytest.mark.parametrize("names", ["[" * 100_000, "[]", '{"speaker_id_map": [1]}', " " * 2_000_000])
+def test_names_of_speakers_that_cannot_be_read_are_an_error_of_the_voice(tmp_path, names):
+    path = write_voice(tmp_path / "tones")
+    path.with_name("model.onnx.json").write_text(names)
+
+    with pytest.raises(HeaderError, match=r"model\.onnx\.json cannot be read"):
+        read_voice(path)
+
+
+@pytest.mark.parametrize("language", ["../../x", "-x", "a\0b", "x" * 100])
+def test_a_language_that_is_none_is_refused(tmp_path, language):
+    path = write_voice(tmp_path / "tones", language=language)
+
+    with pytest.raises(HeaderError, match="`language` is no language"):
+        read_voice(path)
 
 
 def test_two_voices_in_a_folder_are_named_by_their_files(tmp_path):
@@ -100,6 +119,26 @@ def test_voices_of_the_folder_are_served_under_the_names_of_their_folders(tmp_pa
     assert dict(served["tones"].card.more)["file"] == "a/tones/model.onnx"
     assert not served["tones"].loads_at_start
     assert "model_file_refused" in caplog.text
+
+
+def test_a_path_that_leads_out_of_a_voices_folder_removes_no_other_folder(tmp_path):
+    path = write_voice(tmp_path / "models")
+    (tmp_path / "models" / "v").mkdir()
+    remove_model(tmp_path / "models" / "v" / ".." / path.name, tmp_path / "models")
+
+    assert not path.exists()
+    assert path.with_name("tokens.txt").exists()
+
+
+def test_a_link_to_a_voice_is_removed_and_not_the_voice(tmp_path):
+    path = write_voice(tmp_path / "elsewhere" / "tones")
+    (tmp_path / "models").mkdir()
+    link = tmp_path / "models" / "linked"
+    link.symlink_to(path.parent)
+    remove_model(link / path.name, tmp_path / "models")
+
+    assert path.exists()
+    assert not link.is_symlink()
 
 
 def test_a_voice_is_removed_with_its_folder_and_nothing_else(tmp_path):

@@ -42,6 +42,7 @@ def write_voice(
     names: Sequence[str] = ("low", "high"),
     has_lexicon: bool = True,
     family: str = "vits",
+    language: str = "English",
 ) -> Path:
     """Writes a voice with a speaker of each name to a new folder, and returns its model."""
     folder.mkdir(parents=True)
@@ -55,7 +56,7 @@ def write_voice(
     metadata = {
         "model_type": family,
         "comment": "piper",
-        "language": "English",
+        "language": language,
         "voice": "en-us",
         "has_espeak": "1",
         "n_speakers": str(len(names)),

@@ -3,6 +3,7 @@
 A model of the hub is stored at `OWNER/NAME/` in the models folder, with the hub's file names.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -31,8 +32,11 @@ def find_model_file(name: str, folder: Path) -> Path:
     Raises `ModelFileMissing` if there is none, or if the name is ambiguous.
     """
     path = _path(name, folder)
+    if path is not None and path.is_dir():
+        is_hub_name = HUB_NAME.fullmatch(name) is not None
+        path = None if is_hub_name and not voices_in(path) else _voice(path)
     if path is not None:
-        return _voice(path) if path.is_dir() else path
+        return path
     try:
         hub = _hub_name(name, "model")
         return _stored_file(name, folder / hub[1] / hub[2], hub[3])
@@ -156,12 +160,15 @@ def remove_model(path: Path, folder: Path) -> None:
     `folder` that are empty then. Raises `OSError`."""
     own = voice_folder(path, folder)
     parent = path.parent if own is None else own.parent
-    if own is not None:
+    if own is not None and own.is_symlink():
+        own.unlink()
+    elif own is not None:
         shutil.rmtree(own)
     else:
         for part in model_parts(path):
             part.unlink(missing_ok=True)
-    while parent != folder and parent.is_relative_to(folder) and not any(parent.iterdir()):
+    parent, root = Path(os.path.abspath(parent)), Path(os.path.abspath(folder))
+    while parent != root and parent.is_relative_to(root) and not any(parent.iterdir()):
         parent.rmdir()
         parent = parent.parent
 
@@ -169,6 +176,7 @@ def remove_model(path: Path, folder: Path) -> None:
 def voice_folder(path: Path, folder: Path) -> Path | None:
     """Returns the folder below `folder` that holds one voice and no other model; None if the model
     is something else."""
-    own = path.parent
-    is_below = own != folder and own.is_relative_to(folder)
-    return own if is_below and is_voice_file(path) and models_in(own) == [path] else None
+    own, root = Path(os.path.abspath(path)).parent, Path(os.path.abspath(folder))
+    is_below = own != root and own.is_relative_to(root)
+    has_one = is_below and is_voice_file(path) and models_in(own) == [own / path.name]
+    return own if has_one else None

@@ -6,6 +6,7 @@ weights.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,8 +18,11 @@ from llm_backend.model_files.header import HeaderError
 _TOKENS = "tokens.txt"
 _STYLES = "voices.bin"
 _METADATA_FIELD = 14  # of the message that an ONNX file is
-_METADATA_BYTES = 1 << 20  # of one entry
+_FIELDS = 10_000  # of that message
+_METADATA_BYTES = 1 << 20  # of all entries
+_NAMES_BYTES = 1 << 20  # of Piper's file
 _VARINT_BITS = 64
+_LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9 +()_-]{0,60}")  # `en-us`, `English`, `Chinese+English`
 _SPEAKERS = 10_000
 _COMPUTE_BYTES = 200_000_000  # of a long sentence
 
@@ -111,8 +115,8 @@ def read_voice(path: Path) -> VoiceFiles:
         rules=tuple(sorted(path.parent.glob("*.fst"))),
         styles=styles,
         vocoder=vocoder,
-        language=metadata.get("language") or "unknown language",
-        phonemizer=None if speaks_letters else metadata.get("voice") or "en-us",
+        language=_name(path, metadata, "language") or "unknown language",
+        phonemizer=None if speaks_letters else _name(path, metadata, "voice") or "en-us",
         rate_hz=_number(path, metadata, "sample_rate", 192_000),
         speakers=_speakers(path, metadata),
         file_bytes=sum(one.stat().st_size for one in parts),
@@ -158,11 +162,22 @@ def _piper_names(path: Path, count: int) -> list[str]:
     if not file.is_file():
         return numbers
     try:
+        if file.stat().st_size > _NAMES_BYTES:
+            raise ValueError(f"it has more than {_NAMES_BYTES:,} bytes")
         by_name = json.loads(file.read_bytes()).get("speaker_id_map") or {}
         by_number = {number: name for name, number in by_name.items()}
         return [by_number.get(at, numbers[at]) for at in range(count)]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise HeaderError(f"{file} cannot be read: {error}.") from error
+
+
+def _name(path: Path, metadata: Mapping[str, str], key: str) -> str:
+    """Returns a name of a language in the metadata. Raises `HeaderError` for other texts: the name
+    is an argument of a program."""
+    value = metadata.get(key, "")
+    if value and not _LANGUAGE.fullmatch(value):
+        raise HeaderError(f"{path} is broken: its `{key}` is no language.")
+    return value
 
 
 def _number(
@@ -191,13 +206,16 @@ def _metadata(path: Path) -> Mapping[str, str]:
 
 def _entries(path: Path, file: BinaryIO, size: int) -> Iterator[bytes]:
     """Yields the entries of the metadata, and skips the rest of the file."""
-    while file.tell() < size:
+    left_bytes = _METADATA_BYTES
+    for _ in range(_FIELDS):
+        if file.tell() >= size:
+            return
         key = _varint(path, file)
         length = _varint(path, file)
+        if key >> 3 == 0 or key & 7 not in (0, 2):
+            break
         if key & 7 == 0:
             continue  # the value of a number, not a length
-        if key & 7 != 2:
-            raise HeaderError(f"{path} is no ONNX file.")
         if file.tell() + length > size:
             raise HeaderError(
                 f"{path} is cut short: a part of it would end beyond its {size:,} bytes; "
@@ -205,10 +223,13 @@ def _entries(path: Path, file: BinaryIO, size: int) -> Iterator[bytes]:
             )
         if key >> 3 != _METADATA_FIELD:
             file.seek(length, 1)
-        elif length > _METADATA_BYTES:
-            raise HeaderError(f"{path} is broken: an entry of its metadata has {length} bytes.")
-        else:
-            yield file.read(length)
+            continue
+        left_bytes -= length
+        if left_bytes < 0:
+            message = f"{path} is broken: its metadata have more than {_METADATA_BYTES} bytes."
+            raise HeaderError(message)
+        yield file.read(length)
+    raise HeaderError(f"{path} is no ONNX file.")
 
 
 def _fields(path: Path, data: bytes) -> Iterator[tuple[int, bytes]]:
