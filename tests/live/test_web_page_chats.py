@@ -2,11 +2,12 @@
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import APIResponse, Error, Page, Route, expect
 
 from llm_backend.builtin import BUILTIN_PATH
 from tests.browser import picture, tab
@@ -165,9 +166,8 @@ def test_a_title_that_is_being_edited_stays_so_when_the_list_changes(page):
     item.get_by_role("button", name="Rename").click()
     title = page.get_by_label("Title")
     title.fill("Eve")
-    with page.expect_response(lambda one: one.request.method == "GET"):  # the list with that chat
-        held[0].continue_()
-        wait_answered(page)
+    held[0].continue_()
+    wait_answered(page)
     expect(title).to_be_focused()
     expect(title).to_have_value("Eve")
     page.keyboard.press("Enter")
@@ -176,12 +176,45 @@ def test_a_title_that_is_being_edited_stays_so_when_the_list_changes(page):
     expect(page.locator("#chats a", has_text="Hello Adam!")).to_be_visible()
 
 
+def test_a_list_of_before_a_chat_was_renamed_does_not_bring_its_title_back(page):
+    say(page, "Hello Noah!")
+    wait_answered(page)
+    item = page.locator("#chats li", has_text="Hello Noah!")
+    expect(item.locator("button")).to_have_count(2)  # it is listed as stored
+    held: list[tuple[Route, APIResponse]] = []
+
+    def hold_first(route: Route) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append((route, route.fetch()))
+
+    page.route(re.compile(r"/v1/chat/completions\?"), hold_first)
+    store_chat(page, "Stored meanwhile")
+    show_anew(page)
+    while not held:
+        page.wait_for_timeout(10)
+    item.hover()
+    item.get_by_role("button", name="Rename").click()
+    page.get_by_label("Title").fill("Noah")
+    with page.expect_response(lambda one: one.request.method == "POST"):
+        page.keyboard.press("Enter")
+    expect(page.locator("#chats a", has_text="Noah")).to_have_text("Noah")
+    with suppress(Error):  # the page has cancelled the request
+        held[0][0].fulfill(response=held[0][1])
+    page.wait_for_timeout(200)  # in which it would be drawn
+
+    expect(page.locator("#chats a", has_text="Hello Noah!")).to_have_count(0)
+    expect(page.locator("#chats a", has_text="Noah")).to_have_text("Noah")
+
+
 def test_a_question_waits_for_the_list_of_models(page):
     held: list[Route] = []
     page.route("**/v1/models", lambda route: held.append(route))
     page.reload()
     say(page, "Hello!")
-    page.wait_for_timeout(100)
+    while not held:
+        page.wait_for_timeout(10)
     expect(page.locator("article")).to_have_count(0)
     held[0].continue_()
 

@@ -274,6 +274,8 @@ export class Chats {
     for (const button of buttons) button.disabled = true; // until the item has the new title
     try {
       const renamed = await rename(chat, title);
+      this.#loading.abort(); // a list of before has the earlier title
+      this.#isOutdated = true;
       this.#onRenamed(conversationOf(renamed), title);
       const hadFocus = item.contains(document.activeElement),
         renamedItem = this.#itemOf(renamed, pathOf(renamed));
