@@ -127,7 +127,7 @@ async def test_check_says_why_prompts_are_read_without_kernels_and_what_to_do():
         "install a C compiler (`cc`), then `make clean run`."
     )
     assert describe_build(unsupported).endswith(
-        ", as this processor has neither AVX-512 VNNI nor AMX."
+        ", because this processor has neither AVX-512 VNNI nor AMX."
     )
 
 
