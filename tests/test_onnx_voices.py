@@ -107,6 +107,15 @@ def test_two_voices_in_a_folder_are_named_by_their_files(tmp_path):
     assert find_model_file("tones/model.int8.onnx", tmp_path) == other
 
 
+def test_a_folder_without_a_voice_hides_no_model_of_the_hub(tmp_path, monkeypatch):
+    model = tmp_path / "someone" / "plain" / "model.gguf"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"GGUF")
+    monkeypatch.chdir(tmp_path)
+
+    assert find_model_file("someone/plain", tmp_path) == model
+
+
 def test_voices_of_the_folder_are_served_under_the_names_of_their_folders(tmp_path, caplog):
     write_voice(tmp_path / "a" / "tones")
     write_voice(tmp_path / "b" / "tones")
