@@ -74,15 +74,18 @@ class PermittedServers:
             async with self._connect(label) as server:
                 return _by_name(label, await server.tools())
         except McpFailed as failed:
-            reason = str(failed).replace(self._urls[label], label)  # it may have credentials
-            log.warning("mcp_server_failed", extra={"server": label, "reason": reason})
-            return McpFailed(reason, code=failed.code, status=failed.status)
+            log.warning("mcp_server_failed", extra={"server": label, "reason": str(failed)})
+            return failed
 
     @asynccontextmanager
     async def _connect(self, label: str) -> AsyncIterator[McpServer]:
-        headers = {FORWARDED: "1"}
-        async with McpServer(self._urls[label], headers, timeout_s=self._timeout_s) as server:
-            yield server
+        url, headers = self._urls[label], {FORWARDED: "1"}
+        try:
+            async with McpServer(url, headers, timeout_s=self._timeout_s) as server:
+                yield server
+        except McpFailed as failed:  # clients and logs get no URL, which may have credentials
+            reason = str(failed).replace(url, label)
+            raise McpFailed(reason, code=failed.code, status=failed.status) from failed
 
 
 def _label(urls: Sequence[str]) -> Mapping[str, str]:

@@ -1,7 +1,10 @@
 """Names of the tools of permitted MCP servers."""
 
+import socket
+
 import pytest
 
+from llm_backend.backends.mcp_server import McpFailed
 from llm_backend.controllers.mcp.permitted_servers import PermittedServers, function_name
 
 
@@ -22,6 +25,20 @@ def test_permitted_servers_are_labelled_by_host_and_path():
 )
 def test_labels_have_no_credentials(url):
     assert list(PermittedServers([url], timeout_s=1).labels) == ["towns_example"]
+
+
+async def test_failures_have_no_credentials():
+    with socket.socket() as closed:  # it does not listen: connections are refused
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        servers = PermittedServers([f"http://me:secret@{address}/mcp?key=secret"], timeout_s=60)
+        (label,) = servers.labels
+        listed = await servers.list_tools()
+        with pytest.raises(McpFailed) as failed:
+            await servers.call(f"{label}__x", {})
+
+    assert list(listed.failures) == [label]
+    assert "secret" not in f"{listed.failures} {failed.value}"
 
 
 @pytest.mark.parametrize("length", range(20, 40))
