@@ -19,7 +19,7 @@ from llm_backend.contract.response_validation import ResponseCheckMode
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.internal_requests import json_limits
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.services.detached_chats import DetachedAnswers
+from llm_backend.controllers.services.detached_answers import DetachedAnswers
 from llm_backend.controllers.websockets import WebSocketEndpoints
 from llm_backend.cross_site_guard import CrossSiteGuard
 from llm_backend.guards import AbortedStreams, AccessLog, HostGuard
@@ -86,7 +86,7 @@ def add_guards(app: ASGIApp, services: Services, tracing: "Tracing | None") -> A
         keyring.authenticate,
         request_app=add_access_log(app, services),
     )
-    app = DetachedAnswers(app, services.detached_chats)
+    app = DetachedAnswers(app, services.detached_chats, services.detached_peers)
     if settings.web:
         app = WebPages(app, settings.web_ui)
     if settings.hosts:

@@ -1,8 +1,9 @@
 """Opens everything in order; it is closed in the reverse order."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ from llm_backend.contract.validation import Validators
 from llm_backend.controllers.internal_requests import json_limits
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.services.detached_chats import DetachedChats
+from llm_backend.controllers.services.detached_peers import DetachedPeers
 from llm_backend.controllers.services.error_buffer import RecentErrors
 from llm_backend.controllers.services.file_pictures import FilePictures
 from llm_backend.controllers.services.listed_items import ListedItems
@@ -138,6 +140,7 @@ async def open_services(
                 settings, stores, vectors, registry, upstream, image_servers, temporary_files
             ),
             temporary_files=temporary_files,
+            detached_peers=await enter(_open_detached_chats(settings, shared)),
         )
         warming = asyncio.create_task(asyncio.to_thread(_warm, validators))
         stack.callback(warming.cancel)
@@ -152,6 +155,17 @@ def _warm(validators: Validators) -> None:
     """Compiles the request checks of the most common operations, whose documents are freed then."""
     validators.warm(WARM_OPERATIONS)
     trim_memory()
+
+
+def _open_detached_chats(
+    settings: Settings, shared: Path | None
+) -> AbstractAsyncContextManager[DetachedPeers]:
+    chats = DetachedChats(
+        limit=settings.detached_chats_limit,
+        bytes_limit=settings.detached_chat_bytes,
+        body_limits=json_limits(settings),
+    )
+    return DetachedPeers(chats, shared, os.getpid()).serve()
 
 
 def _file_pictures(settings: Settings, stores: Stores) -> FilePictures:
@@ -182,6 +196,7 @@ def _build_services(
     stores: Stores,
     search: SearchServices,
     temporary_files: TemporaryFiles,
+    detached_peers: DetachedPeers,
 ) -> Services:
     has_upstream = upstreams.relayed is not None or image_servers is not None
     return Services(
@@ -191,12 +206,8 @@ def _build_services(
         choose_personality=choose_personality,
         database=database,
         memory=stores.memory,
-        detached_chats=DetachedChats(
-            limit=settings.detached_chats_limit,
-            bytes_limit=settings.detached_chat_bytes,
-            body_limits=json_limits(settings),
-            processes=settings.processes,
-        ),
+        detached_chats=detached_peers.chats,
+        detached_peers=detached_peers,
         chat_search=stores.chat_search,
         files=stores.files,
         extractor=search.extractor,

@@ -76,6 +76,11 @@ class MessageConnection(Generic[Received, Sent]):
             self._writer.transport.abort()
             return None
 
+    async def drain(self) -> None:
+        """Waits until the peer has read most of what was sent. Raises `OSError` once the peer has
+        disconnected."""
+        await self._writer.drain()
+
     def close(self) -> None:
         """Disconnects, after all messages are sent."""
         self._writer.close()

@@ -76,8 +76,8 @@ class BoundsSettings(BaseModel):
         64,
         ge=0,
         description="Chats with the header `x-llm-backend-detached` that are answered at the same "
-        "time, half of them at most for one project; they go on when their client disconnects. "
-        "They are refused if this is 0, or if `processes` is above 1.",
+        "time by one process, half of them at most for one project; they go on when their client "
+        "disconnects. They are refused if this is 0.",
     )
     detached_chat_bytes: int = Field(
         4 * 1024 * 1024,

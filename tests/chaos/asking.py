@@ -16,7 +16,7 @@ LOCAL, RELAYED = "builtin", "far"
 # statuses that are allowed while a process is being killed
 _MAY_BE = frozenset({409, 429, 499, 500, 502, 503, 504})
 # What a server of several processes does not do.
-_OF_ONE_PROCESS = ("/vector_stores", "x-llm-backend-detached")
+_OF_ONE_PROCESS = ("/vector_stores",)
 
 
 class Refused(Exception):

@@ -4,19 +4,17 @@ disconnect."""
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Send
 
 from llm_backend import exact_json
 from llm_backend.access.authentication.principal import Caller
-from llm_backend.contract.application.refusal import send_refusal
 from llm_backend.contract.body import BodyLimits, check_bounds
 from llm_backend.errors import (
-    ApiError,
     Conflict,
     InvalidRequest,
     LimitReached,
@@ -25,8 +23,12 @@ from llm_backend.errors import (
     UnsupportedField,
 )
 from llm_backend.json_types import JsonObject
-from llm_backend.offload import REQUEST_BYTES, offload
+from llm_backend.offload import REQUEST_BYTES, add_weight, offload
+from llm_backend.sse import encode, split_long
 from llm_backend.stream_ending import StreamEnding
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 HEADER = "x-llm-backend-detached"
 PATHS = frozenset({"/v1/chat/completions", "/chat/completions"})
@@ -74,9 +76,9 @@ class DetachedChat:
         self.is_over = True
         self._wake()
 
-    def receive_from(self, receive: Receive, on_read: Callable[[], None]) -> Receive:
-        """Returns `receive` without the client's disconnect; `on_read` is called once the body has
-        been read, and may refuse it by an `ApiError`."""
+    def receive_from(self, receive: Receive, on_read: Callable[[], Awaitable[None]]) -> Receive:
+        """Returns `receive` without the client's disconnect; `on_read` is awaited once the body
+        has been read, and may refuse it by an `ApiError`."""
 
         async def receive_attached() -> Message:
             if self.request is None:
@@ -84,7 +86,7 @@ class DetachedChat:
                 if message["type"] == "http.request":
                     await self._read(message)
                     if self.request:
-                        on_read()
+                        await on_read()
                 return message
             await self._cancelled.wait()
             return {"type": "http.disconnect"}
@@ -104,8 +106,32 @@ class DetachedChat:
 
         return retain
 
-    async def answer(self) -> AsyncGenerator[bytes, None]:
-        """Yields the bytes of the answer from its beginning to its end."""
+    def as_json(self) -> "api.DetachedChat":
+        """Returns the chat in its form for clients, without its messages."""
+        request = self.request or {}
+        return {
+            "object": "chat.detached",
+            "id": self.id,
+            "created": self.created_at,
+            "model": request.get("model"),
+            "metadata": request.get("metadata"),
+        }
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """Yields an event of the chat with its messages, then the bytes of its answer from the
+        beginning to the end."""
+        messages = (self.request or {}).get("messages")
+        add_weight(messages)
+        event = await offload(
+            lambda: encode(exact_json.dumps(self.as_json() | {"messages": messages}))
+        )
+        for piece in split_long(event):
+            yield piece
+        async with aclosing(self._answer()) as answer:
+            async for part in answer:
+                yield part
+
+    async def _answer(self) -> AsyncGenerator[bytes, None]:
         index = 0
         while not self.is_too_long:
             changed = self._changed
@@ -151,30 +177,26 @@ def _parse(body: bytes, limits: BodyLimits) -> JsonObject:
 class DetachedChats:
     """The detached chats of this process, by their ids."""
 
-    def __init__(
-        self, *, limit: int, bytes_limit: int, body_limits: BodyLimits, processes: int
-    ) -> None:
+    def __init__(self, *, limit: int, bytes_limit: int, body_limits: BodyLimits) -> None:
         self._body_limits = body_limits
         self._limit = limit
         self._bytes_limit = bytes_limit
-        self._processes = processes
         self._chats: dict[str, DetachedChat] = {}
 
     @property
     def are_possible(self) -> bool:
-        """True if chats can be detached: only with one process, as later requests for a chat would
-        reach any of several."""
-        return self._limit > 0 and self._processes == 1
+        """True if chats can be detached."""
+        return self._limit > 0
 
-    def of(self, caller: Caller) -> list[DetachedChat]:
-        """Returns the unanswered chats of a caller's project, the latest first."""
+    def of(self, project_id: str) -> list[DetachedChat]:
+        """Returns the unanswered chats of a project, the latest first."""
         chats = reversed(self._chats.values())
-        return [chat for chat in chats if _is_of(chat, caller) and not chat.is_answered]
+        return [chat for chat in chats if _is_of(chat, project_id) and not chat.is_answered]
 
-    def find(self, id: str, caller: Caller) -> DetachedChat | None:
-        """Returns a chat of the caller's project; None if it has none of this id."""
+    def find(self, id: str, project_id: str) -> DetachedChat | None:
+        """Returns a chat of a project; None if it has none of this id."""
         chat = self._chats.get(id)
-        return chat if chat is not None and _is_of(chat, caller) else None
+        return chat if chat is not None and _is_of(chat, project_id) else None
 
     def begin(self, id: str, path: str, state: Mapping[str, Any]) -> DetachedChat:
         """Returns a chat that does not count against the limit yet, because its body may never
@@ -187,8 +209,8 @@ class DetachedChats:
             )
         if not self.are_possible:
             raise UnsupportedField(
-                "This server detaches no chats: it has several processes, or "
-                f"`detached_chats_limit` is 0. Leave `{HEADER}` out.",
+                "This server detaches no chats, as `detached_chats_limit` is 0. "
+                f"Leave `{HEADER}` out.",
                 param=HEADER,
             )
         return DetachedChat(id, state, self._bytes_limit, self._body_limits)
@@ -202,7 +224,7 @@ class DetachedChats:
                 param=HEADER,
             )
         if chat.id in self._chats:
-            raise Conflict(f"The detached chat `{chat.id}` is still being answered.", param=HEADER)
+            raise still_answered(chat.id)
         if len(self._chats) >= self._limit:
             raise Overloaded(
                 f"{self._limit} detached chats are being answered (`detached_chats_limit`).",
@@ -210,7 +232,7 @@ class DetachedChats:
             )
         share = (self._limit + 1) // 2
         caller = chat.caller
-        if caller and sum(_is_of(one, caller) for one in self._chats.values()) >= share:
+        if caller and sum(_is_of(one, caller.project_id) for one in self._chats.values()) >= share:
             raise LimitReached(
                 f"{share} detached chats of this project are being answered (half of "
                 "`detached_chats_limit`).",
@@ -226,34 +248,11 @@ class DetachedChats:
         chat.end()
 
 
-class DetachedAnswers:
-    """ASGI middleware: requests with the header `x-llm-backend-detached` never notice that their
-    client disconnects; what is sent to it then is only kept for followers."""
-
-    def __init__(self, app: ASGIApp, chats: DetachedChats) -> None:
-        self._app = app
-        self._chats = chats
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on; refuses one that cannot be detached."""
-        id = Headers(scope=scope).get(HEADER) if scope["type"] == "http" else None
-        if id is None:
-            await self._app(scope, receive, send)
-            return
-        state = scope.setdefault("state", {})
-        try:
-            chat = self._chats.begin(id, scope["path"], state)
-        except ApiError as error:
-            await send_refusal(scope, send, error)
-            return
-        try:
-            receive = chat.receive_from(receive, lambda: self._chats.add(chat))
-            await self._app(scope, receive, chat.send_to(send))
-        finally:
-            self._chats.end(chat)
+def still_answered(id: str) -> Conflict:
+    """Returns the error of a request with the id of a chat that is being answered."""
+    return Conflict(f"The detached chat `{id}` is still being answered.", param=HEADER)
 
 
-def _is_of(chat: DetachedChat, caller: Caller) -> bool:
+def _is_of(chat: DetachedChat, project_id: str) -> bool:
     owner = chat.caller
-    is_known = owner is not None and caller.project is not None and chat.request is not None
-    return is_known and owner is not None and owner.project_id == caller.project_id
+    return owner is not None and chat.request is not None and owner.project_id == project_id

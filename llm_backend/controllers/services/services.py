@@ -16,6 +16,7 @@ from llm_backend.contract.validation import Validators
 from llm_backend.controllers.services.background_responses import BackgroundResponses
 from llm_backend.controllers.services.chat_memory import ChatMemory
 from llm_backend.controllers.services.detached_chats import DetachedChats
+from llm_backend.controllers.services.detached_peers import DetachedPeers
 from llm_backend.controllers.services.error_buffer import RecentErrors
 from llm_backend.controllers.services.file_pictures import FilePictures
 from llm_backend.controllers.services.file_texts import FileTexts
@@ -59,6 +60,7 @@ class Services:
     database: Database
     memory: ChatMemory
     detached_chats: DetachedChats
+    detached_peers: DetachedPeers
     chat_search: ChatSearch
     files: FileStore
     extractor: Extractor

@@ -1,0 +1,50 @@
+"""ASGI middleware of detached chats, which are not ended by their clients' disconnects."""
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from llm_backend.contract.application.refusal import send_refusal
+from llm_backend.controllers.services.detached_chats import (
+    HEADER,
+    DetachedChat,
+    DetachedChats,
+    still_answered,
+)
+from llm_backend.controllers.services.detached_peers import DetachedPeers
+from llm_backend.errors import ApiError
+
+
+class DetachedAnswers:
+    """ASGI middleware: requests with the header `x-llm-backend-detached` never notice that their
+    client disconnects; what is sent to it then is only kept for followers."""
+
+    def __init__(self, app: ASGIApp, chats: DetachedChats, peers: DetachedPeers) -> None:
+        self._app = app
+        self._chats = chats
+        self._peers = peers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on; refuses one that cannot be detached."""
+        id = Headers(scope=scope).get(HEADER) if scope["type"] == "http" else None
+        if id is None:
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        try:
+            chat = self._chats.begin(id, scope["path"], state)
+        except ApiError as error:
+            await send_refusal(scope, send, error)
+            return
+        try:
+            receive = chat.receive_from(receive, lambda: self._add(chat))
+            await self._app(scope, receive, chat.send_to(send))
+        finally:
+            self._chats.end(chat)
+
+    async def _add(self, chat: DetachedChat) -> None:
+        """Adds the chat, unless another process has one of its id."""
+        caller = chat.caller
+        elsewhere = await self._peers.of(caller.project_id) if caller else []
+        if any(one["id"] == chat.id for one in elsewhere):
+            raise still_answered(chat.id)
+        self._chats.add(chat)

@@ -1,0 +1,234 @@
+"""Detached chats of the other API processes of this server.
+
+Each process answers the others at a socket in the folder that they share. A connection carries one
+question: the chats of a project, or one of them to follow or to cancel.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, cast
+
+import msgspec
+
+from llm_backend.controllers.services.detached_chats import DetachedChat, DetachedChats
+from llm_backend.errors import EngineUnavailable
+from llm_backend.ipc import (
+    Channel,
+    ClientSession,
+    MessageConnection,
+    MessageServer,
+    process_socket,
+    process_sockets,
+)
+from llm_backend.json_types import JsonObject
+from llm_backend.sse import LONG_EVENT_BYTES, EventPiece, split_long
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
+_LIMIT_BYTES = 2 * LONG_EVENT_BYTES  # of one message: an event in Base64
+_FIRST_TIMEOUT_S = 5.0  # for the first reply: a process that takes longer hangs
+
+log = logging.getLogger(__name__)
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    pass
+
+
+class ListChats(_Message, frozen=True, kw_only=True):
+    """Asks for the unanswered chats of a project."""
+
+    project_id: str
+
+
+class FollowChat(_Message, frozen=True, kw_only=True):
+    """Asks for a chat and then for its events."""
+
+    project_id: str
+    id: str
+
+
+class CancelChat(_Message, frozen=True, kw_only=True):
+    """Asks to end the answer of a chat."""
+
+    project_id: str
+    id: str
+
+
+class Found(_Message, frozen=True, kw_only=True):
+    """A chat in its form for clients; `is_too_long` if its answer cannot be followed."""
+
+    chat: JsonObject
+    is_too_long: bool
+
+
+class Part(_Message, frozen=True, kw_only=True):
+    """Bytes of the events of the chat that is followed."""
+
+    body: bytes
+    is_piece: bool
+
+
+class End(_Message, frozen=True, kw_only=True):
+    """The end of the replies; without it the process has died."""
+
+
+Question = ListChats | FollowChat | CancelChat
+Reply = Found | Part | End
+
+_SERVER_CHANNEL = Channel(
+    decode=msgspec.json.Decoder(Question).decode, peer="api_process", limit_bytes=_LIMIT_BYTES
+)
+_CLIENT_CHANNEL = Channel(
+    decode=msgspec.json.Decoder(Reply).decode, peer="api_process", limit_bytes=_LIMIT_BYTES
+)
+
+
+class FollowedChat:
+    """A chat of another process, whose events are read from it."""
+
+    def __init__(self, found: Found, replies: AsyncGenerator[Reply, None]) -> None:
+        self.id: str = found.chat["id"]
+        self.is_too_long = found.is_too_long
+        self._replies = replies
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """Yields the events of the chat, as `DetachedChat.events` does. Raises
+        `EngineUnavailable` if its process dies."""
+        async with aclosing(self._replies):
+            async for reply in self._replies:
+                if isinstance(reply, End):
+                    return
+                if isinstance(reply, Part):
+                    yield EventPiece(reply.body) if reply.is_piece else reply.body
+        raise EngineUnavailable("The process that was writing this answer has ended; ask again.")
+
+    async def close(self) -> None:
+        """Disconnects from the process."""
+        await self._replies.aclose()
+
+
+class DetachedPeers:
+    """The other processes, found by their sockets in `folder`; none if it is None. The id of this
+    one is `pid`."""
+
+    def __init__(self, chats: DetachedChats, folder: Path | None, pid: int) -> None:
+        self.chats = chats
+        self._folder = folder
+        self._own = None if folder is None else process_socket(folder, pid)
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[Self]:
+        """Answers the questions of the other processes meanwhile. Raises `OSError`."""
+        if self._own is None:
+            yield self
+            return
+
+        def open_session(connection: MessageConnection[Question, Reply]) -> _PeerSession:
+            return _PeerSession(connection, self.chats)
+
+        async with MessageServer(self._own, _SERVER_CHANNEL, open_session):
+            yield self
+
+    async def of(self, project_id: str) -> "list[api.DetachedChat]":
+        """Returns the unanswered chats of a project."""
+        question = ListChats(project_id=project_id)
+        lists = await asyncio.gather(*(_all(path, question) for path in self._others()))
+        return [_as_chat(found) for founds in lists for found in founds]
+
+    async def cancel(self, id: str, project_id: str) -> "api.DetachedChat | None":
+        """Ends the answer of a chat, and returns the chat; None if the project has none of this
+        id."""
+        question = CancelChat(project_id=project_id, id=id)
+        lists = await asyncio.gather(*(_all(path, question) for path in self._others()))
+        return next((_as_chat(found) for founds in lists for found in founds), None)
+
+    async def follow(self, id: str, project_id: str) -> FollowedChat | None:
+        """Returns a chat, to be read or closed; None if the project has none of this id."""
+        for path in self._others():
+            replies = _ask(path, FollowChat(project_id=project_id, id=id))
+            found = await anext(replies, None)
+            if isinstance(found, Found):
+                return FollowedChat(found, replies)
+            await replies.aclose()
+        return None
+
+    def _others(self) -> list[Path]:
+        if self._folder is None:
+            return []
+        return [path for path in process_sockets(self._folder) if path != self._own]
+
+
+def _as_chat(found: Found) -> "api.DetachedChat":
+    return cast("api.DetachedChat", found.chat)  # as the other process rendered it
+
+
+async def _all(path: Path, question: Question) -> Sequence[Found]:
+    async with aclosing(_ask(path, question)) as replies:
+        return [reply async for reply in replies if isinstance(reply, Found)]
+
+
+async def _ask(path: Path, question: Question) -> AsyncGenerator[Reply, None]:
+    """Yields the replies of a process; none if it has died, or hangs."""
+    try:
+        connection: MessageConnection[Reply, Question]
+        connection = await MessageConnection.connect(path, _CLIENT_CHANNEL)
+    except OSError:  # it has died, and its chats with it
+        return
+    try:
+        connection.send(question)
+        async with asyncio.timeout(_FIRST_TIMEOUT_S):
+            reply = await connection.receive()
+        while reply is not None:
+            yield reply
+            if isinstance(reply, End):
+                return
+            reply = await connection.receive()
+    except TimeoutError:
+        log.error("detached_chats_unanswered", extra={"socket": path.name})
+    finally:
+        connection.close()
+
+
+class _PeerSession(ClientSession[Question, Reply]):
+    """The connection of another process, which asks one question."""
+
+    def __init__(
+        self, connection: MessageConnection[Question, Reply], chats: DetachedChats
+    ) -> None:
+        super().__init__(connection)
+        self._chats = chats
+
+    def handle(self, message: Question) -> None:
+        self.start_request(0, self._answer(message))
+
+    async def _answer(self, question: Question) -> None:
+        with suppress(OSError):  # of `drain`: the other process reads no more
+            match question:
+                case ListChats(project_id=project_id):
+                    for chat in self._chats.of(project_id):
+                        self._send_found(chat)
+                        await self.connection.drain()
+                case CancelChat(project_id=project_id, id=id):
+                    if cancelled := self._chats.find(id, project_id):
+                        cancelled.cancel()
+                        self._send_found(cancelled)
+                case FollowChat(project_id=project_id, id=id):
+                    if followed := self._chats.find(id, project_id):
+                        self._send_found(followed)
+                        await self._send_events(followed)
+            self.connection.send(End())
+
+    def _send_found(self, chat: DetachedChat) -> None:
+        self.connection.send(Found(chat=dict(chat.as_json()), is_too_long=chat.is_too_long))
+
+    async def _send_events(self, chat: DetachedChat) -> None:
+        async with aclosing(chat.events()) as events:
+            async for event in events:
+                for part in split_long(event):
+                    self.connection.send(Part(body=part, is_piece=isinstance(part, EventPiece)))
+                    await self.connection.drain()

@@ -1,0 +1,159 @@
+"""Detached chats of a server with two processes: each of them finds those of the other."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import openai
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser import tab
+from tests.live.test_detached_chats import (
+    ENDLESS,
+    WITHOUT_END,
+    running,
+    wait_stored,
+)
+from tests.patience import wait_until
+from tests.serving import Served, serve
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    environment = {**WITHOUT_END, "LLM_BACKEND_THREADS": "1"}
+    folder = tmp_path_factory.mktemp("server")
+    with serve(folder, "--processes", "2", environment=environment) as one:
+        yield one
+
+
+def process_of(served: Served, answer: httpx.Response) -> int:
+    """The process that has accepted the connection of an answer."""
+    client = answer.extensions["network_stream"].get_extra_info("client_addr")[1]
+    server = int(served.address.rsplit(":", 1)[1])
+    ports = (f":{server:04X}", f":{client:04X}")
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    (inode,) = (row[9] for row in rows if (row[1][-5:], row[2][-5:]) == ports)
+    for pid in served.api_processes():
+        files = Path(f"/proc/{pid}/fd").iterdir()
+        if any(one.is_symlink() and str(one.readlink()) == f"socket:[{inode}]" for one in files):
+            return pid
+    raise AssertionError("no process has the connection")
+
+
+@contextmanager
+def answered_elsewhere(
+    served: Served, pid: int, method: str, path: str
+) -> Iterator[httpx.Response]:
+    """The answer of another process than `pid`: connections are made until it has one."""
+    with httpx.Client(timeout=60, base_url=served.base_url) as client:
+        probes = [client]
+        try:
+            while True:
+                with probes[-1].stream("GET", "/info") as probe:
+                    accepted = process_of(served, probe)
+                    probe.read()
+                if accepted != pid:
+                    break
+                probes.append(httpx.Client(timeout=60, base_url=served.base_url))
+            with probes[-1].stream(method, path) as answer:
+                assert process_of(served, answer) != pid
+                yield answer
+        finally:
+            for one in probes[1:]:
+                one.close()
+
+
+def begin(served: Served, id: str, **metadata: str) -> tuple[int, str]:
+    """Begins an endless chat and leaves it: its process, and the id of its completion."""
+    headers = {"x-llm-backend-detached": id}
+    body = {**ENDLESS, "metadata": {"title": "Hello!", **metadata}}
+    url = f"{served.base_url}/chat/completions"
+    with httpx.stream("POST", url, json=body, headers=headers, timeout=60) as answer:
+        pid = process_of(served, answer)
+        first = json.loads(next(answer.iter_lines()).removeprefix("data: "))
+    return pid, first["id"]
+
+
+def test_a_chat_is_followed_and_cancelled_at_another_process(served):
+    id = uuid4().hex
+    pid, completion = begin(served, id)
+    with answered_elsewhere(served, pid, "GET", "/chat/detached") as listed:
+        listed.read()
+        assert [one["id"] for one in listed.json()["data"]] == [id]
+    with answered_elsewhere(served, pid, "GET", f"/chat/detached/{id}") as followed:
+        lines = (json.loads(one[6:]) for one in followed.iter_lines() if one)
+        head, first = next(lines), next(lines)
+    with answered_elsewhere(served, pid, "POST", f"/chat/detached/{id}/cancel") as cancelled:
+        cancelled.read()
+
+    assert (head["id"], head["messages"]) == (id, ENDLESS["messages"])
+    assert first["id"] == completion
+    assert cancelled.json()["id"] == id
+    with openai.OpenAI(base_url=served.base_url, api_key="-") as client:
+        assert wait_stored(client, completion).model_extra["status"] == "incomplete"
+    wait_until(lambda: id not in running(served.address))
+    with answered_elsewhere(served, pid, "GET", f"/chat/detached/{id}") as gone:
+        assert gone.status_code == 404
+
+
+def test_an_id_is_used_once_in_all_processes(served):
+    id = uuid4().hex
+    pid, _ = begin(served, id)
+    is_elsewhere = False
+    while not is_elsewhere:
+        headers = {"x-llm-backend-detached": id}
+        url = f"{served.base_url}/chat/completions"
+        with httpx.stream("POST", url, json=ENDLESS, headers=headers, timeout=60) as refused:
+            is_elsewhere = process_of(served, refused) != pid
+            assert refused.status_code == 409
+    httpx.post(f"{served.base_url}/chat/detached/{id}/cancel")
+    wait_until(lambda: id not in running(served.address))
+
+
+def test_a_follower_is_told_that_the_process_of_a_chat_has_ended(served):
+    id = uuid4().hex
+    pid, _ = begin(served, id)
+    with answered_elsewhere(served, pid, "GET", f"/chat/detached/{id}") as followed:
+        lines = (json.loads(one[6:]) for one in followed.iter_lines() if one)
+        next(lines), next(lines)
+        os.kill(pid, signal.SIGKILL)
+        *_, last = lines
+
+    assert last["error"]["code"] == "engine_unavailable"
+    assert "has ended" in last["error"]["message"]
+    assert running(served.address) == []
+    wait_until(lambda: len(served.api_processes()) == 2)
+
+
+def test_the_page_keeps_what_was_said_when_the_process_of_a_chat_ends(served, browser):
+    id, conversation = uuid4().hex, uuid4().hex
+    pid, _ = begin(served, id, client="web", conversation=conversation)
+    with tab(browser, served.address, "net::ERR_") as page:
+        page.goto(f"/#/chat/{conversation}")
+        prose = page.locator("article.answer .prose")
+        expect(prose).not_to_be_empty()
+        os.kill(pid, signal.SIGKILL)
+
+        expect(page.get_by_role("alert")).to_be_visible()
+        expect(prose).not_to_be_empty()
+        expect(page.get_by_role("button", name="Stop")).to_be_hidden()
+    wait_until(lambda: len(served.api_processes()) == 2)
+
+
+def test_the_page_stops_an_answer_of_any_process(served, browser):
+    with tab(browser, served.address) as page:
+        page.goto("/")
+        expect(page.locator("#model")).to_have_value("builtin")
+        for _ in range(2):
+            id, conversation = uuid4().hex, uuid4().hex
+            begin(served, id, client="web", conversation=conversation)
+            page.goto(f"/#/chat/{conversation}")
+            expect(page.locator("article.answer .prose")).not_to_be_empty()
+            page.get_by_role("button", name="Stop").click()
+            wait_until(lambda: running(served.address) == [])
