@@ -160,7 +160,7 @@ def build_transcriber(settings: Settings, metrics: Metrics) -> LocalTranscriptio
             model, queue_s=usage.queue_s, sound_s=usage.sound_s, elapsed_s=usage.elapsed_s
         )
 
-    return LocalTranscription(permits, observe)
+    return LocalTranscription(permits, observe, heard_s=settings.audio_limit_s)
 
 
 @asynccontextmanager

@@ -61,7 +61,8 @@ class Chat:
     to the model; unless it `must_take_effort`, a model that does not support it ignores it.
     `lowered_calls` are the parameters of its strict functions, by name, for the grammar, and
     `schema_budget` is what these left for the other functions. `template_kwargs` are further
-    variables of the chat template. `prediction` is text that the answer may repeat. With
+    variables of the chat template. `opening` is text that the answer continues, in which control
+    tokens are tokens. `prediction` is text that the answer may repeat. With
     `has_personality`, a chat without a system message gets the model's personality, or the one
     that `personality` names.
     """
@@ -79,6 +80,7 @@ class Chat:
     reasoning_effort: str | None = None
     must_take_effort: bool = True
     template_kwargs: JsonMapping = field(default_factory=dict)
+    opening: str = ""
     prediction: str | None = None
     limits: GenerationLimits = GenerationLimits()
     sampling: Sampling = NEUTRAL

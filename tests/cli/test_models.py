@@ -129,7 +129,7 @@ def test_models_show_prints_the_projector(folder):
     itself = " ".join(run("show", eyes.name).stdout.split())
 
     assert f"Projector {eyes}: sees pictures, 67 MB" in beside
-    assert f"Projector {ears}: hears sound, 71 MB" in configured
+    assert f"Projector {ears}: hears and transcribes sound, 71 MB" in configured
     assert "sees pictures" not in configured
     assert "sees pictures" in itself
     assert "Memory" not in itself

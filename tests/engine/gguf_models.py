@@ -1,5 +1,6 @@
 """Writes tiny random-weight GGUF models around a byte-level vocabulary, for tests."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +33,14 @@ def write_llama(  # noqa: PLR0915 # one statement for each part of the file
     has_spm: bool = False,
     has_places: bool = False,
     copies: bool = False,
+    says: Sequence[str] = (),
 ) -> Path:
     """A float32 llama: 274 tokens, 512 tokens of context, values that make varied greedy text.
     With `can_infill` three tokens more, for texts with a hole. With `can_rank` it is a qwen3 that
     says yes or no to a query and a document in its own template. `has_spm`: its vocabulary is
     SentencePiece's instead. With `has_places` it is a qwen2vl, for which the parts of a picture
-    have a row and a column. With `copies` each token is followed by the next of the vocabulary."""
+    have a row and a column. With `copies` each token is followed by the next of the vocabulary.
+    It `says` these tokens in every answer: its template ends with the token before them."""
     writer = GGUFWriter(str(path), _architecture(can_rank=can_rank, has_places=has_places))
     writer.add_name("tiny random")
     _shape(writer, layers=layers, size=size)
@@ -49,8 +52,9 @@ def write_llama(  # noqa: PLR0915 # one statement for each part of the file
     if has_spm:
         tokens = _add_spm_vocabulary(writer)
     else:
-        tokens = _add_gpt2_vocabulary(writer, INFILL if can_infill else [])
-    writer.add_chat_template("{% for m in messages %}{{ m.content }}{% endfor %}")
+        tokens = _add_gpt2_vocabulary(writer, INFILL if can_infill else [], says)
+    opening = "<|im_start|>" if says else ""
+    writer.add_chat_template("{% for m in messages %}{{ m.content }}{% endfor %}" + opening)
     if can_rank:
         _add_ranking(writer)
     rng = np.random.default_rng(seed)
@@ -61,6 +65,7 @@ def write_llama(  # noqa: PLR0915 # one statement for each part of the file
     def ones(name: str, length: int = size) -> None:
         writer.add_tensor(name, np.ones(length, dtype=np.float32))
 
+    copies = copies or bool(says)
     residual = 0.0 if copies else 0.2
     embedding = rng.standard_normal((tokens, size), dtype=np.float32) * np.float32(0.5)
     writer.add_tensor("token_embd.weight", embedding)
@@ -408,11 +413,13 @@ def _add_latent_attention(writer: GGUFWriter, size: int) -> None:
     writer.add_value_length_mla(size // 4)
 
 
-def _add_gpt2_vocabulary(writer: GGUFWriter, infill: list[str]) -> int:
+def _add_gpt2_vocabulary(writer: GGUFWriter, infill: list[str], says: Sequence[str] = ()) -> int:
     """Gives the number of its tokens."""
-    tokens = [*byte_characters(), *MERGED, *CONTROL, *USER_DEFINED, *infill]
-    kinds = [TokenType.NORMAL] * (256 + len(MERGED))
-    kinds += [TokenType.CONTROL] * len(CONTROL) + [TokenType.USER_DEFINED] * len(USER_DEFINED)
+    *starts, end = CONTROL
+    tokens = [*byte_characters(), *MERGED, *starts, *says, end, *USER_DEFINED, *infill]
+    kinds = [TokenType.NORMAL] * (256 + len(MERGED)) + [TokenType.CONTROL] * len(starts)
+    kinds += [TokenType.USER_DEFINED if one.startswith("<") else TokenType.NORMAL for one in says]
+    kinds += [TokenType.CONTROL] + [TokenType.USER_DEFINED] * len(USER_DEFINED)
     kinds += [TokenType.CONTROL] * len(infill)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")

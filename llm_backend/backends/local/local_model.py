@@ -115,6 +115,16 @@ class LocalModel:
         return not self.transcribes and self.voice is None
 
     @property
+    def hears(self) -> bool:
+        """True for a language model whose projector encodes sound."""
+        return self.takes_text and "audio" in self._input_modalities
+
+    @property
+    def can_transcribe(self) -> bool:
+        """True for a model of recordings, and for a language model that hears."""
+        return self.transcribes or self.hears
+
+    @property
     def state(self) -> ModelState:
         """Load state of the model."""
         return self.handle.state
@@ -134,7 +144,12 @@ class LocalModel:
     @property
     def accepts_images(self) -> bool:
         """True if the model's card lists images as an input modality."""
-        return "image" in dict(self.card.more).get("input_modalities", ())
+        return "image" in self._input_modalities
+
+    @property
+    def _input_modalities(self) -> Sequence[str]:
+        modalities: Sequence[str] = dict(self.card.more).get("input_modalities", ())
+        return modalities
 
     async def may_embed(self) -> bool:
         """Returns True if it may be an embedding model, without loading it."""

@@ -134,7 +134,7 @@ class ModelProtocol:
             self._guard,
         )
         unmarked = marks_of_media.remove_from(*self._guard.unescape(escaped))
-        text = unmarked.text
+        text = unmarked.text + chat.opening
         markup = self._markup
         is_thinking = markup.opens_reasoning(text)
         grammar, grammar_field = self._grammar(chat, is_thinking=is_thinking)

@@ -1,19 +1,20 @@
 """Transcription: recordings as text, by local models.
 
-recording.py     samples of a client's file, decoded in a child process
-sound_reader.py  that process: FFmpeg's libraries
-pauses.py        sound without speech, where windows end
-transcript.py    a recording transcribed window by window
+recording.py        samples of a client's file, decoded in a child process
+sound_reader.py     that process: FFmpeg's libraries
+pauses.py           sound without speech, where windows end
+transcript.py       a recording transcribed by a local model
+windows.py          its windows, one after the other
+whisper_windows.py  windows transcribed by a Whisper model
+heard_windows.py    windows transcribed by a language model that hears
+instructions.py     what such a model is asked
+heard_answer.py     what it answers
 """
 
 from llm_backend.backends.transcription.pauses import SpeechOptions
 from llm_backend.backends.transcription.recording import Recording, RecordingLimits
-from llm_backend.backends.transcription.transcript import (
-    LocalTranscription,
-    TranscriptPart,
-    TranscriptRequest,
-    TranscriptUsage,
-)
+from llm_backend.backends.transcription.transcript import LocalTranscription, TranscriptUsage
+from llm_backend.backends.transcription.windows import TranscriptPart, TranscriptRequest
 
 __all__ = [
     "LocalTranscription",

@@ -13,6 +13,7 @@ _FRAME_BYTES = _RATE_HZ * FRAME_MS // 1000 * 2
 _SILENCE = bytes(_FRAME_BYTES)
 _LEAST_PAUSE = 5  # frames at which a window may end
 _LONG_PAUSE = 2000 // FRAME_MS  # frames that end a window
+_MOMENT = 200 // FRAME_MS  # frames of a short pause
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,3 +104,22 @@ def _pauses(window: bytes) -> Iterator[tuple[int, int]]:
             if number - start >= _LEAST_PAUSE or number == count or start == 0:
                 yield start, number
             start = None
+
+
+def quietest_bytes(window: bytes) -> int:
+    """Returns the size of the sound until the quietest moment in the last third of a window, of
+    equally quiet ones the last."""
+    first = len(window) // _FRAME_BYTES * 2 // 3
+    frames = range(first, len(window) // _FRAME_BYTES)
+    loudness = [_loudness(window, frame) for frame in frames]
+    count = len(loudness) - _MOMENT + 1
+    if count < 1:
+        return len(window)
+    moments = [(sum(loudness[at : at + _MOMENT]), -at) for at in range(count)]
+    _, at = min(moments)
+    return (first - at + _MOMENT // 2) * _FRAME_BYTES
+
+
+def _loudness(window: bytes, frame: int) -> int:
+    samples = array("h", _native(window[frame * _FRAME_BYTES : (frame + 1) * _FRAME_BYTES]))
+    return sum(map(abs, samples))

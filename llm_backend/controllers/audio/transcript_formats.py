@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
+from llm_backend.backends.base import Usage
 from llm_backend.backends.transcription import TranscriptPart
 from llm_backend.engine.messages import TranscriptSegment
 from llm_backend.json_types import JsonMapping
@@ -48,6 +49,12 @@ class Transcript:
         return "".join(one.text for one in self.segments).strip()
 
     @property
+    def usage(self) -> Usage | None:
+        """Tokens of all windows; None for a model that counts none."""
+        usages = [part.usage for part in self.parts if part.usage is not None]
+        return sum(usages, Usage()) if usages else None
+
+    @property
     def duration_s(self) -> float:
         """Seconds of the recording."""
         return self.parts[-1].end_s if self.parts else 0.0
@@ -57,13 +64,30 @@ def json_transcript(
     transcript: Transcript, *, has_logprobs: bool
 ) -> "api.CreateTranscriptionResponseJson":
     """Returns the `json` format."""
+    usage = transcript.usage
     answer: api.CreateTranscriptionResponseJson = {
         "text": transcript.text,
-        "usage": {"type": "duration", "seconds": _round(transcript.duration_s)},
+        "usage": {"type": "duration", "seconds": _round(transcript.duration_s)}
+        if usage is None
+        else token_usage(usage),
     }
     if has_logprobs:
         answer["logprobs"] = logprobs_of(transcript.segments)
     return answer
+
+
+def token_usage(usage: Usage) -> "api.TranscriptTextUsageTokens":
+    """Returns the usage of a model that counts tokens."""
+    return {
+        "type": "tokens",
+        "input_tokens": usage.prompt_tokens,
+        "input_token_details": {
+            "audio_tokens": usage.sound_tokens,
+            "text_tokens": usage.text_tokens,
+        },
+        "output_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }
 
 
 def verbose_transcript(

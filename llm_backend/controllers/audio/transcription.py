@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from starlette.responses import PlainTextResponse, Response
 
 from llm_backend.access import fairness_key
+from llm_backend.backends.base import Usage
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.transcription import (
     Recording,
@@ -25,6 +26,7 @@ from llm_backend.controllers.audio.transcript_formats import (
     json_transcript,
     logprobs_of,
     subtitles,
+    token_usage,
     verbose_transcript,
 )
 from llm_backend.controllers.generation.request_translation import check_supported_fields
@@ -48,6 +50,11 @@ TRANSLATION_FIELDS = {"file", "model", "prompt", "response_format", "temperature
 _KIND = "recording"
 _PAUSE_LIMIT_MS = 10_000
 _STREAMED = ("json", "text")
+_TIMED = ("srt", "vtt", "verbose_json")
+_NO_TIMES = (
+    "`{model}` is a language model that hears, and tells no times: ask for the `response_format` "
+    "`json` or `text`, without `timestamp_granularities`."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +91,19 @@ async def _translate(services: Services, request: ApiRequest, model: LocalModel)
 async def _answer(
     services: Services, request: ApiRequest, model: LocalModel, options_of: Any
 ) -> Response:
-    if not model.transcribes:
+    if not model.can_transcribe:
         kind = "is a language model" if model.voice is None else "reads texts aloud"
         raise InvalidRequest(f"`{model.card.id}` {kind}; it cannot transcribe.", param="model")
+    if model.hears and not is_installed("audio"):
+        raise Unsupported(
+            f"Recordings need an extra, which is not installed: {install_command('audio')}.",
+            param="file",
+        )
     file = services.temporary_files.open(_KIND)
     try:
         fields = await _read_form(services, request, file)
+        if model.hears:
+            _check_needs_no_times(fields)
         options: _Options = options_of(fields)
         limits = RecordingLimits(
             bytes=services.settings.transcription_limit_bytes,
@@ -145,6 +159,7 @@ def _transcription_options(body: "api.CreateTranscriptionRequest") -> _Options:
             prompt=body.get("prompt", ""),
             temperature=_temperature(body),
             words="word" in granularities,
+            logprobs=has_logprobs,
         ),
         format=format,
         streams=streams,
@@ -206,6 +221,15 @@ def _format(body: JsonMapping) -> TranscriptFormat:
     return format
 
 
+def _check_needs_no_times(body: JsonMapping) -> None:
+    """Raises `UnsupportedField` for fields that ask for times, which a language model does not
+    tell."""
+    if body.get("timestamp_granularities"):
+        raise UnsupportedField(_NO_TIMES.format(**body), param="timestamp_granularities")
+    if body.get("response_format", "json") in _TIMED:
+        raise UnsupportedField(_NO_TIMES.format(**body), param="response_format")
+
+
 def _temperature(body: JsonMapping) -> float:
     temperature = float(body.get("temperature", 0))
     if not 0 <= temperature <= 1:
@@ -223,6 +247,8 @@ async def _collect(parts: AsyncGenerator[TranscriptPart, None], options: _Option
 
 
 def _render(transcript: Transcript, options: _Options) -> Response:
+    if options.format == "json" and options.transcript.translate:
+        return JsonResponse({"text": transcript.text})  # the document's has no `usage`
     if options.format == "json":
         return JsonResponse(json_transcript(transcript, has_logprobs=options.has_logprobs))
     if options.format == "verbose_json":
@@ -243,9 +269,10 @@ async def _events(
     parts: AsyncGenerator[TranscriptPart, None], options: _Options
 ) -> AsyncGenerator[JsonMapping, None]:
     """Yields the document's events: a delta for each segment."""
-    transcript, logprobs = "", []
+    transcript, logprobs, usages = "", [], []
     async with aclosing(parts):
         async for part in parts:
+            usages += [] if part.usage is None else [part.usage]
             for segment in part.segments:
                 text = segment.text if transcript else segment.text.lstrip()
                 transcript += text
@@ -255,4 +282,6 @@ async def _events(
                     logprobs += event["logprobs"]
                 yield event
     done: dict[str, Any] = {"type": "transcript.text.done", "text": transcript}
+    if usages:
+        done["usage"] = token_usage(sum(usages, Usage()))
     yield {**done, "logprobs": logprobs} if options.has_logprobs else done

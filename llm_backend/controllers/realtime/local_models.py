@@ -75,5 +75,5 @@ def local_session(
 def check_transcriber(services: Services, model: str) -> None:
     """Raises `InvalidRequest` for a local model that does not transcribe."""
     step = services.registry.steps(model, OPERATION)[0]
-    if not isinstance(step, LocalModel) or not step.transcribes:
+    if not isinstance(step, LocalModel) or not step.can_transcribe:
         raise InvalidRequest(f"`{model}` does not transcribe.", param="model")

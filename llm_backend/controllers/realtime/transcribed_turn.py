@@ -52,7 +52,7 @@ class TranscribedTurn:
         text = str(done["text"]).strip()
         self._item["content"][self._content_index]["transcript"] = text
         self._conversation.update(self._item)
-        usage = {"type": "duration", "seconds": self._turn.duration_s}
+        usage = done.get("usage") or {"type": "duration", "seconds": self._turn.duration_s}
         logprobs = {"logprobs": done["logprobs"]} if "logprobs" in done else {}
         await self._send("completed", transcript=text, usage=usage, **logprobs)
         return bool(text)

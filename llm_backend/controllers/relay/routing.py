@@ -29,7 +29,8 @@ from llm_backend.extras import install_command, is_installed
 log = logging.getLogger(__name__)
 
 _NOTHING_TRANSCRIBES = (
-    "No model of this server transcribes: add a Whisper file to `models` (docs/audio.md), or set "
+    "No model of this server transcribes: add a Whisper file or a model that hears to "
+    "`models` (docs/audio.md), or set "
     "OPENAI_API_KEY, and OPENAI_BASE_URL for another server than OpenAI's, to relay recordings."
 )
 
@@ -83,7 +84,8 @@ async def answer_form_by_route(
     head = request.form_head
     if head is None or head.model is None:
         raise await _missing_model(services, request)
-    if services.upstreams is None and not any(one.transcribes for one in services.registry.local):
+    transcribers = [one for one in services.registry.local if one.can_transcribe]
+    if services.upstreams is None and not transcribers:
         raise Unsupported(_NOTHING_TRANSCRIBES + _missing_extra(), param="model")
     steps = services.registry.steps(head.model, operation_names(request))
     options = _RouteOptions(local=local, relay_with=relay)

@@ -10,10 +10,17 @@ marks.py     placeholders of media while a template renders the messages
 
 from llm_backend.backends.local.media.marks import Marks, UnmarkedPrompt, media_in
 from llm_backend.backends.local.media.reader import MediaBounds, MediaReader
-from llm_backend.backends.local.media.values import Content, MediaFile, Picture, Sound
+from llm_backend.backends.local.media.values import (
+    Content,
+    DecodedSound,
+    MediaFile,
+    Picture,
+    Sound,
+)
 
 __all__ = [
     "Content",
+    "DecodedSound",
     "Marks",
     "MediaBounds",
     "MediaFile",

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from llm_backend.backends.data_url import decode_base64, parse_data_url
 from llm_backend.backends.local.media.sounds import BadSound, read_duration_s
-from llm_backend.backends.local.media.values import MediaFile, Picture, Sound
+from llm_backend.backends.local.media.values import DecodedSound, MediaFile, Picture, Sound
 from llm_backend.backends.local.media.web import PICTURE_WORDS, WebPictures
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.engine.messages import Media, Medium
@@ -78,13 +78,15 @@ class MediaReader:
         return decoded
 
     async def _decode_cached(self, at: int, file: MediaFile) -> Media:
+        if isinstance(file, DecodedSound):
+            return _sound(at, file.data)
         if isinstance(file, Picture):
             file = await self._web.fetch(file)
         key, media = await convert(self._find_or_decode, file)
         self._add_to_cache(key, media)
         return replace(media, at=at)
 
-    def _find_or_decode(self, file: MediaFile) -> tuple[bytes, Media]:
+    def _find_or_decode(self, file: Picture | Sound) -> tuple[bytes, Media]:
         key = _key(file)
         return key, self._cache.get(key) or self._decode(file)
 
@@ -96,7 +98,7 @@ class MediaReader:
         while self._cache_bytes > _CACHE_BYTES and len(self._cache) > 1:
             self._cache_bytes -= len(self._cache.popitem(last=False)[1].data)
 
-    def _decode(self, file: MediaFile) -> Media:
+    def _decode(self, file: Picture | Sound) -> Media:
         return self._decode_picture(file) if isinstance(file, Picture) else self._decode_sound(file)
 
     def _decode_picture(self, picture: Picture) -> Media:
@@ -130,11 +132,14 @@ class MediaReader:
                 f"The sound lasts {seconds:.1f} s; it may last {bounds.sound_s:g} s.",
                 param=sound.param,
             )
-        digest = hashlib.sha256(data).digest()
-        return Media(at=0, medium=Medium.SOUND, data=data, digest=digest)
+        return _sound(0, data)
 
 
-def _key(file: MediaFile) -> bytes:
+def _sound(at: int, data: bytes) -> Media:
+    return Media(at=at, medium=Medium.SOUND, data=data, digest=hashlib.sha256(data).digest())
+
+
+def _key(file: Picture | Sound) -> bytes:
     """Returns the cache key of a file and its options."""
     parts = (file.url, file.detail) if isinstance(file, Picture) else (file.data, file.format)
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()

@@ -31,7 +31,18 @@ class Sound:
     param: str
 
 
-MediaFile = Picture | Sound
+@dataclass(frozen=True, kw_only=True)
+class DecodedSound:
+    """Sound that this server decoded: a WAV file, which is not cached. `param` is the field of the
+    request that it came in."""
+
+    medium: ClassVar[Medium] = Medium.SOUND
+
+    data: bytes
+    param: str
+
+
+MediaFile = Picture | Sound | DecodedSound
 
 Content = str | Sequence[str | MediaFile] | None
 """Content of a message: text, or texts with pictures and sounds between them."""

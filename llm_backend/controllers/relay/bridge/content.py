@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from llm_backend.backends.local.media import Content, MediaFile, Picture
+from llm_backend.backends.local.media import Content, MediaFile, Picture, Sound
 from llm_backend.errors import UnsupportedField
 from llm_backend.json_types import JsonObject
 
@@ -28,6 +28,7 @@ def _chat_part(piece: str | MediaFile) -> JsonObject:
         # Chats have no higher value of `detail` than `high`.
         detail = "high" if piece.detail == "original" else piece.detail
         return {"type": "image_url", "image_url": {"url": piece.url, "detail": detail}}
+    assert isinstance(piece, Sound), "a message of a client"
     return {"type": "input_audio", "input_audio": {"data": piece.data, "format": piece.format}}
 
 

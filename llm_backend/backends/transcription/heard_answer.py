@@ -1,0 +1,64 @@
+"""Answer of a language model to the sound of one window, as text of a transcript (pure)."""
+
+import unicodedata
+from collections.abc import Sequence
+
+from llm_backend.backends.transcription.instructions import ASR_TEXT
+from llm_backend.engine.messages import TokenLogprob
+
+_HEADER = "language "
+_HEADER_CHARACTERS = 200  # more are no header: it names a few languages
+
+
+class HeardAnswer:
+    """Removes the header `language NAME<asr_text>` from an answer while it arrives, if it
+    `may_have_header`. `language` is the name in it, empty if there is none."""
+
+    def __init__(self, *, may_have_header: bool) -> None:
+        self._is_open = may_have_header
+        self._pending = ""
+        self._pending_logprobs: list[TokenLogprob] = []
+        self.language = ""
+
+    def feed(
+        self, text: str, logprobs: Sequence[TokenLogprob]
+    ) -> tuple[str, Sequence[TokenLogprob]]:
+        """Returns the text, and its tokens, that are known to belong to the transcript."""
+        if not self._is_open:
+            return text, logprobs
+        self._pending += text
+        self._pending_logprobs += logprobs
+        header, mark, rest = self._pending.partition(ASR_TEXT)
+        if mark:
+            return self._end_header(header, rest)
+        return ("", ()) if self._may_be_header() else self.finish()
+
+    def finish(self) -> tuple[str, Sequence[TokenLogprob]]:
+        """Returns what was held back: it is no header."""
+        self._is_open = False
+        pending, logprobs = self._pending, self._pending_logprobs
+        self._pending, self._pending_logprobs = "", []
+        return pending, logprobs
+
+    def _end_header(self, header: str, rest: str) -> tuple[str, Sequence[TokenLogprob]]:
+        self.language = header.removeprefix(_HEADER).strip()
+        header_bytes = len((header + ASR_TEXT).encode())
+        _, logprobs = self.finish()
+        while logprobs and header_bytes > 0:
+            header_bytes -= len(logprobs[0].bytes)
+            logprobs = logprobs[1:]
+        return rest, logprobs
+
+    def _may_be_header(self) -> bool:
+        begin = self._pending[: len(_HEADER)]
+        return _HEADER.startswith(begin) and len(self._pending) <= _HEADER_CHARACTERS
+
+
+def join_windows(before: str, text: str) -> str:
+    """Returns the beginning of a window's text as it follows the text before it: behind a space,
+    unless one of the scripts has none between words."""
+    text = text.lstrip()
+    if not before or not text or before[-1].isspace():
+        return text
+    is_spaced = not any(unicodedata.east_asian_width(one) in "WF" for one in (before[-1], text[0]))
+    return f" {text}" if is_spaced else text

@@ -1,0 +1,189 @@
+"""Windows of a recording, transcribed by a language model that hears."""
+
+import asyncio
+import io
+import wave
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Self
+
+from llm_backend.backends.base import Chat, GenerationLimits, Usage
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.local.media import DecodedSound
+from llm_backend.backends.transcription.heard_answer import HeardAnswer, join_windows
+from llm_backend.backends.transcription.instructions import MARKS, Instruction, instruction_for
+from llm_backend.backends.transcription.pauses import quietest_bytes
+from llm_backend.backends.transcription.windows import (
+    SAMPLE_BYTES,
+    TranscriptPart,
+    TranscriptRequest,
+    Windows,
+    is_silence,
+    length_s,
+)
+from llm_backend.engine.messages import SAMPLES_HZ, Sampling, TokenLogprob, TranscriptSegment
+from llm_backend.errors import ContextLengthExceeded, EngineUnavailable
+
+_LEAST_BYTES = SAMPLES_HZ // 2 * SAMPLE_BYTES  # shorter sounds end in silence
+_START_TOKENS, _TOKENS_A_SECOND = 64, 20  # of an answer; a model that repeats itself ends there
+
+
+class HeardWindows(Windows):
+    """Windows are chats about a sound, and end in pauses. A window that a crash of the engine took
+    along is computed once more, if nothing of it was yielded; not the first one."""
+
+    def __init__(
+        self,
+        model: LocalModel,
+        request: TranscriptRequest,
+        instruction: Instruction,
+        *,
+        window_s: float,
+        has_pauses: bool,
+        field: str,
+    ) -> None:
+        super().__init__(window_s=window_s, has_pauses=has_pauses)
+        self._model = model
+        self._request = request
+        self._instruction = instruction
+        self._field = field
+        self._said = ""  # the end of the transcript so far
+        self._has_begun = self._has_retried = False
+
+    @classmethod
+    async def create(
+        cls,
+        model: LocalModel,
+        request: TranscriptRequest,
+        *,
+        window_s: float,
+        has_pauses: bool,
+        field: str,
+    ) -> Self:
+        """Creates the windows of a recording that came in `field`, by the model's instruction.
+        Raises `ApiError`."""
+        info = await model.info()
+        split = await asyncio.gather(
+            *(model.tokenize(mark, parse_special=True, add_bos=False) for mark in MARKS)
+        )
+        marks = {mark for mark, tokens in zip(MARKS, split, strict=True) if len(tokens) == 1}
+        instruction = instruction_for(info.architecture, marks, request)
+        return cls(
+            model, request, instruction, window_s=window_s, has_pauses=has_pauses, field=field
+        )
+
+    async def _transcribe_window(
+        self, window: bytes, size: int | None, *, is_last: bool
+    ) -> AsyncGenerator[TranscriptPart, None]:
+        size = size or (len(window) if is_last else quietest_bytes(window))
+        sound, seek_s = window[:size], self._seek_s
+        self._advance(size)
+        if is_silence(sound):
+            yield self._part("", (), seek_s)
+            return
+        self.is_silent = False
+        async with aclosing(self._hear_again(sound, seek_s)) as parts:
+            async for part in parts:
+                yield part
+        self._has_begun = True
+
+    async def _hear_again(
+        self, sound: bytes, seek_s: float
+    ) -> AsyncGenerator[TranscriptPart, None]:
+        has_yielded = False
+        try:
+            async with aclosing(self._hear(sound, seek_s)) as parts:
+                async for part in parts:
+                    has_yielded = True
+                    yield part
+            return
+        except EngineUnavailable:
+            if has_yielded or self._has_retried or not self._has_begun:
+                raise
+        self._has_retried = True
+        async with aclosing(self._hear(sound, seek_s)) as parts:
+            async for part in parts:
+                yield part
+
+    async def _hear(self, sound: bytes, seek_s: float) -> AsyncGenerator[TranscriptPart, None]:
+        chat = self._chat(sound)
+        answer = HeardAnswer(may_have_header=self._instruction.has_header)
+        before, is_first = self._said, True
+        try:
+            generation = await self._model.chat(chat)
+        except ContextLengthExceeded as error:
+            raise self._context_exceeded() from error
+        async with generation, aclosing(generation.chat_deltas(chat)) as deltas:
+            async for delta in deltas:
+                text, logprobs = answer.feed(delta.content, delta.logprobs)
+                if is_first:
+                    text = join_windows(before, text)
+                if text:
+                    is_first = False
+                    yield self._part(text, logprobs, seek_s, language=answer.language)
+                if delta.finish_reason == "length" and (
+                    generation.usage.completion_tokens < (chat.limits.max_tokens or 0)
+                ):
+                    raise self._context_exceeded()
+        rest, logprobs = answer.finish()
+        text = join_windows(before, rest) if is_first else rest
+        yield self._part(text, logprobs, seek_s, language=answer.language, usage=generation.usage)
+
+    def _context_exceeded(self) -> ContextLengthExceeded:
+        return ContextLengthExceeded(
+            "A window of the recording, the `prompt` and the transcript do not fit the model's "
+            "context: load it with more `context_tokens`.",
+            param="prompt" if self._request.prompt else self._field,
+        )
+
+    def _chat(self, sound: bytes) -> Chat:
+        one, request = self._instruction, self._request
+        file = DecodedSound(data=_wav(sound), param=self._field)
+        content = [piece for piece in (one.before, file, one.after) if piece]
+        system = [] if one.system is None else [{"role": "system", "content": one.system}]
+        max_tokens = _START_TOKENS + round(_TOKENS_A_SECOND * length_s(len(sound)))
+        return Chat(
+            messages=[*system, {"role": "user", "content": content}],
+            has_personality=False,
+            reasoning_effort="none",
+            must_take_effort=False,
+            opening=one.opening,
+            limits=GenerationLimits(max_tokens=max_tokens),
+            sampling=Sampling(
+                temperature=request.temperature, logprobs=0 if request.logprobs else None
+            ),
+        )
+
+    def _part(
+        self,
+        text: str,
+        logprobs: Sequence[TokenLogprob],
+        seek_s: float,
+        *,
+        language: str = "",
+        usage: Usage | None = None,
+    ) -> TranscriptPart:
+        self._said = text or self._said
+        segment = TranscriptSegment(
+            start_s=seek_s,
+            end_s=self._seek_s,
+            text=text,
+            tokens=[],
+            logprobs=list(logprobs),
+            no_speech_probability=0.0,
+        )
+        return TranscriptPart(
+            segments=[segment] if text else [],
+            language=language.lower(),
+            seek_s=seek_s,
+            end_s=self._seek_s,
+            usage=usage,
+        )
+
+
+def _wav(sound: bytes) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setparams((1, SAMPLE_BYTES, SAMPLES_HZ, 0, "NONE", "not compressed"))
+        writer.writeframes(sound.ljust(_LEAST_BYTES, b"\0"))
+    return file.getvalue()

@@ -1,0 +1,117 @@
+"""Instructions by which language models that hear transcribe and translate a recording (pure).
+
+Models that were trained to transcribe expect a form of their own: Qwen3-ASR takes the sound alone,
+a context as the system message, and answers `language NAME<asr_text>TEXT`, of which a known
+language is given. Voxtral's transcription mode is the token `[TRANSCRIBE]` behind the user's turn,
+and `lang:CODE` before it. Granite and LFM2 have fixed sentences. Other models follow a request in
+words. A model is known by its architecture, and by tokens that only its vocabulary has.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from llm_backend.backends.transcription.windows import TranscriptRequest
+from llm_backend.errors import InvalidRequest, UnsupportedField
+
+ASR_TEXT = "<asr_text>"
+TRANSCRIBE = "[TRANSCRIBE]"
+MARKS = (ASR_TEXT, TRANSCRIBE)
+"""Texts that are one token in the vocabularies of the models that were trained with them."""
+
+LANGUAGES = {
+    "ar": "Arabic", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek", "en": "English",
+    "es": "Spanish", "fa": "Persian", "fi": "Finnish", "fil": "Filipino", "fr": "French",
+    "hi": "Hindi", "hu": "Hungarian", "id": "Indonesian", "it": "Italian", "ja": "Japanese",
+    "ko": "Korean", "mk": "Macedonian", "ms": "Malay", "nl": "Dutch", "pl": "Polish",
+    "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sv": "Swedish", "th": "Thai",
+    "tr": "Turkish", "vi": "Vietnamese", "yue": "Cantonese", "zh": "Chinese",
+}  # fmt: skip
+"""English names of languages, by code: those that Qwen3-ASR transcribes."""
+
+_CODE = re.compile("[a-z]{2,3}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instruction:
+    """Chat about a sound: the system message (None: without one), the user's text `before` or
+    `after` the sound, and the `opening` that the answer continues. `has_header`: answers begin with
+    the language and `ASR_TEXT`."""
+
+    system: str | None = None
+    before: str = ""
+    after: str = ""
+    opening: str = ""
+    has_header: bool = False
+
+
+def instruction_for(
+    architecture: str, marks: Collection[str], request: TranscriptRequest
+) -> Instruction:
+    """Returns the instruction for a model of this architecture, in whose vocabulary `marks` are
+    single tokens. Raises `InvalidRequest` for a field that the model cannot honour."""
+    if request.language is not None and not _CODE.fullmatch(request.language):
+        raise InvalidRequest(
+            f"`{request.language[:32]}` is no code of a language; name it by ISO 639-1.",
+            param="language",
+        )
+    if ASR_TEXT in marks:
+        return _qwen_asr(request)
+    if TRANSCRIBE in marks and not request.translate and not request.prompt:
+        language = f"lang:{request.language}" if request.language else ""
+        return Instruction(opening=language + TRANSCRIBE)
+    if architecture.startswith("granite"):
+        task = "translate the speech to English" if request.translate else None
+        return _after(task or "can you transcribe the speech into a written format?", request)
+    if architecture.startswith("lfm2"):
+        return _lfm2(request)
+    if TRANSCRIBE in marks:
+        return _after(_task(request), request)
+    return Instruction(before=_with_hints(_task(request), request) + "\n")
+
+
+def _qwen_asr(request: TranscriptRequest) -> Instruction:
+    _check_only_transcribes(request)
+    code = request.language
+    if code is None:
+        return Instruction(system=request.prompt, has_header=True)
+    if code not in LANGUAGES:
+        raise InvalidRequest(
+            f"The model has no language `{code}`; it has {', '.join(sorted(LANGUAGES))}.",
+            param="language",
+        )
+    return Instruction(
+        system=request.prompt, opening=f"language {LANGUAGES[code]}{ASR_TEXT}", has_header=True
+    )
+
+
+def _lfm2(request: TranscriptRequest) -> Instruction:
+    _check_only_transcribes(request)
+    for name, value in (("prompt", request.prompt), ("language", request.language)):
+        if value:
+            raise UnsupportedField(f"This model takes no `{name}`.", param=name)
+    return Instruction(system="Perform ASR.")
+
+
+def _check_only_transcribes(request: TranscriptRequest) -> None:
+    if request.translate:
+        raise InvalidRequest("This model transcribes; it cannot translate.", param="model")
+
+
+def _task(request: TranscriptRequest) -> str:
+    if request.translate:
+        return "Translate the speech in this audio into English. Answer with the translation only."
+    return (
+        "Transcribe the speech in this audio word for word, in the language that is spoken. "
+        "Answer with the transcript only."
+    )
+
+
+def _after(task: str, request: TranscriptRequest) -> Instruction:
+    return Instruction(after=_with_hints(task, request))
+
+
+def _with_hints(task: str, request: TranscriptRequest) -> str:
+    if request.language:
+        task += f" The language is {LANGUAGES.get(request.language, request.language)}."
+    return f"{task} Context: {request.prompt}" if request.prompt else task

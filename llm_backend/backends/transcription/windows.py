@@ -1,0 +1,93 @@
+"""Windows of a recording, transcribed one after the other at a bounded size in memory."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from llm_backend.backends.base import Usage
+from llm_backend.backends.transcription.pauses import speech_bytes
+from llm_backend.engine.messages import SAMPLES_HZ, TranscriptSegment
+
+SAMPLE_BYTES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscriptRequest:
+    """Options of a transcript; fields as of the engine's `Transcribe`. Without `logprobs` a
+    language model computes none."""
+
+    language: str | None = None
+    translate: bool = False
+    prompt: str = ""
+    temperature: float = 0.0
+    words: bool = False
+    logprobs: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscriptPart:
+    """Segments of one window, in seconds since the recording began. `end_s` is the end of the
+    window, `seek_s` its start. `language` is an English name, empty for a silent window. `usage` is
+    in the last part of a window of a model that counts tokens."""
+
+    segments: list[TranscriptSegment]
+    language: str
+    seek_s: float
+    end_s: float
+    usage: Usage | None = None
+
+
+class Windows(ABC):
+    """State of a recording between two windows of at most `window_s`. They end where it
+    `has_pauses`: in digital silence instead of sound without speech."""
+
+    def __init__(self, *, window_s: float, has_pauses: bool) -> None:
+        self._window_bytes = round(window_s * SAMPLES_HZ) * SAMPLE_BYTES
+        self._has_pauses = has_pauses
+        self._buffer = bytearray()
+        self._seek_s = 0.0
+        self.is_silent = True
+        """True while every window was digital silence."""
+
+    async def transcribe(
+        self, samples: AsyncIterator[bytes]
+    ) -> AsyncGenerator[TranscriptPart, None]:
+        """Yields the transcripts of the windows."""
+        has_ended = False
+        while not has_ended or self._buffer:
+            while not has_ended and len(self._buffer) <= self._window_bytes:
+                chunk = await anext(samples, b"")
+                self._buffer += chunk
+                has_ended = not chunk
+            if self._buffer:
+                is_last = has_ended and len(self._buffer) <= self._window_bytes
+                async with aclosing(self._next(is_last=is_last)) as parts:
+                    async for part in parts:
+                        yield part
+
+    def _next(self, *, is_last: bool) -> AsyncGenerator[TranscriptPart, None]:
+        window = bytes(self._buffer[: self._window_bytes])
+        size = speech_bytes(window, is_last=is_last) if self._has_pauses else None
+        return self._transcribe_window(window, size, is_last=is_last)
+
+    @abstractmethod
+    def _transcribe_window(
+        self, window: bytes, size: int | None, *, is_last: bool
+    ) -> AsyncGenerator[TranscriptPart, None]:
+        """Yields the transcript of the beginning of a window: of `size` bytes, or of as many as it
+        chooses. Advances by them."""
+
+    def _advance(self, used_bytes: int) -> None:
+        del self._buffer[:used_bytes]
+        self._seek_s += length_s(used_bytes)
+
+
+def length_s(sample_bytes: int) -> float:
+    """Returns the seconds of these bytes of samples."""
+    return sample_bytes / SAMPLE_BYTES / SAMPLES_HZ
+
+
+def is_silence(window: bytes) -> bool:
+    """True for digital silence, of which a model would invent words."""
+    return not window.strip(b"\0")
