@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.engine_throughput import NUMBERS, open_model
-from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine import EngineClient, EngineConfig
 from llm_backend.engine.messages import Generate, Priority, Sampling
 
 JOBS_AT_ONCE = 16  # twice the slots: as many as a server asks of a batch at the same time
@@ -37,7 +37,7 @@ GREEDY = Sampling(temperature=0)
 class Asking:
     """Asks an engine with prompts of its own, and counts what batch work has come to."""
 
-    engine: Engine
+    engine: EngineClient
     dice: random.Random
     vocabulary: int
     batch_tokens: int = 0
@@ -99,7 +99,7 @@ def processor_s(pid: int | None) -> float:
 async def run(model: Path, number: int, threads: int | None) -> None:
     """Measure and print."""
     config = EngineConfig(model_path=model, context_tokens=1024, threads=threads)
-    async with Engine(config) as engine:
+    async with EngineClient(config) as engine:
         info = await engine.ready()
         asking = Asking(engine=engine, dice=random.Random(0), vocabulary=info.vocabulary_size)
         async with asking.batch():

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.engine_throughput import NUMBERS, open_model
-from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine import EngineClient, EngineConfig
 from llm_backend.engine.messages import Generate, Sampling
 
 STREAMS = 15
@@ -43,7 +43,7 @@ class Gaps:
         return len(self._seconds[part])
 
 
-async def stream(engine: Engine, prompt: list[int], tokens: int, gaps: Gaps) -> None:
+async def stream(engine: EngineClient, prompt: list[int], tokens: int, gaps: Gaps) -> None:
     """Decode up to so many tokens, or until it is cancelled."""
     command = Generate(
         id=f"s{next(NUMBERS)}",
@@ -67,7 +67,7 @@ async def run(model: Path, long_tokens: int, threads: int | None) -> None:
         model_path=model, context_tokens=long_tokens + 64, threads=threads, slots=STREAMS + 1
     )
     dice, gaps = random.Random(0), Gaps()
-    async with Engine(config) as engine:
+    async with EngineClient(config) as engine:
         info = await engine.ready()
 
         def prompt(tokens: int) -> list[int]:

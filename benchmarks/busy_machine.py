@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.engine_throughput import Workload, measure, open_model
-from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine import EngineClient, EngineConfig
 from llm_backend.engine.messages import Sampling
 
 GREEDY = Sampling(temperature=0)
@@ -46,7 +46,7 @@ async def speeds(model: Path, threads: int | None, works: list[Workload], busy: 
     """Tokens per second of each workload, of an engine of its own that has computed before."""
     config = EngineConfig(model_path=model, slots=8, context_tokens=1024, threads=threads)
     dice = random.Random(0)
-    async with Engine(config) as engine:
+    async with EngineClient(config) as engine:
         await engine.ready()
         await measure(engine, works[0], dice, GREEDY)
         with busy_loops(busy):

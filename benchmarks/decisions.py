@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.engine_throughput import TOKENS, write_model
-from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine import EngineClient, EngineConfig
 from llm_backend.engine.messages import Generate, Question, Sampling, ScoreLabels
 
 NUMBERS = itertools.count()
@@ -76,7 +76,7 @@ async def _measure(path: Path, load: Load, cells: list[str]) -> None:
             batch_tokens=PASS_TOKENS,
             prefix_ram_bytes=0,
         )
-        async with Engine(config) as engine:
+        async with EngineClient(config) as engine:
             await engine.ready()
             row = await _row(engine, load)
         table.add_row(name, *row)
@@ -87,7 +87,7 @@ async def _measure(path: Path, load: Load, cells: list[str]) -> None:
     )
 
 
-async def _row(engine: Engine, load: Load) -> list[str]:
+async def _row(engine: EngineClient, load: Load) -> list[str]:
     dice = random.Random(0)
     context = _text(dice, load.input_tokens)
     questions = [_text(dice, load.question_tokens) for _ in range(load.questions)]
@@ -118,7 +118,7 @@ def _text(dice: random.Random, tokens: int) -> str:
     return "".join(dice.choice(LETTERS) for _ in range(tokens))
 
 
-async def _cpu_s(engine: Engine, work: Awaitable[object]) -> float:
+async def _cpu_s(engine: EngineClient, work: Awaitable[object]) -> float:
     before = _process_s(engine.pid)
     await work
     return _process_s(engine.pid) - before
@@ -130,7 +130,7 @@ def _process_s(pid: int | None) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def _decide(engine: Engine, context: str, questions: list[str]) -> None:
+async def _decide(engine: EngineClient, context: str, questions: list[str]) -> None:
     command = ScoreLabels(
         id=f"d{next(NUMBERS)}",
         prompt=context,
@@ -140,7 +140,7 @@ async def _decide(engine: Engine, context: str, questions: list[str]) -> None:
         await scoring.answer()
 
 
-async def _answer(engine: Engine, prompt: list[int]) -> None:
+async def _answer(engine: EngineClient, prompt: list[int]) -> None:
     request = Generate(
         id=f"c{next(NUMBERS)}",
         prompt=prompt,
@@ -151,11 +151,11 @@ async def _answer(engine: Engine, prompt: list[int]) -> None:
         _ = [delta async for delta in generation]
 
 
-async def _answers(engine: Engine, prompts: list[list[int]]) -> None:
+async def _answers(engine: EngineClient, prompts: list[list[int]]) -> None:
     await asyncio.gather(*(_answer(engine, prompt) for prompt in prompts))
 
 
-async def _one_by_one(engine: Engine, prompts: list[list[int]]) -> None:
+async def _one_by_one(engine: EngineClient, prompts: list[list[int]]) -> None:
     for prompt in prompts:
         await _answer(engine, prompt)
 

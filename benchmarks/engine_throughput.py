@@ -24,7 +24,7 @@ from gguf import GGMLQuantizationType, GGUFWriter, quants
 from rich.console import Console
 from rich.table import Table
 
-from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine import EngineClient, EngineConfig
 from llm_backend.engine.messages import Generate, Sampling
 
 NUMBERS = itertools.count()
@@ -50,7 +50,7 @@ class Stream:
     cached_tokens: int = 0
 
 
-async def stream(engine: Engine, prompt: list[int], count: int, sampling: Sampling) -> Stream:
+async def stream(engine: EngineClient, prompt: list[int], count: int, sampling: Sampling) -> Stream:
     """Generate `count` tokens and note when each delta came."""
     seen, started_at = Stream(), time.perf_counter()
     request = Generate(
@@ -68,7 +68,7 @@ async def stream(engine: Engine, prompt: list[int], count: int, sampling: Sampli
 
 
 async def measure(
-    engine: Engine, work: Workload, dice: random.Random, sampling: Sampling
+    engine: EngineClient, work: Workload, dice: random.Random, sampling: Sampling
 ) -> dict[str, float]:
     """One run of a workload."""
     vocabulary = (await engine.ready()).vocabulary_size
@@ -192,7 +192,7 @@ async def run(arguments: argparse.Namespace, model: Path) -> None:
     )
     dice = random.Random(arguments.seed)
     started_at = time.perf_counter()
-    async with Engine(config) as engine:
+    async with EngineClient(config) as engine:
         info = await engine.ready()
         title = f"{info.description}, ready in {time.perf_counter() - started_at:.1f} s"
         runs = {

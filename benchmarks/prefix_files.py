@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.engine_throughput import VOCABULARY, write_model
-from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine import EngineClient, EngineConfig
 from llm_backend.engine.messages import Generate, PrefixLimits, Sampling
 
 NUMBERS = itertools.count()
@@ -64,11 +64,11 @@ async def _round(
     dice = random.Random(seed)
     prompt = [dice.randrange(8, VOCABULARY) for _ in range(length)]
     warm_up = [dice.randrange(8, VOCABULARY) for _ in range(32)]
-    async with Engine(config) as engine:
+    async with EngineClient(config) as engine:
         await engine.ready()
         await _first_token_ms(engine, warm_up)
         computed = await _first_token_ms(engine, [*prompt, 8])
-    async with Engine(config) as engine:
+    async with EngineClient(config) as engine:
         await engine.ready()
         await _first_token_ms(engine, warm_up)
         read = await _first_token_ms(engine, [*prompt, 9])
@@ -78,7 +78,7 @@ async def _round(
     return computed, read, held, status.prefix_bytes / 1e6
 
 
-async def _first_token_ms(engine: Engine, prompt: list[int]) -> float:
+async def _first_token_ms(engine: EngineClient, prompt: list[int]) -> float:
     sampling = Sampling(temperature=0)
     request = Generate(id=f"p{next(NUMBERS)}", prompt=prompt, max_tokens=1, sampling=sampling)
     began_at = time.perf_counter()

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.engine_throughput import LAYER_SHAPES, LAYERS, SIZE, VOCABULARY, write_model
-from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine import EngineClient, EngineConfig
 from llm_backend.engine.messages import Delta, Generate, Sampling
 
 NUMBERS = itertools.count()
@@ -114,7 +114,7 @@ class Run:
     texts: list[str]
 
 
-async def run(engine: Engine, task: Task, streams: int, tokens: int, seed: int) -> Run:
+async def run(engine: EngineClient, task: Task, streams: int, tokens: int, seed: int) -> Run:
     """All streams at once, from the first token of the first to the last of the last."""
     dice = random.Random(seed)
     prompts = [task.prompt(dice) for _ in range(streams)]
@@ -130,7 +130,7 @@ async def run(engine: Engine, task: Task, streams: int, tokens: int, seed: int) 
 
 
 async def stream(
-    engine: Engine, task: Task, prompt: list[int], tokens: int
+    engine: EngineClient, task: Task, prompt: list[int], tokens: int
 ) -> tuple[float, float, Delta, str]:
     """When one answer began and ended, its last delta, and its text."""
     request = Generate(
@@ -158,8 +158,8 @@ async def compare(arguments: argparse.Namespace, model: Path, draft: Path | None
     for name in ("task", "streams", "without t/s", "with t/s", "ratio", "drafted", "accepted"):
         table.add_column(name, justify="left" if name == "task" else "right")
     async with (
-        Engine(EngineConfig(model_path=model, speculation=False, **settings)) as plain,
-        Engine(EngineConfig(model_path=model, draft_model_path=draft, **settings)) as ahead,
+        EngineClient(EngineConfig(model_path=model, speculation=False, **settings)) as plain,
+        EngineClient(EngineConfig(model_path=model, draft_model_path=draft, **settings)) as ahead,
     ):
         await plain.ready()
         await ahead.ready()

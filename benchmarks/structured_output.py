@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.engine_throughput import VOCABULARY, write_model
-from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine import EngineClient, EngineConfig
 from llm_backend.engine.messages import Generate, Sampling
 
 NUMBERS = itertools.count()
@@ -71,7 +71,7 @@ def random_word(dice: random.Random) -> str:
     return f"\u0120{word}" if dice.random() < 0.7 else word
 
 
-async def stream(engine: Engine, grammar: str | None, seed: int, count: int) -> int:
+async def stream(engine: EngineClient, grammar: str | None, seed: int, count: int) -> int:
     """One answer; gives how many tokens it has."""
     dice, tokens = random.Random(seed), 0
     request = Generate(
@@ -88,7 +88,7 @@ async def stream(engine: Engine, grammar: str | None, seed: int, count: int) -> 
     return tokens
 
 
-async def rate(engine: Engine, grammar: str | None, streams: int, count: int) -> float:
+async def rate(engine: EngineClient, grammar: str | None, streams: int, count: int) -> float:
     """Tokens per second of so many answers at once."""
     begun = time.perf_counter()
     each = await asyncio.gather(
@@ -104,7 +104,7 @@ async def run(arguments: argparse.Namespace, model: Path) -> None:
     table = Table(title="tokens per second, medians", caption="ratios to what is free")
     for name in ("streams", *KINDS):
         table.add_column(name, justify="right")
-    async with Engine(config) as engine:
+    async with EngineClient(config) as engine:
         await engine.ready()
         for grammar in KINDS.values():  # compiles it
             await rate(engine, grammar, 1, 8)

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine import EngineClient, EngineConfig
 from llm_backend.search import EmbeddedIndex, IndexPoint, fuse, query_keywords, text_keywords
 from llm_backend.search.fusion import Weights
 
@@ -152,7 +152,7 @@ async def embed(folder: Path, model: Path | None, texts: list[str]) -> None:
             print(f"embedding: {MODEL_PACKAGE} is not installed; name a model with --model")
             return
     chunks = [" ".join(text.split()[:40]) for text in texts[:256]]  # such words are many tokens
-    async with Engine(EngineConfig(model_path=file)) as engine:
+    async with EngineClient(EngineConfig(model_path=file)) as engine:
         await engine.ready()
         began, tokens = time.perf_counter(), 0
         for start in range(0, len(chunks), 16):

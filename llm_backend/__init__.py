@@ -12,7 +12,7 @@ engine/              continuous batching over llama.cpp
 store/               SQL tables and blobs
 extraction/          text of files
 search/              vector index
-models/              downloads and conversion
+model_import/        downloads and conversion
 model_files/         GGUF headers and memory plans
 builtin/             the built-in model
 settings/            flags, environment, config file

@@ -23,7 +23,7 @@
     |- ClientGone                   499  server_error            client_gone (for the log)
     |- Internal                     500  server_error            internal_error
     |- Unsupported                  501  server_error            unsupported_operation
-    |- Overloaded                   503  server_error            overloaded
+    |- ServiceUnavailable                   503  server_error            overloaded
     |  `- EngineUnavailable         503  server_error            engine_unavailable
     |- DeadlineExceeded             504  server_error            deadline_exceeded
     `- UpstreamError                502  server_error            upstream_failed
@@ -264,8 +264,9 @@ class Unsupported(ApiError):
     may_succeed_later = False
 
 
-class Overloaded(ApiError):
-    """The server as a whole is overloaded; `Retry-After` says when to retry."""
+class ServiceUnavailable(ApiError):
+    """The server cannot answer now: its load is too high, or a part such as its database is
+    unavailable; `Retry-After` says when to retry."""
 
     status = 503
     default_code = "overloaded"
@@ -281,7 +282,7 @@ class Overloaded(ApiError):
         super().__init__(message, param=param, code=code, retry_after_s=retry_after_s)
 
 
-class EngineUnavailable(Overloaded):
+class EngineUnavailable(ServiceUnavailable):
     """The worker process is restarting."""
 
     default_code = "engine_unavailable"
@@ -319,7 +320,8 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     error.status: error
     for error in (
         InvalidRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, Conflict, TooLarge,
-        UnsupportedMediaType, RateLimited, Unsupported, UpstreamFailed, Overloaded, UpstreamTimeout,
+        UnsupportedMediaType, RateLimited, Unsupported, UpstreamFailed, ServiceUnavailable,
+        UpstreamTimeout,
     )
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from llm_backend.errors import Overloaded
+from llm_backend.errors import ServiceUnavailable
 
 Resource = TypeVar("Resource")
 
@@ -57,7 +57,7 @@ class FairQueue(Generic[Resource]):
     ) -> Resource:
         """Waits for this request's turn, and returns the result of `acquire`, which returns None
         while nothing is free. Requests of equal `group` wait for the same resources. Raises
-        `Overloaded` after `timeout_s`, or if the queue is full."""
+        `ServiceUnavailable` after `timeout_s`, or if the queue is full."""
         self._make_room(caller)
         granted: asyncio.Future[Resource] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(caller=caller, group=group, acquire=acquire, granted=granted)
@@ -117,8 +117,8 @@ class FairQueue(Generic[Resource]):
         if not newest.granted.done():  # otherwise the request was about to leave by itself
             newest.granted.set_exception(self._overload_error("as many requests wait as may"))
 
-    def _overload_error(self, reason: str) -> Overloaded:
-        return Overloaded(f"{self._refusal}, and {reason}; try again later.")
+    def _overload_error(self, reason: str) -> ServiceUnavailable:
+        return ServiceUnavailable(f"{self._refusal}, and {reason}; try again later.")
 
 
 class FairSemaphore:
@@ -140,7 +140,7 @@ class FairSemaphore:
         return not len(self._queue) and self._take()
 
     async def acquire(self, caller: str) -> None:
-        """Waits for a permit, which must be `release`d. Raises `Overloaded`."""
+        """Waits for a permit, which must be `release`d. Raises `ServiceUnavailable`."""
         if not self.try_acquire():
             await self._queue.wait(caller, lambda: self._take() or None, timeout_s=self._timeout_s)
 
@@ -152,7 +152,7 @@ class FairSemaphore:
     @asynccontextmanager
     async def hold(self, caller: str) -> AsyncIterator[float]:
         """Holds a permit within the context, and yields the seconds that the caller has waited for
-        it. Raises `Overloaded`."""
+        it. Raises `ServiceUnavailable`."""
         arrived_s = time.monotonic()
         await self.acquire(caller)
         try:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_backend.contract.application.refusal import send_refusal
 from llm_backend.controllers.services.error_buffer import AnsweredError, RecentErrors
-from llm_backend.errors import ApiError, Forbidden, Overloaded
+from llm_backend.errors import ApiError, Forbidden, ServiceUnavailable
 from llm_backend.metrics import Metrics
 from llm_backend.stream_ending import SentEvents
 
@@ -66,7 +66,7 @@ class AbortedStreams:
         try:
             await self._app(scope, receive, watch)
         except asyncio.CancelledError:
-            error = Overloaded(
+            error = ServiceUnavailable(
                 "The server is stopping; retry when it is back.", retry_after_s=RESTART_S
             )
             if not sent.has_begun:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from llm_backend.backends.local.local_handle import LocalModelHandle
 from llm_backend.backends.local.model_manager import LocalModelManager
-from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine import EngineClient, EngineConfig
 
 
 def idle_handle(name: str, path: Path) -> LocalModelHandle:
@@ -16,6 +16,6 @@ def idle_handle(name: str, path: Path) -> LocalModelHandle:
     return LocalModelHandle(
         LocalModelManager(),
         name,
-        lambda socket_path: Engine(EngineConfig(model_path=path, socket_path=socket_path)),
+        lambda socket_path: EngineClient(EngineConfig(model_path=path, socket_path=socket_path)),
         estimate_bytes,
     )

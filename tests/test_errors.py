@@ -55,7 +55,7 @@ def test_every_error_body_has_all_four_keys(kind):
         (errors.Conflict("Done."), "false"),
         (errors.TokensLimited("Too large."), "false"),
         (errors.TokensLimited("Later.", retry_after_s=1), None),
-        (errors.Overloaded("Busy.", retry_after_s=1), None),
+        (errors.ServiceUnavailable("Busy.", retry_after_s=1), None),
         (errors.Internal("A bug."), None),
     ],
 )

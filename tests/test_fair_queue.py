@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from llm_backend.errors import Overloaded
+from llm_backend.errors import ServiceUnavailable
 from llm_backend.fair_queue import FairQueue
 
 
@@ -62,7 +62,9 @@ async def test_a_busy_resource_does_not_block_requests_for_others() -> None:
 
 async def test_a_timeout_leaves_the_queue_and_names_the_wait() -> None:
     pool = Pool()
-    with pytest.raises(Overloaded, match=r"is busy, and this request has waited for 0.01 s") as one:
+    with pytest.raises(
+        ServiceUnavailable, match=r"is busy, and this request has waited for 0.01 s"
+    ) as one:
         await pool.wait("a", timeout_s=0.01)
 
     assert one.value.retry_after_s
@@ -72,9 +74,9 @@ async def test_a_timeout_leaves_the_queue_and_names_the_wait() -> None:
 async def test_a_full_queue_drops_the_newest_request_of_the_caller_with_most() -> None:
     pool = Pool(depth=3)
     tasks = await start(pool, "a", "a", "a", "b")
-    with pytest.raises(Overloaded, match="as many requests wait as may"):
+    with pytest.raises(ServiceUnavailable, match="as many requests wait as may"):
         await tasks[2]
-    with pytest.raises(Overloaded):
+    with pytest.raises(ServiceUnavailable):
         await pool.wait("a")
 
     assert len(pool.queue) == 3

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from llm_backend.errors import Overloaded
+from llm_backend.errors import ServiceUnavailable
 from llm_backend.fair_queue import FairSemaphore
 from tests.patience import settle
 
@@ -43,7 +43,7 @@ async def test_timeout_in_the_queue_raises_overloaded_with_retry_after():
     busy = semaphore(timeout_s=0.01)
     await busy.acquire("x")
 
-    with pytest.raises(Overloaded, match="waited") as refused:
+    with pytest.raises(ServiceUnavailable, match="waited") as refused:
         await busy.acquire("a")
     assert (refused.value.status, busy.waiting) == (503, 0)
     assert refused.value.retry_after_s
@@ -56,9 +56,9 @@ async def test_full_queue_drops_the_newest_request_of_the_caller_with_most():
     await busy.acquire("x")
     entered, tasks = await waiting(busy, "a", "a", "a", "b")
 
-    with pytest.raises(Overloaded):
+    with pytest.raises(ServiceUnavailable):
         await tasks[2]
-    with pytest.raises(Overloaded):
+    with pytest.raises(ServiceUnavailable):
         await busy.acquire("a")
     for _ in range(3):
         busy.release()
@@ -86,7 +86,7 @@ async def test_depth_zero_refuses_at_once():
     busy = semaphore(depth=0)
     await busy.acquire("x")
 
-    with pytest.raises(Overloaded):
+    with pytest.raises(ServiceUnavailable):
         await busy.acquire("a")
 
 

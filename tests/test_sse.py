@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.errors import Overloaded, UpstreamFailed
+from llm_backend.errors import ServiceUnavailable, UpstreamFailed
 from llm_backend.sse import (
     DONE,
     LONG_EVENT_BYTES,
@@ -112,7 +112,7 @@ def test_decoder_refuses_an_endless_event_but_not_endless_comments():
     ],
 )
 def test_error_event_has_the_shape_of_its_operation(path: str, start: bytes) -> None:
-    assert encode_error(path, Overloaded("busy")).startswith(start)
+    assert encode_error(path, ServiceUnavailable("busy")).startswith(start)
 
 
 def test_line_decoder_reads_lines_of_any_chunks():
@@ -126,7 +126,7 @@ def test_line_decoder_reads_lines_of_any_chunks():
 
 
 def test_errors_of_ollamas_streams_are_lines():
-    assert encode_error("/api/chat", Overloaded("Full.")) == b'{"error":"Full."}\n'
+    assert encode_error("/api/chat", ServiceUnavailable("Full.")) == b'{"error":"Full."}\n'
 
 
 @pytest.mark.parametrize("size", [10, LONG_EVENT_BYTES, LONG_EVENT_BYTES + 300_000])

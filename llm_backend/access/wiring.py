@@ -68,7 +68,7 @@ class Access:
 
     async def authenticate(self, headers: Mapping[str, str], operation: Operation) -> Caller:
         """Authenticates the caller of an operation. Raises `Unauthorized`, `Forbidden` or
-        `Overloaded`."""
+        `ServiceUnavailable`."""
         try:
             return self.keyring.authenticate(headers, administers=operation.administers)
         # The key may have been created since the last poll, or the database was down.

@@ -13,12 +13,12 @@ from llm_backend.backends.local.local_model import LocalModel, Observe
 from llm_backend.backends.local.media import MediaReader
 from llm_backend.backends.local.model_handle import LoadQueueLimits, ModelHandle, ModelManager
 from llm_backend.backends.registry import Registry
-from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine import EngineClient, EngineConfig
 from llm_backend.engine.messages import ModelKind
 from llm_backend.errors import InvalidRequest
 from llm_backend.model_files import GgufHeader, HeaderError, generates, read_header
 
-MakeEngine = Callable[[EngineConfig], Engine]
+MakeEngine = Callable[[EngineConfig], EngineClient]
 
 
 class ModelReconciler:
@@ -106,7 +106,7 @@ class ModelReconciler:
             engine = planned.engine
             return planned.bytes
 
-        def make_engine(path: Path | None) -> Engine:
+        def make_engine(path: Path | None) -> EngineClient:
             return self._make_engine(replace(engine, socket_path=path))
 
         return self._manager.add_model(

@@ -19,7 +19,7 @@ from llm_backend.backends.local.shared_manager import ModelManagerClient
 from llm_backend.backends.registry import Registry
 from llm_backend.backends.speech import OPENAI_VOICES, Espeak, Speaker, SpeechUsage, VoiceModel
 from llm_backend.backends.transcription import LocalTranscription, TranscriptUsage
-from llm_backend.engine import Engine
+from llm_backend.engine import EngineClient
 from llm_backend.engine.process.device_list import find_devices
 from llm_backend.errors import InvalidRequest
 from llm_backend.fair_queue import FairSemaphore
@@ -54,7 +54,7 @@ async def open_models(
         if shared is not None:
             manager_client = await stack.enter_async_context(ModelManagerClient.connect(shared))
             planner = ModelPlanner(settings.memory_budget)  # the owner of the engines plans them
-            models = local_models(manager_client, Engine.for_remote_worker, planner)
+            models = local_models(manager_client, EngineClient.for_remote_worker, planner)
             await models.serve(served)
             manager_client.start(_ModelUpdates(models, registry, cut_off))
             await manager_client.wait_until_connected()
@@ -62,7 +62,7 @@ async def open_models(
             return
         planner = await open_planner(settings)
         manager = await stack.enter_async_context(LocalModelManager(planner.budget_bytes))
-        models = local_models(manager, Engine, planner)
+        models = local_models(manager, EngineClient, planner)
         await serve_first(models, served)
 
         async def serve(_settings: Settings, served: Sequence[ServedModel]) -> None:

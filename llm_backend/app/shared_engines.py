@@ -19,7 +19,7 @@ from llm_backend.backends.base import Usage
 from llm_backend.backends.local.shared_manager import ModelManagerServer
 from llm_backend.backends.registry import Registry
 from llm_backend.backends.upstream.permits.permit_server import PermitServer
-from llm_backend.engine import Engine
+from llm_backend.engine import EngineClient
 from llm_backend.settings import Settings, SettingsSource, settings_as_json
 
 
@@ -47,7 +47,12 @@ async def open_shared_engines(
             upstreams = upstream_configs(settings)
             await stack.enter_async_context(PermitServer(shared, upstreams))
             models = ModelReconciler(
-                Registry([]), manager, Engine, _ignore_usage, load_queue_limits(settings), planner
+                Registry([]),
+                manager,
+                EngineClient,
+                _ignore_usage,
+                load_queue_limits(settings),
+                planner,
             )
             await serve_first(models, served)
 

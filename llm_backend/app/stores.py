@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from llm_backend.access.wiring import Access
 from llm_backend.controllers.services.background_responses import BackgroundResponses
-from llm_backend.controllers.services.chat_memory import ChatMemory
-from llm_backend.controllers.services.response_memory import ResponseMemory
+from llm_backend.controllers.services.chat_recorder import ChatRecorder
+from llm_backend.controllers.services.response_recorder import ResponseRecorder
 from llm_backend.controllers.write_behind.lost_writes import LostWrites
 from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings, SettingsError
@@ -38,9 +38,9 @@ from llm_backend.store import (
 class Stores:
     """All stores of one database and its object store."""
 
-    memory: ChatMemory
+    memory: ChatRecorder
     chat_search: ChatSearch
-    responses: ResponseMemory
+    responses: ResponseRecorder
     files: FileStore
     uploads: UploadStore
     jobs: Jobs
@@ -103,9 +103,9 @@ def _stores(settings: Settings, database: Database, metrics: Metrics) -> Stores:
     lost_chats = LostWrites("chat_not_stored", "chat_id", lost("chat").inc)
     lost_responses = LostWrites("response_not_stored", "response_id", lost("response").inc)
     return Stores(
-        memory=ChatMemory(ChatStore(database), settings.store_chats, lost_chats),
+        memory=ChatRecorder(ChatStore(database), settings.store_chats, lost_chats),
         chat_search=ChatSearch(database, limit_characters=settings.chat_search_characters),
-        responses=ResponseMemory(
+        responses=ResponseRecorder(
             ResponseStore(database), ConversationStore(database), lost_responses
         ),
         files=files,

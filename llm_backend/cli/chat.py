@@ -49,7 +49,7 @@ def chat(
     """
     try:
         api = Api(base_url, api_key)
-        conversation = Conversation(api, model or _first_model(api), system, temperature)
+        conversation = ChatSession(api, model or _first_model(api), system, temperature)
     except ApiRequestError as error:
         exit_with_error(str(error))
     is_terminal = sys.stdin.isatty()
@@ -66,7 +66,7 @@ class Piece:
     kind: Literal["answer", "reasoning", "call"] = "answer"
 
 
-class Conversation:
+class ChatSession:
     """Messages of a conversation with one model, and attachments of the next message."""
 
     def __init__(
@@ -160,7 +160,7 @@ def _first_model(api: Api) -> str:
     return str(models[0]["id"])
 
 
-def _chat_loop(conversation: Conversation, lines: Iterator[str], *, is_terminal: bool) -> None:
+def _chat_loop(conversation: ChatSession, lines: Iterator[str], *, is_terminal: bool) -> None:
     for line in lines:
         if line == "/quit":
             return
@@ -196,7 +196,7 @@ class _Printer:
         print(text, end="", flush=True)
 
 
-def _run_command(conversation: Conversation, line: str) -> Content | None:
+def _run_command(conversation: ChatSession, line: str) -> Content | None:
     """Run a command; return the message to send now, if any."""
     command, _, rest = line.partition(" ")
     match command:
@@ -224,7 +224,7 @@ def _run_command(conversation: Conversation, line: str) -> Content | None:
     return None
 
 
-def _attach(conversation: Conversation, path: str) -> None:
+def _attach(conversation: ChatSession, path: str) -> None:
     if not path:
         conversation.attachments.clear()
         print("All attachments are removed.")
@@ -233,7 +233,7 @@ def _attach(conversation: Conversation, path: str) -> None:
     print(f"{len(conversation.attachments)} attached; they go with the next message.")
 
 
-def _attach_text(conversation: Conversation, path: Path) -> None:
+def _attach_text(conversation: ChatSession, path: Path) -> None:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -244,7 +244,7 @@ def _attach_text(conversation: Conversation, path: Path) -> None:
     print(f"{len(conversation.attachments)} attached; they go with the next message.")
 
 
-def _save(conversation: Conversation, path: Path) -> None:
+def _save(conversation: ChatSession, path: Path) -> None:
     if path.suffix == ".json":
         saved = {
             "model": conversation.model,
@@ -270,7 +270,7 @@ def _text(content: Content) -> str:
     return "\n\n".join(str(part.get("text", f"[{part['type']}]")) for part in content)
 
 
-def _switch_model(conversation: Conversation, name: str) -> None:
+def _switch_model(conversation: ChatSession, name: str) -> None:
     """Switch to a model; one that is not listed may exist all the same, so it is only noted."""
     names = conversation.models()
     conversation.model = name

@@ -116,14 +116,14 @@ def _build() -> str:
     if not is_installed("local"):
         return f"This is a gateway without the local engine; {install_command('local')} adds it."
     from llm_backend.builtin import BUILTIN_PATH
-    from llm_backend.engine import Engine, EngineConfig, EngineStartError
+    from llm_backend.engine import EngineClient, EngineConfig, EngineStartError
     from llm_backend.engine.messages import ModelInfo
 
     async def start_engine() -> ModelInfo:
         config = EngineConfig(
             model_path=BUILTIN_PATH, slots=1, context_tokens=64, start_timeout_s=_START_S
         )
-        async with Engine(config) as engine:
+        async with EngineClient(config) as engine:
             return await engine.ready()
 
     try:

@@ -16,7 +16,7 @@ WaitForDisconnect = Callable[[], Coroutine[Any, Any, object]]
 WATCH_DELAY_S = 0.05  # a shorter block is not worth cancelling
 
 
-class WhileClientConnected:
+class CancelOnDisconnect:
     """Context manager that cancels its block when the client disconnects.
 
     The block is no task of its own: every cancellation, from the disconnect or from elsewhere,
@@ -68,7 +68,7 @@ class WhileClientConnected:
         self._task.cancel()
 
 
-async def run_while_connected(request: ApiRequest, work: Coroutine[Any, Any, T]) -> T:
+async def cancel_on_disconnect(request: ApiRequest, work: Coroutine[Any, Any, T]) -> T:
     """Awaits `work`; if the client disconnects first, cancels it and raises `ClientGone`.
 
     The request's body must have been read, so that only `http.disconnect` is still to come.
@@ -85,6 +85,6 @@ async def run_until_disconnect(
     work: Coroutine[Any, Any, T], wait_for_disconnect: WaitForDisconnect
 ) -> T:
     """Awaits `work`; cancels it and raises `ClientGone` once `wait_for_disconnect` returns."""
-    async with WhileClientConnected(wait_for_disconnect):
+    async with CancelOnDisconnect(wait_for_disconnect):
         return await work
     raise ClientGone

@@ -30,8 +30,8 @@ class Document:
     """
 
     def __init__(self, compiled: Path, start: Mapping[str, JsonValue]) -> None:
-        self._text = _File(compiled / "openapi.json")
-        self._index_text = _File(compiled / "index.json")
+        self._text = _SourceFile(compiled / "openapi.json")
+        self._index_text = _SourceFile(compiled / "index.json")
         self.view: Mapping[str, JsonValue] = start["view"]
         self.operations = Operations(Operation(**row) for row in start["operations"])
 
@@ -59,7 +59,7 @@ class Document:
         return self._text.read(offset, length)
 
 
-class _File:
+class _SourceFile:
     """File that threads read at any offset; it stays open as long as this object exists."""
 
     def __init__(self, path: Path) -> None:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from llm_backend.backends.base import TextDelta, TextPrompt, Usage
 from llm_backend.backends.local.admitted_generation import AdmittedGeneration
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.generation.field_aliases import with_common_names
 from llm_backend.controllers.generation.foreign_tokens import decode_foreign_tokens
@@ -51,13 +51,13 @@ async def _answer(services: Services, request: ApiRequest, model: LocalModel) ->
     prompts = [
         replace(prompt, prompt=one) for prompt, one in zip(parsed_prompts, inputs, strict=True)
     ]
-    answers = await run_while_connected(request, _admit(model, prompts))
+    answers = await cancel_on_disconnect(request, _admit(model, prompts))
     options, default = body.get("stream_options"), services.settings.obfuscate_streams
     obfuscation = obfuscation_for(options, default=default)
     turn = _CompletionTurn(body, answers, prompts[0], obfuscation)
     if body.get("stream"):
-        return await run_while_connected(request, event_stream(turn.chunks()))
-    return JsonResponse(await run_while_connected(request, turn.completion()))
+        return await cancel_on_disconnect(request, event_stream(turn.chunks()))
+    return JsonResponse(await cancel_on_disconnect(request, turn.completion()))
 
 
 async def _admit(model: LocalModel, prompts: Sequence[TextPrompt]) -> list[AdmittedGeneration]:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from llm_backend.access import Tokens
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.generation.foreign_tokens import decode_foreign_tokens
 from llm_backend.controllers.generation.request_translation import (
@@ -54,7 +54,7 @@ async def embed_locally(
     inputs = await decode_foreign_tokens(
         services.token_files, body["model"], parsed_inputs, "input"
     )
-    answer = await run_while_connected(request, model.embed(inputs))
+    answer = await cancel_on_disconnect(request, model.embed(inputs))
     request.meter.count_tokens(Tokens(input_tokens=answer.prompt_tokens))
     size = _dimensions(body, answer.embedding_size)
     rows = await _rows(answer, size, body.get("encoding_format") or "float")

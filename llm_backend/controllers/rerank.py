@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from llm_backend.access import Tokens
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.generation.request_translation import check_supported_fields
 from llm_backend.controllers.relay.routing import answer_by_route
@@ -37,7 +37,7 @@ async def _rank(services: Services, request: ApiRequest, model: LocalModel) -> R
             param="documents",
         )
     texts = [one if isinstance(one, str) else one["text"] for one in documents]
-    ranked = await run_while_connected(request, model.rank(body["query"], texts))
+    ranked = await cancel_on_disconnect(request, model.rank(body["query"], texts))
     request.meter.count_tokens(Tokens(input_tokens=ranked.prompt_tokens))
     return JsonResponse(_answer(body, ranked))
 

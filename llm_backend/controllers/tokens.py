@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from llm_backend.backends.base import Chat
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.chat.ask import local_model
 from llm_backend.controllers.generation.deprecated_functions import (
@@ -49,7 +49,7 @@ async def _answer_by_model(
 async def _tokenize(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     body: api.TokenizeRequest = request.body
     check_supported_fields(body, {"model", "text", "add_special", "parse_special"})
-    tokens = await run_while_connected(
+    tokens = await cancel_on_disconnect(
         request,
         model.tokenize(
             body["text"],
@@ -74,7 +74,7 @@ async def count_prompt_tokens(services: Services, request: ApiRequest) -> Respon
         raise ModelNotFound(model.card.id)
     check_supported_fields(body, {"model", "prompt"})
     counting = model.tokenize(body["prompt"], parse_special=False, add_bos=False)
-    tokens = await run_while_connected(request, counting)
+    tokens = await cancel_on_disconnect(request, counting)
     return JsonResponse({"results": [{"tokens": len(tokens)}]})
 
 
@@ -87,7 +87,7 @@ async def _detokenize(services: Services, request: ApiRequest, model: LocalModel
     body: api.DetokenizeRequest = request.body
     check_supported_fields(body, {"model", "tokens"})
     tokens = await offload(tokens_from, body["tokens"], "tokens")
-    text = await run_while_connected(request, model.detokenize(tokens))
+    text = await cancel_on_disconnect(request, model.detokenize(tokens))
     answer: api.Detokenization = {
         "object": "detokenization",
         "model": body["model"],
@@ -116,7 +116,7 @@ async def chat_to_count(
 async def _render(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     body: api.CreateChatCompletionRequest = request.body
     chat = await chat_to_count(services, body, model)
-    rendered = await run_while_connected(request, model.render_chat(chat))
+    rendered = await cancel_on_disconnect(request, model.render_chat(chat))
     answer: api.ChatPrompt = {
         "object": "chat.prompt",
         "model": body["model"],

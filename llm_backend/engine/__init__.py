@@ -1,8 +1,8 @@
 """The local engine: continuous batching over llama.cpp, in a process of its own.
 
-`Engine` is the entry point. It knows tokens and text, not HTTP, not OpenAI, not SQL.
+`EngineClient` is the entry point. It knows tokens and text, not HTTP, not OpenAI, not SQL.
 
-client.py           `Engine`: commands of the API process, and their events
+client.py           `EngineClient`: commands of the API process, and their events
 config.py           `EngineConfig`: of the worker, and of its supervision
 errors.py           exceptions of the client
 messages/           commands and events between the processes
@@ -25,22 +25,22 @@ batch.py            the tokens of one pass as arrays
 statistics.py       counters of passes
 pass_threads.py     thread count of a model's passes: as configured, or learnt
 thread_count.py     thread count learnt from the cost of passes, pure
-turn_engine.py      one command after the other
+sequential_engine.py  one command after the other
 whisper/            whisper.cpp: transcription
 voices/             sherpa-onnx: speech
 """
 
 from llm_backend.engine import messages
-from llm_backend.engine.client import Engine, Generation, Scoring
+from llm_backend.engine.client import EngineClient, Generation, Scoring
 from llm_backend.engine.config import EngineConfig
-from llm_backend.engine.errors import EngineDown, EngineRefused, EngineStartError
+from llm_backend.engine.errors import CommandFailed, EngineDown, EngineStartError
 from llm_backend.engine.process.lifecycle import EngineState
 
 __all__ = [
-    "Engine",
+    "CommandFailed",
+    "EngineClient",
     "EngineConfig",
     "EngineDown",
-    "EngineRefused",
     "EngineStartError",
     "EngineState",
     "Generation",

@@ -8,7 +8,7 @@ from typing import Self, TypeVar, cast
 from msgspec.structs import replace
 
 from llm_backend.engine.config import EngineConfig
-from llm_backend.engine.errors import EngineDown, EngineRefused
+from llm_backend.engine.errors import CommandFailed, EngineDown
 from llm_backend.engine.messages import (
     Delta,
     Detokenize,
@@ -20,7 +20,7 @@ from llm_backend.engine.messages import (
     Failure,
     Generate,
     LabelsScored,
-    Media,
+    MediaItem,
     ModelInfo,
     Probe,
     Rank,
@@ -56,11 +56,11 @@ _Answer = TypeVar(
 )
 
 
-class Engine:
+class EngineClient:
     """One model in a process of its own, supervised and restarted.
 
     `async with Engine(config) as engine:` begins to load it and returns at once; `ready` waits.
-    Every call raises `EngineRefused` if the engine refuses the command, `EngineDown` if the engine
+    Every call raises `CommandFailed` if the engine refuses the command, `EngineDown` if the engine
     process is not running.
     """
 
@@ -74,7 +74,7 @@ class Engine:
         """Client of an engine that another process owns, which listens at `config.socket_path`."""
         return cls(config, RemoteEngine(config))
 
-    async def __aenter__(self) -> "Engine":
+    async def __aenter__(self) -> "EngineClient":
         self.start()
         return self
 
@@ -164,7 +164,7 @@ class Engine:
         text: str,
         *,
         cuts: Sequence[int] = (),
-        media: Sequence[Media] = (),
+        media: Sequence[MediaItem] = (),
         parse_special: bool = True,
         add_bos: bool = False,
     ) -> list[int | None]:
@@ -215,14 +215,14 @@ class Engine:
         connection = self._lifecycle.connection()
         try:
             if self._lifecycle.poison_requests.is_quarantined(command):
-                raise EngineRefused(
+                raise CommandFailed(
                     Failure.CRASHED,
                     "This same request has crashed the engine process before; it is quarantined.",
                 )
             return connection, connection.call(command)
         except UnicodeEncodeError as error:
             message = f"A text holds half of a surrogate pair at offset {error.start}."
-            raise EngineRefused(Failure.INVALID, message) from error
+            raise CommandFailed(Failure.INVALID, message) from error
 
     def _next_id(self) -> str:
         return f"engine-{next(self._numbers)}"
@@ -243,7 +243,7 @@ class Scoring(_AdmittedCall):
     """A `ScoreLabels` that has got a slot: await its `answer`; leaving the context cancels it."""
 
     async def answer(self) -> LabelsScored:
-        """Wait for the logprobs. Raises `EngineDown` if the process dies, `EngineRefused` if the
+        """Wait for the logprobs. Raises `EngineDown` if the process dies, `CommandFailed` if the
         engine fails the request."""
         scored = _expect(await self._call.next(), LabelsScored)
         self.timing.record_delta()
@@ -261,7 +261,7 @@ class Scoring(_AdmittedCall):
 class Generation(_AdmittedCall):
     """A request that has got a slot: iterate its deltas, then `aclose`, which cancels the rest.
 
-    Iteration raises `EngineDown` if the process dies, `EngineRefused` if the engine fails the
+    Iteration raises `EngineDown` if the process dies, `CommandFailed` if the engine fails the
     request. Deltas that are not read in time are joined.
     """
 
@@ -277,7 +277,7 @@ class Generation(_AdmittedCall):
             raise StopAsyncIteration
         try:
             delta = _expect(await self._call.next(), Delta)
-        except (EngineDown, EngineRefused):
+        except (EngineDown, CommandFailed):
             self._unfinished = 0
             raise
         self.timing.record_delta()
@@ -300,8 +300,8 @@ class Generation(_AdmittedCall):
 
 
 def _expect(event: Event, kind: type[_Answer]) -> _Answer:
-    """Return the expected event; raise `EngineRefused` for a failure."""
+    """Return the expected event; raise `CommandFailed` for a failure."""
     if isinstance(event, Failed):
-        raise EngineRefused(event.failure, event.message, event.field, event.location)
+        raise CommandFailed(event.failure, event.message, event.field, event.location)
     assert isinstance(event, kind), f"the worker answered with {type(event).__name__}"
     return event

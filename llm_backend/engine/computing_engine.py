@@ -9,7 +9,7 @@ from llm_backend.engine.messages.address import Address, Publish
 from llm_backend.engine.statistics import Statistics
 
 
-class ComputingEngine(ABC):
+class WorkerEngine(ABC):
     """Owns all requests between `submit` and their last event."""
 
     def __init__(self, start: Start, publish: Publish) -> None:

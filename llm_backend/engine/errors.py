@@ -1,7 +1,7 @@
 """Exceptions of an engine that does not answer.
 
 EngineError
-├── EngineRefused    this command was refused or given up; the engine goes on
+├── CommandFailed    this command was refused or given up; the engine goes on
 └── EngineDown       the engine process is not running now
     └── EngineStartError   and it cannot be started, for now
 """
@@ -13,7 +13,7 @@ class EngineError(Exception):
     """An engine does not answer; the message gives the reason and the remedy."""
 
 
-class EngineRefused(EngineError):
+class CommandFailed(EngineError):
     """The command was refused by its validation or failed later; `failure` is the kind of reason,
     `field` the invalid field of the command, if there is one, and `location` a JSON pointer into
     it."""

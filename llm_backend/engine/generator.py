@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.command_refused import unsupported_command
-from llm_backend.engine.computing_engine import ComputingEngine
+from llm_backend.engine.computing_engine import WorkerEngine
 from llm_backend.engine.kv_cache.cache import Cache
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache
 from llm_backend.engine.kv_cache.lower_tiers import LowerTiers, save_threshold
@@ -53,7 +53,7 @@ _COPY_DIVISOR = 128  # copying a slot costs about as much as computing a 128th o
 _MOST_COPIED = 4096  # largest context by which copies of only the used cells are priced
 
 
-class Generator(ComputingEngine):
+class Generator(WorkerEngine):
     """Owns all generation requests between `submit` and their last event."""
 
     def __init__(

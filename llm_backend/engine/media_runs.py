@@ -11,7 +11,7 @@ from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
 from typing import Protocol
 
-from llm_backend.engine.messages import Media, Medium
+from llm_backend.engine.messages import MediaItem, MediaKind
 
 _INDEX_BITS = 20  # bits of a placeholder token that tell how many of its run follow it
 _INDEX_MASK = (1 << _INDEX_BITS) - 1
@@ -41,7 +41,7 @@ class Run:
     """Part `part_index` of `media`, the request's medium `number`, as the tokens from
     `start` on."""
 
-    media: Media
+    media: MediaItem
     number: int
     part_index: int
     part: Part
@@ -57,10 +57,10 @@ class Projector(Protocol):
     """Encodes pictures or sounds into embeddings for a model."""
 
     @property
-    def media(self) -> frozenset[Medium]:
+    def media(self) -> frozenset[MediaKind]:
         """The supported kinds of media."""
 
-    def pieces(self, media: Media) -> list[Piece]:
+    def pieces(self, media: MediaItem) -> list[Piece]:
         """Return the text and runs of a medium in a prompt, without computing it. Raises
         `MediaError`."""
 
@@ -68,13 +68,13 @@ class Projector(Protocol):
 Identity = tuple[bytes, int, int]
 
 
-def identity(media: Media) -> Identity:
+def identity(media: MediaItem) -> Identity:
     """Identity of a medium: pictures of one colour have equal bytes in any shape, so the shape
     counts."""
     return media.digest, media.width, media.height
 
 
-def placeholder_tokens(media: Media, part_index: int, count: int) -> list[int]:
+def placeholder_tokens(media: MediaItem, part_index: int, count: int) -> list[int]:
     """The placeholder tokens of one part of a medium."""
     source = f"{media.medium}:{media.width}:{media.height}:{part_index}:".encode() + media.digest
     key = hashlib.blake2b(source, digest_size=_DIGEST_BYTES).digest()

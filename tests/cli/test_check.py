@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from llm_backend.builtin import BUILTIN_PATH
 from llm_backend.cli import app
 from llm_backend.cli.check import describe_build, findings
-from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine import EngineClient, EngineConfig
 from llm_backend.engine.messages import MissingKernels
 from llm_backend.engine.sampling.native_nucleus import NativeNucleus
 from tests.engine.gguf_models import write_llama
@@ -116,7 +116,7 @@ def test_db_current_prints_the_revision(tmp_path):
 @pytest.mark.asyncio
 async def test_check_says_why_prompts_are_read_without_kernels_and_what_to_do():
     config = EngineConfig(model_path=BUILTIN_PATH, slots=1, context_tokens=64)
-    async with Engine(config) as engine:
+    async with EngineClient(config) as engine:
         info = replace(await engine.ready(), missing_kernels=None)
     without = replace(info, missing_kernels=MissingKernels.NOT_COMPILED)
     unsupported = replace(info, missing_kernels=MissingKernels.NO_INSTRUCTIONS)

@@ -6,14 +6,14 @@ import pytest
 
 from llm_backend.backends.base import ModelCard
 from llm_backend.controllers.monitoring.operations import get_health
-from llm_backend.engine import Engine, EngineStartError
+from llm_backend.engine import EngineClient, EngineStartError
 from llm_backend.errors import EngineUnavailable
 from tests.engine.conftest import config
 
 
 async def test_liveness_fails_for_an_abandoned_engine(tmp_path):
     card = ModelCard(id="small", created_at=0, owned_by="me")
-    async with Engine(config(tmp_path, command=("no\0program",))) as engine:
+    async with EngineClient(config(tmp_path, command=("no\0program",))) as engine:
         models = [
             SimpleNamespace(card=card, engine=engine),
             SimpleNamespace(card=card, engine=None),

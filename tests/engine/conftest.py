@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine import EngineClient, EngineConfig
 from llm_backend.engine.messages import Delta, Generate
 from tests.engine.gguf_models import write_bert, write_llama
 
@@ -37,7 +37,7 @@ def tiny_reranker(tmp_path_factory) -> Path:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(tiny_llama):
     """A running engine with four slots, shared by the tests of a module."""
-    async with Engine(config(tiny_llama)) as engine:
+    async with EngineClient(config(tiny_llama)) as engine:
         await engine.ready()
         yield engine
 
@@ -56,7 +56,7 @@ def config(model: Path, **fields: object) -> EngineConfig:
     return EngineConfig(model_path=model, **{**defaults, **fields})
 
 
-async def answer(engine: Engine, request: Generate) -> list[Delta]:
+async def answer(engine: EngineClient, request: Generate) -> list[Delta]:
     """All deltas of an answer."""
     async with await engine.generate(request) as generation:
         return [delta async for delta in generation]

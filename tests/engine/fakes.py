@@ -11,8 +11,8 @@ from llm_backend.engine.media_runs import MediaError, Part, Piece, Run, placehol
 from llm_backend.engine.messages import (
     Event,
     Generate,
-    Media,
-    Medium,
+    MediaItem,
+    MediaKind,
     ModelKind,
     Sampling,
     Start,
@@ -71,9 +71,9 @@ class FakeProjector:
     attention is not causal if the picture is two pixels high. A picture without height is
     refused."""
 
-    media = frozenset({Medium.PICTURE})
+    media = frozenset({MediaKind.PICTURE})
 
-    def pieces(self, media: Media) -> list[Piece]:
+    def pieces(self, media: MediaItem) -> list[Piece]:
         if not media.height:
             raise MediaError("The picture has no height.")
         part = Part(
@@ -82,10 +82,12 @@ class FakeProjector:
         return [[1], part, [2]]
 
 
-def picture(name: str = "cat", *, at: int = 1, width: int = 5, height: int = 1) -> Media:
+def picture(name: str = "cat", *, at: int = 1, width: int = 5, height: int = 1) -> MediaItem:
     """A picture with this name; the one named `dragon` cannot be computed."""
     digest = name.encode()
-    return Media(at=at, medium=Medium.PICTURE, data=b"", digest=digest, width=width, height=height)
+    return MediaItem(
+        at=at, medium=MediaKind.PICTURE, data=b"", digest=digest, width=width, height=height
+    )
 
 
 class FakeModel:

@@ -7,12 +7,12 @@ import llama_cpp as native
 import llama_cpp.mtmd_cpp as mtmd
 import numpy as np
 
-from llm_backend.engine.messages import Media
+from llm_backend.engine.messages import MediaItem
 
 MARK = mtmd.mtmd_default_marker()
 
 
-def reference_answer(model: Path, projector: Path, text: str, media: Media, tokens: int) -> str:
+def reference_answer(model: Path, projector: Path, text: str, media: MediaItem, tokens: int) -> str:
     """So many greedy tokens after a text with a picture in it, in float32."""
     loaded = native.llama_model_load_from_file(
         str(model).encode(), native.llama_model_default_params()
@@ -49,7 +49,7 @@ def _eyes(projector: Path, loaded):
     return mtmd.mtmd_init_from_file(str(projector).encode(), loaded, params)
 
 
-def _read(eyes, context, text: str, media: Media) -> int:
+def _read(eyes, context, text: str, media: MediaItem) -> int:
     """Computes the prompt; returns the position after it."""
     whole = text[: media.at].encode() + MARK + text[media.at :].encode()
     asked = mtmd.mtmd_input_text(text=whole, text_len=len(whole), parse_special=True)

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from llm_backend.engine import Engine
+from llm_backend.engine import EngineClient
 from llm_backend.engine.messages import Delta, FinishReason, Generate, Sampling
 from tests.engine.conftest import answer, config
 from tests.engine.gguf_models import write_mamba
@@ -14,7 +14,7 @@ NUMBERS = itertools.count()
 PROMPT = [7, *range(40, 60)]
 
 
-async def continuation(engine: Engine, prompt: list[int], max_tokens: int | None, **fields):
+async def continuation(engine: EngineClient, prompt: list[int], max_tokens: int | None, **fields):
     """The tokens of a greedy answer, and its last delta."""
     request = Generate(
         id=f"s{next(NUMBERS)}",
@@ -28,7 +28,7 @@ async def continuation(engine: Engine, prompt: list[int], max_tokens: int | None
     return [one.token for delta in deltas for one in delta.logprobs], deltas[-1]
 
 
-async def expected_tokens(engine: Engine, count: int) -> list[int]:
+async def expected_tokens(engine: EngineClient, count: int) -> list[int]:
     """Tokens of an engine that gets half of the context as a new prompt each time it is full."""
     tokens, generated = list(PROMPT), []
     while len(generated) < count:
@@ -44,8 +44,8 @@ async def test_answer_goes_on_by_the_newer_half_of_a_full_context(write, tiny_ll
     file = write(tmp_path / "model.gguf") if write else tiny_llama
     settings = {"context_tokens": CONTEXT, "slots": 2, "prefix_ram_bytes": 0}
     async with (
-        Engine(config(file, **settings, context_shift_tokens=1000)) as engine,
-        Engine(config(file, **settings)) as plain,
+        EngineClient(config(file, **settings, context_shift_tokens=1000)) as engine,
+        EngineClient(config(file, **settings)) as plain,
     ):
         await engine.ready()
         await plain.ready()
@@ -63,7 +63,7 @@ async def test_answer_goes_on_by_the_newer_half_of_a_full_context(write, tiny_ll
 
 async def test_answer_without_a_limit_or_beyond_the_bound_ends(tiny_llama):
     settings = {"context_tokens": CONTEXT, "context_shift_tokens": 40}
-    async with Engine(config(tiny_llama, **settings)) as engine:
+    async with EngineClient(config(tiny_llama, **settings)) as engine:
         await engine.ready()
         _, unlimited = await continuation(engine, PROMPT, None)
         _, longest = await continuation(engine, PROMPT, 10**9)
@@ -75,7 +75,7 @@ async def test_answer_without_a_limit_or_beyond_the_bound_ends(tiny_llama):
 
 
 async def test_grammar_and_drafts_hold_beyond_the_context(tiny_llama):
-    async with Engine(
+    async with EngineClient(
         config(tiny_llama, context_tokens=CONTEXT, context_shift_tokens=1000, draft_tokens=8)
     ) as engine:
         await engine.ready()

@@ -7,7 +7,7 @@ import llama_cpp as native
 import pytest
 from msgspec.structs import replace
 
-from llm_backend.engine import Engine
+from llm_backend.engine import EngineClient
 from llm_backend.engine.config import EngineFit
 from llm_backend.engine.llama import capture_log
 from llm_backend.engine.llama.devices import NativeDevices, describe_devices, gpus
@@ -100,7 +100,7 @@ async def test_plan_that_does_not_hold_shrinks_once_and_says_so(tiny_llama, capl
     )
     command = (sys.executable, "-m", "tests.engine.crashing_worker", "little-memory")
     large = config(tiny_llama, slots=8, context_tokens=1 << 20, command=command)
-    async with Engine(replace(large, smaller=smaller)) as engine:
+    async with EngineClient(replace(large, smaller=smaller)) as engine:
         info = await engine.ready()
 
     assert (info.slots, info.context_tokens, info.plan) == (1, 64, "less")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import llm_backend.builtin
-from llm_backend.engine import Engine, EngineRefused
+from llm_backend.engine import CommandFailed, EngineClient
 from llm_backend.engine.messages import (
     Delta,
     Failure,
@@ -202,14 +202,14 @@ async def test_best_of_returns_one_answer(say):
     ],
 )
 async def test_engine_refuses_invalid_commands(engine, fields, failure):
-    with pytest.raises(EngineRefused) as caught:
+    with pytest.raises(CommandFailed) as caught:
         await engine.generate(request(**fields))
 
     assert caught.value.failure is failure
 
 
 async def test_chat_engine_refuses_to_embed(engine):
-    with pytest.raises(EngineRefused, match="cannot embed"):
+    with pytest.raises(CommandFailed, match="cannot embed"):
         await engine.embed(["a"])
 
 
@@ -255,12 +255,12 @@ async def test_cancelled_request_leaves_the_queue(engine, say):
 
 
 async def test_full_queue_refuses_and_the_rest_is_answered(tiny_llama):
-    async with Engine(config(tiny_llama, slots=1, queue_limit=2)) as small:
+    async with EngineClient(config(tiny_llama, slots=1, queue_limit=2)) as small:
         await small.ready()
         results = await asyncio.gather(
             *(answer(small, request(max_tokens=200)) for _ in range(8)), return_exceptions=True
         )
-    refused = [item.failure for item in results if isinstance(item, EngineRefused)]
+    refused = [item.failure for item in results if isinstance(item, CommandFailed)]
 
     assert refused
     assert set(refused) == {Failure.QUEUE_FULL}
@@ -295,7 +295,7 @@ async def test_exhausted_unified_cells_cost_no_answer(tiny_llama, say):
     prompts = [f"{letter} story of some length" for letter in "abcd"]
     expected = [text(await say(request(prompt, max_tokens=250))) for prompt in prompts]
     pool = config(tiny_llama, kv_unified=True, cells=600)
-    async with Engine(pool) as engine:
+    async with EngineClient(pool) as engine:
         await engine.ready()
         answers = await asyncio.gather(
             *(answer(engine, request(prompt, max_tokens=250)) for prompt in prompts)
@@ -306,7 +306,7 @@ async def test_exhausted_unified_cells_cost_no_answer(tiny_llama, say):
 
 async def test_built_in_model_generates():
     folder = Path(llm_backend.builtin.__file__).parent
-    async with Engine(config(folder / "builtin.gguf")) as engine:
+    async with EngineClient(config(folder / "builtin.gguf")) as engine:
         info = await engine.ready()
         prompt = "<|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\n"
         deltas = await answer(engine, request(prompt, ignore_eos=False, max_tokens=100))
@@ -318,7 +318,7 @@ async def test_built_in_model_generates():
 
 
 async def test_idle_engine_does_not_wake(tiny_llama):
-    async with Engine(config(tiny_llama)) as idle:
+    async with EngineClient(config(tiny_llama)) as idle:
         await idle.ready()
         await answer(idle, request(max_tokens=2))
         for _ in range(30):  # on a busy machine what was under way takes a while to end
@@ -355,7 +355,7 @@ def threads(pid: int) -> int:
 async def test_tiny_model_has_one_thread_unless_set(tiny_llama):
     counts = {}
     for wanted in (None, 1, 2):
-        async with Engine(config(tiny_llama, threads=wanted)) as engine:
+        async with EngineClient(config(tiny_llama, threads=wanted)) as engine:
             await engine.ready()
             await answer(engine, request(max_tokens=8))
             counts[wanted] = threads(engine.pid)
@@ -364,7 +364,7 @@ async def test_tiny_model_has_one_thread_unless_set(tiny_llama):
 
 
 async def test_closed_engine_ends_its_process(tiny_llama):
-    async with Engine(config(tiny_llama)) as engine:
+    async with EngineClient(config(tiny_llama)) as engine:
         await engine.ready()
         pid = engine.pid
 
@@ -397,7 +397,7 @@ async def test_all_samplers_at_once_give_the_same_text_for_the_same_seed(say, mi
 
 async def test_infill_prompt_uses_the_infill_tokens(tmp_path):
     model = write_llama(tmp_path / "infill.gguf", can_infill=True)
-    async with Engine(config(model)) as engine:
+    async with EngineClient(config(model)) as engine:
         info = await engine.ready()
         before, after = await engine.tokenize("the cat "), await engine.tokenize(" in the hat")
         start, middle, last = 274, 275, 276
@@ -406,7 +406,7 @@ async def test_infill_prompt_uses_the_infill_tokens(tmp_path):
         given = await answer(engine, request(before, suffix=" in the hat"))
         echoed = await answer(engine, request("the cat ", suffix=" in the hat", echo=True))
         refused = request("a", suffix="b", echo=True, sampling=Sampling(logprobs=1))
-        with pytest.raises(EngineRefused) as caught:
+        with pytest.raises(CommandFailed) as caught:
             await answer(engine, refused)
 
         assert info.can_infill
@@ -438,8 +438,8 @@ async def test_speculation_changes_no_answer_alone_or_in_a_batch(tiny_llama, sam
     letters = dict.fromkeys(range(64, 90), 20.0)  # text that reads as the same tokens again
     sampling = msgspec.structs.replace(sampling, logit_bias=letters)
     async with (
-        Engine(config(tiny_llama)) as ahead,
-        Engine(config(tiny_llama, speculation=False)) as plain,
+        EngineClient(config(tiny_llama)) as ahead,
+        EngineClient(config(tiny_llama, speculation=False)) as plain,
     ):
         await asyncio.gather(ahead.ready(), plain.ready())
 
@@ -485,8 +485,8 @@ async def test_speculation_follows_a_grammar(tiny_llama):
     sampling = Sampling(temperature=1.0, seed=3, logprobs=0)  # no token is forced: all are chosen
     prompt = "tick tock tick tock boom, tick tock"
     async with (
-        Engine(config(tiny_llama)) as ahead,
-        Engine(config(tiny_llama, speculation=False)) as plain,
+        EngineClient(config(tiny_llama)) as ahead,
+        EngineClient(config(tiny_llama, speculation=False)) as plain,
     ):
         await asyncio.gather(ahead.ready(), plain.ready())
         expected = await answer(plain, request(prompt, sampling=sampling, **constrained))

@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 
-from llm_backend.engine import Engine, EngineRefused, EngineStartError
-from llm_backend.engine.messages import Delta, Failure, Generate, Media, Medium, Sampling
+from llm_backend.engine import CommandFailed, EngineClient, EngineStartError
+from llm_backend.engine.messages import Delta, Failure, Generate, MediaItem, MediaKind, Sampling
 from tests.engine.conftest import answer, config
 from tests.engine.gguf_models import write_llama
 from tests.engine.media_reference import reference_answer
@@ -30,27 +30,29 @@ def eyes(tmp_path_factory):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def seeing(tiny_llama, eyes):
     """A running engine that sees."""
-    async with Engine(config(tiny_llama, projector_path=eyes)) as engine:
+    async with EngineClient(config(tiny_llama, projector_path=eyes)) as engine:
         await engine.ready()
         yield engine
 
 
 @pytest_asyncio.fixture
 async def engine_of_text(tiny_llama):
-    async with Engine(config(tiny_llama)) as engine:
+    async with EngineClient(config(tiny_llama)) as engine:
         await engine.ready()
         yield engine
 
 
-def picture(seed: int = 0, *, at: int = len(TEXT), width: int = 40, height: int = 30) -> Media:
+def picture(seed: int = 0, *, at: int = len(TEXT), width: int = 40, height: int = 30) -> MediaItem:
     """Noise."""
     rng = np.random.default_rng(seed)
     data = rng.integers(0, 256, (height, width, 3), dtype=np.uint8).tobytes()
     digest = hashlib.sha256(data).digest()
-    return Media(at=at, medium=Medium.PICTURE, data=data, digest=digest, width=width, height=height)
+    return MediaItem(
+        at=at, medium=MediaKind.PICTURE, data=data, digest=digest, width=width, height=height
+    )
 
 
-def sound(seconds: float = 1.0, *, pitch: float = 0.1, at: int = len(TEXT)) -> Media:
+def sound(seconds: float = 1.0, *, pitch: float = 0.1, at: int = len(TEXT)) -> MediaItem:
     """A tone, as a WAV file."""
     file = io.BytesIO()
     samples = np.sin(np.arange(int(seconds * 8000)) * pitch) * 20_000
@@ -60,10 +62,10 @@ def sound(seconds: float = 1.0, *, pitch: float = 0.1, at: int = len(TEXT)) -> M
         writer.setframerate(8000)
         writer.writeframes(samples.astype("<i2").tobytes())
     data = file.getvalue()
-    return Media(at=at, medium=Medium.SOUND, data=data, digest=hashlib.sha256(data).digest())
+    return MediaItem(at=at, medium=MediaKind.SOUND, data=data, digest=hashlib.sha256(data).digest())
 
 
-def ask(*media: Media, text: str = TEXT + "what is it?", **fields: object) -> Generate:
+def ask(*media: MediaItem, text: str = TEXT + "what is it?", **fields: object) -> Generate:
     """A greedy request; each has an id of its own."""
     defaults = {"max_tokens": 12, "sampling": Sampling(temperature=0), "ignore_eos": True}
     name = hashlib.sha256(repr((text, media, fields)).encode()).hexdigest()
@@ -80,7 +82,7 @@ async def test_picture_changes_the_answer(seeing):
     answers = [text_of(await answer(seeing, ask(picture(seed)))) for seed in range(3)]
     plain = text_of(await answer(seeing, ask()))
 
-    assert info.media == [Medium.PICTURE]
+    assert info.media == [MediaKind.PICTURE]
     assert len({plain, *answers}) == 4
 
 
@@ -146,31 +148,31 @@ async def test_cancelled_request_leaves_the_encoder_usable(seeing):
     ],
 )
 async def test_invalid_media_are_refused(seeing, request_, failure, field, why):
-    with pytest.raises(EngineRefused, match=re.escape(why)) as refused:
+    with pytest.raises(CommandFailed, match=re.escape(why)) as refused:
         await seeing.generate(request_)
 
     assert (refused.value.failure, refused.value.field) == (failure, field)
 
 
 async def test_model_without_a_projector_refuses_pictures(engine_of_text):
-    with pytest.raises(EngineRefused, match="sees no pictures"):
+    with pytest.raises(CommandFailed, match="sees no pictures"):
         await engine_of_text.generate(ask(picture()))
 
 
 async def test_picture_that_exceeds_a_pass_is_refused(tiny_llama, tmp_path):
     projector = write_eyes(tmp_path / "mmproj.gguf", kind="gemma3")
-    async with Engine(
+    async with EngineClient(
         config(tiny_llama, projector_path=projector, batch_tokens=3, slots=1)
     ) as engine:
         await engine.ready()
 
-        with pytest.raises(EngineRefused, match="reads the 4 tokens of this picture at once"):
+        with pytest.raises(CommandFailed, match="reads the 4 tokens of this picture at once"):
             await engine.generate(ask(picture()))
 
 
 async def test_projector_of_another_width_is_refused_at_the_start(tiny_llama, tmp_path):
     projector = write_eyes(tmp_path / "mmproj.gguf", size=32)
-    async with Engine(config(tiny_llama, projector_path=projector)) as engine:
+    async with EngineClient(config(tiny_llama, projector_path=projector)) as engine:
         with pytest.raises(EngineStartError) as error:
             await engine.ready()
 
@@ -181,7 +183,7 @@ async def test_projector_of_another_width_is_refused_at_the_start(tiny_llama, tm
 
 
 async def test_file_that_is_no_projector_is_refused_at_the_start(tiny_llama):
-    async with Engine(config(tiny_llama, projector_path=tiny_llama)) as engine:
+    async with EngineClient(config(tiny_llama, projector_path=tiny_llama)) as engine:
         with pytest.raises(EngineStartError, match="is no projector: it says that it is a `llama`"):
             await engine.ready()
 
@@ -189,7 +191,7 @@ async def test_file_that_is_no_projector_is_refused_at_the_start(tiny_llama):
 async def test_sounds_are_encoded_and_shared_as_pictures(tiny_llama, tmp_path):
     ears = write_ears(tmp_path / "mmproj.gguf")
     low, high = ask(sound(pitch=0.1)), ask(sound(pitch=0.7))
-    async with Engine(config(tiny_llama, projector_path=ears, sound_limit_s=40)) as engine:
+    async with EngineClient(config(tiny_llama, projector_path=ears, sound_limit_s=40)) as engine:
         info = await engine.ready()
         async with await engine.generate(low) as generation:
             first = [delta async for delta in generation]
@@ -198,14 +200,14 @@ async def test_sounds_are_encoded_and_shared_as_pictures(tiny_llama, tmp_path):
         long = ask(sound(35))
         for seconds, shown_seconds in ((41, "41.00"), (1 / 8000, "0.00")):
             with pytest.raises(
-                EngineRefused, match=f"lasts {shown_seconds} s; it may last 0.01 to 40 s"
+                CommandFailed, match=f"lasts {shown_seconds} s; it may last 0.01 to 40 s"
             ):
                 await engine.generate(ask(sound(seconds)))
         async with await engine.generate(long) as generation:
             two_windows = generation.slot_assigned
 
-    assert info.media == [Medium.SOUND]
-    assert two_windows.tokens_of(Medium.SOUND) == 60
+    assert info.media == [MediaKind.SOUND]
+    assert two_windows.tokens_of(MediaKind.SOUND) == 60
     assert again.cached_tokens > 30
     assert text_of(first) != text_of(other)
 
@@ -213,25 +215,25 @@ async def test_sounds_are_encoded_and_shared_as_pictures(tiny_llama, tmp_path):
 async def test_model_may_support_pictures_and_sounds(tiny_llama, tmp_path):
     senses = write_eyes(tmp_path / "mmproj.gguf", can_hear=True)
     request = ask(picture(at=3), sound(at=9))
-    async with Engine(config(tiny_llama, projector_path=senses)) as engine:
+    async with EngineClient(config(tiny_llama, projector_path=senses)) as engine:
         info = await engine.ready()
         async with await engine.generate(request) as generation:
             both = [delta async for delta in generation]
         seen = await answer(engine, ask(picture(at=3)))
 
-    assert set(info.media) == {Medium.PICTURE, Medium.SOUND}
+    assert set(info.media) == {MediaKind.PICTURE, MediaKind.SOUND}
     assert [(one.medium, one.tokens) for one in generation.slot_assigned.media] == [
-        (Medium.PICTURE, 4), (Medium.SOUND, 30),
+        (MediaKind.PICTURE, 4), (MediaKind.SOUND, 30),
     ]  # fmt: skip
     assert text_of(both) != text_of(seen)
 
 
 async def test_draft_model_skips_texts_with_pictures(tiny_llama, eyes):
     request = ask(picture(5), max_tokens=30)
-    async with Engine(config(tiny_llama, projector_path=eyes)) as engine:
+    async with EngineClient(config(tiny_llama, projector_path=eyes)) as engine:
         await engine.ready()
         plain = text_of(await answer(engine, request))
-    async with Engine(
+    async with EngineClient(
         config(tiny_llama, projector_path=eyes, draft_model_path=tiny_llama)
     ) as engine:
         await engine.ready()
@@ -259,7 +261,7 @@ async def test_picture_is_encoded_as_by_the_native_library(tmp_path, kind, has_p
     request = ask(seen)
     expected = reference_answer(model, projector, request.prompt, seen, 12)
 
-    async with Engine(config(model, projector_path=projector, batch_tokens=64)) as engine:
+    async with EngineClient(config(model, projector_path=projector, batch_tokens=64)) as engine:
         await engine.ready()
         alone = text_of(await answer(engine, request))
         others = [ask(picture(seed, width=84, height=84)) for seed in range(4, 6)]
@@ -281,7 +283,7 @@ async def test_pictures_of_equal_bytes_differ_by_their_shape(tmp_path):
     lying = picture(1, width=112, height=56)
     standing = replace(lying, width=56, height=112)
 
-    async with Engine(config(model, projector_path=projector)) as engine:
+    async with EngineClient(config(model, projector_path=projector)) as engine:
         await engine.ready()
         answers = [text_of(await answer(engine, ask(one))) for one in (lying, standing)]
 

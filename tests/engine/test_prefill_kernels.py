@@ -14,7 +14,7 @@ from gguf import GGMLQuantizationType, quants
 
 import hatch_build
 from llm_backend.builtin import BUILTIN_PATH
-from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine import EngineClient, EngineConfig
 from llm_backend.engine.llama.prefill_kernels import (
     LIBRARY,
     Instructions,
@@ -324,7 +324,7 @@ async def test_greedy_answers_after_long_prompts_equal_ggmls(kernels):
             model_path=BUILTIN_PATH, slots=2, context_tokens=1024, kv_unified=True,
             prefill_kernels=uses_kernels, flash_attention=True, threads=1,
         )  # fmt: skip
-        async with Engine(config) as engine:
+        async with EngineClient(config) as engine:
             assert ("prefill with" in (await engine.ready()).backend) == uses_kernels
             first, second, third = [
                 Generate(id=prompt, prompt=prompt, max_tokens=8, sampling=Sampling(temperature=0))

@@ -8,7 +8,7 @@ import llama_cpp as native
 import numpy as np
 import pytest
 
-from llm_backend.engine import Engine
+from llm_backend.engine import EngineClient
 from llm_backend.engine.batch import BatchChunk
 from llm_backend.engine.llama import LlamaLog, LlamaModel
 from llm_backend.engine.messages import Delta, Generate, PrefixLimits, Sampling
@@ -124,13 +124,13 @@ def text(deltas: list[Delta]) -> str:
 async def test_restarted_engine_restores_prefix_files(tiny_llama, tmp_path):
     limits = PrefixLimits(folder=str(tmp_path / "kept"), tokens=64)
     prompts = [SYSTEM + "who?", SYSTEM + "where did it go?"]
-    async with Engine(config(tiny_llama)) as plain:
+    async with EngineClient(config(tiny_llama)) as plain:
         await plain.ready()
         expected = [text(await answer(plain, request(prompt))) for prompt in prompts]
-    async with Engine(config(tiny_llama, prefixes=limits, stop_timeout_s=30)) as first:
+    async with EngineClient(config(tiny_llama, prefixes=limits, stop_timeout_s=30)) as first:
         await first.ready()
         await answer(first, request(prompts[0]))
-    async with Engine(config(tiny_llama, prefixes=limits, stop_timeout_s=30)) as second:
+    async with EngineClient(config(tiny_llama, prefixes=limits, stop_timeout_s=30)) as second:
         await second.ready()
         before = await second.status()
         answers = [await answer(second, request(prompt)) for prompt in prompts]
@@ -147,11 +147,11 @@ async def test_recurrent_state_is_restored_as_a_whole(tmp_path):
     file = write_mamba(tmp_path / "mamba.gguf")
     limits = PrefixLimits(folder=str(tmp_path / "kept"), tokens=64)
     longer, other = [*TOKENS, 8, 9], [*TOKENS[:90], 8, 9]
-    async with Engine(config(file, prefixes=limits, stop_timeout_s=30)) as first:
+    async with EngineClient(config(file, prefixes=limits, stop_timeout_s=30)) as first:
         await first.ready()
         expected = [text(await answer(first, request(prompt))) for prompt in (longer, other)]
         await answer(first, request(TOKENS, max_tokens=1))
-    async with Engine(config(file, prefixes=limits)) as second:
+    async with EngineClient(config(file, prefixes=limits)) as second:
         await second.ready()
         answers = [await answer(second, request(prompt)) for prompt in (longer, other)]
 

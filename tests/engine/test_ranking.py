@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from gguf import PoolingType
 
-from llm_backend.engine import Engine, EngineRefused, EngineStartError
+from llm_backend.engine import CommandFailed, EngineClient, EngineStartError
 from llm_backend.engine.messages import Failure, Generate, ModelKind
 from tests.engine.bert_reference import Bert
 from tests.engine.conftest import config
@@ -15,7 +15,7 @@ DOCUMENTS = ["the cat ran", "dog", "", "the dog sat the cat"]
 
 
 async def test_scores_equal_the_forward_pass_in_numpy(tiny_reranker):
-    async with Engine(config(tiny_reranker)) as engine:
+    async with EngineClient(config(tiny_reranker)) as engine:
         info = await engine.ready()
         found = await engine.rank("the cat sat", DOCUMENTS)
 
@@ -28,7 +28,7 @@ async def test_scores_equal_the_forward_pass_in_numpy(tiny_reranker):
 
 
 async def test_document_scores_the_same_alone_and_in_a_batch(tiny_reranker):
-    async with Engine(config(tiny_reranker)) as engine:
+    async with EngineClient(config(tiny_reranker)) as engine:
         await engine.ready()
         documents = [
             f"the {chr(97 + number % 26)} cat " * (1 + number % 9) for number in range(200)
@@ -41,17 +41,17 @@ async def test_document_scores_the_same_alone_and_in_a_batch(tiny_reranker):
 
 
 async def test_invalid_documents_are_refused(tiny_reranker):
-    async with Engine(config(tiny_reranker)) as engine:
+    async with EngineClient(config(tiny_reranker)) as engine:
         await engine.ready()
-        with pytest.raises(EngineRefused) as caught:
+        with pytest.raises(CommandFailed) as caught:
             await engine.rank("cat", ["dog", "cat " * 510])
         assert (caught.value.failure, caught.value.field) == (
             Failure.CONTEXT_LENGTH,
             "documents[1]",
         )
-        with pytest.raises(EngineRefused, match="cannot embed"):
+        with pytest.raises(CommandFailed, match="cannot embed"):
             await engine.embed(["a"])
-        with pytest.raises(EngineRefused, match="cannot generate"):
+        with pytest.raises(CommandFailed, match="cannot generate"):
             await engine.generate(Generate(id="1", prompt="a"))
 
 
@@ -66,19 +66,19 @@ async def test_far_too_long_document_is_refused_before_tokenizing_all_of_it(
     tmp_path, query, documents, field
 ):
     file = write_llama(tmp_path / "yes-or-no.gguf", can_rank=True)
-    async with Engine(config(file)) as engine:
+    async with EngineClient(config(file)) as engine:
         await engine.ready()
         async with asyncio.timeout(60):  # to tokenize them takes minutes
-            with pytest.raises(EngineRefused) as caught:
+            with pytest.raises(CommandFailed) as caught:
                 await engine.rank(query, documents)
 
     assert (caught.value.failure, caught.value.field) == (Failure.CONTEXT_LENGTH, field)
 
 
 async def test_chat_model_refuses_to_rank(tiny_llama):
-    async with Engine(config(tiny_llama)) as engine:
+    async with EngineClient(config(tiny_llama)) as engine:
         await engine.ready()
-        with pytest.raises(EngineRefused, match="cannot rank") as caught:
+        with pytest.raises(CommandFailed, match="cannot rank") as caught:
             await engine.rank("a", ["b"])
 
     assert caught.value.failure is Failure.UNSUPPORTED
@@ -86,7 +86,7 @@ async def test_chat_model_refuses_to_rank(tiny_llama):
 
 async def test_rerank_template_of_the_model_is_used(tmp_path):
     file = write_llama(tmp_path / "yes-or-no.gguf", can_rank=True)
-    async with Engine(config(file)) as engine:
+    async with EngineClient(config(file)) as engine:
         info = await engine.ready()
         found = await engine.rank("{document}", ["the hat", "<|im_end|>", "the hat"])
         asked = await engine.tokenize("Query: {document}\nDocument: the hat", parse_special=False)
@@ -106,13 +106,13 @@ async def test_rerank_template_of_the_model_is_used(tmp_path):
 )
 async def test_model_without_a_usable_head_is_refused(tmp_path, labels, reason):
     file = write_bert(tmp_path / "odd.gguf", pooling=PoolingType.RANK, labels=labels)
-    async with Engine(config(file)) as engine:
+    async with EngineClient(config(file)) as engine:
         with pytest.raises(EngineStartError, match=reason):
             await engine.ready()
 
 
 async def test_rerank_model_of_kind_embedding_embeds(tmp_path):
     file = write_bert(tmp_path / "both.gguf", pooling=PoolingType.RANK, labels=1)
-    async with Engine(config(file, kind=ModelKind.EMBEDDING)) as engine:
+    async with EngineClient(config(file, kind=ModelKind.EMBEDDING)) as engine:
         await engine.ready()
         assert (await engine.embed(["cat"])).embedding_size == 32

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from llm_backend.engine import Engine, EngineDown, EngineRefused, EngineStartError
+from llm_backend.engine import CommandFailed, EngineClient, EngineDown, EngineStartError
 from llm_backend.engine.messages import (
     Delta,
     Detokenize,
@@ -46,13 +46,13 @@ def settings(tiny_llama, socket_path):
 
 @pytest_asyncio.fixture
 async def owner(settings):
-    async with Engine(settings) as engine:
+    async with EngineClient(settings) as engine:
         yield engine
 
 
 @pytest_asyncio.fixture
 async def remote_engine(owner, settings):
-    async with Engine.for_remote_worker(settings) as engine:
+    async with EngineClient.for_remote_worker(settings) as engine:
         yield engine
 
 
@@ -83,7 +83,7 @@ async def test_command_ids_are_scoped_to_a_connection(owner, remote_engine):
 
 async def test_closed_remote_engine_frees_its_slots(owner, settings):
     await owner.ready()
-    async with Engine.for_remote_worker(settings) as remote_engine:
+    async with EngineClient.for_remote_worker(settings) as remote_engine:
         await remote_engine.ready()
         generations = [
             await remote_engine.generate(request(name=str(number), max_tokens=None))
@@ -118,7 +118,10 @@ async def test_remote_engine_reconnects_after_a_crash(owner, remote_engine):
 async def test_remote_engine_reports_a_failed_engine(tiny_llama, socket_path):
     command = (sys.executable, "-m", "tests.engine.crashing_worker", "always")
     settings = config(tiny_llama, socket_path=socket_path, command=command, restart_limit=0)
-    async with Engine(settings) as owner, Engine.for_remote_worker(settings) as remote_engine:
+    async with (
+        EngineClient(settings) as owner,
+        EngineClient.for_remote_worker(settings) as remote_engine,
+    ):
         with pytest.raises(EngineStartError, match="SIGSEGV"):
             await owner.ready()
         with pytest.raises(EngineStartError, match="has failed") as caught:
@@ -131,7 +134,10 @@ async def test_remote_engine_reports_a_failed_engine(tiny_llama, socket_path):
 
 async def test_remote_engine_reconnects_after_the_pause_of_a_failed_engine(tiny_llama, socket_path):
     settings = config(tiny_llama, socket_path=socket_path, restart_limit=0, restart_pause_s=2)
-    async with Engine(settings) as owner, Engine.for_remote_worker(settings) as remote_engine:
+    async with (
+        EngineClient(settings) as owner,
+        EngineClient.for_remote_worker(settings) as remote_engine,
+    ):
         await remote_engine.ready()
         os.kill(owner.pid, signal.SIGKILL)
         await eventually(lambda: owner.state == remote_engine.state == "failed")
@@ -143,7 +149,10 @@ async def test_remote_engine_reconnects_after_the_pause_of_a_failed_engine(tiny_
 
 async def test_watchdog_detects_a_hang_with_remote_requests_only(tiny_llama, socket_path):
     settings = config(tiny_llama, socket_path=socket_path, hang_timeout_s=4)
-    async with Engine(settings) as owner, Engine.for_remote_worker(settings) as remote_engine:
+    async with (
+        EngineClient(settings) as owner,
+        EngineClient.for_remote_worker(settings) as remote_engine,
+    ):
         await remote_engine.ready()
         generation = await remote_engine.generate(request(max_tokens=None))
         os.kill(owner.pid, signal.SIGSTOP)
@@ -178,14 +187,16 @@ async def test_socket_is_removed_when_the_engine_is_closed(owner, remote_engine,
 
 
 async def test_invalid_socket_path_is_an_error_at_start(tiny_llama, tmp_path):
-    engine = Engine(config(tiny_llama, socket_path=tmp_path / ("long" * 30)))
+    engine = EngineClient(config(tiny_llama, socket_path=tmp_path / ("long" * 30)))
 
     with pytest.raises(OSError, match="too long"):
         engine.start()
 
 
 async def test_connections_beyond_the_limit_are_refused(tiny_llama, socket_path):
-    async with Engine(config(tiny_llama, socket_path=socket_path, connections_limit=1)) as owner:
+    async with EngineClient(
+        config(tiny_llama, socket_path=socket_path, connections_limit=1)
+    ) as owner:
         await owner.ready()
         _, first = await connect_client(socket_path)
         first_byte, refused = await connect_client(socket_path)
@@ -210,9 +221,9 @@ async def test_poison_request_is_quarantined_in_every_process(tiny_llama, socket
     command = (sys.executable, "-m", "tests.engine.crashing_worker", "word")
     settings = config(tiny_llama, socket_path=socket_path, command=command)
     async with (
-        Engine(settings),
-        Engine.for_remote_worker(settings) as one,
-        Engine.for_remote_worker(settings) as other,
+        EngineClient(settings),
+        EngineClient.for_remote_worker(settings) as one,
+        EngineClient.for_remote_worker(settings) as other,
     ):
         for remote_engine, name in ((one, "first"), (other, "second")):
             await remote_engine.ready()
@@ -225,7 +236,7 @@ async def test_poison_request_is_quarantined_in_every_process(tiny_llama, socket
             assert (await remote_engine.status()).deaths == 2
 
 
-async def refusal(engine: Engine, request: Generate) -> EngineRefused:
+async def refusal(engine: EngineClient, request: Generate) -> CommandFailed:
     """The engine's refusal, also if it learns only now that another's request ended the worker."""
     while True:
         await engine.ready()
@@ -233,14 +244,17 @@ async def refusal(engine: Engine, request: Generate) -> EngineRefused:
             await engine.generate(request)
         except EngineDown:
             continue
-        except EngineRefused as refused:
+        except CommandFailed as refused:
             return refused
         pytest.fail("The request was answered.")
 
 
 async def test_worker_killed_from_outside_quarantines_no_request(tiny_llama, socket_path):
     settings = config(tiny_llama, socket_path=socket_path, crashes_limit=1)
-    async with Engine(settings) as owner, Engine.for_remote_worker(settings) as remote_engine:
+    async with (
+        EngineClient(settings) as owner,
+        EngineClient.for_remote_worker(settings) as remote_engine,
+    ):
         for _ in range(2):
             await owner.ready()
             await remote_engine.ready()

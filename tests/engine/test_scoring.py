@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from llm_backend.engine import Engine, EngineRefused
+from llm_backend.engine import CommandFailed, EngineClient
 from llm_backend.engine.messages import (
     Failure,
     Generate,
@@ -28,12 +28,12 @@ def score(*questions: Question, prompt: str = PROMPT, **fields: object) -> Score
     return ScoreLabels(id=f"s{next(NAMES)}", prompt=prompt, questions=list(questions), **fields)
 
 
-async def scored(engine: Engine, command: ScoreLabels) -> LabelsScored:
+async def scored(engine: EngineClient, command: ScoreLabels) -> LabelsScored:
     async with await engine.score_labels(command) as scoring:
         return await scoring.answer()
 
 
-async def echoed(engine: Engine, text: str, label: str) -> float:
+async def echoed(engine: EngineClient, text: str, label: str) -> float:
     """The logprob of a label behind a text, by the prompt logprobs of an echo."""
     tokens, known = await engine.tokenize(text + label), await engine.tokenize(text)
     assert tokens[: len(known)] == known
@@ -63,7 +63,7 @@ async def test_logprobs_of_labels_are_those_of_the_echoed_text(engine):
 
 
 async def test_questions_share_the_prompt_and_count_their_own_tokens(tiny_llama):
-    async with Engine(config(tiny_llama)) as engine:
+    async with EngineClient(config(tiny_llama)) as engine:
         await engine.ready()
         questions = [Question(text=f" number {n}:", labels=[" a", " b"]) for n in range(12)]
 
@@ -84,7 +84,7 @@ async def test_questions_share_the_prompt_and_count_their_own_tokens(tiny_llama)
 
 async def test_questions_share_the_state_of_a_recurrent_model(tmp_path):
     questions = [Question(text=f" number {n}:", labels=["a", "b"]) for n in range(6)]
-    async with Engine(config(write_mamba(tmp_path / "mamba.gguf"))) as engine:
+    async with EngineClient(config(write_mamba(tmp_path / "mamba.gguf"))) as engine:
         await engine.ready()
         async with await engine.score_labels(score(*questions)) as scoring:
             scores = await scoring.answer()
@@ -99,7 +99,7 @@ async def test_questions_share_the_state_of_a_recurrent_model(tmp_path):
 async def test_questions_share_passes_where_slots_share_their_cells(engine, tiny_llama):
     questions = [Question(text=f" number {n}:", labels=[" a", " b b"]) for n in range(8)]
     separate = await scored(engine, score(*questions))
-    async with Engine(config(tiny_llama, kv_unified=True)) as unified:
+    async with EngineClient(config(tiny_llama, kv_unified=True)) as unified:
         await unified.ready()
         before = await unified.status()
         together = await scored(unified, score(*questions))
@@ -144,7 +144,7 @@ async def test_scores_do_not_depend_on_their_neighbours(engine):
     ],
 )
 async def test_scores_that_cannot_be_given_are_refused_by_field(engine, command, field):
-    with pytest.raises(EngineRefused) as refused:
+    with pytest.raises(CommandFailed) as refused:
         await scored(engine, command)
 
     assert refused.value.field == field
@@ -169,9 +169,9 @@ async def test_a_cancelled_score_leaves_the_engine_to_others(engine):
 
 
 async def test_an_embedding_model_decides_nothing(tiny_bert):
-    async with Engine(config(tiny_bert)) as engine:
+    async with EngineClient(config(tiny_bert)) as engine:
         await engine.ready()
-        with pytest.raises(EngineRefused) as refused:
+        with pytest.raises(CommandFailed) as refused:
             await scored(engine, score(Question(text=" so:", labels=["a", "b"])))
 
     assert refused.value.failure is Failure.UNSUPPORTED

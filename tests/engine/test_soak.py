@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_backend.engine import Engine, EngineDown, EngineRefused
+from llm_backend.engine import CommandFailed, EngineClient, EngineDown
 from llm_backend.engine.messages import Generate, Priority, Sampling
 from tests.engine.conftest import answer, config, eventually
 
@@ -48,7 +48,7 @@ def any_request(dice: random.Random, name: str) -> Generate:
     )
 
 
-async def live_one(engine: Engine, request: Generate, dice: random.Random) -> str:
+async def live_one(engine: EngineClient, request: Generate, dice: random.Random) -> str:
     """Ask, and read to the end or give up at some point; gives how it went."""
     deltas_until_cancel = dice.choice((None, None, None, 0, 1, 3))
     try:
@@ -60,13 +60,13 @@ async def live_one(engine: Engine, request: Generate, dice: random.Random) -> st
                     deltas_until_cancel -= 1
                     if deltas_until_cancel < 0:
                         return "given up"
-    except EngineRefused as refused:
+    except CommandFailed as refused:
         return str(refused.failure)
     assert ended == request.n
     return "answered"
 
 
-async def live(engine: Engine, count: int, dice: random.Random) -> list[str]:
+async def live(engine: EngineClient, count: int, dice: random.Random) -> list[str]:
     """`count` requests, some at once; gives how each went."""
     semaphore = asyncio.Semaphore(AT_ONCE)
 
@@ -87,7 +87,7 @@ def resident_kib(pid: int) -> int:
 async def test_engine_soak_ends_every_request_without_growth(tiny_llama, pytestconfig):
     count = pytestconfig.getoption("--soak-requests")
     dice = random.Random(count)
-    async with Engine(config(tiny_llama)) as engine:
+    async with EngineClient(config(tiny_llama)) as engine:
         await engine.ready()
         await live(engine, count // 3, dice)
         before = resident_kib(engine.pid)
@@ -107,7 +107,7 @@ async def test_engine_soak_ends_every_request_without_growth(tiny_llama, pytestc
 @pytest.mark.parametrize("seed", range(3))
 async def test_engine_soak_survives_kills_at_any_moment(tiny_llama, seed):
     dice = random.Random(seed)
-    async with Engine(config(tiny_llama, crashes_limit=100, restart_limit=100)) as engine:
+    async with EngineClient(config(tiny_llama, crashes_limit=100, restart_limit=100)) as engine:
         await engine.ready()
         requests = [any_request(dice, f"killed-{number}") for number in range(60)]
         lives = [asyncio.create_task(live_one(engine, request, dice)) for request in requests]

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from llm_backend.engine import Engine, EngineDown, EngineRefused, EngineStartError
+from llm_backend.engine import CommandFailed, EngineClient, EngineDown, EngineStartError
 from llm_backend.engine.messages import Delta, Failure, Generate, Sampling
 from tests.engine.conftest import answer, config, eventually
 from tests.engine.gguf_models import write_llama
 from tests.logged import logged
 
 
-def crashing(model: Path, how: str, **fields: object) -> Engine:
+def crashing(model: Path, how: str, **fields: object) -> EngineClient:
     """An engine whose worker dies in a certain way."""
     command = (sys.executable, "-m", "tests.engine.crashing_worker", how)
-    return Engine(config(model, command=command, **fields))
+    return EngineClient(config(model, command=command, **fields))
 
 
 def request(prompt: str = "the cat", *, name: str = "r", **fields: object) -> Generate:
@@ -32,7 +32,7 @@ def text(deltas: list[Delta]) -> str:
 
 
 async def test_supervisor_restarts_a_crashed_worker_and_fails_its_requests(tiny_llama):
-    async with Engine(config(tiny_llama)) as engine:
+    async with EngineClient(config(tiny_llama)) as engine:
         await engine.ready()
         before = await answer(engine, request())
         generation = await engine.generate(request("endless", max_tokens=None))
@@ -58,14 +58,14 @@ async def test_poison_request_is_quarantined_after_two_crashes(tiny_llama):
                 await engine.generate(request("a deadly prompt", name=name))
         await engine.ready()
 
-        with pytest.raises(EngineRefused) as caught:
+        with pytest.raises(CommandFailed) as caught:
             await engine.generate(request("a deadly prompt", name="third"))
         assert caught.value.failure is Failure.CRASHED
         assert await answer(engine, request("a harmless prompt"))
 
 
 async def test_request_of_a_worker_killed_from_outside_is_answered_later(tiny_llama):
-    async with Engine(config(tiny_llama, crashes_limit=1)) as engine:
+    async with EngineClient(config(tiny_llama, crashes_limit=1)) as engine:
         for _ in range(3):
             await engine.ready()
             generation = await engine.generate(request("unlucky", max_tokens=None))
@@ -79,7 +79,7 @@ async def test_request_of_a_worker_killed_from_outside_is_answered_later(tiny_ll
 
 
 async def test_request_that_hangs_the_worker_counts_as_a_crash(tiny_llama):
-    async with Engine(config(tiny_llama, hang_timeout_s=4, crashes_limit=1)) as engine:
+    async with EngineClient(config(tiny_llama, hang_timeout_s=4, crashes_limit=1)) as engine:
         await engine.ready()
         generation = await engine.generate(request("endless", max_tokens=None))
         os.kill(engine.pid, signal.SIGSTOP)
@@ -88,7 +88,7 @@ async def test_request_that_hangs_the_worker_counts_as_a_crash(tiny_llama):
                 pass
         await engine.ready()
 
-        with pytest.raises(EngineRefused):
+        with pytest.raises(CommandFailed):
             await engine.generate(request("endless", max_tokens=None))
 
 
@@ -118,7 +118,7 @@ async def test_queued_request_beside_a_poison_request_is_not_quarantined(tiny_ll
 
         for prompt in prompts[1:]:
             assert await answer(engine, request(prompt))
-        with pytest.raises(EngineRefused) as caught:
+        with pytest.raises(CommandFailed) as caught:
             await engine.generate(request("a deadly prompt"))
         assert caught.value.failure is Failure.CRASHED
 
@@ -146,7 +146,7 @@ async def test_supervisor_kills_a_worker_that_hangs_at_exit(tiny_llama):
 
 
 async def test_supervisor_kills_a_stopped_worker_at_close(tiny_llama):
-    async with Engine(config(tiny_llama, stop_timeout_s=0.3)) as engine:
+    async with EngineClient(config(tiny_llama, stop_timeout_s=0.3)) as engine:
         await engine.ready()
         pid = engine.pid
         os.kill(pid, signal.SIGSTOP)
@@ -209,7 +209,7 @@ async def test_engine_fails_with_the_reason_if_its_worker_always_crashes(
 
 async def test_supervisor_restarts_after_a_pause(tiny_llama, caplog):
     settings = {"restart_limit": 2, "restart_pause_s": 0.3, "quick_death_s": 600}
-    async with Engine(config(tiny_llama, **settings)) as engine:
+    async with EngineClient(config(tiny_llama, **settings)) as engine:
         for _ in range(4):
             await eventually(lambda: engine.state == "ready")
             os.kill(engine.pid, signal.SIGKILL)
@@ -226,7 +226,7 @@ async def test_supervisor_loads_a_repaired_model_after_a_pause(tmp_path):
     path = write_llama(tmp_path / "tiny.gguf")
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    async with Engine(config(path, restart_pause_s=0.2)) as engine:
+    async with EngineClient(config(path, restart_pause_s=0.2)) as engine:
         with pytest.raises(EngineStartError, match="cut short"):
             await engine.ready()
         path.write_bytes(whole)
@@ -236,7 +236,7 @@ async def test_supervisor_loads_a_repaired_model_after_a_pause(tmp_path):
 
 
 async def test_engine_reports_that_it_is_not_supervised(tiny_llama, caplog):
-    async with Engine(config(tiny_llama, command=("no\0program",))) as engine:
+    async with EngineClient(config(tiny_llama, command=("no\0program",))) as engine:
         with pytest.raises(EngineStartError, match="restart the server") as caught:
             await engine.ready()
 
@@ -248,7 +248,7 @@ async def test_engine_reports_that_it_is_not_supervised(tiny_llama, caplog):
 
 async def test_supervisor_retries_a_process_that_cannot_be_started(tiny_llama):
     command = ("/no/such/program",)
-    async with Engine(config(tiny_llama, command=command, restart_limit=1)) as engine:
+    async with EngineClient(config(tiny_llama, command=command, restart_limit=1)) as engine:
         with pytest.raises(EngineStartError, match="cannot be started"):
             await asyncio.wait_for(engine.ready(), 20)
 
@@ -260,7 +260,7 @@ async def test_engine_fails_if_the_model_exceeds_the_start_timeout(tiny_llama):
 
 
 async def test_engine_is_down_while_it_loads(tiny_llama):
-    async with Engine(config(tiny_llama)) as engine:
+    async with EngineClient(config(tiny_llama)) as engine:
         with pytest.raises(EngineDown, match="loading") as caught:
             await engine.generate(request())
 
@@ -287,7 +287,7 @@ async def test_start_error_names_a_missing_or_invalid_model_file(tmp_path):
         (cut, "cut short: its tensors would end"),
         (wrong, "cannot be loaded: .*tensor 'blk.1.ffn_down.weight' not found"),
     ):
-        async with Engine(config(path)) as engine:
+        async with EngineClient(config(path)) as engine:
             with pytest.raises(EngineStartError, match=reason) as caught:
                 await engine.ready()
         assert path.name in str(caught.value)
@@ -298,7 +298,7 @@ async def test_worker_error_in_a_turn_fails_its_requests_only(tiny_llama):
         await engine.ready()
         pid = engine.pid
         for prompt in ("broken", "poison"):
-            with pytest.raises(EngineRefused) as caught:
+            with pytest.raises(CommandFailed) as caught:
                 await answer(engine, request(prompt, max_tokens=None))
             assert caught.value.failure is Failure.INTERNAL
 
@@ -307,7 +307,7 @@ async def test_worker_error_in_a_turn_fails_its_requests_only(tiny_llama):
 
 
 async def test_worker_ignores_signals_to_the_process_group(tiny_llama):
-    async with Engine(config(tiny_llama)) as engine:
+    async with EngineClient(config(tiny_llama)) as engine:
         await engine.ready()
         generation = await engine.generate(request(max_tokens=100))
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -321,9 +321,9 @@ async def test_worker_ends_when_its_owner_dies(tiny_llama):
     program = (
         "import asyncio, os, sys\n"
         "from pathlib import Path\n"
-        "from llm_backend.engine import Engine, EngineConfig\n"
+        "from llm_backend.engine import EngineClient, EngineConfig\n"
         "async def main():\n"
-        "    engine = Engine(EngineConfig(model_path=Path(sys.argv[1]), threads=1))\n"
+        "    engine = EngineClient(EngineConfig(model_path=Path(sys.argv[1]), threads=1))\n"
         "    engine.start()\n"
         "    await engine.ready()\n"
         "    print(engine.pid, flush=True)\n"
@@ -347,7 +347,7 @@ def is_alive(pid: int) -> bool:
 
 
 async def test_watchdog_replaces_a_worker_that_hangs(tiny_llama, caplog):
-    async with Engine(config(tiny_llama, hang_timeout_s=4)) as engine:
+    async with EngineClient(config(tiny_llama, hang_timeout_s=4)) as engine:
         await engine.ready()
         generation = await engine.generate(request(max_tokens=None))
         os.kill(engine.pid, signal.SIGSTOP)
@@ -361,7 +361,7 @@ async def test_watchdog_replaces_a_worker_that_hangs(tiny_llama, caplog):
 
 
 async def test_watchdog_does_not_probe_an_idle_engine(tiny_llama):
-    async with Engine(config(tiny_llama, hang_timeout_s=1)) as engine:
+    async with EngineClient(config(tiny_llama, hang_timeout_s=1)) as engine:
         await engine.ready()
         pid = engine.pid
         os.kill(pid, signal.SIGSTOP)
@@ -397,7 +397,7 @@ async def test_worker_spin_count_is_bounded_unless_set(tiny_llama, monkeypatch, 
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     monkeypatch.setenv(name, value)
-    async with Engine(config(tiny_llama)) as engine:
+    async with EngineClient(config(tiny_llama)) as engine:
         await engine.ready()
         pid = engine.pid
         given = await asyncio.to_thread(Path(f"/proc/{pid}/environ").read_bytes)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from llm_backend.cli import app
 from llm_backend.cli.api import Api, ApiRequestError
-from llm_backend.cli.chat import Conversation, Piece
+from llm_backend.cli.chat import ChatSession, Piece
 from tests.broken_streams import scripted_upstream
 from tests.media_files import image
 
@@ -133,7 +133,7 @@ def test_a_server_that_refuses_ends_a_pipe_with_its_sentence(server):
 
 
 def test_chat_interrupt_stops_the_answer_and_keeps_its_text(server):
-    conversation = Conversation(Api(server.base_url, None), "builtin", "You are brief.")
+    conversation = ChatSession(Api(server.base_url, None), "builtin", "You are brief.")
     shown: list[str] = []
 
     def show(piece: Piece) -> None:
@@ -151,7 +151,7 @@ def test_chat_interrupt_stops_the_answer_and_keeps_its_text(server):
 
 
 def test_chat_drops_a_message_that_the_server_refused(server):
-    conversation = Conversation(Api(server.base_url, None), "unknown")
+    conversation = ChatSession(Api(server.base_url, None), "unknown")
 
     with pytest.raises(ApiRequestError, match="does not exist"):
         conversation.send("Hi", lambda _: None)

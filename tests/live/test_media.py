@@ -13,7 +13,7 @@ import yaml
 
 from llm_backend.cli.api import Api, ApiRequestError
 from llm_backend.cli.attachments import attachment
-from llm_backend.cli.chat import Conversation
+from llm_backend.cli.chat import ChatSession
 from tests.engine.gguf_models import write_llama
 from tests.engine.projectors import write_ears, write_eyes
 from tests.media_files import as_url, image, in_base64, wav
@@ -134,7 +134,7 @@ def test_a_sound_is_heard_and_counted(ask):
 
 def test_the_chat_command_sends_an_image_with_the_next_message(ask, tmp_path):
     (tmp_path / "a cat.png").write_bytes(image(1))
-    talk = Conversation(Api(str(ask.base_url), None), "eyes", temperature=0)
+    talk = ChatSession(Api(str(ask.base_url), None), "eyes", temperature=0)
     shown: list[str] = []
 
     talk.attachments.append(attachment(str(tmp_path / "a cat.png")))

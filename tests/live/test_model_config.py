@@ -12,7 +12,7 @@ from llm_backend.backends.base import Chat, ModelCard
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.model_manager import LocalModelManager
 from llm_backend.builtin import BUILTIN_PATH
-from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine import EngineClient, EngineConfig
 from tests.engine.gguf_models import write_adapter, write_llama
 from tests.serving import Served, serve
 from tests.strict_sdk import StrictOpenAI
@@ -181,7 +181,7 @@ async def test_a_question_of_the_servers_own_has_no_personality():
     async def estimate_bytes() -> int:
         return 0
 
-    handle = manager.add_model("m", lambda _path: Engine(config), estimate_bytes)
+    handle = manager.add_model("m", lambda _path: EngineClient(config), estimate_bytes)
     model = LocalModel(card, handle, personalities={"p": "Speak like a poet."}, personality="p")
     hi = [{"role": "user", "content": "Hi"}]
     async with manager:

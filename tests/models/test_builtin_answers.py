@@ -8,7 +8,7 @@ from itertools import islice
 import pytest
 
 from llm_backend.builtin import BUILTIN_PATH
-from llm_backend.engine import Engine
+from llm_backend.engine import EngineClient
 from llm_backend.engine.messages import Generate, Sampling
 from models.builtin import sum_questions
 from models.builtin.corpus import HELD_OUT_SUMS, conversations, load_heldout_questions
@@ -101,7 +101,7 @@ def share_of_right_answers(asker: Asker, cases: list[Case]) -> float:
 
 
 async def engine_answers(prompts: list[list[int]]) -> list[str]:
-    async with Engine(config(BUILTIN_PATH, slots=16, context_tokens=512)) as engine:
+    async with EngineClient(config(BUILTIN_PATH, slots=16, context_tokens=512)) as engine:
         await engine.ready()
 
         async def text(number: int, prompt: list[int]) -> str:

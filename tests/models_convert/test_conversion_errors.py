@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tiny_bert import CONFIG, TOKENIZER, VOCABULARY, random_weights, write_folder
 
-from llm_backend.models import ConversionError, convert
+from llm_backend.model_import import ConversionError, convert
 
 
 @pytest.fixture

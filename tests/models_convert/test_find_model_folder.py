@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tiny_bert import write_folder
 
-from llm_backend.models import ConversionError, find_model_folder
+from llm_backend.model_import import ConversionError, find_model_folder
 
 
 @pytest.fixture

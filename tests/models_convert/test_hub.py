@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from llm_backend.models.hub import HubFile, PullError, chosen_files, chosen_projector, pull
+from llm_backend.model_import.hub import HubFile, PullError, chosen_files, chosen_projector, pull
 from tests.models_convert.hub_stand_in import REPOSITORY, Hub, hub_with
 
 EMPTY = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)

@@ -16,7 +16,7 @@ import pytest
 from embedder import Embedder, embedder
 from tiny_bert import cosine
 
-from llm_backend.models import convert, find_model_folder
+from llm_backend.model_import import convert, find_model_folder
 from tests.missing import missing
 
 REFERENCE = json.loads(Path(__file__).with_name("minilm_reference.json").read_text())["entries"]

@@ -22,7 +22,7 @@ from tiny_bert import (
     write_safetensors,
 )
 
-from llm_backend.models import convert
+from llm_backend.model_import import convert
 
 TEXT = "The unplayed dog plays, playing x."
 PIECES = ["the", "un", "##play", "##ed", "dog", "play", "##s", ",", "play", "##ing", "x", "."]

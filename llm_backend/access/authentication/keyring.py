@@ -23,7 +23,7 @@ from llm_backend.access.authentication.new_key import (
 )
 from llm_backend.access.authentication.policy import DEFAULT_PROJECT, Policy, Project, policy_of
 from llm_backend.access.authentication.principal import Caller
-from llm_backend.errors import OUTAGE_RETRY_AFTER_S, Forbidden, Overloaded, Unauthorized
+from llm_backend.errors import OUTAGE_RETRY_AFTER_S, Forbidden, ServiceUnavailable, Unauthorized
 from llm_backend.store import StoreError
 from llm_backend.store.administration import AccessSnapshot, Administration
 
@@ -95,7 +95,7 @@ class Keyring:
         is True for operations of the organization.
 
         Raises `Unauthorized` for no key or an unknown one, `Forbidden` for the wrong kind of key,
-        and `Overloaded` if the database is needed and cannot be used.
+        and `ServiceUnavailable` if the database is needed and cannot be used.
         """
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if not scheme and "x-api-key" in headers:  # of Anthropic's clients
@@ -210,8 +210,8 @@ class Keyring:
         self._by_id = {entry.caller.key_id: entry for entry in entries}
 
     def _allows_anonymous(self) -> bool:
-        """True if requests need no key, given that no key is known. Raises `Overloaded` if the keys
-        have not been read."""
+        """True if requests need no key, given that no key is known. Raises
+        `ServiceUnavailable` if the keys have not been read."""
         if self._version is None and not self._static_keys:
             raise _outage_error()
         return self._may_be_open
@@ -231,8 +231,8 @@ def _check_kind(caller: Caller, *, administers: bool) -> None:
         raise Unauthorized(f"The project `{caller.project.id}` of this API key is archived.")
 
 
-def _outage_error() -> Overloaded:
-    return Overloaded(
+def _outage_error() -> ServiceUnavailable:
+    return ServiceUnavailable(
         "The database cannot be used now, so this key cannot be checked; try again later.",
         retry_after_s=OUTAGE_RETRY_AFTER_S,
     )

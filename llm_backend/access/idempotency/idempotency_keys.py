@@ -11,7 +11,7 @@ from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.idempotency.recorded_answer import AnswerRecorder, RecordedAnswer, replay
 from llm_backend.access.idempotency.shared_answers import RETENTION_S, SharedAnswers
 from llm_backend.contract.application.connexion_app import Admission, SendResponse
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import Conflict, InvalidRequest
 from llm_backend.offload import offload
@@ -126,7 +126,7 @@ class Idempotency:
         send: Send,
     ) -> bool:
         shared_name, digest = hashlib.sha256(repr(name).encode()).hexdigest(), recorded.digest.hex()
-        found = await run_while_connected(request, shared.claim(shared_name, digest))
+        found = await cancel_on_disconnect(request, shared.claim(shared_name, digest))
         if found is not None:
             if found.digest != digest or found.answer is None:
                 raise _key_reused_error()

@@ -23,7 +23,7 @@ from llm_backend.access.usage.metered_operations import METERED, MeteredOperatio
 from llm_backend.access.usage.spending import Spending
 from llm_backend.contract.application.connexion_app import SendResponse
 from llm_backend.contract.body_bounds import text_bytes
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import ClientGone, DeadlineExceeded, ModelNotFound
 from llm_backend.fair_queue import FairSemaphore
@@ -57,7 +57,7 @@ class AdmissionControl:
 
     async def __call__(self, request: ApiRequest, answer: SendResponse, send: Send) -> None:
         """Sends the answer, and counts its usage at its end. Raises `Forbidden`, `QuotaExceeded`,
-        `RateLimited`, `Overloaded` or `DeadlineExceeded` if no answer has begun.
+        `RateLimited`, `ServiceUnavailable` or `DeadlineExceeded` if no answer has begun.
         """
         caller: Caller | None = request.caller
         with as_owner(None if caller is None else caller.owner):
@@ -195,7 +195,7 @@ class AdmissionControl:
         if not permits.try_acquire():
             acquiring = permits.acquire(request.caller.key_id or "")
             # While a body is still unread, a disconnect of its client cannot be noticed.
-            await (run_while_connected(request, acquiring) if request.raw_body else acquiring)
+            await (cancel_on_disconnect(request, acquiring) if request.raw_body else acquiring)
         try:
             await self._answer(request, answer, response)
         finally:

@@ -6,7 +6,7 @@ model_protocol.py       its template, markup and control tokens: prompts and par
 admitted_generation.py  a generation that has got a slot of the engine; its deltas and usage
 chat_choice.py          deltas of one choice as reasoning, content and calls
 engine_commands.py, engine_errors.py, task_priority.py  commands to the engine and its errors
-engine_turns.py         parts of a request, computed one after the other by an engine
+request_parts.py        parts of a request, computed one after the other by an engine
 model_handle.py         the interfaces `ModelManager` and `ModelHandle` (one model of a manager)
 model_manager.py        `LocalModelManager`: loads models on demand, within a memory budget
 local_handle.py         handle of an engine that this process owns

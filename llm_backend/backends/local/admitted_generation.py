@@ -10,7 +10,7 @@ from llm_backend.backends.local.engine_errors import translate_engine_errors
 from llm_backend.backends.local.grammar_field import GrammarField
 from llm_backend.backends.local.markup import MarkupParser
 from llm_backend.engine import Generation
-from llm_backend.engine.messages import Delta, Medium
+from llm_backend.engine.messages import Delta, MediaKind
 
 
 class AdmittedGeneration:
@@ -51,10 +51,10 @@ class AdmittedGeneration:
             prompt_tokens=assigned.prompt_tokens,
             completion_tokens=sum(delta.completion_tokens for delta in last),
             cached_tokens=cached,
-            picture_tokens=assigned.tokens_of(Medium.PICTURE),
-            sound_tokens=assigned.tokens_of(Medium.SOUND),
-            cached_picture_tokens=assigned.tokens_of(Medium.PICTURE, until=cached),
-            cached_sound_tokens=assigned.tokens_of(Medium.SOUND, until=cached),
+            picture_tokens=assigned.tokens_of(MediaKind.PICTURE),
+            sound_tokens=assigned.tokens_of(MediaKind.SOUND),
+            cached_picture_tokens=assigned.tokens_of(MediaKind.PICTURE, until=cached),
+            cached_sound_tokens=assigned.tokens_of(MediaKind.SOUND, until=cached),
             drafted_tokens=sum(delta.drafted_tokens for delta in last),
             accepted_tokens=sum(delta.accepted_tokens for delta in last),
             right_prediction_tokens=sum(right),

@@ -8,13 +8,13 @@ from llm_backend.backends.base import Chat
 from llm_backend.backends.local import label_scoring
 from llm_backend.backends.local.engine_errors import translate_engine_errors
 from llm_backend.backends.local.label_scoring import LabelScoring, RenderedScoring
-from llm_backend.backends.local.media import Content, MediaFile, MediaReader, media_in
+from llm_backend.backends.local.media import Content, MediaPart, MediaReader, media_in
 from llm_backend.backends.local.model_protocol import ModelProtocol, ProtocolCache, RenderedPrompt
-from llm_backend.engine import Engine
-from llm_backend.engine.messages import Medium, ModelInfo, ModelKind
+from llm_backend.engine import EngineClient
+from llm_backend.engine.messages import MediaKind, ModelInfo, ModelKind
 from llm_backend.offload import compute, offload
 
-_MISSING_INPUT = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
+_MISSING_INPUT = {MediaKind.PICTURE: "sees no pictures", MediaKind.SOUND: "hears no sound"}
 _PURPOSES = {
     ModelKind.EMBEDDING: "embeddings",
     ModelKind.RERANK: "ranking documents",
@@ -40,7 +40,7 @@ class ChatRenderer:
         self._personalities = personalities
 
     async def render(
-        self, engine: Engine, request: Chat, personality: str | None
+        self, engine: EngineClient, request: Chat, personality: str | None
     ) -> RenderedPrompt:
         """Renders a chat; `personality` is for chats that name none. Raises `ContextLengthExceeded`
         before rendering if there are more messages than the context has tokens."""
@@ -56,12 +56,12 @@ class ChatRenderer:
         render = compute if protocol.compiles_schemas(request) else offload
         return await render(self._render, protocol, request, info, personality)
 
-    async def render_scoring(self, engine: Engine, scoring: LabelScoring) -> RenderedScoring:
+    async def render_scoring(self, engine: EngineClient, scoring: LabelScoring) -> RenderedScoring:
         """Renders the messages and questions of a label scoring."""
         protocol, info = await self.protocol(engine), await engine.ready()
         return await offload(self._render_scoring, protocol, scoring, info)
 
-    async def protocol(self, engine: Engine) -> ModelProtocol:
+    async def protocol(self, engine: EngineClient) -> ModelProtocol:
         """Returns the protocol of the loaded file, which may differ after a reload. Raises
         `InvalidRequest` if it is no chat model."""
         with translate_engine_errors():
@@ -99,7 +99,7 @@ class ChatRenderer:
         medium that the model has no input for, `InvalidRequest` for too many."""
         self._reader.check_count(self._check_medium(file, info) for file in media_in(contents))
 
-    def _check_medium(self, file: MediaFile, info: ModelInfo) -> MediaFile:
+    def _check_medium(self, file: MediaPart, info: ModelInfo) -> MediaPart:
         if file.medium not in info.media:
             raise errors.UnsupportedField(
                 f"The model `{self._model}` {_MISSING_INPUT[file.medium]}.", param=file.param

@@ -7,11 +7,11 @@ from typing import Any
 from llm_backend.backends.base import Chat, GenerationLimits, TextPrompt
 from llm_backend.backends.local.model_protocol import RenderedPrompt
 from llm_backend.backends.local.task_priority import priority_of
-from llm_backend.engine.messages import Generate, Media, Priority, Sampling
+from llm_backend.engine.messages import Generate, MediaItem, Priority, Sampling
 
 
 def chat_command(
-    request: Chat, prompt: RenderedPrompt, media: Sequence[Media], format_stops: Sequence[str]
+    request: Chat, prompt: RenderedPrompt, media: Sequence[MediaItem], format_stops: Sequence[str]
 ) -> Generate:
     """Builds the command of a chat that was rendered as `prompt` with `media`; `format_stops` are
     stop strings besides those of the request."""

@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from llm_backend import errors
 from llm_backend.backends.local.grammar_field import GrammarField
 from llm_backend.backends.schemas.keywords import CODE
-from llm_backend.engine import EngineDown, EngineRefused, EngineStartError
+from llm_backend.engine import CommandFailed, EngineDown, EngineStartError
 from llm_backend.engine.messages import Failure
 
 log = logging.getLogger(__name__)
 
 _REFUSALS: dict[Failure, type[errors.ApiError]] = {
     Failure.CONTEXT_LENGTH: errors.ContextLengthExceeded,
-    Failure.QUEUE_FULL: errors.Overloaded,
-    Failure.QUEUE_DEADLINE: errors.Overloaded,
+    Failure.QUEUE_FULL: errors.ServiceUnavailable,
+    Failure.QUEUE_DEADLINE: errors.ServiceUnavailable,
     Failure.INVALID: errors.InvalidRequest,
     Failure.UNSUPPORTED: errors.InvalidRequest,
     Failure.CRASHED: errors.InvalidRequest,
@@ -30,12 +30,12 @@ def translate_engine_errors(**names: str | GrammarField) -> Iterator[None]:
     """
     try:
         yield
-    except EngineRefused as refused:
+    except CommandFailed as refused:
         kind = _REFUSALS[refused.failure]
         if kind is errors.Internal:
             log.error("engine_failed_request", extra={"reason": str(refused)})
             raise errors.Internal("The engine failed this request; its log says why.") from refused
-        retry_after_s = errors.RETRY_AFTER_S if kind is errors.Overloaded else None
+        retry_after_s = errors.RETRY_AFTER_S if kind is errors.ServiceUnavailable else None
         field = refused.field
         if field is None and refused.failure is Failure.UNSUPPORTED:
             field = "model"

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from llm_backend.backends.base import Chat, Message, Usage
-from llm_backend.backends.local.media import Content, MediaFile, UnmarkedPrompt
+from llm_backend.backends.local.media import Content, MediaPart, UnmarkedPrompt
 from llm_backend.backends.local.model_protocol import ModelProtocol, RenderedPrompt
 from llm_backend.backends.local.task_priority import priority_of
-from llm_backend.engine import Engine, Scoring
-from llm_backend.engine.messages import Media, Medium, Priority, Question, ScoreLabels
+from llm_backend.engine import EngineClient, Scoring
+from llm_backend.engine.messages import MediaItem, MediaKind, Priority, Question, ScoreLabels
 from llm_backend.errors import InvalidRequest
 
 _SIGN = "\ufdd2"  # a noncharacter, which Unicode excludes from text interchange
@@ -60,7 +60,7 @@ class RenderedScoring:
     add_bos: bool
 
     @property
-    def media(self) -> Sequence[tuple[int, MediaFile]]:
+    def media(self) -> Sequence[tuple[int, MediaPart]]:
         """Pictures and sounds of all texts, in their order, with their positions."""
         return [one for text in (self.shared, *self.questions) for one in text.media]
 
@@ -94,12 +94,12 @@ def render(protocol: ModelProtocol, scoring: LabelScoring) -> RenderedScoring:
 
 
 def score_command(
-    scoring: LabelScoring, rendered: RenderedScoring, media: Sequence[Media]
+    scoring: LabelScoring, rendered: RenderedScoring, media: Sequence[MediaItem]
 ) -> ScoreLabels:
     """Builds the engine's command; `media` are the decoded ones of `rendered`, in their order."""
     remaining = iter(media)
 
-    def take(text: UnmarkedPrompt) -> list[Media]:
+    def take(text: UnmarkedPrompt) -> list[MediaItem]:
         return [next(remaining) for _ in text.media]
 
     shared_media = take(rendered.shared)
@@ -128,7 +128,7 @@ def normalize(logprobs: Sequence[float]) -> list[float]:
 
 
 async def compute(
-    engine: Engine, command: ScoreLabels, count: Callable[[Usage], None]
+    engine: EngineClient, command: ScoreLabels, count: Callable[[Usage], None]
 ) -> tuple[list[list[float]], Usage]:
     """Computes the probabilities of each question's labels. `count` gets the usage in any case once
     the engine has begun."""
@@ -159,14 +159,14 @@ def _usage(scoring: Scoring, cached_tokens: int = 0) -> Usage:
     return Usage(
         prompt_tokens=assigned.prompt_tokens,
         cached_tokens=cached_tokens,
-        picture_tokens=assigned.tokens_of(Medium.PICTURE),
-        cached_picture_tokens=assigned.tokens_of(Medium.PICTURE, until=cached_tokens),
+        picture_tokens=assigned.tokens_of(MediaKind.PICTURE),
+        cached_picture_tokens=assigned.tokens_of(MediaKind.PICTURE, until=cached_tokens),
         queue_s=scoring.timing.queue_s,
         prompt_s=scoring.timing.prompt_s,
     )
 
 
-def field_names(scoring: LabelScoring, media: Sequence[tuple[int, MediaFile]]) -> dict[str, str]:
+def field_names(scoring: LabelScoring, media: Sequence[tuple[int, MediaPart]]) -> dict[str, str]:
     """Maps the engine's names of fields to the client's."""
     names = {"prompt": "input", "questions": "questions"}
     for index, question in enumerate(scoring.questions):

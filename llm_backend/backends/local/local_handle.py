@@ -12,7 +12,7 @@ from llm_backend.backends.local.model_handle import (
     has_failed,
 )
 from llm_backend.background_tasks import BackgroundTasks
-from llm_backend.engine import Engine, EngineState
+from llm_backend.engine import EngineClient, EngineState
 from llm_backend.errors import ModelNotFound
 
 
@@ -35,7 +35,7 @@ class LocalModelHandle(ModelHandle):
     `idle_unload_s` without a user the engine is unloaded (None: never).
     """
 
-    engine: Engine | None = None
+    engine: EngineClient | None = None
 
     def __init__(
         self,
@@ -79,14 +79,14 @@ class LocalModelHandle(ModelHandle):
     def dismiss(self) -> None:
         self._manager.tasks.start(self._manager.remove(self))
 
-    def _enter_ready(self) -> tuple[Engine, EngineUsers] | None:
+    def _enter_ready(self) -> tuple[EngineClient, EngineUsers] | None:
         engine, is_leaving = self.engine, self.is_unloading or self.is_removed
         if engine is None or is_leaving or engine.state is not EngineState.READY:
             return None
         self.users.enter()
         return engine, self.users
 
-    async def _enter_loaded(self) -> tuple[Engine, EngineUsers]:
+    async def _enter_loaded(self) -> tuple[EngineClient, EngineUsers]:
         """Returns the engine once it is ready. A waiting request counts as a user already, so that
         a load of another model does not unload this one before the request can use it."""
         while self.unload_done is not None:
@@ -102,7 +102,7 @@ class LocalModelHandle(ModelHandle):
             raise
         return engine, self.users
 
-    async def _load_once(self) -> Engine:
+    async def _load_once(self) -> EngineClient:
         """Loads the engine once for all waiting requests; continues even if they are cancelled."""
         if self._loading is None:
             self._loading = self._manager.tasks.start(self._manager.start_evicting_others(self))

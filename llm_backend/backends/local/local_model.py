@@ -23,7 +23,7 @@ from llm_backend.backends.local.markup import MarkupParser
 from llm_backend.backends.local.media import MediaReader
 from llm_backend.backends.local.model_handle import ModelHandle, ModelState
 from llm_backend.backends.local.model_protocol import ProtocolCache, RenderedPrompt
-from llm_backend.engine import Engine
+from llm_backend.engine import EngineClient
 from llm_backend.engine.messages import (
     Embedded,
     Generate,
@@ -130,7 +130,7 @@ class LocalModel:
         return self.handle.state
 
     @property
-    def engine(self) -> Engine | None:
+    def engine(self) -> EngineClient | None:
         """The model's engine while it is loaded; None otherwise. For requests use
         `ModelHandle.use`, which keeps it loaded."""
         return self.handle.engine
@@ -221,7 +221,7 @@ class LocalModel:
             return answer
 
     async def _generate_chat(
-        self, engine: Engine, request: Chat, prompt: RenderedPrompt
+        self, engine: EngineClient, request: Chat, prompt: RenderedPrompt
     ) -> AdmittedGeneration:
         stops = () if self._chat_format is None else self._chat_format.stop
         command = chat_command(request, prompt, await self._reader.decode(prompt.media), stops)
@@ -287,7 +287,7 @@ class LocalModel:
             answer.take_over(resources.pop_all())
             return answer
 
-    async def _generate_text(self, engine: Engine, request: TextPrompt) -> AdmittedGeneration:
+    async def _generate_text(self, engine: EngineClient, request: TextPrompt) -> AdmittedGeneration:
         is_empty = request.prompt == "" and request.suffix is None
         begin = await self._begin_token(engine) if is_empty else ""
         command = prompt_command(request, begin)
@@ -335,7 +335,7 @@ class LocalModel:
             return await engine.rank(query, list(documents))
 
     @asynccontextmanager
-    async def _use_engine(self, **names: str) -> AsyncIterator[Engine]:
+    async def _use_engine(self, **names: str) -> AsyncIterator[EngineClient]:
         """Yields the loaded engine and translates its errors; `names` maps the engine's fields to
         the client's."""
         with translate_engine_errors(**names):
@@ -344,7 +344,7 @@ class LocalModel:
 
     async def _generate(
         self,
-        engine: Engine,
+        engine: EngineClient,
         operation: str,
         command: Generate,
         names: Mapping[str, str | GrammarField],
@@ -362,7 +362,7 @@ class LocalModel:
         if self.meter is not None:
             self.meter.count_answer(usage)
 
-    async def _begin_token(self, engine: Engine) -> str:
+    async def _begin_token(self, engine: EngineClient) -> str:
         with translate_engine_errors():
             info = await engine.ready()
         return info.bos_token or info.eos_token

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from llm_backend.backends.local.engine_users import EngineUsers
-from llm_backend.engine import Engine, EngineState
-from llm_backend.errors import EngineUnavailable, Overloaded
+from llm_backend.engine import EngineClient, EngineState
+from llm_backend.errors import EngineUnavailable, ServiceUnavailable
 
-MakeEngine = Callable[[Path | None], Engine]
+MakeEngine = Callable[[Path | None], EngineClient]
 """Creates an engine that serves other processes at this socket path; None: at none."""
 
 
@@ -53,7 +53,7 @@ class ModelHandle(ABC):
 
     @property
     @abstractmethod
-    def engine(self) -> Engine | None:
+    def engine(self) -> EngineClient | None:
         """The model's engine while it is loaded; None otherwise."""
 
     @property
@@ -79,7 +79,7 @@ class ModelHandle(ABC):
         return ModelState.FAILED if has_failed(engine) else ModelState.LOADING
 
     @asynccontextmanager
-    async def use(self) -> AsyncIterator[Engine]:
+    async def use(self) -> AsyncIterator[EngineClient]:
         """Yields the engine and keeps it loaded within the block; loads the model if needed.
 
         Raises `ApiError` if the model does not fit or is not loaded in time, and the engine's own
@@ -109,16 +109,16 @@ class ModelHandle(ABC):
         """Removes the model in the background, after its running requests have finished."""
 
     @abstractmethod
-    def _enter_ready(self) -> tuple[Engine, EngineUsers] | None:
+    def _enter_ready(self) -> tuple[EngineClient, EngineUsers] | None:
         """Counts a request on a ready engine; None if the model must be loaded first."""
 
     @abstractmethod
-    async def _enter_loaded(self) -> tuple[Engine, EngineUsers]:
+    async def _enter_loaded(self) -> tuple[EngineClient, EngineUsers]:
         """Loads the model, waits for its engine and counts a request on it."""
 
-    async def _wait_for_load(self) -> tuple[Engine, EngineUsers]:
+    async def _wait_for_load(self) -> tuple[EngineClient, EngineUsers]:
         if self._waiting >= self._limits.waiting_limit:
-            raise Overloaded(
+            raise ServiceUnavailable(
                 f"{self._waiting} requests wait for `{self.name}` to be loaded, the maximum.",
             )
         self._waiting += 1
@@ -149,6 +149,6 @@ class ModelManager(Protocol):
         ...
 
 
-def has_failed(engine: Engine) -> bool:
+def has_failed(engine: EngineClient) -> bool:
     """True for an engine that could not be started, or was closed."""
     return engine.state in (EngineState.FAILED, EngineState.CLOSED)

@@ -19,10 +19,10 @@ from llm_backend.backends.local.markup.parameters import (
     resolve_references,
     without_grammar_pattern,
 )
-from llm_backend.backends.local.media import Content, Marks, MediaFile, UnmarkedPrompt
+from llm_backend.backends.local.media import Content, Marks, MediaPart, UnmarkedPrompt
 from llm_backend.backends.schemas import AnswerSchema, Path, SchemaBudget, lower_schema
 from llm_backend.contract.validation_messages import field_name
-from llm_backend.engine import Engine
+from llm_backend.engine import EngineClient
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping
 
@@ -42,7 +42,7 @@ class RenderedPrompt:
 
     text: str
     cuts: Sequence[int]
-    media: Sequence[tuple[int, MediaFile]]
+    media: Sequence[tuple[int, MediaPart]]
     add_bos: bool
     grammar: str | None
     grammar_field: GrammarField
@@ -86,7 +86,7 @@ class ModelProtocol:
 
     @classmethod
     async def create(
-        cls, engine: Engine, tool_format: str | None, chat_format: ChatFormat | None = None
+        cls, engine: EngineClient, tool_format: str | None, chat_format: ChatFormat | None = None
     ) -> "ModelProtocol":
         """Creates the protocol of an engine's model. `chat_format` replaces its template;
         `tool_format` names the format of calls (None: detected from the template). Raises the
@@ -275,10 +275,10 @@ class ProtocolCache:
         self._tool_format = tool_format
         self._chat_format = chat_format
         self._lock = asyncio.Lock()
-        self._engine: Engine | None = None
+        self._engine: EngineClient | None = None
         self._protocol: ModelProtocol | None = None
 
-    async def get(self, engine: Engine) -> ModelProtocol:
+    async def get(self, engine: EngineClient) -> ModelProtocol:
         """Returns the engine's protocol, created once for concurrent requests. Raises as
         `ModelProtocol.create`."""
         async with self._lock:

@@ -5,13 +5,13 @@ from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
 from llm_backend.backends.local.engine_errors import translate_engine_errors
-from llm_backend.backends.local.engine_turns import EngineTurns
 from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.local.request_parts import RequestParts
 from llm_backend.backends.speech.espeak import Espeak, needs_program
 from llm_backend.backends.speech.sentences import Sentences, is_spoken
 from llm_backend.backends.speech.speaker import NOT_INSTALLED, Samples, Speaker, Speech
 from llm_backend.backends.speech.voices import OPENAI_VOICES, Voice
-from llm_backend.engine import Engine
+from llm_backend.engine import EngineClient
 from llm_backend.engine.messages import Speak, Spoken
 from llm_backend.errors import InvalidRequest, Unsupported
 from llm_backend.extras import install_command, is_installed
@@ -82,7 +82,7 @@ class OnnxVoice:
 
     async def _chunks(self, speech: Speech, speaker: int) -> AsyncGenerator[bytes, None]:
         """Yields the sound of each sentence. Raises `ApiError`, also for a text without sound."""
-        turns, is_silent = EngineTurns(self._model.handle), True
+        turns, is_silent = RequestParts(self._model.handle), True
         splitter = Sentences(_SENTENCE_CHARACTERS)
         for sentence in (*splitter.feed(speech.text), *splitter.finish()):
             if not is_spoken(sentence):
@@ -126,7 +126,7 @@ def missing_for(model: str, files: VoiceFiles, espeak: Espeak | None) -> str | N
     return None if espeak.is_installed else needs_program(model)
 
 
-async def _speak(command: Speak, engine: Engine) -> Spoken:
+async def _speak(command: Speak, engine: EngineClient) -> Spoken:
     return await engine.speak(command)
 
 

@@ -7,7 +7,7 @@ from functools import partial
 import msgspec
 
 from llm_backend.backends.local.engine_errors import translate_engine_errors
-from llm_backend.backends.local.engine_turns import EngineTurns
+from llm_backend.backends.local.engine_turns import RequestParts
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.transcription.windows import (
     SAMPLE_BYTES,
@@ -17,7 +17,7 @@ from llm_backend.backends.transcription.windows import (
     is_silence,
     length_s,
 )
-from llm_backend.engine import Engine
+from llm_backend.engine import EngineClient
 from llm_backend.engine.messages import (
     SAMPLES_HZ,
     WINDOW_S,
@@ -39,7 +39,7 @@ class WhisperWindows(Windows):
         super().__init__(window_s=WINDOW_S, has_pauses=has_pauses)
         self._request = request
         self._context: list[int] = []
-        self._turns = EngineTurns(model.handle)
+        self._turns = RequestParts(model.handle)
 
     async def _transcribe_window(
         self, window: bytes, size: int | None, *, is_last: bool
@@ -90,7 +90,7 @@ class WhisperWindows(Windows):
         self._context = [*self._context, *tokens][-_CONTEXT_TOKENS:] if is_sure else []
 
 
-async def _transcribe(command: Transcribe, engine: Engine) -> Transcribed:
+async def _transcribe(command: Transcribe, engine: EngineClient) -> Transcribed:
     return await engine.transcribe(command)
 
 

@@ -66,7 +66,7 @@ class _ValidationState(Enum):
     PASSES = auto()  # valid, or too long to be held until its end
 
 
-class _Text:
+class _PlainText:
     """A body without its content coding, from its first character on; about `limit_bytes` of it.
 
     Not a part of `AnswerValidator`, which would refer to itself and be left to the garbage
@@ -93,7 +93,7 @@ class AnswerValidator:
     def __init__(self, expected: AnswerKinds, *, coding: bytes | None, limit_bytes: int) -> None:
         self._expected = expected
         self._limit_bytes = limit_bytes
-        self._text = _Text(limit_bytes)
+        self._text = _PlainText(limit_bytes)
         self._read = decode_with(self._text.add, coding)
         self.pieces: list[bytes] = []
         self._size_bytes = 0

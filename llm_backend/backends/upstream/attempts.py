@@ -16,7 +16,7 @@ from llm_backend.backends.upstream.retry import (
 )
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.backends.upstream.websockets import UpstreamSocket
-from llm_backend.errors import Overloaded, UpstreamError
+from llm_backend.errors import ServiceUnavailable, UpstreamError
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Attempts:
         process, it uses `free_upstreams`.
 
         If every upstream is ejected, all are returned: trying an ejected upstream is better than a
-        503 without a try. Raises `Overloaded` instead if another backend can answer."""
+        503 without a try. Raises `ServiceUnavailable` instead if another backend can answer."""
         upstreams = self._available
         return [one for one in upstreams if one.name not in self.tried] or upstreams
 
@@ -127,7 +127,7 @@ class Attempts:
         allowed = self._allowed
         admitting = [one for one in allowed if one.health.admits(now_s)]
         if not admitting and self.request.has_fallback:
-            raise Overloaded("No upstream that could answer is up.")
+            raise ServiceUnavailable("No upstream that could answer is up.")
         return admitting or allowed
 
     @property

@@ -81,7 +81,8 @@ class UpstreamPool:
     async def exchange(self, request: UpstreamRequest) -> UpstreamAnswer:
         """Sends a request and returns the answer as soon as its headers have arrived.
 
-        Raises `UpstreamError`, `Overloaded` if all upstreams are busy, and as `Upstream.exchange`.
+        Raises `UpstreamError`, `ServiceUnavailable` if all upstreams are busy, and as
+        `Upstream.exchange`.
         """
         attempts = Attempts(request, self._may_answer(request), self._expected_answer(request))
         while True:
@@ -195,7 +196,7 @@ class UpstreamPool:
         return answer_kinds_of(self._media_types_of(operation_id), streams=request.streams)
 
     async def _next(self, attempts: Attempts) -> Upstream:
-        """Waits for an upstream below its concurrency limit. Raises `Overloaded`."""
+        """Waits for an upstream below its concurrency limit. Raises `ServiceUnavailable`."""
         if self._shared is not None:
             return await self._shared.acquire(attempts)
         if free := attempts.free_upstreams():

@@ -27,8 +27,8 @@ def _convert(source: str, out: Path, outtype: str, force: bool) -> None:
     if not is_installed("convert"):
         exit_with_error(f"Converting a model needs the gguf package: {install_command('convert')}.")
 
-    from llm_backend.models import ConversionError, find_model_folder
-    from llm_backend.models import convert as convert_folder
+    from llm_backend.model_import import ConversionError, find_model_folder
+    from llm_backend.model_import import convert as convert_folder
 
     if outtype not in ("f32", "f16", "q8_0"):
         exit_with_error(f"--outtype is {outtype!r}; it must be f32, f16 or q8_0.")

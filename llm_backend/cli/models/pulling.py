@@ -33,7 +33,7 @@ def pull(
         )
 
     from llm_backend.model_files import HUB_NAME
-    from llm_backend.models.hub import PullError
+    from llm_backend.model_import.hub import PullError
 
     match = HUB_NAME.fullmatch(model)
     if match is None:
@@ -80,8 +80,8 @@ def _pull_files(name: str, quant: str | None, folder: Path, *, with_projector: b
         TransferSpeedColumn,
     )
 
-    from llm_backend.models.hub import HubFile
-    from llm_backend.models.hub import pull as pull_from_hub
+    from llm_backend.model_import.hub import HubFile
+    from llm_backend.model_import.hub import pull as pull_from_hub
 
     errors = Console(stderr=True)
     progress = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())

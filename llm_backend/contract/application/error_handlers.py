@@ -17,7 +17,7 @@ from llm_backend.errors import (
     ClientGone,
     Internal,
     MethodNotAllowed,
-    Overloaded,
+    ServiceUnavailable,
     Unsupported,
     from_status,
 )
@@ -79,7 +79,7 @@ def to_api_error(error: Exception) -> ApiError:
     if isinstance(error, HTTPException):
         return from_status(error.status_code, str(error.detail or "The request is not understood."))
     if isinstance(error, OSError) and error.errno in FULL_DISK:
-        return Overloaded(
+        return ServiceUnavailable(
             "The server's disk has no room for the files of this request; try again later.",
             retry_after_s=_FULL_DISK_RETRY_S,
         )

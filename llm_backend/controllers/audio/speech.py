@@ -12,7 +12,7 @@ from starlette.types import Send
 from llm_backend.access import fairness_key
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.speech import OnnxVoice, Speech, VoiceModel
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.audio.voices import onnx_voice
 from llm_backend.controllers.generation.request_translation import check_supported_fields
@@ -63,8 +63,8 @@ async def _speak(
     pieces = model.speak(speech, caller=fairness_key(request.caller))
     if body.get("stream_format") == "sse":
         events = _events(pieces)
-        return await run_while_connected(request, event_stream(events, ending=b""))
-    first = await run_while_connected(request, anext(pieces, b""))
+        return await cancel_on_disconnect(request, event_stream(events, ending=b""))
+    first = await cancel_on_disconnect(request, anext(pieces, b""))
     return _SoundStream(pieces, _chain(first, pieces), media_type=MEDIA_TYPES[speech.format])
 
 

@@ -17,7 +17,7 @@ from llm_backend.backends.transcription import (
     TranscriptPart,
     TranscriptRequest,
 )
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.audio.transcript_formats import (
     ENGLISH,
@@ -116,10 +116,10 @@ async def _answer(
             caller=fairness_key(request.caller),
         )
         if options.streams:
-            return await run_while_connected(
+            return await cancel_on_disconnect(
                 request, event_stream(_events(parts, options), ending=b"")
             )
-        return _render(await run_while_connected(request, _collect(parts, options)), options)
+        return _render(await cancel_on_disconnect(request, _collect(parts, options)), options)
     except BaseException:
         file.close()
         raise

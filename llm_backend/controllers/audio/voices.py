@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.speech import OnnxVoice, VoiceModel
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.relay import relay
 from llm_backend.controllers.rendering.json_response import JsonResponse
@@ -47,7 +47,7 @@ def _voice_models(services: Services) -> list[VoiceModel | OnnxVoice]:
 async def _list_voices(
     services: Services, request: ApiRequest, model: VoiceModel | OnnxVoice
 ) -> "list[api.AudioVoiceListVoice]":
-    voices = await run_while_connected(request, model.voices())
+    voices = await cancel_on_disconnect(request, model.voices())
     if not services.access.admission.may_use(request.caller, model.name):
         return []
     return [

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from llm_backend.backends.base import Chat, ChatDelta
 from llm_backend.backends.local.admitted_generation import AdmittedGeneration
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.generation.checked_answer import CheckedAnswer
 from llm_backend.controllers.generation.custom_calls import (
@@ -75,7 +75,7 @@ async def _answer(
     turn, answer = await begin_turn(services, request, model)
     if body.get("stream"):
         return await event_stream(turn.events(answer))
-    return JsonResponse(await run_while_connected(request, turn.completion(answer)))
+    return JsonResponse(await cancel_on_disconnect(request, turn.completion(answer)))
 
 
 async def complete_chat(
@@ -83,7 +83,7 @@ async def complete_chat(
 ) -> "api.CreateChatCompletionResponse":
     """Returns the whole completion of a chat by a local model."""
     turn, answer = await begin_turn(services, request, model)
-    return await run_while_connected(request, turn.completion(answer))
+    return await cancel_on_disconnect(request, turn.completion(answer))
 
 
 async def begin_turn(
@@ -102,15 +102,15 @@ async def begin_turn(
         chat = await offload(chat_from, chat_body, choices_limit=limit, structure=structure)
     truncated_messages = 0
     if body.get("truncation") == "auto":
-        chat, truncated_messages = await run_while_connected(request, truncate_chat(model, chat))
+        chat, truncated_messages = await cancel_on_disconnect(request, truncate_chat(model, chat))
     moderation = moderation_of(services, body, lambda: body["messages"], model.meter)
     names = custom_names(with_defaults)
     turn = ChatTurn(services, body, chat, structure, retrieval, names, moderation)
     turn.truncated_messages = truncated_messages
-    if moderation is not None and await run_while_connected(request, moderation.withholds()):
+    if moderation is not None and await cancel_on_disconnect(request, moderation.withholds()):
         return turn, WithheldStream()
     with translate_function_errors(body), translate_error_names(with_defaults):
-        return turn, turn.check_schema(await run_while_connected(request, model.chat(chat)), model)
+        return turn, turn.check_schema(await cancel_on_disconnect(request, model.chat(chat)), model)
 
 
 class ChatTurn:

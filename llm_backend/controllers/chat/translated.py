@@ -11,7 +11,7 @@ from starlette.responses import Response
 from llm_backend.backends.base import ChatDelta, Usage
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.model_protocol import THINKING_SWITCHES
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.chat.create import AnyAnswer, begin_turn
 from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
@@ -96,7 +96,7 @@ async def answer_rendered(
         return await event_stream(
             encoded, ending=b"", failure=failure, media_type=renderer.media_type
         )
-    return JsonResponse(await run_while_connected(request, _whole(parts, renderer)))
+    return JsonResponse(await cancel_on_disconnect(request, _whole(parts, renderer)))
 
 
 async def _parts(

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from llm_backend.backends.base import Usage
 from llm_backend.backends.local.label_scoring import LabelScoring
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.decisions.input import messages_of
 from llm_backend.controllers.decisions.questions import DecisionQuestion, parse_questions
@@ -36,7 +36,7 @@ async def _decide(services: Services, request: ApiRequest, model: LocalModel) ->
     body: api.CreateDecisionRequest = request.body
     check_supported_fields(body, FIELDS)
     scoring, questions = await offload(_parse, body)
-    probabilities, usage = await run_while_connected(request, model.score_labels(scoring))
+    probabilities, usage = await cancel_on_disconnect(request, model.score_labels(scoring))
     answers: list[Answer] = [
         question.answer(chances) for question, chances in zip(questions, probabilities, strict=True)
     ]

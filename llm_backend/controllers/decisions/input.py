@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llm_backend.backends.base import Message
-from llm_backend.backends.local.media import Content, MediaFile, Picture
+from llm_backend.backends.local.media import Content, MediaPart, Picture
 from llm_backend.controllers.generation.flat_messages import flatten_messages
 from llm_backend.controllers.response_items.items import messages_from
 from llm_backend.errors import InvalidRequest
@@ -41,7 +41,7 @@ def content_of(parts: str | Sequence[JsonMapping], where: str) -> Content:
     return "\n".join(texts) if len(texts) == len(pieces) else pieces
 
 
-def _piece(part: JsonMapping, where: str) -> str | MediaFile:
+def _piece(part: JsonMapping, where: str) -> str | MediaPart:
     match part["type"]:
         case "input_image":
             detail = part.get("detail") or "auto"

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import ClientGone, RangeNotSatisfiable
 from llm_backend.store import FileStore, StoredFile, StoreUnavailable
@@ -54,7 +54,7 @@ class Download(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with suppress(ClientGone):
             async with aclosing(self._pieces):
-                await run_while_connected(self._request, self._send(send))
+                await cancel_on_disconnect(self._request, self._send(send))
 
     async def _send(self, send: Send) -> None:
         start = {"status": self.status_code, "headers": self.raw_headers}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_backend.backends.base import Message
-from llm_backend.backends.local.media import Content, MediaFile, Picture, Sound
+from llm_backend.backends.local.media import Content, MediaPart, Picture, Sound
 from llm_backend.errors import UnsupportedField
 
 _CALL = "call_0"  # id of calls in the deprecated form, whose messages have none
@@ -50,7 +50,7 @@ def _content(content: Any, where: str) -> Content:
     return "\n".join(texts) if len(texts) == len(pieces) else pieces
 
 
-def _piece(part: Mapping[str, Any], where: str) -> str | MediaFile:
+def _piece(part: Mapping[str, Any], where: str) -> str | MediaPart:
     """Translates one part. A part translated from another one has its original path in `where`."""
     where = part.get("where", where)
     match part["type"]:

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from llm_backend.access import fairness_key
 from llm_backend.backends.drawing import Drawing
 from llm_backend.backends.registry import PictureModel
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.images.answers import image_events, images_answer
 from llm_backend.controllers.images.drawings import (
@@ -94,10 +94,10 @@ async def _answer(
     )
     if style.streams:
         events = image_events(services, pictures, style, kind=kind)
-        response: Response = await run_while_connected(request, event_stream(events, ending=b""))
+        response: Response = await cancel_on_disconnect(request, event_stream(events, ending=b""))
     else:
         response = JsonResponse(
-            await run_while_connected(request, images_answer(services, request, pictures, style))
+            await cancel_on_disconnect(request, images_answer(services, request, pictures, style))
         )
     if request.form is not None:  # the meter knows the number in JSON bodies only
         request.meter.count_units(drawing.count - 1)

@@ -6,7 +6,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from llm_backend.contract.body_bounds import check_size
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.internal_requests import body_channel
 from llm_backend.controllers.services import Services
@@ -58,4 +58,4 @@ class _McpAnswer(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = body_channel(self._request.raw_body)
         with suppress(ClientGone):
-            await run_while_connected(self._request, self._endpoint.answer(scope, body, send))
+            await cancel_on_disconnect(self._request, self._endpoint.answer(scope, body, send))

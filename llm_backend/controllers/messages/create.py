@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.chat.translated import (
     answer_translated,
@@ -81,7 +81,7 @@ async def _count(services: Services, request: ApiRequest, model: LocalModel) -> 
     chat_request = _with_effort(replace(request, body=body), request.body)
     with rename_fields(_NAMES):
         chat = await chat_to_count(services, chat_request.body, model)
-    count = await run_while_connected(request, model.count_prompt_tokens(chat))
+    count = await cancel_on_disconnect(request, model.count_prompt_tokens(chat))
     answer: api.AnthropicMessageTokenCount = {"input_tokens": count}
     return JsonResponse(answer)
 

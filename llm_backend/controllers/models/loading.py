@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.model_handle import ModelState
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.rendering.chunks import model_object
 from llm_backend.controllers.rendering.json_response import JsonResponse
@@ -33,7 +33,7 @@ async def load_model_by_name(services: Services, request: ApiRequest) -> Respons
 async def unload_model(services: Services, request: ApiRequest) -> Response:
     """`POST /models/{model}/unload`"""
     model = _local(services, request.path["model"])
-    await run_while_connected(request, model.unload())
+    await cancel_on_disconnect(request, model.unload())
     return JsonResponse(_model_status(services, model))
 
 
@@ -56,7 +56,7 @@ async def _load(services: Services, request: ApiRequest, name: str) -> Response:
     personality = body.get("personality")
     if personality is not None:
         model.check_personality(personality)
-    await run_while_connected(request, model.load())
+    await cancel_on_disconnect(request, model.load())
     if personality is not None:
         await services.choose_personality(model.card.id, personality)
     return JsonResponse(_model_status(services, model))
@@ -66,7 +66,7 @@ async def _unload(services: Services, request: ApiRequest, models: list[LocalMod
     async def all_of_them() -> None:
         await asyncio.gather(*(model.unload() for model in models))
 
-    await run_while_connected(request, all_of_them())
+    await cancel_on_disconnect(request, all_of_them())
     return JsonResponse(
         {"object": "list", "data": [_model_status(services, one) for one in models]}
     )

@@ -2,7 +2,7 @@
 
 from starlette.responses import Response
 
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.relay import Destination, relay
 from llm_backend.controllers.rendering.chunks import model_object
@@ -69,7 +69,7 @@ async def delete_model(services: Services, request: ApiRequest) -> Response:
     if not request.caller.may_administer:
         raise Forbidden(f"Only administrators remove the model `{name}`.", param="model")
     folder = services.settings.models_folder
-    await run_while_connected(request, model.unload())
+    await cancel_on_disconnect(request, model.unload())
     try:
         await offload(remove_model, folder / file, folder)
     except OSError as error:

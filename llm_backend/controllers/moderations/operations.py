@@ -11,7 +11,7 @@ from starlette.responses import Response
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.media import Picture
 from llm_backend.backends.local.yes_no import YesNoQuestion, probability_of_yes
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.generation.request_translation import check_supported_fields
 from llm_backend.controllers.moderations.categories import (
@@ -60,7 +60,7 @@ async def create_moderation(services: Services, request: ApiRequest) -> Response
 async def _judge_inputs(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     limit = services.settings.prompts_limit
     return JsonResponse(
-        await run_while_connected(request, moderate(model, request.body, inputs_limit=limit))
+        await cancel_on_disconnect(request, moderate(model, request.body, inputs_limit=limit))
     )
 
 

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from llm_backend import exact_json
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.chat.translated import (
     answer_translated,
@@ -94,7 +94,7 @@ async def _load_or_unload(services: Services, request: ApiRequest, *, is_chat: b
         _services: Services, request: ApiRequest, model: LocalModel | BridgedModel
     ) -> Response:
         if isinstance(model, LocalModel):
-            await run_while_connected(request, model.unload() if unloads else model.load())
+            await cancel_on_disconnect(request, model.unload() if unloads else model.load())
         lines = OllamaLines(body["model"], is_chat=is_chat, shows_reasoning=False)
         finished = lines.finish("unload" if unloads else "load")
         if streams(body):

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from llm_backend.access import Tokens, fairness_key
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.embeddings import embed_locally
 from llm_backend.controllers.ollama.options import check_ollama_fields
@@ -79,7 +79,7 @@ async def _embed(
         nonlocal embedded
         assert services.upstreams is not None
         assert to is not None
-        embedded = await run_while_connected(
+        embedded = await cancel_on_disconnect(
             request,
             embed_at(
                 services.upstreams,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from llm_backend import exact_json
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.ollama.options import check_ollama_fields, streams
 from llm_backend.controllers.ollama.request import check_enabled
@@ -20,7 +20,7 @@ from llm_backend.controllers.services import Services
 from llm_backend.errors import ApiError, InvalidRequest
 from llm_backend.json_types import JsonObject
 from llm_backend.model_files import HUB_NAME, HeaderError, check_model_file
-from llm_backend.models.hub import HubFile, PullError, pull
+from llm_backend.model_import.hub import HubFile, PullError, pull
 from llm_backend.sse import LINES, encode_error
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ async def pull_ollama_model(services: Services, request: ApiRequest) -> Response
     progress = _Pull(services, body.get("model") or body.get("name") or "").progress()
     if streams(body):
         return await event_stream(_encode(progress), ending=b"", failure=_failure, media_type=LINES)
-    return JsonResponse(await run_while_connected(request, _last(progress)))
+    return JsonResponse(await cancel_on_disconnect(request, _last(progress)))
 
 
 class _Pull:

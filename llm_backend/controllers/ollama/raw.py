@@ -9,7 +9,7 @@ from starlette.responses import Response
 from llm_backend.backends.base import ChatDelta
 from llm_backend.backends.local.admitted_generation import AdmittedGeneration
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.chat.translated import answer_rendered
 from llm_backend.controllers.generation.request_translation import prompts_from
@@ -32,7 +32,7 @@ async def answer_raw(services: Services, request: ApiRequest, model: LocalModel)
     body: api.CreateOllamaCompletionRequest = request.body
     completion_body = model.with_defaults(completion_body_of(body))
     (prompt,) = prompts_from(completion_body, choices_limit=1, prompts_limit=1)
-    answer = await run_while_connected(request, model.complete(prompt))
+    answer = await cancel_on_disconnect(request, model.complete(prompt))
     lines = OllamaLines(body["model"], is_chat=False, shows_reasoning=False)
     streamed = streams(body)
     return await answer_rendered(request, answer, _deltas(answer), lines, streams=streamed)

@@ -13,7 +13,7 @@ from llm_backend.controllers.realtime.event_sender import EventSender, error_eve
 from llm_backend.controllers.realtime.rate_limits import rate_limits_event
 from llm_backend.controllers.realtime.response_events import CancelReason, ResponseEvents
 from llm_backend.controllers.realtime.session_config import SessionConfig
-from llm_backend.controllers.realtime.session_requests import RequestFailed, SessionRequests
+from llm_backend.controllers.realtime.session_requests import InternalRequestFailed, SessionRequests
 from llm_backend.controllers.realtime.spoken_text import SpokenText
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import ApiError, ClientGone, Internal
@@ -86,7 +86,7 @@ class RealtimeResponse:
                 raise
         except ClientGone:
             return
-        except RequestFailed as failed:
+        except InternalRequestFailed as failed:
             await self._fail(failed.error)
         except ApiError as error:
             await self._fail(error_body(error)["error"])

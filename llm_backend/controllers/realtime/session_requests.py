@@ -10,7 +10,7 @@ from llm_backend.controllers.internal_requests import InternalAnswer, open_excha
 from llm_backend.json_types import JsonMapping
 
 
-class RequestFailed(Exception):
+class InternalRequestFailed(Exception):
     """Raised for an answer with an error; `error` is its error object."""
 
     def __init__(self, error: JsonMapping) -> None:
@@ -30,13 +30,13 @@ class SessionRequests:
     async def open(
         self, path: str, body: bytes, *, content_type: bytes = b"application/json"
     ) -> AsyncIterator[InternalAnswer]:
-        """Opens an exchange; leaving its context cancels the request. Raises `RequestFailed`, and
-        `Unauthorized`."""
+        """Opens an exchange; leaving its context cancels the request. Raises
+        `InternalRequestFailed`, and `Unauthorized`."""
         state = {"caller": self._find_caller()}
         exchange = open_exchange(
             self._app, f"/v1{path}", (), body, content_type=content_type, state=state
         )
         async with exchange as answer:
             if answer.status >= 400:
-                raise RequestFailed(await answer.error())
+                raise InternalRequestFailed(await answer.error())
             yield answer

@@ -41,7 +41,7 @@ class SpokenText:
             self._queue.put_nowait(sentence)
 
     async def finish(self) -> None:
-        """Returns when all sound is sent. Raises `RequestFailed` and `ApiError`."""
+        """Returns when all sound is sent. Raises `InternalRequestFailed` and `ApiError`."""
         for sentence in self._splitter.finish():
             self._queue.put_nowait(sentence)
         self._queue.put_nowait(None)

@@ -9,7 +9,7 @@ import orjson
 from llm_backend.controllers.realtime.conversation import Conversation
 from llm_backend.controllers.realtime.event_sender import EventSender
 from llm_backend.controllers.realtime.input_sound import Turn
-from llm_backend.controllers.realtime.session_requests import RequestFailed, SessionRequests
+from llm_backend.controllers.realtime.session_requests import InternalRequestFailed, SessionRequests
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import ApiError, EngineUnavailable
 from llm_backend.json_types import JsonMapping, JsonObject
@@ -43,7 +43,7 @@ class TranscribedTurn:
         """Returns True if something was said; failures are events."""
         try:
             done = await self._answer()
-        except RequestFailed as failed:
+        except InternalRequestFailed as failed:
             await self._send_failure(failed.error)
             return False
         except ApiError as error:
@@ -70,7 +70,7 @@ class TranscribedTurn:
             async for data in events:
                 event: JsonMapping = orjson.loads(data)
                 if event.get("error") or event.get("type") == "error":
-                    raise RequestFailed(event.get("error") or event)
+                    raise InternalRequestFailed(event.get("error") or event)
                 if event.get("type") == "transcript.text.done":
                     return event
                 if event.get("type") == "transcript.text.delta":

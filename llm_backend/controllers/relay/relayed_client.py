@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.types import Receive
 
-from llm_backend.contract.client_disconnect import WhileClientConnected
+from llm_backend.contract.client_disconnect import CancelOnDisconnect
 
 
 class UploadProgress:
@@ -41,7 +41,7 @@ class UploadProgress:
             ended.set()
 
 
-class WhileRelayedClientConnected(WhileClientConnected):
+class WhileRelayedClientConnected(CancelOnDisconnect):
     """Cancels a block when the client disconnects, also one that reads the client's body."""
 
     def __init__(self, receive: Receive, upload: UploadProgress) -> None:

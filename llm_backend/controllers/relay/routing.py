@@ -19,8 +19,8 @@ from llm_backend.controllers.relay.relay import Destination, relay, requested_mo
 from llm_backend.controllers.services import Services
 from llm_backend.errors import (
     InvalidRequest,
-    Overloaded,
     RateLimited,
+    ServiceUnavailable,
     Unsupported,
     UpstreamError,
 )
@@ -41,7 +41,7 @@ _NOTHING_DRAWS = (
 
 LocalStep = Callable[[Services, ApiRequest, LocalModel], Awaitable[Response]]
 
-FALLBACK_ERRORS = (Overloaded, RateLimited, UpstreamError)
+FALLBACK_ERRORS = (ServiceUnavailable, RateLimited, UpstreamError)
 """Errors that the next step might not have: load and outage. An invalid request is none."""
 
 Bridged = Callable[[Services, ApiRequest, BridgedModel], Awaitable[Response]]

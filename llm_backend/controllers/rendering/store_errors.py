@@ -64,15 +64,15 @@ def translate_store_errors(
         raise errors.TooLarge(str(error), code="storage_full") from error
     except (QueueFull, SecretsFull) as error:
         is_of_all = isinstance(error, QueueFull)
-        refusal = errors.Overloaded if is_of_all else errors.LimitReached
+        refusal = errors.ServiceUnavailable if is_of_all else errors.LimitReached
         raise refusal(str(error), retry_after_s=errors.OUTAGE_RETRY_AFTER_S) from error
     except BlobGone as error:
-        raise errors.Overloaded(
+        raise errors.ServiceUnavailable(
             "The bytes came too slowly and were given up; send them again.", retry_after_s=0
         ) from error
     except ObjectsUnavailable as error:
         log.error("object_store_unavailable", extra={**log_fields, "reason": str(error)})
-        raise errors.Overloaded(
+        raise errors.ServiceUnavailable(
             "The object store cannot be used now; try again later.",
             retry_after_s=errors.OUTAGE_RETRY_AFTER_S,
         ) from error
@@ -80,7 +80,7 @@ def translate_store_errors(
         log.error(event, extra={**log_fields, "reason": str(error)})
         is_full = isinstance(error, StoreFull)
         reason = "has no space left on its disk" if is_full else "cannot be used now"
-        raise errors.Overloaded(
+        raise errors.ServiceUnavailable(
             f"The database {reason}; try again later.", retry_after_s=errors.OUTAGE_RETRY_AFTER_S
         ) from error
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from llm_backend import errors
 from llm_backend.backends.base import Usage
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
 from llm_backend.controllers.relay.routing import answer_by_route
@@ -50,7 +50,7 @@ async def _compact(
     async with open_request(services, model, _response_body(request.body)) as resolved:
         if not resolved.items:
             raise errors.InvalidRequest("There is nothing to compact.", param="input")
-        summary, usage = await run_while_connected(request, _summarize(model, resolved))
+        summary, usage = await cancel_on_disconnect(request, _summarize(model, resolved))
     items = [*resolved.context_items, *resolved.input_items]
     read = [items[index] for index in reading_order(items)]
     users = [without_fetched(item) for item in read if item.get("role") == "user"]

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from llm_backend import errors
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
 from llm_backend.controllers.relay.relay import relay
@@ -44,10 +44,10 @@ async def _answer(
     body: api.CreateResponse = request.body
     if body.get("background") and isinstance(model, LocalModel):
         return await _in_background(services, request, model)
-    turn = await run_while_connected(request, ResponseTurn.begin(services, model, body))
+    turn = await cancel_on_disconnect(request, ResponseTurn.begin(services, model, body))
     if body.get("stream"):
         return await event_stream(turn.events(), ending=b"", failure=turn.error_event)
-    return JsonResponse(await run_while_connected(request, turn.response()))
+    return JsonResponse(await cancel_on_disconnect(request, turn.response()))
 
 
 async def getinputtokencounts(services: Services, request: ApiRequest) -> Response:

@@ -1,11 +1,11 @@
 """Shared objects of one server, which `app` builds and each operation receives.
 
 services.py                `Services`: all of them
-chat_memory.py             storage of chats
+chat_recorder.py           storage of chats
 detached_answers.py        requests that are not ended by a disconnect
 detached_chats.py          chats that go on without their client
 detached_peers.py          those of other processes
-response_memory.py         context of a conversation, loaded and stored
+response_recorder.py       context of a conversation, loaded and stored
 background_responses.py    clients that follow a response
 server_tools.py            interface of tools that the server runs
 listed_items.py            items of a page, in the form of their list

@@ -18,7 +18,7 @@ from llm_backend.errors import (
     Conflict,
     InvalidRequest,
     LimitReached,
-    Overloaded,
+    ServiceUnavailable,
     TooLarge,
     UnsupportedField,
 )
@@ -217,7 +217,7 @@ class DetachedChats:
 
     def add(self, chat: DetachedChat) -> None:
         """Adds a chat whose body has arrived, within the limit. Raises `InvalidRequest`,
-        `Conflict`, `Overloaded`, or `LimitReached` for a project that has half of the limit."""
+        `Conflict`, `ServiceUnavailable`, or `LimitReached` for a project that has half of it."""
         if (chat.request or {}).get("stream") is not True:
             raise InvalidRequest(
                 f"`{HEADER}` is for streams: send `stream: true` with it, or leave it out.",
@@ -226,7 +226,7 @@ class DetachedChats:
         if chat.id in self._chats:
             raise still_answered(chat.id)
         if len(self._chats) >= self._limit:
-            raise Overloaded(
+            raise ServiceUnavailable(
                 f"{self._limit} detached chats are being answered (`detached_chats_limit`).",
                 retry_after_s=RETRY_AFTER_S,
             )

@@ -19,7 +19,7 @@ from llm_backend.controllers.response_items.input_parts import (
     has_fetched,
     read_parts,
 )
-from llm_backend.errors import InvalidRequest, NotFound, Overloaded
+from llm_backend.errors import InvalidRequest, NotFound, ServiceUnavailable
 from llm_backend.extraction import ExtractionError, Extractor, ReaderKilled
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.offload import offload
@@ -104,7 +104,7 @@ class FileTexts:
             raise InvalidRequest(f"`{file.filename}`: {error}", param=where) from error
         except ReaderKilled as error:
             message = f"`{file.filename}`: {error}"
-            raise Overloaded(message, param=where) from error
+            raise ServiceUnavailable(message, param=where) from error
         return extracted.text
 
     async def _file(self, part: Part, where: str, fetched: FetchedFiles | None) -> _File:

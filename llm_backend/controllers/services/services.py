@@ -14,7 +14,7 @@ from llm_backend.backends.webhook_sender import WebhookSender
 from llm_backend.contract import Operations
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.services.background_responses import BackgroundResponses
-from llm_backend.controllers.services.chat_memory import ChatMemory
+from llm_backend.controllers.services.chat_recorder import ChatRecorder
 from llm_backend.controllers.services.detached_chats import DetachedChats
 from llm_backend.controllers.services.detached_peers import DetachedPeers
 from llm_backend.controllers.services.error_buffer import RecentErrors
@@ -22,7 +22,7 @@ from llm_backend.controllers.services.file_pictures import FilePictures
 from llm_backend.controllers.services.file_texts import FileTexts
 from llm_backend.controllers.services.listed_items import ListedItems
 from llm_backend.controllers.services.mcp_endpoint import McpEndpoint
-from llm_backend.controllers.services.response_memory import ResponseMemory
+from llm_backend.controllers.services.response_recorder import ResponseRecorder
 from llm_backend.controllers.services.server_tools import ServerTools
 from llm_backend.controllers.services.session_limit import SessionLimit
 from llm_backend.controllers.services.status_board import StatusBoard
@@ -58,14 +58,14 @@ class Services:
     registry: Registry
     choose_personality: Callable[[str, str], Awaitable[None]]
     database: Database
-    memory: ChatMemory
+    memory: ChatRecorder
     detached_chats: DetachedChats
     detached_peers: DetachedPeers
     chat_search: ChatSearch
     files: FileStore
     extractor: Extractor
     library: VectorLibrary
-    responses: ResponseMemory
+    responses: ResponseRecorder
     listed_items: ListedItems
     background: BackgroundResponses
     mcp: McpEndpoint

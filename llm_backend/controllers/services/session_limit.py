@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from llm_backend.errors import RETRY_AFTER_S, LimitReached, Overloaded
+from llm_backend.errors import RETRY_AFTER_S, LimitReached, ServiceUnavailable
 
 
 class SessionLimit:
@@ -17,7 +17,8 @@ class SessionLimit:
 
     @contextmanager
     def acquire(self, key_id: str | None) -> Iterator[None]:
-        """Counts a session within the context. Raises `Overloaded`; `LimitReached` for a key."""
+        """Counts a session within the context. Raises `ServiceUnavailable`, or `LimitReached` for
+        a key."""
         if key_id is not None and self._open[key_id] >= self._key_limit:
             raise LimitReached(
                 f"This key has {self._key_limit} realtime sessions already; end one, or try again "
@@ -25,7 +26,7 @@ class SessionLimit:
                 retry_after_s=RETRY_AFTER_S,
             )
         if self._open.total() >= self._limit:
-            raise Overloaded(
+            raise ServiceUnavailable(
                 f"This server has {self._limit} realtime sessions already; try again later.",
                 code="realtime_sessions_limit_reached",
                 retry_after_s=RETRY_AFTER_S,

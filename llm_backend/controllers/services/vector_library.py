@@ -41,4 +41,6 @@ def translate_index_errors() -> Iterator[None]:
     try:
         yield
     except IndexFailure as error:
-        raise errors.Overloaded(str(error), retry_after_s=errors.OUTAGE_RETRY_AFTER_S) from error
+        raise errors.ServiceUnavailable(
+            str(error), retry_after_s=errors.OUTAGE_RETRY_AFTER_S
+        ) from error

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.request_values import chunking_from
-from llm_backend.errors import InvalidRequest, Overloaded
+from llm_backend.errors import InvalidRequest, ServiceUnavailable
 from llm_backend.extraction import Chunking, ExtractionError, ReaderKilled, split_into_chunks
 from llm_backend.store import StoredFile
 
@@ -24,7 +24,7 @@ async def create_chunks(services: Services, request: ApiRequest) -> Response:
     with translate_store_errors("file"):
         file = await services.files.get(body["file_id"] if "file_id" in body else body["id"])
     filename = body.get("filename") or file.filename
-    chunks = await run_while_connected(
+    chunks = await cancel_on_disconnect(
         request, _chunks(services, file, filename, body.get("chunk_capacity"))
     )
     answer: api.CreateChunksResponse = {"id": file.id, "filename": filename, "chunks": chunks}
@@ -45,7 +45,7 @@ async def _chunks(
     except ExtractionError as error:
         raise InvalidRequest(str(error), param="file_id") from error
     except ReaderKilled as error:
-        raise Overloaded(str(error), param="file_id") from error
+        raise ServiceUnavailable(str(error), param="file_id") from error
     chunking = Chunking(max_tokens=max_tokens, overlap_tokens=0)
     chunks = await split_into_chunks(extracted.text, extracted.format, chunking, embedder.count)
     return [chunk.text for chunk in chunks]

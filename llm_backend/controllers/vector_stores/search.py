@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
 from llm_backend.controllers.rendering.json_response import JsonResponse
@@ -36,7 +36,7 @@ async def search_vector_store(services: Services, request: ApiRequest) -> Respon
     query_model = services.settings.query_model
     if body.get("rewrite_query") and query_model is not None:
         rewriting = rewrite_queries(services.registry, query_model, queries, request.meter)
-        queries = await run_while_connected(request, rewriting)
+        queries = await cancel_on_disconnect(request, rewriting)
     query = Query(
         texts=queries,
         limit=int(body.get("max_num_results") or DEFAULT_LIMIT),
@@ -45,5 +45,5 @@ async def search_vector_store(services: Services, request: ApiRequest) -> Respon
         least_score=least_score,
     )
     searching = search(services.library, [request.path["vector_store_id"]], query, request.meter)
-    hits = await run_while_connected(request, searching)
+    hits = await cancel_on_disconnect(request, searching)
     return JsonResponse(results_page(queries, hits))

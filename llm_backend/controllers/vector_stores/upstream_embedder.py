@@ -11,7 +11,7 @@ from llm_backend.backends.base import Meter
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.relay.relay import Exchanger
 from llm_backend.controllers.services.embedders import TextEmbedder
-from llm_backend.errors import OUTAGE_RETRY_AFTER_S, Overloaded, UpstreamFailed
+from llm_backend.errors import OUTAGE_RETRY_AFTER_S, ServiceUnavailable, UpstreamFailed
 from llm_backend.json_types import JsonMapping
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,9 @@ async def embed_at(
     finally:
         await relayed.aclose()
     if relayed.status == 429:
-        raise Overloaded("The upstream embeds no more now.", retry_after_s=OUTAGE_RETRY_AFTER_S)
+        raise ServiceUnavailable(
+            "The upstream embeds no more now.", retry_after_s=OUTAGE_RETRY_AFTER_S
+        )
     if relayed.status != 200:
         log.warning("upstream_refused", extra={"status": relayed.status})
         raise UpstreamFailed("The upstream did not embed the texts.")

@@ -43,7 +43,7 @@ class ClientSocket:
         while (message := await self._messages.get()) is not None:
             yield message
 
-    async def run_while_connected(self, work: Coroutine[Any, Any, T]) -> T:
+    async def cancel_on_disconnect(self, work: Coroutine[Any, Any, T]) -> T:
         """Returns the result of `work`; cancels it and raises `ClientGone` on disconnect."""
         return await run_until_disconnect(work, self._disconnected.wait)
 

@@ -146,7 +146,7 @@ async def _relay_realtime(
             opening = open_upstream_socket(
                 services, socket, steps, session.meter, caller=fairness_key(find_caller())
             )
-            upstream = await client.run_while_connected(opening)
+            upstream = await client.cancel_on_disconnect(opening)
             await socket.accept(upstream.protocol)
             await pump(client, upstream, session)
 

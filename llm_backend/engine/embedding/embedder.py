@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.command_refused import CommandRefused, check_queue, unsupported_command
-from llm_backend.engine.computing_engine import ComputingEngine
+from llm_backend.engine.computing_engine import WorkerEngine
 from llm_backend.engine.embedding.pair_tokenizer import PairTokenizer
 from llm_backend.engine.messages import (
     ComputedCommand,
@@ -30,7 +30,7 @@ from llm_backend.engine.scheduling.command_validation import check_tokens, token
 _Results = NDArray[np.float32] | NDArray[np.float64]
 
 
-class _Request:
+class _EmbedRequest:
     """A command: its inputs as tokens, and the results of computed inputs."""
 
     def __init__(self, address: Address, inputs: list[list[int]], arrived_at: float) -> None:
@@ -49,15 +49,15 @@ class _Request:
         return len(self.results) == len(self.inputs)
 
 
-class Embedder(ComputingEngine):
+class Embedder(WorkerEngine):
     """Owns all requests between `submit` and their last event. Each pass takes one input of each
     request in turn for as long as they fit, so that a long list does not hold up a short one."""
 
     def __init__(self, model: Model, start: Start, publish: Publish) -> None:
         super().__init__(start, publish)
         self._model = model
-        self._requests: dict[Address, _Request] = {}
-        self._round_robin: deque[_Request] = deque()
+        self._requests: dict[Address, _EmbedRequest] = {}
+        self._round_robin: deque[_EmbedRequest] = deque()
         self._pairs = PairTokenizer(model.vocabulary, model.rerank_template)
         self.answer_bytes = MESSAGE_BYTES
 
@@ -80,7 +80,7 @@ class Embedder(ComputingEngine):
         """Queue a command. Raises `CommandRefused`."""
         inputs = self._inputs(command)
         check_queue(len(self._requests), self._start.queue_limit, free_slots=self._model.slots)
-        request = _Request(address, inputs, now)
+        request = _EmbedRequest(address, inputs, now)
         self._requests[address] = request
         self._round_robin.append(request)
 
@@ -177,9 +177,9 @@ class Embedder(ComputingEngine):
             )
         return tokens
 
-    def _plan(self) -> list[tuple[_Request, list[int]]]:
+    def _plan(self) -> list[tuple[_EmbedRequest, list[int]]]:
         capacity = self._model.batch_tokens
-        planned: list[tuple[_Request, list[int]]] = []
+        planned: list[tuple[_EmbedRequest, list[int]]] = []
         while self._round_robin and len(planned) < self._model.slots:
             request = self._round_robin[0]
             tokens = request.inputs[request.started]
@@ -195,7 +195,7 @@ class Embedder(ComputingEngine):
                 self._round_robin.append(request)
         return planned
 
-    def _publish_slot_assigned(self, request: _Request) -> None:
+    def _publish_slot_assigned(self, request: _EmbedRequest) -> None:
         event = SlotAssigned(id=request.address.id, prompt_tokens=request.tokens)
         self._publish(request.address, event)
 
@@ -212,7 +212,7 @@ class Embedder(ComputingEngine):
             return self._model.rank(inputs)
         return self._model.embed(inputs)
 
-    def _close(self, request: _Request) -> None:
+    def _close(self, request: _EmbedRequest) -> None:
         answer = self._answer(request)
         if isinstance(answer, Embedded) and len(answer.vectors) > self.answer_bytes:
             message = (
@@ -223,7 +223,7 @@ class Embedder(ComputingEngine):
         del self._requests[request.address]
         self._publish(request.address, answer)
 
-    def _answer(self, request: _Request) -> Embedded | RankScores:
+    def _answer(self, request: _EmbedRequest) -> Embedded | RankScores:
         name, tokens = request.address.id, request.tokens
         results = np.stack(request.results)
         if self._model.kind is ModelKind.RERANK:

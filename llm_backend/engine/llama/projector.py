@@ -16,7 +16,7 @@ from llm_backend.engine.llama.header import check_file
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.media_runs import Identity, MediaError, Part, Piece, Run, identity
-from llm_backend.engine.messages import Media, Medium, Start
+from llm_backend.engine.messages import MediaItem, MediaKind, Start
 from llm_backend.engine.model import LoadError
 from llm_backend.model_files import HeaderError, read_header
 from llm_backend.operating_system import usable_cores
@@ -68,15 +68,15 @@ class NativeProjector:
         self._cached_bytes = 0
 
     @property
-    def media(self) -> frozenset[Medium]:
+    def media(self) -> frozenset[MediaKind]:
         """The supported kinds of media."""
         can = {
-            Medium.PICTURE: mtmd.mtmd_support_vision(self._context),
-            Medium.SOUND: mtmd.mtmd_support_audio(self._context),
+            MediaKind.PICTURE: mtmd.mtmd_support_vision(self._context),
+            MediaKind.SOUND: mtmd.mtmd_support_audio(self._context),
         }
         return frozenset(medium for medium, is_supported in can.items() if is_supported)
 
-    def pieces(self, media: Media) -> list[Piece]:
+    def pieces(self, media: MediaItem) -> list[Piece]:
         """Return the text and runs of a medium in a prompt, without computing it. Raises
         `MediaError`."""
         key = identity(media)
@@ -101,8 +101,8 @@ class NativeProjector:
             self._cached_bytes -= oldest.rows.nbytes
         return found
 
-    def _pieces(self, media: Media) -> list[Piece]:
-        if media.medium is Medium.SOUND:  # to count its tokens costs as much as to split it
+    def _pieces(self, media: MediaItem) -> list[Piece]:
+        if media.medium is MediaKind.SOUND:  # to count its tokens costs as much as to split it
             found = [self._piece(chunk) for chunk in _each(self._split(media))]
         else:
             chunks = self._chunks(media, counts_only=True)
@@ -137,7 +137,7 @@ class NativeProjector:
         rows = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(self._context), shape=shape).copy()
         positions = self._positions(chunk, run)
         offsets = np.ones(len(positions), dtype=np.int32)
-        if self._has_dimensions and run.media.medium is Medium.PICTURE:
+        if self._has_dimensions and run.media.medium is MediaKind.PICTURE:
             offsets[-1] = 0
         if run.part_index == len(parts) - 1:
             self._free_chunks()
@@ -149,7 +149,7 @@ class NativeProjector:
         along = np.arange(run.part.count, dtype=np.int32)
         if not self._has_dimensions:
             return along[np.newaxis]
-        if run.media.medium is Medium.SOUND:
+        if run.media.medium is MediaKind.SOUND:
             return np.tile(along, (_DIMENSIONS, 1))
         decoder_positions = (mtmd.mtmd_decoder_pos * run.part.count)()
         tokens = mtmd.mtmd_input_chunk_get_tokens_image(chunk)
@@ -172,7 +172,7 @@ class NativeProjector:
             is_whole=bool(mtmd.mtmd_decode_use_non_causal(self._context, chunk)),
         )
 
-    def _split(self, media: Media) -> Handle:
+    def _split(self, media: MediaItem) -> Handle:
         """The chunks of a medium, cached until the last one is encoded or another medium is
         split."""
         if self._open_chunks is not None and self._open_chunks[0] == identity(media):
@@ -187,7 +187,7 @@ class NativeProjector:
             mtmd.mtmd_input_chunks_free(self._open_chunks[1])
             self._open_chunks = None
 
-    def _chunks(self, media: Media, *, counts_only: bool) -> Handle:
+    def _chunks(self, media: MediaItem, *, counts_only: bool) -> Handle:
         """Split a medium into chunks; if `counts_only`, only for their numbers of tokens."""
         text = mtmd.mtmd_input_text(text=_MARKER, text_len=len(_MARKER), parse_special=True)
         with self._bitmap(media, counts_only=counts_only) as bitmap:
@@ -200,8 +200,8 @@ class NativeProjector:
         return chunks
 
     @contextmanager
-    def _bitmap(self, media: Media, *, counts_only: bool) -> Iterator[Handle]:
-        is_sound = media.medium is Medium.SOUND
+    def _bitmap(self, media: MediaItem, *, counts_only: bool) -> Iterator[Handle]:
+        is_sound = media.medium is MediaKind.SOUND
         make = self._sound if is_sound else self._picture
         bitmap = make(media, counts_only)
         if not bitmap:
@@ -211,13 +211,13 @@ class NativeProjector:
         finally:
             mtmd.mtmd_bitmap_free(bitmap)
 
-    def _picture(self, media: Media, counts_only: bool) -> Handle:
+    def _picture(self, media: MediaItem, counts_only: bool) -> Handle:
         if len(media.data) != 3 * media.width * media.height:
             raise MediaError("The picture's bytes do not match its width and height.")
         data = None if counts_only else _bytes_of(media.data)
         return mtmd.mtmd_bitmap_init(media.width, media.height, data)
 
-    def _sound(self, media: Media, counts_only: bool) -> Handle:
+    def _sound(self, media: MediaItem, counts_only: bool) -> Handle:
         bitmap = mtmd.mtmd_helper_bitmap_init_from_buf(
             self._context, _bytes_of(media.data), len(media.data), counts_only
         )

@@ -7,7 +7,7 @@ import msgspec
 from llm_backend.engine.messages.values import (
     Adapter,
     GrammarLimits,
-    Media,
+    MediaItem,
     ModelKind,
     PrefixLimits,
     Priority,
@@ -124,7 +124,7 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     echo: bool = False
     grammar: str | None = None
     cuts: list[int] = []  # offsets in a text prompt that no token reaches across
-    media: list[Media] = []
+    media: list[MediaItem] = []
     visible_tokens: list[int] = []  # control tokens whose name is text in the answer
     prediction: str | None = None
     priority: Priority = Priority.INTERACTIVE
@@ -158,7 +158,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     labels: list[str]
     cuts: list[int] = []
-    media: list[Media] = []
+    media: list[MediaItem] = []
 
 
 class ScoreLabels(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -172,7 +172,7 @@ class ScoreLabels(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     parse_special: bool = True
     add_bos: bool = True
     cuts: list[int] = []
-    media: list[Media] = []
+    media: list[MediaItem] = []
     priority: Priority = Priority.INTERACTIVE
 
 
@@ -215,7 +215,7 @@ class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     id: str
     text: str
     cuts: list[int] = []
-    media: list[Media] = []
+    media: list[MediaItem] = []
     parse_special: bool = True
     add_bos: bool = False
 

@@ -5,7 +5,7 @@ import msgspec
 from llm_backend.engine.messages.values import (
     Failure,
     FinishReason,
-    Medium,
+    MediaKind,
     ModelInfo,
     TokenLogprob,
     TranscriptSegment,
@@ -38,7 +38,7 @@ class Queued(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 class MediaSpan(msgspec.Struct, frozen=True, kw_only=True):
     """Position of a picture or a sound in the prompt: `tokens` tokens from `start` on."""
 
-    medium: Medium
+    medium: MediaKind
     start: int
     tokens: int
 
@@ -53,7 +53,7 @@ class SlotAssigned(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     prediction_tokens: int = 0
     media: list[MediaSpan] = []
 
-    def tokens_of(self, medium: Medium, until: int | None = None) -> int:
+    def tokens_of(self, medium: MediaKind, until: int | None = None) -> int:
         """Number of media tokens of one medium among the first `until` tokens of the prompt, or
         all."""
         end = self.prompt_tokens if until is None else until

@@ -39,7 +39,7 @@ class ModelKind(StrEnum):
     SPEECH = "speech"  # Speak
 
 
-class Medium(StrEnum):
+class MediaKind(StrEnum):
     """Input of a model besides text."""
 
     PICTURE = "picture"
@@ -101,13 +101,13 @@ class Adapter(msgspec.Struct, frozen=True, kw_only=True):
     scale: float = 1.0
 
 
-class Media(msgspec.Struct, frozen=True, kw_only=True):
+class MediaItem(msgspec.Struct, frozen=True, kw_only=True):
     """A picture or a sound in a prompt, at the offset `at` of its text. A picture is rows of
     `width` pixels of three bytes, a sound a WAV or MP3 file. Equal `digest`s are the same
     medium."""
 
     at: int
-    medium: Medium
+    medium: MediaKind
     data: bytes
     digest: bytes
     width: int = 0
@@ -200,7 +200,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     control_tokens: list[str]  # their names
     kind: ModelKind
     can_infill: bool
-    media: list[Medium] = []  # supported inputs besides text
+    media: list[MediaKind] = []  # supported inputs besides text
     extra_buffers: bool | None  # weight repacking; None if the library has none
     backend: str = ""  # devices that compute the model, by llama.cpp's names and descriptions
     missing_kernels: MissingKernels | None = None  # None if they compute, or are not wanted

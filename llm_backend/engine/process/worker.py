@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from llm_backend.engine.command_refused import CommandRefused, check_queue, unsupported_command
-from llm_backend.engine.computing_engine import ComputingEngine
+from llm_backend.engine.computing_engine import WorkerEngine
 from llm_backend.engine.embedding.embedder import Embedder
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache, default_limit_bytes
@@ -64,10 +64,10 @@ from llm_backend.engine.process.worker_log import FORMAT
 from llm_backend.engine.scheduling.command_validation import check_tokens
 from llm_backend.engine.scheduling.prompt_tokens import tokenize_prompt
 from llm_backend.engine.scheduling.request_table import ValidatedCommand
+from llm_backend.engine.sequential_engine import SequentialEngine, SequentialModel
 from llm_backend.engine.speculation.draft_source import DraftSource
 from llm_backend.engine.speculation.drafter import Drafter
 from llm_backend.engine.speculation.head_drafter import HeadDrafter
-from llm_backend.engine.turn_engine import TurnEngine, TurnModel
 from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
 from llm_backend.operating_system import die_with_parent
 
@@ -78,7 +78,7 @@ _log = logging.getLogger("llm_backend.engine.process.worker")
 
 _TOKENIZER_WAIT_S = 0.002  # wait of an idle worker before commands are polled again
 
-MakeEngine = Callable[[Outbox, Callable[[], bool]], ComputingEngine]
+MakeEngine = Callable[[Outbox, Callable[[], bool]], WorkerEngine]
 """Creates the engine of a worker, for its outbox and for the function that handles commands in the
 middle of a step."""
 
@@ -311,16 +311,16 @@ def _load_whisper(start: Start) -> LoadedModel:
 
 def _load_voice(start: Start) -> LoadedModel:
     """Load a model that speaks."""
-    from llm_backend.engine.voices import OnnxVoice
+    from llm_backend.engine.voices import OnnxVoiceModel
 
-    voice = OnnxVoice(start)
+    voice = OnnxVoiceModel(start)
     return _with_turns(voice, voice.info(), start)
 
 
-def _with_turns(model: TurnModel, info: ModelInfo, start: Start) -> LoadedModel:
+def _with_turns(model: SequentialModel, info: ModelInfo, start: Start) -> LoadedModel:
     return LoadedModel(
         info=info,
-        make_engine=lambda outbox, receive: TurnEngine(model, start, outbox.publish, receive),
+        make_engine=lambda outbox, receive: SequentialEngine(model, start, outbox.publish, receive),
     )
 
 
@@ -335,7 +335,7 @@ def _load_llama(start: Start) -> LoadedModel:
     prefixes = _prefixes(model, start)
     host_cache = _host_prefix_cache(model, start)
 
-    def make_engine(outbox: Outbox, _receive: Callable[[], bool]) -> ComputingEngine:
+    def make_engine(outbox: Outbox, _receive: Callable[[], bool]) -> WorkerEngine:
         if model.kind is ModelKind.CHAT:
             return Generator(model, start, outbox, drafter, prefixes, host_cache)
         return Embedder(model, start, outbox.publish)

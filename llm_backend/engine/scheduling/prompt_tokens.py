@@ -14,15 +14,15 @@ from llm_backend.engine.media_runs import (
 from llm_backend.engine.messages import (
     Failure,
     Generate,
-    Media,
-    Medium,
+    MediaItem,
+    MediaKind,
     Question,
     ScoreLabels,
     Tokenize,
 )
 from llm_backend.engine.model import Vocabulary
 
-_SEES = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
+_SEES = {MediaKind.PICTURE: "sees no pictures", MediaKind.SOUND: "hears no sound"}
 
 
 @dataclass(kw_only=True)
@@ -46,7 +46,7 @@ class PromptTokens:
             return list(self.tokens)
         return [token if token >= 0 else None for token in self.tokens]
 
-    def add(self, media: Media, number: int, projector: Projector | None) -> None:
+    def add(self, media: MediaItem, number: int, projector: Projector | None) -> None:
         """Append a medium, the text's `number`th. Raises `CommandRefused`."""
         number += self.media
         field_name = f"media[{number}]"

@@ -3,6 +3,6 @@
 model.py  a loaded voice: the sound of a sentence; the only module that imports the library
 """
 
-from llm_backend.engine.voices.model import OnnxVoice
+from llm_backend.engine.voices.model import OnnxVoiceModel
 
-__all__ = ["OnnxVoice"]
+__all__ = ["OnnxVoiceModel"]

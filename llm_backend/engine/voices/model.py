@@ -11,14 +11,14 @@ from llm_backend.engine.command_refused import CommandRefused
 from llm_backend.engine.messages import Failure, ModelInfo, ModelKind, Speak, Spoken, Start
 from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.pass_threads import first_thread_count
-from llm_backend.engine.turn_engine import Cancelled, Turn
+from llm_backend.engine.sequential_engine import Cancelled, SequentialCommand
 from llm_backend.model_files import HeaderError, VoiceFamily, VoiceFiles, read_voice
 
 _STDERR = 2
 _GREATEST = 32767  # of a signed sample of 16 bits
 
 
-class OnnxVoice:
+class OnnxVoiceModel:
     """A voice, which computes one sentence at a time. Raises `LoadError`."""
 
     kind = ModelKind.SPEECH
@@ -65,14 +65,14 @@ class OnnxVoice:
             backend=f"sherpa-onnx {self._library.version}",
         )
 
-    def check(self, command: Turn) -> None:
+    def check(self, command: SequentialCommand) -> None:
         """Raise `CommandRefused` for a sentence that this voice cannot read."""
         assert isinstance(command, Speak), "the engine takes no other command for a voice"
         if not 0 <= command.speaker < len(self._files.speakers):
             message = f"The voice has no speaker {command.speaker}."
             raise CommandRefused(Failure.INVALID, message, "voice")
 
-    def compute(self, command: Turn, should_stop: Callable[[], bool]) -> Spoken:
+    def compute(self, command: SequentialCommand, should_stop: Callable[[], bool]) -> Spoken:
         """Return the sound of a sentence; of one without words that the voice knows, none.
         `should_stop` is called between its parts. Raises `Cancelled` if it returned True,
         `DecodeError` if the native code fails."""

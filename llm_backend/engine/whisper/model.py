@@ -23,7 +23,7 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.pass_threads import PassThreads, first_thread_count
-from llm_backend.engine.turn_engine import Cancelled, Turn
+from llm_backend.engine.sequential_engine import Cancelled, SequentialCommand
 from llm_backend.engine.whisper.library import (
     AbortCallback,
     EncoderCallback,
@@ -110,7 +110,7 @@ class WhisperModel:
             backend=library.whisper_print_system_info().decode().strip(" |"),
         )
 
-    def check(self, command: Turn) -> None:
+    def check(self, command: SequentialCommand) -> None:
         """Raise `CommandRefused` for a window that this model cannot transcribe."""
         assert isinstance(command, Transcribe), "the engine takes no other command for this kind"
         count = len(command.samples) // _SAMPLE_BYTES
@@ -130,7 +130,7 @@ class WhisperModel:
             message = "This model transcribes English only; it cannot translate."
             raise CommandRefused(Failure.UNSUPPORTED, message)
 
-    def compute(self, command: Turn, should_stop: Callable[[], bool]) -> Transcribed:
+    def compute(self, command: SequentialCommand, should_stop: Callable[[], bool]) -> Transcribed:
         """Return the transcript of a window. `should_stop` is called often meanwhile. Raises
         `Cancelled` if it returned True, `DecodeError` if the native code fails."""
         assert isinstance(command, Transcribe), "the engine takes no other command for this kind"

@@ -12,7 +12,7 @@ import pytest
 from llm_backend.access import Keyring, new_key
 from llm_backend.access.authentication.key_admin import create_key, revoke_key
 from llm_backend.access.wiring import Access
-from llm_backend.errors import Forbidden, Overloaded, Unauthorized
+from llm_backend.errors import Forbidden, ServiceUnavailable, Unauthorized
 from llm_backend.store import Database, StoreUnavailable, migrate
 from llm_backend.store.administration import Administration, AuditedChange
 
@@ -154,7 +154,7 @@ async def test_keys_outlive_an_outage_and_unknown_ones_are_overload(administrati
     await keyring.refresh()
 
     assert keyring.authenticate(bearing(key.value)).key_id == key.stored.id
-    with pytest.raises(Overloaded) as caught:
+    with pytest.raises(ServiceUnavailable) as caught:
         keyring.authenticate(bearing("sk-made-meanwhile"))
     assert caught.value.retry_after_s
 
@@ -164,9 +164,9 @@ async def test_server_without_keys_is_not_open_before_the_first_poll(administrat
     administration.is_down = True
     await keyring.open()
 
-    with pytest.raises(Overloaded):
+    with pytest.raises(ServiceUnavailable):
         keyring.authenticate({})
-    with pytest.raises(Overloaded):
+    with pytest.raises(ServiceUnavailable):
         keyring.authenticate(bearing("sk-one"))
 
 
@@ -228,7 +228,7 @@ async def test_unknown_key_is_polled_for_before_it_is_refused(administration, ke
     with pytest.raises(Unauthorized):
         await access.authenticate(bearing("sk-guessed"), WORKS)
     administration.is_down = True
-    with pytest.raises(Overloaded):  # at once, though the last look was well
+    with pytest.raises(ServiceUnavailable):  # at once, though the last look was well
         await access.authenticate(bearing("sk-guessed"), WORKS)
 
 
@@ -247,5 +247,5 @@ async def test_poll_for_an_unknown_key_has_a_timeout(administration, keyring, mo
     monkeypatch.setattr("llm_backend.access.authentication.keyring.POLL_TIMEOUT_S", 0.01)
     administration.hangs = True
 
-    with pytest.raises(Overloaded):
+    with pytest.raises(ServiceUnavailable):
         await access_of(keyring).authenticate(bearing("sk-guessed"), WORKS)

@@ -20,8 +20,8 @@ from llm_backend.errors import (
     ApiError,
     ClientGone,
     DeadlineExceeded,
-    Overloaded,
     RequestsLimited,
+    ServiceUnavailable,
     TokensLimited,
 )
 from llm_backend.fair_queue import FairSemaphore
@@ -361,7 +361,7 @@ async def test_full_queue_raises_overloaded(requests):
     permits = FairSemaphore(1, depth=0, timeout_s=5)
     await permits.acquire("caller")
 
-    with pytest.raises(Overloaded):
+    with pytest.raises(ServiceUnavailable):
         await requests.ask(requests.admission(permits), good)
     assert requests.counted() == []
 

@@ -11,7 +11,7 @@ from llm_backend.backends.local.local_handle import LocalModelHandle
 from llm_backend.backends.local.model_handle import LoadQueueLimits, ModelState
 from llm_backend.backends.local.model_manager import LocalModelManager
 from llm_backend.engine import EngineStartError, EngineState
-from llm_backend.errors import EngineUnavailable, InvalidRequest, ModelNotFound, Overloaded
+from llm_backend.errors import EngineUnavailable, InvalidRequest, ModelNotFound, ServiceUnavailable
 
 
 class FakeEngine:
@@ -185,7 +185,7 @@ async def test_requests_that_wait_for_a_load_are_bounded_in_time_and_number(mode
     waiting = [asyncio.create_task(use(handle)) for _ in range(2)]
     await settle()
 
-    with pytest.raises(Overloaded, match="2 requests wait for `a`") as refused:
+    with pytest.raises(ServiceUnavailable, match="2 requests wait for `a`") as refused:
         await use(handle)
     results = await asyncio.gather(*waiting, return_exceptions=True)
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from llm_backend.backends.upstream.permits.permit_queue import PermitQueue
-from llm_backend.errors import Overloaded
+from llm_backend.errors import ServiceUnavailable
 
 
 class Rooms:
@@ -64,7 +64,7 @@ async def test_busy_upstream_does_not_block_requests_for_others():
 
 async def test_timeout_raises_overloaded_and_leaves_the_queue():
     rooms = Rooms(x=0)
-    with pytest.raises(Overloaded):
+    with pytest.raises(ServiceUnavailable):
         await rooms.ask("a", within_s=0.01)
 
     assert len(rooms.queue) == 0
@@ -83,10 +83,10 @@ async def test_permit_of_a_cancelled_request_goes_to_the_next():
 async def test_full_permit_queue_drops_the_newest_of_the_caller_with_most():
     rooms = Rooms(x=0)
     tasks = await begun(*(rooms.ask("a") for _ in range(4)))
-    with pytest.raises(Overloaded):
+    with pytest.raises(ServiceUnavailable):
         await rooms.ask("a")
     tasks += await begun(rooms.ask("b"))
-    with pytest.raises(Overloaded):
+    with pytest.raises(ServiceUnavailable):
         await tasks[3]
 
     assert len(rooms.queue) == 4

@@ -16,7 +16,7 @@ from llm_backend.backends.upstream.permits.permit_messages import SOCKET
 from llm_backend.backends.upstream.permits.permit_server import PermitServer
 from llm_backend.backends.upstream.upstream_load import FAILURES
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
-from llm_backend.errors import Overloaded
+from llm_backend.errors import ServiceUnavailable
 from tests.patience import settle
 
 
@@ -215,7 +215,7 @@ async def test_request_with_another_backend_does_not_wait_for_a_permit(folder: P
         one, other = await shared.process(), await shared.process()
         await one.enter()
 
-        with pytest.raises(Overloaded, match="busy"):
+        with pytest.raises(ServiceUnavailable, match="busy"):
             async with asyncio.timeout(30):
                 await other.enter(has_fallback=True)
 
@@ -229,7 +229,7 @@ async def test_requests_do_not_wait_without_a_permit_server(folder: Path):
             await settle()
 
         for refused in (waiting, one.enter()):
-            with pytest.raises(Overloaded):
+            with pytest.raises(ServiceUnavailable):
                 await refused
         assert shared.cut_off == 1
 
@@ -247,4 +247,4 @@ async def test_stuck_permit_server_is_disconnected(folder: Path):
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
         connections[0].close()
 
-    assert all(isinstance(outcome, Overloaded) for outcome in outcomes)
+    assert all(isinstance(outcome, ServiceUnavailable) for outcome in outcomes)

@@ -11,7 +11,7 @@ from llm_backend.backends.upstream.http import Upstream
 from llm_backend.backends.upstream.pool import UpstreamPool
 from llm_backend.backends.upstream.retry import backoff_s
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
-from llm_backend.errors import Overloaded, UpstreamFailed
+from llm_backend.errors import ServiceUnavailable, UpstreamFailed
 from tests.gateway import closed_port
 from tests.patience import settle
 from tests.upstream import Connection, FakeUpstream, Message
@@ -202,7 +202,7 @@ async def test_ejected_upstream_is_tried_if_all_are_ejected():
     async with pool(fake) as upstreams:
         for _ in range(5):
             await ask(upstreams)
-        with pytest.raises(Overloaded):
+        with pytest.raises(ServiceUnavailable):
             await ask(upstreams, asked(has_fallback=True))
 
     assert len(fake.requests) == 5
@@ -214,7 +214,7 @@ async def test_outstanding_requests_are_limited():
         first = asyncio.create_task(ask(upstreams))
         while not fake.requests:  # noqa: ASYNC110 - the fake has no event for it
             await asyncio.sleep(0.005)
-        with pytest.raises(Overloaded) as refused:
+        with pytest.raises(ServiceUnavailable) as refused:
             await ask(upstreams)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)

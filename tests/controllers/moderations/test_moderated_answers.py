@@ -6,7 +6,12 @@ import pytest
 
 from llm_backend.backends.base import Chat, ChatDelta, GenerationLimits
 from llm_backend.controllers.moderations.moderated_answers import WithheldStream, moderation_of
-from llm_backend.errors import ContextLengthExceeded, ModelNotFound, Overloaded, UnsupportedField
+from llm_backend.errors import (
+    ContextLengthExceeded,
+    ModelNotFound,
+    ServiceUnavailable,
+    UnsupportedField,
+)
 from tests.controllers.moderations.test_operations import Judge
 from tests.controllers.responses.scripted import Answer, Model, saying
 from tests.controllers.responses.turns import Memory, events, services, turn
@@ -115,9 +120,9 @@ async def test_a_failed_moderation_is_reported_unless_the_policy_blocks():
     ids=["input", "output"],
 )
 async def test_a_failed_moderation_fails_the_request_if_the_policy_blocks(passing):
-    moderation = of(Judge(Overloaded("Later.")), input="block", output="block")
+    moderation = of(Judge(ServiceUnavailable("Later.")), input="block", output="block")
 
-    with pytest.raises(Overloaded) as refused:
+    with pytest.raises(ServiceUnavailable) as refused:
         await passing(moderation)
 
     assert refused.value.param == "moderation"

@@ -25,7 +25,7 @@ from llm_backend.engine.messages import Priority, TokenLogprob
 from llm_backend.errors import (
     ContextLengthExceeded,
     InvalidRequest,
-    Overloaded,
+    ServiceUnavailable,
     Unsupported,
 )
 from tests.gateway import backend, gateway
@@ -258,8 +258,8 @@ async def test_a_text_that_is_too_long_is_named():
 
 
 async def test_the_first_failure_is_the_answer():
-    with pytest.raises(Overloaded, match="The queue is full"):
-        await judged("a", Judge(Overloaded("The queue is full.")))
+    with pytest.raises(ServiceUnavailable, match="The queue is full"):
+        await judged("a", Judge(ServiceUnavailable("The queue is full.")))
 
 
 async def test_an_upstreams_moderation_gets_the_body_as_it_is(tmp_path):

@@ -24,7 +24,7 @@ from llm_backend.controllers.realtime.input_turns import Act, InputTurns
 from llm_backend.controllers.realtime.session_config import Capabilities, SessionConfig
 from llm_backend.controllers.realtime.session_requests import SessionRequests
 from llm_backend.controllers.realtime.transcribed_turn import TranscribedTurn
-from llm_backend.errors import ClientGone, Overloaded, TooLarge
+from llm_backend.errors import ClientGone, ServiceUnavailable, TooLarge
 from tests.missing import missing
 from tests.patience import comes_true
 
@@ -432,7 +432,7 @@ async def test_sound_stays_in_the_buffer_while_the_conversation_is_full():
 async def test_a_client_that_has_left_gets_no_error_of_its_turn():
     async def refuse() -> None:
         client.is_gone = True
-        raise Overloaded("Not now.")
+        raise ServiceUnavailable("Not now.")
 
     unhandled: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))

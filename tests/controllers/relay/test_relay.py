@@ -13,7 +13,7 @@ from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.pool import UpstreamPool
 from llm_backend.controllers.relay.relay import relay, upstream_path
 from llm_backend.controllers.relay.relayed_response import documented_error
-from llm_backend.errors import InvalidRequest, Overloaded, Unsupported
+from llm_backend.errors import InvalidRequest, ServiceUnavailable, Unsupported
 from tests.patience import comes_true, settle
 from tests.upstream import (
     Connection,
@@ -351,7 +351,7 @@ async def test_the_last_event_waits_for_finish_but_no_other():
 
 async def test_an_answer_that_could_not_be_finished_breaks_off():
     async def fails() -> None:
-        raise Overloaded("The chat could not be stored.")
+        raise ServiceUnavailable("The chat could not be stored.")
 
     fake = FakeUpstream(answer=STREAM_HEAD + chunk(EVENT) + b"0\r\n\r\n")
     async with relayed_to(fake) as relay:

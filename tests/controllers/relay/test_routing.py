@@ -11,7 +11,7 @@ from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import UpstreamModel
 from llm_backend.controllers.relay.routing import answer_by_route
-from llm_backend.errors import InvalidRequest, Overloaded, UpstreamFailed
+from llm_backend.errors import InvalidRequest, ServiceUnavailable, UpstreamFailed
 from llm_backend.extras import install_command
 from tests.gateway import backend, gateway
 from tests.handles import idle_handle
@@ -143,7 +143,7 @@ async def answers(*_: object, **__: object) -> Response:
 
 
 async def is_full(*_: object) -> Response:
-    raise Overloaded("full")
+    raise ServiceUnavailable("full")
 
 
 async def is_down(*_: object, **__: object) -> Response:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from llm_backend.controllers.services.chat_memory import ChatMemory
+from llm_backend.controllers.services.chat_recorder import ChatRecorder
 from llm_backend.controllers.write_behind.lost_writes import LostWrites
-from llm_backend.errors import InvalidRequest, Overloaded
+from llm_backend.errors import InvalidRequest, ServiceUnavailable
 from llm_backend.store import NewChat, StoreUnavailable, Unstorable
 
 BODY = {"model": "builtin", "messages": []}
@@ -42,13 +42,13 @@ class Shelf:
         return [id for id in ids if id in taken]
 
 
-def relayed(memory: ChatMemory, number: int, **more: Any) -> Awaitable[None] | None:
+def relayed(memory: ChatRecorder, number: int, **more: Any) -> Awaitable[None] | None:
     completion = {**COMPLETION, "id": f"c{number}"}
     return memory.remember_relayed({**BODY, **more}, completion, complete=True, size_bytes=100)
 
 
 async def test_a_chat_that_is_not_stored_is_one_line_of_the_log(caplog):
-    await ChatMemory(FullDisk(), "always").remember(BODY, COMPLETION)
+    await ChatRecorder(FullDisk(), "always").remember(BODY, COMPLETION)
 
     (record,) = caplog.records
     assert (record.levelno, record.getMessage()) == (logging.ERROR, "chat_not_stored")
@@ -57,14 +57,14 @@ async def test_a_chat_that_is_not_stored_is_one_line_of_the_log(caplog):
 
 
 async def test_a_chat_that_was_to_be_stored_and_is_not_is_an_error():
-    with pytest.raises(Overloaded, match="try again later") as caught:
-        await ChatMemory(FullDisk(), "always").remember({**BODY, "store": True}, COMPLETION)
+    with pytest.raises(ServiceUnavailable, match="try again later") as caught:
+        await ChatRecorder(FullDisk(), "always").remember({**BODY, "store": True}, COMPLETION)
 
     assert caught.value.retry_after_s
 
 
 async def test_relayed_chats_are_stored_behind_their_answers_and_together():
-    memory = ChatMemory(shelf := Shelf(), "always")
+    memory = ChatRecorder(shelf := Shelf(), "always")
 
     assert [relayed(memory, number) for number in range(3)] == [None] * 3
     assert shelf.writes == []
@@ -73,7 +73,7 @@ async def test_relayed_chats_are_stored_behind_their_answers_and_together():
 
 
 async def test_a_relayed_chat_with_store_true_is_stored_before_its_end():
-    memory = ChatMemory(shelf := Shelf(), "always")
+    memory = ChatRecorder(shelf := Shelf(), "always")
 
     storing = relayed(memory, 1, store=True)
 
@@ -83,7 +83,7 @@ async def test_a_relayed_chat_with_store_true_is_stored_before_its_end():
 
 
 async def test_one_invalid_chat_fails_alone(caplog):
-    memory = ChatMemory(shelf := Shelf(bad=["c1"]), "always")
+    memory = ChatRecorder(shelf := Shelf(bad=["c1"]), "always")
 
     for number in range(3):
         relayed(memory, number)
@@ -96,7 +96,7 @@ async def test_one_invalid_chat_fails_alone(caplog):
 
 
 async def test_duplicate_chat_ids_are_logged_in_one_line(caplog):
-    memory = ChatMemory(shelf := Shelf("c1", "c2"), "always")
+    memory = ChatRecorder(shelf := Shelf("c1", "c2"), "always")
 
     for number in range(4):
         relayed(memory, number)
@@ -110,7 +110,7 @@ async def test_duplicate_chat_ids_are_logged_in_one_line(caplog):
 async def test_lost_relayed_chats_are_counted_and_logged_in_few_lines(caplog):
     lost: list[None] = []
     losses = LostWrites("chat_not_stored", "chat_id", lambda: lost.append(None))
-    memory = ChatMemory(FullDisk(), "always", losses)
+    memory = ChatRecorder(FullDisk(), "always", losses)
 
     for number in range(20):
         relayed(memory, number)
@@ -125,7 +125,7 @@ async def test_lost_relayed_chats_are_counted_and_logged_in_few_lines(caplog):
 
 
 async def test_chats_that_ask_to_be_stored_at_one_time_are_one_write():
-    memory = ChatMemory(shelf := Shelf(), "on-request")
+    memory = ChatRecorder(shelf := Shelf(), "on-request")
 
     storing = [relayed(memory, number, store=True) for number in range(3)]
     await asyncio.gather(*(one for one in storing if one is not None))
@@ -135,7 +135,7 @@ async def test_chats_that_ask_to_be_stored_at_one_time_are_one_write():
 
 
 async def test_one_bad_chat_is_only_its_own_clients_mistake():
-    memory = ChatMemory(Shelf(bad=["c1"]), "always")
+    memory = ChatRecorder(Shelf(bad=["c1"]), "always")
 
     storing = [relayed(memory, number, store=True) for number in range(3)]
     fates = await asyncio.gather(

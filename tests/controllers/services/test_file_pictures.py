@@ -9,7 +9,7 @@ import pytest
 from llm_backend.backends.local.media.web import PICTURE_WORDS
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.controllers.services.file_pictures import FilePictures
-from llm_backend.errors import InvalidRequest, Overloaded
+from llm_backend.errors import InvalidRequest, ServiceUnavailable
 from llm_backend.store import Blobs, Bucket, Database, FileStore, StoredFile, migrate
 
 WEB = WebFiles(messages=PICTURE_WORDS, limit_bytes=1000, timeout_s=1)
@@ -67,5 +67,5 @@ async def test_bytes_that_cannot_be_read_now_are_no_mistake_of_the_client(
         if blob.is_file():
             blob.unlink()
 
-    with pytest.raises(Overloaded, match="object store"):
+    with pytest.raises(ServiceUnavailable, match="object store"):
         await FilePictures(files, WEB, limit_bytes=100).read(items, "input")

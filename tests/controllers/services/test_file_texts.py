@@ -9,7 +9,7 @@ import pytest
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.controllers.services import file_texts
 from llm_backend.controllers.services.file_texts import FILE_WORDS, FileTexts
-from llm_backend.errors import InvalidRequest, Overloaded
+from llm_backend.errors import InvalidRequest, ServiceUnavailable
 from llm_backend.extraction import ExtractionLimits, ReaderKilled, UnreadableFile
 from llm_backend.extraction import Extractor as RealExtractor
 from tests.upstream import FakeUpstream
@@ -150,7 +150,7 @@ async def test_a_reader_that_was_killed_is_no_mistake_of_the_client():
             raise ReaderKilled("The process that read the file was killed; try again.")
 
     part = {"type": "input_file", "filename": "a.pdf", "file_data": "YQ=="}
-    with pytest.raises(Overloaded, match=r"a\.pdf") as caught:
+    with pytest.raises(ServiceUnavailable, match=r"a\.pdf") as caught:
         await FileTexts(None, Killed(), web()).read_part(part, "input[0]")
 
     assert caught.value.retry_after_s

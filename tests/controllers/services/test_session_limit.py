@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import pytest
 
 from llm_backend.controllers.services.session_limit import SessionLimit
-from llm_backend.errors import LimitReached, Overloaded
+from llm_backend.errors import LimitReached, ServiceUnavailable
 
 
 def test_one_key_takes_its_share_of_the_sessions_and_no_more():
@@ -16,7 +16,7 @@ def test_one_key_takes_its_share_of_the_sessions_and_no_more():
         with pytest.raises(LimitReached), limit.acquire("key_a"):
             pass
         stack.enter_context(limit.acquire("key_b"))
-        with pytest.raises(Overloaded), limit.acquire("key_c"):
+        with pytest.raises(ServiceUnavailable), limit.acquire("key_c"):
             pass
 
     with limit.acquire("key_a"), limit.acquire("key_a"):

@@ -8,7 +8,7 @@ import pytest
 from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.vector_stores.upstream_embedder import upstream_embedder
-from llm_backend.errors import Overloaded, UpstreamFailed
+from llm_backend.errors import ServiceUnavailable, UpstreamFailed
 
 
 class Exchange:
@@ -62,7 +62,7 @@ async def test_a_text_that_may_be_too_long_is_sent_in_parts() -> None:
     ("upstream", "error"),
     [
         (Exchange(status=500), UpstreamFailed),
-        (Exchange(status=429), Overloaded),
+        (Exchange(status=429), ServiceUnavailable),
         (Exchange(answer={"data": []}), UpstreamFailed),
         (Exchange(answer=["what"]), UpstreamFailed),
     ],

@@ -28,7 +28,7 @@ from llm_backend.engine.messages import (
 from llm_backend.engine.messages.framing import FrameReader, events_in, frame
 from llm_backend.engine.process.connection_server import ConnectionServer
 from llm_backend.engine.process.worker import LoadedModel, MakeEngine, Worker
-from llm_backend.engine.turn_engine import TurnEngine
+from llm_backend.engine.sequential_engine import SequentialEngine
 from tests.engine.fakes import FakeModel, FakeVocabulary, generate, start
 
 LONG = "a" * 20_000
@@ -200,7 +200,9 @@ def test_command_that_fails_while_a_window_is_computed_fails_alone():
     begin = start()
     with working(
         Broken(),
-        make_engine=lambda outbox, receive: TurnEngine(whisper, begin, outbox.publish, receive),
+        make_engine=lambda outbox, receive: SequentialEngine(
+            whisper, begin, outbox.publish, receive
+        ),
     ) as peer:
         peer.send(Transcribe(id="window", samples=b""))
         while not isinstance(peer.receive(), SlotAssigned):

@@ -8,7 +8,7 @@ import time
 import pytest
 import pytest_asyncio
 
-from llm_backend.engine import Engine, EngineRefused
+from llm_backend.engine import CommandFailed, EngineClient
 from llm_backend.engine.messages import Failure, FinishReason, Generate, GrammarLimits, Sampling
 from tests.engine.conftest import answer, config
 
@@ -50,7 +50,7 @@ def last(deltas, index: int = 0):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def spm(tiny_spm):
-    async with Engine(config(tiny_spm)) as engine:
+    async with EngineClient(config(tiny_spm)) as engine:
         await engine.ready()
         yield engine
 
@@ -58,7 +58,7 @@ async def spm(tiny_spm):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def patient(tiny_llama):
     """An engine that compiles what takes long."""
-    async with Engine(config(tiny_llama, grammars=GrammarLimits(multiple=10**6))) as engine:
+    async with EngineClient(config(tiny_llama, grammars=GrammarLimits(multiple=10**6))) as engine:
         await engine.ready()
         yield engine
 
@@ -131,7 +131,7 @@ async def test_best_of_follows_the_grammar(say):
     ],
 )
 async def test_invalid_grammar_is_refused(engine, grammar):
-    with pytest.raises(EngineRefused) as caught:
+    with pytest.raises(CommandFailed) as caught:
         await answer(engine, request(grammar))
 
     assert caught.value.failure is Failure.INVALID
@@ -148,7 +148,7 @@ async def test_rules_may_be_nested_deeply(say):
 async def test_grammar_without_answers_fails_its_request_alone(engine):
     grammar = 'start: "a" X\nX: /x/ & /y/'
     free = asyncio.create_task(answer(engine, request(None, max_tokens=60, ignore_eos=True)))
-    with pytest.raises(EngineRefused) as caught:
+    with pytest.raises(CommandFailed) as caught:
         await answer(engine, request(grammar))
 
     assert caught.value.failure is Failure.INVALID
@@ -253,7 +253,7 @@ async def test_unconstrained_answers_are_unchanged_beside_constrained_ones(engin
 async def test_constrained_answers_are_the_same_when_cells_are_exhausted(tiny_llama):
     grammar = schema({"type": "string", "pattern": "^[a-z ]{60}$"})
     prompts = [f"{letter} the hat and the cat" for letter in "abcd"]
-    async with Engine(config(tiny_llama, kv_unified=True, cells=160)) as crowded:
+    async with EngineClient(config(tiny_llama, kv_unified=True, cells=160)) as crowded:
         await crowded.ready()
         alone = [text(await answer(crowded, request(grammar, prompt))) for prompt in prompts]
         together = await asyncio.gather(
@@ -295,7 +295,7 @@ async def test_waiting_for_a_grammar_does_not_count_as_busy(patient):
     assert after.busy_s - before.busy_s < waited_s / 2
 
 
-async def being_compiled(engine: Engine) -> None:
+async def being_compiled(engine: EngineClient) -> None:
     """Waits until a request is in the engine that has a free slot, but no grammar yet."""
     while not (await engine.status()).waiting:  # noqa: ASYNC110  # the engine tells when asked
         await asyncio.sleep(0.001)
@@ -308,7 +308,7 @@ async def test_grammar_cache_is_bounded(say):
 
 
 async def test_grammar_is_checked_although_max_tokens_is_zero(engine):
-    with pytest.raises(EngineRefused):
+    with pytest.raises(CommandFailed):
         await answer(engine, request("start: (", max_tokens=0, echo=True))
 
     deltas = await answer(engine, request('start: "a"', max_tokens=0, echo=True))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_backend.engine import Engine, EngineStartError
+from llm_backend.engine import EngineClient, EngineStartError
 from llm_backend.engine.llama import LlamaLog, LlamaModel, huge_pages, load_draft_model
 from llm_backend.engine.messages import Generate, Sampling
 from llm_backend.engine.model import LoadError
@@ -95,8 +95,8 @@ def test_random_draft_model_changes_no_answer(tmp_path, tiny_llama, sampling):
 async def test_engine_with_a_draft_model_gives_the_same_answers(tmp_path, tiny_llama):
     draft = write_llama(tmp_path / "draft.gguf", seed=7, layers=1)
     async with (
-        Engine(config(tiny_llama, draft_model_path=draft)) as ahead,
-        Engine(config(tiny_llama, speculation=False)) as plain,
+        EngineClient(config(tiny_llama, draft_model_path=draft)) as ahead,
+        EngineClient(config(tiny_llama, speculation=False)) as plain,
     ):
         await asyncio.gather(ahead.ready(), plain.ready())
         drafted, expected = [
@@ -128,10 +128,10 @@ async def test_unsuitable_draft_model_is_refused_at_the_start(
         (tiny_llama, flash, r"models like it \(dflash\) need states of its layers"),
         (tiny_llama, tmp_path / "missing.gguf", "No such file"),
     ):
-        async with Engine(config(model, draft_model_path=draft)) as engine:
+        async with EngineClient(config(model, draft_model_path=draft)) as engine:
             with pytest.raises(EngineStartError, match=reason):
                 await engine.ready()
-    async with Engine(config(tiny_llama, draft_model_path=infill)) as engine:
+    async with EngineClient(config(tiny_llama, draft_model_path=infill)) as engine:
         assert await engine.ready()  # three tokens more at the end
 
 

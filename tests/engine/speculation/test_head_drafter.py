@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llm_backend.engine import Engine
+from llm_backend.engine import EngineClient
 from llm_backend.engine.batch import BatchChunk
 from llm_backend.engine.llama import LlamaLog, LlamaModel, load_eagle_head, native_head
 from llm_backend.engine.llama.native_head import NativeHead
@@ -243,8 +243,8 @@ async def test_engine_with_an_eagle_draft_gives_the_same_answers(tmp_path, tiny_
     model = write_llama(tmp_path / "model.gguf", layers=3, copies=True)
     draft = write_eagle(tmp_path / "eagle.gguf", copies=True)
     async with (
-        Engine(config(model, draft_model_path=draft)) as ahead,
-        Engine(config(model, speculation=False)) as plain,
+        EngineClient(config(model, draft_model_path=draft)) as ahead,
+        EngineClient(config(model, speculation=False)) as plain,
     ):
         await asyncio.gather(ahead.ready(), plain.ready())
         deltas, expected = await asyncio.gather(
@@ -257,8 +257,8 @@ async def test_engine_with_an_eagle_draft_gives_the_same_answers(tmp_path, tiny_
 @pytest.mark.asyncio
 async def test_engine_finds_the_head_by_itself_and_says_so(copying):
     async with (
-        Engine(config(copying)) as ahead,
-        Engine(config(copying, speculation=False)) as plain,
+        EngineClient(config(copying)) as ahead,
+        EngineClient(config(copying, speculation=False)) as plain,
     ):
         info, other = await asyncio.gather(ahead.ready(), plain.ready())
         deltas, expected = await asyncio.gather(

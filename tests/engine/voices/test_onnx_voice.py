@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from llm_backend.engine import Engine, EngineConfig, EngineRefused, EngineStartError
+from llm_backend.engine import CommandFailed, EngineClient, EngineConfig, EngineStartError
 from llm_backend.engine.messages import Failure, ModelKind, Speak
 from tests.tone_voice import RATE_HZ, TONES, heard, require_voices, write_voice
 
@@ -30,8 +30,8 @@ def path(tmp_path_factory) -> Path:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine(path) -> AsyncIterator[Engine]:
-    async with Engine(config(path)) as one:
+async def engine(path) -> AsyncIterator[EngineClient]:
+    async with EngineClient(config(path)) as one:
         await one.ready()
         yield one
 
@@ -70,11 +70,11 @@ async def test_unknown_words_have_no_sound(engine):
 
 
 async def test_what_a_voice_cannot_do_is_refused(engine):
-    with pytest.raises(EngineRefused, match="no speaker 2") as refused:
+    with pytest.raises(CommandFailed, match="no speaker 2") as refused:
         await engine.speak(Speak(text="one", speaker=2))
-    with pytest.raises(EngineRefused, match="reads texts aloud; it cannot embed"):
+    with pytest.raises(CommandFailed, match="reads texts aloud; it cannot embed"):
         await engine.embed(["one"])
-    with pytest.raises(EngineRefused, match="reads texts aloud; it cannot tokenize"):
+    with pytest.raises(CommandFailed, match="reads texts aloud; it cannot tokenize"):
         await engine.tokenize("one")
 
     assert (refused.value.failure, refused.value.field) == (Failure.INVALID, "voice")
@@ -82,7 +82,7 @@ async def test_what_a_voice_cannot_do_is_refused(engine):
 
 async def test_a_voice_without_a_lexicon_reads_phonemes(tmp_path):
     path = write_voice(tmp_path / "tones", has_lexicon=False)
-    async with Engine(config(path)) as engine:
+    async with EngineClient(config(path)) as engine:
         await engine.ready()
         answer = await engine.speak(Speak(text="anything", phonemes="ab, d."))
 
@@ -92,6 +92,6 @@ async def test_a_voice_without_a_lexicon_reads_phonemes(tmp_path):
 async def test_a_model_that_cannot_be_computed_is_not_loaded_and_the_reason_is_told(tmp_path):
     path = write_voice(tmp_path / "tones")
     path.write_bytes(path.read_bytes().replace(b"Gather", b"Gothic"))
-    async with Engine(config(path)) as engine:
+    async with EngineClient(config(path)) as engine:
         with pytest.raises(EngineStartError, match="Gothic"):
             await engine.ready()

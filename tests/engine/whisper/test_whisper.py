@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from llm_backend.engine import Engine, EngineConfig, EngineRefused, EngineStartError
+from llm_backend.engine import CommandFailed, EngineClient, EngineConfig, EngineStartError
 from llm_backend.engine.messages import Generate, ModelKind, Transcribe, Transcribed
 from tests.whisper_models import HELLO, require_transcription, write_whisper
 
@@ -27,9 +27,9 @@ def config(path: Path, threads: int | None = 1) -> EngineConfig:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine(tmp_path_factory) -> AsyncIterator[Engine]:
+async def engine(tmp_path_factory) -> AsyncIterator[EngineClient]:
     path = write_whisper(tmp_path_factory.mktemp("whisper") / "hello.bin")
-    async with Engine(config(path, threads=None)) as one:  # as by default
+    async with EngineClient(config(path, threads=None)) as one:  # as by default
         await one.ready()
         yield one
 
@@ -69,7 +69,7 @@ async def test_tokens_of_the_text_have_their_bytes_and_logprobs(engine):
 async def test_a_sampled_window_is_what_the_binding_of_the_library_says(tmp_path):
     """Of a model of random weights, whose tokens differ with each sample and each parameter."""
     path, samples = write_whisper(tmp_path / "random.bin", None), noise(5)
-    async with Engine(config(path)) as engine:
+    async with EngineClient(config(path)) as engine:
         await engine.ready()
         ours = await engine.transcribe(window(samples, language="en", temperature=0.4))
         other = await engine.transcribe(window(noise(5, 2), language="en", temperature=0.4))
@@ -146,38 +146,38 @@ async def test_a_prompt_and_a_context_come_before_the_window(engine):
     ("fields", "field"), [({"language": "xx"}, "language"), ({"samples": b""}, "samples")]
 )
 async def test_bad_windows_are_refused(engine, fields, field):
-    with pytest.raises(EngineRefused) as refused:
+    with pytest.raises(CommandFailed) as refused:
         await engine.transcribe(Transcribe(**{"samples": noise(1).tobytes(), **fields}))
 
     assert refused.value.field == field
 
 
 async def test_other_commands_are_refused(engine):
-    with pytest.raises(EngineRefused, match="transcribes recordings; it cannot embed"):
+    with pytest.raises(CommandFailed, match="transcribes recordings; it cannot embed"):
         await engine.embed(["a"])
-    with pytest.raises(EngineRefused, match="it cannot generate text"):
+    with pytest.raises(CommandFailed, match="it cannot generate text"):
         await engine.generate(Generate(id="a", prompt="a"))
-    with pytest.raises(EngineRefused, match="it cannot tokenize texts"):
+    with pytest.raises(CommandFailed, match="it cannot tokenize texts"):
         await engine.tokenize("a")
     assert (await engine.status()).deaths == 0
 
 
 async def test_an_english_model_knows_no_other_language(tmp_path):
     path = write_whisper(tmp_path / "hello.en.bin", is_multilingual=False)
-    async with Engine(config(path)) as engine:
+    async with EngineClient(config(path)) as engine:
         await engine.ready()
         answer = await engine.transcribe(window(noise(5)))
 
         assert (spoken(answer), answer.language) == (list(HELLO), "en")
-        with pytest.raises(EngineRefused, match="English only"):
+        with pytest.raises(CommandFailed, match="English only"):
             await engine.transcribe(window(noise(1), language="de"))
-        with pytest.raises(EngineRefused, match="cannot translate"):
+        with pytest.raises(CommandFailed, match="cannot translate"):
             await engine.transcribe(window(noise(1), translate=True))
 
 
 async def test_a_damaged_file_says_why_it_cannot_be_loaded(tmp_path):
     path = write_whisper(tmp_path / "cut.bin")
     path.write_bytes(path.read_bytes()[:100_000])
-    async with Engine(config(path)) as engine:
+    async with EngineClient(config(path)) as engine:
         with pytest.raises(EngineStartError, match="is cut"):
             await engine.ready()

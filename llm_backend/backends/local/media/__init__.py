@@ -13,7 +13,7 @@ from llm_backend.backends.local.media.reader import MediaBounds, MediaReader
 from llm_backend.backends.local.media.values import (
     Content,
     DecodedSound,
-    MediaFile,
+    MediaPart,
     Picture,
     Sound,
 )
@@ -23,7 +23,7 @@ __all__ = [
     "DecodedSound",
     "Marks",
     "MediaBounds",
-    "MediaFile",
+    "MediaPart",
     "MediaReader",
     "Picture",
     "Sound",

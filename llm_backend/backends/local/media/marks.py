@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import TypeGuard
 
 from llm_backend.backends.base import Message
-from llm_backend.backends.local.media.values import Content, MediaFile
+from llm_backend.backends.local.media.values import Content, MediaPart
 from llm_backend.errors import InvalidRequest
 
 _SIGN = "\ufdd1"  # a noncharacter, which Unicode excludes from text interchange
@@ -29,14 +29,14 @@ class UnmarkedPrompt:
 
     text: str
     cuts: Sequence[int]
-    media: Sequence[tuple[int, MediaFile]] = ()
+    media: Sequence[tuple[int, MediaPart]] = ()
 
 
 class Marks:
     """Marks of one chat; `messages` are its messages with marks instead of media."""
 
     def __init__(self, messages: Sequence[Message]) -> None:
-        self._media: list[MediaFile] = []
+        self._media: list[MediaPart] = []
         self._nonce = ""
         has_media = any(_has_media(message.get("content")) for message in messages)
         if has_media:
@@ -80,7 +80,7 @@ class Marks:
             was_text = is_text
         return {**message, "content": text}
 
-    def _mark(self, file: MediaFile) -> str:
+    def _mark(self, file: MediaPart) -> str:
         self._media.append(file)
         return f"{_SIGN}{self._nonce}:{len(self._media) - 1}{_SIGN}"
 
@@ -94,14 +94,14 @@ class Marks:
                 )
 
 
-def media_in(contents: Iterable[Content]) -> Iterator[MediaFile]:
+def media_in(contents: Iterable[Content]) -> Iterator[MediaPart]:
     """Yields the pictures and sounds of contents, in their order."""
     for content in contents:
         if _has_media(content):
             yield from (piece for piece in content if not isinstance(piece, str))
 
 
-def _has_media(content: Content) -> TypeGuard[Sequence[str | MediaFile]]:
+def _has_media(content: Content) -> TypeGuard[Sequence[str | MediaPart]]:
     return content is not None and not isinstance(content, str)
 
 

@@ -11,10 +11,10 @@ from msgspec.structs import replace
 
 from llm_backend.backends.data_url import decode_base64, parse_data_url
 from llm_backend.backends.local.media.sounds import BadSound, read_duration_s
-from llm_backend.backends.local.media.values import DecodedSound, MediaFile, Picture, Sound
+from llm_backend.backends.local.media.values import DecodedSound, MediaPart, Picture, Sound
 from llm_backend.backends.local.media.web import PICTURE_WORDS, WebPictures
 from llm_backend.backends.web_files import WebFiles
-from llm_backend.engine.messages import Media, Medium
+from llm_backend.engine.messages import MediaItem, MediaKind
 from llm_backend.errors import InvalidRequest
 from llm_backend.offload import convert
 
@@ -52,10 +52,10 @@ class MediaReader:
                 timeout_s=self._bounds.fetch_s,
             )
         )
-        self._cache: OrderedDict[bytes, Media] = OrderedDict()
+        self._cache: OrderedDict[bytes, MediaItem] = OrderedDict()
         self._cache_bytes = 0
 
-    def check_count(self, files: Iterable[MediaFile]) -> None:
+    def check_count(self, files: Iterable[MediaPart]) -> None:
         """Raises `InvalidRequest` that names the first of the files beyond the limit."""
         limit = self._bounds.count
         for file in islice(files, limit, None):
@@ -65,7 +65,7 @@ class MediaReader:
                 param=file.param,
             )
 
-    async def decode(self, files: Sequence[tuple[int, MediaFile]]) -> list[Media]:
+    async def decode(self, files: Sequence[tuple[int, MediaPart]]) -> list[MediaItem]:
         """Decodes media with their positions in a prompt. Raises `InvalidRequest` that names the
         invalid one."""
         decoded = []
@@ -77,7 +77,7 @@ class MediaReader:
                 )
         return decoded
 
-    async def _decode_cached(self, at: int, file: MediaFile) -> Media:
+    async def _decode_cached(self, at: int, file: MediaPart) -> MediaItem:
         if isinstance(file, DecodedSound):
             return _sound(at, file.data)
         if isinstance(file, Picture):
@@ -86,11 +86,11 @@ class MediaReader:
         self._add_to_cache(key, media)
         return replace(media, at=at)
 
-    def _find_or_decode(self, file: Picture | Sound) -> tuple[bytes, Media]:
+    def _find_or_decode(self, file: Picture | Sound) -> tuple[bytes, MediaItem]:
         key = _key(file)
         return key, self._cache.get(key) or self._decode(file)
 
-    def _add_to_cache(self, key: bytes, media: Media) -> None:
+    def _add_to_cache(self, key: bytes, media: MediaItem) -> None:
         if key not in self._cache:
             self._cache[key] = media
             self._cache_bytes += len(media.data)
@@ -98,10 +98,10 @@ class MediaReader:
         while self._cache_bytes > _CACHE_BYTES and len(self._cache) > 1:
             self._cache_bytes -= len(self._cache.popitem(last=False)[1].data)
 
-    def _decode(self, file: Picture | Sound) -> Media:
+    def _decode(self, file: Picture | Sound) -> MediaItem:
         return self._decode_picture(file) if isinstance(file, Picture) else self._decode_sound(file)
 
-    def _decode_picture(self, picture: Picture) -> Media:
+    def _decode_picture(self, picture: Picture) -> MediaItem:
         # Imported late, so that servers without pictures do not load Pillow.
         from llm_backend.backends.local.media.pictures import BadPicture, decode_picture
 
@@ -111,16 +111,16 @@ class MediaReader:
             pixels = decode_picture(data, detail=picture.detail, limit=bounds.picture_pixels)
         except BadPicture as error:
             raise InvalidRequest(str(error), param=picture.param, code=error.code) from error
-        return Media(
+        return MediaItem(
             at=0,
-            medium=Medium.PICTURE,
+            medium=MediaKind.PICTURE,
             data=pixels.data,
             digest=hashlib.sha256(pixels.data).digest(),
             width=pixels.width,
             height=pixels.height,
         )
 
-    def _decode_sound(self, sound: Sound) -> Media:
+    def _decode_sound(self, sound: Sound) -> MediaItem:
         bounds = self._bounds
         data = _decode_base64(sound.data, bounds.sound_bytes, sound)
         try:
@@ -135,8 +135,8 @@ class MediaReader:
         return _sound(0, data)
 
 
-def _sound(at: int, data: bytes) -> Media:
-    return Media(at=at, medium=Medium.SOUND, data=data, digest=hashlib.sha256(data).digest())
+def _sound(at: int, data: bytes) -> MediaItem:
+    return MediaItem(at=at, medium=MediaKind.SOUND, data=data, digest=hashlib.sha256(data).digest())
 
 
 def _key(file: Picture | Sound) -> bytes:
@@ -155,7 +155,7 @@ def _base64_of(picture: Picture) -> str:
     )
 
 
-def _decode_base64(text: str, limit: int, file: MediaFile) -> bytes:
+def _decode_base64(text: str, limit: int, file: MediaPart) -> bytes:
     """Decodes a file from base64. Raises `InvalidRequest` for too large a file without decoding."""
     if len(text) * 3 // 4 > limit:
         raise InvalidRequest(

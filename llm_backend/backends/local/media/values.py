@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llm_backend.engine.messages import Medium
+from llm_backend.engine.messages import MediaKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,7 +12,7 @@ class Picture:
     """Picture in `url`, as base64; `detail` selects its resolution. `param` names it in the
     request."""
 
-    medium: ClassVar[Medium] = Medium.PICTURE
+    medium: ClassVar[MediaKind] = MediaKind.PICTURE
 
     url: str
     detail: str = "auto"
@@ -24,7 +24,7 @@ class Sound:
     """Sound as a file in base64, of the `format` `wav` or `mp3`. `param` names it in the
     request."""
 
-    medium: ClassVar[Medium] = Medium.SOUND
+    medium: ClassVar[MediaKind] = MediaKind.SOUND
 
     data: str
     format: str
@@ -36,13 +36,13 @@ class DecodedSound:
     """Sound that this server decoded: a WAV file, which is not cached. `param` is the field of the
     request that it came in."""
 
-    medium: ClassVar[Medium] = Medium.SOUND
+    medium: ClassVar[MediaKind] = MediaKind.SOUND
 
     data: bytes
     param: str
 
 
-MediaFile = Picture | Sound | DecodedSound
+MediaPart = Picture | Sound | DecodedSound
 
-Content = str | Sequence[str | MediaFile] | None
+Content = str | Sequence[str | MediaPart] | None
 """Content of a message: text, or texts with pictures and sounds between them."""

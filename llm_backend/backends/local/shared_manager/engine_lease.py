@@ -8,7 +8,7 @@ from llm_backend.backends.local.shared_manager.manager_messages import (
     EngineBusy,
     EngineIdle,
 )
-from llm_backend.engine import Engine
+from llm_backend.engine import EngineClient
 
 IDLE_S = 0.2  # shorter gaps, as between two requests of a sequential client, do not report idle
 
@@ -17,7 +17,11 @@ class EngineLease(EngineUsers):
     """Lease of one engine. The first request reports it busy; `IDLE_S` after the last, idle."""
 
     def __init__(
-        self, model: str, socket_path: str, engine: Engine, send: Callable[[ClientMessage], None]
+        self,
+        model: str,
+        socket_path: str,
+        engine: EngineClient,
+        send: Callable[[ClientMessage], None],
     ) -> None:
         super().__init__(IDLE_S, self._report_idle)
         self.model = model

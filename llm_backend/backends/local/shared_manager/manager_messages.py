@@ -10,7 +10,7 @@ from llm_backend.errors import (
     EngineUnavailable,
     InvalidRequest,
     ModelNotFound,
-    Overloaded,
+    ServiceUnavailable,
 )
 from llm_backend.ipc import Channel
 
@@ -158,7 +158,7 @@ class RequestFailed(_ManagerMessage, frozen=True, kw_only=True):
         return EngineStartError(self.message, self.retry_after_s)
 
 
-_ERRORS = {one.__name__: one for one in (EngineUnavailable, InvalidRequest, Overloaded)}
+_ERRORS = {one.__name__: one for one in (EngineUnavailable, InvalidRequest, ServiceUnavailable)}
 
 ManagerRequest = UseEngine | LoadModel | UnloadModel | ChoosePersonality
 ClientMessage = (

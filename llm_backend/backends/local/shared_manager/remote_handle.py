@@ -11,7 +11,7 @@ from llm_backend.backends.local.shared_manager.manager_messages import (
     ManagerRequest,
     UnloadModel,
 )
-from llm_backend.engine import Engine, EngineState
+from llm_backend.engine import EngineClient, EngineState
 
 
 class _LeaseOwner(Protocol):
@@ -39,7 +39,7 @@ class RemoteModelHandle(ModelHandle):
         self._owner = owner
 
     @property
-    def engine(self) -> Engine | None:
+    def engine(self) -> EngineClient | None:
         """The model's engine while it is loaded and accepts requests; None otherwise."""
         lease = self._owner.find_lease(self.name)
         return None if lease is None else lease.engine
@@ -66,13 +66,13 @@ class RemoteModelHandle(ModelHandle):
     def dismiss(self) -> None:
         """Does nothing: the owner removes models."""
 
-    def _enter_ready(self) -> tuple[Engine, EngineUsers] | None:
+    def _enter_ready(self) -> tuple[EngineClient, EngineUsers] | None:
         lease = self._owner.find_lease(self.name)
         if lease is None or lease.engine.state is not EngineState.READY:
             return None
         lease.enter()
         return lease.engine, lease
 
-    async def _enter_loaded(self) -> tuple[Engine, EngineUsers]:
+    async def _enter_loaded(self) -> tuple[EngineClient, EngineUsers]:
         lease = await self._owner.enter_loaded(self.name)
         return lease.engine, lease

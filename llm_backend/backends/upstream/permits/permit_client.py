@@ -74,7 +74,7 @@ class PermitClient:
 
     async def acquire(self, attempts: Attempts) -> Upstream:
         """Waits for a permit and returns its upstream; the caller sends the request before it
-        awaits anything else. Raises `Overloaded`."""
+        awaits anything else. Raises `ServiceUnavailable`."""
         now_s = asyncio.get_running_loop().time
         until_s = now_s() + (
             RECALL_S if attempts.request.has_fallback else attempts.queue_timeout_s

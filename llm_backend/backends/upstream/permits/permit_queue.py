@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from llm_backend.errors import Overloaded
+from llm_backend.errors import ServiceUnavailable
 from llm_backend.fair_queue import FairQueue
 
 WAITING_LIMIT = 1000  # each keeps a connection and a body in memory
@@ -45,8 +45,8 @@ class PermitQueue(Generic[Permits]):
         """Waits for this request's turn and returns one of the upstreams that are `free` then.
 
         Requests with equal `group` have the same upstreams free. The caller sends its request
-        before it awaits anything else. Raises `Overloaded` after `timeout_s`, or if the queue is
-        full.
+        before it awaits anything else. Raises `ServiceUnavailable` after `timeout_s`, or
+        if the queue is full.
         """
 
         def reserve() -> Permits | None:
@@ -81,6 +81,6 @@ class PermitQueue(Generic[Permits]):
             self._poll_later()
 
 
-def busy() -> Overloaded:
+def busy() -> ServiceUnavailable:
     """Returns the error of a request without a permit."""
-    return Overloaded(f"{_BUSY}; try again.")
+    return ServiceUnavailable(f"{_BUSY}; try again.")

@@ -22,7 +22,7 @@ from llm_backend.backends.upstream.permits.permit_messages import (
 )
 from llm_backend.backends.upstream.permits.permit_queue import PermitQueue
 from llm_backend.block_grants import BLOCKS
-from llm_backend.errors import Overloaded
+from llm_backend.errors import ServiceUnavailable
 from llm_backend.ipc import ClientSession, MessageConnection, MessageServer
 
 
@@ -71,7 +71,7 @@ class PermitServer:
                 free=lambda: self._free(request.upstreams),
                 timeout_s=request.timeout_s,
             )
-        except Overloaded:
+        except ServiceUnavailable:
             session.connection.send(PermitTimeout(number=request.number))
         else:
             self._grant(session, request, permits)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from llm_backend.backends.local.media import Content, MediaFile, Picture, Sound
+from llm_backend.backends.local.media import Content, MediaPart, Picture, Sound
 from llm_backend.errors import UnsupportedField
 from llm_backend.json_types import JsonObject
 
@@ -21,7 +21,7 @@ def response_content(content: Content) -> Any:
     return [_response_part(piece) for piece in content]
 
 
-def _chat_part(piece: str | MediaFile) -> JsonObject:
+def _chat_part(piece: str | MediaPart) -> JsonObject:
     if isinstance(piece, str):
         return {"type": "text", "text": piece}
     if isinstance(piece, Picture):
@@ -32,7 +32,7 @@ def _chat_part(piece: str | MediaFile) -> JsonObject:
     return {"type": "input_audio", "input_audio": {"data": piece.data, "format": piece.format}}
 
 
-def _response_part(piece: str | MediaFile) -> JsonObject:
+def _response_part(piece: str | MediaPart) -> JsonObject:
     if isinstance(piece, str):
         return {"type": "input_text", "text": piece}
     if isinstance(piece, Picture):

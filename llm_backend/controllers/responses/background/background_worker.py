@@ -21,7 +21,7 @@ from llm_backend.controllers.responses.events.response_state import ResponseStat
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest, open_request
 from llm_backend.controllers.responses.loop.response_run import ResponseRun, open_run
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.services.response_memory import to_stored_items
+from llm_backend.controllers.services.response_recorder import to_stored_items
 from llm_backend.json_types import JsonMapping
 from llm_backend.store import (
     BackgroundResponseState,
@@ -166,7 +166,7 @@ class _ResponseJob:
                 try:
                     run = await stack.enter_async_context(opening)
                     break
-                except errors.Overloaded as error:
+                except errors.ServiceUnavailable as error:
                     if time.monotonic() > until:
                         raise
                     await asyncio.sleep(error.retry_after_s or RETRY_S)

@@ -10,7 +10,7 @@ from llm_backend.controllers.responses.events.response_state import ResponseStat
 from llm_backend.controllers.responses.input.resolved_request import MediaSource, open_request
 from llm_backend.controllers.responses.loop.response_run import new_head
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.services.response_memory import to_stored_response
+from llm_backend.controllers.services.response_recorder import to_stored_response
 from llm_backend.store import Events
 
 if TYPE_CHECKING:

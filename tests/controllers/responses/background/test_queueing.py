@@ -13,9 +13,9 @@ from llm_backend.controllers.rendering.obfuscation import Obfuscation
 from llm_backend.controllers.responses.background.background_worker import ResponseWorker
 from llm_backend.controllers.responses.background.queueing import queue_response
 from llm_backend.controllers.services.background_responses import BackgroundResponses
-from llm_backend.controllers.services.response_memory import ResponseMemory
+from llm_backend.controllers.services.response_recorder import ResponseRecorder
 from llm_backend.controllers.services.server_tools import ServerTools
-from llm_backend.errors import InvalidRequest, NotFound, Overloaded, Unauthorized
+from llm_backend.errors import InvalidRequest, NotFound, ServiceUnavailable, Unauthorized
 from llm_backend.store import (
     BackgroundStore,
     ConversationStore,
@@ -55,7 +55,7 @@ class Server:
         self.services = types.SimpleNamespace(
             settings=SETTINGS,
             memory=types.SimpleNamespace(should_store=lambda body: True),
-            responses=ResponseMemory(ResponseStore(database), ConversationStore(database)),
+            responses=ResponseRecorder(ResponseStore(database), ConversationStore(database)),
             background=BackgroundResponses(
                 BackgroundStore(database, self.jobs, limit=2, deliveries=DeliveryLimit(waiting=1))
             ),
@@ -264,7 +264,7 @@ async def test_a_half_streamed_background_response_is_not_answered_again(databas
 
 
 async def test_a_model_that_is_overloaded_is_waited_for(database):
-    busy = Overloaded("The queue is full.", retry_after_s=0.01)
+    busy = ServiceUnavailable("The queue is full.", retry_after_s=0.01)
     async with Server(database, busy, saying()).running() as server:
         ended = await server.ended((await server.ask(stream=True))["id"])
 
@@ -361,7 +361,7 @@ async def test_one_too_many_is_refused_until_another_has_ended(database):
     server = Server(database, saying())
     first = await server.ask()
     await server.ask()
-    with pytest.raises(Overloaded):
+    with pytest.raises(ServiceUnavailable):
         await server.ask()
     await server.services.background.cancel(first["id"])
 
@@ -376,7 +376,9 @@ async def test_a_deleted_background_response_loses_its_job(database):
     assert not await database.read(lambda c: c.exec_driver_sql("SELECT * FROM jobs").all())
 
 
-@pytest.mark.parametrize(("error", "number"), [(NotFound("Gone."), 2), (Overloaded("Down."), 1)])
+@pytest.mark.parametrize(
+    ("error", "number"), [(NotFound("Gone."), 2), (ServiceUnavailable("Down."), 1)]
+)
 async def test_a_break_is_numbered_so_that_its_follower_misses_nothing(database, error, number):
     server = Server(database)
     follower = server.services.background.follow((await server.ask(stream=True))["id"], -1)

@@ -8,7 +8,7 @@ from llm_backend.controllers.response_items.compaction_items import begin_compac
 from llm_backend.controllers.responses.events.response_state import ResponseState
 from llm_backend.controllers.services.server_tools import CallBegan, CallProgress
 from llm_backend.engine.messages import TokenLogprob
-from llm_backend.errors import Internal, Overloaded
+from llm_backend.errors import Internal, ServiceUnavailable
 from tests.response_events import HEAD, USAGE, check_events
 
 LOGPROB = TokenLogprob(token=1, bytes=b"a", logprob=-0.5, top=[])
@@ -95,7 +95,7 @@ def test_a_response_that_could_not_be_stored_fails_with_contiguous_numbers():
     events = [*state.start(), *state.add_delta(ChatDelta(choice=0, content="so"))]
     events += [
         *state.finish("stop", USAGE, 2),
-        *state.fail(Overloaded("It was not stored.")),
+        *state.fail(ServiceUnavailable("It was not stored.")),
         state.end(),
     ]
 

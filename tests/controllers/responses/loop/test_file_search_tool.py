@@ -11,7 +11,7 @@ from llm_backend.controllers.vector_stores.retrieval.passages import (
     find_citations,
     format_passages,
 )
-from llm_backend.errors import Overloaded
+from llm_backend.errors import ServiceUnavailable
 from llm_backend.search import ScoredPoint
 from llm_backend.store import StoredVectorStore
 from llm_backend.store.vector_stores import FoundChunk
@@ -34,7 +34,7 @@ class Stores:
     async def get(self, id: str) -> Any:
         self.asked.append(id)
         if len(self.asked) > 1:
-            raise Overloaded("Not now.")
+            raise ServiceUnavailable("Not now.")
         return None
 
 

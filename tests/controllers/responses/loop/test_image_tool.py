@@ -12,7 +12,7 @@ from llm_backend.backends.registry import PictureModel
 from llm_backend.controllers.images.drawings import PictureStyle
 from llm_backend.controllers.responses.loop.image_tool import ImageGeneration
 from llm_backend.controllers.services.server_tools import ServerCall
-from llm_backend.errors import Overloaded
+from llm_backend.errors import ServiceUnavailable
 
 
 async def test_a_drawing_waits_in_the_line_of_the_callers_key_and_its_failure_is_logged(
@@ -22,7 +22,7 @@ async def test_a_drawing_waits_in_the_line_of_the_callers_key_and_its_failure_is
 
     async def draw(*_: Any, **how: Any) -> AsyncGenerator[Any, None]:
         asked.append(how)
-        raise Overloaded("Not now.")
+        raise ServiceUnavailable("Not now.")
         yield
 
     stored: Any = None  # nothing is written

@@ -8,7 +8,7 @@ from llm_backend.backends.base import ChatDelta, Usage
 from llm_backend.controllers.response_items.items import stored_form
 from llm_backend.controllers.responses.loop.response_turn import ResponseTurn
 from llm_backend.controllers.services.server_tools import ServerTools
-from llm_backend.errors import Overloaded
+from llm_backend.errors import ServiceUnavailable
 from tests.controllers.responses.scripted import LISTED_ITEMS, NoFiles, settings
 
 BODY = {"model": "m", "input": "Hello"}
@@ -124,7 +124,9 @@ async def test_a_disconnect_at_any_event_frees_the_answer(read_events):
 
 async def test_a_failed_response_is_streamed_and_stored_as_failed():
     memory = Memory()
-    told = await read((await turn(memory, Answer(Overloaded("The engine is gone.")))).events())
+    told = await read(
+        (await turn(memory, Answer(ServiceUnavailable("The engine is gone.")))).events()
+    )
 
     assert told[-1] == "response.failed"
     assert memory.kept_behind[0]["error"]["message"] == "The engine is gone."
@@ -132,8 +134,8 @@ async def test_a_failed_response_is_streamed_and_stored_as_failed():
 
 async def test_a_whole_response_that_fails_is_stored_as_failed():
     memory = Memory()
-    with pytest.raises(Overloaded):
-        await (await turn(memory, Answer(Overloaded("The engine is gone.")))).response()
+    with pytest.raises(ServiceUnavailable):
+        await (await turn(memory, Answer(ServiceUnavailable("The engine is gone.")))).response()
 
     (kept,) = memory.kept_behind
     assert kept["status"] == "failed"
@@ -141,7 +143,7 @@ async def test_a_whole_response_that_fails_is_stored_as_failed():
 
 
 async def test_a_stream_that_cannot_be_stored_ends_failed():
-    memory = Memory(Overloaded("The database cannot be used now."))
+    memory = Memory(ServiceUnavailable("The database cannot be used now."))
     told = await read((await turn(memory, Answer())).events())
 
     assert told[-1] == "response.failed"
@@ -149,8 +151,8 @@ async def test_a_stream_that_cannot_be_stored_ends_failed():
 
 
 async def test_a_whole_response_that_cannot_be_stored_is_an_error():
-    memory = Memory(Overloaded("The database cannot be used now."))
-    with pytest.raises(Overloaded):
+    memory = Memory(ServiceUnavailable("The database cannot be used now."))
+    with pytest.raises(ServiceUnavailable):
         await (await turn(memory, Answer())).response()
 
     assert [response["status"] for response in memory.kept_behind] == ["failed"]

@@ -18,7 +18,7 @@ from llm_backend.controllers.services.server_tools import (
     ServerTools,
     ToolKind,
 )
-from llm_backend.errors import InvalidRequest, Overloaded
+from llm_backend.errors import InvalidRequest, ServiceUnavailable
 from tests.controllers.responses.scripted import (
     LISTED_ITEMS,
     Answer,
@@ -279,7 +279,7 @@ async def test_all_rounds_share_max_output_tokens():
 
 async def test_a_tool_that_fails_ends_the_response():
     memory = Memory()
-    kind = LookupKind(failure=Overloaded("The store is gone."))
+    kind = LookupKind(failure=ServiceUnavailable("The store is gone."))
     events = await told(await begun(kind, Model(calling("lookup")), memory))
 
     check_events(events)

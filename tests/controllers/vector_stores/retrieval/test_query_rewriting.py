@@ -6,7 +6,7 @@ import pytest
 
 from llm_backend.backends.base import ChatDelta
 from llm_backend.controllers.vector_stores.retrieval.query_rewriting import rewrite_queries
-from llm_backend.errors import InvalidRequest, Overloaded, Unsupported
+from llm_backend.errors import InvalidRequest, ServiceUnavailable, Unsupported
 from tests.controllers.responses.scripted import Answer, Model, forever
 
 QUERY = "Could you please tell me how the garden gate opens?"
@@ -59,17 +59,17 @@ async def test_when_one_query_cannot_be_rewritten_the_others_are_ended():
 
     async def fails_when_the_other_has_begun(_seconds: float) -> None:
         await endless.wait_begun()
-        raise Overloaded("Not now.")
+        raise ServiceUnavailable("Not now.")
 
     failing = Answer(ChatDelta(choice=0), before_the_last=fails_when_the_other_has_begun)
-    with pytest.raises(Overloaded):
+    with pytest.raises(ServiceUnavailable):
         await asked(Model(endless, failing), QUERY, "Where is the key?")
 
     assert (endless.closed, failing.closed) == (1, 1)
 
 
 async def test_an_unavailable_query_model_is_an_error_of_the_search():
-    with pytest.raises(Overloaded):
-        await asked(Model(Overloaded("Not now.")))
+    with pytest.raises(ServiceUnavailable):
+        await asked(Model(ServiceUnavailable("Not now.")))
     with pytest.raises(Unsupported, match="`query_model` names `m`"):
         await asked(None)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llm_backend.json_types import JsonMapping
-from llm_backend.models.errors import ConversionError
+from llm_backend.model_import.errors import ConversionError
 
 WEIGHTS_FILE = "model.safetensors"
 

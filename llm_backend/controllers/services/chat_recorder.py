@@ -26,7 +26,7 @@ Policy = Literal["always", "on-request", "never"]
 log = logging.getLogger(__name__)
 
 
-class ChatMemory:
+class ChatRecorder:
     """Stored chats, and the policy that selects the chats to be stored.
 
     A chat of a local model, and any with `store: true`, is durable before its client gets the end
@@ -67,8 +67,9 @@ class ChatMemory:
     ) -> None:
         """Stores one chat, durably on return.
 
-        While the database is unavailable, raises `Overloaded` for a chat with `store: true`; one
-        that is stored only because the server stores all is answered, counted and logged as lost.
+        While the database is unavailable, raises `ServiceUnavailable` for a chat with
+        `store: true`; one that is stored only because the server stores all is answered,
+        counted and logged as lost.
 
         `completion` has `id`, `created` and `model`; other required fields are filled in.
         """

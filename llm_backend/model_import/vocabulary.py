@@ -12,8 +12,8 @@ from enum import Enum
 from pathlib import Path
 
 from llm_backend.json_types import JsonMapping
-from llm_backend.models.errors import ConversionError
-from llm_backend.models.folder import json_object
+from llm_backend.model_import.errors import ConversionError
+from llm_backend.model_import.folder import json_object
 
 _CONTINUES = "##"
 _BEGINS = "\u2581"

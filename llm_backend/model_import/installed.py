@@ -3,8 +3,8 @@
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-from llm_backend.models.errors import ConversionError
-from llm_backend.models.safetensors import WEIGHTS_FILE
+from llm_backend.model_import.errors import ConversionError
+from llm_backend.model_import.safetensors import WEIGHTS_FILE
 
 
 def find_model_folder(source: str) -> Path:

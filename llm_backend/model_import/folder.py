@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llm_backend.json_types import JsonMapping
-from llm_backend.models.errors import ConversionError
+from llm_backend.model_import.errors import ConversionError
 
 Pooling = Literal["mean", "cls"]
 

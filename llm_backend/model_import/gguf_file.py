@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from llm_backend.extras import install_command
-from llm_backend.models.errors import ConversionError
-from llm_backend.models.folder import Network, Pooling
-from llm_backend.models.tensors import PlannedTensor
-from llm_backend.models.vocabulary import TokenKind, WordPieceVocabulary
+from llm_backend.model_import.errors import ConversionError
+from llm_backend.model_import.folder import Network, Pooling
+from llm_backend.model_import.tensors import PlannedTensor
+from llm_backend.model_import.vocabulary import TokenKind, WordPieceVocabulary
 
 OutType = Literal["f32", "f16", "q8_0"]
 Progress = Callable[[int, int], None]

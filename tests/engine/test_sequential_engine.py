@@ -15,7 +15,7 @@ from llm_backend.engine.messages import (
     Transcribed,
 )
 from llm_backend.engine.messages.address import Address
-from llm_backend.engine.turn_engine import Cancelled, TurnEngine
+from llm_backend.engine.sequential_engine import Cancelled, SequentialEngine
 
 
 class Limits:
@@ -46,7 +46,9 @@ class Queue:
     def __init__(self, receive: Callable[["Queue"], bool] = lambda queue: False) -> None:
         self.model = Model()
         self.events: list[Any] = []
-        self.transcriber = TurnEngine(self.model, Limits, self._publish, lambda: receive(self))
+        self.transcriber = SequentialEngine(
+            self.model, Limits, self._publish, lambda: receive(self)
+        )
         self.transcriber.step(-1)  # long ago, so that a step looks for commands at once
 
     def _publish(self, _address: Address, event: Any) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from llm_backend.engine.command_refused import check_queue, unsupported_command
-from llm_backend.engine.computing_engine import ComputingEngine
+from llm_backend.engine.computing_engine import WorkerEngine
 from llm_backend.engine.messages import (
     ComputedCommand,
     Failure,
@@ -30,7 +30,7 @@ _POLL_INTERVAL_S = 0.02  # between looks for commands while one is computed
 _COMMANDS = {ModelKind.TRANSCRIPTION: Transcribe, ModelKind.SPEECH: Speak}
 _NOUNS = {ModelKind.TRANSCRIPTION: "recording", ModelKind.SPEECH: "text"}
 
-Turn = Transcribe | Speak
+SequentialCommand = Transcribe | Speak
 """A command of which one at a time is computed."""
 
 
@@ -38,7 +38,7 @@ class Cancelled(Exception):
     """The answer to a command is not wanted any more."""
 
 
-class TurnModel(Protocol):
+class SequentialModel(Protocol):
     """A model that computes one command at a time."""
 
     @property
@@ -46,11 +46,13 @@ class TurnModel(Protocol):
         """Kind of the model, which tells its command."""
         ...
 
-    def check(self, command: Turn) -> None:
+    def check(self, command: SequentialCommand) -> None:
         """Raise `CommandRefused` for a command that this model cannot compute."""
         ...
 
-    def compute(self, command: Turn, should_stop: Callable[[], bool]) -> Transcribed | Spoken:
+    def compute(
+        self, command: SequentialCommand, should_stop: Callable[[], bool]
+    ) -> Transcribed | Spoken:
         """Return the answer. `should_stop` is called often meanwhile. Raises `Cancelled` if it
         returned True, `DecodeError` if the native code fails."""
         ...
@@ -58,17 +60,17 @@ class TurnModel(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class _Waiting:
-    command: Turn
+    command: SequentialCommand
     arrived_at: float
 
 
-class TurnEngine(ComputingEngine):
+class SequentialEngine(WorkerEngine):
     """Owns all commands between `submit` and their last event. `receive` is called while one is
     computed: it handles the commands that have arrived, which may cancel that one, and returns True
     if the worker is to end."""
 
     def __init__(
-        self, model: TurnModel, start: Start, publish: Publish, receive: Callable[[], bool]
+        self, model: SequentialModel, start: Start, publish: Publish, receive: Callable[[], bool]
     ) -> None:
         super().__init__(start, publish)
         self._model = model
@@ -96,7 +98,7 @@ class TurnEngine(ComputingEngine):
     def submit(self, address: Address, command: ComputedCommand, now: float) -> None:
         """Queue a command. Raises `CommandRefused`."""
         kind = self._model.kind
-        if not isinstance(command, Turn) or not isinstance(command, _COMMANDS[kind]):
+        if not isinstance(command, SequentialCommand) or not isinstance(command, _COMMANDS[kind]):
             raise unsupported_command(kind, command)
         self._model.check(command)
         if not command.has_begun:

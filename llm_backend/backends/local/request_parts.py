@@ -4,12 +4,12 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from llm_backend.backends.local.model_handle import ModelHandle
-from llm_backend.engine import Engine, EngineDown
+from llm_backend.engine import EngineClient, EngineDown
 
 _Answer = TypeVar("_Answer")
 
 
-class EngineTurns:
+class RequestParts:
     """Computes the parts of a request. Between two of them the model may be unloaded for another
     one. A part that a crash of the engine took along is computed once more, as nothing of it was
     sent; not the first one, which may have crashed the engine and would do so again."""
@@ -20,7 +20,7 @@ class EngineTurns:
         self.has_begun = False
         """True when a part was computed."""
 
-    async def take(self, compute: Callable[[Engine], Awaitable[_Answer]]) -> _Answer:
+    async def take(self, compute: Callable[[EngineClient], Awaitable[_Answer]]) -> _Answer:
         """Returns the answer to a part. Raises as the engine does."""
         try:
             answer = await self._compute(compute)
@@ -32,6 +32,6 @@ class EngineTurns:
         self.has_begun = True
         return answer
 
-    async def _compute(self, compute: Callable[[Engine], Awaitable[_Answer]]) -> _Answer:
+    async def _compute(self, compute: Callable[[EngineClient], Awaitable[_Answer]]) -> _Answer:
         async with self._handle.use() as engine:
             return await compute(engine)

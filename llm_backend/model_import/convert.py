@@ -8,18 +8,18 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm_backend.models.errors import ConversionError
-from llm_backend.models.folder import Pooling, read_network, read_pooling
-from llm_backend.models.gguf_file import (
+from llm_backend.model_import.errors import ConversionError
+from llm_backend.model_import.folder import Pooling, read_network, read_pooling
+from llm_backend.model_import.gguf_file import (
     EmbeddingModelFile,
     OutType,
     Progress,
     gguf_library,
     write_gguf,
 )
-from llm_backend.models.safetensors import WEIGHTS_FILE, open_tensors
-from llm_backend.models.tensors import plan_tensors
-from llm_backend.models.vocabulary import read_vocabulary
+from llm_backend.model_import.safetensors import WEIGHTS_FILE, open_tensors
+from llm_backend.model_import.tensors import plan_tensors
+from llm_backend.model_import.vocabulary import read_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ gguf_file.py    the GGUF file
 errors.py       errors of conversion
 """
 
-from llm_backend.models.convert import convert
-from llm_backend.models.errors import ConversionError
-from llm_backend.models.installed import find_model_folder
+from llm_backend.model_import.convert import convert
+from llm_backend.model_import.errors import ConversionError
+from llm_backend.model_import.installed import find_model_folder
 
 __all__ = ["ConversionError", "convert", "find_model_folder"]

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from llm_backend.models.errors import ConversionError
-from llm_backend.models.folder import Network
-from llm_backend.models.safetensors import StoredTensor
+from llm_backend.model_import.errors import ConversionError
+from llm_backend.model_import.folder import Network
+from llm_backend.model_import.safetensors import StoredTensor
 
 _PREFIX = "bert."
 """Prefix of tensor names in a checkpoint with heads besides the encoder."""
