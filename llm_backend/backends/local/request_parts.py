@@ -1,4 +1,4 @@
-"""Turns of one request at an engine: its parts, computed one after the other."""
+"""Parts of one request, computed one after the other by an engine."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar

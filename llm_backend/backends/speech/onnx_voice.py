@@ -55,7 +55,7 @@ class OnnxVoice:
 
     async def speak(self, speech: Speech, *, caller: str) -> AsyncGenerator[bytes, None]:
         """Yields the bytes of a file while the rest of the text is being read. Callers wait for
-        their permit in turns. Raises `ApiError`, before the first bytes if possible."""
+        their permit in parts. Raises `ApiError`, before the first bytes if possible."""
         self._check_installed()
         speaker = self._files.find_speaker(speech.voice)
         if speaker is None and speech.voice in OPENAI_VOICES:
@@ -82,7 +82,7 @@ class OnnxVoice:
 
     async def _chunks(self, speech: Speech, speaker: int) -> AsyncGenerator[bytes, None]:
         """Yields the sound of each sentence. Raises `ApiError`, also for a text without sound."""
-        turns, is_silent = RequestParts(self._model.handle), True
+        parts, is_silent = RequestParts(self._model.handle), True
         splitter = Sentences(_SENTENCE_CHARACTERS)
         for sentence in (*splitter.feed(speech.text), *splitter.finish()):
             if not is_spoken(sentence):
@@ -92,10 +92,10 @@ class OnnxVoice:
                 speaker=speaker,
                 speed=speech.speed,
                 phonemes=await self._phonemes(sentence),
-                has_begun=turns.has_begun,
+                has_begun=parts.has_begun,
             )
             with translate_engine_errors():
-                spoken = await turns.take(partial(_speak, command))
+                spoken = await parts.take(partial(_speak, command))
             if spoken.samples:
                 is_silent = False
                 yield spoken.samples
@@ -132,7 +132,7 @@ async def _speak(command: Speak, engine: EngineClient) -> Spoken:
 
 def _speaker_for(voice: str, files: VoiceFiles) -> int:
     """Returns the number of the speaker for one of OpenAI's names: the one of that name, with
-    a prefix as Kokoro's are (`af_alloy`), else one by turns."""
+    a prefix as Kokoro's are (`af_alloy`), else one by parts."""
     for number, name in enumerate(files.speakers):
         if name == voice or name.endswith(f"_{voice}"):
             return number

@@ -7,8 +7,8 @@ from functools import partial
 import msgspec
 
 from llm_backend.backends.local.engine_errors import translate_engine_errors
-from llm_backend.backends.local.engine_turns import RequestParts
 from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.local.request_parts import RequestParts
 from llm_backend.backends.transcription.windows import (
     SAMPLE_BYTES,
     TranscriptPart,
@@ -39,7 +39,7 @@ class WhisperWindows(Windows):
         super().__init__(window_s=WINDOW_S, has_pauses=has_pauses)
         self._request = request
         self._context: list[int] = []
-        self._turns = RequestParts(model.handle)
+        self._parts = RequestParts(model.handle)
 
     async def _transcribe_window(
         self, window: bytes, size: int | None, *, is_last: bool
@@ -64,7 +64,7 @@ class WhisperWindows(Windows):
         self.is_silent = False
         command = self._command(window, is_last=is_last)
         with translate_engine_errors(language="language"):
-            answer = await self._turns.take(partial(_transcribe, command))
+            answer = await self._parts.take(partial(_transcribe, command))
         self._request = replace(self._request, language=answer.language)
         self._remember(answer)
         return answer
@@ -80,7 +80,7 @@ class WhisperWindows(Windows):
             temperature=request.temperature,
             words=request.words,
             is_last=is_last,
-            has_begun=self._turns.has_begun,
+            has_begun=self._parts.has_begun,
         )
 
     def _remember(self, answer: Transcribed) -> None:
