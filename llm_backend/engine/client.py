@@ -59,7 +59,8 @@ _Answer = TypeVar(
 class EngineClient:
     """One model in a process of its own, supervised and restarted.
 
-    `async with Engine(config) as engine:` begins to load it and returns at once; `ready` waits.
+    `async with EngineClient(config) as engine:` begins to load it and returns at once; `ready`
+    waits.
     Every call raises `CommandFailed` if the engine refuses the command, `EngineDown` if the engine
     process is not running.
     """

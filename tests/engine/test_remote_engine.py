@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from llm_backend.engine import CommandFailed, EngineClient, EngineDown, EngineStartError
+from llm_backend.engine import (
+    CommandFailed,
+    EngineClient,
+    EngineDown,
+    EngineStartError,
+    EngineState,
+)
 from llm_backend.engine.messages import (
     Delta,
     Detokenize,
@@ -130,6 +136,20 @@ async def test_remote_engine_reports_a_failed_engine(tiny_llama, socket_path):
         assert remote_engine.state == "failed"
         assert caught.value.retry_after_s >= 1
     assert not socket_path.exists()
+
+
+async def test_remote_engine_is_not_ready_from_the_moment_that_its_connection_ends(
+    owner, remote_engine
+):
+    await remote_engine.ready()
+    connection = remote_engine._lifecycle.connection()
+    os.kill(owner.pid, signal.SIGKILL)
+    while connection.is_open:  # noqa: ASYNC110 # no turn of the loop is to be missed
+        await asyncio.sleep(0)
+
+    assert remote_engine.state is EngineState.RESTARTING
+    await remote_engine.ready()
+    assert await answer(remote_engine, request())
 
 
 async def test_remote_engine_reconnects_after_the_pause_of_a_failed_engine(tiny_llama, socket_path):

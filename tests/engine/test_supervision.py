@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from llm_backend.engine import CommandFailed, EngineClient, EngineDown, EngineStartError
+from llm_backend.engine import (
+    CommandFailed,
+    EngineClient,
+    EngineDown,
+    EngineStartError,
+    EngineState,
+)
 from llm_backend.engine.messages import Delta, Failure, Generate, Sampling
 from tests.engine.conftest import answer, config, eventually
 from tests.engine.gguf_models import write_llama
@@ -48,6 +54,19 @@ async def test_supervisor_restarts_a_crashed_worker_and_fails_its_requests(tiny_
         await engine.ready()
         assert text(await answer(engine, request())) == text(before)
         assert (await engine.status()).deaths == 1
+
+
+async def test_engine_is_not_ready_from_the_moment_that_its_connection_ends(tiny_llama):
+    async with EngineClient(config(tiny_llama)) as engine:
+        await engine.ready()
+        connection = engine._lifecycle.connection()
+        os.kill(engine.pid, signal.SIGKILL)
+        while connection.is_open:  # noqa: ASYNC110 # no turn of the loop is to be missed
+            await asyncio.sleep(0)
+
+        assert engine.state is EngineState.RESTARTING
+        await engine.ready()  # so a request that goes on with its next part waits here
+        assert await answer(engine, request())
 
 
 async def test_poison_request_is_quarantined_after_two_crashes(tiny_llama):

@@ -55,7 +55,7 @@ class OnnxVoice:
 
     async def speak(self, speech: Speech, *, caller: str) -> AsyncGenerator[bytes, None]:
         """Yields the bytes of a file while the rest of the text is being read. Callers wait for
-        their permit in parts. Raises `ApiError`, before the first bytes if possible."""
+        their permit in turns. Raises `ApiError`, before the first bytes if possible."""
         self._check_installed()
         speaker = self._files.find_speaker(speech.voice)
         if speaker is None and speech.voice in OPENAI_VOICES:
@@ -132,7 +132,7 @@ async def _speak(command: Speak, engine: EngineClient) -> Spoken:
 
 def _speaker_for(voice: str, files: VoiceFiles) -> int:
     """Returns the number of the speaker for one of OpenAI's names: the one of that name, with
-    a prefix as Kokoro's are (`af_alloy`), else one by parts."""
+    a prefix as Kokoro's are (`af_alloy`), else one by turns."""
     for number, name in enumerate(files.speakers):
         if name == voice or name.endswith(f"_{voice}"):
             return number

@@ -3,6 +3,7 @@ each."""
 
 import asyncio
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -128,6 +129,7 @@ class EngineConnection(asyncio.Protocol):
         self._first: asyncio.Future[Ready | NotReady | None]
         self._first = asyncio.get_running_loop().create_future()
         self._closed = asyncio.Event()
+        self._handle_end: Callable[[], None] | None = None
 
     @classmethod
     async def from_socket(cls, sock: socket.socket) -> "EngineConnection":
@@ -155,6 +157,10 @@ class EngineConnection(asyncio.Protocol):
                     self._dispatch(event)
         except FrameError:
             self._close()
+
+    def eof_received(self) -> None:
+        """Called by the event loop when the worker has closed its side."""
+        self._close()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called by the event loop when the connection is closed."""
@@ -228,6 +234,13 @@ class EngineConnection(asyncio.Protocol):
         """Wait until the connection has ended."""
         await self._closed.wait()
 
+    def call_at_end(self, handle_end: Callable[[], None]) -> None:
+        """Call `handle_end` in the moment in which the connection ends; at once if it has."""
+        if self._closed.is_set():
+            handle_end()
+        else:
+            self._handle_end = handle_end
+
     def fail_calls(self, error: EngineDown) -> None:
         """Mark all calls as lost, because the worker has ended."""
         self._lost_error = error
@@ -256,6 +269,8 @@ class EngineConnection(asyncio.Protocol):
         self._transport.close()
         self._resolve_first(None)
         self._closed.set()
+        if self._handle_end is not None:
+            self._handle_end()
 
 
 def _has_grammar(command: Request) -> bool:

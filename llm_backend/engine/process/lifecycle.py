@@ -14,6 +14,8 @@ from llm_backend.engine.process.poison_requests import PoisonRequests, SharedPoi
 
 _log = logging.getLogger(__name__)
 
+RESTARTING = "The engine died and is being restarted."
+
 
 class EngineState(StrEnum):
     """State of an engine. One that has failed is started again after a pause."""
@@ -68,6 +70,17 @@ class EngineLifecycle:
             return self._connection
         raise self._down_error()
 
+    def _serve_by(self, connection: EngineConnection) -> None:
+        """Serve requests by this connection until it ends. Its last event may free a request that
+        goes on with another command: that one shall wait for the restart, not fail."""
+        self._connection = connection
+        self._set_state(EngineState.READY, "")
+        connection.call_at_end(lambda: self._handle_connection_end(connection))
+
+    def _handle_connection_end(self, connection: EngineConnection) -> None:
+        if self.state is EngineState.READY and self._connection is connection:
+            self._set_state(EngineState.RESTARTING, RESTARTING)
+
     def _set_state(self, state: EngineState, reason: str) -> None:
         self.state, self._reason = state, reason
         if state in (EngineState.STARTING, EngineState.RESTARTING):
@@ -105,7 +118,7 @@ class EngineLifecycle:
 
     def _down_error(self) -> EngineDown:
         # no reason is known before the crash is recorded
-        reason = self._reason or "The engine died and is being restarted."
+        reason = self._reason or RESTARTING
         return EngineDown(reason, self._retry_after_s)
 
 

@@ -6,7 +6,7 @@ import time
 from llm_backend.engine.config import EngineConfig
 from llm_backend.engine.messages import Ready
 from llm_backend.engine.process.engine_connection import CrashCandidate, EngineConnection
-from llm_backend.engine.process.lifecycle import EngineLifecycle, EngineState
+from llm_backend.engine.process.lifecycle import RESTARTING, EngineLifecycle, EngineState
 from llm_backend.engine.process.restart_policy import backoff_delay_s
 
 _POLL_INTERVAL_S = 1.0  # polling for the next start of an engine that has failed
@@ -79,11 +79,11 @@ class RemoteEngine(EngineLifecycle):
             await connection.wait_closed()
             return True
         finally:
-            self._connection = None
-            if self.state is EngineState.READY:
+            was_used, self._connection = self._connection is connection, None
+            if was_used and self.state is not EngineState.CLOSED:
                 self._candidates = connection.crash_candidates()
                 self.poison_requests.record_crash(self._candidates, self.pid or 0)
-                self._set_state(EngineState.RESTARTING, "The engine died and is being restarted.")
+                self._set_state(EngineState.RESTARTING, RESTARTING)
             connection.fail_calls(self._down_error())
 
     def _set_ready(self, ready: Ready, connection: EngineConnection) -> None:
@@ -92,5 +92,4 @@ class RemoteEngine(EngineLifecycle):
                 self.poison_requests.clear(candidate.command)
         self._candidates = []
         self.info, self.pid = ready.info, ready.pid
-        self._connection = connection
-        self._set_state(EngineState.READY, "")
+        self._serve_by(connection)

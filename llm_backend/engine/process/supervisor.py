@@ -21,7 +21,7 @@ from llm_backend.engine.process.exit_status import (
     oom_kills,
     was_killed_from_outside,
 )
-from llm_backend.engine.process.lifecycle import EngineLifecycle, EngineState
+from llm_backend.engine.process.lifecycle import RESTARTING, EngineLifecycle, EngineState
 from llm_backend.engine.process.restart_policy import RestartPolicy
 from llm_backend.engine.process.socket_path import close_socket, open_socket
 from llm_backend.engine.process.watchdog import wait_until_hung
@@ -157,7 +157,7 @@ class Supervisor(EngineLifecycle):
             is_closing = self.state is EngineState.CLOSED
             candidates = connection.crash_candidates()
             if not is_closing and worker_exit.was_ready:
-                self._set_state(EngineState.RESTARTING, "The engine died and is being restarted.")
+                self._set_state(EngineState.RESTARTING, RESTARTING)
             connection.fail_calls(self._down_error())
             grace_s = 0 if worker_exit.must_be_killed else self._config.stop_timeout_s
             try:
@@ -209,9 +209,8 @@ class Supervisor(EngineLifecycle):
         self.info = first.info
         facts = {"file": self._config.model_path.name, "backend": first.info.backend}
         _log.info("engine_ready", extra={**facts, "plan": first.info.plan})
-        self._connection = connection
         if self.state is not EngineState.CLOSED:
-            self._set_state(EngineState.READY, "")
+            self._serve_by(connection)
         if await self._wait_until_closed(connection):
             return _WorkerExit(reason="", was_ready=True)
         timeout_s = self._config.hang_timeout_s
