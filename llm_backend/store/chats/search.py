@@ -1,5 +1,6 @@
 """Search of chats by the words of their titles, messages and answers."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -17,7 +18,8 @@ from llm_backend.store.keyset_pages import PAGE_LIMIT_BYTES, Page
 from llm_backend.store.tables.chats import chats
 
 _STEPS_OF_A_SEARCH = 8  # transactions that index what was stored last
-_STEPS_OF_A_SWEEP = 500
+_STEPS_OF_A_SWEEP = 250
+_PAUSE_S = 0.2  # between the steps of a sweep: each holds the interpreter's lock for milliseconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class ChatSearch:
         """Index the words of chats that were stored since the last sweep, a limited number. If this
         server indexes no characters of a chat, the chats are left for a server that does."""
         if self._limit_characters:
-            await self._index(_STEPS_OF_A_SWEEP)
+            await self._index(_STEPS_OF_A_SWEEP, pause_s=_PAUSE_S)
 
     async def find(
         self,
@@ -61,11 +63,12 @@ class ChatSearch:
             _find, query, metadata or {}, None if owner is None else owner.id, after, limit
         )
 
-    async def _index(self, steps: int) -> None:
+    async def _index(self, steps: int, pause_s: float = 0) -> None:
         with as_owner(None):
             for _ in range(steps):
                 if not await self._database.write(word_index.index_some, self._limit_characters):
                     break
+                await asyncio.sleep(pause_s)
 
 
 def _find(

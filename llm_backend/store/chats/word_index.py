@@ -10,6 +10,7 @@ owner's chats.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -17,7 +18,9 @@ from sqlalchemy import (
     Connection,
     Text,
     bindparam,
+    column,
     select,
+    table,
     text,
 )
 from sqlalchemy import delete as delete_from
@@ -25,10 +28,11 @@ from sqlalchemy import delete as delete_from
 from llm_backend.json_types import JsonMapping
 from llm_backend.store.chats.chat_texts import texts_of
 from llm_backend.store.chats.words import words_of
+from llm_backend.store.database.bulk_insert import insert_rows
 from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.tables.chats import chat_messages, chat_metadata, chats, unindexed_chats
 
-_SOME, _SOME_BYTES = 32, 4 * 1024 * 1024  # of chats in one transaction, which blocks other writes
+_SOME, _SOME_BYTES = 128, 4 * 1024 * 1024  # of chats in one transaction, which blocks other writes
 
 CREATE: Mapping[str, Sequence[str]] = {
     "sqlite": (
@@ -51,16 +55,9 @@ CREATE: Mapping[str, Sequence[str]] = {
 }
 """Statements that make the index, by dialect: no common table describes it."""
 
-_REMOVE = {
-    "sqlite": text("DELETE FROM chat_words WHERE rowid = :seq"),
-    "postgresql": text("DELETE FROM chat_words WHERE chat_seq = :seq"),
-}
-_ADD = {
-    "sqlite": text("INSERT INTO chat_words (rowid, words) VALUES (:seq, :words)"),
-    "postgresql": text(
-        "INSERT INTO chat_words (chat_seq, words) VALUES (:seq, array_to_tsvector(:words))"
-    ).bindparams(bindparam("words", type_=ARRAY(Text))),
-}
+_ADD = text(
+    "INSERT INTO chat_words (chat_seq, words) VALUES (:seq, array_to_tsvector(:words))"
+).bindparams(bindparam("words", type_=ARRAY(Text)))
 _FIND = {
     "sqlite": text(
         "SELECT rowid FROM chat_words WHERE chat_words MATCH :found AND rowid < :before "
@@ -73,6 +70,8 @@ _FIND = {
         "ORDER BY chat_seq DESC LIMIT :limit"
     ),
 }
+# Not in the metadata of all tables, which describes those that both databases have.
+_WORDS = table("chat_words", column("rowid"), column("chat_seq"), column("words"))
 _LAST = 2**63 - 1  # no row has a greater number
 
 
@@ -87,8 +86,8 @@ def index_some(connection: Connection, limit_characters: int) -> int:
     seqs = _pending(connection)
     if not seqs:
         return 0
-    for one in _texts(connection, seqs):
-        _replace(connection, one.seq, _words(one, limit_characters))
+    texts = _texts(connection, seqs)
+    _replace(connection, seqs, {one.seq: _words(one, limit_characters) for one in texts})
     connection.execute(delete_from(unindexed_chats).where(unindexed_chats.c.chat_seq.in_(seqs)))
     return len(seqs)
 
@@ -130,7 +129,12 @@ def facts_of(owner: str | None, metadata: Mapping[str, str]) -> list[str]:
     """Words that stand for the owner and for each pair of metadata: a query with them finds only
     chats that have them. They begin with a sign that no word of a text has."""
     facts = [f"owner {owner or ''}", *(f"{key}={value}" for key, value in metadata.items())]
-    return ["¬" + hashlib.sha256(fact.encode()).hexdigest()[:32] for fact in facts]
+    return [_fact(one) for one in facts]
+
+
+@lru_cache(maxsize=1024)
+def _fact(fact: str) -> str:
+    return "¬" + hashlib.sha256(fact.encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,9 +201,16 @@ def _words(chat: ChatTexts, limit_characters: int) -> list[str]:
     return [*facts_of(chat.owner, chat.metadata), *words] if words else []
 
 
-def _replace(connection: Connection, seq: int, words: Sequence[str]) -> None:
-    dialect = connection.dialect.name
-    connection.execute(_REMOVE[dialect], {"seq": seq})
-    if words:
-        added = " ".join(words) if dialect == "sqlite" else words
-        connection.execute(_ADD[dialect], {"seq": seq, "words": added})
+def _replace(
+    connection: Connection, seqs: Sequence[int], words: Mapping[int, Sequence[str]]
+) -> None:
+    """Replace the words of these chats; chats without words have no row."""
+    added = {seq: some for seq, some in words.items() if some}
+    if connection.dialect.name == "sqlite":
+        connection.execute(delete_from(_WORDS).where(_WORDS.c.rowid.in_(seqs)))
+        rows = [{"rowid": seq, "words": " ".join(some)} for seq, some in added.items()]
+        insert_rows(connection, _WORDS, rows)
+        return
+    connection.execute(delete_from(_WORDS).where(_WORDS.c.chat_seq.in_(seqs)))
+    if added:
+        connection.execute(_ADD, [{"seq": seq, "words": some} for seq, some in added.items()])

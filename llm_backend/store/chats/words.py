@@ -34,8 +34,7 @@ def words_of(texts: Iterable[str], limit: int) -> list[str]:
     `MOST_BYTES` hold."""
     found: dict[str, None] = {}
     for text in texts:
-        for match in _WORD.finditer(text[:limit]):
-            found.update(dict.fromkeys(_parts(match[0])))
+        found.update(dict.fromkeys(_all_parts(text[:limit])))
         limit -= len(text)
         if limit <= 0:
             break
@@ -63,6 +62,12 @@ def excerpt(texts: Sequence[str], query: str) -> list[ExcerptPart]:
         if first is not None:
             return _excerpt(text, [first, *_until(spans, first[0] + _EXCERPT)])
     return _excerpt(texts[0], []) if texts else []
+
+
+def _all_parts(text: str) -> Iterable[str]:
+    if text.isascii():  # most are: no word has to be looked at by itself
+        return [word[:LONGEST] for word in _WORD.findall(text.lower())]
+    return (part for match in _WORD.finditer(text) for part in _parts(match[0]))
 
 
 def _parts(word: str) -> Iterator[str]:

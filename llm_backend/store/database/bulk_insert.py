@@ -9,7 +9,7 @@ none.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert, text
+from sqlalchemy import Connection, Table, TableClause, insert, text
 
 from llm_backend.store.database.ownership import owner_of
 from llm_backend.store.database.upsert import insert_into
@@ -35,7 +35,7 @@ def insert_free(connection: Connection, table: Table, rows: Sequence[Row]) -> di
     return seqs
 
 
-def insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+def insert_rows(connection: Connection, table: Table | TableClause, rows: Sequence[Row]) -> None:
     """Insert rows of the same columns; JSON values are encoded."""
     if not rows:
         return
@@ -65,7 +65,9 @@ def _insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> d
     return {row.id: row.seq for row in found}
 
 
-def _insert(connection: Connection, table: Table, rows: Sequence[Row], tail: str) -> Any:
+def _insert(
+    connection: Connection, table: Table | TableClause, rows: Sequence[Row], tail: str
+) -> Any:
     names = tuple(rows[0])
     values = ",".join(["(" + ",".join("?" * len(names)) + ")"] * len(rows))
     statement = f"INSERT INTO {table.name} ({','.join(names)}) VALUES {values}{tail}"  # noqa: S608 # our names

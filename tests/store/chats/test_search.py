@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_backend.store import ChatSearch, ChatStore, Database, Owner, as_owner
+from llm_backend.store import ChatSearch, ChatStore, Database, NewChat, Owner, as_owner
 from llm_backend.store.chats.words import excerpt, sought_words, words_of
 from tests.store.chat_values import a_chat
 
@@ -87,6 +87,24 @@ async def test_search_forgets_a_deleted_chat_and_follows_a_renamed_one(chats, se
         lambda connection: connection.exec_driver_sql("SELECT count(*) FROM chat_words").scalar()
     )
     assert left == 1
+
+
+async def test_words_of_many_chats_are_indexed_and_replaced_together(chats, search):
+    many = [said(f"number{n}" if n % 2 else "", "") for n in range(150)]
+    await chats.add_free([NewChat(chat=chat, messages=messages) for chat, messages in many])
+    first, empty = many[1][0], many[4][0]
+
+    assert await ids(search, "number", limit=100) == [one.id for one, _ in many[:0:-2]]
+    for renamed in (first, empty):
+        await chats.update_metadata(renamed.id, {"title": "Renamed"})
+    assert await ids(search, "renamed") == [empty.id, first.id]
+    assert await ids(search, "number1 renamed") == [first.id]
+
+
+def test_words_of_a_plain_text_are_those_of_any_other():
+    plain = "Snake_case, CamelCase; it's 3.14 x" + "Y" * 100
+
+    assert words_of([plain], 1000) == words_of([plain + " 東"], 1000)[:-1]
 
 
 async def test_search_finds_only_chats_of_its_owner(chats: ChatStore, search):
