@@ -12,6 +12,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "hub": ("huggingface_hub",),
     "audio": ("av",),
     "images": ("PIL",),
+    "draw": ("PIL", "stable_diffusion_cpp"),
     "realtime": ("webrtcvad",),
     "transcription": ("av", "numpy", "_pywhispercpp"),
     "voices": ("av", "numpy", "sherpa_onnx"),

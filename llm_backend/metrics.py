@@ -144,6 +144,8 @@ class Metrics:
             _OUTPUT_TOKEN_S,
         )
         self.speech_seconds = self._counter("speech_seconds", "Seconds of sound spoken.")
+        self.drawn_pictures = self._counter("drawn_pictures", "Pictures drawn by local models.")
+        self.drawing_seconds = self._counter("drawing_seconds", "Seconds of drawing pictures.")
         self.transcription_seconds = self._counter(
             "transcription_seconds", "Seconds of sound transcribed."
         )
@@ -246,6 +248,14 @@ class Metrics:
         """Counts a text that a local voice read aloud, also one whose client disconnected."""
         self.queue_seconds.labels(model).observe(queue_s)
         self.speech_seconds.labels(model).inc(sound_s)
+
+    def record_drawing(
+        self, model: str, *, queue_s: float, pictures: int, elapsed_s: float
+    ) -> None:
+        """Counts pictures that a local model drew, also those of a client that disconnected."""
+        self.queue_seconds.labels(model).observe(queue_s)
+        self.drawn_pictures.labels(model).inc(pictures)
+        self.drawing_seconds.labels(model).inc(elapsed_s)
 
     def record_transcription(
         self, model: str, *, queue_s: float, sound_s: float, elapsed_s: float

@@ -21,7 +21,7 @@ _APPLIED = frozenset(
      "context_shift_tokens", "cache_type", "flash_attention", "prefill_kernels", "slots",
      "batch_tokens", "speculation", "draft_tokens", "threads", "gpu_layers", "tensor_split",
      "main_gpu", "split_mode", "cells_memory_share", "mmap", "mlock", "load_models",
-     "idle_unload_s"}
+     "idle_unload_s", "image_models"}
 )  # fmt: skip
 
 Stamp = tuple[Path, tuple[int, int, int] | None]

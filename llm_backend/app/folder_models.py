@@ -9,6 +9,7 @@ from llm_backend.backends.speech import BUILTIN_VOICE
 from llm_backend.builtin import BUILTIN_ID
 from llm_backend.extras import install_command, is_installed
 from llm_backend.model_files import (
+    DRAWING_PARTS,
     HeaderError,
     ModelFileMissing,
     check_model_file,
@@ -37,7 +38,7 @@ def find_folder_models(settings: Settings, named: Sequence[ModelSettings]) -> li
     cannot be read, or whose names are all taken, are logged and left out."""
     folder = settings.models_folder
     files = [_file(entry.path, folder) for entry in named]
-    known = {file.resolve() for file in files if file is not None}
+    known = {file.resolve() for file in files if file is not None} | _parts(settings)
     taken = _taken_names(settings, named, files)
     models = []
     for path in sorted(models_in(folder), key=lambda path: path.parent != folder):
@@ -54,6 +55,18 @@ def find_folder_models(settings: Settings, named: Sequence[ModelSettings]) -> li
         entry = ModelSettings.model_validate({"path": str(path), "id": id, "load": "demand"})
         models.append(FolderModel(name=name, entry=entry))
     return models
+
+
+def _parts(settings: Settings) -> set[Path]:
+    """Returns the files that models need besides to draw, which are no models."""
+    folder, options = settings.models_folder, settings.image_models.values()
+    named = [getattr(one, part) for one in options for part in DRAWING_PARTS]
+    return {
+        path.resolve()
+        for one in named
+        if one is not None
+        for path in (one.expanduser(), folder / one)
+    }
 
 
 def _taken_names(

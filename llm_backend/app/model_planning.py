@@ -87,8 +87,8 @@ class ModelPlanner:
     def _plan(
         self, model: ServedModel, served: Sequence[ServedModel], loaded: Collection[str]
     ) -> PlannedModel:
-        if (sound_bytes := _sound_bytes(model)) is not None:
-            return PlannedModel(engine=model.engine, bytes=sound_bytes)
+        if (own_bytes := _own_bytes(model)) is not None:
+            return PlannedModel(engine=model.engine, bytes=own_bytes)
         extra = _extra_bytes(model)
         try:
             costs = self._costs(model)
@@ -142,8 +142,8 @@ class ModelPlanner:
         """Bytes of a model with the plain default context; 0 if its file cannot be read."""
         if model.memory_bytes is not None:
             return model.memory_bytes
-        if (sound_bytes := _sound_bytes(model)) is not None:
-            return sound_bytes
+        if (own_bytes := _own_bytes(model)) is not None:
+            return own_bytes
         try:
             costs = self._costs(model)
         except HeaderError:
@@ -172,9 +172,11 @@ class ModelPlanner:
         return self._costs_by_file[key]
 
 
-def _sound_bytes(model: ServedModel) -> int | None:
-    """Bytes of a model that speaks or transcribes, None for others; 0 if its file cannot be read,
-    which the engine reports."""
+def _own_bytes(model: ServedModel) -> int | None:
+    """Bytes of a model that speaks, draws or transcribes, None for others; 0 if its file cannot be
+    read, which the engine reports."""
+    if model.drawing is not None:
+        return model.drawing.file.memory_bytes(model.drawing.parts)
     if model.voice is not None:
         return model.voice.memory_bytes
     if model.engine.kind is not ModelKind.TRANSCRIPTION:

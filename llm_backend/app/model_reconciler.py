@@ -135,6 +135,7 @@ class ModelReconciler:
             tokenize_bytes=self._tokenize_bytes,
             transcribes=model.engine.kind is ModelKind.TRANSCRIPTION,
             voice=model.voice,
+            drawing=model.drawing,
         )
 
 
@@ -150,7 +151,7 @@ def _same_engine(one: ServedModel, other: ServedModel) -> bool:
 
 def _header_reader(model: ServedModel) -> Callable[[], GgufHeader] | None:
     """Returns a function that reads the header of the model's file once; None if it has none."""
-    if model.engine.kind in (ModelKind.TRANSCRIPTION, ModelKind.SPEECH):
+    if model.engine.kind in (ModelKind.TRANSCRIPTION, ModelKind.SPEECH, ModelKind.PICTURES):
         return None
     return functools.cache(lambda: read_header(model.engine.model_path))
 

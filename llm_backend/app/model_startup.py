@@ -16,6 +16,7 @@ from llm_backend.backends.local.media import MediaBounds, MediaReader
 from llm_backend.backends.local.model_handle import LoadQueueLimits, ModelManager
 from llm_backend.backends.local.model_manager import LocalModelManager
 from llm_backend.backends.local.shared_manager import ModelManagerClient
+from llm_backend.backends.local_drawings import DrawingUsage, LocalDrawings
 from llm_backend.backends.registry import Registry
 from llm_backend.backends.speech import OPENAI_VOICES, Espeak, Speaker, SpeechUsage, VoiceModel
 from llm_backend.backends.transcription import LocalTranscription, TranscriptUsage
@@ -126,6 +127,18 @@ def build_speaker(settings: Settings, metrics: Metrics) -> Speaker:
         metrics.record_speech(model, queue_s=usage.queue_s, sound_s=usage.sound_s)
 
     return Speaker(permits, observe)
+
+
+def build_drawings(settings: Settings, metrics: Metrics) -> LocalDrawings:
+    """Returns what draws pictures by local models: one at a time, as it takes all processors."""
+    permits = FairSemaphore(1, depth=settings.queue_limit, timeout_s=settings.drawing_deadline_s)
+
+    def observe(model: str, usage: DrawingUsage) -> None:
+        metrics.record_drawing(
+            model, queue_s=usage.queue_s, pictures=usage.pictures, elapsed_s=usage.elapsed_s
+        )
+
+    return LocalDrawings(permits, observe)
 
 
 def build_voice(settings: Settings, speaker: Speaker) -> VoiceModel | None:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llm_backend.app.stores import Stores
+from llm_backend.backends.picture_models import PictureModels
 from llm_backend.backends.registry import Registry
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.controllers.responses.loop.file_search_tool import FileSearchKind
+from llm_backend.controllers.responses.loop.image_tool import ImageGenerationKind
 from llm_backend.controllers.responses.loop.mcp_tools import McpKind
 from llm_backend.controllers.services.embedders import Embedders, TextEmbedder
 from llm_backend.controllers.services.file_texts import FILE_WORDS, FileTexts
-from llm_backend.controllers.services.server_tools import ServerTools, ToolKind
+from llm_backend.controllers.services.server_tools import ServerTools
 from llm_backend.controllers.services.vector_library import VectorLibrary
 from llm_backend.controllers.vector_stores.upstream_embedder import OPERATION as EMBEDDING
 from llm_backend.controllers.vector_stores.upstream_embedder import upstream_embedder
@@ -24,7 +26,6 @@ from llm_backend.settings import Settings, SettingsError
 from llm_backend.temporary_files import TemporaryFiles
 
 if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
-    from llm_backend.backends.image_servers import ImageServers
     from llm_backend.backends.upstream.pool import UpstreamPool
 
 
@@ -59,7 +60,7 @@ def search_over(
     vectors: VectorIndex | None,
     registry: Registry,
     upstream: "UpstreamPool | None",
-    image_servers: "ImageServers | None",
+    pictures: PictureModels,
     temporary_files: TemporaryFiles,
 ) -> SearchServices:
     """Builds the search services over open stores and an open index."""
@@ -74,7 +75,7 @@ def search_over(
         extractor=extractor,
         file_texts=FileTexts(stores.files, extractor, _web_files(settings)),
         library=library,
-        server_tools=_server_tools(settings, library, registry, image_servers),
+        server_tools=_server_tools(settings, library, registry, pictures),
     )
 
 
@@ -127,7 +128,7 @@ def _server_tools(
     settings: Settings,
     library: VectorLibrary,
     registry: Registry,
-    image_servers: "ImageServers | None",
+    pictures: PictureModels,
 ) -> ServerTools:
     """Returns the tools that this server runs while it answers a response."""
     mcp = McpKind(settings.mcp_servers, timeout_s=settings.mcp_timeout_s)
@@ -135,16 +136,10 @@ def _server_tools(
     file_search = FileSearchKind(
         library, limit=settings.passages_limit, searches_first=searches_first
     )
-    kinds: list[ToolKind] = [mcp, file_search]
-    if image_servers is not None:
-        from llm_backend.controllers.responses.loop.image_tool import ImageGenerationKind
-
-        kinds.append(
-            ImageGenerationKind(
-                image_servers,
-                registry,
-                pixels_limit=settings.drawn_pixels_limit,
-                picture_pixels=settings.image_limit_pixels,
-            )
-        )
-    return ServerTools(kinds)
+    image_generation = ImageGenerationKind(
+        pictures,
+        registry,
+        pixels_limit=settings.drawn_pixels_limit,
+        picture_pixels=settings.image_limit_pixels,
+    )
+    return ServerTools([mcp, file_search, image_generation])

@@ -15,6 +15,7 @@ from llm_backend.app import per_model_settings
 from llm_backend.app.folder_models import find_folder_models
 from llm_backend.app.per_model_settings import NamedProjector, find_projector
 from llm_backend.backends.base import ModelCard
+from llm_backend.backends.drawing import LocalDrawing, local_parameters
 from llm_backend.backends.local.chat_formats import CHAT_FORMATS, ChatFormat, format_of_turns
 from llm_backend.backends.local.chat_template import ChatTemplate
 from llm_backend.backends.speech import BUILTIN_VOICE
@@ -25,19 +26,23 @@ from llm_backend.errors import InvalidRequest
 from llm_backend.extras import install_command, is_installed, missing_engine_hint, needs_engine
 from llm_backend.json_types import JsonMapping
 from llm_backend.model_files import (
+    DRAWING_PARTS,
     HeaderError,
     ModelFileMissing,
     PlanRequest,
     VoiceFiles,
     check_model_file,
     find_model_file,
+    is_diffusion_file,
     is_voice_file,
     is_whisper_file,
     model_name,
+    read_diffusion,
     read_header,
     read_voice,
 )
 from llm_backend.settings import BUILTIN, Settings, SettingsError
+from llm_backend.settings.images import ImageModelSettings
 from llm_backend.settings.model_entry import AdapterSettings, ChatTurnFrames, ModelSettings
 
 _KINDS = {
@@ -54,7 +59,8 @@ class ServedModel:
     """A local model: its names, its chat format and its engine. `personality` names the default
     one of `personalities`, for requests with the plain name; `defaults` are default fields of
     requests. `memory_bytes` None: it is estimated. `request` None: `engine` is used as it is,
-    without a plan for this machine's memory. `voice` are the files of a model that speaks."""
+    without a plan for this machine's memory. `voice` are the files of a model that speaks, and
+    `drawing` says how one draws."""
 
     card: ModelCard
     aliases: tuple[str, ...]
@@ -70,6 +76,7 @@ class ServedModel:
     memory_bytes: int | None
     request: PlanRequest | None = None
     voice: VoiceFiles | None = None
+    drawing: LocalDrawing | None = None
 
     @property
     def names(self) -> Mapping[str, tuple[str, str | None]]:
@@ -97,10 +104,11 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
     drafts = per_model_settings.draft_models(settings, ids)
     projectors = [find_projector(settings, entry.mmproj) for entry in entries]
     voices = [_voice_files(path) for path in files]
-    can_speak = is_installed("voices")
+    drawings = [_drawing(settings, id, path) for id, path in zip(ids, files, strict=True)]
+    can_speak, can_draw = is_installed("voices"), is_installed("draw")
     plain = [
         ServedModel(
-            card=_card(name, path, entry, projector, names_in_folder.get(path), voice),
+            card=_card(name, path, entry, projector, names_in_folder.get(path), voice, drawing),
             aliases=(*entry.aliases, *(one for one, model in aliases.items() if model == name)),
             tool_format=per_model_settings.check_tool_format(entry.tool_format)
             or formats.get(name),
@@ -111,16 +119,18 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
             vector_stores=entry.vector_stores,
             engine=engine,
             loads_at_start=_override(entry.load, settings.load_models) == "start"
-            and (voice is None or can_speak),
+            and (voice is None or can_speak)
+            and (drawing is None or (can_draw and not drawing.missing)),
             idle_unload_s=_override(entry.idle_unload_s, settings.idle_unload_s),
             memory_bytes=entry.memory,
             request=_plan_request(settings, entry, engine),
             voice=voice,
+            drawing=drawing,
         )
-        for name, path, entry, projector, voice in zip(
-            ids, files, entries, projectors, voices, strict=True
+        for name, path, entry, projector, voice, drawing in zip(
+            ids, files, entries, projectors, voices, drawings, strict=True
         )
-        for engine in (_engine(settings, entry, path, drafts.get(name), projector),)
+        for engine in (_engine(settings, entry, path, drafts.get(name), projector, drawing),)
     ]
     served = [
         one
@@ -183,6 +193,40 @@ def _voice_files(path: Path) -> VoiceFiles | None:
         raise SettingsError(str(error)) from error
 
 
+def _drawing(settings: Settings, name: str, path: Path) -> LocalDrawing | None:
+    """Returns how a model draws, which may lack its extra or a part until a request; None for
+    others."""
+    if not is_diffusion_file(path):
+        return None
+    options = settings.image_models.get(name, ImageModelSettings())
+    try:
+        return LocalDrawing(
+            file=read_diffusion(path),
+            parts=drawing_parts(options, settings.models_folder),
+            steps=options.steps.model_dump(),
+            parameters=local_parameters(options.parameters),
+        )
+    except HeaderError as error:
+        raise SettingsError(str(error)) from error
+    except ValueError as error:
+        raise SettingsError(f"The parameters of `{name}` in `image_models`: {error}.") from error
+
+
+def drawing_parts(options: ImageModelSettings, folder: Path) -> Mapping[str, Path]:
+    """Returns the files of a model's parts. Raises `SettingsError` for one that is missing."""
+    parts = {}
+    for part in DRAWING_PARTS:
+        named: Path | None = getattr(options, part)
+        if named is None:
+            continue
+        path = named.expanduser()
+        path = path if path.is_file() else folder / path
+        if not path.is_file():
+            raise SettingsError(f"Cannot read the file {named} (`{part}` in `image_models`).")
+        parts[part] = path
+    return parts
+
+
 def _card(
     name: str,
     path: Path,
@@ -190,6 +234,7 @@ def _card(
     projector: NamedProjector | None,
     name_in_folder: str | None,
     voice: VoiceFiles | None,
+    drawing: LocalDrawing | None,
 ) -> ModelCard:
     created_at = int(min(path.stat().st_mtime, time.time()))
     more: tuple[tuple[str, Any], ...] = ()
@@ -201,6 +246,9 @@ def _card(
         more = (*more, ("input_modalities", ("audio",)), ("output_modalities", ("text",)))
     if voice is not None:
         more = (*more, ("description", voice.description), ("output_modalities", ("audio",)))
+    if drawing is not None:
+        description = drawing.file.description
+        more = (*more, ("description", description), ("output_modalities", ("image",)))
     if entry.personalities:
         more = (*more, ("personalities", tuple(entry.personalities)))
     if projector is not None:
@@ -315,6 +363,7 @@ def _engine(
     path: Path,
     flat_draft: Path | None,
     projector: NamedProjector | None,
+    drawing: LocalDrawing | None,
 ) -> EngineConfig:
     shared = _shared_settings(settings, entry)
     draft = flat_draft if entry.draft_model is None else entry.draft_model.expanduser()
@@ -323,7 +372,7 @@ def _engine(
             raise SettingsError(f"The draft model `{draft}` needs `speculation`, which is off.")
         _check_model_file(draft)
     gpu_layers = shared.pop("gpu_layers", None)
-    if gpu_layers is None and is_whisper_file(path):
+    if gpu_layers is None and (is_whisper_file(path) or drawing is not None):
         gpu_layers = -1  # a device is used if the library has one
     return EngineConfig(
         **shared,
@@ -333,6 +382,7 @@ def _engine(
         picture_tokens=entry.image_tokens,
         sound_limit_s=settings.audio_limit_s,
         kind=_kind(entry, path),
+        drawing_parts={} if drawing is None else {k: str(v) for k, v in drawing.parts.items()},
         gpu_layers=None if gpu_layers == -1 else gpu_layers or 0,  # a plan follows if unset
         prefixes=_prefixes(settings),
         labels_limit=settings.decision_labels_limit,
@@ -356,6 +406,8 @@ def _kind(entry: ModelSettings, path: Path) -> ModelKind | None:
         return ModelKind.TRANSCRIPTION
     if is_voice_file(path):
         return ModelKind.SPEECH
+    if is_diffusion_file(path):
+        return ModelKind.PICTURES
     return _KINDS[entry.role] if entry.role else None
 
 
@@ -363,7 +415,7 @@ def _plan_request(
     settings: Settings, entry: ModelSettings, engine: EngineConfig
 ) -> PlanRequest | None:
     """Returns what the settings leave to a plan; None for a model without one."""
-    if engine.kind in (ModelKind.TRANSCRIPTION, ModelKind.SPEECH):
+    if engine.kind in (ModelKind.TRANSCRIPTION, ModelKind.SPEECH, ModelKind.PICTURES):
         return None
     return PlanRequest(
         slots=_override(entry.slots, settings.slots),

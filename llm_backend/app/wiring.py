@@ -17,6 +17,7 @@ from llm_backend.app.database_startup import make_data_folder, open_database
 from llm_backend.app.jobs import job_kinds
 from llm_backend.app.model_startup import (
     ChoosePersonality,
+    build_drawings,
     build_speaker,
     build_transcriber,
     build_voice,
@@ -36,6 +37,7 @@ from llm_backend.app.upstreams import (
 )
 from llm_backend.backends.local.media.web import PICTURE_WORDS
 from llm_backend.backends.local.token_files import TokenFiles
+from llm_backend.backends.picture_models import PictureModels
 from llm_backend.backends.registry import Registry
 from llm_backend.backends.speech import Speaker
 from llm_backend.backends.web_files import WebFiles
@@ -111,6 +113,7 @@ async def open_services(
         speaker = build_speaker(settings, metrics)
         voice = build_voice(settings, speaker)
         registry = Registry([], {}, upstream, routes, voice, upstreams.image_servers)
+        pictures = PictureModels(image_servers, build_drawings(settings, metrics), registry)
         observe = usage_observer(metrics, tracing, logs=settings.logs_statistics)
         choose_personality = await enter(
             open_models(settings, served, shared, source, registry, observe, cut_off)
@@ -132,12 +135,13 @@ async def open_services(
             access=access,
             upstreams=upstreams,
             image_servers=image_servers,
+            pictures=pictures,
             registry=registry,
             speaker=speaker,
             choose_personality=choose_personality,
             stores=stores,
             search=search_over(
-                settings, stores, vectors, registry, upstream, image_servers, temporary_files
+                settings, stores, vectors, registry, upstream, pictures, temporary_files
             ),
             temporary_files=temporary_files,
             detached_peers=await enter(_open_detached_chats(settings, shared)),
@@ -190,6 +194,7 @@ def _build_services(
     access: Access,
     upstreams: Upstreams,
     image_servers: "ImageServers | None",
+    pictures: PictureModels,
     registry: Registry,
     speaker: Speaker,
     choose_personality: ChoosePersonality,
@@ -237,7 +242,7 @@ def _build_services(
             stopping,
             has_upstream=has_upstream,
             has_room=temporary_files.has_room,
-            drawings=None if image_servers is None else image_servers.progress,
+            drawings=pictures.progress,
         ),
         recent_errors=RecentErrors(),
         access=access,
@@ -252,4 +257,5 @@ def _build_services(
         unknown_fields=UnknownFieldReporter(validators, metrics, strict=settings.strict),
         upstreams=upstreams.relayed,
         image_servers=image_servers,
+        pictures=pictures,
     )

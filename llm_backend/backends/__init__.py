@@ -8,6 +8,8 @@ upstream/           other servers: HTTP client, pool, health, permits
 mcp_server.py       client of MCP servers
 web_files.py        files fetched from allowed hosts
 data_url.py         data: URLs
+picture_models.py   models that draw, of this machine and of image servers
+local_drawings.py   pictures drawn by local models
 image_servers.py    image servers: requests, previews, interruptions
 sdapi.py            their wire format, `/sdapi/v1`
 drawing.py          pictures that a request asks for, and those that it gets

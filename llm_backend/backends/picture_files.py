@@ -1,4 +1,4 @@
-"""Files of pictures that image servers take and make: sources, masks, and other formats.
+"""Files of pictures that models which draw take and make: sources, masks, and other formats.
 
 Pillow is an optional dependency, so that this module is imported only when a picture is converted.
 """
@@ -6,7 +6,7 @@ Pillow is an optional dependency, so that this module is imported only when a pi
 import io
 from dataclasses import dataclass
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from llm_backend.backends.local.media.pictures import (
     BadPicture,
@@ -14,6 +14,7 @@ from llm_backend.backends.local.media.pictures import (
     open_picture,
     upright,
 )
+from llm_backend.engine.messages import Pixels
 
 _EDITED = 0  # alpha of the pixels of a mask that are drawn again
 _WHITE, _BLACK = 255, 0
@@ -88,6 +89,24 @@ def read_mask(data: bytes, source: SourcePicture, *, limit: int) -> bytes:
                 "invalid_image_mask",
             )
         return _png(_drawn_pixels(image.convert("RGBA")))
+
+
+def source_pixels(data: bytes, size: tuple[int, int]) -> bytes:
+    """Returns the pixels of a PNG in this size, cropped and not distorted: three bytes each."""
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        return ImageOps.fit(image.convert("RGB"), size).tobytes()
+
+
+def mask_pixels(data: bytes, size: tuple[int, int]) -> bytes:
+    """Returns the pixels of a mask in this size, cropped as its source: one byte each."""
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        return ImageOps.fit(image.convert("L"), size, Image.Resampling.NEAREST).tobytes()
+
+
+def encode_pixels(pixels: Pixels, size: tuple[int, int]) -> bytes:
+    """Returns a PNG of this size with these pixels."""
+    image = Image.frombytes("RGB", (pixels.width, pixels.height), pixels.data)
+    return _png(image if image.size == size else image.resize(size))
 
 
 def _drawn_pixels(image: Image.Image) -> Image.Image:

@@ -89,9 +89,18 @@ class Registry:
 
     @property
     def usable(self) -> Sequence[LocalModel]:
-        """Local models without voices whose extra is not installed."""
-        speaks = is_installed("voices")
-        return [model for model in self.local if speaks or model.voice is None]
+        """Local models without voices, and models that draw, whose extra is not installed."""
+        speaks, draws = is_installed("voices"), is_installed("draw")
+        return [
+            model
+            for model in self.local
+            if (speaks or model.voice is None) and (draws or model.drawing is None)
+        ]
+
+    @property
+    def drawing(self) -> Sequence[LocalModel]:
+        """Local models that draw, whether or not their extra is installed."""
+        return [model for model in self.local if model.drawing is not None]
 
     def steps(self, name: str, operation: Sequence[str] = ()) -> Sequence[Step]:
         """Returns the backends of a name, in the order of fallback; at least one.
@@ -124,7 +133,10 @@ class Registry:
 
     def is_picture_model(self, name: str) -> bool:
         """Returns True if the first backend of a name draws. Raises `ModelNotFound`."""
-        return isinstance(self.steps(name)[0], PictureModel)
+        first = self.steps(name)[0]
+        return isinstance(first, PictureModel) or (
+            isinstance(first, LocalModel) and first.drawing is not None
+        )
 
     @property
     def has_image_servers(self) -> bool:

@@ -6,7 +6,7 @@ import os
 import platform
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +20,7 @@ from llm_backend.operating_system import PROC, read_kernel_file, usable_cores
 from llm_backend.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
+    from llm_backend.app.served_models import ServedModel
     from llm_backend.backends.speech import Espeak
     from llm_backend.engine.messages import ModelInfo
 
@@ -40,7 +41,7 @@ class Finding:
 
 @with_setting_flags
 def check(config: Config = None, **flags: Any) -> None:
-    """Check processor, contract, build, models, voice, data folder, database, upstreams and port.
+    """Check processor, contract, build, models, voice, pictures, folder, database, upstreams, port.
 
     Takes the flags of `serve`. Prints one line for each and exits with status 1 if a check fails.
     Changes nothing.
@@ -70,6 +71,7 @@ def findings(
     )
     yield _run_check("models", lambda: _models(settings))
     yield _run_check("voice", lambda: _voice(settings))
+    yield _run_check("pictures", lambda: _drawing(settings))
     yield _run_check("folder", lambda: _folder(settings.data_dir))
     yield _run_check("database", lambda: _database(settings))
     yield from _upstreams(settings)
@@ -190,18 +192,33 @@ def _voice(settings: Settings) -> str:
     return " ".join(sentences) or "None."
 
 
+def _drawing(settings: Settings) -> str:
+    """Describe what local models that draw lack."""
+    from llm_backend.backends.local_drawings import missing_for
+
+    draw = {one.card.id: one.drawing for one in _read_models(settings) if one.drawing is not None}
+    missing = {name: missing_for(name, drawing) for name, drawing in draw.items()}
+    sentences = [missing[name] or f"`{name}` draws by stable-diffusion.cpp." for name in draw]
+    return " ".join(sentences) or "None."
+
+
 def _onnx_voices(settings: Settings, espeak: "Espeak | None") -> list[str]:
-    """Describe what ONNX voices lack; the check of models names those that cannot be served."""
-    from llm_backend.app.served_models import build_served_models
+    """Describe what ONNX voices lack."""
     from llm_backend.backends.speech.onnx_voice import missing_for
 
-    try:
-        served = build_served_models(settings)
-    except SettingsError:
-        return []
-    voices = {one.card.id: one.voice for one in served if one.voice is not None}
+    voices = {one.card.id: one.voice for one in _read_models(settings) if one.voice is not None}
     missing = {name: missing_for(name, files, espeak) for name, files in voices.items()}
     return [missing[name] or f"`{name}` speaks by sherpa-onnx." for name in voices]
+
+
+def _read_models(settings: Settings) -> "Sequence[ServedModel]":
+    """Return the local models; none if one cannot be served, which the check of models names."""
+    from llm_backend.app.served_models import build_served_models
+
+    try:
+        return build_served_models(settings)
+    except SettingsError:
+        return []
 
 
 def _folder(folder: Path) -> str:

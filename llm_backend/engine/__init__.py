@@ -28,6 +28,7 @@ thread_count.py     thread count learnt from the cost of passes, pure
 sequential_engine.py  one command after the other
 whisper/            whisper.cpp: transcription
 voices/             sherpa-onnx: speech
+diffusion/          stable-diffusion.cpp: pictures
 """
 
 from llm_backend.engine import messages

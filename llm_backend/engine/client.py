@@ -1,7 +1,7 @@
 """Client of an engine in the API process: sends commands, receives deltas and answers."""
 
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeVar, cast
 
@@ -13,6 +13,8 @@ from llm_backend.engine.messages import (
     Delta,
     Detokenize,
     Detokenized,
+    Draw,
+    DrawingStep,
     Embed,
     Embedded,
     Event,
@@ -22,6 +24,7 @@ from llm_backend.engine.messages import (
     LabelsScored,
     MediaItem,
     ModelInfo,
+    PictureDrawn,
     Probe,
     Rank,
     RankScores,
@@ -53,6 +56,7 @@ _Answer = TypeVar(
     Tokenized,
     Transcribed,
     Spoken,
+    PictureDrawn,
 )
 
 
@@ -145,6 +149,26 @@ class EngineClient:
         """Sound of one sentence of a text, whose id is chosen here."""
         command = replace(sentence, id=self._next_id())
         return _expect(await self._request(command), Spoken)
+
+    async def draw(
+        self, picture: Draw
+    ) -> AsyncGenerator[SlotAssigned | DrawingStep | PictureDrawn, None]:
+        """Yield that the drawing has begun, its steps and the picture; its id is chosen here.
+        Closing the generator cancels it. Steps that are not read in time are joined."""
+        command = replace(picture, id=self._next_id())
+        connection, call = self._begin_call(command)
+        try:
+            while True:
+                event = await call.next()
+                if isinstance(event, SlotAssigned | DrawingStep):
+                    yield event
+                    continue
+                drawn = _expect(event, PictureDrawn)
+                self._lifecycle.poison_requests.clear(command)
+                yield drawn
+                return
+        finally:
+            connection.end_call(call)
 
     async def tokenize(
         self,

@@ -3,6 +3,7 @@
 from llm_backend.engine.messages import (
     ComputedCommand,
     Detokenize,
+    Draw,
     Embed,
     Failure,
     Generate,
@@ -20,6 +21,7 @@ _DOES = {
     ModelKind.RERANK: "ranks documents",
     ModelKind.TRANSCRIPTION: "transcribes recordings",
     ModelKind.SPEECH: "reads texts aloud",
+    ModelKind.PICTURES: "draws pictures",
 }
 _VERBS = {
     Generate: "generate text",
@@ -28,6 +30,7 @@ _VERBS = {
     Rank: "rank documents",
     Transcribe: "transcribe recordings",
     Speak: "read texts aloud",
+    Draw: "draw pictures",
     Tokenize: "tokenize texts",
     Detokenize: "detokenize texts",
 }

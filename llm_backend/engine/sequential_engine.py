@@ -1,20 +1,24 @@
 """Turn engine: computes one command after the other, in the order of their arrival.
 
-A client sends the parts of a request one by one: windows of a recording, sentences of a text. So
-requests take turns, and a long one does not hold up a short one.
+A client sends the parts of a request one by one: windows of a recording, sentences of a text,
+pictures. So requests take turns, and a long one does not hold up a short one.
 """
 
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from llm_backend.engine.command_refused import check_queue, unsupported_command
 from llm_backend.engine.computing_engine import WorkerEngine
 from llm_backend.engine.messages import (
     ComputedCommand,
+    Draw,
+    DrawingStep,
     Failure,
     ModelKind,
+    PictureDrawn,
     SlotAssigned,
     Speak,
     Spoken,
@@ -27,11 +31,25 @@ from llm_backend.engine.messages.address import Address, Publish
 
 _POLL_INTERVAL_S = 0.02  # between looks for commands while one is computed
 
-_COMMANDS = {ModelKind.TRANSCRIPTION: Transcribe, ModelKind.SPEECH: Speak}
-_NOUNS = {ModelKind.TRANSCRIPTION: "recording", ModelKind.SPEECH: "text"}
+_COMMANDS = {
+    ModelKind.TRANSCRIPTION: Transcribe,
+    ModelKind.SPEECH: Speak,
+    ModelKind.PICTURES: Draw,
+}
+_NOUNS = {
+    ModelKind.TRANSCRIPTION: "recording",
+    ModelKind.SPEECH: "text",
+    ModelKind.PICTURES: "picture",
+}
 
-SequentialCommand = Transcribe | Speak
+SequentialCommand = Transcribe | Speak | Draw
 """A command of which one at a time is computed."""
+
+Answer = Transcribed | Spoken | PictureDrawn
+"""The last event of a command."""
+
+Report = Callable[[DrawingStep], None]
+"""Publishes an event of a command that is being computed."""
 
 
 class Cancelled(Exception):
@@ -51,10 +69,11 @@ class SequentialModel(Protocol):
         ...
 
     def compute(
-        self, command: SequentialCommand, should_stop: Callable[[], bool]
-    ) -> Transcribed | Spoken:
-        """Return the answer. `should_stop` is called often meanwhile. Raises `Cancelled` if it
-        returned True, `DecodeError` if the native code fails."""
+        self, command: SequentialCommand, should_stop: Callable[[], bool], report: Report
+    ) -> Answer:
+        """Return the answer. `should_stop` is called often meanwhile, and `report` for events
+        before the answer. Raises `Cancelled` if `should_stop` returned True, `DecodeError` if the
+        native code fails."""
         ...
 
 
@@ -123,7 +142,8 @@ class SequentialEngine(WorkerEngine):
         self._running, self._polled_at = address, now
         self._publish(address, SlotAssigned(id=address.id, prompt_tokens=0))
         try:
-            answer = self._model.compute(command, self._should_stop)
+            report = partial(self._publish, address)
+            answer = self._model.compute(command, self._should_stop, report)
         except Cancelled:
             return
         self._running = None
@@ -154,8 +174,8 @@ class SequentialEngine(WorkerEngine):
                 self._fail(address, Failure.QUEUE_DEADLINE, message)
 
 
-def _token_count(answer: Transcribed | Spoken) -> int:
-    """Return the tokens of a transcript; sound has none."""
-    if isinstance(answer, Spoken):
+def _token_count(answer: Answer) -> int:
+    """Return the tokens of a transcript; sound and pictures have none."""
+    if not isinstance(answer, Transcribed):
         return 0
     return sum(len(one.tokens) for one in answer.segments)

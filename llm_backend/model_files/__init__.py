@@ -2,6 +2,7 @@
 
 location.py   finds the file of a model or a projector
 header.py     GGUF header parser
+diffusion.py  families and parts of models that draw
 draft_heads.py  heads that draft tokens
 model_costs.py  memory costs of a model by layer
 footprint.py  memory of a model
@@ -13,6 +14,12 @@ whisper.py    sizes and memory of a Whisper file
 memory.py     total and available memory of this machine
 """
 
+from llm_backend.model_files.diffusion import (
+    DRAWING_PARTS,
+    DiffusionFile,
+    is_diffusion_file,
+    read_diffusion,
+)
 from llm_backend.model_files.draft_heads import draft_head_count, draft_head_refusal
 from llm_backend.model_files.footprint import (
     ModelShape,
@@ -61,8 +68,10 @@ from llm_backend.model_files.whisper import (
 )
 
 __all__ = [
+    "DRAWING_PARTS",
     "HUB_NAME",
     "Device",
+    "DiffusionFile",
     "GgufHeader",
     "HeaderError",
     "Machine",
@@ -82,6 +91,7 @@ __all__ = [
     "find_projector_file",
     "footprint",
     "generates",
+    "is_diffusion_file",
     "is_named",
     "is_voice_file",
     "is_whisper_file",
@@ -95,6 +105,7 @@ __all__ = [
     "plan_smaller",
     "projector_footprint",
     "projector_shape",
+    "read_diffusion",
     "read_header",
     "read_voice",
     "read_whisper_header",

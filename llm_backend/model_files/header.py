@@ -2,10 +2,12 @@
 
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
+
+_T = TypeVar("_T")
 
 GGUF_MAGIC = b"GGUF"  # first bytes of every GGUF file
 
@@ -36,7 +38,8 @@ class HeaderError(Exception):
 @dataclass(frozen=True, kw_only=True)
 class GgufHeader:
     """Metadata of a model: `values` by key, without long arrays; counts and sizes of all parts of a
-    split model. `tensor_bytes` is the size of each tensor in the file, padding included."""
+    split model. `tensor_bytes` is the size of each tensor in the file, padding included, and
+    `tensor_numbers` the count of its numbers."""
 
     path: Path
     values: Mapping[str, Any]
@@ -44,6 +47,7 @@ class GgufHeader:
     parameters: int
     weights_bytes: int
     tensor_bytes: Mapping[str, int] = field(default_factory=dict)
+    tensor_numbers: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def architecture(self) -> str:
@@ -66,7 +70,14 @@ def read_header(path: Path) -> GgufHeader:
         parameters=header.parameters + sum(one.parameters for one in others),
         weights_bytes=header.weights_bytes + sum(one.weights_bytes for one in others),
         tensor_bytes={k: v for one in (header, *others) for k, v in one.tensor_bytes.items()},
+        tensor_numbers={k: v for one in (header, *others) for k, v in one.tensor_numbers.items()},
     )
+
+
+def first_value(path: Path, key: str) -> Any:
+    """Returns the value of a key if it is the first one in the header, as architectures are; None
+    otherwise. Raises `HeaderError`."""
+    return _reading(path, lambda reader: reader.first_value(key))
 
 
 def model_parts(path: Path) -> list[Path]:
@@ -79,9 +90,13 @@ def model_parts(path: Path) -> list[Path]:
 
 
 def _read(path: Path) -> GgufHeader:
+    return _reading(path, _HeaderReader.header)
+
+
+def _reading(path: Path, read: "Callable[[_HeaderReader], _T]") -> _T:
     try:
         with path.open("rb") as file:
-            return _HeaderReader(file, path).header()
+            return read(_HeaderReader(file, path))
     except OSError as error:
         raise HeaderError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (UnicodeDecodeError, OverflowError) as error:
@@ -112,16 +127,13 @@ class _HeaderReader:
         self._path = path
         self._size = path.stat().st_size
 
+    def first_value(self, key: str) -> Any:
+        self._tensor_count()
+        return self._entries(min(1, self._count(_KEYS))).get(key)
+
     def header(self) -> GgufHeader:
-        if self._file.read(len(GGUF_MAGIC)) != GGUF_MAGIC:
-            raise HeaderError(f"{self._path} is not a GGUF file: convert it, or name another.")
-        if (version := self._number("<I")) not in _VERSIONS:
-            raise HeaderError(f"{self._path} is GGUF of version {version}, which is not known.")
-        tensors = self._count(_TENSORS)
-        values: dict[str, Any] = {}
-        for _ in range(self._count(_KEYS)):
-            key = self._string()
-            values[key] = self._value(self._number("<I"), key, values)
+        tensors = self._tensor_count()
+        values = self._entries(self._count(_KEYS))
         found = [self._tensor() for _ in range(tensors)]
         self._check_end(self._file.tell(), "header")
         declared = values.get("general.alignment")
@@ -135,7 +147,22 @@ class _HeaderReader:
             parameters=sum(one.numbers for one in found),
             weights_bytes=max(0, self._size - data_starts),
             tensor_bytes=_sizes(found, self._size - data_starts),
+            tensor_numbers={one.name: one.numbers for one in found},
         )
+
+    def _tensor_count(self) -> int:
+        if self._file.read(len(GGUF_MAGIC)) != GGUF_MAGIC:
+            raise HeaderError(f"{self._path} is not a GGUF file: convert it, or name another.")
+        if (version := self._number("<I")) not in _VERSIONS:
+            raise HeaderError(f"{self._path} is GGUF of version {version}, which is not known.")
+        return self._count(_TENSORS)
+
+    def _entries(self, count: int) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for _ in range(count):
+            key = self._string()
+            values[key] = self._value(self._number("<I"), key, values)
+        return values
 
     def _tensor(self) -> _Tensor:
         name = self._string()

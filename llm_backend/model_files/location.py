@@ -11,6 +11,7 @@ from pathlib import Path
 
 from llm_backend.close_names import closest_name, did_you_mean
 from llm_backend.installation import command
+from llm_backend.model_files.diffusion import is_diffusion_file, read_diffusion
 from llm_backend.model_files.header import model_parts, read_header
 from llm_backend.model_files.onnx_voice import is_voice_file, read_voice, voices_in
 from llm_backend.model_files.whisper import is_whisper_file, read_whisper_header
@@ -97,7 +98,7 @@ def _voice(folder: Path) -> Path:
 
 def _hub_name(name: str, kind: str) -> re.Match[str]:
     hub = HUB_NAME.fullmatch(name)
-    if hub is None or name.endswith((".gguf", ".bin", ".onnx")):
+    if hub is None or name.endswith((".gguf", ".bin", ".onnx", ".safetensors")):
         path = Path(name).expanduser()
         raise ModelFileMissing(f"Cannot read the {kind} {path}: No such file or directory.")
     return hub
@@ -130,7 +131,8 @@ def models_in(folder: Path) -> list[Path]:
     files = [file for file in folder.rglob("*.gguf") if not _NO_MODEL.search(file.name)]
     whisper = [file for file in folder.rglob("*.bin") if is_whisper_file(file)]
     voices = [file for file in folder.rglob("*.onnx") if is_voice_file(file)]
-    return sorted([*files, *whisper, *voices])
+    drawing = [file for file in folder.rglob("*.safetensors") if is_diffusion_file(file)]
+    return sorted([*files, *whisper, *voices, *drawing])
 
 
 def model_name(path: Path) -> str:
@@ -144,6 +146,8 @@ def check_model_file(path: Path) -> None:
         read_voice(path)
     elif is_whisper_file(path):
         read_whisper_header(path)
+    elif path.suffix == ".safetensors" or is_diffusion_file(path):
+        read_diffusion(path)
     else:
         read_header(path)
 

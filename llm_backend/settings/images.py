@@ -1,5 +1,6 @@
-"""Settings of pictures that image servers draw."""
+"""Settings of pictures that image servers and local models draw."""
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,25 +17,39 @@ class DrawingSteps(BaseModel):
 
 
 class ImageModelSettings(BaseModel):
-    """Settings of one model of an image server."""
+    """Settings of one model of an image server, or of this machine: the latter's further files are
+    paths, or names in the models folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: DrawingSteps = DrawingSteps()
     parameters: dict[str, Any] = {}  # Any: JSON values
+    vae: Path | None = None
+    taesd: Path | None = None
+    clip_l: Path | None = None
+    clip_g: Path | None = None
+    t5xxl: Path | None = None
+    llm: Path | None = None
 
 
 class ImagesSettings(BaseModel):
-    """Pictures that backends of the kind `sdapi` draw."""
+    """Pictures that backends of the kind `sdapi`, and local models, draw."""
 
     image_models: dict[str, ImageModelSettings] = Field(
         {},
-        description="Models of image servers by name, each with its denoising steps by quality and "
-        "with further fields of each request to the server: `{MODEL: {steps: {low: 10, medium: 20, "
-        "high: 40}, parameters: {cfg_scale: 7}}}`.",
+        description="Models that draw, by name, each with its denoising steps by quality and with "
+        "further parameters of each picture: `{MODEL: {steps: {low: 10, medium: 20, high: 40}, "
+        "parameters: {cfg_scale: 7}}}`. Of local models also the files that they need besides: "
+        "`vae`, `taesd`, `clip_l`, `clip_g`, `t5xxl`, `llm`.",
     )
     drawn_pixels_limit: int = Field(
         3840 * 2160,
         ge=4096,
-        description="Maximum number of pixels of a picture that an image server is asked for.",
+        description="Maximum number of pixels of a picture that a model is asked for.",
+    )
+    drawing_deadline_s: float = Field(
+        600,
+        gt=0,
+        description="Seconds that a request for pictures of a local model waits for its turn: one "
+        "process draws one picture at a time. As many as `queue_limit` wait.",
     )

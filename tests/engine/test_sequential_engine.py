@@ -15,7 +15,7 @@ from llm_backend.engine.messages import (
     Transcribed,
 )
 from llm_backend.engine.messages.address import Address
-from llm_backend.engine.sequential_engine import Cancelled, SequentialEngine
+from llm_backend.engine.sequential_engine import Cancelled, Report, SequentialEngine
 
 
 class Limits:
@@ -33,7 +33,9 @@ class Model:
     def check(self, command: Transcribe) -> None:
         """Accepts every window."""
 
-    def compute(self, command: Transcribe, should_stop: Callable[[], bool]) -> Transcribed:
+    def compute(
+        self, command: Transcribe, should_stop: Callable[[], bool], _report: Report
+    ) -> Transcribed:
         if should_stop():
             raise Cancelled
         self.computed.append(command.id)

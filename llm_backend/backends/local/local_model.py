@@ -10,6 +10,7 @@ from typing import Self, cast
 
 from llm_backend import errors
 from llm_backend.backends.base import Chat, Meter, ModelCard, TextPrompt, Usage
+from llm_backend.backends.drawing import LocalDrawing
 from llm_backend.backends.local import label_scoring
 from llm_backend.backends.local.admitted_generation import AdmittedGeneration
 from llm_backend.backends.local.chat_formats import ChatFormat
@@ -63,7 +64,7 @@ class LocalModel:
     file whether it is a generative model, `read_header` its header. A text to embed has up to
     `batch_tokens` tokens. `reader` decodes media of messages. A text to tokenize has up to
     `tokenize_bytes` bytes. `transcribes` is true for a model that transcribes recordings,
-    and `voice` are the files of one that speaks.
+    `voice` are the files of one that speaks, and `drawing` says how one draws.
     """
 
     def __init__(
@@ -85,7 +86,9 @@ class LocalModel:
         tokenize_bytes: int = 1024 * 1024,
         transcribes: bool = False,
         voice: VoiceFiles | None = None,
+        drawing: LocalDrawing | None = None,
     ) -> None:
+        self.drawing = drawing
         self.transcribes = transcribes
         self.voice = voice
         self._tokenize_bytes = tokenize_bytes
@@ -111,8 +114,8 @@ class LocalModel:
 
     @property
     def takes_text(self) -> bool:
-        """True for a language model, False for one of recordings or a voice."""
-        return not self.transcribes and self.voice is None
+        """True for a language model, False for one of recordings or pictures, and a voice."""
+        return not self.transcribes and self.voice is None and self.drawing is None
 
     @property
     def hears(self) -> bool:

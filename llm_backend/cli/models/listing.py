@@ -98,10 +98,12 @@ def _record(path: Path, folder: Path, last_uses: Mapping[str, int]) -> JsonObjec
     """Describe a model as JSON; `error` if its header cannot be read."""
     from llm_backend.model_files import (
         HeaderError,
+        is_diffusion_file,
         is_voice_file,
         is_whisper_file,
         model_name,
         model_parts,
+        read_diffusion,
         read_header,
         read_voice,
         read_whisper_header,
@@ -123,6 +125,11 @@ def _record(path: Path, folder: Path, last_uses: Mapping[str, int]) -> JsonObjec
             architecture = f"{voice.family} voice"
             record = {**record, "architecture": architecture, "languages": voice.language}
             return {**record, "speakers": len(voice.speakers), "memory_bytes": voice.memory_bytes}
+        if path.suffix == ".safetensors" or is_diffusion_file(path):
+            checkpoint = read_diffusion(path)
+            record = {**record, "architecture": checkpoint.family, "missing": checkpoint.missing}
+            memory_bytes = checkpoint.memory_bytes({})
+            return {**record, "parameters": checkpoint.parameters, "memory_bytes": memory_bytes}
         header = read_header(path)
     except HeaderError as error:
         return {**record, "error": str(error)}
@@ -147,6 +154,10 @@ def _print(record: JsonObject) -> None:
         memory = record.get("memory_bytes")
         needs = memory and f"{memory / 1e6:,.0f} MB of memory"
         print_entry(record["name"], *facts, record["architecture"], record["languages"], needs)
+        return
+    if "missing" in record:
+        missing = record["missing"] and f"needs {', '.join(record['missing'])} besides"
+        print_entry(record["name"], *facts, f"{record['architecture']}: draws pictures", missing)
         return
     parameters = f"{record['parameters'] / 1e6:,.0f} M parameters"
     context = record["context_tokens"] and f"{record['context_tokens']:,} tokens of context"

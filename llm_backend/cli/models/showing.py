@@ -21,7 +21,8 @@ def show(
     model: Annotated[
         str,
         typer.Argument(
-            help="GGUF or Whisper file, folder of a voice, OWNER/NAME[:QUANT], or `builtin`."
+            help="GGUF, safetensors or Whisper file, folder of a voice, OWNER/NAME[:QUANT], or "
+            "`builtin`."
         ),
     ],
     config: Config = None,
@@ -32,6 +33,7 @@ def show(
         HeaderError,
         ModelFileMissing,
         find_model_file,
+        is_diffusion_file,
         is_voice_file,
         is_whisper_file,
         read_header,
@@ -45,6 +47,9 @@ def show(
             return
         if is_voice_file(path):
             _print_voice(path)
+            return
+        if path.suffix == ".safetensors" or is_diffusion_file(path):
+            _print_diffusion(path, settings)
             return
         header = read_header(path)
     except (ModelFileMissing, HeaderError) as error:
@@ -102,6 +107,30 @@ def _print_voice(path: Path) -> None:
     if files.phonemizer is not None:
         print(wrap("No lexicon: the program espeak-ng finds the phonemes of texts."))
     print(f"Memory: {files.memory_bytes / 1e6:,.0f} MB")
+
+
+def _print_diffusion(path: Path, settings: Settings) -> None:
+    """Print a model that draws, and the files that the settings give to it."""
+    from llm_backend.app.served_models import drawing_parts
+    from llm_backend.model_files import read_diffusion
+    from llm_backend.settings import SettingsError
+    from llm_backend.settings.images import ImageModelSettings
+
+    options = settings.image_models.get(path.stem, ImageModelSettings())
+    try:
+        parts = drawing_parts(options, settings.models_folder)
+    except SettingsError as error:
+        exit_with_error(str(error))
+    checkpoint = read_diffusion(path)
+    print(path)
+    print(f"{checkpoint.description}. {checkpoint.parameters / 1e6:,.1f} M parameters.")
+    print(f"In it besides the network: {', '.join(checkpoint.held) or 'nothing'}.")
+    for part, file in parts.items():
+        print(wrap(f"{part}: {file}"))
+    if missing := checkpoint.lacks(parts):
+        files = ", ".join(f"{part}: FILE" for part in missing)
+        print(wrap(f"It needs more: `image_models: {{{path.stem}: {{{files}}}}}`."))
+    print(f"Memory: {checkpoint.memory_bytes(parts) / 1e6:,.0f} MB")
 
 
 def _print_template(header: "GgufHeader") -> None:

@@ -1,4 +1,5 @@
-"""Images: pictures drawn by an image server, from a text or from another picture, or relayed.
+"""Images: pictures drawn by an image server or a local model, from a text or another picture; or
+relayed.
 
 create.py    the operations
 drawings.py  request bodies as drawings, and files of edits

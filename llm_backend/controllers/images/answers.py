@@ -33,7 +33,7 @@ _NO_TOKENS: "api.ImageGenUsage" = {
     "total_tokens": 0,
     "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
 }
-"""Usage of a drawing: image servers count no tokens."""
+"""Usage of a drawing: models that draw count no tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class StyledPicture:
 
 
 async def style_picture(data: bytes, style: PictureStyle, *, limit: int) -> StyledPicture:
-    """Returns a picture of an image server in the form of the answer. Raises `UpstreamFailed` for
+    """Returns a drawn picture in the form of the answer. Raises `UpstreamFailed` for
     one that is damaged, or has more than `limit` pixels."""
     return await convert(_style, data, style, limit)
 
@@ -59,13 +59,13 @@ def _style(data: bytes, style: PictureStyle, limit: int) -> StyledPicture:
     try:
         file = convert_picture(data, style.format, style.compression, limit=limit)
     except BadPicture as error:
-        raise UpstreamFailed(f"The image server's picture is invalid: {error}") from error
+        raise UpstreamFailed(f"The drawn picture is invalid: {error}") from error
     return StyledPicture(data=file.data, size=f"{file.width}x{file.height}")
 
 
 def _keep(data: bytes) -> StyledPicture:
     if not data.startswith(_PNG) or len(data) < _PNG_HEAD_BYTES:
-        raise UpstreamFailed("The image server's picture is no PNG.")
+        raise UpstreamFailed("The drawn picture is no PNG.")
     width, height = struct.unpack(">II", data[16:_PNG_HEAD_BYTES])
     return StyledPicture(data=data, size=f"{width}x{height}")
 

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from llm_backend.access import fairness_key
 from llm_backend.backends.drawing import Drawing
-from llm_backend.backends.registry import PictureModel
+from llm_backend.backends.picture_models import DrawingModel
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.images.answers import image_events, images_answer
@@ -43,49 +43,54 @@ async def create_image_variation(services: Services, request: ApiRequest) -> Res
     return await answer_image_by_route(services, request, picture=_vary)
 
 
-async def _generate(services: Services, request: ApiRequest, model: PictureModel) -> Response:
+async def _generate(services: Services, request: ApiRequest, model: DrawingModel) -> Response:
     check_fields(request.body, GENERATION_FIELDS)
-    return await _answer(services, request, model, request.body, _drawing(services, request.body))
+    return await _answer(
+        services, request, model, request.body, _drawing(services, model, request.body)
+    )
 
 
-async def _edit(services: Services, request: ApiRequest, model: PictureModel) -> Response:
+async def _edit(services: Services, request: ApiRequest, model: DrawingModel) -> Response:
     if request.form is None:
         body = request.body
         check_fields(body, EDIT_FIELDS)
-        drawing = _drawing(services, body)
+        drawing = _drawing(services, model, body)
         files = await read_edit_body(services, body)
     else:
         body, files = await read_edit_form(services, request)
         check_fields(body, EDIT_FIELDS)
-        drawing = _drawing(services, body)
-    drawing = await with_files(services, drawing, files)
+        drawing = _drawing(services, model, body)
+    drawing = await with_files(services, model, drawing, files)
     return await _answer(services, request, model, body, drawing, kind="image_edit")
 
 
-async def _vary(services: Services, request: ApiRequest, model: PictureModel) -> Response:
+async def _vary(services: Services, request: ApiRequest, model: DrawingModel) -> Response:
     body, files = await read_edit_form(services, request)
     check_fields(body, VARIATION_FIELDS)
-    drawing = await with_files(services, _drawing(services, body), files)
+    drawing = await with_files(services, model, _drawing(services, model, body), files)
     drawing = replace(drawing, mask=None)  # transparency asks for nothing here
     return await _answer(services, request, model, body, drawing)
 
 
-def _drawing(services: Services, body: JsonMapping) -> Drawing:
-    return parse_drawing(body, pixels_limit=services.settings.drawn_pixels_limit)
+def _drawing(services: Services, model: DrawingModel, body: JsonMapping) -> Drawing:
+    return parse_drawing(
+        body,
+        pixels_limit=services.settings.drawn_pixels_limit,
+        side_step=services.pictures.side_step(model),
+    )
 
 
 async def _answer(
     services: Services,
     request: ApiRequest,
-    model: PictureModel,
+    model: DrawingModel,
     body: JsonMapping,
     drawing: Drawing,
     *,
     kind: str = "image_generation",
 ) -> Response:
     style = parse_style(body)
-    assert services.image_servers is not None, "a model that draws is an image server's"
-    pictures = services.image_servers.draw(
+    pictures = services.pictures.draw(
         drawing,
         model,
         operation=operation_names(request),

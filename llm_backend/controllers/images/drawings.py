@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from llm_backend.backends.drawing import Drawing
+from llm_backend.backends.picture_models import DrawingModel
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
 from llm_backend.controllers.services import Services
@@ -30,9 +31,8 @@ EDIT_FIELDS = GENERATION_FIELDS | {"image", "images", "mask"}
 VARIATION_FIELDS = frozenset({"image", "model", "n", "response_format", "size", "user"})
 
 NOT_INSTALLED = "pictures_not_installed"
-_IMAGE_SERVER = "image servers"
+_MODELS = "models that draw"
 _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
-_STEP = 8  # pixels: the models draw blocks of this size
 _LEAST_SIDE = 64
 _QUALITIES: Mapping[str, Quality] = {"low": "low", "high": "high", "hd": "high"}
 _LOSSY = ("jpeg", "webp")
@@ -60,11 +60,12 @@ class EditFiles:
     mask_param: str = "mask"
 
 
-def parse_drawing(body: JsonMapping, *, pixels_limit: int) -> Drawing:
-    """Returns the drawing that a body asks for. Raises `InvalidRequest` and `UnsupportedField`."""
+def parse_drawing(body: JsonMapping, *, pixels_limit: int, side_step: int) -> Drawing:
+    """Returns the drawing that a body asks for; width and height are multiples of `side_step`.
+    Raises `InvalidRequest` and `UnsupportedField`."""
     if body.get("background") == "transparent":
         raise UnsupportedField(
-            "Image servers draw no transparent background; `opaque` and `auto` are supported.",
+            "Models draw no transparent background; `opaque` and `auto` are supported.",
             param="background",
         )
     previews = int(body.get("partial_images") or 0)  # JSON has 1.0, too
@@ -73,15 +74,15 @@ def parse_drawing(body: JsonMapping, *, pixels_limit: int) -> Drawing:
     return Drawing(
         prompt=body.get("prompt", ""),
         count=int(body.get("n") or 1),
-        size=parse_size(body.get("size"), pixels_limit),
+        size=parse_size(body.get("size"), pixels_limit, side_step),
         quality=_quality(body),
         previews=previews,
     )
 
 
 def check_fields(body: JsonMapping, supported: Collection[str]) -> None:
-    """Raises `UnsupportedField` for a field that image servers cannot honour."""
-    refuse_unsupported_fields(body, supported, is_neutral=_is_neutral, by=_IMAGE_SERVER)
+    """Raises `UnsupportedField` for a field that models which draw cannot honour."""
+    refuse_unsupported_fields(body, supported, is_neutral=_is_neutral, by=_MODELS)
 
 
 def parse_style(body: JsonMapping) -> PictureStyle:
@@ -116,7 +117,7 @@ def _quality(body: JsonMapping) -> Quality:
     return _QUALITIES.get(body.get("quality") or "auto", "medium")
 
 
-def parse_size(size: str | None, pixels_limit: int) -> tuple[int, int] | None:
+def parse_size(size: str | None, pixels_limit: int, side_step: int) -> tuple[int, int] | None:
     """Parses `WIDTHxHEIGHT`; None for `auto`. Raises `InvalidRequest` for a size that cannot be
     drawn, or has more pixels than the limit."""
     if size in (None, "auto"):
@@ -125,8 +126,8 @@ def parse_size(size: str | None, pixels_limit: int) -> tuple[int, int] | None:
     if match is None:
         raise _bad_size(f"`{(size or '')[:40]}` is not `WIDTHxHEIGHT` in pixels.")
     width, height = int(match[1]), int(match[2])
-    if min(width, height) < _LEAST_SIDE or width % _STEP or height % _STEP:
-        raise _bad_size(f"Width and height are multiples of {_STEP} from {_LEAST_SIDE} on.")
+    if min(width, height) < _LEAST_SIDE or width % side_step or height % side_step:
+        raise _bad_size(f"Width and height are multiples of {side_step} from {_LEAST_SIDE} on.")
     if width * height > pixels_limit:
         raise _bad_size(f"A picture has at most {pixels_limit:,} pixels (`drawn_pixels_limit`).")
     return width, height
@@ -164,7 +165,9 @@ async def read_edit_body(services: Services, body: JsonMapping) -> EditFiles:
     )
 
 
-async def with_files(services: Services, drawing: Drawing, files: EditFiles) -> Drawing:
+async def with_files(
+    services: Services, model: DrawingModel, drawing: Drawing, files: EditFiles
+) -> Drawing:
     """Returns the drawing that begins with these files. Without a mask, transparent pixels of the
     picture are one. Raises `InvalidRequest` for invalid files, and for a mask of another size."""
     require_library()
@@ -174,6 +177,7 @@ async def with_files(services: Services, drawing: Drawing, files: EditFiles) -> 
         files,
         services.settings.image_limit_pixels,
         services.settings.drawn_pixels_limit,
+        services.pictures.side_step(model),
     )
 
 
@@ -187,7 +191,9 @@ def require_library() -> None:
         )
 
 
-def _with_files(drawing: Drawing, files: EditFiles, limit: int, drawn_limit: int) -> Drawing:
+def _with_files(
+    drawing: Drawing, files: EditFiles, limit: int, drawn_limit: int, side_step: int
+) -> Drawing:
     from llm_backend.backends.local.media.pictures import BadPicture
     from llm_backend.backends.picture_files import read_mask, read_source
 
@@ -200,15 +206,17 @@ def _with_files(drawing: Drawing, files: EditFiles, limit: int, drawn_limit: int
             mask = read_mask(files.mask, source, limit=limit)
     except BadPicture as error:
         raise InvalidRequest(str(error), param=param, code=error.code) from error
-    size = drawing.size or _size_of(source, drawn_limit)
+    size = drawing.size or _size_of(source, drawn_limit, side_step)
     return replace(drawing, source=source.data, mask=mask, size=size)
 
 
-def _size_of(source: "SourcePicture", limit: int) -> tuple[int, int]:
+def _size_of(source: "SourcePicture", limit: int, side_step: int) -> tuple[int, int]:
     """Returns the size of a drawing over a picture: the picture's, shrunk to the limit, in blocks
     that can be drawn."""
     share = min(1.0, (limit / (source.width * source.height)) ** 0.5)
-    width, height = (int(side * share) // _STEP * _STEP for side in (source.width, source.height))
+    width, height = (
+        int(side * share) // side_step * side_step for side in (source.width, source.height)
+    )
     return max(width, _LEAST_SIDE), max(height, _LEAST_SIDE)
 
 
@@ -221,7 +229,7 @@ def _bad_size(reason: str) -> InvalidRequest:
 
 
 def _one_image(param: str) -> UnsupportedField:
-    message = f"Image servers begin with one picture; `{param}` holds more than one."
+    message = f"A drawing begins with one picture; `{param}` holds more than one."
     return UnsupportedField(message, param=param)
 
 

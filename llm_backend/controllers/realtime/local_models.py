@@ -28,7 +28,8 @@ def check_local_model(services: Services, model: str) -> None:
             f"An upstream answers `{model}` now: make another client secret.", param="model"
         )
     if not step.takes_text:
-        does = "transcribes" if step.transcribes else "reads texts aloud"
+        others = "draws pictures" if step.drawing is not None else "reads texts aloud"
+        does = "transcribes" if step.transcribes else others
         raise InvalidRequest(f"`{model}` {does}; it does not answer.", param="model")
 
 

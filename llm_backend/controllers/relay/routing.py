@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from starlette.responses import Response
 
 from llm_backend.access import fairness_key
 from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.picture_models import DrawingModel, name_of
 from llm_backend.backends.registry import PictureModel, Step, UpstreamModel, wrong_operation
 from llm_backend.backends.speech import VoiceModel
 from llm_backend.backends.upstream.config import WIRES, WireProtocol
@@ -35,8 +37,9 @@ _NOTHING_TRANSCRIBES = (
 )
 
 _NOTHING_DRAWS = (
-    "No model of this server draws pictures: add an image server to `backends` (docs/images.md), "
-    "or set OPENAI_API_KEY, and OPENAI_BASE_URL for another server than OpenAI's, to relay them."
+    "No model of this server draws pictures: add one to `models` or an image server to `backends` "
+    "(docs/images.md), or set OPENAI_API_KEY, and OPENAI_BASE_URL for another server than "
+    "OpenAI's, to relay them."
 )
 
 LocalStep = Callable[[Services, ApiRequest, LocalModel], Awaitable[Response]]
@@ -48,7 +51,7 @@ Bridged = Callable[[Services, ApiRequest, BridgedModel], Awaitable[Response]]
 
 VoiceStep = Callable[[Services, ApiRequest, VoiceModel], Awaitable[Response]]
 
-PictureStep = Callable[[Services, ApiRequest, PictureModel], Awaitable[Response]]
+PictureStep = Callable[[Services, ApiRequest, DrawingModel], Awaitable[Response]]
 
 
 class UpstreamStep(Protocol):
@@ -95,10 +98,10 @@ async def answer_form_by_route(
 async def answer_image_by_route(
     services: Services, request: ApiRequest, *, picture: PictureStep
 ) -> Response:
-    """Returns the answer to an operation on images: of the image server whose model it names, else
-    of an upstream. Raises `Unsupported` without either, and `ModelNotFound`. The first step
-    answers a form, because it is read only once."""
-    if services.upstreams is None and not services.registry.has_image_servers:
+    """Returns the answer to an operation on images: of the model that it names, which is an image
+    server's or of this machine, else of an upstream. Raises `Unsupported` without either, and
+    `ModelNotFound`. The first step answers a form, because it is read only once."""
+    if services.upstreams is None and not services.pictures.are_there:
         raise Unsupported(_NOTHING_DRAWS)
     head = request.form_head
     steps = _image_steps(
@@ -106,7 +109,7 @@ async def answer_image_by_route(
     )
     if not steps:
         return await relay(services, request)
-    options = _RouteOptions(local=_refuse_to_draw, relay_with=relay, picture=picture)
+    options = _RouteOptions(local=partial(_draw_here, picture), relay_with=relay, picture=picture)
     if head is not None:
         return await _answer_form(services, request, head, steps, options)
     return await _first_answer(services, request, steps, options)
@@ -114,17 +117,21 @@ async def answer_image_by_route(
 
 def _image_steps(services: Services, request: ApiRequest, name: str | None) -> Sequence[Step]:
     """Returns the steps of a model's name. Without a name, the request goes to an upstream that has
-    the operation; if there is none, to the image server, which answers with its loaded model."""
+    the operation; if there is none, to the model that draws without being named."""
     operation = operation_names(request)
     if name is not None:
         return services.registry.steps(name, operation)
-    if services.image_servers is not None and services.image_servers.is_default(operation):
-        return [PictureModel(model=None)]
-    return ()
+    default = services.pictures.default(operation, has_upstream=services.upstreams is not None)
+    return () if default is None else [default]
 
 
-async def _refuse_to_draw(services: Services, request: ApiRequest, model: LocalModel) -> Response:
-    raise InvalidRequest(f"`{model.card.id}` is a language model; it cannot draw.", param="model")
+async def _draw_here(
+    picture: PictureStep, services: Services, request: ApiRequest, model: LocalModel
+) -> Response:
+    if model.drawing is None:
+        kind = "is a language model" if model.takes_text else "is a model of sound"
+        raise InvalidRequest(f"`{model.card.id}` {kind}; it cannot draw.", param="model")
+    return await picture(services, request, model)
 
 
 def _missing_extra() -> str:
@@ -231,13 +238,12 @@ async def _switch_model(request: ApiRequest, step: Step) -> None:
         await request.meter.switch_model(_name(step))
 
 
-async def _resolve(services: Services, request: ApiRequest, step: PictureModel) -> PictureModel:
+async def _resolve(services: Services, request: ApiRequest, step: PictureModel) -> DrawingModel:
     """Returns the model by the id that its image server lists. Raises `Forbidden` if the caller may
     not use the model that was found by its title, or without a name."""
-    assert services.image_servers is not None, "a model that draws is an image server's"
-    found = await services.image_servers.resolve(step, operation_names(request))
-    if found.model != step.model and request.caller is not None:
-        services.access.admission.check(request.caller, found.model or "")
+    found = await services.pictures.resolve(step, operation_names(request))
+    if name_of(found) != step.model and request.caller is not None:
+        services.access.admission.check(request.caller, name_of(found))
     return found
 
 
@@ -259,9 +265,9 @@ class _RouteOptions:
         if isinstance(step, PictureModel):
             if self.picture is None:
                 raise wrong_operation(step)
-            step = await _resolve(services, request, step)
-            await _switch_model(request, step)
-            return await self.picture(services, request, step)
+            model = await _resolve(services, request, step)
+            await _switch_model(request, model)
+            return await self.picture(services, request, model)
         await _switch_model(request, step)
         if isinstance(step, LocalModel):
             return await self.local(services, request, step.with_meter(request.meter))
@@ -275,7 +281,7 @@ class _RouteOptions:
             return await self.relay_with(services, request, to=to)
         assert services.upstreams is not None, "a step of an upstream needs one"
         operation = operation_names(request)
-        model = BridgedModel(
+        bridged_model = BridgedModel(
             services.upstreams,
             to,
             request.body,
@@ -285,7 +291,7 @@ class _RouteOptions:
             meter=request.meter,
             message_tokens=services.settings.messages_max_tokens,
         )
-        return await self.bridged(services, request, model)
+        return await self.bridged(services, request, bridged_model)
 
 
 def _other_wire(

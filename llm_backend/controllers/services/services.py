@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from llm_backend.access.wiring import Access
 from llm_backend.backends.local.token_files import TokenFiles
+from llm_backend.backends.picture_models import PictureModels
 from llm_backend.backends.registry import Registry
 from llm_backend.backends.speech import Speaker
 from llm_backend.backends.transcription import LocalTranscription
@@ -87,6 +88,7 @@ class Services:
     operations: Operations
     unknown_fields: UnknownFieldReporter
     speaker: Speaker
+    pictures: PictureModels
     transcriber: LocalTranscription
     validators: Validators
     session_limit: SessionLimit

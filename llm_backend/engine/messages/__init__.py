@@ -1,10 +1,10 @@
 """Messages between the API process and the worker process: frozen structs, framed as msgpack.
 
 Commands go to the worker (`Start` first, then `Generate`, `ScoreLabels`, `Embed`, `Rank`,
-`Transcribe`, `Speak`, `Tokenize`, `Detokenize`, `Probe`, `Cancel`, `Shutdown`), events come from it
-(`Ready` or `NotReady` first, then `Queued`, `SlotAssigned`, `Delta`, `LabelsScored`, `Embedded`,
-`RankScores`, `Transcribed`, `Spoken`, `Tokenized`, `Detokenized`, `Status`, `Failed`). Every event
-but the first names the command it answers by `id`.
+`Transcribe`, `Speak`, `Draw`, `Tokenize`, `Detokenize`, `Probe`, `Cancel`, `Shutdown`), events come
+from it (`Ready` or `NotReady` first, then `Queued`, `SlotAssigned`, `Delta`, `LabelsScored`,
+`Embedded`, `RankScores`, `Transcribed`, `Spoken`, `DrawingStep`, `PictureDrawn`, `Tokenized`,
+`Detokenized`, `Status`, `Failed`). Every event but the first names the command it answers by `id`.
 The engine speaks tokens and text; it knows nothing of chats.
 
 commands.py  commands to the worker
@@ -19,6 +19,7 @@ from llm_backend.engine.messages.commands import (
     Command,
     ComputedCommand,
     Detokenize,
+    Draw,
     Embed,
     Generate,
     Probe,
@@ -35,12 +36,14 @@ from llm_backend.engine.messages.commands import (
 from llm_backend.engine.messages.events import (
     Delta,
     Detokenized,
+    DrawingStep,
     Embedded,
     Event,
     Failed,
     LabelsScored,
     MediaSpan,
     NotReady,
+    PictureDrawn,
     Queued,
     RankScores,
     Ready,
@@ -52,6 +55,7 @@ from llm_backend.engine.messages.events import (
     join_deltas,
 )
 from llm_backend.engine.messages.values import (
+    ABANDONED_STATUS,
     PREFIX_BLOCK,
     SAMPLES_HZ,
     WINDOW_S,
@@ -64,6 +68,7 @@ from llm_backend.engine.messages.values import (
     MissingKernels,
     ModelInfo,
     ModelKind,
+    Pixels,
     PrefixLimits,
     Priority,
     Sampling,
@@ -73,6 +78,7 @@ from llm_backend.engine.messages.values import (
 )
 
 __all__ = [
+    "ABANDONED_STATUS",
     "PREFIX_BLOCK",
     "SAMPLES_HZ",
     "WINDOW_S",
@@ -83,6 +89,8 @@ __all__ = [
     "Delta",
     "Detokenize",
     "Detokenized",
+    "Draw",
+    "DrawingStep",
     "Embed",
     "Embedded",
     "Event",
@@ -99,6 +107,8 @@ __all__ = [
     "ModelInfo",
     "ModelKind",
     "NotReady",
+    "PictureDrawn",
+    "Pixels",
     "PrefixLimits",
     "Priority",
     "Probe",

@@ -9,6 +9,7 @@ from llm_backend.engine.messages.values import (
     GrammarLimits,
     MediaItem,
     ModelKind,
+    Pixels,
     PrefixLimits,
     Priority,
     Sampling,
@@ -43,6 +44,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     # Media
     projector_path: Path | None = None  # the model that encodes pictures and sounds
+    drawing_parts: dict[str, str] = {}  # further files of a model that draws: paths by part
     picture_tokens: int | None = None  # of one picture; None: by the file
     sound_limit_s: float = 600  # of one sound
 
@@ -209,6 +211,33 @@ class Speak(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     has_begun: bool = False
 
 
+class Draw(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Draw one picture. `guidance` is how closely it follows the prompt, against
+    `negative_prompt`, and `distilled_guidance` the same of models that were taught it. `sampler`
+    and `scheduler` are the library's names; None is the model's own. The picture begins with
+    `source`, of its size, and departs from it by `strength`, from 0 to 1; `mask` has a byte for
+    each pixel, which is above 127 where it is drawn again. Up to `previews` events show it
+    unfinished. With `tiles`, the autoencoder takes parts of the picture, and so less memory."""
+
+    id: str = ""
+    prompt: str
+    width: int
+    height: int
+    steps: int
+    seed: int
+    guidance: float
+    negative_prompt: str = ""
+    distilled_guidance: float = 3.5
+    sampler: str | None = None
+    scheduler: str | None = None
+    source: Pixels | None = None
+    mask: bytes | None = None
+    strength: float = 0.75
+    previews: int = 0
+    tiles: bool = False
+    has_begun: bool = False
+
+
 class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Tokenize a text; no token reaches across `cuts`, and `media` are in it, as in `Generate`."""
 
@@ -243,7 +272,7 @@ class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Finish the step and exit."""
 
 
-ComputedCommand = Generate | ScoreLabels | Embed | Rank | Transcribe | Speak
+ComputedCommand = Generate | ScoreLabels | Embed | Rank | Transcribe | Speak | Draw
 """Commands that a model computes."""
 
 Command = Start | ComputedCommand | Tokenize | Detokenize | Probe | Cancel | Shutdown

@@ -7,6 +7,7 @@ from llm_backend.engine.messages.values import (
     FinishReason,
     MediaKind,
     ModelInfo,
+    Pixels,
     TokenLogprob,
     TranscriptSegment,
 )
@@ -132,6 +133,23 @@ class Spoken(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     rate_hz: int
 
 
+class DrawingStep(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A step of a `Draw` was computed: `step` of `steps`. `preview` shows the picture so far,
+    smaller than it will be."""
+
+    id: str
+    step: int
+    steps: int
+    preview: Pixels | None = None
+
+
+class PictureDrawn(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `Draw`."""
+
+    id: str
+    picture: Pixels
+
+
 class Tokenized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The answer to `Tokenize`; None stands for each token of a picture or a sound."""
 
@@ -210,6 +228,8 @@ Event = (
     | RankScores
     | Transcribed
     | Spoken
+    | DrawingStep
+    | PictureDrawn
     | Tokenized
     | Detokenized
     | Status

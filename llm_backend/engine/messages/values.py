@@ -8,6 +8,10 @@ PREFIX_BLOCK = 64
 """Tokens of a block, by which prefix files are indexed."""
 
 
+ABANDONED_STATUS = 75
+"""Exit status of a worker that ended itself, because native code computes what is not wanted any
+more and cannot be stopped."""
+
 WINDOW_S = 30
 """Seconds of a recording that are transcribed at a time."""
 
@@ -37,6 +41,7 @@ class ModelKind(StrEnum):
     RERANK = "rerank"  # Rank
     TRANSCRIPTION = "transcription"  # Transcribe
     SPEECH = "speech"  # Speak
+    PICTURES = "pictures"  # Draw
 
 
 class MediaKind(StrEnum):
@@ -44,6 +49,14 @@ class MediaKind(StrEnum):
 
     PICTURE = "picture"
     SOUND = "sound"
+
+
+class Pixels(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture without a format: three bytes a pixel for red, green and blue, row by row."""
+
+    width: int
+    height: int
+    data: bytes
 
 
 class Failure(StrEnum):

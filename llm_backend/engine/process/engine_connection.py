@@ -9,12 +9,16 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import cast
 
+import msgspec
+
 from llm_backend.engine.errors import EngineDown
 from llm_backend.engine.messages import (
     Cancel,
     Command,
     Delta,
     Detokenize,
+    Draw,
+    DrawingStep,
     Embed,
     Event,
     Generate,
@@ -32,7 +36,18 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.messages.framing import FrameError, FrameReader, events_in, frame
 
-Request = Generate | ScoreLabels | Embed | Rank | Transcribe | Speak | Tokenize | Detokenize | Probe
+Request = (
+    Generate
+    | ScoreLabels
+    | Embed
+    | Rank
+    | Transcribe
+    | Speak
+    | Draw
+    | Tokenize
+    | Detokenize
+    | Probe
+)
 
 _LIKELY, _POSSIBLE = 1.0, 0.5
 _FIRST_EVENTS = (Ready, NotReady)
@@ -79,9 +94,11 @@ class Call:
             return  # no caller reads this event
         elif isinstance(event, SlotAssigned):
             self.stage = _Stage.RUNNING
-            if not isinstance(self.command, Generate | ScoreLabels):
+            if not isinstance(self.command, Generate | ScoreLabels | Draw):
                 return
             self._events["slot_assigned"] = event
+        elif isinstance(event, DrawingStep):
+            self._add_drawing_step(event)
         else:
             self._events["answer"] = event
             self.is_complete = True
@@ -111,6 +128,12 @@ class Call:
         if delta.finish_reason is not None:
             self._unfinished -= 1
             self.is_complete = self._unfinished == 0
+
+    def _add_drawing_step(self, event: DrawingStep) -> None:
+        earlier = self._events.get("step")
+        if event.preview is None and isinstance(earlier, DrawingStep):
+            event = msgspec.structs.replace(event, preview=earlier.preview)
+        self._events["step"] = event
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from llm_backend.engine.config import EngineConfig
-from llm_backend.engine.messages import NotReady, Shutdown, Start
+from llm_backend.engine.messages import ABANDONED_STATUS, NotReady, Shutdown, Start
 from llm_backend.engine.process.engine_connection import EngineConnection
 from llm_backend.engine.process.exit_status import (
     describe_exit,
@@ -38,7 +38,8 @@ _LAST_LINES_S = 1.0  # for the log of a process that has ended; a grandchild may
 @dataclass(frozen=True, kw_only=True)
 class _WorkerExit:
     """End of a worker. `is_final`: another worker would soon end in the same way.
-    `must_be_killed`: it has not ended by itself. `lacks_memory`: its plan takes too much."""
+    `must_be_killed`: it has not ended by itself. `lacks_memory`: its plan takes too much.
+    `is_abandoned`: it ended itself to stop native code."""
 
     reason: str
     lived_s: float = 0
@@ -47,6 +48,7 @@ class _WorkerExit:
     is_final: bool = False
     must_be_killed: bool = False
     lacks_memory: bool = False
+    is_abandoned: bool = False
 
 
 class Supervisor(EngineLifecycle):
@@ -86,6 +88,9 @@ class Supervisor(EngineLifecycle):
             worker_exit = await self._run_worker()
             if self.state is EngineState.CLOSED:
                 return
+            if worker_exit.is_abandoned:
+                _log.info("engine_restarted", extra={"reason": "a request was cancelled"})
+                continue
             if self._shrink_plan(worker_exit) or self._change_native_code(worker_exit):
                 continue
             self._deaths += 1
@@ -167,7 +172,7 @@ class Supervisor(EngineLifecycle):
                 log_task.cancel()
                 self.pid = None
         if worker_exit.was_ready and not is_closing:
-            if exit_.is_from_outside(oom_kills_before):
+            if exit_.has_no_cause(oom_kills_before):
                 self.poison_requests.discard_crash(process.pid)
             else:
                 self.poison_requests.record_crash(candidates, process.pid)
@@ -184,6 +189,7 @@ class Supervisor(EngineLifecycle):
             was_ready=worker_exit.was_ready,
             has_crashed=has_crashed(exit_.status),
             lacks_memory=self._lacked_memory(exit_, oom_kills_before),
+            is_abandoned=exit_.status == ABANDONED_STATUS,
         )
 
     def _lacked_memory(self, exit_: "_ProcessExit", oom_kills_before: int) -> bool:
@@ -278,7 +284,11 @@ class _ProcessExit:
     status: int
     was_killed_here: bool
 
-    def is_from_outside(self, oom_kills_before: int) -> bool:
+    def has_no_cause(self, oom_kills_before: int) -> bool:
+        """True if no command ended the process: it was killed from outside, or ended itself to stop
+        native code."""
+        if self.status == ABANDONED_STATUS:
+            return True
         return not self.was_killed_here and was_killed_from_outside(self.status, oom_kills_before)
 
 

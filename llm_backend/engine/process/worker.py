@@ -31,6 +31,7 @@ from llm_backend.engine.messages import (
     Command,
     Detokenize,
     Detokenized,
+    Draw,
     Embed,
     Failed,
     Failure,
@@ -187,7 +188,7 @@ class Worker:
         match command:
             case Generate() | ScoreLabels() if self._should_wait_for_tokens(command):
                 self._tokenizer.submit(address, command)
-            case Generate() | ScoreLabels() | Embed() | Rank() | Transcribe() | Speak():
+            case Generate() | ScoreLabels() | Embed() | Rank() | Transcribe() | Speak() | Draw():
                 self._engine.submit(address, command, time.monotonic())
                 self._outbox.publish(address, Queued(id=command.id))
             case Cancel():
@@ -297,6 +298,8 @@ def _load(start: Start) -> LoadedModel:
             return _load_whisper(start)
         case ModelKind.SPEECH:
             return _load_voice(start)
+        case ModelKind.PICTURES:
+            return _load_diffusion(start)
     return _load_llama(start)
 
 
@@ -315,6 +318,14 @@ def _load_voice(start: Start) -> LoadedModel:
 
     voice = OnnxVoiceModel(start)
     return _with_turns(voice, voice.info(), start)
+
+
+def _load_diffusion(start: Start) -> LoadedModel:
+    """Load a model that draws."""
+    from llm_backend.engine.diffusion import DiffusionModel
+
+    model = DiffusionModel(start)
+    return _with_turns(model, model.info(), start)
 
 
 def _with_turns(model: SequentialModel, info: ModelInfo, start: Start) -> LoadedModel:

@@ -11,7 +11,7 @@ from llm_backend.engine.command_refused import CommandRefused
 from llm_backend.engine.messages import Failure, ModelInfo, ModelKind, Speak, Spoken, Start
 from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.pass_threads import first_thread_count
-from llm_backend.engine.sequential_engine import Cancelled, SequentialCommand
+from llm_backend.engine.sequential_engine import Cancelled, Report, SequentialCommand
 from llm_backend.model_files import HeaderError, VoiceFamily, VoiceFiles, read_voice
 
 _STDERR = 2
@@ -72,7 +72,9 @@ class OnnxVoiceModel:
             message = f"The voice has no speaker {command.speaker}."
             raise CommandRefused(Failure.INVALID, message, "voice")
 
-    def compute(self, command: SequentialCommand, should_stop: Callable[[], bool]) -> Spoken:
+    def compute(
+        self, command: SequentialCommand, should_stop: Callable[[], bool], _report: Report
+    ) -> Spoken:
         """Return the sound of a sentence; of one without words that the voice knows, none.
         `should_stop` is called between its parts. Raises `Cancelled` if it returned True,
         `DecodeError` if the native code fails."""

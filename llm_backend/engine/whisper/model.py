@@ -23,7 +23,7 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.pass_threads import PassThreads, first_thread_count
-from llm_backend.engine.sequential_engine import Cancelled, SequentialCommand
+from llm_backend.engine.sequential_engine import Cancelled, Report, SequentialCommand
 from llm_backend.engine.whisper.library import (
     AbortCallback,
     EncoderCallback,
@@ -82,7 +82,7 @@ class WhisperModel:
     def verify(self) -> None:
         """Compute a window of silence. Raises `DecodeError`."""
         silence = bytes(_LEAST_SAMPLES * _SAMPLE_BYTES)
-        self.compute(Transcribe(samples=silence, language="en"), lambda: False)
+        self.compute(Transcribe(samples=silence, language="en"), lambda: False, lambda _event: None)
 
     def info(self) -> ModelInfo:
         """Information about the model."""
@@ -130,7 +130,9 @@ class WhisperModel:
             message = "This model transcribes English only; it cannot translate."
             raise CommandRefused(Failure.UNSUPPORTED, message)
 
-    def compute(self, command: SequentialCommand, should_stop: Callable[[], bool]) -> Transcribed:
+    def compute(
+        self, command: SequentialCommand, should_stop: Callable[[], bool], _report: Report
+    ) -> Transcribed:
         """Return the transcript of a window. `should_stop` is called often meanwhile. Raises
         `Cancelled` if it returned True, `DecodeError` if the native code fails."""
         assert isinstance(command, Transcribe), "the engine takes no other command for this kind"

@@ -28,7 +28,7 @@ from llm_backend.engine.messages import (
 from llm_backend.engine.messages.framing import FrameReader, events_in, frame
 from llm_backend.engine.process.connection_server import ConnectionServer
 from llm_backend.engine.process.worker import LoadedModel, MakeEngine, Worker
-from llm_backend.engine.sequential_engine import SequentialEngine
+from llm_backend.engine.sequential_engine import Report, SequentialEngine
 from tests.engine.fakes import FakeModel, FakeVocabulary, generate, start
 
 LONG = "a" * 20_000
@@ -191,7 +191,9 @@ def test_command_that_fails_while_a_window_is_computed_fails_alone():
         def check(self, command: Transcribe) -> None:
             """Accepts every window."""
 
-        def compute(self, command: Transcribe, should_stop: Callable[[], bool]) -> Transcribed:
+        def compute(
+            self, command: Transcribe, should_stop: Callable[[], bool], _report: Report
+        ) -> Transcribed:
             while not self.may_end.wait(0.001):
                 should_stop()
             return Transcribed(id=command.id, segments=[], language="", language_name="", end_s=1)

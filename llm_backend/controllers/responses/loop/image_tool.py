@@ -1,4 +1,4 @@
-"""Server tool `image_generation` of responses: pictures that an image server draws for the model.
+"""Server tool `image_generation` of responses: pictures that another model draws for the model.
 
 The picture is for the user: the model is told that it was drawn, and does not see it. An item keeps
 the prompt as `revised_prompt`, so that later rounds and responses know what was drawn.
@@ -14,7 +14,8 @@ import orjson
 
 from llm_backend.backends.base import Meter
 from llm_backend.backends.drawing import Drawing, Preview
-from llm_backend.backends.image_servers import ImageServers
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.picture_models import DrawingModel, PictureModels, name_of
 from llm_backend.backends.registry import IMAGES, PictureModel, Registry
 from llm_backend.backends.upstream.upstream_request import ignore
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
@@ -73,9 +74,9 @@ class ImageGenerationKind(ToolKind):
     items = ("image_generation_call",)
 
     def __init__(
-        self, servers: ImageServers, registry: Registry, *, pixels_limit: int, picture_pixels: int
+        self, pictures: PictureModels, registry: Registry, *, pixels_limit: int, picture_pixels: int
     ) -> None:
-        self._servers = servers
+        self._pictures = pictures
         self._registry = registry
         self._pixels_limit = pixels_limit
         self._picture_pixels = picture_pixels
@@ -83,19 +84,23 @@ class ImageGenerationKind(ToolKind):
     @asynccontextmanager
     async def open(self, context: ToolContext) -> AsyncIterator[ServerTool]:
         """Opens the tool with the options of its entry. Raises `UnsupportedField` for one that
-        image servers cannot honour, and `InvalidRequest`."""
+        models that draw cannot honour, and `InvalidRequest`."""
         entry, where = context.tool, context.where
         streams = bool(context.body.get("stream"))
         try:
-            refuse_unsupported_fields(entry, _FIELDS, is_neutral=_is_neutral, by="image servers")
-            drawing = parse_drawing({**entry, "stream": True}, pixels_limit=self._pixels_limit)
-            style = parse_style(entry)
+            refuse_unsupported_fields(entry, _FIELDS, is_neutral=_is_neutral, by="models that draw")
             model = self._model(entry.get("model"))
+            drawing = parse_drawing(
+                {**entry, "stream": True},
+                pixels_limit=self._pixels_limit,
+                side_step=self._pictures.side_step(model),
+            )
+            style = parse_style(entry)
         except InvalidRequest as error:
             error.param = f"{where}.{error.param}"
             raise
         yield ImageGeneration(
-            self._servers,
+            self._pictures,
             model,
             drawing if streams else replace(drawing, previews=0),
             style,
@@ -103,16 +108,31 @@ class ImageGenerationKind(ToolKind):
             meter=context.meter,
         )
 
-    def _model(self, name: str | None) -> PictureModel:
+    def _model(self, name: str | None) -> DrawingModel:
         if name is None:
-            return PictureModel(model=None)
+            return self._default()
         step = self._registry.steps(name, OPERATION)[0]
-        if not isinstance(step, PictureModel):
+        draws = isinstance(step, PictureModel) or (
+            isinstance(step, LocalModel) and step.drawing is not None
+        )
+        if not draws:
             raise UnsupportedField(
-                f"`{name}` is no model of an image server, and the image tool needs one.",
+                f"`{name}` does not draw, and the image tool needs a model that does.",
                 param="model",
             )
+        assert isinstance(step, PictureModel | LocalModel), "it draws"
         return step
+
+    def _default(self) -> DrawingModel:
+        if self._registry.has_image_servers:
+            return PictureModel(model=None)
+        model = self._pictures.default(OPERATION, has_upstream=False)
+        if model is None:
+            raise UnsupportedField(
+                "No model of this server draws, which the image tool needs (docs/images.md).",
+                param="type",
+            )
+        return model
 
     def messages(self, item: JsonMapping) -> Sequence[JsonObject]:
         """Returns the messages of the call and of what came of it, without the picture."""
@@ -135,15 +155,15 @@ class ImageGeneration(ServerTool):
 
     def __init__(
         self,
-        servers: ImageServers,
-        model: PictureModel,
+        pictures: PictureModels,
+        model: DrawingModel,
         drawing: Drawing,
         style: PictureStyle,
         *,
         picture_pixels: int,
         meter: Meter | None,
     ) -> None:
-        self._servers = servers
+        self._pictures = pictures
         self._model = model
         self._drawing = drawing
         self._style = style
@@ -179,10 +199,10 @@ class ImageGeneration(ServerTool):
 
     async def _draw(self, prompt: str) -> AsyncGenerator[CallProgress | str, None]:
         """Yields the events of previews, and then the picture in base64."""
-        model = await self._servers.resolve(self._model, OPERATION)
+        model = await self._pictures.resolve(self._model, OPERATION)
         if self._meter is not None:  # a title, or no name, may stand for a model that is forbidden
-            self._meter.check_model(model.model or "")
-        pictures = self._servers.draw(
+            self._meter.check_model(name_of(model))
+        pictures = self._pictures.draw(
             replace(self._drawing, prompt=prompt),
             model,
             operation=OPERATION,
@@ -198,7 +218,7 @@ class ImageGeneration(ServerTool):
                     yield CallProgress(kind=f"{_EVENT}.partial_image", fields=fields)
                 else:
                     if self._meter is not None:
-                        self._meter.count_pictures(model.model or "", 1)
+                        self._meter.count_pictures(name_of(model), 1)
                     yield data
 
 

@@ -1,0 +1,203 @@
+"""Local drawings: pictures drawn by local models, one at a time, with previews and progress."""
+
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from msgspec import structs
+
+from llm_backend.backends.drawing import Drawing, DrawingProgress, Drawn, LocalDrawing, Preview
+from llm_backend.backends.local.engine_errors import translate_engine_errors
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.engine import EngineDown
+from llm_backend.engine.messages import Draw, DrawingStep, PictureDrawn, Pixels, SlotAssigned
+from llm_backend.errors import Unsupported
+from llm_backend.extras import install_command, is_installed
+from llm_backend.fair_queue import FairSemaphore
+from llm_backend.offload import convert
+
+NOT_INSTALLED = "drawing_not_installed"
+"""Code of the error for a missing library or a missing part of a model."""
+
+_TILED_PIXELS = 512 * 512  # above them, the autoencoder takes gigabytes for a whole picture
+_SEEDS = 2**31
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawingUsage:
+    """Seconds of waiting for a permit, pictures that were drawn, and the seconds for them."""
+
+    queue_s: float
+    pictures: int
+    elapsed_s: float
+
+
+class LocalDrawings:
+    """Draws by local models. `observe` gets a model's name and the usage of each request, also of
+    one whose client disconnected."""
+
+    def __init__(
+        self, permits: FairSemaphore, observe: Callable[[str, DrawingUsage], None]
+    ) -> None:
+        self._permits = permits
+        self._observe = observe
+        self._running: set[_Request] = set()
+
+    def progress(self) -> Sequence[DrawingProgress]:
+        """Returns all requests for pictures of this process that are not answered yet."""
+        return [DrawingProgress(model=one.model.card.id, share=one.share) for one in self._running]
+
+    async def draw(
+        self, drawing: Drawing, model: LocalModel, *, caller: str
+    ) -> AsyncGenerator[Preview | Drawn, None]:
+        """Yields the pictures as they are finished, each after its previews. Callers wait for
+        their permit in turns. Closing the generator stops the drawing. Raises `ApiError`."""
+        setup = _check(model)
+        command = await convert(_command, drawing, setup)
+        request = _Request(model, drawing.count)
+        self._running.add(request)
+        try:
+            async with self._permits.hold(caller) as queue_s:
+                started_at = time.monotonic()
+                try:
+                    async with aclosing(request.draw(command)) as events:
+                        async for event in events:
+                            yield event
+                finally:
+                    usage = DrawingUsage(
+                        queue_s=queue_s,
+                        pictures=request.pictures,
+                        elapsed_s=time.monotonic() - started_at,
+                    )
+                    self._observe(model.card.id, usage)
+        finally:
+            self._running.remove(request)
+
+
+class _Request:
+    """One request for pictures of a local model."""
+
+    def __init__(self, model: LocalModel, count: int) -> None:
+        self.model = model
+        self.share: float | None = None
+        self.pictures = 0
+        self._count = count
+
+    async def draw(self, command: Draw) -> AsyncGenerator[Preview | Drawn, None]:
+        """Yields the pictures, each after its previews, and each with a seed of its own."""
+        with translate_engine_errors():
+            while self.pictures < self._count:
+                seed, has_begun = command.seed + self.pictures, self.pictures > 0
+                part = structs.replace(command, seed=seed, has_begun=has_begun)
+                async with aclosing(self._draw_one(part)) as events:
+                    async for event in events:
+                        yield event
+                self.pictures += 1
+
+    async def _draw_one(self, command: Draw) -> AsyncGenerator[Preview | Drawn, None]:
+        """Yields the previews and then one picture. A worker that ends before it has begun, as it
+        does where the request before this one was cancelled, is waited for once more."""
+        has_begun, previews, is_last = False, 0, False
+        while True:
+            try:
+                async with (
+                    self.model.handle.use() as engine,
+                    aclosing(engine.draw(command)) as events,
+                ):
+                    async for event in events:
+                        has_begun = True
+                        self._observe_step(event)
+                        if (picture := await _translate(event, command, previews)) is not None:
+                            previews += isinstance(picture, Preview)
+                            yield picture
+                return
+            except EngineDown:
+                if has_begun or is_last:
+                    raise
+                is_last = True
+
+    def _observe_step(self, event: SlotAssigned | DrawingStep | PictureDrawn) -> None:
+        done = event.step / event.steps if isinstance(event, DrawingStep) else 0.0
+        self.share = max(self.share or 0.0, (self.pictures + done) / self._count)
+
+
+def missing_for(model: str, drawing: LocalDrawing) -> str | None:
+    """Returns a sentence that names what a model lacks to draw; None if it can."""
+    if not is_installed("draw"):
+        return f"`{model}` needs an extra, which is not installed: {install_command('draw')}."
+    if not drawing.missing:
+        return None
+    files = ", ".join(f"{part}: FILE" for part in drawing.missing)
+    return (
+        f"`{model}` needs further files, which the setting `image_models` names: "
+        f"{{{model}: {{{files}}}}}."
+    )
+
+
+def _check(model: LocalModel) -> LocalDrawing:
+    drawing = model.drawing
+    assert drawing is not None, "the model draws"
+    if (missing := missing_for(model.card.id, drawing)) is not None:
+        raise Unsupported(missing, param="model", code=NOT_INSTALLED)
+    return drawing
+
+
+def picture_size(drawing: Drawing, setup: LocalDrawing) -> tuple[int, int]:
+    """Returns the size of a picture: as asked for, by the parameters, or the model's own."""
+    parameters, side = setup.parameters, setup.file.side
+    return drawing.size or (parameters.width or side, parameters.height or side)
+
+
+def _command(drawing: Drawing, setup: LocalDrawing) -> Draw:
+    """Returns the command for a drawing; decodes its pictures."""
+    parameters, size = setup.parameters, picture_size(drawing, setup)
+    seed = secrets.randbelow(_SEEDS) if parameters.seed is None else parameters.seed
+    guidance = parameters.cfg_scale
+    source, mask = _pictures(drawing, size)
+    return Draw(
+        prompt=drawing.prompt,
+        width=size[0],
+        height=size[1],
+        steps=setup.steps[drawing.quality],
+        seed=seed,
+        guidance=setup.file.guidance if guidance is None else guidance,
+        distilled_guidance=parameters.distilled_cfg_scale,
+        negative_prompt=parameters.negative_prompt,
+        sampler=parameters.sampler_name,
+        scheduler=parameters.scheduler,
+        source=source,
+        mask=mask,
+        strength=parameters.denoising_strength,
+        previews=drawing.previews,
+        tiles=size[0] * size[1] > _TILED_PIXELS,
+    )
+
+
+def _pictures(drawing: Drawing, size: tuple[int, int]) -> tuple[Pixels | None, bytes | None]:
+    if drawing.source is None:
+        return None, None
+    from llm_backend.backends.picture_files import mask_pixels, source_pixels
+
+    data = source_pixels(drawing.source, size)
+    mask = None if drawing.mask is None else mask_pixels(drawing.mask, size)
+    return Pixels(width=size[0], height=size[1], data=data), mask
+
+
+async def _translate(
+    event: SlotAssigned | DrawingStep | PictureDrawn, command: Draw, previews: int
+) -> Preview | Drawn | None:
+    """Returns the picture of an event, if it has one."""
+    size = (command.width, command.height)
+    if isinstance(event, PictureDrawn):
+        return Drawn(data=await convert(_encode, event.picture, size))
+    if isinstance(event, DrawingStep) and event.preview is not None:
+        return Preview(data=await convert(_encode, event.preview, size), index=previews)
+    return None
+
+
+def _encode(pixels: Pixels, size: tuple[int, int]) -> bytes:
+    from llm_backend.backends.picture_files import encode_pixels
+
+    return encode_pixels(pixels, size)

@@ -1,0 +1,174 @@
+"""stable-diffusion.cpp by its C functions: a context, and pictures drawn in it.
+
+The functions are called without the classes of the binding, which load the files that a prompt
+names as `<lora:PATH:1>`, and call functions of an earlier picture that are gone.
+"""
+
+import ctypes
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from llm_backend.engine.messages import Draw, Pixels
+from llm_backend.engine.model import LoadError
+from llm_backend.engine.native_log import NativeLog
+
+_log = logging.getLogger("llm_backend.engine.diffusion.native")
+
+_CHANNELS = 3
+_NONE, _PROJECTED = 0, 1  # previews: none, or colours of the latent picture
+_PARAMETERS = {  # of a context, by the names of parts
+    "vae": "vae_path",
+    "taesd": "taesd_path",
+    "clip_l": "clip_l_path",
+    "clip_g": "clip_g_path",
+    "t5xxl": "t5xxl_path",
+    "llm": "llm_path",
+}
+
+_ERROR = 3  # level of the log: SD_LOG_ERROR
+
+OnStep = Callable[[int, int], None]
+"""Called with the steps that are computed, and with their number."""
+
+OnPreview = Callable[[int, Pixels], None]
+"""Called with a step, and with the picture after it."""
+
+
+class _ErrorLog(NativeLog):
+    """Errors of the native code. Other lines are dropped: they have words of prompts."""
+
+    def _forward(self, level: int, text: bytes, _user_data: object) -> None:
+        if level >= _ERROR:
+            self.errors.append(text.decode(errors="replace").strip())
+
+
+class DiffusionLibrary:
+    """A model in native code. Raises `LoadError`. `network` is a file without parts, `checkpoint`
+    one with some; one of them is given."""
+
+    def __init__(
+        self,
+        checkpoint: Path | None,
+        network: Path | None,
+        parts: Mapping[str, str],
+        *,
+        threads: int,
+    ) -> None:
+        try:
+            import stable_diffusion_cpp as library
+            from stable_diffusion_cpp import stable_diffusion_cpp as functions
+        except (ImportError, RuntimeError, OSError) as error:  # or its native part is missing
+            raise LoadError(f"stable-diffusion.cpp is not installed: {error}") from error
+        self._library: Any = library  # Any: structures and functions of ctypes
+        self._on_step: OnStep = _ignore
+        self._on_preview: OnPreview = _ignore
+        self._native: Any = functions._lib
+        self.errors = _ErrorLog(_log, library.sd_log_callback)
+        library.sd_set_log_callback(self.errors.callback, None)
+        self._step_callback = library.sd_progress_callback(self._step)
+        self._preview_callback = library.sd_preview_callback(self._preview)
+        library.sd_set_progress_callback(self._step_callback, None)
+        params = library.sd_ctx_params_t()
+        self._native.sd_ctx_params_init(ctypes.byref(params))
+        params.model_path = _bytes(checkpoint)
+        params.diffusion_model_path = _bytes(network)
+        for part, path in parts.items():
+            setattr(params, _PARAMETERS[part], path.encode())
+        params.vae_decode_only = False  # edits begin with a picture
+        params.free_params_immediately = False
+        params.n_threads = threads
+        self._context = library.new_sd_ctx(ctypes.byref(params))
+        if not self._context:
+            raise LoadError(f"stable-diffusion.cpp cannot load it: {self.errors.pop_reason()}")
+
+    @property
+    def version(self) -> str:
+        """The library and the processor's instructions that it uses."""
+        system: str = self._library.sd_get_system_info().decode(errors="replace")
+        used = [name.strip() for name, _, is_used in _settings(system) if is_used == "1"]
+        return " ".join(["stable-diffusion.cpp", self._library.__version__, *used])
+
+    def draw(self, command: Draw, on_step: OnStep, on_preview: OnPreview) -> Pixels | None:
+        """Return the picture; None if the native code fails, whose `errors` tell why. It cannot
+        be stopped. The functions are called in the thread that draws."""
+        library = self._library
+        mode = _PROJECTED if command.previews else _NONE
+        library.sd_set_preview_callback(self._preview_callback, mode, 1, True, False, None)
+        params, _buffers = self._params(command)
+        self._on_step, self._on_preview = on_step, on_preview
+        try:
+            pictures = library.generate_image(self._context, ctypes.byref(params))
+        finally:
+            self._on_step = self._on_preview = _ignore
+        return _pixels(pictures[0]) if pictures and pictures[0].data else None
+
+    def _step(self, step: int, steps: int, _seconds: float, _data: object) -> None:
+        self._on_step(step, steps)
+
+    def _preview(self, step: int, count: int, frames: Any, _noisy: bool, _data: object) -> None:
+        if count:
+            self._on_preview(step, _pixels(frames[0]))
+
+    def _params(self, command: Draw) -> tuple[Any, list[Any]]:
+        """Return the parameters of a picture, and the memory that they point to."""
+        library = self._library
+        params = library.sd_img_gen_params_t()
+        self._native.sd_img_gen_params_init(ctypes.byref(params))
+        params.prompt = command.prompt.encode()
+        params.negative_prompt = command.negative_prompt.encode()
+        params.width, params.height = command.width, command.height
+        params.seed = command.seed
+        params.strength = command.strength
+        params.vae_tiling_params.enabled = command.tiles
+        sample = params.sample_params
+        sample.sample_steps = command.steps
+        sample.guidance.txt_cfg = command.guidance
+        sample.guidance.distilled_guidance = command.distilled_guidance
+        if command.sampler is not None:
+            sample.sample_method = library.SAMPLE_METHOD_MAP[command.sampler]
+        if command.scheduler is not None:
+            sample.scheduler = library.SCHEDULER_MAP[command.scheduler]
+        buffers = []
+        if command.source is not None:
+            size = command.width * command.height
+            white = b"\xff" * size
+            for name, channels, data in (
+                ("init_image", _CHANNELS, command.source.data),
+                ("mask_image", 1, command.mask or white),
+            ):
+                buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
+                buffers.append(buffer)
+                image = getattr(params, name)
+                image.width, image.height = command.width, command.height
+                image.channel = channels
+                image.data = ctypes.cast(buffer, ctypes.POINTER(ctypes.c_uint8))
+        return params, buffers
+
+
+def _ignore(*_: object) -> None:
+    """Drop what is told while nothing is drawn: the steps of loading."""
+
+
+def _settings(system: str) -> list[tuple[str, str, str]]:
+    pairs = (part.partition("=") for line in system.splitlines() for part in line.split("|"))
+    return [(name, sign, value.strip()) for name, sign, value in pairs]
+
+
+def _bytes(path: Path | None) -> bytes:
+    return b"" if path is None else bytes(path)
+
+
+def _pixels(image: Any) -> Pixels:
+    """Copy a picture of the library."""
+    count = image.width * image.height
+    data = ctypes.string_at(image.data, count * image.channel)
+    if image.channel != _CHANNELS:  # shades of grey, or with transparency
+        step = image.channel
+        at = range(3) if step > _CHANNELS else (0, 0, 0)
+        colours = bytearray(count * _CHANNELS)
+        for channel, offset in enumerate(at):
+            colours[channel::_CHANNELS] = data[offset::step]
+        data = bytes(colours)
+    return Pixels(width=image.width, height=image.height, data=data)

@@ -1,0 +1,161 @@
+"""A loaded diffusion model: one picture at a time, with its steps and previews."""
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from llm_backend.engine.command_refused import CommandRefused
+from llm_backend.engine.diffusion.library import DiffusionLibrary
+from llm_backend.engine.messages import (
+    ABANDONED_STATUS,
+    Draw,
+    DrawingStep,
+    Failure,
+    ModelInfo,
+    ModelKind,
+    PictureDrawn,
+    Pixels,
+    Start,
+)
+from llm_backend.engine.model import DecodeError, LoadError
+from llm_backend.engine.pass_threads import first_thread_count
+from llm_backend.engine.sequential_engine import Report, SequentialCommand
+from llm_backend.model_files import HeaderError, read_diffusion
+
+_log = logging.getLogger("llm_backend.engine.diffusion")
+
+_POLL_S = 0.02  # between looks for a cancellation
+_CHANNELS = 3
+
+
+class DiffusionModel:
+    """A model that draws. Raises `LoadError`.
+
+    Native code draws in a thread, because it cannot be stopped and reports nothing within a step:
+    the worker goes on to answer, and ends itself if the picture is not wanted any more.
+    """
+
+    kind = ModelKind.PICTURES
+
+    def __init__(self, start: Start) -> None:
+        try:
+            self._file = read_diffusion(start.model_path)
+        except HeaderError as error:
+            raise LoadError(str(error)) from error
+        if lacking := self._file.lacks(start.drawing_parts):
+            raise LoadError(f"{start.model_path} needs {', '.join(lacking)} besides.")
+        path, is_network = start.model_path, self._file.is_network_only
+        self._library = DiffusionLibrary(
+            None if is_network else path,
+            path if is_network else None,
+            start.drawing_parts,
+            threads=first_thread_count(start, self._file.file_bytes),
+        )
+
+    def info(self) -> ModelInfo:
+        """Information about the model."""
+        file = self._file
+        return ModelInfo(
+            architecture=file.family.name.lower(),
+            name=file.path.stem,
+            description=file.description,
+            parameters=file.parameters,
+            size_bytes=file.file_bytes,
+            vocabulary_size=0,
+            embedding_size=0,
+            trained_context_tokens=0,
+            context_tokens=0,
+            slots=1,
+            chat_template=None,
+            tool_template=None,
+            bos_token="",
+            eos_token="",
+            control_tokens=[],
+            kind=self.kind,
+            can_infill=False,
+            extra_buffers=None,
+            backend=self._library.version,
+        )
+
+    def check(self, command: SequentialCommand) -> None:
+        """Raise `CommandRefused` for a picture that this model cannot draw."""
+        assert isinstance(command, Draw), "the engine takes no other command for this kind"
+        step, pixels = self._file.side_step, command.width * command.height
+        if min(command.width, command.height) < step or (command.width | command.height) % step:
+            message = f"Width and height are multiples of {step}."
+            raise CommandRefused(Failure.INVALID, message, "size")
+        source, mask = command.source, command.mask
+        if source is not None and len(source.data) != pixels * _CHANNELS:
+            raise CommandRefused(Failure.INVALID, "The picture has another size.", "image")
+        if mask is not None and (source is None or len(mask) != pixels):
+            raise CommandRefused(Failure.INVALID, "The mask has another size.", "mask")
+        if "\0" in command.prompt + command.negative_prompt:
+            raise CommandRefused(Failure.INVALID, "A prompt has no zero bytes.", "prompt")
+
+    def compute(
+        self, command: SequentialCommand, should_stop: Callable[[], bool], report: Report
+    ) -> PictureDrawn:
+        """Return the picture. `should_stop` is called often meanwhile; the process ends if it
+        returns True. Raises `DecodeError` if the native code fails."""
+        assert isinstance(command, Draw), "the engine takes no other command for this kind"
+        drawing = _Drawing(self._library, command)
+        thread = threading.Thread(target=drawing.run, name="drawing", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(_POLL_S)
+            while not drawing.steps.empty():
+                report(drawing.steps.get())
+            if should_stop() and thread.is_alive():
+                _end_process()
+        if drawing.error is not None:
+            raise drawing.error
+        if drawing.picture is None:
+            raise DecodeError(f"stable-diffusion.cpp failed: {self._library.errors.pop_reason()}")
+        return PictureDrawn(id=command.id, picture=drawing.picture)
+
+
+@dataclass
+class _Drawing:
+    """A picture that is being drawn in a thread of its own."""
+
+    library: DiffusionLibrary
+    command: Draw
+    steps: "queue.SimpleQueue[DrawingStep]" = field(default_factory=queue.SimpleQueue)
+    picture: Pixels | None = None
+    error: Exception | None = None
+    _previews: int = 0
+    _latest: Pixels | None = None
+    _step: int = 0
+
+    def run(self) -> None:
+        """Draw. An error is one of this code: the native code returns no picture, or crashes."""
+        try:
+            self.picture = self.library.draw(self.command, self._take_step, self._take_preview)
+        except Exception as error:  # it would end with the thread, and is raised in the worker's
+            self.error = error
+
+    def _take_preview(self, _step: int, preview: Pixels) -> None:
+        self._latest = preview
+
+    def _take_step(self, step: int, steps: int) -> None:
+        """Report a step. The native code counts the tiles of the autoencoder as well, which come
+        before and after the steps; only the first count to the end is told."""
+        if step <= self._step or steps > self.command.steps:
+            return
+        self._step = step
+        preview, self._latest = self._latest, None
+        is_due = step < steps and step / steps >= (self._previews + 1) / (self.command.previews + 1)
+        if preview is None or not is_due or self._previews >= self.command.previews:
+            preview = None
+        else:
+            self._previews += 1
+        self.steps.put(DrawingStep(id=self.command.id, step=step, steps=steps, preview=preview))
+
+
+def _end_process() -> None:
+    """End this worker in the middle of native code. Its supervisor starts another one."""
+    _log.info("engine.drawing_abandoned")
+    os._exit(ABANDONED_STATUS)

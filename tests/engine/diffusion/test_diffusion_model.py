@@ -1,0 +1,175 @@
+"""A diffusion model in a worker: by stable-diffusion.cpp and random weights where it is installed,
+else by a stand-in of its C functions (see `tests/tiny_diffusion.py`)."""
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from llm_backend.engine import (
+    CommandFailed,
+    EngineClient,
+    EngineConfig,
+    EngineDown,
+    EngineStartError,
+)
+from llm_backend.engine.messages import (
+    Draw,
+    DrawingStep,
+    Failure,
+    ModelKind,
+    PictureDrawn,
+    Pixels,
+    SlotAssigned,
+)
+from tests.patience import comes_true
+from tests.tiny_diffusion import HAS_LIBRARY, use_library, write_tiny_diffusion
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+SIDE = 64
+LONG = 400  # steps of a drawing that does not end by itself in a test
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> Path:
+    return write_tiny_diffusion(tmp_path_factory.mktemp("diffusion") / "tiny.gguf")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(path) -> AsyncIterator[EngineClient]:
+    with pytest.MonkeyPatch.context() as patch:
+        use_library(patch)
+        async with EngineClient(config(path)) as one:
+            await one.ready()
+            yield one
+
+
+def config(path: Path, **fields: Any) -> EngineConfig:
+    return EngineConfig(model_path=path, kind=ModelKind.PICTURES, threads=1, **fields)
+
+
+def command(**fields: Any) -> Draw:
+    base: dict[str, Any] = {"prompt": "a cat", "width": SIDE, "height": SIDE, "steps": 1}
+    return Draw(**{**base, "seed": 1, "guidance": 1.0, **fields})
+
+
+async def events(engine: EngineClient, **fields: Any) -> list[Any]:
+    return [event async for event in engine.draw(command(**fields))]
+
+
+async def drawn(engine: EngineClient, **fields: Any) -> bytes:
+    *_, answer = await events(engine, **fields)
+    assert isinstance(answer, PictureDrawn)
+    assert (answer.picture.width, answer.picture.height) == (SIDE, SIDE)
+    return answer.picture.data
+
+
+async def test_a_picture_is_equal_for_equal_seeds_and_prompts_only(engine):
+    first = await drawn(engine)
+
+    assert len(first) == 3 * SIDE * SIDE
+    assert await drawn(engine) == first
+    assert await drawn(engine, seed=2) != first
+    assert await drawn(engine, prompt="z") != first
+
+
+async def test_steps_are_told_and_previews_are_spread_among_them(engine):
+    slot, *steps, answer = await events(engine, steps=4, previews=1)
+    previews = [one.preview for one in steps if one.preview is not None]
+
+    assert isinstance(slot, SlotAssigned)
+    assert steps[-1].step == steps[-1].steps == 4  # earlier ones may have been joined
+    assert [(one.width, one.height) for one in previews] == [(SIDE // 8, SIDE // 8)]
+    assert isinstance(answer, PictureDrawn)
+
+
+async def test_a_picture_begins_with_another_one_where_its_mask_says_so(engine):
+    black = Pixels(width=SIDE, height=SIDE, data=bytes(3 * SIDE * SIDE))
+    white = Pixels(width=SIDE, height=SIDE, data=b"\xff" * 3 * SIDE * SIDE)
+    half = b"\xff" * (SIDE * SIDE // 2) + bytes(SIDE * SIDE // 2)
+    pictures = {
+        await drawn(engine, source=black, steps=2),
+        await drawn(engine, source=white, steps=2),
+        await drawn(engine, source=white, steps=2, mask=half),
+    }
+
+    assert len(pictures) == 3
+
+
+async def test_a_cancelled_drawing_ends_its_worker_and_no_other_request(engine):
+    before = engine.pid
+    async with aclosing(engine.draw(command(steps=LONG))) as running:
+        async for event in running:
+            if isinstance(event, DrawingStep):
+                assert (await engine.status()).running == 1  # it answers in the middle of a step
+                break
+    assert await comes_true(lambda: engine.pid not in (before, None), within_s=60)
+    await engine.ready()
+
+    assert len(await drawn(engine)) == 3 * SIDE * SIDE
+    assert (await engine.status()).deaths == 0
+
+
+async def test_a_killed_worker_loses_its_drawing_and_the_next_one_draws(engine):
+    pid = engine.pid
+    async with aclosing(engine.draw(command(steps=LONG))) as running:
+        await anext(running)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(EngineDown):
+            async for _ in running:
+                pass
+    await engine.ready()
+
+    assert engine.pid != pid
+    assert len(await drawn(engine)) == 3 * SIDE * SIDE
+
+
+@pytest.mark.parametrize(
+    ("field", "fields"),
+    [
+        ("size", {"width": SIDE + 8}),
+        ("size", {"height": 0}),
+        ("image", {"source": Pixels(width=SIDE, height=SIDE, data=b"short")}),
+        ("mask", {"mask": bytes(SIDE * SIDE)}),
+        ("prompt", {"prompt": "a\0b"}),
+    ],
+)
+async def test_what_cannot_be_drawn_is_refused_by_its_field(engine, field, fields):
+    with pytest.raises(CommandFailed) as refused:
+        await events(engine, **fields)
+
+    assert (refused.value.failure, refused.value.field) == (Failure.INVALID, field)
+
+
+async def test_a_model_without_a_part_is_not_loaded(tmp_path, engine):
+    path = write_tiny_diffusion(tmp_path / "network.gguf", without="cond_stage_model.")
+    async with EngineClient(config(path)) as one:
+        with pytest.raises(EngineStartError, match="needs clip_l besides"):
+            await one.ready()
+
+
+@pytest.mark.skipif(HAS_LIBRARY, reason="the stand-in fails by its prompt, the library does not")
+async def test_a_failed_drawing_is_an_error_and_a_crash_ends_the_worker_only(engine):
+    with pytest.raises(CommandFailed) as refused:
+        await events(engine, prompt="fail")
+    with pytest.raises(EngineDown):
+        await events(engine, prompt="crash")
+    await engine.ready()
+
+    assert refused.value.failure is Failure.INTERNAL
+    assert len(await drawn(engine)) == 3 * SIDE * SIDE
+
+
+@pytest.mark.skipif(not HAS_LIBRARY, reason="needs the extra `draw`")
+async def test_the_library_has_the_samplers_and_schedulers_that_settings_may_name():
+    import stable_diffusion_cpp
+
+    from llm_backend.backends.drawing import SAMPLERS, SCHEDULERS
+
+    assert stable_diffusion_cpp.SAMPLE_METHOD_MAP.keys() >= set(SAMPLERS)
+    assert stable_diffusion_cpp.SCHEDULER_MAP.keys() >= set(SCHEDULERS)

@@ -1,0 +1,98 @@
+"""Files of models that draw: what is recognised, which parts are missing, what is refused."""
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from llm_backend.app.served_models import build_served_models
+from llm_backend.backends.drawing import local_parameters
+from llm_backend.model_files import (
+    HeaderError,
+    find_model_file,
+    is_diffusion_file,
+    models_in,
+    read_diffusion,
+)
+from llm_backend.settings import Settings, SettingsError
+from tests.tiny_diffusion import write_tiny_diffusion
+
+FLUX = ("double_blocks.0.img_attn.qkv.weight", "single_blocks.0.linear1.weight")
+TENSORS = {
+    "Stable Diffusion": ("model.diffusion_model.input_blocks.0.0.weight",),
+    "Stable Diffusion XL": (
+        "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.label_emb.0.0.bias",
+    ),
+    "Stable Diffusion 3": ("joint_blocks.0.context_block.attn.qkv.weight",),
+    "FLUX.1": FLUX,
+    "FLUX.2": (*FLUX, "double_stream_modulation_img.lin.weight"),
+    "Qwen-Image": ("transformer_blocks.0.img_mod.1.weight",),
+    "Z-Image": ("model.diffusion_model.cap_embedder.0.weight",),
+}  # fmt: skip
+
+
+def write_safetensors(path: Path, *names: str, more: bytes = b"") -> Path:
+    entry = {"dtype": "F16", "shape": [2, 2], "data_offsets": [0, 8]}
+    header = json.dumps({"__metadata__": {}, **dict.fromkeys(names, entry)}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + more)
+    return path
+
+
+@pytest.mark.parametrize(("family", "names"), TENSORS.items())
+def test_a_family_is_told_by_the_names_of_tensors(tmp_path, family, names):
+    path = write_safetensors(tmp_path / "one.safetensors", *names, more=bytes(8))
+    read = read_diffusion(path)
+
+    assert is_diffusion_file(path)
+    assert (read.family, read.held, read.is_network_only) == (family, (), True)
+    assert "vae" in read.missing
+    assert read.parameters == 4 * len(names)
+    assert models_in(tmp_path) == [find_model_file("one.safetensors", tmp_path)] == [path]
+
+
+def test_parts_in_a_checkpoint_are_not_missing_and_a_small_autoencoder_does(tmp_path):
+    whole = read_diffusion(write_tiny_diffusion(tmp_path / "whole.gguf"))
+    part = read_diffusion(write_tiny_diffusion(tmp_path / "part.gguf", without="tae."))
+
+    assert (whole.held, whole.missing, whole.side_step) == (("vae", "clip_l"), (), 64)
+    assert part.missing == part.lacks(["clip_l"]) == ("vae",)
+    assert part.lacks(["taesd"]) == ()
+
+
+def test_other_files_are_no_models_that_draw(tmp_path):
+    vae = write_safetensors(tmp_path / "vae.safetensors", "decoder.conv_in.weight", more=bytes(8))
+    cut = write_safetensors(tmp_path / "cut.safetensors", *FLUX)
+    (tmp_path / "text.safetensors").write_text("no header")
+
+    assert models_in(tmp_path) == []
+    for path, reason in (
+        (vae, "no network that draws"), (cut, "cut short"),
+        (tmp_path / "text.safetensors", "no safetensors file"),
+    ):  # fmt: skip
+        with pytest.raises(HeaderError, match=reason):
+            read_diffusion(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"vae": "gone.gguf"}, r"Cannot read the file gone.gguf \(`vae`"),
+        ({"parameters": {"cfg": 1}}, "`cfg` is none of"),
+        ({"parameters": {"sampler_name": "Euler a"}}, "`sampler_name` is one of euler"),
+        ({"parameters": {"seed": 1.5}}, "`seed` is a number from 0"),
+        ({"parameters": {"denoising_strength": 2}}, "`denoising_strength` is a number"),
+    ],
+)
+def test_settings_that_a_model_cannot_use_are_refused_at_the_start(tmp_path, options, reason):
+    path = write_tiny_diffusion(tmp_path / "tiny.gguf")
+    settings = Settings(models=(str(path),), image_models={"tiny": options})
+
+    with pytest.raises(SettingsError, match=reason):
+        build_served_models(settings)
+
+
+def test_parameters_have_the_names_of_image_servers():
+    parameters = local_parameters({"cfg_scale": 3, "sampler_name": "dpm++2m", "width": 512})
+
+    assert (parameters.cfg_scale, parameters.sampler_name, parameters.width) == (3, "dpm++2m", 512)
