@@ -51,6 +51,7 @@ connection.js       watch of a lost connection
 dom.js              elements, icons, text fields
 frame.js            the sidebar
 theme.js            light and dark mode
+copy_button.js      a button that copies a text
 confirm.js          confirmation dialog
 language.js         texts in the user's language
 markdown.js         Markdown

@@ -1,11 +1,16 @@
 """ASGI middleware that serves the web pages and their static files; passes other requests on.
 
 Nothing is read at startup. A file is read at its first request and cached with its digest, which is
-its `ETag`; browsers cache it too and revalidate it on every use (304).
+its `ETag`, and compressed; browsers cache it too and revalidate it on every use (304).
+
+The pages name their files at `/web/@RELEASE/...`, where modules and styles find theirs beside them.
+`RELEASE` is a digest of all files: browsers need not revalidate what is at such an address.
 """
 
 import functools
+import gzip
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -34,6 +39,12 @@ MEDIA_TYPES = {
     "woff2": "font/woff2",
 }
 
+_COMPRESSED = frozenset({"html", "css", "js", "mjs", "json", "svg", "txt", "webmanifest"})
+_COMPRESSION_LEVEL = 6  # the largest file takes 40 ms, once
+_LASTING = "max-age=31536000, immutable"
+_LINK = re.compile(rb'="web/(?=[^"]+\.(?:css|js|mjs|woff2)")')  # in a page
+_RELEASE_FOLDER = re.compile(r"^@[0-9a-f]{16}/")
+
 # A page loads resources only from this server (blobs are pictures and sounds of the page), runs
 # only script files of this server, and turns no string into HTML without the sanitiser. The policy
 # `worker` makes one constant address, the service worker's.
@@ -56,8 +67,14 @@ _CUSTOM_FILE_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "n
 @dataclass(frozen=True, kw_only=True)
 class _PageFile:
     content: bytes
-    tag: str
+    digest: str
     media_type: str
+    is_text: bool
+
+    @functools.cached_property
+    def compressed(self) -> bytes:
+        """The content, compressed by gzip."""
+        return gzip.compress(self.content, _COMPRESSION_LEVEL, mtime=0)
 
 
 class WebPages:
@@ -100,18 +117,23 @@ def _file(path: str) -> _PageFile | None:
     """Returns the file at a path, or None. Names are looked up in the list of existing files, never
     joined to a path."""
     if path in PAGES:
-        return _read(PAGES[path])
+        return _read_page(PAGES[path])
     if path.startswith(DOCS_FILES) and (name := path.removeprefix(DOCS_FILES)) in SWAGGER_UI:
         return _read_swagger_ui(name)
-    if path.startswith(FILES) and (name := path.removeprefix(FILES)) in _names():
-        return _read(name)
+    if path.startswith(FILES):
+        name = _RELEASE_FOLDER.sub("", path.removeprefix(FILES), count=1)
+        return _read(name) if name in _names() else None
     return None
 
 
 def _response(file: _PageFile, scope: Scope) -> Response:
+    requested = Headers(scope=scope)
+    is_compressed = file.is_text and _accepts_gzip(requested)
+    tag = f'"{file.digest}-gzip"' if is_compressed else f'"{file.digest}"'
     headers = {
-        "etag": file.tag,
-        "cache-control": "no-cache",  # cache, but revalidate on every use
+        "etag": tag,
+        # otherwise cache, but revalidate on every use
+        "cache-control": _LASTING if _is_of_release(scope["path"]) else "no-cache",
         "date": formatdate(usegmt=True),
         "content-security-policy": _DOCS_POLICY if scope["path"] == "/docs" else _POLICY,
         "x-content-type-options": "nosniff",
@@ -120,9 +142,32 @@ def _response(file: _PageFile, scope: Scope) -> Response:
     }
     if scope["path"] == WORKER:
         headers["service-worker-allowed"] = "/"  # it also opens the page itself
-    if file.tag in Headers(scope=scope).get("if-none-match", ""):
+    if file.is_text:
+        headers["vary"] = "accept-encoding"
+    if tag in requested.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    return Response(file.content, media_type=file.media_type, headers=headers)
+    if is_compressed:
+        headers["content-encoding"] = "gzip"
+    content = file.compressed if is_compressed else file.content
+    return Response(content, media_type=file.media_type, headers=headers)
+
+
+def _accepts_gzip(headers: Headers) -> bool:
+    accepted = [one.strip() for one in headers.get("accept-encoding", "").split(",")]
+    return "gzip" in accepted  # one with a weight gets the file as it is
+
+
+def _is_of_release(path: str) -> bool:
+    """True for the address of a file of this release; a page of another gets files of this one."""
+    return path.startswith(f"{FILES}{_release_folder()}")
+
+
+@functools.cache
+def _release_folder() -> str:
+    digest = hashlib.sha256()
+    for name in sorted(_names()):
+        digest.update(hashlib.sha256((STATIC / name).read_bytes()).digest())
+    return f"@{digest.hexdigest()[:16]}/"
 
 
 @functools.cache
@@ -140,21 +185,28 @@ def _names() -> frozenset[str]:
 
 
 @functools.cache
+def _read_page(name: str) -> _PageFile:
+    replacement = b'="web/' + _release_folder().encode()
+    return _to_page_file(_LINK.sub(replacement, (STATIC / name).read_bytes()), name)
+
+
+@functools.cache
 def _read(name: str) -> _PageFile:
-    return _load(STATIC / name)
+    return _to_page_file((STATIC / name).read_bytes(), name)
 
 
 @functools.cache
 def _read_swagger_ui(name: str) -> _PageFile:
     import swagger_ui_bundle  # lazy: rarely requested
 
-    return _load(Path(swagger_ui_bundle.swagger_ui_path) / name)
+    return _to_page_file((Path(swagger_ui_bundle.swagger_ui_path) / name).read_bytes(), name)
 
 
-def _load(file: Path) -> _PageFile:
-    content = file.read_bytes()
+def _to_page_file(content: bytes, name: str) -> _PageFile:
+    suffix = name.rpartition(".")[2]
     return _PageFile(
         content=content,
-        tag=f'"{hashlib.sha256(content).hexdigest()[:32]}"',
-        media_type=MEDIA_TYPES[file.name.rpartition(".")[2]],
+        digest=hashlib.sha256(content).hexdigest()[:32],
+        media_type=MEDIA_TYPES[suffix],
+        is_text=suffix in _COMPRESSED,
     )

@@ -80,11 +80,13 @@ def test_the_installed_page_opens_without_its_server_and_keeps_no_answer(browser
         expect(page.locator("#model")).to_have_value("builtin")
         manifest = page.evaluate("fetch('web/manifest.webmanifest').then((one) => one.json())")
         kept: list[str] = []
-        while not {"/", "/web/app.js", "/web/style.css"} <= set(kept):  # behind their answers
+        names: set[str] = set()
+        while not {"/", "app.js", "style.css", "markdown.js"} <= names:  # behind their answers
             kept = page.evaluate(
                 "caches.open('shell').then((one) => one.keys())"
                 ".then((all) => all.map(({ url }) => new URL(url).pathname))"
             )
+            names = {path.rpartition("/")[2] or path for path in kept}
         served.process.terminate()
         served.process.wait()
         page.reload()
@@ -458,7 +460,7 @@ def test_a_page_whose_dictionary_comes_late_is_installable(browser, server):
         waiting: list[Route] = []
         page.route("**/languages/de.json", lambda route: waiting.append(route))
         page.goto("/")  # returns once the event `load` has come
-        with page.expect_request("**/web/install.js"):
+        with page.expect_request("**/install.js"):
             waiting[0].continue_()
 
         assert page.evaluate("navigator.serviceWorker.ready.then((one) => one.scope)")

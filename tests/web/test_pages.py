@@ -57,9 +57,40 @@ async def test_web_page_file_has_media_type_and_etag(pages, path, media_type):
 
     assert answer.status_code == 200
     assert answer.headers["content-type"] == media_type
-    assert re.fullmatch(r'"[0-9a-f]{32}"', answer.headers["etag"])
+    assert re.fullmatch(r'"[0-9a-f]{32}(-gzip)?"', answer.headers["etag"])
     assert answer.headers["cache-control"] == "no-cache"
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_web_page_texts_are_compressed_for_who_accepts_it(pages):
+    plain = await pages.get("/web/app.js", headers={"accept-encoding": "br"})
+    zipped = await pages.get("/web/app.js", headers={"accept-encoding": "gzip, br"})
+    font = await pages.get("/web/vendor/geist.woff2", headers={"accept-encoding": "gzip"})
+
+    assert zipped.headers["content-encoding"] == "gzip"
+    assert zipped.content == plain.content == (STATIC / "app.js").read_bytes()
+    assert int(zipped.headers["content-length"]) < len(plain.content) / 2
+    assert zipped.headers["etag"] != plain.headers["etag"]
+    assert zipped.headers["vary"] == plain.headers["vary"] == "accept-encoding"
+    assert "content-encoding" not in {**plain.headers, **font.headers}
+
+
+async def test_web_page_files_of_a_release_are_cached_for_good(pages):
+    page = (await pages.get("/")).text
+    script = re.search(r'src="(web/@[0-9a-f]{16}/)app.js"', page)
+    assert script is not None
+    of_release = await pages.get(f"/{script[1]}app.js")
+    of_another = await pages.get("/web/@0123456789abcdef/app.js")
+
+    assert of_release.content == of_another.content == (STATIC / "app.js").read_bytes()
+    assert "immutable" in of_release.headers["cache-control"]
+    assert of_another.headers["cache-control"] == "no-cache"
+    assert (await pages.get("/")).headers["cache-control"] == "no-cache"
+    assert script[1] in (await pages.get("/docs")).text
+    linked = re.findall(r'(?:src|href)="(web/[^"]+)"', page)
+    for path in linked:
+        assert (await pages.get(f"/{path}")).status_code == 200, path
+        assert "@" in path or path.endswith(("icon.svg", "manifest.webmanifest")), path
 
 
 async def test_web_page_file_with_the_same_etag_is_a_304(pages):

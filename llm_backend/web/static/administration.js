@@ -5,7 +5,7 @@ import { isConfirmed } from "./confirm.js";
 import { byId, make } from "./dom.js";
 import { language, t } from "./language.js";
 import { limitTable } from "./limits.js";
-import { copyButton } from "./markdown.js";
+import { copyButton } from "./copy_button.js";
 import { bars } from "./plot.js";
 import { DEFAULT_PROJECT, projectTable } from "./projects.js";
 import { apiKey } from "./start.js";

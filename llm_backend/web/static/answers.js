@@ -9,6 +9,7 @@ import { cancel, findRunning } from "./detached.js";
 import { byId, fitHeight } from "./dom.js";
 import { t } from "./language.js";
 import { isContinuable, isEmpty } from "./messages.js";
+import { loadDrawing } from "./transcript.js";
 import { Turn } from "./turn.js";
 
 export class Answers {
@@ -59,9 +60,13 @@ export class Answers {
   // -- what the user does
 
   /** Sends the text of the field to the chat of the address. */
-  async send() {
+  send() {
+    return this.#attempt(() => this.#send());
+  }
+
+  async #send() {
     const awaited = [this.#router, this.#options, this.#pictures, this.#documents];
-    await Promise.all(awaited.map((one) => one.settle()));
+    await Promise.all([loadDrawing(), ...awaited.map((one) => one.settle())]);
     const field = byId("prompt"),
       text = field.value.trim();
     if (!text || this.#turn) return;

@@ -16,6 +16,7 @@ import { Options } from "./options.js";
 import { Pictures } from "./pictures.js";
 import { Prompts } from "./prompts.js";
 import { Router } from "./router.js";
+import { loadDrawing } from "./transcript.js";
 import { wireTransfer } from "./transfer.js";
 import { offerVoice, wireDictation } from "./voice.js";
 
@@ -29,6 +30,8 @@ const STARTERS = [
 ];
 
 class App {
+  /** A promise that is fulfilled once the lists of the server are shown, or their failure. */
+  loading;
   #timer = null; // of the next load of the models
   #notice = new Notice();
   #options = new Options({ onKey: () => this.#useKey() });
@@ -88,7 +91,7 @@ class App {
     this.#wireComposer();
     this.#wireKeyboard();
     this.#wireButtons();
-    this.#loadLists();
+    this.loading = this.#loadLists();
     this.#router.follow();
   }
 
@@ -232,11 +235,14 @@ class App {
 }
 
 translatePage();
-new App();
+const app = new App();
 if (document.readyState === "complete") install();
 else addEventListener("load", install); // the dictionary has come before the rest of the page
 
+/** Loads what the page needs later, once it is ready. */
 async function install() {
+  await app.loading;
+  loadDrawing().catch(() => {}); // tried again by the first question, which shows what fails
   try {
     await (await import("./install.js")).registerWorker();
   } catch (error) {

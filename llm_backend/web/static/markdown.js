@@ -8,7 +8,8 @@ import { t } from "./language.js";
 import { Marked } from "./vendor/marked.esm.js";
 import DOMPurify from "./vendor/purify.es.mjs";
 import { highlight } from "./code.js";
-import { announce, changeIcon, escapeHtml, iconButton, make } from "./dom.js";
+import { copyButton } from "./copy_button.js";
+import { escapeHtml, make } from "./dom.js";
 import { drawMath, mathExtensions, sourceText } from "./math.js";
 
 const marked = new Marked({
@@ -123,22 +124,4 @@ function frameCode(pre) {
   code.tabIndex = 0; // keyboards scroll what they can focus
   if (code.firstElementChild) highlight(code.firstElementChild, language);
   return make("figure", { className: "code" }, head, code);
-}
-
-/** A button that copies a text and confirms it with a tick, or with a cross where the browser refuses. */
-export function copyButton(label, text) {
-  const confirm = (symbol) => {
-    changeIcon(button, symbol);
-    setTimeout(() => changeIcon(button, "copy"), 1500);
-  };
-  const button = iconButton("copy", label, () =>
-    navigator.clipboard.writeText(text()).then(
-      () => confirm("check"),
-      () => {
-        announce(t("Not copied"));
-        confirm("close");
-      },
-    ),
-  );
-  return button;
 }

@@ -15,7 +15,7 @@ const BLOCK = /^ {0,3}(?:\$\$([^$]+?)\$\$|\\\[((?:\\[^[\]]|[^\\])+?)\\\])[ \t]*(
 const BLOCK_BEGIN = /\n(?= {0,3}(?:\$\$|\\\[))/g;
 const BLANK_LINE = /\n[ \t]*\n/;
 const TO_DOLLAR = /^[^$\\<!\[`*_]*(?=\$)/; // up to a $, with no sign before it at which the parser stops
-const STYLES = "web/vendor/katex.min.css";
+const STYLES = new URL("vendor/katex.min.css", import.meta.url).href;
 const LIMITS = { maxSize: 20, maxExpand: 200 }; // in em, and of macros in one formula
 
 let katex = null;

@@ -48,7 +48,7 @@ export function takePrefetched(path) {
 
 async function fetchDictionary() {
   try {
-    const response = await fetch(`web/languages/${preferredLanguage}.json`);
+    const response = await fetch(new URL(`languages/${preferredLanguage}.json`, import.meta.url));
     return response.ok ? await response.json() : null;
   } catch {
     return null;

@@ -1,9 +1,10 @@
 // The messages of a conversation on the page, and an answer in progress.
 
+import { ConnectionLost } from "./api.js";
+import { copyButton } from "./copy_button.js";
 import { announce, byId, icon, iconButton, make } from "./dom.js";
 import { GradualDrawing } from "./gradual_drawing.js";
 import { t } from "./language.js";
-import { Markdown, copyButton } from "./markdown.js";
 import { ERROR_PREFIX, REFUSED } from "./messages.js";
 import { question } from "./question.js";
 import { speakButton } from "./voice.js";
@@ -12,6 +13,19 @@ const NEAR_PX = 120; // a reader no further from the end follows it
 const FAR_PX = 240; // a reader further away gets a button to the end
 const QUESTIONS = { earlier: t("Earlier question"), later: t("Later question") };
 const ANSWERS = { earlier: t("Earlier answer"), later: t("Later answer") };
+
+let Markdown = null;
+
+/** Loads what draws answers, before a chat with answers is shown. It comes after the rest of the page,
+ *  which is ready without it. Throws `ConnectionLost`. */
+export async function loadDrawing() {
+  try {
+    ({ Markdown } = await import("./markdown.js"));
+  } catch (error) {
+    if (error instanceof TypeError) throw new ConnectionLost();
+    throw error;
+  }
+}
 
 export class Transcript {
   #element = byId("transcript");
@@ -40,7 +54,8 @@ export class Transcript {
         variants = variantButtons(names, variantAt(index), (step) => onStep(index, step));
       if (variants) this.#element.lastChild.append(variants);
     });
-    this.scrollToEnd();
+    if (messages.length) this.scrollToEnd();
+    else this.#endButton.hidden = true;
   }
 
   addQuestion(message, onEdit) {

@@ -1,7 +1,8 @@
 // The page's service worker: it lets browsers install the page, and opens it while the server is away.
 //
-// It caches only files of the page, and asks the server first each time. It leaves requests of the API
-// alone: no chat, answer or key is ever cached.
+// It caches only files of the page. It asks the server first each time, except for files whose addresses
+// name their release: these never change. It leaves requests of the API alone: no chat, answer or key is
+// ever cached.
 
 const CACHE = "shell";
 
@@ -14,8 +15,18 @@ const isShellRequest = ({ method, url }) => {
 self.addEventListener("install", () => self.skipWaiting());
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 self.addEventListener("fetch", (event) => {
-  if (isShellRequest(event.request)) event.respondWith(fetchLatest(event));
+  if (isShellRequest(event.request)) event.respondWith(answer(event));
 });
+
+/** Returns a file of a release from the cache; another, or one that is not there, from the server. */
+async function answer(event) {
+  const { request } = event,
+    isOfRelease = request.url.startsWith(`${self.registration.scope}web/@`);
+  return (isOfRelease && (await findCached(request))) || fetchLatest(event);
+}
+
+/** Returns a file of the cache; undefined if it has none, or cannot be read. */
+const findCached = (request) => caches.match(request, { cacheName: CACHE }).catch(() => undefined);
 
 /** Fetches a file from the server, or else from the cache. */
 async function fetchLatest(event) {
@@ -24,7 +35,7 @@ async function fetchLatest(event) {
   try {
     response = await fetch(request);
   } catch (error) {
-    const cached = await caches.match(request, { cacheName: CACHE });
+    const cached = await findCached(request);
     if (cached) return cached;
     throw error;
   }
