@@ -233,6 +233,7 @@ def _build_services(
         mcp=McpEndpoint(
             urls=settings.mcp_servers,
             timeout_s=settings.mcp_timeout_s,
+            list_timeout_s=settings.mcp_list_timeout_s,
             file_limit_bytes=settings.mcp_file_limit_bytes,
             body_bytes=settings.json_text_limit_bytes,
         ),

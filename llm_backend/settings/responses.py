@@ -45,6 +45,12 @@ class ResponsesSettings(BaseModel):
     mcp_timeout_s: float = Field(
         60, gt=0, description="Timeout in seconds for an answer of an MCP server."
     )
+    mcp_list_timeout_s: float = Field(
+        5,
+        gt=0,
+        description="Seconds that the list of `/mcp` and the chat page waits for the tools of an "
+        "MCP server; it names those that take longer.",
+    )
     tool_calls_limit: int = Field(
         32,
         ge=0,

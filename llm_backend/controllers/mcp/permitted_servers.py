@@ -33,23 +33,30 @@ class PermittedTools:
 class PermittedServers:
     """The servers at these URLs. Each listing and each call has a connection of its own."""
 
-    def __init__(self, urls: Sequence[str], *, timeout_s: float) -> None:
+    def __init__(self, urls: Sequence[str], *, timeout_s: float, list_timeout_s: float) -> None:
         self._urls = _label(urls)
         self._timeout_s = timeout_s
+        self._list_timeout_s = list_timeout_s
 
     @property
     def labels(self) -> Collection[str]:
         """The servers' labels."""
         return self._urls.keys()
 
-    async def list_tools(self) -> PermittedTools:
-        """Returns the tools of all servers that answer."""
+    async def list_tools(self, limit: int) -> PermittedTools:
+        """Returns the tools of all servers that answer in time; of those with more tools than are
+        left of `limit`, after the ones before, none."""
         tools: dict[str, McpTool] = {}
         failures: dict[str, str] = {}
         listed = await asyncio.gather(*map(self._list, self._urls))
         for label, one in zip(self._urls, listed, strict=True):
             if isinstance(one, McpFailed):
                 failures[label] = str(one)
+            elif len(tools) + len(one) > limit:
+                failures[label] = (
+                    f"It has {len(one)} tools, and {limit - len(tools)} more can be offered: "
+                    "leave servers out of `mcp_servers`."
+                )
             else:
                 tools |= one
         return PermittedTools(tools=tools, failures=failures)
@@ -71,11 +78,15 @@ class PermittedServers:
 
     async def _list(self, label: str) -> Mapping[str, McpTool] | McpFailed:
         try:
-            async with self._connect(label) as server:
+            async with asyncio.timeout(self._list_timeout_s), self._connect(label) as server:
                 return _by_name(label, await server.tools())
-        except McpFailed as failed:
-            log.warning("mcp_server_failed", extra={"server": label, "reason": str(failed)})
-            return failed
+        except TimeoutError:
+            message = f"It did not list its tools within {self._list_timeout_s:g} seconds."
+            failed = McpFailed(message, code=-32603)
+        except McpFailed as error:
+            failed = error
+        log.warning("mcp_server_failed", extra={"server": label, "reason": str(failed)})
+        return failed
 
     @asynccontextmanager
     async def _connect(self, label: str) -> AsyncIterator[McpServer]:

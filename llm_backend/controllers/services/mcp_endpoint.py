@@ -18,10 +18,17 @@ class McpEndpoint:
     `file_limit_bytes`, a message has at most `body_bytes`."""
 
     def __init__(
-        self, *, urls: Sequence[str], timeout_s: float, file_limit_bytes: int, body_bytes: int
+        self,
+        *,
+        urls: Sequence[str],
+        timeout_s: float,
+        list_timeout_s: float,
+        file_limit_bytes: int,
+        body_bytes: int,
     ) -> None:
         self._urls = urls
         self._timeout_s = timeout_s
+        self._list_timeout_s = list_timeout_s
         self._file_limit_bytes = file_limit_bytes
         self._body_bytes = body_bytes
         self._app: ASGIApp
@@ -55,7 +62,9 @@ class McpEndpoint:
             protocol = await asyncio.to_thread(import_module, module)
             running = protocol.run_server(
                 self._app,
-                protocol.PermittedServers(self._urls, timeout_s=self._timeout_s),
+                protocol.PermittedServers(
+                    self._urls, timeout_s=self._timeout_s, list_timeout_s=self._list_timeout_s
+                ),
                 file_limit_bytes=self._file_limit_bytes,
                 body_bytes=self._body_bytes,
             )
