@@ -19,7 +19,7 @@ HELD_OUT_SUMS = Path(__file__).parent / "heldout_sums.jsonl"
 SHARES = {"fact": 52, "unknown": 8, "echo": 16, "sum": 12, "sums": 10, "spell": 2}
 # Most conversations are drills, of one turn each: short ones, so that a step holds many questions.
 DRILLS = 0.95
-DRILL_SHARES = {"fact": 54, "unknown": 5, "echo": 6, "sums": 6, "sum": 24, "beyond": 5}
+DRILL_SHARES = {"fact": 54, "unknown": 5, "echo": 5, "sums": 4, "sum": 25, "beyond": 7}
 TOLD_BY_OPENING = ("fact", "unknown", "beyond")
 SKILLS = {
     "echo": skills.echo,
@@ -103,6 +103,8 @@ def _turn(kind: str, knowledge: Knowledge, rng: random.Random) -> list[Message]:
 def _question_and_answer(kind: str, knowledge: Knowledge, rng: random.Random) -> tuple[str, str]:
     if kind in SKILLS:
         question, answer = SKILLS[kind](rng)
+        if kind in ("sum", "beyond"):
+            question = noise.insert_words(question, rng)
         return noise.add_prefix(question, knowledge.prefixes, rng), answer
     if kind == "unknown":
         question, answer = skills.unknown(rng)

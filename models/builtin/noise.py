@@ -36,9 +36,7 @@ def add_typing_errors(question: str, rng: random.Random) -> str:
         words = [word for word in words if rng.random() < 0.8] or words
     if len(words) >= 3 and rng.random() < 0.08:
         words.insert(rng.randrange(1, len(words)), rng.choice(_FILLERS))
-    if rng.random() < 0.15:
-        for _ in range(rng.randint(1, 4)):
-            words.insert(rng.randint(0, len(words)), _any_word(rng))
+    words = insert_words(" ".join(words), rng).split()
     if rng.random() < 0.08:
         position = rng.randrange(len(words))
         words[position] = _typo(words[position], rng)
@@ -46,6 +44,15 @@ def add_typing_errors(question: str, rng: random.Random) -> str:
         words[rng.randrange(len(words))] = _any_word(rng)
     if rng.random() < 0.08:
         rng.shuffle(words)
+    return " ".join(words)
+
+
+def insert_words(question: str, rng: random.Random) -> str:
+    """The question, one time in seven with up to four words that do not matter."""
+    words = question.split()
+    if rng.random() < 0.15:
+        for _ in range(rng.randint(1, 4)):
+            words.insert(rng.randint(0, len(words)), _any_word(rng))
     return " ".join(words)
 
 

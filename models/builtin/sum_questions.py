@@ -1,30 +1,41 @@
 """Questions for a sum: signs within a frame, words, or a little story."""
 
+import math
 import random
 import re
+from collections.abc import Iterable
 from functools import cache
 
 from models.builtin import words
-from models.builtin.facts import read_knowledge, read_yaml
-from models.builtin.phrasing import Weighted, normalise, parse, recogniser, sample
+from models.builtin.facts import read_yaml
+from models.builtin.phrasing import Weighted, find_ends, normalise, parse, sample
 from models.builtin.sums import LIMIT, Sum, in_words, large_sum
 
 _FRAMES = read_yaml("skills")
 _SUMS = read_yaml("sums")
+_PREFIXES = [f"{normalise(prefix)} " for prefix in read_yaml("phrases")["prefixes"]]
 _STORIES = {"+": "plus", "-": "minus"}
-_SPOKEN_NUMBER = re.compile(
-    rf"\b(?:{'|'.join(sorted(map(in_words, range(LIMIT + 1)), key=len, reverse=True))})\b"
-)
+_NAME, _THING = "someone", "something"
+
+
+def _any_of(written: Iterable[str]) -> re.Pattern[str]:
+    longest_first = sorted(written, key=len, reverse=True)
+    return re.compile(rf"\b(?:{'|'.join(longest_first)})\b", re.IGNORECASE)
+
+
+_SPOKEN_NUMBER = _any_of(map(in_words, range(LIMIT + 1)))
+_NAMES = _any_of(_SUMS["names"])
+_THINGS = _any_of(_SUMS["things"])
 _SPOKEN = {"+": "plus", "-": "minus", "*": "times"}
 
 
 def phrase(one: Sum, rng: random.Random) -> str:
     """One question for the sum."""
     kind = rng.random()
-    if one.sign != "*" and kind < 0.45:
+    if one.sign != "*" and kind < 0.62:
         return story(one, rng)
-    expression = _write_in_words(one, rng) if kind < 0.65 else _write_with_sign(one, rng)
-    if kind > 0.88:
+    expression = _write_in_words(one, rng) if kind < 0.75 else _write_with_sign(one, rng)
+    if kind > 0.93:
         return _among_words(expression, rng)
     if rng.random() < 0.5:
         return _sample("ask", rng).replace("{}", expression)
@@ -33,21 +44,26 @@ def phrase(one: Sum, rng: random.Random) -> str:
 
 def story(one: Sum, rng: random.Random) -> str:
     """A whole question for a sum or a difference, of words around its operands."""
-    left, right = _show(one, rng)
-    text = _sample(_STORIES[one.sign], rng).replace("{a}", left).replace("{b}", right)
-    return re.sub(r" +([,.])", r"\1", text)
+    text = _sample(_STORIES[one.sign], rng)
+    slots = ["{a}", "{b}"] if one.sign == "-" else sorted(("{a}", "{b}"), key=text.index)
+    for slot, number in zip(slots, _show(one, rng), strict=True):
+        text = text.replace(slot, number)
+    return _name(text, rng)
 
 
 def beyond(rng: random.Random) -> str:
     """A question with numbers that the model cannot answer."""
     if rng.random() < 0.6:
         return phrase(large_sum(rng), rng)
-    return re.sub(r"\{(\w)\}", lambda slot: _number(slot[1], rng), _sample("beyond", rng))
+    text = _name(_sample("beyond", rng), rng)
+    return re.sub(r"\{(\w)\}", lambda slot: _number(slot[1], rng), text)
 
 
 def can_be_asked(question: str) -> bool:
     """True if the generator could make this wording of a sum or a difference of any numbers."""
-    return _recogniser().fullmatch(_without_numbers(question)) is not None
+    text = _without_numbers(question)
+    starts = _ends_of_prefixes(text)
+    return any(len(text) in find_ends(pattern, text, starts) for pattern in _wordings())
 
 
 @cache
@@ -58,30 +74,56 @@ def _patterns(name: str) -> list[Weighted]:
 def _sample(name: str, rng: random.Random) -> str:
     """One sentence of the patterns of that name; rich patterns come more often than poor ones."""
     patterns = _patterns(name)
-    weights = [pattern.sentences**0.25 for pattern in patterns]
-    return sample(rng.choices(patterns, weights)[0], rng)
+    weights = [1 + math.log(pattern.sentences) for pattern in patterns]
+    return sample(rng.choices(patterns, weights)[0], rng, power=0.2)
+
+
+def _name(text: str, rng: random.Random) -> str:
+    """The text with names and a thing in their slots, no blank before a mark."""
+    for slot, name in zip("nmk", rng.sample(_SUMS["names"], 3), strict=True):
+        text = text.replace(f"{{{slot}}}", name)
+    text = text.replace("{t}", rng.choice(_SUMS["things"]))
+    return re.sub(r" +([,.;:])", r"\1", text)
 
 
 @cache
-def _recogniser() -> re.Pattern[str]:
-    """Matches each wording of a sum or a difference, normalised, with 0 for each number."""
+def _wordings() -> list[Weighted]:
+    """Each wording of a sum or a difference, with 0 for each number."""
     expressions = ["0 plus 0", "0 minus 0"]
     expressions += [text for sign in _STORIES for text in _FRAMES["worded_sum"][sign]]
-    macros = _SUMS["macros"] | {"SUM": [re.sub(r"\{\d?\}", "0", text) for text in expressions]}
     asking = [*_SUMS["ask"], *(re.sub(r"[()]", " ", frame) for frame in _FRAMES["sum"])]
     patterns = [text.replace("{}", "$SUM") for text in asking]
-    patterns += [
-        re.sub(r"\{[ab]\}", "0", text) for name in _STORIES.values() for text in _SUMS[name]
-    ]
-    wordings = "|".join(
-        recogniser(parse(_SPOKEN_NUMBER.sub("0", text), macros)) for text in patterns
-    )
-    before = "|".join(map(normalise, read_knowledge().prefixes))
-    return re.compile(f" *(?:(?:{before}) +)*(?:{wordings}) *")
+    patterns += {text for name in _STORIES.values() for text in _SUMS[name]}
+    macros = {**_SUMS["macros"], "SUM": [re.sub(r"\{\d?\}", "0", text) for text in expressions]}
+    macros = {name: list(map(_generalise, options)) for name, options in macros.items()}
+    return [parse(_generalise(text), macros) for text in patterns]
+
+
+def _ends_of_prefixes(text: str) -> set[int]:
+    """The places where a question may begin: the front, and behind one prefix or more."""
+    reached, ends = {0}, {0}
+    while ends:
+        ends = {
+            start + len(prefix)
+            for start in ends
+            for prefix in _PREFIXES
+            if text.startswith(prefix, start)
+        }
+        reached |= ends
+    return reached
+
+
+def _generalise(text: str) -> str:
+    """The text with the same word for each name, for each thing and for each spoken number."""
+    for slots, word in (("ab", "0"), ("nmk", _NAME), ("t", _THING)):
+        text = re.sub(rf"\{{[{slots}]\}}", word, text)
+    for written, word in ((_SPOKEN_NUMBER, " 0 "), (_NAMES, _NAME), (_THINGS, _THING)):
+        text = written.sub(word, text)
+    return text
 
 
 def _without_numbers(question: str) -> str:
-    text = re.sub(r"\d+", " 0 ", _SPOKEN_NUMBER.sub(" 0 ", question.lower()))
+    text = re.sub(r"\d+", " 0 ", _generalise(question.lower()))
     return normalise(text.replace("+", " plus ").replace("0  -", "0 minus"))
 
 
@@ -114,8 +156,15 @@ def _show(one: Sum, rng: random.Random) -> tuple[str, str]:
 
 
 def _number(kind: str, rng: random.Random) -> str:
-    """A number for the slot: `n` of any size, `m` above the limit, `f` with a fraction."""
+    """A number for the slot.
+
+    `i` is of any size, `s` is small, `l` is large, `p` has two digits, `f` has a fraction.
+    """
     if kind == "f":
         return f"{rng.randint(0, 99)}.{rng.randint(1, 99)}"
-    smallest = LIMIT + 1 if kind == "m" else 0
+    if kind == "p":
+        return f"{rng.randint(0, 99):02}"
+    if kind == "s":
+        return str(rng.randint(0, rng.choice((12, 30, LIMIT))))
+    smallest = LIMIT + 1 if kind == "l" else 0
     return str(rng.randint(smallest, smallest + rng.choice((12, 120, 999, 9999))))

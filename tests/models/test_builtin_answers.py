@@ -67,6 +67,28 @@ def test_the_generator_recognises_its_own_wordings_of_a_sum():
     assert [question for question in questions if not sum_questions.can_be_asked(question)] == []
 
 
+def test_stories_of_sums_name_both_operands_in_many_wordings():
+    rng = random.Random(4)
+    plus, minus = Sum(64, "+", 37), Sum(64, "-", 37)
+    stories = [sum_questions.story(one, rng) for one in [plus, minus] * 200]
+    unfilled = [text for text in stories if re.search(r"[{}$|()]", text)]
+    without_both = [
+        text
+        for text in stories
+        if not re.search("64|sixty-four", text) or not re.search("37|thirty-seven", text)
+    ]
+
+    assert (unfilled, without_both) == ([], [])
+    assert len(set(stories)) > 380
+
+
+def test_questions_beyond_the_known_numbers_have_no_open_slots():
+    rng = random.Random(4)
+    questions = [sum_questions.beyond(rng) for _ in range(400)]
+
+    assert [text for text in questions if re.search(r"[{}$|]", text)] == []
+
+
 def test_no_training_conversation_holds_a_held_out_sum(knowledge: Knowledge):
     written = {
         Sum(int(left), sign, int(right))
