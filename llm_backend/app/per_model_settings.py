@@ -87,10 +87,12 @@ def draft_models(settings: Settings, models: Sequence[str]) -> Mapping[str, Path
 
 @dataclass(frozen=True, kw_only=True)
 class NamedProjector:
-    """A projector's file, and the input modalities besides text, in OpenAI's words."""
+    """A projector's file, and the input modalities besides text, in OpenAI's words. One that
+    `speaks` makes sound."""
 
     path: Path
     modalities: tuple[str, ...]
+    speaks: bool
 
 
 def find_projector(settings: Settings, name: str | None) -> NamedProjector | None:
@@ -105,4 +107,8 @@ def find_projector(settings: Settings, name: str | None) -> NamedProjector | Non
     except HeaderError as error:
         raise SettingsError(f"The projector {name} cannot be used: {error}") from error
     senses = (("image", shape.has_vision), ("audio", shape.has_audio))
-    return NamedProjector(path=path, modalities=tuple(name for name, has in senses if has))
+    return NamedProjector(
+        path=path,
+        modalities=tuple(name for name, has in senses if has),
+        speaks=shape.has_speech,
+    )

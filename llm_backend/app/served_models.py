@@ -30,7 +30,7 @@ from llm_backend.model_files import (
     HeaderError,
     ModelFileMissing,
     PlanRequest,
-    VoiceFiles,
+    SpeakingFiles,
     check_model_file,
     find_model_file,
     is_diffusion_file,
@@ -38,6 +38,7 @@ from llm_backend.model_files import (
     is_whisper_file,
     model_name,
     read_diffusion,
+    read_gguf_voice,
     read_header,
     read_voice,
 )
@@ -75,7 +76,7 @@ class ServedModel:
     idle_unload_s: float | None
     memory_bytes: int | None
     request: PlanRequest | None = None
-    voice: VoiceFiles | None = None
+    voice: SpeakingFiles | None = None
     drawing: LocalDrawing | None = None
 
     @property
@@ -103,9 +104,9 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
     formats = per_model_settings.tool_formats(settings, ids)
     drafts = per_model_settings.draft_models(settings, ids)
     projectors = [find_projector(settings, entry.mmproj) for entry in entries]
-    voices = [_voice_files(path) for path in files]
+    voices = [_voice_files(*one) for one in zip(files, projectors, strict=True)]
     drawings = [_drawing(settings, id, path) for id, path in zip(ids, files, strict=True)]
-    can_speak, can_draw = is_installed("voices"), is_installed("draw")
+    can_draw = is_installed("draw")
     plain = [
         ServedModel(
             card=_card(name, path, entry, projector, names_in_folder.get(path), voice, drawing),
@@ -119,7 +120,7 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
             vector_stores=entry.vector_stores,
             engine=engine,
             loads_at_start=_override(entry.load, settings.load_models) == "start"
-            and (voice is None or can_speak)
+            and (voice is None or is_installed(voice.extra))
             and (drawing is None or (can_draw and not drawing.missing)),
             idle_unload_s=_override(entry.idle_unload_s, settings.idle_unload_s),
             memory_bytes=entry.memory,
@@ -183,11 +184,15 @@ def _model_file(settings: Settings, name: str) -> Path:
     return path
 
 
-def _voice_files(path: Path) -> VoiceFiles | None:
+def _voice_files(path: Path, projector: NamedProjector | None) -> SpeakingFiles | None:
     """Returns the files of a voice, which lacks its extra until a request; None for others."""
-    if not is_voice_file(path):
+    speaks = projector is not None and projector.speaks
+    if not speaks and not is_voice_file(path):
         return None
     try:
+        if speaks:
+            assert projector is not None
+            return read_gguf_voice(path, projector.path)
         return read_voice(path)
     except HeaderError as error:
         raise SettingsError(str(error)) from error
@@ -233,7 +238,7 @@ def _card(
     entry: ModelSettings,
     projector: NamedProjector | None,
     name_in_folder: str | None,
-    voice: VoiceFiles | None,
+    voice: SpeakingFiles | None,
     drawing: LocalDrawing | None,
 ) -> ModelCard:
     created_at = int(min(path.stat().st_mtime, time.time()))
@@ -253,6 +258,7 @@ def _card(
         more = (*more, ("personalities", tuple(entry.personalities)))
     if projector is not None:
         created_at = max(created_at, int(min(projector.path.stat().st_mtime, time.time())))
+    if projector is not None and voice is None:
         more = (*more, ("input_modalities", ("text", *projector.modalities)))
     return ModelCard(id=name, created_at=created_at, owned_by="llm-backend", more=more)
 
@@ -381,7 +387,7 @@ def _engine(
         projector_path=projector.path if projector else None,
         picture_tokens=entry.image_tokens,
         sound_limit_s=settings.audio_limit_s,
-        kind=_kind(entry, path),
+        kind=_kind(entry, path, projector),
         drawing_parts={} if drawing is None else {k: str(v) for k, v in drawing.parts.items()},
         gpu_layers=None if gpu_layers == -1 else gpu_layers or 0,  # a plan follows if unset
         prefixes=_prefixes(settings),
@@ -400,11 +406,11 @@ def _shared_settings(settings: Settings, entry: ModelSettings) -> dict[str, Any]
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _kind(entry: ModelSettings, path: Path) -> ModelKind | None:
+def _kind(entry: ModelSettings, path: Path, projector: NamedProjector | None) -> ModelKind | None:
     """Returns the kind of the model; None if the engine is to read it from the file."""
     if is_whisper_file(path):
         return ModelKind.TRANSCRIPTION
-    if is_voice_file(path):
+    if is_voice_file(path) or (projector is not None and projector.speaks):
         return ModelKind.SPEECH
     if is_diffusion_file(path):
         return ModelKind.PICTURES

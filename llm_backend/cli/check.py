@@ -185,7 +185,7 @@ def _voice(settings: Settings) -> str:
 
     voice = build_voice(settings, build_speaker(settings, Metrics()))
     espeak = None if voice is None else voice.espeak
-    sentences = _onnx_voices(settings, espeak)
+    sentences = _local_voices(settings, espeak)
     if voice is not None:
         speaks = f"`{voice.card.id}` speaks by {settings.voice_program}."
         sentences = [voice.missing or speaks, *sentences]
@@ -202,13 +202,15 @@ def _drawing(settings: Settings) -> str:
     return " ".join(sentences) or "None."
 
 
-def _onnx_voices(settings: Settings, espeak: "Espeak | None") -> list[str]:
-    """Describe what ONNX voices lack."""
-    from llm_backend.backends.speech.onnx_voice import missing_for
+def _local_voices(settings: Settings, espeak: "Espeak | None") -> list[str]:
+    """Describe what voices lack."""
+    from llm_backend.backends.speech.local_voice import missing_for
 
     voices = {one.card.id: one.voice for one in _read_models(settings) if one.voice is not None}
     missing = {name: missing_for(name, files, espeak) for name, files in voices.items()}
-    return [missing[name] or f"`{name}` speaks by sherpa-onnx." for name in voices]
+    return [
+        missing[name] or f"`{name}` speaks by {files.library}." for name, files in voices.items()
+    ]
 
 
 def _read_models(settings: Settings) -> "Sequence[ServedModel]":

@@ -24,6 +24,7 @@ llama/              llama.cpp's implementation of these protocols
 batch.py            the tokens of one pass as arrays
 statistics.py       counters of passes
 pass_threads.py     thread count of a model's passes: as configured, or learnt
+pcm.py              samples of voices as 16 bits
 thread_count.py     thread count learnt from the cost of passes, pure
 sequential_engine.py  one command after the other
 whisper/            whisper.cpp: transcription

@@ -10,6 +10,7 @@ memory_plan.py  layers by device, slots and context of a model on a machine
 layer_placement.py  layers on GPUs
 projector.py  media and memory of a projector
 onnx_voice.py  speakers and files of a voice
+gguf_voice.py  the same, of a voice that llama.cpp computes
 whisper.py    sizes and memory of a Whisper file
 memory.py     total and available memory of this machine
 """
@@ -24,6 +25,12 @@ from llm_backend.model_files.draft_heads import draft_head_count, draft_head_ref
 from llm_backend.model_files.footprint import (
     ModelShape,
     footprint,
+)
+from llm_backend.model_files.gguf_voice import (
+    VOICE_CONTEXT_TOKENS,
+    VOICE_SAMPLE_S,
+    GgufVoiceFiles,
+    read_gguf_voice,
 )
 from llm_backend.model_files.header import (
     GgufHeader,
@@ -67,12 +74,18 @@ from llm_backend.model_files.whisper import (
     read_whisper_header,
 )
 
+SpeakingFiles = VoiceFiles | GgufVoiceFiles
+"""Files of a model that speaks."""
+
 __all__ = [
     "DRAWING_PARTS",
     "HUB_NAME",
+    "VOICE_CONTEXT_TOKENS",
+    "VOICE_SAMPLE_S",
     "Device",
     "DiffusionFile",
     "GgufHeader",
+    "GgufVoiceFiles",
     "HeaderError",
     "Machine",
     "MemoryPlan",
@@ -80,6 +93,7 @@ __all__ = [
     "ModelFileMissing",
     "ModelShape",
     "PlanRequest",
+    "SpeakingFiles",
     "VoiceFamily",
     "VoiceFiles",
     "WhisperHeader",
@@ -106,6 +120,7 @@ __all__ = [
     "projector_footprint",
     "projector_shape",
     "read_diffusion",
+    "read_gguf_voice",
     "read_header",
     "read_voice",
     "read_whisper_header",

@@ -7,11 +7,11 @@ weights.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from llm_backend.model_files.header import HeaderError
 
@@ -41,6 +41,10 @@ class VoiceFiles:
     `phonemizer` names the voice of `espeak-ng` that finds the phonemes of its texts; None if it has
     a lexicon, or reads letters. `styles` is Kokoro's file of speakers, `vocoder` Matcha's."""
 
+    extra: ClassVar[str] = "voices"
+    library: ClassVar[str] = "sherpa-onnx"
+    computes_speed: ClassVar[bool] = True
+
     name: str
     family: VoiceFamily
     model: Path
@@ -69,10 +73,15 @@ class VoiceFiles:
 
     def find_speaker(self, name: str) -> int | None:
         """Returns the number of a speaker by name or number; None if there is none."""
-        if name in self.speakers:
-            return self.speakers.index(name)
-        is_number = name.isascii() and name.isdigit() and len(name) <= len(str(_SPEAKERS))
-        return int(name) if is_number and int(name) < len(self.speakers) else None
+        return find_speaker(self.speakers, name)
+
+
+def find_speaker(speakers: Sequence[str], name: str) -> int | None:
+    """Returns the number of a speaker by name or number; None if there is none."""
+    if name in speakers:
+        return speakers.index(name)
+    is_number = name.isascii() and name.isdigit() and len(name) <= len(str(_SPEAKERS))
+    return int(name) if is_number and int(name) < len(speakers) else None
 
 
 def is_voice_file(path: Path) -> bool:

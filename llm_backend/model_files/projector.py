@@ -17,20 +17,25 @@ _SOUND_PATCHES = 3000  # half a minute
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectorShape:
-    """Media that a projector encodes: images, audio."""
+    """Media that a projector encodes: images, audio; or it `has_speech`: it makes sound, and hears
+    samples of voices only."""
 
     has_vision: bool
     has_audio: bool
+    has_speech: bool = False
 
 
 def projector_shape(header: GgufHeader) -> ProjectorShape:
     """Reads the supported media. Raises `HeaderError` for a file that is no projector."""
     values = header.values
+    has_speech = values.get("clip.has_gen_audio_encoder") is True
     shape = ProjectorShape(
         has_vision=values.get("clip.has_vision_encoder") is True,
-        has_audio=values.get("clip.has_audio_encoder") is True,
+        has_audio=values.get("clip.has_audio_encoder") is True and not has_speech,
+        has_speech=has_speech,
     )
-    if header.architecture != "clip" or not (shape.has_vision or shape.has_audio):
+    has_any = shape.has_vision or shape.has_audio or shape.has_speech
+    if header.architecture != "clip" or not has_any:
         raise HeaderError(f"it is no projector: it says that it is a `{header.architecture}`.")
     return shape
 

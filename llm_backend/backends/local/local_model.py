@@ -33,7 +33,7 @@ from llm_backend.engine.messages import (
     RankScores,
 )
 from llm_backend.json_types import JsonMapping, JsonMappingT
-from llm_backend.model_files import GgufHeader, HeaderError, VoiceFiles
+from llm_backend.model_files import GgufHeader, HeaderError, SpeakingFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class LocalModel:
         reader: MediaReader | None = None,
         tokenize_bytes: int = 1024 * 1024,
         transcribes: bool = False,
-        voice: VoiceFiles | None = None,
+        voice: SpeakingFiles | None = None,
         drawing: LocalDrawing | None = None,
     ) -> None:
         self.drawing = drawing

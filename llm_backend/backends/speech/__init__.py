@@ -1,7 +1,7 @@
 """Speech: local models that read a text aloud.
 
 voice_model.py    the program `espeak-ng` as a model that speaks
-onnx_voice.py     an ONNX voice, in an engine of its own
+local_voice.py    an ONNX or GGUF voice, in an engine of its own
 speaker.py        sound as a file, within permits
 espeak.py         the program `espeak-ng`, a child process for each text
 voices.py         names of voices: OpenAI's and the program's own
@@ -10,7 +10,7 @@ sound_encoder.py  samples as MP3, Opus, AAC, FLAC, WAV or PCM
 """
 
 from llm_backend.backends.speech.espeak import Espeak
-from llm_backend.backends.speech.onnx_voice import OnnxVoice
+from llm_backend.backends.speech.local_voice import LocalVoice
 from llm_backend.backends.speech.speaker import Speaker, Speech, SpeechUsage
 from llm_backend.backends.speech.voice_model import BUILTIN_VOICE, VoiceModel
 from llm_backend.backends.speech.voices import OPENAI_VOICES, Voice
@@ -19,7 +19,7 @@ __all__ = [
     "BUILTIN_VOICE",
     "OPENAI_VOICES",
     "Espeak",
-    "OnnxVoice",
+    "LocalVoice",
     "Speaker",
     "Speech",
     "SpeechUsage",

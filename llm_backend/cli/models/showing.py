@@ -213,6 +213,10 @@ def _projector_line(projector: Path) -> str:
         shape = projector_shape(header)
     except HeaderError as error:
         return f"Projector {projector}: {error}"
-    senses = (("sees pictures", shape.has_vision), ("hears and transcribes sound", shape.has_audio))
+    senses = (
+        ("sees pictures", shape.has_vision),
+        ("hears and transcribes sound", shape.has_audio),
+        ("makes its model read texts aloud", shape.has_speech),
+    )
     does = " and ".join(name for name, has in senses if has)
     return f"Projector {projector}: {does}, {projector_footprint(header) / 1e6:,.0f} MB"

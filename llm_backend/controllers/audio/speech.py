@@ -11,10 +11,10 @@ from starlette.types import Send
 
 from llm_backend.access import fairness_key
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.backends.speech import OnnxVoice, Speech, VoiceModel
+from llm_backend.backends.speech import LocalVoice, Speech, VoiceModel
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.audio.voices import onnx_voice
+from llm_backend.controllers.audio.voices import local_voice
 from llm_backend.controllers.generation.request_translation import check_supported_fields
 from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering.closing_stream import ClosingStream
@@ -52,11 +52,11 @@ async def _speak_by_engine(services: Services, request: ApiRequest, model: Local
         others = "draws" if model.drawing is not None else "is a language model"
         kind = "transcribes" if model.transcribes else others
         raise InvalidRequest(f"`{model.card.id}` {kind}; it cannot speak.", param="model")
-    return await _speak(services, request, onnx_voice(services, model))
+    return await _speak(services, request, local_voice(services, model))
 
 
 async def _speak(
-    services: Services, request: ApiRequest, model: VoiceModel | OnnxVoice
+    services: Services, request: ApiRequest, model: VoiceModel | LocalVoice
 ) -> Response:
     body: api.CreateSpeechRequest = request.body
     check_supported_fields(body, FIELDS)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.backends.speech import OnnxVoice, VoiceModel
+from llm_backend.backends.speech import LocalVoice, VoiceModel
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.relay import relay
@@ -31,21 +31,21 @@ async def list_audio_voices(services: Services, request: ApiRequest) -> Response
     return JsonResponse(answer)
 
 
-def onnx_voice(services: Services, model: LocalModel) -> OnnxVoice:
+def local_voice(services: Services, model: LocalModel) -> LocalVoice:
     """Returns the voice of a local model that speaks."""
     builtin = services.registry.voice
-    return OnnxVoice(model, services.speaker, None if builtin is None else builtin.espeak)
+    return LocalVoice(model, services.speaker, None if builtin is None else builtin.espeak)
 
 
-def _voice_models(services: Services) -> list[VoiceModel | OnnxVoice]:
+def _voice_models(services: Services) -> list[VoiceModel | LocalVoice]:
     builtin = services.registry.voice
     speaking = [one for one in services.registry.local if one.voice is not None]
-    own = [onnx_voice(services, one) for one in speaking]
+    own = [local_voice(services, one) for one in speaking]
     return [*([] if builtin is None else [builtin]), *own]
 
 
 async def _list_voices(
-    services: Services, request: ApiRequest, model: VoiceModel | OnnxVoice
+    services: Services, request: ApiRequest, model: VoiceModel | LocalVoice
 ) -> "list[api.AudioVoiceListVoice]":
     voices = await cancel_on_disconnect(request, model.voices())
     if not services.access.admission.may_use(request.caller, model.name):

@@ -17,6 +17,7 @@ cell_memory.py         lazily allocated memory of cells
 processor_buffers.py   hook on the native code's buffers
 prefill_kernels/       compiled kernels for passes of several tokens
 projector.py           pictures and sounds to embeddings
+voice.py               a model of speech: the sound of a sentence
 log.py                 the native code's log
 """
 
@@ -28,11 +29,13 @@ from llm_backend.engine.llama.draft_model_loader import (
 )
 from llm_backend.engine.llama.log import LlamaLog, capture_log
 from llm_backend.engine.llama.model import LlamaModel
+from llm_backend.engine.llama.voice import LlamaVoiceModel
 
 __all__ = [
     "STATE_FORMAT",
     "LlamaLog",
     "LlamaModel",
+    "LlamaVoiceModel",
     "capture_log",
     "is_eagle",
     "load_draft_model",

@@ -314,6 +314,11 @@ def _load_whisper(start: Start) -> LoadedModel:
 
 def _load_voice(start: Start) -> LoadedModel:
     """Load a model that speaks."""
+    if start.projector_path is not None:
+        from llm_backend.engine.llama import LlamaVoiceModel, capture_log
+
+        llama_voice = LlamaVoiceModel(start, capture_log())
+        return _with_turns(llama_voice, llama_voice.info(), start)
     from llm_backend.engine.voices import OnnxVoiceModel
 
     voice = OnnxVoiceModel(start)

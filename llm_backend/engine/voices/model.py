@@ -5,17 +5,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from llm_backend.engine.command_refused import CommandRefused
 from llm_backend.engine.messages import Failure, ModelInfo, ModelKind, Speak, Spoken, Start
 from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.pass_threads import first_thread_count
+from llm_backend.engine.pcm import pcm_of
 from llm_backend.engine.sequential_engine import Cancelled, Report, SequentialCommand
 from llm_backend.model_files import HeaderError, VoiceFamily, VoiceFiles, read_voice
 
 _STDERR = 2
-_GREATEST = 32767  # of a signed sample of 16 bits
 
 
 class OnnxVoiceModel:
@@ -93,7 +91,7 @@ class OnnxVoiceModel:
                 raise DecodeError(f"sherpa-onnx failed: {error}") from error
         if is_stopped:
             raise Cancelled
-        return Spoken(id=command.id, samples=_pcm(sound.samples), rate_hz=self._files.rate_hz)
+        return Spoken(id=command.id, samples=pcm_of(sound.samples), rate_hz=self._files.rate_hz)
 
     def _options(self, command: Speak) -> Any:
         options = self._library.GenerationConfig()
@@ -131,14 +129,6 @@ def _config(library: Any, files: VoiceFiles, threads: int) -> Any:
         model=library.OfflineTtsModelConfig(**family, num_threads=threads),
         rule_fsts=",".join(map(str, files.rules)),
     )
-
-
-def _pcm(samples: list[float]) -> bytes:
-    """Return samples as signed 16 bits. Raises `DecodeError` for samples that are no numbers."""
-    values = np.asarray(samples, np.float32)
-    if not np.isfinite(values).all():
-        raise DecodeError("The voice computed samples that are no numbers.")
-    return np.rint(np.clip(values, -1, 1) * _GREATEST).astype("<i2").tobytes()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""ONNX voice: a local model that reads a text aloud in its engine, sentence by sentence."""
+"""Local voice: a model that reads a text aloud in its engine, sentence by sentence."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -15,12 +15,12 @@ from llm_backend.engine import EngineClient
 from llm_backend.engine.messages import Speak, Spoken
 from llm_backend.errors import InvalidRequest, Unsupported
 from llm_backend.extras import install_command, is_installed
-from llm_backend.model_files import VoiceFiles
+from llm_backend.model_files import SpeakingFiles
 
 _SENTENCE_CHARACTERS = 300  # a longer one is read in parts: it takes memory and delays the sound
 
 
-class OnnxVoice:
+class LocalVoice:
     """The voice of a local model. `espeak` finds the phonemes of texts, for voices without a
     lexicon; None if the settings have no such program."""
 
@@ -78,7 +78,8 @@ class OnnxVoice:
     @asynccontextmanager
     async def _sound(self, speech: Speech, speaker: int) -> AsyncIterator[Samples]:
         async with aclosing(self._chunks(speech, speaker)) as chunks:
-            yield Samples(rate_hz=self._files.rate_hz, chunks=chunks)
+            tempo = 1.0 if self._files.computes_speed else speech.speed
+            yield Samples(rate_hz=self._files.rate_hz, chunks=chunks, tempo=tempo)
 
     async def _chunks(self, speech: Speech, speaker: int) -> AsyncGenerator[bytes, None]:
         """Yields the sound of each sentence. Raises `ApiError`, also for a text without sound."""
@@ -111,10 +112,10 @@ class OnnxVoice:
         return await self._espeak.phonemes(sentence, self._files.phonemizer)
 
 
-def missing_for(model: str, files: VoiceFiles, espeak: Espeak | None) -> str | None:
+def missing_for(model: str, files: SpeakingFiles, espeak: Espeak | None) -> str | None:
     """Returns a sentence that names what a voice lacks to speak; None if it can."""
-    if not is_installed("voices"):
-        command = install_command("voices")
+    if not is_installed(files.extra):
+        command = install_command(files.extra)
         return f"`{model}` needs an extra, which is not installed: {command}."
     if files.phonemizer is None:
         return None
@@ -130,7 +131,7 @@ async def _speak(command: Speak, engine: EngineClient) -> Spoken:
     return await engine.speak(command)
 
 
-def _speaker_for(voice: str, files: VoiceFiles) -> int:
+def _speaker_for(voice: str, files: SpeakingFiles) -> int:
     """Returns the number of the speaker for one of OpenAI's names: the one of that name, with
     a prefix as Kokoro's are (`af_alloy`), else one by turns."""
     for number, name in enumerate(files.speakers):

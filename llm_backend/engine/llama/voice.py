@@ -1,0 +1,218 @@
+"""A loaded voice of llama.cpp: a language model of speech and its projector, which compute the
+sound of one sentence."""
+
+import ctypes
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import llama_cpp as native
+import llama_cpp.mtmd_cpp as mtmd
+import numpy as np
+
+from llm_backend.engine.command_refused import CommandRefused
+from llm_backend.engine.llama.devices import describe_devices
+from llm_backend.engine.llama.log import LlamaLog
+from llm_backend.engine.llama.vocabulary import Handle
+from llm_backend.engine.llama.weights import DevicePlacement, load_weights
+from llm_backend.engine.messages import Failure, ModelInfo, ModelKind, Speak, Spoken, Start
+from llm_backend.engine.model import DecodeError, LoadError
+from llm_backend.engine.pass_threads import first_thread_count
+from llm_backend.engine.pcm import pcm_of
+from llm_backend.engine.sequential_engine import Cancelled, Report, SequentialCommand
+from llm_backend.model_files import (
+    VOICE_CONTEXT_TOKENS,
+    VOICE_SAMPLE_S,
+    HeaderError,
+    read_gguf_voice,
+)
+
+_BATCH_TOKENS = 512  # a part of a sentence is one batch; sentences have 300 characters at most
+_SEED_BITS = 0x7FFFFFFF  # the native code draws a seed of its own for the greatest number
+
+
+class LlamaVoiceModel:
+    """A voice, which computes one sentence at a time. Raises `LoadError`."""
+
+    kind = ModelKind.SPEECH
+
+    def __init__(self, start: Start, log: LlamaLog) -> None:
+        assert start.projector_path is not None, "a voice has a projector"
+        self._log = log
+        try:
+            self._files = read_gguf_voice(start.model_path, start.projector_path)
+        except HeaderError as error:
+            raise LoadError(str(error).removesuffix(".")) from error
+        native.llama_backend_init()
+        mtmd.mtmd_helper_log_set(log.callback, ctypes.c_void_p(0))
+        self._start = start
+        self._threads = first_thread_count(start, self._files.file_bytes)
+        self._placement = DevicePlacement(start)
+        self._model = self._load_model()
+        self._context = self._open_context()
+        self._projector = self._load_projector(start.projector_path)
+        self._samples = [self._load_sample(one) for one in self._files.samples]
+        self._generator = mtmd.mtmd_helper_gen_audio_init(self._context, self._projector)
+        self._last_seed = 0
+
+    def info(self) -> ModelInfo:
+        """Information about the voice."""
+        files = self._files
+        return ModelInfo(
+            architecture=files.family,
+            name=files.name,
+            description=files.description,
+            parameters=int(native.llama_model_n_params(self._model)),
+            size_bytes=files.file_bytes,
+            vocabulary_size=0,
+            embedding_size=native.llama_model_n_embd(self._model),
+            trained_context_tokens=native.llama_model_n_ctx_train(self._model),
+            context_tokens=VOICE_CONTEXT_TOKENS,
+            slots=1,
+            chat_template=None,
+            tool_template=None,
+            bos_token="",
+            eos_token="",
+            control_tokens=[],
+            kind=self.kind,
+            can_infill=False,
+            extra_buffers=None,
+            backend=describe_devices(on_gpu=self._start.gpu_layers != 0),
+        )
+
+    def check(self, command: SequentialCommand) -> None:
+        """Raise `CommandRefused` for a sentence that this voice cannot read."""
+        assert isinstance(command, Speak), "the engine takes no other command for a voice"
+        if not 0 <= command.speaker < len(self._files.speakers):
+            message = f"The voice has no speaker {command.speaker}."
+            raise CommandRefused(Failure.INVALID, message, "voice")
+
+    def compute(
+        self, command: SequentialCommand, should_stop: Callable[[], bool], _report: Report
+    ) -> Spoken:
+        """Return the sound of a sentence. `should_stop` is called between its frames. Raises
+        `Cancelled` if it returned True, `DecodeError` if the native code fails."""
+        assert isinstance(command, Speak), "the engine takes no other command for a voice"
+        native.llama_memory_clear(native.llama_get_memory(self._context), True)
+        self._set_input(command)
+        left = 1
+        while left > 0:
+            left = mtmd.mtmd_helper_gen_audio_step_prompt(self._generator, _BATCH_TOKENS)
+            if should_stop():
+                raise Cancelled
+        self._check(left)
+        self._compute_frames(should_stop)
+        return Spoken(id=command.id, samples=self._output(), rate_hz=self._files.rate_hz)
+
+    def _set_input(self, command: Speak) -> None:
+        text = command.text.encode(errors="replace")
+        sample = self._samples[command.speaker] if self._samples else None
+        request = mtmd.mtmd_helper_gen_audio_inp(
+            seq_id=0,
+            prompt=text,
+            prompt_len=len(text),
+            speaker_ref=sample,
+            lang=None,
+            top_k=0,  # the model's own
+            top_p=0.0,
+            seed=self._choose_seed(text),
+            out_type=mtmd.MTMD_HELPER_GEN_AUDIO_OUTTYPE_PCM,
+        )
+        self._check(mtmd.mtmd_helper_gen_audio_set_input(self._generator, ctypes.byref(request)))
+
+    def _choose_seed(self, text: bytes) -> int:
+        """Return the seed of a sentence, by which it always sounds the same. The native code seeds
+        its numbers only when the seed changes: a frame with another one lies between two
+        sentences of one seed."""
+        seed = zlib.crc32(text) & _SEED_BITS
+        if seed == self._last_seed:
+            frame, result = mtmd.mtmd_gen_inp_default(self._projector), mtmd.mtmd_gen_out()
+            frame.seed = seed ^ 1
+            frame.embd = (ctypes.c_float * native.llama_model_n_embd(self._model))()
+            self._check(
+                mtmd.mtmd_gen_audio_process(
+                    self._projector, ctypes.byref(frame), ctypes.byref(result)
+                )
+            )
+        self._last_seed = seed
+        return seed
+
+    def _compute_frames(self, should_stop: Callable[[], bool]) -> None:
+        state = native.llama_get_embeddings_ith(self._context, -1)
+        following = ctypes.POINTER(ctypes.c_float)()
+        has_ended = ctypes.c_bool(False)
+        while state and not has_ended.value:
+            if should_stop():
+                raise Cancelled
+            self._check(
+                mtmd.mtmd_helper_gen_audio_step_gen(
+                    self._generator,
+                    native.LLAMA_TOKEN_NULL,
+                    state,
+                    ctypes.byref(following),
+                    ctypes.byref(has_ended),
+                )
+            )
+            state = following
+
+    def _output(self) -> bytes:
+        rate_hz, size = ctypes.c_int32(), ctypes.c_size_t()
+        data, count = ctypes.POINTER(ctypes.c_char)(), ctypes.c_int64()
+        self._check(
+            mtmd.mtmd_helper_gen_audio_get_output(
+                self._generator,
+                ctypes.byref(rate_hz),
+                ctypes.byref(data),
+                ctypes.byref(size),
+                ctypes.byref(count),
+            )
+        )
+        assert rate_hz.value == self._files.rate_hz
+        if not size.value:
+            return b""
+        return pcm_of(np.frombuffer(ctypes.string_at(data, size.value), np.float32))
+
+    def _check(self, status: int) -> None:
+        if status:
+            raise DecodeError(f"The voice failed ({status}): {self._log.pop_reason()}")
+
+    def _load_model(self) -> Handle:
+        model = load_weights(self._start, self._placement, loads_draft_head=False)
+        if not model:
+            raise LoadError(f"{self._start.model_path} cannot be loaded: {self._log.pop_reason()}")
+        return model
+
+    def _open_context(self) -> Handle:
+        params = native.llama_context_default_params()
+        params.n_ctx = VOICE_CONTEXT_TOKENS
+        params.n_batch = params.n_ubatch = _BATCH_TOKENS
+        params.n_threads = params.n_threads_batch = self._threads
+        params.embeddings = True
+        context = native.llama_init_from_model(self._model, params)
+        if not context:
+            raise LoadError(f"{self._start.model_path} has no context: {self._log.pop_reason()}")
+        return context
+
+    def _load_projector(self, path: Path) -> Handle:
+        params = mtmd.mtmd_context_params_default()
+        params.use_gpu = self._start.gpu_layers != 0
+        params.print_timings = False
+        params.n_threads = self._threads
+        projector = mtmd.mtmd_init_from_file(bytes(path), self._model, params)
+        if not projector:
+            reason = self._log.pop_reason()
+            raise LoadError(f"{path} is no projector for {self._start.model_path}: {reason}")
+        return projector
+
+    def _load_sample(self, path: Path) -> Handle:
+        data = path.read_bytes()
+        buffer = (ctypes.c_ubyte * len(data)).from_buffer_copy(data)
+        sample = mtmd.mtmd_helper_bitmap_init_from_buf(self._projector, buffer, len(data), False)
+        if not sample or not mtmd.mtmd_bitmap_is_audio(sample):
+            raise LoadError(f"{path} is no sound in WAV, MP3 or FLAC")
+        seconds = mtmd.mtmd_bitmap_get_nx(sample) / self._files.rate_hz
+        if not 1 <= seconds <= VOICE_SAMPLE_S:
+            raise LoadError(
+                f"{path} lasts {seconds:.1f} s; a sample of a voice lasts 1 to {VOICE_SAMPLE_S} s"
+            )
+        return sample

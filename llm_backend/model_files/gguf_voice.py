@@ -1,0 +1,100 @@
+"""GGUF voices: a language model of speech, the projector that makes its output sound, and samples
+of its speakers beside it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from llm_backend.model_files.header import HeaderError, read_header
+from llm_backend.model_files.onnx_voice import find_speaker
+
+VOICE_CONTEXT_TOKENS = 2048
+"""Context of a voice: a sample of a speaker, a sentence, and the frames of its sound."""
+
+VOICE_SAMPLE_S = 30
+"""Longest sample of a speaker."""
+
+_FAMILIES = {"pockettts_gen": "Pocket TTS"}
+_SAMPLES = "voices"  # folder beside the model
+_SAMPLE_ENDINGS = (".wav", ".mp3", ".flac")
+_SAMPLE_BYTES = 20_000_000
+_DEFAULT_SPEAKER = "default"
+_COMPUTE_BYTES = 150_000_000  # of a long sentence, and of a speaker's sample
+_CELL_BYTES = 2 * 2  # keys and values, of 16 bits
+
+
+@dataclass(frozen=True, kw_only=True)
+class GgufVoiceFiles:
+    """Files and speakers of a voice. A speaker is named as the file of its sample; without samples
+    there is one without a timbre of its own."""
+
+    extra: ClassVar[str] = "audio"
+    library: ClassVar[str] = "llama.cpp"
+    computes_speed: ClassVar[bool] = False
+    phonemizer: ClassVar[None] = None
+    rate_hz: ClassVar[int] = 24_000
+
+    name: str
+    family: str
+    model: Path
+    projector: Path
+    samples: tuple[Path, ...]
+    language: str
+    file_bytes: int
+    cell_bytes: int
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Names of the speakers."""
+        return tuple(one.stem for one in self.samples) or (_DEFAULT_SPEAKER,)
+
+    @property
+    def description(self) -> str:
+        """Family, language and number of speakers, in words."""
+        count = len(self.speakers)
+        return f"{self.family} voice, {self.language}, {count} speaker{'s' if count > 1 else ''}"
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of a loaded voice, an estimate."""
+        return self.file_bytes + self.cell_bytes + _COMPUTE_BYTES
+
+    def find_speaker(self, name: str) -> int | None:
+        """Returns the number of a speaker by name or number; None if there is none."""
+        return find_speaker(self.speakers, name)
+
+
+def read_gguf_voice(model: Path, projector: Path) -> GgufVoiceFiles:
+    """Reads the headers of a voice and finds its samples. Raises `HeaderError`."""
+    header, codec = read_header(model), read_header(projector)
+    kind = codec.values.get("clip.gen.audio.projector_type")
+    family = _FAMILIES.get(str(kind))
+    if family is None:
+        raise HeaderError(
+            f"{projector} makes sound in the form `{kind}`, which this server does not compute; "
+            f"it computes {', '.join(_FAMILIES.values())}."
+        )
+    folder = model.parent / _SAMPLES
+    samples = sorted(one for one in folder.glob("*") if one.suffix.lower() in _SAMPLE_ENDINGS)
+    for one in samples:
+        if one.stat().st_size > _SAMPLE_BYTES:
+            raise HeaderError(f"{one} has more than {_SAMPLE_BYTES:,} bytes.")
+    variant = str(codec.values.get("clip.gen.audio.model_variant") or "unknown language")
+    return GgufVoiceFiles(
+        name=model.stem,
+        family=family,
+        model=model,
+        projector=projector,
+        samples=tuple(samples),
+        language=variant.partition("_")[0],
+        file_bytes=model.stat().st_size + projector.stat().st_size,
+        cell_bytes=VOICE_CONTEXT_TOKENS * _CELL_BYTES * _width(header.values, header.architecture),
+    )
+
+
+def _width(values: object, architecture: str) -> int:
+    """Returns the numbers that one token has in all layers."""
+    assert isinstance(values, dict)
+    layers = values.get(f"{architecture}.block_count")
+    width = values.get(f"{architecture}.embedding_length")
+    return layers * width if isinstance(layers, int) and isinstance(width, int) else 0

@@ -1,0 +1,75 @@
+"""Reference sound of a sentence, by the native library's own steps."""
+
+import ctypes
+from pathlib import Path
+
+import llama_cpp as native
+import llama_cpp.mtmd_cpp as mtmd
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["reference_sound"]
+
+
+def reference_sound(
+    model: Path, projector: Path, text: str, *, seed: int, sample: Path | None = None
+) -> NDArray[np.float32]:
+    """The samples of a sentence, of a model that was just loaded."""
+    loaded = native.llama_model_load_from_file(
+        str(model).encode(), native.llama_model_default_params()
+    )
+    params = native.llama_context_default_params()
+    params.n_ctx, params.n_threads, params.n_threads_batch = 512, 1, 1
+    params.embeddings = True
+    context = native.llama_init_from_model(loaded, params)
+    options = mtmd.mtmd_context_params_default()
+    options.use_gpu, options.n_threads, options.print_timings = False, 1, False
+    codec = mtmd.mtmd_init_from_file(str(projector).encode(), loaded, options)
+    generator = mtmd.mtmd_helper_gen_audio_init(context, codec)
+    _set_input(generator, text, seed, _speaker(codec, sample))
+    while mtmd.mtmd_helper_gen_audio_step_prompt(generator, 64) > 0:
+        pass
+    _step(context, generator)
+    sound = _sound(generator)
+    mtmd.mtmd_helper_gen_audio_free(generator)
+    mtmd.mtmd_free(codec)
+    native.llama_free(context)
+    native.llama_model_free(loaded)
+    return sound
+
+
+def _speaker(codec, sample: Path | None):
+    if sample is None:
+        return None
+    data = sample.read_bytes()
+    buffer = (ctypes.c_ubyte * len(data)).from_buffer_copy(data)
+    return mtmd.mtmd_helper_bitmap_init_from_buf(codec, buffer, len(data), False)
+
+
+def _set_input(generator, text: str, seed: int, speaker) -> None:
+    data = text.encode()
+    request = mtmd.mtmd_helper_gen_audio_inp(
+        prompt=data, prompt_len=len(data), speaker_ref=speaker, seed=seed
+    )
+    assert mtmd.mtmd_helper_gen_audio_set_input(generator, ctypes.byref(request)) == 0
+
+
+def _step(context, generator) -> None:
+    state = native.llama_get_embeddings_ith(context, -1)
+    following, has_ended = ctypes.POINTER(ctypes.c_float)(), ctypes.c_bool()
+    while state and not has_ended.value:
+        status = mtmd.mtmd_helper_gen_audio_step_gen(
+            generator, -1, state, ctypes.byref(following), ctypes.byref(has_ended)
+        )
+        assert status == 0
+        state = following
+
+
+def _sound(generator) -> NDArray[np.float32]:
+    rate_hz, size = ctypes.c_int32(), ctypes.c_size_t()
+    data, count = ctypes.POINTER(ctypes.c_char)(), ctypes.c_int64()
+    mtmd.mtmd_helper_gen_audio_get_output(
+        generator, ctypes.byref(rate_hz), ctypes.byref(data), ctypes.byref(size),
+        ctypes.byref(count),
+    )  # fmt: skip
+    return np.frombuffer(ctypes.string_at(data, size.value), np.float32)

@@ -1,0 +1,105 @@
+"""A voice of llama.cpp in a worker: the sound of sentences, beside the library's own."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from llm_backend.engine import CommandFailed, EngineClient, EngineConfig, EngineStartError
+from llm_backend.engine.messages import Failure, ModelKind, Speak
+from tests.engine.gguf_models import write_llama
+from tests.engine.pocket_voice import FRAME_SAMPLES, RATE_HZ, write_pocket_voice
+from tests.engine.speech_reference import reference_sound
+from tests.media_files import wav
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+TEXT = "Hello world."
+
+
+def config(model: Path, projector: Path) -> EngineConfig:
+    return EngineConfig(
+        model_path=model, projector_path=projector, kind=ModelKind.SPEECH, threads=1
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> tuple[Path, Path]:
+    found = write_pocket_voice(tmp_path_factory.mktemp("voice"))
+    samples = found[0].parent / "voices"
+    samples.mkdir()
+    (samples / "high.wav").write_bytes(wav(2, pitch=0.5, rate=RATE_HZ))
+    (samples / "low.wav").write_bytes(wav(2, pitch=0.05, rate=RATE_HZ))
+    return found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(files) -> AsyncIterator[EngineClient]:
+    async with EngineClient(config(*files)) as one:
+        await one.ready()
+        yield one
+
+
+async def test_a_sentence_has_the_samples_of_the_library(engine, files):
+    answer = await engine.speak(Speak(text=TEXT, speaker=1))
+    ours = np.frombuffer(answer.samples, "<i2") / 32767
+    seed = zlib.crc32(TEXT.encode()) & 0x7FFFFFFF
+    low = files[0].parent / "voices" / "low.wav"
+    theirs = reference_sound(*files, TEXT, seed=seed, sample=low)
+
+    assert (answer.rate_hz, len(ours)) == (RATE_HZ, 3 * FRAME_SAMPLES)
+    assert np.abs(ours - theirs).max() < 1 / 32767
+    assert ours.std() > 0.01
+
+
+async def test_the_sample_of_a_speaker_changes_the_sound_and_a_text_sounds_the_same(engine):
+    async def sound(text: str, speaker: int) -> bytes:
+        return (await engine.speak(Speak(text=text, speaker=speaker))).samples
+
+    first, other = await sound(TEXT, 0), await sound("Good day.", 0)
+    second, third = await sound(TEXT, 1), await sound("Good day.", 1)
+
+    assert len({first, other, second, third}) == 4
+    assert await sound(TEXT, 0) == first
+
+
+async def test_a_speaker_that_is_not_there_is_refused(engine):
+    with pytest.raises(CommandFailed) as refused:
+        await engine.speak(Speak(text=TEXT, speaker=2))
+
+    assert refused.value.failure is Failure.INVALID
+    assert (await engine.ready()).description == "Pocket TTS voice, english, 2 speakers"
+
+
+async def test_a_long_sentence_stops_between_its_frames(tmp_path):
+    files = write_pocket_voice(tmp_path, ends=False)
+    async with EngineClient(config(*files)) as engine:
+        await engine.ready()
+        whole = await engine.speak(Speak(text="Hi."))
+        task = asyncio.create_task(engine.speak(Speak(text="word " * 60)))
+        next_one = asyncio.create_task(engine.speak(Speak(text="Hi.", has_begun=True)))
+        await asyncio.sleep(0)
+        task.cancel()
+        after = await next_one
+
+    assert len(whole.samples) == len(after.samples) > 10 * FRAME_SAMPLES
+
+
+async def test_files_that_are_no_voice_are_refused_with_their_reason(tmp_path):
+    model, projector = write_pocket_voice(tmp_path)
+    other = write_llama(tmp_path / "other.gguf")
+    samples = tmp_path / "voices"
+    samples.mkdir()
+
+    async def reason(model: Path, projector: Path) -> str:
+        with pytest.raises(EngineStartError) as failed:
+            async with EngineClient(config(model, projector)) as engine:
+                await engine.ready()
+        return str(failed.value)
+
+    assert "is no projector for" in await reason(other, projector)
+    (samples / "long.wav").write_bytes(wav(31, rate=8000))
+    assert "lasts 31.0 s" in await reason(model, projector)
