@@ -173,7 +173,7 @@ def test_settings_empty_key_variable_adds_no_upstream(monkeypatch):
 
     settings = load_settings()
 
-    assert not settings.has_upstream
+    assert not settings.has_relay_upstream
     assert settings.models == ("builtin",)
 
 

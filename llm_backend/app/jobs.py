@@ -40,18 +40,18 @@ def job_kinds(services: Services, app: ASGIApp) -> Sequence[JobKind]:
     )
     return [
         *batch_jobs(services, app),
-        *_library_kinds(services),
+        *_vector_store_kinds(services),
         responses,
         webhook_jobs(services),
     ]
 
 
-def _library_kinds(services: Services) -> Sequence[JobKind]:
-    vectors = services.library.vectors
+def _vector_store_kinds(services: Services) -> Sequence[JobKind]:
+    vectors = services.vector_stores.vectors
     if vectors is None:
         return ()
     affinity = partial(index_name, vectors)
-    removal = Removal(services.library)
+    removal = Removal(services.vector_stores)
     return (
         JobKind(
             name=INGEST, worker=_ingestion(services, True), at_once=SHORT_AT_ONCE, affinity=affinity
@@ -70,7 +70,7 @@ def _library_kinds(services: Services) -> Sequence[JobKind]:
 def _ingestion(services: Services, only_short: bool) -> Ingestion:
     settings = services.settings
     return Ingestion(
-        services.library,
+        services.vector_stores,
         services.files,
         services.extractor,
         services.access.ledger,

@@ -30,8 +30,8 @@ def aliases(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
         model = model or next(iter(models), "")
         if model == BUILTIN_VOICE:
             continue  # a route
-        if model and model not in models and settings.has_backend:
-            continue  # a route to a backend
+        if model and model not in models and settings.has_upstream:
+            continue  # a route to an upstream
         if model not in models:
             raise SettingsError(
                 f"The alias `{name}` is for {f'`{model}`' if model else 'the first local model'}, "

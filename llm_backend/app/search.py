@@ -16,7 +16,7 @@ from llm_backend.controllers.responses.loop.mcp_tools import McpKind
 from llm_backend.controllers.services.embedders import Embedders, TextEmbedder
 from llm_backend.controllers.services.file_texts import FILE_WORDS, FileTexts
 from llm_backend.controllers.services.server_tools import ServerTools
-from llm_backend.controllers.services.vector_library import VectorLibrary
+from llm_backend.controllers.services.vector_store_services import VectorStoreServices
 from llm_backend.controllers.vector_stores.upstream_embedder import OPERATION as EMBEDDING
 from llm_backend.controllers.vector_stores.upstream_embedder import upstream_embedder
 from llm_backend.extraction import ExtractionLimits, Extractor
@@ -35,14 +35,14 @@ class SearchServices:
 
     extractor: Extractor
     file_texts: FileTexts
-    library: VectorLibrary
+    vector_stores: VectorStoreServices
     server_tools: ServerTools
 
 
 @asynccontextmanager
 async def open_index(settings: Settings) -> AsyncIterator[VectorIndex | None]:
     """Opens the vector index; None if several processes would need a folder that one owns."""
-    if settings.vector_stores == "upstream" and not settings.has_upstream:
+    if settings.vector_stores == "upstream" and not settings.has_relay_upstream:
         raise SettingsError(
             "The setting `vector_stores` is `upstream`, but no upstream is configured: set its key."
         )
@@ -70,12 +70,14 @@ def search_over(
         find_upstream=lambda name: _upstream_embedder(upstream, name),
     )
     extractor = _extractor(settings, temporary_files)
-    library = VectorLibrary(stores=stores.vector_stores, vectors=vectors, embedders=embedders)
+    vector_stores = VectorStoreServices(
+        stores=stores.vector_stores, vectors=vectors, embedders=embedders
+    )
     return SearchServices(
         extractor=extractor,
         file_texts=FileTexts(stores.files, extractor, _web_files(settings)),
-        library=library,
-        server_tools=_server_tools(settings, library, registry, pictures),
+        vector_stores=vector_stores,
+        server_tools=_server_tools(settings, vector_stores, registry, pictures),
     )
 
 
@@ -126,7 +128,7 @@ def _web_files(settings: Settings) -> WebFiles:
 
 def _server_tools(
     settings: Settings,
-    library: VectorLibrary,
+    vector_stores: VectorStoreServices,
     registry: Registry,
     pictures: PictureModels,
 ) -> ServerTools:
@@ -134,7 +136,7 @@ def _server_tools(
     mcp = McpKind(settings.mcp_servers, timeout_s=settings.mcp_timeout_s)
     searches_first = settings.file_search == "always"
     file_search = FileSearchKind(
-        library, limit=settings.passages_limit, searches_first=searches_first
+        vector_stores, limit=settings.passages_limit, searches_first=searches_first
     )
     image_generation = ImageGenerationKind(
         pictures,

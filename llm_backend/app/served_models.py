@@ -152,7 +152,7 @@ def check_named_models(settings: Settings, served: Sequence[ServedModel]) -> Non
             )
     name = settings.embedding_model
     is_here = name in [model.card.id for model in served]
-    if name is not None and not is_here and not settings.has_upstream:
+    if name is not None and not is_here and not settings.has_relay_upstream:
         raise SettingsError(
             f"The embedding model `{name}` is not served under this name.{missing_engine_hint()}"
         )

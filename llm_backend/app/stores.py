@@ -57,9 +57,9 @@ async def open_stores(
     """Opens the stores over an open database; at the end, pending writes are completed."""
     stores = _stores(settings, database, metrics)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(stores.memory.settle)
-        stack.push_async_callback(stores.files.blobs.settle)
-        stack.push_async_callback(stores.responses.settle)
+        stack.push_async_callback(stores.memory.wait_idle)
+        stack.push_async_callback(stores.files.blobs.wait_idle)
+        stack.push_async_callback(stores.responses.wait_idle)
         yield stores
 
 
@@ -119,7 +119,7 @@ def _stores(settings: Settings, database: Database, metrics: Metrics) -> Stores:
 
 
 def _files(settings: Settings, database: Database) -> tuple[FileStore, UploadStore]:
-    if settings.files == "upstream" and not settings.has_upstream:
+    if settings.files == "upstream" and not settings.has_relay_upstream:
         raise SettingsError(
             "The setting `files` is `upstream`, but no upstream is configured: set its key."
         )

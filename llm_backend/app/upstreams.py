@@ -20,8 +20,8 @@ from llm_backend.contract import Document, Operation
 from llm_backend.installation import command
 from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings, SettingsError
-from llm_backend.settings.backend import BackendSettings
 from llm_backend.settings.images import ImageModelSettings
+from llm_backend.settings.upstream_entry import UpstreamEntry
 
 if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
     from llm_backend.backends.image_servers import ImageServers
@@ -36,8 +36,8 @@ class Upstreams:
     image_servers: "UpstreamPool | None" = None
 
 
-RouteTarget = UpstreamModel | PictureModel | str
-"""Step of a route; a string names a local model or the voice."""
+ConfiguredTarget = UpstreamModel | PictureModel | str
+"""Target of a route in the settings; a string names a local model or the voice."""
 
 SHORT_FORM = "openai"
 _CONCURRENCY = 1000
@@ -109,7 +109,7 @@ async def open_image_servers(
     try:
         yield servers
     finally:
-        await servers.settle()
+        await servers.wait_idle()
 
 
 def _media_types_of(document: Document) -> Callable[[str], frozenset[str]]:
@@ -142,35 +142,33 @@ def upstream_configs(settings: Settings) -> list[UpstreamConfig]:
     names = [one.name for one in configs]
     for name in names:
         if names.count(name) > 1:
-            raise SettingsError(f"Two backends are named `{name}`; rename one of them.")
+            raise SettingsError(f"Two upstreams are named `{name}`; rename one of them.")
     return configs
 
 
-def _config(backend: BackendSettings, check_bytes: int) -> UpstreamConfig:
+def _config(entry: UpstreamEntry, check_bytes: int) -> UpstreamConfig:
     try:
         return UpstreamConfig(
-            name=backend.name,
-            base_url=backend.base_url,
-            api_key=backend.api_key.get_secret_value() if backend.api_key else None,
-            headers=[(name, value.get_secret_value()) for name, value in backend.headers.items()],
-            pass_headers=backend.pass_headers,
-            kind=UpstreamKind(backend.kind),
-            api_version=backend.api_version,
-            wire=WireProtocol.MESSAGES
-            if backend.kind == "anthropic"
-            else WireProtocol(backend.wire),
-            models=backend.models,
-            weight=backend.weight,
-            concurrency=backend.concurrency or (1 if backend.kind == "sdapi" else _CONCURRENCY),
-            connect_timeout_s=backend.connect_timeout_s,
-            first_byte_timeout_s=backend.first_byte_timeout_s,
-            idle_timeout_s=backend.idle_timeout_s,
-            total_timeout_s=backend.total_timeout_s,
-            honours_idempotency_key=backend.honours_idempotency_key,
+            name=entry.name,
+            base_url=entry.base_url,
+            api_key=entry.api_key.get_secret_value() if entry.api_key else None,
+            headers=[(name, value.get_secret_value()) for name, value in entry.headers.items()],
+            pass_headers=entry.pass_headers,
+            kind=UpstreamKind(entry.kind),
+            api_version=entry.api_version,
+            wire=WireProtocol.MESSAGES if entry.kind == "anthropic" else WireProtocol(entry.wire),
+            models=entry.models,
+            weight=entry.weight,
+            concurrency=entry.concurrency or (1 if entry.kind == "sdapi" else _CONCURRENCY),
+            connect_timeout_s=entry.connect_timeout_s,
+            first_byte_timeout_s=entry.first_byte_timeout_s,
+            idle_timeout_s=entry.idle_timeout_s,
+            total_timeout_s=entry.total_timeout_s,
+            honours_idempotency_key=entry.honours_idempotency_key,
             check_bytes=check_bytes,
         )
     except ValueError as error:
-        raise SettingsError(f"The backend `{backend.name}` cannot be used: {error}") from error
+        raise SettingsError(f"The upstream `{entry.name}` cannot be used: {error}") from error
 
 
 def _short_form(settings: Settings, api_key: str) -> UpstreamConfig:
@@ -206,40 +204,41 @@ def bound_operations(
         if upstream not in names:
             raise SettingsError(
                 f"The setting `operations` gives `{operation}` to `{upstream}`, "
-                f"which is not a backend; the backends are: {', '.join(sorted(names)) or 'none'}."
+                "which is not an upstream; the upstreams are: "
+                f"{', '.join(sorted(names)) or 'none'}."
             )
     return settings.operations
 
 
 def model_routes(
     settings: Settings, local: Collection[str], upstreams: Sequence[UpstreamConfig]
-) -> Mapping[str, Sequence[RouteTarget]]:
-    """Returns routes: names with their steps in order; a string is a local model or the voice."""
+) -> Mapping[str, Sequence[ConfiguredTarget]]:
+    """Returns routes: names with their targets in order; a string is a local model or the voice."""
     choices = _Choices(upstreams)
     configured = {**dict(_upstream_aliases(settings, local)), **settings.routes}
-    targets: dict[str, Sequence[RouteTarget]] = {}
-    for name, steps in configured.items():
-        if not steps:
+    targets: dict[str, Sequence[ConfiguredTarget]] = {}
+    for name, written in configured.items():
+        if not written:
             raise SettingsError(f"The route `{name}` leads nowhere; name a model.")
-        targets[name] = [_step(name, step, local, choices) for step in steps]
+        targets[name] = [_target(name, one, local, choices) for one in written]
     return targets
 
 
-def targets_of(
-    local: Mapping[str, str], routes: Mapping[str, Sequence[RouteTarget]]
+def target_models(
+    local: Mapping[str, str], routes: Mapping[str, Sequence[ConfiguredTarget]]
 ) -> Callable[[str], Sequence[str]]:
-    """Returns a function from a name to its models: the local model of `local`, or a route's
-    steps."""
-    targets: dict[str, Sequence[str]] = {name: (model,) for name, model in local.items()}
-    for name, steps in routes.items():
-        targets[name] = [
-            local.get(step, step) if isinstance(step, str) else step.model or "" for step in steps
+    """Returns a function from a name to its models: the local model of `local`, or those of a
+    route's targets."""
+    models: dict[str, Sequence[str]] = {name: (model,) for name, model in local.items()}
+    for name, configured in routes.items():
+        models[name] = [
+            local.get(one, one) if isinstance(one, str) else one.model or "" for one in configured
         ]
-    return lambda name: targets.get(name, ())
+    return lambda name: models.get(name, ())
 
 
 class _Choices:
-    """Backends that a route may lead to, image servers apart."""
+    """Upstreams that a route may lead to, image servers apart."""
 
     def __init__(self, upstreams: Sequence[UpstreamConfig]) -> None:
         relayed = [one for one in upstreams if not one.is_image_server]
@@ -250,24 +249,26 @@ class _Choices:
         self._picture_models = UpstreamRouting(image_servers)
 
     def find(self, model: str) -> UpstreamModel | PictureModel | None:
-        """Returns the target of a model's name without a backend's; None if no backend serves
+        """Returns the target of a model's name without an upstream's; None if no upstream serves
         it."""
         if self._picture_models.serves(model):
             return PictureModel(model=model)
         return UpstreamModel(model=model) if self._relayed_models.serves(model) else None
 
 
-def _step(route: str, step: str, local: Collection[str], choices: _Choices) -> RouteTarget:
-    model, at, upstream = step.rpartition("@")
+def _target(
+    route: str, written: str, local: Collection[str], choices: _Choices
+) -> ConfiguredTarget:
+    model, at, upstream = written.rpartition("@")
     if at and model and upstream in choices.relayed:
         return UpstreamModel(model=model, upstream=upstream)
     if at and model and upstream in choices.image_servers:
         return PictureModel(model=model, upstream=upstream)
-    if step in local or step == BUILTIN_VOICE:
-        return step
-    target = choices.find(step)
+    if written in local or written == BUILTIN_VOICE:
+        return written
+    target = choices.find(written)
     if target is None:
-        raise SettingsError(f"The route `{route}` leads to `{step}`, which no backend serves.")
+        raise SettingsError(f"The route `{route}` leads to `{written}`, which no upstream serves.")
     return target
 
 

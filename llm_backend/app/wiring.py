@@ -32,7 +32,7 @@ from llm_backend.app.upstreams import (
     model_routes,
     open_image_servers,
     open_upstreams,
-    targets_of,
+    target_models,
     upstream_configs,
 )
 from llm_backend.backends.local.media.web import PICTURE_WORDS
@@ -103,7 +103,7 @@ async def open_services(
         configs = upstream_configs(settings)
         names = {name: model.card.id for model in served for name in model.names}
         routes = model_routes(settings, names, configs)
-        access = await enter(open_access(settings, database, targets_of(names, routes)))
+        access = await enter(open_access(settings, database, target_models(names, routes)))
         upstreams = await enter(
             open_upstreams(settings, configs, document, metrics, shared, cut_off)
         )
@@ -219,7 +219,7 @@ def _build_services(
         temporary_files=temporary_files,
         file_texts=search.file_texts,
         file_pictures=_file_pictures(settings, stores),
-        library=search.library,
+        vector_stores=search.vector_stores,
         responses=stores.responses,
         listed_items=ListedItems(validators),
         uploads=stores.uploads,

@@ -5,6 +5,7 @@ none either; they are for the config file.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
@@ -31,7 +32,7 @@ def _kind(annotation: Any) -> type | None:  # Any: an annotation may be anything
     item = str(get_args(annotation)[0])
     if "float" in item:
         return str  # numbers separated by commas
-    return list if "str" in item else None
+    return list if re.search(r"\bstr\b", item) else None
 
 
 def _names(name: str, kind: type) -> list[str]:

@@ -7,7 +7,7 @@ settings.py     all settings in one class; each group has a module: listening.py
                 local_models.py, upstreams.py, state.py, search.py, responses.py, realtime.py,
                 audio.py, images.py, webhooks.py, bounds.py, observability.py
 model_entry.py  a model in the config file
-backend.py      an upstream in the config file
+upstream_entry.py  an upstream in the config file
 kinds.py        types of values that several groups have
 loading.py      sources of the settings, their order, and error messages
 environment.py  the environment of this process

@@ -33,7 +33,7 @@ class ImageModelSettings(BaseModel):
 
 
 class ImagesSettings(BaseModel):
-    """Pictures that backends of the kind `sdapi`, and local models, draw."""
+    """Pictures that upstreams of the kind `sdapi`, and local models, draw."""
 
     image_models: dict[str, ImageModelSettings] = Field(
         {},

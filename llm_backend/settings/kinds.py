@@ -49,7 +49,7 @@ NonEmptyText = Annotated[str, Field(min_length=1)]
 PublicUrl = Annotated[
     str, Field(pattern=r"^https?://[^/?#\s]+[^?#\s]*$"), AfterValidator(lambda url: url.rstrip("/"))
 ]
-"""An address that paths are put behind, without a slash at its end."""
+"""An address to which paths are appended, without a slash at its end."""
 
 Names = Annotated[tuple[NonEmptyText, ...], NoDecode, BeforeValidator(split_commas)]
 """A list; comma-separated in the environment."""

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 
-from llm_backend.settings.backend import BackendSettings
 from llm_backend.settings.kinds import PREFIX
 from llm_backend.settings.model_entry import ModelSettings, RequestDefaults
 from llm_backend.settings.responses import PromptSettings
 from llm_backend.settings.settings import SETTING_GROUPS
+from llm_backend.settings.upstream_entry import UpstreamEntry
 
 _HEAD = """\
 # Configuration
@@ -31,8 +31,8 @@ An entry under `models` in the file is a path, or a mapping of these keys; a key
 left out has the value of the setting above.
 """
 
-_BACKEND = """
-## One backend
+_UPSTREAM = """
+## One upstream
 
 An entry under `backends` in the file, or in the JSON list of its variable, is a mapping
 of these keys; [routing.md](routing.md) has examples.
@@ -63,7 +63,7 @@ def _parts() -> Iterator[str]:
     yield from (_MODEL, _keys(ModelSettings))
     names = ", ".join(f"`{name}`" for name in RequestDefaults.model_fields)
     yield f"\n`defaults` has the keys {names}.\n"
-    yield from (_BACKEND, _keys(BackendSettings))
+    yield from (_UPSTREAM, _keys(UpstreamEntry))
     yield from (_PROMPT, _keys(PromptSettings))
 
 

@@ -48,7 +48,7 @@ class StateSettings(BaseModel):
         100_000,
         ge=0,
         description="Characters of a stored chat, the latest first, whose words its search finds. "
-        "They are indexed behind the answers; 0 indexes none, which saves that work.",
+        "They are indexed after the answers; 0 indexes none, which saves that work.",
     )
     files: Literal["local", "upstream"] = Field(
         "local",

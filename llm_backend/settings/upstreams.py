@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field, field_validator
 
-from llm_backend.settings.backend import BackendSettings
 from llm_backend.settings.environment import variable
 from llm_backend.settings.kinds import Names, Secret, environment_names
+from llm_backend.settings.upstream_entry import UpstreamEntry
 
 
 class UpstreamsSettings(BaseModel):
@@ -40,10 +40,10 @@ class UpstreamsSettings(BaseModel):
     messages_max_tokens: int = Field(
         4096,
         ge=1,
-        description="Limit of tokens of a chat or a response that sets none and is answered by a "
-        "backend of the kind `anthropic`, which wants one.",
+        description="Limit of tokens of a chat or a response that sets none and is answered by an "
+        "upstream of the kind `anthropic`, which wants one.",
     )
-    backends: tuple[BackendSettings, ...] = Field(
+    backends: tuple[UpstreamEntry, ...] = Field(
         (),
         description="Upstreams, any number; the settings of each are below. `openai_api_key` adds "
         "one more, named `openai`, that serves all models.",
@@ -51,11 +51,11 @@ class UpstreamsSettings(BaseModel):
     routes: dict[str, Names] = Field(
         {},
         description="Further model names, each with its targets in order of preference: `NAME: "
-        "MODEL, MODEL@BACKEND, ...`. A target is tried if those before it fail.",
+        "MODEL, MODEL@UPSTREAM, ...`. A target is tried if those before it fail.",
     )
     operations: dict[str, str] = Field(
         {},
-        description="Backends of operations without a model, by operationId or tag: `Images: "
+        description="Upstreams of operations without a model, by operationId or tag: `Images: "
         "NAME`.",
     )
     strict: bool = Field(
@@ -72,32 +72,36 @@ class UpstreamsSettings(BaseModel):
         return [_resolve_key(one) if isinstance(one, dict) else one for one in value]
 
     @property
-    def has_backend(self) -> bool:
-        """True if another server answers some requests: an upstream or an image server."""
+    def has_upstream(self) -> bool:
+        """True if another server answers some requests, also if it is only an image server."""
         return bool(self.backends) or self.openai_api_key is not None
 
     @property
-    def has_upstream(self) -> bool:
+    def has_relay_upstream(self) -> bool:
         """True if there is an upstream for requests that are not local; an image server is none."""
         relayed = [one for one in self.backends if one.kind != "sdapi"]
         return bool(relayed) or self.openai_api_key is not None
 
 
-def _resolve_key(backend: dict[str, Any]) -> dict[str, Any]:
+def _resolve_key(given: dict[str, Any]) -> dict[str, Any]:
     """Replace the key's variable or file by the key itself."""
-    entry = {**backend}
+    entry = {**given}
     name, file = entry.pop("api_key_env", None), entry.pop("api_key_file", None)
     if sum(one is not None for one in (name, file, entry.get("api_key"))) > 1:
-        raise ValueError("give a backend's key once: as `api_key`, `api_key_env` or `api_key_file`")
+        raise ValueError(
+            "give an upstream's key once: as `api_key`, `api_key_env` or `api_key_file`"
+        )
     if name is not None:
         entry["api_key"] = variable(str(name))
         if not entry["api_key"]:
-            raise ValueError(f"the variable {name}, which holds a backend's key, is unset or empty")
+            raise ValueError(
+                f"the variable {name}, which holds an upstream's key, is unset or empty"
+            )
     if file is not None:
         try:
             entry["api_key"] = Path(str(file)).expanduser().read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(
-                f"the file {file}, which holds a backend's key, cannot be read"
+                f"the file {file}, which holds an upstream's key, cannot be read"
             ) from error
     return entry

@@ -61,7 +61,7 @@ def test_upstream_key_is_read_from_variable_or_file(monkeypatch, tmp_path):
         ({"name": "a", "concurrency": 0}, "backends[0].concurrency"),
         ({"name": "a", "wire": "smoke"}, "backends[0].wire"),
         ({"name": "a", "colour": "red"}, "backends[0].colour"),
-        ({"name": "a", "kind": "azure"}, "`azure` backend needs `models`"),
+        ({"name": "a", "kind": "azure"}, "`azure` upstream needs `models`"),
         ({"name": "a", "api_version": "1"}, "is only for the kinds `azure` and `anthropic`"),
         ({"name": "a", "kind": "anthropic", "wire": "chat"}, "leave `wire` out"),
         ({"name": "a", "api_key_env": "NOT_SET_ANYWHERE"}, "NOT_SET_ANYWHERE"),
@@ -85,7 +85,7 @@ def test_upstreams_name_a_variable_that_is_not_json(monkeypatch):
 
 
 def test_upstreams_refuse_duplicate_names():
-    with pytest.raises(SettingsError, match="Two backends are named `openai`"):
+    with pytest.raises(SettingsError, match="Two upstreams are named `openai`"):
         upstream_configs(settings_of({"name": "openai"}, openai_api_key="k"))
 
 
@@ -102,18 +102,18 @@ def test_routes_target_local_models_and_upstreams():
 
 
 @pytest.mark.parametrize(
-    ("steps", "says"), [("unknown", "which no backend serves"), ("", "leads nowhere")]
+    ("targets", "says"), [("unknown", "which no upstream serves"), ("", "leads nowhere")]
 )
-def test_routes_refuse_a_target_without_backend(steps, says):
+def test_routes_refuse_a_target_without_backend(targets, says):
     with pytest.raises(SettingsError, match=says):
-        routes_of({"name": "a", "models": ["far"]}, routes={"smart": steps})
+        routes_of({"name": "a", "models": ["far"]}, routes={"smart": targets})
 
 
 @pytest.mark.parametrize(
     ("given", "says"),
     [
         ({"Paintings": "a"}, "neither an operationId nor a tag"),
-        ({"Images": "b"}, "which is not a backend"),
+        ({"Images": "b"}, "which is not an upstream"),
     ],
 )
 def test_operations_refuse_unknown_operations_and_backends(given, says):

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from llm_backend.settings.kinds import Secret, require_text
 
 
-class BackendSettings(BaseModel):
+class UpstreamEntry(BaseModel):
     """All settings of one upstream, each with its default and unit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,7 +51,7 @@ class BackendSettings(BaseModel):
     models: tuple[str, ...] = Field(
         (),
         description="Names or shell patterns of its models; if none is given, all models that no "
-        "other backend names.",
+        "other upstream names.",
     )
     weight: float = Field(
         1, gt=0, le=1000, description="Its share of requests beside other upstreams of a model."
@@ -93,14 +93,16 @@ class BackendSettings(BaseModel):
     def _check_kind(self) -> Self:
         if self.kind == "azure" and not (self.models and self.api_version):
             raise ValueError(
-                "an `azure` backend needs `models` (its deployments) and `api_version`"
+                "an `azure` upstream needs `models` (its deployments) and `api_version`"
             )
         if self.kind == "sdapi" and not self.models:
-            raise ValueError("an `sdapi` backend needs `models` (names or patterns of checkpoints)")
+            raise ValueError(
+                "an `sdapi` upstream needs `models` (names or patterns of checkpoints)"
+            )
         if self.kind in ("openai", "sdapi") and self.api_version:
             raise ValueError("`api_version` is only for the kinds `azure` and `anthropic`")
         if self.kind == "anthropic" and self.wire != "both":
-            raise ValueError("an `anthropic` backend supports messages; leave `wire` out")
+            raise ValueError("an `anthropic` upstream supports messages; leave `wire` out")
         if self.kind == "sdapi" and self.wire != "both":
-            raise ValueError("an `sdapi` backend makes pictures; leave `wire` out")
+            raise ValueError("an `sdapi` upstream makes pictures; leave `wire` out")
         return self
