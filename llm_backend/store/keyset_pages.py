@@ -1,7 +1,7 @@
 """Keyset pagination: a page begins where the last one ended, by value and never by offset.
 
 The cost of a page is an index search and `limit` rows, at any depth. A page ends early where its
-rows would have more bytes than `PAGE_LIMIT_BYTES`; the rows behind it are not read.
+rows would have more bytes than `PAGE_LIMIT_OPTION` sets; the rows after it are not read.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +30,7 @@ from llm_backend.store.errors import Missing, UnknownCursor
 
 Order = Literal["asc", "desc"]
 
-PAGE_LIMIT_BYTES = "page_limit_bytes"
+PAGE_LIMIT_OPTION = "page_limit_bytes"
 """Execution option of a connection: bytes of the rows of one page, which has at least one row."""
 
 _ROW_BYTES = "row_bytes"
@@ -89,7 +89,7 @@ class PageRequest:
         return (self.order == "asc") is (self.before is None)
 
 
-def end_of(
+def cursor_keys(
     request: PageRequest, find_keys: Callable[[str], Sequence[object]]
 ) -> Sequence[object] | None:
     """The sort keys of the item that bounds the page; None for the first page. `find_keys` returns
@@ -109,22 +109,22 @@ def fetch(
     request: PageRequest,
     *,
     keys: Sequence[ColumnElement[Any]],  # a column's type does not matter to its order
-    end: Sequence[object] | None,
+    bound: Sequence[object] | None,
     size: ColumnElement[int] | None = None,
 ) -> tuple[Sequence[Row[Any]], bool]:
     """The rows of one page of `statement`, and whether more follow.
 
-    `keys` order the list and are unique together; `end` has their values in the item that bounds
+    `keys` order the list and are unique together; `bound` has their values in the item that bounds
     the page. `size` is the bytes of a row, if a column has them.
     """
     is_ascending = request.is_ascending
-    if end is not None:
+    if bound is not None:
         position = tuple_(*keys)
-        last = tuple_(*end, types=[key.type for key in keys])
+        last = tuple_(*bound, types=[key.type for key in keys])
         statement = statement.where(position > last if is_ascending else position < last)
     ordering = [key if is_ascending else key.desc() for key in keys]
     statement = statement.order_by(*ordering).limit(_literal(request.limit + 1))
-    limit_bytes: int = connection.get_execution_options()[PAGE_LIMIT_BYTES]
+    limit_bytes: int = connection.get_execution_options()[PAGE_LIMIT_OPTION]
     is_postgresql = connection.dialect.name == "postgresql"
     if size is None:
         columns = tuple(statement.exported_columns)
@@ -137,7 +137,7 @@ def fetch(
     return rows if request.before is None else rows[::-1], has_more
 
 
-def bound_pages(engine: Engine) -> None:
+def limit_page_bytes(engine: Engine) -> None:
     """Has PostgreSQL send only the rows that a page has room for, and the next one: it sends all
     rows of a statement at once, but reads a long value only where it is used.
 
@@ -155,7 +155,7 @@ def _bound_page(
 ) -> tuple[str, Any]:
     if not context.execution_options.get(_IS_PAGE):
         return statement, parameters
-    limit_bytes: int = connection.get_execution_options()[PAGE_LIMIT_BYTES]
+    limit_bytes: int = connection.get_execution_options()[PAGE_LIMIT_OPTION]
     bounded = (
         f"WITH listed AS ({statement}) SELECT * FROM listed LIMIT ("  # noqa: S608 # ours, a number
         "SELECT greatest(1, count(*)) + 1 FROM ("

@@ -36,11 +36,11 @@ class DeferredUsageStore:
         check_texts(usage.id, *(str(value) for value in usage.key))
         await self._database.write(_add, usage=usage)
 
-    async def settle(self, id: str, total: Tokens, *, minute_at: int) -> bool:
+    async def charge(self, id: str, total: Tokens, *, minute_at: int) -> bool:
         """Count the part of `total` that is not counted yet in this minute, and delete the id, in
         one transaction. Returns whether the id was known."""
         check_texts(id)
-        return await self._database.write(_settle, id=id, total=total, minute_at=minute_at)
+        return await self._database.write(_charge, id=id, total=total, minute_at=minute_at)
 
     async def delete_old(self, *, before: int, limit: int) -> None:
         """Delete the usage that began before the time `before`, and the oldest rows beyond
@@ -59,7 +59,7 @@ def _add(connection: Connection, usage: DeferredUsageRow) -> None:
     connection.execute(insert_into(connection, deferred_usage).on_conflict_do_nothing(), row)
 
 
-def _settle(connection: Connection, id: str, total: Tokens, minute_at: int) -> bool:
+def _charge(connection: Connection, id: str, total: Tokens, minute_at: int) -> bool:
     these = delete(deferred_usage).where(deferred_usage.c.id == id).returning(deferred_usage)
     row = connection.execute(these).mappings().first()
     if row is None:

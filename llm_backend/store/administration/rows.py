@@ -18,7 +18,7 @@ from llm_backend.store.database.driver_errors import is_taken
 from llm_backend.store.database.metadata import counters
 from llm_backend.store.database.upsert import add_up
 from llm_backend.store.errors import Duplicate
-from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import find_row, row_from, value_from
 from llm_backend.store.tables.administration import (
     administered,
@@ -205,9 +205,9 @@ def _one(connection: Connection, table: Table, id: str, *more: ColumnElement[boo
 def _page(
     connection: Connection, table: Table, listing: Any, request: PageRequest
 ) -> tuple[Sequence[Row[Any]], bool]:
-    end = end_of(request, lambda id: _sort_keys(connection, table, id))
+    bound = cursor_keys(request, lambda id: _sort_keys(connection, table, id))
     keys = (table.c.created_at, table.c.seq)
-    return fetch(connection, listing, request, keys=keys, end=end)
+    return fetch(connection, listing, request, keys=keys, bound=bound)
 
 
 def _sort_keys(connection: Connection, table: Table, id: str) -> tuple[int, int]:

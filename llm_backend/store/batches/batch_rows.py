@@ -28,7 +28,7 @@ from llm_backend.store.batches.stored_batch import (
 from llm_backend.store.errors import BatchEnded, Missing
 from llm_backend.store.files import file_rows
 from llm_backend.store.jobs import Job, NewJob, job_rows
-from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.objects import Content
 from llm_backend.store.row_values import find_row, value_from
 from llm_backend.store.tables.batches import batches
@@ -69,9 +69,9 @@ def get(connection: Connection, id: str) -> StoredBatch:
 
 def find(connection: Connection, request: PageRequest) -> Page[StoredBatch]:
     """A page of all batches. Raises `UnknownCursor`."""
-    end = end_of(request, lambda id: _sort_keys(connection, id))
+    bound = cursor_keys(request, lambda id: _sort_keys(connection, id))
     keys = (batches.c.created_at, batches.c.seq)
-    rows, has_more = fetch(connection, select(batches), request, keys=keys, end=end)
+    rows, has_more = fetch(connection, select(batches), request, keys=keys, bound=bound)
     return Page(items=[_batch(connection, row) for row in rows], has_more=has_more)
 
 

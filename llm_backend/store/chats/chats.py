@@ -23,7 +23,7 @@ from llm_backend.store.database.database import Database
 from llm_backend.store.database.ownership import as_owner
 from llm_backend.store.errors import Duplicate, Missing
 from llm_backend.store.json_text import encode, is_text
-from llm_backend.store.keyset_pages import Order, Page, PageRequest, end_of, fetch
+from llm_backend.store.keyset_pages import Order, Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import find_row, value_from
 from llm_backend.store.tables.chats import chat_messages, chat_metadata, chats
 
@@ -190,20 +190,22 @@ def _find(
     model: str | None,
     metadata: Mapping[str, str],
 ) -> Page[StoredChat]:
-    end = end_of(request, lambda id: sort_keys(connection, id))
+    bound = cursor_keys(request, lambda id: sort_keys(connection, id))
     if not all(map(is_text, (model or "", *metadata, *metadata.values()))):
         return Page(items=(), has_more=False)
     listing, keys = _listing(model, metadata)
-    rows, has_more = fetch(connection, listing, request, keys=keys, end=end)
+    rows, has_more = fetch(connection, listing, request, keys=keys, bound=bound)
     return Page(items=_chats(connection, rows), has_more=has_more)
 
 
 def _find_messages(connection: Connection, request: PageRequest, id: str) -> Page[StoredMessage]:
     _, seq = sort_keys(connection, id)
-    end = end_of(request, lambda message_id: _message_sort_keys(connection, seq, id, message_id))
+    bound = cursor_keys(
+        request, lambda message_id: _message_sort_keys(connection, seq, id, message_id)
+    )
     of_chat = select(chat_messages).where(chat_messages.c.chat_seq == seq)
     keys = (chat_messages.c.position,)
-    rows, has_more = fetch(connection, of_chat, request, keys=keys, end=end)
+    rows, has_more = fetch(connection, of_chat, request, keys=keys, bound=bound)
     items = [StoredMessage(id=f"{id}-{row.position}", message=row.message) for row in rows]
     return Page(items=items, has_more=has_more)
 

@@ -14,7 +14,7 @@ from llm_backend.store.chats.words import ExcerptPart, excerpt, sought_words
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.ownership import as_owner, present_owner
 from llm_backend.store.errors import Missing, UnknownCursor
-from llm_backend.store.keyset_pages import PAGE_LIMIT_BYTES, Page
+from llm_backend.store.keyset_pages import PAGE_LIMIT_OPTION, Page
 from llm_backend.store.tables.chats import chats
 
 _STEPS_OF_A_SEARCH = 8  # transactions that index what was stored last
@@ -106,7 +106,7 @@ def _find(
 
 def _within_page(connection: Connection, seqs: Sequence[int]) -> Sequence[int]:
     """Return the first of these chats, one at least, that a page has room for in bytes."""
-    limit_bytes = connection.get_execution_options()[PAGE_LIMIT_BYTES]
+    limit_bytes = connection.get_execution_options()[PAGE_LIMIT_OPTION]
     sizes = select(chats.c.seq, chats.c.size_bytes).where(chats.c.seq.in_(seqs))
     size_of = {row.seq: row.size_bytes for row in connection.execute(sizes)}
     totals = accumulate(size_of.get(seq, 0) for seq in seqs)

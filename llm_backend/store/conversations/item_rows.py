@@ -10,7 +10,7 @@ from llm_backend.store.conversations.stored_conversation import StoredItem
 from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.errors import Missing
 from llm_backend.store.json_text import encode
-from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import is_id
 from llm_backend.store.tables.conversations import (
     conversation_items,
@@ -60,9 +60,9 @@ def find_page(
 ) -> Page[StoredItem]:
     """A page of the listed items. `find_position` returns an item's value of the column
     `position`, or raises `Missing`. Raises `UnknownCursor`."""
-    end = end_of(request, lambda id: (find_position(id),))
+    bound = cursor_keys(request, lambda id: (find_position(id),))
     size = items.c.size_bytes
-    rows, has_more = fetch(connection, listed, request, keys=(position,), end=end, size=size)
+    rows, has_more = fetch(connection, listed, request, keys=(position,), bound=bound, size=size)
     return Page(items=[item_of(row) for row in rows], has_more=has_more)
 
 

@@ -19,7 +19,7 @@ from llm_backend.store.database.ownership import guard
 from llm_backend.store.database.upsert import ROWS_A_STATEMENT
 from llm_backend.store.database.write_queue import Work, WriteQueue
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
-from llm_backend.store.keyset_pages import PAGE_LIMIT_BYTES, bound_pages
+from llm_backend.store.keyset_pages import PAGE_LIMIT_OPTION, limit_page_bytes
 from llm_backend.unused_imports import block_imports
 
 T = TypeVar("T")
@@ -85,11 +85,11 @@ class PostgresqlEngine:
             max_overflow=0,
             pool_timeout=_CONNECT_TIMEOUT_S,
             pool_pre_ping=True,
-            execution_options={PAGE_LIMIT_BYTES: page_limit_bytes},
+            execution_options={PAGE_LIMIT_OPTION: page_limit_bytes},
             **_OPTIONS,
         )
         guard(self._engine.sync_engine)
-        bound_pages(self._engine.sync_engine)
+        limit_page_bytes(self._engine.sync_engine)
         self._untimed_engine = create_async_engine(
             _DIALECT, async_creator=lambda: connect(None), poolclass=NullPool, **_OPTIONS
         )

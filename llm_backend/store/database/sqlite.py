@@ -25,7 +25,7 @@ from llm_backend.store.database.ownership import guard
 from llm_backend.store.database.upsert import ROWS_A_STATEMENT
 from llm_backend.store.database.write_queue import Work, WriteQueue
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
-from llm_backend.store.keyset_pages import PAGE_LIMIT_BYTES
+from llm_backend.store.keyset_pages import PAGE_LIMIT_OPTION
 
 T = TypeVar("T")
 
@@ -135,7 +135,7 @@ def _engine_of(path: Path, page_limit_bytes: int) -> Engine:
         hide_parameters=True,  # bodies of requests must not reach the log with an error
         json_serializer=json_text.dumps,
         json_deserializer=json_text.loads,
-        execution_options={PAGE_LIMIT_BYTES: page_limit_bytes},
+        execution_options={PAGE_LIMIT_OPTION: page_limit_bytes},
     )
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)

@@ -100,7 +100,7 @@ class WriteQueue:
         while not (self._is_closing and not self._queued):
             await self._arrived.acquire()
             if batch := self._take():
-                await self._settle(batch)
+                await self._commit_batch(batch)
             del batch  # what it wrote is not kept until the next one
 
     def _take(self) -> Sequence[_Write]:
@@ -112,7 +112,7 @@ class WriteQueue:
             taken.append(self._queued.popleft())
         return taken
 
-    async def _settle(self, batch: Sequence[_Write], deadlocks: int = 0) -> None:
+    async def _commit_batch(self, batch: Sequence[_Write], deadlocks: int = 0) -> None:
         committing = self._commit([write.work for write in batch])
         (outcome,) = await asyncio.gather(committing, return_exceptions=True)
         if isinstance(outcome, BaseException):
@@ -126,11 +126,11 @@ class WriteQueue:
     async def _fail(self, batch: Sequence[_Write], error: BaseException, deadlocks: int) -> None:
         middle = len(batch) // 2
         if middle and _may_partly_succeed(error):
-            await self._settle(batch[:middle])
-            await self._settle(batch[middle:])
+            await self._commit_batch(batch[:middle])
+            await self._commit_batch(batch[middle:])
             return
         if isinstance(error, StoreDeadlock) and deadlocks < DEADLOCKS:
-            await self._settle(batch, deadlocks + 1)
+            await self._commit_batch(batch, deadlocks + 1)
             return
         for write in batch:
             self._capacity.release()

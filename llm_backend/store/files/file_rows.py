@@ -13,7 +13,7 @@ from llm_backend.store.errors import FileInUse, Missing
 from llm_backend.store.files import file_byte_total
 from llm_backend.store.files.stored_file import StoredFile
 from llm_backend.store.json_text import is_text
-from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.objects import orphans
 from llm_backend.store.objects.blob import Content, from_json, to_json
 from llm_backend.store.row_values import find_row, row_from, value_from
@@ -61,14 +61,14 @@ def find(
     connection: Connection, request: PageRequest, purpose: str | None, now: int
 ) -> Page[StoredFile]:
     """A page of the files with this `purpose`. Raises `UnknownCursor`."""
-    end = end_of(request, lambda id: _sort_keys(connection, id, now))
+    bound = cursor_keys(request, lambda id: _sort_keys(connection, id, now))
     if not is_text(purpose or ""):
         return Page(items=(), has_more=False)
     listing = select(files).where(_is_unexpired(now))
     if purpose is not None:
         listing = listing.where(files.c.purpose == purpose)
     keys = (files.c.created_at, files.c.seq)
-    rows, has_more = fetch(connection, listing, request, keys=keys, end=end)
+    rows, has_more = fetch(connection, listing, request, keys=keys, bound=bound)
     return Page(items=[_file(row) for row in rows], has_more=has_more)
 
 

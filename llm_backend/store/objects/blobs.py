@@ -1,5 +1,5 @@
-"""Blobs: streams of bytes written as blocks and read by range; a failed write leaves no orphan for
-good.
+"""Blobs: streams of bytes written as blocks and read by range. The blocks of a failed write are
+deleted later, as orphans.
 
 The order guarantees that: first a row that marks the blob as an orphan, then the blocks, then the
 row that claims the blob, in one transaction with the removal of the mark. A block is written whole
@@ -77,9 +77,9 @@ class Blobs:
         tried = await self._remove(keys)
         self._sweep_cursor = keys[tried - 1] if tried else ""
 
-    async def settle(self) -> None:
+    async def wait_idle(self) -> None:
         """Wait until the removals in the background have ended."""
-        await self._removals.settle()
+        await self._removals.wait_idle()
 
     async def _remove(self, keys: Sequence[str]) -> int:
         """Remove these blobs; return how many were tried: all, unless so many fail that the rest

@@ -26,7 +26,7 @@ async def sweep_forever(
             try:
                 await sweep()
             except StoreError as error:  # the next round tries again
-                log.warning("not_swept", extra={"reason": str(error)})
+                log.warning("sweep_store_error", extra={"reason": str(error)})
             except Exception:  # a bug in one must not end the others
-                log.exception("sweep_failed")
+                log.exception("sweep_bug")
         await asyncio.sleep(every_s)

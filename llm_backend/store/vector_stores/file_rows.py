@@ -13,7 +13,7 @@ from sqlalchemy import delete as delete_from
 from llm_backend.store.errors import AttributesChanged, Expired, LeaseLost, Missing
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.jobs.jobs import LEASE_S
-from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import find_row
 from llm_backend.store.tables.vector_stores import vector_store_files, vector_stores
 from llm_backend.store.vector_stores import chunk_rows, store_rows
@@ -101,8 +101,8 @@ def find(
         listing = listing.where(_FILES.batch_seq == batch_seq)
     if status is not None:
         listing = listing.where(_FILES.status == status)
-    end = end_of(request, lambda file_id: _sort_keys(connection, store_id, file_id))
-    rows, has_more = fetch(connection, listing, request, keys=_KEYS, end=end)
+    bound = cursor_keys(request, lambda file_id: _sort_keys(connection, store_id, file_id))
+    rows, has_more = fetch(connection, listing, request, keys=_KEYS, bound=bound)
     return Page(items=[_file(row) for row in rows], has_more=has_more)
 
 

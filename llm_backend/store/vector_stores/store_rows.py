@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Row, Select, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store.jobs import NewJob, job_rows
-from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import find_row, row_from, value_from
 from llm_backend.store.tables.vector_stores import vector_store_files, vector_stores
 from llm_backend.store.vector_stores.values import DAY_S, FileCounts, StoredVectorStore
@@ -57,8 +57,8 @@ def get_with_counts(connection: Connection, id: str) -> StoredVectorStore:
 
 def find(connection: Connection, request: PageRequest) -> Page[Any]:
     """A page of the stores. Raises `UnknownCursor`."""
-    end = end_of(request, lambda id: _sort_keys(connection, id))
-    rows, has_more = fetch(connection, select(vector_stores), request, keys=_KEYS, end=end)
+    bound = cursor_keys(request, lambda id: _sort_keys(connection, id))
+    rows, has_more = fetch(connection, select(vector_stores), request, keys=_KEYS, bound=bound)
     return Page(items=_with_files(connection, rows), has_more=has_more)
 
 

@@ -10,7 +10,7 @@ from llm_backend.store.database.named_lock import lock_name
 from llm_backend.store.database.ownership import owner_of
 from llm_backend.store.errors import EndpointsFull
 from llm_backend.store.jobs import job_rows
-from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import find_row, row_from, value_from
 from llm_backend.store.tables.webhooks import webhook_endpoints, webhook_failures
 from llm_backend.store.webhooks.delivery_rows import JOB
@@ -45,8 +45,8 @@ def find(connection: Connection, request: PageRequest) -> Page[StoredEndpoint]:
         return row.created_at, row.seq
 
     keys = (webhook_endpoints.c.created_at, webhook_endpoints.c.seq)
-    end = end_of(request, sort_keys)
-    rows, has_more = fetch(connection, select(webhook_endpoints), request, keys=keys, end=end)
+    bound = cursor_keys(request, sort_keys)
+    rows, has_more = fetch(connection, select(webhook_endpoints), request, keys=keys, bound=bound)
     return Page(items=[_endpoint(row) for row in rows], has_more=has_more)
 
 
