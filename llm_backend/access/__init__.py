@@ -7,7 +7,7 @@ idempotency/     repeated requests
 wiring.py        all of these, opened for one server
 """
 
-from llm_backend.access.authentication.keyring import CLOSED, Keyring
+from llm_backend.access.authentication.keyring import KEYS_REQUIRED, Keyring
 from llm_backend.access.authentication.new_key import NewKey, new_key
 from llm_backend.access.authentication.policy import DEFAULT_PROJECT, Project
 from llm_backend.access.authentication.principal import Caller, Principal, fairness_key
@@ -20,8 +20,8 @@ from llm_backend.contract.body_bounds import text_bytes
 from llm_backend.store.administration import Tokens
 
 __all__ = [
-    "CLOSED",
     "DEFAULT_PROJECT",
+    "KEYS_REQUIRED",
     "Caller",
     "Keyring",
     "Ledger",

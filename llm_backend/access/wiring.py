@@ -98,7 +98,7 @@ async def open_access(
         # A single server shares nothing.
         is_shared = settings.has_database_server or settings.processes > 1
         limits = RateLimits(Grants(database) if is_shared else None)
-        stack.push_async_callback(limits.settle)
+        stack.push_async_callback(limits.wait_idle)
         shared_concurrency = await _open_concurrency_leases(database, stack) if is_shared else None
         policies = RequestPolicies(
             keyring, limits, _default_limits(settings), targets_of, shared_concurrency
@@ -158,7 +158,7 @@ async def _keyring(
 
 async def _open_shared_answers(database: Database, stack: AsyncExitStack) -> SharedAnswers:
     answers = SharedAnswers(StoredAnswers(database))
-    stack.push_async_callback(answers.settle)
+    stack.push_async_callback(answers.wait_idle)
     _run_until_closed(stack, answers.renew_forever())
     return answers
 

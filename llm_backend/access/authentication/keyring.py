@@ -30,7 +30,7 @@ from llm_backend.store.administration import AccessSnapshot, Administration
 log = logging.getLogger(__name__)
 
 POLL_TIMEOUT_S = 2.0  # a request with an unknown key waits this long for the database
-CLOSED = (
+KEYS_REQUIRED = (
     "This was the first key: until now requests needed none; from now on the server refuses "
     "requests without a key."
 )
@@ -152,7 +152,7 @@ class Keyring:
         self._replace(known)
         self._version, self._is_fresh = known.version, True
         if was_open and not self.is_open_to_all:
-            log.warning("server_closed", extra={"reason": CLOSED})
+            log.warning("keys_required", extra={"reason": KEYS_REQUIRED})
 
     async def refresh(self) -> None:
         """Reloads if the version counter has changed. If the database cannot be used, logs that and

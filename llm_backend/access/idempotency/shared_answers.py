@@ -81,9 +81,9 @@ class SharedAnswers:
             if self._holders:
                 await self._log_errors(self._renew())
 
-    async def settle(self) -> None:
+    async def wait_idle(self) -> None:
         """Waits for all database calls in flight."""
-        await self._writes.settle()
+        await self._writes.wait_idle()
 
     async def expire(self) -> None:
         """Deletes expired answers, and the oldest beyond `ALL_BYTES`."""

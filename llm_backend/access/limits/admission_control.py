@@ -55,7 +55,7 @@ class AdmissionControl:
         self._run_deadline_s = run_deadline_s
         self._keys_refresh_s = keys_refresh_s
 
-    async def __call__(self, request: ApiRequest, answer: SendResponse, send: Send) -> None:
+    async def __call__(self, request: ApiRequest, send_response: SendResponse, send: Send) -> None:
         """Sends the answer, and counts its usage at its end. Raises `Forbidden`, `QuotaExceeded`,
         `RateLimited`, `ServiceUnavailable` or `DeadlineExceeded` if no answer has begun.
         """
@@ -64,9 +64,9 @@ class AdmissionControl:
             metered = METERED.get(request.operation.operation_id)
             try:
                 if metered is None or caller is None:
-                    await answer(request, send)
+                    await send_response(request, send)
                 else:
-                    await self._admit(request, caller, metered, answer, send)
+                    await self._admit(request, caller, metered, send_response, send)
             except ModelNotFound as error:
                 if error.close is None or caller is None or self.may_use(caller, error.close):
                     raise
@@ -77,11 +77,11 @@ class AdmissionControl:
         request: ApiRequest,
         caller: Caller,
         metered: MeteredOperation,
-        answer: SendResponse,
+        send_response: SendResponse,
         send: Send,
     ) -> None:
         model = model_of(request, metered)
-        policy = self._permission.check(caller, model, names_model=metered.names_model)
+        policy = self._permission.check(caller, model, requires_model=metered.requires_model)
         if policy.is_restricted or metered.bypasses_metering or metered.is_unknown:
             request = await offload(self._permission.enforce, request, caller, metered)
         is_batch = bool(request.http.scope["state"].get("is_batch"))
@@ -100,15 +100,15 @@ class AdmissionControl:
             service_tier=_tier(request),
             is_batch=is_batch,
             detail=metered.detail(request),
-            reserve_step=None if is_batch else reservation.switch_step,
+            reserve_target=None if is_batch else reservation.switch_target,
             check_model=partial(self.check, caller),
         )
-        response = MeteredResponse(send, reservation, meter, metered.texts)
+        response = MeteredResponse(send, reservation, meter, metered.text_pattern)
         is_counted = False
         try:
             request.meter = meter
             await self._run(
-                request, answer, response, () if is_batch else policy.concurrency_limits
+                request, send_response, response, () if is_batch else policy.concurrency_limits
             )
         except ClientGone:
             is_counted = meter.is_begun
@@ -128,7 +128,7 @@ class AdmissionControl:
         names it only after the session opened. `authenticate` returns the current caller and is
         called repeatedly. Raises `Forbidden`, `QuotaExceeded` and `RateLimited`."""
         caller = authenticate()
-        policy = self.check(caller, model, names_model=False)
+        policy = self.check(caller, model, requires_model=False)
         reservation = RateLimitReservation(self._limits, self._policies, project_of(caller), policy)
         if policy.rate_windows:
             await reservation.reserve()
@@ -138,7 +138,7 @@ class AdmissionControl:
             kind="completions",
             model=policy.model,
             is_route=policy.is_route,
-            reserve_step=reservation.switch_step,
+            reserve_target=reservation.switch_target,
         )
         await acquire_all(policy.concurrency_limits)
         try:
@@ -154,10 +154,10 @@ class AdmissionControl:
         finally:
             release_all(policy.concurrency_limits)
 
-    def check(self, caller: Caller, model: str, *, names_model: bool = True) -> RequestPolicy:
+    def check(self, caller: Caller, model: str, *, requires_model: bool = True) -> RequestPolicy:
         """Returns the policy of this caller with this model. Raises `Forbidden` and
         `QuotaExceeded`."""
-        return self._permission.check(caller, model, names_model=names_model)
+        return self._permission.check(caller, model, requires_model=requires_model)
 
     def check_bypass(self, caller: Caller) -> None:
         """Raises `Forbidden` if the caller has a spend limit: operations whose use this server
@@ -171,7 +171,7 @@ class AdmissionControl:
     async def _run(
         self,
         request: ApiRequest,
-        answer: SendResponse,
+        send_response: SendResponse,
         response: MeteredResponse,
         limits: Sequence[ConcurrencyLimit],
     ) -> None:
@@ -179,9 +179,9 @@ class AdmissionControl:
             await acquire_all(limits)
         try:
             if self._permits is None:
-                await self._answer(request, answer, response)
+                await self._answer(request, send_response, response)
             else:
-                await self._run_with_permit(self._permits, request, answer, response)
+                await self._run_with_permit(self._permits, request, send_response, response)
         finally:
             release_all(limits)
 
@@ -189,7 +189,7 @@ class AdmissionControl:
         self,
         permits: FairSemaphore,
         request: ApiRequest,
-        answer: SendResponse,
+        send_response: SendResponse,
         response: MeteredResponse,
     ) -> None:
         if not permits.try_acquire():
@@ -197,15 +197,15 @@ class AdmissionControl:
             # While a body is still unread, a disconnect of its client cannot be noticed.
             await (cancel_on_disconnect(request, acquiring) if request.raw_body else acquiring)
         try:
-            await self._answer(request, answer, response)
+            await self._answer(request, send_response, response)
         finally:
             permits.release()
 
     async def _answer(
-        self, request: ApiRequest, answer: SendResponse, response: MeteredResponse
+        self, request: ApiRequest, send_response: SendResponse, response: MeteredResponse
     ) -> None:
         if self._run_deadline_s is None:
-            await answer(request, response)
+            await send_response(request, response)
             return
         sent = SentEvents(request.operation.path)
 
@@ -215,7 +215,7 @@ class AdmissionControl:
 
         try:
             async with asyncio.timeout(self._run_deadline_s):
-                await answer(request, follow)
+                await send_response(request, follow)
         except TimeoutError:
             error = DeadlineExceeded(
                 f"The answer was not ready within this server's deadline of "
@@ -250,7 +250,7 @@ def _count(
 
 def _is_estimated(meter: RequestMeter, metered: MeteredOperation) -> bool:
     is_known = meter.tokens is not None or meter.is_deferred
-    return meter.is_relayed and not is_known and metered.texts is not None
+    return meter.is_relayed and not is_known and metered.text_pattern is not None
 
 
 def _correct_reservation(

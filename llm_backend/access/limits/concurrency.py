@@ -48,7 +48,7 @@ class ConcurrencyLimit:
         """Takes a permit. Raises `RequestsLimited` if all are taken."""
         if self.running >= self.granted and self._shared is not None:
             await self._request_more(self._shared)
-        if self.running >= self.granted and not self._is_unshared:
+        if self.running >= self.granted and not self._may_exceed_grant:
             raise self._limit_error()
         self.running += 1
 
@@ -79,7 +79,9 @@ class ConcurrencyLimit:
         return surplus(self.granted - self.running - self._waiting, self.limit // BLOCKS)
 
     @property
-    def _is_unshared(self) -> bool:
+    def _may_exceed_grant(self) -> bool:
+        """True while the database cannot be used, as long as this server alone stays within the
+        whole limit."""
         is_down = self._shared is not None and self._shared.is_down
         return is_down and self.running < self.limit
 
@@ -137,7 +139,7 @@ class SharedConcurrencyLimits:
         self._offered.add(limit)
         self._start_exchanging()
 
-    async def settle(self) -> None:
+    async def wait_idle(self) -> None:
         """Waits until no exchange is pending."""
         if self._exchange_task is not None:
             await self._exchange_task
@@ -156,7 +158,7 @@ class SharedConcurrencyLimits:
 
     async def release_all(self) -> None:
         """Releases all permits of this server, at shutdown."""
-        await self.settle()
+        await self.wait_idle()
         with self._log_errors():
             await self._stored.release_all(self._holder)
 

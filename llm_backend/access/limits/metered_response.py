@@ -13,20 +13,20 @@ from llm_backend.store.administration import Tokens
 
 class MeteredResponse:
     """Sends an answer on. The rate limit headers of its reservation replace the answer's headers of
-    the same names. `texts` finds the text in an upstream's stream; local models count their own
-    tokens."""
+    the same names. `text_pattern` finds the text in an upstream's stream; local models count their
+    own tokens."""
 
     def __init__(
         self,
         send: Send,
         reservation: RateLimitReservation,
         meter: RequestMeter,
-        texts: re.Pattern[bytes] | None = None,
+        text_pattern: re.Pattern[bytes] | None = None,
     ) -> None:
         self._send = send
         self._reservation = reservation
         self._meter = meter
-        self._texts = texts
+        self._text_pattern = text_pattern
         self._status = 0
         self._tail: UsageTail | None = None
 
@@ -59,7 +59,7 @@ class MeteredResponse:
             elif name == b"content-type":
                 is_stream = value.startswith(b"text/event-stream")
         self._tail = UsageTail(
-            coding, self._texts if is_stream and self._meter.is_relayed else None
+            coding, self._text_pattern if is_stream and self._meter.is_relayed else None
         )
         rate_headers = self._reservation.headers
         if not rate_headers:

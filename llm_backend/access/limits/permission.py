@@ -38,14 +38,14 @@ class PermissionChecks:
         self._policies = policies
         self._spending = spending
 
-    def check(self, caller: Caller, model: str, *, names_model: bool = True) -> RequestPolicy:
+    def check(self, caller: Caller, model: str, *, requires_model: bool = True) -> RequestPolicy:
         """Returns the policy of this caller with this model. Raises `Forbidden` if the project may
         not use the model, or if it may use only some models and the request names none. Raises
         `QuotaExceeded` if a spend limit is reached."""
         project = project_of(caller)
         policy = self._policies.policy_of(caller, model)
         if project.models is not None:
-            if not model and names_model:
+            if not model and requires_model:
                 raise Forbidden(
                     f"Project `{project.id}` does not have access to all models, and the request "
                     "names no model: set `model`; in a form, put it before the files.",

@@ -45,7 +45,7 @@ class RateLimit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TakenAmounts:
+class WindowReservation:
     """The amounts that one request has taken of its rate limits."""
 
     windows: Sequence[RateLimitWindow]
@@ -87,7 +87,7 @@ class RateLimits:
         """Returns the windows of these limits; requests under one scope share one."""
         return [self._window(limit) for limit in limits]
 
-    async def reserve(self, windows: Sequence[RateLimitWindow], tokens: int) -> TakenAmounts:
+    async def reserve(self, windows: Sequence[RateLimitWindow], tokens: int) -> WindowReservation:
         """Takes one request and `tokens` tokens from all windows. Raises `RateLimited`, and has
         taken nothing then.
         """
@@ -104,7 +104,7 @@ class RateLimits:
         for window in windows:
             window.used += tokens if window.unit == "tokens" else 1
         starts = [window.window_at for window in windows]
-        return TakenAmounts(
+        return WindowReservation(
             windows=windows,
             window_starts=starts,
             tokens=tokens,
@@ -182,9 +182,9 @@ class RateLimits:
             _return_amount(self._grants, window.name, window.window_at, amount)
         )
 
-    async def settle(self) -> None:
+    async def wait_idle(self) -> None:
         """Waits for all database calls in flight."""
-        await self._database_calls.settle()
+        await self._database_calls.wait_idle()
 
     def _window(self, limit: RateLimit) -> RateLimitWindow:
         key = (limit.scope, limit.unit, limit.window_s)

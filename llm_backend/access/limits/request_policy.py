@@ -33,7 +33,7 @@ class DefaultLimits:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestPolicy:
     """The limits of one caller with one model; usage is counted under `model`. For a route to
-    several models it holds until a step of the route is chosen."""
+    several models it holds until a target of the route is chosen."""
 
     model: str
     is_route: bool
@@ -62,7 +62,9 @@ class RequestPolicies:
         self._policy: Policy | None = None
         self._generation = limits.generation
         self._cached: dict[tuple[str | None, str], RequestPolicy] = {}
-        self._steps: dict[tuple[str, str], Sequence[RateLimitWindow]] = {}  # by project and model
+        self._target_windows: dict[
+            tuple[str, str], Sequence[RateLimitWindow]
+        ] = {}  # by project and model
         self._models: dict[str, set[str]] = {}  # by project: those that are counted apart
         self._concurrency_limits: dict[str, ConcurrencyLimit] = {}
 
@@ -75,15 +77,15 @@ class RequestPolicies:
             policy = self._cached[key] = self._build(caller, model)
         return policy
 
-    def step_windows(self, project: Project, model: str) -> Sequence[RateLimitWindow]:
-        """Returns the windows of a project with the model of a chosen step of a route."""
+    def target_windows(self, project: Project, model: str) -> Sequence[RateLimitWindow]:
+        """Returns the windows of a project with the model of a chosen target of a route."""
         self._renew()
         key = (project.id, model)
-        step = self._steps.get(key)
-        if step is None:
+        target = self._target_windows.get(key)
+        if target is None:
             limits = self._project_limits(project, model, self._defaults)
-            step = self._steps[key] = self._limits.windows(limits)
-        return step
+            target = self._target_windows[key] = self._limits.windows(limits)
+        return target
 
     def _renew(self) -> None:
         if (
@@ -93,7 +95,7 @@ class RequestPolicies:
         ):
             self._policy, self._generation = self._keyring.policy, self._limits.generation
             self._cached.clear()
-            self._steps.clear()
+            self._target_windows.clear()
             self._models.clear()
 
     def resolve_alias(self, model: str) -> str:
@@ -118,7 +120,7 @@ class RequestPolicies:
         if not is_route:
             limits += self._project_limits(project, counted, self._defaults)
         elif model in project.rate_limits and model not in self._targets_of(model):
-            # Administered limits of the route's own name apply besides those of its steps.
+            # Administered limits of the route's own name apply besides those of its targets.
             limits += self._project_limits(project, model, DefaultLimits())
         return RequestPolicy(
             model=counted,

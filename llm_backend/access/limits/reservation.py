@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from llm_backend.access.authentication.policy import Project
-from llm_backend.access.limits.rate_limits import RateLimits, TakenAmounts
+from llm_backend.access.limits.rate_limits import RateLimits, WindowReservation
 from llm_backend.access.limits.request_policy import RequestPolicies, RequestPolicy
 from llm_backend.access.usage.estimate import tokens_of
 from llm_backend.contract.request import ApiRequest
@@ -12,11 +12,11 @@ from llm_backend.offload import offload
 
 class RateLimitReservation:
     """Holds one request to the limits of its key and of its model. If the model is a route, also to
-    those of the step that is about to answer. `headers` are its rate limit headers."""
+    those of the target that is about to answer. `headers` are its rate limit headers."""
 
     __slots__ = (
         "_limits", "_policies", "_policy", "_project", "_request", "_reservation",
-        "_step_reservation", "headers",
+        "_target_reservation", "headers",
     )  # fmt: skip
 
     def __init__(
@@ -32,8 +32,8 @@ class RateLimitReservation:
         self._project = project
         self._policy = policy
         self._request = request  # None: its tokens cannot be estimated
-        self._reservation: TakenAmounts | None = None
-        self._step_reservation: TakenAmounts | None = None
+        self._reservation: WindowReservation | None = None
+        self._target_reservation: WindowReservation | None = None
         self.headers: Mapping[str, str] = {}
 
     async def reserve(self) -> None:
@@ -43,15 +43,15 @@ class RateLimitReservation:
         self._reservation = await self._limits.reserve(windows, await offload(self._tokens))
         self.headers = self._limits.headers(windows)
 
-    async def switch_step(self, model: str) -> None:
-        """Reserves for the step that is about to answer, and returns the reservation of a step that
-        failed. Raises `RateLimited`."""
-        if self._step_reservation is not None:
-            self._step_reservation.correct(0)
-            self._step_reservation = None
-        windows = self._policies.step_windows(self._project, model)
+    async def switch_target(self, model: str) -> None:
+        """Reserves for the target that is about to answer, and returns the reservation of a target
+        that failed. Raises `RateLimited`."""
+        if self._target_reservation is not None:
+            self._target_reservation.correct(0)
+            self._target_reservation = None
+        windows = self._policies.target_windows(self._project, model)
         if windows:
-            self._step_reservation = await self._limits.reserve(
+            self._target_reservation = await self._limits.reserve(
                 windows, await offload(self._tokens)
             )
             self.headers = self._limits.headers([*self._policy.rate_windows, *windows])
@@ -62,13 +62,13 @@ class RateLimitReservation:
 
     def correct(self, tokens: int) -> None:
         """Replaces the estimated tokens with the tokens that were used."""
-        for reservation in (self._reservation, self._step_reservation):
+        for reservation in (self._reservation, self._target_reservation):
             if reservation is not None:
                 reservation.correct(tokens)
 
     def charge(self, tokens: int) -> None:
         """Counts tokens that were used beyond the reservation."""
-        for reservation in (self._reservation, self._step_reservation):
+        for reservation in (self._reservation, self._target_reservation):
             if reservation is not None:
                 self._limits.charge(reservation.windows, tokens)
 

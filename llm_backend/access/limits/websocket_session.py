@@ -82,7 +82,7 @@ class MeteredSession:
         while True:
             await asyncio.sleep(self._keys_refresh_s)
             self._caller = self._authenticate()
-            self._permission.check(self._caller, self._model, names_model=False)
+            self._permission.check(self._caller, self._model, requires_model=False)
 
     def _begin(self, event: JsonObject) -> None:
         session = event.get("session")

@@ -33,7 +33,7 @@ class DeferredUsage:
         self._clock = clock
         self._limit = limit
 
-    async def expect(
+    async def register(
         self, meter: RequestMeter, id: str, *, text_bytes: tuple[int, int] | None = None
     ) -> None:
         """Registers that the request of this meter continues under this id. If its client
@@ -45,15 +45,15 @@ class DeferredUsage:
         try:
             await self._stored.add(begun)
         except StoreError as error:
-            log.warning("usage_not_expected", extra={"id": id, "reason": str(error)})
+            log.warning("deferred_usage_not_stored", extra={"id": id, "reason": str(error)})
 
-    async def settle(self, id: str, usage: Tokens) -> None:
+    async def charge(self, id: str, usage: Tokens) -> None:
         """Counts the reported usage of finished work."""
         now = int(self._clock())
         try:
-            await self._stored.settle(id, usage, minute_at=now - now % MINUTE_S)
+            await self._stored.charge(id, usage, minute_at=now - now % MINUTE_S)
         except StoreError as error:
-            log.warning("usage_not_settled", extra={"id": id, "reason": str(error)})
+            log.warning("deferred_usage_not_charged", extra={"id": id, "reason": str(error)})
 
     async def expire(self) -> None:
         """Deletes entries that were never reported."""

@@ -15,14 +15,14 @@ class RequestMeter:
     """Counts one request, including background work that continues after its answer. It is passed
     down from the request: `ApiRequest.meter`, `LocalModel.meter`, `ToolContext.meter`.
 
-    Usage counts under `model` until a step of a route is chosen. Before a step answers,
-    `reserve_step` is awaited: it reserves from that step's limits, and may refuse. `check_model`
-    raises `Forbidden` for a model that the caller may not use.
+    Usage counts under `model` until a target of a route is chosen. Before a target answers,
+    `reserve_target` is awaited: it reserves from that target's limits, and may refuse.
+    `check_model` raises `Forbidden` for a model that the caller may not use.
     """
 
     __slots__ = (
-        "_caller", "_check_model", "_detail", "_is_batch", "_kind", "_ledger", "_reserve_step",
-        "_step", "_tier", "is_deferred", "is_relayed", "model", "tokens", "was_sent",
+        "_caller", "_check_model", "_detail", "_is_batch", "_kind", "_ledger", "_reserve_target",
+        "_target", "_tier", "is_deferred", "is_relayed", "model", "tokens", "was_sent",
     )  # fmt: skip
 
     def __init__(
@@ -36,18 +36,18 @@ class RequestMeter:
         service_tier: str = "default",
         is_batch: bool = False,
         detail: str = "",
-        reserve_step: Callable[[str], Awaitable[None]] | None = None,
+        reserve_target: Callable[[str], Awaitable[None]] | None = None,
         check_model: Callable[[str], object] | None = None,
     ) -> None:
         self._ledger = ledger
         self._caller = caller
         self._kind = kind
         self.model = model
-        self._step = None if is_route else model
+        self._target = None if is_route else model
         self._tier = service_tier
         self._is_batch = is_batch
         self._detail = detail
-        self._reserve_step = reserve_step
+        self._reserve_target = reserve_target
         self._check_model = check_model
         self.is_relayed = False  # True if an upstream answers and reports its tokens
         self.was_sent = False  # True if an upstream got the request before its client disconnected
@@ -67,11 +67,11 @@ class RequestMeter:
     async def switch_model(self, model: str) -> None:
         """Makes this model the one that answers: its price and its limits apply. Raises
         `RateLimited` if its limits do not allow the request."""
-        if model == self._step:
+        if model == self._target:
             return
-        if self._reserve_step is not None:
-            await self._reserve_step(model)
-        self._step = self.model = model
+        if self._reserve_target is not None:
+            await self._reserve_target(model)
+        self._target = self.model = model
 
     def check_model(self, model: str) -> None:
         """Checks a further model that the request uses without naming its id. Raises `Forbidden`

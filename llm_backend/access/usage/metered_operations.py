@@ -49,19 +49,19 @@ def _texts(*names: str) -> re.Pattern[bytes]:
 class MeteredOperation:
     """Metering of one operation; `units` are counted from the body besides tokens.
 
-    With `names_model`, the request must name a model if its project may use only some; without it,
-    the operation has no model, or an earlier request named it. `texts` finds the text of a stream,
-    to estimate tokens that an upstream does not report. `is_stored` operations take `store`. A
-    `bypasses_metering` operation opens something that is used at the upstream, unseen by this
-    server. For an `is_unknown` operation, the effect and the models are unknown.
+    With `requires_model`, the request must name a model if its project may use only some; without
+    it, the operation has no model, or an earlier request named it. `text_pattern` finds the text of
+    a stream, to estimate tokens that an upstream does not report. `is_stored` operations take
+    `store`. A `bypasses_metering` operation opens something that is used at the upstream, unseen
+    by this server. For an `is_unknown` operation, the effect and the models are unknown.
     """
 
     kind: str
     units: Callable[[JsonMapping], int] = _nothing
     detail: Callable[[ApiRequest], str] = _no_detail
-    names_model: bool = True
+    requires_model: bool = True
     default_model: str = ""
-    texts: re.Pattern[bytes] | None = None
+    text_pattern: re.Pattern[bytes] | None = None
     is_stored: bool = False
     bypasses_metering: bool = False
     is_unknown: bool = False
@@ -72,27 +72,33 @@ _RUN = _texts("value", "arguments")
 
 # OpenAI's API has no usage of these: they are in the costs, as far as their tokens are reported.
 _OTHER = MeteredOperation(kind="other")
-_OTHER_UNNAMED = MeteredOperation(kind="other", names_model=False)
+_OTHER_UNNAMED = MeteredOperation(kind="other", requires_model=False)
 _BYPASSING = MeteredOperation(kind="other", bypasses_metering=True)
 
 METERED: Mapping[str, MeteredOperation] = {
-    "createChatCompletion": MeteredOperation(kind="completions", texts=_CHAT, is_stored=True),
-    "askChat": MeteredOperation(kind="completions", texts=_CHAT),
+    "createChatCompletion": MeteredOperation(
+        kind="completions", text_pattern=_CHAT, is_stored=True
+    ),
+    "askChat": MeteredOperation(kind="completions", text_pattern=_CHAT),
     "createEdit": MeteredOperation(kind="completions"),
-    "createCompletion": MeteredOperation(kind="completions", texts=_texts("text")),
-    "createResponse": MeteredOperation(kind="completions", texts=_texts("delta"), is_stored=True),
+    "createCompletion": MeteredOperation(kind="completions", text_pattern=_texts("text")),
+    "createResponse": MeteredOperation(
+        kind="completions", text_pattern=_texts("delta"), is_stored=True
+    ),
     "createAnthropicMessage": MeteredOperation(
-        kind="completions", texts=_texts("text", "partial_json")
+        kind="completions", text_pattern=_texts("text", "partial_json")
     ),
     "countAnthropicMessageTokens": _OTHER,
-    "createOllamaChat": MeteredOperation(kind="completions", texts=_texts("content")),
-    "createOllamaCompletion": MeteredOperation(kind="completions", texts=_texts("response")),
+    "createOllamaChat": MeteredOperation(kind="completions", text_pattern=_texts("content")),
+    "createOllamaCompletion": MeteredOperation(kind="completions", text_pattern=_texts("response")),
     "createOllamaEmbeddings": MeteredOperation(kind="embeddings"),
     "createOllamaEmbedding": MeteredOperation(kind="embeddings"),
     "Compactconversation": MeteredOperation(kind="completions"),
-    "createRun": MeteredOperation(kind="completions", texts=_RUN),
-    "createThreadAndRun": MeteredOperation(kind="completions", texts=_RUN),
-    "submitToolOuputsToRun": MeteredOperation(kind="completions", texts=_RUN, names_model=False),
+    "createRun": MeteredOperation(kind="completions", text_pattern=_RUN),
+    "createThreadAndRun": MeteredOperation(kind="completions", text_pattern=_RUN),
+    "submitToolOuputsToRun": MeteredOperation(
+        kind="completions", text_pattern=_RUN, requires_model=False
+    ),
     "createEmbedding": MeteredOperation(kind="embeddings"),
     "createModeration": MeteredOperation(
         kind="moderations", default_model="omni-moderation-latest"
@@ -106,9 +112,9 @@ METERED: Mapping[str, MeteredOperation] = {
     "createTranscription": MeteredOperation(kind="audio_transcriptions"),
     "createTranslation": MeteredOperation(kind="audio_transcriptions"),
     "searchVectorStore": MeteredOperation(
-        kind="file_search_calls", detail=_vector_store, names_model=False
+        kind="file_search_calls", detail=_vector_store, requires_model=False
     ),
-    "CreateContainer": MeteredOperation(kind="code_interpreter_sessions", names_model=False),
+    "CreateContainer": MeteredOperation(kind="code_interpreter_sessions", requires_model=False),
     "Getinputtokencounts": _OTHER,
     "createAssistant": _OTHER,  # its runs need not name the model again
     "modifyAssistant": _OTHER_UNNAMED,
@@ -145,7 +151,7 @@ METERED: Mapping[str, MeteredOperation] = {
     "acceptLiveSession": _BYPASSING,
     "forkLiveSession": _BYPASSING,
     "testWebhookEndpoint": _OTHER_UNNAMED,  # each sends a request to an address that a client chose
-    UNKNOWN.operation_id: MeteredOperation(kind="other", names_model=False, is_unknown=True),
+    UNKNOWN.operation_id: MeteredOperation(kind="other", requires_model=False, is_unknown=True),
     "CreateChatSessionMethod": _BYPASSING,  # of a workflow, whose models are unknown here
 }
 """By operationId."""

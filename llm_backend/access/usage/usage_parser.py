@@ -24,12 +24,14 @@ _TOKENS_END = 1 << 53  # the largest integer that all JSON readers agree on
 
 
 class UsageTail:
-    """Keeps the end of a passing answer without copying it. With `texts`, also measures the text of
-    a stream."""
+    """Keeps the end of a passing answer without copying it. With `text_pattern`, also measures the
+    text of a stream."""
 
-    def __init__(self, coding: bytes | None = None, texts: re.Pattern[bytes] | None = None) -> None:
+    def __init__(
+        self, coding: bytes | None = None, text_pattern: re.Pattern[bytes] | None = None
+    ) -> None:
         self._pieces: deque[bytes] = deque(maxlen=PIECES)
-        self._text_counter = None if texts is None else _TextCounter(texts)
+        self._text_counter = None if text_pattern is None else _TextCounter(text_pattern)
         take = (
             self._pieces.append
             if self._text_counter is None
@@ -52,8 +54,8 @@ class _TextCounter:
     """Adds up the text in a stream's lines. It scans in large steps and as late as possible:
     most streams are short or report their usage."""
 
-    def __init__(self, texts: re.Pattern[bytes]) -> None:
-        self._texts = texts
+    def __init__(self, text_pattern: re.Pattern[bytes]) -> None:
+        self._text_pattern = text_pattern
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._text_bytes = 0
@@ -71,7 +73,7 @@ class _TextCounter:
     def _read(self) -> None:
         read = b"".join(self._pending)
         end = read.rfind(b"\n") + 1
-        self._text_bytes += _bytes_of(self._texts, read[:end])
+        self._text_bytes += _bytes_of(self._text_pattern, read[:end])
         # An unfinished line; one beyond `END_BYTES` is not text.
         line = read[end:]
         self._pending = [line] if line and len(line) < END_BYTES else []
@@ -86,8 +88,8 @@ def _fan_out(pieces: deque[bytes], counter: _TextCounter) -> Callable[[bytes], N
     return feed
 
 
-def _bytes_of(texts: re.Pattern[bytes], read: bytes) -> int:
-    return sum(map(len, texts.findall(read)))
+def _bytes_of(text_pattern: re.Pattern[bytes], read: bytes) -> int:
+    return sum(map(len, text_pattern.findall(read)))
 
 
 def _unread(_piece: bytes) -> None:
@@ -122,30 +124,30 @@ def read_usage(usage: JsonMapping) -> Tokens | None:
     )
     return (
         _with_media(tokens, input_details, output_details)
-        if _add_media(input_details, output_details)
+        if _reports_media(input_details, output_details)
         else tokens
     )
 
 
-def _add_media(details: JsonMapping, made: JsonMapping) -> bool:
+def _reports_media(input_details: JsonMapping, output_details: JsonMapping) -> bool:
     """True if the details report media tokens; rare, and checked for each answer."""
     return bool(
-        details.get("audio_tokens")
-        or details.get("image_tokens")
-        or made.get("audio_tokens")
-        or made.get("image_tokens")
+        input_details.get("audio_tokens")
+        or input_details.get("image_tokens")
+        or output_details.get("audio_tokens")
+        or output_details.get("image_tokens")
     )
 
 
-def _with_media(tokens: Tokens, details: JsonMapping, made: JsonMapping) -> Tokens:
-    cached = _part(details, ("cached_tokens_details",))
+def _with_media(tokens: Tokens, input_details: JsonMapping, output_details: JsonMapping) -> Tokens:
+    cached = _part(input_details, ("cached_tokens_details",))
     return tokens._replace(
-        input_picture_tokens=_count(details, "image_tokens") or 0,
-        input_sound_tokens=_count(details, "audio_tokens") or 0,
+        input_picture_tokens=_count(input_details, "image_tokens") or 0,
+        input_sound_tokens=_count(input_details, "audio_tokens") or 0,
         cached_picture_tokens=_count(cached, "image_tokens") or 0,
         cached_sound_tokens=_count(cached, "audio_tokens") or 0,
-        output_picture_tokens=_count(made, "image_tokens") or 0,
-        output_sound_tokens=_count(made, "audio_tokens") or 0,
+        output_picture_tokens=_count(output_details, "image_tokens") or 0,
+        output_sound_tokens=_count(output_details, "audio_tokens") or 0,
     ).normalize()
 
 

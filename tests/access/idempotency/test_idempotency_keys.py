@@ -224,7 +224,7 @@ def servers(database: Database, clock: Clock, number: int = 2, **more: object) -
 
 
 async def settled(server: Server) -> None:
-    await server.idempotency._shared.settle()
+    await server.idempotency._shared.wait_idle()
 
 
 async def test_answer_of_one_server_is_replayed_by_another(database):

@@ -45,9 +45,9 @@ class Servers:
     def slots(self, most: int) -> list[ConcurrencyLimit]:
         return [ConcurrencyLimit("key a", most, one) for one in self.shared]
 
-    async def settle(self) -> None:
+    async def wait_idle(self) -> None:
         for one in self.shared:
-            await one.settle()
+            await one.wait_idle()
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ async def test_released_permits_are_available_to_other_servers(servers):
     await a.acquire()
     assert await acquire_many(b, 1) == 0
     a.release()
-    await servers.settle()
+    await servers.wait_idle()
     servers.clock.now = 1.0
 
     assert await acquire_many(b, 1) == 1
@@ -110,7 +110,7 @@ async def test_cancelled_acquire_takes_no_permit(servers):
         await asyncio.sleep(0)
     asking.cancel()
     await asyncio.wait({asking})
-    await servers.settle()
+    await servers.wait_idle()
     servers.clock.now = 1.0
 
     assert await acquire_many(b, 1) == 1
@@ -122,7 +122,7 @@ async def test_reserve_of_permits_saves_database_queries(servers):
         await acquire_many(a, 50)
         for _ in range(50):
             a.release()
-    await servers.settle()
+    await servers.wait_idle()
 
     assert servers.stored.asked <= 15
     assert await acquire_many(b, 200) >= 180
@@ -169,11 +169,11 @@ async def test_failed_return_of_permits_is_retried(servers):
     await a.acquire()
     servers.stored.is_down = True
     a.release()
-    await servers.settle()
+    await servers.wait_idle()
     servers.stored.is_down, servers.clock.now = False, DOWN_S
     await a.acquire()
     a.release()
-    await servers.settle()
+    await servers.wait_idle()
 
     assert await acquire_many(b, 1) == 1
 

@@ -152,7 +152,7 @@ async def test_unused_amount_of_a_server_is_available_to_another(grants, clock):
     first = await a.reserve(a.windows([TPM]), 95)
     assert await admit(b, TPM, 1, tokens=60) == 0
     first.correct(10)
-    await a.settle()
+    await a.wait_idle()
     clock.now += 1
 
     assert await admit(b, TPM, 1, tokens=85) == 1
@@ -219,7 +219,7 @@ async def test_grant_of_a_cancelled_request_is_available_to_others(grants, clock
     await asyncio.sleep(0)
     asking.cancel()
     await asyncio.wait({asking})
-    await a.settle()
+    await a.wait_idle()
 
     assert await admit(a, RPM, 3) + await admit(b, RPM, 3) == RPM.limit
 

@@ -32,5 +32,5 @@ def test_route_named_like_a_step_has_the_limits_of_its_steps():
     plan = plans.policy_of(caller, "m")
 
     assert (plan.is_route, plan.rate_windows) == (True, [])
-    assert [one.limit for one in plans.step_windows(project, "m")] == [5, 9]
+    assert [one.limit for one in plans.target_windows(project, "m")] == [5, 9]
     assert [one.limit for one in plans.policy_of(caller, "own").rate_windows] == [7]

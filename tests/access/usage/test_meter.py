@@ -30,13 +30,18 @@ def amounts(ledger: Ledger) -> dict[tuple[str, str, str], tuple[int, int, int]]:
 async def test_steps_of_a_route_reserve_from_their_own_limits(ledger: Ledger) -> None:
     reserved: list[str] = []
 
-    async def reserve_step(model: str) -> None:
+    async def reserve_target(model: str) -> None:
         if model == "full":
             raise RateLimited("The limit is reached.")
         reserved.append(model)
 
     meter = RequestMeter(
-        ledger, CALLER, kind="completions", model="route", is_route=True, reserve_step=reserve_step
+        ledger,
+        CALLER,
+        kind="completions",
+        model="route",
+        is_route=True,
+        reserve_target=reserve_target,
     )
     await meter.switch_model("a")
     await meter.switch_model("a")
@@ -49,10 +54,12 @@ async def test_steps_of_a_route_reserve_from_their_own_limits(ledger: Ledger) ->
 
 
 async def test_a_model_that_is_no_route_reserves_no_step(ledger: Ledger) -> None:
-    async def reserve_step(model: str) -> None:
+    async def reserve_target(model: str) -> None:
         raise AssertionError(model)
 
-    meter = RequestMeter(ledger, CALLER, kind="completions", model="a", reserve_step=reserve_step)
+    meter = RequestMeter(
+        ledger, CALLER, kind="completions", model="a", reserve_target=reserve_target
+    )
     await meter.switch_model("a")
 
     assert meter.model == "a"

@@ -31,7 +31,7 @@ def test_what_concerns_the_upstreams_whole_account_is_for_administrators():
 
 
 def test_samples_of_webhooks_count_as_requests():
-    assert not METERED["testWebhookEndpoint"].names_model
+    assert not METERED["testWebhookEndpoint"].requires_model
 
 
 def asks(metered: MeteredOperation, *, method: str = "POST", **more: Any) -> str:

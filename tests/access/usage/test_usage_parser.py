@@ -125,7 +125,7 @@ def test_answer_without_usage_has_no_tokens(end):
     assert parse_usage(end) is None
 
 
-TEXTS = METERED["createChatCompletion"].texts
+TEXTS = METERED["createChatCompletion"].text_pattern
 
 
 def events(*deltas: dict) -> bytes:
@@ -140,7 +140,7 @@ def test_text_of_a_stream_is_measured_however_chunks_are_cut(size: int):
         {"role": "assistant", "content": ""}, {"content": "Hel"}, {"content": 'l"o'},
         {"reasoning_content": "so"}, {"tool_calls": [{"function": {"arguments": "{}"}}]},
     )  # fmt: skip
-    tail = UsageTail(texts=TEXTS)
+    tail = UsageTail(text_pattern=TEXTS)
     for start in range(0, len(said), size):
         tail.feed(said[start : start + size])
 
@@ -148,7 +148,7 @@ def test_text_of_a_stream_is_measured_however_chunks_are_cut(size: int):
 
 
 def test_text_of_a_whole_answer_is_measured_at_its_end():
-    tail = UsageTail(texts=None)
+    tail = UsageTail(text_pattern=None)
     tail.feed(json.dumps({"choices": [{"message": {"content": "Hello"}}]}).encode())
 
     assert tail.text_bytes() == 5

@@ -7,7 +7,7 @@ import pytest
 
 from tests.controllers.administration.conftest import served
 
-NOTICE, EVENT = "x-llm-backend-notice", "warning server_closed"
+NOTICE, EVENT = "x-llm-backend-notice", "warning keys_required"
 
 
 @pytest.mark.parametrize("kind", ["admin", "service account"])

@@ -4,7 +4,7 @@ translation."""
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from llm_backend.access import CLOSED, Caller
+from llm_backend.access import KEYS_REQUIRED, Caller
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
@@ -52,7 +52,7 @@ async def create_key(services: Services, kind: str) -> AsyncIterator[dict[str, s
     async with apply_change(services, kind):
         yield headers
     if was_open and not services.access.keyring.is_open_to_all:
-        headers[NOTICE] = CLOSED
+        headers[NOTICE] = KEYS_REQUIRED
 
 
 @asynccontextmanager
