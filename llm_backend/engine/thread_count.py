@@ -113,7 +113,7 @@ class ThreadCount:
         if self._passes >= _SETTLING_PASSES or self._seconds >= _LONG_TRIAL_S:
             self._try_another()
 
-    def _settle(self) -> None:
+    def _restart(self) -> None:
         """Restart the measurement of the current count."""
         self._trial = None
         self._passes = 0
@@ -141,7 +141,7 @@ class ThreadCount:
             self._accept(trial)
         elif trial.is_over or trial.is_hopeless:
             (self._fewer if trial.rung > self._rung else self._more).grow()
-            self._settle()
+            self._restart()
 
     def _accept(self, trial: _Trial) -> None:
         """Adopt the count of a trial. Fewer threads delay the next rise by more than a rise
@@ -152,7 +152,7 @@ class ThreadCount:
             self._more.shrink()
         self._fewer.reset()
         self._rung, self._costs = trial.rung, trial.costs
-        self._settle()
+        self._restart()
 
 
 def _costs() -> PassCosts:

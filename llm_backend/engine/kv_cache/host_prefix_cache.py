@@ -63,7 +63,8 @@ class HostPrefixCache:
         return self._index.bytes
 
     def can_save(self, tokens: Tokens[int]) -> bool:
-        """True if the tokens are text of a block at least, and no state has them all."""
+        """True if there are tokens for a block, none of them is of a picture or a sound, and no
+        state begins with all of them."""
         if len(tokens) < PREFIX_BLOCK or plain_length(tokens) < len(tokens):
             return False
         match = self._match(tokens)
@@ -72,9 +73,9 @@ class HostPrefixCache:
         return common_prefix_length(self._prefixes[match.entry.name].tokens, tokens) < len(tokens)
 
     def save(self, prefix: Prefix) -> None:
-        """Add a state as the most recently used one. Shorter states of the same text are replaced
-        where states can be truncated, others evicted if space or memory is short; a state beyond
-        the limit is dropped."""
+        """Add a state as the most recently used one. If states can be truncated, it replaces
+        shorter states of the same prefix. If space or memory is short, the least recently used
+        states are evicted. A state larger than the limit is not added."""
         size = prefix.state.size + _TOKEN_BYTES * len(prefix.tokens)
         if size > self._limit_bytes:
             return

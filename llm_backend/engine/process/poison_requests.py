@@ -1,5 +1,5 @@
-"""Poison requests: commands that were pending when the worker crashed. A command that crashes it
-again is quarantined: the worker does not get it a third time."""
+"""Poison requests: commands that were pending when the worker crashed. One that was pending at two
+crashes is quarantined: the worker does not get it a third time."""
 
 import fcntl
 import hashlib

@@ -225,7 +225,7 @@ def _tokenize_prompt(
     if not prompt.tokens:
         raise CommandRefused(Failure.INVALID, "The prompt has no tokens.", "prompt")
     if prompt.ends_with_media:
-        message = f"There is no text behind the last {prompt.runs[-1].media.medium}."
+        message = f"There is no text after the last {prompt.runs[-1].media.medium}."
         raise CommandRefused(Failure.INVALID, message, f"media[{prompt.runs[-1].number}]")
     return prompt
 

@@ -27,7 +27,7 @@ _SEES = {MediaKind.PICTURE: "sees no pictures", MediaKind.SOUND: "hears no sound
 
 @dataclass(kw_only=True)
 class PromptTokens:
-    """The tokens of a prompt, with the runs of its media. Those of a text behind a prompt have an
+    """The tokens of a prompt, with the runs of its media. Those of a text after a prompt have an
     `offset`, the number of the prompt's tokens, and there are `media` before it."""
 
     offset: int = 0
@@ -75,12 +75,12 @@ def tokenize_prompt(
     command: Generate | ScoreLabels | Question | Tokenize,
     vocabulary: Vocabulary,
     projector: Projector | None = None,
-    behind: PromptTokens | None = None,
+    after: PromptTokens | None = None,
 ) -> PromptTokens:
     """Tokenize each piece between two cuts, after the begin token if it is wanted, and insert
-    the command's media. The text of a `Question` is tokenized into `behind`, which is empty but for
+    the command's media. The text of a `Question` is tokenized into `after`, which is empty but for
     its position. Raises `CommandRefused` for a medium that cannot be read."""
-    prompt, start = behind or PromptTokens(), 0
+    prompt, start = after or PromptTokens(), 0
     media = {
         at: list(group)
         for at, group in groupby(enumerate(command.media), key=lambda one: one[1].at)

@@ -206,7 +206,8 @@ class Scheduler:
 
     def shift(self, sequence: Sequence) -> None:
         """Drop the oldest tokens of a running sequence that fills its window, and queue it again:
-        what remains has other positions, and is computed anew."""
+        what remains has other positions, and all of it is computed again. llama.cpp's context shift
+        keeps the cells instead, and moves their positions."""
         self._requeue(sequence)
         sequence.shift()
         sequence.recompute_baseline = 0

@@ -118,7 +118,7 @@ class ScoringRequest:
         return self._next is None and all(answer.is_finished for answer in self.answers)
 
     def take_answers(self) -> list[PathScorer | PrefixPrefill]:
-        """Return the scorers that the scheduler gets now; those behind a prompt that is computed
+        """Return the scorers that the scheduler gets now; those after a prompt that is computed
         alone wait for it."""
         self.answers = [answer for answer in self.answers if not answer.is_finished]
         taken: list[PathScorer | PrefixPrefill] = []

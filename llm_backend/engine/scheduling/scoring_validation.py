@@ -17,7 +17,7 @@ _LABEL_CHARACTERS = 32 * _LABEL_TOKENS  # longest label, checked before it is to
 
 @dataclass(frozen=True, kw_only=True)
 class ValidatedQuestion:
-    """The tokens of a question, behind the shared prompt, and the tree of its labels."""
+    """The tokens of a question, after the shared prompt, and the tree of its labels."""
 
     tokens: list[int]
     runs: tuple[Run, ...]
@@ -72,7 +72,7 @@ def _check_counts(command: ScoreLabels, labels_limit: int) -> None:
 
 
 class _QuestionValidator:
-    """Validates the questions of one command, behind its tokenized prompt."""
+    """Validates the questions of one command, after its tokenized prompt."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class _QuestionValidator:
         labels = []
         for index, label in enumerate(question.labels):
             tokens = (
-                () if len(label) > _LABEL_CHARACTERS else self._tokens_behind(before, known, label)
+                () if len(label) > _LABEL_CHARACTERS else self._tokens_after(before, known, label)
             )
             if len(label) > _LABEL_CHARACTERS or len(tokens) > _LABEL_TOKENS:
                 message = (
@@ -124,8 +124,8 @@ class _QuestionValidator:
             raise CommandRefused(Failure.INVALID, message, field)
         return labels
 
-    def _tokens_behind(self, before: str, known: list[int], label: str) -> list[int]:
-        """The tokens of a label behind the end of its question, whose tokens are `known`, or of the
+    def _tokens_after(self, before: str, known: list[int], label: str) -> list[int]:
+        """The tokens of a label after the end of its question, whose tokens are `known`, or of the
         label alone if its beginning changes them."""
         tokenize = self._vocabulary.tokenize
         both = tokenize(before + label, parse_special=False)

@@ -53,7 +53,7 @@ class PromptLookup:
         self._latest[pair] = index
 
     def match(self) -> tuple[int, int] | None:
-        """The index behind the longest earlier repetition of the text's end, and its length; of
+        """The index after the longest earlier repetition of the text's end, and its length; of
         several one in the prediction, else the latest. None if not even the last two tokens were
         there."""
         best: tuple[int, int] | None = None
