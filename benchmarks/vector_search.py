@@ -59,7 +59,7 @@ async def measure(folder: Path, number: int, model: Path | None) -> None:
     stored_s = time.perf_counter() - began
     print(f"ingestion: {number / stored_s:,.0f} chunks/s into the index", flush=True)
     began = time.perf_counter()
-    await index.settle()
+    await index.wait_idle()
     print(f"its graph was built behind in {time.perf_counter() - began:.0f} s", flush=True)
 
     found, cost = await search_all(index, queries)

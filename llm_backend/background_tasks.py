@@ -6,7 +6,7 @@ from typing import Any
 
 
 class BackgroundTasks:
-    """Runs coroutines in the background; `settle` waits for all of them, `cancel` ends them."""
+    """Runs coroutines in the background; `wait_idle` waits for all of them, `cancel` ends them."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -21,7 +21,7 @@ class BackgroundTasks:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def settle(self) -> None:
+    async def wait_idle(self) -> None:
         """Waits for all tasks."""
         while self._tasks:
             await asyncio.wait(self._tasks)

@@ -170,7 +170,7 @@ class UnsupportedMediaType(InvalidRequest):
 
 
 class RangeNotSatisfiable(InvalidRequest):
-    """The range begins behind the last byte of the file."""
+    """The range begins after the last byte of the file."""
 
     status = 416
     default_code = "range_not_satisfiable"
@@ -296,13 +296,13 @@ class DeadlineExceeded(ApiError):
 
 
 class UpstreamError(ApiError):
-    """An upstream did not answer. `was_sent`: it may have received the request. `is_lasting`: a
+    """An upstream did not answer. `was_sent`: it may have received the request. `is_permanent`: a
     retry at the same upstream is futile."""
 
     status = 502
     default_code = "upstream_failed"
     was_sent = True
-    is_lasting = False
+    is_permanent = False
 
 
 class UpstreamFailed(UpstreamError):

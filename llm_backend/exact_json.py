@@ -20,7 +20,7 @@ _EXACT_LIMIT = 2**53  # floats of smaller whole numbers are exact
 _WHOLE_DIGITS = 64  # digits of an integer with a point or an exponent, which may be short as text
 
 # Numbers are searched for with every digit replaced by 0. A float changes no number of fewer than
-# 16 digits. In a whole number the exponent moves the point behind all digits.
+# 16 digits. In a whole number the exponent moves the point after all digits.
 _SAME_DIGIT = bytes.maketrans(b"123456789E", b"000000000e")
 _SAME_DIGIT_OR_POINT = bytes.maketrans(b"123456789.E", b"0000000000e")
 _DIGITS = b"0" * 16

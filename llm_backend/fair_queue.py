@@ -92,7 +92,7 @@ class FairQueue(Generic[Resource]):
         waiters = self._waiting.pop(waiter.caller)
         waiters.remove(waiter)
         if waiters:
-            self._waiting[waiter.caller] = waiters  # behind all others
+            self._waiting[waiter.caller] = waiters  # after all others
         waiter.granted.set_result(resource)
 
     def _remove(self, waiter: _Waiter[Resource]) -> None:

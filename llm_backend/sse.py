@@ -12,7 +12,7 @@ from llm_backend.errors import ApiError, UpstreamFailed
 
 DONE = b"data: [DONE]\n\n"
 
-LINES = "application/x-ndjson"
+NDJSON = "application/x-ndjson"
 """Media type of a stream of JSON objects, one a line."""
 
 LONG_EVENT_BYTES = 1024 * 1024

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llm_backend.errors import ApiError
-from llm_backend.sse import LINES, encode_error
+from llm_backend.sse import NDJSON, encode_error
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -28,7 +28,7 @@ class StreamEnding:
         kind = first.get(b"content-type", b"").partition(b";")[0].strip().lower()
         length = first.get(b"content-length")
         self._is_stream = kind == b"text/event-stream"
-        self._has_lines = kind == LINES.encode()
+        self._has_lines = kind == NDJSON.encode()
         is_plain = b"content-encoding" not in first
         self._can_be_added_to = length is None and is_plain
         self.is_readable = is_plain and (self._is_stream or kind == b"application/json")

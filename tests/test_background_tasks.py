@@ -17,7 +17,7 @@ async def test_settle_waits_for_all_tasks_including_those_that_tasks_start() -> 
         done.append("first")
 
     tasks.start(start_another())
-    await tasks.settle()
+    await tasks.wait_idle()
 
     assert done == ["first", "second"]
     assert len(tasks) == 0

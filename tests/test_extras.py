@@ -74,9 +74,9 @@ class Upstreams:
 @pytest.mark.usefixtures("_no_engine")
 def test_model_that_only_the_engine_could_serve_is_not_found_and_names_the_extra():
     with pytest.raises(ModelNotFound, match=re.escape(COMMAND)):
-        Registry([]).steps("any")
+        Registry([]).targets("any")
     with pytest.raises(ModelNotFound, match=re.escape(COMMAND)):
-        Registry([], upstreams=Upstreams()).steps("builtin")
+        Registry([], upstreams=Upstreams()).targets("builtin")
     with pytest.raises(ModelNotFound) as error:
-        Registry([], upstreams=Upstreams()).steps("near")
+        Registry([], upstreams=Upstreams()).targets("near")
     assert COMMAND not in error.value.message

@@ -68,9 +68,9 @@ class ImageServers:
         self._endings = BackgroundTasks()
         self._running: set[_Request] = set()
 
-    async def settle(self) -> None:
+    async def wait_idle(self) -> None:
         """Waits until the image servers are told of all requests that were given up."""
-        await self._endings.settle()
+        await self._endings.wait_idle()
 
     @property
     def is_available(self) -> bool:
@@ -114,7 +114,7 @@ class ImageServers:
         """Returns the title of the checkpoint that an image server has loaded, if it tells one."""
         try:
             async with asyncio.timeout(_OPTIONS_S):
-                answer = await self._pool.exchange_beside(
+                answer = await self._pool.send_without_permit(
                     upstream, method="GET", path=sdapi.OPTIONS
                 )
                 read = await answer.read(_FRAMING_BYTES)
@@ -288,7 +288,7 @@ class _Request:
     async def _ask_progress(self, upstream: str, *, has_picture: bool) -> tuple[float, bytes]:
         """As `_progress`. Raises `UpstreamError` if the server tells no progress."""
         query = b"skip_current_image=false" if has_picture else b"skip_current_image=true"
-        answer = await self.pool.exchange_beside(
+        answer = await self.pool.send_without_permit(
             upstream, method="GET", path=sdapi.PROGRESS, query=query
         )
         read = await answer.read(self.picture_bytes * 4 // 3 + _FRAMING_BYTES)
@@ -309,7 +309,7 @@ class _Request:
             return
         with suppress(ApiError, TimeoutError):  # it then draws to the end
             async with asyncio.timeout(_INTERRUPT_S):
-                answer: UpstreamAnswer = await self.pool.exchange_beside(
+                answer: UpstreamAnswer = await self.pool.send_without_permit(
                     self._at, method="POST", path=sdapi.INTERRUPT
                 )
                 await answer.read(_FRAMING_BYTES)

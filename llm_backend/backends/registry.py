@@ -34,8 +34,8 @@ class PictureModel:
     upstream: str | None = None
 
 
-Step = LocalModel | VoiceModel | UpstreamModel | PictureModel
-"""One backend of a route, which are tried in order."""
+RouteTarget = LocalModel | VoiceModel | UpstreamModel | PictureModel
+"""One target of a route, which are tried in order."""
 
 
 class ModelSource(Protocol):
@@ -64,7 +64,7 @@ class Registry:
         voice: VoiceModel | None = None,
         image_servers: ModelSource | None = None,
     ) -> None:
-        """Steps of `routes` that are strings name local models, or the `voice`."""
+        """Targets of `routes` that are strings name local models, or the `voice`."""
         self._upstreams = upstreams
         self._image_servers = image_servers
         self._voice = voice
@@ -102,12 +102,12 @@ class Registry:
         """Local models that draw, whether or not their extra is installed."""
         return [model for model in self.local if model.drawing is not None]
 
-    def steps(self, name: str, operation: Sequence[str] = ()) -> Sequence[Step]:
-        """Returns the backends of a name, in the order of fallback; at least one.
+    def targets(self, name: str, operation: Sequence[str] = ()) -> Sequence[RouteTarget]:
+        """Returns the targets of a name, in the order of fallback; at least one.
 
         `operation` is the id and tag of the request's operation. Raises `ModelNotFound`.
         """
-        if routed := self._route_steps(name):
+        if routed := self._route_targets(name):
             return routed
         if (own := self._own(name)) is not None:
             return (own,)
@@ -125,15 +125,15 @@ class Registry:
         return self._own(name) is not None or name in self._routes
 
     def is_voice(self, name: str) -> bool:
-        """Returns True if the first backend of a name speaks. Raises `ModelNotFound`."""
-        first = self.steps(name)[0]
+        """Returns True if the first target of a name speaks. Raises `ModelNotFound`."""
+        first = self.targets(name)[0]
         return isinstance(first, VoiceModel) or (
             isinstance(first, LocalModel) and first.voice is not None
         )
 
     def is_picture_model(self, name: str) -> bool:
-        """Returns True if the first backend of a name draws. Raises `ModelNotFound`."""
-        first = self.steps(name)[0]
+        """Returns True if the first target of a name draws. Raises `ModelNotFound`."""
+        first = self.targets(name)[0]
         return isinstance(first, PictureModel) or (
             isinstance(first, LocalModel) and first.drawing is not None
         )
@@ -151,25 +151,27 @@ class Registry:
         return [one for one in listed if not self.knows(one.get("id", ""))]
 
     def for_model(self, name: str, operation: Sequence[str] = ()) -> LocalModel | None:
-        """Returns the local model that is the first backend of a name; None if that is an upstream.
+        """Returns the local model that is the first target of a name; None if that is an upstream.
 
         Raises `ModelNotFound`, and `InvalidRequest` for a voice and for a model that draws.
         """
-        first = self.steps(name, operation)[0]
+        first = self.targets(name, operation)[0]
         if isinstance(first, VoiceModel | PictureModel):
             raise wrong_operation(first)
         return first if isinstance(first, LocalModel) else None
 
-    def local_step(self, name: str) -> LocalModel | None:
-        """Returns the first local model among the backends of a name; None if there is none.
+    def local_target(self, name: str) -> LocalModel | None:
+        """Returns the first local model among the targets of a name; None if there is none.
 
-        Raises `ModelNotFound` for a name without backends.
+        Raises `ModelNotFound` for a name without targets.
         """
-        return next((step for step in self.steps(name) if isinstance(step, LocalModel)), None)
+        return next(
+            (target for target in self.targets(name) if isinstance(target, LocalModel)), None
+        )
 
     def local_cards(self) -> list[ModelCard]:
         """Lists local models, their personalities and aliases, voices if they are installed, and
-        routes that have steps, each as a model."""
+        routes that have targets, each as a model."""
         cards = [self.card(model) for model in self.usable]
         personalities = [
             _rename_card(
@@ -185,7 +187,7 @@ class Registry:
         routes = [
             ModelCard(id=route, created_at=0, owned_by="llm-backend")
             for route in self._routes
-            if self._own(route) is None and self._route_steps(route)
+            if self._own(route) is None and self._route_targets(route)
         ]
         voice = self._voice
         voices = [voice.card] if voice is not None and voice.is_installed else []
@@ -221,18 +223,18 @@ class Registry:
         return self._voice if is_voice else self._named.get(name)
 
     def _not_served(self, name: str) -> ModelNotFound:
-        """Returns the error for a name without backends; it names the local engine if only that
+        """Returns the error for a name without targets; it names the local engine if only that
         could serve the name, and is missing."""
         has_others = self._upstreams is not None or self._image_servers is not None
         hint = missing_engine_hint() if name == BUILTIN_ID or not has_others else ""
         listed = (card.id for card in self.local_cards())
         return ModelNotFound(name, closest_name(name, listed), hint)
 
-    def _route_steps(self, name: str) -> Sequence[Step]:
-        """Returns the steps of a route, without removed local models."""
-        steps = self._routes.get(name, ())
-        named = [self._own(step) if isinstance(step, str) else step for step in steps]
-        return [step for step in named if step is not None]
+    def _route_targets(self, name: str) -> Sequence[RouteTarget]:
+        """Returns the targets of a route, without removed local models."""
+        targets = self._routes.get(name, ())
+        named = [self._own(target) if isinstance(target, str) else target for target in targets]
+        return [target for target in named if target is not None]
 
     def _names(self) -> Iterator[tuple[str, LocalModel]]:
         plain = {name: name for name in self._local} | self._aliases

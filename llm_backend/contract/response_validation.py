@@ -12,8 +12,8 @@ from llm_backend.contract.operations import Operation
 from llm_backend.contract.validation import ContractViolation, Validators
 from llm_backend.errors import Internal
 from llm_backend.sse import (
-    LINES,
     LONG_EVENT_BYTES,
+    NDJSON,
     Decoder,
     EventPiece,
     LineDecoder,
@@ -69,8 +69,8 @@ class ResponseValidator:
         if described and not described & {media_type, "*/*"}:
             raise ContractViolation(f"{name}: {media_type!r} is not one of {sorted(described)}.")
         if isinstance(response, StreamingResponse):
-            if media_type in ("text/event-stream", LINES):
-                decoder = LineDecoder() if media_type == LINES else Decoder()
+            if media_type in ("text/event-stream", NDJSON):
+                decoder = LineDecoder() if media_type == NDJSON else Decoder()
                 response.body_iterator = self._events(operation, response.body_iterator, decoder)
             return
         is_long = len(response.body) > LOGGED_BYTES and self._setting is ResponseCheckMode.LOG

@@ -17,7 +17,7 @@ from llm_backend.contract.document import Document
 from llm_backend.contract.validation_messages import ValidationMessage, find_failure
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonValue
-from llm_backend.sse import LINES
+from llm_backend.sse import NDJSON
 
 _PREFIX = "#/components/schemas/"
 _REFERENCE = re.compile(rb'"#/components/schemas/([^"]+)"')
@@ -110,7 +110,7 @@ class Validators:
     def event(self, operation_id: str) -> Check | None:
         """Returns the check of the data of one event, or line, of the operation's stream."""
         events = self.response(operation_id, 200, "text/event-stream")
-        return events or self.response(operation_id, 200, LINES)
+        return events or self.response(operation_id, 200, NDJSON)
 
     def component(self, name: str) -> Check:
         """Returns the check of a schema by its name, of an event of a WebSocket for instance."""

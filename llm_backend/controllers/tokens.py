@@ -21,7 +21,7 @@ from llm_backend.controllers.generation.request_translation import (
 )
 from llm_backend.controllers.generation.structured_output import schema_limits, structure_from
 from llm_backend.controllers.generation.tool_call_ids import check_messages
-from llm_backend.controllers.relay.routing import LocalStep, answer_by_route
+from llm_backend.controllers.relay.routing import LocalHandler, answer_by_route
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import ModelNotFound
@@ -37,7 +37,7 @@ async def tokenize(services: Services, request: ApiRequest) -> Response:
 
 
 async def _answer_by_model(
-    services: Services, request: ApiRequest, *, local: LocalStep
+    services: Services, request: ApiRequest, *, local: LocalHandler
 ) -> Response:
     """Answers with the model that the body names, if the caller's project may use it."""
     name = request.body["model"]

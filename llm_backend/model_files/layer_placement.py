@@ -122,7 +122,7 @@ class Placer:
 
 def _proportional(count: int, split: Sequence[float]) -> tuple[int, ...]:
     """Distributes layers by shares, as llama.cpp does: a layer belongs to the first device whose
-    part of the whole ends behind it."""
+    part of the whole ends after it."""
     total = sum(split)
     shares = [one / total for one in split] if total > 0 else [1 / len(split)] * len(split)
     counts, end = [0] * len(split), 0.0

@@ -1,7 +1,7 @@
 """Interface of the vector index, with its own value types.
 
-A *collection* has vectors of one size. A point is a piece of a document: its vector, its words, and
-the document's attributes, by which searches are filtered.
+A *collection* has vectors of one size. A point is a piece of a document (the text of one file): its
+vector, its words, and the document's attributes, by which searches are filtered.
 """
 
 from collections.abc import Mapping, Sequence

@@ -54,7 +54,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Notifies the running request of the disconnect, which uvicorn reports only to the latest
-        request. Drops the requests queued behind it."""
+        request. Drops the requests queued after it."""
         self.pipeline.clear()
         if self._running is not None:
             _disconnect(self._running)

@@ -63,15 +63,15 @@ async def test_route_returns_its_steps_and_hides_models_of_its_name(tmp_path):
     model, far = local("a", tmp_path), UpstreamModel(model="b", upstream="x")
     registry = Registry([model], {}, Far("b", "fast"), {"fast": ["a", far], "a": ["a", far]})
 
-    assert registry.steps("fast") == registry.steps("a") == [model, far]
-    assert registry.steps("b") == (UpstreamModel(model="b"),)
+    assert registry.targets("fast") == registry.targets("a") == [model, far]
+    assert registry.targets("b") == (UpstreamModel(model="b"),)
     assert [card.id for card in registry.local_cards()] == ["a", "fast"]
     assert [model["id"] for model in await registry.upstream_models()] == ["b"]
 
 
-def test_local_step_of_a_route_is_found_at_any_position(tmp_path):
+def test_local_target_of_a_route_is_found_at_any_position(tmp_path):
     model, far = local("a", tmp_path), UpstreamModel(model="b")
     registry = Registry([model], {}, Far("b"), {"pair": [far, "a"], "far": [far]})
 
-    assert registry.local_step("pair") is registry.local_step("a") is model
-    assert registry.local_step("far") is None
+    assert registry.local_target("pair") is registry.local_target("a") is model
+    assert registry.local_target("far") is None

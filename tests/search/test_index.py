@@ -302,7 +302,7 @@ async def test_embedded_index_serves_a_collection_during_its_optimization(
     await index.remove("c", "gone")
     assert await worded(index, "meanwhile") == [0xF001]
 
-    await index.settle()
+    await index.wait_idle()
 
     assert await worded(index, "meanwhile") == [0xF001]
     assert await worded(index, "w1499") == [1499]
@@ -317,7 +317,7 @@ async def test_embedded_index_optimizes_again_after_growth_meanwhile(tmp_path: P
     for begin in range(0, 1500, 300):
         await index.upsert("c", random_points(300, begin=begin))
 
-    await index.settle()
+    await index.wait_idle()
 
     assert int((tmp_path / "c.built").read_text()) > 1000
     await index.close()

@@ -263,9 +263,9 @@ async def test_deferred_usage_counts_once_in_the_minute_of_its_report(database):
     await deferred.add(usage_row("resp_1"))
     await deferred.add(usage_row("resp_1"))
 
-    known = [await deferred.settle("resp_1", REPORTED, minute_at=120) for _ in range(2)]
+    known = [await deferred.charge("resp_1", REPORTED, minute_at=120) for _ in range(2)]
     assert known == [True, False]
-    assert not await deferred.settle("resp_2", REPORTED, minute_at=120)
+    assert not await deferred.charge("resp_2", REPORTED, minute_at=120)
     assert await sums_of(database) == [(120, 0, 100, 90, 50)]
 
 
@@ -273,7 +273,7 @@ async def test_deferred_usage_counts_only_the_uncounted_part(database):
     deferred = DeferredUsageStore(database)
     await deferred.add(usage_row("resp_1", input_tokens=30, output_tokens=60))
 
-    await deferred.settle("resp_1", REPORTED, minute_at=120)
+    await deferred.charge("resp_1", REPORTED, minute_at=120)
 
     assert await sums_of(database) == [(120, 0, 70, 70, 0)]
 
@@ -284,7 +284,7 @@ async def test_deferred_usage_is_deleted_when_too_old_or_over_the_limit(database
         await deferred.add(usage_row(f"resp_{number}", 60 * number))
     await deferred.delete_old(before=60, limit=2)
 
-    known = [await deferred.settle(f"resp_{number}", REPORTED, minute_at=0) for number in range(5)]
+    known = [await deferred.charge(f"resp_{number}", REPORTED, minute_at=0) for number in range(5)]
     assert known == [False, False, False, True, True]
 
 
@@ -293,7 +293,7 @@ async def test_deferred_usage_refuses_an_unstorable_id(database, id):
     with pytest.raises(Unstorable):
         await DeferredUsageStore(database).add(usage_row(id))
     with pytest.raises(Unstorable):
-        await DeferredUsageStore(database).settle(id, REPORTED, minute_at=0)
+        await DeferredUsageStore(database).charge(id, REPORTED, minute_at=0)
 
 
 async def test_only_old_entries_of_the_audit_log_are_deleted(database):

@@ -127,7 +127,7 @@ async def test_failed_write_leaves_no_blob(blobs, tmp_path):
     with pytest.raises(ConnectionError):
         async with blobs.writing(breaking()):
             pass
-    await blobs.settle()
+    await blobs.wait_idle()
 
     assert stored_files(tmp_path) == []
 
@@ -150,7 +150,7 @@ async def test_cancelled_write_leaves_no_blob(blobs, tmp_path):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await blobs.settle()
+    await blobs.wait_idle()
 
     assert had_begun
     assert stored_files(tmp_path) == []
@@ -166,7 +166,7 @@ async def test_claimed_blob_stays_when_the_caller_fails_afterwards(blobs, databa
     taken_up: list[Blob] = []
     with pytest.raises(ZeroDivisionError):
         await fail_afterwards()
-    await blobs.settle()
+    await blobs.wait_idle()
 
     assert await all_of(blobs.read(tuple(taken_up), 0, len(TEXT))) == TEXT
 

@@ -190,7 +190,7 @@ async def test_migration_renames_tables_with_their_rows(database_url):
         leases = await ConcurrencyLeases(database).exchange(
             [LeaseChange(scope="s", requested=5, limit=3)], holder="i", now=1, until=2
         )
-        is_known = await DeferredUsageStore(database).settle("u", Tokens(), minute_at=120)
+        is_known = await DeferredUsageStore(database).charge("u", Tokens(), minute_at=120)
         jobs = await Jobs(database).claim("kind", 1, "here")
     assert keys == ["deleted"]
     assert claim == AnswerClaim(

@@ -1,7 +1,7 @@
-"""Questions behind one chat, and the probability of each of their labels as its answer.
+"""Questions after one chat, and the probability of each of their labels as its answer.
 
 The chat is rendered once, with a mark in the place of a question. The text before the mark is the
-prompt that all questions share, and the text behind it ends every question.
+prompt that all questions share, and the text after it ends every question.
 """
 
 import math
@@ -23,7 +23,7 @@ _SIGN = "\ufdd2"  # a noncharacter, which Unicode excludes from text interchange
 
 @dataclass(frozen=True, kw_only=True)
 class LabelQuestion:
-    """Question behind a chat, and the texts that may answer it. `param` names it in the request,
+    """Question after a chat, and the texts that may answer it. `param` names it in the request,
     and `labels_param` its labels."""
 
     content: Content
@@ -201,8 +201,8 @@ def _with_mark(messages: Sequence[Message], mark: str) -> list[Message]:
 
 
 def _split(prompt: RenderedPrompt, mark: str) -> tuple[UnmarkedPrompt, UnmarkedPrompt]:
-    """Returns the texts before and behind the mark. Raises `InvalidRequest` if the template leaves
-    it out, repeats it, or puts a picture behind it."""
+    """Returns the texts before and after the mark. Raises `InvalidRequest` if the template leaves
+    it out, repeats it, or puts a picture after it."""
     at, end = prompt.text.find(mark), prompt.text.find(mark) + len(mark)
     before = [one for one in prompt.media if one[0] <= at]
     if prompt.text.count(mark) != 1 or len(before) < len(prompt.media):

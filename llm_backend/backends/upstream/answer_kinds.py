@@ -13,7 +13,7 @@ import orjson
 from llm_backend.backends.upstream.headers import decode_with
 from llm_backend.errors import UpstreamFailed
 
-_JSON, _EVENTS, _PAGE = "application/json", "text/event-stream", "text/html"
+_JSON, _EVENTS, _HTML = "application/json", "text/event-stream", "text/html"
 _JSON_STARTS = (b"{", b"[")
 _EVENT_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 _LONGEST_START = max(map(len, _EVENT_STARTS))
@@ -24,11 +24,11 @@ _NO_CONTENT = 204
 @dataclass(frozen=True, kw_only=True)
 class AnswerKinds:
     """Kinds of body that a successful answer may have: `json`, `events`, or with neither of them
-    any body but an HTML page. `page` permits that, too."""
+    any body but an HTML page. `html` permits that, too."""
 
     json: bool = False
     events: bool = False
-    page: bool = False
+    html: bool = False
 
     @property
     def is_validated(self) -> bool:
@@ -41,7 +41,7 @@ class AnswerKinds:
         return is_good and not (method == "DELETE" and status == _NO_CONTENT)
 
 
-ANY = AnswerKinds(page=True)
+ANY = AnswerKinds(html=True)
 JSON_ONLY = AnswerKinds(json=True)
 EVENTS_OR_JSON = AnswerKinds(json=True, events=True)
 
@@ -50,7 +50,7 @@ EVENTS_OR_JSON = AnswerKinds(json=True, events=True)
 def answer_kinds_of(described: frozenset[str], *, streams: bool | None) -> AnswerKinds:
     """Returns the kinds that the document's media types of successful answers permit. `streams`:
     events were requested; None: unknown."""
-    if not described or not {_PAGE, "*/*"}.isdisjoint(described):
+    if not described or not {_HTML, "*/*"}.isdisjoint(described):
         return ANY
     is_json = _JSON in described
     if not is_json or not described <= {_JSON, _EVENTS}:
@@ -146,7 +146,7 @@ def invalid_answer(found: str) -> UpstreamFailed:
         f"The upstream answered with {found} where JSON was due; its base URL may be that of "
         "something else."
     )
-    failed.was_sent, failed.is_lasting = False, True
+    failed.was_sent, failed.is_permanent = False, True
     return failed
 
 

@@ -98,7 +98,7 @@ class Attempts:
     def prepare_retry(self, error: UpstreamError) -> bool:
         """Returns True if the request may be retried after this error. An upstream that may have
         got the request, and deduplicates it by its key, is then the only one that gets it again."""
-        needs_untried = self.request.has_fallback or error.is_lasting
+        needs_untried = self.request.has_fallback or error.is_permanent
         if not (self.has_untried if needs_untried else self._has_more_tries):
             return False
         if not error.was_sent or is_idempotent(self.request.method):

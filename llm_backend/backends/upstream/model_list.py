@@ -14,15 +14,15 @@ Models = list[JsonObject]
 
 CHECKPOINTS_PATH = "/sdapi/v1/sd-models"
 LIST_BYTES = 16 * 1024 * 1024
-_FAILURE_KEPT_S = 2.0
+_FAILURE_TTL_S = 2.0
 
 
 class ModelList:
-    """Cache of the result of `fetch`, at most `kept_s` old; concurrent callers share one fetch."""
+    """Cache of the result of `fetch`, at most `ttl_s` old; concurrent callers share one fetch."""
 
-    def __init__(self, fetch: Callable[[], Coroutine[Any, Any, Models]], kept_s: float) -> None:
+    def __init__(self, fetch: Callable[[], Coroutine[Any, Any, Models]], ttl_s: float) -> None:
         self._fetch = fetch
-        self._kept_s = kept_s
+        self._ttl_s = ttl_s
         self._models: asyncio.Task[Models] | None = None
         self._until = 0.0
 
@@ -41,8 +41,8 @@ class ModelList:
 
     def _keep(self, fetched: asyncio.Task[Models]) -> None:
         failed = fetched.cancelled() or fetched.exception() is not None
-        kept_s = min(_FAILURE_KEPT_S, self._kept_s) if failed else self._kept_s
-        self._until = fetched.get_loop().time() + kept_s
+        ttl_s = min(_FAILURE_TTL_S, self._ttl_s) if failed else self._ttl_s
+        self._until = fetched.get_loop().time() + ttl_s
 
 
 def models_in(status: int, body: bytes) -> Models:

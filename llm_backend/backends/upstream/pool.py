@@ -47,8 +47,8 @@ class UpstreamPool:
     * its method is idempotent, or
     * it has an idempotency key that the upstream honours: then it is retried at the same upstream.
 
-    With `has_fallback` (a route with a further step) each status of `retry.FALLBACK` is retried, at
-    untried upstreams only. There are three attempts at most.
+    With `has_fallback` (a route with a further target) each status of `retry.FALLBACK` is retried,
+    at untried upstreams only. There are three attempts at most.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class UpstreamPool:
                 raise UpstreamFailed("No upstream could answer the request.")
             await _pause(attempts)
 
-    async def exchange_beside(
+    async def send_without_permit(
         self, upstream: str, *, method: str, path: str, query: bytes = b""
     ) -> UpstreamAnswer:
         """Sends a request without a body to the upstream of this name, once and without a permit,

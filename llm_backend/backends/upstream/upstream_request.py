@@ -18,7 +18,8 @@ class UpstreamRequest:
     """One request to the upstreams. `operation` is its id and tag, `model` the model's name at the
     upstream, `upstream` the one that a route names, `wire` the wire protocol if it differs from the
     operation's. `streams`: events are requested (None: unknown). `has_fallback`: another backend
-    answers if no upstream can. `caller` is its place in the fair queue.
+    answers if no upstream can. `caller` is the key by which the fair queue takes
+    turns.
     `on_abandoned` is called if the request is cancelled after an upstream has got it, `on_attempt`
     with the name of each upstream before the request is sent to it, and with None when this attempt
     has failed.

@@ -1,7 +1,7 @@
 """Reads the `model` field from the beginning of a multipart form that is read as a stream.
 
 Clients send their fields before or after the file. An upstream's form goes on as it comes, and a
-model that is named behind a long file is not read. A form that may be answered here is stored up to
+model that is named after a long file is not read. A form that may be answered here is stored up to
 the model's name instead, because the name decides who answers.
 """
 

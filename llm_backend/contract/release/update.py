@@ -271,7 +271,7 @@ def edit_operations(text: str, new: Mapping[str, Any], changes: Sequence[Contrac
 
 
 def _section_end(lines: list[str], header: str) -> int:
-    """Returns the position behind the last line of a section, which is made if it is missing."""
+    """Returns the position after the last line of a section, which is made if it is missing."""
     if header not in lines:
         own = next(
             (at for at, line in enumerate(lines) if line.endswith("(extensions.yaml)")), None

@@ -21,7 +21,7 @@ _PAGE = "_get_api_list"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SdkCall:
-    """One HTTP call of one method. `name` is dotted, as it is written behind a client.
+    """One HTTP call of one method. `name` is dotted, as it is written after a client.
 
     `params` is the type of all its parameters, `query` the fields of it that are sent in the query
     string, `headers` the names of headers with a parameter; `answer` and `event` are types, `page`
@@ -78,7 +78,7 @@ def _client(is_async: bool) -> Any:
 
 
 def _resources(owner: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Yields every resource behind a client, with its dotted name."""
+    """Yields every resource of a client, with its dotted name."""
     if path:
         yield ".".join(path), owner
     for name in dir(type(owner)):

@@ -61,13 +61,13 @@ class _ChoiceOutput:
     def violates_schema(self, structure: StructuredOutput) -> bool:
         """True if the output violates the schema; one cut off by its length does not."""
         reason = self.deltas[-1].finish_reason
-        is_believed = structure.is_exact
+        is_exact = structure.is_exact
         if reason == FinishReason.STOP and structure.schema is not None:
             content = "".join(delta.content for delta in self.deltas)
-            return structure.schema.rejects(content, is_constrained=is_believed)
+            return structure.schema.rejects(content, is_exact=is_exact)
         whole = list(self.calls.values())
         return any(
-            structure.calls[name].rejects("".join(pieces) or "{}", is_constrained=is_believed)
+            structure.calls[name].rejects("".join(pieces) or "{}", is_exact=is_exact)
             for name, pieces in (whole[:-1] if reason == FinishReason.LENGTH else whole)
             if name in structure.calls
         )
@@ -75,7 +75,7 @@ class _ChoiceOutput:
 
 class CheckedAnswer:
     """An answer validated against `structure`, or `Internal`. `ask` generates another answer; at
-    most `tries` are made. `usage` counts all of them."""
+    most `attempts` are generated. `usage` counts all of them."""
 
     def __init__(
         self,

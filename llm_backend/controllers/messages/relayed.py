@@ -37,7 +37,7 @@ async def relay_message(
     services: Services, request: ApiRequest, *, to: Destination | None = None
 ) -> Response:
     """Relays `POST /messages`; its usage is counted, and it is stored as a chat, before its last
-    bytes or behind them."""
+    bytes or after them."""
     chat_body = await offload(_stored_body, request)
     observer = MessageObserver()
 

@@ -52,7 +52,7 @@ async def delete_model(services: Services, request: ApiRequest) -> Response:
     an administrator; other local models are the settings'. Models elsewhere: relayed to the
     upstream."""
     name = request.path["model"]
-    services.registry.steps(name)  # raises if no model has the name
+    services.registry.targets(name)  # raises if no model has the name
     card = next((card for card in services.registry.local_cards() if card.id == name), None)
     if card is None and services.registry.is_picture_model(name):
         raise Forbidden(f"The model `{name}` is an image server's: delete it there.", param="model")

@@ -25,7 +25,7 @@ from llm_backend.controllers.services import Services
 from llm_backend.errors import Forbidden, UnsupportedField
 from llm_backend.json_types import JsonMapping
 from llm_backend.offload import offload
-from llm_backend.sse import LINES
+from llm_backend.sse import NDJSON
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -98,7 +98,7 @@ async def _load_or_unload(services: Services, request: ApiRequest, *, is_chat: b
         lines = OllamaLines(body["model"], is_chat=is_chat, shows_reasoning=False)
         finished = lines.finish("unload" if unloads else "load")
         if streams(body):
-            return Response(exact_json.dumps(finished) + b"\n", media_type=LINES)
+            return Response(exact_json.dumps(finished) + b"\n", media_type=NDJSON)
         return JsonResponse(finished)
 
     return await answer_by_route(services, request, local=answer, bridged=answer)

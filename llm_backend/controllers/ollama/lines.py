@@ -14,7 +14,7 @@ from llm_backend.controllers.rendering.chunks import token_object
 from llm_backend.engine.messages import TokenLogprob
 from llm_backend.errors import ApiError, UpstreamFailed
 from llm_backend.json_types import JsonObject
-from llm_backend.sse import LINES, encode_error
+from llm_backend.sse import NDJSON, encode_error
 
 _NS = 1_000_000_000
 
@@ -50,7 +50,7 @@ class OllamaLines:
     """Translates the deltas of one answer to lines, and collects the whole answer. A chat's text is
     in `message`, that of a generation in `response`; a call of a tool comes whole."""
 
-    media_type = LINES
+    media_type = NDJSON
 
     def __init__(self, model: str, *, is_chat: bool, shows_reasoning: bool) -> None:
         self._model = model

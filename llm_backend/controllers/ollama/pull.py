@@ -21,7 +21,7 @@ from llm_backend.errors import ApiError, InvalidRequest
 from llm_backend.json_types import JsonObject
 from llm_backend.model_files import HUB_NAME, HeaderError, check_model_file
 from llm_backend.model_import.hub import HubFile, PullError, pull
-from llm_backend.sse import LINES, encode_error
+from llm_backend.sse import NDJSON, encode_error
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -41,7 +41,7 @@ async def pull_ollama_model(services: Services, request: ApiRequest) -> Response
     check_ollama_fields(body, _FIELDS)
     progress = _Pull(services, body.get("model") or body.get("name") or "").progress()
     if streams(body):
-        return await event_stream(_encode(progress), ending=b"", failure=_failure, media_type=LINES)
+        return await event_stream(_encode(progress), ending=b"", failure=_failure, media_type=NDJSON)
     return JsonResponse(await cancel_on_disconnect(request, _last(progress)))
 
 

@@ -126,7 +126,7 @@ class Conversation:
         return self._items[self._index(item_id, "item_id")]
 
     def add(self, item: JsonObject, previous_item_id: str | None = None) -> str | None:
-        """Adds an item behind another, by default behind the last, and returns the id of the item
+        """Adds an item after another, by default after the last, and returns the id of the item
         before it. Raises `InvalidRequest` and `NotFound`."""
         if any(one["id"] == item["id"] for one in self._items):
             raise InvalidRequest("The conversation has an item with this id.", param="item.id")

@@ -92,7 +92,7 @@ class InputTurns:
         self._input.clear()
         self._is_speaking = False
         await self._sender.send({"type": "input_audio_buffer.cleared"})
-        await self.settle()
+        await self.answer_if_due()
 
     def pop_turns(self, item: JsonObject) -> dict[int, Turn]:
         """Returns the parts of an item that are to be transcribed, by index, and leaves their sound
@@ -141,9 +141,9 @@ class InputTurns:
         self._to_answer.clear()
         self._is_answer_due = False
 
-    async def settle(self) -> None:
-        """Has the detected turns answered, unless more is being said, transcribed or answered: the
-        end of that settles again."""
+    async def answer_if_due(self) -> None:
+        """Answers the detected turns, unless more is being said, transcribed or answered: the end
+        of that calls this again."""
         others = self._tasks - {asyncio.current_task()}
         is_transcribing = any(not one.done() for one in others)
         if self._is_answer_due and not (
@@ -233,11 +233,11 @@ class InputTurns:
                 await transcribed.fail(Internal(_FAILED))
         finally:
             self._to_answer.discard(transcribed)
-        await self.settle()
+        await self.answer_if_due()
 
     async def _refuse(self, transcribed: TranscribedTurn) -> None:
         try:
             await transcribed.fail(self._too_many())
         except ClientGone:
             return
-        await self.settle()
+        await self.answer_if_due()

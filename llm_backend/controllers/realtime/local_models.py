@@ -14,22 +14,22 @@ OPERATION = ("realtime", "Realtime")
 
 def is_local(services: Services, model: str) -> bool:
     """True if this server answers a session with the model itself. Raises `ModelNotFound`."""
-    return not isinstance(services.registry.steps(model, OPERATION)[0], UpstreamModel)
+    return not isinstance(services.registry.targets(model, OPERATION)[0], UpstreamModel)
 
 
 def check_local_model(services: Services, model: str) -> None:
     """Raises `InvalidRequest` for a model that holds no conversation here: it is a model of another
     kind, or an upstream has come to answer it since a client secret was made for it."""
-    step = services.registry.steps(model, OPERATION)[0]
-    if isinstance(step, VoiceModel | PictureModel):
-        raise wrong_operation(step)
-    if isinstance(step, UpstreamModel):
+    target = services.registry.targets(model, OPERATION)[0]
+    if isinstance(target, VoiceModel | PictureModel):
+        raise wrong_operation(target)
+    if isinstance(target, UpstreamModel):
         raise InvalidRequest(
             f"An upstream answers `{model}` now: make another client secret.", param="model"
         )
-    if not step.takes_text:
-        others = "draws pictures" if step.drawing is not None else "reads texts aloud"
-        does = "transcribes" if step.transcribes else others
+    if not target.takes_text:
+        others = "draws pictures" if target.drawing is not None else "reads texts aloud"
+        does = "transcribes" if target.transcribes else others
         raise InvalidRequest(f"`{model}` {does}; it does not answer.", param="model")
 
 
@@ -75,6 +75,6 @@ def local_session(
 
 def check_transcriber(services: Services, model: str) -> None:
     """Raises `InvalidRequest` for a local model that does not transcribe."""
-    step = services.registry.steps(model, OPERATION)[0]
-    if not isinstance(step, LocalModel) or not step.can_transcribe:
+    target = services.registry.targets(model, OPERATION)[0]
+    if not isinstance(target, LocalModel) or not target.can_transcribe:
         raise InvalidRequest(f"`{model}` does not transcribe.", param="model")

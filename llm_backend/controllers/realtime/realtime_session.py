@@ -138,7 +138,7 @@ class RealtimeSession:
         self._input_turns.configure(config)
         self._config = config
         await self._send_session("session.updated")
-        await self._input_turns.settle()
+        await self._input_turns.answer_if_due()
 
     async def _create_item(self, event: JsonMapping) -> None:
         check_item(event["item"], "item")
@@ -226,9 +226,10 @@ class RealtimeSession:
             return
         if error is not None:
             log.error("realtime_response_failed", exc_info=error)
-        settling = asyncio.create_task(self._input_turns.settle())  # a turn may have become text
-        self._tasks.add(settling)
-        settling.add_done_callback(self._tasks.discard)
+        # A turn may have become text.
+        answering = asyncio.create_task(self._input_turns.answer_if_due())
+        self._tasks.add(answering)
+        answering.add_done_callback(self._tasks.discard)
 
     async def _interrupt(self) -> None:
         """Cancels the response in the conversation: the user speaks."""

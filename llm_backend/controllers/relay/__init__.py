@@ -1,6 +1,6 @@
 """Operations answered by upstreams: routed, relayed byte for byte, observed.
 
-routing.py                 steps of a route by the model, with fallback (failover)
+routing.py                 targets of a route by the model, with fallback (failover)
 relay.py                   one request to an upstream
 relayed_response.py        the upstream's answer to the client
 relayed_chat.py            chats, observed and stored

@@ -18,7 +18,10 @@ from llm_backend.backends.upstream.headers import (
 )
 from llm_backend.backends.upstream.passed_headers import without_credentials
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest, ignore
-from llm_backend.controllers.relay.relayed_client import UploadProgress, WhileRelayedClientConnected
+from llm_backend.controllers.relay.relayed_client import (
+    RequestBodyStream,
+    WhileRelayedClientConnected,
+)
 from llm_backend.controllers.relay.relayed_response import (
     Finish,
     RelayedResponse,
@@ -39,7 +42,7 @@ class Destination:
     """Target of a relayed request: the upstream's name of the model, and the upstream if a route
     names one.
 
-    With `has_fallback`, another step of the route is left: statuses of `retry.FALLBACK` are
+    With `has_fallback`, another target of the route is left: statuses of `retry.FALLBACK` are
     raised as errors.
     """
 
@@ -117,7 +120,7 @@ async def relay(
         services.unknown_fields.report, request.operation.operation_id, request.body
     )
     http = request.http
-    upload = UploadProgress(http)
+    upload = RequestBodyStream(http)
     headers: Headers = http.scope["headers"]
     meter = request.meter
     if meter is not None:
@@ -167,7 +170,7 @@ async def relay(
 
 
 async def _body(
-    request: RelayRequest, upload: UploadProgress, to: Destination | None
+    request: RelayRequest, upload: RequestBodyStream, to: Destination | None
 ) -> bytes | AsyncIterator[bytes]:
     if not request.raw_body and _has_unread_body(request.http):
         return upload.begin()

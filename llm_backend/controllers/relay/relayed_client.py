@@ -11,7 +11,7 @@ from starlette.types import Receive
 from llm_backend.contract.client_disconnect import CancelOnDisconnect
 
 
-class UploadProgress:
+class RequestBodyStream:
     """The client's upload; until it has ended, no other reader may listen to the client."""
 
     def __init__(self, http: HttpRequest) -> None:
@@ -44,7 +44,7 @@ class UploadProgress:
 class WhileRelayedClientConnected(CancelOnDisconnect):
     """Cancels a block when the client disconnects, also one that reads the client's body."""
 
-    def __init__(self, receive: Receive, upload: UploadProgress) -> None:
+    def __init__(self, receive: Receive, upload: RequestBodyStream) -> None:
         # Not a method: a reference cycle would keep the request in memory until the garbage
         # collector runs.
         super().__init__(partial(_wait_for_disconnect, receive, upload))
@@ -56,7 +56,7 @@ class WhileRelayedClientConnected(CancelOnDisconnect):
         return super().is_disconnected or self._upload.is_disconnected
 
 
-async def _wait_for_disconnect(receive: Receive, upload: UploadProgress) -> None:
+async def _wait_for_disconnect(receive: Receive, upload: RequestBodyStream) -> None:
     await upload.wait_for_end()
     while not upload.is_disconnected:
         if (await receive())["type"] == "http.disconnect":

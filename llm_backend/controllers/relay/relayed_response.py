@@ -13,7 +13,10 @@ from starlette.types import Receive, Scope, Send
 
 from llm_backend.backends.upstream.error_bodies import ERROR_BYTES, error_fields, is_documented
 from llm_backend.backends.upstream.headers import Observe, UpstreamAnswer, decode_with
-from llm_backend.controllers.relay.relayed_client import UploadProgress, WhileRelayedClientConnected
+from llm_backend.controllers.relay.relayed_client import (
+    RequestBodyStream,
+    WhileRelayedClientConnected,
+)
 from llm_backend.controllers.rendering.closing_stream import one_piece
 from llm_backend.error_bodies import error_body_for, speaks_ollama
 from llm_backend.errors import ApiError, from_status
@@ -40,7 +43,9 @@ async def documented_error(relayed: UpstreamAnswer, http: HttpRequest) -> Upstre
         return relayed
     kind = (relayed.header(b"content-type") or b"").strip().lower()
     if kind.startswith(_PAGES):
-        log.warning("upstream_page", extra={"upstream": relayed.upstream, "status": relayed.status})
+        log.warning(
+            "upstream_sent_html", extra={"upstream": relayed.upstream, "status": relayed.status}
+        )
         return _with_error(
             relayed, http, "The upstream, or a proxy in front of it, answered with a page and the "
             f"status {relayed.status}.",
@@ -91,7 +96,7 @@ class RelayedResponse(Response):
     def __init__(
         self,
         relayed: UpstreamAnswer,
-        upload: UploadProgress,
+        upload: RequestBodyStream,
         *,
         extra_headers: Sequence[tuple[bytes, bytes]],
         observe: Observe | None,

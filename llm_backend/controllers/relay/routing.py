@@ -1,4 +1,4 @@
-"""Routing of a request by its model: tries the steps of a route in order, with fallback."""
+"""Routing of a request by its model: tries the targets of a route in order, with fallback."""
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,7 +11,7 @@ from starlette.responses import Response
 from llm_backend.access import fairness_key
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.picture_models import DrawingModel, name_of
-from llm_backend.backends.registry import PictureModel, Step, UpstreamModel, wrong_operation
+from llm_backend.backends.registry import PictureModel, RouteTarget, UpstreamModel, wrong_operation
 from llm_backend.backends.speech import VoiceModel
 from llm_backend.backends.upstream.config import WIRES, WireProtocol
 from llm_backend.contract.forms.form_model import FormHead, rename_form_model
@@ -42,19 +42,19 @@ _NOTHING_DRAWS = (
     "OpenAI's, to relay them."
 )
 
-LocalStep = Callable[[Services, ApiRequest, LocalModel], Awaitable[Response]]
+LocalHandler = Callable[[Services, ApiRequest, LocalModel], Awaitable[Response]]
 
 FALLBACK_ERRORS = (ServiceUnavailable, RateLimited, UpstreamError)
-"""Errors that the next step might not have: load and outage. An invalid request is none."""
+"""Errors that the next target might not have: load and outage. An invalid request is none."""
 
-Bridged = Callable[[Services, ApiRequest, BridgedModel], Awaitable[Response]]
+BridgedHandler = Callable[[Services, ApiRequest, BridgedModel], Awaitable[Response]]
 
-VoiceStep = Callable[[Services, ApiRequest, VoiceModel], Awaitable[Response]]
+VoiceHandler = Callable[[Services, ApiRequest, VoiceModel], Awaitable[Response]]
 
-PictureStep = Callable[[Services, ApiRequest, DrawingModel], Awaitable[Response]]
+PictureHandler = Callable[[Services, ApiRequest, DrawingModel], Awaitable[Response]]
 
 
-class UpstreamStep(Protocol):
+class UpstreamHandler(Protocol):
     """Sends a request to an upstream: `relay`, or a function that observes it as well."""
 
     def __call__(
@@ -63,70 +63,70 @@ class UpstreamStep(Protocol):
 
 
 async def relay_operation(
-    services: Services, request: ApiRequest, *, relay_with: UpstreamStep = relay
+    services: Services, request: ApiRequest, *, relay_with: UpstreamHandler = relay
 ) -> Response:
     """Relays any operation that the table assigns to upstreams, by the model that it names."""
     if services.upstreams is None:
         return await relay(services, request)
     head = request.form_head
     name = requested_model(request) if head is None else head.model
-    steps = _upstream_steps(services, request, name)
+    targets = _upstream_targets(services, request, name)
     if head is not None:
-        return await _relay_form(services, request, head, steps)
-    if not steps:
+        return await _relay_form(services, request, head, targets)
+    if not targets:
         return await relay_with(services, request)
-    options = _RouteOptions(local=_no_local_answer, relay_with=relay_with)
-    return await _first_answer(services, request, steps, options)
+    handlers = _TargetHandlers(local=_no_local_answer, relay_with=relay_with)
+    return await _first_answer(services, request, targets, handlers)
 
 
 async def answer_form_by_route(
-    services: Services, request: ApiRequest, *, local: LocalStep
+    services: Services, request: ApiRequest, *, local: LocalHandler
 ) -> Response:
     """Returns the answer to a form: of the local model that it names, else of an upstream. Raises
-    `ModelNotFound`. Its first step answers, because a form is read only once."""
+    `ModelNotFound`. Its first target answers, because a form is read only once."""
     head = request.form_head
     if head is None or head.model is None:
         raise await _missing_model(services, request)
     transcribers = [one for one in services.registry.local if one.can_transcribe]
     if services.upstreams is None and not transcribers:
         raise Unsupported(_NOTHING_TRANSCRIBES + _missing_extra(), param="model")
-    steps = services.registry.steps(head.model, operation_names(request))
-    options = _RouteOptions(local=local, relay_with=relay)
-    return await _answer_form(services, request, head, steps, options)
+    targets = services.registry.targets(head.model, operation_names(request))
+    handlers = _TargetHandlers(local=local, relay_with=relay)
+    return await _answer_form(services, request, head, targets, handlers)
 
 
 async def answer_image_by_route(
-    services: Services, request: ApiRequest, *, picture: PictureStep
+    services: Services, request: ApiRequest, *, picture: PictureHandler
 ) -> Response:
     """Returns the answer to an operation on images: of the model that it names, which is an image
     server's or of this machine, else of an upstream. Raises `Unsupported` without either, and
-    `ModelNotFound`. The first step answers a form, because it is read only once."""
+    `ModelNotFound`. The first target answers a form, because it is read only once."""
     if services.upstreams is None and not services.pictures.are_there:
         raise Unsupported(_NOTHING_DRAWS)
     head = request.form_head
-    steps = _image_steps(
+    targets = _image_targets(
         services, request, requested_model(request) if head is None else head.model
     )
-    if not steps:
+    if not targets:
         return await relay(services, request)
-    options = _RouteOptions(local=partial(_draw_here, picture), relay_with=relay, picture=picture)
+    handlers = _TargetHandlers(local=partial(_draw_here, picture), relay_with=relay, picture=picture)
     if head is not None:
-        return await _answer_form(services, request, head, steps, options)
-    return await _first_answer(services, request, steps, options)
+        return await _answer_form(services, request, head, targets, handlers)
+    return await _first_answer(services, request, targets, handlers)
 
 
-def _image_steps(services: Services, request: ApiRequest, name: str | None) -> Sequence[Step]:
-    """Returns the steps of a model's name. Without a name, the request goes to an upstream that has
+def _image_targets(services: Services, request: ApiRequest, name: str | None) -> Sequence[RouteTarget]:
+    """Returns the targets of a model's name. Without a name, the request goes to an upstream that has
     the operation; if there is none, to the model that draws without being named."""
     operation = operation_names(request)
     if name is not None:
-        return services.registry.steps(name, operation)
+        return services.registry.targets(name, operation)
     default = services.pictures.default(operation, has_upstream=services.upstreams is not None)
     return () if default is None else [default]
 
 
 async def _draw_here(
-    picture: PictureStep, services: Services, request: ApiRequest, model: LocalModel
+    picture: PictureHandler, services: Services, request: ApiRequest, model: LocalModel
 ) -> Response:
     if model.drawing is None:
         kind = "is a language model" if model.takes_text else "is a model of sound"
@@ -154,72 +154,79 @@ async def _answer_form(
     services: Services,
     request: ApiRequest,
     head: FormHead,
-    steps: Sequence[Step],
-    options: "_RouteOptions",
+    targets: Sequence[RouteTarget],
+    handlers: "_TargetHandlers",
 ) -> Response:
-    """Returns the answer of the first step."""
-    if isinstance(steps[0], UpstreamModel):
-        return await _relay_form(services, request, head, steps)
-    return await options.answer_step(services, request, steps[0], has_fallback=False)
+    """Returns the answer of the first target."""
+    if isinstance(targets[0], UpstreamModel):
+        return await _relay_form(services, request, head, targets)
+    return await handlers.answer(services, request, targets[0], has_fallback=False)
 
 
 async def _relay_form(
-    services: Services, request: ApiRequest, head: FormHead, steps: Sequence[Step]
+    services: Services, request: ApiRequest, head: FormHead, targets: Sequence[RouteTarget]
 ) -> Response:
-    """Relays a form. It is streamed, so that only the first step can get it."""
-    if not steps:
+    """Relays a form. It is streamed, so that only the first target can get it."""
+    if not targets:
         return await relay(services, request)
-    step = steps[0]
-    assert isinstance(step, UpstreamModel), "these steps are upstreams"
-    await _switch_model(request, step)
-    if step.model != head.model:
-        request = replace(request, http=rename_form_model(request.http, head, step.model))
-    return await relay(services, request, to=Destination(model=step.model, upstream=step.upstream))
+    target = targets[0]
+    assert isinstance(target, UpstreamModel), "these targets are upstreams"
+    await _switch_model(request, target)
+    if target.model != head.model:
+        request = replace(request, http=rename_form_model(request.http, head, target.model))
+    return await relay(
+        services, request, to=Destination(model=target.model, upstream=target.upstream)
+    )
 
 
-def _upstream_steps(services: Services, request: ApiRequest, name: str | None) -> Sequence[Step]:
-    """Returns the upstreams among a route's steps; with none, the default upstream is asked."""
+def _upstream_targets(
+    services: Services, request: ApiRequest, name: str | None
+) -> Sequence[RouteTarget]:
+    """Returns the upstreams among a route's targets; with none, the default upstream is asked."""
     if name is None:
         return ()
-    steps = services.registry.steps(name, operation_names(request))
-    return [step for step in steps if isinstance(step, UpstreamModel)]
+    targets = services.registry.targets(name, operation_names(request))
+    return [target for target in targets if isinstance(target, UpstreamModel)]
 
 
 async def _no_local_answer(*_: object) -> Response:
-    raise AssertionError("steps of an operation that is not answered here are upstreams")
+    raise AssertionError("targets of an operation that is not answered here are upstreams")
 
 
 async def answer_by_route(
     services: Services,
     request: ApiRequest,
     *,
-    local: LocalStep,
-    relay_with: UpstreamStep = relay,
-    bridged: Bridged | None = None,
-    voice: VoiceStep | None = None,
+    local: LocalHandler,
+    relay_with: UpstreamHandler = relay,
+    bridged: BridgedHandler | None = None,
+    voice: VoiceHandler | None = None,
 ) -> Response:
-    """Returns the answer of the first step that succeeds: `local` for local models, `relay_with`
+    """Returns the answer of the first target that succeeds: `local` for local models, `relay_with`
     for upstreams, `bridged` for upstreams that support only another operation, `voice` for models
     that speak. Known elsewhere as failover.
 
     Falls back on overload and outage before any part of an answer was sent. Raises the error of
-    the last step, and `ModelNotFound`.
+    the last target, and `ModelNotFound`.
     """
-    steps = services.registry.steps(request.body["model"], operation_names(request))
-    options = _RouteOptions(local=local, relay_with=relay_with, bridged=bridged, voice=voice)
-    return await _first_answer(services, request, steps, options)
+    targets = services.registry.targets(request.body["model"], operation_names(request))
+    handlers = _TargetHandlers(local=local, relay_with=relay_with, bridged=bridged, voice=voice)
+    return await _first_answer(services, request, targets, handlers)
 
 
 async def _first_answer(
-    services: Services, request: ApiRequest, steps: Sequence[Step], options: "_RouteOptions"
+    services: Services,
+    request: ApiRequest,
+    targets: Sequence[RouteTarget],
+    handlers: "_TargetHandlers",
 ) -> Response:
-    for step in steps[:-1]:
+    for target in targets[:-1]:
         try:
-            return await options.answer_step(services, request, step, has_fallback=True)
+            return await handlers.answer(services, request, target, has_fallback=True)
         except FALLBACK_ERRORS as error:
-            fields = {"model": _name(step), "code": error.code, "request_id": request.request_id}
+            fields = {"model": _name(target), "code": error.code, "request_id": request.request_id}
             log.warning("fell_back", extra=fields)
-    return await options.answer_step(services, request, steps[-1], has_fallback=False)
+    return await handlers.answer(services, request, targets[-1], has_fallback=False)
 
 
 def operation_names(request: ApiRequest) -> tuple[str, str]:
@@ -227,59 +234,59 @@ def operation_names(request: ApiRequest) -> tuple[str, str]:
     return request.operation.operation_id, request.operation.tag
 
 
-def _name(step: Step) -> str:
-    if isinstance(step, UpstreamModel | PictureModel):
-        return step.model or ""
-    return step.card.id
+def _name(target: RouteTarget) -> str:
+    if isinstance(target, UpstreamModel | PictureModel):
+        return target.model or ""
+    return target.card.id
 
 
-async def _switch_model(request: ApiRequest, step: Step) -> None:
+async def _switch_model(request: ApiRequest, target: RouteTarget) -> None:
     if request.meter is not None:  # relayed operations that call no model have none
-        await request.meter.switch_model(_name(step))
+        await request.meter.switch_model(_name(target))
 
 
-async def _resolve(services: Services, request: ApiRequest, step: PictureModel) -> DrawingModel:
+async def _resolve(services: Services, request: ApiRequest, target: PictureModel) -> DrawingModel:
     """Returns the model by the id that its image server lists. Raises `Forbidden` if the caller may
     not use the model that was found by its title, or without a name."""
-    found = await services.pictures.resolve(step, operation_names(request))
-    if name_of(found) != step.model and request.caller is not None:
+    found = await services.pictures.resolve(target, operation_names(request))
+    if name_of(found) != target.model and request.caller is not None:
         services.access.admission.check(request.caller, name_of(found))
     return found
 
 
 @dataclass(frozen=True, kw_only=True)
-class _RouteOptions:
-    """Handlers of one operation, by kind of step."""
+class _TargetHandlers:
+    """Handlers of one operation, by kind of target."""
 
-    local: LocalStep
-    relay_with: UpstreamStep
-    bridged: Bridged | None = None
-    voice: VoiceStep | None = None
-    picture: PictureStep | None = None
+    local: LocalHandler
+    relay_with: UpstreamHandler
+    bridged: BridgedHandler | None = None
+    voice: VoiceHandler | None = None
+    picture: PictureHandler | None = None
 
-    async def answer_step(
-        self, services: Services, request: ApiRequest, step: Step, *, has_fallback: bool
+    async def answer(
+        self, services: Services, request: ApiRequest, target: RouteTarget, *, has_fallback: bool
     ) -> Response:
-        """Returns the answer of one step, charged to that step's model. Raises `RateLimited` if
+        """Returns the answer of one target, charged to that target's model. Raises `RateLimited` if
         the model's limits are exceeded."""
-        if isinstance(step, PictureModel):
+        if isinstance(target, PictureModel):
             if self.picture is None:
-                raise wrong_operation(step)
-            model = await _resolve(services, request, step)
+                raise wrong_operation(target)
+            model = await _resolve(services, request, target)
             await _switch_model(request, model)
             return await self.picture(services, request, model)
-        await _switch_model(request, step)
-        if isinstance(step, LocalModel):
-            return await self.local(services, request, step.with_meter(request.meter))
-        if isinstance(step, VoiceModel):
+        await _switch_model(request, target)
+        if isinstance(target, LocalModel):
+            return await self.local(services, request, target.with_meter(request.meter))
+        if isinstance(target, VoiceModel):
             if self.voice is None:
-                raise wrong_operation(step)
-            return await self.voice(services, request, step)
-        to = Destination(model=step.model, upstream=step.upstream, has_fallback=has_fallback)
-        other = _other_wire(services, request, step) if self.bridged else None
+                raise wrong_operation(target)
+            return await self.voice(services, request, target)
+        to = Destination(model=target.model, upstream=target.upstream, has_fallback=has_fallback)
+        other = _other_wire(services, request, target) if self.bridged else None
         if self.bridged is None or other is None:
             return await self.relay_with(services, request, to=to)
-        assert services.upstreams is not None, "a step of an upstream needs one"
+        assert services.upstreams is not None, "a target of an upstream needs one"
         operation = operation_names(request)
         bridged_model = BridgedModel(
             services.upstreams,
@@ -295,9 +302,9 @@ class _RouteOptions:
 
 
 def _other_wire(
-    services: Services, request: ApiRequest, step: UpstreamModel
+    services: Services, request: ApiRequest, target: UpstreamModel
 ) -> WireProtocol | None:
-    """Returns the wire protocol for a step that does not support the operation's own; None if it
+    """Returns the wire protocol for a target that does not support the operation's own; None if it
     does."""
     operation = operation_names(request)
     own = WIRES.get(operation[0])
@@ -305,6 +312,6 @@ def _other_wire(
     if own is None or upstreams is None:
         return None
     for wire in (own, WireProtocol.CHAT, WireProtocol.RESPONSES, WireProtocol.MESSAGES):
-        if upstreams.any_speaks(wire, step.model, step.upstream, operation):
+        if upstreams.any_speaks(wire, target.model, target.upstream, operation):
             return None if wire is own else wire
     raise AssertionError("an upstream answers chats, responses or messages")

@@ -1,4 +1,4 @@
-"""Streamed answers that close the generator behind them; bytes as a stream."""
+"""Streamed answers that close their generator at their end; bytes as a stream."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing

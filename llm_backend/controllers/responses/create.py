@@ -10,7 +10,7 @@ from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
 from llm_backend.controllers.relay.relay import relay
-from llm_backend.controllers.relay.routing import UpstreamStep, answer_by_route, relay_operation
+from llm_backend.controllers.relay.routing import UpstreamHandler, answer_by_route, relay_operation
 from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.obfuscation import obfuscation_for
@@ -87,7 +87,7 @@ async def _in_background(services: Services, request: ApiRequest, model: LocalMo
 
 
 async def relay_unread(
-    services: Services, request: ApiRequest, *, relay_with: UpstreamStep = relay
+    services: Services, request: ApiRequest, *, relay_with: UpstreamHandler = relay
 ) -> Response:
     """Relays a request without a model, or with `beta`, to an upstream. Raises `InvalidRequest` or
     `UnsupportedField` if no upstream is configured."""

@@ -18,7 +18,7 @@ from llm_backend.controllers.responses.response_observer import (
 from llm_backend.controllers.services import Services
 from llm_backend.errors import ApiError, NotFound
 
-_OUTPUT_TEXTS = METERED["createResponse"].texts
+_OUTPUT_TEXT = METERED["createResponse"].text_pattern
 
 
 async def relay_response(
@@ -28,24 +28,24 @@ async def relay_response(
     after this answer."""
     if not isinstance(request.body, dict) or not request.body.get("background"):
         return await relay(services, request, to=to)
-    observer, usage_tail = ResponseObserver(), UsageTail(texts=_OUTPUT_TEXTS)
+    observer, usage_tail = ResponseObserver(), UsageTail(text_pattern=_OUTPUT_TEXT)
 
     def observe(chunk: bytes) -> None:
         observer.feed(chunk)
         usage_tail.feed(chunk)
 
-    def expect() -> Awaitable[None] | None:
+    def register() -> Awaitable[None] | None:
         response = observer.response()
         if response is None or not is_under_way(response):
             return None  # a finished response: its usage is in this answer
         counted = (
             (text_bytes(request.raw_body), usage_tail.text_bytes()) if observer.is_stream else None
         )
-        return services.access.deferred_usage.expect(
+        return services.access.deferred_usage.register(
             request.meter, response["id"], text_bytes=counted
         )
 
-    return await relay(services, request, to=to, observe=observe, finish=expect)
+    return await relay(services, request, to=to, observe=observe, finish=register)
 
 
 async def relay_stored_operation(services: Services, request: ApiRequest) -> Response:
@@ -58,16 +58,16 @@ async def relay_stored_response(services: Services, request: ApiRequest) -> Resp
     usage is charged to its creator."""
     observer = ResponseObserver()
 
-    def settle() -> Awaitable[None] | None:
+    def charge() -> Awaitable[None] | None:
         response = observer.response()
         if response is None or is_under_way(response):
             return None
         usage = _parse_usage(response.get("usage"))
         return (
-            None if usage is None else services.access.deferred_usage.settle(response["id"], usage)
+            None if usage is None else services.access.deferred_usage.charge(response["id"], usage)
         )
 
-    return await _relay_to_owner(services, request, observe=observer.feed, finish=settle)
+    return await _relay_to_owner(services, request, observe=observer.feed, finish=charge)
 
 
 async def _relay_to_owner(

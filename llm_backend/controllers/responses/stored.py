@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 @local_or_upstream("response", "response_id", relay_by=relay_stored_response)
 async def get_response(services: Services, request: ApiRequest) -> Response:
-    """`GET /responses/{response_id}`: the current object, or its events from any of them."""
+    """`GET /responses/{response_id}`: the current object, or the stream of its events
+    after `starting_after`."""
     response_id = request.path["response_id"]
     query: api.GetResponseQuery = request.query
     if query.get("stream"):

@@ -31,8 +31,8 @@ class ChatRecorder:
 
     A chat of a local model, and any with `store: true`, is durable before its client gets the end
     of the answer. A relayed chat that is stored only because the server stores all is written
-    behind its answer, in batches; so is one whose client disconnected, marked incomplete.
-    `flush` and `settle` wait for those writes.
+    after its answer, in batches; so is one whose client disconnected, marked incomplete.
+    `flush` and `wait_idle` wait for those writes.
     """
 
     def __init__(self, chats: ChatStore, policy: Policy, losses: LostWrites | None = None) -> None:
@@ -87,8 +87,8 @@ class ChatRecorder:
     def remember_relayed(
         self, body: JsonMapping, completion: JsonMapping, *, complete: bool, size_bytes: int
     ) -> Awaitable[None] | None:
-        """Stores one relayed chat of about this size. It is written behind its answer and None is
-        returned, unless it has `store: true` or the write-behind buffer is full: then the caller
+        """Stores one relayed chat of about this size. It is written after its answer and None is
+        returned, unless it has `store: true` or the write-after buffer is full: then the caller
         awaits the returned `remember`.
         """
         new = _new_chat(body, completion, complete=complete)
@@ -104,10 +104,10 @@ class ChatRecorder:
         """Waits until all chats whose answers have ended are stored, so that a query finds them."""
         await self._write_behind.flush()
 
-    async def settle(self) -> None:
+    async def wait_idle(self) -> None:
         """Waits for all writes in the background."""
-        await self._background_tasks.settle()
-        await self._group_commit.settle()
+        await self._background_tasks.wait_idle()
+        await self._group_commit.wait_idle()
         await self._write_behind.flush()
         self._losses.report()
 

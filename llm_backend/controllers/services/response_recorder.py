@@ -128,9 +128,9 @@ class ResponseRecorder:
         """Stores a response in the background after a disconnect; a failure is logged."""
         self._background_tasks.start(self._remember_quietly(body, response, items))
 
-    async def settle(self) -> None:
+    async def wait_idle(self) -> None:
         """Waits for all stores in the background."""
-        await self._background_tasks.settle()
+        await self._background_tasks.wait_idle()
         self._losses.report()
 
     async def _remember_quietly(

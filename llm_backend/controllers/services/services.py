@@ -28,7 +28,7 @@ from llm_backend.controllers.services.server_tools import ServerTools
 from llm_backend.controllers.services.session_limit import SessionLimit
 from llm_backend.controllers.services.status_board import StatusBoard
 from llm_backend.controllers.services.unknown_field_reporter import UnknownFieldReporter
-from llm_backend.controllers.services.vector_library import VectorLibrary
+from llm_backend.controllers.services.vector_store_services import VectorStoreServices
 from llm_backend.extraction import Extractor
 from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings
@@ -65,7 +65,7 @@ class Services:
     chat_search: ChatSearch
     files: FileStore
     extractor: Extractor
-    library: VectorLibrary
+    vector_stores: VectorStoreServices
     responses: ResponseRecorder
     listed_items: ListedItems
     background: BackgroundResponses

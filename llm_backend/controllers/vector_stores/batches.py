@@ -25,21 +25,21 @@ of_a_batch = local_or_upstream("vector store", "vector_store_id", part="file bat
 @local_or_upstream("vector store", "vector_store_id")
 async def create_vector_store_file_batch(services: Services, request: ApiRequest) -> Response:
     """`POST /vector_stores/{vector_store_id}/file_batches`"""
-    library, store_id = services.library, request.path["vector_store_id"]
+    vector_stores, store_id = services.vector_stores, request.path["vector_store_id"]
     body: api.CreateVectorStoreFileBatchRequest = request.body
-    store = await library.stores.get(store_id)
-    embedder = await library.embedders.get(store.embedding_model)
+    store = await vector_stores.stores.get(store_id)
+    embedder = await vector_stores.embedders.get(store.embedding_model)
     where = "file_ids[{}]" if body.get("files") is None else "files[{}].file_id"
     entries = _files_of_body(body)
     files = await new_files(services, request.caller, entries, embedder, where=where)
-    batch = await library.stores.add_batch(store_id, f"vsfb_{uuid.uuid4().hex}", files)
+    batch = await vector_stores.stores.add_batch(store_id, f"vsfb_{uuid.uuid4().hex}", files)
     return JsonResponse(batch_object(batch))
 
 
 @of_a_batch
 async def get_vector_store_file_batch(services: Services, request: ApiRequest) -> Response:
     """`GET /vector_stores/{vector_store_id}/file_batches/{batch_id}`"""
-    stores, path = services.library.stores, request.path
+    stores, path = services.vector_stores.stores, request.path
     batch = batch_object(await stores.batch(path["vector_store_id"], path["batch_id"]))
     if batch["status"] != "in_progress":
         return JsonResponse(batch)
@@ -52,7 +52,7 @@ async def get_vector_store_file_batch(services: Services, request: ApiRequest) -
 @of_a_batch
 async def cancel_vector_store_file_batch(services: Services, request: ApiRequest) -> Response:
     """`POST /vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel`"""
-    stores, path = services.library.stores, request.path
+    stores, path = services.vector_stores.stores, request.path
     batch = await stores.cancel_batch(path["vector_store_id"], path["batch_id"])
     return JsonResponse(batch_object(batch))
 
@@ -61,7 +61,7 @@ async def cancel_vector_store_file_batch(services: Services, request: ApiRequest
 async def list_files_in_vector_store_batch(services: Services, request: ApiRequest) -> Response:
     """`GET /vector_stores/{vector_store_id}/file_batches/{batch_id}/files`"""
     path = request.path
-    page = await services.library.stores.files(
+    page = await services.vector_stores.stores.files(
         path["vector_store_id"],
         **page_of(request),
         status=request.query.get("filter"),

@@ -34,7 +34,7 @@ async def create_chunks(services: Services, request: ApiRequest) -> Response:
 async def _chunks(
     services: Services, file: StoredFile, filename: str, capacity: int | None
 ) -> list[str]:
-    embedder = await services.library.embedders.default_model()
+    embedder = await services.vector_stores.embedders.default_model()
     max_tokens = int(capacity or chunking_from(None, input_limit=embedder.input_limit).max_tokens)
     pieces = services.files.read(file, 0, file.size_bytes)
     try:

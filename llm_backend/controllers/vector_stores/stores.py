@@ -32,9 +32,9 @@ async def create_vector_store(services: Services, request: ApiRequest) -> Respon
     if services.settings.vector_stores == "upstream":
         return await relay(services, request)
     body: api.CreateVectorStoreRequest = request.body
-    library = services.library
-    library.check()
-    embedder = await library.embedders.default_model()
+    vector_stores = services.vector_stores
+    vector_stores.check()
+    embedder = await vector_stores.embedders.default_model()
     entries: list[NewFileEntry] = [
         {"file_id": file_id, "chunking_strategy": body.get("chunking_strategy")}
         for file_id in body.get("file_ids") or ()
@@ -42,24 +42,24 @@ async def create_vector_store(services: Services, request: ApiRequest) -> Respon
     files = await new_files(services, request.caller, entries, embedder, where="file_ids[{}]")
     store = StoredVectorStore(
         id=f"vs_{uuid.uuid4().hex}",
-        created_at=library.stores.now,
+        created_at=vector_stores.stores.now,
         name=body.get("name") or "",
         description=body.get("description"),
         metadata=body.get("metadata") or {},
         expires_after_days=expiry_from(body.get("expires_after")),
-        last_active_at=library.stores.now,
+        last_active_at=vector_stores.stores.now,
         embedding_model=embedder.name,
     )
     with translate_store_errors("vector store"):
-        await library.stores.add(store, files)
-        return _store_answer(services, await library.stores.get_with_counts(store.id))
+        await vector_stores.stores.add(store, files)
+        return _store_answer(services, await vector_stores.stores.get_with_counts(store.id))
 
 
 async def list_vector_stores(services: Services, request: ApiRequest) -> Response:
     """`GET /vector_stores`"""
     if services.settings.vector_stores == "upstream":
         return await relay(services, request)
-    stores = services.library.stores
+    stores = services.vector_stores.stores
     with translate_store_errors("vector store"):
         page = await stores.list(**page_of(request))
     return list_response(page, lambda store: store_object(store, stores.now))
@@ -69,7 +69,8 @@ async def list_vector_stores(services: Services, request: ApiRequest) -> Respons
 async def get_vector_store(services: Services, request: ApiRequest) -> Response:
     """`GET /vector_stores/{vector_store_id}`"""
     return _store_answer(
-        services, await services.library.stores.get_with_counts(request.path["vector_store_id"])
+        services,
+        await services.vector_stores.stores.get_with_counts(request.path["vector_store_id"]),
     )
 
 
@@ -84,7 +85,7 @@ async def modify_vector_store(services: Services, request: ApiRequest) -> Respon
         values["metadata"] = body["metadata"] or {}
     if "expires_after" in body:
         values["expires_after_days"] = expiry_from(body["expires_after"])
-    changed = await services.library.stores.update(request.path["vector_store_id"], values)
+    changed = await services.vector_stores.stores.update(request.path["vector_store_id"], values)
     return _store_answer(services, changed)
 
 
@@ -92,7 +93,7 @@ async def modify_vector_store(services: Services, request: ApiRequest) -> Respon
 async def delete_vector_store(services: Services, request: ApiRequest) -> Response:
     """`DELETE /vector_stores/{vector_store_id}`"""
     store_id = request.path["vector_store_id"]
-    await services.library.stores.delete(store_id)
+    await services.vector_stores.stores.delete(store_id)
     return deleted_response(store_id, "vector_store.deleted")
 
 
@@ -103,7 +104,7 @@ def page_of(request: ApiRequest) -> JsonObject:
 
 
 def _store_answer(services: Services, store: StoredVectorStore) -> Response:
-    now = services.library.stores.now
+    now = services.vector_stores.stores.now
     body = store_object(store, now)
     if body["status"] != "in_progress":
         return JsonResponse(body)

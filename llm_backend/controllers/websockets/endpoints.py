@@ -25,7 +25,7 @@ from llm_backend.controllers.websockets.realtime_socket import serve_realtime
 from llm_backend.controllers.websockets.relayed_socket import (
     open_upstream_socket,
     pump,
-    upstream_steps,
+    upstream_targets,
 )
 from llm_backend.controllers.websockets.response_socket import serve_responses
 from llm_backend.error_bodies import error_body
@@ -140,11 +140,11 @@ async def _relay_realtime(
 ) -> None:
     """Relays a session; accepted once the upstream has accepted, charged as it reports."""
     async with services.access.admission.session(find_caller, model or "") as session:
-        steps = upstream_steps(services, model)
+        targets = upstream_targets(services, model)
         await socket.receive()  # the connect event
         async with ClientSocket(socket) as client:
             opening = open_upstream_socket(
-                services, socket, steps, session.meter, caller=fairness_key(find_caller())
+                services, socket, targets, session.meter, caller=fairness_key(find_caller())
             )
             upstream = await client.cancel_on_disconnect(opening)
             await socket.accept(upstream.protocol)

@@ -35,7 +35,7 @@ async def serve_realtime(
         check_local_model(services, model)
     _refuse_beta(socket)
     caller = find_caller()
-    services.access.admission.check(caller, model, names_model=False)
+    services.access.admission.check(caller, model, requires_model=False)
     with services.session_limit.acquire(caller.key_id):
         await socket.receive()  # the connect event
         offered = upstream_protocols(socket.scope.get("subprotocols") or [])

@@ -25,54 +25,54 @@ from llm_backend.errors import ClientGone
 log = logging.getLogger(__name__)
 
 
-def upstream_steps(services: Services, model: str | None) -> list[UpstreamModel | None]:
-    """Returns the upstreams to be tried, in order, for a model whose first step is one; None stands
-    for any that has the operation."""
+def upstream_targets(services: Services, model: str | None) -> list[UpstreamModel | None]:
+    """Returns the upstreams to be tried, in order, for a model whose first target is one; None
+    stands for any that has the operation."""
     if model is None:
         return [None]
-    steps = services.registry.steps(model, OPERATION)
-    return [step for step in steps if isinstance(step, UpstreamModel)]
+    targets = services.registry.targets(model, OPERATION)
+    return [target for target in targets if isinstance(target, UpstreamModel)]
 
 
 async def open_upstream_socket(
     services: Services,
     socket: WebSocket,
-    steps: list[UpstreamModel | None],
+    targets: list[UpstreamModel | None],
     meter: RequestMeter,
     *,
     caller: str,
 ) -> UpstreamSocket:
-    """Returns the socket of the first step that opens one."""
-    for step in steps[:-1]:
+    """Returns the socket of the first target that opens one."""
+    for target in targets[:-1]:
         try:
-            return await _connect(services, socket, step, meter, has_fallback=True, caller=caller)
+            return await _connect(services, socket, target, meter, has_fallback=True, caller=caller)
         except FALLBACK_ERRORS as error:
-            log.warning("fell_back", extra={"model": step and step.model, "code": error.code})
-    return await _connect(services, socket, steps[-1], meter, has_fallback=False, caller=caller)
+            log.warning("fell_back", extra={"model": target and target.model, "code": error.code})
+    return await _connect(services, socket, targets[-1], meter, has_fallback=False, caller=caller)
 
 
 async def _connect(
     services: Services,
     socket: WebSocket,
-    step: UpstreamModel | None,
+    target: UpstreamModel | None,
     meter: RequestMeter,
     *,
     has_fallback: bool,
     caller: str,
 ) -> UpstreamSocket:
-    assert services.upstreams is not None, "there are no steps without upstreams"
-    if step is not None:
-        await meter.switch_model(step.model)
+    assert services.upstreams is not None, "there are no targets without upstreams"
+    if target is not None:
+        await meter.switch_model(target.model)
     query = upstream_query(socket.scope)
     upstream_request = UpstreamRequest(
         method="GET",
         path=upstream_path(socket.scope),
-        query=(query if step is None else rename_query_model(query, step.model)).encode(),
+        query=(query if target is None else rename_query_model(query, target.model)).encode(),
         headers=socket.scope["headers"],
         body=b"",
         operation=OPERATION,
-        model=step.model if step else None,
-        upstream=step.upstream if step else None,
+        model=target.model if target else None,
+        upstream=target.upstream if target else None,
         has_fallback=has_fallback,
         caller=caller,
     )

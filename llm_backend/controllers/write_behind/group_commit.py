@@ -36,7 +36,7 @@ class GroupCommit(Generic[Item]):
         finally:
             del future  # its error holds this frame, so both would wait for the collector
 
-    async def settle(self) -> None:
+    async def wait_idle(self) -> None:
         """Waits until all items are written."""
         while self._writing is not None:
             await asyncio.wait([self._writing])

@@ -108,7 +108,7 @@ class EmbeddedIndex:
         """Returns if this process owns the folder."""
         await self._run_in_thread(self._shards.lock)
 
-    async def settle(self) -> None:
+    async def wait_idle(self) -> None:
         """Waits until no collection is being optimized."""
         while self._optimizing:
             await asyncio.wait(self._optimizing.values())

@@ -83,7 +83,7 @@ export class Conversation {
     if (this.lastAnswer) this.#dropped.push(this.messages.pop().storedId);
   }
 
-  /** Begins a branch behind the last question, for another answer to it; returns the messages of the
+  /** Begins a branch after the last question, for another answer to it; returns the messages of the
    *  previous branch. */
   branchAtAnswer() {
     return this.branchAt(this.messages.findLastIndex(({ role }) => role !== "assistant") + 1);

@@ -12,7 +12,7 @@ export class Enclosures {
     this.#draw = draw;
   }
 
-  /** Adds the item that `read` returns, behind those that are being added. */
+  /** Adds the item that `read` returns, after those that are being added. */
   async add(read) {
     const before = this.#adding,
       added = (async () => {

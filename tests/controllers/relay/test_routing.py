@@ -131,8 +131,8 @@ def near(tmp_path) -> LocalModel:
     return LocalModel(card, idle_handle("near", tmp_path / "near"))
 
 
-async def asked(steps, *, local, relay_with) -> Response:
-    services = SimpleNamespace(registry=SimpleNamespace(steps=lambda _name, _operation: steps))
+async def asked(targets, *, local, relay_with) -> Response:
+    services = SimpleNamespace(registry=SimpleNamespace(targets=lambda _name, _operation: targets))
     operation = SimpleNamespace(operation_id="createChatCompletion", tag="Chat")
     request = SimpleNamespace(body={"model": "m"}, operation=operation, request_id="r", meter=None)
     return await answer_by_route(services, request, local=local, relay_with=relay_with)
@@ -151,18 +151,18 @@ async def is_down(*_: object, **__: object) -> Response:
 
 
 async def test_an_overloaded_local_model_falls_back_to_an_upstream(tmp_path):
-    steps = [near(tmp_path), UpstreamModel(model="far")]
+    targets = [near(tmp_path), UpstreamModel(model="far")]
 
-    assert (await asked(steps, local=is_full, relay_with=answers)).body == b"answered"
+    assert (await asked(targets, local=is_full, relay_with=answers)).body == b"answered"
 
 
 async def test_an_unavailable_upstream_falls_back_to_a_local_model(tmp_path):
-    steps = [UpstreamModel(model="far"), near(tmp_path)]
+    targets = [UpstreamModel(model="far"), near(tmp_path)]
 
-    assert (await asked(steps, local=answers, relay_with=is_down)).body == b"answered"
+    assert (await asked(targets, local=answers, relay_with=is_down)).body == b"answered"
 
 
-async def test_a_wrong_request_is_wrong_at_the_first_step(tmp_path):
+async def test_a_wrong_request_is_wrong_at_the_first_target(tmp_path):
     async def refuses(*_: object) -> Response:
         raise InvalidRequest("wrong")
 

@@ -13,9 +13,9 @@ from tests.controllers.vector_stores.ingestion.test_ingestion_worker import (
     database,
     indexes,
     jobs,
-    library,
     stores,
     take_in,
+    vector_stores,
 )
 
 __all__ = ["database", "indexes", "jobs", "stores"]  # fixtures
@@ -35,10 +35,10 @@ def question(**body: Any) -> ResolvedRequest:
 
 
 async def test_passages_of_model_stores_are_shown_reported_and_cited(jobs, stores, indexes) -> None:
-    shelf = library(stores, indexes[0])
+    shelf = vector_stores(stores, indexes[0])
     await add_store(stores, "a")
     await take_in(jobs, shelf, {"a": TEXT})
-    services: Any = SimpleNamespace(library=shelf, settings=Settings())
+    services: Any = SimpleNamespace(vector_stores=shelf, settings=Settings())
     asked = await question().with_retrieval(services, ["vs_1"])
 
     assert asked.retrieval is not None

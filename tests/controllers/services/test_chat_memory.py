@@ -87,7 +87,7 @@ async def test_one_invalid_chat_fails_alone(caplog):
 
     for number in range(3):
         relayed(memory, number)
-    await memory.settle()
+    await memory.wait_idle()
 
     assert shelf.writes == [["c0"], ["c2"]]
     assert [(one.getMessage(), one.chat_id) for one in caplog.records] == [
@@ -100,7 +100,7 @@ async def test_duplicate_chat_ids_are_logged_in_one_line(caplog):
 
     for number in range(4):
         relayed(memory, number)
-    await memory.settle()
+    await memory.wait_idle()
 
     assert shelf.writes == [["c0", "c3"]]
     (told,) = caplog.records
@@ -114,7 +114,7 @@ async def test_lost_relayed_chats_are_counted_and_logged_in_few_lines(caplog):
 
     for number in range(20):
         relayed(memory, number)
-    await memory.settle()
+    await memory.wait_idle()
 
     told = [(one.getMessage(), one.chat_id, one.reason, one.lost) for one in caplog.records]
     assert told == [

@@ -77,7 +77,7 @@ async def test_an_item_of_a_cancelled_caller_is_written():
     second.cancel()
     book.may_write.set()
     await first
-    await together.settle()
+    await together.wait_idle()
 
     assert [word for words in book.writes for word in words] == ["a", "b"]
 

@@ -79,7 +79,7 @@ async def test_unknown_file_is_missing(files, id):
 async def test_unstorable_file_name_is_refused_and_its_blob_removed(files, tmp_path):
     with pytest.raises(Unstorable):
         await stored(files, filename="a\x00b")
-    await files.blobs.settle()
+    await files.blobs.wait_idle()
 
     assert stored_files(tmp_path) == []
 

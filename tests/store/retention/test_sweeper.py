@@ -29,4 +29,4 @@ async def test_failing_sweep_is_logged_and_does_not_end_the_others(caplog):
             await sweeping
 
     assert seen[:4] == ["breaks", "works"] * 2
-    assert "sweep_failed" in caplog.text
+    assert "sweep_bug" in caplog.text

@@ -154,7 +154,7 @@ async def test_cancelled_upload_is_closed_and_its_blobs_removed(uploads, tmp_pat
     ):
         with pytest.raises(UploadClosed, match="cancelled"):
             await attempt
-    await uploads.blobs.settle()
+    await uploads.blobs.wait_idle()
     assert stored_files(tmp_path) == []
 
 
@@ -211,7 +211,7 @@ async def test_upload_parts_are_limited_in_number_and_size(uploads, limits, tmp_
 
     with pytest.raises(UploadFull, match="at most"):
         await sent(uploads, upload, b"world", limits)
-    await uploads.blobs.settle()
+    await uploads.blobs.wait_idle()
 
     assert len(stored_files(tmp_path)) == 2
 

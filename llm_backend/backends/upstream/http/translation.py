@@ -80,7 +80,7 @@ def rejected_key_error(status: int) -> UpstreamFailed:
     refused = UpstreamFailed(
         f"The upstream rejects the key of this server (status {status}), not the key that you sent."
     )
-    refused.was_sent, refused.is_lasting = False, True  # the upstream did nothing
+    refused.was_sent, refused.is_permanent = False, True  # the upstream did nothing
     return refused
 
 
@@ -93,7 +93,7 @@ def redirect_error(url: URL, status: int, location: str) -> UpstreamFailed:
     )
     failed.location = _location(url, location)
     failed.was_sent = status == _SEE_OTHER  # 303 says that the request was processed
-    failed.is_lasting = True
+    failed.is_permanent = True
     return failed
 
 

@@ -307,7 +307,7 @@ async def read_start(
     `UpstreamFailed` if it is not of an expected kind, and the HTTP client's errors."""
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not expected.is_validated:
-        if kind == "text/html" and not expected.page:
+        if kind == "text/html" and not expected.html:
             raise invalid_answer("a page")
         return ()
     is_empty = answer.headers.get("content-length") == "0"

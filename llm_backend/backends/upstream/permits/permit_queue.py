@@ -12,23 +12,24 @@ POLL_S = 0.25  # interval while requests wait: the end of an ejection has no eve
 _BUSY = "Every upstream that could answer is busy"
 
 
-class PermitCount(Protocol):
-    """Counter of permits: `reserved` are given to requests that have not begun yet."""
+class CountedUpstream(Protocol):
+    """An upstream that permits are counted for: `reserved` are given to requests that have not
+    begun yet."""
 
     reserved: int
 
 
-Permits = TypeVar("Permits", bound=PermitCount)
+UpstreamT = TypeVar("UpstreamT", bound=CountedUpstream)
 
 
-class PermitQueue(Generic[Permits]):
+class PermitQueue(Generic[UpstreamT]):
     """Requests that wait for upstreams at their concurrency limit; `choose` selects a free one."""
 
     def __init__(
-        self, choose: Callable[[Sequence[Permits]], Permits], *, depth: int = WAITING_LIMIT
+        self, choose: Callable[[Sequence[UpstreamT]], UpstreamT], *, depth: int = WAITING_LIMIT
     ) -> None:
         self._choose = choose
-        self._queue: FairQueue[Permits] = FairQueue(self._release, depth=depth, refusal=_BUSY)
+        self._queue: FairQueue[UpstreamT] = FairQueue(self._release, depth=depth, refusal=_BUSY)
         self._polling: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -39,9 +40,9 @@ class PermitQueue(Generic[Permits]):
         caller: str,
         *,
         group: Hashable,
-        free: Callable[[], Sequence[Permits]],
+        free: Callable[[], Sequence[UpstreamT]],
         timeout_s: float,
-    ) -> Permits:
+    ) -> UpstreamT:
         """Waits for this request's turn and returns one of the upstreams that are `free` then.
 
         Requests with equal `group` have the same upstreams free. The caller sends its request
@@ -49,25 +50,25 @@ class PermitQueue(Generic[Permits]):
         if the queue is full.
         """
 
-        def reserve() -> Permits | None:
+        def reserve() -> UpstreamT | None:
             if not (upstreams := free()):
                 return None
-            permits = self._choose(upstreams)
-            permits.reserved += 1
-            return permits
+            upstream = self._choose(upstreams)
+            upstream.reserved += 1
+            return upstream
 
         self._poll_later()
-        permits = await self._queue.wait(caller, reserve, group=group, timeout_s=timeout_s)
-        permits.reserved -= 1
-        return permits
+        upstream = await self._queue.wait(caller, reserve, group=group, timeout_s=timeout_s)
+        upstream.reserved -= 1
+        return upstream
 
     def grant(self) -> None:
         """Gives free permits to waiting requests in their turn."""
         while self._queue.grant_next():
             pass
 
-    def _release(self, permits: Permits) -> None:
-        permits.reserved -= 1
+    def _release(self, upstream: UpstreamT) -> None:
+        upstream.reserved -= 1
         self.grant()
 
     def _poll_later(self) -> None:

@@ -73,7 +73,7 @@ class ResponseWorker:
 
     def _local(self, name: str) -> LocalModel | None:
         try:
-            return self._services.registry.local_step(name)
+            return self._services.registry.local_target(name)
         except errors.ModelNotFound:
             return None
 

@@ -25,7 +25,7 @@ from llm_backend.controllers.services.server_tools import (
     ToolEvent,
     ToolKind,
 )
-from llm_backend.controllers.services.vector_library import VectorLibrary
+from llm_backend.controllers.services.vector_store_services import VectorStoreServices
 from llm_backend.controllers.vector_stores.retrieval.hybrid_search import Hit, Query, search
 from llm_backend.controllers.vector_stores.retrieval.passages import (
     Passage,
@@ -74,8 +74,10 @@ class FileSearchKind(ToolKind):
     type = "file_search"
     items = ("file_search_call",)
 
-    def __init__(self, library: VectorLibrary, *, limit: int, searches_first: bool) -> None:
-        self._library = library
+    def __init__(
+        self, vector_stores: VectorStoreServices, *, limit: int, searches_first: bool
+    ) -> None:
+        self._vector_stores = vector_stores
         self._limit = limit
         self._searches_first = searches_first
 
@@ -84,10 +86,12 @@ class FileSearchKind(ToolKind):
         """Opens the tool over the stores that the entry names. Raises `NotFound` for an unknown
         store."""
         entry, where = cast("api.FileSearchTool", context.tool), context.where
-        store_ids = await check_store_ids(self._library.stores, entry, where)
+        store_ids = await check_store_ids(self._vector_stores.stores, entry, where)
         query = query_from(entry, where, limit=self._limit)
         question = _question_text(context.items) if self._searches_first else None
-        yield FileSearch(self._library, store_ids, query, question, context.items, context.meter)
+        yield FileSearch(
+            self._vector_stores, store_ids, query, question, context.items, context.meter
+        )
 
     def messages(self, item: Item) -> Sequence[JsonObject]:
         """Returns the messages of the call and its results."""
@@ -103,14 +107,14 @@ class FileSearch(ServerTool):
 
     def __init__(
         self,
-        library: VectorLibrary,
+        vector_stores: VectorStoreServices,
         store_ids: Sequence[str],
         query: Query,
         question: str | None,
         before: Sequence[Item],
         meter: Meter | None,
     ) -> None:
-        self._library = library
+        self._vector_stores = vector_stores
         self._store_ids = store_ids
         self._query = query
         self._question_text = question
@@ -150,7 +154,7 @@ class FileSearch(ServerTool):
         status, results = "completed", None
         try:
             hits = await search(
-                self._library, self._store_ids, self._query.of(queries), self._meter
+                self._vector_stores, self._store_ids, self._query.of(queries), self._meter
             )
             results = [_result(hit) for hit in hits]
         except (ApiError, StoreError):

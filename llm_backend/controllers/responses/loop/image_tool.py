@@ -111,17 +111,17 @@ class ImageGenerationKind(ToolKind):
     def _model(self, name: str | None) -> DrawingModel:
         if name is None:
             return self._default()
-        step = self._registry.steps(name, OPERATION)[0]
-        draws = isinstance(step, PictureModel) or (
-            isinstance(step, LocalModel) and step.drawing is not None
+        target = self._registry.targets(name, OPERATION)[0]
+        draws = isinstance(target, PictureModel) or (
+            isinstance(target, LocalModel) and target.drawing is not None
         )
         if not draws:
             raise UnsupportedField(
                 f"`{name}` does not draw, and the image tool needs a model that does.",
                 param="model",
             )
-        assert isinstance(step, PictureModel | LocalModel), "it draws"
-        return step
+        assert isinstance(target, PictureModel | LocalModel), "it draws"
+        return target
 
     def _default(self) -> DrawingModel:
         if self._registry.has_image_servers:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from llm_backend.access import Ledger, Principal, RequestMeter
 from llm_backend.controllers.services.embedders import TextEmbedder
-from llm_backend.controllers.services.vector_library import VectorLibrary
+from llm_backend.controllers.services.vector_store_services import VectorStoreServices
 from llm_backend.controllers.vector_stores.ingestion.completeness import mark_incomplete
 from llm_backend.errors import InvalidRequest
 from llm_backend.extraction import (
@@ -71,7 +71,7 @@ class Ingestion:
 
     def __init__(
         self,
-        library: VectorLibrary,
+        vector_stores: VectorStoreServices,
         files: FileStore,
         extractor: Extractor,
         ledger: Ledger,
@@ -79,7 +79,7 @@ class Ingestion:
         limits: IngestionLimits,
         only_short: bool,
     ) -> None:
-        self._library = library
+        self._vector_stores = vector_stores
         self._files = files
         self._extractor = extractor
         self._ledger = ledger
@@ -89,7 +89,7 @@ class Ingestion:
     async def work(self, job: Job) -> None:
         """Ingests the file whose document is the job's subject."""
         try:
-            file = await self._library.stores.file_of_document(job.subject)
+            file = await self._vector_stores.stores.file_of_document(job.subject)
         except Missing:  # it has been removed from the store meanwhile
             return
         if await self._is_abandoned(job):
@@ -99,9 +99,9 @@ class Ingestion:
             async with asyncio.timeout(self._limits.timeout_s) as deadline:
                 await self._ingest(job, file)
         except _OtherIndex as other_index:
-            await self._library.stores.reassign_to_index(job, other_index.index_name)
+            await self._vector_stores.stores.reassign_to_index(job, other_index.index_name)
         except TimeSliceExceeded:
-            await self._library.stores.requeue_as_long(job)
+            await self._vector_stores.stores.requeue_as_long(job)
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -121,7 +121,7 @@ class Ingestion:
         await self._fail(job, FileError(code="server_error", message=message))
 
     async def _is_abandoned(self, job: Job) -> bool:
-        return job.affinity not in (None, await self._library.index.name())
+        return job.affinity not in (None, await self._vector_stores.index.name())
 
     def _meter(self, job: Job) -> RequestMeter | None:
         asked_by = job.details.get("asked_by")
@@ -130,11 +130,11 @@ class Ingestion:
         return RequestMeter(self._ledger, Principal(**asked_by), kind="embeddings")
 
     async def _ingest(self, job: Job, file: StoredVectorFile) -> None:
-        library, index = self._library, self._library.index
-        store = await library.stores.get(file.store_id)
+        vector_stores, index = self._vector_stores, self._vector_stores.index
+        store = await vector_stores.stores.get(file.store_id)
         if store.index_name not in (None, await index.name()):
             raise _OtherIndex(store.index_name)
-        embedder = await library.embedders.get(store.embedding_model)
+        embedder = await vector_stores.embedders.get(store.embedding_model)
         if job.attempt > 1:
             await index.remove(store.id, file.document)
         chunks, meter = await self._chunks(file, embedder), self._meter(job)
@@ -156,7 +156,7 @@ class Ingestion:
         await self._complete(job, file, stored, size_bytes)
 
     async def _make_collection(self, store_id: str, dimensions: int) -> None:
-        stores, index = self._library.stores, self._library.index
+        stores, index = self._vector_stores.stores, self._vector_stores.index
         name = await index.name()
         owner_name = await stores.take_index(store_id, name)
         if owner_name != name:
@@ -169,12 +169,14 @@ class Ingestion:
     ) -> None:
         """Marks the points as complete, with the file's current attributes, and stores the
         chunks."""
-        attributes = (await self._library.stores.file_of_document(file.document)).attributes
+        attributes = (await self._vector_stores.stores.file_of_document(file.document)).attributes
         while True:
             if chunks:  # without chunks there may be no collection
-                await self._library.index.set_attributes(file.store_id, file.document, attributes)
+                await self._vector_stores.index.set_attributes(
+                    file.store_id, file.document, attributes
+                )
             try:
-                await self._library.stores.complete(job, chunks, size_bytes, attributes)
+                await self._vector_stores.stores.complete(job, chunks, size_bytes, attributes)
                 return
             except AttributesChanged as changed:
                 attributes = changed.attributes
@@ -195,23 +197,23 @@ class Ingestion:
         return await split_into_chunks(extracted.text, extracted.format, chunking, embedder.count)
 
     async def _fail(self, job: Job, error: FileError) -> None:
-        await self._library.stores.fail(job, error)
+        await self._vector_stores.stores.fail(job, error)
 
 
 class Removal:
     """Removes points of deleted rows from the vector index: those of a file, or of a whole
     store."""
 
-    def __init__(self, library: VectorLibrary) -> None:
-        self._library = library
+    def __init__(self, vector_stores: VectorStoreServices) -> None:
+        self._vector_stores = vector_stores
 
     async def work(self, job: Job) -> None:
         """Removes the points of the job's subject."""
         store_id = job.details.get("store_id")
         if store_id is None:
-            await self._library.index.drop(job.subject)
+            await self._vector_stores.index.drop(job.subject)
         else:
-            await self._library.index.remove(store_id, job.subject)
+            await self._vector_stores.index.remove(store_id, job.subject)
 
     async def give_up(self, job: Job) -> None:
         """Leaves the points: no search returns them."""

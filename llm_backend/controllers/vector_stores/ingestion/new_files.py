@@ -41,7 +41,7 @@ async def new_files(
     `{}` for its index. Raises `NotFound`, and `QuotaExceeded` if the caller's project has spent
     its budget.
     """
-    services.library.check()
+    services.vector_stores.check()
     if entries and caller.project is not None:
         services.access.spending.check(caller.project)
     asked_by = asdict(Principal.of(caller))

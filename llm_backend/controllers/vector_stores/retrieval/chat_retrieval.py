@@ -147,7 +147,7 @@ async def _search_of_body(
         query = query_from(everything, "model", limit=limit)
         return list(dict.fromkeys(model_store_ids)), replace(query, least_similarity=least)
     entry, where = body["tools"][indices[0]], f"tools[{indices[0]}]"
-    store_ids = await check_store_ids(services.library.stores, entry, where)
+    store_ids = await check_store_ids(services.vector_stores.stores, entry, where)
     query = query_from(entry, where, limit=limit)
     is_ranked = bool(entry.get("ranking_options"))
     return store_ids, query if is_ranked else replace(query, least_similarity=least)
@@ -159,7 +159,7 @@ async def _search(
     (question,) = query.texts
     outcome = partial(Retrieval, query=question, policy=services.settings.retrieval_policy)
     try:
-        return outcome(hits=await search(services.library, store_ids, query, meter))
+        return outcome(hits=await search(services.vector_stores, store_ids, query, meter))
     except Missing as error:
         return outcome(error=f"No vector store has the id `{error.id}`.")
     except ApiError as error:

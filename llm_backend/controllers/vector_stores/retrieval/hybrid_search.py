@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from llm_backend.backends.base import Meter
-from llm_backend.controllers.services.vector_library import VectorLibrary, translate_index_errors
+from llm_backend.controllers.services.vector_store_services import (
+    VectorStoreServices,
+    translate_index_errors,
+)
 from llm_backend.controllers.vector_stores.ingestion.completeness import only_complete
 from llm_backend.errors import InvalidRequest
 from llm_backend.search import Condition, FusedPoint, ScoredPoint, Weights, fuse, query_keywords
@@ -48,23 +51,23 @@ class Hit:
 
 
 async def search(
-    library: VectorLibrary, store_ids: Sequence[str], query: Query, meter: Meter | None
+    vector_stores: VectorStoreServices, store_ids: Sequence[str], query: Query, meter: Meter | None
 ) -> list[Hit]:
     """Returns the best chunks of the stores, best first; `meter` counts the embedding of the query.
     Raises `Missing` for an unknown store."""
-    stores = [await library.stores.get(id) for id in dict.fromkeys(store_ids)]
+    stores = [await vector_stores.stores.get(id) for id in dict.fromkeys(store_ids)]
     for store in stores:
-        _check(store, library)
-        await library.stores.record_use(store)
+        _check(store, vector_stores)
+        await vector_stores.stores.record_use(store)
     searched = [
-        (store, await _vectors(library, store, query, meter))
+        (store, await _vectors(vector_stores, store, query, meter))
         for store in stores
         if store.dimensions
     ]
-    best, texts, stores_of = await _chunks(library, searched, query)
+    best, texts, stores_of = await _chunks(vector_stores, searched, query)
     if len(texts) < len(best):  # points without rows consumed part of the result limit
         complete = replace(query, condition=only_complete(query.condition))
-        best, texts, stores_of = await _chunks(library, searched, complete)
+        best, texts, stores_of = await _chunks(vector_stores, searched, complete)
     hits = [
         Hit(
             store_id=stores_of[one.id],
@@ -81,9 +84,9 @@ async def search(
     return hits[: query.limit]
 
 
-def _check(store: StoredVectorStore, library: VectorLibrary) -> None:
+def _check(store: StoredVectorStore, vector_stores: VectorStoreServices) -> None:
     expires_at = store.expires_at
-    if expires_at is not None and expires_at <= library.stores.now:
+    if expires_at is not None and expires_at <= vector_stores.stores.now:
         raise InvalidRequest(str(Expired(store.id)))
 
 
@@ -92,20 +95,24 @@ def _is_similar(one: FusedPoint, query: Query) -> bool:
 
 
 async def _vectors(
-    library: VectorLibrary, store: StoredVectorStore, query: Query, meter: Meter | None
+    vector_stores: VectorStoreServices, store: StoredVectorStore, query: Query, meter: Meter | None
 ) -> Vectors:
-    embedder = await library.embedders.get(store.embedding_model)
+    embedder = await vector_stores.embedders.get(store.embedding_model)
     return await embedder.embed(query.texts, meter)
 
 
 async def _chunks(
-    library: VectorLibrary, searched: Sequence[tuple[StoredVectorStore, Vectors]], query: Query
+    vector_stores: VectorStoreServices,
+    searched: Sequence[tuple[StoredVectorStore, Vectors]],
+    query: Query,
 ) -> tuple[list[FusedPoint], dict[str, FoundChunk], dict[str, str]]:
     """Returns the best points of the stores, their chunks by point id, and their store ids."""
     with translate_index_errors():
-        rankings = [await _rank(library, store, query, vectors) for store, vectors in searched]
+        rankings = [
+            await _rank(vector_stores, store, query, vectors) for store, vectors in searched
+        ]
     best = sorted((one for some in rankings for one in some), key=lambda one: -one.score)
-    chunks = await library.stores.texts([one.id for one in best])
+    chunks = await vector_stores.stores.texts([one.id for one in best])
     stores_of = {
         one.id: store.id
         for (store, _), some in zip(searched, rankings, strict=True)
@@ -115,12 +122,12 @@ async def _chunks(
 
 
 async def _rank(
-    library: VectorLibrary, store: StoredVectorStore, query: Query, vectors: Vectors
+    vector_stores: VectorStoreServices, store: StoredVectorStore, query: Query, vectors: Vectors
 ) -> list[FusedPoint]:
     """Returns the best points of a store, each with its best score over the queries."""
     rankings = await asyncio.gather(
         *(
-            _rank_for_query(library, store, query, text, vector)
+            _rank_for_query(vector_stores, store, query, text, vector)
             for text, vector in zip(query.texts, vectors, strict=True)
         )
     )
@@ -132,13 +139,13 @@ async def _rank(
 
 
 async def _rank_for_query(
-    library: VectorLibrary,
+    vector_stores: VectorStoreServices,
     store: StoredVectorStore,
     query: Query,
     text: str,
     vector: Sequence[float],
 ) -> list[FusedPoint]:
-    index, limit = library.index, max(MIN_CANDIDATES, 2 * query.limit)
+    index, limit = vector_stores.index, max(MIN_CANDIDATES, 2 * query.limit)
     nearest = await index.search_vectors(store.id, vector, limit=limit, condition=query.condition)
     if query.weights is None:
         return [_by_meaning(found) for found in nearest]

@@ -69,7 +69,7 @@ class Server:
                 keyring=self,
                 admission=types.SimpleNamespace(check=lambda caller, model: None),
             ),
-            registry=types.SimpleNamespace(local_step=lambda name: self.model),
+            registry=types.SimpleNamespace(local_target=lambda name: self.model),
         )
 
     @asynccontextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from llm_backend.controllers.services.vector_library import VectorLibrary
+from llm_backend.controllers.services.vector_store_services import VectorStoreServices
 from llm_backend.controllers.vector_stores.files import update_attributes
 from llm_backend.controllers.vector_stores.ingestion.ingestion_worker import (
     Ingestion,
@@ -100,9 +100,9 @@ async def indexes(tmp_path: Path) -> AsyncIterator[list[EmbeddedIndex]]:
         await index.close()
 
 
-def library(stores: VectorStores, index: VectorIndex) -> VectorLibrary:
+def vector_stores(stores: VectorStores, index: VectorIndex) -> VectorStoreServices:
     embedders: Any = Embedder()
-    return VectorLibrary(stores=stores, vectors=index, embedders=embedders)
+    return VectorStoreServices(stores=stores, vectors=index, embedders=embedders)
 
 
 def new_file(name: str) -> NewVectorFile:
@@ -118,25 +118,29 @@ async def add_store(stores: VectorStores, *names: str) -> None:
 
 
 async def take_in(
-    jobs: Jobs, library: VectorLibrary, texts: dict[str, str], kind: str = INGEST, **limits: float
+    jobs: Jobs,
+    vector_stores: VectorStoreServices,
+    texts: dict[str, str],
+    kind: str = INGEST,
+    **limits: float,
 ) -> None:
     """The next file."""
     files: Any = Files(texts)
-    (job,) = await jobs.claim(kind, 1, await library.index.name())
+    (job,) = await jobs.claim(kind, 1, await vector_stores.index.name())
     bounds: Any = IngestionLimits(**limits)
     only_short = kind == INGEST
-    worker = Ingestion(library, files, files, NO_LEDGER, limits=bounds, only_short=only_short)
+    worker = Ingestion(vector_stores, files, files, NO_LEDGER, limits=bounds, only_short=only_short)
     await worker.work(job)
 
 
-async def remove(jobs: Jobs, library: VectorLibrary, kind: str) -> None:
+async def remove(jobs: Jobs, vector_stores: VectorStoreServices, kind: str) -> None:
     """Runs a removal job, which deletes points from the vector index."""
-    (job,) = await jobs.claim(kind, 1, await library.index.name())
-    await Removal(library).work(job)
+    (job,) = await jobs.claim(kind, 1, await vector_stores.index.name())
+    await Removal(vector_stores).work(job)
 
 
-async def found(library: VectorLibrary, **more: Any) -> set[str]:
-    hits = await search(library, ["vs_1"], Query(texts=["gate"], limit=10, **more), None)
+async def found(vector_stores: VectorStoreServices, **more: Any) -> set[str]:
+    hits = await search(vector_stores, ["vs_1"], Query(texts=["gate"], limit=10, **more), None)
     return {hit.file_id for hit in hits}
 
 
@@ -144,7 +148,7 @@ async def found(library: VectorLibrary, **more: Any) -> set[str]:
 async def test_a_file_under_ingestion_consumes_no_results(jobs, stores, indexes, more) -> None:
     live = "A door opens with 4711."
     large = "\n\n".join(f"The gate number {number} opens with a key." for number in range(LINES))
-    shelf = library(stores, indexes[0])
+    shelf = vector_stores(stores, indexes[0])
     await add_store(stores, "live")
     await take_in(jobs, shelf, {"live": live})
     await stores.add_batch("vs_1", "vsfb_1", [new_file("large")])
@@ -159,7 +163,7 @@ async def test_a_file_under_ingestion_consumes_no_results(jobs, stores, indexes,
 
 
 async def test_a_file_that_is_complete_is_found(jobs, stores, indexes) -> None:
-    shelf = library(stores, indexes[0])
+    shelf = vector_stores(stores, indexes[0])
     await add_store(stores, "a")
     await take_in(jobs, shelf, {"a": "The gate opens."})
 
@@ -170,7 +174,7 @@ async def test_a_file_that_is_complete_is_found(jobs, stores, indexes) -> None:
 async def test_the_vectors_of_a_deleted_file_are_removed_and_those_of_others_stay(
     database, jobs, stores, indexes, tmp_path
 ) -> None:
-    index, shelf = indexes[0], library(stores, indexes[0])
+    index, shelf = indexes[0], vector_stores(stores, indexes[0])
     uploaded = UploadedFiles(database, Blobs(database, Bucket((tmp_path / "files").as_uri())))
     named = {"purpose": "user_data", "filename": "a", "media_type": "text/plain"}
     await uploaded.add(StoredFile(id="a", created_at=int(time.time()), content=(), **named))
@@ -187,7 +191,7 @@ async def test_the_vectors_of_a_deleted_file_are_removed_and_those_of_others_sta
 
 
 async def test_the_vectors_of_a_deleted_store_are_removed(jobs, stores, indexes) -> None:
-    index, shelf = indexes[0], library(stores, indexes[0])
+    index, shelf = indexes[0], vector_stores(stores, indexes[0])
     await add_store(stores, "a")
     await take_in(jobs, shelf, {"a": "The gate opens."})
 
@@ -208,10 +212,10 @@ async def test_filters_use_attributes_changed_during_ingestion(jobs, stores, tmp
 
     await add_store(stores, "a")
     late = LateIndex(tmp_path / "vectors")
-    await take_in(jobs, library(stores, late), {"a": "The gate opens."})
+    await take_in(jobs, vector_stores(stores, late), {"a": "The gate opens."})
 
     color = Comparison(key="color", operator="eq", value="red")
-    assert await found(library(stores, late), condition=color) == {"a"}
+    assert await found(vector_stores(stores, late), condition=color) == {"a"}
     await late.close()
 
 
@@ -229,7 +233,7 @@ async def test_the_last_update_of_attributes_wins_in_store_and_index(
     others: list[Any] = []
     await add_store(stores, "a")
     late = LateIndex(tmp_path / "vectors")
-    shelf = library(stores, late)
+    shelf = vector_stores(stores, late)
     await take_in(jobs, shelf, {"a": "The gate opens."})
     file = await update_attributes(shelf, "vs_1", "a", {"color": "red"})
 
@@ -242,7 +246,7 @@ async def test_the_last_update_of_attributes_wins_in_store_and_index(
 
 
 async def test_a_store_is_not_split_between_two_indexes(jobs, stores, indexes) -> None:
-    one, other = (library(stores, index) for index in indexes)
+    one, other = (vector_stores(stores, index) for index in indexes)
     await add_store(stores, "a", "b")
     name = await indexes[0].name()
     assert await stores.take_index("vs_1", name) == name  # the two came at the same time
@@ -258,7 +262,7 @@ async def test_a_store_is_not_split_between_two_indexes(jobs, stores, indexes) -
 
 
 async def test_files_are_ingested_by_the_server_with_the_index(jobs, stores, indexes) -> None:
-    one, other = (library(stores, index) for index in indexes)
+    one, other = (vector_stores(stores, index) for index in indexes)
     await add_store(stores, "a")
     await take_in(jobs, one, {"a": "The gate opens."})
     await stores.add_batch("vs_1", "vsfb_1", [new_file("b")])
@@ -269,7 +273,7 @@ async def test_files_are_ingested_by_the_server_with_the_index(jobs, stores, ind
 
 
 async def test_a_file_whose_index_is_gone_fails_with_a_reason(database, stores, indexes) -> None:
-    shelves = [library(stores, index) for index in indexes]
+    shelves = [vector_stores(stores, index) for index in indexes]
     await add_store(stores, "a")
     assert await stores.take_index("vs_1", await indexes[0].name())
     await stores.add_batch("vs_1", "vsfb_1", [new_file("a")])
@@ -292,7 +296,7 @@ async def test_an_index_keeps_its_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["long", "The gate opens again."])
 async def test_a_long_file_moves_to_the_queue_of_long_files(jobs, stores, indexes, text) -> None:
-    shelf = library(stores, indexes[0])
+    shelf = vector_stores(stores, indexes[0])
     await add_store(stores, "a", "b")
     for _ in range(2):
         await take_in(jobs, shelf, {"a": text, "b": "A gate."}, short_characters=10)
@@ -304,7 +308,7 @@ async def test_a_long_file_moves_to_the_queue_of_long_files(jobs, stores, indexe
 
 
 async def test_a_removed_long_file_is_not_ingested(jobs, stores, indexes) -> None:
-    shelf = library(stores, indexes[0])
+    shelf = vector_stores(stores, indexes[0])
     await add_store(stores, "a")
     await take_in(jobs, shelf, {"a": "long"})
 
@@ -314,7 +318,7 @@ async def test_a_removed_long_file_is_not_ingested(jobs, stores, indexes) -> Non
 
 
 async def test_a_file_over_the_timeout_fails_with_a_reason(jobs, stores, indexes) -> None:
-    shelf = library(stores, indexes[0])
+    shelf = vector_stores(stores, indexes[0])
     await add_store(stores, "a")
     await take_in(jobs, shelf, {"a": "This takes for ever."}, timeout_s=0.05)
 

@@ -20,8 +20,8 @@ async def test_a_file_that_is_not_there_is_refused_by_its_field(
     async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
         await migrate(database)
         files = FileStore(database, Blobs(database, Bucket((tmp_path / "files").as_uri())))
-        library = SimpleNamespace(check=lambda: None)
-        services: Any = SimpleNamespace(files=files, library=library)
+        vector_stores = SimpleNamespace(check=lambda: None)
+        services: Any = SimpleNamespace(files=files, vector_stores=vector_stores)
 
         with pytest.raises(NotFound, match="No file has the id `nope`") as refused:
             await new_files(
@@ -40,7 +40,7 @@ async def test_a_project_over_its_spend_limit_adds_no_files() -> None:
         raise QuotaExceeded("All is spent.")
 
     services: Any = SimpleNamespace(
-        library=SimpleNamespace(check=lambda: None),
+        vector_stores=SimpleNamespace(check=lambda: None),
         access=SimpleNamespace(spending=SimpleNamespace(check=check)),
     )
     caller, embedder = Caller(project=Project(id="p", name="p")), SimpleNamespace(input_limit=1)

@@ -33,7 +33,7 @@ def services(policy: str = "system-message", *, times: int = 1) -> Any:
     settings = SimpleNamespace(
         retrieval_policy=policy, passages_limit=3, retrieval_least_similarity=0.2
     )
-    return SimpleNamespace(settings=settings, library=SimpleNamespace(stores=Stores(times)))
+    return SimpleNamespace(settings=settings, vector_stores=SimpleNamespace(stores=Stores(times)))
 
 
 def chat(*messages: tuple[str, Any], **more: Any) -> dict[str, Any]:
@@ -84,7 +84,7 @@ async def test_stores_of_a_model_are_searched_without_an_owner(tools, own, in_no
     with as_owner(Owner(id="proj_1")):
         await retrieve(asked, chat(("user", "Hi"), tools=tools), own, None)
 
-    assert asked.library.stores.in_nobodys_name[-1] is in_nobodys_name
+    assert asked.vector_stores.stores.in_nobodys_name[-1] is in_nobodys_name
 
 
 async def test_other_tools_stay() -> None:

@@ -11,7 +11,7 @@ from llm_backend.store import VectorStores
 
 
 @dataclass(frozen=True, kw_only=True)
-class VectorLibrary:
+class VectorStoreServices:
     """Database, vector index and embedding models. `vectors` is None if several API processes
     would need the embedded index, which belongs to one process."""
 
