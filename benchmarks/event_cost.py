@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from benchmarks.peers.client import send_chat
 from benchmarks.peers.servers import answers, free_port
 from benchmarks.peers.workloads import body
-from llm_backend.app import served_models
+from llm_backend.app import engine_configs
 from llm_backend.engine.messages import (
     Cancel,
     Delta,
@@ -137,9 +137,9 @@ def run_server(port: int, folder: Path) -> None:
     model = folder / "bench.gguf"
     model.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))  # version, no tensors, no metadata
     command = (sys.executable, "-m", "benchmarks.event_cost", "--stand-in")
-    configured = served_models._engine
+    configured = engine_configs.build_engine_config
     # the command of the engine process is no setting, on purpose: it is replaced here
-    served_models._engine = lambda *given: replace(configured(*given), command=command)
+    engine_configs.build_engine_config = lambda *given: replace(configured(*given), command=command)
     given = {"models": [str(model)], "port": port, "data_dir": str(folder)}
     serve(load_settings(given, None), print)
 

@@ -6,6 +6,7 @@ Local models, from the settings to their engines:
 
 per_model_settings.py  values of settings such as `draft_models`, by model (`NAME=VALUE`)
 served_models.py       `Settings` -> a `ServedModel` for each model, files and templates checked
+engine_configs.py      each model's engine configuration, and what is left to a memory plan
 model_reconciler.py    `ModelReconciler.serve` -> registry and model manager hold exactly these
 backends/local         `ModelHandle` -> `Engine`, loaded on demand by the `ModelManager`
 

@@ -1,4 +1,4 @@
-"""Local models of the settings: their files, names, templates and engine configurations.
+"""Local models of the settings: their files, names and templates.
 
 Every function raises `SettingsError`, one sentence, for a model that cannot be served.
 """
@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from msgspec import structs
 
-from llm_backend.app import per_model_settings
+from llm_backend.app import engine_configs, per_model_settings
 from llm_backend.app.folder_models import find_folder_models
 from llm_backend.app.per_model_settings import NamedProjector, find_projector
 from llm_backend.backends.base import ModelCard
@@ -21,7 +21,7 @@ from llm_backend.backends.local.chat_template import ChatTemplate
 from llm_backend.backends.speech import BUILTIN_VOICE
 from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
 from llm_backend.engine import EngineConfig
-from llm_backend.engine.messages import Adapter, ModelKind, PrefixLimits
+from llm_backend.engine.messages import Adapter
 from llm_backend.errors import InvalidRequest
 from llm_backend.extras import install_command, is_installed, missing_engine_hint, needs_engine
 from llm_backend.json_types import JsonMapping
@@ -39,20 +39,11 @@ from llm_backend.model_files import (
     model_name,
     read_diffusion,
     read_gguf_voice,
-    read_header,
     read_voice,
 )
 from llm_backend.settings import BUILTIN, Settings, SettingsError
 from llm_backend.settings.images import ImageModelSettings
 from llm_backend.settings.model_entry import AdapterSettings, ChatTurnFrames, ModelSettings
-
-_KINDS = {
-    "chat": ModelKind.CHAT,
-    "embeddings": ModelKind.EMBEDDING,
-    "rerank": ModelKind.RERANK,
-}
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,19 +110,23 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
             defaults={**entry.defaults.fields(), **_grammar(entry)},
             vector_stores=entry.vector_stores,
             engine=engine,
-            loads_at_start=_override(entry.load, settings.load_models) == "start"
+            loads_at_start=engine_configs.override(entry.load, settings.load_models) == "start"
             and (voice is None or is_installed(voice.extra))
             and (drawing is None or (can_draw and not drawing.missing)),
-            idle_unload_s=_override(entry.idle_unload_s, settings.idle_unload_s),
+            idle_unload_s=engine_configs.override(entry.idle_unload_s, settings.idle_unload_s),
             memory_bytes=entry.memory,
-            request=_plan_request(settings, entry, engine),
+            request=engine_configs.build_plan_request(settings, entry, engine),
             voice=voice,
             drawing=drawing,
         )
         for name, path, entry, projector, voice, drawing in zip(
             ids, files, entries, projectors, voices, drawings, strict=True
         )
-        for engine in (_engine(settings, entry, path, drafts.get(name), projector, drawing),)
+        for engine in (
+            engine_configs.build_engine_config(
+                settings, entry, path, drafts.get(name), projector, drawing
+            ),
+        )
     ]
     served = [
         one
@@ -263,14 +258,6 @@ def _card(
     return ModelCard(id=name, created_at=created_at, owned_by="llm-backend", more=more)
 
 
-def _check_model_file(path: Path) -> None:
-    """Raises `SettingsError` for a file that is not GGUF, or is truncated."""
-    try:
-        read_header(path)
-    except HeaderError as error:
-        raise SettingsError(str(error)) from error
-
-
 def _check_names(served: Sequence[ServedModel]) -> None:
     owners = {BUILTIN_VOICE: BUILTIN_VOICE}
     for model in served:
@@ -292,7 +279,7 @@ def _with_adapters(
     for name, value in entry.adapters.items():
         one = value if isinstance(value, AdapterSettings) else AdapterSettings(path=value, scale=1)
         path = one.path.expanduser()
-        _check_model_file(path)
+        engine_configs.check_gguf_file(path)
         card = replace(
             model.card,
             id=f"{model.card.id}:{name}",
@@ -361,94 +348,3 @@ def _chat_format_of(name: str, template: str | ChatTurnFrames) -> ChatFormat:
             f"The chat template `{template}` of the model `{name}` is neither a readable file nor "
             f"Jinja text nor a known name; the names are: {', '.join(CHAT_FORMATS)}."
         ) from error
-
-
-def _engine(
-    settings: Settings,
-    entry: ModelSettings,
-    path: Path,
-    flat_draft: Path | None,
-    projector: NamedProjector | None,
-    drawing: LocalDrawing | None,
-) -> EngineConfig:
-    shared = _shared_settings(settings, entry)
-    draft = flat_draft if entry.draft_model is None else entry.draft_model.expanduser()
-    if draft is not None:
-        if not shared["speculation"]:
-            raise SettingsError(f"The draft model `{draft}` needs `speculation`, which is off.")
-        _check_model_file(draft)
-    gpu_layers = shared.pop("gpu_layers", None)
-    if gpu_layers is None and (is_whisper_file(path) or drawing is not None):
-        gpu_layers = -1  # a device is used if the library has one
-    return EngineConfig(
-        **shared,
-        model_path=path,
-        draft_model_path=draft,
-        projector_path=projector.path if projector else None,
-        picture_tokens=entry.image_tokens,
-        sound_limit_s=settings.audio_limit_s,
-        kind=_kind(entry, path, projector),
-        drawing_parts={} if drawing is None else {k: str(v) for k, v in drawing.parts.items()},
-        gpu_layers=None if gpu_layers == -1 else gpu_layers or 0,  # a plan follows if unset
-        prefixes=_prefixes(settings),
-        labels_limit=settings.decision_labels_limit,
-        log_level=settings.log_level.upper(),
-    )
-
-
-def _shared_settings(settings: Settings, entry: ModelSettings) -> dict[str, Any]:
-    """Returns the settings that an engine's configuration has by the same name, each as the model's
-    entry says, or else as for all models; without those that are unset."""
-    names = Settings.model_fields.keys() & set(EngineConfig.__struct_fields__) - {"log_level"}
-    values = {
-        name: _override(getattr(entry, name, None), getattr(settings, name)) for name in names
-    }
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _kind(entry: ModelSettings, path: Path, projector: NamedProjector | None) -> ModelKind | None:
-    """Returns the kind of the model; None if the engine is to read it from the file."""
-    if is_whisper_file(path):
-        return ModelKind.TRANSCRIPTION
-    if is_voice_file(path) or (projector is not None and projector.speaks):
-        return ModelKind.SPEECH
-    if is_diffusion_file(path):
-        return ModelKind.PICTURES
-    return _KINDS[entry.role] if entry.role else None
-
-
-def _plan_request(
-    settings: Settings, entry: ModelSettings, engine: EngineConfig
-) -> PlanRequest | None:
-    """Returns what the settings leave to a plan; None for a model without one."""
-    if engine.kind in (ModelKind.TRANSCRIPTION, ModelKind.SPEECH, ModelKind.PICTURES):
-        return None
-    return PlanRequest(
-        slots=_override(entry.slots, settings.slots),
-        context_tokens=engine.context_tokens,
-        gpu_layers=_override(entry.gpu_layers, settings.gpu_layers),
-        tensor_split=engine.tensor_split,
-        main_gpu=engine.main_gpu,
-        split_mode=engine.split_mode,
-        batch_tokens=engine.batch_tokens,
-        output_rows=engine.output_rows,
-        cache_type=engine.cache_type,
-        is_fused=engine.flash_attention is not False,
-        cells_share=settings.cells_memory_share,
-    )
-
-
-def _prefixes(settings: Settings) -> PrefixLimits | None:
-    """Returns folder and limits of prefix files; None if they are off."""
-    if settings.prefix_cache_dir is None:
-        return None
-    return PrefixLimits(
-        folder=str(settings.prefix_cache_dir),
-        bytes=settings.prefix_cache_bytes,
-        tokens=settings.prefix_cache_min_tokens,
-    )
-
-
-def _override(own: _T | None, flat: _T) -> _T:
-    """Returns the value of the model's entry, or else the value for all models."""
-    return flat if own is None else own

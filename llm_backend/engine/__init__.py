@@ -25,7 +25,7 @@ batch.py            the tokens of one pass as arrays
 statistics.py       counters of passes
 pass_threads.py     thread count of a model's passes: as configured, or learnt
 pcm.py              samples of voices as 16 bits
-thread_count.py     thread count learnt from the cost of passes, pure
+thread_count_tuner.py  thread count learnt from the cost of passes, pure
 sequential_engine.py  one command after the other
 whisper/            whisper.cpp: transcription
 voices/             sherpa-onnx: speech

@@ -46,7 +46,8 @@ from llm_backend.engine.speculation.draft_source import DraftSource
 from llm_backend.engine.speculation.speculative_decoding import SpeculativeDecoding
 from llm_backend.engine.statistics import PassMeter
 
-Answer = OutputBuilder | PathScorer | PrefixPrefill
+LogitsConsumer = OutputBuilder | PathScorer | PrefixPrefill
+"""Takes the logits of one sequence, until it is finished."""
 
 _WAIT_S = 0.002  # wait for a grammar or a file at idle, before commands are polled again
 _COPY_DIVISOR = 128  # copying a slot costs about as much as computing a 128th of a context
@@ -98,7 +99,7 @@ class Generator(WorkerEngine):
             host_cache,
         )
         self._has_free_cells = True  # True unless the last pass ran out of cells
-        self._answers: dict[Sequence, Answer] = {}  # of unfinished sequences
+        self._consumers: dict[Sequence, LogitsConsumer] = {}  # of unfinished sequences
 
     @property
     def is_idle(self) -> bool:
@@ -153,9 +154,9 @@ class Generator(WorkerEngine):
         request = self._requests.remove(address)
         if request is None:
             return
-        for answer in request.answers:
-            if self._answers.pop(answer.sequence, None) is not None:
-                self._scheduler.remove(answer.sequence)
+        for consumer in request.consumers:
+            if self._consumers.pop(consumer.sequence, None) is not None:
+                self._scheduler.remove(consumer.sequence)
 
     def wait(self) -> None:
         """Wait a moment if there is nothing to do before a grammar is compiled or a file is
@@ -236,8 +237,8 @@ class Generator(WorkerEngine):
             except CompilerError as error:
                 self._fail(request.address, Failure.INTERNAL, str(error))
                 continue
-            for answer in request.answers:
-                answer.constraint = compiled.constraint()
+            for consumer in request.consumers:
+                consumer.constraint = compiled.constraint()
             self._enqueue(request)
 
     def _enqueue(self, request: EngineRequest) -> None:
@@ -245,20 +246,20 @@ class Generator(WorkerEngine):
         if isinstance(request, GenerationRequest) and not request.needs_slot:
             self._answer_at_once(request)
             return
-        self._enqueue_answers(request)
-        self._lower_tiers.request(request.answers[0].sequence.reusable_text)
+        self._enqueue_consumers(request)
+        self._lower_tiers.request(request.consumers[0].sequence.reusable_tokens_before_media)
 
-    def _enqueue_answers(self, request: EngineRequest) -> None:
-        """Queue those answers of a request that wait for a slot from now on."""
-        for answer in request.take_answers():
-            self._answers[answer.sequence] = answer
-            self._scheduler.add(answer.sequence)
+    def _enqueue_consumers(self, request: EngineRequest) -> None:
+        """Queue those consumers of a request that wait for a slot from now on."""
+        for consumer in request.take_consumers():
+            self._consumers[consumer.sequence] = consumer
+            self._scheduler.add(consumer.sequence)
 
     def _answer_at_once(self, request: GenerationRequest) -> None:
         """Answer a request that needs no tokens and no computation."""
         self._publish_slot_assigned(request)
-        for answer in request.answers:
-            self._publish_delta(request, answer.end_at_prompt())
+        for consumer in request.consumers:
+            self._publish_delta(request, consumer.end_at_prompt())
         self._close(request)
 
     def _prepare_slot(self, admitted: AdmittedSequence) -> None:
@@ -302,17 +303,19 @@ class Generator(WorkerEngine):
         """Add drafts of decoding sequences to the pass (speculative decoding), where that is
         worth it."""
         may_draft = self._may_draft and self._slots.can_truncate
-        guessers = {}
+        lookup_drafters = {}
         for item in scheduled:
-            answer = self._answers[item.sequence]
-            if item.sequence.uncomputed_tokens != 1 or not isinstance(answer, OutputBuilder):
+            consumer = self._consumers[item.sequence]
+            if item.sequence.uncomputed_tokens != 1 or not isinstance(consumer, OutputBuilder):
                 continue
-            if may_draft or answer.prediction:
-                guessers[item.sequence] = answer.guesser(self._speculation.guess_rates)
+            if may_draft or consumer.prediction:
+                lookup_drafters[item.sequence] = consumer.lookup_drafter(
+                    self._speculation.lookup_rates
+                )
         if not may_draft or not self._has_free_cells:
             return scheduled
         return self._speculation.add_drafts(
-            scheduled, guessers, self._scheduler.draft_capacity(scheduled)
+            scheduled, lookup_drafters, self._scheduler.draft_capacity(scheduled)
         )
 
     def _free_cells(self, scheduled: list[ScheduledTokens]) -> None:
@@ -324,12 +327,14 @@ class Generator(WorkerEngine):
     def _forward(self, scheduled: list[ScheduledTokens]) -> NDArray[np.float32]:
         """Compute `scheduled`; in parallel, grammars compute the masks of allowed tokens. Returns
         logits: [output positions, vocab] float32."""
-        answers = [
-            self._answers[item.sequence]
+        consumers = [
+            self._consumers[item.sequence]
             for item in scheduled
             if item.count == item.sequence.uncomputed_tokens
         ]
-        constraints = [answer.constraint for answer in answers if answer.constraint is not None]
+        constraints = [
+            consumer.constraint for consumer in consumers if consumer.constraint is not None
+        ]
         if not constraints:
             return self._model.forward(scheduled)
         masks = self._requests.grammars.compute_masks(constraints)
@@ -347,46 +352,46 @@ class Generator(WorkerEngine):
                 if position >= len(item.sequence.tokens) - 1:
                     last_rows[item.sequence].append(next(remaining))
                 else:
-                    self._answers[item.sequence].read_prompt(next(remaining), position)
+                    self._consumers[item.sequence].read_prompt(next(remaining), position)
         drafts = {item.sequence: (item.sequence.slot, item.draft) for item in scheduled}
         for sequence in self._scheduler.complete_pass(scheduled):
             slot, draft = drafts[sequence]
             length, accepted = len(sequence.tokens), 0
-            if sequence in self._answers:  # its request may just have failed
-                accepted = self._advance(self._answers[sequence], last_rows[sequence], draft)
+            if sequence in self._consumers:  # its request may just have failed
+                accepted = self._advance(self._consumers[sequence], last_rows[sequence], draft)
             if slot is not None and accepted < len(draft):
                 self._slots.truncate(sequence, slot, length + accepted)
             if sequence.slot is not None and sequence.needs_shift:
                 self._scheduler.shift(sequence)
                 self.statistics.context_shifts += 1
 
-    def _advance(self, answer: Answer, rows: list[Row], draft: tuple[int, ...]) -> int:
-        """Continue an answer by a sampling step, by the logits of its rows: [rows, vocab] float32.
+    def _advance(self, consumer: LogitsConsumer, rows: list[Row], draft: tuple[int, ...]) -> int:
+        """Run a sampling step by rows of logits: [rows, vocab] float32.
         Returns the number of accepted draft tokens."""
-        request = self._requests[answer.sequence.request]
-        length = len(answer.sequence.tokens)
+        request = self._requests[consumer.sequence.request]
+        length = len(consumer.sequence.tokens)
         try:
-            delta, accepted = answer.advance_with_draft(rows, draft)
+            delta, accepted = consumer.advance_with_draft(rows, draft)
         except NoChoice as error:
             self._fail(request.address, Failure.INTERNAL, str(error))
             return 0
         except GrammarError as error:
             self._fail(request.address, Failure.INVALID, str(error), "grammar", error.location)
             return 0
-        self._scheduler.accept_draft(answer.sequence, draft[:accepted])
-        self.statistics.generated_tokens += len(answer.sequence.tokens) - length
+        self._scheduler.accept_draft(consumer.sequence, draft[:accepted])
+        self.statistics.generated_tokens += len(consumer.sequence.tokens) - length
         self._publish_delta(request, delta)
-        if answer.is_finished:
-            self._remove_answer(request, answer)
+        if consumer.is_finished:
+            self._remove_consumer(request, consumer)
         return accepted
 
-    def _remove_answer(self, request: EngineRequest, answer: Answer) -> None:
-        del self._answers[answer.sequence]
-        self._scheduler.remove(answer.sequence)
+    def _remove_consumer(self, request: EngineRequest, consumer: LogitsConsumer) -> None:
+        del self._consumers[consumer.sequence]
+        self._scheduler.remove(consumer.sequence)
         if request.is_finished:
             self._close(request)
         else:
-            self._enqueue_answers(request)
+            self._enqueue_consumers(request)
 
     def _publish_delta(self, request: EngineRequest, event: Delta | None) -> None:
         if event is not None:

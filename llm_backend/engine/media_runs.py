@@ -7,7 +7,7 @@ whole or not at all, because it may take fewer positions than it has embeddings.
 """
 
 import hashlib
-from collections.abc import Sequence as Tokens
+from collections import abc
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,7 +82,7 @@ def placeholder_tokens(media: MediaItem, part_index: int, count: int) -> list[in
     return [-(base + following) for following in range(count - 1, -1, -1)]
 
 
-def length_of_whole_runs(tokens: Tokens[int], length: int) -> int:
+def length_of_whole_runs(tokens: abc.Sequence[int], length: int) -> int:
     """Number of the first `length` tokens that can be cached: a run that would be cut is
     omitted."""
     while length and tokens[length - 1] < 0 and -tokens[length - 1] & _INDEX_MASK:
@@ -90,7 +90,7 @@ def length_of_whole_runs(tokens: Tokens[int], length: int) -> int:
     return length
 
 
-def position_of(runs: Tokens[Run], index: int) -> int:
+def position_of(runs: abc.Sequence[Run], index: int) -> int:
     """The position of the token at an index that is outside all runs, or the first of one."""
     saved = sum(run.part.count - run.part.positions for run in runs if run.end <= index)
     return index - saved

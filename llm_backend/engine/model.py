@@ -69,7 +69,7 @@ class Vocabulary(Protocol):
     def piece(self, token: int) -> bytes:
         """The bytes that a token adds to a text; control tokens add none."""
 
-    def label(self, token: int) -> bytes:
+    def token_bytes(self, token: int) -> bytes:
         """The bytes of a token as text, of control tokens too."""
 
     def text(self, tokens: list[int]) -> str:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from llm_backend.engine.messages import Start
-from llm_backend.engine.thread_count import ThreadCount
+from llm_backend.engine.thread_count_tuner import ThreadCountTuner
 from llm_backend.operating_system import usable_cores
 
 _log = logging.getLogger("llm_backend.engine.threads")
@@ -30,7 +30,7 @@ class PassThreads:
     ) -> None:
         self._current = count
         self._apply_count = set_count
-        self._count = ThreadCount(count) if is_learning and count > 1 else None
+        self._count = ThreadCountTuner(count) if is_learning and count > 1 else None
 
     def compute(self, tokens: int | Callable[[], int], native_pass: Callable[[], int]) -> int:
         """Run a pass of this number of tokens, which may be counted after it; return its status,
@@ -38,15 +38,15 @@ class PassThreads:
         if self._count is None:
             return native_pass()
         self._set_count(self._count.current)
-        started_at, processor_started_s = time.monotonic(), time.process_time()
+        started_at, cpu_started_s = time.monotonic(), time.process_time()
         status = native_pass()
         if not status:
-            seconds, processor_s = (
+            seconds, cpu_s = (
                 time.monotonic() - started_at,
-                time.process_time() - processor_started_s,
+                time.process_time() - cpu_started_s,
             )
             size = tokens if isinstance(tokens, int) else tokens()
-            self._count.record_pass(size, seconds, processor_s)
+            self._count.record_pass(size, seconds, cpu_s)
         return status
 
     def _set_count(self, count: int) -> None:

@@ -20,10 +20,10 @@ class Sequence:
     request: Address
     index: int
     tokens: list[int]
-    limit: int  # the length in tokens at which it ends
-    # the length at which its oldest tokens are dropped, all but the first `kept`; None: never
-    window: int | None = None
-    kept: int = 0
+    max_length: int  # the length in tokens at which it ends
+    # the length at which its oldest tokens are dropped, all but the first `n_keep`; None: never
+    context_tokens: int | None = None
+    n_keep: int = 0
     arrived_at: float
     priority: Priority = Priority.INTERACTIVE
     runs: tuple[Run, ...] = ()  # of pictures and sounds, in their order
@@ -66,18 +66,20 @@ class Sequence:
     @property
     def is_full(self) -> bool:
         """True if it has reached its length limit."""
-        return len(self.tokens) >= self.limit
+        return len(self.tokens) >= self.max_length
 
     @property
     def room(self) -> int:
         """Number of tokens that it may grow by before it ends or is shifted."""
-        end = self.limit if self.window is None else min(self.limit, self.window)
+        end = self.max_length
+        if self.context_tokens is not None:
+            end = min(end, self.context_tokens)
         return max(0, end - len(self.tokens))
 
     @property
     def needs_shift(self) -> bool:
-        """True if it fills its window and has not ended."""
-        return self.window is not None and len(self.tokens) >= self.window
+        """True if it fills its context and has not ended."""
+        return self.context_tokens is not None and len(self.tokens) >= self.context_tokens
 
     @property
     def needs_prompt_logits(self) -> bool:
@@ -91,7 +93,7 @@ class Sequence:
         return self.tokens[: self.logits_from] if self.needs_prompt_logits else self.tokens[:-1]
 
     @property
-    def reusable_text(self) -> list[int]:
+    def reusable_tokens_before_media(self) -> list[int]:
         """Reusable tokens before the first picture or sound."""
         return self.reusable[: self.runs[0].start] if self.runs else self.reusable
 
@@ -111,15 +113,15 @@ class Sequence:
         self.tokens.append(token)
 
     def shift(self) -> None:
-        """Drop the oldest tokens after the first `kept`, so that half of the window remains.
+        """Drop the oldest tokens after the first `n_keep`, so that half of the context remains.
 
         Later tokens move to the left. `prompt_tokens` becomes smaller by as much, and negative when
         generated tokens are dropped.
         """
-        assert self.window is not None, "only a sequence with a window is shifted"
-        dropped = len(self.tokens) - max(self.window // 2, self.kept + 1)
-        del self.tokens[self.kept : self.kept + dropped]
-        self.limit -= dropped
+        assert self.context_tokens is not None, "a sequence is shifted when it fills its context"
+        dropped = len(self.tokens) - max(self.context_tokens // 2, self.n_keep + 1)
+        del self.tokens[self.n_keep : self.n_keep + dropped]
+        self.max_length -= dropped
         self.prompt_tokens -= dropped
 
 

@@ -47,7 +47,7 @@ class Footprint:
 
 
 def footprint(model: GgufHeader | ModelCosts, shape: ModelShape) -> Footprint:
-    """Estimates the memory of a model with these settings on the processor."""
+    """Estimates the memory of a model with these settings on the CPU."""
     costs = model if isinstance(model, ModelCosts) else model_costs(model)
     context, slots = context_of(costs, shape), shape.slots if costs.is_generating else 0
     tokens = slots * context

@@ -1,8 +1,8 @@
 """Placement of a model's layers on GPUs: contiguous layers a device, filled to the same share.
 
-llama.cpp computes the first layers on the processor and the others, with the output part, on the
-devices in their order. Where a mixture does not fit, the experts of its first layers stay on the
-processor, before whole layers do.
+llama.cpp computes the first layers on the CPU and the others, with the output part, on the
+devices in their order. Where a mixture of experts (MoE) does not fit, the experts of its first
+layers stay on the CPU, before whole layers do.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ class LayerBytes:
 @dataclass(frozen=True, kw_only=True)
 class Placement:
     """`counts` are the layers of each device, the output part as one more; the experts of the first
-    `host_experts` layers stay on the processor, as all layers before those of the devices do."""
+    `host_experts` layers stay on the CPU, as all layers before those of the devices do."""
 
     counts: tuple[int, ...]
     host_experts: int = 0

@@ -128,7 +128,7 @@ class MemoryPlan:
 
     def _places(self) -> str:
         if not self.placement.gpu_layers:
-            return "all layers on the processor"
+            return "all layers on the CPU"
         on_devices = ", ".join(
             f"{count} on {one.name} ({_size(size)})"
             for one, count, size in zip(
@@ -137,7 +137,7 @@ class MemoryPlan:
             if count
         )
         experts = self.placement.host_experts
-        kept = f", the experts of the first {experts} on the processor" if experts else ""
+        kept = f", the experts of the first {experts} on the CPU" if experts else ""
         return f"of {self.layers + 1} layers {on_devices}{kept}"
 
 
@@ -295,7 +295,7 @@ class _Planning:
         return [*layers, LayerBytes(layer=model.output + model.tied_output)]
 
     def _host_cells(self, shape: ModelShape, placement: Placement) -> int:
-        """Bytes of the cells of layers on the processor."""
+        """Bytes of the cells of layers on the CPU."""
         model = self._models[0]
         if not model.is_generating:
             return 0

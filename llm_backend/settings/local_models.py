@@ -203,7 +203,7 @@ class LocalModelsSettings(BaseModel):
         None,
         ge=-1,
         description="Number of layers that GPUs compute, the output layer included; 0 is none, -1 "
-        "all. If unset, as many as fit with their KV cells; experts of a mixture come last.",
+        "all. If unset, as many as fit with their KV cells; a mixture's experts (MoE) come last.",
     )
     tensor_split: Shares = Field(
         (), description="Shares of the layers by GPU, as `3,1`; by free memory if unset."

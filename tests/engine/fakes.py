@@ -45,7 +45,7 @@ class FakeVocabulary:
     def piece(self, token: int) -> bytes:
         return b"" if token == END else LETTERS[token].encode()
 
-    def label(self, token: int) -> bytes:
+    def token_bytes(self, token: int) -> bytes:
         return LETTERS[token].encode()
 
     def text(self, tokens: list[int]) -> str:
@@ -59,11 +59,11 @@ class SlowVocabulary(FakeVocabulary):
         self.may_compile = threading.Event()
         self.is_broken = False
 
-    def label(self, token: int) -> bytes:
+    def token_bytes(self, token: int) -> bytes:
         assert self.may_compile.wait(30), "the test has not allowed compilation"
         if self.is_broken:
             raise RuntimeError("no token has a label")
-        return super().label(token)
+        return super().token_bytes(token)
 
 
 class FakeProjector:

@@ -14,7 +14,7 @@ import pytest
 from llm_backend.engine.batch import BatchChunk
 from llm_backend.engine.llama import LlamaLog, LlamaModel
 from llm_backend.engine.llama.cell_memory import CellMemory
-from llm_backend.engine.llama.processor_buffers import Buffer, NativeLibrary
+from llm_backend.engine.llama.cpu_buffers import Buffer, NativeLibrary
 from tests.engine.fakes import start
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux promises the zeros")

@@ -136,7 +136,7 @@ class EngineMachine(RuleBasedStateMachine):
         assert self.generator.is_idle, "a sequence starves"
         assert self.generator._scheduler.free_slots == self.model.slots, "a slot leaks"
         assert not self.generator._requests
-        assert not self.generator._answers
+        assert not self.generator._consumers
         for name, command in self.commands.items():
             events = self.outbox.events.get(name, [])
             if name in self.cancelled:

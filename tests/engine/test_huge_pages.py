@@ -12,8 +12,8 @@ import pytest
 
 from llm_backend.engine.batch import BatchChunk
 from llm_backend.engine.llama import LlamaLog, LlamaModel, huge_pages
+from llm_backend.engine.llama.cpu_buffers import Buffer
 from llm_backend.engine.llama.huge_pages import fit_in_memory, prepare_weights
-from llm_backend.engine.llama.processor_buffers import Buffer
 from tests.engine.fakes import start
 from tests.engine.gguf_models import write_llama
 

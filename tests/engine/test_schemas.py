@@ -144,7 +144,7 @@ class Letters:
     size = len(tokens) + 1
     end_tokens = markers = frozenset({size - 1})
 
-    def label(self, token: int) -> bytes:
+    def token_bytes(self, token: int) -> bytes:
         return self.tokens[token] if token < len(self.tokens) else b"<end>"
 
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:

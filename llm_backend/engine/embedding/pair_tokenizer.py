@@ -47,7 +47,8 @@ def _parts(template: str, vocabulary: Vocabulary) -> list[int | str]:
     """Split the template at its special tokens, between which text is tokenized separately
     anyway."""
     labels = {
-        vocabulary.label(token).decode(errors="replace"): token for token in vocabulary.markers
+        vocabulary.token_bytes(token).decode(errors="replace"): token
+        for token in vocabulary.markers
     }
     found = sorted((label for label in labels if label and label in template), key=len)
     if not found:

@@ -4,5 +4,7 @@ cache.py              allocation of slots; reuse, copy and eviction (LRU) of cac
 prefix.py             tokens with the saved state of their cells
 lower_tiers.py        the facade of the two tiers below the slots, which the generator uses
 host_prefix_cache.py  states of prefixes in host memory
+prefix_index.py       index of saved prefixes, in host memory or in files, by blocks of tokens
+blocks.py             hashes of these blocks
 prefix_files/         cached prefixes on disk
 """

@@ -10,7 +10,7 @@ computes each contiguous range of slots as a batch of its own, so neighbouring s
 and the prefixes that they overwrite are copied to other slots.
 """
 
-from collections.abc import Sequence as Tokens
+from collections import abc
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -56,7 +56,7 @@ class SlotAllocation:
 class HostPrefixStates(Protocol):
     """The host prefix cache: states of prefixes that can be restored into a slot at once."""
 
-    def find(self, tokens: Tokens[int]) -> Prefix | None:
+    def find(self, tokens: abc.Sequence[int]) -> Prefix | None:
         """The state with the longest prefix of a text."""
 
     def record_restore(self, prefix: Prefix, shared: int) -> None:
@@ -73,7 +73,7 @@ class _Slot:
     used_at: int = 0
 
 
-def common_prefix_length(first: Tokens[int], second: Tokens[int]) -> int:
+def common_prefix_length(first: abc.Sequence[int], second: abc.Sequence[int]) -> int:
     """Length of the common prefix of two token lists."""
     end = min(len(first), len(second))
     step, same = 16, 0
@@ -118,7 +118,7 @@ class Cache:
         self._copies_only_used_cells = copies_only_used_cells
         self._save_threshold = save_threshold
         self._host_prefixes = host_prefixes
-        self.expected: tuple[Tokens[int], ...] = ()
+        self.prefixes_being_restored: tuple[abc.Sequence[int], ...] = ()
         self._overwritten: list[SlotTokens] = []
         self._clock = 0
         self.can_roll_back = can_roll_back
@@ -143,7 +143,7 @@ class Cache:
         """Number of shared tokens from which on a copy is cheaper than computing them."""
         return self._copy_threshold
 
-    def longest_prefix_length(self, tokens: Tokens[int]) -> int:
+    def longest_prefix_length(self, tokens: abc.Sequence[int]) -> int:
         """Length of the longest cached prefix of `tokens`."""
         return max(self._usable(slot, tokens) for slot in self._slots)
 
@@ -153,13 +153,15 @@ class Cache:
         latest = sorted(self._slots, key=lambda slot: slot.used_at, reverse=True)
         return [SlotTokens(slot=slot.number, tokens=slot.tokens) for slot in latest if slot.tokens]
 
-    def is_expecting(self, tokens: Tokens[int]) -> bool:
+    def should_wait_for_restore(self, tokens: abc.Sequence[int]) -> bool:
         """True if a prefix of `tokens` is being restored that is longer than any cached one by
         at least `copy_threshold`."""
-        longest = max((common_prefix_length(one, tokens) for one in self.expected), default=0)
+        longest = max(
+            (common_prefix_length(one, tokens) for one in self.prefixes_being_restored), default=0
+        )
         return longest - self.longest_prefix_length(tokens) >= self._copy_threshold
 
-    def allocate_restored(self, tokens: Tokens[int]) -> SlotAllocation | None:
+    def allocate_restored(self, tokens: abc.Sequence[int]) -> SlotAllocation | None:
         """Allocate a free slot for restored `tokens`, as a cached prefix without a running
         sequence; None if no slot is free."""
         if not self.free_slots:
@@ -172,7 +174,7 @@ class Cache:
 
     def allocate(
         self,
-        tokens: Tokens[int],
+        tokens: abc.Sequence[int],
         prompt_tokens: int | None = None,
         *,
         is_shared: bool = False,
@@ -233,7 +235,7 @@ class Cache:
         source.used_at = 0  # the other slot holds the same tokens
         return source.number, self._allocation(target, len(target.tokens), copies)
 
-    def extend(self, slot: int, tokens: Tokens[int]) -> None:
+    def extend(self, slot: int, tokens: abc.Sequence[int]) -> None:
         """Append `tokens` that were computed into the cells of `slot`."""
         self._slots[slot].tokens.extend(tokens)
 
@@ -325,7 +327,7 @@ class Cache:
         ]
         return min(older, key=lambda other: other.used_at, default=None)
 
-    def _take_restorable(self, tokens: Tokens[int], cached: int) -> Prefix | None:
+    def _take_restorable(self, tokens: abc.Sequence[int], cached: int) -> Prefix | None:
         """The state in host memory that is restored for a text of which `cached` tokens are in a
         slot, recorded as restored. None if computing is cheaper: the cost of restoring grows with
         all tokens of the state, the cost of computing with the tokens that the state would add."""
@@ -377,7 +379,7 @@ class Cache:
             running.add(allocated.number)
         return sum(number - 1 not in running for number in running)
 
-    def _usable(self, slot: _Slot, tokens: Tokens[int]) -> int:
+    def _usable(self, slot: _Slot, tokens: abc.Sequence[int]) -> int:
         shared = length_of_whole_runs(tokens, common_prefix_length(slot.tokens, tokens))
         if self.can_roll_back or shared == len(slot.tokens):
             return shared

@@ -7,13 +7,12 @@ evicted (LRU), for size and when the machine runs short of memory. The tier is s
 and priorities; it belongs to one thread.
 """
 
-from collections.abc import Callable
-from collections.abc import Sequence as Tokens
+from collections import abc
 
+from llm_backend.engine.kv_cache.blocks import block_hashes, plain_length, text_name
 from llm_backend.engine.kv_cache.cache import common_prefix_length
 from llm_backend.engine.kv_cache.prefix import Prefix
-from llm_backend.engine.kv_cache.prefix_files.blocks import block_hashes, plain_length, text_name
-from llm_backend.engine.kv_cache.prefix_files.prefix_index import (
+from llm_backend.engine.kv_cache.prefix_index import (
     PrefixEntry,
     PrefixIndex,
     PrefixMatch,
@@ -42,7 +41,7 @@ class HostPrefixCache:
         *,
         can_roll_back: bool,
         machine_bytes: int,
-        available_bytes: Callable[[], int],
+        available_bytes: abc.Callable[[], int],
     ) -> None:
         self._index = PrefixIndex(limit_bytes)
         self._limit_bytes = limit_bytes
@@ -62,7 +61,7 @@ class HostPrefixCache:
         """Size of all states, with their tokens."""
         return self._index.bytes
 
-    def can_save(self, tokens: Tokens[int]) -> bool:
+    def can_save(self, tokens: abc.Sequence[int]) -> bool:
         """True if there are tokens for a block, none of them is of a picture or a sound, and no
         state begins with all of them."""
         if len(tokens) < PREFIX_BLOCK or plain_length(tokens) < len(tokens):
@@ -95,7 +94,7 @@ class HostPrefixCache:
         self.saves += 1
         self.release_memory()
 
-    def find(self, tokens: Tokens[int]) -> Prefix | None:
+    def find(self, tokens: abc.Sequence[int]) -> Prefix | None:
         """The state with the longest prefix of a text; only the text before the first picture or
         sound is looked up."""
         if not self._prefixes:
@@ -130,7 +129,7 @@ class HostPrefixCache:
             shortage -= entry.size
             self._remove(entry.name)
 
-    def _match(self, tokens: Tokens[int]) -> PrefixMatch | None:
+    def _match(self, tokens: abc.Sequence[int]) -> PrefixMatch | None:
         index = self._index
         return index.match(tokens) if self._can_roll_back else index.whole_match(tokens)
 

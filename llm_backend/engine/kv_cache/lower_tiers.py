@@ -72,10 +72,10 @@ class LowerTiers:
             }
         return status
 
-    def request(self, text: list[int]) -> None:
-        """Let a sequence that begins with `text` wait for a file too, if that is faster."""
+    def request(self, tokens: list[int]) -> None:
+        """Let a sequence that begins with `tokens` wait for a file too, if that is faster."""
         if self._folder is not None:
-            self._restorer.request(text)
+            self._restorer.request(tokens)
 
     def step(self, now: float, *, is_idle: bool) -> None:
         """Called in each step before slots are allocated; `is_idle` if there is no sequence."""

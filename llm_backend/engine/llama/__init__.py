@@ -14,7 +14,7 @@ native_batch.py        the native batch of a pass
 cells.py               KV cells by slot
 adapters.py            LoRA adapters
 cell_memory.py         lazily allocated memory of cells
-processor_buffers.py   hook on the native code's buffers
+cpu_buffers.py         hook on the native code's buffers
 prefill_kernels/       compiled kernels for passes of several tokens
 projector.py           pictures and sounds to embeddings
 voice.py               a model of speech: the sound of a sentence

@@ -12,7 +12,7 @@ import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from llm_backend.engine.llama.processor_buffers import (
+from llm_backend.engine.llama.cpu_buffers import (
     ADVISE,
     CLEAR,
     Buffer,

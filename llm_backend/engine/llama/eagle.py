@@ -17,7 +17,7 @@ from llm_backend.engine.llama.native_head import (
     hidden_states_are_available,
 )
 from llm_backend.engine.model import DecodeError, LoadError
-from llm_backend.engine.speculation.head_drafter import Hidden
+from llm_backend.engine.speculation.hidden_state_buffer import Hidden
 from llm_backend.model_files import GgufHeader
 
 # whose graphs of the pinned llama.cpp give the inputs of their layers; those of others end the

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from llm_backend.engine.llama.processor_buffers import ADVISE, Buffer, hook_buffers
+from llm_backend.engine.llama.cpu_buffers import ADVISE, Buffer, hook_buffers
 from llm_backend.model_files import available_memory_bytes, model_parts
 from llm_backend.operating_system import SYS, bind_name, read_kernel_file
 

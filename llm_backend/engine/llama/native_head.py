@@ -19,7 +19,7 @@ from llm_backend.engine.llama.vocabulary import Handle, LlamaVocabulary
 from llm_backend.engine.messages import Start
 from llm_backend.engine.model import CellsExhausted, DecodeError
 from llm_backend.engine.pass_threads import PassThreads
-from llm_backend.engine.speculation.head_drafter import Hidden
+from llm_backend.engine.speculation.hidden_state_buffer import Hidden
 from llm_backend.model_files import GgufHeader, draft_head_count, draft_head_refusal
 
 _log = logging.getLogger("llm_backend.engine.llama.native_head")

@@ -112,7 +112,7 @@ class LlamaVocabulary:
             known = self._pieces[token] = self._render(token, special=False)
         return known
 
-    def label(self, token: int) -> bytes:
+    def token_bytes(self, token: int) -> bytes:
         """The bytes that show a token, control tokens too."""
         return self.piece(token) or self._render(token, special=True)
 

@@ -1,6 +1,6 @@
 """Builds one answer: turns logits into tokens and deltas, and finds its finish reason."""
 
-from collections.abc import Sequence as Rows
+from collections import abc
 from itertools import takewhile
 
 import numpy as np
@@ -12,7 +12,7 @@ from llm_backend.engine.output.text_stream import ReleasedText, TextStream
 from llm_backend.engine.sampling import Choice, Row, Sampler, log_probabilities
 from llm_backend.engine.sampling.constraint import Constraint
 from llm_backend.engine.sequence import Sequence
-from llm_backend.engine.speculation.guesser import Guesser, GuessRates
+from llm_backend.engine.speculation.prompt_lookup_drafter import LookupRates, PromptLookupDrafter
 
 
 class OutputBuilder:
@@ -24,7 +24,7 @@ class OutputBuilder:
         command: Generate,
         sequence: Sequence,
         vocabulary: Vocabulary,
-        prediction: Rows[int] = (),
+        prediction: abc.Sequence[int] = (),
     ) -> None:
         self.sequence = sequence
         self.prediction = prediction
@@ -41,14 +41,14 @@ class OutputBuilder:
             command.sampling,
             index=sequence.index,
             prompt=_text_tokens(sequence),
-            token_bytes=vocabulary.label,
+            token_bytes=vocabulary.token_bytes,
             suppressed=self._suppressed,
             delayed=self._delayed,
             min_tokens=command.min_tokens,
             wants_logprobs=self._is_buffered,
         )
         self.constraint: Constraint | None = None
-        self._guesser: Guesser | None = None
+        self._lookup_drafter: PromptLookupDrafter | None = None
         self._draft: list[int] = []  # drafted tokens, the next one last
         self._drafted_tokens = 0
         self._accepted_tokens = 0
@@ -69,22 +69,26 @@ class OutputBuilder:
             return  # computed again after a preemption
         if not self._prompt_logprobs:
             first = self.sequence.tokens[0]
-            label = self._vocabulary.label(first)
-            self._prompt_logprobs.append(TokenLogprob(token=first, bytes=label, logprob=None))
+            token_bytes = self._vocabulary.token_bytes(first)
+            self._prompt_logprobs.append(TokenLogprob(token=first, bytes=token_bytes, logprob=None))
         token = self.sequence.tokens[position + 1]
         choice = log_probabilities(row, token, self._command.sampling.logprobs or 0)
         self._prompt_logprobs.append(self._logprob(choice))
 
-    def guesser(self, rates: GuessRates) -> Guesser:
-        """The guesser of its next tokens, made at the first call."""
-        if self._guesser is None:
+    def lookup_drafter(self, rates: LookupRates) -> PromptLookupDrafter:
+        """The prompt lookup of its next tokens, made at the first call."""
+        if self._lookup_drafter is None:
             prompt = max(0, self.sequence.prompt_tokens)
-            self._guesser = Guesser(self.sequence.tokens[:prompt], rates, self.prediction)
+            self._lookup_drafter = PromptLookupDrafter(
+                self.sequence.tokens[:prompt], rates, self.prediction
+            )
             for token in self.sequence.tokens[prompt:]:
-                self._guesser.push(token)
-        return self._guesser
+                self._lookup_drafter.push(token)
+        return self._lookup_drafter
 
-    def advance_with_draft(self, rows: Rows[Row], draft: Rows[int]) -> tuple[Delta | None, int]:
+    def advance_with_draft(
+        self, rows: abc.Sequence[Row], draft: abc.Sequence[int]
+    ) -> tuple[Delta | None, int]:
         """Run one sampling step more than draft tokens are accepted: the first by the logits of the
         last token, each later one by those of an accepted token of `draft`. Every token is chosen
         as it would be without a draft. Returns the delta, if any, and the number of accepted draft
@@ -152,7 +156,7 @@ class OutputBuilder:
 
     def _piece(self, token: int) -> bytes:
         is_visible = token in self._command.visible_tokens
-        return self._vocabulary.label(token) if is_visible else self._vocabulary.piece(token)
+        return self._vocabulary.token_bytes(token) if is_visible else self._vocabulary.piece(token)
 
     def _compare(self, token: int) -> None:
         """Compare a chosen token with the draft and the prediction."""
@@ -161,8 +165,8 @@ class OutputBuilder:
             self._accepted_tokens += 1
         else:
             self._draft = []
-        if self._guesser is not None:
-            self._guesser.push(token)
+        if self._lookup_drafter is not None:
+            self._lookup_drafter.push(token)
 
     def _fast_forward_tokens(self) -> list[int]:
         """Tokens that the grammar forces: their logits need not be known."""
@@ -189,7 +193,7 @@ class OutputBuilder:
     def _finish(self, released: ReleasedText, reason: FinishReason) -> Delta | None:
         self.is_finished = True
         delta = self._delta(released, reason)
-        self._guesser = None  # it is large, and the request's other answers may take long
+        self._lookup_drafter = None  # it is large, and the request's other answers may take long
         return delta
 
     def _delta(self, released: ReleasedText, reason: FinishReason | None = None) -> Delta | None:
@@ -198,6 +202,7 @@ class OutputBuilder:
             self._echo_is_due = False
             text = self._prompt_text() + text
             logprobs = self._echoed_logprobs() + logprobs
+        lookup = self._lookup_drafter
         delta = Delta(
             id=self._command.id,
             index=self.sequence.index,
@@ -206,7 +211,7 @@ class OutputBuilder:
             cached_tokens=self.sequence.cached_tokens,
             drafted_tokens=self._drafted_tokens,
             accepted_tokens=self._accepted_tokens,
-            predicted_tokens=0 if self._guesser is None else self._guesser.predicted_tokens,
+            predicted_tokens=0 if lookup is None else lookup.predicted_tokens,
             logprobs=logprobs,
             finish_reason=reason,
             stop_sequence=released.stop,
@@ -224,23 +229,23 @@ class OutputBuilder:
         if self._command.sampling.logprobs is None or self._prompt_logprobs:
             return self._prompt_logprobs
         token = self.sequence.tokens[0]  # a prompt of one token, which nothing precedes
-        label = self._vocabulary.label(token)
-        return [TokenLogprob(token=token, bytes=label, logprob=None)]
+        token_bytes = self._vocabulary.token_bytes(token)
+        return [TokenLogprob(token=token, bytes=token_bytes, logprob=None)]
 
     def _logprob(self, choice: Choice) -> TokenLogprob:
-        label = self._vocabulary.label
+        token_bytes = self._vocabulary.token_bytes
         return TokenLogprob(
             token=choice.token,
-            bytes=label(choice.token),
+            bytes=token_bytes(choice.token),
             logprob=choice.logprob,
             top=[
-                TokenLogprob(token=top.token, bytes=label(top.token), logprob=top.logprob)
+                TokenLogprob(token=top.token, bytes=token_bytes(top.token), logprob=top.logprob)
                 for top in choice.top
             ],
         )
 
 
-def _text_tokens(sequence: Sequence) -> Rows[int]:
+def _text_tokens(sequence: Sequence) -> abc.Sequence[int]:
     """The tokens of a prompt without those of pictures and sounds."""
     if not sequence.runs:
         return sequence.tokens

@@ -237,7 +237,7 @@ class _Tokens:
         self._markers = vocabulary.markers
         self.special_token_ids = sorted(self._markers)
         self.eos_token_id = min(vocabulary.end_tokens, default=None)
-        self.tokens = [vocabulary.label(token) for token in range(vocabulary.size)]
+        self.tokens = [vocabulary.token_bytes(token) for token in range(vocabulary.size)]
         # some vocabularies begin every text with a space, which is wrong in the middle of a text
         self._before = _CONTROL if self._split("a", b" a") is not None else ""
 

@@ -11,8 +11,7 @@ positions that it continues and zero at all others, which is one vector operatio
 """
 
 import math
-from collections.abc import Callable
-from collections.abc import Sequence as Tokens
+from collections import abc
 
 import numpy as np
 
@@ -28,7 +27,7 @@ class DryPenalty:
     """The repetitions of one sequence. `token_bytes` returns the bytes of a token as text."""
 
     def __init__(
-        self, sampling: Sampling, prompt: Tokens[int], token_bytes: Callable[[int], bytes]
+        self, sampling: Sampling, prompt: abc.Sequence[int], token_bytes: abc.Callable[[int], bytes]
     ) -> None:
         self._multiplier, self._base = sampling.dry_multiplier, sampling.dry_base
         self._allowed = sampling.dry_allowed_length
@@ -97,7 +96,9 @@ class DryPenalty:
 class _Breakers:
     """Sequence breakers: strings that end a repetition, searched for in the text as it grows."""
 
-    def __init__(self, breakers: Tokens[str], token_bytes: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, breakers: abc.Sequence[str], token_bytes: abc.Callable[[int], bytes]
+    ) -> None:
         self._breakers = [breaker.encode() for breaker in breakers]
         self._token_bytes = token_bytes
         self._tail = b""  # the text's end, one byte too short for the longest breaker

@@ -1,8 +1,6 @@
 """Penalties and biases: logits processors, which change logits by earlier tokens or by request."""
 
-from collections import Counter, deque
-from collections.abc import Iterable, Mapping
-from collections.abc import Sequence as Tokens
+from collections import Counter, abc, deque
 from typing import Protocol
 
 import numpy as np
@@ -25,7 +23,7 @@ class RepeatPenalty:
     """Repetition penalty (repetition_penalty): a factor on the logits of the tokens among the
     last `repeat_last_n`, the prompt's too."""
 
-    def __init__(self, sampling: Sampling, prompt: Tokens[int]) -> None:
+    def __init__(self, sampling: Sampling, prompt: abc.Sequence[int]) -> None:
         window = sampling.repeat_last_n
         self._factor = np.float32(sampling.repeat_penalty)
         self._last = deque(prompt if window is None else prompt[-window:], maxlen=window)
@@ -81,7 +79,7 @@ class CountPenalty:
 class LogitBias:
     """Logit bias: constants on the logits of some tokens; `forbidden` ones can never be chosen."""
 
-    def __init__(self, biases: Mapping[int, float], forbidden: Iterable[int] = ()) -> None:
+    def __init__(self, biases: abc.Mapping[int, float], forbidden: abc.Iterable[int] = ()) -> None:
         banned = list(forbidden)
         self._tokens = np.array([*biases, *banned], dtype=np.intp)
         self._values = np.array([*biases.values(), *(-np.inf for _ in banned)], dtype=np.float32)

@@ -18,8 +18,7 @@ they do not succeed, or another filter needs it, candidates are sorted.
 """
 
 import math
-from collections.abc import Callable
-from collections.abc import Sequence as Tokens
+from collections import abc
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,10 +60,10 @@ class Sampler:
         sampling: Sampling,
         *,
         index: int,
-        prompt: Tokens[int],
-        token_bytes: Callable[[int], bytes],
-        suppressed: Tokens[int] = (),
-        delayed: Tokens[int] = (),
+        prompt: abc.Sequence[int],
+        token_bytes: abc.Callable[[int], bytes],
+        suppressed: abc.Sequence[int] = (),
+        delayed: abc.Sequence[int] = (),
         min_tokens: int = 0,
         wants_logprobs: bool = False,
     ) -> None:
@@ -168,9 +167,9 @@ class Sampler:
 
 def _logits_processors(
     sampling: Sampling,
-    prompt: Tokens[int],
-    token_bytes: Callable[[int], bytes],
-    suppressed: Tokens[int],
+    prompt: abc.Sequence[int],
+    token_bytes: abc.Callable[[int], bytes],
+    suppressed: abc.Sequence[int],
 ) -> list[LogitsProcessor]:
     """The logits processors that a request asks for, in their order; empty if none does."""
     processors: list[LogitsProcessor] = []

@@ -1,7 +1,7 @@
 """Validation of a command against the model and its limits, before it is queued."""
 
 import math
-from collections.abc import Sequence as Tokens
+from collections import abc
 from dataclasses import dataclass
 
 from llm_backend.engine.command_refused import CommandRefused
@@ -24,9 +24,9 @@ class ValidatedPrompt:
 
     tokens: list[int]
     runs: tuple[Run, ...]
-    limit: int
-    window: int | None
-    kept: int
+    max_length: int
+    context_tokens: int | None
+    n_keep: int
     prediction: list[int]
 
 
@@ -70,18 +70,18 @@ class CommandLimits:
         tokens = prompt.tokens
         self.check_runs(prompt.runs)
         self.check_room(len(tokens), answer_tokens=0 if command.max_tokens == 0 else 1)
-        limit = self._limit(command, len(tokens), has_media=bool(prompt.runs))
-        is_shifted = limit > self.context_tokens
+        max_length = self._max_length(command, len(tokens), has_media=bool(prompt.runs))
+        is_shifted = max_length > self.context_tokens
         return ValidatedPrompt(
             tokens=tokens,
             runs=tuple(prompt.runs),
-            limit=limit,
-            window=self.context_tokens if is_shifted else None,
-            kept=_count_begin_tokens(tokens, vocabulary) if is_shifted else 0,
+            max_length=max_length,
+            context_tokens=self.context_tokens if is_shifted else None,
+            n_keep=_count_begin_tokens(tokens, vocabulary) if is_shifted else 0,
             prediction=self._tokenize_prediction(command.prediction or "", vocabulary),
         )
 
-    def _limit(self, command: Generate, prompt_tokens: int, *, has_media: bool) -> int:
+    def _max_length(self, command: Generate, prompt_tokens: int, *, has_media: bool) -> int:
         """The length at which an answer ends. It is beyond the context only if `max_tokens` is: an
         answer without a limit might never end. A prompt with pictures or sounds ends at the
         context, because the embeddings of a picture cannot be dropped in part."""
@@ -101,7 +101,7 @@ class CommandLimits:
         if self.context_tokens - prompt_tokens < answer_tokens:
             raise self._too_long(str(prompt_tokens))
 
-    def check_runs(self, runs: Tokens[Run]) -> None:
+    def check_runs(self, runs: abc.Sequence[Run]) -> None:
         """Raise `CommandRefused` for a picture that must be computed in one pass and exceeds
         it."""
         for run in runs:
@@ -155,7 +155,7 @@ class CommandLimits:
             _check_infill(command, vocabulary)
 
 
-def _count_begin_tokens(tokens: Tokens[int], vocabulary: Vocabulary) -> int:
+def _count_begin_tokens(tokens: abc.Sequence[int], vocabulary: Vocabulary) -> int:
     """Number of tokens of the model's begin token at the start of a prompt: 0 or 1."""
     begin = vocabulary.prompt_tokens("", parse_special=False, add_bos=True)
     return len(begin) if list(tokens[: len(begin)]) == begin else 0
@@ -182,7 +182,7 @@ def tokens_beyond(
     return None
 
 
-def check_tokens(tokens: Tokens[int], size: int, field: str) -> None:
+def check_tokens(tokens: abc.Sequence[int], size: int, field: str) -> None:
     """Raise `CommandRefused` if a token is outside a vocabulary of `size`; `field` names the
     command's field."""
     for token in tokens:

@@ -1,6 +1,6 @@
 """One generation request, from `submit` to its last event."""
 
-from collections.abc import Sequence as Sequences
+from collections import abc
 
 import msgspec
 
@@ -19,7 +19,7 @@ class GenerationRequest:
     ) -> None:
         self.address = address
         self.command = command
-        self.answers = answers
+        self.consumers = answers
         self.arrived_at = arrived_at
         self.has_started = False
         self._is_taken = False
@@ -32,22 +32,22 @@ class GenerationRequest:
     @property
     def needs_slot(self) -> bool:
         """True if a pass must be computed to answer the request."""
-        first = self.answers[0].sequence
+        first = self.consumers[0].sequence
         return not first.is_full or first.needs_prompt_logits
 
     @property
     def is_finished(self) -> bool:
         """True if all answers are finished."""
-        return all(answer.is_finished for answer in self.answers)
+        return all(answer.is_finished for answer in self.consumers)
 
-    def take_answers(self) -> list[OutputBuilder]:
-        """Return the answers that the scheduler gets now: all of them, once."""
-        taken, self._is_taken = [] if self._is_taken else self.answers, True
+    def take_consumers(self) -> list[OutputBuilder]:
+        """Return the consumers of logits that the scheduler gets now: all answers, once."""
+        taken, self._is_taken = [] if self._is_taken else self.consumers, True
         return taken
 
     def slot_assigned(self) -> SlotAssigned:
         """The event of its first slot."""
-        first = self.answers[0]
+        first = self.consumers[0]
         return SlotAssigned(
             id=self.address.id,
             prompt_tokens=first.sequence.prompt_tokens,
@@ -57,14 +57,14 @@ class GenerationRequest:
 
     def final_events(self) -> list[Delta]:
         """The best `n` of the buffered answers (`best_of`), best first, renumbered from 0."""
-        ranked = sorted(self.answers, key=lambda answer: -answer.quality)
+        ranked = sorted(self.consumers, key=lambda answer: -answer.quality)
         deltas = [
             answer.buffered for answer in ranked[: self.command.n] if answer.buffered is not None
         ]
         return [msgspec.structs.replace(delta, index=index) for index, delta in enumerate(deltas)]
 
 
-def media_spans(runs: Sequences[Run]) -> list[MediaSpan]:
+def media_spans(runs: abc.Sequence[Run]) -> list[MediaSpan]:
     """Positions of pictures and sounds in a prompt."""
     return [
         MediaSpan(medium=run.media.medium, start=run.start, tokens=run.part.count) for run in runs

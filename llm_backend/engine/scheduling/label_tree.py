@@ -5,7 +5,7 @@ the logprobs of the next token of each of them. Labels of one token have one nod
 tokens are none.
 """
 
-from collections.abc import Sequence as Tokens
+from collections import abc
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -26,9 +26,9 @@ class LabelTree:
     another. `head` are the tokens that all of them share at the start, never the last one of a
     label."""
 
-    def __init__(self, labels: Tokens[Tokens[int]]) -> None:
+    def __init__(self, labels: abc.Sequence[abc.Sequence[int]]) -> None:
         length = _common_length(labels)
-        self.head: Tokens[int] = labels[0][:length]
+        self.head: abc.Sequence[int] = labels[0][:length]
         self._labels = [tuple(label[length:]) for label in labels]
         next_tokens: dict[Node, dict[int, None]] = {}
         for label in self._labels:
@@ -36,7 +36,7 @@ class LabelTree:
                 next_tokens.setdefault(label[:end], {})[token] = None
         self._next_tokens = {node: list(tokens) for node, tokens in next_tokens.items()}
 
-    def next_tokens(self, node: Node) -> Tokens[int]:
+    def next_tokens(self, node: Node) -> abc.Sequence[int]:
         """The tokens whose logprobs are read at a node."""
         return self._next_tokens[node]
 
@@ -62,13 +62,13 @@ class LabelTree:
         ]
 
 
-def begins_with_another(labels: Tokens[Tokens[int]]) -> bool:
+def begins_with_another(labels: abc.Sequence[abc.Sequence[int]]) -> bool:
     """True if a label begins with another one, or equals it."""
     ordered = sorted(tuple(label) for label in labels)
     return any(longer[: len(shorter)] == shorter for shorter, longer in pairwise(ordered))
 
 
-def _common_length(labels: Tokens[Tokens[int]]) -> int:
+def _common_length(labels: abc.Sequence[abc.Sequence[int]]) -> int:
     """Number of tokens with which all labels begin, at most all but the last of each."""
     length = min(map(len, labels)) - 1
     first = labels[0]

@@ -44,14 +44,14 @@ class PrefillChunkPlanner:
         budget: int,
         limits: PrefillLimits,
         *,
-        has_company: bool,
+        has_interactive_decoding: bool,
     ) -> list[ScheduledTokens]:
-        """Plan a pass with `budget` prompt tokens; it `has_company` if interactive sequences
-        decode in it."""
+        """Plan a pass with `budget` prompt tokens; it `has_interactive_decoding` if interactive
+        sequences decode in it."""
         budgets = dict.fromkeys(_Kind, budget)
         if limits.batch is not None:
             budgets[_Kind.BATCH] = limits.batch
-        if has_company:
+        if has_interactive_decoding:
             budgets[_Kind.LONG] = self._long_budget(limits, budget)
         long_budget = budgets[_Kind.LONG]
         chunks = self._chunks(prefilling, budgets)

@@ -156,7 +156,7 @@ class Scheduler:
             prefilling,
             self._batch_tokens - len(decoding),
             limits,
-            has_company=any(one.priority is Priority.INTERACTIVE for one in decoding),
+            has_interactive_decoding=any(one.priority is Priority.INTERACTIVE for one in decoding),
         )
         return sorted(scheduled, key=lambda item: item.sequence.slot or 0)
 
@@ -205,7 +205,7 @@ class Scheduler:
         sequence.cached_tokens = 0
 
     def shift(self, sequence: Sequence) -> None:
-        """Drop the oldest tokens of a running sequence that fills its window, and queue it again:
+        """Drop the oldest tokens of a running sequence that fills its context, and queue it again:
         what remains has other positions, and all of it is computed again. llama.cpp's context shift
         keeps the cells instead, and moves their positions."""
         self._requeue(sequence)

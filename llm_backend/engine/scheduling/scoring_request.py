@@ -2,8 +2,7 @@
 which are in the scheduler at any time, and the readers of their logits."""
 
 import itertools
-from collections.abc import Iterator
-from collections.abc import Sequence as Rows
+from collections import abc
 
 import numpy as np
 
@@ -39,7 +38,9 @@ class PrefixPrefill:
     def read_prompt(self, row: Row, position: int) -> None:
         """Ignore the logits."""
 
-    def advance_with_draft(self, rows: Rows[Row], draft: Rows[int]) -> tuple[Delta | None, int]:
+    def advance_with_draft(
+        self, rows: abc.Sequence[Row], draft: abc.Sequence[int]
+    ) -> tuple[Delta | None, int]:
         """Note that the prompt is computed."""
         self.is_finished = True
         return None, 0
@@ -67,7 +68,9 @@ class PathScorer:
         tokens = self._tree.next_tokens(node)
         self._logprobs[node] = dict(zip(tokens, _log_probabilities(row, tokens), strict=True))
 
-    def advance_with_draft(self, rows: Rows[Row], draft: Rows[int]) -> tuple[Delta | None, int]:
+    def advance_with_draft(
+        self, rows: abc.Sequence[Row], draft: abc.Sequence[int]
+    ) -> tuple[Delta | None, int]:
         """Read the logits of the last position, with which the path ends. Raises `NoChoice` if
         logits are not numbers."""
         self.read_prompt(rows[0], len(self.sequence.tokens) - 1)
@@ -95,13 +98,13 @@ class ScoringRequest:
     ) -> None:
         self.address = address
         self.command = command
-        self.answers: list[PathScorer | PrefixPrefill] = []  # in the scheduler
+        self.consumers: list[PathScorer | PrefixPrefill] = []  # in the scheduler
         self.arrived_at = arrived_at
         self.has_started = False
         self._prompt = prompt
         self._width = width
         self._logprobs: list[Logprobs] = [{} for _ in prompt.questions]
-        self._remaining: Iterator[PathScorer | PrefixPrefill] = self._scorers()
+        self._remaining: abc.Iterator[PathScorer | PrefixPrefill] = self._scorers()
         if not can_roll_back and prompt.ends_with_text:
             self._remaining = itertools.chain([self._prefix_prefill()], self._remaining)
         self._next = next(self._remaining, None)
@@ -115,18 +118,18 @@ class ScoringRequest:
     @property
     def is_finished(self) -> bool:
         """True if all paths are read."""
-        return self._next is None and all(answer.is_finished for answer in self.answers)
+        return self._next is None and all(consumer.is_finished for consumer in self.consumers)
 
-    def take_answers(self) -> list[PathScorer | PrefixPrefill]:
+    def take_consumers(self) -> list[PathScorer | PrefixPrefill]:
         """Return the scorers that the scheduler gets now; those after a prompt that is computed
         alone wait for it."""
-        self.answers = [answer for answer in self.answers if not answer.is_finished]
+        self.consumers = [consumer for consumer in self.consumers if not consumer.is_finished]
         taken: list[PathScorer | PrefixPrefill] = []
-        while len(self.answers) < self._width and self._next is not None:
-            if any(isinstance(answer, PrefixPrefill) for answer in self.answers):
+        while len(self.consumers) < self._width and self._next is not None:
+            if any(isinstance(consumer, PrefixPrefill) for consumer in self.consumers):
                 break
             taken.append(self._next)
-            self.answers.append(self._next)
+            self.consumers.append(self._next)
             self._next = next(self._remaining, None)
         return taken
 
@@ -157,13 +160,13 @@ class ScoringRequest:
                 index=0,
                 tokens=list(tokens),
                 runs=self._prompt.runs,
-                limit=len(tokens),
+                max_length=len(tokens),
                 arrived_at=self.arrived_at,
                 priority=self.priority,
             )
         )
 
-    def _scorers(self) -> Iterator[PathScorer]:
+    def _scorers(self) -> abc.Iterator[PathScorer]:
         for question, logprobs in zip(self._prompt.questions, self._logprobs, strict=True):
             for path in question.tree.paths():
                 sequence = self._sequence(question, path)
@@ -177,7 +180,7 @@ class ScoringRequest:
             index=0,
             tokens=tokens,
             runs=(*self._prompt.runs, *question.runs),
-            limit=len(tokens),
+            max_length=len(tokens),
             arrived_at=self.arrived_at,
             priority=self.priority,
             logits_from=len(before) - 1 + path.first,
@@ -185,7 +188,7 @@ class ScoringRequest:
         )
 
 
-def _log_probabilities(row: Row, tokens: Rows[int]) -> list[float]:
+def _log_probabilities(row: Row, tokens: abc.Sequence[int]) -> list[float]:
     """Logprobs of `tokens`, from a row of logits: [vocab] float32."""
     peak = float(row.max())
     total = peak + float(np.log(np.exp(row - peak).sum(dtype=np.float64)))

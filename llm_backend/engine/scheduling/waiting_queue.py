@@ -7,8 +7,7 @@ waits until that prefix is available, then reuses it. An interactive sequence ne
 prefix of a batch sequence, which only gets the tokens that others leave.
 """
 
-from collections import Counter
-from collections.abc import Sequence as Sequences
+from collections import Counter, abc
 
 from llm_backend.engine.kv_cache.cache import Cache, common_prefix_length
 from llm_backend.engine.messages import Priority
@@ -46,7 +45,7 @@ class WaitingQueue:
         self._waiting.remove(sequence)
         self._leaders.pop(sequence, None)
 
-    def take_next(self, running: Sequences[Sequence]) -> Sequence | None:
+    def take_next(self, running: abc.Sequence[Sequence]) -> Sequence | None:
         """Remove and return the sequence that gets a free slot. None if every waiting sequence
         waits for a prefix that one of the `running` sequences computes, or that is being read from
         a file."""
@@ -57,7 +56,7 @@ class WaitingQueue:
             self._slots_by_priority = 0
         return found
 
-    def take_next_interactive(self, running: Sequences[Sequence]) -> Sequence | None:
+    def take_next_interactive(self, running: abc.Sequence[Sequence]) -> Sequence | None:
         """Remove and return the next interactive sequence. The caller preempts one of the `running`
         sequences for it."""
         ordered = [
@@ -65,14 +64,16 @@ class WaitingQueue:
         ]
         return self._take_first(ordered, running)
 
-    def _take_first(self, ordered: list[Sequence], running: Sequences[Sequence]) -> Sequence | None:
+    def _take_first(
+        self, ordered: list[Sequence], running: abc.Sequence[Sequence]
+    ) -> Sequence | None:
         found = next((one for one in ordered if not self._must_wait(one, running)), None)
         if found is not None:
             self.remove(found)
             self._slots_by_priority += 1
         return found
 
-    def _by_priority(self, running: Sequences[Sequence]) -> list[Sequence]:
+    def _by_priority(self, running: abc.Sequence[Sequence]) -> list[Sequence]:
         running_counts = Counter(sequence.request for sequence in running)
         return sorted(
             self._waiting,
@@ -82,10 +83,12 @@ class WaitingQueue:
             ),
         )
 
-    def _must_wait(self, sequence: Sequence, running: Sequences[Sequence]) -> bool:
+    def _must_wait(self, sequence: Sequence, running: abc.Sequence[Sequence]) -> bool:
         """True if a prefix of this sequence that is longer than any cached one by at least
         `copy_threshold` is being read from a file, or computed by another sequence."""
-        if self._cache.expected and self._cache.is_expecting(sequence.reusable):
+        if self._cache.prefixes_being_restored and self._cache.should_wait_for_restore(
+            sequence.reusable
+        ):
             return True
         leader, length = self._leaders.pop(sequence, (None, 0))
         if leader is None or leader.slot is None or leader.computed >= length:
@@ -96,7 +99,7 @@ class WaitingQueue:
         return True
 
     def _leader(
-        self, sequence: Sequence, running: Sequences[Sequence]
+        self, sequence: Sequence, running: abc.Sequence[Sequence]
     ) -> tuple[Sequence | None, int]:
         """The running sequence that computes such a prefix, and the prefix's length."""
         leaders = [one for one in running if not _is_preemptible_for(one, sequence)]

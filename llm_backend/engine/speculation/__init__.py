@@ -1,11 +1,12 @@
 """Speculative decoding: prompt lookup, a draft model, and how many tokens each one drafts.
 
 speculative_decoding.py  adds drafts to a pass
-guesser.py               guesses of one text, and their acceptance rates
+prompt_lookup_drafter.py drafts of one text by prompt lookup, and their acceptance rates
 prompt_lookup.py         earlier repetitions of a text's end
 draft_source.py          base of what drafts beside the model
 drafter.py               drafts of a draft model
 head_drafter.py          drafts of the model's own head
+hidden_state_buffer.py   hidden states of the texts that it follows
 draft_planning.py        sequences and lengths of these drafts
 acceptance_rate.py       acceptance rate of drafts
 pass_costs.py            cost of passes by their number of tokens

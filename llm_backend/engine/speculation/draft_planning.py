@@ -6,8 +6,7 @@ the pass that verifies it. It also has to prefill each text, which is only worth
 with many tokens still to come. One long text is begun at a time.
 """
 
-from collections.abc import Callable
-from collections.abc import Sequence as Texts
+from collections import abc
 from dataclasses import dataclass
 
 _MARGIN = 1.05  # factor by which a pass with drafts must be better: both sides are estimates
@@ -36,8 +35,8 @@ class DraftTarget:
 class DraftCosts:
     """Cost in seconds of a pass of this number of tokens, of the model and of the draft model."""
 
-    model: Callable[[int], float]
-    draft: Callable[[int], float]
+    model: abc.Callable[[int], float]
+    draft: abc.Callable[[int], float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class _DraftPlan:
 
 
 def choose_draft_lengths(
-    targets: Texts[DraftTarget], *, tokens: int, capacity: int, costs: DraftCosts
+    targets: abc.Sequence[DraftTarget], *, tokens: int, capacity: int, costs: DraftCosts
 ) -> list[int]:
     """Number of tokens to draft for each of `targets`. The pass computes `tokens` other tokens, and
     at most `capacity` drafted or guessed ones."""
@@ -85,7 +84,9 @@ def choose_draft_lengths(
     ]
 
 
-def _plan_without_drafts(targets: Texts[DraftTarget], tokens: int, costs: DraftCosts) -> _DraftPlan:
+def _plan_without_drafts(
+    targets: abc.Sequence[DraftTarget], tokens: int, costs: DraftCosts
+) -> _DraftPlan:
     """A pass without the draft model."""
     gain = len(targets) + sum(target.expected_accepted for target in targets)
     cost = costs.model(tokens + sum(target.guesses for target in targets))
@@ -93,7 +94,7 @@ def _plan_without_drafts(targets: Texts[DraftTarget], tokens: int, costs: DraftC
 
 
 def _best_plan(
-    targets: Texts[DraftTarget],
+    targets: abc.Sequence[DraftTarget],
     ranked: list[int],
     tokens: int,
     capacity: int,
@@ -111,7 +112,7 @@ def _best_plan(
 
 
 def _plans(
-    targets: Texts[DraftTarget],
+    targets: abc.Sequence[DraftTarget],
     members: tuple[int, ...],
     tokens: int,
     capacity: int,
@@ -139,7 +140,7 @@ def _plans(
 
 
 def _is_worth_prefill(
-    targets: Texts[DraftTarget],
+    targets: abc.Sequence[DraftTarget],
     index: int,
     joined: _DraftPlan,
     alternative: _DraftPlan,

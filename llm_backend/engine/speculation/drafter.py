@@ -177,7 +177,7 @@ def _own(source: Sequence, slot: int, tokens: list[int]) -> Sequence:
         request=source.request,
         index=source.index,
         tokens=tokens,
-        limit=source.limit,
+        max_length=source.max_length,
         arrived_at=source.arrived_at,
         slot=slot,
     )

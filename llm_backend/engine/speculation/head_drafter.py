@@ -9,9 +9,8 @@ the next pass. Where a hidden state is not known, as before the first token, zer
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from collections.abc import Sequence as Texts
-from dataclasses import dataclass, field
+from collections import abc
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -23,13 +22,11 @@ from llm_backend.engine.model import CellsExhausted, DecodeError
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate
 from llm_backend.engine.speculation.draft_source import DraftSource
+from llm_backend.engine.speculation.hidden_state_buffer import Hidden, HiddenStateBuffer
 
 _log = logging.getLogger("llm_backend.engine.speculation.head_drafter")
 
 _PENDING_TOKENS = 32  # computed tokens that the head follows later, as it drafts
-
-Hidden = NDArray[np.float32]
-"""Hidden states: [tokens, hidden size] float32."""
 
 
 class DraftHead(Protocol):
@@ -57,52 +54,13 @@ class DraftHead(Protocol):
         """Keep the cells of a slot before `position`. False if they cannot be truncated."""
 
 
-@dataclass(kw_only=True, eq=False)
-class _Text:
-    """Known parts of the text in a slot, that of `source`: the hidden states of its tokens from
-    `first` on; its first `computed` tokens are in the head's cells. `draft` is the newest one, for
-    the tokens from `drafted_at` on."""
-
-    source: Sequence
-    first_position: int
-    first: int
-    hidden: Hidden
-    computed: int = 0
-    rate: AcceptanceRate
-    draft: list[int] = field(default_factory=list)
-    drafted_at: int = 0
-
-    @property
-    def start(self) -> int:
-        """The first token that the head has not computed."""
-        return max(self.computed, self.first, self.first_position)
-
-    def truncate(self, length: int) -> None:
-        """Keep the hidden states before `length`."""
-        self.hidden = self.hidden[: max(0, length - self.first)]
-        self.first = min(self.first, length)
-
-    def hidden_before(self, start: int, end: int) -> Hidden:
-        """The hidden state before each token from `start` to `end`."""
-        known = self.hidden[max(0, start - 1 - self.first) : end - 1 - self.first]
-        missing = end - start - len(known)
-        return np.pad(known, ((missing, 0), (0, 0))) if missing else known
-
-    def forget(self, length: int) -> None:
-        """Forget the hidden states that are not needed once `length` tokens are computed."""
-        self.computed = length
-        unneeded = max(0, length - 1 - self.first)
-        self.hidden = self.hidden[unneeded:].copy()
-        self.first += unneeded
-
-
 class HeadDrafter(DraftSource):
     """Drafts with `head`."""
 
-    def __init__(self, head: DraftHead, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, head: DraftHead, clock: abc.Callable[[], float] = time.monotonic) -> None:
         super().__init__(clock)
         self._head = head
-        self._texts: dict[int, _Text] = {}  # by slot
+        self._texts: dict[int, HiddenStateBuffer] = {}  # by slot
 
     def record_hidden_states(self, scheduled: list[ScheduledTokens]) -> None:
         """Take the hidden states of the model's pass that has just computed `scheduled`."""
@@ -141,7 +99,7 @@ class HeadDrafter(DraftSource):
         text.draft = []
         return text.rate.value, len(sequence.tokens) - min(text.start, len(sequence.tokens) - 1)
 
-    def draft(self, counts: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
+    def draft(self, counts: abc.Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
         """Draft this number of tokens for sequences that were followed, or none for those whose
         uncomputed tokens do not fit into the pass."""
         started_at = self._clock()
@@ -162,7 +120,7 @@ class HeadDrafter(DraftSource):
             self._texts.pop(target, None)
             return
         self._head.copy(source, target)
-        self._texts[target] = _Text(
+        self._texts[target] = HiddenStateBuffer(
             source=text.source,
             first_position=text.first_position,
             first=text.first,
@@ -209,14 +167,14 @@ class HeadDrafter(DraftSource):
             text=text, slot=slot, start=text.start, tokens=sequence.tokens[text.start : end]
         )
 
-    def _text_of(self, sequence: Sequence) -> _Text:
+    def _text_of(self, sequence: Sequence) -> HiddenStateBuffer:
         """The text of a sequence; a new one keeps the common prefix of the one before in its
         slot."""
         slot = _slot(sequence)
         text = self._texts.get(slot)
         if text is not None and text.source is sequence:
             return text
-        found = _Text(
+        found = HiddenStateBuffer(
             source=sequence,
             first_position=self._head.first_position,
             first=0,
@@ -231,7 +189,7 @@ class HeadDrafter(DraftSource):
         self._texts[slot] = found
         return found
 
-    def _fitting(self, counts: Mapping[Sequence, int]) -> "dict[_Piece, int]":
+    def _fitting(self, counts: abc.Mapping[Sequence, int]) -> "dict[_Piece, int]":
         """The uncomputed tokens of as many sequences as fit into a pass, with the number of tokens
         to draft after them."""
         pieces, budget = {}, self._head.batch_tokens
@@ -292,7 +250,9 @@ class HeadDrafter(DraftSource):
         if ready:
             self._forward(ready, has_output=False)
 
-    def _forward(self, pieces: "Texts[_Piece]", *, has_output: bool) -> tuple[list[int], Hidden]:
+    def _forward(
+        self, pieces: "abc.Sequence[_Piece]", *, has_output: bool
+    ) -> tuple[list[int], Hidden]:
         """Compute the next tokens of texts, by the model's hidden states; return the likeliest
         token after each, and its hidden state, if it `has_output`."""
         for piece in pieces:
@@ -331,7 +291,7 @@ class HeadDrafter(DraftSource):
 class _Piece:
     """Consecutive tokens of a text, from `start` on, that the head computes."""
 
-    text: _Text
+    text: HiddenStateBuffer
     slot: int
     start: int
     tokens: list[int]

@@ -7,8 +7,7 @@ copied, none where nothing repeats or the processor is busy already. A draft mod
 those of prompt lookup where that is faster still.
 """
 
-from collections.abc import Callable, Mapping
-from collections.abc import Sequence as Texts
+from collections import abc
 from dataclasses import replace
 
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
@@ -18,8 +17,8 @@ from llm_backend.engine.speculation.draft_planning import (
     choose_draft_lengths,
 )
 from llm_backend.engine.speculation.draft_source import DraftSource
-from llm_backend.engine.speculation.guesser import Guesser, GuessRates
 from llm_backend.engine.speculation.pass_costs import PassCosts
+from llm_backend.engine.speculation.prompt_lookup_drafter import LookupRates, PromptLookupDrafter
 
 _MARGIN = 1.05  # factor by which a pass with drafts must be better: both sides are estimates
 _REMAINING_TOKENS = 64  # expected length of an answer, until it is longer
@@ -32,7 +31,7 @@ class SpeculativeDecoding:
     def __init__(self, draft_tokens: int, drafter: DraftSource | None = None) -> None:
         self._draft_tokens = draft_tokens
         self._drafter = drafter
-        self.guess_rates = GuessRates()
+        self.lookup_rates = LookupRates()
         self._costs = PassCosts()
         self._counted_drafting_s = 0.0
 
@@ -49,15 +48,18 @@ class SpeculativeDecoding:
             self._drafter.record_hidden_states(scheduled)
 
     def add_drafts(
-        self, scheduled: list[ScheduledTokens], guessers: Mapping[Sequence, Guesser], capacity: int
+        self,
+        scheduled: list[ScheduledTokens],
+        lookup_drafters: abc.Mapping[Sequence, PromptLookupDrafter],
+        capacity: int,
     ) -> list[ScheduledTokens]:
         """Return `scheduled` with the drafts that are worth computing, at most `capacity` tokens
         of them."""
         if capacity < 1:
             return scheduled
         probabilities = [
-            guessers[item.sequence].probabilities(self._draft_limit(item))
-            if item.sequence in guessers
+            lookup_drafters[item.sequence].probabilities(self._draft_limit(item))
+            if item.sequence in lookup_drafters
             else []
             for item in scheduled
         ]
@@ -70,7 +72,7 @@ class SpeculativeDecoding:
         return [
             replace(item, draft=drafts[item.sequence])
             if item.sequence in drafts
-            else replace(item, draft=tuple(guessers[item.sequence].guess(count)))
+            else replace(item, draft=tuple(lookup_drafters[item.sequence].draft(count)))
             if count
             else item
             for item, count in zip(scheduled, counts, strict=True)
@@ -139,12 +141,12 @@ class SpeculativeDecoding:
 
 
 def choose_guess_counts(
-    probabilities: Texts[Texts[float]],
+    probabilities: abc.Sequence[abc.Sequence[float]],
     *,
     targets: int,
     tokens: int,
     capacity: int,
-    cost: Callable[[int], float],
+    cost: abc.Callable[[int], float],
 ) -> list[int]:
     """Number of guesses of each text to compute in a pass that samples `targets` tokens and
     computes `tokens` without drafts. `probabilities` are those of each text, falling; `capacity`

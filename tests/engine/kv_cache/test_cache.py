@@ -298,12 +298,12 @@ def test_cache_reports_the_victim_of_a_copy_as_overwritten():
 def test_cache_expects_a_restored_prefix_only_if_longer_than_any_cached_one():
     cache = Cache(slots=2, copy_threshold=2)
     placed(cache, [1, 1, 1])
-    cache.expected = ([1] * 4, [2] * 4)
+    cache.prefixes_being_restored = ([1] * 4, [2] * 4)
 
-    assert not cache.is_expecting([1] * 9)
-    assert cache.is_expecting([2, 2, 9])
-    assert not cache.is_expecting([2])
-    assert not cache.is_expecting([])
+    assert not cache.should_wait_for_restore([1] * 9)
+    assert cache.should_wait_for_restore([2, 2, 9])
+    assert not cache.should_wait_for_restore([2])
+    assert not cache.should_wait_for_restore([])
 
 
 def test_cache_lists_slots_most_recently_used_first():

@@ -298,13 +298,13 @@ def test_prefix_files_give_up_on_a_disk_that_hangs(begin):
     tokens = [LETTERS.index(letter) for letter in SYSTEM]
     recalling.request(tokens)
     recalling.step()
-    waits_at_first = cache.is_expecting(tokens)
+    waits_at_first = cache.should_wait_for_restore(tokens)
     now[0] = 10.0
     recalling.step()
     recalling.request(tokens)
 
     assert waits_at_first
-    assert not cache.is_expecting(tokens)
+    assert not cache.should_wait_for_restore(tokens)
 
 
 def test_prefix_files_skip_a_file_that_is_slower_than_computing(begin):
@@ -322,10 +322,10 @@ def test_prefix_files_skip_a_file_that_is_slower_than_computing(begin):
     tokens = [LETTERS.index(letter) for letter in SYSTEM]
     recalling.request(tokens)
 
-    assert not cache.is_expecting(tokens)
+    assert not cache.should_wait_for_restore(tokens)
     for _ in range(1000):  # what was so once is not believed for ever
         recalling.request(tokens)
-    assert cache.is_expecting(tokens)
+    assert cache.should_wait_for_restore(tokens)
 
 
 def test_prefix_files_save_one_state_only_if_the_size_limit_is_reached(begin, files):

@@ -25,9 +25,14 @@ def sequence(length: int, *, of: str = "", first: int = 0, arrived_at: float = 0
     unique = first or next(UNIQUE)
     tokens = [unique, *range(length - 1)]
     request = Address(1, of or str(unique))
-    limit = length + 100
+    max_length = length + 100
     return Sequence(
-        request=request, index=0, tokens=tokens, limit=limit, arrived_at=arrived_at, **fields
+        request=request,
+        index=0,
+        tokens=tokens,
+        max_length=max_length,
+        arrived_at=arrived_at,
+        **fields,
     )
 
 
@@ -49,7 +54,7 @@ def pictured(count: int) -> Sequence:
 
 def test_shifted_sequence_keeps_its_beginning_and_the_newest_tokens_and_waits_again():
     one = scheduler(slots=1)
-    shifted = sequence(10, window=12, kept=2)
+    shifted = sequence(10, context_tokens=12, n_keep=2)
     caught_up(one, shifted)
     shifted.append(98)
     before = list(shifted.tokens)

@@ -191,7 +191,7 @@ def test_failure_of_the_head_ends_drafting_and_no_answer(copying, name, caplog):
 def reference_token(model: LlamaModel, head: NativeHead, tokens: list[int]) -> int:
     """The token that the head predicts after `tokens`, computed in one pass of either."""
     whole = Sequence(
-        request=Address(1, "r"), index=0, tokens=tokens, limit=999, arrived_at=0, slot=0
+        request=Address(1, "r"), index=0, tokens=tokens, max_length=999, arrived_at=0, slot=0
     )
     model.truncate(0, 0)
     head.truncate(0, 0)

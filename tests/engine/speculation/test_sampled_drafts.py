@@ -63,7 +63,7 @@ def answer(seed: int, temperature: float, top_p: float, logits: list) -> tuple[l
         request=Address(1, "1"),
         index=0,
         tokens=prompt,
-        limit=len(prompt) + LENGTH,
+        max_length=len(prompt) + LENGTH,
         arrived_at=0,
     )
     builder, accepted = OutputBuilder(command, sequence, FakeVocabulary()), 0

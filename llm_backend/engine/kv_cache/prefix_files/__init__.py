@@ -7,8 +7,6 @@ with its tokens; the scheduler then finds it there as a cached prefix.
 prefix_saver.py     saves prefixes of slots
 prefix_restorer.py  restores prefixes into slots
 prefix_folder.py    the files of one model, read and written by threads
-prefix_index.py     index of the files by blocks of tokens
-blocks.py           hashes of these blocks
 prefix_file.py      the format of a file
 model_identity.py   digest and folder name of a model
 """

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_backend.engine.kv_cache.blocks import token_bytes
 from llm_backend.engine.kv_cache.prefix import Prefix
-from llm_backend.engine.kv_cache.prefix_files.blocks import token_bytes
 
 _MAGIC = b"LLMBPFX1"
 _HEAD = struct.Struct("<8s16sIIQ")  # magic, model, checksum, tokens, bytes of the state

@@ -12,8 +12,8 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm_backend.engine.kv_cache.blocks import block_hashes, text_name
 from llm_backend.engine.kv_cache.prefix import Prefix
-from llm_backend.engine.kv_cache.prefix_files.blocks import block_hashes, text_name
 from llm_backend.engine.kv_cache.prefix_files.model_identity import (
     FOLDER_NAME,
     folder_name,
@@ -26,7 +26,7 @@ from llm_backend.engine.kv_cache.prefix_files.prefix_file import (
     read_tokens,
     write_prefix,
 )
-from llm_backend.engine.kv_cache.prefix_files.prefix_index import PrefixEntry, PrefixIndex
+from llm_backend.engine.kv_cache.prefix_index import PrefixEntry, PrefixIndex
 from llm_backend.engine.messages import PrefixLimits, Start
 from llm_backend.engine.model import LoadError
 

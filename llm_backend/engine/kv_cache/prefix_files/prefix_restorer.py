@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, common_prefix_length
 from llm_backend.engine.kv_cache.prefix_files.prefix_file import BadPrefix, file_bytes
 from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder, RestoredPrefix
-from llm_backend.engine.kv_cache.prefix_files.prefix_index import PrefixMatch
+from llm_backend.engine.kv_cache.prefix_index import PrefixMatch
 from llm_backend.engine.statistics import Statistics
 
 _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
@@ -190,7 +190,7 @@ class PrefixRestorer:
         return len(tokens) - self._cache.longest_prefix_length(tokens)
 
     def _set_expected(self) -> None:
-        self._cache.expected = tuple(self._requested.values())
+        self._cache.prefixes_being_restored = tuple(self._requested.values())
 
     def _is_stuck(self) -> bool:
         pending = self._pending

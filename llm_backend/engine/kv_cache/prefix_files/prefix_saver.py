@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 
+from llm_backend.engine.kv_cache.blocks import plain_length
 from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, SlotTokens
 from llm_backend.engine.kv_cache.prefix import Prefix
-from llm_backend.engine.kv_cache.prefix_files.blocks import plain_length
 from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder
-from llm_backend.engine.kv_cache.prefix_files.prefix_index import PrefixEntry
+from llm_backend.engine.kv_cache.prefix_index import PrefixEntry
 from llm_backend.engine.model import Model
 from llm_backend.engine.statistics import Statistics
 

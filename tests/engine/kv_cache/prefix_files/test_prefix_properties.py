@@ -105,7 +105,9 @@ class KeepingMachine(EngineMachine):
         for _ in range(len(self.commands) + 1):  # reads that only cancelled sequences waited for
             self.generator.step(self.now)
             self.generator.step(self.now)
-        assert not self.generator._scheduler._cache.expected, "a sequence would wait for ever"
+        assert not self.generator._scheduler._cache.prefixes_being_restored, (
+            "a sequence would wait for ever"
+        )
         self.folder.cleanup()
 
 

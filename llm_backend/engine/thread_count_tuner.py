@@ -53,7 +53,7 @@ class _Trial:
     """A trial of another thread count: the cost of its passes, and the cost of the same numbers
     of tokens with the count before."""
 
-    rung: int
+    candidate: int  # index of a thread count
     cost_limit: float  # relative to the cost before, for the count to be adopted
     costs: PassCosts
     compared: int = 0
@@ -75,16 +75,16 @@ class _Trial:
     @property
     def is_hopeless(self) -> bool:
         """True if it costs too much already, or its passes cannot be compared."""
-        is_dear = self.seconds > _WORSE * max(self.expected_s, _TRIAL_S)
-        return is_dear or self.not_compared >= _HOPELESS_PASSES
+        is_too_slow = self.seconds > _WORSE * max(self.expected_s, _TRIAL_S)
+        return is_too_slow or self.not_compared >= _HOPELESS_PASSES
 
 
-class ThreadCount:
-    """Thread count for the next pass, from 1 to `maximum`."""
+class ThreadCountTuner:
+    """Learns the thread count of the next pass, from 1 to `maximum`."""
 
     def __init__(self, maximum: int) -> None:
-        self._rungs = _rungs(maximum)
-        self._rung = 0
+        self._candidates = _candidates(maximum)
+        self._candidate = 0
         self._costs = _costs()
         self._trial: _Trial | None = None
         self._fewer = _Interval(_FEWER_AFTER_S, _FEWER_AT_LEAST_EVERY_S)
@@ -97,10 +97,10 @@ class ThreadCount:
     @property
     def current(self) -> int:
         """Thread count for the next pass."""
-        return self._rungs[self._rung if self._trial is None else self._trial.rung]
+        return self._candidates[self._candidate if self._trial is None else self._trial.candidate]
 
-    def record_pass(self, tokens: int, seconds: float, processor_s: float) -> None:
-        """Update the costs by a pass of this number of tokens with the current count; `processor_s`
+    def record_pass(self, tokens: int, seconds: float, cpu_s: float) -> None:
+        """Update the costs by a pass of this number of tokens with the current count; `cpu_s`
         is the processor time of all threads together."""
         if self._trial is not None:
             self._evaluate(self._trial, tokens, seconds)
@@ -109,7 +109,7 @@ class ThreadCount:
         self._passes += 1
         self._seconds += seconds
         self._requested_s = _DECAY * self._requested_s + seconds * self.current
-        self._granted_s = _DECAY * self._granted_s + processor_s
+        self._granted_s = _DECAY * self._granted_s + cpu_s
         if self._passes >= _SETTLING_PASSES or self._seconds >= _LONG_TRIAL_S:
             self._try_another()
 
@@ -122,12 +122,12 @@ class ThreadCount:
 
     def _try_another(self) -> None:
         is_starved = self._granted_s < _STARVED * self._requested_s
-        can_fall = self._rung + 1 < len(self._rungs)
+        can_fall = self._candidate + 1 < len(self._candidates)
         if is_starved and can_fall and self._seconds >= self._fewer.seconds:
-            self._trial = _Trial(rung=self._rung + 1, cost_limit=_BETTER, costs=_costs())
+            self._trial = _Trial(candidate=self._candidate + 1, cost_limit=_BETTER, costs=_costs())
             return
-        if self._rung and self._seconds >= self._more.seconds:
-            self._trial = _Trial(rung=self._rung - 1, cost_limit=1.0, costs=_costs())
+        if self._candidate and self._seconds >= self._more.seconds:
+            self._trial = _Trial(candidate=self._candidate - 1, cost_limit=1.0, costs=_costs())
 
     def _evaluate(self, trial: _Trial, tokens: int, seconds: float) -> None:
         trial.costs.record_pass(tokens, seconds)
@@ -140,18 +140,18 @@ class ThreadCount:
         if trial.is_over and trial.is_better:
             self._accept(trial)
         elif trial.is_over or trial.is_hopeless:
-            (self._fewer if trial.rung > self._rung else self._more).grow()
+            (self._fewer if trial.candidate > self._candidate else self._more).grow()
             self._restart()
 
     def _accept(self, trial: _Trial) -> None:
         """Adopt the count of a trial. Fewer threads delay the next rise by more than a rise
         shortens the delay, so that a change to and fro becomes rare."""
-        if trial.rung > self._rung:
+        if trial.candidate > self._candidate:
             self._more.grow(4)
         else:
             self._more.shrink()
         self._fewer.reset()
-        self._rung, self._costs = trial.rung, trial.costs
+        self._candidate, self._costs = trial.candidate, trial.costs
         self._restart()
 
 
@@ -161,10 +161,10 @@ def _costs() -> PassCosts:
     return PassCosts(largest=_LARGEST_PASS, outlier=inf)
 
 
-def _rungs(maximum: int) -> list[int]:
+def _candidates(maximum: int) -> list[int]:
     """Thread counts that are tried, falling to 1: first one fewer, then by a quarter at a time."""
-    rungs = [maximum]
-    while rungs[-1] > 1:
-        step = 1 if len(rungs) == 1 else ceil(rungs[-1] / 4)
-        rungs.append(max(1, rungs[-1] - step))
-    return rungs
+    candidates = [maximum]
+    while candidates[-1] > 1:
+        step = 1 if len(candidates) == 1 else ceil(candidates[-1] / 4)
+        candidates.append(max(1, candidates[-1] - step))
+    return candidates

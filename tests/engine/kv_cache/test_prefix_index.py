@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_backend.engine.kv_cache.blocks import block_hashes, text_name
 from llm_backend.engine.kv_cache.cache import common_prefix_length
-from llm_backend.engine.kv_cache.prefix_files.blocks import block_hashes, text_name
-from llm_backend.engine.kv_cache.prefix_files.prefix_index import PrefixEntry, PrefixIndex
+from llm_backend.engine.kv_cache.prefix_index import PrefixEntry, PrefixIndex
 
 BLOCK = 64
 blocks = st.lists(st.integers(0, 1), max_size=4)

@@ -1,20 +1,18 @@
 """Index of saved prefixes, in files or in host memory: finds the longest one of a text. Pure: it
 holds the hashes of blocks, not tokens, so it takes 16 bytes for 64 tokens."""
 
-from collections import OrderedDict
-from collections.abc import Collection
-from collections.abc import Sequence as Tokens
+from collections import OrderedDict, abc
 from dataclasses import dataclass
 from itertools import takewhile
 
-from llm_backend.engine.kv_cache.prefix_files.blocks import block_hashes, text_name
+from llm_backend.engine.kv_cache.blocks import block_hashes, text_name
 from llm_backend.engine.messages import PREFIX_BLOCK
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixEntry:
-    """A file of `size` bytes with the prefix `name`, which has `tokens` tokens, at least one
-    block."""
+    """A saved prefix, as a file or a state of `size` bytes; `name` is a hash of its `tokens`
+    tokens, which fill at least one block."""
 
     name: str
     tokens: int
@@ -52,7 +50,7 @@ class PrefixIndex:
         return name in self._entries
 
     def add(self, entry: PrefixEntry) -> None:
-        """Add a file, as the most recently used one."""
+        """Add an entry, as the most recently used one."""
         self.remove(entry.name)
         self._entries[entry.name] = entry
         self.bytes += entry.size
@@ -61,7 +59,7 @@ class PrefixIndex:
         self._by_last_block.setdefault(entry.blocks[-1], {})[entry.name] = entry
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is in the index."""
+        """Remove an entry, if it is in the index."""
         entry = self._entries.pop(name, None)
         if entry is None:
             return
@@ -72,7 +70,7 @@ class PrefixIndex:
         _drop(self._by_last_block, entry.blocks[-1], name)
 
     def mark_used(self, name: str) -> None:
-        """Note that a file was read: it becomes the most recently used one."""
+        """Note that an entry was read: it becomes the most recently used one."""
         if name in self._entries:
             self.touch(name)
             self._read.add(name)
@@ -89,16 +87,16 @@ class PrefixIndex:
         """All entries, least recently used first."""
         return list(self._entries.values())
 
-    def match(self, tokens: Tokens[int]) -> PrefixMatch | None:
-        """The file with the longest prefix of a text, the smallest of several."""
+    def match(self, tokens: abc.Sequence[int]) -> PrefixMatch | None:
+        """The entry with the longest prefix of a text, the smallest of several."""
         shared = self._known_blocks(tokens)
         if not shared:
             return None
         smallest = min(self._by_block[shared[-1]].values(), key=lambda entry: entry.size)
         return PrefixMatch(entry=smallest, tokens=len(shared) * PREFIX_BLOCK)
 
-    def whole_match(self, tokens: Tokens[int]) -> PrefixMatch | None:
-        """The longest file whose whole content is a prefix of the text."""
+    def whole_match(self, tokens: abc.Sequence[int]) -> PrefixMatch | None:
+        """The longest entry whose whole content is a prefix of the text."""
         for block in reversed(self._known_blocks(tokens)):
             ending = self._by_last_block.get(block, {}).values()
             for entry in sorted(ending, key=lambda entry: entry.tokens, reverse=True):
@@ -107,7 +105,7 @@ class PrefixIndex:
         return None
 
     def find_replaced(self, entry: PrefixEntry) -> list[str]:
-        """Files that hold a prefix of `entry` and were never read: a longer version of a chat
+        """Entries that hold a prefix of `entry` and were never read: a longer version of a chat
         replaces the shorter ones."""
         return [
             other.name
@@ -116,16 +114,16 @@ class PrefixIndex:
             if other.name not in self._read and other.tokens < entry.tokens
         ]
 
-    def find_removable(self, entry: PrefixEntry, retained: Collection[str]) -> list[str] | None:
-        """Files to remove for a new one: those that it replaces, and those evicted for its size.
+    def find_removable(self, entry: PrefixEntry, retained: abc.Collection[str]) -> list[str] | None:
+        """Entries to remove for a new one: those that it replaces, and those evicted for its size.
         None if that would require `retained` ones."""
         replaced = [name for name in self.find_replaced(entry) if name not in retained]
         freed = sum(self._entries[name].size for name in replaced)
         evicted = self.find_evictable(entry.size - freed, {*retained, *replaced})
         return None if evicted is None else [*replaced, *evicted]
 
-    def find_evictable(self, size: int, retained: Collection[str]) -> list[str] | None:
-        """Files to evict for one of `size` bytes, least recently used first; None if that would
+    def find_evictable(self, size: int, retained: abc.Collection[str]) -> list[str] | None:
+        """Entries to evict for one of `size` bytes, least recently used first; None if that would
         require `retained` ones."""
         evicted, excess = [], self.bytes + size - self._limit_bytes
         for entry in self._entries.values():
@@ -136,12 +134,12 @@ class PrefixIndex:
                 excess -= entry.size
         return evicted if excess <= 0 else None
 
-    def _known_blocks(self, tokens: Tokens[int]) -> list[bytes]:
-        """Hashes of the leading blocks of a text that some file holds too."""
+    def _known_blocks(self, tokens: abc.Sequence[int]) -> list[bytes]:
+        """Hashes of the leading blocks of a text that some entry holds too."""
         return list(takewhile(self._by_block.__contains__, block_hashes(tokens)))
 
 
-def _drop(files: dict[bytes, dict[str, PrefixEntry]], block: bytes, name: str) -> None:
-    del files[block][name]
-    if not files[block]:
-        del files[block]
+def _drop(entries: dict[bytes, dict[str, PrefixEntry]], block: bytes, name: str) -> None:
+    del entries[block][name]
+    if not entries[block]:
+        del entries[block]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.engine.speculation.guesser import Guesser, GuessRates
 from llm_backend.engine.speculation.pass_costs import PassCosts
+from llm_backend.engine.speculation.prompt_lookup_drafter import LookupRates, PromptLookupDrafter
 from llm_backend.engine.speculation.speculative_decoding import choose_guess_counts
 
 CHANCES = st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.8, 0.9, 1.0]), max_size=4).map(
@@ -16,18 +16,18 @@ CHANCES = st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.8, 0.9, 1.0]), max_size=4).
 )
 
 
-def guesser(prompt: list[int], prediction: tuple[int, ...] = ()) -> Guesser:
-    return Guesser(prompt, GuessRates(), prediction)
+def guesser(prompt: list[int], prediction: tuple[int, ...] = ()) -> PromptLookupDrafter:
+    return PromptLookupDrafter(prompt, LookupRates(), prediction)
 
 
 def test_guesser_repeats_the_prompt():
     guesses = guesser([1, 2, 3, 4, 5, 9, 2, 3])
 
-    assert guesses.guess(3) == [4, 5, 9]
+    assert guesses.draft(3) == [4, 5, 9]
     guesses.push(4)
-    assert guesses.guess(2) == [5, 9]
+    assert guesses.draft(2) == [5, 9]
     guesses.push(7)
-    assert guesses.guess(2) == []
+    assert guesses.draft(2) == []
 
 
 def test_guesser_acceptance_rate_follows_accepted_guesses():
@@ -47,21 +47,21 @@ def test_guesser_acceptance_rate_follows_accepted_guesses():
 
 
 def test_guesser_acceptance_rates_carry_over_to_the_next_text():
-    probabilities = GuessRates()
-    first = Guesser([1, 2, 3], probabilities, ())
+    probabilities = LookupRates()
+    first = PromptLookupDrafter([1, 2, 3], probabilities, ())
     for other in range(10, 30):
         for token in (1, 2, other):
             first.push(token)
 
     assert (
-        Guesser([1, 2, 3, 1, 2], probabilities, ()).probabilities(1)[0]
+        PromptLookupDrafter([1, 2, 3, 1, 2], probabilities, ()).probabilities(1)[0]
         < guesser([1, 2, 3, 1, 2]).probabilities(1)[0]
     )
 
 
 def test_guesser_counts_accepted_tokens_of_a_prediction():
     guesses = guesser([1, 1], prediction=(5, 6, 7, 8))
-    assert guesses.guess(9) == [5, 6, 7, 8]
+    assert guesses.draft(9) == [5, 6, 7, 8]
     for token in (5, 6, 9, 5, 6, 7, 8):
         guesses.push(token)
 

@@ -1,11 +1,12 @@
-"""Guesses the next tokens of a text by prompt lookup, with the acceptance rate of each guess. Pure.
+"""Drafts the next tokens of a text by prompt lookup, with the acceptance rate of each draft. Pure.
 
-Every answer keeps a guess of its next token, whether it is drafted or not. So acceptance rates
-are learnt at no cost while nothing is drafted, and drafting resumes when it is worth it.
+Every answer keeps a guess of its next token, whether that is computed as a draft or not. So
+acceptance rates are learnt at no cost while nothing is drafted, and drafting resumes when it is
+worth it.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence as Tokens
+from collections import abc
 
 from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate
 from llm_backend.engine.speculation.prompt_lookup import PromptLookup
@@ -15,10 +16,10 @@ _PRIORS = (0.3, 0.5, 0.6, 0.75, 0.9, 0.95)  # priors of the chances
 _LEAST_PROBABILITY = 0.02  # a chance that no processor makes worth a token
 
 
-class GuessRates:
+class LookupRates:
     """Acceptance rates of guesses, by the length of the repetition they continue."""
 
-    def __init__(self, general: "GuessRates | None" = None) -> None:
+    def __init__(self, general: "LookupRates | None" = None) -> None:
         before = _PRIORS if general is None else general._rates
         self._rates: list[AcceptanceRate] = [AcceptanceRate(rate) for rate in before]
 
@@ -31,15 +32,17 @@ class GuessRates:
         return self._rates[bisect_right(_LENGTHS, length)].value
 
 
-class Guesser:
-    """Guesses the next tokens of one text. `predicted_tokens` counts the tokens that were as in
+class PromptLookupDrafter:
+    """Drafts the next tokens of one text. `predicted_tokens` counts the tokens that were as in
     the request's prediction."""
 
-    def __init__(self, tokens: Tokens[int], rates: GuessRates, prediction: Tokens[int]) -> None:
+    def __init__(
+        self, tokens: abc.Sequence[int], rates: LookupRates, prediction: abc.Sequence[int]
+    ) -> None:
         self._lookup = PromptLookup(prediction)
         self._lookup.extend(tokens)
         self._lookup.begin()
-        self._rates = GuessRates(rates)
+        self._rates = LookupRates(rates)
         self._match = self._lookup.match()
         self.predicted_tokens = 0
 
@@ -72,6 +75,6 @@ class Guesser:
             found.append(chance)
         return found
 
-    def guess(self, count: int) -> list[int]:
+    def draft(self, count: int) -> list[int]:
         """The next `count` tokens, or as many as can be guessed."""
         return [] if self._match is None else self._lookup.continuation(self._match[0], count)

@@ -77,7 +77,7 @@ BufferHook = Callable[[Buffer], None]
 def hook_buffers(hook: BufferHook) -> Iterator[bool]:
     """Context manager: `hook` is called with each buffer allocated in it, before the buffer is
     written. Yields True if that is supported: on Linux, with the known libraries."""
-    kind = processor_buffer_kind()
+    kind = cpu_buffer_type()
     if kind is None:
         yield False
         return
@@ -85,7 +85,7 @@ def hook_buffers(hook: BufferHook) -> Iterator[bool]:
         yield True
 
 
-def processor_buffer_kind() -> BufferType | None:
+def cpu_buffer_type() -> BufferType | None:
     """Type of the buffers in CPU memory; None if its layout differs from the known one."""
     if not is_linux():  # advice means something else elsewhere
         return None

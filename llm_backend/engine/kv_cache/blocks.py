@@ -3,7 +3,7 @@ the same hash are the same up to the block's end. Pure."""
 
 import hashlib
 from array import array
-from collections.abc import Sequence as Tokens
+from collections import abc
 
 from llm_backend.engine.messages import PREFIX_BLOCK
 
@@ -12,7 +12,7 @@ _TOKEN = "i"  # noqa: S105 # array type of a token: four bytes, in this machine'
 _BLOCK_BYTES = PREFIX_BLOCK * array(_TOKEN).itemsize
 
 
-def block_hashes(tokens: Tokens[int]) -> tuple[bytes, ...]:
+def block_hashes(tokens: abc.Sequence[int]) -> tuple[bytes, ...]:
     """Hashes of the whole blocks of a text without media tokens."""
     data, chain, hashes = token_bytes(tokens), b"", []
     for start in range(0, len(data) - _BLOCK_BYTES + 1, _BLOCK_BYTES):
@@ -22,16 +22,16 @@ def block_hashes(tokens: Tokens[int]) -> tuple[bytes, ...]:
     return tuple(hashes)
 
 
-def text_name(tokens: Tokens[int]) -> str:
-    """File name of a text: the hash of all its tokens."""
+def text_name(tokens: abc.Sequence[int]) -> str:
+    """Name of a text, for an entry or a file: the hash of all its tokens."""
     return hashlib.blake2b(token_bytes(tokens), digest_size=_DIGEST_BYTES).hexdigest()
 
 
-def token_bytes(tokens: Tokens[int]) -> bytes:
+def token_bytes(tokens: abc.Sequence[int]) -> bytes:
     """The tokens as 32-bit numbers."""
     return array(_TOKEN, tokens).tobytes()
 
 
-def plain_length(tokens: Tokens[int]) -> int:
+def plain_length(tokens: abc.Sequence[int]) -> int:
     """Number of tokens before the first picture or sound."""
     return next((index for index, token in enumerate(tokens) if token < 0), len(tokens))

@@ -4,14 +4,14 @@ import sys
 
 import pytest
 
-from llm_backend.engine.llama import processor_buffers
-from llm_backend.engine.llama.processor_buffers import (
+from llm_backend.engine.llama import cpu_buffers
+from llm_backend.engine.llama.cpu_buffers import (
     Buffer,
     BufferType,
     NativeLibrary,
+    cpu_buffer_type,
     hook_buffers,
     is_hookable,
-    processor_buffer_kind,
 )
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only there anything is exchanged")
@@ -67,13 +67,13 @@ def test_hook_test_fails_for_functions_that_are_not_called(kind):
     """The field contains another function than the allocator."""
     other = BufferType.from_buffer_copy(kind)
 
-    assert processor_buffer_kind() is not None
+    assert cpu_buffer_type() is not None
     assert not is_hookable(NativeLibrary(), other)
 
 
 def test_hook_replaces_nothing_if_its_test_fails(kind, monkeypatch):
     before = kind.alloc_buffer
-    monkeypatch.setattr(processor_buffers, "is_hookable", lambda library, kind: False)
+    monkeypatch.setattr(cpu_buffers, "is_hookable", lambda library, kind: False)
     with hook_buffers(lambda buffer: None) as works_here:
         assert kind.alloc_buffer == before
 

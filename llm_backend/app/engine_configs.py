@@ -1,0 +1,129 @@
+"""Engine configurations of local models, and what the settings leave to a plan.
+
+Functions raise `SettingsError`, one sentence, for a model that cannot be served.
+"""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from llm_backend.app.per_model_settings import NamedProjector
+from llm_backend.backends.drawing import LocalDrawing
+from llm_backend.engine import EngineConfig
+from llm_backend.engine.messages import ModelKind, PrefixLimits
+from llm_backend.model_files import (
+    HeaderError,
+    PlanRequest,
+    is_diffusion_file,
+    is_voice_file,
+    is_whisper_file,
+    read_header,
+)
+from llm_backend.settings import Settings, SettingsError
+from llm_backend.settings.model_entry import ModelSettings
+
+_KINDS = {
+    "chat": ModelKind.CHAT,
+    "embeddings": ModelKind.EMBEDDING,
+    "rerank": ModelKind.RERANK,
+}
+
+_T = TypeVar("_T")
+
+
+def build_engine_config(
+    settings: Settings,
+    entry: ModelSettings,
+    path: Path,
+    flat_draft: Path | None,
+    projector: NamedProjector | None,
+    drawing: LocalDrawing | None,
+) -> EngineConfig:
+    """Returns the configuration of a model's engine; `flat_draft` is the draft model that the
+    setting `draft_models` names for it."""
+    shared = _shared_settings(settings, entry)
+    draft = flat_draft if entry.draft_model is None else entry.draft_model.expanduser()
+    if draft is not None:
+        if not shared["speculation"]:
+            raise SettingsError(f"The draft model `{draft}` needs `speculation`, which is off.")
+        check_gguf_file(draft)
+    gpu_layers = shared.pop("gpu_layers", None)
+    if gpu_layers is None and (is_whisper_file(path) or drawing is not None):
+        gpu_layers = -1  # a device is used if the library has one
+    return EngineConfig(
+        **shared,
+        model_path=path,
+        draft_model_path=draft,
+        projector_path=projector.path if projector else None,
+        picture_tokens=entry.image_tokens,
+        sound_limit_s=settings.audio_limit_s,
+        kind=_kind(entry, path, projector),
+        drawing_parts={} if drawing is None else {k: str(v) for k, v in drawing.parts.items()},
+        gpu_layers=None if gpu_layers == -1 else gpu_layers or 0,  # a plan follows if unset
+        prefixes=_prefixes(settings),
+        labels_limit=settings.decision_labels_limit,
+        log_level=settings.log_level.upper(),
+    )
+
+
+def _shared_settings(settings: Settings, entry: ModelSettings) -> dict[str, Any]:
+    """Returns the settings that an engine's configuration has by the same name, each as the model's
+    entry says, or else as for all models; without those that are unset."""
+    names = Settings.model_fields.keys() & set(EngineConfig.__struct_fields__) - {"log_level"}
+    values = {name: override(getattr(entry, name, None), getattr(settings, name)) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _kind(entry: ModelSettings, path: Path, projector: NamedProjector | None) -> ModelKind | None:
+    """Returns the kind of the model; None if the engine is to read it from the file."""
+    if is_whisper_file(path):
+        return ModelKind.TRANSCRIPTION
+    if is_voice_file(path) or (projector is not None and projector.speaks):
+        return ModelKind.SPEECH
+    if is_diffusion_file(path):
+        return ModelKind.PICTURES
+    return _KINDS[entry.role] if entry.role else None
+
+
+def build_plan_request(
+    settings: Settings, entry: ModelSettings, engine: EngineConfig
+) -> PlanRequest | None:
+    """Returns what the settings leave to a plan; None for a model without one."""
+    if engine.kind in (ModelKind.TRANSCRIPTION, ModelKind.SPEECH, ModelKind.PICTURES):
+        return None
+    return PlanRequest(
+        slots=override(entry.slots, settings.slots),
+        context_tokens=engine.context_tokens,
+        gpu_layers=override(entry.gpu_layers, settings.gpu_layers),
+        tensor_split=engine.tensor_split,
+        main_gpu=engine.main_gpu,
+        split_mode=engine.split_mode,
+        batch_tokens=engine.batch_tokens,
+        output_rows=engine.output_rows,
+        cache_type=engine.cache_type,
+        is_fused=engine.flash_attention is not False,
+        cells_share=settings.cells_memory_share,
+    )
+
+
+def _prefixes(settings: Settings) -> PrefixLimits | None:
+    """Returns folder and limits of prefix files; None if they are off."""
+    if settings.prefix_cache_dir is None:
+        return None
+    return PrefixLimits(
+        folder=str(settings.prefix_cache_dir),
+        bytes=settings.prefix_cache_bytes,
+        tokens=settings.prefix_cache_min_tokens,
+    )
+
+
+def override(own: _T | None, flat: _T) -> _T:
+    """Returns the value of the model's entry, or else the value for all models."""
+    return flat if own is None else own
+
+
+def check_gguf_file(path: Path) -> None:
+    """Raises `SettingsError` for a file that is not GGUF, or is truncated."""
+    try:
+        read_header(path)
+    except HeaderError as error:
+        raise SettingsError(str(error)) from error
