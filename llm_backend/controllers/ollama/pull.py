@@ -41,7 +41,9 @@ async def pull_ollama_model(services: Services, request: ApiRequest) -> Response
     check_ollama_fields(body, _FIELDS)
     progress = _Pull(services, body.get("model") or body.get("name") or "").progress()
     if streams(body):
-        return await event_stream(_encode(progress), ending=b"", failure=_failure, media_type=NDJSON)
+        return await event_stream(
+            _encode(progress), ending=b"", failure=_failure, media_type=NDJSON
+        )
     return JsonResponse(await cancel_on_disconnect(request, _last(progress)))
 
 

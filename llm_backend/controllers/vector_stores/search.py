@@ -44,6 +44,8 @@ async def search_vector_store(services: Services, request: ApiRequest) -> Respon
         weights=weights,
         least_score=least_score,
     )
-    searching = search(services.vector_stores, [request.path["vector_store_id"]], query, request.meter)
+    searching = search(
+        services.vector_stores, [request.path["vector_store_id"]], query, request.meter
+    )
     hits = await cancel_on_disconnect(request, searching)
     return JsonResponse(results_page(queries, hits))
