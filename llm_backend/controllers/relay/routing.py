@@ -109,15 +109,19 @@ async def answer_image_by_route(
     )
     if not targets:
         return await relay(services, request)
-    handlers = _TargetHandlers(local=partial(_draw_here, picture), relay_with=relay, picture=picture)
+    handlers = _TargetHandlers(
+        local=partial(_draw_here, picture), relay_with=relay, picture=picture
+    )
     if head is not None:
         return await _answer_form(services, request, head, targets, handlers)
     return await _first_answer(services, request, targets, handlers)
 
 
-def _image_targets(services: Services, request: ApiRequest, name: str | None) -> Sequence[RouteTarget]:
-    """Returns the targets of a model's name. Without a name, the request goes to an upstream that has
-    the operation; if there is none, to the model that draws without being named."""
+def _image_targets(
+    services: Services, request: ApiRequest, name: str | None
+) -> Sequence[RouteTarget]:
+    """Returns the targets of a model's name. Without a name, the request goes to an upstream that
+    has the operation; if there is none, to the model that draws without being named."""
     operation = operation_names(request)
     if name is not None:
         return services.registry.targets(name, operation)
