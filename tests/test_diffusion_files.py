@@ -19,10 +19,12 @@ from llm_backend.settings import Settings, SettingsError
 from tests.tiny_diffusion import write_tiny_diffusion
 
 FLUX = ("double_blocks.0.img_attn.qkv.weight", "single_blocks.0.linear1.weight")
+UNET = ("model.diffusion_model.input_blocks.0.0.weight",)
 TENSORS = {
-    "Stable Diffusion": ("model.diffusion_model.input_blocks.0.0.weight",),
+    "Stable Diffusion": (*UNET, "cond_stage_model.transformer.text_model.final_layer_norm.bias"),
     "Stable Diffusion XL": (
-        "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.label_emb.0.0.bias",
+        *UNET, "model.diffusion_model.label_emb.0.0.bias",
+        "conditioner.embedders.0.transformer.a", "conditioner.embedders.1.model.ln_final.bias",
     ),
     "Stable Diffusion 3": ("joint_blocks.0.context_block.attn.qkv.weight",),
     "FLUX.1": FLUX,
@@ -45,7 +47,8 @@ def test_a_family_is_told_by_the_names_of_tensors(tmp_path, family, names):
     read = read_diffusion(path)
 
     assert is_diffusion_file(path)
-    assert (read.family, read.held, read.is_network_only) == (family, (), True)
+    assert read.family == family
+    assert read.is_network_only == (names[0] not in UNET)
     assert "vae" in read.missing
     assert read.parameters == 4 * len(names)
     assert models_in(tmp_path) == [find_model_file("one.safetensors", tmp_path)] == [path]
@@ -66,10 +69,13 @@ def test_other_files_are_no_models_that_draw(tmp_path):
     (tmp_path / "text.safetensors").write_text("no header")
 
     assert models_in(tmp_path) == []
+    network = write_safetensors(tmp_path / "network.safetensors", *UNET, more=bytes(8))
     for path, reason in (
-        (vae, "no network that draws"), (cut, "cut short"),
+        (network, "has no clip_l, which a checkpoint of Stable Diffusion has to hold"),
+        (vae, "no network that draws"),
+        (cut, "cut short"),
         (tmp_path / "text.safetensors", "no safetensors file"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(HeaderError, match=reason):
             read_diffusion(path)
 

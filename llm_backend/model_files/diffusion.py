@@ -52,14 +52,20 @@ _ARCHITECTURES = frozenset({"flux", "sd1", "sdxl", "sd3", "qwen_image", "lumina2
 """Values of `general.architecture` of the models that draw; converters write some or none."""
 
 _NEEDED: Mapping[DiffusionFamily, tuple[str, ...]] = {
-    DiffusionFamily.SD: ("clip_l", "vae"),
-    DiffusionFamily.SDXL: ("clip_l", "clip_g", "vae"),
+    DiffusionFamily.SD: ("vae",),
+    DiffusionFamily.SDXL: ("vae",),
     DiffusionFamily.SD3: ("clip_l", "clip_g", "vae"),
     DiffusionFamily.FLUX: ("clip_l", "t5xxl", "vae"),
     DiffusionFamily.FLUX2: ("llm", "vae"),
     DiffusionFamily.QWEN_IMAGE: ("llm", "vae"),
     DiffusionFamily.Z_IMAGE: ("llm", "vae"),
 }
+_ENCODERS: Mapping[DiffusionFamily, tuple[str, ...]] = {
+    DiffusionFamily.SD: ("clip_l",),
+    DiffusionFamily.SDXL: ("clip_l", "clip_g"),
+}
+"""Parts that have to be in the checkpoint: stable-diffusion.cpp knows these families by them."""
+
 _HELD = {
     "vae": ("first_stage_model.", "vae.", "tae."),
     "clip_l": ("cond_stage_model.", "conditioner.embedders.0.", "text_encoders.clip_l.", "te."),
@@ -145,12 +151,18 @@ def is_diffusion_file(path: Path) -> bool:
 
 
 def read_diffusion(path: Path) -> DiffusionFile:
-    """Reads the names of a checkpoint's tensors. Raises `HeaderError`."""
+    """Reads the names of a checkpoint's tensors. Raises `HeaderError`, also for a checkpoint that
+    cannot be completed by other files."""
     sizes = _safetensors(path) if path.suffix == _SAFETENSORS else _gguf(path)
     family = _family(sizes)
     if family is None:
         raise HeaderError(f"{path} has no network that draws, or one of an unknown family.")
-    held = (part for part, marks in _HELD.items() if any(one.startswith(marks) for one in sizes))
+    held = [part for part, marks in _HELD.items() if any(one.startswith(marks) for one in sizes)]
+    if lacking := [one for one in _ENCODERS.get(family, ()) if one not in held]:
+        raise HeaderError(
+            f"{path} has no {' and no '.join(lacking)}, which a checkpoint of {family} has to "
+            "hold: its network alone cannot draw."
+        )
     return DiffusionFile(
         path=path,
         family=family,

@@ -3,6 +3,7 @@
 import logging
 import os
 import queue
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ _log = logging.getLogger("llm_backend.engine.diffusion")
 
 _POLL_S = 0.02  # between looks for a cancellation
 _CHANNELS = 3
+_PROMPT_CHARACTERS = 4000
+_WEIGHT = re.compile(r":([+-]?[.0-9]+)\)")  # of words: `(fog:1.2)`
+_LEAST_WEIGHT, _GREATEST_WEIGHT = 1e-6, 1e6
 
 
 class DiffusionModel:
@@ -92,8 +96,9 @@ class DiffusionModel:
             raise CommandRefused(Failure.INVALID, "The picture has another size.", "image")
         if mask is not None and (source is None or len(mask) != pixels):
             raise CommandRefused(Failure.INVALID, "The mask has another size.", "mask")
-        if "\0" in command.prompt + command.negative_prompt:
-            raise CommandRefused(Failure.INVALID, "A prompt has no zero bytes.", "prompt")
+        for prompt in (command.prompt, command.negative_prompt):
+            if (reason := _refusal(prompt)) is not None:
+                raise CommandRefused(Failure.INVALID, reason, "prompt")
 
     def compute(
         self, command: SequentialCommand, should_stop: Callable[[], bool], report: Report
@@ -153,6 +158,25 @@ class _Drawing:
         else:
             self._previews += 1
         self.steps.put(DrawingStep(id=self.command.id, step=step, steps=steps, preview=preview))
+
+
+def _refusal(prompt: str) -> str | None:
+    """Return why the native code cannot take a prompt: a weight that is no number ends it, and it
+    computes all parts of a long text."""
+    if len(prompt) > _PROMPT_CHARACTERS:
+        return f"A prompt has at most {_PROMPT_CHARACTERS:,} characters, not {len(prompt):,}."
+    if "\0" in prompt:
+        return "A prompt has no zero bytes."
+    wrong = next((one for one in _WEIGHT.findall(prompt) if not _is_weight(one)), None)
+    return None if wrong is None else f"`{wrong[:20]}` is no weight of words in a prompt."
+
+
+def _is_weight(text: str) -> bool:
+    try:
+        value = abs(float(text))
+    except ValueError:
+        return False
+    return value == 0 or _LEAST_WEIGHT <= value <= _GREATEST_WEIGHT
 
 
 def _end_process() -> None:

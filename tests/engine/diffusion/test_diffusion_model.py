@@ -137,6 +137,11 @@ async def test_a_killed_worker_loses_its_drawing_and_the_next_one_draws(engine):
         ("image", {"source": Pixels(width=SIDE, height=SIDE, data=b"short")}),
         ("mask", {"mask": bytes(SIDE * SIDE)}),
         ("prompt", {"prompt": "a\0b"}),
+        ("prompt", {"prompt": "a" * 4001}),  # would be computed for minutes
+        ("prompt", {"prompt": f"(a:{'9' * 40})"}),  # these weights ended the native code
+        ("prompt", {"prompt": f"(a:0.{'0' * 50}1)"}),
+        ("prompt", {"prompt": "(a:.)"}),
+        ("prompt", {"negative_prompt": "(a:1.2.3)"}),
     ],
 )
 async def test_what_cannot_be_drawn_is_refused_by_its_field(engine, field, fields):
@@ -147,9 +152,9 @@ async def test_what_cannot_be_drawn_is_refused_by_its_field(engine, field, field
 
 
 async def test_a_model_without_a_part_is_not_loaded(tmp_path, engine):
-    path = write_tiny_diffusion(tmp_path / "network.gguf", without="cond_stage_model.")
+    path = write_tiny_diffusion(tmp_path / "network.gguf", without="tae.")
     async with EngineClient(config(path)) as one:
-        with pytest.raises(EngineStartError, match="needs clip_l besides"):
+        with pytest.raises(EngineStartError, match="needs vae besides"):
             await one.ready()
 
 
