@@ -11,6 +11,7 @@ measures the servers' memory. The figures can be drawn: `benchmarks.peers.pictur
 
 import argparse
 import json
+import math
 import statistics
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import uvloop
 
 from benchmarks.peers import build
+from benchmarks.peers.machine import family, spent_s, use
 from benchmarks.peers.models import SHAPES, write_model
 from benchmarks.peers.runs import measure
 from benchmarks.peers.servers import SERVERS, Running, Setup, running
@@ -27,7 +29,7 @@ OURS = "llm-backend"
 PAUSE_S = 0.3  # between two runs, for what the last one left behind
 SHOWN = (
     *("tokens_s", "ttft_p50_ms", "ttft_p95_ms", "itl_p50_ms", "itl_p95_ms"),
-    *("later_ttft_p50_ms", "arrival_ttft_ms", "failed"),
+    *("later_ttft_p50_ms", "arrival_ttft_ms", "failed", "processor_s", "others"),
 )
 
 Figures = dict[str, Any]
@@ -53,7 +55,7 @@ def main() -> None:
         for load in options.loads.split(","):
             name, _, times = load.partition("x")
             found = _pairs(name, int(times or 1), servers)
-            _show(name, found)
+            show(name, found)
             rows += [
                 {
                     "server": server,
@@ -75,13 +77,28 @@ def _pairs(load: str, times: int, servers: dict[str, Running]) -> dict[str, list
     for number in range(times):
         for name in sorted(servers, reverse=bool(number % 2)):
             time.sleep(PAUSE_S)
-            found[name].append(uvloop.run(measure(load, servers[name].port, f"{number}")))
+            found[name].append(_measured(load, servers[name], f"{number}"))
     return found
 
 
-def _show(load: str, found: dict[str, list[Figures]]) -> None:
+def _measured(load: str, server: Running, seed: str) -> Figures:
+    """One run, with the server's processor time and the share of the machine that others had."""
+    members = family(server.pid)
+    before, spent = use(*members), sum(map(spent_s, members))
+    figures = uvloop.run(measure(load, server.port, seed))
+    return figures | {
+        "processor_s": round(sum(map(spent_s, members)) - spent, 2),
+        "others": round(use(*members).others_since(before), 2),
+    }
+
+
+def show(load: str, found: dict[str, list[Figures]]) -> None:
+    """Print the ratio of each pair, and medians of both servers."""
     ours, theirs = found.values()
-    ratios = [one["tokens_s"] / other["tokens_s"] for one, other in zip(ours, theirs, strict=True)]
+    ratios = [
+        one["tokens_s"] / other["tokens_s"] if other["tokens_s"] else math.inf  # all timed out
+        for one, other in zip(ours, theirs, strict=True)
+    ]
     shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
     print(f"{load}: {statistics.median(ratios):.2f} of its tokens per second ({shown})", flush=True)
     for name, runs in found.items():

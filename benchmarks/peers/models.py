@@ -1,5 +1,6 @@
 """Model files of random weights, around real vocabularies: speed does not depend on the values."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from gguf import (
 
 from benchmarks.peers.build import VOCABULARIES
 
-__all__ = ["SHAPES", "Shape", "write_model"]
+__all__ = ["SHAPES", "Shape", "write_model", "write_model_folder"]
 
 FILE_TYPES = {
     GGMLQuantizationType.Q8_0: LlamaFileType.MOSTLY_Q8_0,
@@ -26,6 +27,7 @@ CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+CONTEXT_TOKENS, EPSILON, ROPE_BASE = 32768, 1e-5, 10_000.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,20 +76,59 @@ def write_model(name: str, folder: Path) -> Path:
     return path
 
 
+def write_model_folder(name: str, folder: Path) -> Path:
+    """The same shape as transformers reads it: its numbers and its byte-level vocabulary, without
+    weights, which vLLM draws itself."""
+    shape = SHAPES[name]
+    fields = GGUFReader(VOCABULARIES / f"ggml-vocab-{shape.vocabulary}.gguf").fields
+    tokens = fields["tokenizer.ggml.tokens"].contents()
+    end = tokens[fields["tokenizer.ggml.eos_token_id"].contents()]
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": len(tokens),
+        "hidden_size": shape.width,
+        "intermediate_size": shape.feed_forward,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.key_heads,
+        "max_position_embeddings": CONTEXT_TOKENS,
+        "rope_theta": ROPE_BASE,
+        "rms_norm_eps": EPSILON,
+        "tie_word_embeddings": True,
+        "eos_token_id": tokens.index(end),
+    }
+    tokenizer = {
+        "tokenizer_class": "GPT2Tokenizer",
+        "chat_template": CHATML,
+        **dict.fromkeys(("bos_token", "eos_token", "unk_token"), end),
+    }
+    folder.mkdir()
+    for file, content in (
+        ("config.json", config),
+        ("tokenizer_config.json", tokenizer),
+        ("vocab.json", {token: number for number, token in enumerate(tokens)}),
+    ):
+        (folder / file).write_text(json.dumps(content))
+    merges = fields["tokenizer.ggml.merges"].contents()
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    return folder
+
+
 def write(shape: Shape, path: Path) -> None:
     """A llama of this shape with random weights."""
     writer = GGUFWriter(str(path), "llama")
-    writer.add_context_length(32768)
+    writer.add_context_length(CONTEXT_TOKENS)
     writer.add_embedding_length(shape.width)
     writer.add_block_count(shape.layers)
     writer.add_feed_forward_length(shape.feed_forward)
     writer.add_head_count(shape.heads)
     writer.add_head_count_kv(shape.key_heads)
-    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_layer_norm_rms_eps(EPSILON)
     writer.add_rope_dimension_count(shape.width // shape.heads)
     writer.add_chat_template(CHATML)
     writer.add_file_type(FILE_TYPES[shape.kind])  # this and the next only OpenVINO needs
-    writer.add_rope_freq_base(10_000.0)
+    writer.add_rope_freq_base(ROPE_BASE)
     size = add_vocabulary(writer, VOCABULARIES / f"ggml-vocab-{shape.vocabulary}.gguf")
     writer.add_vocab_size(size)
     add_tensors(writer, shape, size)

@@ -84,7 +84,8 @@ class Handler(BaseHTTPRequestHandler):
         config.temperature = body.get("temperature", 1.0)
         config.top_p = body.get("top_p", 1.0)
         config.rng_seed = body.get("seed", 0)
-        tokens = self.batching.submit(f"{prompt}<|im_start|>assistant\n", config)
+        prompt += "<|im_start|>assistant\n"
+        tokens = self.batching.submit(prompt, config)
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
@@ -97,7 +98,9 @@ class Handler(BaseHTTPRequestHandler):
             text = self.batching.tokenizer.decode(found) or " "
             self._send({"choices": [{"index": 0, "delta": {"content": text}}]})
         self._send({"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]})
-        self._send({"choices": [], "usage": {"completion_tokens": count}})
+        read = self.batching.tokenizer.encode(prompt).input_ids.get_shape()[-1]
+        usage = {"completion_tokens": count, "prompt_tokens": read}
+        self._send({"choices": [], "usage": usage})
         self._write(b"data: [DONE]\n\n")
         self._write(b"")
 

@@ -63,9 +63,20 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
         "rounds": 2,
         "no_limit": True,
     },
-    "openvino": {
-        "servers": "llm-backend,openvino",
-        "workloads": "W1,W8,W16,S16",
+    **{
+        name: {
+            "servers": f"llm-backend,{name}",
+            "workloads": _STREAMS,
+            "rounds": 2,
+            "no_limit": True,
+        }
+        for name in ("openvino", "vllm")
+    },
+    "prefill": {
+        "servers": "llm-backend,openvino,vllm",
+        "workloads": "P1000,P4000,P7100",
+        "slots": 4,
+        "context_tokens": 8192,
         "rounds": 2,
         "no_limit": True,
     },

@@ -45,7 +45,11 @@ async def _streams(work: Workload, port: int, dice: random.Random) -> Figures:
     started_at = time.perf_counter()
     for bodies in requests(work, dice):
         seen += await asyncio.gather(*(send_chat(port, one) for one in bodies))
-    return _figures(seen, time.perf_counter() - started_at)
+    figures = _figures(seen, time.perf_counter() - started_at)
+    if work.new_tokens > 1:
+        return figures
+    speeds = [one.prompt_tokens / one.arrivals[0] for one in seen if one.arrivals]
+    return figures | {"prefill_tokens_s": round(float(np.median(speeds)), 1) if speeds else None}
 
 
 async def _chat(port: int, dice: random.Random) -> Figures:

@@ -1,4 +1,4 @@
-"""Workloads of a server: concurrent streams with separate or shared prompts, and chats."""
+"""Workloads of a server: streams with separate or shared prompts, prompts alone, and chats."""
 
 import random
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ _COMMON = (
     "morning reason research girl guy moment air teacher force education "
 )
 WORDS = tuple(_COMMON.split())
+_TEMPLATE_TOKENS = 24  # about what the chat template adds to a prompt
 
 Body = dict[str, Any]
 
@@ -85,6 +86,16 @@ NAMED = {
                 new_tokens=64,
             )
             for streams in (16, 64, 128)
+        ),
+        *(
+            Workload(
+                name=f"P{tokens}",
+                streams=1,
+                rounds=3,
+                prompt_words=tokens - _TEMPLATE_TOKENS,
+                new_tokens=1,
+            )
+            for tokens in (1000, 4000, 7100)
         ),
     )
 }

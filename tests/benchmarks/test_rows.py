@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks import gpu
+from benchmarks import engine_pairs, gpu
 from benchmarks.peers.models import SHAPES
 from benchmarks.peers.rows import ROWS
 from benchmarks.peers.servers import SERVERS
@@ -40,3 +40,11 @@ def test_report_of_a_gpu_has_medians_and_ratios():
 
 def test_rows_of_a_gpu_are_rows():
     assert set(gpu.ROWS.split(",")) <= ROWS.keys()
+
+
+def test_a_peer_without_answers_has_a_ratio_too(capsys):
+    found = {"llm-backend": [{"tokens_s": 30.0}], "vllm": [{"tokens_s": 0.0, "failed": 16}]}
+
+    engine_pairs.show("W16", found)
+
+    assert "W16: inf of its tokens per second" in capsys.readouterr().out
