@@ -77,11 +77,11 @@ def _pairs(load: str, times: int, servers: dict[str, Running]) -> dict[str, list
     for number in range(times):
         for name in sorted(servers, reverse=bool(number % 2)):
             time.sleep(PAUSE_S)
-            found[name].append(_measured(load, servers[name], f"{number}"))
+            found[name].append(_measure(load, servers[name], f"{number}"))
     return found
 
 
-def _measured(load: str, server: Running, seed: str) -> Figures:
+def _measure(load: str, server: Running, seed: str) -> Figures:
     """One run, with the server's processor time and the share of the machine that others had."""
     members = family(server.pid)
     before, spent = use(*members), sum(map(spent_s, members))

@@ -132,6 +132,8 @@ def _vllm(setup: Setup, port: int, folder: Path) -> list[str]:
         *("--served-model-name", "bench", "--host", "127.0.0.1", "--port", str(port)),
         *("--load-format", "dummy", "--dtype", "bfloat16", "--generation-config", "vllm"),
         *("--max-num-seqs", str(setup.slots), "--max-model-len", str(setup.context_tokens)),
+        # a part of a prompt with a seed ends its engine: CPU generators have no offset
+        *("--no-enable-chunked-prefill", "--max-num-batched-tokens", str(setup.context_tokens)),
     ]
 
 
