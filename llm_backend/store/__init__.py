@@ -43,7 +43,7 @@ from llm_backend.store.chats.stored_chat import ChatStatus, NewChat, StoredChat,
 from llm_backend.store.conversations.conversations import ConversationStore
 from llm_backend.store.conversations.stored_conversation import StoredConversation, StoredItem
 from llm_backend.store.database.database import Database
-from llm_backend.store.database.ownership import Owner, as_owner, present_owner
+from llm_backend.store.database.ownership import Owner, as_owner, current_owner
 from llm_backend.store.errors import (
     AttributesChanged,
     BadParts,
@@ -206,9 +206,9 @@ __all__ = [
     "WrongDigest",
     "as_owner",
     "check_schema",
+    "current_owner",
     "delivery_shares",
     "migrate",
-    "present_owner",
     "recount_files",
     "revisions",
     "run_jobs",

@@ -29,7 +29,7 @@ from llm_backend.store import (
 )
 from llm_backend.store.batches import batch_rows
 from llm_backend.store.conversations import conversation_rows
-from llm_backend.store.database.write_queue import Work
+from llm_backend.store.database.write_queue import UnitOfWork
 from llm_backend.store.files import file_rows as stored_files
 from llm_backend.store.jobs import Jobs
 from llm_backend.store.responses import response_rows
@@ -48,7 +48,7 @@ class Servers:
         self.one, self.other = one, other
         self.begun = 0
 
-    def counted(self, work: Work[object]) -> Work[object]:
+    def counted(self, work: UnitOfWork[object]) -> UnitOfWork[object]:
         def counting(connection: Connection) -> object:
             self.begun += 1
             return work(connection)
@@ -79,7 +79,7 @@ async def conversation(database: Database, id: str, *items: StoredItem) -> None:
     await ConversationStore(database).add(StoredConversation(id=id, created_at=1), items)
 
 
-def after_a_while(first: Work[object], then: Work[object]) -> Work[object]:
+def after_a_while(first: UnitOfWork[object], then: UnitOfWork[object]) -> UnitOfWork[object]:
     def work(connection: Connection) -> object:
         first(connection)
         await_only(asyncio.sleep(A_WHILE_S))
@@ -88,7 +88,7 @@ def after_a_while(first: Work[object], then: Work[object]) -> Work[object]:
     return work
 
 
-def holding(id: str) -> Work[None]:
+def holding(id: str) -> UnitOfWork[None]:
     return lambda connection: conversation_rows.lock(connection, id)
 
 
@@ -96,7 +96,7 @@ async def test_works_that_lock_rows_in_another_order_do_not_deadlock(servers):
     for id in "ab":
         await conversation(servers.one, id)
 
-    def held(id: str) -> Work[object]:
+    def held(id: str) -> UnitOfWork[object]:
         return servers.counted(after_a_while(holding(id), holding(id)))
 
     await asyncio.gather(
@@ -146,7 +146,7 @@ def file(number: int) -> NewVectorFile:
     )
 
 
-def batch(store: str, number: int) -> Work[object]:
+def batch(store: str, number: int) -> UnitOfWork[object]:
     def add(connection: Connection) -> object:
         files = [file(one) for one in (2 * number, 2 * number + 1)]
         return file_batch_rows.add(connection, store, f"vsfb_{number}", files, now=1)
@@ -154,7 +154,7 @@ def batch(store: str, number: int) -> Work[object]:
     return add
 
 
-async def each(servers: Servers, works: list[Work[object]]) -> None:
+async def each(servers: Servers, works: list[UnitOfWork[object]]) -> None:
     """Runs all works at once, alternating between the two databases."""
     databases = [servers.one, servers.other]
     await asyncio.gather(
@@ -171,14 +171,14 @@ async def test_concurrent_file_batches_of_one_store_do_not_deadlock(servers, sto
 async def test_deleting_files_and_cancelling_their_batch_do_not_deadlock(servers, store):
     await each(servers, [batch(store, number) for number in range(4)])
 
-    def forgetting(*numbers: int) -> Work[object]:
+    def forgetting(*numbers: int) -> UnitOfWork[object]:
         files = [f"file-{number}" for number in numbers]
         return lambda connection: file_rows.forget_files(connection, files, 1)
 
-    def cancelling(number: int) -> Work[object]:
+    def cancelling(number: int) -> UnitOfWork[object]:
         return lambda connection: file_batch_rows.cancel(connection, store, f"vsfb_{number}", now=1)
 
-    works: list[Work[object]] = [
+    works: list[UnitOfWork[object]] = [
         cancelling(0), forgetting(7, 1, 0), cancelling(3), forgetting(0, 1, 7),
     ]  # fmt: skip
     await each(servers, works)

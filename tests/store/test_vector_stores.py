@@ -23,7 +23,7 @@ from llm_backend.store import (
 )
 from llm_backend.store.administration import StoredUsage
 from llm_backend.store.database.ownership import Owner, as_owner
-from llm_backend.store.vector_stores import DROP, FORGET, INGEST, StoredChunking
+from llm_backend.store.vector_stores import INGEST, REMOVE_FILE, REMOVE_STORE, StoredChunking
 from llm_backend.store.vector_stores.file_rows import FORGOTTEN_AFTER_S
 from tests.clock import Clock
 
@@ -100,9 +100,9 @@ async def test_removed_ingestion_job_stores_nothing(
         await stores.complete(job, [StoredChunk(point_id="p", text="a", repeated=0)], 1, {})
 
     assert await stores.texts(["p"]) == []
-    assert await subjects(jobs, FORGET) == []  # who had it may still be putting points
+    assert await subjects(jobs, REMOVE_FILE) == []  # who had it may still be putting points
     clock.now += FORGOTTEN_AFTER_S
-    assert await subjects(jobs, FORGET) == ["vsf_a"]
+    assert await subjects(jobs, REMOVE_FILE) == ["vsf_a"]
 
 
 async def test_chunks_are_found_by_their_points(stores: VectorStores, jobs: Jobs) -> None:
@@ -121,7 +121,7 @@ async def test_file_added_again_is_another_document(stores: VectorStores, jobs: 
     again = NewVectorFile(document="vsf_b", file_id="file-a", filename="a", chunking=CHUNKING)
     await stores.add_file("vs_1", again)
 
-    assert await subjects(jobs, FORGET) == ["vsf_a"]
+    assert await subjects(jobs, REMOVE_FILE) == ["vsf_a"]
     assert await subjects(jobs, INGEST) == ["vsf_b"]
     assert (await stores.get_with_counts("vs_1")).files.total == 1
 
@@ -138,7 +138,7 @@ async def test_cancelling_a_file_batch_keeps_ingested_files(
     assert (batch.files.completed, batch.files.cancelled, batch.is_cancelled) == (1, 1, True)
     assert await subjects(jobs, INGEST) == []
     clock.now += FORGOTTEN_AFTER_S
-    assert await subjects(jobs, FORGET) == ["vsf_b"]
+    assert await subjects(jobs, REMOVE_FILE) == ["vsf_b"]
 
 
 async def test_failed_ingestion_adds_a_job_that_removes_its_points(
@@ -150,7 +150,7 @@ async def test_failed_ingestion_adds_a_job_that_removes_its_points(
     await stores.fail(job, FileError(code="invalid_file", message="No."))
 
     clock.now += FORGOTTEN_AFTER_S
-    assert await subjects(jobs, FORGET) == ["vsf_a"]
+    assert await subjects(jobs, REMOVE_FILE) == ["vsf_a"]
 
 
 async def test_vector_store_is_in_one_vector_index(stores: VectorStores) -> None:
@@ -177,7 +177,7 @@ async def test_expired_vector_store_is_emptied(
 
     emptied = await stores.get_with_counts("vs_1")
     assert (emptied.is_emptied, emptied.files.total) == (True, 0)
-    assert await subjects(jobs, DROP) == ["vs_1"]
+    assert await subjects(jobs, REMOVE_STORE) == ["vs_1"]
     assert await subjects(jobs, INGEST) == []
 
 
@@ -190,7 +190,7 @@ async def test_deleted_vector_store_adds_a_job_that_removes_its_collection(
 
     with pytest.raises(Missing):
         await stores.get("vs_1")
-    assert await subjects(jobs, DROP) == ["vs_1"]
+    assert await subjects(jobs, REMOVE_STORE) == ["vs_1"]
     assert await subjects(jobs, INGEST) == []
 
 

@@ -1,4 +1,8 @@
-"""Group commit: concurrent writes share one transaction; each request waits for its own."""
+"""Group commit: concurrent writes share one transaction; each request waits for its own.
+
+The store's `WriteQueue` runs several units of work in one transaction; this makes one unit of work
+of many items.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

@@ -20,7 +20,7 @@ from llm_backend.store.administration.values import (
 )
 from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
-from llm_backend.store.database.write_queue import Work
+from llm_backend.store.database.write_queue import UnitOfWork
 from llm_backend.store.errors import Missing
 from llm_backend.store.keyset_pages import Page, PageRequest
 
@@ -160,7 +160,7 @@ class Administration:
         while await self._database.write(rows.delete_audit_entries, before=before):
             pass
 
-    async def _do(self, change: AuditedChange, work: Work[T]) -> T:
+    async def _do(self, change: AuditedChange, work: UnitOfWork[T]) -> T:
         entry = AuditEntry(
             id=f"audit_log-{uuid.uuid4().hex}", created_at=int(self._clock()), **vars(change)
         )

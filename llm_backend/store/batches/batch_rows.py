@@ -207,9 +207,9 @@ def end(
     return _add_deliveries(connection, row, now=now, limit=delivery_limit)
 
 
-def forget_lines(connection: Connection, id: str) -> bool:
+def delete_lines(connection: Connection, id: str) -> bool:
     """Delete some answers of a batch that has ended; true if more may be left."""
-    return line_rows.forget(connection, _row(connection, id).seq)
+    return line_rows.delete_lines(connection, _row(connection, id).seq)
 
 
 def _set_counts(connection: Connection, row: Row[Any], completed: int, failed: int) -> None:

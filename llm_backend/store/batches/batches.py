@@ -138,9 +138,9 @@ class BatchStore:
         """End the batch. Raises `LeaseLost`, `BlobGone`."""
         await self._end(partial(batch_rows.end, job=job, ended=ended))
 
-    async def forget_lines(self, id: str) -> None:
+    async def delete_lines(self, id: str) -> None:
         """Delete the answers of a batch that has ended, a bounded number in each transaction."""
-        while await self._database.write(batch_rows.forget_lines, id=id):
+        while await self._database.write(batch_rows.delete_lines, id=id):
             pass
 
     async def _end(self, end: Callable[..., int]) -> None:

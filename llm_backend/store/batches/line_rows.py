@@ -82,7 +82,7 @@ def tokens(connection: Connection, batch_seq: int) -> TokenCounts:
     return TokenCounts(**{name: int(getattr(row, name)) for name in names})
 
 
-def forget(connection: Connection, batch_seq: int) -> bool:
+def delete_lines(connection: Connection, batch_seq: int) -> bool:
     """Delete some answers; true if more may be left."""
     some = select(batch_lines.c.line).where(_of(batch_seq)).limit(_SOME)
     these = _of(batch_seq) & batch_lines.c.line.in_(some.scalar_subquery())

@@ -12,7 +12,7 @@ from llm_backend.store.chats.chat_texts import texts_of, title_of
 from llm_backend.store.chats.chats import sort_keys
 from llm_backend.store.chats.words import ExcerptPart, excerpt, sought_words
 from llm_backend.store.database.database import Database
-from llm_backend.store.database.ownership import as_owner, present_owner
+from llm_backend.store.database.ownership import as_owner, current_owner
 from llm_backend.store.errors import Missing, UnknownCursor
 from llm_backend.store.keyset_pages import PAGE_LIMIT_OPTION, Page
 from llm_backend.store.tables.chats import chats
@@ -58,7 +58,7 @@ class ChatSearch:
         """A page of the chats with all pairs of `metadata` and with words that begin with those of
         `query`, the latest first. Raises `UnknownCursor`."""
         await self._index(_STEPS_OF_A_SEARCH)
-        owner = present_owner()
+        owner = current_owner()
         return await self._database.read(
             _find, query, metadata or {}, None if owner is None else owner.id, after, limit
         )

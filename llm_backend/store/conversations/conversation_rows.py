@@ -51,12 +51,12 @@ def update_metadata(
     return get(connection, id)
 
 
-def forget(connection: Connection, id: str) -> None:
+def delete_conversation(connection: Connection, id: str) -> None:
     """Delete the conversation, and its items that nothing else contains. Raises `Missing`."""
-    forget_some(connection, [_seq(connection, id, _SEQ_LOCKED)])
+    delete_conversations(connection, [_seq(connection, id, _SEQ_LOCKED)])
 
 
-def forget_some(connection: Connection, seqs: Sequence[int]) -> int:
+def delete_conversations(connection: Connection, seqs: Sequence[int]) -> int:
     """Delete these conversations, and their items that nothing else contains; return the bytes of
     the deleted items."""
     if not seqs:

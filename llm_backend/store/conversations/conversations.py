@@ -36,7 +36,7 @@ class ConversationStore:
 
     async def delete(self, id: str) -> None:
         """Delete the conversation, and its items that nothing else contains."""
-        await self._database.write(conversation_rows.forget, id)
+        await self._database.write(conversation_rows.delete_conversation, id)
 
     async def add_items(self, id: str, items: Sequence[StoredItem]) -> list[StoredItem]:
         """Append items, and return them as stored; durable on return. Raises `Unstorable` as `add`

@@ -5,8 +5,8 @@
         await ChatStore(database).add(chat, messages)
 
 A unit of work is a plain function of a connection. The database engine decides its thread or
-driver, its commit, and the works that share its transaction. So the same function serves SQLite and
-PostgreSQL.
+driver, its commit, and the units of work that share its transaction. So the same function serves
+SQLite and PostgreSQL.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from sqlalchemy.exc import ArgumentError
 
 from llm_backend.store.database.ownership import with_owner
 from llm_backend.store.database.write_health import WriteHealth, probe
-from llm_backend.store.database.write_queue import Work
+from llm_backend.store.database.write_queue import UnitOfWork
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
 
 P = ParamSpec("P")
@@ -35,10 +35,10 @@ class _Engine(Protocol):
     @property
     def path(self) -> Path | None: ...
     async def open(self) -> None: ...
-    async def read(self, work: Work[T]) -> T: ...
-    async def write(self, work: Work[T]) -> T: ...
-    async def insert(self, work: Work[T]) -> T: ...
-    async def alter(self, work: Work[T]) -> T: ...
+    async def read(self, work: UnitOfWork[T]) -> T: ...
+    async def write(self, work: UnitOfWork[T]) -> T: ...
+    async def insert(self, work: UnitOfWork[T]) -> T: ...
+    async def alter(self, work: UnitOfWork[T]) -> T: ...
     async def close(self) -> None: ...
 
 
@@ -113,12 +113,14 @@ class Database:
     async def insert(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """The same for a work that only inserts rows under new random names. It locks nothing that
-        other works could need, so it shares its transaction with others of this sort. That is much
-        cheaper with many writers."""
+        """The same for a unit of work that only inserts rows under new random names. It locks
+        nothing that other units of work could need, so it shares its transaction with others of
+        this sort. That is much cheaper with many writers."""
         return await self._write_measured(self._engine.insert, _bind(work, *args, **kwargs))
 
-    async def _write_measured(self, write: Callable[[Work[T]], Awaitable[T]], work: Work[T]) -> T:
+    async def _write_measured(
+        self, write: Callable[[UnitOfWork[T]], Awaitable[T]], work: UnitOfWork[T]
+    ) -> T:
         began_s = time.perf_counter()
         self._on_waiting(1)
         try:
@@ -131,7 +133,7 @@ class Database:
         self._on_written(time.perf_counter() - began_s)
         return result
 
-    async def alter(self, work: Work[T]) -> T:
+    async def alter(self, work: UnitOfWork[T]) -> T:
         """Run `work`, which changes tables, alone in its transaction and without a time limit;
         return its result.
 
@@ -154,7 +156,7 @@ class Database:
 
 def _bind(
     work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-) -> Work[T]:
+) -> UnitOfWork[T]:
     return lambda connection: work(connection, *args, **kwargs)
 
 
@@ -167,14 +169,14 @@ def _engine_for(url: str, page_limit_bytes: int) -> _Engine:
     parsed = _parse_url(url)
     backend = parsed.drivername.split("+")[0]
     if backend == "sqlite":
-        from llm_backend.store.database.sqlite import SqliteEngine
+        from llm_backend.store.database.sqlite import SqliteDatabase
 
-        return SqliteEngine(parsed, page_limit_bytes)
+        return SqliteDatabase(parsed, page_limit_bytes)
     if backend in ("postgresql", "postgres"):
-        from llm_backend.store.database.postgresql import PostgresqlEngine
+        from llm_backend.store.database.postgresql import PostgresqlDatabase
 
         server = "postgresql" + url[len(parsed.drivername) :]
-        return PostgresqlEngine(server, page_limit_bytes)
+        return PostgresqlDatabase(server, page_limit_bytes)
     raise CannotOpen(f"`{backend}` is not a database of this server: use sqlite or postgresql.")
 
 

@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import visitors
 
-from llm_backend.store.database.write_queue import Work
+from llm_backend.store.database.write_queue import UnitOfWork
 
 T = TypeVar("T")
 
@@ -69,12 +69,12 @@ class as_owner:  # noqa: N801 # reads as the context that it is; a class, for it
         _OWNER.reset(self._before)
 
 
-def present_owner() -> Owner | None:
+def current_owner() -> Owner | None:
     """The owner of this context; for objects that are stored later, outside of it."""
     return _OWNER.get()
 
 
-def with_owner(work: Work[T]) -> Work[T]:
+def with_owner(work: UnitOfWork[T]) -> UnitOfWork[T]:
     """The unit of work with the owner of this context, whichever thread runs it."""
     owner = _OWNER.get()
     return work if owner is None else partial(_do, work=work, owner=owner)
@@ -86,12 +86,12 @@ def owner_of(connection: Connection) -> Owner | None:
     return owner
 
 
-def guard(engine: Engine) -> None:
+def enforce_ownership(engine: Engine) -> None:
     """Add the owner's condition to every statement on this engine."""
     event.listen(engine, "before_execute", _with_owner, retval=True)
 
 
-def _do(connection: Connection, work: Work[T], owner: Owner) -> T:
+def _do(connection: Connection, work: UnitOfWork[T], owner: Owner) -> T:
     connection.info[_KEY] = owner
     try:
         return work(connection)

@@ -15,9 +15,9 @@ from sqlalchemy.dialects import registry
 from llm_backend.extras import install_command
 from llm_backend.store import json_text
 from llm_backend.store.database.driver_errors import translating
-from llm_backend.store.database.ownership import guard
+from llm_backend.store.database.ownership import enforce_ownership
 from llm_backend.store.database.upsert import ROWS_A_STATEMENT
-from llm_backend.store.database.write_queue import Work, WriteQueue
+from llm_backend.store.database.write_queue import UnitOfWork, WriteQueue
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
 from llm_backend.store.keyset_pages import PAGE_LIMIT_OPTION, limit_page_bytes
 from llm_backend.unused_imports import block_imports
@@ -47,7 +47,7 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-class PostgresqlEngine:
+class PostgresqlDatabase:
     """Runs units of work on one server."""
 
     path = None
@@ -88,7 +88,7 @@ class PostgresqlEngine:
             execution_options={PAGE_LIMIT_OPTION: page_limit_bytes},
             **_OPTIONS,
         )
-        guard(self._engine.sync_engine)
+        enforce_ownership(self._engine.sync_engine)
         limit_page_bytes(self._engine.sync_engine)
         self._untimed_engine = create_async_engine(
             _DIALECT, async_creator=lambda: connect(None), poolclass=NullPool, **_OPTIONS
@@ -102,23 +102,23 @@ class PostgresqlEngine:
         """Start the write queue. No connection is made yet: the first work makes one."""
         self._queue = WriteQueue(self._commit, tasks=_WRITERS, batch=_BATCH)
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(self, work: UnitOfWork[T]) -> T:
         """Run `work` on one snapshot of the database."""
         with self._translating():
             async with self._snapshots.connect() as connection:
                 return await connection.run_sync(work)
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: UnitOfWork[T]) -> T:
         """Run `work` in a transaction of its own; return when it is committed."""
         assert self._queue, "opened before use"
         return await self._queue.write(work)
 
-    async def insert(self, work: Work[T]) -> T:
+    async def insert(self, work: UnitOfWork[T]) -> T:
         """Run `work` in one transaction with others; return when it is committed."""
         assert self._queue, "opened before use"
-        return await self._queue.share(work)
+        return await self._queue.write_batched(work)
 
-    async def alter(self, work: Work[T]) -> T:
+    async def alter(self, work: UnitOfWork[T]) -> T:
         """Run `work` alone and without a time limit: it may copy tables, or wait for another
         migration."""
         with self._translating():
@@ -131,7 +131,7 @@ class PostgresqlEngine:
             await self._queue.close()
         await self._engine.dispose()
 
-    async def _commit(self, works: Sequence[Work[Any]]) -> Sequence[Any]:
+    async def _commit(self, works: Sequence[UnitOfWork[Any]]) -> Sequence[Any]:
         with self._translating():
             async with self._engine.begin() as connection:
                 return [await connection.run_sync(work) for work in works]

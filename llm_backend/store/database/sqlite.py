@@ -21,9 +21,9 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from llm_backend.store import json_text
 from llm_backend.store.database.driver_errors import translating
-from llm_backend.store.database.ownership import guard
+from llm_backend.store.database.ownership import enforce_ownership
 from llm_backend.store.database.upsert import ROWS_A_STATEMENT
-from llm_backend.store.database.write_queue import Work, WriteQueue
+from llm_backend.store.database.write_queue import UnitOfWork, WriteQueue
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
 from llm_backend.store.keyset_pages import PAGE_LIMIT_OPTION
 
@@ -42,7 +42,7 @@ _PRAGMAS = (
 )
 
 
-class SqliteEngine:
+class SqliteDatabase:
     """Runs units of work on one database file."""
 
     def __init__(self, url: URL, page_limit_bytes: int) -> None:
@@ -57,21 +57,21 @@ class SqliteEngine:
         await self._in(self._writer, self._prepare)
         self._queue = WriteQueue(self._commit)
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(self, work: UnitOfWork[T]) -> T:
         """Run `work` on one snapshot of the database."""
         return await self._in(self._readers, lambda: self._do([work], "BEGIN")[0])
 
-    async def write(self, work: Work[T]) -> T:
-        """Run `work`; return when it is on the disk. All works may share a transaction: there is
-        one at a time, so there are no deadlocks."""
+    async def write(self, work: UnitOfWork[T]) -> T:
+        """Run `work`; return when it is on the disk. All units of work may share a transaction:
+        there is one at a time, so there are no deadlocks."""
         assert self._queue, "opened before use"
-        return await self._queue.share(work)
+        return await self._queue.write_batched(work)
 
-    async def insert(self, work: Work[T]) -> T:
+    async def insert(self, work: UnitOfWork[T]) -> T:
         """The same as `write`."""
         return await self.write(work)
 
-    async def alter(self, work: Work[T]) -> T:
+    async def alter(self, work: UnitOfWork[T]) -> T:
         """Run `work` alone, without foreign keys: SQLite alters a table by copying and dropping it,
         and dropping it would delete the rows that refer to it."""
         return await self._in(self._writer, lambda: self._alter(work))
@@ -84,13 +84,13 @@ class SqliteEngine:
             await asyncio.to_thread(threads.shutdown)
         self._engine.dispose()
 
-    async def _commit(self, works: Sequence[Work[Any]]) -> Sequence[Any]:
+    async def _commit(self, works: Sequence[UnitOfWork[Any]]) -> Sequence[Any]:
         return await self._in(self._writer, lambda: self._do(works, "BEGIN IMMEDIATE"))
 
     async def _in(self, threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, function)
 
-    def _do(self, works: Sequence[Work[Any]], begin: str) -> Sequence[Any]:
+    def _do(self, works: Sequence[UnitOfWork[Any]], begin: str) -> Sequence[Any]:
         with translating(), self._engine.connect() as connection:
             connection.execution_options(begin=begin)
             try:
@@ -99,7 +99,7 @@ class SqliteEngine:
             finally:
                 _free_bound_values(connection)
 
-    def _alter(self, work: Work[T]) -> T:
+    def _alter(self, work: UnitOfWork[T]) -> T:
         with translating(), self._engine.connect() as connection:
             driver = _driver_of(connection)
             driver.execute("PRAGMA foreign_keys = OFF")  # has no effect inside a transaction
@@ -140,7 +140,7 @@ def _engine_of(path: Path, page_limit_bytes: int) -> Engine:
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
     event.listen(engine, "before_cursor_execute", _count_bound_values)
-    guard(engine)
+    enforce_ownership(engine)
     return engine
 
 

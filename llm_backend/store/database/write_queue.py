@@ -7,18 +7,20 @@ callers. So a write is durable when it returns, and with more load each flush ca
 
 Where several transactions run at once, a changed row stays locked until its transaction ends. Two
 transactions that lock some rows each and then need the other's would deadlock, depending on the
-order in which works arrived. So a work shares a transaction only if no other work needs the rows
-that it locks. A work that locks several rows locks them in one global order:
+order in which they arrived. So a unit of work shares a transaction only if no other one needs the
+rows that it locks. One that locks several rows locks them in one global order:
 
     a file, an upload, a batch, a vector store      several of a kind by their `seq`
     their jobs                                      by `seq`, too
     a response, its conversation, items
     orphaned blobs, the total of files
 
-A work that is in a deadlock all the same is retried: works may be called more than once.
+A unit of work that is in a deadlock all the same is retried: it may be called more than once.
 
 One bad write must not fail its neighbours. A batch that fails is rolled back and its two halves are
 retried, so that the bad write ends up alone after a handful of transactions.
+
+`GroupCommit` of the controllers is above this: it makes one unit of work of many chats.
 """
 
 import asyncio
@@ -33,20 +35,20 @@ from llm_backend.store.errors import StoreDeadlock, StoreUnavailable
 
 T = TypeVar("T")
 
-DEADLOCKS = 3  # number after which a work is not retried
+DEADLOCKS = 3  # number after which a unit of work is not retried
 
 # Reads or writes on a connection, inside a transaction that the database engine begins and ends. It
 # may be called more than once, so it changes nothing but the database.
-Work = Callable[[Connection], T]
+UnitOfWork = Callable[[Connection], T]
 
-# Runs all works in one transaction, or none; returns their results in order.
-Commit = Callable[[Sequence[Work[Any]]], Awaitable[Sequence[Any]]]
+# Runs all units of work in one transaction, or none; returns their results in order.
+Commit = Callable[[Sequence[UnitOfWork[Any]]], Awaitable[Sequence[Any]]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Write:
-    work: Work[Any]
-    may_share: bool
+    work: UnitOfWork[Any]
+    is_batched: bool
     settled: asyncio.Future[Any]
 
 
@@ -65,16 +67,16 @@ class WriteQueue:
         self._is_closing = False
         self._tasks = [asyncio.create_task(self._run()) for _ in range(tasks)]
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: UnitOfWork[T]) -> T:
         """Run `work` in a transaction of its own; return when it is committed.
 
-        Cancelling the caller does not withdraw a queued work.
+        Cancelling the caller does not withdraw queued work.
         """
-        return await self._submit(work, may_share=False)
+        return await self._submit(work, is_batched=False)
 
-    async def share(self, work: Work[T]) -> T:
+    async def write_batched(self, work: UnitOfWork[T]) -> T:
         """Run `work` in one transaction with others that may share it; otherwise like `write`."""
-        return await self._submit(work, may_share=True)
+        return await self._submit(work, is_batched=True)
 
     async def close(self) -> None:
         """Refuse new writes, and commit those that are queued."""
@@ -83,13 +85,13 @@ class WriteQueue:
             self._arrived.release()
         await asyncio.gather(*self._tasks)
 
-    async def _submit(self, work: Work[T], *, may_share: bool) -> T:
+    async def _submit(self, work: UnitOfWork[T], *, is_batched: bool) -> T:
         await self._capacity.acquire()
         if self._is_closing:
             self._capacity.release()
             raise StoreUnavailable("The database is being closed.")
         settled = asyncio.get_running_loop().create_future()
-        self._queued.append(_Write(work=work, may_share=may_share, settled=settled))
+        self._queued.append(_Write(work=work, is_batched=is_batched, settled=settled))
         self._arrived.release()
         try:
             return cast(T, await settled)  # the future was made for this work's result
@@ -107,7 +109,7 @@ class WriteQueue:
         """The next write, with the ones after it that may share its transaction."""
         taken: list[_Write] = []
         while self._queued and len(taken) < self._batch:
-            if taken and not (taken[0].may_share and self._queued[0].may_share):
+            if taken and not (taken[0].is_batched and self._queued[0].is_batched):
                 break
             taken.append(self._queued.popleft())
         return taken
@@ -139,5 +141,5 @@ class WriteQueue:
 
 
 def _may_partly_succeed(error: BaseException) -> bool:
-    """True if some works of a failed batch may still succeed by themselves."""
+    """True if some units of work of a failed batch may still succeed by themselves."""
     return isinstance(error, StoreDeadlock) or not isinstance(error, StoreUnavailable)

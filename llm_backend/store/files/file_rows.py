@@ -95,7 +95,7 @@ def expire(connection: Connection, now: int) -> bool:
     return len(rows) == _EXPIRED_AT_ONCE
 
 
-def forget_old(connection: Connection, before: int, now: int, *, limit: int) -> int:
+def delete_old(connection: Connection, before: int, now: int, *, limit: int) -> int:
     """Delete up to `limit` files from before this time that nothing uses; return their number."""
     is_read = select(batches.c.id).where(_reads(files.c.id)).exists()
     is_searched = exists().where(vector_store_files.c.file_id == files.c.id)

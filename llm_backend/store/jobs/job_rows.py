@@ -49,7 +49,8 @@ def claim(
 ) -> Sequence[Job]:
     """Claim at most one job for each lease, the longest due first: jobs with this
     `affinity` or without one, and jobs with another affinity that have been due for `ABANDONED_S`.
-    `shares` bounds the running ones about one subject, and of one owner."""
+    `shares` bounds the running ones about one subject, and of one owner. A claimed job's
+    `due_at` is the end of its lease, `until`."""
     is_here = jobs.c.affinity.is_(None) | (jobs.c.due_at <= now - ABANDONED_S)
     if affinity is not None:
         is_here |= jobs.c.affinity == affinity

@@ -83,7 +83,7 @@ class BackgroundStore:
 
     async def delete(self, id: str) -> None:
         """Delete a response, background or not, and stop its job. Raises `Missing`."""
-        await self._database.write(background_rows.forget, id=id)
+        await self._database.write(background_rows.delete_response, id=id)
         self._jobs.wake()
 
     async def events(self, id: str, after: int) -> Events | None:

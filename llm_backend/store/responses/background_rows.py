@@ -142,10 +142,10 @@ def keep_output(connection: Connection, id: str, output: Sequence[StoredItem]) -
     _add_output(connection, row.seq, output)
 
 
-def forget(connection: Connection, id: str) -> None:
+def delete_response(connection: Connection, id: str) -> None:
     """Delete the response and its job. Raises `Missing`."""
     _remove_job(connection, id)
-    response_rows.forget(connection, id)
+    response_rows.delete_response(connection, id)
 
 
 def events(connection: Connection, id: str, after: int, limit: int) -> Events | None:

@@ -101,12 +101,12 @@ def get_body(connection: Connection, id: str) -> JsonMapping:
     return body
 
 
-def forget(connection: Connection, id: str) -> None:
+def delete_response(connection: Connection, id: str) -> None:
     """Delete the response, and its items that nothing else contains. Raises `Missing`."""
-    forget_some(connection, [_seq(connection, id)])
+    delete_responses(connection, [_seq(connection, id)])
 
 
-def forget_some(connection: Connection, seqs: Sequence[int]) -> int:
+def delete_responses(connection: Connection, seqs: Sequence[int]) -> int:
     """Delete these responses, and their items that nothing else contains; return the freed
     bytes."""
     freed_bytes = 0

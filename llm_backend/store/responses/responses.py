@@ -30,7 +30,7 @@ class ResponseStore:
 
     async def delete(self, id: str) -> None:
         """Delete the response, and its items that nothing else contains."""
-        await self._database.write(response_rows.forget, id)
+        await self._database.write(response_rows.delete_response, id)
 
     async def input(
         self, id: str, *, after: str | None = None, limit: int = 20, order: Order = "desc"

@@ -38,7 +38,7 @@ def delete_responses(connection: Connection, before: int, now: int) -> int:
     number."""
     last = (responses.c.created_at <= before) & _is_last & _has_ended
     _, old = _oldest(connection, responses, last)
-    response_rows.forget_some(connection, old)
+    response_rows.delete_responses(connection, old)
     return len(old)
 
 
@@ -46,7 +46,7 @@ def delete_conversations(connection: Connection, before: int, now: int) -> int:
     """Delete some conversations to which nothing was added since; return their number."""
     unused = conversations.c.changed_at <= before
     _, old = _oldest(connection, conversations, unused, conversations.c.changed_at)
-    conversation_rows.forget_some(connection, old)
+    conversation_rows.delete_conversations(connection, old)
     return len(old)
 
 
@@ -60,12 +60,12 @@ def delete_batches(connection: Connection, before: int, now: int) -> int:
 
 def delete_vector_stores(connection: Connection, before: int, now: int) -> int:
     """Delete some vector stores that expired before this time; return their number."""
-    return store_rows.forget_emptied(connection, before, limit=SOME)
+    return store_rows.delete_emptied(connection, before, limit=SOME)
 
 
 def delete_files(connection: Connection, before: int, now: int) -> int:
     """Delete some files from before this time that nothing uses; return their number."""
-    return file_rows.forget_old(connection, before, now, limit=SOME)
+    return file_rows.delete_old(connection, before, now, limit=SOME)
 
 
 class DeleteOld(Protocol):
@@ -167,6 +167,6 @@ def _delete(connection: Connection, table: Table, seqs: Sequence[int]) -> int:
 
 _DELETE_ROWS: Mapping[str, Callable[[Connection, Sequence[int]], int]] = {
     "chats": lambda connection, seqs: _delete(connection, chats, seqs),
-    "responses": response_rows.forget_some,
-    "conversations": conversation_rows.forget_some,
+    "responses": response_rows.delete_responses,
+    "conversations": conversation_rows.delete_conversations,
 }

@@ -8,7 +8,12 @@ file_batch_rows.py  batches of files as rows
 chunk_rows.py       chunks of texts as rows
 """
 
-from llm_backend.store.vector_stores.store_rows import DROP, FORGET, INGEST, INGEST_LONG
+from llm_backend.store.vector_stores.store_rows import (
+    INGEST,
+    INGEST_LONG,
+    REMOVE_FILE,
+    REMOVE_STORE,
+)
 from llm_backend.store.vector_stores.values import (
     Attribute,
     FileCounts,
@@ -24,10 +29,10 @@ from llm_backend.store.vector_stores.values import (
 from llm_backend.store.vector_stores.vector_stores import VectorStores
 
 __all__ = [
-    "DROP",
-    "FORGET",
     "INGEST",
     "INGEST_LONG",
+    "REMOVE_FILE",
+    "REMOVE_STORE",
     "Attribute",
     "FileCounts",
     "FileError",

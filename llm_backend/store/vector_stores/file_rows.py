@@ -18,8 +18,8 @@ from llm_backend.store.row_values import find_row
 from llm_backend.store.tables.vector_stores import vector_store_files, vector_stores
 from llm_backend.store.vector_stores import chunk_rows, store_rows
 from llm_backend.store.vector_stores.store_rows import (
-    FORGET,
     INGEST,
+    REMOVE_FILE,
     row_of,
     stop_ingestion,
     touch,
@@ -216,7 +216,11 @@ def _forget(
     details = {"store_id": location.store_id}
     jobs = [
         NewJob(
-            kind=FORGET, subject=one, details=details, delay_s=delay_s, affinity=location.index_name
+            kind=REMOVE_FILE,
+            subject=one,
+            details=details,
+            delay_s=delay_s,
+            affinity=location.index_name,
         )
         for one in documents
     ]

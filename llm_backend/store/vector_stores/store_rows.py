@@ -13,7 +13,7 @@ from llm_backend.store.tables.vector_stores import vector_store_files, vector_st
 from llm_backend.store.vector_stores.values import DAY_S, FileCounts, StoredVectorStore
 
 INGEST, INGEST_LONG = "vector_file", "vector_file_long"
-FORGET, DROP = "vector_file_removal", "vector_store_removal"
+REMOVE_FILE, REMOVE_STORE = "vector_file_removal", "vector_store_removal"
 """Kinds of jobs: ingest a file, ingest a long file, remove a file's points, remove a store's
 collection."""
 
@@ -101,7 +101,9 @@ def delete(connection: Connection, id: str, now: float) -> None:
     row = row_of(connection, id, is_locked=True)
     _stop(connection, row.seq)
     connection.execute(delete_from(vector_stores).where(vector_stores.c.seq == row.seq))
-    job_rows.add(connection, [NewJob(kind=DROP, subject=id, affinity=row.index_name)], now=now)
+    job_rows.add(
+        connection, [NewJob(kind=REMOVE_STORE, subject=id, affinity=row.index_name)], now=now
+    )
 
 
 def empty_due(connection: Connection, now: int) -> bool:
@@ -116,12 +118,12 @@ def empty_due(connection: Connection, now: int) -> bool:
         connection.execute(delete_from(vector_store_files).where(files))
         this = update(vector_stores).where(vector_stores.c.seq == row.seq)
         connection.execute(this.values(is_emptied=True, dimensions=None))
-    drops = [NewJob(kind=DROP, subject=row.id, affinity=row.index_name) for row in rows]
+    drops = [NewJob(kind=REMOVE_STORE, subject=row.id, affinity=row.index_name) for row in rows]
     job_rows.add(connection, drops, now=now)
     return len(rows) == _SOME
 
 
-def forget_emptied(connection: Connection, before: int, *, limit: int) -> int:
+def delete_emptied(connection: Connection, before: int, *, limit: int) -> int:
     """Delete some of the emptied stores that expired before this time; return their number."""
     long_over = vector_stores.c.is_emptied & (vector_stores.c.expires_at <= before)
     some = select(vector_stores.c.seq).where(long_over).order_by(vector_stores.c.seq).limit(limit)

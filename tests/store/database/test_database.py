@@ -281,8 +281,8 @@ async def test_sqlite_connection_is_replaced_once_its_statements_hold_large_valu
 def test_mapper_of_sqlalchemy_and_other_drivers_are_not_imported():
     code = (
         "import sys, llm_backend.store; "
-        "from llm_backend.store.database.postgresql import PostgresqlEngine; "
-        "PostgresqlEngine('postgresql://nowhere/x', 1); print(*sys.modules)"
+        "from llm_backend.store.database.postgresql import PostgresqlDatabase; "
+        "PostgresqlDatabase('postgresql://nowhere/x', 1); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

@@ -51,7 +51,9 @@ def failing(error: Exception) -> Callable[[object], object]:
 
 async def test_waiting_writes_share_a_commit(ledger):
     async with writing(ledger) as queue:
-        results = await asyncio.gather(*(queue.share(saying(number)) for number in range(10)))
+        results = await asyncio.gather(
+            *(queue.write_batched(saying(number)) for number in range(10))
+        )
 
     assert results == list(range(10))
     assert ledger.commits == [list(range(10))]
@@ -59,7 +61,7 @@ async def test_waiting_writes_share_a_commit(ledger):
 
 async def test_commit_contains_at_most_one_batch(ledger):
     async with writing(ledger, batch=4) as queue:
-        await asyncio.gather(*(queue.share(saying(number)) for number in range(10)))
+        await asyncio.gather(*(queue.write_batched(saying(number)) for number in range(10)))
 
     assert [len(commit) for commit in ledger.commits] == [4, 4, 2]
 
@@ -69,7 +71,7 @@ async def test_bad_write_fails_alone(ledger, bad):
     works = [failing(ValueError("bad")) if number == bad else saying(number) for number in range(7)]
 
     async with writing(ledger) as queue:
-        outcomes = await asyncio.gather(*map(queue.share, works), return_exceptions=True)
+        outcomes = await asyncio.gather(*map(queue.write_batched, works), return_exceptions=True)
 
     assert isinstance(outcomes[bad], ValueError)
     assert [o for o in outcomes if o is not outcomes[bad]] == [n for n in range(7) if n != bad]
@@ -86,7 +88,7 @@ async def test_unavailable_database_is_not_retried_for_every_write(ledger):
 
     async with writing(ledger) as queue:
         outcomes = await asyncio.gather(
-            *(queue.share(work) for _ in range(8)), return_exceptions=True
+            *(queue.write_batched(work) for _ in range(8)), return_exceptions=True
         )
 
     assert outcomes == [gone] * 8
@@ -102,7 +104,7 @@ async def test_deadlocked_writes_are_retried_in_halves(ledger):
         return "written"
 
     async with writing(ledger) as queue:
-        outcomes = await asyncio.gather(*(queue.share(work) for _ in range(4)))
+        outcomes = await asyncio.gather(*(queue.write_batched(work) for _ in range(4)))
 
     assert outcomes == ["written"] * 4
 
@@ -110,12 +112,12 @@ async def test_deadlocked_writes_are_retried_in_halves(ledger):
 async def test_write_that_locks_rows_has_a_transaction_of_its_own(ledger):
     async with writing(ledger) as queue:
         await asyncio.gather(
-            queue.share(saying(1)),
-            queue.share(saying(2)),
+            queue.write_batched(saying(1)),
+            queue.write_batched(saying(2)),
             queue.write(saying(3)),
             queue.write(saying(4)),
-            queue.share(saying(5)),
-            queue.share(saying(6)),
+            queue.write_batched(saying(5)),
+            queue.write_batched(saying(6)),
         )
 
     assert ledger.commits == [[1, 2], [3], [4], [5, 6]]
@@ -141,7 +143,7 @@ async def test_full_write_queue_blocks_writers(ledger):
     ledger.may_commit.clear()
 
     async with writing(ledger, depth=3, batch=1) as queue:
-        writers = [asyncio.create_task(queue.share(saying(number))) for number in range(5)]
+        writers = [asyncio.create_task(queue.write_batched(saying(number))) for number in range(5)]
         await asyncio.sleep(0)
         assert len(queue._queued) == 3
         ledger.may_commit.set()
@@ -154,7 +156,7 @@ async def test_cancelled_writer_does_not_withdraw_its_work(ledger):
     ledger.may_commit.clear()
 
     async with writing(ledger) as queue:
-        writers = [asyncio.create_task(queue.share(saying(number))) for number in range(3)]
+        writers = [asyncio.create_task(queue.write_batched(saying(number))) for number in range(3)]
         await asyncio.sleep(0)
         writers[1].cancel()
         ledger.may_commit.set()
@@ -166,14 +168,14 @@ async def test_cancelled_writer_does_not_withdraw_its_work(ledger):
 
 async def test_closing_commits_queued_writes_and_refuses_new_ones(ledger):
     queue = WriteQueue(ledger.commit, batch=2)
-    writers = [asyncio.create_task(queue.share(saying(number))) for number in range(5)]
+    writers = [asyncio.create_task(queue.write_batched(saying(number))) for number in range(5)]
     await asyncio.sleep(0)
 
     await queue.close()
 
     assert await asyncio.gather(*writers) == list(range(5))
     with pytest.raises(StoreUnavailable, match="closed"):
-        await queue.share(saying(5))
+        await queue.write_batched(saying(5))
 
 
 async def test_concurrent_chats_are_stored_except_the_bad_one(chats):
