@@ -17,7 +17,7 @@ from llm_backend.controllers.vector_stores.ingestion.ingestion_worker import (
 from llm_backend.controllers.webhooks import webhook_jobs
 from llm_backend.search import IndexFailure, VectorIndex
 from llm_backend.store import BackgroundStore, JobKind
-from llm_backend.store.vector_stores import DROP, FORGET, INGEST, INGEST_LONG
+from llm_backend.store.vector_stores import INGEST, INGEST_LONG, REMOVE_FILE, REMOVE_STORE
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +62,8 @@ def _vector_store_kinds(services: Services) -> Sequence[JobKind]:
             at_once=LONG_AT_ONCE,
             affinity=affinity,
         ),
-        JobKind(name=FORGET, worker=removal, at_once=1, affinity=affinity),
-        JobKind(name=DROP, worker=removal, at_once=1, affinity=affinity),
+        JobKind(name=REMOVE_FILE, worker=removal, at_once=1, affinity=affinity),
+        JobKind(name=REMOVE_STORE, worker=removal, at_once=1, affinity=affinity),
     )
 
 

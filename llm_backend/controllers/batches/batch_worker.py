@@ -56,7 +56,7 @@ class BatchWorker:
             await self._write(job, batch, content)
             batch = await self._batches.get(batch.id)
         if batch.status.is_end:
-            await self._batches.forget_lines(batch.id)
+            await self._batches.delete_lines(batch.id)
 
     async def give_up(self, job: Job) -> None:
         """Fails a batch whose input cannot be read or whose output cannot be written."""
@@ -72,7 +72,7 @@ class BatchWorker:
         }
         if not batch.status.is_end:
             await self._batches.fail(job, [error])
-        await self._batches.forget_lines(batch.id)
+        await self._batches.delete_lines(batch.id)
 
     async def _read(self, job: Job, batch: StoredBatch, content: Content) -> None:
         check = InputCheck(

@@ -18,7 +18,7 @@ from llm_backend.store import (
     StoredChat,
     StoreError,
     StoreUnavailable,
-    present_owner,
+    current_owner,
 )
 
 Policy = Literal["always", "on-request", "never"]
@@ -149,7 +149,7 @@ def _new_chat(body: JsonMapping, completion: JsonMapping, *, complete: bool) -> 
 
 
 def _stored_chat(body: JsonMapping, completion: JsonMapping, *, complete: bool) -> StoredChat:
-    owner = present_owner()
+    owner = current_owner()
     return StoredChat(
         id=completion["id"],
         created_at=completion["created"],

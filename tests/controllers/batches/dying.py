@@ -56,8 +56,8 @@ class MortalBatches(BatchStore):
         if self.point == "after-the-end":
             die()
 
-    async def forget_lines(self, id: str) -> None:
-        await super().forget_lines(id)
+    async def delete_lines(self, id: str) -> None:
+        await super().delete_lines(id)
         die()
 
 

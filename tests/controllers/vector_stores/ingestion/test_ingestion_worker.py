@@ -33,7 +33,13 @@ from llm_backend.store import (
     migrate,
 )
 from llm_backend.store import FileStore as UploadedFiles
-from llm_backend.store.vector_stores import DROP, FORGET, INGEST, INGEST_LONG, StoredChunking
+from llm_backend.store.vector_stores import (
+    INGEST,
+    INGEST_LONG,
+    REMOVE_FILE,
+    REMOVE_STORE,
+    StoredChunking,
+)
 
 NO_LEDGER: Any = None  # the ledger of files without a principal
 LINES = 150  # chunks of a large file: more than a search takes candidates
@@ -183,7 +189,7 @@ async def test_the_vectors_of_a_deleted_file_are_removed_and_those_of_others_sta
         await take_in(jobs, shelf, {"a": "The gate opens.", "b": "A gate."})
 
     await uploaded.delete("a")
-    await remove(jobs, shelf, FORGET)
+    await remove(jobs, shelf, REMOVE_FILE)
     (left,) = await index.search_vectors("vs_1", [1.0, 0.0], limit=10, condition=None)
 
     (chunk,) = await stores.texts([left.id])
@@ -196,7 +202,7 @@ async def test_the_vectors_of_a_deleted_store_are_removed(jobs, stores, indexes)
     await take_in(jobs, shelf, {"a": "The gate opens."})
 
     await stores.delete("vs_1")
-    await remove(jobs, shelf, DROP)
+    await remove(jobs, shelf, REMOVE_STORE)
 
     with pytest.raises(NoCollection):
         await index.search_vectors("vs_1", [1.0, 0.0], limit=10, condition=None)
