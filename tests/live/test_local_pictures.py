@@ -175,6 +175,7 @@ def test_the_tool_of_responses_draws_with_it(client):
 async def test_a_client_that_leaves_frees_the_model_for_the_next_one(painter):
     assert post(painter).status_code == 200
     (before,) = workers_of(painter)
+    wait_until(lambda: not is_drawing(painter))  # the status may be half a second old
     async with httpx.AsyncClient(base_url=painter.base_url, timeout=120) as client:
         body = {"model": "tiny", "prompt": "a cat"}
         left = asyncio.create_task(client.post("/images/generations", json={**body, **LONG}))
@@ -189,6 +190,7 @@ async def test_a_client_that_leaves_frees_the_model_for_the_next_one(painter):
 
 
 def test_a_killed_worker_is_a_503_and_the_next_request_is_drawn(painter):
+    wait_until(lambda: not is_drawing(painter))
     with ThreadPoolExecutor(1) as pool:
         lost = pool.submit(post, painter, quality="high")
         wait_until(lambda: is_drawing(painter))
