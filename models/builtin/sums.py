@@ -83,7 +83,7 @@ def _sum(sign: str, rng: random.Random) -> Sum:
         LIMIT if rng.random() < 0.03 else rng.randint(0, LIMIT if rng.random() < 0.75 else 20)
         for _ in range(2)
     )
-    if sign == "-" and left < right and rng.random() < 0.85:
+    if sign == "-" and left < right and rng.random() < 0.6:
         left, right = right, left
     return Sum(left, sign, right)
 
