@@ -17,7 +17,7 @@ output/             tokens to text deltas
 embedding/          embeddings and relevance scores
 sequence.py         one generation: its tokens, and those of the next pass
 command_refused.py  refusal of a command
-computing_engine.py  base of the engines of a worker
+worker_engine.py    base of the engines of a worker
 model.py            protocols of a model and its vocabulary
 native_log.py       log of native code
 llama/              llama.cpp's implementation of these protocols

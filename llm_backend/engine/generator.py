@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.command_refused import unsupported_command
-from llm_backend.engine.computing_engine import WorkerEngine
 from llm_backend.engine.kv_cache.cache import Cache
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache
 from llm_backend.engine.kv_cache.lower_tiers import LowerTiers, save_threshold
@@ -45,6 +44,7 @@ from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.draft_source import DraftSource
 from llm_backend.engine.speculation.speculative_decoding import SpeculativeDecoding
 from llm_backend.engine.statistics import PassMeter
+from llm_backend.engine.worker_engine import WorkerEngine
 
 LogitsConsumer = OutputBuilder | PathScorer | PrefixPrefill
 """Takes the logits of one sequence, until it is finished."""

@@ -1,4 +1,4 @@
-"""Turn engine: computes one command after the other, in the order of their arrival.
+"""Sequential engine: computes one command after the other, in the order of their arrival.
 
 A client sends the parts of a request one by one: windows of a recording, sentences of a text,
 pictures. So requests take turns, and a long one does not hold up a short one.
@@ -11,7 +11,6 @@ from functools import partial
 from typing import Protocol
 
 from llm_backend.engine.command_refused import check_queue, unsupported_command
-from llm_backend.engine.computing_engine import WorkerEngine
 from llm_backend.engine.messages import (
     ComputedCommand,
     Draw,
@@ -28,6 +27,7 @@ from llm_backend.engine.messages import (
     Transcribed,
 )
 from llm_backend.engine.messages.address import Address, Publish
+from llm_backend.engine.worker_engine import WorkerEngine
 
 _POLL_INTERVAL_S = 0.02  # between looks for commands while one is computed
 

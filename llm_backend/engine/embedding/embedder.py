@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.command_refused import CommandRefused, check_queue, unsupported_command
-from llm_backend.engine.computing_engine import WorkerEngine
 from llm_backend.engine.embedding.pair_tokenizer import PairTokenizer
 from llm_backend.engine.messages import (
     ComputedCommand,
@@ -26,6 +25,7 @@ from llm_backend.engine.messages.address import Address, Publish
 from llm_backend.engine.messages.framing import MESSAGE_BYTES
 from llm_backend.engine.model import Model
 from llm_backend.engine.scheduling.command_validation import check_tokens, tokens_beyond
+from llm_backend.engine.worker_engine import WorkerEngine
 
 _Results = NDArray[np.float32] | NDArray[np.float64]
 

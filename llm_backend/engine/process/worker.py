@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from llm_backend.engine.command_refused import CommandRefused, check_queue, unsupported_command
-from llm_backend.engine.computing_engine import WorkerEngine
 from llm_backend.engine.embedding.embedder import Embedder
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache, default_limit_bytes
@@ -69,6 +68,7 @@ from llm_backend.engine.sequential_engine import SequentialEngine, SequentialMod
 from llm_backend.engine.speculation.draft_source import DraftSource
 from llm_backend.engine.speculation.drafter import Drafter
 from llm_backend.engine.speculation.head_drafter import HeadDrafter
+from llm_backend.engine.worker_engine import WorkerEngine
 from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
 from llm_backend.operating_system import die_with_parent
 
