@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llm_backend.app.served_models import build_served_models
-from llm_backend.backends.drawing import local_parameters
+from llm_backend.backends.local.image_setup import local_parameters
 from llm_backend.model_files import (
     HeaderError,
     find_model_file,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llm_backend.app.per_model_settings import NamedProjector
-from llm_backend.backends.drawing import LocalDrawing
+from llm_backend.backends.local.image_setup import LocalImageSetup
 from llm_backend.engine import EngineConfig
 from llm_backend.engine.messages import ModelKind, PrefixLimits
 from llm_backend.model_files import (
@@ -36,7 +36,7 @@ def build_engine_config(
     path: Path,
     flat_draft: Path | None,
     projector: NamedProjector | None,
-    drawing: LocalDrawing | None,
+    drawing: LocalImageSetup | None,
 ) -> EngineConfig:
     """Returns the configuration of a model's engine; `flat_draft` is the draft model that the
     setting `draft_models` names for it."""

@@ -11,14 +11,20 @@ from llm_backend.app.config_watch import Serve, watch_config
 from llm_backend.app.model_planning import ModelPlanner
 from llm_backend.app.model_reconciler import MakeEngine, ModelReconciler
 from llm_backend.app.served_models import ServedModel, build_served_models
+from llm_backend.backends.images.local_images import ImageUsage, LocalImages
 from llm_backend.backends.local.local_model import Observe
 from llm_backend.backends.local.media import MediaBounds, MediaReader
 from llm_backend.backends.local.model_handle import LoadQueueLimits, ModelManager
 from llm_backend.backends.local.model_manager import LocalModelManager
 from llm_backend.backends.local.shared_manager import ModelManagerClient
-from llm_backend.backends.local_drawings import DrawingUsage, LocalDrawings
 from llm_backend.backends.registry import Registry
-from llm_backend.backends.speech import OPENAI_VOICES, Espeak, Speaker, SpeechUsage, VoiceModel
+from llm_backend.backends.speech import (
+    OPENAI_VOICES,
+    Espeak,
+    EspeakModel,
+    SpeechSynthesizer,
+    SpeechUsage,
+)
 from llm_backend.backends.transcription import LocalTranscription, TranscriptUsage
 from llm_backend.engine import EngineClient
 from llm_backend.engine.process.device_list import find_devices
@@ -115,7 +121,7 @@ def load_queue_limits(settings: Settings) -> LoadQueueLimits:
     return LoadQueueLimits(waiting_limit=settings.queue_limit, deadline_s=settings.load_deadline_s)
 
 
-def build_speaker(settings: Settings, metrics: Metrics) -> Speaker:
+def build_speaker(settings: Settings, metrics: Metrics) -> SpeechSynthesizer:
     """Returns what reads texts aloud by local voices."""
     permits = FairSemaphore(
         settings.speech_concurrency,
@@ -126,22 +132,22 @@ def build_speaker(settings: Settings, metrics: Metrics) -> Speaker:
     def observe(model: str, usage: SpeechUsage) -> None:
         metrics.record_speech(model, queue_s=usage.queue_s, sound_s=usage.sound_s)
 
-    return Speaker(permits, observe)
+    return SpeechSynthesizer(permits, observe)
 
 
-def build_drawings(settings: Settings, metrics: Metrics) -> LocalDrawings:
+def build_drawings(settings: Settings, metrics: Metrics) -> LocalImages:
     """Returns what draws pictures by local models: one at a time, as it takes all processors."""
     permits = FairSemaphore(1, depth=settings.queue_limit, timeout_s=settings.drawing_deadline_s)
 
-    def observe(model: str, usage: DrawingUsage) -> None:
+    def observe(model: str, usage: ImageUsage) -> None:
         metrics.record_drawing(
             model, queue_s=usage.queue_s, pictures=usage.pictures, elapsed_s=usage.elapsed_s
         )
 
-    return LocalDrawings(permits, observe)
+    return LocalImages(permits, observe)
 
 
-def build_voice(settings: Settings, speaker: Speaker) -> VoiceModel | None:
+def build_voice(settings: Settings, speaker: SpeechSynthesizer) -> EspeakModel | None:
     """Returns the model that speaks, None if it is off. Its program and codecs are looked for at
     its first request, not at the start. Raises `SettingsError` for voices that are not
     `NAME=VOICE`."""
@@ -157,7 +163,7 @@ def build_voice(settings: Settings, speaker: Speaker) -> VoiceModel | None:
         timeout_s=settings.speech_timeout_s,
         others={**OPENAI_VOICES, **named},
     )
-    return VoiceModel(espeak, speaker)
+    return EspeakModel(espeak, speaker)
 
 
 def build_transcriber(settings: Settings, metrics: Metrics) -> LocalTranscription:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llm_backend.app.stores import Stores
-from llm_backend.backends.picture_models import PictureModels
+from llm_backend.backends.images.image_models import ImageModels
 from llm_backend.backends.registry import Registry
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.controllers.responses.loop.file_search_tool import FileSearchKind
@@ -60,7 +60,7 @@ def search_over(
     vectors: VectorIndex | None,
     registry: Registry,
     upstream: "UpstreamPool | None",
-    pictures: PictureModels,
+    pictures: ImageModels,
     temporary_files: TemporaryFiles,
 ) -> SearchServices:
     """Builds the search services over open stores and an open index."""
@@ -130,7 +130,7 @@ def _server_tools(
     settings: Settings,
     vector_stores: VectorStoreServices,
     registry: Registry,
-    pictures: PictureModels,
+    pictures: ImageModels,
 ) -> ServerTools:
     """Returns the tools that this server runs while it answers a response."""
     mcp = McpKind(settings.mcp_servers, timeout_s=settings.mcp_timeout_s)

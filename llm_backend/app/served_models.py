@@ -15,9 +15,9 @@ from llm_backend.app import engine_configs, per_model_settings
 from llm_backend.app.folder_models import find_folder_models
 from llm_backend.app.per_model_settings import NamedProjector, find_projector
 from llm_backend.backends.base import ModelCard
-from llm_backend.backends.drawing import LocalDrawing, local_parameters
 from llm_backend.backends.local.chat_formats import CHAT_FORMATS, ChatFormat, format_of_turns
 from llm_backend.backends.local.chat_template import ChatTemplate
+from llm_backend.backends.local.image_setup import LocalImageSetup, local_parameters
 from llm_backend.backends.speech import BUILTIN_VOICE
 from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
 from llm_backend.engine import EngineConfig
@@ -68,7 +68,7 @@ class ServedModel:
     memory_bytes: int | None
     request: PlanRequest | None = None
     voice: SpeakingFiles | None = None
-    drawing: LocalDrawing | None = None
+    drawing: LocalImageSetup | None = None
 
     @property
     def names(self) -> Mapping[str, tuple[str, str | None]]:
@@ -193,14 +193,14 @@ def _voice_files(path: Path, projector: NamedProjector | None) -> SpeakingFiles 
         raise SettingsError(str(error)) from error
 
 
-def _drawing(settings: Settings, name: str, path: Path) -> LocalDrawing | None:
+def _drawing(settings: Settings, name: str, path: Path) -> LocalImageSetup | None:
     """Returns how a model draws, which may lack its extra or a part until a request; None for
     others."""
     if not is_diffusion_file(path):
         return None
     options = settings.image_models.get(name, ImageModelSettings())
     try:
-        return LocalDrawing(
+        return LocalImageSetup(
             file=read_diffusion(path),
             parts=drawing_parts(options, settings.models_folder),
             steps=options.steps.model_dump(),
@@ -234,7 +234,7 @@ def _card(
     projector: NamedProjector | None,
     name_in_folder: str | None,
     voice: SpeakingFiles | None,
-    drawing: LocalDrawing | None,
+    drawing: LocalImageSetup | None,
 ) -> ModelCard:
     created_at = int(min(path.stat().st_mtime, time.time()))
     more: tuple[tuple[str, Any], ...] = ()

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_backend.backends.registry import PictureModel, UpstreamModel
+from llm_backend.backends.registry import ImageServerModel, UpstreamModel
 from llm_backend.backends.speech import BUILTIN_VOICE
 from llm_backend.backends.upstream.config import UpstreamConfig, UpstreamKind, WireProtocol
 from llm_backend.backends.upstream.observer import UpstreamObserver
@@ -24,7 +24,7 @@ from llm_backend.settings.images import ImageModelSettings
 from llm_backend.settings.upstream_entry import UpstreamEntry
 
 if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
-    from llm_backend.backends.image_servers import ImageServers
+    from llm_backend.backends.images.image_servers import ImageServers
     from llm_backend.backends.upstream.pool import UpstreamPool
 
 
@@ -36,7 +36,7 @@ class Upstreams:
     image_servers: "UpstreamPool | None" = None
 
 
-ConfiguredTarget = UpstreamModel | PictureModel | str
+ConfiguredTarget = UpstreamModel | ImageServerModel | str
 """Target of a route in the settings; a string names a local model or the voice."""
 
 SHORT_FORM = "openai"
@@ -93,11 +93,11 @@ async def open_image_servers(
     if upstreams.image_servers is None:
         yield None
         return
-    from llm_backend.backends.drawing import DrawingOptions
-    from llm_backend.backends.image_servers import ImageServers
+    from llm_backend.backends.images.image_request import ImageOptions
+    from llm_backend.backends.images.image_servers import ImageServers
 
-    def options(model: ImageModelSettings) -> DrawingOptions:
-        return DrawingOptions(steps=model.steps.model_dump(), parameters=model.parameters)
+    def options(model: ImageModelSettings) -> ImageOptions:
+        return ImageOptions(steps=model.steps.model_dump(), parameters=model.parameters)
 
     servers = ImageServers(
         upstreams.image_servers,
@@ -248,11 +248,11 @@ class _Choices:
         self._relayed_models = UpstreamRouting(relayed)
         self._picture_models = UpstreamRouting(image_servers)
 
-    def find(self, model: str) -> UpstreamModel | PictureModel | None:
+    def find(self, model: str) -> UpstreamModel | ImageServerModel | None:
         """Returns the target of a model's name without an upstream's; None if no upstream serves
         it."""
         if self._picture_models.serves(model):
-            return PictureModel(model=model)
+            return ImageServerModel(model=model)
         return UpstreamModel(model=model) if self._relayed_models.serves(model) else None
 
 
@@ -263,7 +263,7 @@ def _target(
     if at and model and upstream in choices.relayed:
         return UpstreamModel(model=model, upstream=upstream)
     if at and model and upstream in choices.image_servers:
-        return PictureModel(model=model, upstream=upstream)
+        return ImageServerModel(model=model, upstream=upstream)
     if written in local or written == BUILTIN_VOICE:
         return written
     target = choices.find(written)

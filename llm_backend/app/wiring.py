@@ -35,11 +35,11 @@ from llm_backend.app.upstreams import (
     target_models,
     upstream_configs,
 )
+from llm_backend.backends.images.image_models import ImageModels
 from llm_backend.backends.local.media.web import PICTURE_WORDS
 from llm_backend.backends.local.token_files import TokenFiles
-from llm_backend.backends.picture_models import PictureModels
 from llm_backend.backends.registry import Registry
-from llm_backend.backends.speech import Speaker
+from llm_backend.backends.speech import SpeechSynthesizer
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.backends.webhook_sender import WebhookSender
 from llm_backend.contract import Document, load_document
@@ -63,7 +63,7 @@ from llm_backend.store.jobs import run_jobs
 from llm_backend.temporary_files import TemporaryFiles
 
 if TYPE_CHECKING:
-    from llm_backend.backends.image_servers import ImageServers
+    from llm_backend.backends.images.image_servers import ImageServers
 
 # Validators to compile at start; the others (10 MB) are compiled at first use.
 WARM_OPERATIONS = (
@@ -113,7 +113,7 @@ async def open_services(
         speaker = build_speaker(settings, metrics)
         voice = build_voice(settings, speaker)
         registry = Registry([], {}, upstream, routes, voice, upstreams.image_servers)
-        pictures = PictureModels(image_servers, build_drawings(settings, metrics), registry)
+        pictures = ImageModels(image_servers, build_drawings(settings, metrics), registry)
         observe = usage_observer(metrics, tracing, logs=settings.logs_statistics)
         choose_personality = await enter(
             open_models(settings, served, shared, source, registry, observe, cut_off)
@@ -194,9 +194,9 @@ def _build_services(
     access: Access,
     upstreams: Upstreams,
     image_servers: "ImageServers | None",
-    pictures: PictureModels,
+    pictures: ImageModels,
     registry: Registry,
-    speaker: Speaker,
+    speaker: SpeechSynthesizer,
     choose_personality: ChoosePersonality,
     stores: Stores,
     search: SearchServices,

@@ -8,12 +8,7 @@ upstream/           other servers: HTTP client, pool, health, permits
 mcp_server.py       client of MCP servers
 web_files.py        files fetched from allowed hosts
 data_url.py         data: URLs
-picture_models.py   models that draw, of this machine and of image servers
-local_drawings.py   pictures drawn by local models
-image_servers.py    image servers: requests, previews, interruptions
-sdapi.py            their wire format, `/sdapi/v1`
-drawing.py          pictures that a request asks for, and those that it gets
-picture_files.py    sources, masks and formats of pictures that are drawn
+images/             images drawn by local models and by image servers
 speech/             texts read aloud
 speech_detector.py  where speech begins and ends
 transcription/      recordings as text

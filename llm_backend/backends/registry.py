@@ -6,7 +6,7 @@ from typing import Protocol
 
 from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.backends.speech import VoiceModel
+from llm_backend.backends.speech import EspeakModel
 from llm_backend.builtin import BUILTIN_ID
 from llm_backend.close_names import closest_name
 from llm_backend.errors import InvalidRequest, ModelNotFound
@@ -26,7 +26,7 @@ class UpstreamModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureModel:
+class ImageServerModel:
     """Model of one image server, or of any image server that serves it; `model` None is the one
     that the server has loaded."""
 
@@ -34,7 +34,7 @@ class PictureModel:
     upstream: str | None = None
 
 
-RouteTarget = LocalModel | VoiceModel | UpstreamModel | PictureModel
+RouteTarget = LocalModel | EspeakModel | UpstreamModel | ImageServerModel
 """One target of a route, which are tried in order."""
 
 
@@ -60,8 +60,8 @@ class Registry:
         local: Sequence[LocalModel],
         aliases: Mapping[str, str] | None = None,
         upstreams: ModelSource | None = None,
-        routes: Mapping[str, Sequence[UpstreamModel | PictureModel | str]] | None = None,
-        voice: VoiceModel | None = None,
+        routes: Mapping[str, Sequence[UpstreamModel | ImageServerModel | str]] | None = None,
+        voice: EspeakModel | None = None,
         image_servers: ModelSource | None = None,
     ) -> None:
         """Targets of `routes` that are strings name local models, or the `voice`."""
@@ -78,7 +78,7 @@ class Registry:
         self._named = dict(self._names())
 
     @property
-    def voice(self) -> VoiceModel | None:
+    def voice(self) -> EspeakModel | None:
         """The model that speaks, whether or not its program is installed."""
         return self._voice
 
@@ -127,14 +127,14 @@ class Registry:
     def is_voice(self, name: str) -> bool:
         """Returns True if the first target of a name speaks. Raises `ModelNotFound`."""
         first = self.targets(name)[0]
-        return isinstance(first, VoiceModel) or (
+        return isinstance(first, EspeakModel) or (
             isinstance(first, LocalModel) and first.voice is not None
         )
 
     def is_picture_model(self, name: str) -> bool:
         """Returns True if the first target of a name draws. Raises `ModelNotFound`."""
         first = self.targets(name)[0]
-        return isinstance(first, PictureModel) or (
+        return isinstance(first, ImageServerModel) or (
             isinstance(first, LocalModel) and first.drawing is not None
         )
 
@@ -156,7 +156,7 @@ class Registry:
         Raises `ModelNotFound`, and `InvalidRequest` for a voice and for a model that draws.
         """
         first = self.targets(name, operation)[0]
-        if isinstance(first, VoiceModel | PictureModel):
+        if isinstance(first, EspeakModel | ImageServerModel):
             raise wrong_operation(first)
         return first if isinstance(first, LocalModel) else None
 
@@ -212,12 +212,12 @@ class Registry:
         listed = [one for one in await self._upstreams.models() if one.get("id", "") not in named]
         return [*(one for one in listed if not self.knows(one.get("id", ""))), *pictures]
 
-    def _picture_model(self, name: str, operation: Sequence[str]) -> PictureModel | None:
+    def _picture_model(self, name: str, operation: Sequence[str]) -> ImageServerModel | None:
         servers = self._image_servers
         is_served = servers is not None and servers.serves(name, operation)
-        return PictureModel(model=name) if is_served else None
+        return ImageServerModel(model=name) if is_served else None
 
-    def _own(self, name: str) -> LocalModel | VoiceModel | None:
+    def _own(self, name: str) -> LocalModel | EspeakModel | None:
         """Returns the model of this server with this name."""
         is_voice = self._voice is not None and name == self._voice.card.id
         return self._voice if is_voice else self._named.get(name)
@@ -245,9 +245,9 @@ class Registry:
                 yield f"{name}:{personality}", model.as_personality(personality)
 
 
-def wrong_operation(model: VoiceModel | PictureModel) -> InvalidRequest:
+def wrong_operation(model: EspeakModel | ImageServerModel) -> InvalidRequest:
     """Returns the error of an operation that a voice, or a model that draws, does not answer."""
-    if isinstance(model, VoiceModel):
+    if isinstance(model, EspeakModel):
         reason = f"`{model.card.id}` is a voice: it answers POST /v1/audio/speech only."
     else:
         reason = f"`{model.model}` draws pictures: it answers /v1/images only."

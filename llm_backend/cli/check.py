@@ -194,7 +194,7 @@ def _voice(settings: Settings) -> str:
 
 def _drawing(settings: Settings) -> str:
     """Describe what local models that draw lack."""
-    from llm_backend.backends.local_drawings import missing_for
+    from llm_backend.backends.images.local_images import missing_for
 
     draw = {one.card.id: one.drawing for one in _read_models(settings) if one.drawing is not None}
     missing = {name: missing_for(name, drawing) for name, drawing in draw.items()}

@@ -23,4 +23,5 @@ media/                  pictures and sounds in messages
 token_files.py          vocabulary files of OpenAI's encodings
 yes_no.py               classifier by a yes/no question
 label_scoring.py        probabilities of labels as answers to questions
+image_setup.py          files, steps and parameters of a model that draws
 """

@@ -10,7 +10,6 @@ from typing import Self, cast
 
 from llm_backend import errors
 from llm_backend.backends.base import Chat, Meter, ModelCard, TextPrompt, Usage
-from llm_backend.backends.drawing import LocalDrawing
 from llm_backend.backends.local import label_scoring
 from llm_backend.backends.local.admitted_generation import AdmittedGeneration
 from llm_backend.backends.local.chat_formats import ChatFormat
@@ -19,6 +18,7 @@ from llm_backend.backends.local.chat_template import ChatTemplate
 from llm_backend.backends.local.engine_commands import chat_command, prompt_command
 from llm_backend.backends.local.engine_errors import translate_engine_errors
 from llm_backend.backends.local.grammar_field import GrammarField
+from llm_backend.backends.local.image_setup import LocalImageSetup
 from llm_backend.backends.local.label_scoring import LabelScoring
 from llm_backend.backends.local.markup import MarkupParser
 from llm_backend.backends.local.media import MediaReader
@@ -86,7 +86,7 @@ class LocalModel:
         tokenize_bytes: int = 1024 * 1024,
         transcribes: bool = False,
         voice: SpeakingFiles | None = None,
-        drawing: LocalDrawing | None = None,
+        drawing: LocalImageSetup | None = None,
     ) -> None:
         self.drawing = drawing
         self.transcribes = transcribes

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 
 from llm_backend.backends.speech.sentences import is_spoken
-from llm_backend.backends.speech.speaker import NOT_INSTALLED, Samples
+from llm_backend.backends.speech.speech_synthesizer import NOT_INSTALLED, Samples
 from llm_backend.backends.speech.voices import VoiceNames, voices_by_id
 from llm_backend.child_process import run_child
 from llm_backend.errors import DeadlineExceeded, EngineUnavailable, Internal, Unsupported

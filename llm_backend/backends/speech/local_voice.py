@@ -9,7 +9,12 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.request_parts import RequestParts
 from llm_backend.backends.speech.espeak import Espeak, needs_program
 from llm_backend.backends.speech.sentences import Sentences, is_spoken
-from llm_backend.backends.speech.speaker import NOT_INSTALLED, Samples, Speaker, Speech
+from llm_backend.backends.speech.speech_synthesizer import (
+    NOT_INSTALLED,
+    Samples,
+    SpeechRequest,
+    SpeechSynthesizer,
+)
 from llm_backend.backends.speech.voices import OPENAI_VOICES, Voice
 from llm_backend.engine import EngineClient
 from llm_backend.engine.messages import Speak, Spoken
@@ -24,7 +29,9 @@ class LocalVoice:
     """The voice of a local model. `espeak` finds the phonemes of texts, for voices without a
     lexicon; None if the settings have no such program."""
 
-    def __init__(self, model: LocalModel, speaker: Speaker, espeak: Espeak | None) -> None:
+    def __init__(
+        self, model: LocalModel, speaker: SpeechSynthesizer, espeak: Espeak | None
+    ) -> None:
         assert model.voice is not None, "the model speaks"
         self._model = model
         self._files = model.voice
@@ -53,7 +60,7 @@ class LocalVoice:
             for id, name in names.items()
         ]
 
-    async def speak(self, speech: Speech, *, caller: str) -> AsyncGenerator[bytes, None]:
+    async def speak(self, speech: SpeechRequest, *, caller: str) -> AsyncGenerator[bytes, None]:
         """Yields the bytes of a file while the rest of the text is being read. Callers wait for
         their permit in turns. Raises `ApiError`, before the first bytes if possible."""
         self._check_installed()
@@ -76,12 +83,12 @@ class LocalVoice:
             raise Unsupported(missing, param="model", code=NOT_INSTALLED)
 
     @asynccontextmanager
-    async def _sound(self, speech: Speech, speaker: int) -> AsyncIterator[Samples]:
+    async def _sound(self, speech: SpeechRequest, speaker: int) -> AsyncIterator[Samples]:
         async with aclosing(self._chunks(speech, speaker)) as chunks:
             tempo = 1.0 if self._files.computes_speed else speech.speed
             yield Samples(rate_hz=self._files.rate_hz, chunks=chunks, tempo=tempo)
 
-    async def _chunks(self, speech: Speech, speaker: int) -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, speech: SpeechRequest, speaker: int) -> AsyncGenerator[bytes, None]:
         """Yields the sound of each sentence. Raises `ApiError`, also for a text without sound."""
         parts, is_silent = RequestParts(self._model.handle), True
         splitter = Sentences(_SENTENCE_CHARACTERS)

@@ -11,7 +11,7 @@ from starlette.types import Send
 
 from llm_backend.access import fairness_key
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.backends.speech import LocalVoice, Speech, VoiceModel
+from llm_backend.backends.speech import EspeakModel, LocalVoice, SpeechRequest
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.audio.voices import local_voice
@@ -56,7 +56,7 @@ async def _speak_by_engine(services: Services, request: ApiRequest, model: Local
 
 
 async def _speak(
-    services: Services, request: ApiRequest, model: VoiceModel | LocalVoice
+    services: Services, request: ApiRequest, model: EspeakModel | LocalVoice
 ) -> Response:
     body: api.CreateSpeechRequest = request.body
     check_supported_fields(body, FIELDS)
@@ -69,11 +69,11 @@ async def _speak(
     return _SoundStream(pieces, _chain(first, pieces), media_type=MEDIA_TYPES[speech.format])
 
 
-def _speech(body: "api.CreateSpeechRequest") -> Speech:
+def _speech(body: "api.CreateSpeechRequest") -> SpeechRequest:
     if not body["input"].strip():
         raise InvalidRequest("`input` has no text to read.", param="input")
     voice = body["voice"]
-    return Speech(
+    return SpeechRequest(
         text=body["input"],
         voice=voice if isinstance(voice, str) else voice["id"],
         speed=body.get("speed", 1),

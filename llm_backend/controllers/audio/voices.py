@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.backends.speech import LocalVoice, VoiceModel
+from llm_backend.backends.speech import EspeakModel, LocalVoice
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.relay import relay
@@ -37,7 +37,7 @@ def local_voice(services: Services, model: LocalModel) -> LocalVoice:
     return LocalVoice(model, services.speaker, None if builtin is None else builtin.espeak)
 
 
-def _voice_models(services: Services) -> list[VoiceModel | LocalVoice]:
+def _voice_models(services: Services) -> list[EspeakModel | LocalVoice]:
     builtin = services.registry.voice
     speaking = [one for one in services.registry.local if one.voice is not None]
     own = [local_voice(services, one) for one in speaking]
@@ -45,7 +45,7 @@ def _voice_models(services: Services) -> list[VoiceModel | LocalVoice]:
 
 
 async def _list_voices(
-    services: Services, request: ApiRequest, model: VoiceModel | LocalVoice
+    services: Services, request: ApiRequest, model: EspeakModel | LocalVoice
 ) -> "list[api.AudioVoiceListVoice]":
     voices = await cancel_on_disconnect(request, model.voices())
     if not services.access.admission.may_use(request.caller, model.name):

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_backend.backends.drawing import Drawn, Preview
+from llm_backend.backends.images.image_request import GeneratedImage, Preview
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.files.operations import new_file_id
 from llm_backend.controllers.images.drawings import PictureStyle
@@ -23,7 +23,7 @@ from llm_backend.store import StoredFile
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-Pictures = AsyncGenerator[Preview | Drawn, None]
+Pictures = AsyncGenerator[Preview | GeneratedImage, None]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_HEAD_BYTES = 24  # signature, and a header chunk up to width and height
@@ -53,8 +53,8 @@ async def style_picture(data: bytes, style: PictureStyle, *, limit: int) -> Styl
 def _style(data: bytes, style: PictureStyle, limit: int) -> StyledPicture:
     if not is_installed("images"):
         return _keep(data)  # a PNG, because no other format is admitted then
+    from llm_backend.backends.images.image_files import convert_picture
     from llm_backend.backends.local.media.pictures import BadPicture
-    from llm_backend.backends.picture_files import convert_picture
 
     try:
         file = convert_picture(data, style.format, style.compression, limit=limit)
@@ -76,7 +76,7 @@ async def images_answer(
     """Returns the whole answer, once all pictures are drawn."""
     limit = services.settings.image_limit_pixels
     async with aclosing(pictures):
-        drawn = [one async for one in pictures if isinstance(one, Drawn)]
+        drawn = [one async for one in pictures if isinstance(one, GeneratedImage)]
     styled = [await style_picture(one.data, style, limit=limit) for one in drawn]
     data: list[api.Image] = []
     for one in styled:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from starlette.responses import Response
 
 from llm_backend.access import fairness_key
-from llm_backend.backends.drawing import Drawing
-from llm_backend.backends.picture_models import DrawingModel
+from llm_backend.backends.images.image_models import ImageModel
+from llm_backend.backends.images.image_request import ImageRequest
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.images.answers import image_events, images_answer
@@ -43,14 +43,14 @@ async def create_image_variation(services: Services, request: ApiRequest) -> Res
     return await answer_image_by_route(services, request, picture=_vary)
 
 
-async def _generate(services: Services, request: ApiRequest, model: DrawingModel) -> Response:
+async def _generate(services: Services, request: ApiRequest, model: ImageModel) -> Response:
     check_fields(request.body, GENERATION_FIELDS)
     return await _answer(
         services, request, model, request.body, _drawing(services, model, request.body)
     )
 
 
-async def _edit(services: Services, request: ApiRequest, model: DrawingModel) -> Response:
+async def _edit(services: Services, request: ApiRequest, model: ImageModel) -> Response:
     if request.form is None:
         body = request.body
         check_fields(body, EDIT_FIELDS)
@@ -64,7 +64,7 @@ async def _edit(services: Services, request: ApiRequest, model: DrawingModel) ->
     return await _answer(services, request, model, body, drawing, kind="image_edit")
 
 
-async def _vary(services: Services, request: ApiRequest, model: DrawingModel) -> Response:
+async def _vary(services: Services, request: ApiRequest, model: ImageModel) -> Response:
     body, files = await read_edit_form(services, request)
     check_fields(body, VARIATION_FIELDS)
     drawing = await with_files(services, model, _drawing(services, model, body), files)
@@ -72,7 +72,7 @@ async def _vary(services: Services, request: ApiRequest, model: DrawingModel) ->
     return await _answer(services, request, model, body, drawing)
 
 
-def _drawing(services: Services, model: DrawingModel, body: JsonMapping) -> Drawing:
+def _drawing(services: Services, model: ImageModel, body: JsonMapping) -> ImageRequest:
     return parse_drawing(
         body,
         pixels_limit=services.settings.drawn_pixels_limit,
@@ -83,9 +83,9 @@ def _drawing(services: Services, model: DrawingModel, body: JsonMapping) -> Draw
 async def _answer(
     services: Services,
     request: ApiRequest,
-    model: DrawingModel,
+    model: ImageModel,
     body: JsonMapping,
-    drawing: Drawing,
+    drawing: ImageRequest,
     *,
     kind: str = "image_generation",
 ) -> Response:

@@ -6,8 +6,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from llm_backend.backends.drawing import Drawing
-from llm_backend.backends.picture_models import DrawingModel
+from llm_backend.backends.images.image_models import ImageModel
+from llm_backend.backends.images.image_request import ImageRequest
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
 from llm_backend.controllers.services import Services
@@ -17,7 +17,7 @@ from llm_backend.json_types import JsonMapping
 from llm_backend.offload import convert
 
 if TYPE_CHECKING:  # imports Pillow
-    from llm_backend.backends.picture_files import SourcePicture
+    from llm_backend.backends.images.image_files import SourcePicture
 
 Format = Literal["png", "jpeg", "webp"]
 Quality = Literal["low", "medium", "high"]
@@ -60,7 +60,7 @@ class EditFiles:
     mask_param: str = "mask"
 
 
-def parse_drawing(body: JsonMapping, *, pixels_limit: int, side_step: int) -> Drawing:
+def parse_drawing(body: JsonMapping, *, pixels_limit: int, side_step: int) -> ImageRequest:
     """Returns the drawing that a body asks for; width and height are multiples of `side_step`.
     Raises `InvalidRequest` and `UnsupportedField`."""
     if body.get("background") == "transparent":
@@ -71,7 +71,7 @@ def parse_drawing(body: JsonMapping, *, pixels_limit: int, side_step: int) -> Dr
     previews = int(body.get("partial_images") or 0)  # JSON has 1.0, too
     if previews and not body.get("stream"):
         raise InvalidRequest("`partial_images` needs `stream: true`.", param="partial_images")
-    return Drawing(
+    return ImageRequest(
         prompt=body.get("prompt", ""),
         count=int(body.get("n") or 1),
         size=parse_size(body.get("size"), pixels_limit, side_step),
@@ -166,8 +166,8 @@ async def read_edit_body(services: Services, body: JsonMapping) -> EditFiles:
 
 
 async def with_files(
-    services: Services, model: DrawingModel, drawing: Drawing, files: EditFiles
-) -> Drawing:
+    services: Services, model: ImageModel, drawing: ImageRequest, files: EditFiles
+) -> ImageRequest:
     """Returns the drawing that begins with these files. Without a mask, transparent pixels of the
     picture are one. Raises `InvalidRequest` for invalid files, and for a mask of another size."""
     require_library()
@@ -192,10 +192,10 @@ def require_library() -> None:
 
 
 def _with_files(
-    drawing: Drawing, files: EditFiles, limit: int, drawn_limit: int, side_step: int
-) -> Drawing:
+    drawing: ImageRequest, files: EditFiles, limit: int, drawn_limit: int, side_step: int
+) -> ImageRequest:
+    from llm_backend.backends.images.image_files import read_mask, read_source
     from llm_backend.backends.local.media.pictures import BadPicture
-    from llm_backend.backends.picture_files import read_mask, read_source
 
     param = files.image_param
     try:

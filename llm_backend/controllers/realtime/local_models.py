@@ -1,8 +1,8 @@
 """Models that answer realtime sessions here."""
 
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.backends.registry import PictureModel, UpstreamModel, wrong_operation
-from llm_backend.backends.speech import BUILTIN_VOICE, VoiceModel
+from llm_backend.backends.registry import ImageServerModel, UpstreamModel, wrong_operation
+from llm_backend.backends.speech import BUILTIN_VOICE, EspeakModel
 from llm_backend.controllers.realtime.session_config import Capabilities, SessionConfig
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest
@@ -21,7 +21,7 @@ def check_local_model(services: Services, model: str) -> None:
     """Raises `InvalidRequest` for a model that holds no conversation here: it is a model of another
     kind, or an upstream has come to answer it since a client secret was made for it."""
     target = services.registry.targets(model, OPERATION)[0]
-    if isinstance(target, VoiceModel | PictureModel):
+    if isinstance(target, EspeakModel | ImageServerModel):
         raise wrong_operation(target)
     if isinstance(target, UpstreamModel):
         raise InvalidRequest(

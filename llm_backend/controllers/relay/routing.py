@@ -9,10 +9,15 @@ from typing import Protocol
 from starlette.responses import Response
 
 from llm_backend.access import fairness_key
+from llm_backend.backends.images.image_models import ImageModel, name_of
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.backends.picture_models import DrawingModel, name_of
-from llm_backend.backends.registry import PictureModel, RouteTarget, UpstreamModel, wrong_operation
-from llm_backend.backends.speech import VoiceModel
+from llm_backend.backends.registry import (
+    ImageServerModel,
+    RouteTarget,
+    UpstreamModel,
+    wrong_operation,
+)
+from llm_backend.backends.speech import EspeakModel
 from llm_backend.backends.upstream.config import WIRES, WireProtocol
 from llm_backend.contract.forms.form_model import FormHead, rename_form_model
 from llm_backend.contract.request import ApiRequest
@@ -49,9 +54,9 @@ FALLBACK_ERRORS = (ServiceUnavailable, RateLimited, UpstreamError)
 
 BridgedHandler = Callable[[Services, ApiRequest, BridgedModel], Awaitable[Response]]
 
-VoiceHandler = Callable[[Services, ApiRequest, VoiceModel], Awaitable[Response]]
+VoiceHandler = Callable[[Services, ApiRequest, EspeakModel], Awaitable[Response]]
 
-PictureHandler = Callable[[Services, ApiRequest, DrawingModel], Awaitable[Response]]
+ImageHandler = Callable[[Services, ApiRequest, ImageModel], Awaitable[Response]]
 
 
 class UpstreamHandler(Protocol):
@@ -96,7 +101,7 @@ async def answer_form_by_route(
 
 
 async def answer_image_by_route(
-    services: Services, request: ApiRequest, *, picture: PictureHandler
+    services: Services, request: ApiRequest, *, picture: ImageHandler
 ) -> Response:
     """Returns the answer to an operation on images: of the model that it names, which is an image
     server's or of this machine, else of an upstream. Raises `Unsupported` without either, and
@@ -130,7 +135,7 @@ def _image_targets(
 
 
 async def _draw_here(
-    picture: PictureHandler, services: Services, request: ApiRequest, model: LocalModel
+    picture: ImageHandler, services: Services, request: ApiRequest, model: LocalModel
 ) -> Response:
     if model.drawing is None:
         kind = "is a language model" if model.takes_text else "is a model of sound"
@@ -239,7 +244,7 @@ def operation_names(request: ApiRequest) -> tuple[str, str]:
 
 
 def _name(target: RouteTarget) -> str:
-    if isinstance(target, UpstreamModel | PictureModel):
+    if isinstance(target, UpstreamModel | ImageServerModel):
         return target.model or ""
     return target.card.id
 
@@ -249,7 +254,7 @@ async def _switch_model(request: ApiRequest, target: RouteTarget) -> None:
         await request.meter.switch_model(_name(target))
 
 
-async def _resolve(services: Services, request: ApiRequest, target: PictureModel) -> DrawingModel:
+async def _resolve(services: Services, request: ApiRequest, target: ImageServerModel) -> ImageModel:
     """Returns the model by the id that its image server lists. Raises `Forbidden` if the caller may
     not use the model that was found by its title, or without a name."""
     found = await services.pictures.resolve(target, operation_names(request))
@@ -266,14 +271,14 @@ class _TargetHandlers:
     relay_with: UpstreamHandler
     bridged: BridgedHandler | None = None
     voice: VoiceHandler | None = None
-    picture: PictureHandler | None = None
+    picture: ImageHandler | None = None
 
     async def answer(
         self, services: Services, request: ApiRequest, target: RouteTarget, *, has_fallback: bool
     ) -> Response:
         """Returns the answer of one target, charged to that target's model. Raises `RateLimited` if
         the model's limits are exceeded."""
-        if isinstance(target, PictureModel):
+        if isinstance(target, ImageServerModel):
             if self.picture is None:
                 raise wrong_operation(target)
             model = await _resolve(services, request, target)
@@ -282,7 +287,7 @@ class _TargetHandlers:
         await _switch_model(request, target)
         if isinstance(target, LocalModel):
             return await self.local(services, request, target.with_meter(request.meter))
-        if isinstance(target, VoiceModel):
+        if isinstance(target, EspeakModel):
             if self.voice is None:
                 raise wrong_operation(target)
             return await self.voice(services, request, target)

@@ -66,7 +66,7 @@ class Found(_Message, frozen=True, kw_only=True):
     is_too_long: bool
 
 
-class Part(_Message, frozen=True, kw_only=True):
+class EventPart(_Message, frozen=True, kw_only=True):
     """Bytes of the events of the chat that is followed."""
 
     body: bytes
@@ -78,7 +78,7 @@ class End(_Message, frozen=True, kw_only=True):
 
 
 Question = ListChats | FollowChat | CancelChat
-Reply = Found | Part | End
+Reply = Found | EventPart | End
 
 _SERVER_CHANNEL = Channel(
     decode=msgspec.json.Decoder(Question).decode, peer="api_process", limit_bytes=_LIMIT_BYTES
@@ -103,7 +103,7 @@ class FollowedChat:
             async for reply in self._replies:
                 if isinstance(reply, End):
                     return
-                if isinstance(reply, Part):
+                if isinstance(reply, EventPart):
                     yield EventPiece(reply.body) if reply.is_piece else reply.body
         raise EngineUnavailable("The process that was writing this answer has ended; ask again.")
 
@@ -230,5 +230,7 @@ class _PeerSession(ClientSession[Question, Reply]):
         async with aclosing(chat.events()) as events:
             async for event in events:
                 for part in split_long(event):
-                    self.connection.send(Part(body=part, is_piece=isinstance(part, EventPiece)))
+                    self.connection.send(
+                        EventPart(body=part, is_piece=isinstance(part, EventPiece))
+                    )
                     await self.connection.drain()

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llm_backend.access.wiring import Access
+from llm_backend.backends.images.image_models import ImageModels
 from llm_backend.backends.local.token_files import TokenFiles
-from llm_backend.backends.picture_models import PictureModels
 from llm_backend.backends.registry import Registry
-from llm_backend.backends.speech import Speaker
+from llm_backend.backends.speech import SpeechSynthesizer
 from llm_backend.backends.transcription import LocalTranscription
 from llm_backend.backends.webhook_sender import WebhookSender
 from llm_backend.contract import Operations
@@ -44,7 +44,7 @@ from llm_backend.store import (
 from llm_backend.temporary_files import TemporaryFiles
 
 if TYPE_CHECKING:  # its HTTP client costs 10 MB, which a server without an upstream does not pay
-    from llm_backend.backends.image_servers import ImageServers
+    from llm_backend.backends.images.image_servers import ImageServers
     from llm_backend.backends.upstream.pool import UpstreamPool
 
 
@@ -87,8 +87,8 @@ class Services:
     document: Callable[[], bytes]
     operations: Operations
     unknown_fields: UnknownFieldReporter
-    speaker: Speaker
-    pictures: PictureModels
+    speaker: SpeechSynthesizer
+    pictures: ImageModels
     transcriber: LocalTranscription
     validators: Validators
     session_limit: SessionLimit

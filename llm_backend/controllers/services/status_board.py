@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from llm_backend.backends.drawing import DrawingProgress
+from llm_backend.backends.images.image_request import ImageProgress
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.model_handle import ModelState
 from llm_backend.engine import EngineDown, EngineState
@@ -39,7 +39,7 @@ class StatusBoard:
         *,
         has_upstream: bool,
         has_room: Callable[[], Awaitable[bool]],
-        drawings: Callable[[], Awaitable[Sequence[DrawingProgress]]] | None = None,
+        drawings: Callable[[], Awaitable[Sequence[ImageProgress]]] | None = None,
     ) -> None:
         self._models = models
         self._has_room = has_room
@@ -86,7 +86,7 @@ class StatusBoard:
         except TimeoutError:
             return  # time to poll again
 
-    async def _current_drawings(self) -> Sequence[DrawingProgress]:
+    async def _current_drawings(self) -> Sequence[ImageProgress]:
         return () if self._drawings is None else await self._drawings()
 
     async def _status(self) -> JsonObject:

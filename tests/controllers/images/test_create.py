@@ -17,7 +17,7 @@ import openai
 import pytest
 from PIL import Image
 
-from llm_backend.backends import picture_files
+from llm_backend.backends.images import image_files
 from llm_backend.backends.upstream import pool
 from tests.gateway import backend, gateway
 from tests.image_server import FakeImageServer, decoded, picture_file
@@ -323,16 +323,16 @@ async def test_an_edit_draws_again_what_the_mask_leaves_open(tmp_path):
 
 
 async def test_two_pictures_of_all_requests_are_decoded_at_once(tmp_path, monkeypatch):
-    read_source, meeting = picture_files.read_source, threading.Barrier(3)
+    read_source, meeting = image_files.read_source, threading.Barrier(3)
     have_met: list[bool] = []
 
-    def read(data: bytes, *, limit: int) -> picture_files.SourcePicture:
+    def read(data: bytes, *, limit: int) -> image_files.SourcePicture:
         with contextlib.suppress(threading.BrokenBarrierError):
             meeting.wait(0.2)
             have_met.append(True)
         return read_source(data, limit=limit)
 
-    monkeypatch.setattr(picture_files, "read_source", read)
+    monkeypatch.setattr(image_files, "read_source", read)
     image = ("a.png", picture_file("red", (64, 64)))
     async with drawn_by(tmp_path, FakeImageServer()) as client:
         await asyncio.gather(*(

@@ -174,7 +174,7 @@ async def test_a_failed_drawing_is_an_error_and_a_crash_ends_the_worker_only(eng
 async def test_the_library_has_the_samplers_and_schedulers_that_settings_may_name():
     import stable_diffusion_cpp
 
-    from llm_backend.backends.drawing import SAMPLERS, SCHEDULERS
+    from llm_backend.backends.local.image_setup import SAMPLERS, SCHEDULERS
 
     assert stable_diffusion_cpp.SAMPLE_METHOD_MAP.keys() >= set(SAMPLERS)
     assert stable_diffusion_cpp.SCHEDULER_MAP.keys() >= set(SCHEDULERS)

@@ -9,9 +9,10 @@ import io
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from PIL import ExifTags, Image, UnidentifiedImageError
+
+from llm_backend.engine.messages import Pixels
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _LONG, _SHORT, _LOW = 2048, 768, 512  # pixels of a side
@@ -36,15 +37,6 @@ class BadPicture(Exception):
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
         self.code = code
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pixels:
-    """RGB pixels: rows of `width` pixels, three bytes each."""
-
-    width: int
-    height: int
-    data: bytes
 
 
 def decode_picture(data: bytes, *, detail: str, limit: int) -> Pixels:

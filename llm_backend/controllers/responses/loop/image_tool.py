@@ -13,10 +13,10 @@ from dataclasses import replace
 import orjson
 
 from llm_backend.backends.base import Meter
-from llm_backend.backends.drawing import Drawing, Preview
+from llm_backend.backends.images.image_models import ImageModel, ImageModels, name_of
+from llm_backend.backends.images.image_request import ImageRequest, Preview
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.backends.picture_models import DrawingModel, PictureModels, name_of
-from llm_backend.backends.registry import IMAGES, PictureModel, Registry
+from llm_backend.backends.registry import IMAGES, ImageServerModel, Registry
 from llm_backend.backends.upstream.upstream_request import ignore
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
 from llm_backend.controllers.images.answers import style_picture
@@ -74,7 +74,7 @@ class ImageGenerationKind(ToolKind):
     items = ("image_generation_call",)
 
     def __init__(
-        self, pictures: PictureModels, registry: Registry, *, pixels_limit: int, picture_pixels: int
+        self, pictures: ImageModels, registry: Registry, *, pixels_limit: int, picture_pixels: int
     ) -> None:
         self._pictures = pictures
         self._registry = registry
@@ -108,11 +108,11 @@ class ImageGenerationKind(ToolKind):
             meter=context.meter,
         )
 
-    def _model(self, name: str | None) -> DrawingModel:
+    def _model(self, name: str | None) -> ImageModel:
         if name is None:
             return self._default()
         target = self._registry.targets(name, OPERATION)[0]
-        draws = isinstance(target, PictureModel) or (
+        draws = isinstance(target, ImageServerModel) or (
             isinstance(target, LocalModel) and target.drawing is not None
         )
         if not draws:
@@ -120,12 +120,12 @@ class ImageGenerationKind(ToolKind):
                 f"`{name}` does not draw, and the image tool needs a model that does.",
                 param="model",
             )
-        assert isinstance(target, PictureModel | LocalModel), "it draws"
+        assert isinstance(target, ImageServerModel | LocalModel), "it draws"
         return target
 
-    def _default(self) -> DrawingModel:
+    def _default(self) -> ImageModel:
         if self._registry.has_image_servers:
-            return PictureModel(model=None)
+            return ImageServerModel(model=None)
         model = self._pictures.default(OPERATION, has_upstream=False)
         if model is None:
             raise UnsupportedField(
@@ -155,9 +155,9 @@ class ImageGeneration(ServerTool):
 
     def __init__(
         self,
-        pictures: PictureModels,
-        model: DrawingModel,
-        drawing: Drawing,
+        pictures: ImageModels,
+        model: ImageModel,
+        drawing: ImageRequest,
         style: PictureStyle,
         *,
         picture_pixels: int,

@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 from llm_backend.backends.local.media import MediaReader, Picture, pictures
+from llm_backend.engine.messages import Pixels
 from tests.image_server import painted
 from tests.patience import comes_true
 
@@ -12,7 +13,7 @@ async def test_a_picture_of_a_cancelled_request_counts_until_it_is_decoded(monke
     decode, release = pictures.decode_picture, threading.Event()
     decoding, most = 0, 0
 
-    def wait(data: bytes, *, detail: str, limit: int) -> pictures.Pixels:
+    def wait(data: bytes, *, detail: str, limit: int) -> Pixels:
         nonlocal decoding, most
         decoding += 1
         most = max(most, decoding)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from llm_backend.access import Ledger, Principal, RequestMeter
-from llm_backend.backends.drawing import Drawing
-from llm_backend.backends.registry import PictureModel
+from llm_backend.backends.images.image_request import ImageRequest
+from llm_backend.backends.registry import ImageServerModel
 from llm_backend.controllers.images.drawings import PictureStyle
 from llm_backend.controllers.responses.loop.image_tool import ImageGeneration
 from llm_backend.controllers.services.server_tools import ServerCall
@@ -28,14 +28,14 @@ async def test_a_drawing_waits_in_the_line_of_the_callers_key_and_its_failure_is
     stored: Any = None  # nothing is written
     caller = Principal(project_id="p", key_id="k", user_id=None)
 
-    async def resolve(model: PictureModel, _: object) -> PictureModel:
+    async def resolve(model: ImageServerModel, _: object) -> ImageServerModel:
         return model
 
     servers: Any = SimpleNamespace(draw=draw, resolve=resolve)
     tool = ImageGeneration(
         servers,
-        PictureModel(model="sd"),
-        Drawing(prompt=""),
+        ImageServerModel(model="sd"),
+        ImageRequest(prompt=""),
         PictureStyle(),
         picture_pixels=1,
         meter=RequestMeter(Ledger(stored), caller, kind="completions"),

@@ -8,8 +8,14 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
-from llm_backend.backends.drawing import Drawing, DrawingProgress, Drawn, LocalDrawing, Preview
+from llm_backend.backends.images.image_request import (
+    GeneratedImage,
+    ImageProgress,
+    ImageRequest,
+    Preview,
+)
 from llm_backend.backends.local.engine_errors import translate_engine_errors
+from llm_backend.backends.local.image_setup import LocalImageSetup
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.engine import EngineDown
 from llm_backend.engine.messages import Draw, DrawingStep, PictureDrawn, Pixels, SlotAssigned
@@ -26,7 +32,7 @@ _SEEDS = 2**31
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawingUsage:
+class ImageUsage:
     """Seconds of waiting for a permit, pictures that were drawn, and the seconds for them."""
 
     queue_s: float
@@ -34,29 +40,27 @@ class DrawingUsage:
     elapsed_s: float
 
 
-class LocalDrawings:
+class LocalImages:
     """Draws by local models. `observe` gets a model's name and the usage of each request, also of
     one whose client disconnected."""
 
-    def __init__(
-        self, permits: FairSemaphore, observe: Callable[[str, DrawingUsage], None]
-    ) -> None:
+    def __init__(self, permits: FairSemaphore, observe: Callable[[str, ImageUsage], None]) -> None:
         self._permits = permits
         self._observe = observe
-        self._running: set[_Request] = set()
+        self._running: set[_LocalRequest] = set()
 
-    def progress(self) -> Sequence[DrawingProgress]:
+    def progress(self) -> Sequence[ImageProgress]:
         """Returns all requests for pictures of this process that are not answered yet."""
-        return [DrawingProgress(model=one.model.card.id, share=one.share) for one in self._running]
+        return [ImageProgress(model=one.model.card.id, share=one.share) for one in self._running]
 
     async def draw(
-        self, drawing: Drawing, model: LocalModel, *, caller: str
-    ) -> AsyncGenerator[Preview | Drawn, None]:
+        self, drawing: ImageRequest, model: LocalModel, *, caller: str
+    ) -> AsyncGenerator[Preview | GeneratedImage, None]:
         """Yields the pictures as they are finished, each after its previews. Callers wait for
         their permit in turns. Closing the generator stops the drawing. Raises `ApiError`."""
         setup = _check(model)
         command = await convert(_command, drawing, setup)
-        request = _Request(model, drawing.count)
+        request = _LocalRequest(model, drawing.count)
         self._running.add(request)
         try:
             async with self._permits.hold(caller) as queue_s:
@@ -66,7 +70,7 @@ class LocalDrawings:
                         async for event in events:
                             yield event
                 finally:
-                    usage = DrawingUsage(
+                    usage = ImageUsage(
                         queue_s=queue_s,
                         pictures=request.pictures,
                         elapsed_s=time.monotonic() - started_at,
@@ -76,7 +80,7 @@ class LocalDrawings:
             self._running.remove(request)
 
 
-class _Request:
+class _LocalRequest:
     """One request for pictures of a local model."""
 
     def __init__(self, model: LocalModel, count: int) -> None:
@@ -85,7 +89,7 @@ class _Request:
         self.pictures = 0
         self._count = count
 
-    async def draw(self, command: Draw) -> AsyncGenerator[Preview | Drawn, None]:
+    async def draw(self, command: Draw) -> AsyncGenerator[Preview | GeneratedImage, None]:
         """Yields the pictures, each after its previews, and each with a seed of its own."""
         with translate_engine_errors():
             while self.pictures < self._count:
@@ -96,7 +100,7 @@ class _Request:
                         yield event
                 self.pictures += 1
 
-    async def _draw_one(self, command: Draw) -> AsyncGenerator[Preview | Drawn, None]:
+    async def _draw_one(self, command: Draw) -> AsyncGenerator[Preview | GeneratedImage, None]:
         """Yields the previews and then one picture. A worker that ends before it has begun, as it
         does where the request before this one was cancelled, is waited for once more."""
         has_begun, previews, is_last = False, 0, False
@@ -123,7 +127,7 @@ class _Request:
         self.share = max(self.share or 0.0, (self.pictures + done) / self._count)
 
 
-def missing_for(model: str, drawing: LocalDrawing) -> str | None:
+def missing_for(model: str, drawing: LocalImageSetup) -> str | None:
     """Returns a sentence that names what a model lacks to draw; None if it can."""
     if not is_installed("draw"):
         return f"`{model}` needs an extra, which is not installed: {install_command('draw')}."
@@ -136,7 +140,7 @@ def missing_for(model: str, drawing: LocalDrawing) -> str | None:
     )
 
 
-def _check(model: LocalModel) -> LocalDrawing:
+def _check(model: LocalModel) -> LocalImageSetup:
     drawing = model.drawing
     assert drawing is not None, "the model draws"
     if (missing := missing_for(model.card.id, drawing)) is not None:
@@ -144,13 +148,13 @@ def _check(model: LocalModel) -> LocalDrawing:
     return drawing
 
 
-def picture_size(drawing: Drawing, setup: LocalDrawing) -> tuple[int, int]:
+def picture_size(drawing: ImageRequest, setup: LocalImageSetup) -> tuple[int, int]:
     """Returns the size of a picture: as asked for, by the parameters, or the model's own."""
     parameters, side = setup.parameters, setup.file.side
     return drawing.size or (parameters.width or side, parameters.height or side)
 
 
-def _command(drawing: Drawing, setup: LocalDrawing) -> Draw:
+def _command(drawing: ImageRequest, setup: LocalImageSetup) -> Draw:
     """Returns the command for a drawing; decodes its pictures."""
     parameters, size = setup.parameters, picture_size(drawing, setup)
     seed = secrets.randbelow(_SEEDS) if parameters.seed is None else parameters.seed
@@ -175,10 +179,10 @@ def _command(drawing: Drawing, setup: LocalDrawing) -> Draw:
     )
 
 
-def _pictures(drawing: Drawing, size: tuple[int, int]) -> tuple[Pixels | None, bytes | None]:
+def _pictures(drawing: ImageRequest, size: tuple[int, int]) -> tuple[Pixels | None, bytes | None]:
     if drawing.source is None:
         return None, None
-    from llm_backend.backends.picture_files import mask_pixels, source_pixels
+    from llm_backend.backends.images.image_files import mask_pixels, source_pixels
 
     data = source_pixels(drawing.source, size)
     mask = None if drawing.mask is None else mask_pixels(drawing.mask, size)
@@ -187,17 +191,17 @@ def _pictures(drawing: Drawing, size: tuple[int, int]) -> tuple[Pixels | None, b
 
 async def _translate(
     event: SlotAssigned | DrawingStep | PictureDrawn, command: Draw, previews: int
-) -> Preview | Drawn | None:
+) -> Preview | GeneratedImage | None:
     """Returns the picture of an event, if it has one."""
     size = (command.width, command.height)
     if isinstance(event, PictureDrawn):
-        return Drawn(data=await convert(_encode, event.picture, size))
+        return GeneratedImage(data=await convert(_encode, event.picture, size))
     if isinstance(event, DrawingStep) and event.preview is not None:
         return Preview(data=await convert(_encode, event.preview, size), index=previews)
     return None
 
 
 def _encode(pixels: Pixels, size: tuple[int, int]) -> bytes:
-    from llm_backend.backends.picture_files import encode_pixels
+    from llm_backend.backends.images.image_files import encode_pixels
 
     return encode_pixels(pixels, size)

@@ -12,9 +12,15 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from llm_backend.backends import sdapi
-from llm_backend.backends.drawing import Drawing, DrawingOptions, DrawingProgress, Drawn, Preview
-from llm_backend.backends.registry import PictureModel
+from llm_backend.backends.images import sdapi
+from llm_backend.backends.images.image_request import (
+    GeneratedImage,
+    ImageOptions,
+    ImageProgress,
+    ImageRequest,
+    Preview,
+)
+from llm_backend.backends.registry import ImageServerModel
 from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.refusal import read_refusal
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
@@ -52,8 +58,8 @@ class ImageServers:
     def __init__(
         self,
         pool: "UpstreamPool",
-        options: Mapping[str, DrawingOptions],
-        default: DrawingOptions,
+        options: Mapping[str, ImageOptions],
+        default: ImageOptions,
         *,
         picture_bytes: int,
         is_alone: bool,
@@ -66,7 +72,7 @@ class ImageServers:
         self._is_alone = is_alone
         self._poll_s = poll_s
         self._endings = BackgroundTasks()
-        self._running: set[_Request] = set()
+        self._running: set[_ServerRequest] = set()
 
     async def wait_idle(self) -> None:
         """Waits until the image servers are told of all requests that were given up."""
@@ -81,11 +87,11 @@ class ImageServers:
         """Returns True if a request without a model is for an image server."""
         return self._is_alone or self._pool.routing.is_bound(operation)
 
-    async def progress(self) -> Sequence[DrawingProgress]:
+    async def progress(self) -> Sequence[ImageProgress]:
         """Returns all requests for pictures of this process that are not answered yet."""
         return await asyncio.gather(*(one.progress() for one in self._running))
 
-    async def resolve(self, model: PictureModel, operation: Sequence[str]) -> PictureModel:
+    async def resolve(self, model: ImageServerModel, operation: Sequence[str]) -> ImageServerModel:
         """Returns the model by the id that limits, prices and options are for: of the checkpoint
         with this title or, without a name, of the one that the image server has loaded.
 
@@ -101,7 +107,7 @@ class ImageServers:
             name = await self._find_loaded(upstream)
         found = next((one["id"] for one in listed if name and _is_named(one, name)), None)
         if found is not None:
-            return PictureModel(model=found, upstream=upstream)
+            return ImageServerModel(model=found, upstream=upstream)
         if model.model is not None:
             raise ModelNotFound(model.model)
         raise InvalidRequest(
@@ -124,20 +130,20 @@ class ImageServers:
 
     async def draw(
         self,
-        drawing: Drawing,
-        model: PictureModel,
+        drawing: ImageRequest,
+        model: ImageServerModel,
         *,
         operation: Sequence[str],
         caller: str,
         on_abandoned: Sent,
-    ) -> AsyncGenerator[Preview | Drawn, None]:
+    ) -> AsyncGenerator[Preview | GeneratedImage, None]:
         """Yields the pictures as they are finished, each after its previews. Closing the generator
         interrupts the image server. The model is one that `resolve` returned.
 
         Raises `ModelNotFound` for a model that is no longer listed, the server's refusal, and the
         errors of `UpstreamPool.exchange`.
         """
-        request = _Request(
+        request = _ServerRequest(
             pool=self._pool,
             upstream=model.upstream,
             model=model.model,
@@ -158,7 +164,7 @@ class ImageServers:
                 part = replace(drawing, count=1 if drawing.previews else remaining)
                 async with aclosing(request.draw(part)) as events:
                     async for event in events:
-                        remaining -= isinstance(event, Drawn)
+                        remaining -= isinstance(event, GeneratedImage)
                         yield event
         finally:
             self._running.remove(request)
@@ -173,14 +179,14 @@ class ImageServers:
 
 
 @dataclass(kw_only=True, eq=False)
-class _Request:
+class _ServerRequest:
     """One request to the image servers, which asks for pictures one or more times."""
 
     pool: "UpstreamPool"
     upstream: str | None
     model: str | None
     title: str
-    options: DrawingOptions
+    options: ImageOptions
     operation: Sequence[str]
     caller: str
     on_abandoned: Sent
@@ -189,7 +195,7 @@ class _Request:
     endings: BackgroundTasks
     _at: str | None = None  # name of the upstream that answers the request
 
-    async def draw(self, drawing: Drawing) -> AsyncGenerator[Preview | Drawn, None]:
+    async def draw(self, drawing: ImageRequest) -> AsyncGenerator[Preview | GeneratedImage, None]:
         """Yields the previews and then the pictures of one request; at least one picture."""
         self._at = None
         drawing_task = asyncio.create_task(self._ask(drawing))
@@ -199,12 +205,12 @@ class _Request:
                     yield preview
             await asyncio.wait([drawing_task])  # cancelling this leaves the request for `_abandon`
             for picture in drawing_task.result()[: drawing.count]:
-                yield Drawn(data=picture)
+                yield GeneratedImage(data=picture)
         finally:
             if not drawing_task.done():  # in a task of its own: this one may be cancelled
                 self.endings.start(self._abandon(drawing_task))
 
-    async def _ask(self, drawing: Drawing) -> list[bytes]:
+    async def _ask(self, drawing: ImageRequest) -> list[bytes]:
         limit_bytes = drawing.count * self.picture_bytes * 4 // 3 + _FRAMING_BYTES
         body = await asyncio.to_thread(sdapi.request_body, drawing, self.options, self.title)
         answer = await self.pool.exchange(
@@ -237,7 +243,7 @@ class _Request:
             answer.report_invalid(error)
             raise
 
-    async def progress(self) -> DrawingProgress:
+    async def progress(self) -> ImageProgress:
         """Returns the progress as the image server tells it."""
         share = None
         if self._at is not None and self.pool.is_exclusive(self._at):
@@ -245,7 +251,7 @@ class _Request:
                 async with asyncio.timeout(_PROGRESS_S):
                     drawn, _ = await self._ask_progress(self._at, has_picture=False)
                     share = min(max(drawn, 0.0), 1.0)
-        return DrawingProgress(model=self.model or "", share=share)
+        return ImageProgress(model=self.model or "", share=share)
 
     def _record_attempt(self, upstream: str | None) -> None:
         self._at = upstream

@@ -7,7 +7,7 @@ import orjson
 
 from llm_backend import exact_json
 from llm_backend.backends.data_url import decode_base64
-from llm_backend.backends.drawing import Drawing, DrawingOptions
+from llm_backend.backends.images.image_request import ImageOptions, ImageRequest
 from llm_backend.errors import UpstreamFailed
 from llm_backend.json_types import JsonMapping, JsonObject
 
@@ -18,7 +18,7 @@ INTERRUPT = "/sdapi/v1/interrupt"
 OPTIONS = "/sdapi/v1/options"
 
 
-def request_body(drawing: Drawing, options: DrawingOptions, title: str) -> bytes:
+def request_body(drawing: ImageRequest, options: ImageOptions, title: str) -> bytes:
     """Returns the body of a request for pictures by the checkpoint of this title."""
     overrides: Any = options.parameters.get("override_settings") or {}
     fields: JsonObject = {

@@ -1,21 +1,11 @@
-"""A drawing: the pictures that a request asks a model for, and those that it gets."""
+"""Setup of a local model that draws: its files, steps and parameters."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from llm_backend.json_types import JsonMapping
 from llm_backend.model_files import DiffusionFile
-
-
-@dataclass(frozen=True, kw_only=True)
-class DrawingOptions:
-    """Number of denoising steps by quality (`low`, `medium`, `high`), and further fields of each
-    request to an image server, by their names in `/sdapi/v1`."""
-
-    steps: Mapping[str, int]
-    parameters: JsonMapping = field(default_factory=dict)
-
 
 SAMPLERS = (
     "euler", "euler_a", "heun", "dpm2", "dpm++2s_a", "dpm++2m", "dpm++2mv2", "ipndm", "ipndm_v",
@@ -76,7 +66,7 @@ def local_parameters(parameters: JsonMapping) -> LocalParameters:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalDrawing:
+class LocalImageSetup:
     """Setup of a local model that draws: file, files of its parts by name, steps by quality, and
     parameters."""
 
@@ -89,44 +79,3 @@ class LocalDrawing:
     def missing(self) -> Sequence[str]:
         """Names of the parts that no setting names."""
         return self.file.lacks(self.parts)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """Pictures to draw: `count` of them, of `size` in pixels (None: the server's own size).
-
-    `source` is a PNG to begin with, `mask` a PNG that is white where the source is drawn again, and
-    `previews` the maximum number of previews of each picture.
-    """
-
-    prompt: str
-    count: int = 1
-    size: tuple[int, int] | None = None
-    quality: str = "medium"
-    source: bytes | None = None
-    mask: bytes | None = None
-    previews: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preview:
-    """Unfinished picture: a file as the model's server sends it, and its number from 0 on."""
-
-    data: bytes
-    index: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """Finished picture: a file as the model's server sends it."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class DrawingProgress:
-    """A request for pictures that is not answered yet. `share` is the part of the work that is
-    done, from 0 to 1; None while it waits, or if its image server does not tell."""
-
-    model: str
-    share: float | None

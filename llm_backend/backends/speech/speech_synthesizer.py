@@ -20,7 +20,7 @@ _SAMPLE_BYTES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speech:
+class SpeechRequest:
     """A text to be read aloud. `speed` 1 is the voice's own; `format` is one of OpenAI's names."""
 
     text: str
@@ -47,7 +47,7 @@ class SpeechUsage:
     sound_s: float
 
 
-class Speaker:
+class SpeechSynthesizer:
     """Reads texts aloud by voices. `observe` gets a model's name and the usage of each request,
     also of one whose client disconnected."""
 

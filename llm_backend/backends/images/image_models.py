@@ -3,26 +3,31 @@
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from llm_backend.backends.drawing import Drawing, DrawingProgress, Drawn, Preview
+from llm_backend.backends.images.image_request import (
+    GeneratedImage,
+    ImageProgress,
+    ImageRequest,
+    Preview,
+)
+from llm_backend.backends.images.local_images import LocalImages, picture_size
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.backends.local_drawings import LocalDrawings, picture_size
-from llm_backend.backends.registry import PictureModel, Registry
+from llm_backend.backends.registry import ImageServerModel, Registry
 from llm_backend.errors import InvalidRequest
 
 if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
-    from llm_backend.backends.image_servers import ImageServers
+    from llm_backend.backends.images.image_servers import ImageServers
 
 _SERVER_STEP = 8  # pixels: image servers draw blocks of this size
 
-DrawingModel = PictureModel | LocalModel
+ImageModel = ImageServerModel | LocalModel
 """A model that draws."""
 
 
-class PictureModels:
+class ImageModels:
     """Models that draw. `servers` None: no image server is configured."""
 
     def __init__(
-        self, servers: "ImageServers | None", local: LocalDrawings, registry: Registry
+        self, servers: "ImageServers | None", local: LocalImages, registry: Registry
     ) -> None:
         self._servers = servers
         self._local = local
@@ -33,12 +38,12 @@ class PictureModels:
         """True if an image server is configured, or a local model draws."""
         return self._servers is not None or bool(self._registry.drawing)
 
-    def default(self, operation: Sequence[str], *, has_upstream: bool) -> DrawingModel | None:
+    def default(self, operation: Sequence[str], *, has_upstream: bool) -> ImageModel | None:
         """Returns the model of a request that names none: of an image server, or the only local
         one. None if such requests are for an upstream. Raises `InvalidRequest` if there are
         several local models."""
         if self._servers is not None and self._servers.is_default(operation):
-            return PictureModel(model=None)
+            return ImageServerModel(model=None)
         local = self._registry.drawing
         if has_upstream or self._servers is not None or not local:
             return None
@@ -51,7 +56,7 @@ class PictureModels:
             code="missing_required_parameter",
         )
 
-    async def resolve(self, model: DrawingModel, operation: Sequence[str]) -> DrawingModel:
+    async def resolve(self, model: ImageModel, operation: Sequence[str]) -> ImageModel:
         """Returns the model with the name that limits and prices are for. Raises as
         `ImageServers.resolve`."""
         if isinstance(model, LocalModel):
@@ -59,26 +64,26 @@ class PictureModels:
         assert self._servers is not None, "the model is an image server's"
         return await self._servers.resolve(model, operation)
 
-    def side_step(self, model: DrawingModel) -> int:
+    def side_step(self, model: ImageModel) -> int:
         """Returns the number of pixels that width and height are multiples of."""
         if isinstance(model, LocalModel) and model.drawing is not None:
             return model.drawing.file.side_step
         return _SERVER_STEP
 
-    async def progress(self) -> Sequence[DrawingProgress]:
+    async def progress(self) -> Sequence[ImageProgress]:
         """Returns all requests for pictures of this process that are not answered yet."""
         servers = () if self._servers is None else await self._servers.progress()
         return [*servers, *self._local.progress()]
 
     def draw(
         self,
-        drawing: Drawing,
-        model: DrawingModel,
+        drawing: ImageRequest,
+        model: ImageModel,
         *,
         operation: Sequence[str],
         caller: str,
         on_abandoned: Callable[[], None],
-    ) -> AsyncGenerator[Preview | Drawn, None]:
+    ) -> AsyncGenerator[Preview | GeneratedImage, None]:
         """Yields the pictures as they are finished, each after its previews. Closing the generator
         stops the drawing; `on_abandoned` is called if an image server has got it by then. The model
         is one that `resolve` returned. Raises `ApiError`."""
@@ -90,9 +95,9 @@ class PictureModels:
         )
 
 
-def name_of(model: DrawingModel) -> str:
+def name_of(model: ImageModel) -> str:
     """Returns the name of a model; empty for the one that an image server has loaded."""
     return model.card.id if isinstance(model, LocalModel) else model.model or ""
 
 
-__all__ = ["DrawingModel", "PictureModels", "name_of", "picture_size"]
+__all__ = ["ImageModel", "ImageModels", "name_of", "picture_size"]

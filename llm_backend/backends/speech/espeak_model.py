@@ -11,7 +11,12 @@ from llm_backend.backends.speech.espeak import (
     Espeak,
     needs_program,
 )
-from llm_backend.backends.speech.speaker import NOT_INSTALLED, Samples, Speaker, Speech
+from llm_backend.backends.speech.speech_synthesizer import (
+    NOT_INSTALLED,
+    Samples,
+    SpeechRequest,
+    SpeechSynthesizer,
+)
 from llm_backend.backends.speech.voices import Voice
 from llm_backend.errors import InvalidRequest, Unsupported
 from llm_backend.extras import install_command, is_installed
@@ -20,10 +25,10 @@ BUILTIN_VOICE = "builtin-voice"
 """Name of the model that speaks by `espeak-ng`."""
 
 
-class VoiceModel:
+class EspeakModel:
     """The model `builtin-voice`."""
 
-    def __init__(self, espeak: Espeak, speaker: Speaker) -> None:
+    def __init__(self, espeak: Espeak, speaker: SpeechSynthesizer) -> None:
         self.card = ModelCard(
             id=BUILTIN_VOICE,
             created_at=0,
@@ -63,7 +68,7 @@ class VoiceModel:
         self._check_installed()
         return list((await self.espeak.voice_names()).list_voices())
 
-    async def speak(self, speech: Speech, *, caller: str) -> AsyncGenerator[bytes, None]:
+    async def speak(self, speech: SpeechRequest, *, caller: str) -> AsyncGenerator[bytes, None]:
         """Yields the bytes of a file while the rest of the text is being read. Callers wait for
         their permit in turns. Raises `ApiError`, before the first bytes if possible."""
         self._check_installed()
@@ -84,7 +89,7 @@ class VoiceModel:
             raise Unsupported(missing, param="model", code=NOT_INSTALLED)
 
     @asynccontextmanager
-    async def _sound(self, speech: Speech, voice: str) -> AsyncIterator[Samples]:
+    async def _sound(self, speech: SpeechRequest, voice: str) -> AsyncIterator[Samples]:
         words_per_minute = WORDS_PER_MINUTE * speech.speed
         rate = round(min(max(words_per_minute, LEAST_RATE), GREATEST_RATE))
         is_clamped = not LEAST_RATE <= words_per_minute <= GREATEST_RATE
