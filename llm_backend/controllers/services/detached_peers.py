@@ -207,21 +207,27 @@ class _PeerSession(ClientSession[Question, Reply]):
         self.start_request(0, self._answer(message))
 
     async def _answer(self, question: Question) -> None:
-        with suppress(OSError):  # of `drain`: the other process reads no more
-            match question:
-                case ListChats(project_id=project_id):
-                    for chat in self._chats.of(project_id):
-                        self._send_found(chat)
-                        await self.connection.drain()
-                case CancelChat(project_id=project_id, id=id):
-                    if cancelled := self._chats.find(id, project_id):
-                        cancelled.cancel()
-                        self._send_found(cancelled)
-                case FollowChat(project_id=project_id, id=id):
-                    if followed := self._chats.find(id, project_id):
-                        self._send_found(followed)
-                        await self._send_events(followed)
-            self.connection.send(End())
+        try:
+            with suppress(OSError):  # of `drain`: the other process reads no more
+                await self._send_replies(question)
+        finally:  # the other process waits no longer if a defect ends this before `End`
+            self.connection.close()
+
+    async def _send_replies(self, question: Question) -> None:
+        match question:
+            case ListChats(project_id=project_id):
+                for chat in self._chats.of(project_id):
+                    self._send_found(chat)
+                    await self.connection.drain()
+            case CancelChat(project_id=project_id, id=id):
+                if cancelled := self._chats.find(id, project_id):
+                    cancelled.cancel()
+                    self._send_found(cancelled)
+            case FollowChat(project_id=project_id, id=id):
+                if followed := self._chats.find(id, project_id):
+                    self._send_found(followed)
+                    await self._send_events(followed)
+        self.connection.send(End())
 
     def _send_found(self, chat: DetachedChat) -> None:
         self.connection.send(Found(chat=dict(chat.as_json()), is_too_long=chat.is_too_long))
@@ -230,7 +236,7 @@ class _PeerSession(ClientSession[Question, Reply]):
         async with aclosing(chat.events()) as events:
             async for event in events:
                 for part in split_long(event):
-                    self.connection.send(
-                        EventPart(body=part, is_piece=isinstance(part, EventPiece))
-                    )
+                    is_piece = isinstance(part, EventPiece)
+                    # msgspec encodes no subclass of `bytes`
+                    self.connection.send(EventPart(body=bytes(part), is_piece=is_piece))
                     await self.connection.drain()
