@@ -36,7 +36,7 @@ def build_engine_config(
     path: Path,
     flat_draft: Path | None,
     projector: NamedProjector | None,
-    drawing: LocalImageSetup | None,
+    image_setup: LocalImageSetup | None,
 ) -> EngineConfig:
     """Returns the configuration of a model's engine; `flat_draft` is the draft model that the
     setting `draft_models` names for it."""
@@ -47,7 +47,7 @@ def build_engine_config(
             raise SettingsError(f"The draft model `{draft}` needs `speculation`, which is off.")
         check_gguf_file(draft)
     gpu_layers = shared.pop("gpu_layers", None)
-    if gpu_layers is None and (is_whisper_file(path) or drawing is not None):
+    if gpu_layers is None and (is_whisper_file(path) or image_setup is not None):
         gpu_layers = -1  # a device is used if the library has one
     return EngineConfig(
         **shared,
@@ -57,7 +57,9 @@ def build_engine_config(
         picture_tokens=entry.image_tokens,
         sound_limit_s=settings.audio_limit_s,
         kind=_kind(entry, path, projector),
-        drawing_parts={} if drawing is None else {k: str(v) for k, v in drawing.parts.items()},
+        drawing_parts={}
+        if image_setup is None
+        else {k: str(v) for k, v in image_setup.parts.items()},
         gpu_layers=None if gpu_layers == -1 else gpu_layers or 0,  # a plan follows if unset
         prefixes=_prefixes(settings),
         labels_limit=settings.decision_labels_limit,

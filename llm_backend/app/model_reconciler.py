@@ -135,7 +135,7 @@ class ModelReconciler:
             tokenize_bytes=self._tokenize_bytes,
             transcribes=model.engine.kind is ModelKind.TRANSCRIPTION,
             voice=model.voice,
-            drawing=model.drawing,
+            image_setup=model.image_setup,
         )
 
 

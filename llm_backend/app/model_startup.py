@@ -135,7 +135,7 @@ def build_speaker(settings: Settings, metrics: Metrics) -> SpeechSynthesizer:
     return SpeechSynthesizer(permits, observe)
 
 
-def build_drawings(settings: Settings, metrics: Metrics) -> LocalImages:
+def build_local_images(settings: Settings, metrics: Metrics) -> LocalImages:
     """Returns what draws pictures by local models: one at a time, as it takes all processors."""
     permits = FairSemaphore(1, depth=settings.queue_limit, timeout_s=settings.drawing_deadline_s)
 

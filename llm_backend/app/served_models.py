@@ -52,7 +52,7 @@ class ServedModel:
     one of `personalities`, for requests with the plain name; `defaults` are default fields of
     requests. `memory_bytes` None: it is estimated. `request` None: `engine` is used as it is,
     without a plan for this machine's memory. `voice` are the files of a model that speaks, and
-    `drawing` says how one draws."""
+    `image_setup` is that of one that draws."""
 
     card: ModelCard
     aliases: tuple[str, ...]
@@ -68,7 +68,7 @@ class ServedModel:
     memory_bytes: int | None
     request: PlanRequest | None = None
     voice: SpeakingFiles | None = None
-    drawing: LocalImageSetup | None = None
+    image_setup: LocalImageSetup | None = None
 
     @property
     def names(self) -> Mapping[str, tuple[str, str | None]]:
@@ -96,11 +96,11 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
     drafts = per_model_settings.draft_models(settings, ids)
     projectors = [find_projector(settings, entry.mmproj) for entry in entries]
     voices = [_voice_files(*one) for one in zip(files, projectors, strict=True)]
-    drawings = [_drawing(settings, id, path) for id, path in zip(ids, files, strict=True)]
+    image_setups = [_image_setup(settings, id, path) for id, path in zip(ids, files, strict=True)]
     can_draw = is_installed("draw")
     plain = [
         ServedModel(
-            card=_card(name, path, entry, projector, names_in_folder.get(path), voice, drawing),
+            card=_card(name, path, entry, projector, names_in_folder.get(path), voice, image_setup),
             aliases=(*entry.aliases, *(one for one, model in aliases.items() if model == name)),
             tool_format=per_model_settings.check_tool_format(entry.tool_format)
             or formats.get(name),
@@ -112,19 +112,19 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
             engine=engine,
             loads_at_start=engine_configs.override(entry.load, settings.load_models) == "start"
             and (voice is None or is_installed(voice.extra))
-            and (drawing is None or (can_draw and not drawing.missing)),
+            and (image_setup is None or (can_draw and not image_setup.missing)),
             idle_unload_s=engine_configs.override(entry.idle_unload_s, settings.idle_unload_s),
             memory_bytes=entry.memory,
             request=engine_configs.build_plan_request(settings, entry, engine),
             voice=voice,
-            drawing=drawing,
+            image_setup=image_setup,
         )
-        for name, path, entry, projector, voice, drawing in zip(
-            ids, files, entries, projectors, voices, drawings, strict=True
+        for name, path, entry, projector, voice, image_setup in zip(
+            ids, files, entries, projectors, voices, image_setups, strict=True
         )
         for engine in (
             engine_configs.build_engine_config(
-                settings, entry, path, drafts.get(name), projector, drawing
+                settings, entry, path, drafts.get(name), projector, image_setup
             ),
         )
     ]
@@ -193,7 +193,7 @@ def _voice_files(path: Path, projector: NamedProjector | None) -> SpeakingFiles 
         raise SettingsError(str(error)) from error
 
 
-def _drawing(settings: Settings, name: str, path: Path) -> LocalImageSetup | None:
+def _image_setup(settings: Settings, name: str, path: Path) -> LocalImageSetup | None:
     """Returns how a model draws, which may lack its extra or a part until a request; None for
     others."""
     if not is_diffusion_file(path):
@@ -234,7 +234,7 @@ def _card(
     projector: NamedProjector | None,
     name_in_folder: str | None,
     voice: SpeakingFiles | None,
-    drawing: LocalImageSetup | None,
+    image_setup: LocalImageSetup | None,
 ) -> ModelCard:
     created_at = int(min(path.stat().st_mtime, time.time()))
     more: tuple[tuple[str, Any], ...] = ()
@@ -246,8 +246,8 @@ def _card(
         more = (*more, ("input_modalities", ("audio",)), ("output_modalities", ("text",)))
     if voice is not None:
         more = (*more, ("description", voice.description), ("output_modalities", ("audio",)))
-    if drawing is not None:
-        description = drawing.file.description
+    if image_setup is not None:
+        description = image_setup.file.description
         more = (*more, ("description", description), ("output_modalities", ("image",)))
     if entry.personalities:
         more = (*more, ("personalities", tuple(entry.personalities)))

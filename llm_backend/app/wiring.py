@@ -17,7 +17,7 @@ from llm_backend.app.database_startup import make_data_folder, open_database
 from llm_backend.app.jobs import job_kinds
 from llm_backend.app.model_startup import (
     ChoosePersonality,
-    build_drawings,
+    build_local_images,
     build_speaker,
     build_transcriber,
     build_voice,
@@ -113,7 +113,7 @@ async def open_services(
         speaker = build_speaker(settings, metrics)
         voice = build_voice(settings, speaker)
         registry = Registry([], {}, upstream, routes, voice, upstreams.image_servers)
-        pictures = ImageModels(image_servers, build_drawings(settings, metrics), registry)
+        image_models = ImageModels(image_servers, build_local_images(settings, metrics), registry)
         observe = usage_observer(metrics, tracing, logs=settings.logs_statistics)
         choose_personality = await enter(
             open_models(settings, served, shared, source, registry, observe, cut_off)
@@ -135,13 +135,13 @@ async def open_services(
             access=access,
             upstreams=upstreams,
             image_servers=image_servers,
-            pictures=pictures,
+            image_models=image_models,
             registry=registry,
             speaker=speaker,
             choose_personality=choose_personality,
             stores=stores,
             search=search_over(
-                settings, stores, vectors, registry, upstream, pictures, temporary_files
+                settings, stores, vectors, registry, upstream, image_models, temporary_files
             ),
             temporary_files=temporary_files,
             detached_peers=await enter(_open_detached_chats(settings, shared)),
@@ -194,7 +194,7 @@ def _build_services(
     access: Access,
     upstreams: Upstreams,
     image_servers: "ImageServers | None",
-    pictures: ImageModels,
+    image_models: ImageModels,
     registry: Registry,
     speaker: SpeechSynthesizer,
     choose_personality: ChoosePersonality,
@@ -243,7 +243,7 @@ def _build_services(
             stopping,
             has_upstream=has_upstream,
             has_room=temporary_files.has_room,
-            drawings=pictures.progress,
+            drawings=image_models.progress,
         ),
         recent_errors=RecentErrors(),
         access=access,
@@ -258,5 +258,5 @@ def _build_services(
         unknown_fields=UnknownFieldReporter(validators, metrics, strict=settings.strict),
         upstreams=upstreams.relayed,
         image_servers=image_servers,
-        pictures=pictures,
+        image_models=image_models,
     )

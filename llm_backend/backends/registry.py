@@ -89,18 +89,18 @@ class Registry:
 
     @property
     def usable(self) -> Sequence[LocalModel]:
-        """Local models without voices, and models that draw, whose extra is not installed."""
+        """Local models, except voices and models that draw whose extra is not installed."""
         speaks, draws = is_installed("voices"), is_installed("draw")
         return [
             model
             for model in self.local
-            if (speaks or model.voice is None) and (draws or model.drawing is None)
+            if (speaks or model.voice is None) and (draws or model.image_setup is None)
         ]
 
     @property
-    def drawing(self) -> Sequence[LocalModel]:
+    def drawing_models(self) -> Sequence[LocalModel]:
         """Local models that draw, whether or not their extra is installed."""
-        return [model for model in self.local if model.drawing is not None]
+        return [model for model in self.local if model.image_setup is not None]
 
     def targets(self, name: str, operation: Sequence[str] = ()) -> Sequence[RouteTarget]:
         """Returns the targets of a name, in the order of fallback; at least one.
@@ -118,7 +118,7 @@ class Registry:
             return (UpstreamModel(model=name),)
         if picture is None:
             raise self._not_served(name)
-        return (picture,)  # of another operation, which says that it draws only
+        return (picture,)  # its controller answers that this model only draws
 
     def knows(self, name: str) -> bool:
         """Returns True if a local model or a route has this name."""
@@ -135,7 +135,7 @@ class Registry:
         """Returns True if the first target of a name draws. Raises `ModelNotFound`."""
         first = self.targets(name)[0]
         return isinstance(first, ImageServerModel) or (
-            isinstance(first, LocalModel) and first.drawing is not None
+            isinstance(first, LocalModel) and first.image_setup is not None
         )
 
     @property

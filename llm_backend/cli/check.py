@@ -196,7 +196,11 @@ def _drawing(settings: Settings) -> str:
     """Describe what local models that draw lack."""
     from llm_backend.backends.images.local_images import missing_for
 
-    draw = {one.card.id: one.drawing for one in _read_models(settings) if one.drawing is not None}
+    draw = {
+        one.card.id: one.image_setup
+        for one in _read_models(settings)
+        if one.image_setup is not None
+    }
     missing = {name: missing_for(name, drawing) for name, drawing in draw.items()}
     sentences = [missing[name] or f"`{name}` draws by stable-diffusion.cpp." for name in draw]
     return " ".join(sentences) or "None."

@@ -1,4 +1,4 @@
-"""GGUF model files without the engine: location, header, and memory footprint.
+"""Model files without the engine, of all formats: location, header, and memory footprint.
 
 location.py   finds the file of a model or a projector
 header.py     GGUF header parser

@@ -196,7 +196,8 @@ def _may_draw(path: Path) -> bool:
 
 def _family(names: Iterable[str]) -> DiffusionFamily | None:
     """Returns the family by the names of a file's tensors; None if it has no network that draws.
-    Its parts have names like those of a network without a prefix, so that they are left out."""
+    Tensors of the other parts are not looked at: their names resemble those of a network without
+    a prefix."""
     known = tuple(one for marks in _HELD.values() for one in marks)
     network = [one for one in names if not one.startswith(known)]
     marks = ((f"{prefix}{mark}", family) for mark, family in _MARKS for prefix in _NETWORKS)

@@ -184,7 +184,7 @@ class _Processes:
 
 
 async def _wait_for(event: asyncio.Event, supervisors: Sequence[asyncio.Task[None]]) -> None:
-    """Waits for an event; raises an error of a keeper task that ends before."""
+    """Waits for an event; raises the error of a supervisor task that ends before."""
     waiting = asyncio.create_task(event.wait())
     try:
         done, _ = await asyncio.wait({waiting, *supervisors}, return_when=asyncio.FIRST_COMPLETED)

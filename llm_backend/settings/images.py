@@ -50,6 +50,6 @@ class ImagesSettings(BaseModel):
     drawing_deadline_s: float = Field(
         600,
         gt=0,
-        description="Seconds that a request for pictures of a local model waits for its turn: one "
-        "process draws one picture at a time. As many as `queue_limit` wait.",
+        description="Seconds that a request for pictures of a local model waits for its turn: an "
+        "API process draws one picture at a time. As many as `queue_limit` wait.",
     )

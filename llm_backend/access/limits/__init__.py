@@ -4,10 +4,10 @@ queue.
 admission_control.py  all checks of a request, in their order
 request_policy.py     limits and permissions of a caller with a model
 permission.py         models, tools, storage and spending that a project is allowed
-rate_limits.py        requests and tokens a minute or day, granted to servers in blocks
+rate_limits.py        requests and tokens a minute or day, granted in blocks; their headers
 rate_window.py        the fixed window of one rate limit
 reservation.py        one request's share of its rate limits
 concurrency.py        requests at once, by key or project
-metered_response.py   rate limit headers, and the usage of an answer
+metered_response.py   an answer with its rate limit headers, and its usage
 websocket_session.py  limits and usage of a WebSocket, and later checks of its key
 """

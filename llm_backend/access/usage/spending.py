@@ -55,7 +55,7 @@ class Spending:
         self._prices = prices
         self._clock = clock
         self._cents: dict[str, float] = {}  # by project
-        self._sent_alerts: set[tuple[str, int]] = set()  # alerts sent, with their months
+        self._logged_alerts: set[tuple[str, int]] = set()  # with their months
 
     def cents(self, project_id: str | None = None) -> float:
         """Returns the spending of a project in cents; without an id, of all projects."""
@@ -78,7 +78,7 @@ class Spending:
         return any(limit is not None for limit in limits)
 
     async def refresh(self) -> None:
-        """Queries the usage, and sends the alerts that are due."""
+        """Queries the usage, and logs the alerts that are due."""
         policy = self._keyring.policy
         limits = [
             policy.spend_limit_cents,
@@ -121,9 +121,9 @@ class Spending:
 
     def _log_alert(self, alert: Record, month_at: int) -> None:
         threshold, spent = alert.body["threshold_amount"], self.cents(alert.project_id)
-        if spent < threshold or (alert.id, month_at) in self._sent_alerts:
+        if spent < threshold or (alert.id, month_at) in self._logged_alerts:
             return
-        self._sent_alerts.add((alert.id, month_at))
+        self._logged_alerts.add((alert.id, month_at))
         fields = {
             "alert_id": alert.id,
             "project_id": alert.project_id,

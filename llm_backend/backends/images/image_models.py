@@ -36,7 +36,7 @@ class ImageModels:
     @property
     def are_there(self) -> bool:
         """True if an image server is configured, or a local model draws."""
-        return self._servers is not None or bool(self._registry.drawing)
+        return self._servers is not None or bool(self._registry.drawing_models)
 
     def default(self, operation: Sequence[str], *, has_upstream: bool) -> ImageModel | None:
         """Returns the model of a request that names none: of an image server, or the only local
@@ -44,7 +44,7 @@ class ImageModels:
         several local models."""
         if self._servers is not None and self._servers.is_default(operation):
             return ImageServerModel(model=None)
-        local = self._registry.drawing
+        local = self._registry.drawing_models
         if has_upstream or self._servers is not None or not local:
             return None
         if len(local) == 1:
@@ -66,8 +66,8 @@ class ImageModels:
 
     def side_step(self, model: ImageModel) -> int:
         """Returns the number of pixels that width and height are multiples of."""
-        if isinstance(model, LocalModel) and model.drawing is not None:
-            return model.drawing.file.side_step
+        if isinstance(model, LocalModel) and model.image_setup is not None:
+            return model.image_setup.file.side_step
         return _SERVER_STEP
 
     async def progress(self) -> Sequence[ImageProgress]:

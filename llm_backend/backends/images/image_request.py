@@ -17,7 +17,7 @@ class ImageOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
-    """Pictures to draw: `count` of them, of `size` in pixels (None: the server's own size).
+    """Pictures to draw: `count` of them, of `size` in pixels (None: the model's own size).
 
     `source` is a PNG to begin with, `mask` a PNG that is white where the source is drawn again, and
     `previews` the maximum number of previews of each picture.
@@ -34,7 +34,8 @@ class ImageRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """Unfinished picture: a file as the model's server sends it, and its number from 0 on."""
+    """Unfinished picture: a file as the image server sends it, or a PNG of a local model, and its
+    number from 0 on."""
 
     data: bytes
     index: int
@@ -42,7 +43,7 @@ class Preview:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedImage:
-    """Finished picture: a file as the model's server sends it."""
+    """Finished picture: a file as the image server sends it, or a PNG of a local model."""
 
     data: bytes
 

@@ -46,14 +46,14 @@ _PROGRESS_S = 2.0
 _INTERRUPT_S = 5.0  # an interruption is answered at once, or the server is stuck
 _FRAMING_BYTES = 1024 * 1024  # bytes of an answer besides its pictures
 
-Sent = Callable[[], None]
+OnAbandoned = Callable[[], None]
 """Called if a request is given up after the image server has got it."""
 
 
 class ImageServers:
     """Image servers behind one pool. `options` are those of models by name, `default` of all
-    others; a picture's file has at most `picture_bytes`. With `is_alone`, no upstream is there for
-    requests without a model."""
+    others; a picture's file has at most `picture_bytes`. With `is_alone`, no other upstream is
+    there for requests without a model."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class ImageServers:
         *,
         operation: Sequence[str],
         caller: str,
-        on_abandoned: Sent,
+        on_abandoned: OnAbandoned,
     ) -> AsyncGenerator[Preview | GeneratedImage, None]:
         """Yields the pictures as they are finished, each after its previews. Closing the generator
         interrupts the image server. The model is one that `resolve` returned.
@@ -189,7 +189,7 @@ class _ServerRequest:
     options: ImageOptions
     operation: Sequence[str]
     caller: str
-    on_abandoned: Sent
+    on_abandoned: OnAbandoned
     picture_bytes: int
     poll_s: float
     endings: BackgroundTasks

@@ -1,4 +1,4 @@
-"""Local drawings: pictures drawn by local models, one at a time, with previews and progress."""
+"""Local images: drawn by local models, one at a time, with previews and progress."""
 
 import secrets
 import time
@@ -127,13 +127,13 @@ class _LocalRequest:
         self.share = max(self.share or 0.0, (self.pictures + done) / self._count)
 
 
-def missing_for(model: str, drawing: LocalImageSetup) -> str | None:
+def missing_for(model: str, setup: LocalImageSetup) -> str | None:
     """Returns a sentence that names what a model lacks to draw; None if it can."""
     if not is_installed("draw"):
         return f"`{model}` needs an extra, which is not installed: {install_command('draw')}."
-    if not drawing.missing:
+    if not setup.missing:
         return None
-    files = ", ".join(f"{part}: FILE" for part in drawing.missing)
+    files = ", ".join(f"{part}: FILE" for part in setup.missing)
     return (
         f"`{model}` needs further files, which the setting `image_models` names: "
         f"{{{model}: {{{files}}}}}."
@@ -141,11 +141,11 @@ def missing_for(model: str, drawing: LocalImageSetup) -> str | None:
 
 
 def _check(model: LocalModel) -> LocalImageSetup:
-    drawing = model.drawing
-    assert drawing is not None, "the model draws"
-    if (missing := missing_for(model.card.id, drawing)) is not None:
+    setup = model.image_setup
+    assert setup is not None, "the model draws"
+    if (missing := missing_for(model.card.id, setup)) is not None:
         raise Unsupported(missing, param="model", code=NOT_INSTALLED)
-    return drawing
+    return setup
 
 
 def picture_size(drawing: ImageRequest, setup: LocalImageSetup) -> tuple[int, int]:

@@ -64,7 +64,7 @@ class LocalModel:
     file whether it is a generative model, `read_header` its header. A text to embed has up to
     `batch_tokens` tokens. `reader` decodes media of messages. A text to tokenize has up to
     `tokenize_bytes` bytes. `transcribes` is true for a model that transcribes recordings,
-    `voice` are the files of one that speaks, and `drawing` says how one draws.
+    `voice` are the files of one that speaks, and `image_setup` is that of one that draws.
     """
 
     def __init__(
@@ -86,9 +86,9 @@ class LocalModel:
         tokenize_bytes: int = 1024 * 1024,
         transcribes: bool = False,
         voice: SpeakingFiles | None = None,
-        drawing: LocalImageSetup | None = None,
+        image_setup: LocalImageSetup | None = None,
     ) -> None:
-        self.drawing = drawing
+        self.image_setup = image_setup
         self.transcribes = transcribes
         self.voice = voice
         self._tokenize_bytes = tokenize_bytes
@@ -115,7 +115,7 @@ class LocalModel:
     @property
     def takes_text(self) -> bool:
         """True for a language model, False for one of recordings or pictures, and a voice."""
-        return not self.transcribes and self.voice is None and self.drawing is None
+        return not self.transcribes and self.voice is None and self.image_setup is None
 
     @property
     def hears(self) -> bool:

@@ -1,10 +1,10 @@
 """Speech: local models that read a text aloud.
 
 espeak_model.py        the program `espeak-ng` as a model that speaks
-local_voice.py         an ONNX or GGUF voice, in an engine of its own
+local_voice.py         an ONNX or GGUF voice in an engine of its own, and its speakers
 speech_synthesizer.py  sound as a file, within permits
 espeak.py              the program `espeak-ng`, a child process for each text
-voices.py              names of voices: OpenAI's and the program's own
+voices.py              names of the program's voices: OpenAI's and its own
 sentences.py           sentences of a text that is still being written
 sound_encoder.py       samples as MP3, Opus, AAC, FLAC, WAV or PCM
 """

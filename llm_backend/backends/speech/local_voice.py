@@ -30,12 +30,12 @@ class LocalVoice:
     lexicon; None if the settings have no such program."""
 
     def __init__(
-        self, model: LocalModel, speaker: SpeechSynthesizer, espeak: Espeak | None
+        self, model: LocalModel, synthesizer: SpeechSynthesizer, espeak: Espeak | None
     ) -> None:
         assert model.voice is not None, "the model speaks"
         self._model = model
         self._files = model.voice
-        self._speaker = speaker
+        self._synthesizer = synthesizer
         self._espeak = espeak
 
     @property
@@ -73,7 +73,7 @@ class LocalVoice:
                 param="voice",
             )
         sound = self._sound(speech, speaker)
-        pieces = self._speaker.speak(self.name, speech.format, sound, caller=caller)
+        pieces = self._synthesizer.speak(self.name, speech.format, sound, caller=caller)
         async with aclosing(pieces):
             async for piece in pieces:
                 yield piece
@@ -140,7 +140,7 @@ async def _speak(command: Speak, engine: EngineClient) -> Spoken:
 
 def _speaker_for(voice: str, files: SpeakingFiles) -> int:
     """Returns the number of the speaker for one of OpenAI's names: the one of that name, with
-    a prefix as Kokoro's are (`af_alloy`), else one by turns."""
+    a prefix as Kokoro's are (`af_alloy`), else one by its place among OpenAI's names."""
     for number, name in enumerate(files.speakers):
         if name == voice or name.endswith(f"_{voice}"):
             return number

@@ -1,4 +1,4 @@
-"""Speaker: the sound of a voice as a file, piece by piece, within the permits of all voices."""
+"""Speech synthesizer: the sound of a voice as a file, in pieces, within the voices' permits."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable

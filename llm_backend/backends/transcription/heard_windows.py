@@ -12,7 +12,7 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.media import DecodedSound
 from llm_backend.backends.transcription.heard_answer import HeardAnswer, join_windows
 from llm_backend.backends.transcription.instructions import MARKS, Instruction, instruction_for
-from llm_backend.backends.transcription.pauses import quietest_bytes
+from llm_backend.backends.transcription.pauses import bytes_until_quietest
 from llm_backend.backends.transcription.windows import (
     SAMPLE_BYTES,
     TranscriptPart,
@@ -29,8 +29,8 @@ _START_TOKENS, _TOKENS_A_SECOND = 64, 20  # of an answer; a model that repeats i
 
 
 class HeardWindows(Windows):
-    """Windows are chats about a sound, and end in pauses. A window that a crash of the engine took
-    along is computed once more, if nothing of it was yielded; not the first one."""
+    """Windows are chats about a sound, and end in pauses. One window that a crash of the engine
+    takes along is computed once more, if nothing of it was yielded; not the first one."""
 
     def __init__(
         self,
@@ -75,19 +75,19 @@ class HeardWindows(Windows):
     async def _transcribe_window(
         self, window: bytes, size: int | None, *, is_last: bool
     ) -> AsyncGenerator[TranscriptPart, None]:
-        size = size or (len(window) if is_last else quietest_bytes(window))
+        size = size or (len(window) if is_last else bytes_until_quietest(window))
         sound, seek_s = window[:size], self._seek_s
         self._advance(size)
         if is_silence(sound):
             yield self._part("", (), seek_s)
             return
         self.is_silent = False
-        async with aclosing(self._hear_again(sound, seek_s)) as parts:
+        async with aclosing(self._hear_with_retry(sound, seek_s)) as parts:
             async for part in parts:
                 yield part
         self._has_begun = True
 
-    async def _hear_again(
+    async def _hear_with_retry(
         self, sound: bytes, seek_s: float
     ) -> AsyncGenerator[TranscriptPart, None]:
         has_yielded = False

@@ -73,7 +73,7 @@ def _native(frame: bytes) -> bytes:
     return samples.tobytes()
 
 
-def speech_bytes(window: bytes, *, is_last: bool) -> int | None:
+def bytes_until_pause(window: bytes, *, is_last: bool) -> int | None:
     """Returns the size of the part of a window to go on with: the silence that it begins with, or
     the sound until a pause: the first long one, else the last one. None for sound without a pause,
     which is taken whole if it `is_last`."""
@@ -106,7 +106,7 @@ def _pauses(window: bytes) -> Iterator[tuple[int, int]]:
             start = None
 
 
-def quietest_bytes(window: bytes) -> int:
+def bytes_until_quietest(window: bytes) -> int:
     """Returns the size of the sound until the quietest moment in the last third of a window, of
     equally quiet ones the last."""
     first = len(window) // _FRAME_BYTES * 2 // 3

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from llm_backend.backends.base import Usage
-from llm_backend.backends.transcription.pauses import speech_bytes
+from llm_backend.backends.transcription.pauses import bytes_until_pause
 from llm_backend.engine.messages import SAMPLES_HZ, TranscriptSegment
 
 SAMPLE_BYTES = 2
@@ -39,8 +39,8 @@ class TranscriptPart:
 
 
 class Windows(ABC):
-    """State of a recording between two windows of at most `window_s`. They end where it
-    `has_pauses`: in digital silence instead of sound without speech."""
+    """State of a recording between two windows of at most `window_s`. Where it `has_pauses`,
+    sound without speech was replaced by digital silence, and windows end there."""
 
     def __init__(self, *, window_s: float, has_pauses: bool) -> None:
         self._window_bytes = round(window_s * SAMPLES_HZ) * SAMPLE_BYTES
@@ -68,7 +68,7 @@ class Windows(ABC):
 
     def _next(self, *, is_last: bool) -> AsyncGenerator[TranscriptPart, None]:
         window = bytes(self._buffer[: self._window_bytes])
-        size = speech_bytes(window, is_last=is_last) if self._has_pauses else None
+        size = bytes_until_pause(window, is_last=is_last) if self._has_pauses else None
         return self._transcribe_window(window, size, is_last=is_last)
 
     @abstractmethod

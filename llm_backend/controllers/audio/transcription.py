@@ -30,7 +30,7 @@ from llm_backend.controllers.audio.transcript_formats import (
     verbose_transcript,
 )
 from llm_backend.controllers.generation.request_translation import check_supported_fields
-from llm_backend.controllers.relay.routing import answer_form_by_route
+from llm_backend.controllers.relay.routing import answer_transcription_by_route
 from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
@@ -72,12 +72,12 @@ class _Options:
 
 async def create_transcription(services: Services, request: ApiRequest) -> Response:
     """`POST /audio/transcriptions`"""
-    return await answer_form_by_route(services, request, local=_transcribe)
+    return await answer_transcription_by_route(services, request, local=_transcribe)
 
 
 async def create_translation(services: Services, request: ApiRequest) -> Response:
     """`POST /audio/translations`"""
-    return await answer_form_by_route(services, request, local=_translate)
+    return await answer_transcription_by_route(services, request, local=_translate)
 
 
 async def _transcribe(services: Services, request: ApiRequest, model: LocalModel) -> Response:

@@ -76,7 +76,7 @@ def _drawing(services: Services, model: ImageModel, body: JsonMapping) -> ImageR
     return parse_drawing(
         body,
         pixels_limit=services.settings.drawn_pixels_limit,
-        side_step=services.pictures.side_step(model),
+        side_step=services.image_models.side_step(model),
     )
 
 
@@ -90,7 +90,7 @@ async def _answer(
     kind: str = "image_generation",
 ) -> Response:
     style = parse_style(body)
-    pictures = services.pictures.draw(
+    pictures = services.image_models.draw(
         drawing,
         model,
         operation=operation_names(request),

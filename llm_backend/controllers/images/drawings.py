@@ -177,7 +177,7 @@ async def with_files(
         files,
         services.settings.image_limit_pixels,
         services.settings.drawn_pixels_limit,
-        services.pictures.side_step(model),
+        services.image_models.side_step(model),
     )
 
 

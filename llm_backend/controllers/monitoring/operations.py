@@ -183,8 +183,8 @@ def _model_info(model: LocalModel) -> "api.ServedModel":
     if info is None:
         if model.voice is not None:
             return {**fields, "kind": "speech", "description": model.voice.description}
-        if model.drawing is not None:
-            description = model.drawing.file.description
+        if model.image_setup is not None:
+            description = model.image_setup.file.description
             return {**fields, "kind": "pictures", "description": description}
         return {**fields, "kind": _TRANSCRIPTION} if model.transcribes else fields
     return {

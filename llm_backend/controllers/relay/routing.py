@@ -84,7 +84,7 @@ async def relay_operation(
     return await _first_answer(services, request, targets, handlers)
 
 
-async def answer_form_by_route(
+async def answer_transcription_by_route(
     services: Services, request: ApiRequest, *, local: LocalHandler
 ) -> Response:
     """Returns the answer to a form: of the local model that it names, else of an upstream. Raises
@@ -106,7 +106,7 @@ async def answer_image_by_route(
     """Returns the answer to an operation on images: of the model that it names, which is an image
     server's or of this machine, else of an upstream. Raises `Unsupported` without either, and
     `ModelNotFound`. The first target answers a form, because it is read only once."""
-    if services.upstreams is None and not services.pictures.are_there:
+    if services.upstreams is None and not services.image_models.are_there:
         raise Unsupported(_NOTHING_DRAWS)
     head = request.form_head
     targets = _image_targets(
@@ -125,19 +125,19 @@ async def answer_image_by_route(
 def _image_targets(
     services: Services, request: ApiRequest, name: str | None
 ) -> Sequence[RouteTarget]:
-    """Returns the targets of a model's name. Without a name, the request goes to an upstream that
-    has the operation; if there is none, to the model that draws without being named."""
+    """Returns the targets of a model's name. Without a name, the request goes to the image server
+    that is the default, else to an upstream, else to the only local model that draws."""
     operation = operation_names(request)
     if name is not None:
         return services.registry.targets(name, operation)
-    default = services.pictures.default(operation, has_upstream=services.upstreams is not None)
+    default = services.image_models.default(operation, has_upstream=services.upstreams is not None)
     return () if default is None else [default]
 
 
 async def _draw_here(
     picture: ImageHandler, services: Services, request: ApiRequest, model: LocalModel
 ) -> Response:
-    if model.drawing is None:
+    if model.image_setup is None:
         kind = "is a language model" if model.takes_text else "is a model of sound"
         raise InvalidRequest(f"`{model.card.id}` {kind}; it cannot draw.", param="model")
     return await picture(services, request, model)
@@ -257,7 +257,7 @@ async def _switch_model(request: ApiRequest, target: RouteTarget) -> None:
 async def _resolve(services: Services, request: ApiRequest, target: ImageServerModel) -> ImageModel:
     """Returns the model by the id that its image server lists. Raises `Forbidden` if the caller may
     not use the model that was found by its title, or without a name."""
-    found = await services.pictures.resolve(target, operation_names(request))
+    found = await services.image_models.resolve(target, operation_names(request))
     if name_of(found) != target.model and request.caller is not None:
         services.access.admission.check(request.caller, name_of(found))
     return found

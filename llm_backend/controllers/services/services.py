@@ -88,7 +88,7 @@ class Services:
     operations: Operations
     unknown_fields: UnknownFieldReporter
     speaker: SpeechSynthesizer
-    pictures: ImageModels
+    image_models: ImageModels
     transcriber: LocalTranscription
     validators: Validators
     session_limit: SessionLimit

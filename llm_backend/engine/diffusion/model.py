@@ -147,7 +147,8 @@ class _Drawing:
 
     def _take_step(self, step: int, steps: int) -> None:
         """Report a step. The native code counts the tiles of the autoencoder as well, which come
-        before and after the steps; only the first count to the end is told."""
+        before and after the steps: counts of more than the command's steps, and those that go back,
+        are dropped."""
         if step <= self._step or steps > self.command.steps:
             return
         self._step = step

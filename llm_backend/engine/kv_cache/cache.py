@@ -97,8 +97,8 @@ class Cache:
     only continue from the very end of a slot's tokens. `kv_unified` is True if all slots share one
     pool of cells; `copies_only_used_cells` is True if a copy costs by the used cells alone.
     If `save_threshold` is not None, an allocation reports as overwritten each prefix that loses at
-    least so many tokens and is in no other slot. The attribute `expected` holds prefixes that are
-    being restored from files; `host_prefixes` are the states in host memory.
+    least so many tokens and is in no other slot. The attribute `prefixes_being_restored` holds
+    those that are read from files; `host_prefixes` are the states in host memory.
     """
 
     def __init__(

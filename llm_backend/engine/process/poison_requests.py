@@ -1,5 +1,6 @@
-"""Poison requests: commands that were pending when the worker crashed. One that was pending at two
-crashes is quarantined: the worker does not get it a third time."""
+"""Poison requests: commands that may have crashed the worker, each with the weight of its crashes:
+1 if it was likely the cause, less if others were likelier. At a weight of `crashes` (two) a command
+is quarantined: the worker does not get it again."""
 
 import fcntl
 import hashlib
@@ -88,7 +89,7 @@ class PoisonRequests:
             self._records.pop(_fingerprint(command), None)
 
     def is_quarantined(self, command: Request) -> bool:
-        """True if such a command has crashed the worker `crashes` times."""
+        """True if the crashes of such a command weigh at least `crashes`."""
         return bool(self._records) and self._crash_weight(_fingerprint(command)) >= self._crashes
 
     def _crash_weight(self, key: bytes) -> float:

@@ -72,7 +72,7 @@ class PrefillBudget:
         if self._interactive_at is not None and now - self._interactive_at <= _INTERACTIVE_S:
             batch = max(_MINIMUM_TOKENS, int(speed * _ADDED_LATENCY_S))
         long_speed = speed if self._long_tokens_per_s is None else self._long_tokens_per_s
-        tokens_a_pass = long_speed * (self._decoding_pass_s or 0.0)  # as a decoding pass takes
+        tokens_a_pass = long_speed * (self._decoding_pass_s or 0.0)  # in a decoding pass's time
         unnoticed = int(tokens_a_pass * _ADDED_TO_DECODING)
         if unnoticed >= _MINIMUM_CHUNK:
             return PrefillLimits(batch=batch, long=unnoticed)

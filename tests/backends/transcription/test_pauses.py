@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_backend.backends.transcription.pauses import quietest_bytes, speech_bytes
+from llm_backend.backends.transcription.pauses import bytes_until_pause, bytes_until_quietest
 
 SECOND = 32_000
 SPEECH, SILENCE = b"\1" * SECOND, bytes(SECOND)
@@ -23,7 +23,7 @@ SPEECH, SILENCE = b"\1" * SECOND, bytes(SECOND)
     ],
 )
 def test_a_window_ends_in_the_first_long_pause_or_else_in_the_last(window, is_last, expected):
-    size = speech_bytes(window, is_last=is_last)
+    size = bytes_until_pause(window, is_last=is_last)
 
     assert size == (None if expected is None else expected * SECOND)
 
@@ -32,7 +32,7 @@ def test_a_window_without_silence_is_cut_in_the_middle_of_its_last_quiet_moment(
     loud, quiet = b"\0\x20" * 16_000, b"\1\0" * 4_000
     whole = loud * 8 + quiet + loud + quiet + loud
 
-    cut = quietest_bytes(whole)
+    cut = bytes_until_quietest(whole)
 
     assert len(whole) - len(loud) - len(quiet) < cut < len(whole) - len(loud)
-    assert quietest_bytes(quiet[:1000]) == 1000
+    assert bytes_until_quietest(quiet[:1000]) == 1000

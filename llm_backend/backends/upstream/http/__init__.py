@@ -2,7 +2,7 @@
 
 upstream.py      requests to one server
 client.py        HTTP/1.1 on pooled connections
-session.py       connections and headers
+session.py       connections, and the upstream's key as a header
 body.py          request bodies and deadlines
 ending.py        broken and closed answers
 socket.py        WebSockets

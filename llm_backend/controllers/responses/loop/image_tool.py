@@ -113,7 +113,7 @@ class ImageGenerationKind(ToolKind):
             return self._default()
         target = self._registry.targets(name, OPERATION)[0]
         draws = isinstance(target, ImageServerModel) or (
-            isinstance(target, LocalModel) and target.drawing is not None
+            isinstance(target, LocalModel) and target.image_setup is not None
         )
         if not draws:
             raise UnsupportedField(
