@@ -47,8 +47,8 @@ for module, names in (
             delattr(module, name)
 import llm_backend
 import_all()
-from llm_backend.engine.llama.cpu_buffers import ADVISE, processor_buffer_kind
-print(ADVISE, processor_buffer_kind(), llm_backend.operating_system.usable_cores() > 0)
+from llm_backend.engine.llama.cpu_buffers import ADVISE, cpu_buffer_type
+print(ADVISE, cpu_buffer_type(), llm_backend.operating_system.usable_cores() > 0)
 """
 
 

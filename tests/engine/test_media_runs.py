@@ -141,7 +141,7 @@ async def test_cancelled_request_leaves_the_encoder_usable(seeing):
     ("request_", "failure", "field", "why"),
     [
         (ask(sound()), Failure.UNSUPPORTED, "media[0]", "hears no sound"),
-        (ask(picture(), text=TEXT), Failure.INVALID, "media[0]", "no text behind"),
+        (ask(picture(), text=TEXT), Failure.INVALID, "media[0]", "no text after"),
         (ask(picture(), echo=True), Failure.INVALID, "media", "without `suffix` and `echo`"),
         (ask(replace(picture(), width=9)), Failure.INVALID, "media[0]", "do not match its width"),
         (ask(*[picture()] * 200), Failure.CONTEXT_LENGTH, "prompt", "context is 512 tokens"),

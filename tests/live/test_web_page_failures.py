@@ -311,6 +311,19 @@ def test_a_device_that_was_offline_takes_the_question_up_again(page):
     expect(page.locator("article.answer:not(.is-growing)")).to_contain_text("Ready steady go")
 
 
+def test_what_draws_answers_is_fetched_again_where_it_did_not_arrive(browser, proxy):
+    with tab(browser, proxy.address, expected_error="net::ERR_") as page:
+        page.route("**/markdown.js", lambda route: route.abort())
+        open_page(page)
+        ask(page)
+        alert = page.get_by_role("alert")
+        expect(alert).to_contain_text("The server cannot be reached.")
+        page.unroute("**/markdown.js")
+        alert.get_by_role("button", name="Try again").click()
+
+        expect(page.locator("article.answer:not(.is-growing)")).to_contain_text("Ready steady go")
+
+
 def test_a_killed_server_is_waited_for(browser, upstream_port, tmp_path):
     port = free_port()
     with breaking_proxy(port) as proxy, tab(browser, proxy.address, "net::ERR_") as page:

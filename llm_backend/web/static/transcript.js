@@ -22,7 +22,7 @@ export async function loadDrawing() {
   try {
     ({ Markdown } = await import("./markdown.js"));
   } catch (error) {
-    if (error instanceof TypeError) throw new ConnectionLost();
+    if (error instanceof TypeError) throw new ConnectionLost(t("The server cannot be reached."));
     throw error;
   }
 }

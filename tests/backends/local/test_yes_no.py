@@ -22,7 +22,7 @@ class WordVocabulary:
     def tokenize(self, text: str, **_: object) -> list[int]:
         return []  # a split that is no use: the longest tokens are taken
 
-    def label(self, token: int) -> bytes:
+    def token_bytes(self, token: int) -> bytes:
         return WORDS[token]
 
 

@@ -15,7 +15,7 @@ class Bytes:
     size = 257
     end_tokens = markers = frozenset({256})
 
-    def label(self, token: int) -> bytes:
+    def token_bytes(self, token: int) -> bytes:
         return bytes([token]) if token < 256 else b"<end>"
 
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
@@ -40,7 +40,7 @@ def sample(schema: object, dice: random.Random) -> str | None:
         token = int(dice.choice(ends if ends and dice.random() < 0.6 else allowed))
         if token in Bytes.end_tokens:
             return text.decode()
-        text += Bytes().label(token)
+        text += Bytes().token_bytes(token)
         constraint.accept(token)
         if constraint.is_complete:
             return text.decode()
