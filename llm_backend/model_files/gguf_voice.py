@@ -2,6 +2,7 @@
 of its speakers beside it."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -75,10 +76,15 @@ def read_gguf_voice(model: Path, projector: Path) -> GgufVoiceFiles:
             f"it computes {', '.join(_FAMILIES.values())}."
         )
     folder = model.parent / _SAMPLES
-    samples = sorted(one for one in folder.glob("*") if one.suffix.lower() in _SAMPLE_ENDINGS)
+    samples = sorted(
+        one for one in folder.glob("*") if one.suffix.lower() in _SAMPLE_ENDINGS and one.is_file()
+    )
     for one in samples:
         if one.stat().st_size > _SAMPLE_BYTES:
             raise HeaderError(f"{one} has more than {_SAMPLE_BYTES:,} bytes.")
+    for one, other in pairwise(samples):
+        if one.stem == other.stem:
+            raise HeaderError(f"{one} and {other} name the same speaker: rename one of them.")
     variant = str(codec.values.get("clip.gen.audio.model_variant") or "unknown language")
     return GgufVoiceFiles(
         name=model.stem,

@@ -98,6 +98,7 @@ class LocalVoice:
             command = Speak(
                 text=sentence,
                 speaker=speaker,
+                speaker_name=self._files.speakers[speaker],
                 speed=speech.speed,
                 phonemes=await self._phonemes(sentence),
                 has_begun=parts.has_begun,

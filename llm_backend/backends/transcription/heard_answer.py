@@ -41,7 +41,7 @@ class HeardAnswer:
         return pending, logprobs
 
     def _end_header(self, header: str, rest: str) -> tuple[str, Sequence[TokenLogprob]]:
-        self.language = header.removeprefix(_HEADER).strip()
+        self.language = header.strip().removeprefix(_HEADER).strip()
         header_bytes = len((header + ASR_TEXT).encode())
         _, logprobs = self.finish()
         while logprobs and header_bytes > 0:
@@ -50,12 +50,12 @@ class HeardAnswer:
         return rest, logprobs
 
     def _may_be_header(self) -> bool:
-        begin = self._pending[: len(_HEADER)]
+        begin = self._pending.lstrip()[: len(_HEADER)]
         return _HEADER.startswith(begin) and len(self._pending) <= _HEADER_CHARACTERS
 
 
 def join_windows(before: str, text: str) -> str:
-    """Returns the beginning of a window's text as it follows the text before it: behind a space,
+    """Returns the beginning of a window's text as it follows the text before it: after a space,
     unless one of the scripts has none between words."""
     text = text.lstrip()
     if not before or not text or before[-1].isspace():

@@ -2,7 +2,7 @@
 
 Models that were trained to transcribe expect a form of their own: Qwen3-ASR takes the sound alone,
 a context as the system message, and answers `language NAME<asr_text>TEXT`, of which a known
-language is given. Voxtral's transcription mode is the token `[TRANSCRIBE]` behind the user's turn,
+language is given. Voxtral's transcription mode is the token `[TRANSCRIBE]` after the user's turn,
 and `lang:CODE` before it. Granite and LFM2 have fixed sentences. Other models follow a request in
 words. A model is known by its architecture, and by tokens that only its vocabulary has.
 """

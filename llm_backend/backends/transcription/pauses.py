@@ -92,7 +92,7 @@ def bytes_until_pause(window: bytes, *, is_last: bool) -> int | None:
 
 
 def _pauses(window: bytes) -> Iterator[tuple[int, int]]:
-    """Yields the first frame of each pause, and the first one behind it."""
+    """Yields the first frame of each pause, and the first one after it."""
     start = None
     count = -(-len(window) // _FRAME_BYTES)
     for number in range(count + 1):

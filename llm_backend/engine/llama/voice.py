@@ -83,9 +83,9 @@ class LlamaVoiceModel:
     def check(self, command: SequentialCommand) -> None:
         """Raise `CommandRefused` for a sentence that this voice cannot read."""
         assert isinstance(command, Speak), "the engine takes no other command for a voice"
-        if not 0 <= command.speaker < len(self._files.speakers):
-            message = f"The voice has no speaker {command.speaker}."
-            raise CommandRefused(Failure.INVALID, message, "voice")
+        if self._speaker(command) is None:
+            wanted = command.speaker if command.speaker_name is None else command.speaker_name
+            raise CommandRefused(Failure.INVALID, f"The voice has no speaker {wanted}.", "voice")
 
     def compute(
         self, command: SequentialCommand, should_stop: Callable[[], bool], _report: Report
@@ -104,9 +104,18 @@ class LlamaVoiceModel:
         self._compute_frames(should_stop)
         return Spoken(id=command.id, samples=self._output(), rate_hz=self._files.rate_hz)
 
+    def _speaker(self, command: Speak) -> int | None:
+        """Return the number of the speaker as the samples are now; None if there is none."""
+        names = self._files.speakers
+        if command.speaker_name is not None:
+            return names.index(command.speaker_name) if command.speaker_name in names else None
+        return command.speaker if 0 <= command.speaker < len(names) else None
+
     def _set_input(self, command: Speak) -> None:
         text = command.text.encode(errors="replace")
-        sample = self._samples[command.speaker] if self._samples else None
+        speaker = self._speaker(command)
+        assert speaker is not None, "the command was checked"
+        sample = self._samples[speaker] if self._samples else None
         request = mtmd.mtmd_helper_gen_audio_inp(
             seq_id=0,
             prompt=text,
@@ -205,7 +214,10 @@ class LlamaVoiceModel:
         return projector
 
     def _load_sample(self, path: Path) -> Handle:
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise LoadError(f"{path} cannot be read: {error.strerror}") from error
         buffer = (ctypes.c_ubyte * len(data)).from_buffer_copy(data)
         sample = mtmd.mtmd_helper_bitmap_init_from_buf(self._projector, buffer, len(data), False)
         if not sample or not mtmd.mtmd_bitmap_is_audio(sample):

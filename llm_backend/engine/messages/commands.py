@@ -154,7 +154,7 @@ class Rank(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """Text behind a shared prompt, and its `labels`: texts that may continue it. `cuts` and `media`
+    """Text after a shared prompt, and its `labels`: texts that may continue it. `cuts` and `media`
     are those of this text, as in `Generate`."""
 
     text: str
@@ -183,7 +183,7 @@ class Transcribe(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     16 kHz. `language` is a code of ISO 639-1; None is detected. `translate` writes English instead.
     `prompt` is text, and `context` the tokens of earlier windows, that come before this window.
     `temperature` 0 takes the likeliest tokens, and rises where these are improbable. Of all but the
-    `is_last` window, the end may be left to the next one. A window behind the first of a recording
+    `is_last` window, the end may be left to the next one. A window after the first of a recording
     `has_begun`, so that a full queue does not refuse it."""
 
     id: str = ""
@@ -200,12 +200,14 @@ class Transcribe(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class Speak(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Read a sentence aloud as the `speaker` of this number; `speed` 1 is the voice's own.
-    `phonemes` are the sentence's, for a voice that cannot find them itself. A sentence
-    behind the first of a text `has_begun`, so that a full queue does not refuse it."""
+    `speaker_name` is that speaker's, for a voice whose speakers are files, which others may have
+    joined meanwhile. `phonemes` are the sentence's, for a voice that cannot find them itself. A
+    sentence after the first of a text `has_begun`, so that a full queue does not refuse it."""
 
     id: str = ""
     text: str
     speaker: int = 0
+    speaker_name: str | None = None
     speed: float = 1.0
     phonemes: str = ""
     has_begun: bool = False

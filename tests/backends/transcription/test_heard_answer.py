@@ -24,6 +24,7 @@ def read(pieces: list[str], *, may_have_header: bool = True) -> tuple[str, list[
          "German"),
         (["language Chinese,English<asr_text>", "Hi"], "Hi", ["Hi"], "Chinese,English"),
         (["language None<asr_text>"], "", [], "None"),
+        (["\n", "language German", "<asr_text>", "Hi"], "Hi", ["Hi"], "German"),
         (["language", " is a system"], "language is a system", ["language", " is a system"], ""),
         (["Lang", "uage"], "Language", ["Lang", "uage"], ""),
         (["lan"], "lan", ["lan"], ""),

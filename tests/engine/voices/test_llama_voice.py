@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from llm_backend.engine import CommandFailed, EngineClient, EngineConfig, EngineStartError
 from llm_backend.engine.messages import Failure, ModelKind, Speak
+from llm_backend.model_files import HeaderError, read_gguf_voice
 from tests.engine.gguf_models import write_llama
 from tests.engine.pocket_voice import FRAME_SAMPLES, RATE_HZ, write_pocket_voice
 from tests.engine.speech_reference import reference_sound
@@ -72,6 +73,28 @@ async def test_a_speaker_that_is_not_there_is_refused(engine):
 
     assert refused.value.failure is Failure.INVALID
     assert (await engine.ready()).description == "Pocket TTS voice, english, 2 speakers"
+
+
+async def test_a_speaker_is_the_one_of_its_name_whatever_files_have_come(engine):
+    by_number = await engine.speak(Speak(text=TEXT, speaker=1))
+    by_name = await engine.speak(Speak(text=TEXT, speaker=0, speaker_name="low"))
+    with pytest.raises(CommandFailed, match="no speaker gone"):
+        await engine.speak(Speak(text=TEXT, speaker=0, speaker_name="gone"))
+
+    assert by_name.samples == by_number.samples
+
+
+async def test_samples_are_files_with_names_of_their_own(tmp_path):
+    files = write_pocket_voice(tmp_path)
+    samples = tmp_path / "voices"
+    (samples / "folder.wav").mkdir(parents=True)
+    (samples / "broken.wav").symlink_to(tmp_path / "nothing")
+    (samples / "anna.wav").write_bytes(b"RIFF")
+
+    assert read_gguf_voice(*files).speakers == ("anna",)
+    (samples / "anna.mp3").write_bytes(b"ID3")
+    with pytest.raises(HeaderError, match=r"anna\.mp3 and .*anna\.wav name the same speaker"):
+        read_gguf_voice(*files)
 
 
 async def test_a_long_sentence_stops_between_its_frames(tmp_path):
