@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llm_backend.app.served_models import build_served_models
-from llm_backend.backends.local.image_setup import local_parameters
+from llm_backend.backends.local.image_setup import LocalImageSetup, local_parameters
 from llm_backend.model_files import (
     HeaderError,
     find_model_file,
@@ -88,6 +88,11 @@ def test_other_files_are_no_models_that_draw(tmp_path):
         ({"parameters": {"sampler_name": "Euler a"}}, "`sampler_name` is one of euler"),
         ({"parameters": {"seed": 1.5}}, "`seed` is a number from 0"),
         ({"parameters": {"denoising_strength": 2}}, "`denoising_strength` is a number"),
+        (
+            {"parameters": {"width": 500, "height": 500}},
+            r"`image_models.tiny.parameters`: `width` is a multiple of 64, not 500",
+        ),
+        ({"parameters": {"negative_prompt": "(a:.)"}}, "`negative_prompt` cannot be used: `.`"),
     ],
 )
 def test_settings_that_a_model_cannot_use_are_refused_at_the_start(tmp_path, options, reason):
@@ -96,6 +101,52 @@ def test_settings_that_a_model_cannot_use_are_refused_at_the_start(tmp_path, opt
 
     with pytest.raises(SettingsError, match=reason):
         build_served_models(settings)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"data_offsets": [0, "9"]},
+        {"data_offsets": [0, None]},
+        {"data_offsets": [0, -8]},
+        {"data_offsets": [8]},
+        {"shape": ["2", 2]},
+        {"shape": [2.5]},
+        {"shape": None},
+    ],
+)
+def test_a_header_with_other_values_than_counts_is_broken(tmp_path, fields):
+    entry = {"dtype": "F16", "shape": [2, 2], "data_offsets": [0, 8], **fields}
+    header = json.dumps({FLUX[0]: entry}).encode()
+    path = tmp_path / "one.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
+
+    assert models_in(tmp_path) == []
+    with pytest.raises(HeaderError, match=r"header of .* is broken"):
+        read_diffusion(path)
+
+
+def test_memory_is_planned_for_the_largest_picture_that_may_be_asked_for(tmp_path):
+    path = write_tiny_diffusion(tmp_path / "tiny.gguf")
+
+    def setup(pixels: int, **parameters: int) -> LocalImageSetup:
+        options = {"tiny": {"pixels_limit": pixels, "parameters": parameters}}
+        settings = Settings(models=(str(path),), image_models=options, drawn_pixels_limit=1 << 20)
+        found = build_served_models(settings)[0].image_setup
+        assert found is not None
+        return found
+
+    small, large, wide = setup(1 << 19), setup(1 << 30), setup(1 << 19, width=2048)
+    assert (large.pixels_limit, small.pixels_limit) == (1 << 20, 1 << 19)
+    assert large.memory_bytes - small.memory_bytes == 2500 * (1 << 19)
+    assert wide.memory_bytes == large.memory_bytes  # its own pictures have 2048 x 512 pixels
+
+
+def test_pictures_of_other_processes_wait_as_long_as_those_of_this_one(tmp_path):
+    path = write_tiny_diffusion(tmp_path / "tiny.gguf")
+    settings = Settings(models=(str(path),), queue_deadline_s=5, drawing_deadline_s=700)
+
+    assert build_served_models(settings)[0].engine.queue_deadline_s == 700
 
 
 def test_parameters_have_the_names_of_image_servers():

@@ -84,8 +84,20 @@ async def _apply(source: SettingsSource, running: Settings, serve: Serve) -> Non
         for name in Settings.model_fields
         if name not in _APPLIED and getattr(settings, name) != getattr(running, name)
     ]
+    if _changes_image_servers(running, settings, served):
+        unapplied.append("image_models")
     if unapplied:
         log.warning("settings_need_restart", extra={"settings": ", ".join(unapplied)})
+
+
+def _changes_image_servers(
+    running: Settings, latest: Settings, served: Sequence[ServedModel]
+) -> bool:
+    """Returns True if options of models of image servers have changed, which are not applied."""
+    before, after = running.image_models, latest.image_models
+    local = {one.card.id for one in served}
+    changed = {name for name in before.keys() | after if before.get(name) != after.get(name)}
+    return any(one.kind == "sdapi" for one in running.backends) and not changed <= local
 
 
 def _load_models(source: SettingsSource) -> tuple[Settings, list[ServedModel]]:

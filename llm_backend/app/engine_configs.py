@@ -49,6 +49,8 @@ def build_engine_config(
     gpu_layers = shared.pop("gpu_layers", None)
     if gpu_layers is None and (is_whisper_file(path) or image_setup is not None):
         gpu_layers = -1  # a device is used if the library has one
+    if image_setup is not None:
+        shared["queue_deadline_s"] = settings.drawing_deadline_s  # other processes' wait there
     return EngineConfig(
         **shared,
         model_path=path,

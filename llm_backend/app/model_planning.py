@@ -176,7 +176,7 @@ def _own_bytes(model: ServedModel) -> int | None:
     """Bytes of a model that speaks, draws or transcribes, None for others; 0 if its file cannot be
     read, which the engine reports."""
     if model.image_setup is not None:
-        return model.image_setup.file.memory_bytes(model.image_setup.parts)
+        return model.image_setup.memory_bytes
     if model.voice is not None:
         return model.voice.memory_bytes
     if model.engine.kind is not ModelKind.TRANSCRIPTION:

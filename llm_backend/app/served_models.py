@@ -205,11 +205,12 @@ def _image_setup(settings: Settings, name: str, path: Path) -> LocalImageSetup |
             parts=drawing_parts(options, settings.models_folder),
             steps=options.steps.model_dump(),
             parameters=local_parameters(options.parameters),
+            pixels_limit=min(options.pixels_limit, settings.drawn_pixels_limit),
         )
     except HeaderError as error:
         raise SettingsError(str(error)) from error
     except ValueError as error:
-        raise SettingsError(f"The parameters of `{name}` in `image_models`: {error}.") from error
+        raise SettingsError(f"`image_models.{name}.parameters`: {error}.") from error
 
 
 def drawing_parts(options: ImageModelSettings, folder: Path) -> Mapping[str, Path]:

@@ -90,11 +90,12 @@ class Registry:
     @property
     def usable(self) -> Sequence[LocalModel]:
         """Local models, except voices and models that draw whose extra is not installed."""
-        speaks, draws = is_installed("voices"), is_installed("draw")
+        draws = is_installed("draw")
         return [
             model
             for model in self.local
-            if (speaks or model.voice is None) and (draws or model.image_setup is None)
+            if (model.voice is None or is_installed(model.voice.extra))
+            and (draws or model.image_setup is None)
         ]
 
     @property

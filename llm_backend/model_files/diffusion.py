@@ -22,7 +22,7 @@ DRAWING_PARTS = ("vae", "taesd", "clip_l", "clip_g", "t5xxl", "llm")
 _SAFETENSORS = ".safetensors"
 _HEADER_BYTES = 64 << 20  # of a safetensors file
 _NETWORKS = ("model.diffusion_model.", "unet.", "")
-_COMPUTE_BYTES = 2_500_000_000  # of a picture of a million pixels, an estimate
+_PIXEL_BYTES = 2500  # for each pixel of a picture while it is drawn, an estimate
 
 
 class DiffusionFamily(StrEnum):
@@ -122,11 +122,11 @@ class DiffusionFile:
         given = {*parts, *(["vae"] if "taesd" in parts else [])}
         return tuple(one for one in self.missing if one not in given)
 
-    def memory_bytes(self, parts: Mapping[str, Path]) -> int:
+    def memory_bytes(self, parts: Mapping[str, Path], pixels: int) -> int:
         """Returns the memory of the loaded model, an estimate: weights as in the files, and what
-        a picture of a million pixels takes."""
+        a picture of so many pixels takes."""
         others = sum(path.stat().st_size for path in parts.values() if path.is_file())
-        return self.file_bytes + others + _COMPUTE_BYTES
+        return self.file_bytes + others + pixels * _PIXEL_BYTES
 
 
 _GUIDANCE: Mapping[DiffusionFamily, float] = {
@@ -222,8 +222,12 @@ def _safetensors(path: Path) -> Mapping[str, int]:
                 raise HeaderError(f"{path} is no safetensors file, or is cut short.")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
-        ends = [one["data_offsets"][1] for one in header.values()]
-        sizes = {name: math.prod(one["shape"]) for name, one in header.items()}
+        tensors = {name: (one["shape"], one["data_offsets"]) for name, one in header.items()}
+        numbers = (number for lists in tensors.values() for one in lists for number in one)
+        if not all(type(one) is int and one >= 0 for one in numbers):
+            raise ValueError("shapes and offsets are integers")
+        ends = [offsets[1] for _, offsets in tensors.values()]
+        sizes = {name: math.prod(shape) for name, (shape, _) in tensors.items()}
     except OSError as error:
         raise HeaderError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:

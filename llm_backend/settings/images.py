@@ -5,6 +5,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+LOCAL_PIXELS = 1536 * 1024
+"""Default maximum number of pixels of a picture of a local model, for which memory is planned."""
+
 
 class DrawingSteps(BaseModel):
     """Numbers of denoising steps by quality; `auto` and `standard` are `medium`, `hd` is `high`."""
@@ -18,7 +21,7 @@ class DrawingSteps(BaseModel):
 
 class ImageModelSettings(BaseModel):
     """Settings of one model of an image server, or of this machine: the latter's further files are
-    paths, or names in the models folder."""
+    paths, or names in the models folder, and it is asked for up to `pixels_limit`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,6 +33,7 @@ class ImageModelSettings(BaseModel):
     clip_g: Path | None = None
     t5xxl: Path | None = None
     llm: Path | None = None
+    pixels_limit: int = Field(LOCAL_PIXELS, ge=4096)
 
 
 class ImagesSettings(BaseModel):
@@ -40,7 +44,8 @@ class ImagesSettings(BaseModel):
         description="Models that draw, by name, each with its denoising steps by quality and with "
         "further parameters of each picture: `{MODEL: {steps: {low: 10, medium: 20, high: 40}, "
         "parameters: {cfg_scale: 7}}}`. Of local models also the files that they need besides: "
-        "`vae`, `taesd`, `clip_l`, `clip_g`, `t5xxl`, `llm`.",
+        "`vae`, `taesd`, `clip_l`, `clip_g`, `t5xxl`, `llm`; and `pixels_limit`, the largest "
+        "picture, for which memory is planned (1,572,864, at most `drawn_pixels_limit`).",
     )
     drawn_pixels_limit: int = Field(
         3840 * 2160,

@@ -1,11 +1,15 @@
 """Registry: names, aliases and routes resolve to local models and upstreams."""
 
+from pathlib import Path
+
 import pytest
 
+from llm_backend.backends import registry as registries
 from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import Registry, UpstreamModel
 from llm_backend.errors import ModelNotFound
+from llm_backend.model_files.gguf_voice import GgufVoiceFiles
 from tests.handles import idle_handle
 
 
@@ -75,3 +79,16 @@ def test_local_target_of_a_route_is_found_at_any_position(tmp_path):
 
     assert registry.local_target("pair") is registry.local_target("a") is model
     assert registry.local_target("far") is None
+
+
+@pytest.mark.parametrize(("installed", "usable"), [("audio", True), ("voices", False)])
+def test_a_voice_is_usable_with_its_own_extra(tmp_path, monkeypatch, installed, usable):
+    card = ModelCard(id="a", created_at=1, owned_by="test")
+    voice = GgufVoiceFiles(
+        name="a", family="f", model=Path("a"), projector=Path("p"), samples=(), language="en",
+        file_bytes=1, cell_bytes=1,
+    )  # fmt: skip
+    model = LocalModel(card, idle_handle("a", tmp_path / "a"), voice=voice)
+    monkeypatch.setattr(registries, "is_installed", lambda extra: extra == installed)
+
+    assert bool(Registry([model]).usable) is usable

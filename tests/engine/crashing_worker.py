@@ -11,6 +11,7 @@ from typing import Any
 from llm_backend.engine import llama
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.llama import LlamaModel
+from llm_backend.engine.messages import ABANDONED_STATUS
 from llm_backend.engine.process import worker
 
 LITTLE_BYTES = 3 << 30  # of addresses; libraries and stacks of threads take one
@@ -77,6 +78,13 @@ class FailingGenerator(Generator):
         super().step(now)
 
 
+class AbandoningModel(LlamaModel):
+    """Ends as a worker does whose picture is not wanted any more, but before it is ready."""
+
+    def verify(self) -> None:
+        os._exit(ABANDONED_STATUS)
+
+
 class AbortingModel(LlamaModel):
     def verify(self) -> None:
         logging.getLogger("llm_backend.engine.process.worker").error("engine.example")
@@ -90,6 +98,7 @@ MODELS = {
     "prefill-kernels": CrashingWithPrefillKernels,
     "always": CrashingModel,
     "killed": KilledModel,
+    "abandons": AbandoningModel,
     "says-why": AbortingModel,
 }
 GENERATORS = {

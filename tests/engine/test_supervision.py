@@ -211,6 +211,12 @@ async def test_supervisor_keeps_native_code_of_a_worker_killed_while_it_loads(ti
     assert "engine_native_code_changed" not in caplog.text
 
 
+async def test_a_worker_that_ends_itself_before_it_is_ready_has_died(tiny_llama):
+    async with crashing(tiny_llama, "abandons", restart_limit=0, restart_pause_s=40) as engine:
+        with pytest.raises(EngineStartError, match="75"):
+            await engine.ready()
+
+
 async def test_engine_fails_with_the_reason_if_its_worker_always_crashes(
     tiny_llama,
 ):

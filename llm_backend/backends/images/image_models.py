@@ -70,6 +70,12 @@ class ImageModels:
             return model.image_setup.file.side_step
         return _SERVER_STEP
 
+    def pixels_limit(self, model: ImageModel, limit: int) -> int:
+        """Returns the maximum number of pixels of a picture: `limit`, or less for a local model."""
+        if isinstance(model, LocalModel) and model.image_setup is not None:
+            return min(limit, model.image_setup.pixels_limit)
+        return limit
+
     async def progress(self) -> Sequence[ImageProgress]:
         """Returns all requests for pictures of this process that are not answered yet."""
         servers = () if self._servers is None else await self._servers.progress()

@@ -17,7 +17,7 @@ from llm_backend.backends.images.image_request import (
 from llm_backend.backends.local.engine_errors import translate_engine_errors
 from llm_backend.backends.local.image_setup import LocalImageSetup
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.engine import EngineDown
+from llm_backend.engine import EngineDown, EngineStartError
 from llm_backend.engine.messages import Draw, DrawingStep, PictureDrawn, Pixels, SlotAssigned
 from llm_backend.errors import Unsupported
 from llm_backend.extras import install_command, is_installed
@@ -29,6 +29,7 @@ NOT_INSTALLED = "drawing_not_installed"
 
 _TILED_PIXELS = 512 * 512  # above them, the autoencoder takes gigabytes for a whole picture
 _SEEDS = 2**31
+_TRIES = 8  # of a picture before it has begun; each cancelled request of another process costs one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +103,8 @@ class _LocalRequest:
 
     async def _draw_one(self, command: Draw) -> AsyncGenerator[Preview | GeneratedImage, None]:
         """Yields the previews and then one picture. A worker that ends before it has begun, as it
-        does where the request before this one was cancelled, is waited for once more."""
-        has_begun, previews, is_last = False, 0, False
+        does where the request before this one was cancelled, is waited for again."""
+        has_begun, previews, tries = False, 0, 1
         while True:
             try:
                 async with (
@@ -117,10 +118,10 @@ class _LocalRequest:
                             previews += isinstance(picture, Preview)
                             yield picture
                 return
-            except EngineDown:
-                if has_begun or is_last:
+            except EngineDown as error:
+                if has_begun or tries == _TRIES or isinstance(error, EngineStartError):
                     raise
-                is_last = True
+                tries += 1
 
     def _observe_step(self, event: SlotAssigned | DrawingStep | PictureDrawn) -> None:
         done = event.step / event.steps if isinstance(event, DrawingStep) else 0.0
@@ -150,8 +151,7 @@ def _check(model: LocalModel) -> LocalImageSetup:
 
 def picture_size(drawing: ImageRequest, setup: LocalImageSetup) -> tuple[int, int]:
     """Returns the size of a picture: as asked for, by the parameters, or the model's own."""
-    parameters, side = setup.parameters, setup.file.side
-    return drawing.size or (parameters.width or side, parameters.height or side)
+    return drawing.size or setup.size
 
 
 def _command(drawing: ImageRequest, setup: LocalImageSetup) -> Draw:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from llm_backend.engine.messages import refuse_prompt
 from llm_backend.json_types import JsonMapping
 from llm_backend.model_files import DiffusionFile
 
@@ -54,6 +55,8 @@ class LocalParameters:
                 raise ValueError(f"`{name}` is one of {', '.join(values)}, not {value!r}")
         if not isinstance(self.negative_prompt, str):
             raise ValueError("`negative_prompt` is a text")
+        if (reason := refuse_prompt(self.negative_prompt)) is not None:
+            raise ValueError(f"`negative_prompt` cannot be used: {reason.rstrip('.')}")
 
 
 def local_parameters(parameters: JsonMapping) -> LocalParameters:
@@ -68,12 +71,33 @@ def local_parameters(parameters: JsonMapping) -> LocalParameters:
 @dataclass(frozen=True, kw_only=True)
 class LocalImageSetup:
     """Setup of a local model that draws: file, files of its parts by name, steps by quality, and
-    parameters."""
+    parameters. A request may ask for a picture of `pixels_limit` pixels. Raises `ValueError` for
+    parameters that this model cannot use."""
 
     file: DiffusionFile
     parts: Mapping[str, Path]
     steps: Mapping[str, int]
     parameters: LocalParameters
+    pixels_limit: int
+
+    def __post_init__(self) -> None:
+        step = self.file.side_step
+        for name in ("width", "height"):
+            side: int | None = getattr(self.parameters, name)
+            if side is not None and side % step:
+                raise ValueError(f"`{name}` is a multiple of {step}, not {side}")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of a picture of which no size is asked for."""
+        side = self.file.side
+        return self.parameters.width or side, self.parameters.height or side
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of the loaded model and of its largest picture, an estimate."""
+        width, height = self.size
+        return self.file.memory_bytes(self.parts, max(self.pixels_limit, width * height))
 
     @property
     def missing(self) -> Sequence[str]:

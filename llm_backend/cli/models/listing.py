@@ -108,6 +108,7 @@ def _record(path: Path, folder: Path, last_uses: Mapping[str, int]) -> JsonObjec
         read_voice,
         read_whisper_header,
     )
+    from llm_backend.settings.images import LOCAL_PIXELS
 
     size = sum(part.stat().st_size for part in model_parts(path) if part.exists())
     record = {"name": str(path.relative_to(folder)), "path": str(path), "bytes": size}
@@ -128,7 +129,7 @@ def _record(path: Path, folder: Path, last_uses: Mapping[str, int]) -> JsonObjec
         if path.suffix == ".safetensors" or is_diffusion_file(path):
             checkpoint = read_diffusion(path)
             record = {**record, "architecture": checkpoint.family, "missing": checkpoint.missing}
-            memory_bytes = checkpoint.memory_bytes({})
+            memory_bytes = checkpoint.memory_bytes({}, LOCAL_PIXELS)
             return {**record, "parameters": checkpoint.parameters, "memory_bytes": memory_bytes}
         header = read_header(path)
     except HeaderError as error:

@@ -130,7 +130,7 @@ def _print_diffusion(path: Path, settings: Settings) -> None:
     if missing := checkpoint.lacks(parts):
         files = ", ".join(f"{part}: FILE" for part in missing)
         print(wrap(f"It needs more: `image_models: {{{path.stem}: {{{files}}}}}`."))
-    print(f"Memory: {checkpoint.memory_bytes(parts) / 1e6:,.0f} MB")
+    print(f"Memory: {checkpoint.memory_bytes(parts, options.pixels_limit) / 1e6:,.0f} MB")
 
 
 def _print_template(header: "GgufHeader") -> None:

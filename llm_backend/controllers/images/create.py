@@ -75,7 +75,9 @@ async def _vary(services: Services, request: ApiRequest, model: ImageModel) -> R
 def _drawing(services: Services, model: ImageModel, body: JsonMapping) -> ImageRequest:
     return parse_drawing(
         body,
-        pixels_limit=services.settings.drawn_pixels_limit,
+        pixels_limit=services.image_models.pixels_limit(
+            model, services.settings.drawn_pixels_limit
+        ),
         side_step=services.image_models.side_step(model),
     )
 

@@ -129,7 +129,8 @@ def parse_size(size: str | None, pixels_limit: int, side_step: int) -> tuple[int
     if min(width, height) < _LEAST_SIDE or width % side_step or height % side_step:
         raise _bad_size(f"Width and height are multiples of {side_step} from {_LEAST_SIDE} on.")
     if width * height > pixels_limit:
-        raise _bad_size(f"A picture has at most {pixels_limit:,} pixels (`drawn_pixels_limit`).")
+        settings = "`drawn_pixels_limit`, `pixels_limit` of a local model"
+        raise _bad_size(f"A picture has at most {pixels_limit:,} pixels ({settings}).")
     return width, height
 
 
@@ -176,7 +177,7 @@ async def with_files(
         drawing,
         files,
         services.settings.image_limit_pixels,
-        services.settings.drawn_pixels_limit,
+        services.image_models.pixels_limit(model, services.settings.drawn_pixels_limit),
         services.image_models.side_step(model),
     )
 

@@ -65,6 +65,8 @@ class DiffusionLibrary:
         self._on_step: OnStep = _ignore
         self._on_preview: OnPreview = _ignore
         self._native: Any = functions._lib
+        self._free: Any = ctypes.CDLL(None).free  # it has no function that frees a picture
+        self._free.argtypes, self._free.restype = [ctypes.c_void_p], None
         self.errors = _ErrorLog(_log, library.sd_log_callback)
         library.sd_set_log_callback(self.errors.callback, None)
         self._step_callback = library.sd_progress_callback(self._step)
@@ -102,7 +104,14 @@ class DiffusionLibrary:
             pictures = library.generate_image(self._context, ctypes.byref(params))
         finally:
             self._on_step = self._on_preview = _ignore
-        return _pixels(pictures[0]) if pictures and pictures[0].data else None
+        if not pictures:
+            return None
+        data = pictures[0].data
+        try:
+            return _pixels(pictures[0]) if data else None
+        finally:  # the array and its only picture are allocated by `malloc` and `calloc`
+            self._free(data)
+            self._free(pictures)
 
     def _step(self, step: int, steps: int, _seconds: float, _data: object) -> None:
         self._on_step(step, steps)

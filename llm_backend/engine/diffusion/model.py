@@ -3,7 +3,6 @@
 import logging
 import os
 import queue
-import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,19 +19,17 @@ from llm_backend.engine.messages import (
     PictureDrawn,
     Pixels,
     Start,
+    refuse_prompt,
 )
 from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.pass_threads import first_thread_count
-from llm_backend.engine.sequential_engine import Report, SequentialCommand
+from llm_backend.engine.sequential_engine import Cancelled, Report, SequentialCommand
 from llm_backend.model_files import HeaderError, read_diffusion
 
 _log = logging.getLogger("llm_backend.engine.diffusion")
 
 _POLL_S = 0.02  # between looks for a cancellation
 _CHANNELS = 3
-_PROMPT_CHARACTERS = 4000
-_WEIGHT = re.compile(r":([+-]?[.0-9]+)\)")  # of words: `(fog:1.2)`
-_LEAST_WEIGHT, _GREATEST_WEIGHT = 1e-6, 1e6
 
 
 class DiffusionModel:
@@ -97,24 +94,27 @@ class DiffusionModel:
         if mask is not None and (source is None or len(mask) != pixels):
             raise CommandRefused(Failure.INVALID, "The mask has another size.", "mask")
         for prompt in (command.prompt, command.negative_prompt):
-            if (reason := _refusal(prompt)) is not None:
+            if (reason := refuse_prompt(prompt)) is not None:
                 raise CommandRefused(Failure.INVALID, reason, "prompt")
 
     def compute(
         self, command: SequentialCommand, should_stop: Callable[[], bool], report: Report
     ) -> PictureDrawn:
-        """Return the picture. `should_stop` is called often meanwhile; the process ends if it
-        returns True. Raises `DecodeError` if the native code fails."""
+        """Return the picture. `should_stop` is called often meanwhile; if it returns True, the
+        process ends, or `Cancelled` is raised if the picture is finished. Raises `DecodeError` if
+        the native code fails."""
         assert isinstance(command, Draw), "the engine takes no other command for this kind"
         drawing = _Drawing(self._library, command)
         thread = threading.Thread(target=drawing.run, name="drawing", daemon=True)
         thread.start()
         while thread.is_alive():
             thread.join(_POLL_S)
-            while not drawing.steps.empty():
-                report(drawing.steps.get())
-            if should_stop() and thread.is_alive():
-                _end_process()
+            drawing.report_steps(report)
+            if should_stop():
+                if thread.is_alive():
+                    _end_process()
+                raise Cancelled
+        drawing.report_steps(report)  # those after the last look
         if drawing.error is not None:
             raise drawing.error
         if drawing.picture is None:
@@ -142,6 +142,11 @@ class _Drawing:
         except Exception as error:  # it would end with the thread, and is raised in the worker's
             self.error = error
 
+    def report_steps(self, report: Report) -> None:
+        """Report the steps that have been taken since the last call."""
+        while not self.steps.empty():
+            report(self.steps.get())
+
     def _take_preview(self, _step: int, preview: Pixels) -> None:
         self._latest = preview
 
@@ -159,25 +164,6 @@ class _Drawing:
         else:
             self._previews += 1
         self.steps.put(DrawingStep(id=self.command.id, step=step, steps=steps, preview=preview))
-
-
-def _refusal(prompt: str) -> str | None:
-    """Return why the native code cannot take a prompt: a weight that is no number ends it, and it
-    computes all parts of a long text."""
-    if len(prompt) > _PROMPT_CHARACTERS:
-        return f"A prompt has at most {_PROMPT_CHARACTERS:,} characters, not {len(prompt):,}."
-    if "\0" in prompt:
-        return "A prompt has no zero bytes."
-    wrong = next((one for one in _WEIGHT.findall(prompt) if not _is_weight(one)), None)
-    return None if wrong is None else f"`{wrong[:20]}` is no weight of words in a prompt."
-
-
-def _is_weight(text: str) -> bool:
-    try:
-        value = abs(float(text))
-    except ValueError:
-        return False
-    return value == 0 or _LEAST_WEIGHT <= value <= _GREATEST_WEIGHT
 
 
 def _end_process() -> None:

@@ -10,6 +10,7 @@ The engine speaks tokens and text; it knows nothing of chats.
 commands.py  commands to the worker
 events.py    events from it
 values.py    values in both
+prompts.py   which prompts of pictures native code can take
 framing.py   frames on the socket
 address.py   the address of an event
 """
@@ -54,6 +55,7 @@ from llm_backend.engine.messages.events import (
     Transcribed,
     join_deltas,
 )
+from llm_backend.engine.messages.prompts import refuse_prompt
 from llm_backend.engine.messages.values import (
     ABANDONED_STATUS,
     PREFIX_BLOCK,
@@ -134,4 +136,5 @@ __all__ = [
     "TranscriptSegment",
     "WorkerConfig",
     "join_deltas",
+    "refuse_prompt",
 ]

@@ -189,7 +189,7 @@ class Supervisor(EngineLifecycle):
             was_ready=worker_exit.was_ready,
             has_crashed=has_crashed(exit_.status),
             lacks_memory=self._lacked_memory(exit_, oom_kills_before),
-            is_abandoned=exit_.status == ABANDONED_STATUS,
+            is_abandoned=worker_exit.was_ready and exit_.status == ABANDONED_STATUS,
         )
 
     def _lacked_memory(self, exit_: "_ProcessExit", oom_kills_before: int) -> bool:

@@ -1,8 +1,10 @@
 """A diffusion model in a worker: by stable-diffusion.cpp and random weights where it is installed,
 else by a stand-in of its C functions (see `tests/tiny_diffusion.py`)."""
 
+import ctypes
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -18,6 +20,8 @@ from llm_backend.engine import (
     EngineDown,
     EngineStartError,
 )
+from llm_backend.engine.diffusion import DiffusionModel
+from llm_backend.engine.diffusion.library import DiffusionLibrary
 from llm_backend.engine.messages import (
     Draw,
     DrawingStep,
@@ -27,6 +31,7 @@ from llm_backend.engine.messages import (
     Pixels,
     SlotAssigned,
 )
+from llm_backend.engine.sequential_engine import Cancelled
 from tests.patience import comes_true
 from tests.tiny_diffusion import HAS_LIBRARY, use_library, write_tiny_diffusion
 
@@ -86,6 +91,53 @@ async def test_steps_are_told_and_previews_are_spread_among_them(engine):
     assert steps[-1].step == steps[-1].steps == 4  # earlier ones may have been joined
     assert [(one.width, one.height) for one in previews] == [(SIDE // 8, SIDE // 8)]
     assert isinstance(answer, PictureDrawn)
+
+
+async def test_steps_after_the_last_look_are_told_and_no_answer_to_a_cancelled_command(
+    path, monkeypatch
+):
+    use_library(monkeypatch)
+    model = DiffusionModel(config(path).start_command(deaths=0, listening_fd=None))
+    told: list[DrawingStep] = []
+
+    def end(*, is_stopped: bool) -> bool:
+        """Look for a cancellation for so long that the picture is finished meanwhile."""
+        for thread in threading.enumerate():
+            if thread.name == "drawing":
+                thread.join()
+        return is_stopped
+
+    model.compute(command(steps=3), lambda: end(is_stopped=False), told.append)
+    with pytest.raises(Cancelled):
+        model.compute(command(steps=3), lambda: end(is_stopped=True), told.append)
+
+    assert [one.step for one in told[:3]] == [1, 2, 3]
+
+
+@pytest.mark.skipif(HAS_LIBRARY, reason="the library does not tell what it allocates")
+async def test_memory_of_pictures_is_freed(path, monkeypatch):
+    use_library(monkeypatch)
+    import stable_diffusion_cpp as stand_in
+
+    library = DiffusionLibrary(path, None, {}, threads=1)
+    allocated: list[int] = []
+    freed: list[int | None] = []
+    allocate, free = stand_in._malloc, library._free
+
+    def record(size: int) -> int:
+        allocated.append(allocate(size))
+        return allocated[-1]
+
+    def record_free(pointer: Any) -> None:
+        freed.append(ctypes.cast(pointer, ctypes.c_void_p).value)
+        free(pointer)
+
+    monkeypatch.setattr(stand_in, "_malloc", record)
+    monkeypatch.setattr(library, "_free", record_free)
+    library.draw(command(), lambda *_: None, lambda *_: None)
+
+    assert len(allocated) == 2
+    assert freed == allocated
 
 
 async def test_a_picture_begins_with_another_one_where_its_mask_says_so(engine):

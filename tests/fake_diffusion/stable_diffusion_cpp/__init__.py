@@ -16,6 +16,8 @@ SCHEDULER_MAP = {"karras": 1}
 STEP_S = 0.03
 _FILES = ("model", "diffusion_model", "vae", "taesd", "clip_l", "clip_g", "t5xxl", "llm")
 _BYTE = ctypes.POINTER(ctypes.c_uint8)
+_malloc = ctypes.CDLL(None).malloc
+_malloc.argtypes, _malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
 _callbacks = SimpleNamespace(log=None, step=None, preview=None, previews=0)
 
 
@@ -108,7 +110,13 @@ def generate_image(_context, params):
     source = ctypes.string_at(given.init_image.data, 3 * size) if given.init_image.data else b""
     mask = ctypes.string_at(given.mask_image.data, size) if given.mask_image.data else b""
     parts = (given.prompt, given.negative_prompt, repr(numbers).encode(), source, mask)
-    return [_image(given.width, given.height, b"|".join(parts))]
+    picture = _image(given.width, given.height, b"|".join(parts))
+    data = _malloc(3 * size)
+    ctypes.memmove(data, picture.data, 3 * size)
+    picture.data = ctypes.cast(data, _BYTE)
+    pictures = ctypes.cast(_malloc(ctypes.sizeof(sd_image_t)), ctypes.POINTER(sd_image_t))
+    pictures[0] = picture
+    return pictures  # its owner is the caller, as that of the library's
 
 
 def _image(width, height, key):

@@ -92,7 +92,7 @@ class ImageGenerationKind(ToolKind):
             model = self._model(entry.get("model"))
             drawing = parse_drawing(
                 {**entry, "stream": True},
-                pixels_limit=self._pixels_limit,
+                pixels_limit=self._pictures.pixels_limit(model, self._pixels_limit),
                 side_step=self._pictures.side_step(model),
             )
             style = parse_style(entry)
