@@ -4,7 +4,8 @@ Nothing is read at startup. A file is read at its first request and cached with 
 its `ETag`, and compressed; browsers cache it too and revalidate it on every use (304).
 
 The pages name their files at `/web/@RELEASE/...`, where modules and styles find theirs beside them.
-`RELEASE` is a digest of all files: browsers need not revalidate what is at such an address.
+`RELEASE` is a digest of all files and their names: browsers need not revalidate what is at such an
+address. A file that is replaced before its first request is not of the release any more.
 """
 
 import functools
@@ -133,7 +134,7 @@ def _response(file: _PageFile, scope: Scope) -> Response:
     headers = {
         "etag": tag,
         # otherwise cache, but revalidate on every use
-        "cache-control": _LASTING if _is_of_release(scope["path"]) else "no-cache",
+        "cache-control": _LASTING if _is_of_release(scope["path"], file) else "no-cache",
         "date": formatdate(usegmt=True),
         "content-security-policy": _DOCS_POLICY if scope["path"] == "/docs" else _POLICY,
         "x-content-type-options": "nosniff",
@@ -157,17 +158,22 @@ def _accepts_gzip(headers: Headers) -> bool:
     return "gzip" in accepted  # one with a weight gets the file as it is
 
 
-def _is_of_release(path: str) -> bool:
-    """True for the address of a file of this release; a page of another gets files of this one."""
-    return path.startswith(f"{FILES}{_release_folder()}")
+def _is_of_release(path: str, file: _PageFile) -> bool:
+    """True for a file of this release at its address; a page of another gets files of this one."""
+    folder = f"{FILES}{_release_folder()}"
+    return path.startswith(folder) and file.digest == _digests()[path.removeprefix(folder)]
 
 
 @functools.cache
 def _release_folder() -> str:
-    digest = hashlib.sha256()
-    for name in sorted(_names()):
-        digest.update(hashlib.sha256((STATIC / name).read_bytes()).digest())
-    return f"@{digest.hexdigest()[:16]}/"
+    release = "".join(f"{name} {digest}\n" for name, digest in _digests().items())
+    return f"@{hashlib.sha256(release.encode()).hexdigest()[:16]}/"
+
+
+@functools.cache
+def _digests() -> Mapping[str, str]:
+    """Returns the digests of all files of `static/` by their names, in the order of the names."""
+    return {name: _digest((STATIC / name).read_bytes()) for name in sorted(_names())}
 
 
 @functools.cache
@@ -206,7 +212,11 @@ def _to_page_file(content: bytes, name: str) -> _PageFile:
     suffix = name.rpartition(".")[2]
     return _PageFile(
         content=content,
-        digest=hashlib.sha256(content).hexdigest()[:32],
+        digest=_digest(content),
         media_type=MEDIA_TYPES[suffix],
         is_text=suffix in _COMPRESSED,
     )
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]

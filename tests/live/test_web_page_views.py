@@ -17,6 +17,7 @@ from tests.browser import picture, tab
 from tests.image_server import FakeImageServer, running
 from tests.mcp_server import mcp_server
 from tests.models_convert.hub_stand_in import REPOSITORY, hub_with
+from tests.patience import wait_until
 from tests.serving import Served, serve
 
 
@@ -79,14 +80,9 @@ def test_the_installed_page_opens_without_its_server_and_keeps_no_answer(browser
         page.reload()  # now the worker sees each file
         expect(page.locator("#model")).to_have_value("builtin")
         manifest = page.evaluate("fetch('web/manifest.webmanifest').then((one) => one.json())")
-        kept: list[str] = []
-        names: set[str] = set()
-        while not {"/", "app.js", "style.css", "markdown.js"} <= names:  # behind their answers
-            kept = page.evaluate(
-                "caches.open('shell').then((one) => one.keys())"
-                ".then((all) => all.map(({ url }) => new URL(url).pathname))"
-            )
-            names = {path.rpartition("/")[2] or path for path in kept}
+        files = {"/", "app.js", "style.css", "markdown.js"}  # cached behind their answers
+        wait_until(lambda: files <= {one.rpartition("/")[2] or one for one in cached_paths(page)})
+        kept = cached_paths(page)
         served.process.terminate()
         served.process.wait()
         page.reload()
@@ -95,6 +91,38 @@ def test_the_installed_page_opens_without_its_server_and_keeps_no_answer(browser
         expect(page.get_by_label("Message")).to_be_visible()
         assert manifest["display"] == "standalone"
         assert all(path == "/" or path.startswith("/web/") for path in kept)
+
+
+def cached_paths(page: Page) -> list[str]:
+    """The addresses of what the service worker has cached."""
+    paths: list[str] = page.evaluate(
+        "caches.open('shell').then((one) => one.keys())"
+        ".then((all) => all.map(({ url }) => new URL(url).pathname))"
+    )
+    return paths
+
+
+def test_a_file_of_another_release_is_not_cached_at_an_address_of_a_release(browser, server):
+    with tab(browser, server.address, service_workers="allow") as page:
+        page.goto("/")
+        page.evaluate("navigator.serviceWorker.ready.then(() => null)")
+        page.reload()
+        wait_until(lambda: any(one.endswith("/app.js") for one in cached_paths(page)))
+        page.evaluate(KEEP_UNMARKED, f"{ANOTHER}/start.js")
+        fetched = page.evaluate(FETCH, f"{ANOTHER}/start.js")
+        page.evaluate(FETCH, f"{ANOTHER}/app.js")
+        page.evaluate(FETCH, "/web/icon.svg")
+        wait_until(lambda: "/web/icon.svg" in cached_paths(page))
+
+        assert fetched != "from before"
+        assert f"{ANOTHER}/app.js" not in cached_paths(page)
+
+
+ANOTHER = "/web/@0123456789abcdef"  # a release that the server is not of
+FETCH = "(path) => fetch(path).then((one) => one.text())"
+KEEP_UNMARKED = """async (path) => {
+  await (await caches.open("shell")).put(path, new Response("from before"));
+}"""
 
 
 def test_files_of_another_release_are_not_kept(browser, server):

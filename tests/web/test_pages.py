@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ import swagger_ui_bundle
 from starlette.responses import PlainTextResponse
 
 from llm_backend.web import WebPages
+from llm_backend.web import pages as page_files
 from llm_backend.web.pages import STATIC
 
 VENDORED = json.loads((STATIC / "vendor/vendored.json").read_text())
@@ -91,6 +93,49 @@ async def test_web_page_files_of_a_release_are_cached_for_good(pages):
     for path in linked:
         assert (await pages.get(f"/{path}")).status_code == 200, path
         assert "@" in path or path.endswith(("icon.svg", "manifest.webmanifest")), path
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path) -> Iterator[Path]:
+    """Another folder of the page's files, of which none has been read."""
+    monkeypatch.setattr(page_files, "STATIC", tmp_path)
+    (tmp_path / "index.html").write_text('<script src="web/app.js"></script>')
+    (tmp_path / "app.js").write_text("old")
+    forget_files()
+    yield tmp_path
+    forget_files()
+
+
+def forget_files() -> None:
+    for one in vars(page_files).values():
+        if hasattr(one, "cache_clear"):
+            one.cache_clear()
+
+
+async def release_of(pages: httpx.AsyncClient) -> str:
+    """The folder that the page names."""
+    found = re.search(r'src="(web/@[0-9a-f]{16}/)app.js"', (await pages.get("/")).text)
+    assert found is not None
+    return f"/{found[1]}"
+
+
+async def test_web_page_files_replaced_before_their_first_request_do_not_last(folder, pages):
+    (folder / "same.js").write_text("same")
+    release = await release_of(pages)
+    (folder / "app.js").write_text("new")
+    new, same = await pages.get(f"{release}app.js"), await pages.get(f"{release}same.js")
+
+    assert (new.text, new.headers["cache-control"]) == ("new", "no-cache")
+    assert "immutable" in same.headers["cache-control"]
+
+
+async def test_web_page_release_is_another_if_files_have_other_names(folder, pages):
+    (folder / "a.js").write_text("a")
+    before = await release_of(pages)
+    (folder / "a.js").rename(folder / "aa.js")
+    forget_files()
+
+    assert await release_of(pages) != before
 
 
 async def test_web_page_file_with_the_same_etag_is_a_304(pages):

@@ -1,10 +1,14 @@
 // The page's service worker: it lets browsers install the page, and opens it while the server is away.
 //
 // It caches only files of the page. It asks the server first each time, except for files whose addresses
-// name their release: these never change. It leaves requests of the API alone: no chat, answer or key is
+// name their release: these never change. While servers of two releases run, such an address may get the
+// file of the other release; the server marks it as not lasting, and it is not cached. It leaves requests of the API alone: no chat, answer or key is
 // ever cached.
 
 const CACHE = "shell";
+
+const isOfRelease = ({ url }) => url.startsWith(`${self.registration.scope}web/@`);
+const isLasting = ({ headers }) => (headers.get("cache-control") ?? "").includes("immutable");
 
 const isShellRequest = ({ method, url }) => {
   const page = self.registration.scope,
@@ -20,13 +24,17 @@ self.addEventListener("fetch", (event) => {
 
 /** Returns a file of a release from the cache; another, or one that is not there, from the server. */
 async function answer(event) {
-  const { request } = event,
-    isOfRelease = request.url.startsWith(`${self.registration.scope}web/@`);
-  return (isOfRelease && (await findCached(request))) || fetchLatest(event);
+  const { request } = event;
+  return (isOfRelease(request) && (await findCached(request))) || fetchLatest(event);
 }
 
 /** Returns a file of the cache; undefined if it has none, or cannot be read. */
-const findCached = (request) => caches.match(request, { cacheName: CACHE }).catch(() => undefined);
+async function findCached(request) {
+  const cached = await caches.match(request, { cacheName: CACHE }).catch(() => undefined);
+  return cached && isCacheable(request, cached) ? cached : undefined;
+}
+
+const isCacheable = (request, response) => !isOfRelease(request) || isLasting(response);
 
 /** Fetches a file from the server, or else from the cache. */
 async function fetchLatest(event) {
@@ -39,7 +47,9 @@ async function fetchLatest(event) {
     if (cached) return cached;
     throw error;
   }
-  if (response.ok) event.waitUntil(cache(request, response.clone()));
+  if (response.ok && isCacheable(request, response)) {
+    event.waitUntil(cache(request, response.clone()));
+  }
   return response;
 }
 
