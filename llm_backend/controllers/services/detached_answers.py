@@ -43,8 +43,7 @@ class DetachedAnswers:
 
     async def _add(self, chat: DetachedChat) -> None:
         """Adds the chat, unless another process has one of its id."""
-        caller = chat.caller
-        elsewhere = await self._peers.of(caller.project_id) if caller else []
-        if any(one["id"] == chat.id for one in elsewhere):
+        self._chats.add(chat)  # first: of two that begin at the same time, one sees the other
+        if chat.caller and await self._peers.has(chat.id, chat.caller.project_id):
+            self._chats.end(chat)
             raise still_answered(chat.id)
-        self._chats.add(chat)

@@ -1,20 +1,21 @@
 """Detached chats of the other API processes of this server.
 
 Each process answers the others at a socket in the folder that they share. A connection carries one
-question: the chats of a project, or one of them to follow or to cancel.
+question: the chats of a project, or one of them to find, to follow or to cancel.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
 import msgspec
 
 from llm_backend.controllers.services.detached_chats import DetachedChat, DetachedChats
-from llm_backend.errors import EngineUnavailable
+from llm_backend.errors import EngineUnavailable, ServiceUnavailable
 from llm_backend.ipc import (
     Channel,
     ClientSession,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 _LIMIT_BYTES = 2 * LONG_EVENT_BYTES  # of one message: an event in Base64
-_FIRST_TIMEOUT_S = 5.0  # for the first reply: a process that takes longer hangs
+TIMEOUT_S = 5.0  # for all replies but a chat's events: a process that takes longer hangs
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,13 @@ class ListChats(_Message, frozen=True, kw_only=True):
     """Asks for the unanswered chats of a project."""
 
     project_id: str
+
+
+class FindChat(_Message, frozen=True, kw_only=True):
+    """Asks for a chat, also for one that is answered and not over."""
+
+    project_id: str
+    id: str
 
 
 class FollowChat(_Message, frozen=True, kw_only=True):
@@ -77,7 +85,7 @@ class End(_Message, frozen=True, kw_only=True):
     """The end of the replies; without it the process has died."""
 
 
-Question = ListChats | FollowChat | CancelChat
+Question = ListChats | FindChat | FollowChat | CancelChat
 Reply = Found | EventPart | End
 
 _SERVER_CHANNEL = Channel(
@@ -135,27 +143,56 @@ class DetachedPeers:
             yield self
 
     async def of(self, project_id: str) -> "list[api.DetachedChat]":
-        """Returns the unanswered chats of a project."""
+        """Returns the unanswered chats of a project, as far as the processes answer in time."""
         question = ListChats(project_id=project_id)
-        lists = await asyncio.gather(*(_all(path, question) for path in self._others()))
-        return [_as_chat(found) for founds in lists for found in founds]
+        answers = await asyncio.gather(*(_all(path, question) for path in self._others()))
+        return [_as_chat(found) for answer in answers if answer for found in answer.found]
+
+    async def has(self, id: str, project_id: str) -> bool:
+        """True if another process has a chat of this id; a process that hangs has none, as it
+        would else keep all chats from beginning."""
+        with suppress(ServiceUnavailable):
+            return await self._find(FindChat(project_id=project_id, id=id)) is not None
+        return False
 
     async def cancel(self, id: str, project_id: str) -> "api.DetachedChat | None":
         """Ends the answer of a chat, and returns the chat; None if the project has none of this
-        id."""
-        question = CancelChat(project_id=project_id, id=id)
-        lists = await asyncio.gather(*(_all(path, question) for path in self._others()))
-        return next((_as_chat(found) for founds in lists for found in founds), None)
+        id. Raises `ServiceUnavailable` if a process that may have it hangs."""
+        answer = await self._find(CancelChat(project_id=project_id, id=id))
+        return None if answer is None else _as_chat(answer.found[0])
 
     async def follow(self, id: str, project_id: str) -> FollowedChat | None:
-        """Returns a chat, to be read or closed; None if the project has none of this id."""
-        for path in self._others():
-            replies = _ask(path, FollowChat(project_id=project_id, id=id))
-            found = await anext(replies, None)
-            if isinstance(found, Found):
-                return FollowedChat(found, replies)
-            await replies.aclose()
+        """Returns a chat, to be read or closed; None if the project has none of this id. Raises
+        `ServiceUnavailable` if a process that may have it hangs."""
+        answer = await self._find(FindChat(project_id=project_id, id=id))
+        if answer is None:
+            return None
+        replies = _ask(answer.path, FollowChat(project_id=project_id, id=id))
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                found = await anext(replies, None)
+        except TimeoutError as error:
+            log.error("detached_chats_unanswered", extra={"socket": answer.path.name})
+            raise _hangs() from error
+        if isinstance(found, Found):
+            return FollowedChat(found, replies)
+        await replies.aclose()
         return None
+
+    async def _find(self, question: FindChat | CancelChat) -> "_Answer | None":
+        """Returns the first answer with a chat, without waiting for the others. Raises
+        `ServiceUnavailable` if there is none and a process hangs."""
+        asked = [asyncio.create_task(_all(path, question)) for path in self._others()]
+        try:
+            for one in asyncio.as_completed(asked):
+                if (answer := await one) and answer.found:
+                    return answer
+            if any(task.result() is None for task in asked):
+                raise _hangs()
+            return None
+        finally:
+            for task in asked:
+                task.cancel()
 
     def _others(self) -> list[Path]:
         if self._folder is None:
@@ -167,13 +204,31 @@ def _as_chat(found: Found) -> "api.DetachedChat":
     return cast("api.DetachedChat", found.chat)  # as the other process rendered it
 
 
-async def _all(path: Path, question: Question) -> Sequence[Found]:
-    async with aclosing(_ask(path, question)) as replies:
-        return [reply async for reply in replies if isinstance(reply, Found)]
+def _hangs() -> ServiceUnavailable:
+    return ServiceUnavailable("A process that may have this chat does not answer; try again.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """The chats that the process of a socket has found."""
+
+    path: Path
+    found: Sequence[Found]
+
+
+async def _all(path: Path, question: Question) -> _Answer | None:
+    """Returns the whole answer of a process; None if it hangs."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S), aclosing(_ask(path, question)) as replies:
+            found = [reply async for reply in replies if isinstance(reply, Found)]
+            return _Answer(path=path, found=found)
+    except TimeoutError:
+        log.error("detached_chats_unanswered", extra={"socket": path.name})
+        return None
 
 
 async def _ask(path: Path, question: Question) -> AsyncGenerator[Reply, None]:
-    """Yields the replies of a process; none if it has died, or hangs."""
+    """Yields the replies of a process; none if it has died."""
     try:
         connection: MessageConnection[Reply, Question]
         connection = await MessageConnection.connect(path, _CLIENT_CHANNEL)
@@ -181,15 +236,10 @@ async def _ask(path: Path, question: Question) -> AsyncGenerator[Reply, None]:
         return
     try:
         connection.send(question)
-        async with asyncio.timeout(_FIRST_TIMEOUT_S):
-            reply = await connection.receive()
-        while reply is not None:
+        while (reply := await connection.receive()) is not None:
             yield reply
             if isinstance(reply, End):
                 return
-            reply = await connection.receive()
-    except TimeoutError:
-        log.error("detached_chats_unanswered", extra={"socket": path.name})
     finally:
         connection.close()
 
@@ -219,6 +269,9 @@ class _PeerSession(ClientSession[Question, Reply]):
                 for chat in self._chats.of(project_id):
                     self._send_found(chat)
                     await self.connection.drain()
+            case FindChat(project_id=project_id, id=id):
+                if there := self._chats.find(id, project_id):
+                    self._send_found(there)
             case CancelChat(project_id=project_id, id=id):
                 if cancelled := self._chats.find(id, project_id):
                     cancelled.cancel()
