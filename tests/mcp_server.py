@@ -52,9 +52,9 @@ def _server() -> MCPServer:
 
 
 @contextlib.contextmanager
-def mcp_server(*, wants_token: bool = False) -> Iterator[str]:
+def mcp_server(*, wants_token: bool = False, hangs: bool = False) -> Iterator[str]:
     """Its URL while it runs, in a thread of this process. With `wants_token` it answers 401 to who
-    does not send `TOKEN`."""
+    does not send `TOKEN`. With `hangs` it opens sessions, but neither lists tools nor ends them."""
     logging.getLogger("mcp").setLevel(logging.CRITICAL)
     app = _server().streamable_http_app()
 
@@ -66,10 +66,31 @@ def mcp_server(*, wants_token: bool = False) -> Iterator[str]:
             return
         await app(scope, receive, send)
 
+    async def hanging(scope, receive, send):
+        if scope["type"] != "http" or scope["method"] == "GET":
+            await app(scope, receive, send)
+            return
+        message = await receive()
+        if b"server/discover" in message["body"]:  # as servers that have sessions answer
+            await send({"type": "http.response.start", "status": 400, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        if scope["method"] == "DELETE" or b"tools/list" in message["body"]:
+            while message["type"] != "http.disconnect":
+                message = await receive()
+            return
+        received = [message]
+
+        async def receive_again():
+            return received.pop() if received else await receive()
+
+        await app(scope, receive_again, send)
+
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
-        config = uvicorn.Config(guarded if wants_token else app, log_config=None, lifespan="on")
+        served = guarded if wants_token else hanging if hangs else app
+        config = uvicorn.Config(served, log_config=None, lifespan="on")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()

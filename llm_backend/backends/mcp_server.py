@@ -21,6 +21,7 @@ from llm_backend.json_types import JsonMapping
 MESSAGE_BYTES = 1 << 20  # limit of one answer of a server
 TOOLS = 128  # limit of tools, the same as of a chat's functions
 CLOSE_S = 2.0  # time to close a session with a server
+CANCELLED_CLOSE_S = 0.1  # the same after a timeout of the caller, who waits no longer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +64,17 @@ class McpServer:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._connection is None:
             return
         self._is_over.set()
-        if self._client is not None and self._client.done():  # else still opening
-            await asyncio.wait([self._connection], timeout=CLOSE_S)
-        self._connection.cancel()
-        await asyncio.gather(self._connection, return_exceptions=True)
+        grace_s = CANCELLED_CLOSE_S if kind is asyncio.CancelledError else CLOSE_S
+        try:
+            if self._client is not None and self._client.done():  # else still opening
+                await asyncio.wait([self._connection], timeout=grace_s)
+        finally:
+            self._connection.cancel()
+            await asyncio.gather(self._connection, return_exceptions=True)
 
     async def tools(self) -> Sequence[McpTool]:
         """Lists all tools of the server. Raises `McpFailed`."""

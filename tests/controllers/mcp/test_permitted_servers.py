@@ -1,9 +1,11 @@
 """Names of the tools of permitted MCP servers."""
 
+import asyncio
 import socket
 
 import pytest
 
+from llm_backend.backends import mcp_server as mcp_server_module
 from llm_backend.backends.mcp_server import McpFailed
 from llm_backend.controllers.mcp.permitted_servers import PermittedServers, function_name
 from tests.mcp_server import mcp_server
@@ -62,6 +64,17 @@ async def test_a_server_that_hangs_delays_the_list_for_a_bounded_time_only():
         listed = await servers.list_tools(limit=10)
 
     assert listed.failures == {label: "It did not list its tools within 0.1 seconds."}
+
+
+async def test_a_server_that_hangs_at_its_end_too_delays_the_list_no_longer(monkeypatch):
+    monkeypatch.setattr(mcp_server_module, "CLOSE_S", 3600)
+    with mcp_server(hangs=True) as url:
+        servers = PermittedServers([url], timeout_s=3600, list_timeout_s=0.5)
+        (label,) = servers.labels
+        async with asyncio.timeout(60):
+            listed = await servers.list_tools(limit=10)
+
+    assert listed.failures == {label: "It did not list its tools within 0.5 seconds."}
 
 
 async def test_servers_with_more_tools_than_a_chat_may_have_are_named():
