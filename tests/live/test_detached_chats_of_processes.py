@@ -23,6 +23,8 @@ from tests.live.test_detached_chats import (
 from tests.patience import wait_until
 from tests.serving import Served, serve
 
+PROBES = 200  # at most this many connections until another process accepts one
+
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
@@ -55,6 +57,7 @@ def answered_elsewhere(
         probes = [client]
         try:
             while True:
+                assert len(probes) < PROBES, "the connections are accepted by one process"
                 with probes[-1].stream("GET", "/info") as probe:
                     accepted = process_of(served, probe)
                     probe.read()
@@ -105,13 +108,15 @@ def test_a_chat_is_followed_and_cancelled_at_another_process(served):
 def test_an_id_is_used_once_in_all_processes(served):
     id = uuid4().hex
     pid, _ = begin(served, id)
-    is_elsewhere = False
-    while not is_elsewhere:
-        headers = {"x-llm-backend-detached": id}
-        url = f"{served.base_url}/chat/completions"
+    headers = {"x-llm-backend-detached": id}
+    url = f"{served.base_url}/chat/completions"
+
+    def is_refused_elsewhere() -> bool:
         with httpx.stream("POST", url, json=ENDLESS, headers=headers, timeout=60) as refused:
-            is_elsewhere = process_of(served, refused) != pid
             assert refused.status_code == 409
+            return process_of(served, refused) != pid
+
+    wait_until(is_refused_elsewhere)
     httpx.post(f"{served.base_url}/chat/detached/{id}/cancel")
     wait_until(lambda: id not in running(served.address))
 
