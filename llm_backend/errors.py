@@ -23,7 +23,7 @@
     |- ClientGone                   499  server_error            client_gone (for the log)
     |- Internal                     500  server_error            internal_error
     |- Unsupported                  501  server_error            unsupported_operation
-    |- ServiceUnavailable                   503  server_error            overloaded
+    |- ServiceUnavailable         503  server_error            overloaded
     |  `- EngineUnavailable         503  server_error            engine_unavailable
     |- DeadlineExceeded             504  server_error            deadline_exceeded
     `- UpstreamError                502  server_error            upstream_failed

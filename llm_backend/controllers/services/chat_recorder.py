@@ -88,7 +88,7 @@ class ChatRecorder:
         self, body: JsonMapping, completion: JsonMapping, *, complete: bool, size_bytes: int
     ) -> Awaitable[None] | None:
         """Stores one relayed chat of about this size. It is written after its answer and None is
-        returned, unless it has `store: true` or the write-after buffer is full: then the caller
+        returned, unless it has `store: true` or the write-behind buffer is full: then the caller
         awaits the returned `remember`.
         """
         new = _new_chat(body, completion, complete=complete)

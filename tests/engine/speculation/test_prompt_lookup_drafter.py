@@ -1,4 +1,4 @@
-"""Guesses, their chances, and how many of them are worth computing."""
+"""Drafts by prompt lookup, their acceptance rates, and how many of them are worth computing."""
 
 import itertools
 import timeit
@@ -16,22 +16,22 @@ CHANCES = st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.8, 0.9, 1.0]), max_size=4).
 )
 
 
-def guesser(prompt: list[int], prediction: tuple[int, ...] = ()) -> PromptLookupDrafter:
+def drafter_of(prompt: list[int], prediction: tuple[int, ...] = ()) -> PromptLookupDrafter:
     return PromptLookupDrafter(prompt, LookupRates(), prediction)
 
 
-def test_guesser_repeats_the_prompt():
-    guesses = guesser([1, 2, 3, 4, 5, 9, 2, 3])
+def test_prompt_lookup_drafter_repeats_the_prompt():
+    drafter = drafter_of([1, 2, 3, 4, 5, 9, 2, 3])
 
-    assert guesses.draft(3) == [4, 5, 9]
-    guesses.push(4)
-    assert guesses.draft(2) == [5, 9]
-    guesses.push(7)
-    assert guesses.draft(2) == []
+    assert drafter.draft(3) == [4, 5, 9]
+    drafter.push(4)
+    assert drafter.draft(2) == [5, 9]
+    drafter.push(7)
+    assert drafter.draft(2) == []
 
 
-def test_guesser_acceptance_rate_follows_accepted_guesses():
-    right, wrong = guesser([1, 2, 3] * 4), guesser([1, 2, 3] * 4)
+def test_prompt_lookup_drafter_acceptance_rate_follows_accepted_tokens():
+    right, wrong = drafter_of([1, 2, 3] * 4), drafter_of([1, 2, 3] * 4)
     before = right.probabilities(1)[0]
     for token in [1, 2, 3] * 10:
         right.push(token)
@@ -46,7 +46,7 @@ def test_guesser_acceptance_rate_follows_accepted_guesses():
     assert wrong.probabilities(1)[0] < before
 
 
-def test_guesser_acceptance_rates_carry_over_to_the_next_text():
+def test_prompt_lookup_drafter_acceptance_rates_carry_over_to_the_next_text():
     probabilities = LookupRates()
     first = PromptLookupDrafter([1, 2, 3], probabilities, ())
     for other in range(10, 30):
@@ -55,17 +55,17 @@ def test_guesser_acceptance_rates_carry_over_to_the_next_text():
 
     assert (
         PromptLookupDrafter([1, 2, 3, 1, 2], probabilities, ()).probabilities(1)[0]
-        < guesser([1, 2, 3, 1, 2]).probabilities(1)[0]
+        < drafter_of([1, 2, 3, 1, 2]).probabilities(1)[0]
     )
 
 
-def test_guesser_counts_accepted_tokens_of_a_prediction():
-    guesses = guesser([1, 1], prediction=(5, 6, 7, 8))
-    assert guesses.draft(9) == [5, 6, 7, 8]
+def test_prompt_lookup_drafter_counts_accepted_tokens_of_a_prediction():
+    drafter = drafter_of([1, 1], prediction=(5, 6, 7, 8))
+    assert drafter.draft(9) == [5, 6, 7, 8]
     for token in (5, 6, 9, 5, 6, 7, 8):
-        guesses.push(token)
+        drafter.push(token)
 
-    assert guesses.predicted_tokens == 4  # 5 6, and 7 8 once the place was found again
+    assert drafter.predicted_tokens == 4  # 5 6, and 7 8 once the place was found again
 
 
 def linear(base: float, each: float):
