@@ -182,16 +182,16 @@ class DetachedPeers:
     async def _find(self, question: FindChat | CancelChat) -> "_Answer | None":
         """Returns the first answer with a chat, without waiting for the others. Raises
         `ServiceUnavailable` if there is none and a process hangs."""
-        asked = [asyncio.create_task(_all(path, question)) for path in self._others()]
+        tasks = [asyncio.create_task(_all(path, question)) for path in self._others()]
         try:
-            for one in asyncio.as_completed(asked):
+            for one in asyncio.as_completed(tasks):
                 if (answer := await one) and answer.found:
                     return answer
-            if any(task.result() is None for task in asked):
+            if any(task.result() is None for task in tasks):
                 raise _hangs()
             return None
         finally:
-            for task in asked:
+            for task in tasks:
                 task.cancel()
 
     def _others(self) -> list[Path]:
