@@ -120,11 +120,13 @@ def test_a_realtime_agent_hears_speaks_calls_a_tool_and_is_interrupted(tmp_path,
     require_voice()
     model = write_whisper(tmp_path / "hello.bin", [(0.0, "What is the weather in Paris?", 2.0)])
     environment = {"LLM_BACKEND_VOICE_PROGRAM": PROGRAM}
-    flags = ("--model", "builtin", "--model", str(model))
+    config = tmp_path / "config.yaml"  # the agent sets no temperature
+    config.write_text(f"models: [{{path: builtin, defaults: {{temperature: 0}}}}, {model}]")
     program = Path(__file__).parent / "agents_realtime.py"
-    with serve(tmp_path / "data", *flags, environment=environment) as served:
+    with serve(tmp_path / "data", "--config", str(config), environment=environment) as served:
         told = run(python, program, served.base_url, more=home)
 
+    assert len(told.splitlines()) == 5, told
     heard, called, spoken, interrupted, after = map(json.loads, told.splitlines())
     assert heard == "What is the weather in Paris?"
     assert called == "get_weather Paris"
