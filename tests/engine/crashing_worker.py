@@ -12,7 +12,7 @@ from llm_backend.engine import llama
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.llama import LlamaModel
 from llm_backend.engine.messages import ABANDONED_STATUS
-from llm_backend.engine.process import worker
+from llm_backend.engine.process import model_loading, worker
 
 LITTLE_BYTES = 3 << 30  # of addresses; libraries and stacks of threads take one
 
@@ -110,7 +110,7 @@ GENERATORS = {
 
 def main() -> None:
     how = sys.argv[1]
-    module: Any = worker  # whose classes are replaced
+    module: Any = model_loading  # whose classes are replaced
     models: Any = llama
     models.LlamaModel = MODELS.get(how, LlamaModel)
     module.Generator = GENERATORS.get(how, Generator)

@@ -59,25 +59,13 @@ class DiffusionModel:
     def info(self) -> ModelInfo:
         """Information about the model."""
         file = self._file
-        return ModelInfo(
+        return ModelInfo.of_sequential(
+            self.kind,
             architecture=file.family.name.lower(),
             name=file.path.stem,
             description=file.description,
             parameters=file.parameters,
             size_bytes=file.file_bytes,
-            vocabulary_size=0,
-            embedding_size=0,
-            trained_context_tokens=0,
-            context_tokens=0,
-            slots=1,
-            chat_template=None,
-            tool_template=None,
-            bos_token="",
-            eos_token="",
-            control_tokens=[],
-            kind=self.kind,
-            can_infill=False,
-            extra_buffers=None,
             backend=self._library.version,
         )
 

@@ -58,25 +58,16 @@ class LlamaVoiceModel:
     def info(self) -> ModelInfo:
         """Information about the voice."""
         files = self._files
-        return ModelInfo(
+        return ModelInfo.of_sequential(
+            self.kind,
             architecture=files.family,
             name=files.name,
             description=files.description,
             parameters=int(native.llama_model_n_params(self._model)),
             size_bytes=files.file_bytes,
-            vocabulary_size=0,
             embedding_size=native.llama_model_n_embd(self._model),
             trained_context_tokens=native.llama_model_n_ctx_train(self._model),
             context_tokens=VOICE_CONTEXT_TOKENS,
-            slots=1,
-            chat_template=None,
-            tool_template=None,
-            bos_token="",
-            eos_token="",
-            control_tokens=[],
-            kind=self.kind,
-            can_infill=False,
-            extra_buffers=None,
             backend=describe_devices(on_gpu=self._start.gpu_layers != 0),
         )
 

@@ -219,6 +219,46 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     missing_kernels: MissingKernels | None = None  # None if they compute, or are not wanted
     plan: str = ""  # its fit to the machine's memory
 
+    @classmethod
+    def of_sequential(
+        cls,
+        kind: ModelKind,
+        *,
+        architecture: str,
+        name: str,
+        description: str,
+        size_bytes: int,
+        backend: str,
+        parameters: int = 0,
+        vocabulary_size: int = 0,
+        embedding_size: int = 0,
+        trained_context_tokens: int = 0,
+        context_tokens: int = 0,
+    ) -> "ModelInfo":
+        """Return the information about a model that writes no chats and computes one command at a
+        time; 0 for what it has not, or does not tell."""
+        return cls(
+            architecture=architecture,
+            name=name,
+            description=description,
+            parameters=parameters,
+            size_bytes=size_bytes,
+            vocabulary_size=vocabulary_size,
+            embedding_size=embedding_size,
+            trained_context_tokens=trained_context_tokens,
+            context_tokens=context_tokens,
+            slots=1,
+            chat_template=None,
+            tool_template=None,
+            bos_token="",
+            eos_token="",
+            control_tokens=[],
+            kind=kind,
+            can_infill=False,
+            extra_buffers=None,
+            backend=backend,
+        )
+
 
 class TimedWord(msgspec.Struct, frozen=True, kw_only=True):
     """A word of a transcript, in seconds since the window began."""

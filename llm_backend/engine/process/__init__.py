@@ -2,6 +2,7 @@
 
 In the worker process:
 worker.py              the main loop
+model_loading.py       its model, with the engine of its kind
 connection_server.py   its connections
 outbox.py              when its events are sent
 tokenizer_thread.py    long texts, tokenized beside the passes

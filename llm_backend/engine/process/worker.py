@@ -14,17 +14,11 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from llm_backend.engine.command_refused import CommandRefused, check_queue, unsupported_command
-from llm_backend.engine.embedding.embedder import Embedder
 from llm_backend.engine.generator import Generator
-from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache, default_limit_bytes
-from llm_backend.engine.kv_cache.prefix_files import PrefixFolder, open_folder
 from llm_backend.engine.messages import (
     Cancel,
     Command,
@@ -35,8 +29,6 @@ from llm_backend.engine.messages import (
     Failed,
     Failure,
     Generate,
-    ModelInfo,
-    ModelKind,
     NotReady,
     Probe,
     Queued,
@@ -51,8 +43,9 @@ from llm_backend.engine.messages import (
     Transcribe,
 )
 from llm_backend.engine.messages.address import Address
-from llm_backend.engine.model import DecodeError, LoadError, Model, OutOfMemory
+from llm_backend.engine.model import DecodeError, LoadError, OutOfMemory
 from llm_backend.engine.process.connection_server import ConnectionServer, ReceivedCommand
+from llm_backend.engine.process.model_loading import LoadedModel, load_model
 from llm_backend.engine.process.outbox import Outbox
 from llm_backend.engine.process.tokenizer_thread import (
     LongCommand,
@@ -64,34 +57,11 @@ from llm_backend.engine.process.worker_log import FORMAT
 from llm_backend.engine.scheduling.command_validation import check_tokens
 from llm_backend.engine.scheduling.prompt_tokens import tokenize_prompt
 from llm_backend.engine.scheduling.request_table import ValidatedCommand
-from llm_backend.engine.sequential_engine import SequentialEngine, SequentialModel
-from llm_backend.engine.speculation.draft_source import DraftSource
-from llm_backend.engine.speculation.drafter import Drafter
-from llm_backend.engine.speculation.head_drafter import HeadDrafter
-from llm_backend.engine.worker_engine import WorkerEngine
-from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
 from llm_backend.operating_system import die_with_parent
-
-if TYPE_CHECKING:  # a worker loads the native library of its own kind of model only
-    from llm_backend.engine.llama import LlamaLog, LlamaModel
 
 _log = logging.getLogger("llm_backend.engine.process.worker")
 
 _TOKENIZER_WAIT_S = 0.002  # wait of an idle worker before commands are polled again
-
-MakeEngine = Callable[[Outbox, Callable[[], bool]], WorkerEngine]
-"""Creates the engine of a worker, for its outbox and for the function that handles commands in the
-middle of a step."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedModel:
-    """A model that was loaded, and verified if it is a language model. `tokenizes` is the model if
-    it has a vocabulary that clients may use."""
-
-    info: ModelInfo
-    make_engine: MakeEngine
-    tokenizes: Model | None = None
 
 
 class Worker:
@@ -275,7 +245,7 @@ def main() -> None:
     logging.basicConfig(level=start.log_level, format=FORMAT, stream=log_stream)
     connections.outbox_bytes = start.outbox_bytes
     try:
-        model = _load(start)
+        model = load_model(start)
     except (LoadError, DecodeError) as error:
         lacks_memory = isinstance(error, OutOfMemory)
         connections.send(owner, [NotReady(message=str(error), lacks_memory=lacks_memory)])
@@ -290,116 +260,6 @@ def main() -> None:
             limit=start.connections_limit,
         )
     Worker(connections, owner, model, start).run()
-
-
-def _load(start: Start) -> LoadedModel:
-    match start.kind:
-        case ModelKind.TRANSCRIPTION:
-            return _load_whisper(start)
-        case ModelKind.SPEECH:
-            return _load_voice(start)
-        case ModelKind.PICTURES:
-            return _load_diffusion(start)
-    return _load_llama(start)
-
-
-def _load_whisper(start: Start) -> LoadedModel:
-    """Load a model that transcribes."""
-    from llm_backend.engine.whisper import WhisperModel
-
-    model = WhisperModel(start)
-    model.verify()
-    return _with_turns(model, model.info(), start)
-
-
-def _load_voice(start: Start) -> LoadedModel:
-    """Load a model that speaks."""
-    if start.projector_path is not None:
-        from llm_backend.engine.llama import LlamaVoiceModel, capture_log
-
-        llama_voice = LlamaVoiceModel(start, capture_log())
-        return _with_turns(llama_voice, llama_voice.info(), start)
-    from llm_backend.engine.voices import OnnxVoiceModel
-
-    voice = OnnxVoiceModel(start)
-    return _with_turns(voice, voice.info(), start)
-
-
-def _load_diffusion(start: Start) -> LoadedModel:
-    """Load a model that draws."""
-    from llm_backend.engine.diffusion import DiffusionModel
-
-    model = DiffusionModel(start)
-    return _with_turns(model, model.info(), start)
-
-
-def _with_turns(model: SequentialModel, info: ModelInfo, start: Start) -> LoadedModel:
-    return LoadedModel(
-        info=info,
-        make_engine=lambda outbox, receive: SequentialEngine(model, start, outbox.publish, receive),
-    )
-
-
-def _load_llama(start: Start) -> LoadedModel:
-    """Load a model of texts."""
-    from llm_backend.engine.llama import LlamaModel, capture_log
-
-    log = capture_log()
-    model = LlamaModel(start, log)
-    model.verify()
-    drafter = _drafter(model, start, log)
-    prefixes = _prefixes(model, start)
-    host_cache = _host_prefix_cache(model, start)
-
-    def make_engine(outbox: Outbox, _receive: Callable[[], bool]) -> WorkerEngine:
-        if model.kind is ModelKind.CHAT:
-            return Generator(model, start, outbox, drafter, prefixes, host_cache)
-        return Embedder(model, start, outbox.publish)
-
-    return LoadedModel(info=model.info(), make_engine=make_engine, tokenizes=model)
-
-
-def _drafter(model: "LlamaModel", start: Start, log: "LlamaLog") -> DraftSource | None:
-    """Drafts of a draft model, if one is configured, or of the model's own head, if it has one."""
-    if start.draft_model_path is None:
-        head = model.open_draft_head()
-        return None if head is None else HeadDrafter(head)
-    from llm_backend.engine.llama import is_eagle, load_draft_model, load_eagle_head
-
-    if is_eagle(start.draft_model_path):
-        return HeadDrafter(load_eagle_head(model, start, log))
-    return Drafter(load_draft_model(model, start, log), model.vocabulary.size)
-
-
-def _prefixes(model: "LlamaModel", start: Start) -> PrefixFolder | None:
-    """The folder of prefix files, if they are enabled and the model supports them. Raises
-    `LoadError` if it cannot be used."""
-    if start.prefixes is None or model.kind is not ModelKind.CHAT:
-        return None
-    if not model.can_save_states:
-        _log.warning("engine.prefix_files_unsupported reason=the model has a sliding window")
-        return None
-    from llm_backend.engine.llama import STATE_FORMAT
-
-    return open_folder(start, STATE_FORMAT)
-
-
-def _host_prefix_cache(model: "LlamaModel", start: Start) -> HostPrefixCache | None:
-    """The host prefix cache, if it is enabled and the model supports it."""
-    if start.prefix_ram_bytes == 0 or model.kind is not ModelKind.CHAT:
-        return None
-    if not model.can_save_states:
-        return None
-    limit_bytes = start.prefix_ram_bytes
-    if limit_bytes is None:
-        limit_bytes = default_limit_bytes(available_memory_bytes())
-    _log.info("engine.host_prefix_cache limit_bytes=%s", limit_bytes)
-    return HostPrefixCache(
-        limit_bytes,
-        can_roll_back=model.can_roll_back,
-        machine_bytes=machine_memory_bytes(),
-        available_bytes=available_memory_bytes,
-    )
 
 
 def _first_command(connections: ConnectionServer) -> Start | None:

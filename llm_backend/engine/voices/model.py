@@ -41,25 +41,12 @@ class OnnxVoiceModel:
     def info(self) -> ModelInfo:
         """Information about the voice."""
         files = self._files
-        return ModelInfo(
+        return ModelInfo.of_sequential(
+            self.kind,
             architecture=files.family.value,
             name=files.name,
             description=files.description,
-            parameters=0,
             size_bytes=files.file_bytes,
-            vocabulary_size=0,
-            embedding_size=0,
-            trained_context_tokens=0,
-            context_tokens=0,
-            slots=1,
-            chat_template=None,
-            tool_template=None,
-            bos_token="",
-            eos_token="",
-            control_tokens=[],
-            kind=self.kind,
-            can_infill=False,
-            extra_buffers=None,
             backend=f"sherpa-onnx {self._library.version}",
         )
 

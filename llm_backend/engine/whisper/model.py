@@ -88,25 +88,16 @@ class WhisperModel:
         """Information about the model."""
         library, context = self._library, self._context
         size = library.whisper_model_type_readable(context).decode()
-        return ModelInfo(
+        return ModelInfo.of_sequential(
+            self.kind,
             architecture="whisper",
             name=self._start.model_path.stem,
             description=f"whisper {size}".removesuffix(" unknown"),
-            parameters=0,
             size_bytes=self._start.model_path.stat().st_size,
             vocabulary_size=library.whisper_model_n_vocab(context),
             embedding_size=library.whisper_model_n_audio_state(context),
             trained_context_tokens=self._context_tokens,
             context_tokens=self._context_tokens,
-            slots=1,
-            chat_template=None,
-            tool_template=None,
-            bos_token="",
-            eos_token="",
-            control_tokens=[],
-            kind=self.kind,
-            can_infill=False,
-            extra_buffers=None,
             backend=library.whisper_print_system_info().decode().strip(" |"),
         )
 

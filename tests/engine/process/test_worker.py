@@ -27,7 +27,8 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.messages.framing import FrameReader, events_in, frame
 from llm_backend.engine.process.connection_server import ConnectionServer
-from llm_backend.engine.process.worker import LoadedModel, MakeEngine, Worker
+from llm_backend.engine.process.model_loading import LoadedModel, MakeEngine
+from llm_backend.engine.process.worker import Worker
 from llm_backend.engine.sequential_engine import Report, SequentialEngine
 from tests.engine.fakes import FakeModel, FakeVocabulary, generate, start
 
