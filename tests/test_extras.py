@@ -14,6 +14,7 @@ from llm_backend.errors import ModelNotFound
 from llm_backend.extras import EXTRAS, install_command, is_installed
 from llm_backend.settings import SettingsError, load_settings
 from tests.missing import missing
+from tests.tiny_diffusion import HAS_LIBRARY, use_library
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 COMMAND = install_command("local")
@@ -43,6 +44,17 @@ def test_modules_of_an_extra_are_those_of_its_requirements(extra):
     own = {module for module, names in provided.items() if names & required}
     assert set(EXTRAS[extra]) - own <= {"numpy"}  # gguf's own requirement
     assert not any(names & distributions(PROJECT["dependencies"]) for names in provided.values())
+
+
+@pytest.mark.skipif(HAS_LIBRARY, reason="the library itself is installed")
+def test_stand_in_of_a_library_is_gone_after_its_test():
+    with pytest.MonkeyPatch.context() as patch:
+        use_library(patch)
+        import stable_diffusion_cpp
+
+        assert is_installed("draw") and stable_diffusion_cpp.__version__ == "stand-in"
+
+    assert not is_installed("draw")
 
 
 @pytest.mark.usefixtures("_no_engine")

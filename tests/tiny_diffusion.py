@@ -9,6 +9,7 @@ the stand-in's. It draws by hashes of what it gets, and knows nothing of models.
 
 import os
 import struct
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = ["HAS_LIBRARY", "use_library", "write_tiny_diffusion"]
 
 HAS_LIBRARY = find_spec("stable_diffusion_cpp") is not None
 _STAND_IN = Path(__file__).with_name("fake_diffusion")
+_MODULES = ("stable_diffusion_cpp", "stable_diffusion_cpp.stable_diffusion_cpp")
 
 _ALIGNMENT = 32
 _F32, _F16, _Q4_0 = 0, 1, 2
@@ -51,6 +53,9 @@ def use_library(patch: pytest.MonkeyPatch) -> dict[str, str]:
     the environment that is returned."""
     if HAS_LIBRARY:
         return {}
+    for module in _MODULES:  # what is imported meanwhile is forgotten at the end
+        patch.setitem(sys.modules, module, None)
+        del sys.modules[module]
     patch.syspath_prepend(str(_STAND_IN))
     paths = [str(_STAND_IN), *filter(None, [os.environ.get("PYTHONPATH")])]
     patch.setenv("PYTHONPATH", os.pathsep.join(paths))
