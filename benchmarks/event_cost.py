@@ -32,13 +32,13 @@ from llm_backend.engine.messages import (
     Delta,
     FinishReason,
     Generate,
+    LoadModel,
     ModelInfo,
     ModelKind,
     Probe,
     Ready,
     Shutdown,
     SlotAssigned,
-    Start,
     Status,
 )
 from llm_backend.engine.process.connection_server import ConnectionServer
@@ -167,7 +167,7 @@ class StandIn:
 
     def _take(self, command: object) -> None:
         match command:
-            case Start():
+            case LoadModel():
                 self._hub.send(self._owner, [Ready(info=INFO, pid=os.getpid())])
             case Generate():
                 self._hub.send(self._owner, [SlotAssigned(id=command.id, prompt_tokens=10)])

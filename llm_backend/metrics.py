@@ -322,7 +322,7 @@ class JobMetrics(Collector):
                 jobs.add_metric([kind, state], number)
         lag = GaugeMetricFamily(
             "llm_backend_jobs_lag_seconds",
-            "Age of the oldest waiting job.",
+            "For how long the first job that can be claimed has been due.",
             labels=["kind"],
         )
         for kind, lag_s in self._lags_s.items():

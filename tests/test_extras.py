@@ -52,7 +52,8 @@ def test_stand_in_of_a_library_is_gone_after_its_test():
         use_library(patch)
         import stable_diffusion_cpp
 
-        assert is_installed("draw") and stable_diffusion_cpp.__version__ == "stand-in"
+        assert is_installed("draw")
+        assert stable_diffusion_cpp.__version__ == "stand-in"
 
     assert not is_installed("draw")
 

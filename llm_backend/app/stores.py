@@ -38,7 +38,7 @@ from llm_backend.store import (
 class Stores:
     """All stores of one database and its object store."""
 
-    memory: ChatRecorder
+    chat_recorder: ChatRecorder
     chat_search: ChatSearch
     responses: ResponseRecorder
     files: FileStore
@@ -57,7 +57,7 @@ async def open_stores(
     """Opens the stores over an open database; at the end, pending writes are completed."""
     stores = _stores(settings, database, metrics)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(stores.memory.wait_idle)
+        stack.push_async_callback(stores.chat_recorder.wait_idle)
         stack.push_async_callback(stores.files.blobs.wait_idle)
         stack.push_async_callback(stores.responses.wait_idle)
         yield stores
@@ -67,7 +67,8 @@ async def open_stores(
 async def open_sweeper(
     settings: Settings, database: Database, stores: Stores, access: Access
 ) -> AsyncIterator[None]:
-    """Sweeps periodically: deletes rows that are expired, too old or beyond a limit."""
+    """Sweeps periodically: deletes rows that are expired, too old or beyond a limit, and indexes
+    the words of new chats."""
     limits = RetentionLimits(
         retain_days=settings.retain_days, history_limit_bytes=settings.history_limit_bytes
     )
@@ -103,7 +104,7 @@ def _stores(settings: Settings, database: Database, metrics: Metrics) -> Stores:
     lost_chats = LostWrites("chat_not_stored", "chat_id", lost("chat").inc)
     lost_responses = LostWrites("response_not_stored", "response_id", lost("response").inc)
     return Stores(
-        memory=ChatRecorder(ChatStore(database), settings.store_chats, lost_chats),
+        chat_recorder=ChatRecorder(ChatStore(database), settings.store_chats, lost_chats),
         chat_search=ChatSearch(database, limit_characters=settings.chat_search_characters),
         responses=ResponseRecorder(
             ResponseStore(database), ConversationStore(database), lost_responses

@@ -210,7 +210,7 @@ def _build_services(
         registry=registry,
         choose_personality=choose_personality,
         database=database,
-        memory=stores.memory,
+        chat_recorder=stores.chat_recorder,
         detached_chats=detached_peers.chats,
         detached_peers=detached_peers,
         chat_search=stores.chat_search,

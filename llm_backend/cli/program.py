@@ -50,7 +50,7 @@ def program(
 
 def main() -> None:
     """Run a command; an error of the user is one sentence on standard error, exit status 1."""
-    completion_init()  # answers the shells of `completion`
+    completion_init()  # answers a shell that asks for completions through its installed script
     try:
         _run()
     except SettingsError as error:
@@ -62,13 +62,13 @@ def main() -> None:
 
 
 def _run() -> None:
-    """Run a command, which exits; `serve` goes on here."""
+    """Run a command, which exits; `serve` is raised as `Serve` and run here."""
     try:
         app()
     except Serve as command:
-        ended = command.with_traceback(None)  # the traceback holds the flags
+        serve = command.with_traceback(None)  # the traceback holds the flags
     gc.collect()
-    ended.run()
+    serve.run()
 
 
 def configuration() -> None:

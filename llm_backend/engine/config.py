@@ -5,7 +5,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from llm_backend.engine.messages import Start, WorkerConfig
+from llm_backend.engine.messages import LoadModel, WorkerConfig
 
 CACHE_TYPES = ("f32", "f16", "q8_0", "q4_0")
 
@@ -85,8 +85,8 @@ class EngineConfig(WorkerConfig, frozen=True, kw_only=True):
         """Rows of logits of one pass besides one for each slot."""
         return max(self.logit_rows, self.drafted_tokens)
 
-    def start_command(self, *, deaths: int, listening_fd: int | None) -> Start:
+    def start_command(self, *, deaths: int, listening_fd: int | None) -> LoadModel:
         """The first command to a worker."""
         shared = {name: getattr(self, name) for name in WorkerConfig.__struct_fields__}
         shared |= {"draft_tokens": self.drafted_tokens, "logit_rows": self.output_rows}
-        return Start(**shared, deaths=deaths, listening_fd=listening_fd)
+        return LoadModel(**shared, deaths=deaths, listening_fd=listening_fd)

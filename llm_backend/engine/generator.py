@@ -18,10 +18,10 @@ from llm_backend.engine.messages import (
     Delta,
     Failure,
     Generate,
+    LoadModel,
     ModelKind,
     Priority,
     ScoreLabels,
-    Start,
     Status,
 )
 from llm_backend.engine.messages.address import Address, EventSink
@@ -60,22 +60,22 @@ class Generator(WorkerEngine):
     def __init__(
         self,
         model: Model,
-        start: Start,
+        config: LoadModel,
         outbox: EventSink,
         drafter: DraftSource | None = None,
         prefixes: PrefixFolder | None = None,
         host_cache: HostPrefixCache | None = None,
     ) -> None:
-        super().__init__(start, outbox.publish)
+        super().__init__(config, outbox.publish)
         self._model = model
-        self._requests = RequestTable(model, start)
+        self._requests = RequestTable(model, config)
         self._outbox = outbox
         self._meter = PassMeter(self.statistics)
         cache = Cache(
             slots=model.slots,
             copy_threshold=_copied_context(model) // _COPY_DIVISOR,
             can_roll_back=model.can_roll_back,
-            kv_unified=start.kv_unified,
+            kv_unified=config.kv_unified,
             copies_only_used_cells=model.copies_only_used_cells,
             save_threshold=save_threshold(prefixes, host_cache),
             host_prefixes=host_cache,
@@ -83,11 +83,11 @@ class Generator(WorkerEngine):
         self._scheduler = Scheduler(
             cache=cache,
             batch_tokens=model.batch_tokens,
-            logit_rows=start.logit_rows,
+            logit_rows=config.logit_rows,
         )
         self._slots = SlotCells(model, self._scheduler, drafter)
-        self._may_draft = start.draft_tokens > 0
-        self._speculation = SpeculativeDecoding(start.draft_tokens, drafter)
+        self._may_draft = config.draft_tokens > 0
+        self._speculation = SpeculativeDecoding(config.draft_tokens, drafter)
         self._prefill_budget = PrefillBudget()
         self._lower_tiers = LowerTiers(
             model,
@@ -193,7 +193,7 @@ class Generator(WorkerEngine):
         try:
             rows = self._forward(scheduled)
         except CellsExhausted:
-            self._free_cells(scheduled)
+            self._handle_exhausted_cells(scheduled)
             return
         self._outbox.end_pass()
         self._speculation.record_hidden_states(scheduled)
@@ -292,7 +292,7 @@ class Generator(WorkerEngine):
             self._fail(address, Failure.INVALID, str(error), f"media[{run.number}]")
             return
         except CellsExhausted:
-            self._free_cells([scheduled])
+            self._handle_exhausted_cells([scheduled])
             return
         finally:
             self.statistics.media_s += time.monotonic() - started_at
@@ -318,8 +318,9 @@ class Generator(WorkerEngine):
             scheduled, lookup_drafters, self._scheduler.draft_capacity(scheduled)
         )
 
-    def _free_cells(self, scheduled: list[ScheduledTokens]) -> None:
-        """Handle a pass that ran out of cells: draft nothing next time, or empty a slot."""
+    def _handle_exhausted_cells(self, scheduled: list[ScheduledTokens]) -> None:
+        """Handle a pass that ran out of cells: draft nothing in the next one, or if nothing was
+        drafted, empty a slot."""
         self._has_free_cells = False
         if not any(item.draft for item in scheduled):
             self._slots.empty_slot(self._lower_tiers.save_in_host_memory)

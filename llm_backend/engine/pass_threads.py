@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from llm_backend.engine.messages import Start
+from llm_backend.engine.messages import LoadModel
 from llm_backend.engine.thread_count_tuner import ThreadCountTuner
 from llm_backend.operating_system import usable_cores
 
@@ -13,11 +13,11 @@ _log = logging.getLogger("llm_backend.engine.threads")
 _TINY_BYTES = 16 << 20  # weights with which a pass of one token takes less than a millisecond
 
 
-def first_thread_count(start: Start, weights_bytes: int) -> int:
+def first_thread_count(config: LoadModel, weights_bytes: int) -> int:
     """Thread count of a model's first pass. A tiny model's pass is over before a second thread has
     started, so it has one unless the count was configured."""
-    if start.threads is not None:
-        return start.threads
+    if config.threads is not None:
+        return config.threads
     return 1 if weights_bytes <= _TINY_BYTES else usable_cores()
 
 

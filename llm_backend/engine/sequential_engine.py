@@ -16,12 +16,12 @@ from llm_backend.engine.messages import (
     Draw,
     DrawingStep,
     Failure,
+    LoadModel,
     ModelKind,
     PictureDrawn,
     SlotAssigned,
     Speak,
     Spoken,
-    Start,
     Status,
     Transcribe,
     Transcribed,
@@ -89,9 +89,13 @@ class SequentialEngine(WorkerEngine):
     if the worker is to end."""
 
     def __init__(
-        self, model: SequentialModel, start: Start, publish: Publish, receive: Callable[[], bool]
+        self,
+        model: SequentialModel,
+        config: LoadModel,
+        publish: Publish,
+        receive: Callable[[], bool],
     ) -> None:
-        super().__init__(start, publish)
+        super().__init__(config, publish)
         self._model = model
         self._receive = receive
         self._waiting: dict[Address, _Waiting] = {}  # in order of arrival
@@ -121,7 +125,7 @@ class SequentialEngine(WorkerEngine):
             raise unsupported_command(kind, command)
         self._model.check(command)
         if not command.has_begun:
-            limit, free_slots = self._start.queue_limit, int(self._running is None)
+            limit, free_slots = self._config.queue_limit, int(self._running is None)
             noun = f"{_NOUNS[kind]}s"
             check_queue(len(self._waiting), limit, free_slots=free_slots, noun=noun)
         self._waiting[address] = _Waiting(command=command, arrived_at=now)
@@ -166,7 +170,7 @@ class SequentialEngine(WorkerEngine):
         return self._running is None
 
     def _expire(self, now: float) -> None:
-        deadline_s = self._start.queue_deadline_s
+        deadline_s = self._config.queue_deadline_s
         noun = _NOUNS[self._model.kind]
         for address, one in list(self._waiting.items()):
             if not one.command.has_begun and now - one.arrived_at > deadline_s:

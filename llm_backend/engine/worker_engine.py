@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from llm_backend.engine.messages import ComputedCommand, Failed, Failure, Start, Status
+from llm_backend.engine.messages import ComputedCommand, Failed, Failure, LoadModel, Status
 from llm_backend.engine.messages.address import Address, Publish
 from llm_backend.engine.statistics import Statistics
 
@@ -12,10 +12,10 @@ from llm_backend.engine.statistics import Statistics
 class WorkerEngine(ABC):
     """Owns all requests between `submit` and their last event."""
 
-    def __init__(self, start: Start, publish: Publish) -> None:
-        self._start = start
+    def __init__(self, config: LoadModel, publish: Publish) -> None:
+        self._config = config
         self._publish = publish
-        self.statistics = Statistics(deaths=start.deaths)
+        self.statistics = Statistics(deaths=config.deaths)
 
     @property
     @abstractmethod

@@ -71,7 +71,7 @@ def pull(
         if file in missing:
             on_file(file)
             with _translate_errors(hub, name):
-                _bring(hub, name, file, target, endpoint, on_bytes)
+                _download_file(hub, name, file, target, endpoint, on_bytes)
     return targets
 
 
@@ -159,9 +159,9 @@ def _check_room(folder: Path, missing: Sequence[HubFile]) -> None:
 class _Bar:
     """Stand-in for the progress bar (`tqdm_class`) of the hub's library."""
 
-    def __init__(self, came: Callable[[int], None], *, initial: int = 0, **_: object) -> None:
-        self.update = came
-        came(initial)
+    def __init__(self, on_bytes: Callable[[int], None], *, initial: int = 0, **_: object) -> None:
+        self.update = on_bytes
+        on_bytes(initial)
 
     def __enter__(self) -> Self:
         return self
@@ -170,13 +170,13 @@ class _Bar:
         """Has nothing to close."""
 
 
-def _bring(
+def _download_file(
     hub: Any,
     name: str,
     file: HubFile,
     target: Path,
     endpoint: str | None,
-    came: Callable[[int], None],
+    on_bytes: Callable[[int], None],
 ) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
@@ -192,7 +192,7 @@ def _bring(
             headers=hub.utils.build_hf_headers(),
             expected_size=file.size_bytes,
             displayed_filename=target.name,
-            tqdm_class=partial(_Bar, came),
+            tqdm_class=partial(_Bar, on_bytes),
         )
     if file.sha256 is not None and _checksum(part) != file.sha256:
         part.unlink()

@@ -26,14 +26,14 @@ def crash() -> None:
 
 class CrashingWithExtraBuffers(LlamaModel):
     def verify(self) -> None:
-        if self._start.use_extra_buffers:
+        if self._config.use_extra_buffers:
             crash()
         super().verify()
 
 
 class CrashingWithPrefillKernels(LlamaModel):
     def verify(self) -> None:
-        if self._start.prefill_kernels:
+        if self._config.prefill_kernels:
             crash()
         super().verify()
 

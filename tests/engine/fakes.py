@@ -11,11 +11,11 @@ from llm_backend.engine.media_runs import MediaError, Part, Piece, Run, placehol
 from llm_backend.engine.messages import (
     Event,
     Generate,
+    LoadModel,
     MediaItem,
     MediaKind,
     ModelKind,
     Sampling,
-    Start,
 )
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.model import CellsExhausted, PairFrame
@@ -271,7 +271,7 @@ class Outbox:
         pass
 
 
-def start(**fields: object) -> Start:
+def load_command(**fields: object) -> LoadModel:
     """A start command with limits that no test reaches."""
     defaults = {
         "model_path": Path("none.gguf"),
@@ -290,4 +290,4 @@ def start(**fields: object) -> Start:
         "labels_limit": 64,
         "prefix_ram_bytes": 0,
     }
-    return Start(**{**defaults, **fields})
+    return LoadModel(**{**defaults, **fields})

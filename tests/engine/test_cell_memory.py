@@ -15,7 +15,7 @@ from llm_backend.engine.batch import BatchChunk
 from llm_backend.engine.llama import LlamaLog, LlamaModel
 from llm_backend.engine.llama.cell_memory import CellMemory
 from llm_backend.engine.llama.cpu_buffers import Buffer, NativeLibrary
-from tests.engine.fakes import start
+from tests.engine.fakes import load_command
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux promises the zeros")
 
@@ -31,7 +31,9 @@ def opened(tiny_llama) -> Iterator[Opened]:
     log, models = LlamaLog(), []
 
     def opened(**fields: object) -> LlamaModel:
-        models.append(LlamaModel(start(model_path=tiny_llama, batch_tokens=512, **fields), log))
+        models.append(
+            LlamaModel(load_command(model_path=tiny_llama, batch_tokens=512, **fields), log)
+        )
         return models[-1]
 
     yield opened

@@ -15,7 +15,7 @@ from llm_backend.engine.llama.weights import DevicePlacement, load_weights
 from llm_backend.engine.process.device_list import find_devices
 from llm_backend.model_files import Device
 from tests.engine.conftest import config
-from tests.engine.fakes import start
+from tests.engine.fakes import load_command
 from tests.logged import logged
 from tests.model_shapes import Shape, write_shape
 
@@ -81,7 +81,9 @@ def test_placement_keeps_the_experts_of_the_first_layers_in_host_memory(tmp_path
     caplog.set_level(logging.DEBUG, "llm_backend.engine.llama")
     log = capture_log()
     path = write_shape(tmp_path / "mixture.gguf", TINY_MIXTURE)
-    command = start(model_path=path, gpu_layers=4, host_experts=2, tensor_split=(4.0,), mmap=True)
+    command = load_command(
+        model_path=path, gpu_layers=4, host_experts=2, tensor_split=(4.0,), mmap=True
+    )
     placement = DevicePlacement(command)
     model = load_weights(command, placement, loads_draft_head=False)
     assert model, log.pop_reason()

@@ -22,7 +22,7 @@ from tests.engine.fakes import (
     SlowVocabulary,
     generate,
     greedy,
-    start,
+    load_command,
 )
 
 
@@ -34,7 +34,7 @@ class Bench:
     ) -> None:
         self.model = model or FakeModel()
         self.outbox = Outbox()
-        self.generator = Generator(self.model, start(**bounds), self.outbox, drafter)
+        self.generator = Generator(self.model, load_command(**bounds), self.outbox, drafter)
 
     def submit(self, *commands, now: float = 0) -> None:
         for command in commands:

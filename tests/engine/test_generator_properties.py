@@ -16,7 +16,7 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.speculation.drafter import Drafter
-from tests.engine.fakes import FakeModel, Outbox, expected_text, generate, picture, start
+from tests.engine.fakes import FakeModel, Outbox, expected_text, generate, load_command, picture
 from tests.examples import examples
 
 PROMPTS = st.builds(
@@ -61,7 +61,7 @@ class EngineMachine(RuleBasedStateMachine):
             memory=self.memory,
         )
         self.outbox = Outbox()
-        bounds = start(
+        bounds = load_command(
             draft_tokens=self.draft_tokens,
             queue_deadline_s=DEADLINES_S[Priority.INTERACTIVE],
             batch_queue_deadline_s=DEADLINES_S[Priority.BATCH],

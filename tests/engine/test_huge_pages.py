@@ -14,7 +14,7 @@ from llm_backend.engine.batch import BatchChunk
 from llm_backend.engine.llama import LlamaLog, LlamaModel, huge_pages
 from llm_backend.engine.llama.cpu_buffers import Buffer
 from llm_backend.engine.llama.huge_pages import fit_in_memory, prepare_weights
-from tests.engine.fakes import start
+from tests.engine.fakes import load_command
 from tests.engine.gguf_models import write_llama
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -31,7 +31,7 @@ def opened() -> Iterator[Opened]:
     log, models = LlamaLog(), []
 
     def opened(**fields: object) -> LlamaModel:
-        models.append(LlamaModel(start(**fields), log))
+        models.append(LlamaModel(load_command(**fields), log))
         return models[-1]
 
     yield opened
@@ -60,7 +60,7 @@ LOAD = """
 import os, re, sys
 from pathlib import Path
 from llm_backend.engine.llama import LlamaModel, LlamaLog, huge_pages
-from tests.engine.fakes import start
+from tests.engine.fakes import load_command
 
 def huge_kib():
     found = re.search(r"AnonHugePages:\\s+(\\d+)", Path("/proc/self/smaps_rollup").read_text())
@@ -68,7 +68,7 @@ def huge_kib():
 
 huge_pages._LOCK = f"llm-backend/tests/{os.getpid()}"
 before = huge_kib()
-model = LlamaModel(start(model_path=Path(sys.argv[1])), LlamaLog())
+model = LlamaModel(load_command(model_path=Path(sys.argv[1])), LlamaLog())
 print(huge_kib() - before)
 """
 

@@ -9,7 +9,7 @@ import pytest
 from llm_backend.engine.llama import LlamaLog, LlamaModel
 from llm_backend.engine.pass_threads import PassThreads, first_thread_count
 from llm_backend.operating_system import usable_cores
-from tests.engine.fakes import start
+from tests.engine.fakes import load_command
 
 CORES = 2
 
@@ -17,7 +17,7 @@ CORES = 2
 @pytest.fixture(scope="module")
 def context(tiny_llama):
     """The native context of a tiny model, set up for two threads."""
-    model = LlamaModel(start(model_path=tiny_llama, threads=CORES), LlamaLog())
+    model = LlamaModel(load_command(model_path=tiny_llama, threads=CORES), LlamaLog())
     return model.context
 
 
@@ -28,7 +28,7 @@ def preempted() -> int:
 
 
 def test_pass_threads_of_a_tiny_model_are_one_unless_set():
-    wanted, unset = start(threads=8), start(threads=None)
+    wanted, unset = load_command(threads=8), load_command(threads=None)
 
     assert first_thread_count(wanted, weights_bytes=1000) == 8
     assert first_thread_count(unset, weights_bytes=1000) == 1

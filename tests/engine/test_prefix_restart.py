@@ -13,7 +13,7 @@ from llm_backend.engine.batch import BatchChunk
 from llm_backend.engine.llama import LlamaLog, LlamaModel
 from llm_backend.engine.messages import Delta, Generate, PrefixLimits, Sampling
 from tests.engine.conftest import answer, config
-from tests.engine.fakes import start
+from tests.engine.fakes import load_command
 from tests.engine.gguf_models import write_llama, write_mamba, write_windowed
 
 NUMBERS = itertools.count()
@@ -27,7 +27,7 @@ def opened(tmp_path) -> Iterator[Opened]:
     log, models = LlamaLog(), []
 
     def opened(file: Path, **fields: object) -> LlamaModel:
-        models.append(LlamaModel(start(model_path=file, batch_tokens=512, **fields), log))
+        models.append(LlamaModel(load_command(model_path=file, batch_tokens=512, **fields), log))
         return models[-1]
 
     yield opened

@@ -29,7 +29,7 @@
 {{- end -}}
 {{- end }}
 
-{{/* The settings: those of the base, with several servers their delay, and over them the values'. */}}
+{{/* The settings: those of the base, then the shutdown delay if there are several servers, then the values'. */}}
 {{- define "llm-backend.settings" -}}
 {{- $settings := dict -}}
 {{- $base := .Files.Get "base/kustomization.yaml" | fromYaml -}}
@@ -164,7 +164,7 @@
 {{- $_ := set .object.metadata "labels" (merge .root.Values.serviceMonitor.labels .object.metadata.labels) -}}
 {{- end }}
 
-{{/* In the overlay another policy lets all pods ask for names; here it is one of this policy's rules. */}}
+{{/* In the overlay another policy lets all pods resolve names (DNS); here it is one of this policy's rules. */}}
 {{- define "llm-backend.editNetworkPolicy" -}}
 {{- $egress := concat .object.spec.egress .root.Values.networkPolicy.egress -}}
 {{- range splitList "\n---\n" (.root.Files.Get "prod/network-policy.yaml") -}}

@@ -37,7 +37,7 @@ class Idempotency:
     of the first answer for an hour. It waits for an answer that is still being made.
 
     Keys belong to one caller and one operation, with its path and query. Answers are stored in
-    this process's memory, and in the database if servers have a `shared` one. Both are bounded,
+    this process's memory, and in the database if `shared` answers are given. Both are bounded,
     and the oldest answer is evicted first. Not stored are: failed answers, answers whose client
     disconnected, answers that may hold a secret that is shown once (of administration, of webhook
     endpoints, and client secrets), and answers to a project without data retention.
@@ -111,7 +111,7 @@ class Idempotency:
     async def _record_answer(
         self, recorded: RecordedAnswer, request: ApiRequest, answer: SendResponse, send: Send
     ) -> bool:
-        """Sends a new answer. Returns True if it is to be stored."""
+        """Sends a new answer. Returns True if it may be stored: complete, and no failure."""
         recorder = AnswerRecorder(recorded, send)
         await self._admission(request, answer, recorder)
         return recorder.is_whole

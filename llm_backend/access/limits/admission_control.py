@@ -82,7 +82,7 @@ class AdmissionControl:
     ) -> None:
         model = model_of(request, metered)
         policy = self._permission.check(caller, model, requires_model=metered.requires_model)
-        if policy.is_restricted or metered.bypasses_metering or metered.is_unknown:
+        if policy.is_restricted or metered.opens_unmetered_use or metered.is_unknown:
             request = await offload(self._permission.enforce, request, caller, metered)
         is_batch = bool(request.http.scope["state"].get("is_batch"))
         reservation = RateLimitReservation(

@@ -62,7 +62,7 @@ class PermissionChecks:
         project, body = project_of(caller), request.body
         if metered.is_unknown:
             self._refuse_if_restricted(project, request)
-        if metered.bypasses_metering:
+        if metered.opens_unmetered_use:
             self.check_bypass(caller)
         if project.models is not None:
             query = request.http.query_params.multi_items()

@@ -133,7 +133,8 @@ class RateLimits:
                 await self._take(window, amount)
 
     async def _take(self, window: RateLimitWindow, amount: int) -> None:
-        """Takes more from the database, as far as there is more; one query a window at a time."""
+        """Takes more from the database, as far as there is more. Each window has at most
+        one query in flight."""
         if self._grants is None or self._is_futile(window, amount):
             return
         lock = self._take_locks.setdefault(window, asyncio.Lock())

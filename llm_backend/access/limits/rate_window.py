@@ -72,7 +72,7 @@ class RateLimitWindow:
     @property
     def remaining(self) -> int:
         """The unused amount of this window, as far as this server knows: of the limit, or of its
-        grants once no more can be granted. Less than an amount that was refused."""
+        grants once no more can be granted; always less than the smallest refused amount."""
         known = self.granted if self.is_fully_granted else self.limit
         if self.refused_at:
             known = min(known, self.granted + self.refused_amount - 1)

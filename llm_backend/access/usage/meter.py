@@ -50,7 +50,7 @@ class RequestMeter:
         self._reserve_target = reserve_target
         self._check_model = check_model
         self.is_relayed = False  # True if an upstream answers and reports its tokens
-        self.was_sent = False  # True if an upstream got the request before its client disconnected
+        self.was_sent = False  # an upstream had the request when its client disconnected
         self.is_deferred = False  # True if an upstream reports the usage after its answer
         self.tokens: int | None = None  # counted so far; None: no report yet
 

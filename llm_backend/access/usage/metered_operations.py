@@ -52,7 +52,7 @@ class MeteredOperation:
     With `requires_model`, the request must name a model if its project may use only some; without
     it, the operation has no model, or an earlier request named it. `text_pattern` finds the text of
     a stream, to estimate tokens that an upstream does not report. `is_stored` operations take
-    `store`. A `bypasses_metering` operation opens something that is used at the upstream, unseen
+    `store`. A `opens_unmetered_use` operation opens something that is used at the upstream, unseen
     by this server. For an `is_unknown` operation, the effect and the models are unknown.
     """
 
@@ -63,7 +63,7 @@ class MeteredOperation:
     default_model: str = ""
     text_pattern: re.Pattern[bytes] | None = None
     is_stored: bool = False
-    bypasses_metering: bool = False
+    opens_unmetered_use: bool = False
     is_unknown: bool = False
 
 
@@ -73,7 +73,7 @@ _RUN = _texts("value", "arguments")
 # OpenAI's API has no usage of these: they are in the costs, as far as their tokens are reported.
 _OTHER = MeteredOperation(kind="other")
 _OTHER_UNNAMED = MeteredOperation(kind="other", requires_model=False)
-_BYPASSING = MeteredOperation(kind="other", bypasses_metering=True)
+_BYPASSING = MeteredOperation(kind="other", opens_unmetered_use=True)
 
 METERED: Mapping[str, MeteredOperation] = {
     "createChatCompletion": MeteredOperation(

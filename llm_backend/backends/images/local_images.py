@@ -102,9 +102,10 @@ class _LocalRequest:
                 self.pictures += 1
 
     async def _draw_one(self, command: Draw) -> AsyncGenerator[Preview | GeneratedImage, None]:
-        """Yields the previews and then one picture. A worker that ends before it has begun, as it
-        does where the request before this one was cancelled, is waited for again."""
-        has_begun, previews, tries = False, 0, 1
+        """Yields the previews and then one picture. If the worker ends before the first event, the
+        drawing is tried again: cancelling a request ends the worker, which the next request may
+        meet."""
+        has_yielded, previews, tries = False, 0, 1
         while True:
             try:
                 async with (
@@ -112,14 +113,14 @@ class _LocalRequest:
                     aclosing(engine.draw(command)) as events,
                 ):
                     async for event in events:
-                        has_begun = True
+                        has_yielded = True
                         self._observe_step(event)
                         if (picture := await _translate(event, command, previews)) is not None:
                             previews += isinstance(picture, Preview)
                             yield picture
                 return
             except EngineDown as error:
-                if has_begun or tries == _TRIES or isinstance(error, EngineStartError):
+                if has_yielded or tries == _TRIES or isinstance(error, EngineStartError):
                     raise
                 tries += 1
 

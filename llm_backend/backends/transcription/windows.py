@@ -39,8 +39,9 @@ class TranscriptPart:
 
 
 class Windows(ABC):
-    """State of a recording between two windows of at most `window_s`. Where it `has_pauses`,
-    sound without speech was replaced by digital silence, and windows end there."""
+    """Cuts a recording into windows of at most `window_s`, and keeps the rest for the next one.
+    With `has_pauses`, sound without speech was replaced by digital silence, and windows end
+    there."""
 
     def __init__(self, *, window_s: float, has_pauses: bool) -> None:
         self._window_bytes = round(window_s * SAMPLES_HZ) * SAMPLE_BYTES

@@ -21,9 +21,9 @@ class UpstreamHealth:
 
     An answer's beginning ends the ejection, but only a complete answer resets the count of
     failures: an upstream that breaks off every answer is ejected, too. Each ejection is twice as
-    long as the one before, up to a minute, until an answer is complete. Of a request whose client
-    leaves after the headers nothing is recorded; a failure may follow a success if the answer turns
-    out to be invalid.
+    long as the one before, up to a minute, until an answer is complete. Nothing is recorded of a
+    request whose client leaves after the headers. An answer that turns out to be invalid is a
+    failure, even if its headers were a success.
 
     Known elsewhere as circuit breaker (open while ejected, half-open while probed) with a cooldown.
     """

@@ -128,12 +128,12 @@ class ChatTurn:
     ) -> None:
         self.truncated_messages = 0  # of the oldest, left out of the prompt
         self._retrieval = retrieval
-        self._memory = services.memory
+        self._chat_recorder = services.chat_recorder
         self._body = body
         self._chat = chat
         self._structure = structure
         self._attempts = services.settings.structured_tries
-        self._stores_chat = services.memory.should_store(body)
+        self._stores_chat = services.chat_recorder.should_store(body)
         options = body.get("stream_options") or {}
         self._includes_usage = bool(options.get("include_usage"))
         default = services.settings.obfuscate_streams
@@ -226,10 +226,10 @@ class ChatTurn:
             yield
             is_complete = True
             if self._stores_chat:
-                await self._memory.remember(self._body, self._completion(answer))
+                await self._chat_recorder.remember(self._body, self._completion(answer))
         finally:
             if self._stores_chat and not is_complete:
-                self._memory.remember_in_background(self._body, self._completion(answer))
+                self._chat_recorder.remember_in_background(self._body, self._completion(answer))
 
     def _role_chunk(
         self, choice: int, first: ChatDelta | None = None

@@ -21,7 +21,7 @@ async def search_chat_completions(services: Services, request: ApiRequest) -> Re
     query: api.SearchChatCompletionsQuery = request.query
     if not services.settings.chat_search_characters:
         raise Unsupported("This server does not search chats: `chat_search_characters` is 0.")
-    await services.memory.flush()  # so that a chat that has just been answered is found
+    await services.chat_recorder.flush()  # so that a chat that has just been answered is found
     with translate_store_errors("chat completion"):
         page = await services.chat_search.find(
             query["query"],

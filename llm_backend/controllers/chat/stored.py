@@ -70,8 +70,8 @@ async def delete_chat_completion(services: Services, request: ApiRequest) -> Res
 
 async def _chats(services: Services) -> ChatStore:
     """Returns the chat store once pending writes of answered chats are done."""
-    await services.memory.flush()
-    return services.memory.chats
+    await services.chat_recorder.flush()
+    return services.chat_recorder.chats
 
 
 def _completion(chat: StoredChat) -> JsonObject:

@@ -45,12 +45,12 @@ async def relay_message(
         observer.close()
         if observer.usage.prompt_tokens or observer.usage.completion_tokens:
             request.meter.count_answer(observer.usage)
-        if chat_body is None or not services.memory.should_store_relayed(chat_body):
+        if chat_body is None or not services.chat_recorder.should_store_relayed(chat_body):
             return None
         if observer.is_overlong or not observer.has_answer:
             log.warning("message_not_stored", extra={"request_id": request.request_id})
             return None
-        return services.memory.remember_relayed(
+        return services.chat_recorder.remember_relayed(
             chat_body,
             observer.completion(chat_body["model"]),
             complete=observer.is_complete,

@@ -169,8 +169,8 @@ class Conversation:
         self._sounds[item_id] = sentences
 
     def truncate(self, item_id: str, end_ms: int) -> None:
-        """Cuts the transcript of an answer to what was heard; that of an answer in progress when it
-        ends. Raises `NotFound` and `InvalidRequest`."""
+        """Cuts the transcript of an answer to what was heard; of an answer in progress, later: when
+        the answer ends. Raises `NotFound` and `InvalidRequest`."""
         item = self.find(item_id)
         sentences = self._sounds.get(item_id)
         if sentences is None:

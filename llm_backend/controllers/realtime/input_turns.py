@@ -55,7 +55,7 @@ class InputTurns:
         self._input = InputSound(config.input_format, config.turns, limit_s=limit_s)
         self._turn_id = new_item_id()  # of the next turn
         self._is_speaking = False  # the user, in a turn that has not ended
-        self._is_answer_due = False  # to turns whose text is known
+        self._is_answer_due = False  # turns whose text is known wait for an answer
         self._tasks: set[asyncio.Task[None]] = set()
         self._permits = asyncio.Semaphore(turns_limit)
         self._waiting_s = 0.0  # sound of turns that wait for a permit
@@ -136,8 +136,8 @@ class InputTurns:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def release_answers(self) -> None:
-        """Leaves the turns until now to a response that reads them: they get no other answer."""
+    def cancel_pending_answers(self) -> None:
+        """Cancels the automatic answers to the turns so far: the caller's response reads them."""
         self._to_answer.clear()
         self._is_answer_due = False
 

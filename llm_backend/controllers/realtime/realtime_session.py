@@ -175,7 +175,7 @@ class RealtimeSession:
         is_out_of_band = changes.get("conversation") == "none"
         self._check_room(is_out_of_band=is_out_of_band)
         if not is_out_of_band and "input" not in changes:
-            self._input_turns.release_answers()
+            self._input_turns.cancel_pending_answers()
         response = RealtimeResponse(
             config,
             items,

@@ -22,7 +22,7 @@ async def relay_chat(
     services: Services, request: ApiRequest, *, to: Destination | None = None
 ) -> Response:
     """Relays `POST /chat/completions`; the chat is stored before its last bytes, or after them."""
-    if not services.memory.should_store_relayed(request.body):
+    if not services.chat_recorder.should_store_relayed(request.body):
         return await relay(services, request, to=to)
     observer = ChatObserver()
 
@@ -33,7 +33,7 @@ async def relay_chat(
         completion = observer.completion()
         if completion is None:
             return None  # the upstream's error was relayed; there is no completion to store
-        return services.memory.remember_relayed(
+        return services.chat_recorder.remember_relayed(
             request.body,
             _with_required_fields(completion, request.body),
             complete=observer.is_complete,

@@ -1,4 +1,5 @@
-"""Background responses and their followers: clients in any process get events once durable."""
+"""Background responses and their followers: clients in any process get each event as soon
+as it is durable."""
 
 import asyncio
 from collections import defaultdict

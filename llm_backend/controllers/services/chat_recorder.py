@@ -57,9 +57,8 @@ class ChatRecorder:
         return self._policy == "always" if requested is None else bool(requested)
 
     def should_store_relayed(self, body: JsonMapping) -> bool:
-        """True if this server stores a chat that an upstream answers. `store` is then honoured by
-        the upstream, so nothing is refused.
-        """
+        """True if this server stores a chat that an upstream answers. Never refuses `store`: where
+        this server stores nothing, the upstream honours it."""
         return self._policy != "never" and self.should_store(body)
 
     async def remember(
@@ -120,7 +119,7 @@ class ChatRecorder:
         """Returns the error of each chat, or None. If a batch fails, its chats are stored one by
         one, so that an invalid chat does not affect others."""
         try:
-            _log_accepted(await self.chats.add_free(chats))
+            _log_taken_ids(await self.chats.add_free(chats))
         except StoreUnavailable as error:
             return [error] * len(chats)
         except StoreError as error:
@@ -136,8 +135,9 @@ class ChatRecorder:
             self._losses.add(completion["id"], error)
 
 
-def _log_accepted(ids: Sequence[str]) -> None:
-    """Logs one line for a batch: an upstream that repeats ids would log one for every chat."""
+def _log_taken_ids(ids: Sequence[str]) -> None:
+    """Logs the ids of chats that were not stored because their ids are taken: one line for a batch,
+    as an upstream that repeats ids would log one for every chat."""
     if ids:
         log.warning("chat_id_taken", extra={"chat_id": ids[0], "chats": len(ids)})
 

@@ -17,9 +17,8 @@ To add one:
 3. Register the kind with `ServerTools`, in `app/search.py`.
 
 A failure of the tool is an `ApiError`: raised by `open` it is the request's answer, raised by `run`
-it ends the response as `failed`. A failure of a single call (no such document, a refusal by the
-tool itself) belongs into the call's item, so that the model can read it and continue.
-"""
+it ends the response as `failed`. A failure of a single call (a file that does not exist, a refusal
+by the tool itself) belongs into the call's item, so that the model can read it and continue."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence

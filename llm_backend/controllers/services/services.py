@@ -59,7 +59,7 @@ class Services:
     registry: Registry
     choose_personality: Callable[[str, str], Awaitable[None]]
     database: Database
-    memory: ChatRecorder
+    chat_recorder: ChatRecorder
     detached_chats: DetachedChats
     detached_peers: DetachedPeers
     chat_search: ChatSearch

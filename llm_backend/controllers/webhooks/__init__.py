@@ -11,7 +11,7 @@ from llm_backend.store import DELIVERY, JobKind, delivery_shares
 
 __all__ = ["webhook_jobs"]
 
-# The attempts of a day are twelve; others ended with their server.
+# Twelve are made in a day. The others allow for attempts during which the server ended.
 ATTEMPTS = 32
 
 

@@ -14,11 +14,11 @@ from llm_backend.engine.messages import (
     Draw,
     DrawingStep,
     Failure,
+    LoadModel,
     ModelInfo,
     ModelKind,
     PictureDrawn,
     Pixels,
-    Start,
     refuse_prompt,
 )
 from llm_backend.engine.model import DecodeError, LoadError
@@ -41,19 +41,19 @@ class DiffusionModel:
 
     kind = ModelKind.PICTURES
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, config: LoadModel) -> None:
         try:
-            self._file = read_diffusion(start.model_path)
+            self._file = read_diffusion(config.model_path)
         except HeaderError as error:
             raise LoadError(str(error)) from error
-        if lacking := self._file.lacks(start.drawing_parts):
-            raise LoadError(f"{start.model_path} needs {', '.join(lacking)} besides.")
-        path, is_network = start.model_path, self._file.is_network_only
+        if lacking := self._file.lacks(config.drawing_parts):
+            raise LoadError(f"{config.model_path} needs {', '.join(lacking)} besides.")
+        path, is_network = config.model_path, self._file.is_network_only
         self._library = DiffusionLibrary(
             None if is_network else path,
             path if is_network else None,
-            start.drawing_parts,
-            threads=first_thread_count(start, self._file.file_bytes),
+            config.drawing_parts,
+            threads=first_thread_count(config, self._file.file_bytes),
         )
 
     def info(self) -> ModelInfo:

@@ -14,11 +14,11 @@ from llm_backend.engine.messages import (
     Embed,
     Embedded,
     Failure,
+    LoadModel,
     ModelKind,
     Rank,
     RankScores,
     SlotAssigned,
-    Start,
     Status,
 )
 from llm_backend.engine.messages.address import Address, Publish
@@ -53,8 +53,8 @@ class Embedder(WorkerEngine):
     """Owns all requests between `submit` and their last event. Each pass takes one input of each
     request in turn for as long as they fit, so that a long list does not hold up a short one."""
 
-    def __init__(self, model: Model, start: Start, publish: Publish) -> None:
-        super().__init__(start, publish)
+    def __init__(self, model: Model, config: LoadModel, publish: Publish) -> None:
+        super().__init__(config, publish)
         self._model = model
         self._requests: dict[Address, _EmbedRequest] = {}
         self._round_robin: deque[_EmbedRequest] = deque()
@@ -79,7 +79,7 @@ class Embedder(WorkerEngine):
     def submit(self, address: Address, command: ComputedCommand, now: float) -> None:
         """Queue a command. Raises `CommandRefused`."""
         inputs = self._inputs(command)
-        check_queue(len(self._requests), self._start.queue_limit, free_slots=self._model.slots)
+        check_queue(len(self._requests), self._config.queue_limit, free_slots=self._model.slots)
         request = _EmbedRequest(address, inputs, now)
         self._requests[address] = request
         self._round_robin.append(request)
@@ -120,7 +120,7 @@ class Embedder(WorkerEngine):
         raise unsupported_command(self._model.kind, command)
 
     def _check_count(self, count: int, field: str) -> None:
-        limit = self._start.inputs_limit
+        limit = self._config.inputs_limit
         if not 1 <= count <= limit:
             raise CommandRefused(Failure.INVALID, f"There must be 1 to {limit} {field}.", field)
 
@@ -200,7 +200,7 @@ class Embedder(WorkerEngine):
         self._publish(request.address, event)
 
     def _expire(self, now: float) -> None:
-        deadline_s = self._start.queue_deadline_s
+        deadline_s = self._config.queue_deadline_s
         waiting = [request for request in self._round_robin if not request.started]
         for request in waiting:
             if now - request.arrived_at > deadline_s:

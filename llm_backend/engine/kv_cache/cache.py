@@ -19,9 +19,9 @@ from llm_backend.engine.media_runs import length_of_whole_runs
 
 # cells copied while one token is computed; measured 360, a safe lower bound taken
 _CELLS_COPIED_PER_TOKEN = 32
-_LEAST_COPIED = 4  # tokens: what a copy costs however small
-_PROMPT_END_TOLERANCE = 4  # tokens before a prompt's end that count as its answer
-_LEAST_RESTORED = 16  # tokens: what restoring a state costs however small
+_LEAST_COPIED = 4  # a copy of any size costs at least the computation of so many tokens
+_PROMPT_END_TOLERANCE = 4  # the last tokens of a prompt, which count as part of the answer
+_LEAST_RESTORED = 16  # restoring a state costs at least the computation of so many tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +246,7 @@ class Cache:
         self._touch(self._slots[slot])
 
     def clear(self, slot: int) -> SlotTokens:
-        """Note that the cells of `slot` are empty; return the tokens that it had."""
+        """Record that the caller emptied the cells of `slot`; return the tokens that it had."""
         tokens, self._slots[slot].tokens = self._slots[slot].tokens, []
         self._slots[slot].used_at = 0  # overwritten before any cached prefix
         return SlotTokens(slot=slot, tokens=tokens)
@@ -287,10 +287,10 @@ class Cache:
         fewest = min(ranges.values())
         return [slot for slot in free if ranges[slot.number] == fewest]
 
-    def _copy_to_older(self, slot: _Slot, kept: int, source: _Slot) -> tuple[Copy, ...]:
+    def _copy_to_older(self, slot: _Slot, kept: int, spared: _Slot) -> tuple[Copy, ...]:
         """Copy all cells of `slot` to a less recently used slot, if the tokens beyond the first
-        `kept` are worth it. Never overwrites `source`, which is copied after this."""
-        victim = self._victim(slot, kept, source)
+        `kept` are worth it. Never overwrites `spared`, whose cells are copied to `slot` next."""
+        victim = self._victim(slot, kept, spared)
         if victim is None:
             self._record_overwritten(slot, kept)
             return ()

@@ -9,7 +9,7 @@ from llm_backend.engine.llama.header import check_file
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.model import LlamaModel
 from llm_backend.engine.llama.native_head import NativeHead
-from llm_backend.engine.messages import ModelKind, Start
+from llm_backend.engine.messages import LoadModel, ModelKind
 from llm_backend.engine.model import LoadError
 
 _EAGLE = "eagle3"
@@ -23,49 +23,49 @@ def is_eagle(path: Path) -> bool:
     return check_file(path).architecture == _EAGLE
 
 
-def load_eagle_head(model: LlamaModel, start: Start, log: LlamaLog) -> NativeHead:
+def load_eagle_head(model: LlamaModel, config: LoadModel, log: LlamaLog) -> NativeHead:
     """Load the EAGLE-3 draft of `start.draft_model_path`, and verify it by a pass. Raises
     `LoadError` if it cannot draft for `model`."""
-    own = replace(_draft_start(model, start), batch_tokens=_EAGLE_TOKENS)
+    own = replace(_draft_config(model, config), batch_tokens=_EAGLE_TOKENS)
     draft = LlamaModel(own, log, target=model)
-    _check_vocabulary(model, draft, start.model_path, own.model_path)
-    return open_eagle_head(model, check_file(start.model_path), draft, check_file(own.model_path))
+    _check_vocabulary(model, draft, config.model_path, own.model_path)
+    return open_eagle_head(model, check_file(config.model_path), draft, check_file(own.model_path))
 
 
-def load_draft_model(model: LlamaModel, start: Start, log: LlamaLog) -> LlamaModel:
+def load_draft_model(model: LlamaModel, config: LoadModel, log: LlamaLog) -> LlamaModel:
     """Load the model of `start.draft_model_path` with the settings of `model`, and verify it by
     a pass. It has as many slots as `model`, of as many tokens if it was trained for so many. Raises
     `LoadError` if it cannot draft for `model`."""
-    own = _draft_start(model, start)
+    own = _draft_config(model, config)
     path = own.model_path
     architecture = check_file(path).architecture
     if architecture in _UNSUPPORTED:
         raise LoadError(
-            f"{path} cannot draft for {start.model_path}: models like it ({architecture}) need "
+            f"{path} cannot draft for {config.model_path}: models like it ({architecture}) need "
             "states of its layers, which is not supported"
         )
     draft = LlamaModel(own, log)
     if draft.kind is not ModelKind.CHAT:
         raise LoadError(f"{path} generates nothing, so it cannot draft")
-    _check_vocabulary(model, draft, start.model_path, path)
+    _check_vocabulary(model, draft, config.model_path, path)
     draft.verify()
     if not draft.can_roll_back:
         raise LoadError(f"{path} keeps a state that cannot be cut, so it cannot draft")
     return draft
 
 
-def _draft_start(model: LlamaModel, start: Start) -> Start:
+def _draft_config(model: LlamaModel, config: LoadModel) -> LoadModel:
     """The start command of a draft model. Raises `LoadError` if none can draft for `model`."""
-    path = start.draft_model_path
+    path = config.draft_model_path
     assert path is not None, "a draft model is configured"
     if model.kind is not ModelKind.CHAT:
-        raise LoadError(f"{start.model_path} generates nothing, so {path} cannot draft for it")
+        raise LoadError(f"{config.model_path} generates nothing, so {path} cannot draft for it")
     if not model.can_roll_back:
         raise LoadError(
-            f"{start.model_path} keeps a state that cannot be cut, so {path} cannot draft for it"
+            f"{config.model_path} keeps a state that cannot be cut, so {path} cannot draft for it"
         )
     return replace(
-        start,
+        config,
         model_path=path,
         draft_model_path=None,
         draft_heads=False,

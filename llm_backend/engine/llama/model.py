@@ -25,7 +25,7 @@ from llm_backend.engine.llama.projector import NativeProjector
 from llm_backend.engine.llama.vocabulary import Handle, LlamaVocabulary
 from llm_backend.engine.llama.weights import DevicePlacement, load_weights
 from llm_backend.engine.media_runs import Run
-from llm_backend.engine.messages import MissingKernels, ModelInfo, ModelKind, Start
+from llm_backend.engine.messages import LoadModel, MissingKernels, ModelInfo, ModelKind
 from llm_backend.engine.model import CellsExhausted, DecodeError, LoadError, OutOfMemory
 from llm_backend.engine.pass_threads import PassThreads, first_thread_count
 from llm_backend.engine.sequence import ScheduledTokens
@@ -44,20 +44,22 @@ _VERIFICATION_TOKENS = 64  # enough to run the matrix kernels that a single toke
 
 
 class LlamaModel:
-    """A loaded model and its one context, as configured by `Start`.
+    """A loaded model and its one context, as configured by `LoadModel`.
 
     A slot is a sequence id. `forward` computes logits, `embed` embeddings. `target` is the model
     that an EAGLE-3 draft shares token embeddings with.
     """
 
-    def __init__(self, start: Start, log: LlamaLog, *, target: "LlamaModel | None" = None) -> None:
-        self._start = start
+    def __init__(
+        self, config: LoadModel, log: LlamaLog, *, target: "LlamaModel | None" = None
+    ) -> None:
+        self._config = config
         self.log = log
         self._target = target
-        self.has_draft_head = has_usable_head(check_file(start.model_path), start)
+        self.has_draft_head = has_usable_head(check_file(config.model_path), config)
         native.llama_backend_init()
         kernels = use_prefill_kernels(
-            is_wanted=start.prefill_kernels and start.flash_attention is not False
+            is_wanted=config.prefill_kernels and config.flash_attention is not False
         )
         self._instructions = Instructions.NONE
         self._missing_kernels = None
@@ -65,29 +67,29 @@ class LlamaModel:
             self._missing_kernels = kernels
         else:
             self._instructions = kernels
-        self._placement = DevicePlacement(start)
+        self._placement = DevicePlacement(config)
         self._model = self._load()
         self.vocabulary = LlamaVocabulary(native.llama_model_get_vocab(self._model))
-        self._header = Header(self._model, start.model_path, start.kind)
+        self._header = Header(self._model, config.model_path, config.kind)
         self.kind = self._header.kind
         self.rerank_template = self._header.rerank_template()
         self.context_tokens = self._context_size()
-        self.slots = start.slots
+        self.slots = config.slots
         if self.kind is not ModelKind.CHAT:
-            self.slots = max(start.slots, _INPUTS_PER_PASS)
-        self.batch_tokens = max(start.batch_tokens, self.slots)
+            self.slots = max(config.slots, _INPUTS_PER_PASS)
+        self.batch_tokens = max(config.batch_tokens, self.slots)
         if self.kind is not ModelKind.CHAT:
-            self.batch_tokens = max(start.batch_tokens, self.context_tokens)
-        self._rows_limit = self.slots + start.logit_rows
+            self.batch_tokens = max(config.batch_tokens, self.context_tokens)
+        self._rows_limit = self.slots + config.logit_rows
         if target is not None:
             self._rows_limit = self.batch_tokens  # its graph has all outputs
         self._view: NDArray[np.float32] | None = None
         self._view_address = 0
         self._cell_memory = CellMemory()
-        self._first_threads = first_thread_count(start, native.llama_model_size(self._model))
+        self._first_threads = first_thread_count(config, native.llama_model_size(self._model))
         self.context = self._open_context()
         self.threads = self._new_threads(self.context)
-        apply_adapters(self.context, self._model, start, log)
+        apply_adapters(self.context, self._model, config, log)
         self._memory = native.llama_get_memory(self.context)
         self._cells = Cells(
             self.context, self._memory, copies_only_used_cells=self.copies_only_used_cells
@@ -220,25 +222,25 @@ class LlamaModel:
             kind=self.kind,
             can_infill=self.vocabulary.infill is not None,
             media=sorted(self.projector.media) if self.projector else [],
-            extra_buffers=self._start.use_extra_buffers,
+            extra_buffers=self._config.use_extra_buffers,
             backend=self._describe_backend(),
             missing_kernels=self._missing_kernels,
-            plan=self._start.plan,
+            plan=self._config.plan,
         )
 
     def _describe_backend(self) -> str:
-        devices = describe_devices(on_gpu=_is_on_gpu(self._start))
+        devices = describe_devices(on_gpu=_is_on_gpu(self._config))
         title = self._instructions.title
         prefill = f", prefill with {title}" if title else ""
         return f"{devices}{prefill}{', drafts with its own head' if self.has_draft_head else ''}"
 
     def _load(self) -> Handle:
-        model = load_weights(self._start, self._placement, loads_draft_head=self.has_draft_head)
+        model = load_weights(self._config, self._placement, loads_draft_head=self.has_draft_head)
         if model:
             return model
         reason = self.log.pop_reason()
         kind = OutOfMemory if _FAILED_ALLOCATION in reason else LoadError
-        raise kind(f"{self._start.model_path} cannot be loaded: {reason}")
+        raise kind(f"{self._config.model_path} cannot be loaded: {reason}")
 
     def open_draft_head(self) -> NativeHead | None:
         """The model's draft head, if its file has one that can be computed; with verification."""
@@ -258,7 +260,7 @@ class LlamaModel:
         params = self._context_params()
         params.ctx_type = native.LLAMA_CONTEXT_TYPE_MTP
         params.n_outputs_max = params.n_outputs_max_per_seq = self.slots
-        with self._cell_memory.allocate_lazily(is_wanted=not self._start.mlock):
+        with self._cell_memory.allocate_lazily(is_wanted=not self._config.mlock):
             context = native.llama_init_from_model(self._model, params)
         if not context:
             raise DecodeError(f"there is no context for it: {self.log.pop_reason()}")
@@ -275,7 +277,7 @@ class LlamaModel:
         return head
 
     def _new_threads(self, context: Handle) -> PassThreads:
-        is_learning = self._start.threads is None and not _is_on_gpu(self._start)
+        is_learning = self._config.threads is None and not _is_on_gpu(self._config)
 
         def set_count(count: int) -> None:
             native.llama_set_n_threads(context, count, count)
@@ -284,7 +286,7 @@ class LlamaModel:
 
     def _open_context(self) -> Handle:
         params = self._context_params()
-        with self._cell_memory.allocate_lazily(is_wanted=not self._start.mlock):
+        with self._cell_memory.allocate_lazily(is_wanted=not self._config.mlock):
             context = native.llama_init_from_model(self._model, params)
         if not context:
             raise OutOfMemory(
@@ -294,20 +296,22 @@ class LlamaModel:
         return context
 
     def _context_params(self) -> native.llama_context_params:
-        start, params = self._start, native.llama_context_default_params()
+        config, params = self._config, native.llama_context_default_params()
         params.n_seq_max = self.slots
         params.n_batch = params.n_ubatch = self.batch_tokens
         params.n_threads = params.n_threads_batch = self._first_threads
-        params.flash_attn_type = _FLASH_ATTENTION[start.flash_attention]
+        params.flash_attn_type = _FLASH_ATTENTION[config.flash_attention]
         params.no_perf = True
         if self.kind is not ModelKind.CHAT:
             params.embeddings, params.kv_unified = True, True
             params.n_ctx = self.batch_tokens
             params.pooling_type = self._header.pooling()
         else:
-            params.kv_unified = start.kv_unified
-            params.type_k = params.type_v = getattr(native, f"GGML_TYPE_{start.cache_type.upper()}")
-            params.n_ctx = start.cells or self.slots * self.context_tokens
+            params.kv_unified = config.kv_unified
+            params.type_k = params.type_v = getattr(
+                native, f"GGML_TYPE_{config.cache_type.upper()}"
+            )
+            params.n_ctx = config.cells or self.slots * self.context_tokens
             params.n_outputs_max = self._rows_limit
             params.n_outputs_max_per_seq = params.n_outputs_max
         if self._target is not None:
@@ -319,29 +323,29 @@ class LlamaModel:
         """True if `copy` copies only a slot's used cells when they are few, to touch less memory.
         The cells must be in the processor's memory and separate for each slot, without a recurrent
         state."""
-        model, start = self._model, self._start
+        model, config = self._model, self._config
         has_state = native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model)
         is_whole = not has_state and native.llama_model_n_swa(model) == 0
-        is_shared = start.kv_unified or _is_on_gpu(start)
+        is_shared = config.kv_unified or _is_on_gpu(config)
         return self._cell_memory.is_lazy and is_whole and not is_shared
 
     def _projector(self) -> NativeProjector | None:
-        if self._start.projector_path is None:
+        if self._config.projector_path is None:
             return None
         if self.kind is not ModelKind.CHAT:
             raise LoadError(
-                f"{self._start.model_path} generates nothing, so it has no use for the projector "
-                f"{self._start.projector_path}"
+                f"{self._config.model_path} generates nothing, so it has no use for the projector "
+                f"{self._config.projector_path}"
             )
-        return NativeProjector(self._start, self._model, self.log)
+        return NativeProjector(self._config, self._model, self.log)
 
     def _context_size(self) -> int:
-        start, trained = self._start, int(native.llama_model_n_ctx_train(self._model))
-        if start.context_tokens is None:
-            return min(trained, start.default_context_tokens)
+        config, trained = self._config, int(native.llama_model_n_ctx_train(self._model))
+        if config.context_tokens is None:
+            return min(trained, config.default_context_tokens)
         if self.kind is not ModelKind.CHAT:  # its positions may be a table that ends there
-            return min(trained, start.context_tokens)
-        return start.context_tokens
+            return min(trained, config.context_tokens)
+        return config.context_tokens
 
     def _decode(self, chunks: list[BatchChunk]) -> NDArray[np.float32]:
         outputs = self._batch.fill(chunks)
@@ -371,8 +375,8 @@ class LlamaModel:
             raise DecodeError(f"the forward pass failed: status {status}; {self.log.pop_reason()}")
 
 
-def _is_on_gpu(start: Start) -> bool:
-    return bool(start.gpu_layers != 0 and native.llama_supports_gpu_offload())
+def _is_on_gpu(config: LoadModel) -> bool:
+    return bool(config.gpu_layers != 0 and native.llama_supports_gpu_offload())
 
 
 def _chunk(scheduled: ScheduledTokens) -> BatchChunk:

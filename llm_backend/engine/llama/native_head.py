@@ -16,7 +16,7 @@ from llm_backend.engine.llama.cells import Cells
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.native_batch import NativeBatch
 from llm_backend.engine.llama.vocabulary import Handle, LlamaVocabulary
-from llm_backend.engine.messages import Start
+from llm_backend.engine.messages import LoadModel
 from llm_backend.engine.model import CellsExhausted, DecodeError
 from llm_backend.engine.pass_threads import PassThreads
 from llm_backend.engine.speculation.hidden_state_buffer import Hidden
@@ -179,12 +179,16 @@ def hidden_states_are_available() -> bool:
     return all(hasattr(native.llama_cpp._lib, name) for name in _FUNCTIONS)
 
 
-def has_usable_head(header: GgufHeader, start: Start) -> bool:
+def has_usable_head(header: GgufHeader, config: LoadModel) -> bool:
     """True if tokens are drafted with the model's own head; logs why a head is not used."""
-    if not draft_head_count(header) or not start.draft_tokens or start.draft_model_path is not None:
+    if (
+        not draft_head_count(header)
+        or not config.draft_tokens
+        or config.draft_model_path is not None
+    ):
         return False
     reason = draft_head_refusal(header)
-    if reason is None and not start.draft_heads:
+    if reason is None and not config.draft_heads:
         reason = "a worker that used it has crashed"
     if reason is None and not hidden_states_are_available():
         reason = "this build of llama.cpp does not give hidden states"

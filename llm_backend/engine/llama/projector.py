@@ -16,7 +16,7 @@ from llm_backend.engine.llama.header import check_file
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.media_runs import Identity, MediaError, Part, Piece, Run, identity
-from llm_backend.engine.messages import MediaItem, MediaKind, Start
+from llm_backend.engine.messages import LoadModel, MediaItem, MediaKind
 from llm_backend.engine.model import LoadError
 from llm_backend.model_files import HeaderError, read_header
 from llm_backend.operating_system import usable_cores
@@ -51,16 +51,16 @@ class Embeddings:
 class NativeProjector:
     """The file at `start.projector_path`, for the model of this handle. Raises `LoadError`."""
 
-    def __init__(self, start: Start, model: Handle, log: LlamaLog) -> None:
-        assert start.projector_path is not None, "a projector is configured"
-        self._path = start.projector_path
+    def __init__(self, config: LoadModel, model: Handle, log: LlamaLog) -> None:
+        assert config.projector_path is not None, "a projector is configured"
+        self._path = config.projector_path
         self._log = log
         check_file(self._path)
         _check_kind(self._path)
         mtmd.mtmd_helper_log_set(log.callback, ctypes.c_void_p(0))
-        self._context = self._load(start, model)
+        self._context = self._load(config, model)
         self._width: int = native.llama_model_n_embd_inp(model)
-        self._sound_limit_s = start.sound_limit_s
+        self._sound_limit_s = config.sound_limit_s
         self._has_dimensions = bool(mtmd.mtmd_decode_use_mrope(self._context))
         self._cached_pieces: OrderedDict[Identity, list[Piece]] = OrderedDict()
         self._open_chunks: tuple[Identity, Handle] | None = None  # the medium split last, in chunks
@@ -112,18 +112,18 @@ class NativeProjector:
             raise MediaError(f"The {media.medium} is too small to be read.")
         return found
 
-    def _load(self, start: Start, model: Handle) -> Handle:
+    def _load(self, config: LoadModel, model: Handle) -> Handle:
         params = mtmd.mtmd_context_params_default()
-        params.use_gpu = start.gpu_layers != 0
+        params.use_gpu = config.gpu_layers != 0
         params.print_timings = False
-        params.n_threads = start.threads or usable_cores()
+        params.n_threads = config.threads or usable_cores()
         params.media_marker = _MARKER
-        if start.picture_tokens is not None:
-            params.image_max_tokens = start.picture_tokens
+        if config.picture_tokens is not None:
+            params.image_max_tokens = config.picture_tokens
         context = mtmd.mtmd_init_from_file(bytes(self._path), model, params)
         if not context:
             raise LoadError(
-                f"{self._path} is no projector for {start.model_path}: {self._reason()}"
+                f"{self._path} is no projector for {config.model_path}: {self._reason()}"
             )
         return context
 

@@ -15,7 +15,7 @@ from llm_backend.engine.llama.devices import describe_devices
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.llama.weights import DevicePlacement, load_weights
-from llm_backend.engine.messages import Failure, ModelInfo, ModelKind, Speak, Spoken, Start
+from llm_backend.engine.messages import Failure, LoadModel, ModelInfo, ModelKind, Speak, Spoken
 from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.pass_threads import first_thread_count
 from llm_backend.engine.pcm import pcm_of
@@ -36,21 +36,21 @@ class LlamaVoiceModel:
 
     kind = ModelKind.SPEECH
 
-    def __init__(self, start: Start, log: LlamaLog) -> None:
-        assert start.projector_path is not None, "a voice has a projector"
+    def __init__(self, config: LoadModel, log: LlamaLog) -> None:
+        assert config.projector_path is not None, "a voice has a projector"
         self._log = log
         try:
-            self._files = read_gguf_voice(start.model_path, start.projector_path)
+            self._files = read_gguf_voice(config.model_path, config.projector_path)
         except HeaderError as error:
             raise LoadError(str(error).removesuffix(".")) from error
         native.llama_backend_init()
         mtmd.mtmd_helper_log_set(log.callback, ctypes.c_void_p(0))
-        self._start = start
-        self._threads = first_thread_count(start, self._files.file_bytes)
-        self._placement = DevicePlacement(start)
+        self._config = config
+        self._threads = first_thread_count(config, self._files.file_bytes)
+        self._placement = DevicePlacement(config)
         self._model = self._load_model()
         self._context = self._open_context()
-        self._projector = self._load_projector(start.projector_path)
+        self._projector = self._load_projector(config.projector_path)
         self._samples = [self._load_sample(one) for one in self._files.samples]
         self._generator = mtmd.mtmd_helper_gen_audio_init(self._context, self._projector)
         self._last_seed = 0
@@ -68,7 +68,7 @@ class LlamaVoiceModel:
             embedding_size=native.llama_model_n_embd(self._model),
             trained_context_tokens=native.llama_model_n_ctx_train(self._model),
             context_tokens=VOICE_CONTEXT_TOKENS,
-            backend=describe_devices(on_gpu=self._start.gpu_layers != 0),
+            backend=describe_devices(on_gpu=self._config.gpu_layers != 0),
         )
 
     def check(self, command: SequentialCommand) -> None:
@@ -177,9 +177,9 @@ class LlamaVoiceModel:
             raise DecodeError(f"The voice failed ({status}): {self._log.pop_reason()}")
 
     def _load_model(self) -> Handle:
-        model = load_weights(self._start, self._placement, loads_draft_head=False)
+        model = load_weights(self._config, self._placement, loads_draft_head=False)
         if not model:
-            raise LoadError(f"{self._start.model_path} cannot be loaded: {self._log.pop_reason()}")
+            raise LoadError(f"{self._config.model_path} cannot be loaded: {self._log.pop_reason()}")
         return model
 
     def _open_context(self) -> Handle:
@@ -190,18 +190,18 @@ class LlamaVoiceModel:
         params.embeddings = True
         context = native.llama_init_from_model(self._model, params)
         if not context:
-            raise LoadError(f"{self._start.model_path} has no context: {self._log.pop_reason()}")
+            raise LoadError(f"{self._config.model_path} has no context: {self._log.pop_reason()}")
         return context
 
     def _load_projector(self, path: Path) -> Handle:
         params = mtmd.mtmd_context_params_default()
-        params.use_gpu = self._start.gpu_layers != 0
+        params.use_gpu = self._config.gpu_layers != 0
         params.print_timings = False
         params.n_threads = self._threads
         projector = mtmd.mtmd_init_from_file(bytes(path), self._model, params)
         if not projector:
             reason = self._log.pop_reason()
-            raise LoadError(f"{path} is no projector for {self._start.model_path}: {reason}")
+            raise LoadError(f"{path} is no projector for {self._config.model_path}: {reason}")
         return projector
 
     def _load_sample(self, path: Path) -> Handle:

@@ -1,6 +1,6 @@
 """Messages between the API process and the worker process: frozen structs, framed as msgpack.
 
-Commands go to the worker (`Start` first, then `Generate`, `ScoreLabels`, `Embed`, `Rank`,
+Commands go to the worker (`LoadModel` first, then `Generate`, `ScoreLabels`, `Embed`, `Rank`,
 `Transcribe`, `Speak`, `Draw`, `Tokenize`, `Detokenize`, `Probe`, `Cancel`, `Shutdown`), events come
 from it (`Ready` or `NotReady` first, then `Queued`, `SlotAssigned`, `Delta`, `LabelsScored`,
 `Embedded`, `RankScores`, `Transcribed`, `Spoken`, `DrawingStep`, `PictureDrawn`, `Tokenized`,
@@ -23,13 +23,13 @@ from llm_backend.engine.messages.commands import (
     Draw,
     Embed,
     Generate,
+    LoadModel,
     Probe,
     Question,
     Rank,
     ScoreLabels,
     Shutdown,
     Speak,
-    Start,
     Tokenize,
     Transcribe,
     WorkerConfig,
@@ -102,6 +102,7 @@ __all__ = [
     "Generate",
     "GrammarLimits",
     "LabelsScored",
+    "LoadModel",
     "MediaItem",
     "MediaKind",
     "MediaSpan",
@@ -125,7 +126,6 @@ __all__ = [
     "SlotAssigned",
     "Speak",
     "Spoken",
-    "Start",
     "Status",
     "TimedWord",
     "TokenLogprob",

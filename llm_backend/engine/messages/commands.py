@@ -88,7 +88,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "WARNING"
 
 
-class Start(WorkerConfig, frozen=True, kw_only=True, tag=True):
+class LoadModel(WorkerConfig, frozen=True, kw_only=True, tag=True):
     """Load a model; always the first command. With `draft_tokens` 0 nothing is drafted. `deaths` is
     the number of workers that died before this one. `listening_fd` is the inherited descriptor of
     the socket at which other processes connect."""
@@ -277,4 +277,4 @@ class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 ComputedCommand = Generate | ScoreLabels | Embed | Rank | Transcribe | Speak | Draw
 """Commands that a model computes."""
 
-Command = Start | ComputedCommand | Tokenize | Detokenize | Probe | Cancel | Shutdown
+Command = LoadModel | ComputedCommand | Tokenize | Detokenize | Probe | Cancel | Shutdown

@@ -89,10 +89,10 @@ class OutputBuilder:
     def advance_with_draft(
         self, rows: abc.Sequence[Row], draft: abc.Sequence[int]
     ) -> tuple[Delta | None, int]:
-        """Run one sampling step more than draft tokens are accepted: the first by the logits of the
-        last token, each later one by those of an accepted token of `draft`. Every token is chosen
-        as it would be without a draft. Returns the delta, if any, and the number of accepted draft
-        tokens. An answer that is full is ended."""
+        """Run a sampling step for each accepted draft token, and one more: the first by the logits
+        of the last token, each later one by those of an accepted token of `draft`. Every token is
+        chosen as it would be without a draft. Returns the delta, if any, and the number of accepted
+        draft tokens. An answer that is full is ended."""
         if self.sequence.is_full:
             return self.end_at_prompt(), 0
         length, accepted_before = len(self.sequence.tokens), self._accepted_tokens

@@ -9,7 +9,7 @@ from llm_backend.engine.embedding.embedder import Embedder
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache, default_limit_bytes
 from llm_backend.engine.kv_cache.prefix_files import PrefixFolder, open_folder
-from llm_backend.engine.messages import ModelInfo, ModelKind, Start
+from llm_backend.engine.messages import LoadModel, ModelInfo, ModelKind
 from llm_backend.engine.model import Model
 from llm_backend.engine.process.outbox import Outbox
 from llm_backend.engine.sequential_engine import SequentialEngine, SequentialModel
@@ -39,107 +39,109 @@ class LoadedModel:
     tokenizes: Model | None = None
 
 
-def load_model(start: Start) -> LoadedModel:
-    """Load the model of a `Start`, and verify a language model by a forward pass. Raises
+def load_model(config: LoadModel) -> LoadedModel:
+    """Load the model of a `LoadModel`, and verify a language model by a forward pass. Raises
     `LoadError`, `DecodeError`."""
-    match start.kind:
+    match config.kind:
         case ModelKind.TRANSCRIPTION:
-            return _load_whisper(start)
+            return _load_whisper(config)
         case ModelKind.SPEECH:
-            return _load_voice(start)
+            return _load_voice(config)
         case ModelKind.PICTURES:
-            return _load_diffusion(start)
-    return _load_llama(start)
+            return _load_diffusion(config)
+    return _load_llama(config)
 
 
-def _load_whisper(start: Start) -> LoadedModel:
+def _load_whisper(config: LoadModel) -> LoadedModel:
     """Load a model that transcribes."""
     from llm_backend.engine.whisper import WhisperModel
 
-    model = WhisperModel(start)
+    model = WhisperModel(config)
     model.verify()
-    return _sequential(model, model.info(), start)
+    return _sequential(model, model.info(), config)
 
 
-def _load_voice(start: Start) -> LoadedModel:
+def _load_voice(config: LoadModel) -> LoadedModel:
     """Load a model that speaks."""
-    if start.projector_path is not None:
+    if config.projector_path is not None:
         from llm_backend.engine.llama import LlamaVoiceModel, capture_log
 
-        llama_voice = LlamaVoiceModel(start, capture_log())
-        return _sequential(llama_voice, llama_voice.info(), start)
+        llama_voice = LlamaVoiceModel(config, capture_log())
+        return _sequential(llama_voice, llama_voice.info(), config)
     from llm_backend.engine.voices import OnnxVoiceModel
 
-    voice = OnnxVoiceModel(start)
-    return _sequential(voice, voice.info(), start)
+    voice = OnnxVoiceModel(config)
+    return _sequential(voice, voice.info(), config)
 
 
-def _load_diffusion(start: Start) -> LoadedModel:
+def _load_diffusion(config: LoadModel) -> LoadedModel:
     """Load a model that draws."""
     from llm_backend.engine.diffusion import DiffusionModel
 
-    model = DiffusionModel(start)
-    return _sequential(model, model.info(), start)
+    model = DiffusionModel(config)
+    return _sequential(model, model.info(), config)
 
 
-def _sequential(model: SequentialModel, info: ModelInfo, start: Start) -> LoadedModel:
+def _sequential(model: SequentialModel, info: ModelInfo, config: LoadModel) -> LoadedModel:
     return LoadedModel(
         info=info,
-        make_engine=lambda outbox, receive: SequentialEngine(model, start, outbox.publish, receive),
+        make_engine=lambda outbox, receive: SequentialEngine(
+            model, config, outbox.publish, receive
+        ),
     )
 
 
-def _load_llama(start: Start) -> LoadedModel:
+def _load_llama(config: LoadModel) -> LoadedModel:
     """Load a model of texts."""
     from llm_backend.engine.llama import LlamaModel, capture_log
 
     log = capture_log()
-    model = LlamaModel(start, log)
+    model = LlamaModel(config, log)
     model.verify()
-    drafter = _drafter(model, start, log)
-    prefixes = _prefixes(model, start)
-    host_cache = _host_prefix_cache(model, start)
+    drafter = _drafter(model, config, log)
+    prefixes = _prefixes(model, config)
+    host_cache = _host_prefix_cache(model, config)
 
     def make_engine(outbox: Outbox, _receive: Callable[[], bool]) -> WorkerEngine:
         if model.kind is ModelKind.CHAT:
-            return Generator(model, start, outbox, drafter, prefixes, host_cache)
-        return Embedder(model, start, outbox.publish)
+            return Generator(model, config, outbox, drafter, prefixes, host_cache)
+        return Embedder(model, config, outbox.publish)
 
     return LoadedModel(info=model.info(), make_engine=make_engine, tokenizes=model)
 
 
-def _drafter(model: "LlamaModel", start: Start, log: "LlamaLog") -> DraftSource | None:
+def _drafter(model: "LlamaModel", config: LoadModel, log: "LlamaLog") -> DraftSource | None:
     """Drafts of a draft model, if one is configured, or of the model's own head, if it has one."""
-    if start.draft_model_path is None:
+    if config.draft_model_path is None:
         head = model.open_draft_head()
         return None if head is None else HeadDrafter(head)
     from llm_backend.engine.llama import is_eagle, load_draft_model, load_eagle_head
 
-    if is_eagle(start.draft_model_path):
-        return HeadDrafter(load_eagle_head(model, start, log))
-    return Drafter(load_draft_model(model, start, log), model.vocabulary.size)
+    if is_eagle(config.draft_model_path):
+        return HeadDrafter(load_eagle_head(model, config, log))
+    return Drafter(load_draft_model(model, config, log), model.vocabulary.size)
 
 
-def _prefixes(model: "LlamaModel", start: Start) -> PrefixFolder | None:
+def _prefixes(model: "LlamaModel", config: LoadModel) -> PrefixFolder | None:
     """The folder of prefix files, if they are enabled and the model supports them. Raises
     `LoadError` if it cannot be used."""
-    if start.prefixes is None or model.kind is not ModelKind.CHAT:
+    if config.prefixes is None or model.kind is not ModelKind.CHAT:
         return None
     if not model.can_save_states:
         _log.warning("engine.prefix_files_unsupported reason=the model has a sliding window")
         return None
     from llm_backend.engine.llama import STATE_FORMAT
 
-    return open_folder(start, STATE_FORMAT)
+    return open_folder(config, STATE_FORMAT)
 
 
-def _host_prefix_cache(model: "LlamaModel", start: Start) -> HostPrefixCache | None:
+def _host_prefix_cache(model: "LlamaModel", config: LoadModel) -> HostPrefixCache | None:
     """The host prefix cache, if it is enabled and the model supports it."""
-    if start.prefix_ram_bytes == 0 or model.kind is not ModelKind.CHAT:
+    if config.prefix_ram_bytes == 0 or model.kind is not ModelKind.CHAT:
         return None
     if not model.can_save_states:
         return None
-    limit_bytes = start.prefix_ram_bytes
+    limit_bytes = config.prefix_ram_bytes
     if limit_bytes is None:
         limit_bytes = default_limit_bytes(available_memory_bytes())
     _log.info("engine.host_prefix_cache limit_bytes=%s", limit_bytes)

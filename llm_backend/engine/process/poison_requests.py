@@ -144,7 +144,7 @@ class SharedPoisonRequests(PoisonRequests):
                 super().clear(command)
 
     def is_quarantined(self, command: Request) -> bool:
-        """True if such a command has crashed the worker `crashes` times."""
+        """True if the weights of the crashes by such a command are `crashes` together."""
         if not self._has_any():
             return False
         with self._lock():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from llm_backend.engine.config import EngineConfig
-from llm_backend.engine.messages import ABANDONED_STATUS, NotReady, Shutdown, Start
+from llm_backend.engine.messages import ABANDONED_STATUS, LoadModel, NotReady, Shutdown
 from llm_backend.engine.process.engine_connection import EngineConnection
 from llm_backend.engine.process.exit_status import (
     describe_exit,
@@ -262,7 +262,7 @@ class Supervisor(EngineLifecycle):
             on_failure.pop_all()
         return process, await EngineConnection.from_socket(ours)
 
-    def _start_command(self) -> Start:
+    def _start_command(self) -> LoadModel:
         listening_fd = self._listening_socket.fileno() if self._listening_socket else None
         return self._config.start_command(deaths=self._deaths, listening_fd=listening_fd)
 

@@ -29,6 +29,7 @@ from llm_backend.engine.messages import (
     Failed,
     Failure,
     Generate,
+    LoadModel,
     NotReady,
     Probe,
     Queued,
@@ -37,7 +38,6 @@ from llm_backend.engine.messages import (
     ScoreLabels,
     Shutdown,
     Speak,
-    Start,
     Tokenize,
     Tokenized,
     Transcribe,
@@ -68,15 +68,15 @@ class Worker:
     """Main loop of a worker with one model. It ends when the connection `owner` is closed."""
 
     def __init__(
-        self, connections: ConnectionServer, owner: int, model: LoadedModel, start: Start
+        self, connections: ConnectionServer, owner: int, model: LoadedModel, config: LoadModel
     ) -> None:
         self._connections = connections
         self._owner = owner
         self._model = model
-        self._outbox = Outbox(connections, delays_deltas=start.gpu_layers == 0)
+        self._outbox = Outbox(connections, delays_deltas=config.gpu_layers == 0)
         self._engine = model.make_engine(self._outbox, self._receive)
         self._tokenizer = TokenizerThread(self._tokenize_long)
-        self._queue_limit = start.queue_limit
+        self._queue_limit = config.queue_limit
         self._inbox: deque[ReceivedCommand] = deque()
         self._current: Address | None = None  # whose command is being handled
         self._is_over = False
@@ -178,7 +178,7 @@ class Worker:
                 self._outbox.publish(address, replace(status, waiting=waiting))
             case Shutdown() if address.connection == self._owner:
                 self._is_over = True
-            case Shutdown() | Start():
+            case Shutdown() | LoadModel():
                 _log.warning("engine.command_refused", extra={"command": type(command).__name__})
 
     def _should_wait_for_tokens(self, command: Generate | ScoreLabels) -> bool:
@@ -230,22 +230,22 @@ class Worker:
 
 
 def main() -> None:
-    """Load the model of the owner's `Start`, verify a language model by a forward pass, serve."""
+    """Load the model that the owner names, verify a language model by a forward pass, serve."""
     die_with_parent()
     # sent to a process group, these also reach the owner, which shuts the worker down
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     connections = ConnectionServer()
     owner = connections.add(socket.socket(fileno=int(sys.argv[-1])))
-    start = _first_command(connections)
-    if start is None:
+    config = _first_command(connections)
+    if config is None:
         return
     # A descriptor of its own: where a library prints texts of clients, standard error is closed.
     log_stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
-    logging.basicConfig(level=start.log_level, format=FORMAT, stream=log_stream)
-    connections.outbox_bytes = start.outbox_bytes
+    logging.basicConfig(level=config.log_level, format=FORMAT, stream=log_stream)
+    connections.outbox_bytes = config.outbox_bytes
     try:
-        model = load_model(start)
+        model = load_model(config)
     except (LoadError, DecodeError) as error:
         lacks_memory = isinstance(error, OutOfMemory)
         connections.send(owner, [NotReady(message=str(error), lacks_memory=lacks_memory)])
@@ -253,20 +253,20 @@ def main() -> None:
     gc.freeze()
     ready = Ready(info=model.info, pid=os.getpid())
     connections.send(owner, [ready])
-    if start.listening_fd is not None:
+    if config.listening_fd is not None:
         connections.listen(
-            socket.socket(fileno=start.listening_fd),
+            socket.socket(fileno=config.listening_fd),
             first_event=ready,
-            limit=start.connections_limit,
+            limit=config.connections_limit,
         )
-    Worker(connections, owner, model, start).run()
+    Worker(connections, owner, model, config).run()
 
 
-def _first_command(connections: ConnectionServer) -> Start | None:
-    """Wait for the owner's `Start` command; None if its connection is closed before."""
+def _first_command(connections: ConnectionServer) -> LoadModel | None:
+    """Wait for the owner's `LoadModel` command; None if its connection is closed before."""
     while True:
         for received in connections.poll(None):
-            if received.command is None or isinstance(received.command, Start):
+            if received.command is None or isinstance(received.command, LoadModel):
                 return received.command
 
 

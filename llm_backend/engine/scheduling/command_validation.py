@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from llm_backend.engine.command_refused import CommandRefused
 from llm_backend.engine.media_runs import Projector, Run
-from llm_backend.engine.messages import Failure, Generate, Start
+from llm_backend.engine.messages import Failure, Generate, LoadModel
 from llm_backend.engine.model import Vocabulary
 from llm_backend.engine.sampling.parameter_limits import check_sampling
 from llm_backend.engine.scheduling.prompt_tokens import PromptTokens, tokenize_prompt
@@ -43,15 +43,15 @@ class CommandLimits:
     grammar_bytes: int
 
     @classmethod
-    def of(cls, start: Start, *, context_tokens: int, batch_tokens: int) -> "CommandLimits":
-        """The bounds by a worker's `Start` command."""
+    def of(cls, config: LoadModel, *, context_tokens: int, batch_tokens: int) -> "CommandLimits":
+        """The bounds by a worker's `LoadModel` command."""
         return cls(
             context_tokens=context_tokens,
-            context_shift_tokens=start.context_shift_tokens,
+            context_shift_tokens=config.context_shift_tokens,
             batch_tokens=batch_tokens,
-            choices=start.choices_limit,
-            stops=start.stops_limit,
-            grammar_bytes=start.grammars.bytes,
+            choices=config.choices_limit,
+            stops=config.stops_limit,
+            grammar_bytes=config.grammars.bytes,
         )
 
     def validate(

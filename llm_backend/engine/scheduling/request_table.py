@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from llm_backend.engine.command_refused import check_queue
-from llm_backend.engine.messages import Generate, Priority, ScoreLabels, Start
+from llm_backend.engine.messages import Generate, LoadModel, Priority, ScoreLabels
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.model import Model
 from llm_backend.engine.output.output_builder import OutputBuilder
@@ -36,10 +36,12 @@ class QueueLimits:
         self._queues = queues
 
     @classmethod
-    def of(cls, start: Start) -> Self:
-        """The limits by a worker's `Start` command."""
-        interactive = _QueueLimit(limit=start.queue_limit, deadline_s=start.queue_deadline_s)
-        batch = _QueueLimit(limit=start.batch_queue_limit, deadline_s=start.batch_queue_deadline_s)
+    def of(cls, config: LoadModel) -> Self:
+        """The limits by a worker's `LoadModel` command."""
+        interactive = _QueueLimit(limit=config.queue_limit, deadline_s=config.queue_deadline_s)
+        batch = _QueueLimit(
+            limit=config.batch_queue_limit, deadline_s=config.batch_queue_deadline_s
+        )
         return cls({Priority.INTERACTIVE: interactive, Priority.BATCH: batch})
 
     def limit(self, priority: Priority) -> int:
@@ -58,17 +60,17 @@ class QueueLimits:
 class RequestTable:
     """All requests from `add` to `remove`."""
 
-    def __init__(self, model: Model, start: Start) -> None:
+    def __init__(self, model: Model, config: LoadModel) -> None:
         self._model = model
         self._command_limits = CommandLimits.of(
-            start, context_tokens=model.context_tokens, batch_tokens=model.batch_tokens
+            config, context_tokens=model.context_tokens, batch_tokens=model.batch_tokens
         )
-        self._queue_limits = QueueLimits.of(start)
-        self.grammars = Grammars(model.vocabulary, start.grammars)
+        self._queue_limits = QueueLimits.of(config)
+        self.grammars = Grammars(model.vocabulary, config.grammars)
         self._compiling = GrammarCompilation(self.grammars)
-        self._labels_limit = start.labels_limit
+        self._labels_limit = config.labels_limit
         # paths of a score computed at once: with separate cells, more are no faster
-        self._score_width = model.slots if start.kv_unified else 1
+        self._score_width = model.slots if config.kv_unified else 1
         self._requests: dict[Address, EngineRequest] = {}
 
     def __getitem__(self, address: Address) -> EngineRequest:

@@ -220,7 +220,7 @@ class Scheduler:
         return self._cache.evict_prefix() or self._preempt_for_cells()
 
     def clear(self, slot: int) -> None:
-        """Note that the cells of a slot without a running sequence are lost."""
+        """Record that the cells of a slot without a running sequence are lost."""
         self._cache.clear(slot)
 
     def _decode_limit(self) -> int:

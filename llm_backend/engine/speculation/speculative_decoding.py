@@ -36,7 +36,8 @@ class SpeculativeDecoding:
         self._counted_drafting_s = 0.0
 
     def record_pass(self, tokens: int, seconds: float) -> None:
-        """Update the cost of passes by one that took `seconds`, with the drafts made for it."""
+        """Update the cost of passes by one that took `seconds`, which include the time of drafting;
+        that is subtracted."""
         if self._drafter is not None:
             before_s, self._counted_drafting_s = self._counted_drafting_s, self._drafter.busy_s
             seconds -= self._counted_drafting_s - before_s
@@ -83,7 +84,7 @@ class SpeculativeDecoding:
     ) -> list[int]:
         return choose_guess_counts(
             probabilities,
-            targets=sum(item.needs_sampling for item in scheduled),
+            sampled=sum(item.needs_sampling for item in scheduled),
             tokens=sum(item.count for item in scheduled),
             capacity=capacity,
             cost=self._costs.of,
@@ -96,8 +97,8 @@ class SpeculativeDecoding:
         counts: list[int],
         capacity: int,
     ) -> dict[Sequence, tuple[int, ...]]:
-        """Drafts of the draft model, where they are faster than so many guesses; none while it
-        has too many tokens to prefill first."""
+        """Drafts of the draft model, where they are faster than the `counts` of guesses; none while
+        it has too many tokens to prefill first."""
         drafter = self._drafter
         if drafter is None:
             return {}
@@ -143,18 +144,18 @@ class SpeculativeDecoding:
 def choose_guess_counts(
     probabilities: abc.Sequence[abc.Sequence[float]],
     *,
-    targets: int,
+    sampled: int,
     tokens: int,
     capacity: int,
     cost: abc.Callable[[int], float],
 ) -> list[int]:
-    """Number of guesses of each text to compute in a pass that samples `targets` tokens and
+    """Number of guesses of each text to compute in a pass that samples `sampled` tokens and
     computes `tokens` without drafts. `probabilities` are those of each text, falling; `capacity`
     limits the number of guesses."""
     ranked = sorted((probability for each in probabilities for probability in each), reverse=True)[
         :capacity
     ]
-    best, least, expected = targets / cost(tokens) * _MARGIN, 2.0, float(targets)
+    best, least, expected = sampled / cost(tokens) * _MARGIN, 2.0, float(sampled)
     for count, probability in enumerate(ranked, start=1):
         expected += probability
         speed = expected / cost(tokens + count)

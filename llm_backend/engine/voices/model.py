@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from llm_backend.engine.command_refused import CommandRefused
-from llm_backend.engine.messages import Failure, ModelInfo, ModelKind, Speak, Spoken, Start
+from llm_backend.engine.messages import Failure, LoadModel, ModelInfo, ModelKind, Speak, Spoken
 from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.pass_threads import first_thread_count
 from llm_backend.engine.pcm import pcm_of
@@ -21,9 +21,9 @@ class OnnxVoiceModel:
 
     kind = ModelKind.SPEECH
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, config: LoadModel) -> None:
         try:  # the native code ends the process where a file is missing
-            self._files = read_voice(start.model_path)
+            self._files = read_voice(config.model_path)
         except HeaderError as error:
             raise LoadError(str(error)) from error
         try:
@@ -31,12 +31,12 @@ class OnnxVoiceModel:
         except ImportError as error:
             raise LoadError("The package `sherpa-onnx` is not installed.") from error
         self._library: Any = sherpa_onnx
-        threads = first_thread_count(start, self._files.file_bytes)
-        config = _config(sherpa_onnx, self._files, threads)
+        threads = first_thread_count(config, self._files.file_bytes)
+        settings = _config(sherpa_onnx, self._files, threads)
         try:
-            self._voice = sherpa_onnx.OfflineTts(config)
+            self._voice = sherpa_onnx.OfflineTts(settings)
         except (RuntimeError, ValueError, IndexError) as error:
-            raise LoadError(f"{start.model_path} cannot be loaded: {error}") from error
+            raise LoadError(f"{config.model_path} cannot be loaded: {error}") from error
 
     def info(self) -> ModelInfo:
         """Information about the voice."""

@@ -13,9 +13,9 @@ from llm_backend.engine.messages import (
     SAMPLES_HZ,
     WINDOW_S,
     Failure,
+    LoadModel,
     ModelInfo,
     ModelKind,
-    Start,
     TokenLogprob,
     Transcribe,
     Transcribed,
@@ -38,7 +38,7 @@ from llm_backend.model_files import HeaderError, read_whisper_header
 
 _SAMPLE_BYTES = 2
 _LEAST_SAMPLES = SAMPLES_HZ  # the native code computes nothing for less than a moment
-_LEAST_END_S = 1.0  # shortest end of a window that is left to the next one
+_LEAST_END_S = 1.0  # an earlier end of speech leaves nothing to the next window
 _CENTI = 100  # native times are hundredths of a second
 
 # The native tokenizer recurses for each character of a word, and its time is the square of a word's
@@ -53,30 +53,30 @@ class WhisperModel:
 
     kind = ModelKind.TRANSCRIPTION
 
-    def __init__(self, start: Start) -> None:
-        self._start = start
+    def __init__(self, config: LoadModel) -> None:
+        self._config = config
         try:  # the native code would load a file that ends before its weights
-            read_whisper_header(start.model_path)
+            read_whisper_header(config.model_path)
         except HeaderError as error:
             raise LoadError(str(error)) from error
         self._library = open_library()
         self._log = capture_log(self._library)
         params = default_context(self._library)
-        params.use_gpu = start.gpu_layers != 0
-        params.gpu_device = start.main_gpu
-        if start.flash_attention is not None:
-            params.flash_attn = start.flash_attention
-        path = bytes(start.model_path)
+        params.use_gpu = config.gpu_layers != 0
+        params.gpu_device = config.main_gpu
+        if config.flash_attention is not None:
+            params.flash_attn = config.flash_attention
+        path = bytes(config.model_path)
         self._context = self._library.whisper_init_from_file_with_params(path, params)
         if not self._context:
-            raise LoadError(f"{start.model_path} cannot be loaded: {self._log.pop_reason()}")
+            raise LoadError(f"{config.model_path} cannot be loaded: {self._log.pop_reason()}")
         self._is_multilingual = bool(self._library.whisper_is_multilingual(self._context))
         self._end_of_text = self._library.whisper_token_eot(self._context)
         self._context_tokens = self._library.whisper_model_n_text_ctx(self._context)
         self._prompt_tokens = lru_cache(_KEPT_PROMPTS)(self._tokenize)
-        self._thread_count = first_thread_count(start, start.model_path.stat().st_size)
+        self._thread_count = first_thread_count(config, config.model_path.stat().st_size)
         self._threads = PassThreads(
-            self._thread_count, self._set_thread_count, is_learning=start.threads is None
+            self._thread_count, self._set_thread_count, is_learning=config.threads is None
         )
 
     def verify(self) -> None:
@@ -91,9 +91,9 @@ class WhisperModel:
         return ModelInfo.of_sequential(
             self.kind,
             architecture="whisper",
-            name=self._start.model_path.stem,
+            name=self._config.model_path.stem,
             description=f"whisper {size}".removesuffix(" unknown"),
-            size_bytes=self._start.model_path.stat().st_size,
+            size_bytes=self._config.model_path.stat().st_size,
             vocabulary_size=library.whisper_model_n_vocab(context),
             embedding_size=library.whisper_model_n_audio_state(context),
             trained_context_tokens=self._context_tokens,

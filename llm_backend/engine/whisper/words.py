@@ -12,7 +12,7 @@ _WITHOUT_SPACES = frozenset({"ja", "lo", "my", "th", "yue", "zh"})
 
 @dataclass(frozen=True, kw_only=True)
 class TimedToken:
-    """Bytes of a token, in seconds since the window began."""
+    """Bytes of a token, with its start and end in seconds since the window began."""
 
     bytes: bytes
     start_s: float
@@ -48,7 +48,7 @@ def _whole_characters(tokens: Sequence[TimedToken]) -> Iterator[TimedWord]:
             held = b""
         start_s = start_s if held else token.start_s
         held, end_s = held + token.bytes, token.end_s
-        if not _ends_in_character(held):
+        if not _ends_inside_character(held):
             yield TimedWord(text=held.decode(errors="replace"), start_s=start_s, end_s=end_s)
             held = b""
     if held:
@@ -59,7 +59,7 @@ def _continues_character(data: bytes) -> bool:
     return not data or data[0] & 0xC0 == 0x80  # RFC 3629: all bytes of a character but its first
 
 
-def _ends_in_character(data: bytes) -> bool:
+def _ends_inside_character(data: bytes) -> bool:
     """True if further bytes may complete the last character."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     decoder.decode(data)

@@ -40,7 +40,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class JobCounts:
-    """Counts of the jobs of one kind: `due` ones, which can be claimed (also as their lease has
+    """Counts of the jobs of one kind: `due` ones, which can be claimed (with those whose lease has
     expired), `running` ones with a lease, and those due `later`. `lag_s` is for how long the first
     of the due ones has been due."""
 

@@ -148,7 +148,7 @@ def _oldest(
     condition: ColumnElement[bool],
     age: ColumnElement[int] | None = None,
 ) -> tuple[Sequence[int], Sequence[int]]:
-    """Times and numbers of the oldest rows that no other transaction has locked."""
+    """Times and `seq` of the oldest rows that no other transaction has locked."""
     age = table.c.created_at if age is None else age
     some = select(age, table.c.seq).where(condition).order_by(age, table.c.seq).limit(SOME)
     rows = connection.execute(some.with_for_update(of=table, skip_locked=True)).all()

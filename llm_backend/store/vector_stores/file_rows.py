@@ -80,7 +80,7 @@ def get(connection: Connection, store_id: str, file_id: str) -> StoredVectorFile
 
 
 def by_document(connection: Connection, document: str) -> StoredVectorFile:
-    """The file of this document, the name of its points. Raises `Missing`."""
+    """The file by the id that its points in the index have. Raises `Missing`."""
     row = connection.execute(_joined_select().where(_FILES.id == document)).first()
     if row is None:
         raise Missing(document)
@@ -175,12 +175,12 @@ def text_of(connection: Connection, store_id: str, file_id: str) -> str:
 def stop(connection: Connection, store_id: str, batch_seq: int, now: float) -> None:
     """Cancel the ingestion of the batch's files that are not ingested yet."""
     location = _location(row_of(connection, store_id, is_locked=True))
-    begun = (_FILES.batch_seq == batch_seq) & (_FILES.status == "in_progress")
-    documents = sorted(connection.scalars(select(_FILES.id).where(begun)))
+    in_progress = (_FILES.batch_seq == batch_seq) & (_FILES.status == "in_progress")
+    documents = sorted(connection.scalars(select(_FILES.id).where(in_progress)))
     for document in documents:
         stop_ingestion(connection, document)
     _forget(connection, location, documents, now, delay_s=FORGOTTEN_AFTER_S)
-    connection.execute(update(vector_store_files).where(begun).values(status="cancelled"))
+    connection.execute(update(vector_store_files).where(in_progress).values(status="cancelled"))
 
 
 class _IndexLocation(NamedTuple):
@@ -200,10 +200,12 @@ def _remove(
     for document in sorted(documents):
         stop_ingestion(connection, document)
     some = _FILES.id.in_(documents)
-    begun = connection.scalars(select(_FILES.id).where(some, _FILES.status == "in_progress")).all()
+    in_progress = connection.scalars(
+        select(_FILES.id).where(some, _FILES.status == "in_progress")
+    ).all()
     connection.execute(delete_from(vector_store_files).where(some))
-    _forget(connection, location, begun, now, delay_s=FORGOTTEN_AFTER_S)
-    _forget(connection, location, sorted({*documents} - {*begun}), now)
+    _forget(connection, location, in_progress, now, delay_s=FORGOTTEN_AFTER_S)
+    _forget(connection, location, sorted({*documents} - {*in_progress}), now)
 
 
 def _forget(

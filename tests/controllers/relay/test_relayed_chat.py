@@ -52,7 +52,9 @@ async def relayed(body: AsyncIterator[bytes]) -> tuple[list[tuple], bytes]:
     services = SimpleNamespace(
         upstreams=SimpleNamespace(exchange=exchange),
         unknown_fields=NothingUnfamiliar(),
-        memory=SimpleNamespace(should_store_relayed=lambda _body: True, remember_relayed=remember),
+        chat_recorder=SimpleNamespace(
+            should_store_relayed=lambda _body: True, remember_relayed=remember
+        ),
     )
     request = SimpleNamespace(
         body={"model": "far", "messages": []},

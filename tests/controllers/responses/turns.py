@@ -42,7 +42,7 @@ def services(model, memory, *, judge=None, file_texts=None, file_pictures=None, 
     )
     return types.SimpleNamespace(
         registry=registry,
-        memory=memory,
+        chat_recorder=memory,
         responses=memory,
         settings=settings(**set_to),
         listed_items=LISTED_ITEMS,

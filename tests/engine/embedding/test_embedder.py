@@ -14,14 +14,14 @@ from llm_backend.engine.messages import (
     SlotAssigned,
 )
 from llm_backend.engine.messages.address import Address
-from tests.engine.fakes import FakeModel, Outbox, generate, start
+from tests.engine.fakes import FakeModel, Outbox, generate, load_command
 
 
 def embedder(
     kind: ModelKind = ModelKind.EMBEDDING, **bounds: object
 ) -> tuple[Embedder, FakeModel, Outbox]:
     model, outbox = FakeModel(kind=kind), Outbox()
-    return Embedder(model, start(**bounds), outbox.publish), model, outbox
+    return Embedder(model, load_command(**bounds), outbox.publish), model, outbox
 
 
 def submit(engine: Embedder, name: str, inputs: list, now: float = 0) -> None:

@@ -10,7 +10,7 @@ from llm_backend.engine.generator import Generator
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache, default_limit_bytes
 from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.messages import PREFIX_BLOCK
-from tests.engine.fakes import LETTERS, FakeModel, Outbox, generate, picture, start
+from tests.engine.fakes import LETTERS, FakeModel, Outbox, generate, load_command, picture
 from tests.engine.test_generator import Bench
 
 CHATS = [f"{name} asks for a story of many words, and gets it. " * 3 for name in ("ann", "bob")]
@@ -34,7 +34,7 @@ class HostCacheBench(Bench):
     def __init__(self, tier: HostPrefixCache | None, **shape: object) -> None:
         self.model = FakeModel(**{"slots": 1, "context_tokens": 512, "batch_tokens": 128, **shape})
         self.outbox = Outbox()
-        self.generator = Generator(self.model, start(), self.outbox, host_cache=tier)
+        self.generator = Generator(self.model, load_command(), self.outbox, host_cache=tier)
         self.numbers = itertools.count()
 
     def chat(self, prompt: str) -> tuple[str, int]:

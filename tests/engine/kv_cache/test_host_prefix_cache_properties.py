@@ -8,7 +8,7 @@ from llm_backend.engine.generator import Generator
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache
 from llm_backend.engine.messages import Priority
 from llm_backend.engine.speculation.drafter import Drafter
-from tests.engine.fakes import start
+from tests.engine.fakes import load_command
 from tests.engine.test_generator_properties import DEADLINES_S, SAMPLINGS, EngineMachine
 from tests.examples import examples
 
@@ -28,7 +28,7 @@ class RamMachine(EngineMachine):
             machine_bytes=MACHINE_BYTES,
             available_bytes=lambda: self.available_bytes,
         )
-        bounds = start(
+        bounds = load_command(
             draft_tokens=self.draft_tokens,
             queue_deadline_s=DEADLINES_S[Priority.INTERACTIVE],
             batch_queue_deadline_s=DEADLINES_S[Priority.BATCH],

@@ -15,7 +15,7 @@ from llm_backend.engine.messages import PrefixLimits
 from llm_backend.engine.scheduling.scheduler import Scheduler
 from llm_backend.engine.scheduling.slot_cells import SlotCells
 from llm_backend.engine.statistics import Statistics
-from tests.engine.fakes import LETTERS, FakeModel, Outbox, generate, greedy, picture, start
+from tests.engine.fakes import LETTERS, FakeModel, Outbox, generate, greedy, load_command, picture
 from tests.engine.test_generator import Bench
 
 RESTED_S = 100.0
@@ -30,7 +30,7 @@ class Kept(Bench):
         self.folder = folder
         self.model = FakeModel(**{"context_tokens": 512, "batch_tokens": 128, **shape})
         self.outbox = Outbox()
-        self.generator = Generator(self.model, start(), self.outbox, prefixes=folder)
+        self.generator = Generator(self.model, load_command(), self.outbox, prefixes=folder)
 
     def idle(self) -> None:
         """Long enough for all that is to be written."""
@@ -53,7 +53,7 @@ def begin(tmp_path) -> Begin:
 
     def begin(limits: dict[str, int] | None = None, **shape: object) -> Kept:
         prefixes = PrefixLimits(folder=str(tmp_path / "kept"), **{"tokens": 64, **(limits or {})})
-        folder = open_folder(start(model_path=model, prefixes=prefixes), "fake")
+        folder = open_folder(load_command(model_path=model, prefixes=prefixes), "fake")
         assert folder is not None
         return Kept(folder, **shape)
 

@@ -30,7 +30,7 @@ from llm_backend.engine.process.connection_server import ConnectionServer
 from llm_backend.engine.process.model_loading import LoadedModel, MakeEngine
 from llm_backend.engine.process.worker import Worker
 from llm_backend.engine.sequential_engine import Report, SequentialEngine
-from tests.engine.fakes import FakeModel, FakeVocabulary, generate, start
+from tests.engine.fakes import FakeModel, FakeVocabulary, generate, load_command
 
 LONG = "a" * 20_000
 UNKNOWN = "\u2603"  # no token has it
@@ -80,7 +80,7 @@ def working(
     ours, theirs = socket.socketpair()
     ours.settimeout(30)
     connections = ConnectionServer()
-    begin = start(**limits)
+    begin = load_command(**limits)
     loaded = LoadedModel(
         info=None,
         make_engine=make_engine or (lambda outbox, _: Generator(model, begin, outbox)),
@@ -200,7 +200,7 @@ def test_command_that_fails_while_a_window_is_computed_fails_alone():
             return Transcribed(id=command.id, segments=[], language="", language_name="", end_s=1)
 
     whisper = Whisper()
-    begin = start()
+    begin = load_command()
     with working(
         Broken(),
         make_engine=lambda outbox, receive: SequentialEngine(

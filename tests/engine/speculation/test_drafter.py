@@ -13,7 +13,7 @@ from llm_backend.engine.messages import Generate, Sampling
 from llm_backend.engine.model import LoadError
 from llm_backend.engine.speculation.drafter import Drafter
 from tests.engine.conftest import answer, config
-from tests.engine.fakes import start
+from tests.engine.fakes import load_command
 from tests.engine.gguf_models import (
     MERGED,
     write_eagle,
@@ -36,7 +36,7 @@ def request(prompt: str = PROMPTS[0], **fields: object) -> Generate:
 def drafted(path: Path, draft: Path | None) -> Bench:
     """An engine in this process whose passes seem to cost nothing: it drafts whenever it can."""
     log = LlamaLog()
-    command = start(
+    command = load_command(
         model_path=path,
         draft_model_path=draft,
         batch_tokens=64,

@@ -19,7 +19,7 @@ from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.head_drafter import HeadDrafter
 from llm_backend.model_files import draft_head_refusal, read_header
 from tests.engine.conftest import answer, config
-from tests.engine.fakes import start
+from tests.engine.fakes import load_command
 from tests.engine.gguf_models import write_eagle, write_llama, write_with_head
 from tests.engine.test_generator import Bench
 
@@ -51,7 +51,7 @@ def bench(path: Path, *, drafts: bool = True, **fields: object) -> Bench:
     """An engine in this process whose passes seem to cost nothing: it drafts whenever it can."""
     log = LlamaLog()
     bounds = {"batch_tokens": 64, "draft_tokens": 4 if drafts else 0, "logit_rows": 16, **fields}
-    model = LlamaModel(start(model_path=path, **bounds), log)
+    model = LlamaModel(load_command(model_path=path, **bounds), log)
     model.verify()
     head = model.open_draft_head()
     assert (head is not None) == drafts
@@ -112,7 +112,7 @@ class RecordingDrafter(HeadDrafter):
 def test_drafts_follow_from_the_hidden_states_of_the_whole_text(tmp_path, architecture):
     path = write_with_head(tmp_path / "random.gguf", seed=5, architecture=architecture)
     log = LlamaLog()
-    command = start(model_path=path, batch_tokens=64, draft_tokens=4, logit_rows=16)
+    command = load_command(model_path=path, batch_tokens=64, draft_tokens=4, logit_rows=16)
     model = LlamaModel(command, log)
     drafter = RecordingDrafter(model.open_draft_head(), clock=lambda: 0.0)
     drafter.first_tokens = []
@@ -123,7 +123,7 @@ def test_drafts_follow_from_the_hidden_states_of_the_whole_text(tmp_path, archit
 
     assert len(drafter.first_tokens) > 40
     assert {len(tokens) > 100 for tokens, _ in drafter.first_tokens} == {True, False}
-    whole = LlamaModel(start(model_path=path, batch_tokens=256, draft_tokens=4), log)
+    whole = LlamaModel(load_command(model_path=path, batch_tokens=256, draft_tokens=4), log)
     head = whole.open_draft_head()
     for tokens, drafted in drafter.first_tokens:
         assert reference_token(whole, head, tokens) == drafted
@@ -147,7 +147,7 @@ def test_head_follows_cancelled_copied_and_failed_texts(random_head):
         return [*texts, bench.text(again[0].id, 1)]
 
     log, bounds = LlamaLog(), {"batch_tokens": 64, "draft_tokens": 4, "logit_rows": 16}
-    model = LlamaModel(start(model_path=random_head, **bounds), log)
+    model = LlamaModel(load_command(model_path=random_head, **bounds), log)
     drafter = RecordingDrafter(model.open_draft_head(), clock=lambda: 0.0)
     drafter.first_tokens = []
 
@@ -178,7 +178,7 @@ class FailingHead:
 @pytest.mark.parametrize("name", ["hidden_states", "forward"])
 def test_failure_of_the_head_ends_drafting_and_no_answer(copying, name, caplog):
     log, bounds = LlamaLog(), {"batch_tokens": 64, "draft_tokens": 2, "logit_rows": 16}
-    model = LlamaModel(start(model_path=copying, **bounds), log)
+    model = LlamaModel(load_command(model_path=copying, **bounds), log)
     head = FailingHead(model.open_draft_head(), name)
     ahead = Bench(model, HeadDrafter(head, clock=lambda: 0.0), **bounds)
     expected = answers_of(bench(copying, drafts=False), *map(request, PROMPTS))
@@ -206,7 +206,7 @@ def reference_token(model: LlamaModel, head: NativeHead, tokens: list[int]) -> i
 def eagle_bench(path: Path, draft: Path, draft_tokens: int) -> Bench:
     """An engine with an EAGLE-3 draft, whose passes seem to cost nothing."""
     log, bounds = LlamaLog(), {"batch_tokens": 64, "draft_tokens": draft_tokens, "logit_rows": 16}
-    command = start(model_path=path, draft_model_path=draft, **bounds)
+    command = load_command(model_path=path, draft_model_path=draft, **bounds)
     model = LlamaModel(command, log)
     model.verify()
     drafter = HeadDrafter(load_eagle_head(model, command, log), clock=lambda: 0.0)
@@ -272,7 +272,7 @@ async def test_engine_finds_the_head_by_itself_and_says_so(copying):
 @pytest.mark.parametrize("fields", [{"has_head": False}, {"heads": 3}])
 def test_unusable_head_is_logged_and_the_model_answers(tmp_path, caplog, fields):
     path = write_with_head(tmp_path / "odd.gguf", **fields)
-    model = LlamaModel(start(model_path=path, draft_tokens=4), LlamaLog())
+    model = LlamaModel(load_command(model_path=path, draft_tokens=4), LlamaLog())
     model.verify()
 
     assert model.open_draft_head() is None
@@ -300,7 +300,7 @@ def test_heads_are_refused_by_what_the_file_says(tmp_path, fields, reason):
 
 
 def test_crashed_head_is_not_used_again(copying, caplog):
-    command = start(model_path=copying, draft_tokens=4, draft_heads=False)
+    command = load_command(model_path=copying, draft_tokens=4, draft_heads=False)
 
     assert LlamaModel(command, LlamaLog()).open_draft_head() is None
     assert "a worker that used it has crashed" in caplog.text
@@ -312,7 +312,7 @@ def test_head_follows_a_text_whose_oldest_tokens_are_dropped(random_head):
     command = request("what", max_tokens=200)
     plain = bench(random_head, drafts=False, **bounds)
     log = LlamaLog()
-    model = LlamaModel(start(model_path=random_head, draft_tokens=4, **bounds), log)
+    model = LlamaModel(load_command(model_path=random_head, draft_tokens=4, **bounds), log)
     drafter = RecordingDrafter(model.open_draft_head(), clock=lambda: 0.0)
     drafter.first_tokens = []
     ahead = Bench(model, drafter, draft_tokens=4, **bounds)

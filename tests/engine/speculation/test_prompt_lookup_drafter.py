@@ -82,7 +82,7 @@ def linear(base: float, each: float):
 def test_guess_counts_are_optimal(probabilities, prefilling, capacity, base, each):
     targets, cost = len(probabilities) + 1, linear(base, each)
     counts = choose_guess_counts(
-        probabilities, targets=targets, tokens=targets + prefilling, capacity=capacity, cost=cost
+        probabilities, sampled=targets, tokens=targets + prefilling, capacity=capacity, cost=cost
     )
 
     def speed(numbers: tuple[int, ...]) -> float:
@@ -100,7 +100,7 @@ def test_guess_counts_are_optimal(probabilities, prefilling, capacity, base, eac
 def test_guess_counts_prefer_likely_guesses():
     probabilities = [[0.1], [0.1], [0.8, 0.6, 0.5, 0.4]]
     counts = choose_guess_counts(
-        probabilities, targets=4, tokens=4, capacity=5, cost=linear(10, 0.1)
+        probabilities, sampled=4, tokens=4, capacity=5, cost=linear(10, 0.1)
     )
 
     assert counts == [1, 0, 4]
@@ -108,13 +108,13 @@ def test_guess_counts_prefer_likely_guesses():
 
 def test_guess_counts_are_zero_if_every_token_costs_the_same():
     assert choose_guess_counts(
-        [[0.9, 0.8]], targets=1, tokens=1, capacity=9, cost=linear(0, 1)
+        [[0.9, 0.8]], sampled=1, tokens=1, capacity=9, cost=linear(0, 1)
     ) == [0]
 
 
 def test_guess_counts_are_maximal_if_tokens_cost_nothing():
     assert choose_guess_counts(
-        [[0.2, 0.1]], targets=1, tokens=1, capacity=9, cost=linear(1, 0)
+        [[0.2, 0.1]], sampled=1, tokens=1, capacity=9, cost=linear(1, 0)
     ) == [2]
 
 

@@ -49,4 +49,4 @@ def _check_is_stored(services: Services, body: "api.CreateResponse") -> None:
             "A background response is stored until its client retrieves it: leave `store` out.",
             param="store",
         )
-    services.memory.should_store({**body, "store": True})  # raises if nothing is stored
+    services.chat_recorder.should_store({**body, "store": True})  # raises if nothing is stored

@@ -36,7 +36,7 @@ class ResponseTurn:
         self._run = run
         self._state = run.state
         self._resources = resources
-        self._stores_response = services.memory.should_store(body)
+        self._stores_response = services.chat_recorder.should_store(body)
         default = services.settings.obfuscate_streams
         self._obfuscation = obfuscation_for(body.get("stream_options"), default=default)
         self._is_stored = False
@@ -49,7 +49,10 @@ class ResponseTurn:
     ) -> Self:
         """Resolves the body and waits until the model admits it; the caller then takes `events` or
         `response`. Raises the errors of validation, store, tools and model."""
-        is_stored, limit = services.memory.should_store(body), services.settings.passages_limit
+        is_stored, limit = (
+            services.chat_recorder.should_store(body),
+            services.settings.passages_limit,
+        )
         head = new_head(body, is_stored=is_stored, passages_limit=limit)
         async with AsyncExitStack() as resources:
             resolved = await resources.enter_async_context(open_request(services, model, body))

@@ -27,7 +27,7 @@ from llm_backend.engine.kv_cache.prefix_files.prefix_file import (
     write_prefix,
 )
 from llm_backend.engine.kv_cache.prefix_index import PrefixEntry, PrefixIndex
-from llm_backend.engine.messages import PrefixLimits, Start
+from llm_backend.engine.messages import LoadModel, PrefixLimits
 from llm_backend.engine.model import LoadError
 
 _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
@@ -142,20 +142,20 @@ class PrefixFolder:
         return self._path / f"{name}{_SUFFIX}"
 
 
-def open_folder(start: Start, state_format: str) -> PrefixFolder | None:
+def open_folder(config: LoadModel, state_format: str) -> PrefixFolder | None:
     """Open the folder of the model, if prefix files are enabled; its mode is 0700. Raises
     `LoadError` if it cannot be used."""
-    if start.prefixes is None:
+    if config.prefixes is None:
         return None
-    shared = Path(start.prefixes.folder)
-    path = shared / folder_name(start)
+    shared = Path(config.prefixes.folder)
+    path = shared / folder_name(config)
     try:
         shared.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
         path.chmod(0o700)
         path.touch()
         _remove_unused(shared)
-        folder = PrefixFolder(path, model_digest(start, state_format), start.prefixes)
+        folder = PrefixFolder(path, model_digest(config, state_format), config.prefixes)
         folder.scan()
     except OSError as error:
         raise LoadError(f"prefix files cannot be stored in {path}: {error.strerror}") from error

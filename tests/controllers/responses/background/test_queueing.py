@@ -54,7 +54,7 @@ class Server:
         self.model = Model(*answers)
         self.services = types.SimpleNamespace(
             settings=SETTINGS,
-            memory=types.SimpleNamespace(should_store=lambda body: True),
+            chat_recorder=types.SimpleNamespace(should_store=lambda body: True),
             responses=ResponseRecorder(ResponseStore(database), ConversationStore(database)),
             background=BackgroundResponses(
                 BackgroundStore(database, self.jobs, limit=2, deliveries=DeliveryLimit(waiting=1))

@@ -12,9 +12,9 @@ import pytest
 
 from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder, open_folder
-from llm_backend.engine.messages import Adapter, PrefixLimits, Start
+from llm_backend.engine.messages import Adapter, LoadModel, PrefixLimits
 from llm_backend.engine.model import LoadError
-from tests.engine.fakes import start
+from tests.engine.fakes import load_command
 
 LONG_AGO_S = 40 * 86400
 
@@ -28,29 +28,29 @@ def model(tmp_path) -> Path:
 
 
 @pytest.fixture
-def begin(tmp_path, model) -> Start:
+def begin(tmp_path, model) -> LoadModel:
     limits = PrefixLimits(folder=str(tmp_path / "kept"), tokens=64)
-    return start(model_path=model, prefixes=limits)
+    return load_command(model_path=model, prefixes=limits)
 
 
 def prefix(number: int) -> Prefix:
     return Prefix(tokens=[number] * 100, state=np.full(1000, number, dtype=np.uint8))
 
 
-def opened(begin: Start, state_format: str = "1") -> PrefixFolder:
+def opened(begin: LoadModel, state_format: str = "1") -> PrefixFolder:
     folder = open_folder(begin, state_format)
     assert folder is not None
     return folder
 
 
-def filled(begin: Start, *numbers: int) -> PrefixFolder:
+def filled(begin: LoadModel, *numbers: int) -> PrefixFolder:
     folder = opened(begin)
     for number in numbers:
         folder.index.add(folder.write(prefix(number), ()).result(10))
     return folder
 
 
-def files(begin: Start) -> list[Path]:
+def files(begin: LoadModel) -> list[Path]:
     return sorted(Path(begin.prefixes.folder).glob("*/*"), key=lambda path: path.stat().st_mtime)
 
 
@@ -60,7 +60,7 @@ def found(folder: PrefixFolder) -> list[int]:
 
 
 def test_prefix_folder_is_disabled_by_default():
-    assert open_folder(start(), "1") is None
+    assert open_folder(load_command(), "1") is None
 
 
 def test_prefix_folder_is_indexed_again_after_a_restart(begin):
@@ -109,7 +109,7 @@ def test_prefix_folder_removes_files_of_another_version(begin):
 )
 def test_prefix_folder_differs_by_model_settings(begin, model, other):
     filled(begin, 1)
-    another = start(model_path=model, prefixes=begin.prefixes, **other)
+    another = load_command(model_path=model, prefixes=begin.prefixes, **other)
 
     assert found(opened(another)) == []
     assert found(opened(begin)) == [1]
@@ -137,7 +137,7 @@ def test_prefix_folder_limits_the_size_of_new_and_found_files(begin):
     for number, path in enumerate(files(begin)):
         os.utime(path, times=(number, number))
     smaller = PrefixLimits(folder=begin.prefixes.folder, tokens=64, bytes=2 * size + 10)
-    folder = opened(start(model_path=begin.model_path, prefixes=smaller))
+    folder = opened(load_command(model_path=begin.model_path, prefixes=smaller))
 
     assert len(files(begin)) == len(folder.index) == 2
     folder.index.add(folder.write(prefix(4), ()).result(10))
@@ -147,7 +147,7 @@ def test_prefix_folder_limits_the_size_of_new_and_found_files(begin):
 
 def test_prefix_folder_does_not_write_a_file_above_the_limit(begin):
     tiny = PrefixLimits(folder=begin.prefixes.folder, tokens=64, bytes=1000)
-    folder = opened(start(model_path=begin.model_path, prefixes=tiny))
+    folder = opened(load_command(model_path=begin.model_path, prefixes=tiny))
 
     assert folder.write(prefix(1), ()) is None
     assert files(begin) == []
@@ -163,7 +163,7 @@ def test_prefix_folder_tolerates_files_removed_by_another_process(begin):
 
 
 def test_prefix_folder_removes_folders_unused_for_long(begin, model):
-    other = start(model_path=model, cache_type="q8_0", prefixes=begin.prefixes)
+    other = load_command(model_path=model, cache_type="q8_0", prefixes=begin.prefixes)
     filled(other, 1)
     stranger = Path(begin.prefixes.folder) / "other-program"
     stranger.mkdir()

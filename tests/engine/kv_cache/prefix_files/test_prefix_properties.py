@@ -14,7 +14,7 @@ from llm_backend.engine.generator import Generator
 from llm_backend.engine.kv_cache.prefix_files import PrefixFolder
 from llm_backend.engine.messages import PrefixLimits, Priority
 from llm_backend.engine.speculation.drafter import Drafter
-from tests.engine.fakes import start
+from tests.engine.fakes import load_command
 from tests.engine.test_generator_properties import DEADLINES_S, SAMPLINGS, EngineMachine
 from tests.examples import examples
 
@@ -57,7 +57,7 @@ class KeepingMachine(EngineMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.disk = Disk()
         prefixes = PrefixFolder(Path(self.folder.name), MODEL, self.limits, self.disk)
-        bounds = start(
+        bounds = load_command(
             draft_tokens=self.draft_tokens,
             queue_deadline_s=DEADLINES_S[Priority.INTERACTIVE],
             batch_queue_deadline_s=DEADLINES_S[Priority.BATCH],
