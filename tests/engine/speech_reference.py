@@ -1,6 +1,8 @@
 """Reference sound of a sentence, by the native library's own steps."""
 
 import ctypes
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import llama_cpp as native
@@ -14,7 +16,15 @@ __all__ = ["reference_sound"]
 def reference_sound(
     model: Path, projector: Path, text: str, *, seed: int, sample: Path | None = None
 ) -> NDArray[np.float32]:
-    """The samples of a sentence, of a model that was just loaded."""
+    """The samples of a sentence, of a model that was just loaded. They are computed in a process of
+    their own, because a model that was loaded here has left its prefill kernels in the library."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(_compute, model, projector, text, seed, sample).result()
+
+
+def _compute(
+    model: Path, projector: Path, text: str, seed: int, sample: Path | None
+) -> NDArray[np.float32]:
     loaded = native.llama_model_load_from_file(
         str(model).encode(), native.llama_model_default_params()
     )

@@ -49,7 +49,7 @@ class Embeddings:
 
 
 class NativeProjector:
-    """The file at `start.projector_path`, for the model of this handle. Raises `LoadError`."""
+    """The file at `config.projector_path`, for the model of this handle. Raises `LoadError`."""
 
     def __init__(self, config: LoadModel, model: Handle, log: LlamaLog) -> None:
         assert config.projector_path is not None, "a projector is configured"

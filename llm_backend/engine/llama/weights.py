@@ -56,7 +56,7 @@ def _experts_of(layer: int) -> bytes:
 def load_weights(
     config: LoadModel, placement: DevicePlacement, *, loads_draft_head: bool
 ) -> Handle | None:
-    """Load the model of `start.model_path`; None if it cannot be loaded, with the reason in the
+    """Load the model of `config.model_path`; None if it cannot be loaded, with the reason in the
     log."""
     params = native.llama_model_default_params()
     placement.apply(params)
