@@ -32,9 +32,13 @@ async def settle(seconds: float = 0.05) -> None:
     await comes_true(lambda: False, within_s=seconds)
 
 
-def wait_until(claim: Callable[[], object]) -> None:
-    """Returns once a claim about other processes holds. Raises `AssertionError` after a minute."""
+def wait_until(
+    claim: Callable[[], object],
+    sleep_ms: Callable[[int], object] = lambda ms: time.sleep(ms / 1000),
+) -> None:
+    """Returns once a claim about other processes holds. Raises `AssertionError` after a minute.
+    With the browser's `page.wait_for_timeout` as `sleep_ms`, its events are handled meanwhile."""
     deadline = time.monotonic() + _LIMIT_S
     while not claim():
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        sleep_ms(20)

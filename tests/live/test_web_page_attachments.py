@@ -15,6 +15,7 @@ from tests.broken_streams import scripted_upstream
 from tests.browser import picture, tab
 from tests.live.test_web_page import say, wait_answered
 from tests.media_files import as_url, in_base64
+from tests.patience import wait_until
 from tests.serving import Served, serve
 
 UPLOADS = "**/v1/files"
@@ -88,8 +89,7 @@ def test_a_question_waits_for_all_files_that_were_attached_with_it(page):
     attach(page, "one.txt", "two.txt")
     expect(page.get_by_label("Attached files").locator("li")).to_have_text(["one.txt", "two.txt"])
     say(page, "What hums?")
-    while len(held) < 2:
-        page.wait_for_timeout(10)
+    wait_until(lambda: len(held) == 2, page.wait_for_timeout)
     with page.expect_request("**/v1/chat/completions") as asked:
         for route in held:
             route.continue_()

@@ -12,6 +12,7 @@ from playwright.sync_api import APIResponse, Error, Page, Route, expect
 from llm_backend.builtin import BUILTIN_PATH
 from tests.browser import picture, tab
 from tests.live.test_web_page import go_on, say, wait_answered, without_end
+from tests.patience import wait_until
 from tests.serving import serve
 
 ROLES = ["user", "assistant"]
@@ -192,8 +193,7 @@ def test_a_list_of_before_a_chat_was_renamed_does_not_bring_its_title_back(page)
     page.route(re.compile(r"/v1/chat/completions\?"), hold_first)
     store_chat(page, "Stored meanwhile")
     show_anew(page)
-    while not held:
-        page.wait_for_timeout(10)
+    wait_until(lambda: held, page.wait_for_timeout)
     item.hover()
     item.get_by_role("button", name="Rename").click()
     page.get_by_label("Title").fill("Noah")
@@ -213,8 +213,7 @@ def test_a_question_waits_for_the_list_of_models(page):
     page.route("**/v1/models", lambda route: held.append(route))
     page.reload()
     say(page, "Hello!")
-    while not held:
-        page.wait_for_timeout(10)
+    wait_until(lambda: held, page.wait_for_timeout)
     expect(page.locator("article")).to_have_count(0)
     held[0].continue_()
 
