@@ -29,6 +29,7 @@ from llm_backend.store import (
     RetentionLimits,
     UploadStore,
     VectorStores,
+    VoiceStore,
     WebhookStore,
     sweep_forever,
 )
@@ -48,6 +49,7 @@ class Stores:
     webhooks: WebhookStore
     background: BackgroundResponses
     vector_stores: VectorStores
+    voices: VoiceStore
 
 
 @asynccontextmanager
@@ -116,6 +118,12 @@ def _stores(settings: Settings, database: Database, metrics: Metrics) -> Stores:
         webhooks=WebhookStore(database, jobs, limit=settings.webhook_endpoints_limit),
         background=BackgroundResponses(background),
         vector_stores=VectorStores(database, jobs),
+        voices=VoiceStore(
+            database,
+            files.blobs,
+            limit=settings.voices_limit,
+            limit_bytes=settings.files_limit_bytes,
+        ),
     )
 
 

@@ -223,6 +223,7 @@ def _build_services(
         responses=stores.responses,
         listed_items=ListedItems(validators),
         uploads=stores.uploads,
+        voices=stores.voices,
         server_tools=search.server_tools,
         jobs=stores.jobs,
         batches=stores.batches,

@@ -2355,6 +2355,17 @@ class CreateVectorStoreRequest(TypedDict):
     metadata: NotRequired[Metadata]
     name: NotRequired[str]
 
+class CreateVoiceConsentRequest(TypedDict):
+    language: str
+    name: str
+    recording: bytes
+
+class CreateVoiceRequest(TypedDict):
+    audio_sample: bytes
+    consent: str
+    name: str
+    type: NotRequired[Literal["audio_sample"]]
+
 class CreateWebhookEndpointRequest(TypedDict):
     event_types: list[Literal["agent.environment.expired", "agent.environment.failed", "agent.environment.ready", "agent.environment.suspended", "agent.session.action_required", "agent.session.created", "agent.session.failed", "agent.session.idle", "agent.session.in_progress", "batch.cancelled", "batch.completed", "batch.expired", "batch.failed", "eval.run.canceled", "eval.run.failed", "eval.run.succeeded", "fine_tuning.job.cancelled", "fine_tuning.job.failed", "fine_tuning.job.succeeded", "realtime.call.incoming", "response.cancelled", "response.completed", "response.failed", "response.incomplete", "safety.alert.created", "video.completed", "video.failed"]]
     name: str
@@ -3391,6 +3402,10 @@ class ListVectorStoresResponse(TypedDict):
     has_more: bool
     last_id: str
     object: str
+
+class ListVoiceConsentsQuery(TypedDict):
+    after: NotRequired[str]
+    limit: NotRequired[int]
 
 class ListWebhookEndpointsQuery(TypedDict):
     after: NotRequired[str | None]
@@ -5627,6 +5642,9 @@ class UpdateVectorStoreRequest(TypedDict):
     metadata: NotRequired[Metadata]
     name: NotRequired[str | None]
 
+class UpdateVoiceConsentRequest(TypedDict):
+    name: str
+
 class UpdateWebhookEndpointRequest(TypedDict):
     event_types: NotRequired[list[Literal["agent.environment.expired", "agent.environment.failed", "agent.environment.ready", "agent.environment.suspended", "agent.session.action_required", "agent.session.created", "agent.session.failed", "agent.session.idle", "agent.session.in_progress", "batch.cancelled", "batch.completed", "batch.expired", "batch.failed", "eval.run.canceled", "eval.run.failed", "eval.run.succeeded", "fine_tuning.job.cancelled", "fine_tuning.job.failed", "fine_tuning.job.succeeded", "realtime.call.incoming", "response.cancelled", "response.completed", "response.failed", "response.incomplete", "safety.alert.created", "video.completed", "video.failed"]]]
     name: NotRequired[str]
@@ -6092,12 +6110,43 @@ class VectorStoreSearchResultsPage(TypedDict):
 
 Verbosity: TypeAlias = Literal["high", "low", "medium"] | None
 
+class VoiceConsentDeletedResource(TypedDict):
+    deleted: bool
+    id: str
+    object: Literal["audio.voice_consent"]
+
+class VoiceConsentListResource(TypedDict):
+    data: list[VoiceConsentResource]
+    first_id: NotRequired[str | None]
+    has_more: bool
+    last_id: NotRequired[str | None]
+    object: Literal["list"]
+
+class VoiceConsentResource(TypedDict):
+    created_at: int
+    id: str
+    language: str
+    name: str
+    object: Literal["audio.voice_consent"]
+
+class VoiceDeleted(TypedDict):
+    deleted: bool
+    id: str
+    object: Literal["audio.voice.deleted"]
+
 VoiceIdsOrCustomVoice: TypeAlias = VoiceIdsShared | VoiceIdsOrCustomVoiceObject
 
 class VoiceIdsOrCustomVoiceObject(TypedDict):
     id: str
 
 VoiceIdsShared: TypeAlias = str
+
+class VoiceResource(TypedDict):
+    created_at: int
+    id: str
+    name: str
+    object: Literal["audio.voice"]
+    type: NotRequired[Literal["audio_sample"]]
 
 class WaitParam(TypedDict):
     type: Literal["wait"]

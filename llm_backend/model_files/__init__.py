@@ -28,6 +28,7 @@ from llm_backend.model_files.footprint import (
 )
 from llm_backend.model_files.gguf_voice import (
     VOICE_CONTEXT_TOKENS,
+    VOICE_SAMPLE_RATE_HZ,
     VOICE_SAMPLE_S,
     GgufVoiceFiles,
     read_gguf_voice,
@@ -81,6 +82,7 @@ __all__ = [
     "DRAWING_PARTS",
     "HUB_NAME",
     "VOICE_CONTEXT_TOKENS",
+    "VOICE_SAMPLE_RATE_HZ",
     "VOICE_SAMPLE_S",
     "Device",
     "DiffusionFile",

@@ -15,6 +15,9 @@ VOICE_CONTEXT_TOKENS = 2048
 VOICE_SAMPLE_S = 30
 """Longest sample of a speaker."""
 
+VOICE_SAMPLE_RATE_HZ = 24_000
+"""Rate of samples that come with a sentence."""
+
 _FAMILIES = {"pockettts_gen": "Pocket TTS"}
 _SAMPLES = "voices"  # folder beside the model
 _SAMPLE_ENDINGS = (".wav", ".mp3", ".flac")
@@ -27,19 +30,21 @@ _CELL_BYTES = 2 * 2  # keys and values, of 16 bits
 @dataclass(frozen=True, kw_only=True)
 class GgufVoiceFiles:
     """Files and speakers of a voice. A speaker is named as the file of its sample; without samples
-    there is one without a timbre of its own."""
+    there is one without a timbre of its own. A model that `takes_samples` speaks as others, too,
+    whose sample comes with a sentence."""
 
     extra: ClassVar[str] = "audio"
     library: ClassVar[str] = "llama.cpp"
     computes_speed: ClassVar[bool] = False
     phonemizer: ClassVar[None] = None
-    rate_hz: ClassVar[int] = 24_000
+    rate_hz: ClassVar[int] = VOICE_SAMPLE_RATE_HZ
 
     name: str
     family: str
     model: Path
     projector: Path
     samples: tuple[Path, ...]
+    takes_samples: bool
     language: str
     file_bytes: int
     cell_bytes: int
@@ -92,6 +97,7 @@ def read_gguf_voice(model: Path, projector: Path) -> GgufVoiceFiles:
         model=model,
         projector=projector,
         samples=tuple(samples),
+        takes_samples=codec.values.get("clip.has_audio_encoder") is True,
         language=variant.partition("_")[0],
         file_bytes=model.stat().st_size + projector.stat().st_size,
         cell_bytes=VOICE_CONTEXT_TOKENS * _CELL_BYTES * _width(header.values, header.architecture),

@@ -44,6 +44,7 @@ class VoiceFiles:
     extra: ClassVar[str] = "voices"
     library: ClassVar[str] = "sherpa-onnx"
     computes_speed: ClassVar[bool] = True
+    takes_samples: ClassVar[bool] = False
 
     name: str
     family: VoiceFamily

@@ -35,6 +35,26 @@ class SpeechSettings(BaseModel):
     )
 
 
+class VoiceSettings(BaseModel):
+    """Voices by a sample, which clients create."""
+
+    voices_limit: int = Field(
+        100,
+        ge=0,
+        description="Voices by a sample that a project has at most, and recorded consents.",
+    )
+    voice_recording_limit_bytes: Bytes = Field(
+        10 * 1024 * 1024,
+        description="Largest file of a voice's sample or of a consent, in bytes.",
+    )
+    voice_sample_limit_s: int = Field(
+        30, ge=1, le=30, description="Longest sample of a voice, in seconds; the shortest is 1."
+    )
+    voice_consent_limit_s: int = Field(
+        120, ge=1, description="Longest recording of a consent, in seconds."
+    )
+
+
 class TranscriptionSettings(BaseModel):
     """Local models that transcribe recordings."""
 

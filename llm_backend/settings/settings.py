@@ -7,7 +7,7 @@ from pydantic import BaseModel, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from llm_backend.settings.access import AccessSettings
-from llm_backend.settings.audio import SpeechSettings, TranscriptionSettings
+from llm_backend.settings.audio import SpeechSettings, TranscriptionSettings, VoiceSettings
 from llm_backend.settings.bounds import BoundsSettings
 from llm_backend.settings.images import ImagesSettings
 from llm_backend.settings.kinds import PREFIX, require_text
@@ -33,6 +33,7 @@ class Settings(
     ImagesSettings,
     UpstreamsSettings,
     TranscriptionSettings,
+    VoiceSettings,
     SpeechSettings,
     LocalModelsSettings,
     AccessSettings,
@@ -70,6 +71,7 @@ SETTING_GROUPS: Mapping[str, type[BaseModel]] = {
     "Keys, limits, costs": AccessSettings,
     "Local models": LocalModelsSettings,
     "Speech": SpeechSettings,
+    "Voices by a sample": VoiceSettings,
     "Transcription": TranscriptionSettings,
     "Upstreams": UpstreamsSettings,
     "Images": ImagesSettings,

@@ -13,6 +13,7 @@ vector_stores/   vector stores, their files and texts
 batches/         batches and their lines
 jobs/            work that outlives its request
 webhooks/        endpoints and deliveries
+voices/          voices by a sample, and consents
 administration/  keys, projects, usage, audit log
 retention/       deletion of old rows
 row_values.py    rows as values, and the reverse; a row by a client's id
@@ -50,6 +51,7 @@ from llm_backend.store.errors import (
     BatchEnded,
     BlobGone,
     CannotOpen,
+    ConsentInUse,
     Duplicate,
     EndpointsFull,
     Expired,
@@ -73,6 +75,7 @@ from llm_backend.store.errors import (
     Unstorable,
     UploadClosed,
     UploadFull,
+    VoicesFull,
     WrongDigest,
 )
 from llm_backend.store.files.files import FileStore, recount_files
@@ -106,6 +109,7 @@ from llm_backend.store.vector_stores import (
     StoredVectorStore,
     VectorStores,
 )
+from llm_backend.store.voices import StoredVoice, StoredVoiceConsent, VoiceStore
 from llm_backend.store.webhooks import (
     DELIVERY,
     DeliveryLimit,
@@ -136,6 +140,7 @@ __all__ = [
     "ChatSearch",
     "ChatStatus",
     "ChatStore",
+    "ConsentInUse",
     "ConversationStore",
     "Database",
     "DeliveryLimit",
@@ -192,6 +197,8 @@ __all__ = [
     "StoredUpload",
     "StoredVectorFile",
     "StoredVectorStore",
+    "StoredVoice",
+    "StoredVoiceConsent",
     "TokenCounts",
     "Unfinished",
     "UnknownCursor",
@@ -202,6 +209,8 @@ __all__ = [
     "UploadStatus",
     "UploadStore",
     "VectorStores",
+    "VoiceStore",
+    "VoicesFull",
     "WebhookStore",
     "WrongDigest",
     "as_owner",

@@ -20,6 +20,8 @@
     |- ResponseNotInConversation            its conversation does not contain the response
     |- QueueFull          the queue of background responses is full
     |- EndpointsFull      the project has the most webhook endpoints allowed
+    |- VoicesFull         the project has the most voices or consents allowed
+    |- ConsentInUse       a voice depends on the consent
     |- SecretsFull        the key has the most client secrets allowed
     |- BatchEnded         the batch has ended
     |- FileInUse          a batch that has not ended reads the file
@@ -189,6 +191,25 @@ class EndpointsFull(StoreError):
         super().__init__(
             f"The project has {limit} webhook endpoints, as many as the setting "
             "`webhook_endpoints_limit` allows: delete one."
+        )
+
+
+class VoicesFull(StoreError):
+    """The project has the most voices by a sample, or recorded consents, allowed."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The project has {limit} of them, as many as the setting `voices_limit` allows: "
+            "delete one."
+        )
+
+
+class ConsentInUse(StoreError):
+    """A voice depends on this consent."""
+
+    def __init__(self, id: str, voice_id: str) -> None:
+        super().__init__(
+            f"The voice `{voice_id}` depends on the consent `{id}`: delete the voice first."
         )
 
 

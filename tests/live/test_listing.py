@@ -21,6 +21,7 @@ from llm_backend.contract import load_document
 from llm_backend.store import Database
 from llm_backend.store.administration import Administration
 from tests.engine.gguf_models import write_bert
+from tests.media_files import wav
 from tests.serving import serve
 from tests.strict_sdk import StrictOpenAI
 
@@ -249,6 +250,15 @@ def webhook_endpoints(client: openai.OpenAI) -> Filled:
     return made_at("/webhook_endpoints", *bodies)(client)
 
 
+def voice_consents(client: openai.OpenAI) -> Filled:
+    create = client.audio.voice_consents.create
+    made = [
+        create(name=f"number {number}", language="en", recording=("yes.wav", wav()))
+        for number in range(COUNT)
+    ]
+    return Filled(path="/audio/voice_consents", ids=[one.id for one in made])
+
+
 ALERTS = "/organization/spend_alerts"
 PROJECTS = "/organization/projects"
 LISTS = {
@@ -283,6 +293,7 @@ LISTS = {
     ),
     "listVectorStores": Listing(fill=stores, prefix="vs_"),
     "listWebhookEndpoints": Listing(fill=webhook_endpoints, prefix="we_"),
+    "listVoiceConsents": Listing(fill=voice_consents, prefix="cons_"),
     "listFiles": Listing(fill=files, prefix="file-"),
     "list-projects": Listing(fill=projects, prefix="proj_", order="asc"),
     "list-audit-logs": Listing(fill=audit_logs, prefix="audit_log-"),

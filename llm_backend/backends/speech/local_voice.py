@@ -44,9 +44,23 @@ class LocalVoice:
         return self._model.card.id
 
     @property
+    def takes_samples(self) -> bool:
+        """True if it speaks as others, too, by samples of them."""
+        return self._files.takes_samples
+
+    def has_speaker(self, voice: str) -> bool:
+        """True if this names a speaker of its own, or is one of OpenAI's names."""
+        return self._speaker(voice) is not None
+
+    @property
     def missing(self) -> str | None:
         """A sentence that names what it lacks to speak; None if it can."""
         return missing_for(self.name, self._files, self._espeak)
+
+    @property
+    def language(self) -> str:
+        """The language that it reads."""
+        return self._files.language
 
     async def voices(self) -> Sequence[Voice]:
         """Returns OpenAI's names and its own speakers. Raises `Unsupported` if it cannot speak."""
@@ -64,10 +78,8 @@ class LocalVoice:
         """Yields the bytes of a file while the rest of the text is being read. Callers wait for
         their permit in turns. Raises `ApiError`, before the first bytes if possible."""
         self._check_installed()
-        speaker = self._files.find_speaker(speech.voice)
-        if speaker is None and speech.voice in OPENAI_VOICES:
-            speaker = _speaker_for(speech.voice, self._files)
-        if speaker is None:
+        speaker = self._speaker(speech.voice)
+        if speaker is None and speech.read_sample is None:
             raise InvalidRequest(
                 f"`{self.name}` has no voice `{speech.voice[:100]}`. See GET /v1/audio/voices.",
                 param="voice",
@@ -78,27 +90,38 @@ class LocalVoice:
             async for piece in pieces:
                 yield piece
 
+    def _speaker(self, voice: str) -> int | None:
+        """Returns the number of a speaker of its own; None if it has no such one."""
+        speaker = self._files.find_speaker(voice)
+        if speaker is None and voice in OPENAI_VOICES:
+            return _speaker_for(voice, self._files)
+        return speaker
+
     def _check_installed(self) -> None:
         if (missing := self.missing) is not None:
             raise Unsupported(missing, param="model", code=NOT_INSTALLED)
 
     @asynccontextmanager
-    async def _sound(self, speech: SpeechRequest, speaker: int) -> AsyncIterator[Samples]:
+    async def _sound(self, speech: SpeechRequest, speaker: int | None) -> AsyncIterator[Samples]:
         async with aclosing(self._chunks(speech, speaker)) as chunks:
             tempo = 1.0 if self._files.computes_speed else speech.speed
             yield Samples(rate_hz=self._files.rate_hz, chunks=chunks, tempo=tempo)
 
-    async def _chunks(self, speech: SpeechRequest, speaker: int) -> AsyncGenerator[bytes, None]:
+    async def _chunks(
+        self, speech: SpeechRequest, speaker: int | None
+    ) -> AsyncGenerator[bytes, None]:
         """Yields the sound of each sentence. Raises `ApiError`, also for a text without sound."""
         parts, is_silent = RequestParts(self._model.handle), True
+        sample = b"" if speech.read_sample is None else await speech.read_sample()
         splitter = Sentences(_SENTENCE_CHARACTERS)
         for sentence in (*splitter.feed(speech.text), *splitter.finish()):
             if not is_spoken(sentence):
                 continue
             command = Speak(
                 text=sentence,
-                speaker=speaker,
-                speaker_name=self._files.speakers[speaker],
+                speaker=speaker or 0,
+                speaker_name=None if speaker is None else self._files.speakers[speaker],
+                sample=sample,
                 speed=speech.speed,
                 phonemes=await self._phonemes(sentence),
                 has_begun=parts.has_begun,

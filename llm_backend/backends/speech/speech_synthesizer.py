@@ -1,7 +1,7 @@
 """Speech synthesizer: the sound of a voice as a file, in pieces, within the voices' permits."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,12 +21,14 @@ _SAMPLE_BYTES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechRequest:
-    """A text to be read aloud. `speed` 1 is the voice's own; `format` is one of OpenAI's names."""
+    """A text to be read aloud. `speed` 1 is the voice's own; `format` is one of OpenAI's names.
+    `read_sample` reads the sample of a `voice` that has one."""
 
     text: str
     voice: str
     speed: float
     format: str
+    read_sample: Callable[[], Awaitable[bytes]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

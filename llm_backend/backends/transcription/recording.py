@@ -11,6 +11,9 @@ from llm_backend.backends.transcription.sound_reader import READ, TOO_LONG, UNRE
 from llm_backend.child_process import EXTERNAL_SIGNALS, run_reader
 from llm_backend.errors import EngineUnavailable, InvalidRequest
 
+HEARD_RATE_HZ = 16_000
+"""Rate of samples that models transcribe."""
+
 _READER = "llm_backend.backends.transcription.sound_reader"
 _CHUNK_BYTES = 256 * 1024
 _ERROR_BYTES = 64 * 1024
@@ -30,20 +33,22 @@ class RecordingLimits:
 @dataclass(frozen=True, kw_only=True)
 class Recording:
     """A client's file, and the field that it came in. With `speech`, parts without speech are
-    replaced by digital silence."""
+    replaced by digital silence, at the rate of models that transcribe."""
 
     file: IO[bytes]
     field: str
     limits: RecordingLimits
+    rate_hz: int = HEARD_RATE_HZ
     speech: SpeechOptions | None = None
 
     @asynccontextmanager
     async def decode(self) -> AsyncIterator[AsyncGenerator[bytes, None]]:
-        """Yields its samples: signed, 16 bits, 16 kHz, one channel. The process is killed at the
+        """Yields its samples: signed, 16 bits, one channel, `rate_hz`. The process is killed at the
         end. Raises `InvalidRequest`, also while they are read, if the file is no recording or is
         too long."""
         seconds = self.limits.seconds
-        arguments: list[float] = [_START_CPU_S + seconds // _LEAST_SPEED, _MEMORY_BYTES, seconds]
+        cpu_s = _START_CPU_S + seconds // _LEAST_SPEED
+        arguments: list[float] = [cpu_s, _MEMORY_BYTES, seconds, self.rate_hz]
         if self.speech is not None:
             arguments += [self.speech.threshold, self.speech.prefix_ms, self.speech.silence_ms]
         # threads of a linear algebra library take memory

@@ -1,9 +1,10 @@
 """Child process that decodes one untrusted recording, on its standard input.
 
-    python -m llm_backend.backends.transcription.sound_reader CPU_S MEMORY_BYTES SECONDS < file
-    ... CPU_S MEMORY_BYTES SECONDS THRESHOLD PREFIX_MS SILENCE_MS < file
+    python -m llm_backend.backends.transcription.sound_reader \
+        CPU_S MEMORY_BYTES SECONDS RATE_HZ < file
+    ... CPU_S MEMORY_BYTES SECONDS 16000 THRESHOLD PREFIX_MS SILENCE_MS < file
 
-It prints signed 16-bit samples of one channel and 16 kHz; with the options of detection, sound
+It prints signed 16-bit samples of one channel at this rate; with the options of detection, sound
 without speech is digital silence. Its exit code is one of those below; unless that is `READ`, the
 last line on standard error is a sentence. Libraries are imported after the limits are set, so that
 the limits bound them, too.
@@ -17,7 +18,6 @@ from typing import IO, Any
 from llm_backend.operating_system import limit_resources
 
 READ, UNREADABLE, TOO_LONG = 0, 3, 4
-RATE_HZ = 16_000
 
 _CONTAINERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,"
@@ -37,12 +37,12 @@ class _RecordingTooLong(Exception):
 
 def main(arguments: list[str]) -> int:
     """Decodes the recording and returns the exit code."""
-    cpu_s, memory_bytes, limit_s = map(int, arguments[:3])
+    cpu_s, memory_bytes, limit_s, rate_hz = map(int, arguments[:4])
     os.nice(10)  # requests have priority
     limit_resources(cpu_s, memory_bytes)
     try:
-        samples = _samples(sys.stdin.buffer, limit_s)
-        for part in _without_pauses(samples, arguments[3:]) if arguments[3:] else samples:
+        samples = _samples(sys.stdin.buffer, limit_s, rate_hz)
+        for part in _without_pauses(samples, arguments[4:]) if arguments[4:] else samples:
             sys.stdout.buffer.write(part)
         sys.stdout.buffer.flush()
     except (_UnreadableRecording, _RecordingTooLong) as error:
@@ -68,7 +68,7 @@ def _without_pauses(samples: Iterator[bytes], options: list[str]) -> Iterator[by
     yield pauses.finish()
 
 
-def _samples(file: IO[bytes], limit_s: int) -> Iterator[bytes]:
+def _samples(file: IO[bytes], limit_s: int, rate_hz: int) -> Iterator[bytes]:
     import av
 
     try:
@@ -78,23 +78,23 @@ def _samples(file: IO[bytes], limit_s: int) -> Iterator[bytes]:
                 raise _UnreadableRecording("The file holds no sound.")
             if (container.duration or 0) > limit_s * _MICROSECONDS:
                 raise _too_long(limit_s)
-            yield from _decode(container, limit_s)
+            yield from _decode(container, limit_s, rate_hz)
     except (av.error.FFmpegError, ValueError, EOFError) as error:
         raise _UnreadableRecording(
             "The file is no recording that can be decoded, or is damaged."
         ) from error
 
 
-def _decode(container: Any, limit_s: int) -> Iterator[bytes]:
+def _decode(container: Any, limit_s: int, rate_hz: int) -> Iterator[bytes]:
     """Yields the samples; skips what is damaged, unless that is everything."""
     import av
 
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE_HZ)
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
     count = 0
     for frame in _frames(container):
         for resampled in resampler.resample(frame):
             count += resampled.samples
-            if count > limit_s * RATE_HZ:
+            if count > limit_s * rate_hz:
                 raise _too_long(limit_s)
             yield _as_bytes(resampled)
     if not count:

@@ -55,6 +55,17 @@ class LocalTranscription:
                 async for part in parts:
                     yield part
 
+    async def decode(self, recording: Recording, *, caller: str) -> bytes:
+        """Returns all samples of a short recording. Callers wait for their permit in turns. Raises
+        `ApiError`, also for silence."""
+        async with self._permits.hold(caller), recording.decode() as chunks:
+            samples = b"".join([chunk async for chunk in chunks])
+        if not samples.strip(b"\0"):
+            raise InvalidRequest(
+                "The recording holds only silence.", param=recording.field, code="audio_silent"
+            )
+        return samples
+
     async def _parts(
         self, model: LocalModel, recording: Recording, request: TranscriptRequest, queue_s: float
     ) -> AsyncGenerator[TranscriptPart, None]:

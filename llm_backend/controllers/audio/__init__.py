@@ -2,6 +2,9 @@
 
 speech.py              texts read aloud
 voices.py              names of voices
+sampled_voices.py      voices by a sample
+voice_consents.py      recorded consents to them
+recordings.py          recordings that come in a form
 transcription.py       recordings as text
 transcript_formats.py  transcripts as JSON and subtitles
 """

@@ -14,6 +14,7 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.speech import EspeakModel, LocalVoice, SpeechRequest
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.audio.sampled_voices import with_sample
 from llm_backend.controllers.audio.voices import local_voice
 from llm_backend.controllers.generation.request_translation import check_supported_fields
 from llm_backend.controllers.relay.routing import answer_by_route
@@ -60,7 +61,7 @@ async def _speak(
 ) -> Response:
     body: api.CreateSpeechRequest = request.body
     check_supported_fields(body, FIELDS)
-    speech = _speech(body)
+    speech = await with_sample(services, model, _speech(body))
     pieces = model.speak(speech, caller=fairness_key(request.caller))
     if body.get("stream_format") == "sse":
         events = _events(pieces)

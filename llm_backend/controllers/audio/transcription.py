@@ -1,9 +1,9 @@
 """Transcription and translation: a recording as text, by a local model or relayed."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from starlette.responses import PlainTextResponse, Response
 
@@ -19,6 +19,7 @@ from llm_backend.backends.transcription import (
 )
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.audio.recordings import RECORDING, check_codecs, read_recording
 from llm_backend.controllers.audio.transcript_formats import (
     ENGLISH,
     Transcript,
@@ -47,7 +48,6 @@ FIELDS = {
 }  # fmt: skip
 TRANSLATION_FIELDS = {"file", "model", "prompt", "response_format", "temperature"}
 
-_KIND = "recording"
 _PAUSE_LIMIT_MS = 10_000
 _STREAMED = ("json", "text")
 _TIMED = ("srt", "vtt", "verbose_json")
@@ -94,19 +94,19 @@ async def _answer(
     if not model.can_transcribe:
         kind = "is a language model" if model.voice is None else "reads texts aloud"
         raise InvalidRequest(f"`{model.card.id}` {kind}; it cannot transcribe.", param="model")
-    if model.hears and not is_installed("audio"):
-        raise Unsupported(
-            f"Recordings need an extra, which is not installed: {install_command('audio')}.",
-            param="file",
-        )
-    file = services.temporary_files.open(_KIND)
+    if model.hears:
+        check_codecs("file")
+    file = services.temporary_files.open(RECORDING)
     try:
-        fields = await _read_form(services, request, file)
+        limit_bytes = services.settings.transcription_limit_bytes
+        _, fields = await read_recording(
+            services, request, file, field="file", limit_bytes=limit_bytes
+        )
         if model.hears:
             _check_needs_no_times(fields)
         options: _Options = options_of(fields)
         limits = RecordingLimits(
-            bytes=services.settings.transcription_limit_bytes,
+            bytes=limit_bytes,
             seconds=services.settings.transcription_limit_s,
         )
         parts = services.transcriber.transcribe(
@@ -123,19 +123,6 @@ async def _answer(
     except BaseException:
         file.close()
         raise
-
-
-async def _read_form(services: Services, request: ApiRequest, file: IO[bytes]) -> Mapping[str, Any]:
-    assert request.form is not None, "the operation takes a form"
-    limit_bytes = services.settings.transcription_limit_bytes
-    part = await request.form.file("file", limit_bytes=limit_bytes)
-    async for piece in part.pieces:
-        with services.temporary_files.writing(_KIND):
-            file.write(piece)  # as fast as the page cache
-    fields = await request.form.fields()
-    if request.form_head is not None:
-        request.form_head.close()  # the file is not stored twice while it is transcribed
-    return fields
 
 
 def _transcription_options(body: "api.CreateTranscriptionRequest") -> _Options:

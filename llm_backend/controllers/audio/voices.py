@@ -1,5 +1,6 @@
 """Names of the voices that can speak here."""
 
+from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,9 @@ from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.relay import relay
 from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
+from llm_backend.store import StoredVoice
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -27,8 +30,17 @@ async def list_audio_voices(services: Services, request: ApiRequest) -> Response
     if not models:
         return await relay(services, request)
     listed = [await _list_voices(services, request, one) for one in models]
+    if takers := [one for one in models if isinstance(one, LocalVoice) and one.takes_samples]:
+        with translate_store_errors("voice"):
+            sampled = await services.voices.list()
+        listed += [_sampled_voices(services, request, one, sampled) for one in takers]
     answer: api.AudioVoiceList = {"object": "list", "voices": list(chain(*listed))}
     return JsonResponse(answer)
+
+
+def takes_samples(services: Services) -> bool:
+    """True if a local model speaks by samples."""
+    return any(one.voice is not None and one.voice.takes_samples for one in services.registry.local)
 
 
 def local_voice(services: Services, model: LocalModel) -> LocalVoice:
@@ -42,6 +54,23 @@ def _voice_models(services: Services) -> list[EspeakModel | LocalVoice]:
     speaking = [one for one in services.registry.local if one.voice is not None]
     own = [local_voice(services, one) for one in speaking]
     return [*([] if builtin is None else [builtin]), *own]
+
+
+def _sampled_voices(
+    services: Services, request: ApiRequest, model: LocalVoice, voices: Sequence[StoredVoice]
+) -> "list[api.AudioVoiceListVoice]":
+    if not services.access.admission.may_use(request.caller, model.name):
+        return []
+    return [
+        {
+            "id": one.id,
+            "name": one.name,
+            "language": model.language,
+            "gender": None,
+            "model": model.name,
+        }
+        for one in voices
+    ]
 
 
 async def _list_voices(

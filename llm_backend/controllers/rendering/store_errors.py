@@ -9,6 +9,7 @@ from llm_backend.store import (
     BadParts,
     BatchEnded,
     BlobGone,
+    ConsentInUse,
     EndpointsFull,
     Expired,
     FileInUse,
@@ -28,6 +29,7 @@ from llm_backend.store import (
     Unstorable,
     UploadClosed,
     UploadFull,
+    VoicesFull,
     WrongDigest,
 )
 
@@ -39,6 +41,11 @@ _FIELDS: Mapping[type[StoreError], str] = {
     BadParts: "part_ids",
     WrongDigest: "md5",
 }
+
+_REFUSED = (BadParts, WrongDigest, Expired, EndpointsFull, VoicesFull)
+_CONFLICTS = (
+    UploadClosed, Unfinished, ResponseNotInConversation, BatchEnded, FileInUse, ConsentInUse,
+)  # fmt: skip
 
 
 @contextmanager
@@ -54,9 +61,9 @@ def translate_store_errors(
         yield
     except Missing as error:
         raise errors.NotFound(f"No {kind} has the id `{error.id}`.") from error
-    except (UnknownCursor, Unstorable, BadParts, WrongDigest, Expired, EndpointsFull) as error:
+    except (*_REFUSED, UnknownCursor, Unstorable) as error:
         raise errors.InvalidRequest(str(error), param=_field_of(error)) from error
-    except (UploadClosed, Unfinished, ResponseNotInConversation, BatchEnded, FileInUse) as error:
+    except _CONFLICTS as error:
         raise errors.Conflict(str(error)) from error
     except UploadFull as error:
         raise errors.TooLarge(str(error), param="data") from error

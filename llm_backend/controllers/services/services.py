@@ -39,6 +39,7 @@ from llm_backend.store import (
     FileStore,
     Jobs,
     UploadStore,
+    VoiceStore,
     WebhookStore,
 )
 from llm_backend.temporary_files import TemporaryFiles
@@ -73,6 +74,7 @@ class Services:
     file_texts: FileTexts
     file_pictures: FilePictures
     uploads: UploadStore
+    voices: VoiceStore
     jobs: Jobs
     batches: BatchStore
     webhooks: WebhookStore

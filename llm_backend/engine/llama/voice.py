@@ -3,7 +3,8 @@ sound of one sentence."""
 
 import ctypes
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import llama_cpp as native
@@ -28,6 +29,7 @@ from llm_backend.model_files import (
 )
 
 _BATCH_TOKENS = 512  # a part of a sentence is one batch; sentences have 300 characters at most
+_PCM_BYTES, _PCM_SCALE = 2, 32767  # of a sample that comes with a sentence
 _SEED_BITS = 0x7FFFFFFF  # the native code draws a seed of its own for the greatest number
 
 
@@ -74,7 +76,13 @@ class LlamaVoiceModel:
     def check(self, command: SequentialCommand) -> None:
         """Raise `CommandRefused` for a sentence that this voice cannot read."""
         assert isinstance(command, Speak), "the engine takes no other command for a voice"
-        if self._speaker(command) is None:
+        if command.sample:
+            if not self._files.takes_samples:
+                raise CommandRefused(Failure.INVALID, "The voice takes no samples.", "voice")
+            seconds = len(command.sample) / _PCM_BYTES / self._files.rate_hz
+            if not 1 <= seconds <= VOICE_SAMPLE_S:
+                raise CommandRefused(Failure.INVALID, f"The sample lasts {seconds:g} s.", "voice")
+        elif self._speaker(command) is None:
             wanted = command.speaker if command.speaker_name is None else command.speaker_name
             raise CommandRefused(Failure.INVALID, f"The voice has no speaker {wanted}.", "voice")
 
@@ -85,7 +93,8 @@ class LlamaVoiceModel:
         `Cancelled` if it returned True, `DecodeError` if the native code fails."""
         assert isinstance(command, Speak), "the engine takes no other command for a voice"
         native.llama_memory_clear(native.llama_get_memory(self._context), True)
-        self._set_input(command)
+        with self._sample(command) as sample:
+            self._set_input(command.text, sample)
         left = 1
         while left > 0:
             left = mtmd.mtmd_helper_gen_audio_step_prompt(self._generator, _BATCH_TOKENS)
@@ -102,11 +111,24 @@ class LlamaVoiceModel:
             return names.index(command.speaker_name) if command.speaker_name in names else None
         return command.speaker if 0 <= command.speaker < len(names) else None
 
-    def _set_input(self, command: Speak) -> None:
-        text = command.text.encode(errors="replace")
-        speaker = self._speaker(command)
-        assert speaker is not None, "the command was checked"
-        sample = self._samples[speaker] if self._samples else None
+    @contextmanager
+    def _sample(self, command: Speak) -> Iterator[Handle | None]:
+        """The sample of the speaker, as long as the native code needs it."""
+        if not command.sample:
+            speaker = self._speaker(command)
+            assert speaker is not None, "the command was checked"
+            yield self._samples[speaker] if self._samples else None
+            return
+        values = np.frombuffer(command.sample, "<i2").astype(np.float32) / np.float32(_PCM_SCALE)
+        data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        sample = mtmd.mtmd_bitmap_init_from_audio(len(values), data)
+        try:
+            yield sample
+        finally:
+            mtmd.mtmd_bitmap_free(sample)
+
+    def _set_input(self, sentence: str, sample: Handle | None) -> None:
+        text = sentence.encode(errors="replace")
         request = mtmd.mtmd_helper_gen_audio_inp(
             seq_id=0,
             prompt=text,

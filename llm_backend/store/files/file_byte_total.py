@@ -1,6 +1,6 @@
-"""Total bytes of all files and parts of uploads, of all owners: a counter that is changed in the
-transactions that change what it counts. A limit costs the same for any number of files, and holds
-for concurrent uploads.
+"""Total bytes of all files, parts of uploads and sound of voices, of all owners: a counter that is
+changed in the transactions that change what it counts. A limit costs the same for any number of
+files, and holds for concurrent uploads.
 
 A transaction changes the counter last, because other transactions that store files wait for it from
 then on.
@@ -12,8 +12,10 @@ from llm_backend.store.database.metadata import counters
 from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.errors import FilesFull
 from llm_backend.store.tables.files import files, upload_parts
+from llm_backend.store.tables.voices import voice_consents, voices
 
 _NAME = "file_bytes"
+_COUNTED = (files, upload_parts, voice_consents, voices)
 _THIS = counters.c.name == _NAME
 
 
@@ -51,7 +53,7 @@ def recount(connection: Connection) -> tuple[int, int]:
     and the true one."""
     add(connection, 0)  # creates the row, and locks it until the transaction ends
     before = stored_bytes(connection)
-    sums = [select(func.coalesce(func.sum(t.c.size_bytes), 0)) for t in (files, upload_parts)]
+    sums = [select(func.coalesce(func.sum(t.c.size_bytes), 0)) for t in _COUNTED]
     actual = sum(int(connection.scalar(one) or 0) for one in sums)
     connection.execute(update(counters).where(_THIS).values(value=actual))
     return before, actual

@@ -21,6 +21,7 @@ vector_stores.py   vector stores, their files and texts
 batches.py         batches and answers to their lines
 jobs.py            jobs
 webhooks.py        endpoints and deliveries
+voices.py          voices by a sample, consents
 administration.py  keys, administered objects, audit log, usage, limits
 """
 
@@ -32,6 +33,7 @@ from llm_backend.store.tables import (
     files,
     jobs,
     vector_stores,
+    voices,
     webhooks,
 )
 
@@ -44,5 +46,6 @@ __all__ = [
     "files",
     "jobs",
     "vector_stores",
+    "voices",
     "webhooks",
 ]

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytest_asyncio
+from numpy.typing import NDArray
 
 from llm_backend.engine import CommandFailed, EngineClient, EngineConfig, EngineStartError
-from llm_backend.engine.messages import Failure, ModelKind, Speak
+from llm_backend.engine.messages import Failure, ModelKind, Speak, Spoken
 from llm_backend.model_files import HeaderError, read_gguf_voice
 from tests.engine.gguf_models import write_llama
 from tests.engine.pocket_voice import FRAME_SAMPLES, RATE_HZ, write_pocket_voice
@@ -44,9 +45,13 @@ async def engine(files) -> AsyncIterator[EngineClient]:
         yield one
 
 
+def pcm(spoken: Spoken) -> NDArray[np.float64]:
+    return np.frombuffer(spoken.samples, "<i2") / 32767
+
+
 async def test_a_sentence_has_the_samples_of_the_library(engine, files):
     answer = await engine.speak(Speak(text=TEXT, speaker=1))
-    ours = np.frombuffer(answer.samples, "<i2") / 32767
+    ours = pcm(answer)
     seed = zlib.crc32(TEXT.encode()) & 0x7FFFFFFF
     low = files[0].parent / "voices" / "low.wav"
     theirs = reference_sound(*files, TEXT, seed=seed, sample=low)
@@ -82,6 +87,18 @@ async def test_a_speaker_is_the_one_of_its_name_whatever_files_have_come(engine)
         await engine.speak(Speak(text=TEXT, speaker=0, speaker_name="gone"))
 
     assert by_name.samples == by_number.samples
+
+
+async def test_a_sample_that_comes_with_a_sentence_sounds_as_its_file(engine, files):
+    file = (files[0].parent / "voices" / "low.wav").read_bytes()
+    sample = file[44:]  # after the header
+    other, by_file = [await engine.speak(Speak(text=TEXT, speaker=one)) for one in (0, 1)]
+    by_sample = await engine.speak(Speak(text=TEXT, sample=sample))
+    with pytest.raises(CommandFailed, match=r"lasts 0\.5 s"):
+        await engine.speak(Speak(text=TEXT, sample=sample[:RATE_HZ]))
+
+    assert np.abs(pcm(by_sample) - pcm(by_file)).max() < 0.01
+    assert np.abs(pcm(by_sample) - pcm(other)).max() > 0.1
 
 
 async def test_samples_are_files_with_names_of_their_own(tmp_path):
