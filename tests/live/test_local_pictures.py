@@ -8,6 +8,8 @@ import io
 import json
 import os
 import signal
+import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +33,7 @@ image_models:
     steps: {low: 1, medium: 4, high: 400}
     parameters: {cfg_scale: 1, seed: 7, width: 64, height: 64}
   network: {clip_l: part.gguf}
+prices: {tiny: {picture: 0.25}}
 """
 
 
@@ -104,6 +107,48 @@ def test_a_stream_has_previews_and_metrics_count_its_picture(client, painter):
     assert set(kinds[:-1]) == {"partial_image"}
     assert {picture(one.b64_json).size for one in events} == {(128, SIDE)}
     assert 'llm_backend_drawn_pictures_total{model="tiny"}' in metrics
+
+
+def test_a_picture_counts_for_the_model_that_drew_it_and_costs_its_price(client, painter):
+    before = counted(painter)
+    tool: Any = {"type": "image_generation", "model": "tiny", "quality": "low"}
+    client.images.generate(model="gpt-image-1", prompt="a cat", quality="low", n=2)
+    list(client.images.generate(model="tiny", prompt="a cat", quality="low", stream=True))
+    client.images.edit(model="tiny", prompt="a red door", quality="low", image=png(0))
+    with pytest.warns(DeprecationWarning, match="deprecated"):
+        client.images.create_variation(model="tiny", image=png(0))
+    refused = post(painter, style="vivid")
+    failed = post(painter, model="network")
+    drawn = client.responses.create(
+        model="builtin", input="Draw a cat.", tools=[tool], tool_choice="required",
+        temperature=0, max_output_tokens=400, max_tool_calls=1,
+    )  # fmt: skip
+    calls = [one for one in drawn.output if one.type == "image_generation_call"]
+    pictures = {"image.generation": 3 + len(calls), "image.edit": 1, "image.variation": 1}
+
+    assert (refused.status_code, failed.status_code) == (400, 501)
+    assert calls
+    assert counted(painter) - before == Counter(
+        dollars=0.25 * sum(pictures.values()), metric=sum(pictures.values()), **pictures
+    )
+
+
+def counted(painter: Served) -> Counter[str]:
+    """Pictures of the model `tiny` by the source of their usage and by the metric, and dollars."""
+    counts: Counter[str] = Counter()
+    since = {"start_time": int(time.time()) - 86_400}
+    with httpx.Client(base_url=painter.base_url, timeout=60) as client:
+        by = {"group_by": ["model", "source"], "models": "tiny"}
+        for bucket in client.get("/organization/usage/images", params=since | by).json()["data"]:
+            counts.update({one["source"]: one["images"] for one in bucket["results"]})
+        by = {"group_by": "line_item"}
+        for bucket in client.get("/organization/costs", params=since | by).json()["data"]:
+            priced = [one for one in bucket["results"] if one["line_item"] == "tiny, pictures"]
+            counts.update(dollars=sum(one["amount"]["value"] for one in priced))
+    lines = httpx.get(f"{painter.address}/metrics").text.splitlines()
+    name = 'llm_backend_drawn_pictures_total{model="tiny"} '
+    counts["metric"] = sum(int(float(one[len(name) :])) for one in lines if one.startswith(name))
+    return counts
 
 
 def test_edits_and_variations_begin_with_a_picture(client):
