@@ -2,7 +2,8 @@
 #
 #   make image                                               # podman or docker: for any x86-64-v3 or ARM processor
 #   make image TARGET=cuda                                   # for NVIDIA's GPUs: docker run --gpus all
-#   make image ARGS="--build-arg AUDIO=1"                    # with builtin-voice: espeak-ng and FFmpeg's codecs
+#   make image AUDIO=1                                       # with speech, transcription and realtime sessions
+#   make image DRAW=1                                        # with pictures: compiles for some minutes more
 #   docker run --read-only --tmpfs /tmp -p 8000:8000 -v llm-data:/data -e LLM_BACKEND_API_KEYS=sk-mine llm-backend:0.1.0
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
 ARG CUDA_IMAGE=docker.io/nvidia/cuda:12.8.1-devel-ubuntu22.04
@@ -21,14 +22,22 @@ COPY scripts/build_llama.py scripts/
 RUN python -m venv /opt/build && /opt/build/bin/pip install --require-hashes -r requirements/build.lock
 RUN PATH=/opt/build/bin:$PATH python scripts/build_llama.py --portable --wheel-dir /wheels
 
-# No pip in the environment, and not the second copy of llama.cpp's libraries that its wheel has in lib/.
+# The library that draws, for the same processors.
+COPY requirements/draw.lock requirements/
+ARG DRAW=
+RUN mkdir /draw-wheels \
+    && if [ "${DRAW}" ]; then PATH=/opt/build/bin:$PATH CMAKE_ARGS="$(python scripts/build_llama.py --portable --flags)" \
+    pip wheel --no-deps --no-build-isolation --require-hashes --wheel-dir /draw-wheels -r requirements/draw.lock; fi
+
+# No pip in the environment, and not the second copies of native libraries that wheels have in lib/.
 COPY requirements/deploy.lock requirements/audio.lock requirements/
 ARG AUDIO=
 RUN python -m venv --without-pip /opt/llm-backend \
     && /opt/build/bin/pip --python /opt/llm-backend install --require-hashes -r requirements/deploy.lock \
     ${AUDIO:+-r requirements/audio.lock} \
     && /opt/build/bin/pip --python /opt/llm-backend install --no-deps --no-index /wheels/llama_cpp_python-*.whl \
-    && rm -rf /opt/llm-backend/lib/python3.11/site-packages/lib
+    ${DRAW:+/draw-wheels/*.whl} \
+    && rm -rf /opt/llm-backend/lib/python3.11/site-packages/lib /opt/llm-backend/lib/python3.11/site-packages/include
 
 
 # The package in a layer of its own; openapi/ is compiled into it and is not needed afterwards.

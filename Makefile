@@ -42,11 +42,12 @@ test-image: dev ## build the image, run it and the manifests in containers (root
 	sh scripts/install_container_tools.sh
 	$(PYTEST) tests/image --image -s $(ARGS)
 
-image: ## build the container image with podman or docker (TARGET=cuda)
+image: ## build the container image with podman or docker (TARGET=cuda, AUDIO=1, DRAW=1)
 	@test -n "$(CONTAINERS)" \
 	  || { echo "llm-backend: neither podman nor docker is on the PATH; name another with CONTAINERS=..." >&2; exit 1; }
 	BUILDAH_FORMAT=docker $(CONTAINERS) build --target $(or $(TARGET),runtime) \
-	  --tag llm-backend:$(VERSION)$(if $(TARGET),-$(TARGET)) $(ARGS) .
+	  --tag llm-backend:$(VERSION)$(if $(TARGET),-$(TARGET))$(if $(AUDIO),-audio)$(if $(DRAW),-draw) \
+	  $(if $(AUDIO),--build-arg AUDIO=1) $(if $(DRAW),--build-arg DRAW=1) $(ARGS) .
 
 lint: dev ## format, lint, types and layers
 	$(BIN)/ruff format --check .

@@ -137,6 +137,20 @@ def test_chart_has_what_components_add(
     )
 
 
+def test_media_are_a_component_or_values(chart, root, tmp_path, production_settings):
+    overlay = with_component(root, tmp_path, "media")
+    ((_, config),) = objects(overlay, "ConfigMap").items()
+    image = container(overlay, SERVER)["image"]
+
+    values = {"replicas": 2, "image": {"tag": "0.1.0-audio-draw"}, "settings": config["data"]}
+    assert image == container(template(chart, values), SERVER)["image"]
+    assert image == container(overlay, "llm-backend-pull-model")["image"]
+    assert dict(config["data"].items() - production_settings.items()) == {
+        "LLM_BACKEND_MODELS_DIR": "/models",
+        "LLM_BACKEND_SERVE_MODELS_FOLDER": "true",
+    }
+
+
 def test_packed_chart_renders_the_same(chart, tmp_path):
     helm("package", str(chart), "--destination", str(tmp_path))
 

@@ -137,11 +137,42 @@ def test_packages_of_the_distribution_leave_no_lists_and_no_recommendations(imag
                 assert "rm -rf /var/lib/apt/lists/*" in instruction.text
 
 
-def test_speech_is_a_build_argument(image):
+def test_audio_and_pictures_are_build_arguments(image):
     (steps,) = [one.text for one in image["build"].all("RUN") if "audio.lock" in one.text]
+    (draws,) = [one.text for one in image["build"].all("RUN") if "draw.lock" in one.text]
 
     assert "${AUDIO:+-r requirements/audio.lock}" in steps
+    assert "${DRAW:+/draw-wheels/*.whl}" in steps
+    assert 'if [ "${DRAW}" ]; then' in draws
     assert any("${AUDIO:+espeak-ng}" in one.text for one in image["base"].all("RUN"))
+
+
+@pytest.mark.parametrize(
+    ("lock", "extras"),
+    [("audio", ("audio", "transcription", "voices", "realtime")), ("draw", ("draw",))],
+)
+def test_packages_of_media_are_pinned_as_those_beside_them(root, lock, extras):
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {
+        re.split("[=><]", package)[0]
+        for extra in extras
+        for package in project["optional-dependencies"][extra]
+    }
+    of_all = pinned(root / "requirements/deploy.lock")
+    of_media = pinned(root / f"requirements/{lock}.lock")
+    shared = of_all.keys() & of_media.keys()
+
+    assert wanted <= of_all.keys() | of_media.keys()
+    assert {name: of_all[name] for name in shared} == {name: of_media[name] for name in shared}
+
+
+def pinned(path: Path) -> dict[str, list[str]]:
+    """The lines of a lock file that name a package, by the package."""
+    lines: dict[str, list[str]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if "==" in line.partition(" ")[0]:
+            lines.setdefault(line.partition("==")[0], []).append(line)
+    return lines
 
 
 def test_change_of_the_package_leaves_the_engine_and_its_environment_cached(image):

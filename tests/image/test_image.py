@@ -135,16 +135,17 @@ def test_image_for_development_serves(podman, image, wheels, start):
     assert client.chat.completions.create(**CHAT, max_tokens=4).choices
 
 
-def test_image_with_speech_reads_a_text_aloud(podman, image, wheels, start):
+def test_image_with_audio_reads_a_text_aloud_and_has_what_hears(podman, image, wheels, start):
     options = ("--target=runtime", "--build-arg=AUDIO=1")
     podman.build(ROOT, "localhost/llm-backend:audio", *options, *wheels)
     size = podman.inspect("localhost/llm-backend:audio")["Size"] / MB
-    sys.stderr.write(f"\nwith speech: {size:.0f} MB\n")
+    sys.stderr.write(f"\nwith audio: {size:.0f} MB\n")
 
     client = start("localhost/llm-backend:audio", "speech")
     sound = client.audio.speech.create(
         model="builtin-voice", voice="nova", input="Hello!", response_format="flac"
     )
+    podman.run("exec", "speech", "python", "-c", "import pywhispercpp, sherpa_onnx, webrtcvad")
     assert sound.content.startswith(b"fLaC")
 
 
