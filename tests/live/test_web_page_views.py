@@ -1,6 +1,8 @@
 """Views beside the chat, and the installed page."""
 
 import json
+import re
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from tests.mcp_server import mcp_server
 from tests.models_convert.hub_stand_in import REPOSITORY, hub_with
 from tests.patience import wait_until
 from tests.serving import Served, serve
+from tests.tiny_diffusion import use_library, write_tiny_diffusion
 
 
 def test_two_models_answer_the_same_questions_side_by_side(browser, server):
@@ -615,6 +618,32 @@ def test_the_progress_of_a_picture_is_seen(browser, tmp_path):
             expect(pictures).to_be_hidden()
 
     assert answer.result().status_code == 200
+
+
+def test_a_picture_of_a_local_model_is_seen_until_its_client_leaves(browser, tmp_path):
+    write_tiny_diffusion(tmp_path / "tiny.gguf")
+    (tmp_path / "images.yaml").write_text("image_models: {tiny: {steps: {medium: 1000}}}")
+    body = json.dumps({"model": "tiny", "prompt": "a cat", "size": "64x64"})
+    head = (
+        "POST /v1/images/generations HTTP/1.1\r\nhost: localhost\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}"
+    )
+    flags = ("--model", str(tmp_path / "tiny.gguf"), "--config", str(tmp_path / "images.yaml"))
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        serve(tmp_path, *flags, environment=use_library(patch)) as served,
+        tab(browser, served.address) as page,
+    ):
+        page.goto("/#/status")
+        pictures = page.get_by_role("region", name="Pictures being drawn")
+        bar = pictures.get_by_role("progressbar")
+        port = int(served.address.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(f"{head}\r\n\r\n{body}".encode())
+            expect(pictures).to_contain_text("tiny")
+            expect(bar).to_have_attribute("value", re.compile(r"^0\.0*[1-9]"))
+            picture(page, "drawing")
+        expect(pictures).to_be_hidden()
 
 
 def test_the_status_follows_a_key_that_is_entered_beside_it(browser, tmp_path):
