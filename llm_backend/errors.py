@@ -131,13 +131,13 @@ class ModelNotFound(NotFound):
 
     default_code = "model_not_found"
 
-    def __init__(self, model: str, close: str | None = None, hint: str = "") -> None:
+    def __init__(self, model: str, similar_name: str | None = None, hint: str = "") -> None:
+        meant = did_you_mean(similar_name)
         super().__init__(
-            f"The model `{model}` does not exist.{did_you_mean(close)} See GET /v1/models.{hint}",
-            param="model",
+            f"The model `{model}` does not exist.{meant} See GET /v1/models.{hint}", param="model"
         )
         self.model = model
-        self.close = close  # a name that was perhaps meant
+        self.similar_name = similar_name  # one that was perhaps meant
 
 
 class MethodNotAllowed(InvalidRequest):

@@ -1,7 +1,7 @@
 """Access control: API keys, projects, rate limits, concurrency limits, usage and spending.
 
 authentication/  keys and callers
-limits/          permissions, rates, concurrency, the fair queue
+limits/          permissions, rates, concurrency (by `llm_backend/fair_queue.py`)
 usage/           meter, ledger, prices
 idempotency/     repeated requests
 wiring.py        all of these, opened for one server

@@ -1,7 +1,7 @@
 """MCP client over streamable HTTP: lists and calls the tools of a server.
 
-The only module that imports `mcp`, which takes half a second and 55 MB: import it on first use,
-not at start.
+It imports `mcp`, as `controllers/mcp/protocol.py` does, which takes half a second and 55 MB: import
+both on first use, not at start.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from llm_backend import exact_json
 from llm_backend.json_types import JsonMapping
 
 MESSAGE_BYTES = 1 << 20  # limit of one answer of a server
-TOOLS = 128  # limit of tools, the same as of a chat's functions
+TOOLS_LIMIT = 128  # limit of tools, the same as of a chat's functions
 CLOSE_S = 2.0  # time to close a session with a server
 CANCELLED_CLOSE_S = 0.1  # the same after a timeout of the caller, who waits no longer
 
@@ -49,8 +49,8 @@ class ToolRefused(Exception):
 
 
 class McpServer:
-    """Connection to one server, opened on first use and closed at the end of the `async with`. No
-    request takes longer than `timeout_s`."""
+    """Client's connection to one server of others, opened on first use and closed at the end of the
+    `async with`. No request takes longer than `timeout_s`."""
 
     def __init__(self, url: str, headers: Mapping[str, str], *, timeout_s: float) -> None:
         self._url = url
@@ -84,8 +84,8 @@ class McpServer:
             while True:
                 page = await client.list_tools(cursor=cursor)
                 tools += [_tool(one) for one in page.tools]
-                if len(tools) > TOOLS:
-                    raise McpFailed(f"The server has more than {TOOLS} tools.", code=_INVALID)
+                if len(tools) > TOOLS_LIMIT:
+                    raise McpFailed(f"The server has more than {TOOLS_LIMIT} tools.", code=_INVALID)
                 cursor = page.next_cursor
                 if cursor is None:
                     return tools

@@ -51,7 +51,7 @@ LogitsConsumer = OutputBuilder | PathScorer | PrefixPrefill
 
 _WAIT_S = 0.002  # wait for a grammar or a file at idle, before commands are polled again
 _COPY_DIVISOR = 128  # copying a slot costs about as much as computing a 128th of a context
-_MOST_COPIED = 4096  # largest context by which copies of only the used cells are priced
+_MOST_COPIED = 4096  # the price of a copy of used cells only counts no more context than this
 
 
 class Generator(WorkerEngine):
@@ -308,6 +308,7 @@ class Generator(WorkerEngine):
             consumer = self._consumers[item.sequence]
             if item.sequence.uncomputed_tokens != 1 or not isinstance(consumer, OutputBuilder):
                 continue
+            # without drafts it still counts the accepted tokens of a prediction
             if may_draft or consumer.prediction:
                 lookup_drafters[item.sequence] = consumer.lookup_drafter(
                     self._speculation.lookup_rates

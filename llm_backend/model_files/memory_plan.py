@@ -42,7 +42,8 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Host memory that is free, and that models may have once other programs give way; the GPUs."""
+    """Host memory in bytes, free and `total_bytes` (what models may have once other programs give
+    way), and the GPUs."""
 
     free_bytes: int
     total_bytes: int

@@ -1,11 +1,11 @@
 """ASGI middleware that serves the web pages and their static files; passes other requests on.
 
-Nothing is read at startup. A file is read at its first request and cached with its digest, which is
-its `ETag`, and compressed; browsers cache it too and revalidate it on every use (304).
+Nothing is read at startup. A file is read and compressed at its first request, and kept with its
+digest, which is its `ETag`; browsers cache it too and revalidate it on every use (304).
 
 The pages name their files at `/web/@RELEASE/...`, where modules and styles find theirs beside them.
-`RELEASE` is a digest of all files and their names: browsers need not revalidate what is at such an
-address. A file that is replaced before its first request is not of the release any more.
+`RELEASE` is a digest of all files and their names, made at the first page: what is at such an
+address need not be revalidated. A file that is replaced after that is not of the release any more.
 """
 
 import functools
@@ -159,7 +159,8 @@ def _accepts_gzip(headers: Headers) -> bool:
 
 
 def _is_of_release(path: str, file: _PageFile) -> bool:
-    """True for a file of this release at its address; a page of another gets files of this one."""
+    """True for a file of this release at its address. At the address of another release the files
+    of this one are served, too, but not for ever."""
     folder = f"{FILES}{_release_folder()}"
     return path.startswith(folder) and file.digest == _digests()[path.removeprefix(folder)]
 

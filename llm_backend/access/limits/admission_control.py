@@ -68,7 +68,11 @@ class AdmissionControl:
                 else:
                     await self._admit(request, caller, metered, send_response, send)
             except ModelNotFound as error:
-                if error.close is None or caller is None or self.may_use(caller, error.close):
+                if (
+                    error.similar_name is None
+                    or caller is None
+                    or self.may_use(caller, error.similar_name)
+                ):
                     raise
                 raise ModelNotFound(error.model) from error  # without a name that is hidden
 

@@ -81,7 +81,7 @@ class RateLimits:
         self._granting = 0
         self._database_calls = BackgroundTasks()
         self._is_shared = grants is not None
-        self.generation = 0  # raised when windows were evicted: cached policies are then stale
+        self.generation = 0  # increased when windows are evicted: cached policies are then stale
 
     def windows(self, limits: Sequence[RateLimit]) -> Sequence[RateLimitWindow]:
         """Returns the windows of these limits; requests under one scope share one."""

@@ -22,7 +22,7 @@ class RequestMeter:
 
     __slots__ = (
         "_caller", "_check_model", "_detail", "_is_batch", "_kind", "_ledger", "_reserve_target",
-        "_target", "_tier", "is_deferred", "is_relayed", "model", "tokens", "was_sent",
+        "_target", "_tier", "is_deferred", "is_relayed", "model", "tokens", "was_abandoned",
     )  # fmt: skip
 
     def __init__(
@@ -50,7 +50,7 @@ class RequestMeter:
         self._reserve_target = reserve_target
         self._check_model = check_model
         self.is_relayed = False  # True if an upstream answers and reports its tokens
-        self.was_sent = False  # an upstream had the request when its client disconnected
+        self.was_abandoned = False  # True if the client left when an upstream had its request
         self.is_deferred = False  # True if an upstream reports the usage after its answer
         self.tokens: int | None = None  # counted so far; None: no report yet
 
@@ -62,7 +62,7 @@ class RequestMeter:
     @property
     def is_begun(self) -> bool:
         """True if work on the request has begun, even if no answer has begun."""
-        return self.was_sent or self.tokens is not None
+        return self.was_abandoned or self.tokens is not None
 
     async def switch_model(self, model: str) -> None:
         """Makes this model the one that answers: its price and its limits apply. Raises
@@ -83,10 +83,10 @@ class RequestMeter:
         """Marks that an upstream answers and reports the tokens."""
         self.is_relayed = True
 
-    def mark_sent(self) -> None:
+    def mark_abandoned(self) -> None:
         """Marks that an upstream has the request, though its client disconnected before the
         answer."""
-        self.was_sent = self.is_relayed = True
+        self.was_abandoned = self.is_relayed = True
 
     def defer_usage(self) -> UsageKey:
         """Marks the usage as deferred, and returns the key to count it under later."""

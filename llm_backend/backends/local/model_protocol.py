@@ -36,9 +36,9 @@ _EFFORTS = {"minimal": "low", "xhigh": "high", "max": "high"}  # models know onl
 class RenderedPrompt:
     """Rendered chat for the engine, and the format of its answers. `cuts` are positions in the text
     that no token spans, and `media` come with their positions. `visible_tokens` are the control
-    tokens that the engine must output as text. `is_plain`: answers have no markup. `grammar_field`
-    is the request's field that the grammar was made of.
-    """
+    tokens that the engine must output as text, and `hidden` their texts, which the parser removes.
+    `is_plain`: answers have no markup. `grammar_field` is the request's field that the grammar was
+    made of."""
 
     text: str
     cuts: Sequence[int]

@@ -38,7 +38,8 @@ _OLD_DRAFTS = ("draft-03", "draft-04", "draft-05", "draft-06", "draft-07")
 
 @dataclass(frozen=True, kw_only=True)
 class LoweredSchema:
-    """Rewritten schema. `is_exact`: every value valid by it is valid by the client's schema.
+    """Rewritten schema. `is_exact`: every value valid by it is valid by the client's schema
+    (which may permit more).
     `paths` maps the `id()` of each part to its path in the client's schema."""
 
     schema: dict[str, JsonValue]

@@ -49,7 +49,7 @@ _OF_ANSWERS = frozenset(
 )
 _PREFIXES_OF_ANSWERS = (b"openai-", b"x-ratelimit-")
 
-# Never passed, whatever the settings add.
+# No setting can add these; some of them pass by the lists above.
 _NEVER = frozenset(
     {
         b"alt-svc",
@@ -140,7 +140,8 @@ class HeaderList:
 
 
 def never_passes(name: bytes) -> bool:
-    """Returns True if no setting can let a header of this name, in lower case, pass."""
+    """Returns True if no setting can add a header of this name, in lower case, to those that
+    pass."""
     return name in _NEVER or name.startswith(_NEVER_PREFIXES)
 
 

@@ -17,7 +17,8 @@ REFUSED = frozenset({429, 503, 529})
 DOWN = frozenset({502, 503, 504, 529})
 """Statuses that say that an upstream, or a server behind it, is down."""
 FALLBACK = REFUSED | DOWN | {500}
-"""Statuses after which a route falls back to its next target, as `routing.FALLBACK_ERRORS`."""
+"""Statuses after which a route falls back to its next target; `routing.FALLBACK_ERRORS` are the
+errors that correspond to them."""
 
 
 def is_idempotent(method: str) -> bool:

@@ -41,8 +41,8 @@ ANY_OBJECT: Mapping[str, JsonValue] = {"type": "object"}
 class StructuredOutput:
     """Constraints of an answer; `schema` validates its whole content, `calls` the arguments of
     strict functions, by name. `lowered` are the schemas of strict functions as the grammar has
-    them. `is_exact` is True if the grammar expresses the whole schema. `budget` is the unused part
-    of the request's budget of schemas."""
+    them. `is_exact` is True if all that the grammar permits is valid by the schema. `budget` is the
+    unused part of the request's budget of schemas."""
 
     grammar: Grammar | JsonContent | None = None
     schema: AnswerSchema | None = None

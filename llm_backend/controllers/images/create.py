@@ -97,7 +97,7 @@ async def _answer(
         model,
         operation=operation_names(request),
         caller=fairness_key(request.caller),
-        on_abandoned=request.meter.mark_sent,
+        on_abandoned=request.meter.mark_abandoned,
     )
     if style.streams:
         events = image_events(services, pictures, style, kind=kind)

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from llm_backend import __version__, exact_json
 from llm_backend.access.authentication.principal import Caller
-from llm_backend.backends.mcp_server import TOOLS, McpFailed, McpTool, ToolRefused
+from llm_backend.backends.mcp_server import TOOLS_LIMIT, McpFailed, McpTool, ToolRefused
 from llm_backend.controllers.internal_requests import open_exchange
 from llm_backend.controllers.mcp.permitted_servers import FORWARDED, PermittedServers
 from llm_backend.controllers.mcp.tools import (
@@ -91,7 +91,7 @@ class _Tools:
         ]
         if not _may_forward(context):
             return mcp_types.ListToolsResult(tools=listed)
-        permitted = await self._servers.list_tools(limit=TOOLS - len(listed))
+        permitted = await self._servers.list_tools(limit=TOOLS_LIMIT - len(listed))
         listed += [_describe(name, tool) for name, tool in permitted.tools.items()]
         meta = {_UNAVAILABLE: dict(permitted.failures)} if permitted.failures else None
         return mcp_types.ListToolsResult(tools=listed, _meta=meta)

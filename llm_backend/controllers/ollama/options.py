@@ -1,7 +1,8 @@
 """Options of Ollama's requests as fields of chats and completions (pure).
 
 Options that change how a model is loaded are hints here: the settings of this server decide. So are
-`keep_alive`, and `truncate` and `shift`: a prompt that does not fit is refused.
+`keep_alive` (but 0 without input unloads the model), `truncate` and `shift`: a prompt that does not
+fit is refused.
 """
 
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields

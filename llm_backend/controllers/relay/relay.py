@@ -145,7 +145,7 @@ async def relay(
                     streams=_streams(request.body),
                     has_fallback=to.has_fallback if to else False,
                     caller=fairness_key(request.caller),
-                    on_abandoned=ignore if meter is None else meter.mark_sent,
+                    on_abandoned=ignore if meter is None else meter.mark_abandoned,
                 )
             )
             if relayed.status >= _FIRST_ERROR_STATUS:
@@ -156,7 +156,7 @@ async def relay(
     if client.is_disconnected:
         if relayed is not None:
             if meter is not None and 200 <= relayed.status < 300:
-                meter.mark_sent()
+                meter.mark_abandoned()
             await relayed.aclose()
         raise ClientGone
     assert relayed is not None, "an exchange gives an answer or an error"

@@ -21,7 +21,7 @@ _UNIX_SECONDS_LIMIT = 1 << 40  # unix seconds: a larger number has another unit
 async def relay_chat(
     services: Services, request: ApiRequest, *, to: Destination | None = None
 ) -> Response:
-    """Relays `POST /chat/completions`; the chat is stored before its last bytes, or after them."""
+    """Relays `POST /chat/completions`; the chat is stored as `remember_relayed` describes."""
     if not services.chat_recorder.should_store_relayed(request.body):
         return await relay(services, request, to=to)
     observer = ChatObserver()

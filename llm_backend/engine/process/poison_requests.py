@@ -144,7 +144,7 @@ class SharedPoisonRequests(PoisonRequests):
                 super().clear(command)
 
     def is_quarantined(self, command: Request) -> bool:
-        """True if the weights of the crashes by such a command are `crashes` together."""
+        """True if the crashes of such a command weigh at least as much as quarantines it."""
         if not self._has_any():
             return False
         with self._lock():

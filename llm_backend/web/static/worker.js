@@ -55,7 +55,7 @@ async function fetchLatest(event) {
 
 const isPage = ({ url }) => url.split(/[?#]/)[0] === self.registration.scope;
 
-/** Deletes the files of another release, which is there if the page has changed. Those that both have
+/** Deletes cached files of another release if the cached page is not this one. Those that both have
  *  are cached again when they are loaded next. */
 async function clearForRelease(shell, request, page) {
   const cached = await shell.match(request, { ignoreSearch: true });

@@ -439,7 +439,7 @@ async def test_broken_answer_releases_its_permits(requests):
 async def disconnect_after_sending(request: ApiRequest, _send: Any) -> None:
     """An upstream has got it, and has not begun to answer."""
     request.meter.mark_relayed()
-    request.meter.mark_sent()
+    request.meter.mark_abandoned()
     raise ClientGone
 
 

@@ -87,7 +87,7 @@ def test_estimates_are_counted_apart_and_rounded_up(ledger: Ledger) -> None:
 def test_work_has_begun_once_it_is_sent_or_has_tokens(ledger: Ledger) -> None:
     meter = RequestMeter(ledger, CALLER, kind="completions", model="a")
     assert not meter.is_begun
-    meter.mark_sent()
+    meter.mark_abandoned()
 
     assert meter.is_begun
     assert meter.is_relayed

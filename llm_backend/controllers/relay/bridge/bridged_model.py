@@ -142,7 +142,7 @@ class BridgedModel:
                 streams=True,
                 has_fallback=self._to.has_fallback,
                 caller=self._caller,
-                on_abandoned=self.meter.mark_sent,
+                on_abandoned=self.meter.mark_abandoned,
             )
         )
         if relayed.status != 200:
