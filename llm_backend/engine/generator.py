@@ -155,8 +155,8 @@ class Generator(WorkerEngine):
         if request is None:
             return
         for consumer in request.consumers:
-            if self._consumers.pop(consumer.sequence, None) is not None:
-                self._scheduler.remove(consumer.sequence)
+            if consumer.sequence in self._consumers:
+                self._end_sequence(request, consumer.sequence)
 
     def wait(self) -> None:
         """Wait a moment if there is nothing to do before a grammar is compiled or a file is
@@ -388,12 +388,16 @@ class Generator(WorkerEngine):
         return accepted
 
     def _remove_consumer(self, request: EngineRequest, consumer: LogitsConsumer) -> None:
-        del self._consumers[consumer.sequence]
-        self._scheduler.remove(consumer.sequence)
+        self._end_sequence(request, consumer.sequence)
         if request.is_finished:
             self._close(request)
         else:
             self._enqueue_consumers(request)
+
+    def _end_sequence(self, request: EngineRequest, sequence: Sequence) -> None:
+        del self._consumers[sequence]
+        self._scheduler.remove(sequence)
+        self._requests.remember_answer(request, sequence)
 
     def _publish_delta(self, request: EngineRequest, event: Delta | None) -> None:
         if event is not None:

@@ -60,6 +60,9 @@ class Vocabulary(Protocol):
     def markers(self) -> frozenset[int]:
         """The tokens that are markup and no text: control tokens, `<tool_call>` and its like."""
 
+    def is_marker(self, token: int) -> bool:
+        """True for one of the `markers`, without a look at the other tokens."""
+
     def prompt_tokens(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
         """Tokenize a prompt; the begin token comes first if it is wanted and not there already."""
 

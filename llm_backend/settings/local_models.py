@@ -157,6 +157,12 @@ class LocalModelsSettings(BaseModel):
         "more; 0 is none. If unset, a quarter of the memory that is available once the model is "
         "loaded. The least recently used are evicted, also when the machine runs short of memory.",
     )
+    generated_tokens_bytes: BytesOrZero = Field(
+        32 << 20,
+        description="Memory of one model for the tokens of recent chats as it generated them; 0 is "
+        "none. A prompt that begins with the text of such a chat gets its tokens, whose KV cells "
+        "are cached, where a tokenizer would split an answer into others.",
+    )
     prefix_cache_dir: OptionalPath = Field(
         None,
         description="Folder of prefix files: the KV cells of long prompts that no slot holds any "

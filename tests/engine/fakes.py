@@ -36,6 +36,9 @@ class FakeVocabulary:
     infill = None
     pair_frame = PairFrame(before=[END], between=[END, END], after=[END])
 
+    def is_marker(self, token: int) -> bool:
+        return token in self.markers
+
     def prompt_tokens(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
         return [LETTERS.index(letter) for letter in text]
 

@@ -34,13 +34,15 @@ def write_llama(  # noqa: PLR0915 # one statement for each part of the file
     has_places: bool = False,
     copies: bool = False,
     says: Sequence[str] = (),
+    template: str | None = None,
 ) -> Path:
     """A float32 llama: 274 tokens, 512 tokens of context, values that make varied greedy text.
     With `can_infill` three tokens more, for texts with a hole. With `can_rank` it is a qwen3 that
     says yes or no to a query and a document in its own template. `has_spm`: its vocabulary is
     SentencePiece's instead. With `has_places` it is a qwen2vl, for which the parts of a picture
     have a row and a column. With `copies` each token is followed by the next of the vocabulary.
-    It `says` these tokens in every answer: its template ends with the token before them."""
+    It `says` these tokens in every answer: its template, unless there is another `template`, ends
+    with the token before them."""
     writer = GGUFWriter(str(path), _architecture(can_rank=can_rank, has_places=has_places))
     writer.add_name("tiny random")
     _shape(writer, layers=layers, size=size)
@@ -54,7 +56,8 @@ def write_llama(  # noqa: PLR0915 # one statement for each part of the file
     else:
         tokens = _add_gpt2_vocabulary(writer, INFILL if can_infill else [], says)
     opening = "<|im_start|>" if says else ""
-    writer.add_chat_template("{% for m in messages %}{{ m.content }}{% endfor %}" + opening)
+    bare = "{% for m in messages %}{{ m.content }}{% endfor %}" + opening
+    writer.add_chat_template(template or bare)
     if can_rank:
         _add_ranking(writer)
     rng = np.random.default_rng(seed)

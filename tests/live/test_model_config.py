@@ -1,6 +1,7 @@
 """Settings of a model in the config file reach its answers."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -33,6 +34,11 @@ CONFIG = {
     ]
 }
 
+SPELLER_TEMPLATE = """{% for m in messages -%}
+{{ m.content }}{{ "<|im_start|>" if m.role == "user" else "<|im_end|>" }}
+{%- endfor %}"""
+"""Of a model whose answers are not the tokens that its tokenizer makes of them."""
+
 
 @pytest.fixture(scope="module")
 def configured(tmp_path_factory) -> Iterator[Served]:
@@ -45,9 +51,12 @@ def configured(tmp_path_factory) -> Iterator[Served]:
         "adapters": {"poet": {"path": str(write_adapter(folder / "poet.gguf")), "scale": 0.5}},
         "defaults": {"temperature": 0, "max_tokens": 8},
     }
+    says, shape = ["cats", "dogs", "hats", "that"], {"slots": 1, "context_tokens": 128}
+    file = write_llama(folder / "speller.gguf", says=says, template=SPELLER_TEMPLATE)
+    speller = {**shape, "id": "speller", "path": str(file)}
     (folder / "yes.lark").write_text('start: "Yes." | "No."')
     framed = {**CONFIG["models"][1], "grammar_file": str(folder / "yes.lark")}
-    config = {"models": [CONFIG["models"][0], framed, tiny]}
+    config = {"models": [CONFIG["models"][0], framed, tiny, speller]}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     with serve(folder / "data", "--config", str(folder / "config.yaml")) as served:
         yield served
@@ -64,6 +73,7 @@ def test_every_name_is_listed(ask):
 
     assert set(listed) == {
         "small", "gpt-4", "small:pirate", "framed", "tiny", "gpt-5", "tiny:poet", "gpt-5:poet",
+        "speller",
     }  # fmt: skip
     assert listed["tiny:poet"]["adapter_of"] == "tiny"
     assert listed["small:pirate"]["personality_of"] == "small"
@@ -171,6 +181,19 @@ def test_the_models_grammar_holds_unless_the_request_has_a_format(ask):
     assert answer(extra_body={"grammar": 'start: "Maybe."'}) == "Maybe."
     assert answer(response_format={"type": "json_object"}).startswith("{")
     assert ask.responses.create(model="framed", input="Is it so?").output_text in ("Yes.", "No.")
+
+
+def test_an_answer_that_comes_back_is_not_computed_again(ask):
+    messages, usages = [], []
+    for question in ("the rat", "on the mat", "in the rain"):
+        messages.append({"role": "user", "content": question})
+        done = ask.chat.completions.create(model="speller", messages=messages, temperature=0)
+        messages.append({"role": "assistant", "content": done.choices[0].message.content})
+        usages.append(done.usage)
+
+    assert messages[-1]["content"] == "catsdogshatsthat"
+    for earlier, later in pairwise(usages):
+        assert later.prompt_tokens_details.cached_tokens == earlier.total_tokens
 
 
 async def test_a_question_of_the_servers_own_has_no_personality():

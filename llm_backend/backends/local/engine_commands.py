@@ -22,6 +22,7 @@ def chat_command(
         cuts=list(prompt.cuts),
         media=list(media),
         add_bos=prompt.add_bos,
+        is_chat=True,
         stop=[*request.limits.stop, *format_stops],
         priority=priority_of(request.priority),
         prediction=request.prediction,

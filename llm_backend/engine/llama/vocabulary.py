@@ -58,7 +58,7 @@ class LlamaVocabulary:
     @cached_property
     def markers(self) -> frozenset[int]:
         """The tokens that are markup and no text: control tokens, `<tool_call>` and its like."""
-        return frozenset(token for token in range(self.size) if self._is_marker(token))
+        return frozenset(token for token in range(self.size) if self.is_marker(token))
 
     @cached_property
     def pair_frame(self) -> PairFrame:
@@ -145,7 +145,8 @@ class LlamaVocabulary:
         """The end token as text."""
         return self.name(native.llama_vocab_eos(self._handle))
 
-    def _is_marker(self, token: int) -> bool:
+    def is_marker(self, token: int) -> bool:
+        """True for a token that is markup and no text."""
         kind = native.llama_token_get_attr(self._handle, token)
         if kind & (native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_UNKNOWN):
             return True

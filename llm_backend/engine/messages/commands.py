@@ -69,6 +69,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     prefixes: PrefixLimits | None = None  # prefix files; None: no files
     # states of prefixes without a slot; None: a quarter of the available memory; 0: no states
     prefix_ram_bytes: int | None = None
+    generated_tokens_bytes: int = 32 << 20  # tokens of recent chats as generated; 0: none
 
     # Requests: batch requests have limits of their own, so that they neither fill the queue of
     # interactive requests nor time out before those have finished
@@ -105,7 +106,9 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     choice. `best_of` generates that many and returns the `n` with the best mean logprob (deltas
     then come only at the end). `suffix` is the text after the generated one, for models with infill
     tokens (fill in the middle). `stop_token_ids` end an answer as an end token does; before
-    `min_tokens` nothing ends it but its grammar. `prediction` is text that the answer may repeat;
+    `min_tokens` nothing ends it but its grammar. `is_chat`: the answer comes back in later prompts,
+    and the prompt may hold earlier ones, whose generated tokens take the place of others of the
+    same text. `prediction` is text that the answer may repeat;
     it speeds the answer up and does not change it. `media` are the pictures and sounds in a text
     prompt, in their order. `grammar` constrains every answer, in llguidance's Lark: it may hold
     JSON schemas (`%json {...}`) and name special tokens (`<|im_end|>`, `<[271]>`); an answer ends
@@ -115,6 +118,7 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     prompt: str | list[int]
     parse_special: bool = True
     add_bos: bool = True
+    is_chat: bool = False
     n: int = 1
     best_of: int | None = None
     max_tokens: int | None = None

@@ -12,5 +12,6 @@ scoring_validation.py   checks of its command, and its tokens
 label_tree.py           the tokens of a question's labels, computed once where labels begin alike
 command_validation.py   checks of a command, and its prompt's tokens
 prompt_tokens.py        tokenizes a prompt
+generated_tokens.py     tokens of recent chats as generated, for prompts that hold their answers
 grammar_compilation.py  requests that wait for a grammar
 """

@@ -9,6 +9,7 @@ from llm_backend.engine.media_runs import Projector, Run
 from llm_backend.engine.messages import Failure, Generate, LoadModel
 from llm_backend.engine.model import Vocabulary
 from llm_backend.engine.sampling.parameter_limits import check_sampling
+from llm_backend.engine.scheduling.generated_tokens import GeneratedTokens
 from llm_backend.engine.scheduling.prompt_tokens import PromptTokens, tokenize_prompt
 
 _PART = 32_768  # characters of a long text whose tokens are counted at once
@@ -55,10 +56,15 @@ class CommandLimits:
         )
 
     def validate(
-        self, command: Generate, vocabulary: Vocabulary, projector: Projector | None = None
+        self,
+        command: Generate,
+        vocabulary: Vocabulary,
+        projector: Projector | None = None,
+        generated_tokens: GeneratedTokens | None = None,
     ) -> ValidatedPrompt:
-        """Return the tokens of a command's prompt and the limit of its answers. Raises
-        `CommandRefused` if the command cannot be answered."""
+        """Return the tokens of a command's prompt and the limit of its answers. In the prompt of a
+        chat, tokens of earlier answers are those that were generated, if the context holds them.
+        Raises `CommandRefused` if the command cannot be answered."""
         self._check(command, vocabulary)
         if isinstance(command.prompt, str):
             self.check_length(command.prompt, command.parse_special, vocabulary)
@@ -69,7 +75,12 @@ class CommandLimits:
         prompt = _tokenize_prompt(command, vocabulary, projector)
         tokens = prompt.tokens
         self.check_runs(prompt.runs)
-        self.check_room(len(tokens), answer_tokens=0 if command.max_tokens == 0 else 1)
+        answer_tokens = 0 if command.max_tokens == 0 else 1
+        self.check_room(len(tokens), answer_tokens=answer_tokens)
+        if generated_tokens is not None and command.is_chat and not prompt.runs:
+            generated = generated_tokens.substitute(tokens)
+            if len(generated) + answer_tokens <= self.context_tokens:
+                tokens = generated
         max_length = self._max_length(command, len(tokens), has_media=bool(prompt.runs))
         is_shifted = max_length > self.context_tokens
         return ValidatedPrompt(

@@ -12,6 +12,7 @@ from llm_backend.engine.model import Model
 from llm_backend.engine.output.output_builder import OutputBuilder
 from llm_backend.engine.sampling.constraint import CompiledGrammar, Grammars
 from llm_backend.engine.scheduling.command_validation import CommandLimits, ValidatedPrompt
+from llm_backend.engine.scheduling.generated_tokens import GeneratedTokens
 from llm_backend.engine.scheduling.generation_request import GenerationRequest
 from llm_backend.engine.scheduling.grammar_compilation import GrammarCompilation
 from llm_backend.engine.scheduling.scoring_request import ScoringRequest
@@ -65,6 +66,7 @@ class RequestTable:
         self._command_limits = CommandLimits.of(
             config, context_tokens=model.context_tokens, batch_tokens=model.batch_tokens
         )
+        self._generated_tokens = GeneratedTokens(model.vocabulary, config.generated_tokens_bytes)
         self._queue_limits = QueueLimits.of(config)
         self.grammars = Grammars(model.vocabulary, config.grammars)
         self._compiling = GrammarCompilation(self.grammars)
@@ -102,7 +104,9 @@ class RequestTable:
         do it. Raises `CommandRefused`."""
         vocabulary, projector = self._model.vocabulary, self._model.projector
         if isinstance(command, Generate):
-            return self._command_limits.validate(command, vocabulary, projector)
+            return self._command_limits.validate(
+                command, vocabulary, projector, self._generated_tokens
+            )
         return validate_scoring(
             command, self._command_limits, self._labels_limit, vocabulary, projector
         )
@@ -142,6 +146,15 @@ class RequestTable:
         if isinstance(request, GenerationRequest):
             self._compiling.remove(request)
         return request
+
+    def remember_answer(self, request: EngineRequest, sequence: Sequence) -> None:
+        """Remember the tokens of a chat whose answer has ended. An answer that a grammar or a bias
+        has steered is not remembered: a client could choose its tokens for others."""
+        if not isinstance(request, GenerationRequest) or not request.command.is_chat:
+            return
+        command = request.command
+        if command.grammar is None and not command.sampling.logit_bias and not sequence.runs:
+            self._generated_tokens.add(sequence.tokens, sequence.prompt_tokens)
 
     def wait(self, seconds: float) -> None:
         """Wait until a grammar is ready, at most `seconds`."""

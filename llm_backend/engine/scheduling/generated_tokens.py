@@ -1,0 +1,151 @@
+"""Tokens of recent chats as the model generated them, for prompts that begin with the same text.
+
+A chat's next prompt holds the last answer as text. A tokenizer may split it into other tokens than
+the model generated, and the cached prefix would end at the first of them. So a prompt that begins
+with the text of a remembered chat gets that chat's own tokens. Pure: no clock, no model.
+"""
+
+import threading
+from array import array
+from bisect import bisect_left, insort
+from collections import OrderedDict, abc
+from dataclasses import dataclass
+
+from llm_backend.engine.kv_cache.cache import common_prefix_length
+from llm_backend.engine.model import Vocabulary
+
+_TOKEN = "i"  # noqa: S105 # array type of a token
+_ENTRY_BYTES = 400  # about what the objects of a chat take besides their content
+_MARKUP = b"\xff"  # before the number of a token without text; no byte of a text in UTF-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chat:
+    """The tokens of a prompt and its answer, and for each of them whether a model generated it."""
+
+    tokens: "array[int]"
+    is_generated: bytes
+
+
+class GeneratedTokens:
+    """Chats of at most `limit_bytes` (0: none), the least recently used of which are removed. Their
+    keys are their texts, in sorted order. Any thread may use it."""
+
+    def __init__(self, vocabulary: Vocabulary, limit_bytes: int) -> None:
+        self._vocabulary = vocabulary
+        self._limit_bytes = limit_bytes
+        self._lock = threading.Lock()
+        self._texts: dict[int, bytes] = {}  # by token
+        self._keys: list[bytes] = []
+        self._chats: OrderedDict[bytes, _Chat] = OrderedDict()  # least recently used first
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def add(self, tokens: abc.Sequence[int], prompt_tokens: int) -> None:
+        """Remember a chat without media, whose tokens after the first `prompt_tokens` were
+        generated, in the place of the chats that it continues."""
+        if not self._limit_bytes or not 0 < prompt_tokens < len(tokens):
+            return
+        key, ids = self._key(tokens), array(_TOKEN, tokens)
+        is_generated = bytearray(prompt_tokens) + b"\1" * (len(ids) - prompt_tokens)
+        if _size(key, ids) > self._limit_bytes:
+            return
+        with self._lock:
+            nearest = self._nearest(key)
+            if nearest is not None:  # its answers are in the prompt
+                known = self._chats[nearest]
+                same = min(prompt_tokens, common_prefix_length(known.tokens, ids))
+                is_generated[:same] = known.is_generated[:same]
+            self._remove_continued(key)
+            insort(self._keys, key)
+            self._chats[key] = _Chat(tokens=ids, is_generated=bytes(is_generated))
+            self.bytes += _size(key, ids)
+            while self.bytes > self._limit_bytes:
+                self._remove(next(iter(self._chats)))
+
+    def substitute(self, tokens: list[int]) -> list[int]:
+        """Return tokens of the same text, byte by byte, which begin as a remembered chat as far as
+        possible. Only tokens that were generated replace others; markup is never replaced."""
+        if not self._keys:
+            return tokens
+        key, theirs = self._key(tokens), array(_TOKEN, tokens)
+        with self._lock:
+            nearest = self._nearest(key)
+            if nearest is None:
+                return tokens
+            known = self._chats[nearest]
+            length, replaced = self._common_text(known, theirs)
+            if any(known.is_generated[:length]):
+                self._chats.move_to_end(nearest)
+        return [*known.tokens[:length], *tokens[replaced:]]
+
+    def _common_text(self, known: _Chat, theirs: "array[int]") -> tuple[int, int]:
+        """Number of tokens of both that have the same text, as far as tokens may be replaced."""
+        first, second = 0, 0
+        end: tuple[int, int] | None = (0, 0)
+        while end is not None:
+            first, second = end
+            same = common_prefix_length(known.tokens[first:], theirs[second:])
+            first, second = first + same, second + same
+            end = self._end_of_difference(known, first, theirs, second)
+        return first, second
+
+    def _end_of_difference(
+        self, known: _Chat, first: int, theirs: "array[int]", second: int
+    ) -> tuple[int, int] | None:
+        """The next positions in both at which their texts are equal again, if a token between was
+        generated; else None."""
+        start, rest, other_rest = first, b"", b""
+        while True:
+            if not rest and first < len(known.tokens):
+                piece = rest = self._text(known.tokens[first])
+                first += 1
+            elif not other_rest and second < len(theirs):
+                piece = other_rest = self._text(theirs[second])
+                second += 1
+            else:
+                return None
+            same = min(len(rest), len(other_rest))
+            if not piece or rest[:same] != other_rest[:same]:
+                return None
+            rest, other_rest = rest[same:], other_rest[same:]
+            if same and not rest and not other_rest:
+                return (first, second) if any(known.is_generated[start:first]) else None
+
+    def _nearest(self, key: bytes) -> bytes | None:
+        """The key of a chat that has the longest beginning in common with this one."""
+        index = bisect_left(self._keys, key)
+        beside = self._keys[max(0, index - 1) : index + 1]
+        return max(beside, key=lambda one: common_prefix_length(one, key), default=None)
+
+    def _remove_continued(self, key: bytes) -> None:
+        """Remove the chat with this key, and those that it continues."""
+        if key in self._chats:
+            self._remove(key)
+        index = bisect_left(self._keys, key)
+        while index and key.startswith(self._keys[index - 1]):
+            index -= 1
+            self._remove(self._keys[index])
+
+    def _remove(self, key: bytes) -> None:
+        self.bytes -= _size(key, self._chats.pop(key).tokens)
+        del self._keys[bisect_left(self._keys, key)]
+
+    def _key(self, tokens: abc.Sequence[int]) -> bytes:
+        """The text of tokens, with the numbers of those that have none."""
+        return b"".join(self._text(token) or _MARKUP + token.to_bytes(4, "big") for token in tokens)
+
+    def _text(self, token: int) -> bytes:
+        """The text of a token; empty for markup."""
+        text = self._texts.get(token)
+        if text is None:
+            is_marker = self._vocabulary.is_marker(token)
+            text = self._texts[token] = b"" if is_marker else self._vocabulary.piece(token)
+        return text
+
+
+def _size(key: bytes, tokens: "array[int]") -> int:
+    """Bytes that a chat takes."""
+    return len(key) + len(tokens) * (tokens.itemsize + 1) + _ENTRY_BYTES

@@ -1,0 +1,181 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_backend.engine.messages import Generate
+from llm_backend.engine.scheduling.command_validation import CommandLimits
+from llm_backend.engine.scheduling.generated_tokens import GeneratedTokens
+
+PIECES = ["", "a", "b", "ab", "ba", "aba", "<t>", "<", "t", ">", "\n", "\n\n"]
+END, A, B, AB, BA, ABA, MARKUP, LESS, T, MORE, LINE, LINES, FIRST_BYTE, LAST_BYTE, ACCENT = range(
+    15
+)
+BYTES = [piece.encode() for piece in PIECES] + [b"\xc3", b"\xa9", b"\xc3\xa9"]
+MARKERS = frozenset({END, MARKUP})
+
+
+class SpellingVocabulary:
+    """Words of two letters in several spellings; `tokenize` takes the longest token."""
+
+    size = len(BYTES)
+
+    def is_marker(self, token: int) -> bool:
+        return token in MARKERS
+
+    def piece(self, token: int) -> bytes:
+        return BYTES[token]
+
+    def prompt_tokens(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
+        return self.tokenize(text)
+
+    def tokenize(self, text: str, *, parse_special: bool = True) -> list[int]:
+        words = re.findall("aba|ab|ba|\n\n|<end>|.", text, re.DOTALL)
+        known = {**{piece: token for token, piece in enumerate(PIECES)}, "<end>": END, "é": ACCENT}
+        return [known[word] for word in words]
+
+
+VOCABULARY = SpellingVocabulary()
+tokenize = VOCABULARY.tokenize
+
+
+def text_of(tokens: list[int]) -> list[object]:
+    """Text of tokens as bytes, and markup by its number."""
+    return [
+        one for token in tokens for one in ([("m", token)] if token in MARKERS else BYTES[token])
+    ]
+
+
+@pytest.fixture
+def memory() -> GeneratedTokens:
+    return GeneratedTokens(VOCABULARY, 1 << 20)
+
+
+def test_returned_answer_has_the_tokens_that_were_generated(memory):
+    prompt = tokenize("ab<end>")
+    memory.add([*prompt, A, B, BA], len(prompt))
+
+    assert memory.substitute(tokenize("ab<end>abba<end>ab")) == [*prompt, A, B, BA, END, AB]
+
+
+def test_tokens_of_a_prompt_replace_no_others(memory):
+    memory.add([A, B, END, A, B], 3)
+
+    assert memory.substitute(tokenize("ab<end>ab<end>")) == tokenize("ab<end>ab<end>")
+
+
+def test_token_across_the_beginning_of_an_answer_is_replaced(memory):
+    memory.add([A, LINE, LINE, B], 2)
+
+    assert memory.substitute(tokenize("a\n\nb<end>")) == [A, LINE, LINE, B, END]
+
+
+def test_later_turns_keep_the_tokens_of_earlier_answers(memory):
+    memory.add([B, END, A, B], 2)
+    second = memory.substitute(tokenize("b<end>ab<end>a<end>"))
+    memory.add([*second, B, A], len(second))
+
+    assert len(memory) == 1
+    third = memory.substitute(tokenize("b<end>ab<end>a<end>ba<end>b"))
+    assert third == [B, END, A, B, END, A, END, B, A, END, B]
+    assert memory.substitute(tokenize("b<end>ab<end>bbb")) == [B, END, A, B, END, B, B, B]
+
+
+def test_answer_that_was_cut_has_its_tokens_as_far_as_it_goes(memory):
+    memory.add([B, END, A, B, B, A, B], 2)
+
+    assert memory.substitute(tokenize("b<end>abb<end>")) == [B, END, A, B, B, END]
+
+
+def test_text_is_never_replaced_by_markup_nor_markup_by_text(memory):
+    memory.add([B, END, MARKUP, A, B], 2)
+    typed = [B, END, LESS, T, MORE, AB]
+    memory.add([A, END, LESS, T, MORE, A, B], 2)
+    named = [A, END, MARKUP, AB]
+
+    assert memory.substitute(typed) == typed
+    assert memory.substitute(named) == named
+    assert memory.substitute([B, END, MARKUP, AB]) == [B, END, MARKUP, A, B]
+
+
+def test_other_number_of_tokens_without_text_is_another_text(memory):
+    memory.add([B, END, A, END, B], 2)
+
+    assert memory.substitute([B, END, AB]) == [B, END, AB]
+
+
+def test_bytes_of_a_character_that_were_generated_apart_are_found(memory):
+    memory.add([B, FIRST_BYTE, LAST_BYTE, FIRST_BYTE], 1)
+
+    assert memory.substitute(tokenize("béa")) == [B, FIRST_BYTE, LAST_BYTE, A]
+
+
+def test_least_recently_used_chat_is_removed_for_space():
+    one = [A, END, A, B]
+    small = GeneratedTokens(VOCABULARY, 2 * 500)
+    small.add([END, *one], 3)
+    small.add([B, END, *one], 4)
+    small.substitute([END, A, END, AB])
+    small.add([T, END, *one], 4)
+
+    assert len(small) == 2
+    assert small.bytes <= 1000
+    assert small.substitute([END, A, END, AB]) == [END, *one]
+    assert small.substitute([B, END, A, END, AB]) == [B, END, A, END, AB]
+
+
+def test_memory_without_space_remembers_nothing():
+    none = GeneratedTokens(VOCABULARY, 0)
+    none.add([B, A, B], 1)
+
+    assert (len(none), none.bytes) == (0, 0)
+
+
+def test_chat_larger_than_the_limit_removes_no_other():
+    small = GeneratedTokens(VOCABULARY, 500)
+    small.add([B, END, A, B], 2)
+    small.add([*[A] * 100, A, B], 100)
+
+    assert small.substitute([B, END, AB]) == [B, END, A, B]
+
+
+@pytest.mark.parametrize(("context_tokens", "answer"), [(6, [A, B]), (5, [AB])])
+def test_prompt_has_generated_tokens_if_the_context_holds_them(memory, context_tokens, answer):
+    memory.add([B, END, A, B], 2)
+    limits = CommandLimits(
+        context_tokens=context_tokens,
+        context_shift_tokens=0,
+        batch_tokens=8,
+        choices=1,
+        stops=0,
+        grammar_bytes=0,
+    )
+    command = Generate(id="", prompt="b<end>ab<end>", is_chat=True)
+
+    prompt = limits.validate(command, VOCABULARY, None, memory)
+
+    assert prompt.tokens == [B, END, *answer, END]
+
+
+TEXTS = st.lists(st.sampled_from(["a", "b", "ab", "\n", "<end>"]), max_size=6).map("".join)
+ANSWERS = st.lists(st.integers(0, len(BYTES) - 1), min_size=1, max_size=8)
+
+
+@given(st.lists(st.tuples(TEXTS, ANSWERS), min_size=1, max_size=5), TEXTS)
+def test_substitutes_have_the_same_text_and_the_tokens_of_returned_answers(turns, ending):
+    """Chats that branch and come back: each prompt has another's text or an end of its own."""
+    memory, text = GeneratedTokens(VOCABULARY, 2000), "b<end>"
+    for question, answer in turns:
+        canonical = tokenize(text + question + "<end>")
+        prompt = memory.substitute(canonical)
+        memory.add([*prompt, *answer], len(prompt))
+        said = b"".join(BYTES[token] for token in answer if token not in MARKERS)
+        readable = re.sub("[^ab\n]", "", said.decode(errors="replace"))
+        text += question + "<end>" + readable
+
+        assert text_of(prompt) == text_of(canonical)
+        assert memory.bytes <= 2000
+        if readable.encode() == said and END not in answer and MARKUP not in answer:
+            returned = memory.substitute(tokenize(text + "<end>" + ending))
+            assert returned[: len(prompt) + len(answer)] == [*prompt, *answer]
