@@ -10,6 +10,7 @@ from tests.fuzzing import FINDS, JOURNAL, Fuzzing
 from tests.logged import logging_as_it_was
 from tests.minilm import minilm_file
 from tests.postgresql import postgresql_server
+from tests.process_state import process_state
 from tests.s3 import s3_server
 
 # fixtures: importing them is declaring them
@@ -36,6 +37,14 @@ def _logging_of_this_module() -> Iterator[None]:
     """Applications that tests open in this process configure the logging of all of it."""
     with logging_as_it_was():
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _process_of_this_module() -> Iterator[None]:
+    """A module whose traces others would meet fails by itself."""
+    before = process_state()
+    yield
+    assert process_state() == before
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
