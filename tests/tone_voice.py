@@ -1,20 +1,18 @@
 """A voice of tones: an ONNX model in the form of Piper's voices, whose sound is known.
 
 Each word is a tone of `WORD_S` seconds; its frequency tells the word, and its loudness the speaker.
-At half of the speed each sentence is heard twice. The file is made of bytes here, as the package
-`onnx` is large.
+At half of the speed each sentence is heard twice.
 """
 
 import json
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llm_backend.extras import is_installed
 from tests.missing import missing
+from tests.onnx_files import FLOAT, INT64, integer, model, node, tensor, value
 
 __all__ = ["TONES", "heard", "require_voices", "write_voice"]
 
@@ -25,7 +23,6 @@ TONES: Mapping[str, int] = {"one": 400, "two": 800, "three": 1200, "four": 1600}
 
 _SIGNS = ("_", "^", "$", " ", ".", ",", "!")  # tokens without a sound
 _LETTERS = "abcd"  # a token for each word
-_FLOAT, _INT64 = 1, 7  # element types of ONNX
 _LOUDEST, _QUIETEST = 0.5, 0.125  # the first speaker, and the last
 _STEP_S, _LEAST_STEPS = 0.005, 4  # by which the beginnings and ends of tones are found
 
@@ -84,89 +81,33 @@ def heard(samples: bytes, rate_hz: int) -> tuple[list[str], float]:
 
 
 def _model(speakers: int, metadata: dict[str, str]) -> bytes:
-    return b"".join(
-        (
-            _field(1, 8),  # version of the format
-            _field(7, _graph(speakers)),
-            _field(8, _field(2, 17)),  # version of the operators
-            *(_field(14, _field(1, key) + _field(2, value)) for key, value in metadata.items()),
-        )
-    )
-
-
-def _graph(speakers: int) -> bytes:
     times = np.arange(round(RATE_HZ * WORD_S)) / RATE_HZ
     silence = [np.zeros_like(times) for _ in _SIGNS]
     tones = [*silence, *(np.sin(2 * np.pi * hz * times) for hz in TONES.values())]
     loudness = np.linspace(_LOUDEST, _QUIETEST, speakers)
     nodes = (
-        _node("Gather", ["tones", "input"], "spoken"),
-        _node("Gather", ["loudness", "sid"], "volume"),
-        _node("Mul", ["spoken", "volume"], "loud"),
-        _node("Reshape", ["loud", "flat"], "once"),
-        _node("Gather", ["scales", "second"], "length"),
-        _node("Max", ["length", "least"], "repeats"),
-        _node("Cast", ["repeats"], "whole", _integer("to", _INT64)),
-        _node("Concat", ["ones", "whole"], "tiles", _integer("axis", 0)),
-        _node("Tile", ["once", "tiles"], "output"),
+        node("Gather", ["tones", "input"], "spoken"),
+        node("Gather", ["loudness", "sid"], "volume"),
+        node("Mul", ["spoken", "volume"], "loud"),
+        node("Reshape", ["loud", "flat"], "once"),
+        node("Gather", ["scales", "second"], "length"),
+        node("Max", ["length", "least"], "repeats"),
+        node("Cast", ["repeats"], "whole", integer("to", INT64)),
+        node("Concat", ["ones", "whole"], "tiles", integer("axis", 0)),
+        node("Tile", ["once", "tiles"], "output"),
     )
     constants = (
-        _tensor("tones", np.stack(tones).astype("<f4")),
-        _tensor("loudness", loudness.astype("<f4")),
-        _tensor("flat", np.array([1, 1, -1], "<i8")),
-        _tensor("second", np.array([1], "<i8")),
-        _tensor("least", np.array([1], "<f4")),
-        _tensor("ones", np.array([1, 1], "<i8")),
+        tensor("tones", np.stack(tones).astype("<f4")),
+        tensor("loudness", loudness.astype("<f4")),
+        tensor("flat", np.array([1, 1, -1], "<i8")),
+        tensor("second", np.array([1], "<i8")),
+        tensor("least", np.array([1], "<f4")),
+        tensor("ones", np.array([1, 1], "<i8")),
     )
     inputs = (
-        _value("input", _INT64, 2),
-        _value("input_lengths", _INT64, 1),
-        _value("scales", _FLOAT, 1),
-        _value("sid", _INT64, 1),
+        value("input", INT64, 2),
+        value("input_lengths", INT64, 1),
+        value("scales", FLOAT, 1),
+        value("sid", INT64, 1),
     )
-    return b"".join(
-        (
-            *(_field(1, node) for node in nodes),
-            _field(2, "tones"),
-            *(_field(5, constant) for constant in constants),
-            *(_field(11, one) for one in inputs),
-            _field(12, _value("output", _FLOAT, 3)),
-        )
-    )
-
-
-def _node(kind: str, inputs: list[str], output: str, attribute: bytes = b"") -> bytes:
-    names = b"".join(_field(1, one) for one in inputs)
-    more = _field(5, attribute) if attribute else b""
-    return names + _field(2, output) + _field(3, output) + _field(4, kind) + more
-
-
-def _integer(name: str, value: int) -> bytes:
-    return _field(1, name) + _field(3, value) + _field(20, 2)
-
-
-def _tensor(name: str, values: NDArray[np.generic]) -> bytes:
-    kind = _FLOAT if values.dtype.kind == "f" else _INT64
-    shape = b"".join(_field(1, size) for size in values.shape)
-    return shape + _field(2, kind) + _field(8, name) + _field(9, values.tobytes())
-
-
-def _value(name: str, kind: int, dimensions: int) -> bytes:
-    sizes = b"".join(_field(1, _field(2, f"{name}_{at}")) for at in range(dimensions))
-    return _field(1, name) + _field(2, _field(1, _field(1, kind) + _field(2, sizes)))
-
-
-def _field(number: int, value: int | str | bytes) -> bytes:
-    """Returns a field of Protocol Buffers."""
-    if isinstance(value, int):
-        return _varint(number << 3) + _varint(value)
-    data = value.encode() if isinstance(value, str) else value
-    return _varint(number << 3 | 2) + _varint(len(data)) + data
-
-
-def _varint(value: int) -> bytes:
-    data = bytearray()
-    while value > 127:
-        data.append(value & 127 | 128)
-        value >>= 7
-    return bytes(data) + struct.pack("B", value)
+    return model(nodes, constants, inputs, [value("output", FLOAT, 3)], metadata)

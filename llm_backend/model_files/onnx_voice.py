@@ -7,21 +7,18 @@ weights.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import ClassVar
 
 from llm_backend.model_files.header import HeaderError
+from llm_backend.model_files.onnx_metadata import metadata_number, read_metadata
 
 _TOKENS = "tokens.txt"
 _STYLES = "voices.bin"
-_METADATA_FIELD = 14  # of the message that an ONNX file is
-_FIELDS = 10_000  # of that message
-_METADATA_BYTES = 1 << 20  # of all entries
 _NAMES_BYTES = 1 << 20  # of Piper's file
-_VARINT_BITS = 64
 _LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9 +()_-]{0,60}")  # `en-us`, `English`, `Chinese+English`
 _SPEAKERS = 10_000
 _COMPUTE_BYTES = 200_000_000  # of a long sentence
@@ -90,7 +87,7 @@ def is_voice_file(path: Path) -> bool:
     if path.suffix != ".onnx" or not path.with_name(_TOKENS).is_file():
         return False
     try:
-        return _family(_metadata(path)) is not None
+        return _family(read_metadata(path)) is not None
     except HeaderError:
         return True
 
@@ -102,7 +99,7 @@ def voices_in(folder: Path) -> list[Path]:
 
 def read_voice(path: Path) -> VoiceFiles:
     """Reads the metadata of a voice's model. Raises `HeaderError`, also for files it lacks."""
-    metadata = _metadata(path)
+    metadata = read_metadata(path)
     family = _family(metadata)
     if family is None:
         kind = metadata.get("model_type", "none")
@@ -127,7 +124,7 @@ def read_voice(path: Path) -> VoiceFiles:
         vocoder=vocoder,
         language=_name(path, metadata, "language") or "unknown language",
         phonemizer=None if speaks_letters else _name(path, metadata, "voice") or "en-us",
-        rate_hz=_number(path, metadata, "sample_rate", 192_000),
+        rate_hz=metadata_number(path, metadata, "sample_rate", 192_000),
         speakers=_speakers(path, metadata),
         file_bytes=sum(one.stat().st_size for one in parts),
     )
@@ -158,7 +155,7 @@ def _vocoder(path: Path) -> Path:
 
 
 def _speakers(path: Path, metadata: Mapping[str, str]) -> tuple[str, ...]:
-    count = max(1, _number(path, metadata, "n_speakers", _SPEAKERS, least=0))
+    count = max(1, metadata_number(path, metadata, "n_speakers", _SPEAKERS, least=0))
     names = [one for one in metadata.get("speaker_names", "").split(",") if one]
     if len(names) != count:
         names = _piper_names(path, count)
@@ -188,90 +185,3 @@ def _name(path: Path, metadata: Mapping[str, str], key: str) -> str:
     if value and not _LANGUAGE.fullmatch(value):
         raise HeaderError(f"{path} is broken: its `{key}` is no language.")
     return value
-
-
-def _number(
-    path: Path, metadata: Mapping[str, str], key: str, greatest: int, *, least: int = 1
-) -> int:
-    value = metadata.get(key, "")
-    is_number = value.isascii() and value.isdigit() and len(value) <= len(str(greatest))
-    if not is_number or not least <= int(value) <= greatest:
-        raise HeaderError(f"{path} is broken: its `{key}` is {value[:50] or 'missing'}.")
-    return int(value)
-
-
-def _metadata(path: Path) -> Mapping[str, str]:
-    """Reads the metadata of an ONNX file. Raises `HeaderError`."""
-    try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            entries = [dict(_fields(path, part)) for part in _entries(path, file, size)]
-    except OSError as error:
-        raise HeaderError(f"{path} cannot be read: {error.strerror or error}.") from error
-    try:
-        return {one.get(1, b"").decode(): one.get(2, b"").decode() for one in entries}
-    except UnicodeDecodeError as error:
-        raise HeaderError(f"The metadata of {path} are broken: {error}.") from error
-
-
-def _entries(path: Path, file: BinaryIO, size: int) -> Iterator[bytes]:
-    """Yields the entries of the metadata, and skips the rest of the file."""
-    left_bytes = _METADATA_BYTES
-    for _ in range(_FIELDS):
-        if file.tell() >= size:
-            return
-        key = _varint(path, file)
-        length = _varint(path, file)
-        if key >> 3 == 0 or key & 7 not in (0, 2):
-            break
-        if key & 7 == 0:
-            continue  # the value of a number, not a length
-        if file.tell() + length > size:
-            raise HeaderError(
-                f"{path} is cut short: a part of it would end beyond its {size:,} bytes; "
-                "bring it again."
-            )
-        if key >> 3 != _METADATA_FIELD:
-            file.seek(length, 1)
-            continue
-        left_bytes -= length
-        if left_bytes < 0:
-            message = f"{path} is broken: its metadata have more than {_METADATA_BYTES} bytes."
-            raise HeaderError(message)
-        yield file.read(length)
-    raise HeaderError(f"{path} is no ONNX file.")
-
-
-def _fields(path: Path, data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yields the number and text of each field of an entry."""
-    at = 0
-    while at < len(data):
-        key, at = _varint_in(path, data, at)
-        length, at = _varint_in(path, data, at)
-        if key & 7 != 2 or at + length > len(data):
-            raise HeaderError(f"The metadata of {path} are broken.")
-        yield key >> 3, data[at : at + length]
-        at += length
-
-
-def _varint(path: Path, file: BinaryIO) -> int:
-    data = bytearray()
-    while not data or data[-1] & 128:
-        byte = file.read(1)
-        if not byte or 7 * len(data) >= _VARINT_BITS:
-            raise HeaderError(f"{path} is no ONNX file, or is cut short.")
-        data += byte
-    return _value(data)
-
-
-def _varint_in(path: Path, data: bytes, at: int) -> tuple[int, int]:
-    end = at
-    while end < len(data) and data[end] & 128:
-        end += 1
-    if end >= len(data) or 7 * (end - at) >= _VARINT_BITS:
-        raise HeaderError(f"The metadata of {path} are broken.")
-    return _value(data[at : end + 1]), end + 1
-
-
-def _value(data: bytes | bytearray) -> int:
-    return sum((byte & 127) << 7 * at for at, byte in enumerate(data))
