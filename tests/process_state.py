@@ -1,4 +1,4 @@
-"""What a test module must leave in its process as it was, because any other module may follow."""
+"""State of the process that a test module leaves as it was: any other module may follow."""
 
 import os
 import signal
