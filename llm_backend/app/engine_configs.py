@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 from llm_backend.app.per_model_settings import NamedProjector
 from llm_backend.backends.local.image_setup import LocalImageSetup
 from llm_backend.engine import EngineConfig
-from llm_backend.engine.messages import ModelKind, PrefixLimits
+from llm_backend.engine.messages import SEQUENTIAL_KINDS, ModelKind, PrefixLimits
 from llm_backend.model_files import (
     HeaderError,
     PlanRequest,
+    is_diarization_file,
     is_diffusion_file,
     is_voice_file,
     is_whisper_file,
@@ -83,6 +84,8 @@ def _kind(entry: ModelSettings, path: Path, projector: NamedProjector | None) ->
         return ModelKind.TRANSCRIPTION
     if is_voice_file(path) or (projector is not None and projector.speaks):
         return ModelKind.SPEECH
+    if is_diarization_file(path):
+        return ModelKind.DIARIZATION
     if is_diffusion_file(path):
         return ModelKind.PICTURES
     return _KINDS[entry.role] if entry.role else None
@@ -92,7 +95,7 @@ def build_plan_request(
     settings: Settings, entry: ModelSettings, engine: EngineConfig
 ) -> PlanRequest | None:
     """Returns what the settings leave to a plan; None for a model without one."""
-    if engine.kind in (ModelKind.TRANSCRIPTION, ModelKind.SPEECH, ModelKind.PICTURES):
+    if engine.kind in SEQUENTIAL_KINDS:
         return None
     return PlanRequest(
         slots=override(entry.slots, settings.slots),

@@ -173,12 +173,14 @@ class ModelPlanner:
 
 
 def _own_bytes(model: ServedModel) -> int | None:
-    """Bytes of a model that speaks, draws or transcribes, None for others; 0 if its file cannot be
-    read, which the engine reports."""
+    """Bytes of a model that speaks, tells speakers apart, draws or transcribes, None for others; 0
+    if its file cannot be read, which the engine reports."""
     if model.image_setup is not None:
         return model.image_setup.memory_bytes
     if model.voice is not None:
         return model.voice.memory_bytes
+    if model.diarization is not None:
+        return model.diarization.memory_bytes
     if model.engine.kind is not ModelKind.TRANSCRIPTION:
         return None
     try:

@@ -14,7 +14,7 @@ from llm_backend.backends.local.media import MediaReader
 from llm_backend.backends.local.model_handle import LoadQueueLimits, ModelHandle, ModelManager
 from llm_backend.backends.registry import Registry
 from llm_backend.engine import EngineClient, EngineConfig
-from llm_backend.engine.messages import ModelKind
+from llm_backend.engine.messages import SEQUENTIAL_KINDS, ModelKind
 from llm_backend.errors import InvalidRequest
 from llm_backend.model_files import GgufHeader, HeaderError, generates, read_header
 
@@ -135,6 +135,7 @@ class ModelReconciler:
             tokenize_bytes=self._tokenize_bytes,
             transcribes=model.engine.kind is ModelKind.TRANSCRIPTION,
             voice=model.voice,
+            diarization=model.diarization,
             image_setup=model.image_setup,
         )
 
@@ -151,7 +152,7 @@ def _same_engine(one: ServedModel, other: ServedModel) -> bool:
 
 def _header_reader(model: ServedModel) -> Callable[[], GgufHeader] | None:
     """Returns a function that reads the header of the model's file once; None if it has none."""
-    if model.engine.kind in (ModelKind.TRANSCRIPTION, ModelKind.SPEECH, ModelKind.PICTURES):
+    if model.engine.kind in SEQUENTIAL_KINDS:
         return None
     return functools.cache(lambda: read_header(model.engine.model_path))
 

@@ -27,16 +27,19 @@ from llm_backend.extras import install_command, is_installed, missing_engine_hin
 from llm_backend.json_types import JsonMapping
 from llm_backend.model_files import (
     DRAWING_PARTS,
+    DiarizationFiles,
     HeaderError,
     ModelFileMissing,
     PlanRequest,
     SpeakingFiles,
     check_model_file,
     find_model_file,
+    is_diarization_file,
     is_diffusion_file,
     is_voice_file,
     is_whisper_file,
     model_name,
+    read_diarization,
     read_diffusion,
     read_gguf_voice,
     read_voice,
@@ -51,8 +54,9 @@ class ServedModel:
     """A local model: its names, its chat format and its engine. `personality` names the default
     one of `personalities`, for requests with the plain name; `defaults` are default fields of
     requests. `memory_bytes` None: it is estimated. `request` None: `engine` is used as it is,
-    without a plan for this machine's memory. `voice` are the files of a model that speaks, and
-    `image_setup` is that of one that draws."""
+    without a plan for this machine's memory. `voice` are the files of a model that speaks,
+    `diarization` those of one that tells speakers apart, and `image_setup` is that of one that
+    draws."""
 
     card: ModelCard
     aliases: tuple[str, ...]
@@ -68,6 +72,7 @@ class ServedModel:
     memory_bytes: int | None
     request: PlanRequest | None = None
     voice: SpeakingFiles | None = None
+    diarization: DiarizationFiles | None = None
     image_setup: LocalImageSetup | None = None
 
     @property
@@ -100,7 +105,15 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
     can_draw = is_installed("draw")
     plain = [
         ServedModel(
-            card=_card(name, path, entry, projector, names_in_folder.get(path), voice, image_setup),
+            card=_card(
+                name,
+                path,
+                entry,
+                projector,
+                names_in_folder.get(path),
+                voice or diarization,
+                image_setup,
+            ),
             aliases=(*entry.aliases, *(one for one, model in aliases.items() if model == name)),
             tool_format=per_model_settings.check_tool_format(entry.tool_format)
             or formats.get(name),
@@ -111,16 +124,24 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
             vector_stores=entry.vector_stores,
             engine=engine,
             loads_at_start=engine_configs.override(entry.load, settings.load_models) == "start"
-            and (voice is None or is_installed(voice.extra))
+            and ((files := voice or diarization) is None or is_installed(files.extra))
             and (image_setup is None or (can_draw and not image_setup.missing)),
             idle_unload_s=engine_configs.override(entry.idle_unload_s, settings.idle_unload_s),
             memory_bytes=entry.memory,
             request=engine_configs.build_plan_request(settings, entry, engine),
             voice=voice,
+            diarization=diarization,
             image_setup=image_setup,
         )
-        for name, path, entry, projector, voice, image_setup in zip(
-            ids, files, entries, projectors, voices, image_setups, strict=True
+        for name, path, entry, projector, voice, diarization, image_setup in zip(
+            ids,
+            files,
+            entries,
+            projectors,
+            voices,
+            map(_diarization_files, files),
+            image_setups,
+            strict=True,
         )
         for engine in (
             engine_configs.build_engine_config(
@@ -193,6 +214,15 @@ def _voice_files(path: Path, projector: NamedProjector | None) -> SpeakingFiles 
         raise SettingsError(str(error)) from error
 
 
+def _diarization_files(path: Path) -> DiarizationFiles | None:
+    """Returns the files of a model that tells speakers apart, which lacks its extra until a
+    request; None for others."""
+    try:
+        return read_diarization(path) if is_diarization_file(path) else None
+    except HeaderError as error:
+        raise SettingsError(str(error)) from error
+
+
 def _image_setup(settings: Settings, name: str, path: Path) -> LocalImageSetup | None:
     """Returns how a model draws, which may lack its extra or a part until a request; None for
     others."""
@@ -234,7 +264,7 @@ def _card(
     entry: ModelSettings,
     projector: NamedProjector | None,
     name_in_folder: str | None,
-    voice: SpeakingFiles | None,
+    sound_files: SpeakingFiles | DiarizationFiles | None,
     image_setup: LocalImageSetup | None,
 ) -> ModelCard:
     created_at = int(min(path.stat().st_mtime, time.time()))
@@ -245,8 +275,10 @@ def _card(
         more = (("file", name_in_folder),)
     if is_whisper_file(path):
         more = (*more, ("input_modalities", ("audio",)), ("output_modalities", ("text",)))
-    if voice is not None:
-        more = (*more, ("description", voice.description), ("output_modalities", ("audio",)))
+    if sound_files is not None:
+        hears = isinstance(sound_files, DiarizationFiles)
+        modalities = "input_modalities" if hears else "output_modalities"
+        more = (*more, ("description", sound_files.description), (modalities, ("audio",)))
     if image_setup is not None:
         description = image_setup.file.description
         more = (*more, ("description", description), ("output_modalities", ("image",)))
@@ -254,7 +286,7 @@ def _card(
         more = (*more, ("personalities", tuple(entry.personalities)))
     if projector is not None:
         created_at = max(created_at, int(min(projector.path.stat().st_mtime, time.time())))
-    if projector is not None and voice is None:
+    if projector is not None and sound_files is None:
         more = (*more, ("input_modalities", ("text", *projector.modalities)))
     return ModelCard(id=name, created_at=created_at, owned_by="llm-backend", more=more)
 

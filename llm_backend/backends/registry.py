@@ -89,14 +89,20 @@ class Registry:
 
     @property
     def usable(self) -> Sequence[LocalModel]:
-        """Local models, except voices and models that draw whose extra is not installed."""
+        """Local models, except those of voices and pictures whose extra is not installed."""
         draws = is_installed("draw")
         return [
             model
             for model in self.local
-            if (model.voice is None or is_installed(model.voice.extra))
+            if ((files := model.voice or model.diarization) is None or is_installed(files.extra))
             and (draws or model.image_setup is None)
         ]
+
+    @property
+    def diarization_model(self) -> LocalModel | None:
+        """The first local model that tells speakers apart, whether or not its extra is
+        installed."""
+        return next((one for one in self.local if one.diarization is not None), None)
 
     @property
     def drawing_models(self) -> Sequence[LocalModel]:

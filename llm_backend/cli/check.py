@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from llm_backend.app.served_models import ServedModel
     from llm_backend.backends.speech import Espeak
     from llm_backend.engine.messages import ModelInfo
+    from llm_backend.model_files import DiarizationFiles
 
 _START_S = 60.0
 _FAST_FLAGS = ("avx2", "fma", "f16c")  # without these llama.cpp is slow
@@ -210,11 +211,23 @@ def _local_voices(settings: Settings, espeak: "Espeak | None") -> list[str]:
     """Describe what voices lack."""
     from llm_backend.backends.speech.local_voice import missing_for
 
-    voices = {one.card.id: one.voice for one in _read_models(settings) if one.voice is not None}
+    models = _read_models(settings)
+    voices = {one.card.id: one.voice for one in models if one.voice is not None}
     missing = {name: missing_for(name, files, espeak) for name, files in voices.items()}
     return [
-        missing[name] or f"`{name}` speaks by {files.library}." for name, files in voices.items()
+        *(
+            missing[name] or f"`{name}` speaks by {files.library}."
+            for name, files in voices.items()
+        ),
+        *(_speakers(one.card.id, one.diarization) for one in models if one.diarization is not None),
     ]
+
+
+def _speakers(model: str, files: "DiarizationFiles") -> str:
+    """Describe what a model that tells speakers apart lacks."""
+    from llm_backend.backends.transcription.speakers import missing_for
+
+    return missing_for(model, files) or f"`{model}` tells speakers apart by {files.library}."
 
 
 def _read_models(settings: Settings) -> "Sequence[ServedModel]":

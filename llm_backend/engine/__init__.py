@@ -28,7 +28,7 @@ pcm.py              samples of voices as 16 bits
 thread_count_tuner.py  thread count learnt from the cost of passes, pure
 sequential_engine.py  one command after the other
 whisper/            whisper.cpp: transcription
-voices/             sherpa-onnx: speech
+voices/             sherpa-onnx: speech, speakers
 diffusion/          stable-diffusion.cpp: pictures
 """
 

@@ -13,6 +13,8 @@ from llm_backend.engine.messages import (
     Delta,
     Detokenize,
     Detokenized,
+    Diarize,
+    Diarized,
     Draw,
     DrawingStep,
     Embed,
@@ -56,6 +58,7 @@ _Answer = TypeVar(
     Tokenized,
     Transcribed,
     Spoken,
+    Diarized,
     PictureDrawn,
 )
 
@@ -149,6 +152,11 @@ class EngineClient:
         """Sound of one sentence of a text, whose id is chosen here."""
         command = replace(sentence, id=self._next_id())
         return _expect(await self._request(command), Spoken)
+
+    async def diarize(self, block: Diarize) -> Diarized:
+        """Speakers of one block of a recording, whose id is chosen here."""
+        command = replace(block, id=self._next_id())
+        return _expect(await self._request(command), Diarized)
 
     async def draw(
         self, picture: Draw

@@ -3,6 +3,7 @@
 from llm_backend.engine.messages import (
     ComputedCommand,
     Detokenize,
+    Diarize,
     Draw,
     Embed,
     Failure,
@@ -21,6 +22,7 @@ _DOES = {
     ModelKind.RERANK: "ranks documents",
     ModelKind.TRANSCRIPTION: "transcribes recordings",
     ModelKind.SPEECH: "reads texts aloud",
+    ModelKind.DIARIZATION: "tells speakers apart",
     ModelKind.PICTURES: "draws pictures",
 }
 _VERBS = {
@@ -30,6 +32,7 @@ _VERBS = {
     Rank: "rank documents",
     Transcribe: "transcribe recordings",
     Speak: "read texts aloud",
+    Diarize: "tell speakers apart",
     Draw: "draw pictures",
     Tokenize: "tokenize texts",
     Detokenize: "detokenize texts",

@@ -1,7 +1,7 @@
 """Sequential engine: computes one command after the other, in the order of their arrival.
 
-A client sends the parts of a request one by one: windows of a recording, sentences of a text,
-pictures. So requests take turns, and a long one does not hold up a short one.
+A client sends the parts of a request one by one: windows and blocks of a recording, sentences of a
+text, pictures. So requests take turns, and a long one does not hold up a short one.
 """
 
 import time
@@ -13,6 +13,8 @@ from typing import Protocol
 from llm_backend.engine.command_refused import check_queue, unsupported_command
 from llm_backend.engine.messages import (
     ComputedCommand,
+    Diarize,
+    Diarized,
     Draw,
     DrawingStep,
     Failure,
@@ -34,18 +36,20 @@ _POLL_INTERVAL_S = 0.02  # between looks for commands while one is computed
 _COMMANDS = {
     ModelKind.TRANSCRIPTION: Transcribe,
     ModelKind.SPEECH: Speak,
+    ModelKind.DIARIZATION: Diarize,
     ModelKind.PICTURES: Draw,
 }
 _NOUNS = {
     ModelKind.TRANSCRIPTION: "recording",
     ModelKind.SPEECH: "text",
+    ModelKind.DIARIZATION: "recording",
     ModelKind.PICTURES: "picture",
 }
 
-SequentialCommand = Transcribe | Speak | Draw
+SequentialCommand = Transcribe | Speak | Diarize | Draw
 """A command of which one at a time is computed."""
 
-Answer = Transcribed | Spoken | PictureDrawn
+Answer = Transcribed | Spoken | Diarized | PictureDrawn
 """The last event of a command."""
 
 Report = Callable[[DrawingStep], None]

@@ -10,11 +10,18 @@ memory_plan.py  layers by device, slots and context of a model on a machine
 layer_placement.py  layers on GPUs
 projector.py  media and memory of a projector
 onnx_voice.py  speakers and files of a voice
+onnx_metadata.py  metadata of ONNX files
+diarization.py  files of a model that tells speakers apart
 gguf_voice.py  the same, of a voice that llama.cpp computes
 whisper.py    sizes and memory of a Whisper file
 memory.py     total and available memory of this machine
 """
 
+from llm_backend.model_files.diarization import (
+    DiarizationFiles,
+    is_diarization_file,
+    read_diarization,
+)
 from llm_backend.model_files.diffusion import (
     DRAWING_PARTS,
     DiffusionFile,
@@ -45,11 +52,12 @@ from llm_backend.model_files.location import (
     check_model_file,
     find_model_file,
     find_projector_file,
+    is_folder_model,
     is_named,
+    model_folder,
     model_name,
     models_in,
     remove_model,
-    voice_folder,
 )
 from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
 from llm_backend.model_files.memory_plan import (
@@ -85,6 +93,7 @@ __all__ = [
     "VOICE_SAMPLE_RATE_HZ",
     "VOICE_SAMPLE_S",
     "Device",
+    "DiarizationFiles",
     "DiffusionFile",
     "GgufHeader",
     "GgufVoiceFiles",
@@ -107,13 +116,16 @@ __all__ = [
     "find_projector_file",
     "footprint",
     "generates",
+    "is_diarization_file",
     "is_diffusion_file",
+    "is_folder_model",
     "is_named",
     "is_voice_file",
     "is_whisper_file",
     "machine_memory_bytes",
     "may_be_whisper",
     "model_costs",
+    "model_folder",
     "model_name",
     "model_parts",
     "models_in",
@@ -121,11 +133,11 @@ __all__ = [
     "plan_smaller",
     "projector_footprint",
     "projector_shape",
+    "read_diarization",
     "read_diffusion",
     "read_gguf_voice",
     "read_header",
     "read_voice",
     "read_whisper_header",
     "remove_model",
-    "voice_folder",
 ]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from llm_backend.close_names import closest_name, did_you_mean
 from llm_backend.installation import command
+from llm_backend.model_files.diarization import is_diarization_file, read_diarization
 from llm_backend.model_files.diffusion import is_diffusion_file, read_diffusion
 from llm_backend.model_files.header import model_parts, read_header
 from llm_backend.model_files.onnx_voice import is_voice_file, read_voice, voices_in
@@ -27,15 +28,14 @@ class ModelFileMissing(Exception):
 
 
 def find_model_file(name: str, folder: Path) -> Path:
-    """Returns the file that `name` selects; of a split model the first part, of a voice the model
-    in its folder.
+    """Returns the file that `name` selects; of a split model the first part, of a folder its model.
 
     Raises `ModelFileMissing` if there is none, or if the name is ambiguous.
     """
     path = _path(name, folder)
     if path is not None and path.is_dir():
         is_hub_name = HUB_NAME.fullmatch(name) is not None
-        path = None if is_hub_name and not voices_in(path) else _voice(path)
+        path = None if is_hub_name and not _in_folder(path) else _only_model(path)
     if path is not None:
         return path
     try:
@@ -80,20 +80,32 @@ def _path(name: str, folder: Path) -> Path | None:
     if path.is_absolute():
         return None
     inside = folder / path
-    return inside if inside.is_file() or (inside.is_dir() and voices_in(inside)) else None
+    return inside if inside.is_file() or (inside.is_dir() and _in_folder(inside)) else None
 
 
-def _voice(folder: Path) -> Path:
-    """Returns the voice of a folder."""
-    found = voices_in(folder)
+def _only_model(folder: Path) -> Path:
+    """Returns the model of a folder."""
+    found = _in_folder(folder)
     if not found:
         raise ModelFileMissing(
-            f"{folder} is a folder without a voice: a voice has a model (.onnx) and a tokens.txt."
+            f"{folder} is a folder without a voice: a voice has a model (.onnx) and a tokens.txt. "
+            "A model that tells speakers apart has segmentation.onnx and embedding.onnx."
         )
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
-        raise ModelFileMissing(f"The voice of {folder} may be {names}: name the file.")
+        raise ModelFileMissing(f"The model of {folder} may be {names}: name the file.")
     return found[0]
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """Returns the models that are a folder, in this one and not in those below."""
+    return [*voices_in(folder), *filter(is_diarization_file, folder.glob("*.onnx"))]
+
+
+def is_folder_model(path: Path) -> bool:
+    """Returns True for the file of a model that is a folder and named after it: of a voice, and of
+    one that tells speakers apart."""
+    return is_voice_file(path) or is_diarization_file(path)
 
 
 def _hub_name(name: str, kind: str) -> re.Match[str]:
@@ -130,20 +142,23 @@ def models_in(folder: Path) -> list[Path]:
     """Returns the models of a folder by name: of a split model its first part, no projectors."""
     files = [file for file in folder.rglob("*.gguf") if not _NO_MODEL.search(file.name)]
     whisper = [file for file in folder.rglob("*.bin") if is_whisper_file(file)]
-    voices = [file for file in folder.rglob("*.onnx") if is_voice_file(file)]
+    folders = [file for file in folder.rglob("*.onnx") if is_folder_model(file)]
     drawing = [file for file in folder.rglob("*.safetensors") if is_diffusion_file(file)]
-    return sorted([*files, *whisper, *voices, *drawing])
+    return sorted([*files, *whisper, *folders, *drawing])
 
 
 def model_name(path: Path) -> str:
-    """Returns the name of a model: of a voice its folder's, else its file's without the suffix."""
-    return path.resolve().parent.name if is_voice_file(path) else path.stem
+    """Returns the name of a model: its folder's if it is a folder, else its file's without the
+    suffix."""
+    return path.resolve().parent.name if is_folder_model(path) else path.stem
 
 
 def check_model_file(path: Path) -> None:
     """Raises `HeaderError` for a file that is no model, or is truncated."""
     if is_voice_file(path):
         read_voice(path)
+    elif is_diarization_file(path):
+        read_diarization(path)
     elif is_whisper_file(path):
         read_whisper_header(path)
     elif path.suffix == ".safetensors" or is_diffusion_file(path):
@@ -160,9 +175,9 @@ def is_named(file: str, name: str) -> bool:
 
 
 def remove_model(path: Path, folder: Path) -> None:
-    """Removes a model's parts, or the folder of a voice that has one of its own, and folders below
-    `folder` that are empty then. Raises `OSError`."""
-    own = voice_folder(path, folder)
+    """Removes a model's parts, or the folder that is the model and holds no other, and folders
+    below `folder` that are empty then. Raises `OSError`."""
+    own = model_folder(path, folder)
     parent = path.parent if own is None else own.parent
     if own is not None and own.is_symlink():
         own.unlink()
@@ -177,10 +192,10 @@ def remove_model(path: Path, folder: Path) -> None:
         parent = parent.parent
 
 
-def voice_folder(path: Path, folder: Path) -> Path | None:
-    """Returns the folder below `folder` that holds one voice and no other model; None if the model
-    is something else."""
+def model_folder(path: Path, folder: Path) -> Path | None:
+    """Returns the folder below `folder` that is this model and holds no other; None if the model is
+    something else."""
     own, root = Path(os.path.abspath(path)).parent, Path(os.path.abspath(folder))
     is_below = own != root and own.is_relative_to(root)
-    has_one = is_below and is_voice_file(path) and models_in(own) == [own / path.name]
+    has_one = is_below and is_folder_model(path) and models_in(own) == [own / path.name]
     return own if has_one else None

@@ -70,3 +70,10 @@ class TranscriptionSettings(BaseModel):
     transcription_limit_s: int = Field(
         21_600, ge=1, description="Longest recording, in seconds of sound."
     )
+    diarization_threshold: float = Field(
+        0.5,
+        gt=0,
+        le=2,
+        description="Cosine distance of two voices below which they are one speaker's, for "
+        "`diarized_json`: less makes more speakers.",
+    )

@@ -15,6 +15,7 @@ from llm_backend.engine import EngineClient, EngineConfig
 from llm_backend.engine.messages import MissingKernels
 from llm_backend.engine.sampling.native_nucleus import NativeNucleus
 from tests.engine.gguf_models import write_llama
+from tests.tone_speakers import write_speakers
 from tests.tone_voice import write_voice
 
 
@@ -55,6 +56,17 @@ def test_check_names_what_an_onnx_voice_lacks(monkeypatch, tmp_path):
     lacking = {one.name: one for one in findings(config)}["voice"]
 
     assert (lacking.is_ok, "llm-backend[voices]" in lacking.sentence) == (True, True)
+
+
+def test_check_names_what_a_model_of_speakers_lacks(monkeypatch, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"models: [{write_speakers(tmp_path / 'speakers').parent}]\n")
+    monkeypatch.setenv("LLM_BACKEND_VOICE_PROGRAM", "none")
+    monkeypatch.setitem(sys.modules, "sherpa_onnx", None)
+    lacking = {one.name: one for one in findings(config)}["voice"]
+
+    assert lacking.is_ok
+    assert lacking.sentence.startswith("`speakers` needs an extra")
 
 
 def test_check_continues_after_a_failed_check(monkeypatch, tmp_path):

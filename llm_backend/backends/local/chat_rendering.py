@@ -20,6 +20,7 @@ _PURPOSES = {
     ModelKind.RERANK: "ranking documents",
     ModelKind.TRANSCRIPTION: "transcribing recordings",
     ModelKind.SPEECH: "reading texts aloud",
+    ModelKind.DIARIZATION: "telling speakers apart",
     ModelKind.PICTURES: "drawing pictures",
 }
 

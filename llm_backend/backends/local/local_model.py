@@ -33,7 +33,7 @@ from llm_backend.engine.messages import (
     RankScores,
 )
 from llm_backend.json_types import JsonMapping, JsonMappingT
-from llm_backend.model_files import GgufHeader, HeaderError, SpeakingFiles
+from llm_backend.model_files import DiarizationFiles, GgufHeader, HeaderError, SpeakingFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,8 @@ class LocalModel:
     file whether it is a generative model, `read_header` its header. A text to embed has up to
     `batch_tokens` tokens. `reader` decodes media of messages. A text to tokenize has up to
     `tokenize_bytes` bytes. `transcribes` is true for a model that transcribes recordings,
-    `voice` are the files of one that speaks, and `image_setup` is that of one that draws.
+    `voice` are the files of one that speaks, `diarization` those of one that tells speakers apart,
+    and `image_setup` is that of one that draws.
     """
 
     def __init__(
@@ -86,11 +87,13 @@ class LocalModel:
         tokenize_bytes: int = 1024 * 1024,
         transcribes: bool = False,
         voice: SpeakingFiles | None = None,
+        diarization: DiarizationFiles | None = None,
         image_setup: LocalImageSetup | None = None,
     ) -> None:
         self.image_setup = image_setup
         self.transcribes = transcribes
         self.voice = voice
+        self.diarization = diarization
         self._tokenize_bytes = tokenize_bytes
         self.card = card
         self.vector_stores = vector_stores
@@ -115,7 +118,19 @@ class LocalModel:
     @property
     def takes_text(self) -> bool:
         """True for a language model, False for one of recordings or pictures, and a voice."""
-        return not self.transcribes and self.voice is None and self.image_setup is None
+        others = (self.voice, self.diarization, self.image_setup)
+        return not self.transcribes and all(one is None for one in others)
+
+    @property
+    def does(self) -> str:
+        """Purpose of the model, as the verb of a sentence."""
+        if self.transcribes:
+            return "transcribes"
+        if self.voice is not None:
+            return "reads texts aloud"
+        if self.diarization is not None:
+            return "tells speakers apart"
+        return "is a language model" if self.image_setup is None else "draws pictures"
 
     @property
     def hears(self) -> bool:

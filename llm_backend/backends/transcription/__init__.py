@@ -9,14 +9,18 @@ whisper_windows.py  windows transcribed by a Whisper model
 heard_windows.py    windows transcribed by a language model that hears
 instructions.py     what such a model is asked
 heard_answer.py     what it answers
+speakers.py         speakers of a recording, told apart
 """
 
 from llm_backend.backends.transcription.pauses import SpeechOptions
 from llm_backend.backends.transcription.recording import Recording, RecordingLimits
+from llm_backend.backends.transcription.speakers import Diarization, KnownSpeaker
 from llm_backend.backends.transcription.transcript import LocalTranscription, TranscriptUsage
 from llm_backend.backends.transcription.windows import TranscriptPart, TranscriptRequest
 
 __all__ = [
+    "Diarization",
+    "KnownSpeaker",
     "LocalTranscription",
     "Recording",
     "RecordingLimits",

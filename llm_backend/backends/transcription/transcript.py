@@ -3,12 +3,13 @@
 import math
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.transcription.heard_windows import HeardWindows
 from llm_backend.backends.transcription.recording import Recording
+from llm_backend.backends.transcription.speakers import Diarization, Speakers
 from llm_backend.backends.transcription.whisper_windows import WhisperWindows
 from llm_backend.backends.transcription.windows import TranscriptPart, TranscriptRequest, Windows
 from llm_backend.engine.messages import WINDOW_S
@@ -42,15 +43,24 @@ class LocalTranscription:
         self._heard_s = min(heard_s, WINDOW_S)
 
     async def transcribe(
-        self, model: LocalModel, recording: Recording, request: TranscriptRequest, *, caller: str
+        self,
+        model: LocalModel,
+        recording: Recording,
+        request: TranscriptRequest,
+        *,
+        caller: str,
+        diarization: Diarization | None = None,
     ) -> AsyncGenerator[TranscriptPart, None]:
         """Yields the windows of a recording while it is being decoded, those of a language model in
-        several parts, and closes its file at the end. Callers wait for their permit in turns.
-        Raises `ApiError`."""
-        with recording.file:
+        several parts, with their speakers if there is a `diarization`, and closes all files at the
+        end. Callers wait for their permit in turns. Raises `ApiError`."""
+        known = diarization.known if diarization else ()
+        with ExitStack() as files:
+            for one in (recording, *(speaker.sample for speaker in known)):
+                files.enter_context(one.file)
             async with (
                 self._permits.hold(caller) as queue_s,
-                aclosing(self._parts(model, recording, request, queue_s)) as parts,
+                aclosing(self._parts(model, recording, request, diarization, queue_s)) as parts,
             ):
                 async for part in parts:
                     yield part
@@ -67,18 +77,25 @@ class LocalTranscription:
         return samples
 
     async def _parts(
-        self, model: LocalModel, recording: Recording, request: TranscriptRequest, queue_s: float
+        self,
+        model: LocalModel,
+        recording: Recording,
+        request: TranscriptRequest,
+        diarization: Diarization | None,
+        queue_s: float,
     ) -> AsyncGenerator[TranscriptPart, None]:
         began_s, sound_s = time.monotonic(), 0.0
         try:
             windows = await self._windows(model, recording, request)
+            speakers = diarization and await Speakers.create(diarization, field=recording.field)
             async with (
-                recording.decode() as samples,
+                recording.decode() as decoded,
+                aclosing(speakers.follow(decoded) if speakers else decoded) as samples,
                 aclosing(windows.transcribe(samples)) as parts,
             ):
                 async for part in parts:
                     sound_s = part.end_s
-                    yield part
+                    yield speakers.name(part) if speakers else part
             if windows.is_silent:
                 raise InvalidRequest(
                     "The recording holds no speech."

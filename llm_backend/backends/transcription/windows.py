@@ -1,7 +1,7 @@
 """Windows of a recording, transcribed one after the other at a bounded size in memory."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -29,13 +29,15 @@ class TranscriptRequest:
 class TranscriptPart:
     """Segments of one window, in seconds since the recording began. `end_s` is the end of the
     window, `seek_s` its start. `language` is an English name, empty for a silent window. `usage` is
-    in the last part of a window of a model that counts tokens."""
+    in the last part of a window of a model that counts tokens. `speakers` are the names of the
+    segments' speakers, where these are told apart."""
 
     segments: list[TranscriptSegment]
     language: str
     seek_s: float
     end_s: float
     usage: Usage | None = None
+    speakers: Sequence[str] = ()
 
 
 class Windows(ABC):

@@ -47,9 +47,9 @@ def remove(
     from llm_backend.model_files import (
         ModelFileMissing,
         find_model_file,
+        model_folder,
         model_parts,
         remove_model,
-        voice_folder,
     )
 
     folder = load_settings({}, config).models_folder
@@ -59,7 +59,7 @@ def remove(
         exit_with_error(str(error))
     if not path.resolve().is_relative_to(folder.resolve()):
         exit_with_error(f"{path} is not in {folder}: delete it by hand.")
-    own_folder = voice_folder(path, folder)
+    own_folder = model_folder(path, folder)
     parts = model_parts(path) if own_folder is None else own_folder.rglob("*")
     size = sum(part.stat().st_size for part in parts if part.is_file())
     target = own_folder or path
@@ -98,11 +98,13 @@ def _record(path: Path, folder: Path, last_uses: Mapping[str, int]) -> JsonObjec
     """Describe a model as JSON; `error` if its header cannot be read."""
     from llm_backend.model_files import (
         HeaderError,
+        is_diarization_file,
         is_diffusion_file,
         is_voice_file,
         is_whisper_file,
         model_name,
         model_parts,
+        read_diarization,
         read_diffusion,
         read_header,
         read_voice,
@@ -126,6 +128,11 @@ def _record(path: Path, folder: Path, last_uses: Mapping[str, int]) -> JsonObjec
             architecture = f"{voice.family} voice"
             record = {**record, "architecture": architecture, "languages": voice.language}
             return {**record, "speakers": len(voice.speakers), "memory_bytes": voice.memory_bytes}
+        if is_diarization_file(path):
+            speakers = read_diarization(path)
+            record = {**record, "bytes": speakers.file_bytes, "architecture": "speakers"}
+            record["languages"] = speakers.description
+            return {**record, "memory_bytes": speakers.memory_bytes}
         if path.suffix == ".safetensors" or is_diffusion_file(path):
             checkpoint = read_diffusion(path)
             record = {**record, "architecture": checkpoint.family, "missing": checkpoint.missing}

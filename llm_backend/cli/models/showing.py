@@ -21,8 +21,8 @@ def show(
     model: Annotated[
         str,
         typer.Argument(
-            help="GGUF, safetensors or Whisper file, folder of a voice, OWNER/NAME[:QUANT], or "
-            "`builtin`."
+            help="GGUF, safetensors or Whisper file, folder of a voice or of speakers, "
+            "OWNER/NAME[:QUANT], or `builtin`."
         ),
     ],
     config: Config = None,
@@ -33,6 +33,7 @@ def show(
         HeaderError,
         ModelFileMissing,
         find_model_file,
+        is_diarization_file,
         is_diffusion_file,
         is_voice_file,
         is_whisper_file,
@@ -47,6 +48,9 @@ def show(
             return
         if is_voice_file(path):
             _print_voice(path)
+            return
+        if is_diarization_file(path):
+            _print_diarization(path)
             return
         if path.suffix == ".safetensors" or is_diffusion_file(path):
             _print_diffusion(path, settings)
@@ -106,6 +110,15 @@ def _print_voice(path: Path) -> None:
     print(wrap(f"Speakers: {', '.join(files.speakers)}"))
     if files.phonemizer is not None:
         print(wrap("No lexicon: the program espeak-ng finds the phonemes of texts."))
+    print(f"Memory: {files.memory_bytes / 1e6:,.0f} MB")
+
+
+def _print_diarization(path: Path) -> None:
+    from llm_backend.model_files import read_diarization
+
+    files = read_diarization(path)
+    print(path.parent)
+    print(f"Tells speakers apart: {files.description}.")
     print(f"Memory: {files.memory_bytes / 1e6:,.0f} MB")
 
 

@@ -62,13 +62,20 @@ class Form:
         self._events = self._begin()
         self._pairs: list[tuple[str, str]] = []
         self._files: dict[str, str] = {}
+        self._text_limits: dict[str, int] = {}  # what is left of them
 
-    async def file(self, field: str, *, limit_bytes: int) -> FilePart:
-        """Reads up to the file in `field` and returns it; validates the fields before it.
+    async def file(
+        self, field: str, *, limit_bytes: int, text_limits: Mapping[str, int] | None = None
+    ) -> FilePart:
+        """Reads up to the file in `field` and returns it; validates the fields before it. All
+        values of a field in `text_limits` have so many bytes together, instead of each as many as
+        others.
 
         Raises `InvalidRequest` if there is none, `TooLarge` if `Content-Length` is over the limit.
         """
-        check_length(self._http.headers, limit_bytes + FRAMING_BYTES)
+        self._text_limits = dict(text_limits or {})
+        text_bytes = sum(self._text_limits.values())
+        check_length(self._http.headers, limit_bytes + text_bytes + FRAMING_BYTES)
         head = await self._next_file(field)
         if head is None:
             self._check({})
@@ -121,12 +128,15 @@ class Form:
         return None
 
     async def _text(self, name: str) -> str:
-        buffer = bytearray()
+        buffer, field = bytearray(), name.partition("[")[0]
+        limit_bytes = self._text_limits.get(field, _FIELD_BYTES)
         async with aclosing(self._part()) as part:
             async for piece in part:
                 buffer += piece
-                if len(buffer) > _FIELD_BYTES:
-                    raise _invalid(name, f"a field holds at most {_FIELD_BYTES} bytes")
+                if len(buffer) > limit_bytes:
+                    raise _invalid(name, f"a field holds at most {limit_bytes} bytes")
+        if field in self._text_limits:
+            self._text_limits[field] -= len(buffer)
         try:
             return buffer.decode("utf-8")
         except UnicodeDecodeError:

@@ -24,12 +24,18 @@ def check_codecs(field: str) -> None:
 
 
 async def read_recording(
-    services: Services, request: ApiRequest, file: IO[bytes], *, field: str, limit_bytes: int
+    services: Services,
+    request: ApiRequest,
+    file: IO[bytes],
+    *,
+    field: str,
+    limit_bytes: int,
+    text_limits: Mapping[str, int] | None = None,
 ) -> tuple[FilePart, Mapping[str, JsonValue]]:
     """Writes the form's file to `file`; returns its part, which is read, and the other fields.
-    Raises `InvalidRequest`, `TooLarge` and `OSError`."""
+    `text_limits` are those of `Form.file`. Raises `InvalidRequest`, `TooLarge` and `OSError`."""
     assert request.form is not None, "the operation takes a form"
-    part = await request.form.file(field, limit_bytes=limit_bytes)
+    part = await request.form.file(field, limit_bytes=limit_bytes, text_limits=text_limits)
     async for piece in part.pieces:
         with services.temporary_files.writing(RECORDING):
             file.write(piece)  # as fast as the page cache

@@ -50,9 +50,7 @@ async def create_speech(services: Services, request: ApiRequest) -> Response:
 
 async def _speak_by_engine(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     if model.voice is None:
-        others = "draws" if model.image_setup is not None else "is a language model"
-        kind = "transcribes" if model.transcribes else others
-        raise InvalidRequest(f"`{model.card.id}` {kind}; it cannot speak.", param="model")
+        raise InvalidRequest(f"`{model.card.id}` {model.does}; it cannot speak.", param="model")
     return await _speak(services, request, local_voice(services, model))
 
 

@@ -116,6 +116,35 @@ def verbose_transcript(
     }
 
 
+def diarized_transcript(transcript: Transcript) -> "api.CreateTranscriptionResponseDiarizedJson":
+    """Returns the `diarized_json` format."""
+    duration_s = _round(transcript.duration_s)
+    spoken = [
+        one for part in transcript.parts for one in zip(part.segments, part.speakers, strict=True)
+    ]
+    return {
+        "task": "transcribe",
+        "duration": duration_s,
+        "text": transcript.text,
+        "segments": [diarized_segment(at, *one) for at, one in enumerate(spoken)],
+        "usage": {"type": "duration", "seconds": duration_s},
+    }
+
+
+def diarized_segment(
+    number: int, segment: TranscriptSegment, speaker: str
+) -> "api.TranscriptionDiarizedSegment":
+    """Returns a segment of the `diarized_json` format, and its event."""
+    return {
+        "type": "transcript.text.segment",
+        "id": f"seg_{number}",
+        "speaker": speaker,
+        "start": _round(segment.start_s),
+        "end": _round(segment.end_s),
+        "text": segment.text.strip(),
+    }
+
+
 def logprobs_of(
     segments: Iterable[TranscriptSegment],
 ) -> "list[api.CreateTranscriptionResponseJsonLogprob]":

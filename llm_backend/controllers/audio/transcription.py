@@ -1,22 +1,27 @@
 """Transcription and translation: a recording as text, by a local model or relayed."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from starlette.responses import PlainTextResponse, Response
 
 from llm_backend.access import fairness_key
 from llm_backend.backends.base import Usage
+from llm_backend.backends.data_url import decode_base64, parse_data_url
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.transcription import (
+    Diarization,
+    KnownSpeaker,
     Recording,
     RecordingLimits,
     SpeechOptions,
     TranscriptPart,
     TranscriptRequest,
 )
+from llm_backend.backends.transcription.speakers import missing_for
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.audio.recordings import RECORDING, check_codecs, read_recording
@@ -24,6 +29,8 @@ from llm_backend.controllers.audio.transcript_formats import (
     ENGLISH,
     Transcript,
     TranscriptFormat,
+    diarized_segment,
+    diarized_transcript,
     json_transcript,
     logprobs_of,
     subtitles,
@@ -35,6 +42,7 @@ from llm_backend.controllers.relay.routing import answer_transcription_by_route
 from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
+from llm_backend.engine.messages import REFERENCE_S
 from llm_backend.errors import InvalidRequest, Unsupported, UnsupportedField
 from llm_backend.extras import install_command, is_installed
 from llm_backend.json_types import JsonMapping
@@ -44,13 +52,16 @@ if TYPE_CHECKING:
 
 FIELDS = {
     "file", "model", "language", "prompt", "response_format", "temperature", "stream", "include",
-    "timestamp_granularities", "chunking_strategy",
+    "timestamp_granularities", "chunking_strategy", "known_speaker_names",
+    "known_speaker_references",
 }  # fmt: skip
 TRANSLATION_FIELDS = {"file", "model", "prompt", "response_format", "temperature"}
 
 _PAUSE_LIMIT_MS = 10_000
-_STREAMED = ("json", "text")
-_TIMED = ("srt", "vtt", "verbose_json")
+_STREAMED = ("json", "text", "diarized_json")
+_TIMED = ("srt", "vtt", "verbose_json", "diarized_json")
+_REFERENCES = "known_speaker_references"
+_REFERENCES_BYTES = 16 * 1024 * 1024  # of all in a request, as data URLs
 _NO_TIMES = (
     "`{model}` is a language model that hears, and tells no times: ask for the `response_format` "
     "`json` or `text`, without `timestamp_granularities`."
@@ -92,15 +103,20 @@ async def _answer(
     services: Services, request: ApiRequest, model: LocalModel, options_of: Any
 ) -> Response:
     if not model.can_transcribe:
-        kind = "is a language model" if model.voice is None else "reads texts aloud"
-        raise InvalidRequest(f"`{model.card.id}` {kind}; it cannot transcribe.", param="model")
+        message = f"`{model.card.id}` {model.does}; it cannot transcribe."
+        raise InvalidRequest(message, param="model")
     if model.hears:
         check_codecs("file")
     file = services.temporary_files.open(RECORDING)
     try:
         limit_bytes = services.settings.transcription_limit_bytes
         _, fields = await read_recording(
-            services, request, file, field="file", limit_bytes=limit_bytes
+            services,
+            request,
+            file,
+            field="file",
+            limit_bytes=limit_bytes,
+            text_limits={_REFERENCES: _REFERENCES_BYTES},
         )
         if model.hears:
             _check_needs_no_times(fields)
@@ -114,6 +130,7 @@ async def _answer(
             Recording(file=file, field="file", limits=limits, speech=options.speech),
             options.transcript,
             caller=fairness_key(request.caller),
+            diarization=_diarization(services, fields, limits),
         )
         if options.streams:
             return await cancel_on_disconnect(
@@ -127,14 +144,17 @@ async def _answer(
 
 def _transcription_options(body: "api.CreateTranscriptionRequest") -> _Options:
     check_supported_fields(body, FIELDS)
-    format = _format(body)
+    format: TranscriptFormat = body.get("response_format", "json")
     granularities = body.get("timestamp_granularities") or ["segment"]
     if format != "verbose_json" and "word" in granularities:
         message = "`timestamp_granularities` needs the `response_format` `verbose_json`."
         raise InvalidRequest(message, param="timestamp_granularities")
     streams = bool(body.get("stream"))
     if streams and format not in _STREAMED:
-        message = f"The `response_format` `{format}` is not streamed; `json` and `text` are."
+        message = (
+            f"The `response_format` `{format}` is not streamed; `json`, `text` and "
+            "`diarized_json` are."
+        )
         raise InvalidRequest(message, param="stream")
     has_logprobs = "logprobs" in (body.get("include") or ())
     if has_logprobs and format != "json":
@@ -192,20 +212,65 @@ def _translation_options(body: "api.CreateTranslationRequest") -> _Options:
         transcript=TranscriptRequest(
             translate=True, prompt=body.get("prompt", ""), temperature=_temperature(body)
         ),
-        format=_format(body),
+        format=body.get("response_format", "json"),
         language_name=ENGLISH,
     )
 
 
-def _format(body: JsonMapping) -> TranscriptFormat:
-    format: TranscriptFormat = body.get("response_format", "json")
-    if format == "diarized_json":
+def _diarization(
+    services: Services, body: Mapping[str, Any], limits: RecordingLimits
+) -> Diarization | None:
+    """Returns what tells the speakers apart; None if they are not. Raises `ApiError` without a
+    model for it."""
+    names: Sequence[str] = body.get("known_speaker_names", ())
+    references: Sequence[str] = body.get(_REFERENCES, ())
+    if body.get("response_format") != "diarized_json":
+        if names or references:
+            message = "Known speakers need the `response_format` `diarized_json`."
+            raise InvalidRequest(message, param="known_speaker_names" if names else _REFERENCES)
+        return None
+    model = services.registry.diarization_model
+    if model is None or model.diarization is None:
         raise UnsupportedField(
-            f"The local model `{body['model']}` does not tell speakers apart: `diarized_json` is "
-            "not supported.",
+            "`diarized_json` needs a local model that tells speakers apart, beside the one that "
+            "transcribes; none is served: a folder with segmentation.onnx and embedding.onnx.",
             param="response_format",
         )
-    return format
+    if (missing := missing_for(model.card.id, model.diarization)) is not None:
+        raise Unsupported(missing, param="response_format")
+    if len(names) != len(references):
+        message = f"There are {len(names)} names of speakers and {len(references)} references."
+        raise InvalidRequest(message, param=_REFERENCES)
+    if len(set(names)) < len(names) or not all(one.strip() for one in names):
+        message = "Names of speakers differ, and none is empty."
+        raise InvalidRequest(message, param="known_speaker_names")
+    limits = replace(limits, seconds=REFERENCE_S + 1)  # some formats pad their sound
+    known = []
+    with ExitStack() as files:
+        for at, (name, url) in enumerate(zip(names, references, strict=True)):
+            field = f"{_REFERENCES}[{at}]"
+            file = files.enter_context(_reference(services, url, field))
+            sample = Recording(file=file, field=field, limits=limits)
+            known.append(KnownSpeaker(name=name, sample=sample))
+        files.pop_all()  # the transcript closes them
+    threshold = services.settings.diarization_threshold
+    return Diarization(model=model, known=known, threshold=threshold)
+
+
+def _reference(services: Services, url: str, field: str) -> IO[bytes]:
+    """Returns the file in a data URL. Raises `InvalidRequest`."""
+    parsed = parse_data_url(url)
+    try:
+        if parsed is None:
+            raise ValueError("it is no data: URL with base64")
+        data = decode_base64(parsed.base64)
+    except ValueError as error:
+        message = f"A sample of a speaker cannot be read: {error}."
+        raise InvalidRequest(message, param=field) from error
+    file = services.temporary_files.open(RECORDING)
+    with services.temporary_files.writing(RECORDING):
+        file.write(data)
+    return file
 
 
 def _check_needs_no_times(body: JsonMapping) -> None:
@@ -238,6 +303,8 @@ def _render(transcript: Transcript, options: _Options) -> Response:
         return JsonResponse({"text": transcript.text})  # the document's has no `usage`
     if options.format == "json":
         return JsonResponse(json_transcript(transcript, has_logprobs=options.has_logprobs))
+    if options.format == "diarized_json":
+        return JsonResponse(diarized_transcript(transcript))
     if options.format == "verbose_json":
         return JsonResponse(
             verbose_transcript(
@@ -255,19 +322,26 @@ def _render(transcript: Transcript, options: _Options) -> Response:
 async def _events(
     parts: AsyncGenerator[TranscriptPart, None], options: _Options
 ) -> AsyncGenerator[JsonMapping, None]:
-    """Yields the document's events: a delta for each segment."""
-    transcript, logprobs, usages = "", [], []
+    """Yields the document's events: a delta for each segment, and the segment if speakers are told
+    apart."""
+    transcript, logprobs, usages, number = "", [], [], 0
     async with aclosing(parts):
         async for part in parts:
             usages += [] if part.usage is None else [part.usage]
-            for segment in part.segments:
+            for segment, speaker in zip_longest(part.segments, part.speakers):
                 text = segment.text if transcript else segment.text.lstrip()
                 transcript += text
                 event: dict[str, Any] = {"type": "transcript.text.delta", "delta": text}
                 if options.has_logprobs:
                     event["logprobs"] = logprobs_of([segment])
                     logprobs += event["logprobs"]
-                yield event
+                if speaker is None:
+                    yield event
+                    continue
+                diarized = diarized_segment(number, segment, speaker)
+                number += 1
+                yield {**event, "segment_id": diarized["id"]}
+                yield diarized
     done: dict[str, Any] = {"type": "transcript.text.done", "text": transcript}
     if usages:
         done["usage"] = token_usage(sum(usages, Usage()))

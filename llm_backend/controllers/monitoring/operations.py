@@ -174,7 +174,7 @@ def _voice_info(services: Services) -> "list[api.ServedModel]":
 
 def _model_info(model: LocalModel) -> "api.ServedModel":
     """Renders the metadata of a model's file; before it is loaded, its name and state, and
-    whether it transcribes, speaks or draws."""
+    whether it transcribes, speaks, tells speakers apart or draws."""
     fields: api.ServedModel = {
         "id": model.card.id,
         "state": cast("api.ModelState", model.engine_state),
@@ -183,6 +183,9 @@ def _model_info(model: LocalModel) -> "api.ServedModel":
     if info is None:
         if model.voice is not None:
             return {**fields, "kind": "speech", "description": model.voice.description}
+        if model.diarization is not None:
+            description = model.diarization.description
+            return {**fields, "kind": ModelKind.DIARIZATION.value, "description": description}
         if model.image_setup is not None:
             description = model.image_setup.file.description
             return {**fields, "kind": "pictures", "description": description}

@@ -28,9 +28,7 @@ def check_local_model(services: Services, model: str) -> None:
             f"An upstream answers `{model}` now: make another client secret.", param="model"
         )
     if not target.takes_text:
-        others = "draws pictures" if target.image_setup is not None else "reads texts aloud"
-        does = "transcribes" if target.transcribes else others
-        raise InvalidRequest(f"`{model}` {does}; it does not answer.", param="model")
+        raise InvalidRequest(f"`{model}` {target.does}; it does not answer.", param="model")
 
 
 def capabilities_of(services: Services) -> Capabilities:

@@ -138,8 +138,7 @@ async def _draw_here(
     picture: ImageHandler, services: Services, request: ApiRequest, model: LocalModel
 ) -> Response:
     if model.image_setup is None:
-        kind = "is a language model" if model.takes_text else "is a model of sound"
-        raise InvalidRequest(f"`{model.card.id}` {kind}; it cannot draw.", param="model")
+        raise InvalidRequest(f"`{model.card.id}` {model.does}; it cannot draw.", param="model")
     return await picture(services, request, model)
 
 

@@ -1,11 +1,11 @@
 """Messages between the API process and the worker process: frozen structs, framed as msgpack.
 
 Commands go to the worker (`LoadModel` first, then `Generate`, `ScoreLabels`, `Embed`, `Rank`,
-`Transcribe`, `Speak`, `Draw`, `Tokenize`, `Detokenize`, `Probe`, `Cancel`, `Shutdown`), events come
-from it (`Ready` or `NotReady` first, then `Queued`, `SlotAssigned`, `Delta`, `LabelsScored`,
-`Embedded`, `RankScores`, `Transcribed`, `Spoken`, `DrawingStep`, `PictureDrawn`, `Tokenized`,
-`Detokenized`, `Status`, `Failed`). Every event but the first names the command it answers by `id`.
-The engine speaks tokens and text; it knows nothing of chats.
+`Transcribe`, `Speak`, `Diarize`, `Draw`, `Tokenize`, `Detokenize`, `Probe`, `Cancel`, `Shutdown`),
+events come from it (`Ready` or `NotReady` first, then `Queued`, `SlotAssigned`, `Delta`,
+`LabelsScored`, `Embedded`, `RankScores`, `Transcribed`, `Spoken`, `Diarized`, `DrawingStep`,
+`PictureDrawn`, `Tokenized`, `Detokenized`, `Status`, `Failed`). Every event but the first names the
+command it answers by `id`. The engine speaks tokens and text; it knows nothing of chats.
 
 commands.py  commands to the worker
 events.py    events from it
@@ -20,6 +20,7 @@ from llm_backend.engine.messages.commands import (
     Command,
     ComputedCommand,
     Detokenize,
+    Diarize,
     Draw,
     Embed,
     Generate,
@@ -37,6 +38,7 @@ from llm_backend.engine.messages.commands import (
 from llm_backend.engine.messages.events import (
     Delta,
     Detokenized,
+    Diarized,
     DrawingStep,
     Embedded,
     Event,
@@ -58,8 +60,11 @@ from llm_backend.engine.messages.events import (
 from llm_backend.engine.messages.prompts import refuse_prompt
 from llm_backend.engine.messages.values import (
     ABANDONED_STATUS,
+    BLOCK_S,
     PREFIX_BLOCK,
+    REFERENCE_S,
     SAMPLES_HZ,
+    SEQUENTIAL_KINDS,
     WINDOW_S,
     Adapter,
     Failure,
@@ -74,6 +79,7 @@ from llm_backend.engine.messages.values import (
     PrefixLimits,
     Priority,
     Sampling,
+    SpeakerTurn,
     TimedWord,
     TokenLogprob,
     TranscriptSegment,
@@ -81,8 +87,11 @@ from llm_backend.engine.messages.values import (
 
 __all__ = [
     "ABANDONED_STATUS",
+    "BLOCK_S",
     "PREFIX_BLOCK",
+    "REFERENCE_S",
     "SAMPLES_HZ",
+    "SEQUENTIAL_KINDS",
     "WINDOW_S",
     "Adapter",
     "Cancel",
@@ -91,6 +100,8 @@ __all__ = [
     "Delta",
     "Detokenize",
     "Detokenized",
+    "Diarize",
+    "Diarized",
     "Draw",
     "DrawingStep",
     "Embed",
@@ -125,6 +136,7 @@ __all__ = [
     "Shutdown",
     "SlotAssigned",
     "Speak",
+    "SpeakerTurn",
     "Spoken",
     "Status",
     "TimedWord",

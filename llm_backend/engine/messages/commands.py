@@ -219,6 +219,21 @@ class Speak(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     has_begun: bool = False
 
 
+class Diarize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Tell the speakers of one block of a recording apart: up to `BLOCK_S` of samples, as those of
+    `Transcribe`. `voices` are those of the blocks before it, as the engine returned them; voices of
+    `references`, samples of up to `REFERENCE_S`, follow them. Voices whose cosine distance is below
+    `threshold` are one speaker's. A block after the first `has_begun`, so that a full queue does
+    not refuse it."""
+
+    id: str = ""
+    samples: bytes
+    voices: list[list[float]] = []
+    references: list[bytes] = []
+    threshold: float = 0.5
+    has_begun: bool = False
+
+
 class Draw(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Draw one picture. `guidance` is how closely it follows the prompt, against
     `negative_prompt`, and `distilled_guidance` the same of models that were taught it. `sampler`
@@ -280,7 +295,7 @@ class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Finish the step and exit."""
 
 
-ComputedCommand = Generate | ScoreLabels | Embed | Rank | Transcribe | Speak | Draw
+ComputedCommand = Generate | ScoreLabels | Embed | Rank | Transcribe | Speak | Diarize | Draw
 """Commands that a model computes."""
 
 Command = LoadModel | ComputedCommand | Tokenize | Detokenize | Probe | Cancel | Shutdown

@@ -8,6 +8,7 @@ from llm_backend.engine.messages.values import (
     MediaKind,
     ModelInfo,
     Pixels,
+    SpeakerTurn,
     TokenLogprob,
     TranscriptSegment,
 )
@@ -133,6 +134,16 @@ class Spoken(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     rate_hz: int
 
 
+class Diarized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `Diarize`: turns in the order of their starts, which may overlap, and all
+    voices so far: vectors whose direction is the voice and whose length is the time in which it was
+    heard; zeros if it was heard too shortly."""
+
+    id: str
+    turns: list[SpeakerTurn]
+    voices: list[list[float]]
+
+
 class DrawingStep(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A step of a `Draw` was computed: `step` of `steps`. `preview` shows the picture so far,
     smaller than it will be."""
@@ -228,6 +239,7 @@ Event = (
     | RankScores
     | Transcribed
     | Spoken
+    | Diarized
     | DrawingStep
     | PictureDrawn
     | Tokenized

@@ -15,6 +15,12 @@ more and cannot be stopped."""
 WINDOW_S = 30
 """Seconds of a recording that are transcribed at a time."""
 
+BLOCK_S = 300
+"""Seconds of a recording whose speakers are told apart at a time."""
+
+REFERENCE_S = 10
+"""Longest sample of a known speaker, in seconds."""
+
 SAMPLES_HZ = 16_000
 """Rate of the samples of a recording."""
 
@@ -41,7 +47,14 @@ class ModelKind(StrEnum):
     RERANK = "rerank"  # Rank
     TRANSCRIPTION = "transcription"  # Transcribe
     SPEECH = "speech"  # Speak
+    DIARIZATION = "diarization"  # Diarize
     PICTURES = "pictures"  # Draw
+
+
+SEQUENTIAL_KINDS = frozenset(
+    {ModelKind.TRANSCRIPTION, ModelKind.SPEECH, ModelKind.DIARIZATION, ModelKind.PICTURES}
+)
+"""Kinds of models that are no language models, and compute one command at a time."""
 
 
 class MediaKind(StrEnum):
@@ -280,6 +293,15 @@ class TranscriptSegment(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: list["TokenLogprob"]
     no_speech_probability: float
     words: list[TimedWord] = []
+
+
+class SpeakerTurn(msgspec.Struct, frozen=True, kw_only=True):
+    """A time in which a speaker speaks, in seconds since the block began. `speaker` is a position
+    in the list of voices."""
+
+    start_s: float
+    end_s: float
+    speaker: int
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True):

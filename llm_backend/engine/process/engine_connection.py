@@ -17,6 +17,7 @@ from llm_backend.engine.messages import (
     Command,
     Delta,
     Detokenize,
+    Diarize,
     Draw,
     DrawingStep,
     Embed,
@@ -43,6 +44,7 @@ Request = (
     | Rank
     | Transcribe
     | Speak
+    | Diarize
     | Draw
     | Tokenize
     | Detokenize

@@ -47,6 +47,8 @@ def load_model(config: LoadModel) -> LoadedModel:
             return _load_whisper(config)
         case ModelKind.SPEECH:
             return _load_voice(config)
+        case ModelKind.DIARIZATION:
+            return _load_diarization(config)
         case ModelKind.PICTURES:
             return _load_diffusion(config)
     return _load_llama(config)
@@ -72,6 +74,15 @@ def _load_voice(config: LoadModel) -> LoadedModel:
 
     voice = OnnxVoiceModel(config)
     return _sequential(voice, voice.info(), config)
+
+
+def _load_diarization(config: LoadModel) -> LoadedModel:
+    """Load a model that tells speakers apart."""
+    from llm_backend.engine.voices import DiarizationModel
+
+    model = DiarizationModel(config)
+    model.verify()
+    return _sequential(model, model.info(), config)
 
 
 def _load_diffusion(config: LoadModel) -> LoadedModel:

@@ -24,6 +24,7 @@ from llm_backend.engine.messages import (
     Command,
     Detokenize,
     Detokenized,
+    Diarize,
     Draw,
     Embed,
     Failed,
@@ -158,7 +159,16 @@ class Worker:
         match command:
             case Generate() | ScoreLabels() if self._should_wait_for_tokens(command):
                 self._tokenizer.submit(address, command)
-            case Generate() | ScoreLabels() | Embed() | Rank() | Transcribe() | Speak() | Draw():
+            case (
+                Generate()
+                | ScoreLabels()
+                | Embed()
+                | Rank()
+                | Transcribe()
+                | Speak()
+                | Diarize()
+                | Draw()
+            ):
                 self._engine.submit(address, command, time.monotonic())
                 self._outbox.publish(address, Queued(id=command.id))
             case Cancel():

@@ -1,8 +1,6 @@
 """A loaded ONNX voice: the sound of one sentence."""
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from llm_backend.engine.command_refused import CommandRefused
@@ -11,9 +9,8 @@ from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.pass_threads import first_thread_count
 from llm_backend.engine.pcm import pcm_of
 from llm_backend.engine.sequential_engine import Cancelled, Report, SequentialCommand
+from llm_backend.engine.voices.quiet import quiet
 from llm_backend.model_files import HeaderError, VoiceFamily, VoiceFiles, read_voice
-
-_STDERR = 2
 
 
 class OnnxVoiceModel:
@@ -71,7 +68,7 @@ class OnnxVoiceModel:
             is_stopped = is_stopped or should_stop()
             return int(not is_stopped)
 
-        with _quiet():
+        with quiet():
             try:
                 sound = self._voice.generate(command.text, self._options(command), go_on)
             except (RuntimeError, ValueError, IndexError) as error:
@@ -116,17 +113,3 @@ def _config(library: Any, files: VoiceFiles, threads: int) -> Any:
         model=library.OfflineTtsModelConfig(**family, num_threads=threads),
         rule_fsts=",".join(map(str, files.rules)),
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Drop what the native code prints meanwhile: it would bring texts of clients to the log."""
-    kept = os.dup(_STDERR)
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, _STDERR)
-        yield
-    finally:
-        os.dup2(kept, _STDERR)
-        os.close(nothing)
-        os.close(kept)

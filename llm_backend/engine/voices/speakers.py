@@ -1,0 +1,57 @@
+"""Voices of the speakers of a block, and of those heard before it. Pure.
+
+A voice is a vector: its direction is what the model hears in a speaker, and its length the time in
+which the speaker was heard, so that the sum of two is their mean, weighted by time.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Voice = NDArray[np.float64]
+"""[dimensions]; zeros if the speaker was heard too shortly."""
+
+
+def scale_voice(vector: Sequence[float], seconds: float) -> Voice:
+    """Returns the voice of a speaker heard for so long, from an embedding of any length."""
+    voice = np.asarray(vector, dtype=np.float64)
+    length = float(np.linalg.norm(voice))
+    if not np.isfinite(length) or length == 0:
+        return np.zeros_like(voice)
+    return voice * (seconds / length)
+
+
+def join_voices(
+    heard: Sequence[Voice], before: Sequence[Voice], *, threshold: float
+) -> tuple[list[int], list[Voice]]:
+    """Returns the position of each heard voice among all voices, and all voices: those from before,
+    with what was heard added, then new ones.
+
+    Voices that were heard together are those of different speakers, so each is at most one from
+    before: the nearest pair is joined first, then the next, while their cosine distance is below
+    `threshold`.
+    """
+    voices, found = list(before), dict[int, int]()
+    pairs = [
+        (_distance(one, other), at, position)
+        for at, one in enumerate(heard)
+        for position, other in enumerate(before)
+    ]
+    for distance, at, position in sorted(pairs):
+        if distance >= threshold:
+            break
+        if at not in found and position not in found.values():
+            found[at] = position
+            voices[position] = voices[position] + heard[at]
+    for at, one in enumerate(heard):
+        if at not in found:
+            found[at] = len(voices)
+            voices.append(one)
+    return [found[at] for at in range(len(heard))], voices
+
+
+def _distance(one: Voice, other: Voice) -> float:
+    """Cosine distance, from 0 to 2; that to zeros is 2."""
+    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return 1 - float(one @ other) / lengths if lengths > 0 else 2.0

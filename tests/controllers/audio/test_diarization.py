@@ -1,0 +1,46 @@
+"""Speakers asked for where nothing tells them apart."""
+
+import json
+import sys
+
+import pytest
+
+from tests.gateway import gateway
+from tests.tone_speakers import tones_file, write_speakers
+from tests.upstream import Message
+from tests.whisper_models import require_transcription, write_whisper
+
+
+def form() -> bytes:
+    fields = {"model": "hello", "response_format": "diarized_json"}
+    parts = [
+        f'--b\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
+    head = b'--b\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    body = b"".join((*parts, head, tones_file([(400, 1)]), b"\r\n--b--\r\n"))
+    return (
+        b"POST /v1/audio/transcriptions HTTP/1.1\r\nhost: relay\r\n"
+        b"content-type: multipart/form-data; boundary=b\r\ncontent-length: %d\r\n\r\n" % len(body)
+    ) + body
+
+
+@pytest.mark.parametrize(
+    ("has_model", "status", "named"),
+    [(False, 400, "segmentation.onnx and embedding.onnx"), (True, 501, "llm-backend[voices]")],
+)
+async def test_what_is_missing_is_named(tmp_path, monkeypatch, has_model, status, named):
+    require_transcription()
+    paths = [write_whisper(tmp_path / "hello.bin")]
+    if has_model:
+        paths.append(write_speakers(tmp_path / "speakers").parent)
+        monkeypatch.setitem(sys.modules, "sherpa_onnx", None)
+    models = [{"path": str(one), "load": "demand"} for one in paths]
+    async with gateway(tmp_path, models=models) as server:
+        answer: Message = await server.ask(form())
+        listed = await server.ask(b"GET /v1/models HTTP/1.1\r\nhost: relay\r\n\r\n")
+
+    error = json.loads(answer.body)["error"]
+    assert (answer.status, error["param"]) == (status, "response_format")
+    assert named in error["message"]
+    assert [one["id"] for one in json.loads(listed.body)["data"]] == ["hello"]
