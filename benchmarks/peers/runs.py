@@ -91,7 +91,8 @@ async def _returning(work: Returning, port: int, dice: random.Random) -> Figures
     figures = _figures(every, time.perf_counter() - started_at)
     later = [one.arrivals[0] for chat in seen for one in chat[1:] if one.arrivals]
     computed = sum(one.prompt_tokens - one.cached_tokens for one in every)
-    least = sum(chat[-1].prompt_tokens - _count_generated(chat[:-1]) for chat in seen)
+    answered = [[one for one in chat if one.error is None] for chat in seen]
+    least = sum(chat[-1].prompt_tokens - _count_generated(chat[:-1]) for chat in answered if chat)
     return figures | {
         "later_ttft_p50_ms": _milliseconds(later, 50),
         "later_ttft_p95_ms": _milliseconds(later, 95),
