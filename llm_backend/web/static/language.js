@@ -19,13 +19,19 @@ export const t = (text, values = {}) =>
   (dictionary[text] ?? text).replaceAll(/\{(\w+)\}/g, (_, name) => values[name]);
 
 /** Numbers and times of the language. */
-export const formatCount = new Intl.NumberFormat(language, { maximumFractionDigits: 0 }).format;
-export const formatSpeed = new Intl.NumberFormat(language, {
-  minimumFractionDigits: 1,
-  maximumFractionDigits: 1,
-}).format;
-export const formatPercent = new Intl.NumberFormat(language, { style: "percent" }).format;
-export const formatTime = new Intl.DateTimeFormat(language, { timeStyle: "medium" }).format;
+export const formatCount = lazily(() => new Intl.NumberFormat(language, { maximumFractionDigits: 0 }));
+export const formatSpeed = lazily(
+  () => new Intl.NumberFormat(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 }),
+);
+export const formatPercent = lazily(() => new Intl.NumberFormat(language, { style: "percent" }));
+export const formatTime = lazily(() => new Intl.DateTimeFormat(language, { timeStyle: "medium" }));
+
+/** Returns a function that formats by a formatter, which is created at its first call: creating all
+ *  of them takes a phone longer than the other code of its first view. */
+function lazily(create) {
+  let formatter = null;
+  return (value) => (formatter ??= create()).format(value);
+}
 
 /** A text whose parts between asterisks are names of keys. */
 const withKeys = (text) =>
