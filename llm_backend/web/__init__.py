@@ -1,6 +1,7 @@
 """Web pages: the chat page at `/` and Swagger UI at `/docs`, served from local files.
 
-pages.py  the ASGI middleware that serves the files of `static/`
+pages.py    the ASGI middleware that serves the files of `static/`
+bundles.py  scripts of the page, each with the modules that it imports
 
 `static/` has `index.html` and `style.css` of the chat page, `docs.html` and `docs.css` of Swagger
 UI, `languages/` with a dictionary for each language, `vendor/` with libraries, and these modules:

@@ -3,9 +3,11 @@
 Nothing is read at startup. A file is read and compressed at its first request, and kept with its
 digest, which is its `ETag`; browsers cache it too and revalidate it on every use (304).
 
-The pages name their files at `/web/@RELEASE/...`, where modules and styles find theirs beside them.
-`RELEASE` is a digest of all files and their names, made at the first page: what is at such an
-address need not be revalidated. A file that is replaced after that is not of the release any more.
+The pages name their files at `/web/@RELEASE/...`, where modules and styles find theirs beside them,
+and the page's scripts are bundles of modules (`bundles.py`); at `/web/...` each file is as it is in
+`static/`. `RELEASE` is a digest of all files and their names, made at the first page: what is at
+such an address need not be revalidated. Modules are read then; another file that is replaced after
+that is not of the release any more.
 """
 
 import functools
@@ -21,11 +23,14 @@ from starlette.datastructures import Headers
 from starlette.responses import FileResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from llm_backend.web.bundles import bundle_modules
+
 STATIC = Path(__file__).with_name("static")
 FILES = "/web/"
 DOCS_FILES = "/docs/"
 WORKER = "/web/worker.js"
 PAGES = {"/": "index.html", "/docs": "docs.html"}  # pages by path
+BUNDLES = ("start.js", "app.js")  # scripts of the page, with the modules that they import
 SWAGGER_UI = ("swagger-ui-bundle.js", "swagger-ui.css")  # the files used of its package
 
 MEDIA_TYPES = {
@@ -122,8 +127,9 @@ def _file(path: str) -> _PageFile | None:
     if path.startswith(DOCS_FILES) and (name := path.removeprefix(DOCS_FILES)) in SWAGGER_UI:
         return _read_swagger_ui(name)
     if path.startswith(FILES):
-        name = _RELEASE_FOLDER.sub("", path.removeprefix(FILES), count=1)
-        return _read(name) if name in _names() else None
+        name, releases = _RELEASE_FOLDER.subn("", path.removeprefix(FILES), count=1)
+        read = _read_released if releases else _read
+        return read(name) if name in _names() else None
     return None
 
 
@@ -173,8 +179,21 @@ def _release_folder() -> str:
 
 @functools.cache
 def _digests() -> Mapping[str, str]:
-    """Returns the digests of all files of `static/` by their names, in the order of the names."""
-    return {name: _digest((STATIC / name).read_bytes()) for name in sorted(_names())}
+    """Returns the digests of all files of the release by their names, in the order of the names."""
+    modules = _modules()
+    return {
+        name: _digest(modules[name] if name in modules else (STATIC / name).read_bytes())
+        for name in sorted(_names())
+    }
+
+
+@functools.cache
+def _modules() -> Mapping[str, bytes]:
+    """Returns the modules of the release by their names, without those of libraries."""
+    names = [name for name in _names() if name.endswith(".js") and "/" not in name]
+    sources = {name: (STATIC / name).read_bytes().decode() for name in names}
+    served = bundle_modules(sources, [script for script in BUNDLES if script in sources])
+    return {name: text.encode() for name, text in served.items()}
 
 
 @functools.cache
@@ -200,6 +219,12 @@ def _read_page(name: str) -> _PageFile:
 @functools.cache
 def _read(name: str) -> _PageFile:
     return _to_page_file((STATIC / name).read_bytes(), name)
+
+
+@functools.cache
+def _read_released(name: str) -> _PageFile:
+    modules = _modules()
+    return _to_page_file(modules[name], name) if name in modules else _read(name)
 
 
 @functools.cache

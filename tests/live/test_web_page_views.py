@@ -96,6 +96,23 @@ def test_the_installed_page_opens_without_its_server_and_keeps_no_answer(browser
         assert all(path == "/" or path.startswith("/web/") for path in kept)
 
 
+def test_each_module_is_requested_once_in_the_bundle_of_a_script_or_alone(browser, server):
+    requested: list[str] = []
+    with tab(browser, server.address) as page:
+        page.on("request", lambda one: requested.append(one.url.rpartition("/")[2]))
+        with page.expect_request("**/purify.es.mjs"), page.expect_request("**/math.js"):
+            page.goto("/")
+        page.get_by_role("link", name="Status").click()
+        expect(page.locator(".pill").first).to_be_visible()
+
+    at_start = ["app.js", "start.js", "theme.js"]
+    for_answers = ["code.js", "markdown.js", "marked.esm.js", "math.js", "purify.es.mjs"]
+    of_status = ["downloads.js", "plot.js", "status.js", "tables.js"]
+    modules = [one for one in requested if one.endswith("js")]
+    assert sorted(modules[:3]) == at_start
+    assert sorted(modules) == sorted([*at_start, *for_answers, *of_status, "install.js"])
+
+
 def cached_paths(page: Page) -> list[str]:
     """The addresses of what the service worker has cached."""
     paths: list[str] = page.evaluate(

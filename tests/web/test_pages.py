@@ -81,18 +81,34 @@ async def test_web_page_files_of_a_release_are_cached_for_good(pages):
     page = (await pages.get("/")).text
     script = re.search(r'src="(web/@[0-9a-f]{16}/)app.js"', page)
     assert script is not None
-    of_release = await pages.get(f"/{script[1]}app.js")
-    of_another = await pages.get("/web/@0123456789abcdef/app.js")
+    of_release = await pages.get(f"/{script[1]}style.css")
+    of_another = await pages.get("/web/@0123456789abcdef/style.css")
 
-    assert of_release.content == of_another.content == (STATIC / "app.js").read_bytes()
+    assert of_release.content == of_another.content == (STATIC / "style.css").read_bytes()
     assert "immutable" in of_release.headers["cache-control"]
     assert of_another.headers["cache-control"] == "no-cache"
     assert (await pages.get("/")).headers["cache-control"] == "no-cache"
     assert script[1] in (await pages.get("/docs")).text
     linked = re.findall(r'(?:src|href)="(web/[^"]+)"', page)
+    assert len(linked) > 5
     for path in linked:
         assert (await pages.get(f"/{path}")).status_code == 200, path
         assert "@" in path or path.endswith(("icon.svg", "manifest.webmanifest")), path
+
+
+async def test_web_page_scripts_of_a_release_are_bundles_elsewhere_the_files(pages):
+    page = (await pages.get("/")).text
+    script = re.search(r'src="(web/@[0-9a-f]{16}/app.js)"', page)
+    assert script is not None
+    bundle = await pages.get(f"/{script[1]}")
+    of_another = await pages.get("/web/@0123456789abcdef/app.js")
+    plain = await pages.get("/web/app.js")
+
+    assert "immutable" in bundle.headers["cache-control"]
+    assert bundle.content == of_another.content != plain.content
+    assert bundle.text.count("translatePage") > plain.text.count("translatePage") > 0
+    assert of_another.headers["cache-control"] == plain.headers["cache-control"] == "no-cache"
+    assert plain.content == (STATIC / "app.js").read_bytes()
 
 
 @pytest.fixture
@@ -100,7 +116,8 @@ def folder(monkeypatch, tmp_path) -> Iterator[Path]:
     """Another folder of the page's files, of which none has been read."""
     monkeypatch.setattr(page_files, "STATIC", tmp_path)
     (tmp_path / "index.html").write_text('<script src="web/app.js"></script>')
-    (tmp_path / "app.js").write_text("old")
+    for name in ("app.js", "style.css", "same.css"):
+        (tmp_path / name).write_text("old")
     forget_files()
     yield tmp_path
     forget_files()
@@ -120,13 +137,20 @@ async def release_of(pages: httpx.AsyncClient) -> str:
 
 
 async def test_web_page_files_replaced_before_their_first_request_do_not_last(folder, pages):
-    (folder / "same.js").write_text("same")
     release = await release_of(pages)
-    (folder / "app.js").write_text("new")
-    new, same = await pages.get(f"{release}app.js"), await pages.get(f"{release}same.js")
+    (folder / "style.css").write_text("new")
+    new, same = await pages.get(f"{release}style.css"), await pages.get(f"{release}same.css")
 
     assert (new.text, new.headers["cache-control"]) == ("new", "no-cache")
-    assert "immutable" in same.headers["cache-control"]
+    assert (same.text, "immutable" in same.headers["cache-control"]) == ("old", True)
+
+
+async def test_web_page_modules_are_read_with_the_page(folder, pages):
+    release = await release_of(pages)
+    (folder / "app.js").write_text("new")
+    script = await pages.get(f"{release}app.js")
+
+    assert (script.text, "immutable" in script.headers["cache-control"]) == ("old", True)
 
 
 async def test_web_page_release_is_another_if_files_have_other_names(folder, pages):
@@ -238,20 +262,6 @@ def test_web_page_imports_are_exported():
     for file in STATIC.glob("*.js"):
         for name in re.findall(r'(?:from|import\() ?"\./([^"]+)"', file.read_text()):
             assert (STATIC / name).is_file(), f"{file.name} imports {name}"
-
-
-def test_web_page_preloads_the_modules_that_its_first_view_imports():
-    page = (STATIC / "index.html").read_text()
-    imported, found = set(), ["app.js"]
-    while found:
-        source = (STATIC / found.pop()).read_text()
-        new = set(re.findall(r'(?:from|import) "\./([^"]+)"', source)) - imported
-        imported |= new
-        found += new
-
-    preloaded = set(re.findall(r'"modulepreload" href="web/([^"]+)"', page))
-    assert preloaded == imported - {"start.js"}  # which is a script of its own, the first
-    assert page.index("web/start.js") < page.index("modulepreload")
 
 
 def test_web_page_languages_have_the_same_texts_which_the_page_uses():
