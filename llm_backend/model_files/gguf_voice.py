@@ -18,12 +18,15 @@ VOICE_SAMPLE_S = 30
 VOICE_SAMPLE_RATE_HZ = 24_000
 """Rate of samples that come with a sentence."""
 
-_FAMILIES = {"pockettts_gen": "Pocket TTS"}
+_CODED = "qwen3tts_gen"
+_FAMILIES = {"pockettts_gen": "Pocket TTS", _CODED: "Qwen3-TTS"}
+_FLOAT_BYTES = 4
 _SAMPLES = "voices"  # folder beside the model
 _SAMPLE_ENDINGS = (".wav", ".mp3", ".flac")
 _SAMPLE_BYTES = 20_000_000
 _DEFAULT_SPEAKER = "default"
 _COMPUTE_BYTES = 150_000_000  # of a long sentence, and of a speaker's sample
+_EMBEDDINGS = "token_embd.weight"
 _CELL_BYTES = 2 * 2  # keys and values, of 16 bits
 
 
@@ -31,7 +34,8 @@ _CELL_BYTES = 2 * 2  # keys and values, of 16 bits
 class GgufVoiceFiles:
     """Files and speakers of a voice. A speaker is named as the file of its sample; without samples
     there is one without a timbre of its own. A model that `takes_samples` speaks as others, too,
-    whose sample comes with a sentence."""
+    whose sample comes with a sentence. One that `draws_codes` has a token for each frame of sound.
+    The library keeps the embeddings of its vocabulary once more, which are `table_bytes`."""
 
     extra: ClassVar[str] = "audio"
     library: ClassVar[str] = "llama.cpp"
@@ -48,6 +52,8 @@ class GgufVoiceFiles:
     language: str
     file_bytes: int
     cell_bytes: int
+    table_bytes: int
+    draws_codes: bool
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -63,7 +69,7 @@ class GgufVoiceFiles:
     @property
     def memory_bytes(self) -> int:
         """Memory of a loaded voice, an estimate."""
-        return self.file_bytes + self.cell_bytes + _COMPUTE_BYTES
+        return self.file_bytes + self.cell_bytes + self.table_bytes + _COMPUTE_BYTES
 
     def find_speaker(self, name: str) -> int | None:
         """Returns the number of a speaker by name or number; None if there is none."""
@@ -90,7 +96,8 @@ def read_gguf_voice(model: Path, projector: Path) -> GgufVoiceFiles:
     for one, other in pairwise(samples):
         if one.stem == other.stem:
             raise HeaderError(f"{one} and {other} name the same speaker: rename one of them.")
-    variant = str(codec.values.get("clip.gen.audio.model_variant") or "unknown language")
+    several = "several languages" if kind == _CODED else "unknown language"
+    variant = str(codec.values.get("clip.gen.audio.model_variant") or several)
     return GgufVoiceFiles(
         name=model.stem,
         family=family,
@@ -100,6 +107,8 @@ def read_gguf_voice(model: Path, projector: Path) -> GgufVoiceFiles:
         takes_samples=codec.values.get("clip.has_audio_encoder") is True,
         language=variant.partition("_")[0],
         file_bytes=model.stat().st_size + projector.stat().st_size,
+        draws_codes=kind == _CODED,
+        table_bytes=_FLOAT_BYTES * header.tensor_numbers.get(_EMBEDDINGS, 0),
         cell_bytes=VOICE_CONTEXT_TOKENS * _CELL_BYTES * _width(header.values, header.architecture),
     )
 

@@ -1,6 +1,8 @@
 """Reference sound of a sentence, by the native library's own steps."""
 
 import ctypes
+import itertools
+import math
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -39,7 +41,7 @@ def _compute(
     _set_input(generator, text, seed, _speaker(codec, sample))
     while mtmd.mtmd_helper_gen_audio_step_prompt(generator, 64) > 0:
         pass
-    _step(context, generator)
+    _step(context, generator, _codes(context, loaded, seed, text))
     sound = _sound(generator)
     mtmd.mtmd_helper_gen_audio_free(generator)
     mtmd.mtmd_free(codec)
@@ -64,12 +66,35 @@ def _set_input(generator, text: str, seed: int, speaker) -> None:
     assert mtmd.mtmd_helper_gen_audio_set_input(generator, ctypes.byref(request)) == 0
 
 
-def _step(context, generator) -> None:
+def _codes(context, loaded, seed: int, text: str):
+    """Tokens as the library's own program draws them, with the authors' numbers: for voices whose
+    vocabulary has codes."""
+    vocabulary, count = native.llama_model_get_vocab(loaded), ctypes.c_int32()
+    suppressed = native.llama_vocab_get_suppress_tokens(vocabulary, ctypes.byref(count))
+    if not count.value:
+        return itertools.repeat(native.LLAMA_TOKEN_NULL)
+    size, frames = native.llama_vocab_n_tokens(vocabulary), 25 + 6 * len(text)
+    bias = (native.llama_logit_bias * count.value)(
+        *((suppressed[number], -math.inf) for number in range(count.value))
+    )
+    chain = native.llama_sampler_chain_init(native.llama_sampler_chain_default_params())
+    for sampler in (
+        native.llama_sampler_init_logit_bias(size, count.value, bias),
+        native.llama_sampler_init_penalties(size, frames, 1.05, 0.0, 0.0),
+        native.llama_sampler_init_top_k(50),
+        native.llama_sampler_init_temp(0.9),
+        native.llama_sampler_init_dist(seed),
+    ):
+        native.llama_sampler_chain_add(chain, sampler)
+    return (native.llama_sampler_sample(chain, context, -1) for _ in range(frames))
+
+
+def _step(context, generator, codes) -> None:
     state = native.llama_get_embeddings_ith(context, -1)
     following, has_ended = ctypes.POINTER(ctypes.c_float)(), ctypes.c_bool()
-    while state and not has_ended.value:
+    while state and not has_ended.value and (code := next(codes, None)) is not None:
         status = mtmd.mtmd_helper_gen_audio_step_gen(
-            generator, -1, state, ctypes.byref(following), ctypes.byref(has_ended)
+            generator, code, state, ctypes.byref(following), ctypes.byref(has_ended)
         )
         assert status == 0
         state = following

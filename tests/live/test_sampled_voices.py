@@ -14,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from tests.engine.pocket_voice import RATE_HZ, write_pocket_voice
+from tests.engine.qwen_voice import write_qwen_voice
 from tests.media_files import wav
 from tests.missing import missing
 from tests.serving import Served, serve
@@ -75,11 +76,13 @@ def restarted(tmp_path_factory) -> Iterator[Project]:
         missing("the extra is not installed: pip install 'llm-backend[audio]'")
     folder: Path = tmp_path_factory.mktemp("voices")
     model, projector = write_pocket_voice(folder / "pocket")
+    qwen = write_qwen_voice(folder / "qwen")
     (folder / "pocket" / "voices").mkdir()
     (folder / "pocket" / "voices" / "low.wav").write_bytes(LOW)
     (folder / "pocket" / "voices" / "high.wav").write_bytes(wav(2, pitch=0.5, rate=RATE_HZ))
     config = {
-        "models": [{"id": "pocket", "path": str(model), "mmproj": str(projector)}, "builtin"],
+        "models": [{"id": "pocket", "path": str(model), "mmproj": str(projector)},
+                   {"id": "qwen", "path": str(qwen[0]), "mmproj": str(qwen[1])}, "builtin"],
         "threads": 1, "voices_limit": 2, "voice_recording_limit_bytes": 400_000,
         "voice_sample_limit_s": 5, "voice_consent_limit_s": 3,
     }  # fmt: skip
@@ -115,6 +118,20 @@ def test_a_voice_sounds_as_its_sample_and_outlives_the_server(restarted):
     assert np.abs(pcm(by_id) - high).max() > 0.2
 
 
+def test_a_voice_speaks_by_each_model_in_the_language_of_its_consent(restarted):
+    client = restarted.client
+    consent = make_consent(client, language="sv-SE")
+    swedish = make_voice(client, consent.id)
+    sound = restarted.speak(restarted.voice_id, model="qwen")
+    with pytest.raises(openai.BadRequestError, match="does not speak `sv-SE`") as refused:
+        restarted.speak(swedish.id, model="qwen")
+    client.audio.voices.delete(swedish.id)
+    client.audio.voice_consents.delete(consent.id)
+
+    assert pcm(sound).std() > 0.01
+    assert refused.value.param == "voice"
+
+
 def pcm(sound: bytes) -> NDArray[np.float64]:
     return np.frombuffer(sound, "<i2") / 32767
 
@@ -124,9 +141,9 @@ def test_voices_are_listed_for_their_project_alone(restarted):
         voices: Any = client.get("/audio/voices", cast_to=object)
         return [one for one in voices["voices"] if one["id"].startswith("voice_")]
 
-    (mine,) = listed(restarted.client)
+    mine = [(one["id"], one["name"], one["model"]) for one in listed(restarted.client)]
 
-    assert (mine["id"], mine["name"], mine["model"]) == (restarted.voice_id, "Low", "pocket")
+    assert mine == [(restarted.voice_id, "Low", model) for model in ("pocket", "qwen")]
     assert listed(restarted.other_client) == []
 
 

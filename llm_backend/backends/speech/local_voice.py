@@ -122,6 +122,7 @@ class LocalVoice:
                 speaker=speaker or 0,
                 speaker_name=None if speaker is None else self._files.speakers[speaker],
                 sample=sample,
+                language=speech.language,
                 speed=speech.speed,
                 phonemes=await self._phonemes(sentence),
                 has_begun=parts.has_begun,

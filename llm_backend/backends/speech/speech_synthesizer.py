@@ -22,13 +22,14 @@ _SAMPLE_BYTES = 2
 @dataclass(frozen=True, kw_only=True)
 class SpeechRequest:
     """A text to be read aloud. `speed` 1 is the voice's own; `format` is one of OpenAI's names.
-    `read_sample` reads the sample of a `voice` that has one."""
+    `read_sample` reads the sample of a `voice` that has one, which speaks this `language`."""
 
     text: str
     voice: str
     speed: float
     format: str
     read_sample: Callable[[], Awaitable[bytes]] | None = None
+    language: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,9 @@ async def create_voice(services: Services, request: ApiRequest) -> Response:
     request is relayed."""
     if not takes_samples(services):
         if services.upstreams is None:
-            raise Unsupported("No model here speaks by samples; Pocket TTS does (docs/audio.md).")
+            raise Unsupported(
+                "No model here speaks by samples; Pocket TTS and Qwen3-TTS do (docs/audio.md)."
+            )
         return await relay(services, request)
     check_codecs(_FIELD)
     limit_bytes = services.settings.voice_recording_limit_bytes
@@ -101,6 +103,7 @@ async def with_sample(
     with translate_store_errors(_KIND):
         try:
             voice = await services.voices.get(voice_id)
+            consent = await services.voices.get_consent(voice.consent_id)
         except Missing as missing:
             message = f"No voice has the id `{missing.id}`. See GET /v1/audio/voices."
             raise InvalidRequest(message, param="voice") from missing
@@ -109,7 +112,7 @@ async def with_sample(
         with translate_store_errors(_KIND):
             return await services.voices.read(voice)
 
-    return replace(speech, read_sample=read)
+    return replace(speech, read_sample=read, language=consent.language)
 
 
 async def _check_consent(services: Services, consent_id: str) -> None:

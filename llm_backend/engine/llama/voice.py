@@ -3,8 +3,8 @@ sound of one sentence."""
 
 import ctypes
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import llama_cpp as native
@@ -15,6 +15,7 @@ from llm_backend.engine.command_refused import CommandRefused
 from llm_backend.engine.llama.devices import describe_devices
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.vocabulary import Handle
+from llm_backend.engine.llama.voice_codes import draw_codes, find_languages
 from llm_backend.engine.llama.weights import DevicePlacement, load_weights
 from llm_backend.engine.messages import Failure, LoadModel, ModelInfo, ModelKind, Speak, Spoken
 from llm_backend.engine.model import DecodeError, LoadError
@@ -30,6 +31,9 @@ from llm_backend.model_files import (
 
 _BATCH_TOKENS = 512  # a part of a sentence is one batch; sentences have 300 characters at most
 _PCM_BYTES, _PCM_SCALE = 2, 32767  # of a sample that comes with a sentence
+_LANGUAGE = "en"
+# Frames of drawn codes, 12.5 a second: a text takes two seconds, and half a second a character.
+_CODES_LIMIT, _LEAST_CODES, _CODES_PER_CHARACTER = 1024, 25, 6
 _SEED_BITS = 0x7FFFFFFF  # the native code draws a seed of its own for the greatest number
 
 
@@ -56,6 +60,7 @@ class LlamaVoiceModel:
         self._samples = [self._load_sample(one) for one in self._files.samples]
         self._generator = mtmd.mtmd_helper_gen_audio_init(self._context, self._projector)
         self._last_seed = 0
+        self._languages = find_languages(self._model) if self._files.draws_codes else None
 
     def info(self) -> ModelInfo:
         """Information about the voice."""
@@ -85,6 +90,10 @@ class LlamaVoiceModel:
         elif self._speaker(command) is None:
             wanted = command.speaker if command.speaker_name is None else command.speaker_name
             raise CommandRefused(Failure.INVALID, f"The voice has no speaker {wanted}.", "voice")
+        if self._languages is not None and self._language(command) is None:
+            spoken = ", ".join(sorted(set(self._languages.values())))
+            message = f"The voice does not speak `{command.language[:100]}`, but {spoken}."
+            raise CommandRefused(Failure.INVALID, message, "voice")
 
     def compute(
         self, command: SequentialCommand, should_stop: Callable[[], bool], _report: Report
@@ -94,14 +103,15 @@ class LlamaVoiceModel:
         assert isinstance(command, Speak), "the engine takes no other command for a voice"
         native.llama_memory_clear(native.llama_get_memory(self._context), True)
         with self._sample(command) as sample:
-            self._set_input(command.text, sample)
+            seed = self._set_input(command, sample)
         left = 1
         while left > 0:
             left = mtmd.mtmd_helper_gen_audio_step_prompt(self._generator, _BATCH_TOKENS)
             if should_stop():
                 raise Cancelled
         self._check(left)
-        self._compute_frames(should_stop)
+        with closing(self._codes(command.text, seed)) as codes:
+            self._compute_frames(codes, should_stop)
         return Spoken(id=command.id, samples=self._output(), rate_hz=self._files.rate_hz)
 
     def _speaker(self, command: Speak) -> int | None:
@@ -127,20 +137,34 @@ class LlamaVoiceModel:
         finally:
             mtmd.mtmd_bitmap_free(sample)
 
-    def _set_input(self, sentence: str, sample: Handle | None) -> None:
-        text = sentence.encode(errors="replace")
+    def _language(self, command: Speak) -> str | None:
+        """Return the language of a sentence: its own, or the ending of its speaker's name (as in
+        `anna.de.wav`), or English; None for one that the vocabulary lacks."""
+        assert self._languages is not None, "the voice speaks several languages"
+        if command.language:
+            return self._languages.get(command.language.partition("-")[0].lower())
+        speaker = None if command.sample else self._speaker(command)
+        name = "" if speaker is None else self._files.speakers[speaker]
+        return self._languages.get(name.rpartition(".")[2], self._languages.get(_LANGUAGE))
+
+    def _set_input(self, command: Speak, sample: Handle | None) -> int:
+        """Set the sentence; return its seed."""
+        text = command.text.encode(errors="replace")
+        language = None if self._languages is None else self._language(command)
+        seed = self._choose_seed(text)
         request = mtmd.mtmd_helper_gen_audio_inp(
             seq_id=0,
             prompt=text,
             prompt_len=len(text),
             speaker_ref=sample,
-            lang=None,
+            lang=language and language.encode(),
             top_k=0,  # the model's own
             top_p=0.0,
-            seed=self._choose_seed(text),
+            seed=seed,
             out_type=mtmd.MTMD_HELPER_GEN_AUDIO_OUTTYPE_PCM,
         )
         self._check(mtmd.mtmd_helper_gen_audio_set_input(self._generator, ctypes.byref(request)))
+        return seed
 
     def _choose_seed(self, text: bytes) -> int:
         """Return the seed of a sentence, by which it always sounds the same. The native code seeds
@@ -159,17 +183,29 @@ class LlamaVoiceModel:
         self._last_seed = seed
         return seed
 
-    def _compute_frames(self, should_stop: Callable[[], bool]) -> None:
+    def _codes(self, text: str, seed: int) -> Generator[int, None, None]:
+        """Yield the token of each frame: one that is drawn, or none if the frames tell their end
+        and their number is bounded themselves."""
+        if self._files.draws_codes:
+            limit = min(_CODES_LIMIT, _LEAST_CODES + _CODES_PER_CHARACTER * len(text))
+            yield from draw_codes(self._context, seed=seed, limit=limit)
+            return
+        while True:
+            yield native.LLAMA_TOKEN_NULL
+
+    def _compute_frames(
+        self, codes: Generator[int, None, None], should_stop: Callable[[], bool]
+    ) -> None:
         state = native.llama_get_embeddings_ith(self._context, -1)
         following = ctypes.POINTER(ctypes.c_float)()
         has_ended = ctypes.c_bool(False)
-        while state and not has_ended.value:
+        while state and not has_ended.value and (code := next(codes, None)) is not None:
             if should_stop():
                 raise Cancelled
             self._check(
                 mtmd.mtmd_helper_gen_audio_step_gen(
                     self._generator,
-                    native.LLAMA_TOKEN_NULL,
+                    code,
                     state,
                     ctypes.byref(following),
                     ctypes.byref(has_ended),

@@ -206,14 +206,17 @@ class Speak(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Read a sentence aloud as the `speaker` of this number; `speed` 1 is the voice's own.
     `speaker_name` is that speaker's, for a voice whose speakers are files, which others may have
     joined meanwhile; with `sample` the speaker is the one of these samples (signed, 16 bits, in the
-    rate of such models). `phonemes` are the sentence's, for a voice that cannot find them itself. A
-    sentence after the first of a text `has_begun`, so that a full queue does not refuse it."""
+    rate of such models). A voice of several languages reads the sentence in `language`, a code of
+    ISO 639 or its English name; without one, in that of the speaker. `phonemes` are the sentence's,
+    for a voice that cannot find them itself. A sentence after the first of a text `has_begun`, so
+    that a full queue does not refuse it."""
 
     id: str = ""
     text: str
     speaker: int = 0
     speaker_name: str | None = None
     sample: bytes = b""
+    language: str = ""
     speed: float = 1.0
     phonemes: str = ""
     has_begun: bool = False

@@ -1,0 +1,58 @@
+"""Codes of a voice: tokens that a language model of speech draws, one for each frame of sound, and
+the languages that its vocabulary names."""
+
+import ctypes
+from collections.abc import Generator, Mapping
+
+import llama_cpp as native
+
+from llm_backend.engine.llama.vocabulary import Handle
+
+_TOP_K, _TEMPERATURE, _REPETITION = 50, 0.9, 1.05  # of the model's authors
+_LANGUAGE = b"<|codec_language_"
+_CODE_TOKENS = 4096  # at the end of the vocabulary
+_CODES = {
+    "chinese": "zh", "english": "en", "german": "de", "italian": "it", "portuguese": "pt",
+    "spanish": "es", "japanese": "ja", "korean": "ko", "french": "fr", "russian": "ru",
+}  # fmt: skip
+
+
+def draw_codes(context: Handle, *, seed: int, limit: int) -> Generator[int, None, None]:
+    """Yield up to `limit` tokens, each drawn from the context's last logits by the same seed."""
+    chain = native.llama_sampler_chain_init(native.llama_sampler_chain_default_params())
+    try:
+        for sampler in _samplers(native.llama_get_model(context), seed, limit):
+            native.llama_sampler_chain_add(chain, sampler)
+        for _ in range(limit):
+            yield native.llama_sampler_sample(chain, context, -1)
+    finally:
+        native.llama_sampler_free(chain)
+
+
+def find_languages(model: Handle) -> Mapping[str, str]:
+    """The names of languages in the vocabulary, by themselves and by their codes of ISO 639-1."""
+    vocabulary = native.llama_model_get_vocab(model)
+    count = native.llama_vocab_n_tokens(vocabulary)
+    found = {}
+    for token in range(max(0, count - _CODE_TOKENS), count):
+        text = native.llama_vocab_get_text(vocabulary, token)
+        if text.startswith(_LANGUAGE):
+            name = text[len(_LANGUAGE) : -2].decode()
+            found[name] = found[_CODES.get(name, name)] = name
+    return found
+
+
+def _samplers(model: Handle, seed: int, limit: int) -> list[Handle]:
+    vocabulary = native.llama_model_get_vocab(model)
+    count, number = native.llama_vocab_n_tokens(vocabulary), ctypes.c_int32()
+    tokens = native.llama_vocab_get_suppress_tokens(vocabulary, ctypes.byref(number))
+    bias = (native.llama_logit_bias * number.value)()
+    for place in range(number.value):
+        bias[place].token, bias[place].bias = tokens[place], -float("inf")
+    return [
+        native.llama_sampler_init_logit_bias(count, number.value, bias),
+        native.llama_sampler_init_penalties(count, limit, _REPETITION, 0.0, 0.0),
+        native.llama_sampler_init_top_k(_TOP_K),
+        native.llama_sampler_init_temp(_TEMPERATURE),
+        native.llama_sampler_init_dist(seed),
+    ]

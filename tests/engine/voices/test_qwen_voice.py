@@ -1,0 +1,105 @@
+"""A voice of llama.cpp that draws codes, in a worker: its sound, beside the library's own, and its
+languages."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from llm_backend.engine import CommandFailed, EngineClient, EngineConfig
+from llm_backend.engine.messages import Failure, ModelKind, Speak
+from llm_backend.model_files import read_gguf_voice
+from tests.engine.qwen_voice import FRAME_SAMPLES, RATE_HZ, write_qwen_voice
+from tests.engine.speech_reference import reference_sound
+from tests.media_files import wav
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+TEXT = "Hello world."
+FRAMES = 25 + 6 * len(TEXT)  # random weights seldom draw the end
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> tuple[Path, Path]:
+    found = write_qwen_voice(tmp_path_factory.mktemp("voice"))
+    samples = found[0].parent / "voices"
+    samples.mkdir()
+    for name, pitch in (("high", 0.5), ("low", 0.05), ("low.de", 0.05)):
+        (samples / f"{name}.wav").write_bytes(wav(2, pitch=pitch, rate=RATE_HZ))
+    return found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(files) -> AsyncIterator[EngineClient]:
+    model, projector = files
+    config = EngineConfig(
+        model_path=model, projector_path=projector, kind=ModelKind.SPEECH, threads=1
+    )
+    async with EngineClient(config) as one:
+        await one.ready()
+        yield one
+
+
+async def test_a_sentence_has_the_samples_of_the_library(engine, files):
+    answer = await engine.speak(Speak(text=TEXT, speaker_name="low"))
+    ours = np.frombuffer(answer.samples, "<i2") / 32767
+    seed = zlib.crc32(TEXT.encode()) & 0x7FFFFFFF
+    low = files[0].parent / "voices" / "low.wav"
+    theirs = reference_sound(*files, TEXT, seed=seed, sample=low)
+
+    assert (answer.rate_hz, len(ours)) == (RATE_HZ, len(theirs))
+    assert len(theirs) == FRAMES * FRAME_SAMPLES
+    assert np.abs(ours - theirs).max() < 1 / 32767
+    assert ours.std() > 0.01
+
+
+async def test_text_sample_and_language_change_the_sound(engine):
+    async def sound(text: str, speaker: str, language: str = "") -> bytes:
+        command = Speak(text=text, speaker_name=speaker, language=language)
+        return (await engine.speak(command)).samples
+
+    first = await sound(TEXT, "high")
+    others = [await sound(TEXT, "low"), await sound("Good day.", "high")]
+    german = await sound(TEXT, "low.de")
+
+    assert len({first, german, *others}) == 4
+    assert german == await sound(TEXT, "low", "de-AT") == await sound(TEXT, "low", "German")
+    assert others[0] == await sound(TEXT, "low.de", "en")
+    assert await sound(TEXT, "high") == first
+
+
+async def test_a_language_that_it_does_not_speak_is_refused(engine):
+    with pytest.raises(CommandFailed, match="does not speak `sv`, but english, german") as refused:
+        await engine.speak(Speak(text=TEXT, language="sv"))
+
+    assert refused.value.failure is Failure.INVALID
+
+
+async def test_a_sample_that_comes_with_a_sentence_sounds_as_its_file(engine, files):
+    sample = (files[0].parent / "voices" / "low.wav").read_bytes()[44:]  # after the header
+    by_file = await engine.speak(Speak(text=TEXT, speaker_name="low"))
+    by_sample = await engine.speak(Speak(text=TEXT, sample=sample))
+
+    assert len(by_sample.samples) == len(by_file.samples)
+
+
+async def test_a_sentence_stops_between_its_frames(engine):
+    whole = await engine.speak(Speak(text="Hi."))
+    task = asyncio.create_task(engine.speak(Speak(text="word " * 60)))
+    next_one = asyncio.create_task(engine.speak(Speak(text="Hi.", has_begun=True)))
+    await asyncio.sleep(0)
+    task.cancel()
+
+    assert (await next_one).samples == whole.samples
+
+
+async def test_its_memory_holds_the_embeddings_twice(files):
+    voice = read_gguf_voice(*files)
+
+    assert (voice.family, voice.language, voice.draws_codes) == (
+        "Qwen3-TTS", "several languages", True,
+    )  # fmt: skip
+    assert voice.table_bytes == 3174 * 32 * 4
