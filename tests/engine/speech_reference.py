@@ -12,7 +12,7 @@ import llama_cpp.mtmd_cpp as mtmd
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["reference_sound"]
+__all__ = ["ReferenceVoice", "reference_sound"]
 
 
 def reference_sound(
@@ -27,27 +27,33 @@ def reference_sound(
 def _compute(
     model: Path, projector: Path, text: str, seed: int, sample: Path | None
 ) -> NDArray[np.float32]:
-    loaded = native.llama_model_load_from_file(
-        str(model).encode(), native.llama_model_default_params()
-    )
-    params = native.llama_context_default_params()
-    params.n_ctx, params.n_threads, params.n_threads_batch = 512, 1, 1
-    params.embeddings = True
-    context = native.llama_init_from_model(loaded, params)
-    options = mtmd.mtmd_context_params_default()
-    options.use_gpu, options.n_threads, options.print_timings = False, 1, False
-    codec = mtmd.mtmd_init_from_file(str(projector).encode(), loaded, options)
-    generator = mtmd.mtmd_helper_gen_audio_init(context, codec)
-    _set_input(generator, text, seed, _speaker(codec, sample))
-    while mtmd.mtmd_helper_gen_audio_step_prompt(generator, 64) > 0:
-        pass
-    _step(context, generator, _codes(context, loaded, seed, text))
-    sound = _sound(generator)
-    mtmd.mtmd_helper_gen_audio_free(generator)
-    mtmd.mtmd_free(codec)
-    native.llama_free(context)
-    native.llama_model_free(loaded)
-    return sound
+    return ReferenceVoice(model, projector).sound(text, seed=seed, sample=sample)
+
+
+class ReferenceVoice:
+    """A loaded voice by the native library's own steps, with one thread."""
+
+    def __init__(self, model: Path, projector: Path) -> None:
+        self._model = native.llama_model_load_from_file(
+            str(model).encode(), native.llama_model_default_params()
+        )
+        params = native.llama_context_default_params()
+        params.n_ctx, params.n_threads, params.n_threads_batch = 2048, 1, 1
+        params.embeddings = True
+        self._context = native.llama_init_from_model(self._model, params)
+        options = mtmd.mtmd_context_params_default()
+        options.use_gpu, options.n_threads, options.print_timings = False, 1, False
+        self._codec = mtmd.mtmd_init_from_file(str(projector).encode(), self._model, options)
+        self._generator = mtmd.mtmd_helper_gen_audio_init(self._context, self._codec)
+
+    def sound(self, text: str, *, seed: int, sample: Path | None = None) -> NDArray[np.float32]:
+        """The samples of a sentence."""
+        native.llama_memory_clear(native.llama_get_memory(self._context), True)
+        _set_input(self._generator, text, seed, _speaker(self._codec, sample))
+        while mtmd.mtmd_helper_gen_audio_step_prompt(self._generator, 64) > 0:
+            pass
+        _step(self._context, self._generator, _codes(self._context, self._model, seed, text))
+        return _sound(self._generator)
 
 
 def _speaker(codec, sample: Path | None):
