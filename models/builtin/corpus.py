@@ -18,7 +18,7 @@ HELD_OUT_SUMS = Path(__file__).parent / "heldout_sums.jsonl"
 # How often a turn is of which kind, in percent.
 SHARES = {"fact": 52, "unknown": 8, "echo": 16, "sum": 12, "sums": 10, "spell": 2}
 # Most conversations are drills, of one turn each: short ones, so that a step holds many questions.
-DRILLS = 0.95
+DRILLS = 0.91
 DRILL_SHARES = {"fact": 54, "unknown": 5, "echo": 5, "sums": 4, "sum": 25, "beyond": 7}
 TOLD_BY_OPENING = ("fact", "unknown", "beyond")
 SKILLS = {
@@ -80,7 +80,7 @@ def _conversation(knowledge: Knowledge, rng: random.Random) -> Conversation:
     messages: list[Message] = []
     if rng.random() < 0.35:
         messages.append({"role": "system", "content": system_prompt(rng)})
-    if rng.random() < 0.3:
+    if rng.random() < 0.45:
         dialogue, tools = tool_dialogue(rng, lambda: _turn(_any_kind(SHARES, rng), knowledge, rng))
         return Conversation(messages=messages + dialogue, tools=tools)
     longest = rng.choices((1, 3, 8, 24), (60, 25, 12, 3))[0]

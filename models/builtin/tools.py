@@ -87,7 +87,8 @@ def _answer_case(case: Case, rng: random.Random) -> list[Message]:
         result = random_result(arguments, opening, rng)
         written = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
         results.append({"role": "tool", "content": written})
-        sentences.append(f"{opening}: {spoken(result)}")
+        is_sentence = isinstance(result, str) and result.endswith(".")
+        sentences.append(written if is_sentence else f"{opening}: {spoken(result)}")
     return [*results, {"role": "assistant", "content": "\n".join(sentences)}]
 
 
