@@ -16,7 +16,7 @@ VOICE_SAMPLE_S = 30
 """Longest sample of a speaker."""
 
 VOICE_SAMPLE_RATE_HZ = 24_000
-"""Rate of samples that come with a sentence."""
+"""Rate of the recording of a speaker that comes with a sentence."""
 
 _CODED = "qwen3tts_gen"
 _FAMILIES = {"pockettts_gen": "Pocket TTS", _CODED: "Qwen3-TTS"}

@@ -6,8 +6,8 @@ digest, which is its `ETag`; browsers cache it too and revalidate it on every us
 The pages name their files at `/web/@RELEASE/...`, where modules and styles find theirs beside them,
 and the page's scripts are bundles of modules (`bundles.py`); at `/web/...` each file is as it is in
 `static/`. `RELEASE` is a digest of all files and their names, made at the first page: what is at
-such an address need not be revalidated. Modules are read then; another file that is replaced after
-that is not of the release any more.
+such an address need not be revalidated. Modules are read then, and stay so. Any other file that
+is replaced later is still served, but must be revalidated.
 """
 
 import functools

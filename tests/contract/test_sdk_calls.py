@@ -46,6 +46,7 @@ UNKNOWN_PARAMETERS = {
         "complexity", "frame_count", "frame_duration_ms", "markup", "safety_identifier", "svg",
     },
     "usage-costs": {"line_items"},
+    "createVoice": {"model", "prompt", "script_hint"},  # of a voice by a description
 }  # fmt: skip
 
 

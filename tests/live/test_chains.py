@@ -20,6 +20,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 
 from llm_backend.contract import load_document
 from tests.engine.gguf_models import write_bert
+from tests.media_files import wav
 from tests.serving import serve
 
 LINE = b'{"custom_id": "1", "method": "POST", "url": "/v1/embeddings", "body": {"input": "a"}}'
@@ -42,12 +43,13 @@ BODIES: dict[str, Any] = {
 FORMS = {
     "createFile": {"file": b"text", "purpose": "assistants"},
     "addUploadPart": {"data": b"text"},
+    "createVoiceConsent": {"recording": wav(1), "name": "Ada", "language": "en-US"},
 }
 IN_A_STORE = ("createVectorStoreFile", "createVectorStoreFileBatch")
 BEGINNINGS = (
     *IN_A_STORE,
     "createChatCompletion", "createResponse", "createConversation", "createFile", "createUpload",
-    "createBatch", "createVectorStore",
+    "createBatch", "createVectorStore", "createVoiceConsent",
 )  # fmt: skip
 load_all_checks()
 RULES = CHECKS.get_by_names([

@@ -66,7 +66,7 @@ def test_a_file_search_has_items_and_citations(searching, garden):
 
 def test_a_model_can_be_made_to_search(searching, garden):
     response = searching.responses.create(
-        model=MODEL, input=[{"role": "assistant", "content": "Shall I look it up?"}],
+        model=MODEL, input="What grows in the garden?",
         tools=[tool(garden)], tool_choice={"type": "file_search"}, max_tool_calls=1,
         max_output_tokens=400, temperature=0,
     )  # fmt: skip

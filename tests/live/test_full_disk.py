@@ -170,7 +170,7 @@ def test_processes_that_read_files_write_none():
         for format, content in documents.items()
     }
     sound = "llm_backend.backends.transcription.sound_reader"
-    heard = run_without_files(wav_file(1), sound, "60", gib, "9")
+    heard = run_without_files(wav_file(1), sound, "60", gib, "9", str(RATE_HZ))
 
     assert {format: (one.returncode, one.stdout.strip()) for format, one in read.items()} == (
         dict.fromkeys(documents, (0, b"hello"))

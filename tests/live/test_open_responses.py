@@ -81,7 +81,7 @@ def test_a_response_and_its_events_have_what_they_must(server, fields):
 
 
 def test_penalties_are_accepted_and_echoed(server):
-    long = "Say" + 12 * " ha"  # the penalty of the last one is larger than any certainty
+    long = "Say" + 12 * " na"  # the penalty of the last one is larger than any certainty
     told = asked(server, input="Hello!", presence_penalty=0.5, frequency_penalty=-1)
     plain = asked(server, input="Hello!")
     strong = asked(server, input=long, frequency_penalty=2, presence_penalty=2)

@@ -63,6 +63,15 @@ def make_voice(client: openai.OpenAI, consent_id: str, **fields: Any) -> Any:
     return client.audio.voices.create(**body)
 
 
+def delete_voice(client: openai.OpenAI, voice_id: str, consent_id: str) -> None:
+    client.audio.voices.delete(voice_id)
+    client.audio.voice_consents.delete(consent_id)
+
+
+def consents_of(client: openai.OpenAI) -> list[Any]:
+    return list(client.audio.voice_consents.list())
+
+
 def make_key(client: openai.OpenAI, name: str) -> str:
     projects = client.admin.organization.projects
     project = projects.create(name=name)
@@ -125,8 +134,7 @@ def test_a_voice_speaks_by_each_model_in_the_language_of_its_consent(restarted):
     sound = restarted.speak(restarted.voice_id, model="qwen")
     with pytest.raises(openai.BadRequestError, match="does not speak `sv-SE`") as refused:
         restarted.speak(swedish.id, model="qwen")
-    client.audio.voices.delete(swedish.id)
-    client.audio.voice_consents.delete(consent.id)
+    delete_voice(client, swedish.id, consent.id)
 
     assert pcm(sound).std() > 0.01
     assert refused.value.param == "voice"
@@ -163,7 +171,7 @@ def test_a_voice_and_its_consent_are_unknown_to_another_project(restarted):
     with pytest.raises(openai.BadRequestError) as refused_consent:
         make_voice(other, restarted.consent_id)
 
-    assert list(consents.list()) == []
+    assert consents_of(other) == []
     assert refused.value.param == "voice"
     assert refused_consent.value.param == "consent"
 

@@ -30,9 +30,9 @@ _LINE = re.compile(r"\s*\d+\s+(\S+)\s+\S*/(\S)\s+(\S+)\s+(\S.*?)\s*(?:\([^()]*\)
 
 @dataclass(frozen=True, kw_only=True)
 class Voice:
-    """A voice as the program lists it. `id` is the name by which it is chosen: a language, or for
-    a variant the name of its file. The program finds it by its `file` in any case; by a language
-    it finds some voices without their variants."""
+    """A voice as it is listed. `id` is the name by which it is chosen: a language, or for
+    a variant the name of its file. `espeak-ng` finds it by its `file` in any case; by a language it
+    finds some voices without their variants. Other voices have no `file`."""
 
     id: str
     name: str

@@ -43,7 +43,7 @@ class UpstreamPool:
     cases:
 
     * nothing of it was sent,
-    * the answer says that nothing was done,
+    * the answer says that nothing was done, and an untried upstream is left,
     * its method is idempotent, or
     * it has an idempotency key that the upstream honours: then it is retried at the same upstream.
 

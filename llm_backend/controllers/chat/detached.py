@@ -39,7 +39,7 @@ async def follow_detached_chat(services: Services, request: ApiRequest) -> Respo
             await other.close()
         raise InvalidRequest(
             f"The answer of the detached chat `{id}` is too long to be followed "
-            "(`detached_chat_bytes`); it is stored at its end."
+            "(`detached_chat_bytes`); if the chat is stored, it is there at its end."
         )
     return await event_stream(followed.events(), ending=b"")
 

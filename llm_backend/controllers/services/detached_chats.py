@@ -1,5 +1,5 @@
-"""Detached chats: the server completes and stores their answers even if their clients
-disconnect."""
+"""Detached chats: the server completes their answers even if their clients disconnect. The answers
+are stored as those of other chats."""
 
 import asyncio
 import re
@@ -80,7 +80,7 @@ class DetachedChat:
         """Returns `receive` without the client's disconnect; `on_read` is awaited once the body
         has been read, and may refuse it by an `ApiError`."""
 
-        async def receive_attached() -> Message:
+        async def receive_detached() -> Message:
             if self.request is None:
                 message = await receive()
                 if message["type"] == "http.request":
@@ -91,7 +91,7 @@ class DetachedChat:
             await self._cancelled.wait()
             return {"type": "http.disconnect"}
 
-        return receive_attached
+        return receive_detached
 
     def send_to(self, send: Send) -> Send:
         """Returns a `send` that also retains the bytes of the answer."""

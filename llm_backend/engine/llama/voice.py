@@ -30,7 +30,7 @@ from llm_backend.model_files import (
 )
 
 _BATCH_TOKENS = 512  # a part of a sentence is one batch; sentences have 300 characters at most
-_PCM_BYTES, _PCM_SCALE = 2, 32767  # of a sample that comes with a sentence
+_PCM_BYTES, _PCM_SCALE = 2, 32767  # of one number of a recording that comes with a sentence
 _LANGUAGE = "en"
 # Frames of drawn codes, 12.5 a second: a text takes two seconds, and half a second a character.
 _CODES_LIMIT, _LEAST_CODES, _CODES_PER_CHARACTER = 1024, 25, 6

@@ -86,7 +86,7 @@ async def turn(
     memory: Memory, *answers, tools=(), settings=SETTINGS, model=None, **fields
 ) -> ResponseTurn:
     services = types.SimpleNamespace(
-        memory=memory,
+        chat_recorder=memory,
         responses=memory,
         settings=settings,
         listed_items=LISTED_ITEMS,

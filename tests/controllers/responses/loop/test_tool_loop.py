@@ -128,7 +128,7 @@ def calling(*names):
 async def begun(kind, model, memory=None, limit=32, tools=(TOOL,), **fields):
     memory = memory or Memory()
     services = types.SimpleNamespace(
-        memory=memory,
+        chat_recorder=memory,
         responses=memory,
         settings=settings(tool_calls_limit=limit),
         listed_items=LISTED_ITEMS,
