@@ -75,8 +75,13 @@ async def test_prompt_that_is_no_chat_has_the_tokens_of_its_text(engine, questio
 
 @pytest.mark.parametrize(
     "steered",
-    [{"grammar": f'start: "{ANSWER}"'}, {"sampling": Sampling(temperature=0, logit_bias={0: -1})}],
-    ids=["grammar", "bias"],
+    [
+        {"grammar": f'start: "{ANSWER}"'},
+        {"sampling": Sampling(temperature=0, logit_bias={0: -1})},
+        {"sampling": Sampling(temperature=0, repeat_penalty=0.999999)},
+        {"sampling": Sampling(temperature=0, presence_penalty=-1e-6)},
+    ],
+    ids=["grammar", "bias", "factor", "penalty"],
 )
 async def test_answer_that_a_client_has_steered_is_not_remembered(engine, question, steered):
     text, *_ = await ask(engine, question, **steered)

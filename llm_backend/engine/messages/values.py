@@ -25,6 +25,9 @@ SAMPLES_HZ = 16_000
 """Rate of the samples of a recording."""
 
 
+_USUAL_PENALTY, _USUAL_TEMPERATURE = 2.0, 2.0  # the largest of OpenAI's
+
+
 class FinishReason(StrEnum):
     """Reason why a sequence ended regularly."""
 
@@ -118,6 +121,14 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
     logprobs: int | None = None
     constrained_logprobs: bool = False
+
+    @property
+    def is_steered(self) -> bool:
+        """True if a client could make unlikely tokens likely by this."""
+        penalties = (self.frequency_penalty, self.presence_penalty, self.repeat_penalty - 1)
+        are_usual = all(0 <= one <= _USUAL_PENALTY for one in penalties)
+        is_usual = are_usual and self.temperature <= _USUAL_TEMPERATURE
+        return bool(self.logit_bias) or not is_usual
 
 
 class Adapter(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from llm_backend.engine.scheduling.prompt_tokens import PromptTokens, tokenize_p
 
 _PART = 32_768  # characters of a long text whose tokens are counted at once
 _TOKEN_CHARACTERS = 8  # more than a token has on average in any language
+_ANSWER_DIVISOR = 8  # share of the context that generated tokens of a prompt leave to an answer
 _CUT_TOKENS = 64  # more tokens than a cut through one token makes of it
 
 
@@ -63,8 +64,8 @@ class CommandLimits:
         generated_tokens: GeneratedTokens | None = None,
     ) -> ValidatedPrompt:
         """Return the tokens of a command's prompt and the limit of its answers. In the prompt of a
-        chat, tokens of earlier answers are those that were generated, if the context holds them.
-        Raises `CommandRefused` if the command cannot be answered."""
+        chat, tokens of earlier answers are those that were generated, if the context has room for
+        them and the answer. Raises `CommandRefused` if the command cannot be answered."""
         self._check(command, vocabulary)
         if isinstance(command.prompt, str):
             self.check_length(command.prompt, command.parse_special, vocabulary)
@@ -79,7 +80,7 @@ class CommandLimits:
         self.check_room(len(tokens), answer_tokens=answer_tokens)
         if generated_tokens is not None and command.is_chat and not prompt.runs:
             generated = generated_tokens.substitute(tokens)
-            if len(generated) + answer_tokens <= self.context_tokens:
+            if len(generated) <= len(tokens) or self._leaves_room(len(generated), command):
                 tokens = generated
         max_length = self._max_length(command, len(tokens), has_media=bool(prompt.runs))
         is_shifted = max_length > self.context_tokens
@@ -91,6 +92,13 @@ class CommandLimits:
             n_keep=_count_begin_tokens(tokens, vocabulary) if is_shifted else 0,
             prediction=self._tokenize_prediction(command.prediction or "", vocabulary),
         )
+
+    def _leaves_room(self, prompt_tokens: int, command: Generate) -> bool:
+        """True if a prompt leaves room for `max_tokens`, or for a share of the context if that is
+        less."""
+        share = max(1, self.context_tokens // _ANSWER_DIVISOR)
+        answer_tokens = share if command.max_tokens is None else min(share, command.max_tokens)
+        return prompt_tokens + answer_tokens <= self.context_tokens
 
     def _max_length(self, command: Generate, prompt_tokens: int, *, has_media: bool) -> int:
         """The length at which an answer ends. It is beyond the context only if `max_tokens` is: an

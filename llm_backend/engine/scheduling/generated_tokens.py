@@ -16,6 +16,7 @@ from llm_backend.engine.model import Vocabulary
 
 _TOKEN = "i"  # noqa: S105 # array type of a token
 _ENTRY_BYTES = 400  # about what the objects of a chat take besides their content
+_COMPARED = 64  # tokens that are compared at once
 _MARKUP = b"\xff"  # before the number of a token without text; no byte of a text in UTF-8
 
 
@@ -76,9 +77,11 @@ class GeneratedTokens:
             if nearest is None:
                 return tokens
             known = self._chats[nearest]
-            length, replaced = self._common_text(known, theirs)
-            if any(known.is_generated[:length]):
-                self._chats.move_to_end(nearest)
+        length, replaced = self._common_text(known, theirs)  # without the lock: it may take long
+        if any(known.is_generated[:length]):
+            with self._lock:
+                if nearest in self._chats:
+                    self._chats.move_to_end(nearest)
         return [*known.tokens[:length], *tokens[replaced:]]
 
     def _common_text(self, known: _Chat, theirs: "array[int]") -> tuple[int, int]:
@@ -87,7 +90,7 @@ class GeneratedTokens:
         end: tuple[int, int] | None = (0, 0)
         while end is not None:
             first, second = end
-            same = common_prefix_length(known.tokens[first:], theirs[second:])
+            same = _equal_length(known.tokens, first, theirs, second)
             first, second = first + same, second + same
             end = self._end_of_difference(known, first, theirs, second)
         return first, second
@@ -144,6 +147,16 @@ class GeneratedTokens:
             is_marker = self._vocabulary.is_marker(token)
             text = self._texts[token] = b"" if is_marker else self._vocabulary.piece(token)
         return text
+
+
+def _equal_length(known: "array[int]", first: int, theirs: "array[int]", second: int) -> int:
+    """Number of equal tokens from these positions on; copies few of those behind them."""
+    length, same = 0, _COMPARED
+    while same == _COMPARED:
+        at, other = first + length, second + length
+        same = common_prefix_length(known[at : at + _COMPARED], theirs[other : other + _COMPARED])
+        length += same
+    return length
 
 
 def _size(key: bytes, tokens: "array[int]") -> int:

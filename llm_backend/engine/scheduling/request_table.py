@@ -148,12 +148,13 @@ class RequestTable:
         return request
 
     def remember_answer(self, request: EngineRequest, sequence: Sequence) -> None:
-        """Remember the tokens of a chat whose answer has ended. An answer that a grammar or a bias
-        has steered is not remembered: a client could choose its tokens for others."""
+        """Remember the tokens of a chat whose first answer has ended. An answer that a grammar or
+        its sampling has steered is not remembered: a client could choose its tokens for others."""
         if not isinstance(request, GenerationRequest) or not request.command.is_chat:
             return
-        command = request.command
-        if command.grammar is None and not command.sampling.logit_bias and not sequence.runs:
+        is_steered = request.command.grammar is not None or request.command.sampling.is_steered
+        is_whole = sequence.context_tokens is None and not sequence.runs  # nothing was dropped
+        if sequence.index == 0 and is_whole and not is_steered:
             self._generated_tokens.add(sequence.tokens, sequence.prompt_tokens)
 
     def wait(self, seconds: float) -> None:

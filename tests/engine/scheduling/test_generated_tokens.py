@@ -1,9 +1,11 @@
 import re
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_backend.engine.kv_cache.cache import common_prefix_length
 from llm_backend.engine.messages import Generate
 from llm_backend.engine.scheduling.command_validation import CommandLimits
 from llm_backend.engine.scheduling.generated_tokens import GeneratedTokens
@@ -140,9 +142,7 @@ def test_chat_larger_than_the_limit_removes_no_other():
     assert small.substitute([B, END, AB]) == [B, END, A, B]
 
 
-@pytest.mark.parametrize(("context_tokens", "answer"), [(6, [A, B]), (5, [AB])])
-def test_prompt_has_generated_tokens_if_the_context_holds_them(memory, context_tokens, answer):
-    memory.add([B, END, A, B], 2)
+def validate(memory: GeneratedTokens, context_tokens: int, command: Generate) -> list[int]:
     limits = CommandLimits(
         context_tokens=context_tokens,
         context_shift_tokens=0,
@@ -151,11 +151,41 @@ def test_prompt_has_generated_tokens_if_the_context_holds_them(memory, context_t
         stops=0,
         grammar_bytes=0,
     )
+    return limits.validate(command, VOCABULARY, None, memory).tokens
+
+
+@pytest.mark.parametrize(("context_tokens", "answer"), [(6, [A, B]), (5, [AB])])
+def test_prompt_has_generated_tokens_if_the_context_holds_them(memory, context_tokens, answer):
+    memory.add([B, END, A, B], 2)
     command = Generate(id="", prompt="b<end>ab<end>", is_chat=True)
 
-    prompt = limits.validate(command, VOCABULARY, None, memory)
+    assert validate(memory, context_tokens, command) == [B, END, *answer, END]
 
-    assert prompt.tokens == [B, END, *answer, END]
+
+@pytest.mark.parametrize(("max_tokens", "answer"), [(4, [A, B]), (None, [AB]), (9, [AB])])
+def test_generated_tokens_leave_room_for_the_answer(memory, max_tokens, answer):
+    memory.add([*[END] * 33, A, B], 33)
+    text = "<end>" * 33 + "ab<end>"
+    command = Generate(id="", prompt=text, is_chat=True, max_tokens=max_tokens)
+
+    assert validate(memory, 40, command) == [*[END] * 33, *answer, END]
+
+
+def test_work_of_a_long_chat_with_many_differences_is_linear(monkeypatch):
+    compared: list[int] = []
+
+    def measured(first: Sequence[int], second: Sequence[int]) -> int:
+        compared.append(len(first) + len(second))
+        return common_prefix_length(first, second)
+
+    path = "llm_backend.engine.scheduling.generated_tokens.common_prefix_length"
+    memory = GeneratedTokens(VOCABULARY, 1 << 20)
+    memory.add([END, *[A, B] * 2000], 1)
+    canonical = [END, *[AB] * 2000, END]
+    monkeypatch.setattr(path, measured)
+
+    assert memory.substitute(canonical) == [END, *[A, B] * 2000, END]
+    assert sum(compared) < 200 * len(canonical)
 
 
 TEXTS = st.lists(st.sampled_from(["a", "b", "ab", "\n", "<end>"]), max_size=6).map("".join)
