@@ -18,6 +18,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+\.js)";', re.MULTILINE)
+_OTHER = re.compile(r"^(?:import|export) .*", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const) (\w+))", re.MULTILINE)
 
 
@@ -74,9 +75,12 @@ def _link_module(name: str, sources: Mapping[str, str], owners: Mapping[str, str
 
 
 def _wrap_module(name: str, text: str) -> str:
-    """Returns a module as a constant: the result of a function that returns its exports."""
+    """Returns a module as a constant: the result of a function that returns its exports. Raises
+    `ValueError` for other forms of imports and exports."""
     exports = f"return {{ {', '.join(_EXPORT.findall(text))} }};"
     body = _EXPORT.sub("", text)
+    if other := _OTHER.search(body):
+        raise ValueError(f"{name} cannot be in a bundle: {other[0]}")
     return f"const {_variable(name)} = await (async () => {{\n{body}\n{exports}\n}})();\n"
 
 

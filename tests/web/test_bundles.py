@@ -35,6 +35,17 @@ def test_bundles_of_the_page_are_the_only_source_of_their_modules():
         assert not {f"{one}.js" for one in bundled} & imports_of(text), name
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["export default 1;", "export { a };", "export let a = 1;", 'import * as b from "./b.js";'],
+)
+def test_module_with_another_form_of_import_or_export_is_refused(line):
+    sources = {"app.js": 'import { a } from "./a.js";\n', "a.js": f"const a = 1;\n{line}\n"}
+
+    with pytest.raises(ValueError, match=r"a\.js cannot be in a bundle: (im|ex)port"):
+        bundle_modules(sources, ["app.js"])
+
+
 def test_bundle_keeps_the_text_of_a_module_without_imports():
     sources = {"app.js": "export const a = 1;\n", "later.js": "export const b = 2;\n"}
 
