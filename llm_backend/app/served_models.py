@@ -124,7 +124,7 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
             vector_stores=entry.vector_stores,
             engine=engine,
             loads_at_start=engine_configs.override(entry.load, settings.load_models) == "start"
-            and ((files := voice or diarization) is None or is_installed(files.extra))
+            and ((sound := voice or diarization) is None or is_installed(sound.extra))
             and (image_setup is None or (can_draw and not image_setup.missing)),
             idle_unload_s=engine_configs.override(entry.idle_unload_s, settings.idle_unload_s),
             memory_bytes=entry.memory,

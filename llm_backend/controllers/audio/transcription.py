@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from starlette.responses import PlainTextResponse, Response
 
-from llm_backend.access import fairness_key
+from llm_backend.access import Caller, fairness_key
 from llm_backend.backends.base import Usage
 from llm_backend.backends.data_url import decode_base64, parse_data_url
 from llm_backend.backends.local.local_model import LocalModel
@@ -130,7 +130,7 @@ async def _answer(
             Recording(file=file, field="file", limits=limits, speech=options.speech),
             options.transcript,
             caller=fairness_key(request.caller),
-            diarization=_diarization(services, fields, limits),
+            diarization=_diarization(services, request.caller, fields, limits),
         )
         if options.streams:
             return await cancel_on_disconnect(
@@ -218,10 +218,10 @@ def _translation_options(body: "api.CreateTranslationRequest") -> _Options:
 
 
 def _diarization(
-    services: Services, body: Mapping[str, Any], limits: RecordingLimits
+    services: Services, caller: Caller, body: Mapping[str, Any], limits: RecordingLimits
 ) -> Diarization | None:
     """Returns what tells the speakers apart; None if they are not. Raises `ApiError` without a
-    model for it."""
+    model for it that the caller may use."""
     names: Sequence[str] = body.get("known_speaker_names", ())
     references: Sequence[str] = body.get(_REFERENCES, ())
     if body.get("response_format") != "diarized_json":
@@ -230,7 +230,8 @@ def _diarization(
             raise InvalidRequest(message, param="known_speaker_names" if names else _REFERENCES)
         return None
     model = services.registry.diarization_model
-    if model is None or model.diarization is None:
+    may_use = model is not None and services.access.admission.may_use(caller, model.card.id)
+    if model is None or model.diarization is None or not may_use:
         raise UnsupportedField(
             "`diarized_json` needs a local model that tells speakers apart, beside the one that "
             "transcribes; none is served: a folder with segmentation.onnx and embedding.onnx.",

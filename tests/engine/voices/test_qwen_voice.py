@@ -1,7 +1,6 @@
 """A voice of llama.cpp that draws codes, in a worker: its sound, beside the library's own, and its
 languages."""
 
-import asyncio
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from llm_backend.engine import CommandFailed, EngineClient, EngineConfig
-from llm_backend.engine.messages import Failure, ModelKind, Speak
+from llm_backend.engine.messages import Failure, ModelKind, Speak, Spoken
 from llm_backend.model_files import read_gguf_voice
 from tests.engine.qwen_voice import FRAME_SAMPLES, RATE_HZ, write_qwen_voice
 from tests.engine.speech_reference import reference_sound
@@ -83,17 +82,13 @@ async def test_a_sample_that_comes_with_a_sentence_sounds_as_its_file(engine, fi
     by_file = await engine.speak(Speak(text=TEXT, speaker_name="low"))
     by_sample = await engine.speak(Speak(text=TEXT, sample=sample))
 
-    assert len(by_sample.samples) == len(by_file.samples)
+    other = await engine.speak(Speak(text=TEXT, speaker_name="high"))
 
+    def distance(one: Spoken, two: Spoken) -> float:
+        first, second = (np.frombuffer(each.samples, "<i2") / 32767 for each in (one, two))
+        return float(np.abs(first - second).max())
 
-async def test_a_sentence_stops_between_its_frames(engine):
-    whole = await engine.speak(Speak(text="Hi."))
-    task = asyncio.create_task(engine.speak(Speak(text="word " * 60)))
-    next_one = asyncio.create_task(engine.speak(Speak(text="Hi.", has_begun=True)))
-    await asyncio.sleep(0)
-    task.cancel()
-
-    assert (await next_one).samples == whole.samples
+    assert distance(by_sample, by_file) < distance(by_sample, other) / 4
 
 
 async def test_its_memory_holds_the_embeddings_twice(files):
