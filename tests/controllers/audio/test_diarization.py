@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from llm_backend.access.limits.admission_control import AdmissionControl
 from tests.gateway import gateway
 from tests.tone_speakers import tones_file, write_speakers
 from tests.upstream import Message
@@ -44,3 +45,16 @@ async def test_what_is_missing_is_named(tmp_path, monkeypatch, has_model, status
     assert (answer.status, error["param"]) == (status, "response_format")
     assert named in error["message"]
     assert [one["id"] for one in json.loads(listed.body)["data"]] == ["hello"]
+
+
+async def test_model_that_the_caller_may_not_use_tells_no_speakers_apart(tmp_path, monkeypatch):
+    require_transcription()
+    paths = [write_whisper(tmp_path / "hello.bin"), write_speakers(tmp_path / "speakers").parent]
+    monkeypatch.setattr(AdmissionControl, "may_use", lambda _self, _caller, model: model == "hello")
+    models = [{"path": str(one), "load": "demand"} for one in paths]
+    async with gateway(tmp_path, models=models) as server:
+        answer: Message = await server.ask(form())
+
+    error = json.loads(answer.body)["error"]
+    assert (answer.status, error["param"]) == (400, "response_format")
+    assert "none is served" in error["message"]
