@@ -16,7 +16,7 @@ from playwright.sync_api import Browser
 from tests.browser import chromium
 from tests.serving import serve
 
-GOAL_MS = 1000  # of a second visit by a slow phone in the same network
+GOAL_MS = 300  # of a second visit by a slow phone in the same network
 SLOW_PHONE = "phone, 4 times slower"
 # Slowness of the processor, latency in ms, kbit/s (0: as fast as the machine's own loopback).
 PROFILES = {
