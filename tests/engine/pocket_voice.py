@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFWriter, TokenType
 
+from tests.engine.random_weights import RandomWeights
+
 __all__ = ["FRAME_SAMPLES", "RATE_HZ", "write_pocket_voice"]
 
 RATE_HZ = 24_000
@@ -126,26 +128,8 @@ def _add_decoder(weights: "_Weights") -> None:
     weights.seanet("a.gen.wav.seanet", WIDTH, 1, RATIOS[::-1])
 
 
-class _Weights:
-    """Random tensors of a file."""
-
-    def __init__(self, writer: GGUFWriter, rng: np.random.Generator) -> None:
-        self._writer, self._rng = writer, rng
-
-    def add(self, name: str, *shape: int) -> None:
-        values = self._rng.standard_normal(shape, dtype=np.float32) * np.float32(0.3)
-        self._writer.add_tensor(name, values)
-
-    def ones(self, name: str, length: int) -> None:
-        self._writer.add_tensor(name, np.ones(length, np.float32))
-
-    def norm(self, name: str, length: int) -> None:
-        self.ones(f"{name}.weight", length)
-        self._writer.add_tensor(f"{name}.bias", np.zeros(length, np.float32))
-
-    def dense(self, name: str, rows: int, width: int) -> None:
-        self.add(f"{name}.weight", rows, width)
-        self.add(f"{name}.bias", rows)
+class _Weights(RandomWeights):
+    """Random tensors of a file, with those of this model's parts."""
 
     def kernel(self, name: str, *shape: int) -> None:
         """The native code's convolutions take 16 bits only."""

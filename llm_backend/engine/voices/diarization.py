@@ -22,6 +22,7 @@ from llm_backend.engine.messages import (
 from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.pass_threads import first_thread_count
 from llm_backend.engine.sequential_engine import Cancelled, Report, SequentialCommand
+from llm_backend.engine.voices.library import load_library
 from llm_backend.engine.voices.quiet import quiet
 from llm_backend.engine.voices.speakers import Voice, join_voices, scale_voice
 from llm_backend.model_files import DiarizationFiles, HeaderError, read_diarization
@@ -43,19 +44,15 @@ class DiarizationModel:
             self._files = read_diarization(config.model_path)
         except HeaderError as error:
             raise LoadError(str(error)) from error
-        try:
-            import sherpa_onnx
-        except ImportError as error:
-            raise LoadError("The package `sherpa-onnx` is not installed.") from error
-        self._library: Any = sherpa_onnx
+        self._library = library = load_library()
         threads = first_thread_count(config, self._files.file_bytes)
-        self._embedding_config = sherpa_onnx.SpeakerEmbeddingExtractorConfig(
+        self._embedding_config = library.SpeakerEmbeddingExtractorConfig(
             model=str(self._files.embedding), num_threads=threads
         )
-        self._segmentation_config = _segmentation(sherpa_onnx, self._files, threads)
+        self._segmentation_config = _segmentation(library, self._files, threads)
         try:
-            self._extractor = sherpa_onnx.SpeakerEmbeddingExtractor(self._embedding_config)
-            self._diarization = sherpa_onnx.OfflineSpeakerDiarization(self._config(0.5))
+            self._extractor = library.SpeakerEmbeddingExtractor(self._embedding_config)
+            self._diarization = library.OfflineSpeakerDiarization(self._config(0.5))
         except _ERRORS as error:
             raise LoadError(f"{config.model_path} cannot be loaded: {error}") from error
 

@@ -9,6 +9,7 @@ from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.pass_threads import first_thread_count
 from llm_backend.engine.pcm import pcm_of
 from llm_backend.engine.sequential_engine import Cancelled, Report, SequentialCommand
+from llm_backend.engine.voices.library import load_library
 from llm_backend.engine.voices.quiet import quiet
 from llm_backend.model_files import HeaderError, VoiceFamily, VoiceFiles, read_voice
 
@@ -23,15 +24,11 @@ class OnnxVoiceModel:
             self._files = read_voice(config.model_path)
         except HeaderError as error:
             raise LoadError(str(error)) from error
-        try:
-            import sherpa_onnx
-        except ImportError as error:
-            raise LoadError("The package `sherpa-onnx` is not installed.") from error
-        self._library: Any = sherpa_onnx
+        self._library = library = load_library()
         threads = first_thread_count(config, self._files.file_bytes)
-        settings = _config(sherpa_onnx, self._files, threads)
+        settings = _config(library, self._files, threads)
         try:
-            self._voice = sherpa_onnx.OfflineTts(settings)
+            self._voice = library.OfflineTts(settings)
         except (RuntimeError, ValueError, IndexError) as error:
             raise LoadError(f"{config.model_path} cannot be loaded: {error}") from error
 
