@@ -225,3 +225,13 @@ def native_bytes(path: Path, shape: ModelShape, caplog) -> tuple[float, float, f
     cells = sum(map(float, re.findall(r"llama_kv_cache: size = +([\d.]+) MiB", caplog.text)))
     compute = re.findall(r"compute buffer size = +([\d.]+) MiB", caplog.text)
     return weights, cells * 2**20, float(compute[-1]) * 2**20
+
+
+def test_plan_counts_the_tokens_of_recent_chats_and_their_texts(models):
+    model, on = models["8B"], machine(64)
+    given = {"slots": 2, "context_tokens": 4096}
+    without = plan_memory([model], on, PlanRequest(**given))
+    remembering = plan_memory([model], on, PlanRequest(**given, generated_tokens_bytes=1 << 30))
+
+    assert remembering.host_bytes - without.host_bytes == 1 << 30
+    assert without.host.process > 60_000_000 + 100 * model.vocabulary

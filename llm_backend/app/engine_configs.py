@@ -109,6 +109,7 @@ def build_plan_request(
         cache_type=engine.cache_type,
         is_fused=engine.flash_attention is not False,
         cells_share=settings.cells_memory_share,
+        generated_tokens_bytes=engine.generated_tokens_bytes,
     )
 
 

@@ -211,6 +211,7 @@ def _shape(engine: EngineConfig) -> ModelShape:
         output_rows=max(engine.logit_rows, engine.draft_tokens if engine.speculation else 0),
         cache_type=engine.cache_type,
         is_fused=engine.flash_attention is not False,
+        generated_tokens_bytes=engine.generated_tokens_bytes,
     )
 
 

@@ -2,9 +2,9 @@
 
 Weights are as large as in the file. A KV cell holds, for each layer, a key and a value for each KV
 head (GQA). Compute buffers hold the activations of a pass's tokens and the logits of its outputs;
-the process is the interpreter and its libraries. An estimate errs upwards: all cells are counted,
-though a cell takes memory only once it is used, and layers with a sliding window as layers with
-full attention.
+the process is the interpreter and its libraries, with the tokens of recent chats. An estimate errs
+upwards: all cells are counted, though a cell takes memory only once it is used, and layers with a
+sliding window as layers with full attention.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ DEFAULT_CONTEXT = 4096
 """Tokens of a slot where no plan makes it longer, and the model was trained for as many."""
 
 _PROCESS_BYTES = 60_000_000  # a worker without its model
+_TOKEN_TEXT = 110  # bytes of a token's text and its entries in two tables
 _CELL_RECORD = 48  # bytes of llama.cpp's record of a cell: position, shift, the sequences in it
 
 
@@ -29,6 +30,7 @@ class ModelShape:
     output_rows: int = 32
     cache_type: str = "f16"
     is_fused: bool = True  # flash attention
+    generated_tokens_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +59,15 @@ def footprint(model: GgufHeader | ModelCosts, shape: ModelShape) -> Footprint:
         if costs.is_generating
         else 0,
         compute=pass_bytes(costs, shape) + rows_bytes(costs, shape),
-        process=_PROCESS_BYTES + _CELL_RECORD * (tokens if costs.has_cells else 0),
+        process=_PROCESS_BYTES
+        + _CELL_RECORD * (tokens if costs.has_cells else 0)
+        + (_chat_bytes(costs, shape) if costs.is_generating else 0),
     )
+
+
+def _chat_bytes(costs: ModelCosts, shape: ModelShape) -> int:
+    """Bytes of the tokens of recent chats, and of the texts of tokens."""
+    return shape.generated_tokens_bytes + _TOKEN_TEXT * costs.vocabulary
 
 
 def context_of(costs: ModelCosts, shape: ModelShape) -> int:

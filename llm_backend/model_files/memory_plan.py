@@ -75,6 +75,7 @@ class PlanRequest:
     cache_type: str = "f16"
     is_fused: bool = True
     cells_share: float = 0.5
+    generated_tokens_bytes: int = 0
 
     def shape(self, slots: int, context_tokens: int) -> ModelShape:
         """The shape of a model with these settings."""
@@ -85,6 +86,7 @@ class PlanRequest:
             output_rows=self.output_rows,
             cache_type=self.cache_type,
             is_fused=self.is_fused,
+            generated_tokens_bytes=self.generated_tokens_bytes,
         )
 
 

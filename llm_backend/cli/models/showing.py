@@ -174,6 +174,7 @@ def _print_memory(header: "GgufHeader", settings: Settings) -> None:
             slots=slots,
             batch_tokens=settings.batch_tokens,
             cache_type=settings.cache_type,
+            generated_tokens_bytes=settings.generated_tokens_bytes,
         )
         one = footprint(costs, shape)
         parts = (one.weights, one.cells, one.compute, one.process, one.total)
@@ -190,6 +191,7 @@ def _print_memory(header: "GgufHeader", settings: Settings) -> None:
         cache_type=settings.cache_type,
         is_fused=settings.flash_attention is not False,
         cells_share=settings.cells_memory_share,
+        generated_tokens_bytes=settings.generated_tokens_bytes,
     )
     planner = ModelPlanner(settings.memory_budget, find_devices)
     print()

@@ -9,7 +9,7 @@ from llm_backend.engine.media_runs import Projector, Run
 from llm_backend.engine.messages import Failure, Generate, LoadModel
 from llm_backend.engine.model import Vocabulary
 from llm_backend.engine.sampling.parameter_limits import check_sampling
-from llm_backend.engine.scheduling.generated_tokens import GeneratedTokens
+from llm_backend.engine.scheduling.generated_tokens import GeneratedTokens, Spelling
 from llm_backend.engine.scheduling.prompt_tokens import PromptTokens, tokenize_prompt
 
 _PART = 32_768  # characters of a long text whose tokens are counted at once
@@ -22,7 +22,7 @@ _CUT_TOKENS = 64  # more tokens than a cut through one token makes of it
 class ValidatedPrompt:
     """A valid prompt, the length in tokens at which every answer to it ends, the window and the
     kept tokens of its sequences if that is beyond the context, and the tokens of the command's
-    prediction."""
+    prediction. A chat whose answer may be remembered has a `spelling`."""
 
     tokens: list[int]
     runs: tuple[Run, ...]
@@ -30,6 +30,7 @@ class ValidatedPrompt:
     context_tokens: int | None
     n_keep: int
     prediction: list[int]
+    spelling: Spelling | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +79,13 @@ class CommandLimits:
         self.check_runs(prompt.runs)
         answer_tokens = 0 if command.max_tokens == 0 else 1
         self.check_room(len(tokens), answer_tokens=answer_tokens)
+        spelling = None
         if generated_tokens is not None and command.is_chat and not prompt.runs:
-            generated = generated_tokens.substitute(tokens)
-            if len(generated) <= len(tokens) or self._leaves_room(len(generated), command):
-                tokens = generated
+            spelling = generated_tokens.substitute(tokens)
+            length = len(spelling.tokens)
+            if length > len(tokens) and not self._leaves_room(length, command):
+                spelling = generated_tokens.spell(tokens)
+            tokens = spelling.tokens.tolist()
         max_length = self._max_length(command, len(tokens), has_media=bool(prompt.runs))
         is_shifted = max_length > self.context_tokens
         return ValidatedPrompt(
@@ -91,6 +95,7 @@ class CommandLimits:
             context_tokens=self.context_tokens if is_shifted else None,
             n_keep=_count_begin_tokens(tokens, vocabulary) if is_shifted else 0,
             prediction=self._tokenize_prediction(command.prediction or "", vocabulary),
+            spelling=spelling,
         )
 
     def _leaves_room(self, prompt_tokens: int, command: Generate) -> bool:

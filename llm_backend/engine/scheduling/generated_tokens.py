@@ -21,70 +21,84 @@ _MARKUP = b"\xff"  # before the number of a token without text; no byte of a tex
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Chat:
-    """The tokens of a prompt and its answer, and for each of them whether a model generated it."""
+class Spelling:
+    """Tokens of a text, their text as a key, and for each of them whether a model generated it."""
 
+    key: bytes
     tokens: "array[int]"
     is_generated: bytes
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory."""
+        return len(self.key) + len(self.tokens) * (self.tokens.itemsize + 1) + _ENTRY_BYTES
+
 
 class GeneratedTokens:
-    """Chats of at most `limit_bytes` (0: none), the least recently used of which are removed. Their
-    keys are their texts, in sorted order. Any thread may use it."""
+    """Chats of at most `limit_bytes`, the least recently used of which are removed. Their keys are
+    their texts, in sorted order. Any thread may use it."""
 
     def __init__(self, vocabulary: Vocabulary, limit_bytes: int) -> None:
         self._vocabulary = vocabulary
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
-        self._texts: dict[int, bytes] = {}  # by token
+        self._texts: list[bytes | None] = [None] * vocabulary.size  # by token
         self._keys: list[bytes] = []
-        self._chats: OrderedDict[bytes, _Chat] = OrderedDict()  # least recently used first
+        self._chats: OrderedDict[bytes, Spelling] = OrderedDict()  # least recently used first
         self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def add(self, tokens: abc.Sequence[int], prompt_tokens: int) -> None:
-        """Remember a chat without media, whose tokens after the first `prompt_tokens` were
-        generated, in the place of the chats that it continues."""
-        if not self._limit_bytes or not 0 < prompt_tokens < len(tokens):
+    def add(self, prompt: Spelling, answer: abc.Sequence[int]) -> None:
+        """Remember a chat without media, whose `answer` was generated, in the place of the chats
+        that it continues. The work is that of the answer's tokens; of the prompt only bytes are
+        copied."""
+        if not prompt.tokens or not answer:
             return
-        key, ids = self._key(tokens), array(_TOKEN, tokens)
-        is_generated = bytearray(prompt_tokens) + b"\1" * (len(ids) - prompt_tokens)
-        if _size(key, ids) > self._limit_bytes:
+        chat = Spelling(
+            key=prompt.key + self._key(answer),
+            tokens=prompt.tokens + array(_TOKEN, answer),
+            is_generated=prompt.is_generated + b"\1" * len(answer),
+        )
+        if chat.size > self._limit_bytes:
             return
         with self._lock:
-            nearest = self._nearest(key)
-            if nearest is not None:  # its answers are in the prompt
-                known = self._chats[nearest]
-                same = min(prompt_tokens, common_prefix_length(known.tokens, ids))
-                is_generated[:same] = known.is_generated[:same]
-            self._remove_continued(key)
-            insort(self._keys, key)
-            self._chats[key] = _Chat(tokens=ids, is_generated=bytes(is_generated))
-            self.bytes += _size(key, ids)
+            self._remove_continued(chat.key)
+            insort(self._keys, chat.key)
+            self._chats[chat.key] = chat
+            self.bytes += chat.size
             while self.bytes > self._limit_bytes:
                 self._remove(next(iter(self._chats)))
 
-    def substitute(self, tokens: list[int]) -> list[int]:
+    def spell(self, tokens: abc.Sequence[int]) -> Spelling:
+        """Return these tokens, none of them generated."""
+        return Spelling(
+            key=self._key(tokens), tokens=array(_TOKEN, tokens), is_generated=bytes(len(tokens))
+        )
+
+    def substitute(self, tokens: abc.Sequence[int]) -> Spelling:
         """Return tokens of the same text, byte by byte, which begin as a remembered chat as far as
         possible. Only tokens that were generated replace others; markup is never replaced."""
-        if not self._keys:
-            return tokens
-        key, theirs = self._key(tokens), array(_TOKEN, tokens)
+        own = self.spell(tokens)
         with self._lock:
-            nearest = self._nearest(key)
+            nearest = self._nearest(own.key)
             if nearest is None:
-                return tokens
+                return own
             known = self._chats[nearest]
-        length, replaced = self._common_text(known, theirs)  # without the lock: it may take long
-        if any(known.is_generated[:length]):
+        length, replaced = self._common_text(known, own.tokens)  # without the lock: it may be long
+        is_generated = known.is_generated[:length]
+        if any(is_generated):
             with self._lock:
                 if nearest in self._chats:
                     self._chats.move_to_end(nearest)
-        return [*known.tokens[:length], *tokens[replaced:]]
+        return Spelling(
+            key=own.key,
+            tokens=known.tokens[:length] + own.tokens[replaced:],
+            is_generated=is_generated + bytes(len(own.tokens) - replaced),
+        )
 
-    def _common_text(self, known: _Chat, theirs: "array[int]") -> tuple[int, int]:
+    def _common_text(self, known: Spelling, theirs: "array[int]") -> tuple[int, int]:
         """Number of tokens of both that have the same text, as far as tokens may be replaced."""
         first, second = 0, 0
         end: tuple[int, int] | None = (0, 0)
@@ -96,7 +110,7 @@ class GeneratedTokens:
         return first, second
 
     def _end_of_difference(
-        self, known: _Chat, first: int, theirs: "array[int]", second: int
+        self, known: Spelling, first: int, theirs: "array[int]", second: int
     ) -> tuple[int, int] | None:
         """The next positions in both at which their texts are equal again, if a token between was
         generated; else None."""
@@ -133,7 +147,7 @@ class GeneratedTokens:
             self._remove(self._keys[index])
 
     def _remove(self, key: bytes) -> None:
-        self.bytes -= _size(key, self._chats.pop(key).tokens)
+        self.bytes -= self._chats.pop(key).size
         del self._keys[bisect_left(self._keys, key)]
 
     def _key(self, tokens: abc.Sequence[int]) -> bytes:
@@ -142,7 +156,7 @@ class GeneratedTokens:
 
     def _text(self, token: int) -> bytes:
         """The text of a token; empty for markup."""
-        text = self._texts.get(token)
+        text = self._texts[token]
         if text is None:
             is_marker = self._vocabulary.is_marker(token)
             text = self._texts[token] = b"" if is_marker else self._vocabulary.piece(token)
@@ -157,8 +171,3 @@ def _equal_length(known: "array[int]", first: int, theirs: "array[int]", second:
         same = common_prefix_length(known[at : at + _COMPARED], theirs[other : other + _COMPARED])
         length += same
     return length
-
-
-def _size(key: bytes, tokens: "array[int]") -> int:
-    """Bytes that a chat takes."""
-    return len(key) + len(tokens) * (tokens.itemsize + 1) + _ENTRY_BYTES

@@ -8,18 +8,26 @@ from llm_backend.engine.media_runs import Run
 from llm_backend.engine.messages import Delta, Generate, MediaSpan, Priority, SlotAssigned
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.output.output_builder import OutputBuilder
+from llm_backend.engine.scheduling.generated_tokens import Spelling
 
 
 class GenerationRequest:
     """A `Generate` command and its answers. It waits until the first of its answers gets a slot
-    (`has_started`); the others may wait longer for theirs."""
+    (`has_started`); the others may wait longer for theirs. A chat may have a `spelling` of its
+    prompt, with which its answer is remembered."""
 
     def __init__(
-        self, address: Address, command: Generate, answers: list[OutputBuilder], arrived_at: float
+        self,
+        address: Address,
+        command: Generate,
+        answers: list[OutputBuilder],
+        arrived_at: float,
+        spelling: Spelling | None = None,
     ) -> None:
         self.address = address
         self.command = command
         self.consumers = answers
+        self.spelling = spelling
         self.arrived_at = arrived_at
         self.has_started = False
         self._is_taken = False

@@ -66,7 +66,11 @@ class RequestTable:
         self._command_limits = CommandLimits.of(
             config, context_tokens=model.context_tokens, batch_tokens=model.batch_tokens
         )
-        self._generated_tokens = GeneratedTokens(model.vocabulary, config.generated_tokens_bytes)
+        self._generated_tokens = (
+            GeneratedTokens(model.vocabulary, config.generated_tokens_bytes)
+            if config.generated_tokens_bytes
+            else None
+        )
         self._queue_limits = QueueLimits.of(config)
         self.grammars = Grammars(model.vocabulary, config.grammars)
         self._compiling = GrammarCompilation(self.grammars)
@@ -129,9 +133,8 @@ class RequestTable:
             assert isinstance(prompt, ValidatedScoring), "it was validated as a scoring"
             return self._add_score(address, command, prompt, now)
         assert isinstance(prompt, ValidatedPrompt), "it was validated as a prompt"
-        request = GenerationRequest(
-            address, command, self._build_answers(address, command, prompt, now), now
-        )
+        answers = self._build_answers(address, command, prompt, now)
+        request = GenerationRequest(address, command, answers, now, prompt.spelling)
         if command.grammar is not None or request.needs_slot:
             self.check_queue(request.priority, free_slots=free_slots)
         self._requests[address] = request
@@ -150,12 +153,13 @@ class RequestTable:
     def remember_answer(self, request: EngineRequest, sequence: Sequence) -> None:
         """Remember the tokens of a chat whose first answer has ended. An answer that a grammar or
         its sampling has steered is not remembered: a client could choose its tokens for others."""
-        if not isinstance(request, GenerationRequest) or not request.command.is_chat:
+        if self._generated_tokens is None or not isinstance(request, GenerationRequest):
             return
         is_steered = request.command.grammar is not None or request.command.sampling.is_steered
-        is_whole = sequence.context_tokens is None and not sequence.runs  # nothing was dropped
-        if sequence.index == 0 and is_whole and not is_steered:
-            self._generated_tokens.add(sequence.tokens, sequence.prompt_tokens)
+        is_whole = sequence.context_tokens is None  # nothing was dropped
+        if sequence.index == 0 and request.spelling is not None and is_whole and not is_steered:
+            answer = sequence.tokens[sequence.prompt_tokens :]
+            self._generated_tokens.add(request.spelling, answer)
 
     def wait(self, seconds: float) -> None:
         """Wait until a grammar is ready, at most `seconds`."""

@@ -54,92 +54,112 @@ def memory() -> GeneratedTokens:
     return GeneratedTokens(VOCABULARY, 1 << 20)
 
 
+def add(memory: GeneratedTokens, tokens: list[int], prompt_tokens: int) -> None:
+    """Remember a chat whose prompt has these tokens, and its answer the others."""
+    memory.add(memory.spell(tokens[:prompt_tokens]), tokens[prompt_tokens:])
+
+
+def substitute(memory: GeneratedTokens, tokens: list[int]) -> list[int]:
+    return memory.substitute(tokens).tokens.tolist()
+
+
 def test_returned_answer_has_the_tokens_that_were_generated(memory):
     prompt = tokenize("ab<end>")
-    memory.add([*prompt, A, B, BA], len(prompt))
+    add(memory, [*prompt, A, B, BA], len(prompt))
 
-    assert memory.substitute(tokenize("ab<end>abba<end>ab")) == [*prompt, A, B, BA, END, AB]
+    assert substitute(memory, tokenize("ab<end>abba<end>ab")) == [*prompt, A, B, BA, END, AB]
 
 
 def test_tokens_of_a_prompt_replace_no_others(memory):
-    memory.add([A, B, END, A, B], 3)
+    add(memory, [A, B, END, A, B], 3)
 
-    assert memory.substitute(tokenize("ab<end>ab<end>")) == tokenize("ab<end>ab<end>")
+    assert substitute(memory, tokenize("ab<end>ab<end>")) == tokenize("ab<end>ab<end>")
 
 
 def test_token_across_the_beginning_of_an_answer_is_replaced(memory):
-    memory.add([A, LINE, LINE, B], 2)
+    add(memory, [A, LINE, LINE, B], 2)
 
-    assert memory.substitute(tokenize("a\n\nb<end>")) == [A, LINE, LINE, B, END]
+    assert substitute(memory, tokenize("a\n\nb<end>")) == [A, LINE, LINE, B, END]
 
 
 def test_later_turns_keep_the_tokens_of_earlier_answers(memory):
-    memory.add([B, END, A, B], 2)
-    second = memory.substitute(tokenize("b<end>ab<end>a<end>"))
-    memory.add([*second, B, A], len(second))
+    add(memory, [B, END, A, B], 2)
+    memory.add(memory.substitute(tokenize("b<end>ab<end>a<end>")), [B, A])
 
     assert len(memory) == 1
-    third = memory.substitute(tokenize("b<end>ab<end>a<end>ba<end>b"))
+    third = substitute(memory, tokenize("b<end>ab<end>a<end>ba<end>b"))
     assert third == [B, END, A, B, END, A, END, B, A, END, B]
-    assert memory.substitute(tokenize("b<end>ab<end>bbb")) == [B, END, A, B, END, B, B, B]
+    assert substitute(memory, tokenize("b<end>ab<end>bbb")) == [B, END, A, B, END, B, B, B]
+
+
+def test_chat_keeps_its_answers_beside_another_with_the_same_text(memory):
+    add(memory, [B, END, A, B], 2)
+    first = memory.substitute(tokenize("b<end>ab<end>a<end>"))
+    add(memory, [*tokenize("b<end>ab<end>a<end>"), BA], 5)
+    memory.add(first, [B, A])
+
+    third = substitute(memory, tokenize("b<end>ab<end>a<end>ba<end>"))
+    assert third == [B, END, A, B, END, A, END, B, A, END]
+    assert substitute(memory, tokenize("b<end>ab<end>bbb")) == [B, END, A, B, END, B, B, B]
+
+
+def test_spelling_of_a_prompt_says_which_of_its_tokens_were_generated(memory):
+    add(memory, [B, END, A, B], 2)
+
+    spelling = memory.substitute(tokenize("b<end>ab<end>a"))
+    assert spelling.tokens.tolist() == [B, END, A, B, END, A]
+    assert spelling.is_generated == b"\0\0\1\1\0\0"
 
 
 def test_answer_that_was_cut_has_its_tokens_as_far_as_it_goes(memory):
-    memory.add([B, END, A, B, B, A, B], 2)
+    add(memory, [B, END, A, B, B, A, B], 2)
 
-    assert memory.substitute(tokenize("b<end>abb<end>")) == [B, END, A, B, B, END]
+    assert substitute(memory, tokenize("b<end>abb<end>")) == [B, END, A, B, B, END]
 
 
 def test_text_is_never_replaced_by_markup_nor_markup_by_text(memory):
-    memory.add([B, END, MARKUP, A, B], 2)
+    add(memory, [B, END, MARKUP, A, B], 2)
     typed = [B, END, LESS, T, MORE, AB]
-    memory.add([A, END, LESS, T, MORE, A, B], 2)
+    add(memory, [A, END, LESS, T, MORE, A, B], 2)
     named = [A, END, MARKUP, AB]
 
-    assert memory.substitute(typed) == typed
-    assert memory.substitute(named) == named
-    assert memory.substitute([B, END, MARKUP, AB]) == [B, END, MARKUP, A, B]
+    assert substitute(memory, typed) == typed
+    assert substitute(memory, named) == named
+    assert substitute(memory, [B, END, MARKUP, AB]) == [B, END, MARKUP, A, B]
 
 
 def test_other_number_of_tokens_without_text_is_another_text(memory):
-    memory.add([B, END, A, END, B], 2)
+    add(memory, [B, END, A, END, B], 2)
 
-    assert memory.substitute([B, END, AB]) == [B, END, AB]
+    assert substitute(memory, [B, END, AB]) == [B, END, AB]
 
 
 def test_bytes_of_a_character_that_were_generated_apart_are_found(memory):
-    memory.add([B, FIRST_BYTE, LAST_BYTE, FIRST_BYTE], 1)
+    add(memory, [B, FIRST_BYTE, LAST_BYTE, FIRST_BYTE], 1)
 
-    assert memory.substitute(tokenize("béa")) == [B, FIRST_BYTE, LAST_BYTE, A]
+    assert substitute(memory, tokenize("béa")) == [B, FIRST_BYTE, LAST_BYTE, A]
 
 
 def test_least_recently_used_chat_is_removed_for_space():
     one = [A, END, A, B]
     small = GeneratedTokens(VOCABULARY, 2 * 500)
-    small.add([END, *one], 3)
-    small.add([B, END, *one], 4)
-    small.substitute([END, A, END, AB])
-    small.add([T, END, *one], 4)
+    add(small, [END, *one], 3)
+    add(small, [B, END, *one], 4)
+    substitute(small, [END, A, END, AB])
+    add(small, [T, END, *one], 4)
 
     assert len(small) == 2
     assert small.bytes <= 1000
-    assert small.substitute([END, A, END, AB]) == [END, *one]
-    assert small.substitute([B, END, A, END, AB]) == [B, END, A, END, AB]
-
-
-def test_memory_without_space_remembers_nothing():
-    none = GeneratedTokens(VOCABULARY, 0)
-    none.add([B, A, B], 1)
-
-    assert (len(none), none.bytes) == (0, 0)
+    assert substitute(small, [END, A, END, AB]) == [END, *one]
+    assert substitute(small, [B, END, A, END, AB]) == [B, END, A, END, AB]
 
 
 def test_chat_larger_than_the_limit_removes_no_other():
     small = GeneratedTokens(VOCABULARY, 500)
-    small.add([B, END, A, B], 2)
-    small.add([*[A] * 100, A, B], 100)
+    add(small, [B, END, A, B], 2)
+    add(small, [*[A] * 100, A, B], 100)
 
-    assert small.substitute([B, END, AB]) == [B, END, A, B]
+    assert substitute(small, [B, END, AB]) == [B, END, A, B]
 
 
 def validate(memory: GeneratedTokens, context_tokens: int, command: Generate) -> list[int]:
@@ -156,7 +176,7 @@ def validate(memory: GeneratedTokens, context_tokens: int, command: Generate) ->
 
 @pytest.mark.parametrize(("context_tokens", "answer"), [(6, [A, B]), (5, [AB])])
 def test_prompt_has_generated_tokens_if_the_context_holds_them(memory, context_tokens, answer):
-    memory.add([B, END, A, B], 2)
+    add(memory, [B, END, A, B], 2)
     command = Generate(id="", prompt="b<end>ab<end>", is_chat=True)
 
     assert validate(memory, context_tokens, command) == [B, END, *answer, END]
@@ -164,7 +184,7 @@ def test_prompt_has_generated_tokens_if_the_context_holds_them(memory, context_t
 
 @pytest.mark.parametrize(("max_tokens", "answer"), [(4, [A, B]), (None, [AB]), (9, [AB])])
 def test_generated_tokens_leave_room_for_the_answer(memory, max_tokens, answer):
-    memory.add([*[END] * 33, A, B], 33)
+    add(memory, [*[END] * 33, A, B], 33)
     text = "<end>" * 33 + "ab<end>"
     command = Generate(id="", prompt=text, is_chat=True, max_tokens=max_tokens)
 
@@ -180,11 +200,11 @@ def test_work_of_a_long_chat_with_many_differences_is_linear(monkeypatch):
 
     path = "llm_backend.engine.scheduling.generated_tokens.common_prefix_length"
     memory = GeneratedTokens(VOCABULARY, 1 << 20)
-    memory.add([END, *[A, B] * 2000], 1)
+    add(memory, [END, *[A, B] * 2000], 1)
     canonical = [END, *[AB] * 2000, END]
     monkeypatch.setattr(path, measured)
 
-    assert memory.substitute(canonical) == [END, *[A, B] * 2000, END]
+    assert substitute(memory, canonical) == [END, *[A, B] * 2000, END]
     assert sum(compared) < 200 * len(canonical)
 
 
@@ -198,8 +218,9 @@ def test_substitutes_have_the_same_text_and_the_tokens_of_returned_answers(turns
     memory, text = GeneratedTokens(VOCABULARY, 2000), "b<end>"
     for question, answer in turns:
         canonical = tokenize(text + question + "<end>")
-        prompt = memory.substitute(canonical)
-        memory.add([*prompt, *answer], len(prompt))
+        spelling = memory.substitute(canonical)
+        memory.add(spelling, answer)
+        prompt = spelling.tokens.tolist()
         said = b"".join(BYTES[token] for token in answer if token not in MARKERS)
         readable = re.sub("[^ab\n]", "", said.decode(errors="replace"))
         text += question + "<end>" + readable
@@ -207,5 +228,5 @@ def test_substitutes_have_the_same_text_and_the_tokens_of_returned_answers(turns
         assert text_of(prompt) == text_of(canonical)
         assert memory.bytes <= 2000
         if readable.encode() == said and END not in answer and MARKUP not in answer:
-            returned = memory.substitute(tokenize(text + "<end>" + ending))
+            returned = substitute(memory, tokenize(text + "<end>" + ending))
             assert returned[: len(prompt) + len(answer)] == [*prompt, *answer]
