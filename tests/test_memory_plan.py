@@ -21,6 +21,7 @@ from llm_backend.model_files import (
     read_header,
 )
 from llm_backend.model_files.layer_placement import LayerBytes, Placer
+from tests.engine.gguf_models import write_delta_net
 from tests.model_shapes import (
     EIGHT_BILLION,
     HALF_BILLION,
@@ -235,3 +236,16 @@ def test_plan_counts_the_tokens_of_recent_chats_and_their_texts(models):
 
     assert remembering.host_bytes - without.host_bytes == 1 << 30
     assert without.host.process > 60_000_000 + 100 * model.vocabulary
+
+
+def test_plan_counts_the_snapshots_of_recurrent_states(tmp_path):
+    costs = model_costs(read_header(write_delta_net(tmp_path / "state.gguf")))
+    plain, drafting = (
+        footprint(costs, ModelShape(context_tokens=512, slots=2, draft_tokens=drafts))
+        for drafts in (0, 16)
+    )
+
+    state = 4 * (32 * 16 + 3 * (32 + 2 * 2 * 16))  # bytes: matrix, window of the convolution
+    assert [layer.state for layer in costs.layers] == [state, 0, 0]
+    assert [layer.cell_values for layer in costs.layers] == [0, 64, 64]
+    assert drafting.cells - plain.cells == 3 * 2 * state

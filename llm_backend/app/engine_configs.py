@@ -110,6 +110,7 @@ def build_plan_request(
         is_fused=engine.flash_attention is not False,
         cells_share=settings.cells_memory_share,
         generated_tokens_bytes=engine.generated_tokens_bytes,
+        draft_tokens=0 if engine.draft_model_path else engine.drafted_tokens,
     )
 
 

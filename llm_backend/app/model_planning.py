@@ -212,6 +212,7 @@ def _shape(engine: EngineConfig) -> ModelShape:
         cache_type=engine.cache_type,
         is_fused=engine.flash_attention is not False,
         generated_tokens_bytes=engine.generated_tokens_bytes,
+        draft_tokens=0 if engine.draft_model_path else engine.drafted_tokens,
     )
 
 

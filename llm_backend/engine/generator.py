@@ -42,6 +42,7 @@ from llm_backend.engine.scheduling.scoring_request import PathScorer, PrefixPref
 from llm_backend.engine.scheduling.slot_cells import SlotCells
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.draft_source import DraftSource
+from llm_backend.engine.speculation.snapshot_drafts import can_share_snapshots, level_drafts
 from llm_backend.engine.speculation.speculative_decoding import SpeculativeDecoding
 from llm_backend.engine.statistics import PassMeter
 from llm_backend.engine.worker_engine import WorkerEngine
@@ -86,8 +87,11 @@ class Generator(WorkerEngine):
             logit_rows=config.logit_rows,
         )
         self._slots = SlotCells(model, self._scheduler, drafter)
-        self._may_draft = config.draft_tokens > 0
-        self._speculation = SpeculativeDecoding(config.draft_tokens, drafter)
+        draft_tokens = config.draft_tokens
+        if not model.can_roll_back and model.rollback_tokens:
+            draft_tokens = min(draft_tokens, model.rollback_tokens)
+        self._may_draft = draft_tokens > 0
+        self._speculation = SpeculativeDecoding(draft_tokens, drafter)
         self._prefill_budget = PrefillBudget()
         self._lower_tiers = LowerTiers(
             model,
@@ -315,9 +319,12 @@ class Generator(WorkerEngine):
                 )
         if not may_draft or not self._has_free_cells:
             return scheduled
-        return self._speculation.add_drafts(
-            scheduled, lookup_drafters, self._scheduler.draft_capacity(scheduled)
-        )
+        capacity = self._scheduler.draft_capacity(scheduled)
+        if self._model.can_roll_back or not self._model.rollback_tokens:
+            return self._speculation.add_drafts(scheduled, lookup_drafters, capacity)
+        if not can_share_snapshots(scheduled):
+            return scheduled
+        return level_drafts(self._speculation.add_drafts(scheduled, lookup_drafters, capacity))
 
     def _handle_exhausted_cells(self, scheduled: list[ScheduledTokens]) -> None:
         """Handle a pass that ran out of cells: draft nothing in the next one, or if nothing was

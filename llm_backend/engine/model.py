@@ -94,6 +94,11 @@ class Model(Protocol):
         """The model's vocabulary."""
 
     @property
+    def rollback_tokens(self) -> int:
+        """Number of tokens of a slot's last pass that can be truncated in a model without
+        `can_roll_back`."""
+
+    @property
     def copies_only_used_cells(self) -> bool:
         """True if the cost of `copy` depends on the used cells of the source, not on all its
         cells."""

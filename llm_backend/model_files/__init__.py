@@ -28,7 +28,11 @@ from llm_backend.model_files.diffusion import (
     is_diffusion_file,
     read_diffusion,
 )
-from llm_backend.model_files.draft_heads import draft_head_count, draft_head_refusal
+from llm_backend.model_files.draft_heads import (
+    draft_head_count,
+    draft_head_refusal,
+    snapshot_count,
+)
 from llm_backend.model_files.footprint import (
     ModelShape,
     footprint,
@@ -140,4 +144,5 @@ __all__ = [
     "read_voice",
     "read_whisper_header",
     "remove_model",
+    "snapshot_count",
 ]

@@ -3,12 +3,13 @@ which predict one token more from the hidden state of the last one."""
 
 from llm_backend.model_files.header import GgufHeader
 
+# architectures whose recurrent state llama.cpp can take back by a few tokens, from snapshots
+_WITH_SNAPSHOTS = frozenset({"qwen35", "qwen35moe"})
 # architectures for which llama.cpp has a graph of one head over cells, and the tests a model
-_SUPPORTED = frozenset({"deepseek2", "glm4moe", "hy_v3"})
-# those with a graph, and a state of the model itself that cannot be truncated
-_RECURRENT = frozenset(
-    {"bailingmoe3", "deepseek4", "glm5-next", "nemotron_h_moe", "qwen35", "qwen35moe", "qwen3next"}
-)
+_SUPPORTED = _WITH_SNAPSHOTS | {"deepseek2", "glm4moe", "hy_v3"}
+# those with a graph, and a recurrent state without snapshots
+_RECURRENT = frozenset({"qwen3next"})
+_MOST_SNAPSHOTS = 3  # each is as large as the state, and written in every pass
 
 
 def draft_head_count(header: GgufHeader) -> int:
@@ -29,6 +30,14 @@ def draft_head_refusal(header: GgufHeader) -> str | None:
     if count > 1:
         return f"there are {count} of them, and only one is supported"
     return None
+
+
+def snapshot_count(header: GgufHeader, draft_tokens: int) -> int:
+    """Number of snapshots of each sequence's recurrent state for drafts of the model's own head,
+    of which the memory of its states is a multiple; 0 for other models."""
+    if not draft_head_count(header) or draft_head_refusal(header) is not None:
+        return 0
+    return min(draft_tokens, _MOST_SNAPSHOTS) if header.architecture in _WITH_SNAPSHOTS else 0
 
 
 def _has_weights(header: GgufHeader) -> bool:

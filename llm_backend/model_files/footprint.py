@@ -31,6 +31,7 @@ class ModelShape:
     cache_type: str = "f16"
     is_fused: bool = True  # flash attention
     generated_tokens_bytes: int = 0
+    draft_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,9 @@ def footprint(model: GgufHeader | ModelCosts, shape: ModelShape) -> Footprint:
     tokens = slots * context
     return Footprint(
         weights=costs.weights,
-        cells=sum(one.cells(tokens, slots, shape.cache_type) for one in costs.layers)
+        cells=sum(
+            one.cells(tokens, state_count(costs, shape), shape.cache_type) for one in costs.layers
+        )
         if costs.is_generating
         else 0,
         compute=pass_bytes(costs, shape) + rows_bytes(costs, shape),
@@ -68,6 +71,11 @@ def footprint(model: GgufHeader | ModelCosts, shape: ModelShape) -> Footprint:
 def _chat_bytes(costs: ModelCosts, shape: ModelShape) -> int:
     """Bytes of the tokens of recent chats, and of the texts of tokens."""
     return shape.generated_tokens_bytes + _TOKEN_TEXT * costs.vocabulary
+
+
+def state_count(costs: ModelCosts, shape: ModelShape) -> int:
+    """Returns the number of recurrent states: one for each slot, and its snapshots."""
+    return shape.slots * (1 + min(costs.most_snapshots, shape.draft_tokens))
 
 
 def context_of(costs: ModelCosts, shape: ModelShape) -> int:

@@ -18,6 +18,7 @@ from llm_backend.model_files.footprint import (
     context_of,
     footprint,
     pass_bytes,
+    state_count,
 )
 from llm_backend.model_files.layer_placement import LayerBytes, Placement, Placer
 from llm_backend.model_files.model_costs import ModelCosts
@@ -76,6 +77,7 @@ class PlanRequest:
     is_fused: bool = True
     cells_share: float = 0.5
     generated_tokens_bytes: int = 0
+    draft_tokens: int = 0
 
     def shape(self, slots: int, context_tokens: int) -> ModelShape:
         """The shape of a model with these settings."""
@@ -87,6 +89,7 @@ class PlanRequest:
             cache_type=self.cache_type,
             is_fused=self.is_fused,
             generated_tokens_bytes=self.generated_tokens_bytes,
+            draft_tokens=self.draft_tokens,
         )
 
 
@@ -289,9 +292,10 @@ class _Planning:
         model = self._models[0]
         slots = shape.slots if model.is_generating else 0
         tokens = slots * context_of(model, shape)
+        states = state_count(model, shape) if slots else 0
         layers = [
             LayerBytes(
-                layer=one.weights + one.cells(tokens, slots, shape.cache_type), experts=one.experts
+                layer=one.weights + one.cells(tokens, states, shape.cache_type), experts=one.experts
             )
             for one in model.layers
         ]
@@ -305,7 +309,8 @@ class _Planning:
         tokens = shape.slots * context_of(model, shape)
         on_host = max(0, len(model.layers) + 1 - placement.gpu_layers)
         return sum(
-            one.cells(tokens, shape.slots, shape.cache_type) for one in model.layers[:on_host]
+            one.cells(tokens, state_count(model, shape), shape.cache_type)
+            for one in model.layers[:on_host]
         )
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llm_backend.model_files.draft_heads import draft_head_count, snapshot_count
 from llm_backend.model_files.header import GgufHeader
 
 CELL_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
@@ -18,6 +19,7 @@ CELL_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 _LAYER = re.compile(r"blk\.(\d+)\.")
 _EXPERTS = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps")
 _FLOAT = 4  # bytes of an activation
+_ANY_NUMBER = 1 << 30  # of drafted tokens
 _FUSED_MASK, _PLAIN_MASK = 2, 4  # bytes per token of a pass and cell of a slot
 
 
@@ -51,6 +53,7 @@ class ModelCosts:
     pass_values: int  # activations per token at the largest moment of a pass with fused attention
     attention_values: int  # the same in attention that is not fused, without the next
     heads: int
+    most_snapshots: int = 0  # of each state, for drafts of the model's own head
 
     @property
     def weights(self) -> int:
@@ -104,6 +107,7 @@ def model_costs(header: GgufHeader) -> ModelCosts:
         pass_values=_pass_values(header, width),
         attention_values=2 * heads * _key_length(header, width, heads) + 7 * width // 2,
         heads=heads,
+        most_snapshots=snapshot_count(header, _ANY_NUMBER),
     )
 
 
@@ -133,8 +137,9 @@ def _cell_values(header: GgufHeader) -> list[int]:
     if _count(header.of_architecture("attention.key_length_mla")):
         value = 0  # multi-head latent attention: values are computed from the keys
     interval = _count(header.of_architecture("full_attention_interval"))
+    own_layers = len(own_heads) - draft_head_count(header)
     return [
-        0 if interval and (layer + 1) % interval else count * (key + value)
+        0 if interval and (layer + 1) % interval and layer < own_layers else count * (key + value)
         for layer, count in enumerate(own_heads)
     ]
 

@@ -119,6 +119,7 @@ class FakeModel:
         self.context_tokens = context_tokens
         self.batch_tokens = batch_tokens
         self.can_roll_back = can_roll_back
+        self.rollback_tokens = 0
         self.copies_only_used_cells = False
         self.vocabulary = FakeVocabulary()
         self.slot_tokens: list[list[int]] = [[] for _ in range(slots)]

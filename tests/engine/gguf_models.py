@@ -317,7 +317,7 @@ def write_eagle(
     return _written(writer, path)
 
 
-def write_with_head(  # noqa: C901, PLR0915 # one statement for each part of the file
+def write_with_head(  # noqa: PLR0915 # one statement for each part of the file
     path: Path,
     *,
     seed: int = 0,
@@ -393,16 +393,101 @@ def write_with_head(  # noqa: C901, PLR0915 # one statement for each part of the
             tensor(f"{block}ffn_gate_{kind}.weight", *shape)
             tensor(f"{block}ffn_up_{kind}.weight", *shape)
             tensor(f"{block}ffn_down_{kind}.weight", *shape, scale=residual)
-        if copies:  # of the two halves of its input, only the one of the token
-            halves = np.hstack((np.eye(size), np.zeros((size, size)))).astype(np.float32)
-            writer.add_tensor(block + "nextn.eh_proj.weight", halves)
-        else:
-            tensor(block + "nextn.eh_proj.weight", size, 2 * size)
-        ones(block + "nextn.enorm.weight")
-        ones(block + "nextn.hnorm.weight")
+        _add_head_inputs(writer, block, size, rng, copies=copies)
     ones("output_norm.weight")
     tensor("output.weight", tokens, size, scale=0.5)
     return _written(writer, path)
+
+
+def write_delta_net(  # noqa: PLR0915 # one statement for each part of the file
+    path: Path, *, seed: int = 0, size: int = 64, copies: bool = False, has_experts: bool = False
+) -> Path:
+    """A float32 qwen35 (or qwen35moe, `has_experts`) of random weights with the vocabulary of
+    `write_llama`: a layer with a recurrent state, one with attention, and a draft head. With
+    `copies` the next token follows from the last one alone, and the head predicts the model's."""
+    writer = GGUFWriter(str(path), "qwen35moe" if has_experts else "qwen35")
+    writer.add_name("tiny with a state and a head")
+    state, groups, layers = 16, 2, 2
+    inner, head = groups * state, size // 4
+    _shape(writer, layers=layers + 1, size=size)
+    writer.add_head_count_kv(2)
+    writer.add_key_length(head)
+    writer.add_value_length(head)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(head)
+    writer.add_rope_dimension_sections([head // 2, 0, 0, 0])
+    writer.add_ssm_conv_kernel(4)
+    writer.add_ssm_inner_size(inner)
+    writer.add_ssm_state_size(state)
+    writer.add_ssm_time_step_rank(groups)
+    writer.add_ssm_group_count(groups)
+    writer.add_full_attention_interval(2)
+    writer.add_nextn_predict_layers(1)
+    if has_experts:
+        writer.add_expert_count(2)
+        writer.add_expert_used_count(1)
+        writer.add_expert_feed_forward_length(size)
+        writer.add_expert_shared_feed_forward_length(size)
+    tokens = _add_gpt2_vocabulary(writer, [])
+    rng = np.random.default_rng(seed)
+    residual = 0.0 if copies else 0.2
+
+    def tensor(name: str, *shape: int, scale: float = 0.2) -> None:
+        writer.add_tensor(name, rng.standard_normal(shape, dtype=np.float32) * np.float32(scale))
+
+    def ones(name: str, length: int = size) -> None:
+        writer.add_tensor(name, np.ones(length, dtype=np.float32))
+
+    tensor("token_embd.weight", tokens, size, scale=0.5)
+    for layer in range(layers + 1):
+        block = f"blk.{layer}."
+        ones(block + "attn_norm.weight")
+        ones(block + "post_attention_norm.weight")
+        if layer == 0:
+            tensor(block + "attn_qkv.weight", 3 * inner, size)
+            tensor(block + "attn_gate.weight", inner, size)
+            tensor(block + "ssm_conv1d.weight", 3 * inner, 4)
+            tensor(block + "ssm_dt.bias", groups)
+            writer.add_tensor(block + "ssm_a", -np.ones(groups, dtype=np.float32))
+            tensor(block + "ssm_beta.weight", groups, size)
+            tensor(block + "ssm_alpha.weight", groups, size)
+            ones(block + "ssm_norm.weight", state)
+            tensor(block + "ssm_out.weight", size, inner, scale=residual)
+        else:
+            tensor(block + "attn_q.weight", 2 * size, size)  # with a gate
+            tensor(block + "attn_k.weight", 2 * head, size)
+            tensor(block + "attn_v.weight", 2 * head, size)
+            tensor(block + "attn_output.weight", size, size, scale=residual)
+            ones(block + "attn_q_norm.weight", head)
+            ones(block + "attn_k_norm.weight", head)
+        if has_experts:
+            tensor(block + "ffn_gate_inp.weight", 2, size)
+            tensor(block + "ffn_gate_inp_shexp.weight", size)
+            for kind, shape in (("exps", (2, size, size)), ("shexp", (size, size))):
+                tensor(f"{block}ffn_gate_{kind}.weight", *shape)
+                tensor(f"{block}ffn_up_{kind}.weight", *shape)
+                tensor(f"{block}ffn_down_{kind}.weight", *shape, scale=residual)
+        else:
+            tensor(block + "ffn_gate.weight", 2 * size, size)
+            tensor(block + "ffn_up.weight", 2 * size, size)
+            tensor(block + "ffn_down.weight", size, 2 * size, scale=residual)
+    _add_head_inputs(writer, f"blk.{layers}.", size, rng, copies=copies)
+    ones("output_norm.weight")
+    tensor("output.weight", tokens, size, scale=0.5)
+    return _written(writer, path)
+
+
+def _add_head_inputs(
+    writer: GGUFWriter, block: str, size: int, rng: np.random.Generator, *, copies: bool
+) -> None:
+    """Weights by which a draft head joins a token with the hidden state before it."""
+    if copies:  # of the two halves of its input, only the one of the token
+        both = np.hstack((np.eye(size), np.zeros((size, size)))).astype(np.float32)
+    else:
+        both = rng.standard_normal((size, 2 * size), dtype=np.float32) * np.float32(0.2)
+    writer.add_tensor(block + "nextn.eh_proj.weight", both)
+    writer.add_tensor(block + "nextn.enorm.weight", np.ones(size, dtype=np.float32))
+    writer.add_tensor(block + "nextn.hnorm.weight", np.ones(size, dtype=np.float32))
 
 
 def _add_latent_attention(writer: GGUFWriter, size: int) -> None:

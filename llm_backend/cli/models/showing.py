@@ -175,6 +175,7 @@ def _print_memory(header: "GgufHeader", settings: Settings) -> None:
             batch_tokens=settings.batch_tokens,
             cache_type=settings.cache_type,
             generated_tokens_bytes=settings.generated_tokens_bytes,
+            draft_tokens=settings.draft_tokens if settings.speculation else 0,
         )
         one = footprint(costs, shape)
         parts = (one.weights, one.cells, one.compute, one.process, one.total)
@@ -192,6 +193,7 @@ def _print_memory(header: "GgufHeader", settings: Settings) -> None:
         is_fused=settings.flash_attention is not False,
         cells_share=settings.cells_memory_share,
         generated_tokens_bytes=settings.generated_tokens_bytes,
+        draft_tokens=settings.draft_tokens if settings.speculation else 0,
     )
     planner = ModelPlanner(settings.memory_budget, find_devices)
     print()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.llama.vocabulary import Handle
+from llm_backend.engine.model import DecodeError
 
 STATE_FORMAT = f"llama.cpp {native.__version__}, {native.LLAMA_STATE_SEQ_VERSION}"
 """Version of the bytes of a saved state: the native code and its state format."""
@@ -16,13 +17,23 @@ STATE_FORMAT = f"llama.cpp {native.__version__}, {native.LLAMA_STATE_SEQ_VERSION
 
 class Cells:
     """Truncates, copies, saves and restores cells. `copies_only_used_cells`: only used cells are
-    copied, where these are the fewer, so that the memory of the others is not touched."""
+    copied, where these are the fewer, so that the memory of the others is not touched.
+    `has_snapshots`: the native code keeps snapshots of recurrent states, and where a state was
+    taken back, its own copy would be of the state before that."""
 
-    def __init__(self, context: Handle, memory: Handle, *, copies_only_used_cells: bool) -> None:
+    def __init__(
+        self,
+        context: Handle,
+        memory: Handle,
+        *,
+        copies_only_used_cells: bool,
+        has_snapshots: bool = False,
+    ) -> None:
         self._context = context
         self._memory = memory
         self._slot_cells = native.llama_n_ctx_seq(context)  # cells of a slot
         self._copies_only_used_cells = copies_only_used_cells
+        self._has_snapshots = has_snapshots
 
     def truncate(self, slot: int, position: int) -> bool:
         """Keep the cells of a slot before `position`. False if this state cannot be truncated;
@@ -30,8 +41,13 @@ class Cells:
         return bool(native.llama_memory_seq_rm(self._memory, slot, position, -1))
 
     def copy(self, source: int, target: int) -> None:
-        """Replace the cells of slot `target` by a copy of the cells of `source`."""
+        """Replace the cells of slot `target` by a copy of the cells of `source`. Raises
+        `DecodeError` if the native code refuses a state."""
         self.truncate(target, 0)
+        if self._has_snapshots:
+            if self.end(source) and not self._write(target, self.state(source)):
+                raise DecodeError("the state of a slot could not be copied")
+            return
         are_few = self._copies_only_used_cells and 2 * self.end(source) < self._slot_cells
         if are_few and self._write(target, self.state(source)):  # through memory of our own
             return

@@ -29,6 +29,7 @@ from llm_backend.engine.messages import LoadModel, MissingKernels, ModelInfo, Mo
 from llm_backend.engine.model import CellsExhausted, DecodeError, LoadError, OutOfMemory
 from llm_backend.engine.pass_threads import PassThreads, first_thread_count
 from llm_backend.engine.sequence import ScheduledTokens
+from llm_backend.model_files import snapshot_count
 
 _log = logging.getLogger("llm_backend.engine.llama.model")
 
@@ -56,17 +57,15 @@ class LlamaModel:
         self._config = config
         self.log = log
         self._target = target
-        self.has_draft_head = has_usable_head(check_file(config.model_path), config)
+        header = check_file(config.model_path)
+        self.has_draft_head = has_usable_head(header, config)
+        self._snapshots = snapshot_count(header, config.draft_tokens) if self.has_draft_head else 0
         native.llama_backend_init()
         kernels = use_prefill_kernels(
             is_wanted=config.prefill_kernels and config.flash_attention is not False
         )
-        self._instructions = Instructions.NONE
-        self._missing_kernels = None
-        if isinstance(kernels, MissingKernels):
-            self._missing_kernels = kernels
-        else:
-            self._instructions = kernels
+        self._missing_kernels = kernels if isinstance(kernels, MissingKernels) else None
+        self._instructions = Instructions.NONE if isinstance(kernels, MissingKernels) else kernels
         self._placement = DevicePlacement(config)
         self._model = self._load()
         self.vocabulary = LlamaVocabulary(native.llama_model_get_vocab(self._model))
@@ -92,7 +91,10 @@ class LlamaModel:
         apply_adapters(self.context, self._model, config, log)
         self._memory = native.llama_get_memory(self.context)
         self._cells = Cells(
-            self.context, self._memory, copies_only_used_cells=self.copies_only_used_cells
+            self.context,
+            self._memory,
+            copies_only_used_cells=self.copies_only_used_cells,
+            has_snapshots=self.rollback_tokens > 0,
         )
         self._batch = NativeBatch(self.batch_tokens)
         self.projector = self._projector()
@@ -109,8 +111,15 @@ class LlamaModel:
         first, last = [token] * length, [token]
         self._decode([BatchChunk(slot=0, position=0, tokens=first, outputs=[length - 1])])
         self._decode([BatchChunk(slot=0, position=length, tokens=last, outputs=[0])])
-        self.can_roll_back = self.truncate(0, length)
+        # with snapshots the last token could be taken back, and no other one
+        self.can_roll_back = not self.rollback_tokens and self.truncate(0, length)
         self.truncate(0, 0)
+
+    @property
+    def rollback_tokens(self) -> int:
+        """Number of tokens of a slot's last pass that can be truncated, by snapshots of its
+        recurrent state."""
+        return int(native.llama_n_rs_seq(self.context))
 
     def forward(self, scheduled: list[ScheduledTokens]) -> NDArray[np.float32]:
         """Compute `scheduled`, in the order of slots. Returns logits: [output positions, vocab]
@@ -246,7 +255,8 @@ class LlamaModel:
         """The model's draft head, if its file has one that can be computed; with verification."""
         if not self.has_draft_head or self.kind is not ModelKind.CHAT:
             return None
-        reason = None if self.can_roll_back else "the model's state cannot be truncated"
+        can_truncate = self.can_roll_back or self.rollback_tokens
+        reason = None if can_truncate else "the model's state cannot be truncated"
         if reason is None:
             try:
                 return self._new_head()
@@ -286,6 +296,7 @@ class LlamaModel:
 
     def _open_context(self) -> Handle:
         params = self._context_params()
+        params.n_rs_seq = self._snapshots
         with self._cell_memory.allocate_lazily(is_wanted=not self._config.mlock):
             context = native.llama_init_from_model(self._model, params)
         if not context:

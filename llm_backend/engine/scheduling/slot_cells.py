@@ -24,7 +24,7 @@ class SlotCells:
         self._scheduler = scheduler
         self._drafter = drafter
         # as far as is known: a failed truncation sets it to False
-        self.can_truncate = model.can_roll_back
+        self.can_truncate = model.can_roll_back or model.rollback_tokens > 0
 
     def prepare(self, admitted: AdmittedSequence) -> None:
         """Prepare the slot of a sequence: copy cells or restore a state, and truncate

@@ -7,6 +7,7 @@ draft_source.py          base of what drafts beside the model
 drafter.py               drafts of a draft model
 head_drafter.py          drafts of the model's own head
 hidden_state_buffer.py   hidden states of the texts that it follows
+snapshot_drafts.py       drafts of equal lengths for recurrent states
 draft_planning.py        sequences and lengths of these drafts
 acceptance_rate.py       acceptance rate of drafts
 pass_costs.py            cost of passes by their number of tokens

@@ -20,7 +20,7 @@ from llm_backend.engine.speculation.head_drafter import HeadDrafter
 from llm_backend.model_files import draft_head_refusal, read_header
 from tests.engine.conftest import answer, config
 from tests.engine.fakes import load_command
-from tests.engine.gguf_models import write_eagle, write_llama, write_with_head
+from tests.engine.gguf_models import write_delta_net, write_eagle, write_llama, write_with_head
 from tests.engine.test_generator import Bench
 
 NUMBERS = itertools.count()
@@ -40,6 +40,19 @@ def copying(tmp_path_factory) -> Path:
 def random_head(tmp_path_factory) -> Path:
     """A model whose head predicts something else."""
     return write_with_head(tmp_path_factory.mktemp("heads") / "random.gguf", seed=5)
+
+
+@pytest.fixture(scope="module")
+def copying_state(tmp_path_factory) -> Path:
+    """The same with a recurrent state."""
+    return write_delta_net(tmp_path_factory.mktemp("heads") / "state.gguf", copies=True)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["qwen35", "qwen35moe"])
+def random_state(request, tmp_path_factory) -> Path:
+    """A model with a recurrent state whose head predicts something else."""
+    path = tmp_path_factory.mktemp("heads") / "state.gguf"
+    return write_delta_net(path, seed=5, has_experts=request.param)
 
 
 def request(prompt: str = PROMPTS[0], **fields: object) -> Generate:
@@ -92,6 +105,28 @@ def test_random_head_changes_no_answer(random_head, sampling):
 
     assert answers_of(ahead, *commands) == expected
     assert drafted(ahead, commands) > 0
+
+
+def test_model_with_a_recurrent_state_drafts_with_its_head(copying_state):
+    plain, ahead = bench(copying_state, drafts=False), bench(copying_state)
+    expected = answers_of(plain, *map(request, PROMPTS))
+    commands = [request(prompt) for prompt in PROMPTS]
+
+    assert answers_of(ahead, *commands) == expected
+    assert accepted(ahead, commands) == drafted(ahead, commands) > 100
+    assert ahead.generator.statistics.passes < 0.4 * plain.generator.statistics.passes
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_recurrent_state_is_taken_back_after_rejected_drafts(random_state, sampling):
+    prompts = (*PROMPTS, LONG, LONG + "and another", PROMPTS[1])
+    plain, ahead = bench(random_state, drafts=False), always_drafting(random_state)
+    expected = answers_of(plain, *(request(prompt, sampling=sampling) for prompt in prompts))
+    commands = [request(prompt, sampling=sampling) for prompt in prompts]
+
+    assert answers_of(ahead, *commands) == expected
+    assert drafted(ahead, commands) > 100
+    assert accepted(ahead, commands) < drafted(ahead, commands) / 2
 
 
 class RecordingDrafter(HeadDrafter):
@@ -153,6 +188,35 @@ def test_head_follows_cancelled_copied_and_failed_texts(random_head):
 
     assert run(Bench(model, drafter, **bounds)) == run(bench(random_head, drafts=False))
     assert len(drafter.first_tokens) > 50
+
+
+def always_drafting(path: Path) -> Bench:
+    """An engine that drafts with the model's head in every pass that may have drafts."""
+    log, bounds = LlamaLog(), {"batch_tokens": 64, "draft_tokens": 4, "logit_rows": 16}
+    model = LlamaModel(load_command(model_path=path, **bounds), log)
+    model.verify()
+    drafter = RecordingDrafter(model.open_draft_head(), clock=lambda: 0.0)
+    drafter.first_tokens = []
+    return Bench(model, drafter, **bounds)
+
+
+def test_state_that_was_taken_back_is_copied_and_continued(random_state):
+    """Of `n` answers the second ones begin with a copy of a slot, and chats come back."""
+
+    def run(bench: Bench) -> list[str]:
+        texts = []
+        for turn in range(3):
+            commands = [
+                request(prompt + " more" * turn, n=2, max_tokens=9 + turn, sampling=SAMPLINGS[1])
+                for prompt in (LONG, *PROMPTS)
+            ]
+            texts += answers_of(bench, *commands)
+            texts += [bench.text(one.id, 1) for one in commands]
+        return texts
+
+    ahead = always_drafting(random_state)
+    assert run(ahead) == run(bench(random_state, drafts=False))
+    assert len(ahead.generator._speculation._drafter.first_tokens) > 50
 
 
 class FailingHead:
@@ -288,8 +352,8 @@ def test_unusable_head_is_logged_and_the_model_answers(tmp_path, caplog, fields)
         ({"heads": 3}, "there are 3 of them, and only one is supported"),
         ({"architecture": "exaone4"}, "those of exaone4 are not supported"),
         (
-            {"architecture": "qwen35"},
-            "the state of qwen35 cannot be truncated after a rejected draft",
+            {"architecture": "qwen3next"},
+            "the state of qwen3next cannot be truncated after a rejected draft",
         ),
     ],
 )
