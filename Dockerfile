@@ -3,7 +3,7 @@
 #   make image                                               # podman or docker: for any x86-64-v3 or ARM processor
 #   make image TARGET=cuda                                   # for NVIDIA's GPUs: docker run --gpus all
 #   make image AUDIO=1                                       # with speech, transcription and realtime sessions
-#   make image DRAW=1                                        # with pictures: compiles for some minutes more
+#   make image DRAW=1                                        # with drawing: compiles for some minutes more
 #   docker run --read-only --tmpfs /tmp -p 8000:8000 -v llm-data:/data -e LLM_BACKEND_API_KEYS=sk-mine llm-backend:0.1.0
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
 ARG CUDA_IMAGE=docker.io/nvidia/cuda:12.8.1-devel-ubuntu22.04

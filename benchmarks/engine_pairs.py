@@ -6,7 +6,7 @@ speed changes from minute to minute.
 
 The other server is idle meanwhile, so that the two halves of a pair are seconds apart,
 where `engine_peers` has minutes between them. Both servers get the same chats. `engine_peers` also
-measures the servers' memory. The figures can be drawn: `benchmarks.peers.pictures`.
+measures the servers' memory. The figures can be drawn: `benchmarks.peers.plots`.
 """
 
 import argparse

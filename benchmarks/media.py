@@ -1,4 +1,4 @@
-"""Voices, Whisper and pictures of the served process, beside their libraries on the same input.
+"""Voices, Whisper and images of the served process, beside their libraries on the same input.
 
 The models are those of the tests: small, with weights that are random or make tones. So what a
 request costs besides its model is seen at its largest, and a large model's share is computed from
@@ -40,7 +40,7 @@ SENTENCE = "One " + "two three four one " * 9 + "two. "  # words that the voice 
 SENTENCES = 10
 LONG_SENTENCES = 2  # of a voice that ends none before its limit
 RECORDING_S = 120
-PICTURE_STEPS, SIDE = 2, 64
+IMAGE_STEPS, SIDE = 2, 64
 AT_ONCE = 8
 IMAGES = """
   tiny:
@@ -52,7 +52,7 @@ IMAGES = """
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One model. `alone` computes the input by the library; `ask` returns the form or the body of a
-    request; `units_of` the seconds of sound, or the pictures, of an answer."""
+    request; `units_of` the seconds of sound, or the images, of an answer."""
 
     name: str
     unit: str
@@ -65,7 +65,7 @@ class Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rows", help="onnx, gguf, whisper, picture; separated by commas")
+    parser.add_argument("--rows", help="onnx, gguf, whisper, image; separated by commas")
     parser.add_argument("--quick", action="store_true", help="without the last two columns")
     options = parser.parse_args()
     wanted = options.rows.split(",") if options.rows else list(ROWS)
@@ -168,9 +168,9 @@ def whisper(folder: Path) -> Row | None:
     )
 
 
-def picture(folder: Path) -> Row | None:
+def image_row(folder: Path) -> Row | None:
     if not HAS_LIBRARY:
-        print(f"Pictures are left out: {install_command('draw')}")
+        print(f"Images are left out: {install_command('draw')}")
         return None
     import stable_diffusion_cpp
 
@@ -179,19 +179,19 @@ def picture(folder: Path) -> Row | None:
 
     def draw() -> None:
         (image,) = model.generate_image(
-            prompt="a cat", width=SIDE, height=SIDE, sample_steps=PICTURE_STEPS, cfg_scale=1.0,
+            prompt="a cat", width=SIDE, height=SIDE, sample_steps=IMAGE_STEPS, cfg_scale=1.0,
             seed=7,
         )  # fmt: skip
         image.save(io.BytesIO(), "png")
 
     body = {"model": "tiny", "prompt": "a cat", "stream": True, "partial_images": 1}
     return Row(
-        name="picture",
-        unit="picture",
+        name="image",
+        unit="image",
         path="images/generations",
         alone=draw,
         ask=lambda: {"json": body},
-        units_of=pictures_in,
+        units_of=images_in,
     )
 
 
@@ -199,7 +199,7 @@ ROWS: dict[str, Callable[[Path], Row | None]] = {
     "onnx": onnx,
     "gguf": gguf,
     "whisper": whisper,
-    "picture": picture,
+    "image": image_row,
 }
 
 
@@ -210,7 +210,7 @@ def has_extra(extra: str, models: str) -> bool:
     return True
 
 
-def pictures_in(answer: bytes) -> float:
+def images_in(answer: bytes) -> float:
     events = [json.loads(one[6:]) for one in answer.splitlines() if one.startswith(b"data: {")]
     done = [one for one in events if one["type"] == "image_generation.completed"]
     assert base64.b64decode(done[0]["b64_json"]).startswith(b"\x89PNG")
@@ -225,7 +225,7 @@ def settings(folder: Path, rows: Sequence[Row]) -> dict[str, Any]:
         found["models"].append(
             {"id": "pocket", **{key: str(folder / path) for key, path in files.items()}}
         )
-    found["image_models"] = yaml.safe_load(IMAGES % (PICTURE_STEPS, SIDE, SIDE))
+    found["image_models"] = yaml.safe_load(IMAGES % (IMAGE_STEPS, SIDE, SIDE))
     return found
 
 

@@ -144,8 +144,8 @@ class Metrics:
             _OUTPUT_TOKEN_S,
         )
         self.speech_seconds = self._counter("speech_seconds", "Seconds of sound spoken.")
-        self.drawn_pictures = self._counter("drawn_pictures", "Pictures drawn by local models.")
-        self.drawing_seconds = self._counter("drawing_seconds", "Seconds of drawing pictures.")
+        self.drawn_images = self._counter("drawn_images", "Images drawn by local models.")
+        self.drawing_seconds = self._counter("drawing_seconds", "Seconds of drawing images.")
         self.transcription_seconds = self._counter(
             "transcription_seconds", "Seconds of sound transcribed."
         )
@@ -249,12 +249,10 @@ class Metrics:
         self.queue_seconds.labels(model).observe(queue_s)
         self.speech_seconds.labels(model).inc(sound_s)
 
-    def record_drawing(
-        self, model: str, *, queue_s: float, pictures: int, elapsed_s: float
-    ) -> None:
-        """Counts pictures that a local model drew, also those of a client that disconnected."""
+    def record_drawing(self, model: str, *, queue_s: float, images: int, elapsed_s: float) -> None:
+        """Counts images that a local model drew, also those of a client that disconnected."""
         self.queue_seconds.labels(model).observe(queue_s)
-        self.drawn_pictures.labels(model).inc(pictures)
+        self.drawn_images.labels(model).inc(images)
         self.drawing_seconds.labels(model).inc(elapsed_s)
 
     def record_transcription(

@@ -1,6 +1,6 @@
 """Offloads work that is linear in a large request from the event loop to a thread.
 
-There is one thread, besides those for schemas and pictures: Python code holds the interpreter lock,
+There is one thread, besides those for schemas and images: Python code holds the interpreter lock,
 so a second thread would not be faster, and the event loop would wait for two. Calls that hold the
 lock for long (a native parser) are bounded by the limits of bodies instead.
 """
@@ -29,7 +29,7 @@ _TRIM_BYTES = 256 * 1024
 _TRIM_DELAY_S = 1.0
 _BASE64_BLOCK = 3 * 256 * 1024  # three bytes are four characters
 _VALUE_BYTES = 16  # size of a value beside its text
-_PICTURES = 2  # decoded at once: each may take some hundred megabytes
+_IMAGES = 2  # decoded at once: each may take some hundred megabytes
 
 
 def is_large() -> bool:
@@ -54,11 +54,11 @@ async def compute(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
 
 
 async def convert(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Returns the result of work that decodes a picture or a sound, in one of the two threads of
+    """Returns the result of work that decodes an image or a sound, in one of the two threads of
     all requests.
     A request that is cancelled meanwhile keeps its thread until the work ends."""
     run = partial(copy_context().run, work, *args, **kwargs)
-    return await asyncio.get_running_loop().run_in_executor(_picture_threads(), run)
+    return await asyncio.get_running_loop().run_in_executor(_image_threads(), run)
 
 
 async def base64_text(content: bytes) -> str:
@@ -137,5 +137,5 @@ def _schema_thread() -> ThreadPoolExecutor:
 
 
 @cache
-def _picture_threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=_PICTURES, thread_name_prefix="pictures")
+def _image_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=_IMAGES, thread_name_prefix="images")

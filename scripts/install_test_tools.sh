@@ -18,7 +18,7 @@ if command -v fc-list >/dev/null && [ -z "$(fc-list :lang=zh)" ] && command -v a
     sudo=
     [ "$(id -u)" = 0 ] || sudo=sudo
     $sudo apt-get update -qq
-    # 2 MB: pictures of the page in Chinese have its letters, too
+    # 2 MB: screenshots of the page in Chinese have its letters, too
     DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends fonts-wqy-microhei >/dev/null
 fi
 if ! command -v npm >/dev/null && command -v apt-get >/dev/null; then

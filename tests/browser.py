@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.missing import missing
 
-PICTURES = Path(__file__).parents[1] / "build" / "screenshots"
+SCREENSHOTS = Path(__file__).parents[1] / "build" / "screenshots"
 # A microphone that beeps and needs no permission; sounds that play without a click before.
 ARGUMENTS = [
     "--no-sandbox",
@@ -81,7 +81,7 @@ def accessibility_violations(page: Page) -> dict[str, list[str]]:
     return dict(found)
 
 
-def picture(page: Page, name: str) -> None:
+def screenshot(page: Page, name: str) -> None:
     """Leaves a screenshot among the tests' artefacts, in `build/screenshots`."""
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=PICTURES / f"{name}.png")
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")

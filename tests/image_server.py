@@ -1,4 +1,4 @@
-"""A fake image server that speaks `/sdapi/v1`: it paints real pictures in one colour."""
+"""A fake image server that speaks `/sdapi/v1`: it paints real images in one colour."""
 
 import asyncio
 import base64
@@ -113,22 +113,22 @@ def running(server: FakeImageServer) -> Iterator[Callable[[], None]]:
 
 
 def painted(colour: str, size: tuple[int, int], *, format: str = "PNG", mode: str = "RGB") -> str:
-    """A picture in one colour, in base64."""
-    return base64.b64encode(picture_file(colour, size, format=format, mode=mode)).decode()
+    """An image in one colour, in base64."""
+    return base64.b64encode(image_file(colour, size, format=format, mode=mode)).decode()
 
 
-def picture_file(
+def image_file(
     colour: Any, size: tuple[int, int], *, format: str = "PNG", mode: str = "RGB"
 ) -> bytes:
-    """The file of a picture in one colour."""
+    """The file of an image in one colour."""
     file = io.BytesIO()
     Image.new(mode, size, colour).save(file, format)
     return file.getvalue()
 
 
-def decoded(picture: str | bytes) -> Image.Image:
-    """The picture in a file, or in base64."""
-    data = base64.b64decode(picture) if isinstance(picture, str) else picture
+def decoded(file: str | bytes) -> Image.Image:
+    """The image in a file, or in base64."""
+    data = base64.b64decode(file) if isinstance(file, str) else file
     image = Image.open(io.BytesIO(data))
     image.load()
     return image

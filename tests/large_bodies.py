@@ -222,7 +222,7 @@ def file() -> str:
     return "data:image/png;base64," + "A" * FILE_BYTES
 
 
-def _picture() -> JsonValue:
+def _image() -> JsonValue:
     content = [{"type": "image_url", "image_url": {"url": file()}}, {"type": "text", "text": "a"}]
     return [{"role": "user", "content": content}]
 
@@ -295,8 +295,8 @@ _CHAT = {
         "messages": [_message()],
         "logit_bias": {str(n): 1 for n in range(NODES // 2 - 100)},
     },
-    "a picture": lambda: {"messages": _picture()},
-    "a picture of a relayed chat": lambda: {"model": "relayed", "messages": _picture()},
+    "an image": lambda: {"messages": _image()},
+    "an image of a relayed chat": lambda: {"model": "relayed", "messages": _image()},
     "many messages of a relayed chat": lambda: {
         "model": "relayed",
         "messages": [_message()] * (NODES // 5),
@@ -337,11 +337,11 @@ _RESPONSE = {
         "input": [{"role": "user", "content": [{"type": "input_file", "filename": "a.txt",
                                                 "file_data": file()}]}],
     },
-    "a picture": lambda: {
+    "an image": lambda: {
         "input": [{"role": "user", "content": [{"type": "input_image", "detail": "auto",
                                                 "image_url": file()}]}],
     },
-    "a relayed picture": lambda: {
+    "a relayed image": lambda: {
         "model": "relayed",
         "input": [{"role": "user", "content": [{"type": "input_image", "detail": "auto",
                                                 "image_url": file()}]}],

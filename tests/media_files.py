@@ -1,4 +1,4 @@
-"""Pictures and sounds as files, as clients send them."""
+"""Images and sounds as files, as clients send them."""
 
 import base64
 import io

@@ -60,7 +60,7 @@ SCHEMAS: dict[str, Callable[[], JsonValue]] = {
         ]
     },
 }  # fmt: skip
-PICTURES = ["a"] * 7000
+IMAGES = ["a"] * 7000
 
 
 def _with_format(schema: Callable[[], JsonValue]) -> Callable[[], JsonValue]:
@@ -78,7 +78,7 @@ SMALL: dict[str, dict[str, Callable[[], JsonValue]]] = {
         "small: many tools": lambda: {
             "messages": ASK, "tools": _tools({"type": "object", "properties": {}}, 120),
         },
-        "small: pictures": lambda: {
+        "small: images": lambda: {
             "messages": [{"role": "user", "content": [
                 {"type": "image_url", "image_url": {"url": "data:image/png;base64,a"}},
             ] * 400}],
@@ -92,15 +92,15 @@ SMALL: dict[str, dict[str, Callable[[], JsonValue]]] = {
         for name, schema in SCHEMAS.items()
     },
     "createOllamaChat": {
-        "small: pictures": lambda: {
-            "messages": [{"role": "user", "content": "a", "images": PICTURES}],
+        "small: images": lambda: {
+            "messages": [{"role": "user", "content": "a", "images": IMAGES}],
         },
         "small: expressions": lambda: {
             "messages": ASK, "format": _patterns(LETTERS, 100), "stream": False,
         },
     },
     "createOllamaCompletion": {
-        "small: pictures": lambda: {"prompt": "a", "images": PICTURES, "stream": False},
+        "small: images": lambda: {"prompt": "a", "images": IMAGES, "stream": False},
     },
     "createAnthropicMessage": {
         "small: tools of fans": lambda: {

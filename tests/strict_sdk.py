@@ -40,7 +40,7 @@ MEANT = {
     "Logprobs.token_logprobs[]": "null for the first token of a prompt, which follows none",
     "Logprobs.top_logprobs[]": "as above",
     "ImageGenerationCall.revised_prompt": "the prompt, as OpenAI sends it",
-    "ImageEditCompletedEvent.size": "pictures of image servers have other sizes, too",
+    "ImageEditCompletedEvent.size": "images of image servers have other sizes, too",
     "ImageGenCompletedEvent.size": "as above",
     "ImageEditPartialImageEvent.size": "as above",
     "ImageGenPartialImageEvent.size": "as above",

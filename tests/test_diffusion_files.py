@@ -126,7 +126,7 @@ def test_a_header_with_other_values_than_counts_is_broken(tmp_path, fields):
         read_diffusion(path)
 
 
-def test_memory_is_planned_for_the_largest_picture_that_may_be_asked_for(tmp_path):
+def test_memory_is_planned_for_the_largest_image_that_may_be_asked_for(tmp_path):
     path = write_tiny_diffusion(tmp_path / "tiny.gguf")
 
     def setup(pixels: int, **parameters: int) -> LocalImageSetup:
@@ -139,10 +139,10 @@ def test_memory_is_planned_for_the_largest_picture_that_may_be_asked_for(tmp_pat
     small, large, wide = setup(1 << 19), setup(1 << 30), setup(1 << 19, width=2048)
     assert (large.pixels_limit, small.pixels_limit) == (1 << 20, 1 << 19)
     assert large.memory_bytes - small.memory_bytes == 2500 * (1 << 19)
-    assert wide.memory_bytes == large.memory_bytes  # its own pictures have 2048 x 512 pixels
+    assert wide.memory_bytes == large.memory_bytes  # its own images have 2048 x 512 pixels
 
 
-def test_pictures_of_other_processes_wait_as_long_as_those_of_this_one(tmp_path):
+def test_images_of_other_processes_wait_as_long_as_those_of_this_one(tmp_path):
     path = write_tiny_diffusion(tmp_path / "tiny.gguf")
     settings = Settings(models=(str(path),), queue_deadline_s=5, drawing_deadline_s=700)
 

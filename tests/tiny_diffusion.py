@@ -1,5 +1,5 @@
 """A model of the smallest architecture that stable-diffusion.cpp draws with (SDXS 512): random
-weights where a picture comes from its seed, its prompt and another picture, and zeros elsewhere,
+weights where an image comes from its seed, its prompt and another image, and zeros elsewhere,
 which take no place on the disk.
 
 Where the library is not installed, a stand-in takes its place (`fake_diffusion/`): the whole way

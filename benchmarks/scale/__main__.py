@@ -1,4 +1,4 @@
-"""Writes the tables of docs/scale.md between their marks, and its picture."""
+"""Writes the tables of docs/scale.md between their marks, and its plot."""
 
 import re
 from collections.abc import Iterable
@@ -31,11 +31,11 @@ LOADS = (0.2, 0.4)  # of what the servers bear without anything said before
 
 
 def main() -> None:
-    """Both tables, then the picture."""
+    """Both tables, then the plot."""
     burst, calm = simulate_policies(BURST), simulate_policies(CALM)
     page = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(with_tables(page, burst, calm), encoding="utf-8")
-    from benchmarks.scale.pictures import draw  # what tests need of this module draws nothing
+    from benchmarks.scale.plots import draw  # what tests need of this module draws nothing
 
     draw(BURST, burst)
 

@@ -57,7 +57,7 @@ def build_engine_config(
         model_path=path,
         draft_model_path=draft,
         projector_path=projector.path if projector else None,
-        picture_tokens=entry.image_tokens,
+        image_tokens=entry.image_tokens,
         sound_limit_s=settings.audio_limit_s,
         kind=_kind(entry, path, projector),
         drawing_parts={}
@@ -87,7 +87,7 @@ def _kind(entry: ModelSettings, path: Path, projector: NamedProjector | None) ->
     if is_diarization_file(path):
         return ModelKind.DIARIZATION
     if is_diffusion_file(path):
-        return ModelKind.PICTURES
+        return ModelKind.IMAGES
     return _KINDS[entry.role] if entry.role else None
 
 

@@ -136,12 +136,12 @@ def build_speaker(settings: Settings, metrics: Metrics) -> SpeechSynthesizer:
 
 
 def build_local_images(settings: Settings, metrics: Metrics) -> LocalImages:
-    """Returns what draws pictures by local models: one at a time, as it takes all processors."""
+    """Returns what draws images by local models: one at a time, as it takes all processors."""
     permits = FairSemaphore(1, depth=settings.queue_limit, timeout_s=settings.drawing_deadline_s)
 
     def observe(model: str, usage: ImageUsage) -> None:
         metrics.record_drawing(
-            model, queue_s=usage.queue_s, pictures=usage.pictures, elapsed_s=usage.elapsed_s
+            model, queue_s=usage.queue_s, images=usage.images, elapsed_s=usage.elapsed_s
         )
 
     return LocalImages(permits, observe)
@@ -232,8 +232,8 @@ class _ModelUpdates:
 def _media_bounds(settings: Settings) -> MediaBounds:
     return MediaBounds(
         count=settings.media_limit,
-        picture_bytes=settings.image_limit_bytes,
-        picture_pixels=settings.image_limit_pixels,
+        image_bytes=settings.image_limit_bytes,
+        image_pixels=settings.image_limit_pixels,
         sound_bytes=settings.audio_limit_bytes,
         sound_s=settings.audio_limit_s,
         hosts=settings.image_hosts,

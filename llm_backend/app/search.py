@@ -60,7 +60,7 @@ def search_over(
     vectors: VectorIndex | None,
     registry: Registry,
     upstream: "UpstreamPool | None",
-    pictures: ImageModels,
+    image_models: ImageModels,
     temporary_files: TemporaryFiles,
 ) -> SearchServices:
     """Builds the search services over open stores and an open index."""
@@ -77,7 +77,7 @@ def search_over(
         extractor=extractor,
         file_texts=FileTexts(stores.files, extractor, _web_files(settings)),
         vector_stores=vector_stores,
-        server_tools=_server_tools(settings, vector_stores, registry, pictures),
+        server_tools=_server_tools(settings, vector_stores, registry, image_models),
     )
 
 
@@ -130,7 +130,7 @@ def _server_tools(
     settings: Settings,
     vector_stores: VectorStoreServices,
     registry: Registry,
-    pictures: ImageModels,
+    image_models: ImageModels,
 ) -> ServerTools:
     """Returns the tools that this server runs while it answers a response."""
     mcp = McpKind(settings.mcp_servers, timeout_s=settings.mcp_timeout_s)
@@ -139,9 +139,9 @@ def _server_tools(
         vector_stores, limit=settings.passages_limit, searches_first=searches_first
     )
     image_generation = ImageGenerationKind(
-        pictures,
+        image_models,
         registry,
         pixels_limit=settings.drawn_pixels_limit,
-        picture_pixels=settings.image_limit_pixels,
+        image_pixels=settings.image_limit_pixels,
     )
     return ServerTools([mcp, file_search, image_generation])

@@ -103,7 +103,7 @@ async def open_image_servers(
         upstreams.image_servers,
         {name: options(model) for name, model in settings.image_models.items()},
         options(ImageModelSettings()),
-        picture_bytes=settings.image_limit_bytes,
+        image_bytes=settings.image_limit_bytes,
         is_alone=upstreams.relayed is None,
     )
     try:
@@ -246,12 +246,12 @@ class _Choices:
         self.relayed = {one.name for one in relayed}
         self.image_servers = {one.name for one in image_servers}
         self._relayed_models = UpstreamRouting(relayed)
-        self._picture_models = UpstreamRouting(image_servers)
+        self._image_models = UpstreamRouting(image_servers)
 
     def find(self, model: str) -> UpstreamModel | ImageServerModel | None:
         """Returns the target of a model's name without an upstream's; None if no upstream serves
         it."""
-        if self._picture_models.serves(model):
+        if self._image_models.serves(model):
             return ImageServerModel(model=model)
         return UpstreamModel(model=model) if self._relayed_models.serves(model) else None
 

@@ -36,7 +36,7 @@ from llm_backend.app.upstreams import (
     upstream_configs,
 )
 from llm_backend.backends.images.image_models import ImageModels
-from llm_backend.backends.local.media.web import PICTURE_WORDS
+from llm_backend.backends.local.media.web import IMAGE_WORDS
 from llm_backend.backends.local.token_files import TokenFiles
 from llm_backend.backends.registry import Registry
 from llm_backend.backends.speech import SpeechSynthesizer
@@ -49,7 +49,7 @@ from llm_backend.controllers.services import Services
 from llm_backend.controllers.services.detached_chats import DetachedChats
 from llm_backend.controllers.services.detached_peers import DetachedPeers
 from llm_backend.controllers.services.error_buffer import RecentErrors
-from llm_backend.controllers.services.file_pictures import FilePictures
+from llm_backend.controllers.services.input_images import InputImages
 from llm_backend.controllers.services.listed_items import ListedItems
 from llm_backend.controllers.services.mcp_endpoint import McpEndpoint
 from llm_backend.controllers.services.session_limit import SessionLimit
@@ -172,14 +172,14 @@ def _open_detached_chats(
     return DetachedPeers(chats, shared, os.getpid()).serve()
 
 
-def _file_pictures(settings: Settings, stores: Stores) -> FilePictures:
+def _input_images(settings: Settings, stores: Stores) -> InputImages:
     web = WebFiles(
         settings.image_hosts,
-        messages=PICTURE_WORDS,
+        messages=IMAGE_WORDS,
         limit_bytes=settings.image_limit_bytes,
         timeout_s=settings.image_timeout_s,
     )
-    return FilePictures(stores.files, web, limit_bytes=settings.image_limit_bytes)
+    return InputImages(stores.files, web, limit_bytes=settings.image_limit_bytes)
 
 
 def _build_services(
@@ -218,7 +218,7 @@ def _build_services(
         extractor=search.extractor,
         temporary_files=temporary_files,
         file_texts=search.file_texts,
-        file_pictures=_file_pictures(settings, stores),
+        input_images=_input_images(settings, stores),
         vector_stores=search.vector_stores,
         responses=stores.responses,
         listed_items=ListedItems(validators),

@@ -104,7 +104,7 @@ class TextPrompt:
 @dataclass(frozen=True, kw_only=True)
 class Usage:
     """Tokens and seconds of one request. `completion_tokens` sums all choices, including reasoning.
-    `picture_tokens` and `sound_tokens` are parts of `prompt_tokens`, `cached_picture_tokens` and
+    `image_tokens` and `sound_tokens` are parts of `prompt_tokens`, `cached_image_tokens` and
     `cached_sound_tokens` parts of `cached_tokens`.
 
     Speculative decoding: of `drafted_tokens`, `accepted_tokens` were used. The tokens of the
@@ -125,9 +125,9 @@ class Usage:
     queue_s: float = 0.0
     prompt_s: float = 0.0
     generation_s: float = 0.0
-    picture_tokens: int = 0
+    image_tokens: int = 0
     sound_tokens: int = 0
-    cached_picture_tokens: int = 0
+    cached_image_tokens: int = 0
     cached_sound_tokens: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
@@ -141,7 +141,7 @@ class Usage:
     def text_tokens(self) -> int:
         """Prompt tokens without media; at least 0, because an upstream may report more media
         tokens."""
-        return max(0, self.prompt_tokens - self.picture_tokens - self.sound_tokens)
+        return max(0, self.prompt_tokens - self.image_tokens - self.sound_tokens)
 
     @property
     def tokens_per_second(self) -> float:
@@ -211,4 +211,4 @@ class Meter(Protocol):
     def count_answer(self, usage: Usage) -> None: ...
     def count_units(self, units: int) -> None: ...
     def count_embedding(self, model: str, tokens: int) -> None: ...
-    def count_pictures(self, model: str, pictures: int) -> None: ...
+    def count_images(self, model: str, images: int) -> None: ...

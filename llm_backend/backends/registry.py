@@ -89,7 +89,7 @@ class Registry:
 
     @property
     def usable(self) -> Sequence[LocalModel]:
-        """Local models, except those of voices and pictures whose extra is not installed."""
+        """Local models, except those of voices and images whose extra is not installed."""
         draws = is_installed("draw")
         return [
             model
@@ -118,14 +118,14 @@ class Registry:
             return routed
         if (own := self._own(name)) is not None:
             return (own,)
-        picture = self._picture_model(name, operation)
-        if picture is not None and IMAGES in operation:
-            return (picture,)
+        image = self._image_model(name, operation)
+        if image is not None and IMAGES in operation:
+            return (image,)
         if self._upstreams is not None and self._upstreams.serves(name, operation):
             return (UpstreamModel(model=name),)
-        if picture is None:
+        if image is None:
             raise self._not_served(name)
-        return (picture,)  # its controller answers that this model only draws
+        return (image,)  # its controller answers that this model only draws
 
     def knows(self, name: str) -> bool:
         """Returns True if a local model or a route has this name."""
@@ -138,7 +138,7 @@ class Registry:
             isinstance(first, LocalModel) and first.voice is not None
         )
 
-    def is_picture_model(self, name: str) -> bool:
+    def is_image_model(self, name: str) -> bool:
         """Returns True if the first target of a name draws. Raises `ModelNotFound`."""
         first = self.targets(name)[0]
         return isinstance(first, ImageServerModel) or (
@@ -150,7 +150,7 @@ class Registry:
         """True if an image server is configured."""
         return self._image_servers is not None
 
-    async def picture_models(self) -> list[JsonMapping]:
+    async def image_models(self) -> list[JsonMapping]:
         """Lists the image servers' models whose names are not used by this server."""
         if self._image_servers is None:
             return []
@@ -212,14 +212,14 @@ class Registry:
     async def upstream_models(self) -> list[JsonMapping]:
         """Lists the models of upstreams and image servers whose names are not used by this
         server."""
-        pictures = await self.picture_models()
+        images = await self.image_models()
         if self._upstreams is None:
-            return pictures
-        named = {one["id"] for one in pictures}
+            return images
+        named = {one["id"] for one in images}
         listed = [one for one in await self._upstreams.models() if one.get("id", "") not in named]
-        return [*(one for one in listed if not self.knows(one.get("id", ""))), *pictures]
+        return [*(one for one in listed if not self.knows(one.get("id", ""))), *images]
 
-    def _picture_model(self, name: str, operation: Sequence[str]) -> ImageServerModel | None:
+    def _image_model(self, name: str, operation: Sequence[str]) -> ImageServerModel | None:
         servers = self._image_servers
         is_served = servers is not None and servers.serves(name, operation)
         return ImageServerModel(model=name) if is_served else None
@@ -257,7 +257,7 @@ def wrong_operation(model: EspeakModel | ImageServerModel) -> InvalidRequest:
     if isinstance(model, EspeakModel):
         reason = f"`{model.card.id}` is a voice: it answers POST /v1/audio/speech only."
     else:
-        reason = f"`{model.model}` draws pictures: it answers /v1/images only."
+        reason = f"`{model.model}` draws images: it answers /v1/images only."
     return InvalidRequest(reason, param="model")
 
 

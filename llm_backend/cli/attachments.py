@@ -1,4 +1,4 @@
-"""Attachments of a message in `llm-backend chat`: pictures and sounds as message parts."""
+"""Attachments of a message in `llm-backend chat`: images and sounds as message parts."""
 
 import base64
 import re
@@ -11,7 +11,7 @@ Part = JsonObject
 
 LIMIT_BYTES = 64 << 20  # a file is in memory four times; servers accept far less
 
-_PICTURES = {
+_IMAGES = {
     "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
     "jpeg": re.compile(rb"\xff\xd8\xff"),
     "gif": re.compile(rb"GIF8[79]a"),
@@ -37,12 +37,12 @@ def attachment(words: str) -> Part:
     except OSError as error:
         raise AttachmentError(f"{path} cannot be read: {error.strerror or error}.") from error
     text = base64.b64encode(data).decode()
-    if kind := _kind(data, _PICTURES):
+    if kind := _kind(data, _IMAGES):
         return {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{text}"}}
     if kind := _kind(data, _SOUNDS):
         return {"type": "input_audio", "input_audio": {"data": text, "format": kind}}
     raise AttachmentError(
-        f"{path} is neither a picture (PNG, JPEG, WebP, GIF) nor a sound (WAV, MP3)."
+        f"{path} is neither an image (PNG, JPEG, WebP, GIF) nor a sound (WAV, MP3)."
     )
 
 

@@ -42,7 +42,7 @@ class Finding:
 
 @with_setting_flags
 def check(config: Config = None, **flags: Any) -> None:
-    """Check processor, contract, build, models, voice, pictures, folder, database, upstreams, port.
+    """Check processor, contract, build, models, voice, images, folder, database, upstreams, port.
 
     Takes the flags of `serve`. Prints one line for each and exits with status 1 if a check fails.
     Changes nothing.
@@ -72,7 +72,7 @@ def findings(
     )
     yield _run_check("models", lambda: _models(settings))
     yield _run_check("voice", lambda: _voice(settings))
-    yield _run_check("pictures", lambda: _drawing(settings))
+    yield _run_check("images", lambda: _drawing(settings))
     yield _run_check("folder", lambda: _folder(settings.data_dir))
     yield _run_check("database", lambda: _database(settings))
     yield from _upstreams(settings)

@@ -28,7 +28,7 @@ response_items/   items of responses and conversations
 write_behind/     writes after the answer
 internal_requests.py  requests to the own application
 audio/            speech, voices, transcription
-images/           pictures of local models and image servers
+images/           images of local models and image servers
 decisions/        questions answered by probabilities
 mcp/              the MCP server at `/mcp`
 ollama/           Ollama's API

@@ -9,7 +9,7 @@ messages/           commands and events between the processes
 process/            the worker process, its supervision, and connections to it
 scheduling/         commands checked, the waiting queue, the tokens of each pass, label scoring
 generator.py        text generation: one step of the worker
-media_runs.py       pictures and sounds in a prompt, as runs of placeholder tokens
+media_runs.py       images and sounds in a prompt, as runs of placeholder tokens
 kv_cache/           slots, cached prefixes, prefix files
 speculation/        speculative decoding
 sampling/           logits to tokens, grammars
@@ -29,7 +29,7 @@ thread_count_tuner.py  thread count learnt from the cost of passes, pure
 sequential_engine.py  one command after the other
 whisper/            whisper.cpp: transcription
 voices/             sherpa-onnx: speech, speakers
-diffusion/          stable-diffusion.cpp: pictures
+diffusion/          stable-diffusion.cpp: images
 """
 
 from llm_backend.engine import messages

@@ -23,10 +23,10 @@ from llm_backend.engine.messages import (
     Failed,
     Failure,
     Generate,
+    ImageDrawn,
     LabelsScored,
     MediaItem,
     ModelInfo,
-    PictureDrawn,
     Probe,
     Rank,
     RankScores,
@@ -59,7 +59,7 @@ _Answer = TypeVar(
     Transcribed,
     Spoken,
     Diarized,
-    PictureDrawn,
+    ImageDrawn,
 )
 
 
@@ -159,11 +159,11 @@ class EngineClient:
         return _expect(await self._request(command), Diarized)
 
     async def draw(
-        self, picture: Draw
-    ) -> AsyncGenerator[SlotAssigned | DrawingStep | PictureDrawn, None]:
-        """Yield that the drawing has begun, its steps and the picture; its id is chosen here.
+        self, image: Draw
+    ) -> AsyncGenerator[SlotAssigned | DrawingStep | ImageDrawn, None]:
+        """Yield that the drawing has begun, its steps and the image; its id is chosen here.
         Closing the generator cancels it. Steps that are not read in time are joined."""
-        command = replace(picture, id=self._next_id())
+        command = replace(image, id=self._next_id())
         connection, call = self._begin_call(command)
         try:
             while True:
@@ -171,7 +171,7 @@ class EngineClient:
                 if isinstance(event, SlotAssigned | DrawingStep):
                     yield event
                     continue
-                drawn = _expect(event, PictureDrawn)
+                drawn = _expect(event, ImageDrawn)
                 self._lifecycle.poison_requests.clear(command)
                 yield drawn
                 return
@@ -201,7 +201,7 @@ class EngineClient:
         parse_special: bool = True,
         add_bos: bool = False,
     ) -> list[int | None]:
-        """The tokens of a text with pictures and sounds in it; None stands for each of their
+        """The tokens of a text with images and sounds in it; None stands for each of their
         positions."""
         command = Tokenize(
             id=self._next_id(),

@@ -23,7 +23,7 @@ _DOES = {
     ModelKind.TRANSCRIPTION: "transcribes recordings",
     ModelKind.SPEECH: "reads texts aloud",
     ModelKind.DIARIZATION: "tells speakers apart",
-    ModelKind.PICTURES: "draws pictures",
+    ModelKind.IMAGES: "draws images",
 }
 _VERBS = {
     Generate: "generate text",
@@ -33,7 +33,7 @@ _VERBS = {
     Transcribe: "transcribe recordings",
     Speak: "read texts aloud",
     Diarize: "tell speakers apart",
-    Draw: "draw pictures",
+    Draw: "draw images",
     Tokenize: "tokenize texts",
     Detokenize: "detokenize texts",
 }

@@ -1,7 +1,7 @@
 """Sequential engine: computes one command after the other, in the order of their arrival.
 
 A client sends the parts of a request one by one: windows and blocks of a recording, sentences of a
-text, pictures. So requests take turns, and a long one does not hold up a short one.
+text, images. So requests take turns, and a long one does not hold up a short one.
 """
 
 import time
@@ -18,9 +18,9 @@ from llm_backend.engine.messages import (
     Draw,
     DrawingStep,
     Failure,
+    ImageDrawn,
     LoadModel,
     ModelKind,
-    PictureDrawn,
     SlotAssigned,
     Speak,
     Spoken,
@@ -37,19 +37,19 @@ _COMMANDS = {
     ModelKind.TRANSCRIPTION: Transcribe,
     ModelKind.SPEECH: Speak,
     ModelKind.DIARIZATION: Diarize,
-    ModelKind.PICTURES: Draw,
+    ModelKind.IMAGES: Draw,
 }
 _NOUNS = {
     ModelKind.TRANSCRIPTION: "recording",
     ModelKind.SPEECH: "text",
     ModelKind.DIARIZATION: "recording",
-    ModelKind.PICTURES: "picture",
+    ModelKind.IMAGES: "image",
 }
 
 SequentialCommand = Transcribe | Speak | Diarize | Draw
 """A command of which one at a time is computed."""
 
-Answer = Transcribed | Spoken | Diarized | PictureDrawn
+Answer = Transcribed | Spoken | Diarized | ImageDrawn
 """The last event of a command."""
 
 Report = Callable[[DrawingStep], None]
@@ -183,7 +183,7 @@ class SequentialEngine(WorkerEngine):
 
 
 def _token_count(answer: Answer) -> int:
-    """Return the tokens of a transcript; sound and pictures have none."""
+    """Return the tokens of a transcript; sound and images have none."""
     if not isinstance(answer, Transcribed):
         return 0
     return sum(len(one.tokens) for one in answer.segments)

@@ -145,7 +145,7 @@ class Extractor:
 
 def _require_text(text: str, format: Format) -> str:
     if not text.strip():
-        hint = " Its pages may be pictures." if format is Format.PDF else ""
+        hint = " Its pages may be images." if format is Format.PDF else ""
         raise UnreadableFile(f"The file holds no text.{hint}")
     return text
 

@@ -2,7 +2,7 @@
 further files that they need.
 
 A checkpoint holds the network that draws, and often the encoders of its texts and the autoencoder
-of its pictures. What it does not hold comes from files of their own, its parts.
+of its images. What it does not hold comes from files of their own, its parts.
 """
 
 import json
@@ -22,7 +22,7 @@ DRAWING_PARTS = ("vae", "taesd", "clip_l", "clip_g", "t5xxl", "llm")
 _SAFETENSORS = ".safetensors"
 _HEADER_BYTES = 64 << 20  # of a safetensors file
 _NETWORKS = ("model.diffusion_model.", "unet.", "")
-_PIXEL_BYTES = 2500  # for each pixel of a picture while it is drawn, an estimate
+_PIXEL_BYTES = 2500  # for each pixel of an image while it is drawn, an estimate
 
 
 class DiffusionFamily(StrEnum):
@@ -94,7 +94,7 @@ class DiffusionFile:
     @property
     def description(self) -> str:
         """The family in words."""
-        return f"{self.family} draws pictures"
+        return f"{self.family} draws images"
 
     @property
     def is_network_only(self) -> bool:
@@ -103,12 +103,12 @@ class DiffusionFile:
 
     @property
     def side_step(self) -> int:
-        """Width and height of a picture are multiples of this many pixels."""
+        """Width and height of an image are multiples of this many pixels."""
         return 64 if self.family in (DiffusionFamily.SD, DiffusionFamily.SDXL) else 16
 
     @property
     def side(self) -> int:
-        """Pixels of width and height of the pictures that it was trained with."""
+        """Pixels of width and height of the images that it was trained with."""
         return 512 if self.family is DiffusionFamily.SD else 1024
 
     @property
@@ -124,7 +124,7 @@ class DiffusionFile:
 
     def memory_bytes(self, parts: Mapping[str, Path], pixels: int) -> int:
         """Returns the memory of the loaded model, an estimate: weights as in the files, and what
-        a picture of so many pixels takes."""
+        an image of so many pixels takes."""
         others = sum(path.stat().st_size for path in parts.values() if path.is_file())
         return self.file_bytes + others + pixels * _PIXEL_BYTES
 

@@ -6,15 +6,15 @@ from llm_backend.settings.kinds import Secrets
 
 
 class Price(BaseModel):
-    """US dollars per million tokens; `cached_input` is `input` if unset. `picture` is the price of
-    each picture."""
+    """US dollars per million tokens; `cached_input` is `input` if unset. `image` is the price of
+    each image."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     input: float = Field(0, ge=0)
     cached_input: float | None = Field(None, ge=0)
     output: float = Field(0, ge=0)
-    picture: float = Field(0, ge=0)
+    image: float = Field(0, ge=0)
 
 
 class AccessSettings(BaseModel):
@@ -86,6 +86,6 @@ class AccessSettings(BaseModel):
     prices: dict[str, Price] = Field(
         {},
         description="Prices of models by name, in US dollars per million tokens: `{MODEL: {input: "
-        "2.5, cached_input: 1.25, output: 10}}`, and per picture: `{MODEL: {picture: 0.02}}`. "
+        "2.5, cached_input: 1.25, output: 10}}`, and per image: `{MODEL: {image: 0.02}}`. "
         "Costs and spend limits use them.",
     )

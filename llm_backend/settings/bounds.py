@@ -119,15 +119,15 @@ class BoundsSettings(BaseModel):
     media_limit: int = Field(
         16,
         ge=1,
-        description="Maximum number of pictures and sounds in one prompt of a local model.",
+        description="Maximum number of images and sounds in one prompt of a local model.",
     )
     input_files_limit: int = Field(
-        64, ge=0, description="Maximum number of files and pictures in the input of one response."
+        64, ge=0, description="Maximum number of files and images in the input of one response."
     )
     fetched_kept_bytes: int = Field(
         16 * 1024 * 1024,
         ge=0,
-        description="Maximum size of the fetched files and pictures that are stored with the "
+        description="Maximum size of the fetched files and images that are stored with the "
         "input of one response, so that later turns read the same bytes. Files beyond it are "
         "fetched again in each turn.",
     )
@@ -137,12 +137,12 @@ class BoundsSettings(BaseModel):
         description="Maximum size of a file that is fetched for a response.",
     )
     image_limit_bytes: int = Field(
-        20 * 1024 * 1024, ge=1024, description="Maximum size of a picture's file."
+        20 * 1024 * 1024, ge=1024, description="Maximum size of an image's file."
     )
     image_limit_pixels: int = Field(
         40_000_000,
         ge=1024,
-        description="Maximum number of pixels of a picture; a larger one is not decoded.",
+        description="Maximum number of pixels of an image; a larger one is not decoded.",
     )
     audio_limit_bytes: int = Field(
         25 * 1024 * 1024, ge=1024, description="Maximum size of a sound's file."

@@ -1,4 +1,4 @@
-"""Settings of pictures that image servers and local models draw."""
+"""Settings of images that image servers and local models draw."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 LOCAL_PIXELS = 1536 * 1024
-"""Default maximum number of pixels of a picture of a local model, for which memory is planned."""
+"""Default maximum number of pixels of an image of a local model, for which memory is planned."""
 
 
 class DrawingSteps(BaseModel):
@@ -37,24 +37,24 @@ class ImageModelSettings(BaseModel):
 
 
 class ImagesSettings(BaseModel):
-    """Pictures that upstreams of the kind `sdapi`, and local models, draw."""
+    """Images that upstreams of the kind `sdapi`, and local models, draw."""
 
     image_models: dict[str, ImageModelSettings] = Field(
         {},
         description="Models that draw, by name, each with its denoising steps by quality and with "
-        "further parameters of each picture: `{MODEL: {steps: {low: 10, medium: 20, high: 40}, "
+        "further parameters of each image: `{MODEL: {steps: {low: 10, medium: 20, high: 40}, "
         "parameters: {cfg_scale: 7}}}`. Of local models also the files that they need besides: "
         "`vae`, `taesd`, `clip_l`, `clip_g`, `t5xxl`, `llm`; and `pixels_limit`, the largest "
-        "picture, for which memory is planned (1,572,864, at most `drawn_pixels_limit`).",
+        "image, for which memory is planned (1,572,864, at most `drawn_pixels_limit`).",
     )
     drawn_pixels_limit: int = Field(
         3840 * 2160,
         ge=4096,
-        description="Maximum number of pixels of a picture that a model is asked for.",
+        description="Maximum number of pixels of an image that a model is asked for.",
     )
     drawing_deadline_s: float = Field(
         600,
         gt=0,
-        description="Seconds that a request for pictures of a local model waits for its turn: an "
-        "API process draws one picture at a time. As many as `queue_limit` wait.",
+        description="Seconds that a request for images of a local model waits for its turn: an "
+        "API process draws one image at a time. As many as `queue_limit` wait.",
     )

@@ -287,11 +287,11 @@ class LocalModelsSettings(BaseModel):
     )
     image_hosts: Names = Field(
         (),
-        description="Hosts from which pictures are fetched for local models, `HOST` or "
+        description="Hosts from which images are fetched for local models, `HOST` or "
         "`HOST:PORT`, at public addresses only; URLs of other hosts are refused.",
     )
     image_timeout_s: float = Field(
-        10, gt=0, description="Timeout in seconds for fetching a picture."
+        10, gt=0, description="Timeout in seconds for fetching an image."
     )
     file_hosts: Names = Field(
         (),

@@ -133,13 +133,13 @@ class ModelSettings(_FileEntry):
     mmproj: str | None = Field(
         None,
         min_length=1,
-        description="GGUF file of the model's projector, which encodes pictures or sounds; also "
+        description="GGUF file of the model's projector, which encodes images or sounds; also "
         "one in the models folder, or `OWNER/NAME[:QUANT]` for a downloaded one.",
     )
     image_tokens: int | None = Field(
         None,
         ge=16,
-        description="Maximum number of tokens of a picture, for projectors whose number of tokens "
+        description="Maximum number of tokens of an image, for projectors whose number of tokens "
         "depends on the size.",
     )
     role: Literal["chat", "embeddings", "rerank"] | None = Field(

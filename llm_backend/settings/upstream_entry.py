@@ -104,5 +104,5 @@ class UpstreamEntry(BaseModel):
         if self.kind == "anthropic" and self.wire != "both":
             raise ValueError("an `anthropic` upstream supports messages; leave `wire` out")
         if self.kind == "sdapi" and self.wire != "both":
-            raise ValueError("an `sdapi` upstream makes pictures; leave `wire` out")
+            raise ValueError("an `sdapi` upstream makes images; leave `wire` out")
         return self

@@ -32,7 +32,7 @@ options.js          model, system prompt, key
 parameters.js       temperature and other parameters
 attachments.js      files of a conversation, in a vector store
 enclosures.js       what goes with the next message
-pictures.js         its pictures
+images.js           its images
 documents.js        its texts and PDFs, for models of upstreams
 voice.js            answers read aloud, messages dictated
 prompts.js          named texts of the user, inserted by `/name`

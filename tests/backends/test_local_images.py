@@ -1,4 +1,4 @@
-"""Pictures of local models: whose worker is waited for, and how often."""
+"""Images of local models: whose worker is waited for, and how often."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ from llm_backend.backends.images.local_images import LocalImages
 from llm_backend.backends.local.image_setup import LocalImageSetup, LocalParameters
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.engine import EngineDown, EngineStartError
-from llm_backend.engine.messages import Draw, PictureDrawn, Pixels, SlotAssigned
+from llm_backend.engine.messages import Draw, ImageDrawn, Pixels, SlotAssigned
 from llm_backend.errors import ApiError
 from llm_backend.fair_queue import FairSemaphore
 from llm_backend.model_files.diffusion import DiffusionFamily, DiffusionFile
@@ -33,14 +33,14 @@ class Restarting:
     async def use(self) -> AsyncIterator["Restarting"]:
         yield self
 
-    async def draw(self, command: Draw) -> AsyncIterator[SlotAssigned | PictureDrawn]:
+    async def draw(self, command: Draw) -> AsyncIterator[SlotAssigned | ImageDrawn]:
         self.tries += 1
         if self._begins:
             yield SlotAssigned(id=command.id, prompt_tokens=0)
         if self.tries <= self.ends:
             raise self._error("the worker has ended", 1)
         pixels = Pixels(width=SIDE, height=SIDE, data=bytes(3 * SIDE * SIDE))
-        yield PictureDrawn(id=command.id, picture=pixels)
+        yield ImageDrawn(id=command.id, image=pixels)
 
 
 async def drawn(engine: Restarting, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -62,11 +62,11 @@ async def drawn(engine: Restarting, monkeypatch: pytest.MonkeyPatch) -> list[Any
     return [one async for one in images.draw(ImageRequest(prompt="a"), model, caller="a")]
 
 
-async def test_a_picture_waits_for_workers_that_end_before_it_has_begun(monkeypatch):
+async def test_an_image_waits_for_workers_that_end_before_it_has_begun(monkeypatch):
     engine = Restarting(7, EngineDown)
-    (picture,) = await drawn(engine, monkeypatch)
+    (image,) = await drawn(engine, monkeypatch)
 
-    assert isinstance(picture, GeneratedImage)
+    assert isinstance(image, GeneratedImage)
     assert engine.tries == 8
 
 
@@ -78,7 +78,7 @@ async def test_a_picture_waits_for_workers_that_end_before_it_has_begun(monkeypa
         (Restarting(9, EngineStartError), 1),
     ],
 )
-async def test_a_picture_that_has_begun_or_cannot_begin_is_a_503(monkeypatch, engine, tries):
+async def test_an_image_that_has_begun_or_cannot_begin_is_a_503(monkeypatch, engine, tries):
     with pytest.raises(ApiError) as failed:
         await drawn(engine, monkeypatch)
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from llm_backend.json_types import JsonObject
-from tests.chaos.far import colour_of_picture
+from tests.chaos.far import colour_of_image
 
 __all__ = ["COUNTED", "ENDED", "Facts", "Violation", "pages"]
 
@@ -42,7 +42,7 @@ class Facts:
     batches: dict[str, dict[str, str | None]] = field(default_factory=dict)
     detached: list[str] = field(default_factory=list)  # chats that went on without their client
     answered: dict[str, str] = field(default_factory=dict)  # by the question: stored as chats
-    pictures: dict[str, bytes] = field(default_factory=dict)  # their colours, by path
+    images: dict[str, bytes] = field(default_factory=dict)  # their colours, by path
     secrets: list[str] = field(default_factory=list)  # client secrets of realtime sessions
     decisions: dict[str, dict[Any, float]] = field(default_factory=dict)
     sounds: dict[str, str] = field(default_factory=dict)  # digests, by text
@@ -79,11 +79,11 @@ class Facts:
             answer = await client.get("/models", headers={"authorization": f"Bearer {key}"})
             _same(f"key {id}", answer.status_code, 200)
             self.checked["keys"] += 1
-        for path, colour in list(self.pictures.items())[since:]:
+        for path, colour in list(self.images.items())[since:]:
             answer = await client.get(path)
-            _same(f"picture {path}", answer.status_code, 200)
-            _same(f"colour of {path}", colour_of_picture(answer.content), colour)
-            self.checked["pictures"] += 1
+            _same(f"image {path}", answer.status_code, 200)
+            _same(f"colour of {path}", colour_of_image(answer.content), colour)
+            self.checked["images"] += 1
         for path in list(self.deleted)[since:]:
             answer = await client.get(path)
             _same(f"deleted {path}", answer.status_code, 404)

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from tests.image_server import decoded, painted
 
-__all__ = ["Far", "colour_of", "colour_of_picture"]
+__all__ = ["Far", "colour_of", "colour_of_image"]
 
 
 class Far:
@@ -60,8 +60,8 @@ class Far:
     async def _paint(self, request: Request) -> Response:
         fields = await request.json()
         size = fields["width"], fields["height"]
-        picture = painted("#" + colour_of(fields["prompt"]).hex(), size)
-        return JSONResponse({"images": [picture], "info": "{}"})
+        image = painted("#" + colour_of(fields["prompt"]).hex(), size)
+        return JSONResponse({"images": [image], "info": "{}"})
 
     async def _progress(self, _request: Request) -> Response:
         return JSONResponse({"progress": 0.5, "current_image": None})
@@ -90,9 +90,9 @@ def colour_of(prompt: str) -> bytes:
     return hashlib.sha256(prompt.encode()).digest()[:3]
 
 
-def colour_of_picture(picture: bytes) -> bytes:
-    """The colour of a picture's first point."""
-    return bytes(decoded(picture).convert("RGB").getpixel((0, 0)))
+def colour_of_image(image: bytes) -> bytes:
+    """The colour of an image's first point."""
+    return bytes(decoded(image).convert("RGB").getpixel((0, 0)))
 
 
 def _text(content: object) -> str:

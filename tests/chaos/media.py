@@ -1,4 +1,4 @@
-"""Speech, transcription and pictures, all of which are known before they are asked for."""
+"""Speech, transcription and images, all of which are known before they are asked for."""
 
 import base64
 import hashlib
@@ -6,7 +6,7 @@ import hashlib
 import httpx
 
 from tests.chaos.asking import Asking
-from tests.chaos.far import colour_of, colour_of_picture
+from tests.chaos.far import colour_of, colour_of_image
 from tests.sound_files import wav_file
 from tests.whisper_models import HELLO
 
@@ -19,7 +19,7 @@ _SIZE = "64x64"
 
 
 class Media(Asking):
-    """Operations on sound and pictures."""
+    """Operations on sound and images."""
 
     async def speech(self) -> None:
         """Some sentence, which always sounds the same."""
@@ -38,8 +38,8 @@ class Media(Asking):
         answer = self._body(await self._client.post("/audio/transcriptions", **form))
         self._check("transcript", answer["text"], _HEARD)
 
-    async def picture(self) -> None:
-        """A picture, in the answer or stored behind a URL."""
+    async def image(self) -> None:
+        """An image, in the answer or stored behind a URL."""
         prompt = self._new_word()
         format = self._draw.choice(["b64_json", "url"])
         body = {"model": PAINTER, "prompt": prompt, "size": _SIZE, "response_format": format}
@@ -47,7 +47,7 @@ class Media(Asking):
         (drawn,) = (await self._post("/images/generations", body))["data"]
         if "url" in drawn:
             path = httpx.URL(drawn["url"]).path.removeprefix("/v1")
-            self._facts.pictures[path] = colour_of(prompt)
+            self._facts.images[path] = colour_of(prompt)
         else:
-            colour = colour_of_picture(base64.b64decode(drawn["b64_json"]))
-            self._check("colour of a picture", colour, colour_of(prompt))
+            colour = colour_of_image(base64.b64decode(drawn["b64_json"]))
+            self._check("colour of an image", colour, colour_of(prompt))

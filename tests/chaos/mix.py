@@ -38,7 +38,7 @@ class Mix(OtherApis, Media):
             self.background, self.conversation, self.file, self.upload, self.batch, self.key,
             self.vectors, self.delete_chat, self.delete_file, self.message, self.streamed_message,
             self.ollama_chat, self.ollama_generate, self.decision, self.detached_chat,
-            self.client_secret, self.realtime, self.picture,
+            self.client_secret, self.realtime, self.image,
         ]  # fmt: skip
         if can_transcribe():
             operations.append(self.transcription)

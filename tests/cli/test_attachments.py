@@ -10,7 +10,7 @@ from llm_backend.cli.attachments import AttachmentError, attachment
 from tests.media_files import image, wav
 
 
-def test_attachment_of_a_picture_is_detected_by_its_bytes(tmp_path):
+def test_attachment_of_an_image_is_detected_by_its_bytes(tmp_path):
     (tmp_path / "a cat").write_bytes(image())
 
     part = attachment(str(tmp_path / "a cat"))
@@ -52,7 +52,7 @@ def test_attachment_that_fails_is_one_sentence(tmp_path, monkeypatch):
         "": "cannot be read: Is a directory.",
         "large": "large is larger than 1 MiB.",
         "'half": "'half cannot be read: No such file or directory.",
-        "note.txt": r"note.txt is neither a picture \(PNG, JPEG, WebP, GIF\) nor a sound",
+        "note.txt": r"note.txt is neither an image \(PNG, JPEG, WebP, GIF\) nor a sound",
     }.items():
         with pytest.raises(AttachmentError, match=why):
             attachment(f"{tmp_path}/{name}")

@@ -33,7 +33,7 @@ def test_check_prints_one_line_for_each_check(monkeypatch):
     assert result.exit_code == 0, result.output
     names = [line.split()[1] for line in result.stdout.splitlines()]
     assert names == [
-        "processor", "contract", "build", "settings", "models", "voice", "pictures", "folder",
+        "processor", "contract", "build", "settings", "models", "voice", "images", "folder",
         "database", "upstream", "port",
     ]  # fmt: skip
 

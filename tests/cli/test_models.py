@@ -128,10 +128,10 @@ def test_models_show_prints_the_projector(folder):
     configured = " ".join(run("show", "tiny.gguf", "--config", str(config)).stdout.split())
     itself = " ".join(run("show", eyes.name).stdout.split())
 
-    assert f"Projector {eyes}: sees pictures, 67 MB" in beside
+    assert f"Projector {eyes}: sees images, 67 MB" in beside
     assert f"Projector {ears}: hears and transcribes sound, 71 MB" in configured
-    assert "sees pictures" not in configured
-    assert "sees pictures" in itself
+    assert "sees images" not in configured
+    assert "sees images" in itself
     assert "Memory" not in itself
 
 

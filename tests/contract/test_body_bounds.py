@@ -62,11 +62,11 @@ def test_bounds_ignore_invalid_json(body: bytes):
 
 
 def test_files_in_base64_are_no_text():
-    picture = "data:image/png;base64," + "A" * 1_000_000
+    image = "data:image/png;base64," + "A" * 1_000_000
 
-    assert is_within(chat(picture), text=10_000)
+    assert is_within(chat(image), text=10_000)
     assert not is_within(chat("é " * 10_000), text=10_000)
-    assert not is_within(chat(picture + " word" * 10_000), text=10_000)
+    assert not is_within(chat(image + " word" * 10_000), text=10_000)
 
 
 @pytest.mark.parametrize("size", [4095, 4096, 4097, 6143, 10_000])

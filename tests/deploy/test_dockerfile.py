@@ -137,7 +137,7 @@ def test_packages_of_the_distribution_leave_no_lists_and_no_recommendations(imag
                 assert "rm -rf /var/lib/apt/lists/*" in instruction.text
 
 
-def test_audio_and_pictures_are_build_arguments(image):
+def test_audio_and_images_are_build_arguments(image):
     (steps,) = [one.text for one in image["build"].all("RUN") if "audio.lock" in one.text]
     (draws,) = [one.text for one in image["build"].all("RUN") if "draw.lock" in one.text]
 

@@ -79,7 +79,7 @@ class FailingGenerator(Generator):
 
 
 class AbandoningModel(LlamaModel):
-    """Ends as a worker does whose picture is not wanted any more, but before it is ready."""
+    """Ends as a worker does whose image is not wanted any more, but before it is ready."""
 
     def verify(self) -> None:
         os._exit(ABANDONED_STATUS)

@@ -70,26 +70,26 @@ class SlowVocabulary(FakeVocabulary):
 
 
 class FakeProjector:
-    """A picture is `width` embeddings between two tokens; they take half as many positions, and
-    attention is not causal if the picture is two pixels high. A picture without height is
+    """An image is `width` embeddings between two tokens; they take half as many positions, and
+    attention is not causal if the image is two pixels high. An image without height is
     refused."""
 
-    media = frozenset({MediaKind.PICTURE})
+    media = frozenset({MediaKind.IMAGE})
 
     def pieces(self, media: MediaItem) -> list[Piece]:
         if not media.height:
-            raise MediaError("The picture has no height.")
+            raise MediaError("The image has no height.")
         part = Part(
             count=media.width, positions=max(1, media.width // 2), is_whole=media.height == 2
         )
         return [[1], part, [2]]
 
 
-def picture(name: str = "cat", *, at: int = 1, width: int = 5, height: int = 1) -> MediaItem:
-    """A picture with this name; the one named `dragon` cannot be computed."""
+def image(name: str = "cat", *, at: int = 1, width: int = 5, height: int = 1) -> MediaItem:
+    """An image with this name; the one named `dragon` cannot be computed."""
     digest = name.encode()
     return MediaItem(
-        at=at, medium=MediaKind.PICTURE, data=b"", digest=digest, width=width, height=height
+        at=at, medium=MediaKind.IMAGE, data=b"", digest=digest, width=width, height=height
     )
 
 
@@ -207,7 +207,7 @@ class FakeModel:
         wanted = set(item.output_positions)
         assert not item.draft or item.needs_sampling
         for position, token in enumerate(item.tokens, start=sequence.computed):
-            assert token >= 0, "a picture is no token"
+            assert token >= 0, "an image is no token"
             cells.append(token)
             self.positions[sequence.slot].append(sequence.position(position))
             if position in wanted:

@@ -39,7 +39,7 @@ def write_llama(  # noqa: PLR0915 # one statement for each part of the file
     """A float32 llama: 274 tokens, 512 tokens of context, values that make varied greedy text.
     With `can_infill` three tokens more, for texts with a hole. With `can_rank` it is a qwen3 that
     says yes or no to a query and a document in its own template. `has_spm`: its vocabulary is
-    SentencePiece's instead. With `has_places` it is a qwen2vl, for which the parts of a picture
+    SentencePiece's instead. With `has_places` it is a qwen2vl, for which the parts of an image
     have a row and a column. With `copies` each token is followed by the next of the vocabulary.
     It `says` these tokens in every answer: its template, unless there is another `template`, ends
     with the token before them."""

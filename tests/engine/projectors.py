@@ -12,8 +12,8 @@ MELS, FRAMES = 8, 1500  # a sound is read half a minute at a time
 def write_eyes(
     path: Path, *, size: int = 64, seed: int = 0, kind: str = "mlp", can_hear: bool = False
 ) -> Path:
-    """A float32 projector of pictures for a model of this width. `mlp` makes four embeddings of
-    every picture, as LLaVA's does; those of `gemma3` see each other; `qwen2vl_merger` makes one of
+    """A float32 projector of images for a model of this width. `mlp` makes four embeddings of
+    every image, as LLaVA's does; those of `gemma3` see each other; `qwen2vl_merger` makes one of
     every 28 by 28 pixels, which have a place in two dimensions. With `can_hear` it is one of sounds
     besides."""
     writer = GGUFWriter(str(path), "clip")

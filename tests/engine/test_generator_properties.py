@@ -16,7 +16,7 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.speculation.drafter import Drafter
-from tests.engine.fakes import FakeModel, Outbox, expected_text, generate, load_command, picture
+from tests.engine.fakes import FakeModel, Outbox, expected_text, generate, image, load_command
 from tests.examples import examples
 
 PROMPTS = st.builds(
@@ -26,14 +26,14 @@ PROMPTS = st.builds(
     st.text("abc", min_size=1, max_size=4),
 )
 
-PICTURES = st.lists(
+IMAGES = st.lists(
     st.builds(
-        picture,
+        image,
         st.sampled_from(["cat", "dog"]),
         at=st.integers(0, 2),
         width=st.sampled_from([1, 5, 20]),  # more than one pass holds
     )
-    | st.builds(picture, at=st.just(1), width=st.just(12), height=st.just(2)),
+    | st.builds(image, at=st.just(1), width=st.just(12), height=st.just(2)),
     max_size=2,
 ).map(lambda found: sorted(found, key=lambda one: one.at))
 
@@ -77,14 +77,14 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(
         target=requests,
         prompt=PROMPTS,
-        media=PICTURES,
+        media=IMAGES,
         n=st.integers(1, 4),
         max_tokens=st.integers(0, 12),
         priority=st.sampled_from(Priority),
         sampling=st.sampled_from(SAMPLINGS),
     )
     def submit(self, **fields: object) -> str:
-        if not 2 < len(fields["prompt"]) < 64:  # pictures stand in it, and all of it has room
+        if not 2 < len(fields["prompt"]) < 64:  # images stand in it, and all of it has room
             fields["media"] = []
         command = generate(id=str(len(self.commands)), **fields)
         self.commands[command.id] = command

@@ -1,4 +1,4 @@
-"""Pictures and sounds in prompts, by tiny projectors over a tiny model, exact in float32."""
+"""Images and sounds in prompts, by tiny projectors over a tiny model, exact in float32."""
 
 import asyncio
 import hashlib
@@ -42,13 +42,13 @@ async def engine_of_text(tiny_llama):
         yield engine
 
 
-def picture(seed: int = 0, *, at: int = len(TEXT), width: int = 40, height: int = 30) -> MediaItem:
+def image(seed: int = 0, *, at: int = len(TEXT), width: int = 40, height: int = 30) -> MediaItem:
     """Noise."""
     rng = np.random.default_rng(seed)
     data = rng.integers(0, 256, (height, width, 3), dtype=np.uint8).tobytes()
     digest = hashlib.sha256(data).digest()
     return MediaItem(
-        at=at, medium=MediaKind.PICTURE, data=data, digest=digest, width=width, height=height
+        at=at, medium=MediaKind.IMAGE, data=data, digest=digest, width=width, height=height
     )
 
 
@@ -77,29 +77,29 @@ def text_of(deltas: Iterable[Delta]) -> str:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_picture_changes_the_answer(seeing):
+async def test_image_changes_the_answer(seeing):
     info = await seeing.ready()
-    answers = [text_of(await answer(seeing, ask(picture(seed)))) for seed in range(3)]
+    answers = [text_of(await answer(seeing, ask(image(seed)))) for seed in range(3)]
     plain = text_of(await answer(seeing, ask()))
 
-    assert info.media == [MediaKind.PICTURE]
+    assert info.media == [MediaKind.IMAGE]
     assert len({plain, *answers}) == 4
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_picture_positions_are_prompt_tokens(seeing):
-    async with await seeing.generate(ask()) as plain, await seeing.generate(ask(picture())) as seen:
+async def test_image_positions_are_prompt_tokens(seeing):
+    async with await seeing.generate(ask()) as plain, await seeing.generate(ask(image())) as seen:
         assert seen.slot_assigned.prompt_tokens == plain.slot_assigned.prompt_tokens + 4
-    read = await seeing.tokenize_with_media(TEXT, media=[picture()])
+    read = await seeing.tokenize_with_media(TEXT, media=[image()])
     assert read[-4:] == [None] * 4
     assert None not in read[:-4]
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_equal_picture_after_equal_text_is_computed_once(seeing):
-    first = ask(picture(7), max_tokens=1)
-    again = ask(picture(7), text=TEXT + "what is it? tell", max_tokens=1)
-    other = ask(picture(8), max_tokens=1)
+async def test_equal_image_after_equal_text_is_computed_once(seeing):
+    first = ask(image(7), max_tokens=1)
+    again = ask(image(7), text=TEXT + "what is it? tell", max_tokens=1)
+    other = ask(image(8), max_tokens=1)
     before = len(TEXT.encode())  # no more tokens than bytes
 
     await answer(seeing, first)
@@ -108,7 +108,7 @@ async def test_equal_picture_after_equal_text_is_computed_once(seeing):
     after_again = (await seeing.status()).media_tokens
     (*_, different) = await answer(seeing, other)
 
-    tokens = await seeing.tokenize_with_media(TEXT + "what is it?", media=[picture(7)])
+    tokens = await seeing.tokenize_with_media(TEXT + "what is it?", media=[image(7)])
     assert same.cached_tokens >= len(tokens) - 1
     assert after_again == before_again
     assert 0 < different.cached_tokens <= before
@@ -116,9 +116,9 @@ async def test_equal_picture_after_equal_text_is_computed_once(seeing):
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_answers_about_pictures_are_the_same_in_a_batch(seeing):
-    requests = [ask(picture(seed, at=3 * seed), text=TEXT * 2 + "so") for seed in range(10, 14)]
-    requests += [ask(picture(14), picture(15)), ask(text="the rain in the"), ask(picture(10, at=0))]
+async def test_answers_about_images_are_the_same_in_a_batch(seeing):
+    requests = [ask(image(seed, at=3 * seed), text=TEXT * 2 + "so") for seed in range(10, 14)]
+    requests += [ask(image(14), image(15)), ask(text="the rain in the"), ask(image(10, at=0))]
     alone = [text_of(await answer(seeing, one)) for one in requests]
 
     together = await asyncio.gather(*(answer(seeing, one) for one in requests))
@@ -128,11 +128,11 @@ async def test_answers_about_pictures_are_the_same_in_a_batch(seeing):
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_cancelled_request_leaves_the_encoder_usable(seeing):
-    request = ask(picture(21), text=TEXT + "once more", max_tokens=200)
+    request = ask(image(21), text=TEXT + "once more", max_tokens=200)
     async with await seeing.generate(request) as generation:
         await anext(generation)
 
-    assert text_of(await answer(seeing, ask(picture(21))))
+    assert text_of(await answer(seeing, ask(image(21))))
     assert (await seeing.status()).running == 0
 
 
@@ -141,10 +141,10 @@ async def test_cancelled_request_leaves_the_encoder_usable(seeing):
     ("request_", "failure", "field", "why"),
     [
         (ask(sound()), Failure.UNSUPPORTED, "media[0]", "hears no sound"),
-        (ask(picture(), text=TEXT), Failure.INVALID, "media[0]", "no text after"),
-        (ask(picture(), echo=True), Failure.INVALID, "media", "without `suffix` and `echo`"),
-        (ask(replace(picture(), width=9)), Failure.INVALID, "media[0]", "do not match its width"),
-        (ask(*[picture()] * 200), Failure.CONTEXT_LENGTH, "prompt", "context is 512 tokens"),
+        (ask(image(), text=TEXT), Failure.INVALID, "media[0]", "no text after"),
+        (ask(image(), echo=True), Failure.INVALID, "media", "without `suffix` and `echo`"),
+        (ask(replace(image(), width=9)), Failure.INVALID, "media[0]", "do not match its width"),
+        (ask(*[image()] * 200), Failure.CONTEXT_LENGTH, "prompt", "context is 512 tokens"),
     ],
 )
 async def test_invalid_media_are_refused(seeing, request_, failure, field, why):
@@ -154,20 +154,20 @@ async def test_invalid_media_are_refused(seeing, request_, failure, field, why):
     assert (refused.value.failure, refused.value.field) == (failure, field)
 
 
-async def test_model_without_a_projector_refuses_pictures(engine_of_text):
-    with pytest.raises(CommandFailed, match="sees no pictures"):
-        await engine_of_text.generate(ask(picture()))
+async def test_model_without_a_projector_refuses_images(engine_of_text):
+    with pytest.raises(CommandFailed, match="sees no images"):
+        await engine_of_text.generate(ask(image()))
 
 
-async def test_picture_that_exceeds_a_pass_is_refused(tiny_llama, tmp_path):
+async def test_image_that_exceeds_a_pass_is_refused(tiny_llama, tmp_path):
     projector = write_eyes(tmp_path / "mmproj.gguf", kind="gemma3")
     async with EngineClient(
         config(tiny_llama, projector_path=projector, batch_tokens=3, slots=1)
     ) as engine:
         await engine.ready()
 
-        with pytest.raises(CommandFailed, match="reads the 4 tokens of this picture at once"):
-            await engine.generate(ask(picture()))
+        with pytest.raises(CommandFailed, match="reads the 4 tokens of this image at once"):
+            await engine.generate(ask(image()))
 
 
 async def test_projector_of_another_width_is_refused_at_the_start(tiny_llama, tmp_path):
@@ -188,7 +188,7 @@ async def test_file_that_is_no_projector_is_refused_at_the_start(tiny_llama):
             await engine.ready()
 
 
-async def test_sounds_are_encoded_and_shared_as_pictures(tiny_llama, tmp_path):
+async def test_sounds_are_encoded_and_shared_as_images(tiny_llama, tmp_path):
     ears = write_ears(tmp_path / "mmproj.gguf")
     low, high = ask(sound(pitch=0.1)), ask(sound(pitch=0.7))
     async with EngineClient(config(tiny_llama, projector_path=ears, sound_limit_s=40)) as engine:
@@ -212,24 +212,24 @@ async def test_sounds_are_encoded_and_shared_as_pictures(tiny_llama, tmp_path):
     assert text_of(first) != text_of(other)
 
 
-async def test_model_may_support_pictures_and_sounds(tiny_llama, tmp_path):
+async def test_model_may_support_images_and_sounds(tiny_llama, tmp_path):
     senses = write_eyes(tmp_path / "mmproj.gguf", can_hear=True)
-    request = ask(picture(at=3), sound(at=9))
+    request = ask(image(at=3), sound(at=9))
     async with EngineClient(config(tiny_llama, projector_path=senses)) as engine:
         info = await engine.ready()
         async with await engine.generate(request) as generation:
             both = [delta async for delta in generation]
-        seen = await answer(engine, ask(picture(at=3)))
+        seen = await answer(engine, ask(image(at=3)))
 
-    assert set(info.media) == {MediaKind.PICTURE, MediaKind.SOUND}
+    assert set(info.media) == {MediaKind.IMAGE, MediaKind.SOUND}
     assert [(one.medium, one.tokens) for one in generation.slot_assigned.media] == [
-        (MediaKind.PICTURE, 4), (MediaKind.SOUND, 30),
+        (MediaKind.IMAGE, 4), (MediaKind.SOUND, 30),
     ]  # fmt: skip
     assert text_of(both) != text_of(seen)
 
 
-async def test_draft_model_skips_texts_with_pictures(tiny_llama, eyes):
-    request = ask(picture(5), max_tokens=30)
+async def test_draft_model_skips_texts_with_images(tiny_llama, eyes):
+    request = ask(image(5), max_tokens=30)
     async with EngineClient(config(tiny_llama, projector_path=eyes)) as engine:
         await engine.ready()
         plain = text_of(await answer(engine, request))
@@ -254,17 +254,17 @@ async def test_draft_model_skips_texts_with_pictures(tiny_llama, eyes):
         ("qwen2vl_merger", True, (560, 252)),  # more of them than one pass takes
     ],
 )
-async def test_picture_is_encoded_as_by_the_native_library(tmp_path, kind, has_places, size):
+async def test_image_is_encoded_as_by_the_native_library(tmp_path, kind, has_places, size):
     model = write_llama(tmp_path / "tiny.gguf", has_places=has_places)
     projector = write_eyes(tmp_path / "mmproj.gguf", kind=kind)
-    seen = picture(3, width=size[0], height=size[1])
+    seen = image(3, width=size[0], height=size[1])
     request = ask(seen)
     expected = reference_answer(model, projector, request.prompt, seen, 12)
 
     async with EngineClient(config(model, projector_path=projector, batch_tokens=64)) as engine:
         await engine.ready()
         alone = text_of(await answer(engine, request))
-        others = [ask(picture(seed, width=84, height=84)) for seed in range(4, 6)]
+        others = [ask(image(seed, width=84, height=84)) for seed in range(4, 6)]
         cached, *_ = await asyncio.gather(
             *(answer(engine, one) for one in (request, *others, ask(text=TEXT)))
         )
@@ -277,10 +277,10 @@ async def test_picture_is_encoded_as_by_the_native_library(tmp_path, kind, has_p
     assert cached[-1].cached_tokens > 0
 
 
-async def test_pictures_of_equal_bytes_differ_by_their_shape(tmp_path):
+async def test_images_of_equal_bytes_differ_by_their_shape(tmp_path):
     model = write_llama(tmp_path / "tiny.gguf", has_places=True)
     projector = write_eyes(tmp_path / "mmproj.gguf", kind="qwen2vl_merger")
-    lying = picture(1, width=112, height=56)
+    lying = image(1, width=112, height=56)
     standing = replace(lying, width=56, height=112)
 
     async with EngineClient(config(model, projector_path=projector)) as engine:

@@ -120,7 +120,7 @@ async def test_extractor_refuses_unsupported_formats(
     [
         (b"   \n", "a.txt", "no text"),
         (b"%PDF-1.4\ngarbage", "a.pdf", "PDF is damaged"),
-        (pdf(""), "a.pdf", "pictures"),
+        (pdf(""), "a.pdf", "images"),
         (docx("One.")[:200], "a.docx", "damaged"),
         (archive({"a.txt": "a"}), "a.docx", "no word/document.xml"),
         (archive({"word/document.xml": "<not xml"}), "a.docx", "damaged"),

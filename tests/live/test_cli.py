@@ -46,7 +46,7 @@ def test_the_chat_command_continues_after_a_mistake_and_lists_attachments(server
     assert "/help lists the commands" in told
     assert "dog.png cannot be read: No such file or directory." in told
     assert "1 attached; they go with the next message." in told
-    assert "`builtin` sees no pictures" in told
+    assert "`builtin` sees no images" in told
     assert "All attachments are removed." in told
 
 

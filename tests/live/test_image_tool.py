@@ -40,7 +40,7 @@ async def drawing(folder: Path, server: FakeImageServer) -> AsyncIterator[openai
             yield client
 
 
-async def test_a_response_draws_pictures_streamed_stored_and_continued(tmp_path):
+async def test_a_response_draws_images_streamed_stored_and_continued(tmp_path):
     server = FakeImageServer()
     async with drawing(tmp_path, server) as client:
         whole = await client.responses.create(
@@ -81,9 +81,9 @@ async def test_a_response_draws_pictures_streamed_stored_and_continued(tmp_path)
 
     results = [one for day in used.json()["data"] for one in day["results"]]
     assert {one["model"]: one["images"] for one in results} == {"sd-one": 3}
-    call = pictures(whole)[0]
-    picture = decoded(call.result)
-    assert (call.status, picture.format, picture.size) == ("completed", "JPEG", (128, 64))
+    call = images(whole)[0]
+    image = decoded(call.result)
+    assert (call.status, image.format, image.size) == ("completed", "JPEG", (128, 64))
     fields = server.drawings[0][1]
     assert (fields["prompt"], fields["steps"]) == (call.revised_prompt, 10)
     assert whole.output[-1].type == "message"
@@ -93,11 +93,11 @@ async def test_a_response_draws_pictures_streamed_stored_and_continued(tmp_path)
         f"response.image_generation_call.{kind}"
         for kind in ("in_progress", "generating", "partial_image", "completed")
     ]
-    assert decoded(pictures(stored)[0].result).size == (128, 64)
+    assert decoded(images(stored)[0].result).size == (128, 64)
     assert stored.output == streamed.output
-    assert pictures(failed)[0].status == "failed"
+    assert images(failed)[0].status == "failed"
     assert failed.status == "completed"
 
 
-def pictures(response: Any) -> list[Any]:
+def images(response: Any) -> list[Any]:
     return [item for item in response.output if item.type == "image_generation_call"]

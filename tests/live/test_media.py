@@ -1,4 +1,4 @@
-"""Pictures and sounds reach local models that see and hear."""
+"""Images and sounds reach local models that see and hear."""
 
 import time
 from collections import Counter
@@ -54,7 +54,7 @@ def ask(tmp_path_factory) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def picture(seed: int = 0, **fields: Any) -> dict[str, Any]:
+def image_content(seed: int = 0, **fields: Any) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": as_url(image(seed)), **fields}}
 
 
@@ -76,14 +76,14 @@ def test_models_list_their_input_types(ask):
     assert told == {"eyes": ["text", "image"], "ears": ["text", "audio"], "blind": None}
 
 
-def test_a_picture_is_seen_and_taken_from_the_cache_when_it_comes_again(ask):
-    first, again, other = (said(ask, picture(seed)) for seed in (1, 1, 2))
+def test_an_image_is_seen_and_taken_from_the_cache_when_it_comes_again(ask):
+    first, again, other = (said(ask, image_content(seed)) for seed in (1, 1, 2))
     plain = said(ask)
 
     texts = [one.choices[0].message.content for one in (first, other, plain)]
     assert len(set(texts)) == 3
     assert again.choices[0].message.content == texts[0]
-    newline = 1  # between two texts, where the picture is
+    newline = 1  # between two texts, where the image is
     assert first.usage.prompt_tokens == plain.usage.prompt_tokens - newline + 4
     assert again.usage.prompt_tokens_details.cached_tokens == again.usage.prompt_tokens - 1
     details = [one.usage.prompt_tokens_details.to_dict() for one in (first, plain)]
@@ -93,21 +93,21 @@ def test_a_picture_is_seen_and_taken_from_the_cache_when_it_comes_again(ask):
 
 
 def test_a_streamed_answer_sees_the_same(ask):
-    whole = said(ask, picture(1)).choices[0].message.content
+    whole = said(ask, image_content(1)).choices[0].message.content
 
-    chunks = said(ask, picture(1, detail="low"), stream=True)
+    chunks = said(ask, image_content(1, detail="low"), stream=True)
 
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == whole
 
 
-def test_a_picture_of_a_message_is_seen(ask):
+def test_an_image_of_a_message_is_seen(ask):
     def told(*seeds: int) -> anthropic.types.Message:
-        pictures = [
+        images = [
             {"type": "image", "source": {
                 "type": "base64", "media_type": "image/png", "data": in_base64(image(seed))}}
             for seed in seeds
         ]  # fmt: skip
-        content = [*pictures, {"type": "text", "text": "What is it?"}]
+        content = [*images, {"type": "text", "text": "What is it?"}]
         return client.messages.create(
             model="eyes", max_tokens=12, messages=[{"role": "user", "content": content}]
         )
@@ -115,7 +115,7 @@ def test_a_picture_of_a_message_is_seen(ask):
     address = str(ask.base_url).removesuffix("/v1/")
     with anthropic.Anthropic(base_url=address, api_key="none", max_retries=0) as client:
         one, other, plain = told(1), told(2), told()
-        with pytest.raises(anthropic.BadRequestError, match="more than 3 pictures"):
+        with pytest.raises(anthropic.BadRequestError, match="more than 3 images"):
             told(1, 2, 3, 4)
 
     assert len({one.content[0].text, other.content[0].text, plain.content[0].text}) == 3
@@ -143,7 +143,7 @@ def test_the_chat_command_sends_an_image_with_the_next_message(ask, tmp_path):
     talk.send(again, shown.append)
     talk.attachments.append(attachment(str(tmp_path / "a cat.png")))
     talk.model = "blind"
-    with pytest.raises(ApiRequestError, match="sees no pictures"):
+    with pytest.raises(ApiRequestError, match="sees no images"):
         talk.send("And now?", shown.append)
 
     kinds = [[part["type"] for part in one["content"]] for one in talk.messages[::2]]
@@ -163,7 +163,7 @@ def counts(result: Any) -> dict[str, int]:
 def test_usage_counts_images_and_audio_separately(ask):
     before = used(ask)
     for _ in "12":
-        said(ask, picture(7))
+        said(ask, image_content(7))
     said(ask, sound(wav(pitch=0.3)), model="ears")
 
     added = used(ask) - before
@@ -174,18 +174,18 @@ def test_usage_counts_images_and_audio_separately(ask):
 
 
 BAD = {
-    "fetched": ({"url": "https://example.com/cat.png"}, "does not fetch pictures from there"),
+    "fetched": ({"url": "https://example.com/cat.png"}, "does not fetch images from there"),
     "no base64": ({"url": "data:image/png;base64,A"}, "not base64"),
     "no data": ({"url": "data:image/png,AA"}, "is a data: URL with base64"),
     "empty": ({"url": "data:image/png;base64,"}, "is empty"),
-    "no picture": ({"url": as_url(b"<svg/>")}, "no PNG, JPEG, WebP or GIF"),
+    "no image": ({"url": as_url(b"<svg/>")}, "no PNG, JPEG, WebP or GIF"),
     "cut off": ({"url": as_url(image()[:200])}, "is damaged"),
     "too large": ({"url": as_url(image(size=(400, 300)))}, "may have 100,000"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_picture_is_refused_by_its_place(ask, name):
+def test_a_bad_image_is_refused_by_its_place(ask, name):
     fields, why = BAD[name]
 
     with pytest.raises(openai.BadRequestError, match=why) as refused:
@@ -197,8 +197,8 @@ def test_a_bad_picture_is_refused_by_its_place(ask, name):
 @pytest.mark.parametrize(
     ("part", "model", "why"),
     [
-        (picture(), "blind", "`blind` sees no pictures"),
-        (picture(), "ears", "`ears` sees no pictures"),
+        (image_content(), "blind", "`blind` sees no images"),
+        (image_content(), "ears", "`ears` sees no images"),
         (sound(wav()), "eyes", "`eyes` hears no sound"),
         (sound(wav(3)), "ears", "lasts 3.0 s; it may last 2 s"),
         (sound(wav(), "mp3"), "ears", "no MP3 file"),
@@ -211,15 +211,17 @@ def test_what_a_model_cannot_take_in_is_refused_by_its_place(ask, part, model, w
     assert refused.value.param.startswith("messages[0].content[1].")
 
 
-def test_more_pictures_than_may_be_are_refused(ask):
-    with pytest.raises(openai.BadRequestError, match="more than 3 pictures and sounds"):
-        said(ask, *[picture()] * 4)
+def test_more_images_than_may_be_are_refused(ask):
+    with pytest.raises(openai.BadRequestError, match="more than 3 images and sounds"):
+        said(ask, *[image_content()] * 4)
 
 
-def test_the_rendered_prompt_counts_the_places_of_pictures(ask):
+def test_the_rendered_prompt_counts_the_places_of_images(ask):
     body = {
         "model": "eyes",
-        "messages": [{"role": "user", "content": [picture(), {"type": "text", "text": "It?"}]}],
+        "messages": [
+            {"role": "user", "content": [image_content(), {"type": "text", "text": "It?"}]}
+        ],
     }
 
     told = ask.post("/chat/prompt", body=body, cast_to=object)
@@ -238,7 +240,7 @@ def shown(seed: int, **fields: Any) -> dict[str, Any]:
     return {"type": "input_image", "detail": "auto", "image_url": as_url(image(seed)), **fields}
 
 
-def test_a_response_sees_a_picture_and_remembers_it(ask):
+def test_a_response_sees_an_image_and_remembers_it(ask):
     first = ask.responses.create(model="eyes", input=seen(shown(1)), max_output_tokens=16)
     plain = ask.responses.create(model="eyes", input=seen(), max_output_tokens=16)
     next_one = ask.responses.create(
@@ -252,7 +254,7 @@ def test_a_response_sees_a_picture_and_remembers_it(ask):
     assert kept.content[0].image_url == as_url(image(1))
 
 
-def test_an_uploaded_picture_is_seen_as_one_that_was_sent(ask):
+def test_an_uploaded_image_is_seen_as_one_that_was_sent(ask):
     file = ask.files.create(file=("cat.png", image(2), "image/png"), purpose="vision")
     uploaded = {"type": "input_image", "detail": "auto", "file_id": file.id}
 
@@ -290,14 +292,14 @@ def test_a_streamed_response_sees_the_same(ask):
         ({"type": "input_image", "detail": "auto"}, "eyes", "input[0].content[0]"),
     ],
 )
-def test_a_response_refuses_a_picture_by_its_place(ask, part, model, param):
+def test_a_response_refuses_an_image_by_its_place(ask, part, model, param):
     with pytest.raises(openai.BadRequestError) as refused:
         ask.responses.create(model=model, input=seen(part))
 
     assert refused.value.param == param
 
 
-def test_a_model_that_sees_judges_pictures(ask):
+def test_a_model_that_sees_judges_images(ask):
     image_part = {"type": "image_url", "image_url": {"url": as_url(image(1))}}
     text = {"type": "text", "text": "Look."}
 
@@ -326,7 +328,7 @@ def in_decision(seed: int) -> dict[str, str]:
     return {"type": "input_image", "image_url": as_url(image(seed))}
 
 
-def test_decisions_are_about_pictures_of_the_input_and_of_a_question(ask):
+def test_decisions_are_about_images_of_the_input_and_of_a_question(ask):
     first, same, other = (decided(ask, "It is red.", in_decision(seed)) for seed in (11, 11, 12))
     instructions = [{"type": "input_text", "text": "It is like this: "}, in_decision(13)]
     of_question = decided(ask, instructions)
@@ -339,7 +341,7 @@ def test_decisions_are_about_pictures_of_the_input_and_of_a_question(ask):
     assert of_question.usage.input_tokens > 20
 
 
-def test_decisions_of_a_model_that_sees_nothing_name_the_picture(ask):
+def test_decisions_of_a_model_that_sees_nothing_name_the_image(ask):
     with pytest.raises(openai.BadRequestError) as of_input:
         decided(ask, "It is red.", in_decision(11), model="blind")
     with pytest.raises(openai.BadRequestError) as of_question:

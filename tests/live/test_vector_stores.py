@@ -258,11 +258,11 @@ def test_a_file_batch_ingests_readable_files_and_reports_others(library):
     good = upload(library, "a.docx", docx("The capital of France is Paris."))
     page = upload(library, "b.pdf", pdf("The capital of Peru is Lima."))
     broken = upload(library, "c.pdf", b"%PDF-1.4 but nothing more")
-    picture = upload(library, "d.png", b"\x89PNG\r\n\x1a\n\x00")
+    image = upload(library, "d.png", b"\x89PNG\r\n\x1a\n\x00")
     store = library.vector_stores.create()
 
     batch = library.vector_stores.file_batches.create_and_poll(
-        store.id, file_ids=[good, page, broken, picture], poll_interval_ms=50
+        store.id, file_ids=[good, page, broken, image], poll_interval_ms=50
     )
 
     assert batch.status == "completed"
@@ -506,10 +506,10 @@ def test_a_file_is_cut_into_chunks(library):
 
 
 def test_invalid_requests_for_chunks_are_refused(library):
-    picture = upload(library, "a.png", b"\x89PNG\x00")
+    image = upload(library, "a.png", b"\x89PNG\x00")
 
     with pytest.raises(openai.BadRequestError, match="not text"):
-        library.post("/chunks", body={"file_id": picture}, cast_to=dict)
+        library.post("/chunks", body={"file_id": image}, cast_to=dict)
     with pytest.raises(openai.NotFoundError, match="file-none"):
         library.post("/chunks", body={"file_id": "file-none"}, cast_to=dict)
     for wrong in ({"chunk_capacity": 100}, {"file_id": ""}):

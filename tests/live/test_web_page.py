@@ -10,7 +10,7 @@ import yaml
 from playwright.sync_api import Page, Route, expect
 
 from llm_backend.contract import load_document
-from tests.browser import picture, tab
+from tests.browser import screenshot, tab
 from tests.engine.gguf_models import write_llama
 from tests.engine.projectors import write_eyes
 from tests.media_files import as_url, image, in_base64
@@ -54,7 +54,7 @@ def test_a_chat_streams_and_is_there_again_after_a_reload(page):
     expect(page.locator("#chats a")).to_have_count(listed)
     expect(page.locator("#speed")).to_contain_text("tokens")
     expect(page.locator("#announcer")).to_contain_text("built-in")  # what a screen reader is told
-    picture(page, "chat")
+    screenshot(page, "chat")
     page.reload()
     expect(page.locator("article.answer")).to_have_count(2)
     assert page.locator("#transcript").inner_text() == said
@@ -121,7 +121,7 @@ def test_an_earlier_question_is_asked_otherwise_in_a_branch_of_the_chat(page):
     page.keyboard.press("Enter")
     field = page.get_by_label("Edited text")
     expect(field).to_be_focused()
-    picture(page, "edit")
+    screenshot(page, "edit")
     page.keyboard.press("Escape")
     expect(pens.last).to_be_focused()
     page.keyboard.press("Enter")
@@ -138,7 +138,7 @@ def test_an_earlier_question_is_asked_otherwise_in_a_branch_of_the_chat(page):
     assert page.url == there
     page.reload()
     expect(page.locator("article.question p").last).to_have_text("What is 12 plus 30?")
-    picture(page, "branches")
+    screenshot(page, "branches")
     page.get_by_role("button", name="Earlier question").click()
     expect(page.get_by_role("button", name="Later question")).to_be_focused()
     expect(page.locator("article.question p").last).to_have_text("Hello!")
@@ -217,7 +217,7 @@ def test_prompts_of_ones_own_are_written_by_their_names(page):
     offered = page.locator("#suggestions li")
     expect(offered).to_have_text(["/short In one sentence:", "/sum What is 12 plus 30?"])
     expect(page.locator("#announcer")).to_contain_text("2 prompts.")
-    picture(page, "prompts")
+    screenshot(page, "prompts")
     field.press("ArrowDown")
     field.press("Enter")
     expect(field).to_have_value("What is 12 plus 30?")
@@ -245,7 +245,7 @@ def test_an_answer_that_is_cut_by_its_limit_goes_on(page):
     expect(page.get_by_role("alert")).to_contain_text("Max tokens: ")
     expect(limit).to_be_focused()
     limit.fill("4")
-    picture(page, "parameters")
+    screenshot(page, "parameters")
     page.get_by_label("Message").press("Enter")
     wait_answered(page)
     prose = page.locator("article.answer:not(.is-growing) .prose")
@@ -333,7 +333,7 @@ def test_the_page_is_dark_by_the_system_or_by_choice_and_fits_a_phone(page):
     assert page.evaluate("document.documentElement.scrollWidth") == 375
     page.get_by_role("button", name="Open the menu").click()
     page.get_by_role("button", name="Dark mode").click()
-    picture(page, "phone")
+    screenshot(page, "phone")
 
 
 def test_a_server_that_wants_a_key_is_given_one_that_ends_with_the_tab(browser, tmp_path):
@@ -416,7 +416,7 @@ def test_code_is_coloured_by_what_it_is_and_stays_the_text_that_it_was(page):
 
 
 def paste(page: Page, file: dict[str, Any]) -> None:
-    """Pastes a picture that some program has copied."""
+    """Pastes an image that some program has copied."""
     page.get_by_label("Message").evaluate(
         """(field, { name, type, data }) => {
             const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
@@ -457,7 +457,7 @@ def test_the_status_is_shown_live(endless_page, endless_client):
         expect(page.locator(".pill")).to_have_text("Busy")
         expect(row).to_contain_text("1 of 8")
         expect(page.locator(".figures .wide dd").first).not_to_have_text("0.0")
-        picture(page, "status")
+        screenshot(page, "status")
 
     expect(page.locator(".pill")).to_have_text("Idle")
 
@@ -466,7 +466,7 @@ def test_operations_are_found_by_search_words(page):
     page.get_by_role("link", name="Operations").click()
     field = page.get_by_role("searchbox", name="Find an operation")
     field.fill("create chat completion")
-    picture(page, "operations")
+    screenshot(page, "operations")
 
     expect(page.locator("tbody tr")).to_have_count(1)
     expect(page.locator("tbody tr")).to_contain_text("Here")
@@ -506,7 +506,7 @@ def test_texts_of_attached_files_reach_the_model(browser, library_server):
         with page.expect_request("**/v1/chat/completions") as asked:
             say(page, "Which note does the lamp hum?")
         wait_answered(page)
-        picture(page, "files")
+        screenshot(page, "files")
 
         assert asked.value.post_data_json["tools"][0]["type"] == "file_search"
         page.get_by_text("Read 1 passage of the files").click()
@@ -540,7 +540,7 @@ def test_a_model_is_unloaded_and_loaded_by_a_button_with_a_key_that_may(browser,
         row = page.locator("tbody tr", has_text="builtin")
         row.get_by_role("button", name="Unload").click()
         expect(page.get_by_role("alert")).to_contain_text("builtin was not unloaded: ")
-        picture(page, "member")
+        screenshot(page, "member")
         use_key(page, "sk-operator")
         row.get_by_role("button", name="Unload").click()
         expect(row).to_contain_text("unloaded")
@@ -586,7 +586,7 @@ def test_chats_of_other_clients_are_opened_and_left_as_they_are(page, client):
     assert client.chat.completions.retrieve(theirs.id).metadata["conversation"] == "c1"
 
 
-def test_a_picture_goes_with_a_question_to_a_model_that_sees(browser, tmp_path):
+def test_an_image_goes_with_a_question_to_a_model_that_sees(browser, tmp_path):
     config = tmp_path / "config.yaml"
     entry = {
         "path": str(write_llama(tmp_path / "tiny.gguf")),
@@ -608,13 +608,13 @@ def test_a_picture_goes_with_a_question_to_a_model_that_sees(browser, tmp_path):
         page.get_by_label("Model", exact=True).select_option("eyes")
         page.locator("#files").set_input_files(files[:1])
         paste(page, files[1])
-        pictures = page.get_by_role("list", name="Attached pictures").get_by_role("img")
-        expect(pictures).to_have_count(2)
-        page.get_by_role("button", name="Remove picture 2").click()
+        images = page.get_by_role("list", name="Attached images").get_by_role("img")
+        expect(images).to_have_count(2)
+        page.get_by_role("button", name="Remove image 2").click()
         with page.expect_request(lambda one: one.method == "POST") as asked:
             say(page, "What is this?")
         wait_answered(page)
-        picture(page, "picture")
+        screenshot(page, "image")
         page.reload()
         shown = page.locator("article.question img")
         expect(shown).to_have_count(1)

@@ -9,7 +9,7 @@ import openai
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser import picture, tab
+from tests.browser import screenshot, tab
 from tests.serving import Served, serve
 
 OPERATOR = "sk-operator"
@@ -61,7 +61,7 @@ def test_a_key_is_made_used_and_revoked_by_who_administers(browser, closed, conn
         expect(page.get_by_role("region", name="Audit log")).to_contain_text(
             "service_account.created"
         )
-        picture(page, "administration-key")
+        screenshot(page, "administration-key")
         client = connect(value)
         assert client.models.list().data
         keys.get_by_role("button", name="Revoke laptop").click()
@@ -86,7 +86,7 @@ def test_usage_and_costs_are_plotted_by_day(browser, closed, connect):
         expect(used).to_have_count(1)
         page.get_by_role("button", name="30 days").click()
         expect(figures.locator("svg").first.locator("rect")).to_have_count(30)
-        picture(page, "administration")
+        screenshot(page, "administration")
         expect(figures.get_by_role("img", name=re.compile("^Costs by day"))).to_be_visible()
         assert re.search(r"Costs\s+\$0\.\d*[1-9]", figures.inner_text())
         limits = page.get_by_role("region", name="Limits of the project")
@@ -110,7 +110,7 @@ def test_a_project_is_created_limited_and_archived(browser, closed, connect):
         with page.expect_response("**/spend_limit"):
             page.get_by_role("button", name="Save the spend limit").click()
         expect(page.get_by_label("It may spend a month")).to_have_value("2.5")
-        picture(page, "administration-project")
+        screenshot(page, "administration-project")
         stored = httpx.get(
             f"{closed.address}/v1/organization/projects/{project}/rate_limits",
             headers={"authorization": f"Bearer {OPERATOR}"},

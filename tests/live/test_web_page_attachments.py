@@ -1,4 +1,4 @@
-"""Files and pictures on the chat page: each belongs to the chat in which it was attached."""
+"""Files and images on the chat page: each belongs to the chat in which it was attached."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from tests.broken_streams import scripted_upstream
-from tests.browser import picture, tab
+from tests.browser import screenshot, tab
 from tests.live.test_web_page import say, wait_answered
 from tests.media_files import as_url, in_base64
 from tests.patience import wait_until
@@ -153,7 +153,7 @@ def test_a_file_that_cannot_be_read_is_deleted(page):
 
 @pytest.fixture(scope="module")
 def far_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server whose model, elsewhere, takes pictures."""
+    """A server whose model, elsewhere, takes images."""
     with scripted_upstream({"": [{"role": "assistant", "content": "I see."}]}) as port:
         upstream = f"http://127.0.0.1:{port}/v1"
         environment = {
@@ -191,7 +191,7 @@ ATTACH_AND_SEND = """(data) => {
 }"""
 
 
-def test_a_transparent_picture_is_white_and_goes_with_the_question_sent_at_once(far_page):
+def test_a_transparent_image_is_white_and_goes_with_the_question_sent_at_once(far_page):
     with far_page.expect_request("**/v1/chat/completions") as asked:
         far_page.evaluate(ATTACH_AND_SEND, in_base64(transparent_noise()))
     content = asked.value.post_data_json["messages"][0]["content"]
@@ -201,11 +201,11 @@ def test_a_transparent_picture_is_white_and_goes_with_the_question_sent_at_once(
     assert seen.getpixel((100, 100)) == (255, 255, 255)
 
 
-def test_a_damaged_picture_is_refused_by_its_name(far_page):
+def test_a_damaged_image_is_refused_by_its_name(far_page):
     damaged = {"name": "broken.png", "mimeType": "image/png", "buffer": bytes(500_000)}
     far_page.locator("#files").set_input_files([damaged])
 
-    expect(far_page.get_by_role("alert")).to_have_text("broken.png is no picture that can be read.")
+    expect(far_page.get_by_role("alert")).to_have_text("broken.png is no image that can be read.")
 
 
 def test_texts_and_pdfs_go_with_the_message_to_a_model_elsewhere(far_page):
@@ -221,7 +221,7 @@ def test_texts_and_pdfs_go_with_the_message_to_a_model_elsewhere(far_page):
     question = far_page.locator("article.question")
     expect(question.locator("li")).to_have_text(["lamp.txt", "plan.pdf"])
     expect(question.locator("p")).to_have_text("What hums?")
-    picture(far_page, "documents")
+    screenshot(far_page, "documents")
     far_page.get_by_role("button", name="Edit and resend").click()
     far_page.get_by_label("Edited text").fill("Which lamp?")
     with far_page.expect_request("**/v1/chat/completions") as asked_again:

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import APIResponse, Error, Page, Route, expect
 
 from llm_backend.builtin import BUILTIN_PATH
-from tests.browser import picture, tab
+from tests.browser import screenshot, tab
 from tests.live.test_web_page import go_on, say, wait_answered, without_end
 from tests.patience import wait_until
 from tests.serving import serve
@@ -74,7 +74,7 @@ def test_a_file_of_several_chats_offers_each(page):
     page.locator("#chat-file").set_input_files(chat_file("chats.json", {"chats": chats}))
     offered = page.get_by_role("list", name="Chats of the file").get_by_role("button")
     expect(offered).to_have_text(["one", "two"])
-    picture(page, "chats-of-a-file")
+    screenshot(page, "chats-of-a-file")
     offered.last.click()
 
     expect(page.locator("article.question p")).to_have_text("Hello two!")
@@ -275,7 +275,7 @@ def test_several_chats_are_deleted_together(page):
     page.get_by_role("button", name="Select chats").click()
     page.get_by_label("Select Hello one!").check()
     page.get_by_label("Select Hello three!").check()
-    picture(page, "select")
+    screenshot(page, "select")
     chats = json.loads(saved(page, "Save 2"))["chats"]
     assert [one["title"] for one in chats] == ["Hello three!", "Hello one!"]
     assert [[said["role"] for said in one["messages"]] for one in chats] == [ROLES, ROLES]
@@ -322,7 +322,7 @@ def test_answers_to_the_same_question_are_kept_and_the_chat_goes_on_from_each(pa
     assert prose.inner_text() != short
     page.reload()
     expect(page.get_by_text("2 of 2")).to_be_visible()
-    picture(page, "variants")
+    screenshot(page, "variants")
     page.get_by_role("button", name="Earlier answer").click()
     expect(page.get_by_role("button", name="Later answer")).to_be_focused()
     expect(prose).to_have_text(short)
@@ -359,7 +359,7 @@ def test_an_answer_goes_on_when_its_chat_is_left_and_is_there_on_return(endless_
     expect(page.locator("article")).to_have_count(0)
     item = page.locator("#chats li.is-running", has_text="Say much!")
     expect(item).to_be_visible()
-    picture(page, "left")
+    screenshot(page, "left")
     item.get_by_role("link").click()
     expect(page.locator("article.question p")).to_have_text("Say much!")
     expect(growing).not_to_be_empty()
@@ -454,7 +454,7 @@ def test_chats_are_searched_as_one_types(page):
     expect(links).to_have_count(1)
     expect(links.locator("mark")).to_have_text(["Pythagoras", "school"])
     assert "query=pyth%C3%A1gor+scho&" in asked.value.url  # the pause has ended: one request
-    picture(page, "search")
+    screenshot(page, "search")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Hello Alice")).to_be_attached()
     page.get_by_label("Search chats").fill("unheard-of")
@@ -507,7 +507,7 @@ def test_mathematics_is_drawn_and_money_is_money(page):
     assert page.evaluate(
         "() => document.fonts.ready.then(() => document.fonts.check('1em KaTeX_Main'))"
     )
-    picture(page, "mathematics")
+    screenshot(page, "mathematics")
 
 
 LEX = """async (text) => {
@@ -572,7 +572,7 @@ def test_the_page_speaks_the_language_of_the_browser_or_the_one_chosen(browser, 
         page.get_by_role("button", name="发送").click()
         expect(page.get_by_role("button", name="重新回答")).to_be_visible()
         page.get_by_role("button", name="选项").click()
-        picture(page, "chinese")
+        screenshot(page, "chinese")
         page.get_by_label("语言").select_option("Français")
         expect(page.get_by_role("button", name="Nouvelle discussion")).to_be_visible()
         page.get_by_role("button", name="Options").click()

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.broken_streams import Break, BreakingProxy, breaking_proxy, scripted_upstream
-from tests.browser import picture, tab
+from tests.browser import screenshot, tab
 from tests.ports import free_port
 from tests.serving import Served, serve
 
@@ -137,7 +137,7 @@ def test_a_broken_answer_ends_the_turn_and_keeps_what_was_said(page, proxy, how)
         expect(answer).to_contain_text("Cut short")
         expect(answer.locator("details.collapsible")).to_have_count(1)
         expect(answer.locator(".prose")).to_have_text("Ready" if after == IN_TEXT else "")
-        picture(page, f"lost-{len(buttons)}")
+        screenshot(page, f"lost-{len(buttons)}")
         alert.get_by_role("button", name="Try again").click()
         expect(answer.locator(".prose")).to_have_text("Ready steady go")
         expect(answer).to_have_count(1)
@@ -358,7 +358,7 @@ def test_an_answer_of_calls_is_shown_even_if_it_breaks(page, proxy, how):
     page.get_by_role("alert").get_by_role("button", name="Try again").click()
     page.get_by_text("Call of weather").click()
     expect(answer.locator("pre")).to_have_text('{"at": "sea"}')
-    picture(page, "call")
+    screenshot(page, "call")
     page.reload()
     page.get_by_text("Call of weather").click()
     expect(answer.locator("pre")).to_have_text('{"at": "sea"}')

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from llm_backend.builtin import BUILTIN_PATH
 from tests.broken_streams import scripted_upstream
-from tests.browser import picture, tab
+from tests.browser import screenshot, tab
 from tests.image_server import FakeImageServer, running
 from tests.mcp_server import mcp_server
 from tests.models_convert.hub_stand_in import REPOSITORY, hub_with
@@ -37,7 +37,7 @@ def test_two_models_answer_the_same_questions_side_by_side(browser, server):
             page.keyboard.press("Enter")
             expect(page.locator("#compare-view [aria-busy]")).to_have_count(0)
             expect(page.get_by_role("button", name="Ask both")).to_be_visible()
-        picture(page, "compare")
+        screenshot(page, "compare")
 
         answers = page.locator("#compare-view article")
         expect(answers).to_have_count(4)
@@ -206,7 +206,7 @@ def test_a_model_is_downloaded_loaded_and_removed_on_the_page(browser, tmp_path)
             expect(page.locator("#status-view [role=status]")).to_contain_text("is downloaded.")
             row.get_by_role("button", name="Load tiny-Q8_0", exact=True).click()
             expect(row).to_contain_text("ready")
-            picture(page, "downloaded")
+            screenshot(page, "downloaded")
             kept = page.request.delete("/v1/models/builtin")
             row.get_by_role("button", name="Remove tiny-Q8_0").click()
             page.get_by_role("dialog").get_by_role("button", name="Remove").click()
@@ -298,7 +298,7 @@ def test_a_model_calls_a_tool_of_the_server_once_that_is_allowed(tools_page):
         approval = page.get_by_role("group", name="Approval")
         expect(approval).to_contain_text("The model wants to call list_models.")
         expect(page.locator(".calls pre")).to_be_visible()  # what it sends
-        picture(page, "approval")
+        screenshot(page, "approval")
         approval.get_by_role("button", name=decision).click()
         expect(page.locator("article.answer .prose").last).to_have_text(answer)
         expect(approval).to_have_count(0)
@@ -315,7 +315,7 @@ def test_a_model_calls_a_tool_of_another_server_once_that_is_allowed(tools_page)
     page = tools_page
     approval = ask(page, "How is the weather in Paris?")
     expect(approval).to_contain_text("__get_weather.")
-    picture(page, "approval-elsewhere")
+    screenshot(page, "approval-elsewhere")
     approval.get_by_role("button", name="Allow").click()
 
     expect(page.locator("article.answer .prose").last).to_have_text("Take an umbrella.")
@@ -607,7 +607,7 @@ def test_the_window_is_named_by_the_view_and_a_model_by_its_buttons(browser, ser
         expect(page).to_have_title("Hello window! – llm-backend")
 
 
-def test_the_progress_of_a_picture_is_seen(browser, tmp_path):
+def test_the_progress_of_an_image_is_seen(browser, tmp_path):
     painter = FakeImageServer(is_held=True, share=0.25)
     with running(painter) as release:
         config = tmp_path / "images.yaml"
@@ -623,21 +623,21 @@ def test_the_progress_of_a_picture_is_seen(browser, tmp_path):
             answer = pool.submit(
                 httpx.post, f"{served.base_url}/images/generations", json=asked, timeout=None
             )
-            pictures = page.get_by_role("region", name="Pictures being drawn")
-            bar = pictures.get_by_role("progressbar")
+            images = page.get_by_role("region", name="Images being drawn")
+            bar = images.get_by_role("progressbar")
             try:
                 expect(bar).to_have_js_property("value", 0.25)
-                expect(pictures).to_contain_text("sd-one")
+                expect(images).to_contain_text("sd-one")
                 painter.share = 0.75
                 expect(bar).to_have_js_property("value", 0.75)
             finally:
                 release()
-            expect(pictures).to_be_hidden()
+            expect(images).to_be_hidden()
 
     assert answer.result().status_code == 200
 
 
-def test_a_picture_of_a_local_model_is_seen_until_its_client_leaves(browser, tmp_path):
+def test_an_image_of_a_local_model_is_seen_until_its_client_leaves(browser, tmp_path):
     write_tiny_diffusion(tmp_path / "tiny.gguf")
     (tmp_path / "images.yaml").write_text("image_models: {tiny: {steps: {medium: 1000}}}")
     body = json.dumps({"model": "tiny", "prompt": "a cat", "size": "64x64"})
@@ -652,15 +652,15 @@ def test_a_picture_of_a_local_model_is_seen_until_its_client_leaves(browser, tmp
         tab(browser, served.address) as page,
     ):
         page.goto("/#/status")
-        pictures = page.get_by_role("region", name="Pictures being drawn")
-        bar = pictures.get_by_role("progressbar")
+        images = page.get_by_role("region", name="Images being drawn")
+        bar = images.get_by_role("progressbar")
         port = int(served.address.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(f"{head}\r\n\r\n{body}".encode())
-            expect(pictures).to_contain_text("tiny")
+            expect(images).to_contain_text("tiny")
             expect(bar).to_have_attribute("value", re.compile(r"^0\.0*[1-9]"))
-            picture(page, "drawing")
-        expect(pictures).to_be_hidden()
+            screenshot(page, "drawing")
+        expect(images).to_be_hidden()
 
 
 def test_the_status_follows_a_key_that_is_entered_beside_it(browser, tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import picture, tab
+from tests.browser import screenshot, tab
 from tests.serving import Served, serve
 from tests.voice import PROGRAM, require_voice
 from tests.whisper_models import require_transcription, write_whisper
@@ -49,7 +49,7 @@ def test_a_message_is_dictated_into_the_field(browser, speaking):
         stop = page.get_by_role("button", name="Stop recording")
         expect(stop).to_be_visible()
         page.wait_for_timeout(500)  # of sound
-        picture(page, "dictation")
+        screenshot(page, "dictation")
         stop.click()
 
         expect(page.get_by_label("Message", exact=True)).to_have_value(

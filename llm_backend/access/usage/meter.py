@@ -111,9 +111,9 @@ class RequestMeter:
             input_tokens=usage.prompt_tokens,
             cached_tokens=usage.cached_tokens,
             output_tokens=usage.completion_tokens,
-            input_picture_tokens=usage.picture_tokens,
+            input_image_tokens=usage.image_tokens,
             input_sound_tokens=usage.sound_tokens,
-            cached_picture_tokens=usage.cached_picture_tokens,
+            cached_image_tokens=usage.cached_image_tokens,
             cached_sound_tokens=usage.cached_sound_tokens,
         )
         self.count_tokens(tokens.normalize())
@@ -131,10 +131,10 @@ class RequestMeter:
         key = self._key("")._replace(kind="embeddings", model=model)
         self._ledger.add(key, tokens=Tokens(input_tokens=tokens))
 
-    def count_pictures(self, model: str, pictures: int) -> None:
-        """Counts pictures that a model drew for a request to another model."""
+    def count_images(self, model: str, images: int) -> None:
+        """Counts images that a model drew for a request to another model."""
         key = self._key("")._replace(kind="image.generation", model=model)
-        self._ledger.add(key, units=pictures)
+        self._ledger.add(key, units=images)
 
     def _add(self, detail: str, tokens: Tokens) -> None:
         self.tokens = (self.tokens or 0) + tokens.input_tokens + tokens.output_tokens

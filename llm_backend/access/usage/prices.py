@@ -35,12 +35,10 @@ def costs_of(used: UsageSum, model: str, prices: Mapping[str, Price]) -> list[Co
         for name, each, tokens in lines
         if tokens
     ]
-    if price.picture and used.units:
-        dollars = price.picture * used.units
+    if price.image and used.units:
+        dollars = price.image * used.units
         costs.append(
-            Cost(
-                line_item=f"{model}, pictures", dollars=dollars, quantity=used.units, unit="images"
-            )
+            Cost(line_item=f"{model}, images", dollars=dollars, quantity=used.units, unit="images")
         )
     return costs
 

@@ -1,6 +1,6 @@
-"""Files of pictures that models which draw take and make: sources, masks, and other formats.
+"""Files of images that models which draw take and make: sources, masks, and other formats.
 
-Pillow is an optional dependency, so that this module is imported only when a picture is converted.
+Pillow is an optional dependency, so that this module is imported only when an image is converted.
 """
 
 import io
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
-from llm_backend.backends.local.media.pictures import (
-    BadPicture,
+from llm_backend.backends.local.media.images import (
+    BadImage,
     in_eight_bits,
-    open_picture,
+    open_image,
     upright,
 )
 from llm_backend.engine.messages import Pixels
@@ -22,8 +22,8 @@ _MODES = {"png": ("RGB", "RGBA", "L", "LA", "P"), "webp": ("RGB", "RGBA"), "jpeg
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureFile:
-    """One picture: its file, and its size in pixels."""
+class ImageFile:
+    """One image: its file, and its size in pixels."""
 
     data: bytes
     width: int
@@ -31,8 +31,8 @@ class PictureFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourcePicture:
-    """A picture to draw on, as PNG. `mask` is white where its transparency asks to draw; None if no
+class SourceImage:
+    """An image to draw on, as PNG. `mask` is white where its transparency asks to draw; None if no
     pixel is fully transparent."""
 
     data: bytes
@@ -41,50 +41,50 @@ class SourcePicture:
     mask: bytes | None
 
 
-def convert_picture(data: bytes, format: str, quality: int | None, *, limit: int) -> PictureFile:
-    """Returns the picture as `png`, `jpeg` or `webp`; `quality` is that of the last two, from 0 to
+def convert_image(data: bytes, format: str, quality: int | None, *, limit: int) -> ImageFile:
+    """Returns the image as `png`, `jpeg` or `webp`; `quality` is that of the last two, from 0 to
     100, None for the library's own. A file that is in the format already is returned as it is,
-    unless a quality is asked for. Raises `BadPicture`, for more than `limit` pixels too."""
-    with open_picture(data, limit) as image:
+    unless a quality is asked for. Raises `BadImage`, for more than `limit` pixels too."""
+    with open_image(data, limit) as image:
         width, height = image.size
         if image.format == format.upper() and quality is None:
             image.load()
-            return PictureFile(data=data, width=width, height=height)
+            return ImageFile(data=data, width=width, height=height)
         file = io.BytesIO()
         options = {} if quality is None else {"quality": quality}
         _in_mode_of(image, format).save(file, format, **options)
-        return PictureFile(data=file.getvalue(), width=width, height=height)
+        return ImageFile(data=file.getvalue(), width=width, height=height)
 
 
-def read_source(data: bytes, *, limit: int) -> SourcePicture:
-    """Reads the picture of an edit, upright. Raises `BadPicture`, for more than `limit` pixels
+def read_source(data: bytes, *, limit: int) -> SourceImage:
+    """Reads the image of an edit, upright. Raises `BadImage`, for more than `limit` pixels
     too."""
-    with open_picture(data, limit) as image:
-        picture = in_eight_bits(upright(image))
-        has_alpha = picture.has_transparency_data
-        picture = picture.convert("RGBA" if has_alpha else "RGB")
-        mask = _drawn_pixels(picture) if has_alpha else None
-        return SourcePicture(
-            data=_png(picture.convert("RGB")),
-            width=picture.width,
-            height=picture.height,
+    with open_image(data, limit) as image:
+        turned = in_eight_bits(upright(image))
+        has_alpha = turned.has_transparency_data
+        source = turned.convert("RGBA" if has_alpha else "RGB")
+        mask = _drawn_pixels(source) if has_alpha else None
+        return SourceImage(
+            data=_png(source.convert("RGB")),
+            width=source.width,
+            height=source.height,
             mask=None if mask is None or mask.getextrema() == (_BLACK, _BLACK) else _png(mask),
         )
 
 
-def read_mask(data: bytes, source: SourcePicture, *, limit: int) -> bytes:
+def read_mask(data: bytes, source: SourceImage, *, limit: int) -> bytes:
     """Returns a mask as PNG, white where the source is drawn again: where `data` is fully
-    transparent. Raises `BadPicture`, for one without transparency or of another size too."""
-    with open_picture(data, limit) as image:
+    transparent. Raises `BadImage`, for one without transparency or of another size too."""
+    with open_image(data, limit) as image:
         if image.size != (source.width, source.height):
             width, height = image.size
-            raise BadPicture(
-                f"The mask has {width} x {height} pixels; the picture has {source.width} x "
+            raise BadImage(
+                f"The mask has {width} x {height} pixels; the image has {source.width} x "
                 f"{source.height}.",
                 "image_size_mismatch",
             )
         if not image.has_transparency_data:
-            raise BadPicture(
+            raise BadImage(
                 "The mask has no transparency; what is transparent in it is drawn again.",
                 "invalid_image_mask",
             )

@@ -9,7 +9,7 @@ from llm_backend.backends.images.image_request import (
     ImageRequest,
     Preview,
 )
-from llm_backend.backends.images.local_images import LocalImages, picture_size
+from llm_backend.backends.images.local_images import LocalImages, image_size
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import ImageServerModel, Registry
 from llm_backend.errors import InvalidRequest
@@ -71,13 +71,13 @@ class ImageModels:
         return _SERVER_STEP
 
     def pixels_limit(self, model: ImageModel, limit: int) -> int:
-        """Returns the maximum number of pixels of a picture: `limit`, or less for a local model."""
+        """Returns the maximum number of pixels of an image: `limit`, or less for a local model."""
         if isinstance(model, LocalModel) and model.image_setup is not None:
             return min(limit, model.image_setup.pixels_limit)
         return limit
 
     async def progress(self) -> Sequence[ImageProgress]:
-        """Returns all requests for pictures of this process that are not answered yet."""
+        """Returns all requests for images of this process that are not answered yet."""
         servers = () if self._servers is None else await self._servers.progress()
         return [*servers, *self._local.progress()]
 
@@ -90,7 +90,7 @@ class ImageModels:
         caller: str,
         on_abandoned: Callable[[], None],
     ) -> AsyncGenerator[Preview | GeneratedImage, None]:
-        """Yields the pictures as they are finished, each after its previews. Closing the generator
+        """Yields the images as they are finished, each after its previews. Closing the generator
         stops the drawing; `on_abandoned` is called if an image server has got it by then. The model
         is one that `resolve` returned. Raises `ApiError`."""
         if isinstance(model, LocalModel):
@@ -106,4 +106,4 @@ def name_of(model: ImageModel) -> str:
     return model.card.id if isinstance(model, LocalModel) else model.model or ""
 
 
-__all__ = ["ImageModel", "ImageModels", "name_of", "picture_size"]
+__all__ = ["ImageModel", "ImageModels", "image_size", "name_of"]

@@ -17,10 +17,10 @@ class ImageOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
-    """Pictures to draw: `count` of them, of `size` in pixels (None: the model's own size).
+    """Images to draw: `count` of them, of `size` in pixels (None: the model's own size).
 
     `source` is a PNG to begin with, `mask` a PNG that is white where the source is drawn again, and
-    `previews` the maximum number of previews of each picture.
+    `previews` the maximum number of previews of each image.
     """
 
     prompt: str
@@ -34,7 +34,7 @@ class ImageRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """Unfinished picture: a file as the image server sends it, or a PNG of a local model, and its
+    """Unfinished image: a file as the image server sends it, or a PNG of a local model, and its
     number from 0 on."""
 
     data: bytes
@@ -43,14 +43,14 @@ class Preview:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedImage:
-    """Finished picture: a file as the image server sends it, or a PNG of a local model."""
+    """Finished image: a file as the image server sends it, or a PNG of a local model."""
 
     data: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageProgress:
-    """A request for pictures that is not answered yet. `share` is the part of the work that is
+    """A request for images that is not answered yet. `share` is the part of the work that is
     done, from 0 to 1; None while it waits, or if its image server does not tell."""
 
     model: str

@@ -1,4 +1,4 @@
-"""Image servers: pictures drawn by an upstream that speaks `/sdapi/v1`, with previews.
+"""Image servers: images drawn by an upstream that speaks `/sdapi/v1`, with previews.
 
 A server works at one request at a time, and tells every client the progress of the current one. So
 previews are read, and a request that is given up is interrupted, only at a server that gets one
@@ -44,7 +44,7 @@ _POLL_S = 0.5
 _OPTIONS_S = 5.0
 _PROGRESS_S = 2.0
 _INTERRUPT_S = 5.0  # an interruption is answered at once, or the server is stuck
-_FRAMING_BYTES = 1024 * 1024  # bytes of an answer besides its pictures
+_FRAMING_BYTES = 1024 * 1024  # bytes of an answer besides its images
 
 OnAbandoned = Callable[[], None]
 """Called if a request is given up after the image server has got it."""
@@ -52,7 +52,7 @@ OnAbandoned = Callable[[], None]
 
 class ImageServers:
     """Image servers behind one pool. `options` are those of models by name, `default` of all
-    others; a picture's file has at most `picture_bytes`. With `is_alone`, no other upstream is
+    others; an image's file has at most `image_bytes`. With `is_alone`, no other upstream is
     there for requests without a model."""
 
     def __init__(
@@ -61,14 +61,14 @@ class ImageServers:
         options: Mapping[str, ImageOptions],
         default: ImageOptions,
         *,
-        picture_bytes: int,
+        image_bytes: int,
         is_alone: bool,
         poll_s: float = _POLL_S,
     ) -> None:
         self._pool = pool
         self._options = options
         self._default = default
-        self._picture_bytes = picture_bytes
+        self._image_bytes = image_bytes
         self._is_alone = is_alone
         self._poll_s = poll_s
         self._endings = BackgroundTasks()
@@ -88,7 +88,7 @@ class ImageServers:
         return self._is_alone or self._pool.routing.is_bound(operation)
 
     async def progress(self) -> Sequence[ImageProgress]:
-        """Returns all requests for pictures of this process that are not answered yet."""
+        """Returns all requests for images of this process that are not answered yet."""
         return await asyncio.gather(*(one.progress() for one in self._running))
 
     async def resolve(self, model: ImageServerModel, operation: Sequence[str]) -> ImageServerModel:
@@ -137,7 +137,7 @@ class ImageServers:
         caller: str,
         on_abandoned: OnAbandoned,
     ) -> AsyncGenerator[Preview | GeneratedImage, None]:
-        """Yields the pictures as they are finished, each after its previews. Closing the generator
+        """Yields the images as they are finished, each after its previews. Closing the generator
         interrupts the image server. The model is one that `resolve` returned.
 
         Raises `ModelNotFound` for a model that is no longer listed, the server's refusal, and the
@@ -152,7 +152,7 @@ class ImageServers:
             operation=operation,
             caller=caller,
             on_abandoned=on_abandoned,
-            picture_bytes=self._picture_bytes,
+            image_bytes=self._image_bytes,
             poll_s=self._poll_s,
             endings=self._endings,
         )
@@ -160,7 +160,7 @@ class ImageServers:
         self._running.add(request)
         try:
             while remaining:
-                # Some servers draw one picture whatever the number; previews are of one picture.
+                # Some servers draw one image whatever the number; previews are of one image.
                 part = replace(drawing, count=1 if drawing.previews else remaining)
                 async with aclosing(request.draw(part)) as events:
                     async for event in events:
@@ -180,7 +180,7 @@ class ImageServers:
 
 @dataclass(kw_only=True, eq=False)
 class _ServerRequest:
-    """One request to the image servers, which asks for pictures one or more times."""
+    """One request to the image servers, which asks for images one or more times."""
 
     pool: "UpstreamPool"
     upstream: str | None
@@ -190,13 +190,13 @@ class _ServerRequest:
     operation: Sequence[str]
     caller: str
     on_abandoned: OnAbandoned
-    picture_bytes: int
+    image_bytes: int
     poll_s: float
     endings: BackgroundTasks
     _at: str | None = None  # name of the upstream that answers the request
 
     async def draw(self, drawing: ImageRequest) -> AsyncGenerator[Preview | GeneratedImage, None]:
-        """Yields the previews and then the pictures of one request; at least one picture."""
+        """Yields the previews and then the images of one request; at least one image."""
         self._at = None
         drawing_task = asyncio.create_task(self._ask(drawing))
         try:
@@ -204,14 +204,14 @@ class _ServerRequest:
                 async for preview in previews:
                     yield preview
             await asyncio.wait([drawing_task])  # cancelling this leaves the request for `_abandon`
-            for picture in drawing_task.result()[: drawing.count]:
-                yield GeneratedImage(data=picture)
+            for image in drawing_task.result()[: drawing.count]:
+                yield GeneratedImage(data=image)
         finally:
             if not drawing_task.done():  # in a task of its own: this one may be cancelled
                 self.endings.start(self._abandon(drawing_task))
 
     async def _ask(self, drawing: ImageRequest) -> list[bytes]:
-        limit_bytes = drawing.count * self.picture_bytes * 4 // 3 + _FRAMING_BYTES
+        limit_bytes = drawing.count * self.image_bytes * 4 // 3 + _FRAMING_BYTES
         body = await asyncio.to_thread(sdapi.request_body, drawing, self.options, self.title)
         answer = await self.pool.exchange(
             UpstreamRequest(
@@ -235,10 +235,8 @@ class _ServerRequest:
         self._at = None  # it answers the next request
         try:
             if len(read) > limit_bytes:
-                raise UpstreamFailed(
-                    "The image server's answer is larger than its pictures may be."
-                )
-            return await asyncio.to_thread(sdapi.parse_pictures, read)
+                raise UpstreamFailed("The image server's answer is larger than its images may be.")
+            return await asyncio.to_thread(sdapi.parse_images, read)
         except UpstreamFailed as error:
             answer.report_invalid(error)
             raise
@@ -249,7 +247,7 @@ class _ServerRequest:
         if self._at is not None and self.pool.is_exclusive(self._at):
             with suppress(UpstreamError, TimeoutError):  # None says that it is not told
                 async with asyncio.timeout(_PROGRESS_S):
-                    drawn, _ = await self._ask_progress(self._at, has_picture=False)
+                    drawn, _ = await self._ask_progress(self._at, has_image=False)
                     share = min(max(drawn, 0.0), 1.0)
         return ImageProgress(model=self.model or "", share=share)
 
@@ -268,7 +266,7 @@ class _ServerRequest:
             if self._at is None:
                 continue
             if not self.pool.is_exclusive(self._at):
-                return  # the current picture may be another request's
+                return  # the current image may be another request's
             progress = await self._progress(self._at)
             if progress is None:
                 return
@@ -283,34 +281,34 @@ class _ServerRequest:
                 index, last = index + 1, data
 
     async def _progress(self, upstream: str) -> tuple[float, bytes] | None:
-        """Returns the share of the work that is done, and the current picture, if it is shown.
+        """Returns the share of the work that is done, and the current image, if it is shown.
         None if the server tells no progress."""
         try:
-            return await self._ask_progress(upstream, has_picture=True)
+            return await self._ask_progress(upstream, has_image=True)
         except UpstreamError as error:
             log.info("no_previews", extra={"upstream": upstream, "reason": error.message})
             return None
 
-    async def _ask_progress(self, upstream: str, *, has_picture: bool) -> tuple[float, bytes]:
+    async def _ask_progress(self, upstream: str, *, has_image: bool) -> tuple[float, bytes]:
         """As `_progress`. Raises `UpstreamError` if the server tells no progress."""
-        query = b"skip_current_image=false" if has_picture else b"skip_current_image=true"
+        query = b"skip_current_image=false" if has_image else b"skip_current_image=true"
         answer = await self.pool.send_without_permit(
             upstream, method="GET", path=sdapi.PROGRESS, query=query
         )
-        read = await answer.read(self.picture_bytes * 4 // 3 + _FRAMING_BYTES)
+        read = await answer.read(self.image_bytes * 4 // 3 + _FRAMING_BYTES)
         if answer.status != 200:
             raise UpstreamFailed(f"The image server tells no progress ({answer.status}).")
         return await asyncio.to_thread(sdapi.parse_progress, read)
 
     async def _abandon(self, drawing_task: "asyncio.Task[list[bytes]]") -> None:
         """Ends a request that is given up. The server is interrupted first, while this request
-        still has its permit; later the interruption would end another request's picture."""
+        still has its permit; later the interruption would end another request's image."""
         await self._interrupt()
         drawing_task.cancel()
         await asyncio.gather(drawing_task, return_exceptions=True)
 
     async def _interrupt(self) -> None:
-        """Interrupts the current picture, if it is certainly this request's."""
+        """Interrupts the current image, if it is certainly this request's."""
         if self._at is None or not self.pool.is_exclusive(self._at):
             return
         with suppress(ApiError, TimeoutError):  # it then draws to the end

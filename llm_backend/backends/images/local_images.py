@@ -18,7 +18,7 @@ from llm_backend.backends.local.engine_errors import translate_engine_errors
 from llm_backend.backends.local.image_setup import LocalImageSetup
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.engine import EngineDown, EngineStartError
-from llm_backend.engine.messages import Draw, DrawingStep, PictureDrawn, Pixels, SlotAssigned
+from llm_backend.engine.messages import Draw, DrawingStep, ImageDrawn, Pixels, SlotAssigned
 from llm_backend.errors import Unsupported
 from llm_backend.extras import install_command, is_installed
 from llm_backend.fair_queue import FairSemaphore
@@ -27,17 +27,17 @@ from llm_backend.offload import convert
 NOT_INSTALLED = "drawing_not_installed"
 """Code of the error for a missing library or a missing part of a model."""
 
-_TILED_PIXELS = 512 * 512  # above them, the autoencoder takes gigabytes for a whole picture
+_TILED_PIXELS = 512 * 512  # above them, the autoencoder takes gigabytes for a whole image
 _SEEDS = 2**31
-_TRIES = 8  # of a picture before it has begun; each cancelled request of another process costs one
+_TRIES = 8  # of an image before it has begun; each cancelled request of another process costs one
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageUsage:
-    """Seconds of waiting for a permit, pictures that were drawn, and the seconds for them."""
+    """Seconds of waiting for a permit, images that were drawn, and the seconds for them."""
 
     queue_s: float
-    pictures: int
+    images: int
     elapsed_s: float
 
 
@@ -51,13 +51,13 @@ class LocalImages:
         self._running: set[_LocalRequest] = set()
 
     def progress(self) -> Sequence[ImageProgress]:
-        """Returns all requests for pictures of this process that are not answered yet."""
+        """Returns all requests for images of this process that are not answered yet."""
         return [ImageProgress(model=one.model.card.id, share=one.share) for one in self._running]
 
     async def draw(
         self, drawing: ImageRequest, model: LocalModel, *, caller: str
     ) -> AsyncGenerator[Preview | GeneratedImage, None]:
-        """Yields the pictures as they are finished, each after its previews. Callers wait for
+        """Yields the images as they are finished, each after its previews. Callers wait for
         their permit in turns. Closing the generator stops the drawing. Raises `ApiError`."""
         setup = _check(model)
         command = await convert(_command, drawing, setup)
@@ -73,7 +73,7 @@ class LocalImages:
                 finally:
                     usage = ImageUsage(
                         queue_s=queue_s,
-                        pictures=request.pictures,
+                        images=request.images,
                         elapsed_s=time.monotonic() - started_at,
                     )
                     self._observe(model.card.id, usage)
@@ -82,27 +82,27 @@ class LocalImages:
 
 
 class _LocalRequest:
-    """One request for pictures of a local model."""
+    """One request for images of a local model."""
 
     def __init__(self, model: LocalModel, count: int) -> None:
         self.model = model
         self.share: float | None = None
-        self.pictures = 0
+        self.images = 0
         self._count = count
 
     async def draw(self, command: Draw) -> AsyncGenerator[Preview | GeneratedImage, None]:
-        """Yields the pictures, each after its previews, and each with a seed of its own."""
+        """Yields the images, each after its previews, and each with a seed of its own."""
         with translate_engine_errors():
-            while self.pictures < self._count:
-                seed, has_begun = command.seed + self.pictures, self.pictures > 0
+            while self.images < self._count:
+                seed, has_begun = command.seed + self.images, self.images > 0
                 part = structs.replace(command, seed=seed, has_begun=has_begun)
                 async with aclosing(self._draw_one(part)) as events:
                     async for event in events:
                         yield event
-                self.pictures += 1
+                self.images += 1
 
     async def _draw_one(self, command: Draw) -> AsyncGenerator[Preview | GeneratedImage, None]:
-        """Yields the previews and then one picture. If the worker ends before the first event, the
+        """Yields the previews and then one image. If the worker ends before the first event, the
         drawing is tried again: cancelling a request ends the worker, which the next request may
         meet."""
         has_yielded, previews, tries = False, 0, 1
@@ -115,18 +115,18 @@ class _LocalRequest:
                     async for event in events:
                         has_yielded = True
                         self._observe_step(event)
-                        if (picture := await _translate(event, command, previews)) is not None:
-                            previews += isinstance(picture, Preview)
-                            yield picture
+                        if (image := await _translate(event, command, previews)) is not None:
+                            previews += isinstance(image, Preview)
+                            yield image
                 return
             except EngineDown as error:
                 if has_yielded or tries == _TRIES or isinstance(error, EngineStartError):
                     raise
                 tries += 1
 
-    def _observe_step(self, event: SlotAssigned | DrawingStep | PictureDrawn) -> None:
+    def _observe_step(self, event: SlotAssigned | DrawingStep | ImageDrawn) -> None:
         done = event.step / event.steps if isinstance(event, DrawingStep) else 0.0
-        self.share = max(self.share or 0.0, (self.pictures + done) / self._count)
+        self.share = max(self.share or 0.0, (self.images + done) / self._count)
 
 
 def missing_for(model: str, setup: LocalImageSetup) -> str | None:
@@ -150,17 +150,17 @@ def _check(model: LocalModel) -> LocalImageSetup:
     return setup
 
 
-def picture_size(drawing: ImageRequest, setup: LocalImageSetup) -> tuple[int, int]:
-    """Returns the size of a picture: as asked for, by the parameters, or the model's own."""
+def image_size(drawing: ImageRequest, setup: LocalImageSetup) -> tuple[int, int]:
+    """Returns the size of an image: as asked for, by the parameters, or the model's own."""
     return drawing.size or setup.size
 
 
 def _command(drawing: ImageRequest, setup: LocalImageSetup) -> Draw:
-    """Returns the command for a drawing; decodes its pictures."""
-    parameters, size = setup.parameters, picture_size(drawing, setup)
+    """Returns the command for a drawing; decodes its images."""
+    parameters, size = setup.parameters, image_size(drawing, setup)
     seed = secrets.randbelow(_SEEDS) if parameters.seed is None else parameters.seed
     guidance = parameters.cfg_scale
-    source, mask = _pictures(drawing, size)
+    source, mask = _images(drawing, size)
     return Draw(
         prompt=drawing.prompt,
         width=size[0],
@@ -180,7 +180,7 @@ def _command(drawing: ImageRequest, setup: LocalImageSetup) -> Draw:
     )
 
 
-def _pictures(drawing: ImageRequest, size: tuple[int, int]) -> tuple[Pixels | None, bytes | None]:
+def _images(drawing: ImageRequest, size: tuple[int, int]) -> tuple[Pixels | None, bytes | None]:
     if drawing.source is None:
         return None, None
     from llm_backend.backends.images.image_files import mask_pixels, source_pixels
@@ -191,12 +191,12 @@ def _pictures(drawing: ImageRequest, size: tuple[int, int]) -> tuple[Pixels | No
 
 
 async def _translate(
-    event: SlotAssigned | DrawingStep | PictureDrawn, command: Draw, previews: int
+    event: SlotAssigned | DrawingStep | ImageDrawn, command: Draw, previews: int
 ) -> Preview | GeneratedImage | None:
-    """Returns the picture of an event, if it has one."""
+    """Returns the image of an event, if it has one."""
     size = (command.width, command.height)
-    if isinstance(event, PictureDrawn):
-        return GeneratedImage(data=await convert(_encode, event.picture, size))
+    if isinstance(event, ImageDrawn):
+        return GeneratedImage(data=await convert(_encode, event.image, size))
     if isinstance(event, DrawingStep) and event.preview is not None:
         return Preview(data=await convert(_encode, event.preview, size), index=previews)
     return None

@@ -19,7 +19,7 @@ OPTIONS = "/sdapi/v1/options"
 
 
 def request_body(drawing: ImageRequest, options: ImageOptions, title: str) -> bytes:
-    """Returns the body of a request for pictures by the checkpoint of this title."""
+    """Returns the body of a request for images by the checkpoint of this title."""
     overrides: Any = options.parameters.get("override_settings") or {}
     fields: JsonObject = {
         **options.parameters,
@@ -48,17 +48,17 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def parse_pictures(body: bytes) -> list[bytes]:
-    """Returns the pictures' files of an answer. Raises `UpstreamFailed`."""
+def parse_images(body: bytes) -> list[bytes]:
+    """Returns the images' files of an answer. Raises `UpstreamFailed`."""
     answer = _parse(body)
     images = answer.get("images")
     if not isinstance(images, list) or not images:
-        raise UpstreamFailed("The image server answered without a picture.")
+        raise UpstreamFailed("The image server answered without an image.")
     return [_decode(one) for one in images]
 
 
 def parse_progress(body: bytes) -> tuple[float, bytes]:
-    """Returns the share of the work that is done, and the current picture, empty if it is not
+    """Returns the share of the work that is done, and the current image, empty if it is not
     shown. Raises `UpstreamFailed`."""
     progress = _parse(body)
     share, current = progress.get("progress"), progress.get("current_image")
@@ -85,11 +85,11 @@ def _parse(body: bytes) -> JsonMapping:
 
 
 def _decode(image: object) -> bytes:
-    """Decodes a picture in base64, with or without the head of a data: URL."""
+    """Decodes an image in base64, with or without the head of a data: URL."""
     if not isinstance(image, str):
-        raise UpstreamFailed("The image server sent a picture that is no text.")
+        raise UpstreamFailed("The image server sent an image that is no text.")
     head, comma, rest = image.partition(",")
     try:
         return decode_base64(rest if comma else head)
     except ValueError as error:
-        raise UpstreamFailed("The image server sent a picture that is not in base64.") from error
+        raise UpstreamFailed("The image server sent an image that is not in base64.") from error

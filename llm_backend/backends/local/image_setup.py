@@ -71,7 +71,7 @@ def local_parameters(parameters: JsonMapping) -> LocalParameters:
 @dataclass(frozen=True, kw_only=True)
 class LocalImageSetup:
     """Setup of a local model that draws: file, files of its parts by name, steps by quality, and
-    parameters. A request may ask for a picture of `pixels_limit` pixels. Raises `ValueError` for
+    parameters. A request may ask for an image of `pixels_limit` pixels. Raises `ValueError` for
     parameters that this model cannot use."""
 
     file: DiffusionFile
@@ -89,13 +89,13 @@ class LocalImageSetup:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of a picture of which no size is asked for."""
+        """Width and height of an image of which no size is asked for."""
         side = self.file.side
         return self.parameters.width or side, self.parameters.height or side
 
     @property
     def memory_bytes(self) -> int:
-        """Memory of the loaded model and of its largest picture, an estimate."""
+        """Memory of the loaded model and of its largest image, an estimate."""
         width, height = self.size
         return self.file.memory_bytes(self.parts, max(self.pixels_limit, width * height))
 

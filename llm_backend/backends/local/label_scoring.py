@@ -61,7 +61,7 @@ class RenderedScoring:
 
     @property
     def media(self) -> Sequence[tuple[int, MediaPart]]:
-        """Pictures and sounds of all texts, in their order, with their positions."""
+        """Images and sounds of all texts, in their order, with their positions."""
         return [one for text in (self.shared, *self.questions) for one in text.media]
 
 
@@ -159,8 +159,8 @@ def _usage(scoring: Scoring, cached_tokens: int = 0) -> Usage:
     return Usage(
         prompt_tokens=assigned.prompt_tokens,
         cached_tokens=cached_tokens,
-        picture_tokens=assigned.tokens_of(MediaKind.PICTURE),
-        cached_picture_tokens=assigned.tokens_of(MediaKind.PICTURE, until=cached_tokens),
+        image_tokens=assigned.tokens_of(MediaKind.IMAGE),
+        cached_image_tokens=assigned.tokens_of(MediaKind.IMAGE, until=cached_tokens),
         queue_s=scoring.timing.queue_s,
         prompt_s=scoring.timing.prompt_s,
     )
@@ -202,7 +202,7 @@ def _with_mark(messages: Sequence[Message], mark: str) -> list[Message]:
 
 def _split(prompt: RenderedPrompt, mark: str) -> tuple[UnmarkedPrompt, UnmarkedPrompt]:
     """Returns the texts before and after the mark. Raises `InvalidRequest` if the template leaves
-    it out, repeats it, or puts a picture after it."""
+    it out, repeats it, or puts an image after it."""
     at, end = prompt.text.find(mark), prompt.text.find(mark) + len(mark)
     before = [one for one in prompt.media if one[0] <= at]
     if prompt.text.count(mark) != 1 or len(before) < len(prompt.media):

@@ -38,7 +38,7 @@ from llm_backend.model_files import DiarizationFiles, GgufHeader, HeaderError, S
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedChat:
-    """A chat's prompt as text and as tokens; None stands for each embedding of a picture or a
+    """A chat's prompt as text and as tokens; None stands for each embedding of an image or a
     sound."""
 
     text: str
@@ -117,7 +117,7 @@ class LocalModel:
 
     @property
     def takes_text(self) -> bool:
-        """True for a language model, False for one of recordings or pictures, and a voice."""
+        """True for a language model, False for one of recordings or images, and a voice."""
         others = (self.voice, self.diarization, self.image_setup)
         return not self.transcribes and all(one is None for one in others)
 
@@ -130,7 +130,7 @@ class LocalModel:
             return "reads texts aloud"
         if self.diarization is not None:
             return "tells speakers apart"
-        return "is a language model" if self.image_setup is None else "draws pictures"
+        return "is a language model" if self.image_setup is None else "draws images"
 
     @property
     def hears(self) -> bool:

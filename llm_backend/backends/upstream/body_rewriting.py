@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import orjson
 
 # A string, or a structural character; everything between is skipped. The quantifiers are possessive
-# (no backtracking state), since a string may be a picture of many megabytes.
+# (no backtracking state), since a string may be an image of many megabytes.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]:,]', re.DOTALL)
 _BLANK = b" \t\r\n"
 

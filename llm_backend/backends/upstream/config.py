@@ -91,7 +91,7 @@ class UpstreamConfig:
 
     @property
     def is_image_server(self) -> bool:
-        """True if it makes pictures and answers nothing else."""
+        """True if it makes images and answers nothing else."""
         return self.kind is UpstreamKind.SDAPI
 
     @property

@@ -165,7 +165,7 @@ def _print(record: JsonObject) -> None:
         return
     if "missing" in record:
         missing = record["missing"] and f"needs {', '.join(record['missing'])} besides"
-        print_entry(record["name"], *facts, f"{record['architecture']}: draws pictures", missing)
+        print_entry(record["name"], *facts, f"{record['architecture']}: draws images", missing)
         return
     parameters = f"{record['parameters'] / 1e6:,.0f} M parameters"
     context = record["context_tokens"] and f"{record['context_tokens']:,} tokens of context"

@@ -231,7 +231,7 @@ def _projector_line(projector: Path) -> str:
     except HeaderError as error:
         return f"Projector {projector}: {error}"
     senses = (
-        ("sees pictures", shape.has_vision),
+        ("sees images", shape.has_vision),
         ("hears and transcribes sound", shape.has_audio),
         ("makes its model read texts aloud", shape.has_speech),
     )

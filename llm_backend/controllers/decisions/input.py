@@ -1,11 +1,11 @@
-"""The input of a decision as messages of a chat, and parts as text and pictures. Pure."""
+"""The input of a decision as messages of a chat, and parts as text and images. Pure."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llm_backend.backends.base import Message
-from llm_backend.backends.local.media import Content, MediaPart, Picture
+from llm_backend.backends.local.media import Content, Image, MediaPart
 from llm_backend.controllers.generation.flat_messages import flatten_messages
 from llm_backend.controllers.response_items.items import messages_from
 from llm_backend.errors import InvalidRequest
@@ -45,7 +45,7 @@ def _piece(part: JsonMapping, where: str) -> str | MediaPart:
     match part["type"]:
         case "input_image":
             detail = part.get("detail") or "auto"
-            return Picture(url=part["image_url"], detail=detail, param=f"{where}.image_url")
+            return Image(url=part["image_url"], detail=detail, param=f"{where}.image_url")
         case "input_json":
             return _json_text(part["data"], f"{where}.data")
         case _:

@@ -10,11 +10,11 @@ from llm_backend.errors import InvalidRequest
 from llm_backend.settings import Settings
 
 _LINES = (".jsonl",)
-_PICTURES = (".gif", ".jpeg", ".jpg", ".png", ".webp")  # formats that vision models accept
+_IMAGES = (".gif", ".jpeg", ".jpg", ".png", ".webp")  # formats that vision models accept
 _TYPES: Mapping[str, tuple[str, ...]] = {
     "batch": _LINES,
     "fine-tune": _LINES,
-    "vision": _PICTURES,
+    "vision": _IMAGES,
 }
 """Allowed file name suffixes by purpose; any other purpose accepts every type."""
 

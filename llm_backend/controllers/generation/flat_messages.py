@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_backend.backends.base import Message
-from llm_backend.backends.local.media import Content, MediaPart, Picture, Sound
+from llm_backend.backends.local.media import Content, Image, MediaPart, Sound
 from llm_backend.errors import UnsupportedField
 
 _CALL = "call_0"  # id of calls in the deprecated form, whose messages have none
@@ -59,7 +59,7 @@ def _piece(part: Mapping[str, Any], where: str) -> str | MediaPart:
         case "image_url":
             image = part["image_url"]
             detail = image.get("detail") or "auto"
-            return Picture(url=image["url"], detail=detail, param=f"{where}.image_url")
+            return Image(url=image["url"], detail=detail, param=f"{where}.image_url")
         case "input_audio":
             audio = part["input_audio"]
             return Sound(data=audio["data"], format=audio["format"], param=f"{where}.input_audio")

@@ -1,4 +1,4 @@
-"""Drawn pictures as the document's answers: objects, events, and files behind URLs."""
+"""Drawn images as the document's answers: objects, events, and files behind URLs."""
 
 import struct
 import time
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from llm_backend.backends.images.image_request import GeneratedImage, Preview
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.files.operations import new_file_id
-from llm_backend.controllers.images.drawings import PictureStyle
+from llm_backend.controllers.images.drawings import ImageStyle
 from llm_backend.controllers.rendering.closing_stream import one_piece
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
@@ -23,7 +23,7 @@ from llm_backend.store import StoredFile
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-Pictures = AsyncGenerator[Preview | GeneratedImage, None]
+ImageStream = AsyncGenerator[Preview | GeneratedImage, None]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_HEAD_BYTES = 24  # signature, and a header chunk up to width and height
@@ -37,47 +37,47 @@ _NO_TOKENS: "api.ImageGenUsage" = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class StyledPicture:
-    """One picture in the form of the answer; `size` is `WIDTHxHEIGHT` in pixels."""
+class StyledImage:
+    """One image in the form of the answer; `size` is `WIDTHxHEIGHT` in pixels."""
 
     data: bytes
     size: str
 
 
-async def style_picture(data: bytes, style: PictureStyle, *, limit: int) -> StyledPicture:
-    """Returns a drawn picture in the form of the answer. Raises `UpstreamFailed` for
+async def style_image(data: bytes, style: ImageStyle, *, limit: int) -> StyledImage:
+    """Returns a drawn image in the form of the answer. Raises `UpstreamFailed` for
     one that is damaged, or has more than `limit` pixels."""
     return await convert(_style, data, style, limit)
 
 
-def _style(data: bytes, style: PictureStyle, limit: int) -> StyledPicture:
+def _style(data: bytes, style: ImageStyle, limit: int) -> StyledImage:
     if not is_installed("images"):
         return _keep(data)  # a PNG, because no other format is admitted then
-    from llm_backend.backends.images.image_files import convert_picture
-    from llm_backend.backends.local.media.pictures import BadPicture
+    from llm_backend.backends.images.image_files import convert_image
+    from llm_backend.backends.local.media.images import BadImage
 
     try:
-        file = convert_picture(data, style.format, style.compression, limit=limit)
-    except BadPicture as error:
-        raise UpstreamFailed(f"The drawn picture is invalid: {error}") from error
-    return StyledPicture(data=file.data, size=f"{file.width}x{file.height}")
+        file = convert_image(data, style.format, style.compression, limit=limit)
+    except BadImage as error:
+        raise UpstreamFailed(f"The drawn image is invalid: {error}") from error
+    return StyledImage(data=file.data, size=f"{file.width}x{file.height}")
 
 
-def _keep(data: bytes) -> StyledPicture:
+def _keep(data: bytes) -> StyledImage:
     if not data.startswith(_PNG) or len(data) < _PNG_HEAD_BYTES:
-        raise UpstreamFailed("The drawn picture is no PNG.")
+        raise UpstreamFailed("The drawn image is no PNG.")
     width, height = struct.unpack(">II", data[16:_PNG_HEAD_BYTES])
-    return StyledPicture(data=data, size=f"{width}x{height}")
+    return StyledImage(data=data, size=f"{width}x{height}")
 
 
 async def images_answer(
-    services: Services, request: ApiRequest, pictures: Pictures, style: PictureStyle
+    services: Services, request: ApiRequest, images: ImageStream, style: ImageStyle
 ) -> "api.ImagesResponse":
-    """Returns the whole answer, once all pictures are drawn."""
+    """Returns the whole answer, once all images are drawn."""
     limit = services.settings.image_limit_pixels
-    async with aclosing(pictures):
-        drawn = [one async for one in pictures if isinstance(one, GeneratedImage)]
-    styled = [await style_picture(one.data, style, limit=limit) for one in drawn]
+    async with aclosing(images):
+        drawn = [one async for one in images if isinstance(one, GeneratedImage)]
+    styled = [await style_image(one.data, style, limit=limit) for one in drawn]
     data: list[api.Image] = []
     for one in styled:
         if style.as_urls:
@@ -96,18 +96,18 @@ async def images_answer(
 
 
 async def image_events(
-    services: Services, pictures: Pictures, style: PictureStyle, *, kind: str
+    services: Services, images: ImageStream, style: ImageStyle, *, kind: str
 ) -> AsyncGenerator[JsonMapping, None]:
     """Yields the document's events of a stream; `kind` is `image_generation` or `image_edit`."""
     limit = services.settings.image_limit_pixels
-    async with aclosing(pictures):
-        async for one in pictures:
-            picture = await style_picture(one.data, style, limit=limit)
+    async with aclosing(images):
+        async for one in images:
+            image = await style_image(one.data, style, limit=limit)
             event: JsonObject = {
                 "type": f"{kind}.completed",
-                "b64_json": await base64_text(picture.data),
+                "b64_json": await base64_text(image.data),
                 "created_at": int(time.time()),
-                "size": picture.size,
+                "size": image.size,
                 "quality": style.quality,
                 "background": "opaque",
                 "output_format": style.format,
@@ -120,13 +120,13 @@ async def image_events(
 
 
 async def _store(
-    services: Services, request: ApiRequest, picture: StyledPicture, style: PictureStyle
+    services: Services, request: ApiRequest, image: StyledImage, style: ImageStyle
 ) -> str:
-    """Stores a picture as a file and returns the URL of its content."""
+    """Stores an image as a file and returns the URL of its content."""
     id = new_file_id()
     with translate_store_errors("file"):
-        await services.files.check_capacity(len(picture.data))
-        async with services.files.blobs.writing(one_piece(picture.data)) as blob:
+        await services.files.check_capacity(len(image.data))
+        async with services.files.blobs.writing(one_piece(image.data)) as blob:
             await services.files.add(
                 StoredFile(
                     id=id,

@@ -1,4 +1,4 @@
-"""Operations on images: generation from a text, edits of a picture, and its variations."""
+"""Operations on images: generation from a text, edits of an image, and its variations."""
 
 from dataclasses import replace
 
@@ -30,17 +30,17 @@ from llm_backend.json_types import JsonMapping
 
 async def create_image(services: Services, request: ApiRequest) -> Response:
     """`POST /images/generations`"""
-    return await answer_image_by_route(services, request, picture=_generate)
+    return await answer_image_by_route(services, request, image=_generate)
 
 
 async def create_image_edit(services: Services, request: ApiRequest) -> Response:
     """`POST /images/edits`, with a form or JSON"""
-    return await answer_image_by_route(services, request, picture=_edit)
+    return await answer_image_by_route(services, request, image=_edit)
 
 
 async def create_image_variation(services: Services, request: ApiRequest) -> Response:
     """`POST /images/variations`"""
-    return await answer_image_by_route(services, request, picture=_vary)
+    return await answer_image_by_route(services, request, image=_vary)
 
 
 async def _generate(services: Services, request: ApiRequest, model: ImageModel) -> Response:
@@ -92,7 +92,7 @@ async def _answer(
     kind: str = "image_generation",
 ) -> Response:
     style = parse_style(body)
-    pictures = services.image_models.draw(
+    images = services.image_models.draw(
         drawing,
         model,
         operation=operation_names(request),
@@ -100,11 +100,11 @@ async def _answer(
         on_abandoned=request.meter.mark_abandoned,
     )
     if style.streams:
-        events = image_events(services, pictures, style, kind=kind)
+        events = image_events(services, images, style, kind=kind)
         response: Response = await cancel_on_disconnect(request, event_stream(events, ending=b""))
     else:
         response = JsonResponse(
-            await cancel_on_disconnect(request, images_answer(services, request, pictures, style))
+            await cancel_on_disconnect(request, images_answer(services, request, images, style))
         )
     if request.form is not None:  # the meter knows the number in JSON bodies only
         request.meter.count_units(drawing.count - 1)

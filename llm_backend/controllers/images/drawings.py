@@ -17,7 +17,7 @@ from llm_backend.json_types import JsonMapping
 from llm_backend.offload import convert
 
 if TYPE_CHECKING:  # imports Pillow
-    from llm_backend.backends.images.image_files import SourcePicture
+    from llm_backend.backends.images.image_files import SourceImage
 
 Format = Literal["png", "jpeg", "webp"]
 Quality = Literal["low", "medium", "high"]
@@ -30,7 +30,7 @@ GENERATION_FIELDS = frozenset({
 EDIT_FIELDS = GENERATION_FIELDS | {"image", "images", "mask"}
 VARIATION_FIELDS = frozenset({"image", "model", "n", "response_format", "size", "user"})
 
-NOT_INSTALLED = "pictures_not_installed"
+NOT_INSTALLED = "images_not_installed"
 _MODELS = "models that draw"
 _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 _LEAST_SIDE = 64
@@ -39,8 +39,8 @@ _LOSSY = ("jpeg", "webp")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureStyle:
-    """Form of the pictures in the answer. `compression` is the quality of JPEG and WebP from 0 to
+class ImageStyle:
+    """Form of the images in the answer. `compression` is the quality of JPEG and WebP from 0 to
     100; None leaves it to the library."""
 
     format: Format = "png"
@@ -85,8 +85,8 @@ def check_fields(body: JsonMapping, supported: Collection[str]) -> None:
     refuse_unsupported_fields(body, supported, is_neutral=_is_neutral, by=_MODELS)
 
 
-def parse_style(body: JsonMapping) -> PictureStyle:
-    """Returns the form of the answer's pictures. Raises `InvalidRequest`."""
+def parse_style(body: JsonMapping) -> ImageStyle:
+    """Returns the form of the answer's images. Raises `InvalidRequest`."""
     format: Format = body.get("output_format") or "png"
     compression = body.get("output_compression")
     if compression is not None and not 0 <= compression <= 100:
@@ -101,10 +101,10 @@ def parse_style(body: JsonMapping) -> PictureStyle:
     as_urls = body.get("response_format") == "url"
     streams = bool(body.get("stream"))
     if as_urls and streams:
-        raise InvalidRequest("Streamed pictures are in base64.", param="response_format")
+        raise InvalidRequest("Streamed images are in base64.", param="response_format")
     if format != "png":
         require_library()
-    return PictureStyle(
+    return ImageStyle(
         format=format,
         compression=None if compression is None else int(compression),
         quality=_quality(body),
@@ -130,7 +130,7 @@ def parse_size(size: str | None, pixels_limit: int, side_step: int) -> tuple[int
         raise _bad_size(f"Width and height are multiples of {side_step} from {_LEAST_SIDE} on.")
     if width * height > pixels_limit:
         settings = "`drawn_pixels_limit`, `pixels_limit` of a local model"
-        raise _bad_size(f"A picture has at most {pixels_limit:,} pixels ({settings}).")
+        raise _bad_size(f"An image has at most {pixels_limit:,} pixels ({settings}).")
     return width, height
 
 
@@ -147,7 +147,7 @@ async def read_edit_form(services: Services, request: ApiRequest) -> tuple[JsonM
             files[part.field] = await _join(part.pieces)
     fields = await request.form.fields()
     if request.form_head is not None:
-        request.form_head.close()  # the files are not stored twice while pictures are drawn
+        request.form_head.close()  # the files are not stored twice while images are drawn
     return fields, EditFiles(image=files["image"], mask=files.get("mask"))
 
 
@@ -157,7 +157,7 @@ async def read_edit_body(services: Services, body: JsonMapping) -> EditFiles:
     images, mask = body["images"], body.get("mask")
     if len(images) > 1:
         raise _one_image("images")
-    read = services.file_pictures.content
+    read = services.input_images.content
     return EditFiles(
         image=await read(images[0], "images[0]"),
         mask=None if mask is None else await read(mask, "mask"),
@@ -170,7 +170,7 @@ async def with_files(
     services: Services, model: ImageModel, drawing: ImageRequest, files: EditFiles
 ) -> ImageRequest:
     """Returns the drawing that begins with these files. Without a mask, transparent pixels of the
-    picture are one. Raises `InvalidRequest` for invalid files, and for a mask of another size."""
+    image are one. Raises `InvalidRequest` for invalid files, and for a mask of another size."""
     require_library()
     return await convert(
         _with_files,
@@ -183,7 +183,7 @@ async def with_files(
 
 
 def require_library() -> None:
-    """Raises `Unsupported` if pictures cannot be converted."""
+    """Raises `Unsupported` if images cannot be converted."""
     if not is_installed("images"):
         raise Unsupported(
             "Masks and other formats than `png` need a library that is not installed: "
@@ -196,7 +196,7 @@ def _with_files(
     drawing: ImageRequest, files: EditFiles, limit: int, drawn_limit: int, side_step: int
 ) -> ImageRequest:
     from llm_backend.backends.images.image_files import read_mask, read_source
-    from llm_backend.backends.local.media.pictures import BadPicture
+    from llm_backend.backends.local.media.images import BadImage
 
     param = files.image_param
     try:
@@ -205,14 +205,14 @@ def _with_files(
         if files.mask is not None:
             param = files.mask_param
             mask = read_mask(files.mask, source, limit=limit)
-    except BadPicture as error:
+    except BadImage as error:
         raise InvalidRequest(str(error), param=param, code=error.code) from error
     size = drawing.size or _size_of(source, drawn_limit, side_step)
     return replace(drawing, source=source.data, mask=mask, size=size)
 
 
-def _size_of(source: "SourcePicture", limit: int, side_step: int) -> tuple[int, int]:
-    """Returns the size of a drawing over a picture: the picture's, shrunk to the limit, in blocks
+def _size_of(source: "SourceImage", limit: int, side_step: int) -> tuple[int, int]:
+    """Returns the size of a drawing over an image: the image's, shrunk to the limit, in blocks
     that can be drawn."""
     share = min(1.0, (limit / (source.width * source.height)) ** 0.5)
     width, height = (
@@ -230,7 +230,7 @@ def _bad_size(reason: str) -> InvalidRequest:
 
 
 def _one_image(param: str) -> UnsupportedField:
-    message = f"A drawing begins with one picture; `{param}` holds more than one."
+    message = f"A drawing begins with one image; `{param}` holds more than one."
     return UnsupportedField(message, param=param)
 
 

@@ -121,7 +121,7 @@ def _user(blocks: Sequence[JsonMapping], path: str) -> Iterator[JsonObject]:
             "tool_call_id": block["tool_use_id"],
             "content": f"Error: {text}" if block.get("is_error") else text,
         }
-        # Messages of tools have text alone, so pictures of a result follow it.
+        # Messages of tools have text alone, so images of a result follow it.
         parts += [part for part in pieces if part["type"] != "text"]
     if parts:
         yield {"role": "user", "content": parts}

@@ -38,8 +38,8 @@ async def retrieve_model(services: Services, request: ApiRequest) -> Response:
             return JsonResponse(model_object(card))
     if services.registry.is_voice(name):  # one that is not installed
         raise ModelNotFound(name)
-    if services.registry.is_picture_model(name):
-        listed = await services.registry.picture_models()
+    if services.registry.is_image_model(name):
+        listed = await services.registry.image_models()
         found = next((one for one in listed if one["id"] == name), None)
         if found is None:
             raise ModelNotFound(name)
@@ -54,7 +54,7 @@ async def delete_model(services: Services, request: ApiRequest) -> Response:
     name = request.path["model"]
     services.registry.targets(name)  # raises if no model has the name
     card = next((card for card in services.registry.local_cards() if card.id == name), None)
-    if card is None and services.registry.is_picture_model(name):
+    if card is None and services.registry.is_image_model(name):
         raise Forbidden(f"The model `{name}` is an image server's: delete it there.", param="model")
     if card is None:
         return await relay(services, request, to=Destination(model=name))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llm_backend.backends.local.chat_template import ChatTemplate
-from llm_backend.backends.local.media import Content, Picture
+from llm_backend.backends.local.media import Content, Image
 from llm_backend.backends.local.yes_no import YesNoQuestion, YesNoWords
 from llm_backend.errors import InvalidRequest
 
@@ -18,20 +18,20 @@ class ModerationInput:
     """One input of a moderation: text and images that are judged together."""
 
     text: str | None = None
-    pictures: Sequence[Picture] = ()
+    images: Sequence[Image] = ()
 
     def for_category(self, category: str) -> "ModerationInput":
         """Returns the parts to which a category applies: images only for `IMAGE_CATEGORIES`."""
         return (
             self
-            if category in IMAGE_CATEGORIES or not self.pictures
+            if category in IMAGE_CATEGORIES or not self.images
             else ModerationInput(text=self.text)
         )
 
     @property
     def types(self) -> list[str]:
         """Input types in OpenAI's names: `text`, `image`."""
-        has = (("text", self.text is not None), ("image", bool(self.pictures)))
+        has = (("text", self.text is not None), ("image", bool(self.images)))
         return [name for name, is_present in has if is_present]
 
 
@@ -72,7 +72,7 @@ _INTRODUCTION = (
 )
 
 
-_WITH_PICTURES = "\nThese pictures are part of the text, and what they show is what it says:\n"
+_WITH_IMAGES = "\nThese images are part of the text, and what they show is what it says:\n"
 
 # Marks the chat templates of guard models (Llama Guard and similar ones).
 _GUARD_MARK = "UNSAFE CONTENT CATEGORIES"
@@ -96,10 +96,10 @@ def question_builder(template: ChatTemplate) -> BuildQuestion:
 def build_question(content: ModerationInput, category: str) -> YesNoQuestion:
     """Builds the question for a chat model; images are part of the text."""
     question = f'\n</text>\n\nIs the text of the kind "{category}"? Yes or No?'
-    if not content.pictures:
+    if not content.images:
         return YesNoQuestion(content=f"{_INTRODUCTION}{content.text}{question}")
-    text = f"{_INTRODUCTION}{content.text or ''}{_WITH_PICTURES}"
-    return YesNoQuestion(content=[text, *content.pictures, question])
+    text = f"{_INTRODUCTION}{content.text or ''}{_WITH_IMAGES}"
+    return YesNoQuestion(content=[text, *content.images, question])
 
 
 def _build_guard_question(content: ModerationInput, category: str) -> YesNoQuestion:
@@ -107,8 +107,8 @@ def _build_guard_question(content: ModerationInput, category: str) -> YesNoQuest
     template's only category."""
     shown_category = {"S1": f"{category}. The text {CATEGORIES[category]}."}
     question_content: Content = content.text
-    if content.pictures:
-        question_content = [*content.pictures, *([] if content.text is None else [content.text])]
+    if content.images:
+        question_content = [*content.images, *([] if content.text is None else [content.text])]
     return YesNoQuestion(
         content=question_content, template_kwargs={"categories": shown_category}, words=_SAFE_OR_NOT
     )

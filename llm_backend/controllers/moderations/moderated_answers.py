@@ -205,7 +205,7 @@ class WithheldStream:
 def _user_input(messages: Sequence[Message], judge: LocalModel) -> list[Any]:
     """Returns the user messages as one moderation input, with images if the judge sees them."""
     texts: list[str] = []
-    pictures: list[JsonObject] = []
+    images: list[JsonObject] = []
     for message in messages:
         if message["role"] != "user":
             continue
@@ -214,7 +214,7 @@ def _user_input(messages: Sequence[Message], judge: LocalModel) -> list[Any]:
             if part["type"] == "text":
                 texts.append(str(part["text"]))
             elif part["type"] == "image_url" and judge.accepts_images:
-                pictures.append({"type": "image_url", "image_url": part["image_url"]})
-    if not pictures:
+                images.append({"type": "image_url", "image_url": part["image_url"]})
+    if not images:
         return ["\n".join(texts)]
-    return [*({"type": "text", "text": text} for text in texts), *pictures]
+    return [*({"type": "text", "text": text} for text in texts), *images]

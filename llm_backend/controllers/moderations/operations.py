@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from starlette.responses import Response
 
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.backends.local.media import Picture
+from llm_backend.backends.local.media import Image
 from llm_backend.backends.local.yes_no import YesNoQuestion, probability_of_yes
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
@@ -162,21 +162,21 @@ def _inputs(inputs: Any, limit: int) -> dict[str, ModerationInput]:
         )
     if isinstance(inputs[0], str):
         return {f"input[{index}]": ModerationInput(text=text) for index, text in enumerate(inputs)}
-    pictures = [
-        Picture(url=part["image_url"]["url"], param=f"input[{index}].image_url")
+    images = [
+        Image(url=part["image_url"]["url"], param=f"input[{index}].image_url")
         for index, part in enumerate(inputs)
         if _is_image(part)
     ]
     texts = [part["text"] for part in inputs if not _is_image(part)]
-    return {"input": ModerationInput(text="\n".join(texts) if texts else None, pictures=pictures)}
+    return {"input": ModerationInput(text="\n".join(texts) if texts else None, images=images)}
 
 
 def _check_images(model: LocalModel, inputs: Iterable[ModerationInput]) -> None:
     for content in inputs:
-        if content.pictures and not model.accepts_images:
+        if content.images and not model.accepts_images:
             raise UnsupportedField(
                 f"`{model.card.id}`, which judges here, sees no images; send text only.",
-                param=content.pictures[0].param,
+                param=content.images[0].param,
             )
 
 

@@ -188,7 +188,7 @@ def _model_info(model: LocalModel) -> "api.ServedModel":
             return {**fields, "kind": ModelKind.DIARIZATION.value, "description": description}
         if model.image_setup is not None:
             description = model.image_setup.file.description
-            return {**fields, "kind": "pictures", "description": description}
+            return {**fields, "kind": "images", "description": description}
         return {**fields, "kind": _TRANSCRIPTION} if model.transcribes else fields
     return {
         **fields,

@@ -72,9 +72,9 @@ def check_part(part: JsonMapping, role: str, where: str) -> None:
         raise UnsupportedField(
             "Sound of the assistant is not read; send its `transcript`.", param=f"{where}.audio"
         )
-    if part.get("file_id"):  # a holder of a client secret would see any picture of the project
+    if part.get("file_id"):  # a holder of a client secret would see any image of the project
         raise UnsupportedField(
-            "A session reads no files of the project; send the picture as `image_url`.",
+            "A session reads no files of the project; send the image as `image_url`.",
             param=f"{where}.file_id",
         )
 
@@ -89,7 +89,7 @@ def stored_item(item: JsonMapping) -> JsonObject:
 
 
 def model_input(items: Iterable[JsonMapping]) -> list[JsonObject]:
-    """Returns items as the input of `/responses`; messages without text or pictures are left
+    """Returns items as the input of `/responses`; messages without text or images are left
     out."""
     return [read for item in items if (read := _input_item(item)) is not None]
 

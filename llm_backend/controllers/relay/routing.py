@@ -42,7 +42,7 @@ _NOTHING_TRANSCRIBES = (
 )
 
 _NOTHING_DRAWS = (
-    "No model of this server draws pictures: add one to `models` or an image server to `backends` "
+    "No model of this server draws images: add one to `models` or an image server to `backends` "
     "(docs/images.md), or set OPENAI_API_KEY, and OPENAI_BASE_URL for another server than "
     "OpenAI's, to relay them."
 )
@@ -101,7 +101,7 @@ async def answer_transcription_by_route(
 
 
 async def answer_image_by_route(
-    services: Services, request: ApiRequest, *, picture: ImageHandler
+    services: Services, request: ApiRequest, *, image: ImageHandler
 ) -> Response:
     """Returns the answer to an operation on images: of the model that it names, which is an image
     server's or of this machine, else of an upstream. Raises `Unsupported` without either, and
@@ -114,9 +114,7 @@ async def answer_image_by_route(
     )
     if not targets:
         return await relay(services, request)
-    handlers = _TargetHandlers(
-        local=partial(_draw_here, picture), relay_with=relay, picture=picture
-    )
+    handlers = _TargetHandlers(local=partial(_draw_here, image), relay_with=relay, image=image)
     if head is not None:
         return await _answer_form(services, request, head, targets, handlers)
     return await _first_answer(services, request, targets, handlers)
@@ -135,11 +133,11 @@ def _image_targets(
 
 
 async def _draw_here(
-    picture: ImageHandler, services: Services, request: ApiRequest, model: LocalModel
+    image: ImageHandler, services: Services, request: ApiRequest, model: LocalModel
 ) -> Response:
     if model.image_setup is None:
         raise InvalidRequest(f"`{model.card.id}` {model.does}; it cannot draw.", param="model")
-    return await picture(services, request, model)
+    return await image(services, request, model)
 
 
 def _missing_extra() -> str:
@@ -270,7 +268,7 @@ class _TargetHandlers:
     relay_with: UpstreamHandler
     bridged: BridgedHandler | None = None
     voice: VoiceHandler | None = None
-    picture: ImageHandler | None = None
+    image: ImageHandler | None = None
 
     async def answer(
         self, services: Services, request: ApiRequest, target: RouteTarget, *, has_fallback: bool
@@ -278,11 +276,11 @@ class _TargetHandlers:
         """Returns the answer of one target, charged to that target's model. Raises `RateLimited` if
         the model's limits are exceeded."""
         if isinstance(target, ImageServerModel):
-            if self.picture is None:
+            if self.image is None:
                 raise wrong_operation(target)
             model = await _resolve(services, request, target)
             await _switch_model(request, model)
-            return await self.picture(services, request, model)
+            return await self.image(services, request, model)
         await _switch_model(request, target)
         if isinstance(target, LocalModel):
             return await self.local(services, request, target.with_meter(request.meter))

@@ -113,7 +113,7 @@ def usage_object(usage: Usage) -> "api.CompletionUsage":
         "prompt_tokens_details": {
             "cached_tokens": usage.cached_tokens,
             "text_tokens": usage.text_tokens,
-            "image_tokens": usage.picture_tokens,
+            "image_tokens": usage.image_tokens,
             "audio_tokens": usage.sound_tokens,
         },
         "completion_tokens_details": {

@@ -90,7 +90,7 @@ def check_file_count(items: Sequence[Part], where: str, limit: int) -> None:
                 count += isinstance(part, Mapping) and part.get("type") in _FILES
                 if count > limit:
                     raise InvalidRequest(
-                        f"There are more files and pictures than the {limit} that one request may "
+                        f"There are more files and images than the {limit} that one request may "
                         "have (`input_files_limit`).",
                         param=f"{where}[{index}].{name}[{at}]",
                     )

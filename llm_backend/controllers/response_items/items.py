@@ -232,7 +232,7 @@ def chat_part(part: Item, where: str) -> JsonObject:
         return {"type": "text", "text": str(part["text"])}
     if part["type"] == "input_image":
         if not part.get("image_url"):
-            raise InvalidRequest("A picture needs `image_url` or `file_id`.", param=where)
+            raise InvalidRequest("An image needs `image_url` or `file_id`.", param=where)
         image = {"url": part["image_url"], "detail": part.get("detail")}
         return {"type": "image_url", "image_url": image, "where": where}
     raise UnsupportedField(

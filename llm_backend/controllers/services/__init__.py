@@ -10,7 +10,7 @@ background_responses.py    clients that follow a response
 server_tools.py            interface of tools that the server runs
 listed_items.py            items of a page, in the form of their list
 file_texts.py              text of files
-file_pictures.py           images as data: URLs
+input_images.py            images as data: URLs
 vector_store_services.py   database, vector index and embedding models of vector stores
 embedders.py               embedding models, and the choice of one
 mcp_endpoint.py            the MCP library's server, which runs from the first message on

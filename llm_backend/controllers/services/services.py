@@ -19,8 +19,8 @@ from llm_backend.controllers.services.chat_recorder import ChatRecorder
 from llm_backend.controllers.services.detached_chats import DetachedChats
 from llm_backend.controllers.services.detached_peers import DetachedPeers
 from llm_backend.controllers.services.error_buffer import RecentErrors
-from llm_backend.controllers.services.file_pictures import FilePictures
 from llm_backend.controllers.services.file_texts import FileTexts
+from llm_backend.controllers.services.input_images import InputImages
 from llm_backend.controllers.services.listed_items import ListedItems
 from llm_backend.controllers.services.mcp_endpoint import McpEndpoint
 from llm_backend.controllers.services.response_recorder import ResponseRecorder
@@ -72,7 +72,7 @@ class Services:
     background: BackgroundResponses
     mcp: McpEndpoint
     file_texts: FileTexts
-    file_pictures: FilePictures
+    input_images: InputImages
     uploads: UploadStore
     voices: VoiceStore
     jobs: Jobs

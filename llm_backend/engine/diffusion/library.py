@@ -1,7 +1,7 @@
-"""stable-diffusion.cpp by its C functions: a context, and pictures drawn in it.
+"""stable-diffusion.cpp by its C functions: a context, and images drawn in it.
 
 The functions are called without the classes of the binding, which load the files that a prompt
-names as `<lora:PATH:1>`, and call functions of an earlier picture that are gone.
+names as `<lora:PATH:1>`, and call functions of an earlier image that are gone.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from llm_backend.engine.native_log import NativeLog
 _log = logging.getLogger("llm_backend.engine.diffusion.native")
 
 _CHANNELS = 3
-_NONE, _PROJECTED = 0, 1  # previews: none, or colours of the latent picture
+_NONE, _PROJECTED = 0, 1  # previews: none, or colours of the latent image
 _PARAMETERS = {  # of a context, by the names of parts
     "vae": "vae_path",
     "taesd": "taesd_path",
@@ -33,7 +33,7 @@ OnStep = Callable[[int, int], None]
 """Called with the steps that are computed, and with their number."""
 
 OnPreview = Callable[[int, Pixels], None]
-"""Called with a step, and with the picture after it."""
+"""Called with a step, and with the image after it."""
 
 
 class _ErrorLog(NativeLog):
@@ -65,7 +65,7 @@ class DiffusionLibrary:
         self._on_step: OnStep = _ignore
         self._on_preview: OnPreview = _ignore
         self._native: Any = functions._lib
-        self._free: Any = ctypes.CDLL(None).free  # it has no function that frees a picture
+        self._free: Any = ctypes.CDLL(None).free  # it has no function that frees an image
         self._free.argtypes, self._free.restype = [ctypes.c_void_p], None
         self.errors = _ErrorLog(_log, library.sd_log_callback)
         library.sd_set_log_callback(self.errors.callback, None)
@@ -78,7 +78,7 @@ class DiffusionLibrary:
         params.diffusion_model_path = _bytes(network)
         for part, path in parts.items():
             setattr(params, _PARAMETERS[part], path.encode())
-        params.vae_decode_only = False  # edits begin with a picture
+        params.vae_decode_only = False  # edits begin with an image
         params.free_params_immediately = False
         params.n_threads = threads
         self._context = library.new_sd_ctx(ctypes.byref(params))
@@ -93,7 +93,7 @@ class DiffusionLibrary:
         return " ".join(["stable-diffusion.cpp", self._library.__version__, *used])
 
     def draw(self, command: Draw, on_step: OnStep, on_preview: OnPreview) -> Pixels | None:
-        """Return the picture; None if the native code fails, whose `errors` tell why. It cannot
+        """Return the image; None if the native code fails, whose `errors` tell why. It cannot
         be stopped. The functions are called in the thread that draws."""
         library = self._library
         mode = _PROJECTED if command.previews else _NONE
@@ -101,17 +101,17 @@ class DiffusionLibrary:
         params, _buffers = self._params(command)
         self._on_step, self._on_preview = on_step, on_preview
         try:
-            pictures = library.generate_image(self._context, ctypes.byref(params))
+            images = library.generate_image(self._context, ctypes.byref(params))
         finally:
             self._on_step = self._on_preview = _ignore
-        if not pictures:
+        if not images:
             return None
-        data = pictures[0].data
+        data = images[0].data
         try:
-            return _pixels(pictures[0]) if data else None
-        finally:  # the array and its only picture are allocated by `malloc` and `calloc`
+            return _pixels(images[0]) if data else None
+        finally:  # the array and its only image are allocated by `malloc` and `calloc`
             self._free(data)
-            self._free(pictures)
+            self._free(images)
 
     def _step(self, step: int, steps: int, _seconds: float, _data: object) -> None:
         self._on_step(step, steps)
@@ -121,7 +121,7 @@ class DiffusionLibrary:
             self._on_preview(step, _pixels(frames[0]))
 
     def _params(self, command: Draw) -> tuple[Any, list[Any]]:
-        """Return the parameters of a picture, and the memory that they point to."""
+        """Return the parameters of an image, and the memory that they point to."""
         library = self._library
         params = library.sd_img_gen_params_t()
         self._native.sd_img_gen_params_init(ctypes.byref(params))
@@ -170,7 +170,7 @@ def _bytes(path: Path | None) -> bytes:
 
 
 def _pixels(image: Any) -> Pixels:
-    """Copy a picture of the library."""
+    """Copy an image of the library."""
     count = image.width * image.height
     data = ctypes.string_at(image.data, count * image.channel)
     if image.channel != _CHANNELS:  # shades of grey, or with transparency

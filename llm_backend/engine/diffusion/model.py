@@ -1,4 +1,4 @@
-"""A loaded diffusion model: one picture at a time, with its steps and previews."""
+"""A loaded diffusion model: one image at a time, with its steps and previews."""
 
 import logging
 import os
@@ -14,10 +14,10 @@ from llm_backend.engine.messages import (
     Draw,
     DrawingStep,
     Failure,
+    ImageDrawn,
     LoadModel,
     ModelInfo,
     ModelKind,
-    PictureDrawn,
     Pixels,
     refuse_prompt,
 )
@@ -36,10 +36,10 @@ class DiffusionModel:
     """A model that draws. Raises `LoadError`.
 
     Native code draws in a thread, because it cannot be stopped and reports nothing within a step:
-    the worker goes on to answer, and ends itself if the picture is not wanted any more.
+    the worker goes on to answer, and ends itself if the image is not wanted any more.
     """
 
-    kind = ModelKind.PICTURES
+    kind = ModelKind.IMAGES
 
     def __init__(self, config: LoadModel) -> None:
         try:
@@ -70,7 +70,7 @@ class DiffusionModel:
         )
 
     def check(self, command: SequentialCommand) -> None:
-        """Raise `CommandRefused` for a picture that this model cannot draw."""
+        """Raise `CommandRefused` for an image that this model cannot draw."""
         assert isinstance(command, Draw), "the engine takes no other command for this kind"
         step, pixels = self._file.side_step, command.width * command.height
         if min(command.width, command.height) < step or (command.width | command.height) % step:
@@ -78,7 +78,7 @@ class DiffusionModel:
             raise CommandRefused(Failure.INVALID, message, "size")
         source, mask = command.source, command.mask
         if source is not None and len(source.data) != pixels * _CHANNELS:
-            raise CommandRefused(Failure.INVALID, "The picture has another size.", "image")
+            raise CommandRefused(Failure.INVALID, "The image has another size.", "image")
         if mask is not None and (source is None or len(mask) != pixels):
             raise CommandRefused(Failure.INVALID, "The mask has another size.", "mask")
         for prompt in (command.prompt, command.negative_prompt):
@@ -87,9 +87,9 @@ class DiffusionModel:
 
     def compute(
         self, command: SequentialCommand, should_stop: Callable[[], bool], report: Report
-    ) -> PictureDrawn:
-        """Return the picture. `should_stop` is called often meanwhile; if it returns True, the
-        process ends, or `Cancelled` is raised if the picture is finished. Raises `DecodeError` if
+    ) -> ImageDrawn:
+        """Return the image. `should_stop` is called often meanwhile; if it returns True, the
+        process ends, or `Cancelled` is raised if the image is finished. Raises `DecodeError` if
         the native code fails."""
         assert isinstance(command, Draw), "the engine takes no other command for this kind"
         drawing = _Drawing(self._library, command)
@@ -105,28 +105,28 @@ class DiffusionModel:
         drawing.report_steps(report)  # those after the last look
         if drawing.error is not None:
             raise drawing.error
-        if drawing.picture is None:
+        if drawing.image is None:
             raise DecodeError(f"stable-diffusion.cpp failed: {self._library.errors.pop_reason()}")
-        return PictureDrawn(id=command.id, picture=drawing.picture)
+        return ImageDrawn(id=command.id, image=drawing.image)
 
 
 @dataclass
 class _Drawing:
-    """A picture that is being drawn in a thread of its own."""
+    """An image that is being drawn in a thread of its own."""
 
     library: DiffusionLibrary
     command: Draw
     steps: "queue.SimpleQueue[DrawingStep]" = field(default_factory=queue.SimpleQueue)
-    picture: Pixels | None = None
+    image: Pixels | None = None
     error: Exception | None = None
     _previews: int = 0
     _latest: Pixels | None = None
     _step: int = 0
 
     def run(self) -> None:
-        """Draw. An error is one of this code: the native code returns no picture, or crashes."""
+        """Draw. An error is one of this code: the native code returns no image, or crashes."""
         try:
-            self.picture = self.library.draw(self.command, self._take_step, self._take_preview)
+            self.image = self.library.draw(self.command, self._take_step, self._take_preview)
         except Exception as error:  # it would end with the thread, and is raised in the worker's
             self.error = error
 

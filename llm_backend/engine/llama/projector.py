@@ -1,4 +1,4 @@
-"""Native projector (mtmd): encodes pictures and sounds into rows of embeddings."""
+"""Native projector (mtmd): encodes images and sounds into rows of embeddings."""
 
 import ctypes
 from collections import OrderedDict
@@ -29,7 +29,7 @@ _LEAST_SOUND_S = 0.01  # less is no sound, and a single sample crashes the nativ
 _MARKER = b"<media>"
 _DIMENSIONS = 4  # dimensions of a position that has several: time, row, column, and one unused
 _CONTEXT_DEPENDENT = {"hunyuanvl", "deepseek4v"}
-"""Projectors whose embeddings depend on where in the prompt a picture stands."""
+"""Projectors whose embeddings depend on where in the prompt an image stands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class NativeProjector:
     def media(self) -> frozenset[MediaKind]:
         """The supported kinds of media."""
         can = {
-            MediaKind.PICTURE: mtmd.mtmd_support_vision(self._context),
+            MediaKind.IMAGE: mtmd.mtmd_support_vision(self._context),
             MediaKind.SOUND: mtmd.mtmd_support_audio(self._context),
         }
         return frozenset(medium for medium, is_supported in can.items() if is_supported)
@@ -118,8 +118,8 @@ class NativeProjector:
         params.print_timings = False
         params.n_threads = config.threads or usable_cores()
         params.media_marker = _MARKER
-        if config.picture_tokens is not None:
-            params.image_max_tokens = config.picture_tokens
+        if config.image_tokens is not None:
+            params.image_max_tokens = config.image_tokens
         context = mtmd.mtmd_init_from_file(bytes(self._path), model, params)
         if not context:
             raise LoadError(
@@ -137,7 +137,7 @@ class NativeProjector:
         rows = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(self._context), shape=shape).copy()
         positions = self._positions(chunk, run)
         offsets = np.ones(len(positions), dtype=np.int32)
-        if self._has_dimensions and run.media.medium is MediaKind.PICTURE:
+        if self._has_dimensions and run.media.medium is MediaKind.IMAGE:
             offsets[-1] = 0
         if run.part_index == len(parts) - 1:
             self._free_chunks()
@@ -202,7 +202,7 @@ class NativeProjector:
     @contextmanager
     def _bitmap(self, media: MediaItem, *, counts_only: bool) -> Iterator[Handle]:
         is_sound = media.medium is MediaKind.SOUND
-        make = self._sound if is_sound else self._picture
+        make = self._sound if is_sound else self._image
         bitmap = make(media, counts_only)
         if not bitmap:
             raise MediaError(f"The {media.medium} cannot be decoded.")
@@ -211,9 +211,9 @@ class NativeProjector:
         finally:
             mtmd.mtmd_bitmap_free(bitmap)
 
-    def _picture(self, media: MediaItem, counts_only: bool) -> Handle:
+    def _image(self, media: MediaItem, counts_only: bool) -> Handle:
         if len(media.data) != 3 * media.width * media.height:
-            raise MediaError("The picture's bytes do not match its width and height.")
+            raise MediaError("The image's bytes do not match its width and height.")
         data = None if counts_only else _bytes_of(media.data)
         return mtmd.mtmd_bitmap_init(media.width, media.height, data)
 
@@ -242,8 +242,8 @@ class NativeProjector:
 
 
 def _check_kind(path: Path) -> None:
-    """Raise `LoadError` for a file that is no projector, or one whose embeddings of a
-    picture depend on the text before it."""
+    """Raise `LoadError` for a file that is no projector, or one whose embeddings of an
+    image depend on the text before it."""
     try:
         header = read_header(path)
     except HeaderError as error:
@@ -253,7 +253,7 @@ def _check_kind(path: Path) -> None:
     keys = ("clip.projector_type", "clip.vision.projector_type")
     for kind in {header.values.get(key) for key in keys} & _CONTEXT_DEPENDENT:
         raise LoadError(
-            f"{path} is a `{kind}`: what it makes of a picture depends on the text before it, "
+            f"{path} is a `{kind}`: what it makes of an image depends on the text before it, "
             "which is not supported"
         )
 

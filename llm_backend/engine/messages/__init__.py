@@ -4,13 +4,13 @@ Commands go to the worker (`LoadModel` first, then `Generate`, `ScoreLabels`, `E
 `Transcribe`, `Speak`, `Diarize`, `Draw`, `Tokenize`, `Detokenize`, `Probe`, `Cancel`, `Shutdown`),
 events come from it (`Ready` or `NotReady` first, then `Queued`, `SlotAssigned`, `Delta`,
 `LabelsScored`, `Embedded`, `RankScores`, `Transcribed`, `Spoken`, `Diarized`, `DrawingStep`,
-`PictureDrawn`, `Tokenized`, `Detokenized`, `Status`, `Failed`). Every event but the first names the
+`ImageDrawn`, `Tokenized`, `Detokenized`, `Status`, `Failed`). Every event but the first names the
 command it answers by `id`. The engine speaks tokens and text; it knows nothing of chats.
 
 commands.py  commands to the worker
 events.py    events from it
 values.py    values in both
-prompts.py   which prompts of pictures native code can take
+prompts.py   which prompts of images native code can take
 framing.py   frames on the socket
 address.py   the address of an event
 """
@@ -43,10 +43,10 @@ from llm_backend.engine.messages.events import (
     Embedded,
     Event,
     Failed,
+    ImageDrawn,
     LabelsScored,
     MediaSpan,
     NotReady,
-    PictureDrawn,
     Queued,
     RankScores,
     Ready,
@@ -112,6 +112,7 @@ __all__ = [
     "FinishReason",
     "Generate",
     "GrammarLimits",
+    "ImageDrawn",
     "LabelsScored",
     "LoadModel",
     "MediaItem",
@@ -121,7 +122,6 @@ __all__ = [
     "ModelInfo",
     "ModelKind",
     "NotReady",
-    "PictureDrawn",
     "Pixels",
     "PrefixLimits",
     "Priority",

@@ -43,9 +43,9 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     draft_heads: bool = True  # without a draft model, the head of the model's own file drafts
 
     # Media
-    projector_path: Path | None = None  # the model that encodes pictures and sounds
+    projector_path: Path | None = None  # the model that encodes images and sounds
     drawing_parts: dict[str, str] = {}  # further files of a model that draws: paths by part
-    picture_tokens: int | None = None  # of one picture; None: by the file
+    image_tokens: int | None = None  # of one image; None: by the file
     sound_limit_s: float = 600  # of one sound
 
     # Devices, and the fit to their memory
@@ -109,7 +109,7 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     `min_tokens` nothing ends it but its grammar. `is_chat`: the answer comes back in later prompts,
     and the prompt may hold earlier ones, whose generated tokens take the place of others of the
     same text. `prediction` is text that the answer may repeat;
-    it speeds the answer up and does not change it. `media` are the pictures and sounds in a text
+    it speeds the answer up and does not change it. `media` are the images and sounds in a text
     prompt, in their order. `grammar` constrains every answer, in llguidance's Lark: it may hold
     JSON schemas (`%json {...}`) and name special tokens (`<|im_end|>`, `<[271]>`); an answer ends
     where nothing can follow."""
@@ -238,12 +238,12 @@ class Diarize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Draw(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Draw one picture. `guidance` is how closely it follows the prompt, against
+    """Draw one image. `guidance` is how closely it follows the prompt, against
     `negative_prompt`, and `distilled_guidance` the same of models that were taught it. `sampler`
-    and `scheduler` are the library's names; None is the model's own. The picture begins with
+    and `scheduler` are the library's names; None is the model's own. The image begins with
     `source`, of its size, and departs from it by `strength`, from 0 to 1; `mask` has a byte for
     each pixel, which is above 127 where it is drawn again. Up to `previews` events show it
-    unfinished. With `tiles`, the autoencoder takes parts of the picture, and so less memory."""
+    unfinished. With `tiles`, the autoencoder takes parts of the image, and so less memory."""
 
     id: str = ""
     prompt: str

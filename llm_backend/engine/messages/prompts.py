@@ -1,4 +1,4 @@
-"""Prompts of pictures, as native code can take them."""
+"""Prompts of images, as native code can take them."""
 
 import re
 

@@ -51,11 +51,11 @@ class ModelKind(StrEnum):
     TRANSCRIPTION = "transcription"  # Transcribe
     SPEECH = "speech"  # Speak
     DIARIZATION = "diarization"  # Diarize
-    PICTURES = "pictures"  # Draw
+    IMAGES = "images"  # Draw
 
 
 SEQUENTIAL_KINDS = frozenset(
-    {ModelKind.TRANSCRIPTION, ModelKind.SPEECH, ModelKind.DIARIZATION, ModelKind.PICTURES}
+    {ModelKind.TRANSCRIPTION, ModelKind.SPEECH, ModelKind.DIARIZATION, ModelKind.IMAGES}
 )
 """Kinds of models that are no language models, and compute one command at a time."""
 
@@ -63,12 +63,12 @@ SEQUENTIAL_KINDS = frozenset(
 class MediaKind(StrEnum):
     """Input of a model besides text."""
 
-    PICTURE = "picture"
+    IMAGE = "image"
     SOUND = "sound"
 
 
 class Pixels(msgspec.Struct, frozen=True, kw_only=True):
-    """A picture without a format: three bytes a pixel for red, green and blue, row by row."""
+    """An image without a format: three bytes a pixel for red, green and blue, row by row."""
 
     width: int
     height: int
@@ -139,7 +139,7 @@ class Adapter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MediaItem(msgspec.Struct, frozen=True, kw_only=True):
-    """A picture or a sound in a prompt, at the offset `at` of its text. A picture is rows of
+    """An image or a sound in a prompt, at the offset `at` of its text. An image is rows of
     `width` pixels of three bytes, a sound a WAV or MP3 file. Equal `digest`s are the same
     medium."""
 

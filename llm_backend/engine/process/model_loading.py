@@ -49,7 +49,7 @@ def load_model(config: LoadModel) -> LoadedModel:
             return _load_voice(config)
         case ModelKind.DIARIZATION:
             return _load_diarization(config)
-        case ModelKind.PICTURES:
+        case ModelKind.IMAGES:
             return _load_diffusion(config)
     return _load_llama(config)
 

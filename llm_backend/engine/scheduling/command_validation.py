@@ -107,8 +107,8 @@ class CommandLimits:
 
     def _max_length(self, command: Generate, prompt_tokens: int, *, has_media: bool) -> int:
         """The length at which an answer ends. It is beyond the context only if `max_tokens` is: an
-        answer without a limit might never end. A prompt with pictures or sounds ends at the
-        context, because the embeddings of a picture cannot be dropped in part."""
+        answer without a limit might never end. A prompt with images or sounds ends at the
+        context, because the embeddings of an image cannot be dropped in part."""
         if command.max_tokens is None:
             return self.context_tokens
         most = self.context_tokens + (0 if has_media else self.context_shift_tokens)
@@ -126,13 +126,13 @@ class CommandLimits:
             raise self._too_long(str(prompt_tokens))
 
     def check_runs(self, runs: abc.Sequence[Run]) -> None:
-        """Raise `CommandRefused` for a picture that must be computed in one pass and exceeds
+        """Raise `CommandRefused` for an image that must be computed in one pass and exceeds
         it."""
         for run in runs:
             if run.part.is_whole and run.part.count > self.batch_tokens:
                 raise CommandRefused(
                     Failure.INVALID,
-                    f"The model reads the {run.part.count} tokens of this picture at once, and "
+                    f"The model reads the {run.part.count} tokens of this image at once, and "
                     f"one pass of this server holds {self.batch_tokens}.",
                     f"media[{run.number}]",
                 )
@@ -232,7 +232,7 @@ def _check_media(command: Generate) -> None:
     """Raise `CommandRefused` unless media are in a plain text prompt, without `suffix` and
     `echo`."""
     if not isinstance(command.prompt, str) or command.suffix is not None or command.echo:
-        message = "Pictures and sounds need a text prompt, without `suffix` and `echo`."
+        message = "Images and sounds need a text prompt, without `suffix` and `echo`."
         raise CommandRefused(Failure.INVALID, message, "media")
 
 

@@ -33,7 +33,7 @@ class UsageKey(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """Used tokens. Cached tokens are part of the input; picture and sound tokens are part of the
+    """Used tokens. Cached tokens are part of the input; image and sound tokens are part of the
     input, of the cached or of the output tokens.
 
     A named tuple, because one is made and added up for every request.
@@ -42,39 +42,39 @@ class Tokens(NamedTuple):
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
-    input_picture_tokens: int = 0
+    input_image_tokens: int = 0
     input_sound_tokens: int = 0
-    cached_picture_tokens: int = 0
+    cached_image_tokens: int = 0
     cached_sound_tokens: int = 0
-    output_picture_tokens: int = 0
+    output_image_tokens: int = 0
     output_sound_tokens: int = 0
 
     def normalize(self) -> "Tokens":
         """Tokens whose parts add up, whatever an upstream reported. Cached tokens of an unknown
-        kind are counted as text as far as possible, then as pictures."""
+        kind are counted as text as far as possible, then as images."""
         if self == Tokens(*self[:3]):
             return self  # most requests have text only
         cached = min(self.cached_tokens, self.input_tokens)
-        pictures = min(self.input_picture_tokens, self.input_tokens)
-        sounds = min(self.input_sound_tokens, self.input_tokens - pictures)
-        beyond_text = max(0, cached - (self.input_tokens - pictures - sounds))
+        images = min(self.input_image_tokens, self.input_tokens)
+        sounds = min(self.input_sound_tokens, self.input_tokens - images)
+        beyond_text = max(0, cached - (self.input_tokens - images - sounds))
         cached_sounds = min(self.cached_sound_tokens, sounds, cached)
-        cached_pictures = min(
-            max(self.cached_picture_tokens, beyond_text - cached_sounds),
-            pictures,
+        cached_images = min(
+            max(self.cached_image_tokens, beyond_text - cached_sounds),
+            images,
             cached - cached_sounds,
         )
-        output_pictures = min(self.output_picture_tokens, self.output_tokens)
+        output_images = min(self.output_image_tokens, self.output_tokens)
         return Tokens(
             input_tokens=self.input_tokens,
             cached_tokens=cached,
             output_tokens=self.output_tokens,
-            input_picture_tokens=pictures,
+            input_image_tokens=images,
             input_sound_tokens=sounds,
-            cached_picture_tokens=cached_pictures,
-            cached_sound_tokens=max(cached_sounds, beyond_text - cached_pictures),
-            output_picture_tokens=output_pictures,
-            output_sound_tokens=min(self.output_sound_tokens, self.output_tokens - output_pictures),
+            cached_image_tokens=cached_images,
+            cached_sound_tokens=max(cached_sounds, beyond_text - cached_images),
+            output_image_tokens=output_images,
+            output_sound_tokens=min(self.output_sound_tokens, self.output_tokens - output_images),
         )
 
 

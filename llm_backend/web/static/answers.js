@@ -21,7 +21,7 @@ export class Answers {
   #failures;
   #router;
   #options;
-  #pictures;
+  #images;
   #documents;
   #attachments;
   #notice;
@@ -31,11 +31,11 @@ export class Answers {
 
   /** `onStored` reloads the stored chats, until the one of an id is there if one is given. `onFinished`
    *  gets a conversation whose answer ended before it could be followed. */
-  constructor({ view, router, options, pictures, documents, attachments, notice, errors, onStored, onFinished }) {
+  constructor({ view, router, options, images, documents, attachments, notice, errors, onStored, onFinished }) {
     this.#view = view;
     this.#router = router;
     this.#options = options;
-    this.#pictures = pictures;
+    this.#images = images;
     this.#documents = documents;
     this.#attachments = attachments;
     this.#notice = notice;
@@ -65,14 +65,14 @@ export class Answers {
   }
 
   async #send() {
-    const awaited = [this.#router, this.#options, this.#pictures, this.#documents];
+    const awaited = [this.#router, this.#options, this.#images, this.#documents];
     await Promise.all([loadDrawing(), ...awaited.map((one) => one.settle())]);
     const field = byId("prompt"),
       text = field.value.trim();
     if (!text || this.#turn) return;
     field.value = "";
     fitHeight(field);
-    await this.#ask(text, { pictures: this.#pictures.take(), documents: this.#documents.take() });
+    await this.#ask(text, { images: this.#images.take(), documents: this.#documents.take() });
   }
 
   /** Asks an edited question instead of an earlier one, in a branch of the chat; buttons lead to the
@@ -80,7 +80,7 @@ export class Answers {
   async branch(index, text) {
     if (this.#turn) return;
     const { conversation } = this.#view,
-      { pictures, documents } = conversation.messages[index],
+      { images, documents } = conversation.messages[index],
       previous = conversation.branchAt(index);
     this.#notice.hide();
     this.#view.draw();
@@ -88,7 +88,7 @@ export class Answers {
       byId("prompt").value = ""; // where the question was put back
       this.branch(index, text);
     };
-    await this.#ask(text, { pictures, documents }, { previous, onRetry });
+    await this.#ask(text, { images, documents }, { previous, onRetry });
   }
 
   /** Shows the branch with another variant of a message; the chat continues from it. */
@@ -291,7 +291,7 @@ export class Answers {
       this.#view.transcript.removeLastQuestion();
     }
     field.value = question.content;
-    this.#pictures.show(question.pictures);
+    this.#images.show(question.images);
     this.#documents.show(question.documents);
     fitHeight(field);
     this.#view.showGreeting();

@@ -13,7 +13,7 @@ import { sidebar, wireFrame } from "./frame.js";
 import { t, translatePage } from "./language.js";
 import { Notice } from "./notice.js";
 import { Options } from "./options.js";
-import { Pictures } from "./pictures.js";
+import { Images } from "./images.js";
 import { Prompts } from "./prompts.js";
 import { Router } from "./router.js";
 import { loadDrawing } from "./transcript.js";
@@ -41,10 +41,10 @@ class App {
     onReconnected: () => this.#reloadLists(),
   });
   #prompts = new Prompts(); // listens to the message field before `#wireComposer` does
-  #pictures = new Pictures();
+  #images = new Images();
   #documents = new Documents();
   #attachments = new Attachments({
-    pictures: this.#pictures,
+    images: this.#images,
     documents: this.#documents,
     onFailed: (error) => this.#errors.show(error),
   });
@@ -70,7 +70,7 @@ class App {
     view: this.#view,
     router: this.#router,
     options: this.#options,
-    pictures: this.#pictures,
+    images: this.#images,
     documents: this.#documents,
     attachments: this.#attachments,
     notice: this.#notice,

@@ -7,7 +7,7 @@
 import { RequestError, request, requestAll, upload } from "./api.js";
 import { byId, icon, iconButton, make } from "./dom.js";
 import { t } from "./language.js";
-import { Pictures } from "./pictures.js";
+import { Images } from "./images.js";
 
 const STORES = "v1/vector_stores";
 const EXPIRES_AFTER_DAYS = 30;
@@ -20,13 +20,13 @@ export class Attachments {
   #canSee = false;
   #canReadFiles = false;
   #takesDocuments = false;
-  #pictures;
+  #images;
   #documents;
   #files; // of the open chat
   #onFailed;
 
-  constructor({ pictures, documents, onFailed }) {
-    this.#pictures = pictures;
+  constructor({ images, documents, onFailed }) {
+    this.#images = images;
     this.#documents = documents;
     this.#onFailed = onFailed;
     this.#files = this.#filesOf(null);
@@ -48,7 +48,7 @@ export class Attachments {
     });
   }
 
-  /** Attaches copied files; copied text stays text, even where a program adds a picture of it. */
+  /** Attaches copied files; copied text stays text, even where a program adds an image of it. */
   #paste(event) {
     const { files, types } = event.clipboardData;
     if (!files.length || types.includes("text/plain") || byId("attach").hidden) return;
@@ -97,10 +97,10 @@ export class Attachments {
   }
 
   async #add(file) {
-    if (this.#canSee && Pictures.takes(file)) await this.#pictures.add(file);
+    if (this.#canSee && Images.takes(file)) await this.#images.add(file);
     else if (this.#canReadFiles) await this.#files.add(file);
     else if (this.#takesDocuments) await this.#documents.add(file);
-    else throw new RequestError(0, t("{name} is no picture that the model can see.", file));
+    else throw new RequestError(0, t("{name} is no image that the model can see.", file));
   }
 
   #draw() {

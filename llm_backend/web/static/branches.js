@@ -59,5 +59,5 @@ export class Branches {
   }
 }
 
-const keyOf = ({ role, content, pictures, documents, calls, callId }) =>
-  JSON.stringify([role, content, pictures ?? [], documents ?? [], (calls ?? []).map(({ id }) => id), callId]);
+const keyOf = ({ role, content, images, documents, calls, callId }) =>
+  JSON.stringify([role, content, images ?? [], documents ?? [], (calls ?? []).map(({ id }) => id), callId]);

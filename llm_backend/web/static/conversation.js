@@ -35,7 +35,7 @@ export class Conversation {
   system = "";
   metadata = {};
   /** Each has `role` and `content`; answers may also have `reasoning` and `isCut`. User messages may
-   *  have `pictures` as data: URLs, and `documents`; with `hasMore` they had further parts. */
+   *  have `images` as data: URLs, and `documents`; with `hasMore` they had further parts. */
   messages = [];
   #branches = new Branches();
   #dropped = []; // ids of empty answers

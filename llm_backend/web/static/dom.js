@@ -21,12 +21,12 @@ export function make(name, properties = {}, ...children) {
 
 /** One of the page's icons. */
 export function icon(name) {
-  const picture = document.createElementNS(SVG, "svg");
-  picture.setAttribute("aria-hidden", "true");
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("aria-hidden", "true");
   const use = document.createElementNS(SVG, "use");
   use.setAttribute("href", `#i-${name}`);
-  picture.append(use);
-  return picture;
+  svg.append(use);
+  return svg;
 }
 
 /** Changes the icon of a button. */

@@ -1,7 +1,7 @@
 // Markdown as nodes, block by block, so that a growing text is rendered again only where it changes.
 //
 // Two defences: HTML in the text is shown as text, and the renderer's output goes through the
-// sanitiser, which allows only the elements named here. Pictures become links: loading one from
+// sanitiser, which allows only the elements named here. Images become links: loading one from
 // another server would reveal the reader to that server.
 
 import { t } from "./language.js";

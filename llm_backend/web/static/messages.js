@@ -23,7 +23,7 @@ export const newAnswer = () => ({
 });
 
 /** A message as a request has it. Calls without results become text, as models reject such calls. */
-export function requestMessage({ role, content, pictures = [], documents = [], calls = [], callId }, hasResults) {
+export function requestMessage({ role, content, images = [], documents = [], calls = [], callId }, hasResults) {
   if (role === "tool") return { role, content, tool_call_id: callId };
   if (calls.length && hasResults) {
     const toolCalls = calls.map(({ id, name, text }) => ({
@@ -35,7 +35,7 @@ export function requestMessage({ role, content, pictures = [], documents = [], c
   }
   if (calls.length && !content)
     return { role, content: calls.map(({ name, text }) => `${name}(${text})`).join("\n") };
-  const parts = [...pictures.map(picturePart), ...documents.map(documentPart)];
+  const parts = [...images.map(imagePart), ...documents.map(documentPart)];
   return { role, content: parts.length ? [...parts, { type: "text", text: content }] : content };
 }
 
@@ -96,11 +96,11 @@ export const callsOf = (calls) =>
 
 const partsText = (parts) =>
   (parts ?? [])
-    .filter((part) => !isPicture(part) && !documentOf(part))
+    .filter((part) => !isImage(part) && !documentOf(part))
     .map((part) => part.text ?? `[${part.type}]`)
     .join("\n");
 
-const picturePart = (url) => ({ type: "image_url", image_url: { url } });
+const imagePart = (url) => ({ type: "image_url", image_url: { url } });
 
 /** The part of a request for a document: a text under its name, or a PDF as a file. */
 const documentPart = ({ name, text, data }) =>
@@ -117,9 +117,9 @@ function documentOf({ type, text, file }) {
   return match ? { name: JSON.parse(match[1]), text: match[2] } : null;
 }
 
-/** True for a picture that needs no request to be shown. */
-const isPicture = ({ type, image_url: picture }) =>
-  type === "image_url" && /^data:image\/[^,]*;base64,/.test(picture.url);
+/** True for an image that needs no request to be shown. */
+const isImage = ({ type, image_url: image }) =>
+  type === "image_url" && /^data:image\/[^,]*;base64,/.test(image.url);
 
 /** A message of a request, of an export or of a stored chat, as the page has it. */
 export function messageOf({ role, content, content_parts, reasoning_content, ...more }) {
@@ -130,9 +130,9 @@ export function messageOf({ role, content, content_parts, reasoning_content, ...
     reasoning: reasoning_content ?? "",
     calls: callsOf(more.tool_calls),
     callId: more.tool_call_id,
-    pictures: parts.filter(isPicture).map(({ image_url: { url } }) => url),
+    images: parts.filter(isImage).map(({ image_url: { url } }) => url),
     documents: parts.map(documentOf).filter(Boolean),
-    hasMore: parts.some((part) => part.type !== "text" && !isPicture(part) && !documentOf(part)),
+    hasMore: parts.some((part) => part.type !== "text" && !isImage(part) && !documentOf(part)),
   };
 }
 

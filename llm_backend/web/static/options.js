@@ -60,7 +60,7 @@ export class Options {
     return this.#available.filter((model) => !model.personality_of).map(({ id }) => id);
   }
 
-  /** True if the chosen model takes pictures, by its own description; one of an upstream may, too. */
+  /** True if the chosen model takes images, by its own description; one of an upstream may, too. */
   get canSee() {
     return this.#chosen?.input_modalities?.includes("image") ?? !this.isLocal;
   }

@@ -11,7 +11,7 @@ const WIDTH = 320,
 export function bars(values, titles, label) {
   const top = Math.max(...values, 1e-9),
     step = WIDTH / values.length;
-  const picture = frame("bars", WIDTH, HEIGHT, label);
+  const svg = frame("bars", WIDTH, HEIGHT, label);
   for (const [index, value] of values.entries()) {
     const height = value ? Math.max((value / top) * HEIGHT, MIN_BAR_HEIGHT) : 0;
     const bar = element("rect", {
@@ -23,9 +23,9 @@ export function bars(values, titles, label) {
     const title = element("title", {});
     title.textContent = titles[index];
     bar.append(title);
-    picture.append(bar);
+    svg.append(bar);
   }
-  return picture;
+  return svg;
 }
 
 /** A line through values, the last at the right edge, with room for `capacity` of them, scaled to the
@@ -39,13 +39,13 @@ export function sparkline(values, capacity, label) {
     (value, index) =>
       `${x(index).toFixed(1)},${(height - 2 - (value / top) * (height - 6)).toFixed(1)}`,
   );
-  const picture = frame("spark", width, height, label),
+  const svg = frame("spark", width, height, label),
     area = `M${x(0).toFixed(1)},${height} L${points.join(" L")} L${width},${height} Z`;
-  picture.append(
+  svg.append(
     element("path", { d: area, class: "area" }),
     element("polyline", { points: points.join(" ") }),
   );
-  return picture;
+  return svg;
 }
 
 const frame = (name, width, height, label) =>

@@ -2,14 +2,14 @@
 
 import { fitHeight, icon, iconButton, make } from "./dom.js";
 import { t } from "./language.js";
-import { picture } from "./pictures.js";
+import { image } from "./images.js";
 
 /** The article of a message; `onEdit` gets the edited text. Without `onEdit` it is read-only. */
-export function question({ content: text, pictures = [], documents = [] }, onEdit) {
+export function question({ content: text, images = [], documents = [] }, onEdit) {
   const body = make(
     "div",
     { className: "body" },
-    ...pictures.map((url, index) => picture(url, t("Picture {number}", { number: index + 1 }))),
+    ...images.map((url, index) => image(url, t("Image {number}", { number: index + 1 }))),
     ...(documents.length ? [documentList(documents)] : []),
     make("p", {}, text),
   );

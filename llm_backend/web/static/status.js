@@ -34,7 +34,7 @@ const COLUMNS = [
   t("Cached"),
   t("Tokens in cells"),
   t("Generated"),
-  t("Pictures, sounds"),
+  t("Images, sounds"),
 ];
 export class StatusPage {
   #element = byId("status-view");
@@ -119,7 +119,7 @@ export class StatusPage {
         this.#models,
       ),
       (this.#drawingsTable = table(
-        t("Pictures being drawn"),
+        t("Images being drawn"),
         [t("Model"), t("Progress")],
         this.#drawings,
       )),
@@ -316,7 +316,7 @@ const columnTexts = (work, slots, context) => [
   formatMedia(work),
 ];
 
-/** Encoded tokens of pictures and sounds, and their speed; empty for most models. */
+/** Encoded tokens of images and sounds, and their speed; empty for most models. */
 const formatMedia = ({ media_tokens: tokens, media_s: seconds }) =>
   tokens
     ? t("{tokens} ({speed} a second)", { tokens: formatCount(tokens), speed: formatCount(tokens / seconds) })
@@ -325,9 +325,9 @@ const formatMedia = ({ media_tokens: tokens, media_s: seconds }) =>
 const formatCells = (tokens, slots, context) =>
   slots && context ? `${formatCount(tokens)} (${formatShare(tokens, slots * context)})` : formatCount(tokens);
 
-/** A picture in progress; a bar without a value says that the image server does not tell. */
+/** An image in progress; a bar without a value says that the image server does not tell. */
 function drawingRow({ model, progress }) {
-  const bar = make("progress", { max: 1, "aria-label": t("Progress of the picture") });
+  const bar = make("progress", { max: 1, "aria-label": t("Progress of the image") });
   if (progress !== null) bar.value = progress;
   return row(model, bar);
 }

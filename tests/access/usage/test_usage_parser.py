@@ -55,7 +55,7 @@ def test_media_tokens_are_parsed_separately(usage, cached_sounds):
     told = parse_usage(json.dumps({"usage": usage}).encode())
 
     assert told == TOLD._replace(
-        input_picture_tokens=4,
+        input_image_tokens=4,
         input_sound_tokens=2,
         cached_sound_tokens=cached_sounds,
         output_sound_tokens=1,
@@ -63,12 +63,12 @@ def test_media_tokens_are_parsed_separately(usage, cached_sounds):
 
 
 @pytest.mark.parametrize(
-    ("cached", "pictures", "sounds"), [(4, 0, 0), (5, 1, 0), (8, 4, 0), (9, 4, 1), (10, 4, 2)]
+    ("cached", "images", "sounds"), [(4, 0, 0), (5, 1, 0), (8, 4, 0), (9, 4, 1), (10, 4, 2)]
 )
-def test_cached_tokens_without_details_count_as_text_first(cached, pictures, sounds):
+def test_cached_tokens_without_details_count_as_text_first(cached, images, sounds):
     tokens = Tokens(10, cached, 0, 4, 2).normalize()
 
-    assert (tokens.cached_picture_tokens, tokens.cached_sound_tokens) == (pictures, sounds)
+    assert (tokens.cached_image_tokens, tokens.cached_sound_tokens) == (images, sounds)
 
 
 def test_media_tokens_beyond_the_input_do_not_count():
@@ -155,14 +155,14 @@ def test_text_of_a_whole_answer_is_measured_at_its_end():
 
 
 def test_a_file_in_a_request_is_not_counted_as_text():
-    picture = b'{"url":"data:image/png;base64,%b"}' % (b"A" * 1_000_000)
+    image = b'{"url":"data:image/png;base64,%b"}' % (b"A" * 1_000_000)
 
     assert text_bytes(b'{"content":"hi"}') == 16
     assert text_bytes(b'"a word "' * 1000) == 9000
-    assert text_bytes(picture) == len(picture) - 1_000_000 + 4096
+    assert text_bytes(image) == len(image) - 1_000_000 + 4096
 
 
-def test_a_picture_takes_no_more_of_a_limit_than_a_picture_may():
+def test_an_image_takes_no_more_of_a_limit_than_an_image_may():
     body = {"max_tokens": 100, "url": "data:image/png;base64," + "A" * 4_000_000}
     request = SimpleNamespace(body=body, raw_body=json.dumps(body).encode())
 

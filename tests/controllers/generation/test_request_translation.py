@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_backend.backends.local.media import Picture, Sound
+from llm_backend.backends.local.media import Image, Sound
 from llm_backend.controllers.generation.request_translation import chat_from, prompts_from
 from llm_backend.engine.messages import Priority
 from llm_backend.errors import InvalidRequest, UnsupportedField
@@ -233,16 +233,16 @@ def test_a_part_of_another_type_is_refused_where_it_stands():
     assert caught.value.param == "messages[0].content[1].type"
 
 
-def test_pictures_and_sounds_stand_between_the_texts():
-    picture = {"type": "image_url", "image_url": {"url": "data:,", "detail": "low"}}
+def test_images_and_sounds_stand_between_the_texts():
+    image = {"type": "image_url", "image_url": {"url": "data:,", "detail": "low"}}
     sound = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
-    parts = [{"type": "text", "text": "a"}, picture, sound]
+    parts = [{"type": "text", "text": "a"}, image, sound]
 
     asked = chat(messages=[{"role": "user", "content": parts}])
 
     assert asked.messages[0]["content"] == [
         "a",
-        Picture(url="data:,", detail="low", param="messages[0].content[1].image_url"),
+        Image(url="data:,", detail="low", param="messages[0].content[1].image_url"),
         Sound(data="AA==", format="wav", param="messages[0].content[2].input_audio"),
     ]
 

@@ -20,7 +20,7 @@ from PIL import Image
 from llm_backend.backends.images import image_files
 from llm_backend.backends.upstream import pool
 from tests.gateway import backend, gateway
-from tests.image_server import FakeImageServer, decoded, picture_file
+from tests.image_server import FakeImageServer, decoded, image_file
 from tests.patience import comes_true
 from tests.strict_sdk import StrictAsyncOpenAI
 from tests.upstream import FakeUpstream
@@ -61,7 +61,7 @@ async def refused(code: str, param: str | None, status: int = 400) -> AsyncItera
     assert (caught.value.status_code, body["code"], body["param"]) == (status, code, param)
 
 
-async def test_a_text_becomes_pictures_of_the_asked_size_model_and_quality(tmp_path):
+async def test_a_text_becomes_images_of_the_asked_size_model_and_quality(tmp_path):
     server = FakeImageServer()
     models = {"sd-one": {"steps": {"high": 33}, "parameters": {"cfg_scale": 2}}}
     async with drawn_by(tmp_path, server, image_models=models) as client:
@@ -103,7 +103,7 @@ async def test_the_size_auto_is_the_servers_own(tmp_path):
     assert "width" not in server.drawings[0][1]
 
 
-async def test_a_server_that_draws_one_picture_a_request_is_asked_again(tmp_path):
+async def test_a_server_that_draws_one_image_a_request_is_asked_again(tmp_path):
     server = FakeImageServer(per_request=1)
     async with drawn_by(tmp_path, server) as client:
         answer = await client.images.generate(model="sd-one", prompt="a cat", n=3)
@@ -112,7 +112,7 @@ async def test_a_server_that_draws_one_picture_a_request_is_asked_again(tmp_path
     assert [fields["n_iter"] for _, fields in server.drawings] == [3, 2, 1]
 
 
-async def test_pictures_are_converted_to_the_asked_format(tmp_path):
+async def test_images_are_converted_to_the_asked_format(tmp_path):
     async with drawn_by(tmp_path, FakeImageServer()) as client:
         sizes = []
         for format in ("jpeg", "webp"):
@@ -120,14 +120,14 @@ async def test_pictures_are_converted_to_the_asked_format(tmp_path):
                 answer = await client.images.generate(
                     model="sd-one", prompt="x", output_format=format, output_compression=compression
                 )
-                picture = (answer.data or [])[0].b64_json or ""
-                assert (decoded(picture).format or "").lower() == answer.output_format == format
-                sizes.append(len(picture))
+                image = (answer.data or [])[0].b64_json or ""
+                assert (decoded(image).format or "").lower() == answer.output_format == format
+                sizes.append(len(image))
 
     assert sizes[1] < sizes[0]
 
 
-async def test_a_picture_behind_a_url_is_a_file_behind_the_key(tmp_path):
+async def test_an_image_behind_a_url_is_a_file_behind_the_key(tmp_path):
     async with drawn_by(tmp_path, FakeImageServer()) as client:
         answer = await client.images.generate(
             model="sd-one", prompt="x", response_format="url", output_format="jpeg"
@@ -144,7 +144,7 @@ async def test_a_picture_behind_a_url_is_a_file_behind_the_key(tmp_path):
     assert [file.purpose for file in files] == ["vision"]
 
 
-async def test_the_url_of_a_picture_begins_with_the_public_one(tmp_path):
+async def test_the_url_of_an_image_begins_with_the_public_one(tmp_path):
     public = "https://models.example.org/ai/"
     async with drawn_by(tmp_path, FakeImageServer(), public_url=public) as client:
         answer = await client.images.generate(model="sd-one", prompt="x", response_format="url")
@@ -153,7 +153,7 @@ async def test_the_url_of_a_picture_begins_with_the_public_one(tmp_path):
     assert url.startswith("https://models.example.org/ai/v1/files/file-")
 
 
-async def test_a_stream_has_previews_and_then_the_picture(tmp_path):
+async def test_a_stream_has_previews_and_then_the_image(tmp_path):
     server = FakeImageServer(is_held=True)
     async with drawn_by(tmp_path, server) as client:
         stream = await client.images.generate(
@@ -180,7 +180,7 @@ async def test_a_stream_has_previews_and_then_the_picture(tmp_path):
 
 
 @pytest.mark.parametrize("settings", [{"has_progress": False}, {"preview": None}, {"share": 0.1}])
-async def test_a_server_without_previews_streams_its_pictures(tmp_path, settings):
+async def test_a_server_without_previews_streams_its_images(tmp_path, settings):
     server = FakeImageServer(is_held=True, **settings)
 
     async def release_when_asked() -> None:
@@ -241,7 +241,7 @@ async def test_a_client_that_leaves_interrupts_the_drawing(tmp_path, streams):
     assert len(again.data or ()) == 1
 
 
-async def test_the_next_picture_waits_until_an_interruption_is_answered(tmp_path):
+async def test_the_next_image_waits_until_an_interruption_is_answered(tmp_path):
     server = FakeImageServer(is_held=True, may_answer_interrupts=asyncio.Event())
     async with drawn_by(tmp_path, server) as client:
         leaving = asyncio.create_task(client.images.generate(model="sd-one", prompt="x"))
@@ -263,7 +263,7 @@ async def outstanding(client: StrictAsyncOpenAI, upstream: str) -> float:
     return sum(float(line.removeprefix(name)) for line in text.splitlines() if name in line)
 
 
-async def test_a_server_that_refused_a_picture_is_not_interrupted(tmp_path, monkeypatch):
+async def test_a_server_that_refused_an_image_is_not_interrupted(tmp_path, monkeypatch):
     refusing, drawing = FakeImageServer(answer=lambda _: (429, {})), FakeImageServer(is_held=True)
     async with drawing:
         backends = [drawing.backend(name="other")]
@@ -301,7 +301,7 @@ async def test_an_edit_draws_again_what_the_mask_leaves_open(tmp_path):
     async with drawn_by(tmp_path, server) as client:
         answer = await client.images.edit(
             model="sd-one",
-            image=("a.jpg", picture_file("red", (130, 70), format="JPEG")),
+            image=("a.jpg", image_file("red", (130, 70), format="JPEG")),
             mask=("m.png", masked((130, 70), (10, 20, 30, 40))),
             prompt="a hat",
             n=2,
@@ -322,18 +322,18 @@ async def test_an_edit_draws_again_what_the_mask_leaves_open(tmp_path):
     assert bucket["results"][0]["images"] == 2
 
 
-async def test_two_pictures_of_all_requests_are_decoded_at_once(tmp_path, monkeypatch):
+async def test_two_images_of_all_requests_are_decoded_at_once(tmp_path, monkeypatch):
     read_source, meeting = image_files.read_source, threading.Barrier(3)
     have_met: list[bool] = []
 
-    def read(data: bytes, *, limit: int) -> image_files.SourcePicture:
+    def read(data: bytes, *, limit: int) -> image_files.SourceImage:
         with contextlib.suppress(threading.BrokenBarrierError):
             meeting.wait(0.2)
             have_met.append(True)
         return read_source(data, limit=limit)
 
     monkeypatch.setattr(image_files, "read_source", read)
-    image = ("a.png", picture_file("red", (64, 64)))
+    image = ("a.png", image_file("red", (64, 64)))
     async with drawn_by(tmp_path, FakeImageServer()) as client:
         await asyncio.gather(*(
             client.images.edit(model="sd-one", image=image, prompt="a hat") for _ in range(4)
@@ -342,8 +342,8 @@ async def test_two_pictures_of_all_requests_are_decoded_at_once(tmp_path, monkey
     assert not have_met
 
 
-async def test_a_grey_picture_of_16_bits_keeps_its_shades(tmp_path):
-    shade = picture_file(20_000, (64, 64), mode="I;16")
+async def test_a_grey_image_of_16_bits_keeps_its_shades(tmp_path):
+    shade = image_file(20_000, (64, 64), mode="I;16")
     server = FakeImageServer()
     server.answer = lambda _: (200, {"images": [base64.b64encode(shade).decode()]})
     async with drawn_by(tmp_path, server) as client:
@@ -357,14 +357,14 @@ async def test_a_grey_picture_of_16_bits_keeps_its_shades(tmp_path):
     assert drawn.getpixel((5, 5)) == 78
 
 
-async def test_transparency_of_the_picture_is_the_mask_of_an_edit_without_one(tmp_path):
+async def test_transparency_of_the_image_is_the_mask_of_an_edit_without_one(tmp_path):
     server = FakeImageServer()
     async with drawn_by(tmp_path, server) as client:
         await client.images.edit(
             model="sd-one", image=[("a.png", masked((64, 64), (0, 0, 8, 8)))], prompt="a hat"
         )
         await client.images.edit(
-            model="sd-one", image=("a.png", picture_file("red", (64, 64))), prompt="a hat"
+            model="sd-one", image=("a.png", image_file("red", (64, 64))), prompt="a hat"
         )
         with pytest.warns(DeprecationWarning, match="deprecated"):
             await client.images.create_variation(
@@ -381,7 +381,7 @@ async def test_an_edit_streams_events_of_its_own(tmp_path):
     async with drawn_by(tmp_path, FakeImageServer()) as client:
         stream = await client.images.edit(
             model="sd-one",
-            image=("a.png", picture_file("red", (64, 64))),
+            image=("a.png", image_file("red", (64, 64))),
             prompt="a hat",
             stream=True,
         )
@@ -394,7 +394,7 @@ async def test_an_edit_as_json_refers_to_files_and_data_urls(tmp_path):
     server = FakeImageServer()
     async with drawn_by(tmp_path, server) as client:
         file = await client.files.create(
-            file=("a.png", picture_file("red", (64, 128))), purpose="vision"
+            file=("a.png", image_file("red", (64, 128))), purpose="vision"
         )
         mask = base64.b64encode(masked((64, 128), (0, 0, 8, 8))).decode()
         body = {
@@ -452,15 +452,15 @@ async def test_what_an_image_server_cannot_honour_is_refused_by_name(tmp_path):
 
 
 REFUSED_FILES: list[tuple[Any, ...]] = [
-    ({"image": b"no picture"}, "unsupported_image_media_type", "image"),
-    ({"image": picture_file("red", (3000, 3000))}, "image_too_large", "image"),
+    ({"image": b"no image"}, "unsupported_image_media_type", "image"),
+    ({"image": image_file("red", (3000, 3000))}, "image_too_large", "image"),
     (
-        {"image": picture_file("red", (64, 64)), "mask": masked((64, 65), (0, 0, 1, 1))},
+        {"image": image_file("red", (64, 64)), "mask": masked((64, 65), (0, 0, 1, 1))},
         "image_size_mismatch",
         "mask",
     ),
     (
-        {"image": picture_file("red", (64, 64)), "mask": picture_file("red", (64, 64))},
+        {"image": image_file("red", (64, 64)), "mask": image_file("red", (64, 64))},
         "invalid_image_mask",
         "mask",
     ),
@@ -478,18 +478,18 @@ async def test_files_that_cannot_be_drawn_on_are_refused_by_name(tmp_path):
     assert not server.drawings
 
 
-async def test_a_form_with_several_pictures_or_without_one_is_refused(tmp_path):
-    picture = picture_file("red", (64, 64))
+async def test_a_form_with_several_images_or_without_one_is_refused(tmp_path):
+    image = image_file("red", (64, 64))
     async with drawn_by(tmp_path, FakeImageServer()) as client:
         async with refused("unsupported_parameter", "image"):
             await client.images.edit(
-                model="sd-one", prompt="x", image=[("a.png", picture), ("b.png", picture)]
+                model="sd-one", prompt="x", image=[("a.png", image), ("b.png", image)]
             )
         async with refused("missing_required_parameter", "image"):
             await client.post(
                 "/images/edits",
                 body={"model": "sd-one", "prompt": "x"},
-                files={"mask": ("m.png", picture)},
+                files={"mask": ("m.png", image)},
                 options={"headers": {"content-type": "multipart/form-data"}},
                 cast_to=httpx.Response,
             )
@@ -503,9 +503,9 @@ FAILURES: list[tuple[Any, ...]] = [
     (422, {"detail": [{"loc": ["body", "steps"], "msg": "too many"}]}, 400, "too many"),
     (404, {"detail": "Not Found"}, 404, "Not Found"),
     (500, {"error": "OutOfMemoryError", "detail": ""}, 502, ""),
-    (200, {"images": []}, 502, "without a picture"),
+    (200, {"images": []}, 502, "without an image"),
     (200, {"images": ["!"]}, 502, "base64"),
-    (200, {"images": [base64.b64encode(b"no picture").decode()]}, 502, "invalid"),
+    (200, {"images": [base64.b64encode(b"no image").decode()]}, 502, "invalid"),
     (200, [], 502, "no object"),
 ]
 
@@ -571,16 +571,16 @@ async def test_other_models_and_operations_are_relayed_to_the_upstream_beside_it
                 await client.images.generate(model="sd-one", prompt="x")
                 await client.images.generate(model="gpt-image-1", prompt="x")
                 await client.images.generate(prompt="x")
-                picture = ("a.png", picture_file("red", (64, 64)))
-                await client.images.edit(model="gpt-image-1", image=picture, prompt="x")
+                image = ("a.png", image_file("red", (64, 64)))
+                await client.images.edit(model="gpt-image-1", image=image, prompt="x")
 
     assert len(server.drawings) == 1
     assert [json.loads(one.body).get("model") for one in far.requests[:2]] == ["gpt-image-1", None]
     assert b'name="image"; filename="a.png"' in far.requests[2].body
 
 
-async def test_pictures_cost_what_the_settings_say(tmp_path):
-    prices = {"sd-one": {"picture": 0.25}}
+async def test_images_cost_what_the_settings_say(tmp_path):
+    prices = {"sd-one": {"image": 0.25}}
     async with drawn_by(tmp_path, FakeImageServer(), prices=prices) as client:
         await client.images.generate(model="sd-one", prompt="x", n=3)
         await client.images.generate(model="sd-one.safetensors [0123abcd]", prompt="x")
@@ -594,7 +594,7 @@ async def test_pictures_cost_what_the_settings_say(tmp_path):
         {
             "object": "organization.costs.result",
             "amount": {"value": 1.25, "currency": "usd"},
-            "line_item": "sd-one, pictures",
+            "line_item": "sd-one, images",
             "quantity": 5,
             "quantity_unit": "images",
         }
@@ -620,7 +620,7 @@ async def test_without_any_server_of_images_the_operation_says_what_is_missing(t
 
 
 @pytest.mark.parametrize(("tells", "progress"), [(True, 0.25), (False, None)])
-async def test_the_status_tells_the_progress_of_pictures(tmp_path, tells, progress):
+async def test_the_status_tells_the_progress_of_images(tmp_path, tells, progress):
     server, seen = FakeImageServer(is_held=True, share=0.25, has_progress=tells), []
     async with drawn_by(tmp_path, server) as client, httpx.AsyncClient(timeout=60) as watching:
         drawing = asyncio.create_task(client.images.generate(model="sd-one", prompt="x"))

@@ -14,7 +14,7 @@ from llm_backend.controllers.messages.known_fields import check_fields
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
 PIXEL = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
-PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 
 
 def body_of(*messages: Any, **fields: Any) -> Any:
@@ -34,7 +34,7 @@ def text(value: str) -> dict[str, str]:
     [
         ({"role": "user", "content": "Hi"}, [{"role": "user", "content": "Hi"}]),
         (user(text("a"), {"type": "image", "source": PIXEL}),
-         [{"role": "user", "content": [text("a"), PICTURE]}]),
+         [{"role": "user", "content": [text("a"), IMAGE]}]),
         (user({"type": "image", "source": {"type": "url", "url": "https://example.test/a.png"}}),
          [{"role": "user", "content": [
              {"type": "image_url", "image_url": {"url": "https://example.test/a.png"}}]}]),
@@ -47,7 +47,7 @@ def text(value: str) -> dict[str, str]:
         (user(text("next"), {"type": "tool_result", "tool_use_id": "c", "content": [
             text("a"), {"type": "image", "source": PIXEL}]}),
          [{"role": "tool", "tool_call_id": "c", "content": "a"},
-          {"role": "user", "content": [text("next"), PICTURE]}]),
+          {"role": "user", "content": [text("next"), IMAGE]}]),
         (user({"type": "tool_result", "tool_use_id": "c", "content": "no", "is_error": True}),
          [{"role": "tool", "tool_call_id": "c", "content": "Error: no"}]),
         ({"role": "assistant", "content": [

@@ -130,8 +130,8 @@ async def test_a_failed_moderation_fails_the_request_if_the_policy_blocks(passin
 
 async def test_images_are_judged_by_models_with_vision():
     judge = Judge(accepts_images=True)
-    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
-    said = [{"role": "user", "content": [{"type": "text", "text": "Look"}, picture]}]
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    said = [{"role": "user", "content": [{"type": "text", "text": "Look"}, image]}]
     body = {"model": "m", "moderation": {"model": "judge"}}
     told = await moderation_of(
         services(Model(), Memory(), judge=judge), body, lambda: said, None

@@ -187,10 +187,10 @@ async def test_parts_are_judged_as_one_text():
     assert result["categories"]["sexual"]
 
 
-async def test_a_picture_is_judged_with_its_text_of_the_kinds_that_can_be_seen():
-    picture = {"type": "image_url", "image_url": {"url": " violence hate "}}
+async def test_an_image_is_judged_with_its_text_of_the_kinds_that_can_be_seen():
+    image = {"type": "image_url", "image_url": {"url": " violence hate "}}
     (result,) = (
-        await judged([{"type": "text", "text": "harassment"}, picture], Judge(accepts_images=True))
+        await judged([{"type": "text", "text": "harassment"}, image], Judge(accepts_images=True))
     )["results"]
 
     found = {kind for kind, is_found in result["categories"].items() if is_found}
@@ -200,10 +200,10 @@ async def test_a_picture_is_judged_with_its_text_of_the_kinds_that_can_be_seen()
     }
 
 
-async def test_a_picture_alone_is_of_no_kind_that_cannot_be_seen():
-    picture = {"type": "image_url", "image_url": {"url": " hate "}}
+async def test_an_image_alone_is_of_no_kind_that_cannot_be_seen():
+    image = {"type": "image_url", "image_url": {"url": " hate "}}
     asked = Judge(accepts_images=True)
-    (result,) = (await judged([picture], asked))["results"]
+    (result,) = (await judged([image], asked))["results"]
 
     assert result["category_scores"]["hate"] == 0
     assert result["category_applied_input_types"]["hate"] == []

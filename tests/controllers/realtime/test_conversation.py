@@ -12,19 +12,19 @@ from llm_backend.controllers.realtime.session_config import Capabilities, Sessio
 from llm_backend.errors import InvalidRequest
 
 
-def test_a_picture_is_read_by_its_address_alone():
-    picture = {"type": "input_image", "image_url": "data:,x", "file_id": "file-1", "detail": None}
-    item = {"type": "message", "role": "user", "content": [picture]}
+def test_an_image_is_read_by_its_address_alone():
+    image = {"type": "input_image", "image_url": "data:,x", "file_id": "file-1", "detail": None}
+    item = {"type": "message", "role": "user", "content": [image]}
 
     (read,) = model_input([item])
 
     assert read["content"] == [{"type": "input_image", "image_url": "data:,x", "detail": "auto"}]
 
 
-PICTURE = {"type": "input_image", "detail": "auto"}
+IMAGE = {"type": "input_image", "detail": "auto"}
 UNREAD = [
-    ({**PICTURE, "image_url": "data:,x", "file_id": "file-1"}, "file_id"),
-    ({**PICTURE, "file_id": "file-1"}, "image_url"),
+    ({**IMAGE, "image_url": "data:,x", "file_id": "file-1"}, "file_id"),
+    ({**IMAGE, "file_id": "file-1"}, "image_url"),
     ({"type": "input_file", "file_id": "file-1"}, "type"),
 ]
 
@@ -52,8 +52,8 @@ def test_files_by_their_ids_are_refused_in_variables_of_prompts(part, field, whe
     assert refused.value.param == f"{where}.prompt.variables.shown.{field}"
 
 
-def test_text_and_addresses_of_pictures_are_variables_of_prompts():
-    shown = {**PICTURE, "image_url": "data:,x"}
+def test_text_and_addresses_of_images_are_variables_of_prompts():
+    shown = {**IMAGE, "image_url": "data:,x"}
     prompt = {"id": "p", "variables": {"a": "b", "c": {"type": "input_text", "text": "d"},
                                        "shown": shown}}  # fmt: skip
 

@@ -9,8 +9,8 @@ from llm_backend.backends.web_files import WebFile, WebFiles
 from llm_backend.controllers.response_items.input_parts import FetchedFiles, check_file_count
 from llm_backend.controllers.response_items.items import public_form, stored_form
 from llm_backend.controllers.responses.compact import _compact
-from llm_backend.controllers.services.file_pictures import FilePictures
 from llm_backend.controllers.services.file_texts import FILE_WORDS, FileTexts
+from llm_backend.controllers.services.input_images import InputImages
 from llm_backend.errors import InvalidRequest
 from tests.controllers.responses.scripted import Model, forever, saying
 from tests.controllers.responses.turns import Memory, services, turn
@@ -38,7 +38,7 @@ def file_at(host):
     return {"type": "input_file", "file_url": f"http://localhost:{host.port}/owl.txt"}
 
 
-def picture_at(host):
+def image_at(host):
     return {"type": "input_image", "image_url": f"http://localhost:{host.port}/owl.png"}
 
 
@@ -47,19 +47,19 @@ def asking(part):
 
 
 def urls(content):
-    """Texts, and of pictures what they hold."""
+    """Texts, and of images what they hold."""
     return content if isinstance(content, str) else [getattr(one, "url", one) for one in content]
 
 
 def reading(host, memory, model, **set_to):
     return services(
         model, memory, file_texts=FileTexts(None, Extractor(), web(host)),
-        file_pictures=FilePictures(None, web(host), limit_bytes=1000),
+        input_images=InputImages(None, web(host), limit_bytes=1000),
         **{"fetched_kept_bytes": 100, **set_to},
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("part", [file_at, picture_at])
+@pytest.mark.parametrize("part", [file_at, image_at])
 async def test_a_later_turn_reads_what_an_earlier_one_fetched(part):
     async with FakeUpstream(answer=HEAD + b"The word is owl.") as host:
         memory, model = Memory(), Model(saying(), saying())
@@ -83,10 +83,10 @@ async def test_files_too_large_to_store_are_fetched_again():
     assert len(host.requests) == 2
 
 
-async def test_no_picture_is_fetched_for_a_model_that_does_not_see():
+async def test_no_image_is_fetched_for_a_model_that_does_not_see():
     async with FakeUpstream(answer=HEAD + b"owl") as host:
         memory, model = Memory(), Model(saying())
-        await turn(reading(host, memory, model), model, input=asking(picture_at(host)))
+        await turn(reading(host, memory, model), model, input=asking(image_at(host)))
 
     assert host.requests == []
 

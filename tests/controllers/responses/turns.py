@@ -34,7 +34,7 @@ class Memory:
         self.kept.append(response)
 
 
-def services(model, memory, *, judge=None, file_texts=None, file_pictures=None, **set_to):
+def services(model, memory, *, judge=None, file_texts=None, input_images=None, **set_to):
     """Services of a response; `judge` is the model of that name."""
     registry = types.SimpleNamespace(
         for_model=lambda name: judge if name == "judge" else model,
@@ -48,7 +48,7 @@ def services(model, memory, *, judge=None, file_texts=None, file_pictures=None, 
         listed_items=LISTED_ITEMS,
         server_tools=ServerTools(),
         file_texts=file_texts or NoFiles(),
-        file_pictures=file_pictures or NoFiles(),
+        input_images=input_images or NoFiles(),
     )
 
 

@@ -30,7 +30,7 @@ REFUSED_AT_TIMES = {
     "ComputerCallOutputItemParam",
     "AdditionalToolsItemParam",  # a tool's tunnel_id that no tunnel has
     "ToolSearchOutputItemParam",  # the same
-    "EasyInputMessage",  # pictures and files of an assistant
+    "EasyInputMessage",  # images and files of an assistant
 }
 
 

@@ -26,8 +26,8 @@ from llm_backend.engine.messages import (
     Draw,
     DrawingStep,
     Failure,
+    ImageDrawn,
     ModelKind,
-    PictureDrawn,
     Pixels,
     SlotAssigned,
 )
@@ -55,7 +55,7 @@ async def engine(path) -> AsyncIterator[EngineClient]:
 
 
 def config(path: Path, **fields: Any) -> EngineConfig:
-    return EngineConfig(model_path=path, kind=ModelKind.PICTURES, threads=1, **fields)
+    return EngineConfig(model_path=path, kind=ModelKind.IMAGES, threads=1, **fields)
 
 
 def command(**fields: Any) -> Draw:
@@ -69,12 +69,12 @@ async def events(engine: EngineClient, **fields: Any) -> list[Any]:
 
 async def drawn(engine: EngineClient, **fields: Any) -> bytes:
     *_, answer = await events(engine, **fields)
-    assert isinstance(answer, PictureDrawn)
-    assert (answer.picture.width, answer.picture.height) == (SIDE, SIDE)
-    return answer.picture.data
+    assert isinstance(answer, ImageDrawn)
+    assert (answer.image.width, answer.image.height) == (SIDE, SIDE)
+    return answer.image.data
 
 
-async def test_a_picture_is_equal_for_equal_seeds_and_prompts_only(engine):
+async def test_an_image_is_equal_for_equal_seeds_and_prompts_only(engine):
     first = await drawn(engine)
 
     assert len(first) == 3 * SIDE * SIDE
@@ -90,7 +90,7 @@ async def test_steps_are_told_and_previews_are_spread_among_them(engine):
     assert isinstance(slot, SlotAssigned)
     assert steps[-1].step == steps[-1].steps == 4  # earlier ones may have been joined
     assert [(one.width, one.height) for one in previews] == [(SIDE // 8, SIDE // 8)]
-    assert isinstance(answer, PictureDrawn)
+    assert isinstance(answer, ImageDrawn)
 
 
 async def test_steps_after_the_last_look_are_told_and_no_answer_to_a_cancelled_command(
@@ -101,7 +101,7 @@ async def test_steps_after_the_last_look_are_told_and_no_answer_to_a_cancelled_c
     told: list[DrawingStep] = []
 
     def end(*, is_stopped: bool) -> bool:
-        """Look for a cancellation for so long that the picture is finished meanwhile."""
+        """Look for a cancellation for so long that the image is finished meanwhile."""
         for thread in threading.enumerate():
             if thread.name == "drawing":
                 thread.join()
@@ -115,7 +115,7 @@ async def test_steps_after_the_last_look_are_told_and_no_answer_to_a_cancelled_c
 
 
 @pytest.mark.skipif(HAS_LIBRARY, reason="the library does not tell what it allocates")
-async def test_memory_of_pictures_is_freed(path, monkeypatch):
+async def test_memory_of_images_is_freed(path, monkeypatch):
     use_library(monkeypatch)
     import stable_diffusion_cpp as stand_in
 
@@ -140,17 +140,17 @@ async def test_memory_of_pictures_is_freed(path, monkeypatch):
     assert freed == allocated
 
 
-async def test_a_picture_begins_with_another_one_where_its_mask_says_so(engine):
+async def test_an_image_begins_with_another_one_where_its_mask_says_so(engine):
     black = Pixels(width=SIDE, height=SIDE, data=bytes(3 * SIDE * SIDE))
     white = Pixels(width=SIDE, height=SIDE, data=b"\xff" * 3 * SIDE * SIDE)
     half = b"\xff" * (SIDE * SIDE // 2) + bytes(SIDE * SIDE // 2)
-    pictures = {
+    images = {
         await drawn(engine, source=black, steps=2),
         await drawn(engine, source=white, steps=2),
         await drawn(engine, source=white, steps=2, mask=half),
     }
 
-    assert len(pictures) == 3
+    assert len(images) == 3
 
 
 async def test_a_cancelled_drawing_ends_its_worker_and_no_other_request(engine):

@@ -9,7 +9,7 @@ from llm_backend.engine.kv_cache.cache import (
     common_prefix_length,
 )
 from llm_backend.engine.media_runs import placeholder_tokens
-from tests.engine.fakes import picture
+from tests.engine.fakes import image
 
 
 def placed(cache: Cache, tokens: list[int]) -> SlotAllocation:
@@ -231,8 +231,8 @@ def test_cache_ignores_neighbours_if_cells_are_unified():
     assert cache.compact() is None
 
 
-def test_cache_reuses_a_picture_as_a_whole_or_not_at_all():
-    cat = placeholder_tokens(picture("cat"), 0, 5)
+def test_cache_reuses_an_image_as_a_whole_or_not_at_all():
+    cat = placeholder_tokens(image("cat"), 0, 5)
     cache = Cache(slots=1)
     cache.allocate([7, 8])
     cache.extend(0, [7, 8, *cat[:3]])
@@ -244,15 +244,15 @@ def test_cache_reuses_a_picture_as_a_whole_or_not_at_all():
     assert allocation.cached_tokens == 2
 
 
-def test_cache_shares_a_whole_picture_but_no_other():
-    cat, dog = placeholder_tokens(picture("cat"), 0, 5), placeholder_tokens(picture("dog"), 0, 5)
+def test_cache_shares_a_whole_image_but_no_other():
+    cat, dog = placeholder_tokens(image("cat"), 0, 5), placeholder_tokens(image("dog"), 0, 5)
     cache = Cache(slots=1)
     cache.allocate([7])
     cache.extend(0, [7, *cat, 9])
 
     assert cache.longest_prefix_length([7, *cat, 8]) == 6
     assert cache.longest_prefix_length([7, *dog, 9]) == 1
-    assert cache.longest_prefix_length([7, *placeholder_tokens(picture("cat"), 1, 5), 9]) == 1
+    assert cache.longest_prefix_length([7, *placeholder_tokens(image("cat"), 1, 5), 9]) == 1
 
 
 def test_cache_restores_into_the_least_recently_used_free_slot():

@@ -10,7 +10,7 @@ from llm_backend.engine.generator import Generator
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache, default_limit_bytes
 from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.messages import PREFIX_BLOCK
-from tests.engine.fakes import LETTERS, FakeModel, Outbox, generate, load_command, picture
+from tests.engine.fakes import LETTERS, FakeModel, Outbox, generate, image, load_command
 from tests.engine.test_generator import Bench
 
 CHATS = [f"{name} asks for a story of many words, and gets it. " * 3 for name in ("ann", "bob")]
@@ -106,9 +106,9 @@ def test_prefixes_evicted_as_cells_are_exhausted_are_saved():
     assert cached == len(CHATS[0]) - 1
 
 
-def test_pictures_are_not_saved():
+def test_images_are_not_saved():
     bench = HostCacheBench(host_cache())
-    bench.answer(generate(CHATS[0] * 2, id="1", max_tokens=4, media=[picture()]))
+    bench.answer(generate(CHATS[0] * 2, id="1", max_tokens=4, media=[image()]))
     bench.chat(CHATS[1])
 
     assert bench.generator.status("status").prefix_ram_states == 0

@@ -15,7 +15,7 @@ from llm_backend.engine.messages import PrefixLimits
 from llm_backend.engine.scheduling.scheduler import Scheduler
 from llm_backend.engine.scheduling.slot_cells import SlotCells
 from llm_backend.engine.statistics import Statistics
-from tests.engine.fakes import LETTERS, FakeModel, Outbox, generate, greedy, load_command, picture
+from tests.engine.fakes import LETTERS, FakeModel, Outbox, generate, greedy, image, load_command
 from tests.engine.test_generator import Bench
 
 RESTED_S = 100.0
@@ -163,15 +163,15 @@ def test_prefix_files_omit_short_prompts(begin, files):
     assert files() == []
 
 
-def test_prefix_files_omit_texts_with_pictures_but_restore_the_text_before(begin, files):
+def test_prefix_files_omit_texts_with_images_but_restore_the_text_before(begin, files):
     bench = begin()
-    bench.answer(generate(SYSTEM + "x", media=[picture(at=len(SYSTEM))]))
+    bench.answer(generate(SYSTEM + "x", media=[image(at=len(SYSTEM))]))
     bench.generator.close()
     assert files() == []
 
     had(begin, SYSTEM)
     again = begin()
-    again.answer(generate(SYSTEM + "x", media=[picture(at=len(SYSTEM))]))
+    again.answer(generate(SYSTEM + "x", media=[image(at=len(SYSTEM))]))
     assert again.cached_tokens >= 192
     assert again.text("1") == bench.text("1")
 

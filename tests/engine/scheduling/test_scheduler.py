@@ -7,7 +7,7 @@ from llm_backend.engine.messages.address import Address
 from llm_backend.engine.scheduling.prefill_budget import PrefillLimits
 from llm_backend.engine.scheduling.scheduler import Scheduler
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
-from tests.engine.fakes import picture
+from tests.engine.fakes import image
 
 
 def scheduler(
@@ -44,10 +44,10 @@ def prefixed(leader: Sequence, shared: int, length: int) -> Sequence:
     return incoming
 
 
-def pictured(count: int) -> Sequence:
-    """A sequence with a picture of so many tokens after its first one."""
+def imaged(count: int) -> Sequence:
+    """A sequence with an image of so many tokens after its first one."""
     run = Run(
-        media=picture(), number=0, part_index=0, part=Part(count=count, positions=count), start=1
+        media=image(), number=0, part_index=0, part=Part(count=count, positions=count), start=1
     )
     return sequence(count + 2, runs=(run,))
 
@@ -195,13 +195,13 @@ def test_scheduler_copies_cells_for_few_long_prompts_at_once():
     assert len(loop.admit()) == 2
 
 
-def test_scheduler_computes_a_preempted_picture_again_beside_others():
+def test_scheduler_computes_a_preempted_image_again_beside_others():
     loop = scheduler(slots=8, batch_tokens=40, kv_unified=False)
     targets = [sequence(3) for _ in range(6)]
-    viewer = pictured(2)
+    viewer = imaged(2)
     caught_up(loop, *targets, viewer)
     loop.restart(viewer)
-    loop.complete_pass(loop.plan())  # the token before the picture
+    loop.complete_pass(loop.plan())  # the token before the image
 
     assert viewer.next_run is not None
     assert viewer not in [item.sequence for item in loop.plan()]

@@ -110,13 +110,13 @@ def generate_image(_context, params):
     source = ctypes.string_at(given.init_image.data, 3 * size) if given.init_image.data else b""
     mask = ctypes.string_at(given.mask_image.data, size) if given.mask_image.data else b""
     parts = (given.prompt, given.negative_prompt, repr(numbers).encode(), source, mask)
-    picture = _image(given.width, given.height, b"|".join(parts))
+    image = _image(given.width, given.height, b"|".join(parts))
     data = _malloc(3 * size)
-    ctypes.memmove(data, picture.data, 3 * size)
-    picture.data = ctypes.cast(data, _BYTE)
-    pictures = ctypes.cast(_malloc(ctypes.sizeof(sd_image_t)), ctypes.POINTER(sd_image_t))
-    pictures[0] = picture
-    return pictures  # its owner is the caller, as that of the library's
+    ctypes.memmove(data, image.data, 3 * size)
+    image.data = ctypes.cast(data, _BYTE)
+    images = ctypes.cast(_malloc(ctypes.sizeof(sd_image_t)), ctypes.POINTER(sd_image_t))
+    images[0] = image
+    return images  # its owner is the caller, as that of the library's
 
 
 def _image(width, height, key):

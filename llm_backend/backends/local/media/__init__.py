@@ -1,10 +1,10 @@
-"""Media (pictures and sounds) in messages: decodes clients' files to the engine's input.
+"""Media (images and sounds) in messages: decodes clients' files to the engine's input.
 
-values.py    a picture or a sound of a message
+values.py    an image or a sound of a message
 reader.py    decodes them within limits, with a cache
-pictures.py  pixels of a picture's file
+images.py    pixels of an image's file
 sounds.py    duration of a sound's file
-web.py       pictures fetched from allowed hosts
+web.py       images fetched from allowed hosts
 marks.py     placeholders of media while a template renders the messages
 """
 
@@ -13,19 +13,19 @@ from llm_backend.backends.local.media.reader import MediaBounds, MediaReader
 from llm_backend.backends.local.media.values import (
     Content,
     DecodedSound,
+    Image,
     MediaPart,
-    Picture,
     Sound,
 )
 
 __all__ = [
     "Content",
     "DecodedSound",
+    "Image",
     "Marks",
     "MediaBounds",
     "MediaPart",
     "MediaReader",
-    "Picture",
     "Sound",
     "UnmarkedPrompt",
     "media_in",

@@ -1,4 +1,4 @@
-"""Media reader: decodes pictures and sounds of messages for the engine, within limits."""
+"""Media reader: decodes images and sounds of messages for the engine, within limits."""
 
 import binascii
 import hashlib
@@ -11,26 +11,26 @@ from msgspec.structs import replace
 
 from llm_backend.backends.data_url import decode_base64, parse_data_url
 from llm_backend.backends.local.media.sounds import BadSound, read_duration_s
-from llm_backend.backends.local.media.values import DecodedSound, MediaPart, Picture, Sound
-from llm_backend.backends.local.media.web import PICTURE_WORDS, WebPictures
+from llm_backend.backends.local.media.values import DecodedSound, Image, MediaPart, Sound
+from llm_backend.backends.local.media.web import IMAGE_WORDS, WebImages
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.engine.messages import MediaItem, MediaKind
 from llm_backend.errors import InvalidRequest
 from llm_backend.offload import convert
 
-_CACHE_BYTES = 64 << 20  # cache of decoded media: a conversation sends its pictures each turn
+_CACHE_BYTES = 64 << 20  # cache of decoded media: a conversation sends its images each turn
 _PROMPT_BYTES = 128 << 20  # limit of one prompt's media, sent to the engine in one frame
 
 
 @dataclass(frozen=True, kw_only=True)
 class MediaBounds:
-    """Limits of one request's media: bytes of a picture's or a sound's file, pixels of a picture,
-    seconds of a sound, and their number. Pictures may be fetched from `hosts`, each within
+    """Limits of one request's media: bytes of an image's or a sound's file, pixels of an image,
+    seconds of a sound, and their number. Images may be fetched from `hosts`, each within
     `fetch_s`."""
 
     count: int = 16
-    picture_bytes: int = 20 << 20
-    picture_pixels: int = 40_000_000
+    image_bytes: int = 20 << 20
+    image_pixels: int = 40_000_000
     sound_bytes: int = 25 << 20
     sound_s: float = 600
     hosts: tuple[str, ...] = ()
@@ -40,15 +40,13 @@ class MediaBounds:
 class MediaReader:
     """Decodes media of requests, with an LRU cache. `web` is for tests."""
 
-    def __init__(
-        self, bounds: MediaBounds | None = None, *, web: WebPictures | None = None
-    ) -> None:
+    def __init__(self, bounds: MediaBounds | None = None, *, web: WebImages | None = None) -> None:
         self._bounds = bounds or MediaBounds()
-        self._web = web or WebPictures(
+        self._web = web or WebImages(
             WebFiles(
                 self._bounds.hosts,
-                messages=PICTURE_WORDS,
-                limit_bytes=self._bounds.picture_bytes,
+                messages=IMAGE_WORDS,
+                limit_bytes=self._bounds.image_bytes,
                 timeout_s=self._bounds.fetch_s,
             )
         )
@@ -60,7 +58,7 @@ class MediaReader:
         limit = self._bounds.count
         for file in islice(files, limit, None):
             raise InvalidRequest(
-                f"There are more than {limit} pictures and sounds, which is this server's limit "
+                f"There are more than {limit} images and sounds, which is this server's limit "
                 "(`media_limit`).",
                 param=file.param,
             )
@@ -73,20 +71,20 @@ class MediaReader:
             decoded.append(await self._decode_cached(at, file))
             if sum(len(one.data) for one in decoded) > _PROMPT_BYTES:
                 raise InvalidRequest(
-                    "The pictures and sounds are too much for one prompt.", param=file.param
+                    "The images and sounds are too much for one prompt.", param=file.param
                 )
         return decoded
 
     async def _decode_cached(self, at: int, file: MediaPart) -> MediaItem:
         if isinstance(file, DecodedSound):
             return _sound(at, file.data)
-        if isinstance(file, Picture):
+        if isinstance(file, Image):
             file = await self._web.fetch(file)
         key, media = await convert(self._find_or_decode, file)
         self._add_to_cache(key, media)
         return replace(media, at=at)
 
-    def _find_or_decode(self, file: Picture | Sound) -> tuple[bytes, MediaItem]:
+    def _find_or_decode(self, file: Image | Sound) -> tuple[bytes, MediaItem]:
         key = _key(file)
         return key, self._cache.get(key) or self._decode(file)
 
@@ -98,22 +96,22 @@ class MediaReader:
         while self._cache_bytes > _CACHE_BYTES and len(self._cache) > 1:
             self._cache_bytes -= len(self._cache.popitem(last=False)[1].data)
 
-    def _decode(self, file: Picture | Sound) -> MediaItem:
-        return self._decode_picture(file) if isinstance(file, Picture) else self._decode_sound(file)
+    def _decode(self, file: Image | Sound) -> MediaItem:
+        return self._decode_image(file) if isinstance(file, Image) else self._decode_sound(file)
 
-    def _decode_picture(self, picture: Picture) -> MediaItem:
-        # Imported late, so that servers without pictures do not load Pillow.
-        from llm_backend.backends.local.media.pictures import BadPicture, decode_picture
+    def _decode_image(self, image: Image) -> MediaItem:
+        # Imported late, so that servers without images do not load Pillow.
+        from llm_backend.backends.local.media.images import BadImage, decode_image
 
         bounds = self._bounds
-        data = _decode_base64(_base64_of(picture), bounds.picture_bytes, picture)
+        data = _decode_base64(_base64_of(image), bounds.image_bytes, image)
         try:
-            pixels = decode_picture(data, detail=picture.detail, limit=bounds.picture_pixels)
-        except BadPicture as error:
-            raise InvalidRequest(str(error), param=picture.param, code=error.code) from error
+            pixels = decode_image(data, detail=image.detail, limit=bounds.image_pixels)
+        except BadImage as error:
+            raise InvalidRequest(str(error), param=image.param, code=error.code) from error
         return MediaItem(
             at=0,
-            medium=MediaKind.PICTURE,
+            medium=MediaKind.IMAGE,
             data=pixels.data,
             digest=hashlib.sha256(pixels.data).digest(),
             width=pixels.width,
@@ -139,18 +137,18 @@ def _sound(at: int, data: bytes) -> MediaItem:
     return MediaItem(at=at, medium=MediaKind.SOUND, data=data, digest=hashlib.sha256(data).digest())
 
 
-def _key(file: Picture | Sound) -> bytes:
+def _key(file: Image | Sound) -> bytes:
     """Returns the cache key of a file and its options."""
-    parts = (file.url, file.detail) if isinstance(file, Picture) else (file.data, file.format)
+    parts = (file.url, file.detail) if isinstance(file, Image) else (file.data, file.format)
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()
 
 
-def _base64_of(picture: Picture) -> str:
-    if (file := parse_data_url(picture.url)) is not None:
+def _base64_of(image: Image) -> str:
+    if (file := parse_data_url(image.url)) is not None:
         return file.base64
     raise InvalidRequest(
-        "A picture is a data: URL with base64 in it.",
-        param=picture.param,
+        "An image is a data: URL with base64 in it.",
+        param=image.param,
         code="invalid_image_url",
     )
 
@@ -161,7 +159,7 @@ def _decode_base64(text: str, limit: int, file: MediaPart) -> bytes:
         raise InvalidRequest(
             f"The {file.medium} has more than {limit:,} bytes.",
             param=file.param,
-            code="image_file_too_large" if isinstance(file, Picture) else None,
+            code="image_file_too_large" if isinstance(file, Image) else None,
         )
     try:
         data = decode_base64(text)
@@ -169,12 +167,12 @@ def _decode_base64(text: str, limit: int, file: MediaPart) -> bytes:
         raise InvalidRequest(
             f"The {file.medium} is not base64.",
             param=file.param,
-            code="invalid_base64_image" if isinstance(file, Picture) else None,
+            code="invalid_base64_image" if isinstance(file, Image) else None,
         ) from error
     if not data:
         raise InvalidRequest(
             f"The {file.medium} is empty.",
             param=file.param,
-            code="empty_image_file" if isinstance(file, Picture) else None,
+            code="empty_image_file" if isinstance(file, Image) else None,
         )
     return data

@@ -1,4 +1,4 @@
-"""Media in a message: pictures and sounds."""
+"""Media in a message: images and sounds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from llm_backend.engine.messages import MediaKind
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """Picture in `url`, as base64; `detail` selects its resolution. `param` names it in the
+class Image:
+    """Image in `url`, as base64; `detail` selects its resolution. `param` names it in the
     request."""
 
-    medium: ClassVar[MediaKind] = MediaKind.PICTURE
+    medium: ClassVar[MediaKind] = MediaKind.IMAGE
 
     url: str
     detail: str = "auto"
@@ -42,7 +42,7 @@ class DecodedSound:
     param: str
 
 
-MediaPart = Picture | Sound | DecodedSound
+MediaPart = Image | Sound | DecodedSound
 
 Content = str | Sequence[str | MediaPart] | None
-"""Content of a message: text, or texts with pictures and sounds between them."""
+"""Content of a message: text, or texts with images and sounds between them."""

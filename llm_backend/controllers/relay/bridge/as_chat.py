@@ -187,7 +187,7 @@ def _usage(usage: JsonMapping) -> Usage:
         prompt_tokens=number(usage, "prompt_tokens"),
         completion_tokens=number(usage, "completion_tokens"),
         cached_tokens=number(prompt, "cached_tokens"),
-        picture_tokens=number(prompt, "image_tokens"),
+        image_tokens=number(prompt, "image_tokens"),
         sound_tokens=number(prompt, "audio_tokens"),
         reasoning_tokens=number(completion, "reasoning_tokens"),
     )

@@ -7,7 +7,7 @@ import orjson
 
 from llm_backend import exact_json
 from llm_backend.backends.base import Chat, Message
-from llm_backend.backends.local.media import Content, MediaPart, Picture
+from llm_backend.backends.local.media import Content, Image, MediaPart
 from llm_backend.controllers.relay.bridge.untranslatable import check_translatable
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject
@@ -131,7 +131,7 @@ def _blocks(content: Content) -> Iterator[JsonObject]:
 
 
 def _source(file: MediaPart) -> JsonObject:
-    if not isinstance(file, Picture):
+    if not isinstance(file, Image):
         raise UnsupportedField("The upstream's API (Messages) supports no sound.", param=file.param)
     if not file.url.startswith(_IMAGE):
         return {"type": "url", "url": file.url}

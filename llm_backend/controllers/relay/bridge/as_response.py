@@ -238,7 +238,7 @@ def _usage(usage: JsonMapping) -> Usage:
         prompt_tokens=number(usage, "input_tokens"),
         completion_tokens=number(usage, "output_tokens"),
         cached_tokens=number(input_details, "cached_tokens"),
-        picture_tokens=number(input_details, "image_tokens"),
+        image_tokens=number(input_details, "image_tokens"),
         sound_tokens=number(input_details, "audio_tokens"),
         reasoning_tokens=number(output_details, "reasoning_tokens"),
     )

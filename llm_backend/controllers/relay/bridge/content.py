@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from llm_backend.backends.local.media import Content, MediaPart, Picture, Sound
+from llm_backend.backends.local.media import Content, Image, MediaPart, Sound
 from llm_backend.errors import UnsupportedField
 from llm_backend.json_types import JsonObject
 
@@ -24,7 +24,7 @@ def response_content(content: Content) -> Any:
 def _chat_part(piece: str | MediaPart) -> JsonObject:
     if isinstance(piece, str):
         return {"type": "text", "text": piece}
-    if isinstance(piece, Picture):
+    if isinstance(piece, Image):
         # Chats have no higher value of `detail` than `high`.
         detail = "high" if piece.detail == "original" else piece.detail
         return {"type": "image_url", "image_url": {"url": piece.url, "detail": detail}}
@@ -35,6 +35,6 @@ def _chat_part(piece: str | MediaPart) -> JsonObject:
 def _response_part(piece: str | MediaPart) -> JsonObject:
     if isinstance(piece, str):
         return {"type": "input_text", "text": piece}
-    if isinstance(piece, Picture):
+    if isinstance(piece, Image):
         return {"type": "input_image", "image_url": piece.url, "detail": piece.detail}
     raise UnsupportedField("The upstream's API (Responses) supports no sound.", param=piece.param)

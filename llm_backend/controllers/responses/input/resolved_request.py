@@ -190,7 +190,7 @@ async def _read_input(
     for the model. Images are fetched only if the model `sees`."""
     fetched = FetchedFiles(limit_bytes=services.settings.fetched_kept_bytes)
     texts = await services.file_texts.read(items, "input", fetched)
-    read = await services.file_pictures.read(texts, "input", fetched if sees else None)
+    read = await services.input_images.read(texts, "input", fetched if sees else None)
     return await offload(fetched.add_to, items, "input"), read
 
 
@@ -199,7 +199,7 @@ async def _read_context(services: Services, items: Sequence[JsonObject]) -> Sequ
     read."""
     indices, read_items = reading_order(items), list(items)
     texts = await services.file_texts.read([items[index] for index in indices])
-    read = await services.file_pictures.read(texts)
+    read = await services.input_images.read(texts)
     for index, item in zip(indices, read, strict=True):
         read_items[index] = item
     return read_items
@@ -207,5 +207,5 @@ async def _read_context(services: Services, items: Sequence[JsonObject]) -> Sequ
 
 async def _chat_part(services: Services, part: Mapping[str, Any], where: str) -> JsonObject:
     """Returns a chat's part for an image or file; `where` is its path."""
-    reader = services.file_texts if part["type"] == "input_file" else services.file_pictures
+    reader = services.file_texts if part["type"] == "input_file" else services.input_images
     return chat_part(await reader.read_part(part, where), where)

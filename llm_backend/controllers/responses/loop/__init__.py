@@ -11,7 +11,7 @@ tool_loop.py          rounds of the model and of server tools
 response_model.py     interface of a model
 reasoning_summary.py  summaries of reasoning
 file_search_tool.py   searches of vector stores during a response
-image_tool.py         pictures drawn during a response
+image_tool.py         images drawn during a response
 mcp_tools.py          tools of MCP servers
 mcp_entry.py          validation of an `mcp` entry
 mcp_items.py          items of MCP tools

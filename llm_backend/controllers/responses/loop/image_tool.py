@@ -1,6 +1,6 @@
-"""Server tool `image_generation` of responses: pictures that another model draws for the model.
+"""Server tool `image_generation` of responses: images that another model draws for the model.
 
-The picture is for the user: the model is told that it was drawn, and does not see it. An item keeps
+The image is for the user: the model is told that it was drawn, and does not see it. An item keeps
 the prompt as `revised_prompt`, so that later rounds and responses know what was drawn.
 """
 
@@ -19,8 +19,8 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import IMAGES, ImageServerModel, Registry
 from llm_backend.backends.upstream.upstream_request import ignore
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
-from llm_backend.controllers.images.answers import style_picture
-from llm_backend.controllers.images.drawings import PictureStyle, parse_drawing, parse_style
+from llm_backend.controllers.images.answers import style_image
+from llm_backend.controllers.images.drawings import ImageStyle, parse_drawing, parse_style
 from llm_backend.controllers.response_items.items import new_id
 from llm_backend.controllers.services.server_tools import (
     CallBegan,
@@ -47,13 +47,13 @@ _FIELDS = frozenset({
 })  # fmt: skip
 _NEUTRAL = {"action": ("auto", "generate"), "input_fidelity": ("low",)}
 _EVENT = "response.image_generation_call"
-_DRAWN = "The picture was drawn, and the user sees it."
-_FAILED = "The picture could not be drawn. Say so."
+_DRAWN = "The image was drawn, and the user sees it."
+_FAILED = "The image could not be drawn. Say so."
 _FUNCTION: JsonObject = {
     "type": "function",
     "function": {
         "name": NAME,
-        "description": "Draw a picture for the user, who sees it at once. Describe it in full.",
+        "description": "Draw an image for the user, who sees it at once. Describe it in full.",
         "parameters": {
             "type": "object",
             "properties": {
@@ -67,19 +67,19 @@ _FUNCTION: JsonObject = {
 
 
 class ImageGenerationKind(ToolKind):
-    """Opens the tool for a response. `pixels_limit` bounds what is asked for, `picture_pixels` what
+    """Opens the tool for a response. `pixels_limit` bounds what is asked for, `image_pixels` what
     is decoded."""
 
     type = "image_generation"
     items = ("image_generation_call",)
 
     def __init__(
-        self, pictures: ImageModels, registry: Registry, *, pixels_limit: int, picture_pixels: int
+        self, image_models: ImageModels, registry: Registry, *, pixels_limit: int, image_pixels: int
     ) -> None:
-        self._pictures = pictures
+        self._image_models = image_models
         self._registry = registry
         self._pixels_limit = pixels_limit
-        self._picture_pixels = picture_pixels
+        self._image_pixels = image_pixels
 
     @asynccontextmanager
     async def open(self, context: ToolContext) -> AsyncIterator[ServerTool]:
@@ -92,19 +92,19 @@ class ImageGenerationKind(ToolKind):
             model = self._model(entry.get("model"))
             drawing = parse_drawing(
                 {**entry, "stream": True},
-                pixels_limit=self._pictures.pixels_limit(model, self._pixels_limit),
-                side_step=self._pictures.side_step(model),
+                pixels_limit=self._image_models.pixels_limit(model, self._pixels_limit),
+                side_step=self._image_models.side_step(model),
             )
             style = parse_style(entry)
         except InvalidRequest as error:
             error.param = f"{where}.{error.param}"
             raise
         yield ImageGeneration(
-            self._pictures,
+            self._image_models,
             model,
             drawing if streams else replace(drawing, previews=0),
             style,
-            picture_pixels=self._picture_pixels,
+            image_pixels=self._image_pixels,
             meter=context.meter,
         )
 
@@ -126,7 +126,7 @@ class ImageGenerationKind(ToolKind):
     def _default(self) -> ImageModel:
         if self._registry.has_image_servers:
             return ImageServerModel(model=None)
-        model = self._pictures.default(OPERATION, has_upstream=False)
+        model = self._image_models.default(OPERATION, has_upstream=False)
         if model is None:
             raise UnsupportedField(
                 "No model of this server draws, which the image tool needs (docs/images.md).",
@@ -135,7 +135,7 @@ class ImageGenerationKind(ToolKind):
         return model
 
     def messages(self, item: JsonMapping) -> Sequence[JsonObject]:
-        """Returns the messages of the call and of what came of it, without the picture."""
+        """Returns the messages of the call and of what came of it, without the image."""
         arguments = orjson.dumps({"prompt": item.get("revised_prompt") or ""}).decode()
         function = {"name": NAME, "arguments": arguments}
         call = {"id": item["id"], "type": "function", "function": function}
@@ -148,30 +148,30 @@ class ImageGenerationKind(ToolKind):
 
 
 class ImageGeneration(ServerTool):
-    """The tool for one response: each call draws one picture."""
+    """The tool for one response: each call draws one image."""
 
     type = "image_generation"
     functions = (_FUNCTION,)
 
     def __init__(
         self,
-        pictures: ImageModels,
+        image_models: ImageModels,
         model: ImageModel,
         drawing: ImageRequest,
-        style: PictureStyle,
+        style: ImageStyle,
         *,
-        picture_pixels: int,
+        image_pixels: int,
         meter: Meter | None,
     ) -> None:
-        self._pictures = pictures
+        self._image_models = image_models
         self._model = model
         self._drawing = drawing
         self._style = style
-        self._picture_pixels = picture_pixels
+        self._image_pixels = image_pixels
         self._meter = meter
 
     async def run(self, call: ServerCall) -> AsyncGenerator[ToolEvent, None]:
-        """Draws a picture; a failure is reported in its item, and the model continues without
+        """Draws an image; a failure is reported in its item, and the model continues without
         it."""
         item: JsonObject = {
             "id": new_id("image_generation_call"),
@@ -184,8 +184,8 @@ class ImageGeneration(ServerTool):
         yield CallProgress(kind=f"{_EVENT}.in_progress")
         yield CallProgress(kind=f"{_EVENT}.generating")
         try:
-            async with aclosing(self._draw(item["revised_prompt"])) as pictures:
-                async for event in pictures:
+            async with aclosing(self._draw(item["revised_prompt"])) as images:
+                async for event in images:
                     if isinstance(event, CallProgress):
                         yield event
                     else:
@@ -198,27 +198,27 @@ class ImageGeneration(ServerTool):
         yield CallEnded(item=item)
 
     async def _draw(self, prompt: str) -> AsyncGenerator[CallProgress | str, None]:
-        """Yields the events of previews, and then the picture in base64."""
-        model = await self._pictures.resolve(self._model, OPERATION)
+        """Yields the events of previews, and then the image in base64."""
+        model = await self._image_models.resolve(self._model, OPERATION)
         if self._meter is not None:  # a title, or no name, may stand for a model that is forbidden
             self._meter.check_model(name_of(model))
-        pictures = self._pictures.draw(
+        images = self._image_models.draw(
             replace(self._drawing, prompt=prompt),
             model,
             operation=OPERATION,
             caller="" if self._meter is None else self._meter.fairness_key,
             on_abandoned=ignore,
         )
-        async with aclosing(pictures):
-            async for one in pictures:
-                picture = await style_picture(one.data, self._style, limit=self._picture_pixels)
-                data = await base64_text(picture.data)
+        async with aclosing(images):
+            async for one in images:
+                image = await style_image(one.data, self._style, limit=self._image_pixels)
+                data = await base64_text(image.data)
                 if isinstance(one, Preview):
                     fields = {"partial_image_index": one.index, "partial_image_b64": data}
                     yield CallProgress(kind=f"{_EVENT}.partial_image", fields=fields)
                 else:
                     if self._meter is not None:
-                        self._meter.count_pictures(name_of(model), 1)
+                        self._meter.count_images(name_of(model), 1)
                     yield data
 
 

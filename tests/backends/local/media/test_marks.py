@@ -2,13 +2,13 @@ import pytest
 
 from llm_backend.backends.local.chat_template import ChatTemplate
 from llm_backend.backends.local.control_tokens import ControlTokenGuard
-from llm_backend.backends.local.media import Marks, Picture
+from llm_backend.backends.local.media import Image, Marks
 from llm_backend.errors import InvalidRequest
 from tests.counted_work import growth
 
 
-def picture(name: str) -> Picture:
-    return Picture(url=f"data:{name}", param=name)
+def image(name: str) -> Image:
+    return Image(url=f"data:{name}", param=name)
 
 
 def rendered(marks: Marks, template: str = "[{}]") -> str:
@@ -16,7 +16,7 @@ def rendered(marks: Marks, template: str = "[{}]") -> str:
 
 
 def test_media_keep_their_positions_in_the_prompt():
-    cat, dog = picture("cat"), picture("dog")
+    cat, dog = image("cat"), image("dog")
     marks = Marks(
         [
             {"role": "system", "content": "Look."},
@@ -36,7 +36,7 @@ def test_media_keep_their_positions_in_the_prompt():
 
 
 def test_cuts_are_shifted_with_removed_marks():
-    marks = Marks([{"role": "user", "content": ["pq", picture("cat"), "rs", picture("dog"), "tu"]}])
+    marks = Marks([{"role": "user", "content": ["pq", image("cat"), "rs", image("dog"), "tu"]}])
     text = rendered(marks, "{}")
 
     placed = marks.remove_from(text, [text.index(letter) for letter in "qrsu"])
@@ -53,10 +53,10 @@ def test_messages_without_media_are_unchanged():
 
 
 @pytest.mark.parametrize("template", ["nothing", "{0}{0}"])
-def test_template_that_omits_or_repeats_a_picture_is_refused(template):
-    marks = Marks([{"role": "user", "content": [picture("cat")]}])
+def test_template_that_omits_or_repeats_an_image_is_refused(template):
+    marks = Marks([{"role": "user", "content": [image("cat")]}])
 
-    with pytest.raises(InvalidRequest, match="leaves out or repeats this picture") as refused:
+    with pytest.raises(InvalidRequest, match="leaves out or repeats this image") as refused:
         marks.remove_from(rendered(marks, template), [])
 
     assert refused.value.param == "cat"
@@ -71,8 +71,8 @@ PLAIN = (
 
 
 @pytest.mark.parametrize("source", [TYPED, PLAIN])
-def test_template_renders_pictures_at_their_text_position(source):
-    cat = picture("cat")
+def test_template_renders_images_at_their_text_position(source):
+    cat = image("cat")
     marks = Marks([{"role": "user", "content": ["What is <|end|>", cat, "?"]}])
     guard = ControlTokenGuard(["<|end|>", "<|user|>", "<|image_pad|>"])
 
@@ -85,12 +85,12 @@ def test_template_renders_pictures_at_their_text_position(source):
 
 
 @pytest.mark.parametrize("source", [TYPED, PLAIN])
-def test_work_grows_as_the_number_of_pictures_and_control_tokens(source):
+def test_work_grows_as_the_number_of_images_and_control_tokens(source):
     guard, template = ControlTokenGuard(["<|end|>"]), ChatTemplate(source)
 
     def render(count: int):
-        pictures = [picture(str(number)) for number in range(count)]
-        parts = [part for one in pictures for part in (one, "<|end|>")]
+        images = [image(str(number)) for number in range(count)]
+        parts = [part for one in images for part in (one, "<|end|>")]
 
         def place():
             marks = Marks([{"role": "user", "content": parts}])

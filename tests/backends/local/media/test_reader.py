@@ -1,16 +1,16 @@
-"""The media reader decodes two pictures at once, whatever becomes of their requests."""
+"""The media reader decodes two images at once, whatever becomes of their requests."""
 
 import asyncio
 import threading
 
-from llm_backend.backends.local.media import MediaReader, Picture, pictures
+from llm_backend.backends.local.media import Image, MediaReader, images
 from llm_backend.engine.messages import Pixels
 from tests.image_server import painted
 from tests.patience import comes_true
 
 
-async def test_a_picture_of_a_cancelled_request_counts_until_it_is_decoded(monkeypatch):
-    decode, release = pictures.decode_picture, threading.Event()
+async def test_an_image_of_a_cancelled_request_counts_until_it_is_decoded(monkeypatch):
+    decode, release = images.decode_image, threading.Event()
     decoding, most = 0, 0
 
     def wait(data: bytes, *, detail: str, limit: int) -> Pixels:
@@ -23,10 +23,10 @@ async def test_a_picture_of_a_cancelled_request_counts_until_it_is_decoded(monke
 
     def ask(width: int) -> "asyncio.Task[object]":
         url = f"data:image/png;base64,{painted('red', (width, 8))}"
-        picture = Picture(url=url, param="here")
-        return asyncio.create_task(reader.decode([(0, picture)]))
+        image = Image(url=url, param="here")
+        return asyncio.create_task(reader.decode([(0, image)]))
 
-    monkeypatch.setattr(pictures, "decode_picture", wait)
+    monkeypatch.setattr(images, "decode_image", wait)
     reader = MediaReader()
     leaving = [ask(width) for width in (8, 16)]
     assert await comes_true(lambda: decoding == 2, within_s=20)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.backends.local.media import MediaBounds, MediaReader, Picture
-from llm_backend.backends.local.media.web import PICTURE_WORDS, WebPictures
+from llm_backend.backends.local.media import Image, MediaBounds, MediaReader
+from llm_backend.backends.local.media.web import IMAGE_WORDS, WebImages
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.errors import InvalidRequest
 from tests.media_files import image
@@ -15,22 +15,22 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\nconnection: close\r\n\r\n
 MOVED = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1/\r\ncontent-length: 0\r\n\r\n"
 
 
-def picture(url: str) -> Picture:
-    return Picture(url=url, param="here")
+def image_at(url: str) -> Image:
+    return Image(url=url, param="here")
 
 
-def web(*hosts: str, is_public: bool = True, **more: float) -> WebPictures:
+def web(*hosts: str, is_public: bool = True, **more: float) -> WebImages:
     more = {"limit_bytes": 10_000, "timeout_s": 5, **more}
-    files = WebFiles(hosts, messages=PICTURE_WORDS, is_public=lambda address: is_public, **more)
-    return WebPictures(files)
+    files = WebFiles(hosts, messages=IMAGE_WORDS, is_public=lambda address: is_public, **more)
+    return WebImages(files)
 
 
-async def test_picture_is_fetched_from_an_allowed_host():
+async def test_image_is_fetched_from_an_allowed_host():
     async with FakeUpstream(answer=HEAD + image(1)) as host:
         name = f"localhost:{host.port}"
         reader = MediaReader(MediaBounds(), web=web(name))
 
-        (media,) = await reader.decode([(3, picture(f"http://{name}/cat.png"))])
+        (media,) = await reader.decode([(3, image_at(f"http://{name}/cat.png"))])
 
     assert (media.at, media.width, media.height) == (3, 40, 30)
     assert host.requests[0].first_line == b"GET /cat.png HTTP/1.1"
@@ -55,7 +55,7 @@ async def test_other_hosts_get_no_request(url):
         names = {"host": f"localhost:{host.port}", "other": f"localhost:{other.port}"}
 
         with pytest.raises(InvalidRequest) as refused:
-            await web(names["host"]).fetch(picture(url.format(**names)))
+            await web(names["host"]).fetch(image_at(url.format(**names)))
 
     assert other.requests == []
     assert (refused.value.param, refused.value.code) == ("here", "invalid_image_url")
@@ -67,11 +67,11 @@ async def test_other_hosts_get_no_request(url):
 async def test_name_of_an_internal_address_is_refused(name, why):
     async with FakeUpstream(answer=HEAD + image(1)) as host:
         allowed = f"{name}:{host.port}"
-        files = WebFiles([allowed], messages=PICTURE_WORDS, limit_bytes=10_000, timeout_s=5)
-        inside = WebPictures(files)
+        files = WebFiles([allowed], messages=IMAGE_WORDS, limit_bytes=10_000, timeout_s=5)
+        inside = WebImages(files)
 
         with pytest.raises(InvalidRequest, match=why):
-            await inside.fetch(picture(f"http://{allowed}/cat.png"))
+            await inside.fetch(image_at(f"http://{allowed}/cat.png"))
 
     assert host.requests == []
 
@@ -85,12 +85,12 @@ async def test_name_of_an_internal_address_is_refused(name, why):
         (b"no HTTP\r\n\r\n", "cannot be fetched"),
     ],
 )
-async def test_answer_without_a_picture_is_refused(answer, why):
+async def test_answer_without_an_image_is_refused(answer, why):
     async with FakeUpstream(answer=answer) as host:
         name = f"localhost:{host.port}"
 
         with pytest.raises(InvalidRequest, match=why):
-            await web(name).fetch(picture(f"http://{name}/"))
+            await web(name).fetch(image_at(f"http://{name}/"))
 
     assert len(host.requests) == 1
 
@@ -103,20 +103,20 @@ async def test_silent_host_times_out():
         name = f"localhost:{host.port}"
 
         with pytest.raises(InvalidRequest, match=r"did not come within 0\.2 s"):
-            await web(name, timeout_s=0.2).fetch(picture(f"http://{name}/"))
+            await web(name, timeout_s=0.2).fetch(image_at(f"http://{name}/"))
 
 
 async def test_data_url_is_not_fetched():
-    held = picture("data:image/png;base64,AA==")
+    held = image_at("data:image/png;base64,AA==")
 
     assert await web().fetch(held) is held
 
 
 @given(st.text(max_size=40), st.sampled_from(["http://", "HTTPS://", "data:", "data:;base64,", ""]))
-def test_any_invalid_picture_is_refused_by_its_param(text, begin):
+def test_any_invalid_image_is_refused_by_its_param(text, begin):
     reader = MediaReader()
 
     with pytest.raises(InvalidRequest) as refused:
-        asyncio.run(reader.decode([(0, picture(begin + text))]))
+        asyncio.run(reader.decode([(0, image_at(begin + text))]))
 
     assert refused.value.param == "here"

@@ -123,11 +123,11 @@ async def test_a_prompt_of_the_settings_comes_before_the_input(tmp_path):
     assert said.prompt.variables == {"city": "Oslo"}
 
 
-async def test_pictures_and_files_stand_where_a_prompt_has_their_variables(tmp_path):
-    see = {"messages": [{"role": "user", "content": "Is {{picture}} in {{list}}?"}]}
+async def test_images_and_files_stand_where_a_prompt_has_their_variables(tmp_path):
+    see = {"messages": [{"role": "user", "content": "Is {{image}} in {{list}}?"}]}
     url = "data:image/png;base64,AA=="
     prompt = {"id": "pmpt_see", "variables": {
-        "picture": {"type": "input_image", "detail": "low", "image_url": url},
+        "image": {"type": "input_image", "detail": "low", "image_url": url},
         "list": {"type": "input_file", "filename": "a.txt", "file_data": "b3ds"},
     }}  # fmt: skip
     fake = FakeUpstream(answer=chat_says({"role": "assistant"}, {"content": "Hello"}))
@@ -237,7 +237,7 @@ async def test_a_chat_calls_tools_by_a_response(tmp_path):
     ]
 
 
-async def test_pictures_are_carried_both_ways(tmp_path):
+async def test_images_are_carried_both_ways(tmp_path):
     url, text = "https://example.com/cat.png", "What is it?"
     by_chat = FakeUpstream(answer=chat_says({"role": "assistant"}, {"content": "A cat"}))
     by_response = FakeUpstream(answer=response_says(*text_events("A cat")))

@@ -63,7 +63,7 @@ class Server:
             listed_items=LISTED_ITEMS,
             server_tools=ServerTools(),
             file_texts=NoFiles(),
-            file_pictures=NoFiles(),
+            input_images=NoFiles(),
             access=types.SimpleNamespace(
                 ledger=self,
                 keyring=self,

@@ -35,19 +35,19 @@ async def test_no_prompt_is_no_message():
     assert await prompt_messages(None, CONFIGURED, read) == []
 
 
-async def test_pictures_and_files_are_parts_where_their_variables_stand():
+async def test_images_and_files_are_parts_where_their_variables_stand():
     values = {"a": {"type": "input_image"}, "b": {"type": "input_file"}, "c": "{{a}}"}
     said = [{"role": "user", "content": "{{a}} is {{c}}, {{c}}; {{b}}{{a}}"}]
     configured = {"pmpt_see": PromptSettings.model_validate({"messages": said})}
-    picture = {"shown": "input_image", "where": "prompt.variables.a"}
+    image = {"shown": "input_image", "where": "prompt.variables.a"}
 
     (shown,) = await prompt_messages({"id": "pmpt_see", "variables": values}, configured, read)
 
     assert shown["content"] == [
-        picture,
+        image,
         {"type": "text", "text": " is {{a}}, {{a}}; "},
         {"shown": "input_file", "where": "prompt.variables.b"},
-        picture,
+        image,
     ]
 
 

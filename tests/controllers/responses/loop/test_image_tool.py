@@ -9,7 +9,7 @@ import pytest
 from llm_backend.access import Ledger, Principal, RequestMeter
 from llm_backend.backends.images.image_request import ImageRequest
 from llm_backend.backends.registry import ImageServerModel
-from llm_backend.controllers.images.drawings import PictureStyle
+from llm_backend.controllers.images.drawings import ImageStyle
 from llm_backend.controllers.responses.loop.image_tool import ImageGeneration
 from llm_backend.controllers.services.server_tools import ServerCall
 from llm_backend.errors import ServiceUnavailable
@@ -36,8 +36,8 @@ async def test_a_drawing_waits_in_the_line_of_the_callers_key_and_its_failure_is
         servers,
         ImageServerModel(model="sd"),
         ImageRequest(prompt=""),
-        PictureStyle(),
-        picture_pixels=1,
+        ImageStyle(),
+        image_pixels=1,
         meter=RequestMeter(Ledger(stored), caller, kind="completions"),
     )
     call = ServerCall(name="image_generation", arguments='{"prompt": "a cat"}')

@@ -92,7 +92,7 @@ async def turn(
         listed_items=LISTED_ITEMS,
         server_tools=ServerTools(tools),
         file_texts=NoFiles(),
-        file_pictures=NoFiles(),
+        input_images=NoFiles(),
     )
     return await ResponseTurn.begin(services, model or Model(*answers), {**BODY, **fields})
 

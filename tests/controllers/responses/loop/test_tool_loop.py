@@ -134,7 +134,7 @@ async def begun(kind, model, memory=None, limit=32, tools=(TOOL,), **fields):
         listed_items=LISTED_ITEMS,
         server_tools=ServerTools([kind]),
         file_texts=NoFiles(),
-        file_pictures=NoFiles(),
+        input_images=NoFiles(),
     )
     body = {"model": "m", "input": "What is it?", "tools": list(tools), **fields}
     return await ResponseTurn.begin(services, model, body)

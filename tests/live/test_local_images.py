@@ -1,4 +1,4 @@
-"""Pictures drawn by a served process with a local model, and the official client: by
+"""Images drawn by a served process with a local model, and the official client: by
 stable-diffusion.cpp where it is installed, else by a stand-in of its C functions (see
 `tests/tiny_diffusion.py`)."""
 
@@ -33,7 +33,7 @@ image_models:
     steps: {low: 1, medium: 4, high: 400}
     parameters: {cfg_scale: 1, seed: 7, width: 64, height: 64}
   network: {clip_l: part.gguf}
-prices: {tiny: {picture: 0.25}}
+prices: {tiny: {image: 0.25}}
 """
 
 
@@ -64,7 +64,7 @@ def post(painter: Served, path: str = "generations", **fields: Any) -> httpx.Res
     return httpx.post(f"{painter.base_url}/images/{path}", json=body, timeout=120)
 
 
-def picture(data: str | None, format: str = "PNG") -> Image.Image:
+def opened(data: str | None, format: str = "PNG") -> Image.Image:
     image = Image.open(io.BytesIO(base64.b64decode(data or "")))
     assert image.format == format
     return image
@@ -82,20 +82,20 @@ def status(painter: Served) -> dict[str, Any]:
     return dict(json.loads(line.removeprefix("data: ")))
 
 
-def test_pictures_are_equal_for_a_seed_and_differ_among_themselves(client):
+def test_images_are_equal_for_a_seed_and_differ_among_themselves(client):
     fields: Any = {"model": "gpt-image-1", "prompt": "a cat", "quality": "low"}
     one = client.images.generate(**fields)
     two = client.images.generate(**fields, n=2, output_format="jpeg", output_compression=90)
 
     assert client.images.generate(**fields).data == one.data
     assert one.data
-    assert picture(one.data[0].b64_json).size == (SIDE, SIDE)
+    assert opened(one.data[0].b64_json).size == (SIDE, SIDE)
     assert (one.size, one.usage and one.usage.total_tokens) == ("64x64", 0)
-    first, second = (picture(one.b64_json, "JPEG").tobytes() for one in two.data or ())
+    first, second = (opened(one.b64_json, "JPEG").tobytes() for one in two.data or ())
     assert first != second
 
 
-def test_a_stream_has_previews_and_metrics_count_its_picture(client, painter):
+def test_a_stream_has_previews_and_metrics_count_its_image(client, painter):
     stream = client.images.generate(
         model="tiny", prompt="a cat", stream=True, partial_images=2, size="128x64"
     )
@@ -105,11 +105,11 @@ def test_a_stream_has_previews_and_metrics_count_its_picture(client, painter):
 
     assert kinds[-1] == "completed"
     assert set(kinds[:-1]) == {"partial_image"}
-    assert {picture(one.b64_json).size for one in events} == {(128, SIDE)}
-    assert 'llm_backend_drawn_pictures_total{model="tiny"}' in metrics
+    assert {opened(one.b64_json).size for one in events} == {(128, SIDE)}
+    assert 'llm_backend_drawn_images_total{model="tiny"}' in metrics
 
 
-def test_a_picture_counts_for_the_model_that_drew_it_and_costs_its_price(client, painter):
+def test_an_image_counts_for_the_model_that_drew_it_and_costs_its_price(client, painter):
     before = counted(painter)
     tool: Any = {"type": "image_generation", "model": "tiny", "quality": "low"}
     client.images.generate(model="gpt-image-1", prompt="a cat", quality="low", n=2)
@@ -124,17 +124,17 @@ def test_a_picture_counts_for_the_model_that_drew_it_and_costs_its_price(client,
         temperature=0, max_output_tokens=400, max_tool_calls=1,
     )  # fmt: skip
     calls = [one for one in drawn.output if one.type == "image_generation_call"]
-    pictures = {"image.generation": 3 + len(calls), "image.edit": 1, "image.variation": 1}
+    counts = {"image.generation": 3 + len(calls), "image.edit": 1, "image.variation": 1}
 
     assert (refused.status_code, failed.status_code) == (400, 501)
     assert calls
     assert counted(painter) - before == Counter(
-        dollars=0.25 * sum(pictures.values()), metric=sum(pictures.values()), **pictures
+        dollars=0.25 * sum(counts.values()), metric=sum(counts.values()), **counts
     )
 
 
 def counted(painter: Served) -> Counter[str]:
-    """Pictures of the model `tiny` by the source of their usage and by the metric, and dollars."""
+    """Images of the model `tiny` by the source of their usage and by the metric, and dollars."""
     counts: Counter[str] = Counter()
     since = {"start_time": int(time.time()) - 86_400}
     with httpx.Client(base_url=painter.base_url, timeout=60) as client:
@@ -143,15 +143,15 @@ def counted(painter: Served) -> Counter[str]:
             counts.update({one["source"]: one["images"] for one in bucket["results"]})
         by = {"group_by": "line_item"}
         for bucket in client.get("/organization/costs", params=since | by).json()["data"]:
-            priced = [one for one in bucket["results"] if one["line_item"] == "tiny, pictures"]
+            priced = [one for one in bucket["results"] if one["line_item"] == "tiny, images"]
             counts.update(dollars=sum(one["amount"]["value"] for one in priced))
     lines = httpx.get(f"{painter.address}/metrics").text.splitlines()
-    name = 'llm_backend_drawn_pictures_total{model="tiny"} '
+    name = 'llm_backend_drawn_images_total{model="tiny"} '
     counts["metric"] = sum(int(float(one[len(name) :])) for one in lines if one.startswith(name))
     return counts
 
 
-def test_edits_and_variations_begin_with_a_picture(client):
+def test_edits_and_variations_begin_with_an_image(client):
     fields: Any = {"model": "tiny", "prompt": "a red door"}
     edits = {
         client.images.edit(**fields, image=png(0)).data[0].b64_json,
@@ -162,7 +162,7 @@ def test_edits_and_variations_begin_with_a_picture(client):
         varied = client.images.create_variation(model="tiny", image=png(0, (100, 70)))
 
     assert len(edits) >= 2  # a whole mask is as none
-    assert picture(varied.data[0].b64_json).size == (SIDE, SIDE)  # in blocks of the model
+    assert opened(varied.data[0].b64_json).size == (SIDE, SIDE)  # in blocks of the model
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_model_names_the_parts_that_it_lacks_and_a_part_is_no_model(painter, c
 
 
 def test_it_draws_only_and_language_models_do_not(painter, client):
-    with pytest.raises(openai.BadRequestError, match="for drawing pictures"):
+    with pytest.raises(openai.BadRequestError, match="for drawing images"):
         client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "Hi"}])
     answer = post(painter, model="builtin")
 
@@ -214,7 +214,7 @@ def test_the_tool_of_responses_draws_with_it(client):
     calls = [one for one in answer.output if one.type == "image_generation_call"]
 
     assert [one.status for one in calls][:1] == ["completed"]
-    assert picture(calls[0].result).size == (SIDE, SIDE)
+    assert opened(calls[0].result).size == (SIDE, SIDE)
 
 
 async def test_a_client_that_leaves_frees_the_model_for_the_next_one(painter):

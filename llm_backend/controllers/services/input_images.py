@@ -22,7 +22,7 @@ from llm_backend.store import FileStore
 Part = JsonMapping
 
 
-class FilePictures:
+class InputImages:
     """Resolves `input_image` parts that name an uploaded file of up to `limit_bytes`, or a URL
     that `web` fetches."""
 
@@ -51,7 +51,7 @@ class FilePictures:
         return await self._part(part, where) if _is_read(part) else dict(part)
 
     async def content(self, reference: Part, where: str) -> bytes:
-        """Returns the bytes of the picture at `image_url`, which may be a data: URL, or in the
+        """Returns the bytes of the image at `image_url`, which may be a data: URL, or in the
         uploaded file `file_id`; `where` is the path of the reference. Raises `InvalidRequest`."""
         url = reference.get("image_url")
         if not url:
@@ -62,7 +62,7 @@ class FilePictures:
         try:
             data = await asyncio.to_thread(decode_base64, parsed.base64)
         except ValueError as error:
-            message = "The picture in the data: URL is not in base64."
+            message = "The image in the data: URL is not in base64."
             raise InvalidRequest(message, param=f"{where}.image_url") from error
         if len(data) > self._limit_bytes:
             raise self._too_large(f"{where}.image_url")
@@ -97,7 +97,7 @@ class FilePictures:
 
     def _too_large(self, where: str) -> InvalidRequest:
         return InvalidRequest(
-            f"The picture has more than {self._limit_bytes:,} bytes.",
+            f"The image has more than {self._limit_bytes:,} bytes.",
             param=where,
             code="image_file_too_large",
         )

@@ -3,24 +3,24 @@ import io
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from llm_backend.backends.local.media.pictures import BadPicture, decode_picture
+from llm_backend.backends.local.media.images import BadImage, decode_image
 from tests.media_files import image
 
 LIMIT = 10_000_000
 
 
 def read(data: bytes, detail: str = "auto", limit: int = LIMIT):
-    return decode_picture(data, detail=detail, limit=limit)
+    return decode_image(data, detail=detail, limit=limit)
 
 
-def saved(picture: Image.Image, format: str = "PNG", **how: object) -> bytes:
+def saved(image: Image.Image, format: str = "PNG", **how: object) -> bytes:
     file = io.BytesIO()
-    picture.save(file, format, **how)
+    image.save(file, format, **how)
     return file.getvalue()
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "JPEG"])
-def test_picture_of_each_documented_format_is_decoded(format):
+def test_image_of_each_documented_format_is_decoded(format):
     red = Image.new("RGB", (3, 2), "red")
 
     pixels = read(saved(red, format))
@@ -42,7 +42,7 @@ def test_picture_of_each_documented_format_is_decoded(format):
         ((2100, 1), "high", (2048, 1)),
     ],
 )
-def test_picture_size_follows_its_detail(size, detail, expected):
+def test_image_size_follows_its_detail(size, detail, expected):
     pixels = read(saved(Image.new("L", size)), detail)
 
     assert (pixels.width, pixels.height) == expected
@@ -50,7 +50,7 @@ def test_picture_size_follows_its_detail(size, detail, expected):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_picture_is_rotated_by_its_exif_orientation(orientation):
+def test_image_is_rotated_by_its_exif_orientation(orientation):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     corners = Image.frombytes("RGB", (3, 2), bytes(range(0, 180, 10)))
@@ -88,7 +88,7 @@ def test_transparent_pixels_become_white(mode, side):
         ("CMYK", (0, 0, 0, 0), "JPEG", 255),
     ],
 )
-def test_pictures_of_other_colour_modes_are_decoded(mode, colour, format, expected):
+def test_images_of_other_colour_modes_are_decoded(mode, colour, format, expected):
     data = read(saved(Image.new(mode, (2, 2), colour), format)).data
 
     assert data == bytes([expected] * 12)
@@ -105,8 +105,8 @@ def test_pictures_of_other_colour_modes_are_decoded(mode, colour, format, expect
         (saved(Image.new("1", (15000, 15000))), "image_too_large"),
     ],
 )
-def test_invalid_picture_is_refused(data, code):
-    with pytest.raises(BadPicture) as refused:
+def test_invalid_image_is_refused(data, code):
+    with pytest.raises(BadImage) as refused:
         read(data)
 
     assert refused.value.code == code

@@ -1,4 +1,4 @@
-"""Pictures that were uploaded are shown to models as data: URLs."""
+"""Images that were uploaded are shown to models as data: URLs."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from llm_backend.backends.local.media.web import PICTURE_WORDS
+from llm_backend.backends.local.media.web import IMAGE_WORDS
 from llm_backend.backends.web_files import WebFiles
-from llm_backend.controllers.services.file_pictures import FilePictures
+from llm_backend.controllers.services.input_images import InputImages
 from llm_backend.errors import InvalidRequest, ServiceUnavailable
 from llm_backend.store import Blobs, Bucket, Database, FileStore, StoredFile, migrate
 
-WEB = WebFiles(messages=PICTURE_WORDS, limit_bytes=1000, timeout_s=1)
-PICTURE = b"\x89PNG and more"
+WEB = WebFiles(messages=IMAGE_WORDS, limit_bytes=1000, timeout_s=1)
+IMAGE = b"\x89PNG and more"
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ async def files(tmp_path: Path) -> AsyncIterator[FileStore]:
 
 async def uploaded(files: FileStore) -> str:
     async def pieces() -> AsyncIterator[bytes]:
-        yield PICTURE
+        yield IMAGE
 
     async with files.blobs.writing(pieces()) as blob:
         file = StoredFile(
@@ -41,10 +41,10 @@ def message(file_id: str) -> dict[str, Any]:
     return {"type": "message", "content": [{"type": "input_image", "file_id": file_id}]}
 
 
-async def test_a_picture_is_shown_in_place_of_its_file(files: FileStore):
+async def test_an_image_is_shown_in_place_of_its_file(files: FileStore):
     items = [message(await uploaded(files))]
 
-    (shown,) = await FilePictures(files, WEB, limit_bytes=100).read(items, "input")
+    (shown,) = await InputImages(files, WEB, limit_bytes=100).read(items, "input")
 
     assert shown["content"][0]["image_url"] == "data:image/png;base64,iVBORyBhbmQgbW9yZQ=="
 
@@ -54,7 +54,7 @@ async def test_a_file_that_cannot_be_shown_is_named(files: FileStore, id: str, l
     await uploaded(files)
 
     with pytest.raises(InvalidRequest) as refused:
-        await FilePictures(files, WEB, limit_bytes=limit_bytes).read([message(id)], "input")
+        await InputImages(files, WEB, limit_bytes=limit_bytes).read([message(id)], "input")
 
     assert refused.value.param == "input[0].content[0].file_id"
 
@@ -68,4 +68,4 @@ async def test_bytes_that_cannot_be_read_now_are_no_mistake_of_the_client(
             blob.unlink()
 
     with pytest.raises(ServiceUnavailable, match="object store"):
-        await FilePictures(files, WEB, limit_bytes=100).read(items, "input")
+        await InputImages(files, WEB, limit_bytes=100).read(items, "input")

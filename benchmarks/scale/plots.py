@@ -1,4 +1,4 @@
-"""Draws docs/pictures/scale-burst.svg: a burst, by the waits of clients.
+"""Draws docs/images/scale-burst.svg: a burst, by the waits of clients.
 
 Needs matplotlib (`pip install -r requirements/bench.lock`).
 """
@@ -6,7 +6,7 @@ Needs matplotlib (`pip install -r requirements/bench.lock`).
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from benchmarks.peers.pictures import FOLDER, GREY, STYLE
+from benchmarks.peers.plots import FOLDER, GREY, STYLE
 from benchmarks.scale.simulation import Burst, Outcome
 
 __all__ = ["draw"]

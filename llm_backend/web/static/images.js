@@ -1,4 +1,4 @@
-// Pictures of the next message, for a model with a projector. They are stored with the message; large
+// Images of the next message, for a model with a projector. They are stored with the message; large
 // ones are scaled down first, as models scale them down anyway.
 
 import { RequestError } from "./api.js";
@@ -10,29 +10,29 @@ const KINDS = ["image/png", "image/jpeg", "image/webp", "image/gif"];
 const LONGEST_SIDE = 1536; // pixels
 const SMALL_BYTES = 400_000;
 
-export class Pictures extends Enclosures {
+export class Images extends Enclosures {
   constructor() {
-    super(byId("pictures"), (url, number, remove) =>
+    super(byId("images"), (url, number, remove) =>
       make(
         "li",
         {},
-        picture(url, t("Picture {number}", { number })),
-        iconButton("close", t("Remove picture {number}", { number }), remove),
+        image(url, t("Image {number}", { number })),
+        iconButton("close", t("Remove image {number}", { number }), remove),
       ),
     );
   }
 
-  /** True for a picture of a kind that models take. */
+  /** True for an image of a kind that models take. */
   static takes = (file) => KINDS.includes(file.type);
 
-  /** Adds a file's picture, as a data: URL; throws `RequestError` for a damaged one. */
+  /** Adds a file's image, as a data: URL; throws `RequestError` for a damaged one. */
   add(file) {
-    return super.add(() => readPicture(file));
+    return super.add(() => readImage(file));
   }
 }
 
 /** An element that shows a data: URL, although the page's policy allows no such address. */
-export function picture(url, alt) {
+export function image(url, alt) {
   const element = make("img", { alt });
   const objectUrl = URL.createObjectURL(blobOf(url));
   for (const event of ["load", "error"])
@@ -46,7 +46,7 @@ function blobOf(url) {
   return new Blob([bytesOf(data)], { type });
 }
 
-/** The bytes of base64; none of a text that is damaged: its picture is shown by its name. */
+/** The bytes of base64; none of a text that is damaged: its image is shown by its name. */
 function bytesOf(data) {
   try {
     return Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
@@ -55,11 +55,11 @@ function bytesOf(data) {
   }
 }
 
-async function readPicture(file) {
+async function readImage(file) {
   try {
     return await toDataUrl(file.size > SMALL_BYTES ? await scaleDown(file) : file);
   } catch {
-    throw new RequestError(0, t("{name} is no picture that can be read.", file));
+    throw new RequestError(0, t("{name} is no image that can be read.", file));
   }
 }
 

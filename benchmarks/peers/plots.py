@@ -1,6 +1,6 @@
-"""Draws docs/pictures/*.svg from the figures that `engine_peers` has written.
+"""Draws docs/images/*.svg from the figures that `engine_peers` has written.
 
-    python -m benchmarks.peers.pictures build/engine_peers.json [MORE.json ...]
+    python -m benchmarks.peers.plots build/engine_peers.json [MORE.json ...]
 
 Needs matplotlib (`pip install -r requirements/bench.lock`). Colours and greys are legible on light
 and on dark ground; bars are medians, whiskers the least and the largest of the rounds.
@@ -20,7 +20,7 @@ from benchmarks.peers.build import ROOT
 
 Row = dict[str, Any]
 
-FOLDER = ROOT / "docs" / "pictures"
+FOLDER = ROOT / "docs" / "images"
 MODEL = "135m-q8"
 GREY = "#848d97"
 COLOURS = {

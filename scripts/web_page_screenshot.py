@@ -1,6 +1,6 @@
-"""Takes docs/pictures/web-page.png: the chat page in Chromium, over the served built-in model.
+"""Takes docs/images/web-page.png: the chat page in Chromium, over the served built-in model.
 
-`make setup` and scripts/install_test_tools.sh first; then `python -m scripts.web_page_picture`.
+`make setup` and scripts/install_test_tools.sh first; then `python -m scripts.web_page_screenshot`.
 """
 
 import io
@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from tests.browser import chromium
 from tests.serving import serve
 
-PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "web-page.png"
+SCREENSHOT = Path(__file__).parents[1] / "docs" / "images" / "web-page.png"
 EARLIER = ("Write a haiku about tea", "Plan for Saturday", "Why is the sky blue?")
 SHOWN = ("How do I load a real model?", "What is the base URL?", "What is 12 plus 30?")
 COLOURS = 256  # the page has few: a palette makes the file a third of its size
@@ -49,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, serve(Path(folder)) as server:
         taken = Image.open(io.BytesIO(_take(server.address))).convert("RGB")
     taken.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-        PICTURE, optimize=True
+        SCREENSHOT, optimize=True
     )
 
 

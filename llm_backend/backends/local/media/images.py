@@ -1,8 +1,8 @@
-"""Decodes and resizes picture files to RGB pixels.
+"""Decodes and resizes image files to RGB pixels.
 
 Sizes follow OpenAI's documentation: `low` fits 512 by 512 pixels, `original` 2,048 by 2,048, and
 the others that and 768 on the shorter side. This bounds the bytes sent to the engine, and the
-tokens of models that accept pictures of any size.
+tokens of models that accept images of any size.
 """
 
 import io
@@ -26,53 +26,53 @@ _TRANSPOSITIONS = {  # transposition to upright, by EXIF orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_BACKGROUND = "white"  # background of transparent pictures
+_BACKGROUND = "white"  # background of transparent images
 # Exceptions of decoders for damaged files.
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)
 
 
-class BadPicture(Exception):
-    """Invalid picture; the message is a sentence, `code` is OpenAI's error code."""
+class BadImage(Exception):
+    """Invalid image; the message is a sentence, `code` is OpenAI's error code."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
         self.code = code
 
 
-def decode_picture(data: bytes, *, detail: str, limit: int) -> Pixels:
-    """Decodes the first picture in a file, upright and resized by `detail`. Raises `BadPicture`; a
-    picture of more than `limit` pixels is not decoded."""
-    with open_picture(data, limit) as image:
+def decode_image(data: bytes, *, detail: str, limit: int) -> Pixels:
+    """Decodes the first image in a file, upright and resized by `detail`. Raises `BadImage`; an
+    image of more than `limit` pixels is not decoded."""
+    with open_image(data, limit) as image:
         size = _target_size(*image.size, detail)
         image.draft("RGB", size)  # decodes a JPEG at a reduced size
         turn = _orientation(image)
-        shrunk = _resize(image, size)  # first, as every copy of a large picture is large
+        shrunk = _resize(image, size)  # first, as every copy of a large image is large
         turned = shrunk if turn is None else shrunk.transpose(turn)
         return Pixels(width=turned.width, height=turned.height, data=_flatten(turned).tobytes())
 
 
 @contextmanager
-def open_picture(data: bytes, limit: int) -> Iterator[Image.Image]:
-    """Opens the first picture in a file, without decoding it. Raises `BadPicture`, for more than
+def open_image(data: bytes, limit: int) -> Iterator[Image.Image]:
+    """Opens the first image in a file, without decoding it. Raises `BadImage`, for more than
     `limit` pixels too, and translates the errors of its use."""
     with _translate_errors(), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         width, height = image.size
         if width * height > limit:
-            raise BadPicture(
-                f"The picture has {width} x {height} pixels; it may have {limit:,}.",
+            raise BadImage(
+                f"The image has {width} x {height} pixels; it may have {limit:,}.",
                 "image_too_large",
             )
         yield image
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Returns the picture turned as its EXIF data say."""
+    """Returns the image turned as its EXIF data say."""
     turn = _orientation(image)
     return image if turn is None else image.transpose(turn)
 
 
 def in_eight_bits(image: Image.Image) -> Image.Image:
-    """Returns a picture in 16-bit grey, which a plain conversion would clip to white, in 8 bits;
+    """Returns an image in 16-bit grey, which a plain conversion would clip to white, in 8 bits;
     others as they are."""
     if not image.mode.startswith("I"):
         return image
@@ -81,7 +81,7 @@ def in_eight_bits(image: Image.Image) -> Image.Image:
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:
     """Returns the transposition to upright; None if the EXIF data are unreadable, which alone does
-    not make a picture invalid."""
+    not make an image invalid."""
     try:
         return _TRANSPOSITIONS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except _DECODER_ERRORS:
@@ -89,7 +89,7 @@ def _orientation(image: Image.Image) -> Image.Transpose | None:
 
 
 def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resizes a picture and converts it to RGB or RGBA."""
+    """Resizes an image and converts it to RGB or RGBA."""
     image = in_eight_bits(image)
     if image.mode not in _COLOURS:
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
@@ -105,7 +105,7 @@ def _flatten(image: Image.Image) -> Image.Image:
 
 
 def _target_size(width: int, height: int, detail: str) -> tuple[int, int]:
-    """Returns the size after shrinking; pictures are never enlarged."""
+    """Returns the size after shrinking; images are never enlarged."""
     long, short = max(width, height), min(width, height)
     if detail == "low":
         share = _LOW / long
@@ -119,13 +119,13 @@ def _target_size(width: int, height: int, detail: str) -> tuple[int, int]:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Translates errors of decoders to `BadPicture`."""
+    """Translates errors of decoders to `BadImage`."""
     try:
         yield
     except UnidentifiedImageError as error:
-        message = "This is no PNG, JPEG, WebP or GIF picture."
-        raise BadPicture(message, "unsupported_image_media_type") from error
+        message = "This is no PNG, JPEG, WebP or GIF image."
+        raise BadImage(message, "unsupported_image_media_type") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadPicture("The picture has too many pixels.", "image_too_large") from error
+        raise BadImage("The image has too many pixels.", "image_too_large") from error
     except _DECODER_ERRORS as error:
-        raise BadPicture(f"The picture is damaged: {error}.", "image_parse_error") from error
+        raise BadImage(f"The image is damaged: {error}.", "image_parse_error") from error
