@@ -22,6 +22,7 @@ from llm_backend.store import (
     ConversationStore,
     Database,
     DeliveryLimit,
+    DetachedChatLeases,
     FileStore,
     Jobs,
     ResponseStore,
@@ -67,7 +68,11 @@ async def open_stores(
 
 @asynccontextmanager
 async def open_sweeper(
-    settings: Settings, database: Database, stores: Stores, access: Access
+    settings: Settings,
+    database: Database,
+    stores: Stores,
+    access: Access,
+    detached_chats: DetachedChatLeases,
 ) -> AsyncIterator[None]:
     """Sweeps periodically: deletes rows that are expired, too old or beyond a limit, and indexes
     the words of new chats."""
@@ -84,6 +89,7 @@ async def open_sweeper(
         Retention(database, limits).sweep,
         stores.files.blobs.sweep,
         stores.chat_search.sweep,
+        detached_chats.expire,
     )
     sweeping = asyncio.create_task(sweep_forever(*sweeps))
     try:

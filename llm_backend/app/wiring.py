@@ -3,9 +3,10 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp
@@ -53,12 +54,13 @@ from llm_backend.controllers.services.input_images import InputImages
 from llm_backend.controllers.services.listed_items import ListedItems
 from llm_backend.controllers.services.mcp_endpoint import McpEndpoint
 from llm_backend.controllers.services.session_limit import SessionLimit
+from llm_backend.controllers.services.shared_detached_chats import SharedDetachedChats
 from llm_backend.controllers.services.status_board import StatusBoard
 from llm_backend.controllers.services.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.metrics import Metrics
 from llm_backend.offload import trim_memory
 from llm_backend.settings import Settings, SettingsSource
-from llm_backend.store import Database
+from llm_backend.store import Database, DetachedChatLeases
 from llm_backend.store.jobs import run_jobs
 from llm_backend.temporary_files import TemporaryFiles
 
@@ -120,7 +122,9 @@ async def open_services(
         )
         vectors = await enter(open_index(settings))
         stores = await enter(open_stores(settings, database, metrics))
-        await enter(open_sweeper(settings, database, stores, access))
+        leases = DetachedChatLeases(database)
+        await enter(open_sweeper(settings, database, stores, access, leases))
+        peers = await enter(_open_detached_chats(settings, shared, leases))
         temporary_files = TemporaryFiles(
             lambda kind: metrics.temporary_file_failures.labels(kind).inc()
         )
@@ -144,7 +148,7 @@ async def open_services(
                 settings, stores, vectors, registry, upstream, image_models, temporary_files
             ),
             temporary_files=temporary_files,
-            detached_peers=await enter(_open_detached_chats(settings, shared)),
+            detached_peers=peers,
         )
         warming = asyncio.create_task(asyncio.to_thread(_warm, validators))
         stack.callback(warming.cancel)
@@ -161,15 +165,27 @@ def _warm(validators: Validators) -> None:
     trim_memory()
 
 
-def _open_detached_chats(
-    settings: Settings, shared: Path | None
-) -> AbstractAsyncContextManager[DetachedPeers]:
+@asynccontextmanager
+async def _open_detached_chats(
+    settings: Settings, shared: Path | None, leases: DetachedChatLeases
+) -> AsyncIterator[DetachedPeers]:
     chats = DetachedChats(
         limit=settings.detached_chats_limit,
         bytes_limit=settings.detached_chat_bytes,
         body_limits=json_limits(settings),
     )
-    return DetachedPeers(chats, shared, os.getpid()).serve()
+    if not settings.has_database_server and shared is None:  # the only process of the database
+        yield DetachedPeers(chats, None, os.getpid(), None)
+        return
+    server = shared.name if shared else token_hex(8)
+    others = SharedDetachedChats(leases, chats, server=server)
+    renewing = asyncio.create_task(others.renew_forever())
+    try:
+        async with DetachedPeers(chats, shared, os.getpid(), others).serve() as peers:
+            yield peers
+    finally:
+        renewing.cancel()
+        await others.release_all()
 
 
 def _input_images(settings: Settings, stores: Stores) -> InputImages:

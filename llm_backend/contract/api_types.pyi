@@ -2560,6 +2560,7 @@ class DetachedChat(TypedDict):
     created: int
     model: str | None
     metadata: Metadata
+    is_elsewhere: bool
 
 class DetachedChatList(TypedDict):
     object: Literal["list"]

@@ -39,6 +39,7 @@ from llm_backend.store.batches import (
     TokenCounts,
 )
 from llm_backend.store.chats.chats import ChatStore
+from llm_backend.store.chats.detached_chat_leases import DetachedChatLeases, LeasedChat
 from llm_backend.store.chats.search import ChatSearch, FoundChat
 from llm_backend.store.chats.stored_chat import ChatStatus, NewChat, StoredChat, StoredMessage
 from llm_backend.store.conversations.conversations import ConversationStore
@@ -144,6 +145,7 @@ __all__ = [
     "ConversationStore",
     "Database",
     "DeliveryLimit",
+    "DetachedChatLeases",
     "Duplicate",
     "EndpointChanges",
     "EndpointsFull",
@@ -159,6 +161,7 @@ __all__ = [
     "JobKind",
     "Jobs",
     "LeaseLost",
+    "LeasedChat",
     "LineResult",
     "Lines",
     "Missing",

@@ -17,10 +17,12 @@ from tests.browser import tab
 from tests.live.test_detached_chats import (
     ENDLESS,
     WITHOUT_END,
+    asked,
     running,
     wait_stored,
 )
 from tests.patience import wait_until
+from tests.postgresql import PostgresqlServer
 from tests.serving import Served, serve
 
 PROBES = 200  # at most this many connections until another process accepts one
@@ -162,3 +164,27 @@ def test_the_page_stops_an_answer_of_any_process(served, browser):
             expect(page.locator("article.answer .prose")).not_to_be_empty()
             page.get_by_role("button", name="Stop").click()
             wait_until(lambda: running(served.address) == [])
+
+
+def test_the_page_waits_for_an_answer_of_another_server_and_stops_it(
+    postgresql_server: PostgresqlServer, tmp_path, browser
+):
+    environment = {**WITHOUT_END, "LLM_BACKEND_THREADS": "1"}
+    environment["DATABASE_URL"] = postgresql_server.new_database()
+    with (
+        serve(tmp_path / "one", environment=environment) as one,
+        serve(tmp_path / "two", environment=environment) as two,
+        tab(browser, two.address) as page,
+    ):
+        id, conversation = uuid4().hex, uuid4().hex
+        metadata = {"title": "Hello!", "client": "web", "conversation": conversation}
+        with asked(one.address, id, {**ENDLESS, "metadata": metadata}) as lines:
+            next(lines)
+        page.goto(f"/#/chat/{conversation}")
+        expect(page.get_by_text("Another server is writing this answer.")).to_be_visible()
+        expect(page.locator(".question")).to_have_text("Hello!")
+        page.get_by_role("button", name="Stop").click()
+
+        expect(page.locator("article.answer .prose")).not_to_be_empty()
+        expect(page.get_by_role("button", name="Stop")).to_be_hidden()
+        assert running(one.address) == running(two.address) == []

@@ -40,10 +40,11 @@ class DetachedAnswers:
             await self._app(scope, receive, chat.send_to(send))
         finally:
             self._chats.end(chat)
+            self._peers.release(chat)
 
     async def _add(self, chat: DetachedChat) -> None:
         """Adds the chat, unless another process has one of its id."""
-        self._chats.add(chat)  # first: of two that begin at the same time, one sees the other
-        if chat.caller and await self._peers.has(chat.id, chat.caller.project_id):
+        self._chats.add(chat)
+        if chat.caller and not await self._peers.claim(chat, chat.caller.project_id):
             self._chats.end(chat)
             raise still_answered(chat.id)

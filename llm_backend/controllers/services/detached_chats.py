@@ -115,6 +115,7 @@ class DetachedChat:
             "created": self.created_at,
             "model": request.get("model"),
             "metadata": request.get("metadata"),
+            "is_elsewhere": False,
         }
 
     async def events(self) -> AsyncGenerator[bytes, None]:

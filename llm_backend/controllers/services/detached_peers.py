@@ -1,7 +1,8 @@
-"""Detached chats of the other API processes of this server.
+"""Detached chats of other processes: of the API processes of this server, and of other servers.
 
 Each process answers the others at a socket in the folder that they share. A connection carries one
-question: the chats of a project, or one of them to find, to follow or to cancel.
+question: the chats of a project, or one of them to find, to follow or to cancel. Other servers are
+found in the database ([`SharedDetachedChats`](shared_detached_chats.py)).
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Self, cast
 import msgspec
 
 from llm_backend.controllers.services.detached_chats import DetachedChat, DetachedChats
+from llm_backend.controllers.services.shared_detached_chats import RemoteChat, SharedDetachedChats
 from llm_backend.errors import EngineUnavailable, ServiceUnavailable
 from llm_backend.ipc import (
     Channel,
@@ -122,10 +124,18 @@ class FollowedChat:
 
 class DetachedPeers:
     """The other processes, found by their sockets in `folder`; none if it is None. The id of this
-    one is `pid`."""
+    one is `pid`. `shared` has the chats of the database; None for a single process, which has
+    all."""
 
-    def __init__(self, chats: DetachedChats, folder: Path | None, pid: int) -> None:
+    def __init__(
+        self,
+        chats: DetachedChats,
+        folder: Path | None,
+        pid: int,
+        shared: SharedDetachedChats | None,
+    ) -> None:
         self.chats = chats
+        self.shared = shared
         self._folder = folder
         self._own = None if folder is None else process_socket(folder, pid)
 
@@ -146,27 +156,33 @@ class DetachedPeers:
         """Returns the unanswered chats of a project, as far as the processes answer in time."""
         question = ListChats(project_id=project_id)
         answers = await asyncio.gather(*(_all(path, question) for path in self._others()))
-        return [_as_chat(found) for answer in answers if answer for found in answer.found]
+        chats = [_as_chat(found) for answer in answers if answer for found in answer.found]
+        return chats + (await self.shared.of(project_id) if self.shared else [])
 
-    async def has(self, id: str, project_id: str) -> bool:
-        """True if another process has a chat of this id; a process that hangs has none, as it
-        would else keep all chats from beginning."""
-        with suppress(ServiceUnavailable):
-            return await self._find(FindChat(project_id=project_id, id=id)) is not None
-        return False
+    async def claim(self, chat: DetachedChat, project_id: str) -> bool:
+        """Makes a chat of this process known to the others; False if one of them has a chat of its
+        id."""
+        return self.shared is None or await self.shared.claim(chat, project_id)
+
+    def release(self, chat: DetachedChat) -> None:
+        """Removes a chat of this process whose answer has ended."""
+        if self.shared is not None:
+            self.shared.release(chat)
 
     async def cancel(self, id: str, project_id: str) -> "api.DetachedChat | None":
         """Ends the answer of a chat, and returns the chat; None if the project has none of this
         id. Raises `ServiceUnavailable` if a process that may have it hangs."""
         answer = await self._find(CancelChat(project_id=project_id, id=id))
-        return None if answer is None else _as_chat(answer.found[0])
+        if answer is not None:
+            return _as_chat(answer.found[0])
+        return await self.shared.cancel(id, project_id) if self.shared else None
 
-    async def follow(self, id: str, project_id: str) -> FollowedChat | None:
+    async def follow(self, id: str, project_id: str) -> FollowedChat | RemoteChat | None:
         """Returns a chat, to be read or closed; None if the project has none of this id. Raises
         `ServiceUnavailable` if a process that may have it hangs."""
         answer = await self._find(FindChat(project_id=project_id, id=id))
         if answer is None:
-            return None
+            return await self.shared.find(id, project_id) if self.shared else None
         replies = _ask(answer.path, FollowChat(project_id=project_id, id=id))
         try:
             async with asyncio.timeout(TIMEOUT_S):

@@ -21,6 +21,7 @@ vector_stores.py   vector stores, their files and texts
 batches.py         batches and answers to their lines
 jobs.py            jobs
 webhooks.py        endpoints and deliveries
+detached_chats.py  detached chats in progress
 voices.py          voices by a sample, consents
 administration.py  keys, administered objects, audit log, usage, limits
 """
@@ -30,6 +31,7 @@ from llm_backend.store.tables import (
     batches,
     chats,
     conversations,
+    detached_chats,
     files,
     jobs,
     vector_stores,
@@ -43,6 +45,7 @@ __all__ = [
     "batches",
     "chats",
     "conversations",
+    "detached_chats",
     "files",
     "jobs",
     "vector_stores",

@@ -28,6 +28,11 @@ export class AnswerFailures {
     );
   }
 
+  /** Says that another server writes the answer, so that it does not grow here. */
+  showElsewhere() {
+    this.#notice.showMild(t("Another server is writing this answer. It is shown here at its end; Stop ends it."));
+  }
+
   /** Says that a tool has not answered for a while. */
   showToolSilence() {
     this.#notice.showMild(t("The tool has not answered yet. Stop ends the wait."));

@@ -102,7 +102,7 @@ export class Answers {
   /** Ends the answer in progress, if there is one. */
   stop() {
     const id = this.#turn?.detachedId;
-    this.#turn?.stop();
+    if (!this.#turn?.isElsewhere) this.#turn?.stop(); // or it ends once the other server has stored it
     if (id) this.#attempt(() => cancel(id));
   }
 
@@ -133,12 +133,12 @@ export class Answers {
   }
 
   /** Shows a chat whose answer the server is writing, and follows it. */
-  rejoin(conversation, { id, metadata, model }) {
+  rejoin(conversation, { id, metadata, model, is_elsewhere: isElsewhere }) {
     conversation.id = metadata.conversation;
     this.#options.choose(model);
     this.#view.show(conversation);
     this.#attachments.show(metadata.vector_store);
-    this.#answer({ followedId: id });
+    this.#answer({ followedId: id, isElsewhere });
   }
 
   /** Offers to generate the last answer again, to continue it, and to allow the calls in it. */
@@ -206,11 +206,21 @@ export class Answers {
   }
 
   /** Draws an answer, or the failure to get one: either way the turn ends, and another can begin.
-   *  `previous` are the messages of the branch that was left for this one. */
-  async #answer({ isContinued = false, previous = null, onRetry = null, followedId = null } = {}) {
+   *  `previous` are the messages of the branch that was left for this one; `followedId` is that of an
+   *  answer that the server is writing, or with `isElsewhere` another server of its database. */
+  async #answer({
+    isContinued = false,
+    previous = null,
+    onRetry = null,
+    followedId = null,
+    isElsewhere = false,
+  } = {}) {
     const { conversation } = this.#view,
       answerView = this.#view.transcript.addAnswer(),
-      turn = new Turn({ onSilence: () => this.#failures.showSilence(conversation) });
+      turn = new Turn({
+        onSilence: () => (isElsewhere ? this.#failures.showElsewhere() : this.#failures.showSilence(conversation)),
+      });
+    turn.isElsewhere = isElsewhere;
     if (followedId) turn.detachedId = followedId;
     else {
       conversation.system = this.#options.system;
@@ -218,6 +228,7 @@ export class Answers {
     }
     this.#setTurn(turn);
     let failure = null;
+    if (isElsewhere) this.#failures.showElsewhere();
     try {
       if (followedId) await this.#stream.follow(conversation, answerView, turn);
       else await this.#stream.request(conversation, answerView, turn, isContinued);
@@ -227,7 +238,8 @@ export class Answers {
     turn.end();
     if (this.#turn === turn) this.#setTurn(null);
     if (turn.isLeft) return this.#onStored();
-    if (followedId && failure?.status === 404) {
+    if (failure?.status === 404 ? followedId : isElsewhere && !failure) {
+      this.#notice.hideMild();
       await this.#onFinished(conversation); // it has ended meanwhile, and is stored
       return this.#onStored();
     }

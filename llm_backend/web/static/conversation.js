@@ -126,11 +126,12 @@ export class Conversation {
     this.id = chat.metadata.conversation;
     this.model = chat.model;
     this.title = chat.metadata.title;
-    this.system = systemOf(chat.messages);
-    this.messages = mergeContinued(chat.messages.filter(isShown).map(messageOf));
+    if (chat.messages) this.system = systemOf(chat.messages);
+    // Those of another server may be missing: then the chat is shown as it is stored.
+    if (chat.messages) this.messages = mergeContinued(chat.messages.filter(isShown).map(messageOf));
     this.#branches.share(this.messages);
     this.messages.push(newAnswer());
-    yield this.messages.at(-1);
+    yield this.lastAnswer;
     yield* this.#readChunks(chunks, chat.metadata);
   }
 

@@ -14,6 +14,8 @@ export class Turn {
   isLeft = false;
   /** The id of a detached answer; null if the answer ends with this page. */
   detachedId = null;
+  /** True if another server of the database writes the answer, which is shown here at its end. */
+  isElsewhere = false;
   #controller = new AbortController();
   #timer = setInterval(() => this.#check(), SILENCE_MS);
   #hasEvents = false;

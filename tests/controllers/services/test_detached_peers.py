@@ -15,11 +15,21 @@ from llm_backend.access import DEFAULT_PROJECT, Caller
 from llm_backend.contract.body import BodyLimits
 from llm_backend.controllers.services import detached_peers
 from llm_backend.controllers.services.detached_answers import DetachedAnswers
-from llm_backend.controllers.services.detached_chats import HEADER, PATHS, DetachedChats
+from llm_backend.controllers.services.detached_chats import (
+    HEADER,
+    PATHS,
+    DetachedChat,
+    DetachedChats,
+)
 from llm_backend.controllers.services.detached_peers import DetachedPeers
-from llm_backend.errors import Conflict, ServiceUnavailable
+from llm_backend.controllers.services.shared_detached_chats import SharedDetachedChats
+from llm_backend.errors import Conflict, EngineUnavailable, ServiceUnavailable
 from llm_backend.ipc import process_socket
-from llm_backend.sse import LONG_EVENT_BYTES, EventPiece
+from llm_backend.sse import DONE, LONG_EVENT_BYTES, EventPiece
+from llm_backend.store import Database, DetachedChatLeases, migrate
+from tests.store.conftest import database, database_url, kind, postgresql_url, sqlite_url
+
+__all__ = ["database", "database_url", "kind", "postgresql_url", "sqlite_url"]  # fixtures
 
 LONG = {"stream": True, "model": "m", "messages": ["a" * (2 * LONG_EVENT_BYTES)]}
 
@@ -27,19 +37,22 @@ LONG = {"stream": True, "model": "m", "messages": ["a" * (2 * LONG_EVENT_BYTES)]
 @asynccontextmanager
 async def two_processes() -> AsyncIterator[tuple[DetachedPeers, DetachedPeers, Path]]:
     with TemporaryDirectory() as folder:
-        one, other = (
-            DetachedPeers(
-                DetachedChats(limit=8, bytes_limit=1 << 20, body_limits=BodyLimits()),
-                Path(folder),
-                pid,
-            )
-            for pid in (1, 2)
-        )
-        async with one.serve(), other.serve():
-            yield one, other, Path(folder)
+        async with Database.open(f"sqlite:///{folder}/state.db") as database:
+            await migrate(database)
+            one, other = (process(database, Path(folder), pid) for pid in (1, 2))
+            async with one.serve(), other.serve():
+                yield one, other, Path(folder)
 
 
-async def begin(peers: DetachedPeers, id: str, request: object) -> None:
+def process(database: Database, folder: Path | None, pid: int) -> DetachedPeers:
+    """A process of the server with this folder; without one, of a server of its own."""
+    chats = DetachedChats(limit=8, bytes_limit=1 << 20, body_limits=BodyLimits())
+    server = folder.name if folder else str(pid)
+    shared = SharedDetachedChats(DetachedChatLeases(database), chats, server=server)
+    return DetachedPeers(chats, folder, pid, shared)
+
+
+async def begin(peers: DetachedPeers, id: str, request: object) -> DetachedChat:
     """Begins a chat whose answer has not begun."""
     chat = peers.chats.begin(id, "/v1/chat/completions", {"caller": Caller(key_id=None)})
 
@@ -48,8 +61,10 @@ async def begin(peers: DetachedPeers, id: str, request: object) -> None:
 
     async def add() -> None:
         peers.chats.add(chat)
+        assert await peers.claim(chat, DEFAULT_PROJECT)
 
     await chat.receive_from(receive, add)()
+    return chat
 
 
 async def test_a_long_chat_of_another_process_arrives_in_pieces():
@@ -88,11 +103,11 @@ async def test_an_answered_chat_that_is_not_over_is_held():
         chat.is_answered = True
 
         assert await one.of(DEFAULT_PROJECT) == []
-        assert await one.has("the-chat", DEFAULT_PROJECT)
-        assert not await one.has("the-chat", "proj_other")
+        assert not await one.claim(chat, DEFAULT_PROJECT)
+        assert await one.claim(chat, "proj_other")
 
 
-async def test_two_processes_do_not_begin_the_same_id_at_the_same_time():
+async def test_of_two_processes_one_begins_a_chat_of_the_same_id_at_the_same_time():
     begun: list[Scope] = []
     are_decided = asyncio.Barrier(2)
 
@@ -123,7 +138,7 @@ async def test_two_processes_do_not_begin_the_same_id_at_the_same_time():
         await asyncio.gather(ask(one), ask(other))
         left = one.chats.of(DEFAULT_PROJECT) + other.chats.of(DEFAULT_PROJECT)
 
-    assert len(begun) < 2
+    assert len(begun) == 1
     assert left == []
 
 
@@ -138,7 +153,6 @@ async def test_chats_are_found_while_another_process_hangs(monkeypatch):
             assert followed is not None
             await followed.close()
 
-            assert await one.has("the-chat", DEFAULT_PROJECT)
             assert await one.cancel("the-chat", DEFAULT_PROJECT) is not None
 
 
@@ -164,4 +178,64 @@ async def test_a_chat_that_a_hanging_process_may_have_is_not_said_to_be_missing(
                 await find("no-chat", DEFAULT_PROJECT)
 
         assert [chat["id"] for chat in listed] == ["the-chat"]
-        assert not await one.has("no-chat", DEFAULT_PROJECT)
+
+
+async def test_a_chat_of_another_server_is_listed_and_followed_to_its_end_and_stopped(database):
+    one, other = (process(database, None, pid) for pid in (1, 2))
+    asked = {**LONG, "store": True, "messages": [{"role": "user", "content": "Hello!\0"}]}
+    chat = await begin(other, "the-chat", asked)
+    (listed,) = await one.of(DEFAULT_PROJECT)
+    own, foreign = await other.of(DEFAULT_PROJECT), await one.of("proj_other")
+    followed = await one.follow("the-chat", DEFAULT_PROJECT)
+    assert followed is not None
+    events = followed.events()
+    head, comment = orjson.loads((await anext(events))[6:]), await anext(events)
+    renewing = asyncio.create_task(other.shared.renew_forever())
+    cancelled = await one.cancel("the-chat", DEFAULT_PROJECT)
+    async with asyncio.timeout(60):
+        await chat.receive_from(_never, _nothing)()  # it is disconnected
+    other.release(chat)
+    rest = [event async for event in events]
+    renewing.cancel()
+
+    assert listed == cancelled
+    assert (listed["id"], listed["is_elsewhere"]) == ("the-chat", True)
+    assert "messages" not in listed
+    assert (own, foreign) == ([], [])
+    assert (head["messages"], head["is_elsewhere"]) == (asked["messages"], True)
+    assert comment.startswith(b":")
+    assert rest[-1] == DONE
+    assert await one.follow("the-chat", DEFAULT_PROJECT) is None
+
+
+async def test_the_words_of_a_chat_that_is_not_stored_are_not_shared(database):
+    one, other = (process(database, None, pid) for pid in (1, 2))
+    asked = {**LONG, "messages": [{"role": "user", "content": "Hello!"}]}
+    await begin(other, "the-chat", asked)
+    followed = await one.follow("the-chat", DEFAULT_PROJECT)
+    assert followed is not None
+
+    assert b"Hello!" not in await anext(followed.events())
+
+
+async def test_a_follower_is_told_that_another_server_has_died(database):
+    one, other = (process(database, None, pid) for pid in (1, 2))
+    await begin(other, "the-chat", {**LONG, "messages": []})
+    followed = await one.follow("the-chat", DEFAULT_PROJECT)
+    assert followed is not None
+    events = followed.events()
+    await anext(events)
+    await DetachedChatLeases(database).renew(other.shared.holder, until=1)
+
+    with pytest.raises(EngineUnavailable):
+        await anext(events)
+    assert await one.of(DEFAULT_PROJECT) == []
+    assert await one.cancel("the-chat", DEFAULT_PROJECT) is None
+
+
+async def _never() -> Message:
+    raise AssertionError("the body has been read")
+
+
+async def _nothing() -> None:
+    raise AssertionError("the body has been read")
