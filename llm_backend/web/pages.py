@@ -10,6 +10,7 @@ such an address need not be revalidated. Modules are read then, and stay so. Any
 is replaced later is still served, but must be revalidated.
 """
 
+import asyncio
 import functools
 import gzip
 import hashlib
@@ -77,6 +78,11 @@ class _PageFile:
     media_type: str
     is_text: bool
 
+    @property
+    def is_compressed(self) -> bool:
+        """True once `compressed` takes no time."""
+        return "compressed" in self.__dict__
+
     @functools.cached_property
     def compressed(self) -> bytes:
         """The content, compressed by gzip."""
@@ -103,6 +109,8 @@ class WebPages:
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})["operation_id"] = "web"  # for the access log
+        if file.is_text and not file.is_compressed:  # other requests go on meanwhile
+            await asyncio.to_thread(lambda: file.compressed)
         await _response(file, scope)(scope, receive, send)
 
 
