@@ -510,6 +510,38 @@ def test_mathematics_is_drawn_and_money_is_money(page):
     screenshot(page, "mathematics")
 
 
+# Draws many formulas; returns how many were drawn each time that the page could answer.
+DRAW_MANY = """async (count) => {
+  const { drawMath } = await import("/web/math.js");
+  const node = document.body.appendChild(document.createElement("div"));
+  const add = (textContent) => {
+    const code = document.createElement("code");
+    node.append(Object.assign(code, { className: "formula-source", textContent }));
+  };
+  const drawn = () => node.querySelectorAll(".formula").length;
+  add("x"); // loads KaTeX
+  drawMath(node);
+  while (!drawn()) await new Promise((resume) => setTimeout(resume));
+  for (let number = 0; number < count; number++) add(String.raw`\\frac{${number}}{x^2}`);
+  drawMath(node);
+  const seen = [drawn()];
+  while (drawn() <= count) {
+    await new Promise((resume) => setTimeout(resume));
+    seen.push(drawn());
+  }
+  node.remove();
+  return seen;
+}"""
+
+
+def test_many_formulas_are_drawn_in_slices_between_which_the_page_answers(page):
+    seen = page.evaluate(DRAW_MANY, 1000)
+
+    assert 1 < seen[0] < 1001
+    assert seen[-1] == 1001
+    assert len(seen) > 3
+
+
 LEX = """async (text) => {
   const { mathExtensions: extensions } = await import("/web/math.js");
   const { Marked } = await import("/web/vendor/marked.esm.js");

@@ -16,6 +16,7 @@ const BLOCK_BEGIN = /\n(?= {0,3}(?:\$\$|\\\[))/g;
 const BLANK_LINE = /\n[ \t]*\n/;
 const TO_DOLLAR = /^[^$\\<!\[`*_]*(?=\$)/; // up to a $, with no sign before it at which the parser stops
 const STYLES = new URL("vendor/katex.min.css", import.meta.url).href;
+const SLICE_MS = 10; // of drawing without a pause
 const LIMITS = { maxSize: 20, maxExpand: 200 }; // in em, and of macros in one formula
 
 let katex = null;
@@ -55,8 +56,23 @@ export const mathExtensions = [
 export function drawMath(node) {
   const formulas = [...node.querySelectorAll("code.formula-source")];
   if (!formulas.length) return;
-  if (katex) formulas.forEach(drawFormula);
-  else load().then(() => formulas.filter((one) => one.isConnected).forEach(drawFormula), reportError);
+  if (katex) drawAll(formulas);
+  else load().then(() => drawAll(formulas.filter((one) => one.isConnected)), reportError);
+}
+
+/** Draws formulas, the first ones at once; the page answers between the others. Those that are removed
+ *  meanwhile are left out. */
+async function drawAll(formulas) {
+  let until = performance.now() + SLICE_MS,
+    isFirstSlice = true; // its node may not be on the page yet
+  for (const one of formulas) {
+    if (performance.now() > until) {
+      await new Promise((resume) => setTimeout(resume));
+      until = performance.now() + SLICE_MS;
+      isFirstSlice = false;
+    }
+    if (isFirstSlice || one.isConnected) drawFormula(one);
+  }
 }
 
 /** The text of a node as it was written: a formula is its source, once. */
