@@ -96,7 +96,8 @@ def parse_json(body: bytes, limits: BodyLimits) -> JsonValue:
     body that would take too long.
 
     Refused besides malformed JSON: lone surrogates and other broken Unicode, NaN and Infinity,
-    nesting deeper than the limit, and NUL characters, which databases cannot store.
+    nesting deeper than the limit, and NUL characters, which databases cannot store. Those of
+    answers are replaced by U+FFFD: a model may have written them, and its chat goes on.
     """
     check_bounds(body, limits)
     try:
@@ -107,6 +108,7 @@ def parse_json(body: bytes, limits: BodyLimits) -> JsonValue:
     if body.count(b"[") + body.count(b"{") > limits.json_depth:
         _check_depth(value, limits.json_depth)
     if b"\\u0000" in body:
+        _replace_nul_in_answers(value)
         _check_nul(value)
     return value
 
@@ -146,6 +148,29 @@ def _check_depth(value: JsonValue, limit: int) -> None:
 
 def _children(value: dict[str, JsonValue] | list[JsonValue]) -> list[JsonValue]:
     return list(value.values()) if isinstance(value, dict) else value
+
+
+def _replace_nul_in_answers(value: JsonValue) -> None:
+    for name in ("messages", "input"):
+        turns = value.get(name) if isinstance(value, dict) else None
+        for turn in turns if isinstance(turns, list) else ():
+            if isinstance(turn, dict) and _is_answer(turn):
+                turn.update({key: _without_nul(inner) for key, inner in turn.items()})
+
+
+def _is_answer(turn: dict[str, JsonValue]) -> bool:
+    """True for a message of a model, and an item of a response that a model wrote."""
+    kind = turn.get("type")
+    is_item = isinstance(kind, str) and (kind == "reasoning" or kind.endswith("_call"))
+    return turn.get("role") == "assistant" or is_item
+
+
+def _without_nul(value: JsonValue) -> JsonValue:
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd")
+    if isinstance(value, dict):
+        return {key: _without_nul(inner) for key, inner in value.items()}
+    return [_without_nul(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _check_nul(value: JsonValue) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from llm_backend.contract.body import BodyLimits, read_body
+from llm_backend.contract.body import BodyLimits, parse_json, read_body
 from llm_backend.errors import ClientGone
 
 CHAT = "/v1/chat/completions"
@@ -70,6 +70,30 @@ def test_nul_characters_are_refused_by_name(client: TestClient, body: bytes, par
     assert response.status_code == 400
     assert response.json()["error"]["param"].endswith(param)
     assert "NUL" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("field", ["messages", "input"])
+def test_nul_characters_of_answers_are_replaced(field: str):
+    said = {"role": "assistant", "content": [{"type": "text", "text": "a\0b"}]}
+    call = {"type": "function_call", "arguments": "\0"}
+    body = json.dumps({field: [said, call]}).encode()
+
+    value = parse_json(body, BodyLimits())
+
+    assert value == {
+        field: [
+            {"role": "assistant", "content": [{"type": "text", "text": "a\ufffdb"}]},
+            {"type": "function_call", "arguments": "\ufffd"},
+        ]
+    }
+
+
+def test_a_chat_goes_on_after_an_answer_with_a_nul_character(client: TestClient):
+    said = {"role": "assistant", "content": "\0"}
+    more = json.loads(GOOD)["messages"]
+    body = json.dumps({"model": "m", "messages": [*more, said, *more]}).encode()
+
+    assert client.post(CHAT, content=body, headers=JSON).status_code == 200
 
 
 def test_an_escaped_backslash_before_u0000_is_no_nul(client: TestClient):

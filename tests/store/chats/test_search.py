@@ -37,6 +37,14 @@ async def test_chat_is_found_by_words_of_title_question_and_answer(chats, search
     assert [(one.id, one.title) for one in found] == [(this.id, "Recipes")]
 
 
+async def test_chat_with_a_nul_character_in_its_answer_is_stored_and_found(chats, search):
+    this, messages = said("What is keyset paging?", "The\0seek method.")
+    await chats.add(this, messages)
+
+    assert await ids(search, "seek") == [this.id]
+    assert (await chats.get(this.id)).response == this.response
+
+
 @pytest.mark.parametrize("query", ["eyset", "keyset missing", "…", "能工", "owner", "' OR 1"])
 async def test_chat_is_not_found_by_other_words(chats, search, query):
     await chats.add(*said("What is keyset paging? 人工智能"))
