@@ -282,6 +282,11 @@ class ServiceUnavailable(ApiError):
         super().__init__(message, param=param, code=code, retry_after_s=retry_after_s)
 
 
+class Starting(ServiceUnavailable):
+    """The server is starting: no model can answer yet. Probes expect it, so that it is no error in
+    the log."""
+
+
 class EngineUnavailable(ServiceUnavailable):
     """The worker process is restarting."""
 

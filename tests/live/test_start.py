@@ -125,6 +125,18 @@ def test_it_is_ready_only_where_a_model_or_an_upstream_can_answer(tmp_path):
     assert told[0].json()["error"]["message"].startswith("There is neither a model nor an upstream")
 
 
+def test_a_server_that_starts_is_no_error_in_its_log(tmp_path):
+    with serve(tmp_path, ready=False) as served:
+        starting = httpx.get(f"{served.address}/readyz")
+        served.wait_ready()
+        refused = {line for line in served.log.read_text().splitlines() if "request_" in line}
+
+    assert starting.status_code == 503
+    assert "builtin is starting" in starting.json()["error"]["message"]
+    assert any("request_refused" in line for line in refused)
+    assert not any("request_failed" in line for line in refused)
+
+
 def test_it_is_not_ready_once_a_newer_version_has_changed_the_tables(tmp_path):
     with serve(tmp_path, "--model", "none") as served:
         (file,) = tmp_path.rglob("*.sqlite3")

@@ -18,6 +18,7 @@ from llm_backend.errors import (
     Internal,
     MethodNotAllowed,
     ServiceUnavailable,
+    Starting,
     Unsupported,
     from_status,
 )
@@ -107,7 +108,7 @@ def _render(scope: Scope, error: Exception, api_error: ApiError) -> Response:
     }
     if isinstance(api_error, Internal):
         _log.error("request_failed", exc_info=error, extra=fields)
-    elif api_error.status >= 500 and not isinstance(api_error, Unsupported):
+    elif api_error.status >= 500 and not isinstance(api_error, Unsupported | Starting):
         _log.error("request_failed", extra=fields)
     else:
         _log.info("request_refused", extra=fields)
