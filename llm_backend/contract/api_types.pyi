@@ -3333,6 +3333,11 @@ class ListInvitesQuery(TypedDict):
     after: NotRequired[str]
     limit: NotRequired[int]
 
+class ListModelsQuery(TypedDict):
+    limit: NotRequired[int]
+    after_id: NotRequired[str]
+    before_id: NotRequired[str]
+
 class ListModelsResponse(TypedDict):
     data: list[Model]
     object: Literal["list"]

@@ -305,3 +305,22 @@ def test_refused_schema_is_named_by_its_place(messages: anthropic.Anthropic) -> 
 
     assert refusals[0].endswith("(`tools[1].input_schema.properties.a.format`)")
     assert refusals[1].endswith("(`output_config.format.schema.properties.a.format`)")
+
+
+def test_models_are_listed(messages: anthropic.Anthropic) -> None:
+    page = messages.models.list(limit=100)
+    one_by_one = [model.id for model in messages.models.list(limit=1)]
+    before = messages.models.list(before_id=page.data[-1].id, limit=1)
+    with pytest.raises(anthropic.BadRequestError):
+        messages.models.list(after_id="none")
+    near = messages.models.retrieve("near")
+
+    names = [model.id for model in page]
+    assert one_by_one == names
+    assert [model.id for model in before.data] == names[-2:-1]
+    assert before.has_more
+    assert {"near", "gpt-3.5-turbo", "builtin"} <= set(names)
+    assert (page.has_more, page.first_id, page.last_id) == (False, names[0], names[-1])
+    assert near == next(model for model in page.data if model.id == "near")
+    assert (near.type, near.display_name) == ("model", "near")
+    assert near.created_at.tzinfo is not None
