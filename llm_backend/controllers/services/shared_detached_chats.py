@@ -151,7 +151,7 @@ class SharedDetachedChats:
                 if self._clock() - renewed_at >= LEASE_S / 3:
                     await self._stored.renew(self.holder, until=self._until())
                     renewed_at = self._clock()
-                for project_id, id in await self._stored.cancelled(self.holder):
+                for project_id, id in await self._stored.find_cancelled(self.holder):
                     if chat := self._chats.find(id, project_id):
                         chat.cancel()
             except StoreError as error:

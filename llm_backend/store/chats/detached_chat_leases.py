@@ -48,9 +48,9 @@ class DetachedChatLeases:
         """Extend all leases of the holder, until this time."""
         await self._database.write(_renew, holder=holder, until=until)
 
-    async def cancelled(self, holder: str) -> Collection[tuple[str, str]]:
+    async def find_cancelled(self, holder: str) -> Collection[tuple[str, str]]:
         """Project and id of the chats of a holder that are to end."""
-        return await self._database.read(_cancelled, holder=holder)
+        return await self._database.read(_find_cancelled, holder=holder)
 
     async def list(self, project_id: str, *, other_than: str, now: int) -> Sequence[LeasedChat]:
         """The chats of a project at servers other than one."""
@@ -97,7 +97,7 @@ def _renew(connection: Connection, holder: str, until: int) -> None:
     connection.execute(statement.values(until_at=until))
 
 
-def _cancelled(connection: Connection, holder: str) -> Collection[tuple[str, str]]:
+def _find_cancelled(connection: Connection, holder: str) -> Collection[tuple[str, str]]:
     query = select(_COLUMNS.project_id, _COLUMNS.id)
     of_holder = query.where(_COLUMNS.holder == holder, _COLUMNS.is_cancelled)
     return {(row.project_id, row.id) for row in connection.execute(of_holder)}
