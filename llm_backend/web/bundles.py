@@ -1,8 +1,9 @@
 """Bundles: a script of the page and the modules that it imports, as one file.
 
 Browsers send six requests at a time to a server, and the first view of the page has forty modules.
-As one file they are one request. Nothing is minified or renamed: each module becomes a function
-that returns its exports, so that its other names stay its own.
+As one file they are one request. Nothing is renamed: each module becomes a function that returns
+its exports, so that its other names stay its own. Comments on lines of their own are left out: they
+are a fifth of the compressed bytes.
 
     const dom_js = await (async () => {
     ...
@@ -11,7 +12,7 @@ that returns its exports, so that its other names stay its own.
 
 Modules that are loaded later take their imports from the bundle that has them, so that each module
 runs once. A module imports names in braces, and exports only declarations, each from the beginning
-of a line.
+of a line; none of its texts in backticks has a line that begins like a comment.
 """
 
 import re
@@ -19,6 +20,8 @@ from collections.abc import Mapping, Sequence
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+\.js)";', re.MULTILINE)
 _OTHER = re.compile(r"^(?:import|export) .*", re.MULTILINE)
+# Comments on lines of their own.
+_COMMENT = re.compile(r"^[ \t]*(?://.*|/\*\*(?:[^*]|\*(?!/))*\*/)\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const) (\w+))", re.MULTILINE)
 
 
@@ -71,7 +74,8 @@ def _link_module(name: str, sources: Mapping[str, str], owners: Mapping[str, str
     functions = [_wrap_module(one, _IMPORT.sub(assign, sources[one])) for one in inner]
     text = _IMPORT.sub(assign, sources[name])
     exports = f"\nexport {{ {', '.join(map(_variable, inner))} }};\n" if inner else ""
-    return "".join([*heads, *functions, text, exports])
+    whole = "".join([*heads, *functions, text, exports])
+    return _COMMENT.sub("", whole) if inner else whole
 
 
 def _wrap_module(name: str, text: str) -> str:

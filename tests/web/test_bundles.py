@@ -52,6 +52,18 @@ def test_bundle_keeps_the_text_of_a_module_without_imports():
     assert bundle_modules(sources, ["app.js"]) == sources
 
 
+def test_bundles_have_no_comments_on_lines_of_their_own():
+    served = bundle_modules(SOURCES, BUNDLES)
+    sources = {
+        "app.js": '// A.\nimport { a } from "./a.js";\n',
+        "a.js": '/** Two\n *  lines. */\nexport const a = "//"; // one\n  /** B. */\n  // c\na;\n',
+    }
+
+    assert not re.search(r"^[ \t]*(//|/\*\*)", served["app.js"], re.M)
+    assert 'const a = "//"; // one\na;\n' in bundle_modules(sources, ["app.js"])["app.js"]
+    assert "B." not in bundle_modules(sources, ["app.js"])["app.js"]
+
+
 def test_bundle_refuses_modules_that_import_each_other():
     sources = {
         "app.js": 'import { a } from "./a.js";',
