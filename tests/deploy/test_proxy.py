@@ -1,10 +1,10 @@
-"""nginx with the configuration of docs/proxy.md."""
+"""nginx and Caddy with the configurations of docs/proxy.md."""
 
 import asyncio
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -70,18 +70,39 @@ def configuration(lines: str, folder: Path, *, listens: int, leads_to: int) -> s
     )
 
 
-@pytest.fixture
-async def proxied(root: Path, tmp_path: Path) -> AsyncIterator[tuple[Server, httpx.AsyncClient]]:
+def nginx_command(root: Path, folder: Path, *, listens: int, leads_to: int) -> Sequence[str]:
     nginx = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
     if nginx is None:
         missing("nginx is not installed; scripts/install_test_tools.sh does it.")
+    file = folder / "nginx.conf"
+    lines = configuration_text(root)
+    file.write_text(configuration(lines, folder, listens=listens, leads_to=leads_to))
+    return [nginx, "-c", str(file), "-p", str(folder)]
+
+
+def caddy_command(root: Path, folder: Path, *, listens: int, leads_to: int) -> Sequence[str]:
+    caddy = shutil.which("caddy")
+    if caddy is None:
+        missing("Caddy is not installed; scripts/install_test_tools.sh does it.")
+    page = (root / "docs/proxy.md").read_text(encoding="utf-8")
+    lines = re.search(r"```caddyfile\n(.*?)```", page, re.DOTALL)[1]
+    lines = lines.replace("127.0.0.1:8000", f"127.0.0.1:{leads_to}")
+    # without a certificate and with no port for its own settings
+    lines = lines.replace("llm.example.com {", f"http://llm.example.com:{listens} {{", 1)
+    file = folder / "Caddyfile"
+    file.write_text(f"{{\n\tadmin off\n\tauto_https off\n}}\n{lines}")
+    return [caddy, "run", "--adapter", "caddyfile", "--config", str(file)]
+
+
+@pytest.fixture(params=[nginx_command, caddy_command], ids=["nginx", "caddy"])
+async def proxied(
+    request: pytest.FixtureRequest, root: Path, tmp_path: Path
+) -> AsyncIterator[tuple[Server, httpx.AsyncClient]]:
     server, port = Server(), free_port()
     async with serving(server.app) as behind:
-        file = tmp_path / "nginx.conf"
-        file.write_text(
-            configuration(configuration_text(root), tmp_path, listens=port, leads_to=behind)
-        )
-        process = await asyncio.create_subprocess_exec(nginx, "-c", str(file), "-p", str(tmp_path))
+        command = request.param(root, tmp_path, listens=port, leads_to=behind)
+        environment = {**os.environ, "HOME": str(tmp_path)}  # Caddy's folder of certificates
+        process = await asyncio.create_subprocess_exec(*command, env=environment)
         try:
             await accepts(port)
             headers = {"host": "llm.example.com"}
