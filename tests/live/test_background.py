@@ -16,6 +16,9 @@ from tests.strict_sdk import StrictOpenAI
 ENDED = ("completed", "failed", "incomplete", "cancelled")
 
 
+LONGER_THAN_ANY_TEST = 5000
+
+
 def long(items: int = 300) -> dict[str, object]:
     """A request whose answer is a list of so many numbers."""
     schema = {
@@ -81,7 +84,7 @@ def test_the_clients_own_stream_helper_reads_it(client):
 
 
 def test_one_that_is_cancelled_ends_at_once(client):
-    asked = client.responses.create(**long(600))
+    asked = client.responses.create(**long(LONGER_THAN_ANY_TEST))
     cancelled = client.responses.cancel(asked.id)
 
     assert cancelled.status == "cancelled"
@@ -89,7 +92,7 @@ def test_one_that_is_cancelled_ends_at_once(client):
 
 
 def test_an_answer_that_waits_for_events_begins_at_once(client, server):
-    with client.responses.create(**long(600), stream=True) as stream:
+    with client.responses.create(**long(LONGER_THAN_ANY_TEST), stream=True) as stream:
         id = next(iter(stream)).response.id
     address = f"{server.base_url}/responses/{id}?stream=true&starting_after=1000000"
     with httpx.stream("GET", address, timeout=60) as waiting:
@@ -115,7 +118,7 @@ def test_what_was_not_in_the_background_is_neither_cancelled_nor_streamed_again(
 
 def test_a_killed_servers_responses_are_taken_up_or_failed(tmp_path):
     with serve(tmp_path) as served, connected(served) as client:
-        with client.responses.create(**long(600), stream=True) as stream:
+        with client.responses.create(**long(LONGER_THAN_ANY_TEST), stream=True) as stream:
             seen = [event for event, _ in zip(stream, range(8), strict=False)]
         whole = client.responses.create(**long(20))
         kill(served)
