@@ -1,5 +1,6 @@
 """The pages' files: what is served, under which headers; what others made is as they made it."""
 
+import asyncio
 import hashlib
 import json
 import re
@@ -296,3 +297,15 @@ def untranslated(source: str) -> Iterator[str]:
             is_text = re.search(r"^[A-Z][a-z]+ |^[^<]*\b[a-z]{2,} [a-z]{2,}", template)
         if is_text and not re.search(r"\bt\(\s*$", source[: one.start()][-40:]):
             yield one[0][1:-1]
+
+
+async def test_a_large_file_is_compressed_while_other_requests_go_on(pages):
+    page_files._read_swagger_ui.cache_clear()
+    turns = 0
+    getting = asyncio.create_task(pages.get("/docs/swagger-ui-bundle.js"))
+    while not getting.done():
+        turns += 1
+        await asyncio.sleep(0)
+
+    assert (await getting).headers["content-encoding"] == "gzip"
+    assert turns > 200  # a few if nothing else goes on meanwhile
