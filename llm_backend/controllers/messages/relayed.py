@@ -22,6 +22,7 @@ from llm_backend.controllers.rendering import chunks
 from llm_backend.controllers.rendering.chat_events import ChatTranscript
 from llm_backend.controllers.rendering.chat_fold import fold
 from llm_backend.controllers.services import Services
+from llm_backend.controllers.services.chat_recorder import ParsedAnswer
 from llm_backend.errors import InvalidRequest, UpstreamFailed
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.offload import offload
@@ -50,10 +51,10 @@ async def relay_message(
         if observer.is_overlong or not observer.has_answer:
             log.warning("message_not_stored", extra={"request_id": request.request_id})
             return None
+        completion = observer.completion(chat_body["model"])
         return services.chat_recorder.remember_relayed(
             chat_body,
-            observer.completion(chat_body["model"]),
-            complete=observer.is_complete,
+            ParsedAnswer(parsed=completion, is_complete=observer.is_complete),
             size_bytes=len(request.raw_body) + observer.fed_bytes,
         )
 

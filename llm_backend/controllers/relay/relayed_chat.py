@@ -30,17 +30,33 @@ async def relay_chat(
         if observer.is_overlong:
             log.warning("chat_too_long_to_store", extra={"request_id": request.request_id})
             return None
-        completion = observer.completion()
-        if completion is None:
-            return None  # the upstream's error was relayed; there is no completion to store
         return services.chat_recorder.remember_relayed(
             request.body,
-            _with_required_fields(completion, request.body),
-            complete=observer.is_complete,
+            _ObservedAnswer(observer, request.body),
             size_bytes=len(request.raw_body) + observer.fed_bytes,
         )
 
     return await relay(services, request, to=to, observe=observer.feed, finish=remember)
+
+
+class _ObservedAnswer:
+    """Answer of an upstream, parsed when it is asked for its completion."""
+
+    __slots__ = ("_body", "_observer")
+
+    def __init__(self, observer: ChatObserver, body: JsonMapping) -> None:
+        self._observer = observer
+        self._body = body
+
+    @property
+    def is_complete(self) -> bool:
+        """True if the whole answer was parsed and it is not an error."""
+        return self._observer.is_complete
+
+    def completion(self) -> JsonObject | None:
+        """Returns the completion, or the part received; None for an upstream's error."""
+        completion = self._observer.completion()
+        return None if completion is None else _with_required_fields(completion, self._body)
 
 
 def _with_required_fields(completion: JsonMapping, body: JsonMapping) -> JsonObject:

@@ -1,8 +1,10 @@
 """Storage of chats: the policy, and the translation of requests and completions to rows."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from llm_backend import errors
 from llm_backend.background_tasks import BackgroundTasks
@@ -15,6 +17,7 @@ from llm_backend.store import (
     ChatStatus,
     ChatStore,
     NewChat,
+    Owner,
     StoredChat,
     StoreError,
     StoreUnavailable,
@@ -23,7 +26,49 @@ from llm_backend.store import (
 
 Policy = Literal["always", "on-request", "never"]
 
+_PARSED_AT_ONCE = 16  # answers parsed before other requests get their turn
+
 log = logging.getLogger(__name__)
+
+
+class RelayedAnswer(Protocol):
+    """Answer of an upstream, kept as it came until it is stored."""
+
+    @property
+    def is_complete(self) -> bool: ...
+
+    def completion(self) -> JsonMapping | None:
+        """Returns the completion with `id`, `created` and `model`, or the part received; None if
+        nothing can be stored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParsedAnswer:
+    """Relayed answer whose completion is known already."""
+
+    parsed: JsonMapping
+    is_complete: bool
+
+    def completion(self) -> JsonMapping:
+        """Returns the completion."""
+        return self.parsed
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class _RelayedChat:
+    """Relayed chat to be stored. Bytes are kept in place of the parsed answer: its objects would
+    wait in memory for the write, which costs as much as parsing them."""
+
+    body: JsonMapping
+    answer: RelayedAnswer
+    owner: Owner | None
+
+    def parse(self) -> NewChat | None:
+        """Returns the new chat; None if the answer is no completion."""
+        completion = self.answer.completion()
+        if completion is None:
+            return None
+        return _new_chat(self.body, completion, complete=self.answer.is_complete, owner=self.owner)
 
 
 class ChatRecorder:
@@ -40,7 +85,7 @@ class ChatRecorder:
         self._losses = losses or LostWrites("chat_not_stored", "chat_id")
         self._policy = policy
         self._background_tasks = BackgroundTasks()
-        self._write_behind: WriteBehindBuffer[NewChat] = WriteBehindBuffer(self._store_batch)
+        self._write_behind: WriteBehindBuffer[_RelayedChat] = WriteBehindBuffer(self._store_batch)
         self._group_commit: GroupCommit[NewChat] = GroupCommit(self._store_all)
 
     def should_store(self, body: JsonMapping) -> bool:
@@ -72,7 +117,8 @@ class ChatRecorder:
 
         `completion` has `id`, `created` and `model`; other required fields are filled in.
         """
-        await self._remember(body, _new_chat(body, completion, complete=complete))
+        new = _new_chat(body, completion, complete=complete, owner=current_owner())
+        await self._remember(body, new)
 
     async def _remember(self, body: JsonMapping, new: NewChat) -> None:
         with translate_store_errors(event="chat_not_stored", chat_id=new.chat.id):
@@ -84,16 +130,18 @@ class ChatRecorder:
                 self._losses.add(new.chat.id, error)
 
     def remember_relayed(
-        self, body: JsonMapping, completion: JsonMapping, *, complete: bool, size_bytes: int
+        self, body: JsonMapping, answer: RelayedAnswer, *, size_bytes: int
     ) -> Awaitable[None] | None:
-        """Stores one relayed chat of about this size. It is written after its answer and None is
-        returned, unless it has `store: true` or the write-behind buffer is full: then the caller
-        awaits the returned `remember`.
+        """Stores one relayed chat of about this size; one whose answer is no completion is left
+        out. It is parsed and written after its answer and None is returned, unless it has
+        `store: true` or the write-behind buffer is full: then the caller awaits the returned
+        `remember`.
         """
-        new = _new_chat(body, completion, complete=complete)
-        if not body.get("store") and self._write_behind.try_add(new, size_bytes):
+        chat = _RelayedChat(body=body, answer=answer, owner=current_owner())
+        if not body.get("store") and self._write_behind.try_add(chat, size_bytes):
             return None
-        return self._remember(body, new)
+        new = chat.parse()
+        return None if new is None else self._remember(body, new)
 
     def remember_in_background(self, body: JsonMapping, completion: JsonMapping) -> None:
         """Stores a chat in the background after a disconnect; a failure is logged."""
@@ -110,7 +158,14 @@ class ChatRecorder:
         await self._write_behind.flush()
         self._losses.report()
 
-    async def _store_batch(self, chats: Sequence[NewChat]) -> None:
+    async def _store_batch(self, relayed: Sequence[_RelayedChat]) -> None:
+        chats: list[NewChat] = []
+        for start in range(0, len(relayed), _PARSED_AT_ONCE):
+            parsed = [one.parse() for one in relayed[start : start + _PARSED_AT_ONCE]]
+            chats += [one for one in parsed if one is not None]
+            await asyncio.sleep(0)
+        if not chats:
+            return
         for one, failure in zip(chats, await self._store_all(chats), strict=True):
             if failure is not None:
                 self._losses.add(one.chat.id, failure)
@@ -142,15 +197,11 @@ def _log_taken_ids(ids: Sequence[str]) -> None:
         log.warning("chat_id_taken", extra={"chat_id": ids[0], "chats": len(ids)})
 
 
-def _new_chat(body: JsonMapping, completion: JsonMapping, *, complete: bool) -> NewChat:
-    """Returns the new chat of a request and its completion, owned by the current owner."""
-    chat = _stored_chat(body, completion, complete=complete)
-    return NewChat(chat=chat, messages=body["messages"])
-
-
-def _stored_chat(body: JsonMapping, completion: JsonMapping, *, complete: bool) -> StoredChat:
-    owner = current_owner()
-    return StoredChat(
+def _new_chat(
+    body: JsonMapping, completion: JsonMapping, *, complete: bool, owner: Owner | None
+) -> NewChat:
+    """Returns the new chat of a request and its completion."""
+    chat = StoredChat(
         id=completion["id"],
         created_at=completion["created"],
         model=completion["model"],
@@ -160,6 +211,7 @@ def _stored_chat(body: JsonMapping, completion: JsonMapping, *, complete: bool) 
         status=ChatStatus.COMPLETED if complete else ChatStatus.INCOMPLETE,
         owner=None if owner is None else owner.id,
     )
+    return NewChat(chat=chat, messages=body["messages"])
 
 
 def _conforming(completion: JsonMapping, *, complete: bool) -> JsonObject:

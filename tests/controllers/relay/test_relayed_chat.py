@@ -12,6 +12,7 @@ from starlette.requests import Request as HttpRequest
 from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.controllers.relay.relay import Destination
 from llm_backend.controllers.relay.relayed_chat import relay_chat
+from llm_backend.controllers.services.chat_recorder import RelayedAnswer
 from tests.upstream import NothingUnfamiliar
 
 MIB = b" " * (1024 * 1024)
@@ -34,8 +35,9 @@ async def relayed(body: AsyncIterator[bytes]) -> tuple[list[tuple], bytes]:
     remembered: list[tuple] = []
     sent = bytearray()
 
-    def remember(*what: object, complete: bool, size_bytes: int) -> None:
-        remembered.append((*what, complete, size_bytes))
+    def remember(body: dict, answer: RelayedAnswer, *, size_bytes: int) -> None:
+        if (completion := answer.completion()) is not None:
+            remembered.append((body, completion, answer.is_complete, size_bytes))
 
     async def exchange(_asked: object) -> UpstreamAnswer:
         headers = ((b"content-type", b"application/json"),)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from llm_backend.controllers.services.chat_recorder import ChatRecorder
+from llm_backend.controllers.services.chat_recorder import ChatRecorder, ParsedAnswer
 from llm_backend.controllers.write_behind.lost_writes import LostWrites
 from llm_backend.errors import InvalidRequest, ServiceUnavailable
-from llm_backend.store import NewChat, StoreUnavailable, Unstorable
+from llm_backend.store import NewChat, Owner, StoreUnavailable, Unstorable, as_owner
 
 BODY = {"model": "builtin", "messages": []}
 COMPLETION = {"id": "chatcmpl-1", "created": 0, "model": "builtin", "choices": []}
@@ -31,6 +31,7 @@ class Shelf:
         self.taken = set(taken)
         self.bad = set(bad)
         self.writes: list[list[str]] = []
+        self.owners: list[str | None] = []
 
     async def add_free(self, added: Sequence[NewChat]) -> list[str]:
         ids = [one.chat.id for one in added]
@@ -39,12 +40,23 @@ class Shelf:
         taken = self.taken & set(ids)
         self.taken.update(ids)
         self.writes.append([id for id in ids if id not in taken])
+        self.owners += [one.chat.owner for one in added]
         return [id for id in ids if id in taken]
+
+
+class NoCompletion:
+    """Answer that cannot be stored."""
+
+    is_complete = False
+
+    def completion(self) -> None:
+        return None
 
 
 def relayed(memory: ChatRecorder, number: int, **more: Any) -> Awaitable[None] | None:
     completion = {**COMPLETION, "id": f"c{number}"}
-    return memory.remember_relayed({**BODY, **more}, completion, complete=True, size_bytes=100)
+    answer = ParsedAnswer(parsed=completion, is_complete=True)
+    return memory.remember_relayed({**BODY, **more}, answer, size_bytes=100)
 
 
 async def test_a_chat_that_is_not_stored_is_one_line_of_the_log(caplog):
@@ -70,6 +82,31 @@ async def test_relayed_chats_are_stored_behind_their_answers_and_together():
     assert shelf.writes == []
     await memory.flush()
     assert shelf.writes == [["c0", "c1", "c2"]]
+
+
+async def test_an_answer_that_is_no_completion_is_left_out_of_its_batch():
+    memory = ChatRecorder(shelf := Shelf(), "always")
+
+    for number in range(40):
+        relayed(memory, number)
+        assert memory.remember_relayed(BODY, NoCompletion(), size_bytes=9) is None
+    assert memory.remember_relayed({**BODY, "store": True}, NoCompletion(), size_bytes=9) is None
+    await memory.flush()
+    memory.remember_relayed(BODY, NoCompletion(), size_bytes=9)
+    await memory.flush()  # of nothing else
+
+    assert shelf.writes == [[f"c{number}" for number in range(40)]]
+
+
+async def test_a_relayed_chat_belongs_to_the_owner_of_its_request():
+    memory = ChatRecorder(shelf := Shelf(), "always")
+
+    for number, owner in enumerate(["a", None, "b"]):
+        with as_owner(None if owner is None else Owner(id=owner)):
+            relayed(memory, number)
+    await memory.flush()
+
+    assert shelf.owners == ["a", None, "b"]
 
 
 async def test_a_relayed_chat_with_store_true_is_stored_before_its_end():
