@@ -185,10 +185,14 @@ def _read_string(reader: MarkupReader, style: _LiteralStyle) -> Steps[None]:
     if not style.has_escapes:
         yield from reader.read_text_until((quote,), lambda text: _add_text(reader, text))
     else:
+        half = ""  # a high surrogate, until what follows is known
         while reader.current != quote:
             char = yield from reader.advance()
-            _add_text(reader, (yield from _read_escape_sequence(reader)) if char == "\\" else char)
+            text = half + ((yield from _read_escape_sequence(reader)) if char == "\\" else char)
+            half = text[-1] if "\ud800" <= text[-1] < "\udc00" else ""
+            _add_text(reader, _join_surrogates(text.removesuffix(half)))
             reader.commit()
+        _add_text(reader, _join_surrogates(half))
         yield from reader.advance()
     reader.add_arguments('"')
     reader.commit()
@@ -206,6 +210,12 @@ def _read_escape_sequence(reader: MarkupReader) -> Steps[str]:
         return chr(int(code, 16))
     except ValueError as error:
         raise NoCall from error
+
+
+def _join_surrogates(text: str) -> str:
+    """Returns the text with one character for each pair of surrogates, and a replacement character
+    for each other surrogate."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _add_text(reader: MarkupReader, text: str) -> None:

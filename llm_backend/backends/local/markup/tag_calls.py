@@ -35,7 +35,7 @@ def tag_calls(closing: str) -> CallParser:
             yield from reader.expect("<function=")
             yield from function_calls(reader, opening, tools)
         else:
-            yield from _read_key_value_call(reader, tools)
+            yield from _read_key_value_call(reader, closing, tools)
         yield from reader.try_one_of(closing)
 
     return body
@@ -53,12 +53,12 @@ def function_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[No
     call.end()
 
 
-def _read_key_value_call(reader: MarkupReader, tools: Tools) -> Steps[None]:
+def _read_key_value_call(reader: MarkupReader, closing: str, tools: Tools) -> Steps[None]:
     name = yield from reader.read_name()
     yield from reader.skip_space()
     if reader.current != "<":
         raise NoCall
-    is_empty = (yield from reader.expect_one_of("<arg_key>", "</tool_call>")) == "</tool_call>"
+    is_empty = (yield from reader.expect_one_of("<arg_key>", closing)) == closing
     call = _TagCall(reader, name, tools)
     while not is_empty:
         key = yield from reader.read_name()

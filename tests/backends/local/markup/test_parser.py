@@ -252,6 +252,32 @@ def test_lone_surrogate_ends_a_call():
     assert answer.parsed() == [("f", {"a": ""})]
 
 
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        (r"hi \ud83d\ude00 there", "hi \U0001f600 there"),
+        (r"\ud83d", "\ufffd"),
+        (r"\ude00 \ud83d!", "\ufffd \ufffd!"),
+        (r"\ud83d\ud83d\ude00", "\ufffd\U0001f600"),
+    ],
+)
+def test_escaped_surrogates_of_a_literal_are_one_character(written, text):
+    call = f'<|tool_call_start|>[ping(a="{written}", b=1)]<|tool_call_end|>'
+    for pieces in ([call], list(call)):
+        answer = parse_answer(pieces, markup_of("", "lfm2"))
+
+        assert answer.parsed() == [("ping", {"a": text, "b": 1})]
+        assert (answer.content, answer.complete_calls) == ("", 1)
+
+
+def test_call_without_arguments_ends_at_the_closing_tag_of_its_family():
+    call = "<seed:tool_call>ping\n</seed:tool_call>"
+
+    answer = parse_answer([call], markup_of("", "seed"))
+
+    assert (answer.calls, answer.content) == ([("ping", "{}")], "")
+
+
 def test_python_literals_and_raw_line_breaks_are_repaired():
     answer = parse_answer(
         ['<tool_call>{"name": "f", "arguments": {"a": True, "b": "1\n2"}}'], HERMES
