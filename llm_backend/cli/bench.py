@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from llm_backend.cli.api import Api, ApiRequestError
+from llm_backend.cli.chat import first_model
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import ApiKey, BaseUrl
 
@@ -44,7 +45,7 @@ def bench(
     """
     try:
         api = Api(base_url, api_key)
-        name = model or str(api.get("/models")["data"][0]["id"])
+        name = model or first_model(api)
         _run(api, name, 0, prompt_words, 1)  # warm-up: the model is loaded, or fails
         started_at = time.monotonic()
         with ThreadPoolExecutor(concurrency) as pool:
@@ -56,8 +57,6 @@ def bench(
             )
     except ApiRequestError as error:
         exit_with_error(str(error))
-    except (IndexError, KeyError):
-        exit_with_error(f"{base_url} has no models; name one with --model.")
     figures = summarize(name, runs, time.monotonic() - started_at)
     if as_json:
         print(json.dumps(figures, indent=2))
@@ -78,11 +77,13 @@ def _run(api: Api, model: str, number: int, words: int, max_tokens: int) -> _Run
     }
     started_at, first_s, tokens = time.monotonic(), None, 0
     for chunk in api.events("/chat/completions", body):
-        has_content = any((one.get("delta") or {}).get("content") for one in chunk["choices"])
+        has_content = any(
+            (one.get("delta") or {}).get("content") for one in chunk.get("choices") or ()
+        )
         if has_content and first_s is None:
             first_s = time.monotonic() - started_at
         if usage := chunk.get("usage"):
-            tokens = usage["completion_tokens"]
+            tokens = usage.get("completion_tokens") or 0
     whole_s = time.monotonic() - started_at
     return _Run(first_s=whole_s if first_s is None else first_s, whole_s=whole_s, tokens=tokens)
 

@@ -49,13 +49,13 @@ def chat(
     """
     try:
         api = Api(base_url, api_key)
-        conversation = ChatSession(api, model or _first_model(api), system, temperature)
+        conversation = ChatSession(api, model or first_model(api), system, temperature)
     except ApiRequestError as error:
         exit_with_error(str(error))
     is_terminal = sys.stdin.isatty()
     if is_terminal:
         print(f"Chatting with {conversation.model} at {api.base_url}; /help lists the commands.")
-    _chat_loop(conversation, read_messages(is_terminal=is_terminal), is_terminal=is_terminal)
+    run_chat(conversation, read_messages(is_terminal=is_terminal), is_terminal=is_terminal)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,7 @@ class ChatSession:
         A keyboard interrupt ends the answer early. Raises `ApiRequestError`; then the conversation
         is unchanged.
         """
+        before = self.attachments
         self.messages.append({"role": "user", "content": self._with_attachments(content)})
         answer = ""
         try:
@@ -96,6 +97,7 @@ class ChatSession:
             show(Piece(text=" [stopped]"))
         except ApiRequestError:
             self.messages.pop()
+            self.attachments = before
             raise
         self.messages.append({"role": "assistant", "content": answer})
 
@@ -112,9 +114,9 @@ class ChatSession:
         return [str(one["id"]) for one in self._api.get("/models")["data"]]
 
     def _with_attachments(self, content: Content) -> Content:
-        attachments, self.attachments = self.attachments, []
-        if not attachments or not isinstance(content, str):
+        if not self.attachments or not isinstance(content, str):
             return content
+        attachments, self.attachments = self.attachments, []
         return [*attachments, {"type": "text", "text": content}]
 
     def _pieces(self) -> Generator[Piece, None, None]:
@@ -153,17 +155,21 @@ def _add_calls(calls: dict[int, list[str]], deltas: Iterable[JsonMapping]) -> No
         call[1] += called.get("arguments") or called.get("input") or ""
 
 
-def _first_model(api: Api) -> str:
+def first_model(api: Api) -> str:
+    """Return the name of the server's first model. Raises `ApiRequestError` if it has none."""
     models = api.get("/models").get("data") or ()
     if not models:
         raise ApiRequestError(f"{api.base_url} has no models; name one with --model.")
     return str(models[0]["id"])
 
 
-def _chat_loop(conversation: ChatSession, lines: Iterator[str], *, is_terminal: bool) -> None:
+def run_chat(conversation: ChatSession, lines: Iterator[str], *, is_terminal: bool) -> None:
+    """Send the lines, and run those that are commands. In a terminal an error is shown and the
+    conversation stays as it was; elsewhere it ends the program."""
     for line in lines:
         if line == "/quit":
             return
+        before = list(conversation.messages)
         try:
             is_command = line.startswith("/") and "\n" not in line
             content = _run_command(conversation, line) if is_command else line
@@ -173,6 +179,7 @@ def _chat_loop(conversation: ChatSession, lines: Iterator[str], *, is_terminal: 
         except (ApiRequestError, AttachmentError) as error:
             if not is_terminal:
                 exit_with_error(str(error))
+            conversation.messages = before
             print(colour(str(error), RED, sys.stderr), file=sys.stderr)
 
 

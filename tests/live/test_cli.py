@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from llm_backend.cli import app
 from llm_backend.cli.api import Api, ApiRequestError
-from llm_backend.cli.chat import ChatSession, Piece
+from llm_backend.cli.chat import ChatSession, Piece, run_chat
 from tests.broken_streams import scripted_upstream
 from tests.media_files import image
 
@@ -159,6 +159,29 @@ def test_chat_drops_a_message_that_the_server_refused(server):
     assert conversation.pop_last_turn() is None
 
 
+def test_chat_keeps_attachments_and_the_last_turn_if_the_server_refuses(server, capsys):
+    conversation = ChatSession(Api(server.base_url, None), "unknown")
+    attachment = {"type": "text", "text": "A list of words."}
+    turn = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    conversation.attachments, conversation.messages = [attachment], list(turn)
+
+    run_chat(conversation, iter(["Read it.", "/again"]), is_terminal=True)
+
+    assert "does not exist" in capsys.readouterr().err
+    assert conversation.attachments == [attachment]
+    assert conversation.messages == turn
+
+
+def test_chat_keeps_attachments_that_wait_when_a_turn_with_its_own_is_repeated(server):
+    conversation = ChatSession(Api(server.base_url, None), "builtin")
+    attachment = {"type": "text", "text": "A list of words."}
+    conversation.attachments = [attachment]
+
+    conversation.send([{"type": "text", "text": "Hi"}], lambda _: None)
+
+    assert conversation.attachments == [attachment]
+
+
 def test_a_load_is_put_on_a_server_and_measured(server):
     words = ["bench", "--base-url", server.base_url, "--requests", "4", "--concurrency", "2",
              "--max-tokens", "5", "--json"]  # fmt: skip
@@ -168,6 +191,16 @@ def test_a_load_is_put_on_a_server_and_measured(server):
     assert (figures["model"], figures["requests"]) == ("builtin", 4)
     assert figures["tokens per second"] == pytest.approx(20 / figures["seconds"], rel=0.2)
     assert figures["first token, median s"] <= figures["whole answer, median s"]
+
+
+def test_bench_measures_servers_whose_chunks_lack_choices_or_counts(monkeypatch):
+    chunks = [{"choices": [{"delta": {"content": "Hi"}}]}, {"usage": {}}]
+    monkeypatch.setattr(Api, "events", lambda self, path, body: iter(chunks))
+    words = ["bench", "--model", "any", "--requests", "1", "--json"]
+    result = CliRunner().invoke(app, words)
+
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["tokens per second"] == 0
 
 
 def test_a_server_that_is_not_there_is_one_sentence():
