@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from llm_backend.engine import (
     EngineState,
 )
 from llm_backend.engine.messages import Delta, Failure, Generate, Sampling
+from llm_backend.engine.process.restart_policy import Restart, RestartPolicy
 from tests.engine.conftest import answer, config, eventually
 from tests.engine.gguf_models import write_llama
 from tests.logged import logged
@@ -245,6 +247,28 @@ async def test_supervisor_restarts_after_a_pause(tiny_llama, caplog):
 
     failed = [line for line in caplog.records if line.message == "engine_failed"]
     assert [line.next_start_s for line in failed] == [0.3, 0.6]
+
+
+async def test_the_time_of_loading_does_not_count_as_ready(tiny_llama, monkeypatch):
+    ready: list[float] = []
+    decide = RestartPolicy.next_restart
+
+    def record(
+        self: RestartPolicy, *, ready_s: float, was_ready: bool, cannot_start: bool
+    ) -> Restart:
+        ready.append(ready_s)
+        return decide(self, ready_s=ready_s, was_ready=was_ready, cannot_start=cannot_start)
+
+    monkeypatch.setattr(RestartPolicy, "next_restart", record)
+    began_at = time.monotonic()
+    async with EngineClient(config(tiny_llama)) as engine:
+        await engine.ready()
+        loading_s = engine._lifecycle._start_s
+        os.kill(engine.pid, signal.SIGKILL)
+        await eventually(lambda: ready)
+        whole_s = time.monotonic() - began_at
+
+    assert ready[0] <= whole_s - loading_s
 
 
 async def test_supervisor_loads_a_repaired_model_after_a_pause(tmp_path):

@@ -1,9 +1,9 @@
-"""Restart policy: delay before a worker that has died is started again. Pure: its lifetime is an
-argument.
+"""Restart policy: delay before a worker that has died is started again. Pure: the time for which
+it was ready is an argument.
 
 The first deaths in a row are followed by short, growing delays. After `restart_limit` of them the
 engine pauses: one start after each pause, and each pause is twice as long as the one before, up to
-minutes. A worker that lives for a while ends the row.
+minutes. A worker that was ready for a while ends the row.
 """
 
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class RestartPolicy:
         self._deaths = 0
         self._pauses = 0
 
-    def next_restart(self, *, lived_s: float, was_ready: bool, cannot_start: bool) -> Restart:
+    def next_restart(self, *, ready_s: float, was_ready: bool, cannot_start: bool) -> Restart:
         """Return the next start after a death. `cannot_start`: no worker has been ready yet,
-        and this one has reported why."""
+        and this one has reported why. `ready_s` is without the time in which it was loaded."""
         config = self._config
-        if was_ready and lived_s >= config.quick_death_s:
+        if was_ready and ready_s >= config.quick_death_s:
             self._deaths = self._pauses = 0
         self._deaths += 1
         if self._deaths <= config.restart_limit and not cannot_start:

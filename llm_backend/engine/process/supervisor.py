@@ -39,10 +39,10 @@ _LAST_LINES_S = 1.0  # for the log of a process that has ended; a grandchild may
 class _WorkerExit:
     """End of a worker. `is_final`: another worker would soon end in the same way.
     `must_be_killed`: it has not ended by itself. `lacks_memory`: its plan takes too much.
-    `is_abandoned`: it ended itself to stop native code."""
+    `is_abandoned`: it ended itself to stop native code. `ready_s`: seconds since it was ready."""
 
     reason: str
-    lived_s: float = 0
+    ready_s: float = 0
     was_ready: bool = False
     has_crashed: bool = False
     is_final: bool = False
@@ -95,7 +95,7 @@ class Supervisor(EngineLifecycle):
                 continue
             self._deaths += 1
             restart = policy.next_restart(
-                lived_s=worker_exit.lived_s,
+                ready_s=worker_exit.ready_s,
                 was_ready=worker_exit.was_ready,
                 cannot_start=worker_exit.is_final and self.info is None,
             )
@@ -185,7 +185,7 @@ class Supervisor(EngineLifecycle):
             reason += f" {worker_exit.reason}"
         return _WorkerExit(
             reason=reason,
-            lived_s=time.monotonic() - started_at,
+            ready_s=worker_exit.ready_s,
             was_ready=worker_exit.was_ready,
             has_crashed=has_crashed(exit_.status),
             lacks_memory=self._lacked_memory(exit_, oom_kills_before),
@@ -211,17 +211,20 @@ class Supervisor(EngineLifecycle):
             return _WorkerExit(reason=first.message, is_final=True, lacks_memory=first.lacks_memory)
         if first is None:
             return _WorkerExit(reason="before the model had computed its first pass.")
-        self._start_s = time.monotonic() - started_at
+        ready_at = time.monotonic()
+        self._start_s = ready_at - started_at
         self.info = first.info
         facts = {"file": self._config.model_path.name, "backend": first.info.backend}
         _log.info("engine_ready", extra={**facts, "plan": first.info.plan})
         if self.state is not EngineState.CLOSED:
             self._serve_by(connection)
-        if await self._wait_until_closed(connection):
-            return _WorkerExit(reason="", was_ready=True)
+        has_ended = await self._wait_until_closed(connection)
+        ready_s = time.monotonic() - ready_at
+        if has_ended:
+            return _WorkerExit(reason="", was_ready=True, ready_s=ready_s)
         timeout_s = self._config.hang_timeout_s
         reason = f"It had not answered for {timeout_s:g} s."
-        return _WorkerExit(reason=reason, was_ready=True, must_be_killed=True)
+        return _WorkerExit(reason=reason, was_ready=True, ready_s=ready_s, must_be_killed=True)
 
     async def _wait_until_closed(self, connection: EngineConnection) -> bool:
         """Wait until the worker has ended; False if it hangs."""

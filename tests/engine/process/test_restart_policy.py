@@ -16,10 +16,10 @@ CONFIG = EngineConfig(
 )
 
 
-def delays(restarts: RestartPolicy, number: int, lived_s: float = 1) -> list[tuple[float, bool]]:
+def delays(restarts: RestartPolicy, number: int, ready_s: float = 1) -> list[tuple[float, bool]]:
     """Those after so many deaths in a row."""
     made = [
-        restarts.next_restart(lived_s=lived_s, was_ready=True, cannot_start=False)
+        restarts.next_restart(ready_s=ready_s, was_ready=True, cannot_start=False)
         for _ in range(number)
     ]
     return [(restart.delay_s, restart.is_pause) for restart in made]
@@ -36,12 +36,12 @@ def test_restart_policy_resets_after_a_long_lived_worker():
     restarts = RestartPolicy(CONFIG)
     delays(restarts, 6)
 
-    assert delays(restarts, 1, lived_s=31) == [(1, False)]
+    assert delays(restarts, 1, ready_s=31) == [(1, False)]
     assert delays(restarts, 3) == [(2, False), (3, False), (10, True)]
 
 
 def test_restart_policy_pauses_at_once_if_the_model_cannot_be_loaded():
-    restart = RestartPolicy(CONFIG).next_restart(lived_s=99, was_ready=False, cannot_start=True)
+    restart = RestartPolicy(CONFIG).next_restart(ready_s=0, was_ready=False, cannot_start=True)
 
     assert (restart.delay_s, restart.is_pause) == (10, True)
 
