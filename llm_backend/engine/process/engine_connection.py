@@ -4,6 +4,7 @@ each."""
 import asyncio
 import socket
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -116,7 +117,7 @@ class Call:
         lost call."""
         while not self._events:
             if self._error is not None:
-                raise self._error
+                raise copy(self._error)  # its traceback would hold this call, which holds it
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
         return self._events.pop(next(iter(self._events)))

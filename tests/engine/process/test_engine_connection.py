@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import gc
 import resource
 import socket
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +79,24 @@ async def test_call_joins_unread_deltas_by_choice():
     assert (first.text, first.finish_reason) == ("ab" * 500 + "!", FinishReason.STOP)
     assert (second.text, second.finish_reason) == ("ab" * 500, None)
     assert not call.is_complete
+
+
+async def test_call_that_was_lost_is_freed_with_its_error():
+    call = Call(generate([1]))
+    call.fail(EngineDown("it died", 3.0))
+    freed = weakref.ref(call)
+    gc.disable()
+    try:
+        try:
+            await call.next()
+        except EngineDown as error:
+            told = (str(error), error.retry_after_s)
+        del call
+
+        assert told == ("it died", 3.0)
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 async def test_call_returns_events_before_the_crash_error():
