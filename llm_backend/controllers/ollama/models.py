@@ -119,12 +119,13 @@ async def _entry(card: JsonMapping, model: LocalModel | None) -> JsonObject:
 
 
 def _describe_loaded(model: LocalModel, info: ModelInfo) -> JsonObject:
-    """Returns the fields that only the entry of a loaded model has. `expires_at` is the time of its
-    unloading if no further request comes."""
+    """Returns the fields that differ in the entry of a loaded model. `expires_at` is the time at
+    which it is unloaded if no further request comes."""
     idle_s = model.handle.idle_unload_s
     expires_at = _LATEST_TIME_S if idle_s is None else time.time() + idle_s
     return {
         "expires_at": rendered_time(expires_at),
+        "size": info.size_bytes,
         "size_vram": 0 if info.backend.startswith("CPU") else info.size_bytes,
         "context_length": info.context_tokens,
     }
