@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.peers import build
 from benchmarks.peers.machine import family
 from benchmarks.peers.models import write_model_folder
+from llm_backend.operating_system import die_with_parent
 
 __all__ = ["OPTIONAL", "SERVERS", "Running", "Setup", "answers", "free_port", "running"]
 
@@ -174,6 +175,7 @@ def running(name: str, setup: Setup) -> Iterator[Running]:
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
+            preexec_fn=die_with_parent,  # a benchmark may be killed
         )
         try:
             _wait(process, port, started_at, log.name)
