@@ -39,7 +39,7 @@ def main() -> int:
     given = parser.parse_args()
     if missing := [name for name in ("nvidia-smi", "nvcc") if shutil.which(name) is None]:
         print(f"There is no GPU to measure, or no compiler for it: {', '.join(missing)} not found.")
-        return 0
+        return 1
     flags = os.environ.get("CMAKE_ARGS", "")
     environment = {**os.environ, "CMAKE_ARGS": f"{flags} {CUDA}".strip()}
     for step in ("benchmarks.peers.build", "benchmarks.engine_peers"):

@@ -86,6 +86,11 @@ def gpus(library: DeviceLibrary) -> list[Device]:
     return [library.device(number) for number in found.values() or integrated]
 
 
+def supports_gpus() -> bool:
+    """True if the build of the native code computes on GPUs."""
+    return bool(native.llama_supports_gpu_offload())
+
+
 def describe_devices(*, on_gpu: bool, library: DeviceLibrary | None = None) -> str:
     """The devices that compute, as `CUDA0 (NVIDIA H200)`."""
     library = library or NativeDevices()

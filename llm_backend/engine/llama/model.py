@@ -11,7 +11,7 @@ from llm_backend.engine.batch import BatchChunk
 from llm_backend.engine.llama.adapters import apply_adapters
 from llm_backend.engine.llama.cell_memory import CellMemory
 from llm_backend.engine.llama.cells import Cells
-from llm_backend.engine.llama.devices import describe_devices
+from llm_backend.engine.llama.devices import describe_devices, supports_gpus
 from llm_backend.engine.llama.header import Header, check_file, native_text
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.native_batch import NativeBatch
@@ -387,7 +387,7 @@ class LlamaModel:
 
 
 def _is_on_gpu(config: LoadModel) -> bool:
-    return bool(config.gpu_layers != 0 and native.llama_supports_gpu_offload())
+    return bool(config.gpu_layers != 0 and supports_gpus())
 
 
 def _chunk(scheduled: ScheduledTokens) -> BatchChunk:
