@@ -112,10 +112,10 @@ class FairQueue(Generic[Resource]):
         own = len(self._waiting.get(caller, ()))
         longest = max(self._waiting.values(), key=len, default=deque[_Waiter[Resource]]())
         if own + 1 >= len(longest):
-            raise self._overload_error("as many requests wait as may")
+            raise self._overload_error("its queue is full")
         newest = longest.pop()
         if not newest.granted.done():  # otherwise the request was about to leave by itself
-            newest.granted.set_exception(self._overload_error("as many requests wait as may"))
+            newest.granted.set_exception(self._overload_error("its queue is full"))
 
     def _overload_error(self, reason: str) -> ServiceUnavailable:
         return ServiceUnavailable(f"{self._refusal}, and {reason}; try again later.")

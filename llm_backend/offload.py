@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 LARGE_BYTES = 32 * 1024
 """Requests below this size take a few milliseconds at most, except for their schemas, which
-`compute` is for."""
+`offload_schema` is for."""
 
 REQUEST_BYTES: ContextVar[int] = ContextVar("request_bytes", default=0)
 """Size of the current request, including rows that were loaded for it."""
@@ -45,18 +45,17 @@ async def offload(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
     return await asyncio.get_running_loop().run_in_executor(_thread(), run)
 
 
-async def compute(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Returns the result of work that may take long though its request is small (a schema can ask
-    for much in few bytes), in a thread of its own. Calls that hold the interpreter lock are bounded
+async def offload_schema(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Returns the result of work on a schema, which may take long though its request is small, in a
+    thread of its own. Calls that hold the interpreter lock are bounded
     by budgets."""
     run = partial(copy_context().run, work, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_schema_thread(), run)
 
 
-async def convert(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+async def offload_media(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Returns the result of work that decodes an image or a sound, in one of the two threads of
-    all requests.
-    A request that is cancelled meanwhile keeps its thread until the work ends."""
+    all requests. A request that is cancelled meanwhile keeps its thread until the work ends."""
     run = partial(copy_context().run, work, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_image_threads(), run)
 

@@ -186,7 +186,7 @@ def test_placement_moves_experts_before_layers():
     [
         ModelShape(context_tokens=4096),
         ModelShape(context_tokens=16384, slots=2),
-        ModelShape(context_tokens=8192, slots=2, is_fused=False),
+        ModelShape(context_tokens=8192, slots=2, has_flash_attention=False),
         ModelShape(context_tokens=4096, cache_type="q8_0"),
         ModelShape(context_tokens=4096, batch_tokens=1024),
     ],
@@ -215,7 +215,7 @@ def native_bytes(path: Path, shape: ModelShape, caplog) -> tuple[float, float, f
     params.n_batch = params.n_ubatch = shape.batch_tokens
     params.n_outputs_max = params.n_outputs_max_per_seq = shape.slots + shape.output_rows
     params.type_k = params.type_v = getattr(native, f"GGML_TYPE_{shape.cache_type.upper()}")
-    if not shape.is_fused:
+    if not shape.has_flash_attention:
         params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_DISABLED
     context = native.llama_init_from_model(model, params)
     weights = native.llama_model_size(model)

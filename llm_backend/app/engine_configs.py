@@ -107,7 +107,7 @@ def build_plan_request(
         batch_tokens=engine.batch_tokens,
         output_rows=engine.output_rows,
         cache_type=engine.cache_type,
-        is_fused=engine.flash_attention is not False,
+        has_flash_attention=engine.flash_attention is not False,
         cells_share=settings.cells_memory_share,
         generated_tokens_bytes=engine.generated_tokens_bytes,
         draft_tokens=0 if engine.draft_model_path else engine.drafted_tokens,

@@ -95,12 +95,12 @@ class ModelPlanner:
         except HeaderError as error:  # the engine will report what is wrong with the file
             log_unknown_size(model, error)
             return PlannedModel(engine=model.engine, bytes=extra)
-        if model.request is None:
+        if model.plan_request is None:
             total = sum(footprint(one, _shape(model.engine)).total for one in costs)
             return PlannedModel(engine=model.engine, bytes=total + extra)
         machine = self._part_for(model, served, loaded)
-        plan = plan_memory(costs, machine, model.request, extra_bytes=extra)
-        smaller = plan_smaller(costs, machine, model.request, extra_bytes=extra)
+        plan = plan_memory(costs, machine, model.plan_request, extra_bytes=extra)
+        smaller = plan_smaller(costs, machine, model.plan_request, extra_bytes=extra)
         return PlannedModel(
             engine=model.engine.fit(
                 _fit(model, plan), smaller=_fit(model, smaller) if smaller else None
@@ -210,7 +210,7 @@ def _shape(engine: EngineConfig) -> ModelShape:
         batch_tokens=engine.batch_tokens,
         output_rows=max(engine.logit_rows, engine.draft_tokens if engine.speculation else 0),
         cache_type=engine.cache_type,
-        is_fused=engine.flash_attention is not False,
+        has_flash_attention=engine.flash_attention is not False,
         generated_tokens_bytes=engine.generated_tokens_bytes,
         draft_tokens=0 if engine.draft_model_path else engine.drafted_tokens,
     )
@@ -235,7 +235,7 @@ def _size(path: Path) -> int:
 
 def _fit(model: ServedModel, plan: MemoryPlan) -> EngineFit:
     """The engine's part of a plan. Settings of GPUs have priority over the plan."""
-    engine, request = model.engine, model.request
+    engine, request = model.engine, model.plan_request
     assert request is not None, "the model is planned"
     counts = tuple(float(one) for one in plan.placement.counts)
     are_planned = request.gpu_layers is None

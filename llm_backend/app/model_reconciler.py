@@ -141,9 +141,15 @@ class ModelReconciler:
 
 
 def _same_engine(one: ServedModel, other: ServedModel) -> bool:
-    return (one.engine, one.request, one.card.created_at, one.idle_unload_s, one.memory_bytes) == (
+    return (
+        one.engine,
+        one.plan_request,
+        one.card.created_at,
+        one.idle_unload_s,
+        one.memory_bytes,
+    ) == (
         other.engine,
-        other.request,
+        other.plan_request,
         other.card.created_at,  # the time of the file: a replaced file is another model
         other.idle_unload_s,
         other.memory_bytes,

@@ -121,7 +121,7 @@ def load_queue_limits(settings: Settings) -> LoadQueueLimits:
     return LoadQueueLimits(waiting_limit=settings.queue_limit, deadline_s=settings.load_deadline_s)
 
 
-def build_speaker(settings: Settings, metrics: Metrics) -> SpeechSynthesizer:
+def build_synthesizer(settings: Settings, metrics: Metrics) -> SpeechSynthesizer:
     """Returns what reads texts aloud by local voices."""
     permits = FairSemaphore(
         settings.speech_concurrency,
@@ -147,8 +147,8 @@ def build_local_images(settings: Settings, metrics: Metrics) -> LocalImages:
     return LocalImages(permits, observe)
 
 
-def build_voice(settings: Settings, speaker: SpeechSynthesizer) -> EspeakModel | None:
-    """Returns the model that speaks, None if it is off. Its program and codecs are looked for at
+def build_espeak_model(settings: Settings, synthesizer: SpeechSynthesizer) -> EspeakModel | None:
+    """Returns the model of `espeak-ng`, None if it is off. Its program and codecs are looked for at
     its first request, not at the start. Raises `SettingsError` for voices that are not
     `NAME=VOICE`."""
     if settings.voice_program == NO_VOICE:
@@ -163,7 +163,7 @@ def build_voice(settings: Settings, speaker: SpeechSynthesizer) -> EspeakModel |
         timeout_s=settings.speech_timeout_s,
         others={**OPENAI_VOICES, **named},
     )
-    return EspeakModel(espeak, speaker)
+    return EspeakModel(espeak, synthesizer)
 
 
 def build_transcriber(settings: Settings, metrics: Metrics) -> LocalTranscription:

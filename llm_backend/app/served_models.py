@@ -70,7 +70,7 @@ class ServedModel:
     loads_at_start: bool
     idle_unload_s: float | None
     memory_bytes: int | None
-    request: PlanRequest | None = None
+    plan_request: PlanRequest | None = None
     voice: SpeakingFiles | None = None
     diarization: DiarizationFiles | None = None
     image_setup: LocalImageSetup | None = None
@@ -128,7 +128,7 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
             and (image_setup is None or (can_draw and not image_setup.missing)),
             idle_unload_s=engine_configs.override(entry.idle_unload_s, settings.idle_unload_s),
             memory_bytes=entry.memory,
-            request=engine_configs.build_plan_request(settings, entry, engine),
+            plan_request=engine_configs.build_plan_request(settings, entry, engine),
             voice=voice,
             diarization=diarization,
             image_setup=image_setup,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from llm_backend.access.wiring import Access
 from llm_backend.controllers.services.background_responses import BackgroundResponses
 from llm_backend.controllers.services.chat_recorder import ChatRecorder
-from llm_backend.controllers.services.response_recorder import ResponseRecorder
+from llm_backend.controllers.services.stored_responses import StoredResponses
 from llm_backend.controllers.write_behind.lost_writes import LostWrites
 from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings, SettingsError
@@ -42,7 +42,7 @@ class Stores:
 
     chat_recorder: ChatRecorder
     chat_search: ChatSearch
-    responses: ResponseRecorder
+    responses: StoredResponses
     files: FileStore
     uploads: UploadStore
     jobs: Jobs
@@ -114,7 +114,7 @@ def _stores(settings: Settings, database: Database, metrics: Metrics) -> Stores:
     return Stores(
         chat_recorder=ChatRecorder(ChatStore(database), settings.store_chats, lost_chats),
         chat_search=ChatSearch(database, limit_characters=settings.chat_search_characters),
-        responses=ResponseRecorder(
+        responses=StoredResponses(
             ResponseStore(database), ConversationStore(database), lost_responses
         ),
         files=files,

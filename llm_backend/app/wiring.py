@@ -18,10 +18,10 @@ from llm_backend.app.database_startup import make_data_folder, open_database
 from llm_backend.app.jobs import job_kinds
 from llm_backend.app.model_startup import (
     ChoosePersonality,
+    build_espeak_model,
     build_local_images,
-    build_speaker,
+    build_synthesizer,
     build_transcriber,
-    build_voice,
     open_models,
 )
 from llm_backend.app.observability import open_tracing, usage_observer
@@ -112,9 +112,9 @@ async def open_services(
         image_servers = await enter(open_image_servers(settings, upstreams))
         tracing = await enter(open_tracing(settings))
         upstream = upstreams.relayed
-        speaker = build_speaker(settings, metrics)
-        voice = build_voice(settings, speaker)
-        registry = Registry([], {}, upstream, routes, voice, upstreams.image_servers)
+        synthesizer = build_synthesizer(settings, metrics)
+        espeak_model = build_espeak_model(settings, synthesizer)
+        registry = Registry([], {}, upstream, routes, espeak_model, upstreams.image_servers)
         image_models = ImageModels(image_servers, build_local_images(settings, metrics), registry)
         observe = usage_observer(metrics, tracing, logs=settings.logs_statistics)
         choose_personality = await enter(
@@ -141,7 +141,7 @@ async def open_services(
             image_servers=image_servers,
             image_models=image_models,
             registry=registry,
-            speaker=speaker,
+            synthesizer=synthesizer,
             choose_personality=choose_personality,
             stores=stores,
             search=search_over(
@@ -212,7 +212,7 @@ def _build_services(
     image_servers: "ImageServers | None",
     image_models: ImageModels,
     registry: Registry,
-    speaker: SpeechSynthesizer,
+    synthesizer: SpeechSynthesizer,
     choose_personality: ChoosePersonality,
     stores: Stores,
     search: SearchServices,
@@ -266,7 +266,7 @@ def _build_services(
         access=access,
         document=document.text,
         operations=document.operations,
-        speaker=speaker,
+        synthesizer=synthesizer,
         transcriber=build_transcriber(settings, metrics),
         validators=validators,
         session_limit=SessionLimit(

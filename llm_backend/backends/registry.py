@@ -61,13 +61,13 @@ class Registry:
         aliases: Mapping[str, str] | None = None,
         upstreams: ModelSource | None = None,
         routes: Mapping[str, Sequence[UpstreamModel | ImageServerModel | str]] | None = None,
-        voice: EspeakModel | None = None,
+        espeak_model: EspeakModel | None = None,
         image_servers: ModelSource | None = None,
     ) -> None:
-        """Targets of `routes` that are strings name local models, or the `voice`."""
+        """Targets of `routes` that are strings name local models, or the `espeak_model`."""
         self._upstreams = upstreams
         self._image_servers = image_servers
-        self._voice = voice
+        self._espeak_model = espeak_model
         self._routes = dict(routes or {})
         self.serve(local, aliases or {})
 
@@ -78,9 +78,9 @@ class Registry:
         self._named = dict(self._names())
 
     @property
-    def voice(self) -> EspeakModel | None:
-        """The model that speaks, whether or not its program is installed."""
-        return self._voice
+    def espeak_model(self) -> EspeakModel | None:
+        """The model of `espeak-ng`, whether or not the program is installed."""
+        return self._espeak_model
 
     @property
     def local(self) -> Sequence[LocalModel]:
@@ -196,7 +196,7 @@ class Registry:
             for route in self._routes
             if self._own(route) is None and self._route_targets(route)
         ]
-        voice = self._voice
+        voice = self._espeak_model
         voices = [voice.card] if voice is not None and voice.is_installed else []
         return [*cards, *personalities, *aliases, *voices, *routes]
 
@@ -226,8 +226,8 @@ class Registry:
 
     def _own(self, name: str) -> LocalModel | EspeakModel | None:
         """Returns the model of this server with this name."""
-        is_voice = self._voice is not None and name == self._voice.card.id
-        return self._voice if is_voice else self._named.get(name)
+        is_voice = self._espeak_model is not None and name == self._espeak_model.card.id
+        return self._espeak_model if is_voice else self._named.get(name)
 
     def _not_served(self, name: str) -> ModelNotFound:
         """Returns the error for a name without targets; it names the local engine if only that

@@ -181,10 +181,10 @@ def _models(settings: Settings) -> str:
 
 def _voice(settings: Settings) -> str:
     """Describe what the voice lacks; a server without one works."""
-    from llm_backend.app.model_startup import build_speaker, build_voice
+    from llm_backend.app.model_startup import build_espeak_model, build_synthesizer
     from llm_backend.metrics import Metrics
 
-    voice = build_voice(settings, build_speaker(settings, Metrics()))
+    voice = build_espeak_model(settings, build_synthesizer(settings, Metrics()))
     espeak = None if voice is None else voice.espeak
     sentences = _local_voices(settings, espeak)
     if voice is not None:

@@ -40,7 +40,7 @@ def keys_create(
         str | None, typer.Option(help="Id or name of its project; the default project if unset.")
     ] = None,
     user: Annotated[
-        str | None, typer.Option(help="E-mail address of its user; accepts an invite.")
+        str | None, typer.Option(help="E-mail address of its user, whose invite this accepts.")
     ] = None,
     expires_in_days: Annotated[
         int | None, typer.Option(min=1, help="Days until it expires.")

@@ -69,7 +69,7 @@ class RequestChecks:
         """True if requests to this operation are validated against the document."""
         return operation.answered_by == "local" or self._check_relayed
 
-    def media_type(self, operation_id: str, headers: Mapping[str, str]) -> None:
+    def check_media_type(self, operation_id: str, headers: Mapping[str, str]) -> None:
         """Raises `UnsupportedMediaType` for a content type that the operation does not accept."""
         described = self._media_types(operation_id)
         content_type = headers.get("content-type")
@@ -154,7 +154,7 @@ class RequestValidator:
     ) -> Receive:
         if speaks_ollama(scope["path"]):
             headers = {**headers, "content-type": _JSON}  # `curl -d` says that JSON is a form
-        self._checks.media_type(operation.operation_id, headers)
+        self._checks.check_media_type(operation.operation_id, headers)
         self._check_query(operation, checked, scope["query_string"])
         if not self._checks.takes_body(operation.operation_id):
             return receive
@@ -206,8 +206,10 @@ class RequestValidator:
     def _check_body(self, operation: Operation, checked: ValidatedInput) -> None:
         if operation is UNKNOWN:
             return
-        if not self._checks.are_for(operation) or checked.query.get("beta") is True:
+        if not self._checks.are_for(operation):
             return
+        if checked.query.get("beta") is True:
+            return  # `?beta=true` has a body of its own in the document, which is not compiled
         check = self._checks.validators.body(operation.operation_id)
         if check is None:
             return

@@ -15,7 +15,7 @@ from llm_backend.controllers.rendering.page_query import page_arguments
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.response_items.items import item_list, public_form
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.services.response_recorder import to_stored_items
+from llm_backend.controllers.services.stored_responses import to_stored_items
 from llm_backend.store import Page, StoredConversation
 
 if TYPE_CHECKING:

@@ -52,7 +52,8 @@ LogitsConsumer = OutputBuilder | PathScorer | PrefixPrefill
 
 _WAIT_S = 0.002  # wait for a grammar or a file at idle, before commands are polled again
 _COPY_DIVISOR = 128  # copying a slot costs about as much as computing a 128th of a context
-_MOST_COPIED = 4096  # the price of a copy of used cells only counts no more context than this
+# tokens of context that a copy is charged for at most, where only used cells are copied
+_MOST_COPIED = 4096
 
 
 class Generator(WorkerEngine):

@@ -27,7 +27,8 @@ class Sequence:
     arrived_at: float
     priority: Priority = Priority.INTERACTIVE
     runs: tuple[Run, ...] = ()  # of images and sounds, in their order
-    logits_from: int | None = None  # position of the first prompt logits wanted; None: no others
+    # position of the first prompt logits wanted; None: only those after the last token are
+    logits_from: int | None = None
     # number of leading prompt tokens that later sequences share: only these are worth caching; None
     # if no such sequences are expected, then the whole prompt is
     shared_tokens: int | None = None

@@ -29,7 +29,7 @@ class ModelShape:
     batch_tokens: int = 512
     output_rows: int = 32
     cache_type: str = "f16"
-    is_fused: bool = True  # flash attention
+    has_flash_attention: bool = True  # flash attention
     generated_tokens_bytes: int = 0
     draft_tokens: int = 0
 
@@ -92,7 +92,9 @@ def pass_bytes(costs: ModelCosts, shape: ModelShape) -> int:
         context = min(context, costs.trained_tokens or context)
         batch = max(batch, context)
     rows = shape.slots + shape.output_rows if costs.is_generating else 0
-    return costs.compute(batch_tokens=batch, cells=context, rows=rows, is_fused=shape.is_fused)
+    return costs.compute(
+        batch_tokens=batch, cells=context, rows=rows, has_flash_attention=shape.has_flash_attention
+    )
 
 
 def rows_bytes(costs: ModelCosts, shape: ModelShape) -> int:

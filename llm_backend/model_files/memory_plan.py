@@ -74,7 +74,7 @@ class PlanRequest:
     batch_tokens: int = 512
     output_rows: int = 32
     cache_type: str = "f16"
-    is_fused: bool = True
+    has_flash_attention: bool = True
     cells_share: float = 0.5
     generated_tokens_bytes: int = 0
     draft_tokens: int = 0
@@ -87,7 +87,7 @@ class PlanRequest:
             batch_tokens=self.batch_tokens,
             output_rows=self.output_rows,
             cache_type=self.cache_type,
-            is_fused=self.is_fused,
+            has_flash_attention=self.has_flash_attention,
             generated_tokens_bytes=self.generated_tokens_bytes,
             draft_tokens=self.draft_tokens,
         )

@@ -65,13 +65,15 @@ class ModelCosts:
         """True unless all layers are recurrent."""
         return any(one.cell_values for one in self.layers)
 
-    def compute(self, *, batch_tokens: int, cells: int, rows: int, is_fused: bool) -> int:
+    def compute(
+        self, *, batch_tokens: int, cells: int, rows: int, has_flash_attention: bool
+    ) -> int:
         """Bytes of the activations of a pass over slots of `cells`, with `rows` of logits."""
         seen = cells if self.has_cells else 0
         values = self.pass_values
-        if not is_fused:
+        if not has_flash_attention:
             values = max(values, self.attention_values + self.heads * seen)
-        mask = (_FUSED_MASK if is_fused else _PLAIN_MASK) * seen
+        mask = (_FUSED_MASK if has_flash_attention else _PLAIN_MASK) * seen
         logits = _FLOAT * rows * self.vocabulary
         return max(batch_tokens * _FLOAT * values, logits) + batch_tokens * mask
 

@@ -25,7 +25,7 @@ with block_imports(
 ):
     import uvicorn
 
-    # for the other modules, too: its parts are blocked
+    # Imported from here by other modules: only here are its unneeded parts blocked.
     from uvicorn.loops.auto import auto_loop_factory as auto_loop_factory
 
     from llm_backend.server.http_protocol import HttpProtocol
@@ -84,7 +84,7 @@ class ApiServer:
         # then there is still something to close.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self.stop())
-        _return_freed_memory()
+        _configure_malloc()
         gc.set_threshold(GC_THRESHOLD)
         gc.freeze()  # imported modules stay: the collector can skip them
         async with self._app.open():
@@ -194,7 +194,7 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _return_freed_memory() -> None:
+def _configure_malloc() -> None:
     """Makes glibc map large allocations one by one. By default its threshold grows to the largest
     freed allocation, and fragmented memory is kept: hundreds of megabytes after some bodies of
     30 MB."""

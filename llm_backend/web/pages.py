@@ -6,7 +6,7 @@ digest, which is its `ETag`; browsers cache it too and revalidate it on every us
 The pages name their files at `/web/@RELEASE/...`, where modules and styles find theirs beside them,
 and the page's scripts are bundles of modules (`bundles.py`); at `/web/...` each file is as it is in
 `static/`. `RELEASE` is a digest of all files and their names, made at the first page: what is at
-such an address need not be revalidated. Modules are read then, and stay so. Any other file that
+such an address need not be revalidated. Modules are read then and never again. Any other file that
 is replaced later is still served, but must be revalidated.
 """
 
@@ -156,7 +156,7 @@ def _response(file: _PageFile, scope: Scope) -> Response:
         "cross-origin-opener-policy": "same-origin",
     }
     if scope["path"] == WORKER:
-        headers["service-worker-allowed"] = "/"  # it also opens the page itself
+        headers["service-worker-allowed"] = "/"  # its scope includes the page at `/`
     if file.is_text:
         headers["vary"] = "accept-encoding"
     if tag in requested.get("if-none-match", ""):

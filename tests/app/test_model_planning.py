@@ -38,7 +38,7 @@ def served(name: str, path: Path, **fields: object) -> ServedModel:
         loads_at_start=True,
         idle_unload_s=None,
         memory_bytes=None,
-        request=PlanRequest(**fields),
+        plan_request=PlanRequest(**fields),
     )
 
 

@@ -90,7 +90,7 @@ class ConcurrencyLimit:
             return
         self._waiting += 1
         try:
-            await shared.request_exchange(self)
+            await shared.request_permits(self)
         finally:
             self._waiting -= 1
 
@@ -126,7 +126,7 @@ class SharedConcurrencyLimits:
         """True for a while after a database error."""
         return self.clock() < self._down_until
 
-    async def request_exchange(self, limit: ConcurrencyLimit) -> None:
+    async def request_permits(self, limit: ConcurrencyLimit) -> None:
         """Waits for an exchange that requests the missing permits; it may grant fewer."""
         if (exchanged := self._requested.get(limit)) is None:
             exchanged = self._requested[limit] = asyncio.get_running_loop().create_future()
@@ -180,12 +180,12 @@ class SharedConcurrencyLimits:
             offered, self._offered = self._offered, set()
             try:
                 with self._log_errors():
-                    await self._exchange([*offered.union(requested)])
+                    await self._change_leases([*offered.union(requested)])
             finally:
                 for exchanged in requested.values():
                     exchanged.set_result(None)
 
-    async def _exchange(self, limits: Sequence[ConcurrencyLimit]) -> None:
+    async def _change_leases(self, limits: Sequence[ConcurrencyLimit]) -> None:
         exchanges = {limit: limit.build_lease_change() for limit in limits}
         pending = [one for one in exchanges.values() if one.returned or one.requested]
         if not pending:

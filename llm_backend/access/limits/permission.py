@@ -79,8 +79,8 @@ class PermissionChecks:
         )
 
     def check_bypass(self, caller: Caller) -> None:
-        """Raises `Forbidden` if the caller's project has a spend limit: for what is used at an
-        upstream, unseen by this server."""
+        """Raises `Forbidden` if the caller's project has a spend limit, because the operation
+        opens a session at the upstream, whose usage this server cannot count."""
         project = project_of(caller)
         if self._spending.is_limited(project):
             raise Forbidden(
@@ -103,9 +103,9 @@ class PermissionChecks:
             )
 
     def check_body(self, project: Project, body: JsonObject, raw_body: bytes | str) -> None:
-        """Raises `Forbidden` for any model or tool in the body that the project may not use: of a
-        session, a grader, an image. Raises `InvalidRequest` for a duplicate JSON key, because the
-        upstream might read the other value."""
+        """Raises `Forbidden` for any model or tool in the body that the project may not use, also
+        for one within a session, a grader or an image tool. Raises `InvalidRequest` for a duplicate
+        JSON key, because the upstream might read the other value."""
         if raw_body and (project.models is not None or project.forbidden_tools):
             check_duplicate_keys(raw_body)
         if project.models is not None:

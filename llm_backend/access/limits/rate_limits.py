@@ -1,9 +1,9 @@
-"""Rate limits: requests a minute or a day, tokens a minute, of keys and of projects with models.
+"""Rate limits of each key, and of each project with each model.
 
-Servers that share limits take amounts in blocks from the database and count each block down in
-memory: the database is queried once for many requests. An amount larger than a block is taken
-whole or not at all, and its unused part is returned. While the database cannot be used, each
-server enforces the whole limit by itself.
+Requests count by the minute or the day, tokens by the minute. Servers that share limits take
+amounts in blocks from the database and count each block down in memory: the database is queried
+once for many requests. An amount larger than a block is taken whole or not at all, and its unused
+part is returned. While the database cannot be used, each server enforces the whole limit by itself.
 """
 
 import asyncio

@@ -224,7 +224,7 @@ class _ServerRequest:
                 model=self.model,
                 upstream=self.upstream,
                 streams=False,
-                caller=self.caller,
+                fairness_key=self.caller,
                 on_abandoned=self.on_abandoned,
                 on_attempt=self._record_attempt,
             )

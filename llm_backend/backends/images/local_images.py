@@ -22,7 +22,7 @@ from llm_backend.engine.messages import Draw, DrawingStep, ImageDrawn, Pixels, S
 from llm_backend.errors import Unsupported
 from llm_backend.extras import install_command, is_installed
 from llm_backend.fair_queue import FairSemaphore
-from llm_backend.offload import convert
+from llm_backend.offload import offload_media
 
 NOT_INSTALLED = "drawing_not_installed"
 """Code of the error for a missing library or a missing part of a model."""
@@ -60,7 +60,7 @@ class LocalImages:
         """Yields the images as they are finished, each after its previews. Callers wait for
         their permit in turns. Closing the generator stops the drawing. Raises `ApiError`."""
         setup = _check(model)
-        command = await convert(_command, drawing, setup)
+        command = await offload_media(_command, drawing, setup)
         request = _LocalRequest(model, drawing.count)
         self._running.add(request)
         try:
@@ -196,9 +196,9 @@ async def _translate(
     """Returns the image of an event, if it has one."""
     size = (command.width, command.height)
     if isinstance(event, ImageDrawn):
-        return GeneratedImage(data=await convert(_encode, event.image, size))
+        return GeneratedImage(data=await offload_media(_encode, event.image, size))
     if isinstance(event, DrawingStep) and event.preview is not None:
-        return Preview(data=await convert(_encode, event.preview, size), index=previews)
+        return Preview(data=await offload_media(_encode, event.preview, size), index=previews)
     return None
 
 

@@ -12,7 +12,7 @@ from llm_backend.backends.local.media import Content, MediaPart, MediaReader, me
 from llm_backend.backends.local.model_protocol import ModelProtocol, ProtocolCache, RenderedPrompt
 from llm_backend.engine import EngineClient
 from llm_backend.engine.messages import MediaKind, ModelInfo, ModelKind
-from llm_backend.offload import compute, offload
+from llm_backend.offload import offload, offload_schema
 
 _MISSING_INPUT = {MediaKind.IMAGE: "sees no images", MediaKind.SOUND: "hears no sound"}
 _PURPOSES = {
@@ -55,7 +55,7 @@ class ChatRenderer:
                 "tokens. Leave out the oldest.",
                 param="messages",
             )
-        render = compute if protocol.compiles_schemas(request) else offload
+        render = offload_schema if protocol.compiles_schemas(request) else offload
         return await render(self._render, protocol, request, info, personality)
 
     async def render_scoring(self, engine: EngineClient, scoring: LabelScoring) -> RenderedScoring:

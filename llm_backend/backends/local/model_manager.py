@@ -133,8 +133,8 @@ class LocalModelManager:
         needed = await handle.estimate_bytes() if self.budget_bytes is not None else 0
         if self.budget_bytes is not None and needed > self.budget_bytes:
             raise InvalidRequest(
-                f"`{handle.name}` would take about {_memory_sentence(needed)} of memory, and local "
-                f"models may take {_memory_sentence(self.budget_bytes)}: give it fewer `slots` or "
+                f"`{handle.name}` would take about {_format_size(needed)} of memory, and local "
+                f"models may take {_format_size(self.budget_bytes)}: give it fewer `slots` or "
                 "`context_tokens`, a smaller `cache_type`, or raise `memory_budget`.",
                 param="model",
                 code="model_too_large",
@@ -171,5 +171,5 @@ class LocalModelManager:
         await asyncio.gather(*(self.unload(handle) for handle in evicted))
 
 
-def _memory_sentence(size: int) -> str:
+def _format_size(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -293,8 +293,8 @@ class ProtocolCache:
 def _own_grammar(grammar: Grammar, *, is_thinking: bool) -> str:
     if is_thinking:
         raise InvalidRequest(
-            "The prompt of this model begins its reasoning, before which no grammar can begin: "
-            "ask for `reasoning_effort: none`, or for a `response_format`.",
+            "This model's answers begin with reasoning, which the grammar would constrain, too: "
+            "send `reasoning_effort: none`, or use `response_format`.",
             param=grammar.field,
         )
     return grammar.text

@@ -37,18 +37,18 @@ class AnswerSchema:
             location = _client_location(schema, self._schema, getattr(error, "instance_path", []))
             raise _schema_error(schema, path, location) from error
 
-    def rejects(self, text: str, *, is_exact: bool = True) -> bool:
+    def rejects(self, text: str, *, is_sufficient: bool = True) -> bool:
         """Returns True if this complete answer violates the schema. An answer that may take too
-        long to validate counts as a violation unless its grammar `is_exact`: it expressed the whole
-        schema."""
+        long to validate counts as a violation unless its grammar `is_sufficient`: it
+        expressed the whole schema."""
         try:
             value = json.loads(text, parse_float=Decimal, parse_int=_integer)
         except (RecursionError, InvalidOperation):  # the latter: exponents beyond 10**18
-            return not is_exact
+            return not is_sufficient
         except ValueError:
             return True
         if not self._is_cheap(value):
-            return not is_exact
+            return not is_sufficient
         return not self._validator.is_valid(value)
 
     def _is_cheap(self, value: JsonValue) -> bool:

@@ -1,7 +1,7 @@
 """Lowers a client's JSON schema to one that llguidance compiles to a grammar.
 
 The result is equivalent, or narrower or wider if no grammar can express the schema. Narrower is
-harmless: each answer is valid by the client's schema. If it is wider, `is_exact` is False: an
+harmless: each answer is valid by the client's schema. If it is wider, `is_sufficient` is False: an
 answer must be validated against the client's schema before it is sent.
 """
 
@@ -38,12 +38,12 @@ _OLD_DRAFTS = ("draft-03", "draft-04", "draft-05", "draft-06", "draft-07")
 
 @dataclass(frozen=True, kw_only=True)
 class LoweredSchema:
-    """Rewritten schema. `is_exact`: every value valid by it is valid by the client's schema
+    """Rewritten schema. `is_sufficient`: every value valid by it is valid by the client's schema
     (which may permit more).
     `paths` maps the `id()` of each part to its path in the client's schema."""
 
     schema: dict[str, JsonValue]
-    is_exact: bool
+    is_sufficient: bool
     paths: Mapping[int, Path]
     parts: Sequence[JsonValue]  # keeps the parts alive, so that their `id()`s stay unique
 
@@ -87,7 +87,7 @@ class _SchemaLowering:
         self._references = References(schema)
         self.logic = Logic(self._references, budget)
         self._budget = budget
-        self._is_exact = True
+        self._is_sufficient = True
         self._is_lenient = is_lenient
         self._path = path
         self._paths: dict[int, Path] = {}
@@ -112,12 +112,12 @@ class _SchemaLowering:
         if definitions:
             schema["$defs"] = definitions
         return LoweredSchema(
-            schema=schema, is_exact=self._is_exact, paths=self._paths, parts=self._parts
+            schema=schema, is_sufficient=self._is_sufficient, paths=self._paths, parts=self._parts
         )
 
     def widen(self) -> None:
         """Records that the result is wider than the client's schema."""
-        self._is_exact = False
+        self._is_sufficient = False
 
     def conjuncts(self, node: Node) -> list[JsonValue]:
         """Returns all schemas that the node's value must satisfy."""

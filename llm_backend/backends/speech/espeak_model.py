@@ -28,7 +28,7 @@ BUILTIN_VOICE = "builtin-voice"
 class EspeakModel:
     """The model `builtin-voice`."""
 
-    def __init__(self, espeak: Espeak, speaker: SpeechSynthesizer) -> None:
+    def __init__(self, espeak: Espeak, synthesizer: SpeechSynthesizer) -> None:
         self.card = ModelCard(
             id=BUILTIN_VOICE,
             created_at=0,
@@ -39,7 +39,7 @@ class EspeakModel:
             ),
         )
         self.espeak = espeak
-        self._speaker = speaker
+        self._synthesizer = synthesizer
 
     @property
     def name(self) -> str:
@@ -79,7 +79,7 @@ class EspeakModel:
                 param="voice",
             )
         sound = self._sound(speech, voice)
-        pieces = self._speaker.speak(BUILTIN_VOICE, speech.format, sound, caller=caller)
+        pieces = self._synthesizer.speak(BUILTIN_VOICE, speech.format, sound, caller=caller)
         async with aclosing(pieces):
             async for piece in pieces:
                 yield piece

@@ -24,7 +24,7 @@ from llm_backend.backends.transcription.windows import (
 from llm_backend.engine.messages import SAMPLES_HZ, Sampling, TokenLogprob, TranscriptSegment
 from llm_backend.errors import ContextLengthExceeded, EngineUnavailable
 
-_LEAST_BYTES = SAMPLES_HZ // 2 * SAMPLE_BYTES  # shorter sounds end in silence
+_LEAST_BYTES = SAMPLES_HZ // 2 * SAMPLE_BYTES  # a shorter sound is padded with silence
 _START_TOKENS, _TOKENS_A_SECOND = 64, 20  # of an answer; a model that repeats itself ends there
 
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
-from llm_backend.backends.upstream.passed_headers import never_passes
+from llm_backend.backends.upstream.passed_headers import cannot_be_added
 
 _PATTERN = frozenset("*?[")
 
@@ -81,7 +81,7 @@ class UpstreamConfig:
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
             raise ValueError("An upstream's base URL must be http(s)://HOST[:PORT][/PATH].")
         for name in self.pass_headers:
-            if never_passes(name.lower().encode()):
+            if cannot_be_added(name.lower().encode()):
                 raise ValueError(f"`pass_headers` names `{name.lower()}`, which never passes.")
 
     @property

@@ -50,7 +50,7 @@ _OF_ANSWERS = frozenset(
 _PREFIXES_OF_ANSWERS = (b"openai-", b"x-ratelimit-")
 
 # No setting can add these; some of them pass by the lists above.
-_NEVER = frozenset(
+_NOT_ADDABLE = frozenset(
     {
         b"alt-svc",
         b"anthropic-api-key",
@@ -87,7 +87,13 @@ _NEVER = frozenset(
         b"x-sendfile",
     }
 )
-_NEVER_PREFIXES = (b"access-control-", b"sec-", b"x-accel-", b"x-forwarded-", b"x-llm-backend-")
+_NOT_ADDABLE_PREFIXES = (
+    b"access-control-",
+    b"sec-",
+    b"x-accel-",
+    b"x-forwarded-",
+    b"x-llm-backend-",
+)
 # Names of query parameters by which servers take keys; none is a parameter of the document.
 _CREDENTIALS = frozenset(
     {
@@ -134,15 +140,15 @@ class HeaderList:
         return name.startswith(self.prefixes) or self._is_added(name)
 
     def _is_added(self, name: bytes) -> bool:
-        if self.added is None or never_passes(name):
+        if self.added is None or cannot_be_added(name):
             return False
         return self.added.fullmatch(name) is not None
 
 
-def never_passes(name: bytes) -> bool:
+def cannot_be_added(name: bytes) -> bool:
     """Returns True if no setting can add a header of this name, in lower case, to those that
     pass."""
-    return name in _NEVER or name.startswith(_NEVER_PREFIXES)
+    return name in _NOT_ADDABLE or name.startswith(_NOT_ADDABLE_PREFIXES)
 
 
 def without_credentials(query: str) -> str:

@@ -18,7 +18,7 @@ from llm_backend.backends.upstream.balance import Balance
 from llm_backend.backends.upstream.config import WIRES, WireProtocol
 from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.http import Upstream
-from llm_backend.backends.upstream.permits.permit_queue import PermitQueue, busy
+from llm_backend.backends.upstream.permits.permit_queue import PermitQueue, busy_error
 from llm_backend.backends.upstream.retry import backoff_s
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.backends.upstream.upstream_routing import UpstreamRouting
@@ -30,7 +30,7 @@ Answer = TypeVar("Answer")
 
 
 class PermitSharing(Protocol):
-    """Permits that several processes share, as of `PermitClient`."""
+    """Permits that several processes share; `PermitClient` implements it."""
 
     async def acquire(self, attempts: Attempts) -> Upstream: ...
 
@@ -98,9 +98,8 @@ class UpstreamPool:
     async def send_without_permit(
         self, upstream: str, *, method: str, path: str, query: bytes = b""
     ) -> UpstreamAnswer:
-        """Sends a request without a body to the upstream of this name, once and without a permit,
-        beside the requests that hold permits there. Raises `UpstreamFailed` and
-        `UpstreamTimeout`."""
+        """Sends a request without a body to the upstream of this name: once, without a permit, and
+        while other requests hold permits there. Raises `UpstreamFailed` and `UpstreamTimeout`."""
         return await self._upstreams[upstream].exchange(
             method=method,
             path=path,
@@ -202,9 +201,9 @@ class UpstreamPool:
         if free := attempts.free_upstreams():
             return free[0] if len(free) == 1 else self._balance.choose(free)
         if attempts.request.has_fallback:
-            raise busy()
+            raise busy_error()
         return await self._queue.acquire(
-            attempts.request.caller,
+            attempts.request.fairness_key,
             group=attempts.names,
             free=attempts.free_upstreams,
             timeout_s=attempts.queue_timeout_s,

@@ -18,12 +18,10 @@ class UpstreamRequest:
     """One request to the upstreams. `operation` is its id and tag, `model` the model's name at the
     upstream, `upstream` the one that a route names, `wire` the wire protocol if it differs from the
     operation's. `streams`: events are requested (None: unknown). `has_fallback`: another backend
-    answers if no upstream can. `caller` is the key by which the fair queue takes
-    turns.
+    answers if no upstream can. The fair queue serves requests round-robin by `fairness_key`.
     `on_abandoned` is called if the request is cancelled after an upstream has got it, `on_attempt`
     with the name of each upstream before the request is sent to it, and with None when this attempt
-    has failed.
-    """
+    has failed."""
 
     method: str
     path: str
@@ -36,6 +34,6 @@ class UpstreamRequest:
     wire: WireProtocol | None = None
     streams: bool | None = None
     has_fallback: bool = False
-    caller: str = ""
+    fairness_key: str = ""
     on_abandoned: Callable[[], None] = ignore
     on_attempt: Callable[[str | None], None] = ignore

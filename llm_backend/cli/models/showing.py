@@ -190,7 +190,7 @@ def _print_memory(header: "GgufHeader", settings: Settings) -> None:
         split_mode=settings.split_mode,
         batch_tokens=settings.batch_tokens,
         cache_type=settings.cache_type,
-        is_fused=settings.flash_attention is not False,
+        has_flash_attention=settings.flash_attention is not False,
         cells_share=settings.cells_memory_share,
         generated_tokens_bytes=settings.generated_tokens_bytes,
         draft_tokens=settings.draft_tokens if settings.speculation else 0,

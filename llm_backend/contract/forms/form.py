@@ -67,9 +67,9 @@ class Form:
     async def file(
         self, field: str, *, limit_bytes: int, text_limits: Mapping[str, int] | None = None
     ) -> FilePart:
-        """Reads up to the file in `field` and returns it; validates the fields before it. All
-        values of a field in `text_limits` have so many bytes together, instead of each as many as
-        others.
+        """Reads up to the file in `field` and returns it; validates the fields before it.
+        `text_limits` bounds the bytes of all values of a field together; any other field is bounded
+        for each value.
 
         Raises `InvalidRequest` if there is none, `TooLarge` if `Content-Length` is over the limit.
         """

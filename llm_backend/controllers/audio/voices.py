@@ -45,12 +45,12 @@ def takes_samples(services: Services) -> bool:
 
 def local_voice(services: Services, model: LocalModel) -> LocalVoice:
     """Returns the voice of a local model that speaks."""
-    builtin = services.registry.voice
-    return LocalVoice(model, services.speaker, None if builtin is None else builtin.espeak)
+    builtin = services.registry.espeak_model
+    return LocalVoice(model, services.synthesizer, None if builtin is None else builtin.espeak)
 
 
 def _voice_models(services: Services) -> list[EspeakModel | LocalVoice]:
-    builtin = services.registry.voice
+    builtin = services.registry.espeak_model
     speaking = [one for one in services.registry.local if one.voice is not None]
     own = [local_voice(services, one) for one in speaking]
     return [*([] if builtin is None else [builtin]), *own]

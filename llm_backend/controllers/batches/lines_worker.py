@@ -41,7 +41,7 @@ CallerOf: TypeAlias = Callable[[str | None], Caller]
 
 
 class LinesWorker:
-    """Worker of `BATCH_LINES` jobs: stores an answer before it frees its slot for another line."""
+    """Worker of `BATCH_LINES` jobs: stores an answer before another line gets its permit."""
 
     def __init__(
         self,

@@ -61,13 +61,13 @@ class _ChoiceOutput:
     def violates_schema(self, structure: StructuredOutput) -> bool:
         """True if the output violates the schema; one cut off by its length does not."""
         reason = self.deltas[-1].finish_reason
-        is_exact = structure.is_exact
+        is_sufficient = structure.is_sufficient
         if reason == FinishReason.STOP and structure.schema is not None:
             content = "".join(delta.content for delta in self.deltas)
-            return structure.schema.rejects(content, is_exact=is_exact)
+            return structure.schema.rejects(content, is_sufficient=is_sufficient)
         whole = list(self.calls.values())
         return any(
-            structure.calls[name].rejects("".join(pieces) or "{}", is_exact=is_exact)
+            structure.calls[name].rejects("".join(pieces) or "{}", is_sufficient=is_sufficient)
             for name, pieces in (whole[:-1] if reason == FinishReason.LENGTH else whole)
             if name in structure.calls
         )
@@ -110,7 +110,7 @@ class CheckedAnswer:
 
     async def chat_deltas(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
         """Yields the deltas; those of a withheld choice all at its end."""
-        if self._structure.is_exact:
+        if self._structure.is_sufficient:
             deltas = check_answers(self._answer.chat_deltas(request), self._structure)
         else:
             deltas = self._withhold(request)

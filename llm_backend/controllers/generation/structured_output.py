@@ -21,7 +21,7 @@ from llm_backend.backends.schemas import (
 from llm_backend.contract.validation_messages import field_name
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonValue
-from llm_backend.offload import compute
+from llm_backend.offload import offload_schema
 from llm_backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ ANY_OBJECT: Mapping[str, JsonValue] = {"type": "object"}
 class StructuredOutput:
     """Constraints of an answer; `schema` validates its whole content, `calls` the arguments of
     strict functions, by name. `lowered` are the schemas of strict functions as the grammar has
-    them. `is_exact` is True if all that the grammar permits is valid by the schema. `budget` is the
-    unused part of the request's budget of schemas."""
+    them. `is_sufficient` is True if all that the grammar permits is valid by the schema. `budget`
+    is the unused part of the request's budget of schemas."""
 
     grammar: Grammar | JsonContent | None = None
     schema: AnswerSchema | None = None
     calls: Mapping[str, AnswerSchema] = field(default_factory=dict)
     lowered: Mapping[str, LoweredSchema] = field(default_factory=dict)
-    is_exact: bool = True
+    is_sufficient: bool = True
     budget: SchemaBudget = field(default_factory=SchemaBudget)
 
 
@@ -73,7 +73,7 @@ async def structure_from(
     _check_single_constraint(body)
     if grammar is not None:
         return StructuredOutput(grammar=Grammar(text=grammar, field="grammar"), budget=budget)
-    return await compute(_structure_of, response_format, tools, budget)
+    return await offload_schema(_structure_of, response_format, tools, budget)
 
 
 def _strict_tools(body: "api.CreateChatCompletionRequest") -> "Mapping[int, api.FunctionObject]":
@@ -120,7 +120,7 @@ def _structure_of(
     structure = StructuredOutput(
         calls=calls,
         lowered=lowered_calls,
-        is_exact=all(one.is_exact for one in lowered_calls.values()),
+        is_sufficient=all(one.is_sufficient for one in lowered_calls.values()),
         budget=budget,
     )
     if response_format["type"] == "text":
@@ -137,8 +137,8 @@ def _structure_of(
     lowered, schema = _lower(response_format["json_schema"]["schema"], SCHEMA_PATH, budget)
     name = ".".join(map(str, SCHEMA_PATH))
     content = JsonContent(schema=lowered.schema, field=name, lowered=lowered)
-    is_exact = structure.is_exact and lowered.is_exact
-    return replace(structure, grammar=content, schema=schema, is_exact=is_exact)
+    is_sufficient = structure.is_sufficient and lowered.is_sufficient
+    return replace(structure, grammar=content, schema=schema, is_sufficient=is_sufficient)
 
 
 def _lower(
@@ -147,6 +147,6 @@ def _lower(
     budget.spend(schema, path)
     checked = AnswerSchema(schema, path)
     lowered = lower_schema(schema, path, budget=budget)
-    if lowered.is_exact:
+    if lowered.is_sufficient:
         return lowered, checked
     return lowered, AnswerSchema(schema, path, has_formats=True)

@@ -17,7 +17,7 @@ from llm_backend.controllers.services import Services
 from llm_backend.errors import UpstreamFailed
 from llm_backend.extras import is_installed
 from llm_backend.json_types import JsonMapping, JsonObject
-from llm_backend.offload import base64_text, convert
+from llm_backend.offload import base64_text, offload_media
 from llm_backend.store import StoredFile
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class StyledImage:
 async def style_image(data: bytes, style: ImageStyle, *, limit: int) -> StyledImage:
     """Returns a drawn image in the form of the answer. Raises `UpstreamFailed` for
     one that is damaged, or has more than `limit` pixels."""
-    return await convert(_style, data, style, limit)
+    return await offload_media(_style, data, style, limit)
 
 
 def _style(data: bytes, style: ImageStyle, limit: int) -> StyledImage:

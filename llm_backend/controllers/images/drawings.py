@@ -14,7 +14,7 @@ from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, Unsupported, UnsupportedField
 from llm_backend.extras import install_command, is_installed
 from llm_backend.json_types import JsonMapping
-from llm_backend.offload import convert
+from llm_backend.offload import offload_media
 
 if TYPE_CHECKING:  # imports Pillow
     from llm_backend.backends.images.image_files import SourceImage
@@ -172,7 +172,7 @@ async def with_files(
     """Returns the drawing that begins with these files. Without a mask, transparent pixels of the
     image are one. Raises `InvalidRequest` for invalid files, and for a mask of another size."""
     require_library()
-    return await convert(
+    return await offload_media(
         _with_files,
         drawing,
         files,

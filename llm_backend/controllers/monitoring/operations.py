@@ -166,7 +166,7 @@ def _sizes(model: LocalModel) -> dict[str, float]:
 
 
 def _voice_info(services: Services) -> "list[api.ServedModel]":
-    voice = services.registry.voice
+    voice = services.registry.espeak_model
     if voice is None or not voice.is_installed:
         return []
     description = str(dict(voice.card.more)["description"])

@@ -33,7 +33,7 @@ def check_local_model(services: Services, model: str) -> None:
 
 def capabilities_of(services: Services) -> Capabilities:
     """Returns what sessions of this server can do."""
-    model, voice = services.settings.realtime_speech_model, services.registry.voice
+    model, voice = services.settings.realtime_speech_model, services.registry.espeak_model
     voiceless_reason = None
     if model == BUILTIN_VOICE:
         voiceless_reason = "This server has no voice." if voice is None else voice.missing

@@ -19,7 +19,7 @@ _OTHER = "?"
 _EVENT_BYTES = 4096  # longest event that is searched for its text; longer ones could take long
 
 
-class EventDelta:
+class EventTemplate:
     """Template of stream events that differ in a text only: the bytes before and after their text.
 
     Nearly all events of a chat's stream have a piece of text and repeat the rest. The bytes before
@@ -68,10 +68,10 @@ def _with_text(chunk: Mapping[str, Any], text: str) -> JsonObject:
 
 @dataclass(frozen=True, kw_only=True)
 class _EventFastPath:
-    """Fast path for events that differ only in their text, valid while `plain` is the fold's."""
+    """Fast path for events that differ only in text, valid while `text_path` is the fold's."""
 
-    plain: TextFastPath
-    event_delta: EventDelta
+    text_path: TextFastPath
+    event_template: EventTemplate
 
 
 class ChatObserver(AnswerObserver):
@@ -117,9 +117,9 @@ class ChatObserver(AnswerObserver):
     def _append_if_alike(self, line: bytes) -> bool:
         """Appends the event's text and returns True if it differs from the last in it alone."""
         text_path, event_path = self._fold.fast_path, self._fast_path
-        if event_path is None or text_path is None or event_path.plain is not text_path:
+        if event_path is None or text_path is None or event_path.text_path is not text_path:
             return False
-        text = event_path.event_delta.text_of(line) if self._events.is_between_events else None
+        text = event_path.event_template.text_of(line) if self._events.is_between_events else None
         if text is None:
             return False
         text_path.texts.append(text)
@@ -133,11 +133,11 @@ class ChatObserver(AnswerObserver):
             chunk = self._add_event(event.data)
         text_path = self._fold.fast_path
         if is_whole and chunk is not None and text_path is not None:
-            event_delta = EventDelta.of(line, chunk)
+            event_template = EventTemplate.of(line, chunk)
             self._fast_path = (
                 None
-                if event_delta is None
-                else _EventFastPath(plain=text_path, event_delta=event_delta)
+                if event_template is None
+                else _EventFastPath(text_path=text_path, event_template=event_template)
             )
 
     def _add_event(self, data: str) -> JsonObject | None:

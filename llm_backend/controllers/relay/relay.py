@@ -144,7 +144,7 @@ async def relay(
                     upstream=to.upstream if to else None,
                     streams=_streams(request.body),
                     has_fallback=to.has_fallback if to else False,
-                    caller=fairness_key(request.caller),
+                    fairness_key=fairness_key(request.caller),
                     on_abandoned=ignore if meter is None else meter.mark_abandoned,
                 )
             )

@@ -6,7 +6,7 @@ detached_answers.py        requests that are not ended by a disconnect
 detached_chats.py          chats that go on without their client
 detached_peers.py          those of other processes
 shared_detached_chats.py   those of other servers
-response_recorder.py       context of a conversation, loaded and stored
+stored_responses.py        context of a conversation, loaded and stored
 background_responses.py    clients that follow a response
 server_tools.py            interface of tools that the server runs
 listed_items.py            items of a page, in the form of their list

@@ -8,7 +8,7 @@ from llm_backend.controllers.services.detached_chats import (
     HEADER,
     DetachedChat,
     DetachedChats,
-    still_answered,
+    still_answered_error,
 )
 from llm_backend.controllers.services.detached_peers import DetachedPeers
 from llm_backend.errors import ApiError
@@ -47,4 +47,4 @@ class DetachedAnswers:
         self._chats.add(chat)
         if chat.caller and not await self._peers.claim(chat, chat.caller.project_id):
             self._chats.end(chat)
-            raise still_answered(chat.id)
+            raise still_answered_error(chat.id)

@@ -225,7 +225,7 @@ class DetachedChats:
                 param=HEADER,
             )
         if chat.id in self._chats:
-            raise still_answered(chat.id)
+            raise still_answered_error(chat.id)
         if len(self._chats) >= self._limit:
             raise ServiceUnavailable(
                 f"{self._limit} detached chats are being answered (`detached_chats_limit`).",
@@ -249,7 +249,7 @@ class DetachedChats:
         chat.end()
 
 
-def still_answered(id: str) -> Conflict:
+def still_answered_error(id: str) -> Conflict:
     """Returns the error of a request with the id of a chat that is being answered."""
     return Conflict(f"The detached chat `{id}` is still being answered.", param=HEADER)
 

@@ -23,10 +23,10 @@ from llm_backend.controllers.services.file_texts import FileTexts
 from llm_backend.controllers.services.input_images import InputImages
 from llm_backend.controllers.services.listed_items import ListedItems
 from llm_backend.controllers.services.mcp_endpoint import McpEndpoint
-from llm_backend.controllers.services.response_recorder import ResponseRecorder
 from llm_backend.controllers.services.server_tools import ServerTools
 from llm_backend.controllers.services.session_limit import SessionLimit
 from llm_backend.controllers.services.status_board import StatusBoard
+from llm_backend.controllers.services.stored_responses import StoredResponses
 from llm_backend.controllers.services.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.controllers.services.vector_store_services import VectorStoreServices
 from llm_backend.extraction import Extractor
@@ -67,7 +67,7 @@ class Services:
     files: FileStore
     extractor: Extractor
     vector_stores: VectorStoreServices
-    responses: ResponseRecorder
+    responses: StoredResponses
     listed_items: ListedItems
     background: BackgroundResponses
     mcp: McpEndpoint
@@ -89,7 +89,7 @@ class Services:
     document: Callable[[], bytes]
     operations: Operations
     unknown_fields: UnknownFieldReporter
-    speaker: SpeechSynthesizer
+    synthesizer: SpeechSynthesizer
     image_models: ImageModels
     transcriber: LocalTranscription
     validators: Validators

@@ -62,7 +62,7 @@ async def embed_at(
             operation=OPERATION,
             model=model,
             upstream=name,
-            caller=caller,
+            fairness_key=caller,
             streams=False,
         )
     )

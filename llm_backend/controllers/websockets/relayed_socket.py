@@ -74,7 +74,7 @@ async def _connect(
         model=target.model if target else None,
         upstream=target.upstream if target else None,
         has_fallback=has_fallback,
-        caller=caller,
+        fairness_key=caller,
     )
     protocols = upstream_protocols(socket.scope.get("subprotocols") or [])
     return await services.upstreams.connect(upstream_request, protocols)

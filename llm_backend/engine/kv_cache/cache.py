@@ -316,14 +316,14 @@ class Cache:
             self._copy_threshold, max(_LEAST_COPIED, len(source.tokens) // _CELLS_COPIED_PER_TOKEN)
         )
 
-    def _victim(self, slot: _Slot, kept: int, source: _Slot) -> _Slot | None:
+    def _victim(self, slot: _Slot, kept: int, spared: _Slot) -> _Slot | None:
         """The slot that is overwritten by a copy of another slot, if that is worth it."""
         if not self.can_roll_back or self._is_disposable(slot, kept):
             return None
         older = [
             other
             for other in self._slots
-            if not other.is_running and other.used_at < slot.used_at and other is not source
+            if not other.is_running and other.used_at < slot.used_at and other is not spared
         ]
         return min(older, key=lambda other: other.used_at, default=None)
 

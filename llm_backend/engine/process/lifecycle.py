@@ -129,6 +129,6 @@ def _poison_requests(config: EngineConfig) -> PoisonRequests:
         config.poison_requests_age_s,
     )
     if config.socket_path is None:
-        return PoisonRequests(limit=limit, crashes=crashes, age_s=age_s)
+        return PoisonRequests(limit=limit, quarantine_weight=crashes, age_s=age_s)
     path = config.socket_path.with_suffix(".poison")
-    return SharedPoisonRequests(path, limit=limit, crashes=crashes, age_s=age_s)
+    return SharedPoisonRequests(path, limit=limit, quarantine_weight=crashes, age_s=age_s)

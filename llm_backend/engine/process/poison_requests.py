@@ -46,12 +46,12 @@ class PoisonRequests:
         self,
         *,
         limit: int,
-        crashes: int,
+        quarantine_weight: int,
         age_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limit = limit
-        self._crashes = crashes
+        self._quarantine_weight = quarantine_weight
         self._age_s = age_s
         self._clock = clock
         self._records: OrderedDict[bytes, _Record] = OrderedDict()
@@ -89,8 +89,11 @@ class PoisonRequests:
             self._records.pop(_fingerprint(command), None)
 
     def is_quarantined(self, command: Request) -> bool:
-        """True if the crashes of such a command weigh at least `crashes`."""
-        return bool(self._records) and self._crash_weight(_fingerprint(command)) >= self._crashes
+        """True if the crashes of such a command weigh at least `quarantine_weight`."""
+        return (
+            bool(self._records)
+            and self._crash_weight(_fingerprint(command)) >= self._quarantine_weight
+        )
 
     def _crash_weight(self, key: bytes) -> float:
         record = self._records.get(key)
@@ -119,11 +122,11 @@ class SharedPoisonRequests(PoisonRequests):
         path: Path,
         *,
         limit: int,
-        crashes: int,
+        quarantine_weight: int,
         age_s: float,
         clock: Callable[[], float] = time.monotonic,  # of the machine, not of the process
     ) -> None:
-        super().__init__(limit=limit, crashes=crashes, age_s=age_s, clock=clock)
+        super().__init__(limit=limit, quarantine_weight=quarantine_weight, age_s=age_s, clock=clock)
         self._path = path
 
     def record_crash(self, candidates: Sequence[CrashCandidate], worker: int) -> None:
@@ -144,7 +147,7 @@ class SharedPoisonRequests(PoisonRequests):
                 super().clear(command)
 
     def is_quarantined(self, command: Request) -> bool:
-        """True if the crashes of such a command weigh at least as much as quarantines it."""
+        """True if the crashes of such a command weigh at least `quarantine_weight`."""
         if not self._has_any():
             return False
         with self._lock():

@@ -172,7 +172,7 @@ class Supervisor(EngineLifecycle):
                 log_task.cancel()
                 self.pid = None
         if worker_exit.was_ready and not is_closing:
-            if exit_.has_no_cause(oom_kills_before):
+            if exit_.was_caused_by_no_command(oom_kills_before):
                 self.poison_requests.discard_crash(process.pid)
             else:
                 self.poison_requests.record_crash(candidates, process.pid)
@@ -287,7 +287,7 @@ class _ProcessExit:
     status: int
     was_killed_here: bool
 
-    def has_no_cause(self, oom_kills_before: int) -> bool:
+    def was_caused_by_no_command(self, oom_kills_before: int) -> bool:
         """True if no command ended the process: it was killed from outside, or ended itself to stop
         native code."""
         if self.status == ABANDONED_STATUS:
@@ -320,5 +320,6 @@ def _other_code(config: EngineConfig) -> list[dict[str, bool]]:
         for extra in (True, False)
         if (config.use_extra_buffers or not extra) and (config.prefill_kernels or not kernels)
     ]
-    every = {**choices[0], "draft_heads": False}  # only a model with a head is loaded otherwise
-    return [*choices[1:], every] if config.draft_heads else choices[1:]
+    # Last, because it changes nothing for a model without a head.
+    without_heads = {**choices[0], "draft_heads": False}
+    return [*choices[1:], without_heads] if config.draft_heads else choices[1:]

@@ -116,7 +116,7 @@ class Grammars:
         self._limits = limits
         self._cache: OrderedDict[str, Future[CompiledGrammar]] = OrderedDict()
         self._compiler = ThreadPoolExecutor(1, "grammar-compiler")
-        self._mask_executor = ThreadPoolExecutor(1, "grammar-looker")
+        self._mask_executor = ThreadPoolExecutor(1, "grammar-masks")
 
     def compile(self, grammar: str) -> "Future[CompiledGrammar]":
         """Compile a grammar in the background. The future raises `GrammarError` if the grammar

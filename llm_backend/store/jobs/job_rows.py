@@ -241,14 +241,16 @@ def _is_within_shares(kind: str, shares: JobShares, *, now: float) -> ColumnElem
     """Condition that a job is within the `shares` of its subject and then of its owner: running
     jobs count first, then those that are due for longest."""
     is_due = jobs.c.due_at <= now
-    running_first = case((is_due, 1), else_=0)
-    order = (running_first, jobs.c.due_at, jobs.c.seq)
+    is_due_number = case((is_due, 1), else_=0)
+    order = (is_due_number, jobs.c.due_at, jobs.c.seq)
     rank = func.row_number().over(partition_by=jobs.c.subject, order_by=order)
-    begun = select(jobs.c.seq, jobs.c.subject, jobs.c.due_at, running_first.label("later"))
+    candidates = select(jobs.c.seq, jobs.c.subject, jobs.c.due_at, is_due_number.label("is_due"))
     is_running_or_due = jobs.c.lease.is_not(None) | is_due
-    ranked = begun.add_columns(rank.label("rank")).where(jobs.c.kind == kind, is_running_or_due)
+    ranked = candidates.add_columns(rank.label("rank")).where(
+        jobs.c.kind == kind, is_running_or_due
+    )
     of_subject, owners = ranked.subquery(), shares.subjects
-    same = (of_subject.c.later, of_subject.c.due_at, of_subject.c.seq)
+    same = (of_subject.c.is_due, of_subject.c.due_at, of_subject.c.seq)
     rank = func.row_number().over(partition_by=owners.c.owner, order_by=same)
     owned = of_subject.outerjoin(owners, owners.c.id == of_subject.c.subject)
     within = select(of_subject.c.seq, rank.label("rank")).select_from(owned)

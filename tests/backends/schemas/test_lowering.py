@@ -163,7 +163,7 @@ def test_exact_grammar_allows_exactly_the_valid_values(schema):
 
     texts = [sample(lowered.schema, random.Random(seed)) for seed in range(12)]
 
-    assert lowered.is_exact
+    assert lowered.is_sufficient
     assert [text for text in texts if text is not None and check.rejects(text)] == []
     assert any(text is not None for text in texts)
 
@@ -175,7 +175,7 @@ def test_grammar_wider_than_its_schema_is_not_exact(schema):
 
     texts = [sample(lowered.schema, random.Random(seed)) for seed in range(60)]
 
-    assert not lowered.is_exact
+    assert not lowered.is_sufficient
     assert any(text is not None and not check.rejects(text) for text in texts)
 
 
@@ -278,11 +278,11 @@ def combined(inner):
 def test_text_by_any_lowered_schema_is_valid_or_must_be_validated(schema, dice):
     schema = {"allOf": [schema]} if isinstance(schema, bool) else schema
     refused = text = None
-    is_exact = False
+    is_sufficient = False
     try:
         check = AnswerSchema(schema, ())
         lowered = lower_schema(schema, ())
-        is_exact = lowered.is_exact
+        is_sufficient = lowered.is_sufficient
         text = sample(lowered.schema, dice)
     except InvalidRequest as refusal:
         refused = (refusal.code, bool(refusal.param))
@@ -292,7 +292,7 @@ def test_text_by_any_lowered_schema_is_valid_or_must_be_validated(schema, dice):
         refused = ("invalid_json_schema", isinstance(lowered.client_path(place), tuple))
 
     assert refused in (None, ("invalid_json_schema", True))
-    assert text is None or not is_exact or not check.rejects(text), text
+    assert text is None or not is_sufficient or not check.rejects(text), text
 
 
 def lower_valid(schema: object, path: Path) -> LoweredSchema:
@@ -358,7 +358,7 @@ def test_lenient_lowering_drops_unsupported_keywords(schema):
 
     lowered = lower_schema(spoilt, (), is_lenient=True)
 
-    assert not lowered.is_exact
+    assert not lowered.is_sufficient
     GRAMMARS.compile(grammar(lowered.schema)).result()
 
 
@@ -413,11 +413,11 @@ def test_combinations_of_conditions_are_bounded():
         }
 
     try:
-        is_exact = lower_schema(schema, ()).is_exact
+        is_sufficient = lower_schema(schema, ()).is_sufficient
     except InvalidRequest as refusal:
-        is_exact = "too many" not in str(refusal)
+        is_sufficient = "too many" not in str(refusal)
 
-    assert not is_exact
+    assert not is_sufficient
 
 
 def test_conjuncts_do_not_double_at_each_level_of_alternatives():
@@ -425,4 +425,4 @@ def test_conjuncts_do_not_double_at_each_level_of_alternatives():
     for _ in range(40):
         schema = {"anyOf": [schema, {"type": "null"}]}
 
-    assert lower_schema(schema, ()).is_exact
+    assert lower_schema(schema, ()).is_sufficient

@@ -42,7 +42,7 @@ class Process:
             query=b"",
             headers=(),
             body=b"",
-            caller=who,
+            fairness_key=who,
             has_fallback=has_fallback,
         )
         upstream = await self._places.acquire(Attempts(asked, list(self.upstreams.values())))

@@ -235,14 +235,14 @@ async def test_callers_take_turns_and_new_requests_do_not_overtake():
     fake = FakeUpstream(answer=one_after_another)
     async with pool(fake, concurrency=1) as upstreams:
         asking = [
-            asyncio.create_task(ask(upstreams, asked(caller=who, path=f"/{number}")))
+            asyncio.create_task(ask(upstreams, asked(fairness_key=who, path=f"/{number}")))
             for number, who in enumerate(["a", "a", "a", "b", "b"])
         ]
         await settle()
         gates[0].set()
         while len(fake.requests) < 2:  # noqa: ASYNC110 - the fake has no event for it
             await asyncio.sleep(0.005)
-        asking.append(asyncio.create_task(ask(upstreams, asked(caller="c", path="/5"))))
+        asking.append(asyncio.create_task(ask(upstreams, asked(fairness_key="c", path="/5"))))
         await settle()
         for admission in gates:
             admission.set()

@@ -14,8 +14,8 @@ def schema(value: object) -> AnswerSchema:
     return AnswerSchema(value, ())
 
 
-def structure(value: object, *, is_exact: bool = True) -> StructuredOutput:
-    return StructuredOutput(schema=schema(value), is_exact=is_exact)
+def structure(value: object, *, is_sufficient: bool = True) -> StructuredOutput:
+    return StructuredOutput(schema=schema(value), is_sufficient=is_sufficient)
 
 
 async def deltas(*said: ChatDelta):
@@ -94,7 +94,7 @@ def test_answer_with_an_exponent_beyond_every_decimal_is_believed_if_constrained
     numbers = schema({"type": "array", "items": {"type": "number"}})
 
     assert not numbers.rejects(f"[{number}]")
-    assert numbers.rejects(f"[{number}]", is_exact=False)
+    assert numbers.rejects(f"[{number}]", is_sufficient=False)
 
 
 async def test_choices_are_checked_each_at_their_end():
@@ -155,7 +155,7 @@ class Model:
 TWICE = Chat(
     messages=[], limits=GenerationLimits(choices=2), sampling=Sampling(seed=7, temperature=0)
 )
-NUMBERS = structure({"type": "integer"}, is_exact=False)
+NUMBERS = structure({"type": "integer"}, is_sufficient=False)
 
 
 async def said_by(answer: CheckedAnswer) -> list[ChatDelta]:
@@ -197,7 +197,7 @@ async def test_an_answer_that_is_right_is_shown_when_it_is_whole():
 async def test_an_unchecked_answer_is_rejected_if_the_grammar_is_inexact():
     double = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)}
     explosive = {"$defs": double | {"d60": {"type": "null"}}, "$ref": "#/$defs/d0"}
-    loose = structure(explosive, is_exact=False)
+    loose = structure(explosive, is_sufficient=False)
     answer = CheckedAnswer(Answered(*whole("null")), loose, Model().chat, attempts=1)
 
     with pytest.raises(Internal):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.controllers.relay.chat_observer import EventDelta
+from llm_backend.controllers.relay.chat_observer import EventTemplate
 
 
 def chunk_of(text: str, **more: object) -> dict[str, object]:
@@ -17,10 +17,10 @@ def line_of(chunk: object) -> bytes:
     return b"data: " + orjson.dumps(chunk)
 
 
-def event_delta_of(chunk: dict[str, object]) -> EventDelta:
-    event_delta = EventDelta.of(line_of(chunk), chunk)
-    assert event_delta is not None
-    return event_delta
+def event_template_of(chunk: dict[str, object]) -> EventTemplate:
+    event_template = EventTemplate.of(line_of(chunk), chunk)
+    assert event_template is not None
+    return event_template
 
 
 @given(first=st.text(), text=st.text(), more=st.dictionaries(st.text(), st.text(), max_size=2))
@@ -28,17 +28,17 @@ def test_the_text_of_a_similar_event_is_extracted(first: str, text: str, more: d
     more = {name: value for name, value in more.items() if name not in ("id", "model", "choices")}
     chunk = chunk_of(first, **more)
 
-    event_delta = EventDelta.of(line_of(chunk), chunk)
+    event_template = EventTemplate.of(line_of(chunk), chunk)
 
-    assert event_delta is None or event_delta.text_of(line_of(chunk_of(text, **more))) == text
+    assert event_template is None or event_template.text_of(line_of(chunk_of(text, **more))) == text
 
 
 @given(inside=st.binary(max_size=12) | st.sampled_from([b'"', b'","a":"', b"\\", b'\\"', b"\n"]))
 def test_bytes_that_are_no_json_string_are_not_extracted(inside: bytes):
-    event_delta = event_delta_of(chunk_of("a"))
+    event_template = event_template_of(chunk_of("a"))
     event = line_of(chunk_of("A")).replace(b'"A"', b'"' + inside + b'"')
 
-    told = event_delta.text_of(event)
+    told = event_template.text_of(event)
 
     try:
         said = orjson.loads(event[6:])["choices"][0]["delta"] if b"\n" not in event else None
@@ -59,7 +59,7 @@ def test_bytes_that_are_no_json_string_are_not_extracted(inside: bytes):
     ],
 )
 def test_an_event_with_other_fields_is_not_similar(event: bytes):
-    assert event_delta_of(chunk_of("a")).text_of(event) is None
+    assert event_template_of(chunk_of("a")).text_of(event) is None
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def test_an_event_with_other_fields_is_not_similar(event: bytes):
 def test_ambiguous_events_have_no_template(line: bytes):
     chunk = orjson.loads(line[5:].decode(errors="replace"))
 
-    assert EventDelta.of(line, chunk) is None
+    assert EventTemplate.of(line, chunk) is None
 
 
 def test_another_field_with_that_name_is_not_the_text():
     chunk = chunk_of("a", annotations={"content": "b"})
 
-    assert EventDelta.of(line_of(chunk), chunk) is None
+    assert EventTemplate.of(line_of(chunk), chunk) is None

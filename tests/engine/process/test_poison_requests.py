@@ -7,7 +7,7 @@ from llm_backend.engine.messages import Generate
 from llm_backend.engine.process.engine_connection import CrashCandidate
 from llm_backend.engine.process.poison_requests import PoisonRequests, SharedPoisonRequests
 
-LIMITS = {"limit": 10, "crashes": 2, "age_s": 60}
+LIMITS = {"limit": 10, "quarantine_weight": 2, "age_s": 60}
 
 
 def command(prompt: str, name: str = "1") -> Generate:
@@ -38,7 +38,7 @@ def test_poison_requests_are_recognised_by_content_not_id(poison_requests_of):
 
 
 def test_poison_requests_are_cleared_by_an_answer(poison_requests_of):
-    poison_requests = poison_requests_of(crashes=1)
+    poison_requests = poison_requests_of(quarantine_weight=1)
     poison_requests.record_crash([candidate("a")], 1)
     poison_requests.clear(command("a"))
 
@@ -46,7 +46,7 @@ def test_poison_requests_are_cleared_by_an_answer(poison_requests_of):
 
 
 def test_poison_requests_are_bounded(poison_requests_of):
-    poison_requests = poison_requests_of(limit=2, crashes=1)
+    poison_requests = poison_requests_of(limit=2, quarantine_weight=1)
     poison_requests.record_crash([candidate("a"), candidate("b"), candidate("c")], 1)
 
     assert [poison_requests.is_quarantined(command(prompt)) for prompt in "abc"] == [

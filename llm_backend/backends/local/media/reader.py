@@ -16,7 +16,7 @@ from llm_backend.backends.local.media.web import IMAGE_WORDS, WebImages
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.engine.messages import MediaItem, MediaKind
 from llm_backend.errors import InvalidRequest
-from llm_backend.offload import convert
+from llm_backend.offload import offload_media
 
 _CACHE_BYTES = 64 << 20  # cache of decoded media: a conversation sends its images each turn
 _PROMPT_BYTES = 128 << 20  # limit of one prompt's media, sent to the engine in one frame
@@ -80,7 +80,7 @@ class MediaReader:
             return _sound(at, file.data)
         if isinstance(file, Image):
             file = await self._web.fetch(file)
-        key, media = await convert(self._find_or_decode, file)
+        key, media = await offload_media(self._find_or_decode, file)
         self._add_to_cache(key, media)
         return replace(media, at=at)
 

@@ -23,7 +23,7 @@ from llm_backend.backends.upstream.permits.permit_messages import (
     PermitTimeout,
     ReleasePermit,
 )
-from llm_backend.backends.upstream.permits.permit_queue import busy
+from llm_backend.backends.upstream.permits.permit_queue import busy_error
 from llm_backend.block_grants import BLOCKS, surplus
 from llm_backend.ipc import MessageConnection, PendingRequests
 
@@ -85,7 +85,7 @@ class PermitClient:
                 return self._balance.choose(upstreams)
             names = [one.name for one in upstreams]
             upstream = await self._request_permit(
-                attempts.request.caller, names, max(0.0, until_s - now_s())
+                attempts.request.fairness_key, names, max(0.0, until_s - now_s())
             )
             if attempts.accepts(upstream):
                 return upstream
@@ -115,7 +115,7 @@ class PermitClient:
         while (message := await self._connection.receive()) is not None:
             self._handle(message)
         log.error("permit_server_disconnected", extra={"waiting": len(self._requests)})
-        self._requests.disconnect(busy)
+        self._requests.disconnect(busy_error)
         on_disconnect()
 
     def _handle(self, message: PermitServerMessage) -> None:
@@ -123,7 +123,7 @@ class PermitClient:
             case PermitGranted(number=number, upstream=name, count=count):
                 self._add_permits(number, self._upstreams[name], count)
             case PermitTimeout(number=number):
-                self._requests.fail(number, busy())
+                self._requests.fail(number, busy_error())
             case PermitsScarce(upstreams=names):
                 self._scarce = frozenset(names)
                 for name in names:

@@ -82,6 +82,6 @@ class PermitQueue(Generic[UpstreamT]):
             self._poll_later()
 
 
-def busy() -> ServiceUnavailable:
+def busy_error() -> ServiceUnavailable:
     """Returns the error of a request without a permit."""
     return ServiceUnavailable(f"{_BUSY}; try again.")

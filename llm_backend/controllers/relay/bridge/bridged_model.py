@@ -141,7 +141,7 @@ class BridgedModel:
                 wire=self._wire,
                 streams=True,
                 has_fallback=self._to.has_fallback,
-                caller=self._caller,
+                fairness_key=self._caller,
                 on_abandoned=self.meter.mark_abandoned,
             )
         )

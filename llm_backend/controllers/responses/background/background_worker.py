@@ -21,7 +21,7 @@ from llm_backend.controllers.responses.events.response_state import ResponseStat
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest, open_request
 from llm_backend.controllers.responses.loop.response_run import ResponseRun, open_run
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.services.response_recorder import to_stored_items
+from llm_backend.controllers.services.stored_responses import to_stored_items
 from llm_backend.json_types import JsonMapping
 from llm_backend.store import (
     BackgroundResponseState,
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 QUEUED, IN_PROGRESS = 1, 2  # sequence numbers of these events
 ADMISSION_TIMEOUT_S = 600.0  # for a model that is overloaded or cannot be loaded
-# until a model of another process is tried again: others poll every five
+# Longer than others take to poll (`runner.POLL_S`): a process that has the model claims the job
+# before this one does again.
 OTHER_PROCESS_DELAY_S = 6.0
 RETRY_S = 2.0  # pause between attempts while the database is unavailable
 

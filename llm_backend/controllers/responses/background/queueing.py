@@ -7,10 +7,10 @@ from llm_backend.access import Caller
 from llm_backend.controllers.moderations.moderated_answers import moderation_of
 from llm_backend.controllers.responses.events.event_log import as_lines
 from llm_backend.controllers.responses.events.response_state import ResponseState
-from llm_backend.controllers.responses.input.resolved_request import MediaSource, open_request
+from llm_backend.controllers.responses.input.resolved_request import ModelDefaults, open_request
 from llm_backend.controllers.responses.loop.response_run import new_head
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.services.response_recorder import to_stored_response
+from llm_backend.controllers.services.stored_responses import to_stored_response
 from llm_backend.store import Events
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ FROM_THE_START = -1  # before the sequence number of the first event
 
 
 async def queue_response(
-    services: Services, model: MediaSource, body: "api.CreateResponse", caller: Caller
+    services: Services, model: ModelDefaults, body: "api.CreateResponse", caller: Caller
 ) -> "api.Response":
     """Validates, stores and queues a response, to be answered by this model for this caller, and
     returns it. Errors of the request are raised here and not in the background."""

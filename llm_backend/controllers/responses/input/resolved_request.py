@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 
-class MediaSource(Protocol):
+class ModelDefaults(Protocol):
     """A model with defaults of its own for omitted fields. Images are fetched only if it
     `accepts_images`. `meter` counts the usage of the request."""
 
@@ -125,7 +125,7 @@ class ResolvedRequest:
 @asynccontextmanager
 async def open_request(
     services: Services,
-    model: MediaSource,
+    model: ModelDefaults,
     body: "api.CreateResponse",
     input_items: Sequence[JsonObject] | None = None,
 ) -> AsyncIterator[ResolvedRequest]:

@@ -6,10 +6,10 @@ from typing import Protocol
 from llm_backend.backends.base import Chat
 from llm_backend.controllers.generation.checked_answer import ModelAnswer
 from llm_backend.controllers.generation.truncation import TokenCounter
-from llm_backend.controllers.responses.input.resolved_request import MediaSource
+from llm_backend.controllers.responses.input.resolved_request import ModelDefaults
 
 
-class ResponseModel(TokenCounter, MediaSource, Protocol):
+class ResponseModel(TokenCounter, ModelDefaults, Protocol):
     """A model. `vector_stores` are the ids of the vector stores configured for it."""
 
     @property

@@ -13,8 +13,8 @@ from llm_backend.controllers.rendering.obfuscation import Obfuscation
 from llm_backend.controllers.responses.background.background_worker import ResponseWorker
 from llm_backend.controllers.responses.background.queueing import queue_response
 from llm_backend.controllers.services.background_responses import BackgroundResponses
-from llm_backend.controllers.services.response_recorder import ResponseRecorder
 from llm_backend.controllers.services.server_tools import ServerTools
+from llm_backend.controllers.services.stored_responses import StoredResponses
 from llm_backend.errors import InvalidRequest, NotFound, ServiceUnavailable, Unauthorized
 from llm_backend.store import (
     BackgroundStore,
@@ -55,7 +55,7 @@ class Server:
         self.services = types.SimpleNamespace(
             settings=SETTINGS,
             chat_recorder=types.SimpleNamespace(should_store=lambda body: True),
-            responses=ResponseRecorder(ResponseStore(database), ConversationStore(database)),
+            responses=StoredResponses(ResponseStore(database), ConversationStore(database)),
             background=BackgroundResponses(
                 BackgroundStore(database, self.jobs, limit=2, deliveries=DeliveryLimit(waiting=1))
             ),

@@ -47,7 +47,7 @@ def to_stored_response(
     )
 
 
-class ResponseRecorder:
+class StoredResponses:
     """Stored responses and conversations. A response is durable before its client gets the end of
     it; after a disconnect it is stored in the background."""
 
