@@ -201,7 +201,7 @@ def _model_file(settings: Settings, name: str) -> Path:
 
 
 def _voice_files(path: Path, projector: NamedProjector | None) -> SpeakingFiles | None:
-    """Returns the files of a voice, which lacks its extra until a request; None for others."""
+    """Returns the files of a voice; None for others. Requests report a missing extra."""
     speaks = projector is not None and projector.speaks
     if not speaks and not is_voice_file(path):
         return None
@@ -215,8 +215,8 @@ def _voice_files(path: Path, projector: NamedProjector | None) -> SpeakingFiles 
 
 
 def _diarization_files(path: Path) -> DiarizationFiles | None:
-    """Returns the files of a model that tells speakers apart, which lacks its extra until a
-    request; None for others."""
+    """Returns the files of a model that tells speakers apart; None for others. Requests report a
+    missing extra."""
     try:
         return read_diarization(path) if is_diarization_file(path) else None
     except HeaderError as error:
@@ -224,8 +224,7 @@ def _diarization_files(path: Path) -> DiarizationFiles | None:
 
 
 def _image_setup(settings: Settings, name: str, path: Path) -> LocalImageSetup | None:
-    """Returns how a model draws, which may lack its extra or a part until a request; None for
-    others."""
+    """Returns how a model draws; None for others. Requests report a missing extra or file."""
     if not is_diffusion_file(path):
         return None
     options = settings.image_models.get(name, ImageModelSettings())

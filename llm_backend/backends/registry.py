@@ -89,7 +89,8 @@ class Registry:
 
     @property
     def usable(self) -> Sequence[LocalModel]:
-        """Local models, except those of voices and images whose extra is not installed."""
+        """Local models, except those that speak, draw or tell speakers apart, if their extra is
+        not installed."""
         draws = is_installed("draw")
         return [
             model
@@ -160,7 +161,8 @@ class Registry:
     def for_model(self, name: str, operation: Sequence[str] = ()) -> LocalModel | None:
         """Returns the local model that is the first target of a name; None if that is an upstream.
 
-        Raises `ModelNotFound`, and `InvalidRequest` for a voice and for a model that draws.
+        Raises `ModelNotFound`, and `InvalidRequest` for `builtin-voice` and models of
+        image servers. Local models are returned, also those that speak or draw.
         """
         first = self.targets(name, operation)[0]
         if isinstance(first, EspeakModel | ImageServerModel):

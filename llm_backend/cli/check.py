@@ -42,10 +42,11 @@ class Finding:
 
 @with_setting_flags
 def check(config: Config = None, **flags: Any) -> None:
-    """Check processor, contract, build, models, voice, images, folder, database, upstreams, port.
+    """Check processor, contract, build, settings, models, voice, images, folder, database,
+    upstreams, port.
 
     Takes the flags of `serve`. Prints one line for each and exits with status 1 if a check fails.
-    Changes nothing.
+    Changes nothing. If the settings are invalid, nothing after them is checked.
     """
     all_ok = True
     for finding in findings(config, settings_from_flags(flags)):
@@ -180,13 +181,18 @@ def _models(settings: Settings) -> str:
 
 
 def _voice(settings: Settings) -> str:
+<<<<<<< HEAD
     """Describe what the voice lacks; a server without one works."""
     from llm_backend.app.model_startup import build_espeak_model, build_synthesizer
+=======
+    """Describe by what each voice speaks, or what it lacks; a server without one works."""
+    from llm_backend.app.model_startup import build_speaker, build_voice
+>>>>>>> f6b9b927 (docs: correct sentences that say other than the code)
     from llm_backend.metrics import Metrics
 
     voice = build_espeak_model(settings, build_synthesizer(settings, Metrics()))
     espeak = None if voice is None else voice.espeak
-    sentences = _local_voices(settings, espeak)
+    sentences = _sound_models(settings, espeak)
     if voice is not None:
         speaks = f"`{voice.card.id}` speaks by {settings.voice_program}."
         sentences = [voice.missing or speaks, *sentences]
@@ -194,7 +200,7 @@ def _voice(settings: Settings) -> str:
 
 
 def _drawing(settings: Settings) -> str:
-    """Describe what local models that draw lack."""
+    """Describe by what each local model draws, or what it lacks."""
     from llm_backend.backends.images.local_images import missing_for
 
     draw = {
@@ -207,8 +213,8 @@ def _drawing(settings: Settings) -> str:
     return " ".join(sentences) or "None."
 
 
-def _local_voices(settings: Settings, espeak: "Espeak | None") -> list[str]:
-    """Describe what voices lack."""
+def _sound_models(settings: Settings, espeak: "Espeak | None") -> list[str]:
+    """Describe the local models that speak or tell speakers apart."""
     from llm_backend.backends.speech.local_voice import missing_for
 
     models = _read_models(settings)
@@ -224,7 +230,7 @@ def _local_voices(settings: Settings, espeak: "Espeak | None") -> list[str]:
 
 
 def _speakers(model: str, files: "DiarizationFiles") -> str:
-    """Describe what a model that tells speakers apart lacks."""
+    """Describe by what a model tells speakers apart, or what it lacks."""
     from llm_backend.backends.transcription.speakers import missing_for
 
     return missing_for(model, files) or f"`{model}` tells speakers apart by {files.library}."

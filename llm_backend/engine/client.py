@@ -144,25 +144,25 @@ class EngineClient:
         return _expect(await self._request(command), RankScores)
 
     async def transcribe(self, window: Transcribe) -> Transcribed:
-        """Transcript of one window of a recording, whose id is chosen here."""
+        """Transcript of one window of a recording; the command's id is set here."""
         command = replace(window, id=self._next_id())
         return _expect(await self._request(command), Transcribed)
 
     async def speak(self, sentence: Speak) -> Spoken:
-        """Sound of one sentence of a text, whose id is chosen here."""
+        """Sound of one sentence of a text; the command's id is set here."""
         command = replace(sentence, id=self._next_id())
         return _expect(await self._request(command), Spoken)
 
     async def diarize(self, block: Diarize) -> Diarized:
-        """Speakers of one block of a recording, whose id is chosen here."""
+        """Speakers of one block of a recording; the command's id is set here."""
         command = replace(block, id=self._next_id())
         return _expect(await self._request(command), Diarized)
 
     async def draw(
         self, image: Draw
     ) -> AsyncGenerator[SlotAssigned | DrawingStep | ImageDrawn, None]:
-        """Yield that the drawing has begun, its steps and the image; its id is chosen here.
-        Closing the generator cancels it. Steps that are not read in time are joined."""
+        """Yield that the drawing has begun, its steps and the image; the command's id is set
+        here. Closing the generator cancels it. Steps that are not read in time are joined."""
         command = replace(image, id=self._next_id())
         connection, call = self._begin_call(command)
         try:
@@ -250,7 +250,8 @@ class EngineClient:
             if self._lifecycle.poison_requests.is_quarantined(command):
                 raise CommandFailed(
                     Failure.CRASHED,
-                    "This same request has crashed the engine process before; it is quarantined.",
+                    "The engine process crashed repeatedly while it computed this request; "
+                    "it is quarantined.",
                 )
             return connection, connection.call(command)
         except UnicodeEncodeError as error:

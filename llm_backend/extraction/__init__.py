@@ -14,8 +14,8 @@ from llm_backend.extraction.chunking import Chunking, TextChunk, split_into_chun
 from llm_backend.extraction.errors import (
     ExtractionError,
     ExtractionLimitExceeded,
+    NotShort,
     ReaderKilled,
-    TimeSliceExceeded,
     UnreadableFile,
     UnsupportedFile,
 )
@@ -30,9 +30,9 @@ __all__ = [
     "ExtractionLimits",
     "Extractor",
     "Format",
+    "NotShort",
     "ReaderKilled",
     "TextChunk",
-    "TimeSliceExceeded",
     "UnreadableFile",
     "UnsupportedFile",
     "split_into_chunks",

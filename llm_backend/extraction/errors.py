@@ -5,8 +5,8 @@
     `- UnreadableFile     the file is damaged, locked or without text
        `- ExtractionLimitExceeded  reading exceeds a limit of time, memory or text
 
-    TimeSliceExceeded    no error of the file: reading exceeds one time slice
-    ReaderKilled         no error of the file: its child process was killed from outside
+    NotShort         no error of the file: it is not short, and only short ones are wanted
+    ReaderKilled     no error of the file: its child process was killed from outside
 
 A message describes the error of the file in one sentence, without the file's name.
 """
@@ -28,8 +28,9 @@ class ExtractionLimitExceeded(UnreadableFile):
     """Reading the file exceeds a limit of time, memory or text."""
 
 
-class TimeSliceExceeded(Exception):
-    """Reading exceeds one time slice, and the caller wants no more than that."""
+class NotShort(Exception):
+    """The file is not short: reading exceeds one time slice, or its text is long, and the caller
+    wants only short files."""
 
 
 class ReaderKilled(Exception):

@@ -20,8 +20,8 @@ from typing import IO
 from llm_backend.extraction.child import ExtractionLimits, ReaderProcess, start_reader
 from llm_backend.extraction.errors import (
     ExtractionLimitExceeded,
+    NotShort,
     ReaderKilled,
-    TimeSliceExceeded,
     UnreadableFile,
     UnsupportedFile,
 )
@@ -72,7 +72,7 @@ class Extractor:
         """Returns the text of a file whose bytes are `chunks`.
 
         Raises `ExtractionError`, `ReaderKilled` and errors of `chunks`. With `only_short`, raises
-        `TimeSliceExceeded` for a file that is not read in one time slice.
+        `NotShort` for a file that is not read in one time slice.
         """
         with tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as file:
             async with self._decode_permits:
@@ -117,7 +117,7 @@ class Extractor:
             if await self._ends_within_slice(child):
                 return await child.text()
             if only_short:
-                raise TimeSliceExceeded
+                raise NotShort
             if not self._long_permits.locked():
                 async with self._long_permits:
                     return await self._finish(child)

@@ -70,7 +70,8 @@ class ApiServer:
         self._server = _Server(config, app, settings.shutdown_delay_s, settings.header_timeout_s)
 
     def drain(self) -> None:
-        """Marks the server as not ready, and stops when load balancers have noticed."""
+        """Marks the server as not ready, and stops after `shutdown_delay_s`, in which load
+        balancers notice."""
         self._server.drain()
 
     def stop(self) -> None:

@@ -47,7 +47,7 @@ class BoundsSettings(BaseModel):
     upload_limit_bytes: int = Field(
         512 * 1024 * 1024,
         ge=1024,
-        description="Maximum size of any other request body, and of a file in one.",
+        description="Maximum size of a request body that is not JSON, and of a file in one.",
     )
     part_limit_bytes: int = Field(
         64 * 1024 * 1024, ge=1024, description="Maximum size of one part of an upload."

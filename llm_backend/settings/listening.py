@@ -1,4 +1,5 @@
-"""Settings of the listening sockets, of TLS, and of the API processes."""
+"""Settings of the listening sockets, TLS, API processes, and of the page and other APIs beside
+OpenAI's."""
 
 from ipaddress import ip_address
 from pathlib import Path

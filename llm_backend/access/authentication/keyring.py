@@ -233,7 +233,7 @@ def _check_kind(caller: Caller, *, administers: bool) -> None:
 
 def _outage_error() -> ServiceUnavailable:
     return ServiceUnavailable(
-        "The database cannot be used now, so this key cannot be checked; try again later.",
+        "The database cannot be used now, so API keys cannot be checked; try again later.",
         retry_after_s=OUTAGE_RETRY_AFTER_S,
     )
 

@@ -38,9 +38,10 @@ class Idempotency:
 
     Keys belong to one caller and one operation, with its path and query. Answers are stored in
     this process's memory, and in the database if `shared` answers are given. Both are bounded,
-    and the oldest answer is evicted first. Not stored are: failed answers, answers whose client
-    disconnected, answers that may hold a secret that is shown once (of administration, of webhook
-    endpoints, and client secrets), and answers to a project without data retention.
+    and the oldest answer is evicted first. Not stored are: errors of this server, an upstream's
+    answers that may differ when they are retried, answers whose client disconnected, answers that
+    may hold a secret that is shown once (of administration, of webhook endpoints, and client
+    secrets), and answers to a project without data retention.
     """
 
     def __init__(
@@ -111,7 +112,8 @@ class Idempotency:
     async def _record_answer(
         self, recorded: RecordedAnswer, request: ApiRequest, answer: SendResponse, send: Send
     ) -> bool:
-        """Sends a new answer. Returns True if it may be stored: complete, and no failure."""
+        """Sends a new answer. Returns True if it may be stored: complete, and with a status that
+        is final."""
         recorder = AnswerRecorder(recorded, send)
         await self._admission(request, answer, recorder)
         return recorder.is_whole

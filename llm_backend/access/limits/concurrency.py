@@ -95,10 +95,10 @@ class ConcurrencyLimit:
             self._waiting -= 1
 
     def _limit_error(self) -> RequestsLimited:
-        where = "" if self._shared is None else ", at all processes and servers together"
+        where = "" if self._shared is None else ", on all processes and servers together"
         return RequestsLimited(
             f"Rate limit reached for {self.scope} on requests running at once{where}: Limit "
-            f"{self.limit}, Granted {self.limit}, Requested 1. "
+            f"{self.limit}, Used {self.limit}, Requested 1. "
             f"Please try again in {RETRY_AFTER_S:g}s.",
             retry_after_s=RETRY_AFTER_S,
             more_headers={},

@@ -112,8 +112,8 @@ class RateLimits:
         )
 
     def charge(self, windows: Sequence[RateLimitWindow], tokens: int) -> None:
-        """Counts tokens that were used without a reservation, as of now; what exceeds the limit
-        reduces what later requests of this window get."""
+        """Counts tokens that were used without a reservation, as of now. What exceeds the limit
+        is not carried into the next window."""
         now = self._clock()
         for window in windows:
             if window.unit == "tokens":

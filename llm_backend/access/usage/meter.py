@@ -49,7 +49,7 @@ class RequestMeter:
         self._detail = detail
         self._reserve_target = reserve_target
         self._check_model = check_model
-        self.is_relayed = False  # True if an upstream answers and reports its tokens
+        self.is_relayed = False  # True once an upstream is to answer
         self.was_abandoned = False  # True if the client left when an upstream had its request
         self.is_deferred = False  # True if an upstream reports the usage after its answer
         self.tokens: int | None = None  # counted so far; None: no report yet
@@ -80,7 +80,7 @@ class RequestMeter:
             self._check_model(model)
 
     def mark_relayed(self) -> None:
-        """Marks that an upstream answers and reports the tokens."""
+        """Marks that the request goes to an upstream, whether or not that reports its tokens."""
         self.is_relayed = True
 
     def mark_abandoned(self) -> None:

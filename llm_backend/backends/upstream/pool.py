@@ -138,7 +138,7 @@ class UpstreamPool:
 
     def response_upstreams(self, operation: Sequence[str]) -> Sequence[str]:
         """Returns the names of the upstreams with the responses operation, which may store a
-        response. The first one is the upstream for requests without a model."""
+        response. The upstream for requests without a model is first, if it is among them."""
         first = self.routing.for_operation(operation)
         names = [*first, *(name for name in self._upstreams if name not in first)]
         return [

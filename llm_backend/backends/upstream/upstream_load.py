@@ -63,7 +63,8 @@ class UpstreamHealth:
         self._is_probed = False
 
     def record_failure(self, now_s: float) -> None:
-        """Records a failure: no answer, an incomplete one, or a status of `retry.DOWN`."""
+        """Records a failure: no answer, an invalid, incomplete or redirecting one, a rejected key,
+        or a status of `retry.DOWN`."""
         self._failures += 1
         self._is_probed = False
         if not self.is_ejected or now_s < self._ejected_until:

@@ -243,7 +243,7 @@ def _diarization(
         message = f"There are {len(names)} names of speakers and {len(references)} references."
         raise InvalidRequest(message, param=_REFERENCES)
     if len(set(names)) < len(names) or not all(one.strip() for one in names):
-        message = "Names of speakers differ, and none is empty."
+        message = "Names of speakers must differ, and none may be empty."
         raise InvalidRequest(message, param="known_speaker_names")
     limits = replace(limits, seconds=REFERENCE_S + 1)  # some formats pad their sound
     known = []

@@ -127,7 +127,9 @@ def parse_size(size: str | None, pixels_limit: int, side_step: int) -> tuple[int
         raise _bad_size(f"`{(size or '')[:40]}` is not `WIDTHxHEIGHT` in pixels.")
     width, height = int(match[1]), int(match[2])
     if min(width, height) < _LEAST_SIDE or width % side_step or height % side_step:
-        raise _bad_size(f"Width and height are multiples of {side_step} from {_LEAST_SIDE} on.")
+        raise _bad_size(
+            f"Width and height must be multiples of {side_step}, at least {_LEAST_SIDE}."
+        )
     if width * height > pixels_limit:
         settings = "`drawn_pixels_limit`, `pixels_limit` of a local model"
         raise _bad_size(f"An image has at most {pixels_limit:,} pixels ({settings}).")

@@ -39,7 +39,7 @@ class InputSound:
         for another format while there is sound."""
         if format != self._format and self._buffer:
             raise InvalidRequest(
-                "The format stays as long as there is sound in the buffer.",
+                "The format cannot change while there is sound in the buffer.",
                 param="session.audio.input.format",
             )
         is_changed = (format, turns) != (self._format, self._turns)

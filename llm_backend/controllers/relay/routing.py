@@ -209,8 +209,8 @@ async def answer_by_route(
     voice: VoiceHandler | None = None,
 ) -> Response:
     """Returns the answer of the first target that succeeds: `local` for local models, `relay_with`
-    for upstreams, `bridged` for upstreams that support only another operation, `voice` for models
-    that speak. Known elsewhere as failover.
+    for upstreams, `bridged` for upstreams that support only another operation, `voice` for
+    `builtin-voice`. Known elsewhere as failover.
 
     Falls back on overload and outage before any part of an answer was sent. Raises the error of
     the last target, and `ModelNotFound`.

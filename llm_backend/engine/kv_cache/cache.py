@@ -81,7 +81,7 @@ def common_prefix_length(first: abc.Sequence[int], second: abc.Sequence[int]) ->
         same = min(same + step, end)
         step *= 2
     high = min(same + step, end)
-    while same < high:  # the first difference is in [same, high)
+    while same < high:  # the length is in [same, high]
         middle = (same + high + 1) // 2
         if first[same:middle] == second[same:middle]:
             same = middle

@@ -133,8 +133,9 @@ class Supervisor(EngineLifecycle):
         return True
 
     def _change_native_code(self, exit_: _WorkerExit) -> bool:
-        """True if the worker is to be restarted with other native code: some that repacks weights
-        crashes at its first product on some processors."""
+        """Change to the next native code if the worker crashed before it was ready; return whether
+        it did. Code that repacks weights, for example, crashes at its first product on some
+        processors."""
         if exit_.was_ready or not exit_.has_crashed or not self._other_code:
             return False
         code = self._other_code.pop(0)
@@ -274,7 +275,7 @@ def _environment() -> dict[str, str]:
     """Environment of the worker: this process's, and a bound of the spin count of its threads.
     Without a bound, threads that wait for the others would hold cores for longer than the pass
     takes, while other processes need them. A value set by the operator stays."""
-    inherited = dict(os.environ)  # noqa: TID251 # passed on, not read for a setting
+    inherited = dict(os.environ)  # noqa: TID251 # passed on; OpenMP's own variables stay
     if inherited.get("OMP_WAIT_POLICY") or inherited.get("GOMP_SPINCOUNT"):
         return inherited
     return {**inherited, "GOMP_SPINCOUNT": _SPIN_COUNT}

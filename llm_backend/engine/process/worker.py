@@ -250,7 +250,8 @@ def main() -> None:
     config = _first_command(connections)
     if config is None:
         return
-    # A descriptor of its own: where a library prints texts of clients, standard error is closed.
+    # A descriptor of its own: while a library runs that prints texts of clients, the one of
+    # standard error leads to /dev/null (`voices/quiet.py`).
     log_stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
     logging.basicConfig(level=config.log_level, format=FORMAT, stream=log_stream)
     connections.outbox_bytes = config.outbox_bytes

@@ -3,8 +3,8 @@
 Drafted tokens are computed in the same pass as the token they follow. Accepted ones save a pass
 each; the others were computed for nothing, and their cells are truncated (rollback). Both sides are
 estimated, and tokens are drafted while that brings more tokens in less time: many where a text is
-copied, none where nothing repeats or the processor is busy already. A draft model's tokens replace
-those of prompt lookup where that is faster still.
+copied, none where nothing repeats or the processor is busy already. The tokens of a draft
+model or a draft head replace those of prompt lookup where that is faster still.
 """
 
 from collections import abc
@@ -21,7 +21,7 @@ from llm_backend.engine.speculation.pass_costs import PassCosts
 from llm_backend.engine.speculation.prompt_lookup_drafter import LookupRates, PromptLookupDrafter
 
 _MARGIN = 1.05  # factor by which a pass with drafts must be better: both sides are estimates
-_REMAINING_TOKENS = 64  # expected length of an answer, until it is longer
+_REMAINING_TOKENS = 64  # expected to follow; as many as the answer has, once it has more
 
 
 class SpeculativeDecoding:
@@ -97,8 +97,8 @@ class SpeculativeDecoding:
         counts: list[int],
         capacity: int,
     ) -> dict[Sequence, tuple[int, ...]]:
-        """Drafts of the draft model, where they are faster than the `counts` of guesses; none while
-        it has too many tokens to prefill first."""
+        """Drafts of the draft model or head, where they are faster than the `counts` of guesses;
+        none while it has too many tokens to prefill first."""
         drafter = self._drafter
         if drafter is None:
             return {}

@@ -105,7 +105,7 @@ class EmbeddedIndex:
         )
 
     async def check(self) -> None:
-        """Returns if this process owns the folder."""
+        """Locks the folder. Raises `IndexUnavailable` if another process owns it."""
         await self._run_in_thread(self._shards.lock)
 
     async def wait_idle(self) -> None:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 async def run_jobs(jobs: Jobs, kinds: Sequence[JobKind]) -> AsyncGenerator[None, None]:
     """Run jobs of these kinds while the context lasts. At its end running jobs are stopped and
     given back, so that other processes can claim them at once. Raises `OSError` if the folder
-    of its lock cannot be used."""
+    of the lock that shows this process alive cannot be used."""
     if not kinds:
         yield
         return

@@ -47,10 +47,9 @@ class Blobs:
 
     @asynccontextmanager
     async def writing(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[Blob, None]:
-        """A new, durable blob of these bytes; within the block a row claims it.
-
-        The blob is removed if the block raises. Raises `StoreUnavailable`; if the database is down,
-        before the first piece is read.
+        """A new, durable blob of these bytes; within the `async with` statement a row must claim
+        it. The blob is removed if that statement raises. Raises `StoreUnavailable`; if the
+        database is down, before the first piece is read.
         """
         key = token_hex(16)
         async with AsyncExitStack() as failing:

@@ -33,7 +33,7 @@ from llm_backend.store.uploads.stored_upload import (
     UploadStatus,
 )
 
-_CLOSED_KEPT_S = 24 * 3600  # seconds that the row of an ended upload is kept
+_CLOSED_KEPT_S = 24 * 3600  # seconds after its expiry that the row of an ended upload is kept
 _EXPIRED_AT_ONCE = 100  # uploads whose parts go in one transaction
 
 

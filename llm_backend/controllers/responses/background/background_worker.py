@@ -66,7 +66,7 @@ class ResponseWorker:
     async def give_up(self, job: Job) -> None:
         """Fails a response that was attempted too often."""
         name = job.details["body"]["model"]
-        repeated = "The server has ended each time while it answered this; ask for less."
+        repeated = "The server failed to answer this several times; its log says why."
         unserved = f"The model `{name}` is not served any more."
         if background_state := await self._services.background.begin(job):
             answer = _ResponseJob(self._services, job, background_state)

@@ -118,7 +118,7 @@ class ResolvedRequest:
         )
 
     def without_oldest(self, count: int) -> "ResolvedRequest":
-        """Returns a copy without the oldest `count` items."""
+        """Returns a copy whose chat leaves out the oldest `count` items."""
         return replace(self, truncated_items=count)
 
 

@@ -24,8 +24,8 @@ from llm_backend.extraction import (
     Chunking,
     ExtractionError,
     Extractor,
+    NotShort,
     TextChunk,
-    TimeSliceExceeded,
     UnsupportedFile,
     split_into_chunks,
 )
@@ -100,7 +100,7 @@ class Ingestion:
                 await self._ingest(job, file)
         except _OtherIndex as other_index:
             await self._vector_stores.stores.reassign_to_index(job, other_index.index_name)
-        except TimeSliceExceeded:
+        except NotShort:
             await self._vector_stores.stores.requeue_as_long(job)
         except TimeoutError:
             if not deadline.expired():
@@ -190,7 +190,7 @@ class Ingestion:
             only_short=self._only_short,
         )
         if self._only_short and len(extracted.text) > self._limits.short_characters:
-            raise TimeSliceExceeded
+            raise NotShort
         chunking = Chunking(
             max_tokens=file.chunking.max_tokens, overlap_tokens=file.chunking.overlap_tokens
         )

@@ -32,7 +32,7 @@ _DECAY = 0.9  # factor by which a cost that was too high decays, until reading i
 
 
 class ReadCosts:
-    """Measured cost of reading; while either cost is unknown, reading is tried."""
+    """Measured cost of reading. While it or the prefill speed is unknown, reading is tried."""
 
     def __init__(self) -> None:
         self._seconds_per_byte: float | None = None
@@ -44,7 +44,8 @@ class ReadCosts:
         self._seconds_per_byte = newest if known is None else known + _SHARE * (newest - known)
 
     def is_worth(self, size: int, tokens: int, tokens_per_s: float | None) -> bool:
-        """True if reading `size` bytes takes less time than computing `tokens`."""
+        """True if reading `size` bytes takes less time than computing `tokens`. False lowers the
+        cost a little, so that reading is tried again some time."""
         if self._seconds_per_byte is None or tokens_per_s is None:
             return True
         if size * self._seconds_per_byte < tokens / tokens_per_s:

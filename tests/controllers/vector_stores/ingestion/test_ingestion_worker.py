@@ -18,7 +18,7 @@ from llm_backend.controllers.vector_stores.ingestion.ingestion_worker import (
     Removal,
 )
 from llm_backend.controllers.vector_stores.retrieval.hybrid_search import Query, search
-from llm_backend.extraction import ExtractedText, Format, TimeSliceExceeded
+from llm_backend.extraction import ExtractedText, Format, NotShort
 from llm_backend.search import Comparison, EmbeddedIndex, VectorIndex
 from llm_backend.search.base import NoCollection
 from llm_backend.store import (
@@ -77,7 +77,7 @@ class Files:
         self, pieces: Any, *, filename: str, media_type: str, only_short: bool
     ) -> ExtractedText:
         if filename == "long" and only_short:
-            raise TimeSliceExceeded
+            raise NotShort
         return ExtractedText(text=filename, format=Format.TEXT)
 
 
