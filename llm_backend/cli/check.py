@@ -181,13 +181,8 @@ def _models(settings: Settings) -> str:
 
 
 def _voice(settings: Settings) -> str:
-<<<<<<< HEAD
-    """Describe what the voice lacks; a server without one works."""
-    from llm_backend.app.model_startup import build_espeak_model, build_synthesizer
-=======
     """Describe by what each voice speaks, or what it lacks; a server without one works."""
-    from llm_backend.app.model_startup import build_speaker, build_voice
->>>>>>> f6b9b927 (docs: correct sentences that say other than the code)
+    from llm_backend.app.model_startup import build_espeak_model, build_synthesizer
     from llm_backend.metrics import Metrics
 
     voice = build_espeak_model(settings, build_synthesizer(settings, Metrics()))
