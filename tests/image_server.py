@@ -22,7 +22,8 @@ Fields = dict[str, Any]
 class FakeImageServer:
     """Answers as web UIs do. With `is_held`, a drawing takes until `release` is set, or until it is
     interrupted; meanwhile `share` and the colour of `preview` are its progress. An interruption
-    is answered when `may_answer_interrupts` is set, if there is one."""
+    is answered when `may_answer_interrupts` is set, if there is one; so is a progress request with
+    `may_answer_progress`."""
 
     per_request: int | None = None
     has_progress: bool = True
@@ -35,6 +36,7 @@ class FakeImageServer:
     interrupted: int = 0
     release: asyncio.Event = field(default_factory=asyncio.Event)
     may_answer_interrupts: asyncio.Event | None = None
+    may_answer_progress: asyncio.Event | None = None
 
     async def __aenter__(self) -> Self:
         self.fake = FakeUpstream(answer=self._answer)
@@ -72,6 +74,8 @@ class FakeImageServer:
         if path == "options":
             return 200, {"sd_model_checkpoint": self.loaded}
         if path == "progress" and self.has_progress:
+            if self.may_answer_progress is not None:
+                await self.may_answer_progress.wait()
             current = None if self.preview is None else painted(self.preview, (64, 64))
             return 200, {"progress": self.share, "current_image": current}
         if path == "interrupt" and method == "POST":

@@ -267,7 +267,7 @@ class _ServerRequest:
                 continue
             if not self.pool.is_exclusive(self._at):
                 return  # the current image may be another request's
-            progress = await self._progress(self._at)
+            progress = await self._progress(self._at, drawing_task)
             if progress is None:
                 return
             share, data = progress
@@ -280,14 +280,21 @@ class _ServerRequest:
                 yield Preview(data=data, index=index)
                 index, last = index + 1, data
 
-    async def _progress(self, upstream: str) -> tuple[float, bytes] | None:
+    async def _progress(
+        self, upstream: str, drawing_task: "asyncio.Task[list[bytes]]"
+    ) -> tuple[float, bytes] | None:
         """Returns the share of the work that is done, and the current image, if it is shown.
-        None if the server tells no progress."""
+        None if the server tells no progress, or answers the request before."""
+        asking = asyncio.create_task(self._ask_progress(upstream, has_image=True))
         try:
-            return await self._ask_progress(upstream, has_image=True)
+            await asyncio.wait([asking, drawing_task], return_when=asyncio.FIRST_COMPLETED)
+            return await asking if asking.done() else None
         except UpstreamError as error:
             log.info("no_previews", extra={"upstream": upstream, "reason": error.message})
             return None
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
 
     async def _ask_progress(self, upstream: str, *, has_image: bool) -> tuple[float, bytes]:
         """As `_progress`. Raises `UpstreamError` if the server tells no progress."""

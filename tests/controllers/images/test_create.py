@@ -200,6 +200,26 @@ async def test_a_server_without_previews_streams_its_images(tmp_path, settings):
     assert kinds == ["image_generation.completed"] * 2
 
 
+async def test_a_progress_request_without_an_answer_does_not_hold_back_the_image(tmp_path):
+    server = FakeImageServer(is_held=True, may_answer_progress=asyncio.Event())
+
+    async def release_when_asked() -> None:
+        assert await comes_true(
+            lambda: any(b"progress" in r.first_line for r in server.requests), within_s=30
+        )
+        server.release.set()
+
+    async with drawn_by(tmp_path, server) as client, asyncio.timeout(30):
+        releasing = asyncio.create_task(release_when_asked())
+        stream = await client.images.generate(
+            model="sd-one", prompt="x", stream=True, partial_images=1
+        )
+        kinds = [event.type async for event in stream]
+        await releasing
+
+    assert kinds == ["image_generation.completed"]
+
+
 async def test_previews_are_not_read_where_several_requests_are_drawn_at_once(tmp_path):
     server = FakeImageServer(is_held=True)
     async with drawn_by(tmp_path, server, of={"concurrency": 2}) as client:
