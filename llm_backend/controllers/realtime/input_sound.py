@@ -60,12 +60,7 @@ class InputSound:
     def append(self, text: str) -> Sequence[TurnChange]:
         """Adds sound in base64 and returns where speech begins and ends in it. Raises
         `InvalidRequest`, and `TooLarge` beyond the limit."""
-        try:
-            sound = base64.b64decode(text, validate=True)
-        except ValueError as error:  # also of text beyond ASCII
-            raise InvalidRequest("The sound is not base64.", param="audio") from error
-        if len(sound) % self._format.sample_bytes:
-            raise InvalidRequest("The sound ends within a sample.", param="audio")
+        sound = _decode(text, self._format, "audio")
         if self.length_ms + self._format.duration_ms(len(sound)) > self._limit_ms:
             raise TooLarge(
                 f"The buffer holds at most {self._limit_ms // 1000} s of sound: commit or clear "
@@ -90,11 +85,7 @@ class InputSound:
                 f"The buffer has {length_ms} ms of sound; a turn has at least {_LEAST_MS}.",
                 code="input_audio_buffer_commit_empty",
             )
-        sound = bytes(self._buffer[: self._bytes_of(length_ms)])
-        return Turn(
-            wav=wav_file(sound, self._format),
-            duration_s=self._format.duration_ms(len(sound)) / 1000,
-        )
+        return _turn_of(bytes(self._buffer[: self._bytes_of(length_ms)]), self._format)
 
     def remove_turn(self, end_ms: int | None) -> None:
         """Drops the sound of a turn with this end."""
@@ -133,12 +124,32 @@ class InputSound:
 def decode_turn(text: str, format: SoundFormat, *, limit_s: int, where: str) -> Turn:
     """Returns a turn of sound in base64; `where` is its path. Raises `InvalidRequest` and
     `TooLarge`."""
-    buffer = InputSound(format, None, limit_s=limit_s)
+    sound = _decode(text, format, where)
+    duration_ms = format.duration_ms(len(sound))
+    if duration_ms > limit_s * 1000:
+        raise TooLarge(
+            f"The sound lasts {duration_ms} ms; an item holds at most {limit_s} s.", param=where
+        )
+    if duration_ms < _LEAST_MS:
+        raise InvalidRequest(
+            f"The sound lasts {duration_ms} ms; a turn has at least {_LEAST_MS}.", param=where
+        )
+    return _turn_of(sound, format)
+
+
+def _decode(text: str, format: SoundFormat, where: str) -> bytes:
     try:
-        buffer.append(text)
-        return buffer.turn()
-    except InvalidRequest as error:
-        raise type(error)(error.message, param=where, code=error.code) from error
+        sound = base64.b64decode(text, validate=True)
+    except ValueError as error:  # also of text beyond ASCII
+        raise InvalidRequest("The sound is not base64.", param=where) from error
+    if len(sound) % format.sample_bytes:
+        raise InvalidRequest("The sound ends within a sample.", param=where)
+    return sound
+
+
+def _turn_of(sound: bytes, format: SoundFormat) -> Turn:
+    duration_s = format.duration_ms(len(sound)) / 1000
+    return Turn(wav=wav_file(sound, format), duration_s=duration_s)
 
 
 def wav_file(sound: bytes, format: SoundFormat) -> bytes:
