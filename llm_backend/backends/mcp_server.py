@@ -5,6 +5,7 @@ both on first use, not at start.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from mcp_types import CONNECTION_CLOSED
 
 from llm_backend import exact_json
 from llm_backend.json_types import JsonMapping
+
+log = logging.getLogger(__name__)
 
 MESSAGE_BYTES = 1 << 20  # limit of one answer of a server
 TOOLS_LIMIT = 128  # limit of tools, the same as of a chat's functions
@@ -153,15 +156,19 @@ class McpServer:
             ):
                 opened.set_result(client)
                 await self._is_over.wait()
-        except (mcp.MCPError, *_BROKEN) as error:
+        except Exception as error:  # a request would wait for the connection until its timeout
+            failure = error
+            if not isinstance(error, (mcp.MCPError, *_BROKEN)):
+                log.exception("mcp_client_failed")
+                failure = McpFailed(str(error) or type(error).__name__, code=_INTERNAL)
             if not opened.done():
-                opened.set_exception(error)
+                opened.set_exception(failure)
             return _first_of_group(error)
         return None
 
 
 # Exceptions that the library passes on when a server is gone or sends invalid data.
-_BROKEN = (httpx2.HTTPError, httpx2.InvalidURL, ValueError, RuntimeError, ExceptionGroup)
+_BROKEN = (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, RuntimeError, ExceptionGroup)
 _INVALID, _INTERNAL = -32600, -32603  # JSON-RPC's codes
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -97,6 +98,15 @@ async def test_unreachable_server_is_an_error(path):
             await server.tools()
         with pytest.raises(McpFailed):
             await server.call("get_weather", {"city": "Paris"})
+
+
+async def test_unexpected_error_of_the_library_is_told_at_once(url, caplog):
+    no_text: Any = 1
+    async with connected(url, timeout_s=60, number=no_text) as server, asyncio.timeout(30):
+        with pytest.raises(McpFailed, match="Header value must be str or bytes"):
+            await server.tools()
+
+    assert [one.msg for one in caplog.records] == ["mcp_client_failed"]
 
 
 async def test_connection_may_be_closed_in_another_task(url):

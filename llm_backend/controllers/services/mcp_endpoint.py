@@ -1,4 +1,7 @@
-"""MCP server: the library is imported and started by the first message, and stopped at the end."""
+"""MCP server: the library is imported and started by the first message, and stopped at the end.
+
+If that start fails, or the server ends, the next message starts it again.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -48,7 +51,7 @@ class McpEndpoint:
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one message."""
-        if self._running is None:
+        if self._running is None or self._running.done():
             self._answer = asyncio.get_running_loop().create_future()
             self._running = asyncio.create_task(self._run())
         answer = await asyncio.shield(self._answer)
@@ -72,6 +75,6 @@ class McpEndpoint:
                 self._answer.set_result(answer)
                 await asyncio.Event().wait()
         except Exception as error:
-            if not self._answer.done():
-                self._answer.set_exception(error)
-            raise
+            if self._answer.done():
+                raise
+            self._answer.set_exception(error)
