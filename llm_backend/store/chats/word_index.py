@@ -128,8 +128,14 @@ def _is_begun(word: str) -> bool:
 def facts_of(owner: str | None, metadata: Mapping[str, str]) -> list[str]:
     """Words that stand for the owner and for each pair of metadata: a query with them finds only
     chats that have them. They begin with a sign that no word of a text has."""
-    facts = [f"owner {owner or ''}", *(f"{key}={value}" for key, value in metadata.items())]
+    facts = [f"owner {owner or ''}", *(_pair(key, value) for key, value in metadata.items())]
     return [_fact(one) for one in facts]
+
+
+def _pair(key: str, value: str) -> str:
+    """A text that no other pair has, even if the key has an equals sign."""
+    is_plain = key and "=" not in key
+    return f"{key}={value}" if is_plain else f"={len(key)} {key}={value}"
 
 
 @lru_cache(maxsize=1024)

@@ -88,9 +88,7 @@ def sizes(connection: Connection, seqs: Sequence[int]) -> dict[int, int]:
 def add_items(connection: Connection, id: str, added: Sequence[StoredItem]) -> list[StoredItem]:
     """Append items, and return them as stored. Raises `Missing`."""
     seqs = _append(connection, _seq(connection, id, _SEQ_LOCKED), added)
-    found = connection.execute(select(items).where(items.c.seq.in_(seqs)))
-    rows = {row.seq: row for row in found}
-    return [item_rows.item_of(rows[seq]) for seq in seqs]
+    return item_rows.read(connection, seqs)
 
 
 def find_items(connection: Connection, request: PageRequest, id: str) -> Page[StoredItem]:

@@ -42,6 +42,15 @@ def add(
     return [seqs[index] for index in range(len(stored))]
 
 
+def read(connection: Connection, seqs: Sequence[int]) -> list[StoredItem]:
+    """The items with these sequence numbers, in their order."""
+    rows: dict[int, Row[Any]] = {}
+    for start in range(0, len(seqs), _AT_ONCE):
+        part = select(items).where(items.c.seq.in_(seqs[start : start + _AT_ONCE]))
+        rows |= {row.seq: row for row in connection.execute(part)}
+    return [item_of(rows[seq]) for seq in seqs]
+
+
 def get(connection: Connection, id: str) -> StoredItem:
     """The item with this id, if a response or conversation of the owner contains it. Raises
     `Missing`."""

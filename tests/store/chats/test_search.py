@@ -79,6 +79,17 @@ async def test_found_chats_come_latest_first_and_in_pages(chats, search):
     assert (page.has_more, rest.has_more) == (True, False)
 
 
+async def test_equals_signs_in_keys_and_values_of_metadata_are_told_apart(chats, search):
+    pairs = [("a", "b=c"), ("a=b", "c"), ("", "3 a=b=c")]
+    stored = [said("Keyset", metadata={key: value}) for key, value in pairs]
+    for chat, messages in stored:
+        await chats.add(chat, messages)
+
+    found = [await ids(search, "keyset", metadata={key: value}) for key, value in pairs]
+
+    assert found == [[chat.id] for chat, _ in stored]
+
+
 async def test_search_forgets_a_deleted_chat_and_follows_a_renamed_one(chats, search, database):
     gone, messages = said("A keyset")
     renamed, others = said("A cursor", metadata={"title": "Pages"})

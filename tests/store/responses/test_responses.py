@@ -2,8 +2,10 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from llm_backend.store import (
     BackgroundStore,
@@ -166,6 +168,29 @@ async def test_unchanged_item_is_reused_and_a_changed_one_is_new(conversations):
     assert other.id != "x"
     assert other.item["id"] == other.id
     assert other.item["text"] == "changed"
+
+
+async def test_many_items_are_appended_without_a_statement_of_as_many_parameters(
+    conversations, database
+):
+    counts: list[int] = []
+
+    def count(
+        _connection: object, _cursor: object, statement: str, values: Any, *_: object
+    ) -> None:
+        if statement.startswith("SELECT"):
+            counts.append(len(values))
+
+    await conversations.add(StoredConversation(id="conv", created_at=1), [])
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        added = [item(f"i{place}") for place in range(1200)]
+        returned = await conversations.add_items("conv", added)
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+
+    assert [one.id for one in returned] == [one.id for one in added]
+    assert 1 < max(counts) < 600
 
 
 async def test_items_are_paginated_in_both_orders(conversations):
