@@ -97,7 +97,7 @@ class ImageGenerationKind(ToolKind):
             )
             style = parse_style(entry)
         except InvalidRequest as error:
-            error.param = f"{where}.{error.param}"
+            error.param = f"{where}.{error.param}" if error.param else where
             raise
         yield ImageGeneration(
             self._image_models,
@@ -192,6 +192,8 @@ class ImageGeneration(ServerTool):
                         item = {**item, "status": "completed", "result": event}
         except ApiError as error:
             log.warning("image_tool_failed", extra={"code": error.code})
+            item = {**item, "status": "failed", "result": None}
+        if item["result"] is None:
             yield CallEnded(item={**item, "status": "failed"})
             return
         yield CallProgress(kind=f"{_EVENT}.completed")
