@@ -34,7 +34,7 @@ class MessageEvents:
         self._shows_reasoning = shows_reasoning
         self._blocks: list[JsonObject] = []
         self._arguments: dict[int, str] = {}  # by the index of the block
-        self._call: int | None = None  # index of the call that the open block has
+        self._call_blocks: dict[int, int] = {}  # index of the block by that of the call
         self._is_open = False
         self._message: JsonObject = {
             "id": f"msg_{uuid.uuid4().hex}",
@@ -100,18 +100,19 @@ class MessageEvents:
                 block["signature"] = ""
             yield from self._open(block)
         self._blocks[-1][field] += text
-        yield self._delta({"type": delta, field: text})
+        yield _delta(len(self._blocks) - 1, {"type": delta, field: text})
 
     def _call_piece(self, call: ToolCall) -> Iterator[JsonObject]:
         if call.id is not None:
             yield from self._open(
                 {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
             )
-            self._call = call.index
+            self._call_blocks[call.index] = len(self._blocks) - 1
             self._arguments[len(self._blocks) - 1] = ""
         if call.arguments:
-            self._arguments[len(self._blocks) - 1] += call.arguments
-            yield self._delta({"type": "input_json_delta", "partial_json": call.arguments})
+            index = self._call_blocks[call.index]
+            self._arguments[index] += call.arguments
+            yield _delta(index, {"type": "input_json_delta", "partial_json": call.arguments})
 
     def _open(self, block: JsonObject) -> Iterator[JsonObject]:
         yield from self._close()
@@ -125,9 +126,9 @@ class MessageEvents:
             self._is_open = False
             yield {"type": "content_block_stop", "index": len(self._blocks) - 1}
 
-    def _delta(self, delta: JsonObject) -> JsonObject:
-        index = len(self._blocks) - 1
-        return {"type": "content_block_delta", "index": index, "delta": delta}
+
+def _delta(index: int, delta: JsonObject) -> JsonObject:
+    return {"type": "content_block_delta", "index": index, "delta": delta}
 
 
 def usage_of(usage: Usage) -> JsonObject:

@@ -71,6 +71,16 @@ def test_stop_reasons_have_their_names_of_messages(reason: str, expected: str) -
     assert message["stop_reason"] == expected
 
 
+def test_pieces_of_two_calls_that_alternate_are_not_mixed() -> None:
+    alternating = [DELTAS[4], DELTAS[5], DELTAS[7], DELTAS[6], DELTAS[8]]
+
+    events, message = events_of(alternating)
+
+    assert [block["input"] for block in message["content"]] == [{"x": 1}, {}]
+    deltas = [event for event in events if event["type"] == "content_block_delta"]
+    assert [event["index"] for event in deltas] == [0, 1, 0]
+
+
 def test_input_of_a_call_that_a_limit_cut_off_is_empty() -> None:
     cut = [*DELTAS[4:6], ChatDelta(choice=0, finish_reason="length")]
 
