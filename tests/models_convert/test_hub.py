@@ -62,6 +62,15 @@ def test_a_download_goes_on_where_it_was_interrupted(hub, tmp_path):
     assert list(tmp_path.glob("*.part")) == []
 
 
+def test_a_partial_file_that_is_too_long_is_begun_anew(hub, tmp_path):
+    (tmp_path / "tiny-Q8_0.gguf.part").write_bytes(BIG + b"more")
+
+    (path,) = pull(REPOSITORY, "Q8_0", tmp_path, endpoint=hub.url)
+
+    assert path.read_bytes() == BIG
+    assert hub.asked[-1][1] in (None, "bytes=0-")
+
+
 def test_a_connection_that_breaks_is_taken_up_again(hub, tmp_path):
     hub.breaks_after = 100_000
 
