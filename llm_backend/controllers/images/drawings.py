@@ -131,8 +131,11 @@ def parse_size(size: str | None, pixels_limit: int, side_step: int) -> tuple[int
             f"Width and height must be multiples of {side_step}, at least {_LEAST_SIDE}."
         )
     if width * height > pixels_limit:
-        settings = "`drawn_pixels_limit`, `pixels_limit` of a local model"
-        raise _bad_size(f"An image has at most {pixels_limit:,} pixels ({settings}).")
+        raise _bad_size(
+            f"{width}x{height} has {width * height:,} pixels, and the limit is {pixels_limit:,}: "
+            f"a local model needs `pixels_limit: {width * height}` in `image_models`, and "
+            f"`drawn_pixels_limit` holds for all."
+        )
     return width, height
 
 
