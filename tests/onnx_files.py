@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FLOAT", "INT64", "integer", "integers", "model", "node", "tensor", "value"]
+__all__ = ["FLOAT", "INT32", "INT64", "integer", "integers", "model", "node", "tensor", "value"]
 
-FLOAT, INT64 = 1, 7  # element types
+FLOAT, INT32, INT64 = 1, 6, 7  # element types
 
 
 def model(
@@ -62,9 +62,12 @@ def tensor(name: str, values: NDArray[np.generic]) -> bytes:
     return shape + _field(2, kind) + _field(8, name) + _field(9, values.tobytes())
 
 
-def value(name: str, kind: int, dimensions: int) -> bytes:
-    """Returns an input or an output of sizes that are not fixed."""
-    sizes = b"".join(_field(1, _field(2, f"{name}_{at}")) for at in range(dimensions))
+def value(name: str, kind: int, dimensions: int, last: int | None = None) -> bytes:
+    """Returns an input or an output of sizes that are not fixed, but for the `last` one."""
+    names = [_field(2, f"{name}_{at}") for at in range(dimensions)]
+    if last is not None:
+        names[-1] = _field(1, last)
+    sizes = b"".join(_field(1, one) for one in names)
     return _field(1, name) + _field(2, _field(1, _field(1, kind) + _field(2, sizes)))
 
 

@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 from llm_backend.app.per_model_settings import NamedProjector
 from llm_backend.backends.local.image_setup import LocalImageSetup
 from llm_backend.engine import EngineConfig
-from llm_backend.engine.messages import SEQUENTIAL_KINDS, ModelKind, PrefixLimits
+from llm_backend.engine.messages import BLOCK_S, SEQUENTIAL_KINDS, ModelKind, PrefixLimits
 from llm_backend.model_files import (
     HeaderError,
     PlanRequest,
     is_diarization_file,
     is_diffusion_file,
+    is_recognizer_file,
     is_voice_file,
     is_whisper_file,
     read_header,
@@ -27,6 +28,8 @@ _KINDS = {
     "embeddings": ModelKind.EMBEDDING,
     "rerank": ModelKind.RERANK,
 }
+
+_BLOCK_TIMES = 2  # a model of speakers may take so many times the length of a block
 
 _T = TypeVar("_T")
 
@@ -52,6 +55,10 @@ def build_engine_config(
         gpu_layers = -1  # a device is used if the library has one
     if image_setup is not None:
         shared["queue_deadline_s"] = settings.drawing_deadline_s  # other processes' wait there
+    kind = _kind(entry, path, projector)
+    if kind is ModelKind.DIARIZATION:  # its native code answers no probe while it hears a block
+        least_s = _BLOCK_TIMES * BLOCK_S
+        shared["hang_timeout_s"] = max(shared.get("hang_timeout_s", least_s), least_s)
     return EngineConfig(
         **shared,
         model_path=path,
@@ -59,7 +66,7 @@ def build_engine_config(
         projector_path=projector.path if projector else None,
         image_tokens=entry.image_tokens,
         sound_limit_s=settings.audio_limit_s,
-        kind=_kind(entry, path, projector),
+        kind=kind,
         drawing_parts={}
         if image_setup is None
         else {k: str(v) for k, v in image_setup.parts.items()},
@@ -80,7 +87,7 @@ def _shared_settings(settings: Settings, entry: ModelSettings) -> dict[str, Any]
 
 def _kind(entry: ModelSettings, path: Path, projector: NamedProjector | None) -> ModelKind | None:
     """Returns the kind of the model; None if the engine is to read it from the file."""
-    if is_whisper_file(path):
+    if is_whisper_file(path) or is_recognizer_file(path):
         return ModelKind.TRANSCRIPTION
     if is_voice_file(path) or (projector is not None and projector.speaks):
         return ModelKind.SPEECH

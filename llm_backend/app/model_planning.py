@@ -181,6 +181,8 @@ def _own_bytes(model: ServedModel) -> int | None:
         return model.voice.memory_bytes
     if model.diarization is not None:
         return model.diarization.memory_bytes
+    if model.recognizer is not None:
+        return model.recognizer.memory_bytes
     if model.engine.kind is not ModelKind.TRANSCRIPTION:
         return None
     try:

@@ -136,6 +136,7 @@ class ModelReconciler:
             transcribes=model.engine.kind is ModelKind.TRANSCRIPTION,
             voice=model.voice,
             diarization=model.diarization,
+            recognizer=model.recognizer,
             image_setup=model.image_setup,
         )
 

@@ -168,10 +168,13 @@ def build_espeak_model(settings: Settings, synthesizer: SpeechSynthesizer) -> Es
 
 def build_transcriber(settings: Settings, metrics: Metrics) -> LocalTranscription:
     """Returns what transcribes recordings by local models."""
-    permits = FairSemaphore(
-        settings.transcription_concurrency,
-        depth=settings.queue_limit,
-        timeout_s=settings.queue_deadline_s,
+    permits, decoding = (
+        FairSemaphore(
+            settings.transcription_concurrency,
+            depth=settings.queue_limit,
+            timeout_s=settings.queue_deadline_s,
+        )
+        for _ in range(2)
     )
 
     def observe(model: str, usage: TranscriptUsage) -> None:
@@ -179,7 +182,7 @@ def build_transcriber(settings: Settings, metrics: Metrics) -> LocalTranscriptio
             model, queue_s=usage.queue_s, sound_s=usage.sound_s, elapsed_s=usage.elapsed_s
         )
 
-    return LocalTranscription(permits, observe, heard_s=settings.audio_limit_s)
+    return LocalTranscription(permits, observe, decoding=decoding, heard_s=settings.audio_limit_s)
 
 
 @asynccontextmanager

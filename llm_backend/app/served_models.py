@@ -31,17 +31,20 @@ from llm_backend.model_files import (
     HeaderError,
     ModelFileMissing,
     PlanRequest,
+    RecognizerFiles,
     SpeakingFiles,
     check_model_file,
     find_model_file,
     is_diarization_file,
     is_diffusion_file,
+    is_recognizer_file,
     is_voice_file,
     is_whisper_file,
     model_name,
     read_diarization,
     read_diffusion,
     read_gguf_voice,
+    read_recognizer,
     read_voice,
 )
 from llm_backend.settings import BUILTIN, Settings, SettingsError
@@ -55,8 +58,8 @@ class ServedModel:
     one of `personalities`, for requests with the plain name; `defaults` are default fields of
     requests. `memory_bytes` None: it is estimated. `request` None: `engine` is used as it is,
     without a plan for this machine's memory. `voice` are the files of a model that speaks,
-    `diarization` those of one that tells speakers apart, and `image_setup` is that of one that
-    draws."""
+    `diarization` those of one that tells speakers apart, `recognizer` those of a NeMo model that
+    transcribes, and `image_setup` is that of one that draws."""
 
     card: ModelCard
     aliases: tuple[str, ...]
@@ -73,6 +76,7 @@ class ServedModel:
     plan_request: PlanRequest | None = None
     voice: SpeakingFiles | None = None
     diarization: DiarizationFiles | None = None
+    recognizer: RecognizerFiles | None = None
     image_setup: LocalImageSetup | None = None
 
     @property
@@ -111,7 +115,7 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
                 entry,
                 projector,
                 names_in_folder.get(path),
-                voice or diarization,
+                voice or recognizer or diarization,
                 image_setup,
             ),
             aliases=(*entry.aliases, *(one for one, model in aliases.items() if model == name)),
@@ -124,22 +128,24 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
             vector_stores=entry.vector_stores,
             engine=engine,
             loads_at_start=engine_configs.override(entry.load, settings.load_models) == "start"
-            and ((sound := voice or diarization) is None or is_installed(sound.extra))
+            and ((sound := voice or recognizer or diarization) is None or is_installed(sound.extra))
             and (image_setup is None or (can_draw and not image_setup.missing)),
             idle_unload_s=engine_configs.override(entry.idle_unload_s, settings.idle_unload_s),
             memory_bytes=entry.memory,
             plan_request=engine_configs.build_plan_request(settings, entry, engine),
             voice=voice,
             diarization=diarization,
+            recognizer=recognizer,
             image_setup=image_setup,
         )
-        for name, path, entry, projector, voice, diarization, image_setup in zip(
+        for name, path, entry, projector, voice, diarization, recognizer, image_setup in zip(
             ids,
             files,
             entries,
             projectors,
             voices,
             map(_diarization_files, files),
+            map(_recognizer_files, files),
             image_setups,
             strict=True,
         )
@@ -223,6 +229,14 @@ def _diarization_files(path: Path) -> DiarizationFiles | None:
         raise SettingsError(str(error)) from error
 
 
+def _recognizer_files(path: Path) -> RecognizerFiles | None:
+    """Returns the files of a NeMo model, which lacks its extra until a request; None for others."""
+    try:
+        return read_recognizer(path) if is_recognizer_file(path) else None
+    except HeaderError as error:
+        raise SettingsError(str(error)) from error
+
+
 def _image_setup(settings: Settings, name: str, path: Path) -> LocalImageSetup | None:
     """Returns how a model draws; None for others. Requests report a missing extra or file."""
     if not is_diffusion_file(path):
@@ -263,7 +277,7 @@ def _card(
     entry: ModelSettings,
     projector: NamedProjector | None,
     name_in_folder: str | None,
-    sound_files: SpeakingFiles | DiarizationFiles | None,
+    sound_files: SpeakingFiles | RecognizerFiles | DiarizationFiles | None,
     image_setup: LocalImageSetup | None,
 ) -> ModelCard:
     created_at = int(min(path.stat().st_mtime, time.time()))
@@ -275,9 +289,11 @@ def _card(
     if is_whisper_file(path):
         more = (*more, ("input_modalities", ("audio",)), ("output_modalities", ("text",)))
     if sound_files is not None:
-        hears = isinstance(sound_files, DiarizationFiles)
+        hears = isinstance(sound_files, RecognizerFiles | DiarizationFiles)
         modalities = "input_modalities" if hears else "output_modalities"
         more = (*more, ("description", sound_files.description), (modalities, ("audio",)))
+    if isinstance(sound_files, RecognizerFiles):
+        more = (*more, ("output_modalities", ("text",)))
     if image_setup is not None:
         description = image_setup.file.description
         more = (*more, ("description", description), ("output_modalities", ("image",)))

@@ -95,8 +95,9 @@ class Registry:
         return [
             model
             for model in self.local
-            if ((files := model.voice or model.diarization) is None or is_installed(files.extra))
-            and (draws or model.image_setup is None)
+            if (files := model.voice or model.recognizer or model.diarization) is None
+            or is_installed(files.extra)
+            if draws or model.image_setup is None
         ]
 
     @property

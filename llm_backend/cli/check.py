@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llm_backend.app.served_models import ServedModel
     from llm_backend.backends.speech import Espeak
     from llm_backend.engine.messages import ModelInfo
-    from llm_backend.model_files import DiarizationFiles
+    from llm_backend.model_files import DiarizationFiles, RecognizerFiles
 
 _START_S = 60.0
 _FAST_FLAGS = ("avx2", "fma", "f16c")  # without these llama.cpp is slow
@@ -220,8 +220,16 @@ def _sound_models(settings: Settings, espeak: "Espeak | None") -> list[str]:
             missing[name] or f"`{name}` speaks by {files.library}."
             for name, files in voices.items()
         ),
+        *(_heard(one.card.id, one.recognizer) for one in models if one.recognizer is not None),
         *(_speakers(one.card.id, one.diarization) for one in models if one.diarization is not None),
     ]
+
+
+def _heard(model: str, files: "RecognizerFiles") -> str:
+    """Describe what a NeMo model lacks."""
+    from llm_backend.backends.transcription.speakers import missing_for
+
+    return missing_for(model, files) or f"`{model}` transcribes by {files.library}."
 
 
 def _speakers(model: str, files: "DiarizationFiles") -> str:

@@ -11,6 +11,7 @@ layer_placement.py  layers on GPUs
 projector.py  media and memory of a projector
 onnx_voice.py  speakers and files of a voice
 onnx_metadata.py  metadata of ONNX files
+recognizer.py  files and tokens of an ONNX model that transcribes
 diarization.py  files of a model that tells speakers apart
 gguf_voice.py  the same, of a voice that llama.cpp computes
 whisper.py    sizes and memory of a Whisper file
@@ -80,6 +81,12 @@ from llm_backend.model_files.onnx_voice import (
     read_voice,
 )
 from llm_backend.model_files.projector import projector_footprint, projector_shape
+from llm_backend.model_files.recognizer import (
+    RecognizerFiles,
+    is_recognizer_file,
+    read_recognizer,
+    read_symbols,
+)
 from llm_backend.model_files.whisper import (
     WhisperHeader,
     is_whisper_file,
@@ -108,6 +115,7 @@ __all__ = [
     "ModelFileMissing",
     "ModelShape",
     "PlanRequest",
+    "RecognizerFiles",
     "SpeakingFiles",
     "VoiceFamily",
     "VoiceFiles",
@@ -124,6 +132,7 @@ __all__ = [
     "is_diffusion_file",
     "is_folder_model",
     "is_named",
+    "is_recognizer_file",
     "is_voice_file",
     "is_whisper_file",
     "machine_memory_bytes",
@@ -141,6 +150,8 @@ __all__ = [
     "read_diffusion",
     "read_gguf_voice",
     "read_header",
+    "read_recognizer",
+    "read_symbols",
     "read_voice",
     "read_whisper_header",
     "remove_model",

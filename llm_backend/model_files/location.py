@@ -15,6 +15,11 @@ from llm_backend.model_files.diarization import is_diarization_file, read_diariz
 from llm_backend.model_files.diffusion import is_diffusion_file, read_diffusion
 from llm_backend.model_files.header import model_parts, read_header
 from llm_backend.model_files.onnx_voice import is_voice_file, read_voice, voices_in
+from llm_backend.model_files.recognizer import (
+    is_recognizer_file,
+    read_recognizer,
+    recognizers_in,
+)
 from llm_backend.model_files.whisper import is_whisper_file, read_whisper_header
 
 HUB_NAME = re.compile(r"([\w.-]+)/([\w.-]+?)(?::([\w.-]+))?")
@@ -89,6 +94,7 @@ def _only_model(folder: Path) -> Path:
     if not found:
         raise ModelFileMissing(
             f"{folder} is a folder without a voice: a voice has a model (.onnx) and a tokens.txt. "
+            "A NeMo model that transcribes has encoder.onnx or model.onnx, and a tokens.txt. "
             "A model that tells speakers apart has segmentation.onnx and embedding.onnx."
         )
     if len(found) > 1:
@@ -99,13 +105,14 @@ def _only_model(folder: Path) -> Path:
 
 def _in_folder(folder: Path) -> list[Path]:
     """Returns the models that are a folder, in this one and not in those below."""
-    return [*voices_in(folder), *filter(is_diarization_file, folder.glob("*.onnx"))]
+    speakers = filter(is_diarization_file, folder.glob("*.onnx"))
+    return [*voices_in(folder), *recognizers_in(folder), *speakers]
 
 
 def is_folder_model(path: Path) -> bool:
-    """Returns True for the file of a model that is a folder and named after it: of a voice, and of
-    one that tells speakers apart."""
-    return is_voice_file(path) or is_diarization_file(path)
+    """Returns True for the file of a model that is a folder and named after it: of a voice, of a
+    NeMo model, and of one that tells speakers apart."""
+    return is_voice_file(path) or is_recognizer_file(path) or is_diarization_file(path)
 
 
 def _hub_name(name: str, kind: str) -> re.Match[str]:
@@ -157,6 +164,8 @@ def check_model_file(path: Path) -> None:
     """Raises `HeaderError` for a file that is no model, or is truncated."""
     if is_voice_file(path):
         read_voice(path)
+    elif is_recognizer_file(path):
+        read_recognizer(path)
     elif is_diarization_file(path):
         read_diarization(path)
     elif is_whisper_file(path):

@@ -15,12 +15,14 @@ from typing import Any
 
 import openai
 import pytest
+import yaml
 
 from llm_backend.access.authentication.key_admin import create_key
 from llm_backend.contract import load_document
 from llm_backend.store import Database
 from llm_backend.store.administration import Administration
 from tests.engine.gguf_models import write_bert
+from tests.engine.pocket_voice import write_pocket_voice
 from tests.media_files import wav
 from tests.serving import serve
 from tests.strict_sdk import StrictOpenAI
@@ -321,8 +323,10 @@ def lister(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
     """A client of a server with several models, users and a key that may do everything."""
     folder, key = tmp_path_factory.mktemp("listing"), "sk-listing"
     files = [write_bert(folder / f"{name}.gguf") for name in ("embeds", "b", "c", "d")]
-    flags = [part for model in ("builtin", *files) for part in ("--model", str(model))]
-    flags += ["--alias", "alias"]
+    voice, projector = write_pocket_voice(folder / "pocket")  # its consents are listed
+    models = ["builtin", *map(str, files), {"path": str(voice), "mmproj": str(projector)}]
+    (folder / "config.yaml").write_text(yaml.safe_dump({"models": models, "aliases": ["alias"]}))
+    flags = ["--config", str(folder / "config.yaml")]
     with (
         serve(folder, *flags, environment={"LLM_BACKEND_API_KEYS": key}) as served,
         StrictOpenAI(base_url=served.base_url, api_key=key, max_retries=0) as client,

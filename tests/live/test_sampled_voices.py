@@ -1,5 +1,6 @@
 """Voices by a sample, created, spoken in and deleted by the official client on a served process."""
 
+import base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,6 +18,7 @@ from tests.engine.pocket_voice import RATE_HZ, write_pocket_voice
 from tests.engine.qwen_voice import write_qwen_voice
 from tests.media_files import wav
 from tests.missing import missing
+from tests.realtime_client import Events, message, opened
 from tests.serving import Served, serve
 from tests.strict_sdk import StrictOpenAI
 
@@ -63,11 +65,6 @@ def make_voice(client: openai.OpenAI, consent_id: str, **fields: Any) -> Any:
     return client.audio.voices.create(**body)
 
 
-def delete_voice(client: openai.OpenAI, voice_id: str, consent_id: str) -> None:
-    client.audio.voices.delete(voice_id)
-    client.audio.voice_consents.delete(consent_id)
-
-
 def consents_of(client: openai.OpenAI) -> list[Any]:
     return list(client.audio.voice_consents.list())
 
@@ -76,6 +73,15 @@ def make_key(client: openai.OpenAI, name: str) -> str:
     projects = client.admin.organization.projects
     project = projects.create(name=name)
     return projects.service_accounts.create(project.id, name=name).api_key.value
+
+
+@pytest.fixture
+def another(restarted: "Project") -> Iterator[openai.OpenAI]:
+    """A client of a project of its own, without a voice."""
+    with client_of(restarted.served, ROOT) as root:
+        key = make_key(root, "another")
+    with client_of(restarted.served, key) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +100,7 @@ def restarted(tmp_path_factory) -> Iterator[Project]:
                    {"id": "qwen", "path": str(qwen[0]), "mmproj": str(qwen[1])}, "builtin"],
         "threads": 1, "voices_limit": 2, "voice_recording_limit_bytes": 400_000,
         "voice_sample_limit_s": 5, "voice_consent_limit_s": 3,
+        "realtime_speech_model": "pocket",
     }  # fmt: skip
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     flags = ("--config", str(folder / "config.yaml"))
@@ -127,14 +134,12 @@ def test_a_voice_sounds_as_its_sample_and_outlives_the_server(restarted):
     assert np.abs(pcm(by_id) - high).max() > 0.2
 
 
-def test_a_voice_speaks_by_each_model_in_the_language_of_its_consent(restarted):
-    client = restarted.client
-    consent = make_consent(client, language="sv-SE")
-    swedish = make_voice(client, consent.id)
+def test_a_voice_speaks_by_each_model_in_the_language_of_its_consent(restarted, another):
+    consent = make_consent(another, language="sv-SE")
+    swedish = make_voice(another, consent.id)
     sound = restarted.speak(restarted.voice_id, model="qwen")
     with pytest.raises(openai.BadRequestError, match="does not speak `sv-SE`") as refused:
-        restarted.speak(swedish.id, model="qwen")
-    delete_voice(client, swedish.id, consent.id)
+        speak(another, swedish.id, model="qwen")
 
     assert pcm(sound).std() > 0.01
     assert refused.value.param == "voice"
@@ -176,22 +181,40 @@ def test_a_voice_and_its_consent_are_unknown_to_another_project(restarted):
     assert refused_consent.value.param == "consent"
 
 
-def test_a_consent_is_renamed_and_deleted_after_its_voices(restarted):
-    client = restarted.client
-    consents = client.audio.voice_consents
-    consent = make_consent(client)
-    voice = make_voice(client, consent.id)
+@pytest.mark.parametrize("is_object", [True, False])
+def test_a_realtime_session_speaks_in_a_voice_by_a_sample(restarted, is_object):
+    voice: Any = {"id": restarted.voice_id} if is_object else restarted.voice_id
+    headers = {"authorization": f"Bearer {restarted.key}"}
+    with opened(restarted.served, additional_headers=headers) as session:
+        events = session.answer(message("Hello!"), audio={"output": {"voice": voice}})
+        other = session.answer(message("Hello!"), audio={"output": {"voice": "voice_unknown"}})
+
+    sound = base64.b64decode("".join(deltas(events)))
+    assert events[-1]["response"]["status"] == "completed"
+    assert events[-1]["response"]["audio"]["output"]["voice"] == voice
+    assert pcm(sound).std() > 0.01
+    assert [one["error"]["param"] for one in other if one["type"] == "error"] == ["voice"]
+
+
+def deltas(events: Events) -> list[str]:
+    return [one["delta"] for one in events if one["type"] == "response.output_audio.delta"]
+
+
+def test_a_consent_is_renamed_and_deleted_after_its_voices(another):
+    consents = another.audio.voice_consents
+    consent = make_consent(another)
+    voice = make_voice(another, consent.id)
     renamed = consents.update(consent.id, name="Lower")
     with pytest.raises(openai.ConflictError):
         consents.delete(consent.id)
-    removed = client.audio.voices.delete(voice.id)
+    removed = another.audio.voices.delete(voice.id)
     with pytest.raises(openai.BadRequestError):
-        restarted.speak(voice.id)
+        speak(another, voice.id)
 
     assert (renamed.name, consents.retrieve(consent.id).name) == ("Lower", "Lower")
     assert (removed.id, removed.deleted) == (voice.id, True)
     assert consents.delete(consent.id).deleted
-    assert [one.id for one in consents.list()] == [restarted.consent_id]
+    assert consents_of(another) == []
 
 
 @pytest.mark.parametrize(
@@ -231,16 +254,13 @@ def test_a_bad_consent_is_refused_by_its_field(restarted, fields, param):
     assert refused.value.param == param
 
 
-def test_the_number_of_voices_is_bounded(restarted):
-    client = restarted.other_client
-    consent = make_consent(client)
-    made = [make_voice(client, consent.id) for _ in range(2)]
+def test_the_number_of_voices_is_bounded(another):
+    consent = make_consent(another)
+    for _ in range(2):
+        make_voice(another, consent.id)
 
     with pytest.raises(openai.BadRequestError, match="voices_limit"):
-        make_voice(client, consent.id)
-    for voice in made:
-        client.audio.voices.delete(voice.id)
-    client.audio.voice_consents.delete(consent.id)
+        make_voice(another, consent.id)
 
 
 def test_fields_of_the_document_are_required(restarted):

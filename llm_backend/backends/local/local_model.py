@@ -33,7 +33,13 @@ from llm_backend.engine.messages import (
     RankScores,
 )
 from llm_backend.json_types import JsonMapping, JsonMappingT
-from llm_backend.model_files import DiarizationFiles, GgufHeader, HeaderError, SpeakingFiles
+from llm_backend.model_files import (
+    DiarizationFiles,
+    GgufHeader,
+    HeaderError,
+    RecognizerFiles,
+    SpeakingFiles,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +70,8 @@ class LocalModel:
     file whether it is a generative model, `read_header` its header. A text to embed has up to
     `batch_tokens` tokens. `reader` decodes media of messages. A text to tokenize has up to
     `tokenize_bytes` bytes. `transcribes` is true for a model that transcribes recordings,
-    `voice` are the files of one that speaks, `diarization` those of one that tells speakers apart,
-    and `image_setup` is that of one that draws.
+    `recognizer` are its files if it is NeMo's, `voice` those of one that speaks, `diarization`
+    those of one that tells speakers apart, and `image_setup` is that of one that draws.
     """
 
     def __init__(
@@ -88,12 +94,14 @@ class LocalModel:
         transcribes: bool = False,
         voice: SpeakingFiles | None = None,
         diarization: DiarizationFiles | None = None,
+        recognizer: RecognizerFiles | None = None,
         image_setup: LocalImageSetup | None = None,
     ) -> None:
         self.image_setup = image_setup
         self.transcribes = transcribes
         self.voice = voice
         self.diarization = diarization
+        self.recognizer = recognizer
         self._tokenize_bytes = tokenize_bytes
         self.card = card
         self.vector_stores = vector_stores

@@ -5,7 +5,7 @@ sound_reader.py     that process: FFmpeg's libraries
 pauses.py           sound without speech, where windows end
 transcript.py       a recording transcribed by a local model
 windows.py          its windows, one after the other
-whisper_windows.py  windows transcribed by a Whisper model
+whisper_windows.py  windows transcribed by a Whisper or a NeMo model
 heard_windows.py    windows transcribed by a language model that hears
 instructions.py     what such a model is asked
 heard_answer.py     what it answers

@@ -29,7 +29,7 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.errors import InvalidRequest
 from llm_backend.extras import install_command, is_installed
-from llm_backend.model_files import DiarizationFiles
+from llm_backend.model_files import DiarizationFiles, RecognizerFiles
 
 _BLOCK_BYTES = BLOCK_S * SAMPLES_HZ * SAMPLE_BYTES
 _CHUNK_BYTES = 256 * 1024
@@ -145,8 +145,8 @@ class Speakers:
         return self._names[speaker]
 
 
-def missing_for(model: str, files: DiarizationFiles) -> str | None:
-    """Returns a sentence that names what a model lacks to tell speakers apart; None if it can."""
+def missing_for(model: str, files: DiarizationFiles | RecognizerFiles) -> str | None:
+    """Returns a sentence that names the extra that a model lacks; None if it is installed."""
     if is_installed(files.extra):
         return None
     return f"`{model}` needs an extra, which is not installed: {install_command(files.extra)}."

@@ -10,7 +10,7 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.transcription.heard_windows import HeardWindows
 from llm_backend.backends.transcription.recording import Recording
 from llm_backend.backends.transcription.speakers import Diarization, Speakers
-from llm_backend.backends.transcription.whisper_windows import WhisperWindows
+from llm_backend.backends.transcription.whisper_windows import RecognizerWindows, WhisperWindows
 from llm_backend.backends.transcription.windows import TranscriptPart, TranscriptRequest, Windows
 from llm_backend.engine.messages import WINDOW_S
 from llm_backend.errors import InvalidRequest
@@ -27,8 +27,9 @@ class TranscriptUsage:
 
 
 class LocalTranscription:
-    """Transcribes recordings by local models: Whisper models, and language models that hear, which
-    take windows of at most `heard_s`. `observe` gets a model's name and the usage of each
+    """Transcribes recordings by local models: Whisper and NeMo models, and language models that
+    hear, which take windows of at most `heard_s`. Short recordings that are only decoded wait for
+    `decoding`, not for transcripts. `observe` gets a model's name and the usage of each
     recording, also of one whose client disconnected."""
 
     def __init__(
@@ -36,9 +37,11 @@ class LocalTranscription:
         permits: FairSemaphore,
         observe: Callable[[str, TranscriptUsage], None],
         *,
+        decoding: FairSemaphore,
         heard_s: float = WINDOW_S,
     ) -> None:
         self._permits = permits
+        self._decoding = decoding
         self._observe = observe
         self._heard_s = min(heard_s, WINDOW_S)
 
@@ -68,7 +71,7 @@ class LocalTranscription:
     async def decode(self, recording: Recording, *, caller: str) -> bytes:
         """Returns all samples of a short recording. Callers wait for their permit in turns. Raises
         `ApiError`, also for silence."""
-        async with self._permits.hold(caller), recording.decode() as chunks:
+        async with self._decoding.hold(caller), recording.decode() as chunks:
             samples = b"".join([chunk async for chunk in chunks])
         if not samples.strip(b"\0"):
             raise InvalidRequest(
@@ -115,6 +118,8 @@ class LocalTranscription:
         self, model: LocalModel, recording: Recording, request: TranscriptRequest
     ) -> Windows:
         has_pauses = recording.speech is not None
+        if model.recognizer is not None:
+            return RecognizerWindows(model, request, has_pauses=has_pauses)
         if model.transcribes:
             return WhisperWindows(model, request, has_pauses=has_pauses)
         return await HeardWindows.create(

@@ -1,4 +1,4 @@
-"""Windows of a recording, transcribed by a Whisper model."""
+"""Windows of a recording, transcribed by a Whisper or a NeMo model."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -9,6 +9,7 @@ import msgspec
 from llm_backend.backends.local.engine_errors import translate_engine_errors
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.request_parts import RequestParts
+from llm_backend.backends.transcription.pauses import bytes_until_quietest
 from llm_backend.backends.transcription.windows import (
     SAMPLE_BYTES,
     TranscriptPart,
@@ -65,7 +66,7 @@ class WhisperWindows(Windows):
         command = self._command(window, is_last=is_last)
         with translate_engine_errors(language="language"):
             answer = await self._parts.take(partial(_transcribe, command))
-        self._request = replace(self._request, language=answer.language)
+        self._request = replace(self._request, language=answer.language or None)
         self._remember(answer)
         return answer
 
@@ -88,6 +89,21 @@ class WhisperWindows(Windows):
         logprobs = [one.logprob or 0.0 for part in answer.segments for one in part.logprobs]
         is_sure = not logprobs or sum(logprobs) / len(logprobs) >= _LEAST_LOGPROB
         self._context = [*self._context, *tokens][-_CONTEXT_TOKENS:] if is_sure else []
+
+
+class RecognizerWindows(WhisperWindows):
+    """Windows of a NeMo model end in pauses, as it does not tell where it has lost a word, and know
+    nothing of each other."""
+
+    def _transcribe_window(
+        self, window: bytes, size: int | None, *, is_last: bool
+    ) -> AsyncGenerator[TranscriptPart, None]:
+        if size is None and not is_last:
+            size = bytes_until_quietest(window)
+        return super()._transcribe_window(window, size, is_last=is_last)
+
+    def _remember(self, answer: Transcribed) -> None:
+        pass
 
 
 async def _transcribe(command: Transcribe, engine: EngineClient) -> Transcribed:

@@ -100,6 +100,7 @@ def _record(path: Path, folder: Path, last_uses: Mapping[str, int]) -> JsonObjec
         HeaderError,
         is_diarization_file,
         is_diffusion_file,
+        is_recognizer_file,
         is_voice_file,
         is_whisper_file,
         model_name,
@@ -107,6 +108,7 @@ def _record(path: Path, folder: Path, last_uses: Mapping[str, int]) -> JsonObjec
         read_diarization,
         read_diffusion,
         read_header,
+        read_recognizer,
         read_voice,
         read_whisper_header,
     )
@@ -128,6 +130,11 @@ def _record(path: Path, folder: Path, last_uses: Mapping[str, int]) -> JsonObjec
             architecture = f"{voice.family} voice"
             record = {**record, "architecture": architecture, "languages": voice.language}
             return {**record, "speakers": len(voice.speakers), "memory_bytes": voice.memory_bytes}
+        if is_recognizer_file(path):
+            recognizer = read_recognizer(path)
+            record = {**record, "bytes": recognizer.file_bytes, "architecture": "nemo"}
+            record["languages"] = recognizer.description
+            return {**record, "memory_bytes": recognizer.memory_bytes}
         if is_diarization_file(path):
             speakers = read_diarization(path)
             record = {**record, "bytes": speakers.file_bytes, "architecture": "speakers"}

@@ -21,7 +21,7 @@ def show(
     model: Annotated[
         str,
         typer.Argument(
-            help="GGUF, safetensors or Whisper file, folder of a voice or of speakers, "
+            help="GGUF, safetensors or Whisper file, folder of a voice, a NeMo model or speakers, "
             "OWNER/NAME[:QUANT], or `builtin`."
         ),
     ],
@@ -35,6 +35,7 @@ def show(
         find_model_file,
         is_diarization_file,
         is_diffusion_file,
+        is_recognizer_file,
         is_voice_file,
         is_whisper_file,
         read_header,
@@ -48,6 +49,9 @@ def show(
             return
         if is_voice_file(path):
             _print_voice(path)
+            return
+        if is_recognizer_file(path):
+            _print_recognizer(path)
             return
         if is_diarization_file(path):
             _print_diarization(path)
@@ -110,6 +114,15 @@ def _print_voice(path: Path) -> None:
     print(wrap(f"Speakers: {', '.join(files.speakers)}"))
     if files.phonemizer is not None:
         print(wrap("No lexicon: the program espeak-ng finds the phonemes of texts."))
+    print(f"Memory: {files.memory_bytes / 1e6:,.0f} MB")
+
+
+def _print_recognizer(path: Path) -> None:
+    from llm_backend.model_files import read_recognizer
+
+    files = read_recognizer(path)
+    print(path.parent)
+    print(f"{files.description}: transcribes recordings.")
     print(f"Memory: {files.memory_bytes / 1e6:,.0f} MB")
 
 

@@ -62,6 +62,7 @@ class Form:
         self._events = self._begin()
         self._pairs: list[tuple[str, str]] = []
         self._files: dict[str, str] = {}
+        self._shared_limits: dict[str, int] = {}  # of all values of a field
         self._text_limits: dict[str, int] = {}  # what is left of them
 
     async def file(
@@ -73,7 +74,8 @@ class Form:
 
         Raises `InvalidRequest` if there is none, `TooLarge` if `Content-Length` is over the limit.
         """
-        self._text_limits = dict(text_limits or {})
+        self._shared_limits = dict(text_limits or {})
+        self._text_limits = dict(self._shared_limits)
         text_bytes = sum(self._text_limits.values())
         check_length(self._http.headers, limit_bytes + text_bytes + FRAMING_BYTES)
         head = await self._next_file(field)
@@ -134,13 +136,18 @@ class Form:
             async for piece in part:
                 buffer += piece
                 if len(buffer) > limit_bytes:
-                    raise _invalid(name, f"a field holds at most {limit_bytes} bytes")
+                    raise _invalid(name, self._too_long(field))
         if field in self._text_limits:
             self._text_limits[field] -= len(buffer)
         try:
             return buffer.decode("utf-8")
         except UnicodeDecodeError:
             raise _invalid(name, "it is not UTF-8") from None
+
+    def _too_long(self, field: str) -> str:
+        if field in self._shared_limits:
+            return f"all values together hold at most {self._shared_limits[field]} bytes"
+        return f"a field holds at most {_FIELD_BYTES} bytes"
 
     async def _file_pieces(self, field: str, limit_bytes: int) -> AsyncIterator[bytes]:
         size_bytes = 0

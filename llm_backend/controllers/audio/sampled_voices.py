@@ -14,13 +14,12 @@ from llm_backend.backends.transcription import Recording, RecordingLimits
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.audio.recordings import RECORDING, check_codecs, read_recording
-from llm_backend.controllers.audio.voices import takes_samples
+from llm_backend.controllers.audio.voices import relay_without_samples, takes_samples
 from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
-from llm_backend.controllers.relay.relay import relay
 from llm_backend.controllers.rendering.json_response import JsonResponse, deleted_response
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
-from llm_backend.errors import InvalidRequest, Unsupported
+from llm_backend.errors import InvalidRequest
 from llm_backend.model_files import VOICE_SAMPLE_RATE_HZ
 from llm_backend.store import Missing, StoredVoice
 
@@ -37,11 +36,7 @@ async def create_voice(services: Services, request: ApiRequest) -> Response:
     """`POST /audio/voices`: for the local models that speak by samples. Without one of them the
     request is relayed."""
     if not takes_samples(services):
-        if services.upstreams is None:
-            raise Unsupported(
-                "No model here speaks by samples; Pocket TTS and Qwen3-TTS do (docs/audio.md)."
-            )
-        return await relay(services, request)
+        return await relay_without_samples(services, request)
     check_codecs(_FIELD)
     limit_bytes = services.settings.voice_recording_limit_bytes
     with services.temporary_files.open(RECORDING) as file:

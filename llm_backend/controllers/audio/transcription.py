@@ -46,6 +46,7 @@ from llm_backend.engine.messages import REFERENCE_S
 from llm_backend.errors import InvalidRequest, Unsupported, UnsupportedField
 from llm_backend.extras import install_command, is_installed
 from llm_backend.json_types import JsonMapping
+from llm_backend.model_files import RecognizerFiles
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -107,6 +108,8 @@ async def _answer(
         raise InvalidRequest(message, param="model")
     if model.hears:
         check_codecs("file")
+    if model.recognizer is not None:
+        _check_recognizer(model, model.recognizer, translates=options_of is _translation_options)
     file = services.temporary_files.open(RECORDING)
     try:
         limit_bytes = services.settings.transcription_limit_bytes
@@ -120,6 +123,8 @@ async def _answer(
         )
         if model.hears:
             _check_needs_no_times(fields)
+        if model.recognizer is not None:
+            _check_recognizer_fields(model.recognizer, fields)
         options: _Options = options_of(fields)
         limits = RecordingLimits(
             bytes=limit_bytes,
@@ -281,6 +286,25 @@ def _check_needs_no_times(body: JsonMapping) -> None:
         raise UnsupportedField(_NO_TIMES.format(**body), param="timestamp_granularities")
     if body.get("response_format", "json") in _TIMED:
         raise UnsupportedField(_NO_TIMES.format(**body), param="response_format")
+
+
+def _check_recognizer(model: LocalModel, files: RecognizerFiles, *, translates: bool) -> None:
+    """Raises `ApiError` if a NeMo model lacks its extra, or is to translate."""
+    if translates:
+        message = f"`{model.card.id}` transcribes; it cannot translate."
+        raise InvalidRequest(message, param="model")
+    if (missing := missing_for(model.card.id, files)) is not None:
+        raise Unsupported(missing, param="model")
+
+
+def _check_recognizer_fields(files: RecognizerFiles, body: JsonMapping) -> None:
+    """Raises `UnsupportedField` for fields that a NeMo model cannot honour."""
+    for field in ("language", "prompt", "temperature"):
+        if body.get(field):
+            raise UnsupportedField(f"{files.description}: it takes no `{field}`.", param=field)
+    if "logprobs" in (body.get("include") or ()) and not files.is_transducer:
+        message = f"{files.description}: it tells no `logprobs`."
+        raise UnsupportedField(message, param="include")
 
 
 def _temperature(body: JsonMapping) -> float:

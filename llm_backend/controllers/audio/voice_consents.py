@@ -16,7 +16,7 @@ from llm_backend.backends.transcription import Recording, RecordingLimits
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.audio.recordings import RECORDING, check_codecs, read_recording
-from llm_backend.controllers.audio.voices import takes_samples
+from llm_backend.controllers.audio.voices import relay_without_samples, takes_samples
 from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
 from llm_backend.controllers.relay.relay import relay
 from llm_backend.controllers.rendering.json_response import (
@@ -38,9 +38,9 @@ _PIECE_BYTES = 256 * 1024
 
 
 async def create_voice_consent(services: Services, request: ApiRequest) -> Response:
-    """`POST /audio/voice_consents`"""
-    if not _is_local(services):
-        return await relay(services, request)
+    """`POST /audio/voice_consents`: stored where voices are made."""
+    if not takes_samples(services):
+        return await relay_without_samples(services, request)
     check_codecs(_FIELD)
     limit_bytes = services.settings.voice_recording_limit_bytes
     seconds = services.settings.voice_consent_limit_s

@@ -14,6 +14,7 @@ from llm_backend.controllers.relay.relay import relay
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
+from llm_backend.errors import Unsupported
 from llm_backend.store import StoredVoice
 
 if TYPE_CHECKING:
@@ -41,6 +42,15 @@ async def list_audio_voices(services: Services, request: ApiRequest) -> Response
 def takes_samples(services: Services) -> bool:
     """True if a local model speaks by samples."""
     return any(one.voice is not None and one.voice.takes_samples for one in services.registry.local)
+
+
+async def relay_without_samples(services: Services, request: ApiRequest) -> Response:
+    """Relays what is for models that speak by samples. Raises `Unsupported` without an upstream."""
+    if services.upstreams is None:
+        raise Unsupported(
+            "No model here speaks by samples; Pocket TTS and Qwen3-TTS do (docs/audio.md)."
+        )
+    return await relay(services, request)
 
 
 def local_voice(services: Services, model: LocalModel) -> LocalVoice:

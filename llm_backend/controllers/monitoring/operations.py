@@ -190,6 +190,9 @@ def _model_info(model: LocalModel) -> "api.ServedModel":
         if model.image_setup is not None:
             description = model.image_setup.file.description
             return {**fields, "kind": "images", "description": description}
+        if model.recognizer is not None:
+            description = model.recognizer.description
+            return {**fields, "kind": _TRANSCRIPTION, "description": description}
         return {**fields, "kind": _TRANSCRIPTION} if model.transcribes else fields
     return {
         **fields,

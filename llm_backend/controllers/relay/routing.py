@@ -36,7 +36,7 @@ from llm_backend.extras import install_command, is_installed
 log = logging.getLogger(__name__)
 
 _NOTHING_TRANSCRIBES = (
-    "No model of this server transcribes: add a Whisper file or a model that hears to "
+    "No model of this server transcribes: add a Whisper file, a NeMo model or one that hears to "
     "`models` (docs/audio.md), or set "
     "OPENAI_API_KEY, and OPENAI_BASE_URL for another server than OpenAI's, to relay recordings."
 )

@@ -2,6 +2,7 @@
 sound of one sentence."""
 
 import ctypes
+import logging
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
@@ -61,6 +62,7 @@ class LlamaVoiceModel:
         self._generator = mtmd.mtmd_helper_gen_audio_init(self._context, self._projector)
         self._last_seed = 0
         self._languages = find_languages(self._model) if self._files.draws_codes else None
+        self._warn_of_endings()
 
     def info(self) -> ModelInfo:
         """Information about the voice."""
@@ -146,6 +148,14 @@ class LlamaVoiceModel:
         speaker = None if command.sample else self._speaker(command)
         name = "" if speaker is None else self._files.speakers[speaker]
         return self._languages.get(name.rpartition(".")[2], self._languages.get(_LANGUAGE))
+
+    def _warn_of_endings(self) -> None:
+        """Log the names whose ending looks like a language and is none of the model's."""
+        for name in self._files.speakers if self._languages is not None else ():
+            ending = name.rpartition(".")[2]
+            if ending != name and ending not in (self._languages or {}):
+                facts = {"speaker": name, "ending": ending, "spoken": _LANGUAGE}
+                logging.getLogger(__name__).warning("voice_language_unknown", extra=facts)
 
     def _set_input(self, command: Speak, sample: Handle | None) -> int:
         """Set the sentence; return its seed."""

@@ -44,7 +44,8 @@ def load_model(config: LoadModel) -> LoadedModel:
     `LoadError`, `DecodeError`."""
     match config.kind:
         case ModelKind.TRANSCRIPTION:
-            return _load_whisper(config)
+            is_onnx = config.model_path.suffix == ".onnx"
+            return _load_recognizer(config) if is_onnx else _load_whisper(config)
         case ModelKind.SPEECH:
             return _load_voice(config)
         case ModelKind.DIARIZATION:
@@ -55,10 +56,19 @@ def load_model(config: LoadModel) -> LoadedModel:
 
 
 def _load_whisper(config: LoadModel) -> LoadedModel:
-    """Load a model that transcribes."""
+    """Load a model that transcribes, of whisper.cpp."""
     from llm_backend.engine.whisper import WhisperModel
 
     model = WhisperModel(config)
+    model.verify()
+    return _sequential(model, model.info(), config)
+
+
+def _load_recognizer(config: LoadModel) -> LoadedModel:
+    """Load a model that transcribes, of NeMo."""
+    from llm_backend.engine.voices import RecognizerModel
+
+    model = RecognizerModel(config)
     model.verify()
     return _sequential(model, model.info(), config)
 

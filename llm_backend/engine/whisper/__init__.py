@@ -2,7 +2,6 @@
 
 library.py  the native functions and structures; the only module that calls them
 model.py    a loaded model: the transcript of a window
-words.py    words of a transcript, of its tokens
 """
 
 from llm_backend.engine.whisper.model import WhisperModel

@@ -33,7 +33,7 @@ from llm_backend.engine.whisper.library import (
     default_params,
     open_library,
 )
-from llm_backend.engine.whisper.words import TimedToken, timed_words
+from llm_backend.engine.words import TimedToken, timed_words
 from llm_backend.model_files import HeaderError, read_whisper_header
 
 _SAMPLE_BYTES = 2

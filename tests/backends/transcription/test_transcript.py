@@ -95,7 +95,8 @@ def transcript(model: LocalModel) -> AsyncGenerator[TranscriptPart, None]:
     file = tempfile.TemporaryFile()  # noqa: SIM115 # closed with the transcript
     file.write(wav_file(70))
     limits = RecordingLimits(bytes=10_000_000, seconds=100)
-    return LocalTranscription(FairSemaphore(1, depth=0, timeout_s=1), lambda *_: None).transcribe(
+    permits, decoding = (FairSemaphore(1, depth=0, timeout_s=1) for _ in range(2))
+    return LocalTranscription(permits, lambda *_: None, decoding=decoding).transcribe(
         model,
         Recording(file=file, field="file", limits=limits),
         TranscriptRequest(),

@@ -25,11 +25,16 @@ async def test_voices_and_consents_are_relayed_without_a_model_that_takes_sample
                 await attempt
 
 
-async def test_a_voice_is_refused_without_a_model_that_takes_samples(tmp_path):
+async def test_voices_and_consents_are_refused_without_a_model_that_takes_samples(tmp_path):
     async with served(tmp_path) as client:
         with pytest.raises(openai.APIStatusError) as refused:
             await client().audio.voices.create(**VOICE)
+        with pytest.raises(openai.APIStatusError) as refused_consent:
+            await client().audio.voice_consents.create(**CONSENT)
+        listed = await client().audio.voice_consents.list()
         with pytest.raises(openai.NotFoundError):
             await client().audio.voices.delete("voice_1")
 
-    assert refused.value.status_code == 501
+    assert (refused.value.status_code, refused_consent.value.status_code) == (501, 501)
+    assert "Pocket TTS" in refused_consent.value.message
+    assert listed.data == []

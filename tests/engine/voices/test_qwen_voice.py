@@ -26,7 +26,7 @@ def files(tmp_path_factory) -> tuple[Path, Path]:
     found = write_qwen_voice(tmp_path_factory.mktemp("voice"))
     samples = found[0].parent / "voices"
     samples.mkdir()
-    for name, pitch in (("high", 0.5), ("low", 0.05), ("low.de", 0.05)):
+    for name, pitch in (("high", 0.5), ("low", 0.05), ("low.de", 0.05), ("low.xx", 0.05)):
         (samples / f"{name}.wav").write_bytes(wav(2, pitch=pitch, rate=RATE_HZ))
     return found
 
@@ -67,7 +67,20 @@ async def test_text_sample_and_language_change_the_sound(engine):
     assert len({first, german, *others}) == 4
     assert german == await sound(TEXT, "low", "de-AT") == await sound(TEXT, "low", "German")
     assert others[0] == await sound(TEXT, "low.de", "en")
+    assert others[0] == await sound(TEXT, "low.xx")
     assert await sound(TEXT, "high") == first
+
+
+async def test_an_ending_that_is_no_language_of_the_model_is_logged(files, caplog):
+    model, projector = files
+    kind = ModelKind.SPEECH
+    config = EngineConfig(model_path=model, projector_path=projector, kind=kind, threads=1)
+    async with EngineClient(config) as engine:
+        await engine.ready()
+        await engine.speak(Speak(text="Hi", speaker_name="high"))  # the log's lines have come
+
+    logged = [line for line in caplog.text.splitlines() if "voice_language_unknown" in line]
+    assert len(logged) == 1
 
 
 async def test_a_language_that_it_does_not_speak_is_refused(engine):

@@ -1,0 +1,82 @@
+"""Tokens that a model heard, as segments of a transcript (pure)."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from llm_backend.engine.messages import TokenLogprob, TranscriptSegment
+from llm_backend.engine.words import TimedToken, timed_words
+
+_BYTE = re.compile(r"<0x([0-9A-F]{1,2})>")
+_ENDS = (".", "?", "!", "。", "？", "！")  # of sentences, Chinese ones too
+_PAUSE_S = 1.0  # that ends a segment
+_LONGEST_S = 15.0  # of a segment that another word can follow
+_TOKEN_S = 0.3  # of a token whose model tells no duration, if none follows sooner
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeardToken:
+    """A token, with its times in seconds since the window began. `text` is the library's, in which
+    a word begins with a space and a byte is `<0xE4>`. `logprob` is None if the model tells none."""
+
+    text: str
+    number: int
+    start_s: float
+    end_s: float
+    logprob: float | None
+
+    @property
+    def bytes(self) -> bytes:
+        """The token's bytes."""
+        named = _BYTE.fullmatch(self.text)
+        return bytes([int(named[1], 16)]) if named else self.text.encode()
+
+
+def end_times(
+    starts: Sequence[float], durations: Sequence[float], length_s: float
+) -> Sequence[float]:
+    """Returns the ends of tokens: by their durations if the model tells these, else where the next
+    token starts, at most 0.3 s later."""
+    following = [*starts[1:], length_s]
+    if len(durations) == len(starts):
+        ends = [start + duration for start, duration in zip(starts, durations, strict=True)]
+    else:
+        ends = [min(start + _TOKEN_S, end) for start, end in zip(starts, following, strict=True)]
+    return [min(max(start, end), length_s) for start, end in zip(starts, ends, strict=True)]
+
+
+def build_segments(tokens: Sequence[HeardToken], *, words: bool) -> list[TranscriptSegment]:
+    """Returns segments, which end with sentences, before pauses of a second, and after 15 s."""
+    return [_segment(piece, words=words) for piece in _pieces(tokens)]
+
+
+def _pieces(tokens: Sequence[HeardToken]) -> Iterator[Sequence[HeardToken]]:
+    piece: list[HeardToken] = []
+    for token in tokens:
+        if piece and token.text.startswith(" ") and _has_ended(piece, token):
+            yield piece
+            piece = []
+        piece.append(token)
+    if piece:
+        yield piece
+
+
+def _has_ended(piece: Sequence[HeardToken], following: HeardToken) -> bool:
+    is_long = following.end_s - piece[0].start_s > _LONGEST_S
+    has_pause = following.start_s - piece[-1].end_s >= _PAUSE_S
+    return piece[-1].text.endswith(_ENDS) or has_pause or is_long
+
+
+def _segment(piece: Sequence[HeardToken], *, words: bool) -> TranscriptSegment:
+    timed = [TimedToken(bytes=one.bytes, start_s=one.start_s, end_s=one.end_s) for one in piece]
+    return TranscriptSegment(
+        start_s=piece[0].start_s,
+        end_s=max(one.end_s for one in piece),
+        text=b"".join(one.bytes for one in piece).decode(errors="replace"),
+        tokens=[one.number for one in piece],
+        logprobs=[
+            TokenLogprob(token=one.number, bytes=one.bytes, logprob=one.logprob) for one in piece
+        ],
+        no_speech_probability=0.0,  # such a model tells none
+        words=timed_words(timed, "") if words else [],
+    )

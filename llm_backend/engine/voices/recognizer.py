@@ -1,0 +1,149 @@
+"""A loaded NeMo model: the transcript of one window of samples."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from llm_backend.engine.command_refused import CommandRefused
+from llm_backend.engine.messages import (
+    SAMPLES_HZ,
+    WINDOW_S,
+    Failure,
+    LoadModel,
+    ModelInfo,
+    ModelKind,
+    Transcribe,
+    Transcribed,
+)
+from llm_backend.engine.model import DecodeError, LoadError
+from llm_backend.engine.pass_threads import first_thread_count
+from llm_backend.engine.sequential_engine import Cancelled, Report, SequentialCommand
+from llm_backend.engine.voices.heard_tokens import HeardToken, build_segments, end_times
+from llm_backend.engine.voices.library import load_library
+from llm_backend.engine.voices.quiet import quiet
+from llm_backend.model_files import HeaderError, RecognizerFiles, read_recognizer, read_symbols
+
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+_SAMPLE_BYTES = 2
+_LEAST_SAMPLES = SAMPLES_HZ  # the native code computes nothing for less than a moment
+_ERRORS = (RuntimeError, ValueError, IndexError)
+
+
+class RecognizerModel:
+    """A model that transcribes one window at a time. Raises `LoadError`."""
+
+    kind = ModelKind.TRANSCRIPTION
+
+    def __init__(self, config: LoadModel) -> None:
+        try:  # the native code ends the process where metadata or tokens are wrong
+            self._files = read_recognizer(config.model_path)
+            self._numbers = _numbers(read_symbols(self._files.tokens))
+        except HeaderError as error:
+            raise LoadError(str(error)) from error
+        self._library = library = load_library()
+        threads = first_thread_count(config, self._files.file_bytes)
+        try:
+            self._recognizer = _open(library, self._files, threads)
+        except _ERRORS as error:
+            raise LoadError(f"{config.model_path} cannot be loaded: {error}") from error
+
+    def verify(self) -> None:
+        """Compute a moment of silence. Raises `DecodeError`."""
+        self._decode(bytes(_LEAST_SAMPLES * _SAMPLE_BYTES))
+
+    def info(self) -> ModelInfo:
+        """Information about the model."""
+        files = self._files
+        return ModelInfo.of_sequential(
+            self.kind,
+            architecture="nemo-transducer" if files.is_transducer else "nemo-ctc",
+            name=files.name,
+            description=files.description,
+            size_bytes=files.file_bytes,
+            vocabulary_size=files.vocabulary,
+            backend=f"sherpa-onnx {self._library.version}",
+        )
+
+    def check(self, command: SequentialCommand) -> None:
+        """Raise `CommandRefused` for a window, or an option, that this model cannot compute."""
+        assert isinstance(command, Transcribe), "the engine takes no other command for this kind"
+        count = len(command.samples) // _SAMPLE_BYTES
+        if not 1 <= count <= WINDOW_S * SAMPLES_HZ:
+            message = f"A window has 1 to {WINDOW_S * SAMPLES_HZ} samples, not {count}."
+            raise CommandRefused(Failure.INVALID, message, "samples")
+        if command.translate:
+            raise CommandRefused(Failure.UNSUPPORTED, "This model cannot translate.")
+        for field in ("language", "prompt", "temperature"):
+            if getattr(command, field):
+                message = f"This model takes no `{field}`."
+                raise CommandRefused(Failure.INVALID, message, field)
+
+    def compute(
+        self, command: SequentialCommand, should_stop: Callable[[], bool], _report: Report
+    ) -> Transcribed:
+        """Return the transcript of a window. `should_stop` is called before and after it. Raises
+        `Cancelled` if it returned True, `DecodeError` if the native code fails."""
+        assert isinstance(command, Transcribe), "the engine takes no other command for this kind"
+        if should_stop():
+            raise Cancelled
+        length_s = len(command.samples) / _SAMPLE_BYTES / SAMPLES_HZ
+        tokens = self._tokens(self._decode(command.samples), length_s)
+        if should_stop():
+            raise Cancelled
+        return Transcribed(
+            id=command.id,
+            segments=build_segments(tokens, words=command.words),
+            language="",  # such a model tells none
+            language_name="",
+            end_s=length_s,
+        )
+
+    def _decode(self, samples: bytes) -> Any:
+        """Return the library's result for a window."""
+        floats = np.frombuffer(samples, "<i2").astype(np.float32) / np.float32(32768)
+        padded = np.pad(floats, (0, max(0, _LEAST_SAMPLES - len(floats))))
+        with quiet():
+            try:
+                stream = self._recognizer.create_stream()
+                stream.accept_waveform(SAMPLES_HZ, padded)
+                self._recognizer.decode_stream(stream)
+                return stream.result
+            except _ERRORS as error:
+                raise DecodeError(f"sherpa-onnx failed: {error}") from error
+
+    def _tokens(self, result: Any, length_s: float) -> list[HeardToken]:
+        texts, starts = list(result.tokens), [min(one, length_s) for one in result.timestamps]
+        logprobs = list(result.ys_log_probs) or [None] * len(texts)
+        ends = end_times(starts, list(result.durations), length_s)
+        return [
+            HeardToken(
+                text=text, number=self._numbers[text], start_s=start_s, end_s=end_s, logprob=logprob
+            )
+            for text, start_s, end_s, logprob in zip(texts, starts, ends, logprobs, strict=True)
+        ]
+
+
+def _open(library: Any, files: RecognizerFiles, threads: int) -> Any:
+    shared = {"tokens": str(files.tokens), "num_threads": threads}
+    if not files.is_transducer:
+        return library.OfflineRecognizer.from_nemo_ctc(model=str(files.encoder), **shared)
+    return library.OfflineRecognizer.from_transducer(
+        encoder=str(files.encoder),
+        decoder=str(files.decoder),
+        joiner=str(files.joiner),
+        model_type="nemo_transducer",
+        **shared,
+    )
+
+
+def _numbers(symbols: Mapping[str, int]) -> Mapping[str, int]:
+    """Return the numbers of tokens by the library's texts, in which a word begins with a space and
+    a byte is `<0xE4>`, or the character that it is."""
+    bytes_ = {int(one[3:5], 16): number for one, number in symbols.items() if _BYTE.fullmatch(one)}
+    return {
+        **{f"<0x{byte:X}>": number for byte, number in bytes_.items()},
+        **{chr(byte): number for byte, number in bytes_.items()},
+        **{re.sub("^▁", " ", text): number for text, number in symbols.items()},
+    }

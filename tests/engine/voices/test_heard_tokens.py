@@ -1,0 +1,32 @@
+"""Tokens of NeMo models as segments."""
+
+from llm_backend.engine.voices.heard_tokens import HeardToken, build_segments, end_times
+
+
+def token(text: str, start_s: float = 0.0) -> HeardToken:
+    return HeardToken(text=text, number=0, start_s=start_s, end_s=start_s + 0.1, logprob=None)
+
+
+def texts(*tokens: HeardToken) -> list[str]:
+    return [one.text for one in build_segments(tokens, words=False)]
+
+
+def test_a_number_with_a_point_is_not_divided():
+    assert texts(token(" It"), token(" 3"), token("."), token("5")) == [" It 3.5"]
+
+
+def test_a_segment_without_sentences_ends_after_15_seconds():
+    heard = [token(" a", at) for at in range(20)]
+
+    assert [len(one.split()) for one in texts(*heard)] == [15, 5]
+
+
+def test_a_character_of_several_bytes_is_whole():
+    (segment,) = build_segments([token(" gr"), token("<0xC3>"), token("<0xBC>")], words=True)
+
+    assert (segment.text, [one.text for one in segment.words]) == (" grü", ["grü"])
+
+
+def test_ends_without_durations_are_at_the_next_token():
+    assert end_times([0.0, 0.1, 1.0], [], 1.2) == [0.1, 0.4, 1.2]
+    assert end_times([0.0, 0.1], [0.2, 0.3], 0.3) == [0.2, 0.3]
