@@ -1,8 +1,12 @@
 """Files of ONNX voices: what is recognised, what they tell, and what is refused."""
 
+import shutil
+
 import pytest
+from typer.testing import CliRunner
 
 from llm_backend.app.served_models import build_served_models
+from llm_backend.cli.program import app
 from llm_backend.model_files import (
     HeaderError,
     ModelFileMissing,
@@ -13,6 +17,7 @@ from llm_backend.model_files import (
     remove_model,
 )
 from llm_backend.settings import Settings
+from tests.engine.pocket_voice import write_pocket_voice
 from tests.tone_voice import RATE_HZ, write_voice
 
 
@@ -160,3 +165,14 @@ def test_a_voice_is_removed_with_its_folder_and_nothing_else(tmp_path):
 
     assert list(tmp_path.iterdir()) == [tmp_path / "shared"]
     assert (other.exists(), shared.exists()) == (True, False)
+
+
+def test_a_gguf_voice_without_its_projector_is_named(tmp_path, monkeypatch):
+    model, _ = write_pocket_voice(tmp_path / "pocket")
+    lone = tmp_path / "lone"
+    lone.mkdir()
+    shutil.copy(model, lone)
+    monkeypatch.setenv("LLM_BACKEND_DATA_DIR", str(tmp_path / "data"))
+    shown = CliRunner().invoke(app, ["models", "show", str(lone / model.name)]).stdout
+
+    assert "A voice (Pocket TTS), which lacks the projector" in " ".join(shown.split())

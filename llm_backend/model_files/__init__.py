@@ -39,6 +39,7 @@ from llm_backend.model_files.footprint import (
     footprint,
 )
 from llm_backend.model_files.gguf_voice import (
+    VOICE_ARCHITECTURES,
     VOICE_CONTEXT_TOKENS,
     VOICE_SAMPLE_RATE_HZ,
     VOICE_SAMPLE_S,
@@ -100,6 +101,7 @@ SpeakingFiles = VoiceFiles | GgufVoiceFiles
 __all__ = [
     "DRAWING_PARTS",
     "HUB_NAME",
+    "VOICE_ARCHITECTURES",
     "VOICE_CONTEXT_TOKENS",
     "VOICE_SAMPLE_RATE_HZ",
     "VOICE_SAMPLE_S",

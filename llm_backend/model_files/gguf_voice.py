@@ -20,6 +20,9 @@ VOICE_SAMPLE_RATE_HZ = 24_000
 
 _CODED = "qwen3tts_gen"
 _FAMILIES = {"pockettts_gen": "Pocket TTS", _CODED: "Qwen3-TTS"}
+VOICE_ARCHITECTURES = {"pockettts": "Pocket TTS", "qwen3tts": "Qwen3-TTS"}
+"""Architectures of language models of speech, which are voices with their projector alone."""
+
 _FLOAT_BYTES = 4
 _SAMPLES = "voices"  # folder beside the model
 _SAMPLE_ENDINGS = (".wav", ".mp3", ".flac")

@@ -123,4 +123,4 @@ async def test_without_a_model_or_an_upstream_a_recording_is_a_501_that_says_wha
         answer = await served.ask(upload(MODEL % b"ears", FILE % SOUND, END))
 
     assert answer.status == 501
-    assert b"add a Whisper file or a model that hears to `models`" in answer.body
+    assert b"add a Whisper file, a NeMo model or one that hears to `models`" in answer.body

@@ -156,6 +156,14 @@ def test_a_bad_field_is_a_400_that_names_it(hearing, fields, param):
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
+def test_references_that_are_too_large_together_name_their_limit(hearing):
+    large = [("known_speaker_references[]", "a" * 9_000_000)] * 2
+    error = transcribe(hearing, *large).json()["error"]
+
+    assert error["param"].startswith("known_speaker_references")
+    assert "all values together hold at most 16777216 bytes" in error["message"]
+
+
 def test_known_speakers_need_the_format(hearing):
     answer = httpx.post(
         f"{hearing.base_url}/audio/transcriptions",

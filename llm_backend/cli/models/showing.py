@@ -30,6 +30,7 @@ def show(
     """Print a model's header, chat template, projector, and memory for several contexts."""
     from llm_backend.builtin import BUILTIN_PATH
     from llm_backend.model_files import (
+        VOICE_ARCHITECTURES,
         HeaderError,
         ModelFileMissing,
         find_model_file,
@@ -70,8 +71,17 @@ def show(
     _print_draft_heads(header)
     _print_template(header)
     _print_memory(header, settings)
-    for projector in _projectors(path, settings):
+    projectors = _projectors(path, settings)
+    for projector in projectors:
         print(wrap(_projector_line(projector)))
+    voice = VOICE_ARCHITECTURES.get(header.architecture)
+    if voice is not None and not projectors:
+        print(
+            wrap(
+                f"A voice ({voice}), which lacks the projector that makes its sound: name its"
+                " file by `mmproj` in the model's entry of `models`."
+            )
+        )
 
 
 def _print_header(path: Path, header: "GgufHeader") -> None:

@@ -201,7 +201,9 @@ class ResponseEvents:
         }
         if self._config.speaks:
             output = self._config.output
-            response["audio"] = {"output": {"format": output["format"], "voice": output["voice"]}}
+            voice = output["voice"]  # a response has the id of one by a sample, not the object
+            voice = voice if isinstance(voice, str) else voice["id"]
+            response["audio"] = {"output": {"format": output["format"], "voice": voice}}
         if self._conversation is not None:
             response["conversation_id"] = self._conversation.id
         if self._details is not None:

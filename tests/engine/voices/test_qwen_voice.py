@@ -71,18 +71,6 @@ async def test_text_sample_and_language_change_the_sound(engine):
     assert await sound(TEXT, "high") == first
 
 
-async def test_an_ending_that_is_no_language_of_the_model_is_logged(files, caplog):
-    model, projector = files
-    kind = ModelKind.SPEECH
-    config = EngineConfig(model_path=model, projector_path=projector, kind=kind, threads=1)
-    async with EngineClient(config) as engine:
-        await engine.ready()
-        await engine.speak(Speak(text="Hi", speaker_name="high"))  # the log's lines have come
-
-    logged = [line for line in caplog.text.splitlines() if "voice_language_unknown" in line]
-    assert len(logged) == 1
-
-
 async def test_a_language_that_it_does_not_speak_is_refused(engine):
     with pytest.raises(CommandFailed, match="does not speak `sv`, but english, german") as refused:
         await engine.speak(Speak(text=TEXT, language="sv"))
