@@ -220,12 +220,16 @@ def _sound_models(settings: Settings, espeak: "Espeak | None") -> list[str]:
             missing[name] or f"`{name}` speaks by {files.library}."
             for name, files in voices.items()
         ),
-        *(_heard(one.card.id, one.recognizer) for one in models if one.recognizer is not None),
+        *(
+            _describe_recognizer(one.card.id, one.recognizer)
+            for one in models
+            if one.recognizer is not None
+        ),
         *(_speakers(one.card.id, one.diarization) for one in models if one.diarization is not None),
     ]
 
 
-def _heard(model: str, files: "RecognizerFiles") -> str:
+def _describe_recognizer(model: str, files: "RecognizerFiles") -> str:
     """Describe what a NeMo model lacks."""
     from llm_backend.backends.transcription.speakers import missing_for
 
