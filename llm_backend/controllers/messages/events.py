@@ -12,8 +12,8 @@ from llm_backend.errors import ApiError
 from llm_backend.json_types import JsonObject
 from llm_backend.sse import encode, encode_error
 
+# other reasons, which some upstreams have, are ends of a turn
 _STOP_REASONS = {
-    "stop": "end_turn",
     "length": "max_tokens",
     "tool_calls": "tool_use",
     "content_filter": "refusal",
@@ -63,7 +63,7 @@ class MessageEvents:
         if delta.refusal:
             self._message["stop_reason"] = "refusal"
         if delta.finish_reason is not None and self._message["stop_reason"] is None:
-            self._message["stop_reason"] = _STOP_REASONS[delta.finish_reason]
+            self._message["stop_reason"] = _STOP_REASONS.get(delta.finish_reason, "end_turn")
             if delta.stop_sequence is not None:
                 self._message["stop_reason"] = "stop_sequence"
                 self._message["stop_sequence"] = delta.stop_sequence

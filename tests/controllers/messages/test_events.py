@@ -63,7 +63,12 @@ def test_reasoning_is_left_out_unless_it_is_shown() -> None:
 
 @pytest.mark.parametrize(
     ("reason", "expected"),
-    [("stop", "end_turn"), ("length", "max_tokens"), ("content_filter", "refusal")],
+    [
+        ("stop", "end_turn"),
+        ("length", "max_tokens"),
+        ("content_filter", "refusal"),
+        ("abort", "end_turn"),
+    ],
 )
 def test_stop_reasons_have_their_names_of_messages(reason: str, expected: str) -> None:
     _, message = events_of([ChatDelta(choice=0, content="a", finish_reason=reason)])

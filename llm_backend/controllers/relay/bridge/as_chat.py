@@ -34,6 +34,7 @@ _TRANSLATED = frozenset(
         "max_output_tokens", "max_tool_calls", "reasoning", "text", "include", "prompt",
     }
 )  # fmt: skip
+_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 _MESSAGE = ("role", "content", "name", "tool_calls", "tool_call_id", "refusal")
 
 
@@ -115,6 +116,8 @@ class ChunkReader:
         if number(choice, "index"):
             raise UpstreamFailed("The upstream sent a choice that was not requested.")
         delta, reason = part(choice, "delta"), text(choice, "finish_reason") or None
+        if reason is not None and reason not in _REASONS:
+            reason = "stop"  # one of the upstream's own, which no chat may have
         reasoning = text(delta, "reasoning_content") or text(delta, "reasoning")
         content, refusal = text(delta, "content"), text(delta, "refusal")
         if reasoning or content or refusal:

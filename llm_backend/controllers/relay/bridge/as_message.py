@@ -93,9 +93,10 @@ def _result(call_id: str, content: Content) -> JsonObject:
 
 
 def _assistant(message: Message) -> Iterator[JsonObject]:
-    """Yields the blocks of an answer. Its reasoning is left out: only what Anthropic has signed is
-    read again."""
+    """Yields the blocks of an answer; a refusal is a text. Its reasoning is left out: only what
+    Anthropic has signed is read again."""
     yield from _blocks(message.get("content"))
+    yield from _blocks(message.get("refusal"))
     for call in message.get("tool_calls") or ():
         function = call["function"]
         yield {

@@ -199,7 +199,8 @@ class BridgedAnswer:
         """Yields the deltas. Raises `ApiError` if the stream breaks off or contains an error."""
         async with aclosing(self._events()) as events:
             async for event in events:
-                if event == "[DONE]" and self._reader.ends_by_done:
+                # Some upstreams send it after the end of a response or a message, too.
+                if event == "[DONE]" and (self._reader.is_ended or self._reader.ends_by_done):
                     await self._drain()
                     return
                 for delta in self._read(event):

@@ -43,6 +43,7 @@ class MessageReader:
         self._text_bytes = 0
         self._calls = 0
         self._is_in_unknown = False
+        self._has_reason = False
 
     @property
     def usage(self) -> Usage:
@@ -63,9 +64,9 @@ class MessageReader:
         elif kind == "content_block_delta":
             yield from self._delta(part(event, "delta"))
         elif kind == "message_delta":
-            yield self._end(part(event, "delta"))
+            yield from self._reason(part(event, "delta"))
         elif kind == "message_stop":
-            self.is_ended = True
+            yield from self._end()
         elif kind == "error" or event.get("error") is not None:
             self.failure = error_in_event(event.get("error"))
 
@@ -74,8 +75,8 @@ class MessageReader:
         self._count_final(part(message, "usage"))
         for block in parts(message, "content"):
             yield from self._begin(block)
-        yield self._end(message)
-        self.is_ended = True
+        yield from self._reason(message)
+        yield from self._end()
 
     def count(self, event: JsonMapping) -> None:
         """Counts what an event reports of usage. Raises as `read`."""
@@ -131,12 +132,22 @@ class MessageReader:
         if content or reasoning:
             yield ChatDelta(choice=0, content=content, reasoning=reasoning)
 
-    def _end(self, fields: JsonMapping) -> ChatDelta:
+    def _reason(self, fields: JsonMapping) -> Iterator[ChatDelta]:
+        """Yields the reason of the end, once: a message may have several deltas, and only some of
+        them have it."""
         reason = text(fields, "stop_reason")
+        if not reason or self._has_reason:
+            return
+        self._has_reason = True
         stop = text(fields, "stop_sequence") if reason == "stop_sequence" else ""
-        return ChatDelta(
+        yield ChatDelta(
             choice=0, finish_reason=_REASONS.get(reason, "stop"), stop_sequence=stop or None
         )
+
+    def _end(self) -> Iterator[ChatDelta]:
+        """Yields a reason if the message had none."""
+        yield from self._reason({"stop_reason": "end_turn"})
+        self.is_ended = True
 
     def _count_final(self, usage: JsonMapping) -> None:
         self._count(usage)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 
@@ -143,6 +144,34 @@ async def test_images_and_files_stand_where_a_prompt_has_their_variables(tmp_pat
     assert texts == ["Is ", None, " in ", "[File a.txt]\nowl", "?"]
     assert asked["messages"][0]["content"][1]["image_url"] == {"url": url, "detail": "low"}
     assert refused.value.param == "prompt.variables.list.file_url"
+
+
+async def test_a_bridged_response_may_end_with_done(tmp_path):
+    fake = FakeUpstream(answer=response_says(*text_events("Hello")) + b"data: [DONE]\n\n")
+    async with client_of(tmp_path, fake, "responses") as client:
+        chat = await client.chat.completions.create(
+            model="far", messages=[{"role": "user", "content": "Hi"}]
+        )
+
+    assert chat.choices[0].message.content == "Hello"
+
+
+async def test_a_reason_that_no_protocol_has_is_the_end_of_a_turn(tmp_path):
+    fake = FakeUpstream(answer=chat_says({"content": "Hello"}, reason="abort"))
+    question: Any = [{"role": "user", "content": "Hi"}]
+    async with (
+        client_of(tmp_path, fake, "chat") as client,
+        anthropic.AsyncAnthropic(
+            base_url=str(client.base_url).removesuffix("/v1/"), api_key="k", max_retries=0
+        ) as messages,
+    ):
+        message = await messages.messages.create(model="far", max_tokens=9, messages=question)
+        response = await client.responses.create(model="far", input="Hi")
+        stored = (await client.chat.completions.list()).data
+
+    assert message.stop_reason == "end_turn"
+    assert response.status == "completed"
+    assert [chat.choices[0].finish_reason for chat in stored] == ["stop"]
 
 
 async def test_a_streamed_response_has_its_own_events(tmp_path):

@@ -308,3 +308,54 @@ async def test_history_with_calls_keeps_its_tools_where_none_may_be_called(tmp_p
     assert asked["tool_choice"] == {"type": "none"}
     assert [one["role"] for one in asked["messages"]] == ["user", "assistant", "user", "user"]
     assert all(one["content"] for one in asked["messages"])
+
+
+async def test_an_answer_may_end_with_done(tmp_path):
+    fake = FakeUpstream(answer=streamed(events(("text", "Hello"))) + b"data: [DONE]\n\n")
+    async with served(tmp_path, fake) as address, openai_client(address) as client:
+        whole = await client.chat.completions.create(model="far", messages=HI)
+
+    assert whole.choices[0].message.content == "Hello"
+    assert whole.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "expected"),
+    [
+        ([None, "max_tokens"], "length"),
+        (["max_tokens", None], "length"),
+        (["max_tokens", "max_tokens"], "length"),
+        ([None], "stop"),
+        ([], "stop"),
+    ],
+)
+async def test_an_answer_has_one_reason_of_all_its_message_deltas(tmp_path, reasons, expected):
+    *said, last, stop = events(("text", "Hello"))
+    endings = [{**last, "delta": {"stop_reason": one, "stop_sequence": None}} for one in reasons]
+    fake = FakeUpstream(answer=streamed([*said, *endings, stop]))
+    async with served(tmp_path, fake) as address, openai_client(address) as client:
+        parts = [
+            part
+            async for part in await client.chat.completions.create(
+                model="far", messages=HI, stream=True
+            )
+        ]
+
+    given = [part.choices[0].finish_reason for part in parts if part.choices]
+    assert [one for one in given if one is not None] == [expected]
+
+
+async def test_a_refusal_in_the_history_is_a_text(tmp_path):
+    history: list[Any] = [
+        *HI,
+        {"role": "assistant", "content": None, "refusal": "I will not."},
+        {"role": "user", "content": "Why?"},
+    ]
+    fake = FakeUpstream(answer=streamed(events(("text", "So."))))
+    async with served(tmp_path, fake) as address, openai_client(address) as client:
+        await client.chat.completions.create(model="far", messages=history)
+
+    (asked,) = sent_to(fake, "createAnthropicMessage")
+    assert asked["messages"][1] == {
+        "role": "assistant", "content": [{"type": "text", "text": "I will not."}]
+    }  # fmt: skip
