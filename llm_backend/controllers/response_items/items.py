@@ -284,9 +284,10 @@ def _with_copied_calls(message: JsonObject) -> JsonObject:
 
 
 def _join(message: JsonObject, following: JsonObject) -> None:
-    """Merges the second message into `message`, whose list of calls grows in place."""
+    """Merges the second message into `message`, whose list of calls grows in place. Its text stays
+    if the second has none."""
     calls = following.pop("tool_calls", ())
-    message.update(following)
+    message.update({name: value for name, value in following.items() if value is not None})
     if calls:
         message.setdefault("tool_calls", []).extend(calls)
 

@@ -48,6 +48,16 @@ def test_calls_and_the_text_before_them_are_one_message():
     assert [call["id"] for call in said["tool_calls"]] == ["c1", "c2"]
 
 
+def test_text_before_a_call_of_a_servers_tool_is_kept():
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "c1"}]}
+    search = {"type": "file_search_call", "queries": ["q"]}
+    items = [stored_form(one) for one in (ANSWER, search)]
+
+    (said,) = messages_from([], items, {"file_search_call": lambda _item: [call]})
+
+    assert said == {"role": "assistant", "content": "Yes.", "tool_calls": [{"id": "c1"}]}
+
+
 def test_reasoning_joins_the_message_after_it():
     (message,) = messages(THOUGHT, ANSWER)
 
