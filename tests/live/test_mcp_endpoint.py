@@ -100,6 +100,19 @@ async def test_tools_reach_vector_stores_files_and_models(
     assert "built-in model" in said
 
 
+async def test_pieces_after_the_end_of_a_file_are_empty(
+    served: Served, library: dict[str, str]
+) -> None:
+    size = len(LETTER.encode())
+    async with connected(served) as client:
+        pieces = [
+            await text_of(client, "read_file", file_id=library["letter"], offset=offset)
+            for offset in (size, size + 1)
+        ]
+
+    assert pieces == ["", ""]
+
+
 async def test_files_are_resources(served: Served, library: dict[str, str]) -> None:
     async with connected(served) as client:
         listed = {one.name: one for one in (await client.list_resources()).resources}

@@ -30,7 +30,7 @@ from llm_backend.controllers.mcp.tools import (
     tools_of,
 )
 from llm_backend.controllers.services.mcp_endpoint import Answer
-from llm_backend.errors import InvalidRequest
+from llm_backend.errors import InvalidRequest, RangeNotSatisfiable
 
 _FILES = "llm-backend://files/"
 _UNAVAILABLE = "llm-backend/unavailable"  # metadata of the list of tools
@@ -153,7 +153,8 @@ class _Tools:
             raise MCPError(mcp_types.INVALID_PARAMS, str(error)) from error
 
     async def _send(self, context: _Context, request: ToolRequest) -> bytes:
-        """Sends a request with the client's headers, and returns the body of its answer."""
+        """Sends a request with the client's headers, and returns the body of its answer; of a piece
+        that begins at a file's end or after it, no bytes."""
         assert isinstance(context.request, Request), "messages come over HTTP"
         sent = context.request.scope["headers"]
         headers = [pair for pair in sent if pair[0] not in _NOT_PASSED]
@@ -166,9 +167,14 @@ class _Tools:
             query=request.query,
         )
         async with exchange as answer:
+            if answer.status == RangeNotSatisfiable.status and request.byte_range is not None:
+                return b""
             if answer.status >= 400:
                 raise _Refused(str((await answer.error())["message"]))
-            return b"".join([piece async for piece in answer.pieces])
+            body = b"".join([piece async for piece in answer.pieces])
+            if not answer.is_complete():
+                raise _Refused("The answer broke off before its end; try again.")
+            return body
 
 
 def _may_forward(context: _Context) -> bool:

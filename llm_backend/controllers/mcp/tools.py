@@ -95,7 +95,8 @@ def tools_of(*, file_limit_bytes: int) -> list[Tool]:
         Tool(
             name="read_file",
             description="Read a text file, or a piece of a long one: `length` bytes from `offset` "
-            "on, in whole characters. The next piece is at `offset` + `length`.",
+            "on, in whole characters. The next piece is at `offset` + `length`; one without text "
+            "is after the end.",
             properties={
                 "file_id": _ID,
                 "offset": {"type": "integer", "minimum": 0, "description": "First byte, from 0."},
