@@ -79,9 +79,8 @@ class TextEmbedder:
 
     async def _parts(self, text: str) -> list[str]:
         whole = Chunking(max_tokens=self.input_limit, overlap_tokens=0)
-        return [
-            chunk.text for chunk in await split_into_chunks(text, Format.TEXT, whole, self.count)
-        ]
+        chunks = await split_into_chunks(text, Format.TEXT, whole, self.count)
+        return [chunk.text for chunk in chunks] or [" "]  # blanks have no chunks
 
     async def _embed(self, texts: Sequence[str], meter: Meter | None) -> list[Vector]:
         vectors: list[Vector] = []

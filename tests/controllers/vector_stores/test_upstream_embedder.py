@@ -58,6 +58,12 @@ async def test_a_text_that_may_be_too_long_is_sent_in_parts() -> None:
     assert all(len(text) <= 24_000 for body in upstream.asked for text in body["input"])
 
 
+async def test_a_long_text_of_blanks_has_a_vector() -> None:
+    (vector,) = await upstream_embedder(Exchange(), "m").embed([" \n" * 40_000], None)
+
+    assert vector == [1.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("upstream", "error"),
     [
