@@ -126,7 +126,8 @@ async def _user_id(services: Services, body: "api.ProjectUserCreateRequest") -> 
 
 
 async def _member_object(services: Services, member: Record) -> "api.ProjectUser":
-    user = await services.access.administration.get(resource_kinds.USER, member.body["user_id"])
+    with translate_store_errors(MEMBERS.name):
+        user = await services.access.administration.get(resource_kinds.USER, member.body["user_id"])
     return {
         "object": "organization.project.user",
         "id": user.id,

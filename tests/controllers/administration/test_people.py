@@ -4,10 +4,12 @@ from pathlib import Path
 
 import openai
 import pytest
+from sqlalchemy import Connection, delete
 
 from llm_backend.access.authentication.key_admin import create_key
 from llm_backend.store import Database
 from llm_backend.store.administration import Administration
+from llm_backend.store.tables.administration import administered
 from tests.controllers.administration.conftest import Client
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -104,3 +106,23 @@ async def test_a_pending_invite_can_be_deleted(client: Client):
     with pytest.raises(openai.BadRequestError) as refused:
         await invites.create(email="unknown", role="reader")
     assert refused.value.param == "email"
+
+
+async def test_a_member_whose_user_is_gone_is_unknown(client: Client, folder: Path):
+    organization = client().admin.organization
+    await key_for(folder, "ada@example.org")
+    (user,) = (await organization.users.list()).data
+    async with Database.open(f"sqlite:///{folder / 'llm-backend.sqlite3'}") as database:
+        await database.write(_delete_row, id=user.id)
+    users = organization.projects.users
+
+    with pytest.raises(openai.NotFoundError, match=user.id):
+        await users.retrieve(user.id, project_id="proj_default")
+    with pytest.raises(openai.NotFoundError, match=user.id):
+        await users.update(user.id, project_id="proj_default")
+    with pytest.raises(openai.NotFoundError, match=user.id):
+        await users.update(user.id, project_id="proj_default", role="owner")
+
+
+def _delete_row(connection: Connection, id: str) -> None:
+    connection.execute(delete(administered).where(administered.c.id == id))
