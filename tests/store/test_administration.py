@@ -112,6 +112,14 @@ async def test_key_use_is_recorded_and_is_not_counted_as_a_change(administration
     assert await administration.version() == before
 
 
+async def test_an_earlier_use_of_a_key_that_is_recorded_late_changes_nothing(administration):
+    await administration.add_key(CHANGE, key())
+    for used_at in (100, 50):
+        await administration.record_key_use({"key_1": used_at})
+
+    assert (await administration.key("key_1")).last_used_at == 100
+
+
 async def test_usage_is_summed_by_bucket_and_group(database):
     usage = StoredUsage(database)
     keys = [
@@ -228,6 +236,22 @@ async def test_concurrency_leases_of_all_holders_stay_within_the_limit(database)
     assert await take(22, 40, now=10) == 30
 
 
+async def test_an_expired_concurrency_lease_is_not_revived(database):
+    leases = ConcurrencyLeases(database)
+
+    async def take(holder: str, wanted: int, *, now: int) -> int:
+        one = LeaseChange(scope="k", requested=wanted, limit=5)
+        return (await leases.exchange([one], holder=holder, now=now, until=now + 10))["k"]
+
+    assert await take("a", 5, now=0) == 5
+    assert await take("b", 4, now=20) == 4
+    await leases.renew("a", now=20, until=30)
+    assert await take("a", 5, now=20) == 1
+    assert await take("c", 1, now=20) == 0
+    await leases.release_all("b")
+    assert await take("c", 5, now=20) == 4
+
+
 async def test_concurrency_leases_of_many_scopes_do_not_deadlock(database):
     leases = ConcurrencyLeases(database)
     scopes = [LeaseChange(scope=f"k{one}", requested=1, limit=100) for one in range(5)]
@@ -286,6 +310,16 @@ async def test_deferred_usage_is_deleted_when_too_old_or_over_the_limit(database
 
     known = [await deferred.charge(f"resp_{number}", REPORTED, minute_at=0) for number in range(5)]
     assert known == [False, False, False, True, True]
+
+
+async def test_deferred_usage_of_one_minute_is_deleted_over_the_limit_only(database):
+    deferred = DeferredUsageStore(database)
+    for number in range(5):
+        await deferred.add(usage_row(f"resp_{number}"))
+    await deferred.delete_old(before=0, limit=3)
+
+    known = [await deferred.charge(f"resp_{number}", REPORTED, minute_at=0) for number in range(5)]
+    assert known.count(True) == 3
 
 
 @pytest.mark.parametrize("id", ["a\x00b", "\udcff"])

@@ -154,7 +154,8 @@ class SharedConcurrencyLimits:
         """Renews the lease once."""
         with self._log_errors():
             async with self._lock:
-                await self._stored.renew(self._holder, until=int(self.clock()) + LEASE_S)
+                now = int(self.clock())
+                await self._stored.renew(self._holder, now=now, until=now + LEASE_S)
 
     async def release_all(self) -> None:
         """Releases all permits of this server, at shutdown."""

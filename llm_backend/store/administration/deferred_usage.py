@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, tuple_
 
 from llm_backend.store.administration.usage import Tokens, UsageKey, add_usage
 from llm_backend.store.chats.stored_chat import check_texts
@@ -78,9 +78,10 @@ def _charge(connection: Connection, id: str, total: Tokens, minute_at: int) -> b
 
 def _delete_old(connection: Connection, before: int, limit: int) -> None:
     connection.execute(delete(deferred_usage).where(deferred_usage.c.created_at < before))
-    newest = select(deferred_usage.c.created_at).order_by(deferred_usage.c.created_at.desc())
-    first_too_many = connection.scalar(newest.offset(limit).limit(1))
+    key = tuple_(deferred_usage.c.created_at, deferred_usage.c.id)  # many rows have one minute
+    newest = select(deferred_usage.c.created_at, deferred_usage.c.id).order_by(
+        deferred_usage.c.created_at.desc(), deferred_usage.c.id.desc()
+    )
+    first_too_many = connection.execute(newest.offset(limit).limit(1)).first()
     if first_too_many is not None:
-        connection.execute(
-            delete(deferred_usage).where(deferred_usage.c.created_at <= first_too_many)
-        )
+        connection.execute(delete(deferred_usage).where(key <= tuple_(*first_too_many)))

@@ -144,9 +144,11 @@ def delete_keys_of(
 
 
 def record_key_use(connection: Connection, times: dict[str, int]) -> None:
-    """Record the time at which each key was last used, by its id; deleted keys are skipped."""
+    """Record the time at which each key was last used, by its id; deleted keys are skipped, and so
+    are times before a recorded one, which another server may have recorded."""
+    last = api_keys.c.last_used_at
     for id, used_at in sorted(times.items()):
-        this = update(api_keys).where(api_keys.c.id == id)
+        this = update(api_keys).where(api_keys.c.id == id, last.is_(None) | (last < used_at))
         connection.execute(this.values(last_used_at=used_at))
 
 
