@@ -55,6 +55,23 @@ def test_a_chat_keeps_what_another_tab_has_asked_meanwhile(page):
     expect(other.locator("article.question p")).to_have_text(["Hello one!", "Hello two!"])
 
 
+def test_a_value_for_which_storage_has_no_room_lasts_until_the_page_is_closed(page):
+    page.evaluate(
+        """async () => {
+            for (let size = 2 ** 20; size; size >>= 1)
+                try { for (let n = 0; ; n++) localStorage[`${size} ${n}`] = "x".repeat(size); }
+                catch { continue; }
+            window.storage = (await import("/web/storage.js")).persistent;
+        }"""
+    )
+    found = page.evaluate(
+        "() => { storage.set('a', 'long '.repeat(99)); const all = storage.get('a');"
+        " localStorage.clear(); storage.set('a', ''); return [all.length, storage.get('a')]; }"
+    )
+
+    assert found == [495, None]
+
+
 def test_a_chat_of_several_pages_is_deleted_as_a_whole(page, client):
     say(page, "Hello Dora!")
     wait_answered(page)

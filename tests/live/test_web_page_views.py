@@ -529,6 +529,24 @@ def test_a_downloaded_model_is_named_as_it_was_when_the_download_began(browser, 
         expect(page.get_by_text("a/b is downloaded.")).to_be_visible()
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"status": "a.gguf", "total": 9, "completed": 1}\n', "was lost"),
+        ('{"status": "success"}', "a/b is downloaded."),
+        ('{"error": "There is no such model."}', "There is no such model."),
+    ],
+)
+def test_a_download_is_done_when_the_server_says_so(browser, server, body, said):
+    with tab(browser, server.address) as page:
+        page.route("**/api/pull", lambda route: route.fulfill(body=body))
+        page.goto("/#/status")
+        page.get_by_label("Model of the Hugging Face hub").fill("a/b")
+        page.get_by_role("button", name="Download").click()
+
+        expect(page.get_by_text(said)).to_be_visible()
+
+
 def test_operations_are_searched_as_before_on_return_to_the_page(browser, server):
     with tab(browser, server.address) as page:
         page.goto("/#/operations")

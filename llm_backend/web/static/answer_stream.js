@@ -67,9 +67,9 @@ export class AnswerStream {
 
   /** Returns the tools; the notice says once which servers' are missing. */
   async #listTools() {
-    const isFirst = cachedTools === null,
-      tools = await listTools();
-    if (isFirst && cachedTools.failures.length) this.#notice.show(cachedTools.failures.join(" "));
+    const isFirst = listed === null,
+      { tools, failures } = await allTools();
+    if (isFirst && failures.length) this.#notice.show(failures.join(" "));
     return tools;
   }
 
@@ -80,15 +80,24 @@ export class AnswerStream {
   }
 }
 
-let cachedTools = null;
+let listed = null; // promise of the tools
 
 /** Returns the tools that models may call, in the form of chat requests. */
 export async function listTools() {
-  cachedTools ??= await (await import("./tools.js")).functionTools();
-  return cachedTools.tools;
+  return (await allTools()).tools;
+}
+
+async function allTools() {
+  const listing = (listed ??= import("./tools.js").then(({ functionTools }) => functionTools()));
+  try {
+    return await listing;
+  } catch (error) {
+    if (listed === listing) listed = null; // the next question asks again
+    throw error;
+  }
 }
 
 /** Has the tools be listed again: another key may call others. */
 export function forgetTools() {
-  cachedTools = null;
+  listed = null;
 }

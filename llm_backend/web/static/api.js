@@ -94,17 +94,22 @@ export async function* streamEvents(path, { method = "GET", body, signal, header
   }
 }
 
-/** Yields the parsed lines of a stream of JSON lines; throws `RequestError` for an error line. */
+/** Yields the parsed lines of a stream of JSON lines; throws `RequestError` for an error line, and
+    `ConnectionLost` if the connection breaks. The lines themselves say whether they are all. */
 export async function* streamLines(path, { method = "POST", body, signal } = {}) {
   const response = await send(path, { method, body, signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let pending = "";
-  for (;;) {
-    const { done, value } = await orConnectionLost(reader.read(), signal);
-    if (done) return;
-    const parts = (pending + value).split("\n");
-    pending = parts.pop();
-    for (const part of parts) if (part) yield orThrow(parseEvent(part));
+  try {
+    for (;;) {
+      const { done, value } = await orConnectionLost(reader.read(), signal);
+      const parts = (pending + (done ? "\n" : value)).split("\n");
+      pending = parts.pop();
+      for (const part of parts) if (part) yield orThrow(parseEvent(part));
+      if (done) return;
+    }
+  } finally {
+    reader.cancel().catch(() => {}); // the stream has ended, or the reader has stopped
   }
 }
 

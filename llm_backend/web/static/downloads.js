@@ -1,6 +1,6 @@
 // Downloads of models from the Hugging Face hub into the server's folder, with their progress.
 
-import { streamLines } from "./api.js";
+import { ConnectionLost, streamLines } from "./api.js";
 import { make } from "./dom.js";
 import { formatCount, t } from "./language.js";
 
@@ -64,7 +64,9 @@ export function downloadForm({ isServed, onDownloaded }) {
 async function download(model, signal, bar, progress) {
   bar.hidden = false;
   bar.removeAttribute("value"); // it is not known how much there is
+  let last;
   for await (const { status, total, completed } of streamLines("api/pull", { body: { model }, signal })) {
+    last = status;
     if (!total) continue;
     bar.value = completed / total;
     progress.textContent = t("{file}: {done} of {all} MB", {
@@ -73,4 +75,5 @@ async function download(model, signal, bar, progress) {
       all: formatCount(total / 1e6),
     });
   }
+  if (last !== "success") throw new ConnectionLost(); // a proxy may end a body as if it were whole
 }

@@ -1,6 +1,6 @@
 // Values of this browser, by names with a prefix: pages of other programs may have the same origin.
 //
-// A browser may refuse storage: then values last until the page is closed.
+// A browser may refuse storage, and storage may be full: then values last until the page is closed.
 
 const PREFIX = "llm-backend."; // theme.js has it, too
 
@@ -8,26 +8,34 @@ export const persistent = open("localStorage");
 export const ofSession = open("sessionStorage");
 
 function open(kind) {
-  const storage = orMemory(kind);
+  const storage = orNothing(kind);
+  const refused = new Map(); // texts that the storage did not take
   return {
     /** The text of a name; null without one. */
-    get: (name) => storage.getItem(PREFIX + name),
+    get: (name) => refused.get(name) ?? storage?.getItem(PREFIX + name) ?? null,
     /** Stores a text; an empty one is removed. */
-    set: (name, text) =>
-      text === "" ? storage.removeItem(PREFIX + name) : storage.setItem(PREFIX + name, text),
+    set: (name, text) => {
+      refused.delete(name);
+      storage?.removeItem(PREFIX + name);
+      if (text !== "" && !isStored(storage, PREFIX + name, text)) refused.set(name, text);
+    },
   };
 }
 
-function orMemory(kind) {
+function isStored(storage, name, text) {
+  try {
+    storage?.setItem(name, text);
+    return Boolean(storage);
+  } catch {
+    return false; // it is full
+  }
+}
+
+function orNothing(kind) {
   try {
     window[kind].getItem(PREFIX);
     return window[kind];
   } catch {
-    const values = new Map();
-    return {
-      getItem: (name) => values.get(name) ?? null,
-      setItem: (name, text) => values.set(name, text),
-      removeItem: (name) => values.delete(name),
-    };
+    return null;
   }
 }
