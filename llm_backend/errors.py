@@ -24,6 +24,7 @@
     |- Internal                     500  server_error            internal_error
     |- Unsupported                  501  server_error            unsupported_operation
     |- ServiceUnavailable         503  server_error            overloaded
+    |  |- Starting                  503  server_error            overloaded
     |  `- EngineUnavailable         503  server_error            engine_unavailable
     |- DeadlineExceeded             504  server_error            deadline_exceeded
     `- UpstreamError                502  server_error            upstream_failed
@@ -288,7 +289,7 @@ class Starting(ServiceUnavailable):
 
 
 class EngineUnavailable(ServiceUnavailable):
-    """The worker process is restarting."""
+    """A process that computes has ended or is not ready; a retry may succeed."""
 
     default_code = "engine_unavailable"
 

@@ -20,6 +20,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 
 from llm_backend.contract import load_document
 from tests.engine.gguf_models import write_bert
+from tests.engine.pocket_voice import write_pocket_voice
 from tests.media_files import wav
 from tests.serving import serve
 
@@ -66,9 +67,12 @@ NEVER_WELL = {
 def document(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """The document of a served server, with its address, and with the bodies that are given."""
     folder = tmp_path_factory.mktemp("chained")
-    models = ("builtin", str(write_bert(folder / "embeds.gguf")))
-    flags = [flag for model in models for flag in ("--model", model)]
-    with serve(folder / "data", *flags, "--context-tokens", "512") as served:
+    voice, projector = write_pocket_voice(folder / "pocket")  # consents need one
+    embedder = str(write_bert(folder / "embeds.gguf"))
+    models = ["builtin", embedder, {"path": str(voice), "mmproj": str(projector)}]
+    config = folder / "config.yaml"
+    config.write_text(json.dumps({"models": models, "context_tokens": 512}))
+    with serve(folder / "data", "--config", str(config)) as served:
         told = httpx.get(f"{served.base_url}/openapi.json").json()
         for name, body in {**BODIES, **bodies_of_files(served.base_url)}.items():
             described(told, name)["requestBody"]["content"] = {

@@ -148,7 +148,7 @@ def test_the_chat_command_sends_an_image_with_the_next_message(ask, tmp_path):
 
     kinds = [[part["type"] for part in one["content"]] for one in talk.messages[::2]]
     assert kinds == [["image_url", "text"]]
-    assert talk.attachments == []
+    assert [part["type"] for part in talk.attachments] == ["image_url"]
 
 
 def used(ask: openai.OpenAI) -> Counter[str]:

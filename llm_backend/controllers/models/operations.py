@@ -1,5 +1,8 @@
 """Model operations: one list of local models, aliases, routes and upstream models."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
 from starlette.responses import Response
 
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
@@ -8,19 +11,31 @@ from llm_backend.controllers.relay.relay import Destination, relay
 from llm_backend.controllers.rendering.chunks import model_object
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
-from llm_backend.errors import Forbidden, Internal, ModelNotFound
+from llm_backend.errors import Forbidden, Internal, InvalidRequest, ModelNotFound
+from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.model_files import remove_model
 from llm_backend.offload import offload
 
 
 async def list_models(services: Services, request: ApiRequest) -> Response:
     """`GET /models`: local models first; an upstream that is down hides only its own models.
-    Models that the caller's project may not use are left out."""
+    Models that the caller's project may not use are left out. With Anthropic's header or query
+    the list has the fields of Anthropic's, too, and its pages."""
     local = [model_object(card) for card in services.registry.local_cards()]
     upstream = await services.registry.upstream_models()
     admission, caller = services.access.admission, request.caller
     data = [one for one in (*local, *upstream) if admission.may_use(caller, one["id"])]
-    return JsonResponse({"object": "list", "data": data})
+    if not _is_of_anthropic(request) and not request.query:
+        return JsonResponse({"object": "list", "data": data})
+    page, has_more = _page_of(data, request.query)
+    answer: JsonObject = {
+        "object": "list",
+        "data": [_with_fields_of_anthropic(one) for one in page],
+        "has_more": has_more,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+    }
+    return JsonResponse(answer)
 
 
 async def post_models(services: Services, request: ApiRequest) -> Response:
@@ -35,7 +50,9 @@ async def retrieve_model(services: Services, request: ApiRequest) -> Response:
         raise ModelNotFound(name)
     for card in services.registry.local_cards():
         if card.id == name:
-            return JsonResponse(model_object(card))
+            model = model_object(card)
+            shown = _with_fields_of_anthropic(model) if _is_of_anthropic(request) else model
+            return JsonResponse(shown)
     if services.registry.is_voice(name):  # one that is not installed
         raise ModelNotFound(name)
     if services.registry.is_image_model(name):
@@ -77,3 +94,36 @@ async def delete_model(services: Services, request: ApiRequest) -> Response:
     except OSError as error:
         raise Internal(f"The file of the model `{name}` cannot be removed: {error}.") from error
     return JsonResponse({"id": name, "object": "model", "deleted": True})
+
+
+def _is_of_anthropic(request: ApiRequest) -> bool:
+    return "anthropic-version" in request.http.headers
+
+
+def _page_of(
+    models: Sequence[JsonMapping], query: JsonMapping
+) -> tuple[Sequence[JsonMapping], bool]:
+    """Returns the models after or before an id, at most `limit`, and whether there are more in this
+    direction. Raises `InvalidRequest` for an id that no model has."""
+    ids = [model["id"] for model in models]
+    for name in ("after_id", "before_id"):
+        if name in query and query[name] not in ids:
+            raise InvalidRequest(f"No model has the id `{query[name][:64]}`.", param=name)
+    first = ids.index(query["after_id"]) + 1 if "after_id" in query else 0
+    last = ids.index(query["before_id"]) if "before_id" in query else len(ids)
+    found = models[first:last]
+    limit = query.get("limit", len(found))
+    is_backwards = "before_id" in query and "after_id" not in query
+    page = found[max(0, len(found) - limit) :] if is_backwards else found[:limit]
+    return page, len(page) < len(found)
+
+
+def _with_fields_of_anthropic(model: JsonMapping) -> JsonObject:
+    """Returns a model with the fields of Anthropic's list beside OpenAI's."""
+    created_at = datetime.fromtimestamp(model["created"], UTC)
+    return {
+        **model,
+        "type": "model",
+        "display_name": model["id"],
+        "created_at": created_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }

@@ -53,6 +53,7 @@ class MortalListener:
     def __init__(self, deaths: set[int], *, has_begun: bool = False) -> None:
         self.asked = 0
         self.usage = Usage(completion_tokens=1)
+        self.recognizer = None
         self.transcribes, self.meter, self.card = False, None, SimpleNamespace(id="ears")
         self._deaths, self._has_begun = deaths, has_begun
 
@@ -85,7 +86,11 @@ class MortalListener:
 async def transcribe(engine: MortalEngine) -> list[float]:
     """Ends of the windows of a recording of three."""
     model = SimpleNamespace(
-        handle=engine, card=SimpleNamespace(id="hello"), meter=None, transcribes=True
+        handle=engine,
+        card=SimpleNamespace(id="hello"),
+        meter=None,
+        transcribes=True,
+        recognizer=None,
     )
     return [part.end_s async for part in transcript(cast(LocalModel, model))]
 
