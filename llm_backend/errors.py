@@ -187,7 +187,7 @@ class RangeNotSatisfiable(InvalidRequest):
 
 
 class RateLimited(ApiError):
-    """This caller sends too much; `Retry-After` says when to retry."""
+    """This caller sends too much at once. `LimitReached` also says when to retry."""
 
     status = 429
     type = "rate_limit_error"
@@ -333,7 +333,8 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 
 
 def from_status(status: int, message: str) -> ApiError:
-    """Returns the error of this status, for failures that a library reports only as a number."""
+    """Returns the error of this status, for failures that a library reports only as a number. A
+    status without a class of its own becomes 400, or 500."""
     if status in _BY_STATUS:
         return _BY_STATUS[status](message)
     return InvalidRequest(message) if 400 <= status < 500 else Internal(message)

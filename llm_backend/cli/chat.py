@@ -227,7 +227,12 @@ def _run_command(conversation: ChatSession, line: str) -> Content | None:
         case "/help":
             print(_COMMANDS)
         case _:
-            print(f"Unknown command {command}; /help lists the commands.")
+            needs_name = command in ("/file", "/save")
+            print(
+                f"{command} needs the name of a file."
+                if needs_name
+                else f"Unknown command {command}; /help lists the commands."
+            )
     return None
 
 

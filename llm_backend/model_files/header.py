@@ -221,7 +221,8 @@ class _HeaderReader:
     def _check_count(self, count: int, limit: int) -> int:
         if count > limit:
             raise HeaderError(
-                f"The header of {self._path} is broken: it counts {count} of a thing."
+                f"The header of {self._path} is broken: it announces {count} "
+                "keys, tensors or bytes, more than there can be."
             )
         return count
 

@@ -26,7 +26,7 @@
     |- BatchEnded         the batch has ended
     |- FileInUse          a batch that has not ended reads the file
     |- Expired            the vector store has expired and takes no files
-    |- FilesFull          files and uploads have the most bytes allowed
+    |- FilesFull          files, uploads and voices have the most bytes allowed
     |- AttributesChanged  the file's attributes were replaced during its ingestion
     |- LeaseLost          another process has claimed the job, or it was removed
     |- BlobGone           the write took too long: the blob was deleted as an orphan
@@ -168,12 +168,13 @@ class Expired(StoreError):
 
 
 class FilesFull(StoreError):
-    """One more file or part would exceed the limit of all files and uploads together."""
+    """One more file or part would exceed the limit of all files, uploads and voices
+    together."""
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(
-            f"This server keeps at most {limit_bytes} bytes of files, and they are used up: "
-            "delete some that are not needed any more."
+            f"This server keeps at most {limit_bytes} bytes of files, parts of uploads and sound "
+            "of voices, and they are used up: delete some that are not needed any more."
         )
 
 
@@ -199,7 +200,7 @@ class VoicesFull(StoreError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"The project has {limit} of them, as many as the setting `voices_limit` allows: "
+            f"The project has {limit} voices or consents, as many as `voices_limit` allows: "
             "delete one."
         )
 

@@ -54,7 +54,7 @@ class SharedAnswers:
             self.free(name)  # the claim may have been written
             raise
         except StoreError as error:
-            _notify(error)
+            _log_outage(error)
             del self._holders[name]
             return None
         if found is not None:
@@ -105,8 +105,8 @@ class SharedAnswers:
         try:
             await work
         except StoreError as error:  # the lease expires
-            _notify(error)
+            _log_outage(error)
 
 
-def _notify(error: StoreError) -> None:
+def _log_outage(error: StoreError) -> None:
     log.warning("idempotency_answers_not_shared", extra={"reason": str(error)})

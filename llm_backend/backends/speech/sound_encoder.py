@@ -1,4 +1,4 @@
-"""Encodes samples as files of sound, piece by piece. The only module that imports PyAV."""
+"""Encodes samples as files of sound, piece by piece, by PyAV."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

@@ -143,8 +143,8 @@ def invalid_answer(found: str) -> UpstreamFailed:
     """Returns the error for a successful status with an invalid body. The request counts as not
     processed, so that another upstream may be tried."""
     failed = UpstreamFailed(
-        f"The upstream answered with {found} where JSON was due; its base URL may be that of "
-        "something else."
+        f"The upstream answered with {found} where JSON or events were due; its base URL "
+        "may be that of something else."
     )
     failed.was_sent, failed.is_permanent = False, True
     return failed

@@ -209,7 +209,7 @@ def _group_value(value: Any) -> Any:
 
 
 def _now() -> int:
-    return int(time.time()) + 1  # `end_time` is exclusive: includes the current minute
+    return int(time.time()) + 1  # `end_time` is exclusive: includes the current second
 
 
 # `GET /organization/usage/...`, each named after its path.

@@ -41,7 +41,7 @@ class CustomInput:
         return "".join(self._read())
 
     def finish(self) -> str:
-        """Returns the unparsed rest: all arguments, if they had an unexpected form."""
+        """Returns all arguments if they had an unexpected form, else an empty text."""
         return "" if self._has_begun else self._rest
 
     def _read(self) -> Iterator[str]:

@@ -43,13 +43,13 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class ListChats(_Message, frozen=True, kw_only=True):
-    """Asks for the unanswered chats of a project."""
+    """Asks for the chats of a project whose answer is still written."""
 
     project_id: str
 
 
 class FindChat(_Message, frozen=True, kw_only=True):
-    """Asks for a chat, also for one that is answered and not over."""
+    """Asks for a chat, also for one whose answer is written and not stored yet."""
 
     project_id: str
     id: str

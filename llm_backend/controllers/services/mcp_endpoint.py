@@ -16,8 +16,8 @@ Answer: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class McpEndpoint:
-    """MCP server over `app`, to which its tools send their requests, with the tools of the servers
-    at `urls`, which answer within `timeout_s`. A file is read in pieces of at most
+    """MCP server whose tools send their requests to the application of `serve`, with the tools of
+    the servers at `urls`, which answer within `timeout_s`. A file is read in pieces of at most
     `file_limit_bytes`, a message has at most `body_bytes`."""
 
     def __init__(

@@ -159,7 +159,7 @@ class EmbeddedIndex:
                 return work(*arguments)
             except IndexUnavailable:
                 raise
-            except Exception as error:  # Qdrant raises no other kind
+            except Exception as error:  # Qdrant's errors have no class of their own
                 raise IndexUnavailable(f"The vector index failed: {error}") from error
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, run)

@@ -49,7 +49,7 @@ class UploadStore:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.blobs = blobs
-        self._limit_bytes = limit_bytes  # of all files and uploads together
+        self._limit_bytes = limit_bytes  # of all files, uploads and voices together
         self._database = database
         self._clock = clock
 

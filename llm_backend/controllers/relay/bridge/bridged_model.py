@@ -99,7 +99,7 @@ class BridgedModel:
         self._caller = caller
         self.meter = meter
         self.vector_stores: Sequence[str] = ()
-        self.accepts_images = False  # the upstream fetches images itself
+        self.accepts_images = False  # by this server: their URLs are passed to the upstream
 
     def with_body(self, body: JsonMapping) -> Self:
         """Returns a copy for the body of a chat that the client's was translated to."""

@@ -133,7 +133,7 @@ class TextItemBuilder(OutputItemBuilder):
 
 
 class CallItemBuilder(OutputItemBuilder):
-    """Builder of a call of a function or custom tool that the client runs."""
+    """Builder of a call of a function that the client runs; a subclass builds custom calls."""
 
     event, field = "response.function_call_arguments", "arguments"
 

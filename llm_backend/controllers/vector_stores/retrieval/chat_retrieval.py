@@ -101,7 +101,7 @@ async def retrieve(
         return body, None
     if len(indices) > 1:
         raise InvalidRequest(
-            "One tool `file_search` can name several vector stores; there are two.",
+            "One tool `file_search` can name several vector stores; give only one.",
             param=f"tools[{indices[1]}]",
         )
     store_ids, query = await _search_of_body(services, body, indices, model_store_ids)
