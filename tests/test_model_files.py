@@ -77,10 +77,13 @@ def test_header_joins_the_parts_of_a_model(tmp_path):
         (b"", "is not a GGUF file"),
         (b"GGUF", "is cut short: its header would end at byte 8, and it has 4"),
         (b"GGUF" + struct.pack("<I", 9), "version 9"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1 << 60), "counts"),
-        (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1 << 50), "counts"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1 << 60), "announces"),
+        (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1 << 50), "announces"),
         (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<I", 99), "unknown type"),
-        (b"GGUF" + struct.pack("<IQQQ", 3, 1, 0, 1) + b"t" + struct.pack("<I", 1 << 30), "counts"),
+        (
+            b"GGUF" + struct.pack("<IQQQ", 3, 1, 0, 1) + b"t" + struct.pack("<I", 1 << 30),
+            "announces",
+        ),
     ],
 )
 def test_header_error_is_one_sentence(tmp_path, data, sentence):

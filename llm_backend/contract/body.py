@@ -151,7 +151,7 @@ def _children(value: dict[str, JsonValue] | list[JsonValue]) -> list[JsonValue]:
 
 
 def _replace_nul_in_answers(value: JsonValue) -> None:
-    for name in ("messages", "input"):
+    for name in ("messages", "input", "items"):
         turns = value.get(name) if isinstance(value, dict) else None
         for turn in turns if isinstance(turns, list) else ():
             if isinstance(turn, dict) and _is_answer(turn):

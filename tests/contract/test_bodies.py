@@ -72,7 +72,7 @@ def test_nul_characters_are_refused_by_name(client: TestClient, body: bytes, par
     assert "NUL" in response.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("field", ["messages", "input"])
+@pytest.mark.parametrize("field", ["messages", "input", "items"])
 def test_nul_characters_of_answers_are_replaced(field: str):
     said = {"role": "assistant", "content": [{"type": "text", "text": "a\0b"}]}
     call = {"type": "function_call", "arguments": "\0"}

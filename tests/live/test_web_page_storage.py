@@ -58,6 +58,7 @@ def test_a_chat_keeps_what_another_tab_has_asked_meanwhile(page):
 def test_a_value_for_which_storage_has_no_room_lasts_until_the_page_is_closed(page):
     page.evaluate(
         """async () => {
+            localStorage.setItem("llm-backend.a", "short");
             for (let size = 2 ** 20; size; size >>= 1)
                 try { for (let n = 0; ; n++) localStorage[`${size} ${n}`] = "x".repeat(size); }
                 catch { continue; }
@@ -66,10 +67,12 @@ def test_a_value_for_which_storage_has_no_room_lasts_until_the_page_is_closed(pa
     )
     found = page.evaluate(
         "() => { storage.set('a', 'long '.repeat(99)); const all = storage.get('a');"
-        " localStorage.clear(); storage.set('a', ''); return [all.length, storage.get('a')]; }"
+        " const kept = localStorage.getItem('llm-backend.a');"
+        " localStorage.clear(); storage.set('a', '');"
+        " return [all.length, kept, storage.get('a')]; }"
     )
 
-    assert found == [495, None]
+    assert found == [495, "short", None]
 
 
 def test_a_chat_of_several_pages_is_deleted_as_a_whole(page, client):

@@ -236,22 +236,6 @@ async def test_concurrency_leases_of_all_holders_stay_within_the_limit(database)
     assert await take(22, 40, now=10) == 30
 
 
-async def test_an_expired_concurrency_lease_is_not_revived(database):
-    leases = ConcurrencyLeases(database)
-
-    async def take(holder: str, wanted: int, *, now: int) -> int:
-        one = LeaseChange(scope="k", requested=wanted, limit=5)
-        return (await leases.exchange([one], holder=holder, now=now, until=now + 10))["k"]
-
-    assert await take("a", 5, now=0) == 5
-    assert await take("b", 4, now=20) == 4
-    await leases.renew("a", now=20, until=30)
-    assert await take("a", 5, now=20) == 1
-    assert await take("c", 1, now=20) == 0
-    await leases.release_all("b")
-    assert await take("c", 5, now=20) == 4
-
-
 async def test_concurrency_leases_of_many_scopes_do_not_deadlock(database):
     leases = ConcurrencyLeases(database)
     scopes = [LeaseChange(scope=f"k{one}", requested=1, limit=100) for one in range(5)]

@@ -154,8 +154,7 @@ class SharedConcurrencyLimits:
         """Renews the lease once."""
         with self._log_errors():
             async with self._lock:
-                now = int(self.clock())
-                await self._stored.renew(self._holder, now=now, until=now + LEASE_S)
+                await self._stored.renew(self._holder, until=int(self.clock()) + LEASE_S)
 
     async def release_all(self) -> None:
         """Releases all permits of this server, at shutdown."""

@@ -43,10 +43,10 @@ class ConcurrencyLeases:
         work = partial(_exchange, changes=ordered, holder=holder, now=now, until=until)
         return await self._database.write(work)
 
-    async def renew(self, holder: str, *, now: int, until: int) -> None:
-        """Extend the leases of the holder, until this time; but for expired ones, whose permits
-        others may have taken."""
-        await self._database.write(_renew, holder=holder, now=now, until=until)
+    async def renew(self, holder: str, *, until: int) -> None:
+        """Extend all leases of the holder, until this time; expired ones, too, as requests may
+        still use their permits."""
+        await self._database.write(_renew, holder=holder, until=until)
 
     async def release_all(self, holder: str) -> None:
         """Release all leases of the holder."""
@@ -80,8 +80,6 @@ def _take(connection: Connection, change: LeaseChange, holder: str, now: int, un
     held = connection.scalar(select(func.sum(concurrency_leases.c.number)).where(alive)) or 0
     taken = max(0, min(change.requested, change.limit - int(held)))
     if taken:
-        this = _lease_of(change.scope, holder) & (concurrency_leases.c.until_at <= now)
-        connection.execute(delete(concurrency_leases).where(this))  # expired: it counts no more
         _upsert(connection, change.scope, holder, taken, until)
     return taken
 
@@ -95,11 +93,10 @@ def _upsert(connection: Connection, scope: str, holder: str, number: int, until:
     connection.execute(insert.on_conflict_do_update(index_elements=key, set_=more), values)
 
 
-def _renew(connection: Connection, holder: str, now: int, until: int) -> None:
-    leased = concurrency_leases.c.until_at > now
+def _renew(connection: Connection, holder: str, until: int) -> None:
     connection.execute(
         update(concurrency_leases)
-        .where(concurrency_leases.c.holder == holder, leased)
+        .where(concurrency_leases.c.holder == holder)
         .values(until_at=until)
     )
 

@@ -16,8 +16,8 @@ function open(kind) {
     /** Stores a text; an empty one is removed. */
     set: (name, text) => {
       refused.delete(name);
-      storage?.removeItem(PREFIX + name);
-      if (text !== "" && !isStored(storage, PREFIX + name, text)) refused.set(name, text);
+      if (text === "") storage?.removeItem(PREFIX + name);
+      else if (!isStored(storage, PREFIX + name, text)) refused.set(name, text); // what is stored stays
     },
   };
 }
