@@ -58,7 +58,7 @@ def test_chat_takes_lines_together_reads_files_and_saves(server, tmp_path):
         f"/file {tmp_path}/note.txt\nHello!\n/model bultin\n"
         f"/save {tmp_path}/chat.json\n/save {tmp_path}/chat.md\n/save {tmp_path}/no/chat.md\n"
     )
-    done = chat(server.base_url, lines)
+    done = chat(server.base_url, lines, "--temperature", "0")
 
     saved = json.loads((tmp_path / "chat.json").read_text())
     asked = [one["content"] for one in saved["messages"] if one["role"] == "user"]
