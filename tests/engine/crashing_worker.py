@@ -78,6 +78,16 @@ class FailingGenerator(Generator):
         super().step(now)
 
 
+class CrashingAtSave(LlamaModel):
+    def state(self, slot):
+        crash()
+
+
+class CrashingAtRestore(LlamaModel):
+    def restore(self, slot, state, end):
+        crash()
+
+
 class AbandoningModel(LlamaModel):
     """Ends as a worker does whose image is not wanted any more, but before it is ready."""
 
@@ -98,6 +108,8 @@ MODELS = {
     "prefill-kernels": CrashingWithPrefillKernels,
     "always": CrashingModel,
     "killed": KilledModel,
+    "saves": CrashingAtSave,
+    "restores": CrashingAtRestore,
     "abandons": AbandoningModel,
     "says-why": AbortingModel,
 }

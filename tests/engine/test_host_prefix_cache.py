@@ -1,17 +1,22 @@
 """The host prefix cache, with real models."""
 
 import itertools
+import sys
 from pathlib import Path
 
 import pytest
 
-from llm_backend.engine import EngineClient
-from llm_backend.engine.messages import Generate, Sampling
+from llm_backend.engine import EngineClient, EngineDown
+from llm_backend.engine.messages import Delta, Generate, Sampling
 from tests.engine.conftest import answer, config
-from tests.engine.gguf_models import write_mamba, write_windowed
+from tests.engine.gguf_models import write_delta_net, write_llama, write_mamba, write_windowed
 
 NUMBERS = itertools.count()
 CHATS = [[first, *(5 + number % 200 for number in range(120))] for first in (7, 8, 9)]
+
+
+def text(deltas: list[Delta]) -> str:
+    return "".join(delta.text for delta in deltas)
 
 
 async def take_turns(engine: EngineClient, turns: int = 3) -> tuple[list[str], int]:
@@ -56,3 +61,41 @@ async def test_model_with_a_sliding_window_saves_no_states(tmp_path):
         await take_turns(engine)
 
         assert (await engine.status()).prefix_ram_saves == 0
+
+
+def write_with_recurrent_head(path: Path) -> Path:
+    """A model with a recurrent state, and a draft head that predicts as it does."""
+    return write_delta_net(path, copies=True)
+
+
+def turn(chat: list[int], max_tokens: int) -> Generate:
+    return Generate(
+        id=f"m{next(NUMBERS)}",
+        prompt=list(chat),
+        max_tokens=max_tokens,
+        sampling=Sampling(temperature=0),
+        ignore_eos=True,
+    )
+
+
+@pytest.mark.parametrize("write", [write_llama, write_mamba, write_with_recurrent_head])
+@pytest.mark.parametrize("how", ["saves", "restores"])
+async def test_worker_that_dies_with_a_state_answers_the_same_afterwards(how, write, tmp_path):
+    file: Path = write(tmp_path / "model.gguf")
+    begun = CHATS[:1] if how == "saves" else CHATS[:2]
+    deadly = CHATS[1] if how == "saves" else [*CHATS[0], 11, 12, 13]
+    async with EngineClient(config(file, slots=1, prefix_ram_bytes=0)) as plain:
+        await plain.ready()
+        expected = text(await answer(plain, turn(deadly, 40)))
+
+    command = (sys.executable, "-m", "tests.engine.crashing_worker", how)
+    async with EngineClient(config(file, slots=1, command=command)) as engine:
+        await engine.ready()
+        for chat in begun:
+            await answer(engine, turn(chat, 1))
+        with pytest.raises(EngineDown):
+            await answer(engine, turn(deadly, 40))
+        await engine.ready()
+
+        assert text(await answer(engine, turn(deadly, 40))) == expected
+        assert (await engine.status()).deaths == 1
