@@ -28,6 +28,7 @@ from llm_backend.engine.native_log import NativeLog
 VERSION = "1.8.5"
 """Version of whisper.cpp whose structures are below."""
 
+_GPU_KINDS = (1, 2)  # GGML_BACKEND_DEVICE_TYPE_GPU, _IGPU
 _GREEDY = 0  # WHISPER_SAMPLING_GREEDY
 
 LogCallback = CFUNCTYPE(None, c_int, c_char_p, c_void_p)
@@ -139,6 +140,7 @@ class FullParams(Structure):
 
 
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "ggml_backend_dev_by_type": (c_void_p, (c_int,)),
     "whisper_version": (c_char_p, ()),
     "whisper_log_set": (None, (LogCallback, c_void_p)),
     "whisper_context_default_params_by_ref": (POINTER(ContextParams), ()),
@@ -181,6 +183,11 @@ def open_library() -> CDLL:
     if version != VERSION:
         raise LoadError(f"whisper.cpp has the version {version}; this server needs {VERSION}.")
     return library
+
+
+def has_gpu(library: CDLL) -> bool:
+    """True if the library computes on a GPU of this machine."""
+    return any(library.ggml_backend_dev_by_type(kind) for kind in _GPU_KINDS)
 
 
 def default_context(library: CDLL) -> ContextParams:

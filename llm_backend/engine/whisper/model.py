@@ -31,6 +31,7 @@ from llm_backend.engine.whisper.library import (
     capture_log,
     default_context,
     default_params,
+    has_gpu,
     open_library,
 )
 from llm_backend.engine.words import TimedToken, timed_words
@@ -75,8 +76,10 @@ class WhisperModel:
         self._context_tokens = self._library.whisper_model_n_text_ctx(self._context)
         self._prompt_tokens = lru_cache(_KEPT_PROMPTS)(self._tokenize)
         self._thread_count = first_thread_count(config, config.model_path.stat().st_size)
+        is_on_gpu = params.use_gpu and has_gpu(self._library)
+        is_learning = config.threads is None and not is_on_gpu  # where threads only wait
         self._threads = PassThreads(
-            self._thread_count, self._set_thread_count, is_learning=config.threads is None
+            self._thread_count, self._set_thread_count, is_learning=is_learning
         )
 
     def verify(self) -> None:

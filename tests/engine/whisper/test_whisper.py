@@ -1,5 +1,6 @@
 """whisper.cpp in a worker: windows of models of random weights, and of one that says a text."""
 
+import logging
 from collections.abc import AsyncIterator
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest_asyncio
 
 from llm_backend.engine import CommandFailed, EngineClient, EngineConfig, EngineStartError
 from llm_backend.engine.messages import Generate, ModelKind, Transcribe, Transcribed
+from llm_backend.engine.native_log import NativeLog
+from llm_backend.engine.pass_threads import PassThreads
+from tests.engine.fakes import load_command
 from tests.whisper_models import HELLO, require_transcription, write_whisper
 
 RATE_HZ = 16_000
@@ -56,6 +60,37 @@ async def test_a_window_has_segments_words_and_its_language(engine):
         word for _, text, _ in HELLO for word in text.split()
     ]
     assert (answer.language, answer.language_name, answer.end_s) == ("de", "german", 30)
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "gpu_layers", "learns"), [(False, None, True), (True, None, False), (True, 0, True)]
+)
+async def test_threads_are_learnt_on_the_processor_only(
+    tmp_path, monkeypatch, has_gpu, gpu_layers, learns
+):
+    from llm_backend.engine.whisper import model as module
+    from llm_backend.engine.whisper.library import LogCallback
+
+    learning = []
+
+    def pass_threads(count: int, set_count: object, *, is_learning: bool) -> PassThreads:
+        learning.append(is_learning)
+        return PassThreads(count, set_count, is_learning=is_learning)
+
+    log = NativeLog(logging.getLogger("whisper"), LogCallback)
+    monkeypatch.setattr(module, "capture_log", lambda _library: log)  # outlives no test
+    monkeypatch.setattr(module, "has_gpu", lambda _library: has_gpu)
+    monkeypatch.setattr(module, "PassThreads", pass_threads)
+    path = write_whisper(tmp_path / "hello.bin")
+    module.WhisperModel(load_command(model_path=path, threads=None, gpu_layers=gpu_layers))
+
+    assert learning == [learns]
+
+
+async def test_library_of_a_build_for_processors_has_no_gpu():
+    from llm_backend.engine.whisper.library import has_gpu, open_library
+
+    assert not has_gpu(open_library())
 
 
 async def test_tokens_of_the_text_have_their_bytes_and_logprobs(engine):
