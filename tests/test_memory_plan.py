@@ -161,6 +161,16 @@ def test_plan_of_a_model_that_never_fits_is_the_plain_default(models):
     assert plan.host_bytes > 16 * GB
 
 
+def test_weights_on_devices_are_those_of_the_last_layers_without_experts_of_the_host(models):
+    model = models["30B"]
+    last = model.layers[-1]
+
+    assert model.device_weights(0, 0) == 0
+    assert model.device_weights(2, 0) == model.output + last.weights + last.experts
+    assert model.device_weights(2, len(model.layers)) == model.output + last.weights
+    assert model.device_weights(None, 0) == model.weights - model.input
+
+
 def test_placement_follows_a_given_split():
     placer = Placer(layers=[LayerBytes(layer=10)] * 8, capacities=[100, 100], split=[3, 1])
 

@@ -60,6 +60,17 @@ class ModelCosts:
         """Bytes of all weights."""
         return self.input + self.output + sum(one.weights + one.experts for one in self.layers)
 
+    def device_weights(self, gpu_layers: int | None, host_experts: int) -> int:
+        """Bytes of the weights on GPUs: of the last layers, of which the output part is one more,
+        without the experts of the first `host_experts`. None places all layers."""
+        count = len(self.layers) + 1
+        placed = count if gpu_layers is None or gpu_layers < 0 else min(gpu_layers, count)
+        if not placed:
+            return 0
+        layers = list(enumerate(self.layers))[count - placed :]
+        kept = [one.experts for layer, one in layers if layer >= host_experts]
+        return self.output + self.tied_output + sum(kept) + sum(one.weights for _, one in layers)
+
     @property
     def has_cells(self) -> bool:
         """True unless all layers are recurrent."""

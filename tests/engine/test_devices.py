@@ -9,11 +9,11 @@ from msgspec.structs import replace
 
 from llm_backend.engine import EngineClient
 from llm_backend.engine.config import EngineFit
-from llm_backend.engine.llama import capture_log
+from llm_backend.engine.llama import LlamaLog, LlamaModel, capture_log
 from llm_backend.engine.llama.devices import NativeDevices, describe_devices, gpus
 from llm_backend.engine.llama.weights import DevicePlacement, load_weights
 from llm_backend.engine.process.device_list import find_devices
-from llm_backend.model_files import Device
+from llm_backend.model_files import Device, read_header
 from tests.engine.conftest import config
 from tests.engine.fakes import load_command
 from tests.logged import logged
@@ -71,6 +71,21 @@ def test_backend_names_the_devices_that_compute():
     assert describe_devices(on_gpu=True, library=library) == "D0 (a chip)"
     assert describe_devices(on_gpu=False, library=library) == "D1 (a chip)"
     assert describe_devices(on_gpu=False).startswith("CPU (")
+
+
+@pytest.mark.parametrize(
+    ("layers", "placed"), [(0, ()), (1, ("output",)), (9, ("output", "blk.", "token_embd"))]
+)
+def test_weights_on_gpus_are_those_of_the_placed_layers(tiny_llama, monkeypatch, layers, placed):
+    monkeypatch.setattr("llm_backend.engine.llama.model.supports_gpus", lambda: True)
+    model = LlamaModel(load_command(model_path=tiny_llama, gpu_layers=layers), LlamaLog())
+    sizes = read_header(tiny_llama).tensor_bytes
+    if "output.weight" in sizes:  # else the GPU has a copy of the token embeddings as well
+        placed = tuple(one for one in placed if one != "token_embd")
+
+    assert model.info().gpu_bytes == sum(
+        size for name, size in sizes.items() if name.startswith(placed)
+    )
 
 
 def test_another_process_lists_the_same_devices():

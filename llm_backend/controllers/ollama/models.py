@@ -126,7 +126,7 @@ def _describe_loaded(model: LocalModel, info: ModelInfo) -> JsonObject:
     return {
         "expires_at": rendered_time(expires_at),
         "size": info.size_bytes,
-        "size_vram": 0 if info.backend.startswith("CPU") else info.size_bytes,
+        "size_vram": info.gpu_bytes,
         "context_length": info.context_tokens,
     }
 

@@ -29,7 +29,7 @@ from llm_backend.engine.messages import LoadModel, MissingKernels, ModelInfo, Mo
 from llm_backend.engine.model import CellsExhausted, DecodeError, LoadError, OutOfMemory
 from llm_backend.engine.pass_threads import PassThreads, first_thread_count
 from llm_backend.engine.sequence import ScheduledTokens
-from llm_backend.model_files import snapshot_count
+from llm_backend.model_files import GgufHeader, model_costs, snapshot_count
 
 _log = logging.getLogger("llm_backend.engine.llama.model")
 
@@ -60,6 +60,7 @@ class LlamaModel:
         header = check_file(config.model_path)
         self.has_draft_head = has_usable_head(header, config)
         self._snapshots = snapshot_count(header, config.draft_tokens) if self.has_draft_head else 0
+        self._gpu_bytes = _gpu_bytes(header, config)
         native.llama_backend_init()
         kernels = use_prefill_kernels(
             is_wanted=config.prefill_kernels and config.flash_attention is not False
@@ -234,6 +235,7 @@ class LlamaModel:
             extra_buffers=self._config.use_extra_buffers,
             backend=self._describe_backend(),
             missing_kernels=self._missing_kernels,
+            gpu_bytes=self._gpu_bytes,
             plan=self._config.plan,
         )
 
@@ -388,6 +390,13 @@ class LlamaModel:
 
 def _is_on_gpu(config: LoadModel) -> bool:
     return bool(config.gpu_layers != 0 and supports_gpus())
+
+
+def _gpu_bytes(header: GgufHeader, config: LoadModel) -> int:
+    """Bytes of the weights that llama.cpp puts on GPUs."""
+    if not _is_on_gpu(config):
+        return 0
+    return model_costs(header).device_weights(config.gpu_layers, config.host_experts)
 
 
 def _chunk(scheduled: ScheduledTokens) -> BatchChunk:

@@ -52,7 +52,7 @@ class LlamaVocabulary:
         return [
             self.name(token)
             for token in range(self.size)
-            if native.llama_token_get_attr(self._handle, token) & control
+            if native.llama_vocab_get_attr(self._handle, token) & control
         ]
 
     @cached_property
@@ -147,7 +147,7 @@ class LlamaVocabulary:
 
     def is_marker(self, token: int) -> bool:
         """True for a token that is markup and no text."""
-        kind = native.llama_token_get_attr(self._handle, token)
+        kind = native.llama_vocab_get_attr(self._handle, token)
         if kind & (native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_UNKNOWN):
             return True
         piece = self.piece(token) if kind & native.LLAMA_TOKEN_ATTR_USER_DEFINED else b""

@@ -241,6 +241,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     extra_buffers: bool | None  # weight repacking; None if the library has none
     backend: str = ""  # devices that compute the model, by llama.cpp's names and descriptions
     missing_kernels: MissingKernels | None = None  # None if they compute, or are not wanted
+    gpu_bytes: int = 0  # of the weights that GPUs hold
     plan: str = ""  # its fit to the machine's memory
 
     @classmethod
