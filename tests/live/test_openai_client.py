@@ -352,12 +352,33 @@ def test_oldest_messages_of_a_long_chat_are_left_out_if_asked(client, stream):
 
 @pytest.mark.parametrize("field", [{"cache_prompt": False}, {"id_slot": 3}, {"n_keep": 10}])
 def test_other_servers_fields_about_slots_are_refused_by_name(client, field):
+    with pytest.raises(openai.BadRequestError) as of_completion:
+        client.completions.create(model="builtin", prompt="Hi", extra_body=field)
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(
             model="builtin", messages=[{"role": "user", "content": "Hi"}], extra_body=field
         )
 
+    assert refused.value.param == of_completion.value.param == next(iter(field))
+
+
+@pytest.mark.parametrize(
+    "field", [{"cache_prompt": False}, {"id_slot": 0}, {"n_keep": 10}, {"seed": 0}]
+)
+def test_fields_without_effect_on_responses_are_refused_by_name(client, field):
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model="builtin", input="Hi", extra_body=field)
+
     assert refused.value.param == next(iter(field))
+
+
+def test_slot_fields_that_ask_for_the_default_are_accepted(client):
+    neutral = {"cache_prompt": True, "id_slot": -1, "n_keep": 0}
+    asked = {"model": "builtin", "extra_body": neutral}
+
+    assert client.responses.create(input="Hi", max_output_tokens=16, **asked).output
+    assert client.completions.create(prompt="Hi", max_tokens=1, **asked).choices
+    assert client.chat.completions.create(messages=HELLO, max_tokens=1, **asked).choices
 
 
 def test_a_token_outside_the_vocabulary_is_refused(client):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from llm_backend.controllers.generation.request_translation import NEUTRAL_VALUES
 from llm_backend.controllers.generation.supported_fields import (
     local_model,
     refuse_unsupported_fields,
@@ -38,13 +39,22 @@ SUPPORTED_VALUES: Mapping[tuple[str, str], tuple[tuple[Any, ...], str]] = {
 }  # fmt: skip
 
 
+_EFFECTIVE = frozenset({"cache_prompt", "id_slot", "seed"})  # also with the value false or 0
+
+
+def _is_neutral(name: str, value: Any) -> bool:  # Any: a JSON value
+    if value is None or value in NEUTRAL_VALUES.get(name, ()):
+        return True
+    return name not in _EFFECTIVE and value in (False, [], {})
+
+
 def check_response_fields(body: "api.CreateResponse") -> None:
     """Raises `UnsupportedField`, with the field's name, for the first unsupported field."""
     fields: JsonMapping = body
     refuse_unsupported_fields(
         fields,
         SUPPORTED,
-        is_neutral=lambda _, value: value in (None, False, [], {}),
+        is_neutral=_is_neutral,
         by=local_model(fields),
     )
     for (name, part), (accepted, why) in SUPPORTED_VALUES.items():
