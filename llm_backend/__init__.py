@@ -26,6 +26,7 @@ stream_ending.py     ends of broken streams
 fair_queue.py        round-robin queue by caller
 block_grants.py      shared limits, granted in blocks
 background_tasks.py  tasks without a waiting caller
+backoff.py           delays before what failed is tried again
 child_process.py     child processes of one request
 offload.py           work on large requests in a thread
 temporary_files.py   files of requests, and whether they have room

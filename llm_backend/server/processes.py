@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from llm_backend.app import CannotStart, open_shared_engines
+from llm_backend.backoff import backoff_delay_s
 from llm_backend.ipc import process_socket
 from llm_backend.logs import configure_logging
 from llm_backend.metrics import forget_process
@@ -113,7 +114,7 @@ class _Processes:
                 raise CannotStart(reason)
             is_quick = time.monotonic() - began_s < QUICK_DEATH_S
             quick_deaths = quick_deaths + 1 if is_quick else 1
-            delay_s = min(RESTART_DELAY_S * 2 ** (quick_deaths - 1), RESTART_DELAY_LIMIT_S)
+            delay_s = backoff_delay_s(RESTART_DELAY_S, quick_deaths, RESTART_DELAY_LIMIT_S)
             log.error("api_process_ended", extra={"reason": reason, "restart_in_s": delay_s})
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._is_ending.wait(), delay_s)

@@ -4,6 +4,7 @@ The `Retry-After` of an upstream does not change the backoff; it is passed to th
 """
 
 from llm_backend.backends.upstream.headers import Headers
+from llm_backend.backoff import backoff_delay_s
 
 ATTEMPTS = 3
 _FIRST_PAUSE_S = 0.05
@@ -34,5 +35,5 @@ def has_idempotency_key(headers: Headers) -> bool:
 def backoff_s(attempt: int, draw: float) -> float:
     """Returns the backoff in seconds after the attempt of this number, from 1: exponential, and
     half of it is jitter (`draw`, from 0 to 1), so that clients do not retry all at once."""
-    longest = min(_FIRST_PAUSE_S * 2.0 ** (attempt - 1), _LONGEST_PAUSE_S)
+    longest = backoff_delay_s(_FIRST_PAUSE_S, attempt, _LONGEST_PAUSE_S)
     return longest * (1 + draw) / 2

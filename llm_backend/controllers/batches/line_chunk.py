@@ -5,6 +5,7 @@ import logging
 import time
 from itertools import count
 
+from llm_backend.backoff import backoff_delay_s
 from llm_backend.store import (
     BatchStatus,
     BatchStore,
@@ -52,13 +53,13 @@ class LineChunk:
     async def store(self, result: LineResult) -> None:
         """Stores a result, durable on return; retries as long as the database is unavailable,
         because the answer has been paid for."""
-        for attempt in count():
+        for attempt in count(1):
             try:
                 self._status = await self._batches.record(self._batch.id, result)
                 break
             except StoreUnavailable as error:
                 log.warning("line_not_stored_yet", extra={"reason": str(error)})
-                await asyncio.sleep(min(RETRY_S * 2**attempt, RETRY_LIMIT_S))
+                await asyncio.sleep(backoff_delay_s(RETRY_S, attempt, RETRY_LIMIT_S))
         if not self._has_progressed:
             self._has_progressed = True
             await self._batches.record_progress(self._job)

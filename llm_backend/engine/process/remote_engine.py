@@ -3,11 +3,11 @@
 import asyncio
 import time
 
+from llm_backend.backoff import backoff_delay_s
 from llm_backend.engine.config import EngineConfig
 from llm_backend.engine.messages import Ready
 from llm_backend.engine.process.engine_connection import CrashCandidate, EngineConnection
 from llm_backend.engine.process.lifecycle import RESTARTING, EngineLifecycle, EngineState
-from llm_backend.engine.process.restart_policy import backoff_delay_s
 
 _POLL_INTERVAL_S = 1.0  # polling for the next start of an engine that has failed
 _SOCKET_CLOSED = (ConnectionRefusedError, FileNotFoundError)

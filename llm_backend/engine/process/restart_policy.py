@@ -8,9 +8,8 @@ minutes. A worker that was ready for a while ends the row.
 
 from dataclasses import dataclass
 
+from llm_backend.backoff import backoff_delay_s
 from llm_backend.engine.config import EngineConfig
-
-_DOUBLINGS = 30  # more than any limit needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +45,3 @@ class RestartPolicy:
             config.restart_pause_s, self._pauses, config.restart_pause_limit_s
         )
         return Restart(delay_s=pause_s, is_pause=True)
-
-
-def backoff_delay_s(first_s: float, number: int, limit_s: float) -> float:
-    """Exponential delay of the given number, from 1 on: each is twice as long as the one before."""
-    return min(first_s * 2.0 ** min(number - 1, _DOUBLINGS), limit_s)

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
+from llm_backend.backoff import backoff_delay_s
 from llm_backend.store.errors import LeaseLost, StoreError, StoreUnavailable
 from llm_backend.store.jobs.job import Job, JobKind, RetryLater
 from llm_backend.store.jobs.jobs import Jobs
@@ -117,7 +118,7 @@ class JobRunner:
             delay_s = error.delay_s
         else:
             log.error("job_failed", extra=_log_fields(job), exc_info=error)
-            delay_s = min(RETRY_S * 2 ** (job.attempt - 1), RETRY_LIMIT_S)
+            delay_s = backoff_delay_s(RETRY_S, job.attempt, RETRY_LIMIT_S)
         counts = not isinstance(error, StoreUnavailable)  # not the job's fault
         return_error = await _failure(self._jobs.give_back(job, delay_s=delay_s, counts=counts))
         if return_error is not None:  # its lease runs out
