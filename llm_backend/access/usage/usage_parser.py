@@ -122,11 +122,9 @@ def read_usage(usage: JsonMapping) -> Tokens | None:
         cached_tokens=_count(input_details, "cached_tokens") or 0,
         output_tokens=_count(usage, "completion_tokens", "output_tokens") or 0,
     )
-    return (
-        _with_media(tokens, input_details, output_details)
-        if _reports_media(input_details, output_details)
-        else tokens
-    )
+    if _reports_media(input_details, output_details):
+        tokens = _with_media(tokens, input_details, output_details)
+    return tokens.normalize()
 
 
 def _reports_media(input_details: JsonMapping, output_details: JsonMapping) -> bool:
@@ -148,7 +146,7 @@ def _with_media(tokens: Tokens, input_details: JsonMapping, output_details: Json
         cached_sound_tokens=_count(cached, "audio_tokens") or 0,
         output_image_tokens=_count(output_details, "image_tokens") or 0,
         output_sound_tokens=_count(output_details, "audio_tokens") or 0,
-    ).normalize()
+    )
 
 
 def _part(values: JsonMapping, names: Sequence[str]) -> JsonMapping:

@@ -52,9 +52,9 @@ class Tokens(NamedTuple):
     def normalize(self) -> "Tokens":
         """Tokens whose parts add up, whatever an upstream reported. Cached tokens of an unknown
         kind are counted as text as far as possible, then as images."""
-        if self == Tokens(*self[:3]):
-            return self  # most requests have text only
         cached = min(self.cached_tokens, self.input_tokens)
+        if not any(self[3:]):  # most requests have text only
+            return self if cached == self.cached_tokens else self._replace(cached_tokens=cached)
         images = min(self.input_image_tokens, self.input_tokens)
         sounds = min(self.input_sound_tokens, self.input_tokens - images)
         beyond_text = max(0, cached - (self.input_tokens - images - sounds))

@@ -9,7 +9,7 @@ import pytest
 
 from llm_backend.access.usage.estimate import tokens_of
 from llm_backend.access.usage.metered_operations import METERED
-from llm_backend.access.usage.usage_parser import UsageTail, parse_usage
+from llm_backend.access.usage.usage_parser import UsageTail, parse_usage, read_usage
 from llm_backend.contract.body_bounds import text_bytes
 from llm_backend.store.administration import Tokens
 
@@ -182,3 +182,12 @@ def test_negative_answer_limit_adds_no_budget():
     request = SimpleNamespace(body=body, raw_body=json.dumps(body).encode())
 
     assert tokens_of(request) > 100
+
+
+def test_cached_tokens_are_at_most_the_input_so_that_no_cost_is_negative():
+    usage = {"prompt_tokens": 100, "completion_tokens": 5,
+             "prompt_tokens_details": {"cached_tokens": 1000}}  # fmt: skip
+    read = read_usage(usage)
+
+    assert read == Tokens(input_tokens=100, cached_tokens=100, output_tokens=5)
+    assert Tokens(100, 1000, 5).normalize() == read
