@@ -30,6 +30,7 @@ class SpokenText:
         self._send = send
         self._format = config.output_format
         self._splitter = Sentences()
+        self._size_bytes = 0  # of all sound sent
         self._queue: asyncio.Queue[str | None] = asyncio.Queue()
         self._task = asyncio.create_task(self._run())
 
@@ -60,8 +61,15 @@ class SpokenText:
                 continue
             async with aclosing(self._read(text)) as chunks:
                 async for chunk in chunks:
-                    spoken.duration_ms += self._format.duration_ms(len(chunk))
+                    spoken.duration_ms += self._add_sound(len(chunk))
                     await self._send(chunk)
+
+    def _add_sound(self, size: int) -> int:
+        """Returns by how many whole milliseconds the sound of the message grows: all sentences
+        together are as long as their bytes, however many chunks were sent."""
+        before_ms = self._format.duration_ms(self._size_bytes)
+        self._size_bytes += size
+        return self._format.duration_ms(self._size_bytes) - before_ms
 
     async def _read(self, text: str) -> AsyncGenerator[bytes, None]:
         """Yields a sentence in the format of the session, in whole samples."""
