@@ -1,6 +1,7 @@
 """Administration, usage and shared limits, on both kinds of databases."""
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import replace
 
 import pytest
@@ -44,6 +45,19 @@ def key(id: str = "key_1", **more: object) -> StoredKey:
 @pytest.fixture
 def administration(database: Database) -> Administration:
     return Administration(database)
+
+
+async def test_a_merged_record_keeps_what_the_change_does_not_name(administration):
+    def merged(**more: int) -> Awaitable[Record]:
+        return administration.merge(
+            CHANGE, record(body=more), lambda one: record(body={**one.body, **more})
+        )
+
+    first = await merged(a=1)
+    await asyncio.gather(*(merged(**{name: 2}) for name in "bcd"))
+
+    assert first.body == {"a": 1}
+    assert (await administration.get("project", "a")).body == {"a": 1, "b": 2, "c": 2, "d": 2}
 
 
 async def test_administration_stores_changes_and_deletes_a_record(administration):

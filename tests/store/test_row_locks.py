@@ -5,8 +5,9 @@ often its works are run.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from llm_backend.store import (
     VectorStores,
     migrate,
 )
+from llm_backend.store.administration import Administration, AuditedChange, Record
 from llm_backend.store.batches import batch_rows
 from llm_backend.store.conversations import conversation_rows
 from llm_backend.store.database.write_queue import UnitOfWork
@@ -222,3 +224,19 @@ def input_of(connection: Connection, batch: StoredBatch) -> None:
         ),
     )  # fmt: skip
     batch_rows.add(connection, batch, 1)
+
+
+async def test_concurrent_changes_of_an_administered_record_are_all_kept(servers):
+    change = AuditedChange(type="project.updated", resource_id="a", project_id="", actor_id="")
+    one, other = Administration(servers.one), Administration(servers.other)
+    await one.add(change, Record(id="a", kind="project", created_at=1, body={}))
+
+    def change_record(name: str) -> Callable[[Record], Record]:
+        return lambda record: replace(record, body={**record.body, name: True})
+
+    await asyncio.gather(
+        *(administration.alter(change, "project", "a", change_record(name))
+          for administration, names in ((one, "abc"), (other, "def")) for name in names)
+    )  # fmt: skip
+
+    assert (await one.get("project", "a")).body == dict.fromkeys("abcdef", True)

@@ -7,6 +7,7 @@ limits of its models, and by those set for its own name. An absent limit is rend
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from starlette.responses import Response
@@ -55,20 +56,25 @@ async def update_project_rate_limits(services: Services, request: ApiRequest) ->
         raise NotFound(f"No rate limit has the id `{id}`.")
     body: api.ProjectRateLimitUpdateRequest = request.body
     requested_limits = _limits_of_body(body)
-    limits = {**project_limits.get(model, {}), **requested_limits}
     record = Record(
         id=unique_id(id, project.id),
         kind=resource_kinds.RATE_LIMIT,
         created_at=int(time.time()),
         project_id=project.id,
-        body={"model": model, "limits": limits},
+        body={"model": model, "limits": requested_limits},
     )
     entry = audit_entry(
         request, "rate_limit.updated", id, project_id=project.id, requested=requested_limits
     )
     async with apply_change(services, "rate limit"):
-        await services.access.administration.put(entry, record)
-    return JsonResponse(_limit_object(services, model, limits))
+        stored = await services.access.administration.merge(
+            entry, record, lambda one: _with_limits(one, requested_limits)
+        )
+    return JsonResponse(_limit_object(services, model, stored.body["limits"]))
+
+
+def _with_limits(record: Record, limits: Mapping[str, int]) -> Record:
+    return replace(record, body={**record.body, "limits": {**record.body["limits"], **limits}})
 
 
 def _project_limits(services: Services, project_id: str) -> Mapping[str, Mapping[str, int]]:

@@ -20,6 +20,7 @@ from llm_backend.store.administration.values import (
 )
 from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
+from llm_backend.store.database.named_lock import lock_name
 from llm_backend.store.database.write_queue import UnitOfWork
 from llm_backend.store.errors import Missing
 from llm_backend.store.keyset_pages import Page, PageRequest
@@ -96,7 +97,7 @@ class Administration:
         """Replace a record by `change_record` of it, and return the new one."""
 
         def work(connection: Connection) -> Record:
-            record = change_record(rows.get_record(connection, kind, id))
+            record = change_record(rows.lock_record(connection, kind, id))
             rows.replace_record(connection, record)
             return record
 
@@ -110,6 +111,22 @@ class Administration:
             rows.upsert_record(connection, record)
 
         await self._do(change, work)
+
+    async def merge(
+        self, change: AuditedChange, record: Record, merge: Callable[[Record], Record]
+    ) -> Record:
+        """Insert a record, or replace the one with its id by `merge` of that one; return the
+        stored one. Concurrent changes of it wait for each other."""
+        check_texts(record.id)
+
+        def work(connection: Connection) -> Record:
+            lock_name(connection, f"{record.kind} {record.id}")
+            stored = rows.find_record(connection, record.kind, record.id)
+            new = record if stored is None else merge(stored)
+            rows.upsert_record(connection, new)
+            return new
+
+        return await self._do(change, work)
 
     async def remove(
         self, change: AuditedChange, kind: str, id: str, *, and_all_named: str = "", **keys_of: str

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from llm_backend.json_types import JsonMapping
 from llm_backend.store.database.database import Database
+from llm_backend.store.database.named_lock import lock_name
 from llm_backend.store.errors import SecretsFull
 from llm_backend.store.row_values import row_from, value_from
 from llm_backend.store.tables.administration import client_secrets
@@ -46,6 +47,7 @@ class ClientSecrets:
 
 
 def _add(connection: Connection, secret: StoredSecret, limit: int, now: int) -> None:
+    lock_name(connection, f"client secrets of {secret.key_id}")
     columns = client_secrets.c
     is_of_key = columns.key_id.is_not_distinct_from(secret.key_id)
     query = select(func.count()).select_from(client_secrets)

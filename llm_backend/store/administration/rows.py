@@ -17,7 +17,7 @@ from llm_backend.store.administration.values import (
 from llm_backend.store.database.driver_errors import is_taken
 from llm_backend.store.database.metadata import counters
 from llm_backend.store.database.upsert import add_up
-from llm_backend.store.errors import Duplicate
+from llm_backend.store.errors import Duplicate, Missing
 from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import find_row, row_from, value_from
 from llm_backend.store.tables.administration import (
@@ -61,6 +61,22 @@ def add_record(connection: Connection, record: Record) -> None:
 def get_record(connection: Connection, kind: str, id: str) -> Record:
     """The record of this kind and id. Raises `Missing`."""
     return _record(_one(connection, administered, id, administered.c.kind == kind))
+
+
+def find_record(connection: Connection, kind: str, id: str) -> Record | None:
+    """The record of this kind and id; None if there is none."""
+    try:
+        return get_record(connection, kind, id)
+    except Missing:
+        return None
+
+
+def lock_record(connection: Connection, kind: str, id: str) -> Record:
+    """The record of this kind and id, which no other transaction changes until this one ends.
+    Raises `Missing`."""
+    this = (administered.c.id == id) & (administered.c.kind == kind)
+    connection.execute(select(administered.c.id).where(this).with_for_update())
+    return get_record(connection, kind, id)
 
 
 def replace_record(connection: Connection, record: Record) -> None:
