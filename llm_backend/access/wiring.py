@@ -17,6 +17,7 @@ from llm_backend.access.limits.request_policy import DefaultLimits, RequestPolic
 from llm_backend.access.usage.deferred_usage import DeferredUsage
 from llm_backend.access.usage.ledger import Ledger
 from llm_backend.access.usage.spending import Spending
+from llm_backend.contract.body import json_limits
 from llm_backend.contract.operations import Operation
 from llm_backend.fair_queue import FairSemaphore
 from llm_backend.installation import command
@@ -125,6 +126,7 @@ async def open_access(
                 permits=_request_permits(settings),
                 run_deadline_s=settings.run_deadline_s,
                 keys_refresh_s=settings.keys_refresh_s,
+                body_limits=json_limits(settings),
             ),
         )
 

@@ -14,10 +14,10 @@ from llm_backend.access.limits.rate_limits import LIMIT_HEADERS
 from llm_backend.contract import Document, Operation
 from llm_backend.contract.application.connexion_app import build_app
 from llm_backend.contract.application.envelope import EXPOSED_HEADERS
+from llm_backend.contract.body import json_limits
 from llm_backend.contract.request import ApiRequest, Handler
 from llm_backend.contract.response_validation import ResponseCheckMode
 from llm_backend.contract.validation import Validators
-from llm_backend.controllers.internal_requests import json_limits
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.services.detached_answers import DetachedAnswers
 from llm_backend.controllers.websockets import WebSocketEndpoints

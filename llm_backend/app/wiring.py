@@ -44,8 +44,8 @@ from llm_backend.backends.speech import SpeechSynthesizer
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.backends.webhook_sender import WebhookSender
 from llm_backend.contract import Document, load_document
+from llm_backend.contract.body import json_limits
 from llm_backend.contract.validation import Validators
-from llm_backend.controllers.internal_requests import json_limits
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.services.detached_chats import DetachedChats
 from llm_backend.controllers.services.detached_peers import DetachedPeers

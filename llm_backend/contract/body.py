@@ -13,6 +13,7 @@ from llm_backend.contract.body_bounds import check_size
 from llm_backend.contract.validation_messages import Path, field_name
 from llm_backend.errors import ClientGone, InvalidRequest, TooLarge, UnsupportedMediaType
 from llm_backend.json_types import JsonValue
+from llm_backend.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,18 @@ class BodyLimits:
     upload_bytes: int = 1024 * 1024 * 1024
     recording_bytes: int = 512 * 1024 * 1024
     json_depth: int = 100
+
+
+def json_limits(settings: Settings) -> BodyLimits:
+    """Returns the limits of a body from the settings."""
+    return BodyLimits(
+        json_bytes=settings.body_limit_bytes,
+        json_nodes=settings.json_nodes_limit,
+        json_text_bytes=settings.json_text_limit_bytes,
+        json_depth=settings.json_depth_limit,
+        upload_bytes=settings.upload_limit_bytes,
+        recording_bytes=settings.transcription_limit_bytes,
+    )
 
 
 def check_length(headers: Mapping[str, str], limit_bytes: int) -> None:

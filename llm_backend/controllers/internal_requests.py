@@ -18,7 +18,6 @@ from llm_backend.contract.body import BodyLimits, check_bounds, replay_body
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import Internal, InvalidRequest
 from llm_backend.json_types import JsonObject
-from llm_backend.settings import Settings
 from llm_backend.sse import Decoder
 
 log = logging.getLogger(__name__)
@@ -32,18 +31,6 @@ _HANDSHAKE_HEADERS = (
     b"sec-websocket-", b"connection", b"upgrade", b"content-", b"transfer-encoding", b"accept",
     b"expect",
 )  # fmt: skip
-
-
-def json_limits(settings: Settings) -> BodyLimits:
-    """Returns the limits of a body from the settings."""
-    return BodyLimits(
-        json_bytes=settings.body_limit_bytes,
-        json_nodes=settings.json_nodes_limit,
-        json_text_bytes=settings.json_text_limit_bytes,
-        json_depth=settings.json_depth_limit,
-        upload_bytes=settings.upload_limit_bytes,
-        recording_bytes=settings.transcription_limit_bytes,
-    )
 
 
 def json_body(fields: Mapping[str, Any]) -> bytes:

@@ -22,6 +22,7 @@ from llm_backend.access.usage.meter import RequestMeter
 from llm_backend.access.usage.metered_operations import METERED, MeteredOperation, model_of
 from llm_backend.access.usage.spending import Spending
 from llm_backend.contract.application.connexion_app import SendResponse
+from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.body_bounds import text_bytes
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
@@ -46,6 +47,7 @@ class AdmissionControl:
         permits: FairSemaphore | None = None,
         run_deadline_s: float | None = None,
         keys_refresh_s: float,
+        body_limits: BodyLimits,
     ) -> None:
         self._ledger = ledger
         self._policies = policies
@@ -54,6 +56,7 @@ class AdmissionControl:
         self._permits = permits
         self._run_deadline_s = run_deadline_s
         self._keys_refresh_s = keys_refresh_s
+        self._body_limits = body_limits
 
     async def __call__(self, request: ApiRequest, send_response: SendResponse, send: Send) -> None:
         """Sends the answer, and counts its usage at its end. Raises `Forbidden`, `QuotaExceeded`,
@@ -154,6 +157,7 @@ class AdmissionControl:
                     authenticate,
                     model,
                     keys_refresh_s=self._keys_refresh_s,
+                    body_limits=self._body_limits,
                 )
         finally:
             release_all(policy.concurrency_limits)

@@ -39,6 +39,7 @@ class MeteredSession:
         model: str,
         *,
         keys_refresh_s: float,
+        body_limits: BodyLimits,
     ) -> None:
         self._permission = permission
         self.meter = meter
@@ -46,6 +47,7 @@ class MeteredSession:
         self._authenticate = authenticate
         self._model = model
         self._keys_refresh_s = keys_refresh_s
+        self._body_limits = body_limits
         self._transcription_model: str | None = None  # the transcription model of the session
         self._caller = authenticate()
 
@@ -59,7 +61,7 @@ class MeteredSession:
         await offload(self._check_sent, project, message)
 
     def _check_sent(self, project: Project, message: Message) -> None:
-        check_bounds(message.encode() if isinstance(message, str) else message, BodyLimits())
+        check_bounds(message.encode() if isinstance(message, str) else message, self._body_limits)
         event = _parse_message(message)
         if not isinstance(event, dict):
             raise InvalidRequest("The message is not a JSON object.", code="invalid_json")

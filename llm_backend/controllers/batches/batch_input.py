@@ -100,10 +100,10 @@ class LineSplitter:
         self._start = self._end
 
 
-def read_line(text: bytes, endpoint: str) -> InputLine:
+def read_line(text: bytes, endpoint: str, limits: BodyLimits) -> InputLine:
     """Parses a line into a request. Raises `LineProblem`."""
     try:
-        check_bounds(text, BodyLimits())
+        check_bounds(text, limits)
     except TooLarge as error:
         raise LineProblem("line_too_long", error.message) from None
     try:
@@ -134,13 +134,16 @@ class InputCheck:
     `is_hopeless` once reading more of it is useless.
     """
 
-    def __init__(self, endpoint: str, *, lines_limit: int, line_limit_bytes: int) -> None:
+    def __init__(
+        self, endpoint: str, *, lines_limit: int, line_limit_bytes: int, body_limits: BodyLimits
+    ) -> None:
         self.errors: list[api.BatchError] = []
         self.chunks: list[Lines] = []
         self.total = 0
         self._endpoint = endpoint
         self._lines_limit = lines_limit
         self._line_limit_bytes = line_limit_bytes
+        self._body_limits = body_limits
         self._splitter = LineSplitter(line_limit_bytes)
         self._models: set[str | None] = set()
         self._custom_id_digests: set[bytes] = set()
@@ -187,7 +190,7 @@ class InputCheck:
             limit = self._line_limit_bytes
             message = f"This line is longer than this server's limit of {limit} bytes."
             raise LineProblem("line_too_long", message)
-        read = read_line(line.text, self._endpoint)
+        read = read_line(line.text, self._endpoint, self._body_limits)
         digest = hashlib.blake2b(read.custom_id.encode(), digest_size=16).digest()
         if digest in self._custom_id_digests:
             message = "An earlier line has the same 'custom_id'; each must have one of its own."

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing
 
+from llm_backend.contract.body import json_limits
 from llm_backend.controllers.batches.batch_input import InputCheck, LineSplitter, RawLine, read_line
 from llm_backend.controllers.batches.batch_output import error_line
 from llm_backend.controllers.files.operations import new_file_id
@@ -42,6 +43,7 @@ class BatchWorker:
         self._batches = batches
         self._files = files
         self._settings = settings
+        self._body_limits = json_limits(settings)
 
     async def work(self, job: Job) -> None:
         """Advances a batch from `validating` to `in_progress` or `failed`, or writes its output."""
@@ -79,6 +81,7 @@ class BatchWorker:
             batch.endpoint,
             lines_limit=self._settings.batch_lines_limit,
             line_limit_bytes=self._settings.batch_line_limit_bytes,
+            body_limits=self._body_limits,
         )
         async with aclosing(self._pieces(content)) as pieces:
             async for piece in pieces:
@@ -180,7 +183,7 @@ class BatchWorker:
 
         def custom_ids_of(lines: Iterator[RawLine]) -> list[tuple[int, str]]:
             return [
-                (line.number, read_line(line.text, batch.endpoint).custom_id)
+                (line.number, read_line(line.text, batch.endpoint, self._body_limits).custom_id)
                 for line in lines
                 if line.text is not None
             ]

@@ -9,6 +9,7 @@ import orjson
 
 from llm_backend.access import Caller
 from llm_backend.backends.local.task_priority import at_batch_priority
+from llm_backend.contract.body import json_limits
 from llm_backend.controllers.batches.batch_input import InputLine, LineSplitter, RawLine, read_line
 from llm_backend.controllers.batches.batch_output import answer_line, error_line
 from llm_backend.controllers.batches.line_chunk import LineChunk
@@ -55,6 +56,7 @@ class LinesWorker:
         self._files = files
         self._dispatch = dispatch
         self._caller_of = caller_of
+        self._body_limits = json_limits(settings)
         self._permits = asyncio.Semaphore(settings.batch_concurrency)
 
     async def work(self, job: Job) -> None:
@@ -97,7 +99,7 @@ class LinesWorker:
             return
         assert line.text is not None, "the input was read before"
         REQUEST_BYTES.set(len(line.text))  # in the task's own context
-        read = await offload(read_line, line.text, chunk.endpoint)
+        read = await offload(read_line, line.text, chunk.endpoint, self._body_limits)
         result = await answer(chunk, line.number, read)
         if result is not None:
             await chunk.store(result)

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from llm_backend.backends.upstream.websockets import CloseReason, upstream_protocols
-from llm_backend.controllers.internal_requests import json_limits
+from llm_backend.contract.body import json_limits
 from llm_backend.controllers.realtime import RealtimeSession
 from llm_backend.controllers.realtime.local_models import check_local_model
 from llm_backend.controllers.realtime.session_config import SessionConfig

@@ -23,11 +23,10 @@ from llm_backend.backends.upstream.websockets import (
     upstream_protocols,
     with_key,
 )
-from llm_backend.contract.body import BodyLimits
+from llm_backend.contract.body import BodyLimits, json_limits
 from llm_backend.controllers.internal_requests import (
     Headers,
     json_body,
-    json_limits,
     open_exchange,
     parse_message,
 )

@@ -14,6 +14,7 @@ from llm_backend.access import Keyring, Ledger, RequestMeter, Spending
 from llm_backend.access.limits.admission_control import AdmissionControl
 from llm_backend.access.limits.rate_limits import RateLimits
 from llm_backend.access.limits.request_policy import DefaultLimits, RequestPolicies
+from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.operations import Operation
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import (
@@ -73,6 +74,7 @@ class Requests:
             permits=permits,
             run_deadline_s=deadline_s,
             keys_refresh_s=5.0,
+            body_limits=BodyLimits(),
         )
 
     async def ask(

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_backend.contract.body import BodyLimits
 from llm_backend.controllers.batches.batch_input import CHUNK_LINES, InputCheck, LineSplitter
 
 ENDPOINT = "/v1/embeddings"
+DEFAULTS = BodyLimits()
 GOOD = {"custom_id": "a", "method": "POST", "url": ENDPOINT, "body": {"model": "m"}}
 
 
@@ -19,8 +21,19 @@ def line(**changes: Any) -> bytes:
     ).encode()
 
 
-def checked(text: bytes, *, lines_limit: int = 1000, line_limit_bytes: int = 1000) -> InputCheck:
-    check = InputCheck(ENDPOINT, lines_limit=lines_limit, line_limit_bytes=line_limit_bytes)
+def checked(
+    text: bytes,
+    *,
+    lines_limit: int = 1000,
+    line_limit_bytes: int = 1000,
+    body_limits: BodyLimits = DEFAULTS,
+) -> InputCheck:
+    check = InputCheck(
+        ENDPOINT,
+        lines_limit=lines_limit,
+        line_limit_bytes=line_limit_bytes,
+        body_limits=body_limits,
+    )
     check.feed(text)
     check.finish()
     return check
@@ -109,3 +122,11 @@ def test_a_batch_has_a_model_if_all_lines_name_it():
     assert checked(one).model == "m"
     assert checked(one + b"\n" + other).model is None
     assert checked(line(body={})).model is None
+
+
+def test_a_line_has_the_limits_of_a_request():
+    text = line(body={"model": "m", "input": ["a"] * 50}) + b"\n"
+
+    assert checked(text).errors == []
+    (error,) = checked(text, body_limits=BodyLimits(json_nodes=20)).errors
+    assert error["code"] == "line_too_long"
