@@ -102,6 +102,7 @@ class FairQueue(Generic[Resource]):
             waiters.remove(waiter)
             if not waiters:
                 del self._waiting[waiter.caller]
+            self.grant_next()  # it may have been passed over while a request after it could not
         granted = waiter.granted
         if granted.done() and not granted.cancelled() and granted.exception() is None:
             self._release(granted.result())

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from llm_backend.errors import ServiceUnavailable
-from llm_backend.fair_queue import FairQueue
+from llm_backend.fair_queue import FairQueue, FairSemaphore
 
 
 class Pool:
@@ -94,3 +94,15 @@ async def test_the_resource_of_a_cancelled_request_goes_to_the_next() -> None:
 
     assert await second == "x"
     assert len(pool.queue) == 0
+
+
+async def test_a_permit_that_a_cancelled_request_left_goes_to_a_later_one() -> None:
+    semaphore = FairSemaphore(1, depth=4, timeout_s=5)
+    await semaphore.acquire("a")
+    cancelled = asyncio.create_task(semaphore.acquire("a"))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    semaphore.release()  # the cancelled request, still in the queue, gets nothing
+
+    async with asyncio.timeout(1):
+        await semaphore.acquire("b")
