@@ -134,7 +134,7 @@ def describe_error(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"The setting `{name}` is unknown."
     secret = first["type"] == "value_error" or any(
-        word in name for word in ("key", "url", "headers")
+        word in name for word in ("key", "password", "url", "headers")
     )
     value = "" if secret else f" (given: {first['input']!r})"
     return f"The setting `{name}` cannot be used: {first['msg']}{value}."
