@@ -50,7 +50,7 @@ async def far(tmp_path_factory) -> AsyncIterator[Far]:
         }
         async with served(tmp_path_factory.mktemp("data"), **settings) as client:
             projects, keys = client().admin.organization.projects, {"root": ROOT_KEY}
-            for name in ("some", "few", "silent", "capped"):
+            for name in ("some", "few", "tools", "silent", "capped"):
                 project = await projects.create(name=name)
                 account = await projects.service_accounts.create(project.id, name="app")
                 keys[name] = account.api_key.value
@@ -63,6 +63,8 @@ async def _bound(projects: Any, name: str, id: str) -> None:
         await projects.model_permissions.update(id, mode="deny_list", model_ids=["bad"])
         await projects.hosted_tool_permissions.update(id, mcp={"enabled": False})
         await projects.hosted_tool_permissions.update(id, web_search={"enabled": False})
+    elif name == "tools":
+        await projects.hosted_tool_permissions.update(id, mcp={"enabled": False})
     elif name == "few":
         await projects.model_permissions.update(id, mode="allow_list", model_ids=["good"])
     elif name == "silent":
@@ -125,6 +127,21 @@ async def test_a_forms_model_is_checked_and_comes_before_the_file(far, path, for
     answer = await far.post(path, **form)
 
     assert (answer.status_code, answer.json()["error"]["param"]) == (403, "model")
+    assert far.upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    ("session", "status", "param"),
+    [
+        (b'{"type":"realtime","model":"good","tools":[{"type":"mcp"}]}', 403, "session.tools[0]"),
+        (b'{"type":"realtime","model":"bad","model":"good"}', 400, None),
+    ],
+)
+@pytest.mark.parametrize("key", ["some", "tools"])
+async def test_the_session_of_a_form_is_checked_as_a_body_is(far, key, session, status, param):
+    answer = await far.post("/realtime/calls", key=key, files={**SDP, "session": ("", session)})
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
     assert far.upstream.requests == []
 
 

@@ -121,20 +121,22 @@ class PermissionChecks:
 
     def _enforce_form(self, request: ApiRequest, project: Project) -> ApiRequest:
         """Checks the fields of a form while it is read: only its head has been checked so far."""
-        if project.models is None or request.form_head is None:
+        is_bound = project.models is not None or project.forbidden_tools
+        if not is_bound or request.form_head is None:
             return request
         check = partial(self._check_field, project)
         return replace(request, http=observe_form(request.http, _MODEL_FIELDS, check))
 
     def _check_field(self, project: Project, name: str, value: bytes) -> None:
         if name == "model":
-            self.check_models(project, [value.decode(errors="replace")])
+            if project.models is not None:
+                self.check_models(project, [value.decode(errors="replace")])
             return
         try:
             session = orjson.loads(value)
         except orjson.JSONDecodeError as error:
             raise InvalidRequest("The field is not JSON.", param=name) from error
-        self.check_models(project, models_in(session))
+        self.check_body(project, {name: session}, value)
 
 
 def project_of(caller: Caller) -> Project:
