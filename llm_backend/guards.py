@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,14 +24,17 @@ class HostGuard:
 
     By DNS rebinding, a web page's own name can resolve to this machine, and its scripts can then
     use a server that is open on loopback. The `Host` header still holds the page's name.
+    `is_needed` is asked for each request: the first key closes an open server while it runs.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Sequence[str], is_needed: Callable[[], bool]) -> None:
         self._app = app
         self._hosts = frozenset(host.lower() for host in hosts)
+        self._is_needed = is_needed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or self._is_known(host := _host(scope)):
+        is_free = scope["type"] == "lifespan" or not self._is_needed()
+        if is_free or self._is_known(host := _host(scope)):
             await self._app(scope, receive, send)
             return
         error = Forbidden(

@@ -17,7 +17,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 def behind(hosts: tuple[str, ...]) -> TestClient:
-    return TestClient(HostGuard(PlainTextResponse("in"), hosts))
+    return TestClient(HostGuard(PlainTextResponse("in"), hosts, lambda: True))
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,16 @@ def test_host_guard_protects_only_open_servers_on_loopback():
     assert load_settings({"api_keys": ["sk-x"]}).hosts == ()
     assert load_settings({"host": "0.0.0.0", "allow_open": True}).hosts == ()
     assert load_settings({"allowed_hosts": ["llm.example"]}).hosts == ("llm.example",)
+
+
+def test_host_guard_accepts_any_name_once_a_key_is_needed():
+    is_open = True
+    client = TestClient(HostGuard(PlainTextResponse("in"), LOOPBACK, lambda: is_open))
+    before = client.get("/", headers={"host": "llm.example.com"})
+    is_open = False
+    after = client.get("/", headers={"host": "llm.example.com"})
+
+    assert (before.status_code, after.status_code) == (403, 200)
 
 
 async def broken(scope, receive, send):

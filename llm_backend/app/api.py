@@ -90,7 +90,8 @@ def add_guards(app: ASGIApp, services: Services, tracing: "Tracing | None") -> A
     if settings.web:
         app = WebPages(app, settings.web_ui)
     if settings.hosts:
-        app = HostGuard(app, settings.hosts)
+        names_hosts = bool(settings.allowed_hosts)
+        app = HostGuard(app, settings.hosts, lambda: names_hosts or keyring.is_open_to_all)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,
