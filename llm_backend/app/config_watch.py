@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from llm_backend.app.served_models import ServedModel, build_served_models, check_named_models
+from llm_backend.app.upstreams import upstream_aliases
 from llm_backend.errors import InvalidRequest
 from llm_backend.model_files import models_in
 from llm_backend.settings import Settings, SettingsError, SettingsSource
@@ -86,6 +87,9 @@ async def _apply(source: SettingsSource, running: Settings, serve: Serve) -> Non
     ]
     if _changes_image_servers(running, settings, served):
         unapplied.append("image_models")
+    names = {name for model in served for name in model.names}
+    if upstream_aliases(running, names) != upstream_aliases(settings, names):
+        unapplied.append("aliases")
     if unapplied:
         log.warning("settings_need_restart", extra={"settings": ", ".join(unapplied)})
 

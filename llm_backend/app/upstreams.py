@@ -215,26 +215,13 @@ def model_routes(
 ) -> Mapping[str, Sequence[ConfiguredTarget]]:
     """Returns routes: names with their targets in order; a string is a local model or the voice."""
     choices = _Choices(upstreams)
-    configured = {**dict(_upstream_aliases(settings, local)), **settings.routes}
+    configured = {**dict(upstream_aliases(settings, local)), **settings.routes}
     targets: dict[str, Sequence[ConfiguredTarget]] = {}
     for name, written in configured.items():
         if not written:
             raise SettingsError(f"The route `{name}` leads nowhere; name a model.")
         targets[name] = [_target(name, one, local, choices) for one in written]
     return targets
-
-
-def target_models(
-    local: Mapping[str, str], routes: Mapping[str, Sequence[ConfiguredTarget]]
-) -> Callable[[str], Sequence[str]]:
-    """Returns a function from a name to its models: the local model of `local`, or those of a
-    route's targets."""
-    models: dict[str, Sequence[str]] = {name: (model,) for name, model in local.items()}
-    for name, configured in routes.items():
-        models[name] = [
-            local.get(one, one) if isinstance(one, str) else one.model or "" for one in configured
-        ]
-    return lambda name: models.get(name, ())
 
 
 class _Choices:
@@ -272,7 +259,7 @@ def _target(
     return target
 
 
-def _upstream_aliases(
+def upstream_aliases(
     settings: Settings, local: Collection[str]
 ) -> list[tuple[str, tuple[str, ...]]]:
     """Returns the aliases of models that are not local."""

@@ -33,7 +33,6 @@ from llm_backend.app.upstreams import (
     model_routes,
     open_image_servers,
     open_upstreams,
-    target_models,
     upstream_configs,
 )
 from llm_backend.backends.images.image_models import ImageModels
@@ -103,9 +102,10 @@ async def open_services(
         enter = stack.enter_async_context
         database = await enter(open_database(settings, metrics))
         configs = upstream_configs(settings)
-        names = {name: model.card.id for model in served for name in model.names}
+        names = {name for model in served for name in model.names}
         routes = model_routes(settings, names, configs)
-        access = await enter(open_access(settings, database, target_models(names, routes)))
+        # The registry is made below, before the first request.
+        access = await enter(open_access(settings, database, lambda name: registry.models_of(name)))
         upstreams = await enter(
             open_upstreams(settings, configs, document, metrics, shared, cut_off)
         )

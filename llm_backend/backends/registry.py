@@ -133,6 +133,16 @@ class Registry:
         """Returns True if a local model or a route has this name."""
         return self._own(name) is not None or name in self._routes
 
+    def models_of(self, name: str) -> tuple[str, ...]:
+        """Returns the models that a name stands for: those of a route's targets, or the local one
+        of an alias or a personality; none for a name of upstreams."""
+        if name in self._routes:
+            return tuple(
+                self._model_id(target) if isinstance(target, str) else target.model or ""
+                for target in self._routes[name]
+            )
+        return (self._model_id(name),) if name in self._named else ()
+
     def is_voice(self, name: str) -> bool:
         """Returns True if the first target of a name speaks. Raises `ModelNotFound`."""
         first = self.targets(name)[0]
@@ -226,6 +236,9 @@ class Registry:
         servers = self._image_servers
         is_served = servers is not None and servers.serves(name, operation)
         return ImageServerModel(model=name) if is_served else None
+
+    def _model_id(self, name: str) -> str:
+        return self._named[name].card.id if name in self._named else name
 
     def _own(self, name: str) -> LocalModel | EspeakModel | None:
         """Returns the model of this server with this name."""

@@ -118,9 +118,18 @@ async def test_config_watch_continues_after_a_folder_that_cannot_be_listed(
     assert caplog.text.count("config_watch_failed") == 1
 
 
-async def test_options_of_image_servers_need_a_restart(tmp_path: Path, caplog):
+@pytest.mark.parametrize(
+    ("backend", "more", "setting"),
+    [
+        ("name: p, kind: sdapi", "image_models: {a: {steps: {low: 3}}}", "image_models"),
+        ("name: p", "aliases: [fast=far]", "aliases"),
+    ],
+)
+async def test_options_of_image_servers_and_aliases_of_upstream_models_need_a_restart(
+    tmp_path: Path, caplog, backend: str, more: str, setting: str
+):
     file = tmp_path / "config.yaml"
-    head = "models: []\nbackends: [{name: p, kind: sdapi, base_url: 'http://h', models: ['*']}]\n"
+    head = f"models: []\nbackends: [{{{backend}, base_url: 'http://h', models: ['*']}}]\n"
     put(file, head)
     source = SettingsSource(flags={"data_dir": tmp_path}, file=file)
 
@@ -129,9 +138,9 @@ async def test_options_of_image_servers_need_a_restart(tmp_path: Path, caplog):
 
     watching = asyncio.create_task(watch_config(source, source.load(), serve, every_s=0.01))
     await asyncio.sleep(0)  # it has seen the file
-    put(file, f"{head}image_models: {{a: {{steps: {{low: 3}}}}}}")
+    put(file, f"{head}{more}")
     await come_true(lambda: "settings_need_restart" in caplog.text)
     watching.cancel()
 
     (record,) = [one for one in caplog.records if one.message == "settings_need_restart"]
-    assert record.settings == "image_models"
+    assert record.settings == setting

@@ -92,3 +92,14 @@ def test_a_voice_is_usable_with_its_own_extra(tmp_path, monkeypatch, installed, 
     monkeypatch.setattr(registries, "is_installed", lambda extra: extra == installed)
 
     assert bool(Registry([model]).usable) is usable
+
+
+def test_names_stand_for_models_also_after_a_reload(tmp_path):
+    small, big = local("small", tmp_path), local("big", tmp_path)
+    routes = {"both": ["fast", UpstreamModel(model="far")]}
+    registry = Registry([small, big], {"fast": "small"}, None, routes)
+    before = [registry.models_of(name) for name in ("small", "fast", "both", "other")]
+    registry.serve([small, big], {"fast": "big"})
+
+    assert before == [("small",), ("small",), ("small", "far"), ()]
+    assert [registry.models_of(name) for name in ("fast", "both")] == [("big",), ("big", "far")]

@@ -15,7 +15,7 @@ MODELS_LIMIT = 1_000  # models of a project with the default limits: a client ma
 DAY_S = 24 * 60 * 60
 
 TargetsOf = Callable[[str], Sequence[str]]
-"""Returns the models that a name of this server routes to."""
+"""Returns the models that a name of this server stands for now; a reload may change them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class RequestPolicy:
 
 
 class RequestPolicies:
-    """Caches request policies by key and model until a policy changes."""
+    """Caches request policies by key, model and the model's targets until a policy changes."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class RequestPolicies:
         self._shared = shared
         self._policy: Policy | None = None
         self._generation = limits.generation
-        self._cached: dict[tuple[str | None, str], RequestPolicy] = {}
+        self._cached: dict[tuple[str | None, str, tuple[str, ...]], RequestPolicy] = {}
         self._target_windows: dict[
             tuple[str, str], Sequence[RateLimitWindow]
         ] = {}  # by project and model
@@ -71,7 +71,7 @@ class RequestPolicies:
     def policy_of(self, caller: Caller, model: str) -> RequestPolicy:
         """Returns the policy of this caller with this model."""
         self._renew()
-        key = (caller.key_id, model)
+        key = (caller.key_id, model, tuple(self._targets_of(model)))
         policy = self._cached.get(key)
         if policy is None:
             policy = self._cached[key] = self._build(caller, model)

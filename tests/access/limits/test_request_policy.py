@@ -2,12 +2,13 @@
 
 from types import SimpleNamespace
 
-from llm_backend.access.authentication.policy import Policy, Project
+from llm_backend.access.authentication.policy import ModelPermissions, Policy, Project
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.limits.rate_limits import RateLimits
 from llm_backend.access.limits.request_policy import MODELS_LIMIT, DefaultLimits, RequestPolicies
 
 OWN = {"own": {"max_requests_per_1_minute": 7}}
+DENIED = ModelPermissions(is_allow_list=False, models=frozenset({"big"}))
 
 
 def test_unknown_model_names_share_one_limit():
@@ -34,3 +35,17 @@ def test_route_named_like_a_step_has_the_limits_of_its_steps():
     assert (plan.is_route, plan.rate_windows) == (True, [])
     assert [one.limit for one in plans.target_windows(project, "m")] == [5, 9]
     assert [one.limit for one in plans.policy_of(caller, "own").rate_windows] == [7]
+
+
+def test_policy_follows_an_alias_that_a_reload_changes():
+    project = Project(id="proj_1", name="p", models=DENIED)
+    ring = SimpleNamespace(policy=Policy(projects={}, emails={}))
+    targets = {"fast": ("small",)}
+    plans = RequestPolicies(ring, RateLimits(), DefaultLimits(), lambda name: targets.get(name, ()))
+    caller = Caller(key_id="k", project=project)
+    before = plans.policy_of(caller, "fast")
+    targets["fast"] = ("big",)
+    after = plans.policy_of(caller, "fast")
+
+    assert (before.is_allowed, before.model) == (True, "small")
+    assert (after.is_allowed, after.model) == (False, "big")
