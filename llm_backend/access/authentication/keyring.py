@@ -73,6 +73,7 @@ class Keyring:
         self._scheduled_poll: asyncio.Task[None] | None = None  # scheduled, and not yet running
         self._poll_lock = asyncio.Lock()
         self._last_used: dict[str, int] = {}
+        self._stores_use = True  # the last use of keys could be stored
         self._replace(AccessSnapshot(version=0, records=(), keys=()))
 
     @property
@@ -163,11 +164,12 @@ class Keyring:
                 if await self._administration.version() != self._version:
                     await self.load()
             self._is_fresh = True
-            await self._record_use()
         except StoreError as error:
             if self._is_fresh:
                 log.warning("keys_not_refreshed", extra={"reason": str(error)})
             self._is_fresh = False
+            return
+        await self._record_use()
 
     async def poll(self) -> None:
         """Polls the database once, beginning now or later: a poll that is already running may be
@@ -195,8 +197,16 @@ class Keyring:
     async def _record_use(self) -> None:
         used, self._last_used = self._last_used, {}
         stored = {id: at for id, at in used.items() if id in self._stored}
-        if stored:
+        if not stored:
+            return
+        try:
             await self._administration.record_key_use(stored)
+            self._stores_use = True
+        except StoreError as error:  # the keys can be read all the same
+            if self._stores_use:
+                log.warning("key_use_not_stored", extra={"reason": str(error)})
+            self._stores_use = False
+            self._last_used = {**stored, **self._last_used}
 
     def _replace(self, known: AccessSnapshot) -> None:
         self.policy: Policy = policy_of(known.records)

@@ -1,7 +1,7 @@
 """Keyring: authentication by API key from memory, also during an outage of the database."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ CHANGE = AuditedChange(type="api_key.created", resource_id="x")
 class Unreachable(Administration):
     """A database that may be down."""
 
-    is_down = hangs = False
+    is_down = hangs = is_full = False
     looks = 0
 
     async def version(self) -> int:
@@ -32,6 +32,11 @@ class Unreachable(Administration):
         if self.is_down:
             raise StoreUnavailable("The database is down.")
         return await super().version()
+
+    async def record_key_use(self, times: Mapping[str, int]) -> None:
+        if self.is_full:
+            raise StoreUnavailable("The disk is full.")
+        await super().record_key_use(times)
 
 
 @pytest.fixture
@@ -202,6 +207,21 @@ async def test_last_use_of_a_key_is_recorded_in_the_background(administration, k
     stored = await administration.key(key.stored.id, project_id="proj_default")
     assert stored.last_used_at is not None
     assert stored.hash != key.value
+
+
+async def test_keys_stay_current_while_their_use_cannot_be_stored(administration, keyring):
+    key = await create_key(administration, "app")
+    await keyring.refresh()
+    administration.is_full = True
+    keyring.authenticate(bearing(key.value))
+    await keyring.refresh()
+    with pytest.raises(Unauthorized):
+        keyring.authenticate(bearing("sk-unknown"))
+    administration.is_full = False
+    await keyring.refresh()
+
+    stored = await administration.key(key.stored.id, project_id="proj_default")
+    assert stored.last_used_at is not None
 
 
 async def test_background_work_needs_a_valid_key(
