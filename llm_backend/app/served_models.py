@@ -56,7 +56,7 @@ from llm_backend.settings.model_entry import AdapterSettings, ChatTurnFrames, Mo
 class ServedModel:
     """A local model: its names, its chat format and its engine. `personality` names the default
     one of `personalities`, for requests with the plain name; `defaults` are default fields of
-    requests. `memory_bytes` None: it is estimated. `request` None: `engine` is used as it is,
+    requests. `memory_bytes` None: it is estimated. `plan_request` None: `engine` is used as it is,
     without a plan for this machine's memory. `voice` are the files of a model that speaks,
     `diarization` those of one that tells speakers apart, `recognizer` those of a NeMo model that
     transcribes, and `image_setup` is that of one that draws."""

@@ -1,9 +1,10 @@
 """Sparse vectors of the words in texts, for BM25 (pure).
 
-A word is a run of letters and digits, without case and accents. Chinese, Japanese, Korean and Thai
-are written without spaces, so there each pair of neighbours is a word. The index adds how rare a
-word is; its frequency in a text, and the length of the text, are computed here. Words are compared
-whole; `store/chats/words.py` finds words by their beginnings, and splits fewer scripts.
+A word is a run of letters and digits, without case and accents. Chinese, Japanese and Thai are
+written without spaces, and Korean joins particles to its words, so there each pair of neighbours is
+a word. The index adds how rare a word is; its frequency in a text, and the length of the text, are
+computed here. Words are compared whole; `store/chats/words.py` finds words by their beginnings, and
+splits fewer scripts.
 """
 
 import hashlib

@@ -24,8 +24,9 @@ class ModelPermissions:
     models: frozenset[str]
 
     def allow(self, name: str, targets: Sequence[str] = ()) -> bool:
-        """True if a model's name, an alias or route to `targets`, may be used: the name or all
-        targets are allowed, and none of them is forbidden."""
+        """True if a model's name, an alias or route to `targets`, may be used. An allow list allows
+        a name that it has, or whose targets it all has; a deny list allows a name unless it has the
+        name or one of its targets."""
         if self.is_allow_list:
             return name in self.models or (bool(targets) and self.models.issuperset(targets))
         return self.models.isdisjoint((name, *targets))

@@ -45,7 +45,7 @@ class RateLimitWindow:
         self.granted = 0
         self.is_fully_granted = False  # no more can be granted in this window
         self.is_unshared = False  # granted without the database: other servers do not know of it
-        self.refused_amount = 0  # this amount, or more, was refused
+        self.refused_amount = 0  # a further grant of this much, or more, was refused
         self.refused_at = 0.0
 
     @property
@@ -72,7 +72,7 @@ class RateLimitWindow:
     @property
     def remaining(self) -> int:
         """The unused amount of this window, as far as this server knows: of the limit, or of its
-        grants once no more can be granted; always less than the smallest refused amount."""
+        grants once no more can be granted; less than the smallest request that was refused."""
         known = self.granted if self.is_fully_granted else self.limit
         if self.refused_at:
             known = min(known, self.granted + self.refused_amount - 1)

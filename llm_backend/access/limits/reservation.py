@@ -11,8 +11,8 @@ from llm_backend.offload import offload
 
 
 class RateLimitReservation:
-    """Applies the limits of its key and of its model to one request. If the model is a route, also
-    to those of the target that is about to answer. `headers` are its rate limit headers."""
+    """Applies the limits of a request's key and model to it. If the model is a route, also those of
+    the target that is about to answer. `headers` are the request's rate limit headers."""
 
     __slots__ = (
         "_limits", "_policies", "_policy", "_project", "_request", "_reservation",

@@ -29,6 +29,7 @@ _OF_REQUESTS = frozenset(
         b"x-request-id",
     }
 )
+# `x-request-id` and `location` of an upstream are rewritten in `headers.py`.
 _OF_ANSWERS = frozenset(
     {
         b"accept-ranges",

@@ -1,4 +1,4 @@
-"""Outermost middleware: headers of every answer, and removal of the `/v1` prefix."""
+"""Outermost middleware of the contract: headers of its answers, removal of the `/v1` prefix."""
 
 import time
 from collections.abc import Awaitable, Iterable
@@ -83,8 +83,8 @@ def _sent_path(scope: Scope) -> str:
 
 
 def _without_prefix(scope: Scope) -> Scope:
-    """Returns `path` and `raw_path` without `/v1` and without a trailing slash, under the names of
-    today."""
+    """Returns `path` and `raw_path` without `/v1` and without a trailing slash; paths of older
+    clients (`_OLD_PATHS`) become those of today."""
     path: str = scope["path"]
     raw: bytes = scope.get("raw_path") or path.encode("utf-8", errors="replace")
     path = path.removeprefix("/v1") if path.startswith("/v1/") else path

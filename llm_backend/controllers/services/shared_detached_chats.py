@@ -47,7 +47,7 @@ class RemoteChat:
         `EngineUnavailable` if its server dies, `ServiceUnavailable` if the database cannot be
         used."""
         yield encode(exact_json.dumps({**self._leased.content, "is_elsewhere": True}))
-        while await self._shared.is_answered(self._leased):
+        while await self._shared.is_being_answered(self._leased):
             yield _STILL_WRITTEN
             await asyncio.sleep(POLL_S)
         yield DONE
@@ -128,7 +128,7 @@ class SharedDetachedChats:
             await self._stored.cancel(leased)
         return _as_chat(leased)
 
-    async def is_answered(self, chat: LeasedChat) -> bool:
+    async def is_being_answered(self, chat: LeasedChat) -> bool:
         """True while another server writes the answer. Raises `EngineUnavailable` if the server
         has died, `ServiceUnavailable`."""
         with translate_store_errors():

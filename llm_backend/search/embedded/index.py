@@ -50,7 +50,8 @@ class EmbeddedIndex:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vectors")
         self._copying_thread = ThreadPoolExecutor(1, thread_name_prefix="vector-copies")
         self._copying = asyncio.Lock()  # awaited before the lock that holds up writes
-        self._shards = OpenShards(folder, collections)  # used only in the thread
+        # Changed in the thread only, but for `unbuilt`.
+        self._shards = OpenShards(folder, collections)
         self._write_locks: dict[str, asyncio.Lock] = {}
         self._journals: dict[str, list[Work[None]]] = {}  # of collections that are being optimized
         self._optimizing: dict[str, asyncio.Task[None]] = {}

@@ -15,8 +15,8 @@ _OF_THE_KEY = [name for name in UsageKey._fields if name != "minute_at"]
 
 @dataclass(frozen=True, kw_only=True)
 class DeferredUsageRow:
-    """Deferred usage under an upstream's id. It began in the minute of its `key`, under which it
-    counts. `input_tokens` and `output_tokens` are counted already."""
+    """Deferred usage under an upstream's id. It counts under the dimensions of its `key`, but in
+    the minute in which it is reported. `input_tokens` and `output_tokens` are counted already."""
 
     id: str
     key: UsageKey

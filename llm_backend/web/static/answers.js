@@ -14,8 +14,8 @@ import { Turn } from "./turn.js";
 
 export class Answers {
   #turn = null; // the answer in progress
-  #calling = new Map(); // by id: conversations whose tools are being called, and their turns; null
-  // instead of a turn once the results wait to be sent to the model
+  #calling = new Map(); // by id: `{ conversation, turn }` while its tools are called; `turn` is null
+  // once the results wait to be sent to the model
   #view;
   #stream;
   #failures;

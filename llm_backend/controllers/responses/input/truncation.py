@@ -42,7 +42,7 @@ def _turns(items: Sequence[Item]) -> list[int]:
 
 
 def between_calls(items: Sequence[Item]) -> list[int]:
-    """Returns the indices at which no later output has its call before the index."""
+    """Returns the indices before which items can be cut without parting an output from its call."""
     call_indices: dict[str, int] = {}
     # Index of the earliest call whose output has this index or a later one.
     first = [len(items)] * len(items)
