@@ -3,7 +3,7 @@
 import json
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -501,6 +501,32 @@ def test_a_status_page_without_the_list_of_models_says_so(browser, server):
 
         alert = page.locator("#status-view").get_by_role("alert")
         expect(alert).to_have_text("The server cannot be reached.")
+
+
+def test_the_status_of_all_models_is_said_in_the_language_of_the_page(browser, server):
+    work = {"running": 2, "waiting": 1, "generated_tokens": 0, "cell_tokens": 0}
+    models = [{"id": "one", "state": "ready", "work": work}]
+    for status, states, sentence in (
+        ("idle", models, "1 von 1 bereit."),
+        ("processing", models, "2 laufen, 1 warten."),
+        ("loading", [{**models[0], "state": "starting"}], "Modelle werden geladen."),
+        ("error", [{**models[0], "state": "failed"}], "Kein Modell kann antworten"),
+        ("idle", [], "Ein Upstream antwortet"),
+        ("terminated", [], "Kein Modell läuft hier."),
+    ):
+        event = {"status": status, "info": "The server's words.", "models": states, "drawings": []}
+        with tab(browser, server.address, locale="de-DE") as page:
+            answer_status(page, event)
+            page.goto("/#/status")
+            expect(page.locator("#status-view .lead")).to_contain_text(sentence)
+
+
+def answer_status(page: Page, event: Mapping[str, Any]) -> None:
+    """Has the server's stream of statuses be this one event."""
+    stream = f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n"
+    page.route(
+        "**/status", lambda route: route.fulfill(body=stream, content_type="text/event-stream")
+    )
 
 
 def test_a_page_whose_dictionary_comes_late_is_installable(browser, server):

@@ -163,19 +163,19 @@ export class StatusPage {
         for await (const status of streamEvents("status", { signal })) this.#update(status);
       } catch (error) {
         if (signal.aborted) return;
-        this.#update({ status: "error", info: error.message, models: [] });
+        this.#update({ status: "error", models: [] }, error.message);
         if (error.status === 401 || error.status === 403) return;
       }
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }
 
-  #update({ status, info, models, drawings = [] }) {
+  /** Shows a status; `failure` says why there is none. */
+  #update({ status, models, drawings = [] }, failure = null) {
     this.#state.textContent = STATE_NAMES[status];
     this.#state.dataset.status = status;
-    this.#info.textContent = info;
-    const work = models.map((model) => model.work).filter(Boolean);
-    const sum = (name) => work.reduce((total, one) => total + one[name], 0);
+    this.#info.textContent = failure ?? summarize(status, models);
+    const sum = (name) => sumOfWork(models, name);
     this.#figures.running.textContent = formatCount(sum("running"));
     this.#figures.waiting.textContent = formatCount(sum("waiting"));
     this.#figures.cached.textContent = formatShare(sum("cached_tokens"), sum("admitted_tokens"));
@@ -305,6 +305,26 @@ class ModelRow {
       this.#loadButton.disabled = false;
     }
   }
+}
+
+const sumOfWork = (models, name) =>
+  models.reduce((total, { work }) => total + (work ? work[name] : 0), 0);
+
+/** Says what the server says of all models, in the language of the page. */
+function summarize(status, models) {
+  if (!models.length)
+    return status === "idle"
+      ? t("An upstream answers; no model is served here.")
+      : t("No model is served here.");
+  if (status === "error") return t("No model can answer; the server’s log says why.");
+  if (status === "loading") return t("Models are being loaded.");
+  if (status === "processing")
+    return t("{running} running, {waiting} waiting.", {
+      running: formatCount(sumOfWork(models, "running")),
+      waiting: formatCount(sumOfWork(models, "waiting")),
+    });
+  const ready = models.filter(({ state }) => state === "ready").length;
+  return t("{part} of {whole} ready.", { part: formatCount(ready), whole: formatCount(models.length) });
 }
 
 const columnTexts = (work, slots, context) => [
