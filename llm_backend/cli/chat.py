@@ -1,6 +1,7 @@
 """`llm-backend chat`: a conversation in the terminal, with any server that speaks the API."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
@@ -31,6 +32,7 @@ _COMMANDS = """\
 /quit          quit (or Ctrl-D)
 Ctrl-C         stop an answer; its text so far stays in the conversation
 A line that ends with \\ goes on in the next; \"\"\" begins and ends a message of several lines."""
+_COMMAND_NAMES = re.findall(r"^/\w+", _COMMANDS, re.MULTILINE)
 
 
 def chat(
@@ -171,8 +173,7 @@ def run_chat(conversation: ChatSession, lines: Iterator[str], *, is_terminal: bo
             return
         before = list(conversation.messages)
         try:
-            is_command = line.startswith("/") and "\n" not in line
-            content = _run_command(conversation, line) if is_command else line
+            content = _run_command(conversation, line) if _is_command(line) else line
             if content:
                 conversation.send(content, _Printer())
                 print()
@@ -181,6 +182,11 @@ def run_chat(conversation: ChatSession, lines: Iterator[str], *, is_terminal: bo
                 exit_with_error(str(error))
             conversation.messages = before
             print(colour(str(error), RED, sys.stderr), file=sys.stderr)
+
+
+def _is_command(line: str) -> bool:
+    """Return True for a line that begins as a command does; a path begins a message."""
+    return line.startswith("/") and "/" not in line.split(" ")[0][1:] and "\n" not in line
 
 
 class _Printer:
@@ -227,13 +233,15 @@ def _run_command(conversation: ChatSession, line: str) -> Content | None:
         case "/help":
             print(_COMMANDS)
         case _:
-            needs_name = command in ("/file", "/save")
-            print(
-                f"{command} needs the name of a file."
-                if needs_name
-                else f"Unknown command {command}; /help lists the commands."
-            )
+            print(_refusal(command))
     return None
+
+
+def _refusal(command: str) -> str:
+    if command in ("/file", "/save"):
+        return f"{command} needs the name of a file."
+    hint = did_you_mean(closest_name(command.lower(), _COMMAND_NAMES))
+    return f"Unknown command {command}; /help lists the commands.{hint}"
 
 
 def _attach(conversation: ChatSession, path: str) -> None:

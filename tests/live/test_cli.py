@@ -51,6 +51,17 @@ def test_the_chat_command_continues_after_a_mistake_and_lists_attachments(server
     assert "All attachments are removed." in told
 
 
+def test_chat_names_the_command_that_was_meant_and_sends_a_path_as_a_message(server):
+    lines = "/modle\n/Save a.md\n/etc/hosts is a file.\n/again\n"
+    done = chat(server.base_url, lines, "--temperature", "0")
+
+    told = done.stdout.splitlines()
+    assert told[0] == "Unknown command /modle; /help lists the commands. Did you mean /model?"
+    assert told[1].endswith("Did you mean /save?")
+    assert told[2] == told[3] != ""
+    assert "/etc/hosts" not in done.stdout
+
+
 def test_chat_takes_lines_together_reads_files_and_saves(server, tmp_path):
     (tmp_path / "note.txt").write_text("The lamp hums.")
     lines = (
