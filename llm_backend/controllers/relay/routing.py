@@ -4,6 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from http import HTTPStatus
 from typing import Protocol
 
 from starlette.responses import Response
@@ -12,6 +13,7 @@ from llm_backend.access import fairness_key
 from llm_backend.backends.images.image_models import ImageModel, name_of
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import (
+    IMAGES,
     ImageServerModel,
     RouteTarget,
     UpstreamModel,
@@ -20,6 +22,7 @@ from llm_backend.backends.registry import (
 from llm_backend.backends.speech import EspeakModel
 from llm_backend.backends.upstream.config import WIRES, WireProtocol
 from llm_backend.contract.forms.form_model import FormHead, rename_form_model
+from llm_backend.contract.forms.form_observer import observe_form
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
 from llm_backend.controllers.relay.relay import Destination, relay, requested_model
@@ -173,6 +176,30 @@ async def _relay_form(
     services: Services, request: ApiRequest, head: FormHead, targets: Sequence[RouteTarget]
 ) -> Response:
     """Relays a form. It is streamed, so that only the first target can get it."""
+    request, images = _observe_images(request)
+    response = await _relay_read_form(services, request, head, targets)
+    if images and response.status_code == HTTPStatus.OK:
+        request.meter.count_units(images[-1] - 1)  # the request counts as one
+    return response
+
+
+def _observe_images(request: ApiRequest) -> tuple[ApiRequest, list[int]]:
+    """Returns the request of a form, and a list to which the number of images that it asks for is
+    added while it is read; other forms have none."""
+    images: list[int] = []
+    if request.operation.tag != IMAGES:
+        return request, images
+
+    def add(_name: str, value: bytes) -> None:
+        if value.isdigit():  # the upstream refuses other values
+            images.append(int(value))
+
+    return replace(request, http=observe_form(request.http, {"n"}, add)), images
+
+
+async def _relay_read_form(
+    services: Services, request: ApiRequest, head: FormHead, targets: Sequence[RouteTarget]
+) -> Response:
     if not targets:
         return await relay(services, request)
     target = targets[0]

@@ -128,13 +128,16 @@ MODEL = {"id": "gpt-x", "object": "model", "created": 1, "owned_by": "upstream"}
 
 
 async def answering(request: Request) -> JSONResponse:
-    """An upstream that answers chats and embeddings, and keeps nothing."""
+    """An upstream that answers chats, embeddings and edits of images, and keeps nothing."""
+    await request.body()
     if request.url.path.endswith("/embeddings"):
         return JSONResponse(EMBEDDING)
     if request.url.path.endswith("/models"):
         return JSONResponse({"object": "list", "data": [MODEL]})
     if request.url.path.endswith("/chat/completions"):
         return JSONResponse(COMPLETION)
+    if request.url.path.endswith("/images/edits"):
+        return JSONResponse({"created": 1, "data": [{"url": "http://upstream/1"}]})
     error = {"message": "Nothing here.", "type": "invalid_request_error", "param": None}
     return JSONResponse({"error": {**error, "code": "not_found"}}, status_code=404)
 

@@ -287,3 +287,16 @@ async def test_an_upload_counts_once_an_upstream_has_all_of_it(
 
     results = [one for bucket in json.loads(told.body)["data"] for one in bucket["results"]]
     assert [one["num_model_requests"] for one in results] == requests
+
+
+async def test_every_image_of_a_relayed_form_is_counted(tmp_path: Path):
+    async with relaying_client(tmp_path, prices={"dall-e-2": {"image": 0.5}}) as client:
+        await client().images.edit(model="dall-e-2", image=b"png", prompt="x", n=3)
+        organization = client().admin.organization
+        usage = await organization.usage.images(start_time=ago(120))
+        costs = await organization.usage.costs(start_time=ago(24 * 3600))
+
+    (counted,) = [one for bucket in usage.data for one in bucket.results]
+    (cost,) = [one for bucket in costs.data for one in bucket.results]
+    assert (counted.images, counted.num_model_requests) == (3, 1)
+    assert cost.amount.value == 1.5
