@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_backend.contract.application.refusal import send_refusal
 from llm_backend.controllers.services.error_buffer import AnsweredError, RecentErrors
-from llm_backend.errors import ApiError, Forbidden, ServiceUnavailable
+from llm_backend.errors import ApiError, Forbidden, ServiceUnavailable, Starting
 from llm_backend.metrics import Metrics
 from llm_backend.stream_ending import SentEvents
 
@@ -118,7 +118,8 @@ class AccessLog:
         if (error := state.get("error")) is not None and "caller" in state:
             self._remember(state, operation, error)
         is_probe = operation in _PROBES and status < 400
-        level = logging.ERROR if status >= 500 and status != 501 else logging.INFO
+        is_failure = status >= 500 and status != 501 and not isinstance(error, Starting)
+        level = logging.ERROR if is_failure else logging.INFO
         level = logging.DEBUG if is_probe else level
         if log.isEnabledFor(level):
             fields = {"operation": operation, "status": status, "ms": round(seconds * 1e3, 1)}

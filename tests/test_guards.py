@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from llm_backend.controllers.services.error_buffer import RecentErrors
+from llm_backend.errors import Starting
 from llm_backend.guards import AbortedStreams, AccessLog, HostGuard
 from llm_backend.metrics import Metrics
 from llm_backend.settings import load_settings
@@ -69,6 +70,17 @@ def test_access_log_counts_and_logs_without_content(caplog):
     assert "llm_backend_requests_in_flight 0.0" in text
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "secret" not in caplog.text
+
+
+def test_access_log_has_no_error_while_the_server_starts(caplog):
+    async def starting(scope, receive, send):
+        scope["state"] = {"operation_id": "getReadiness", "error": Starting("No model yet.")}
+        await PlainTextResponse("no", status_code=503)(scope, receive, send)
+
+    with caplog.at_level(logging.INFO, logger="llm_backend.guards"):
+        TestClient(AccessLog(starting, Metrics(), RecentErrors())).get("/readyz")
+
+    assert [record.levelname for record in caplog.records] == ["INFO"]
 
 
 @pytest.mark.parametrize(("status", "levels"), [(200, []), (503, ["ERROR"])])
