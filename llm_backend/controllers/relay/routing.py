@@ -191,7 +191,7 @@ def _observe_images(request: ApiRequest) -> tuple[ApiRequest, list[int]]:
         return request, images
 
     def add(_name: str, value: bytes) -> None:
-        if value.isdigit():  # the upstream refuses other values
+        if value.isdigit() and len(value) < 5:  # the upstream refuses other values
             images.append(int(value))
 
     return replace(request, http=observe_form(request.http, {"n"}, add)), images
