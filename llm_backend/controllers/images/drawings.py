@@ -212,18 +212,26 @@ def _with_files(
             mask = read_mask(files.mask, source, limit=limit)
     except BadImage as error:
         raise InvalidRequest(str(error), param=param, code=error.code) from error
-    size = drawing.size or _size_of(source, drawn_limit, side_step)
+    size = drawing.size or _size_of(source, drawn_limit, side_step, files.image_param)
     return replace(drawing, source=source.data, mask=mask, size=size)
 
 
-def _size_of(source: "SourceImage", limit: int, side_step: int) -> tuple[int, int]:
+def _size_of(source: "SourceImage", limit: int, side_step: int, param: str) -> tuple[int, int]:
     """Returns the size of a drawing over an image: the image's, shrunk to the limit, in blocks
-    that can be drawn."""
+    that can be drawn. Raises `InvalidRequest` for an image that is so narrow that the least width
+    of a drawing takes it beyond the limit."""
     share = min(1.0, (limit / (source.width * source.height)) ** 0.5)
     width, height = (
-        int(side * share) // side_step * side_step for side in (source.width, source.height)
+        max(int(side * share) // side_step * side_step, _LEAST_SIDE)
+        for side in (source.width, source.height)
     )
-    return max(width, _LEAST_SIDE), max(height, _LEAST_SIDE)
+    if width * height > limit:
+        raise InvalidRequest(
+            f"The image has {source.width} x {source.height} pixels, and a drawing of this form "
+            f"would have {width}x{height}: name a `size` of at most {limit:,} pixels.",
+            param=param,
+        )
+    return width, height
 
 
 def _is_neutral(name: str, value: Any) -> bool:  # Any: a JSON value

@@ -498,6 +498,17 @@ async def test_files_that_cannot_be_drawn_on_are_refused_by_name(tmp_path):
     assert not server.drawings
 
 
+async def test_an_image_too_narrow_for_the_limit_of_pixels_needs_a_size(tmp_path):
+    server, narrow = FakeImageServer(), ("a.png", image_file("red", (4, 20_000)))
+    async with drawn_by(tmp_path, server, drawn_pixels_limit=1_000_000) as client:
+        async with refused("invalid_value", "image"):
+            await client.images.edit(model="sd-one", prompt="x", image=narrow)
+        await client.images.edit(model="sd-one", prompt="x", image=narrow, size="64x512")  # type: ignore[arg-type]
+
+    ((_, fields),) = server.drawings
+    assert (fields["width"], fields["height"]) == (64, 512)
+
+
 async def test_a_form_with_several_images_or_without_one_is_refused(tmp_path):
     image = image_file("red", (64, 64))
     async with drawn_by(tmp_path, FakeImageServer()) as client:
