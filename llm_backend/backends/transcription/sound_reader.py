@@ -87,20 +87,31 @@ def _samples(file: IO[bytes], limit_s: int, rate_hz: int) -> Iterator[bytes]:
 
 def _decode(container: Any, limit_s: int, rate_hz: int) -> Iterator[bytes]:
     """Yields the samples; skips what is damaged, unless that is everything."""
-    import av
-
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
     count = 0
-    for frame in _frames(container):
-        for resampled in resampler.resample(frame):
-            count += resampled.samples
-            if count > limit_s * rate_hz:
-                raise _too_long(limit_s)
-            yield _as_bytes(resampled)
+    for resampled in _resample(_frames(container), rate_hz):
+        count += resampled.samples
+        if count > limit_s * rate_hz:
+            raise _too_long(limit_s)
+        yield _as_bytes(resampled)
     if not count:
         raise _UnreadableRecording("The file holds no sound that can be decoded.")
-    for resampled in resampler.resample(None):
-        yield _as_bytes(resampled)
+
+
+def _resample(frames: Iterator[Any], rate_hz: int) -> Iterator[Any]:
+    """Yields frames of one channel and this rate. A resampler takes frames of one form; where a
+    recording changes its rate or its channels, as joined MP3 files do, another one goes on."""
+    import av
+
+    resampler, form = None, None
+    for frame in frames:
+        before, form = form, (frame.format.name, frame.layout.name, frame.sample_rate)
+        if resampler is None or form != before:
+            if resampler is not None:
+                yield from resampler.resample(None)
+            resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
+        yield from resampler.resample(frame)
+    if resampler is not None:
+        yield from resampler.resample(None)
 
 
 def _frames(container: Any) -> Iterator[Any]:
