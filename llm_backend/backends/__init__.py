@@ -9,6 +9,7 @@ mcp_server.py       client of MCP servers
 web_files.py        files fetched from allowed hosts
 data_url.py         data: URLs
 images/             images drawn by local models and by image servers
+recordings/         recordings of clients as samples
 speech/             texts read aloud
 speech_detector.py  where speech begins and ends
 transcription/      recordings as text

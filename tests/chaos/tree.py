@@ -20,7 +20,7 @@ _KINDS = {
     b"llm_backend.server.api_process": "api",
     b"llm_backend.extraction.reader": "reader",
     b"llm_backend.search.embedded.optimizer": "optimizer",
-    b"llm_backend.backends.transcription.sound_reader": "reader",
+    b"llm_backend.backends.recordings.audio_reader": "reader",
     PROGRAM.encode(): "voice",
 }
 _GONE_S = 60.0  # for all processes of a tree whose parent has died

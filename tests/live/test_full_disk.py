@@ -169,7 +169,7 @@ def test_processes_that_read_files_write_none():
         format: run_without_files(content, reader, format, "60", gib, gib)
         for format, content in documents.items()
     }
-    sound = "llm_backend.backends.transcription.sound_reader"
+    sound = "llm_backend.backends.recordings.audio_reader"
     heard = run_without_files(wav_file(1), sound, "60", gib, "9", str(RATE_HZ))
 
     assert {format: (one.returncode, one.stdout.strip()) for format, one in read.items()} == (

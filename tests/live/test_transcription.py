@@ -334,7 +334,7 @@ def test_a_client_that_leaves_ends_the_decoding(hearing):
 
 
 def _decoders(hearing: Served) -> list[int]:
-    return children_of(hearing.process.pid, b"sound_reader")
+    return children_of(hearing.process.pid, b"audio_reader")
 
 
 def test_metrics_and_usage_count_seconds(hearing):

@@ -1,8 +1,5 @@
 """Transcription: recordings as text, by local models.
 
-recording.py        samples of a client's file, decoded in a child process
-sound_reader.py     that process: FFmpeg's libraries
-pauses.py           sound without speech, where windows end
 transcript.py       a recording transcribed by a local model
 windows.py          its windows, one after the other
 whisper_windows.py  windows transcribed by a Whisper or a NeMo model
@@ -12,8 +9,6 @@ heard_answer.py     what it answers
 speakers.py         speakers of a recording, told apart
 """
 
-from llm_backend.backends.transcription.pauses import SpeechOptions
-from llm_backend.backends.transcription.recording import Recording, RecordingLimits
 from llm_backend.backends.transcription.speakers import Diarization, KnownSpeaker
 from llm_backend.backends.transcription.transcript import LocalTranscription, TranscriptUsage
 from llm_backend.backends.transcription.windows import TranscriptPart, TranscriptRequest
@@ -22,9 +17,6 @@ __all__ = [
     "Diarization",
     "KnownSpeaker",
     "LocalTranscription",
-    "Recording",
-    "RecordingLimits",
-    "SpeechOptions",
     "TranscriptPart",
     "TranscriptRequest",
     "TranscriptUsage",

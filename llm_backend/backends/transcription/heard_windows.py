@@ -10,9 +10,9 @@ from typing import Self
 from llm_backend.backends.base import Chat, GenerationLimits, Usage
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.media import DecodedSound
+from llm_backend.backends.recordings.pauses import bytes_until_quietest
 from llm_backend.backends.transcription.heard_answer import HeardAnswer, join_windows
 from llm_backend.backends.transcription.instructions import MARKS, Instruction, instruction_for
-from llm_backend.backends.transcription.pauses import bytes_until_quietest
 from llm_backend.backends.transcription.windows import (
     SAMPLE_BYTES,
     TranscriptPart,

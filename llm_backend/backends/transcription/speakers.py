@@ -10,7 +10,7 @@ from typing import Self
 from llm_backend.backends.local.engine_errors import translate_engine_errors
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.request_parts import RequestParts
-from llm_backend.backends.transcription.recording import Recording
+from llm_backend.backends.recordings.recording import Recording
 from llm_backend.backends.transcription.windows import (
     SAMPLE_BYTES,
     TranscriptPart,

@@ -7,8 +7,8 @@ from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 
 from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.recordings.recording import Recording
 from llm_backend.backends.transcription.heard_windows import HeardWindows
-from llm_backend.backends.transcription.recording import Recording
 from llm_backend.backends.transcription.speakers import Diarization, Speakers
 from llm_backend.backends.transcription.whisper_windows import RecognizerWindows, WhisperWindows
 from llm_backend.backends.transcription.windows import TranscriptPart, TranscriptRequest, Windows

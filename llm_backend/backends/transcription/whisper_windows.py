@@ -9,7 +9,7 @@ import msgspec
 from llm_backend.backends.local.engine_errors import translate_engine_errors
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.request_parts import RequestParts
-from llm_backend.backends.transcription.pauses import bytes_until_quietest
+from llm_backend.backends.recordings.pauses import bytes_until_quietest
 from llm_backend.backends.transcription.windows import (
     SAMPLE_BYTES,
     TranscriptPart,

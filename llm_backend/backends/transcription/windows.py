@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from llm_backend.backends.base import Usage
-from llm_backend.backends.transcription.pauses import bytes_until_pause
+from llm_backend.backends.recordings.pauses import bytes_until_pause
 from llm_backend.engine.messages import SAMPLES_HZ, TranscriptSegment
 
 SAMPLE_BYTES = 2

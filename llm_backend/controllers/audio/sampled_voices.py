@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from llm_backend.access import fairness_key
+from llm_backend.backends.recordings.recording import Recording, RecordingLimits
 from llm_backend.backends.speech import EspeakModel, LocalVoice, SpeechRequest
-from llm_backend.backends.transcription import Recording, RecordingLimits
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.audio.recordings import RECORDING, check_codecs, read_recording

@@ -12,12 +12,11 @@ from llm_backend.access import Caller, fairness_key
 from llm_backend.backends.base import Usage
 from llm_backend.backends.data_url import decode_base64, parse_data_url
 from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.recordings.pauses import SpeechOptions
+from llm_backend.backends.recordings.recording import Recording, RecordingLimits
 from llm_backend.backends.transcription import (
     Diarization,
     KnownSpeaker,
-    Recording,
-    RecordingLimits,
-    SpeechOptions,
     TranscriptPart,
     TranscriptRequest,
 )

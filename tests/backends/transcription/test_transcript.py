@@ -10,10 +10,9 @@ import pytest
 
 from llm_backend.backends.base import Chat, ChatDelta, Usage
 from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.recordings.recording import Recording, RecordingLimits
 from llm_backend.backends.transcription import (
     LocalTranscription,
-    Recording,
-    RecordingLimits,
     TranscriptPart,
     TranscriptRequest,
 )

@@ -6,15 +6,15 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import IO
 
-from llm_backend.backends.transcription.pauses import SpeechOptions
-from llm_backend.backends.transcription.sound_reader import READ, TOO_LONG, UNREADABLE
+from llm_backend.backends.recordings.audio_reader import READ, TOO_LONG, UNREADABLE
+from llm_backend.backends.recordings.pauses import SpeechOptions
 from llm_backend.child_process import EXTERNAL_SIGNALS, run_reader
 from llm_backend.errors import EngineUnavailable, InvalidRequest
 
 HEARD_RATE_HZ = 16_000
 """Rate of samples that models transcribe."""
 
-_READER = "llm_backend.backends.transcription.sound_reader"
+_READER = "llm_backend.backends.recordings.audio_reader"
 _CHUNK_BYTES = 256 * 1024
 _ERROR_BYTES = 64 * 1024
 _START_CPU_S = 60  # CPU time of starting the libraries, and of short recordings

@@ -1,6 +1,6 @@
 """Child process that decodes one untrusted recording, on its standard input.
 
-    python -m llm_backend.backends.transcription.sound_reader \
+    python -m llm_backend.backends.recordings.audio_reader \
         CPU_S MEMORY_BYTES SECONDS RATE_HZ < file
     ... CPU_S MEMORY_BYTES SECONDS 16000 THRESHOLD PREFIX_MS SILENCE_MS < file
 
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _without_pauses(samples: Iterator[bytes], options: list[str]) -> Iterator[bytes]:
-    from llm_backend.backends.transcription.pauses import PauseFilter, SpeechOptions
+    from llm_backend.backends.recordings.pauses import PauseFilter, SpeechOptions
 
     threshold, prefix_ms, silence_ms = options
     pauses = PauseFilter(

@@ -1,12 +1,14 @@
 """The process that decodes recordings, on files that only some players make."""
 
 import io
+import subprocess
+import sys
 import tempfile
 from typing import Any
 
 import pytest
 
-from llm_backend.backends.transcription import Recording, RecordingLimits
+from llm_backend.backends.recordings.recording import Recording, RecordingLimits
 
 av: Any = pytest.importorskip("av", reason="pip install 'llm-backend[audio]'")
 RATE_HZ = 16_000
@@ -45,3 +47,18 @@ async def decoded_s(data: bytes) -> float:
 )
 async def test_recording_whose_form_changes_is_decoded_to_its_end(first, second):
     assert await decoded_s(encoded(*first) + encoded(*second)) == pytest.approx(2, abs=0.2)
+
+
+def test_process_imports_little_before_it_decodes():
+    """A turn of a realtime session waits for its start."""
+    code = "import sys, llm_backend.backends.recordings.audio_reader; print(*sys.modules)"
+    imported = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    names = imported.stdout.decode().split()
+
+    assert [one for one in names if one.startswith("llm_backend.")] == [
+        "llm_backend.backends",
+        "llm_backend.backends.recordings",
+        "llm_backend.operating_system",
+        "llm_backend.backends.recordings.audio_reader",
+    ]
+    assert "asyncio" not in names

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_backend.backends.transcription.pauses import bytes_until_pause, bytes_until_quietest
+from llm_backend.backends.recordings.pauses import bytes_until_pause, bytes_until_quietest
 
 SECOND = 32_000
 SPEECH, SILENCE = b"\1" * SECOND, bytes(SECOND)
