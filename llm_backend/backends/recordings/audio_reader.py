@@ -10,8 +10,10 @@ last line on standard error is a sentence. Libraries are imported after the limi
 the limits bound them, too.
 """
 
+import math
 import os
 import sys
+from array import array
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -88,18 +90,20 @@ def _samples(file: IO[bytes], limit_s: int, rate_hz: int) -> Iterator[bytes]:
 def _decode(container: Any, limit_s: int, rate_hz: int) -> Iterator[bytes]:
     """Yields the samples; skips what is damaged, unless that is everything."""
     count = 0
-    for resampled in _resample(_frames(container), rate_hz):
+    floats = map(_check_numbers, _resample(_frames(container), "flt", rate_hz))
+    for resampled in _resample(floats, "s16", rate_hz):
         count += resampled.samples
         if count > limit_s * rate_hz:
             raise _too_long(limit_s)
-        yield _as_bytes(resampled)
+        yield _little_endian(resampled)
     if not count:
         raise _UnreadableRecording("The file holds no sound that can be decoded.")
 
 
-def _resample(frames: Iterator[Any], rate_hz: int) -> Iterator[Any]:
-    """Yields frames of one channel and this rate. A resampler takes frames of one form; where a
-    recording changes its rate or its channels, as joined MP3 files do, another one goes on."""
+def _resample(frames: Iterator[Any], format: str, rate_hz: int) -> Iterator[Any]:
+    """Yields frames of one channel, in this format and rate. A resampler takes frames of one form;
+    where a recording changes its rate or its channels, as joined MP3 files do, another one goes
+    on."""
     import av
 
     resampler, form = None, None
@@ -108,7 +112,7 @@ def _resample(frames: Iterator[Any], rate_hz: int) -> Iterator[Any]:
         if resampler is None or form != before:
             if resampler is not None:
                 yield from resampler.resample(None)
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
+            resampler = av.AudioResampler(format=format, layout="mono", rate=rate_hz)
         yield from resampler.resample(frame)
     if resampler is not None:
         yield from resampler.resample(None)
@@ -124,14 +128,27 @@ def _frames(container: Any) -> Iterator[Any]:
             continue
 
 
-def _as_bytes(frame: Any) -> bytes:
-    import numpy as np
-
-    values = frame.to_ndarray()
-    if not np.isfinite(values).all():
+def _check_numbers(frame: Any) -> Any:
+    """Returns a frame of 32-bit floats. Raises `_UnreadableRecording` if one is no number or
+    infinite, as their sum is then, too."""
+    if not math.isfinite(sum(_values(frame, "f"))):
         raise _UnreadableRecording("The recording holds samples that are no numbers.")
-    samples: bytes = np.rint(np.clip(values, -1, 1) * 32767).astype("<i2").tobytes()
-    return samples
+    return frame
+
+
+def _little_endian(frame: Any) -> bytes:
+    samples = _values(frame, "h")
+    if sys.byteorder == "big":
+        samples.byteswap()
+    return samples.tobytes()
+
+
+def _values(frame: Any, type: str) -> "array[Any]":
+    """Returns the samples of a frame of one channel, without its padding; numpy would take longer
+    to be imported than a turn to be decoded."""
+    values = array(type)
+    values.frombytes(memoryview(frame.planes[0])[: frame.samples * values.itemsize])
+    return values
 
 
 def _too_long(limit_s: int) -> _RecordingTooLong:

@@ -51,10 +51,8 @@ class Recording:
         arguments: list[float] = [cpu_s, _MEMORY_BYTES, seconds, self.rate_hz]
         if self.speech is not None:
             arguments += [self.speech.threshold, self.speech.prefix_ms, self.speech.silence_ms]
-        # threads of a linear algebra library take memory
-        environment = {"OPENBLAS_NUM_THREADS": "1"}
         async with (
-            run_reader(_READER, *arguments, file=self.file, environment=environment) as process,
+            run_reader(_READER, *arguments, file=self.file) as process,
             aclosing(self._chunks(process)) as chunks,
         ):
             yield chunks
