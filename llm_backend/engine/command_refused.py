@@ -1,6 +1,7 @@
 """Refusal of a command, with its reason; the words for what each kind of model does."""
 
 from llm_backend.engine.messages import (
+    SAMPLES_HZ,
     ComputedCommand,
     Detokenize,
     Diarize,
@@ -15,6 +16,8 @@ from llm_backend.engine.messages import (
     Tokenize,
     Transcribe,
 )
+
+_SAMPLE_BYTES = 2
 
 _DOES = {
     ModelKind.CHAT: "generates text",
@@ -53,6 +56,14 @@ def check_queue(waiting: int, limit: int, *, free_slots: int, noun: str = "reque
     """Raise `CommandRefused` if a queue is full: more wait than its limit and free slots allow."""
     if waiting >= limit + free_slots:
         raise CommandRefused(Failure.QUEUE_FULL, f"{limit} {noun} are waiting already; try later.")
+
+
+def check_samples(samples: bytes, limit_s: int, *, noun: str) -> None:
+    """Raise `CommandRefused` unless these are 1 sample to `limit_s` seconds, of 16 bits each."""
+    count, limit = len(samples) / _SAMPLE_BYTES, limit_s * SAMPLES_HZ
+    if not 1 <= count <= limit or not count.is_integer():
+        message = f"A {noun} has 1 to {limit} samples, not {count:g}."
+        raise CommandRefused(Failure.INVALID, message, "samples")
 
 
 def unsupported_command(

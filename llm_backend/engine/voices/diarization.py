@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.command_refused import CommandRefused
+from llm_backend.engine.command_refused import CommandRefused, check_samples
 from llm_backend.engine.messages import (
     BLOCK_S,
     REFERENCE_S,
@@ -27,7 +27,6 @@ from llm_backend.engine.voices.quiet import quiet
 from llm_backend.engine.voices.speakers import Voice, join_voices, scale_voice
 from llm_backend.model_files import DiarizationFiles, HeaderError, read_diarization
 
-_SAMPLE_BYTES = 2
 _VOICE_S = 20  # of a speaker's longest turns, which are enough for a voice
 _ERRORS = (RuntimeError, ValueError, IndexError)
 
@@ -78,10 +77,7 @@ class DiarizationModel:
         assert isinstance(command, Diarize), "the engine takes no other command for this kind"
         limits = [(command.samples, BLOCK_S), *((one, REFERENCE_S) for one in command.references)]
         for samples, limit_s in limits:
-            count = len(samples) / _SAMPLE_BYTES
-            if not 1 <= count <= limit_s * SAMPLES_HZ or not count.is_integer():
-                message = f"A block has 1 to {limit_s * SAMPLES_HZ} samples, not {count:g}."
-                raise CommandRefused(Failure.INVALID, message, "samples")
+            check_samples(samples, limit_s, noun="block")
         if any(len(one) != self._files.dimensions for one in command.voices):
             message = "The voices are those of another model, which this one has replaced."
             raise CommandRefused(Failure.INVALID, message, "voices")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from llm_backend.engine.command_refused import CommandRefused
+from llm_backend.engine.command_refused import CommandRefused, check_samples
 from llm_backend.engine.messages import (
     SAMPLES_HZ,
     WINDOW_S,
@@ -69,10 +69,7 @@ class RecognizerModel:
     def check(self, command: SequentialCommand) -> None:
         """Raise `CommandRefused` for a window, or an option, that this model cannot compute."""
         assert isinstance(command, Transcribe), "the engine takes no other command for this kind"
-        count = len(command.samples) // _SAMPLE_BYTES
-        if not 1 <= count <= WINDOW_S * SAMPLES_HZ:
-            message = f"A window has 1 to {WINDOW_S * SAMPLES_HZ} samples, not {count}."
-            raise CommandRefused(Failure.INVALID, message, "samples")
+        check_samples(command.samples, WINDOW_S, noun="window")
         if command.translate:
             raise CommandRefused(Failure.UNSUPPORTED, "This model cannot translate.")
         for field in ("language", "prompt", "temperature"):

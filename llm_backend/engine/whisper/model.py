@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.command_refused import CommandRefused
+from llm_backend.engine.command_refused import CommandRefused, check_samples
 from llm_backend.engine.messages import (
     SAMPLES_HZ,
     WINDOW_S,
@@ -107,10 +107,7 @@ class WhisperModel:
     def check(self, command: SequentialCommand) -> None:
         """Raise `CommandRefused` for a window that this model cannot transcribe."""
         assert isinstance(command, Transcribe), "the engine takes no other command for this kind"
-        count = len(command.samples) // _SAMPLE_BYTES
-        if not 1 <= count <= WINDOW_S * SAMPLES_HZ:
-            message = f"A window has 1 to {WINDOW_S * SAMPLES_HZ} samples, not {count}."
-            raise CommandRefused(Failure.INVALID, message, "samples")
+        check_samples(command.samples, WINDOW_S, noun="window")
         language = command.language
         if language is not None and self._library.whisper_lang_id(_text(language)) < 0:
             message = f"The model has no language `{language[:32]}`; name it by ISO 639-1."

@@ -116,6 +116,14 @@ async def test_options_that_the_model_cannot_take_are_refused(engine, field, val
     assert (refused.value.failure, refused.value.field) == (Failure.INVALID, field)
 
 
+@pytest.mark.parametrize("data", [b"", b"abc", bytes(30 * RATE_HZ * 2 + 2)])
+async def test_windows_that_cannot_be_computed_are_refused(engine, data):
+    with pytest.raises(CommandFailed, match="A window has 1 to 480000 samples") as refused:
+        await engine.transcribe(Transcribe(samples=data))
+
+    assert (refused.value.failure, refused.value.field) == (Failure.INVALID, "samples")
+
+
 async def test_it_does_not_translate(engine):
     with pytest.raises(CommandFailed, match="cannot translate"):
         await engine.transcribe(Transcribe(samples=samples(), translate=True))
