@@ -174,7 +174,7 @@ class ChatRecorder:
         """Returns the error of each chat, or None. If a batch fails, its chats are stored one by
         one, so that an invalid chat does not affect others."""
         try:
-            _log_taken_ids(await self.chats.add_free(chats))
+            _log_taken_ids(await self.chats.add_unless_taken(chats))
         except StoreUnavailable as error:
             return [error] * len(chats)
         except StoreError as error:

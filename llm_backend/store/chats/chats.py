@@ -18,7 +18,7 @@ from llm_backend.store.chats.stored_chat import (
     check_texts,
 )
 from llm_backend.store.chats.word_index import index_again
-from llm_backend.store.database.bulk_insert import insert_free, insert_rows
+from llm_backend.store.database.bulk_insert import insert_rows, insert_unless_taken
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.ownership import as_owner
 from llm_backend.store.errors import Duplicate, Missing
@@ -49,7 +49,7 @@ class ChatStore:
         new = NewChat(chat=chat, messages=messages)
         await self._database.insert(_add, new)
 
-    async def add_free(self, added: Sequence[NewChat]) -> list[str]:
+    async def add_unless_taken(self, added: Sequence[NewChat]) -> list[str]:
         """Store chats in one transaction, at little more than the cost of one; durable on
         return. Chats whose id is taken are left out, and their ids returned. Each chat belongs
         to the owner that it names, not to the caller's. Raises `Unstorable` as `add` does, and
@@ -57,7 +57,7 @@ class ChatStore:
         for one in added:
             _check(one.chat)
         with as_owner(None):
-            return await self._database.insert(_add_free, added)
+            return await self._database.insert(_add_unless_taken, added)
 
     async def get(self, id: str) -> StoredChat:
         """The chat with this id. Raises `Missing`."""
@@ -106,11 +106,11 @@ def _check(chat: StoredChat) -> None:
 
 
 def _add(connection: Connection, new: NewChat) -> None:
-    if _add_free(connection, [new]):
+    if _add_unless_taken(connection, [new]):
         raise Duplicate(new.chat.id)
 
 
-def _add_free(connection: Connection, added: Sequence[NewChat]) -> list[str]:
+def _add_unless_taken(connection: Connection, added: Sequence[NewChat]) -> list[str]:
     """Insert chats with their messages and metadata, except those whose id is taken by a stored
     chat or by an earlier one of `added`; return the ids that were left out.
 
@@ -121,7 +121,7 @@ def _add_free(connection: Connection, added: Sequence[NewChat]) -> list[str]:
         first.setdefault(one.chat.id, one)
     messages = {id: [encode(dict(each)) for each in one.messages] for id, one in first.items()}
     rows = [_row(one.chat, messages[id]) for id, one in first.items()]
-    seqs = insert_free(connection, chats, rows)
+    seqs = insert_unless_taken(connection, chats, rows)
     _insert_parts(
         connection, [(seqs[id], first[id].chat, messages[id]) for id in first if id in seqs]
     )

@@ -20,7 +20,9 @@ Row = Mapping[str, Any]
 _SIZES = (64, 16, 4, 1)
 
 
-def insert_free(connection: Connection, table: Table, rows: Sequence[Row]) -> dict[str, int]:
+def insert_unless_taken(
+    connection: Connection, table: Table, rows: Sequence[Row]
+) -> dict[str, int]:
     """Insert the rows whose `id` is not taken; return the `seq` of each by its `id`.
 
     All rows have the same columns, every one that the table requires; JSON values are encoded.

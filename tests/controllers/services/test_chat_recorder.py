@@ -19,7 +19,7 @@ COMPLETION = {"id": "chatcmpl-1", "created": 0, "model": "builtin", "choices": [
 class FullDisk:
     """Chats on a disk that has no room."""
 
-    async def add_free(self, _added: object) -> None:
+    async def add_unless_taken(self, _added: object) -> None:
         raise StoreUnavailable("The disk is full.")
 
 
@@ -33,7 +33,7 @@ class Shelf:
         self.writes: list[list[str]] = []
         self.owners: list[str | None] = []
 
-    async def add_free(self, added: Sequence[NewChat]) -> list[str]:
+    async def add_unless_taken(self, added: Sequence[NewChat]) -> list[str]:
         ids = [one.chat.id for one in added]
         if bad := self.bad & set(ids):
             raise Unstorable(f"{min(bad)} cannot be stored.")

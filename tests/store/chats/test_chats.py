@@ -96,7 +96,7 @@ async def test_chats_added_together_are_stored_like_single_ones(chats):
     added = [NewChat(chat=a_chat(metadata={"user": "ann"}), messages=some_messages(number))
              for number in (2, 0, 1)]  # fmt: skip
 
-    assert await chats.add_free(added) == []
+    assert await chats.add_unless_taken(added) == []
 
     assert list((await chats.list()).items) == [one.chat for one in added]
     for one in added:
@@ -114,7 +114,7 @@ async def test_adding_many_chats_prepares_few_statements(chats):
     event.listen(Engine, "before_cursor_execute", seen)
     try:
         for count in range(1, 60, 2):
-            await chats.add_free(
+            await chats.add_unless_taken(
                 [NewChat(chat=a_chat(id=f"c{count}-{one}"), messages=[]) for one in range(count)]
             )
     finally:
@@ -129,7 +129,7 @@ async def test_chats_with_taken_ids_are_left_out_and_their_ids_returned(chats):
 
     added = [NewChat(chat=chat, messages=some_messages(1)) for chat in (taken, fresh, fresh)]
 
-    assert await chats.add_free(added) == [taken.id, fresh.id]
+    assert await chats.add_unless_taken(added) == [taken.id, fresh.id]
     assert list((await chats.list()).items) == [taken, fresh]
     assert len((await chats.messages(fresh.id)).items) == 1
 
@@ -141,21 +141,21 @@ async def test_each_of_many_added_chats_has_its_own_messages_if_some_ids_are_tak
     for id in taken:
         await chats.add(a_chat(id=id), [])
 
-    assert await chats.add_free(added) == taken
+    assert await chats.add_unless_taken(added) == taken
 
     for number, one in enumerate(added):
         said = (await chats.messages(one.chat.id)).items
         expected = [] if one.chat.id in taken else [{"role": "user", "content": f"{number}"}]
         assert [each.message for each in said] == expected
     assert (await chats.get(added[1].chat.id)) == added[1].chat
-    assert await chats.add_free(added) == [one.chat.id for one in added]
+    assert await chats.add_unless_taken(added) == [one.chat.id for one in added]
 
 
 async def test_no_chat_is_added_if_one_is_unstorable(chats):
     bad = a_chat(metadata={"k" * 65: "a name that is too long"})
 
     with pytest.raises(Unstorable):
-        await chats.add_free([NewChat(chat=chat, messages=[]) for chat in (a_chat(), bad)])
+        await chats.add_unless_taken([NewChat(chat=chat, messages=[]) for chat in (a_chat(), bad)])
     assert list((await chats.list()).items) == []
 
 
@@ -163,7 +163,7 @@ async def test_chats_added_together_belong_to_the_owners_that_they_name(chats):
     mine, theirs = (a_chat(owner=name) for name in ("mine", "theirs"))
 
     with as_owner(Owner(id="mine")):
-        await chats.add_free([NewChat(chat=chat, messages=[]) for chat in (mine, theirs)])
+        await chats.add_unless_taken([NewChat(chat=chat, messages=[]) for chat in (mine, theirs)])
         found = await chats.list()
 
     assert list(found.items) == [mine]

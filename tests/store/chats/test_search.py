@@ -110,7 +110,7 @@ async def test_search_forgets_a_deleted_chat_and_follows_a_renamed_one(chats, se
 
 async def test_words_of_many_chats_are_indexed_and_replaced_together(chats, search):
     many = [said(f"number{n}" if n % 2 else "", "") for n in range(150)]
-    await chats.add_free([NewChat(chat=chat, messages=messages) for chat, messages in many])
+    await chats.add_unless_taken([NewChat(chat=chat, messages=messages) for chat, messages in many])
     first, empty = many[1][0], many[4][0]
 
     assert await ids(search, "number", limit=100) == [one.id for one, _ in many[:0:-2]]
