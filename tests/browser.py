@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import axe_playwright_python
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.missing import missing
 
@@ -26,6 +26,9 @@ ARGUMENTS = [
 # The one without windows, menus and profiles needs a fourth less of the processor's time.
 PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser")
 PATIENCE_MS = 60_000  # a machine may be busy with other tests
+ENDED_MEANWHILE = r"404 .*/chat/detached/"
+"""Error of a page that was opened while an answer was being written: the answer had ended before
+the page followed it."""
 
 
 @contextmanager
@@ -50,8 +53,9 @@ def tab(
     locale: str = "en-US",
     service_workers: Literal["allow", "block"] = "block",
 ) -> Iterator[Page]:
-    """A tab of a browser that knows nothing yet; errors but the expected fail the test. Requests
-    that a service worker sends could not be routed by a test."""
+    """A tab of a browser that knows nothing yet; errors but the expected fail the test. An error is
+    a text and the address that it is about. Requests that a service worker sends could not be
+    routed by a test."""
     size = {"width": 1280, "height": 800}
     context = browser.new_context(
         viewport=size, base_url=address, locale=locale, service_workers=service_workers
@@ -60,11 +64,15 @@ def tab(
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda said: said.type == "error" and errors.append(said.text))
+    page.on("console", lambda said: said.type == "error" and errors.append(_error_of(said)))
     yield page
     context.close()
     unexpected = [one for one in errors if not re.search(expected_error, one)]
     assert unexpected == [], unexpected
+
+
+def _error_of(said: ConsoleMessage) -> str:
+    return f"{said.text} {said.location['url']}"
 
 
 def accessibility_violations(page: Page) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ from tests.serving import Served, serve
 
 OPERATOR = "sk-operator"
 DEFAULT_PROJECT = "proj_default"
-NO_SPEND_LIMIT = "404"  # the console has a line for each
+NO_SPEND_LIMIT = r"404 .*/spend_limit"  # the console has a line for each
 
 Connect = Callable[[str], openai.OpenAI]
 

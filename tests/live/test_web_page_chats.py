@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import APIResponse, Error, Page, Route, expect
 
 from llm_backend.builtin import BUILTIN_PATH
-from tests.browser import screenshot, tab
+from tests.browser import ENDED_MEANWHILE, screenshot, tab
 from tests.live.test_web_page import go_on, say, wait_answered, without_end
 from tests.patience import wait_until
 from tests.serving import serve
@@ -384,8 +384,7 @@ def test_an_answer_is_stored_whole_though_its_page_was_closed(browser, server, p
     page.wait_for_url("**/#/chat/*")
     there = page.url
     page.close()
-    ended_meanwhile = "404"  # the answer, between the list of those being answered and its stream
-    with tab(browser, server.address, expected_error=ended_meanwhile) as other:
+    with tab(browser, server.address, expected_error=ENDED_MEANWHILE) as other:
         other.goto(there)
         wait_answered(other)
 

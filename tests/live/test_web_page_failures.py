@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.broken_streams import Break, BreakingProxy, breaking_proxy, scripted_upstream
-from tests.browser import screenshot, tab
+from tests.browser import ENDED_MEANWHILE, screenshot, tab
 from tests.ports import free_port
 from tests.serving import Served, serve
 
@@ -70,8 +70,7 @@ def proxy(server: Served) -> Iterator[BreakingProxy]:
 @pytest.fixture
 def page(browser: Browser, proxy: BreakingProxy) -> Iterator[Page]:
     proxy.breaks, proxy.is_down = [], False  # a test that has failed may have left some
-    # 404: an answer that the server went on with has ended just before the page follows it
-    with tab(browser, proxy.address, expected_error="net::ERR_|504|404") as one:
+    with tab(browser, proxy.address, f"net::ERR_|504|{ENDED_MEANWHILE}") as one:
         one.clock.install()
         open_page(one)
         yield one

@@ -76,7 +76,7 @@ def test_a_value_for_which_storage_has_no_room_lasts_until_the_page_is_closed(pa
 
 
 def test_a_chat_of_several_pages_is_deleted_as_a_whole(page, client):
-    say(page, "Hello Dora!")
+    say(page, "Hello Doreen!")
     wait_answered(page)
     for text in ("Hello Dorothy!", "Hello Dolores!"):
         ask_otherwise(page, text)
@@ -85,7 +85,7 @@ def test_a_chat_of_several_pages_is_deleted_as_a_whole(page, client):
     page.route("**/v1/chat/completions?*conversation*", in_pages_of_one)
     page.reload()
     expect(page.get_by_text("3 of 3")).to_be_visible()
-    item = page.locator("#chats li", has_text="Hello Dora!")
+    item = page.locator("#chats li", has_text="Hello Doreen!")
     item.hover()
     item.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from llm_backend.builtin import BUILTIN_PATH
 from tests.broken_streams import scripted_upstream
-from tests.browser import screenshot, tab
+from tests.browser import ENDED_MEANWHILE, screenshot, tab
 from tests.image_server import FakeImageServer, running
 from tests.mcp_server import mcp_server
 from tests.models_convert.hub_stand_in import REPOSITORY, hub_with
@@ -262,7 +262,7 @@ def tools_of(towns: str, answers: dict[str, Any], folder: Path) -> Iterator[Serv
 
 @pytest.fixture
 def tools_page(browser: Browser, tool_server: Served) -> Iterator[Page]:
-    with tab(browser, tool_server.address, expected_error="ERR_FAILED") as page:
+    with tab(browser, tool_server.address, f"ERR_FAILED|{ENDED_MEANWHILE}") as page:
         page.goto("/")
         expect(page.locator("#model")).to_have_value("far")
         page.get_by_role("button", name="Options").click()
