@@ -25,6 +25,11 @@ async def read_refusal(relayed: UpstreamAnswer) -> ApiError:
     )
     if isinstance(code, str) and code:
         error.code = code  # without `param`, which names a field of the other operation
-    wait = relayed.header(b"retry-after") or b""
-    error.retry_after_s = int(wait) if wait.isdigit() and len(wait) < _WAIT_DIGITS else None
+    error.retry_after_s = retry_after_s(relayed)
     return error
+
+
+def retry_after_s(relayed: UpstreamAnswer) -> float | None:
+    """Returns the seconds of the upstream's `Retry-After`; None without a valid one."""
+    wait = relayed.header(b"retry-after") or b""
+    return int(wait) if wait.isdigit() and len(wait) < _WAIT_DIGITS else None

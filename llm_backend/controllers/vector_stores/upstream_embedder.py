@@ -8,6 +8,7 @@ import orjson
 from llm_backend.access.usage.estimate import ESTIMATED_BYTES_PER_TOKEN
 from llm_backend.access.usage.usage_parser import parse_usage
 from llm_backend.backends.base import Meter
+from llm_backend.backends.upstream.refusal import retry_after_s
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.relay.relay import Exchanger
 from llm_backend.controllers.services.embedders import TextEmbedder
@@ -74,9 +75,11 @@ async def embed_at(
                 raise UpstreamFailed("The upstream's embeddings are too large.")
     finally:
         await relayed.aclose()
-    if relayed.status == 429:
+    if relayed.status in (429, 503):
+        wait_s = retry_after_s(relayed)
         raise ServiceUnavailable(
-            "The upstream embeds no more now.", retry_after_s=OUTAGE_RETRY_AFTER_S
+            "The upstream embeds no more now.",
+            retry_after_s=OUTAGE_RETRY_AFTER_S if wait_s is None else wait_s,
         )
     if relayed.status != 200:
         log.warning("upstream_refused", extra={"status": relayed.status})

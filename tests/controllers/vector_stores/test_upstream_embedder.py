@@ -14,7 +14,8 @@ from llm_backend.errors import ServiceUnavailable, UpstreamFailed
 class Exchange:
     """An upstream that answers each text with how long it is."""
 
-    def __init__(self, status: int = 200, answer: Any = None) -> None:
+    def __init__(self, status: int = 200, answer: Any = None, headers: Any = ()) -> None:
+        self._headers = headers
         self._status = status
         self._answer = answer
         self.asked: list[dict[str, Any]] = []
@@ -33,7 +34,9 @@ class Exchange:
             yield orjson.dumps(answer)[:5]
             yield orjson.dumps(answer)[5:]
 
-        return UpstreamAnswer(status=self._status, headers=(), body=pieces(), close=self._close)
+        return UpstreamAnswer(
+            status=self._status, headers=self._headers, body=pieces(), close=self._close
+        )
 
     def _close(self) -> None:
         self.closed += 1
@@ -69,6 +72,7 @@ async def test_a_long_text_of_blanks_has_a_vector() -> None:
     [
         (Exchange(status=500), UpstreamFailed),
         (Exchange(status=429), ServiceUnavailable),
+        (Exchange(status=503), ServiceUnavailable),
         (Exchange(answer={"data": []}), UpstreamFailed),
         (Exchange(answer=["what"]), UpstreamFailed),
     ],
@@ -76,3 +80,13 @@ async def test_a_long_text_of_blanks_has_a_vector() -> None:
 async def test_invalid_embeddings_are_an_upstream_failure(upstream, error) -> None:
     with pytest.raises(error):
         await upstream_embedder(upstream, "m").embed(["a"], None)
+
+
+@pytest.mark.parametrize(("headers", "wait_s"), [((), 5), (((b"retry-after", b"40"),), 40)])
+async def test_the_error_of_an_overloaded_upstream_has_its_pause(headers, wait_s) -> None:
+    upstream = Exchange(status=429, headers=headers)
+
+    with pytest.raises(ServiceUnavailable) as refused:
+        await upstream_embedder(upstream, "m").embed(["a"], None)
+
+    assert refused.value.retry_after_s == wait_s

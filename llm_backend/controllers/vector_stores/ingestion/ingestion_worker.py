@@ -5,21 +5,32 @@ one transaction, its chunks are stored and it is `completed`. A job of a killed 
 from the beginning. Point ids are deterministic, so points are overwritten and not duplicated.
 Points without a stored chunk never reach a search result, and are marked as incomplete.
 
+An embedding model that is overloaded is waited for, so that the ingestion of a long file continues.
+If it, or the vector index, stays unavailable, the job is retried later.
+
 There are two queues, for short and for long files, so that long files do not block short ones. A
 file begins in the queue of short files. If its extraction takes more than a time slice or its text
 is long, it moves to the other queue and is ingested from the beginning.
 """
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llm_backend.access import Ledger, Principal, RequestMeter
+from llm_backend.backoff import backoff_delay_s
 from llm_backend.controllers.services.embedders import TextEmbedder
 from llm_backend.controllers.services.vector_store_services import VectorStoreServices
 from llm_backend.controllers.vector_stores.ingestion.completeness import mark_incomplete
-from llm_backend.errors import InvalidRequest
+from llm_backend.errors import (
+    ApiError,
+    InvalidRequest,
+    RateLimited,
+    ServiceUnavailable,
+    UpstreamError,
+)
 from llm_backend.extraction import (
     Chunking,
     ExtractionError,
@@ -29,17 +40,26 @@ from llm_backend.extraction import (
     UnsupportedFile,
     split_into_chunks,
 )
-from llm_backend.search import IndexPoint, text_keywords
+from llm_backend.search import IndexFailure, IndexPoint, text_keywords
 from llm_backend.store import (
     AttributesChanged,
     FileError,
     FileStore,
     Job,
     Missing,
+    RetryLater,
     StoredChunk,
     StoredVectorFile,
 )
 
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 8  # attempts while a model or the vector index is unavailable, together half an hour
+RETRY_S, RETRY_LIMIT_S = 10.0, 600.0  # delays between attempts, doubled each time
+EMBEDDING_TRIES = 4  # tries of some chunks within an attempt, if the model is overloaded
+LONGEST_PAUSE_S = 60.0  # between these tries; a longer one ends the attempt
+
+_OVERLOADED = (ServiceUnavailable, RateLimited)
 _NAMES = uuid.UUID("5c0a3a55-6d3b-4d0e-9d3c-7a2f9f6a8e11")  # namespace of point ids
 _POINTS_PER_WRITE = 64  # points: locks the index for some milliseconds
 _NUMBER_BYTES = 4
@@ -96,6 +116,19 @@ class Ingestion:
             await self._fail(job, FileError(code="server_error", message=_INDEX_GONE))
             return
         try:
+            await self._ingest_or_fail(job, file)
+        except (*_OVERLOADED, UpstreamError, IndexFailure) as error:
+            log.warning("file_not_ingested_yet", extra={"reason": str(error)})
+            raise RetryLater(_pause_s(error, job.attempt)) from error
+
+    async def give_up(self, job: Job) -> None:
+        """Fails the file after several failed attempts of the server."""
+        message = "The server could not ingest the file; its log says why."
+        await self._fail(job, FileError(code="server_error", message=message))
+
+    async def _ingest_or_fail(self, job: Job, file: StoredVectorFile) -> None:
+        """Ingests the file, or fails it for a reason that no other attempt would change."""
+        try:
             async with asyncio.timeout(self._limits.timeout_s) as deadline:
                 await self._ingest(job, file)
         except _OtherIndex as other_index:
@@ -114,11 +147,6 @@ class Ingestion:
         except Missing:
             gone = FileError(code="invalid_file", message=f"The file `{file.id}` was deleted.")
             await self._fail(job, gone)
-
-    async def give_up(self, job: Job) -> None:
-        """Fails the file after several failed attempts of the server."""
-        message = "The server could not ingest the file; its log says why."
-        await self._fail(job, FileError(code="server_error", message=message))
 
     async def _is_abandoned(self, job: Job) -> bool:
         return job.affinity not in (None, await self._vector_stores.index.name())
@@ -141,7 +169,7 @@ class Ingestion:
         size_bytes = 0
         for start in range(0, len(chunks), _POINTS_PER_WRITE):
             some = chunks[start : start + _POINTS_PER_WRITE]
-            vectors = await embedder.embed([chunk.text for chunk in some], meter)
+            vectors = await _embed(embedder, [chunk.text for chunk in some], meter)
             if store.dimensions is None and not start:
                 await self._make_collection(store.id, len(vectors[0]))
             await index.upsert(store.id, _points(file, some, vectors, start))
@@ -217,6 +245,27 @@ class Removal:
 
     async def give_up(self, job: Job) -> None:
         """Leaves the points: no search returns them."""
+
+
+async def _embed(
+    embedder: TextEmbedder, texts: Sequence[str], meter: RequestMeter | None
+) -> list[list[float]]:
+    """Returns the vectors of the texts; waits for a model that is overloaded for a short time."""
+    for number in range(1, EMBEDDING_TRIES):
+        try:
+            return await embedder.embed(texts, meter)
+        except _OVERLOADED as error:
+            pause_s = _pause_s(error, number)
+            if pause_s > LONGEST_PAUSE_S:
+                raise
+        await asyncio.sleep(pause_s)
+    return await embedder.embed(texts, meter)
+
+
+def _pause_s(error: Exception, number: int) -> float:
+    """Returns the delay before the next try: at least the one that the error asks for."""
+    asked_s = error.retry_after_s if isinstance(error, ApiError) else None
+    return max(asked_s or 0.0, backoff_delay_s(RETRY_S, number, RETRY_LIMIT_S))
 
 
 def _points(

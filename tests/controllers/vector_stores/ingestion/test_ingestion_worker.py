@@ -12,21 +12,24 @@ import pytest_asyncio
 
 from llm_backend.controllers.services.vector_store_services import VectorStoreServices
 from llm_backend.controllers.vector_stores.files import update_attributes
+from llm_backend.controllers.vector_stores.ingestion import ingestion_worker
 from llm_backend.controllers.vector_stores.ingestion.ingestion_worker import (
     Ingestion,
     IngestionLimits,
     Removal,
 )
 from llm_backend.controllers.vector_stores.retrieval.hybrid_search import Query, search
+from llm_backend.errors import ServiceUnavailable, UpstreamFailed
 from llm_backend.extraction import ExtractedText, Format, NotShort
 from llm_backend.search import Comparison, EmbeddedIndex, VectorIndex
-from llm_backend.search.base import NoCollection
+from llm_backend.search.base import IndexUnavailable, NoCollection
 from llm_backend.store import (
     Blobs,
     Bucket,
     Database,
     Jobs,
     NewVectorFile,
+    RetryLater,
     StoredFile,
     StoredVectorStore,
     VectorStores,
@@ -46,7 +49,11 @@ LINES = 150  # chunks of a large file: more than a search takes candidates
 
 
 class Embedder:
-    """Embedding model: texts about gates are similar, others a little. It fails at `!`."""
+    """Embedding model: texts about gates are similar, others a little. It fails at `!`, and raises
+    `failures` first."""
+
+    def __init__(self, failures: Sequence[Exception] = ()) -> None:
+        self._failures = list(failures)
 
     async def get(self, name: str) -> "Embedder":
         return self
@@ -55,6 +62,8 @@ class Embedder:
         return [len(text.split()) for text in texts]
 
     async def embed(self, texts: Sequence[str], meter: object) -> list[list[float]]:
+        if self._failures:
+            raise self._failures.pop(0)
         if "for ever" in "".join(texts):
             await asyncio.Event().wait()
         if "!" in "".join(texts):
@@ -106,8 +115,10 @@ async def indexes(tmp_path: Path) -> AsyncIterator[list[EmbeddedIndex]]:
         await index.close()
 
 
-def vector_stores(stores: VectorStores, index: VectorIndex) -> VectorStoreServices:
-    embedders: Any = Embedder()
+def vector_stores(
+    stores: VectorStores, index: VectorIndex, failures: Sequence[Exception] = ()
+) -> VectorStoreServices:
+    embedders: Any = Embedder(failures)
     return VectorStoreServices(stores=stores, vectors=index, embedders=embedders)
 
 
@@ -332,3 +343,37 @@ async def test_a_file_over_the_timeout_fails_with_a_reason(jobs, stores, indexes
     assert file.error is not None
     assert (file.status, file.error.code) == ("failed", "server_error")
     assert "longer than 0.05 s" in file.error.message
+
+
+async def test_an_overloaded_model_is_waited_for_within_an_attempt(
+    jobs, stores, indexes, monkeypatch
+) -> None:
+    monkeypatch.setattr(ingestion_worker, "RETRY_S", 0.0)
+    overload = ServiceUnavailable("It embeds no more now.", retry_after_s=0.01)
+    shelf = vector_stores(stores, indexes[0], [overload] * (ingestion_worker.EMBEDDING_TRIES - 1))
+    await add_store(stores, "a")
+
+    await take_in(jobs, shelf, {"a": "The gate opens."})
+
+    assert (await stores.file("vs_1", "a")).status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("failure", "delay_s"),
+    [
+        (ServiceUnavailable("It embeds no more now.", retry_after_s=120), 120),
+        (UpstreamFailed("No upstream answers."), ingestion_worker.RETRY_S),
+        (IndexUnavailable("The Qdrant server cannot be reached."), ingestion_worker.RETRY_S),
+    ],
+)
+async def test_a_file_whose_model_is_unavailable_is_ingested_later(
+    jobs, stores, indexes, failure, delay_s
+) -> None:
+    shelf = vector_stores(stores, indexes[0], [failure])
+    await add_store(stores, "a")
+
+    with pytest.raises(RetryLater) as later:
+        await take_in(jobs, shelf, {"a": "The gate opens."})
+
+    assert later.value.delay_s == delay_s
+    assert (await stores.file("vs_1", "a")).status == "in_progress"
