@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from llm_backend.search import (
     VectorIndex,
     query_keywords,
 )
+from llm_backend.search.embedded import folder, open_shards
 from llm_backend.search.qdrant import QdrantIndex
 from tests.qdrant import QdrantStandIn, qdrant_server
 from tests.search.points import DIMENSIONS, axis, point, random_points
@@ -321,6 +323,35 @@ async def test_embedded_index_optimizes_again_after_growth_meanwhile(tmp_path: P
 
     assert int((tmp_path / "c.built").read_text()) > 1000
     await index.close()
+
+
+async def test_embedded_index_closed_during_a_replacement_keeps_the_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_replacing, may_replace = threading.Event(), threading.Event()
+
+    def replace_later(path: Path, points: int) -> None:
+        is_replacing.set()
+        may_replace.wait()
+        folder.replace(path, points)
+
+    monkeypatch.setattr(open_shards, "replace", replace_later)
+    index = EmbeddedIndex(tmp_path, growth=100)
+    await index.create("c", DIMENSIONS)
+    await index.upsert("c", random_points(200))
+    await asyncio.to_thread(is_replacing.wait)
+
+    closing = asyncio.create_task(index.close())
+    for _ in range(10):  # until the cancelled task has begun to clean up
+        await asyncio.sleep(0)
+    await asyncio.get_running_loop().run_in_executor(index._copying_thread, int)
+    is_kept = (tmp_path / "c.copy").is_dir()
+    may_replace.set()
+    await closing
+
+    assert is_kept
+    assert (tmp_path / "c.built").read_text() == "200"
+    assert names(tmp_path) == ["c", "c.built", "owner.lock"]
 
 
 async def test_embedded_index_recovers_an_interrupted_replacement(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class EmbeddedIndex:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vectors")
         self._copying_thread = ThreadPoolExecutor(1, thread_name_prefix="vector-copies")
         self._copying = asyncio.Lock()  # awaited before the lock that holds up writes
-        # Changed in the thread only, but for `unbuilt`.
+        # Called in the thread only, but for `path`; `unbuilt` is read and reset outside of it, too.
         self._shards = OpenShards(folder, collections)
         self._write_locks: dict[str, asyncio.Lock] = {}
         self._journals: dict[str, list[Work[None]]] = {}  # of collections that are being optimized
@@ -202,7 +202,13 @@ class EmbeddedIndex:
             log.warning("vectors_not_optimized", extra={"reason": str(error)})
         finally:
             self._journals.pop(collection, None)
+            # A cancelled call goes on in its thread: the copy is removed after both threads' calls.
+            await loop.run_in_executor(self._thread, _do_nothing)
             await loop.run_in_executor(self._copying_thread, remove, copy)
+
+
+def _do_nothing() -> None:
+    """Ends after the calls that a thread was given before it."""
 
 
 async def _run_optimizer(copy: Path) -> None:

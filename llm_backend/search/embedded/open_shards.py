@@ -1,6 +1,7 @@
 """Open collections of a folder: a bounded number, the least recently used one is closed.
 
-All calls come from one thread, and nothing is opened before the folder is locked.
+All calls but those of `path` come from one thread, and nothing is opened before the folder is
+locked.
 """
 
 import os
