@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 
 from llm_backend.contract.body import json_limits
 from llm_backend.controllers.batches.batch_input import InputCheck, LineSplitter, RawLine, read_line
@@ -12,6 +12,7 @@ from llm_backend.controllers.files.operations import new_file_id
 from llm_backend.settings import Settings
 from llm_backend.store import (
     BatchEnd,
+    BatchEnded,
     BatchStatus,
     BatchStore,
     FileStore,
@@ -52,10 +53,12 @@ class BatchWorker:
             return
         batch, content = found
         if batch.status is BatchStatus.VALIDATING:
-            await self._read(job, batch, content)
+            if await self._begin(job, batch, content):
+                return  # the last job of its lines adds another one
             batch = await self._batches.get(batch.id)
         if batch.status in (BatchStatus.FINALIZING, BatchStatus.CANCELLING):
-            await self._write(job, batch, content)
+            with suppress(BatchEnded):  # by another job
+                await self._write(job, batch, content)
             batch = await self._batches.get(batch.id)
         if batch.status.is_end:
             await self._batches.delete_lines(batch.id)
@@ -72,11 +75,13 @@ class BatchWorker:
             "param": None,
             "line": None,
         }
-        if not batch.status.is_end:
+        with suppress(BatchEnded):
             await self._batches.fail(job, [error])
         await self._batches.delete_lines(batch.id)
 
-    async def _read(self, job: Job, batch: StoredBatch, content: Content) -> None:
+    async def _begin(self, job: Job, batch: StoredBatch, content: Content) -> bool:
+        """Reads the input and starts the batch; False if the input is invalid, which fails the
+        batch, or the batch was cancelled."""
         check = InputCheck(
             batch.endpoint,
             lines_limit=self._settings.batch_lines_limit,
@@ -92,8 +97,8 @@ class BatchWorker:
                 check.finish()
         if check.errors:
             await self._batches.fail(job, check.errors)
-            return
-        await self._batches.begin(job, check.chunks, total=check.total, model=check.model)
+            return False
+        return await self._batches.begin(job, check.chunks, total=check.total, model=check.model)
 
     async def _write(self, job: Job, batch: StoredBatch, content: Content) -> None:
         unanswered = batch.total - batch.completed - batch.failed

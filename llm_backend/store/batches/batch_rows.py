@@ -90,17 +90,19 @@ def begin(
     total: int,
     model: str | None,
     now: float,
-) -> None:
-    """Start the batch, whose input is valid: add the jobs of its lines. Raises `LeaseLost`."""
+) -> bool:
+    """Start the batch, whose input is valid: add the jobs of its lines. False if it was cancelled
+    meanwhile. Raises `LeaseLost`."""
     row = _locked_row(connection, job.subject)
     job_rows.lock(connection, job)
-    if row.status != BatchStatus.VALIDATING.value:  # cancelled meanwhile
-        return
+    if row.status != BatchStatus.VALIDATING.value:
+        return False
     _move(connection, row, BatchStatus.IN_PROGRESS, now, total=total, model=model)
     added = [
         NewJob(kind=BATCH_LINES, subject=job.subject, details=asdict(chunk)) for chunk in chunks
     ]
     job_rows.add(connection, added, now=now)
+    return True
 
 
 def fail(
@@ -112,8 +114,8 @@ def fail(
     delivery_limit: int,
 ) -> int:
     """End the batch, whose input is invalid, and its job; return the number of deliveries of
-    webhooks that were beyond `delivery_limit`. Raises `LeaseLost`."""
-    row = _locked_row(connection, job.subject)
+    webhooks that were beyond `delivery_limit`. Raises `LeaseLost`, `BatchEnded`."""
+    row = _locked_open_row(connection, job.subject)
     job_rows.finish(connection, job)
     row = _move(connection, row, BatchStatus.FAILED, now, errors=[dict(one) for one in errors])
     return _add_deliveries(connection, row, now=now, limit=delivery_limit)
@@ -151,10 +153,8 @@ def finish_lines(connection: Connection, job: Job, *, now: float) -> None:
 
 def cancel(connection: Connection, id: str, *, now: float) -> StoredBatch:
     """Cancel the batch: start no more of its lines. Raises `Missing`, `BatchEnded`."""
-    row = _locked_row(connection, id)
+    row = _locked_open_row(connection, id)
     status = BatchStatus(row.status)
-    if status.is_end:
-        raise BatchEnded(id, status.value)
     if status is not BatchStatus.CANCELLING:
         row = _move(connection, row, BatchStatus.CANCELLING, now)
         job_rows.remove_not_running(connection, BATCH_LINES, id, now=now)
@@ -187,8 +187,8 @@ def end(
     connection: Connection, job: Job, ended: BatchEnd, *, now: float, delivery_limit: int
 ) -> int:
     """End the batch, with these files; return the number of deliveries of webhooks that were
-    beyond `delivery_limit`. Raises `LeaseLost`, `BlobGone`."""
-    row = _locked_row(connection, job.subject)
+    beyond `delivery_limit`. Raises `LeaseLost`, `BatchEnded`, `BlobGone`."""
+    row = _locked_open_row(connection, job.subject)
     job_rows.lock(connection, job)
     row = _move(
         connection,
@@ -262,6 +262,14 @@ def _row(connection: Connection, id: str, *, is_locked: bool = False) -> Row[Any
 
 def _locked_row(connection: Connection, id: str) -> Row[Any]:
     return _row(connection, id, is_locked=True)
+
+
+def _locked_open_row(connection: Connection, id: str) -> Row[Any]:
+    """The row of a batch that has not ended, locked. Raises `Missing`, `BatchEnded`."""
+    row = _locked_row(connection, id)
+    if BatchStatus(row.status).is_end:
+        raise BatchEnded(id, row.status)
+    return row
 
 
 def _sort_keys(connection: Connection, id: str) -> tuple[int, int]:

@@ -86,15 +86,17 @@ class BatchStore:
 
     async def begin(
         self, job: Job, chunks: Sequence[Lines], *, total: int, model: str | None
-    ) -> None:
-        """Start the batch, whose input is valid: add the jobs of its lines. Raises `LeaseLost`."""
-        await self._database.write(
+    ) -> bool:
+        """Start the batch, whose input is valid: add the jobs of its lines. False if it was
+        cancelled meanwhile. Raises `LeaseLost`."""
+        has_begun = await self._database.write(
             batch_rows.begin, job=job, chunks=chunks, total=total, model=model, now=self._clock()
         )
         self._jobs.wake()
+        return has_begun
 
     async def fail(self, job: Job, errors: Sequence[JsonMapping]) -> None:
-        """End the batch, whose input is invalid, and its job. Raises `LeaseLost`."""
+        """End the batch, whose input is invalid, and its job. Raises `LeaseLost`, `BatchEnded`."""
         await self._end(partial(batch_rows.fail, job=job, errors=errors))
 
     async def find_answered_lines(self, id: str, first: int, last: int) -> set[int]:
@@ -135,7 +137,7 @@ class BatchStore:
             after = page[-1][0]
 
     async def end(self, job: Job, ended: BatchEnd) -> None:
-        """End the batch. Raises `LeaseLost`, `BlobGone`."""
+        """End the batch. Raises `LeaseLost`, `BatchEnded`, `BlobGone`."""
         await self._end(partial(batch_rows.end, job=job, ended=ended))
 
     async def delete_lines(self, id: str) -> None:

@@ -38,6 +38,7 @@ from llm_backend.store import (
     JobKind,
     Jobs,
     Missing,
+    NewJob,
     RetryLater,
     StoredBatch,
     StoredFile,
@@ -84,6 +85,7 @@ class Application:
 class Server:
     """Stores and workers of one process that runs batches."""
 
+    database: Database
     jobs: Jobs
     files: FileStore
     batches: BatchStore
@@ -170,6 +172,7 @@ def server_on(database: Database, folder: Path, **settings: Any) -> Server:
     jobs = Jobs(database, lease_s=30)
     files = FileStore(database, Blobs(database, Bucket((folder / "files").as_uri())))
     return Server(
+        database=database,
         jobs=jobs,
         files=files,
         batches=BatchStore(database, jobs, deliveries=DeliveryLimit(waiting=1)),
@@ -219,6 +222,50 @@ async def test_every_line_is_answered_once_and_in_order(server):
     assert len({line["id"] for line in output}) == 150
     assert sorted(server.application.asked) == list(range(150))
     assert server.application.priorities == {Priority.BATCH}
+
+
+async def test_a_batch_whose_lines_end_before_its_first_job_ends_once(server, monkeypatch):
+    """The first job reads the state only after other jobs have answered all lines."""
+    batch = await server.add(lines(range(3)))
+    (first,) = await server.jobs.claim(BATCH, 1)
+    begin = server.batches.begin
+
+    async def begin_and_lose_time(*args: Any, **values: Any) -> Any:
+        began = await begin(*args, **values)
+        for job in await server.jobs.claim(BATCH_LINES, 10):
+            await server.lines_worker.work(job)
+        return began
+
+    monkeypatch.setattr(server.batches, "begin", begin_and_lose_time)
+    await server.batch_worker.work(first)
+    assert (await server.batches.get(batch.id)).status is BatchStatus.FINALIZING
+    (last,) = await server.jobs.claim(BATCH, 1)
+    await server.batch_worker.work(last)
+
+    assert (await server.batches.get(batch.id)).status is BatchStatus.COMPLETED
+    assert len((await server.files.list(purpose="batch_output")).items) == 1
+
+
+async def test_a_batch_that_two_jobs_end_has_the_files_of_one(server):
+    batch = await server.add(lines(range(3)))
+    await server.lines_worker.work(await server.first_lines())
+    (first,) = await server.jobs.claim(BATCH, 1)
+    await server.jobs.add(NewJob(kind=BATCH, subject=batch.id))
+    (second,) = await server.jobs.claim(BATCH, 1)
+
+    class Both(BatchStore):
+        async def end(self, job: Job, ended: Any) -> None:
+            await server.batch_worker.work(second)
+            await super().end(job, ended)
+
+    both = Both(server.database, server.jobs, deliveries=DeliveryLimit(waiting=1))
+    await BatchWorker(both, server.files, server.settings).work(first)
+
+    ended = await server.batches.get(batch.id)
+    assert ended.status is BatchStatus.COMPLETED
+    assert [file.id for file in (await server.files.list(purpose="batch_output")).items] == [
+        ended.output_file_id
+    ]
 
 
 async def test_lines_that_fail_are_in_the_error_file_with_their_answer(server):
