@@ -28,10 +28,10 @@ import yaml
 from benchmarks.serve_start import resident_mb
 from benchmarks.speech import BYTES_A_SECOND, chat_tokens_a_second
 from llm_backend.extras import install_command, is_installed
+from tests.audio_files import wav_file
 from tests.engine.pocket_voice import write_pocket_voice
 from tests.engine.speech_reference import ReferenceVoice
 from tests.serving import Served, serve
-from tests.sound_files import wav_file
 from tests.tiny_diffusion import HAS_LIBRARY, write_tiny_diffusion
 from tests.tone_voice import write_voice
 from tests.whisper_models import write_whisper
@@ -52,7 +52,7 @@ IMAGES = """
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One model. `alone` computes the input by the library; `ask` returns the form or the body of a
-    request; `units_of` the seconds of sound, or the images, of an answer."""
+    request; `units_of` the seconds of audio, or the images, of an answer."""
 
     name: str
     unit: str
@@ -114,7 +114,7 @@ def gguf(folder: Path) -> Row | None:
     def speak() -> None:
         with silent():
             for _ in range(LONG_SENTENCES):
-                voice.sound(SENTENCE.strip(), seed=1)
+                voice.audio(SENTENCE.strip(), seed=1)
 
     return voice_row("GGUF voice", "pocket", "default", speak, sentences=LONG_SENTENCES)
 
@@ -130,7 +130,7 @@ def voice_row(
     }
     return Row(
         name=name,
-        unit="s of sound",
+        unit="s of audio",
         path="audio/speech",
         alone=lambda: void(alone()),
         ask=lambda: {"json": body},
@@ -157,7 +157,7 @@ def whisper(folder: Path) -> Row | None:
 
     return Row(
         name="Whisper",
-        unit="s of sound",
+        unit="s of audio",
         path="audio/transcriptions",
         alone=transcribe,
         ask=lambda: {

@@ -1,7 +1,7 @@
 """Texts read aloud by the served process, beside `espeak-ng` alone on the same text.
 
 Prints a row for each format: processor seconds of the program alone and of the server with it,
-sound for each second of the server's processor time, and the time until the first byte. Then eight
+audio for each second of the server's processor time, and the time until the first byte. Then eight
 texts at once against one after the other, and a chat's tokens a second beside speech against alone.
 """
 
@@ -61,16 +61,16 @@ def main() -> None:
 def measure_formats(port: int, pid: int, text: str) -> None:
     speak(port, "Hello.", "mp3")  # imports
     alone_s = program_s(text)
-    sound_s = speak(port, text, "pcm")[1] / BYTES_A_SECOND
-    print(f"{len(text)} characters, {sound_s:.0f} s of sound")
-    print("| format | espeak-ng, CPU s | served, CPU s | sound s a CPU s | first byte, s |")
+    audio_s = speak(port, text, "pcm")[1] / BYTES_A_SECOND
+    print(f"{len(text)} characters, {audio_s:.0f} s of audio")
+    print("| format | espeak-ng, CPU s | served, CPU s | audio s a CPU s | first byte, s |")
     print("|---|---|---|---|---|")
     for format in FORMATS:
         before_s = processor_s(pid)
         first_s, _ = speak(port, text, format)
         used_s = processor_s(pid) - before_s
         print(
-            f"| {format} | {alone_s:.2f} | {used_s:.2f} | {sound_s / used_s:.0f} | {first_s:.3f} |"
+            f"| {format} | {alone_s:.2f} | {used_s:.2f} | {audio_s / used_s:.0f} | {first_s:.3f} |"
         )
 
 

@@ -34,9 +34,9 @@ _ENGINE_COUNTERS = {
     "prefix_ram_saves": "Prefixes saved in host memory because their slots were overwritten.",
     "prefix_ram_restores": "Prefixes restored from host memory into KV cells.",
     "prefix_ram_tokens": "Tokens restored from host memory instead of being computed.",
-    "media_tokens": "Tokens of images and sounds that were encoded.",
+    "media_tokens": "Tokens of images and audio that were encoded.",
     "context_shifts": "Times that the older half of a full context was dropped.",
-    "media_s": "Seconds spent encoding images and sounds, included in busy_s.",
+    "media_s": "Seconds spent encoding images and audio, included in busy_s.",
 }
 
 

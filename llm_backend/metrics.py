@@ -143,14 +143,14 @@ class Metrics:
             "Time between two tokens of an answer, on average: its inter-token latency.",
             _OUTPUT_TOKEN_S,
         )
-        self.speech_seconds = self._counter("speech_seconds", "Seconds of sound spoken.")
+        self.speech_seconds = self._counter("speech_seconds", "Seconds of audio spoken.")
         self.drawn_images = self._counter("drawn_images", "Images drawn by local models.")
         self.drawing_seconds = self._counter("drawing_seconds", "Seconds of drawing images.")
         self.transcription_seconds = self._counter(
-            "transcription_seconds", "Seconds of sound transcribed."
+            "transcription_seconds", "Seconds of audio transcribed."
         )
         self.transcription_elapsed_seconds = self._counter(
-            "transcription_elapsed_seconds", "Seconds in which sound was transcribed, with waits."
+            "transcription_elapsed_seconds", "Seconds in which audio was transcribed, with waits."
         )
         self.write_seconds = Histogram(
             "llm_backend_store_write_seconds",
@@ -244,10 +244,10 @@ class Metrics:
         if tokens_per_second:
             self.output_token_seconds.labels(*labels).observe(1 / tokens_per_second)
 
-    def record_speech(self, model: str, *, queue_s: float, sound_s: float) -> None:
+    def record_speech(self, model: str, *, queue_s: float, audio_s: float) -> None:
         """Counts a text that a local voice read aloud, also one whose client disconnected."""
         self.queue_seconds.labels(model).observe(queue_s)
-        self.speech_seconds.labels(model).inc(sound_s)
+        self.speech_seconds.labels(model).inc(audio_s)
 
     def record_drawing(self, model: str, *, queue_s: float, images: int, elapsed_s: float) -> None:
         """Counts images that a local model drew, also those of a client that disconnected."""
@@ -256,12 +256,12 @@ class Metrics:
         self.drawing_seconds.labels(model).inc(elapsed_s)
 
     def record_transcription(
-        self, model: str, *, queue_s: float, sound_s: float, elapsed_s: float
+        self, model: str, *, queue_s: float, audio_s: float, elapsed_s: float
     ) -> None:
         """Counts a recording that a local model transcribed, also one whose client
         disconnected."""
         self.queue_seconds.labels(model).observe(queue_s)
-        self.transcription_seconds.labels(model).inc(sound_s)
+        self.transcription_seconds.labels(model).inc(audio_s)
         self.transcription_elapsed_seconds.labels(model).inc(elapsed_s)
 
     def _counter(self, name: str, meaning: str) -> Counter:

@@ -54,7 +54,7 @@ async def offload_schema(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwa
 
 
 async def offload_media(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Returns the result of work that decodes an image or a sound, in one of the two threads of
+    """Returns the result of work that decodes an image or audio, in one of the two threads of
     all requests. A request that is cancelled meanwhile keeps its thread until the work ends."""
     run = partial(copy_context().run, work, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_image_threads(), run)

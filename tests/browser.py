@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 from tests.missing import missing
 
 SCREENSHOTS = Path(__file__).parents[1] / "build" / "screenshots"
-# A microphone that beeps and needs no permission; sounds that play without a click before.
+# A microphone that beeps and needs no permission; audio that plays without a click before.
 ARGUMENTS = [
     "--no-sandbox",
     "--use-fake-device-for-media-stream",

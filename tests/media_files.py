@@ -1,4 +1,4 @@
-"""Images and sounds as files, as clients send them."""
+"""Images and audio as files, as clients send them."""
 
 import base64
 import io

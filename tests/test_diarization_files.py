@@ -43,7 +43,7 @@ def test_both_files_are_needed(tmp_path):
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"sample_rate": "8000"}, "for sound of 8000 Hz"),
+        ({"sample_rate": "8000"}, "for audio of 8000 Hz"),
         ({"window_size": ""}, "`window_size` is missing"),
         ({"receptive_field_shift": "0"}, "`receptive_field_shift` is 0"),
         ({"receptive_field_size": "16001"}, "`receptive_field_size` is 16001"),

@@ -1,4 +1,4 @@
-"""A voice of tones: an ONNX model in the form of Piper's voices, whose sound is known.
+"""A voice of tones: an ONNX model in the form of Piper's voices, whose audio is known.
 
 Each word is a tone of `WORD_S` seconds; its frequency tells the word, and its loudness the speaker.
 At half of the speed each sentence is heard twice.
@@ -21,7 +21,7 @@ WORD_S = 0.05
 TONES: Mapping[str, int] = {"one": 400, "two": 800, "three": 1200, "four": 1600}
 """Words that it knows, and the frequency of each."""
 
-_SIGNS = ("_", "^", "$", " ", ".", ",", "!")  # tokens without a sound
+_SIGNS = ("_", "^", "$", " ", ".", ",", "!")  # tokens without audio
 _LETTERS = "abcd"  # a token for each word
 _LOUDEST, _QUIETEST = 0.5, 0.125  # the first speaker, and the last
 _STEP_S, _LEAST_STEPS = 0.005, 4  # by which the beginnings and ends of tones are found

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from tests.missing import missing
 from tests.serving import children_of
 
-__all__ = ["PROGRAM", "decode_sound", "require_voice", "speaking"]
+__all__ = ["PROGRAM", "decode_audio", "require_voice", "speaking"]
 
 PROGRAM = "espeak-ng"
 
@@ -25,8 +25,8 @@ def speaking(pid: int) -> list[int]:
     return children_of(pid, PROGRAM.encode())
 
 
-def decode_sound(data: bytes, format: str) -> tuple[float, bytes]:
-    """Returns the seconds of a file of sound, and its samples: signed, 16 bits, 24 kHz, mono."""
+def decode_audio(data: bytes, format: str) -> tuple[float, bytes]:
+    """Returns the seconds of an audio file, and its samples: signed, 16 bits, 24 kHz, mono."""
     import av  # tests that do not speak need none
 
     if format == "pcm":

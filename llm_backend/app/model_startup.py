@@ -130,7 +130,7 @@ def build_synthesizer(settings: Settings, metrics: Metrics) -> SpeechSynthesizer
     )
 
     def observe(model: str, usage: SpeechUsage) -> None:
-        metrics.record_speech(model, queue_s=usage.queue_s, sound_s=usage.sound_s)
+        metrics.record_speech(model, queue_s=usage.queue_s, audio_s=usage.audio_s)
 
     return SpeechSynthesizer(permits, observe)
 
@@ -179,7 +179,7 @@ def build_transcriber(settings: Settings, metrics: Metrics) -> LocalTranscriptio
 
     def observe(model: str, usage: TranscriptUsage) -> None:
         metrics.record_transcription(
-            model, queue_s=usage.queue_s, sound_s=usage.sound_s, elapsed_s=usage.elapsed_s
+            model, queue_s=usage.queue_s, audio_s=usage.audio_s, elapsed_s=usage.elapsed_s
         )
 
     return LocalTranscription(permits, observe, decoding=decoding, heard_s=settings.audio_limit_s)
@@ -237,8 +237,8 @@ def _media_bounds(settings: Settings) -> MediaBounds:
         count=settings.media_limit,
         image_bytes=settings.image_limit_bytes,
         image_pixels=settings.image_limit_pixels,
-        sound_bytes=settings.audio_limit_bytes,
-        sound_s=settings.audio_limit_s,
+        audio_bytes=settings.audio_limit_bytes,
+        audio_s=settings.audio_limit_s,
         hosts=settings.image_hosts,
         fetch_s=settings.image_timeout_s,
     )

@@ -88,7 +88,7 @@ def draft_models(settings: Settings, models: Sequence[str]) -> Mapping[str, Path
 @dataclass(frozen=True, kw_only=True)
 class NamedProjector:
     """A projector's file, and the input modalities besides text, in OpenAI's words. One that
-    `speaks` makes sound."""
+    `speaks` makes audio."""
 
     path: Path
     modalities: tuple[str, ...]

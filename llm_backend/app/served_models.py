@@ -128,7 +128,7 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
             vector_stores=entry.vector_stores,
             engine=engine,
             loads_at_start=engine_configs.override(entry.load, settings.load_models) == "start"
-            and ((sound := voice or recognizer or diarization) is None or is_installed(sound.extra))
+            and ((audio := voice or recognizer or diarization) is None or is_installed(audio.extra))
             and (image_setup is None or (can_draw and not image_setup.missing)),
             idle_unload_s=engine_configs.override(entry.idle_unload_s, settings.idle_unload_s),
             memory_bytes=entry.memory,
@@ -277,7 +277,7 @@ def _card(
     entry: ModelSettings,
     projector: NamedProjector | None,
     name_in_folder: str | None,
-    sound_files: SpeakingFiles | RecognizerFiles | DiarizationFiles | None,
+    audio_files: SpeakingFiles | RecognizerFiles | DiarizationFiles | None,
     image_setup: LocalImageSetup | None,
 ) -> ModelCard:
     created_at = int(min(path.stat().st_mtime, time.time()))
@@ -288,11 +288,11 @@ def _card(
         more = (("file", name_in_folder),)
     if is_whisper_file(path):
         more = (*more, ("input_modalities", ("audio",)), ("output_modalities", ("text",)))
-    if sound_files is not None:
-        hears = isinstance(sound_files, RecognizerFiles | DiarizationFiles)
+    if audio_files is not None:
+        hears = isinstance(audio_files, RecognizerFiles | DiarizationFiles)
         modalities = "input_modalities" if hears else "output_modalities"
-        more = (*more, ("description", sound_files.description), (modalities, ("audio",)))
-    if isinstance(sound_files, RecognizerFiles):
+        more = (*more, ("description", audio_files.description), (modalities, ("audio",)))
+    if isinstance(audio_files, RecognizerFiles):
         more = (*more, ("output_modalities", ("text",)))
     if image_setup is not None:
         description = image_setup.file.description
@@ -301,7 +301,7 @@ def _card(
         more = (*more, ("personalities", tuple(entry.personalities)))
     if projector is not None:
         created_at = max(created_at, int(min(projector.path.stat().st_mtime, time.time())))
-    if projector is not None and sound_files is None:
+    if projector is not None and audio_files is None:
         more = (*more, ("input_modalities", ("text", *projector.modalities)))
     return ModelCard(id=name, created_at=created_at, owned_by="llm-backend", more=more)
 

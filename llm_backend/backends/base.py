@@ -104,8 +104,8 @@ class TextPrompt:
 @dataclass(frozen=True, kw_only=True)
 class Usage:
     """Tokens and seconds of one request. `completion_tokens` sums all choices, including reasoning.
-    `image_tokens` and `sound_tokens` are parts of `prompt_tokens`, `cached_image_tokens` and
-    `cached_sound_tokens` parts of `cached_tokens`.
+    `image_tokens` and `audio_tokens` are parts of `prompt_tokens`, `cached_image_tokens` and
+    `cached_audio_tokens` parts of `cached_tokens`.
 
     Speculative decoding: of `drafted_tokens`, `accepted_tokens` were used. The tokens of the
     request's prediction are counted for each choice, as right if generated, otherwise as wrong.
@@ -126,9 +126,9 @@ class Usage:
     prompt_s: float = 0.0
     generation_s: float = 0.0
     image_tokens: int = 0
-    sound_tokens: int = 0
+    audio_tokens: int = 0
     cached_image_tokens: int = 0
-    cached_sound_tokens: int = 0
+    cached_audio_tokens: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         """Sums the usage of two sequential requests."""
@@ -141,7 +141,7 @@ class Usage:
     def text_tokens(self) -> int:
         """Prompt tokens without media; at least 0, because an upstream may report more media
         tokens."""
-        return max(0, self.prompt_tokens - self.image_tokens - self.sound_tokens)
+        return max(0, self.prompt_tokens - self.image_tokens - self.audio_tokens)
 
     @property
     def tokens_per_second(self) -> float:

@@ -1,4 +1,4 @@
-"""Attachments of a message in `llm-backend chat`: images and sounds as message parts."""
+"""Attachments of a message in `llm-backend chat`: images and audio as message parts."""
 
 import base64
 import re
@@ -17,7 +17,7 @@ _IMAGES = {
     "gif": re.compile(rb"GIF8[79]a"),
     "webp": re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
 }
-_SOUNDS = {
+_AUDIO = {
     "wav": re.compile(rb"RIFF.{4}WAVE", re.DOTALL),
     "mp3": re.compile(rb"ID3|\xff[\xe2-\xff]"),
 }
@@ -39,10 +39,10 @@ def attachment(words: str) -> Part:
     text = base64.b64encode(data).decode()
     if kind := _kind(data, _IMAGES):
         return {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{text}"}}
-    if kind := _kind(data, _SOUNDS):
+    if kind := _kind(data, _AUDIO):
         return {"type": "input_audio", "input_audio": {"data": text, "format": kind}}
     raise AttachmentError(
-        f"{path} is neither an image (PNG, JPEG, WebP, GIF) nor a sound (WAV, MP3)."
+        f"{path} is neither an image (PNG, JPEG, WebP, GIF) nor audio (WAV, MP3)."
     )
 
 

@@ -24,7 +24,7 @@ Content = str | list[JsonObject]  # text, or text and attachments as parts
 _COMMANDS = """\
 /new           start a new conversation
 /again         regenerate the last answer
-/attach [FILE] send an image or a sound with the next message, or remove all attachments
+/attach [FILE] send an image or audio with the next message, or remove all attachments
 /file FILE     send the text of a file with the next message
 /save FILE     write the conversation to a file: as JSON if its name ends so, else as Markdown
 /model [NAME]  switch to another model, or list models
@@ -47,7 +47,7 @@ def chat(
     """Chat with a model in the terminal; answers are streamed.
 
     Reads one message per line, also from a pipe; a backslash at its end continues a line.
-    /attach FILE sends an image or a sound with the next message; /help lists the commands.
+    /attach FILE sends an image or audio with the next message; /help lists the commands.
     """
     try:
         api = Api(base_url, api_key)

@@ -187,7 +187,7 @@ def _voice(settings: Settings) -> str:
 
     voice = build_espeak_model(settings, build_synthesizer(settings, Metrics()))
     espeak = None if voice is None else voice.espeak
-    sentences = _sound_models(settings, espeak)
+    sentences = _audio_models(settings, espeak)
     if voice is not None:
         speaks = f"`{voice.card.id}` speaks by {settings.voice_program}."
         sentences = [voice.missing or speaks, *sentences]
@@ -208,7 +208,7 @@ def _drawing(settings: Settings) -> str:
     return " ".join(sentences) or "None."
 
 
-def _sound_models(settings: Settings, espeak: "Espeak | None") -> list[str]:
+def _audio_models(settings: Settings, espeak: "Espeak | None") -> list[str]:
     """Describe the local models that speak or tell speakers apart."""
     from llm_backend.backends.speech.local_voice import missing_for
 

@@ -9,7 +9,7 @@ messages/           commands and events between the processes
 process/            the worker process, its supervision, and connections to it
 scheduling/         commands checked, the waiting queue, the tokens of each pass, label scoring
 generator.py        text generation: one step of the worker
-media_runs.py       images and sounds in a prompt, as runs of placeholder tokens
+media_runs.py       images and audio in a prompt, as runs of placeholder tokens
 kv_cache/           slots, cached prefixes, prefix files
 speculation/        speculative decoding
 sampling/           logits to tokens, grammars

@@ -149,7 +149,7 @@ class EngineClient:
         return _expect(await self._request(command), Transcribed)
 
     async def speak(self, sentence: Speak) -> Spoken:
-        """Sound of one sentence of a text; the command's id is set here."""
+        """Audio of one sentence of a text; the command's id is set here."""
         command = replace(sentence, id=self._next_id())
         return _expect(await self._request(command), Spoken)
 
@@ -201,7 +201,7 @@ class EngineClient:
         parse_special: bool = True,
         add_bos: bool = False,
     ) -> list[int | None]:
-        """The tokens of a text with images and sounds in it; None stands for each of their
+        """The tokens of a text with images and audio in it; None stands for each of their
         positions."""
         command = Tokenize(
             id=self._next_id(),

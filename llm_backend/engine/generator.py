@@ -281,7 +281,7 @@ class Generator(WorkerEngine):
         self._publish(request.address, request.slot_assigned())
 
     def _encode_media(self) -> None:
-        """Compute the next part of an image or a sound, apart from the pass: embeddings and
+        """Compute the next part of an image or audio, apart from the pass: embeddings and
         tokens cannot be mixed."""
         scheduled = self._scheduler.plan_media()
         if scheduled is None:

@@ -1,4 +1,4 @@
-"""Images and sounds among the tokens of a text. Pure.
+"""Images and audio among the tokens of a text. Pure.
 
 A projector turns a medium into runs of embeddings. In the tokens of a text a run is represented by
 as many placeholder tokens, numbers below zero that are equal only for the same medium. So texts are
@@ -19,7 +19,7 @@ _DIGEST_BYTES = 16
 
 
 class MediaError(Exception):
-    """An image or a sound cannot be read; the message gives the reason in one sentence."""
+    """An image or audio cannot be read; the message gives the reason in one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Run:
 
 
 class Projector(Protocol):
-    """Encodes images or sounds into embeddings for a model."""
+    """Encodes images or audio into embeddings for a model."""
 
     @property
     def media(self) -> frozenset[MediaKind]:

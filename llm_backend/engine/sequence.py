@@ -26,7 +26,7 @@ class Sequence:
     n_keep: int = 0
     arrived_at: float
     priority: Priority = Priority.INTERACTIVE
-    runs: tuple[Run, ...] = ()  # of images and sounds, in their order
+    runs: tuple[Run, ...] = ()  # of images and audio, in their order
     # position of the first prompt logits wanted; None: only those after the last token are
     logits_from: int | None = None
     # number of leading prompt tokens that later sequences share: only these are worth caching; None
@@ -50,7 +50,7 @@ class Sequence:
 
     @property
     def next_run(self) -> Run | None:
-        """The run of an image or a sound that is to be computed next, if one is."""
+        """The run of an image or audio that is to be computed next, if one is."""
         return next((run for run in self.runs if run.start <= self.computed < run.end), None)
 
     @property
@@ -95,7 +95,7 @@ class Sequence:
 
     @property
     def reusable_tokens_before_media(self) -> list[int]:
-        """Reusable tokens before the first image or sound."""
+        """Reusable tokens before the first image or audio."""
         return self.reusable[: self.runs[0].start] if self.runs else self.reusable
 
     def prompt_logits(self, count: int) -> range:

@@ -183,7 +183,7 @@ class SequentialEngine(WorkerEngine):
 
 
 def _token_count(answer: Answer) -> int:
-    """Return the tokens of a transcript; sound and images have none."""
+    """Return the tokens of a transcript; audio and images have none."""
     if not isinstance(answer, Transcribed):
         return 0
     return sum(len(one.tokens) for one in answer.segments)

@@ -8,7 +8,7 @@ class Statistics:
     """Counters since the worker started; `busy_s` is the time spent in steps.
 
     Of the tokens of texts that got a slot (`admitted_tokens`), `cached_tokens` were in a cached
-    prefix; `generated_tokens` were generated. `media_tokens`, of images and sounds, were computed
+    prefix; `generated_tokens` were generated. `media_tokens`, of images and audio, were computed
     apart from passes, in `media_s`. `prefix_reads` files of prefixes were restored, which saved
     computing `prefix_read_tokens`; `prefix_writes` were written. `context_shifts` counts how often
     the oldest tokens of an answer were dropped. `deaths` is the number of workers before this one.
@@ -47,7 +47,7 @@ class PassMeter:
 
     def newest(self) -> tuple[int, float] | None:
         """Tokens and seconds of the pass since the last call; None unless it was exactly one.
-        The time of images and sounds is not included."""
+        The time of images and audio is not included."""
         now = self._statistics
         passes, tokens, seconds = self._passes, self._tokens, self._seconds
         self._passes = now.passes

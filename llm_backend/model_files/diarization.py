@@ -121,4 +121,4 @@ def _read_embedding(path: Path) -> tuple[str, int]:
 def _check_rate(path: Path, metadata: Mapping[str, str]) -> None:
     rate_hz = metadata_number(path, metadata, "sample_rate", 192_000)
     if rate_hz != _RATE_HZ:
-        raise HeaderError(f"{path} is for sound of {rate_hz} Hz, not {_RATE_HZ}.")
+        raise HeaderError(f"{path} is for audio of {rate_hz} Hz, not {_RATE_HZ}.")

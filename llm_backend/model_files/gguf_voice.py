@@ -1,5 +1,5 @@
-"""GGUF voices: a language model of speech, the projector that makes its output sound, and samples
-of its speakers beside it."""
+"""GGUF voices: a language model of speech, the projector that turns its output into audio, and
+samples of its speakers beside it."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,7 +10,7 @@ from llm_backend.model_files.header import HeaderError, read_header
 from llm_backend.model_files.onnx_voice import find_speaker
 
 VOICE_CONTEXT_TOKENS = 2048
-"""Context of a voice: a sample of a speaker, a sentence, and the frames of its sound."""
+"""Context of a voice: a sample of a speaker, a sentence, and the frames of its audio."""
 
 VOICE_SAMPLE_S = 30
 """Longest sample of a speaker."""
@@ -37,7 +37,7 @@ _CELL_BYTES = 2 * 2  # keys and values, of 16 bits
 class GgufVoiceFiles:
     """Files and speakers of a voice. A speaker is named as the file of its sample; without samples
     there is one without a timbre of its own. A model that `takes_samples` speaks as others, too,
-    whose sample comes with a sentence. One that `draws_codes` has a token for each frame of sound.
+    whose sample comes with a sentence. One that `draws_codes` has a token for each frame of audio.
     The library keeps the embeddings of its vocabulary once more, which are `table_bytes`."""
 
     extra: ClassVar[str] = "audio"
@@ -86,7 +86,7 @@ def read_gguf_voice(model: Path, projector: Path) -> GgufVoiceFiles:
     family = _FAMILIES.get(str(kind))
     if family is None:
         raise HeaderError(
-            f"{projector} makes sound in the form `{kind}`, which this server does not compute; "
+            f"{projector} makes audio in the form `{kind}`, which this server does not compute; "
             f"it computes {', '.join(_FAMILIES.values())}."
         )
     folder = model.parent / _SAMPLES

@@ -66,7 +66,7 @@ class VoiceFiles:
     @property
     def memory_bytes(self) -> int:
         """Memory of a loaded voice, an estimate: its weights as they are in the file and as they
-        are computed with, and the sound of a long sentence."""
+        are computed with, and the audio of a long sentence."""
         return 2 * self.file_bytes + _COMPUTE_BYTES
 
     def find_speaker(self, name: str) -> int | None:

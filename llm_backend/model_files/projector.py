@@ -12,12 +12,12 @@ from llm_backend.model_files.header import GgufHeader, HeaderError
 _ACTIVATIONS = 16  # vectors of the projector's embedding length in memory per patch
 _LARGEST_PATCH_COUNT = 4 * 4096  # patches of an image, before four are merged into one
 _CACHE_BYTES = 64 << 20  # the engine's cache of media embeddings
-_SOUND_PATCHES = 3000  # half a minute
+_AUDIO_PATCHES = 3000  # half a minute
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectorShape:
-    """Media that a projector encodes: images, audio; or it `has_speech`: it makes sound, and hears
+    """Media that a projector encodes: images, audio; or it `has_speech`: it makes audio, and hears
     samples of voices only."""
 
     has_vision: bool
@@ -50,7 +50,7 @@ def projector_footprint(header: GgufHeader) -> int:
 
 def _patches(header: GgufHeader, sense: str) -> int:
     if sense == "audio":
-        return _SOUND_PATCHES
+        return _AUDIO_PATCHES
     side, patch = _count(header, "clip.vision.image_size"), _count(header, "clip.vision.patch_size")
     if "merger" in str(header.values.get("clip.projector_type")) or not side or not patch:
         return _LARGEST_PATCH_COUNT

@@ -1,4 +1,4 @@
-"""Settings of sound: the local voice, and transcription."""
+"""Settings of audio: the local voice, and transcription."""
 
 from pydantic import BaseModel, Field
 
@@ -31,7 +31,7 @@ class SpeechSettings(BaseModel):
     speech_timeout_s: float = Field(
         10,
         gt=0,
-        description="Seconds without a sound after which the process that speaks is killed.",
+        description="Seconds without audio after which the process that speaks is killed.",
     )
 
 
@@ -68,7 +68,7 @@ class TranscriptionSettings(BaseModel):
         512 * 1024 * 1024, description="Largest file of a recording, in bytes."
     )
     transcription_limit_s: int = Field(
-        21_600, ge=1, description="Longest recording, in seconds of sound."
+        21_600, ge=1, description="Longest recording, in seconds of audio."
     )
     diarization_threshold: float = Field(
         0.5,

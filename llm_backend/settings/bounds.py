@@ -119,7 +119,7 @@ class BoundsSettings(BaseModel):
     media_limit: int = Field(
         16,
         ge=1,
-        description="Maximum number of images and sounds in one prompt of a local model.",
+        description="Maximum number of images and audio files in one prompt of a local model.",
     )
     input_files_limit: int = Field(
         64, ge=0, description="Maximum number of files and images in the input of one response."
@@ -145,9 +145,9 @@ class BoundsSettings(BaseModel):
         description="Maximum number of pixels of an image; a larger one is not decoded.",
     )
     audio_limit_bytes: int = Field(
-        25 * 1024 * 1024, ge=1024, description="Maximum size of a sound's file."
+        25 * 1024 * 1024, ge=1024, description="Maximum size of an audio file."
     )
-    audio_limit_s: float = Field(600, gt=0, description="Maximum length of a sound in seconds.")
+    audio_limit_s: float = Field(600, gt=0, description="Maximum length of audio in seconds.")
     response_validation: Literal["off", "log", "enforce"] = Field(
         "log",
         description="Action on an answer of this server that violates the API document: `off` "

@@ -133,7 +133,7 @@ class ModelSettings(_FileEntry):
     mmproj: str | None = Field(
         None,
         min_length=1,
-        description="GGUF file of the model's projector, which encodes images or sounds; also "
+        description="GGUF file of the model's projector, which encodes images or audio; also "
         "one in the models folder, or `OWNER/NAME[:QUANT]` for a downloaded one.",
     )
     image_tokens: int | None = Field(

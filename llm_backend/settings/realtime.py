@@ -32,9 +32,9 @@ class RealtimeSettings(BaseModel):
     )
     realtime_transcription_model: NonEmptyText | None = Field(
         None,
-        description="Model that transcribes the sound of realtime sessions that name none; by "
-        "default such sound is refused.",
+        description="Model that transcribes the audio of realtime sessions that name none; by "
+        "default such audio is refused.",
     )
     realtime_input_limit_s: int = Field(
-        300, ge=1, description="Longest turn of a realtime session, in seconds of sound."
+        300, ge=1, description="Longest turn of a realtime session, in seconds of audio."
     )

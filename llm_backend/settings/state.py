@@ -59,7 +59,7 @@ class StateSettings(BaseModel):
     files_limit_bytes: int | None = Field(
         None,
         ge=1024 * 1024,
-        description="Maximum total size of files, parts of uploads and sound of voices, in bytes; "
+        description="Maximum total size of files, parts of uploads and audio of voices, in bytes; "
         "what exceeds it is refused. No limit if unset.",
     )
     job_lease_s: float = Field(

@@ -173,7 +173,7 @@ class FilesFull(StoreError):
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(
-            f"This server keeps at most {limit_bytes} bytes of files, parts of uploads and sound "
+            f"This server keeps at most {limit_bytes} bytes of files, parts of uploads and audio "
             "of voices, and they are used up: delete some that are not needed any more."
         )
 

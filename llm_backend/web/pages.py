@@ -52,7 +52,7 @@ _LASTING = "max-age=31536000, immutable"
 _LINK = re.compile(rb'="web/(?=[^"]+\.(?:css|js|mjs|woff2)")')  # in a page
 _RELEASE_FOLDER = re.compile(r"^@[0-9a-f]{16}/")
 
-# A page loads resources only from this server (blobs are images and sounds of the page), runs
+# A page loads resources only from this server (blobs are images and audio of the page), runs
 # only script files of this server, and turns no string into HTML without the sanitiser. The policy
 # `worker` makes one constant address, the service worker's.
 _POLICY = (

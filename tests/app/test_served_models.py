@@ -147,7 +147,7 @@ def test_served_model_lists_the_modalities_of_its_projector(tmp_path, file):
     (model,) = served(tmp_path, entry, audio_limit_s=7)
 
     assert model.engine.projector_path == eyes
-    assert (model.engine.image_tokens, model.engine.sound_limit_s) == (64, 7)
+    assert (model.engine.image_tokens, model.engine.audio_limit_s) == (64, 7)
     assert dict(model.card.more)["input_modalities"] == ("text", "image")
     assert model.card in {model.card}  # by which what is found out of a model is remembered
 

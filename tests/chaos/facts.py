@@ -45,7 +45,7 @@ class Facts:
     images: dict[str, bytes] = field(default_factory=dict)  # their colours, by path
     secrets: list[str] = field(default_factory=list)  # client secrets of realtime sessions
     decisions: dict[str, dict[Any, float]] = field(default_factory=dict)
-    sounds: dict[str, str] = field(default_factory=dict)  # digests, by text
+    audio: dict[str, str] = field(default_factory=dict)  # digests, by text
     due: set[tuple[str, str]] = field(default_factory=set)  # webhook events: type, and object
     asked: Counter[str] = field(default_factory=Counter)  # requests sent that usage counts
     began_at: int = field(default_factory=lambda: int(time.time()) - 60)

@@ -5,21 +5,21 @@ import hashlib
 
 import httpx
 
+from tests.audio_files import wav_file
 from tests.chaos.asking import Asking
 from tests.chaos.far import colour_of, colour_of_image
-from tests.sound_files import wav_file
 from tests.whisper_models import HELLO
 
 __all__ = ["PAINTER", "VOICE", "WHISPER", "Media"]
 
 PAINTER, VOICE, WHISPER = "sd-one", "builtin-voice", "hello"
 _HEARD = " ".join(words for _, words, _ in HELLO)
-_SOUND = wav_file(4)
+_AUDIO = wav_file(4)
 _SIZE = "64x64"
 
 
 class Media(Asking):
-    """Operations on sound and images."""
+    """Operations on audio and images."""
 
     async def speech(self) -> None:
         """Some sentence, which always sounds the same."""
@@ -28,12 +28,12 @@ class Media(Asking):
         self._facts.asked["audio_speeches"] += 1
         answer = await self._client.post("/audio/speech", json=body)
         self._require_answer(answer)
-        sound = hashlib.sha256(answer.content).hexdigest()
-        self._check(f"sound of {text}", sound, self._facts.sounds.setdefault(text, sound))
+        audio = hashlib.sha256(answer.content).hexdigest()
+        self._check(f"audio of {text}", audio, self._facts.audio.setdefault(text, audio))
 
     async def transcription(self) -> None:
         """A recording, in which the model always hears the same."""
-        form = {"data": {"model": WHISPER}, "files": {"file": ("a.wav", _SOUND)}}
+        form = {"data": {"model": WHISPER}, "files": {"file": ("a.wav", _AUDIO)}}
         self._facts.asked["audio_transcriptions"] += 1
         answer = self._body(await self._client.post("/audio/transcriptions", **form))
         self._check("transcript", answer["text"], _HEARD)

@@ -23,7 +23,7 @@ def test_attachment_of_an_image_is_detected_by_its_bytes(tmp_path):
 @pytest.mark.parametrize(
     ("data", "format"), [(wav(), "wav"), (b"ID3\x04mp3", "mp3"), (b"\xff\xfb\x90", "mp3")]
 )
-def test_attachment_of_a_sound_has_its_format(tmp_path, data, format):
+def test_attachment_of_audio_has_its_format(tmp_path, data, format):
     (tmp_path / "said").write_bytes(data)
 
     part = attachment(str(tmp_path / "said"))
@@ -52,7 +52,7 @@ def test_attachment_that_fails_is_one_sentence(tmp_path, monkeypatch):
         "": "cannot be read: Is a directory.",
         "large": "large is larger than 1 MiB.",
         "'half": "'half cannot be read: No such file or directory.",
-        "note.txt": r"note.txt is neither an image \(PNG, JPEG, WebP, GIF\) nor a sound",
+        "note.txt": r"note.txt is neither an image \(PNG, JPEG, WebP, GIF\) nor audio",
     }.items():
         with pytest.raises(AttachmentError, match=why):
             attachment(f"{tmp_path}/{name}")

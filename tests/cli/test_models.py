@@ -129,7 +129,7 @@ def test_models_show_prints_the_projector(folder):
     itself = " ".join(run("show", eyes.name).stdout.split())
 
     assert f"Projector {eyes}: sees images, 67 MB" in beside
-    assert f"Projector {ears}: hears and transcribes sound, 71 MB" in configured
+    assert f"Projector {ears}: hears and transcribes audio, 71 MB" in configured
     assert "sees images" not in configured
     assert "sees images" in itself
     assert "Memory" not in itself

@@ -41,8 +41,8 @@ def speech() -> bytes:
         {"content-type": "application/json"},
     )
     with urllib.request.urlopen(request) as answer:  # noqa: S310
-        sound: bytes = answer.read()
-    return sound
+        audio: bytes = answer.read()
+    return audio
 
 
 async def events(session: RealtimeSession) -> Any:
@@ -76,7 +76,7 @@ def raw(type: str, **fields: Any) -> Any:
 
 
 async def interrupt(session: RealtimeSession) -> None:
-    """Interrupts at the first sound; the answer keeps the words that were heard."""
+    """Interrupts at the first audio; the answer keeps the words that were heard."""
     await session.send_message("Hello!")
     written, is_interrupted, item_id = "", False, ""
     async for event in events(session):

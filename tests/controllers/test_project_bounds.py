@@ -115,10 +115,10 @@ async def test_a_project_that_may_use_all_models_is_let_through(far, path, body)
 @pytest.mark.parametrize(
     ("path", "form"),
     [
-        ("/audio/transcriptions", {"data": {"model": "bad"}, "files": {"file": b"sound"}}),
+        ("/audio/transcriptions", {"data": {"model": "bad"}, "files": {"file": b"audio"}}),
         ("/images/edits", {"data": {"model": "bad", "prompt": "x"}, "files": {"image": b"i"}}),
         ("/videos", {"files": {"input_reference": b"image" * 20_000, "model": (None, "good")}}),
-        ("/audio/transcriptions", {"files": {"file": b"sound"}}),
+        ("/audio/transcriptions", {"files": {"file": b"audio"}}),
         ("/realtime/calls", {"files": {**SDP, "session": ("", orjson.dumps(SESSION))}}),
         ("/realtime/calls", {"files": SDP}),
     ],
@@ -170,11 +170,11 @@ async def test_a_form_cannot_name_another_model_behind_the_one_that_is_allowed(f
 
 @pytest.mark.parametrize("key", ["some", "few"])
 async def test_a_form_of_a_model_that_is_allowed_passes(far, key: str):
-    form = {"data": {"model": "good"}, "files": {"file": b"sound"}}
+    form = {"data": {"model": "good"}, "files": {"file": b"audio"}}
     answer = await far.post("/audio/transcriptions", key=key, **form)
 
     assert answer.status_code == 200
-    assert b"sound" in far.upstream.requests[0].body
+    assert b"audio" in far.upstream.requests[0].body
 
 
 @pytest.mark.parametrize("key", ["some", "few"])

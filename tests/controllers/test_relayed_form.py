@@ -13,7 +13,7 @@ FILE = (
 )
 PROMPT = b'--B\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nname="model"\r\n'
 END = b"--B--\r\n"
-SOUND = bytes(range(256)) * 4
+AUDIO = bytes(range(256)) * 4
 
 
 def upload(
@@ -31,7 +31,7 @@ def upload(
 
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize(
-    "parts", [[MODEL % b"ears", FILE % SOUND, END], [FILE % SOUND, PROMPT, MODEL % b"ears", END]]
+    "parts", [[MODEL % b"ears", FILE % AUDIO, END], [FILE % AUDIO, PROMPT, MODEL % b"ears", END]]
 )
 async def test_a_form_is_relayed_to_the_upstream_of_its_model(tmp_path, parts, chunked: bool):
     async with FakeUpstream(answer=OK) as a, FakeUpstream(answer=OK) as b:
@@ -48,10 +48,10 @@ async def test_a_route_exchanges_the_models_name_in_a_form(tmp_path):
     async with FakeUpstream(answer=OK) as b:
         settings = {"backends": [backend(b, "b", "large-ears")], "routes": {"ears": "large-ears"}}
         async with gateway(tmp_path, **settings) as served:
-            await served.ask(upload(MODEL % b"ears", FILE % SOUND, END))
+            await served.ask(upload(MODEL % b"ears", FILE % AUDIO, END))
 
     sent = b.requests[0]
-    assert sent.body == (MODEL % b"large-ears") + (FILE % SOUND) + END
+    assert sent.body == (MODEL % b"large-ears") + (FILE % AUDIO) + END
     assert sent.values(b"content-length") == [b"%d" % len(sent.body)]
 
 
@@ -61,7 +61,7 @@ async def test_a_route_exchanges_the_models_name_in_a_form(tmp_path):
 async def test_a_late_model_is_found_where_the_form_may_be_answered_here(
     tmp_path, path: bytes, is_found: bool
 ):
-    parts = FILE % (SOUND * 200), MODEL % b"x", END
+    parts = FILE % (AUDIO * 200), MODEL % b"x", END
     async with FakeUpstream(answer=OK) as a, FakeUpstream(answer=OK) as b:
         settings = {
             "backends": [backend(a, "a", "x"), backend(b, "b", "y")],
@@ -79,10 +79,10 @@ async def test_a_late_model_is_exchanged_too(tmp_path):
     async with FakeUpstream(answer=OK) as b:
         settings = {"backends": [backend(b, "b", "large-ears")], "routes": {"ears": "large-ears"}}
         async with gateway(tmp_path, **settings) as served:
-            await served.ask(upload(FILE % (SOUND * 400), MODEL % b"ears", END))
+            await served.ask(upload(FILE % (AUDIO * 400), MODEL % b"ears", END))
 
     sent = b.requests[0]
-    assert sent.body == (FILE % (SOUND * 400)) + (MODEL % b"large-ears") + END
+    assert sent.body == (FILE % (AUDIO * 400)) + (MODEL % b"large-ears") + END
     assert sent.values(b"content-length") == [b"%d" % len(sent.body)]
 
 
@@ -91,7 +91,7 @@ async def test_a_form_is_passed_on_while_it_comes(tmp_path):
         await connection.reader.readexactly(100)  # the rest is still to come
         await connection.send(OK)
 
-    raw = upload(MODEL % b"ears", FILE % SOUND, END)
+    raw = upload(MODEL % b"ears", FILE % AUDIO, END)
     fake = FakeUpstream(reads_bodies=False, answer=reads_some)
     async with (
         fake,
@@ -110,7 +110,7 @@ async def test_a_form_that_grows_too_large_is_refused_and_not_the_upstreams_fail
     async with FakeUpstream(answer=OK) as b:
         settings = {"backends": [backend(b, "b")], "upload_limit_bytes": 100_000}
         async with gateway(tmp_path, **settings) as served:
-            parts = [MODEL % b"ears", FILE % (SOUND * 300), END]
+            parts = [MODEL % b"ears", FILE % (AUDIO * 300), END]
             path = b"/v1/videos"
             answer = await served.ask(upload(*parts, chunked=True, path=path))
 
@@ -120,7 +120,7 @@ async def test_a_form_that_grows_too_large_is_refused_and_not_the_upstreams_fail
 
 async def test_without_a_model_or_an_upstream_a_recording_is_a_501_that_says_what_to_do(tmp_path):
     async with gateway(tmp_path, backends=[]) as served:
-        answer = await served.ask(upload(MODEL % b"ears", FILE % SOUND, END))
+        answer = await served.ask(upload(MODEL % b"ears", FILE % AUDIO, END))
 
     assert answer.status == 501
     assert b"add a Whisper file, a NeMo model or one that hears to `models`" in answer.body

@@ -1,5 +1,5 @@
 """Writes a tiny random-weight voice in Pocket TTS's form: a language model without a head, and a
-projector with an encoder of samples, a flow that makes frames, and a decoder of their sound."""
+projector with an encoder of samples, a flow that makes frames, and a decoder of their audio."""
 
 from pathlib import Path
 

@@ -6,7 +6,7 @@ import numpy as np
 from gguf import GGUFWriter
 
 WIDTH, FORWARD, HEADS, PATCH = 16, 32, 2, 14
-MELS, FRAMES = 8, 1500  # a sound is read half a minute at a time
+MELS, FRAMES = 8, 1500  # audio is read half a minute at a time
 
 
 def write_eyes(
@@ -14,7 +14,7 @@ def write_eyes(
 ) -> Path:
     """A float32 projector of images for a model of this width. `mlp` makes four embeddings of
     every image, as LLaVA's does; those of `gemma3` see each other; `qwen2vl_merger` makes one of
-    every 28 by 28 pixels, which have a place in two dimensions. With `can_hear` it is one of sounds
+    every 28 by 28 pixels, which have a place in two dimensions. With `can_hear` it is one of audio
     besides."""
     writer = GGUFWriter(str(path), "clip")
     _add_head(writer, "vision", kind, size=size, is_alone=not can_hear)
@@ -46,7 +46,7 @@ def write_eyes(
 
 
 def write_ears(path: Path, *, size: int = 64, seed: int = 0) -> Path:
-    """A float32 projector of sounds for a model of this width, as Ultravox's is."""
+    """A float32 projector of audio for a model of this width, as Ultravox's is."""
     writer = GGUFWriter(str(path), "clip")
     _add_ears(writer, np.random.default_rng(seed), size=size, is_alone=True)
     return _written(writer, path)

@@ -1,5 +1,5 @@
 """Writes a tiny random-weight voice in Qwen3-TTS's form: a language model of text and codes, and a
-projector with an encoder of speakers, a predictor of the other codes, and a decoder of sound."""
+projector with an encoder of speakers, a predictor of the other codes, and a decoder of audio."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Reference sound of a sentence, by the native library's own steps."""
+"""Reference audio of a sentence, by the native library's own steps."""
 
 import ctypes
 import itertools
@@ -12,10 +12,10 @@ import llama_cpp.mtmd_cpp as mtmd
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ReferenceVoice", "reference_sound"]
+__all__ = ["ReferenceVoice", "reference_audio"]
 
 
-def reference_sound(
+def reference_audio(
     model: Path, projector: Path, text: str, *, seed: int, sample: Path | None = None
 ) -> NDArray[np.float32]:
     """The samples of a sentence, of a model that was just loaded. They are computed in a process of
@@ -27,7 +27,7 @@ def reference_sound(
 def _compute(
     model: Path, projector: Path, text: str, seed: int, sample: Path | None
 ) -> NDArray[np.float32]:
-    return ReferenceVoice(model, projector).sound(text, seed=seed, sample=sample)
+    return ReferenceVoice(model, projector).audio(text, seed=seed, sample=sample)
 
 
 class ReferenceVoice:
@@ -46,14 +46,14 @@ class ReferenceVoice:
         self._codec = mtmd.mtmd_init_from_file(str(projector).encode(), self._model, options)
         self._generator = mtmd.mtmd_helper_gen_audio_init(self._context, self._codec)
 
-    def sound(self, text: str, *, seed: int, sample: Path | None = None) -> NDArray[np.float32]:
+    def audio(self, text: str, *, seed: int, sample: Path | None = None) -> NDArray[np.float32]:
         """The samples of a sentence."""
         native.llama_memory_clear(native.llama_get_memory(self._context), True)
         _set_input(self._generator, text, seed, _speaker(self._codec, sample))
         while mtmd.mtmd_helper_gen_audio_step_prompt(self._generator, 64) > 0:
             pass
         _step(self._context, self._generator, _codes(self._context, self._model, seed, text))
-        return _sound(self._generator)
+        return _audio(self._generator)
 
 
 def _speaker(codec, sample: Path | None):
@@ -106,7 +106,7 @@ def _step(context, generator, codes) -> None:
         state = following
 
 
-def _sound(generator) -> NDArray[np.float32]:
+def _audio(generator) -> NDArray[np.float32]:
     rate_hz, size = ctypes.c_int32(), ctypes.c_size_t()
     data, count = ctypes.POINTER(ctypes.c_char)(), ctypes.c_int64()
     mtmd.mtmd_helper_gen_audio_get_output(

@@ -1,4 +1,4 @@
-"""Images and sounds in prompts, by tiny projectors over a tiny model, exact in float32."""
+"""Images and audio in prompts, by tiny projectors over a tiny model, exact in float32."""
 
 import asyncio
 import hashlib
@@ -52,7 +52,7 @@ def image(seed: int = 0, *, at: int = len(TEXT), width: int = 40, height: int = 
     )
 
 
-def sound(seconds: float = 1.0, *, pitch: float = 0.1, at: int = len(TEXT)) -> MediaItem:
+def audio(seconds: float = 1.0, *, pitch: float = 0.1, at: int = len(TEXT)) -> MediaItem:
     """A tone, as a WAV file."""
     file = io.BytesIO()
     samples = np.sin(np.arange(int(seconds * 8000)) * pitch) * 20_000
@@ -62,7 +62,7 @@ def sound(seconds: float = 1.0, *, pitch: float = 0.1, at: int = len(TEXT)) -> M
         writer.setframerate(8000)
         writer.writeframes(samples.astype("<i2").tobytes())
     data = file.getvalue()
-    return MediaItem(at=at, medium=MediaKind.SOUND, data=data, digest=hashlib.sha256(data).digest())
+    return MediaItem(at=at, medium=MediaKind.AUDIO, data=data, digest=hashlib.sha256(data).digest())
 
 
 def ask(*media: MediaItem, text: str = TEXT + "what is it?", **fields: object) -> Generate:
@@ -140,7 +140,7 @@ async def test_cancelled_request_leaves_the_encoder_usable(seeing):
 @pytest.mark.parametrize(
     ("request_", "failure", "field", "why"),
     [
-        (ask(sound()), Failure.UNSUPPORTED, "media[0]", "hears no sound"),
+        (ask(audio()), Failure.UNSUPPORTED, "media[0]", "hears no audio"),
         (ask(image(), text=TEXT), Failure.INVALID, "media[0]", "no text after"),
         (ask(image(), echo=True), Failure.INVALID, "media", "without `suffix` and `echo`"),
         (ask(replace(image(), width=9)), Failure.INVALID, "media[0]", "do not match its width"),
@@ -188,42 +188,42 @@ async def test_file_that_is_no_projector_is_refused_at_the_start(tiny_llama):
             await engine.ready()
 
 
-async def test_sounds_are_encoded_and_shared_as_images(tiny_llama, tmp_path):
+async def test_audio_is_encoded_and_shared_as_images_are(tiny_llama, tmp_path):
     ears = write_ears(tmp_path / "mmproj.gguf")
-    low, high = ask(sound(pitch=0.1)), ask(sound(pitch=0.7))
-    async with EngineClient(config(tiny_llama, projector_path=ears, sound_limit_s=40)) as engine:
+    low, high = ask(audio(pitch=0.1)), ask(audio(pitch=0.7))
+    async with EngineClient(config(tiny_llama, projector_path=ears, audio_limit_s=40)) as engine:
         info = await engine.ready()
         async with await engine.generate(low) as generation:
             first = [delta async for delta in generation]
         (*_, again) = await answer(engine, low)
         other = await answer(engine, high)
-        long = ask(sound(35))
+        long = ask(audio(35))
         for seconds, shown_seconds in ((41, "41.00"), (1 / 8000, "0.00")):
             with pytest.raises(
                 CommandFailed, match=f"lasts {shown_seconds} s; it may last 0.01 to 40 s"
             ):
-                await engine.generate(ask(sound(seconds)))
+                await engine.generate(ask(audio(seconds)))
         async with await engine.generate(long) as generation:
             two_windows = generation.slot_assigned
 
-    assert info.media == [MediaKind.SOUND]
-    assert two_windows.tokens_of(MediaKind.SOUND) == 60
+    assert info.media == [MediaKind.AUDIO]
+    assert two_windows.tokens_of(MediaKind.AUDIO) == 60
     assert again.cached_tokens > 30
     assert text_of(first) != text_of(other)
 
 
-async def test_model_may_support_images_and_sounds(tiny_llama, tmp_path):
+async def test_model_may_support_images_and_audio(tiny_llama, tmp_path):
     senses = write_eyes(tmp_path / "mmproj.gguf", can_hear=True)
-    request = ask(image(at=3), sound(at=9))
+    request = ask(image(at=3), audio(at=9))
     async with EngineClient(config(tiny_llama, projector_path=senses)) as engine:
         info = await engine.ready()
         async with await engine.generate(request) as generation:
             both = [delta async for delta in generation]
         seen = await answer(engine, ask(image(at=3)))
 
-    assert set(info.media) == {MediaKind.IMAGE, MediaKind.SOUND}
+    assert set(info.media) == {MediaKind.IMAGE, MediaKind.AUDIO}
     assert [(one.medium, one.tokens) for one in generation.slot_assigned.media] == [
-        (MediaKind.IMAGE, 4), (MediaKind.SOUND, 30),
+        (MediaKind.IMAGE, 4), (MediaKind.AUDIO, 30),
     ]  # fmt: skip
     assert text_of(both) != text_of(seen)
 

@@ -142,11 +142,11 @@ def test_image_with_audio_reads_a_text_aloud_and_has_what_hears(podman, image, w
     sys.stderr.write(f"\nwith audio: {size:.0f} MB\n")
 
     client = start("localhost/llm-backend:audio", "speech")
-    sound = client.audio.speech.create(
+    audio = client.audio.speech.create(
         model="builtin-voice", voice="nova", input="Hello!", response_format="flac"
     )
     podman.run("exec", "speech", "python", "-c", "import pywhispercpp, sherpa_onnx, webrtcvad")
-    assert sound.content.startswith(b"fLaC")
+    assert audio.content.startswith(b"fLaC")
 
 
 def test_steps_of_the_image_for_gpus_resolve(podman, image, wheels, start, tmp_path: Path):

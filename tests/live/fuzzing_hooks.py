@@ -14,10 +14,10 @@ import hypothesis
 import schemathesis
 
 import tests.live.schemathesis_hooks  # noqa: F401  # registers those of the suite, too
+from tests.audio_files import wav_file
 from tests.case_journal import CaseJournal, keep_find
 from tests.image_server import image_file
 from tests.live.refused_fields import drop_refused_fields
-from tests.sound_files import wav_file
 
 server = httpx.Client(
     base_url=os.environ["FUZZ_URL"],
@@ -29,10 +29,10 @@ atexit.register(journal.flush)
 # From each accepted case Hypothesis would go on with its shrinker: most of the client's time.
 hypothesis.target = lambda observation, **_label: observation
 
-_SOUND, _IMAGE = wav_file(0.2), image_file("red", (64, 64), mode="RGBA")
+_AUDIO, _IMAGE = wav_file(0.2), image_file("red", (64, 64), mode="RGBA")
 _FILES: Mapping[str, Mapping[str, str | bytes]] = {
-    "createTranscription": {"model": "hello", "file": _SOUND},
-    "createTranslation": {"model": "hello", "file": _SOUND},
+    "createTranscription": {"model": "hello", "file": _AUDIO},
+    "createTranslation": {"model": "hello", "file": _AUDIO},
     "createImage": {"model": "sd-one"},
     "createImageEdit": {"model": "sd-one", "image": _IMAGE},
     "createImageVariation": {"model": "sd-one", "image": _IMAGE},

@@ -10,8 +10,8 @@ import httpx
 import openai
 import pytest
 
+from tests.audio_files import wav_file
 from tests.serving import Served, serve
-from tests.sound_files import wav_file
 from tests.strict_sdk import StrictOpenAI
 from tests.tone_speakers import tones_file, write_speakers
 from tests.tone_voice import require_voices

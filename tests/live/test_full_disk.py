@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.audio_files import RATE_HZ, wav_file
 from tests.extraction.documents import docx, pdf
 from tests.serving import Served, serve
 from tests.small_tmp import filled, small_tmp
-from tests.sound_files import RATE_HZ, wav_file
 from tests.whisper_models import require_transcription, write_whisper
 
 CHAT = {
@@ -169,8 +169,8 @@ def test_processes_that_read_files_write_none():
         format: run_without_files(content, reader, format, "60", gib, gib)
         for format, content in documents.items()
     }
-    sound = "llm_backend.backends.recordings.audio_reader"
-    heard = run_without_files(wav_file(1), sound, "60", gib, "9", str(RATE_HZ))
+    decoder = "llm_backend.backends.recordings.audio_reader"
+    heard = run_without_files(wav_file(1), decoder, "60", gib, "9", str(RATE_HZ))
 
     assert {format: (one.returncode, one.stdout.strip()) for format, one in read.items()} == (
         dict.fromkeys(documents, (0, b"hello"))

@@ -19,7 +19,7 @@ from tests.media_files import wav
 from tests.missing import missing
 from tests.serving import Served, serve
 from tests.strict_sdk import StrictOpenAI
-from tests.voice import decode_sound
+from tests.voice import decode_audio
 
 TEXT = "One two, three four! Four three two one."
 SENTENCES = 2
@@ -62,7 +62,7 @@ def speech(speaker: Served, **fields: Any) -> httpx.Response:
 @pytest.mark.parametrize("format", ["mp3", "opus", "flac", "wav", "pcm"])
 def test_a_text_is_a_file_of_each_format(client, format):
     answer = client.audio.speech.create(**body(response_format=format))
-    seconds, samples = decode_sound(answer.content, format)
+    seconds, samples = decode_audio(answer.content, format)
 
     expected_s = SENTENCES * 3 * FRAME_SAMPLES / RATE_HZ
     assert seconds == pytest.approx(expected_s, abs=0.1)
@@ -90,7 +90,7 @@ def test_speakers_by_name_by_number_and_by_names_of_openai(speaker, client):
     assert [one["id"] for one in voices if one["model"] == "endless"][-1] == "default"
 
 
-def test_half_of_the_speed_is_twice_the_sound(speaker):
+def test_half_of_the_speed_is_twice_the_audio(speaker):
     whole, slow = speech(speaker).content, speech(speaker, speed=0.5).content
 
     assert len(slow) == pytest.approx(2 * len(whole), rel=0.1)
@@ -137,9 +137,9 @@ def test_a_killed_worker_is_started_again_and_the_text_goes_on(speaker):
     whole = speech(speaker, **asked).content
     with httpx.stream("POST", f"{speaker.base_url}/audio/speech", json=asked, timeout=60) as answer:
         pieces = answer.iter_raw()
-        sound = next(pieces)
+        audio = next(pieces)
         for worker in speaker.workers():
             os.kill(worker, signal.SIGKILL)
-        sound += b"".join(pieces)
+        audio += b"".join(pieces)
 
-    assert len(sound) == len(whole)
+    assert len(audio) == len(whole)

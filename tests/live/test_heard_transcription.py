@@ -11,18 +11,18 @@ import openai
 import pytest
 import yaml
 
+from tests.audio_files import wav_file
 from tests.engine.gguf_models import write_llama
 from tests.engine.projectors import write_ears, write_eyes
 from tests.media_files import in_base64
 from tests.patience import wait_until
 from tests.realtime_client import opened, parts
 from tests.serving import Served, serve
-from tests.sound_files import wav_file
 from tests.strict_sdk import StrictOpenAI
 
 SAYS = ["language", "ĠGerman", "<asr_text>", "Guten", "ĠMorgen."]
 TEXT = "Guten Morgen."
-SOUND = wav_file(2)
+AUDIO = wav_file(2)
 TASK = (
     "Transcribe the speech in this audio word for word, in the language that is spoken. "
     "Answer with the transcript only."
@@ -59,12 +59,12 @@ def client(hearing) -> Iterator[openai.OpenAI]:
 
 
 def transcribe(
-    hearing: Served, file: bytes = SOUND, path: str = "transcriptions", **fields: str
+    hearing: Served, file: bytes = AUDIO, path: str = "transcriptions", **fields: str
 ) -> httpx.Response:
     form: list[tuple[str, Any]] = [
         (name, (None, value)) for name, value in {"model": "asr", **fields}.items()
     ]
-    form.append(("file", ("sound.wav", file, "audio/wav")))
+    form.append(("file", ("audio.wav", file, "audio/wav")))
     return httpx.post(f"{hearing.base_url}/audio/{path}", files=form, timeout=60)
 
 
@@ -72,14 +72,14 @@ def events(answer: httpx.Response) -> list[dict[str, Any]]:
     return [json.loads(line.removeprefix("data: ")) for line in answer.iter_lines() if line]
 
 
-def test_a_transcript_is_the_answer_of_a_chat_with_the_sound(client):
-    audio = {"type": "input_audio", "input_audio": {"data": in_base64(SOUND), "format": "wav"}}
+def test_a_transcript_is_the_answer_of_a_chat_with_the_audio(client):
+    audio = {"type": "input_audio", "input_audio": {"data": in_base64(AUDIO), "format": "wav"}}
     chat = client.chat.completions.create(
         model="ears", temperature=0, max_tokens=104,
         messages=[{"role": "user", "content": [{"type": "text", "text": TASK + "\n"}, audio]}],
     )  # fmt: skip
 
-    heard = client.audio.transcriptions.create(model="ears", file=("a.wav", SOUND))
+    heard = client.audio.transcriptions.create(model="ears", file=("a.wav", AUDIO))
 
     assert heard.text == chat.choices[0].message.content.strip()
     assert heard.usage.type == "tokens"
@@ -92,7 +92,7 @@ def test_a_transcript_is_the_answer_of_a_chat_with_the_sound(client):
 
 def test_the_header_of_an_answer_is_no_text(client):
     answer = client.audio.transcriptions.create(
-        model="asr", file=("a.wav", SOUND), include=["logprobs"]
+        model="asr", file=("a.wav", AUDIO), include=["logprobs"]
     )
 
     assert answer.text == TEXT
@@ -101,7 +101,7 @@ def test_the_header_of_an_answer_is_no_text(client):
 
 
 def test_a_known_language_is_given_to_the_model(client):
-    asked: dict[str, Any] = {"model": "asr", "file": ("a.wav", SOUND)}
+    asked: dict[str, Any] = {"model": "asr", "file": ("a.wav", AUDIO)}
     plain = client.audio.transcriptions.create(**asked)
     given = client.audio.transcriptions.create(**asked, language="de", prompt="Names: Anna.")
 
@@ -112,7 +112,7 @@ def test_a_known_language_is_given_to_the_model(client):
 
 def test_a_stream_has_deltas_and_the_tokens(client):
     *deltas, done = client.audio.transcriptions.create(
-        model="asr", file=("a.wav", SOUND), stream=True
+        model="asr", file=("a.wav", AUDIO), stream=True
     )
 
     assert "".join(one.delta for one in deltas) == TEXT
@@ -134,7 +134,7 @@ def test_a_text_is_plain(hearing):
 
 
 def test_a_model_that_follows_requests_translates(client):
-    asked: dict[str, Any] = {"model": "ears", "file": ("a.wav", SOUND)}
+    asked: dict[str, Any] = {"model": "ears", "file": ("a.wav", AUDIO)}
     heard = client.audio.transcriptions.create(**asked)
     with pytest.deprecated_call():  # the SDK calls all translations so
         translated = client.audio.translations.create(**asked)
@@ -170,7 +170,7 @@ def test_a_model_that_only_transcribes_is_not_asked_to_translate(hearing):
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
 
 
-@pytest.mark.parametrize("file", [b"no sound", wav_file(2, amplitude=0)], ids=["text", "silent"])
+@pytest.mark.parametrize("file", [b"no audio", wav_file(2, amplitude=0)], ids=["text", "silent"])
 def test_a_bad_recording_is_a_400(hearing, file):
     answer = transcribe(hearing, file)
 
@@ -185,10 +185,10 @@ def test_a_transcript_that_the_context_has_no_room_for_is_not_cut_off(hearing):
 
 def test_a_turn_of_a_realtime_session_is_heard(hearing):
     transcript = "conversation.item.input_audio_transcription"
-    sound = {"turn_detection": None, "transcription": {"model": "asr", "language": "de"}}
-    noise = base64.b64encode(SOUND[44:]).decode()
+    audio_input = {"turn_detection": None, "transcription": {"model": "asr", "language": "de"}}
+    noise = base64.b64encode(AUDIO[44:]).decode()
     with opened(hearing, "intent=transcription") as session:
-        fields = {"type": "transcription", "audio": {"input": sound}}
+        fields = {"type": "transcription", "audio": {"input": audio_input}}
         session.send({"type": "session.update", "session": fields})
         session.receive()
         session.send({"type": "input_audio_buffer.append", "audio": noise})

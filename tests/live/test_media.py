@@ -1,4 +1,4 @@
-"""Images and sounds reach local models that see and hear."""
+"""Images and audio reach local models that see and hear."""
 
 import time
 from collections import Counter
@@ -58,7 +58,7 @@ def image_content(seed: int = 0, **fields: Any) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": as_url(image(seed)), **fields}}
 
 
-def sound(data: bytes, format: str = "wav") -> dict[str, Any]:
+def audio(data: bytes, format: str = "wav") -> dict[str, Any]:
     return {"type": "input_audio", "input_audio": {"data": in_base64(data), "format": format}}
 
 
@@ -124,8 +124,8 @@ def test_an_image_of_a_message_is_seen(ask):
     )
 
 
-def test_a_sound_is_heard_and_counted(ask):
-    low, high = (said(ask, sound(wav(pitch=pitch)), model="ears") for pitch in (0.1, 0.7))
+def test_audio_is_heard_and_counted(ask):
+    low, high = (said(ask, audio(wav(pitch=pitch)), model="ears") for pitch in (0.1, 0.7))
 
     assert low.choices[0].message.content != high.choices[0].message.content
     assert low.usage.prompt_tokens_details.audio_tokens == 30
@@ -164,7 +164,7 @@ def test_usage_counts_images_and_audio_separately(ask):
     before = used(ask)
     for _ in "12":
         said(ask, image_content(7))
-    said(ask, sound(wav(pitch=0.3)), model="ears")
+    said(ask, audio(wav(pitch=0.3)), model="ears")
 
     added = used(ask) - before
     assert (added["input_image_tokens"], added["input_cached_image_tokens"]) == (4, 4)
@@ -199,9 +199,9 @@ def test_a_bad_image_is_refused_by_its_place(ask, name):
     [
         (image_content(), "blind", "`blind` sees no images"),
         (image_content(), "ears", "`ears` sees no images"),
-        (sound(wav()), "eyes", "`eyes` hears no sound"),
-        (sound(wav(3)), "ears", "lasts 3.0 s; it may last 2 s"),
-        (sound(wav(), "mp3"), "ears", "no MP3 file"),
+        (audio(wav()), "eyes", "`eyes` hears no audio"),
+        (audio(wav(3)), "ears", "lasts 3.0 s; it may last 2 s"),
+        (audio(wav(), "mp3"), "ears", "no MP3 file"),
     ],
 )
 def test_what_a_model_cannot_take_in_is_refused_by_its_place(ask, part, model, why):
@@ -212,7 +212,7 @@ def test_what_a_model_cannot_take_in_is_refused_by_its_place(ask, part, model, w
 
 
 def test_more_images_than_may_be_are_refused(ask):
-    with pytest.raises(openai.BadRequestError, match="more than 3 images and sounds"):
+    with pytest.raises(openai.BadRequestError, match="more than 3 images and audio files"):
         said(ask, *[image_content()] * 4)
 
 

@@ -16,7 +16,7 @@ from tests.patience import wait_until
 from tests.serving import Served, serve
 from tests.strict_sdk import StrictOpenAI
 from tests.tone_voice import TONES, heard, require_voices, write_voice
-from tests.voice import decode_sound
+from tests.voice import decode_audio
 
 TEXT = "One two, three four! Four three two one."
 WORDS = [*TONES, *reversed(TONES)]
@@ -65,7 +65,7 @@ def events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("format", ["mp3", "opus", "aac", "flac", "wav", "pcm"])
 def test_a_text_is_a_file_of_each_format(client, format):
     answer = client.audio.speech.create(**body(response_format=format))
-    seconds, samples = decode_sound(answer.content, format)
+    seconds, samples = decode_audio(answer.content, format)
 
     assert seconds == pytest.approx(1.0, abs=0.2)  # words, blanks and signs
     if format in ("flac", "wav", "pcm"):  # without losses
@@ -91,7 +91,7 @@ def test_speakers_by_name_by_number_and_by_names_of_openai(speaker):
     assert [round(one, 1) for one in loud.values()] == [0.5, 0.5, 0.5, 0.1, 0.1, 0.1]
 
 
-def test_half_of_the_speed_is_twice_the_sound(speaker):
+def test_half_of_the_speed_is_twice_the_audio(speaker):
     halves = [list(TONES), list(reversed(TONES))]
 
     assert words(speaker, speed=0.5) == [word for half in halves for word in (*half, *half)]
@@ -156,15 +156,15 @@ def test_a_killed_worker_is_started_again_and_the_text_goes_on(speaker):
     asked = body(**STALLED | {"speed": 1})
     with httpx.stream("POST", f"{speaker.base_url}/audio/speech", json=asked, timeout=60) as answer:
         pieces = answer.iter_bytes()
-        sound = next(pieces)
+        audio = next(pieces)
         for worker in speaker.workers():
             os.kill(worker, signal.SIGKILL)
-        sound += b"".join(pieces)
+        audio += b"".join(pieces)
 
-    assert heard(sound, RATE_HZ)[0] == [*TONES] * SENTENCES
+    assert heard(audio, RATE_HZ)[0] == [*TONES] * SENTENCES
 
 
-def test_metrics_count_seconds_of_sound(speaker):
+def test_metrics_count_seconds_of_audio(speaker):
     def counted() -> float:
         lines = httpx.get(f"{speaker.address}/metrics").text.splitlines()
         name = 'llm_backend_speech_seconds_total{model="tones"} '

@@ -27,7 +27,7 @@ def speaker(tmp_path_factory) -> Iterator[Served]:
         yield served
 
 
-def sound(events: Events) -> bytes:
+def audio(events: Events) -> bytes:
     deltas = [one["delta"] for one in events if one["type"] == "response.output_audio.delta"]
     return b"".join(map(base64.b64decode, deltas))
 
@@ -48,15 +48,15 @@ def test_an_answer_is_spoken_with_its_transcript(speaker):
     (item,) = events[-1]["response"]["output"]
     transcript = parts(events, "response.output_audio_transcript.delta")
     assert item["content"] == [{"type": "output_audio", "transcript": transcript}]
-    assert len(sound(events)) > 24_000  # half a second
-    assert any(sound(events))
+    assert len(audio(events)) > 24_000  # half a second
+    assert any(audio(events))
 
 
 def test_a_spoken_answer_is_truncated_to_what_was_heard(speaker):
     with opened(speaker) as session:
         events = session.answer(message("Hello!"))
         item_id = events[-1]["response"]["output"][0]["id"]
-        length_ms = len(sound(events)) // 48
+        length_ms = len(audio(events)) // 48
         cut = {"type": "conversation.item.truncate", "item_id": item_id, "content_index": 0}
         session.send(
             {**cut, "audio_end_ms": length_ms + 50},
@@ -80,8 +80,8 @@ def test_an_answer_is_spoken_for_telephones(speaker, type, silence):
         events = session.answer(message("Hello!"), audio={"output": format})
 
     assert events[-1]["response"]["audio"]["output"] == format
-    assert len(sound(events)) > 4000
-    assert silence in sound(events)
+    assert len(audio(events)) > 4000
+    assert silence in audio(events)
 
 
 def test_a_response_may_be_text_and_a_voice_may_be_unknown(speaker):

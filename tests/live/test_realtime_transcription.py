@@ -47,15 +47,15 @@ def speech(hearing) -> bytes:
     return httpx.post(f"{hearing.base_url}/audio/speech", json=body, timeout=60).content
 
 
-def update(session: RealtimeClient, type: str = "realtime", **sound: Any) -> dict[str, Any]:
-    fields = {"type": type, "audio": {"input": sound}}
+def update(session: RealtimeClient, type: str = "realtime", **audio: Any) -> dict[str, Any]:
+    fields = {"type": type, "audio": {"input": audio}}
     session.send({"type": "session.update", "session": fields})
     return session.receive()
 
 
-def append(session: RealtimeClient, sound: bytes, piece_bytes: int = 9600) -> None:
-    for start in range(0, len(sound), piece_bytes):
-        piece = base64.b64encode(sound[start : start + piece_bytes]).decode()
+def append(session: RealtimeClient, audio: bytes, piece_bytes: int = 9600) -> None:
+    for start in range(0, len(audio), piece_bytes):
+        piece = base64.b64encode(audio[start : start + piece_bytes]).decode()
         session.send({"type": "input_audio_buffer.append", "audio": piece})
 
 
@@ -109,7 +109,7 @@ def test_a_turn_is_detected_answered_and_interrupted(hearing, speech):
     assert third[-1]["response"]["status"] == "completed"
 
 
-def test_sound_in_an_item_is_heard(hearing, speech):
+def test_audio_in_an_item_is_heard(hearing, speech):
     content = [{"type": "input_audio", "audio": base64.b64encode(speech).decode()}]
     with opened(hearing) as session:
         events = session.answer(message("", content=content), output_modalities=["text"])
@@ -167,7 +167,7 @@ def test_a_turn_that_cannot_be_heard_fails_and_the_session_goes_on(hearing):
 
 
 @pytest.mark.parametrize(
-    ("sound", "event", "param"),
+    ("audio", "event", "param"),
     [
         ({}, {"type": "input_audio_buffer.append", "audio": "x"}, "audio"),
         ({}, {"type": "input_audio_buffer.append", "audio": "AAAA"}, "audio"),
@@ -183,9 +183,9 @@ def test_a_turn_that_cannot_be_heard_fails_and_the_session_goes_on(hearing):
          "session.audio.input.transcription.delay"),
     ],
 )  # fmt: skip
-def test_sound_that_is_not_taken_is_refused_by_name(hearing, sound, event, param):
+def test_audio_that_is_not_taken_is_refused_by_name(hearing, audio, event, param):
     with opened(hearing) as session:
-        answer = update(session, **sound)
+        answer = update(session, **audio)
         if event is not None:
             session.send(event)
             answer = session.receive()

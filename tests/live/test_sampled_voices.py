@@ -29,7 +29,7 @@ LOW = wav(2, pitch=0.05, rate=RATE_HZ)
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """A project's client and its voice, a client of another project, and the sound of `TEXT` before
+    """A project's client and its voice, a client of another project, and the audio of `TEXT` before
     the server was restarted."""
 
     served: Served
@@ -38,7 +38,7 @@ class Project:
     other_client: openai.OpenAI
     consent_id: str
     voice_id: str
-    sound_before: bytes
+    audio_before: bytes
 
     def speak(self, voice: Any, **fields: Any) -> bytes:
         return speak(self.client, voice, **fields)
@@ -113,7 +113,7 @@ def restarted(tmp_path_factory) -> Iterator[Project]:
         with client_of(served, keys[0]) as client:
             consent = make_consent(client)
             voice = make_voice(client, consent.id)
-            sound = speak(client, {"id": voice.id})
+            audio = speak(client, {"id": voice.id})
     with (
         serve(folder / "data", *flags, environment=environment) as served,
         client_of(served, keys[0]) as client,
@@ -121,7 +121,7 @@ def restarted(tmp_path_factory) -> Iterator[Project]:
     ):
         yield Project(
             served=served, key=keys[0], client=client, other_client=other, consent_id=consent.id,
-            voice_id=voice.id, sound_before=sound,
+            voice_id=voice.id, audio_before=audio,
         )  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def test_a_voice_sounds_as_its_sample_and_outlives_the_server(restarted):
     by_id = restarted.speak(restarted.voice_id)
     low, high = (pcm(restarted.speak(speaker)) for speaker in ("low", "high"))
 
-    assert restarted.sound_before == by_id
+    assert restarted.audio_before == by_id
     assert np.abs(pcm(by_id) - low).max() < 0.05  # decoded and rounded otherwise
     assert np.abs(pcm(by_id) - high).max() > 0.2
 
@@ -137,16 +137,16 @@ def test_a_voice_sounds_as_its_sample_and_outlives_the_server(restarted):
 def test_a_voice_speaks_by_each_model_in_the_language_of_its_consent(restarted, another):
     consent = make_consent(another, language="sv-SE")
     swedish = make_voice(another, consent.id)
-    sound = restarted.speak(restarted.voice_id, model="qwen")
+    audio = restarted.speak(restarted.voice_id, model="qwen")
     with pytest.raises(openai.BadRequestError, match="does not speak `sv-SE`") as refused:
         speak(another, swedish.id, model="qwen")
 
-    assert pcm(sound).std() > 0.01
+    assert pcm(audio).std() > 0.01
     assert refused.value.param == "voice"
 
 
-def pcm(sound: bytes) -> NDArray[np.float64]:
-    return np.frombuffer(sound, "<i2") / 32767
+def pcm(audio: bytes) -> NDArray[np.float64]:
+    return np.frombuffer(audio, "<i2") / 32767
 
 
 def test_voices_are_listed_for_their_project_alone(restarted):
@@ -189,10 +189,10 @@ def test_a_realtime_session_speaks_in_a_voice_by_a_sample(restarted, is_object):
         events = session.answer(message("Hello!"), audio={"output": {"voice": voice}})
         other = session.answer(message("Hello!"), audio={"output": {"voice": "voice_unknown"}})
 
-    sound = b"".join(map(base64.b64decode, deltas(events)))
+    audio = b"".join(map(base64.b64decode, deltas(events)))
     assert events[-1]["response"]["status"] == "completed"
     assert events[-1]["response"]["audio"]["output"]["voice"] == restarted.voice_id
-    assert pcm(sound).std() > 0.01
+    assert pcm(audio).std() > 0.01
     assert [one["error"]["param"] for one in other if one["type"] == "error"] == ["voice"]
 
 
@@ -221,7 +221,7 @@ def test_a_consent_is_renamed_and_deleted_after_its_voices(another):
     ("fields", "status", "param"),
     [
         ({"type": "prompt"}, 400, "type"),
-        ({"audio_sample": ("a.wav", b"RIFF no sound")}, 400, "audio_sample"),
+        ({"audio_sample": ("a.wav", b"RIFF no audio")}, 400, "audio_sample"),
         ({"audio_sample": ("a.wav", wav(0.5, rate=RATE_HZ))}, 400, "audio_sample"),
         ({"audio_sample": ("a.wav", wav(6))}, 400, "audio_sample"),
         ({"audio_sample": ("a.wav", wav(2, pitch=0))}, 400, "audio_sample"),
@@ -242,7 +242,7 @@ def test_a_bad_voice_is_refused_by_its_field(restarted, fields, status, param):
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"recording": ("a.wav", b"no sound")}, "recording"),
+        ({"recording": ("a.wav", b"no audio")}, "recording"),
         ({"recording": ("a.wav", wav(4))}, "recording"),
         ({"language": ""}, "language"),
     ],

@@ -16,7 +16,7 @@ import pytest
 from tests.patience import wait_until
 from tests.serving import Served, serve
 from tests.strict_sdk import StrictOpenAI
-from tests.voice import PROGRAM, decode_sound, require_voice, speaking
+from tests.voice import PROGRAM, decode_audio, require_voice, speaking
 
 TEXT = "The first sentence is short. Then comes a second one, which is a little longer!"
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
@@ -62,7 +62,7 @@ def test_a_text_is_a_file_of_each_format_with_its_media_type(client, tmp_path, f
     with client.audio.speech.with_streaming_response.create(**body(), response_format=format) as on:
         media_type = on.headers["content-type"]
         on.stream_to_file(path)
-    seconds, samples = decode_sound(path.read_bytes(), format)
+    seconds, samples = decode_audio(path.read_bytes(), format)
 
     assert media_type == FORMATS[format]
     assert 3 < seconds < 9
@@ -80,16 +80,16 @@ def test_events_hold_the_bytes_of_the_same_file(speaker):
     assert done["type"] == "speech.audio.done"
 
 
-def test_voice_and_speed_change_the_sound(speaker):
+def test_voice_and_speed_change_the_audio(speaker):
     seconds = {
-        speed: decode_sound(speech(speaker, speed=speed).content, "mp3")[0]
+        speed: decode_audio(speech(speaker, speed=speed).content, "mp3")[0]
         for speed in (0.25, 0.5, 1, 2, 4)
     }
-    sounds = {speech(speaker, voice=one).content for one in ("alloy", "nova", "mine", "fr-fr+f2")}
+    audio = {speech(speaker, voice=one).content for one in ("alloy", "nova", "mine", "fr-fr+f2")}
 
     for speed, length_s in seconds.items():
         assert length_s * speed == pytest.approx(seconds[1], rel=0.25)
-    assert len(sounds) == 4
+    assert len(audio) == 4
     assert speech(speaker, voice={"id": "en-gb"}).content == speech(speaker, voice="echo").content
 
 
@@ -145,7 +145,7 @@ def test_a_voice_does_not_chat_and_unknown_models_do_not_speak(client):
         client.audio.speech.create(**body(model="tts-2"))
 
 
-def test_sound_leaves_while_the_rest_is_being_read_and_a_client_that_leaves_ends_it(speaker):
+def test_audio_leaves_while_the_rest_is_being_read_and_a_client_that_leaves_ends_it(speaker):
     request = httpx.Request(
         "POST", f"{speaker.base_url}/audio/speech", json=body(**STALLED, stream_format="audio")
     )
@@ -182,14 +182,14 @@ def test_a_killed_voice_breaks_its_answer_and_the_next_one_works(speaker, stream
     assert speech(speaker).status_code == 200
 
 
-def test_metrics_count_seconds_of_sound(speaker):
+def test_metrics_count_seconds_of_audio(speaker):
     def counted() -> float:
         lines = httpx.get(f"{speaker.address}/metrics").text.splitlines()
         name = 'llm_backend_speech_seconds_total{model="builtin-voice"} '
         return sum(float(one.removeprefix(name)) for one in lines if one.startswith(name))
 
     before = counted()
-    seconds, _ = decode_sound(speech(speaker).content, "mp3")
+    seconds, _ = decode_audio(speech(speaker).content, "mp3")
 
     wait_until(lambda: counted() > before)
     assert counted() - before == pytest.approx(seconds, abs=0.3)

@@ -18,16 +18,16 @@ import httpx
 import openai
 import pytest
 
+from tests.audio_files import RATE_HZ, float_wav_file, wav_file
 from tests.missing import missing
 from tests.patience import wait_until
 from tests.serving import Served, children_of, serve
-from tests.sound_files import RATE_HZ, float_wav_file, wav_file
 from tests.strict_sdk import StrictOpenAI
 from tests.voice import PROGRAM, require_voice
 from tests.whisper_models import HELLO, require_transcription, write_whisper
 
 TEXT = "Hello world. Grüße an alle!"
-SOUND = wav_file(4)
+AUDIO = wav_file(4)
 VOICE_HZ = 22_050
 LIMIT_BYTES = 48 * 1024 * 1024
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
@@ -64,7 +64,7 @@ def transcribe(
     **fields: str,
 ) -> httpx.Response:
     data = [(name, (None, value)) for name, value in {"model": "hello", **fields}.items()]
-    files = [("file", ("sound.wav", SOUND if file is None else file, "audio/wav"))]
+    files = [("file", ("audio.wav", AUDIO if file is None else file, "audio/wav"))]
     form = [*files, *data] if file_first else [*data, *files]
     return httpx.post(f"{hearing.base_url}/audio/{path}", files=form, timeout=60)
 
@@ -74,7 +74,7 @@ def events(answer: httpx.Response) -> list[dict[str, Any]]:
 
 
 def test_the_official_client_gets_the_text_and_the_seconds(client):
-    answer = client.audio.transcriptions.create(model="hello", file=("a.wav", SOUND))
+    answer = client.audio.transcriptions.create(model="hello", file=("a.wav", AUDIO))
 
     assert answer.text == TEXT
     assert answer.usage.type == "duration"
@@ -84,7 +84,7 @@ def test_the_official_client_gets_the_text_and_the_seconds(client):
 def test_verbose_answers_have_segments_and_words(client):
     answer = client.audio.transcriptions.create(
         model="whisper-1",
-        file=("a.wav", SOUND),
+        file=("a.wav", AUDIO),
         response_format="verbose_json",
         timestamp_granularities=["word", "segment"],
     )
@@ -124,7 +124,7 @@ def test_texts_and_subtitles(hearing, path, format, text):
 
 def test_a_stream_has_a_delta_for_each_segment(client):
     stream = client.audio.transcriptions.create(
-        model="hello", file=("a.wav", SOUND), stream=True, include=["logprobs"]
+        model="hello", file=("a.wav", AUDIO), stream=True, include=["logprobs"]
     )
     *deltas, done = list(stream)
 
@@ -136,7 +136,7 @@ def test_a_stream_has_a_delta_for_each_segment(client):
 def test_a_translation_is_english(client):
     with pytest.deprecated_call():  # the SDK calls all translations so
         answer = client.audio.translations.create(
-            model="hello", file=("a.wav", SOUND), response_format="verbose_json"
+            model="hello", file=("a.wav", AUDIO), response_format="verbose_json"
         )
 
     assert (answer.language, answer.task) == ("english", "translate")
@@ -164,7 +164,7 @@ def _with_a_long_pause() -> tuple[bytes, float]:
         missing("the extra is not installed: pip install 'llm-backend[realtime]'")
     spoken = subprocess.run([PROGRAM, "--stdout", "Good morning."], capture_output=True, check=True)
     sentence = spoken.stdout[44:]
-    noise = random.Random(0)  # sound, no secret
+    noise = random.Random(0)  # audio, no secret
     pause = array("h", (noise.randint(-20, 20) for _ in range(5 * VOICE_HZ))).tobytes()
     file = io.BytesIO()
     with wave.open(file, "wb") as writer:
@@ -177,12 +177,12 @@ def _with_a_long_pause() -> tuple[bytes, float]:
     "strategy", ["auto", {"type": "server_vad", "threshold": 0.9, "silence_duration_ms": 500}]
 )
 def test_pauses_are_not_transcribed_and_divide_windows(client, strategy):
-    sound, again_s = _with_a_long_pause()
+    audio, again_s = _with_a_long_pause()
     asked: Any = {"model": "hello", "response_format": "verbose_json"}
     divided = client.audio.transcriptions.create(
-        file=("a.wav", sound), chunking_strategy=strategy, **asked
+        file=("a.wav", audio), chunking_strategy=strategy, **asked
     )
-    whole = client.audio.transcriptions.create(file=("a.wav", sound), **asked)
+    whole = client.audio.transcriptions.create(file=("a.wav", audio), **asked)
 
     first, second = divided.segments
     assert first.end < 1.5  # cut at the end of its window
@@ -241,9 +241,9 @@ NO_NUMBERS = [0.1, math.nan, math.inf, 0.2] * RATE_HZ
     "file",
     [
         b"",
-        b"no sound at all",
-        SOUND[:30],
-        SOUND[:44],
+        b"no audio at all",
+        AUDIO[:30],
+        AUDIO[:44],
         b"RIFF" + bytes(1000),
         b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n",
         wav_file(4, amplitude=0),
@@ -263,7 +263,7 @@ def test_a_bad_recording_is_a_400_and_the_worker_lives(hearing, file):
 
 def test_a_form_without_model_or_file_is_refused(hearing):
     url = f"{hearing.base_url}/audio/transcriptions"
-    file = {"file": ("a.wav", SOUND)}
+    file = {"file": ("a.wav", AUDIO)}
     without_model = httpx.post(url, files=file, timeout=60)
     without_file = httpx.post(url, files={"model": (None, "hello")}, timeout=60)
 
@@ -280,7 +280,7 @@ def test_a_model_that_transcribes_does_nothing_else(client):
     with pytest.raises(openai.BadRequestError, match="transcri"):
         client.completions.create(model="hello", prompt="a")
     with pytest.raises(openai.NotFoundError):
-        client.audio.transcriptions.create(model="whisper-2", file=("a.wav", SOUND))
+        client.audio.transcriptions.create(model="whisper-2", file=("a.wav", AUDIO))
     card = client.models.retrieve("hello").to_dict()
     assert card["input_modalities"] == ["audio"]
 

@@ -19,7 +19,7 @@ PLAYED = """() => {
     };
 }"""
 
-# A sound that never ends by itself, so that a busy machine can stop it in time.
+# Audio that never ends by itself, so that a busy machine can stop it in time.
 ENDLESS = """() => {
     const pause = HTMLMediaElement.prototype.pause;
     HTMLMediaElement.prototype.play = async function () {};
@@ -48,7 +48,7 @@ def test_a_message_is_dictated_into_the_field(browser, speaking):
         page.get_by_role("button", name="Dictate").click()
         stop = page.get_by_role("button", name="Stop recording")
         expect(stop).to_be_visible()
-        page.wait_for_timeout(500)  # of sound
+        page.wait_for_timeout(500)  # of audio
         screenshot(page, "dictation")
         stop.click()
 
@@ -72,7 +72,7 @@ def test_an_answer_is_read_aloud_and_stopped(browser, speaking):
         page.get_by_role("button", name="Stop reading").click()
 
         expect(read).to_be_visible()
-        assert page.evaluate("window.paused"), "the sound goes on"
+        assert page.evaluate("window.paused"), "the audio goes on"
 
 
 def test_a_microphone_that_is_refused_is_said(browser, speaking):

@@ -45,7 +45,7 @@ async def add_consent(voices: VoiceStore, id: str, size_bytes: int = 10) -> None
         )  # fmt: skip
 
 
-async def add_voice(voices: VoiceStore, id: str, consent: str, data: bytes = b"sound") -> None:
+async def add_voice(voices: VoiceStore, id: str, consent: str, data: bytes = b"audio") -> None:
     async with voices.blobs.writing(pieces(data)) as blob:
         await voices.add(
             StoredVoice(id=id, created_at=NOW, name="Anna", consent_id=consent, content=(blob,))
@@ -61,7 +61,7 @@ async def test_a_voice_has_its_sample_until_it_is_deleted(voices, database):
     await voices.delete("voice_1")
     await voices.delete_consent("cons_1")
 
-    assert (sample, counted) == (b"sound", (15, 15))
+    assert (sample, counted) == (b"audio", (15, 15))
     assert await database.read(file_byte_total.stored_bytes) == 0
     with pytest.raises(Missing):
         await voices.get("voice_1")

@@ -112,9 +112,9 @@ class RequestMeter:
             cached_tokens=usage.cached_tokens,
             output_tokens=usage.completion_tokens,
             input_image_tokens=usage.image_tokens,
-            input_sound_tokens=usage.sound_tokens,
+            input_audio_tokens=usage.audio_tokens,
             cached_image_tokens=usage.cached_image_tokens,
-            cached_sound_tokens=usage.cached_sound_tokens,
+            cached_audio_tokens=usage.cached_audio_tokens,
         )
         self.count_tokens(tokens.normalize())
 

@@ -141,11 +141,11 @@ def _with_media(tokens: Tokens, input_details: JsonMapping, output_details: Json
     cached = _part(input_details, ("cached_tokens_details",))
     return tokens._replace(
         input_image_tokens=_count(input_details, "image_tokens") or 0,
-        input_sound_tokens=_count(input_details, "audio_tokens") or 0,
+        input_audio_tokens=_count(input_details, "audio_tokens") or 0,
         cached_image_tokens=_count(cached, "image_tokens") or 0,
-        cached_sound_tokens=_count(cached, "audio_tokens") or 0,
+        cached_audio_tokens=_count(cached, "audio_tokens") or 0,
         output_image_tokens=_count(output_details, "image_tokens") or 0,
-        output_sound_tokens=_count(output_details, "audio_tokens") or 0,
+        output_audio_tokens=_count(output_details, "audio_tokens") or 0,
     )
 
 

@@ -19,7 +19,7 @@ chat_formats.py         templates by name, for files without one
 control_tokens.py       escapes control tokens in user text
 grammar_field.py        the request's field that a grammar was made of, for errors
 markup/                 tool calls and reasoning in each family's markup
-media/                  images and sounds in messages
+media/                  images and audio in messages
 token_files.py          vocabulary files of OpenAI's encodings
 yes_no.py               classifier by a yes/no question
 label_scoring.py        probabilities of labels as answers to questions

@@ -14,7 +14,7 @@ from llm_backend.engine import EngineClient
 from llm_backend.engine.messages import MediaKind, ModelInfo, ModelKind
 from llm_backend.offload import offload, offload_schema
 
-_MISSING_INPUT = {MediaKind.IMAGE: "sees no images", MediaKind.SOUND: "hears no sound"}
+_MISSING_INPUT = {MediaKind.IMAGE: "sees no images", MediaKind.AUDIO: "hears no audio"}
 _PURPOSES = {
     ModelKind.EMBEDDING: "embeddings",
     ModelKind.RERANK: "ranking documents",
@@ -97,7 +97,7 @@ class ChatRenderer:
         return label_scoring.render(protocol, scoring)
 
     def _check_media(self, contents: Iterable[Content], info: ModelInfo) -> None:
-        """Checks images and sounds before they are rendered. Raises `UnsupportedField` for a
+        """Checks images and audio before they are rendered. Raises `UnsupportedField` for a
         medium that the model has no input for, `InvalidRequest` for too many."""
         self._reader.check_count(self._check_medium(file, info) for file in media_in(contents))
 

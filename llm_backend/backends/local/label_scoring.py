@@ -61,7 +61,7 @@ class RenderedScoring:
 
     @property
     def media(self) -> Sequence[tuple[int, MediaPart]]:
-        """Images and sounds of all texts, in their order, with their positions."""
+        """Images and audio of all texts, in their order, with their positions."""
         return [one for text in (self.shared, *self.questions) for one in text.media]
 
 

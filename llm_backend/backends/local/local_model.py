@@ -45,7 +45,7 @@ from llm_backend.model_files import (
 @dataclass(frozen=True, kw_only=True)
 class RenderedChat:
     """A chat's prompt as text and as tokens; None stands for each embedding of an image or a
-    sound."""
+    audio."""
 
     text: str
     tokens: Sequence[int | None]
@@ -142,7 +142,7 @@ class LocalModel:
 
     @property
     def hears(self) -> bool:
-        """True for a language model whose projector encodes sound."""
+        """True for a language model whose projector encodes audio."""
         return self.takes_text and "audio" in self._input_modalities
 
     @property

@@ -157,7 +157,7 @@ class ModelProtocol:
         )
 
     def render_content(self, content: Content) -> UnmarkedPrompt:
-        """Renders text with images and sounds as it stands in a message."""
+        """Renders text with images and audio as it stands in a message."""
         marks = Marks([{"role": "user", "content": content}])
         (message,) = marks.messages
         return marks.remove_from(*self._guard.unescape(self._guard.escape(message["content"])))

@@ -4,7 +4,7 @@
         CPU_S MEMORY_BYTES SECONDS RATE_HZ < file
     ... CPU_S MEMORY_BYTES SECONDS 16000 THRESHOLD PREFIX_MS SILENCE_MS < file
 
-It prints signed 16-bit samples of one channel at this rate; with the options of detection, sound
+It prints signed 16-bit samples of one channel at this rate; with the options of detection, audio
 without speech is digital silence. Its exit code is one of those below; unless that is `READ`, the
 last line on standard error is a sentence. Libraries are imported after the limits are set, so that
 the limits bound them, too.
@@ -25,7 +25,7 @@ _CONTAINERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,"
     "ogg,tta,w64,wav,wv"
 )
-"""FFmpeg's names of formats that hold sound, and no names of other files."""
+"""FFmpeg's names of formats that hold audio, and no names of other files."""
 _MICROSECONDS = 1_000_000
 
 
@@ -77,7 +77,7 @@ def _samples(file: IO[bytes], limit_s: int, rate_hz: int) -> Iterator[bytes]:
         options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
         with av.open(file, "r", options=options, metadata_errors="replace") as container:
             if not container.streams.audio:
-                raise _UnreadableRecording("The file holds no sound.")
+                raise _UnreadableRecording("The file holds no audio.")
             if (container.duration or 0) > limit_s * _MICROSECONDS:
                 raise _too_long(limit_s)
             yield from _decode(container, limit_s, rate_hz)
@@ -97,7 +97,7 @@ def _decode(container: Any, limit_s: int, rate_hz: int) -> Iterator[bytes]:
             raise _too_long(limit_s)
         yield _little_endian(resampled)
     if not count:
-        raise _UnreadableRecording("The file holds no sound that can be decoded.")
+        raise _UnreadableRecording("The file holds no audio that can be decoded.")
 
 
 def _resample(frames: Iterator[Any], format: str, rate_hz: int) -> Iterator[Any]:

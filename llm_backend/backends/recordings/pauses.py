@@ -1,4 +1,4 @@
-"""Pauses of recordings: sound without speech becomes digital silence, and windows end there."""
+"""Pauses of recordings: audio without speech becomes digital silence, and windows end there."""
 
 import sys
 from array import array
@@ -26,7 +26,7 @@ class SpeechOptions:
 
 
 class PauseFilter:
-    """Replaces sound without speech by digital silence of the same length. Samples are signed, 16
+    """Replaces audio without speech by digital silence of the same length. Samples are signed, 16
     bits, little-endian, 16 kHz, one channel."""
 
     def __init__(self, options: SpeechOptions) -> None:
@@ -75,7 +75,7 @@ def _native(frame: bytes) -> bytes:
 
 def bytes_until_pause(window: bytes, *, is_last: bool) -> int | None:
     """Returns the size of the part of a window to go on with: the silence that it begins with, or
-    the sound until a pause: the first long one, else the last one. None for sound without a pause,
+    the audio until a pause: the first long one, else the last one. None for audio without a pause,
     which is taken whole if it `is_last`."""
     pauses = list(_pauses(window))
     if not pauses:
@@ -107,7 +107,7 @@ def _pauses(window: bytes) -> Iterator[tuple[int, int]]:
 
 
 def bytes_until_quietest(window: bytes) -> int:
-    """Returns the size of the sound until the quietest moment in the last third of a window, of
+    """Returns the size of the audio until the quietest moment in the last third of a window, of
     equally quiet ones the last."""
     first = len(window) // _FRAME_BYTES * 2 // 3
     frames = range(first, len(window) // _FRAME_BYTES)

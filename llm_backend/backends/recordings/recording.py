@@ -18,7 +18,7 @@ _READER = "llm_backend.backends.recordings.audio_reader"
 _CHUNK_BYTES = 256 * 1024
 _ERROR_BYTES = 64 * 1024
 _START_CPU_S = 60  # CPU time of starting the libraries, and of short recordings
-_LEAST_SPEED = 20  # seconds of sound that are decoded in a second of processor time
+_LEAST_SPEED = 20  # seconds of audio that are decoded in a second of processor time
 _MEMORY_BYTES = 2 * 1024 * 1024 * 1024
 
 

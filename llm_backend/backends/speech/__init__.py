@@ -2,11 +2,11 @@
 
 espeak_model.py        the program `espeak-ng` as a model that speaks
 local_voice.py         an ONNX or GGUF voice in an engine of its own, and its speakers
-speech_synthesizer.py  sound as a file, within permits
+speech_synthesizer.py  audio as a file, within permits
 espeak.py              the program `espeak-ng`, a child process for each text
 voices.py              names of the program's voices: OpenAI's and its own
 sentences.py           sentences of a text that is still being written
-sound_encoder.py       samples as MP3, Opus, AAC, FLAC, WAV or PCM
+audio_encoder.py       samples as MP3, Opus, AAC, FLAC, WAV or PCM
 """
 
 from llm_backend.backends.speech.espeak import Espeak

@@ -1,6 +1,6 @@
 """The program `espeak-ng`: reads a text aloud in a child process, as samples.
 
-The process computes far faster than sound is played and writes while it computes, so one process
+The process computes far faster than audio is played and writes while it computes, so one process
 reads a whole text. The pipe holds it back where the client is slow.
 """
 
@@ -73,7 +73,7 @@ class Espeak:
 
     @asynccontextmanager
     async def speak(self, text: str, voice: str, words_per_minute: int) -> AsyncIterator[Samples]:
-        """Yields the sound of a text, while the rest is still being computed. The process is killed
+        """Yields the audio of a text, while the rest is still being computed. The process is killed
         at the end. Raises `ApiError`, also while the chunks are read."""
         rate = str(words_per_minute)
         async with self._run("-b", "1", "-v", voice, "-s", rate, "--stdin", "--stdout") as process:
@@ -85,7 +85,7 @@ class Espeak:
                 while len(header) < _HEADER_BYTES and (chunk := await anext(chunks, b"")):
                     header += chunk
                 if len(header) < _HEADER_BYTES:
-                    raise _failure(0, b"It wrote no sound.")
+                    raise _failure(0, b"It wrote no audio.")
                 rate_hz = int.from_bytes(header[24:28], "little")
                 async with aclosing(_whole_samples(header[_HEADER_BYTES:], chunks)) as samples:
                     yield Samples(rate_hz=rate_hz, chunks=samples)

@@ -78,8 +78,8 @@ class EspeakModel:
                 f"`{BUILTIN_VOICE}` has no voice `{speech.voice[:100]}`. See GET /v1/audio/voices.",
                 param="voice",
             )
-        sound = self._sound(speech, voice)
-        pieces = self._synthesizer.speak(BUILTIN_VOICE, speech.format, sound, caller=caller)
+        audio = self._audio(speech, voice)
+        pieces = self._synthesizer.speak(BUILTIN_VOICE, speech.format, audio, caller=caller)
         async with aclosing(pieces):
             async for piece in pieces:
                 yield piece
@@ -89,7 +89,7 @@ class EspeakModel:
             raise Unsupported(missing, param="model", code=NOT_INSTALLED)
 
     @asynccontextmanager
-    async def _sound(self, speech: SpeechRequest, voice: str) -> AsyncIterator[Samples]:
+    async def _audio(self, speech: SpeechRequest, voice: str) -> AsyncIterator[Samples]:
         words_per_minute = WORDS_PER_MINUTE * speech.speed
         rate = round(min(max(words_per_minute, LEAST_RATE), GREATEST_RATE))
         is_clamped = not LEAST_RATE <= words_per_minute <= GREATEST_RATE

@@ -22,7 +22,7 @@ from llm_backend.errors import InvalidRequest, Unsupported
 from llm_backend.extras import install_command, is_installed
 from llm_backend.model_files import SpeakingFiles
 
-_SENTENCE_CHARACTERS = 300  # a longer one is read in parts: it takes memory and delays the sound
+_SENTENCE_CHARACTERS = 300  # a longer one is read in parts: it takes memory and delays the audio
 
 
 class LocalVoice:
@@ -84,8 +84,8 @@ class LocalVoice:
                 f"`{self.name}` has no voice `{speech.voice[:100]}`. See GET /v1/audio/voices.",
                 param="voice",
             )
-        sound = self._sound(speech, speaker)
-        pieces = self._synthesizer.speak(self.name, speech.format, sound, caller=caller)
+        audio = self._audio(speech, speaker)
+        pieces = self._synthesizer.speak(self.name, speech.format, audio, caller=caller)
         async with aclosing(pieces):
             async for piece in pieces:
                 yield piece
@@ -102,7 +102,7 @@ class LocalVoice:
             raise Unsupported(missing, param="model", code=NOT_INSTALLED)
 
     @asynccontextmanager
-    async def _sound(self, speech: SpeechRequest, speaker: int | None) -> AsyncIterator[Samples]:
+    async def _audio(self, speech: SpeechRequest, speaker: int | None) -> AsyncIterator[Samples]:
         async with aclosing(self._chunks(speech, speaker)) as chunks:
             tempo = 1.0 if self._files.computes_speed else speech.speed
             yield Samples(rate_hz=self._files.rate_hz, chunks=chunks, tempo=tempo)
@@ -110,7 +110,7 @@ class LocalVoice:
     async def _chunks(
         self, speech: SpeechRequest, speaker: int | None
     ) -> AsyncGenerator[bytes, None]:
-        """Yields the sound of each sentence. Raises `ApiError`, also for a text without sound."""
+        """Yields the audio of each sentence. Raises `ApiError`, also for a text without audio."""
         parts, is_silent = RequestParts(self._model.handle), True
         sample = b"" if speech.read_sample is None else await speech.read_sample()
         splitter = Sentences(_SENTENCE_CHARACTERS)

@@ -1,4 +1,4 @@
-"""Speech synthesizer: the sound of a voice as a file, in pieces, within the voices' permits."""
+"""Speech synthesizer: the audio of a voice as a file, in pieces, within the voices' permits."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from llm_backend.fair_queue import FairSemaphore
 
 if TYPE_CHECKING:  # FFmpeg's libraries are loaded by the first request
-    from llm_backend.backends.speech.sound_encoder import SoundEncoder
+    from llm_backend.backends.speech.audio_encoder import AudioEncoder
 
 NOT_INSTALLED = "voice_not_installed"
 """Code of the error for a missing program or library."""
 
-_ENCODER = "llm_backend.backends.speech.sound_encoder"
+_ENCODER = "llm_backend.backends.speech.audio_encoder"
 _SAMPLE_BYTES = 2
 
 
@@ -34,7 +34,7 @@ class SpeechRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Sound as signed 16-bit samples of one channel. `tempo` is the part of a speed that the voice
+    """Audio as signed 16-bit samples of one channel. `tempo` is the part of a speed that the voice
     could not speak at itself."""
 
     rate_hz: int
@@ -44,10 +44,10 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechUsage:
-    """Seconds of waiting for a permit, and of sound that was computed."""
+    """Seconds of waiting for a permit, and of audio that was computed."""
 
     queue_s: float
-    sound_s: float
+    audio_s: float
 
 
 class SpeechSynthesizer:
@@ -62,16 +62,16 @@ class SpeechSynthesizer:
         self,
         model: str,
         format: str,
-        sound: AbstractAsyncContextManager[Samples],
+        audio: AbstractAsyncContextManager[Samples],
         *,
         caller: str,
     ) -> AsyncGenerator[bytes, None]:
-        """Yields the bytes of a file while the rest of its `sound` is computed. Callers wait for
-        their permit in turns, before the sound is opened. Raises `ApiError`."""
+        """Yields the bytes of a file while the rest of its `audio` is computed. Callers wait for
+        their permit in turns, before the audio is opened. Raises `ApiError`."""
         await asyncio.to_thread(import_module, _ENCODER)  # slow at the first request
         async with (
             self._permits.hold(caller) as queue_s,
-            aclosing(self._pieces(model, format, sound, queue_s)) as pieces,
+            aclosing(self._pieces(model, format, audio, queue_s)) as pieces,
         ):
             async for piece in pieces:
                 yield piece
@@ -80,23 +80,23 @@ class SpeechSynthesizer:
         self,
         model: str,
         format: str,
-        sound: AbstractAsyncContextManager[Samples],
+        audio: AbstractAsyncContextManager[Samples],
         queue_s: float,
     ) -> AsyncGenerator[bytes, None]:
-        sound_s = 0.0
+        audio_s = 0.0
         try:
-            async with sound as samples:
+            async with audio as samples:
                 encoder = await asyncio.to_thread(_encoder, format, samples.rate_hz, samples.tempo)
                 async for chunk in samples.chunks:
-                    sound_s += len(chunk) / _SAMPLE_BYTES / samples.rate_hz
+                    audio_s += len(chunk) / _SAMPLE_BYTES / samples.rate_hz
                     if piece := await asyncio.to_thread(encoder.encode, chunk):
                         yield piece
                 yield await asyncio.to_thread(encoder.finish)
         finally:
-            self._observe(model, SpeechUsage(queue_s=queue_s, sound_s=sound_s))
+            self._observe(model, SpeechUsage(queue_s=queue_s, audio_s=audio_s))
 
 
-def _encoder(format: str, rate_hz: int, tempo: float) -> "SoundEncoder":
-    from llm_backend.backends.speech.sound_encoder import SoundEncoder
+def _encoder(format: str, rate_hz: int, tempo: float) -> "AudioEncoder":
+    from llm_backend.backends.speech.audio_encoder import AudioEncoder
 
-    return SoundEncoder(format, rate_hz=rate_hz, tempo=tempo)
+    return AudioEncoder(format, rate_hz=rate_hz, tempo=tempo)

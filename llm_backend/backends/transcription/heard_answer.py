@@ -1,4 +1,4 @@
-"""Answer of a language model to the sound of one window, as text of a transcript (pure)."""
+"""Answer of a language model to the audio of one window, as text of a transcript (pure)."""
 
 import unicodedata
 from collections.abc import Sequence

@@ -9,7 +9,7 @@ from typing import Self
 
 from llm_backend.backends.base import Chat, GenerationLimits, Usage
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.backends.local.media import DecodedSound
+from llm_backend.backends.local.media import DecodedAudio
 from llm_backend.backends.recordings.pauses import bytes_until_quietest
 from llm_backend.backends.transcription.heard_answer import HeardAnswer, join_windows
 from llm_backend.backends.transcription.instructions import MARKS, Instruction, instruction_for
@@ -24,12 +24,12 @@ from llm_backend.backends.transcription.windows import (
 from llm_backend.engine.messages import SAMPLES_HZ, Sampling, TokenLogprob, TranscriptSegment
 from llm_backend.errors import ContextLengthExceeded, EngineUnavailable
 
-_LEAST_BYTES = SAMPLES_HZ // 2 * SAMPLE_BYTES  # a shorter sound is padded with silence
+_LEAST_BYTES = SAMPLES_HZ // 2 * SAMPLE_BYTES  # shorter audio is padded with silence
 _START_TOKENS, _TOKENS_A_SECOND = 64, 20  # of an answer; a model that repeats itself ends there
 
 
 class HeardWindows(Windows):
-    """Windows are chats about a sound, and end in pauses. One window that a crash of the engine
+    """Windows are chats about audio, and end in pauses. One window that a crash of the engine
     takes along is computed once more, if nothing of it was yielded; not the first one."""
 
     def __init__(
@@ -76,23 +76,23 @@ class HeardWindows(Windows):
         self, window: bytes, size: int | None, *, is_last: bool
     ) -> AsyncGenerator[TranscriptPart, None]:
         size = size or (len(window) if is_last else bytes_until_quietest(window))
-        sound, seek_s = window[:size], self._seek_s
+        audio, seek_s = window[:size], self._seek_s
         self._advance(size)
-        if is_silence(sound):
+        if is_silence(audio):
             yield self._part("", (), seek_s)
             return
         self.is_silent = False
-        async with aclosing(self._hear_with_retry(sound, seek_s)) as parts:
+        async with aclosing(self._hear_with_retry(audio, seek_s)) as parts:
             async for part in parts:
                 yield part
         self._has_begun = True
 
     async def _hear_with_retry(
-        self, sound: bytes, seek_s: float
+        self, audio: bytes, seek_s: float
     ) -> AsyncGenerator[TranscriptPart, None]:
         has_yielded = False
         try:
-            async with aclosing(self._hear(sound, seek_s)) as parts:
+            async with aclosing(self._hear(audio, seek_s)) as parts:
                 async for part in parts:
                     has_yielded = True
                     yield part
@@ -101,12 +101,12 @@ class HeardWindows(Windows):
             if has_yielded or self._has_retried or not self._has_begun:
                 raise
         self._has_retried = True
-        async with aclosing(self._hear(sound, seek_s)) as parts:
+        async with aclosing(self._hear(audio, seek_s)) as parts:
             async for part in parts:
                 yield part
 
-    async def _hear(self, sound: bytes, seek_s: float) -> AsyncGenerator[TranscriptPart, None]:
-        chat = self._chat(sound)
+    async def _hear(self, audio: bytes, seek_s: float) -> AsyncGenerator[TranscriptPart, None]:
+        chat = self._chat(audio)
         answer = HeardAnswer(may_have_header=self._instruction.has_header)
         before, is_first = self._said, True
         try:
@@ -136,12 +136,12 @@ class HeardWindows(Windows):
             param="prompt" if self._request.prompt else self._field,
         )
 
-    def _chat(self, sound: bytes) -> Chat:
+    def _chat(self, audio: bytes) -> Chat:
         one, request = self._instruction, self._request
-        file = DecodedSound(data=_wav(sound), param=self._field)
+        file = DecodedAudio(data=_wav(audio), param=self._field)
         content = [piece for piece in (one.before, file, one.after) if piece]
         system = [] if one.system is None else [{"role": "system", "content": one.system}]
-        max_tokens = _START_TOKENS + round(_TOKENS_A_SECOND * length_s(len(sound)))
+        max_tokens = _START_TOKENS + round(_TOKENS_A_SECOND * length_s(len(audio)))
         return Chat(
             messages=[*system, {"role": "user", "content": content}],
             has_personality=False,
@@ -181,9 +181,9 @@ class HeardWindows(Windows):
         )
 
 
-def _wav(sound: bytes) -> bytes:
+def _wav(audio: bytes) -> bytes:
     file = io.BytesIO()
     with wave.open(file, "wb") as writer:
         writer.setparams((1, SAMPLE_BYTES, SAMPLES_HZ, 0, "NONE", "not compressed"))
-        writer.writeframes(sound.ljust(_LEAST_BYTES, b"\0"))
+        writer.writeframes(audio.ljust(_LEAST_BYTES, b"\0"))
     return file.getvalue()

@@ -1,6 +1,6 @@
 """Instructions by which language models that hear transcribe and translate a recording (pure).
 
-Models that were trained to transcribe expect a form of their own: Qwen3-ASR takes the sound alone,
+Models that were trained to transcribe expect a form of their own: Qwen3-ASR takes the audio alone,
 a context as the system message, and answers `language NAME<asr_text>TEXT`, of which a known
 language is given. Voxtral's transcription mode is the token `[TRANSCRIBE]` after the user's turn,
 and `lang:CODE` before it. Granite and LFM2 have fixed sentences. Other models follow a request in
@@ -34,8 +34,8 @@ _CODE = re.compile("[a-z]{2,3}")
 
 @dataclass(frozen=True, kw_only=True)
 class Instruction:
-    """Chat about a sound: the system message (None: without one), the user's text `before` or
-    `after` the sound, and the `opening` that the answer continues. `has_header`: answers begin with
+    """Chat about audio: the system message (None: without one), the user's text `before` or
+    `after` the audio, and the `opening` that the answer continues. `has_header`: answers begin with
     the language and `ASR_TEXT`."""
 
     system: str | None = None

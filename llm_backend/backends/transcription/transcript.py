@@ -22,7 +22,7 @@ class TranscriptUsage:
     """Seconds of one recording, for metrics."""
 
     queue_s: float  # the wait for a permit
-    sound_s: float  # transcribed sound
+    audio_s: float  # transcribed audio
     elapsed_s: float  # transcription, including waits for other recordings
 
 
@@ -87,7 +87,7 @@ class LocalTranscription:
         diarization: Diarization | None,
         queue_s: float,
     ) -> AsyncGenerator[TranscriptPart, None]:
-        began_s, sound_s = time.monotonic(), 0.0
+        began_s, audio_s = time.monotonic(), 0.0
         try:
             windows = await self._windows(model, recording, request)
             speakers = diarization and await Speakers.create(diarization, field=recording.field)
@@ -97,7 +97,7 @@ class LocalTranscription:
                 aclosing(windows.transcribe(samples)) as parts,
             ):
                 async for part in parts:
-                    sound_s = part.end_s
+                    audio_s = part.end_s
                     yield speakers.name(part) if speakers else part
             if windows.is_silent:
                 raise InvalidRequest(
@@ -109,10 +109,10 @@ class LocalTranscription:
                 )
         finally:
             elapsed_s = time.monotonic() - began_s
-            usage = TranscriptUsage(queue_s=queue_s, sound_s=sound_s, elapsed_s=elapsed_s)
+            usage = TranscriptUsage(queue_s=queue_s, audio_s=audio_s, elapsed_s=elapsed_s)
             self._observe(model.card.id, usage)
             if model.meter is not None:
-                model.meter.count_units(math.ceil(sound_s))
+                model.meter.count_units(math.ceil(audio_s))
 
     async def _windows(
         self, model: LocalModel, recording: Recording, request: TranscriptRequest

@@ -42,7 +42,7 @@ class TranscriptPart:
 
 class Windows(ABC):
     """Cuts a recording into windows of at most `window_s`, and keeps the rest for the next one.
-    With `has_pauses`, sound without speech was replaced by digital silence, and windows end
+    With `has_pauses`, audio without speech was replaced by digital silence, and windows end
     there."""
 
     def __init__(self, *, window_s: float, has_pauses: bool) -> None:

@@ -17,7 +17,7 @@ def pull(
         str, typer.Argument(help="OWNER/NAME, or OWNER/NAME:QUANT for one of its files.")
     ],
     mmproj: Annotated[
-        bool, typer.Option("--mmproj", help="Also its projector, for images or sounds.")
+        bool, typer.Option("--mmproj", help="Also its projector, for images or audio.")
     ] = False,
     config: Config = None,
 ) -> None:

@@ -78,7 +78,7 @@ def show(
     if voice is not None and not projectors:
         print(
             wrap(
-                f"A voice ({voice}), which lacks the projector that makes its sound: name its"
+                f"A voice ({voice}), which lacks the projector that makes its audio: name its"
                 " file by `mmproj` in the model's entry of `models`."
             )
         )
@@ -255,7 +255,7 @@ def _projector_line(projector: Path) -> str:
         return f"Projector {projector}: {error}"
     senses = (
         ("sees images", shape.has_vision),
-        ("hears and transcribes sound", shape.has_audio),
+        ("hears and transcribes audio", shape.has_audio),
         ("makes its model read texts aloud", shape.has_speech),
     )
     does = " and ".join(name for name, has in senses if has)

@@ -168,25 +168,25 @@ def _costs(groups: JsonObject, costs: Sequence[Cost]) -> JsonObject:
 
 def _completions(used: UsageSum) -> JsonObject:
     tokens = used.tokens
-    cached_media = tokens.cached_image_tokens + tokens.cached_sound_tokens
+    cached_media = tokens.cached_image_tokens + tokens.cached_audio_tokens
     images = tokens.input_image_tokens - tokens.cached_image_tokens
-    sounds = tokens.input_sound_tokens - tokens.cached_sound_tokens
+    audio = tokens.input_audio_tokens - tokens.cached_audio_tokens
     uncached = tokens.input_tokens - tokens.cached_tokens
-    said_media = tokens.output_image_tokens + tokens.output_sound_tokens
+    said_media = tokens.output_image_tokens + tokens.output_audio_tokens
     return {
         "input_tokens": tokens.input_tokens,
         "input_cached_tokens": tokens.cached_tokens,
         "input_uncached_tokens": uncached,
-        "input_text_tokens": uncached - images - sounds,
+        "input_text_tokens": uncached - images - audio,
         "input_cached_text_tokens": tokens.cached_tokens - cached_media,
         "input_image_tokens": images,
         "input_cached_image_tokens": tokens.cached_image_tokens,
-        "input_audio_tokens": sounds,
-        "input_cached_audio_tokens": tokens.cached_sound_tokens,
+        "input_audio_tokens": audio,
+        "input_cached_audio_tokens": tokens.cached_audio_tokens,
         "output_tokens": tokens.output_tokens,
         "output_text_tokens": tokens.output_tokens - said_media,
         "output_image_tokens": tokens.output_image_tokens,
-        "output_audio_tokens": tokens.output_sound_tokens,
+        "output_audio_tokens": tokens.output_audio_tokens,
         "num_model_requests": used.requests,
     }
 

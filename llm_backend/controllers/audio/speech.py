@@ -65,7 +65,7 @@ async def _speak(
         events = _events(pieces)
         return await cancel_on_disconnect(request, event_stream(events, ending=b""))
     first = await cancel_on_disconnect(request, anext(pieces, b""))
-    return _SoundStream(pieces, _chain(first, pieces), media_type=MEDIA_TYPES[speech.format])
+    return _AudioStream(pieces, _chain(first, pieces), media_type=MEDIA_TYPES[speech.format])
 
 
 def _speech(body: "api.CreateSpeechRequest") -> SpeechRequest:
@@ -88,7 +88,7 @@ async def _events(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[JsonMap
     yield {"type": "speech.audio.done", "usage": _NO_TOKENS}
 
 
-class _SoundStream(ClosingStream):
+class _AudioStream(ClosingStream):
     """Stream of a file's bytes. A failed stream lacks its last chunk, by which clients detect the
     failure."""
 

@@ -82,7 +82,7 @@ def token_usage(usage: Usage) -> "api.TranscriptTextUsageTokens":
         "type": "tokens",
         "input_tokens": usage.prompt_tokens,
         "input_token_details": {
-            "audio_tokens": usage.sound_tokens,
+            "audio_tokens": usage.audio_tokens,
             "text_tokens": usage.text_tokens,
         },
         "output_tokens": usage.completion_tokens,

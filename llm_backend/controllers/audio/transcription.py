@@ -249,7 +249,7 @@ def _diarization(
     if len(set(names)) < len(names) or not all(one.strip() for one in names):
         message = "Names of speakers must differ, and none may be empty."
         raise InvalidRequest(message, param="known_speaker_names")
-    limits = replace(limits, seconds=REFERENCE_S + 1)  # some formats pad their sound
+    limits = replace(limits, seconds=REFERENCE_S + 1)  # some formats pad their audio
     known = []
     with ExitStack() as files:
         for at, (name, url) in enumerate(zip(names, references, strict=True)):

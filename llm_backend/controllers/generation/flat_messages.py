@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_backend.backends.base import Message
-from llm_backend.backends.local.media import Content, Image, MediaPart, Sound
+from llm_backend.backends.local.media import Audio, Content, Image, MediaPart
 from llm_backend.errors import UnsupportedField
 
 _CALL = "call_0"  # id of calls in the deprecated form, whose messages have none
@@ -62,7 +62,7 @@ def _piece(part: Mapping[str, Any], where: str) -> str | MediaPart:
             return Image(url=image["url"], detail=detail, param=f"{where}.image_url")
         case "input_audio":
             audio = part["input_audio"]
-            return Sound(data=audio["data"], format=audio["format"], param=f"{where}.input_audio")
+            return Audio(data=audio["data"], format=audio["format"], param=f"{where}.input_audio")
         case kind:
             raise UnsupportedField(
                 f"A part of type `{kind}` cannot be shown to local models.", param=f"{where}.type"

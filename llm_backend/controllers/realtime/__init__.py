@@ -10,9 +10,9 @@ session_config.py    configuration of a session: defaults, changes, refused fiel
 conversation.py      items of the conversation, in order
 response.py          one response: its request, its events, its end
 spoken_text.py       sentences of an answer, read aloud
-sound_formats.py     formats of sound
-input_turns.py       sound of the client as items of the conversation
-input_sound.py       buffer of the client's sound
+audio_formats.py     formats of audio
+input_turns.py       audio of the client as items of the conversation
+input_audio.py       buffer of the client's audio
 turn_detection.py    begin and end of speech
 transcribed_turn.py  a turn as text
 response_events.py   events of `/responses` as realtime events

@@ -89,7 +89,7 @@ def translate_error_names() -> Iterator[None]:
 def realtime_answer(config: SessionConfig) -> JsonObject:
     """Returns a session that answers, with the document's names of its fields and the beta's."""
     fields = {name: config.fields.get(name) for name in _SESSION}
-    audio = {side: _without_nulls(sound) for side, sound in config.fields["audio"].items()}
+    audio = {side: _without_nulls(one) for side, one in config.fields["audio"].items()}
     beta = {name: _beta_value(name, config.fields) for name in _PLACES}
     answer = {**fields, **beta, "audio": audio, "include": config.fields.get("include", [])}
     return {"object": "realtime.session", **_without_nulls(answer)}

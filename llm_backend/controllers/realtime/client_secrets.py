@@ -180,8 +180,8 @@ def _session_id() -> str:
 
 
 def _transcription_model(session: JsonMapping) -> str | None:
-    sound = (session.get("audio") or {}).get("input") or {}
-    model: str | None = (sound.get("transcription") or {}).get("model")
+    audio_input = (session.get("audio") or {}).get("input") or {}
+    model: str | None = (audio_input.get("transcription") or {}).get("model")
     return model
 
 

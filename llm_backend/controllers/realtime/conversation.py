@@ -70,7 +70,7 @@ def check_part(part: JsonMapping, role: str, where: str) -> None:
         )
     if part.get("audio"):
         raise UnsupportedField(
-            "Sound of the assistant is not read; send its `transcript`.", param=f"{where}.audio"
+            "Audio of the assistant is not read; send its `transcript`.", param=f"{where}.audio"
         )
     if part.get("file_id"):  # a holder of a client secret would see any image of the project
         raise UnsupportedField(
@@ -96,7 +96,7 @@ def model_input(items: Iterable[JsonMapping]) -> list[JsonObject]:
 
 @dataclass(kw_only=True)
 class SpokenSentence:
-    """A sentence of an answer, and for how long its sound was sent."""
+    """A sentence of an answer, and for how long its audio was sent."""
 
     text: str
     duration_ms: int = 0
@@ -110,7 +110,7 @@ class Conversation:
         self._limit_bytes = limit_bytes
         self._items: list[JsonObject] = []
         self._sizes: dict[str, int] = {}
-        self._sounds: dict[str, Sequence[SpokenSentence]] = {}
+        self._audio: dict[str, Sequence[SpokenSentence]] = {}
         self._heard_ms: dict[str, int] = {}  # of truncated items
 
     def __iter__(self) -> Iterator[JsonObject]:
@@ -159,26 +159,26 @@ class Conversation:
         One that was deleted meanwhile stays deleted."""
         id = item["id"]
         if id in self._heard_ms:
-            text = heard_text(self._sounds[id], self._heard_ms[id])
+            text = heard_text(self._audio[id], self._heard_ms[id])
             item["content"] = [{"type": "output_audio", "transcript": text}]
         if id in self._sizes:
             self._sizes[id] = len(dumps(item))
 
-    def add_sound(self, item_id: str, sentences: Sequence[SpokenSentence]) -> None:
+    def add_audio(self, item_id: str, sentences: Sequence[SpokenSentence]) -> None:
         """Keeps what was spoken of an item, so that it can be truncated."""
-        self._sounds[item_id] = sentences
+        self._audio[item_id] = sentences
 
     def truncate(self, item_id: str, end_ms: int) -> None:
         """Cuts the transcript of an answer to what was heard; of an answer in progress, later: when
         the answer ends. Raises `NotFound` and `InvalidRequest`."""
         item = self.find(item_id)
-        sentences = self._sounds.get(item_id)
+        sentences = self._audio.get(item_id)
         if sentences is None:
             raise InvalidRequest("Only a message that was spoken is truncated.", param="item_id")
         length_ms = sum(one.duration_ms for one in sentences)
         if not 0 <= end_ms <= length_ms:
             raise InvalidRequest(
-                f"The sound has {length_ms} ms, so it cannot end at {end_ms} ms.",
+                f"The audio has {length_ms} ms, so it cannot end at {end_ms} ms.",
                 param="audio_end_ms",
             )
         self._heard_ms[item_id] = end_ms
@@ -191,7 +191,7 @@ class Conversation:
         if item["type"] == "function_call":
             self._items = [one for one in self._items if not _is_output(one, item["call_id"])]
         self._sizes = {one["id"]: self._sizes[one["id"]] for one in self._items}
-        self._sounds.pop(item_id, None)
+        self._audio.pop(item_id, None)
         self._heard_ms.pop(item_id, None)
 
     def _index(self, item_id: str, param: str) -> int:
@@ -204,7 +204,7 @@ class Conversation:
 
 def heard_text(sentences: Iterable[SpokenSentence], end_ms: int) -> str:
     """Returns the text that was heard until `end_ms`. The words of the last sentence are cut in
-    proportion to its sound. Later sentences without sound were not heard."""
+    proportion to its audio. Later sentences without audio were not heard."""
     heard = ""
     for sentence in sentences:
         if end_ms <= 0:

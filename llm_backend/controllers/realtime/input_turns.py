@@ -1,4 +1,4 @@
-"""Turns of the user: input sound becomes items of the conversation, and their text."""
+"""Turns of the user: input audio becomes items of the conversation, and their text."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from contextlib import suppress
 from llm_backend.controllers.realtime.client_events import client_event_id
 from llm_backend.controllers.realtime.conversation import Conversation, new_item_id
 from llm_backend.controllers.realtime.event_sender import EventSender
-from llm_backend.controllers.realtime.input_sound import InputSound, Turn, decode_turn
+from llm_backend.controllers.realtime.input_audio import InputAudio, Turn, decode_turn
 from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.realtime.session_requests import SessionRequests
 from llm_backend.controllers.realtime.transcribed_turn import TranscribedTurn
@@ -26,7 +26,7 @@ Act = Callable[[], Awaitable[None]]
 
 class InputTurns:
     """Handles the events of the input buffer, of at most `limit_s` seconds; at most `turns_limit`
-    turns are transcribed at once, and detected ones wait, up to `limit_s` seconds of sound. Where
+    turns are transcribed at once, and detected ones wait, up to `limit_s` seconds of audio. Where
     turns are detected, `interrupt` is called when one begins. `answer` is called when the user is
     silent and the text of all turns is known, unless `answers_already` returns True."""
 
@@ -52,13 +52,13 @@ class InputTurns:
         self._interrupt = interrupt
         self._answer = answer
         self._answers_already = answers_already
-        self._input = InputSound(config.input_format, config.turns, limit_s=limit_s)
+        self._input = InputAudio(config.input_format, config.turns, limit_s=limit_s)
         self._turn_id = new_item_id()  # of the next turn
         self._is_speaking = False  # the user, in a turn that has not ended
         self._is_answer_due = False  # turns whose text is known wait for an answer
         self._tasks: set[asyncio.Task[None]] = set()
         self._permits = asyncio.Semaphore(turns_limit)
-        self._waiting_s = 0.0  # sound of turns that wait for a permit
+        self._waiting_s = 0.0  # audio of turns that wait for a permit
         self._to_answer: set[TranscribedTurn] = set()  # once they are text
 
     def configure(self, config: SessionConfig) -> None:
@@ -69,7 +69,7 @@ class InputTurns:
 
     async def append(self, event: JsonMapping) -> None:
         """Handles `input_audio_buffer.append`; a turn that fails does not stop later ones."""
-        _ = self._config.transcription  # raises without a model, before sound is collected
+        _ = self._config.transcription  # raises without a model, before audio is collected
         for change in await offload(self._input.append, event["audio"]):
             try:
                 await (self._begin_turn if change.kind == "started" else self._end_turn)(change)
@@ -95,7 +95,7 @@ class InputTurns:
         await self.answer_if_due()
 
     def pop_turns(self, item: JsonObject) -> dict[int, Turn]:
-        """Returns the parts of an item that are to be transcribed, by index, and leaves their sound
+        """Returns the parts of an item that are to be transcribed, by index, and leaves their audio
         out of it. Raises `InvalidRequest` and `TooLarge`."""
         turns = {}
         parts = item["content"] if item["type"] == "message" else ()
@@ -199,7 +199,7 @@ class InputTurns:
             "content": [{"type": "input_audio"}],
         }
         self._turn_id = new_item_id()
-        previous = self._conversation.add(item)  # raises while the sound is still in the buffer
+        previous = self._conversation.add(item)  # raises while the audio is still in the buffer
         self._input.remove_turn(end_ms)
         ids = {"item_id": item["id"], "previous_item_id": previous}
         await self._sender.send({"type": "input_audio_buffer.committed", **ids})

@@ -43,7 +43,7 @@ Handle = Callable[[JsonMapping], Awaitable[None]]
 
 class RealtimeSession:
     """A session of at most `duration_s` seconds, `responses_limit` responses and turns at once, and
-    turns of `input_limit_s` seconds of sound."""
+    turns of `input_limit_s` seconds of audio."""
 
     def __init__(
         self,

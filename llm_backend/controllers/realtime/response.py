@@ -140,24 +140,24 @@ class RealtimeResponse:
         if not self._config.speaks or item_id is None:
             return
         if self._spoken is None:
-            self._spoken = SpokenText(self._config, self._requests, self._send_sound)
+            self._spoken = SpokenText(self._config, self._requests, self._send_audio)
             if self._conversation is not None:
-                self._conversation.add_sound(item_id, self._spoken.sentences)
+                self._conversation.add_audio(item_id, self._spoken.sentences)
         self._spoken.add(text)
 
     async def _stop_speaking(self) -> None:
         if self._spoken is not None:
             await self._spoken.cancel()
 
-    async def _send_sound(self, sound: bytes) -> None:
-        await self._sender.send(self._events.add_sound(sound))
+    async def _send_audio(self, audio: bytes) -> None:
+        await self._sender.send(self._events.add_audio(audio))
 
     async def _fail(self, error: JsonMapping) -> None:
         """Ends the response; its message is in an error event, because responses have no field for
         it."""
         if self._events.is_over:
             return
-        await self._stop_speaking()  # no sound of the item follows its end
+        await self._stop_speaking()  # no audio of the item follows its end
         await self._send_all(self._events.fail(error))
         await self._sender.send(error_event(error, self._client_event_id))
 

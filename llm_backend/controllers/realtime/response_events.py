@@ -145,10 +145,10 @@ class ResponseEvents:
         kind = "output_audio_transcript" if self._config.speaks else "output_text"
         return self._content_event(f"response.{kind}.delta", delta=delta)
 
-    def add_sound(self, sound: bytes) -> JsonObject:
-        """Returns the event of a piece of the sound of the message."""
+    def add_audio(self, audio: bytes) -> JsonObject:
+        """Returns the event of a piece of the audio of the message."""
         (event,) = self._content_event(
-            "response.output_audio.delta", delta=base64.b64encode(sound).decode()
+            "response.output_audio.delta", delta=base64.b64encode(audio).decode()
         )
         return event
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
+from llm_backend.controllers.realtime.audio_formats import PCM, AudioFormat, audio_format
 from llm_backend.controllers.realtime.conversation import check_part
-from llm_backend.controllers.realtime.sound_formats import PCM, SoundFormat, sound_format
 from llm_backend.errors import InvalidRequest, Unsupported, UnsupportedField
 from llm_backend.extras import install_command, is_installed
 from llm_backend.json_types import JsonMapping, JsonObject
@@ -87,15 +87,15 @@ class SessionConfig:
         cls, model: str | None, capabilities: Capabilities
     ) -> "SessionConfig":
         """Returns the configuration of a new session that only transcribes."""
-        sound = _default_input(capabilities)
+        audio_input = _default_input(capabilities)
         if model is not None:
-            sound["transcription"] = {"model": model}
-        fields = {"type": _TRANSCRIPTION, "audio": {"input": sound}}
+            audio_input["transcription"] = {"model": model}
+        fields = {"type": _TRANSCRIPTION, "audio": {"input": audio_input}}
         return cls(fields=fields, capabilities=capabilities)
 
     def apply(self, changes: JsonMapping) -> "SessionConfig":
         """Returns the configuration with changes that follow the document's schema; a null
-        ends a field of sound. Raises `ApiError`, naming the field."""
+        ends a field of audio. Raises `ApiError`, naming the field."""
         if self.is_transcription:
             _check_transcription(changes, self.capabilities)
         else:
@@ -122,9 +122,9 @@ class SessionConfig:
         return {**self.fields, "object": f"realtime.{kind}"}
 
     @property
-    def input_format(self) -> SoundFormat:
-        """The format of the client's sound."""
-        return sound_format(self.fields["audio"]["input"]["format"])
+    def input_format(self) -> AudioFormat:
+        """The format of the client's audio."""
+        return audio_format(self.fields["audio"]["input"]["format"])
 
     @property
     def turns(self) -> JsonMapping | None:
@@ -160,9 +160,9 @@ class SessionConfig:
         return found
 
     @property
-    def output_format(self) -> SoundFormat:
+    def output_format(self) -> AudioFormat:
         """The format of speech."""
-        return sound_format(self.output["format"])
+        return audio_format(self.output["format"])
 
     @property
     def speech(self) -> JsonObject:
@@ -265,13 +265,13 @@ def _check_audio(audio: JsonMapping, where: str, capabilities: Capabilities) -> 
     _check_format(output.get("format"), f"{where}.output.format")
 
 
-def _check_input(sound: JsonMapping, where: str, capabilities: Capabilities) -> None:
-    _refuse_others(sound, {"format", "transcription", "turn_detection"}, where)
-    _check_format(sound.get("format"), f"{where}.format")
+def _check_input(fields: JsonMapping, where: str, capabilities: Capabilities) -> None:
+    _refuse_others(fields, {"format", "transcription", "turn_detection"}, where)
+    _check_format(fields.get("format"), f"{where}.format")
     _refuse_others(
-        sound.get("transcription") or {}, {"model", "language", "prompt"}, f"{where}.transcription"
+        fields.get("transcription") or {}, {"model", "language", "prompt"}, f"{where}.transcription"
     )
-    turns = sound.get("turn_detection")
+    turns = fields.get("turn_detection")
     if turns is not None:
         _check_turns(turns, f"{where}.turn_detection", capabilities)
 
@@ -308,7 +308,7 @@ def _check_format(described: JsonMapping | None, where: str) -> None:
         raise InvalidRequest(
             "A format needs a `type`.", param=f"{where}.type", code="missing_required_parameter"
         )
-    if sound_format(described) != PCM and not is_installed("audio"):
+    if audio_format(described) != PCM and not is_installed("audio"):
         raise Unsupported(
             f"`{described['type']}` needs FFmpeg's libraries: {install_command('audio')}.",
             param=f"{where}.type",
@@ -319,11 +319,11 @@ def _merge_audio(audio: JsonMapping, changes: JsonMapping) -> JsonObject:
     """Returns the fields `input` and `output`, each with its changes; a null ends a field."""
     merged = {side: {**fields, **changes.get(side, {})} for side, fields in audio.items()}
     turn_detection = merged["input"]["turn_detection"]
-    sound = merged["input"] = _without_nulls(merged["input"]) | {"turn_detection": turn_detection}
     if turn_detection is not None:
-        turns = {**_VAD, **_without_nulls(sound["turn_detection"])}
-        turns |= {name: int(turns[name]) for name in _MILLISECONDS}  # JSON has 300.0, too
-        sound["turn_detection"] = turns
+        turn_detection = {**_VAD, **_without_nulls(turn_detection)}
+        for name in _MILLISECONDS:
+            turn_detection[name] = int(turn_detection[name])  # JSON has 300.0, too
+    merged["input"] = _without_nulls(merged["input"]) | {"turn_detection": turn_detection}
     return merged
 
 

@@ -7,30 +7,30 @@ from typing import TYPE_CHECKING
 
 from llm_backend.backends.speech.sentences import Sentences, is_spoken
 from llm_backend.controllers.internal_requests import json_body
+from llm_backend.controllers.realtime.audio_formats import PCM, AudioFormat
 from llm_backend.controllers.realtime.conversation import SpokenSentence
 from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.realtime.session_requests import SessionRequests
-from llm_backend.controllers.realtime.sound_formats import PCM, SoundFormat
 from llm_backend.errors import EngineUnavailable
 
 if TYPE_CHECKING:
-    from llm_backend.backends.speech.sound_encoder import SoundEncoder
+    from llm_backend.backends.speech.audio_encoder import AudioEncoder
 
-SendSound = Callable[[bytes], Awaitable[None]]
+SendAudio = Callable[[bytes], Awaitable[None]]
 
 
 class SpokenText:
-    """Reads the sentences of one message aloud and sends their sound. `sentences` are those that
-    were begun: the last may have no sound yet, and one without words has none."""
+    """Reads the sentences of one message aloud and sends their audio. `sentences` are those that
+    were begun: the last may have no audio yet, and one without words has none."""
 
-    def __init__(self, config: SessionConfig, requests: SessionRequests, send: SendSound) -> None:
+    def __init__(self, config: SessionConfig, requests: SessionRequests, send: SendAudio) -> None:
         self.sentences: list[SpokenSentence] = []
         self._config = config
         self._requests = requests
         self._send = send
         self._format = config.output_format
         self._splitter = Sentences()
-        self._size_bytes = 0  # of all sound sent
+        self._size_bytes = 0  # of all audio sent
         self._queue: asyncio.Queue[str | None] = asyncio.Queue()
         self._task = asyncio.create_task(self._run())
 
@@ -42,7 +42,7 @@ class SpokenText:
             self._queue.put_nowait(sentence)
 
     async def finish(self) -> None:
-        """Returns when all sound is sent. Raises `InternalRequestFailed` and `ApiError`."""
+        """Returns when all audio is sent. Raises `InternalRequestFailed` and `ApiError`."""
         for sentence in self._splitter.finish():
             self._queue.put_nowait(sentence)
         self._queue.put_nowait(None)
@@ -61,11 +61,11 @@ class SpokenText:
                 continue
             async with aclosing(self._read(text)) as chunks:
                 async for chunk in chunks:
-                    spoken.duration_ms += self._add_sound(len(chunk))
+                    spoken.duration_ms += self._add_audio(len(chunk))
                     await self._send(chunk)
 
-    def _add_sound(self, size: int) -> int:
-        """Returns by how many whole milliseconds the sound of the message grows: all sentences
+    def _add_audio(self, size: int) -> int:
+        """Returns by how many whole milliseconds the audio of the message grows: all sentences
         together are as long as their bytes, however many chunks were sent."""
         before_ms = self._format.duration_ms(self._size_bytes)
         self._size_bytes += size
@@ -89,10 +89,10 @@ class SpokenText:
             yield chunk
 
 
-def _encoder(format: SoundFormat) -> "SoundEncoder | None":
+def _encoder(format: AudioFormat) -> "AudioEncoder | None":
     """Returns the encoder of what voices answer; None if that is the format already."""
     if format == PCM:
         return None
-    from llm_backend.backends.speech.sound_encoder import SoundEncoder  # loads FFmpeg
+    from llm_backend.backends.speech.audio_encoder import AudioEncoder  # loads FFmpeg
 
-    return SoundEncoder(format.encoding, rate_hz=PCM.rate_hz)
+    return AudioEncoder(format.encoding, rate_hz=PCM.rate_hz)

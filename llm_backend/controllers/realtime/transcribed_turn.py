@@ -1,4 +1,4 @@
-"""A turn of the user: its sound as text, by a model that transcribes."""
+"""A turn of the user: its audio as text, by a model that transcribes."""
 
 import uuid
 from contextlib import aclosing
@@ -8,7 +8,7 @@ import orjson
 
 from llm_backend.controllers.realtime.conversation import Conversation
 from llm_backend.controllers.realtime.event_sender import EventSender
-from llm_backend.controllers.realtime.input_sound import Turn
+from llm_backend.controllers.realtime.input_audio import Turn
 from llm_backend.controllers.realtime.session_requests import InternalRequestFailed, SessionRequests
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import ApiError, EngineUnavailable
@@ -16,7 +16,7 @@ from llm_backend.json_types import JsonMapping, JsonObject
 
 
 class TranscribedTurn:
-    """Transcribes the sound of an item, sends the events of the transcript and adds it to the
+    """Transcribes the audio of an item, sends the events of the transcript and adds it to the
     item, which is one of `conversation`. `fields` are those of a request to
     `/audio/transcriptions`."""
 
@@ -58,7 +58,7 @@ class TranscribedTurn:
         return bool(text)
 
     async def fail(self, error: ApiError) -> None:
-        """Tells the client that the sound does not become text."""
+        """Tells the client that the audio does not become text."""
         await self._send_failure(error_body(error)["error"])
 
     async def _answer(self) -> JsonMapping:
@@ -90,7 +90,7 @@ class TranscribedTurn:
         await self._sender.send({"type": type, **ids, **fields})
 
 
-def form_body(fields: JsonMapping, sound: bytes, boundary: str) -> bytes:
+def form_body(fields: JsonMapping, audio: bytes, boundary: str) -> bytes:
     """Returns a form with these fields, and then the file `file`."""
     head = "".join(
         f'--{boundary}\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
@@ -98,4 +98,4 @@ def form_body(fields: JsonMapping, sound: bytes, boundary: str) -> bytes:
     )
     disposition = 'content-disposition: form-data; name="file"; filename="turn.wav"'
     file_head = f"--{boundary}\r\n{disposition}\r\ncontent-type: audio/wav\r\n\r\n"
-    return (head + file_head).encode() + sound + f"\r\n--{boundary}--\r\n".encode()
+    return (head + file_head).encode() + audio + f"\r\n--{boundary}--\r\n".encode()

@@ -1,4 +1,4 @@
-"""Turn detection: where speech begins and ends in a stream of sound."""
+"""Turn detection: where speech begins and ends in a stream of audio."""
 
 import sys
 from array import array
@@ -8,7 +8,7 @@ from functools import cache
 from typing import Literal
 
 from llm_backend.backends.speech_detector import FRAME_MS, SpeechDetector
-from llm_backend.controllers.realtime.sound_formats import SoundFormat
+from llm_backend.controllers.realtime.audio_formats import AudioFormat
 from llm_backend.json_types import JsonMapping
 
 _DETECTOR_HZ = 8_000
@@ -16,7 +16,7 @@ _DETECTOR_HZ = 8_000
 
 @dataclass(frozen=True, kw_only=True)
 class TurnChange:
-    """Beginning or end of speech, in milliseconds since the session's sound began."""
+    """Beginning or end of speech, in milliseconds since the session's audio began."""
 
     kind: Literal["started", "stopped"]
     at_ms: int
@@ -27,7 +27,7 @@ class TurnDetector:
     first frame. With `is_speech` that frame is within a turn."""
 
     def __init__(
-        self, options: JsonMapping, format: SoundFormat, start_ms: int, *, is_speech: bool = False
+        self, options: JsonMapping, format: AudioFormat, start_ms: int, *, is_speech: bool = False
     ) -> None:
         self._detector = SpeechDetector(
             threshold=options["threshold"],
@@ -42,7 +42,7 @@ class TurnDetector:
 
     @property
     def kept_ms(self) -> int:
-        """Milliseconds of sound before the present that may belong to speech that begins now."""
+        """Milliseconds of audio before the present that may belong to speech that begins now."""
         return self._prefix_ms + self._detector.onset_frames * FRAME_MS
 
     @property
@@ -50,9 +50,9 @@ class TurnDetector:
         """True from the beginning of speech to its end."""
         return self._detector.is_speech
 
-    def feed(self, sound: bytes) -> Sequence[TurnChange]:
-        """Returns the changes within this sound."""
-        data = self._rest + sound
+    def feed(self, audio: bytes) -> Sequence[TurnChange]:
+        """Returns the changes within this audio."""
+        data = self._rest + audio
         size = self._format.rate_hz * self._format.sample_bytes * FRAME_MS // 1000
         whole = len(data) // size * size
         self._rest = data[whole:]
@@ -69,7 +69,7 @@ class TurnDetector:
         return changes
 
 
-def detector_frame(frame: bytes, format: SoundFormat) -> bytes:
+def detector_frame(frame: bytes, format: AudioFormat) -> bytes:
     """Returns a frame as 16-bit samples of 8 kHz, in the machine's byte order."""
     if format.encoding != "pcm":
         return array("h", map(_decoding(format.encoding).__getitem__, frame)).tobytes()

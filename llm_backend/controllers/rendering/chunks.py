@@ -114,7 +114,7 @@ def usage_object(usage: Usage) -> "api.CompletionUsage":
             "cached_tokens": usage.cached_tokens,
             "text_tokens": usage.text_tokens,
             "image_tokens": usage.image_tokens,
-            "audio_tokens": usage.sound_tokens,
+            "audio_tokens": usage.audio_tokens,
         },
         "completion_tokens_details": {
             "reasoning_tokens": usage.reasoning_tokens,

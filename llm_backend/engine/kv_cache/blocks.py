@@ -33,5 +33,5 @@ def token_bytes(tokens: abc.Sequence[int]) -> bytes:
 
 
 def plain_length(tokens: abc.Sequence[int]) -> int:
-    """Number of tokens before the first image or sound."""
+    """Number of tokens before the first image or audio."""
     return next((index for index, token in enumerate(tokens) if token < 0), len(tokens))

@@ -62,7 +62,7 @@ class HostPrefixCache:
         return self._index.bytes
 
     def can_save(self, tokens: abc.Sequence[int]) -> bool:
-        """True if there are tokens for a block, none of them is of an image or a sound, and no
+        """True if there are tokens for a block, none of them is of an image or audio, and no
         state begins with all of them."""
         if len(tokens) < PREFIX_BLOCK or plain_length(tokens) < len(tokens):
             return False
@@ -96,7 +96,7 @@ class HostPrefixCache:
 
     def find(self, tokens: abc.Sequence[int]) -> Prefix | None:
         """The state with the longest prefix of a text; only the text before the first image or
-        sound is looked up."""
+        audio is looked up."""
         if not self._prefixes:
             return None
         match = self._match(tokens[: plain_length(tokens)])

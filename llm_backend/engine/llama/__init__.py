@@ -16,8 +16,8 @@ adapters.py            LoRA adapters
 cell_memory.py         lazily allocated memory of cells
 cpu_buffers.py         hook on the native code's buffers
 prefill_kernels/       compiled kernels for passes of several tokens
-projector.py           images and sounds to embeddings
-voice.py               a model of speech: the sound of a sentence
+projector.py           images and audio to embeddings
+voice.py               a model of speech: the audio of a sentence
 voice_codes.py         codes that such a model draws, and its languages
 log.py                 the native code's log
 """

@@ -1,4 +1,4 @@
-"""Native projector (mtmd): encodes images and sounds into rows of embeddings."""
+"""Native projector (mtmd): encodes images and audio into rows of embeddings."""
 
 import ctypes
 from collections import OrderedDict
@@ -24,7 +24,7 @@ from llm_backend.operating_system import usable_cores
 # cache of embeddings: media of a conversation are sent again with each turn
 _CACHE_BYTES = 64 << 20
 _CACHED_MEDIA = 256  # media whose pieces are cached: a conversation sends its own each turn
-_LEAST_SOUND_S = 0.01  # less is no sound, and a single sample crashes the native code
+_LEAST_AUDIO_S = 0.01  # less is no audio, and a single sample crashes the native code
 # the whole text that a medium is tokenized in, so it cannot conflict with a prompt
 _MARKER = b"<media>"
 _DIMENSIONS = 4  # dimensions of a position that has several: time, row, column, and one unused
@@ -60,7 +60,7 @@ class NativeProjector:
         mtmd.mtmd_helper_log_set(log.callback, ctypes.c_void_p(0))
         self._context = self._load(config, model)
         self._width: int = native.llama_model_n_embd_inp(model)
-        self._sound_limit_s = config.sound_limit_s
+        self._audio_limit_s = config.audio_limit_s
         self._has_dimensions = bool(mtmd.mtmd_decode_use_mrope(self._context))
         self._cached_pieces: OrderedDict[Identity, list[Piece]] = OrderedDict()
         self._open_chunks: tuple[Identity, Handle] | None = None  # the medium split last, in chunks
@@ -72,7 +72,7 @@ class NativeProjector:
         """The supported kinds of media."""
         can = {
             MediaKind.IMAGE: mtmd.mtmd_support_vision(self._context),
-            MediaKind.SOUND: mtmd.mtmd_support_audio(self._context),
+            MediaKind.AUDIO: mtmd.mtmd_support_audio(self._context),
         }
         return frozenset(medium for medium, is_supported in can.items() if is_supported)
 
@@ -102,7 +102,7 @@ class NativeProjector:
         return found
 
     def _pieces(self, media: MediaItem) -> list[Piece]:
-        if media.medium is MediaKind.SOUND:  # to count its tokens costs as much as to split it
+        if media.medium is MediaKind.AUDIO:  # to count its tokens costs as much as to split it
             found = [self._piece(chunk) for chunk in _each(self._split(media))]
         else:
             chunks = self._chunks(media, counts_only=True)
@@ -149,7 +149,7 @@ class NativeProjector:
         along = np.arange(run.part.count, dtype=np.int32)
         if not self._has_dimensions:
             return along[np.newaxis]
-        if run.media.medium is MediaKind.SOUND:
+        if run.media.medium is MediaKind.AUDIO:
             return np.tile(along, (_DIMENSIONS, 1))
         decoder_positions = (mtmd.mtmd_decoder_pos * run.part.count)()
         tokens = mtmd.mtmd_input_chunk_get_tokens_image(chunk)
@@ -201,8 +201,8 @@ class NativeProjector:
 
     @contextmanager
     def _bitmap(self, media: MediaItem, *, counts_only: bool) -> Iterator[Handle]:
-        is_sound = media.medium is MediaKind.SOUND
-        make = self._sound if is_sound else self._image
+        is_audio = media.medium is MediaKind.AUDIO
+        make = self._audio if is_audio else self._image
         bitmap = make(media, counts_only)
         if not bitmap:
             raise MediaError(f"The {media.medium} cannot be decoded.")
@@ -217,7 +217,7 @@ class NativeProjector:
         data = None if counts_only else _bytes_of(media.data)
         return mtmd.mtmd_bitmap_init(media.width, media.height, data)
 
-    def _sound(self, media: MediaItem, counts_only: bool) -> Handle:
+    def _audio(self, media: MediaItem, counts_only: bool) -> Handle:
         bitmap = mtmd.mtmd_helper_bitmap_init_from_buf(
             self._context, _bytes_of(media.data), len(media.data), counts_only
         )
@@ -226,11 +226,11 @@ class NativeProjector:
             return None
         samples: int = mtmd.mtmd_bitmap_get_nx(bitmap)
         seconds = samples / mtmd.mtmd_get_audio_sample_rate(self._context)
-        if not _LEAST_SOUND_S <= seconds <= self._sound_limit_s:
+        if not _LEAST_AUDIO_S <= seconds <= self._audio_limit_s:
             mtmd.mtmd_bitmap_free(bitmap)
             raise MediaError(
-                f"The sound lasts {seconds:.2f} s; it may last {_LEAST_SOUND_S:g} to "
-                f"{self._sound_limit_s:g} s."
+                f"The audio lasts {seconds:.2f} s; it may last {_LEAST_AUDIO_S:g} to "
+                f"{self._audio_limit_s:g} s."
             )
         return bitmap
 

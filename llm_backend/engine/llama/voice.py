@@ -1,5 +1,5 @@
 """A loaded voice of llama.cpp: a language model of speech and its projector, which compute the
-sound of one sentence."""
+audio of one sentence."""
 
 import ctypes
 import logging
@@ -100,7 +100,7 @@ class LlamaVoiceModel:
     def compute(
         self, command: SequentialCommand, should_stop: Callable[[], bool], _report: Report
     ) -> Spoken:
-        """Return the sound of a sentence. `should_stop` is called between its frames. Raises
+        """Return the audio of a sentence. `should_stop` is called between its frames. Raises
         `Cancelled` if it returned True, `DecodeError` if the native code fails."""
         assert isinstance(command, Speak), "the engine takes no other command for a voice"
         native.llama_memory_clear(native.llama_get_memory(self._context), True)
@@ -280,7 +280,7 @@ class LlamaVoiceModel:
         buffer = (ctypes.c_ubyte * len(data)).from_buffer_copy(data)
         sample = mtmd.mtmd_helper_bitmap_init_from_buf(self._projector, buffer, len(data), False)
         if not sample or not mtmd.mtmd_bitmap_is_audio(sample):
-            raise LoadError(f"{path} is no sound in WAV, MP3 or FLAC")
+            raise LoadError(f"{path} is no audio in WAV, MP3 or FLAC")
         seconds = mtmd.mtmd_bitmap_get_nx(sample) / self._files.rate_hz
         if not 1 <= seconds <= VOICE_SAMPLE_S:
             raise LoadError(

@@ -1,4 +1,4 @@
-"""Codes of a voice: tokens that a language model of speech draws, one for each frame of sound, and
+"""Codes of a voice: tokens that a language model of speech draws, one for each frame of audio, and
 the languages that its vocabulary names."""
 
 import ctypes

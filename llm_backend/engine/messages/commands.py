@@ -43,10 +43,10 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     draft_heads: bool = True  # without a draft model, the head of the model's own file drafts
 
     # Media
-    projector_path: Path | None = None  # the model that encodes images and sounds
+    projector_path: Path | None = None  # the model that encodes images and audio
     drawing_parts: dict[str, str] = {}  # further files of a model that draws: paths by part
     image_tokens: int | None = None  # of one image; None: by the file
-    sound_limit_s: float = 600  # of one sound
+    audio_limit_s: float = 600  # of one audio file
 
     # Devices, and the fit to their memory
     gpu_layers: int | None = 0  # the output part is one more layer; None: all
@@ -109,7 +109,7 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     `min_tokens` nothing ends it but its grammar. `is_chat`: the answer comes back in later prompts,
     and the prompt may hold earlier ones, whose generated tokens take the place of others of the
     same text. `prediction` is text that the answer may repeat;
-    it speeds the answer up and does not change it. `media` are the images and sounds in a text
+    it speeds the answer up and does not change it. `media` are the images and audio in a text
     prompt, in their order. `grammar` constrains every answer, in llguidance's Lark: it may hold
     JSON schemas (`%json {...}`) and name special tokens (`<|im_end|>`, `<[271]>`); an answer ends
     where nothing can follow."""

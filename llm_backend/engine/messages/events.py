@@ -38,7 +38,7 @@ class Queued(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class MediaSpan(msgspec.Struct, frozen=True, kw_only=True):
-    """Position of an image or a sound in the prompt: `tokens` tokens from `start` on."""
+    """Position of an image or audio in the prompt: `tokens` tokens from `start` on."""
 
     medium: MediaKind
     start: int
@@ -48,7 +48,7 @@ class MediaSpan(msgspec.Struct, frozen=True, kw_only=True):
 class SlotAssigned(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A `ComputedCommand` has got a slot and is computed from now on; its answer follows.
     `prediction_tokens` are those of its prediction, as many as an answer could hold. `media` lists
-    images and sounds in the order of the prompt."""
+    images and audio in the order of the prompt."""
 
     id: str
     prompt_tokens: int
@@ -162,7 +162,7 @@ class ImageDrawn(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Tokenized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The answer to `Tokenize`; None stands for each token of an image or a sound."""
+    """The answer to `Tokenize`; None stands for each token of an image or audio."""
 
     id: str
     tokens: list[int | None]
@@ -182,7 +182,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     `sequences` adds up how many each pass worked on: divided by `passes` it is the mean occupancy
     of a batch. `busy_s` is the time spent in steps, without rests. Of `admitted_tokens`, those of
     texts that got a slot, `cached_tokens` were in a cached prefix; `generated_tokens` were
-    generated. `media_tokens` are tokens of images and sounds, which are computed apart from
+    generated. `media_tokens` are tokens of images and audio, which are computed apart from
     passes, in `media_s`. `context_shifts` counts how often the oldest tokens of an answer were
     dropped. There are `prefix_files` of `prefix_bytes`; so far `prefix_reads` and
     `prefix_writes` of files, and `prefix_read_tokens` that were to be computed otherwise. The

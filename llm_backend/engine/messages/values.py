@@ -64,7 +64,7 @@ class MediaKind(StrEnum):
     """Input of a model besides text."""
 
     IMAGE = "image"
-    SOUND = "sound"
+    AUDIO = "audio"
 
 
 class Pixels(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,8 +139,8 @@ class Adapter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MediaItem(msgspec.Struct, frozen=True, kw_only=True):
-    """An image or a sound in a prompt, at the offset `at` of its text. An image is rows of
-    `width` pixels of three bytes, a sound a WAV or MP3 file. Equal `digest`s are the same
+    """An image or audio in a prompt, at the offset `at` of its text. An image is rows of
+    `width` pixels of three bytes, audio a WAV or MP3 file. Equal `digest`s are the same
     medium."""
 
     at: int

@@ -246,7 +246,7 @@ class OutputBuilder:
 
 
 def _text_tokens(sequence: Sequence) -> abc.Sequence[int]:
-    """The tokens of a prompt without those of images and sounds."""
+    """The tokens of a prompt without those of images and audio."""
     if not sequence.runs:
         return sequence.tokens
     return [token for token in sequence.tokens if token >= 0]

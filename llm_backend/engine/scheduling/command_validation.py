@@ -107,7 +107,7 @@ class CommandLimits:
 
     def _max_length(self, command: Generate, prompt_tokens: int, *, has_media: bool) -> int:
         """The length at which an answer ends. It is beyond the context only if `max_tokens` is: an
-        answer without a limit might never end. A prompt with images or sounds ends at the
+        answer without a limit might never end. A prompt with images or audio ends at the
         context, because the embeddings of an image cannot be dropped in part."""
         if command.max_tokens is None:
             return self.context_tokens
@@ -232,7 +232,7 @@ def _check_media(command: Generate) -> None:
     """Raise `CommandRefused` unless media are in a plain text prompt, without `suffix` and
     `echo`."""
     if not isinstance(command.prompt, str) or command.suffix is not None or command.echo:
-        message = "Images and sounds need a text prompt, without `suffix` and `echo`."
+        message = "Images and audio need a text prompt, without `suffix` and `echo`."
         raise CommandRefused(Failure.INVALID, message, "media")
 
 

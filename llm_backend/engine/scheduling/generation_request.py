@@ -73,7 +73,7 @@ class GenerationRequest:
 
 
 def media_spans(runs: abc.Sequence[Run]) -> list[MediaSpan]:
-    """Positions of images and sounds in a prompt."""
+    """Positions of images and audio in a prompt."""
     return [
         MediaSpan(medium=run.media.medium, start=run.start, tokens=run.part.count) for run in runs
     ]

@@ -22,7 +22,7 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.model import Vocabulary
 
-_SEES = {MediaKind.IMAGE: "sees no images", MediaKind.SOUND: "hears no sound"}
+_SEES = {MediaKind.IMAGE: "sees no images", MediaKind.AUDIO: "hears no audio"}
 
 
 @dataclass(kw_only=True)

@@ -20,7 +20,7 @@ from llm_backend.engine.scheduling.prefill_chunks import PrefillChunkPlanner
 from llm_backend.engine.scheduling.waiting_queue import WaitingQueue
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 
-_OLDEST_MEDIA_EVERY = 4  # every fourth image or sound is the oldest, whatever its priority
+_OLDEST_MEDIA_EVERY = 4  # every fourth image or audio file is the oldest, whatever its priority
 # Up to this many forced tokens are computed one a pass, beside other sequences: that is cheaper
 # than a native batch of their own (measured at 8).
 _MOST_FORCED_TOKENS = 8
@@ -161,8 +161,8 @@ class Scheduler:
         return sorted(scheduled, key=lambda item: item.sequence.slot or 0)
 
     def plan_media(self) -> ScheduledTokens | None:
-        """Plan the computation of one image or sound before the next pass: as much of it as a
-        pass may hold. Images and sounds cannot share a pass with text."""
+        """Plan the computation of one image or audio file before the next pass: as much of it as a
+        pass may hold. Images and audio cannot share a pass with text."""
         waiting = [sequence for sequence in self._running if sequence.next_run is not None]
         if not waiting:
             return None

@@ -49,7 +49,7 @@ class SlotCells:
         return self._model.restore(allocation.slot, state, end)
 
     def encode_media(self, run: Run, scheduled: ScheduledTokens) -> None:
-        """Encode and compute the next part of an image or a sound. Raises `MediaError` or
+        """Encode and compute the next part of an image or audio. Raises `MediaError` or
         `CellsExhausted`."""
         sequence, slot = scheduled.sequence, scheduled.sequence.slot
         assert slot is not None, "a scheduled sequence has a slot"

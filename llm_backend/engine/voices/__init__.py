@@ -1,6 +1,6 @@
 """ONNX models of speech, by sherpa-onnx: they read aloud, transcribe, and tell speakers apart.
 
-model.py        a loaded voice: the sound of a sentence
+model.py        a loaded voice: the audio of a sentence
 recognizer.py   a loaded NeMo model: the transcript of a window
 heard_tokens.py  its tokens as segments, pure
 diarization.py  a loaded model of speakers: their turns in a block of a recording

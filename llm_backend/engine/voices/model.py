@@ -1,4 +1,4 @@
-"""A loaded ONNX voice: the sound of one sentence."""
+"""A loaded ONNX voice: the audio of one sentence."""
 
 from collections.abc import Callable
 from typing import Any
@@ -54,7 +54,7 @@ class OnnxVoiceModel:
     def compute(
         self, command: SequentialCommand, should_stop: Callable[[], bool], _report: Report
     ) -> Spoken:
-        """Return the sound of a sentence; of one without words that the voice knows, none.
+        """Return the audio of a sentence; of one without words that the voice knows, none.
         `should_stop` is called between its parts. Raises `Cancelled` if it returned True,
         `DecodeError` if the native code fails."""
         assert isinstance(command, Speak), "the engine takes no other command for a voice"
@@ -67,12 +67,12 @@ class OnnxVoiceModel:
 
         with quiet():
             try:
-                sound = self._voice.generate(command.text, self._options(command), go_on)
+                audio = self._voice.generate(command.text, self._options(command), go_on)
             except (RuntimeError, ValueError, IndexError) as error:
                 raise DecodeError(f"sherpa-onnx failed: {error}") from error
         if is_stopped:
             raise Cancelled
-        return Spoken(id=command.id, samples=pcm_of(sound.samples), rate_hz=self._files.rate_hz)
+        return Spoken(id=command.id, samples=pcm_of(audio.samples), rate_hz=self._files.rate_hz)
 
     def _options(self, command: Speak) -> Any:
         options = self._library.GenerationConfig()

@@ -33,7 +33,7 @@ class UsageKey(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """Used tokens. Cached tokens are part of the input; image and sound tokens are part of the
+    """Used tokens. Cached tokens are part of the input; image and audio tokens are part of the
     input, of the cached or of the output tokens.
 
     A named tuple, because one is made and added up for every request.
@@ -43,11 +43,11 @@ class Tokens(NamedTuple):
     cached_tokens: int = 0
     output_tokens: int = 0
     input_image_tokens: int = 0
-    input_sound_tokens: int = 0
+    input_audio_tokens: int = 0
     cached_image_tokens: int = 0
-    cached_sound_tokens: int = 0
+    cached_audio_tokens: int = 0
     output_image_tokens: int = 0
-    output_sound_tokens: int = 0
+    output_audio_tokens: int = 0
 
     def normalize(self) -> "Tokens":
         """Tokens whose parts add up, whatever an upstream reported. Cached tokens of an unknown
@@ -56,13 +56,13 @@ class Tokens(NamedTuple):
         if not any(self[3:]):  # most requests have text only
             return self if cached == self.cached_tokens else self._replace(cached_tokens=cached)
         images = min(self.input_image_tokens, self.input_tokens)
-        sounds = min(self.input_sound_tokens, self.input_tokens - images)
-        beyond_text = max(0, cached - (self.input_tokens - images - sounds))
-        cached_sounds = min(self.cached_sound_tokens, sounds, cached)
+        audio = min(self.input_audio_tokens, self.input_tokens - images)
+        beyond_text = max(0, cached - (self.input_tokens - images - audio))
+        cached_audio = min(self.cached_audio_tokens, audio, cached)
         cached_images = min(
-            max(self.cached_image_tokens, beyond_text - cached_sounds),
+            max(self.cached_image_tokens, beyond_text - cached_audio),
             images,
-            cached - cached_sounds,
+            cached - cached_audio,
         )
         output_images = min(self.output_image_tokens, self.output_tokens)
         return Tokens(
@@ -70,11 +70,11 @@ class Tokens(NamedTuple):
             cached_tokens=cached,
             output_tokens=self.output_tokens,
             input_image_tokens=images,
-            input_sound_tokens=sounds,
+            input_audio_tokens=audio,
             cached_image_tokens=cached_images,
-            cached_sound_tokens=max(cached_sounds, beyond_text - cached_images),
+            cached_audio_tokens=max(cached_audio, beyond_text - cached_images),
             output_image_tokens=output_images,
-            output_sound_tokens=min(self.output_sound_tokens, self.output_tokens - output_images),
+            output_audio_tokens=min(self.output_audio_tokens, self.output_tokens - output_images),
         )
 
 

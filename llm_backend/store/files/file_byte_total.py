@@ -1,4 +1,4 @@
-"""Total bytes of all files, parts of uploads and sound of voices, of all owners: a counter that is
+"""Total bytes of all files, parts of uploads and audio of voices, of all owners: a counter that is
 changed in the transactions that change what it counts. A limit costs the same for any number of
 files, and holds for concurrent uploads.
 

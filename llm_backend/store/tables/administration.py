@@ -105,11 +105,11 @@ usage = Table(
     Column("output_tokens", BigInteger, nullable=False),
     # Tokens that are no text: of the input, of its cached part, and of the output.
     _late_column("input_image_tokens"),
-    _late_column("input_sound_tokens"),
+    _late_column("input_audio_tokens"),
     _late_column("cached_image_tokens"),
-    _late_column("cached_sound_tokens"),
+    _late_column("cached_audio_tokens"),
     _late_column("output_image_tokens"),
-    _late_column("output_sound_tokens"),
+    _late_column("output_audio_tokens"),
     Column("units", BigInteger, nullable=False),  # counts other than tokens
 )
 

@@ -1,4 +1,4 @@
-"""Store of voices by a sample and of the consents to them: rows in the database, sound in the
+"""Store of voices by a sample and of the consents to them: rows in the database, audio in the
 object store."""
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from llm_backend.store.voices.stored_voice import StoredVoice, StoredVoiceConsen
 
 
 class VoiceStore:
-    """The voices and consents of a database, and `blobs`, which stores their sound. An owner has at
+    """The voices and consents of a database, and `blobs`, which stores their audio. An owner has at
     most `limit` of each; `limit_bytes` bounds them together with all files and uploads."""
 
     def __init__(

@@ -49,8 +49,8 @@ export async function upload(path, form) {
   return parseBody(await send(path, { method: "POST", form }));
 }
 
-/** Sends JSON and returns the sound of the answer; throws `RequestError`. */
-export async function requestSound(path, body, signal) {
+/** Sends JSON and returns the audio of the answer; throws `RequestError`. */
+export async function requestAudio(path, body, signal) {
   const response = await send(path, { method: "POST", body, signal });
   return orConnectionLost(response.blob(), signal);
 }

@@ -34,7 +34,7 @@ const COLUMNS = [
   t("Cached"),
   t("Tokens in cells"),
   t("Generated"),
-  t("Images, sounds"),
+  t("Images, audio"),
 ];
 export class StatusPage {
   #element = byId("status-view");
@@ -336,7 +336,7 @@ const columnTexts = (work, slots, context) => [
   formatMedia(work),
 ];
 
-/** Encoded tokens of images and sounds, and their speed; empty for most models. */
+/** Encoded tokens of images and audio, and their speed; empty for most models. */
 const formatMedia = ({ media_tokens: tokens, media_s: seconds }) =>
   tokens
     ? t("{tokens} ({speed} a second)", { tokens: formatCount(tokens), speed: formatCount(tokens / seconds) })

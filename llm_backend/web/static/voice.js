@@ -1,6 +1,6 @@
 // Voice: answers read aloud, and messages dictated, by models of this server.
 
-import { RequestError, requestSound, upload } from "./api.js";
+import { RequestError, requestAudio, upload } from "./api.js";
 import { byId, changeIcon, fitHeight, iconButton } from "./dom.js";
 import { t } from "./language.js";
 
@@ -25,7 +25,7 @@ export function offerVoice(models, onFailed) {
 
 /** A button that reads a text aloud, or stops that; hidden while no model speaks. */
 export function speakButton(textOf) {
-  const button = iconButton("sound", t("Read aloud"), async () => {
+  const button = iconButton("audio", t("Read aloud"), async () => {
     const isOwn = reading?.button === button;
     reading?.stop();
     if (isOwn) return;
@@ -53,30 +53,30 @@ async function read(button, text) {
   const request = (input) =>
     input === undefined
       ? null
-      : requestSound("v1/audio/speech", { model: speechModel, voice: "alloy", input }, controller.signal);
+      : requestAudio("v1/audio/speech", { model: speechModel, voice: "alloy", input }, controller.signal);
   try {
     let next = request(pieces[0]);
     for (let index = 0; index < pieces.length; index += 1) {
-      const sound = await next;
+      const audio = await next;
       next = request(pieces[index + 1]);
       next?.catch(() => {}); // reported when its turn comes
-      await play(player, sound, controller.signal);
+      await play(player, audio, controller.signal);
     }
   } finally {
     stop();
     if (reading?.button === button) reading = null;
-    show(button, "sound", t("Read aloud"));
+    show(button, "audio", t("Read aloud"));
   }
 }
 
-/** Plays a sound to its end; throws the reason of an abort. */
-async function play(player, sound, signal) {
-  const url = URL.createObjectURL(sound);
+/** Plays audio to its end; throws the reason of an abort. */
+async function play(player, audio, signal) {
+  const url = URL.createObjectURL(audio);
   try {
     await new Promise((resolve, reject) => {
       signal.addEventListener("abort", () => reject(signal.reason), { once: true });
       player.onended = resolve;
-      player.onerror = () => reject(new RequestError(0, t("The sound cannot be played.")));
+      player.onerror = () => reject(new RequestError(0, t("The audio cannot be played.")));
       player.src = url;
       player.play().catch(() => player.onerror());
     });
@@ -114,9 +114,9 @@ export function wireDictation() {
       recorder = await record();
       button.disabled = false;
       show(button, "stop", t("Stop recording"));
-      const sound = await recorder.sound;
+      const audio = await recorder.audio;
       button.disabled = true;
-      if (sound) insert(await transcribe(sound));
+      if (audio) insert(await transcribe(audio));
     } catch (error) {
       if (!(error instanceof DOMException)) fail(error);
       else fail(new RequestError(0, t("The microphone cannot be used: {error}", { error: error.message })));
@@ -128,7 +128,7 @@ export function wireDictation() {
   });
 }
 
-/** Begins a recording; the promise `sound` is the recording after `stop`, and null after `discard`. */
+/** Begins a recording; the promise `audio` is the recording after `stop`, and null after `discard`. */
 async function record() {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
   const release = () => stream.getTracks().forEach((track) => track.stop());
@@ -137,7 +137,7 @@ async function record() {
       pieces = [];
     let isDiscarded = false;
     recorder.ondataavailable = ({ data }) => pieces.push(data);
-    const sound = new Promise((resolve, reject) => {
+    const audio = new Promise((resolve, reject) => {
       recorder.onstop = () => resolve(isDiscarded ? null : new Blob(pieces, { type: recorder.mimeType }));
       recorder.onerror = ({ error }) => reject(error);
     }).finally(release);
@@ -147,17 +147,17 @@ async function record() {
       isDiscarded = true;
       stop();
     };
-    return { sound, stop, discard };
+    return { audio, stop, discard };
   } catch (error) {
     release();
     throw error;
   }
 }
 
-async function transcribe(sound) {
+async function transcribe(audio) {
   const form = new FormData();
   form.append("model", transcriptionModel);
-  form.append("file", sound, FILE_NAME);
+  form.append("file", audio, FILE_NAME);
   return (await upload("v1/audio/transcriptions", form)).text.trim();
 }
 

@@ -50,25 +50,25 @@ SPOKEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("usage", "cached_sounds"), [(SEEN, 0), (SPOKEN, 1)])
-def test_media_tokens_are_parsed_separately(usage, cached_sounds):
+@pytest.mark.parametrize(("usage", "cached_audio"), [(SEEN, 0), (SPOKEN, 1)])
+def test_media_tokens_are_parsed_separately(usage, cached_audio):
     told = parse_usage(json.dumps({"usage": usage}).encode())
 
     assert told == TOLD._replace(
         input_image_tokens=4,
-        input_sound_tokens=2,
-        cached_sound_tokens=cached_sounds,
-        output_sound_tokens=1,
+        input_audio_tokens=2,
+        cached_audio_tokens=cached_audio,
+        output_audio_tokens=1,
     )
 
 
 @pytest.mark.parametrize(
-    ("cached", "images", "sounds"), [(4, 0, 0), (5, 1, 0), (8, 4, 0), (9, 4, 1), (10, 4, 2)]
+    ("cached", "images", "audio"), [(4, 0, 0), (5, 1, 0), (8, 4, 0), (9, 4, 1), (10, 4, 2)]
 )
-def test_cached_tokens_without_details_count_as_text_first(cached, images, sounds):
+def test_cached_tokens_without_details_count_as_text_first(cached, images, audio):
     tokens = Tokens(10, cached, 0, 4, 2).normalize()
 
-    assert (tokens.cached_image_tokens, tokens.cached_sound_tokens) == (images, sounds)
+    assert (tokens.cached_image_tokens, tokens.cached_audio_tokens) == (images, audio)
 
 
 def test_media_tokens_beyond_the_input_do_not_count():

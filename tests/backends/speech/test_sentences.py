@@ -48,7 +48,7 @@ def test_the_heard_text_ends_at_a_word(end_ms, heard):
     assert heard_text(sentences, min(end_ms, 2500)) == heard
 
 
-def test_sentences_without_sound_are_heard_only_before_others():
+def test_sentences_without_audio_are_heard_only_before_others():
     sentences = [
         SpokenSentence(text="* * *\n"),
         SpokenSentence(text="One. ", duration_ms=1000),

@@ -40,14 +40,14 @@ def test_names_are_of_voices_with_a_variant_or_without():
     ]
 
 
-async def test_each_of_openais_names_is_a_voice_of_its_own_sound():
+async def test_each_of_openais_names_is_a_voice_of_its_own_audio():
     require_voice()
     espeak = Espeak(PROGRAM, timeout_s=30, others=OPENAI_VOICES)
     names = await espeak.voice_names()
-    sounds = set()
+    audio = set()
     for name in OPENAI_VOICES:
         async with espeak.speak("Hello.", names.find(name) or "", 175) as samples:
-            sounds.add(b"".join([chunk async for chunk in samples.chunks]))
+            audio.add(b"".join([chunk async for chunk in samples.chunks]))
 
     assert len(names.voices) > 50
-    assert len(sounds) == len(OPENAI_VOICES) == 13
+    assert len(audio) == len(OPENAI_VOICES) == 13

@@ -12,7 +12,7 @@ from llm_backend.backends.transcription.instructions import (
 from llm_backend.errors import InvalidRequest
 
 
-def test_qwen_asr_gets_the_sound_alone_and_a_known_language():
+def test_qwen_asr_gets_the_audio_alone_and_a_known_language():
     plain = instruction_for("qwen3vl", {ASR_TEXT}, TranscriptRequest())
     given = instruction_for("qwen3vl", {ASR_TEXT}, TranscriptRequest(language="de", prompt="Anna"))
 
@@ -41,7 +41,7 @@ def test_granite_gets_the_sentences_of_its_training():
     assert translated == Instruction(after="translate the speech to English")
 
 
-def test_other_models_get_a_request_in_words_before_the_sound():
+def test_other_models_get_a_request_in_words_before_the_audio():
     asked = instruction_for("llama", (), TranscriptRequest(language="sw", prompt="Anna"))
 
     assert asked.before.endswith(" The language is sw. Context: Anna\n")

@@ -20,7 +20,7 @@ from llm_backend.engine import EngineDown
 from llm_backend.engine.messages import Transcribe, Transcribed
 from llm_backend.errors import EngineUnavailable
 from llm_backend.fair_queue import FairSemaphore
-from tests.sound_files import wav_file
+from tests.audio_files import wav_file
 from tests.whisper_models import require_transcription
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_backend.backends.local.media import Image, Sound
+from llm_backend.backends.local.media import Audio, Image
 from llm_backend.controllers.generation.request_translation import chat_from, prompts_from
 from llm_backend.engine.messages import Priority
 from llm_backend.errors import InvalidRequest, UnsupportedField
@@ -233,17 +233,17 @@ def test_a_part_of_another_type_is_refused_where_it_stands():
     assert caught.value.param == "messages[0].content[1].type"
 
 
-def test_images_and_sounds_stand_between_the_texts():
+def test_images_and_audio_stand_between_the_texts():
     image = {"type": "image_url", "image_url": {"url": "data:,", "detail": "low"}}
-    sound = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
-    parts = [{"type": "text", "text": "a"}, image, sound]
+    audio = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
+    parts = [{"type": "text", "text": "a"}, image, audio]
 
     asked = chat(messages=[{"role": "user", "content": parts}])
 
     assert asked.messages[0]["content"] == [
         "a",
         Image(url="data:,", detail="low", param="messages[0].content[1].image_url"),
-        Sound(data="AA==", format="wav", param="messages[0].content[2].input_audio"),
+        Audio(data="AA==", format="wav", param="messages[0].content[2].input_audio"),
     ]
 
 

@@ -70,7 +70,7 @@ def test_an_answer_that_is_truncated_while_it_is_spoken_ends_with_what_was_heard
             "content": []}  # fmt: skip
     sentences = [SpokenSentence(text="One two. ", duration_ms=200)]
     conversation.add(item)
-    conversation.add_sound("a", sentences)
+    conversation.add_audio("a", sentences)
     conversation.truncate("a", 200)
     before = list(item["content"])
     sentences.append(SpokenSentence(text="Three four.", duration_ms=200))
@@ -82,13 +82,13 @@ def test_an_answer_that_is_truncated_while_it_is_spoken_ends_with_what_was_heard
     assert item["content"] == [{"type": "output_audio", "transcript": "One two."}]
 
 
-def test_nulls_end_fields_of_sound():
+def test_nulls_end_fields_of_audio():
     named = {"input": {"transcription": {"model": "hello"}, "noise_reduction": None}}
     ended = {"input": {"transcription": None, "turn_detection": None}}
     config = SessionConfig.default("builtin", Capabilities(detects_turns=True))
     config = config.apply({"type": "realtime", "audio": named})
     before = config.transcription
-    sound = config.apply({"type": "realtime", "audio": ended}).fields["audio"]["input"]
+    audio = config.apply({"type": "realtime", "audio": ended}).fields["audio"]["input"]
 
     assert before == {"model": "hello"}
-    assert sound == {"format": {"type": "audio/pcm", "rate": 24_000}, "turn_detection": None}
+    assert audio == {"format": {"type": "audio/pcm", "rate": 24_000}, "turn_detection": None}

@@ -19,7 +19,7 @@ from llm_backend.contract.validation import Validators
 from llm_backend.controllers.realtime import RealtimeSession
 from llm_backend.controllers.realtime.conversation import Conversation
 from llm_backend.controllers.realtime.event_sender import EventSender
-from llm_backend.controllers.realtime.input_sound import InputSound, Turn
+from llm_backend.controllers.realtime.input_audio import InputAudio, Turn
 from llm_backend.controllers.realtime.input_turns import Act, InputTurns
 from llm_backend.controllers.realtime.session_config import Capabilities, SessionConfig
 from llm_backend.controllers.realtime.session_requests import SessionRequests
@@ -164,13 +164,13 @@ class HearingModel:
         await _send(send, {"type": "response.completed", "response": {}})
 
 
-def sound(data: bytes) -> dict[str, Any]:
+def audio(data: bytes) -> dict[str, Any]:
     return {"type": "input_audio_buffer.append", "audio": base64.b64encode(data).decode()}
 
 
 def spoken_turn() -> dict[str, Any]:
     """Half a second of noise, which the detector takes for speech, and a second of silence."""
-    return sound(random.Random(1).randbytes(24_000) + bytes(48_000))
+    return audio(random.Random(1).randbytes(24_000) + bytes(48_000))
 
 
 @contextlib.asynccontextmanager
@@ -290,7 +290,7 @@ def test_a_zero_and_a_false_of_a_session_are_asked_for():
     assert not {"prompt", "instructions"} & set(body)
 
 
-async def test_sound_that_is_no_base64_is_an_error_event():
+async def test_audio_that_is_no_base64_is_an_error_event():
     part = {"type": "input_audio", "audio": "é"}
     item = {"type": "message", "role": "user", "content": [part]}
     client = WaitingClient(
@@ -318,7 +318,7 @@ async def test_a_whole_number_may_be_written_with_a_point(detector):
             {"type": "conversation.item.truncate", "item_id": item_id, "content_index": 0.0,
              "audio_end_ms": 20.0},
             {"type": "session.update", "session": fields},
-            sound(bytes(48_000)),
+            audio(bytes(48_000)),
             {"type": "input_audio_buffer.clear"},
         )  # fmt: skip
         assert await comes_true(lambda: client.has("input_audio_buffer.cleared"), within_s=20)
@@ -328,7 +328,7 @@ async def test_a_whole_number_may_be_written_with_a_point(detector):
 
 
 async def test_a_bug_is_an_error_event_and_the_session_goes_on(monkeypatch):
-    monkeypatch.setattr(InputSound, "turn", lambda *_: 1 / 0)
+    monkeypatch.setattr(InputAudio, "turn", lambda *_: 1 / 0)
     client = WaitingClient(
         {"type": "input_audio_buffer.commit", "event_id": "e"},
         {"type": "input_audio_buffer.clear"},
@@ -412,13 +412,13 @@ def hearing(
     )
 
 
-async def test_sound_stays_in_the_buffer_while_the_conversation_is_full():
+async def test_audio_stays_in_the_buffer_while_the_conversation_is_full():
     conversation, client = Conversation(limit_bytes=600), WaitingClient()
     conversation.add({"id": "a", "type": "message", "content": [{"text": "x" * 500}]})
     model = HearingModel("b")
     model.hears.release()
     one = hearing(client, model, conversation, answer=asyncio.Event().wait)
-    await one.append(sound(bytes(48_000)))
+    await one.append(audio(bytes(48_000)))
     with pytest.raises(TooLarge):
         await one.commit({})
     conversation.delete("a")
@@ -469,11 +469,11 @@ async def test_a_turn_that_a_response_reads_is_not_answered_once_more(detector):
 async def test_turns_beyond_the_limit_wait_in_the_buffer_and_are_an_error_event():
     off = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
     commit = {"type": "input_audio_buffer.commit"}
-    part = {"type": "input_audio", "audio": sound(bytes(9600))["audio"]}
+    part = {"type": "input_audio", "audio": audio(bytes(9600))["audio"]}
     item = {"type": "message", "role": "user", "content": [part, part]}
     client = WaitingClient({"type": "session.update", "session": off})
     client.say(
-        *[sound(bytes(9600)), commit] * 3, {"type": "conversation.item.create", "item": item}
+        *[audio(bytes(9600)), commit] * 3, {"type": "conversation.item.create", "item": item}
     )
     model = HearingModel("a", "b", "c")
     async with running(session(client, model, transcriber="w")):
@@ -495,7 +495,7 @@ NOT_HEARD = "conversation.item.input_audio_transcription.failed"
 
 async def test_detected_turns_beyond_the_limit_wait_and_are_all_heard(detector):
     three = random.Random(1).randbytes(24_000) + bytes(48_000)
-    client, model = WaitingClient(sound(three * 3)), HearingModel("a", "b", "c")
+    client, model = WaitingClient(audio(three * 3)), HearingModel("a", "b", "c")
     async with running(session(client, model, transcriber="w", detects_turns=True)):
         assert await comes_true(lambda: client.has(COMMITTED, 3), within_s=20)
         for _ in range(3):
@@ -533,10 +533,10 @@ async def test_a_turn_goes_on_when_its_detection_changes(detector):
     turns = {"type": "server_vad", "silence_duration_ms": 200}
     fields = {"type": "realtime", "audio": {"input": {"turn_detection": turns}}}
     speech = random.Random(1).randbytes(24_000)
-    client, model = WaitingClient(sound(speech)), HearingModel("a")
+    client, model = WaitingClient(audio(speech)), HearingModel("a")
     model.hears.release()
     async with running(session(client, model, transcriber="w", detects_turns=True)):
-        client.say({"type": "session.update", "session": fields}, sound(bytes(48_000)))
+        client.say({"type": "session.update", "session": fields}, audio(bytes(48_000)))
         assert await comes_true(lambda: bool(model.asked), within_s=20)
 
     (heard,) = [one for one in client.read if one["type"] == HEARD]
@@ -549,7 +549,7 @@ async def test_a_turn_whose_transcription_is_no_transcript_fails():
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await _send(send, {"type": "transcript.text.done"})
 
-    client = WaitingClient(sound(bytes(9600)), {"type": "input_audio_buffer.commit"})
+    client = WaitingClient(audio(bytes(9600)), {"type": "input_audio_buffer.commit"})
     async with running(session(client, model, transcriber="w")):
         assert await comes_true(lambda: client.has(NOT_HEARD), within_s=20)
 
@@ -560,7 +560,7 @@ async def test_a_turn_whose_transcription_is_no_transcript_fails():
 async def test_a_turn_that_fails_keeps_no_later_one_away(detector, monkeypatch, caplog, is_bug):
     conversation, client = Conversation(limit_bytes=600), WaitingClient()
     if is_bug:
-        monkeypatch.setattr(InputSound, "turn", lambda *_: 1 / 0)
+        monkeypatch.setattr(InputAudio, "turn", lambda *_: 1 / 0)
     else:
         conversation.add({"id": "a", "type": "message", "content": [{"text": "x" * 500}]})
     one = hearing(client, HearingModel(), conversation, answer=asyncio.Event().wait)
@@ -569,7 +569,7 @@ async def test_a_turn_that_fails_keeps_no_later_one_away(detector, monkeypatch, 
     capabilities = Capabilities(voiceless_reason="x", transcription_model="w", detects_turns=True)
     one.configure(SessionConfig.default("m", capabilities).apply(fields))
     two = random.Random(1).randbytes(24_000) + bytes(48_000)
-    await one.append({**sound(two * 2), "event_id": "e"})
+    await one.append({**audio(two * 2), "event_id": "e"})
 
     assert client.has("input_audio_buffer.speech_stopped", 2)
     errors = [one["error"] for one in client.read if one["type"] == "error"]

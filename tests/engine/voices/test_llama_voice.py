@@ -1,4 +1,4 @@
-"""A voice of llama.cpp in a worker: the sound of sentences, beside the library's own."""
+"""A voice of llama.cpp in a worker: the audio of sentences, beside the library's own."""
 
 import asyncio
 import zlib
@@ -15,7 +15,7 @@ from llm_backend.engine.messages import Failure, ModelKind, Speak, Spoken
 from llm_backend.model_files import HeaderError, read_gguf_voice
 from tests.engine.gguf_models import write_llama
 from tests.engine.pocket_voice import FRAME_SAMPLES, RATE_HZ, write_pocket_voice
-from tests.engine.speech_reference import reference_sound
+from tests.engine.speech_reference import reference_audio
 from tests.media_files import wav
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -54,22 +54,22 @@ async def test_a_sentence_has_the_samples_of_the_library(engine, files):
     ours = pcm(answer)
     seed = zlib.crc32(TEXT.encode()) & 0x7FFFFFFF
     low = files[0].parent / "voices" / "low.wav"
-    theirs = reference_sound(*files, TEXT, seed=seed, sample=low)
+    theirs = reference_audio(*files, TEXT, seed=seed, sample=low)
 
     assert (answer.rate_hz, len(ours)) == (RATE_HZ, 3 * FRAME_SAMPLES)
     assert np.abs(ours - theirs).max() < 1 / 32767
     assert ours.std() > 0.01
 
 
-async def test_the_sample_of_a_speaker_changes_the_sound_and_a_text_sounds_the_same(engine):
-    async def sound(text: str, speaker: int) -> bytes:
+async def test_the_sample_of_a_speaker_changes_the_audio_and_a_text_sounds_the_same(engine):
+    async def audio(text: str, speaker: int) -> bytes:
         return (await engine.speak(Speak(text=text, speaker=speaker))).samples
 
-    first, other = await sound(TEXT, 0), await sound("Good day.", 0)
-    second, third = await sound(TEXT, 1), await sound("Good day.", 1)
+    first, other = await audio(TEXT, 0), await audio("Good day.", 0)
+    second, third = await audio(TEXT, 1), await audio("Good day.", 1)
 
     assert len({first, other, second, third}) == 4
-    assert await sound(TEXT, 0) == first
+    assert await audio(TEXT, 0) == first
 
 
 async def test_a_speaker_that_is_not_there_is_refused(engine):

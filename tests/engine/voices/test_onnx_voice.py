@@ -1,4 +1,4 @@
-"""An ONNX voice in a worker: the sound of sentences, beside the library's own."""
+"""An ONNX voice in a worker: the audio of sentences, beside the library's own."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -55,7 +55,7 @@ async def test_a_sentence_has_the_samples_of_the_library(engine, path):
     assert heard(answer.samples, RATE_HZ)[0] == list(TONES)
 
 
-async def test_speakers_and_speed_change_the_sound(engine):
+async def test_speakers_and_speed_change_the_audio(engine):
     first = heard((await engine.speak(Speak(text="one two"))).samples, RATE_HZ)
     second = heard((await engine.speak(Speak(text="one two", speaker=1))).samples, RATE_HZ)
     slow = heard((await engine.speak(Speak(text="one two.", speed=0.5))).samples, RATE_HZ)
@@ -65,7 +65,7 @@ async def test_speakers_and_speed_change_the_sound(engine):
     assert slow[0] == ["one", "two", "one", "two"]
 
 
-async def test_unknown_words_have_no_sound(engine):
+async def test_unknown_words_have_no_audio(engine):
     assert (await engine.speak(Speak(text="zebra"))).samples == b""
 
 

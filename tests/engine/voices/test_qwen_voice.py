@@ -1,4 +1,4 @@
-"""A voice of llama.cpp that draws codes, in a worker: its sound, beside the library's own, and its
+"""A voice of llama.cpp that draws codes, in a worker: its audio, beside the library's own, and its
 languages."""
 
 import zlib
@@ -13,7 +13,7 @@ from llm_backend.engine import CommandFailed, EngineClient, EngineConfig
 from llm_backend.engine.messages import Failure, ModelKind, Speak, Spoken
 from llm_backend.model_files import read_gguf_voice
 from tests.engine.qwen_voice import FRAME_SAMPLES, RATE_HZ, write_qwen_voice
-from tests.engine.speech_reference import reference_sound
+from tests.engine.speech_reference import reference_audio
 from tests.media_files import wav
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -47,7 +47,7 @@ async def test_a_sentence_has_the_samples_of_the_library(engine, files):
     ours = np.frombuffer(answer.samples, "<i2") / 32767
     seed = zlib.crc32(TEXT.encode()) & 0x7FFFFFFF
     low = files[0].parent / "voices" / "low.wav"
-    theirs = reference_sound(*files, TEXT, seed=seed, sample=low)
+    theirs = reference_audio(*files, TEXT, seed=seed, sample=low)
 
     assert (answer.rate_hz, len(ours)) == (RATE_HZ, len(theirs))
     assert len(theirs) == FRAMES * FRAME_SAMPLES
@@ -55,20 +55,20 @@ async def test_a_sentence_has_the_samples_of_the_library(engine, files):
     assert ours.std() > 0.01
 
 
-async def test_text_sample_and_language_change_the_sound(engine):
-    async def sound(text: str, speaker: str, language: str = "") -> bytes:
+async def test_text_sample_and_language_change_the_audio(engine):
+    async def audio(text: str, speaker: str, language: str = "") -> bytes:
         command = Speak(text=text, speaker_name=speaker, language=language)
         return (await engine.speak(command)).samples
 
-    first = await sound(TEXT, "high")
-    others = [await sound(TEXT, "low"), await sound("Good day.", "high")]
-    german = await sound(TEXT, "low.de")
+    first = await audio(TEXT, "high")
+    others = [await audio(TEXT, "low"), await audio("Good day.", "high")]
+    german = await audio(TEXT, "low.de")
 
     assert len({first, german, *others}) == 4
-    assert german == await sound(TEXT, "low", "de-AT") == await sound(TEXT, "low", "German")
-    assert others[0] == await sound(TEXT, "low.de", "en")
-    assert others[0] == await sound(TEXT, "low.xx")
-    assert await sound(TEXT, "high") == first
+    assert german == await audio(TEXT, "low", "de-AT") == await audio(TEXT, "low", "German")
+    assert others[0] == await audio(TEXT, "low.de", "en")
+    assert others[0] == await audio(TEXT, "low.xx")
+    assert await audio(TEXT, "high") == first
 
 
 async def test_a_language_that_it_does_not_speak_is_refused(engine):

@@ -127,8 +127,8 @@ def said_by_the_binding(
     options.print_progress = options.print_timestamps = False
     options.n_threads, options.language = 1, "en"
     options.temperature, options.temperature_inc = 0.4, 0.0
-    sound = samples.astype(np.float32) / np.float32(32768)
-    assert native.whisper_full(context, options, sound, len(sound)) == 0
+    audio = samples.astype(np.float32) / np.float32(32768)
+    assert native.whisper_full(context, options, audio, len(audio)) == 0
     segments = []
     for at in range(native.whisper_full_n_segments(context)):
         count = native.whisper_full_n_tokens(context, at)

@@ -1,4 +1,4 @@
-"""Placeholders (marks) of images and sounds while a template renders the messages.
+"""Placeholders (marks) of images and audio while a template renders the messages.
 
 To a template a mark is text, so it is copied to its position in the prompt. The projector adds the
 text that a model needs around an image. A mark contains a random nonce, so that no message can
@@ -95,7 +95,7 @@ class Marks:
 
 
 def media_in(contents: Iterable[Content]) -> Iterator[MediaPart]:
-    """Yields the images and sounds of contents, in their order."""
+    """Yields the images and audio of contents, in their order."""
     for content in contents:
         if _has_media(content):
             yield from (piece for piece in content if not isinstance(piece, str))

@@ -1,4 +1,4 @@
-"""Media reader: decodes images and sounds of messages for the engine, within limits."""
+"""Media reader: decodes images and audio of messages for the engine, within limits."""
 
 import binascii
 import hashlib
@@ -10,8 +10,8 @@ from itertools import islice
 from msgspec.structs import replace
 
 from llm_backend.backends.data_url import decode_base64, parse_data_url
-from llm_backend.backends.local.media.sounds import BadSound, read_duration_s
-from llm_backend.backends.local.media.values import DecodedSound, Image, MediaPart, Sound
+from llm_backend.backends.local.media.audio_duration import BadAudio, read_duration_s
+from llm_backend.backends.local.media.values import Audio, DecodedAudio, Image, MediaPart
 from llm_backend.backends.local.media.web import IMAGE_WORDS, WebImages
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.engine.messages import MediaItem, MediaKind
@@ -24,15 +24,15 @@ _PROMPT_BYTES = 128 << 20  # limit of one prompt's media, sent to the engine in 
 
 @dataclass(frozen=True, kw_only=True)
 class MediaBounds:
-    """Limits of one request's media: bytes of an image's or a sound's file, pixels of an image,
-    seconds of a sound, and their number. Images may be fetched from `hosts`, each within
+    """Limits of one request's media: bytes of an image or audio file, pixels of an image,
+    seconds of audio, and their number. Images may be fetched from `hosts`, each within
     `fetch_s`."""
 
     count: int = 16
     image_bytes: int = 20 << 20
     image_pixels: int = 40_000_000
-    sound_bytes: int = 25 << 20
-    sound_s: float = 600
+    audio_bytes: int = 25 << 20
+    audio_s: float = 600
     hosts: tuple[str, ...] = ()
     fetch_s: float = 10
 
@@ -58,7 +58,7 @@ class MediaReader:
         limit = self._bounds.count
         for file in islice(files, limit, None):
             raise InvalidRequest(
-                f"There are more than {limit} images and sounds, which is this server's limit "
+                f"There are more than {limit} images and audio files, which is this server's limit "
                 "(`media_limit`).",
                 param=file.param,
             )
@@ -71,20 +71,20 @@ class MediaReader:
             decoded.append(await self._decode_cached(at, file))
             if sum(len(one.data) for one in decoded) > _PROMPT_BYTES:
                 raise InvalidRequest(
-                    "The images and sounds are too much for one prompt.", param=file.param
+                    "The images and audio are too much for one prompt.", param=file.param
                 )
         return decoded
 
     async def _decode_cached(self, at: int, file: MediaPart) -> MediaItem:
-        if isinstance(file, DecodedSound):
-            return _sound(at, file.data)
+        if isinstance(file, DecodedAudio):
+            return _audio(at, file.data)
         if isinstance(file, Image):
             file = await self._web.fetch(file)
         key, media = await offload_media(self._find_or_decode, file)
         self._add_to_cache(key, media)
         return replace(media, at=at)
 
-    def _find_or_decode(self, file: Image | Sound) -> tuple[bytes, MediaItem]:
+    def _find_or_decode(self, file: Image | Audio) -> tuple[bytes, MediaItem]:
         key = _key(file)
         return key, self._cache.get(key) or self._decode(file)
 
@@ -96,8 +96,8 @@ class MediaReader:
         while self._cache_bytes > _CACHE_BYTES and len(self._cache) > 1:
             self._cache_bytes -= len(self._cache.popitem(last=False)[1].data)
 
-    def _decode(self, file: Image | Sound) -> MediaItem:
-        return self._decode_image(file) if isinstance(file, Image) else self._decode_sound(file)
+    def _decode(self, file: Image | Audio) -> MediaItem:
+        return self._decode_image(file) if isinstance(file, Image) else self._decode_audio(file)
 
     def _decode_image(self, image: Image) -> MediaItem:
         # Imported late, so that servers without images do not load Pillow.
@@ -118,26 +118,26 @@ class MediaReader:
             height=pixels.height,
         )
 
-    def _decode_sound(self, sound: Sound) -> MediaItem:
+    def _decode_audio(self, audio: Audio) -> MediaItem:
         bounds = self._bounds
-        data = _decode_base64(sound.data, bounds.sound_bytes, sound)
+        data = _decode_base64(audio.data, bounds.audio_bytes, audio)
         try:
-            seconds = read_duration_s(data, sound.format)
-        except BadSound as error:
-            raise InvalidRequest(str(error), param=sound.param) from error
-        if seconds > bounds.sound_s:
+            seconds = read_duration_s(data, audio.format)
+        except BadAudio as error:
+            raise InvalidRequest(str(error), param=audio.param) from error
+        if seconds > bounds.audio_s:
             raise InvalidRequest(
-                f"The sound lasts {seconds:.1f} s; it may last {bounds.sound_s:g} s.",
-                param=sound.param,
+                f"The audio lasts {seconds:.1f} s; it may last {bounds.audio_s:g} s.",
+                param=audio.param,
             )
-        return _sound(0, data)
+        return _audio(0, data)
 
 
-def _sound(at: int, data: bytes) -> MediaItem:
-    return MediaItem(at=at, medium=MediaKind.SOUND, data=data, digest=hashlib.sha256(data).digest())
+def _audio(at: int, data: bytes) -> MediaItem:
+    return MediaItem(at=at, medium=MediaKind.AUDIO, data=data, digest=hashlib.sha256(data).digest())
 
 
-def _key(file: Image | Sound) -> bytes:
+def _key(file: Image | Audio) -> bytes:
     """Returns the cache key of a file and its options."""
     parts = (file.url, file.detail) if isinstance(file, Image) else (file.data, file.format)
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()

@@ -1,4 +1,4 @@
-"""Media in a message: images and sounds."""
+"""Media in a message: images and audio."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class Image:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sound:
-    """Sound as a file in base64, of the `format` `wav` or `mp3`. `param` names it in the
+class Audio:
+    """Audio as a file in base64, of the `format` `wav` or `mp3`. `param` names it in the
     request."""
 
-    medium: ClassVar[MediaKind] = MediaKind.SOUND
+    medium: ClassVar[MediaKind] = MediaKind.AUDIO
 
     data: str
     format: str
@@ -32,17 +32,17 @@ class Sound:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodedSound:
-    """Sound that this server decoded: a WAV file, which is not cached. `param` is the field of the
+class DecodedAudio:
+    """Audio that this server decoded: a WAV file, which is not cached. `param` is the field of the
     request that it came in."""
 
-    medium: ClassVar[MediaKind] = MediaKind.SOUND
+    medium: ClassVar[MediaKind] = MediaKind.AUDIO
 
     data: bytes
     param: str
 
 
-MediaPart = Image | Sound | DecodedSound
+MediaPart = Image | Audio | DecodedAudio
 
 Content = str | Sequence[str | MediaPart] | None
-"""Content of a message: text, or texts with images and sounds between them."""
+"""Content of a message: text, or texts with images and audio between them."""

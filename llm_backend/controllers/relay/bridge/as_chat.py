@@ -191,6 +191,6 @@ def _usage(usage: JsonMapping) -> Usage:
         completion_tokens=number(usage, "completion_tokens"),
         cached_tokens=number(prompt, "cached_tokens"),
         image_tokens=number(prompt, "image_tokens"),
-        sound_tokens=number(prompt, "audio_tokens"),
+        audio_tokens=number(prompt, "audio_tokens"),
         reasoning_tokens=number(completion, "reasoning_tokens"),
     )

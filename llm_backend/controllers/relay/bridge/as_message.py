@@ -133,7 +133,7 @@ def _blocks(content: Content) -> Iterator[JsonObject]:
 
 def _source(file: MediaPart) -> JsonObject:
     if not isinstance(file, Image):
-        raise UnsupportedField("The upstream's API (Messages) supports no sound.", param=file.param)
+        raise UnsupportedField("The upstream's API (Messages) supports no audio.", param=file.param)
     if not file.url.startswith(_IMAGE):
         return {"type": "url", "url": file.url}
     head, _, data = file.url.removeprefix(_IMAGE).partition(",")

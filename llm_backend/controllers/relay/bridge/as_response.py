@@ -239,6 +239,6 @@ def _usage(usage: JsonMapping) -> Usage:
         completion_tokens=number(usage, "output_tokens"),
         cached_tokens=number(input_details, "cached_tokens"),
         image_tokens=number(input_details, "image_tokens"),
-        sound_tokens=number(input_details, "audio_tokens"),
+        audio_tokens=number(input_details, "audio_tokens"),
         reasoning_tokens=number(output_details, "reasoning_tokens"),
     )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from llm_backend.backends.local.media import Content, Image, MediaPart, Sound
+from llm_backend.backends.local.media import Audio, Content, Image, MediaPart
 from llm_backend.errors import UnsupportedField
 from llm_backend.json_types import JsonObject
 
@@ -28,7 +28,7 @@ def _chat_part(piece: str | MediaPart) -> JsonObject:
         # Chats have no higher value of `detail` than `high`.
         detail = "high" if piece.detail == "original" else piece.detail
         return {"type": "image_url", "image_url": {"url": piece.url, "detail": detail}}
-    assert isinstance(piece, Sound), "a message of a client"
+    assert isinstance(piece, Audio), "a message of a client"
     return {"type": "input_audio", "input_audio": {"data": piece.data, "format": piece.format}}
 
 
@@ -37,4 +37,4 @@ def _response_part(piece: str | MediaPart) -> JsonObject:
         return {"type": "input_text", "text": piece}
     if isinstance(piece, Image):
         return {"type": "input_image", "image_url": piece.url, "detail": piece.detail}
-    raise UnsupportedField("The upstream's API (Responses) supports no sound.", param=piece.param)
+    raise UnsupportedField("The upstream's API (Responses) supports no audio.", param=piece.param)

@@ -23,7 +23,7 @@ FUNCTION = {"name": "weather", "parameters": {"type": "object", "properties": {}
 ITEM = {"type": "function_call", "call_id": "c1", "name": "weather"}
 CALL = {"index": 0, "id": "c1", "function": {"name": "weather", "arguments": "{"}}
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
-SOUND = [
+AUDIO = [
     {
         "role": "user",
         "content": [{"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}],
@@ -311,7 +311,7 @@ async def test_images_are_carried_both_ways(tmp_path):
         ("chat", {"moderation": {"model": "far"}}, "moderation.model"),
         ("chat", {"include": ["message.output_text.logprobs"]}, "include"),
         ("responses", {"stop": ["x"]}, "stop"),
-        ("responses", {"messages": SOUND}, "messages[0].content[0].input_audio"),
+        ("responses", {"messages": AUDIO}, "messages[0].content[0].input_audio"),
         ("responses", {"n": 2}, "n"),
         ("responses", {"messages": [NAMED]}, "messages[0].name"),
         ("responses", {"seed": 1}, "seed"),

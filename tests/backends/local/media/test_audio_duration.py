@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.backends.local.media.sounds import BadSound, read_duration_s
+from llm_backend.backends.local.media.audio_duration import BadAudio, read_duration_s
 from tests.media_files import wav
 
 FRAME = bytes([0xFF, 0xFB, 0x90, 0x00])  # MPEG 1, layer III, 128 kbit/s, 44.1 kHz
@@ -45,8 +45,8 @@ def test_mp3_duration_is_that_of_its_frames(before):
         (mp3(3), "wav"),
     ],
 )
-def test_invalid_sound_is_refused(data, format):
-    with pytest.raises(BadSound):
+def test_invalid_audio_is_refused(data, format):
+    with pytest.raises(BadAudio):
         read_duration_s(data, format)
 
 
@@ -55,13 +55,13 @@ def test_any_bytes_have_a_duration_or_are_refused(data, format):
     for begun in (data, b"RIFF\0\0\0\0WAVEfmt " + data, FRAME + data):
         try:
             assert read_duration_s(begun, format) > 0
-        except BadSound:
+        except BadAudio:
             continue
 
 
 def test_mp3_of_frame_headers_takes_linear_time():
     began_s = time.process_time()
-    with pytest.raises(BadSound):
+    with pytest.raises(BadAudio):
         read_duration_s(b"\xff" * (4 << 20), "mp3")
 
     assert time.process_time() - began_s < 1  # several, a place at a time

@@ -1,4 +1,4 @@
-"""Encodes samples as files of sound, piece by piece, by PyAV."""
+"""Encodes samples as audio files, piece by piece, by PyAV."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -56,7 +56,7 @@ class _Sink:
         return data
 
 
-class SoundEncoder:
+class AudioEncoder:
     """Encodes signed 16-bit samples of one channel and of `rate_hz` as a file of one channel and
     `RATE_HZ`, or of 8 kHz for telephony (`mulaw`, `alaw`). `tempo` makes them faster (above 1) or
     slower (0.5 at least) at the same pitch."""
@@ -68,7 +68,7 @@ class SoundEncoder:
         options = {"flush_packets": "1", **chosen.options}
         self._container = av.open(self._sink, "w", format=chosen.container, options=options)
         stream = self._container.add_stream(chosen.codec, rate=chosen.rate_hz, layout="mono")
-        assert isinstance(stream, AudioStream), "the codecs above are those of sound"
+        assert isinstance(stream, AudioStream), "the codecs above are those of audio"
         if chosen.bits_per_s is not None:
             stream.bit_rate = chosen.bits_per_s
         self._stream = stream

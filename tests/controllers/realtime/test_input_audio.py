@@ -1,22 +1,22 @@
-"""Sound that a client sends: what is refused names what was sent."""
+"""Audio that a client sends: what is refused names what was sent."""
 
 import base64
 
 import pytest
 
-from llm_backend.controllers.realtime.input_sound import decode_turn
-from llm_backend.controllers.realtime.sound_formats import PCM
+from llm_backend.controllers.realtime.audio_formats import PCM
+from llm_backend.controllers.realtime.input_audio import decode_turn
 from llm_backend.errors import InvalidRequest, TooLarge
 
 
 @pytest.mark.parametrize(
     ("duration_ms", "kind", "message"),
     [
-        (1001, TooLarge, "The sound lasts 1001 ms; an item holds at most 1 s."),
-        (99, InvalidRequest, "The sound lasts 99 ms; a turn has at least 100."),
+        (1001, TooLarge, "The audio lasts 1001 ms; an item holds at most 1 s."),
+        (99, InvalidRequest, "The audio lasts 99 ms; a turn has at least 100."),
     ],
 )
-def test_sound_of_an_item_is_refused_without_a_word_of_the_buffer(duration_ms, kind, message):
+def test_audio_of_an_item_is_refused_without_a_word_of_the_buffer(duration_ms, kind, message):
     encoded = base64.b64encode(bytes(48 * duration_ms)).decode()
 
     with pytest.raises(kind) as caught:

@@ -1,4 +1,4 @@
-"""Files of sound, for tests that have them heard."""
+"""Audio files, for tests that have them heard."""
 
 import io
 import random
@@ -13,7 +13,7 @@ RATE_HZ = 16_000
 
 def wav_file(seconds: float, *, amplitude: float = 0.1) -> bytes:
     """A WAV file of noise, one channel of 16-bit samples."""
-    noise = random.Random(0)  # sound, no secret
+    noise = random.Random(0)  # audio, no secret
     second = [round(noise.uniform(-1, 1) * amplitude * 32767) for _ in range(RATE_HZ)]
     data = struct.pack(f"<{RATE_HZ}h", *second)
     file = io.BytesIO()

@@ -1,11 +1,11 @@
-"""Sound that a client sends: its buffer, and the turns in it."""
+"""Audio that a client sends: its buffer, and the turns in it."""
 
 import base64
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llm_backend.controllers.realtime.sound_formats import SoundFormat
+from llm_backend.controllers.realtime.audio_formats import AudioFormat
 from llm_backend.controllers.realtime.turn_detection import TurnChange, TurnDetector
 from llm_backend.errors import InvalidRequest, TooLarge
 from llm_backend.json_types import JsonMapping
@@ -16,30 +16,30 @@ _WAV_TAGS = {"pcm": 1, "alaw": 6, "mulaw": 7}
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """Sound of a turn as a WAV file."""
+    """Audio of a turn as a WAV file."""
 
     wav: bytes
     duration_s: float
 
 
-class InputSound:
+class InputAudio:
     """Buffer of at most `limit_s` seconds. With `turns` (the fields of `server_vad`) speech is
     found in it, and what is before it is dropped."""
 
-    def __init__(self, format: SoundFormat, turns: JsonMapping | None, *, limit_s: int) -> None:
+    def __init__(self, format: AudioFormat, turns: JsonMapping | None, *, limit_s: int) -> None:
         self._format = format
         self._limit_ms = limit_s * 1000
         self._buffer = bytearray()
-        self._start_ms = 0  # of the buffer, since the first sound
+        self._start_ms = 0  # of the buffer, since the first audio
         self._turns = turns
         self._detector = self._new_detector()
 
-    def configure(self, format: SoundFormat, turns: JsonMapping | None) -> None:
+    def configure(self, format: AudioFormat, turns: JsonMapping | None) -> None:
         """Changes the format and the detection of turns; a turn goes on. Raises `InvalidRequest`
-        for another format while there is sound."""
+        for another format while there is audio."""
         if format != self._format and self._buffer:
             raise InvalidRequest(
-                "The format cannot change while there is sound in the buffer.",
+                "The format cannot change while there is audio in the buffer.",
                 param="session.audio.input.format",
             )
         is_changed = (format, turns) != (self._format, self._turns)
@@ -58,48 +58,48 @@ class InputSound:
         return self._format.duration_ms(len(self._buffer))
 
     def append(self, text: str) -> Sequence[TurnChange]:
-        """Adds sound in base64 and returns where speech begins and ends in it. Raises
+        """Adds audio in base64 and returns where speech begins and ends in it. Raises
         `InvalidRequest`, and `TooLarge` beyond the limit."""
-        sound = _decode(text, self._format, "audio")
-        if self.length_ms + self._format.duration_ms(len(sound)) > self._limit_ms:
+        audio = _decode(text, self._format, "audio")
+        if self.length_ms + self._format.duration_ms(len(audio)) > self._limit_ms:
             raise TooLarge(
-                f"The buffer holds at most {self._limit_ms // 1000} s of sound: commit or clear "
+                f"The buffer holds at most {self._limit_ms // 1000} s of audio: commit or clear "
                 "it.",
                 param="audio",
                 code="input_audio_buffer_full",
             )
-        self._buffer += sound
+        self._buffer += audio
         if self._detector is None:
             return ()
-        changes = self._detector.feed(sound)
+        changes = self._detector.feed(audio)
         if not changes and not self._detector.is_speech:
             self.drop_before(self._end_ms - self._detector.kept_ms)
         return changes
 
     def turn(self, end_ms: int | None = None) -> Turn:
-        """Returns the sound until this time, by default all. Raises `InvalidRequest` if there is
+        """Returns the audio until this time, by default all. Raises `InvalidRequest` if there is
         too little."""
         length_ms = self.length_ms if end_ms is None else end_ms - self._start_ms
         if length_ms < _LEAST_MS:
             raise InvalidRequest(
-                f"The buffer has {length_ms} ms of sound; a turn has at least {_LEAST_MS}.",
+                f"The buffer has {length_ms} ms of audio; a turn has at least {_LEAST_MS}.",
                 code="input_audio_buffer_commit_empty",
             )
         return _turn_of(bytes(self._buffer[: self._bytes_of(length_ms)]), self._format)
 
     def remove_turn(self, end_ms: int | None) -> None:
-        """Drops the sound of a turn with this end."""
+        """Drops the audio of a turn with this end."""
         if end_ms is None:
             self.clear()
         else:
             self.drop_before(end_ms)
 
     def drop_before(self, at_ms: int) -> None:
-        """Drops the sound before the time `at_ms`."""
+        """Drops the audio before the time `at_ms`."""
         self._drop(self._bytes_of(max(0, at_ms - self._start_ms)))
 
     def clear(self) -> None:
-        """Drops all sound."""
+        """Drops all audio."""
         self._drop(len(self._buffer))
         self._detector = self._new_detector()
 
@@ -121,41 +121,41 @@ class InputSound:
         return self._format.rate_hz * duration_ms // 1000 * self._format.sample_bytes
 
 
-def decode_turn(text: str, format: SoundFormat, *, limit_s: int, where: str) -> Turn:
-    """Returns a turn of sound in base64; `where` is its path. Raises `InvalidRequest` and
+def decode_turn(text: str, format: AudioFormat, *, limit_s: int, where: str) -> Turn:
+    """Returns a turn of audio in base64; `where` is its path. Raises `InvalidRequest` and
     `TooLarge`."""
-    sound = _decode(text, format, where)
-    duration_ms = format.duration_ms(len(sound))
+    audio = _decode(text, format, where)
+    duration_ms = format.duration_ms(len(audio))
     if duration_ms > limit_s * 1000:
         raise TooLarge(
-            f"The sound lasts {duration_ms} ms; an item holds at most {limit_s} s.", param=where
+            f"The audio lasts {duration_ms} ms; an item holds at most {limit_s} s.", param=where
         )
     if duration_ms < _LEAST_MS:
         raise InvalidRequest(
-            f"The sound lasts {duration_ms} ms; a turn has at least {_LEAST_MS}.", param=where
+            f"The audio lasts {duration_ms} ms; a turn has at least {_LEAST_MS}.", param=where
         )
-    return _turn_of(sound, format)
+    return _turn_of(audio, format)
 
 
-def _decode(text: str, format: SoundFormat, where: str) -> bytes:
+def _decode(text: str, format: AudioFormat, where: str) -> bytes:
     try:
-        sound = base64.b64decode(text, validate=True)
+        audio = base64.b64decode(text, validate=True)
     except ValueError as error:  # also of text beyond ASCII
-        raise InvalidRequest("The sound is not base64.", param=where) from error
-    if len(sound) % format.sample_bytes:
-        raise InvalidRequest("The sound ends within a sample.", param=where)
-    return sound
+        raise InvalidRequest("The audio is not base64.", param=where) from error
+    if len(audio) % format.sample_bytes:
+        raise InvalidRequest("The audio ends within a sample.", param=where)
+    return audio
 
 
-def _turn_of(sound: bytes, format: SoundFormat) -> Turn:
-    duration_s = format.duration_ms(len(sound)) / 1000
-    return Turn(wav=wav_file(sound, format), duration_s=duration_s)
+def _turn_of(audio: bytes, format: AudioFormat) -> Turn:
+    duration_s = format.duration_ms(len(audio)) / 1000
+    return Turn(wav=wav_file(audio, format), duration_s=duration_s)
 
 
-def wav_file(sound: bytes, format: SoundFormat) -> bytes:
+def wav_file(audio: bytes, format: AudioFormat) -> bytes:
     """Returns samples of one channel as a WAV file."""
     size, rate_hz = format.sample_bytes, format.rate_hz
     tag = _WAV_TAGS[format.encoding]
     described = struct.pack("<HHIIHH", tag, 1, rate_hz, rate_hz * size, size, 8 * size)
-    head = struct.pack("<4sI4s4sI", b"RIFF", 36 + len(sound), b"WAVE", b"fmt ", len(described))
-    return head + described + struct.pack("<4sI", b"data", len(sound)) + sound
+    head = struct.pack("<4sI4s4sI", b"RIFF", 36 + len(audio), b"WAVE", b"fmt ", len(described))
+    return head + described + struct.pack("<4sI", b"data", len(audio)) + audio

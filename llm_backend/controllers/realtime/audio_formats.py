@@ -1,4 +1,4 @@
-"""Formats of sound in realtime sessions. Pure."""
+"""Formats of audio in realtime sessions. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from llm_backend.json_types import JsonMapping
 
 
 @dataclass(frozen=True, kw_only=True)
-class SoundFormat:
+class AudioFormat:
     """A format of one channel. `encoding` is the name of this server's encoder."""
 
     encoding: Literal["pcm", "mulaw", "alaw"]
@@ -20,14 +20,14 @@ class SoundFormat:
         return size * 1000 // (self.rate_hz * self.sample_bytes)
 
 
-PCM = SoundFormat(encoding="pcm", rate_hz=24_000, sample_bytes=2)
-_FORMATS: Mapping[str, SoundFormat] = {
+PCM = AudioFormat(encoding="pcm", rate_hz=24_000, sample_bytes=2)
+_FORMATS: Mapping[str, AudioFormat] = {
     "audio/pcm": PCM,
-    "audio/pcmu": SoundFormat(encoding="mulaw", rate_hz=8_000, sample_bytes=1),
-    "audio/pcma": SoundFormat(encoding="alaw", rate_hz=8_000, sample_bytes=1),
+    "audio/pcmu": AudioFormat(encoding="mulaw", rate_hz=8_000, sample_bytes=1),
+    "audio/pcma": AudioFormat(encoding="alaw", rate_hz=8_000, sample_bytes=1),
 }
 
 
-def sound_format(described: JsonMapping) -> SoundFormat:
+def audio_format(described: JsonMapping) -> AudioFormat:
     """Returns the format of the document's object."""
     return _FORMATS[described["type"]]

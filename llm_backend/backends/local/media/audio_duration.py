@@ -1,4 +1,4 @@
-"""Duration of a sound file, read from its headers without decoding. Pure."""
+"""Duration of an audio file, read from its headers without decoding. Pure."""
 
 import re
 import struct
@@ -21,21 +21,21 @@ _SPEEDS = bytes(kbits << 4 | low for kbits in range(1, 15) for low in range(12))
 _FRAME = re.compile(b"\xff[%b][%b]." % (re.escape(_VERSIONS), re.escape(_SPEEDS)), re.DOTALL)
 
 
-class BadSound(Exception):
-    """Invalid sound; the message is a sentence."""
+class BadAudio(Exception):
+    """Invalid audio; the message is a sentence."""
 
 
 def read_duration_s(data: bytes, format: str) -> float:
-    """Returns the duration of a WAV or MP3 file in seconds. Raises `BadSound`."""
+    """Returns the duration of a WAV or MP3 file in seconds. Raises `BadAudio`."""
     seconds = _wav_seconds(data) if format == "wav" else _mp3_seconds(data)
     if seconds <= 0:
-        raise BadSound("There is nothing to be heard in it.")
+        raise BadAudio("There is nothing to be heard in it.")
     return seconds
 
 
 def _wav_seconds(data: bytes) -> float:
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        raise BadSound("This is no WAV file.")
+        raise BadAudio("This is no WAV file.")
     offset, bytes_a_second = 12, 0
     while offset + 8 <= len(data):
         name, size = (
@@ -48,19 +48,19 @@ def _wav_seconds(data: bytes) -> float:
         if name == b"data" and bytes_a_second:
             return min(size, len(data) - offset) / bytes_a_second
         offset += size + size % 2
-    raise BadSound("The WAV file is damaged: it lacks its format or its samples.")
+    raise BadAudio("The WAV file is damaged: it lacks its format or its samples.")
 
 
 def _bytes_per_second(format: bytes) -> int:
     """Returns the bytes per second."""
     if len(format) < 16:
-        raise BadSound("The WAV file is damaged: its format is cut off.")
+        raise BadAudio("The WAV file is damaged: its format is cut off.")
     kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", format)
     if kind not in (_PCM, _FLOAT, _EXTENSIBLE):
-        raise BadSound(f"The WAV file holds samples of kind {kind}; PCM and float are read.")
+        raise BadAudio(f"The WAV file holds samples of kind {kind}; PCM and float are read.")
     found: int = channels * rate * bits // 8
     if not found:
-        raise BadSound("The WAV file is damaged: its seconds have no samples.")
+        raise BadAudio("The WAV file is damaged: its seconds have no samples.")
     return found
 
 
@@ -87,7 +87,7 @@ def _first_frame(data: bytes) -> int:
         offset = _TAG + size
     found = _next_frame(data, offset)
     if found >= len(data):
-        raise BadSound("This is no MP3 file.")
+        raise BadAudio("This is no MP3 file.")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Sound encoder: every format is decoded to the sound that went in."""
+"""Audio encoder: every format is decoded to the audio that went in."""
 
 import itertools
 import math
@@ -8,7 +8,7 @@ from io import BytesIO
 
 import pytest
 
-from tests.voice import decode_sound, require_voice
+from tests.voice import decode_audio, require_voice
 
 RATE_HZ = 22_050
 SECONDS = 3.0
@@ -23,9 +23,9 @@ def tone() -> bytes:
 
 def encoded(format: str, *, tempo: float = 1.0, piece: int = 10_000) -> list[bytes]:
     require_voice()
-    from llm_backend.backends.speech.sound_encoder import SoundEncoder
+    from llm_backend.backends.speech.audio_encoder import AudioEncoder
 
-    encoder, pcm = SoundEncoder(format, rate_hz=RATE_HZ, tempo=tempo), tone()
+    encoder, pcm = AudioEncoder(format, rate_hz=RATE_HZ, tempo=tempo), tone()
     pieces = [encoder.encode(pcm[at : at + piece]) for at in range(0, len(pcm), piece)]
     return [*pieces, encoder.finish()]
 
@@ -42,8 +42,8 @@ def largest_step(samples: array) -> int:
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("tempo", [1.0, 0.55, 1.5])
-def test_the_sound_is_the_same_in_every_format_and_at_every_tempo(format, tempo):
-    seconds, pcm = decode_sound(b"".join(encoded(format, tempo=tempo)), format)
+def test_the_audio_is_the_same_in_every_format_and_at_every_tempo(format, tempo):
+    seconds, pcm = decode_audio(b"".join(encoded(format, tempo=tempo)), format)
     samples = array("h", pcm)
 
     assert seconds == pytest.approx(SECONDS / tempo, abs=0.12)
