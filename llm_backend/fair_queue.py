@@ -18,14 +18,15 @@ Resource = TypeVar("Resource")
 class _Waiter(Generic[Resource]):
     """One waiting request, and a future of its resource."""
 
-    caller: str
+    fairness_key: str
     group: Hashable
     acquire: Callable[[], Resource | None]
     granted: asyncio.Future[Resource]
 
 
 class FairQueue(Generic[Resource]):
-    """Callers are served round-robin, and each caller's own requests first in, first out.
+    """Callers are served round-robin, and each caller's own requests first in, first out. Requests
+    with the same fairness key are of one caller.
 
     At most `depth` requests wait; if the queue is full, the caller with the most waiting requests
     loses its newest one. `release` gets a resource back whose request was cancelled before it could
@@ -42,14 +43,16 @@ class FairQueue(Generic[Resource]):
         self._release = release
         self._depth = depth
         self._refusal = refusal
-        self._waiting: dict[str, deque[_Waiter[Resource]]] = {}  # by caller, in round-robin order
+        self._waiting: dict[
+            str, deque[_Waiter[Resource]]
+        ] = {}  # by fairness key, in round-robin order
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
     async def wait(
         self,
-        caller: str,
+        fairness_key: str,
         acquire: Callable[[], Resource | None],
         *,
         timeout_s: float,
@@ -58,10 +61,10 @@ class FairQueue(Generic[Resource]):
         """Waits for this request's turn, and returns the result of `acquire`, which returns None
         while nothing is free. Requests of equal `group` wait for the same resources. Raises
         `ServiceUnavailable` after `timeout_s`, or if the queue is full."""
-        self._make_room(caller)
+        self._make_room(fairness_key)
         granted: asyncio.Future[Resource] = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(caller=caller, group=group, acquire=acquire, granted=granted)
-        self._waiting.setdefault(caller, deque()).append(waiter)
+        waiter = _Waiter(fairness_key=fairness_key, group=group, acquire=acquire, granted=granted)
+        self._waiting.setdefault(fairness_key, deque()).append(waiter)
         is_granted = False
         try:
             async with asyncio.timeout(timeout_s):
@@ -89,28 +92,28 @@ class FairQueue(Generic[Resource]):
         return False
 
     def _grant(self, waiter: _Waiter[Resource], resource: Resource) -> None:
-        waiters = self._waiting.pop(waiter.caller)
+        waiters = self._waiting.pop(waiter.fairness_key)
         waiters.remove(waiter)
         if waiters:
-            self._waiting[waiter.caller] = waiters  # after all others
+            self._waiting[waiter.fairness_key] = waiters  # after all others
         waiter.granted.set_result(resource)
 
     def _remove(self, waiter: _Waiter[Resource]) -> None:
         """Removes a request that stops waiting; a resource that it got meanwhile is released."""
-        waiters = self._waiting.get(waiter.caller)
+        waiters = self._waiting.get(waiter.fairness_key)
         if waiters and waiter in waiters:
             waiters.remove(waiter)
             if not waiters:
-                del self._waiting[waiter.caller]
+                del self._waiting[waiter.fairness_key]
             self.grant_next()  # it may have been passed over while a request after it could not
         granted = waiter.granted
         if granted.done() and not granted.cancelled() and granted.exception() is None:
             self._release(granted.result())
 
-    def _make_room(self, caller: str) -> None:
+    def _make_room(self, fairness_key: str) -> None:
         if len(self) < self._depth:
             return
-        own = len(self._waiting.get(caller, ()))
+        own = len(self._waiting.get(fairness_key, ()))
         longest = max(self._waiting.values(), key=len, default=deque[_Waiter[Resource]]())
         if own + 1 >= len(longest):
             raise self._overload_error("its queue is full")
@@ -140,10 +143,12 @@ class FairSemaphore:
         """Takes a permit if one is free and no request waits; the caller must `release` it."""
         return not len(self._queue) and self._take()
 
-    async def acquire(self, caller: str) -> None:
+    async def acquire(self, fairness_key: str) -> None:
         """Waits for a permit, which must be `release`d. Raises `ServiceUnavailable`."""
         if not self.try_acquire():
-            await self._queue.wait(caller, lambda: self._take() or None, timeout_s=self._timeout_s)
+            await self._queue.wait(
+                fairness_key, lambda: self._take() or None, timeout_s=self._timeout_s
+            )
 
     def release(self) -> None:
         """Returns a permit, which the next waiting request gets."""
@@ -151,11 +156,11 @@ class FairSemaphore:
         self._queue.grant_next()
 
     @asynccontextmanager
-    async def hold(self, caller: str) -> AsyncIterator[float]:
+    async def hold(self, fairness_key: str) -> AsyncIterator[float]:
         """Holds a permit within the context, and yields the seconds that the caller has waited for
         it. Raises `ServiceUnavailable`."""
         arrived_s = time.monotonic()
-        await self.acquire(caller)
+        await self.acquire(fairness_key)
         try:
             yield time.monotonic() - arrived_s
         finally:

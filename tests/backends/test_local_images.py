@@ -59,7 +59,7 @@ async def drawn(engine: Restarting, monkeypatch: pytest.MonkeyPatch) -> list[Any
     card = ModelCard(id="a", created_at=1, owned_by="test")
     model = LocalModel(card, handle, image_setup=setup)
     images = LocalImages(FairSemaphore(1, depth=1, timeout_s=1), lambda *_: None)
-    return [one async for one in images.draw(ImageRequest(prompt="a"), model, caller="a")]
+    return [one async for one in images.draw(ImageRequest(prompt="a"), model, fairness_key="a")]
 
 
 async def test_an_image_waits_for_workers_that_end_before_it_has_begun(monkeypatch):

@@ -9,7 +9,7 @@ from functools import partial
 
 from starlette.types import Message, Send
 
-from llm_backend.access.authentication.principal import Caller
+from llm_backend.access.authentication.principal import Caller, fairness_key
 from llm_backend.access.limits.concurrency import ConcurrencyLimit, acquire_all, release_all
 from llm_backend.access.limits.metered_response import MeteredResponse
 from llm_backend.access.limits.permission import PermissionChecks, project_of
@@ -201,7 +201,7 @@ class AdmissionControl:
         response: MeteredResponse,
     ) -> None:
         if not permits.try_acquire():
-            acquiring = permits.acquire(request.caller.key_id or "")
+            acquiring = permits.acquire(fairness_key(request.caller))
             # While a body is still unread, a disconnect of its client cannot be noticed.
             await (cancel_on_disconnect(request, acquiring) if request.raw_body else acquiring)
         try:

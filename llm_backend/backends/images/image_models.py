@@ -87,17 +87,21 @@ class ImageModels:
         model: ImageModel,
         *,
         operation: Sequence[str],
-        caller: str,
+        fairness_key: str,
         on_abandoned: Callable[[], None],
     ) -> AsyncGenerator[Preview | GeneratedImage, None]:
         """Yields the images as they are finished, each after its previews. Closing the generator
         stops the drawing; `on_abandoned` is called if an image server has got it by then. The model
         is one that `resolve` returned. Raises `ApiError`."""
         if isinstance(model, LocalModel):
-            return self._local.draw(drawing, model, caller=caller)
+            return self._local.draw(drawing, model, fairness_key=fairness_key)
         assert self._servers is not None, "the model is an image server's"
         return self._servers.draw(
-            drawing, model, operation=operation, caller=caller, on_abandoned=on_abandoned
+            drawing,
+            model,
+            operation=operation,
+            fairness_key=fairness_key,
+            on_abandoned=on_abandoned,
         )
 
 

@@ -134,7 +134,7 @@ class ImageServers:
         model: ImageServerModel,
         *,
         operation: Sequence[str],
-        caller: str,
+        fairness_key: str,
         on_abandoned: OnAbandoned,
     ) -> AsyncGenerator[Preview | GeneratedImage, None]:
         """Yields the images as they are finished, each after its previews. Closing the generator
@@ -150,7 +150,7 @@ class ImageServers:
             title=await self._title(model.model or ""),
             options=self._options.get(model.model or "", self._default),
             operation=operation,
-            caller=caller,
+            fairness_key=fairness_key,
             on_abandoned=on_abandoned,
             image_bytes=self._image_bytes,
             poll_s=self._poll_s,
@@ -188,7 +188,7 @@ class _ServerRequest:
     title: str
     options: ImageOptions
     operation: Sequence[str]
-    caller: str
+    fairness_key: str
     on_abandoned: OnAbandoned
     image_bytes: int
     poll_s: float
@@ -224,7 +224,7 @@ class _ServerRequest:
                 model=self.model,
                 upstream=self.upstream,
                 streams=False,
-                fairness_key=self.caller,
+                fairness_key=self.fairness_key,
                 on_abandoned=self.on_abandoned,
                 on_attempt=self._record_attempt,
             )

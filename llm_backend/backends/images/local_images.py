@@ -55,7 +55,7 @@ class LocalImages:
         return [ImageProgress(model=one.model.card.id, share=one.share) for one in self._running]
 
     async def draw(
-        self, drawing: ImageRequest, model: LocalModel, *, caller: str
+        self, drawing: ImageRequest, model: LocalModel, *, fairness_key: str
     ) -> AsyncGenerator[Preview | GeneratedImage, None]:
         """Yields the images as they are finished, each after its previews. Callers wait for
         their permit in turns. Closing the generator stops the drawing. Raises `ApiError`."""
@@ -64,7 +64,7 @@ class LocalImages:
         request = _LocalRequest(model, drawing.count)
         self._running.add(request)
         try:
-            async with self._permits.hold(caller) as queue_s:
+            async with self._permits.hold(fairness_key) as queue_s:
                 started_at = time.monotonic()
                 try:
                     async with aclosing(request.draw(command)) as events:

@@ -68,7 +68,9 @@ class EspeakModel:
         self._check_installed()
         return list((await self.espeak.voice_names()).list_voices())
 
-    async def speak(self, speech: SpeechRequest, *, caller: str) -> AsyncGenerator[bytes, None]:
+    async def speak(
+        self, speech: SpeechRequest, *, fairness_key: str
+    ) -> AsyncGenerator[bytes, None]:
         """Yields the bytes of a file while the rest of the text is being read. Callers wait for
         their permit in turns. Raises `ApiError`, before the first bytes if possible."""
         self._check_installed()
@@ -79,7 +81,9 @@ class EspeakModel:
                 param="voice",
             )
         audio = self._audio(speech, voice)
-        pieces = self._synthesizer.speak(BUILTIN_VOICE, speech.format, audio, caller=caller)
+        pieces = self._synthesizer.speak(
+            BUILTIN_VOICE, speech.format, audio, fairness_key=fairness_key
+        )
         async with aclosing(pieces):
             async for piece in pieces:
                 yield piece

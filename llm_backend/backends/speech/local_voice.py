@@ -74,7 +74,9 @@ class LocalVoice:
             for id, name in names.items()
         ]
 
-    async def speak(self, speech: SpeechRequest, *, caller: str) -> AsyncGenerator[bytes, None]:
+    async def speak(
+        self, speech: SpeechRequest, *, fairness_key: str
+    ) -> AsyncGenerator[bytes, None]:
         """Yields the bytes of a file while the rest of the text is being read. Callers wait for
         their permit in turns. Raises `ApiError`, before the first bytes if possible."""
         self._check_installed()
@@ -85,7 +87,7 @@ class LocalVoice:
                 param="voice",
             )
         audio = self._audio(speech, speaker)
-        pieces = self._synthesizer.speak(self.name, speech.format, audio, caller=caller)
+        pieces = self._synthesizer.speak(self.name, speech.format, audio, fairness_key=fairness_key)
         async with aclosing(pieces):
             async for piece in pieces:
                 yield piece

@@ -64,13 +64,13 @@ class SpeechSynthesizer:
         format: str,
         audio: AbstractAsyncContextManager[Samples],
         *,
-        caller: str,
+        fairness_key: str,
     ) -> AsyncGenerator[bytes, None]:
         """Yields the bytes of a file while the rest of its `audio` is computed. Callers wait for
         their permit in turns, before the audio is opened. Raises `ApiError`."""
         await asyncio.to_thread(import_module, _ENCODER)  # slow at the first request
         async with (
-            self._permits.hold(caller) as queue_s,
+            self._permits.hold(fairness_key) as queue_s,
             aclosing(self._pieces(model, format, audio, queue_s)) as pieces,
         ):
             async for piece in pieces:

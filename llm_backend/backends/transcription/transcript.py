@@ -51,7 +51,7 @@ class LocalTranscription:
         recording: Recording,
         request: TranscriptRequest,
         *,
-        caller: str,
+        fairness_key: str,
         diarization: Diarization | None = None,
     ) -> AsyncGenerator[TranscriptPart, None]:
         """Yields the windows of a recording while it is being decoded, those of a language model in
@@ -62,16 +62,16 @@ class LocalTranscription:
             for one in (recording, *(speaker.sample for speaker in known)):
                 files.enter_context(one.file)
             async with (
-                self._permits.hold(caller) as queue_s,
+                self._permits.hold(fairness_key) as queue_s,
                 aclosing(self._parts(model, recording, request, diarization, queue_s)) as parts,
             ):
                 async for part in parts:
                     yield part
 
-    async def decode(self, recording: Recording, *, caller: str) -> bytes:
+    async def decode(self, recording: Recording, *, fairness_key: str) -> bytes:
         """Returns all samples of a short recording. Callers wait for their permit in turns. Raises
         `ApiError`, also for silence."""
-        async with self._decoding.hold(caller), recording.decode() as chunks:
+        async with self._decoding.hold(fairness_key), recording.decode() as chunks:
             samples = b"".join([chunk async for chunk in chunks])
         if not samples.strip(b"\0"):
             raise InvalidRequest(

@@ -52,7 +52,7 @@ async def create_voice(services: Services, request: ApiRequest) -> Response:
             limits=RecordingLimits(bytes=limit_bytes, seconds=seconds),
             rate_hz=VOICE_SAMPLE_RATE_HZ,
         )
-        decoding = services.transcriber.decode(recording, caller=fairness_key(request.caller))
+        decoding = services.transcriber.decode(recording, fairness_key=fairness_key(request.caller))
         samples = await cancel_on_disconnect(request, decoding)
     if len(samples) < _LEAST_BYTES:
         message = f"The sample is shorter than a second; it may last {seconds} s."

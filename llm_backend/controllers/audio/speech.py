@@ -60,7 +60,7 @@ async def _speak(
     body: api.CreateSpeechRequest = request.body
     check_supported_fields(body, FIELDS)
     speech = await with_sample(services, model, _speech(body))
-    pieces = model.speak(speech, caller=fairness_key(request.caller))
+    pieces = model.speak(speech, fairness_key=fairness_key(request.caller))
     if body.get("stream_format") == "sse":
         events = _events(pieces)
         return await cancel_on_disconnect(request, event_stream(events, ending=b""))

@@ -133,7 +133,7 @@ async def _answer(
             model,
             Recording(file=file, field="file", limits=limits, speech=options.speech),
             options.transcript,
-            caller=fairness_key(request.caller),
+            fairness_key=fairness_key(request.caller),
             diarization=_diarization(services, request.caller, fields, limits),
         )
         if options.streams:

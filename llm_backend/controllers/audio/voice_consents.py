@@ -50,7 +50,7 @@ async def create_voice_consent(services: Services, request: ApiRequest) -> Respo
         )
         limits = RecordingLimits(bytes=limit_bytes, seconds=seconds)
         recording = Recording(file=file, field=_FIELD, limits=limits)
-        decoding = services.transcriber.decode(recording, caller=fairness_key(request.caller))
+        decoding = services.transcriber.decode(recording, fairness_key=fairness_key(request.caller))
         await cancel_on_disconnect(request, decoding)
         with translate_store_errors(_KIND):
             async with services.voices.blobs.writing(_pieces(file)) as blob:

@@ -96,7 +96,7 @@ async def _answer(
         drawing,
         model,
         operation=operation_names(request),
-        caller=fairness_key(request.caller),
+        fairness_key=fairness_key(request.caller),
         on_abandoned=request.meter.mark_abandoned,
     )
     if style.streams:

@@ -85,7 +85,7 @@ async def _embed(
                 services.upstreams,
                 {**body, "model": to.model},
                 name=to.upstream,
-                caller=fairness_key(request.caller),
+                fairness_key=fairness_key(request.caller),
             ),
         )
         request.meter.count_tokens(Tokens(input_tokens=embedded[1]))

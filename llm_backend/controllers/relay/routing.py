@@ -327,7 +327,7 @@ class _TargetHandlers:
             request.body,
             other,
             operation,
-            caller=fairness_key(request.caller),
+            fairness_key=fairness_key(request.caller),
             meter=request.meter,
             message_tokens=services.settings.messages_max_tokens,
         )

@@ -47,7 +47,7 @@ class _UpstreamSource:
 
 
 async def embed_at(
-    upstream: Exchanger, body: JsonMapping, *, name: str | None = None, caller: str = ""
+    upstream: Exchanger, body: JsonMapping, *, name: str | None = None, fairness_key: str = ""
 ) -> tuple[list[list[float]], int]:
     """Returns the vectors of the texts in a body of `POST /embeddings`, and the number of tokens.
     `name` is the upstream's; if None, the model chooses it. Raises `UpstreamFailed`, and errors of
@@ -63,7 +63,7 @@ async def embed_at(
             operation=OPERATION,
             model=model,
             upstream=name,
-            fairness_key=caller,
+            fairness_key=fairness_key,
             streams=False,
         )
     )

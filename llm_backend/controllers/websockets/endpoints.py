@@ -144,7 +144,7 @@ async def _relay_realtime(
         await socket.receive()  # the connect event
         async with ClientSocket(socket) as client:
             opening = open_upstream_socket(
-                services, socket, targets, session.meter, caller=fairness_key(find_caller())
+                services, socket, targets, session.meter, fairness_key=fairness_key(find_caller())
             )
             upstream = await client.cancel_on_disconnect(opening)
             await socket.accept(upstream.protocol)

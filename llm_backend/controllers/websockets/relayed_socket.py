@@ -40,15 +40,19 @@ async def open_upstream_socket(
     targets: list[UpstreamModel | None],
     meter: RequestMeter,
     *,
-    caller: str,
+    fairness_key: str,
 ) -> UpstreamSocket:
     """Returns the socket of the first target that opens one."""
     for target in targets[:-1]:
         try:
-            return await _connect(services, socket, target, meter, has_fallback=True, caller=caller)
+            return await _connect(
+                services, socket, target, meter, has_fallback=True, fairness_key=fairness_key
+            )
         except FALLBACK_ERRORS as error:
             log.warning("fell_back", extra={"model": target and target.model, "code": error.code})
-    return await _connect(services, socket, targets[-1], meter, has_fallback=False, caller=caller)
+    return await _connect(
+        services, socket, targets[-1], meter, has_fallback=False, fairness_key=fairness_key
+    )
 
 
 async def _connect(
@@ -58,7 +62,7 @@ async def _connect(
     meter: RequestMeter,
     *,
     has_fallback: bool,
-    caller: str,
+    fairness_key: str,
 ) -> UpstreamSocket:
     assert services.upstreams is not None, "there are no targets without upstreams"
     if target is not None:
@@ -74,7 +78,7 @@ async def _connect(
         model=target.model if target else None,
         upstream=target.upstream if target else None,
         has_fallback=has_fallback,
-        fairness_key=caller,
+        fairness_key=fairness_key,
     )
     protocols = upstream_protocols(socket.scope.get("subprotocols") or [])
     return await services.upstreams.connect(upstream_request, protocols)

@@ -104,7 +104,7 @@ def transcript(model: LocalModel) -> AsyncGenerator[TranscriptPart, None]:
         model,
         Recording(file=file, field="file", limits=limits),
         TranscriptRequest(),
-        caller="",
+        fairness_key="",
     )
 
 

@@ -92,11 +92,13 @@ class PermitClient:
             self._release_surplus(upstream)  # it was ejected meanwhile
 
     async def _request_permit(
-        self, caller: str, upstreams: list[str], timeout_s: float
+        self, fairness_key: str, upstreams: list[str], timeout_s: float
     ) -> Upstream:
         number = self._requests.begin()
         self._connection.send(
-            AcquirePermit(number=number, caller=caller, upstreams=upstreams, timeout_s=timeout_s)
+            AcquirePermit(
+                number=number, fairness_key=fairness_key, upstreams=upstreams, timeout_s=timeout_s
+            )
         )
         try:
             upstream = await self._requests.wait(number)

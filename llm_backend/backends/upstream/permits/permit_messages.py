@@ -15,11 +15,11 @@ class _PermitMessage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class AcquirePermit(_PermitMessage, frozen=True, kw_only=True):
-    """Requests a permit for one of these upstreams, for a request of `caller`, within `timeout_s`
-    seconds."""
+    """Requests a permit for one of these upstreams, for a request with this fairness key, within
+    `timeout_s` seconds."""
 
     number: int
-    caller: str
+    fairness_key: str
     upstreams: list[str]
     timeout_s: float
 

@@ -37,7 +37,7 @@ class PermitQueue(Generic[UpstreamT]):
 
     async def acquire(
         self,
-        caller: str,
+        fairness_key: str,
         *,
         group: Hashable,
         free: Callable[[], Sequence[UpstreamT]],
@@ -58,7 +58,7 @@ class PermitQueue(Generic[UpstreamT]):
             return upstream
 
         self._poll_later()
-        upstream = await self._queue.wait(caller, reserve, group=group, timeout_s=timeout_s)
+        upstream = await self._queue.wait(fairness_key, reserve, group=group, timeout_s=timeout_s)
         upstream.reserved -= 1
         return upstream
 

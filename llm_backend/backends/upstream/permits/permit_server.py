@@ -66,7 +66,7 @@ class PermitServer:
         self._count_waiting(request.upstreams, 1)
         try:
             permits = await self._queue.acquire(
-                request.caller,
+                request.fairness_key,
                 group=tuple(sorted(request.upstreams)),
                 free=lambda: self._free(request.upstreams),
                 timeout_s=request.timeout_s,

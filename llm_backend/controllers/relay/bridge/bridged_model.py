@@ -86,7 +86,7 @@ class BridgedModel:
         wire: WireProtocol,
         operation: Sequence[str],
         *,
-        caller: str,
+        fairness_key: str,
         meter: RequestMeter,
         message_tokens: int = MESSAGE_TOKENS,
     ) -> None:
@@ -96,7 +96,7 @@ class BridgedModel:
         self._body = body
         self._wire = wire
         self._operation = operation
-        self._caller = caller
+        self._fairness_key = fairness_key
         self.meter = meter
         self.vector_stores: Sequence[str] = ()
         self.accepts_images = False  # by this server: their URLs are passed to the upstream
@@ -141,7 +141,7 @@ class BridgedModel:
                 wire=self._wire,
                 streams=True,
                 has_fallback=self._to.has_fallback,
-                fairness_key=self._caller,
+                fairness_key=self._fairness_key,
                 on_abandoned=self.meter.mark_abandoned,
             )
         )

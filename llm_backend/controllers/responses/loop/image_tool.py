@@ -208,7 +208,7 @@ class ImageGeneration(ServerTool):
             replace(self._drawing, prompt=prompt),
             model,
             operation=OPERATION,
-            caller="" if self._meter is None else self._meter.fairness_key,
+            fairness_key="" if self._meter is None else self._meter.fairness_key,
             on_abandoned=ignore,
         )
         async with aclosing(images):
