@@ -233,7 +233,7 @@ async def test_concurrency_leases_of_all_holders_stay_within_the_limit(database)
 
     async def take(holder: int, wanted: int, *, scope: str = "k", now: int = 0) -> int:
         one = LeaseChange(scope=scope, requested=wanted, limit=30)
-        taken = await leases.exchange([one], holder=str(holder), now=now, until=now + 10)
+        taken = await leases.apply([one], holder=str(holder), now=now, until=now + 10)
         return taken[scope]
 
     given = await asyncio.gather(*(take(one, 7) for one in range(9)), take(0, 7, scope="other"))
@@ -242,7 +242,7 @@ async def test_concurrency_leases_of_all_holders_stay_within_the_limit(database)
     assert sum(given[:-1]) == 30
     assert given[-1] == 7
     back = LeaseChange(scope="k", returned=2, requested=1, limit=30)
-    assert await leases.exchange([back], holder=str(first), now=0, until=10) == {"k": 1}
+    assert await leases.apply([back], holder=str(first), now=0, until=10) == {"k": 1}
     assert await take(20, 7) == 1
     assert await take(21, 40, now=10) == 30
     await leases.release_all("21")
@@ -256,12 +256,12 @@ async def test_concurrency_leases_of_many_scopes_do_not_deadlock(database):
     async with asyncio.timeout(30):  # a deadlock takes a second to be found
         await asyncio.gather(
             *(
-                leases.exchange(scopes[:: (-1) ** one], holder=str(one), now=0, until=10)
+                leases.apply(scopes[:: (-1) ** one], holder=str(one), now=0, until=10)
                 for one in range(40)
             )
         )
         one_more = LeaseChange(scope="k0", requested=100, limit=100)
-        left = await leases.exchange([one_more], holder="last", now=0, until=10)
+        left = await leases.apply([one_more], holder="last", now=0, until=10)
 
     assert left == {"k0": 60}
 

@@ -187,7 +187,7 @@ async def test_migration_renames_tables_with_their_rows(database_url):
 
         keys = await database.write(orphans.mark_due_deleted, now=8)
         claim = await StoredAnswers(database).claim("n", digest="d", holder="i", now=1, until=2)
-        leases = await ConcurrencyLeases(database).exchange(
+        leases = await ConcurrencyLeases(database).apply(
             [LeaseChange(scope="s", requested=5, limit=3)], holder="i", now=1, until=2
         )
         is_known = await DeferredUsageStore(database).charge("u", Tokens(), minute_at=120)

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 LEASE_S = 30  # seconds after which permits of a dead server are free
 LINGER_S = 0.02  # before surplus permits are returned: the next request may need them
-RETRY_LEASE_S = 0.25  # after an exchange that granted none
+RETRY_LEASE_S = 0.25  # after a change that granted none
 DOWN_S = 5.0  # pause after a database error
 
 
@@ -119,7 +119,7 @@ class SharedConcurrencyLimits:
         self._offered: set[ConcurrencyLimit] = set()
         self._has_requests = asyncio.Event()
         self._lock = asyncio.Lock()
-        self._exchange_task: asyncio.Task[None] | None = None
+        self._change_task: asyncio.Task[None] | None = None
 
     @property
     def is_down(self) -> bool:
@@ -127,22 +127,22 @@ class SharedConcurrencyLimits:
         return self.clock() < self._down_until
 
     async def request_permits(self, limit: ConcurrencyLimit) -> None:
-        """Waits for an exchange that requests the missing permits; it may grant fewer."""
-        if (exchanged := self._requested.get(limit)) is None:
-            exchanged = self._requested[limit] = asyncio.get_running_loop().create_future()
+        """Waits for a change of leases that requests the missing permits; it may grant fewer."""
+        if (applied := self._requested.get(limit)) is None:
+            applied = self._requested[limit] = asyncio.get_running_loop().create_future()
             self._has_requests.set()
-            self._start_exchanging()
-        await asyncio.shield(exchanged)
+            self._start_changes()
+        await asyncio.shield(applied)
 
     def offer(self, limit: ConcurrencyLimit) -> None:
-        """Returns surplus permits with the next exchange, unless a request takes them before."""
+        """Returns surplus permits with the next change, unless a request takes them before."""
         self._offered.add(limit)
-        self._start_exchanging()
+        self._start_changes()
 
     async def wait_idle(self) -> None:
-        """Waits until no exchange is pending."""
-        if self._exchange_task is not None:
-            await self._exchange_task
+        """Waits until no change is pending."""
+        if self._change_task is not None:
+            await self._change_task
 
     async def renew_forever(self) -> NoReturn:
         """Renews the lease of this server periodically."""
@@ -166,9 +166,9 @@ class SharedConcurrencyLimits:
         """Deletes expired leases."""
         await self._stored.delete_expired(now=int(self.clock()))
 
-    def _start_exchanging(self) -> None:
-        if self._exchange_task is None or self._exchange_task.done():
-            self._exchange_task = asyncio.create_task(self._run())
+    def _start_changes(self) -> None:
+        if self._change_task is None or self._change_task.done():
+            self._change_task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
         while self._requested or self._offered:
@@ -182,26 +182,26 @@ class SharedConcurrencyLimits:
                 with self._log_errors():
                     await self._change_leases([*offered.union(requested)])
             finally:
-                for exchanged in requested.values():
-                    exchanged.set_result(None)
+                for applied in requested.values():
+                    applied.set_result(None)
 
     async def _change_leases(self, limits: Sequence[ConcurrencyLimit]) -> None:
-        exchanges = {limit: limit.build_lease_change() for limit in limits}
-        pending = [one for one in exchanges.values() if one.returned or one.requested]
+        changes = {limit: limit.build_lease_change() for limit in limits}
+        pending = [one for one in changes.values() if one.returned or one.requested]
         if not pending:
             return
         now = int(self.clock())
         try:
             async with self._lock:
-                granted = await self._stored.exchange(
+                granted = await self._stored.apply(
                     pending, holder=self._holder, now=now, until=now + LEASE_S
                 )
         except StoreError:
-            for limit, one in exchanges.items():
-                # Not returned to the database: the next exchange offers them again.
+            for limit, one in changes.items():
+                # Not returned to the database: the next change offers them again.
                 limit.granted += one.returned
             raise
-        for limit, one in exchanges.items():
+        for limit, one in changes.items():
             if one.requested:
                 limit.add_granted(granted[limit.scope], self.clock())
             if limit.surplus:  # the requests that waited for them have left

@@ -34,13 +34,13 @@ class ConcurrencyLeases:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def exchange(
+    async def apply(
         self, changes: Iterable[LeaseChange], *, holder: str, now: int, until: int
     ) -> Mapping[str, int]:
         """Apply the changes; return how many permits of each scope were taken. The holder leases
         them until this time."""
         ordered = sorted(changes, key=lambda one: one.scope)  # one order of locks for all
-        work = partial(_exchange, changes=ordered, holder=holder, now=now, until=until)
+        work = partial(_apply, changes=ordered, holder=holder, now=now, until=until)
         return await self._database.write(work)
 
     async def renew(self, holder: str, *, until: int) -> None:
@@ -57,7 +57,7 @@ class ConcurrencyLeases:
         await self._database.write(_delete_expired, now=now)
 
 
-def _exchange(
+def _apply(
     connection: Connection, changes: Iterable[LeaseChange], holder: str, now: int, until: int
 ) -> Mapping[str, int]:
     for one in changes:

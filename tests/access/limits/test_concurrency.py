@@ -27,11 +27,11 @@ class Counting(ConcurrencyLeases):
     asked = 0
     is_down = False
 
-    async def exchange(self, *args, **kwargs):
+    async def apply(self, *args, **kwargs):
         self.asked += 1
         if self.is_down:
             raise StoreUnavailable("gone")
-        return await super().exchange(*args, **kwargs)
+        return await super().apply(*args, **kwargs)
 
 
 class Servers:
