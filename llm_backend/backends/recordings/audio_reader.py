@@ -106,12 +106,13 @@ def _resample(frames: Iterator[Any], format: str, rate_hz: int) -> Iterator[Any]
     on."""
     import av
 
-    resampler, form = None, None
+    resampler, resampled = None, None
     for frame in frames:
-        before, form = form, (frame.format.name, frame.layout.name, frame.sample_rate)
-        if resampler is None or form != before:
+        form = frame.format.name, frame.layout.name, frame.sample_rate
+        if resampler is None or form != resampled:
             if resampler is not None:
                 yield from resampler.resample(None)
+            resampled = form
             resampler = av.AudioResampler(format=format, layout="mono", rate=rate_hz)
         yield from resampler.resample(frame)
     if resampler is not None:

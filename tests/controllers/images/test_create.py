@@ -503,7 +503,7 @@ async def test_an_image_too_narrow_for_the_limit_of_pixels_needs_a_size(tmp_path
     async with drawn_by(tmp_path, server, drawn_pixels_limit=1_000_000) as client:
         async with refused("invalid_value", "image"):
             await client.images.edit(model="sd-one", prompt="x", image=narrow)
-        await client.images.edit(model="sd-one", prompt="x", image=narrow, size="64x512")  # type: ignore[arg-type]
+        await client.images.edit(model="sd-one", prompt="x", image=narrow, size="64x512")
 
     ((_, fields),) = server.drawings
     assert (fields["width"], fields["height"]) == (64, 512)
