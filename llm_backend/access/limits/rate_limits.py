@@ -93,7 +93,8 @@ class RateLimits:
         """
         self._granting += 1
         try:
-            await self._ensure_granted(windows, tokens)
+            while not await self._ensure_granted(windows, tokens):
+                pass  # other requests have begun the next window meanwhile
         finally:
             self._granting -= 1
         # Checked again, without an await: other requests may have taken some.
@@ -124,13 +125,17 @@ class RateLimits:
         """Returns the rate limit headers: the tightest limit of each kind."""
         return limit_headers(windows, self._clock())
 
-    async def _ensure_granted(self, windows: Sequence[RateLimitWindow], tokens: int) -> None:
+    async def _ensure_granted(self, windows: Sequence[RateLimitWindow], tokens: int) -> bool:
+        """Takes what these windows lack, as far as there is more. False if one of them is over."""
         now = self._clock()
         for window in windows:
             window.roll(now)
+        starts = [window.window_at for window in windows]
+        for window in windows:
             amount = tokens if window.unit == "tokens" else 1
             if window.missing(amount):
                 await self._take(window, amount)
+        return starts == [window.window_at for window in windows]
 
     async def _take(self, window: RateLimitWindow, amount: int) -> None:
         """Takes more from the database, as far as there is more. Each window has at most

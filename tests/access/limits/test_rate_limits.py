@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -145,6 +146,30 @@ async def test_oversized_request_leaves_the_remaining_amount_to_others(grants, c
 
     assert await admit(b, TPM, 1, tokens=20) == 1
     assert await admit(a, TPM, 1, tokens=40) == 1
+
+
+async def test_request_whose_window_ends_during_its_grant_takes_of_the_next(tmp_path, clock):
+    class SlowGrants(Grants):
+        """The first grant arrives after another request has begun the next window."""
+
+        async def take(self, *args: Any, **values: Any) -> int:
+            granted = await super().take(*args, **values)
+            if not late:
+                late.append(granted)
+                clock.now += 60
+                limits.charge(windows, 0)
+            return granted
+
+    late: list[int] = []
+    async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
+        await migrate(database)
+        limits = RateLimits(SlowGrants(database), clock=clock)
+        windows = limits.windows([TPM, RPM])
+
+        await limits.reserve(windows, 10)
+
+        assert late
+        assert limits.headers(windows)["x-ratelimit-remaining-tokens"] == "90"
 
 
 async def test_unused_amount_of_a_server_is_available_to_another(grants, clock):
