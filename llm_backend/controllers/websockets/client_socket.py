@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import suppress
 from typing import Any, Self, TypeVar
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from llm_backend.backends.upstream.websockets import CloseReason, Message
 from llm_backend.contract.client_disconnect import run_until_disconnect
@@ -48,7 +48,9 @@ class ClientSocket:
         return await run_until_disconnect(work, self._disconnected.wait)
 
     async def send(self, message: Message) -> None:
-        """Sends one message; raises `ClientGone` after a disconnect."""
+        """Sends one message; raises `ClientGone` after a disconnect, or after `close`."""
+        if self._is_over:
+            raise ClientGone
         try:
             if isinstance(message, str):
                 await self._socket.send_text(message)
@@ -58,10 +60,15 @@ class ClientSocket:
             raise ClientGone from error
 
     async def close(self, closing: CloseReason) -> None:
-        """Closes the connection, unless the client has disconnected."""
-        if not self._disconnected.is_set():
+        """Closes the connection, unless it is closed or the client has disconnected."""
+        if not self._disconnected.is_set() and not self._is_over:
             with suppress(WebSocketDisconnect):
                 await self._socket.close(closing.code, closing.reason)
+
+    @property
+    def _is_over(self) -> bool:
+        """True once nothing can be sent: a message could not be, or the connection was closed."""
+        return self._socket.application_state is WebSocketState.DISCONNECTED
 
     async def _read(self) -> None:
         while (event := await self._socket.receive())["type"] != "websocket.disconnect":
