@@ -3,9 +3,11 @@
 import struct
 from collections.abc import Callable, Sequence
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
-from llm_backend.backends.base import Meter, ModelCard
+from llm_backend.backends.base import Meter
 from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.local.model_handle import ModelHandle
 from llm_backend.backends.registry import Registry
 from llm_backend.engine.messages import ModelInfo, ModelKind
 from llm_backend.errors import ContextLengthExceeded, EngineUnavailable, Unsupported
@@ -103,7 +105,8 @@ class Embedders:
         self._registry = registry
         self._preferred = preferred
         self._find_upstream = find_upstream
-        self._model_infos: dict[ModelCard, ModelInfo] = {}
+        # A reload of the configuration that changes a model replaces its handle, but not its card.
+        self._model_infos: WeakKeyDictionary[ModelHandle, ModelInfo] = WeakKeyDictionary()
 
     async def default_model(self) -> TextEmbedder:
         """Returns the model for new stores. Raises `Unsupported` if there is none."""
@@ -141,9 +144,9 @@ class Embedders:
         )
 
     async def _embedder(self, model: LocalModel) -> TextEmbedder | None:
-        info = self._model_infos.get(model.card)
+        info = self._model_infos.get(model.handle)
         if info is None:  # `info` loads a model that is not in memory, so it is cached
-            info = self._model_infos[model.card] = await model.info()
+            info = self._model_infos[model.handle] = await model.info()
         if info.kind is not ModelKind.EMBEDDING:
             return None
         input_limit = min(info.context_tokens, model.batch_tokens) - SPARE_TOKENS

@@ -1,0 +1,38 @@
+"""Embedding models of vector stores, as the configuration changes."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from llm_backend.backends.base import ModelCard
+from llm_backend.controllers.services.embedders import SPARE_TOKENS, Embedders
+from llm_backend.engine.messages import ModelKind
+from tests.handles import idle_handle
+
+
+class EmbeddingModel:
+    """A model whose engine, as it is configured now, has so many tokens of context."""
+
+    def __init__(self, context_tokens: int) -> None:
+        self.card = ModelCard(id="m", created_at=0, owned_by="me")
+        self.handle = idle_handle("m", Path("m.gguf"))
+        self.batch_tokens = 1_000_000
+        self._context_tokens = context_tokens
+        self.loads = 0
+
+    async def info(self) -> Any:
+        self.loads += 1
+        return SimpleNamespace(kind=ModelKind.EMBEDDING, context_tokens=self._context_tokens)
+
+
+async def test_an_embedder_has_the_input_limit_of_the_reloaded_configuration() -> None:
+    before, after = EmbeddingModel(512), EmbeddingModel(256)
+    registry: Any = SimpleNamespace(local=[before])
+    embedders = Embedders(registry, preferred=None)
+    limits = [(await embedders.get("m")).input_limit for _ in range(2)]
+
+    registry.local = [after]
+    limits.append((await embedders.get("m")).input_limit)
+
+    assert limits == [512 - SPARE_TOKENS, 512 - SPARE_TOKENS, 256 - SPARE_TOKENS]
+    assert (before.loads, after.loads) == (1, 1)
