@@ -10,6 +10,7 @@ the database cannot be used, each server enforces the whole limit by itself.
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from secrets import token_hex
@@ -117,6 +118,7 @@ class SharedConcurrencyLimits:
         self._down_until = 0.0
         self._requested: dict[ConcurrencyLimit, asyncio.Future[None]] = {}
         self._offered: set[ConcurrencyLimit] = set()
+        self._leased: Counter[str] = Counter()  # permits of each scope, as the database has them
         self._has_requests = asyncio.Event()
         self._lock = asyncio.Lock()
         self._change_task: asyncio.Task[None] | None = None
@@ -135,9 +137,11 @@ class SharedConcurrencyLimits:
         await asyncio.shield(applied)
 
     def offer(self, limit: ConcurrencyLimit) -> None:
-        """Returns surplus permits with the next change, unless a request takes them before."""
+        """Returns surplus permits with the next change, unless a request takes them before; after
+        a database error, once a renewal has succeeded."""
         self._offered.add(limit)
-        self._start_changes()
+        if not self.is_down:
+            self._start_changes()
 
     async def wait_idle(self) -> None:
         """Waits until no change is pending."""
@@ -151,16 +155,19 @@ class SharedConcurrencyLimits:
             await self.renew()
 
     async def renew(self) -> None:
-        """Renews the lease once."""
+        """Renews the lease once; then returns surplus permits of an outage."""
         with self._log_errors():
             async with self._lock:
-                await self._stored.renew(self._holder, until=int(self.clock()) + LEASE_S)
+                until = int(self.clock()) + LEASE_S
+                await self._stored.renew(self._holder, +self._leased, until=until)
+            self._start_changes()
 
     async def release_all(self) -> None:
         """Releases all permits of this server, at shutdown."""
         await self.wait_idle()
         with self._log_errors():
             await self._stored.release_all(self._holder)
+            self._leased.clear()
 
     async def expire(self) -> None:
         """Deletes expired leases."""
@@ -171,7 +178,7 @@ class SharedConcurrencyLimits:
             self._change_task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        while self._requested or self._offered:
+        while self._requested or (self._offered and not self.is_down):
             with suppress(TimeoutError):
                 async with asyncio.timeout(LINGER_S):
                     await self._has_requests.wait()
@@ -196,10 +203,14 @@ class SharedConcurrencyLimits:
                 granted = await self._stored.apply(
                     pending, holder=self._holder, now=now, until=now + LEASE_S
                 )
+                for one in pending:
+                    self._leased[one.scope] += granted.get(one.scope, 0) - one.returned
         except StoreError:
             for limit, one in changes.items():
-                # Not returned to the database: the next change offers them again.
+                # Not returned to the database: they are offered again.
                 limit.granted += one.returned
+                if one.returned:
+                    self._offered.add(limit)
             raise
         for limit, one in changes.items():
             if one.requested:

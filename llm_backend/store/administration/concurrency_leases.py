@@ -43,10 +43,10 @@ class ConcurrencyLeases:
         work = partial(_apply, changes=ordered, holder=holder, now=now, until=until)
         return await self._database.write(work)
 
-    async def renew(self, holder: str, *, until: int) -> None:
-        """Extend all leases of the holder, until this time; expired ones, too, as requests may
-        still use their permits."""
-        await self._database.write(_renew, holder=holder, until=until)
+    async def renew(self, holder: str, numbers: Mapping[str, int], *, until: int) -> None:
+        """Extend all leases of the holder, until this time: the numbers of permits of scopes.
+        Expired and deleted leases are restored, as requests may still use their permits."""
+        await self._database.write(_renew, holder=holder, numbers=numbers, until=until)
 
     async def release_all(self, holder: str) -> None:
         """Release all leases of the holder."""
@@ -84,21 +84,34 @@ def _take(connection: Connection, change: LeaseChange, holder: str, now: int, un
     return taken
 
 
-def _upsert(connection: Connection, scope: str, holder: str, number: int, until: int) -> None:
-    """Add to the number of this holder, and set the end of its lease."""
+def _upsert(
+    connection: Connection,
+    scope: str,
+    holder: str,
+    number: int,
+    until: int,
+    *,
+    is_added: bool = True,
+) -> None:
+    """Add to the number of this holder, or replace it, and set the end of its lease."""
     insert = insert_into(connection, concurrency_leases)
     values = {"scope": scope, "holder": holder, "number": number, "until_at": until}
-    more = {"number": concurrency_leases.c.number + insert.excluded.number, "until_at": until}
+    new = insert.excluded.number
+    changed = {
+        "number": concurrency_leases.c.number + new if is_added else new,
+        "until_at": until,
+    }
     key = ["scope", "holder"]
-    connection.execute(insert.on_conflict_do_update(index_elements=key, set_=more), values)
+    connection.execute(insert.on_conflict_do_update(index_elements=key, set_=changed), values)
 
 
-def _renew(connection: Connection, holder: str, until: int) -> None:
+def _renew(connection: Connection, holder: str, numbers: Mapping[str, int], until: int) -> None:
+    obsolete = concurrency_leases.c.scope.not_in(numbers)
     connection.execute(
-        update(concurrency_leases)
-        .where(concurrency_leases.c.holder == holder)
-        .values(until_at=until)
+        delete(concurrency_leases).where(concurrency_leases.c.holder == holder, obsolete)
     )
+    for scope, number in sorted(numbers.items()):
+        _upsert(connection, scope, holder, number, until, is_added=False)
 
 
 def _release_all(connection: Connection, holder: str) -> None:

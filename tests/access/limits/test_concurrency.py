@@ -151,6 +151,37 @@ async def test_renewed_lease_keeps_its_permits_until_release(servers):
     assert await acquire_many(b, 1) == 1
 
 
+async def test_lease_that_expired_in_an_outage_is_restored_by_the_next_renewal(servers):
+    a, b = servers.slots(2)
+    await acquire_many(a, 2)
+    servers.clock.now = LEASE_S + 1.0
+    await servers.shared[1].expire()
+    await servers.shared[0].renew()
+
+    assert await acquire_many(b, 1) == 0
+    a.release()
+    a.release()
+    await servers.wait_idle()
+    servers.clock.now += 1.0
+    await servers.shared[0].renew()
+    assert await acquire_many(b, 2) == 2
+
+
+async def test_permits_released_in_an_outage_are_returned_after_it(servers):
+    a, b = servers.slots(50)
+    await acquire_many(a, 50)
+    servers.stored.is_down, asked = True, servers.stored.asked
+    for _ in range(50):
+        a.release()
+        await servers.wait_idle()
+    assert servers.stored.asked == asked + 1
+
+    servers.stored.is_down, servers.clock.now = False, DOWN_S
+    await servers.shared[0].renew()
+    await servers.wait_idle()
+    assert await acquire_many(b, 40) == 40
+
+
 async def test_servers_enforce_the_limit_alone_during_an_outage(servers):
     a, b = servers.slots(2)
     servers.stored.is_down = True
