@@ -100,7 +100,11 @@ def tools_of(*, file_limit_bytes: int) -> list[Tool]:
             properties={
                 "file_id": _ID,
                 "offset": {"type": "integer", "minimum": 0, "description": "First byte, from 0."},
-                "length": {"type": "integer", "minimum": 1, "maximum": file_limit_bytes},
+                "length": {
+                    "type": "integer",
+                    "minimum": _CHARACTER_BYTES,  # a piece inside a character would be empty
+                    "maximum": file_limit_bytes,
+                },
             },
             required=("file_id",),
             request=lambda given: read_request(

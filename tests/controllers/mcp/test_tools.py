@@ -19,11 +19,21 @@ def read_pieces(data: bytes, length: int) -> list[str]:
     return pieces
 
 
-@pytest.mark.parametrize("length", range(1, 8))
+@pytest.mark.parametrize("length", range(4, 9))
 def test_pieces_of_a_text_join_to_all_of_it(length: int):
     text = "naïve café – 人工 😀!"
 
     assert "".join(read_pieces(text.encode(), length)) == text
+
+
+def test_each_piece_before_the_end_has_text() -> None:
+    (tool,) = [one for one in tools_of(file_limit_bytes=1024) if one.name == "read_file"]
+    data = "😀éa人".encode()
+    length = tool.input_schema["properties"]["length"]["minimum"]
+
+    for offset in range(len(data) - len("人".encode()) + 1):
+        piece = data[offset : offset + length + 3]
+        assert tool.render(piece, {"file_id": "f", "offset": offset, "length": length})
 
 
 @pytest.mark.parametrize("data", ["café!".encode("latin-1"), b"a\0b", b"ab\xc3"])
