@@ -91,7 +91,7 @@ class SharedDetachedChats:
             is_first = await self._stored.add(leased, now=int(self._clock()))
         except StoreError as error:
             _log_unshared(error)
-            return True
+            is_first = True  # its row may be there nevertheless, and is to be removed
         if is_first:
             self._leased[chat] = leased
         return is_first

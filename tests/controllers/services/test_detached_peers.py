@@ -26,7 +26,13 @@ from llm_backend.controllers.services.shared_detached_chats import SharedDetache
 from llm_backend.errors import Conflict, EngineUnavailable, ServiceUnavailable
 from llm_backend.ipc import process_socket
 from llm_backend.sse import DONE, LONG_EVENT_BYTES, EventPiece
-from llm_backend.store import Database, DetachedChatLeases, migrate
+from llm_backend.store import (
+    Database,
+    DetachedChatLeases,
+    LeasedChat,
+    StoreUnavailable,
+    migrate,
+)
 from tests.store.conftest import database, database_url, kind, postgresql_url, sqlite_url
 
 __all__ = ["database", "database_url", "kind", "postgresql_url", "sqlite_url"]  # fixtures
@@ -216,6 +222,23 @@ async def test_the_words_of_a_chat_that_is_not_stored_are_not_shared(database):
     assert followed is not None
 
     assert b"Hello!" not in await anext(followed.events())
+
+
+async def test_the_row_of_a_chat_is_removed_although_its_claim_seemed_to_fail(database):
+    class LostAnswers(DetachedChatLeases):
+        async def add(self, chat: LeasedChat, *, now: int) -> bool:
+            await super().add(chat, now=now)
+            raise StoreUnavailable("The connection is lost.")
+
+    peers, other = process(database, None, 1), process(database, None, 2)
+    shared = SharedDetachedChats(LostAnswers(database), peers.chats, server="1")
+    chat = await begin(DetachedPeers(peers.chats, None, 1, shared), "the-chat", LONG)
+    assert [one["id"] for one in await other.of(DEFAULT_PROJECT)] == ["the-chat"]
+
+    shared.release(chat)
+    await shared._releases.wait_idle()
+
+    assert await other.of(DEFAULT_PROJECT) == []
 
 
 async def test_a_follower_is_told_that_another_server_has_died(database):
