@@ -71,7 +71,7 @@ class FileStore:
         return self.blobs.read(file.content, start, end)
 
     async def delete(self, id: str) -> None:
-        """Delete the file and its bytes. Raises `Missing`."""
+        """Delete the file and its bytes. Raises `Missing`, `FileInUse`."""
         keys = await self._database.write(file_rows.delete, id=id, now=self._now())
         await self.blobs.remove(keys)
 
@@ -85,6 +85,6 @@ class FileStore:
 
 
 async def recount_files(database: Database) -> tuple[int, int]:
-    """Recount the bytes of files and parts of uploads; return the stored total before, and the
-    true one."""
+    """Recount the bytes of files, parts of uploads, voices and consents; return the stored total
+    before, and the true one."""
     return await database.write(file_byte_total.recount)

@@ -15,7 +15,8 @@ class NewJob:
     or a webhook endpoint), and JSON for its worker.
 
     `affinity` names the vector index that only some processes can open; None if any can do it.
-    After it was due for a day, any process claims it to report failure.
+    After it was due for a day, any process claims it to end it: an ingestion fails, and a removal
+    does nothing, as no other index has the points.
     """
 
     kind: str
@@ -95,8 +96,8 @@ class JobKind:
 
     If some jobs have an affinity, `affinity` returns that of this process before each claim.
     Claimed are jobs with it, jobs without any, and jobs with another one that have been due for a
-    day, which the worker can only report as failed. While `affinity` returns None, no job of this
-    kind is claimed.
+    day, which the worker can only end. While `affinity` returns None, no job of this kind is
+    claimed.
     """
 
     name: str
