@@ -241,7 +241,8 @@ class EngineClient:
             event = await call.next()
         finally:
             connection.end_call(call)
-        self._lifecycle.poison_requests.clear(command)
+        if not isinstance(event, Failed):  # a refused command may not have been computed
+            self._lifecycle.poison_requests.clear(command)
         return event
 
     def _begin_call(self, command: Request) -> tuple[EngineConnection, Call]:

@@ -269,6 +269,24 @@ async def refusal(engine: EngineClient, request: Generate) -> CommandFailed:
         pytest.fail("The request was answered.")
 
 
+async def test_worker_is_restarted_where_its_crash_cannot_be_shared(
+    owner, remote_engine, socket_path
+):
+    socket_path.with_suffix(".poison").mkdir()  # as without a free descriptor, it cannot be opened
+    await remote_engine.ready()
+    generation = await remote_engine.generate(request(max_tokens=None))
+    os.kill(owner.pid, signal.SIGKILL)
+
+    async with asyncio.timeout(30):
+        with pytest.raises(EngineDown):
+            async for _ in generation:
+                pass
+        await eventually(lambda: owner.state is EngineState.RESTARTING)
+        await owner.ready()
+        await remote_engine.ready()
+    assert not owner.is_abandoned
+
+
 async def test_worker_killed_from_outside_quarantines_no_request(tiny_llama, socket_path):
     settings = config(tiny_llama, socket_path=socket_path, crashes_limit=1)
     async with (

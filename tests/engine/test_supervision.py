@@ -17,7 +17,8 @@ from llm_backend.engine import (
     EngineStartError,
     EngineState,
 )
-from llm_backend.engine.messages import Delta, Failure, Generate, Sampling
+from llm_backend.engine.messages import Delta, Embed, Failure, Generate, Sampling
+from llm_backend.engine.process.engine_connection import CrashCandidate
 from llm_backend.engine.process.restart_policy import Restart, RestartPolicy
 from tests.engine.conftest import answer, config, eventually
 from tests.engine.gguf_models import write_llama
@@ -83,6 +84,20 @@ async def test_poison_request_is_quarantined_after_two_crashes(tiny_llama):
             await engine.generate(request("a deadly prompt", name="third"))
         assert caught.value.failure is Failure.CRASHED
         assert await answer(engine, request("a harmless prompt"))
+
+
+async def test_refusal_does_not_clear_the_crashes_of_a_request(tiny_llama):
+    crash = CrashCandidate(command=Embed(id="first", inputs=["deadly"]), weight=1)
+    async with EngineClient(config(tiny_llama)) as engine:
+        await engine.ready()
+        failures = []
+        for worker in (1, 2):
+            engine._lifecycle.poison_requests.record_crash([crash], worker)
+            with pytest.raises(CommandFailed) as caught:
+                await engine.embed(["deadly"])
+            failures.append(caught.value.failure)
+
+    assert failures == [Failure.UNSUPPORTED, Failure.CRASHED]
 
 
 async def test_request_of_a_worker_killed_from_outside_is_answered_later(tiny_llama):

@@ -162,8 +162,14 @@ class SharedPoisonRequests(PoisonRequests):
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """Lock the file and read the counts; they are written back for the other processes at
-        the end."""
-        with self._path.open("a+b", buffering=0) as file:
+        the end. Where the file cannot be opened, those of this process count."""
+        try:
+            opened = self._path.open("a+b", buffering=0)
+        except OSError as error:  # no descriptor is left: no reason to fail the engine
+            _log.warning("poison_requests_not_shared", extra={"reason": str(error)})
+            yield
+            return
+        with opened as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
             file.seek(0)
             stored = file.read()

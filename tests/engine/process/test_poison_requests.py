@@ -101,6 +101,17 @@ def test_poison_requests_file_that_is_half_written_counts_as_empty(tmp_path):
     assert poison_requests.is_quarantined(command("a"))
 
 
+def test_poison_requests_count_in_memory_while_their_file_cannot_be_opened(tmp_path, caplog):
+    (tmp_path / "poison_requests").mkdir()
+    poison_requests = SharedPoisonRequests(tmp_path / "poison_requests", **LIMITS)
+    for worker in (1, 2):
+        poison_requests.record_crash([candidate("a")], worker)
+    poison_requests.discard_crash(3)
+
+    assert poison_requests.is_quarantined(command("a"))
+    assert "poison_requests_not_shared" in caplog.messages
+
+
 def test_poison_requests_count_a_crash_once_per_worker(poison_requests_of):
     poison_requests = poison_requests_of()
     poison_requests.record_crash([candidate("a", "1"), candidate("a", "2")], 1)
