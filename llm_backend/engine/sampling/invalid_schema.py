@@ -8,14 +8,18 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from llm_backend.json_types import JsonValue
+
+_Container = TypeVar("_Container", dict[str, JsonValue], list[JsonValue])
 
 TryCompile = Callable[[JsonValue], str | None]
 """Function that tries to compile a schema: returns the error, or None if it compiles."""
 
 _RULE = re.compile(r"^(?P<rule>\w+)(?:\[[^\]]*\])?: %json (?P<schema>\{.*\})$", re.MULTILINE)
 _MOST_TRIALS = 200
+_decoder = json.JSONDecoder()
 _NAMED = ("properties", "patternProperties", "$defs")
 _LISTED = ("allOf", "anyOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties")
@@ -53,7 +57,7 @@ def find_invalid_schema(grammar: str, reason_of: TryCompile) -> InvalidSchema | 
     """Find the invalid schema of a grammar; None if the error is not in a schema."""
     tries = _Trials(reason_of)
     for found in _RULE.finditer(grammar):
-        schema = json.loads(found["schema"])
+        schema, _ = _decoder.raw_decode(found["schema"])  # the rule may go on after it
         reason = tries.reason(schema)
         if reason is not None:
             pointer = _innermost(schema, reason, tries)
@@ -95,17 +99,24 @@ def _innermost(schema: JsonValue, reason: str, tries: _Trials) -> list[str | int
 
 
 def _parts(schema: JsonValue, *, is_needed: bool) -> Iterator[tuple[list[str | int], JsonValue]]:
-    """The subschemas of a schema; if `is_needed`, only those of required values."""
+    """The subschemas of a schema; if `is_needed`, only those of required values. Keywords without
+    subschemas, which a client wrote wrongly, are left out."""
     for keyword in _NAMED[:1] if is_needed else _NAMED:
-        for name, part in schema.get(keyword, {}).items():
-            if not is_needed or name in schema.get("required", ()):
+        for name, part in _value(schema, keyword, {}).items():
+            if not is_needed or name in _value(schema, "required", []):
                 yield [keyword, name], part
     for keyword in _LISTED:
-        for number, part in enumerate(schema.get(keyword, ())):
+        for number, part in enumerate(_value(schema, keyword, [])):
             yield [keyword, number], part
     for keyword in () if is_needed and not schema.get("minItems") else _SINGLE:
         if keyword in schema:
             yield [keyword], schema[keyword]
+
+
+def _value(schema: JsonValue, keyword: str, default: _Container) -> _Container:
+    """The value of a keyword, or the default for one of another type."""
+    found = schema.get(keyword)
+    return found if isinstance(found, type(default)) else default
 
 
 def _keyword(schema: JsonValue, around: JsonValue, reason: str, tries: _Trials) -> list[str]:

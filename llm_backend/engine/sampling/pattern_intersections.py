@@ -37,7 +37,7 @@ def count_intersections(schema: JsonValue) -> int | None:
     be counted."""
     try:
         return _IntersectionCounter(schema.get("$defs", {})).count(schema, 0).most()
-    except _CannotCount:
+    except (_CannotCount, AttributeError, TypeError):  # or a malformed schema: it is not compiled
         return None
 
 

@@ -313,3 +313,23 @@ async def test_grammar_is_checked_although_max_tokens_is_zero(engine):
 
     deltas = await answer(engine, request('start: "a"', max_tokens=0, echo=True))
     assert text(deltas) == "the cat in the hat"
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        'start: %json {"type": "nothing"} | %json {"type": "string"}',
+        'start: %json {"type": "object", "properties": 5}',
+        'start: %json {"type": "object", "properties": {"a": {"allOf": 5}}}',
+        'start: %json {"type": "object", "required": 5, "properties": {"a": false}}',
+        "start: %json "
+        + json.dumps({"allOf": 5, "properties": {str(at): {"pattern": "a"} for at in range(11)}}),
+        "start: %json "
+        + json.dumps({"allOf": [{"properties": 5}], "enum": [{"pattern": "a"}] * 11}),
+    ],
+)
+async def test_grammar_with_a_malformed_schema_is_refused_as_invalid(spm, grammar):
+    with pytest.raises(CommandFailed) as caught:
+        await answer(spm, request(grammar))
+
+    assert caught.value.failure is Failure.INVALID
