@@ -86,7 +86,12 @@ class RecognizerModel:
         if should_stop():
             raise Cancelled
         length_s = len(command.samples) / _SAMPLE_BYTES / SAMPLES_HZ
-        tokens = self._tokens(self._decode(command.samples), length_s)
+        result = self._decode(command.samples)
+        try:
+            tokens = self._tokens(result, length_s)
+        except (KeyError, ValueError):  # which hold text of a transcript, for no log
+            message = "sherpa-onnx answered with tokens that are not those of the model."
+            raise DecodeError(message) from None
         if should_stop():
             raise Cancelled
         return Transcribed(

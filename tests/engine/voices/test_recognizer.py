@@ -5,6 +5,7 @@ import wave
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import pytest_asyncio
 
 from llm_backend.engine import CommandFailed, EngineClient, EngineConfig, EngineStartError
 from llm_backend.engine.messages import Failure, ModelKind, Transcribe
+from llm_backend.engine.model import DecodeError
+from llm_backend.engine.voices.recognizer import RecognizerModel
 from tests.tone_recognizer import write_recognizer
 from tests.tone_speakers import RATE_HZ, Tone, tones_file
 from tests.tone_voice import require_voices
@@ -135,3 +138,32 @@ async def test_weights_that_the_library_cannot_compute_fail_the_start(tmp_path):
     with pytest.raises(EngineStartError):
         async with running(path):
             pass
+
+
+class _Stream:
+    """A result of the library that is not the model's."""
+
+    def __init__(self, tokens: list[str]) -> None:
+        self.result = SimpleNamespace(
+            tokens=tokens, timestamps=[0.1], durations=[], ys_log_probs=[]
+        )
+
+    def accept_waveform(self, rate_hz: int, samples: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("tokens", [[" secret"], [" one", " two"]])
+async def test_tokens_that_are_not_the_model_s_fail_without_their_text(
+    tmp_path, monkeypatch, tokens
+):
+    path = write_recognizer(tmp_path / "model")
+    config = EngineConfig(model_path=path, kind=ModelKind.TRANSCRIPTION, threads=1)
+    model = RecognizerModel(config.start_command(deaths=0, listening_fd=None))
+    stream = _Stream(tokens)
+    library = SimpleNamespace(create_stream=lambda: stream, decode_stream=lambda _: None)
+    monkeypatch.setattr(model, "_recognizer", library)
+
+    with pytest.raises(DecodeError, match="not those of the model") as failed:
+        model.compute(Transcribe(samples=samples()), lambda: False, lambda _: None)
+
+    assert failed.value.__suppress_context__
