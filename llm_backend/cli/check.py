@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llm_backend.app.served_models import ServedModel
     from llm_backend.backends.speech import Espeak
     from llm_backend.engine.messages import ModelInfo
-    from llm_backend.model_files import DiarizationFiles, RecognizerFiles
+    from llm_backend.model_files import DiarizationFiles, RecognizerFiles, SpeakingFiles
 
 _START_S = 60.0
 _FAST_FLAGS = ("avx2", "fma", "f16c")  # without these llama.cpp is slow
@@ -217,7 +217,7 @@ def _audio_models(settings: Settings, espeak: "Espeak | None") -> list[str]:
     missing = {name: missing_for(name, files, espeak) for name, files in voices.items()}
     return [
         *(
-            missing[name] or f"`{name}` speaks by {files.library}."
+            missing[name] or f"`{name}` speaks by {files.library}.{_unknown_languages(files)}"
             for name, files in voices.items()
         ),
         *(
@@ -227,6 +227,17 @@ def _audio_models(settings: Settings, espeak: "Espeak | None") -> list[str]:
         ),
         *(_speakers(one.card.id, one.diarization) for one in models if one.diarization is not None),
     ]
+
+
+def _unknown_languages(files: "SpeakingFiles") -> str:
+    """Return a warning of samples whose names end with no language of the voice."""
+    from llm_backend.model_files import GgufVoiceFiles
+
+    names = files.unknown_languages if isinstance(files, GgufVoiceFiles) else {}
+    return "".join(
+        f" Its sample `{name}` speaks English: `{ending}` is no language of the voice."
+        for name, ending in names.items()
+    )
 
 
 def _describe_recognizer(model: str, files: "RecognizerFiles") -> str:

@@ -1,12 +1,14 @@
 """GGUF voices: a language model of speech, the projector that turns its output into audio, and
 samples of its speakers beside it."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
-from llm_backend.model_files.header import HeaderError, read_header
+from llm_backend.model_files.header import GgufHeader, HeaderError, read_header
 from llm_backend.model_files.onnx_voice import find_speaker
 
 VOICE_CONTEXT_TOKENS = 2048
@@ -31,14 +33,20 @@ _DEFAULT_SPEAKER = "default"
 _COMPUTE_BYTES = 150_000_000  # of a long sentence, and of a speaker's sample
 _EMBEDDINGS = "token_embd.weight"
 _CELL_BYTES = 2 * 2  # keys and values, of 16 bits
+_LANGUAGE = re.compile(rb"<\|codec_language_([a-z_]+)\|>")
+_CODES = {
+    "chinese": "zh", "english": "en", "german": "de", "italian": "it", "portuguese": "pt",
+    "spanish": "es", "japanese": "ja", "korean": "ko", "french": "fr", "russian": "ru",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class GgufVoiceFiles:
     """Files and speakers of a voice. A speaker is named as the file of its sample; without samples
     there is one without a timbre of its own. A model that `takes_samples` speaks as others, too,
-    whose sample comes with a sentence. One that `draws_codes` has a token for each frame of audio.
-    The library keeps the embeddings of its vocabulary once more, which are `table_bytes`."""
+    whose sample comes with a sentence. One that `draws_codes` has a token for each frame of audio,
+    and speaks `languages`: their names, by these and by their codes of ISO 639-1. The library keeps
+    the embeddings of its vocabulary once more, which are `table_bytes`."""
 
     extra: ClassVar[str] = "audio"
     library: ClassVar[str] = "llama.cpp"
@@ -57,6 +65,18 @@ class GgufVoiceFiles:
     cell_bytes: int
     table_bytes: int
     draws_codes: bool
+    languages: Mapping[str, str]
+
+    @property
+    def unknown_languages(self) -> Mapping[str, str]:
+        """Endings of the names of samples that look like languages and are none of the model's, by
+        the names."""
+        endings = {one: one.rpartition(".")[2] for one in self.speakers if "." in one}
+        return {
+            name: ending
+            for name, ending in endings.items()
+            if self.draws_codes and ending not in self.languages
+        }
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -111,9 +131,18 @@ def read_gguf_voice(model: Path, projector: Path) -> GgufVoiceFiles:
         language=variant.partition("_")[0],
         file_bytes=model.stat().st_size + projector.stat().st_size,
         draws_codes=kind == _CODED,
+        languages=_read_languages(model, header) if kind == _CODED else {},
         table_bytes=_FLOAT_BYTES * header.tensor_numbers.get(_EMBEDDINGS, 0),
         cell_bytes=VOICE_CONTEXT_TOKENS * _CELL_BYTES * _width(header.values, header.architecture),
     )
+
+
+def _read_languages(model: Path, header: GgufHeader) -> Mapping[str, str]:
+    """Returns the names of languages in the vocabulary, by themselves and by their codes."""
+    with model.open("rb") as file:
+        metadata = file.read(header.header_bytes)
+    names = [one.decode() for one in _LANGUAGE.findall(metadata)]
+    return {key: name for name in names for key in (name, _CODES.get(name, name))}
 
 
 def _width(values: object, architecture: str) -> int:

@@ -38,14 +38,16 @@ class HeaderError(Exception):
 @dataclass(frozen=True, kw_only=True)
 class GgufHeader:
     """Metadata of a model: `values` by key, without long arrays; counts and sizes of all parts of a
-    split model. `tensor_bytes` is the size of each tensor in the file, padding included, and
-    `tensor_numbers` the count of its numbers."""
+    split model. `header_bytes` come before the tensors of the first part. `tensor_bytes` is the
+    size of each tensor in the file, padding included, and `tensor_numbers` the count of its
+    numbers."""
 
     path: Path
     values: Mapping[str, Any]
     tensors: int
     parameters: int
     weights_bytes: int
+    header_bytes: int = 0
     tensor_bytes: Mapping[str, int] = field(default_factory=dict)
     tensor_numbers: Mapping[str, int] = field(default_factory=dict)
 
@@ -68,6 +70,7 @@ def read_header(path: Path) -> GgufHeader:
         values=header.values,
         tensors=header.tensors + sum(one.tensors for one in others),
         parameters=header.parameters + sum(one.parameters for one in others),
+        header_bytes=header.header_bytes,
         weights_bytes=header.weights_bytes + sum(one.weights_bytes for one in others),
         tensor_bytes={k: v for one in (header, *others) for k, v in one.tensor_bytes.items()},
         tensor_numbers={k: v for one in (header, *others) for k, v in one.tensor_numbers.items()},
@@ -146,6 +149,7 @@ class _HeaderReader:
             tensors=tensors,
             parameters=sum(one.numbers for one in found),
             weights_bytes=max(0, self._size - data_starts),
+            header_bytes=data_starts,
             tensor_bytes=_sizes(found, self._size - data_starts),
             tensor_numbers={one.name: one.numbers for one in found},
         )

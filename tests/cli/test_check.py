@@ -15,6 +15,8 @@ from llm_backend.engine import EngineClient, EngineConfig
 from llm_backend.engine.messages import MissingKernels
 from llm_backend.engine.sampling.native_nucleus import NativeNucleus
 from tests.engine.gguf_models import write_llama
+from tests.engine.qwen_voice import write_qwen_voice
+from tests.media_files import wav
 from tests.tone_speakers import write_speakers
 from tests.tone_voice import write_voice
 
@@ -67,6 +69,21 @@ def test_check_names_what_a_model_of_speakers_lacks(monkeypatch, tmp_path):
 
     assert lacking.is_ok
     assert lacking.sentence.startswith("`speakers` needs an extra")
+
+
+def test_check_names_samples_whose_names_end_with_no_language(monkeypatch, tmp_path):
+    model, projector = write_qwen_voice(tmp_path / "qwen")
+    (model.parent / "voices").mkdir()
+    for name in ("anna", "anna.de", "bert.xx"):
+        (model.parent / "voices" / f"{name}.wav").write_bytes(wav(1))
+    config = tmp_path / "config.yaml"
+    config.write_text(f"models: [{{path: {model}, mmproj: {projector}, id: qwen}}]\n")
+    monkeypatch.setenv("LLM_BACKEND_VOICE_PROGRAM", "none")
+    warning = {one.name: one for one in findings(config)}["voice"]
+
+    assert warning.is_ok
+    assert "Its sample `bert.xx` speaks English: `xx` is no language" in warning.sentence
+    assert "anna" not in warning.sentence
 
 
 def test_check_continues_after_a_failed_check(monkeypatch, tmp_path):

@@ -16,7 +16,7 @@ from llm_backend.engine.command_refused import CommandRefused
 from llm_backend.engine.llama.devices import describe_devices
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.vocabulary import Handle
-from llm_backend.engine.llama.voice_codes import draw_codes, find_languages
+from llm_backend.engine.llama.voice_codes import draw_codes
 from llm_backend.engine.llama.weights import DevicePlacement, load_weights
 from llm_backend.engine.messages import Failure, LoadModel, ModelInfo, ModelKind, Speak, Spoken
 from llm_backend.engine.model import DecodeError, LoadError
@@ -61,7 +61,7 @@ class LlamaVoiceModel:
         self._samples = [self._load_sample(one) for one in self._files.samples]
         self._generator = mtmd.mtmd_helper_gen_audio_init(self._context, self._projector)
         self._last_seed = 0
-        self._languages = find_languages(self._model) if self._files.draws_codes else None
+        self._languages = self._files.languages if self._files.draws_codes else None
         self._warn_of_endings()
 
     def info(self) -> ModelInfo:
@@ -151,11 +151,9 @@ class LlamaVoiceModel:
 
     def _warn_of_endings(self) -> None:
         """Log the names whose ending looks like a language and is none of the model's."""
-        for name in self._files.speakers if self._languages is not None else ():
-            ending = name.rpartition(".")[2]
-            if ending != name and ending not in (self._languages or {}):
-                facts = {"speaker": name, "ending": ending, "spoken": _LANGUAGE}
-                logging.getLogger(__name__).warning("voice_language_unknown", extra=facts)
+        for name, ending in self._files.unknown_languages.items():
+            facts = {"speaker": name, "ending": ending, "spoken": _LANGUAGE}
+            logging.getLogger(__name__).warning("voice_language_unknown", extra=facts)
 
     def _set_input(self, command: Speak, sample: Handle | None) -> int:
         """Set the sentence; return its seed."""

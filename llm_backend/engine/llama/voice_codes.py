@@ -1,20 +1,13 @@
-"""Codes of a voice: tokens that a language model of speech draws, one for each frame of audio, and
-the languages that its vocabulary names."""
+"""Codes of a voice: tokens that a language model of speech draws, one for each frame of audio."""
 
 import ctypes
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 
 import llama_cpp as native
 
 from llm_backend.engine.llama.vocabulary import Handle
 
 _TOP_K, _TEMPERATURE, _REPETITION = 50, 0.9, 1.05  # of the model's authors
-_LANGUAGE = b"<|codec_language_"
-_CODE_TOKENS = 4096  # at the end of the vocabulary
-_CODES = {
-    "chinese": "zh", "english": "en", "german": "de", "italian": "it", "portuguese": "pt",
-    "spanish": "es", "japanese": "ja", "korean": "ko", "french": "fr", "russian": "ru",
-}  # fmt: skip
 
 
 def draw_codes(context: Handle, *, seed: int, limit: int) -> Generator[int, None, None]:
@@ -27,19 +20,6 @@ def draw_codes(context: Handle, *, seed: int, limit: int) -> Generator[int, None
             yield native.llama_sampler_sample(chain, context, -1)
     finally:
         native.llama_sampler_free(chain)
-
-
-def find_languages(model: Handle) -> Mapping[str, str]:
-    """The names of languages in the vocabulary, by themselves and by their codes of ISO 639-1."""
-    vocabulary = native.llama_model_get_vocab(model)
-    count = native.llama_vocab_n_tokens(vocabulary)
-    found = {}
-    for token in range(max(0, count - _CODE_TOKENS), count):
-        text = native.llama_vocab_get_text(vocabulary, token)
-        if text.startswith(_LANGUAGE):
-            name = text[len(_LANGUAGE) : -2].decode()
-            found[name] = found[_CODES.get(name, name)] = name
-    return found
 
 
 def _samplers(model: Handle, seed: int, limit: int) -> list[Handle]:

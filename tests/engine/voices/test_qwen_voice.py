@@ -10,6 +10,8 @@ import pytest
 import pytest_asyncio
 
 from llm_backend.engine import CommandFailed, EngineClient, EngineConfig
+from llm_backend.engine.llama import capture_log
+from llm_backend.engine.llama.voice import LlamaVoiceModel
 from llm_backend.engine.messages import Failure, ModelKind, Speak, Spoken
 from llm_backend.model_files import read_gguf_voice
 from tests.engine.qwen_voice import FRAME_SAMPLES, RATE_HZ, write_qwen_voice
@@ -99,3 +101,19 @@ async def test_its_memory_holds_the_embeddings_twice(files):
         "Qwen3-TTS", "several languages", True,
     )  # fmt: skip
     assert voice.table_bytes == 3174 * 32 * 4
+
+
+async def test_an_ending_that_is_no_language_is_logged_when_the_model_is_loaded(files, caplog):
+    model, projector = files
+    config = EngineConfig(
+        model_path=model, projector_path=projector, kind=ModelKind.SPEECH, threads=1
+    )
+    LlamaVoiceModel(config.start_command(deaths=0, listening_fd=None), capture_log())
+    found = read_gguf_voice(*files)
+
+    (warned,) = [one for one in caplog.records if one.message == "voice_language_unknown"]
+    assert {"speaker": "low.xx", "ending": "xx", "spoken": "en"}.items() <= vars(warned).items()
+    assert found.unknown_languages == {"low.xx": "xx"}
+    assert found.languages == {
+        "english": "english", "en": "english", "german": "german", "de": "german",
+    }  # fmt: skip
