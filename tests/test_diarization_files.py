@@ -96,6 +96,20 @@ def test_a_served_model_is_named_after_its_folder(tmp_path):
     assert dict(model.card.more)["input_modalities"] == ("audio",)
 
 
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [({}, 600), ({"hang_timeout_s": 60}, 600), ({"hang_timeout_s": 900}, 900)],
+)
+def test_its_worker_counts_as_hung_after_twice_the_length_of_a_block(tmp_path, given, used):
+    path = write_speakers(tmp_path / "tones")
+    settings = Settings.model_validate(
+        {"models": [str(path.parent)], "data_dir": tmp_path, **given}
+    )
+    (model,) = build_served_models(settings)
+
+    assert model.engine.hang_timeout_s == used
+
+
 def test_the_folder_is_removed(tmp_path):
     path = write_speakers(tmp_path / "someone" / "tones")
     shutil.copy(path, tmp_path)

@@ -36,13 +36,13 @@ def write_speakers(folder: Path, **metadata: str) -> Path:
     return path
 
 
-def tones_file(tones: Sequence[Tone]) -> bytes:
+def tones_file(tones: Sequence[Tone], *, rate_hz: int = RATE_HZ) -> bytes:
     """A WAV file of tones, one after the other."""
     file = io.BytesIO()
     with wave.open(file, "wb") as writer:
-        writer.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
+        writer.setparams((1, 2, rate_hz, 0, "NONE", ""))
         for hz, seconds in tones:
-            times = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+            times = np.arange(round(seconds * rate_hz)) / rate_hz
             writer.writeframes((np.sin(2 * np.pi * hz * times) * 8000).astype("<i2").tobytes())
     return file.getvalue()
 

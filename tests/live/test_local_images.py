@@ -95,6 +95,14 @@ def test_images_are_equal_for_a_seed_and_differ_among_themselves(client):
     assert first != second
 
 
+def test_a_size_beyond_the_planned_memory_is_refused_with_the_value_that_it_needs(painter):
+    error = post(painter, size="1792x1024").json()["error"]
+
+    assert (error["code"], error["param"]) == ("invalid_value", "size")
+    assert "the limit is 1,572,864" in error["message"]
+    assert "`pixels_limit: 1835008` in `image_models`" in error["message"]
+
+
 def test_a_stream_has_previews_and_metrics_count_its_image(client, painter):
     stream = client.images.generate(
         model="tiny", prompt="a cat", stream=True, partial_images=2, size="128x64"

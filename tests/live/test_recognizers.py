@@ -1,23 +1,29 @@
 """Transcripts of NeMo models by a served process, with the official client."""
 
+import base64
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
+from tests.missing import missing
+from tests.realtime_client import opened, parts
 from tests.serving import Served, serve
 from tests.strict_sdk import StrictOpenAI
 from tests.tone_recognizer import write_recognizer
-from tests.tone_speakers import tones_file
+from tests.tone_speakers import Tone, tones_file
 from tests.tone_voice import require_voices
 
-TALK = tones_file([(400, 0.5), (0, 0.3), (800, 0.5), (3000, 0.3), (1600, 0.5)])
+TONES: Sequence[Tone] = ((400, 0.5), (0, 0.3), (800, 0.5), (3000, 0.3), (1600, 0.5))
+TALK = tones_file(TONES)
 SAID = ["one two.", "three"]
 TEXT = " ".join(SAID)
+TRANSCRIPT = "conversation.item.input_audio_transcription"
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +99,22 @@ def test_fields_that_such_a_model_cannot_honour_are_refused(hearing, param, fiel
     answer = transcribe(hearing, **fields)
 
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+def test_turns_that_a_realtime_session_detects_are_transcribed(hearing):
+    if find_spec("webrtcvad") is None:
+        missing("the extra is not installed: pip install 'llm-backend[realtime]'")
+    turn = tones_file([(0, 1), *TONES, (0, 1)], rate_hz=24_000)[44:]  # without the head of the file
+    append = {"type": "input_audio_buffer.append", "audio": base64.b64encode(turn).decode()}
+    with opened(hearing, "intent=transcription&model=tdt") as session:
+        for _ in range(2):
+            session.send(append)
+            events = session.until(f"{TRANSCRIPT}.completed", f"{TRANSCRIPT}.failed", "error")
+            kinds = [one["type"] for one in events]
+            assert kinds[:2] == [
+                "input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped",
+            ]  # fmt: skip
+            assert parts(events, f"{TRANSCRIPT}.completed", "transcript") == TEXT
 
 
 def test_it_does_not_translate(hearing):

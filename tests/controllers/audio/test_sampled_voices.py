@@ -1,12 +1,17 @@
-"""Voices by a sample without a model that takes them: an upstream's, or refused."""
+"""Voices by a sample without a model that takes them, or without the extra: an upstream's, refused,
+or deleted."""
 
+import sys
+from importlib.util import find_spec
 from typing import Any
 
 import openai
 import pytest
 
 from tests.controllers.administration.conftest import relaying_client, served
+from tests.engine.pocket_voice import write_pocket_voice
 from tests.media_files import wav
+from tests.missing import missing
 
 VOICE: Any = {"name": "Anna", "consent": "cons_1", "audio_sample": ("anna.wav", wav(2))}
 CONSENT: Any = {"name": "Anna", "language": "en", "recording": ("yes.wav", wav(1))}
@@ -38,3 +43,26 @@ async def test_voices_and_consents_are_refused_without_a_model_that_takes_sample
     assert (refused.value.status_code, refused_consent.value.status_code) == (501, 501)
     assert "Pocket TTS" in refused_consent.value.message
     assert listed.data == []
+
+
+async def test_a_voice_and_its_consent_are_deleted_where_the_extra_is_not_installed(
+    tmp_path, monkeypatch
+):
+    if find_spec("av") is None:
+        missing("the extra is not installed: pip install 'llm-backend[audio]'")
+    model, projector = write_pocket_voice(tmp_path / "pocket")
+    entry = {"path": str(model), "mmproj": str(projector), "load": "demand"}
+    async with served(tmp_path, models=[entry]) as client:
+        audio = client().audio
+        consent = await audio.voice_consents.create(**CONSENT)
+        voice = await audio.voices.create(**{**VOICE, "consent": consent.id})
+        monkeypatch.setitem(sys.modules, "av", None)
+        with pytest.raises(openai.APIStatusError) as refused:
+            await audio.voices.create(**{**VOICE, "consent": consent.id})
+        deleted = await audio.voices.delete(voice.id)
+        deleted_consent = await audio.voice_consents.delete(consent.id)
+        with pytest.raises(openai.NotFoundError):
+            await audio.voices.delete(voice.id)
+
+    assert (refused.value.status_code, "llm-backend[audio]" in refused.value.message) == (501, True)
+    assert (deleted.deleted, deleted_consent.deleted) == (True, True)

@@ -3,6 +3,7 @@
 import io
 import wave
 from collections.abc import AsyncIterator, Sequence
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest_asyncio
 
 from llm_backend.engine import CommandFailed, EngineClient, EngineConfig, EngineStartError
 from llm_backend.engine.messages import Diarize, Diarized, Failure, ModelKind
+from llm_backend.engine.sequential_engine import Cancelled
+from llm_backend.engine.voices.diarization import DiarizationModel
 from tests.tone_speakers import RATE_HZ, Tone, tones_file, write_speakers
 from tests.tone_voice import require_voices
 
@@ -121,6 +124,19 @@ async def test_a_block_that_cannot_be_computed_is_refused(engine, block, message
         await engine.diarize(block)
 
     assert refused.value.failure is Failure.INVALID
+
+
+async def test_a_block_that_is_not_wanted_any_more_stops_at_the_next_voice(path):
+    model = DiarizationModel(config(path).start_command(deaths=0, listening_fd=None))
+    looks = count(1)
+    with pytest.raises(Cancelled):
+        model.compute(Diarize(samples=samples(TALK)), lambda: next(looks) == 3, lambda _: None)
+    stopped_at = next(looks) - 1
+    again = model.compute(Diarize(samples=samples(TALK)), lambda: next(looks) < 0, lambda _: None)
+
+    assert stopped_at == 3
+    assert next(looks) > 20  # of a whole block
+    assert len(again.voices) == 3  # the native code goes on after a stop
 
 
 async def test_other_commands_are_refused(engine):
