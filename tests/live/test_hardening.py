@@ -129,3 +129,4 @@ def test_more_messages_than_the_context_has_tokens_are_refused_before_they_are_r
 
     assert refused.json()["error"]["code"] == "context_length_exceeded"
     assert refused.json()["error"]["param"] == "messages"
+    assert f"at least {len(messages)} tokens" in refused.json()["error"]["message"]

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,15 @@ def test_a_bad_field_is_a_400_that_names_it(hearing, fields, param):
     answer = transcribe(hearing, **fields)
 
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize("fields", [{}, {"stream": "true"}, {"prompt": "Anna"}])
+def test_a_recording_that_does_not_fit_the_context_is_refused_with_both_numbers(hearing, fields):
+    answer = transcribe(hearing, model="small", **fields)
+    error = events(answer)[-1]["error"] if "stream" in fields else answer.json()["error"]
+    needed, context = map(int, re.findall(r"\d+", error["message"]))
+
+    assert needed > context == 32
 
 
 def test_a_model_that_only_transcribes_is_not_asked_to_translate(hearing):

@@ -51,8 +51,8 @@ class ChatRenderer:
         assert info is not None, "`engine.ready()` was awaited before"
         if len(request.messages) > info.context_tokens:
             raise errors.ContextLengthExceeded(
-                f"{len(request.messages)} messages cannot fit a context of {info.context_tokens} "
-                "tokens. Leave out the oldest.",
+                f"This model's context is {info.context_tokens} tokens; {len(request.messages)} "
+                f"messages have at least {len(request.messages)} tokens. Leave out the oldest.",
                 param="messages",
             )
         render = offload_schema if protocol.compiles_schemas(request) else offload

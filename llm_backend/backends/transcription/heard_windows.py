@@ -38,6 +38,7 @@ class HeardWindows(Windows):
         request: TranscriptRequest,
         instruction: Instruction,
         *,
+        context_tokens: int,
         window_s: float,
         has_pauses: bool,
         field: str,
@@ -46,6 +47,7 @@ class HeardWindows(Windows):
         self._model = model
         self._request = request
         self._instruction = instruction
+        self._context_tokens = context_tokens
         self._field = field
         self._said = ""  # the end of the transcript so far
         self._has_begun = self._has_retried = False
@@ -69,7 +71,13 @@ class HeardWindows(Windows):
         marks = {mark for mark, tokens in zip(MARKS, split, strict=True) if len(tokens) == 1}
         instruction = instruction_for(info.architecture, marks, request)
         return cls(
-            model, request, instruction, window_s=window_s, has_pauses=has_pauses, field=field
+            model,
+            request,
+            instruction,
+            context_tokens=info.context_tokens,
+            window_s=window_s,
+            has_pauses=has_pauses,
+            field=field,
         )
 
     async def _transcribe_window(
@@ -112,7 +120,8 @@ class HeardWindows(Windows):
         try:
             generation = await self._model.chat(chat)
         except ContextLengthExceeded as error:
-            raise self._context_exceeded() from error
+            prompt_tokens = await self._model.count_prompt_tokens(chat)
+            raise self._context_exceeded(prompt_tokens + 1) from error
         async with generation, aclosing(generation.chat_deltas(chat)) as deltas:
             async for delta in deltas:
                 text, logprobs = answer.feed(delta.content, delta.logprobs)
@@ -124,15 +133,19 @@ class HeardWindows(Windows):
                 if delta.finish_reason == "length" and (
                     generation.usage.completion_tokens < (chat.limits.max_tokens or 0)
                 ):
-                    raise self._context_exceeded()
+                    usage = generation.usage
+                    tokens = usage.prompt_tokens + usage.completion_tokens
+                    raise self._context_exceeded(tokens + 1)
         rest, logprobs = answer.finish()
         text = join_windows(before, rest) if is_first else rest
         yield self._part(text, logprobs, seek_s, language=answer.language, usage=generation.usage)
 
-    def _context_exceeded(self) -> ContextLengthExceeded:
+    def _context_exceeded(self, tokens: int) -> ContextLengthExceeded:
+        """The refusal of a window that needs at least this number of tokens."""
         return ContextLengthExceeded(
-            "A window of the recording, the `prompt` and the transcript do not fit the model's "
-            "context: load it with more `context_tokens`.",
+            "A window of the recording, the `prompt` and the transcript need at least "
+            f"{tokens} tokens, and the model's context is {self._context_tokens}: load it with "
+            "more `context_tokens`.",
             param="prompt" if self._request.prompt else self._field,
         )
 

@@ -149,9 +149,13 @@ class Embedders:
             info = self._model_infos[model.handle] = await model.info()
         if info.kind is not ModelKind.EMBEDDING:
             return None
-        input_limit = min(info.context_tokens, model.batch_tokens) - SPARE_TOKENS
+        tokens = min(info.context_tokens, model.batch_tokens)
+        input_limit = tokens - SPARE_TOKENS
         if input_limit < 1:
-            raise ContextLengthExceeded(f"`{model.card.id}` reads too few tokens at once.")
+            raise ContextLengthExceeded(
+                f"`{model.card.id}` reads {tokens} tokens at once, and an input needs "
+                f"{SPARE_TOKENS + 1}: load it with more `context_tokens` and `batch_tokens`."
+            )
         return TextEmbedder(LocalEmbeddingSource(model), input_limit)
 
 

@@ -4,9 +4,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from llm_backend.backends.base import ModelCard
 from llm_backend.controllers.services.embedders import SPARE_TOKENS, Embedders
 from llm_backend.engine.messages import ModelKind
+from llm_backend.errors import ContextLengthExceeded
 from tests.handles import idle_handle
 
 
@@ -36,3 +39,13 @@ async def test_an_embedder_has_the_input_limit_of_the_reloaded_configuration() -
 
     assert limits == [512 - SPARE_TOKENS, 512 - SPARE_TOKENS, 256 - SPARE_TOKENS]
     assert (before.loads, after.loads) == (1, 1)
+
+
+async def test_an_embedder_with_too_short_a_context_is_refused_with_both_numbers() -> None:
+    registry: Any = SimpleNamespace(local=[EmbeddingModel(SPARE_TOKENS)])
+
+    with pytest.raises(ContextLengthExceeded) as refused:
+        await Embedders(registry, preferred=None).get("m")
+
+    assert f"reads {SPARE_TOKENS} tokens" in refused.value.message
+    assert f"needs {SPARE_TOKENS + 1}" in refused.value.message
