@@ -4,18 +4,23 @@ import logging
 import sys
 
 import llama_cpp as native
+import llama_cpp.mtmd_cpp as mtmd
 import pytest
 from msgspec.structs import replace
 
 from llm_backend.engine import EngineClient
 from llm_backend.engine.config import EngineFit
-from llm_backend.engine.llama import LlamaLog, LlamaModel, capture_log
+from llm_backend.engine.llama import LlamaLog, LlamaModel, LlamaVoiceModel, capture_log
 from llm_backend.engine.llama.devices import NativeDevices, describe_devices, gpus
+from llm_backend.engine.llama.projector import NativeProjector
 from llm_backend.engine.llama.weights import DevicePlacement, load_weights
+from llm_backend.engine.model import LoadError
 from llm_backend.engine.process.device_list import find_devices
 from llm_backend.model_files import Device, read_header
 from tests.engine.conftest import config
 from tests.engine.fakes import load_command
+from tests.engine.pocket_voice import write_pocket_voice
+from tests.engine.projectors import write_eyes
 from tests.logged import logged
 from tests.model_shapes import Shape, write_shape
 
@@ -77,7 +82,7 @@ def test_backend_names_the_devices_that_compute():
     ("layers", "placed"), [(0, ()), (1, ("output",)), (9, ("output", "blk.", "token_embd"))]
 )
 def test_weights_on_gpus_are_those_of_the_placed_layers(tiny_llama, monkeypatch, layers, placed):
-    monkeypatch.setattr("llm_backend.engine.llama.model.supports_gpus", lambda: True)
+    monkeypatch.setattr("llm_backend.engine.llama.devices.supports_gpus", lambda: True)
     model = LlamaModel(load_command(model_path=tiny_llama, gpu_layers=layers), LlamaLog())
     sizes = read_header(tiny_llama).tensor_bytes
     if "output.weight" in sizes:  # else the GPU has a copy of the token embeddings as well
@@ -86,6 +91,29 @@ def test_weights_on_gpus_are_those_of_the_placed_layers(tiny_llama, monkeypatch,
     assert model.info().gpu_bytes == sum(
         size for name, size in sizes.items() if name.startswith(placed)
     )
+
+
+@pytest.mark.parametrize(
+    ("has_gpus", "layers", "uses"), [(True, None, True), (True, 0, False), (False, None, False)]
+)
+def test_projectors_compute_where_their_models_do(tmp_path, monkeypatch, has_gpus, layers, uses):
+    found = []
+
+    def init_projector(_path: bytes, _model: object, params: mtmd.mtmd_context_params) -> None:
+        found.append(params.use_gpu)
+
+    monkeypatch.setattr("llm_backend.engine.llama.devices.supports_gpus", lambda: has_gpus)
+    monkeypatch.setattr(mtmd, "mtmd_init_from_file", init_projector)
+    voice, codec = write_pocket_voice(tmp_path)
+    eyes = load_command(projector_path=write_eyes(tmp_path / "eyes.gguf"), gpu_layers=layers)
+    with pytest.raises(LoadError):
+        NativeProjector(eyes, None, LlamaLog())
+    with pytest.raises(LoadError):
+        LlamaVoiceModel(
+            load_command(model_path=voice, projector_path=codec, gpu_layers=layers), LlamaLog()
+        )
+
+    assert found == [uses, uses]
 
 
 def test_another_process_lists_the_same_devices():

@@ -1,4 +1,5 @@
-"""Devices of the native code and their memory: the only seam to GPUs."""
+"""Devices of the native code, their memory, and whether a model computes on GPUs: the seam to
+them."""
 
 import ctypes
 from collections.abc import Callable
@@ -6,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 import llama_cpp as native
 
+from llm_backend.engine.messages import LoadModel
 from llm_backend.model_files import Device
 
 _CPU, _GPU, _INTEGRATED = 0, 1, 2  # GGML_BACKEND_DEVICE_TYPE_*
@@ -89,6 +91,11 @@ def gpus(library: DeviceLibrary) -> list[Device]:
 def supports_gpus() -> bool:
     """True if the build of the native code computes on GPUs."""
     return bool(native.llama_supports_gpu_offload())
+
+
+def computes_on_gpu(config: LoadModel) -> bool:
+    """True if a model with this configuration, or its projector, computes on GPUs."""
+    return config.gpu_layers != 0 and supports_gpus()
 
 
 def describe_devices(*, on_gpu: bool, library: DeviceLibrary | None = None) -> str:

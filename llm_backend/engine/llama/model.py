@@ -11,7 +11,7 @@ from llm_backend.engine.batch import BatchChunk
 from llm_backend.engine.llama.adapters import apply_adapters
 from llm_backend.engine.llama.cell_memory import CellMemory
 from llm_backend.engine.llama.cells import Cells
-from llm_backend.engine.llama.devices import describe_devices, supports_gpus
+from llm_backend.engine.llama.devices import computes_on_gpu, describe_devices
 from llm_backend.engine.llama.header import Header, check_file, native_text
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.native_batch import NativeBatch
@@ -240,7 +240,7 @@ class LlamaModel:
         )
 
     def _describe_backend(self) -> str:
-        devices = describe_devices(on_gpu=_is_on_gpu(self._config))
+        devices = describe_devices(on_gpu=computes_on_gpu(self._config))
         title = self._instructions.title
         prefill = f", prefill with {title}" if title else ""
         return f"{devices}{prefill}{', drafts with its own head' if self.has_draft_head else ''}"
@@ -289,7 +289,7 @@ class LlamaModel:
         return head
 
     def _new_threads(self, context: Handle) -> PassThreads:
-        is_learning = self._config.threads is None and not _is_on_gpu(self._config)
+        is_learning = self._config.threads is None and not computes_on_gpu(self._config)
 
         def set_count(count: int) -> None:
             native.llama_set_n_threads(context, count, count)
@@ -339,7 +339,7 @@ class LlamaModel:
         model, config = self._model, self._config
         has_state = native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model)
         is_whole = not has_state and native.llama_model_n_swa(model) == 0
-        is_shared = config.kv_unified or _is_on_gpu(config)
+        is_shared = config.kv_unified or computes_on_gpu(config)
         return self._cell_memory.is_lazy and is_whole and not is_shared
 
     def _projector(self) -> NativeProjector | None:
@@ -388,13 +388,9 @@ class LlamaModel:
             raise DecodeError(f"the forward pass failed: status {status}; {self.log.pop_reason()}")
 
 
-def _is_on_gpu(config: LoadModel) -> bool:
-    return bool(config.gpu_layers != 0 and supports_gpus())
-
-
 def _gpu_bytes(header: GgufHeader, config: LoadModel) -> int:
     """Bytes of the weights that llama.cpp puts on GPUs."""
-    if not _is_on_gpu(config):
+    if not computes_on_gpu(config):
         return 0
     return model_costs(header).device_weights(config.gpu_layers, config.host_experts)
 

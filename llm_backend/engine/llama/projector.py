@@ -12,6 +12,7 @@ import llama_cpp.mtmd_cpp as mtmd
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_backend.engine.llama.devices import computes_on_gpu
 from llm_backend.engine.llama.header import check_file
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.vocabulary import Handle
@@ -114,7 +115,7 @@ class NativeProjector:
 
     def _load(self, config: LoadModel, model: Handle) -> Handle:
         params = mtmd.mtmd_context_params_default()
-        params.use_gpu = config.gpu_layers != 0
+        params.use_gpu = computes_on_gpu(config)
         params.print_timings = False
         params.n_threads = config.threads or usable_cores()
         params.media_marker = _MARKER

@@ -13,7 +13,7 @@ import llama_cpp.mtmd_cpp as mtmd
 import numpy as np
 
 from llm_backend.engine.command_refused import CommandRefused
-from llm_backend.engine.llama.devices import describe_devices
+from llm_backend.engine.llama.devices import computes_on_gpu, describe_devices
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.llama.voice_codes import draw_codes
@@ -77,7 +77,7 @@ class LlamaVoiceModel:
             embedding_size=native.llama_model_n_embd(self._model),
             trained_context_tokens=native.llama_model_n_ctx_train(self._model),
             context_tokens=VOICE_CONTEXT_TOKENS,
-            backend=describe_devices(on_gpu=self._config.gpu_layers != 0),
+            backend=describe_devices(on_gpu=computes_on_gpu(self._config)),
         )
 
     def check(self, command: SequentialCommand) -> None:
@@ -261,7 +261,7 @@ class LlamaVoiceModel:
 
     def _load_projector(self, path: Path) -> Handle:
         params = mtmd.mtmd_context_params_default()
-        params.use_gpu = self._config.gpu_layers != 0
+        params.use_gpu = computes_on_gpu(self._config)
         params.print_timings = False
         params.n_threads = self._threads
         projector = mtmd.mtmd_init_from_file(bytes(path), self._model, params)

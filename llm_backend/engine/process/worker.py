@@ -74,7 +74,7 @@ class Worker:
         self._connections = connections
         self._owner = owner
         self._model = model
-        self._outbox = Outbox(connections, delays_deltas=config.gpu_layers == 0)
+        self._outbox = Outbox(connections, delays_deltas=not model.info.gpu_bytes)
         self._engine = model.make_engine(self._outbox, self._receive)
         self._tokenizer = TokenizerThread(self._tokenize_long)
         self._queue_limit = config.queue_limit

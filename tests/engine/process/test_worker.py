@@ -13,6 +13,7 @@ from llm_backend.engine.messages import (
     Event,
     Failed,
     Failure,
+    ModelInfo,
     ModelKind,
     Probe,
     Question,
@@ -82,7 +83,9 @@ def working(
     connections = ConnectionServer()
     begin = load_command(**limits)
     loaded = LoadedModel(
-        info=None,
+        info=ModelInfo.of_sequential(
+            ModelKind.CHAT, architecture="", name="", description="", size_bytes=0, backend=""
+        ),
         make_engine=make_engine or (lambda outbox, _: Generator(model, begin, outbox)),
         tokenizes=model,
     )
