@@ -8,9 +8,10 @@ import typer
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.lists import COLUMNS, wrap
 from llm_backend.cli.options import Config
-from llm_backend.settings import BUILTIN, Settings, load_settings
+from llm_backend.settings import BUILTIN, Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
+    from llm_backend.app.served_models import ServedModel
     from llm_backend.model_files import GgufHeader
 
 _CONTEXTS = (2048, 4096, 8192, 16384, 32768, 65536, 131072)
@@ -70,7 +71,7 @@ def show(
         return
     _print_draft_heads(header)
     _print_template(header)
-    _print_memory(header, settings)
+    _print_memory(path, header, settings)
     projectors = _projectors(path, settings)
     for projector in projectors:
         print(wrap(_projector_line(projector)))
@@ -176,7 +177,7 @@ def _print_template(header: "GgufHeader") -> None:
         print(template)
 
 
-def _print_memory(header: "GgufHeader", settings: Settings) -> None:
+def _print_memory(path: Path, header: "GgufHeader", settings: Settings) -> None:
     """Print the memory for the slots and cell type of the settings, and the plan for this
     machine."""
     from rich.console import Console
@@ -219,8 +220,40 @@ def _print_memory(header: "GgufHeader", settings: Settings) -> None:
         draft_tokens=settings.draft_tokens if settings.speculation else 0,
     )
     planner = ModelPlanner(settings.memory_budget, find_devices)
+    served = _served_model(path, settings)
+    if served is None or served.plan_request is None:
+        sentence = planner.plan_alone(costs, request).sentence
+    else:
+        sentence = planner.plan(served, [served]).engine.plan
     print()
-    print(wrap(f"On this machine, alone: {planner.plan_alone(costs, request).sentence}"))
+    print(wrap(f"On this machine, alone: {sentence}"))
+
+
+def _served_model(path: Path, settings: Settings) -> "ServedModel | None":
+    """Return the model whose entry in the settings has this file; None without an entry."""
+    from llm_backend.app.served_models import build_served_models
+
+    entries = [one for one in settings.models if not isinstance(one, str)]
+    if not any(_has_file(one.path, path, settings) for one in entries):
+        return None
+    try:
+        served = build_served_models(settings)
+    except SettingsError as error:
+        exit_with_error(str(error))
+    return next(one for one in served if one.engine.model_path == path)
+
+
+def _has_file(name: str, path: Path, settings: Settings) -> bool:
+    """Return whether a name in the settings is that of this file."""
+    from llm_backend.builtin import BUILTIN_PATH
+    from llm_backend.model_files import ModelFileMissing, find_model_file
+
+    if name == BUILTIN:
+        return path == BUILTIN_PATH
+    try:
+        return find_model_file(name, settings.models_folder) == path
+    except ModelFileMissing:
+        return False
 
 
 def _projectors(path: Path, settings: Settings) -> list[Path]:
