@@ -279,6 +279,21 @@ def test_invalid_parameters_are_refused_by_name(fields, field):
     assert (refused.failure, refused.field) == (Failure.INVALID, field)
 
 
+def test_text_that_is_far_too_long_is_refused_by_its_own_name():
+    model = FakeModel()
+    model.vocabulary.infill = (1, 2, 3)
+    long = "a" * 200_000
+    refused = [
+        refusal(Bench(model), generate("abc", suffix=long)),
+        refusal(Bench(model), generate(long)),
+    ]
+
+    assert [one.field for one in refused] == ["suffix", "prompt"]
+    for one in refused:
+        assert one.failure is Failure.CONTEXT_LENGTH
+        assert f"the {one.field} alone has more than" in str(one)
+
+
 def test_suffix_is_refused_without_infill_tokens():
     refused = refusal(Bench(), generate("abc", suffix="def"))
 

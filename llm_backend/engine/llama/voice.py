@@ -88,7 +88,8 @@ class LlamaVoiceModel:
                 raise CommandRefused(Failure.INVALID, "The voice takes no samples.", "voice")
             seconds = len(command.sample) / _PCM_BYTES / self._files.rate_hz
             if not 1 <= seconds <= VOICE_SAMPLE_S:
-                raise CommandRefused(Failure.INVALID, f"The sample lasts {seconds:g} s.", "voice")
+                message = f"The sample lasts {seconds:g} s; it may last 1 to {VOICE_SAMPLE_S} s."
+                raise CommandRefused(Failure.INVALID, message, "voice")
         elif self._speaker(command) is None:
             wanted = command.speaker if command.speaker_name is None else command.speaker_name
             raise CommandRefused(Failure.INVALID, f"The voice has no speaker {wanted}.", "voice")
@@ -192,8 +193,8 @@ class LlamaVoiceModel:
         return seed
 
     def _codes(self, text: str, seed: int) -> Generator[int, None, None]:
-        """Yield the token of each frame: one that is drawn, or none if the frames tell their end
-        and their number is bounded themselves."""
+        """Yield the token of each frame. A model that draws no codes gets no token: the native
+        code bounds the number of its frames, and tells the last one."""
         if self._files.draws_codes:
             limit = min(_CODES_LIMIT, _LEAST_CODES + _CODES_PER_CHARACTER * len(text))
             yield from draw_codes(self._context, seed=seed, limit=limit)

@@ -20,9 +20,10 @@ _CUT_TOKENS = 64  # more tokens than a cut through one token makes of it
 
 @dataclass(frozen=True, kw_only=True)
 class ValidatedPrompt:
-    """A valid prompt, the length in tokens at which every answer to it ends, the window and the
-    kept tokens of its sequences if that is beyond the context, and the tokens of the command's
-    prediction. A chat whose answer may be remembered has a `spelling`."""
+    """A valid prompt, and the tokens of the command's prediction. Every answer ends at
+    `max_length` tokens. If that is beyond the context, its sequences drop tokens when they have
+    `context_tokens`, all but the first `n_keep`. A chat whose answer may be remembered has a
+    `spelling`."""
 
     tokens: list[int]
     runs: tuple[Run, ...]
@@ -71,7 +72,7 @@ class CommandLimits:
         if isinstance(command.prompt, str):
             self.check_length(command.prompt, command.parse_special, vocabulary)
         if command.suffix is not None:
-            self.check_length(command.suffix, False, vocabulary)
+            self.check_length(command.suffix, False, vocabulary, "suffix")
         if command.media:
             _check_media(command)
         prompt = _tokenize_prompt(command, vocabulary, projector)
@@ -147,10 +148,11 @@ class CommandLimits:
             raise self._too_long(f"more than {least}", field)
 
     def _too_long(self, tokens: str, field: str = "prompt") -> CommandRefused:
+        text = field.partition("[")[0].removesuffix("s")  # `questions[0]`: the question
         return CommandRefused(
             Failure.CONTEXT_LENGTH,
             f"This model's context is {self.context_tokens} tokens and must hold the answer "
-            f"too; the prompt alone has {tokens} tokens. Shorten the prompt.",
+            f"too; the {text} alone has {tokens} tokens. Shorten the {text}.",
             field,
         )
 
