@@ -13,7 +13,7 @@ onnx_voice.py  speakers and files of a voice
 onnx_metadata.py  metadata of ONNX files
 recognizer.py  files and tokens of an ONNX model that transcribes
 diarization.py  files of a model that tells speakers apart
-gguf_voice.py  the same, of a voice that llama.cpp computes
+gguf_voice.py  speakers and files of a voice that llama.cpp computes
 whisper.py    sizes and memory of a Whisper file
 memory.py     total and available memory of this machine
 """

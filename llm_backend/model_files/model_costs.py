@@ -51,8 +51,8 @@ class ModelCosts:
     is_generating: bool
     trained_tokens: int
     pass_values: int  # activations per token at the largest moment of a pass with fused attention
-    attention_values: int  # the same in attention that is not fused, without the next
-    heads: int
+    attention_values: int  # the same in attention that is not fused, without its scores
+    heads: int  # scores per token of a pass and cell
     most_snapshots: int = 0  # of each state, for drafts of the model's own head
 
     @property

@@ -261,9 +261,9 @@ class Cache:
 
     def _target(self, source: _Slot, shared: int) -> _Slot:
         """Target slot of an allocation, among the free slots that make the fewest contiguous
-        ranges: an empty slot, else the least recently used one. The target is `source` itself if
-        its tokens beyond the first `shared` are disposable, or if no slot is empty and they are at
-        most `shared` tokens."""
+        ranges: an empty slot, else the least recently used one. The slot `source` is overwritten
+        instead of copied in two cases: its tokens beyond the first `shared` are disposable, or no
+        slot is empty and they are no more than `shared`."""
         near = self._neighbours()
         target, discarded = _least_recently_used(near), len(source.tokens) - shared
         if not shared or source not in near:

@@ -105,8 +105,8 @@ class PrefixIndex:
         return None
 
     def find_replaced(self, entry: PrefixEntry) -> list[str]:
-        """Entries that hold a prefix of `entry` and were never read: a longer version of a chat
-        replaces the shorter ones."""
+        """Shorter entries whose whole blocks are a prefix of `entry`, and that were never read: a
+        longer version of a chat replaces the shorter ones."""
         return [
             other.name
             for block in entry.blocks

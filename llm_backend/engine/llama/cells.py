@@ -18,8 +18,8 @@ STATE_FORMAT = f"llama.cpp {native.__version__}, {native.LLAMA_STATE_SEQ_VERSION
 class Cells:
     """Truncates, copies, saves and restores cells. `copies_only_used_cells`: only used cells are
     copied, where these are the fewer, so that the memory of the others is not touched.
-    `has_snapshots`: the native code keeps snapshots of recurrent states, and where a state was
-    taken back, its own copy would be of the state before that."""
+    `has_snapshots`: the native code keeps snapshots of recurrent states. After a rollback its own
+    copy would hold the state before the rollback, so the state is saved and restored instead."""
 
     def __init__(
         self,

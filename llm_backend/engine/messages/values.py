@@ -5,7 +5,7 @@ from enum import StrEnum
 import msgspec
 
 PREFIX_BLOCK = 64
-"""Tokens of a block, by which prefix files are indexed."""
+"""Tokens of a block, by which saved prefixes are indexed, in files and in host memory."""
 
 
 ABANDONED_STATUS = 75

@@ -71,8 +71,8 @@ class EngineLifecycle:
         raise self._down_error()
 
     def _serve_by(self, connection: EngineConnection) -> None:
-        """Serve requests by this connection until it ends. Its last event may free a request that
-        goes on with another command: that one shall wait for the restart, not fail."""
+        """Serve requests by this connection until it ends. The state changes in that moment: a
+        request that sends its next command then waits for the restart, and does not fail."""
         self._connection = connection
         self._set_state(EngineState.READY, "")
         connection.call_at_end(lambda: self._handle_connection_end(connection))

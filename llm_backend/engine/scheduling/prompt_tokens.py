@@ -27,8 +27,9 @@ _SEES = {MediaKind.IMAGE: "sees no images", MediaKind.AUDIO: "hears no audio"}
 
 @dataclass(kw_only=True)
 class PromptTokens:
-    """The tokens of a prompt, with the runs of its media. Those of a text after a prompt have an
-    `offset`, the number of the prompt's tokens, and there are `media` before it."""
+    """The tokens of a prompt, with the runs of its media. For a text that follows a prompt,
+    `offset` is the number of the prompt's tokens, and `media` the number of media before the
+    text."""
 
     offset: int = 0
     media: int = 0

@@ -16,11 +16,12 @@ _SHORT_PREFILL = 16  # tokens whose pass costs little more than one of a few
 
 @dataclass(frozen=True, kw_only=True)
 class DraftTarget:
-    """A decoding sequence. The draft model's next token is accepted with the probability
-    `acceptance_rate`, after a prefill of `uncomputed_tokens`; it drafts `draft_limit` tokens at
-    most. Without the draft model `guesses` are computed, of which `expected_accepted` are
-    accepted, the first one with the probability `guess_acceptance_rate`. About
-    `remaining_tokens` are still to be generated."""
+    """A decoding sequence, of which about `remaining_tokens` are still to be generated.
+
+    The draft model first computes `uncomputed_tokens`, and drafts `draft_limit` tokens at most. Its
+    next token is accepted with the probability `acceptance_rate`. Without the draft model, the pass
+    computes `guesses`, of which it accepts `expected_accepted` on average; it accepts the first one
+    with the probability `guess_acceptance_rate`."""
 
     acceptance_rate: float
     uncomputed_tokens: int
