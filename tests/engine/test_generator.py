@@ -279,9 +279,9 @@ def test_invalid_parameters_are_refused_by_name(fields, field):
     assert (refused.failure, refused.field) == (Failure.INVALID, field)
 
 
-def test_text_that_is_far_too_long_is_refused_by_its_own_name():
+def test_text_that_is_far_too_long_is_refused_by_its_own_name(monkeypatch):
     model = FakeModel()
-    model.vocabulary.infill = (1, 2, 3)
+    monkeypatch.setattr(model.vocabulary, "infill", (1, 2, 3))
     long = "a" * 200_000
     refused = [
         refusal(Bench(model), generate("abc", suffix=long)),
