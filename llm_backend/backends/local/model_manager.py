@@ -75,7 +75,7 @@ class LocalModelManager:
 
         Returns whether it fits. Raises `InvalidRequest` for a model larger than the budget."""
         needed = await self._estimate_bytes(handle)
-        if not self._fits(needed):
+        if handle.engine is None and not self._fits(needed):
             log.info("model_load_deferred", extra={"model": handle.name, "bytes": needed})
             return False
         self._start(handle, needed)
@@ -85,13 +85,13 @@ class LocalModelManager:
         """Begins to load a model, after unloading others if there is not enough memory."""
         needed = await self._estimate_bytes(handle)
         log.info("model_load_requested", extra={"model": handle.name, "bytes": needed})
-        if self._fits(needed):
+        if handle.engine is not None or self._fits(needed):
             self._start(handle, needed)
             return
         async with self._load_lock:
             self._reserved_bytes = needed
             try:
-                while not self._fits(0):
+                while handle.engine is None and not self._fits(0):
                     await self._evict_models()
             finally:
                 self._reserved_bytes = 0
@@ -146,6 +146,9 @@ class LocalModelManager:
         return self.budget_bytes is None or used <= self.budget_bytes
 
     def _start(self, handle: LocalModelHandle, needed: int) -> None:
+        """Begins to load a model, unless that has begun, or the model was removed meanwhile."""
+        if handle.engine is not None or handle not in self.handles:
+            return
         engine = handle.make_engine(self.next_socket_path())
         engine.start()
         handle.engine, handle.memory_bytes = engine, needed

@@ -92,6 +92,46 @@ async def test_request_loads_its_model_once(models):
     assert len(models.created["a"]) == 1
 
 
+def estimate_later(handle: LocalModelHandle) -> asyncio.Event:
+    """Lets the estimate of a model's memory wait for this event."""
+    may_go_on = asyncio.Event()
+
+    async def estimate_bytes() -> int:
+        await may_go_on.wait()
+        return 6
+
+    handle.estimate_bytes = estimate_bytes
+    return may_go_on
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_model_that_begins_to_load_and_is_requested_has_one_engine(models, is_first):
+    handle = models.add("a")
+    may_go_on = estimate_later(handle)
+    calls = [handle.start_if_fits(), use(handle)]
+    tasks = [asyncio.create_task(one) for one in (calls if is_first else reversed(calls))]
+    await settle()
+    may_go_on.set()
+    await asyncio.gather(*tasks)
+
+    assert len(models.created["a"]) == 1
+    assert models.manager.memory_bytes == 6
+
+
+async def test_model_that_is_removed_while_it_begins_to_load_is_not_loaded(models):
+    handle = models.add("a")
+    may_go_on = estimate_later(handle)
+    request = asyncio.create_task(use(handle))
+    await settle()
+    request.cancel()
+    await settle()
+    await models.manager.remove(handle)
+    may_go_on.set()
+    await settle()
+
+    assert models.created == {}
+
+
 async def test_least_recently_used_model_is_evicted(models):
     small, other, large = (models.add(n, s) for n, s in (("a", 4), ("b", 4), ("c", 5)))
     for handle in (small, other, small):
