@@ -33,7 +33,7 @@ install: ## install the command into PREFIX (~/.local), with an environment of i
 	@echo "Installed $(PREFIX)/bin/llm-backend, `$(PREFIX)/bin/llm-backend --version`." >&2
 
 test: dev ## run the whole test suite, in three processes (WORKERS)
-	$(PYTEST) -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 test-clients: dev .venv-clients/.installed .venv-clients2/.installed tests/clients/node/node_modules/.installed ## drive the server with the clients of docs/clients.md
 	$(PYTEST) tests/clients --clients $(ARGS)

@@ -68,7 +68,7 @@ class DiffusionLibrary:
         self._free: Any = ctypes.CDLL(None).free  # it has no function that frees an image
         self._free.argtypes, self._free.restype = [ctypes.c_void_p], None
         self.errors = _ErrorLog(_log, library.sd_log_callback)
-        library.sd_set_log_callback(self.errors.callback, None)
+        self.errors.redirect(library.sd_set_log_callback)
         self._step_callback = library.sd_progress_callback(self._step)
         self._preview_callback = library.sd_preview_callback(self._preview)
         library.sd_set_progress_callback(self._step_callback, None)

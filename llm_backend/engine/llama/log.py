@@ -1,6 +1,5 @@
 """Log of llama.cpp."""
 
-import ctypes
 import logging
 
 import llama_cpp as native
@@ -16,7 +15,7 @@ class LlamaLog(NativeLog):
 
 
 def capture_log() -> LlamaLog:
-    """Redirect the native log for as long as the returned object lives."""
+    """Redirect the native log to the returned object."""
     log = LlamaLog()
-    native.llama_log_set(log.callback, ctypes.c_void_p(0))
+    log.redirect(native.llama_log_set)
     return log

@@ -58,7 +58,7 @@ class NativeProjector:
         self._log = log
         check_file(self._path)
         _check_kind(self._path)
-        mtmd.mtmd_helper_log_set(log.callback, ctypes.c_void_p(0))
+        log.redirect(mtmd.mtmd_helper_log_set)
         self._context = self._load(config, model)
         self._width: int = native.llama_model_n_embd_inp(model)
         self._audio_limit_s = config.audio_limit_s

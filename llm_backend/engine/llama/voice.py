@@ -51,7 +51,7 @@ class LlamaVoiceModel:
         except HeaderError as error:
             raise LoadError(str(error).removesuffix(".")) from error
         native.llama_backend_init()
-        mtmd.mtmd_helper_log_set(log.callback, ctypes.c_void_p(0))
+        log.redirect(mtmd.mtmd_helper_log_set)
         self._config = config
         self._threads = first_thread_count(config, self._files.file_bytes)
         self._placement = DevicePlacement(config)

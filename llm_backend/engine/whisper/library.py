@@ -210,9 +210,9 @@ def default_params(library: CDLL) -> FullParams:
 
 
 def capture_log(library: CDLL) -> NativeLog:
-    """Redirect the native log for as long as the returned object lives."""
+    """Redirect the native log to the returned object."""
     log = NativeLog(logging.getLogger("llm_backend.engine.whisper"), LogCallback)
-    library.whisper_log_set(log.callback, None)
+    log.redirect(library.whisper_log_set)
     return log
 
 
