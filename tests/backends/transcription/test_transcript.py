@@ -57,8 +57,8 @@ class MortalListener:
         self._deaths, self._has_begun = deaths, has_begun
 
     async def info(self) -> SimpleNamespace:
-        """Returns the model's architecture."""
-        return SimpleNamespace(architecture="llama")
+        """Returns what a transcript reads of a model."""
+        return SimpleNamespace(architecture="llama", context_tokens=4096)
 
     async def tokenize(self, text: str, **_: bool) -> list[int]:
         """Returns several tokens for a text."""
