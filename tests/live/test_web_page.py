@@ -377,6 +377,37 @@ def test_what_lies_over_the_chat_closes_by_escape_or_by_a_click_beside_it(page):
     expect(menu).to_be_focused()
 
 
+def test_options_close_when_another_page_is_opened(page):
+    page.goto("/#/status")
+    page.goto("/#/")
+    page.get_by_role("button", name="Options").click()
+    expect(page.locator("#options")).to_be_visible()
+    page.go_back()
+    expect(page.locator("#status-view")).to_be_visible()
+    page.go_forward()
+
+    expect(page.locator("#chat-view")).to_be_visible()
+    expect(page.locator("#options")).to_be_hidden()
+
+
+def test_a_link_whose_definition_follows_in_a_stream_becomes_one(page):
+    with page.expect_request("**/markdown.js") as module:
+        page.reload()
+    drawn = page.evaluate(
+        """async (module) => {
+            const { Markdown } = await import(module);
+            const element = document.createElement("div");
+            const markdown = new Markdown(element);
+            const text = "See [the *lamp*][1].\\n\\nIt hums.\\n\\n[1]: https://example.org/lamp";
+            for (let end = 1; end <= text.length; end += 1) markdown.draw(text.slice(0, end));
+            return [...element.querySelectorAll("a")].map((link) => [link.href, link.innerHTML]);
+        }""",
+        module.value.url,
+    )
+
+    assert drawn == [["https://example.org/lamp", "the <em>lamp</em>"]]
+
+
 def test_scrolling_up_shows_a_button_to_the_end(page):
     answered_with(page, "Line\n\n" * 80)
     say(page, "Hello!")

@@ -75,6 +75,25 @@ def test_an_answer_is_read_aloud_and_stopped(browser, speaking):
         assert page.evaluate("window.paused"), "the audio goes on"
 
 
+def test_a_new_chat_ends_reading_and_dictation(browser, speaking):
+    with tab(browser, speaking.address) as page:
+        page.goto("/")
+        page.get_by_label("Message", exact=True).fill("Hello!")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Read aloud")).to_be_visible()
+        page.evaluate(ENDLESS)
+        page.get_by_role("button", name="Dictate").click()
+        expect(page.get_by_role("button", name="Stop recording")).to_be_visible()
+        page.get_by_role("button", name="Read aloud").click()
+        expect(page.get_by_role("button", name="Stop reading")).to_be_visible()
+
+        page.get_by_role("button", name="New chat").click()
+
+        expect(page.get_by_role("button", name="Dictate")).to_be_enabled()
+        expect(page.get_by_label("Message", exact=True)).to_have_value("")
+        assert page.evaluate("window.paused"), "the audio goes on"
+
+
 def test_a_microphone_that_is_refused_is_said(browser, speaking):
     with tab(browser, speaking.address) as page:
         page.goto("/")

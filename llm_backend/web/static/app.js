@@ -18,7 +18,7 @@ import { Prompts } from "./prompts.js";
 import { Router } from "./router.js";
 import { loadDrawing } from "./transcript.js";
 import { wireTransfer } from "./transfer.js";
-import { offerVoice, wireDictation } from "./voice.js";
+import { endVoice, offerVoice, wireDictation } from "./voice.js";
 
 const LOADING_MS = 1000;
 const RELOAD_PAUSES_MS = [0, 250, 500, 1000, 2000]; // a stopped answer is stored a moment later
@@ -55,6 +55,7 @@ class App {
   });
   #router = new Router({
     options: this.#options,
+    onLeave: () => this.#leave(),
     onFollow: (path) => this.#chats.mark(path),
     onChat: (kind, id) => this.#opener.open(kind, id),
     onFailed: (error) => this.#errors.show(error),
@@ -97,9 +98,16 @@ class App {
 
   /** Opens an empty conversation. */
   openNewChat() {
+    this.#leave();
     if (location.hash !== "#/") this.#router.push("#/");
     this.#router.follow();
     byId("prompt").focus();
+  }
+
+  /** Ends what belongs to the chat or page that is shown now. */
+  #leave() {
+    endVoice();
+    if (this.#options.isShown) this.#options.hide();
   }
 
   // -- lists of the server
@@ -214,6 +222,7 @@ class App {
 
   async #openImported(conversation) {
     this.#chats.mark("");
+    this.#leave();
     await this.#opener.showImported(conversation);
     this.#notice.showMild(t("This chat is stored with its next message."));
   }

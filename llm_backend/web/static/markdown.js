@@ -62,6 +62,7 @@ const ALLOWED = {
 export class Markdown {
   #element;
   #rendered = [];
+  #links = "{}"; // the definitions of links, which may come after the blocks that refer to them
 
   constructor(element) {
     this.#element = element;
@@ -69,11 +70,14 @@ export class Markdown {
 
   /** Draws the text; unchanged blocks keep their nodes. */
   draw(text) {
-    const blocks = marked
-      .lexer(text)
-      .filter((token) => token.type !== "space" && token.type !== "def");
+    const tokens = marked.lexer(text),
+      links = JSON.stringify(tokens.links),
+      isSame = (block, rendered) =>
+        rendered?.raw === block.raw && (links === this.#links || !block.raw.includes("]")),
+      blocks = tokens.filter((token) => token.type !== "space" && token.type !== "def");
     let same = 0;
-    while (same < blocks.length && this.#rendered[same]?.raw === blocks[same].raw) same += 1;
+    while (same < blocks.length && isSame(blocks[same], this.#rendered[same])) same += 1;
+    this.#links = links;
     for (const { node } of this.#rendered.splice(same)) node.remove();
     for (const token of blocks.slice(same)) {
       const node = renderBlock(token);

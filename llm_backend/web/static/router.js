@@ -16,14 +16,17 @@ export class Router {
   #opening = null; // promise of that
   #pages = {};
   #options;
+  #onLeave;
   #onFollow;
   #onChat;
   #onFailed;
 
-  /** `onFollow` gets each address that is followed. `onChat` opens a chat: `chat` or `stored` with an
+  /** `onLeave` is called before another address is opened; `onFollow` gets each address that is
+   *  followed. `onChat` opens a chat: `chat` or `stored` with an
    *  id, or an empty kind for a new chat. */
-  constructor({ options, onFollow, onChat, onFailed }) {
+  constructor({ options, onLeave, onFollow, onChat, onFailed }) {
     this.#options = options;
+    this.#onLeave = onLeave;
     this.#onFollow = onFollow;
     this.#onChat = onChat;
     this.#onFailed = onFailed;
@@ -44,6 +47,7 @@ export class Router {
 
   /** Opens the page of the address. */
   follow() {
+    if (!this.#isFollowed) this.#onLeave();
     this.#path = location.hash;
     this.#opening = this.#open().catch((error) => this.#onFailed(error));
   }

@@ -10,6 +10,7 @@ const FILE_NAME = "message.webm";
 let speechModel = null;
 let transcriptionModel = null;
 let reading = null; // the answer that is read now: its button, and what stops it
+let recorder = null; // of the message that is dictated now
 let fail = null; // shows a failure
 
 /** Takes the models that speak and transcribe from the models of this server, and shows or hides the
@@ -105,8 +106,6 @@ function lastEnd(part) {
 /** Wires the button that records a message, and writes it into the message field. */
 export function wireDictation() {
   const button = byId("dictate");
-  let recorder = null;
-  addEventListener("hashchange", () => recorder?.discard()); // it was for another chat
   button.addEventListener("click", async () => {
     if (recorder) return recorder.stop();
     button.disabled = true; // until the user has permitted it
@@ -177,4 +176,8 @@ function show(button, symbol, label) {
   button.setAttribute("aria-label", label);
 }
 
-addEventListener("hashchange", () => reading?.stop()); // another chat, another page
+/** Ends what is read aloud, and drops what is dictated: another chat or page is opened. */
+export function endVoice() {
+  recorder?.discard();
+  reading?.stop();
+}
