@@ -44,7 +44,7 @@ async def test_a_drawing_waits_in_the_line_of_the_callers_key_and_its_failure_is
 
     steps = [step async for step in tool.run(call)]
 
-    assert [how["caller"] for how in asked] == ["k"]
+    assert [how["fairness_key"] for how in asked] == ["k"]
     assert steps[-1].item["status"] == "failed"
     assert [(one.msg, vars(one)["code"]) for one in caplog.records] == [
         ("image_tool_failed", "overloaded")
