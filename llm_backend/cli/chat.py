@@ -214,14 +214,15 @@ def _run_command(conversation: ChatSession, line: str) -> Content | None:
     command, _, rest = line.partition(" ")
     match command:
         case "/again":
-            return conversation.pop_last_turn()
+            return _last_message(conversation)
         case "/new":
             conversation.messages.clear()
             conversation.attachments.clear()
+            print("A new conversation begins.")
         case "/attach":
             _attach(conversation, rest.strip())
         case "/system":
-            conversation.system = rest.strip() or None
+            _set_system(conversation, rest.strip())
         case "/file" if rest.strip():
             _attach_text(conversation, Path(rest.strip()).expanduser())
         case "/save" if rest.strip():
@@ -235,6 +236,18 @@ def _run_command(conversation: ChatSession, line: str) -> Content | None:
         case _:
             print(_refusal(command))
     return None
+
+
+def _last_message(conversation: ChatSession) -> Content | None:
+    message = conversation.pop_last_turn()
+    if message is None:
+        print("There is no message to send again.")
+    return message
+
+
+def _set_system(conversation: ChatSession, text: str) -> None:
+    conversation.system = text or None
+    print(f"The system message is {'set' if text else 'removed'}.")
 
 
 def _refusal(command: str) -> str:
@@ -297,3 +310,5 @@ def _switch_model(conversation: ChatSession, name: str) -> None:
     if name not in names:
         hint = did_you_mean(closest_name(name, names))
         print(f"{name} is not in the list of models.{hint}")
+    else:
+        print(f"{name} answers from now on.")

@@ -25,13 +25,24 @@ def chat(base_url: str, text: str, *flags: str) -> subprocess.CompletedProcess[s
 
 
 def test_a_conversation_from_a_pipe_goes_on_until_its_end(server):
-    lines = "Copy this: banana\n/again\n/new\n/model\n/nonsense\n/save\n/help\n/quit\nnever\n"
+    lines = (
+        "Copy this: banana\n/again\n/new\n/again\n/system Be brief.\n/system\n/model builtin\n"
+        "/model\n/nonsense\n/save\n/help\n/quit\nnever\n"
+    )
     done = chat(server.base_url, lines, "--temperature", "0")
 
     assert done.returncode == 0, done.stderr
     first, again, *told = done.stdout.splitlines()
     assert first == again != ""
-    assert told[:2] == ["builtin", "gpt-3.5-turbo"]
+    assert told[:7] == [
+        "A new conversation begins.",
+        "There is no message to send again.",
+        "The system message is set.",
+        "The system message is removed.",
+        "builtin answers from now on.",
+        "builtin",
+        "gpt-3.5-turbo",
+    ]
     assert "Unknown command /nonsense" in done.stdout
     assert "/save needs the name of a file." in done.stdout
     assert "Ctrl-C" in done.stdout
