@@ -4,7 +4,6 @@ import asyncio
 import functools
 import os
 import platform
-import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -328,12 +327,10 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
 
 
 def _port(settings: Settings) -> str:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((settings.host, settings.port))
-        except OSError as error:
-            address = f"{settings.host}:{settings.port}"
-            raise _CheckFailed(f"Cannot listen on {address}: {error.strerror or error}.") from error
-    return f"{settings.host}:{settings.port} is free."
+    from llm_backend.server import CannotServe, listening
+
+    try:
+        with listening(settings):
+            return f"{settings.host}:{settings.port} is free."
+    except CannotServe as error:
+        raise _CheckFailed(str(error)) from error

@@ -13,6 +13,6 @@ request_head.py     checks of target and `Host`; heads sent with the first bytes
 request_pace.py     requests that arrive too slowly
 """
 
-from llm_backend.server.serving import CannotServe, serve
+from llm_backend.server.serving import CannotServe, listening, serve
 
-__all__ = ["CannotServe", "serve"]
+__all__ = ["CannotServe", "listening", "serve"]

@@ -32,7 +32,7 @@ def serve(
     Raises `CannotServe`, or `SettingsError` for a certificate that cannot be used.
     """
     scheme = "http" if server_context(settings) is None else "https"
-    with _listening(settings) as listener:
+    with listening(settings) as listener:
         host, port = listener.getsockname()[:2]
         address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
@@ -57,7 +57,8 @@ async def _serve(
 
 
 @contextlib.contextmanager
-def _listening(settings: Settings) -> Iterator[socket.socket]:
+def listening(settings: Settings) -> Iterator[socket.socket]:
+    """A socket that listens on the settings' address. Raises `CannotServe`."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # The protocol is given because some event loops turn off Nagle's algorithm only then.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:

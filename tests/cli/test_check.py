@@ -101,7 +101,7 @@ def test_check_continues_after_a_failed_check(monkeypatch, tmp_path):
     assert bad == {"models", "upstream openai", "port"}
     assert "9000.0 GB" in found["models"].sentence
     assert "cannot be reached" in found["upstream openai"].sentence
-    assert "in use" in found["port"].sentence
+    assert "is in use: stop what listens there, or choose another with" in found["port"].sentence
 
 
 def test_check_fails_for_a_truncated_model(tmp_path, monkeypatch):
