@@ -261,6 +261,8 @@ def test_the_number_of_voices_is_bounded(another):
 
     with pytest.raises(openai.BadRequestError, match="voices_limit"):
         make_voice(another, consent.id)
+    with pytest.raises(openai.BadRequestError, match="voices_limit"):
+        make_voice(another, consent.id, audio_sample=("a.wav", b"not decoded"))
 
 
 def test_fields_of_the_document_are_required(restarted):

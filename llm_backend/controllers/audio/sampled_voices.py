@@ -45,6 +45,8 @@ async def create_voice(services: Services, request: ApiRequest) -> Response:
         )
         name, consent_id = str(fields["name"]), str(fields["consent"])
         await _check_consent(services, consent_id)
+        with translate_store_errors(_KIND):
+            await services.voices.check_capacity()  # before the sample is decoded
         seconds = services.settings.voice_sample_limit_s
         recording = Recording(
             file=file,

@@ -34,6 +34,11 @@ def add_voice(
     _add(connection, voices, voice, limit, limit_bytes)
 
 
+def check_capacity(connection: Connection, limit: int) -> None:
+    """Raises `VoicesFull` if there are as many voices as `limit` allows."""
+    _check_capacity(connection, voices, limit)
+
+
 def get_consent(connection: Connection, id: str) -> StoredVoiceConsent:
     """The consent with this id. Raises `Missing`."""
     return _consent(_row(connection, voice_consents, id))
@@ -94,11 +99,15 @@ def _add(
 ) -> None:
     owner = owner_of(connection)
     lock_name(connection, f"{table.name} of {owner and owner.id}")
-    if int(connection.scalar(select(func.count()).select_from(table)) or 0) >= limit:
-        raise VoicesFull(limit)
+    _check_capacity(connection, table, limit)
     orphans.claim(connection, value.content)
     connection.execute(insert(table), row_from(value, table, content=to_json(value.content)))
     file_byte_total.add(connection, value.size_bytes, limit_bytes)
+
+
+def _check_capacity(connection: Connection, table: Table, limit: int) -> None:
+    if int(connection.scalar(select(func.count()).select_from(table)) or 0) >= limit:
+        raise VoicesFull(limit)
 
 
 def _delete(connection: Connection, table: Table, row: Row[Any]) -> Sequence[str]:

@@ -45,6 +45,11 @@ class VoiceStore:
         )
         await self._database.write(add)
 
+    async def check_capacity(self) -> None:
+        """Raise `VoicesFull` if there are as many voices as the limit allows now. The limit is
+        checked again when a voice is stored."""
+        await self._database.read(voice_rows.check_capacity, limit=self._limit)
+
     async def get_consent(self, id: str) -> StoredVoiceConsent:
         """The consent with this id. Raises `Missing`."""
         return await self._database.read(voice_rows.get_consent, id=id)
