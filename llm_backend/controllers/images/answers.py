@@ -78,6 +78,9 @@ async def images_answer(
     async with aclosing(images):
         drawn = [one async for one in images if isinstance(one, GeneratedImage)]
     styled = [await style_image(one.data, style, limit=limit) for one in drawn]
+    if style.as_urls:  # all are stored or none
+        with translate_store_errors("file"):
+            await services.files.check_capacity(sum(len(one.data) for one in styled))
     data: list[api.Image] = []
     for one in styled:
         if style.as_urls:
@@ -125,7 +128,6 @@ async def _store(
     """Stores an image as a file and returns the URL of its content."""
     id = new_file_id()
     with translate_store_errors("file"):
-        await services.files.check_capacity(len(image.data))
         async with services.files.blobs.writing(one_piece(image.data)) as blob:
             await services.files.add(
                 StoredFile(

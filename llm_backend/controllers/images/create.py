@@ -14,6 +14,7 @@ from llm_backend.controllers.images.drawings import (
     EDIT_FIELDS,
     GENERATION_FIELDS,
     VARIATION_FIELDS,
+    ImageStyle,
     check_fields,
     parse_drawing,
     parse_style,
@@ -45,31 +46,31 @@ async def create_image_variation(services: Services, request: ApiRequest) -> Res
 
 async def _generate(services: Services, request: ApiRequest, model: ImageModel) -> Response:
     check_fields(request.body, GENERATION_FIELDS)
-    return await _answer(
-        services, request, model, request.body, _drawing(services, model, request.body)
-    )
+    style = parse_style(request.body)
+    return await _answer(services, request, model, style, _drawing(services, model, request.body))
 
 
 async def _edit(services: Services, request: ApiRequest, model: ImageModel) -> Response:
     if request.form is None:
         body = request.body
         check_fields(body, EDIT_FIELDS)
-        drawing = _drawing(services, model, body)
+        style, drawing = parse_style(body), _drawing(services, model, body)
         files = await read_edit_body(services, body)
     else:
         body, files = await read_edit_form(services, request)
         check_fields(body, EDIT_FIELDS)
-        drawing = _drawing(services, model, body)
+        style, drawing = parse_style(body), _drawing(services, model, body)
     drawing = await with_files(services, model, drawing, files)
-    return await _answer(services, request, model, body, drawing, kind="image_edit")
+    return await _answer(services, request, model, style, drawing, kind="image_edit")
 
 
 async def _vary(services: Services, request: ApiRequest, model: ImageModel) -> Response:
     body, files = await read_edit_form(services, request)
     check_fields(body, VARIATION_FIELDS)
+    style = parse_style(body)
     drawing = await with_files(services, model, _drawing(services, model, body), files)
     drawing = replace(drawing, mask=None)  # transparency asks for nothing here
-    return await _answer(services, request, model, body, drawing)
+    return await _answer(services, request, model, style, drawing)
 
 
 def _drawing(services: Services, model: ImageModel, body: JsonMapping) -> ImageRequest:
@@ -86,12 +87,11 @@ async def _answer(
     services: Services,
     request: ApiRequest,
     model: ImageModel,
-    body: JsonMapping,
+    style: ImageStyle,
     drawing: ImageRequest,
     *,
     kind: str = "image_generation",
 ) -> Response:
-    style = parse_style(body)
     images = services.image_models.draw(
         drawing,
         model,

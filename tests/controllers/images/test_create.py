@@ -144,6 +144,20 @@ async def test_an_image_behind_a_url_is_a_file_behind_the_key(tmp_path):
     assert [file.purpose for file in files] == ["vision"]
 
 
+async def test_images_behind_urls_are_all_stored_or_none(tmp_path):
+    limit_bytes = 1 << 20
+    async with drawn_by(tmp_path, FakeImageServer(), files_limit_bytes=limit_bytes) as client:
+        drawn = await client.images.generate(model="sd-one", prompt="x")
+        size_bytes = len(base64.b64decode((drawn.data or [])[0].b64_json or ""))
+        other = bytes(limit_bytes - size_bytes * 3 // 2)  # one image fits beside it, two do not
+        await client.files.create(file=other, purpose="user_data")
+        async with refused("storage_full", None, 413):
+            await client.images.generate(model="sd-one", prompt="x", response_format="url", n=2)
+        files = [file.purpose async for file in client.files.list()]
+
+    assert files == ["user_data"]
+
+
 async def test_the_url_of_an_image_begins_with_the_public_one(tmp_path):
     public = "https://models.example.org/ai/"
     async with drawn_by(tmp_path, FakeImageServer(), public_url=public) as client:
@@ -494,6 +508,8 @@ async def test_files_that_cannot_be_drawn_on_are_refused_by_name(tmp_path):
             named = {name: (f"{name}.png", data) for name, data in files.items()}
             async with refused(code, param):
                 await client.images.edit(model="sd-one", prompt="x", **named)
+            async with refused("invalid_value", "output_compression"):  # without a look at files
+                await client.images.edit(model="sd-one", prompt="x", output_compression=50, **named)
 
     assert not server.drawings
 
