@@ -325,6 +325,21 @@ async def test_embedded_index_optimizes_again_after_growth_meanwhile(tmp_path: P
     await index.close()
 
 
+async def test_embedded_index_closed_during_a_write_begins_nothing_more(tmp_path: Path) -> None:
+    index = EmbeddedIndex(tmp_path, growth=100)
+    await index.create("c", DIMENSIONS)
+    writing = asyncio.create_task(index.upsert("c", random_points(1500)))
+    await asyncio.sleep(0.01)  # its thread has begun
+
+    await index.close()
+    await writing
+    begun = asyncio.all_tasks() - {asyncio.current_task()}
+    with pytest.raises(IndexUnavailable, match="closed"):
+        await index.upsert("c", [point(1)])
+
+    assert not begun
+
+
 async def test_embedded_index_closed_during_a_replacement_keeps_the_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -163,6 +163,8 @@ class EmbeddedIndex:
             except Exception as error:  # Qdrant's errors have no class of their own
                 raise IndexUnavailable(f"The vector index failed: {error}") from error
 
+        if self._is_closing:
+            raise IndexUnavailable("The vector index is closed.")
         return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
     def _write_lock(self, collection: str) -> asyncio.Lock:
@@ -171,7 +173,11 @@ class EmbeddedIndex:
     def _optimize_if_grown(self, collection: str) -> None:
         built = built_points(self._shards.path(collection))
         unbuilt = self._shards.unbuilt.get(collection, 0)
-        if unbuilt < max(self._growth, built * GROWTH_SHARE) or collection in self._optimizing:
+        if (
+            self._is_closing
+            or unbuilt < max(self._growth, built * GROWTH_SHARE)
+            or collection in self._optimizing
+        ):
             return
         task = asyncio.create_task(self._optimize(collection))
         self._optimizing[collection] = task
@@ -179,7 +185,7 @@ class EmbeddedIndex:
 
     def _finish_optimizing(self, collection: str, done: asyncio.Task[None]) -> None:
         self._optimizing.pop(collection, None)
-        if not done.cancelled() and not self._is_closing:
+        if not done.cancelled():
             self._optimize_if_grown(collection)  # because of writes during the optimization
 
     async def _optimize(self, collection: str) -> None:
