@@ -34,7 +34,7 @@ from tests.engine.speech_reference import ReferenceVoice
 from tests.serving import Served, serve
 from tests.tiny_diffusion import HAS_LIBRARY, write_tiny_diffusion
 from tests.tone_voice import write_voice
-from tests.whisper_models import write_whisper
+from tests.whisper_models import BASE, TINIEST, Shape, write_whisper
 
 SENTENCE = "One " + "two three four one " * 9 + "two. "  # words that the voice of tones knows
 SENTENCES = 10
@@ -65,7 +65,9 @@ class Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rows", help="onnx, gguf, whisper, image; separated by commas")
+    parser.add_argument(
+        "--rows", help="of onnx, gguf, whisper, whisper_base, image; separated by commas"
+    )
     parser.add_argument("--quick", action="store_true", help="without the last two columns")
     options = parser.parse_args()
     wanted = options.rows.split(",") if options.rows else list(ROWS)
@@ -139,12 +141,21 @@ def voice_row(
 
 
 def whisper(folder: Path) -> Row | None:
+    return whisper_row(folder, "tiniest", TINIEST)
+
+
+def whisper_base(folder: Path) -> Row | None:
+    return whisper_row(folder, "base", BASE)
+
+
+def whisper_row(folder: Path, name: str, shape: Shape) -> Row | None:
+    """Transcription by a model of a shape, which says the same of each window."""
     if not has_extra("transcription", "Whisper models"):
         return None
     import numpy as np
     from pywhispercpp.model import Model
 
-    path = write_whisper(folder / "models" / "hello.bin")
+    path = write_whisper(folder / "models" / f"{name}.bin", shape=shape)
     recording = wav_file(RECORDING_S)
     with silent():
         model = Model(str(path), n_threads=1, print_progress=False)
@@ -156,12 +167,12 @@ def whisper(folder: Path) -> Row | None:
             model.transcribe(samples.astype(np.float32) / np.float32(32768))
 
     return Row(
-        name="Whisper",
+        name=f"Whisper {name}",
         unit="s of audio",
         path="audio/transcriptions",
         alone=transcribe,
         ask=lambda: {
-            "data": {"model": "hello", "stream": "true"},
+            "data": {"model": name, "stream": "true"},
             "files": {"file": ("a.wav", recording, "audio/wav")},
         },
         units_of=lambda _: RECORDING_S,
@@ -199,6 +210,7 @@ ROWS: dict[str, Callable[[Path], Row | None]] = {
     "onnx": onnx,
     "gguf": gguf,
     "whisper": whisper,
+    "whisper_base": whisper_base,
     "image": image_row,
 }
 

@@ -3,6 +3,7 @@ milliseconds. One that `says` something says it of every window, whatever is hea
 
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,7 +13,16 @@ from numpy.typing import NDArray
 from llm_backend.extras import is_installed
 from tests.missing import missing
 
-__all__ = ["HELLO", "Said", "can_transcribe", "require_transcription", "write_whisper"]
+__all__ = [
+    "BASE",
+    "HELLO",
+    "TINIEST",
+    "Said",
+    "Shape",
+    "can_transcribe",
+    "require_transcription",
+    "write_whisper",
+]
 
 Said = tuple[float, str, float]
 """Start in seconds, words, end in seconds."""
@@ -25,7 +35,35 @@ _ENGLISH_TEXTS, _ENGLISH_TOKENS = 50_256, 51_864
 _LANGUAGES, _BEGIN = 50_258, 50_363  # of the English vocabulary
 _CODES = ("en", "zh", "de", "es", "ru", "ko", "fr", "ja")  # the first ones, in their order
 _MELS, _FREQUENCIES, _AUDIO_POSITIONS, _TEXT_POSITIONS = 80, 201, 1500, 448
-_WIDTH = 64
+_HEAD_WIDTH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """Width and number of layers of the encoder, and of the decoder."""
+
+    width: int
+    layers: int
+
+
+TINIEST = Shape(width=_HEAD_WIDTH, layers=1)
+BASE = Shape(width=512, layers=6)
+"""The shape of the model that is published as `base`."""
+
+
+class Weights:
+    """Random weights of a shape, smaller the more of them are added up."""
+
+    def __init__(self, shape: Shape, seed: int) -> None:
+        self.shape = shape
+        self._random = np.random.default_rng(seed)
+        self._scale = 0.1 * _HEAD_WIDTH / shape.width / shape.layers
+
+    def normal(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        return self._random.standard_normal(shape)
+
+    def weights(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        return self.normal(shape) * self._scale
 
 
 def write_whisper(
@@ -35,16 +73,18 @@ def write_whisper(
     language: str = "de",
     is_multilingual: bool = True,
     seed: int = 1,
+    shape: Shape = TINIEST,
 ) -> Path:
-    """Writes a model of one layer. `language` is what it detects. Without `says` all of its weights
-    are random."""
-    random = np.random.default_rng(seed)
+    """Writes a model. `language` is what it detects. Without `says` all of its weights are
+    random."""
+    random = Weights(shape, seed)
+    width = shape.width
     shift = int(is_multilingual)
     words = _words(says or ())
     tokens = _ENGLISH_TOKENS + shift
-    embeddings = random.standard_normal((tokens, _WIDTH))
+    embeddings = random.normal((tokens, width))
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    positions = random.standard_normal((_TEXT_POSITIONS, _WIDTH))
+    positions = random.normal((_TEXT_POSITIONS, width))
     if says is not None:
         script = _script(says, words, shift)
         if is_multilingual:
@@ -54,17 +94,18 @@ def write_whisper(
         positions = 8 * embeddings[wanted]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        shape = (_WIDTH, 1, 1)
-        _write(file, _MAGIC, tokens, _AUDIO_POSITIONS, *shape)
-        _write(file, _TEXT_POSITIONS, *shape, _MELS, 1)
+        half = (width, width // _HEAD_WIDTH, shape.layers)  # of the encoder, as of the decoder
+        _write(file, _MAGIC, tokens, _AUDIO_POSITIONS, *half)
+        _write(file, _TEXT_POSITIONS, *half, _MELS, 1)
         _write(file, _MELS, _FREQUENCIES)
         file.write(_mel_filters().astype("<f4").tobytes())
         _write_vocabulary(file, words, _ENGLISH_TEXTS + shift)
         _write_encoder(file, random)
         _write_tensor(file, "decoder.positional_embedding", positions)
         _write_tensor(file, "decoder.token_embedding.weight", embeddings, is_half=True)
-        _write_norm(file, "decoder.ln", 1.0 if says is None else 6.0)
-        _write_block(file, "decoder.blocks.0", random, ("attn", "cross_attn"))
+        _write_norm(file, "decoder.ln", width, 1.0 if says is None else 6.0)
+        for layer in range(shape.layers):
+            _write_block(file, f"decoder.blocks.{layer}", random, ("attn", "cross_attn"))
     return path
 
 
@@ -97,37 +138,38 @@ def _write_vocabulary(file: BinaryIO, words: Sequence[bytes], count: int) -> Non
         file.write(struct.pack("<I", len(token)) + token)
 
 
-def _write_encoder(file: BinaryIO, random: np.random.Generator) -> None:
-    positions = random.standard_normal((_AUDIO_POSITIONS, _WIDTH))
+def _write_encoder(file: BinaryIO, random: Weights) -> None:
+    width = random.shape.width
+    positions = random.normal((_AUDIO_POSITIONS, width))
     _write_tensor(file, "encoder.positional_embedding", positions)
-    for name, channels in (("conv1", _MELS), ("conv2", _WIDTH)):
-        weights = random.standard_normal((_WIDTH, channels, 3)) * 0.1
+    for name, channels in (("conv1", _MELS), ("conv2", width)):
+        weights = random.weights((width, channels, 3))
         _write_tensor(file, f"encoder.{name}.weight", weights, is_half=True)
-        _write_tensor(file, f"encoder.{name}.bias", np.zeros((_WIDTH, 1)))
-    _write_norm(file, "encoder.ln_post", 1.0)
-    _write_block(file, "encoder.blocks.0", random, ("attn",))
+        _write_tensor(file, f"encoder.{name}.bias", np.zeros((width, 1)))
+    _write_norm(file, "encoder.ln_post", width, 1.0)
+    for layer in range(random.shape.layers):
+        _write_block(file, f"encoder.blocks.{layer}", random, ("attn",))
 
 
-def _write_block(
-    file: BinaryIO, name: str, random: np.random.Generator, attentions: Sequence[str]
-) -> None:
+def _write_block(file: BinaryIO, name: str, random: Weights, attentions: Sequence[str]) -> None:
+    width = random.shape.width
     for attention in attentions:
-        _write_norm(file, f"{name}.{attention}_ln", 1.0)
+        _write_norm(file, f"{name}.{attention}_ln", width, 1.0)
         for part in ("query", "key", "value", "out"):
-            weights = random.standard_normal((_WIDTH, _WIDTH)) * 0.1
+            weights = random.weights((width, width))
             _write_tensor(file, f"{name}.{attention}.{part}.weight", weights, is_half=True)
             if part != "key":
-                _write_tensor(file, f"{name}.{attention}.{part}.bias", np.zeros(_WIDTH))
-    _write_norm(file, f"{name}.mlp_ln", 1.0)
-    for part, shape in (("0", (4 * _WIDTH, _WIDTH)), ("2", (_WIDTH, 4 * _WIDTH))):
-        weights = random.standard_normal(shape) * 0.1
+                _write_tensor(file, f"{name}.{attention}.{part}.bias", np.zeros(width))
+    _write_norm(file, f"{name}.mlp_ln", width, 1.0)
+    for part, shape in (("0", (4 * width, width)), ("2", (width, 4 * width))):
+        weights = random.weights(shape)
         _write_tensor(file, f"{name}.mlp.{part}.weight", weights, is_half=True)
         _write_tensor(file, f"{name}.mlp.{part}.bias", np.zeros(shape[0]))
 
 
-def _write_norm(file: BinaryIO, name: str, weight: float) -> None:
-    _write_tensor(file, f"{name}.weight", np.full(_WIDTH, weight))
-    _write_tensor(file, f"{name}.bias", np.zeros(_WIDTH))
+def _write_norm(file: BinaryIO, name: str, width: int, weight: float) -> None:
+    _write_tensor(file, f"{name}.weight", np.full(width, weight))
+    _write_tensor(file, f"{name}.bias", np.zeros(width))
 
 
 def _write_tensor(

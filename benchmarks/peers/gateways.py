@@ -9,6 +9,7 @@ moves all of them; what each takes of the processors for a request depends least
 machine does. nginx is used where it is installed (`apt-get install nginx-light`), LiteLLM
 where `--litellm` names its command (`pip install 'litellm[proxy]'` in an environment of its own).
 With `--requests`, so many JSON requests follow for each, and what it holds in memory is told.
+With `--wrk` the client is wrk (`apt-get install wrk`), which takes little of the processors.
 """
 
 import argparse
@@ -67,7 +68,31 @@ litellm_settings: {{num_retries: 0, telemetry: false}}
 general_settings: {{master_key: {key}}}
 """
 
+WRK = """
+wrk.method, wrk.body = "POST", os.getenv("BODY")
+wrk.headers["content-type"] = "application/json"
+wrk.headers["authorization"] = "Bearer {key}"
+done = function(summary, latency)
+  local failed = summary.errors
+  print("figures", summary.requests, latency:percentile(50), latency:percentile(99),
+        failed.connect + failed.read + failed.write + failed.status + failed.timeout)
+end
+"""
+
 Command = Callable[[int, int, Path], list[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One measurement: the number of requests, and percentiles of their duration in seconds."""
+
+    requests: int
+    p50_s: float
+    p99_s: float
+
+
+Client = Callable[[int, bytes, int, float], Sample]
+"""Loads a port with one body on so many connections for so many seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,31 +184,64 @@ def passing_through(far: int) -> Iterator[Gateway]:
         listener.close()
 
 
+def load_by_asyncio(port: int, body: bytes, connections: int, seconds: float) -> Sample:
+    """The project's own client, which takes a large part of one core."""
+    took = asyncio.run(load(port, body, connections, seconds))
+    cuts = statistics.quantiles(took, n=100)
+    return Sample(requests=len(took), p50_s=cuts[49], p99_s=cuts[98])
+
+
+def load_by_wrk(port: int, body: bytes, connections: int, seconds: float) -> Sample:
+    """`wrk` in one thread. Raises `SystemExit` if a request fails."""
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(WRK.format(key=KEY))
+        script.flush()
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", script.name]
+        command.append(f"http://127.0.0.1:{port}/v1/chat/completions")
+        environment = {**os.environ, "BODY": body.decode()}
+        printed = subprocess.run(
+            command, env=environment, check=True, capture_output=True, text=True
+        ).stdout
+    figures = next(line for line in printed.splitlines() if line.startswith("figures"))
+    requests, p50_us, p99_us, failed = (float(figure) for figure in figures.split()[1:])
+    if failed:
+        raise SystemExit(f"{failed:.0f} requests of wrk failed:\n{printed}")
+    return Sample(requests=int(requests), p50_s=p50_us / 1e6, p99_s=p99_us / 1e6)
+
+
 def measure(
-    gateways: list[Gateway], body: bytes, connections: int, seconds: float, rounds: int
+    gateways: list[Gateway], body: bytes, connections: int, options: argparse.Namespace
 ) -> None:
-    rates: dict[str, list[float]] = {one.name: [] for one in gateways}
-    times: dict[str, list[float]] = {one.name: [] for one in gateways}
+    client: Client = load_by_wrk if options.wrk else load_by_asyncio
+    samples: dict[str, list[Sample]] = {one.name: [] for one in gateways}
     costs: dict[str, list[float]] = {one.name: [] for one in gateways}
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         for one in gateways:
             before_s = one.processor_s()
-            took = asyncio.run(load(one.port, body, connections, seconds))
-            costs[one.name].append((one.processor_s() - before_s) / len(took))
-            rates[one.name].append(len(took) / seconds)
-            times[one.name] += took
+            sample = client(one.port, body, connections, options.seconds)
+            costs[one.name].append((one.processor_s() - before_s) / sample.requests)
+            samples[one.name].append(sample)
     kind = f"{EVENTS}-event streams" if body is STREAMED else "JSON"
-    bare_p50 = statistics.median(times["bare"]) * 1e3 if "bare" in times else 0.0
-    for one in gateways:
-        cuts = [cut * 1e3 for cut in statistics.quantiles(times[one.name], n=100)]
-        rate = statistics.median(rates[one.name])
-        cost_us = statistics.median(costs[one.name]) * 1e6
-        against = rate / statistics.median(rates["bare"]) if "bare" in rates else 0.0
-        print(
-            f"{kind:>17}  {connections:>2} connections  {one.name:<8} {rate:>7.0f} requests/s  "
-            f"{against:5.2f} of bare  p50 {cuts[49]:6.2f} ms ({cuts[49] - bare_p50:+.2f})  "
-            f"p99 {cuts[98]:6.2f} ms  {cost_us:6.0f} us of processor"
+    medians = {name: _median(of, options.seconds) for name, of in samples.items()}
+    bare = medians.get("bare")
+    for name, (rate, p50_ms, p99_ms) in medians.items():
+        beside = (
+            f"{rate / bare[0]:5.2f} of bare's, {p99_ms / bare[2]:4.1f} times its p99, "
+            if bare
+            else ""
         )
+        print(
+            f"{kind:>17}  {connections:>2} connections  {name:<8} {rate:>7.0f} requests/s  "
+            f"{beside}p50 {p50_ms:6.2f} ms  p99 {p99_ms:6.2f} ms  "
+            f"{statistics.median(costs[name]) * 1e6:6.0f} us of processor"
+        )
+
+
+def _median(samples: list[Sample], seconds: float) -> tuple[float, float, float]:
+    """Requests a second, and the two percentiles in ms: medians of the rounds."""
+    rate = statistics.median(sample.requests for sample in samples) / seconds
+    p50_s = statistics.median(sample.p50_s for sample in samples)
+    return rate, p50_s * 1e3, statistics.median(sample.p99_s for sample in samples) * 1e3
 
 
 def tell_memory(gateways: list[Gateway], requests: int) -> None:
@@ -227,7 +285,7 @@ def main() -> None:
             ]
             for body in (REQUEST, STREAMED):
                 for connections in (1, 16):
-                    measure(gateways, body, connections, options.seconds, options.rounds)
+                    measure(gateways, body, connections, options)
             tell_memory(gateways, options.requests)
     finally:
         mock.terminate()
@@ -240,6 +298,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=2, help="seconds per measurement")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each, in turns")
     parser.add_argument("--requests", type=int, default=2000, help="requests between memory looks")
+    parser.add_argument("--wrk", action="store_true", help="load by wrk instead of by this process")
     parser.add_argument("--only", help="comma-separated: bare, ours, nginx, litellm")
     parser.add_argument("--litellm", help="LiteLLM's command, where it is to be measured")
     return parser.parse_args()
