@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 PAUSE_S = 0.05  # for more items: a write costs much, a row little, and no request waits
-MAX_ITEMS = 1024  # each holds its parsed body
+MAX_ITEMS = 4096  # two seconds of small chats, while a slow disk syncs; each holds its parsed body
 MAX_BYTES = 4 * 1024 * 1024  # bytes of JSON text; parsed, it takes several times that
 
 
