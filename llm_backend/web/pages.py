@@ -11,6 +11,7 @@ is replaced later is still served, but must be revalidated.
 """
 
 import asyncio
+import base64
 import functools
 import gzip
 import hashlib
@@ -30,6 +31,7 @@ STATIC = Path(__file__).with_name("static")
 FILES = "/web/"
 DOCS_FILES = "/docs/"
 WORKER = "/web/worker.js"
+DIAGRAMS = "/web/diagrams.html"  # the frame in which the page draws diagrams
 PAGES = {"/": "index.html", "/docs": "docs.html"}  # pages by path
 BUNDLES = ("start.js", "app.js")  # scripts of the page, with the modules that they import
 SWAGGER_UI = ("swagger-ui-bundle.js", "swagger-ui.css")  # the files used of its package
@@ -57,10 +59,20 @@ _RELEASE_FOLDER = re.compile(r"^@[0-9a-f]{16}/")
 # `worker` makes one constant address, the service worker's.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-    "media-src blob:; font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; "
+    "media-src blob:; font-src 'self'; connect-src 'self'; manifest-src 'self'; frame-src 'self'; "
+    "base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types dompurify worker"
 )
+# Mermaid makes HTML of strings and inline styles. So it has a frame without an origin and without
+# connections, in which only one script runs. The script is inline: to the server, a file that such
+# a frame loads is requested by another site.
+_DIAGRAMS_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'sha256-{digest}'; "
+    "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+_DIAGRAMS_SCRIPTS = ("vendor/mermaid.min.js", "diagrams_frame.js")
+_DIAGRAMS_PAGE = '<!doctype html><html lang="en"><title>Diagrams</title><body><script>{}</script>'
 # Swagger UI needs inline styles and data URLs in CSS, and writes HTML without trusted types.
 _DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -77,6 +89,7 @@ class _PageFile:
     digest: str
     media_type: str
     is_text: bool
+    policy: str = _POLICY
 
     @property
     def is_compressed(self) -> bool:
@@ -132,6 +145,8 @@ def _file(path: str) -> _PageFile | None:
     joined to a path."""
     if path in PAGES:
         return _read_page(PAGES[path])
+    if path == DIAGRAMS:
+        return _read_diagrams()
     if path.startswith(DOCS_FILES) and (name := path.removeprefix(DOCS_FILES)) in SWAGGER_UI:
         return _read_swagger_ui(name)
     if path.startswith(FILES):
@@ -150,7 +165,7 @@ def _response(file: _PageFile, scope: Scope) -> Response:
         # otherwise cache, but revalidate on every use
         "cache-control": _LASTING if _is_of_release(scope["path"], file) else "no-cache",
         "date": formatdate(usegmt=True),
-        "content-security-policy": _DOCS_POLICY if scope["path"] == "/docs" else _POLICY,
+        "content-security-policy": file.policy,
         "x-content-type-options": "nosniff",
         "referrer-policy": "no-referrer",
         "cross-origin-opener-policy": "same-origin",
@@ -221,7 +236,16 @@ def _names() -> frozenset[str]:
 @functools.cache
 def _read_page(name: str) -> _PageFile:
     replacement = b'="web/' + _release_folder().encode()
-    return _to_page_file(_LINK.sub(replacement, (STATIC / name).read_bytes()), name)
+    content = _LINK.sub(replacement, (STATIC / name).read_bytes())
+    return _to_page_file(content, name, _DOCS_POLICY if name == "docs.html" else _POLICY)
+
+
+@functools.cache
+def _read_diagrams() -> _PageFile:
+    script = "\n".join((STATIC / name).read_text("utf-8") for name in _DIAGRAMS_SCRIPTS)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = _DIAGRAMS_PAGE.format(script).encode()
+    return _to_page_file(page, DIAGRAMS, _DIAGRAMS_POLICY.format(digest=digest))
 
 
 @functools.cache
@@ -242,13 +266,14 @@ def _read_swagger_ui(name: str) -> _PageFile:
     return _to_page_file((Path(swagger_ui_bundle.swagger_ui_path) / name).read_bytes(), name)
 
 
-def _to_page_file(content: bytes, name: str) -> _PageFile:
+def _to_page_file(content: bytes, name: str, policy: str = _POLICY) -> _PageFile:
     suffix = name.rpartition(".")[2]
     return _PageFile(
         content=content,
         digest=_digest(content),
         media_type=MEDIA_TYPES[suffix],
         is_text=suffix in _COMPRESSED,
+        policy=policy,
     )
 
 

@@ -509,6 +509,88 @@ def test_mathematics_is_drawn_and_money_is_money(page):
     screenshot(page, "mathematics")
 
 
+DIAGRAM = """A flow:
+
+```mermaid
+flowchart LR
+  A[Question] --> B{Known?}
+  B --> C[Answer]
+```
+
+```mermaid
+flowchart OOPS (
+```
+
+```mermaid
+sequenceDiagram
+  Alice->>Bob: Still being written
+"""
+
+
+# Keeps the sources of all pictures that the page makes.
+KEEP_PICTURES = """() => {
+  const makeAddress = URL.createObjectURL;
+  window.pictures = [];
+  URL.createObjectURL = (blob) => {
+    window.pictures.push(blob.text());
+    return makeAddress.call(URL, blob);
+  };
+}"""
+# What a frame can reach of the page, by its names.
+REACHED = """() => {
+  const attempts = {
+    storage: () => localStorage.length,
+    page: () => parent.document.title,
+    cookies: () => document.cookie,
+  };
+  const works = (attempt) => { try { attempt(); return true; } catch { return false; } };
+  return Object.keys(attempts).filter((name) => works(attempts[name]));
+}"""
+
+
+def show_answer(page: Page, text: str) -> None:
+    said = [{"role": "user", "content": "Draw it."}, {"role": "assistant", "content": text}]
+    file = chat_file("a.json", {"title": "Flow", "messages": said})
+    page.locator("#chat-file").set_input_files(file)
+
+
+def test_diagrams_are_pictures_with_their_source(page):
+    show_answer(page, DIAGRAM)
+    prose = page.locator("article.answer .prose")
+    picture = prose.get_by_role("img", name="Diagram")
+
+    expect(picture).to_have_count(1)
+    assert picture.evaluate("image => image.naturalWidth") > 100
+    source = prose.locator("figure.diagram pre")
+    expect(source).to_be_hidden()
+    prose.get_by_text("Source of the diagram").click()
+    expect(source).to_contain_text("flowchart LR")
+    screenshot(page, "diagram")
+    # what is wrong, and what is still being written, is code
+    expect(prose.locator(".block > figure.code")).to_have_count(2)
+    expect(prose.locator("figure.code[title]")).to_contain_text("OOPS")
+    (frame,) = [one for one in page.frames if one.url.endswith("/web/diagrams.html")]
+    assert frame.evaluate(REACHED) == []
+
+
+def test_diagram_that_would_run_a_script_runs_none(browser, server):
+    with tab(browser, server.address, "violates the following Content Security Policy") as page:
+        page.goto("/")
+        expect(page.locator("#model")).to_have_value("builtin")
+        page.evaluate(KEEP_PICTURES)
+        dialogs: list[str] = []
+        page.on("dialog", lambda dialog: dialogs.append(dialog.message))
+        show_answer(
+            page, '```mermaid\nflowchart LR\n  A -->|"<img src=x onerror=alert(1)>"| B\n```\n'
+        )
+        expect(page.get_by_role("img", name="Diagram")).to_have_count(1)
+
+        (drawn,) = page.evaluate("() => Promise.all(window.pictures)")
+        assert "<img" not in drawn
+        assert "onerror=" not in drawn
+        assert dialogs == []
+
+
 # Draws many formulas; returns how many were drawn each time that the page could answer.
 DRAW_MANY = """async (count) => {
   const { drawMath } = await import("/web/math.js");

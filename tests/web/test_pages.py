@@ -1,6 +1,7 @@
 """The pages' files: what is served, under which headers; what others made is as they made it."""
 
 import asyncio
+import base64
 import hashlib
 import json
 import re
@@ -197,9 +198,24 @@ async def test_web_page_policy_allows_only_own_files_and_no_inline_scripts(pages
     assert policy["default-src"] == "'none'"
     kinds = ("script", "style", "font", "connect", "manifest")
     assert {policy[f"{kind}-src"] for kind in kinds} == {"'self'"}
+    assert policy["frame-src"] == "'self'"  # the frame of diagrams
     assert policy["img-src"] == "'self' blob:"  # what the page itself has made
     assert policy["require-trusted-types-for"] == "'script'"
     assert not re.search(r"\son[a-z]+=|\sstyle=|<style|<script(?![^>]*\ssrc=)", answer.text)
+
+
+async def test_frame_of_diagrams_runs_one_script_without_an_origin(pages):
+    answer = await pages.get("/web/diagrams.html")
+
+    policy = answer.headers["content-security-policy"]
+    scripts = re.findall(r"<script>(.*?)</script>", answer.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert len(scripts) == 1
+    assert policy == (
+        "sandbox allow-scripts; default-src 'none'; "
+        f"script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'self'"
+    )
 
 
 async def test_web_pages_of_another_folder_are_served_instead_of_the_chat_page(tmp_path):

@@ -9,6 +9,7 @@ import { Marked } from "./vendor/marked.esm.js";
 import DOMPurify from "./vendor/purify.es.mjs";
 import { highlight } from "./code.js";
 import { copyButton } from "./copy_button.js";
+import { showDiagram } from "./diagrams.js";
 import { escapeHtml, make } from "./dom.js";
 import { drawMath, mathExtensions, sourceText } from "./math.js";
 
@@ -20,6 +21,8 @@ const marked = new Marked({
     image: ({ href, text }) => `<a href="${escapeHtml(href)}">${escapeHtml(text || href)}</a>`,
   },
 });
+
+const CLOSED_FENCE = /\n {0,3}(?:`{3,}|~{3,})\s*$/; // an open one is still being written
 
 const ALLOWED = {
   ALLOWED_TAGS: [
@@ -83,6 +86,7 @@ export class Markdown {
       const node = renderBlock(token);
       this.#element.append(node);
       drawMath(node);
+      if (isDiagram(token)) showDiagram(node.firstElementChild, token.text);
       this.#rendered.push({ raw: token.raw, node });
     }
   }
@@ -117,6 +121,10 @@ function renderBlock(token) {
     frame.append(table);
   }
   return node;
+}
+
+function isDiagram({ type, lang, raw }) {
+  return type === "code" && lang === "mermaid" && CLOSED_FENCE.test(raw);
 }
 
 /** A code block under a line that names its language and copies it. */
