@@ -126,6 +126,9 @@ class Model(Protocol):
     def end(self, slot: int) -> int:
         """The position after the last one in a slot."""
 
+    def state_bytes(self, slot: int) -> int:
+        """Size of the state of a slot's cells, which `state` allocates."""
+
     def state(self, slot: int) -> NDArray[np.uint8]:
         """Save the state of a slot's cells: [bytes] uint8."""
 

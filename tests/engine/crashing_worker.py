@@ -109,6 +109,7 @@ MODELS = {
     "always": CrashingModel,
     "killed": KilledModel,
     "saves": CrashingAtSave,
+    "short-of-memory": CrashingAtSave,
     "restores": CrashingAtRestore,
     "abandons": AbandoningModel,
     "says-why": AbortingModel,
@@ -128,6 +129,8 @@ def main() -> None:
     module.Generator = GENERATORS.get(how, Generator)
     if how == "little-memory":
         resource.setrlimit(resource.RLIMIT_AS, (LITTLE_BYTES, LITTLE_BYTES))
+    elif how == "short-of-memory":
+        module.available_memory_bytes = lambda: 0
     elif how == "hangs":
         time.sleep(60)
     worker.main()

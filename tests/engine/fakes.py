@@ -176,6 +176,9 @@ class FakeModel:
     def end(self, slot: int) -> int:
         return self.positions[slot][-1] + 1 if self.slot_tokens[slot] else 0
 
+    def state_bytes(self, slot: int) -> int:
+        return 8 * len(self.slot_tokens[slot])
+
     def state(self, slot: int) -> NDArray[np.uint8]:
         self.saved_states += 1
         return np.array(self.slot_tokens[slot], dtype=np.int64).view(np.uint8)

@@ -56,6 +56,16 @@ async def test_chats_in_turns_restore_their_states_and_answer_the_same(write, ti
     assert status.prefix_ram_states == 2
 
 
+async def test_worker_short_of_memory_reads_no_state(tiny_llama):
+    command = (sys.executable, "-m", "tests.engine.crashing_worker", "short-of-memory")
+    options = {"slots": 1, "prefix_ram_bytes": 1 << 30, "command": command}
+    async with EngineClient(config(tiny_llama, **options)) as engine:
+        await take_turns(engine)
+        status = await engine.status()
+
+    assert (status.deaths, status.prefix_ram_saves) == (0, 0)
+
+
 async def test_model_with_a_sliding_window_saves_no_states(tmp_path):
     async with EngineClient(config(write_windowed(tmp_path / "model.gguf"), slots=1)) as engine:
         await take_turns(engine)

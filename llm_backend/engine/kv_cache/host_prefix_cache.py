@@ -9,6 +9,9 @@ and priorities; it belongs to one thread.
 
 from collections import abc
 
+import numpy as np
+from numpy.typing import NDArray
+
 from llm_backend.engine.kv_cache.blocks import block_hashes, plain_length, text_name
 from llm_backend.engine.kv_cache.cache import common_prefix_length
 from llm_backend.engine.kv_cache.prefix import Prefix
@@ -71,28 +74,31 @@ class HostPrefixCache:
             return True
         return common_prefix_length(self._prefixes[match.entry.name].tokens, tokens) < len(tokens)
 
-    def save(self, prefix: Prefix) -> None:
-        """Add a state as the most recently used one. If states can be truncated, it replaces
-        shorter states of the same prefix. If space or memory is short, the least recently used
-        states are evicted. A state larger than the limit is not added."""
-        size = prefix.state.size + _TOKEN_BYTES * len(prefix.tokens)
-        if size > self._limit_bytes:
+    def save(
+        self,
+        tokens: abc.Sequence[int],
+        state_bytes: int,
+        read_state: abc.Callable[[], NDArray[np.uint8]],
+    ) -> None:
+        """Read a state of `state_bytes`, and add it as the most recently used one. If states can be
+        truncated, it replaces shorter states of the same prefix. If space or memory is short, the
+        least recently used states are evicted before. A state larger than the limit, or for which
+        the machine is short of memory without any of them, is not read."""
+        size = state_bytes + _TOKEN_BYTES * len(tokens)
+        if size > self._limit_bytes or self._shortage_bytes(size) > self.bytes:
             return
         entry = PrefixEntry(
-            name=text_name(prefix.tokens),
-            tokens=len(prefix.tokens),
-            size=size,
-            blocks=block_hashes(prefix.tokens),
+            name=text_name(tokens), tokens=len(tokens), size=size, blocks=block_hashes(tokens)
         )
         if self._can_roll_back:
             for name in self._index.find_replaced(entry):
                 self._remove(name)
         for name in self._index.find_evictable(size, ()) or ():
             self._remove(name)
+        self._evict(self._shortage_bytes(size))
+        self._prefixes[entry.name] = Prefix(tokens=list(tokens), state=read_state())
         self._index.add(entry)
-        self._prefixes[entry.name] = prefix
         self.saves += 1
-        self.release_memory()
 
     def find(self, tokens: abc.Sequence[int]) -> Prefix | None:
         """The state with the longest prefix of a text; only the text before the first image or
@@ -122,11 +128,19 @@ class HostPrefixCache:
 
     def release_memory(self) -> None:
         """Evict states while the machine is short of memory."""
-        shortage = self._reserve_bytes - self._available_bytes() if self._prefixes else 0
+        if self._prefixes:
+            self._evict(self._shortage_bytes(0))
+
+    def _shortage_bytes(self, more: int) -> int:
+        """Bytes that the machine lacks if `more` are allocated; negative if it lacks none."""
+        return self._reserve_bytes + more - self._available_bytes()
+
+    def _evict(self, shortage_bytes: int) -> None:
+        """Evict least recently used states for so many bytes."""
         for entry in self._index.oldest():
-            if shortage <= 0:
+            if shortage_bytes <= 0:
                 break
-            shortage -= entry.size
+            shortage_bytes -= entry.size
             self._remove(entry.name)
 
     def _match(self, tokens: abc.Sequence[int]) -> PrefixMatch | None:

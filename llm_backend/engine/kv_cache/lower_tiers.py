@@ -2,10 +2,10 @@
 files. Each does nothing if it is disabled."""
 
 from collections.abc import Callable
+from functools import partial
 
 from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, SlotTokens
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache
-from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder
 from llm_backend.engine.kv_cache.prefix_files.prefix_restorer import (
     PrefixRestorer,
@@ -16,7 +16,7 @@ from llm_backend.engine.messages import PREFIX_BLOCK
 from llm_backend.engine.model import Model
 from llm_backend.engine.statistics import Statistics
 
-_MEMORY_CHECK_S = 5.0  # interval of looking at the machine's free memory
+_MEMORY_CHECK_S = 1.0  # of the machine's free memory, which another model may be loaded into
 
 
 def save_threshold(folder: PrefixFolder | None, host_cache: HostPrefixCache | None) -> int | None:
@@ -102,8 +102,11 @@ class LowerTiers:
         if self._host_cache is None or not self._host_cache.can_save(slot.tokens):
             return
         if self._model.end(slot.slot) == len(slot.tokens):  # none of its cells were removed since
-            state = self._model.state(slot.slot)
-            self._host_cache.save(Prefix(tokens=list(slot.tokens), state=state))
+            self._host_cache.save(
+                slot.tokens,
+                self._model.state_bytes(slot.slot),
+                partial(self._model.state, slot.slot),
+            )
 
     def wait_for_read(self, seconds: float) -> None:
         """Wait a moment if a sequence waits for a file."""

@@ -57,9 +57,13 @@ class Cells:
         """The position after the last one in a slot."""
         return int(native.llama_memory_seq_pos_max(self._memory, slot)) + 1
 
+    def state_bytes(self, slot: int) -> int:
+        """Size of the state of a slot's used cells, which `state` allocates."""
+        return int(native.llama_state_seq_get_size(self._context, slot))
+
     def state(self, slot: int) -> NDArray[np.uint8]:
         """Save the state of a slot's used cells: [bytes] uint8."""
-        size = native.llama_state_seq_get_size(self._context, slot)
+        size = self.state_bytes(slot)
         # pages of its own: they return to the system with the state, which `malloc` may keep
         state = np.frombuffer(mmap.mmap(-1, max(1, size)), dtype=np.uint8)
         read = native.llama_state_seq_get_data(self._context, _pointer(state), size, slot)

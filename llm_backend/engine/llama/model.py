@@ -156,6 +156,10 @@ class LlamaModel:
         """The position after the last one in a slot."""
         return self._cells.end(slot)
 
+    def state_bytes(self, slot: int) -> int:
+        """Size of the state of a slot's cells, which `state` allocates."""
+        return self._cells.state_bytes(slot)
+
     def state(self, slot: int) -> NDArray[np.uint8]:
         """Save the state of a slot's cells: [bytes] uint8."""
         return self._cells.state(slot)

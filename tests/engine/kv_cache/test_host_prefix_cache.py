@@ -51,6 +51,14 @@ def prefix(text: str, size: int = 1000) -> Prefix:
     return Prefix(tokens=tokens(text), state=np.zeros(size, dtype=np.uint8))
 
 
+def save(tier: HostPrefixCache, saved: Prefix) -> None:
+    tier.save(saved.tokens, saved.state.size, lambda: saved.state)
+
+
+def refuse_to_read() -> np.ndarray:
+    raise AssertionError("the state is not to be allocated")
+
+
 def test_chats_that_take_turns_in_one_slot_compute_each_token_once():
     bench, plain = HostCacheBench(host_cache()), HostCacheBench(None)
     texts = list(CHATS)
@@ -118,7 +126,7 @@ def test_oldest_states_are_evicted_for_size():
     tier = host_cache(limit_bytes=8000)
     texts = [letter * (PREFIX_BLOCK + 10) for letter in "abc"]
     for text in texts:
-        tier.save(prefix(text))
+        save(tier, prefix(text))
 
     assert len(tier) == 2
     assert tier.bytes <= 8000
@@ -126,10 +134,10 @@ def test_oldest_states_are_evicted_for_size():
     assert tier.find(tokens(texts[2])) is not None
 
 
-def test_state_beyond_the_limit_is_dropped_and_evicts_nothing():
+def test_state_beyond_the_limit_is_not_read_and_evicts_nothing():
     tier = host_cache(limit_bytes=4000)
-    tier.save(prefix("a" * 70))
-    tier.save(prefix("b" * 70, size=5000))
+    save(tier, prefix("a" * 70))
+    tier.save(tokens("b" * 70), 5000, refuse_to_read)
 
     assert tier.find(tokens("a" * 70)) is not None
     assert tier.find(tokens("b" * 70)) is None
@@ -141,7 +149,7 @@ def test_states_are_evicted_when_the_machine_is_short_of_memory():
         PLENTY, can_roll_back=True, machine_bytes=16_000, available_bytes=lambda: available[0]
     )
     for letter in "abc":
-        tier.save(prefix(letter * 70))
+        save(tier, prefix(letter * 70))
     available[0] = 0
     tier.release_memory()
 
@@ -149,10 +157,40 @@ def test_states_are_evicted_when_the_machine_is_short_of_memory():
     assert tier.find(tokens("a" * 70)) is None
 
 
+def test_state_for_which_memory_is_short_is_not_read_and_evicts_nothing():
+    available = [PLENTY]
+    tier = HostPrefixCache(
+        PLENTY, can_roll_back=True, machine_bytes=16_000, available_bytes=lambda: available[0]
+    )
+    save(tier, prefix("a" * 70))
+    available[0] = 2000  # of which 1000 are the reserve
+    tier.save(tokens("b" * 70), 8000, refuse_to_read)
+
+    assert tier.find(tokens("a" * 70)) is not None
+    assert len(tier) == 1
+
+
+def test_states_are_evicted_before_one_is_read_for_which_memory_is_short():
+    states = {letter: prefix(letter * 70) for letter in "abcd"}  # 3520 bytes each, with tokens
+    tier = HostPrefixCache(
+        PLENTY,
+        can_roll_back=True,
+        machine_bytes=16_000,
+        available_bytes=lambda: 12_000 - tier.bytes,
+    )
+    held = []
+    for saved in states.values():
+        tier.save(saved.tokens, 1000, lambda saved=saved: held.append(len(tier)) or saved.state)
+
+    assert held == [0, 1, 2, 2]
+    assert tier.find(states["a"].tokens) is None
+    assert len(tier) == 3
+
+
 def test_longer_state_of_a_chat_replaces_the_shorter():
     tier = host_cache()
-    tier.save(prefix("a" * 128))
-    tier.save(prefix("a" * 128 + "b" * 64))
+    save(tier, prefix("a" * 128))
+    save(tier, prefix("a" * 128 + "b" * 64))
 
     assert len(tier) == 1
 
@@ -160,25 +198,27 @@ def test_longer_state_of_a_chat_replaces_the_shorter():
 def test_state_that_is_restored_whole_leaves_and_one_restored_in_part_stays():
     tier = host_cache()
     whole, part = prefix("a" * 128), prefix("b" * 128)
-    tier.save(whole)
-    tier.save(part)
+    save(tier, whole)
+    save(tier, part)
     tier.record_restore(whole, 128)
     tier.record_restore(part, 64)
 
     assert tier.find(whole.tokens) is None
-    assert tier.find(part.tokens) is part
+    found = tier.find(part.tokens)
+    assert found is not None
+    assert found.tokens == part.tokens
     assert (tier.restores, tier.restored_tokens) == (2, 192)
 
 
 def test_state_that_is_restored_but_for_its_end_is_evicted_first():
     older, chat, third = ("o" * 100, "c" * 100, "t" * 100)
     tier = host_cache(limit_bytes=10_000)  # for two
-    tier.save(prefix(older))
-    tier.save(prefix(chat))
+    save(tier, prefix(older))
+    save(tier, prefix(chat))
     found = tier.find(tokens(chat[:-10] + "z" * 40))
     assert found is not None
     tier.record_restore(found, len(chat) - 10)
-    tier.save(prefix(third))
+    save(tier, prefix(third))
 
     assert tier.find(tokens(older)) is not None
     assert tier.find(tokens(chat)) is None
@@ -187,7 +227,7 @@ def test_state_that_is_restored_but_for_its_end_is_evicted_first():
 def test_short_texts_and_saved_texts_are_not_saved_again():
     tier = host_cache()
     saved = prefix("a" * 100)
-    tier.save(saved)
+    save(tier, saved)
 
     assert not tier.can_save(tokens("b" * (PREFIX_BLOCK - 1)))
     assert tier.can_save(tokens("b" * PREFIX_BLOCK))

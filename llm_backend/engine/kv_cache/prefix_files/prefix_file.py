@@ -27,9 +27,9 @@ class BadPrefix(Exception):
     """A file is no prefix of this model, or not whole; the message says which."""
 
 
-def file_bytes(prefix: Prefix) -> int:
-    """The size of a prefix's file in bytes."""
-    return _HEAD.size + _TOKEN_BYTES * len(prefix.tokens) + prefix.state.size
+def file_bytes(tokens: int, state_bytes: int) -> int:
+    """The size of a file of so many tokens and their state, in bytes."""
+    return _HEAD.size + _TOKEN_BYTES * tokens + state_bytes
 
 
 def write_prefix(path: Path, model: bytes, prefix: Prefix) -> None:

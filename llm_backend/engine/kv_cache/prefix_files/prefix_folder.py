@@ -88,11 +88,16 @@ class PrefixFolder:
         self.index.mark_used(name)
         return self._executor.submit(self._read, self._file(name))
 
+    def has_room(self, tokens: list[int], state_bytes: int, retained: Collection[str]) -> bool:
+        """True if `write` would write a file with a state of this size."""
+        entry = self._entry(tokens, file_bytes(len(tokens), state_bytes))
+        return self.index.find_removable(entry, retained) is not None
+
     def write(self, prefix: Prefix, retained: Collection[str]) -> "Future[PrefixEntry] | None":
         """Begin to write a file; the future may raise `OSError`. Files that it replaces or
         evicts are removed before, but none that is `retained`. None if the size limit would
         require those."""
-        entry = self._entry(prefix.tokens, file_bytes(prefix))
+        entry = self._entry(prefix.tokens, file_bytes(len(prefix.tokens), prefix.state.size))
         evicted = self.index.find_removable(entry, retained)
         if evicted is None:
             return None

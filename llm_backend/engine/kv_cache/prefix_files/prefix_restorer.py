@@ -172,7 +172,8 @@ class PrefixRestorer:
             _log.warning("engine.prefix_removed reason=the native code has refused the state")
             self._folder.remove(name)
             return
-        self._costs.record_read(file_bytes(prefix), restored.seconds + self._clock() - started_at)
+        size = file_bytes(len(prefix.tokens), prefix.state.size)
+        self._costs.record_read(size, restored.seconds + self._clock() - started_at)
         self._statistics.prefix_reads += 1
         self._statistics.prefix_read_tokens += shared
 

@@ -92,6 +92,10 @@ class PrefixSaver:
             return False
         if self._model.end(slot.slot) != len(slot.tokens):  # some of its cells were removed since
             return False
+        state_bytes = self._model.state_bytes(slot.slot)
+        self._has_space = self._folder.has_room(slot.tokens, state_bytes, self._retained)
+        if not self._has_space:  # a state can take as much memory as the model
+            return False
         prefix = Prefix(tokens=list(slot.tokens), state=self._model.state(slot.slot))
         self._writing = self._folder.write(prefix, self._retained)
         self._has_space = self._writing is not None
