@@ -7,7 +7,7 @@ from llm_backend.model_files.header import GgufHeader
 _WITH_SNAPSHOTS = frozenset({"qwen35", "qwen35moe"})
 # architectures for which llama.cpp has a graph of one head over cells, and the tests a model
 _SUPPORTED = _WITH_SNAPSHOTS | {"deepseek2", "glm4moe", "hy_v3"}
-# those with a graph, and a recurrent state without snapshots
+# those with a graph, and a recurrent state of which llama.cpp keeps no snapshots
 _RECURRENT = frozenset({"qwen3next"})
 _MOST_SNAPSHOTS = 3  # each is as large as the state, and written in every pass
 
