@@ -33,7 +33,6 @@ from tests.model_shapes import (
 )
 
 GB = 10**9
-_TOLERANCE = {"f16": 0.05, "q8_0": 0.08}  # a vector a token less than is estimated
 SHAPES = {
     "0.5B": HALF_BILLION,
     "8B": EIGHT_BILLION,
@@ -190,7 +189,7 @@ def test_placement_moves_experts_before_layers():
     assert found == [(5, 0), (5, 2), (5, 4), (2, 4), (0, 4)]
 
 
-@pytest.mark.parametrize("name", ["0.5B", "8B", "30B"])
+@pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize(
     "shape",
     [
@@ -198,7 +197,10 @@ def test_placement_moves_experts_before_layers():
         ModelShape(context_tokens=16384, slots=2),
         ModelShape(context_tokens=8192, slots=2, has_flash_attention=False),
         ModelShape(context_tokens=4096, cache_type="q8_0"),
+        ModelShape(context_tokens=16384, slots=2, cache_type="q4_0"),
+        ModelShape(context_tokens=4096, cache_type="f32"),
         ModelShape(context_tokens=4096, batch_tokens=1024),
+        ModelShape(context_tokens=4096, kv_unified=True),
     ],
 )
 def test_footprint_is_within_five_percent_of_the_native_estimate(tmp_path, caplog, name, shape):
@@ -209,7 +211,7 @@ def test_footprint_is_within_five_percent_of_the_native_estimate(tmp_path, caplo
     logits = 4 * (shape.slots + shape.output_rows) * SHAPES[name].vocabulary
     assert ours.weights == pytest.approx(weights, rel=0.05)
     assert ours.cells == pytest.approx(cells, rel=0.05)
-    assert ours.compute - logits == pytest.approx(compute, rel=_TOLERANCE[shape.cache_type])
+    assert ours.compute - logits == pytest.approx(compute, rel=0.05)
 
 
 def native_bytes(path: Path, shape: ModelShape, caplog) -> tuple[float, float, float]:
@@ -224,6 +226,7 @@ def native_bytes(path: Path, shape: ModelShape, caplog) -> tuple[float, float, f
     params.n_seq_max, params.n_ctx = shape.slots, shape.slots * shape.context_tokens
     params.n_batch = params.n_ubatch = shape.batch_tokens
     params.n_outputs_max = params.n_outputs_max_per_seq = shape.slots + shape.output_rows
+    params.kv_unified = shape.kv_unified
     params.type_k = params.type_v = getattr(native, f"GGML_TYPE_{shape.cache_type.upper()}")
     if not shape.has_flash_attention:
         params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_DISABLED

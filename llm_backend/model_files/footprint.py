@@ -29,6 +29,7 @@ class ModelShape:
     batch_tokens: int = 512
     output_rows: int = 32
     cache_type: str = "f16"
+    kv_unified: bool = False  # a pass attends to the cells of all slots, which are one pool
     has_flash_attention: bool = True  # flash attention
     generated_tokens_bytes: int = 0
     draft_tokens: int = 0
@@ -92,8 +93,14 @@ def pass_bytes(costs: ModelCosts, shape: ModelShape) -> int:
         context = min(context, costs.trained_tokens or context)
         batch = max(batch, context)
     rows = shape.slots + shape.output_rows if costs.is_generating else 0
+    is_unified = shape.kv_unified and costs.is_generating
     return costs.compute(
-        batch_tokens=batch, cells=context, rows=rows, has_flash_attention=shape.has_flash_attention
+        batch_tokens=batch,
+        cells=context * shape.slots if is_unified else context,
+        slots=1 if is_unified else shape.slots,
+        rows=rows,
+        cache_type=shape.cache_type,
+        has_flash_attention=shape.has_flash_attention,
     )
 
 

@@ -74,6 +74,7 @@ class PlanRequest:
     batch_tokens: int = 512
     output_rows: int = 32
     cache_type: str = "f16"
+    kv_unified: bool = False
     has_flash_attention: bool = True
     cells_share: float = 0.5
     generated_tokens_bytes: int = 0
@@ -87,6 +88,7 @@ class PlanRequest:
             batch_tokens=self.batch_tokens,
             output_rows=self.output_rows,
             cache_type=self.cache_type,
+            kv_unified=self.kv_unified,
             has_flash_attention=self.has_flash_attention,
             generated_tokens_bytes=self.generated_tokens_bytes,
             draft_tokens=self.draft_tokens,

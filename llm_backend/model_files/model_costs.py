@@ -51,6 +51,7 @@ class ModelCosts:
     is_generating: bool
     trained_tokens: int
     pass_values: int  # activations per token at the largest moment of a pass with fused attention
+    unquantized_values: int  # those of them that a pass over quantized cells does not have
     attention_values: int  # the same in attention that is not fused, without its scores
     heads: int  # scores per token of a pass and cell
     most_snapshots: int = 0  # of each state, for drafts of the model's own head
@@ -77,16 +78,32 @@ class ModelCosts:
         return any(one.cell_values for one in self.layers)
 
     def compute(
-        self, *, batch_tokens: int, cells: int, rows: int, has_flash_attention: bool
+        self,
+        *,
+        batch_tokens: int,
+        cells: int,
+        slots: int,
+        rows: int,
+        cache_type: str,
+        has_flash_attention: bool,
     ) -> int:
-        """Bytes of the activations of a pass over slots of `cells`, with `rows` of logits."""
+        """Bytes of the activations of a pass over `slots` of `cells`, with `rows` of logits. Fused
+        attention converts all cells of a layer to half precision if they are
+        `f32`."""
         seen = cells if self.has_cells else 0
         values = self.pass_values
+        if cache_type.startswith("q"):
+            values -= self.unquantized_values
         if not has_flash_attention:
             values = max(values, self.attention_values + self.heads * seen)
         mask = (_FUSED_MASK if has_flash_attention else _PLAIN_MASK) * seen
         logits = _FLOAT * rows * self.vocabulary
-        return max(batch_tokens * _FLOAT * values, logits) + batch_tokens * mask
+        converted = 0
+        if has_flash_attention and cache_type == "f32":
+            widest = max((one.cell_values for one in self.layers), default=0)
+            converted = int(widest * slots * seen * CELL_BYTES["f16"])
+            converted += batch_tokens * _FLOAT * self.attention_values
+        return max(batch_tokens * _FLOAT * values, converted, logits) + batch_tokens * mask
 
 
 def model_costs(header: GgufHeader) -> ModelCosts:
@@ -118,6 +135,7 @@ def model_costs(header: GgufHeader) -> ModelCosts:
         is_generating=generates(header),
         trained_tokens=_count(header.of_architecture("context_length")),
         pass_values=_pass_values(header, width),
+        unquantized_values=0 if _has_experts(header) else width,
         attention_values=2 * heads * _key_length(header, width, heads) + 7 * width // 2,
         heads=heads,
         most_snapshots=snapshot_count(header, _ANY_NUMBER),
@@ -130,10 +148,14 @@ def generates(header: GgufHeader) -> bool:
     return not pools and header.of_architecture("attention.causal") is not False
 
 
+def _has_experts(header: GgufHeader) -> bool:
+    return _count(header.of_architecture("expert_used_count")) > 0
+
+
 def _pass_values(header: GgufHeader, width: int) -> int:
     """Returns the activations of a token in the feed-forward part, of all its experts at once."""
-    experts = _count(header.of_architecture("expert_used_count"))
-    if experts:
+    if _has_experts(header):
+        experts = _count(header.of_architecture("expert_used_count"))
         inner = _count(header.of_architecture("expert_feed_forward_length"))
         return 3 * experts * inner + (experts + 5) * width
     return 3 * max(_values_by_layer(header, "feed_forward_length"), default=0) + 4 * width
