@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 POLL_INTERVAL_S = 1.0
 _APPLIED = frozenset(
     {"models", "models_dir", "aliases", "tool_formats", "draft_models", "context_tokens",
-     "context_shift_tokens", "cache_type", "flash_attention", "prefill_kernels", "slots",
-     "batch_tokens", "speculation", "draft_tokens", "threads", "gpu_layers", "tensor_split",
-     "main_gpu", "split_mode", "cells_memory_share", "mmap", "mlock", "load_models",
+     "context_shift_tokens", "cache_type", "kv_unified", "flash_attention", "prefill_kernels",
+     "slots", "batch_tokens", "speculation", "draft_tokens", "threads", "gpu_layers",
+     "tensor_split", "main_gpu", "split_mode", "cells_memory_share", "mmap", "mlock", "load_models",
      "idle_unload_s", "image_models"}
 )  # fmt: skip
 

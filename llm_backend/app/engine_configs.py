@@ -113,6 +113,7 @@ def build_plan_request(
         batch_tokens=engine.batch_tokens,
         output_rows=engine.output_rows,
         cache_type=engine.cache_type,
+        kv_unified=engine.kv_unified,
         has_flash_attention=engine.flash_attention is not False,
         cells_share=settings.cells_memory_share,
         generated_tokens_bytes=engine.generated_tokens_bytes,

@@ -212,6 +212,7 @@ def _shape(engine: EngineConfig) -> ModelShape:
         batch_tokens=engine.batch_tokens,
         output_rows=max(engine.logit_rows, engine.draft_tokens if engine.speculation else 0),
         cache_type=engine.cache_type,
+        kv_unified=engine.kv_unified,
         has_flash_attention=engine.flash_attention is not False,
         generated_tokens_bytes=engine.generated_tokens_bytes,
         draft_tokens=0 if engine.draft_model_path else engine.drafted_tokens,

@@ -125,6 +125,11 @@ class LocalModelsSettings(BaseModel):
     cache_type: CacheType = Field(
         "f16", description="Data type of KV cells; `q8_0` halves the memory of `f16`."
     )
+    kv_unified: bool = Field(
+        False,
+        description="One pool of KV cells for all slots of a model instead of one for each; meant "
+        "for GPUs, measure it.",
+    )
     flash_attention: bool | None = Field(
         None, description="Fused attention; chosen by the model if unset."
     )

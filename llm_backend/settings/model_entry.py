@@ -190,6 +190,7 @@ class ModelSettings(_FileEntry):
     main_gpu: int | None = Field(None, ge=0, description="As the setting of this name.")
     split_mode: SplitMode | None = Field(None, description="As the setting of this name.")
     cache_type: CacheType | None = Field(None, description="As the setting of this name.")
+    kv_unified: bool | None = Field(None, description="As the setting of this name.")
     flash_attention: bool | None = Field(None, description="As the setting of this name.")
     prefill_kernels: bool | None = Field(None, description="As the setting of this name.")
     mmap: bool | None = Field(None, description="As the setting of this name.")

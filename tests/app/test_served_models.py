@@ -68,13 +68,14 @@ def test_served_models_have_prefix_files_if_a_folder_is_set(tmp_path, file):
 
 def test_served_model_defaults_to_flat_settings(tmp_path, file):
     builtin, small = served(
-        tmp_path, "builtin", {"path": str(file), "slots": 3},
+        tmp_path, "builtin", {"path": str(file), "slots": 3, "kv_unified": True},
         slots=5, context_tokens=99, aliases=["gpt-4"], draft_models=[f"small={file}"],
         tool_formats=["hermes"],
     )  # fmt: skip
 
     assert (builtin.engine.slots, small.engine.slots) == (5, 3)
     assert small.engine.context_tokens == 99
+    assert (builtin.engine.kv_unified, small.engine.kv_unified) == (False, True)
     assert builtin.aliases == ("gpt-4",)
     assert small.engine.draft_model_path == file
     assert small.tool_format == "hermes"

@@ -214,6 +214,7 @@ def _print_memory(path: Path, header: "GgufHeader", settings: Settings) -> None:
         split_mode=settings.split_mode,
         batch_tokens=settings.batch_tokens,
         cache_type=settings.cache_type,
+        kv_unified=settings.kv_unified,
         has_flash_attention=settings.flash_attention is not False,
         cells_share=settings.cells_memory_share,
         generated_tokens_bytes=settings.generated_tokens_bytes,

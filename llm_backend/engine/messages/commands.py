@@ -61,7 +61,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     mlock: bool = False  # keep the mapped file from swapping
 
     # KV cache
-    kv_unified: bool = False  # one pool of cells for all sequences: faster on GPUs
+    kv_unified: bool = False  # one pool of cells for all sequences; meant for GPUs
     cells: int | None = None  # of that pool; None: a whole context for each slot
     cache_type: str = "f16"  # of a cell's numbers, one of `CACHE_TYPES`
     # half precision, which quantized cells need; None: the native code decides

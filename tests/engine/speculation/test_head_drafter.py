@@ -190,9 +190,9 @@ def test_head_follows_cancelled_copied_and_failed_texts(random_head):
     assert len(drafter.first_tokens) > 50
 
 
-def always_drafting(path: Path) -> Bench:
+def always_drafting(path: Path, **fields: object) -> Bench:
     """An engine that drafts with the model's head in every pass that may have drafts."""
-    log, bounds = LlamaLog(), {"batch_tokens": 64, "draft_tokens": 4, "logit_rows": 16}
+    log, bounds = LlamaLog(), {"batch_tokens": 64, "draft_tokens": 4, "logit_rows": 16, **fields}
     model = LlamaModel(load_command(model_path=path, **bounds), log)
     model.verify()
     drafter = RecordingDrafter(model.open_draft_head(), clock=lambda: 0.0)
@@ -200,7 +200,8 @@ def always_drafting(path: Path) -> Bench:
     return Bench(model, drafter, **bounds)
 
 
-def test_state_that_was_taken_back_is_copied_and_continued(random_state):
+@pytest.mark.parametrize("kv_unified", [False, True])
+def test_state_that_was_taken_back_is_copied_and_continued(random_state, kv_unified):
     """Of `n` answers the second ones begin with a copy of a slot, and chats come back."""
 
     def run(bench: Bench) -> list[str]:
@@ -214,7 +215,7 @@ def test_state_that_was_taken_back_is_copied_and_continued(random_state):
             texts += [bench.text(one.id, 1) for one in commands]
         return texts
 
-    ahead = always_drafting(random_state)
+    ahead = always_drafting(random_state, kv_unified=kv_unified)
     assert run(ahead) == run(bench(random_state, drafts=False))
     assert len(ahead.generator._speculation._drafter.first_tokens) > 50
 
