@@ -1,7 +1,7 @@
 """The engine on a GPU beside llama-server: builds both with CUDA, serves, measures, and writes a
 report.
 
-    python -m benchmarks gpu                       # about an hour, most of it the build
+    python -m benchmarks gpu                       # within an hour: kernels for this GPU alone
     python -m benchmarks.gpu --rows gpu-streams    # one of the rows
 
 Without a GPU, or without the compiler of CUDA, it says so and measures nothing.
@@ -18,8 +18,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "build" / "gpu-report.md"
-ROWS = "gpu-streams,gpu-shared,gpu-returning"
-CUDA = "-DGGML_CUDA=ON"
+ROWS = "gpu-streams,gpu-unified,gpu-shared,gpu-returning"
+# of the GPUs of this machine only: kernels for all that are in use take several times as long
+CUDA = "-DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native"
 COLUMNS = {
     "tokens_s": "tokens/s",
     "ttft_p50_ms": "first token p50, ms",
@@ -42,9 +43,11 @@ def main() -> int:
         return 1
     flags = os.environ.get("CMAKE_ARGS", "")
     environment = {**os.environ, "CMAKE_ARGS": f"{flags} {CUDA}".strip()}
-    for step in ("benchmarks.peers.build", "benchmarks.engine_peers"):
-        rows = ["--rows", given.rows] if step.endswith("engine_peers") else []
-        done = subprocess.run([sys.executable, "-m", step, *rows], env=environment, check=False)
+    for step in (
+        ("benchmarks.peers.build", "--native"),  # no row has a server in Python
+        ("benchmarks.engine_peers", "--rows", given.rows),
+    ):
+        done = subprocess.run([sys.executable, "-m", *step], env=environment, check=False)
         if done.returncode:
             return done.returncode
     figures = [

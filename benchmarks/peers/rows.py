@@ -38,6 +38,15 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
         "rounds": 2,
         "no_limit": True,
     },
+    "gpu-unified": {  # beside the figures of `gpu-streams`
+        "models": "1500m-q8",
+        "servers": "llm-backend kv_unified",
+        "workloads": "W16,W64,W256",
+        "slots": 256,
+        "context_tokens": 1024,
+        "rounds": 1,
+        "no_limit": True,
+    },
     "gpu-shared": {
         "models": "1500m-q8",
         "servers": _BOTH,
@@ -55,7 +64,13 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
         "rounds": 1,
         "no_limit": True,
     },
-    "settings": {"servers": _SETTINGS, "workloads": "W1,W8,W16,S16,R24", "rounds": 2, "slots": 8},
+    "settings": {
+        "servers": _SETTINGS,
+        "workloads": "W1,W8,W16,S16,R24",
+        "rounds": 2,
+        "slots": 8,
+        "no_limit": True,
+    },
     "copies": {
         "models": "135m-copies",
         "servers": _SETTINGS,

@@ -58,6 +58,10 @@ def _ours(setup: Setup, port: int, folder: Path) -> list[str]:
     ]
 
 
+def _ours_unified(setup: Setup, port: int, folder: Path) -> list[str]:
+    return ["env", "LLM_BACKEND_KV_UNIFIED=true", *_ours(setup, port, folder)]
+
+
 def _llama_server(setup: Setup, port: int, folder: Path) -> list[str]:
     return [
         *(str(build.LLAMA_SERVER), "-m", str(setup.model), "--port", str(port)),
@@ -140,6 +144,7 @@ def _vllm(setup: Setup, port: int, folder: Path) -> list[str]:
 
 SERVERS: dict[str, tuple[Command, Path]] = {
     "llm-backend": (_ours, build.NATIVE),
+    "llm-backend kv_unified": (_ours_unified, build.NATIVE),
     "llama-server": (_llama_server, build.LLAMA_SERVER),
     "llama-server --cache-ram 0": (_llama_server_no_store, build.LLAMA_SERVER),
     "llama-server --spec-default": (_llama_server_speculating, build.LLAMA_SERVER),
@@ -150,7 +155,7 @@ SERVERS: dict[str, tuple[Command, Path]] = {
 }
 """By name: its command line, and the file without which it is not built."""
 
-OPTIONAL = ("llama-server --spec-default", "openvino", "vllm")
+OPTIONAL = ("llm-backend kv_unified", "llama-server --spec-default", "openvino", "vllm")
 """Servers of rows of their own."""
 
 
