@@ -1,7 +1,9 @@
 """The seam to GPUs: which devices are used, how layers are placed there, and a plan that fails."""
 
 import logging
+import signal
 import sys
+from pathlib import Path
 
 import llama_cpp as native
 import llama_cpp.mtmd_cpp as mtmd
@@ -13,9 +15,11 @@ from llm_backend.engine.config import EngineFit
 from llm_backend.engine.llama import LlamaLog, LlamaModel, LlamaVoiceModel, capture_log
 from llm_backend.engine.llama.devices import NativeDevices, describe_devices, gpus
 from llm_backend.engine.llama.projector import NativeProjector
-from llm_backend.engine.llama.weights import DevicePlacement, load_weights
+from llm_backend.engine.llama.weights import DevicePlacement, _may_copy, load_weights
 from llm_backend.engine.model import LoadError
+from llm_backend.engine.process import device_list
 from llm_backend.engine.process.device_list import find_devices
+from llm_backend.engine.process.supervisor import Supervisor, _ProcessExit
 from llm_backend.model_files import Device, read_header
 from tests.engine.conftest import config
 from tests.engine.fakes import load_command
@@ -114,6 +118,82 @@ def test_projectors_compute_where_their_models_do(tmp_path, monkeypatch, has_gpu
         )
 
     assert found == [uses, uses]
+
+
+@pytest.fixture
+def gpu(monkeypatch) -> None:
+    """A build that computes on GPUs, as far as the engine asks."""
+    monkeypatch.setattr("llm_backend.engine.llama.devices.supports_gpus", lambda: True)
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("layers", [0, 9])
+def test_model_on_a_gpu_learns_no_thread_count_and_copies_all_cells(
+    tiny_llama, monkeypatch, layers
+):
+    monkeypatch.setattr("llm_backend.engine.pass_threads.usable_cores", lambda: 2)
+    monkeypatch.setattr("llm_backend.engine.pass_threads._TINY_BYTES", 0)
+    command = load_command(model_path=tiny_llama, gpu_layers=layers, threads=None)
+    model = LlamaModel(command, LlamaLog())
+
+    is_on_host = layers == 0
+    assert (model.threads._count is not None) is is_on_host
+    assert model.copies_only_used_cells is (is_on_host and model._cell_memory.is_lazy)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_build_for_gpus_copies_no_weights():
+    assert not _may_copy(load_command())
+
+
+def test_build_for_the_processor_copies_weights():
+    assert _may_copy(load_command())
+
+
+@pytest.mark.parametrize(
+    ("layers", "status", "lacks_memory"),
+    [
+        (None, -signal.SIGABRT, True),  # native code aborts without GPU memory
+        (0, -signal.SIGABRT, False),
+        (None, -signal.SIGSEGV, False),
+        (None, 1, False),
+    ],
+)
+def test_worker_that_aborts_with_a_gpu_lacked_memory(tiny_llama, layers, status, lacks_memory):
+    supervisor = object.__new__(Supervisor)
+    supervisor._config = config(tiny_llama, gpu_layers=layers)
+
+    exit_ = _ProcessExit(status=status, was_killed_here=False)
+    assert supervisor._lacked_memory(exit_, oom_kills_before=0) is lacks_memory
+
+
+@pytest.mark.parametrize(
+    ("libraries", "asks"),
+    [
+        (["libggml-base.so", "libggml-cpu.so"], False),
+        (["libggml-base.so", "libggml-cpu-haswell.so", "libggml-cuda.so"], True),
+        (["libggml-base.so.0", "libggml-vulkan.so.0"], True),
+        ([], True),  # a static library tells nothing
+    ],
+)
+def test_devices_are_listed_if_the_libraries_have_a_backend_for_them(
+    tmp_path, monkeypatch, libraries, asks
+):
+    (tmp_path / "llama_cpp" / "lib").mkdir(parents=True)
+    (tmp_path / "llama_cpp" / "__init__.py").touch()
+    for name in libraries:
+        (tmp_path / "llama_cpp" / "lib" / name).touch()
+    monkeypatch.delenv("LLAMA_CPP_LIB_PATH", raising=False)
+    monkeypatch.delitem(sys.modules, "llama_cpp")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    assert device_list._has_gpu_backend() is asks
+
+
+def test_devices_are_listed_if_the_libraries_are_elsewhere(monkeypatch):
+    monkeypatch.setenv("LLAMA_CPP_LIB_PATH", str(Path("elsewhere")))
+
+    assert device_list._has_gpu_backend()
 
 
 def test_another_process_lists_the_same_devices():

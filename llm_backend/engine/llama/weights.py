@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import llama_cpp as native
 
-from llm_backend.engine.llama.devices import supports_gpus
+from llm_backend.engine.llama import devices
 from llm_backend.engine.llama.huge_pages import prepare_weights
 from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.messages import LoadModel
@@ -79,7 +79,7 @@ def _may_copy(config: LoadModel) -> bool:
     they are not locked, llama.cpp would not put them into a device's memory, and no other engine
     has the same ones with other adapters."""
     is_decided = config.mmap is not None or config.mlock
-    return not (is_decided or config.adapters or supports_gpus())
+    return not (is_decided or config.adapters or devices.supports_gpus())
 
 
 def _load_mode(config: LoadModel, *, copies: bool) -> int:

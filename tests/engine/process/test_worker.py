@@ -5,6 +5,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
+from msgspec.structs import replace
+
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.messages import (
     Cancel,
@@ -96,6 +99,25 @@ def working(
         yield Peer(ours)
     thread.join(30)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(("gpu_bytes", "delays"), [(0, True), (1, False)])
+def test_worker_with_weights_on_a_gpu_sends_deltas_at_once(gpu_bytes, delays):
+    model, begin, found = FakeModel(), load_command(), []
+    info = ModelInfo.of_sequential(
+        ModelKind.CHAT, architecture="", name="", description="", size_bytes=0, backend=""
+    )
+
+    def make_engine(outbox, _receive):
+        found.append(outbox._delays_deltas)
+        return Generator(model, begin, outbox)
+
+    loaded = LoadedModel(
+        info=replace(info, gpu_bytes=gpu_bytes), make_engine=make_engine, tokenizes=model
+    )
+    Worker(ConnectionServer(), 0, loaded, begin)
+
+    assert found == [delays]
 
 
 def test_worker_computes_passes_while_it_tokenizes_a_long_text():
