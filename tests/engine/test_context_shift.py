@@ -5,9 +5,12 @@ import itertools
 import pytest
 
 from llm_backend.engine import EngineClient
+from llm_backend.engine.llama import LlamaLog, LlamaModel
 from llm_backend.engine.messages import Delta, FinishReason, Generate, Sampling
 from tests.engine.conftest import answer, config
+from tests.engine.fakes import generate, load_command
 from tests.engine.gguf_models import write_mamba
+from tests.engine.test_generator import Bench
 
 CONTEXT = 64
 NUMBERS = itertools.count()
@@ -59,6 +62,38 @@ async def test_answer_goes_on_by_the_newer_half_of_a_full_context(write, tiny_ll
     assert (ended, cut.finish_reason) == (tokens[: CONTEXT - len(PROMPT)], FinishReason.LENGTH)
     assert status.context_shifts == 2 * 4
     assert status.running == 0
+
+
+@pytest.mark.parametrize("write", [None, write_mamba], ids=["attention", "recurrent"])
+def test_answer_cancelled_during_a_shift_leaves_its_slot_to_the_next(write, tiny_llama, tmp_path):
+    """The remaining half is computed in several passes, and the answer is cancelled after one."""
+    file = write(tmp_path / "model.gguf") if write else tiny_llama
+    bounds = {"slots": 1, "context_tokens": CONTEXT, "batch_tokens": 8}
+
+    def bench() -> Bench:
+        model = LlamaModel(load_command(model_path=file, **bounds), LlamaLog())
+        model.verify()
+        return Bench(model, context_shift_tokens=1000, **bounds)
+
+    shifting = bench()
+    shifting.submit(generate(list(PROMPT), max_tokens=150, ignore_eos=True))
+    (address,) = shifting.generator._requests
+    for _ in range(CONTEXT + len(PROMPT)):
+        shifting.generator.step(0)
+        if shifting.generator.statistics.context_shifts:
+            break
+    shifting.generator.step(0)
+    (sequence,) = shifting.generator._scheduler.running
+    assert 1 < sequence.uncomputed_tokens < CONTEXT // 2
+    shifting.generator.cancel(address)
+
+    assert shifting.generator.is_idle
+    following = generate([7, *range(60, 80)], id="next", max_tokens=70, ignore_eos=True)
+    shifting.answer(following)
+    alone = bench()
+    alone.answer(following)
+    assert shifting.text("next") == alone.text("next")
+    assert len(shifting.deltas("1")) < 150
 
 
 async def test_answer_without_a_limit_or_beyond_the_bound_ends(tiny_llama):
