@@ -202,6 +202,17 @@ def test_architecture_page_draws_the_layers_of_import_linter():
     assert drawn == [row for row in held if row != {"__main__"}]
 
 
+def test_each_class_name_of_the_package_stands_once():
+    places: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "llm_backend").rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name.removeprefix("_"), []).append(f"{path}:{node.lineno}")
+
+    assert not {name: found for name, found in places.items() if len(found) > 1}
+
+
 def test_the_operations_command_prints_every_operation_as_json():
     import json
 

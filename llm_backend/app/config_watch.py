@@ -26,7 +26,7 @@ _APPLIED = frozenset(
 )  # fmt: skip
 
 Stamp = tuple[Path, tuple[int, int, int] | None]
-Serve = Callable[[Settings, Sequence[ServedModel]], Awaitable[None]]
+ApplySettings = Callable[[Settings, Sequence[ServedModel]], Awaitable[None]]
 
 
 def merge_changes(running: Settings, latest: Settings) -> Settings:
@@ -35,7 +35,10 @@ def merge_changes(running: Settings, latest: Settings) -> Settings:
 
 
 async def watch_config(
-    source: SettingsSource, running: Settings, serve: Serve, every_s: float = POLL_INTERVAL_S
+    source: SettingsSource,
+    running: Settings,
+    serve: ApplySettings,
+    every_s: float = POLL_INTERVAL_S,
 ) -> None:
     """Polls the file of `source`, and the models folder, for ever; `running` are the settings of
     the start. On a change `serve` is called with the merged settings and the models to serve.
@@ -71,7 +74,7 @@ class _Watched:
         return latest != before
 
 
-async def _apply(source: SettingsSource, running: Settings, serve: Serve) -> None:
+async def _apply(source: SettingsSource, running: Settings, serve: ApplySettings) -> None:
     try:
         settings, served = await asyncio.to_thread(_load_models, source)
         await serve(merge_changes(running, settings), served)

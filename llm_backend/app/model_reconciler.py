@@ -18,7 +18,7 @@ from llm_backend.engine.messages import SEQUENTIAL_KINDS, ModelKind
 from llm_backend.errors import InvalidRequest
 from llm_backend.model_files import GgufHeader, HeaderError, generates, read_header
 
-MakeEngine = Callable[[EngineConfig], EngineClient]
+MakeEngineClient = Callable[[EngineConfig], EngineClient]
 
 
 class ModelReconciler:
@@ -28,7 +28,7 @@ class ModelReconciler:
         self,
         registry: Registry,
         manager: ModelManager,
-        make_engine: MakeEngine,
+        make_engine: MakeEngineClient,
         observe: Observe,
         queue_limits: LoadQueueLimits,
         planner: ModelPlanner,

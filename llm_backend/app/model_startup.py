@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from llm_backend.app.config_watch import Serve, watch_config
+from llm_backend.app.config_watch import ApplySettings, watch_config
 from llm_backend.app.model_planning import ModelPlanner
-from llm_backend.app.model_reconciler import MakeEngine, ModelReconciler
+from llm_backend.app.model_reconciler import MakeEngineClient, ModelReconciler
 from llm_backend.app.served_models import ServedModel, build_served_models
 from llm_backend.backends.images.local_images import ImageUsage, LocalImages
 from llm_backend.backends.local.local_model import Observe
@@ -36,7 +36,7 @@ from llm_backend.settings.audio import NO_VOICE
 
 log = logging.getLogger(__name__)
 
-ChoosePersonality = Callable[[str, str], Awaitable[None]]
+SetPersonality = Callable[[str, str], Awaitable[None]]
 """Sets the default personality of a model, for requests that name none."""
 
 
@@ -49,7 +49,7 @@ async def open_models(
     registry: Registry,
     observe: Observe,
     cut_off: asyncio.Event,
-) -> AsyncIterator[ChoosePersonality]:
+) -> AsyncIterator[SetPersonality]:
     """Opens the local models of the settings in the registry, and begins to load those that fit.
     If another process owns the engines, changes come from it, and `cut_off` is set when it drops
     this process; otherwise changes come from the config file of `source`.
@@ -88,7 +88,7 @@ def _local_models(
     observe: Observe,
     reader: MediaReader,
     manager: ModelManager,
-    make_engine: MakeEngine,
+    make_engine: MakeEngineClient,
     planner: ModelPlanner,
 ) -> ModelReconciler:
     return ModelReconciler(
@@ -187,7 +187,7 @@ def build_transcriber(settings: Settings, metrics: Metrics) -> LocalTranscriptio
 
 @asynccontextmanager
 async def open_config_watch(
-    source: SettingsSource | None, settings: Settings, serve: Serve
+    source: SettingsSource | None, settings: Settings, serve: ApplySettings
 ) -> AsyncIterator[None]:
     """Applies changes of the config file and of the models folder, if they are used, to the
     models."""

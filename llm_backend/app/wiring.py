@@ -17,7 +17,7 @@ from llm_backend.app.api import add_access_log, add_guards, build_operations
 from llm_backend.app.database_startup import make_data_folder, open_database
 from llm_backend.app.jobs import job_kinds
 from llm_backend.app.model_startup import (
-    ChoosePersonality,
+    SetPersonality,
     build_espeak_model,
     build_local_images,
     build_synthesizer,
@@ -213,7 +213,7 @@ def _build_services(
     image_models: ImageModels,
     registry: Registry,
     synthesizer: SpeechSynthesizer,
-    choose_personality: ChoosePersonality,
+    choose_personality: SetPersonality,
     stores: Stores,
     search: SearchServices,
     temporary_files: TemporaryFiles,

@@ -18,7 +18,7 @@ _WORD = "word "
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Run:
+class _BenchRequest:
     """Measurements of one request: time to first token, total time, tokens of the answer."""
 
     first_s: float
@@ -65,7 +65,7 @@ def bench(
             print(f"{meaning:<28} {value}")
 
 
-def _run(api: Api, model: str, number: int, words: int, max_tokens: int) -> _Run:
+def _run(api: Api, model: str, number: int, words: int, max_tokens: int) -> _BenchRequest:
     body = {
         "model": model,
         "messages": [{"role": "user", "content": f"{number} {_WORD * words}"}],
@@ -85,10 +85,12 @@ def _run(api: Api, model: str, number: int, words: int, max_tokens: int) -> _Run
         if usage := chunk.get("usage"):
             tokens = usage.get("completion_tokens") or 0
     whole_s = time.monotonic() - started_at
-    return _Run(first_s=whole_s if first_s is None else first_s, whole_s=whole_s, tokens=tokens)
+    return _BenchRequest(
+        first_s=whole_s if first_s is None else first_s, whole_s=whole_s, tokens=tokens
+    )
 
 
-def summarize(model: str, runs: Sequence[_Run], took_s: float) -> dict[str, str | float]:
+def summarize(model: str, runs: Sequence[_BenchRequest], took_s: float) -> dict[str, str | float]:
     """Return the figures of all runs: rates, and percentiles of the latencies."""
     firsts, wholes = sorted(run.first_s for run in runs), sorted(run.whole_s for run in runs)
     return {

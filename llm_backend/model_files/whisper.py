@@ -76,7 +76,7 @@ def read_whisper_header(path: Path) -> WhisperHeader:
             if len(head) < _HEAD.size:
                 raise HeaderError(f"{path} ends in the middle of its header.")
             header = _header_of(path, head, size)
-            _Parts(path, file, size).walk(_tensors_of(header))
+            _WhisperFileParts(path, file, size).walk(_tensors_of(header))
             return header
     except OSError as error:
         raise HeaderError(f"{path} cannot be read: {error.strerror or error}.") from error
@@ -105,7 +105,7 @@ def _tensors_of(header: WhisperHeader) -> int:
     return _TENSORS + _ENCODER_TENSORS * header.audio_layers + _DECODER_TENSORS * header.text_layers
 
 
-class _Parts:
+class _WhisperFileParts:
     """Parts of a file after its sizes: filters, vocabulary, tensors. They follow each other
     without a table."""
 

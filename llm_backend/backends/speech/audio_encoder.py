@@ -13,7 +13,7 @@ _SAMPLE_BYTES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Format:
+class _FfmpegFormat:
     """Container and codec by FFmpeg's names."""
 
     container: str
@@ -24,19 +24,19 @@ class _Format:
 
 
 _FORMATS = {
-    "mp3": _Format(container="mp3", codec="libmp3lame", bits_per_s=64_000),
-    "opus": _Format(
+    "mp3": _FfmpegFormat(container="mp3", codec="libmp3lame", bits_per_s=64_000),
+    "opus": _FfmpegFormat(
         container="ogg",
         codec="libopus",
         bits_per_s=32_000,
         options={"page_duration": "200000"},  # microseconds; by itself it collects a second
     ),
-    "aac": _Format(container="adts", codec="aac", bits_per_s=64_000),
-    "flac": _Format(container="flac", codec="flac"),
-    "wav": _Format(container="wav", codec="pcm_s16le"),
-    "pcm": _Format(container="s16le", codec="pcm_s16le"),
-    "mulaw": _Format(container="mulaw", codec="pcm_mulaw", rate_hz=8_000),
-    "alaw": _Format(container="alaw", codec="pcm_alaw", rate_hz=8_000),
+    "aac": _FfmpegFormat(container="adts", codec="aac", bits_per_s=64_000),
+    "flac": _FfmpegFormat(container="flac", codec="flac"),
+    "wav": _FfmpegFormat(container="wav", codec="pcm_s16le"),
+    "pcm": _FfmpegFormat(container="s16le", codec="pcm_s16le"),
+    "mulaw": _FfmpegFormat(container="mulaw", codec="pcm_mulaw", rate_hz=8_000),
+    "alaw": _FfmpegFormat(container="alaw", codec="pcm_alaw", rate_hz=8_000),
 }
 
 

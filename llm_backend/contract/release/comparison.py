@@ -14,11 +14,11 @@ from llm_backend.contract.release.change import ChangeKind, ContractChange, Side
 from llm_backend.contract.release.schema_comparison import PREFIX, SchemaComparison
 from llm_backend.json_types import JsonValue
 
-Document = Mapping[str, Any]
-Usage = Mapping[str, Mapping[Side, set[str]]]
+DocumentFacts = Mapping[str, Any]
+SchemaUsage = Mapping[str, Mapping[Side, set[str]]]
 
 
-class _Operation(NamedTuple):
+class _DocumentOperation(NamedTuple):
     """One operation of a document, or one webhook, whose body the server sends."""
 
     location: str
@@ -30,16 +30,16 @@ class _Operation(NamedTuple):
         return str(self.facts.get("operationId") or id_of(*self.location.split(" ", 1)))
 
 
-def compare_documents(old: Document, new: Document) -> list[ContractChange]:
+def compare_documents(old: DocumentFacts, new: DocumentFacts) -> list[ContractChange]:
     """Returns the differences of two documents, sorted by location."""
-    comparison = _Comparison(old, new)
+    comparison = _DocumentComparison(old, new)
     return sorted(comparison.changes(), key=lambda change: change.rank)
 
 
-class _Comparison:
+class _DocumentComparison:
     """One comparison, with the schemas and the parameters of both documents."""
 
-    def __init__(self, old: Document, new: Document) -> None:
+    def __init__(self, old: DocumentFacts, new: DocumentFacts) -> None:
         self._old, self._new = old, new
         self._schemas = _schemas(old), _schemas(new)
         self._comparison = SchemaComparison(*self._schemas)
@@ -73,7 +73,9 @@ class _Comparison:
         for key in sorted(before.keys() & after.keys()):
             yield from self._operation(before[key], after[key])
 
-    def _operation(self, old: _Operation, new: _Operation) -> Iterator[ContractChange]:
+    def _operation(
+        self, old: _DocumentOperation, new: _DocumentOperation
+    ) -> Iterator[ContractChange]:
         if old.operation_id != new.operation_id:
             yield self._keyword(new, "operationId", old.operation_id, new.operation_id)
         for key in ("deprecated", "security"):
@@ -101,13 +103,17 @@ class _Comparison:
                 yield from self._contents(old_answer, new_answer, new, location, outgoing)
 
     @staticmethod
-    def _keyword(operation: _Operation, key: str, old: JsonValue, new: JsonValue) -> ContractChange:
+    def _keyword(
+        operation: _DocumentOperation, key: str, old: JsonValue, new: JsonValue
+    ) -> ContractChange:
         return ContractChange(
             kind=ChangeKind.KEYWORD_CHANGED, location=f"{operation.location} ({key})", old=old,
             new=new, operations=(operation.operation_id,),
         )  # fmt: skip
 
-    def _parameters(self, old: _Operation, new: _Operation) -> Iterator[ContractChange]:
+    def _parameters(
+        self, old: _DocumentOperation, new: _DocumentOperation
+    ) -> Iterator[ContractChange]:
         before = _parameters_of(old.facts, self._old)
         after = _parameters_of(new.facts, self._new)
         for key in sorted(before.keys() | after.keys()):
@@ -130,7 +136,7 @@ class _Comparison:
         self,
         old: Mapping[str, Any],
         new: Mapping[str, Any],
-        operation: _Operation,
+        operation: _DocumentOperation,
         location: str,
         side: Side,
     ) -> Iterator[ContractChange]:
@@ -146,7 +152,7 @@ class _Comparison:
                 yield from self._schema(*schemas, operation, named, side)
 
     def _schema(
-        self, old: Any, new: Any, operation: _Operation, location: str, side: Side
+        self, old: Any, new: Any, operation: _DocumentOperation, location: str, side: Side
     ) -> Iterator[ContractChange]:
         for difference in self._comparison.compare(old, new):
             path = f"{location} {difference.path.strip()}".strip()
@@ -198,7 +204,7 @@ class _Comparison:
 
 def _change(
     kind: ChangeKind,
-    operation: _Operation,
+    operation: _DocumentOperation,
     location: str,
     side: Side,
     old: JsonValue = None,
@@ -210,27 +216,29 @@ def _change(
     )  # fmt: skip
 
 
-def _schemas(document: Document) -> Mapping[str, Any]:
+def _schemas(document: DocumentFacts) -> Mapping[str, Any]:
     schemas: Mapping[str, Any] = document.get("components", {}).get("schemas", {})
     return schemas
 
 
-def _operations_of(document: Document) -> dict[tuple[str, str], _Operation]:
+def _operations_of(document: DocumentFacts) -> dict[tuple[str, str], _DocumentOperation]:
     found = {}
     for path, item in document.get("paths", {}).items():
         for method in METHODS:
             if method in item:
-                found[path, method] = _Operation(f"{method.upper()} {path}", item[method])
+                found[path, method] = _DocumentOperation(f"{method.upper()} {path}", item[method])
     for name, item in document.get("webhooks", {}).items():
         for method in METHODS:
             if method in item:
                 location = f"webhook {name}"
-                found[location, method] = _Operation(location, item[method], is_webhook=True)
+                found[location, method] = _DocumentOperation(
+                    location, item[method], is_webhook=True
+                )
     return found
 
 
 def _parameters_of(
-    operation: Mapping[str, Any], document: Document
+    operation: Mapping[str, Any], document: DocumentFacts
 ) -> dict[tuple[str, str], Mapping[str, Any]]:
     found = {}
     for parameter in operation.get("parameters", ()):
@@ -241,7 +249,7 @@ def _parameters_of(
     return found
 
 
-def _usage(document: Document) -> Usage:
+def _usage(document: DocumentFacts) -> SchemaUsage:
     """Returns the operations that reach each component, by the direction in which it travels."""
     schemas = _schemas(document)
     direct = {name: set(_references(schema)) for name, schema in schemas.items()}

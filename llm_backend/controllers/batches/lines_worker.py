@@ -37,7 +37,7 @@ _UNSUPPORTED = ("stream", "background")  # meaningless without a client
 _AnswerLine: TypeAlias = Callable[[LineChunk, int, InputLine], Awaitable[LineResult | None]]
 """Returns the result of a line; None if it is to be run again."""
 
-CallerOf: TypeAlias = Callable[[str | None], Caller]
+FindCallerOfKey: TypeAlias = Callable[[str | None], Caller]
 """Returns the caller of a key id. Raises `ApiError`."""
 
 
@@ -49,7 +49,7 @@ class LinesWorker:
         batches: BatchStore,
         files: FileStore,
         dispatch: Dispatch,
-        caller_of: CallerOf,
+        caller_of: FindCallerOfKey,
         settings: Settings,
     ) -> None:
         self._batches = batches

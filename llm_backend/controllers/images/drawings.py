@@ -19,7 +19,7 @@ from llm_backend.offload import offload_media
 if TYPE_CHECKING:  # imports Pillow
     from llm_backend.backends.images.image_files import SourceImage
 
-Format = Literal["png", "jpeg", "webp"]
+ImageFormat = Literal["png", "jpeg", "webp"]
 Quality = Literal["low", "medium", "high"]
 
 GENERATION_FIELDS = frozenset({
@@ -43,7 +43,7 @@ class ImageStyle:
     """Form of the images in the answer. `compression` is the quality of JPEG and WebP from 0 to
     100; None leaves it to the library."""
 
-    format: Format = "png"
+    format: ImageFormat = "png"
     compression: int | None = None
     quality: Quality = "medium"
     as_urls: bool = False
@@ -87,7 +87,7 @@ def check_fields(body: JsonMapping, supported: Collection[str]) -> None:
 
 def parse_style(body: JsonMapping) -> ImageStyle:
     """Returns the form of the answer's images. Raises `InvalidRequest`."""
-    format: Format = body.get("output_format") or "png"
+    format: ImageFormat = body.get("output_format") or "png"
     compression = body.get("output_compression")
     if compression is not None and not 0 <= compression <= 100:
         raise InvalidRequest("`output_compression` is from 0 to 100.", param="output_compression")

@@ -1,7 +1,7 @@
 """Detached chats of other processes: of the API processes of this server, and of other servers.
 
 Each process answers the others at a socket in the folder that they share. A connection carries one
-question: the chats of a project, or one of them to find, to follow or to cancel. Other servers are
+request: the chats of a project, or one of them to find, to follow or to cancel. Other servers are
 found in the database ([`SharedDetachedChats`](shared_detached_chats.py)).
 """
 
@@ -38,60 +38,60 @@ TIMEOUT_S = 5.0  # for all replies but a chat's events: a process that takes lon
 log = logging.getLogger(__name__)
 
 
-class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class _PeerMessage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     pass
 
 
-class ListChats(_Message, frozen=True, kw_only=True):
+class ListChats(_PeerMessage, frozen=True, kw_only=True):
     """Asks for the chats of a project whose answer is still written."""
 
     project_id: str
 
 
-class FindChat(_Message, frozen=True, kw_only=True):
+class FindChat(_PeerMessage, frozen=True, kw_only=True):
     """Asks for a chat, also for one whose answer is written and not stored yet."""
 
     project_id: str
     id: str
 
 
-class FollowChat(_Message, frozen=True, kw_only=True):
+class FollowChat(_PeerMessage, frozen=True, kw_only=True):
     """Asks for a chat and then for its events."""
 
     project_id: str
     id: str
 
 
-class CancelChat(_Message, frozen=True, kw_only=True):
+class CancelChat(_PeerMessage, frozen=True, kw_only=True):
     """Asks to end the answer of a chat."""
 
     project_id: str
     id: str
 
 
-class Found(_Message, frozen=True, kw_only=True):
+class Found(_PeerMessage, frozen=True, kw_only=True):
     """A chat in its form for clients; `is_too_long` if its answer cannot be followed."""
 
     chat: JsonObject
     is_too_long: bool
 
 
-class EventPart(_Message, frozen=True, kw_only=True):
+class EventPart(_PeerMessage, frozen=True, kw_only=True):
     """Bytes of the events of the chat that is followed."""
 
     body: bytes
     is_piece: bool
 
 
-class End(_Message, frozen=True, kw_only=True):
+class End(_PeerMessage, frozen=True, kw_only=True):
     """The end of the replies; without it the process has died."""
 
 
-Question = ListChats | FindChat | FollowChat | CancelChat
+ChatRequest = ListChats | FindChat | FollowChat | CancelChat
 Reply = Found | EventPart | End
 
 _SERVER_CHANNEL = Channel(
-    decode=msgspec.json.Decoder(Question).decode, peer="api_process", limit_bytes=_LIMIT_BYTES
+    decode=msgspec.json.Decoder(ChatRequest).decode, peer="api_process", limit_bytes=_LIMIT_BYTES
 )
 _CLIENT_CHANNEL = Channel(
     decode=msgspec.json.Decoder(Reply).decode, peer="api_process", limit_bytes=_LIMIT_BYTES
@@ -146,7 +146,7 @@ class DetachedPeers:
             yield self
             return
 
-        def open_session(connection: MessageConnection[Question, Reply]) -> _PeerSession:
+        def open_session(connection: MessageConnection[ChatRequest, Reply]) -> _PeerSession:
             return _PeerSession(connection, self.chats)
 
         async with MessageServer(self._own, _SERVER_CHANNEL, open_session):
@@ -154,8 +154,8 @@ class DetachedPeers:
 
     async def of(self, project_id: str) -> "list[api.DetachedChat]":
         """Returns the unanswered chats of a project, as far as the processes answer in time."""
-        question = ListChats(project_id=project_id)
-        answers = await asyncio.gather(*(_all(path, question) for path in self._others()))
+        request = ListChats(project_id=project_id)
+        answers = await asyncio.gather(*(_all(path, request) for path in self._others()))
         chats = [_as_chat(found) for answer in answers if answer for found in answer.found]
         return chats + (await self.shared.of(project_id) if self.shared else [])
 
@@ -195,10 +195,10 @@ class DetachedPeers:
         await replies.aclose()
         return None
 
-    async def _find(self, question: FindChat | CancelChat) -> "_Answer | None":
+    async def _find(self, request: FindChat | CancelChat) -> "_FoundChats | None":
         """Returns the first answer with a chat, without waiting for the others. Raises
         `ServiceUnavailable` if there is none and a process hangs."""
-        tasks = [asyncio.create_task(_all(path, question)) for path in self._others()]
+        tasks = [asyncio.create_task(_all(path, request)) for path in self._others()]
         try:
             for one in asyncio.as_completed(tasks):
                 if (answer := await one) and answer.found:
@@ -225,33 +225,33 @@ def _hangs() -> ServiceUnavailable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Answer:
+class _FoundChats:
     """The chats that the process of a socket has found."""
 
     path: Path
     found: Sequence[Found]
 
 
-async def _all(path: Path, question: Question) -> _Answer | None:
+async def _all(path: Path, request: ChatRequest) -> _FoundChats | None:
     """Returns the whole answer of a process; None if it hangs."""
     try:
-        async with asyncio.timeout(TIMEOUT_S), aclosing(_ask(path, question)) as replies:
+        async with asyncio.timeout(TIMEOUT_S), aclosing(_ask(path, request)) as replies:
             found = [reply async for reply in replies if isinstance(reply, Found)]
-            return _Answer(path=path, found=found)
+            return _FoundChats(path=path, found=found)
     except TimeoutError:
         log.error("detached_chats_unanswered", extra={"socket": path.name})
         return None
 
 
-async def _ask(path: Path, question: Question) -> AsyncGenerator[Reply, None]:
+async def _ask(path: Path, request: ChatRequest) -> AsyncGenerator[Reply, None]:
     """Yields the replies of a process; none if it has died."""
     try:
-        connection: MessageConnection[Reply, Question]
+        connection: MessageConnection[Reply, ChatRequest]
         connection = await MessageConnection.connect(path, _CLIENT_CHANNEL)
     except OSError:  # it has died, and its chats with it
         return
     try:
-        connection.send(question)
+        connection.send(request)
         while (reply := await connection.receive()) is not None:
             yield reply
             if isinstance(reply, End):
@@ -260,27 +260,27 @@ async def _ask(path: Path, question: Question) -> AsyncGenerator[Reply, None]:
         connection.close()
 
 
-class _PeerSession(ClientSession[Question, Reply]):
-    """The connection of another process, which asks one question."""
+class _PeerSession(ClientSession[ChatRequest, Reply]):
+    """The connection of another process, which asks one request."""
 
     def __init__(
-        self, connection: MessageConnection[Question, Reply], chats: DetachedChats
+        self, connection: MessageConnection[ChatRequest, Reply], chats: DetachedChats
     ) -> None:
         super().__init__(connection)
         self._chats = chats
 
-    def handle(self, message: Question) -> None:
+    def handle(self, message: ChatRequest) -> None:
         self.start_request(0, self._answer(message))
 
-    async def _answer(self, question: Question) -> None:
+    async def _answer(self, request: ChatRequest) -> None:
         try:
             with suppress(OSError):  # of `drain`: the other process reads no more
-                await self._send_replies(question)
+                await self._send_replies(request)
         finally:  # the other process waits no longer if a defect ends this before `End`
             self.connection.close()
 
-    async def _send_replies(self, question: Question) -> None:
-        match question:
+    async def _send_replies(self, request: ChatRequest) -> None:
+        match request:
             case ListChats(project_id=project_id):
                 for chat in self._chats.of(project_id):
                     self._send_found(chat)

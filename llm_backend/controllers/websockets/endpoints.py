@@ -34,13 +34,13 @@ from llm_backend.store.administration import StoredSecret
 
 log = logging.getLogger(__name__)
 
-CallerOf: TypeAlias = Callable[[Mapping[str, str]], Any]
+FindCallerByHeaders: TypeAlias = Callable[[Mapping[str, str]], Any]
 """Returns the caller of request headers; raises `Unauthorized` or `Forbidden`."""
 
 FindCaller: TypeAlias = Callable[[], Any]
-"""Returns the caller of an open socket by the current keys; raises as `CallerOf` does."""
+"""Returns the caller of an open socket by the current keys; raises as the other does."""
 
-Serve: TypeAlias = Callable[[Services, WebSocket, ASGIApp, FindCaller], Awaitable[None]]
+ServeSocket: TypeAlias = Callable[[Services, WebSocket, ASGIApp, FindCaller], Awaitable[None]]
 """Serves one socket; requests inside it are sent to the application."""
 
 _LIVE = re.compile(r"/live/sessions(/[^/]+/(attach|fork))?")
@@ -56,7 +56,7 @@ class WebSocketEndpoints:
         self,
         app: ASGIApp,
         services: Services,
-        caller_of: CallerOf,
+        caller_of: FindCallerByHeaders,
         *,
         request_app: ASGIApp,
     ) -> None:
@@ -184,7 +184,7 @@ async def _recheck_forever(find_caller: FindCaller, every_s: float) -> NoReturn:
         find_caller()
 
 
-_ENDPOINTS: Mapping[str, Serve] = {"/realtime": _realtime, "/responses": _responses}
+_ENDPOINTS: Mapping[str, ServeSocket] = {"/realtime": _realtime, "/responses": _responses}
 
 
 async def _refuse(socket: WebSocket, error: ApiError) -> None:

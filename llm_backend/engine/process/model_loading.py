@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # a worker loads the native library of its own kind of model 
 
 _log = logging.getLogger("llm_backend.engine.process.model_loading")
 
-MakeEngine = Callable[[Outbox, Callable[[], bool]], WorkerEngine]
+MakeWorkerEngine = Callable[[Outbox, Callable[[], bool]], WorkerEngine]
 """Creates the engine of a worker, for its outbox and for the function that handles commands in the
 middle of a step."""
 
@@ -35,7 +35,7 @@ class LoadedModel:
     it has a vocabulary that clients may use."""
 
     info: ModelInfo
-    make_engine: MakeEngine
+    make_engine: MakeWorkerEngine
     tokenizes: Model | None = None
 
 

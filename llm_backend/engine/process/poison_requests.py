@@ -23,13 +23,13 @@ _log = logging.getLogger(__name__)
 _KILLED_WORKERS_S = 60.0  # time that workers which were killed from outside are remembered
 
 
-class _Record(msgspec.Struct, frozen=True, array_like=True):
+class _CrashRecord(msgspec.Struct, frozen=True, array_like=True):
     crashes: dict[int, float]  # weight of each crash, by worker
     crashed_at: float
 
 
 class _StoredRecords(msgspec.Struct, frozen=True, array_like=True):
-    records: list[tuple[bytes, _Record]]
+    records: list[tuple[bytes, _CrashRecord]]
     killed_workers: dict[int, float]
 
 
@@ -54,7 +54,7 @@ class PoisonRequests:
         self._quarantine_weight = quarantine_weight
         self._age_s = age_s
         self._clock = clock
-        self._records: OrderedDict[bytes, _Record] = OrderedDict()
+        self._records: OrderedDict[bytes, _CrashRecord] = OrderedDict()
         self._killed_workers: dict[
             int, float
         ] = {}  # by worker: when it was known that it was killed from outside
@@ -69,7 +69,7 @@ class PoisonRequests:
             record = self._records.pop(key, None)
             crashes = dict(record.crashes) if record else {}
             crashes[worker] = max(candidate.weight, crashes.get(worker, 0.0))
-            self._records[key] = _Record(crashes, self._clock())
+            self._records[key] = _CrashRecord(crashes, self._clock())
         while len(self._records) > self._limit:
             self._records.popitem(last=False)
 
@@ -79,7 +79,7 @@ class PoisonRequests:
         self._killed_workers[worker] = self._clock()
         for key, record in list(self._records.items()):
             crashes = {one: weight for one, weight in record.crashes.items() if one != worker}
-            self._records[key] = _Record(crashes, record.crashed_at)
+            self._records[key] = _CrashRecord(crashes, record.crashed_at)
             if not crashes:
                 del self._records[key]
 
@@ -108,7 +108,7 @@ class PoisonRequests:
         since = self._clock() - _KILLED_WORKERS_S
         self._killed_workers = {one: at for one, at in self._killed_workers.items() if at >= since}
 
-    def _is_old(self, record: _Record) -> bool:
+    def _is_old(self, record: _CrashRecord) -> bool:
         return self._clock() - record.crashed_at > self._age_s
 
 
@@ -188,7 +188,7 @@ class SharedPoisonRequests(PoisonRequests):
 _decoder = msgspec.msgpack.Decoder(_StoredRecords)
 
 
-def _decode(stored: bytes) -> tuple[OrderedDict[bytes, _Record], dict[int, float]]:
+def _decode(stored: bytes) -> tuple[OrderedDict[bytes, _CrashRecord], dict[int, float]]:
     if not stored:
         return OrderedDict(), {}
     try:

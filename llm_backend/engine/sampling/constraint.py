@@ -204,7 +204,7 @@ class Grammars:
         from llguidance import LLTokenizer
 
         ends = sorted(self._vocabulary.end_tokens)
-        return LLTokenizer(_Tokens(self._vocabulary), eos_token=ends)  # type: ignore[arg-type]  # it asks only for what `_Tokens` has
+        return LLTokenizer(_TokenizerAdapter(self._vocabulary), eos_token=ends)  # type: ignore[arg-type]  # it asks only for what `_TokenizerAdapter` has
 
     @cached_property
     def _native_limits(self) -> "LLParserLimits":
@@ -222,7 +222,7 @@ class Grammars:
         )
 
 
-class _Tokens:
+class _TokenizerAdapter:
     """Adapter of a vocabulary for llguidance: the bytes of every token, and a tokenizer.
 
     Markers are no text: a grammar names them. Text that a grammar forces is tokenized as the model

@@ -134,7 +134,7 @@ class HeadDrafter(DraftSource):
         self._head.truncate(slot, 0)
         self._texts.pop(slot, None)
 
-    def _record_all(self, scheduled: list[ScheduledTokens]) -> "list[_Piece]":
+    def _record_all(self, scheduled: list[ScheduledTokens]) -> "list[_TextPiece]":
         """Take the hidden states of all sequences; return tokens for the head to follow at
         once."""
         lengths = [item.count + len(item.draft) for item in scheduled]
@@ -146,7 +146,7 @@ class HeadDrafter(DraftSource):
             at += length
         return pieces
 
-    def _record(self, item: ScheduledTokens, hidden: Hidden) -> "_Piece | None":
+    def _record(self, item: ScheduledTokens, hidden: Hidden) -> "_TextPiece | None":
         """Take the hidden states of a sequence; return tokens for the head to follow at once."""
         sequence, slot = item.sequence, _slot(item.sequence)
         if sequence.runs:
@@ -163,7 +163,7 @@ class HeadDrafter(DraftSource):
         end = start + item.count
         if end - text.start <= _PENDING_TOKENS:
             return None
-        return _Piece(
+        return _TextPiece(
             text=text, slot=slot, start=text.start, tokens=sequence.tokens[text.start : end]
         )
 
@@ -189,7 +189,7 @@ class HeadDrafter(DraftSource):
         self._texts[slot] = found
         return found
 
-    def _fitting(self, counts: abc.Mapping[Sequence, int]) -> "dict[_Piece, int]":
+    def _fitting(self, counts: abc.Mapping[Sequence, int]) -> "dict[_TextPiece, int]":
         """The uncomputed tokens of as many sequences as fit into a pass, with the number of tokens
         to draft after them."""
         pieces, budget = {}, self._head.batch_tokens
@@ -201,11 +201,11 @@ class HeadDrafter(DraftSource):
             if end - start <= budget:
                 budget -= end - start
                 tokens = sequence.tokens[start:]
-                piece = _Piece(text=text, slot=_slot(sequence), start=start, tokens=tokens)
+                piece = _TextPiece(text=text, slot=_slot(sequence), start=start, tokens=tokens)
                 pieces[piece] = count
         return pieces
 
-    def _draft(self, pieces: "dict[_Piece, int]") -> None:
+    def _draft(self, pieces: "dict[_TextPiece, int]") -> None:
         """Compute missing tokens in one pass, then draft one token of each in every further
         pass."""
         drafting = sorted(pieces, key=lambda piece: piece.slot)
@@ -235,10 +235,10 @@ class HeadDrafter(DraftSource):
                 best, hidden = self._compute(chunks, hidden[rows])
                 position += 1
 
-    def _follow_prompts(self, pieces: "list[_Piece]") -> None:
+    def _follow_prompts(self, pieces: "list[_TextPiece]") -> None:
         """Compute the tokens of prompts, as many at once as fit into a pass."""
         size = self._head.batch_tokens
-        ready: list[_Piece] = []
+        ready: list[_TextPiece] = []
         for piece in sorted(pieces, key=lambda one: one.slot):
             for part in piece.split(size):
                 if sum(len(one.tokens) for one in ready) + len(part.tokens) > size or (
@@ -251,7 +251,7 @@ class HeadDrafter(DraftSource):
             self._forward(ready, has_output=False)
 
     def _forward(
-        self, pieces: "abc.Sequence[_Piece]", *, has_output: bool
+        self, pieces: "abc.Sequence[_TextPiece]", *, has_output: bool
     ) -> tuple[list[int], Hidden]:
         """Compute the next tokens of texts, by the model's hidden states; return the likeliest
         token after each, and its hidden state, if it `has_output`."""
@@ -288,7 +288,7 @@ class HeadDrafter(DraftSource):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Piece:
+class _TextPiece:
     """Consecutive tokens of a text, from `start` on, that the head computes."""
 
     text: HiddenStateBuffer
@@ -300,10 +300,10 @@ class _Piece:
     def end(self) -> int:
         return self.start + len(self.tokens)
 
-    def split(self, size: int) -> "list[_Piece]":
+    def split(self, size: int) -> "list[_TextPiece]":
         """The same in parts of at most `size` tokens."""
         return [
-            _Piece(
+            _TextPiece(
                 text=self.text,
                 slot=self.slot,
                 start=self.start + at,

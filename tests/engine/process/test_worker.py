@@ -31,7 +31,7 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.messages.framing import FrameReader, events_in, frame
 from llm_backend.engine.process.connection_server import ConnectionServer
-from llm_backend.engine.process.model_loading import LoadedModel, MakeEngine
+from llm_backend.engine.process.model_loading import LoadedModel, MakeWorkerEngine
 from llm_backend.engine.process.worker import Worker
 from llm_backend.engine.sequential_engine import Report, SequentialEngine
 from tests.engine.fakes import FakeModel, FakeVocabulary, generate, load_command
@@ -75,7 +75,7 @@ def working(
     vocabulary: FakeVocabulary,
     *,
     context_tokens: int = 64,
-    make_engine: MakeEngine | None = None,
+    make_engine: MakeWorkerEngine | None = None,
     **limits: int,
 ) -> Iterator[Peer]:
     """A worker in a thread; it ends as its owner's connection is closed."""

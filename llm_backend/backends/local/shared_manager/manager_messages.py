@@ -31,7 +31,7 @@ class UseEngine(_ModelRequest, frozen=True, kw_only=True):
     """Request: load the model, and keep it loaded until `RequestEnded`."""
 
 
-class LoadModel(_ModelRequest, frozen=True, kw_only=True):
+class LoadModelRequest(_ModelRequest, frozen=True, kw_only=True):
     """Request: load the model, by an explicit command."""
 
 
@@ -160,7 +160,7 @@ class RequestFailed(_ManagerMessage, frozen=True, kw_only=True):
 
 _ERRORS = {one.__name__: one for one in (EngineUnavailable, InvalidRequest, ServiceUnavailable)}
 
-ManagerRequest = UseEngine | LoadModel | UnloadModel | ChoosePersonality
+ManagerRequest = UseEngine | LoadModelRequest | UnloadModel | ChoosePersonality
 ClientMessage = (
     ManagerRequest | RequestEnded | EngineBusy | EngineIdle | EngineReleased | Synchronized
 )

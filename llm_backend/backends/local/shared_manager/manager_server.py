@@ -18,7 +18,7 @@ from llm_backend.backends.local.shared_manager.manager_messages import (
     EngineIdle,
     EngineReleased,
     EngineStates,
-    LoadModel,
+    LoadModelRequest,
     ManagerRequest,
     OpenEngine,
     PersonalitiesChosen,
@@ -230,7 +230,7 @@ class _ManagerSession(ClientSession[ClientMessage, ServerMessage]):
                     done = RequestDone(number=number, model=model, socket_path=path)
                     self.connection.send(done)
                     await asyncio.Event().wait()  # until `RequestEnded`, which cancels this task
-            case LoadModel(model=model):
+            case LoadModelRequest(model=model):
                 await self._manager.handle_of_model(model).load()
                 await self._manager.synchronize()
             case UnloadModel(model=model):

@@ -7,7 +7,7 @@ from llm_backend.backends.local.engine_users import EngineUsers
 from llm_backend.backends.local.model_handle import LoadQueueLimits, MakeEngine, ModelHandle
 from llm_backend.backends.local.shared_manager.engine_lease import EngineLease
 from llm_backend.backends.local.shared_manager.manager_messages import (
-    LoadModel,
+    LoadModelRequest,
     ManagerRequest,
     UnloadModel,
 )
@@ -54,7 +54,7 @@ class RemoteModelHandle(ModelHandle):
         return self.engine is None and self._owner.is_unloading(self.name)
 
     async def load(self) -> None:
-        await self._owner.request(lambda number: LoadModel(number=number, model=self.name))
+        await self._owner.request(lambda number: LoadModelRequest(number=number, model=self.name))
 
     async def unload(self) -> None:
         await self._owner.request(lambda number: UnloadModel(number=number, model=self.name))
