@@ -46,6 +46,12 @@ RETRY_AFTER_S = 1.0
 OUTAGE_RETRY_AFTER_S = 5.0
 """`Retry-After` while a server that this one needs is down: a database or an object store."""
 
+RESTART_RETRY_AFTER_S = 5.0
+"""`Retry-After` of a server that stops: its successor needs seconds to load models and listen."""
+
+FULL_DISK_RETRY_AFTER_S = 30.0
+"""`Retry-After` while the disk of request files is full: no load that ends frees it at once."""
+
 
 # A message may quote what the client sent, and the latest errors are kept in memory.
 _MESSAGE_CHARACTERS = 4096

@@ -10,13 +10,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_backend.contract.application.refusal import send_refusal
 from llm_backend.controllers.services.error_buffer import AnsweredError, RecentErrors
-from llm_backend.errors import ApiError, Forbidden, ServiceUnavailable, Starting
+from llm_backend.errors import (
+    RESTART_RETRY_AFTER_S,
+    ApiError,
+    Forbidden,
+    ServiceUnavailable,
+    Starting,
+)
 from llm_backend.metrics import Metrics
 from llm_backend.stream_ending import SentEvents
 
 log = logging.getLogger(__name__)
-
-RESTART_S = 5.0
 
 
 class HostGuard:
@@ -70,7 +74,8 @@ class AbortedStreams:
             await self._app(scope, receive, watch)
         except asyncio.CancelledError:
             error = ServiceUnavailable(
-                "The server is stopping; retry when it is back.", retry_after_s=RESTART_S
+                "The server is stopping; retry when it is back.",
+                retry_after_s=RESTART_RETRY_AFTER_S,
             )
             if not sent.has_begun:
                 await send_refusal(scope, send, error)

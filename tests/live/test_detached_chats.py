@@ -214,7 +214,7 @@ def test_detached_chats_are_bounded_and_are_of_their_project(bounded):
             httpx.post(f"{url}/detached/{second}/cancel", headers=foreign)
         httpx.post(f"{url}/detached/{id}/cancel", headers=as_operator)
 
-    assert (shared.status_code, shared.headers["retry-after"]) == (429, "5")
-    assert (full.status_code, full.headers["retry-after"]) == (503, "5")
+    assert (shared.status_code, shared.headers["retry-after"]) == (429, "1")
+    assert (full.status_code, full.headers["retry-after"]) == (503, "1")
     assert (too_long.status_code, hidden.status_code) == (400, 404)
     assert (none.json()["data"], refused.status_code) == ([], 401)

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llm_backend.contract.operations import Operations
 from llm_backend.error_bodies import error_body_for
 from llm_backend.errors import (
+    FULL_DISK_RETRY_AFTER_S,
     ApiError,
     ClientGone,
     Internal,
@@ -23,8 +24,6 @@ from llm_backend.errors import (
     from_status,
 )
 from llm_backend.temporary_files import FULL_DISK
-
-_FULL_DISK_RETRY_S = 30.0
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +81,7 @@ def to_api_error(error: Exception) -> ApiError:
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         return ServiceUnavailable(
             "The server's disk has no room for the files of this request; try again later.",
-            retry_after_s=_FULL_DISK_RETRY_S,
+            retry_after_s=FULL_DISK_RETRY_AFTER_S,
         )
     return Internal("The server met an error of its own; its log has it under the request id.")
 

@@ -72,10 +72,10 @@ def translate_store_errors(
     except (QueueFull, SecretsFull) as error:
         is_of_all = isinstance(error, QueueFull)
         refusal = errors.ServiceUnavailable if is_of_all else errors.LimitReached
-        raise refusal(str(error), retry_after_s=errors.OUTAGE_RETRY_AFTER_S) from error
+        raise refusal(str(error), retry_after_s=errors.RETRY_AFTER_S) from error
     except BlobGone as error:
         raise errors.ServiceUnavailable(
-            "The bytes came too slowly and were given up; send them again.", retry_after_s=0
+            "The bytes came too slowly and were given up; send them again."
         ) from error
     except ObjectsUnavailable as error:
         log.error("object_store_unavailable", extra={**log_fields, "reason": str(error)})

@@ -15,6 +15,7 @@ from llm_backend import exact_json
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.contract.body import BodyLimits, check_bounds
 from llm_backend.errors import (
+    RETRY_AFTER_S,
     Conflict,
     InvalidRequest,
     LimitReached,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 HEADER = "x-llm-backend-detached"
 PATHS = frozenset({"/v1/chat/completions", "/chat/completions"})
-RETRY_AFTER_S = 5.0
 _ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
@@ -228,8 +228,7 @@ class DetachedChats:
             raise still_answered_error(chat.id)
         if len(self._chats) >= self._limit:
             raise ServiceUnavailable(
-                f"{self._limit} detached chats are being answered (`detached_chats_limit`).",
-                retry_after_s=RETRY_AFTER_S,
+                f"{self._limit} detached chats are being answered (`detached_chats_limit`)."
             )
         share = (self._limit + 1) // 2
         caller = chat.caller
