@@ -26,6 +26,16 @@ class BackgroundTasks:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
+    async def wait_others(self) -> None:
+        """Waits for the tasks so far, without the one that calls this."""
+        if others := self._tasks - {asyncio.current_task()}:
+            await asyncio.wait(others)
+
+    @property
+    def are_others_running(self) -> bool:
+        """True if a task runs beside the one that asks."""
+        return any(not task.done() for task in self._tasks - {asyncio.current_task()})
+
     async def cancel(self) -> None:
         """Cancels all tasks and waits for their ends."""
         tasks = list(self._tasks)

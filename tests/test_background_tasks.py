@@ -23,6 +23,25 @@ async def test_settle_waits_for_all_tasks_including_those_that_tasks_start() -> 
     assert len(tasks) == 0
 
 
+async def test_a_task_waits_for_the_others_and_not_for_itself() -> None:
+    tasks, seen, event = BackgroundTasks(), [], asyncio.Event()
+
+    async def wait_for_the_others() -> None:
+        seen.append(tasks.are_others_running)
+        event.set()
+        await tasks.wait_others()
+        seen.append(tasks.are_others_running)
+
+    async def finish() -> None:
+        await event.wait()
+
+    tasks.start(wait_for_the_others())
+    tasks.start(finish())
+    await tasks.wait_idle()
+
+    assert seen == [True, False]
+
+
 async def test_cancel_ends_all_tasks_and_waits_for_their_cleanup() -> None:
     tasks, cleaned = BackgroundTasks(), []
 

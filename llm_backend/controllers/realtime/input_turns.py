@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.controllers.realtime.client_events import client_event_id
 from llm_backend.controllers.realtime.conversation import Conversation, new_item_id
 from llm_backend.controllers.realtime.event_sender import EventSender
@@ -56,7 +57,7 @@ class InputTurns:
         self._turn_id = new_item_id()  # of the next turn
         self._is_speaking = False  # the user, in a turn that has not ended
         self._is_answer_due = False  # turns whose text is known wait for an answer
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._permits = asyncio.Semaphore(turns_limit)
         self._waiting_s = 0.0  # audio of turns that wait for a permit
         self._to_answer: set[TranscribedTurn] = set()  # once they are text
@@ -127,14 +128,12 @@ class InputTurns:
         )
         waiting_s = turn.duration_s if len(self._tasks) >= self._turns_limit else 0
         if waiting_s and self._waiting_s + waiting_s > self._limit_s:
-            task = asyncio.create_task(self._refuse(transcribed))
+            self._tasks.start(self._refuse(transcribed))
         else:
             self._waiting_s += waiting_s
             if answers:
                 self._to_answer.add(transcribed)
-            task = asyncio.create_task(self._transcribe(transcribed, waiting_s))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            self._tasks.start(self._transcribe(transcribed, waiting_s))
 
     def cancel_pending_answers(self) -> None:
         """Cancels the automatic answers to the turns so far: the caller's response reads them."""
@@ -144,10 +143,8 @@ class InputTurns:
     async def answer_if_due(self) -> None:
         """Answers the detected turns, unless more is being said, transcribed or answered: the end
         of that calls this again."""
-        others = self._tasks - {asyncio.current_task()}
-        is_transcribing = any(not one.done() for one in others)
         if self._is_answer_due and not (
-            self._is_speaking or is_transcribing or self._answers_already()
+            self._is_speaking or self._tasks.are_others_running or self._answers_already()
         ):
             self._is_answer_due = False
             try:
@@ -158,17 +155,12 @@ class InputTurns:
 
     async def wait(self) -> None:
         """Returns when the text of all turns is known."""
-        tasks = self._tasks - {asyncio.current_task()}
-        if tasks:
-            await asyncio.wait(tasks)
+        await self._tasks.wait_others()
 
     async def aclose(self) -> None:
         """Ends all transcriptions."""
         self._is_answer_due = False
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.cancel()
 
     async def _begin_turn(self, change: TurnChange) -> None:
         self._is_speaking = True

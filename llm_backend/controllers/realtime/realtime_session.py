@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 
+from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.internal_requests import parse_message
@@ -80,7 +81,7 @@ class RealtimeSession:
             answers_already=lambda: self._answering is not None,
         )
         self._responses: dict[str, RealtimeResponse] = {}  # that have not ended
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._handlers: Mapping[str, Handle] = {
             "session.update": self._update_session,
             "conversation.item.create": self._create_item,
@@ -105,9 +106,7 @@ class RealtimeSession:
             return False
         finally:
             await self._input_turns.aclose()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._tasks.cancel()
         return True
 
     async def _handle(self, message: str | bytes) -> None:
@@ -186,8 +185,7 @@ class RealtimeSession:
             wait_for_input=self._input_turns.wait,
         )
         self._responses[response.id] = response
-        task = response.start()  # at once: from now on it may be cancelled
-        self._tasks.add(task)
+        task = response.start(self._tasks)  # at once: from now on it may be cancelled
         task.add_done_callback(lambda _: self._forget(response, task))
 
     def _conversation_items(self, changes: JsonMapping) -> list[JsonMapping]:
@@ -219,7 +217,6 @@ class RealtimeSession:
         return next((one for one in ongoing if one.is_in_conversation), None)
 
     def _forget(self, response: RealtimeResponse, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
         self._responses.pop(response.id, None)
         error = None if task.cancelled() else task.exception()
         if task.cancelled() or isinstance(error, ClientGone):
@@ -227,9 +224,7 @@ class RealtimeSession:
         if error is not None:
             log.error("realtime_response_failed", exc_info=error)
         # A turn may have become text.
-        answering = asyncio.create_task(self._input_turns.answer_if_due())
-        self._tasks.add(answering)
-        answering.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._input_turns.answer_if_due())
 
     async def _interrupt(self) -> None:
         """Cancels the response in the conversation: the user speaks."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 
 from llm_backend import exact_json
+from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.controllers.internal_requests import json_body
 from llm_backend.controllers.realtime.conversation import Conversation, model_input
 from llm_backend.controllers.realtime.event_sender import EventSender, error_event
@@ -60,9 +61,9 @@ class RealtimeResponse:
         """True once the last event is on its way."""
         return self._has_ended
 
-    def start(self) -> asyncio.Task[None]:
+    def start(self, tasks: BackgroundTasks) -> asyncio.Task[None]:
         """Sends the first event and asks the model, in a task."""
-        self._task = asyncio.create_task(self._run())
+        self._task = tasks.start(self._run())
         return self._task
 
     async def cancel(self, reason: CancelReason) -> None:
