@@ -46,7 +46,7 @@ def keys_create(
         int | None, typer.Option(min=1, help="Days until it expires.")
     ] = None,
     description: Annotated[
-        str | None, typer.Option(help="What it is for; printed by `list`.")
+        str | None, typer.Option(help="Purpose of the key; printed by `list`.")
     ] = None,
     config: Config = None,
     data_dir: DataDir = None,

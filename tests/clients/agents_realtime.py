@@ -40,7 +40,7 @@ def speech() -> bytes:
         json.dumps(body).encode(),
         {"content-type": "application/json"},
     )
-    with urllib.request.urlopen(request) as answer:  # noqa: S310
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 - as above
         audio: bytes = answer.read()
     return audio
 

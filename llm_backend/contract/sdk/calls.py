@@ -187,7 +187,7 @@ class _Reader:
             return None
         kind = call.args[1]
         if isinstance(kind, ast.IfExp):  # ParamsStreaming if stream else ParamsNonStreaming
-            return Union[self._evaluate(kind.body), self._evaluate(kind.orelse)]  # noqa: UP007
+            return Union[self._evaluate(kind.body), self._evaluate(kind.orelse)]  # noqa: UP007 - `|` has another origin
         return self._evaluate(kind)
 
     def _keys(self, node: ast.expr | None) -> Iterator[str]:
