@@ -137,6 +137,13 @@ def test_architecture_page_fits_in_one_sitting():
     assert max(map(len, lines)) <= 160
 
 
+def test_changelog_is_short():
+    lines = (ROOT / "CHANGELOG.md").read_text().splitlines()
+
+    assert len(lines) <= 80
+    assert max(map(len, lines)) <= 160
+
+
 def test_docstring_of_each_package_names_its_modules():
     packages = sorted(path.parent for path in (ROOT / "llm_backend").rglob("__init__.py"))
     texts = {
