@@ -72,7 +72,7 @@ async function load() {
   }
 }
 
-/** What the frame answers to a request. */
+/** Waits for the answer of the frame to a request. */
 function nextAnswer(number) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => end(reject, new Error(t("The diagram took too long."))), PATIENCE_MS),
