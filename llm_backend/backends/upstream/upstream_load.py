@@ -23,7 +23,8 @@ class UpstreamHealth:
     failures: an upstream that breaks off every answer is ejected, too. Each ejection is twice as
     long as the one before, up to a minute, until an answer is complete. Nothing is recorded of a
     request whose client leaves after the headers. An answer that turns out to be invalid is a
-    failure, even if its headers were a success.
+    failure, even if its headers were a success. A request has the epoch in which it was sent, the
+    number of ejections before it: how one from before the latest ejection fails says nothing new.
 
     Known elsewhere as circuit breaker (open while ejected, half-open while probed) with a cooldown.
     """
@@ -33,6 +34,7 @@ class UpstreamHealth:
         self._ejected_until = 0.0
         self._ejection_s = EJECTION_S
         self._is_probed = False
+        self._epoch = 0
 
     @property
     def is_ejected(self) -> bool:
@@ -47,9 +49,11 @@ class UpstreamHealth:
         """Returns True if a request may be sent: not ejected, or it would be the probe."""
         return not self.is_ejected or (not self._is_probed and self.is_available(now_s))
 
-    def record_request(self) -> None:
-        """Records that a request is sent; it is the probe if the upstream is ejected."""
+    def record_request(self) -> int:
+        """Records that a request is sent; it is the probe if the upstream is ejected. Returns its
+        epoch."""
         self._is_probed = self.is_ejected
+        return self._epoch
 
     def record_answer_start(self) -> None:
         """Records that an answer has begun; its end is recorded later."""
@@ -62,19 +66,24 @@ class UpstreamHealth:
         self._ejection_s = EJECTION_S
         self._is_probed = False
 
-    def record_failure(self, now_s: float) -> None:
+    def record_failure(self, now_s: float, epoch: int) -> None:
         """Records a failure: no answer, an invalid, incomplete or redirecting one, a rejected key,
-        or a status of `retry.DOWN`."""
+        or a status of `retry.DOWN`. A request of an earlier epoch neither prolongs an ejection nor
+        ends its probe."""
+        if epoch != self._epoch:
+            return
         self._failures += 1
         self._is_probed = False
-        if not self.is_ejected or now_s < self._ejected_until:
-            return  # a request that was outstanding at the ejection does not prolong it
+        if not self.is_ejected:
+            return
+        self._epoch += 1
         self._ejected_until = now_s + self._ejection_s
         self._ejection_s = min(2 * self._ejection_s, LONGEST_EJECTION_S)
 
-    def record_cancel(self) -> None:
+    def record_cancel(self, epoch: int) -> None:
         """Records a request that was cancelled before its result was known."""
-        self._is_probed = False
+        if epoch == self._epoch:
+            self._is_probed = False
 
 
 class UpstreamLoad:
@@ -108,16 +117,17 @@ class UpstreamLoad:
         """True if another request may be sent: the upstream is below its concurrency limit."""
         return self.outstanding + self.reserved < self.permits
 
-    def _begin_request(self) -> None:
-        """Counts a request that begins. Its answer must be closed, or its failure recorded."""
+    def _begin_request(self) -> int:
+        """Counts a request that begins; returns its epoch. Its answer must be closed, or its
+        failure recorded."""
         self._count(1)
-        self.health.record_request()
+        return self.health.record_request()
 
-    def _record_no_answer(self, error: BaseException) -> None:
+    def _record_no_answer(self, error: BaseException, epoch: int) -> None:
         if isinstance(error, UpstreamError):
-            self._record_failure()
+            self._record_failure(epoch)
         else:
-            self.health.record_cancel()
+            self.health.record_cancel(epoch)
         self._end_request()
 
     def _end_request(self) -> None:
@@ -137,9 +147,9 @@ class UpstreamLoad:
         self._record_answer_start()
         self.health.record_success()
 
-    def _record_failure(self) -> None:
+    def _record_failure(self, epoch: int) -> None:
         was_ejected = self.health.is_ejected
-        self.health.record_failure(asyncio.get_running_loop().time())
+        self.health.record_failure(asyncio.get_running_loop().time(), epoch)
         self._observer.count_failure()
         if self.health.is_ejected and not was_ejected:
             self._observer.set_up(0)

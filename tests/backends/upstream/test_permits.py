@@ -201,7 +201,9 @@ async def test_permit_of_an_ejected_upstream_is_returned(folder: Path):
         await settle()
         ill, well = sorted(inside, key=lambda upstream: upstream.name)
         for _ in range(FAILURES):
-            ill.health.record_failure(asyncio.get_running_loop().time())
+            ill.health.record_failure(
+                asyncio.get_running_loop().time(), ill.health.record_request()
+            )
 
         one.leave(ill)
         await settle()

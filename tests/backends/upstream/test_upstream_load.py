@@ -1,5 +1,7 @@
 """Outlier ejection: consecutive failures eject an upstream, and probes end it."""
 
+import pytest
+
 from llm_backend.backends.upstream.upstream_load import (
     EJECTION_S,
     FAILURES,
@@ -11,16 +13,15 @@ from llm_backend.backends.upstream.upstream_load import (
 def ejected(*, at_s: float = 100) -> UpstreamHealth:
     health = UpstreamHealth()
     for _ in range(FAILURES):
-        health.record_request()
-        health.record_failure(at_s)
+        health.record_failure(at_s, health.record_request())
     return health
 
 
 def test_one_failure_does_not_eject():
     health = UpstreamHealth()
-    health.record_failure(1)
+    health.record_failure(1, health.record_request())
     health.record_success()
-    health.record_failure(2)
+    health.record_failure(2, health.record_request())
 
     assert health.admits(2)
 
@@ -34,10 +35,10 @@ def test_consecutive_failures_eject():
 
 def test_ejected_upstream_is_probed_by_one_request_at_a_time():
     health = ejected(at_s=100)
-    health.record_request()
+    epoch = health.record_request()
 
     assert not health.admits(1000)
-    health.record_cancel()  # its client left: the next one may
+    health.record_cancel(epoch)  # its client left: the next one may
     assert health.admits(1000)
 
 
@@ -49,8 +50,7 @@ def test_failed_probe_doubles_the_ejection_up_to_a_bound():
         while not health.admits(now):
             now += 0.5
         waits.append(now - began)
-        health.record_request()
-        health.record_failure(now)
+        health.record_failure(now, health.record_request())
 
     assert waits == [5, 10, 20, 40, 60, LONGEST_EJECTION_S]
 
@@ -64,20 +64,39 @@ def test_successful_probe_ends_the_ejection():
     assert not health.is_ejected
 
 
-def test_outstanding_requests_do_not_prolong_an_ejection():
-    health = ejected(at_s=100)
-    health.record_failure(103)
+@pytest.mark.parametrize("fails_at", [103, 100 + EJECTION_S, 1000])
+def test_outstanding_requests_do_not_prolong_an_ejection(fails_at):
+    health = UpstreamHealth()
+    outstanding = health.record_request()
+    for _ in range(FAILURES):
+        health.record_failure(100, health.record_request())
+    health.record_failure(fails_at, outstanding)
 
-    assert health.admits(100 + EJECTION_S)
+    assert health.admits(max(fails_at, 100 + EJECTION_S))
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_outstanding_requests_do_not_let_a_second_probe_pass(is_cancelled):
+    health = UpstreamHealth()
+    outstanding = health.record_request()
+    for _ in range(FAILURES):
+        health.record_failure(100, health.record_request())
+    health.record_request()  # the probe
+    if is_cancelled:
+        health.record_cancel(outstanding)
+    else:
+        health.record_failure(1000, outstanding)
+
+    assert not health.admits(1000)
 
 
 def test_answers_that_break_off_prolong_each_ejection():
     health, ejected_at = UpstreamHealth(), []
     for now in range(100):
         if health.admits(now):
-            health.record_request()
+            epoch = health.record_request()
             health.record_answer_start()
-            health.record_failure(now)
+            health.record_failure(now, epoch)
             if health.is_ejected:
                 ejected_at.append(now)
 
@@ -87,13 +106,13 @@ def test_answers_that_break_off_prolong_each_ejection():
 def test_cancelled_probe_leaves_the_ejection_as_it_is():
     health = UpstreamHealth()
     for now in range(FAILURES):
-        health.record_failure(now)
-        health.record_request()
+        health.record_failure(now, health.record_request())
+        epoch = health.record_request()
         health.record_answer_start()
-        health.record_cancel()
+        health.record_cancel(epoch)
 
     assert health.admits(FAILURES)
-    health.record_failure(FAILURES)
+    health.record_failure(FAILURES, health.record_request())
     assert health.is_ejected
 
 

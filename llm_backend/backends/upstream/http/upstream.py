@@ -116,7 +116,7 @@ class Upstream(UpstreamLoad):
         """
         pairs = list(headers)
         target = self._target(path, query.decode("latin-1"), model)
-        self._begin_request()
+        epoch = self._begin_request()
         try:
             with self._translation:
                 answer = await self._client.send(
@@ -130,12 +130,12 @@ class Upstream(UpstreamLoad):
                 try:
                     self._limit_idle_time(answer)
                     pieces = await self._validate_start(answer, expected, on_abandoned)
-                    return self._to_answer(answer, target, pieces, expected)
+                    return self._to_answer(answer, target, pieces, expected, epoch)
                 except BaseException:
                     answer.abort()
                     raise
         except BaseException as error:
-            self._record_no_answer(error)
+            self._record_no_answer(error, epoch)
             raise
 
     def _headers(self, headers: Headers) -> HeaderPairs:
@@ -177,11 +177,11 @@ class Upstream(UpstreamLoad):
         """
         sent = as_text(self._headers(headers))
         url = self._url(self._target(path, query.decode("latin-1"), model))
-        self._begin_request()
+        epoch = self._begin_request()
         try:
             socket = await self._socket(url, sent, protocols)
         except BaseException as error:
-            self._record_no_answer(error)
+            self._record_no_answer(error, epoch)
             raise
         self._record_success()
         return Socket(socket, self._translation, self._end_request)
@@ -227,7 +227,12 @@ class Upstream(UpstreamLoad):
             raise
 
     def _to_answer(
-        self, answer: HttpAnswer, target: str, pieces: Sequence[bytes], expected: AnswerKinds
+        self,
+        answer: HttpAnswer,
+        target: str,
+        pieces: Sequence[bytes],
+        expected: AnswerKinds,
+        epoch: int,
     ) -> UpstreamAnswer:
         status = answer.status
         if status in KEY_REJECTED:
@@ -237,30 +242,30 @@ class Upstream(UpstreamLoad):
             raise redirect_error(self._url(target), status, location)
         headers = answer_headers(answer.raw_headers, status=status, listed=self._answer_headers)
         if status in DOWN:
-            self._record_failure()
+            self._record_failure(epoch)
         else:
             self._record_answer_start()
         has_events = expected.events and expected.has_body(answer.method, status)
         return UpstreamAnswer(
             status=status,
             headers=headers,
-            body=self._body(answer, pieces, has_events=has_events),
+            body=self._body(answer, pieces, epoch, has_events=has_events),
             close=once(lambda: self._close(answer)),
             upstream=self.name,
             is_complete=answer.protocol is None,
-            report_invalid=self._report_invalid,
+            report_invalid=lambda error: self._report_invalid(error, epoch),
         )
 
-    def _report_invalid(self, error: UpstreamFailed) -> None:
+    def _report_invalid(self, error: UpstreamFailed, epoch: int) -> None:
         self._translation.log_invalid(error)
-        self._record_failure()
+        self._record_failure(epoch)
 
     def _close(self, answer: HttpAnswer) -> None:
         answer.abort()
         self._end_request()
 
     async def _body(
-        self, answer: HttpAnswer, pieces: Sequence[bytes], *, has_events: bool
+        self, answer: HttpAnswer, pieces: Sequence[bytes], epoch: int, *, has_events: bool
     ) -> AsyncGenerator[bytes, None]:
         is_empty = True
         try:
@@ -275,7 +280,7 @@ class Upstream(UpstreamLoad):
                 if is_empty and has_events:
                     raise UpstreamFailed("The upstream ended its stream before its first event.")
         except UpstreamError:
-            self._record_failure()
+            self._record_failure(epoch)
             raise
         if answer.status not in DOWN:
             self._record_success()
