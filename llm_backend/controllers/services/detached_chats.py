@@ -67,6 +67,11 @@ class DetachedChat:
         """The caller; None before its key has been checked."""
         return self._state.get("caller")
 
+    @property
+    def key(self) -> tuple[str | None, str]:
+        """The project, and the id in it; no other project can see that the id is taken."""
+        return (None if self.caller is None else self.caller.project_id, self.id)
+
     def cancel(self) -> None:
         """Ends the answer, as a disconnect ends the answer of an attached chat."""
         self._cancelled.set()
@@ -176,13 +181,13 @@ def _parse(body: bytes, limits: BodyLimits) -> JsonObject:
 
 
 class DetachedChats:
-    """The detached chats of this process, by their ids."""
+    """The detached chats of this process, by their projects and ids."""
 
     def __init__(self, *, limit: int, bytes_limit: int, body_limits: BodyLimits) -> None:
         self._body_limits = body_limits
         self._limit = limit
         self._bytes_limit = bytes_limit
-        self._chats: dict[str, DetachedChat] = {}
+        self._chats: dict[tuple[str | None, str], DetachedChat] = {}
 
     @property
     def are_possible(self) -> bool:
@@ -196,7 +201,7 @@ class DetachedChats:
 
     def find(self, id: str, project_id: str) -> DetachedChat | None:
         """Returns a chat of a project; None if it has none of this id."""
-        chat = self._chats.get(id)
+        chat = self._chats.get((project_id, id))
         return chat if chat is not None and _is_of(chat, project_id) else None
 
     def begin(self, id: str, path: str, state: Mapping[str, Any]) -> DetachedChat:
@@ -224,7 +229,7 @@ class DetachedChats:
                 f"`{HEADER}` is for streams: send `stream: true` with it, or leave it out.",
                 param=HEADER,
             )
-        if chat.id in self._chats:
+        if chat.key in self._chats:
             raise still_answered_error(chat.id)
         if len(self._chats) >= self._limit:
             raise ServiceUnavailable(
@@ -239,12 +244,12 @@ class DetachedChats:
                 param=HEADER,
                 retry_after_s=RETRY_AFTER_S,
             )
-        self._chats[chat.id] = chat
+        self._chats[chat.key] = chat
 
     def end(self, chat: DetachedChat) -> None:
         """Removes a chat whose answer has ended, or that was refused."""
-        if self._chats.get(chat.id) is chat:
-            del self._chats[chat.id]
+        if self._chats.get(chat.key) is chat:
+            del self._chats[chat.key]
         chat.end()
 
 

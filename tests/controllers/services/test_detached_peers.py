@@ -12,6 +12,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from llm_backend.access import DEFAULT_PROJECT, Caller
+from llm_backend.access.authentication.policy import Project
 from llm_backend.contract.body import BodyLimits
 from llm_backend.controllers.services import detached_peers
 from llm_backend.controllers.services.detached_answers import DetachedAnswers
@@ -58,16 +59,19 @@ def process(database: Database, folder: Path | None, pid: int) -> DetachedPeers:
     return DetachedPeers(chats, folder, pid, shared)
 
 
-async def begin(peers: DetachedPeers, id: str, request: object) -> DetachedChat:
+async def begin(
+    peers: DetachedPeers, id: str, request: object, project_id: str = DEFAULT_PROJECT
+) -> DetachedChat:
     """Begins a chat whose answer has not begun."""
-    chat = peers.chats.begin(id, "/v1/chat/completions", {"caller": Caller(key_id=None)})
+    caller = Caller(key_id=None, project=Project(id=project_id, name=project_id))
+    chat = peers.chats.begin(id, "/v1/chat/completions", {"caller": caller})
 
     async def receive() -> Message:
         return {"type": "http.request", "body": orjson.dumps(request)}
 
     async def add() -> None:
         peers.chats.add(chat)
-        assert await peers.claim(chat, DEFAULT_PROJECT)
+        assert await peers.claim(chat, project_id)
 
     await chat.receive_from(receive, add)()
     return chat
@@ -239,6 +243,18 @@ async def test_the_row_of_a_chat_is_removed_although_its_claim_seemed_to_fail(da
     await shared._releases.wait_idle()
 
     assert await other.of(DEFAULT_PROJECT) == []
+
+
+async def test_projects_do_not_see_each_others_ids(database):
+    peers = process(database, None, 1)
+    chats = [await begin(peers, "the-chat", LONG, project) for project in ("one", "two")]
+
+    assert [peers.chats.find("the-chat", project) for project in ("one", "two")] == chats
+    with pytest.raises(Conflict):
+        await begin(peers, "the-chat", LONG, "two")
+    peers.chats.end(chats[1])
+    assert peers.chats.find("the-chat", "one") is chats[0]
+    assert peers.chats.find("the-chat", "two") is None
 
 
 async def test_a_follower_is_told_that_another_server_has_died(database):
