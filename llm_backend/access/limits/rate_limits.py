@@ -75,7 +75,7 @@ class RateLimits:
         self._clock = clock
         self._windows_limit = windows_limit
         self._windows: dict[tuple[str, str, int], RateLimitWindow] = {}
-        self._take_locks: dict[RateLimitWindow, asyncio.Lock] = {}
+        self._taking: dict[RateLimitWindow, asyncio.Task[None]] = {}
         # Number of requests that are being granted amounts and have not used them yet; while there
         # are any, no surplus is returned.
         self._granting = 0
@@ -142,14 +142,14 @@ class RateLimits:
         one query in flight."""
         if self._grants is None or self._is_futile(window, amount):
             return
-        lock = self._take_locks.setdefault(window, asyncio.Lock())
-        async with lock:
-            missing = window.missing(amount)
-            if missing and not self._is_futile(window, amount):
-                granting = self._database_calls.start(self._grant(self._grants, window, missing))
-                await asyncio.shield(granting)  # the grant is kept even if this request leaves
-        if not lock.locked():
-            self._take_locks.pop(window, None)
+        while (running := self._taking.get(window)) is not None:
+            await asyncio.shield(running)
+        missing = window.missing(amount)
+        if missing and not self._is_futile(window, amount):
+            granting = self._database_calls.start(self._grant(self._grants, window, missing))
+            self._taking[window] = granting
+            granting.add_done_callback(lambda _: self._taking.pop(window, None))
+            await asyncio.shield(granting)  # the grant is kept even if this request leaves
 
     def _is_futile(self, window: RateLimitWindow, amount: int) -> bool:
         """True if a query would be futile, or was so a moment ago."""

@@ -206,6 +206,30 @@ async def test_concurrent_requests_are_admitted_up_to_the_limit(grants, clock):
     assert sum(counts) == 40
 
 
+async def test_window_has_one_query_in_flight(grants, clock):
+    in_flight, most = 0, 0
+
+    class Slow(Grants):
+        async def take(self, *args, **kwargs) -> int:
+            nonlocal in_flight, most
+            in_flight += 1
+            most = max(most, in_flight)
+            granted = await grants.take(*args, **kwargs)
+            in_flight -= 1
+            return granted
+
+    limits = RateLimits(Slow(grants._database), clock=clock)
+    windows = limits.windows([RateLimit(scope="m", unit="tokens", limit=1000)])
+
+    async def arrive(later: int) -> None:
+        for _ in range(later):
+            await asyncio.sleep(0.001)
+        await limits.reserve(windows, 60)  # more than one query grants to others
+
+    await asyncio.gather(*(arrive(later) for later in range(16)))
+    assert most == 1
+
+
 async def test_server_enforces_the_limit_alone_during_an_outage(clock, caplog):
     class Down(Grants):
         def __init__(self) -> None:
