@@ -89,8 +89,8 @@ class Registry:
 
     @property
     def usable(self) -> Sequence[LocalModel]:
-        """Local models, except those that speak, draw or tell speakers apart, if their extra is
-        not installed."""
+        """Local models, except those that need an extra which is not installed: for speech,
+        recordings, speakers or drawing."""
         draws = is_installed("draw")
         return [
             model
@@ -190,19 +190,21 @@ class Registry:
         )
 
     def local_cards(self) -> list[ModelCard]:
-        """Lists local models, their personalities and aliases, voices if they are installed, and
-        routes that have targets, each as a model."""
-        cards = [self.card(model) for model in self.usable]
+        """Lists usable local models, their personalities and aliases, voices if they are installed,
+        and routes that have targets, each as a model."""
+        usable = self.usable
+        cards = [self.card(model) for model in usable]
         personalities = [
             _rename_card(
                 self.card(model), f"{model.card.id}:{name}", ("personality_of", model.card.id)
             )
-            for model in self.local
+            for model in usable
             for name in model.personalities
         ]
         aliases = [
             _rename_card(self.card(self._local[name]), alias, ("alias_of", name))
             for alias, name in self._aliases.items()
+            if self._local[name] in usable
         ]
         routes = [
             ModelCard(id=route, created_at=0, owned_by="llm-backend")

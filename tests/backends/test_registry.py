@@ -92,7 +92,9 @@ def test_a_voice_is_usable_with_its_own_extra(tmp_path, monkeypatch, installed, 
     model = LocalModel(card, idle_handle("a", tmp_path / "a"), voice=voice)
     monkeypatch.setattr(registries, "is_installed", lambda extra: extra == installed)
 
-    assert bool(Registry([model]).usable) is usable
+    registry = Registry([model], {"tts-1": "a"})
+    assert bool(registry.usable) is usable
+    assert [card.id for card in registry.local_cards()] == (["a", "tts-1"] if usable else [])
 
 
 def test_names_stand_for_models_also_after_a_reload(tmp_path):
