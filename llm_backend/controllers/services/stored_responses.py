@@ -49,7 +49,7 @@ def to_stored_response(
 
 class StoredResponses:
     """Stored responses and conversations. A response is durable before its client gets the end of
-    it; after a disconnect it is stored in the background."""
+    it; one that failed, or whose client disconnected, is stored in the background."""
 
     def __init__(
         self,

@@ -94,7 +94,8 @@ class McpKind(ToolKind):
 
 class McpTools(ServerTool):
     """Tools of one MCP server for one response. `listing` is the item that lists them; `is_new` is
-    True if the item is new and has to be output."""
+    True if the item is new and has to be output. Raises `InvalidRequest` if two of the allowed
+    tools would have one name for the model."""
 
     type = "mcp"
 
@@ -110,6 +111,12 @@ class McpTools(ServerTool):
             tool for tool in listing["tools"] if allows(context.tool.get("allowed_tools"), tool)
         ]
         self._tools = {model_tool_name(self._label, tool["name"]): tool for tool in allowed}
+        if len(self._tools) < len(allowed):
+            raise InvalidRequest(
+                f"Two tools of the server `{self._label}` have the same name for the model, which "
+                "is made of letters, digits, `-` and `_`: name one of them in `allowed_tools`.",
+                param=f"{context.where}.allowed_tools",
+            )
         self.functions = [_function(name, context.tool, tool) for name, tool in self._tools.items()]
         self._approved_calls = find_approved_calls(context, self._label)
         for call in self._approved_calls:

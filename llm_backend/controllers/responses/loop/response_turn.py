@@ -60,8 +60,8 @@ class ResponseTurn:
             return cls(services, body, run, resources.pop_all())
 
     async def events(self) -> AsyncGenerator[bytes, None]:
-        """Yields the encoded events. The response is stored before the last event, or when the
-        client disconnects."""
+        """Yields the encoded events. The response is stored before the last event; one that failed,
+        or whose client disconnects, is stored in the background."""
         async with self._ending():
             for event in self._state.start():
                 yield _encode(event)

@@ -14,6 +14,7 @@ from llm_backend.controllers.responses.loop.mcp_items import (
     messages_from,
     model_tool_name,
 )
+from llm_backend.controllers.responses.loop.mcp_tools import McpTools
 from llm_backend.controllers.services.server_tools import ToolContext
 from llm_backend.errors import InvalidRequest
 
@@ -37,6 +38,15 @@ def answer(approve: bool, request_id: str = "mcpr_1", **fields) -> dict:
         "type": "mcp_approval_response", "approval_request_id": request_id, "approve": approve,
         **fields,
     }  # fmt: skip
+
+
+def test_tools_of_one_server_with_one_name_for_the_model_are_refused():
+    listing = {"tools": [{"name": name, "input_schema": {}} for name in ("get user", "get_user")]}
+
+    with pytest.raises(InvalidRequest) as refused:
+        McpTools(asked(), None, listing, is_new=False)
+    assert refused.value.param == "tools[0].allowed_tools"
+    assert McpTools(asked(allowed_tools=["get_user"]), None, listing, is_new=False).functions
 
 
 @pytest.mark.parametrize(
