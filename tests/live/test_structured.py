@@ -171,7 +171,7 @@ def test_what_cannot_be_followed_is_refused_by_its_place(client, fields, param, 
 
 PAIR = {
     "type": "array",
-    "items": {"type": "integer", "minimum": 0, "maximum": 9},
+    "items": {"type": "integer", "minimum": 0, "maximum": 19},
     "uniqueItems": True,
     "minItems": 2,
     "maxItems": 2,
@@ -197,6 +197,21 @@ def test_answers_beyond_the_grammar_are_validated_before_they_are_sent(client):
     for text in [*texts, *streamed]:
         one, other = json.loads(text)
         assert one != other
+
+
+@pytest.mark.parametrize(
+    "items", [{"enum": [1, 2, 3]}, {"enum": ["red", "green", "blue", "black", "white"]}]
+)
+def test_unique_items_of_few_values_are_generated_without_repeats(client, items):
+    count = len(items["enum"])
+    schema = {"type": "array", "items": items, "uniqueItems": True, "minItems": count}
+
+    completion = client.chat.completions.create(
+        model=MODEL, messages=ASK, response_format=schema_format(schema), n=8, temperature=2, seed=5
+    )
+
+    for choice in completion.choices:
+        assert sorted(json.loads(choice.message.content)) == sorted(items["enum"])
 
 
 def test_large_integers_are_kept_as_they_are(client):

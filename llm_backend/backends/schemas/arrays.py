@@ -1,7 +1,10 @@
 """Array keywords, rewritten for llguidance."""
 
+from collections.abc import Sequence
+
 from llm_backend.backends.schemas.keywords import Schema, types_of
 from llm_backend.backends.schemas.node import Lowering, Node
+from llm_backend.backends.schemas.unique_items import alternatives_of_unique_items
 from llm_backend.json_types import JsonValue
 
 ARRAY_KEYWORDS = frozenset({
@@ -28,7 +31,7 @@ def lower_array(lowering: Lowering, node: Node) -> dict[str, JsonValue]:
         if keyword in schema:
             lowered[keyword] = int(schema[keyword])
     _lower_contains(lowering, node, lowered, rest)
-    _lower_unique(lowering, node, lowered, rest)
+    _lower_unique(lowering, node, lowered, [*first, rest])
     return lowered
 
 
@@ -72,14 +75,27 @@ def _lower_contains(
 
 
 def _lower_unique(
-    lowering: Lowering, node: Node, lowered: dict[str, JsonValue], rest: JsonValue
+    lowering: Lowering,
+    node: Node,
+    lowered: dict[str, JsonValue],
+    schemas: Sequence[JsonValue],
 ) -> None:
-    """Rewrites `uniqueItems`: at most as many items as there are possible values."""
-    if not node.schema.get("uniqueItems"):
+    """Rewrites `uniqueItems` to alternatives if these are few, else to at most as many items as
+    there are possible values."""
+    if not node.schema.get("uniqueItems") or "array" not in types_of(node.schema):
         return
-    if "prefixItems" not in lowered:
-        values = lowering.logic.finite_values(lowering.logic.conjuncts(rest, node.base))
-        if values is not None:
+    if len(schemas) == 1:
+        values = lowering.logic.finite_values(lowering.logic.conjuncts(schemas[0], node.base))
+        if values is not None and "prefixItems" not in lowered:
             lowered["maxItems"] = min(len(values), lowered.get("maxItems", len(values)))
-    if lowered.get("maxItems", 2) > 1 and "array" in types_of(node.schema):
+    least, most = lowered.get("minItems", 0), lowered.get("maxItems")
+    if most is not None and most <= 1:
+        return
+    alternatives = None
+    if "contains" not in node.schema:
+        alternatives = alternatives_of_unique_items(lowering, node, schemas, least, most)
+    if alternatives is None:
         lowering.widen()
+        return
+    lowered.clear()
+    lowered["allOf"] = [alternatives]

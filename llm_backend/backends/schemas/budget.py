@@ -18,6 +18,7 @@ from llm_backend.json_types import JsonValue
 NODES = SUBSCHEMAS = 40_000
 PATTERNS_BYTES = 8 * 1024 * 1024  # some 40 ms
 _STEPS = 20_000
+_ALTERNATIVES = 240  # llguidance follows all of them while an array begins
 _FIRST_BYTES = 64 * 1024
 _GROWTH = 1.5
 _CHARACTER_BYTES = 128  # a character takes as long as so many bytes of compiled size
@@ -41,11 +42,13 @@ class SchemaLimits:
 @dataclass
 class SchemaBudget:
     """Budget of one request, which all its schemas share. `subschemas` and `steps` are what is left
-    for the rewriting of schemas and for the comparisons that it needs. A copy has what is left."""
+    for the rewriting of schemas and for the comparisons that it needs, `alternatives` for arrays
+    without repeats. A copy has what is left."""
 
     limits: SchemaLimits = field(default_factory=SchemaLimits)
     subschemas: int = SUBSCHEMAS
     steps: int = _STEPS
+    alternatives: int = _ALTERNATIVES
 
     def __post_init__(self) -> None:
         self._nodes = self.limits.nodes
@@ -64,6 +67,13 @@ class SchemaBudget:
                     "server's limit (`schema_patterns_limit_bytes`).",
                     (*path, *location),
                 )
+
+    def spend_alternatives(self, count: int) -> bool:
+        """Returns True if so many alternatives of arrays fit the budget, and counts them then."""
+        if count > self.alternatives:
+            return False
+        self.alternatives -= count
+        return True
 
     def _spend_nodes(self, schema: JsonValue, path: Path) -> None:
         unread = [schema]

@@ -4,7 +4,7 @@ Both are conservative: two schemas are disjoint only if that is easy to prove, a
 returns None if no schema expresses the negation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from llm_backend.backends.schemas.budget import SchemaBudget
@@ -16,12 +16,17 @@ from llm_backend.backends.schemas.keywords import (
     keywords_of,
     types_of,
 )
+from llm_backend.backends.schemas.numbers import integers_within
 from llm_backend.backends.schemas.references import References
 from llm_backend.json_types import JsonValue
 
 _DEPTH = 6
 _CONJUNCTS_LIMIT = 64
 _ALTERNATIVES_LIMIT = 24
+_CHOICE_KEYWORDS = frozenset({"type", "enum", "const"})
+_INTEGER_KEYWORDS = frozenset({
+    "type", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+})  # fmt: skip
 _NEGATED_BOUNDS: dict[str, tuple[str, str, int]] = {
     "minimum": ("number", "exclusiveMaximum", 0),
     "maximum": ("number", "exclusiveMinimum", 0),
@@ -83,7 +88,7 @@ class Logic:
             return True
         first, second = self.finite_values(one), self.finite_values(other)
         if first is not None and second is not None:
-            return not any(_are_equal(value, two) for value in first for two in second)
+            return not any(are_equal(value, two) for value in first for two in second)
         return (
             self._are_disjoint_by_branches(one, other, depth)
             or self._are_disjoint_by_branches(other, one, depth)
@@ -114,8 +119,42 @@ class Logic:
             value
             for value in first
             if _type_of(value) in types
-            and all(any(_are_equal(value, two) for two in other) for other in others)
+            and all(any(are_equal(value, two) for two in other) for other in others)
         ]
+
+    def valid_values(
+        self, schema: JsonValue, base: str, limit: int, depth: int = 0
+    ) -> list[JsonValue] | None:
+        """Returns the values that are valid by a schema, each once; None if there may be others
+        than a choice of constants or integers, or more than `limit`."""
+        if not isinstance(schema, dict) or depth > _DEPTH or self._is_out_of_steps():
+            return [] if schema is False else None
+        keywords = keywords_of(schema)
+        if keywords == {"$ref"}:
+            target = self._references.resolve(str(schema["$ref"]), base)
+            if target is None:
+                return None
+            return self.valid_values(target.schema, target.base, limit, depth + 1)
+        if keywords != {"anyOf"}:
+            return self._plain_values(schema, limit)
+        parts = [self.valid_values(one, base, limit, depth + 1) for one in schema["anyOf"]]
+        return (
+            None
+            if None in parts
+            else _distinct((one for part in parts for one in part or ()), limit)
+        )
+
+    def _plain_values(self, schema: Schema, limit: int) -> list[JsonValue] | None:
+        keywords = keywords_of(schema)
+        if _is_integer(schema) and keywords <= _INTEGER_KEYWORDS:
+            return integers_within(schema, limit)
+        if keywords - _CHOICE_KEYWORDS:
+            return None
+        values = self.finite_values([{keyword: schema[keyword]} for keyword in keywords])
+        has_fractions = "number" in schema.get("type", TYPES)
+        return values and _distinct(
+            (one for one in values if has_fractions or not isinstance(one, float)), limit
+        )
 
     def _are_disjoint_by_branches(self, one: Conjuncts, other: Conjuncts, depth: int) -> bool:
         for conjunct in one:
@@ -254,7 +293,7 @@ class Logic:
     ) -> Alternatives | None:
         known = self.finite_values(context)
         if known is not None:
-            remaining = [one for one in known if not any(_are_equal(one, two) for two in values)]
+            remaining = [one for one in known if not any(are_equal(one, two) for two in values)]
             return [{"enum": remaining}] if remaining else [False]
         types = self._types_of_all(context)
         found: Alternatives = []
@@ -323,14 +362,25 @@ def _type_of(value: JsonValue) -> str:
     return kinds.get(type(value), "number")
 
 
-def _are_equal(one: JsonValue, other: JsonValue) -> bool:
+def _distinct(values: Iterable[JsonValue], limit: int) -> list[JsonValue] | None:
+    """Returns the values without repeats; None if they are more than `limit`."""
+    found: list[JsonValue] = []
+    for value in values:
+        if not any(are_equal(value, one) for one in found):
+            found.append(value)
+        if len(found) > limit:
+            return None
+    return found
+
+
+def are_equal(one: JsonValue, other: JsonValue) -> bool:
     """Compares JSON values; unlike in Python, true does not equal 1."""
     if _type_of(one) != _type_of(other):
         return False
     if isinstance(one, list):
-        return len(one) == len(other) and all(map(_are_equal, one, other))
+        return len(one) == len(other) and all(map(are_equal, one, other))
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_are_equal(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(are_equal(one[key], other[key]) for key in one)
     return bool(one == other)
 
 

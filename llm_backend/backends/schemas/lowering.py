@@ -86,7 +86,7 @@ class _SchemaLowering:
     ) -> None:
         self._references = References(schema)
         self.logic = Logic(self._references, budget)
-        self._budget = budget
+        self.budget = budget
         self._is_sufficient = True
         self._is_lenient = is_lenient
         self._path = path
@@ -128,8 +128,8 @@ class _SchemaLowering:
         schema = node.schema
         if not isinstance(schema, dict):
             return schema
-        self._budget.subschemas -= 1
-        if self._budget.subschemas < 0:
+        self.budget.subschemas -= 1
+        if self.budget.subschemas < 0:
             raise SchemaUnsupported(
                 "The schemas of the request, their conditions combined, have more than "
                 f"{SUBSCHEMAS} subschemas.",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from llm_backend.backends.schemas.budget import SchemaBudget
 from llm_backend.backends.schemas.keywords import Path
 from llm_backend.backends.schemas.logic import Conjuncts, Logic
 from llm_backend.json_types import JsonValue
@@ -61,6 +62,7 @@ class Lowering(Protocol):
     """Lowering of the whole schema, to which nodes belong."""
 
     logic: Logic
+    budget: SchemaBudget
 
     def lower(self, node: Node) -> JsonValue:
         """Lowers a node for llguidance."""

@@ -46,6 +46,20 @@ def lower_bounds(schema: Schema, path: Path) -> dict[str, JsonValue]:
     return lowered
 
 
+def integers_within(schema: Schema, limit: int) -> list[int] | None:
+    """Returns the integers that the bounds of a schema allow; None if these are more than `limit`,
+    or some that llguidance would not write exactly."""
+    (low, low_keyword), (high, high_keyword) = (
+        _strictest_bound(schema, "minimum", 1),
+        _strictest_bound(schema, "maximum", -1),
+    )
+    if low is None or high is None or max(abs(low), abs(high)) > _EXACT_LIMIT:
+        return None
+    first = math.floor(low) + 1 if low_keyword == "exclusiveMinimum" else math.ceil(low)
+    last = math.ceil(high) - 1 if high_keyword == "exclusiveMaximum" else math.floor(high)
+    return list(range(first, last + 1)) if last - first < limit else None
+
+
 def _strictest_bound(schema: Schema, keyword: str, sign: int) -> tuple[int | float | None, str]:
     """Returns the narrower of a bound and the exclusive one, a boolean in old drafts."""
     bound, exclusive = schema.get(keyword), schema.get(_EXCLUSIVE[keyword])

@@ -1,6 +1,7 @@
 """Lowering of schemas: a grammar allows only valid values, or the lowered schema is inexact and its
 answers are validated before they are sent."""
 
+import itertools
 import json
 import random
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from llm_backend import exact_json
 from llm_backend.backends.schemas import AnswerSchema, LoweredSchema, Path, lower_schema
+from llm_backend.backends.schemas.budget import SchemaBudget
 from llm_backend.engine.sampling.grammar_limits import GrammarError
 from llm_backend.errors import InvalidRequest
 from tests.backends.schemas.sampling import GRAMMARS, grammar, sample
@@ -67,6 +69,21 @@ EXACT: list[dict[str, Any]] = [
     {"type": "array", "contains": {"const": 3}, "minContains": 0, "items": DIGIT, "maxItems": 3},
     {"type": "array", "uniqueItems": True, "items": DIGIT, "maxItems": 1},
     {"type": "array", "uniqueItems": True, "items": {"const": 1}},
+    {"type": "array", "uniqueItems": True, "items": {"enum": [1, 2, 3]}, "maxItems": 3},
+    {"type": "array", "uniqueItems": True, "items": {"enum": [1, 2, 3]}},
+    {"type": "array", "uniqueItems": True, "items": {"enum": [1, 1.0, True, "a"]}, "minItems": 3},
+    {"type": "array", "uniqueItems": True, "items": {"enum": ["a", {"b": [1]}, {"b": [2]}, None]}},
+    {"type": "array", "uniqueItems": True, "items": {"enum": ["a", 1, 2], "type": "integer"}},
+    {"type": "array", "uniqueItems": True, "items": {"type": "boolean"}, "minItems": 1},
+    {"type": "array", "uniqueItems": True, "minItems": 5, "maxItems": 5,
+     "items": {"type": "integer", "minimum": 1, "exclusiveMaximum": 6}},
+    {"type": "array", "uniqueItems": True, "items": {"enum": [f"t{n}" for n in range(16)]},
+     "maxItems": 2},
+    {"type": "array", "uniqueItems": True, "items": {"$ref": "#/$defs/k"}, "$defs": {"k": KIND}},
+    {"type": "array", "uniqueItems": True, "items": {"anyOf": [{"const": "a"}, KIND]}},
+    {"type": "array", "uniqueItems": True, "prefixItems": [KIND, {"const": "a"}, {"const": "b"}],
+     "items": False},
+    {"type": ["array", "null"], "uniqueItems": True, "items": {"enum": [1, 2]}},
     {"type": "array", "prefixItems": [DIGIT], "unevaluatedItems": False},
     {**DRAFT_7, "type": "array", "items": [DIGIT], "additionalItems": WORD, "maxItems": 3},
     # objects
@@ -134,7 +151,11 @@ EXACT: list[dict[str, Any]] = [
     {**DIGIT, "$defs": {"unused": {"format": "regex", "pattern": "(?=a)", "$ref": "http://x.y"}}},
 ]  # fmt: skip
 WIDER: list[dict[str, Any]] = [
-    {"type": "array", "items": DIGIT, "uniqueItems": True, "maxItems": 3},
+    {"type": "array", "items": DIGIT, "uniqueItems": True, "maxItems": 5},
+    {"type": "array", "items": {"enum": [1, 2.5], "minimum": 1}, "uniqueItems": True},
+    {"type": "array", "items": {"enum": [1, 2]}, "contains": {"const": 2}, "uniqueItems": True,
+     "maxItems": 3},
+    {"type": "array", "items": {"enum": ["a" * 2000, "b"]}, "uniqueItems": True, "maxItems": 2},
     {"type": "array", "items": DIGIT, "contains": {"const": 3}, "maxContains": 1, "maxItems": 3},
     {"type": "array", "prefixItems": [DIGIT], "contains": {"const": 3}, "items": DIGIT,
      "maxItems": 3},
@@ -166,6 +187,28 @@ def test_exact_grammar_allows_exactly_the_valid_values(schema):
     assert lowered.is_sufficient
     assert [text for text in texts if text is not None and check.rejects(text)] == []
     assert any(text is not None for text in texts)
+
+
+def test_items_without_repeats_come_in_any_order_and_number():
+    schema = {"type": "array", "items": {"enum": [1, 2, 3]}, "uniqueItems": True}
+    lowered = lower_schema(schema, ())
+
+    texts = {sample(lowered.schema, random.Random(seed)) for seed in range(300)}
+
+    assert texts == {
+        json.dumps(items, separators=(",", ":"))
+        for count in range(4)
+        for items in itertools.permutations([1, 2, 3], count)
+    }
+
+
+def test_alternatives_of_unique_items_are_bounded_over_a_request():
+    five = {"type": "array", "items": {"enum": [1, 2, 3, 4, 5]}, "uniqueItems": True}
+    budget = SchemaBudget()
+
+    are_sufficient = [lower_schema(five, (), budget=budget).is_sufficient for _ in range(3)]
+
+    assert are_sufficient == [True, True, False]
 
 
 @pytest.mark.parametrize("schema", WIDER, ids=lambda schema: json.dumps(schema)[:80])
