@@ -124,7 +124,8 @@ async def _read(
 
 
 class _ModelFinder:
-    """Finds the `model` field in the pieces of a form; of a long part it keeps no bytes."""
+    """Finds the `model` field in the pieces of a form; of long parts and of those before the one
+    that is read it keeps no bytes."""
 
     def __init__(self, mark: bytes) -> None:
         self._mark = mark
@@ -141,11 +142,15 @@ class _ModelFinder:
                 return self._dropped_bytes + start, bytes(kept[start:stop])
             self._offset = stop
         if len(kept) - self._offset > _HEAD_BYTES:
-            drop = len(kept) - len(self._mark) - 2  # the next boundary may have begun
-            del kept[:drop]
-            self._dropped_bytes += drop
-            self._offset = 0
+            self._drop(len(kept) - len(self._mark) - 2)  # the next boundary may have begun
+        elif self._offset > _HEAD_BYTES:
+            self._drop(self._offset)
         return None
+
+    def _drop(self, count: int) -> None:
+        del self._kept[:count]
+        self._dropped_bytes += count
+        self._offset = 0
 
 
 def _model_of_session(read: bytearray, mark: bytes) -> str | None:

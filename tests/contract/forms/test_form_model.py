@@ -1,6 +1,8 @@
 """A form is read until it names its model, in whatever pieces it comes."""
 
+import itertools
 import time
+import tracemalloc
 
 import pytest
 from starlette.requests import Request
@@ -112,3 +114,24 @@ async def test_many_parts_in_small_pieces_are_read_once():
 
     assert head.requested_model is None
     assert time.process_time() - begun < 2
+
+
+async def test_parts_that_were_read_are_not_kept_in_memory():
+    piece = PART % (b"x", b"a") * 1000
+    pieces = itertools.repeat({"type": "http.request", "body": piece, "more_body": True}, 100)
+    headers = [(b"content-type", b"multipart/form-data; boundary=B")]
+
+    async def receive() -> dict:
+        return next(pieces, {"type": "http.request", "body": b"", "more_body": False})
+
+    http = Request({"type": "http", "headers": headers}, receive)
+    tracemalloc.start()
+    try:
+        head = await read_form_head(http, TemporaryFiles(), stored_limit_bytes=100 * len(piece))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert head is not None
+    head.close()
+    assert peak_bytes < 10 * len(piece)
