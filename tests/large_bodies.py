@@ -1,13 +1,14 @@
 """The largest bodies that operations take, made from the document: one for each way to be large."""
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from llm_backend import exact_json
 from llm_backend.contract import Document
 from llm_backend.json_types import JsonValue
+from tests import large_forms
 from tests.small_bodies import SMALL
 
 PREFIX = "#/components/schemas/"
@@ -21,11 +22,12 @@ MODELS = ("builtin", "relayed")
 
 @dataclass(frozen=True, kw_only=True)
 class Large:
-    """One large body, and which of an operation's ways to be large it is."""
+    """One large body, in pieces, and which of an operation's ways to be large it is."""
 
     operation_id: str
     shape: str
-    body: bytes
+    pieces: Sequence[bytes]
+    media_type: str = "application/json"
 
 
 class LargeBodies:
@@ -36,15 +38,21 @@ class LargeBodies:
         self._components: dict[str, JsonValue] = {}
 
     def shapes(self, operation_id: str) -> list[str]:
-        """The ways of one operation's bodies to be large; none where it takes no JSON."""
-        return [shape for shape, _ in self._bodies(operation_id)]
+        """The ways of one operation's bodies to be large; none where it takes no body."""
+        return [*(shape for shape, _ in self._bodies(operation_id)), *self._forms(operation_id)]
 
     def of(self, operation_id: str, shapes: Collection[str]) -> Iterator[Large]:
         """The large bodies of one operation of these shapes."""
         for shape, body in self._bodies(operation_id):
             if shape in shapes:
                 text = exact_json.dumps(body())
-                yield Large(operation_id=operation_id, shape=shape, body=text)
+                yield Large(operation_id=operation_id, shape=shape, pieces=[text])
+        for shape, form in self._forms(operation_id).items():
+            if shape in shapes:
+                yield Large(
+                    operation_id=operation_id, shape=shape, pieces=form(),
+                    media_type=large_forms.TYPE,
+                )  # fmt: skip
 
     def _bodies(self, operation_id: str) -> Iterator[tuple[str, Callable[[], JsonValue]]]:
         content = self._document.operation(operation_id).get("requestBody", {}).get("content", {})
@@ -64,6 +72,22 @@ class LargeBodies:
             yield f"an unknown field: {shape}", partial(_with, least, "vendor", value)
         for shape, value in {**OWN.get(operation_id, {}), **SMALL.get(operation_id, {})}.items():
             yield shape, partial(_with, least, None, value)
+
+    def _forms(self, operation_id: str) -> dict[str, Callable[[], Sequence[bytes]]]:
+        content = self._document.operation(operation_id).get("requestBody", {}).get("content", {})
+        schema = content.get("multipart/form-data", {}).get("schema")
+        if schema is None:
+            return {}
+        properties = self._properties(schema)
+        required = [*self._required(next(self._branches(schema, 0)))] or [*properties][:1]
+        names = dict.fromkeys([*required, *({"model"} & properties.keys())])
+        kinds = {name: [*self._branches(properties[name], 0)] for name in names}
+        files = [name for name, kind in kinds.items() if any(map(_is_file, kind))]
+        fields = {name: str(self._least(properties[name], 0)) for name in names.keys() - files}
+        if "model" in fields:
+            fields["model"] = "relayed"
+        forms = large_forms.forms(operation_id, files, fields)
+        return {f"form: {shape}": form for shape, form in forms.items()}
 
     def _fields(self, schema: JsonValue) -> Iterator[tuple[str, Callable[[], JsonValue]]]:
         """Large values of one field, by each type that it may have."""
@@ -147,6 +171,12 @@ class LargeBodies:
         if name not in self._components:
             self._components[name] = json.loads(self._document.component("schemas", name))
         return self._components[name]
+
+
+def _is_file(schema: JsonValue) -> bool:
+    return schema.get("format") == "binary" or (
+        schema.get("type") == "array" and schema["items"].get("format") == "binary"
+    )
 
 
 def _with(least: JsonValue, field: str | None, value: Callable[[], JsonValue]) -> JsonValue:

@@ -26,7 +26,7 @@ from websockets.sync.client import connect
 
 from llm_backend.contract import Operation, load_document
 from llm_backend.json_types import JsonValue
-from tests import large_bodies
+from tests import large_bodies, large_forms
 from tests.large_bodies import Large, LargeBodies
 from tests.serving import Served, serve
 from tests.small_bodies import SMALL
@@ -60,6 +60,8 @@ OF_ITS_OWN = {
     "createEmbedding": ("tokens",),
     "createModeration": ("input: a file",),
     "createBatch": ("input_file_id: a file",),
+    "createImageEdit": ("form: a longer field than accepted",),
+    "createTranscription": ("form: more parts than accepted",),
     "tokenize": (
         "text: text", "as many tokens as it takes", "an unknown field: long numbers",
     ),
@@ -155,7 +157,13 @@ def sent(client: httpx.Client, large: Large, ids: dict[str, str]) -> int:
     operation = DOCUMENT.operations[large.operation_id]
     path = re.sub(r"\{(\w+)\}", lambda found: ids.get(found[1], "none"), operation.path)
     try:
-        return client.request(operation.method, path, content=large.body).status_code
+        return client.request(
+            operation.method, path, content=iter(large.pieces),
+            headers={
+                "content-type": large.media_type,
+                "content-length": str(sum(map(len, large.pieces))),
+            },
+        ).status_code  # fmt: skip
     except httpx.TimeoutException:
         return NO_ANSWER
 
@@ -330,10 +338,17 @@ def warmed_up(client: httpx.Client, config: pytest.Config, part: str) -> dict[st
     client.post("/chat/completions", json={**chat, "model": "relayed"}).raise_for_status()
     client.post("/responses", json={"model": "builtin", "input": "Hi"}).raise_for_status()
     conversation = client.post("/conversations", json={}).raise_for_status().json()
-    ids = {"completion_id": answered["id"], "conversation_id": conversation["id"]}
+    upload = {"purpose": "assistants", "filename": "a", "mime_type": "text/plain", "bytes": 1 << 28}
+    parted = client.post("/uploads", json=upload).raise_for_status().json()
+    ids = {
+        "completion_id": answered["id"],
+        "conversation_id": conversation["id"],
+        "upload_id": parted["id"],
+    }
     with pytest.MonkeyPatch.context() as patch:
         for name, small in (("NODES", 1000), ("TEXT_BYTES", 2000), ("FILE_BYTES", 8000)):
             patch.setattr(large_bodies, name, small)
+        patch.setattr(large_forms, "SCALE", 0.001)
         for body in wanted(config, part):
             sent(client, body, ids)
     return ids
