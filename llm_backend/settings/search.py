@@ -85,8 +85,8 @@ class SearchSettings(BaseModel):
     ingestion_timeout_s: float = Field(
         4 * 3600,
         gt=0,
-        description="Timeout in seconds for ingesting one file into a vector store, with its "
-        "embedding.",
+        description="Timeout in seconds of each attempt to ingest a file into a vector store, with "
+        "its embedding. A file beyond it has failed.",
     )
     extraction_memory_bytes: int = Field(
         1024 * 1024 * 1024,

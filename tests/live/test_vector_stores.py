@@ -1,14 +1,20 @@
 """Vector stores, driven by the official client: files go in, and are found."""
 
 import contextlib
+import os
+import re
+import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
 from tests.extraction.documents import docx, pdf
+from tests.patience import wait_until
 from tests.qdrant import qdrant_server
 from tests.serving import Served, serve
 from tests.strict_sdk import StrictOpenAI
@@ -456,7 +462,9 @@ def test_vector_stores_without_an_embedding_model_are_refused(client):
     assert refused.value.status_code == 501
 
 
-def test_ingestion_is_taken_up_after_a_kill(tmp_path, minilm_file):
+def test_ingestion_is_taken_up_after_kills_of_the_server_and_then_of_the_engine(
+    tmp_path, minilm_file
+):
     text = "".join(f"Line {number} of a text that is not short.\n" for number in range(400))
     flags = ("--model", str(minilm_file))
     with contextlib.ExitStack() as stack:
@@ -480,6 +488,12 @@ def test_ingestion_is_taken_up_after_a_kill(tmp_path, minilm_file):
         client = stack.enter_context(
             StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0)
         )
+        embedding = re.compile(r"^llm_backend_engine_running\{.*\} [1-9]", re.MULTILINE)
+        wait_until(lambda: embedding.search(httpx.get(f"{served.address}/metrics").text))
+        (engine,) = served.workers()
+        os.kill(engine, signal.SIGKILL)
+        wait_until(lambda: not Path(f"/proc/{engine}").exists())
+        assert client.vector_stores.retrieve(store.id).status == "in_progress"
 
         after = wait(client, store.id)
 

@@ -56,8 +56,9 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 8  # attempts while a model or the vector index is unavailable, together half an hour
 RETRY_S, RETRY_LIMIT_S = 10.0, 600.0  # delays between attempts, doubled each time
-EMBEDDING_TRIES = 4  # tries of some chunks within an attempt, if the model is overloaded
-LONGEST_PAUSE_S = 60.0  # between these tries; a longer one ends the attempt
+EMBEDDING_TRIES = 6  # tries of some chunks within an attempt, if the model is overloaded
+PAUSE_S = 2.0  # between these tries, doubled each time: an engine that died starts in seconds
+LONGEST_PAUSE_S = 60.0  # a longer one ends the attempt
 
 _OVERLOADED = (ServiceUnavailable, RateLimited)
 _NAMES = uuid.UUID("5c0a3a55-6d3b-4d0e-9d3c-7a2f9f6a8e11")  # namespace of point ids
@@ -255,17 +256,17 @@ async def _embed(
         try:
             return await embedder.embed(texts, meter)
         except _OVERLOADED as error:
-            pause_s = _pause_s(error, number)
+            pause_s = _pause_s(error, number, PAUSE_S)
             if pause_s > LONGEST_PAUSE_S:
                 raise
         await asyncio.sleep(pause_s)
     return await embedder.embed(texts, meter)
 
 
-def _pause_s(error: Exception, number: int) -> float:
+def _pause_s(error: Exception, number: int, first_s: float = RETRY_S) -> float:
     """Returns the delay before the next try: at least the one that the error asks for."""
     asked_s = error.retry_after_s if isinstance(error, ApiError) else None
-    return max(asked_s or 0.0, backoff_delay_s(RETRY_S, number, RETRY_LIMIT_S))
+    return max(asked_s or 0.0, backoff_delay_s(first_s, number, RETRY_LIMIT_S))
 
 
 def _points(

@@ -1,6 +1,7 @@
 """Files taken in and searched: real rows and a real index, with vectors that are easy to see."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -14,19 +15,21 @@ from llm_backend.controllers.services.vector_store_services import VectorStoreSe
 from llm_backend.controllers.vector_stores.files import update_attributes
 from llm_backend.controllers.vector_stores.ingestion import ingestion_worker
 from llm_backend.controllers.vector_stores.ingestion.ingestion_worker import (
+    ATTEMPTS,
     Ingestion,
     IngestionLimits,
     Removal,
 )
 from llm_backend.controllers.vector_stores.retrieval.hybrid_search import Query, search
 from llm_backend.errors import ServiceUnavailable, UpstreamFailed
-from llm_backend.extraction import ExtractedText, Format, NotShort
+from llm_backend.extraction import ExtractedText, Format, NotShort, ReaderKilled
 from llm_backend.search import Comparison, EmbeddedIndex, VectorIndex
 from llm_backend.search.base import IndexUnavailable, NoCollection
 from llm_backend.store import (
     Blobs,
     Bucket,
     Database,
+    JobKind,
     Jobs,
     NewVectorFile,
     RetryLater,
@@ -34,6 +37,7 @@ from llm_backend.store import (
     StoredVectorStore,
     VectorStores,
     migrate,
+    run_jobs,
 )
 from llm_backend.store import FileStore as UploadedFiles
 from llm_backend.store.vector_stores import (
@@ -43,6 +47,7 @@ from llm_backend.store.vector_stores import (
     REMOVE_STORE,
     StoredChunking,
 )
+from tests.clock import Clock
 
 NO_LEDGER: Any = None  # the ledger of files without a principal
 LINES = 150  # chunks of a large file: more than a search takes candidates
@@ -76,6 +81,7 @@ class Files:
 
     def __init__(self, texts: dict[str, str]) -> None:
         self._texts = texts
+        self.reads = 0
 
     async def get(self, id: str) -> Any:
         return SimpleNamespace(size_bytes=1, filename=self._texts[id], media_type="")
@@ -85,6 +91,9 @@ class Files:
     async def extract(
         self, pieces: Any, *, filename: str, media_type: str, only_short: bool
     ) -> ExtractedText:
+        self.reads += 1
+        if filename == "killed":
+            raise ReaderKilled("The process that read the file was killed; try again.")
         if filename == "long" and only_short:
             raise NotShort
         return ExtractedText(text=filename, format=Format.TEXT)
@@ -345,10 +354,35 @@ async def test_a_file_over_the_timeout_fails_with_a_reason(jobs, stores, indexes
     assert "longer than 0.05 s" in file.error.message
 
 
+async def test_a_file_whose_reader_is_killed_in_each_attempt_fails(
+    database, indexes, caplog
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    clock = Clock()
+    jobs = Jobs(database, lease_s=3600, clock=clock)
+    stores = VectorStores(database, jobs, clock=clock)
+    shelf = vector_stores(stores, indexes[0])
+    await add_store(stores, "killed")
+    files: Any = Files({"killed": "killed"})
+    worker = Ingestion(shelf, files, files, NO_LEDGER, limits=IngestionLimits(), only_short=True)
+    kind = JobKind(
+        name=INGEST, worker=worker, at_once=1, attempts=ATTEMPTS, affinity=shelf.index.name
+    )
+    async with run_jobs(jobs, [kind]), asyncio.timeout(30):
+        while (file := await stores.file("vs_1", "killed")).status == "in_progress":
+            clock.now += 1
+            jobs.wake()
+            await asyncio.sleep(0.005)
+
+    assert file.error is not None
+    assert (file.status, file.error.code) == ("failed", "server_error")
+    assert files.reads == ATTEMPTS == 8  # as docs/vector-stores.md says
+
+
 async def test_an_overloaded_model_is_waited_for_within_an_attempt(
     jobs, stores, indexes, monkeypatch
 ) -> None:
-    monkeypatch.setattr(ingestion_worker, "RETRY_S", 0.0)
+    monkeypatch.setattr(ingestion_worker, "PAUSE_S", 0.0)
     overload = ServiceUnavailable("It embeds no more now.", retry_after_s=0.01)
     shelf = vector_stores(stores, indexes[0], [overload] * (ingestion_worker.EMBEDDING_TRIES - 1))
     await add_store(stores, "a")
