@@ -52,6 +52,9 @@ RESTART_RETRY_AFTER_S = 5.0
 FULL_DISK_RETRY_AFTER_S = 30.0
 """`Retry-After` while the disk of request files is full: no load that ends frees it at once."""
 
+INVALID_JSON_SCHEMA = "invalid_json_schema"
+"""Code of every refusal of a JSON schema that answers or calls have to follow."""
+
 
 # A message may quote what the client sent, and the latest errors are kept in memory.
 _MESSAGE_CHARACTERS = 4096

@@ -11,9 +11,18 @@ from starlette.types import Message, Receive
 from llm_backend import exact_json
 from llm_backend.contract.body_bounds import check_size
 from llm_backend.contract.validation_messages import Path, field_name
-from llm_backend.errors import ClientGone, InvalidRequest, TooLarge, UnsupportedMediaType
+from llm_backend.errors import (
+    INVALID_JSON_SCHEMA,
+    ClientGone,
+    InvalidRequest,
+    TooLarge,
+    UnsupportedMediaType,
+)
 from llm_backend.json_types import JsonValue
 from llm_backend.settings import Settings
+
+_SCHEMA_OWNERS = {("response_format",), ("text",), ("tools",), ("functions",)}
+_SCHEMA_FIELDS = {"schema", "parameters", "input_schema"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,12 +202,20 @@ def _check_nul(value: JsonValue) -> None:
         if isinstance(one, str) and "\x00" in one:
             field = field_name(path)
             message = f"Invalid '{field}': strings cannot hold NUL characters."
-            raise InvalidRequest(message, param=field)
+            raise InvalidRequest(message, param=field, code=_code_of_nul(path))
         if isinstance(one, dict):
             unread += [((*path, key.replace("\x00", "?")), inner) for key, inner in one.items()]
             unread += [((*path, key.replace("\x00", "?")), key) for key in one if "\x00" in key]
         elif isinstance(one, list):
             unread += [((*path, position), inner) for position, inner in enumerate(one)]
+
+
+def _code_of_nul(path: Path) -> str | None:
+    """Returns the code of other refusals of schemas within one, else None."""
+    is_schema = path[:1] == ("format",) or (
+        path[:1] in _SCHEMA_OWNERS and not _SCHEMA_FIELDS.isdisjoint(path)
+    )
+    return INVALID_JSON_SCHEMA if is_schema else None
 
 
 def _too_large(limit_bytes: int) -> TooLarge:

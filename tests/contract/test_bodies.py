@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from llm_backend.contract.body import BodyLimits, parse_json, read_body
-from llm_backend.errors import ClientGone
+from llm_backend.errors import ClientGone, InvalidRequest
 
 CHAT = "/v1/chat/completions"
 JSON = {"content-type": "application/json"}
@@ -70,6 +70,36 @@ def test_nul_characters_are_refused_by_name(client: TestClient, body: bytes, par
     assert response.status_code == 400
     assert response.json()["error"]["param"].endswith(param)
     assert "NUL" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("response_format", "json_schema", "schema", "properties", "a", "pattern"),
+        ("text", "format", "schema", "enum"),
+        ("tools", "function", "parameters", "a\0"),
+        ("tools", "input_schema", "const"),
+        ("functions", "parameters", "pattern"),
+        ("format", "pattern"),
+    ],
+)
+def test_nul_characters_in_schemas_have_the_code_of_schemas(path: tuple[str, ...]):
+    value: object = "\0"
+    for name in reversed(path):
+        value = [{name: value}]
+
+    with pytest.raises(InvalidRequest) as refused:
+        parse_json(json.dumps(value).encode()[1:-1], BodyLimits())
+
+    assert refused.value.code == "invalid_json_schema"
+
+
+def test_nul_characters_elsewhere_have_the_code_of_values():
+    for body in ({"tools": [{"name": "\0"}]}, {"metadata": {"schema": "\0"}}):
+        with pytest.raises(InvalidRequest) as refused:
+            parse_json(json.dumps(body).encode(), BodyLimits())
+
+        assert refused.value.code == "invalid_value"
 
 
 @pytest.mark.parametrize("field", ["messages", "input", "items"])

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 from llm_backend import errors
 from llm_backend.backends.local.grammar_field import GrammarField
-from llm_backend.backends.schemas.keywords import CODE
 from llm_backend.engine import CommandFailed, EngineDown, EngineStartError
 from llm_backend.engine.messages import Failure
+from llm_backend.errors import INVALID_JSON_SCHEMA
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def translate_engine_errors(**names: str | GrammarField) -> Iterator[None]:
         name = names.get(field, field) if field else None
         is_grammar = isinstance(name, GrammarField)
         param = name.param_at(refused.location) if isinstance(name, GrammarField) else name
-        code = CODE if is_grammar and kind is errors.InvalidRequest else None
+        code = INVALID_JSON_SCHEMA if is_grammar and kind is errors.InvalidRequest else None
         raise kind(str(refused), param=param, code=code, retry_after_s=retry_after_s) from refused
     # The reason is only logged, because it may name files.
     except EngineStartError as failed:

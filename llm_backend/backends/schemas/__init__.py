@@ -6,6 +6,7 @@ rejects them at an unsupported keyword. Pure.
     keywords.py       the keywords and types of JSON Schema
     objects.py, arrays.py, numbers.py, formats.py  keywords of one type of values
     conditions.py     `not`, `if`, `oneOf`, dependencies
+    unique_items.py   `uniqueItems`: arrays without repeats
     logic.py          disjointness and negation of schemas
     references.py     targets of `$ref`
     budget.py         what compiling the schemas of one request may cost

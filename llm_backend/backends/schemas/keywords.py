@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from llm_backend.contract.validation_messages import field_name
-from llm_backend.errors import InvalidRequest
+from llm_backend.errors import INVALID_JSON_SCHEMA, InvalidRequest
 from llm_backend.json_types import JsonValue
 
 Schema: TypeAlias = Mapping[str, JsonValue]
 Path: TypeAlias = tuple[str | int, ...]
 
-CODE = "invalid_json_schema"
 TYPES = ("null", "boolean", "number", "string", "array", "object")
 KEYWORDS = frozenset({
     "$dynamicRef", "$recursiveRef", "$ref", "additionalItems", "additionalProperties", "allOf",
@@ -28,7 +27,7 @@ class SchemaUnsupported(InvalidRequest):
     """Error for a schema that cannot be enforced: the path, the keyword, one sentence."""
 
     def __init__(self, sentence: str, path: Path) -> None:
-        super().__init__(sentence, param=field_name(path), code=CODE)
+        super().__init__(sentence, param=field_name(path), code=INVALID_JSON_SCHEMA)
 
 
 def keywords_of(schema: Schema) -> frozenset[str]:
