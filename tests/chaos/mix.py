@@ -17,6 +17,7 @@ from tests.chaos.asking import LOCAL, RELAYED, Refused
 from tests.chaos.facts import Facts, texts_of
 from tests.chaos.media import Media
 from tests.chaos.other_apis import OtherApis
+from tests.chaos.texts import Texts
 from tests.voice import PROGRAM
 from tests.whisper_models import can_transcribe
 
@@ -25,7 +26,7 @@ __all__ = ["Mix"]
 _PROJECT = "/organization/projects/proj_default"
 
 
-class Mix(OtherApis, Media):
+class Mix(OtherApis, Media, Texts):
     """Operations drawn at random, by one of several clients."""
 
     def __init__(
@@ -38,7 +39,8 @@ class Mix(OtherApis, Media):
             self.background, self.conversation, self.file, self.upload, self.batch, self.key,
             self.vectors, self.delete_chat, self.delete_file, self.message, self.streamed_message,
             self.ollama_chat, self.ollama_generate, self.decision, self.detached_chat,
-            self.client_secret, self.realtime, self.image,
+            self.client_secret, self.realtime, self.image, self.completion, self.moderation,
+            self.rerank, self.compaction, self.mcp_chat, self.socket_response,
         ]  # fmt: skip
         if can_transcribe():
             operations.append(self.transcription)

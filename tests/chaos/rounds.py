@@ -19,7 +19,9 @@ from tests.chaos.facts import Facts, Violation
 from tests.chaos.far import Far
 from tests.chaos.media import PAINTER, WHISPER
 from tests.chaos.mix import Mix
+from tests.chaos.texts import RANKS
 from tests.chaos.tree import Process, Tree
+from tests.engine.gguf_models import write_bert
 from tests.voice import PROGRAM
 from tests.whisper_models import can_transcribe, write_whisper
 
@@ -62,12 +64,15 @@ class Rounds:
         environment = {
             "LLM_BACKEND_API_KEYS": KEY,
             "LLM_BACKEND_JOB_LEASE_S": "3",
+            "LLM_BACKEND_MCP_API": "true",
+            "LLM_BACKEND_MODERATION_MODEL": LOCAL,
             "LLM_BACKEND_WEBHOOK_HOSTS": host,
             "LLM_BACKEND_VOICE_PROGRAM": PROGRAM,
         }
         if self.database_url is not None:
             environment["DATABASE_URL"] = self.database_url
-        models = [LOCAL, str(self.embedder)]
+        ranks = write_bert(self.folder / f"{RANKS}.gguf", pooling=None, labels=1)
+        models = [LOCAL, str(self.embedder), str(ranks)]
         if can_transcribe():
             models.append(str(write_whisper(self.folder / f"{WHISPER}.bin")))
         flags = [*(flag for model in models for flag in ("--model", model)), "--config",
