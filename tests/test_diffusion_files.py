@@ -63,6 +63,17 @@ def test_parts_in_a_checkpoint_are_not_missing_and_a_small_autoencoder_does(tmp_
     assert part.lacks(["taesd"]) == ()
 
 
+def test_safetensors_cut_anywhere_are_refused(tmp_path):
+    whole = write_safetensors(tmp_path / "whole.safetensors", *FLUX, more=bytes(8)).read_bytes()
+    cut = tmp_path / "cut.safetensors"
+
+    for length in range(len(whole)):
+        cut.write_bytes(whole[:length])
+        with pytest.raises(HeaderError):
+            read_diffusion(cut)
+    assert models_in(tmp_path) == [tmp_path / "whole.safetensors"]
+
+
 def test_other_files_are_no_models_that_draw(tmp_path):
     vae = write_safetensors(tmp_path / "vae.safetensors", "decoder.conv_in.weight", more=bytes(8))
     cut = write_safetensors(tmp_path / "cut.safetensors", *FLUX)

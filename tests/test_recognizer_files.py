@@ -76,6 +76,18 @@ def test_broken_tokens_are_refused(tmp_path, tokens, message):
         read_recognizer(path)
 
 
+@pytest.mark.parametrize("part", ["encoder.onnx", "decoder.onnx", "joiner.onnx", "tokens.txt"])
+def test_cut_files_are_refused(tmp_path, part):
+    path = write_recognizer(tmp_path / "model")
+    cut = path.with_name(part)
+    whole = cut.read_bytes().rstrip(b"\n")
+
+    for length in {0, 1, 7, len(whole) // 4, len(whole) // 2, len(whole) - 1}:
+        cut.write_bytes(whole[:length])
+        with pytest.raises(HeaderError):
+            read_recognizer(path)
+
+
 def test_missing_parts_are_named(tmp_path):
     path = write_recognizer(tmp_path / "model")
     path.with_name("joiner.onnx").unlink()

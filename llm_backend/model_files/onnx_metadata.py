@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from llm_backend.model_files.header import HeaderError
 
-_METADATA_FIELD = 14  # of the message that an ONNX file is
+_GRAPH_FIELD, _METADATA_FIELD = 7, 14  # of the message that an ONNX file is
 _FIELDS = 10_000  # of that message
 _METADATA_BYTES = 1 << 20  # of all entries
 _VARINT_BITS = 64
@@ -39,9 +39,9 @@ def metadata_number(
 
 def _entries(path: Path, file: BinaryIO, size: int) -> Iterator[bytes]:
     """Yields the entries of the metadata, and skips the rest of the file."""
-    left_bytes = _METADATA_BYTES
+    left_bytes, has_graph = _METADATA_BYTES, False
     for _ in range(_FIELDS):
-        if file.tell() >= size:
+        if file.tell() >= size and has_graph:
             return
         key = _varint(path, file)
         length = _varint(path, file)
@@ -54,6 +54,7 @@ def _entries(path: Path, file: BinaryIO, size: int) -> Iterator[bytes]:
                 f"{path} is cut short: a part of it would end beyond its {size:,} bytes; "
                 "bring it again."
             )
+        has_graph = has_graph or key >> 3 == _GRAPH_FIELD
         if key >> 3 != _METADATA_FIELD:
             file.seek(length, 1)
             continue

@@ -88,6 +88,9 @@ def read_recognizer(path: Path) -> RecognizerFiles:
     decoder, joiner = _transducer_parts(path)
     if joiner is None and "CTC" not in metadata["model_type"]:
         raise HeaderError(f"{path} is a transducer, whose file is named encoder.onnx.")
+    for part in (decoder, joiner):
+        if part is not None:
+            read_metadata(part)  # which finds it cut short
     vocabulary = metadata_number(path, metadata, "vocab_size", _LARGEST_VOCABULARY)
     subsampling = metadata_number(path, metadata, "subsampling_factor", 1000)
     for key in ("pred_rnn_layers", "pred_hidden") if joiner is not None else ():
