@@ -1,8 +1,10 @@
 """The tool `file_search` of responses, driven by the official client."""
 
+import json
 import time
 from collections.abc import Iterator
 
+import httpx
 import openai
 import pytest
 
@@ -82,6 +84,29 @@ def test_search_results_are_returned_if_included(searching, garden):
     assert response.output[0].results is None
     again = searching.responses.retrieve(response.id, include=["file_search_call.results"])
     assert again.output[0].results[0].text == TEXT
+
+
+def test_each_reader_of_a_stream_chooses_what_it_includes(searching, garden):
+    results = "file_search_call.results"
+    asked = {"model": MODEL, "input": "What is the code?", "tools": [tool(garden)]}
+    with searching.responses.create(
+        **asked, max_output_tokens=16, background=True, stream=True
+    ) as stream:
+        address = f"{searching.base_url}responses/{next(iter(stream)).response.id}"
+
+    told = []
+    for include in ([], [results]):
+        params = {"stream": "true", "include[]": include}
+        with httpx.stream("GET", address, params=params, timeout=60) as stream:
+            lines = [line.removeprefix("data: ") for line in stream.iter_lines()]
+        events = [json.loads(line) for line in lines if line.startswith("{")]
+        call = next(one["item"] for one in events if one["type"] == "response.output_item.done")
+        told.append([call["results"], events[-1]["response"]["output"][0]["results"]])
+
+    without, (in_item, in_response) = told
+    assert without == [None, None]
+    assert in_item == in_response
+    assert [one["text"] for one in in_item] == [TEXT]
 
 
 def test_a_store_that_is_not_there_is_named(searching):
