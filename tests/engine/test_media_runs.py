@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from llm_backend.engine import CommandFailed, EngineClient, EngineStartError
 from llm_backend.engine.messages import Delta, Failure, Generate, MediaItem, MediaKind, Sampling
+from tests.audio_files import float_wav_file
 from tests.engine.conftest import answer, config
 from tests.engine.gguf_models import write_llama
 from tests.engine.media_reference import reference_answer
@@ -210,6 +211,26 @@ async def test_audio_is_encoded_and_shared_as_images_are(tiny_llama, tmp_path):
     assert two_windows.tokens_of(MediaKind.AUDIO) == 60
     assert again.cached_tokens > 30
     assert text_of(first) != text_of(other)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+async def test_audio_whose_embeddings_are_no_numbers_is_refused(tiny_llama, tmp_path, value):
+    ears = write_ears(tmp_path / "mmproj.gguf")
+    data = float_wav_file([value, -value] * 4000)
+    digest = hashlib.sha256(data).digest()
+    bad = MediaItem(at=len(TEXT), medium=MediaKind.AUDIO, data=data, digest=digest)
+    async with EngineClient(
+        config(tiny_llama, projector_path=ears, slots=1, flash_attention=False)
+    ) as engine:
+        await engine.ready()
+        before = text_of(await answer(engine, ask()))
+
+        for _ in range(2):  # refused again: nothing is cached
+            with pytest.raises(CommandFailed, match="audio cannot be computed") as refused:
+                await answer(engine, ask(bad))
+
+        assert text_of(await answer(engine, ask())) == before
+    assert (refused.value.failure, refused.value.field) == (Failure.INVALID, "media[0]")
 
 
 async def test_model_may_support_images_and_audio(tiny_llama, tmp_path):

@@ -14,6 +14,7 @@ import yaml
 from llm_backend.cli.api import Api, ApiRequestError
 from llm_backend.cli.attachments import attachment
 from llm_backend.cli.chat import ChatSession
+from tests.audio_files import float_wav_file
 from tests.engine.gguf_models import write_llama
 from tests.engine.projectors import write_ears, write_eyes
 from tests.media_files import as_url, image, in_base64, wav
@@ -209,6 +210,26 @@ def test_what_a_model_cannot_take_in_is_refused_by_its_place(ask, part, model, w
         said(ask, part, model=model)
 
     assert refused.value.param.startswith("messages[0].content[1].")
+
+
+@pytest.mark.parametrize(
+    ("samples", "why"),
+    [
+        ([0.1, float("nan")] * 4000, "samples that are no numbers"),
+        ([0.1, float("-inf")] * 4000, "samples that are no numbers"),
+        ([1e30, -1e30] * 4000, "cannot be computed"),
+    ],
+)
+def test_audio_without_numbers_is_refused_and_harms_no_other_request(ask, samples, why):
+    before = said(ask, model="ears", seed=1).choices[0].message.content
+
+    for _ in range(2):  # one for each slot
+        with pytest.raises(openai.BadRequestError, match=why) as refused:
+            said(ask, audio(float_wav_file(samples)), model="ears")
+
+    assert refused.value.param == "messages[0].content[1].input_audio"
+    assert said(ask, model="ears", seed=1).choices[0].message.content == before
+    assert said(ask, audio(wav()), model="ears").choices[0].message.content
 
 
 def test_more_images_than_may_be_are_refused(ask):

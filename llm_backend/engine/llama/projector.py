@@ -136,6 +136,10 @@ class NativeProjector:
             raise MediaError(f"The {run.media.medium} cannot be computed: {self._reason()}")
         shape = (run.part.count, self._width)
         rows = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(self._context), shape=shape).copy()
+        if not np.isfinite(rows).all():  # without flash attention they would spoil the cells
+            raise MediaError(
+                f"The {run.media.medium} cannot be computed: its embeddings are no numbers."
+            )
         positions = self._positions(chunk, run)
         offsets = np.ones(len(positions), dtype=np.int32)
         if self._has_dimensions and run.media.medium is MediaKind.IMAGE:

@@ -1,9 +1,12 @@
-"""Duration of an audio file, read from its headers without decoding. Pure."""
+"""Duration of an audio file, read from its headers without decoding, and a check of the samples
+that may be no numbers. Pure."""
 
 import re
 import struct
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_SUBFORMAT = slice(24, 26)  # where an extensible format says what its samples are
+_FORMAT = "<HHIIHH"  # kind, channels, rate, bytes a second, bytes of a frame, bits of a sample
 _HEAD = 4  # bytes of an MP3 frame's header
 _TAG = 10  # bytes of the header of an ID3 tag
 _SAMPLES = {3: 1152, 2: 576, 0: 576}  # samples of a frame, by MPEG's version (1, 2, 2.5)
@@ -33,10 +36,35 @@ def read_duration_s(data: bytes, format: str) -> float:
     return seconds
 
 
+def check_numbers(data: bytes, format: str) -> None:
+    """Raises `BadAudio` for a WAV file with samples that are no numbers, or infinite. Others have
+    none."""
+    # Imported late, so that servers without audio do not load numpy.
+    import numpy as np
+
+    if format != "wav":
+        return
+    form, samples = _wav_samples(data)
+    kind, _, _, _, _, bits = struct.unpack_from(_FORMAT, form)
+    if kind == _EXTENSIBLE and len(form) >= _SUBFORMAT.stop:
+        kind = int.from_bytes(form[_SUBFORMAT], "little")
+    if kind != _FLOAT or bits not in (32, 64):
+        return
+    values = np.frombuffer(samples, f"<f{bits // 8}", len(samples) * 8 // bits)
+    if not np.isfinite(values).all():
+        raise BadAudio("The audio holds samples that are no numbers.")
+
+
 def _wav_seconds(data: bytes) -> float:
+    form, samples = _wav_samples(data)
+    return len(samples) / _bytes_per_second(form)
+
+
+def _wav_samples(data: bytes) -> tuple[bytes, memoryview]:
+    """Returns the format and the samples of a WAV file."""
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         raise BadAudio("This is no WAV file.")
-    offset, bytes_a_second = 12, 0
+    offset, form = 12, b""
     while offset + 8 <= len(data):
         name, size = (
             data[offset : offset + 4],
@@ -44,18 +72,18 @@ def _wav_seconds(data: bytes) -> float:
         )
         offset += 8
         if name == b"fmt ":
-            bytes_a_second = _bytes_per_second(data[offset : offset + size])
-        if name == b"data" and bytes_a_second:
-            return min(size, len(data) - offset) / bytes_a_second
+            form = data[offset : offset + size]
+            if len(form) < struct.calcsize(_FORMAT):
+                raise BadAudio("The WAV file is damaged: its format is cut off.")
+        if name == b"data" and form:
+            return form, memoryview(data)[offset : offset + size]
         offset += size + size % 2
     raise BadAudio("The WAV file is damaged: it lacks its format or its samples.")
 
 
-def _bytes_per_second(format: bytes) -> int:
+def _bytes_per_second(form: bytes) -> int:
     """Returns the bytes per second."""
-    if len(format) < 16:
-        raise BadAudio("The WAV file is damaged: its format is cut off.")
-    kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", format)
+    kind, channels, rate, _, _, bits = struct.unpack_from(_FORMAT, form)
     if kind not in (_PCM, _FLOAT, _EXTENSIBLE):
         raise BadAudio(f"The WAV file holds samples of kind {kind}; PCM and float are read.")
     found: int = channels * rate * bits // 8
