@@ -383,7 +383,7 @@ class Generator(WorkerEngine):
         try:
             delta, accepted = consumer.advance_with_draft(rows, draft)
         except NoChoice as error:
-            self._fail(request.address, Failure.INTERNAL, str(error))
+            self._fail_with_cells(request, str(error))
             return 0
         except GrammarError as error:
             self._fail(request.address, Failure.INVALID, str(error), "grammar", error.location)
@@ -394,6 +394,13 @@ class Generator(WorkerEngine):
         if consumer.is_finished:
             self._remove_consumer(request, consumer)
         return accepted
+
+    def _fail_with_cells(self, request: EngineRequest, message: str) -> None:
+        """Fail a request whose cells may hold values that are no numbers, and discard them."""
+        sequences = [consumer.sequence for consumer in request.consumers]
+        slots = [sequence.slot for sequence in sequences if sequence.slot is not None]
+        self._fail(request.address, Failure.INTERNAL, message)
+        self._slots.clear(slots)
 
     def _remove_consumer(self, request: EngineRequest, consumer: LogitsConsumer) -> None:
         self._end_sequence(request, consumer.sequence)

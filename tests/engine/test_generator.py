@@ -565,3 +565,16 @@ def test_invalid_logits_fail_one_request_only():
 
     assert isinstance(bench.outbox.events["a"][-1], Failed)
     assert bench.text("b") == greedy("abc", 8)
+
+
+def test_request_with_invalid_logits_leaves_no_cached_prefix():
+    bench = Bench()
+    everything = {token: -float("inf") for token in range(bench.model.vocabulary.size)}
+    impossible = Sampling(logit_bias=everything)
+    bench.submit(generate("abcdef", id="a", n=2, sampling=impossible))
+    bench.run()
+    bench.submit(generate("abcdef", id="b"))
+    bench.run()
+
+    assert bench.deltas("b")[0].cached_tokens == 0
+    assert bench.text("b") == greedy("abcdef", 8)
