@@ -6,6 +6,7 @@ speech_synthesizer.py  audio as a file, within permits
 espeak.py              the program `espeak-ng`, a child process for each text
 voices.py              names of the program's voices: OpenAI's and its own
 sentences.py           sentences of a text that is still being written
+seams.py               parts of a text that join without clicks
 audio_encoder.py       samples as MP3, Opus, AAC, FLAC, WAV or PCM
 """
 

@@ -8,7 +8,8 @@ from llm_backend.backends.local.engine_errors import translate_engine_errors
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.request_parts import RequestParts
 from llm_backend.backends.speech.espeak import Espeak, needs_program
-from llm_backend.backends.speech.sentences import Sentences, is_spoken
+from llm_backend.backends.speech.seams import fade_ends
+from llm_backend.backends.speech.sentences import Sentences, is_spoken, split_beginning
 from llm_backend.backends.speech.speech_synthesizer import (
     NOT_INSTALLED,
     Samples,
@@ -112,13 +113,11 @@ class LocalVoice:
     async def _chunks(
         self, speech: SpeechRequest, speaker: int | None
     ) -> AsyncGenerator[bytes, None]:
-        """Yields the audio of each sentence. Raises `ApiError`, also for a text without audio."""
+        """Yields the audio of each sentence, of a long first one in two parts. Raises `ApiError`,
+        also for a text without audio."""
         parts, is_silent = RequestParts(self._model.handle), True
         sample = b"" if speech.read_sample is None else await speech.read_sample()
-        splitter = Sentences(_SENTENCE_CHARACTERS)
-        for sentence in (*splitter.feed(speech.text), *splitter.finish()):
-            if not is_spoken(sentence):
-                continue
+        for sentence in _spoken_parts(speech.text):
             command = Speak(
                 text=sentence,
                 speaker=speaker or 0,
@@ -133,7 +132,7 @@ class LocalVoice:
                 spoken = await parts.take(partial(_speak, command))
             if spoken.samples:
                 is_silent = False
-                yield spoken.samples
+                yield fade_ends(spoken.samples, spoken.rate_hz)
         if is_silent:
             raise InvalidRequest(
                 f"`{self.name}` knows no word of this text.", param="input", code="text_unspoken"
@@ -159,6 +158,12 @@ def missing_for(model: str, files: SpeakingFiles, espeak: Espeak | None) -> str 
             "finds the phonemes of texts."
         )
     return None if espeak.is_installed else needs_program(model)
+
+
+def _spoken_parts(text: str) -> list[str]:
+    splitter = Sentences(_SENTENCE_CHARACTERS)
+    spoken = [one for one in (*splitter.feed(text), *splitter.finish()) if is_spoken(one)]
+    return [part for first in spoken[:1] for part in split_beginning(first)] + spoken[1:]
 
 
 async def _speak(command: Speak, engine: EngineClient) -> Spoken:

@@ -9,6 +9,11 @@ _LEAST_CHARACTERS = 12  # a shorter sentence is read with the next
 GREATEST_CHARACTERS = 1000
 """Characters of a sentence without an end."""
 
+# The end of a clause: a comma and a blank, or one of Chinese or Japanese.
+_CLAUSE = re.compile(r"[,\u2013\u2014]\s+|[\u3001\uff0c]")
+_LEAST_BEGINNING = 30
+_BEGINNING_CHARACTERS = 60
+
 _IS_WORD = re.compile(r"\w")
 
 
@@ -44,6 +49,20 @@ class Sentences:
             return None
         blank = self._text.rfind(" ", 1, self._greatest)
         return self._greatest if blank < 0 else blank + 1
+
+
+def split_beginning(sentence: str) -> list[str]:
+    """Divides a long sentence in two, so that its audio begins early: at the last comma within
+    about 60 characters, else at the first blank after them. One without either, or a short one,
+    stays whole."""
+    if len(sentence) < _BEGINNING_CHARACTERS + _LEAST_BEGINNING:
+        return [sentence]
+    commas = [found.end() for found in _CLAUSE.finditer(sentence, 0, _BEGINNING_CHARACTERS + 1)]
+    end = commas[-1] if commas and commas[-1] >= _LEAST_BEGINNING else None
+    if end is None:
+        end = sentence.find(" ", _BEGINNING_CHARACTERS) + 1
+    parts = [sentence[:end], sentence[end:]]
+    return parts if all(map(is_spoken, parts)) else [sentence]
 
 
 def is_spoken(text: str) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_backend.backends.speech.sentences import Sentences
+from llm_backend.backends.speech.sentences import Sentences, split_beginning
 from llm_backend.controllers.realtime.conversation import SpokenSentence, heard_text
 
 TEXT = 'Yes. It costs 3.50 today. "Really?" she asked.\nThen: nothing 世界你好世界你好世界你好。End'
@@ -33,6 +33,29 @@ def test_a_sentence_with_a_late_end_is_cut_at_a_blank(blanks):
 
     assert "".join(found) == text
     assert max(map(len, found)) <= 300
+
+
+WORDS = "word " * 6  # 30 characters
+
+
+@pytest.mark.parametrize(
+    ("sentence", "sizes"),
+    [
+        (WORDS * 2 + "more.", [65]),
+        (WORDS * 5, [65, 85]),
+        (WORDS + "word, " + WORDS * 4, [36, 120]),
+        (WORDS + "word, " + "more, word " * 9, [53, 82]),
+        ("One, " + WORDS * 5, [65, 90]),
+        ("\u4e16\u754c\u3001" * 40, [60, 60]),
+        ("x" * 200, [200]),
+        (WORDS * 2 + "! " * 20, [100]),
+    ],
+)
+def test_a_long_sentence_begins_with_a_part_that_ends_at_a_comma_or_a_blank(sentence, sizes):
+    parts = split_beginning(sentence)
+
+    assert "".join(parts) == sentence
+    assert [len(one) for one in parts] == sizes
 
 
 @pytest.mark.parametrize(
