@@ -45,7 +45,8 @@ def test_start_does_not_import_rarely_used_modules():
     )
 
     heavy = {"mcp", "llguidance", "aiohttp", "numpy", "PIL", "obstore", "qdrant_edge", "llama_cpp",
-             "av"}  # fmt: skip
+             "av", "sherpa_onnx", "_pywhispercpp", "stable_diffusion_cpp",
+             "webrtcvad"}  # fmt: skip
     of_libraries = {"argparse", "asgiref.sync", "click", "configparser", "html", "http.server",
                     "pickle", "urllib.request", "wsgiref.simple_server"}  # fmt: skip
     drivers = {"sqlite3", "asyncpg"}  # that of its database is imported when it is known
