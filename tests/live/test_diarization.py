@@ -1,8 +1,7 @@
 """Transcripts with speakers by a served process, with the real engines and the official client."""
 
 import base64
-import os
-import signal
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import openai
 import pytest
 
 from tests.audio_files import wav_file
+from tests.kills import transcribe_through_a_kill
 from tests.serving import Served, serve
 from tests.strict_sdk import StrictOpenAI
 from tests.tone_speakers import tones_file, write_speakers
@@ -110,16 +110,28 @@ def test_speakers_of_a_long_recording_keep_their_letters(hearing):
     assert max(speakers) > 270
 
 
-def test_a_killed_worker_of_speakers_is_started_again(hearing, client):
-    workers = hearing.workers()
-    for worker in workers:
-        os.kill(worker, signal.SIGKILL)
-    again: Any = client.with_options(max_retries=5).audio.transcriptions.create(
-        model="hello", file=("talk.wav", TALK), response_format="diarized_json"
-    )
+def test_killed_workers_are_started_again_and_speakers_keep_their_letters(hearing):
+    long = tones_file([(ANN, 2), (BOB, 2)] * 80 + [(0, 1)])
+    form: list[Any] = [
+        ("model", (None, "hello")),
+        ("response_format", (None, "diarized_json")),
+        ("file", ("talk.wav", long, "audio/wav")),
+    ]
+    whole = segments_of(transcribe(hearing, ("stream", "true"), file=long).text)
 
-    assert [one.speaker for one in again.segments] == ["A", "B"]
-    assert not set(workers) & set(hearing.workers())
+    assert segments_of(transcribe_through_a_kill(hearing, form).decode()) == whole
+    assert {speaker for speaker, *_ in whole} == {"A", "B"}
+
+
+def segments_of(stream: str) -> list[tuple[Any, ...]]:
+    """Speaker, start, end and text of each segment; the last line is that of the whole text."""
+    events = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line]
+    assert events[-1]["type"] == "transcript.text.done"
+    return [
+        (one["speaker"], one["start"], one["end"], one["text"])
+        for one in events
+        if one["type"] == "transcript.text.segment"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import yaml
 from tests.audio_files import wav_file
 from tests.engine.gguf_models import write_llama
 from tests.engine.projectors import write_ears, write_eyes
+from tests.kills import transcribe_through_a_kill
 from tests.media_files import in_base64
 from tests.patience import wait_until
 from tests.realtime_client import opened, parts
@@ -128,6 +129,17 @@ def test_windows_of_a_long_recording_follow_each_other(hearing):
     assert answer["text"] == " ".join([TEXT] * 3)
     assert answer["usage"]["input_token_details"]["audio_tokens"] == 90
     assert "".join(one["delta"] for one in stream[:-1]) == stream[-1]["text"] == answer["text"]
+
+
+def test_a_killed_worker_is_started_again_and_the_recording_goes_on(hearing):
+    long = wav_file(500)
+    *_, whole = events(transcribe(hearing, long, stream="true"))
+    form = [("model", (None, "asr")), ("file", ("a.wav", long))]
+    told = transcribe_through_a_kill(hearing, form)
+    last = json.loads(told.decode().strip().rpartition("data: ")[2])
+
+    assert last == whole
+    assert last["text"] == " ".join([TEXT] * last["text"].count(TEXT))
 
 
 def test_a_text_is_plain(hearing):

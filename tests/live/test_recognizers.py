@@ -1,8 +1,7 @@
 """Transcripts of NeMo models by a served process, with the official client."""
 
 import base64
-import os
-import signal
+import json
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -11,6 +10,7 @@ import httpx
 import openai
 import pytest
 
+from tests.kills import transcribe_through_a_kill
 from tests.missing import missing
 from tests.realtime_client import opened, parts
 from tests.serving import Served, serve
@@ -123,11 +123,10 @@ def test_it_does_not_translate(hearing):
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
 
 
-def test_a_killed_worker_is_started_again(hearing, client):
-    for worker in hearing.workers():
-        os.kill(worker, signal.SIGKILL)
-    again: Any = client.with_options(max_retries=5).audio.transcriptions.create(
-        model="tdt", file=("talk.wav", TALK)
-    )
+def test_a_killed_worker_is_started_again_and_the_recording_goes_on(hearing):
+    tones = [(hz, 0.9) for _ in range(160) for hz in (400, 0, 800, 0)]
+    form = [("model", (None, "ctc")), ("file", ("long.wav", tones_file(tones), "audio/wav"))]
+    told = transcribe_through_a_kill(hearing, form)
+    last = json.loads(told.decode().strip().rpartition("data: ")[2])
 
-    assert again.text == TEXT
+    assert (last["type"], last["text"]) == ("transcript.text.done", " ".join(["one two"] * 160))

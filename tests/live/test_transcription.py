@@ -3,9 +3,7 @@
 import io
 import json
 import math
-import os
 import random
-import signal
 import subprocess
 import time
 import wave
@@ -19,6 +17,7 @@ import openai
 import pytest
 
 from tests.audio_files import RATE_HZ, float_wav_file, wav_file
+from tests.kills import transcribe_through_a_kill
 from tests.missing import missing
 from tests.patience import wait_until
 from tests.serving import Served, children_of, serve
@@ -299,24 +298,14 @@ def test_windows_of_a_long_recording_follow_each_other(hearing):
 
 
 def test_a_killed_worker_is_started_again_and_the_recording_goes_on(hearing):
-    with httpx.stream(
-        "POST",
-        f"{hearing.base_url}/audio/transcriptions",
-        files=[
-            ("model", (None, "hello")),
-            ("stream", (None, "true")),
-            ("file", ("a.wav", wav_file(300))),
-        ],
-        timeout=60,
-    ) as answer:
-        pieces = answer.iter_bytes()
-        told = next(pieces)
-        for worker in hearing.workers():
-            os.kill(worker, signal.SIGKILL)
-        told += b"".join(pieces)
-    last = json.loads(told.decode().strip().rpartition("data: ")[2])
+    long = wav_file(450)
+    whole = events(transcribe(hearing, long, stream="true"))
+    form = [("model", (None, "hello")), ("file", ("a.wav", long))]
+    told = transcribe_through_a_kill(hearing, form)
+    lines = [line for line in told.decode().splitlines() if line]
 
-    assert last["type"] == "transcript.text.done"
+    assert [json.loads(line.removeprefix("data: ")) for line in lines] == whole
+    assert whole[-1]["type"] == "transcript.text.done"
 
 
 def test_a_client_that_leaves_ends_the_decoding(hearing):
@@ -337,7 +326,7 @@ def _decoders(hearing: Served) -> list[int]:
     return children_of(hearing.process.pid, b"audio_reader")
 
 
-def test_metrics_and_usage_count_seconds(hearing):
+def test_metrics_and_usage_count_seconds(hearing, client):
     def counted() -> float:
         lines = httpx.get(f"{hearing.address}/metrics", timeout=60).text.splitlines()
         name = 'llm_backend_transcription_seconds_total{model="hello"} '
