@@ -22,7 +22,7 @@ from tests.missing import missing
 from tests.patience import wait_until
 from tests.serving import Served, children_of, serve
 from tests.strict_sdk import StrictOpenAI
-from tests.voice import PROGRAM, require_voice
+from tests.voice import PROGRAM, decode_audio, require_voice
 from tests.whisper_models import HELLO, require_transcription, write_whisper
 
 TEXT = "Hello world. Grüße an alle!"
@@ -41,6 +41,7 @@ def hearing(tmp_path_factory) -> Iterator[Served]:
     flags = ("--model", str(model), "--model", str(slow), "--alias", "whisper-1=hello")
     bounds = {
         "LLM_BACKEND_THREADS": "1",
+        "LLM_BACKEND_VOICE_PROGRAM": PROGRAM,
         "LLM_BACKEND_TRANSCRIPTION_LIMIT_S": "1000",
         "LLM_BACKEND_TRANSCRIPTION_LIMIT_BYTES": str(LIMIT_BYTES),
     }
@@ -49,8 +50,17 @@ def hearing(tmp_path_factory) -> Iterator[Served]:
 
 
 @pytest.fixture
+def spoken(hearing, client) -> openai.OpenAI:
+    """A client of a server that speaks, too."""
+    require_voice()
+    return client
+
+
+@pytest.fixture
 def client(hearing) -> Iterator[openai.OpenAI]:
-    with StrictOpenAI(base_url=hearing.base_url, api_key="none", max_retries=0) as one:
+    with StrictOpenAI(
+        base_url=hearing.base_url, api_key="none", admin_api_key="none", max_retries=0
+    ) as one:
         yield one
 
 
@@ -326,14 +336,40 @@ def _decoders(hearing: Served) -> list[int]:
     return children_of(hearing.process.pid, b"audio_reader")
 
 
+def test_speech_of_the_official_client_is_transcribed_in_its_whole_length(spoken, tmp_path):
+    path = tmp_path / "speech.mp3"
+    with spoken.audio.speech.with_streaming_response.create(
+        model="builtin-voice", voice="alloy", input="Hello to all the world, and to you!"
+    ) as speech:
+        speech.stream_to_file(path)
+    seconds, _ = decode_audio(path.read_bytes(), "mp3")
+    with path.open("rb") as file:
+        answer = spoken.audio.transcriptions.create(
+            model="hello", file=file, response_format="verbose_json"
+        )
+
+    assert answer.text == TEXT
+    assert 1 < seconds < 9
+    assert answer.duration == pytest.approx(seconds, abs=0.1)
+    assert answer.usage.seconds == pytest.approx(seconds, abs=1)
+
+
 def test_metrics_and_usage_count_seconds(hearing, client):
     def counted() -> float:
         lines = httpx.get(f"{hearing.address}/metrics", timeout=60).text.splitlines()
         name = 'llm_backend_transcription_seconds_total{model="hello"} '
         return sum(float(one.removeprefix(name)) for one in lines if one.startswith(name))
 
-    before = counted()
+    def used() -> float:
+        told = client.admin.organization.usage.audio_transcriptions(
+            start_time=int(time.time()) - 3600, limit=2
+        )
+        return sum(one.seconds for bucket in told.data for one in bucket.results)
+
+    before, used_before = counted(), used()
     transcribe(hearing)
 
     wait_until(lambda: counted() > before)
     assert counted() - before == pytest.approx(4)
+    wait_until(lambda: used() > used_before)
+    assert used() - used_before == 4

@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 
 from llm_backend.backends.recordings.recording import Recording, RecordingLimits
+from llm_backend.errors import InvalidRequest
 
 av: Any = pytest.importorskip("av", reason="pip install 'llm-backend[audio]'")
 RATE_HZ = 16_000
+_SAMPLES = slice(21, 26)  # where the header of FLAC has the number of samples, in its last 36 bits
 
 
-def encoded(container: str, codec: str, rate_hz: int, layout: str = "mono") -> bytes:
-    """Returns a second of silence."""
+def encoded(
+    container: str, codec: str, rate_hz: int, layout: str = "mono", seconds: int = 1
+) -> bytes:
+    """Returns silence."""
     import numpy as np
 
     file = io.BytesIO()
@@ -23,9 +27,11 @@ def encoded(container: str, codec: str, rate_hz: int, layout: str = "mono") -> b
         stream = output.add_stream(codec, rate=rate_hz, layout=layout)
         samples = np.zeros((1, rate_hz * (2 if layout == "stereo" else 1)), np.int16)
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
-        frame.sample_rate, frame.pts = rate_hz, 0
-        for part in (frame, None):
-            output.mux(stream.encode(part))
+        frame.sample_rate = rate_hz
+        for second in range(seconds):
+            frame.pts = second * rate_hz
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
     return file.getvalue()
 
 
@@ -47,6 +53,35 @@ async def decoded_s(data: bytes) -> float:
 )
 async def test_recording_whose_form_changes_is_decoded_to_its_end(first, second):
     assert await decoded_s(encoded(*first) + encoded(*second)) == pytest.approx(2, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [
+        ("flac", "flac"), ("ogg", "libopus"), ("adts", "aac"), ("mp4", "aac"),
+        ("mov", "alac"), ("matroska", "libopus"), ("webm", "libopus"), ("aiff", "pcm_s16be"),
+        ("caf", "pcm_s16be"), ("flv", "libmp3lame"), ("mpegts", "mp2"), ("mp3", "libmp3lame"),
+        ("avi", "libmp3lame"), ("au", "pcm_s16be"), ("w64", "pcm_s16le"),
+        ("wav", "pcm_f32le"), ("tta", "tta"), ("ac3", "ac3"),
+    ],
+)  # fmt: skip
+async def test_recording_is_decoded_from_each_container(container, codec):
+    data = encoded(container, codec, 48_000)
+
+    assert await decoded_s(data) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("container", ["flac", "adts"])
+async def test_recording_without_a_length_is_decoded_no_further_than_the_limit(container):
+    if container == "flac":
+        bomb = bytearray(encoded("flac", "flac", 48_000, seconds=3600))
+        bomb[_SAMPLES] = bytes([bomb[_SAMPLES][0] & 0xF0, 0, 0, 0, 0])  # 0 is an unknown number
+    else:
+        bomb = encoded("adts", "aac", 48_000) * 1500
+    assert len(bomb) < 10**6  # an hour, or half of one
+
+    with pytest.raises(InvalidRequest, match="longer than this server's limit of 10 s"):
+        await decoded_s(bytes(bomb))
 
 
 def test_process_imports_little_before_it_decodes():
