@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llm_backend.app.served_models import ServedModel
     from llm_backend.backends.speech import Espeak
     from llm_backend.engine.messages import ModelInfo
-    from llm_backend.model_files import DiarizationFiles, RecognizerFiles, SpeakingFiles
+    from llm_backend.model_files import DiarizationFiles, SpeakingFiles
 
 _START_S = 60.0
 _FAST_FLAGS = ("avx2", "fma", "f16c")  # without these llama.cpp is slow
@@ -190,6 +190,9 @@ def _voice(settings: Settings) -> str:
     if voice is not None:
         speaks = f"`{voice.card.id}` speaks by {settings.voice_program}."
         sentences = [voice.missing or speaks, *sentences]
+    if sentences and not is_installed("realtime"):
+        command = install_command("realtime")
+        sentences.append(f"Realtime sessions detect no turns without an extra: {command}.")
     return " ".join(sentences) or "None."
 
 
@@ -208,7 +211,7 @@ def _drawing(settings: Settings) -> str:
 
 
 def _audio_models(settings: Settings, espeak: "Espeak | None") -> list[str]:
-    """Describe the local models that speak or tell speakers apart."""
+    """Describe the local models that speak, transcribe or tell speakers apart."""
     from llm_backend.backends.speech.local_voice import missing_for
 
     models = _read_models(settings)
@@ -219,11 +222,7 @@ def _audio_models(settings: Settings, espeak: "Espeak | None") -> list[str]:
             missing[name] or f"`{name}` speaks by {files.library}.{_unknown_languages(files)}"
             for name, files in voices.items()
         ),
-        *(
-            _describe_recognizer(one.card.id, one.recognizer)
-            for one in models
-            if one.recognizer is not None
-        ),
+        *(_transcribes(one) for one in models if _hears(one)),
         *(_speakers(one.card.id, one.diarization) for one in models if one.diarization is not None),
     ]
 
@@ -239,11 +238,26 @@ def _unknown_languages(files: "SpeakingFiles") -> str:
     )
 
 
-def _describe_recognizer(model: str, files: "RecognizerFiles") -> str:
-    """Describe what a NeMo model lacks."""
-    from llm_backend.backends.transcription.speakers import missing_for
+def _hears(model: "ServedModel") -> bool:
+    return model.diarization is None and "audio" in dict(model.card.more).get(
+        "input_modalities", ()
+    )
 
-    return missing_for(model, files) or f"`{model}` transcribes by {files.library}."
+
+def _transcribes(model: "ServedModel") -> str:
+    """Describe by what a model transcribes, or what it lacks."""
+    from llm_backend.backends.transcription.speakers import missing_for
+    from llm_backend.model_files import is_whisper_file
+
+    name, files = model.card.id, model.recognizer
+    if files is not None:
+        return missing_for(name, files) or f"`{name}` transcribes by {files.library}."
+    if is_whisper_file(model.engine.model_path):
+        return f"`{name}` transcribes by whisper.cpp."
+    if is_installed("audio"):
+        return f"`{name}` transcribes by llama.cpp."
+    command = install_command("audio")
+    return f"`{name}` hears audio of chats; to transcribe it needs an extra: {command}."
 
 
 def _speakers(model: str, files: "DiarizationFiles") -> str:

@@ -15,10 +15,12 @@ from llm_backend.engine import EngineClient, EngineConfig
 from llm_backend.engine.messages import MissingKernels
 from llm_backend.engine.sampling.native_nucleus import NativeNucleus
 from tests.engine.gguf_models import write_llama
+from tests.engine.projectors import write_ears
 from tests.engine.qwen_voice import write_qwen_voice
 from tests.media_files import wav
 from tests.tone_speakers import write_speakers
 from tests.tone_voice import write_voice
+from tests.whisper_models import require_transcription, write_whisper
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +71,35 @@ def test_check_names_what_a_model_of_speakers_lacks(monkeypatch, tmp_path):
 
     assert lacking.is_ok
     assert lacking.sentence.startswith("`speakers` needs an extra")
+
+
+def test_check_names_what_models_that_hear_and_realtime_sessions_lack(monkeypatch, tmp_path):
+    config = tmp_path / "config.yaml"
+    model, ears = write_llama(tmp_path / "hears.gguf"), write_ears(tmp_path / "ears.gguf")
+    config.write_text(f"models: [{{path: {model}, mmproj: {ears}}}]\n")
+    monkeypatch.setenv("LLM_BACKEND_VOICE_PROGRAM", "none")
+    for module in ("av", "webrtcvad"):
+        monkeypatch.setitem(sys.modules, module, None)
+    lacking = {one.name: one for one in findings(config)}["voice"]
+
+    assert lacking.is_ok
+    assert lacking.sentence.startswith("`hears` hears audio of chats; to transcribe it needs")
+    assert "llm-backend[audio]" in lacking.sentence
+    assert "llm-backend[realtime]" in lacking.sentence
+
+
+def test_check_names_a_whisper_model_and_what_it_lacks(monkeypatch, tmp_path):
+    require_transcription()
+    config = tmp_path / "config.yaml"
+    config.write_text(f"models: [{write_whisper(tmp_path / 'hello.bin')}]\n")
+    monkeypatch.setenv("LLM_BACKEND_VOICE_PROGRAM", "none")
+    whole = {one.name: one for one in findings(config)}
+    monkeypatch.setitem(sys.modules, "_pywhispercpp", None)
+    lacking = {one.name: one for one in findings(config)}["models"]
+
+    assert whole["models"].is_ok
+    assert whole["voice"].sentence.startswith("`hello` transcribes by whisper.cpp.")
+    assert (lacking.is_ok, "llm-backend[transcription]" in lacking.sentence) == (False, True)
 
 
 def test_check_names_samples_whose_names_end_with_no_language(monkeypatch, tmp_path):

@@ -14,7 +14,10 @@ from llm_backend.store.administration import StoredUsage, UsageKey
 from llm_backend.store.administration.usage import AMOUNTS
 from tests.engine.gguf_models import write_llama, write_with_head
 from tests.engine.projectors import write_ears, write_eyes
+from tests.tiny_diffusion import write_tiny_diffusion
+from tests.tone_speakers import write_speakers
 from tests.tone_voice import write_voice
+from tests.whisper_models import write_whisper
 
 
 @pytest.fixture
@@ -40,6 +43,28 @@ def test_models_list_and_show_know_voices(folder):
     assert "200 MB of memory" in " ".join(listed.split())
     assert run("remove", "someone/tones", "--yes").stdout.startswith("Removed")
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("write", "kind", "shown"),
+    [
+        (lambda folder: write_whisper(folder / "one.bin"), "whisper", "transcribes recordings"),
+        (lambda folder: write_tiny_diffusion(folder / "one.gguf"), "draws images", "M parameters"),
+        (lambda folder: write_speakers(folder / "one"), "speakers", "Tells speakers apart"),
+    ],
+)
+def test_models_list_and_show_tell_the_memory_of_other_models(folder, write, kind, shown):
+    write(folder)
+    (record,) = json.loads(run("list", "--json").stdout)
+    listed = " ".join(run("list").stdout.split())
+    told = run("show", record["name"].partition("/")[0]).stdout
+    memory = f"{record['memory_bytes'] / 1e6:,.0f} MB"
+
+    assert record["memory_bytes"] > 0
+    assert kind in listed
+    assert f"{memory} of memory" in listed
+    assert shown in told
+    assert f"Memory: {memory}" in told
 
 
 def test_models_list_shows_headers_and_sizes(folder):

@@ -124,7 +124,8 @@ def _record(path: Path, folder: Path, last_uses: Mapping[str, int]) -> JsonObjec
     try:
         if is_whisper_file(path):
             whisper = read_whisper_header(path)
-            return {**record, "architecture": "whisper", "languages": whisper.languages}
+            record = {**record, "architecture": "whisper", "languages": whisper.languages}
+            return {**record, "memory_bytes": whisper.memory_bytes}
         if is_voice_file(path):
             voice = read_voice(path)
             architecture = f"{voice.family} voice"
@@ -165,14 +166,14 @@ def _print(record: JsonObject) -> None:
     if "error" in record:
         print_entry(record["name"], *facts, record["error"])
         return
+    needs = f"{record.get('memory_bytes', 0) / 1e6:,.0f} MB of memory"
     if "languages" in record:
-        memory = record.get("memory_bytes")
-        needs = memory and f"{memory / 1e6:,.0f} MB of memory"
         print_entry(record["name"], *facts, record["architecture"], record["languages"], needs)
         return
     if "missing" in record:
         missing = record["missing"] and f"needs {', '.join(record['missing'])} besides"
-        print_entry(record["name"], *facts, f"{record['architecture']}: draws images", missing)
+        draws = f"{record['architecture']}: draws images"
+        print_entry(record["name"], *facts, draws, needs, missing)
         return
     parameters = f"{record['parameters'] / 1e6:,.0f} M parameters"
     context = record["context_tokens"] and f"{record['context_tokens']:,} tokens of context"
