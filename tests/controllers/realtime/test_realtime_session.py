@@ -395,6 +395,26 @@ async def test_a_turn_that_interrupts_nothing_is_answered_after_the_answer_in_pr
     assert client.has("error", 0)
 
 
+async def test_a_turn_interrupts_the_answer_in_progress_and_is_answered(detector):
+    client, model = WaitingClient(spoken_turn()), HearingModel("a", "b")
+    async with running(session(client, model, transcriber="w", detects_turns=True)):
+        model.hears.release()
+        assert await comes_true(lambda: client.has("response.created"), within_s=20)
+        assert await comes_true(lambda: bool(model.asked), within_s=20)
+        client.say(spoken_turn())
+        model.hears.release()
+        assert await comes_true(lambda: client.has("response.done"), within_s=20)
+        assert await comes_true(lambda: len(model.asked) == 2, within_s=20)
+        model.ends.set()
+
+    (done, *_) = [one["response"] for one in client.read if one["type"] == "response.done"]
+    assert (done["status"], done["status_details"]) == (
+        "cancelled", {"type": "cancelled", "reason": "turn_detected"},
+    )  # fmt: skip
+    assert [last_text(one) for one in model.asked] == ["a", "b"]
+    assert client.has("error", 0)
+
+
 def hearing(
     client: WaitingClient, model: HearingModel, conversation: Conversation, answer: Act
 ) -> InputTurns:
