@@ -81,6 +81,22 @@ async def test_a_text_becomes_images_of_the_asked_size_model_and_quality(tmp_pat
     assert expected.items() <= fields.items()
 
 
+async def test_moderation_takes_both_values_changes_nothing_and_refuses_others(tmp_path):
+    server = FakeImageServer()
+    fields: Any = {"model": "sd-one", "prompt": "a cat"}
+    async with drawn_by(tmp_path, server) as client:
+        for given in ({}, {"moderation": "auto"}, {"moderation": "low"}):
+            await client.images.generate(**fields, **given)
+        with pytest.raises(openai.BadRequestError) as caught:
+            await client.post(
+                "/images/generations", body={**fields, "moderation": "none"}, cast_to=object
+            )
+
+    plain, *others = server.drawings
+    assert others == [plain] * 2
+    assert caught.value.param == "moderation"
+
+
 async def test_a_whole_number_may_be_written_with_a_point(tmp_path):
     server = FakeImageServer()
     fields = {"model": "sd-one", "prompt": "a cat", "output_format": "webp"}
