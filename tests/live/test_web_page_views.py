@@ -447,6 +447,7 @@ def test_a_download_is_seen_again_on_return_to_the_page(browser, server):
         page.goto("/#/status")
 
         expect(bar).to_be_visible()
+        page.get_by_label("Model of the Hugging Face hub").fill("")
         page.locator("#status-view form").get_by_role("button", name="Stop").click()
         expect(bar).to_be_hidden()
         expect(page.get_by_text("Stopped. The download goes on")).to_be_visible()
@@ -490,6 +491,21 @@ def test_the_enter_key_stops_no_answers_of_two_models(browser, server):
 
         expect(running).to_have_count(0)
         expect(field).to_have_value("two")
+
+
+def test_answers_of_two_models_are_stopped_while_the_field_is_empty(browser, server):
+    with tab(browser, server.address) as page:
+        page.goto("/#/compare")
+        page.route("**/v1/chat/completions", lambda _: None)
+        field = page.get_by_label("Question to both models")
+        field.fill("one")
+        field.press("Enter")
+        running = page.locator("#compare-view [aria-busy]")
+        expect(running).to_have_count(2)
+        expect(field).to_have_value("")
+        page.get_by_role("button", name="Stop").click()
+
+        expect(running).to_have_count(0)
 
 
 def test_a_status_page_without_the_list_of_models_says_so(browser, server):

@@ -110,6 +110,7 @@ export class ComparePage {
 
   #showState() {
     this.#button.textContent = this.#runningCount ? t("Stop") : t("Ask both");
+    this.#button.formNoValidate = this.#runningCount > 0; // the field may be empty
   }
 }
 

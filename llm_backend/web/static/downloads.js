@@ -25,6 +25,7 @@ export function downloadForm({ isServed, onDownloaded }) {
     controller = new AbortController();
     const model = name.value.trim(); // the field may change meanwhile
     button.textContent = t("Stop");
+    button.formNoValidate = true; // the field may be empty
     state.textContent = "";
     try {
       await download(model, controller.signal, bar, progress);
@@ -43,6 +44,7 @@ export function downloadForm({ isServed, onDownloaded }) {
     bar.hidden = true;
     progress.textContent = "";
     button.textContent = t("Download");
+    button.formNoValidate = false;
   };
   return make(
     "section",
