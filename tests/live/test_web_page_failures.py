@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.broken_streams import Break, BreakingProxy, breaking_proxy, scripted_upstream
 from tests.browser import ENDED_MEANWHILE, screenshot, tab
@@ -406,6 +406,46 @@ def test_an_answer_that_was_stopped_before_its_first_word_is_no_branch_of_the_ch
 
     expect(answer).to_contain_text("Ready steady go")
     expect(page.get_by_text("2 of 2")).to_have_count(0)
+
+
+def compare(page: Page, text: str) -> Locator:
+    """Asks both models, and returns their answers."""
+    page.goto("/#/compare")
+    field = page.get_by_label("Question to both models")
+    field.fill(text)
+    field.press("Enter")
+    return page.locator("#compare-view article")
+
+
+def test_a_compared_answer_that_was_cut_is_asked_for_again(page, proxy):
+    proxy.breaks = [Break(how="cut", after=IN_TEXT)]
+    answers = compare(page, "Tell me!")
+    expect(answers.locator(".prose")).to_contain_text(["Ready", "Ready"])
+    proxy.see()
+    alert = page.locator("#compare-view").get_by_role("alert")
+    expect(alert).to_contain_text(LOST)
+    screenshot(page, "compare-lost")
+    with page.expect_request("**/v1/chat/completions") as asked:
+        alert.get_by_role("button", name="Try again").click()
+
+    expect(answers.locator(".prose")).to_have_text(["Ready steady go"] * 2)
+    expect(alert).to_be_hidden()
+    assert [one["content"] for one in asked.value.post_data_json["messages"]] == ["Tell me!"]
+
+
+def test_a_compared_answer_that_stalls_says_so_until_its_server_is_gone(page, proxy):
+    answers = compare(page, "Slowly, please")
+    expect(answers.locator(".prose")).to_have_text(["Ready", "Ready"])
+    page.clock.run_for(30_000)  # in the first half something was heard
+    alert = page.locator("#compare-view").get_by_role("alert")
+    expect(alert).to_have_text(["Nothing has come for a while. Stop keeps what was said."] * 2)
+    page.route("**/ping", lambda route: route.abort())
+    for _ in range(2):
+        with page.expect_request("**/ping"):
+            page.clock.run_for(15_000)
+
+    expect(alert).to_contain_text(["The server does not answer any more."] * 2)
+    expect(page.get_by_role("button", name="Ask both")).to_be_visible()
 
 
 def test_one_stored_chat_is_reached_by_tab_and_the_others_by_arrow_keys(page):

@@ -68,7 +68,7 @@ def test_a_failure_of_one_model_is_told_beside_the_answer_of_the_other(browser, 
         first, second = (
             page.get_by_role("region", name=one) for one in ("First model", "Second model")
         )
-        expect(second.get_by_role("alert")).to_have_text("The server cannot be reached.")
+        expect(second.get_by_role("alert")).to_contain_text("The server cannot be reached.")
         expect(first.locator(".prose")).not_to_be_empty()
         expect(first.get_by_role("alert")).to_be_hidden()
 

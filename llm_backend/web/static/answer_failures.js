@@ -3,6 +3,12 @@
 import { isContinuable } from "./messages.js";
 import { t } from "./language.js";
 
+/** Says that no event of an answer has come for a while; the answer is null before its first one. */
+export const silenceOf = (answer) =>
+  answer?.content
+    ? t("Nothing has come for a while. Stop keeps what was said.")
+    : t("No answer yet: the model may be loading, or busy. Stop ends the wait.");
+
 export class AnswerFailures {
   #notice;
   #errors;
@@ -21,11 +27,7 @@ export class AnswerFailures {
 
   /** Says that no event has come for a while, which is no failure yet. */
   showSilence(conversation) {
-    this.#notice.showMild(
-      conversation.lastAnswer?.content
-        ? t("Nothing has come for a while. Stop keeps what was said.")
-        : t("No answer yet: the model may be loading, or busy. Stop ends the wait."),
-    );
+    this.#notice.showMild(silenceOf(conversation.lastAnswer));
   }
 
   /** Says that another server writes the answer, so that it does not grow here. */
@@ -52,8 +54,7 @@ export class AnswerFailures {
       this.#notice.add(t("The answer is whole, but may not be stored."));
   }
 
-  #actions({ status }, lastAnswer, onRetry) {
-    const isRefused = status >= 400 && status < 500 && status !== 429;
+  #actions({ isRefused }, lastAnswer, onRetry) {
     if (isRefused) return [];
     if (onRetry) return [[t("Try again"), onRetry]];
     const again = [t("Try again"), lastAnswer ? this.#onRegenerate : this.#onRetry];

@@ -16,6 +16,11 @@ export class RequestError extends Error {
     super(message);
     this.status = status;
   }
+
+  /** True if the same request would be refused again. */
+  get isRefused() {
+    return this.status >= 400 && this.status < 500 && this.status !== 429;
+  }
 }
 
 /** The server cannot be reached, or its answer broke off. */

@@ -33,7 +33,7 @@ class App {
   /** A promise that is fulfilled once the lists of the server are shown, or their failure. */
   loading;
   #timer = null; // of the next load of the models
-  #notice = new Notice();
+  #notice = new Notice({ element: byId("notice"), field: byId("prompt") });
   #options = new Options({ onKey: () => this.#useKey() });
   #errors = new ErrorReport({
     notice: this.#notice,

@@ -1,11 +1,14 @@
 // Two models side by side: each question goes to both. Nothing is stored.
 
-import { ConnectionLost, streamEvents } from "./api.js";
+import { silenceOf } from "./answer_failures.js";
+import { RequestError, streamEvents } from "./api.js";
 import { byId, make } from "./dom.js";
 import { GradualDrawing } from "./gradual_drawing.js";
 import { formatCount, language, t } from "./language.js";
 import { Markdown } from "./markdown.js";
-import { applyChunk, newAnswer } from "./messages.js";
+import { applyChunk, isEmpty, newAnswer } from "./messages.js";
+import { Notice } from "./notice.js";
+import { Turn } from "./turn.js";
 
 const PATH = "v1/chat/completions";
 const SIDES = [t("First model"), t("Second model")];
@@ -55,7 +58,8 @@ export class ComparePage {
       },
     });
     this.#button = make("button", { className: "ask" }, t("Ask both"));
-    this.#failure = make("p", { className: "notice", role: "alert", hidden: true });
+    const failure = noticeElement();
+    this.#failure = new Notice({ element: failure, field: this.#question });
     const clear = make("button", { type: "button", className: "quiet", onclick: () => this.#clear() }, t("New"));
     const onsubmit = (event) => {
       event.preventDefault();
@@ -65,7 +69,7 @@ export class ComparePage {
       make("header", {}, make("h1", {}, t("Compare"))),
       make("p", { className: "lead" }, t("Both models get the same questions, each with its own answers before. Nothing is stored.")),
       make("form", { className: "compare-form", onsubmit }, this.#question, make("div", { className: "row" }, clear, this.#button)),
-      this.#failure,
+      failure,
       make("div", { className: "compare" }, ...this.#sides.map(({ element }) => element)),
     );
   }
@@ -84,24 +88,19 @@ export class ComparePage {
     try {
       options = { parameters: this.#options.parameters, system: this.#options.system };
     } catch (error) {
-      this.#showFailure(error.message); // a parameter that cannot be: the question stays
+      this.#failure.show(error.message); // a parameter that cannot be: the question stays
       return;
     }
-    this.#showFailure("");
+    this.#failure.hide();
     this.#question.value = "";
     for (const side of this.#sides) this.#ask(side, text, options);
-  }
-
-  #showFailure(message) {
-    this.#failure.textContent = message;
-    this.#failure.hidden = message === "";
   }
 
   async #ask(side, text, options) {
     this.#runningCount += 1;
     this.#showState();
     try {
-      await side.ask(text, options);
+      await side.ask(text, { ...options, field: this.#question, onRetry: () => this.#ask(side, text, options) });
     } finally {
       this.#runningCount -= 1;
       this.#showState();
@@ -119,7 +118,8 @@ class Side {
   #models;
   #answers = make("div", { className: "answers" });
   #messages = [];
-  #controller = null;
+  #turn = null;
+  #latest = null; // the view of its latest answer
 
   constructor(name) {
     this.#models = make("select", { "aria-label": name });
@@ -134,7 +134,7 @@ class Side {
   }
 
   stop() {
-    this.#controller?.abort();
+    this.#turn?.stop();
   }
 
   clear() {
@@ -142,12 +142,16 @@ class Side {
     this.#answers.replaceChildren();
   }
 
-  /** Asks the model, and draws its answer, with a failure below it. */
-  async ask(text, { parameters, system }) {
+  /** Asks the model, and draws its answer, with a failure below it. The button of the failure calls
+   *  `onRetry`, as long as no other question is asked, and then `field` has the focus. */
+  async ask(text, { parameters, system, field, onRetry }) {
     const messages = this.#messages,
+      countBefore = messages.length,
       answer = newAnswer(),
-      view = new ComparedAnswer(text, this.#models.value);
-    const { signal } = (this.#controller = new AbortController());
+      view = new ComparedAnswer(text, this.#models.value, field);
+    const turn = (this.#turn = new Turn({ onSilence: () => view.notice.showMild(silenceOf(answer)) }));
+    this.#latest?.notice.hide();
+    this.#latest = view;
     this.#answers.append(view.element);
     messages.push({ role: "user", content: text });
     const body = {
@@ -158,32 +162,48 @@ class Side {
       store: false,
       ...parameters,
     };
+    let failure = null;
     try {
-      for await (const chunk of streamEvents(PATH, { method: "POST", body, signal })) {
+      for await (const chunk of streamEvents(PATH, { method: "POST", body, signal: turn.signal })) {
+        turn.noteEvent();
+        view.notice.hideMild();
         applyChunk(answer, chunk);
         view.update(answer);
       }
+      if (isEmpty(answer)) failure = new RequestError(0, t("The model answered nothing."));
     } catch (error) {
-      if (!signal.aborted) view.showError(error.message);
-      if (!signal.aborted && error.status === undefined && !(error instanceof ConnectionLost)) reportError(error);
+      failure = error;
     }
+    turn.end();
     view.finish(answer);
     if (answer.content) messages.push({ role: "assistant", content: answer.content });
     else messages.pop(); // a question that got no answer is not asked again with the next one
+    if (failure === null || turn.isStopped) return;
+    const retry = () => {
+      view.element.remove();
+      messages.length = countBefore;
+      onRetry();
+    };
+    view.notice.show(failure.message, failure.isRefused ? [] : [[t("Try again"), retry]]);
+    if (failure.status === undefined) reportError(failure); // a bug of the page
   }
 }
+
+const noticeElement = () => make("div", { className: "notice", role: "alert", hidden: true });
 
 class ComparedAnswer {
   #markdown;
   #body = make("div", { className: "prose" });
   #reasoning = make("p", { className: "hint", hidden: true });
   #figures = make("p", { className: "hint", role: "status" });
-  #failure = make("p", { className: "notice", role: "alert", hidden: true });
   #startedAt = performance.now();
   #firstAfterMs = null;
   #drawing = new GradualDrawing((answer) => this.#draw(answer));
 
-  constructor(question, model) {
+  /** `field` gets the focus of the notice's button. */
+  constructor(question, model, field) {
+    const notice = noticeElement();
+    this.notice = new Notice({ element: notice, field });
     this.#markdown = new Markdown(this.#body);
     this.element = make(
       "article",
@@ -191,7 +211,7 @@ class ComparedAnswer {
       make("h2", {}, question),
       this.#reasoning,
       this.#body,
-      this.#failure,
+      notice,
       this.#figures,
     );
   }
@@ -201,12 +221,8 @@ class ComparedAnswer {
     this.#drawing.update(answer);
   }
 
-  showError(message) {
-    this.#failure.textContent = message;
-    this.#failure.hidden = false;
-  }
-
   finish(answer) {
+    this.notice.hideMild();
     this.#drawing.stop();
     this.#draw(answer);
     this.element.removeAttribute("aria-busy");

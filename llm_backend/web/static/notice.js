@@ -1,12 +1,16 @@
-// The message above the composer: a failure, and the buttons that help.
+// A message above a field, or below an answer: a failure, and the buttons that help.
 
-import { byId, make } from "./dom.js";
+import { make } from "./dom.js";
 
 export class Notice {
-  #element = byId("notice");
+  #element;
+  #field;
   #text = make("p", {});
 
-  constructor() {
+  /** The element has the class `notice`; `field` gets the focus of a button that is used. */
+  constructor({ element, field }) {
+    this.#element = element;
+    this.#field = field;
     this.#element.append(this.#text);
   }
 
@@ -19,7 +23,7 @@ export class Notice {
     this.#text.textContent = text;
     const buttons = actions.map(([label, action]) => {
       const onclick = () => {
-        byId("prompt").focus(); // the button is about to be removed
+        this.#field.focus(); // the button is about to be removed
         action();
       };
       return make("button", { type: "button", className: "quiet", onclick }, label);
