@@ -4,12 +4,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import openai
 import pytest
 import pytest_asyncio
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import chromium, tab
+from tests.patience import wait_until
 from tests.serving import ENDLESS, EXACT, Served, serve
 from tests.strict_sdk import StrictAsyncOpenAI, StrictOpenAI
 
@@ -46,7 +48,15 @@ def library_server(tmp_path_factory: pytest.TempPathFactory, minilm_file: Path) 
     environment = {"LLM_BACKEND_FILE_SEARCH": "always", "LLM_BACKEND_QUERY_MODEL": "builtin"}
     folder = tmp_path_factory.mktemp("library")
     with serve(folder, *flags, environment=environment) as served:
+        # until the one for embeddings is loaded, the page sends files with messages
+        wait_until(lambda: all(one["state"] == "ready" for one in models_of(served)))
         yield served
+
+
+def models_of(served: Served) -> list[dict[str, str]]:
+    """The models of a server, each with its state."""
+    models: list[dict[str, str]] = httpx.get(f"{served.base_url}/info").json()["models"]
+    return models
 
 
 @pytest.fixture

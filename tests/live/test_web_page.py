@@ -652,7 +652,9 @@ def test_an_image_goes_with_a_question_to_a_model_that_sees(browser, tmp_path):
         assert shown.evaluate("one => one.decode().then(() => one.naturalWidth)") > 0
         expect(page.locator("article.question p")).to_have_text("What is this?")
         page.get_by_label("Model", exact=True).select_option("builtin")
-        expect(page.get_by_role("button", name="Attach files")).to_be_hidden()
+        page.locator("#files").set_input_files(files[:1])
+        unseen = page.get_by_text("seen.png is no image that the model can see.")
+        expect(unseen).to_be_visible()
 
     seen, text = asked.value.post_data_json["messages"][0]["content"]
     assert (seen["type"], seen["image_url"]["url"]) == ("image_url", as_url(image(1)))

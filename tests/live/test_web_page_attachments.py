@@ -253,6 +253,29 @@ def test_a_file_that_cannot_go_with_a_message_is_refused(far_page, name, content
     expect(far_page.locator("#documents")).to_be_hidden()
 
 
+def test_a_text_goes_with_the_message_to_a_local_model_without_embeddings(browser, server):
+    with tab(browser, server.address) as page:
+        page.goto("/")
+        expect(page.locator("#model")).to_have_value("builtin")
+        page.get_by_role("button", name="Attach files").wait_for()
+        pdf = {"name": "plan.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.4"}
+        page.locator("#files").set_input_files([pdf])
+        refusal = page.get_by_role("alert")
+        expect(refusal).to_have_text("plan.pdf: this model takes no PDF files.")
+        attach(page, "lamp.txt")
+        expect(page.locator("#documents li")).to_have_text(["lamp.txt"])
+        with page.expect_request("**/v1/chat/completions") as asked:
+            say(page, "Hello!")
+        wait_answered(page)
+        page.reload()
+        wait_answered(page)
+        expect(page.locator("article.question li")).to_have_text(["lamp.txt"])
+
+    text, said = asked.value.post_data_json["messages"][0]["content"]
+    assert text == {"type": "text", "text": '<file name="lamp.txt">\nThe lamp hums.\n\n</file>'}
+    assert said == {"type": "text", "text": "Hello!"}
+
+
 def test_a_pdf_for_a_model_that_takes_none_is_refused(far_page):
     models = {"id": "far", "object": "model", "created": 1, "owned_by": "far"}
     listed = {"object": "list", "data": [models | {"input_modalities": ["text"]}]}

@@ -1,5 +1,6 @@
 // Files of a conversation: stored in a vector store of its own, which the server searches before a
-// local model answers. A model of an upstream gets them with the message.
+// local model answers. Without a model for embeddings, and for models of upstreams, they go with the
+// message.
 //
 // The store is named in the chat's metadata, so that the files are there when it is opened again, and
 // it is deleted with the chat; an unused one expires after a month.
@@ -19,7 +20,6 @@ export class Attachments {
   #field = byId("files");
   #canSee = false;
   #canReadFiles = false;
-  #takesDocuments = false;
   #images;
   #documents;
   #files; // of the open chat
@@ -60,10 +60,8 @@ export class Attachments {
   offer({ canSee, canReadFiles, takesDocuments, takesPdfs }) {
     this.#canSee = canSee;
     this.#canReadFiles = canReadFiles;
-    this.#takesDocuments = takesDocuments;
     this.#documents.takesPdfs = takesPdfs;
-    byId("attach").hidden = !canSee && !canReadFiles && !takesDocuments;
-    this.#field.accept = canReadFiles || takesDocuments ? "" : "image/*";
+    byId("attach").hidden = !takesDocuments; // without a model
   }
 
   /** Shows the files of a store instead of the others; null for a chat without files. */
@@ -99,8 +97,8 @@ export class Attachments {
   async #add(file) {
     if (this.#canSee && Images.takes(file)) await this.#images.add(file);
     else if (this.#canReadFiles) await this.#files.add(file);
-    else if (this.#takesDocuments) await this.#documents.add(file);
-    else throw new RequestError(0, t("{name} is no image that the model can see.", file));
+    else if (Images.takes(file)) throw new RequestError(0, t("{name} is no image that the model can see.", file));
+    else await this.#documents.add(file);
   }
 
   #draw() {

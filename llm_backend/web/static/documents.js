@@ -1,4 +1,4 @@
-// Text files and PDFs of the next message, for models of upstreams: the message holds a text file as
+// Text files of the next message, and PDFs for models of upstreams: the message holds a text file as
 // text, under its name, and a PDF as a file, which the upstream reads.
 
 import { RequestError } from "./api.js";

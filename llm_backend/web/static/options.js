@@ -65,14 +65,14 @@ export class Options {
     return this.#chosen?.input_modalities?.includes("image") ?? !this.isLocal;
   }
 
-  /** True if messages to the chosen model may have text files in them: it is one of an upstream. */
+  /** True if messages to the chosen model may have text files in them, as those to every model. */
   get takesDocuments() {
-    return this.#chosen !== undefined && !this.isLocal;
+    return this.#chosen !== undefined;
   }
 
   /** True if its upstream takes PDFs, by the model's description, or may: then it answers for itself. */
   get takesPdfs() {
-    return this.takesDocuments && (this.#chosen.input_modalities?.includes("file") ?? true);
+    return this.takesDocuments && !this.isLocal && (this.#chosen.input_modalities?.includes("file") ?? true);
   }
 
   /** True if the chosen model runs on this server. */
