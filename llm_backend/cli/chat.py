@@ -31,7 +31,8 @@ _COMMANDS = """\
 /system [TEXT] set the system message, or remove it
 /quit          quit (or Ctrl-D)
 Ctrl-C         stop an answer; its text so far stays in the conversation
-A line that ends with \\ goes on in the next; \"\"\" begins and ends a message of several lines."""
+A line that ends with \\ goes on in the next; \"\"\" begins and ends a message of several lines.
+Lines that are pasted are one message."""
 _COMMAND_NAMES = re.findall(r"^/\w+", _COMMANDS, re.MULTILINE)
 
 

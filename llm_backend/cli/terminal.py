@@ -28,7 +28,8 @@ def colour(text: str, code: str, stream: TextIO) -> str:
 
 def read_messages(*, is_terminal: bool) -> Iterator[str]:
     """Messages from standard input until its end: a line each. A backslash at its end continues a
-    line, and lines between two lines of three quotation marks are one message."""
+    line; lines between two lines of three quotation marks are one message, and so are lines that
+    are pasted in a terminal."""
     prompt, continued = (_prompt("> "), _prompt(". ")) if is_terminal else ("", "")
     if is_terminal:
         _remember_lines(HISTORY.expanduser())
@@ -68,6 +69,8 @@ def _remember_lines(file: Path) -> None:
         readline: Any = importlib.import_module("readline")  # some systems have none
     except ImportError:
         return
+    if variable("TERM") not in (None, "dumb"):  # which cannot tell what is pasted
+        readline.parse_and_bind("set enable-bracketed-paste on")  # which Python turns off
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch(mode=0o600)

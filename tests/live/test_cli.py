@@ -100,6 +100,15 @@ def test_lines_of_the_terminal_are_there_again_in_the_next_session(server, tmp_p
     assert file.stat().st_mode & 0o777 == 0o600
 
 
+def test_lines_pasted_in_a_terminal_are_one_message(server, tmp_path):
+    file = tmp_path / "chat.json"
+    pasted = "\033[200~Copy this:\r  /new\r\033[201~\r"
+    in_a_terminal(server.base_url, f"{pasted}/save {file}\r/quit\r", HOME=str(tmp_path), TERM="xterm")
+
+    messages = json.loads(file.read_text())["messages"]
+    assert [one["content"] for one in messages if one["role"] == "user"] == ["Copy this:\n  /new"]
+
+
 def in_a_terminal(base_url: str, lines: str, **environment: str) -> str:
     """Output of a terminal in which these lines are typed."""
     ours, theirs = pty.openpty()
