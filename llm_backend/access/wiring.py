@@ -1,6 +1,7 @@
 """Wires up access control: keys, usage, limits and admission control of one server."""
 
 import asyncio
+import shlex
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -151,11 +152,19 @@ async def _keyring(
     if keyring.is_known and not keyring.has_keys and not may_be_open:
         raise SettingsError(
             f"Every client that reaches {settings.host} could use this server without a key: "
-            f"set LLM_BACKEND_API_KEYS, make one with `{command('keys create')}`, or start "
+            f"set LLM_BACKEND_API_KEYS, make one with `{_keys_command(settings)}`, or start "
             "with --allow-open to let them."
         )
     _run_until_closed(stack, keyring.refresh_forever(settings.keys_refresh_s))
     return keyring
+
+
+def _keys_command(settings: Settings) -> str:
+    """Returns the command that makes a key in the database of this server."""
+    default = Settings.model_fields["data_dir"].default.expanduser().absolute()
+    if settings.database_url is not None or settings.data_dir == default:
+        return command("keys create")
+    return command(f"keys create --data-dir {shlex.quote(str(settings.data_dir))}")
 
 
 async def _open_shared_answers(database: Database, stack: AsyncExitStack) -> SharedAnswers:

@@ -1,12 +1,13 @@
-"""Expiry of the audit log."""
+"""Opening of access control: expiry of the audit log, and the check for a key."""
 
+import re
 import time
 from pathlib import Path
 
 import pytest
 
 from llm_backend.access.wiring import DAY_S, open_access
-from llm_backend.settings import Settings
+from llm_backend.settings import Settings, SettingsError
 from llm_backend.store import Database, migrate
 from llm_backend.store.administration import Administration, AuditedChange, AuditFilter, Record
 from llm_backend.store.keyset_pages import PageRequest
@@ -30,3 +31,16 @@ async def test_audit_log_is_deleted_after_its_days(
 
     entries = [entry.resource_id for entry in page.items if entry.type == "x"]
     assert sorted(entries) == kept
+
+
+async def test_refusal_to_start_without_a_key_names_the_data_folder_that_is_served(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "data folder"
+    settings = Settings(models=(), data_dir=folder, host="0.0.0.0")  # noqa: S104
+    hint = re.escape(f"keys create --data-dir '{folder}'`")
+    async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
+        await migrate(database)
+        with pytest.raises(SettingsError, match=hint):
+            async with open_access(settings, database, lambda *_: ()):
+                pass
