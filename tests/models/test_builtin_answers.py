@@ -19,7 +19,8 @@ from models.builtin.sums import Sum, select_held_out_sums
 from tests.engine.conftest import answer, config
 
 PASS_MARK = 0.9
-PASS_MARK_OF_SUMS = 0.75  # in unknown wordings, and among them questions it cannot answer
+RIGHT_SUMS = 95  # of 103 in unknown wordings
+RIGHT_REFUSALS = 24  # of 30 questions near to sums that it cannot answer
 
 
 def share_of(results: list[bool]) -> float:
@@ -113,13 +114,13 @@ def held_out_sum_cases(knowledge: Knowledge) -> list[Case]:
     return read_cases(knowledge, HELD_OUT_SUMS)
 
 
-def share_of_right_answers(asker: Asker, cases: list[Case]) -> float:
-    """Share of the cases with a right answer, all of them asked at once."""
+def count_right_answers(asker: Asker, cases: list[Case]) -> int:
+    """Number of the cases with a right answer, all of them asked at once."""
     prompts = [
         asker.prompt_of([{"role": "user", "content": case.question}], case.tools) for case in cases
     ]
     answers = asyncio.run(engine_answers(prompts))
-    return share_of([case.is_right(text) for case, text in zip(cases, answers, strict=True)])
+    return sum(case.is_right(text) for case, text in zip(cases, answers, strict=True))
 
 
 async def engine_answers(prompts: list[list[int]]) -> list[str]:
@@ -138,13 +139,21 @@ async def engine_answers(prompts: list[list[int]]) -> list[str]:
 def test_the_right_fact_is_answered_to_nine_of_ten_held_out_questions(
     asker: Asker, knowledge: Knowledge
 ):
-    assert share_of_right_answers(asker, read_cases(knowledge)) >= PASS_MARK
+    cases = read_cases(knowledge)
+
+    assert count_right_answers(asker, cases) >= PASS_MARK * len(cases)
 
 
-def test_three_of_four_held_out_sums_are_right_or_honestly_unknown(
-    asker: Asker, held_out_sum_cases: list[Case]
+@pytest.mark.parametrize(
+    ("kind", "count", "right"), [("sum", 103, RIGHT_SUMS), ("unknown", 30, RIGHT_REFUSALS)]
+)
+def test_held_out_sums_are_right_and_what_looks_like_one_is_honestly_unknown(
+    asker: Asker, held_out_sum_cases: list[Case], kind: str, count: int, right: int
 ):
-    assert share_of_right_answers(asker, held_out_sum_cases) >= PASS_MARK_OF_SUMS
+    cases = [case for case in held_out_sum_cases if case.kind == kind]
+
+    assert len(cases) == count
+    assert count_right_answers(asker, cases) >= right
 
 
 @pytest.mark.parametrize(
