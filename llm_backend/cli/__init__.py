@@ -10,6 +10,7 @@ options.py        options of several commands
 database.py       settings of commands that use the database
 api.py            HTTP client of commands
 attachments.py    files attached to chat messages
+player.py         players of answers that are read aloud
 exit.py           exit with an error message
 reference.py      the text of `docs/cli.md`
 manual.py         the text of the manual page

@@ -34,6 +34,11 @@ class Api:
         with self._send("GET", path, None) as answer:
             return _json(answer.read())
 
+    def bytes_of(self, path: str, body: JsonMapping) -> bytes:
+        """Return the answer to a request as it is: audio."""
+        with self._send("POST", path, body) as answer:
+            return answer.read()
+
     def events(self, path: str, body: JsonMapping) -> Generator[Any, None, None]:
         """Yield the JSON of each event of a stream.
 

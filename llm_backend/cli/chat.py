@@ -15,6 +15,7 @@ from llm_backend.cli.api import Api, ApiRequestError
 from llm_backend.cli.attachments import AttachmentError, attachment
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import ApiKey, BaseUrl
+from llm_backend.cli.player import PLAYERS, play
 from llm_backend.cli.terminal import DIM, RED, colour, read_messages
 from llm_backend.close_names import closest_name, did_you_mean
 from llm_backend.json_types import JsonMapping, JsonObject
@@ -24,6 +25,7 @@ Content = str | list[JsonObject]  # text, or text and attachments as parts
 _COMMANDS = """\
 /new           start a new conversation
 /again         regenerate the last answer
+/say           play the last answer, read aloud by --voice-model
 /attach [FILE] send an image or audio with the next message, or remove all attachments
 /file FILE     send the text of a file with the next message
 /save FILE     write the conversation to a file: as JSON if its name ends so, else as Markdown
@@ -43,6 +45,9 @@ def chat(
     ] = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature, 0 to 2.")] = None,
+    voice_model: Annotated[
+        str, typer.Option(help="Model that reads answers aloud, for /say.")
+    ] = "builtin-voice",
     api_key: ApiKey = None,
 ) -> None:
     """Chat with a model in the terminal; answers are streamed.
@@ -52,7 +57,7 @@ def chat(
     """
     try:
         api = Api(base_url, api_key)
-        conversation = ChatSession(api, model or first_model(api), system, temperature)
+        conversation = ChatSession(api, model or first_model(api), system, temperature, voice_model)
     except ApiRequestError as error:
         exit_with_error(str(error))
     is_terminal = sys.stdin.isatty()
@@ -73,7 +78,12 @@ class ChatSession:
     """Messages of a conversation with one model, and attachments of the next message."""
 
     def __init__(
-        self, api: Api, model: str, system: str | None = None, temperature: float | None = None
+        self,
+        api: Api,
+        model: str,
+        system: str | None = None,
+        temperature: float | None = None,
+        voice_model: str = "builtin-voice",
     ) -> None:
         self.model = model
         self.system = system
@@ -81,6 +91,7 @@ class ChatSession:
         self.attachments: list[JsonObject] = []  # parts of the next message
         self._api = api
         self._temperature = temperature
+        self._voice_model = voice_model
 
     def send(self, content: Content, show: Callable[[Piece], None]) -> None:
         """Send a message with the attachments; pass the answer's pieces to `show`, keep its text.
@@ -111,6 +122,17 @@ class ChatSession:
         *self.messages, message, _ = self.messages
         content: Content = message["content"]
         return content
+
+    def speech(self) -> bytes | None:
+        """Return the last answer, read aloud, as a WAV file; None if there is no text to read.
+        Raises `ApiRequestError`."""
+        text = str(self.messages[-1]["content"]).strip() if self.messages else ""
+        if not text:
+            return None
+        body = {
+            "model": self._voice_model, "voice": "alloy", "input": text, "response_format": "wav"
+        }  # fmt: skip
+        return self._api.bytes_of("/audio/speech", body)
 
     def models(self) -> list[str]:
         """Return the names of the server's models."""
@@ -220,6 +242,8 @@ def _run_command(conversation: ChatSession, line: str) -> Content | None:
             conversation.messages.clear()
             conversation.attachments.clear()
             print("A new conversation begins.")
+        case "/say":
+            _say(conversation)
         case "/attach":
             _attach(conversation, rest.strip())
         case "/system":
@@ -228,10 +252,8 @@ def _run_command(conversation: ChatSession, line: str) -> Content | None:
             _attach_text(conversation, Path(rest.strip()).expanduser())
         case "/save" if rest.strip():
             _save(conversation, Path(rest.strip()).expanduser())
-        case "/model" if rest.strip():
-            _switch_model(conversation, rest.strip())
         case "/model":
-            print("\n".join(conversation.models()))
+            _switch_model(conversation, rest.strip())
         case "/help":
             print(_COMMANDS)
         case _:
@@ -244,6 +266,15 @@ def _last_message(conversation: ChatSession) -> Content | None:
     if message is None:
         print("There is no message to send again.")
     return message
+
+
+def _say(conversation: ChatSession) -> None:
+    audio = conversation.speech()
+    if audio is None:
+        print("There is no answer to read aloud.")
+    elif file := play(audio):
+        players = ", ".join(name for name, *_ in PLAYERS)
+        print(f"No player ({players}) could play the answer; it is in {file}.")
 
 
 def _set_system(conversation: ChatSession, text: str) -> None:
@@ -305,8 +336,12 @@ def _text(content: Content) -> str:
 
 
 def _switch_model(conversation: ChatSession, name: str) -> None:
-    """Switch to a model; one that is not listed may exist all the same, so it is only noted."""
+    """Switch to a model; one that is not listed may exist all the same, so it is only noted.
+    Without a name, list the models."""
     names = conversation.models()
+    if not name:
+        print("\n".join(names))
+        return
     conversation.model = name
     if name not in names:
         hint = did_you_mean(closest_name(name, names))

@@ -6,6 +6,9 @@ import os
 import pty
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from typer.testing import CliRunner
@@ -103,7 +106,9 @@ def test_lines_of_the_terminal_are_there_again_in_the_next_session(server, tmp_p
 def test_lines_pasted_in_a_terminal_are_one_message(server, tmp_path):
     file = tmp_path / "chat.json"
     pasted = "\033[200~Copy this:\r  /new\r\033[201~\r"
-    in_a_terminal(server.base_url, f"{pasted}/save {file}\r/quit\r", HOME=str(tmp_path), TERM="xterm")
+    in_a_terminal(
+        server.base_url, f"{pasted}/save {file}\r/quit\r", HOME=str(tmp_path), TERM="xterm"
+    )
 
     messages = json.loads(file.read_text())["messages"]
     assert [one["content"] for one in messages if one["role"] == "user"] == ["Copy this:\n  /new"]
@@ -125,6 +130,54 @@ def in_a_terminal(base_url: str, lines: str, **environment: str) -> str:
         assert process.wait(30) == 0
     os.close(ours)
     return told.decode()
+
+
+@contextlib.contextmanager
+def speaking_server() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """The base URL of a server that reads texts aloud as `RIFF`, and the requests for it."""
+    asked: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            if is_speech := self.path == "/v1/audio/speech":
+                asked.append(body)
+            event = b'data: {"choices": [{"delta": {"content": "Yes."}}]}\n\ndata: [DONE]\n\n'
+            answer = b"RIFF" if is_speech else event
+            self.send_response(200)
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            """Keeps the test's output clean."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1", asked
+        server.shutdown()
+
+
+def test_chat_plays_its_last_answer_or_says_where_the_audio_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    flags = ("--model", "any", "--voice-model", "loud")
+    with speaking_server() as (base_url, asked):
+        silent = chat(base_url, "/say\nWell?\n/say\n", *flags)
+        kept = [one.read_bytes() for one in tmp_path.glob("*.wav")]
+        for name, code in (("paplay", "exit 1"), ("aplay", f'/bin/cp "$2" {tmp_path}/played')):
+            (tmp_path / name).write_text(f"#!/bin/sh\n{code}\n")
+            (tmp_path / name).chmod(0o755)
+        played = chat(base_url, "Well?\n/say\n", *flags)
+
+    assert silent.stdout.startswith("There is no answer to read aloud.\nYes.\nNo player (paplay, ")
+    assert f"it is in {tmp_path}/" in silent.stdout
+    assert kept == [b"RIFF"]
+    assert (played.stdout, played.stderr) == ("Yes.\n", "")
+    assert (tmp_path / "played").read_bytes() == b"RIFF"
+    assert len(list(tmp_path.glob("*.wav"))) == 1  # the one of before
+    spoken = {"model": "loud", "voice": "alloy", "input": "Yes.", "response_format": "wav"}
+    assert asked == [spoken, spoken]
 
 
 THOUGHT = [{"reasoning_content": "Is it one?"}, {"content": "Yes."}]
