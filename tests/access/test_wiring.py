@@ -37,7 +37,7 @@ async def test_refusal_to_start_without_a_key_names_the_data_folder_that_is_serv
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "data folder"
-    settings = Settings(models=(), data_dir=folder, host="0.0.0.0")  # noqa: S104
+    settings = Settings(models=(), data_dir=folder, host="0.0.0.0")
     hint = re.escape(f"keys create --data-dir '{folder}'`")
     async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
         await migrate(database)
