@@ -36,7 +36,7 @@ _ENGINE_COUNTERS = {
     "prefix_ram_tokens": "Tokens restored from host memory instead of being computed.",
     "media_tokens": "Tokens of images and audio that were encoded.",
     "context_shifts": "Times that the older half of a full context was dropped.",
-    "media_s": "Seconds spent encoding images and audio, included in busy_s.",
+    "media_s": "Seconds spent encoding images and audio, included in busy_seconds_total.",
 }
 
 

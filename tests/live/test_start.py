@@ -171,6 +171,7 @@ def test_metrics_have_the_state_of_engines(tmp_path):
     assert re.search(r"^gen_ai_server_time_to_first_token_seconds_count{.*} 1.0$", text, re.M)
     assert f'llm_backend_build_info{{python_version="{platform.python_version()}",version="' in text
     assert "_created" not in text
+    assert re.findall(r"^# HELP .* \w+_s\b.*$", text, re.M) == []  # names of metrics, not of code
     assert float(values["engine_passes_total"]) > 0
     assert float(values["engine_busy_seconds_total"]) > 0
     assert float(values["engine_running"]) == 0
