@@ -136,6 +136,19 @@ def test_older_paths_lead_to_those_of_today(server):
     assert engine["object"] == "model"
 
 
+def test_an_engine_completes_as_the_model_of_its_name_does(server):
+    body = {"prompt": "Hello!", "max_tokens": 2}
+    done = post(server, "/engines/gpt-3.5-turbo/completions", **body)
+    unknown = post(server, "/engines/a%2Fb/completions", **body)
+    embedded = post(server, "/engines/builtin/embeddings", input="Hello!")
+    today = post(server, "/embeddings", model="builtin", input="Hello!")
+
+    assert (done.status_code, done.json()["model"]) == (200, "gpt-3.5-turbo")
+    assert done.json()["choices"][0]["text"]
+    assert "The model `a/b` does not exist" in unknown.json()["error"]["message"]
+    assert (embedded.status_code, embedded.text) == (today.status_code, today.text)
+
+
 @pytest.mark.parametrize("path", ["/chat/ask?question=Hello!", "/unloadModel"])
 def test_requests_of_other_sites_are_refused(server, path):
     answer = httpx.get(f"{server.address}{path}", headers={"sec-fetch-site": "cross-site"})

@@ -1,5 +1,7 @@
 """Outermost middleware of the contract: headers of its answers, removal of the `/v1` prefix."""
 
+import json
+import re
 import time
 from collections.abc import Awaitable, Iterable
 from email.utils import formatdate
@@ -19,6 +21,7 @@ _VERSION = (b"openai-version", b"2020-10-01")  # the only one that OpenAI's API 
 _PRINTABLE = bytes(range(0x21, 0x7F))
 # Paths of older clients, and those of today: engines were models once.
 _OLD_PATHS = (("/chat/completion", "/chat/completions"), ("/engines", "/models"))
+_COMPLETION_OF_MODEL = re.compile("/models/(.+)/(completions|embeddings)")
 
 
 class Envelope:
@@ -43,6 +46,9 @@ class Envelope:
         is_api = scope["path"].startswith("/v1/")
         began = time.perf_counter()
         scope = {**scope, **_without_prefix(scope)}
+        named = _COMPLETION_OF_MODEL.fullmatch(scope["path"])
+        if named and scope["method"] == "POST":
+            scope, receive = _with_model(scope, receive, named[1], f"/{named[2]}")
 
         def send_with_id(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
@@ -95,3 +101,32 @@ def _without_prefix(scope: Scope) -> Scope:
             path = new + path.removeprefix(old)
             raw = new.encode() + raw.removeprefix(old.encode())
     return {"path": path, "raw_path": raw}
+
+
+def _with_model(scope: Scope, receive: Receive, model: str, path: str) -> tuple[Scope, Receive]:
+    """Returns the request of an older client, whose path names its model, as one of today, whose
+    body does: the first field of its object is the model."""
+    field = f'{{"model": {json.dumps(model)}, '.encode()
+    is_begun = False
+
+    async def receive_with_model() -> Message:
+        nonlocal is_begun
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if is_begun or not body.strip():
+            return message
+        is_begun = True
+        return {**message, "body": body.replace(b"{", field, 1)}
+
+    headers = [
+        (name, b"%d" % (int(value) + len(field) - 1))
+        if name == b"content-length" and value.isdigit()
+        else (name, value)
+        for name, value in scope["headers"]
+    ]
+    return {
+        **scope,
+        "path": path,
+        "raw_path": path.encode(),
+        "headers": headers,
+    }, receive_with_model
