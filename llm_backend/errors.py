@@ -1,4 +1,4 @@
-"""Every error a client can see; `error_bodies.py` has their bodies.
+"""Every error a client can see; `error_bodies.py` has their bodies, `keyring.py` `UnknownKey`.
 
     ApiError                     status  type                    code
     |- InvalidRequest               400  invalid_request_error   invalid_value, or as given

@@ -230,7 +230,7 @@ def _diarization_files(path: Path) -> DiarizationFiles | None:
 
 
 def _recognizer_files(path: Path) -> RecognizerFiles | None:
-    """Returns the files of a NeMo model, which lacks its extra until a request; None for others."""
+    """Returns the files of a NeMo model; None for others. A request reports a missing extra."""
     try:
         return read_recognizer(path) if is_recognizer_file(path) else None
     except HeaderError as error:

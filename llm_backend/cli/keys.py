@@ -23,8 +23,8 @@ T = TypeVar("T")
 
 DAY_S = 24 * 60 * 60
 FIRST_KEY = (
-    "this is the first key of this database. Open servers that use it refuse requests without a "
-    "key from now on."
+    "this is the first key of this database. From now on, a server on this database refuses "
+    "requests without a key."
 )
 
 commands = typer.Typer(help="API keys of clients.")

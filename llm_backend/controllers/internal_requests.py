@@ -198,8 +198,8 @@ class DispatchedAnswer:
 
 
 class Dispatch:
-    """Sends requests to an ASGI application, for a caller that is authenticated already, and reads
-    whole answers."""
+    """Sends the lines of batches to an ASGI application, for a caller that is authenticated
+    already, and reads whole answers. Rate and concurrency limits do not hold for them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -202,7 +202,7 @@ class EngineClient:
         add_bos: bool = False,
     ) -> list[int | None]:
         """The tokens of a text with images and audio in it; None stands for each of their
-        positions."""
+        tokens."""
         command = Tokenize(
             id=self._next_id(),
             text=text,

@@ -79,7 +79,7 @@ class Sequence:
 
     @property
     def needs_shift(self) -> bool:
-        """True if it fills its context; of a running sequence only."""
+        """True if a running sequence fills its context."""
         return self.context_tokens is not None and len(self.tokens) >= self.context_tokens
 
     @property

@@ -24,7 +24,7 @@ def fault_of_head(
     if len(hosts) > 1:
         return "The request has more than one `Host` header."
     if not hosts and version == "1.1":
-        return "A request of HTTP/1.1 has a `Host` header."
+        return "A request of HTTP/1.1 must have a `Host` header."
     if hosts and not _HOST.fullmatch(hosts[0]):
         return "The `Host` header is not a host with or without a port."
     if target.startswith(b"/") or target == b"*":

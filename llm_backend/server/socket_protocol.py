@@ -1,5 +1,5 @@
 """WebSockets of uvicorn, with OpenAI's error body for refused handshakes, without tracebacks for
-errors of clients, and with bounds: a frame can be six bytes, and each takes its time.
+errors of clients, and with bounds: a frame may have only six bytes, and each costs processor time.
 """
 
 import asyncio

@@ -57,7 +57,7 @@ def test_request_head_refuses_a_target_that_is_neither_path_nor_url(target):
 
 
 def test_request_head_requires_one_host_for_http_1_1():
-    assert fault(b"/") == "A request of HTTP/1.1 has a `Host` header."
+    assert fault(b"/") == "A request of HTTP/1.1 must have a `Host` header."
     assert fault(b"/", b"a", b"a") == "The request has more than one `Host` header."
     assert fault(b"/", version="1.0") is None
     assert "more than one" in (fault(b"/", b"a", b"b", version="1.0") or "")

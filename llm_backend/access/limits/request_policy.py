@@ -32,8 +32,8 @@ class DefaultLimits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestPolicy:
-    """The limits of one caller with one model; usage is counted under `model`. For a route to
-    several models it holds until a target of the route is chosen."""
+    """The limits of one caller with one model; usage is counted under `model`. For a route, the
+    limits of the chosen target hold besides."""
 
     model: str
     is_route: bool

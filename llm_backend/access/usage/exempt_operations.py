@@ -1,4 +1,4 @@
-"""Operations that call no model, each with the reason why it is neither metered nor limited.
+"""Operations that are not metered or limited themselves, each with its reason.
 
 Administration and open operations are not listed: the OpenAPI document marks them.
 """

@@ -11,7 +11,7 @@ _Answer = TypeVar("_Answer")
 
 class RequestParts:
     """Computes the parts of a request. Between two of them the model may be unloaded for another
-    one. The first part that a crash of the engine takes along is computed once more, as nothing of
+    one. The first part that fails because the engine crashed is computed once more, as nothing of
     it was sent; not the beginning, which may have crashed the engine and would do so again."""
 
     def __init__(self, handle: ModelHandle) -> None:

@@ -74,9 +74,9 @@ def _native(frame: bytes) -> bytes:
 
 
 def bytes_until_pause(window: bytes, *, is_last: bool) -> int | None:
-    """Returns the size of the part of a window to go on with: the silence that it begins with, or
-    the audio until a pause: the first long one, else the last one. None for audio without a pause,
-    which is taken whole if it `is_last`."""
+    """Returns how many bytes of a window to take next. A window that begins with silence gives that
+    silence; another one ends at its first long pause, else at its last pause. None: no pause fits,
+    and the caller takes the whole last window (`is_last`), or chooses another place."""
     pauses = list(_pauses(window))
     if not pauses:
         return None

@@ -7,7 +7,7 @@ import re
 _END = re.compile(r"[.!?\u2026:;][\"')\]\u201d\u2019]*\s+|\n+|[\u3002\uff01\uff1f]")
 _LEAST_CHARACTERS = 12  # a shorter sentence is read with the next
 GREATEST_CHARACTERS = 1000
-"""Characters of a sentence without an end."""
+"""Characters at which a sentence without an end is cut."""
 
 # The end of a clause: a comma and a blank, or one of Chinese or Japanese.
 _CLAUSE = re.compile(r"[,\u2013\u2014]\s+|[\u3001\uff0c]")

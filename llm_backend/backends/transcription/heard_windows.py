@@ -29,8 +29,8 @@ _START_TOKENS, _TOKENS_A_SECOND = 64, 20  # of an answer; a model that repeats i
 
 
 class HeardWindows(Windows):
-    """Windows are chats about audio, and end in pauses. One window that a crash of the engine
-    takes along is computed once more, if nothing of it was yielded; not the first one."""
+    """Windows are chats about audio, and end in pauses. A recording survives one crash of the
+    engine: a window after the first is computed again, if nothing of it was yielded."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ class WireProtocol(StrEnum):
 
     CHAT = "chat"
     RESPONSES = "responses"
-    BOTH = "both"
+    BOTH = "both"  # chat completions and responses, not messages
     MESSAGES = "messages"  # Anthropic's
     OLLAMA = "ollama"  # bridged to the others, because no upstream speaks it
 

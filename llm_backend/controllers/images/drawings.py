@@ -174,8 +174,9 @@ async def read_edit_body(services: Services, body: JsonMapping) -> EditFiles:
 async def with_files(
     services: Services, model: ImageModel, drawing: ImageRequest, files: EditFiles
 ) -> ImageRequest:
-    """Returns the drawing that begins with these files. Without a mask, transparent pixels of the
-    image are one. Raises `InvalidRequest` for invalid files, and for a mask of another size."""
+    """Returns the drawing that begins with these files. Without a mask, the transparent pixels of
+    the image are the mask. Raises `InvalidRequest` for invalid files, and for a mask of another
+    size."""
     require_library()
     return await offload_media(
         _with_files,

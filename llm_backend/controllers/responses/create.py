@@ -69,8 +69,8 @@ async def _count_input(services: Services, request: ApiRequest, model: LocalMode
 
 async def _refuse_count(services: Services, request: ApiRequest, model: BridgedModel) -> Response:
     raise errors.UnsupportedField(
-        f"`{request.body['model']}` is reached through chat completions, which cannot count tokens "
-        "beforehand.",
+        f"`{request.body['model']}` is the model of an upstream without the operation; its tokens "
+        "cannot be counted here.",
         param="model",
     )
 

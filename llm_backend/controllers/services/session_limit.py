@@ -27,7 +27,7 @@ class SessionLimit:
             )
         if self._open.total() >= self._limit:
             raise ServiceUnavailable(
-                f"This server has {self._limit} realtime sessions already; try again later.",
+                f"This process has {self._limit} realtime sessions already; try again later.",
                 code="realtime_sessions_limit_reached",
                 retry_after_s=RETRY_AFTER_S,
             )

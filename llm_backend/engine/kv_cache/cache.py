@@ -301,9 +301,9 @@ class Cache:
 
     def _is_disposable(self, slot: _Slot, kept: int) -> bool:
         """True if the tokens that a slot holds beyond `kept` are discarded rather than copied:
-        few tokens, or the end of an answer, which the chat's next request has tokenized
-        differently. False if more than `copy_threshold` prompt tokens of another chat would be
-        lost."""
+        few tokens, or the end of an answer, which the chat's next prompt may lack (reasoning, or an
+        answer whose tokens are not remembered). False if more than `copy_threshold` prompt tokens
+        of another chat would be lost."""
         discarded = len(slot.tokens) - kept
         is_of_answer = kept + _PROMPT_END_TOLERANCE >= slot.prompt_tokens
         return discarded <= self._copy_threshold or (is_of_answer and 2 * discarded <= kept)

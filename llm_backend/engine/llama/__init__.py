@@ -1,5 +1,5 @@
-"""llama.cpp: the only package that imports llama_cpp. Only one thread may use it, because a second
-OpenMP team would halve the speed.
+"""llama.cpp: the only package that imports llama_cpp. Only one thread may compute passes, because a
+second OpenMP team would halve the speed; others may read the vocabulary.
 
 model.py               a loaded model and its context: passes, cells, embeddings
 draft_model_loader.py  loads a draft model for another one

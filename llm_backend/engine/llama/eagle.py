@@ -20,8 +20,8 @@ from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.speculation.hidden_state_buffer import Hidden
 from llm_backend.model_files import GgufHeader
 
-# whose graphs of the pinned llama.cpp give the inputs of their layers; those of others end the
-# process
+# Architectures whose graphs give the inputs of their layers. The pinned llama.cpp ends the process
+# for any other.
 _MODELS = frozenset({"gpt-oss", "llama", "qwen3", "qwen3moe"})
 
 

@@ -101,8 +101,8 @@ class LoadModel(WorkerConfig, frozen=True, kw_only=True, tag=True):
 class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Generate `n` continuations of `prompt`. A text prompt is tokenized with special tokens
     recognised if `parse_special`; `add_bos` puts the model's begin token first where the model
-    expects one. `max_tokens` None means until the context is full, which only a number may exceed.
-    `echo` gives the prompt's text (and its logprobs, if asked for) as the first deltas of every
+    expects one. `max_tokens` None means until the context is full; only a number lets an answer go
+    beyond it. `echo` gives the prompt's text (and its logprobs, if asked for) as the first deltas of every
     choice. `best_of` generates that many and returns the `n` with the best mean logprob (deltas
     then come only at the end). `suffix` is the text after the generated one, for models with infill
     tokens (fill in the middle). `stop_token_ids` end an answer as an end token does; before

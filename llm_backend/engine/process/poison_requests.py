@@ -1,5 +1,5 @@
 """Poison requests: commands that may have crashed the worker, each with the weight of its crashes:
-1 if it was likely the cause, less if others were likelier. At a weight of `crashes` (two) a command
+1 if it was likely the cause, less if others were likelier. At `quarantine_weight` (two) a command
 is quarantined: the worker does not get it again."""
 
 import fcntl

@@ -14,7 +14,7 @@ a pass holds.
 
 from dataclasses import dataclass
 
-# that batch prefill may add to the time to first token of an interactive request
+# Time that batch prefill may add to the time to first token of an interactive request
 _ADDED_LATENCY_S = 0.05
 _INTERACTIVE_S = 30.0  # after an interactive request, in which the next one is expected
 _MINIMUM_TOKENS = 32  # tokens: with fewer, reading the weights takes most of a pass

@@ -156,7 +156,7 @@ class RequestTable:
         if self._generated_tokens is None or not isinstance(request, GenerationRequest):
             return
         is_steered = request.command.grammar is not None or request.command.sampling.is_steered
-        is_whole = sequence.context_tokens is None  # nothing was dropped
+        is_whole = sequence.context_tokens is None  # nothing can have been dropped
         if sequence.index == 0 and request.spelling is not None and is_whole and not is_steered:
             answer = sequence.tokens[sequence.prompt_tokens :]
             self._generated_tokens.add(request.spelling, answer)

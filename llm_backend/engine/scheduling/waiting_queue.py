@@ -18,7 +18,7 @@ _OLDEST_SLOT_EVERY = 8  # every eighth free slot goes to the oldest sequence
 
 class WaitingQueue:
     """Waiting sequences, held in the order of their arrival, preempted ones first; they get slots
-    in another one (see `take_next`). `cache` finds cached prefixes."""
+    in a different order (see `take_next`). `cache` finds cached prefixes."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache

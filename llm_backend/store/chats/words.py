@@ -1,7 +1,7 @@
 """Words of texts, as the search of chats indexes and finds them, and excerpts around found words.
 
 A word is compared in lower case and without accents. Chinese and Japanese are written without
-spaces: there, each pair of neighbouring characters is a word, and the last character of a run.
+spaces: there, each pair of neighbouring characters is a word, as is the last character of a run.
 A query's word matches the beginnings of words, so Korean and Thai stay in runs here;
 `search/keywords.py` compares whole words, and splits these as well.
 """

@@ -43,8 +43,8 @@ Parameters = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """Owner of stored objects; without an id, the owner of all objects from before there were
-    owners."""
+    """Owner of stored objects; without an id, the default project, which also owns the rows from
+    before there were owners."""
 
     id: str | None
 

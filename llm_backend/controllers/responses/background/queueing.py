@@ -46,7 +46,8 @@ def _check_is_stored(services: Services, body: "api.CreateResponse") -> None:
     """Raises for a response that is not stored: a client could not retrieve it."""
     if body.get("store") is False:
         raise errors.InvalidRequest(
-            "A background response is stored until its client retrieves it: leave `store` out.",
+            "A background response must be stored, so that its client can retrieve it: `store` "
+            "must not be false, and the project must retain data.",
             param="store",
         )
     services.chat_recorder.should_store({**body, "store": True})  # raises if nothing is stored

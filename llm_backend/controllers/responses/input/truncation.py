@@ -13,8 +13,8 @@ Item = JsonMapping
 async def truncate(
     model: TokenCounter, resolved: ResolvedRequest, output: Sequence[Item] = ()
 ) -> ResolvedRequest:
-    """Returns the request without as few of the oldest items as needed to fit once `output` is
-    added; unchanged if it fits or `truncation` is not `auto`.
+    """Returns the request without its oldest items, as few of them as make room for `output`;
+    unchanged if it fits or `truncation` is not `auto`.
 
     The first cut tried is before a message of the user; if none fits, anywhere but between a call
     and its output. A request that cannot fit is unchanged: the model refuses it.

@@ -2,8 +2,9 @@
 
 The operation opens a `ResponseTurn`. It reads a `ResponseRun`, which feeds the events of a
 `ToolLoop` to the response's state; from the items of that state the loop builds the chat of the
-next round. The loop reads the model's `CheckedAnswer`. Server tools (`server_tools.py` beside this
-package) are `file_search`, `mcp` and `image_generation`; `app/search.py` registers them.
+next round. The loop reads the model's `CheckedAnswer`. Server tools
+(`controllers/services/server_tools.py`) are `file_search`, `mcp` and `image_generation`;
+`app/search.py` registers them.
 
 response_turn.py      streamed or whole, and stored
 response_run.py       events of the loop as events of the response

@@ -27,7 +27,7 @@ def check_entry(context: ToolContext) -> None:
             raise UnsupportedField(why, param=f"{where}.{name}")
     if "direct" not in (tool.get("allowed_callers") or ["direct"]):
         raise UnsupportedField(
-            "Here only the model itself calls tools: `allowed_callers` has `direct` in it.",
+            "Here only the model itself calls tools: `allowed_callers` must have `direct` in it.",
             param=f"{where}.allowed_callers",
         )
     mcp_entries = [one for one in context.body.get("tools") or () if one["type"] == "mcp"]

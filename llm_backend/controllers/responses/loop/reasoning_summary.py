@@ -55,8 +55,8 @@ class ReasoningSummary:
     @classmethod
     async def from_body(cls, model: ResponseModel, body: "api.CreateResponse") -> Self | None:
         """Returns the summarizer that `reasoning.summary` asks for; None if it asks for none.
-        Raises `UnsupportedField` for a model that always reasons: it would reason about the
-        summary first."""
+        Raises `UnsupportedField` for a model that always reasons, which would reason about the
+        summary first, and for a bridged one. The prompt is rendered once to find that out."""
         reasoning = body.get("reasoning") or {}
         name = reasoning.get("summary") or reasoning.get("generate_summary") or "auto"
         if name not in LENGTHS:
@@ -67,7 +67,7 @@ class ReasoningSummary:
         except InvalidRequest as error:
             raise UnsupportedField(
                 f"The model `{body['model']}` cannot be asked to summarize its reasoning: "
-                "`summary` is `auto` or left out.",
+                "`summary` must be `auto` or left out.",
                 param="reasoning.summary",
             ) from error
         return summarizer

@@ -44,7 +44,7 @@ class PrefixSaver:
         self._writing: Future[PrefixEntry] | None = None
         # files that hold prefixes of slots, as far as these were checked since the last work
         self._retained: set[str] = set()
-        self._has_space = True  # for files older than all retained ones
+        self._has_space = True  # False once a further file would evict one that must stay
         self._worked_at = 0.0
         self._is_done = True  # nothing more is to be written before the next work
 
