@@ -151,6 +151,19 @@ def test_an_earlier_question_is_asked_otherwise_in_a_branch_of_the_chat(page):
     expect(page.locator("article.question p").last).to_have_text("What is 12 plus 30?")
 
 
+def test_the_reasoning_effort_that_is_chosen_is_sent(browser, server):
+    with tab(browser, server.address, expected_error="ERR_FAILED") as page:
+        page.route("**/v1/chat/completions", lambda route: route.abort())
+        page.goto("/")
+        page.get_by_role("button", name="Options").click()
+        page.get_by_text("More parameters").click()
+        page.get_by_label("Reasoning effort").select_option("low")
+        with page.expect_request("**/v1/chat/completions") as asked:
+            say(page, "Hello!")
+
+    assert asked.value.post_data_json["reasoning_effort"] == "low"
+
+
 def test_what_is_chosen_is_asked_for(page):
     page.get_by_role("button", name="Options").click()
     page.get_by_label("System prompt").fill("You speak of trains.")

@@ -1,5 +1,7 @@
 """The web page for readers without sight or pointer: axe-core finds nothing in any view."""
 
+import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -90,3 +92,40 @@ def test_views_beside_the_chat_are_accessible_and_fit_the_screen(page, view):
 
     assert accessibility_violations(page) == {}
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def test_answers_failures_and_dialogs_are_accessible(page):
+    page.goto("/#/compare")
+    page.get_by_label("Question to both models").fill("Hello!")
+    page.keyboard.press("Enter")
+    expect(page.locator("#compare-view [aria-busy]")).to_have_count(0)
+    expect(page.locator("#compare-view article")).to_have_count(2)
+    found = {"compared": accessibility_violations(page)}
+    page.goto("/#/")
+    page.route("**/v1/chat/completions", lambda route: route.abort())
+    page.get_by_label("Message").fill("What is $x^2$?")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Try again")).to_be_visible()
+    found["failure"] = accessibility_violations(page)
+    page.unroute("**/v1/chat/completions")
+    formula = {"choices": [{"index": 0, "delta": {"content": "$$x^2$$"}, "finish_reason": "stop"}]}
+    stream = f"data: {json.dumps({'id': 'one', **formula})}\n\ndata: [DONE]\n\n"
+    page.route(
+        "**/v1/chat/completions",
+        lambda route: route.fulfill(body=stream, content_type="text/event-stream"),
+        times=1,
+    )
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("article.answer .katex").first).to_be_visible()
+    found["formula"] = accessibility_violations(page)
+    page.get_by_label("Message").fill("Hello!")
+    page.keyboard.press("Enter")
+    expect(page.locator("#chats a[aria-current]")).to_have_count(1)
+    if page.get_by_role("button", name="Open the menu").is_visible():
+        page.get_by_role("button", name="Open the menu").click()
+    page.locator("#chats li").first.hover()
+    page.get_by_role("button", name=re.compile("^Delete ")).first.click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    found["dialog"] = accessibility_violations(page)
+
+    assert {name: one for name, one in found.items() if one} == {}
