@@ -58,6 +58,8 @@ language.js         texts in the user's language
 markdown.js         Markdown
 code.js             syntax highlighting
 math.js             formulas
+diagrams.js         diagrams in texts, drawn in a frame
+diagrams_frame.js   the script of that frame, behind Mermaid's
 install.js          registration of the service worker
 worker.js           the service worker
 docs.js             Swagger UI

@@ -102,17 +102,16 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Generate `n` continuations of `prompt`. A text prompt is tokenized with special tokens
     recognised if `parse_special`; `add_bos` puts the model's begin token first where the model
     expects one. `max_tokens` None means until the context is full; only a number lets an answer go
-    beyond it. `echo` gives the prompt's text (and its logprobs, if asked for) as the first deltas of every
-    choice. `best_of` generates that many and returns the `n` with the best mean logprob (deltas
-    then come only at the end). `suffix` is the text after the generated one, for models with infill
-    tokens (fill in the middle). `stop_token_ids` end an answer as an end token does; before
-    `min_tokens` nothing ends it but its grammar. `is_chat`: the answer comes back in later prompts,
-    and the prompt may hold earlier ones, whose generated tokens take the place of others of the
-    same text. `prediction` is text that the answer may repeat;
-    it speeds the answer up and does not change it. `media` are the images and audio in a text
-    prompt, in their order. `grammar` constrains every answer, in llguidance's Lark: it may hold
-    JSON schemas (`%json {...}`) and name special tokens (`<|im_end|>`, `<[271]>`); an answer ends
-    where nothing can follow."""
+    beyond it. `echo` gives the prompt's text (and its logprobs, if asked for) as the first deltas
+    of every choice. `best_of` generates that many and returns the `n` with the best mean logprob
+    (deltas then come only at the end). `suffix` is the text after the generated one, for models
+    with infill tokens (fill in the middle). `stop_token_ids` end an answer as an end token does;
+    before `min_tokens` nothing ends it but its grammar. `is_chat`: the answer comes back in later
+    prompts, and the prompt may hold earlier ones, whose generated tokens take the place of others
+    of the same text. `prediction` is text that the answer may repeat; it speeds the answer up and
+    does not change it. `media` are the images and audio in a text prompt, in their order. `grammar`
+    constrains every answer, in llguidance's Lark: it may hold JSON schemas (`%json {...}`) and name
+    special tokens (`<|im_end|>`, `<[271]>`); an answer ends where nothing can follow."""
 
     id: str
     prompt: str | list[int]
