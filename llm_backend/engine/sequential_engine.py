@@ -31,7 +31,7 @@ from llm_backend.engine.messages import (
 from llm_backend.engine.messages.address import Address, Publish
 from llm_backend.engine.worker_engine import WorkerEngine
 
-_POLL_INTERVAL_S = 0.02  # between looks for commands while one is computed
+_POLL_INTERVAL_S = 0.02  # of checks for commands while one is computed
 
 _COMMANDS = {
     ModelKind.TRANSCRIPTION: Transcribe,

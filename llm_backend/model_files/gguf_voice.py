@@ -44,9 +44,9 @@ _CODES = {
 class GgufVoiceFiles:
     """Files and speakers of a voice. A speaker is named as the file of its sample; without samples
     there is one without a timbre of its own. A model that `takes_samples` speaks as others, too,
-    whose sample comes with a sentence. One that `draws_codes` has a token for each frame of audio,
-    and speaks `languages`: their names, by these and by their codes of ISO 639-1. The library keeps
-    the embeddings of its vocabulary once more, which are `table_bytes`."""
+    whose sample comes with a sentence. One that `samples_codes` has a token for each frame of
+    audio, and speaks `languages`: their names, by these and by their codes of ISO 639-1. The
+    library keeps the embeddings of its vocabulary once more, which are `table_bytes`."""
 
     extra: ClassVar[str] = "audio"
     library: ClassVar[str] = "llama.cpp"
@@ -64,7 +64,7 @@ class GgufVoiceFiles:
     file_bytes: int
     cell_bytes: int
     table_bytes: int
-    draws_codes: bool
+    samples_codes: bool
     languages: Mapping[str, str]
 
     @property
@@ -75,7 +75,7 @@ class GgufVoiceFiles:
         return {
             name: ending
             for name, ending in endings.items()
-            if self.draws_codes and ending not in self.languages
+            if self.samples_codes and ending not in self.languages
         }
 
     @property
@@ -130,7 +130,7 @@ def read_gguf_voice(model: Path, projector: Path) -> GgufVoiceFiles:
         takes_samples=codec.values.get("clip.has_audio_encoder") is True,
         language=variant.partition("_")[0],
         file_bytes=model.stat().st_size + projector.stat().st_size,
-        draws_codes=kind == _CODED,
+        samples_codes=kind == _CODED,
         languages=_read_languages(model, header) if kind == _CODED else {},
         table_bytes=_FLOAT_BYTES * header.tensor_numbers.get(_EMBEDDINGS, 0),
         cell_bytes=VOICE_CONTEXT_TOKENS * _CELL_BYTES * _width(header.values, header.architecture),

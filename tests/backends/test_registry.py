@@ -86,7 +86,7 @@ def test_a_voice_is_usable_with_its_own_extra(tmp_path, monkeypatch, installed, 
     card = ModelCard(id="a", created_at=1, owned_by="test")
     voice = GgufVoiceFiles(
         name="a", family="f", model=Path("a"), projector=Path("p"), samples=(), language="en",
-        file_bytes=1, cell_bytes=1, table_bytes=1, takes_samples=True, draws_codes=False,
+        file_bytes=1, cell_bytes=1, table_bytes=1, takes_samples=True, samples_codes=False,
         languages={},
     )  # fmt: skip
     model = LocalModel(card, idle_handle("a", tmp_path / "a"), voice=voice)

@@ -45,6 +45,6 @@ def test_mirostat_state_stays_finite_for_extreme_parameters(version):
     state = Mirostat(sampling)
     weights = np.array([1, 0.5, 1e-30], dtype=np.float32)
     for _ in range(2000):
-        state.draw(weights, 0.3)
+        state.sample(weights, 0.3)
 
     assert np.isfinite(state._mu)

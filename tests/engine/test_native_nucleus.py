@@ -1,4 +1,4 @@
-"""The compiled draw beside numpy's, which is the rule."""
+"""The compiled sampling step beside numpy's, which is the rule."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import hatch_build
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling import NoChoice, Sampler
-from llm_backend.engine.sampling.filters import DRAWS
+from llm_backend.engine.sampling.filters import ATTEMPTS
 from llm_backend.engine.sampling.native_nucleus import LIBRARY, NativeNucleus
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
@@ -53,7 +53,7 @@ def is_left_to_rounding(row: np.ndarray, sampling: Sampling) -> bool:
     weights = np.exp((row.astype(np.float64) - row.max()) / sampling.temperature)
     shares = np.sort(weights / weights.sum())[::-1]
     borders = np.cumsum(weights / weights.sum())
-    numbers = sampler(sampling)._rng.random(5 * (DRAWS + 1))
+    numbers = sampler(sampling)._rng.random(5 * (ATTEMPTS + 1))
     after = np.searchsorted(borders, numbers).clip(max=len(borders) - 1)
     nearest = [np.abs(borders[after - step] - numbers).min() for step in (0, 1)]
     nearest += [np.abs(np.cumsum(shares) - sampling.top_p).min()]
@@ -68,7 +68,7 @@ def is_left_to_rounding(row: np.ndarray, sampling: Sampling) -> bool:
     top_p=st.sampled_from([0.0, 0.3, 0.95, 1.0]),
     min_p=st.sampled_from([0.0, 0.05, 1.0]),
 )
-def test_native_nucleus_draws_the_same_tokens_as_numpy(
+def test_native_nucleus_samples_the_same_tokens_as_numpy(
     size: int, spread: float, seed: int, temperature: float, top_p: float, min_p: float
 ):
     row = logits(size, spread, seed)
@@ -80,7 +80,7 @@ def test_native_nucleus_draws_the_same_tokens_as_numpy(
     assert [ours.choose(row).token for _ in range(5)] == [rule.choose(row).token for _ in range(5)]
 
 
-def test_a_draw_on_the_border_of_two_tokens_is_left_to_rounding():
+def test_a_sample_on_the_border_of_two_tokens_is_left_to_rounding():
     """Its tenth random number lies 3e-8 beside the border of token 2520, by numpy within it."""
     parameters = Sampling(temperature=2.0, top_p=0.3, min_p=0.0, seed=2799)
 
@@ -97,7 +97,7 @@ def test_native_nucleus_raises_for_a_row_that_is_not_finite(index: int, odd: flo
         sampler(Sampling(temperature=1.0)).choose(row)
 
 
-def test_native_nucleus_never_draws_impossible_tokens():
+def test_native_nucleus_never_samples_impossible_tokens():
     row = np.full(1000, -np.inf, dtype=np.float32)
     row[[7, 998]] = 0.0
     chooser = sampler(Sampling(temperature=1.0, seed=3))
@@ -109,13 +109,13 @@ def test_native_nucleus_supports_vocabularies_of_several_sizes():
     small, large = (sampler(Sampling(temperature=1.0, seed=1)) for _ in range(2))
     few, many = np.zeros(10, dtype=np.float32), np.zeros(5000, dtype=np.float32)
 
-    drawn = [(small.choose(few).token, large.choose(many).token) for _ in range(50)]
+    sampled = [(small.choose(few).token, large.choose(many).token) for _ in range(50)]
 
-    assert max(one for one, _ in drawn) < 10
-    assert max(other for _, other in drawn) > 10
+    assert max(one for one, _ in sampled) < 10
+    assert max(other for _, other in sampled) > 10
 
 
-def test_sampler_draws_in_numpy_without_a_compiler(tmp_path: Path, monkeypatch, capsys):
+def test_sampler_samples_in_numpy_without_a_compiler(tmp_path: Path, monkeypatch, capsys):
     (tmp_path / "nucleus.c").write_text("int x;")
     monkeypatch.setenv("CC", "no-such-compiler")
 

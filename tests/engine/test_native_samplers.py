@@ -84,7 +84,7 @@ def test_xtc_agrees_with_llama_cpp(sampler, seed, threshold):
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("version", [1, 2])
 def test_mirostat_agrees_with_llama_cpp(sampler, seed, version):
-    """Ours follows whatever token theirs draws, and must be able to draw it."""
+    """Ours follows whatever token theirs samples, and must be able to sample it."""
     arguments = (14, 3, 1.5, 0.3, 100) if version == 1 else (3, 1.5, 0.3)
     theirs = sampler("mirostat" if version == 1 else "mirostat_v2", *arguments)
     ours = Mirostat(Sampling(mirostat=version, mirostat_tau=1.5, mirostat_eta=0.3))
@@ -96,7 +96,7 @@ def test_mirostat_agrees_with_llama_cpp(sampler, seed, version):
         outcomes = {}
         for fraction in np.linspace(0, 1, 1500, endpoint=False):
             next_ours = copy.copy(ours)
-            outcomes[next_ours.draw(weights, fraction)] = next_ours
+            outcomes[next_ours.sample(weights, fraction)] = next_ours
 
         assert set(outcomes) == set(chosen)
         ours = outcomes[candidates.selected]

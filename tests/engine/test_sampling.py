@@ -31,13 +31,13 @@ def test_sampler_is_greedy_at_a_temperature_near_zero():
     assert frequencies(sampler(temperature=1e-40), row(0.3, 0.4, 0.3), times=50) == {1: 1.0}
 
 
-def test_sampler_draws_tokens_by_their_probability():
+def test_sampler_samples_tokens_by_their_probability():
     shares = frequencies(sampler(seed=1), row(0.5, 0.3, 0.2))
 
     assert shares == pytest.approx({0: 0.5, 1: 0.3, 2: 0.2}, abs=0.03)
 
 
-def test_sampler_draws_tokens_of_a_large_vocabulary_by_their_probability():
+def test_sampler_samples_tokens_of_a_large_vocabulary_by_their_probability():
     rng = np.random.default_rng(0)
     logits = rng.standard_normal(5000).astype(np.float32) * 4
     expected = np.exp(logits - logits.max())
@@ -153,7 +153,7 @@ def test_sampler_delays_end_tokens_until_min_tokens():
     assert [chooser.choose(row(0.6, 0.4)).token for _ in range(4)] == [1, 1, 0, 0]
 
 
-def test_greedy_sampling_draws_no_random_number():
+def test_greedy_sampling_uses_no_random_number():
     logits = row(0.2, 0.5, 0.3)
     chooser = sampler(temperature=0, mirostat=2, xtc_probability=1.0, min_p=0.5)
 
@@ -217,7 +217,7 @@ def test_sampler_with_a_mask_is_greedy_at_temperature_zero(allowed):
 
 
 @pytest.mark.parametrize("fields", [{}, {"top_k": 2}, {"top_p": 0.99}, {"min_p": 0.01}])
-def test_sampler_with_a_mask_draws_by_probability(fields):
+def test_sampler_with_a_mask_samples_by_probability(fields):
     chooser, mask = sampler(seed=1, **fields), np.array([False, True, True, False])
     logits = row(0.6, 0.2, 0.1, 0.1)
     counts = Counter(chooser.choose(logits, mask).token for _ in range(4000))
@@ -241,7 +241,7 @@ def test_sampler_with_an_empty_mask_raises():
         {"mirostat": 2},
     ],
 )
-def test_sampler_with_one_allowed_token_draws_no_random_number(parameters):
+def test_sampler_with_one_allowed_token_uses_no_random_number(parameters):
     chosen, accepted = (sampler(seed=9, **parameters) for _ in range(2))
     logits = np.random.default_rng(0).standard_normal(50).astype(np.float32)
     only = np.arange(50) == 7

@@ -28,7 +28,7 @@ from llm_backend.model_files import HeaderError, read_diffusion
 
 _log = logging.getLogger("llm_backend.engine.diffusion")
 
-_POLL_S = 0.02  # between looks for a cancellation
+_POLL_S = 0.02  # interval of checks for a cancellation
 _CHANNELS = 3
 
 
@@ -102,7 +102,7 @@ class DiffusionModel:
                 if thread.is_alive():
                     _end_process()
                 raise Cancelled
-        drawing.report_steps(report)  # those after the last look
+        drawing.report_steps(report)  # those after the last check
         if drawing.error is not None:
             raise drawing.error
         if drawing.image is None:

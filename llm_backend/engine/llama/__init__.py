@@ -18,7 +18,7 @@ cpu_buffers.py         hook on the native code's buffers
 prefill_kernels/       compiled kernels for passes of several tokens
 projector.py           images and audio to embeddings
 voice.py               a model of speech: the audio of a sentence
-voice_codes.py         codes that such a model draws, and its languages
+voice_codes.py         codes that such a model samples, and its languages
 log.py                 the native code's log
 """
 

@@ -16,7 +16,7 @@ from llm_backend.engine.command_refused import CommandRefused
 from llm_backend.engine.llama.devices import computes_on_gpu, describe_devices
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.vocabulary import Handle
-from llm_backend.engine.llama.voice_codes import draw_codes
+from llm_backend.engine.llama.voice_codes import sample_codes
 from llm_backend.engine.llama.weights import DevicePlacement, load_weights
 from llm_backend.engine.messages import Failure, LoadModel, ModelInfo, ModelKind, Speak, Spoken
 from llm_backend.engine.model import DecodeError, LoadError
@@ -33,9 +33,9 @@ from llm_backend.model_files import (
 _BATCH_TOKENS = 512  # a part of a sentence is one batch; sentences have 300 characters at most
 _PCM_BYTES, _PCM_SCALE = 2, 32767  # of one number of a recording that comes with a sentence
 _LANGUAGE = "en"
-# Frames of drawn codes, 12.5 a second: a text takes two seconds, and half a second a character.
+# Frames of sampled codes, 12.5 a second: a text takes two seconds, and half a second a character.
 _CODES_LIMIT, _LEAST_CODES, _CODES_PER_CHARACTER = 1024, 25, 6
-_SEED_BITS = 0x7FFFFFFF  # the native code draws a seed of its own for the greatest number
+_SEED_BITS = 0x7FFFFFFF  # the native code chooses a seed of its own for the greatest number
 
 
 class LlamaVoiceModel:
@@ -61,7 +61,7 @@ class LlamaVoiceModel:
         self._samples = [self._load_sample(one) for one in self._files.samples]
         self._generator = mtmd.mtmd_helper_gen_audio_init(self._context, self._projector)
         self._last_seed = 0
-        self._languages = self._files.languages if self._files.draws_codes else None
+        self._languages = self._files.languages if self._files.samples_codes else None
         self._warn_of_endings()
 
     def info(self) -> ModelInfo:
@@ -193,11 +193,11 @@ class LlamaVoiceModel:
         return seed
 
     def _codes(self, text: str, seed: int) -> Generator[int, None, None]:
-        """Yield the token of each frame. A model that draws no codes gets no token: the native
+        """Yield the token of each frame. A model that samples no codes gets no token: the native
         code bounds the number of its frames, and tells the last one."""
-        if self._files.draws_codes:
+        if self._files.samples_codes:
             limit = min(_CODES_LIMIT, _LEAST_CODES + _CODES_PER_CHARACTER * len(text))
-            yield from draw_codes(self._context, seed=seed, limit=limit)
+            yield from sample_codes(self._context, seed=seed, limit=limit)
             return
         while True:
             yield native.LLAMA_TOKEN_NULL

@@ -1,4 +1,4 @@
-"""Codes of a voice: tokens that a language model of speech draws, one for each frame of audio."""
+"""Codes of a voice: tokens that a language model of speech samples, one for each frame of audio."""
 
 import ctypes
 from collections.abc import Generator
@@ -10,8 +10,8 @@ from llm_backend.engine.llama.vocabulary import Handle
 _TOP_K, _TEMPERATURE, _REPETITION = 50, 0.9, 1.05  # of the model's authors
 
 
-def draw_codes(context: Handle, *, seed: int, limit: int) -> Generator[int, None, None]:
-    """Yield up to `limit` tokens, each drawn from the context's last logits by the same seed."""
+def sample_codes(context: Handle, *, seed: int, limit: int) -> Generator[int, None, None]:
+    """Yield up to `limit` tokens, each sampled from the context's last logits by the same seed."""
     chain = native.llama_sampler_chain_init(native.llama_sampler_chain_default_params())
     try:
         for sampler in _samplers(native.llama_get_model(context), seed, limit):

@@ -4,8 +4,8 @@ sampler.py                one sampling step, in the order of its parameters; the
 penalties.py              logits processors: penalties and logit bias
 dry.py                    DRY penalty
 top_k.py                  the largest values of a row
-filters.py                top-p, min-p, typical-p, XTC, and the random draw
-native_nucleus.py         the same draw in C (nucleus.c)
+filters.py                top-p, min-p, typical-p, XTC, and the random choice
+native_nucleus.py         the same sampling step in C (nucleus.c)
 mirostat.py               Mirostat
 choice.py                 the chosen token and its logprobs
 parameter_limits.py       validation of sampling parameters

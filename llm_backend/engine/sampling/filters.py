@@ -1,24 +1,24 @@
-"""Random draw of a token from weights, within the filters: top-p, min-p, typical-p, XTC."""
+"""Sampling of a token from weights, within the filters: top-p, min-p, typical-p, XTC."""
 
 import numpy as np
 
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling.top_k import Indices, Row, largest_until
 
-DRAWS = 8  # rejected draws before the likely tokens are partitioned
+ATTEMPTS = 8  # rejected samples before the likely tokens are partitioned
 _BLOCK = 512  # width of the coarse level of the two-level search in a cumulated distribution
 _ONES = np.ones(_BLOCK, dtype=np.float32)
 _LARGEST_XTC = 0.5  # above it no two tokens can be strong
 
 
-def draw_nucleus(weights: Row, sampling: Sampling, rng: np.random.Generator) -> int | None:
-    """Rejection sampling: draw indices from all tokens until one passes top-p and min-p.
+def sample_nucleus(weights: Row, sampling: Sampling, rng: np.random.Generator) -> int | None:
+    """Rejection sampling: sample indices of all tokens until one passes top-p and min-p.
     `weights` are unnormalised probabilities, 1 for the likeliest: [vocab] float32. None if all
-    of `DRAWS` draws are rejected."""
+    of `ATTEMPTS` samples are rejected."""
     distribution = _Distribution(weights)
     if sampling.top_p >= 1 and sampling.min_p <= 0:
         return distribution.index_at(rng.random())
-    for _ in range(DRAWS):
+    for _ in range(ATTEMPTS):
         index = distribution.index_at(rng.random())
         weight = weights[index]
         if weight < sampling.min_p:
@@ -30,8 +30,8 @@ def draw_nucleus(weights: Row, sampling: Sampling, rng: np.random.Generator) -> 
     return None
 
 
-def draw_index(weights: Row, rng: np.random.Generator) -> int:
-    """Draw an index from all `weights`: [vocab] float32."""
+def sample_index(weights: Row, rng: np.random.Generator) -> int:
+    """Sample an index of all `weights`: [vocab] float32."""
     return _Distribution(weights).index_at(rng.random())
 
 
@@ -104,8 +104,8 @@ class Candidates:
         candidates.keep_likely(sampling)
         return candidates
 
-    def draw(self, sampling: Sampling, rng: np.random.Generator) -> int:
-        """Draw a candidate, after XTC."""
+    def sample(self, sampling: Sampling, rng: np.random.Generator) -> int:
+        """Sample a candidate, after XTC."""
         if applies_xtc(sampling, rng):
             self.exclude_top_choices(sampling.xtc_threshold)
         cumulated = np.cumsum(self.weights, dtype=np.float64)

@@ -22,7 +22,7 @@ class Mirostat:
         self._tau, self._eta = sampling.mirostat_tau, sampling.mirostat_eta
         self._mu = 2 * self._tau
 
-    def draw(self, weights: Row, fraction: float) -> int:
+    def sample(self, weights: Row, fraction: float) -> int:
         """The token at a `fraction` in [0, 1) of the selected weights. `weights`: [vocab]
         float32."""
         selected = (

@@ -1,7 +1,7 @@
-"""Draw by temperature, top-p and min-p in C: nucleus.c computes the same as `draw_nucleus`.
+"""Sampling by temperature, top-p and min-p in C: nucleus.c computes the same as `sample_nucleus`.
 
 It is compiled when the package is installed. If that failed, or the processor is older than the
-compiler's target, numpy draws the same tokens more slowly.
+compiler's target, numpy samples the same tokens more slowly.
 """
 
 import ctypes
@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from llm_backend.engine.messages import Sampling
-from llm_backend.engine.sampling.filters import DRAWS
+from llm_backend.engine.sampling.filters import ATTEMPTS
 from llm_backend.engine.sampling.top_k import Row
 
 LIBRARY = Path(__file__).with_name("libnucleus.so")
 """The library that hatch_build.py compiles."""
 
 _BLOCK = 512  # the same as in nucleus.c
-_NOT_DRAWN, _NOT_FINITE = -1, -2  # as in nucleus.c
+_NOT_SAMPLED, _NOT_FINITE = -1, -2  # as in nucleus.c
 
 
 class NotFinite(Exception):
@@ -26,15 +26,15 @@ class NotFinite(Exception):
 
 
 class NativeNucleus:
-    """Draws for one sequence, with the random numbers of `rng`: as many as `draw_nucleus` would
-    take."""
+    """Samples tokens of one sequence, with the random numbers of `rng`: as many as
+    `sample_nucleus` would take."""
 
     def __init__(self, sampling: Sampling, rng: np.random.Generator) -> None:
         numbers = rng.bit_generator.ctypes
         self._rng = rng  # keeps alive the state that is pointed to
-        self._parameters = (1 / sampling.temperature, sampling.top_p, sampling.min_p, DRAWS)
+        self._parameters = (1 / sampling.temperature, sampling.top_p, sampling.min_p, ATTEMPTS)
         self._numbers = (ctypes.cast(numbers.next_double, ctypes.c_void_p), numbers.state_address)
-        self._buffers = _DrawBuffers(0)
+        self._buffers = _WeightBuffers(0)
         self._call = _library().llm_backend_nucleus
 
     @staticmethod
@@ -43,8 +43,8 @@ class NativeNucleus:
         """True if the library is installed and this processor supports it."""
         return LIBRARY.exists() and bool(_library().llm_backend_nucleus_suits())
 
-    def draw(self, row: Row) -> int | None:
-        """Draw an index from a contiguous row of logits, [vocab] float32; None if that takes too
+    def sample(self, row: Row) -> int | None:
+        """Sample an index of a contiguous row of logits, [vocab] float32; None if that takes too
         long. Raises `NotFinite`."""
         buffers = (
             self._buffers if self._buffers.size == len(row) else self._resize_buffers(len(row))
@@ -58,15 +58,15 @@ class NativeNucleus:
         )
         if index == _NOT_FINITE:
             raise NotFinite
-        return None if index == _NOT_DRAWN else index
+        return None if index == _NOT_SAMPLED else index
 
-    def _resize_buffers(self, size: int) -> "_DrawBuffers":
+    def _resize_buffers(self, size: int) -> "_WeightBuffers":
         self._buffers = _buffers(size)
         return self._buffers
 
 
-class _DrawBuffers:
-    """Buffers for weights and their sums, shared by all sequences: one draws at a time."""
+class _WeightBuffers:
+    """Buffers for weights and their sums, shared by all sequences: one is sampled at a time."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -76,8 +76,8 @@ class _DrawBuffers:
 
 
 @functools.lru_cache(maxsize=2)  # a process has one vocabulary; tests have several
-def _buffers(size: int) -> _DrawBuffers:
-    return _DrawBuffers(size)
+def _buffers(size: int) -> _WeightBuffers:
+    return _WeightBuffers(size)
 
 
 @functools.cache

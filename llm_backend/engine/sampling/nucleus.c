@@ -1,7 +1,7 @@
-/* One token drawn from a row of logits by temperature, top-p and min-p.
+/* One token sampled from a row of logits by temperature, top-p and min-p.
  *
- * What `draw_nucleus` of draw.py does, in three passes over the vocabulary instead of nine: the
- * largest logit, the weights and their sums, and for each draw the sum of what is likelier. A pass
+ * What `sample_nucleus` of filters.py does, in three passes over the vocabulary instead of nine: the
+ * largest logit, the weights and their sums, and for each sample the sum of what is likelier. A pass
  * of the model leaves nothing of this in the processor's caches, so passes are what it costs.
  *
  * Compiled by hatch_build.py with GCC or Clang, whose vector types it uses. On x86 it wants AVX2 and
@@ -15,14 +15,14 @@
 #else
 #define LANES 4
 #endif
-#define BLOCK 512 /* weights that are summed together, and searched where a draw falls */
+#define BLOCK 512 /* weights that are summed together, and searched where a sample falls */
 
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t ints __attribute__((vector_size(4 * LANES), aligned(4)));
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { NOT_DRAWN = -1, NOT_FINITE = -2 };
+enum { NOT_SAMPLED = -1, NOT_FINITE = -2 };
 
 static const float LEAST = -86.0f; /* e to the power of less is no normal number */
 
@@ -142,12 +142,12 @@ int llm_backend_nucleus_suits(void) {
 #endif
 }
 
-/* Draws until an index passes `top_p` and `min_p`, `draws` times at most: returns that index,
- * NOT_DRAWN, or NOT_FINITE if the row has no largest number. `weights` holds `count` numbers and
+/* Samples until an index passes `top_p` and `min_p`, `attempts` times at most: returns that index,
+ * NOT_SAMPLED, or NOT_FINITE if the row has no largest number. `weights` holds `count` numbers and
  * `sums` one for each block; `next` returns evenly distributed numbers from 0 to 1.
  */
 int32_t llm_backend_nucleus(const float *row, size_t count, float scale, float top_p, float min_p,
-                         int draws, double (*next)(void *), void *state, float *weights,
+                         int attempts, double (*next)(void *), void *state, float *weights,
                          double *sums) {
     int has_nan = 0;
     float peak = peak_of(row, count, &has_nan);
@@ -159,7 +159,7 @@ int32_t llm_backend_nucleus(const float *row, size_t count, float scale, float t
         total += sums[start / BLOCK];
     }
     int takes_all = top_p >= 1 && min_p <= 0;
-    while (takes_all || draws-- > 0) {
+    while (takes_all || attempts-- > 0) {
         size_t index = index_at(weights, sums, count, next(state) * total);
         if (takes_all) return (int32_t)index;
         if (weights[index] < min_p) continue;
@@ -167,5 +167,5 @@ int32_t llm_backend_nucleus(const float *row, size_t count, float scale, float t
         if (mass_above(weights, count, weights[index], top_p * total) < top_p * total)
             return (int32_t)index;
     }
-    return NOT_DRAWN;
+    return NOT_SAMPLED;
 }

@@ -9,11 +9,11 @@ The order of a request's parameters, each skipped where it changes nothing:
 3. Mirostat, which replaces the following filters; or
 4. top-k, typical-p, top-p and min-p, XTC: they remove tokens, each from the result of the one
    before;
-5. the draw.
+5. the random choice.
 
-Top-p and min-p alone are sampled by rejection: a token drawn from the whole distribution is
+Top-p and min-p alone are sampled by rejection: a token sampled from the whole distribution is
 accepted if it lies in the nucleus, which takes one comparison and one sum over the vocabulary and
-no order. A draw is accepted with at least the nucleus' own probability, so few are needed; where
+no order. A sample is accepted with at least the nucleus' own probability, so few are needed; where
 they do not succeed, or another filter needs it, candidates are sorted.
 """
 
@@ -29,9 +29,9 @@ from llm_backend.engine.sampling.dry import DryPenalty
 from llm_backend.engine.sampling.filters import (
     Candidates,
     applies_xtc,
-    draw_index,
-    draw_nucleus,
     exclude_top_choices,
+    sample_index,
+    sample_nucleus,
 )
 from llm_backend.engine.sampling.mirostat import Mirostat
 from llm_backend.engine.sampling.native_nucleus import NativeNucleus, NotFinite
@@ -83,8 +83,8 @@ class Sampler:
         )
         self._needs_candidates = sampling.typical_p < 1 or sampling.xtc_probability > 0
         is_plain = not (self._is_greedy or self._mirostat or self._needs_candidates)
-        draws_natively = is_plain and sampling.top_k <= 0 and NativeNucleus.is_available()
-        self._native = NativeNucleus(sampling, self._rng) if draws_natively else None
+        samples_natively = is_plain and sampling.top_k <= 0 and NativeNucleus.is_available()
+        self._native = NativeNucleus(sampling, self._rng) if samples_natively else None
         self._wants_logprobs = wants_logprobs or sampling.logprobs is not None
 
     def choose(self, row: Row, allowed: NDArray[np.bool_] | None = None) -> Choice:
@@ -94,7 +94,7 @@ class Sampler:
         if allowed is not None and not (self._is_greedy and allowed[adjusted.argmax()]):
             adjusted = np.where(allowed, adjusted, _FORBIDDEN)
         is_determined = self._is_greedy or (allowed is not None and np.count_nonzero(allowed) == 1)
-        token = int(adjusted.argmax()) if is_determined else self._draw(adjusted)
+        token = int(adjusted.argmax()) if is_determined else self._sample(adjusted)
         if not math.isfinite(adjusted[token]):
             raise NoChoice(f"no token can be chosen: the best has the logit {adjusted[token]}")
         self.accept(token)
@@ -121,41 +121,41 @@ class Sampler:
             self._delay.apply(row)
         return row
 
-    def _draw(self, row: Row) -> int:
-        """Draw a token from adjusted logits, natively if possible."""
+    def _sample(self, row: Row) -> int:
+        """Sample a token from adjusted logits, natively if possible."""
         if self._native is None:
-            return self._draw_in_numpy(row)
+            return self._sample_in_numpy(row)
         try:
-            token = self._native.draw(row)
+            token = self._native.sample(row)
         except NotFinite:
             return int(row.argmax())
         if token is not None:
             return token
         weights = self._weights(row, np.maximum.reduce(row))
-        return Candidates.of(weights, self._sampling).draw(self._sampling, self._rng)
+        return Candidates.of(weights, self._sampling).sample(self._sampling, self._rng)
 
-    def _draw_in_numpy(self, row: Row) -> int:
-        """Draw a token from adjusted logits, in numpy."""
+    def _sample_in_numpy(self, row: Row) -> int:
+        """Sample a token from adjusted logits, in numpy."""
         sampling = self._sampling
         peak = np.maximum.reduce(row)
         if not math.isfinite(peak):
             return int(row.argmax())
         if self._mirostat is not None:
-            return self._mirostat.draw(self._weights(row, peak), self._rng.random())
+            return self._mirostat.sample(self._weights(row, peak), self._rng.random())
         if 0 < sampling.top_k < len(row):
             likely = top_k(row, sampling.top_k)
             weights = self._weights(row[likely], peak)
-            return Candidates.of_likeliest(likely, weights, sampling).draw(sampling, self._rng)
+            return Candidates.of_likeliest(likely, weights, sampling).sample(sampling, self._rng)
         weights = self._weights(row, peak)
         if not self._needs_candidates:
-            token = draw_nucleus(weights, sampling, self._rng)
+            token = sample_nucleus(weights, sampling, self._rng)
             if token is not None:
                 return token
         if self._is_xtc_alone:
             if applies_xtc(sampling, self._rng):
                 weights = exclude_top_choices(weights, sampling.xtc_threshold)
-            return draw_index(weights, self._rng)
-        return Candidates.of(weights, sampling).draw(sampling, self._rng)
+            return sample_index(weights, self._rng)
+        return Candidates.of(weights, sampling).sample(sampling, self._rng)
 
     def _weights(self, logits: Row, peak: np.float32) -> Row:
         """Unnormalised probabilities, 1 for the likeliest token: [vocab] float32."""

@@ -97,7 +97,7 @@ async def test_a_sample_that_comes_with_a_sentence_sounds_as_its_file(engine, fi
 async def test_its_memory_holds_the_embeddings_twice(files):
     voice = read_gguf_voice(*files)
 
-    assert (voice.family, voice.language, voice.draws_codes) == (
+    assert (voice.family, voice.language, voice.samples_codes) == (
         "Qwen3-TTS", "several languages", True,
     )  # fmt: skip
     assert voice.table_bytes == 3174 * 32 * 4
