@@ -27,7 +27,7 @@ pass_threads.py     thread count of a model's passes: as configured, or learnt
 pcm.py              samples of voices as 16 bits
 thread_count_tuner.py  thread count learnt from the cost of passes, pure
 sequential_engine.py  one command after the other
-words.py            words of a transcript, put together from tokens with times
+transcript_words.py words of a transcript, put together from tokens with times
 whisper/            whisper.cpp: transcription
 voices/             sherpa-onnx: speech, speakers
 diffusion/          stable-diffusion.cpp: images

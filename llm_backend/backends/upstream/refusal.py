@@ -2,8 +2,8 @@
 
 import logging
 
-from llm_backend.backends.upstream.error_bodies import ERROR_BYTES, error_fields
 from llm_backend.backends.upstream.headers import UpstreamAnswer
+from llm_backend.backends.upstream.upstream_errors import ERROR_BYTES, error_fields
 from llm_backend.errors import ApiError, UpstreamFailed, from_status
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.controllers.internal_requests import json_body
 from llm_backend.controllers.realtime.conversation import Conversation, model_input
 from llm_backend.controllers.realtime.event_sender import EventSender, error_event
-from llm_backend.controllers.realtime.rate_limits import rate_limits_event
+from llm_backend.controllers.realtime.rate_limit_events import rate_limits_event
 from llm_backend.controllers.realtime.response_events import CancelReason, ResponseEvents
 from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.realtime.session_requests import InternalRequestFailed, SessionRequests

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from llm_backend.engine.messages import TokenLogprob, TranscriptSegment
-from llm_backend.engine.words import TimedToken, timed_words
+from llm_backend.engine.transcript_words import TimedToken, timed_words
 
 _BYTE = re.compile(r"<0x([0-9A-F]{1,2})>")
 _ENDS = (".", "?", "!", "。", "？", "！")  # of sentences, Chinese ones too

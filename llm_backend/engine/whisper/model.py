@@ -24,6 +24,7 @@ from llm_backend.engine.messages import (
 from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.pass_threads import PassThreads, first_thread_count
 from llm_backend.engine.sequential_engine import Cancelled, Report, SequentialCommand
+from llm_backend.engine.transcript_words import TimedToken, timed_words
 from llm_backend.engine.whisper.library import (
     AbortCallback,
     EncoderCallback,
@@ -34,7 +35,6 @@ from llm_backend.engine.whisper.library import (
     has_gpu,
     open_library,
 )
-from llm_backend.engine.words import TimedToken, timed_words
 from llm_backend.model_files import HeaderError, read_whisper_header
 
 _SAMPLE_BYTES = 2

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_backend.backends.upstream.error_bodies import error_fields, is_documented
+from llm_backend.backends.upstream.upstream_errors import error_fields, is_documented
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_backend.controllers.realtime.rate_limits import rate_limits_event
+from llm_backend.controllers.realtime.rate_limit_events import rate_limits_event
 
 
 @pytest.mark.parametrize(

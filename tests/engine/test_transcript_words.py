@@ -1,6 +1,6 @@
 """Words of a transcript, of tokens that cut characters and words."""
 
-from llm_backend.engine.words import TimedToken, timed_words
+from llm_backend.engine.transcript_words import TimedToken, timed_words
 
 
 def words(language: str, *pieces: bytes) -> list[tuple[str, float, float]]:
