@@ -13,7 +13,6 @@ from llm_backend.backends.local.model_handle import (
 )
 from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.engine import EngineClient, EngineState
-from llm_backend.errors import ModelNotFound
 
 
 class _HandleOwner(Protocol):
@@ -25,6 +24,7 @@ class _HandleOwner(Protocol):
     async def start_evicting_others(self, handle: "LocalModelHandle") -> None: ...
     async def unload(self, handle: "LocalModelHandle") -> None: ...
     async def remove(self, handle: "LocalModelHandle") -> None: ...
+    def handle_of_model(self, model: str) -> "LocalModelHandle": ...
     def notify_change(self) -> None: ...
 
 
@@ -88,11 +88,12 @@ class LocalModelHandle(ModelHandle):
 
     async def _enter_loaded(self) -> tuple[EngineClient, EngineUsers]:
         """Returns the engine once it is ready. A waiting request counts as a user already, so that
-        a load of another model does not unload this one before the request can use it."""
+        a load of another model does not unload this one before the request can use it. Requests of
+        a removed handle use the one that has replaced it. Raises `ModelNotFound` without one."""
         while self.unload_done is not None:
             await self.unload_done.wait()
         if self.is_removed:
-            raise ModelNotFound(self.name)
+            return await self._manager.handle_of_model(self.name)._enter_loaded()
         self.users.enter()
         try:
             engine = self.engine or await self._load_once()

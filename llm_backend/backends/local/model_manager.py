@@ -16,7 +16,7 @@ from typing import Self
 from llm_backend.backends.local.local_handle import LocalModelHandle
 from llm_backend.backends.local.model_handle import LoadQueueLimits, MakeEngine
 from llm_backend.background_tasks import BackgroundTasks
-from llm_backend.errors import InvalidRequest
+from llm_backend.errors import InvalidRequest, ModelNotFound
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,13 @@ class LocalModelManager:
         )
         self.handles.append(handle)
         return handle
+
+    def handle_of_model(self, model: str) -> LocalModelHandle:
+        """Returns the handle of a model. Raises `ModelNotFound`."""
+        for handle in reversed(self.handles):  # the latest of a name
+            if handle.name == model and not handle.is_removed:
+                return handle
+        raise ModelNotFound(model)
 
     async def remove(self, handle: LocalModelHandle) -> None:
         """Drains a model handle (its running requests finish), unloads it and removes it."""

@@ -263,6 +263,31 @@ async def test_removed_model_is_not_loaded_again(models):
     assert len(models.created["a"]) == 1
 
 
+async def test_requests_that_wait_for_a_replaced_model_use_the_new_one(models):
+    old = models.add("a")
+    async with old.use():
+        unloading = asyncio.create_task(old.unload())
+        await settle()
+        waiting = asyncio.create_task(use(old))
+        await settle()
+        new = models.add("a")
+        removing = asyncio.create_task(models.manager.remove(old))
+        await settle()
+    await asyncio.gather(unloading, removing, waiting)
+
+    assert new.state is ModelState.LOADED
+    assert len(models.created["a"]) == 2
+
+
+async def test_a_request_with_the_handle_of_a_replaced_model_uses_the_new_one(models):
+    old = models.add("a")
+    await use(old)
+    new = models.add("a")
+    await models.manager.remove(old)
+    async with old.use() as engine:
+        assert engine is new.engine
+
+
 async def test_closing_the_manager_closes_engines_and_cancels_waiting_requests(models):
     busy, wanted = models.add("a"), models.add("b")
     async with busy.use():

@@ -33,7 +33,7 @@ from llm_backend.backends.local.shared_manager.manager_messages import (
     UseEngine,
 )
 from llm_backend.engine import EngineDown, EngineStartError, EngineState
-from llm_backend.errors import ApiError, ModelNotFound
+from llm_backend.errors import ApiError
 from llm_backend.ipc import ClientSession, MessageConnection, MessageServer, PendingRequests
 
 log = logging.getLogger(__name__)
@@ -97,13 +97,6 @@ class ModelManagerServer(LocalModelManager):
             ],
             loading=[one.name for one in self.handles if one.engine is None and one.is_loading],
         )
-
-    def handle_of_model(self, model: str) -> LocalModelHandle:
-        """Returns the handle of a model. Raises `ModelNotFound`."""
-        for handle in reversed(self.handles):  # the latest of a name
-            if handle.name == model and not handle.is_removed:
-                return handle
-        raise ModelNotFound(model)
 
     def handle_of_engine(self, socket_path: str) -> LocalModelHandle | None:
         """Returns the handle whose engine has this socket path; None if it is unloaded."""
