@@ -72,7 +72,7 @@ def _parts(settings: Settings) -> set[Path]:
 def _taken_names(
     settings: Settings, named: Sequence[ModelSettings], files: Sequence[Path | None]
 ) -> set[str]:
-    """Returns the names that the settings give, and those of what comes with the server. A route
+    """Returns the names that the settings give, and those of the built-in model and voice. A route
     may have a model's name: it is the way to that model and to others if it fails."""
     taken = {BUILTIN_ID, BUILTIN_VOICE, *(alias.partition("=")[0] for alias in settings.aliases)}
     for entry, file in zip(named, files, strict=True):

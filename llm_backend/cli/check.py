@@ -180,7 +180,7 @@ def _models(settings: Settings) -> str:
 
 
 def _voice(settings: Settings) -> str:
-    """Describe by what each voice speaks, or what it lacks; a server without one works."""
+    """Return a sentence for each voice: what it speaks with, or lacks; a server may have none."""
     from llm_backend.app.model_startup import build_espeak_model, build_synthesizer
     from llm_backend.metrics import Metrics
 
@@ -197,7 +197,7 @@ def _voice(settings: Settings) -> str:
 
 
 def _drawing(settings: Settings) -> str:
-    """Describe by what each local model draws, or what it lacks."""
+    """Return a sentence for each model that draws: the library that it uses, or what it lacks."""
     from llm_backend.backends.images.local_images import missing_for
 
     draw = {
@@ -245,7 +245,7 @@ def _hears(model: "ServedModel") -> bool:
 
 
 def _transcribes(model: "ServedModel") -> str:
-    """Describe by what a model transcribes, or what it lacks."""
+    """Return what a model transcribes with, or what it lacks."""
     from llm_backend.backends.transcription.speakers import missing_for
     from llm_backend.model_files import is_whisper_file
 
@@ -261,7 +261,7 @@ def _transcribes(model: "ServedModel") -> str:
 
 
 def _speakers(model: str, files: "DiarizationFiles") -> str:
-    """Describe by what a model tells speakers apart, or what it lacks."""
+    """Return what a model tells speakers apart with, or what it lacks."""
     from llm_backend.backends.transcription.speakers import missing_for
 
     return missing_for(model, files) or f"`{model}` tells speakers apart by {files.library}."

@@ -2,7 +2,7 @@
 further files that they need.
 
 A checkpoint holds the network that draws, and often the encoders of its texts and the autoencoder
-of its images. What it does not hold comes from files of their own, its parts.
+of its images. The others come from files of their own, its parts.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Memory plan of a model on a machine: layers by device, slots, and the context of each.
 
-Pure: a plan follows from the model's costs, the free memory and the settings. What a setting says
-is kept. First the layers are placed on GPUs, beside the cells of 8 slots of at most 4096 tokens.
+Pure: a plan follows from the model's costs, the free memory and the settings. Values of settings
+are kept. First the layers are placed on GPUs, beside the cells of 8 slots of at most 4096 tokens.
 Then the context grows to the longest one whose cells fit, up to the model's own: into `cells_share`
 of the host memory that is free beside weights and buffers, and into all of the GPUs' memory. Slots
 are given up before context, down to two. If not even 8 slots of 4096 tokens fit, the plan has fewer

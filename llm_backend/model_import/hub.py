@@ -185,7 +185,7 @@ def _download_file(
         _lock(out, file)
         if out.tell() > file.size_bytes:
             out.truncate(0)
-            out.seek(0)  # the position is the size that is told to the hub
+            out.seek(0)  # the hub reads the position as the size
         hub.file_download.http_get(
             url,
             out,

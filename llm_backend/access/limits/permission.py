@@ -141,7 +141,7 @@ class PermissionChecks:
 
 def project_of(caller: Caller) -> Project:
     """Returns the project of a caller that may call models."""
-    assert caller.project is not None, "who calls a model has a project"
+    assert caller.project is not None, "a caller of a model has a project"
     return caller.project
 
 

@@ -113,8 +113,8 @@ class RateLimits:
         )
 
     def charge(self, windows: Sequence[RateLimitWindow], tokens: int) -> None:
-        """Counts tokens that were used without a reservation, as of now. What exceeds the limit
-        is not carried into the next window."""
+        """Counts tokens that were used without a reservation, as of now. Tokens beyond the limit
+        are not carried into the next window."""
         now = self._clock()
         for window in windows:
             if window.unit == "tokens":

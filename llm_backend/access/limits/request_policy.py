@@ -114,7 +114,7 @@ class RequestPolicies:
 
     def _build(self, caller: Caller, model: str) -> RequestPolicy:
         project = caller.project
-        assert project is not None, "who calls a model has a project"
+        assert project is not None, "a caller of a model has a project"
         counted, is_route = self.resolve_alias(model), self.is_route(model)
         limits = self._key_limits(caller)
         if not is_route:

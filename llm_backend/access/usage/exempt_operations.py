@@ -10,7 +10,7 @@ _STORES = "It stores, changes or deletes objects of a client; nothing is compute
 _CONTROLS = "It ends, pauses or resumes work that was counted when it began."
 _DEFERS = "Its work is counted when it is done, for the project that asked for it."
 _RENDERS = "It renders or tokenizes input of a local model that the project may use."
-_FORWARDS = "What it asks for are requests of their own, which are counted."
+_FORWARDS = "The requests that it makes are counted themselves."
 _DESCRIBES = "It describes this server."
 
 _BY_REASON: Mapping[str, tuple[str, ...]] = {

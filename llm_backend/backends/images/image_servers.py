@@ -75,7 +75,7 @@ class ImageServers:
         self._running: set[_ServerRequest] = set()
 
     async def wait_idle(self) -> None:
-        """Waits until the image servers are told of all requests that were given up."""
+        """Waits until the image servers have been asked to end all abandoned requests."""
         await self._endings.wait_idle()
 
     @property
@@ -92,8 +92,9 @@ class ImageServers:
         return await asyncio.gather(*(one.progress() for one in self._running))
 
     async def resolve(self, model: ImageServerModel, operation: Sequence[str]) -> ImageServerModel:
-        """Returns the model by the id that limits, prices and options are for: of the checkpoint
-        with this title or, without a name, of the one that the image server has loaded.
+        """Returns the model under its checkpoint's id, by which limits, prices and options are
+        found. A name may be a checkpoint's title; without one it is the checkpoint that the image
+        server has loaded.
 
         Raises `ModelNotFound` for a model that no image server lists, `InvalidRequest` if none is
         named and the server does not tell which one is loaded, and `UpstreamError`.
@@ -245,7 +246,7 @@ class _ServerRequest:
         """Returns the progress as the image server tells it."""
         share = None
         if self._at is not None and self.pool.is_exclusive(self._at):
-            with suppress(UpstreamError, TimeoutError):  # None says that it is not told
+            with suppress(UpstreamError, TimeoutError):  # None: the server does not say
                 async with asyncio.timeout(_PROGRESS_S):
                     drawn, _ = await self._ask_progress(self._at, has_image=False)
                     share = min(max(drawn, 0.0), 1.0)

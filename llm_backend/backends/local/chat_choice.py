@@ -20,7 +20,7 @@ from llm_backend.engine.messages import Delta, FinishReason, TokenLogprob
 class ChatChoice:
     """Converts the deltas of choice `index`; with `parser` None their text is content. With
     `is_parallel` False the choice ends after its first call. `stops` are the client's stop strings;
-    those of a chat format are not told.
+    those of a chat format are not shown to the client.
     """
 
     def __init__(

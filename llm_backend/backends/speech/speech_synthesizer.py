@@ -34,8 +34,8 @@ class SpeechRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Audio as signed 16-bit samples of one channel. `tempo` is the part of a speed that the voice
-    could not speak at itself."""
+    """Audio as signed 16-bit samples of one channel. `tempo` is the factor by which the encoder
+    still has to change the speed."""
 
     rate_hz: int
     chunks: AsyncGenerator[bytes, None]

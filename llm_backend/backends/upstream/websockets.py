@@ -50,7 +50,7 @@ class UpstreamSocket(Protocol):
 
 
 def upstream_protocols(protocols: Sequence[str]) -> list[str]:
-    """Returns the client's subprotocols without those that carry keys or choose who pays."""
+    """Returns the client's subprotocols without those that carry keys or choose the payer."""
     return [one for one in protocols if one == _SPOKEN or one.startswith(_SPOKEN_PREFIX)]
 
 

@@ -2,7 +2,7 @@
 
 Clients send their fields before or after the file. An upstream's form goes on as it comes, and a
 model that is named after a long file is not read. A form that may be answered here is stored up to
-the model's name instead, because the name decides who answers.
+the model's name instead, because the name decides where it is answered.
 """
 
 import re

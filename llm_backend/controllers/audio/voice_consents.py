@@ -1,7 +1,7 @@
 """Voice consents: recordings in which people consent to a voice by a sample of theirs.
 
-A recording is stored as it was sent. What it says is not checked: that is for the people that
-create the voice.
+A recording is stored as it was sent. Its words are not checked: the people that create the voice
+are responsible for them.
 """
 
 import time

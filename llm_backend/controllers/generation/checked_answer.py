@@ -74,8 +74,8 @@ class _ChoiceOutput:
 
 
 class CheckedAnswer:
-    """An answer validated against `structure`, or `Internal`. `ask` generates another answer; at
-    most `attempts` are generated. `usage` counts all of them."""
+    """An answer that is validated against `structure`. Raises `Internal` if no attempt is valid.
+    `ask` generates another answer; at most `attempts` are generated. `usage` counts all of them."""
 
     def __init__(
         self,

@@ -157,7 +157,7 @@ class DiffusionLibrary:
 
 
 def _ignore(*_: object) -> None:
-    """Drop what is told while nothing is drawn: the steps of loading."""
+    """Drop the progress of loading, before anything is drawn."""
 
 
 def _settings(system: str) -> list[tuple[str, str, str]]:

@@ -160,7 +160,7 @@ class ResponseState:
         more: Mapping[str, Any] = NOTHING,
     ) -> list[JsonObject]:
         """Completes the response with a finish reason; `more` are further fields. The last event
-        is `end`."""
+        is not among the returned ones: `end` returns it."""
         cut_by = _CUT_BY.get(reason)
         events = self._close("completed" if cut_by is None else "incomplete")
         self._status = "completed" if cut_by is None else "incomplete"
@@ -172,7 +172,7 @@ class ResponseState:
         return events
 
     def fail(self, error: ApiError) -> list[JsonObject]:
-        """Fails the response with this error. The last event is `end`."""
+        """Fails the response with this error. `end` returns the last event."""
         events = self._close("incomplete")
         self._status = "failed"
         code = "invalid_prompt" if error.status == InvalidRequest.status else "server_error"

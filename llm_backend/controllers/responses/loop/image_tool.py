@@ -1,6 +1,6 @@
 """Server tool `image_generation` of responses: images that another model draws for the model.
 
-The image is for the user: the model is told that it was drawn, and does not see it. An item keeps
+The image is for the user: the model reads that it was drawn, and does not see it. An item keeps
 the prompt as `revised_prompt`, so that later rounds and responses know what was drawn.
 """
 
