@@ -20,10 +20,7 @@ let loading = null;
 export async function showDiagram(code, text) {
   if (text.length > LONGEST) return;
   try {
-    const svg = await draw(text),
-      src = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" })),
-      image = make("img", { src, alt: t("Diagram") });
-    await image.decode();
+    const image = await load(await draw(text));
     if (!code.isConnected) return;
     const summary = make("summary", {}, t("Source of the diagram")),
       figure = make("figure", { className: "diagram" }, image);
@@ -34,8 +31,20 @@ export async function showDiagram(code, text) {
   }
 }
 
+/** An image of the source of an SVG. */
+async function load(svg) {
+  const src = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" })),
+    image = make("img", { src, alt: t("Diagram") });
+  try {
+    await image.decode();
+  } finally {
+    URL.revokeObjectURL(src); // else the source stays in memory as long as the page
+  }
+  return image;
+}
+
 async function draw(text) {
-  const frame = await load(),
+  const frame = await openFrame(),
     theme = isDark() ? "dark" : "default";
   numbers += 1;
   const answer = nextAnswer(numbers);
@@ -46,7 +55,7 @@ async function draw(text) {
 }
 
 /** The frame, as soon as it can draw. */
-async function load() {
+async function openFrame() {
   loading ??= (async () => {
     const frame = make("iframe", { className: "drawing-frame", tabIndex: -1, "aria-hidden": "true" }),
       ready = nextAnswer(0);
