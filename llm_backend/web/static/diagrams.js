@@ -15,20 +15,16 @@ const waiting = new Map(); // functions that take the frame's answer, by the num
 let numbers = 0;
 let loading = null;
 
-/** Shows the picture of a diagram in the place of its code block, which is folded below it; a text
- *  that cannot be drawn stays as code. */
+/** Shows the picture of a diagram in the place of its code block, which is folded below it. Throws
+ *  for a text that cannot be drawn. */
 export async function showDiagram(code, text) {
   if (text.length > LONGEST) return;
-  try {
-    const image = await load(await draw(text));
-    if (!code.isConnected) return;
-    const summary = make("summary", {}, t("Source of the diagram")),
-      figure = make("figure", { className: "diagram" }, image);
-    code.replaceWith(figure);
-    figure.append(make("details", {}, summary, code));
-  } catch (error) {
-    code.title = error.message;
-  }
+  const image = await load(await draw(text));
+  if (!code.isConnected) return;
+  const summary = make("summary", {}, t("Source of the diagram")),
+    figure = make("figure", { className: "diagram" }, image);
+  code.replaceWith(figure);
+  figure.append(make("details", {}, summary, code));
 }
 
 /** An image of the source of an SVG. */

@@ -9,7 +9,6 @@ import { Marked } from "./vendor/marked.esm.js";
 import DOMPurify from "./vendor/purify.es.mjs";
 import { highlight } from "./code.js";
 import { copyButton } from "./copy_button.js";
-import { showDiagram } from "./diagrams.js";
 import { escapeHtml, make } from "./dom.js";
 import { drawMath, mathExtensions, sourceText } from "./math.js";
 
@@ -86,7 +85,7 @@ export class Markdown {
       const node = renderBlock(token);
       this.#element.append(node);
       drawMath(node);
-      if (isDiagram(token)) showDiagram(node.firstElementChild, token.text);
+      if (isDiagram(token)) drawDiagram(node.firstElementChild, token.text);
       this.#rendered.push({ raw: token.raw, node });
     }
   }
@@ -121,6 +120,15 @@ function renderBlock(token) {
     frame.append(table);
   }
   return node;
+}
+
+async function drawDiagram(code, text) {
+  try {
+    const { showDiagram } = await import("./diagrams.js"); // only texts with diagrams load it
+    await showDiagram(code, text);
+  } catch (error) {
+    code.title = error.message; // the source stays, as it was written
+  }
 }
 
 function isDiagram({ type, lang, raw }) {
