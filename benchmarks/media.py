@@ -164,7 +164,8 @@ def whisper_row(folder: Path, name: str, shape: Shape) -> Row | None:
         with wave.open(io.BytesIO(recording)) as file:
             samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
         with silent():
-            model.transcribe(samples.astype(np.float32) / np.float32(32768))
+            heard = samples.astype(np.float32) / np.float32(32768)
+            model.transcribe(heard, language="de")  # else the server detects it by a further pass
 
     return Row(
         name=f"Whisper {name}",
@@ -172,7 +173,7 @@ def whisper_row(folder: Path, name: str, shape: Shape) -> Row | None:
         path="audio/transcriptions",
         alone=transcribe,
         ask=lambda: {
-            "data": {"model": name, "stream": "true"},
+            "data": {"model": name, "stream": "true", "language": "de"},
             "files": {"file": ("a.wav", recording, "audio/wav")},
         },
         units_of=lambda _: RECORDING_S,
