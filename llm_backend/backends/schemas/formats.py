@@ -38,7 +38,10 @@ _PARTS = re.compile(
 )
 _AROUND = {"?=": "lookahead", "?!": "lookahead", "?<=": "lookbehind", "?<!": "lookbehind"}
 _ESCAPES = re.compile(r"\\0(?![0-9])|\\c([A-Za-z])|\\.", re.DOTALL)
-_CLASSES = re.compile(r"\[(?:\\.|[^\]\\])*\]?|\\.", re.DOTALL)
+_CLASSES = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]?|\\.", re.DOTALL)
+_CLASS_PARTS = re.compile(r"^\[\^?(?P<first>-(?=-))?|\\.|--|[\[&~]", re.DOTALL)
+# ECMAScript's white space, which the validator knows, has U+FEFF; Unicode's has U+0085.
+_SPACES = {r"\s": r"[\s\u{feff}--\x85]", r"\S": r"[\S\x85--\u{feff}]"}
 _SHORTHANDS = frozenset({r"\w", r"\W", r"\s", r"\S", r"\d", r"\D"})
 VALUES = frozenset({"const", "enum", "default", "examples"})
 """Keywords that hold values, not schemas."""
@@ -70,7 +73,24 @@ def lower_pattern(pattern: str, keyword: str, path: Path) -> str:
                 f"The expression of this `{keyword}` uses {construct}, which is not supported.",
                 path,
             )
-    return _ESCAPES.sub(_escape, pattern)
+    return _CLASSES.sub(_lower_class, _ESCAPES.sub(_escape, pattern))
+
+
+def _lower_class(found: re.Match[str]) -> str:
+    return _CLASS_PARTS.sub(_lower_class_part, found[0])
+
+
+def _lower_class_part(found: re.Match[str]) -> str:
+    r"""Rewrites a part of a class of characters for llguidance, where classes nest, `&&`, `~~` and
+    `--` combine them, and `\s` has other members."""
+    part = found[0]
+    if part in _SPACES:
+        return _SPACES[part]
+    if part == "--":
+        return r"-\-"
+    if part in "[&~" and found.start():
+        return f"\\{part}"
+    return rf"{part[:-1]}\-" if found["first"] else part
 
 
 def lower_escapes(schema: JsonValue) -> JsonValue:

@@ -189,6 +189,34 @@ def test_exact_grammar_allows_exactly_the_valid_values(schema):
     assert any(text is not None for text in texts)
 
 
+def permits(constraint, text: str) -> bool:
+    """True if the grammar can generate exactly this text."""
+    for byte in text.encode():
+        if not constraint.mask()[byte]:
+            return False
+        constraint.accept(byte)
+    return constraint.is_complete or bool(constraint.mask()[256])
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"^\s$", r"^\S$", r"^[x\s]$", r"^[^\s]$", r"^[^\S]$", r"^[\S-]$", r"^[^x\S]$",
+                r"^\w$", r"^\d$", r"^[^\d]$", r"^.$",
+                r"^[^&&a]$", r"^[[a]$", r"^[a~~x]$", r"^[+--]$", r"^[^--a]$", r"^[^^-a\[]$"],
+)  # fmt: skip
+def test_class_of_characters_is_the_same_in_grammar_and_validation(pattern):
+    schema = {"type": "string", "pattern": pattern}
+    check, lowered = AnswerSchema(schema, ()), lower_schema(schema, ())
+    compiled = GRAMMARS.compile(grammar(lowered.schema)).result()
+    characters = [chr(point) for point in (*range(0x80, 0x100), 0x1680, 0x2028, 0x0660, 0xFEFF)]
+    texts = [
+        json.dumps(character, ensure_ascii=False) for character in [*" !&+,-/0[^_ax~", *characters]
+    ]
+
+    permitted = [text for text in texts if permits(compiled.constraint(), text)]
+
+    assert permitted == [text for text in texts if not check.rejects(text)]
+
+
 def test_items_without_repeats_come_in_any_order_and_number():
     schema = {"type": "array", "items": {"enum": [1, 2, 3]}, "uniqueItems": True}
     lowered = lower_schema(schema, ())
