@@ -152,22 +152,22 @@ def follows(answer: bytes, grammar: CompiledGrammar) -> bool:
 
 
 def random_answer(grammar: CompiledGrammar, dice: random.Random) -> str | None:
-    """Returns a random answer by the grammar, ended early; None if it becomes too long or its next
+    """Returns a random answer by the grammar, ended early; None if it becomes too long, or its next
     token takes too much work."""
     constraint = grammar.constraint()
     answer = b""
-    while len(answer) < ANSWER_BYTES:
-        try:
+    try:
+        while len(answer) < ANSWER_BYTES:
             (allowed,) = constraint.mask().nonzero()
-        except GrammarError:
-            return None
-        closing = [token for token in allowed if token in CLOSING]
-        token = int(dice.choice(closing if closing and dice.random() < 0.6 else allowed))
-        if token != END:
-            answer += bytes([token])
-            constraint.accept(token)
-        if token == END or constraint.is_complete:
-            return answer.decode()
+            closing = [token for token in allowed if token in CLOSING]
+            token = int(dice.choice(closing if closing and dice.random() < 0.6 else allowed))
+            if token != END:
+                answer += bytes([token])
+                constraint.accept(token)
+            if token == END or constraint.is_complete:
+                return answer.decode()
+    except GrammarError:
+        return None
     return None
 
 
