@@ -41,7 +41,7 @@ _ESCAPES = re.compile(r"\\0(?![0-9])|\\c([A-Za-z])|\\.", re.DOTALL)
 _CLASSES = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]?|\\.", re.DOTALL)
 _CLASS_PARTS = re.compile(r"^\[\^?(?P<first>-(?=-))?|\\.|--|[\[&~]", re.DOTALL)
 # ECMAScript's white space, which the validator knows, has U+FEFF; Unicode's has U+0085.
-_SPACES = {r"\s": r"[\s\u{feff}--\x85]", r"\S": r"[\S\x85--\u{feff}]"}
+_SPACES = {r"\s": "[\\s\ufeff--\x85]", r"\S": "[\\S\x85--\ufeff]"}  # short: patterns are bounded
 _SHORTHANDS = frozenset({r"\w", r"\W", r"\s", r"\S", r"\d", r"\D"})
 VALUES = frozenset({"const", "enum", "default", "examples"})
 """Keywords that hold values, not schemas."""
