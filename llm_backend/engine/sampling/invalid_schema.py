@@ -1,11 +1,13 @@
-"""Finds the part of a JSON schema that cannot be compiled, and says why in a sentence. Pure.
+"""Finds the part of a JSON schema that cannot be compiled, and says why in a sentence.
 
 The native code reports neither. Parts of the schema are tried one by one: the innermost that fails
-for the same reason is reported, and the keyword without which it does not fail.
+for the same reason is reported, and the keyword without which it does not fail. Other grammars wait
+meanwhile, so the number of trials and their time are bounded; then a larger part is reported.
 """
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,6 +21,7 @@ TryCompile = Callable[[JsonValue], str | None]
 
 _RULE = re.compile(r"^(?P<rule>\w+)(?:\[[^\]]*\])?: %json (?P<schema>\{.*\})$", re.MULTILINE)
 _MOST_TRIALS = 200
+_TRIALS_S = 1.0
 _decoder = json.JSONDecoder()
 _NAMED = ("properties", "patternProperties", "$defs")
 _LISTED = ("allOf", "anyOf", "prefixItems")
@@ -70,14 +73,21 @@ def find_invalid_schema(grammar: str, reason_of: TryCompile) -> InvalidSchema | 
 
 
 class _Trials:
-    """Counts the trials: each takes as long as a grammar may take."""
+    """Bounds the trials, each of which may take as long as a grammar may."""
 
     def __init__(self, reason_of: TryCompile) -> None:
         self._reason_of = reason_of
         self._remaining = _MOST_TRIALS
+        self._end = time.monotonic() + _TRIALS_S
+
+    @property
+    def is_over(self) -> bool:
+        """True if there is no further trial."""
+        return not self._remaining or time.monotonic() > self._end
 
     def reason(self, schema: JsonValue) -> str | None:
-        if self._remaining < 1:
+        """The reason for which the schema does not compile; None if it does or is not tried."""
+        if self.is_over:
             return None
         self._remaining -= 1
         reason = self._reason_of(schema)
@@ -124,7 +134,7 @@ def _keyword(schema: JsonValue, around: JsonValue, reason: str, tries: _Trials) 
     for name in reversed(names):
         rest = {other: value for other, value in schema.items() if other != name}
         if tries.reason({**around, **rest}) != reason:
-            return [name]
+            return [] if tries.is_over else [name]
     return names[:1]
 
 
