@@ -6,14 +6,31 @@ from collections.abc import Mapping
 from llm_backend.backends.schemas.keywords import Path, SchemaUnsupported
 from llm_backend.json_types import JsonValue
 
-_NATIVE = {
-    "date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri",
-}  # fmt: skip
+_NATIVE = {"duration", "email", "ipv4", "ipv6", "uuid", "uri"}
 _NARROWER = {"idn-email": "email", "idn-hostname": "hostname", "iri": "uri"}
+# llguidance's own dates have 29 February in every year, and its times leap seconds at any minute.
+_LEAP_DAY = "([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)-02-29"
+_DATE = (
+    "([0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)"
+    f"|02-(0[1-9]|1[0-9]|2[0-8]))|{_LEAP_DAY})"
+)
+_HOUR_MINUTE = "([01][0-9]|2[0-3]):[0-5][0-9]"
+_TIME = rf"{_HOUR_MINUTE}:[0-5][0-9](\.[0-9]{{1,9}})?(Z|[+-]{_HOUR_MINUTE})"
+# Labels have letters at their ends and in third position: none begins with `xn--`. Four labels of
+# 61 characters or eight of 29 stay within the 253 of a name.
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9]|[A-Za-z0-9-][A-Za-z0-9]([A-Za-z0-9-]{0,%d}[A-Za-z0-9])?)?"
+_HOST = "|".join(
+    rf"{_LABEL % middle}(\.{_LABEL % middle}){{0,{labels - 1}}}"
+    for labels, middle in ((4, 57), (8, 25))
+)
 _POINTER = r"(/([^~/]|~[01])*)*"
 _REFERENCE = r"([A-Za-z0-9._!$&'()*+,;=@-]|%[0-9A-Fa-f]{2})+"
 _REFERENCES = rf"^/?{_REFERENCE}(/{_REFERENCE})*/?(\?{_REFERENCE})?(#{_REFERENCE})?$"
 _PATTERNS: Mapping[str, str] = {
+    "date": f"^{_DATE}$",
+    "time": f"^{_TIME}$",
+    "date-time": f"^{_DATE}T{_TIME}$",
+    "hostname": f"^({_HOST})$",
     "json-pointer": f"^{_POINTER}$",
     "relative-json-pointer": f"^(0|[1-9][0-9]*)(#|{_POINTER})$",
     "uri-reference": _REFERENCES,
@@ -53,9 +70,9 @@ def lower_format(name: str, path: Path) -> dict[str, str]:
     if name in _UNSUPPORTED:
         known = ", ".join(sorted(_NATIVE | _NARROWER.keys() | _PATTERNS.keys()))
         raise SchemaUnsupported(f"The `format` `{name}` cannot be enforced, only {known}.", path)
+    name = _NARROWER.get(name, name)
     if name in _PATTERNS:
         return {"pattern": _PATTERNS[name]}
-    name = _NARROWER.get(name, name)
     return {"format": name} if name in _NATIVE else {}
 
 

@@ -217,6 +217,28 @@ def test_class_of_characters_is_the_same_in_grammar_and_validation(pattern):
     assert permitted == [text for text in texts if not check.rejects(text)]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "is_valid"),
+    [
+        ("date", "2024-02-29", True), ("date", "2000-02-29", True), ("date", "1999-12-31", True),
+        ("date", "2021-02-29", False), ("date", "2100-02-29", False), ("date", "2023-04-31", False),
+        ("time", "23:59:59.25+02:00", True), ("time", "22:59:60Z", False),
+        ("time", "24:00:00Z", False), ("date-time", "2024-02-29T08:30:06Z", True),
+        ("date-time", "2023-02-29T08:30:06Z", False),
+        ("date-time", "1998-12-31T23:58:60Z", False), ("hostname", "api-2.example.com", True),
+        ("hostname", f"{'a' * 61}.{'b' * 61}.{'c' * 61}.{'d' * 61}", True),
+        ("hostname", ".".join(["a" * 62] * 4), False), ("hostname", "xn--x", False),
+        ("hostname", "-a", False), ("hostname", "a-", False), ("idn-hostname", "xn--x", False),
+    ],
+)  # fmt: skip
+def test_format_of_a_grammar_permits_only_valid_texts(name, text, is_valid):
+    schema = {"type": "string", "format": name}
+    compiled = GRAMMARS.compile(grammar(lower_schema(schema, ()).schema)).result()
+
+    assert permits(compiled.constraint(), json.dumps(text)) == is_valid
+    assert AnswerSchema(schema, (), has_formats=True).rejects(json.dumps(text)) <= (not is_valid)
+
+
 def test_items_without_repeats_come_in_any_order_and_number():
     schema = {"type": "array", "items": {"enum": [1, 2, 3]}, "uniqueItems": True}
     lowered = lower_schema(schema, ())
