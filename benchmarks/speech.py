@@ -3,15 +3,18 @@
 Prints a row for each format: processor seconds of the program alone and of the server with it,
 audio for each second of the server's processor time, and the time until the first byte. Then eight
 texts at once against one after the other, and a chat's tokens a second beside speech against alone.
+Then the time from the end of the first sentence of a realtime answer to its first audio.
 """
 
 import argparse
 import http.client
 import json
 import os
+import re
 import resource
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,6 +24,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from websockets.sync.client import connect
+
 from benchmarks.serve_start import answers
 from llm_backend.extras import is_installed
 
@@ -28,6 +33,8 @@ TEXT = "The quick brown fox jumps over the lazy dog, and then it sleeps in the s
 FORMATS = ("wav", "pcm", "flac", "opus", "mp3", "aac")
 BYTES_A_SECOND = 48_000  # of `pcm`: 16 bits, 24 kHz
 AT_ONCE = 8
+QUESTIONS = ("Hello!", "Who are you?", "What can you do?")
+SENTENCE_END = re.compile(r"[.!?](\s|$)")
 
 
 def main() -> None:
@@ -53,6 +60,7 @@ def main() -> None:
                 time.sleep(0.05)
             measure_formats(port, process.pid, text)
             measure_together(port, text[: options.characters // 4])
+            measure_realtime(port)
         finally:
             process.terminate()
             process.wait(30)
@@ -99,6 +107,41 @@ def measure_together(port: int, text: str) -> None:
         f"\n{AT_ONCE} at once take {at_once_s / in_turn_s:.2f} of the time of one after the other"
     )
     print(f"A chat writes {beside / alone:.2f} of its tokens a second beside speech")
+
+
+def measure_realtime(port: int) -> None:
+    times = [first_audio_s(port, question) * 1000 for question in QUESTIONS for _ in range(5)]
+    print(
+        f"First audio {statistics.median(times):.0f} ms after the first sentence of a realtime "
+        f"answer (at most {max(times):.0f} ms)"
+    )
+
+
+def first_audio_s(port: int, question: str) -> float:
+    """Seconds from the end of the first sentence of an answer to its first audio. An answer's text
+    is sent as it is written; its end ends the sentence if no mark does."""
+    item = {
+        "type": "message", "role": "user", "content": [{"type": "input_text", "text": question}]
+    }  # fmt: skip
+    text, sentence_s, audio_s = "", None, None
+    with connect(f"ws://127.0.0.1:{port}/v1/realtime?model=builtin") as session:
+        session.send(json.dumps({"type": "conversation.item.create", "item": item}))
+        session.send(json.dumps({"type": "response.create"}))
+        for message in session:
+            event = json.loads(message)
+            if event["type"] == "response.output_audio_transcript.delta":
+                text += event["delta"]
+                if sentence_s is None and SENTENCE_END.search(text):
+                    sentence_s = time.perf_counter()
+            elif event["type"] == "response.output_audio_transcript.done":
+                sentence_s = sentence_s or time.perf_counter()
+            elif event["type"] == "response.output_audio.delta":
+                audio_s = audio_s or time.perf_counter()
+            elif event["type"] == "response.done":
+                break
+    assert sentence_s is not None, "the answer has no text"
+    assert audio_s is not None, "the answer has no audio"
+    return audio_s - sentence_s
 
 
 def speak(port: int, text: str, format: str) -> tuple[float, int]:
