@@ -1,15 +1,17 @@
-"""Schemas of JSONSchemaBench that structured output accepts, and MaskBench's instances by them.
+"""Schemas that structured output accepts, and instances of them that it would send.
 
     git clone https://github.com/guidance-ai/jsonschemabench
     python -m benchmarks.peers.schema_bench jsonschemabench/data
     python -m benchmarks.peers.schema_bench jsonschemabench/maskbench/data
+    git clone https://github.com/json-schema-org/JSON-Schema-Test-Suite
+    python -m benchmarks.peers.schema_bench JSON-Schema-Test-Suite/tests/draft2020-12
 
 Every schema is lowered, compiled and held as a request's would be, with the default limits and a
 vocabulary of single bytes. `by grammar` are the schemas that the grammar expresses whole; answers
-by the others are validated at the end. Of MaskBench's files, which have instances, an invalid
-instance that would be sent as an answer fails the run. A valid one that the grammar refuses counts
-as `not generated`: a grammar has one order of properties. `random answers` are sampled from the
-grammar alone.
+by the others are validated at the end. Where a file has instances (MaskBench, the official test
+suite), an invalid one that would be sent as an answer fails the run. A valid one that the grammar
+refuses counts as `not generated`: a grammar has one order of properties. `random` answers are
+sampled from the grammar alone.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 from rich.console import Console
 from rich.progress import track
@@ -62,9 +65,16 @@ class ByteVocabulary:
 GRAMMARS = Grammars(ByteVocabulary(), GrammarLimits())  # type: ignore[arg-type]
 
 
+class Instance(TypedDict):
+    """Instance of a schema."""
+
+    data: JsonValue
+    valid: bool
+
+
 @dataclass(kw_only=True)
 class Result:
-    """Result of one file; `counts` are of its instances and random answers."""
+    """Result of one schema; `counts` are of its instances and random answers."""
 
     group: str
     seconds: float = 0.0
@@ -74,14 +84,21 @@ class Result:
     failures: list[str] = field(default_factory=list)
 
 
-def run(job: tuple[Path, int]) -> Result:
-    """Compiles one schema, then tries its instances and `answers` random answers."""
+def run(job: tuple[Path, int]) -> list[Result]:
+    """Tries the schemas of a file."""
     path, answers = job
     content = json.loads(path.read_text())
-    schema, instances = content, []
-    if isinstance(content, dict) and {"schema", "tests"} <= content.keys():
-        schema, instances = content["schema"], content["tests"]
     group = path.name.partition("---")[0] if "---" in path.name else path.parent.name
+    cases = [content] if isinstance(content, dict) else content
+    if any(not isinstance(case, dict) or not {"schema", "tests"} <= case.keys() for case in cases):
+        cases = [{"schema": content, "tests": []}]
+    return [run_case(path, group, case["schema"], case["tests"], answers) for case in cases]
+
+
+def run_case(
+    path: Path, group: str, schema: JsonValue, instances: list[Instance], answers: int
+) -> Result:
+    """Compiles one schema, then tries its instances and so many random answers."""
     result = Result(group=group)
     begun = time.perf_counter()
     try:
@@ -215,7 +232,7 @@ def main() -> int:
     jobs = [(path, arguments.answers) for path in paths]
     with multiprocessing.Pool() as pool:
         done = pool.imap_unordered(run, jobs, chunksize=8)
-        results = list(track(done, "schemas", total=len(jobs)))
+        results = [one for some in track(done, "files", total=len(jobs)) for one in some]
     report(results)
     failures = [failure for one in results for failure in one.failures]
     print("\n".join(failures))
