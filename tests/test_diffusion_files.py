@@ -42,7 +42,7 @@ def write_safetensors(path: Path, *names: str, more: bytes = b"") -> Path:
 
 
 @pytest.mark.parametrize(("family", "names"), TENSORS.items())
-def test_a_family_is_told_by_the_names_of_tensors(tmp_path, family, names):
+def test_a_family_is_recognized_by_the_names_of_tensors(tmp_path, family, names):
     path = write_safetensors(tmp_path / "one.safetensors", *names, more=bytes(8))
     read = read_diffusion(path)
 
@@ -137,7 +137,7 @@ def test_a_header_with_other_values_than_counts_is_broken(tmp_path, fields):
         read_diffusion(path)
 
 
-def test_memory_is_planned_for_the_largest_image_that_may_be_asked_for(tmp_path):
+def test_memory_is_planned_for_the_largest_image_that_is_allowed(tmp_path):
     path = write_tiny_diffusion(tmp_path / "tiny.gguf")
 
     def setup(pixels: int, **parameters: int) -> LocalImageSetup:

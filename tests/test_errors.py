@@ -59,7 +59,7 @@ def test_every_error_body_has_all_four_keys(kind):
         (errors.Internal("A bug."), None),
     ],
 )
-def test_permanent_errors_tell_sdks_not_to_retry(error, told):
+def test_permanent_errors_forbid_sdks_to_retry(error, told):
     assert error.headers.get("x-should-retry") == told
 
 

@@ -69,7 +69,7 @@ def run(
     )  # fmt: skip
 
 
-def test_whatever_was_imported_the_examples_are_the_same(tmp_path):
+def test_examples_are_the_same_with_any_imports(tmp_path):
     (tmp_path / "alone.py").write_text(PROPERTY)
     (tmp_path / "constants.py").write_text(f"NUMBERS = {[*range(1_000_000, 1_001_000)]}")
     (tmp_path / "beside_others.py").write_text("import constants\nimport alone\n")

@@ -99,7 +99,7 @@ def test_plan_fits_the_model_to_the_machine(models, name, machine, slots, contex
         assert used <= device.free_bytes
 
 
-def test_plan_keeps_what_the_settings_say(models):
+def test_plan_keeps_the_values_of_the_settings(models):
     large, gpu = models["8B"], machine(64, 24)
     given = PlanRequest(slots=5, context_tokens=3000, gpu_layers=7)
 

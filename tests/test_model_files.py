@@ -115,7 +115,7 @@ def test_header_names_a_truncated_part(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in GGMLQuantizationType if kind.value < 42])
-def test_header_knows_the_size_of_every_type(tmp_path, kind):
+def test_header_has_the_size_of_every_type(tmp_path, kind):
     numbers, size = GGML_QUANT_SIZES[kind]
     writer = GGUFWriter(tmp_path / "one.gguf", "llama")
     writer.add_tensor("t", np.zeros((2, size), dtype=np.uint8), raw_dtype=kind)
@@ -187,7 +187,7 @@ def test_free_memory_respects_control_groups(
     assert available_memory_bytes() == free
 
 
-def test_a_whisper_file_is_found_and_tells_its_memory(tmp_path):
+def test_a_whisper_file_is_found_and_has_its_memory(tmp_path):
     path = write_whisper(tmp_path / "o" / "n" / "ggml-base.bin")
     english = write_whisper(path.with_name("ggml-base.en.bin"), is_multilingual=False)
     path.with_name("pytorch_model.bin").write_bytes(b"weights")

@@ -21,7 +21,7 @@ from tests.engine.pocket_voice import write_pocket_voice
 from tests.tone_voice import RATE_HZ, write_voice
 
 
-def test_a_voice_is_found_by_its_folder_and_tells_its_speakers(tmp_path):
+def test_a_voice_is_found_by_its_folder_and_lists_its_speakers(tmp_path):
     path = write_voice(tmp_path / "someone" / "tones")
     (tmp_path / "else.onnx").write_bytes(path.read_bytes())  # no tokens beside it
     voice = read_voice(path)

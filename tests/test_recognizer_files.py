@@ -110,7 +110,7 @@ def test_a_served_model_transcribes(tmp_path):
     assert served.recognizer is not None
 
 
-def test_commands_know_such_models(tmp_path, monkeypatch):
+def test_commands_list_and_show_nemo_models(tmp_path, monkeypatch):
     path = write_recognizer(tmp_path / "someone" / "parakeet")
     monkeypatch.setenv("LLM_BACKEND_MODELS_DIR", str(tmp_path))
     monkeypatch.setenv("LLM_BACKEND_DATA_DIR", str(tmp_path / "data"))

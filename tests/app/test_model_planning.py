@@ -59,7 +59,7 @@ def test_models_that_fit_together_are_planned_to_fit_together(files):
     assert beside[0].engine.slots < alone.engine.slots
 
 
-def test_planned_engine_has_a_smaller_plan_and_says_what_it_has(files):
+def test_planned_engine_has_a_smaller_plan_and_describes_its_own(files):
     planned = ModelPlanner(8 * GB).plan(served("a", files["small"]), [])
 
     engine = planned.engine

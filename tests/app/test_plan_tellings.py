@@ -77,7 +77,7 @@ def logged_plans(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [vars(record)["plan"] for record in caplog.records if record.message == "engine_ready"]
 
 
-async def test_plan_is_the_same_wherever_it_is_told(config, devices, caplog):
+async def test_plan_is_the_same_in_every_output(config, devices, caplog):
     caplog.set_level("INFO")
     engine_config = plan(config, devices)
     async with EngineClient(engine_config) as engine:
@@ -96,7 +96,7 @@ async def test_plan_is_the_same_wherever_it_is_told(config, devices, caplog):
     assert f"On this machine, alone: {engine_config.plan}" in " ".join(shown.split())
 
 
-async def test_plan_that_shrank_is_told_as_it_is_now(tmp_path, monkeypatch, caplog):
+async def test_plan_that_shrank_is_reported_as_it_is_now(tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
     planned = plan(config_file(tmp_path, monkeypatch), (SMALL_GPU,))
     assert planned.smaller is not None

@@ -52,6 +52,6 @@ def test_base64_of_any_length_is_decoded(length):
     "text",
     ["a", "YQ", "YQ=", "YQ==YQ==", "Y Q=", "YQ==" + "\n", "A" * (2**20 - 4) + "YQ==" * 2],
 )
-def test_what_is_no_base64_is_refused(text):
+def test_text_other_than_base64_is_refused(text):
     with pytest.raises(binascii.Error):
         decode_base64(text)

@@ -100,7 +100,7 @@ async def test_unreachable_server_is_an_error(path):
             await server.call("get_weather", {"city": "Paris"})
 
 
-async def test_unexpected_error_of_the_library_is_told_at_once(url, caplog):
+async def test_unexpected_error_of_the_library_is_raised_at_once(url, caplog):
     no_text: Any = 1
     async with connected(url, timeout_s=60, number=no_text) as server, asyncio.timeout(30):
         with pytest.raises(McpFailed, match="Header value must be str or bytes"):

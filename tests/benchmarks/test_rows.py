@@ -87,7 +87,7 @@ def test_benchmark_of_a_gpu_builds_for_that_gpu_alone_and_writes_a_report(
     assert str(folder) in capsys.readouterr().out
 
 
-def test_benchmark_of_a_gpu_without_one_says_what_is_missing(tmp_path, monkeypatch, capsys):
+def test_benchmark_of_a_gpu_without_one_names_the_missing_part(tmp_path, monkeypatch, capsys):
     program(tmp_path / "nvidia-smi", "exit 1")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["gpu"])

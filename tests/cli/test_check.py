@@ -174,7 +174,7 @@ def test_db_current_prints_the_revision(tmp_path):
 
 @pytest.mark.skipif("CI" not in os.environ, reason="a source tree may be used without an install")
 @pytest.mark.asyncio
-async def test_check_says_why_prompts_are_read_without_kernels_and_what_to_do():
+async def test_check_gives_the_reason_and_the_remedy_for_prompts_read_without_kernels():
     config = EngineConfig(model_path=BUILTIN_PATH, slots=1, context_tokens=64)
     async with EngineClient(config) as engine:
         info = replace(await engine.ready(), missing_kernels=None)

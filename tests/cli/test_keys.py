@@ -33,7 +33,7 @@ def test_keys_are_stored_in_the_given_data_folder(tmp_path):
     assert str(tmp_path / "usual" / "llm-backend.sqlite3") in usual.stderr
 
 
-def test_keys_list_tells_what_a_key_is_for_and_when_it_was_used():
+def test_keys_list_shows_the_description_and_the_last_use_of_a_key():
     run("keys", "create", "laptop", "--description", "CI of the website")
     run("keys", "create", "phone")
 

@@ -30,7 +30,7 @@ def run(*words: str, **more: object) -> Result:
     return CliRunner().invoke(app, ["models", *words], env={"COLUMNS": "200"}, **more)
 
 
-def test_models_list_and_show_know_voices(folder):
+def test_models_list_and_show_include_voices(folder):
     write_voice(folder / "someone" / "tones")
     listed = run("list").stdout
     shown = run("show", "someone/tones").stdout
@@ -53,7 +53,7 @@ def test_models_list_and_show_know_voices(folder):
         (lambda folder: write_speakers(folder / "one"), "speakers", "Tells speakers apart"),
     ],
 )
-def test_models_list_and_show_tell_the_memory_of_other_models(folder, write, kind, shown):
+def test_models_list_and_show_include_the_memory_of_other_models(folder, write, kind, shown):
     write(folder)
     (record,) = json.loads(run("list", "--json").stdout)
     listed = " ".join(run("list").stdout.split())
@@ -99,7 +99,7 @@ def test_models_list_fits_80_columns_and_cuts_no_name_off(folder):
     assert lines[-1].endswith("; llama; 0 M parameters; 512 tokens of context")
 
 
-def test_models_list_tells_the_last_use_where_the_database_knows_it(folder, monkeypatch):
+def test_models_list_shows_the_last_use_that_is_in_the_database(folder, monkeypatch):
     monkeypatch.setenv("LLM_BACKEND_DATA_DIR", str(folder / "data"))
     write_llama(folder / "tiny.gguf")
     write_llama(folder / "other.gguf")
@@ -132,7 +132,7 @@ def test_models_show_prints_header_template_and_memory(folder):
     assert "llama.block_count = 4" in run("show", "builtin").stdout
 
 
-def test_models_show_says_whether_draft_heads_are_used(folder):
+def test_models_show_includes_used_and_unused_draft_heads(folder):
     write_with_head(folder / "one.gguf")
     write_with_head(folder / "three.gguf", heads=3)
 
@@ -160,7 +160,7 @@ def test_models_show_prints_the_projector(folder):
     assert "Memory" not in itself
 
 
-def test_models_remove_asks_for_confirmation(folder):
+def test_models_remove_needs_confirmation(folder):
     path = folder / "owner/name/tiny.gguf"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"GGUF")

@@ -74,7 +74,7 @@ def test_bash_completes_commands_and_flags():
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_completion_scripts_of_other_shells_ask_the_program(shell):
+def test_completion_scripts_of_other_shells_run_the_program(shell):
     assert f"_LLM_BACKEND_COMPLETE=complete_{shell}" in run("completion", shell)
 
 

@@ -96,7 +96,7 @@ def test_python_clients(server, home, request, client, folder):
     assert SAID in run(python, "-c", code, more=home)
 
 
-def test_an_agent_calls_its_tool_and_tells_what_it_said(server, home, request):
+def test_an_agent_calls_its_tool_and_answers_with_the_result(server, home, request):
     python = installed(CLIENTS / "python", request)
     code = shown("OpenAI Agents SDK", "python").replace(ADDRESS, server.address)
     program = Path(home["HOME"]) / "program.py"  # its tools are read from their source

@@ -75,7 +75,7 @@ def test_a_form_may_come_in_pieces_of_any_size(form_client, size):
     assert told["text"] == "Hello\r\n--\r\n--bo"
 
 
-def test_fields_are_typed_as_the_document_says(form_client):
+def test_fields_have_the_types_of_the_document(form_client):
     expiry = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
 
     told = form_client.post(FILES, files={"file": b"x"}, data={"purpose": "batch", **expiry})

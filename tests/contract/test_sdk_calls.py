@@ -77,7 +77,7 @@ def test_synchronous_and_asynchronous_clients_call_the_same(
     assert calls["sync"] == calls["async"]
 
 
-def test_update_to_the_installed_sdk_only_takes_out_and_tells_what_it_lacks(
+def test_update_to_the_installed_sdk_only_removes_and_lists_operations_that_it_lacks(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "openapi"

@@ -91,7 +91,9 @@ async def test_an_upstream_that_is_down_is_502(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_that_our_own_key_is_wrong_is_the_operators_to_know(tmp_path, capsys, status: int):
+async def test_a_refusal_of_our_own_key_is_hidden_from_clients_and_logged(
+    tmp_path, capsys, status: int
+):
     body = b'{"error":{"message":"Incorrect API key provided: sk-up*****cret"}}'
     head = b"HTTP/1.1 %d X\r\nset-cookie: a=1\r\ncontent-length: %d\r\n\r\n" % (status, len(body))
     async with (

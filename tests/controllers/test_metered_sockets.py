@@ -167,7 +167,7 @@ async def test_a_model_that_is_not_permitted_ends_the_socket(tmp_path, message):
     assert far.got == []
 
 
-async def test_a_model_that_is_told_is_looked_at_where_none_was_named(tmp_path):
+async def test_a_model_that_only_the_upstream_names_is_checked(tmp_path):
     async with served(tmp_path) as (far, url, organization):
         far.greeting = session("session.created", model="gpt-realtime-2025-08-28")
         await organization.projects.model_permissions.update(

@@ -163,7 +163,9 @@ async def test_clients_get_what_concerns_their_answer_and_nothing_of_the_upstrea
         ("/\\elsewhere.example/rtc_1", False),
     ],
 )
-async def test_where_a_new_thing_is_passes_as_a_path_only(tmp_path, location: str, passes: bool):
+async def test_the_location_of_a_new_object_passes_as_a_path_only(
+    tmp_path, location: str, passes: bool
+):
     answer = answering({"location": location, "content-type": "application/sdp"}, "201 Created")
     async with (
         FakeUpstream(answer=answer) as fake,

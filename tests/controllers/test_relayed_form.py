@@ -118,7 +118,7 @@ async def test_a_form_that_grows_too_large_is_refused_and_not_the_upstreams_fail
     assert "upstream_failed" not in capsys.readouterr().err
 
 
-async def test_without_a_model_or_an_upstream_a_recording_is_a_501_that_says_what_to_do(tmp_path):
+async def test_without_a_model_or_an_upstream_a_recording_is_a_501_with_the_remedy(tmp_path):
     async with gateway(tmp_path, backends=[]) as served:
         answer = await served.ask(upload(MODEL % b"ears", FILE % AUDIO, END))
 

@@ -240,7 +240,7 @@ def test_invalid_values_are_refused(chart, values, said):
         template(chart, values)
 
 
-def test_servers_without_an_autoscaler_are_as_many_as_asked_for(chart):
+def test_servers_without_an_autoscaler_are_as_many_as_the_replicas(chart):
     rendered = template(chart, {"replicas": 3, "settings": SHARED})
 
     deployment = one(rendered, "Deployment", SERVER)["spec"]

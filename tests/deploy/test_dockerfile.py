@@ -95,7 +95,7 @@ def test_every_source_that_is_copied_exists_and_is_sent(image, root):
      "llm_backend/contract/compiled/index.json",
         "llm_backend/contract/compiled.json", "llm_backend/engine/__pycache__/a.pyc", ".env"],
 )  # fmt: skip
-def test_what_the_build_does_not_need_is_not_sent(root, path):
+def test_unneeded_files_are_not_sent_to_the_build(root, path):
     assert not is_sent(path, (root / ".dockerignore").read_text(encoding="utf-8"))
 
 
@@ -222,14 +222,14 @@ def test_the_development_image_serves_as_the_other_one_does(image):
     assert " ".join(command) in image["dev"].last("ENTRYPOINT").words
 
 
-def test_the_health_check_asks_an_operation(image, own_operations):
+def test_the_health_check_calls_an_operation(image, own_operations):
     (path,) = re.findall(r"'GET', '([^']+)'", image["runtime"].last("HEALTHCHECK").text)
 
     assert "get" in own_operations[path]
 
 
 @pytest.mark.parametrize(("status", "is_healthy"), [(200, True), (503, False)])
-def test_the_health_check_tells_a_healthy_server_from_a_sick_one(image, status, is_healthy):
+def test_the_health_check_passes_on_a_healthy_server_only(image, status, is_healthy):
     with answering(status) as port:
         done = health_check(image, port)
 

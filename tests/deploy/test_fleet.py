@@ -80,7 +80,7 @@ def test_picker_may_watch_what_its_version_looks_for(fleet):
     } <= watched  # fmt: skip
 
 
-def test_server_tells_the_metrics_that_pickers_read():
+def test_server_has_the_metrics_that_pickers_read():
     metrics = Metrics()
     state = {
         "slots": 4, "running": 3, "waiting": 2, "context_tokens": 640, "running_tokens": 640,
@@ -100,7 +100,7 @@ def test_server_tells_the_metrics_that_pickers_read():
     assert float(told.split()[-1]) > 1e9  # seconds since 1970
 
 
-def test_server_without_adapters_tells_that_it_has_none():
+def test_server_without_adapters_has_a_metric_of_none():
     lines = Metrics().render().decode().splitlines()
 
     names = 'max_lora="0",running_lora_adapters="",waiting_lora_adapters=""'

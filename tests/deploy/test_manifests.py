@@ -119,7 +119,7 @@ def test_every_service_finds_the_port_of_its_pods(manifests):
         assert offered["port"] == port["containerPort"]
 
 
-def test_every_probe_asks_the_port_that_is_there(manifests):
+def test_every_probe_uses_a_port_of_its_container(manifests):
     for name in workloads(manifests):
         each = container(manifests, name)
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):

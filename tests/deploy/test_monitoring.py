@@ -24,7 +24,7 @@ def targets(dashboard):
     return [target for panel in dashboard["panels"] for target in panel.get("targets", [])]
 
 
-def test_every_number_that_it_asks_for_is_told(dashboard):
+def test_every_metric_of_the_dashboard_exists(dashboard):
     metrics = Metrics().render().decode()
 
     for target in targets(dashboard):
@@ -69,7 +69,7 @@ def test_alerts_of_the_operator_are_the_plain_ones(root, alerts):
     assert rule["spec"]["groups"] == [{"name": "llm-backend", "rules": alerts}]
 
 
-def test_each_alert_asks_for_what_is_told_and_has_its_paragraph(root, alerts):
+def test_each_alert_uses_metrics_that_exist_and_has_its_paragraph(root, alerts):
     runbook = (root / "docs/runbook.md").read_text()
     metrics = Metrics().render().decode()
 

@@ -20,7 +20,7 @@ def given(production) -> Settings:
     return Settings(**values)
 
 
-def test_what_servers_share_is_in_no_pod(production, given):
+def test_the_shared_state_of_servers_is_in_no_pod(production, given):
     (data,) = [volume for volume in pod(production, SERVER)["volumes"] if volume["name"] == "data"]
 
     assert "emptyDir" in data
@@ -113,7 +113,7 @@ def selectors(policy):
                     yield peer["podSelector"]["matchLabels"]
 
 
-def test_the_server_may_reach_every_store_that_it_is_told_of(production):
+def test_the_server_may_reach_every_store_of_its_settings(production):
     reached = {
         peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"]
         for rule in one(production, "NetworkPolicy", SERVER)["spec"]["egress"]
@@ -140,7 +140,7 @@ def test_every_pod_of_the_stores_keeps_what_it_has_on_a_volume(production):
         assert mounts(container(production, name), claim["metadata"]["name"])
 
 
-def test_the_readme_tells_of_every_file(root: Path):
+def test_the_readme_names_every_file(root: Path):
     readme = (root / "k8s" / "README.md").read_text(encoding="utf-8")
 
     for folder in ("base/", "overlays/dev/", "overlays/prod/", "monitoring/"):

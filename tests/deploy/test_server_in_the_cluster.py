@@ -92,7 +92,7 @@ def test_two_servers_never_write_one_sqlite_file(manifests, settings):
     assert settings.database.startswith("sqlite") == is_alone
 
 
-def test_what_it_keeps_lies_on_a_volume(manifests, settings, image):
+def test_the_servers_data_is_on_a_volume(manifests, settings, image):
     mounts = {mount["mountPath"] for mount in container(manifests, SERVER)["volumeMounts"]}
 
     assert str(settings.data_dir) in mounts
@@ -121,7 +121,7 @@ def test_the_base_runs_the_version_of_the_package(manifests, root: Path):
     assert tag in {project["version"], f"{project['version']}-cuda", "dev"}
 
 
-def test_probes_ask_operations_that_need_no_key(manifests, own_operations):
+def test_probes_call_operations_that_need_no_key(manifests, own_operations):
     server = container(manifests, SERVER)
     asked = {
         server[probe]["httpGet"]["path"]

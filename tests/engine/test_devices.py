@@ -219,7 +219,7 @@ def test_placement_keeps_the_experts_of_the_first_layers_in_host_memory(tmp_path
     ]
 
 
-async def test_plan_that_does_not_hold_shrinks_once_and_says_so(tiny_llama, caplog):
+async def test_plan_that_does_not_hold_shrinks_once_and_is_reported(tiny_llama, caplog):
     smaller = EngineFit(
         slots=1, context_tokens=64, gpu_layers=0, tensor_split=(), host_experts=0, plan="less"
     )

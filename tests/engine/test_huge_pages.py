@@ -104,12 +104,12 @@ def test_weights_are_read_unless_a_setting_maps_them(opened, tiny_llama, tmp_pat
     assert is_mapped(own) == maps
 
 
-def test_what_may_not_be_copied_is_mapped():
+def test_weights_that_may_not_be_copied_are_mapped():
     with prepare_weights([Path(__file__)], may_copy=False) as copies:
         assert not copies
 
 
-def test_who_loads_while_another_does_waits_for_it(monkeypatch):
+def test_a_second_load_waits_for_the_first_for_a_while(monkeypatch):
     monkeypatch.setattr(huge_pages, "_WAIT_S", 0.1)
     with prepare_weights([], may_copy=True) as copies, prepare_weights([], may_copy=True) as again:
         assert copies
@@ -118,7 +118,7 @@ def test_who_loads_while_another_does_waits_for_it(monkeypatch):
         assert copies
 
 
-def test_where_nobody_may_look_for_huge_pages_weights_are_mapped(monkeypatch, tmp_path):
+def test_weights_are_mapped_if_the_setting_of_huge_pages_is_unreadable(monkeypatch, tmp_path):
     monkeypatch.setattr(huge_pages, "_SETTING", tmp_path)  # a folder, which cannot be read
     with prepare_weights([], may_copy=True) as copies:
         assert not copies

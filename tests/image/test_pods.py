@@ -94,7 +94,7 @@ def test_secret_and_settings_reach_the_server(pods):
         pods.client.with_options(api_key="sk-other").models.list()
 
 
-def test_pod_is_restricted_as_its_manifest_says(pods):
+def test_pod_has_the_restrictions_of_its_manifest(pods):
     told = pods.podman.inspect(SERVER)
 
     assert told["HostConfig"]["ReadonlyRootfs"] is True

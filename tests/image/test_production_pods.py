@@ -132,7 +132,7 @@ def build_images(podman: Podman, image: str, folder: Path) -> dict[str, str]:
     return images
 
 
-def test_stores_of_production_run_as_their_manifests_say(production):
+def test_stores_of_production_have_the_restrictions_of_their_manifests(production):
     for workload, user in ((DATABASE, "999:999"), (VECTORS, "1000:1000"), (SERVER, "10001:10001")):
         told = production.podman.inspect(container(workload))
         assert told["HostConfig"]["ReadonlyRootfs"] is True

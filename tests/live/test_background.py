@@ -103,7 +103,7 @@ def test_an_answer_that_waits_for_events_begins_at_once(client, server):
     assert rest == b""
 
 
-def test_what_was_not_in_the_background_is_neither_cancelled_nor_streamed_again(client):
+def test_a_foreground_response_is_neither_cancelled_nor_streamed_again(client):
     said = client.responses.create(model="builtin", input="Hello!")
 
     with pytest.raises(openai.BadRequestError):

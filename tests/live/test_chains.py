@@ -141,7 +141,7 @@ def test_every_operation_that_is_linked_is_in_a_chain():
 
 
 @pytest.mark.parametrize("beginning", BEGINNINGS)
-def test_what_was_made_can_be_used_until_it_is_deleted(document, beginning):
+def test_created_objects_can_be_used_until_they_are_deleted(document, beginning):
     operations = reached_from(beginning)
     wanted, seen = operations - set(NEVER_WELL), Counter()
     for seed in range(ROUNDS):

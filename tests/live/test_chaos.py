@@ -8,7 +8,7 @@ from tests.engine.gguf_models import write_bert
 from tests.upstream import serving
 
 
-async def test_whatever_is_killed_what_was_acknowledged_is_there(tmp_path):
+async def test_acknowledged_writes_survive_the_kill_of_any_process(tmp_path):
     far = Far()
     async with serving(far.app) as port:
         rounds = Rounds(

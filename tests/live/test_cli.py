@@ -158,7 +158,7 @@ def speaking_server() -> Iterator[tuple[str, list[dict[str, str]]]]:
         server.shutdown()
 
 
-def test_chat_plays_its_last_answer_or_says_where_the_audio_is(tmp_path, monkeypatch):
+def test_chat_plays_its_last_answer_or_names_the_file_of_the_audio(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     flags = ("--model", "any", "--voice-model", "loud")
@@ -188,7 +188,7 @@ CALLED = [
 ]
 
 
-def test_chat_shows_reasoning_dimmed_unless_the_environment_wants_no_colour(tmp_path):
+def test_chat_shows_reasoning_dimmed_unless_the_environment_disables_colour(tmp_path):
     with scripted_upstream({"": THOUGHT}) as port:
         base_url, home = f"http://127.0.0.1:{port}/v1", str(tmp_path)
         coloured = in_a_terminal(base_url, "Well?\n/quit\n", HOME=home)
@@ -199,7 +199,7 @@ def test_chat_shows_reasoning_dimmed_unless_the_environment_wants_no_colour(tmp_
     assert "\033[" not in plain
 
 
-def test_chat_prints_the_answer_alone_to_a_pipe_and_tells_of_calls_beside_it():
+def test_chat_prints_the_answer_alone_to_a_pipe_and_calls_to_standard_error():
     with scripted_upstream({"Well": THOUGHT, "Weather": CALLED}) as port:
         done = chat(f"http://127.0.0.1:{port}/v1", "Well?\nWeather?\n")
 

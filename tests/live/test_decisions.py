@@ -65,7 +65,7 @@ def test_answers_come_in_order_with_their_probabilities(client):
     assert decision.model == "builtin"
 
 
-def test_decisions_tell_cached_tokens_and_differ_only_by_rounding(exact_client):
+def test_decisions_count_cached_tokens_and_differ_only_by_rounding(exact_client):
     given = f"Number 20417. {INPUT}"
     first = decide(exact_client, [PREDICATE, SCORE], given)
     again = decide(exact_client, [PREDICATE, SCORE], given, prompt_cache_key="parcels")
@@ -187,7 +187,7 @@ def with_(question: dict, **fields: object) -> list[dict]:
         ({"model": "far"}, "model"),
     ],
 )
-def test_what_cannot_be_decided_is_refused_by_name(client, fields, param):
+def test_an_unsupported_decision_is_refused_by_its_field(client, fields, param):
     body = {"model": "builtin", "input": INPUT, "questions": [PREDICATE], **fields}
     with pytest.raises(openai.APIStatusError) as refused:
         client.decisions.create(**body)

@@ -99,7 +99,7 @@ def test_a_detached_chat_is_answered_without_its_client_and_followed(server, cli
     assert httpx.get(url).json()["error"]["code"] == "not_found"
 
 
-def test_a_detached_chat_is_cancelled_and_what_was_said_is_stored(server, client):
+def test_a_detached_chat_is_cancelled_and_its_text_so_far_is_stored(server, client):
     id = uuid4().hex
     with asked(server.address, id) as lines:
         first = json.loads(next(lines).removeprefix("data: "))

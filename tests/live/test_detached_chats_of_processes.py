@@ -123,7 +123,7 @@ def test_an_id_is_used_once_in_all_processes(served):
     wait_until(lambda: id not in running(served.address))
 
 
-def test_a_follower_is_told_that_the_process_of_a_chat_has_ended(served):
+def test_the_end_of_the_process_of_a_chat_ends_its_followers_with_an_error(served):
     id = uuid4().hex
     pid, _ = begin(served, id)
     with answered_elsewhere(served, pid, "GET", f"/chat/detached/{id}") as followed:
@@ -138,7 +138,7 @@ def test_a_follower_is_told_that_the_process_of_a_chat_has_ended(served):
     wait_until(lambda: len(served.api_processes()) == 2)
 
 
-def test_the_page_keeps_what_was_said_when_the_process_of_a_chat_ends(served, browser):
+def test_the_page_keeps_the_text_so_far_when_the_process_of_a_chat_ends(served, browser):
     id, conversation = uuid4().hex, uuid4().hex
     pid, _ = begin(served, id, client="web", conversation=conversation)
     with tab(browser, served.address, "net::ERR_") as page:

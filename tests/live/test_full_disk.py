@@ -87,7 +87,7 @@ def test_a_full_disk_fails_stored_requests_and_readiness_until_space_is_free(ser
     assert ask.get(f"/chat/completions/{stored.json()['id']}").status_code == 200
 
 
-def test_what_is_stored_of_the_servers_own_accord_is_answered_and_counted(served, ask):
+def test_chats_that_are_stored_by_default_are_answered_and_counted_if_lost(served, ask):
     before = metric(served, "llm_backend_not_stored_total")
     with no_room(served):
         answers = [ask.post("/chat/completions", json=CHAT) for _ in range(3)]
@@ -115,7 +115,7 @@ def test_files_of_a_request_that_find_no_room_are_a_503_with_a_pause(ask, served
     assert "Traceback" not in served.log.read_text()
 
 
-def test_a_full_folder_of_temporary_files_is_told_until_it_has_room(tmp_path):
+def test_a_full_folder_of_temporary_files_is_reported_until_it_has_room(tmp_path):
     require_transcription()
     scratch = tmp_path / "tmp"
     scratch.mkdir()

@@ -71,7 +71,7 @@ def test_a_repeat_penalty_too_small_to_divide_by_is_refused_by_name(server):
         ("embeddings", {"model": "builtin", "input": "Hello!"}, "model"),
     ],
 )
-def test_what_the_engine_refuses_is_named_too(server, path, fields, param):
+def test_a_field_that_the_engine_refuses_is_named_too(server, path, fields, param):
     response = httpx.post(f"{server.base_url}/{path}", json=fields)
 
     assert response.status_code == 400
@@ -106,7 +106,7 @@ def exchange(served: Served, *pieces: bytes) -> httpx.Response:
 @pytest.mark.parametrize(
     "request_line", [b"GARBAGE", b"FOO /v1/models HTTP/1.1", b"GET /v1/models?a=\xff HTTP/1.1"]
 )
-def test_what_is_not_http_is_answered_as_any_other_mistake(server, request_line):
+def test_bytes_other_than_http_get_an_error_body_like_any_other_mistake(server, request_line):
     response = exchange(server, request_line + b"\r\nHost: 127.0.0.1\r\n\r\n")
 
     assert response.status_code == 400

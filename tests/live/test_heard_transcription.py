@@ -186,7 +186,7 @@ def test_a_recording_that_does_not_fit_the_context_is_refused_with_both_numbers(
     assert needed > context == 32
 
 
-def test_a_model_that_only_transcribes_is_not_asked_to_translate(hearing):
+def test_a_model_that_only_transcribes_is_refused_for_translation(hearing):
     answer = transcribe(hearing, path="translations")
 
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")

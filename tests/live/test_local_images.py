@@ -183,7 +183,7 @@ def test_edits_and_variations_begin_with_an_image(client):
         ("style", {"style": "vivid"}),
     ],
 )
-def test_what_cannot_be_drawn_is_refused_by_its_field(painter, param, fields):
+def test_an_unsupported_image_is_refused_by_its_field(painter, param, fields):
     answer = post(painter, **fields)
 
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)

@@ -158,7 +158,7 @@ def test_a_wrong_token_is_reported_by_its_status(ask):
         ({"headers": {"Authorization": "a"}}, "tools[0].authorization"),
     ],
 )
-def test_what_is_not_honoured_is_refused_by_name(ask, fields, param):
+def test_an_unsupported_field_of_an_mcp_tool_is_refused_by_name(ask, fields, param):
     with pytest.raises(openai.BadRequestError) as caught:
         ask(**fields)
 

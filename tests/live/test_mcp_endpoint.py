@@ -127,7 +127,9 @@ async def test_files_are_resources(served: Served, library: dict[str, str]) -> N
     assert contents.text == LETTER
 
 
-async def test_wrong_calls_are_results_that_say_so(served: Served, library: dict[str, str]) -> None:
+async def test_wrong_calls_are_results_with_the_error(
+    served: Served, library: dict[str, str]
+) -> None:
     async with connected(served) as client:
         missing = await text_of(client, "read_file", fails=True, file_id="../models")
         wrong = await text_of(client, "read_file", fails=True, file_id=7)
@@ -237,7 +239,7 @@ async def test_rate_limit_of_the_project_holds(served: Served) -> None:
     assert "on requests (RPM): Limit 1" in refused
 
 
-def test_endpoint_wants_a_key_and_is_off_unless_set(served: Served, server: Served) -> None:
+def test_endpoint_needs_a_key_and_is_off_unless_set(served: Served, server: Served) -> None:
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     unknown = httpx.post(
         f"{served.address}/mcp", json=message, headers={"authorization": "Bearer sk-no"}

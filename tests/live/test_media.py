@@ -205,7 +205,7 @@ def test_a_bad_image_is_refused_by_its_place(ask, name):
         (audio(wav(), "mp3"), "ears", "no MP3 file"),
     ],
 )
-def test_what_a_model_cannot_take_in_is_refused_by_its_place(ask, part, model, why):
+def test_media_that_a_model_cannot_encode_are_refused_by_their_place(ask, part, model, why):
     with pytest.raises(openai.BadRequestError, match=why) as refused:
         said(ask, part, model=model)
 

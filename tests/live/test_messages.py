@@ -80,7 +80,7 @@ def test_message_is_the_same_whole_and_streamed_and_is_stored_as_a_chat(
     ("model", "told"),
     [("near", ("stop_sequence", "built-in")), ("gpt-3.5-turbo", ("end_turn", None))],
 )
-def test_stop_sequence_that_a_local_model_met_is_told(
+def test_stop_sequence_that_a_local_model_met_is_reported(
     messages: anthropic.Anthropic, model: str, told: tuple[str, str | None]
 ) -> None:
     stops = ["never met", "built-in"]

@@ -112,7 +112,7 @@ def test_loading_and_unloading_by_hand(http, states):
     assert set(states().values()) == {"unloaded"}
 
 
-def test_what_is_in_memory_is_for_administrators():
+def test_operations_on_loaded_models_are_for_administrators():
     operations = load_document().operations
 
     assert all(operations[name].administers for name in ("loadModel", "unloadModelByName"))

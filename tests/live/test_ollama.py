@@ -116,7 +116,7 @@ def test_tool_is_called_and_its_result_is_read(client: ollama.Client, model: str
 
 
 @FAR_AND_NEAR
-def test_answer_has_the_form_that_was_asked_for(client: ollama.Client, model: str) -> None:
+def test_answer_has_the_requested_format(client: ollama.Client, model: str) -> None:
     schema = {
         "type": "object", "properties": {"word": {"enum": ["yes", "no"]}}, "required": ["word"],
         "additionalProperties": False,
@@ -214,7 +214,7 @@ def test_models_are_listed_described_loaded_and_unloaded(client: ollama.Client) 
     assert running["builtin"].expires_at.year == 2242  # without `idle_unload_s`
 
 
-def test_lists_tell_capabilities_and_lengths(gateway: Served) -> None:
+def test_lists_have_capabilities_and_lengths(gateway: Served) -> None:
     with httpx.Client(base_url=gateway.address, headers=BEARER) as client:
         assert (
             client.head("/api/version").status_code == client.head("/api/tags").status_code == 200

@@ -174,7 +174,7 @@ def test_metrics_count_seconds_of_audio(speaker):
     wait_until(lambda: counted() > 0)
 
 
-def test_info_tells_which_models_speak(speaker):
+def test_info_names_the_models_that_speak(speaker):
     speech(speaker)
     info = httpx.get(f"{speaker.base_url}/info").json()
     kinds = {one["id"]: one["kind"] for one in info["models"]}

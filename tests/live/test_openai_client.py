@@ -246,7 +246,7 @@ def test_the_best_of_several_is_given(client):
     assert len(answer.choices) == 2
 
 
-def test_every_sampler_can_be_asked_for_and_a_seed_repeats_the_answer(exact_client):
+def test_every_sampler_is_accepted_and_a_seed_repeats_the_answer(exact_client):
     wishes = {
         "top_k": 40, "min_p": 0.01, "typical_p": 0.9, "xtc_probability": 0.5, "xtc_threshold": 0.2,
         "repeat_penalty": 1.1, "repeat_last_n": -1, "dry_multiplier": 0.8, "dry_base": 1.5,
@@ -338,7 +338,7 @@ def test_a_prompt_that_cannot_fit_is_refused(client):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_oldest_messages_of_a_long_chat_are_left_out_if_asked(client, stream):
+def test_oldest_messages_of_a_long_chat_are_left_out_on_request(client, stream):
     system = {"role": "system", "content": "You are near."}
     old = [{"role": role, "content": "word " * 900} for role in ("user", "assistant") * 3]
     asked = client.chat.completions.create(
@@ -372,7 +372,7 @@ def test_fields_without_effect_on_responses_are_refused_by_name(client, field):
     assert refused.value.param == next(iter(field))
 
 
-def test_slot_fields_that_ask_for_the_default_are_accepted(client):
+def test_slot_fields_with_the_default_are_accepted(client):
     neutral = {"cache_prompt": True, "id_slot": -1, "n_keep": 0}
     asked = {"model": "builtin", "extra_body": neutral}
 

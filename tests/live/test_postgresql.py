@@ -56,7 +56,7 @@ def test_a_database_that_is_down_is_load_and_not_a_bug(tmp_path):
         assert response.json()["error"]["code"] == "overloaded"
 
 
-def test_a_chat_is_answered_without_its_database_unless_it_asked_to_be_stored(tmp_path):
+def test_a_chat_is_answered_without_its_database_unless_store_is_true(tmp_path):
     with (
         serve(tmp_path, environment=NO_DATABASE, ready=False) as served,
         httpx.Client(base_url=served.base_url, headers=WITH_KEY, timeout=60) as client,

@@ -239,7 +239,7 @@ def test_a_process_that_hangs_is_replaced_and_holds_up_no_unloading(tmp_path, te
     assert f"{stopped} was ended by SIGKILL" in log
 
 
-def test_what_prevents_the_start_of_every_process_is_one_sentence(tmp_path):
+def test_an_error_that_prevents_the_start_of_every_process_is_one_sentence(tmp_path):
     said = refusal("--processes", "2", "--alias", "x=unknown", "--data-dir", str(tmp_path))
 
     assert "`unknown`" in said

@@ -193,7 +193,7 @@ def test_audio_that_is_not_taken_is_refused_by_name(hearing, audio, event, param
     assert answer["error"]["param"] == param
 
 
-def test_a_session_that_hears_nothing_says_which_field_is_missing(server):
+def test_audio_in_a_session_without_transcription_is_refused_with_the_missing_field(server):
     with opened(server) as session:
         append(session, bytes(960))
         error = session.receive()["error"]

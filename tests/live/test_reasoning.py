@@ -88,7 +88,7 @@ def test_reasoning_is_streamed_as_it_is_answered(client):
     assert kinds == sorted(kinds, key=SPOKEN.index)  # in how many pieces depends on the reader
 
 
-def test_what_was_thought_is_summed_up_by_the_model_itself(client):
+def test_reasoning_is_summed_up_by_the_model_itself(client):
     with client.responses.create(
         model="thoughtful", input="Hello!", temperature=0, reasoning={"summary": "concise"},
         stream=True,
@@ -102,7 +102,7 @@ def test_what_was_thought_is_summed_up_by_the_model_itself(client):
     assert said.content[0].text.startswith("Hello, ")
 
 
-def test_what_was_thought_goes_back_to_the_template(client):
+def test_reasoning_goes_back_to_the_template(client):
     spoken = {"role": "assistant", "content": "Hi."}
     counts = [
         client.chat.completions.create(
@@ -125,7 +125,7 @@ def test_an_answer_that_begins_in_reasoning_is_reasoning(client):
     assert usage.completion_tokens_details.reasoning_tokens == usage.completion_tokens
 
 
-def test_tools_of_a_template_that_knows_none_are_refused(client):
+def test_tools_for_a_template_without_tools_are_refused(client):
     tool = {"type": "function", "function": {"name": "f"}}
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(model="thinker", messages=[HELLO], tools=[tool])

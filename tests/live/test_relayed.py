@@ -43,7 +43,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
             yield Pair(gateway=gateway, upstream=upstream)
 
 
-def test_a_model_that_is_not_local_is_asked_upstream_with_the_servers_own_key(pair):
+def test_a_model_that_is_not_local_is_relayed_with_the_servers_own_key(pair):
     with pair.client() as client:
         answer = client.chat.completions.create(model="far", messages=HELLO)
         stored = client.chat.completions.retrieve(answer.id)
@@ -135,7 +135,7 @@ def test_documents_for_other_models_are_ranked_upstream(pair):
     assert "cannot rank documents" in response.json()["error"]["message"]  # the upstream's words
 
 
-def test_fields_that_the_document_does_not_know_reach_the_upstream(pair):
+def test_fields_outside_the_document_reach_the_upstream(pair):
     response = httpx.post(
         f"{pair.gateway.base_url}/chat/completions",
         json={"model": "far", "messages": HELLO, "field_of_tomorrow": 1},

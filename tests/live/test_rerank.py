@@ -82,7 +82,7 @@ def test_more_results_than_documents_are_all_of_them(client):
         ({"model": "embeds"}, "model", None),
     ],
 )
-def test_what_cannot_be_ranked_is_refused_by_name(client, fields, param, code):
+def test_an_unsupported_ranking_is_refused_by_its_field(client, fields, param, code):
     answer = rerank(client, **fields)
 
     error = answer.json()["error"]

@@ -288,7 +288,7 @@ def test_the_beta_is_not_offered(server):
     assert refused.json()["error"]["param"] == "beta"
 
 
-def test_what_is_not_stored_cannot_be_gone_on_from(client):
+def test_a_response_that_is_not_stored_cannot_be_continued(client):
     said = answer(client, "Hello!", store=False)
 
     with pytest.raises(openai.BadRequestError) as refused:
@@ -297,7 +297,7 @@ def test_what_is_not_stored_cannot_be_gone_on_from(client):
     assert refused.value.param == "previous_response_id"
 
 
-def test_what_does_not_fit_is_refused_or_left_out_as_asked(client):
+def test_items_beyond_the_context_are_refused_or_left_out_on_request(client):
     old = [{"role": role, "content": "word " * 900} for role in ("user", "assistant") * 3]
     asked = [*old, {"role": "user", "content": "What is 2 + 3?"}]
     fitted = answer(client, asked, truncation="auto", max_output_tokens=50)
@@ -361,7 +361,7 @@ def test_files_are_read_as_text_now_and_later(client):
          "input[0].content[0].image_url"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_refused_by_its_place(client, part, param):
+def test_an_unreadable_part_is_refused_by_its_place(client, part, param):
     with pytest.raises(openai.BadRequestError) as refused:
         answer(client, [{"role": "user", "content": [part]}])
 

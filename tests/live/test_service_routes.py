@@ -223,7 +223,7 @@ def test_an_unknown_model_has_no_tokenizer(server):
     assert post(server, "/tokenize", model="unknown", text="x").status_code == 404
 
 
-def test_a_model_that_a_project_may_not_use_is_neither_shown_nor_asked(tmp_path):
+def test_a_model_that_a_project_may_not_use_is_neither_shown_nor_run(tmp_path):
     with (
         serve(tmp_path, environment={"LLM_BACKEND_API_KEYS": "sk-root"}) as served,
         StrictOpenAI(

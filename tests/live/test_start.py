@@ -65,7 +65,7 @@ def test_an_alias_of_nothing_is_one_sentence(tmp_path):
     assert "`unknown`" in refusal("--alias", "x=unknown", "--data-dir", str(tmp_path))
 
 
-def test_a_tool_format_that_unknown_knows_or_of_nothing_is_one_sentence(tmp_path):
+def test_an_unknown_tool_format_or_one_of_no_model_is_one_sentence(tmp_path):
     data = ("--data-dir", str(tmp_path))
 
     assert "hermes" in refusal("--tool-format", "klingon", *data)
@@ -89,7 +89,7 @@ def test_a_data_folder_that_cannot_be_is_one_sentence(tmp_path):
     assert str(file) in refusal("--data-dir", str(file / "data"))
 
 
-def test_listening_for_everybody_without_a_key_is_refused(tmp_path):
+def test_listening_on_all_addresses_without_a_key_is_refused(tmp_path):
     assert "LLM_BACKEND_API_KEYS" in refusal("--host", "0.0.0.0", "--data-dir", str(tmp_path))
 
 

@@ -162,7 +162,7 @@ def test_a_completion_follows_a_grammar(client):
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_cannot_be_followed_is_refused_by_its_place(client, fields, param, stream):
+def test_an_unsupported_schema_is_refused_by_its_place(client, fields, param, stream):
     error = refusal(client, stream=stream, **fields)
 
     assert error.body["param"] == param

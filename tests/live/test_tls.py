@@ -56,7 +56,7 @@ def signed(name: str, by: Signed | None = None, *, is_authority: bool = False) -
     return Signed(certificate=certificate, key=key)
 
 
-def test_clients_that_know_the_authority_are_answered_over_tls(tmp_path):
+def test_clients_that_trust_the_authority_are_answered_over_tls(tmp_path):
     root = signed("root", is_authority=True)
     between = signed("between", root, is_authority=True)
     certificate, key = signed("server", between).write(tmp_path, "server", password="open sesame")
@@ -76,7 +76,7 @@ def test_clients_that_know_the_authority_are_answered_over_tls(tmp_path):
     assert answer.json() == {"status": "ok"}
 
 
-def test_what_cannot_be_served_with_is_one_sentence(tmp_path):
+def test_an_unusable_certificate_or_key_is_one_sentence(tmp_path):
     certificate, key = signed("server").write(tmp_path, "server", password="right")
     _, other = signed("other").write(tmp_path, "other")
     mine = {"data_dir": tmp_path, "tls_certificate": certificate}

@@ -186,7 +186,7 @@ def test_a_call_is_stored_as_it_was_answered(client):
     assert stored.choices[0].finish_reason == "tool_calls"
 
 
-def test_what_cannot_be_honoured_is_refused_by_name(client):
+def test_fields_of_tools_that_cannot_be_honoured_are_refused_by_name(client):
     for fields, param in (
         ({"tool_choice": named("unknown"), "tools": [WEATHER]}, "tool_choice"),
         ({"reasoning_effort": "high"}, "reasoning_effort"),

@@ -47,7 +47,7 @@ def test_events_are_framed_as_clients_expect(server):
     assert all("usage" not in chunk for chunk in chunks)
 
 
-def test_usage_comes_in_a_chunk_of_its_own_only_when_asked(server):
+def test_usage_comes_in_a_chunk_of_its_own_only_on_request(server):
     response = chat(server, stream=True, stream_options={"include_usage": True})
 
     chunks = [json.loads(event[6:]) for event in response.text.split("\n\n")[:-2]]
@@ -65,7 +65,7 @@ def test_usage_comes_in_a_chunk_of_its_own_only_when_asked(server):
         ({"grammar": "start: nothing"}, 400),
     ],
 )
-def test_what_fails_before_the_first_byte_has_a_status_even_when_streamed(server, fields, status):
+def test_a_failure_before_the_first_byte_has_a_status_even_when_streamed(server, fields, status):
     response = chat(server, stream=True, **fields)
 
     assert response.status_code == status

@@ -113,7 +113,7 @@ def test_every_server_has_an_example():
     assert {path.stem for path in EXAMPLES} == SERVERS.keys() | IMAGE_SERVERS
 
 
-def test_documentation_tells_what_is_known():
+def test_documentation_lists_the_known_servers():
     text = (ROOT / "docs/routing.md").read_text(encoding="utf-8")
     rows = text.partition("<!-- servers -->")[2].partition("<!-- end -->")[0].splitlines()[3:]
 

@@ -91,7 +91,7 @@ def test_a_store_counts_its_files(library, facts):
         ("Who is a mathematician?", "people.csv"),
     ],
 )
-def test_what_is_meant_or_named_comes_first(library, facts, query, file):
+def test_the_file_of_the_same_meaning_or_words_comes_first(library, facts, query, file):
     page = library.vector_stores.search(facts[0], query=query)
 
     assert names(page.data)[0] == file
@@ -335,7 +335,7 @@ def test_a_cancelled_batch_takes_in_no_more(library):
     assert again.file_counts == cancelled.file_counts
 
 
-def test_what_is_taken_out_is_not_found_any_more(library):
+def test_removed_and_deleted_files_are_not_found_any_more(library):
     ids = [upload(library, f"{number}.txt", f"entry {number}".encode()) for number in range(3)]
     store = library.vector_stores.create(file_ids=ids)
     wait(library, store.id)
@@ -381,7 +381,7 @@ def test_a_store_is_changed_and_deleted(library):
         library.vector_stores.retrieve(store.id)
 
 
-def test_what_is_not_there_is_a_404_with_its_name(library, facts):
+def test_a_missing_store_or_file_is_a_404_with_its_name(library, facts):
     store_id, _ = facts
     calls: list[tuple[str, Callable[[], Any]]] = [
         ("vs_none", lambda: library.vector_stores.retrieve("vs_none")),

@@ -98,7 +98,7 @@ def wait_idle(page: Page) -> None:
     raise AssertionError("a stopped answer still has its slot")
 
 
-def test_an_answer_is_asked_for_again(page):
+def test_an_answer_is_regenerated(page):
     say(page, "Hello!")
     wait_answered(page)
     with page.expect_request(lambda one: one.method == "POST") as asked:
@@ -109,7 +109,7 @@ def test_an_answer_is_asked_for_again(page):
     expect(page.locator("#chats a[aria-current]")).to_have_count(1)
 
 
-def test_an_earlier_question_is_asked_otherwise_in_a_branch_of_the_chat(page):
+def test_an_edited_earlier_question_begins_a_branch_of_the_chat(page):
     say(page, "How do I load a real model?")
     wait_answered(page)
     say(page, "Hello!")
@@ -164,7 +164,7 @@ def test_the_reasoning_effort_that_is_chosen_is_sent(browser, server):
     assert asked.value.post_data_json["reasoning_effort"] == "low"
 
 
-def test_what_is_chosen_is_asked_for(page):
+def test_chosen_options_are_in_the_request(page):
     page.get_by_role("button", name="Options").click()
     page.get_by_label("System prompt").fill("You speak of trains.")
     page.get_by_label("Temperature").fill("0.3")
@@ -349,7 +349,7 @@ def test_the_page_is_dark_by_the_system_or_by_choice_and_fits_a_phone(page):
     screenshot(page, "phone")
 
 
-def test_a_server_that_wants_a_key_is_given_one_that_ends_with_the_tab(browser, tmp_path):
+def test_a_server_that_needs_a_key_is_given_one_that_ends_with_the_tab(browser, tmp_path):
     keys = {"LLM_BACKEND_API_KEYS": "sk-right", "LLM_BACKEND_MODELS": "none"}
     with (
         serve(tmp_path, environment=keys) as server,
@@ -371,7 +371,7 @@ def test_a_server_that_wants_a_key_is_given_one_that_ends_with_the_tab(browser, 
         assert page.evaluate("localStorage.getItem('llm-backend.api-key')") is None
 
 
-def test_what_lies_over_the_chat_closes_by_escape_or_by_a_click_beside_it(page):
+def test_overlays_close_by_escape_or_by_a_click_beside_them(page):
     button = page.get_by_role("button", name="Options")
     for close in (lambda: page.keyboard.press("Escape"), lambda: page.mouse.click(600, 400)):
         button.click()

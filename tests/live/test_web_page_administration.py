@@ -50,7 +50,7 @@ def open_with(page: Page, key: str, path: str = "/#/administration") -> None:
     page.goto(path)
 
 
-def test_a_key_is_made_used_and_revoked_by_who_administers(browser, closed, connect):
+def test_a_key_is_made_used_and_revoked_by_an_administrator(browser, closed, connect):
     with tab(browser, closed.address, expected_error=NO_SPEND_LIMIT) as page:
         open_with(page, OPERATOR)
         page.get_by_label("New key").fill("laptop")
@@ -133,7 +133,7 @@ def test_a_project_is_created_limited_and_archived(browser, closed, connect):
         assert organization.projects.retrieve(project).status == "archived"
 
 
-def test_a_change_that_the_server_refuses_is_said(browser, closed):
+def test_a_change_that_the_server_refuses_is_an_alert(browser, closed):
     with tab(browser, closed.address, expected_error="40[04]") as page:
         open_with(page, OPERATOR)
         page.get_by_label("New project").fill(" ")

@@ -116,7 +116,7 @@ def test_files_of_a_chat_that_was_left_are_not_shown_with_another(page):
     expect(page.get_by_label("Attached files")).to_be_hidden()
 
 
-def test_a_file_is_not_asked_about_any_more_once_its_chat_is_left(page):
+def test_a_file_is_not_polled_any_more_once_its_chat_is_left(page):
     page.clock.install()
     asked: list[str] = []
 

@@ -83,7 +83,7 @@ def test_a_file_of_several_chats_offers_each(page):
     expect(page.locator("article.question p")).to_have_text("Hello one!")
 
 
-def test_a_malformed_address_says_so_and_the_page_works(page):
+def test_a_malformed_address_is_an_alert_and_the_page_works(page):
     page.goto("/#/chat/%E0")
     expect(page.get_by_role("alert")).to_have_text("This address names no chat.")
     say(page, "Hello!")
@@ -400,7 +400,7 @@ SEND_AT_ONCE = """([selector, text]) => {
 }"""
 
 
-def test_a_question_right_after_a_click_is_asked_in_the_chat_that_was_chosen(page):
+def test_a_question_right_after_a_click_goes_to_the_chosen_chat(page):
     say(page, "Hello one!")
     wait_answered(page)
     page.evaluate(SEND_AT_ONCE, ["#new-chat", "Hello two!"])

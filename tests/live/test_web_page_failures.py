@@ -111,7 +111,7 @@ def expect_free(page: Page) -> None:
 
 
 @pytest.mark.parametrize("how", ["cut", "close"])
-def test_a_broken_answer_ends_the_turn_and_keeps_what_was_said(page, proxy, how):
+def test_a_broken_answer_ends_the_turn_and_keeps_its_text_so_far(page, proxy, how):
     alert = page.get_by_role("alert")
     for after in (BEFORE_HEADERS, AFTER_HEADERS):
         if after is BEFORE_HEADERS and how == "close":
@@ -165,7 +165,7 @@ def test_a_cut_answer_goes_on_and_is_one_answer_after_a_reload(page, proxy):
     expect(page.locator("article")).to_have_count(2)
 
 
-def test_a_stalled_answer_says_so_and_can_be_stopped(page, proxy):
+def test_a_stalled_answer_shows_a_notice_and_can_be_stopped(page, proxy):
     for after in STAGES:
         proxy.breaks = [Break(how="stall", after=after)]
         ask_until(page, after)
@@ -263,7 +263,7 @@ def test_try_again_sends_the_question_that_failed_and_not_an_earlier_one(page, p
     expect(page.get_by_text("2 of 2")).to_have_count(0)
 
 
-def test_a_button_says_so_where_the_server_cannot_be_asked_and_works_later(page):
+def test_a_button_shows_an_alert_without_the_server_and_works_later(page):
     ask(page)
     answer = page.locator("article.answer:not(.is-growing)")
     expect(answer).to_contain_text("Ready steady go")
@@ -278,7 +278,7 @@ def test_a_button_says_so_where_the_server_cannot_be_asked_and_works_later(page)
     expect(alert).to_be_hidden()
 
 
-def test_an_answer_asked_for_again_that_is_empty_is_asked_for_once_more(page):
+def test_a_regenerated_answer_that_is_empty_can_be_tried_again(page):
     ask(page)
     expect(page.locator("article.answer:not(.is-growing)")).to_contain_text("Ready steady go")
     page.route("**/v1/chat/completions", answer_nothing)
@@ -310,7 +310,7 @@ def test_a_device_that_was_offline_takes_the_question_up_again(page):
     expect(page.locator("article.answer:not(.is-growing)")).to_contain_text("Ready steady go")
 
 
-def test_what_draws_answers_is_fetched_again_where_it_did_not_arrive(browser, proxy):
+def test_a_module_that_did_not_arrive_is_fetched_again(browser, proxy):
     with tab(browser, proxy.address, expected_error="net::ERR_") as page:
         page.route("**/markdown.js", lambda route: route.abort())
         open_page(page)
@@ -417,7 +417,7 @@ def compare(page: Page, text: str) -> Locator:
     return page.locator("#compare-view article")
 
 
-def test_a_compared_answer_that_was_cut_is_asked_for_again(page, proxy):
+def test_a_compared_answer_that_was_cut_can_be_tried_again(page, proxy):
     proxy.breaks = [Break(how="cut", after=IN_TEXT)]
     answers = compare(page, "Tell me!")
     expect(answers.locator(".prose")).to_contain_text(["Ready", "Ready"])
@@ -433,7 +433,7 @@ def test_a_compared_answer_that_was_cut_is_asked_for_again(page, proxy):
     assert [one["content"] for one in asked.value.post_data_json["messages"]] == ["Tell me!"]
 
 
-def test_a_compared_answer_that_stalls_says_so_until_its_server_is_gone(page, proxy):
+def test_a_compared_answer_that_stalls_shows_a_notice_until_its_server_is_gone(page, proxy):
     answers = compare(page, "Slowly, please")
     expect(answers.locator(".prose")).to_have_text(["Ready", "Ready"])
     page.clock.run_for(30_000)  # in the first half something was heard

@@ -34,7 +34,7 @@ def ask_otherwise(page: Page, text: str) -> None:
     wait_answered(page)
 
 
-def test_a_chat_keeps_what_another_tab_has_asked_meanwhile(page):
+def test_a_chat_keeps_the_questions_of_another_tab(page):
     say(page, "Hello one!")
     wait_answered(page)
     other = page.context.new_page()

@@ -50,7 +50,7 @@ def test_two_models_answer_the_same_questions_side_by_side(browser, server):
         expect(answers).to_have_count(0)
 
 
-def test_a_failure_of_one_model_is_told_beside_the_answer_of_the_other(browser, server):
+def test_a_failure_of_one_model_is_shown_beside_the_answer_of_the_other(browser, server):
     with tab(browser, server.address, expected_error="ERR_FAILED") as page:
         page.goto("/#/compare")
         page.route(
@@ -360,7 +360,7 @@ def break_the_second(route: Route, calls: list[str]) -> None:
         route.continue_()
 
 
-def test_a_call_that_takes_long_says_so_and_is_stopped_and_made_later(tools_page):
+def test_a_call_that_takes_long_shows_a_notice_and_is_stopped_and_made_later(tools_page):
     tools_page.clock.install()
     approval = ask(tools_page, "Which models are there?")
     waiting: list[Route] = []
@@ -463,7 +463,7 @@ def test_the_page_is_english_where_its_dictionary_cannot_be_fetched(browser, ser
         assert page.evaluate("document.documentElement.lang") == "en"
 
 
-def test_a_failure_in_the_sidebar_is_told_beside_every_view(browser, server):
+def test_a_failure_in_the_sidebar_is_shown_beside_every_view(browser, server):
     with tab(browser, server.address, expected_error="ERR_FAILED") as page:
         page.goto("/#/status")
         expect(page.locator(".pill")).to_have_text("Idle")
@@ -508,7 +508,7 @@ def test_answers_of_two_models_are_stopped_while_the_field_is_empty(browser, ser
         expect(running).to_have_count(0)
 
 
-def test_a_status_page_without_the_list_of_models_says_so(browser, server):
+def test_a_status_page_without_the_list_of_models_shows_an_alert(browser, server):
     with tab(browser, server.address, expected_error="ERR_FAILED") as page:
         page.goto("/")
         expect(page.locator("#model")).to_have_value("builtin")
@@ -519,7 +519,7 @@ def test_a_status_page_without_the_list_of_models_says_so(browser, server):
         expect(alert).to_have_text("The server cannot be reached.")
 
 
-def test_the_status_of_all_models_is_said_in_the_language_of_the_page(browser, server):
+def test_the_status_of_all_models_is_in_the_language_of_the_page(browser, server):
     work = {"running": 2, "waiting": 1, "generated_tokens": 0, "cell_tokens": 0}
     models = [{"id": "one", "state": "ready", "work": work}]
     for status, states, sentence in (
@@ -579,7 +579,7 @@ def test_a_downloaded_model_is_named_as_it_was_when_the_download_began(browser, 
         ('{"error": "There is no such model."}', "There is no such model."),
     ],
 )
-def test_a_download_is_done_when_the_server_says_so(browser, server, body, said):
+def test_a_download_ends_with_the_status_of_the_server(browser, server, body, said):
     with tab(browser, server.address) as page:
         page.route("**/api/pull", lambda route: route.fulfill(body=body))
         page.goto("/#/status")

@@ -94,7 +94,7 @@ def test_a_new_chat_ends_reading_and_dictation(browser, speaking):
         assert page.evaluate("window.paused"), "the audio goes on"
 
 
-def test_a_microphone_that_is_refused_is_said(browser, speaking):
+def test_a_refused_microphone_is_an_alert(browser, speaking):
     with tab(browser, speaking.address) as page:
         page.goto("/")
         page.evaluate(

@@ -101,7 +101,7 @@ def test_endpoints_beyond_the_limit_are_refused(client, receiver, endpoint):
     client.webhooks.delete(second.id)
 
 
-def test_test_sends_a_sample_and_tells_the_status(client, receiver, endpoint):
+def test_test_sends_a_sample_and_returns_the_status(client, receiver, endpoint):
     receiver.statuses.append(202)
     result = client.webhooks.test(endpoint.id, event_type="response.failed")
     event = receiver.next().unwrap(endpoint.signing_secret)

@@ -172,7 +172,7 @@ def test_a_question_about_the_weather_becomes_a_tool_call(asker: Asker, city: st
     assert parse_tool_call(answer) == ("get_weather", {"city": city})
 
 
-def test_the_result_of_a_tool_is_told(asker: Asker):
+def test_the_answer_contains_the_result_of_a_tool(asker: Asker):
     call = {"function": {"name": "get_weather", "arguments": {"city": "Oslo"}}}
     messages = [
         {"role": "user", "content": "What is the weather in Oslo?"},

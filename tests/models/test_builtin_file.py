@@ -32,7 +32,7 @@ def test_the_file_is_small():
     assert BUILTIN_PATH.stat().st_size <= 8_000_000
 
 
-def test_the_model_says_what_it_is(reader: gguf.GGUFReader):
+def test_the_model_file_has_name_license_and_description(reader: gguf.GGUFReader):
     assert BUILTIN_ID == "builtin"
     assert field(reader, "general.name") == "llm-backend builtin"
     assert field(reader, "general.license") == "MIT"

@@ -149,7 +149,7 @@ def test_a_vocabulary_without_a_special_token(tmp_path: Path):
     assert "has no [MASK] token" in refusal(folder)
 
 
-def test_pieces_that_llama_cpp_could_not_tell_apart(tmp_path: Path):
+def test_pieces_that_llama_cpp_could_not_distinguish_are_refused(tmp_path: Path):
     pieces = {**TOKENIZER["model"]["vocab"], "##\u2581dog": VOCABULARY.index("Dog")}
     del pieces["Dog"]
     model = {**TOKENIZER["model"], "vocab": pieces}

@@ -80,7 +80,7 @@ def test_a_connection_that_breaks_is_taken_up_again(hub, tmp_path):
     assert len(hub.asked) == 3
 
 
-def test_what_came_otherwise_than_the_hub_tells_is_not_kept(hub, tmp_path):
+def test_a_download_with_another_checksum_is_not_kept(hub, tmp_path):
     hub.checksums["tiny-Q8_0.gguf"] = "0" * 64
 
     with pytest.raises(PullError, match="another checksum"):
@@ -92,7 +92,7 @@ def test_what_came_otherwise_than_the_hub_tells_is_not_kept(hub, tmp_path):
     ("name", "sentence"),
     [("owner/none", "There is no model `owner/none`"), ("a/b/c", "is not a valid model name")],
 )
-def test_a_name_that_the_hub_does_not_know_is_one_sentence(hub, tmp_path, name, sentence):
+def test_a_name_that_is_not_in_the_hub_is_one_sentence(hub, tmp_path, name, sentence):
     with pytest.raises(PullError, match=sentence) as caught:
         pull(name, None, tmp_path, endpoint=hub.url)
 
@@ -149,7 +149,7 @@ def test_the_projector_that_is_meant(names, found):
         assert chosen_projector("o/m", files).path == found
 
 
-def test_the_command_asks_the_hub_that_the_environment_names(hub, tmp_path):
+def test_the_command_uses_the_hub_that_the_environment_names(hub, tmp_path):
     def run(*words: str, endpoint: str = hub.url) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home"),
                        "LLM_BACKEND_MODELS_DIR": str(tmp_path / "models")}  # fmt: skip

@@ -143,7 +143,7 @@ def test_a_checkpoint_with_heads_is_read_without_them(tmp_path: Path):
         assert cosine(llama.embed(TEXT), mean_vector(random_weights())) >= 0.99999
 
 
-def test_what_was_written_is_told(tmp_path: Path):
+def test_progress_and_the_written_model_are_reported(tmp_path: Path):
     seen = []
 
     model = convert(

@@ -203,7 +203,7 @@ async def test_events_beyond_the_waiting_ones_are_recorded(database, jobs, webho
     assert [record.message for record in caplog.records] == ["webhook_dropped"] * 103
 
 
-async def test_number_of_dropped_events_is_told(database, jobs, webhooks, clock):
+async def test_number_of_dropped_events_is_reported(database, jobs, webhooks, clock):
     dropped: list[int] = []
     deliveries = DeliveryLimit(waiting=1, on_dropped=dropped.append)
     background = BackgroundStore(database, jobs, limit=2, deliveries=deliveries)

@@ -66,7 +66,7 @@ async def test_web_page_file_has_media_type_and_etag(pages, path, media_type):
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-async def test_web_page_texts_are_compressed_for_who_accepts_it(pages):
+async def test_web_page_texts_are_compressed_for_clients_that_accept_it(pages):
     plain = await pages.get("/web/app.js", headers={"accept-encoding": "br"})
     zipped = await pages.get("/web/app.js", headers={"accept-encoding": "gzip, br"})
     font = await pages.get("/web/vendor/geist.woff2", headers={"accept-encoding": "gzip"})

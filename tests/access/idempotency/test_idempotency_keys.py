@@ -178,7 +178,7 @@ async def test_disconnected_client_frees_its_key():
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-async def test_answer_that_asks_for_a_retry_is_not_stored(status: int):
+async def test_answer_with_a_status_to_retry_is_not_stored(status: int):
     server = Server(status=status)
 
     assert [(await server.ask())[1] for _ in range(2)] == [b"1", b"2"]

@@ -23,7 +23,7 @@ def test_every_operation_is_counted_or_exempt_for_a_reason():
     assert not set(METERED) & set(EXEMPT)
 
 
-def test_what_concerns_the_upstreams_whole_account_is_for_administrators():
+def test_operations_on_the_whole_account_of_an_upstream_are_for_administrators():
     operations = load_document().operations
 
     for one in ("retrieveSafetyAlert", "retrieveSafetyCase", "createOrganizationExternalKey"):

@@ -89,7 +89,7 @@ def test_tokens_of_one_delta_are_divided_by_length():
     assert one.reasoning_tokens == 15
 
 
-def test_stop_string_of_the_client_is_told_and_one_of_the_chat_format_is_not():
+def test_stop_string_of_the_client_is_reported_and_one_of_the_chat_format_is_not():
     def stopped_by(stop: str) -> ChatDelta:
         one = ChatChoice(0, None, is_parallel=True, stops=("END",))
         end = Delta(

@@ -48,7 +48,7 @@ async def test_rate_decides_how_long_a_text_takes(espeak):
         ("[[[h@l@U]]", "[ [ [h@l@U]]"),
     ],
 )
-async def test_what_the_program_takes_for_commands_is_text(espeak, text, plain):
+async def test_commands_of_the_program_within_a_text_are_text(espeak, text, plain):
     assert await spoken(espeak, text) == await spoken(espeak, plain)
 
 

@@ -138,7 +138,7 @@ async def test_a_window_of_a_language_model_is_computed_once_more_before_its_fir
 
 
 @pytest.mark.parametrize(("deaths", "has_begun", "asked"), [({1}, False, 1), ({2}, True, 2)])
-async def test_words_that_were_told_are_not_heard_again(deaths, has_begun, asked):
+async def test_streamed_words_are_not_transcribed_again(deaths, has_begun, asked):
     require_transcription()
     listener = MortalListener(deaths, has_begun=has_begun)
 

@@ -53,7 +53,9 @@ def test_every_answer_has_a_request_id_of_its_own(client: TestClient):
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/no", "/v1/chat/completions"])
-def test_answers_of_the_api_tell_their_time_and_its_version(client: TestClient, path: str):
+def test_answers_of_the_api_have_headers_with_their_time_and_its_version(
+    client: TestClient, path: str
+):
     answer = client.get(path)
 
     assert int(answer.headers["openai-processing-ms"]) >= 0

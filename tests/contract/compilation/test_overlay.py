@@ -49,7 +49,7 @@ def test_rename_keeps_the_order_of_keys():
         ({"$ref": "#/x", "nullable": True}, {"anyOf": [{"$ref": "#/x"}, {"type": "null"}]}),
     ],
 )
-def test_allow_null_says_nullable_in_the_words_of_3_1(schema: Any, mended: Any):
+def test_allow_null_makes_a_schema_nullable_in_the_syntax_of_3_1(schema: Any, mended: Any):
     result = applied({"a": schema}, target="$.a", **{"x-allow-null": True})
 
     assert result == {"a": mended}
@@ -60,7 +60,7 @@ def test_an_action_that_selects_nothing_is_refused():
         applied({"a": 1}, target="$.b", remove=True)
 
 
-def test_all_actions_that_select_nothing_are_told_at_once():
+def test_all_actions_that_select_nothing_are_reported_at_once():
     actions = [{"target": target, "remove": True} for target in ("$.b", "$.a", "$.c")]
     with pytest.raises(OverlayError) as raised:
         apply_overlay({"a": 1}, {"actions": actions})

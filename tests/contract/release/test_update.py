@@ -205,7 +205,7 @@ def test_update_absorbs_a_release_at_once(openapi: Path) -> None:
         assert told in result.output
 
 
-def test_update_takes_out_all_that_the_overlay_says_of_replaced_operations(openapi: Path) -> None:
+def test_update_removes_all_actions_of_the_overlay_on_replaced_operations(openapi: Path) -> None:
     new = release()
     new["paths"]["/old"] = {"post": operation("makeOld", "Old")}
     new["paths"]["/things/{id}"] = {"put": operation("replaceThing")}
@@ -303,7 +303,7 @@ def test_dry_run_writes_nothing(openapi: Path) -> None:
     assert contents(openapi) == before
 
 
-def test_diff_as_json_tells_what_breaks(tmp_path: Path) -> None:
+def test_diff_as_json_lists_breaking_changes(tmp_path: Path) -> None:
     for name, document in (("old", release()), ("new", later_release())):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(document))
     files = [str(tmp_path / "old.yaml"), str(tmp_path / "new.yaml")]

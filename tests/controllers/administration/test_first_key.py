@@ -11,7 +11,7 @@ NOTICE, EVENT = "x-llm-backend-notice", "warning keys_required"
 
 
 @pytest.mark.parametrize("kind", ["admin", "service account"])
-async def test_the_first_key_says_that_it_closes_the_server(tmp_path, capfd, kind):
+async def test_the_first_key_comes_with_a_note_that_it_closes_the_server(tmp_path, capfd, kind):
     async with served(tmp_path, api_keys=(), allowed_hosts=("server",)) as client:
         organization = client("none").admin.organization
         if kind == "admin":

@@ -149,7 +149,7 @@ async def test_unsupported_fields_of_projects_are_refused_by_name(client: Client
         await client().admin.organization.projects.archive("proj_default")
 
 
-async def test_keys_of_service_accounts_end_when_newer_clients_say_so(client: Client):
+async def test_keys_of_service_accounts_expire_at_the_time_that_newer_clients_send(client: Client):
     projects = client().admin.organization.projects
     project = await projects.create(name="Search")
     accounts = projects.service_accounts

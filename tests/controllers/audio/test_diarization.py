@@ -30,7 +30,9 @@ def form() -> bytes:
     ("has_model", "status", "named"),
     [(False, 400, "segmentation.onnx and embedding.onnx"), (True, 501, "llm-backend[voices]")],
 )
-async def test_what_is_missing_is_named(tmp_path, monkeypatch, has_model, status, named):
+async def test_a_missing_model_or_library_of_speakers_is_named(
+    tmp_path, monkeypatch, has_model, status, named
+):
     require_transcription()
     paths = [write_whisper(tmp_path / "hello.bin")]
     if has_model:
@@ -47,7 +49,7 @@ async def test_what_is_missing_is_named(tmp_path, monkeypatch, has_model, status
     assert [one["id"] for one in json.loads(listed.body)["data"]] == ["hello"]
 
 
-async def test_model_that_the_caller_may_not_use_tells_no_speakers_apart(tmp_path, monkeypatch):
+async def test_model_that_the_caller_may_not_use_labels_no_speakers(tmp_path, monkeypatch):
     require_transcription()
     paths = [write_whisper(tmp_path / "hello.bin"), write_speakers(tmp_path / "speakers").parent]
     monkeypatch.setattr(AdmissionControl, "may_use", lambda _self, _caller, model: model == "hello")

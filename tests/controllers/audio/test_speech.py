@@ -83,7 +83,9 @@ async def test_other_models_are_relayed_and_a_route_falls_back_to_the_voice(tmp_
     ("missing", "named"),
     [("program", "apt-get install espeak-ng"), ("codecs", "llm-backend[audio]")],
 )
-async def test_what_is_missing_is_a_501_that_names_it(tmp_path, monkeypatch, missing, named):
+async def test_a_missing_program_or_library_of_speech_is_a_501_that_names_it(
+    tmp_path, monkeypatch, missing, named
+):
     require_voice()
     program = "no-such-program" if missing == "program" else PROGRAM
     if missing == "codecs":
@@ -107,7 +109,7 @@ async def test_what_is_missing_is_a_501_that_names_it(tmp_path, monkeypatch, mis
     ("lacking", "named"),
     [("extra", "llm-backend[voices]"), ("program", "apt-get install espeak-ng")],
 )
-async def test_what_an_onnx_voice_lacks_is_a_501_that_names_it(
+async def test_a_missing_part_of_an_onnx_voice_is_a_501_that_names_it(
     tmp_path, monkeypatch, lacking, named
 ):
     require_voices()

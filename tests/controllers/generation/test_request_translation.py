@@ -159,7 +159,7 @@ def test_a_hint_changes_nothing(model, fields):
         ("openai/o4-mini", False),
     ],
 )
-def test_an_effort_is_a_hint_under_the_name_of_a_model_that_knows_it(model, must_take):
+def test_an_effort_is_a_hint_under_the_name_of_a_model_that_supports_it(model, must_take):
     assert chat(model=model, reasoning_effort="low").must_take_effort is must_take
 
 

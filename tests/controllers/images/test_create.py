@@ -61,7 +61,7 @@ async def refused(code: str, param: str | None, status: int = 400) -> AsyncItera
     assert (caught.value.status_code, body["code"], body["param"]) == (status, code, param)
 
 
-async def test_a_text_becomes_images_of_the_asked_size_model_and_quality(tmp_path):
+async def test_a_text_becomes_images_of_the_requested_size_model_and_quality(tmp_path):
     server = FakeImageServer()
     models = {"sd-one": {"steps": {"high": 33}, "parameters": {"cfg_scale": 2}}}
     async with drawn_by(tmp_path, server, image_models=models) as client:
@@ -119,7 +119,7 @@ async def test_the_size_auto_is_the_servers_own(tmp_path):
     assert "width" not in server.drawings[0][1]
 
 
-async def test_a_server_that_draws_one_image_a_request_is_asked_again(tmp_path):
+async def test_a_server_that_draws_one_image_a_request_gets_one_request_for_each(tmp_path):
     server = FakeImageServer(per_request=1)
     async with drawn_by(tmp_path, server) as client:
         answer = await client.images.generate(model="sd-one", prompt="a cat", n=3)
@@ -128,7 +128,7 @@ async def test_a_server_that_draws_one_image_a_request_is_asked_again(tmp_path):
     assert [fields["n_iter"] for _, fields in server.drawings] == [3, 2, 1]
 
 
-async def test_images_are_converted_to_the_asked_format(tmp_path):
+async def test_images_are_converted_to_the_requested_format(tmp_path):
     async with drawn_by(tmp_path, FakeImageServer()) as client:
         sizes = []
         for format in ("jpeg", "webp"):
@@ -491,7 +491,7 @@ REFUSED_FIELDS: list[tuple[Any, ...]] = [
 ]
 
 
-async def test_what_an_image_server_cannot_honour_is_refused_by_name(tmp_path):
+async def test_fields_that_an_image_server_cannot_honour_are_refused_by_name(tmp_path):
     server = FakeImageServer()
     async with drawn_by(tmp_path, server) as client:
         for fields, code, param in REFUSED_FIELDS:
@@ -642,7 +642,7 @@ async def test_other_models_and_operations_are_relayed_to_the_upstream_beside_it
     assert b'name="image"; filename="a.png"' in far.requests[2].body
 
 
-async def test_images_cost_what_the_settings_say(tmp_path):
+async def test_images_have_the_prices_of_the_settings(tmp_path):
     prices = {"sd-one": {"image": 0.25}}
     async with drawn_by(tmp_path, FakeImageServer(), prices=prices) as client:
         await client.images.generate(model="sd-one", prompt="x", n=3)
@@ -672,7 +672,7 @@ async def test_a_server_that_is_down_is_a_502(tmp_path):
             await client.images.generate(model="sd-one", prompt="x")
 
 
-async def test_without_any_server_of_images_the_operation_says_what_is_missing(tmp_path):
+async def test_without_any_server_of_images_the_operation_is_a_501(tmp_path):
     async with gateway(tmp_path, allowed_hosts=("127.0.0.1",)) as served:
         base_url = f"http://127.0.0.1:{served.port}/v1"
         async with (
@@ -683,7 +683,7 @@ async def test_without_any_server_of_images_the_operation_says_what_is_missing(t
 
 
 @pytest.mark.parametrize(("tells", "progress"), [(True, 0.25), (False, None)])
-async def test_the_status_tells_the_progress_of_images(tmp_path, tells, progress):
+async def test_the_status_has_the_progress_of_images(tmp_path, tells, progress):
     server, seen = FakeImageServer(is_held=True, share=0.25, has_progress=tells), []
     async with drawn_by(tmp_path, server) as client, httpx.AsyncClient(timeout=60) as watching:
         drawing = asyncio.create_task(client.images.generate(model="sd-one", prompt="x"))

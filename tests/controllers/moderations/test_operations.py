@@ -285,7 +285,7 @@ Is it unsafe?
 FIXED = "<BEGIN UNSAFE CONTENT CATEGORIES>\nS1: Crimes.\n<END>{{ messages[0].content }}"
 
 
-def test_a_guard_is_asked_through_its_template_about_one_category():
+def test_a_guard_gets_one_category_a_prompt_through_its_template():
     template = ChatTemplate(GUARDS)
     asked = question_builder(template)(ModerationInput(text="Hello"), "violence")
     read = template.render([{"role": "user", "content": asked.content}], [], asked.template_kwargs)

@@ -105,7 +105,7 @@ def test_raw_prompt_becomes_a_completion() -> None:
          "format"),
     ],
 )  # fmt: skip
-def test_what_would_change_the_answer_is_refused_by_name(
+def test_unsupported_fields_that_would_change_the_answer_are_refused_by_name(
     translate: Any, body: Any, param: str
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:

@@ -59,7 +59,7 @@ def test_durations_of_an_answer_whose_first_delta_is_its_last_are_not_zero() -> 
     assert min(whole["eval_duration"], whole["prompt_eval_duration"]) > 0
 
 
-def test_generation_has_its_text_in_response_and_hides_reasoning_if_told_so() -> None:
+def test_generation_has_its_text_in_response_and_hides_reasoning_on_request() -> None:
     lines, whole = answer_of(TEXT, is_chat=False, shows_reasoning=False)
 
     assert [line["response"] for line in lines] == ["Hel", "lo", ""]

@@ -281,7 +281,7 @@ def detector() -> None:
         missing("the extra is not installed: pip install 'llm-backend[realtime]'")
 
 
-def test_a_zero_and_a_false_of_a_session_are_asked_for():
+def test_a_zero_and_a_false_of_a_session_reach_the_request():
     capabilities = Capabilities(voiceless_reason="x", transcription_model=None, detects_turns=False)
     fields = {"type": "realtime", "temperature": 0, "parallel_tool_calls": False, "prompt": None}
     body = SessionConfig.default("m", capabilities).apply(fields).request([])
@@ -364,7 +364,7 @@ def last_text(body: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("second", ["b", ""])
-async def test_what_was_said_in_quick_turns_is_answered_once_all_of_it_is_known(detector, second):
+async def test_quick_turns_are_answered_once_all_are_transcribed(detector, second):
     client, model = WaitingClient(spoken_turn(), spoken_turn()), HearingModel("a", second)
     async with running(session(client, model, transcriber="w", detects_turns=True)):
         assert await comes_true(lambda: client.has(COMMITTED, 2), within_s=20)

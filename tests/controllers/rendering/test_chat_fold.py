@@ -269,7 +269,7 @@ SAID = event(chunk_of({"content": "a"}))
         (b"\xef\xbb\xbf" + SAID + FINISHED, True),
     ],
 )
-def test_an_observer_knows_whether_the_answer_is_whole(stream: bytes, is_complete: bool):
+def test_an_observer_recognizes_a_complete_answer(stream: bytes, is_complete: bool):
     observer = ChatObserver()
     observer.feed(stream)
 

@@ -161,7 +161,7 @@ async def test_lost_relayed_chats_are_counted_and_logged_in_few_lines(caplog):
     assert len(lost) == 20
 
 
-async def test_chats_that_ask_to_be_stored_at_one_time_are_one_write():
+async def test_chats_to_store_at_one_time_are_one_write():
     memory = ChatRecorder(shelf := Shelf(), "on-request")
 
     storing = [relayed(memory, number, store=True) for number in range(3)]

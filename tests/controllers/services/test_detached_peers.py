@@ -166,7 +166,7 @@ async def test_chats_are_found_while_another_process_hangs(monkeypatch):
             assert await one.cancel("the-chat", DEFAULT_PROJECT) is not None
 
 
-async def test_a_chat_that_a_hanging_process_may_have_is_not_said_to_be_missing(monkeypatch):
+async def test_a_chat_that_a_hanging_process_may_have_is_not_reported_missing(monkeypatch):
     monkeypatch.setattr(detached_peers, "TIMEOUT_S", 0.2)
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -257,7 +257,7 @@ async def test_projects_do_not_see_each_others_ids(database):
     assert peers.chats.find("the-chat", "two") is None
 
 
-async def test_a_follower_is_told_that_another_server_has_died(database):
+async def test_the_death_of_another_server_ends_its_followers_with_an_error(database):
     one, other = (process(database, None, pid) for pid in (1, 2))
     await begin(other, "the-chat", {**LONG, "messages": []})
     followed = await one.follow("the-chat", DEFAULT_PROJECT)

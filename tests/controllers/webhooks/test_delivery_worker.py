@@ -191,7 +191,7 @@ async def test_endpoint_that_was_changed_since_it_was_gone_stays_enabled(deliver
     ("retry_after", "pause_s"),
     [("90", 90), ("1", PAUSES_S[0]), ("soon", PAUSES_S[0]), ("9" * 400, LIFETIME_S)],
 )
-async def test_failing_endpoint_says_when_it_wants_the_event_again(
+async def test_failing_endpoint_sets_the_time_of_the_retry(
     deliveries, receiver, retry_after, pause_s
 ):
     await deliveries.add_endpoint(receiver.url)

@@ -83,7 +83,7 @@ async def test_an_image_is_equal_for_equal_seeds_and_prompts_only(engine):
     assert await drawn(engine, prompt="z") != first
 
 
-async def test_steps_are_told_and_previews_are_spread_among_them(engine):
+async def test_steps_are_reported_and_previews_are_spread_among_them(engine):
     slot, *steps, answer = await events(engine, steps=4, previews=1)
     previews = [one.preview for one in steps if one.preview is not None]
 
@@ -93,9 +93,7 @@ async def test_steps_are_told_and_previews_are_spread_among_them(engine):
     assert isinstance(answer, ImageDrawn)
 
 
-async def test_steps_after_the_last_look_are_told_and_no_answer_to_a_cancelled_command(
-    path, monkeypatch
-):
+async def test_a_cancelled_command_gets_its_last_steps_and_no_answer(path, monkeypatch):
     use_library(monkeypatch)
     model = DiffusionModel(config(path).start_command(deaths=0, listening_fd=None))
     told: list[DrawingStep] = []
@@ -140,7 +138,7 @@ async def test_memory_of_images_is_freed(path, monkeypatch):
     assert freed == allocated
 
 
-async def test_an_image_begins_with_another_one_where_its_mask_says_so(engine):
+async def test_an_image_begins_with_another_one_within_its_mask(engine):
     black = Pixels(width=SIDE, height=SIDE, data=bytes(3 * SIDE * SIDE))
     white = Pixels(width=SIDE, height=SIDE, data=b"\xff" * 3 * SIDE * SIDE)
     half = b"\xff" * (SIDE * SIDE // 2) + bytes(SIDE * SIDE // 2)
@@ -196,7 +194,7 @@ async def test_a_killed_worker_loses_its_drawing_and_the_next_one_draws(engine):
         ("prompt", {"negative_prompt": "(a:1.2.3)"}),
     ],
 )
-async def test_what_cannot_be_drawn_is_refused_by_its_field(engine, field, fields):
+async def test_an_unsupported_image_is_refused_by_its_field(engine, field, fields):
     with pytest.raises(CommandFailed) as refused:
         await events(engine, **fields)
 

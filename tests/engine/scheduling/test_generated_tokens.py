@@ -103,7 +103,7 @@ def test_chat_keeps_its_answers_beside_another_with_the_same_text(memory):
     assert substitute(memory, tokenize("b<end>ab<end>bbb")) == [B, END, A, B, END, B, B, B]
 
 
-def test_spelling_of_a_prompt_says_which_of_its_tokens_were_generated(memory):
+def test_spelling_of_a_prompt_marks_its_generated_tokens(memory):
     add(memory, [B, END, A, B], 2)
 
     spelling = memory.substitute(tokenize("b<end>ab<end>a"))

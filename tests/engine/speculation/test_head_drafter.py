@@ -278,7 +278,7 @@ def eagle_bench(path: Path, draft: Path, draft_tokens: int) -> Bench:
     return Bench(model, drafter, **bounds)
 
 
-def test_eagle_draft_that_knows_its_model_is_always_accepted(tmp_path):
+def test_eagle_draft_that_copies_its_model_is_always_accepted(tmp_path):
     model = write_llama(tmp_path / "model.gguf", layers=3, copies=True)
     draft = write_eagle(tmp_path / "eagle.gguf", copies=True)
     plain, ahead = bench(model, drafts=False), eagle_bench(model, draft, 1)
@@ -320,7 +320,7 @@ async def test_engine_with_an_eagle_draft_gives_the_same_answers(tmp_path, tiny_
 
 
 @pytest.mark.asyncio
-async def test_engine_finds_the_head_by_itself_and_says_so(copying):
+async def test_engine_finds_the_head_by_itself_and_reports_it(copying):
     async with (
         EngineClient(config(copying)) as ahead,
         EngineClient(config(copying, speculation=False)) as plain,
@@ -358,7 +358,7 @@ def test_unusable_head_is_logged_and_the_model_answers(tmp_path, caplog, fields)
         ),
     ],
 )
-def test_heads_are_refused_by_what_the_file_says(tmp_path, fields, reason):
+def test_heads_are_refused_by_the_header_of_their_file(tmp_path, fields, reason):
     header = read_header(write_with_head(tmp_path / "odd.gguf", **fields))
 
     assert draft_head_refusal(header) == reason

@@ -144,7 +144,7 @@ async def test_other_commands_are_refused(engine):
         await engine.embed(["one"])
 
 
-async def test_a_model_that_cannot_be_computed_is_not_loaded_and_the_reason_is_told(tmp_path):
+async def test_a_model_that_cannot_be_computed_is_not_loaded_and_the_reason_is_named(tmp_path):
     path = write_speakers(tmp_path / "tones")
     path.write_bytes(path.read_bytes().replace(b"Concat", b"Conkat"))
     async with EngineClient(config(path)) as engine:

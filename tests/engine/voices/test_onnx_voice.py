@@ -69,7 +69,7 @@ async def test_unknown_words_have_no_audio(engine):
     assert (await engine.speak(Speak(text="zebra"))).samples == b""
 
 
-async def test_what_a_voice_cannot_do_is_refused(engine):
+async def test_unsupported_commands_to_a_voice_are_refused(engine):
     with pytest.raises(CommandFailed, match="no speaker 2") as refused:
         await engine.speak(Speak(text="one", speaker=2))
     with pytest.raises(CommandFailed, match="reads texts aloud; it cannot embed"):
@@ -89,7 +89,7 @@ async def test_a_voice_without_a_lexicon_reads_phonemes(tmp_path):
     assert heard(answer.samples, RATE_HZ)[0] == ["one", "two", "four"]
 
 
-async def test_a_model_that_cannot_be_computed_is_not_loaded_and_the_reason_is_told(tmp_path):
+async def test_a_model_that_cannot_be_computed_is_not_loaded_and_the_reason_is_named(tmp_path):
     path = write_voice(tmp_path / "tones")
     path.write_bytes(path.read_bytes().replace(b"Gather", b"Gothic"))
     async with EngineClient(config(path)) as engine:

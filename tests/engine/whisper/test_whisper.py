@@ -101,7 +101,7 @@ async def test_tokens_of_the_text_have_their_bytes_and_logprobs(engine):
     assert all(-1 < one.logprob <= 0 for one in tokens)
 
 
-async def test_a_sampled_window_is_what_the_binding_of_the_library_says(tmp_path):
+async def test_a_sampled_window_equals_that_of_the_binding_of_the_library(tmp_path):
     """Of a model of random weights, whose tokens differ with each sample and each parameter."""
     path, samples = write_whisper(tmp_path / "random.bin", None), noise(5)
     async with EngineClient(config(path)) as engine:
@@ -197,7 +197,7 @@ async def test_other_commands_are_refused(engine):
     assert (await engine.status()).deaths == 0
 
 
-async def test_an_english_model_knows_no_other_language(tmp_path):
+async def test_an_english_model_refuses_other_languages(tmp_path):
     path = write_whisper(tmp_path / "hello.en.bin", is_multilingual=False)
     async with EngineClient(config(path)) as engine:
         await engine.ready()
@@ -210,7 +210,7 @@ async def test_an_english_model_knows_no_other_language(tmp_path):
             await engine.transcribe(window(noise(1), translate=True))
 
 
-async def test_a_damaged_file_says_why_it_cannot_be_loaded(tmp_path):
+async def test_a_cut_model_file_is_refused(tmp_path):
     path = write_whisper(tmp_path / "cut.bin")
     path.write_bytes(path.read_bytes()[:100_000])
     async with EngineClient(config(path)) as engine:

@@ -79,7 +79,7 @@ async def test_found_chats_come_latest_first_and_in_pages(chats, search):
     assert (page.has_more, rest.has_more) == (True, False)
 
 
-async def test_equals_signs_in_keys_and_values_of_metadata_are_told_apart(chats, search):
+async def test_equals_signs_in_keys_and_values_of_metadata_are_distinguished(chats, search):
     pairs = [("a", "b=c"), ("a=b", "c"), ("", "3 a=b=c")]
     stored = [said("Keyset", metadata={key: value}) for key, value in pairs]
     for chat, messages in stored:

@@ -643,7 +643,7 @@ async def test_an_upstreams_refusal_keeps_code_and_retry_after(tmp_path, wire):
     assert refused.value.response.headers["retry-after"] == "7"
 
 
-async def test_conversations_and_compaction_work_where_upstreams_know_only_chats(tmp_path):
+async def test_conversations_and_compaction_work_with_upstreams_that_serve_only_chats(tmp_path):
     fake = FakeUpstream(answer=chat_says({"content": "Hello"}))
     async with client_of(tmp_path, fake, "chat") as client:
         conversation = await client.conversations.create()

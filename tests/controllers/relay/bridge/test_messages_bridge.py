@@ -252,7 +252,7 @@ async def test_models_are_listed_as_openais(tmp_path):
         ({"messages": [{"role": "user", "content": "Hi", "name": "Ann"}]}, "messages[0].name"),
     ],
 )
-async def test_what_messages_lack_is_refused_by_name(tmp_path, fields: Any, param: str):
+async def test_fields_that_messages_lack_are_refused_by_name(tmp_path, fields: Any, param: str):
     fake = FakeUpstream()
     async with served(tmp_path, fake) as address, openai_client(address) as client:
         with pytest.raises(openai.BadRequestError) as refused:

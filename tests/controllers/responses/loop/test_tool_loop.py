@@ -148,7 +148,7 @@ async def whole(kind, model, **fields):
     return await (await begun(kind, model, **fields)).response()
 
 
-async def test_a_call_is_run_and_the_model_asked_again():
+async def test_a_call_is_run_and_the_model_continues():
     kind, model = LookupKind(), Model(calling("lookup"), saying())
     response = await whole(kind, model)
 
@@ -202,7 +202,7 @@ async def test_results_are_public_if_included_and_always_stored():
 
 
 @pytest.mark.parametrize(("limit", "fields"), [(1, {}), (9, {"max_tool_calls": 1})])
-async def test_the_model_is_asked_without_the_tool_after_the_last_call(limit, fields):
+async def test_the_model_has_no_tool_after_the_last_call(limit, fields):
     kind, model = LookupKind(), Model(calling("lookup", "lookup"), saying())
     response = await whole(kind, model, limit=limit, **fields)
 

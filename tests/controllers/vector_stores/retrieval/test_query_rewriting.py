@@ -54,7 +54,7 @@ async def test_a_model_that_always_thinks_first_may_think():
     assert [chat.reasoning_effort for chat in model.asked] == ["none", None]
 
 
-async def test_when_one_query_cannot_be_rewritten_the_others_are_ended():
+async def test_one_query_that_cannot_be_rewritten_ends_the_others():
     endless = Answer(ChatDelta(choice=0, content="{"), before_the_last=forever)
 
     async def fails_when_the_other_has_begun(_seconds: float) -> None:
