@@ -36,6 +36,11 @@ AFTER = "again|as|at|before|behind|by|first|for|from|in|later|of|on|or|out|to|up
 # `stored_bytes` is a noun with an attribute; `stored` and `stored_by` are no verbs.
 PARTICIPLE = re.compile(rf"^_*(?:(?:told|asked|said)(?:_|$)|{WORD}(?:$|_(?:{AFTER})(?:_|$)))")
 VERBS_OF_SPEECH = {"told", "asked", "said"}
+# The subject of a test's name is a noun, and its verb one that the code could do.
+TEST_NAME = re.compile(
+    r"^test_(?:what|whatever|which|whose|where|whether|when|how|why)(?=_|$)"
+    r"|_(?:who|whoever|nobody|everybody|asks?|asked|tells?|told|says?|said|knows?|wants?)(?=_|$)"
+)
 # Names that other libraries or the document prescribe.
 PRESCRIBED = {"put", "connection_made", "handled"}
 # Comments that a formatter moved from the end of a long line into or behind a parenthesis.
@@ -152,6 +157,7 @@ def in_definitions(tree: ast.Module, *, is_test: bool) -> Iterator[tuple[int, st
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield from in_first_words(ast.get_docstring(node) or "", getattr(node, "lineno", 1))
         if is_test:
+            yield from in_test_name(node)
             continue
         if isinstance(node, ast.arg | ast.Name) and variable_name(node) in VERBS_OF_SPEECH:
             yield node.lineno, f"variable `{variable_name(node)}`: name the value with a noun"
@@ -159,6 +165,15 @@ def in_definitions(tree: ast.Module, *, is_test: bool) -> Iterator[tuple[int, st
             continue
         if node.name not in PRESCRIBED and PARTICIPLE.match(node.name) and not is_value(node):
             yield node.lineno, f"function `{node.name}`: begin with a verb in the present"
+
+
+def in_test_name(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """A question word or a verb of speech in the name of a test."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return
+    if node.name.startswith("test_") and (match := TEST_NAME.search(node.name)):
+        word = match.group().removeprefix("test").strip("_")
+        yield node.lineno, f"test `{node.name}` with `{word}`: name the subject and its behaviour"
 
 
 def variable_name(node: ast.arg | ast.Name) -> str | None:
