@@ -41,6 +41,10 @@ TEST_NAME = re.compile(
     r"^test_(?:what|whatever|which|whose|where|whether|when|how|why)(?=_|$)"
     r"|_(?:who|whoever|nobody|everybody|asks?|asked|tells?|told|says?|said|knows?|wants?)(?=_|$)"
 )
+# A value that a message refuses has broken a rule: `n` *must be* at least 0.
+RULE_AS_FACT = re.compile(
+    r"` (?:is|are|has|have) (?:at least|at most|up to|from|one of)\b|\bor left out\b"
+)
 # Names that other libraries or the document prescribe.
 PRESCRIBED = {"put", "connection_made", "handled"}
 # Comments that a formatter moved from the end of a long line into or behind a parenthesis.
@@ -159,6 +163,8 @@ def in_definitions(tree: ast.Module, *, is_test: bool) -> Iterator[tuple[int, st
         if is_test:
             yield from in_test_name(node)
             continue
+        if isinstance(node, ast.Raise):
+            yield from in_message(node)
         if isinstance(node, ast.arg | ast.Name) and variable_name(node) in VERBS_OF_SPEECH:
             yield node.lineno, f"variable `{variable_name(node)}`: name the value with a noun"
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -174,6 +180,15 @@ def in_test_name(node: ast.AST) -> Iterator[tuple[int, str]]:
     if node.name.startswith("test_") and (match := TEST_NAME.search(node.name)):
         word = match.group().removeprefix("test").strip("_")
         yield node.lineno, f"test `{node.name}` with `{word}`: name the subject and its behaviour"
+
+
+def in_message(node: ast.Raise) -> Iterator[tuple[int, str]]:
+    """A rule in the message of an error that is written as if it were a fact."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Constant) and isinstance(part.value, str):
+            for match in RULE_AS_FACT.finditer(part.value):
+                word = match.group().lstrip("` ")
+                yield part.lineno, f"message with `{word}`: say `must be` or `absent`"
 
 
 def variable_name(node: ast.arg | ast.Name) -> str | None:

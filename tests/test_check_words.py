@@ -42,3 +42,26 @@ def test_a_test_name_without_a_noun_as_subject_is_refused(name):
 )
 def test_a_test_name_of_plain_words_passes(name):
     assert refused(f"def {name}():\n    assert True\n") == []
+
+
+@pytest.mark.parametrize(
+    ("message", "is_refused"),
+    [
+        ("`max_tool_calls` is at least 0.", True),
+        ("`{name}` is from 0 to {limit}.", True),
+        ("`mode` is `standard` or left out.", True),
+        ("`max_tool_calls` must be at least 0.", False),
+        ("`mode` must be `standard` or absent.", False),
+        ("The mode is at least known.", False),
+    ],
+)
+def test_a_message_that_states_a_rule_as_a_fact_is_refused(message, is_refused):
+    found = list(in_definitions(ast.parse(f"raise E(f'{message}', param='p')"), is_test=False))
+
+    assert bool(found) is is_refused
+
+
+def test_a_docstring_may_state_a_rule_as_a_fact():
+    source = "def f(n):\n    '''Returns: `n` is at least 0.'''\n"
+
+    assert list(in_definitions(ast.parse(source), is_test=False)) == []

@@ -96,12 +96,12 @@ def test_other_files_are_no_models_that_draw(tmp_path):
     [
         ({"vae": "gone.gguf"}, r"Cannot read the file gone.gguf \(`vae`"),
         ({"parameters": {"cfg": 1}}, "`cfg` is none of"),
-        ({"parameters": {"sampler_name": "Euler a"}}, "`sampler_name` is one of euler"),
-        ({"parameters": {"seed": 1.5}}, "`seed` is a number from 0"),
-        ({"parameters": {"denoising_strength": 2}}, "`denoising_strength` is a number"),
+        ({"parameters": {"sampler_name": "Euler a"}}, "`sampler_name` must be one of euler"),
+        ({"parameters": {"seed": 1.5}}, "`seed` must be a number from 0"),
+        ({"parameters": {"denoising_strength": 2}}, "`denoising_strength` must be a number"),
         (
             {"parameters": {"width": 500, "height": 500}},
-            r"`image_models.tiny.parameters`: `width` is a multiple of 64, not 500",
+            r"`image_models.tiny.parameters`: `width` must be a multiple of 64, not 500",
         ),
         ({"parameters": {"negative_prompt": "(a:.)"}}, "`negative_prompt` cannot be used: `.`"),
     ],

@@ -39,7 +39,9 @@ def aliases(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
                 f"{missing_engine_hint()}"
             )
         if name in models or name in named:
-            raise SettingsError(f"The alias `{name}` is taken; every name is one model's.")
+            raise SettingsError(
+                f"The alias `{name}` is taken; every name must belong to one model."
+            )
         named[name] = model
     return named
 

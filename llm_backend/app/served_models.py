@@ -313,7 +313,7 @@ def _check_names(served: Sequence[ServedModel]) -> None:
             if name in owners:
                 raise SettingsError(
                     f"The name `{name}` of the model `{model.card.id}` is taken by "
-                    f"`{owners[name]}`; every name is one model's."
+                    f"`{owners[name]}`; every name must belong to one model."
                 )
             owners[name] = model.card.id
 

@@ -60,7 +60,7 @@ def parse_message(message: str | bytes, limits: BodyLimits) -> JsonObject:
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The message is not JSON: {error}", code="invalid_json") from error
     if not isinstance(event, dict):
-        raise InvalidRequest("A message is a JSON object.", code="invalid_type")
+        raise InvalidRequest("A message must be a JSON object.", code="invalid_type")
     return event
 
 

@@ -37,7 +37,7 @@ async def create_upload(services: Services, request: ApiRequest) -> Response:
         return await relay(services, request)
     if body["bytes"] > settings.parted_upload_limit_bytes:
         limit_bytes = settings.parted_upload_limit_bytes
-        message = f"Invalid 'bytes': an upload has at most {limit_bytes} bytes on this server."
+        message = f"Invalid 'bytes': an upload may have at most {limit_bytes} bytes on this server."
         raise InvalidRequest(message, param="bytes")
     check_type(body["filename"], body["purpose"], param="filename")
     check_size(int(body["bytes"]), body["purpose"], settings, param="bytes")

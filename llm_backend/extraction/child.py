@@ -36,7 +36,7 @@ class ExtractionLimits:
     def __post_init__(self) -> None:
         if self.processes < 2:
             raise ValueError(
-                f"processes is {self.processes}: at least 2, one of them for short files"
+                f"processes is {self.processes}; it must be at least 2, one of them for short files"
             )
 
 

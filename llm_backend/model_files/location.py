@@ -93,9 +93,10 @@ def _only_model(folder: Path) -> Path:
     found = _in_folder(folder)
     if not found:
         raise ModelFileMissing(
-            f"{folder} is a folder without a voice: a voice has a model (.onnx) and a tokens.txt. "
-            "A NeMo model that transcribes has encoder.onnx or model.onnx, and a tokens.txt. "
-            "A model that tells speakers apart has segmentation.onnx and embedding.onnx."
+            f"{folder} is a folder without a voice: one must have a model (.onnx) and a "
+            "tokens.txt. "
+            "A NeMo model that transcribes must have encoder.onnx or model.onnx, and a tokens.txt. "
+            "A model that tells speakers apart must have segmentation.onnx and embedding.onnx."
         )
     if len(found) > 1:
         names = ", ".join(file.name for file in found)

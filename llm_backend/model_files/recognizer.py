@@ -87,7 +87,7 @@ def read_recognizer(path: Path) -> RecognizerFiles:
         raise HeaderError(f"{path} is no NeMo model of a known kind: it is {kind[:50]}.")
     decoder, joiner = _transducer_parts(path)
     if joiner is None and "CTC" not in metadata["model_type"]:
-        raise HeaderError(f"{path} is a transducer, whose file is named encoder.onnx.")
+        raise HeaderError(f"{path} is a transducer, whose file must be named encoder.onnx.")
     for part in (decoder, joiner):
         if part is not None:
             read_metadata(part)  # which finds it cut short

@@ -32,7 +32,7 @@ def parse_bytes(value: object) -> object:
         return value
     match = _SIZE.fullmatch(value.strip())
     if match is None or match[1].count(".") > 1 or match[1] == ".":
-        raise ValueError("it is a size like `6 GB`, `512 MiB` or a number of bytes")
+        raise ValueError("it must be a size like `6 GB`, `512 MiB` or a number of bytes")
     unit = 1024 if match[3] else 1000
     return int(float(match[1]) * unit ** _POWERS[match[2].upper()])
 

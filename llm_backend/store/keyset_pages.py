@@ -78,9 +78,9 @@ class PageRequest:
 
     def __post_init__(self) -> None:
         if self.limit < 1:
-            raise ValueError(f"A page holds at least one item, not {self.limit}.")
+            raise ValueError(f"A page must hold at least one item, not {self.limit}.")
         if self.after is not None and self.before is not None:
-            raise ValueError("A page is after one item or before one, not both.")
+            raise ValueError("A page must be after one item or before one, not both.")
 
     @property
     def is_ascending(self) -> bool:

@@ -173,7 +173,7 @@ def test_references_that_are_too_large_together_name_their_limit(hearing):
     error = transcribe(hearing, *large).json()["error"]
 
     assert error["param"].startswith("known_speaker_references")
-    assert "all values together hold at most 16777216 bytes" in error["message"]
+    assert "all values together may hold at most 16777216 bytes" in error["message"]
 
 
 def test_known_speakers_need_the_format(hearing):

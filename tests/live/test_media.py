@@ -177,7 +177,7 @@ def test_usage_counts_images_and_audio_separately(ask):
 BAD = {
     "fetched": ({"url": "https://example.com/cat.png"}, "does not fetch images from there"),
     "no base64": ({"url": "data:image/png;base64,A"}, "not base64"),
-    "no data": ({"url": "data:image/png,AA"}, "is a data: URL with base64"),
+    "no data": ({"url": "data:image/png,AA"}, "must be a data: URL with base64"),
     "empty": ({"url": "data:image/png;base64,"}, "is empty"),
     "no image": ({"url": as_url(b"<svg/>")}, "no PNG, JPEG, WebP or GIF"),
     "cut off": ({"url": as_url(image()[:200])}, "is damaged"),

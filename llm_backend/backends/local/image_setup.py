@@ -48,13 +48,15 @@ class LocalParameters:
             value = getattr(self, name)
             kinds = (int,) if kind is int else (int, float)
             if value is not None and (type(value) not in kinds or not least <= value <= greatest):
-                raise ValueError(f"`{name}` is a number from {least} to {greatest}, not {value!r}")
+                raise ValueError(
+                    f"`{name}` must be a number from {least} to {greatest}, not {value!r}"
+                )
         for name, values in (("sampler_name", SAMPLERS), ("scheduler", SCHEDULERS)):
             value = getattr(self, name)
             if value is not None and value not in values:
-                raise ValueError(f"`{name}` is one of {', '.join(values)}, not {value!r}")
+                raise ValueError(f"`{name}` must be one of {', '.join(values)}, not {value!r}")
         if not isinstance(self.negative_prompt, str):
-            raise ValueError("`negative_prompt` is a text")
+            raise ValueError("`negative_prompt` must be a text")
         if (reason := refuse_prompt(self.negative_prompt)) is not None:
             raise ValueError(f"`negative_prompt` cannot be used: {reason.rstrip('.')}")
 
@@ -85,7 +87,7 @@ class LocalImageSetup:
         for name in ("width", "height"):
             side: int | None = getattr(self.parameters, name)
             if side is not None and side % step:
-                raise ValueError(f"`{name}` is a multiple of {step}, not {side}")
+                raise ValueError(f"`{name}` must be a multiple of {step}, not {side}")
 
     @property
     def size(self) -> tuple[int, int]:

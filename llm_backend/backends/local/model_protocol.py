@@ -251,7 +251,7 @@ class ModelProtocol:
             if not chat.must_take_effort:
                 return {}
             raise UnsupportedField(
-                "This model does not reason: `reasoning_effort` is `none` or left out.",
+                "This model does not reason: `reasoning_effort` must be `none` or absent.",
                 param="reasoning_effort",
             )
         can_be_off = self._template.variables & THINKING_SWITCHES

@@ -167,7 +167,7 @@ async def _read_reference(sample: Recording) -> bytes:
         samples = b"".join([chunk async for chunk in chunks])
     if length_s(len(samples)) < _LEAST_REFERENCE_S or is_silence(samples):
         raise InvalidRequest(
-            f"A sample of a speaker is {_LEAST_REFERENCE_S} to {REFERENCE_S} seconds of speech.",
+            f"A sample of a speaker must have {_LEAST_REFERENCE_S} to {REFERENCE_S} s of speech.",
             param=sample.field,
         )
     return samples[:limit_bytes]

@@ -146,8 +146,8 @@ class Form:
 
     def _too_long(self, field: str) -> str:
         if field in self._shared_limits:
-            return f"all values together hold at most {self._shared_limits[field]} bytes"
-        return f"a field holds at most {_FIELD_BYTES} bytes"
+            return f"all values together may hold at most {self._shared_limits[field]} bytes"
+        return f"a field may hold at most {_FIELD_BYTES} bytes"
 
     async def _file_pieces(self, field: str, limit_bytes: int) -> AsyncIterator[bytes]:
         size_bytes = 0

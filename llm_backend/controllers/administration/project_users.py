@@ -140,4 +140,6 @@ async def _member_object(services: Services, member: Record) -> "api.ProjectUser
 
 def _check_role(role: str) -> None:
     if role not in ROLES:
-        raise InvalidRequest(f"`role` is {role[:64]!r}; it is `owner` or `member`.", param="role")
+        raise InvalidRequest(
+            f"`role` is {role[:64]!r}; it must be `owner` or `member`.", param="role"
+        )

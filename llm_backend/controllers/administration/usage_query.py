@@ -66,7 +66,7 @@ def buckets_of(
     start, end = query["start_time"], query.get("end_time", now)
     for name, value in (("start_time", start), ("end_time", end)):
         if not 0 <= value <= LATEST_S:
-            raise InvalidRequest(f"`{name}` is {value}; it is in unix seconds.", param=name)
+            raise InvalidRequest(f"`{name}` is {value}; it must be in Unix seconds.", param=name)
     if "end_time" in query and end <= start:
         raise InvalidRequest("`end_time` must be later than `start_time`.", param="end_time")
     return Buckets(
@@ -96,6 +96,6 @@ def _page_start(query: Mapping[str, Any], start: int) -> int:
         return start
     found = _PAGE.fullmatch(page)
     if found is None:
-        message = f"`page` is {page[:64]!r}; it is the `next_page` of an answer."
+        message = f"`page` is {page[:64]!r}; it must be the `next_page` of an answer."
         raise InvalidRequest(message, param="page")
     return max(start, int(found[1]))

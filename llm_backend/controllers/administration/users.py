@@ -55,7 +55,9 @@ async def modify_user(services: Services, request: ApiRequest) -> Response:
     if role is None:
         return await retrieve_user(services, request)
     if role not in ROLES:
-        raise InvalidRequest(f"`role` is {role[:64]!r}; it is `owner` or `reader`.", param="role")
+        raise InvalidRequest(
+            f"`role` is {role[:64]!r}; it must be `owner` or `reader`.", param="role"
+        )
     entry = audit_entry(request, "user.updated", id, requested={"role": role})
     user = await USERS.alter(services, entry, id, role=role)
     return JsonResponse(_user_object(user))

@@ -198,14 +198,16 @@ def _speech_options(strategy: "api.VadConfig | Literal['auto'] | None") -> Speec
         silence_ms=int(strategy.get("silence_duration_ms", SpeechOptions.silence_ms)),
     )
     if not 0 <= options.threshold <= 1:
-        raise InvalidRequest("`threshold` is from 0 to 1.", param="chunking_strategy.threshold")
+        raise InvalidRequest(
+            "`threshold` must be from 0 to 1.", param="chunking_strategy.threshold"
+        )
     for name, value in (
         ("prefix_padding_ms", options.prefix_ms),
         ("silence_duration_ms", options.silence_ms),
     ):
         if not 0 <= value <= _PAUSE_LIMIT_MS:
             raise InvalidRequest(
-                f"`{name}` is from 0 to {_PAUSE_LIMIT_MS}.", param=f"chunking_strategy.{name}"
+                f"`{name}` must be from 0 to {_PAUSE_LIMIT_MS}.", param=f"chunking_strategy.{name}"
             )
     return options
 
@@ -309,7 +311,7 @@ def _check_recognizer_fields(files: RecognizerFiles, body: JsonMapping) -> None:
 def _temperature(body: JsonMapping) -> float:
     temperature = float(body.get("temperature", 0))
     if not 0 <= temperature <= 1:
-        raise InvalidRequest("`temperature` is from 0 to 1.", param="temperature")
+        raise InvalidRequest("`temperature` must be from 0 to 1.", param="temperature")
     return temperature
 
 

@@ -111,20 +111,22 @@ def read_line(text: bytes, endpoint: str, limits: BodyLimits) -> InputLine:
     except orjson.JSONDecodeError:
         raise LineProblem("invalid_json_line", "This line is not valid JSON.") from None
     if not isinstance(line, dict):
-        raise LineProblem("invalid_json_line", "This line is not a JSON object.")
+        raise LineProblem("invalid_json_line", "This line must be a JSON object.")
     for field in ("custom_id", "method", "url", "body"):
         if field not in line:
             message = f"This line has no '{field}', which is required."
             raise LineProblem("missing_required_parameter", message, field)
     if not isinstance(line["custom_id"], str) or not line["custom_id"]:
-        raise LineProblem("invalid_custom_id", "'custom_id' is not a text.", "custom_id")
+        raise LineProblem(
+            "invalid_custom_id", "'custom_id' must be a text with characters.", "custom_id"
+        )
     if line["method"] != "POST":
-        raise LineProblem("invalid_method", "'method' is not POST.", "method")
+        raise LineProblem("invalid_method", "'method' must be POST.", "method")
     if line["url"] != endpoint:
-        message = f"'url' is not {endpoint}, which this batch is for."
+        message = f"'url' must be {endpoint}, which this batch is for."
         raise LineProblem("url_mismatch", message, "url")
     if not isinstance(line["body"], dict):
-        raise LineProblem("invalid_body", "'body' is not a JSON object.", "body")
+        raise LineProblem("invalid_body", "'body' must be a JSON object.", "body")
     return InputLine(custom_id=line["custom_id"], body=line["body"])
 
 
@@ -178,7 +180,9 @@ class InputCheck:
         self.total += 1
         if self.total > self._lines_limit:
             limit = self._lines_limit
-            self._add_error("too_many_tasks", f"A batch has at most {limit} lines on this server.")
+            self._add_error(
+                "too_many_tasks", f"A batch may have at most {limit} lines on this server."
+            )
             return
         try:
             self._add_line(line)

@@ -92,7 +92,7 @@ def _with_parts(item: JsonObject) -> JsonObject:
 def _json_text(data: Any, where: str) -> str:
     """Returns JSON as text. Raises `InvalidRequest` if it is too deep, too long or no object."""
     if isinstance(data, list) and not all(isinstance(one, Mapping) for one in data):
-        raise InvalidRequest("`data` is an object, or a list of objects.", param=where)
+        raise InvalidRequest("`data` must be an object, or a list of objects.", param=where)
     for values, depth in enumerate(_depths(data), start=1):
         if depth > JSON_DEPTH or values > JSON_VALUES:
             raise InvalidRequest(

@@ -26,7 +26,9 @@ def check_type(filename: str, purpose: str, *, param: str) -> None:
     if suffixes is None or not suffix or suffix in suffixes:
         return
     allowed = " or ".join(f"`{one}`" for one in suffixes)
-    raise InvalidRequest(f"The name of a file for `{purpose}` ends with {allowed}.", param=param)
+    raise InvalidRequest(
+        f"The name of a file for `{purpose}` must end with {allowed}.", param=param
+    )
 
 
 def check_size(size_bytes: int, purpose: str, settings: Settings, *, param: str) -> None:
@@ -34,7 +36,7 @@ def check_size(size_bytes: int, purpose: str, settings: Settings, *, param: str)
     limit_bytes = settings.batch_file_limit_bytes
     if purpose == "batch" and size_bytes > limit_bytes:
         raise InvalidRequest(
-            f"The file is too large: one for `batch` has at most {limit_bytes} bytes on this "
+            f"The file is too large: one for `batch` may have at most {limit_bytes} bytes on this "
             f"server, and this one has {size_bytes}.",
             param=param,
         )

@@ -61,13 +61,13 @@ def _functions(tools: "Sequence[ChatTool]") -> "Sequence[api.ChatCompletionTool]
     for position, name in enumerate(names):
         if name in names[:position]:
             raise InvalidRequest(
-                f"Two tools are named `{name}`; every tool has a name of its own.",
+                f"Two tools are named `{name}`; every tool must have a name of its own.",
                 param=f"tools[{position}].function.name",
             )
         if not _FUNCTION_NAME.fullmatch(name):
             raise InvalidRequest(
-                f"`{name[:80]}` is not a valid function name: it has up to {FUNCTION_NAME_LENGTH} "
-                "letters, digits, `_`, `-` or `.`.",
+                f"`{name[:80]}` is not a valid function name: it must have 1 to "
+                f"{FUNCTION_NAME_LENGTH} letters, digits, `_`, `-` or `.`.",
                 param=f"tools[{position}].function.name",
             )
     return functions
@@ -76,13 +76,13 @@ def _functions(tools: "Sequence[ChatTool]") -> "Sequence[api.ChatCompletionTool]
 def _check_parameters(schema: Mapping[str, Any], where: str) -> None:
     if schema.get("type", "object") != "object":
         raise InvalidRequest(
-            "The parameters of a function are an object's: their `type` is `object`.",
+            "The parameters of a function must be an object's: their `type` must be `object`.",
             param=f"{where}.type",
         )
     for name, kind in (("properties", dict), ("required", list)):
         if not isinstance(schema.get(name, kind()), kind):
             raise InvalidRequest(
-                f"`{name}` is no JSON Schema: it is {'an object' if kind is dict else 'a list'}.",
+                f"`{name}` must be {'an object' if kind is dict else 'a list'} in a JSON Schema.",
                 param=f"{where}.{name}",
             )
 

@@ -90,7 +90,9 @@ def parse_style(body: JsonMapping) -> ImageStyle:
     format: ImageFormat = body.get("output_format") or "png"
     compression = body.get("output_compression")
     if compression is not None and not 0 <= compression <= 100:
-        raise InvalidRequest("`output_compression` is from 0 to 100.", param="output_compression")
+        raise InvalidRequest(
+            "`output_compression` must be from 0 to 100.", param="output_compression"
+        )
     if compression is not None and format not in _LOSSY:
         if compression != 100:  # the default
             raise InvalidRequest(
@@ -101,7 +103,7 @@ def parse_style(body: JsonMapping) -> ImageStyle:
     as_urls = body.get("response_format") == "url"
     streams = bool(body.get("stream"))
     if as_urls and streams:
-        raise InvalidRequest("Streamed images are in base64.", param="response_format")
+        raise InvalidRequest("Streamed images must be in base64.", param="response_format")
     if format != "png":
         require_library()
     return ImageStyle(
@@ -244,7 +246,7 @@ def _bad_size(reason: str) -> InvalidRequest:
 
 
 def _one_image(param: str) -> UnsupportedField:
-    message = f"A drawing begins with one image; `{param}` holds more than one."
+    message = f"A drawing must begin with one image; `{param}` holds more than one."
     return UnsupportedField(message, param=param)
 
 

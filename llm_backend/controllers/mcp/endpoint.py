@@ -26,7 +26,7 @@ async def send_mcp_message(services: Services, request: ApiRequest) -> Response:
         await offload(check_size, request.raw_body, nodes_limit=nodes, text_limit_bytes=text_bytes)
     except TooLarge:
         raise TooLarge(
-            f"A message for the MCP server has at most {nodes} JSON values and names "
+            f"A message for the MCP server may have at most {nodes} JSON values and names "
             f"(`mcp_nodes_limit`), and {text_bytes} bytes (`json_text_limit_bytes`)."
         ) from None
     if is_large() and not _is_message(request.body):

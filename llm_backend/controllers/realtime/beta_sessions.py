@@ -108,7 +108,7 @@ def _session_value(name: str, value: Any) -> Any:
             return _modalities(value)
         case "input_audio_format" | "output_audio_format":
             if value not in _FORMATS:
-                raise InvalidRequest(f"`{name}` is one of {', '.join(_FORMATS)}.", param=name)
+                raise InvalidRequest(f"`{name}` must be one of {', '.join(_FORMATS)}.", param=name)
             return _FORMATS[value]
         case "turn_detection" if value is not None:
             return {"type": "server_vad", **value}
@@ -120,14 +120,15 @@ def _session_value(name: str, value: Any) -> Any:
 def _modalities(names: list[str]) -> list[str]:
     """Returns the one modality of a session: speech has a transcript in any case."""
     if not names:
-        raise InvalidRequest("`modalities` has one item or more.", param="modalities")
+        raise InvalidRequest("`modalities` must have at least one item.", param="modalities")
     return ["audio"] if "audio" in names else ["text"]
 
 
 def _check_transcribes(modalities: list[str]) -> None:
     if modalities != ["text"]:
         raise UnsupportedField(
-            'A session that only transcribes has the `modalities` `["text"]`.', param="modalities"
+            'A session that only transcribes must have the `modalities` `["text"]`.',
+            param="modalities",
         )
 
 

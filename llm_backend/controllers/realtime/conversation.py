@@ -44,7 +44,9 @@ def check_item(item: JsonMapping, where: str) -> None:
             f"Local models cannot read an item of type `{kind}`.", param=f"{where}.type"
         )
     if len(item.get("id") or "") > _ID_CHARACTERS:
-        raise InvalidRequest(f"An id has at most {_ID_CHARACTERS} characters.", param=f"{where}.id")
+        raise InvalidRequest(
+            f"An id may have at most {_ID_CHARACTERS} characters.", param=f"{where}.id"
+        )
     if kind == "message":
         for index, part in enumerate(item["content"]):
             check_part(part, item["role"], f"{where}.content[{index}]")

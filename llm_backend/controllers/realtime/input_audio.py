@@ -82,7 +82,7 @@ class InputAudio:
         length_ms = self.length_ms if end_ms is None else end_ms - self._start_ms
         if length_ms < _LEAST_MS:
             raise InvalidRequest(
-                f"The buffer has {length_ms} ms of audio; a turn has at least {_LEAST_MS}.",
+                f"The buffer has {length_ms} ms of audio; a turn must have at least {_LEAST_MS}.",
                 code="input_audio_buffer_commit_empty",
             )
         return _turn_of(bytes(self._buffer[: self._bytes_of(length_ms)]), self._format)
@@ -128,11 +128,11 @@ def decode_turn(text: str, format: AudioFormat, *, limit_s: int, where: str) -> 
     duration_ms = format.duration_ms(len(audio))
     if duration_ms > limit_s * 1000:
         raise TooLarge(
-            f"The audio lasts {duration_ms} ms; an item holds at most {limit_s} s.", param=where
+            f"The audio lasts {duration_ms} ms; an item may hold at most {limit_s} s.", param=where
         )
     if duration_ms < _LEAST_MS:
         raise InvalidRequest(
-            f"The audio lasts {duration_ms} ms; a turn has at least {_LEAST_MS}.", param=where
+            f"The audio lasts {duration_ms} ms; a turn must have at least {_LEAST_MS}.", param=where
         )
     return _turn_of(audio, format)
 

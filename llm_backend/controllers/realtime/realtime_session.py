@@ -155,7 +155,9 @@ class RealtimeSession:
 
     async def _truncate_item(self, event: JsonMapping) -> None:
         if event["content_index"] != 0:
-            raise InvalidRequest("The item has one part: 0.", param="content_index")
+            raise InvalidRequest(
+                "`content_index` must be 0: the item has one part.", param="content_index"
+            )
         fields = {"item_id": event["item_id"], "content_index": 0}
         fields["audio_end_ms"] = int(event["audio_end_ms"])  # JSON has 500.0, too
         self._conversation.truncate(fields["item_id"], fields["audio_end_ms"])

@@ -193,7 +193,7 @@ class SessionConfig:
 def _check_session(changes: JsonMapping, model: str, capabilities: Capabilities) -> None:
     _refuse_others(changes, FIELDS, "session")
     if changes["type"] != "realtime":
-        raise InvalidRequest("The session is of the type `realtime`.", param="session.type")
+        raise InvalidRequest("The session must be of the type `realtime`.", param="session.type")
     if changes.get("model") not in (None, model):
         raise InvalidRequest(
             f"The model of a session cannot be changed: it is `{model}`. Open another session.",
@@ -216,7 +216,7 @@ def _check_transcription(changes: JsonMapping, capabilities: Capabilities) -> No
     _refuse_others(changes, {"type", "audio", "include"}, "session")
     if changes["type"] != _TRANSCRIPTION:
         raise InvalidRequest(
-            f"The session is of the type `{_TRANSCRIPTION}`.", param="session.type"
+            f"The session must be of the type `{_TRANSCRIPTION}`.", param="session.type"
         )
     audio = changes.get("audio", {})
     _refuse_others(audio, {"input"}, "session.audio")
@@ -226,7 +226,9 @@ def _check_transcription(changes: JsonMapping, capabilities: Capabilities) -> No
 def _check_response(changes: JsonMapping, capabilities: Capabilities) -> None:
     _refuse_others(changes, RESPONSE_FIELDS, "response")
     if changes.get("conversation") not in (None, "auto", "none"):
-        raise UnsupportedField("`conversation` is `auto` or `none`.", param="response.conversation")
+        raise UnsupportedField(
+            "`conversation` must be `auto` or `none`.", param="response.conversation"
+        )
     _check_common(changes, "response", capabilities)
 
 
@@ -235,7 +237,7 @@ def _check_common(changes: JsonMapping, where: str, capabilities: Capabilities) 
     modalities = changes.get("output_modalities")
     if modalities is not None and modalities not in (["text"], ["audio"]):
         raise InvalidRequest(
-            '`output_modalities` is `["text"]`, or `["audio"]` with a transcript.',
+            '`output_modalities` must be `["text"]`, or `["audio"]` with a transcript.',
             param=f"{where}.output_modalities",
         )
     if modalities == ["audio"] and capabilities.voiceless_reason is not None:
@@ -244,7 +246,7 @@ def _check_common(changes: JsonMapping, where: str, capabilities: Capabilities) 
     limit = changes.get("max_output_tokens")
     if isinstance(limit, int) and limit < _LEAST_TOKENS:
         raise InvalidRequest(
-            f"`max_output_tokens` is at least {_LEAST_TOKENS}.",
+            f"`max_output_tokens` must be at least {_LEAST_TOKENS}.",
             param=f"{where}.max_output_tokens",
             code="integer_below_min_value",
         )
@@ -289,11 +291,11 @@ def _check_turns(turns: JsonMapping, where: str, capabilities: Capabilities) -> 
         )
     _refuse_others(turns, _VAD, where)
     if not 0 <= turns.get("threshold", 0) <= 1:
-        raise InvalidRequest("`threshold` is from 0 to 1.", param=f"{where}.threshold")
+        raise InvalidRequest("`threshold` must be from 0 to 1.", param=f"{where}.threshold")
     for name in _MILLISECONDS:
         if not 0 <= turns.get(name, 0) <= _PAUSE_LIMIT_MS:
             raise InvalidRequest(
-                f"`{name}` is from 0 to {_PAUSE_LIMIT_MS}.", param=f"{where}.{name}"
+                f"`{name}` must be from 0 to {_PAUSE_LIMIT_MS}.", param=f"{where}.{name}"
             )
 
 

@@ -68,7 +68,7 @@ def _check_callable(tool: "CallableTool", where: str) -> None:
     if callers is not None and list(callers) != ["direct"]:
         raise UnsupportedField(
             "Only the model can call tools on this server: `allowed_callers` must be "
-            '`["direct"]`, or left out.',
+            '`["direct"]`, or absent.',
             param=f"{where}.allowed_callers",
         )
 

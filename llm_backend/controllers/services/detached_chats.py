@@ -209,7 +209,7 @@ class DetachedChats:
         arrive. Raises `InvalidRequest` or `UnsupportedField`."""
         if path not in PATHS or not _ID.fullmatch(id):
             raise InvalidRequest(
-                f"`{HEADER}` is for chat completions; its value is an id of 8 to 64 letters, "
+                f"`{HEADER}` is for chat completions; its value must be an id of 8 to 64 letters, "
                 "digits, `-` and `_`.",
                 param=HEADER,
             )

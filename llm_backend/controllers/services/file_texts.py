@@ -151,7 +151,7 @@ def _inline(part: Part, where: str) -> _File:
         content = decode_base64(url.base64 if url else data)
     except (binascii.Error, ValueError) as error:
         raise InvalidRequest(
-            "`file_data` is base64, or a data: URL with base64 in it.", param=where
+            "`file_data` must be base64, or a data: URL with base64 in it.", param=where
         ) from error
     return _in_memory(part.get("filename") or "", url.media_type if url else "", content)
 

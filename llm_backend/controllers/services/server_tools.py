@@ -224,7 +224,7 @@ def _by_name(tools: Mapping[int, ServerTool]) -> dict[str, ServerTool]:
         for name in tool.names:
             if name in by_name:
                 raise InvalidRequest(
-                    f"Two tools have a function `{name}`; every function has a name of its own.",
+                    f"Two tools have a function `{name}`; every one must have a name of its own.",
                     param=f"tools[{index}]",
                 )
             by_name[name] = tool

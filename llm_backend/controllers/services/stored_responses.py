@@ -68,7 +68,7 @@ class StoredResponses:
         previous_id, conversation_id = body.get("previous_response_id"), conversation_of(body)
         if previous_id is not None and conversation_id is not None:
             raise errors.InvalidRequest(
-                "A response goes on from `previous_response_id` or from `conversation`, not both.",
+                "A response must continue `previous_response_id` or `conversation`, not both.",
                 param="conversation",
             )
         try:

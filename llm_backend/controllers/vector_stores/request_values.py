@@ -92,7 +92,7 @@ class _ConditionParser:
         self._count += 1
         if depth > DEPTH_LIMIT or self._count > CONDITIONS_LIMIT:
             raise InvalidRequest(
-                f"A filter has at most {CONDITIONS_LIMIT} conditions, nested at most "
+                f"A filter may have at most {CONDITIONS_LIMIT} conditions, nested at most "
                 f"{DEPTH_LIMIT} deep.",
                 param=self._field,
             )

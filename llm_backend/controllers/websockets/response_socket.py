@@ -169,7 +169,7 @@ def _stream_id(event: Mapping[str, Any]) -> str | None:
         return None
     if not isinstance(value, str) or not _STREAM_ID.fullmatch(value):
         raise InvalidRequest(
-            "`stream_id` is up to 256 letters, digits, `_`, `.` or `-`.", param="stream_id"
+            "`stream_id` must be 1 to 256 letters, digits, `_`, `.` or `-`.", param="stream_id"
         )
     return value
 
@@ -227,11 +227,11 @@ def refuse_steering(event: Mapping[str, Any]) -> JsonObject:
     response_id, steering_input = event.get("previous_response_id"), event.get("input")
     if not isinstance(response_id, str):
         raise InvalidRequest(
-            "`previous_response_id` is the id of the response to steer.",
+            "`previous_response_id` must be the id of the response to steer.",
             param="previous_response_id",
         )
     if not isinstance(steering_input, str | list) or not steering_input:
-        raise InvalidRequest("`input` is text, or a list of messages of users.", param="input")
+        raise InvalidRequest("`input` must be text, or a list of messages of users.", param="input")
     return {
         "type": "response.steer.failed",
         "sequence_number": 0,

@@ -11,9 +11,9 @@ def refuse_prompt(prompt: str) -> str | None:
     """Return why the native code cannot take a prompt: a weight that is no number ends it, and it
     computes all parts of a long text."""
     if len(prompt) > _PROMPT_CHARACTERS:
-        return f"A prompt has at most {_PROMPT_CHARACTERS:,} characters, not {len(prompt):,}."
+        return f"A prompt may have at most {_PROMPT_CHARACTERS:,} characters, not {len(prompt):,}."
     if "\0" in prompt:
-        return "A prompt has no zero bytes."
+        return "A prompt must have no zero bytes."
     wrong = next((one for one in _WEIGHT.findall(prompt) if not _is_weight(one)), None)
     return None if wrong is None else f"`{wrong[:20]}` is no weight of words in a prompt."
 

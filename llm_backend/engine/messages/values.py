@@ -163,7 +163,9 @@ class PrefixLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.tokens < PREFIX_BLOCK:
-            raise ValueError(f"a prefix has at least {PREFIX_BLOCK} tokens, not {self.tokens}")
+            raise ValueError(
+                f"a prefix must have at least {PREFIX_BLOCK} tokens, not {self.tokens}"
+            )
 
 
 class GrammarLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -163,7 +163,7 @@ class CommandLimits:
             message = f"There may be at most {self.stops} stop strings."
             raise CommandRefused(Failure.INVALID, message, "stop")
         if command.max_tokens is not None and command.max_tokens < 0:
-            message = f"max_tokens is {command.max_tokens}, below 0."
+            message = f"max_tokens is {command.max_tokens}; it must be at least 0."
             raise CommandRefused(Failure.INVALID, message, "max_tokens")
         if command.grammar is not None and len(command.grammar.encode()) > self.grammar_bytes:
             message = f"A grammar may have at most {self.grammar_bytes} bytes."

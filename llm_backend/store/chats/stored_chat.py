@@ -65,6 +65,6 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
     for key, value in metadata.items():
         if len(key) > _KEY_CHARACTERS or len(value) > _VALUE_CHARACTERS:
             raise Unstorable(
-                f"A metadata key has at most {_KEY_CHARACTERS} characters and a value "
+                f"A metadata key may have at most {_KEY_CHARACTERS} characters and a value "
                 f"{_VALUE_CHARACTERS}: {key[:_KEY_CHARACTERS]!r} is over."
             )

@@ -141,9 +141,9 @@ def _add_part(
     sums = select(func.count(), func.sum(upload_parts.c.size_bytes)).where(of_upload)
     number, size_bytes = connection.execute(sums).one()
     if number >= limits.parts:
-        raise UploadFull(f"An upload has at most {limits.parts} parts.")
+        raise UploadFull(f"An upload may have at most {limits.parts} parts.")
     if (size_bytes or 0) + part.blob.size_bytes > limits.total_bytes:
-        raise UploadFull(f"The parts of an upload have at most {limits.total_bytes} bytes.")
+        raise UploadFull(f"The parts of an upload may have at most {limits.total_bytes} bytes.")
     orphans.claim(connection, (part.blob,))
     row = {
         "id": part.id,

@@ -84,8 +84,8 @@ def test_errors_name_the_field_of_the_beta(param, name):
     [
         ("`session.audio.input.noise_reduction` is not supported.",
          "session.audio.input.noise_reduction", "`input_audio_noise_reduction` is not supported."),
-        ("`max_output_tokens` is at least 16.", "session.max_output_tokens",
-         "`max_response_output_tokens` is at least 16."),
+        ("`max_output_tokens` must be at least 16.", "session.max_output_tokens",
+         "`max_response_output_tokens` must be at least 16."),
         ("`session.tools[0].name` is wrong.", "session.tools[0].name",
          "`tools[0].name` is wrong."),
         ("The session is wrong.", None, "The session is wrong."),

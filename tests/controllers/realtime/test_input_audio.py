@@ -12,8 +12,8 @@ from llm_backend.errors import InvalidRequest, TooLarge
 @pytest.mark.parametrize(
     ("duration_ms", "kind", "message"),
     [
-        (1001, TooLarge, "The audio lasts 1001 ms; an item holds at most 1 s."),
-        (99, InvalidRequest, "The audio lasts 99 ms; a turn has at least 100."),
+        (1001, TooLarge, "The audio lasts 1001 ms; an item may hold at most 1 s."),
+        (99, InvalidRequest, "The audio lasts 99 ms; a turn must have at least 100."),
     ],
 )
 def test_audio_of_an_item_is_refused_without_a_word_of_the_buffer(duration_ms, kind, message):

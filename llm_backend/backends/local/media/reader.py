@@ -152,7 +152,7 @@ def _base64_of(image: Image) -> str:
     if (file := parse_data_url(image.url)) is not None:
         return file.base64
     raise InvalidRequest(
-        "An image is a data: URL with base64 in it.",
+        "An image must be a data: URL with base64 in it.",
         param=image.param,
         code="invalid_image_url",
     )

@@ -60,8 +60,10 @@ def check_response_fields(body: "api.CreateResponse") -> None:
     for (name, part), (accepted, why) in SUPPORTED_VALUES.items():
         value = (fields.get(name) or {}).get(part)
         if value is not None and value not in accepted:
-            alternatives = " or ".join([*(f"`{one}`" for one in accepted if one), "left out"])
-            raise UnsupportedField(f"{why}; `{part}` is {alternatives}.", param=f"{name}.{part}")
+            alternatives = " or ".join([*(f"`{one}`" for one in accepted if one), "absent"])
+            raise UnsupportedField(
+                f"{why}; `{part}` must be {alternatives}.", param=f"{name}.{part}"
+            )
     for index, entry in enumerate(body.get("context_management") or ()):
         if entry["type"] != "compaction":
             raise UnsupportedField(
@@ -69,4 +71,4 @@ def check_response_fields(body: "api.CreateResponse") -> None:
                 param=f"context_management[{index}].type",
             )
     if (body.get("max_tool_calls") or 0) < 0:
-        raise InvalidRequest("`max_tool_calls` is at least 0.", param="max_tool_calls")
+        raise InvalidRequest("`max_tool_calls` must be at least 0.", param="max_tool_calls")

@@ -67,7 +67,7 @@ class ReasoningSummary:
         except InvalidRequest as error:
             raise UnsupportedField(
                 f"The model `{body['model']}` cannot be asked to summarize its reasoning: "
-                "`summary` must be `auto` or left out.",
+                "`summary` must be `auto` or absent.",
                 param="reasoning.summary",
             ) from error
         return summarizer
