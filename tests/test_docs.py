@@ -239,8 +239,10 @@ def test_the_operations_command_prints_every_operation_as_json():
 
 def test_pre_commit_hooks_are_the_parts_of_lint():
     makefile = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
-    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    hooks = [one for one in config["repos"][0]["hooks"] if one.get("stages") != ["commit-msg"]]
 
+    assert config["default_stages"] == ["pre-commit"]
     tools = [
         line.split("/")[-1].removesuffix(" .") for line in makefile.splitlines() if "BIN" in line
     ]
@@ -249,3 +251,11 @@ def test_pre_commit_hooks_are_the_parts_of_lint():
         *(tool.removesuffix(" --check") for tool in tools),
         "make --silent words",
     ]
+
+
+def test_pre_commit_checks_the_subjects_of_commits():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    (hook,) = [one for one in config["repos"][0]["hooks"] if one.get("stages") == ["commit-msg"]]
+
+    assert config["default_install_hook_types"] == ["pre-commit", "commit-msg"]
+    assert (ROOT / hook["entry"].split()[-1]).is_file()
