@@ -74,7 +74,7 @@ async def _measure(path: Path, load: Load, cells: list[str]) -> None:
             context_tokens=CONTEXT_TOKENS,
             kv_unified=kv_unified,
             batch_tokens=PASS_TOKENS,
-            prefix_ram_bytes=0,
+            prefix_ram_limit_bytes=0,
         )
         async with EngineClient(config) as engine:
             await engine.ready()

@@ -71,6 +71,7 @@ def build_engine_config(
         else {k: str(v) for k, v in image_setup.parts.items()},
         gpu_layers=None if gpu_layers == -1 else gpu_layers or 0,  # a plan follows if unset
         prefixes=_prefixes(settings),
+        prefix_ram_limit_bytes=settings.prefix_ram_bytes,
         labels_limit=settings.decision_labels_limit,
         log_level=settings.log_level.upper(),
     )

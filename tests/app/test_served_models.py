@@ -66,6 +66,14 @@ def test_served_models_have_prefix_files_if_a_folder_is_set(tmp_path, file):
     assert without.engine.prefixes is None
 
 
+def test_served_model_has_the_limit_of_its_prefixes_in_host_memory(tmp_path, file):
+    (limited,) = served(tmp_path, str(file), prefix_ram_bytes="2 GB")
+    (without,) = served(tmp_path, str(file))
+
+    assert limited.engine.prefix_ram_limit_bytes == 2 * 10**9
+    assert without.engine.prefix_ram_limit_bytes is None
+
+
 def test_served_model_defaults_to_flat_settings(tmp_path, file):
     builtin, small = served(
         tmp_path, "builtin", {"path": str(file), "slots": 3, "kv_unified": True},

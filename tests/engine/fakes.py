@@ -295,6 +295,6 @@ def load_command(**fields: object) -> LoadModel:
         "stops_limit": 4,
         "inputs_limit": 16,
         "labels_limit": 64,
-        "prefix_ram_bytes": 0,
+        "prefix_ram_limit_bytes": 0,
     }
     return LoadModel(**{**defaults, **fields})

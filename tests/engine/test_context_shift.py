@@ -45,7 +45,7 @@ async def expected_tokens(engine: EngineClient, count: int) -> list[int]:
 @pytest.mark.parametrize("write", [None, write_mamba], ids=["attention", "recurrent"])
 async def test_answer_goes_on_by_the_newer_half_of_a_full_context(write, tiny_llama, tmp_path):
     file = write(tmp_path / "model.gguf") if write else tiny_llama
-    settings = {"context_tokens": CONTEXT, "slots": 2, "prefix_ram_bytes": 0}
+    settings = {"context_tokens": CONTEXT, "slots": 2, "prefix_ram_limit_bytes": 0}
     async with (
         EngineClient(config(file, **settings, context_shift_tokens=1000)) as engine,
         EngineClient(config(file, **settings)) as plain,

@@ -43,7 +43,7 @@ async def take_turns(engine: EngineClient, turns: int = 3) -> tuple[list[str], i
 @pytest.mark.parametrize("write", [None, write_mamba], ids=["attention", "recurrent"])
 async def test_chats_in_turns_restore_their_states_and_answer_the_same(write, tiny_llama, tmp_path):
     file: Path = write(tmp_path / "model.gguf") if write else tiny_llama
-    async with EngineClient(config(file, slots=1, prefix_ram_bytes=0)) as plain:
+    async with EngineClient(config(file, slots=1, prefix_ram_limit_bytes=0)) as plain:
         expected, computed_again = await take_turns(plain)
     async with EngineClient(config(file, slots=1)) as engine:
         texts, cached = await take_turns(engine)
@@ -58,7 +58,7 @@ async def test_chats_in_turns_restore_their_states_and_answer_the_same(write, ti
 
 async def test_worker_short_of_memory_reads_no_state(tiny_llama):
     command = (sys.executable, "-m", "tests.engine.crashing_worker", "short-of-memory")
-    options = {"slots": 1, "prefix_ram_bytes": 1 << 30, "command": command}
+    options = {"slots": 1, "prefix_ram_limit_bytes": 1 << 30, "command": command}
     async with EngineClient(config(tiny_llama, **options)) as engine:
         await take_turns(engine)
         status = await engine.status()
@@ -94,7 +94,7 @@ async def test_worker_that_dies_with_a_state_answers_the_same_afterwards(how, wr
     file: Path = write(tmp_path / "model.gguf")
     begun = CHATS[:1] if how == "saves" else CHATS[:2]
     deadly = CHATS[1] if how == "saves" else [*CHATS[0], 11, 12, 13]
-    async with EngineClient(config(file, slots=1, prefix_ram_bytes=0)) as plain:
+    async with EngineClient(config(file, slots=1, prefix_ram_limit_bytes=0)) as plain:
         await plain.ready()
         expected = text(await answer(plain, turn(deadly, 40)))
 

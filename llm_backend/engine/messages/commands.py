@@ -67,8 +67,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     # half precision, which quantized cells need; None: the native code decides
     flash_attention: bool | None = None
     prefixes: PrefixLimits | None = None  # prefix files; None: no files
-    # states of prefixes without a slot; None: a quarter of the available memory; 0: no states
-    prefix_ram_bytes: int | None = None
+    # for states of prefixes without a slot; None: a quarter of the available memory; 0: no states
+    prefix_ram_limit_bytes: int | None = None
     generated_tokens_bytes: int = 32 << 20  # tokens of recent chats as generated; 0: none
 
     # Requests: batch requests have limits of their own, so that they neither fill the queue of

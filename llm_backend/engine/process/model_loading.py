@@ -158,11 +158,11 @@ def _prefixes(model: "LlamaModel", config: LoadModel) -> PrefixFolder | None:
 
 def _host_prefix_cache(model: "LlamaModel", config: LoadModel) -> HostPrefixCache | None:
     """The host prefix cache, if it is enabled and the model supports it."""
-    if config.prefix_ram_bytes == 0 or model.kind is not ModelKind.CHAT:
+    if config.prefix_ram_limit_bytes == 0 or model.kind is not ModelKind.CHAT:
         return None
     if not model.can_save_states:
         return None
-    limit_bytes = config.prefix_ram_bytes
+    limit_bytes = config.prefix_ram_limit_bytes
     if limit_bytes is None:
         limit_bytes = default_limit_bytes(available_memory_bytes())
     _log.info("engine.host_prefix_cache limit_bytes=%s", limit_bytes)
