@@ -44,7 +44,7 @@ class EngineConfig(WorkerConfig, frozen=True, kw_only=True):
     restart_pause_limit_s: float = 300
     quick_death_s: float = 30
 
-    crashes_limit: int = 2  # of the worker by one command, which is then quarantined
+    quarantine_weight: int = 2  # of the crashes by one command, which is then quarantined
     poison_requests_limit: int = 1024  # commands that are remembered
     poison_requests_age_s: float = 3600  # since the last crash, then a command may run again
 

@@ -288,7 +288,7 @@ async def test_worker_is_restarted_where_its_crash_cannot_be_shared(
 
 
 async def test_worker_killed_from_outside_quarantines_no_request(tiny_llama, socket_path):
-    settings = config(tiny_llama, socket_path=socket_path, crashes_limit=1)
+    settings = config(tiny_llama, socket_path=socket_path, quarantine_weight=1)
     async with (
         EngineClient(settings) as owner,
         EngineClient.for_remote_worker(settings) as remote_engine,

@@ -107,7 +107,7 @@ async def test_engine_soak_ends_every_request_without_growth(tiny_llama, pytestc
 @pytest.mark.parametrize("seed", range(3))
 async def test_engine_soak_survives_kills_at_any_moment(tiny_llama, seed):
     dice = random.Random(seed)
-    async with EngineClient(config(tiny_llama, crashes_limit=100, restart_limit=100)) as engine:
+    async with EngineClient(config(tiny_llama, quarantine_weight=100, restart_limit=100)) as engine:
         await engine.ready()
         requests = [any_request(dice, f"killed-{number}") for number in range(60)]
         lives = [asyncio.create_task(live_one(engine, request, dice)) for request in requests]

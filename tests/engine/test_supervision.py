@@ -101,7 +101,7 @@ async def test_refusal_does_not_clear_the_crashes_of_a_request(tiny_llama):
 
 
 async def test_request_of_a_worker_killed_from_outside_is_answered_later(tiny_llama):
-    async with EngineClient(config(tiny_llama, crashes_limit=1)) as engine:
+    async with EngineClient(config(tiny_llama, quarantine_weight=1)) as engine:
         for _ in range(3):
             await engine.ready()
             generation = await engine.generate(request("unlucky", max_tokens=None))
@@ -115,7 +115,7 @@ async def test_request_of_a_worker_killed_from_outside_is_answered_later(tiny_ll
 
 
 async def test_request_that_hangs_the_worker_counts_as_a_crash(tiny_llama):
-    async with EngineClient(config(tiny_llama, hang_timeout_s=4, crashes_limit=1)) as engine:
+    async with EngineClient(config(tiny_llama, hang_timeout_s=4, quarantine_weight=1)) as engine:
         await engine.ready()
         generation = await engine.generate(request("endless", max_tokens=None))
         os.kill(engine.pid, signal.SIGSTOP)

@@ -123,12 +123,12 @@ class EngineLifecycle:
 
 
 def _poison_requests(config: EngineConfig) -> PoisonRequests:
-    limit, crashes, age_s = (
+    limit, weight, age_s = (
         config.poison_requests_limit,
-        config.crashes_limit,
+        config.quarantine_weight,
         config.poison_requests_age_s,
     )
     if config.socket_path is None:
-        return PoisonRequests(limit=limit, quarantine_weight=crashes, age_s=age_s)
+        return PoisonRequests(limit=limit, quarantine_weight=weight, age_s=age_s)
     path = config.socket_path.with_suffix(".poison")
-    return SharedPoisonRequests(path, limit=limit, quarantine_weight=crashes, age_s=age_s)
+    return SharedPoisonRequests(path, limit=limit, quarantine_weight=weight, age_s=age_s)

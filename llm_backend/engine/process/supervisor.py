@@ -37,7 +37,7 @@ _LAST_LINES_S = 1.0  # for the log of a process that has ended; a grandchild may
 
 @dataclass(frozen=True, kw_only=True)
 class _WorkerExit:
-    """End of a worker. `is_final`: another worker would soon end in the same way.
+    """End of a worker. `would_repeat`: another worker would soon end in the same way.
     `must_be_killed`: it has not ended by itself. `lacks_memory`: its plan takes too much.
     `is_abandoned`: it ended itself to stop native code. `ready_s`: seconds since it was ready."""
 
@@ -45,7 +45,7 @@ class _WorkerExit:
     ready_s: float = 0
     was_ready: bool = False
     has_crashed: bool = False
-    is_final: bool = False
+    would_repeat: bool = False
     must_be_killed: bool = False
     lacks_memory: bool = False
     is_abandoned: bool = False
@@ -97,7 +97,7 @@ class Supervisor(EngineLifecycle):
             restart = policy.next_restart(
                 ready_s=worker_exit.ready_s,
                 was_ready=worker_exit.was_ready,
-                cannot_start=worker_exit.is_final and self.info is None,
+                cannot_start=worker_exit.would_repeat and self.info is None,
             )
             self._delay_s = restart.delay_s
             if restart.is_pause:
@@ -177,7 +177,7 @@ class Supervisor(EngineLifecycle):
                 self.poison_requests.discard_crash(process.pid)
             else:
                 self.poison_requests.record_crash(candidates, process.pid)
-        if worker_exit.is_final:
+        if worker_exit.would_repeat:
             return worker_exit
         reason = f"The engine process {describe_exit(exit_.status)}"
         if worker_exit.was_ready:
@@ -207,9 +207,11 @@ class Supervisor(EngineLifecycle):
         except TimeoutError:
             limit_s = self._config.start_timeout_s
             reason = f"The model was not ready within {limit_s:g} s."
-            return _WorkerExit(reason=reason, is_final=True, must_be_killed=True)
+            return _WorkerExit(reason=reason, would_repeat=True, must_be_killed=True)
         if isinstance(first, NotReady):
-            return _WorkerExit(reason=first.message, is_final=True, lacks_memory=first.lacks_memory)
+            return _WorkerExit(
+                reason=first.message, would_repeat=True, lacks_memory=first.lacks_memory
+            )
         if first is None:
             return _WorkerExit(reason="before the model had computed its first pass.")
         ready_at = time.monotonic()
