@@ -35,7 +35,7 @@ WORD = (
 AFTER = "again|as|at|before|behind|by|first|for|from|in|later|of|on|or|out|to|up|with"
 # `stored_bytes` is a noun with an attribute; `stored` and `stored_by` are no verbs.
 PARTICIPLE = re.compile(rf"^_*(?:(?:told|asked|said)(?:_|$)|{WORD}(?:$|_(?:{AFTER})(?:_|$)))")
-VERBS_OF_SPEECH = {"told", "asked", "said"}
+VERB_OF_SPEECH = re.compile(r"(?:^|_)(?:told|asked|said)(?=_|$)")
 # The subject of a test's name is a noun, and its verb one that the code could do.
 TEST_NAME = re.compile(
     r"^test_(?:what|whatever|which|whose|where|whether|when|how|why)(?=_|$)"
@@ -165,8 +165,10 @@ def in_definitions(tree: ast.Module, *, is_test: bool) -> Iterator[tuple[int, st
             continue
         if isinstance(node, ast.Raise):
             yield from in_message(node)
-        if isinstance(node, ast.arg | ast.Name) and variable_name(node) in VERBS_OF_SPEECH:
-            yield node.lineno, f"variable `{variable_name(node)}`: name the value with a noun"
+        if isinstance(node, ast.arg | ast.Name | ast.Attribute):
+            name = variable_name(node)
+            if name is not None and VERB_OF_SPEECH.search(name):
+                yield node.lineno, f"variable `{name}`: name the value with a noun"
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         if node.name not in PRESCRIBED and PARTICIPLE.match(node.name) and not is_value(node):
@@ -191,11 +193,13 @@ def in_message(node: ast.Raise) -> Iterator[tuple[int, str]]:
                 yield part.lineno, f"message with `{word}`: say `must be` or `absent`"
 
 
-def variable_name(node: ast.arg | ast.Name) -> str | None:
+def variable_name(node: ast.arg | ast.Name | ast.Attribute) -> str | None:
     """The name of an argument, or of a variable that is assigned; None for one that is read."""
     if isinstance(node, ast.arg):
         return node.arg
-    return node.id if isinstance(node.ctx, ast.Store) else None
+    if not isinstance(node.ctx, ast.Store):
+        return None
+    return node.attr if isinstance(node, ast.Attribute) else node.id
 
 
 def is_value(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

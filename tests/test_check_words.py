@@ -65,3 +65,18 @@ def test_a_docstring_may_state_a_rule_as_a_fact():
     source = "def f(n):\n    '''Returns: `n` is at least 0.'''\n"
 
     assert list(in_definitions(ast.parse(source), is_test=False)) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "is_refused"),
+    [
+        ("asked_s = 1", True),
+        ("self._told_bytes = 0", True),
+        ("class C:\n    asked_by: str", True),
+        ("def f(said): ...", True),
+        ("print(self._told_bytes)", False),  # a name of another's, or one that is found where set
+        ("requested_s = reported_bytes = unsaid = 1", False),
+    ],
+)
+def test_a_variable_named_by_a_verb_of_speech_is_refused(source, is_refused):
+    assert bool(list(in_definitions(ast.parse(source), is_test=False))) is is_refused

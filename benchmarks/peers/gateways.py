@@ -244,7 +244,7 @@ def _median(samples: list[Sample], seconds: float) -> tuple[float, float, float]
     return rate, p50_s * 1e3, statistics.median(sample.p99_s for sample in samples) * 1e3
 
 
-def tell_memory(gateways: list[Gateway], requests: int) -> None:
+def print_memory(gateways: list[Gateway], requests: int) -> None:
     """Print each one's memory when idle, half-way and after so many requests on 16 connections."""
     for one in gateways:
         held, done = [one.resident_mib()], 0
@@ -286,7 +286,7 @@ def main() -> None:
             for body in (REQUEST, STREAMED):
                 for connections in (1, 16):
                     measure(gateways, body, connections, options)
-            tell_memory(gateways, options.requests)
+            print_memory(gateways, options.requests)
     finally:
         mock.terminate()
         mock.join()

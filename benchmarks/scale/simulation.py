@@ -90,7 +90,7 @@ class _Run:
         bears = servers * speed(measured, measured.slots) / chat.answer_tokens
         self.users = max(1, round(burst.calm * bears * chat.every_s))
         turn = chat.question_tokens + chat.answer_tokens
-        self.said = [turn * (user % chat.turns) for user in range(self.users)]
+        self.earlier_tokens = [turn * (user % chat.turns) for user in range(self.users)]
 
     def run(self) -> Outcome:
         for now in self.arrivals():
@@ -160,13 +160,13 @@ class _Run:
     def prefill(self, server: _Server, user: int) -> float:
         """Compute what was said before and is not cached, and cache it. Returns how many generated
         tokens take as long."""
-        tokens = self.said[user]
+        tokens = self.earlier_tokens[user]
         computed = tokens - min(tokens, server.cached.pop(user, 0))
         self.outcome.context_tokens += tokens
         self.outcome.computed_tokens += computed
         turn = self.chat.question_tokens + self.chat.answer_tokens
         server.cached[user] = tokens + turn
-        self.said[user] = 0 if tokens >= turn * (self.chat.turns - 1) else tokens + turn
+        self.earlier_tokens[user] = 0 if tokens >= turn * (self.chat.turns - 1) else tokens + turn
         if len(server.cached) > self.measured.cached_chats:
             server.cached.popitem(last=False)
         full = speed(self.measured, self.measured.slots)

@@ -85,13 +85,13 @@ class _CompletionTurn:
         self._choices = prompt.limits.choices
         self._has_logprobs = prompt.sampling.logprobs is not None
         self._obfuscation = obfuscation
-        self._tells_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        self._includes_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         self._head = chunks.ChunkHead(
             id=f"cmpl-{uuid.uuid4().hex}",
             kind="text_completion",
             created_at=int(time.time()),
             model=body["model"],
-            includes_usage=self._tells_usage,
+            includes_usage=self._includes_usage,
         )
 
     async def chunks(self) -> AsyncGenerator[JsonObject, None]:
@@ -103,7 +103,7 @@ class _CompletionTurn:
                 chunk = chunks.text_chunk(self._head, index, delta, offsets[index])
                 yield self._obfuscate(chunk, delta.text)
                 offsets[index] += len(delta.text)
-        if self._tells_usage:
+        if self._includes_usage:
             yield chunks.usage_chunk(self._head, self._usage())
 
     def _obfuscate(self, chunk: JsonObject, text: str) -> JsonObject:

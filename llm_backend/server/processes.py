@@ -127,7 +127,7 @@ class _Processes:
             return f"An API process cannot be started: {error}."
         self._children.add(child)
         if self._is_ending.is_set():
-            self._ask_to_end(child)
+            self._end_child(child)
         try:
             reason = await child.wait_until_serving()
             if reason is None:
@@ -167,7 +167,7 @@ class _Processes:
         self._is_ending.set()
         self._listener.close()
         for child in self._children:
-            self._ask_to_end(child)
+            self._end_child(child)
         settings = self._settings
         timeout_s = settings.shutdown_delay_s + settings.shutdown_grace_s + 2 * CANCEL_TIMEOUT_S
         await asyncio.wait(supervisors, timeout=timeout_s)
@@ -177,7 +177,7 @@ class _Processes:
         # The first error is being raised already.
         await asyncio.gather(*supervisors, return_exceptions=True)
 
-    def _ask_to_end(self, child: ApiChild) -> None:
+    def _end_child(self, child: ApiChild) -> None:
         if self._is_terminated:
             child.drain()
         else:

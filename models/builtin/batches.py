@@ -47,7 +47,7 @@ def tokenize(tokenizer: Tokenizer, seed: int) -> Iterator[list[int]]:
     openings = settling_openings(tokenizer)
     for index, talk in enumerate(conversations(seed)):
         text = chats[index % 2].whole(talk.messages, talk.tools)
-        if talk.is_told_by_opening and index % 3:
+        if talk.is_settled_by_opening and index % 3:
             before, answer = text.rsplit(ASSISTANT, 1)
             answer_ids = tokenizer.encode(answer).ids
             opening = openings[tuple(answer_ids)]

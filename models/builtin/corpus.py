@@ -20,7 +20,7 @@ SHARES = {"fact": 52, "unknown": 8, "echo": 16, "sum": 12, "sums": 10, "spell": 
 # Most conversations are drills, of one turn each: short ones, so that a step holds many questions.
 DRILLS = 0.91
 DRILL_SHARES = {"fact": 54, "unknown": 5, "echo": 5, "sums": 4, "sum": 25, "beyond": 7}
-TOLD_BY_OPENING = ("fact", "unknown", "beyond")
+SETTLED_BY_OPENING = ("fact", "unknown", "beyond")
 SKILLS = {
     "echo": skills.echo,
     "sum": skills.arithmetic,
@@ -34,12 +34,12 @@ SKILLS = {
 class Conversation:
     """Input of a chat template.
 
-    `is_told_by_opening` marks a last answer whose first words settle the rest.
+    `is_settled_by_opening` marks a last answer whose first words settle the rest.
     """
 
     messages: list[Message]
     tools: list[Any] = field(default_factory=list)
-    is_told_by_opening: bool = False
+    is_settled_by_opening: bool = False
 
     @property
     def questions(self) -> list[str]:
@@ -72,7 +72,7 @@ def _drill(knowledge: Knowledge, rng: random.Random) -> Conversation:
     kind = _any_kind(DRILL_SHARES, rng)
     return Conversation(
         messages=_turn(kind, knowledge, rng),
-        is_told_by_opening=kind in TOLD_BY_OPENING,
+        is_settled_by_opening=kind in SETTLED_BY_OPENING,
     )
 
 
@@ -87,7 +87,7 @@ def _conversation(knowledge: Knowledge, rng: random.Random) -> Conversation:
     kinds = [_any_kind(SHARES, rng) for _ in range(rng.randint(1, longest))]
     for kind in kinds:
         messages += _turn(kind, knowledge, rng)
-    return Conversation(messages=messages, is_told_by_opening=kinds[-1] in TOLD_BY_OPENING)
+    return Conversation(messages=messages, is_settled_by_opening=kinds[-1] in SETTLED_BY_OPENING)
 
 
 def _any_kind(shares: Mapping[str, int], rng: random.Random) -> str:

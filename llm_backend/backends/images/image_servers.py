@@ -199,7 +199,7 @@ class _ServerRequest:
     async def draw(self, drawing: ImageRequest) -> AsyncGenerator[Preview | GeneratedImage, None]:
         """Yields the previews and then the images of one request; at least one image."""
         self._at = None
-        drawing_task = asyncio.create_task(self._ask(drawing))
+        drawing_task = asyncio.create_task(self._fetch_images(drawing))
         try:
             async with aclosing(self._previews(drawing_task, drawing.previews)) as previews:
                 async for preview in previews:
@@ -211,7 +211,7 @@ class _ServerRequest:
             if not drawing_task.done():  # in a task of its own: this one may be cancelled
                 self.endings.start(self._abandon(drawing_task))
 
-    async def _ask(self, drawing: ImageRequest) -> list[bytes]:
+    async def _fetch_images(self, drawing: ImageRequest) -> list[bytes]:
         limit_bytes = drawing.count * self.image_bytes * 4 // 3 + _FRAMING_BYTES
         body = await asyncio.to_thread(sdapi.request_body, drawing, self.options, self.title)
         answer = await self.pool.exchange(
@@ -248,7 +248,7 @@ class _ServerRequest:
         if self._at is not None and self.pool.is_exclusive(self._at):
             with suppress(UpstreamError, TimeoutError):  # None: the server does not say
                 async with asyncio.timeout(_PROGRESS_S):
-                    drawn, _ = await self._ask_progress(self._at, has_image=False)
+                    drawn, _ = await self._fetch_progress(self._at, has_image=False)
                     share = min(max(drawn, 0.0), 1.0)
         return ImageProgress(model=self.model or "", share=share)
 
@@ -286,18 +286,18 @@ class _ServerRequest:
     ) -> tuple[float, bytes] | None:
         """Returns the share of the work that is done, and the current image, if it is shown.
         None if the server tells no progress, or answers the request before."""
-        asking = asyncio.create_task(self._ask_progress(upstream, has_image=True))
+        fetching = asyncio.create_task(self._fetch_progress(upstream, has_image=True))
         try:
-            await asyncio.wait([asking, drawing_task], return_when=asyncio.FIRST_COMPLETED)
-            return await asking if asking.done() else None
+            await asyncio.wait([fetching, drawing_task], return_when=asyncio.FIRST_COMPLETED)
+            return await fetching if fetching.done() else None
         except UpstreamError as error:
             log.info("no_previews", extra={"upstream": upstream, "reason": error.message})
             return None
         finally:
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
+            fetching.cancel()
+            await asyncio.gather(fetching, return_exceptions=True)
 
-    async def _ask_progress(self, upstream: str, *, has_image: bool) -> tuple[float, bytes]:
+    async def _fetch_progress(self, upstream: str, *, has_image: bool) -> tuple[float, bytes]:
         """As `_progress`. Raises `UpstreamError` if the server tells no progress."""
         query = b"skip_current_image=false" if has_image else b"skip_current_image=true"
         answer = await self.pool.send_without_permit(

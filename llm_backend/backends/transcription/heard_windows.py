@@ -49,7 +49,7 @@ class HeardWindows(Windows):
         self._instruction = instruction
         self._context_tokens = context_tokens
         self._field = field
-        self._said = ""  # the end of the transcript so far
+        self._transcript_end = ""
         self._has_begun = self._has_retried = False
 
     @classmethod
@@ -116,7 +116,7 @@ class HeardWindows(Windows):
     async def _hear(self, audio: bytes, seek_s: float) -> AsyncGenerator[TranscriptPart, None]:
         chat = self._chat(audio)
         answer = HeardAnswer(may_have_header=self._instruction.has_header)
-        before, is_first = self._said, True
+        before, is_first = self._transcript_end, True
         try:
             generation = await self._model.chat(chat)
         except ContextLengthExceeded as error:
@@ -176,7 +176,7 @@ class HeardWindows(Windows):
         language: str = "",
         usage: Usage | None = None,
     ) -> TranscriptPart:
-        self._said = text or self._said
+        self._transcript_end = text or self._transcript_end
         segment = TranscriptSegment(
             start_s=seek_s,
             end_s=self._seek_s,

@@ -89,7 +89,7 @@ class Speakers:
             block = bytes(buffer[:_BLOCK_BYTES])
             del buffer[:_BLOCK_BYTES]
             has_ended = has_ended and not buffer
-            await self._tell_apart(block)
+            await self._diarize(block)
             for start in range(0, len(block), _CHUNK_BYTES):
                 yield block[start : start + _CHUNK_BYTES]
 
@@ -100,7 +100,7 @@ class Speakers:
         speakers = [self._name(self._speaker(one.start_s, one.end_s)) for one in part.segments]
         return replace(part, speakers=speakers)
 
-    async def _tell_apart(self, block: bytes) -> None:
+    async def _diarize(self, block: bytes) -> None:
         begin_s = self._seek_s
         self._seek_s += length_s(len(block))
         self._turns = [one for one in self._turns if one.end_s > begin_s - WINDOW_S]

@@ -172,7 +172,7 @@ def _completions(used: UsageSum) -> JsonObject:
     images = tokens.input_image_tokens - tokens.cached_image_tokens
     audio = tokens.input_audio_tokens - tokens.cached_audio_tokens
     uncached = tokens.input_tokens - tokens.cached_tokens
-    said_media = tokens.output_image_tokens + tokens.output_audio_tokens
+    output_media = tokens.output_image_tokens + tokens.output_audio_tokens
     return {
         "input_tokens": tokens.input_tokens,
         "input_cached_tokens": tokens.cached_tokens,
@@ -184,7 +184,7 @@ def _completions(used: UsageSum) -> JsonObject:
         "input_audio_tokens": audio,
         "input_cached_audio_tokens": tokens.cached_audio_tokens,
         "output_tokens": tokens.output_tokens,
-        "output_text_tokens": tokens.output_tokens - said_media,
+        "output_text_tokens": tokens.output_tokens - output_media,
         "output_image_tokens": tokens.output_image_tokens,
         "output_audio_tokens": tokens.output_audio_tokens,
         "num_model_requests": used.requests,

@@ -75,19 +75,20 @@ class _ChoiceOutput:
 
 class CheckedAnswer:
     """An answer that is validated against `structure`. Raises `Internal` if no attempt is valid.
-    `ask` generates another answer; at most `attempts` are generated. `usage` counts all of them."""
+    `generate` begins another answer, so that there are at most `attempts`. `usage` counts all of
+    them."""
 
     def __init__(
         self,
         answer: ModelAnswer,
         structure: StructuredOutput,
-        ask: Callable[[Chat], Awaitable[ModelAnswer]],
+        generate: Callable[[Chat], Awaitable[ModelAnswer]],
         *,
         attempts: int,
     ) -> None:
         self._answer = answer
         self._structure = structure
-        self._ask = ask
+        self._generate = generate
         self._attempts = attempts
         self._spent_usage = Usage()
 
@@ -137,7 +138,7 @@ class CheckedAnswer:
             chat = _retry_request(request, attempt)
             await self._answer.__aexit__(None, None, None)
             self._spent_usage += self._answer.usage
-            self._answer = await self._ask(chat)
+            self._answer = await self._generate(chat)
             await self._answer.__aenter__()
             async for _, output in _finished_choices(self._answer.chat_deltas(chat)):
                 if not await asyncio.to_thread(output.violates_schema, self._structure):

@@ -67,7 +67,7 @@ class _Pull:
         self._lines: asyncio.Queue[JsonObject | None] = asyncio.Queue()
         self._is_given_up = False
         self._file: JsonObject = {}
-        self._told_bytes = 0
+        self._reported_bytes = 0
 
     async def progress(self) -> AsyncGenerator[JsonObject, None]:
         """Yields the progress, and success at the end. Raises `InvalidRequest` if the model cannot
@@ -105,24 +105,24 @@ class _Pull:
         self._file = {
             "status": f"pulling {file.path}", **digest, "total": file.size_bytes, "completed": 0,
         }  # fmt: skip
-        self._told_bytes = 0
-        self._tell()
+        self._reported_bytes = 0
+        self._report()
 
     def _add_bytes(self, size: int) -> None:
         if self._is_given_up:
             raise PullError("The client gave the download up.")
         self._file = {**self._file, "completed": self._file["completed"] + size}
         completed = self._file["completed"]
-        if completed - self._told_bytes >= _BYTES_PER_LINE or completed == self._file["total"]:
-            self._told_bytes = completed
-            self._tell()
+        if completed - self._reported_bytes >= _BYTES_PER_LINE or completed == self._file["total"]:
+            self._reported_bytes = completed
+            self._report()
 
     def _end(self, download: asyncio.Future[None]) -> None:
         if not download.cancelled():
             download.exception()  # is retrieved even if no client waits for it any more
         self._lines.put_nowait(None)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         self._loop.call_soon_threadsafe(self._lines.put_nowait, self._file)
 
 

@@ -214,8 +214,8 @@ class InputTurns:
         try:
             async with self._permits:
                 self._waiting_s -= waiting_s
-                is_said = await transcribed.transcribe()
-            if is_said and transcribed in self._to_answer:
+                has_words = await transcribed.transcribe()
+            if has_words and transcribed in self._to_answer:
                 self._is_answer_due = True
         except ClientGone:
             return

@@ -97,8 +97,8 @@ def new_id(kind: str) -> str:
 def is_reference(item: Item) -> bool:
     """True if the item is only a reference to a stored one; its `type` may be left out."""
     kind = item.get("type")
-    says_nothing = not ("role" in item and "content" in item)
-    return kind == "item_reference" or (kind is None and says_nothing)
+    has_no_message = not ("role" in item and "content" in item)
+    return kind == "item_reference" or (kind is None and has_no_message)
 
 
 def stored_form(sent: Item) -> JsonObject:

@@ -183,7 +183,7 @@ class DetachedPeers:
         answer = await self._find(FindChat(project_id=project_id, id=id))
         if answer is None:
             return await self.shared.find(id, project_id) if self.shared else None
-        replies = _ask(answer.path, FollowChat(project_id=project_id, id=id))
+        replies = _query(answer.path, FollowChat(project_id=project_id, id=id))
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 found = await anext(replies, None)
@@ -235,7 +235,7 @@ class _FoundChats:
 async def _all(path: Path, request: ChatRequest) -> _FoundChats | None:
     """Returns the whole answer of a process; None if it hangs."""
     try:
-        async with asyncio.timeout(TIMEOUT_S), aclosing(_ask(path, request)) as replies:
+        async with asyncio.timeout(TIMEOUT_S), aclosing(_query(path, request)) as replies:
             found = [reply async for reply in replies if isinstance(reply, Found)]
             return _FoundChats(path=path, found=found)
     except TimeoutError:
@@ -243,7 +243,7 @@ async def _all(path: Path, request: ChatRequest) -> _FoundChats | None:
         return None
 
 
-async def _ask(path: Path, request: ChatRequest) -> AsyncGenerator[Reply, None]:
+async def _query(path: Path, request: ChatRequest) -> AsyncGenerator[Reply, None]:
     """Yields the replies of a process; none if it has died."""
     try:
         connection: MessageConnection[Reply, ChatRequest]

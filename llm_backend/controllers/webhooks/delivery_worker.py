@@ -102,10 +102,10 @@ class DeliveryWorker:
         if remaining_s <= 0:
             await self._give_up(job, failed)
             return
-        asked_s = 0.0 if answer is None else answer.pause_s(now)
+        requested_s = 0.0 if answer is None else answer.pause_s(now)
         usual_s = PAUSES_S[min(job.attempt, len(PAUSES_S)) - 1] * (1 + JITTER * self._draw())
-        pause_s = min(max(usual_s, asked_s), remaining_s)
-        others_s = min(max(min(usual_s, _OTHERS_PAUSE_LIMIT_S), asked_s), LIFETIME_S)
+        pause_s = min(max(usual_s, requested_s), remaining_s)
+        others_s = min(max(min(usual_s, _OTHERS_PAUSE_LIMIT_S), requested_s), LIFETIME_S)
         await self._webhooks.postpone_others(job, others_s)
         self._deliveries.labels("retried").inc()
         raise RetryLater(pause_s)

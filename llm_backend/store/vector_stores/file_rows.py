@@ -64,7 +64,7 @@ def add(
         NewJob(
             kind=INGEST,
             subject=file.document,
-            details={"asked_by": dict(file.asked_by)},
+            details={"asked_by": dict(file.requested_by)},  # the key in jobs of earlier versions
             affinity=store.index_name,
         )
         for file in files

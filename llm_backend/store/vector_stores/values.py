@@ -72,14 +72,14 @@ class FileError:
 @dataclass(frozen=True, kw_only=True)
 class NewVectorFile:
     """A file to add to a vector store; `document` will be the name of its points in the index.
-    `asked_by` is JSON for the job of its ingestion."""
+    `requested_by` is JSON for the job of its ingestion."""
 
     document: str
     file_id: str
     filename: str
     chunking: StoredChunking
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
-    asked_by: Mapping[str, str | None] = field(default_factory=dict)
+    requested_by: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -153,10 +153,10 @@ class Ingestion:
         return job.affinity not in (None, await self._vector_stores.index.name())
 
     def _meter(self, job: Job) -> RequestMeter | None:
-        asked_by = job.details.get("asked_by")
-        if not asked_by:  # a job from an older version, which did not record the principal
+        requested_by = job.details.get("asked_by")
+        if not requested_by:  # a job from an older version, which did not record the principal
             return None
-        return RequestMeter(self._ledger, Principal(**asked_by), kind="embeddings")
+        return RequestMeter(self._ledger, Principal(**requested_by), kind="embeddings")
 
     async def _ingest(self, job: Job, file: StoredVectorFile) -> None:
         vector_stores, index = self._vector_stores, self._vector_stores.index
@@ -265,8 +265,8 @@ async def _embed(
 
 def _pause_s(error: Exception, number: int, first_s: float = RETRY_S) -> float:
     """Returns the delay before the next try: at least the one that the error asks for."""
-    asked_s = error.retry_after_s if isinstance(error, ApiError) else None
-    return max(asked_s or 0.0, backoff_delay_s(first_s, number, RETRY_LIMIT_S))
+    requested_s = error.retry_after_s if isinstance(error, ApiError) else None
+    return max(requested_s or 0.0, backoff_delay_s(first_s, number, RETRY_LIMIT_S))
 
 
 def _points(

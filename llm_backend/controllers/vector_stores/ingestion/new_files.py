@@ -44,7 +44,7 @@ async def new_files(
     services.vector_stores.check()
     if entries and caller.project is not None:
         services.access.spending.check(caller.project)
-    asked_by = asdict(Principal.of(caller))
+    requested_by = asdict(Principal.of(caller))
     by_id: dict[str, NewVectorFile] = {}
     for index, one in enumerate(entries):
         param = where.format(index)
@@ -61,7 +61,7 @@ async def new_files(
             filename=file.filename,
             attributes=attributes_from(one.get("attributes")),
             chunking=chunking_from(one.get("chunking_strategy"), input_limit=embedder.input_limit),
-            asked_by=asked_by,
+            requested_by=requested_by,
         )
     return list(by_id.values())
 
