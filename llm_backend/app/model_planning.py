@@ -19,7 +19,6 @@ from llm_backend.model_files import (
     Machine,
     MemoryPlan,
     ModelCosts,
-    ModelShape,
     PlanRequest,
     available_memory_bytes,
     footprint,
@@ -95,12 +94,9 @@ class ModelPlanner:
         except HeaderError as error:  # the engine will report what is wrong with the file
             log_unknown_size(model, error)
             return PlannedModel(engine=model.engine, bytes=extra)
-        if model.plan_request is None:
-            total = sum(footprint(one, _shape(model.engine)).total for one in costs)
-            return PlannedModel(engine=model.engine, bytes=total + extra)
-        machine = self._part_for(model, served, loaded)
-        plan = plan_memory(costs, machine, model.plan_request, extra_bytes=extra)
-        smaller = plan_smaller(costs, machine, model.plan_request, extra_bytes=extra)
+        request, machine = _request(model), self._part_for(model, served, loaded)
+        plan = plan_memory(costs, machine, request, extra_bytes=extra)
+        smaller = plan_smaller(costs, machine, request, extra_bytes=extra)
         return PlannedModel(
             engine=model.engine.fit(
                 _fit(model, plan), smaller=_fit(model, smaller) if smaller else None
@@ -148,7 +144,7 @@ class ModelPlanner:
             costs = self._costs(model)
         except HeaderError:
             return 0
-        shape = _shape(model.engine)
+        shape = _request(model).shape(model.engine.slots, model.engine.context_tokens)
         return sum(footprint(one, shape).total for one in costs) + _extra_bytes(model)
 
     def _costs(self, model: ServedModel) -> list[ModelCosts]:
@@ -205,18 +201,9 @@ def _share(total: int, own: int, others: Sequence[int]) -> float:
     return (own + spare / (1 + len(others))) / total
 
 
-def _shape(engine: EngineConfig) -> ModelShape:
-    return ModelShape(
-        context_tokens=engine.context_tokens,
-        slots=engine.slots,
-        batch_tokens=engine.batch_tokens,
-        output_rows=max(engine.logit_rows, engine.draft_tokens if engine.speculation else 0),
-        cache_type=engine.cache_type,
-        kv_unified=engine.kv_unified,
-        has_flash_attention=engine.flash_attention is not False,
-        generated_tokens_bytes=engine.generated_tokens_bytes,
-        draft_tokens=0 if engine.draft_model_path else engine.drafted_tokens,
-    )
+def _request(model: ServedModel) -> PlanRequest:
+    assert model.plan_request is not None, "a model without bytes of its own is planned"
+    return model.plan_request
 
 
 def _extra_bytes(model: ServedModel) -> int:
@@ -238,8 +225,7 @@ def _size(path: Path) -> int:
 
 def _fit(model: ServedModel, plan: MemoryPlan) -> EngineFit:
     """The engine's part of a plan. Settings of GPUs have priority over the plan."""
-    engine, request = model.engine, model.plan_request
-    assert request is not None, "the model is planned"
+    engine, request = model.engine, _request(model)
     counts = tuple(float(one) for one in plan.placement.counts)
     are_planned = request.gpu_layers is None
     return EngineFit(

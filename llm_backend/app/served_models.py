@@ -54,12 +54,15 @@ from llm_backend.settings.model_entry import AdapterSettings, ChatTurnFrames, Mo
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """A local model: its names, its chat format and its engine. `personality` names the default
-    one of `personalities`, for requests with the plain name; `defaults` are default fields of
-    requests. `memory_bytes` None: it is estimated. `plan_request` None: `engine` is used as it is,
-    without a plan for this machine's memory. `voice` are the files of a model that speaks,
-    `diarization` those of one that tells speakers apart, `recognizer` those of a NeMo model that
-    transcribes, and `image_setup` is that of one that draws."""
+    """A local model: its names, its chat format and its engine.
+
+    `personality` names the default one of `personalities`, for requests with the plain name.
+    `defaults` are default fields of requests. `memory_bytes` None means that the memory is
+    estimated. `plan_request` None means that the model is no language model: its `engine` is used
+    as it is, without a plan for this machine's memory. Files of other kinds of models: `voice` of
+    one that speaks, `diarization` of one that tells speakers apart, `recognizer` of a NeMo model
+    that transcribes, `image_setup` of one that draws.
+    """
 
     card: ModelCard
     aliases: tuple[str, ...]

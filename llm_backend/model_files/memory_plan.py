@@ -80,7 +80,7 @@ class PlanRequest:
     generated_tokens_bytes: int = 0
     draft_tokens: int = 0
 
-    def shape(self, slots: int, context_tokens: int) -> ModelShape:
+    def shape(self, slots: int, context_tokens: int | None) -> ModelShape:
         """The shape of a model with these settings."""
         return ModelShape(
             context_tokens=context_tokens,

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from llm_backend.app.model_planning import ModelPlanner
+from llm_backend.app.served_models import build_served_models
 from llm_backend.cli import app
 from llm_backend.settings import load_settings
 from llm_backend.store import Database, migrate
@@ -14,6 +16,7 @@ from llm_backend.store.administration import StoredUsage, UsageKey
 from llm_backend.store.administration.usage import AMOUNTS
 from tests.engine.gguf_models import write_llama, write_with_head
 from tests.engine.projectors import write_ears, write_eyes
+from tests.model_shapes import HALF_BILLION, write_shape
 from tests.tiny_diffusion import write_tiny_diffusion
 from tests.tone_speakers import write_speakers
 from tests.tone_voice import write_voice
@@ -130,6 +133,34 @@ def test_models_show_prints_header_template_and_memory(folder):
     assert "Memory with 8 slots, cells of f16" in stdout
     assert "in all" in stdout
     assert "llama.block_count = 4" in run("show", "builtin").stdout
+
+
+@pytest.mark.parametrize("entry", ["tiny.gguf", "{path: tiny.gguf}"])
+def test_models_show_plans_a_served_model_as_serve_does(folder, entry):
+    write_llama(folder / "tiny.gguf")
+    draft = write_llama(folder / "draft.gguf")
+    config = folder / "config.yaml"
+    config.write_text(f"models: [{entry}]\ndraft_models: [{draft}]\ndraft_tokens: 64")
+    settings = load_settings({}, config)
+    [served] = build_served_models(settings)
+
+    shown = run("show", "tiny.gguf", "--config", str(config)).stdout
+
+    plan = ModelPlanner(settings.memory_budget).plan(served, [served]).engine.plan
+    assert f"On this machine, alone: {plan}" in " ".join(shown.split())
+
+
+def test_models_show_plans_a_file_beside_the_settings_as_serve_does(folder):
+    write_shape(folder / "large.gguf", HALF_BILLION)
+    config = folder / "config.yaml"
+    config.write_text("models: [none]\ndraft_tokens: 64\nslots: 3")
+    settings = load_settings({"models": ["large.gguf"]}, config)
+    [served] = build_served_models(settings)
+
+    shown = run("show", "large.gguf", "--config", str(config)).stdout
+
+    plan = ModelPlanner(settings.memory_budget).plan(served, [served]).engine.plan
+    assert f"On this machine, alone: {plan}" in " ".join(shown.split())
 
 
 def test_models_show_includes_used_and_unused_draft_heads(folder):

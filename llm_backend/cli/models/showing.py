@@ -183,59 +183,45 @@ def _print_memory(path: Path, header: "GgufHeader", settings: Settings) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from llm_backend.app import engine_configs
     from llm_backend.app.model_planning import ModelPlanner
     from llm_backend.engine.process.device_list import find_devices
-    from llm_backend.model_files import ModelShape, PlanRequest, footprint, model_costs
+    from llm_backend.model_files import ModelShape, footprint, model_costs
+    from llm_backend.settings.model_entry import ModelSettings
 
-    slots, costs = settings.slots or ModelShape.slots, model_costs(header)
+    costs, planner = model_costs(header), ModelPlanner(settings.memory_budget, find_devices)
+    served = _served_model(path, settings)
+    if served is None:
+        entry = ModelSettings(path=str(path))
+        engine = engine_configs.build_engine_config(settings, entry, path, None, None, None)
+        request = engine_configs.build_plan_request(settings, entry, engine)
+        assert request is not None, "a GGUF file without a projector is a language model"
+        sentence = planner.plan_alone(costs, request).sentence
+    else:
+        request, planned = served.plan_request, planner.plan(served, [served])
+        sentence = planned.engine.plan
+        if request is None:
+            print(f"\nMemory: {planned.bytes / 1e6:,.0f} MB")
+            return
     trained = header.of_architecture("context_length") or _CONTEXTS[-1]
-    sizes = sorted({size for size in _CONTEXTS if size < trained} | {trained})
-    title = f"Memory with {slots} slots, cells of {settings.cache_type}"
+    slots = request.slots or ModelShape.slots
+    title = f"Memory with {slots} slots, cells of {request.cache_type}"
     table = Table("context", "weights", "cells", "compute", "process", "in all", title=title)
-    for size in sizes:
-        shape = ModelShape(
-            context_tokens=size,
-            slots=slots,
-            batch_tokens=settings.batch_tokens,
-            cache_type=settings.cache_type,
-            generated_tokens_bytes=settings.generated_tokens_bytes,
-            draft_tokens=settings.draft_tokens if settings.speculation else 0,
-        )
-        one = footprint(costs, shape)
+    for size in sorted({size for size in _CONTEXTS if size < trained} | {trained}):
+        one = footprint(costs, request.shape(slots, size))
         parts = (one.weights, one.cells, one.compute, one.process, one.total)
         table.add_row(str(size), *(f"{part / 1e6:,.0f} MB" for part in parts))
     Console(width=COLUMNS).print(table)
-    request = PlanRequest(
-        slots=settings.slots,
-        context_tokens=settings.context_tokens,
-        gpu_layers=settings.gpu_layers,
-        tensor_split=settings.tensor_split,
-        main_gpu=settings.main_gpu,
-        split_mode=settings.split_mode,
-        batch_tokens=settings.batch_tokens,
-        cache_type=settings.cache_type,
-        kv_unified=settings.kv_unified,
-        has_flash_attention=settings.flash_attention is not False,
-        cells_share=settings.cells_memory_share,
-        generated_tokens_bytes=settings.generated_tokens_bytes,
-        draft_tokens=settings.draft_tokens if settings.speculation else 0,
-    )
-    planner = ModelPlanner(settings.memory_budget, find_devices)
-    served = _served_model(path, settings)
-    if served is None or served.plan_request is None:
-        sentence = planner.plan_alone(costs, request).sentence
-    else:
-        sentence = planner.plan(served, [served]).engine.plan
     print()
     print(wrap(f"On this machine, alone: {sentence}"))
 
 
 def _served_model(path: Path, settings: Settings) -> "ServedModel | None":
-    """Return the model whose entry in the settings has this file; None without an entry."""
+    """Return the model of the settings that has this file; None if they serve none."""
     from llm_backend.app.served_models import build_served_models
 
-    entries = [one for one in settings.models if not isinstance(one, str)]
-    if not any(_has_file(one.path, path, settings) for one in entries):
+    names = [one if isinstance(one, str) else one.path for one in settings.models]
+    if not any(_has_file(one, path, settings) for one in names):
         return None
     try:
         served = build_served_models(settings)
