@@ -1,13 +1,11 @@
 """Names of the voices that can speak here."""
 
-from collections.abc import Sequence
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.backends.speech import EspeakModel, LocalVoice
+from llm_backend.backends.speech import EspeakModel, LocalVoice, Voice
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.relay import relay
@@ -30,12 +28,29 @@ async def list_audio_voices(services: Services, request: ApiRequest) -> Response
         models = _voice_models(services)[:1]  # which says what it lacks
     if not models:
         return await relay(services, request)
-    listed = [await _list_voices(services, request, one) for one in models]
+    voices = [
+        (model, voice)
+        for model in models
+        for voice in await cancel_on_disconnect(request, model.voices())
+    ]
     if takers := [one for one in models if isinstance(one, LocalVoice) and one.takes_samples]:
         with translate_store_errors("voice"):
             sampled = await services.voices.list()
-        listed += [_sampled_voices(services, request, one, sampled) for one in takers]
-    answer: api.AudioVoiceList = {"object": "list", "voices": list(chain(*listed))}
+        voices += [(model, _sampled_voice(model, one)) for model in takers for one in sampled]
+    answer: api.AudioVoiceList = {
+        "object": "list",
+        "voices": [
+            {
+                "id": voice.id,
+                "name": voice.name,
+                "language": voice.language,
+                "gender": voice.gender,
+                "model": model.name,
+            }
+            for model, voice in voices
+            if services.access.admission.may_use(request.caller, model.name)
+        ],
+    }
     return JsonResponse(answer)
 
 
@@ -66,36 +81,5 @@ def _voice_models(services: Services) -> list[EspeakModel | LocalVoice]:
     return [*([] if builtin is None else [builtin]), *own]
 
 
-def _sampled_voices(
-    services: Services, request: ApiRequest, model: LocalVoice, voices: Sequence[StoredVoice]
-) -> "list[api.AudioVoiceListVoice]":
-    if not services.access.admission.may_use(request.caller, model.name):
-        return []
-    return [
-        {
-            "id": one.id,
-            "name": one.name,
-            "language": model.language,
-            "gender": None,
-            "model": model.name,
-        }
-        for one in voices
-    ]
-
-
-async def _list_voices(
-    services: Services, request: ApiRequest, model: EspeakModel | LocalVoice
-) -> "list[api.AudioVoiceListVoice]":
-    voices = await cancel_on_disconnect(request, model.voices())
-    if not services.access.admission.may_use(request.caller, model.name):
-        return []
-    return [
-        {
-            "id": one.id,
-            "name": one.name,
-            "language": one.language,
-            "gender": one.gender,
-            "model": model.name,
-        }
-        for one in voices
-    ]
+def _sampled_voice(model: LocalVoice, sampled: StoredVoice) -> Voice:
+    return Voice(id=sampled.id, name=sampled.name, language=model.language, gender=None, file="")
