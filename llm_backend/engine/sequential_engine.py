@@ -20,6 +20,7 @@ from llm_backend.engine.messages import (
     Failure,
     ImageDrawn,
     LoadModel,
+    ModelInfo,
     ModelKind,
     SlotAssigned,
     Speak,
@@ -66,6 +67,10 @@ class SequentialModel(Protocol):
     @property
     def kind(self) -> ModelKind:
         """Kind of the model, which tells its command."""
+        ...
+
+    def info(self) -> ModelInfo:
+        """Information about the model."""
         ...
 
     def check(self, command: SequentialCommand) -> None:

@@ -9,7 +9,7 @@ from llm_backend.engine.embedding.embedder import Embedder
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache, default_limit_bytes
 from llm_backend.engine.kv_cache.prefix_files import PrefixFolder, open_folder
-from llm_backend.engine.messages import LoadModel, ModelInfo, ModelKind
+from llm_backend.engine.messages import SEQUENTIAL_KINDS, LoadModel, ModelInfo, ModelKind
 from llm_backend.engine.model import Model
 from llm_backend.engine.process.outbox import Outbox
 from llm_backend.engine.sequential_engine import SequentialEngine, SequentialModel
@@ -40,80 +40,49 @@ class LoadedModel:
 
 
 def load_model(config: LoadModel) -> LoadedModel:
-    """Load the model of a `LoadModel`, and verify a language model by a forward pass. Raises
-    `LoadError`, `DecodeError`."""
-    match config.kind:
-        case ModelKind.TRANSCRIPTION:
-            is_onnx = config.model_path.suffix == ".onnx"
-            return _load_recognizer(config) if is_onnx else _load_whisper(config)
-        case ModelKind.SPEECH:
-            return _load_voice(config)
-        case ModelKind.DIARIZATION:
-            return _load_diarization(config)
-        case ModelKind.IMAGES:
-            return _load_diffusion(config)
-    return _load_llama(config)
-
-
-def _load_whisper(config: LoadModel) -> LoadedModel:
-    """Load a model that transcribes, of whisper.cpp."""
-    from llm_backend.engine.whisper import WhisperModel
-
-    model = WhisperModel(config)
-    model.verify()
-    return _sequential(model, model.info(), config)
-
-
-def _load_recognizer(config: LoadModel) -> LoadedModel:
-    """Load a model that transcribes, of NeMo."""
-    from llm_backend.engine.voices import RecognizerModel
-
-    model = RecognizerModel(config)
-    model.verify()
-    return _sequential(model, model.info(), config)
-
-
-def _load_voice(config: LoadModel) -> LoadedModel:
-    """Load a model that speaks."""
-    if config.projector_path is not None:
-        from llm_backend.engine.llama import LlamaVoiceModel, capture_log
-
-        llama_voice = LlamaVoiceModel(config, capture_log())
-        return _sequential(llama_voice, llama_voice.info(), config)
-    from llm_backend.engine.voices import OnnxVoiceModel
-
-    voice = OnnxVoiceModel(config)
-    return _sequential(voice, voice.info(), config)
-
-
-def _load_diarization(config: LoadModel) -> LoadedModel:
-    """Load a model that tells speakers apart."""
-    from llm_backend.engine.voices import DiarizationModel
-
-    model = DiarizationModel(config)
-    model.verify()
-    return _sequential(model, model.info(), config)
-
-
-def _load_diffusion(config: LoadModel) -> LoadedModel:
-    """Load a model that draws."""
-    from llm_backend.engine.diffusion import DiffusionModel
-
-    model = DiffusionModel(config)
-    return _sequential(model, model.info(), config)
-
-
-def _sequential(model: SequentialModel, info: ModelInfo, config: LoadModel) -> LoadedModel:
+    """Load the model of a `LoadModel`. Models of texts and of recordings compute an input here, so
+    that a broken file fails now and not in a request. Raises `LoadError`, `DecodeError`."""
+    if config.kind not in SEQUENTIAL_KINDS:
+        return _load_llama(config)
+    model = _open_sequential(config)
     return LoadedModel(
-        info=info,
+        info=model.info(),
         make_engine=lambda outbox, receive: SequentialEngine(
             model, config, outbox.publish, receive
         ),
     )
 
 
+def _open_sequential(config: LoadModel) -> SequentialModel:
+    match config.kind:
+        case ModelKind.TRANSCRIPTION if config.model_path.suffix == ".onnx":
+            from llm_backend.engine.voices import RecognizerModel
+
+            return RecognizerModel(config)
+        case ModelKind.TRANSCRIPTION:
+            from llm_backend.engine.whisper import WhisperModel
+
+            return WhisperModel(config)
+        case ModelKind.SPEECH if config.projector_path is not None:
+            from llm_backend.engine.llama import LlamaVoiceModel, capture_log
+
+            return LlamaVoiceModel(config, capture_log())
+        case ModelKind.SPEECH:
+            from llm_backend.engine.voices import OnnxVoiceModel
+
+            return OnnxVoiceModel(config)
+        case ModelKind.DIARIZATION:
+            from llm_backend.engine.voices import DiarizationModel
+
+            return DiarizationModel(config)
+        case _:
+            from llm_backend.engine.diffusion import DiffusionModel
+
+            return DiffusionModel(config)
+
+
 def _load_llama(config: LoadModel) -> LoadedModel:
-    """Load a model of texts."""
+    """Load a language model, and verify it by a forward pass."""
     from llm_backend.engine.llama import LlamaModel, capture_log
 
     log = capture_log()

@@ -34,7 +34,8 @@ _Samples = NDArray[np.float32]
 
 
 class DiarizationModel:
-    """A model of speakers, which computes one block at a time. Raises `LoadError`."""
+    """A model of speakers, which computes one block at a time. Raises `LoadError`, and
+    `DecodeError` if silence cannot be computed."""
 
     kind = ModelKind.DIARIZATION
 
@@ -54,9 +55,10 @@ class DiarizationModel:
             self._diarization = library.OfflineSpeakerDiarization(self._config(0.5))
         except _ERRORS as error:
             raise LoadError(f"{config.model_path} cannot be loaded: {error}") from error
+        self._verify()
 
-    def verify(self) -> None:
-        """Compute a moment of silence. Raises `DecodeError`."""
+    def _verify(self) -> None:
+        """Compute a moment of silence."""
         self._turns(np.zeros(SAMPLES_HZ, np.float32), lambda: False)
 
     def info(self) -> ModelInfo:

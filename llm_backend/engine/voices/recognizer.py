@@ -32,7 +32,8 @@ _ERRORS = (RuntimeError, ValueError, IndexError)
 
 
 class RecognizerModel:
-    """A model that transcribes one window at a time. Raises `LoadError`."""
+    """A model that transcribes one window at a time. Raises `LoadError`, and
+    `DecodeError` if silence cannot be computed."""
 
     kind = ModelKind.TRANSCRIPTION
 
@@ -48,9 +49,10 @@ class RecognizerModel:
             self._recognizer = _open(library, self._files, threads)
         except _ERRORS as error:
             raise LoadError(f"{config.model_path} cannot be loaded: {error}") from error
+        self._verify()
 
-    def verify(self) -> None:
-        """Compute a moment of silence. Raises `DecodeError`."""
+    def _verify(self) -> None:
+        """Compute a moment of silence."""
         self._decode(bytes(_LEAST_SAMPLES * _SAMPLE_BYTES))
 
     def info(self) -> ModelInfo:

@@ -50,7 +50,8 @@ _KEPT_PROMPTS = 16  # tokenized; each window of a recording has the same one
 
 
 class WhisperModel:
-    """A model and its state, which computes one window at a time. Raises `LoadError`."""
+    """A model and its state, which computes one window at a time. Raises `LoadError`, and
+    `DecodeError` if silence cannot be computed."""
 
     kind = ModelKind.TRANSCRIPTION
 
@@ -81,9 +82,10 @@ class WhisperModel:
         self._threads = PassThreads(
             self._thread_count, self._set_thread_count, is_learning=is_learning
         )
+        self._verify()
 
-    def verify(self) -> None:
-        """Compute a window of silence. Raises `DecodeError`."""
+    def _verify(self) -> None:
+        """Compute a window of silence."""
         silence = bytes(_LEAST_SAMPLES * _SAMPLE_BYTES)
         self.compute(Transcribe(samples=silence, language="en"), lambda: False, lambda _event: None)
 
