@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,13 @@ class MessageConnection(Generic[Received, Sent]):
     async def connect(cls, path: Path, channel: Channel[Received]) -> Self:
         """Connects to the server that listens at this socket path. Raises `OSError`."""
         return cls(channel, *await asyncio.open_unix_connection(path, limit=channel.limit_bytes))
+
+    @classmethod
+    async def open(cls, end: socket.socket, channel: Channel[Received]) -> Self:
+        """Opens a connection over one end of a pair of sockets."""
+        return cls(
+            channel, *await asyncio.open_unix_connection(sock=end, limit=channel.limit_bytes)
+        )
 
     @property
     def unread_bytes(self) -> int:

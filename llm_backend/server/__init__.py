@@ -6,6 +6,7 @@ api_server.py       uvicorn in this process
 processes.py        several API processes and their parent
 api_child.py        the parent's side of one API process
 api_process.py      an API process
+process_messages.py messages between these two
 private_folder.py   folder of sockets and counters
 http_protocol.py    HTTP/1.1, with bounds
 socket_protocol.py  WebSockets

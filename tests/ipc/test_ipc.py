@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -97,6 +98,17 @@ async def test_messages_keep_their_order_and_their_line_breaks(client: MessageCo
         client.send(message)
 
     assert [await client.receive() for _ in sent] == sent
+
+
+async def test_pair_of_sockets_carries_messages_until_one_end_closes() -> None:
+    ends = [await MessageConnection.open(one, CHANNEL) for one in socket.socketpair()]
+    ends[0].send(Echo(1, "there"))
+    ends[1].send(Echo(2, "back"))
+
+    assert [await one.receive() for one in ends] == [Echo(2, "back"), Echo(1, "there")]
+    ends[0].close()
+    assert await ends[1].receive() is None
+    ends[1].close()
 
 
 async def test_line_without_its_end_is_no_message(path: Path) -> None:

@@ -1,7 +1,6 @@
 """One of several API processes, as its parent sees it."""
 
 import asyncio
-import json
 import signal
 import socket
 import subprocess
@@ -11,12 +10,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from llm_backend.app.upstreams import upstream_configs
 from llm_backend.backends.local.shared_manager import ModelManagerServer
 from llm_backend.backends.upstream.permits.permit_server import PermitServer
 from llm_backend.server.api_child import ApiChild
+from llm_backend.server.process_messages import Start
 from llm_backend.settings import Settings, settings_as_json
 from tests.gateway import backend
 from tests.upstream import Connection, FakeUpstream, Message, Relay, post
@@ -80,10 +81,7 @@ def test_api_process_whose_parent_dies_during_start_exits_quietly(
 ) -> None:
     settings = Settings(models=(), data_dir=tmp_path, processes=2)
     # no process listens in this folder
-    message = {
-        "settings": settings_as_json(settings),
-        "shared": str(tmp_path),
-    }
+    start = Start(settings=settings_as_json(settings), shared=str(tmp_path))
     ours, theirs = socket.socketpair()
     with theirs:
         inherited = [listener.fileno(), theirs.fileno()]
@@ -92,7 +90,7 @@ def test_api_process_whose_parent_dies_during_start_exits_quietly(
             pass_fds=inherited, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
     with ours:
-        ours.sendall(json.dumps(message).encode() + b"\n")
+        ours.sendall(msgspec.json.encode(start) + b"\n")
     _, errors = process.communicate(timeout=DEADLINE_S)
 
     assert process.returncode in (0, 1)
