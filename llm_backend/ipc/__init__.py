@@ -3,12 +3,10 @@
 connection.py        MessageConnection: sends and receives; bounds the bytes a peer leaves unread
 server.py            MessageServer: accepts connections; ClientSession: serves one of them
 pending_requests.py  PendingRequests: numbered requests that wait for their answers
-process_sockets.py   sockets at which API processes ask each other
 """
 
 from llm_backend.ipc.connection import Channel, MessageConnection
 from llm_backend.ipc.pending_requests import PendingRequests
-from llm_backend.ipc.process_sockets import process_socket, process_sockets
 from llm_backend.ipc.server import ClientSession, MessageServer
 
 __all__ = [
@@ -17,6 +15,4 @@ __all__ = [
     "MessageConnection",
     "MessageServer",
     "PendingRequests",
-    "process_socket",
-    "process_sockets",
 ]

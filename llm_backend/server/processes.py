@@ -15,7 +15,7 @@ from pathlib import Path
 
 from llm_backend.app import CannotStart, open_shared_engines
 from llm_backend.backoff import backoff_delay_s
-from llm_backend.ipc import process_socket
+from llm_backend.controllers.services.detached_peers import peer_socket
 from llm_backend.logs import configure_logging
 from llm_backend.metrics import forget_process
 from llm_backend.server.api_child import ApiChild
@@ -138,7 +138,7 @@ class _Processes:
         finally:
             self._children.discard(child)
             forget_process(shared, child.pid)
-            process_socket(shared, child.pid).unlink(missing_ok=True)
+            peer_socket(shared, child.pid).unlink(missing_ok=True)
 
     async def _wait_for_end(self, child: ApiChild) -> str:
         """Waits for the end and describes it. A process that hangs is killed, because it holds

@@ -18,14 +18,7 @@ import msgspec
 from llm_backend.controllers.services.detached_chats import DetachedChat, DetachedChats
 from llm_backend.controllers.services.shared_detached_chats import RemoteChat, SharedDetachedChats
 from llm_backend.errors import EngineUnavailable, ServiceUnavailable
-from llm_backend.ipc import (
-    Channel,
-    ClientSession,
-    MessageConnection,
-    MessageServer,
-    process_socket,
-    process_sockets,
-)
+from llm_backend.ipc import Channel, ClientSession, MessageConnection, MessageServer
 from llm_backend.json_types import JsonObject
 from llm_backend.sse import LONG_EVENT_BYTES, EventPiece, split_long
 
@@ -35,7 +28,15 @@ if TYPE_CHECKING:
 _LIMIT_BYTES = 2 * LONG_EVENT_BYTES  # of one message: an event in Base64
 TIMEOUT_S = 5.0  # for all replies but a chat's events: a process that takes longer hangs
 
+_SOCKET_PREFIX = "chats-"  # short, as the address of a Unix socket has at most 103 bytes
+
 log = logging.getLogger(__name__)
+
+
+def peer_socket(folder: Path, pid: int) -> Path:
+    """Returns the path of the socket of a process. A killed process leaves its socket behind until
+    its parent removes it."""
+    return folder / f"{_SOCKET_PREFIX}{pid:x}"
 
 
 class _PeerMessage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -137,7 +138,7 @@ class DetachedPeers:
         self.chats = chats
         self.shared = shared
         self._folder = folder
-        self._own = None if folder is None else process_socket(folder, pid)
+        self._own = None if folder is None else peer_socket(folder, pid)
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[Self]:
@@ -213,7 +214,8 @@ class DetachedPeers:
     def _others(self) -> list[Path]:
         if self._folder is None:
             return []
-        return [path for path in process_sockets(self._folder) if path != self._own]
+        sockets = sorted(self._folder.glob(f"{_SOCKET_PREFIX}*"))
+        return [path for path in sockets if path != self._own]
 
 
 def _as_chat(found: Found) -> "api.DetachedChat":

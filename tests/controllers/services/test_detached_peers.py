@@ -22,10 +22,9 @@ from llm_backend.controllers.services.detached_chats import (
     DetachedChat,
     DetachedChats,
 )
-from llm_backend.controllers.services.detached_peers import DetachedPeers
+from llm_backend.controllers.services.detached_peers import DetachedPeers, peer_socket
 from llm_backend.controllers.services.shared_detached_chats import SharedDetachedChats
 from llm_backend.errors import Conflict, EngineUnavailable, ServiceUnavailable
-from llm_backend.ipc import process_socket
 from llm_backend.sse import DONE, LONG_EVENT_BYTES, EventPiece
 from llm_backend.store import (
     Database,
@@ -94,7 +93,7 @@ async def test_a_long_chat_of_another_process_arrives_in_pieces():
 async def test_chats_are_of_their_project_and_a_dead_process_has_none():
     async with two_processes() as (one, other, folder):
         with socket.socket(socket.AF_UNIX) as dead:
-            dead.bind(str(process_socket(folder, 3)))
+            dead.bind(str(peer_socket(folder, 3)))
         await begin(other, "the-chat", {**LONG, "messages": []})
         listed = await one.of(DEFAULT_PROJECT)
         foreign = await one.of("proj_other"), await one.cancel("the-chat", "proj_other")
@@ -156,7 +155,7 @@ async def test_chats_are_found_while_another_process_hangs(monkeypatch):
     monkeypatch.setattr(detached_peers, "TIMEOUT_S", 3600)
     async with two_processes() as (one, other, folder), asyncio.timeout(60):
         with socket.socket(socket.AF_UNIX) as silent:
-            silent.bind(str(process_socket(folder, 0)))  # the first that is asked
+            silent.bind(str(peer_socket(folder, 0)))  # the first that is asked
             silent.listen()
             await begin(other, "the-chat", {**LONG, "messages": []})
             followed = await one.follow("the-chat", DEFAULT_PROJECT)
@@ -179,7 +178,7 @@ async def test_a_chat_that_a_hanging_process_may_have_is_not_reported_missing(mo
     async with (
         two_processes() as (one, other, folder),
         asyncio.timeout(60),
-        await asyncio.start_unix_server(hang, process_socket(folder, 0)),
+        await asyncio.start_unix_server(hang, peer_socket(folder, 0)),
     ):
         await begin(other, "the-chat", {**LONG, "messages": []})
         listed = await one.of(DEFAULT_PROJECT)
