@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from starlette import datastructures
 from starlette.types import ASGIApp, Message, Receive, Scope
 
 from llm_backend import exact_json
@@ -186,34 +185,3 @@ class _InternalExchange:
         while (piece := await self._pieces.get()) is not None:
             self._free_pieces.release()
             yield piece
-
-
-@dataclass(frozen=True, kw_only=True)
-class DispatchedAnswer:
-    """A response with its whole body."""
-
-    status: int
-    request_id: str
-    body: bytes
-
-
-class Dispatch:
-    """Sends the lines of batches to an ASGI application, for a caller that is authenticated
-    already, and reads whole answers. Rate and concurrency limits do not hold for them."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def post(self, path: str, body: bytes, caller: Any) -> DispatchedAnswer:
-        """Posts a JSON body and returns the response. Raises `Internal` if it breaks off, which a
-        bug of the application is."""
-        state = {"caller": caller, "is_batch": True}
-        async with open_exchange(self._app, path, (), body, state=state) as answer:
-            pieces = [piece async for piece in answer.pieces]
-            if not answer.is_complete():
-                raise Internal("The request failed without saying why.")
-        return DispatchedAnswer(
-            status=answer.status,
-            request_id=datastructures.Headers(raw=list(answer.headers)).get("x-request-id", ""),
-            body=b"".join(pieces),
-        )

@@ -3,6 +3,7 @@
 operations.py    create, list, retrieve, cancel
 batch_worker.py  validates the input, writes the output
 lines_worker.py  runs lines
+dispatch.py      sends lines to the application
 line_chunk.py    lines of one job
 batch_input.py   parser of input files
 batch_output.py  lines of output files
@@ -13,9 +14,9 @@ from collections.abc import Sequence
 from starlette.types import ASGIApp
 
 from llm_backend.controllers.batches.batch_worker import BatchWorker
+from llm_backend.controllers.batches.dispatch import Dispatch
 from llm_backend.controllers.batches.line_chunk import ATTEMPTS
 from llm_backend.controllers.batches.lines_worker import CHUNKS_AT_ONCE, LinesWorker
-from llm_backend.controllers.internal_requests import Dispatch
 from llm_backend.controllers.services import Services
 from llm_backend.store import BATCH, BATCH_LINES, JobKind
 

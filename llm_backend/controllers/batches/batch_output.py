@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from llm_backend import exact_json
-from llm_backend.controllers.internal_requests import DispatchedAnswer
+from llm_backend.controllers.batches.dispatch import DispatchedAnswer
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import UpstreamFailed
 from llm_backend.store import LineResult, TokenCounts

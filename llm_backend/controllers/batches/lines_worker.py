@@ -12,8 +12,9 @@ from llm_backend.backends.local.task_priority import at_batch_priority
 from llm_backend.contract.body import json_limits
 from llm_backend.controllers.batches.batch_input import InputLine, LineSplitter, RawLine, read_line
 from llm_backend.controllers.batches.batch_output import answer_line, error_line
+from llm_backend.controllers.batches.dispatch import Dispatch, DispatchedAnswer
 from llm_backend.controllers.batches.line_chunk import LineChunk
-from llm_backend.controllers.internal_requests import Dispatch, DispatchedAnswer, json_body
+from llm_backend.controllers.internal_requests import json_body
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField
 from llm_backend.offload import REQUEST_BYTES, offload

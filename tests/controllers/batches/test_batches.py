@@ -17,8 +17,8 @@ from llm_backend.access import Caller
 from llm_backend.backends.local.task_priority import priority_of
 from llm_backend.controllers.batches import line_chunk, lines_worker
 from llm_backend.controllers.batches.batch_worker import BatchWorker
+from llm_backend.controllers.batches.dispatch import Dispatch
 from llm_backend.controllers.batches.lines_worker import LinesWorker
-from llm_backend.controllers.internal_requests import Dispatch
 from llm_backend.engine.messages import Priority
 from llm_backend.errors import Internal, Unauthorized
 from llm_backend.settings import Settings
