@@ -12,6 +12,7 @@ from llm_backend.controllers.administration.records.changes import owner_of
 from llm_backend.controllers.administration.records.single_settings import put_setting, setting_of
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonValue
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -22,7 +23,7 @@ async def retrieve_organization_data_retention(services: Services, request: ApiR
     project_id = await owner_of(services, request)
     setting = await setting_of(services, resource_kinds.DATA_RETENTION, project_id)
     unset = _by_settings(services) if project_id is None else "organization_default"
-    return _answer(project_id, setting["type"] if setting else unset)
+    return JsonResponse(_retention_object(project_id, setting["type"] if setting else unset))
 
 
 async def update_organization_data_retention(services: Services, request: ApiRequest) -> Response:
@@ -38,7 +39,7 @@ async def update_organization_data_retention(services: Services, request: ApiReq
         type=f"{_owner(project_id)}.updated",
         project_id=project_id,
     )
-    return _answer(project_id, put["type"])
+    return JsonResponse(_retention_object(project_id, put["type"]))
 
 
 # A path with a project names its retention; without one, that of the organization.
@@ -46,8 +47,12 @@ retrieve_project_data_retention = retrieve_organization_data_retention
 update_project_data_retention = update_organization_data_retention
 
 
-def _answer(project_id: str | None, type: str) -> Response:
-    return JsonResponse({"object": f"{_owner(project_id)}.data_retention", "type": type})
+def _retention_object(
+    project_id: str | None, type: JsonValue
+) -> "api.OrganizationDataRetention | api.ProjectDataRetention":
+    if project_id is None:
+        return {"object": "organization.data_retention", "type": type}
+    return {"object": "project.data_retention", "type": type}
 
 
 def _owner(project_id: str | None) -> str:

@@ -35,7 +35,8 @@ async def list_organization_spend_alerts(services: Services, request: ApiRequest
 async def create_organization_spend_alert(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/spend_alerts`, and of a project."""
     project_id = await owner_of(services, request, is_changed=True)
-    alert = ALERTS.new(_alert_of_body(request.body), project_id=project_id)
+    body: api.CreateSpendAlertBody = request.body
+    alert = ALERTS.new(_alert_fields(body), project_id=project_id)
     entry = audit_entry(request, CHANGED, alert.id, project_id=project_id, data=alert.body)
     await ALERTS.add(services, entry, alert)
     return JsonResponse(_alert_object(alert))
@@ -49,9 +50,10 @@ async def retrieve_organization_spend_alert(services: Services, request: ApiRequ
 async def update_organization_spend_alert(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/spend_alerts/{alert_id}`, and of a project."""
     alert = await _alert(services, request, is_changed=True)
-    body = _alert_of_body(request.body)
-    entry = audit_entry(request, CHANGED, alert.id, project_id=alert.project_id, requested=body)
-    return JsonResponse(_alert_object(await ALERTS.alter(services, entry, alert.id, **body)))
+    body: api.CreateSpendAlertBody = request.body
+    fields = _alert_fields(body)
+    entry = audit_entry(request, CHANGED, alert.id, project_id=alert.project_id, requested=fields)
+    return JsonResponse(_alert_object(await ALERTS.alter(services, entry, alert.id, **fields)))
 
 
 async def delete_organization_spend_alert(services: Services, request: ApiRequest) -> Response:
@@ -75,7 +77,7 @@ async def _alert(services: Services, request: ApiRequest, *, is_changed: bool = 
     return await ALERTS.get(services, request.path["alert_id"], project_id=project_id)
 
 
-def _alert_of_body(body: "api.CreateSpendAlertBody") -> JsonObject:
+def _alert_fields(body: "api.CreateSpendAlertBody") -> JsonObject:
     return {name: body[name] for name in FIELDS}
 
 

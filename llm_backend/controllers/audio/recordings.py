@@ -31,7 +31,7 @@ async def read_recording(
     field: str,
     limit_bytes: int,
     text_limits: Mapping[str, int] | None = None,
-) -> tuple[FilePart, Mapping[str, JsonValue]]:
+) -> tuple[FilePart, JsonValue]:
     """Writes the form's file to `file`; returns its part, which is read, and the other fields.
     `text_limits` are those of `Form.file`. Raises `InvalidRequest`, `TooLarge` and `OSError`."""
     assert request.form is not None, "the operation takes a form"

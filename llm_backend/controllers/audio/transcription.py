@@ -1,10 +1,10 @@
 """Transcription and translation: a recording as text, by a local model or relayed."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from starlette.responses import PlainTextResponse, Response
 
@@ -44,11 +44,13 @@ from llm_backend.controllers.services import Services
 from llm_backend.engine.messages import REFERENCE_S
 from llm_backend.errors import InvalidRequest, Unsupported, UnsupportedField
 from llm_backend.extras import install_command, is_installed
-from llm_backend.json_types import JsonMapping
+from llm_backend.json_types import JsonValue
 from llm_backend.model_files import RecognizerFiles
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
+
+    _Body: TypeAlias = api.CreateTranscriptionRequest | api.CreateTranslationRequest
 
 FIELDS = {
     "file", "model", "language", "prompt", "response_format", "temperature", "stream", "include",
@@ -60,7 +62,7 @@ TRANSLATION_FIELDS = {"file", "model", "prompt", "response_format", "temperature
 _PAUSE_LIMIT_MS = 10_000
 _STREAMED = ("json", "text", "diarized_json")
 _TIMED = ("srt", "vtt", "verbose_json", "diarized_json")
-_REFERENCES = "known_speaker_references"
+_REFERENCES: Final = "known_speaker_references"
 _REFERENCES_BYTES = 16 * 1024 * 1024  # of all in a request, as data URLs
 _NO_TIMES = (
     "`{model}` is a language model that hears, and tells no times: ask for the `response_format` "
@@ -100,7 +102,10 @@ async def _translate(services: Services, request: ApiRequest, model: LocalModel)
 
 
 async def _answer(
-    services: Services, request: ApiRequest, model: LocalModel, options_of: Any
+    services: Services,
+    request: ApiRequest,
+    model: LocalModel,
+    options_of: Callable[[JsonValue], "_Options"],
 ) -> Response:
     if not model.can_transcribe:
         message = f"`{model.card.id}` {model.does}; it cannot transcribe."
@@ -124,7 +129,7 @@ async def _answer(
             _check_needs_no_times(fields)
         if model.recognizer is not None:
             _check_recognizer_fields(model.recognizer, fields)
-        options: _Options = options_of(fields)
+        options = options_of(fields)
         limits = RecordingLimits(
             bytes=limit_bytes,
             seconds=services.settings.transcription_limit_s,
@@ -224,10 +229,13 @@ def _translation_options(body: "api.CreateTranslationRequest") -> _Options:
 
 
 def _diarization(
-    services: Services, caller: Caller, body: Mapping[str, Any], limits: RecordingLimits
+    services: Services,
+    caller: Caller,
+    body: "api.CreateTranscriptionRequest",
+    limits: RecordingLimits,
 ) -> Diarization | None:
-    """Returns what tells the speakers apart; None if they are not. Raises `ApiError` without a
-    model for it that the caller may use."""
+    """Returns what tells the speakers apart; None if they are not. The body of a translation has
+    none of the fields for it. Raises `ApiError` without a model that the caller may use."""
     names: Sequence[str] = body.get("known_speaker_names", ())
     references: Sequence[str] = body.get(_REFERENCES, ())
     if body.get("response_format") != "diarized_json":
@@ -280,7 +288,7 @@ def _reference(services: Services, url: str, field: str) -> IO[bytes]:
     return file
 
 
-def _check_needs_no_times(body: JsonMapping) -> None:
+def _check_needs_no_times(body: "_Body") -> None:
     """Raises `UnsupportedField` for fields that ask for times, which a language model does not
     tell."""
     if body.get("timestamp_granularities"):
@@ -298,7 +306,9 @@ def _check_recognizer(model: LocalModel, files: RecognizerFiles, *, translates: 
         raise Unsupported(missing, param="model")
 
 
-def _check_recognizer_fields(files: RecognizerFiles, body: JsonMapping) -> None:
+def _check_recognizer_fields(
+    files: RecognizerFiles, body: "api.CreateTranscriptionRequest"
+) -> None:
     """Raises `UnsupportedField` for fields that a NeMo model cannot honour."""
     for field in ("language", "prompt", "temperature"):
         if body.get(field):
@@ -308,7 +318,7 @@ def _check_recognizer_fields(files: RecognizerFiles, body: JsonMapping) -> None:
         raise UnsupportedField(message, param="include")
 
 
-def _temperature(body: JsonMapping) -> float:
+def _temperature(body: "_Body") -> float:
     temperature = float(body.get("temperature", 0))
     if not 0 <= temperature <= 1:
         raise InvalidRequest("`temperature` must be from 0 to 1.", param="temperature")
@@ -347,7 +357,7 @@ def _render(transcript: Transcript, options: _Options) -> Response:
 
 async def _events(
     parts: AsyncGenerator[TranscriptPart, None], options: _Options
-) -> AsyncGenerator[JsonMapping, None]:
+) -> "AsyncGenerator[api.CreateTranscriptionResponseStreamEvent, None]":
     """Yields the document's events: a delta for each segment, and the segment if speakers are told
     apart."""
     transcript, logprobs, usages, number = "", [], [], 0
@@ -357,18 +367,26 @@ async def _events(
             for segment, speaker in zip_longest(part.segments, part.speakers):
                 text = segment.text if transcript else segment.text.lstrip()
                 transcript += text
-                event: dict[str, Any] = {"type": "transcript.text.delta", "delta": text}
+                event: api.TranscriptTextDeltaEvent = {
+                    "type": "transcript.text.delta",
+                    "delta": text,
+                }
                 if options.has_logprobs:
-                    event["logprobs"] = logprobs_of([segment])
+                    event["logprobs"] = cast(
+                        "list[api.TranscriptTextDeltaEventLogprob]", logprobs_of([segment])
+                    )
                     logprobs += event["logprobs"]
                 if speaker is None:
                     yield event
                     continue
                 diarized = diarized_segment(number, segment, speaker)
                 number += 1
-                yield {**event, "segment_id": diarized["id"]}
+                event["segment_id"] = diarized["id"]
+                yield event
                 yield diarized
-    done: dict[str, Any] = {"type": "transcript.text.done", "text": transcript}
+    done: api.TranscriptTextDoneEvent = {"type": "transcript.text.done", "text": transcript}
     if usages:
         done["usage"] = token_usage(sum(usages, Usage()))
-    yield {**done, "logprobs": logprobs} if options.has_logprobs else done
+    if options.has_logprobs:
+        done["logprobs"] = logprobs
+    yield done

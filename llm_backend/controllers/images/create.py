@@ -1,6 +1,7 @@
 """Operations on images: generation from a text, edits of an image, and its variations."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -26,7 +27,10 @@ from llm_backend.controllers.relay.routing import answer_image_by_route, operati
 from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
-from llm_backend.json_types import JsonMapping
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+    from llm_backend.controllers.images.drawings import ImageBody
 
 
 async def create_image(services: Services, request: ApiRequest) -> Response:
@@ -45,35 +49,44 @@ async def create_image_variation(services: Services, request: ApiRequest) -> Res
 
 
 async def _generate(services: Services, request: ApiRequest, model: ImageModel) -> Response:
-    check_fields(request.body, GENERATION_FIELDS)
-    style = parse_style(request.body)
-    return await _answer(services, request, model, style, _drawing(services, model, request.body))
+    body: api.CreateImageRequest = request.body
+    check_fields(body, GENERATION_FIELDS)
+    style = parse_style(body)
+    return await _answer(services, request, model, style, _drawing(services, model, body))
 
 
 async def _edit(services: Services, request: ApiRequest, model: ImageModel) -> Response:
     if request.form is None:
-        body = request.body
+        body: api.EditImageBodyJsonParam = request.body
         check_fields(body, EDIT_FIELDS)
         style, drawing = parse_style(body), _drawing(services, model, body)
         files = await read_edit_body(services, body)
     else:
-        body, files = await read_edit_form(services, request)
-        check_fields(body, EDIT_FIELDS)
-        style, drawing = parse_style(body), _drawing(services, model, body)
+        form_body: api.CreateImageEditRequest
+        form_body, files = await read_edit_form(services, request)
+        check_fields(form_body, EDIT_FIELDS)
+        style, drawing = parse_style(form_body), _drawing(services, model, form_body)
     drawing = await with_files(services, model, drawing, files)
     return await _answer(services, request, model, style, drawing, kind="image_edit")
 
 
 async def _vary(services: Services, request: ApiRequest, model: ImageModel) -> Response:
+    body: api.CreateImageVariationRequest
     body, files = await read_edit_form(services, request)
     check_fields(body, VARIATION_FIELDS)
-    style = parse_style(body)
-    drawing = await with_files(services, model, _drawing(services, model, body), files)
+    generation: api.CreateImageRequest = {
+        "prompt": "",
+        "n": body.get("n"),
+        "size": body.get("size"),
+        "response_format": body.get("response_format"),
+    }
+    style, drawing = parse_style(generation), _drawing(services, model, generation)
+    drawing = await with_files(services, model, drawing, files)
     drawing = replace(drawing, mask=None)  # transparency asks for nothing here
     return await _answer(services, request, model, style, drawing)
 
 
-def _drawing(services: Services, model: ImageModel, body: JsonMapping) -> ImageRequest:
+def _drawing(services: Services, model: ImageModel, body: "ImageBody") -> ImageRequest:
     return parse_drawing(
         body,
         pixels_limit=services.image_models.pixels_limit(

@@ -4,7 +4,7 @@ import re
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from llm_backend.backends.images.image_models import ImageModel
 from llm_backend.backends.images.image_request import ImageRequest
@@ -13,11 +13,16 @@ from llm_backend.controllers.generation.supported_fields import refuse_unsupport
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, Unsupported, UnsupportedField
 from llm_backend.extras import install_command, is_installed
-from llm_backend.json_types import JsonMapping
+from llm_backend.json_types import JsonMapping, JsonValue
 from llm_backend.offload import offload_media
 
 if TYPE_CHECKING:  # imports Pillow
     from llm_backend.backends.images.image_files import SourceImage
+    from llm_backend.contract import api_types as api
+
+    ImageBody: TypeAlias = (
+        api.CreateImageRequest | api.CreateImageEditRequest | api.EditImageBodyJsonParam
+    )
 
 ImageFormat = Literal["png", "jpeg", "webp"]
 Quality = Literal["low", "medium", "high"]
@@ -60,7 +65,7 @@ class EditFiles:
     mask_param: str = "mask"
 
 
-def parse_drawing(body: JsonMapping, *, pixels_limit: int, side_step: int) -> ImageRequest:
+def parse_drawing(body: "ImageBody", *, pixels_limit: int, side_step: int) -> ImageRequest:
     """Returns the drawing that a body asks for; width and height are multiples of `side_step`.
     Raises `InvalidRequest` and `UnsupportedField`."""
     if body.get("background") == "transparent":
@@ -85,7 +90,7 @@ def check_fields(body: JsonMapping, supported: Collection[str]) -> None:
     refuse_unsupported_fields(body, supported, is_neutral=_is_neutral, by=_MODELS)
 
 
-def parse_style(body: JsonMapping) -> ImageStyle:
+def parse_style(body: "ImageBody") -> ImageStyle:
     """Returns the form of the answer's images. Raises `InvalidRequest`."""
     format: ImageFormat = body.get("output_format") or "png"
     compression = body.get("output_compression")
@@ -115,7 +120,7 @@ def parse_style(body: JsonMapping) -> ImageStyle:
     )
 
 
-def _quality(body: JsonMapping) -> Quality:
+def _quality(body: "ImageBody") -> Quality:
     return _QUALITIES.get(body.get("quality") or "auto", "medium")
 
 
@@ -141,7 +146,7 @@ def parse_size(size: str | None, pixels_limit: int, side_step: int) -> tuple[int
     return width, height
 
 
-async def read_edit_form(services: Services, request: ApiRequest) -> tuple[JsonMapping, EditFiles]:
+async def read_edit_form(services: Services, request: ApiRequest) -> tuple[JsonValue, EditFiles]:
     """Reads the form of an edit or a variation: its fields and its files. Raises
     `UnsupportedField` for a second image."""
     assert request.form is not None, "the body is a form"
@@ -158,7 +163,7 @@ async def read_edit_form(services: Services, request: ApiRequest) -> tuple[JsonM
     return fields, EditFiles(image=files["image"], mask=files.get("mask"))
 
 
-async def read_edit_body(services: Services, body: JsonMapping) -> EditFiles:
+async def read_edit_body(services: Services, body: "api.EditImageBodyJsonParam") -> EditFiles:
     """Reads the files that the JSON body of an edit refers to. Raises `InvalidRequest` and
     `UnsupportedField` for a second image."""
     images, mask = body["images"], body.get("mask")

@@ -1,6 +1,6 @@
 """Chats and generations by a local model, or by an upstream that answers chats or responses."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from starlette.responses import Response
 
@@ -23,13 +23,13 @@ from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Forbidden, UnsupportedField
-from llm_backend.json_types import JsonMapping
 from llm_backend.offload import offload
 from llm_backend.sse import NDJSON
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
+    _Body: TypeAlias = api.CreateOllamaChatRequest | api.CreateOllamaCompletionRequest
 
 _NAMES = ((r"response_format\.json_schema\.schema", "format"),)
 
@@ -59,7 +59,7 @@ async def create_ollama_completion(services: Services, request: ApiRequest) -> R
 
 
 async def _answer(
-    services: Services, chat_request: ApiRequest, body: JsonMapping, *, is_chat: bool
+    services: Services, chat_request: ApiRequest, body: "_Body", *, is_chat: bool
 ) -> Response:
     think = body.get("think")
 
@@ -85,7 +85,7 @@ async def _answer(
 
 async def _load_or_unload(services: Services, request: ApiRequest, *, is_chat: bool) -> Response:
     """Answers a request without input, which loads the model, or unloads it with `keep_alive` 0."""
-    body: JsonMapping = request.body
+    body: _Body = request.body
     unloads = body.get("keep_alive") in (0, "0", "0s")
     if unloads and not request.caller.may_administer:
         raise Forbidden("Only an admin key may unload a model.")

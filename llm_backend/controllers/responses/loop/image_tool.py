@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 import orjson
 
@@ -35,6 +36,9 @@ from llm_backend.controllers.services.server_tools import (
 from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.offload import base64_text
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +89,7 @@ class ImageGenerationKind(ToolKind):
     async def open(self, context: ToolContext) -> AsyncIterator[ServerTool]:
         """Opens the tool with the options of its entry. Raises `UnsupportedField` for one that
         models that draw cannot honour, and `InvalidRequest`."""
-        entry, where = context.tool, context.where
+        entry, where = cast("api.CreateImageRequest", context.tool), context.where
         streams = bool(context.body.get("stream"))
         try:
             refuse_unsupported_fields(entry, _FIELDS, is_neutral=_is_neutral, by="models that draw")
