@@ -29,8 +29,8 @@ class FairQueue(Generic[Resource]):
     with the same fairness key are of one caller.
 
     At most `depth` requests wait; if the queue is full, the caller with the most waiting requests
-    loses its newest one. `release` gets a resource back whose request was cancelled before it could
-    use it. `refusal` begins the messages of errors.
+    loses its newest one. A request may be cancelled after it was granted a resource and before it
+    used it: `release` then gets the resource back. `refusal` begins the messages of errors.
     """
 
     def __init__(
@@ -105,7 +105,9 @@ class FairQueue(Generic[Resource]):
             waiters.remove(waiter)
             if not waiters:
                 del self._waiting[waiter.fairness_key]
-            self.grant_next()  # it may have been passed over while a request after it could not
+            # A request may have come between the cancellation of this one and its removal: it then
+            # queued behind this one although a resource was free.
+            self.grant_next()
         granted = waiter.granted
         if granted.done() and not granted.cancelled() and granted.exception() is None:
             self._release(granted.result())

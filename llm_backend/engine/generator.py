@@ -313,7 +313,8 @@ class Generator(WorkerEngine):
             consumer = self._consumers[item.sequence]
             if item.sequence.uncomputed_tokens != 1 or not isinstance(consumer, OutputBuilder):
                 continue
-            # without drafts it still counts the accepted tokens of a prediction
+            # A lookup drafter also counts the tokens of a prediction that are accepted, which the
+            # answer reports even if no token is drafted.
             if may_draft or consumer.prediction:
                 lookup_drafters[item.sequence] = consumer.lookup_drafter(
                     self._speculation.lookup_rates

@@ -33,15 +33,16 @@ Id = tuple[str | None, str, tuple[tuple[str, str], ...], bytes, str]
 
 
 class Idempotency:
-    """Wraps admission control: a request with the same key and the same JSON body gets the bytes
-    of the first answer for an hour. It waits for an answer that is still being made.
+    """Wraps admission control: a request with the same key and the same JSON body gets the bytes of
+    the first answer for an hour. While the first answer is being made, the second request waits for
+    it.
 
-    Keys belong to one caller and one operation, with its path and query. Answers are stored in
-    this process's memory, and in the database if `shared` answers are given. Both are bounded,
-    and the oldest answer is evicted first. Not stored are: errors of this server, an upstream's
-    answers that may differ when they are retried, answers whose client disconnected, answers that
-    may hold a secret that is shown once (of administration, of webhook endpoints, and client
-    secrets), and answers to a project without data retention.
+    Keys belong to one caller and one operation, with its path and query. Answers are stored in this
+    process's memory, and in the database if `shared` answers are given. Both are bounded, and the
+    oldest answer is evicted first. Some answers are not stored: errors of this server, answers of
+    an upstream that a retry may change, answers whose client disconnected, and answers to a project
+    without data retention. Nor are answers that may hold a secret: administration, webhook
+    endpoints and client secrets show one only once.
     """
 
     def __init__(

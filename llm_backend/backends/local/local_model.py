@@ -65,13 +65,14 @@ class LocalModel:
     delta if possible: an unusable template, a full queue, a prompt longer than the context.
 
     `chat_format` replaces the model's own template. `personalities` are system prompts by name;
-    `personality` names the one for chats without a system message. `defaults` are default fields
-    of requests, `vector_stores` ids of those that its chats search. `is_generative` reads from the
-    file whether it is a generative model, `read_header` its header. A text to embed has up to
-    `batch_tokens` tokens. `reader` decodes media of messages. A text to tokenize has up to
-    `tokenize_bytes` bytes. `transcribes` is true for a model that transcribes recordings,
-    `recognizer` are its files if it is NeMo's, `voice` those of one that speaks, `diarization`
-    those of one that tells speakers apart, and `image_setup` is that of one that draws.
+    `personality` names the one for chats without a system message. `defaults` are default fields of
+    requests. Chats search the vector stores with the ids `vector_stores`. `is_generative` reads
+    from the file whether the model generates text, and `read_header` reads the file's header. A
+    text to embed has up to `batch_tokens` tokens, and a text to tokenize up to `tokenize_bytes`
+    bytes. `reader` decodes media of messages. Models of other kinds have files of their own:
+    `voice` is for speech, `diarization` for telling speakers apart, `recognizer` for transcription
+    by a NeMo model, and `image_setup` for drawing. `transcribes` is true for every model that
+    transcribes recordings.
     """
 
     def __init__(

@@ -56,8 +56,8 @@ class ParsedAnswer:
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class _RelayedChat:
-    """Relayed chat to be stored. Bytes are kept in place of the parsed answer: its objects would
-    wait in memory for the write, which costs as much as parsing them."""
+    """Relayed chat to be stored. The answer waits for the write as bytes, which are parsed only
+    then: objects that wait in memory cost as much as parsing."""
 
     body: JsonMapping
     answer: RelayedAnswer
@@ -75,9 +75,9 @@ class ChatRecorder:
     """Stored chats, and the policy that selects the chats to be stored.
 
     A chat of a local model, and any with `store: true`, is durable before its client gets the end
-    of the answer. A relayed chat that is stored only because the server stores all is written
-    after its answer, in batches; so is one whose client disconnected, marked incomplete.
-    `flush` and `wait_idle` wait for those writes.
+    of the answer. A relayed chat without `store: true`, which only a server that stores all chats
+    stores, is written after its answer, in batches. A chat whose client disconnected is written so,
+    too, and is marked incomplete. `flush` and `wait_idle` wait for those writes.
     """
 
     def __init__(self, chats: ChatStore, policy: Policy, losses: LostWrites | None = None) -> None:
@@ -112,8 +112,7 @@ class ChatRecorder:
         """Stores one chat, durably on return.
 
         While the database is unavailable, raises `ServiceUnavailable` for a chat with
-        `store: true`; one that is stored only because the server stores all is answered,
-        counted and logged as lost.
+        `store: true`. Any other chat is answered; it is counted and logged as lost.
 
         `completion` has `id`, `created` and `model`; other required fields are filled in.
         """
@@ -191,8 +190,8 @@ class ChatRecorder:
 
 
 def _log_taken_ids(ids: Sequence[str]) -> None:
-    """Logs the ids of chats that were not stored because their ids are taken: one line for a batch,
-    as an upstream that repeats ids would log one for every chat."""
+    """Logs the ids of chats that were not stored because their ids are taken. A batch has one line:
+    an upstream that repeats ids would otherwise cause a line for every chat."""
     if ids:
         log.warning("chat_id_taken", extra={"chat_id": ids[0], "chats": len(ids)})
 

@@ -1,19 +1,19 @@
 """Server tools: the interface of tools that the server runs itself while it answers a response.
 
-A client's functions are called by the client. A *server tool* (`file_search`, `mcp`) runs here:
-the model is shown functions for it, its calls of them are executed, the results become output
-items with their events, and the model is asked again; see `tool_loop`.
+A client's functions are called by the client. A *server tool* (`file_search`, `image_generation`,
+`mcp`) runs here. The model is shown functions for it, and the server executes the model's calls of
+them. Their results become output items with events, and the model is asked again; see `tool_loop`.
 
 To add one:
 
 1. Write a `ToolKind`: the `type` of `tools` that it handles, `open` that makes a `ServerTool` of
    one entry of a request's `tools`, and `messages` that translates its items to chat messages. The
-   items are the only memory: the next round, and the next response that continues this one, know
-   the tool's work from them alone.
+   items are the only memory of the tool's work, for the next round and for the next response that
+   continues this one.
 2. Write the `ServerTool`: `functions` for the model, and `run`, which yields events: `CallBegan`
    for a new item, `CallProgress` for an event of the document about it, `CallEnded` for the
-   finished item. Sequence numbers, indices and ids in the events are added here, and so is the
-   order; a tool cannot get them wrong as long as it begins and ends each item, one after the other.
+   finished item. Sequence numbers, indices and ids of events are added here. A tool only begins and
+   ends its items, one after the other.
 3. Register the kind with `ServerTools`, in `app/search.py`.
 
 A failure of the tool is an `ApiError`: raised by `open` it is the request's answer, raised by `run`
@@ -72,9 +72,9 @@ ToolEvent = CallBegan | CallProgress | CallEnded
 
 @dataclass(frozen=True, kw_only=True)
 class ToolContext:
-    """Context in which a tool is opened: its entry in `tools`, the entry's path (`tools[2]`, for
-    errors), the whole body, all items of the conversation, the request's own input last, and the
-    meter of the request."""
+    """Context in which a tool is opened. `tool` is its entry in `tools`, and `where` the entry's
+    path for errors (`tools[2]`). `body` is the whole body. `items` are all items of the
+    conversation; the request's own input is last. `meter` is that of the request."""
 
     tool: Item
     where: str

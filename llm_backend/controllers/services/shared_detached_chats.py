@@ -1,8 +1,8 @@
 """Detached chats of the other servers on this database, known by their rows.
 
-A row says that a chat is being answered, and lets other servers end it; its answer is at the server
-that writes it, and in the stored chat at its end. While the database cannot be used, a server knows
-its own chats only.
+A row says that a chat is being answered, and lets other servers end it. The answer itself is not in
+the row: only the server that writes the answer has it, until the answer ends and the chat is
+stored. While the database cannot be used, a server knows only its own chats.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 LEASE_S = 30  # seconds after which the chats of a dead server are gone
-LINGER_S = 0.5  # of an ended chat: a stopped one is stored behind its answer
+LINGER_S = 0.5  # the row of an ended chat stays so long, until the chat itself is stored
 POLL_S = 1.0  # for chats that other servers cancel, and for the end of one that is followed
 MESSAGES_LIMIT_BYTES = 64 * 1024  # of JSON; longer ones are not shown at other servers
 _STILL_WRITTEN = b": the answer is being written\n\n"

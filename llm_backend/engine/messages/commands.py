@@ -202,13 +202,13 @@ class Transcribe(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Speak(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Read a sentence aloud as the `speaker` of this number; `speed` 1 is the voice's own.
-    `speaker_name` is that speaker's, for a voice whose speakers are files, which others may have
-    joined meanwhile; with `sample` the speaker is the one of these samples (signed, 16 bits, in the
-    rate of such models). A voice of several languages reads the sentence in `language`, a code of
-    ISO 639 or its English name; without one, in that of the speaker. `phonemes` are the sentence's,
-    for a voice that cannot find them itself. A sentence after the first of a text `has_begun`, so
-    that a full queue does not refuse it."""
+    """Read a sentence aloud as the `speaker` of this number; `speed` 1 is the voice's own. Where
+    speakers are files, numbers change when a file is added, so `speaker_name` names the speaker
+    too. With `sample`, the speaker is the person of these samples (signed, 16 bits, in the rate of
+    such models). A voice of several languages reads the sentence in `language`, a code of ISO 639
+    or an English name; without one, in the language of the speaker. `phonemes` are those of the
+    sentence, for a voice that cannot find them itself. A sentence after the first of a text
+    `has_begun`, so that a full queue does not refuse it."""
 
     id: str = ""
     text: str
@@ -237,12 +237,12 @@ class Diarize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Draw(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Draw one image. `guidance` is how closely it follows the prompt, against
-    `negative_prompt`, and `distilled_guidance` the same of models that were taught it. `sampler`
-    and `scheduler` are the library's names; None is the model's own. The image begins with
-    `source`, of its size, and departs from it by `strength`, from 0 to 1; `mask` has a byte for
-    each pixel, which is above 127 where it is drawn again. Up to `previews` events show it
-    unfinished. With `tiles`, the autoencoder takes parts of the image, and so less memory."""
+    """Draw one image. `guidance` is how closely it follows the prompt, against `negative_prompt`,
+    and `distilled_guidance` the same of models that were taught it. `sampler` and `scheduler` are
+    the library's names; None is the model's own. The image begins with `source`, which has the same
+    size, and departs from it by `strength`, from 0 to 1. `mask` has a byte for each pixel; the
+    pixel is drawn again where the byte is above 127. Up to `previews` events show it unfinished.
+    With `tiles`, the autoencoder takes parts of the image, and so less memory."""
 
     id: str = ""
     prompt: str

@@ -47,8 +47,8 @@ class MediaSpan(msgspec.Struct, frozen=True, kw_only=True):
 
 class SlotAssigned(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A `ComputedCommand` has got a slot and is computed from now on; its answer follows.
-    `prediction_tokens` are those of its prediction, as many as an answer could hold. `media` lists
-    images and audio in the order of the prompt."""
+    `prediction_tokens` is the number of tokens of the request's prediction, cut to the longest
+    possible answer. `media` lists images and audio in the order of the prompt."""
 
     id: str
     prompt_tokens: int
@@ -65,12 +65,12 @@ class SlotAssigned(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
-    """Tokens that one step added to choice `index`. `text` is whole characters, cut before a
-    stop string. `completion_tokens` counts this choice's generated tokens so far. The last delta
-    of a choice has `finish_reason`; `stop_sequence` names the stop string that matched, if one
-    did. `cached_tokens` is the number of prompt tokens from a cached prefix. So far
-    `drafted_tokens` were drafted for this choice, of which `accepted_tokens` were accepted;
-    `predicted_tokens` of its tokens were as in the request's prediction."""
+    """Tokens that one step added to choice `index`. `text` is whole characters, cut before a stop
+    string. `completion_tokens` counts this choice's generated tokens so far. The last delta of a
+    choice has `finish_reason`; `stop_sequence` names the stop string that matched, if one did.
+    `cached_tokens` is the number of prompt tokens from a cached prefix. Counts of this choice so
+    far: `drafted_tokens` were drafted, `accepted_tokens` of them were accepted, and
+    `predicted_tokens` of the generated tokens were as in the request's prediction."""
 
     id: str
     index: int
@@ -135,9 +135,9 @@ class Spoken(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Diarized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The answer to `Diarize`: turns in the order of their starts, which may overlap, and all
-    voices so far: vectors whose direction is the voice and whose length is the time in which it was
-    heard; zeros if it was heard too shortly."""
+    """The answer to `Diarize`. `turns` are in the order of their starts, and may overlap. `voices`
+    are all speakers heard so far, as vectors. The direction of a vector is the voice, and its
+    length is the time in which the voice was heard; it is zero if that time was too short."""
 
     id: str
     turns: list[SpeakerTurn]

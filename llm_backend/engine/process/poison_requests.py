@@ -34,12 +34,12 @@ class _StoredRecords(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PoisonRequests:
-    """Counts crashes by a fingerprint of the command, whichever client sends it; remembers the last
-    `limit`, each for `age_s` after its last crash. `clock` must be the same for all processes that
-    share the counts.
+    """Counts crashes by a fingerprint of the command, whichever client sends it. The last `limit`
+    commands are remembered, each for `age_s` after its last crash. `clock` must be the same for all
+    processes that share the counts.
 
-    Workers are named by their process ids. A worker that was killed from outside does not count,
-    whether `discard_crash` of its owner or `record_crash` of other processes is called first.
+    Workers are named by their process ids. A worker that was killed from outside does not count.
+    Its owner calls `discard_crash` and other processes call `record_crash`, in any order.
     """
 
     def __init__(
@@ -113,9 +113,9 @@ class PoisonRequests:
 
 
 class SharedPoisonRequests(PoisonRequests):
-    """Crash counts of all processes that use one worker, in a file that each of them locks, so
-    that every process refuses a command that has crashed the worker. The file is empty while no
-    worker has crashed; one that was left half written counts as empty, too."""
+    """Crash counts that all processes of one worker share, so that each of them refuses a command
+    that has crashed the worker. The counts are in a file, which a process locks while it uses them.
+    The file is empty while no worker has crashed. A half-written file counts as empty, too."""
 
     def __init__(
         self,
@@ -161,8 +161,8 @@ class SharedPoisonRequests(PoisonRequests):
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Lock the file and read the counts; they are written back for the other processes at
-        the end. Where the file cannot be opened, those of this process count."""
+        """Lock the file, read the counts, and write them back at the end. If the file cannot be
+        opened, the counts of this process are used."""
         try:
             opened = self._path.open("a+b", buffering=0)
         except OSError as error:  # no descriptor is left: no reason to fail the engine

@@ -2,9 +2,10 @@
 no I/O.
 
 Each pass has one budget of tokens. Decoding sequences (one uncomputed token) get theirs first, so
-that a long prompt never stalls them. Without unified cells, a sequence with a few forced tokens
-(chosen by its grammar, not computed yet) counts as decoding too and gets one token a pass, as long
-as others decode. The rest is chunked prefill (`prefill_chunks`).
+that a long prompt never stalls them. A grammar can force the next tokens of a sequence, which are
+then still to be computed. Without unified cells, a sequence with a few forced tokens counts as
+decoding too: it gets one token a pass as long as others decode. The rest of the budget is for
+chunked prefill (`prefill_chunks`).
 
 Sequences without a slot are in the waiting queue. If the next one is interactive, it preempts a
 batch sequence that has computed enough new tokens since it got its slot.
@@ -205,9 +206,9 @@ class Scheduler:
         sequence.cached_tokens = 0
 
     def shift(self, sequence: Sequence) -> None:
-        """Drop the oldest tokens of a running sequence that fills its context, and queue it again:
-        what remains has other positions, and all of it is computed again. llama.cpp's context shift
-        keeps the cells instead, and moves their positions."""
+        """Drop the oldest tokens of a running sequence that fills its context, and queue it again.
+        The remaining tokens have other positions then, so all of them are computed again.
+        llama.cpp's context shift keeps the cells instead, and moves their positions."""
         self._requeue(sequence)
         sequence.shift()
         sequence.recompute_baseline = 0

@@ -14,9 +14,10 @@ class NewJob:
     """A job to add: its kind, its subject (the id of the object that it works on, such as a batch
     or a webhook endpoint), and JSON for its worker.
 
-    `affinity` names the vector index that only some processes can open; None if any can do it.
-    After it was due for a day, any process claims it to end it: an ingestion fails, and a removal
-    does nothing, as no other index has the points.
+    `affinity` names the vector index that only some processes can open; None if any can do it. A
+    job that has been due for a day, while no process could open its index, is claimed by any
+    process, which ends it. An ingestion then fails. A removal does nothing, because no other index
+    has the points.
     """
 
     kind: str
@@ -41,9 +42,9 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class JobCounts:
-    """Counts of the jobs of one kind: `due` ones, which can be claimed (with those whose lease has
-    expired), `running` ones with a lease, and those due `later`. `lag_s` is for how long the first
-    of the due ones has been due."""
+    """Counts of the jobs of one kind: `due` jobs can be claimed (jobs whose lease has expired are
+    among them), `running` jobs have a lease, and others are due `later`. The first of the due jobs
+    has been due for `lag_s` seconds."""
 
     kind: str
     due: int
@@ -94,10 +95,10 @@ class JobKind:
 
     `shares` bounds the jobs about one subject, and of one owner.
 
-    If some jobs have an affinity, `affinity` returns that of this process before each claim.
-    Claimed are jobs with it, jobs without any, and jobs with another one that have been due for a
-    day, which the worker can only end. While `affinity` returns None, no job of this kind is
-    claimed.
+    If some jobs have an affinity, `affinity` returns that of this process before each claim. The
+    process claims jobs with that affinity and jobs without any. It also claims jobs with another
+    affinity that have been due for a day, and ends them. While `affinity` returns None, it claims
+    no job of this kind.
     """
 
     name: str

@@ -55,14 +55,15 @@ from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed, from_sta
 from llm_backend.json_types import JsonObject
 
 _MODELS_QUERIES = {UpstreamKind.ANTHROPIC: b"limit=1000"}  # else it lists the first 20
-_LIST_TIMEOUT_S = 5.0  # a list of all models waits for the slowest upstream
+_LIST_TIMEOUT_S = 5.0  # of one upstream: `GET /models` waits for the lists of all of them
 
 
 class Upstream(UpstreamLoad):
     """Connection pool to one base URL with one API key; `async with` opens and closes it.
 
-    Sends each request once, with one exception: an idempotent request on a kept-alive connection
-    that the upstream closes is retried on a new one (RFC 9110, 9.2.2).
+    Sends each request once, with one exception. The upstream may close a kept-alive connection
+    while a request is sent on it; an idempotent request is then sent again on a new connection (RFC
+    9110, 9.2.2).
     """
 
     def __init__(self, config: UpstreamConfig, observer: UpstreamObserver | None = None) -> None:

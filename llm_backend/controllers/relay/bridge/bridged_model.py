@@ -155,7 +155,7 @@ class BridgedModel:
             return as_message(body, request, self._to.model, max_tokens=self._message_tokens)
         if self._wire is WireProtocol.RESPONSES:
             return as_response(body, request, self._to.model)
-        # The body of an operation that is no chat may be one of chats already.
+        # Bodies of Messages and of Ollama's API are translated to bodies of chats before this.
         build = as_streamed_chat if "messages" in body else as_chat
         return build(body, request, self._to.model)
 
