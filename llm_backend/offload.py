@@ -1,6 +1,6 @@
 """Offloads work that is linear in a large request from the event loop to a thread.
 
-There is one thread, besides those for schemas and images: Python code holds the interpreter lock,
+There is one thread, besides those for schemas and images. Python code holds the interpreter lock,
 so a second thread would not be faster, and the event loop would wait for two. Calls that hold the
 lock for long (a native parser) are bounded by the limits of bodies instead.
 """

@@ -65,9 +65,9 @@ def encode_error(path: str, error: ApiError) -> bytes:
 class Decoder:
     """Decodes an event stream incrementally: `feed` takes chunks cut anywhere, yields whole events.
 
-    Holds at most `limit_bytes` of an unfinished event; beyond that raises `UpstreamFailed`.
-    Follows the WHATWG framing: CR, LF or CRLF ends a line, an empty line ends an event, one
-    leading byte order mark is allowed, and an event cut by the end of the stream is dropped.
+    Holds at most `limit_bytes` of an unfinished event; beyond that raises `UpstreamFailed`. Follows
+    the WHATWG framing: CR, LF or CRLF ends a line, and an empty line ends an event. One leading
+    byte order mark is allowed. An event that the end of the stream cuts is dropped.
     """
 
     def __init__(self, limit_bytes: int = 16 * 1024 * 1024) -> None:

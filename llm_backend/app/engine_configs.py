@@ -78,8 +78,8 @@ def build_engine_config(
 
 
 def _shared_settings(settings: Settings, entry: ModelSettings) -> dict[str, Any]:
-    """Returns the settings that an engine's configuration has by the same name, each as the model's
-    entry says, or else as for all models; without those that are unset."""
+    """Returns the settings that an engine's configuration has by the same name. The value in the
+    model's entry has priority over the value for all models. Unset settings are left out."""
     names = Settings.model_fields.keys() & set(EngineConfig.__struct_fields__) - {"log_level"}
     values = {name: override(getattr(entry, name, None), getattr(settings, name)) for name in names}
     return {name: value for name, value in values.items() if value is not None}

@@ -22,8 +22,8 @@ from llm_backend.store.vector_stores import INGEST, INGEST_LONG, REMOVE_FILE, RE
 
 log = logging.getLogger(__name__)
 
-# Files that are read at the same time: more than the extractor takes, so that plain text, which
-# needs no extractor, does not wait for the others.
+# Files that are read at the same time. They are more than the extractor takes: plain text needs no
+# extractor, and does not wait for the others then.
 SHORT_AT_ONCE = 8
 LONG_AT_ONCE = 2
 # Attempts across servers that died: the response may be what kills them.

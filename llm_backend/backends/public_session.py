@@ -36,8 +36,8 @@ def is_web_url(url: str) -> bool:
 
 
 def parse_url(url: str) -> "URL | None":
-    """Parses an http or https URL with a host; None if it is invalid, or if its host is an IPv4
-    address in another form than four decimal numbers: not all programs read `127.1` as one."""
+    """Parses an http or https URL with a host; None if it is invalid. A host that is an IPv4
+    address must have four decimal numbers: not all programs read `127.1` as an address."""
     from yarl import URL  # the HTTP client's parser: another one might find another host
 
     try:

@@ -1,8 +1,8 @@
 """Fetches files from allowed hosts on the web, never from internal addresses (SSRF protection).
 
-A host is allowed by name, and its name must resolve to public addresses only, or to others that
-the caller accepts: the owner of a name must not reach this machine's internal network. Redirects
-are not followed. The HTTP client is imported on first use.
+A host is allowed by name. The name must resolve to public addresses only, or to others that the
+caller accepts: the owner of a name must not reach this machine's internal network. Redirects are
+not followed. The HTTP client is imported on first use.
 """
 
 from collections.abc import Callable, Collection

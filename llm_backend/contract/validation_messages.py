@@ -1,10 +1,11 @@
 """Validation error messages: the first failure of a JSON value, in one sentence with its field.
 
-Compiled validators return only True or False here: their error reports hold every branch of every
-alternative and take minutes and gigabytes for a hostile body of 200 KB. So a refused value is
-walked once more, by the schema, until the first failure, within a budget of steps. Of a long chat,
-only the messages that a validator refuses are walked. If all branches of an `anyOf` or `oneOf`
-fail, the reported one is the branch whose tag (`type`, `role`) fits, else the deepest failure.
+Compiled validators return only True or False here. Their error reports would hold every branch of
+every alternative, and take minutes and gigabytes for a hostile body of 200 KB. So a refused value
+is walked once more, by the schema, until the first failure, within a budget of steps. Of a long
+chat, only the messages that a validator refuses are walked. If all branches of an `anyOf` or
+`oneOf` fail, the reported one is the branch whose tag (`type`, `role`) fits, else the deepest
+failure.
 """
 
 import operator

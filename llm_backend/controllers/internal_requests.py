@@ -1,5 +1,5 @@
-"""Internal requests: requests that the server sends to its own ASGI application, in process, with
-the same routing, checks, errors and answers as for clients; of a WebSocket message for instance.
+"""Internal requests: the server sends them to its own ASGI application, in process, for a WebSocket
+message for instance. Routing, checks, errors and answers are the same as for clients.
 """
 
 import asyncio

@@ -14,8 +14,8 @@ class EngineError(Exception):
 
 
 class CommandFailed(EngineError):
-    """The command was refused by its validation or failed later; `failure` is the kind of reason,
-    `field` the invalid field of the command, if there is one, and `location` a JSON pointer into
+    """The command was refused by its validation, or failed later. `failure` is the kind of reason.
+    `field` is the invalid field of the command, if there is one, and `location` a JSON pointer into
     it."""
 
     def __init__(

@@ -60,8 +60,9 @@ def _run(read: Callable[[IO[bytes]], Iterator[str]], text_bytes: int) -> tuple[i
 
 
 def clean(text: str) -> str:
-    """Converts line ends to those of Unix and removes artefacts of libraries: NUL characters, and
-    PDFium's mark (U+FFFE) for a hyphen at the end of a line, which is not part of the word."""
+    """Converts line ends to those of Unix, and removes artefacts of libraries. These are NUL
+    characters, and PDFium's mark (U+FFFE) for a hyphen at the end of a line that is not part of the
+    word."""
     return text.replace("\r\n", "\n").replace("\0", "").replace("\ufffe", "")
 
 

@@ -70,8 +70,8 @@ class MessageConnection(Generic[Received, Sent]):
         self._writer.write(msgspec.json.encode(message) + b"\n")
 
     async def receive(self) -> Received | None:
-        """Waits for the next message; None once the peer has disconnected or was killed, or has
-        sent a line that is no message or too long, which disconnects it."""
+        """Waits for the next message; None once the peer has disconnected or was killed. A line
+        that is no message, or is too long, disconnects the peer."""
         try:
             line = await self._reader.readline()
             # the peer's death cuts its last line off

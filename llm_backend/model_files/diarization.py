@@ -51,8 +51,8 @@ class DiarizationFiles:
 
     @property
     def memory_bytes(self) -> int:
-        """Memory of a loaded model, an estimate: its weights as they are in the files and as they
-        are computed with, those of the embeddings twice, and a block of a recording."""
+        """Estimated memory of a loaded model: its weights as they are in the files and as they are
+        computed with, the weights of the embeddings twice, and a block of a recording."""
         return 3 * self.file_bytes + _COMPUTE_BYTES
 
 

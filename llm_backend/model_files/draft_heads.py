@@ -33,8 +33,8 @@ def draft_head_refusal(header: GgufHeader) -> str | None:
 
 
 def snapshot_count(header: GgufHeader, draft_tokens: int) -> int:
-    """Number of snapshots of each sequence's recurrent state for drafts of the model's own head,
-    of which the memory of its states is a multiple; 0 for other models."""
+    """Number of snapshots of each sequence's recurrent state, for drafts of the model's own head.
+    Each snapshot takes the memory of a state. 0 for other models."""
     if not draft_head_count(header) or draft_head_refusal(header) is not None:
         return 0
     return min(draft_tokens, _MOST_SNAPSHOTS) if header.architecture in _WITH_SNAPSHOTS else 0

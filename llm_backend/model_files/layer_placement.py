@@ -40,8 +40,8 @@ class Placement:
 
 @dataclass(frozen=True, kw_only=True)
 class Placer:
-    """Places `layers`, the last of which is the output part, on devices of these free bytes, by
-    `split` where it is not empty: shares of the layers, by device."""
+    """Places `layers` on devices of these free bytes; the last layer is the output part. If `split`
+    is not empty, it has each device's share of the layers."""
 
     layers: Sequence[LayerBytes]
     capacities: Sequence[int]

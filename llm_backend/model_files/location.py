@@ -111,8 +111,8 @@ def _in_folder(folder: Path) -> list[Path]:
 
 
 def is_folder_model(path: Path) -> bool:
-    """Returns True for the file of a model that is a folder and named after it: of a voice, of a
-    NeMo model, and of one that tells speakers apart."""
+    """Returns True for the file of a model that is a folder and has the folder's name: a voice, a
+    NeMo model, a model that tells speakers apart."""
     return is_voice_file(path) or is_recognizer_file(path) or is_diarization_file(path)
 
 

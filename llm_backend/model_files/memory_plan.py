@@ -2,10 +2,10 @@
 
 Pure: a plan follows from the model's costs, the free memory and the settings. Values of settings
 are kept. First the layers are placed on GPUs, beside the cells of 8 slots of at most 4096 tokens.
-Then the context grows to the longest one whose cells fit, up to the model's own: into `cells_share`
-of the host memory that is free beside weights and buffers, and into all of the GPUs' memory. Slots
-are given up before context, down to two. If not even 8 slots of 4096 tokens fit, the plan has fewer
-slots, then less context.
+Then the context grows to the longest one whose cells fit, up to the context that the model was
+trained for. Cells may fill all of the GPUs' memory, and `cells_share` of the host memory that is
+free beside weights and buffers. Slots are given up before context, down to two. If not even 8 slots
+of 4096 tokens fit, the plan has fewer slots, then less context.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,9 +1,9 @@
 """Memory costs of a model by layer, from its GGUF header: weights, cells, states, passes.
 
-The figures follow llama.cpp: an input part (token embeddings) that always stays in host memory,
-layers, an output part, cells for each layer with attention, a state for each recurrent layer, and
-the activations of a pass, whose largest moment is a feed-forward part or, without fused attention,
-the attention to all cells.
+The figures follow llama.cpp. Weights are an input part (token embeddings), which always stays in
+host memory, layers, and an output part. Each layer with attention has cells, and each recurrent
+layer a state. The activations of a pass are largest in a feed-forward part, or without fused
+attention, in the attention to all cells.
 """
 
 import re

@@ -1,5 +1,6 @@
-"""WebSockets of uvicorn, with OpenAI's error body for refused handshakes, without tracebacks for
-errors of clients, and with bounds: a frame may have only six bytes, and each costs processor time.
+"""WebSockets of uvicorn, with OpenAI's error body for refused handshakes, and without tracebacks
+for errors of clients. Frames are bounded: a frame may have only six bytes, and each costs processor
+time.
 """
 
 import asyncio

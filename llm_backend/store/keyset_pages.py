@@ -138,8 +138,8 @@ def fetch(
 
 
 def limit_page_bytes(engine: Engine) -> None:
-    """Has PostgreSQL send only the rows that a page has room for, and the next one: it sends all
-    rows of a statement at once, but reads a long value only where it is used.
+    """Has PostgreSQL send only the rows that a page has room for, and the next one. PostgreSQL
+    sends all rows of a statement at once, but reads a long value only where it is used.
 
     The statement's text is wrapped: expressions would take longer to build than the page."""
     event.listen(engine, "before_cursor_execute", _bound_page, retval=True)

@@ -31,8 +31,8 @@ def row_from(value: object, table: Table, **others: Any) -> dict[str, Any]:
 
 
 def find_row(connection: Connection, statement: Select[Any], *ids: str) -> Row[Any]:
-    """The row of the statement. Raises `Missing` for the last of `ids`, if there is no row or if
-    one of these ids is a text that no column can store, or longer than any id."""
+    """The row of the statement. Raises `Missing` for the last of `ids` if there is no row. Raises
+    it, too, if one of the ids is longer than any id, or is a text that no column can store."""
     row = connection.execute(statement).first() if all(map(is_id, ids)) else None
     if row is None:
         raise Missing(ids[-1])

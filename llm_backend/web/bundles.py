@@ -26,8 +26,8 @@ _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const) (\w+))"
 
 
 def bundle_modules(sources: Mapping[str, str], scripts: Sequence[str]) -> Mapping[str, str]:
-    """Returns the modules as the page loads them, by their names: each script has those that it
-    imports, directly or through others, unless a script before it has them."""
+    """Returns the modules as the page loads them, by the names of scripts. A script has the modules
+    that it imports, directly or through others, unless a script before it has them."""
     owners: dict[str, str] = {}  # the scripts that have the modules, each after its imports
     for script in scripts:
         owners.update(dict.fromkeys(_closure(script, sources, owners), script))

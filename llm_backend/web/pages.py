@@ -1,13 +1,13 @@
 """ASGI middleware that serves the web pages and their static files; passes other requests on.
 
 Nothing is read at startup. A file is read and compressed at its first request, and kept with its
-digest, which is its `ETag`; browsers cache it too and revalidate it on every use (304).
+digest, which is its `ETag`. Browsers cache the file and revalidate it on every use (304).
 
-The pages name their files at `/web/@RELEASE/...`, where modules and styles find theirs beside them,
-and the page's scripts are bundles of modules (`bundles.py`); at `/web/...` each file is as it is in
-`static/`. `RELEASE` is a digest of all files and their names, made at the first page: what is at
-such an address need not be revalidated. Modules are read then and never again. Any other file that
-is replaced later is still served, but must be revalidated.
+The pages name their files at `/web/@RELEASE/...`, where modules and styles find other files beside
+them. The page's scripts there are bundles of modules (`bundles.py`). At `/web/...` each file is as
+it is in `static/`. `RELEASE` is a digest of all files and their names, made at the first page: what
+is at such an address need not be revalidated. Modules are read then and never again. Any other file
+that is replaced later is still served, but must be revalidated.
 """
 
 import asyncio

@@ -25,8 +25,8 @@ class ModelPermissions:
 
     def allow(self, name: str, targets: Sequence[str] = ()) -> bool:
         """True if a model's name, an alias or route to `targets`, may be used. An allow list allows
-        a name that it has, or whose targets it all has; a deny list allows a name unless it has the
-        name or one of its targets."""
+        a name that it contains, and a name of which it contains all targets. A deny list allows a
+        name unless it contains the name or one of its targets."""
         if self.is_allow_list:
             return name in self.models or (bool(targets) and self.models.issuperset(targets))
         return self.models.isdisjoint((name, *targets))

@@ -71,8 +71,9 @@ class RateLimitWindow:
 
     @property
     def remaining(self) -> int:
-        """The unused amount of this window, as far as this server knows: of the limit, or of its
-        grants once no more can be granted; less than the smallest request that was refused."""
+        """The unused amount of this window, as far as this server knows: of the limit, or of the
+        server's grants once no more can be granted. It is less than the smallest request that was
+        refused."""
         known = self.granted if self.is_fully_granted else self.limit
         if self.refused_at:
             known = min(known, self.granted + self.refused_amount - 1)

@@ -19,8 +19,8 @@ class ImageOptions:
 class ImageRequest:
     """Images to draw: `count` of them, of `size` in pixels (None: the model's own size).
 
-    `source` is a PNG to begin with, `mask` a PNG that is white where the source is drawn again, and
-    `previews` the maximum number of previews of each image.
+    `source` is a PNG to begin with. `mask` is a PNG that is white where the source is drawn again.
+    `previews` is the maximum number of previews of each image.
     """
 
     prompt: str

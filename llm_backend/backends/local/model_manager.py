@@ -1,10 +1,10 @@
 """Model manager: loads models on demand and unloads them, within a memory budget.
 
-A request for a model that is not in memory loads it. If it does not fit beside the loaded models,
-idle ones are unloaded first (least recently used first), then busy ones: a busy model accepts no
-new request, finishes its running ones (drains), and is unloaded. Requests for it wait meanwhile,
-bounded in time and number, until it is loaded again. So two models that do not fit together are in
-memory alternately, and no running request is aborted.
+A request for a model that is not in memory loads it. If the model does not fit beside the loaded
+ones, idle models are unloaded, the least recently used first, and then busy models. A busy model
+drains: it accepts no new request, finishes its running ones, and is unloaded. New requests for it
+wait until it is loaded again, bounded in time and number. So two models that do not fit together
+are in memory alternately, and no running request is aborted.
 """
 
 import asyncio

@@ -11,8 +11,8 @@ _Answer = TypeVar("_Answer")
 
 class RequestParts:
     """Computes the parts of a request. Between two of them the model may be unloaded for another
-    one. The first part that fails because the engine crashed is computed once more, as nothing of
-    it was sent; not the beginning, which may have crashed the engine and would do so again."""
+    one. The first part that fails because the engine crashed is computed once more, because nothing
+    of it was sent. The beginning is not: it may have crashed the engine, and would do so again."""
 
     def __init__(self, handle: ModelHandle) -> None:
         self._handle = handle

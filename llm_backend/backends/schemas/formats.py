@@ -130,9 +130,9 @@ def lower_escapes(schema: JsonValue) -> JsonValue:
 
 
 def with_classes(pattern: str) -> str:
-    r"""Rewrites the escapes `\0` and `\cA`, which not every regex engine supports, as numbers, and
-    `\w`, `\s` and `\d` as classes: the validator reads one such escape in the time of the whole
-    expression."""
+    r"""Rewrites `\0` and `\cA` as numbers, because not every regex engine supports them. Rewrites
+    `\w`, `\s` and `\d` as classes, because the validator reads one such escape in the time of the
+    whole expression."""
     return _CLASSES.sub(_as_class, _ESCAPES.sub(_escape, pattern))
 
 

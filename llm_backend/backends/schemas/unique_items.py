@@ -1,7 +1,8 @@
 """`uniqueItems`, rewritten for llguidance, which does not know it.
 
-Where the items are a choice of few values, the array is lowered to alternatives without repeats:
-one for each longest sequence of different items, of which an array may be any beginning.
+If the items are a choice of few values, the array is lowered to alternatives without repeats. There
+is one alternative for each longest sequence of different items, and an array may be any beginning
+of it.
 """
 
 from collections.abc import Iterator, Sequence

@@ -171,8 +171,9 @@ async def _speak(command: Speak, engine: EngineClient) -> Spoken:
 
 
 def _speaker_for(voice: str, files: SpeakingFiles) -> int:
-    """Returns the number of the speaker for one of OpenAI's names: the one of that name, with
-    a prefix as Kokoro's are (`af_alloy`), else one by its place among OpenAI's names."""
+    """Returns the number of the speaker for one of OpenAI's names. It is the speaker of that name,
+    also with a prefix as Kokoro's names have (`af_alloy`), else one by the place of the name among
+    OpenAI's."""
     for number, name in enumerate(files.speakers):
         if name == voice or name.endswith(f"_{voice}"):
             return number

@@ -7,8 +7,8 @@ _SAMPLE_BYTES = 2
 
 
 def fade_ends(samples: bytes, rate_hz: int) -> bytes:
-    """Returns signed 16-bit samples, little-endian, that begin and end at zero: an end that does
-    not, which would click, is faded within 5 ms."""
+    """Returns signed 16-bit samples, little-endian, that begin and end at zero. Other ends would
+    click, so they are faded within 5 ms."""
     count = min(round(rate_hz * _FADE_S), len(samples) // _SAMPLE_BYTES // 2)
     if not count:
         return samples

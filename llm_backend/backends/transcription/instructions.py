@@ -1,10 +1,11 @@
 """Instructions by which language models that hear transcribe and translate a recording (pure).
 
-Models that were trained to transcribe expect a form of their own: Qwen3-ASR takes the audio alone,
-a context as the system message, and answers `language NAME<asr_text>TEXT`, of which a known
-language is given. Voxtral's transcription mode is the token `[TRANSCRIBE]` after the user's turn,
-and `lang:CODE` before it. Granite and LFM2 have fixed sentences. Other models follow a request in
-words. A model is known by its architecture, and by tokens that only its vocabulary has.
+Models that were trained to transcribe expect a form of their own. Qwen3-ASR takes the audio alone,
+and a context as the system message. It answers `language NAME<asr_text>TEXT`; the beginning of this
+answer is given if the language is known. Voxtral's transcription mode is the token `[TRANSCRIBE]`
+after the user's turn, and `lang:CODE` before it. Granite and LFM2 have fixed sentences. Other
+models follow a request in words. A model is known by its architecture, and by tokens that only its
+vocabulary has.
 """
 
 import re

@@ -55,9 +55,9 @@ class Diarization:
 
 
 class Speakers:
-    """Speakers of one recording. Those of one block are joined by their voices with those of the
-    blocks before it, so that a recording of any length takes the memory of a block. `references`
-    are samples of the known speakers' voices."""
+    """Speakers of one recording. The speakers of one block are joined by their voices with the
+    speakers of the blocks before it. So a recording of any length takes the memory of one block.
+    `references` are samples of the known speakers' voices."""
 
     def __init__(self, diarization: Diarization, references: list[bytes], *, field: str) -> None:
         self._diarization = diarization

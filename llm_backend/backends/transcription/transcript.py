@@ -54,9 +54,9 @@ class LocalTranscription:
         fairness_key: str,
         diarization: Diarization | None = None,
     ) -> AsyncGenerator[TranscriptPart, None]:
-        """Yields the windows of a recording while it is being decoded, those of a language model in
-        several parts, with their speakers if there is a `diarization`, and closes all files at the
-        end. Callers wait for their permit in turns. Raises `ApiError`."""
+        """Yields the windows of a recording while it is being decoded. A window of a language model
+        comes in several parts. With a `diarization` the windows have speakers. All files are closed
+        at the end. Callers wait for their permit in turns. Raises `ApiError`."""
         known = diarization.known if diarization else ()
         with ExitStack() as files:
             for one in (recording, *(speaker.sample for speaker in known)):

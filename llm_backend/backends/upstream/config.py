@@ -48,10 +48,10 @@ WIRES = {
 class UpstreamConfig:
     """Settings of one upstream. `models` are names or shell patterns; if empty it serves any model.
 
-    `connect_timeout_s` limits connecting, `first_byte_timeout_s` (None: `idle_timeout_s`) the time
-    from then to the answer's headers, `idle_timeout_s` the gap between two pieces of the answer,
-    and `total_timeout_s`, if given, all of it. `concurrency` limits outstanding requests.
-    `honours_idempotency_key`: the upstream processes a request with such a key only once.
+    `connect_timeout_s` limits connecting. `first_byte_timeout_s` (None: `idle_timeout_s`) limits
+    the time from then to the answer's headers, and `idle_timeout_s` the gap between two pieces of
+    the answer. `total_timeout_s` limits all of it, if given. `concurrency` limits outstanding
+    requests. `honours_idempotency_key`: the upstream processes a request with such a key only once.
     Up to `check_bytes` of a JSON answer are held for validation. `pass_headers` are names or shell
     patterns of headers passed besides the allow list. Raises `ValueError`, one sentence, for an
     invalid base URL and for a header that never passes.

@@ -1,7 +1,7 @@
 """Allow lists of headers that pass between clients and upstreams, and queries without keys (pure).
 
-Unlisted headers do not pass: a client's credentials and its browser's data about the user are for
-this server only; cookies, names and policies of an upstream's site do not apply to this one.
+Unlisted headers do not pass. A client's credentials and its browser's data about the user are for
+this server only. Cookies, names and policies of an upstream's site do not apply to this one.
 """
 
 import re
@@ -153,8 +153,8 @@ def cannot_be_added(name: bytes) -> bool:
 
 
 def without_credentials(query: str) -> str:
-    """Returns a query without the parameters by which clients send keys, which are for this server
-    only; the others are unchanged."""
+    """Returns a query without the parameters that carry keys for this server; the others are
+    unchanged."""
     words = query.split("&")
     passed = [word for word in words if not _has_credential(word)]
     return query if len(passed) == len(words) else "&".join(passed)

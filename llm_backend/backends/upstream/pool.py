@@ -45,7 +45,7 @@ class UpstreamPool:
     * nothing of it was sent,
     * the answer says that nothing was done, and an untried upstream is left,
     * its method is idempotent, or
-    * it has an idempotency key that the upstream honours: then it is retried at the same upstream.
+    * it has an idempotency key that the upstream honours. The same upstream then gets it again.
 
     With `has_fallback` (a route with a further target) each status of `retry.FALLBACK` is retried,
     at untried upstreams only. There are three attempts at most.

@@ -33,7 +33,7 @@ def has_idempotency_key(headers: Headers) -> bool:
 
 
 def backoff_s(attempt: int, draw: float) -> float:
-    """Returns the backoff in seconds after the attempt of this number, from 1: exponential, and
-    half of it is jitter (`draw`, from 0 to 1), so that clients do not retry all at once."""
+    """Returns the exponential backoff in seconds after the attempt of this number, from 1. Half of
+    it is jitter (`draw`, from 0 to 1), so that clients do not retry all at once."""
     longest = backoff_delay_s(_FIRST_PAUSE_S, attempt, _LONGEST_PAUSE_S)
     return longest * (1 + draw) / 2

@@ -15,13 +15,13 @@ def ignore(*_: object) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamRequest:
-    """One request to the upstreams. `operation` is its id and tag, `model` the model's name at the
-    upstream, `upstream` the one that a route names, `wire` the wire protocol if it differs from the
-    operation's. `streams`: events are requested (None: unknown). `has_fallback`: another backend
-    answers if no upstream can. The fair queue serves requests round-robin by `fairness_key`.
-    `on_abandoned` is called if the request is cancelled after an upstream has got it, `on_attempt`
-    with the name of each upstream before the request is sent to it, and with None when this attempt
-    has failed."""
+    """One request to the upstreams. `operation` is its id and tag. `model` is the model's name at
+    the upstream. `upstream` is the one that a route names. `wire` is the wire protocol if it
+    differs from the operation's. `streams`: events are requested (None: unknown). `has_fallback`:
+    another backend answers if no upstream can. The fair queue serves requests round-robin by
+    `fairness_key`. `on_abandoned` is called if the request is cancelled after an upstream has got
+    it. `on_attempt` is called with the name of an upstream before the request is sent there, and
+    with None when this attempt has failed."""
 
     method: str
     path: str

@@ -13,8 +13,8 @@ class UpstreamRouting:
 
     A model is answered by the upstreams that name it; else by the operation's own upstream; else by
     those that serve any model. A request without a model goes to the operation's own upstream, else
-    to the first that serves any model, else to the first: always the same one, since later
-    requests must find the objects that it creates.
+    to the first that serves any model, else to the first. Such requests always go to the same
+    upstream, because later ones must find the objects that earlier ones created.
     """
 
     def __init__(

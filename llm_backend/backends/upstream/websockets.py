@@ -9,7 +9,7 @@ from llm_backend.errors import InvalidRequest
 
 Message = str | bytes
 
-# Subprotocol by which a browser, which cannot set headers, sends its key for this server.
+# Subprotocol by which a browser sends its key for this server, because it cannot set headers.
 _KEY_PREFIX = "openai-insecure-api-key."
 _SPOKEN = "realtime"
 _SPOKEN_PREFIX = "openai-beta."

@@ -203,8 +203,8 @@ class Routing(RoutingMiddleware):  # type: ignore[misc]  # Connexion ships no ty
 class Authentication:
     """ASGI middleware: authenticates the caller before the body is read.
 
-    Refuses paths with control characters: route patterns treat a line break in their own way, and
-    Connexion would take such a path for that of another API, which it does not validate.
+    Refuses paths with control characters. Route patterns treat a line break in their own way:
+    Connexion would take such a path for a path of another API, and would not validate it.
     """
 
     def __init__(

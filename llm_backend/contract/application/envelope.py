@@ -25,10 +25,10 @@ _COMPLETION_OF_MODEL = re.compile("/models/(.+)/(completions|embeddings)")
 
 
 class Envelope:
-    """Adds a request id to the scope and the response, a `Date` header, and under `/v1` the
-    milliseconds until the response began and the API's version; removes `/v1` from the path.
-    Anthropic's clients find the id in a header of their own. A
-    response that has one of these headers already keeps it.
+    """Adds a request id to the scope and the response, and a `Date` header. Under `/v1` adds the
+    milliseconds until the response began and the API's version, and removes `/v1` from the path.
+    Anthropic's clients find the id in a header of their own. A response that has one of these
+    headers already keeps it.
     """
 
     def __init__(self, app: ASGIApp) -> None:

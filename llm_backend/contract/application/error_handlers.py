@@ -89,8 +89,8 @@ def to_api_error(error: Exception) -> ApiError:
 def _drop_tracebacks(error: BaseException | None) -> None:
     """Clears the tracebacks of an error and its causes.
 
-    An error in the scope of its request would keep that scope and the request's body alive through
-    its traceback's frames: a reference cycle, freed only by a full garbage collection.
+    An error in the scope of its request would keep that scope and the request's body alive, through
+    the frames of its traceback. Only a full garbage collection frees such a reference cycle.
     """
     seen: set[int] = set()  # the causes of an error that was raised again can form a circle
     while error is not None and id(error) not in seen:

@@ -1,9 +1,9 @@
 """Actions of the overlay that a release makes stale, each with what stands there and a repair.
 
-An action is stale if it selects nothing in the new document. It is repaired if one change of its
-target (another keyword of a union, a renamed schema, a moved path, another position) selects as
-many nodes as it did in the old document; it is dropped if its subject is gone, or if it removed
-what the new document no longer has. Any other stale action needs a person.
+An action is stale if it selects nothing in the new document. An action is repaired if one change of
+its target selects as many nodes as it did in the old document: another keyword of a union, a
+renamed schema, a moved path, another position. An action is dropped if its subject is gone, or if
+it removed what the new document no longer has. Any other stale action needs a person.
 """
 
 import re

@@ -23,8 +23,8 @@ _PAGE = "_get_api_list"
 class SdkCall:
     """One HTTP call of one method. `name` is dotted, as it is written after a client.
 
-    `params` is the type of all its parameters, `query` the fields of it that are sent in the query
-    string, `headers` the names of headers with a parameter; `answer` and `event` are types, `page`
+    `params` is the type of all parameters; its fields in `query` are sent in the query string.
+    `headers` are the names of headers with a parameter. `answer` and `event` are types. `page` is
     the type of a list's answer.
     """
 

@@ -1,5 +1,6 @@
-"""Spend limits of the organization and of projects: once the cost of a month's usage, by the prices
-of the settings, reaches the limit, model requests are refused until the month ends.
+"""Spend limits of the organization and of projects. The cost of a month's usage follows from the
+prices of the settings. Once the cost reaches the limit, model requests are refused until the month
+ends.
 """
 
 from typing import TYPE_CHECKING, Final

@@ -1,5 +1,5 @@
-"""Token ids in requests that name a local model by a name of OpenAI's: they are ids of OpenAI's
-encoding, as clients make them with `tiktoken`, and are decoded to text for the model.
+"""Token ids in requests that name a local model by a name of OpenAI's. Clients make them with
+`tiktoken`, in OpenAI's encoding. They are decoded to text for the model.
 """
 
 import re

@@ -42,10 +42,11 @@ def local_model(body: JsonMapping) -> str:
 
 
 def is_hint(name: str, value: Any, model: str) -> bool:
-    """True for a field with this value that is a hint: retention of the prompt cache, whose entries
-    stay until they are evicted; and verbosity, if OpenAI's model of this name supports it.
+    """True for a field with this value that is a hint. Hints are the retention of the prompt cache,
+    whose entries stay until they are evicted, and verbosity, if OpenAI's model of this name
+    supports it.
 
-    A hint is accepted although it changes no answer of a local model: such a model may be served
+    A hint is accepted although it changes no answer of a local model. A local model may be served
     under a name of OpenAI's, and clients then send the fields that OpenAI's model supports.
     """
     if name == "prompt_cache_options":

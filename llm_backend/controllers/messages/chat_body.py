@@ -1,8 +1,8 @@
 """Bodies of messages as bodies of chat completions (pure).
 
-Fields that have no effect here (`cache_control`, `service_tier`, ids of users and workspaces) are
-hints and are left out; any other field without a counterpart is refused by its path, those inside
-of messages, tools and options by `known_fields.py`.
+Hints, which have no effect here, are left out: `cache_control`, `service_tier`, ids of users and
+workspaces. Any other field without a counterpart is refused by its path; `known_fields.py` refuses
+those inside of messages, tools and options.
 """
 
 from collections.abc import Iterator, Sequence

@@ -89,8 +89,8 @@ async def _count(services: Services, request: ApiRequest, model: LocalModel) -> 
 def _with_effort(
     request: ApiRequest, message_body: "api.CountAnthropicMessageTokensRequest"
 ) -> ApiRequest:
-    """Returns the request of a chat with the effort of a message as a hint: clients send it for
-    every model, and one that does not reason ignores variables of a template."""
+    """Returns the request of a chat with the effort of a message as a hint. Clients send the effort
+    for every model, and a model that does not reason ignores variables of a template."""
     body = dict(request.body)
     effort = body.pop("reasoning_effort", None) or budget_effort(message_body)
     return with_thinking(replace(request, body=body), thinks(message_body), effort)

@@ -26,10 +26,11 @@ Act = Callable[[], Awaitable[None]]
 
 
 class InputTurns:
-    """Handles the events of the input buffer, of at most `limit_s` seconds; at most `turns_limit`
-    turns are transcribed at once, and detected ones wait, up to `limit_s` seconds of audio. Where
-    turns are detected, `interrupt` is called when one begins. `answer` is called when the user is
-    silent and the text of all turns is known, unless `answers_already` returns True."""
+    """Handles the events of the input buffer, which holds at most `limit_s` seconds. At most
+    `turns_limit` turns are transcribed at once. Further detected turns wait, up to `limit_s`
+    seconds of audio. Where turns are detected, `interrupt` is called when one begins. `answer` is
+    called when the user is silent and the text of all turns is known, unless `answers_already`
+    returns True."""
 
     def __init__(
         self,

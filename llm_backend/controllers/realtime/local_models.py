@@ -18,8 +18,8 @@ def is_local(services: Services, model: str) -> bool:
 
 
 def check_local_model(services: Services, model: str) -> None:
-    """Raises `InvalidRequest` for a model that holds no conversation here: it is a model of another
-    kind, or an upstream has come to answer it since a client secret was made for it."""
+    """Raises `InvalidRequest` for a model that holds no conversation here. The model is of another
+    kind, or an upstream answers it now and did not when the client secret was made."""
     target = services.registry.targets(model, OPERATION)[0]
     if isinstance(target, EspeakModel | ImageServerModel):
         raise wrong_operation(target)

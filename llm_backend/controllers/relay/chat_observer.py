@@ -34,8 +34,8 @@ class EventTemplate:
 
     @classmethod
     def of(cls, event: bytes, chunk: Mapping[str, Any]) -> Self | None:
-        """Returns the template of an event (one line, without its end) that encodes this chunk,
-        whose only choice has a text and nothing else; None if the bytes are ambiguous.
+        """Returns the template of an event that encodes this chunk, as one line without its end.
+        The chunk's only choice has a text and nothing else. None if the bytes are ambiguous.
         """
         parts = _PARTS.fullmatch(event) if len(event) <= _EVENT_BYTES else None
         if parts is None:

@@ -103,9 +103,9 @@ async def relay(
 
     Without `to`, the upstream is chosen by the model of the body, or by the operation.
 
-    `observe` is called with the bytes of a 2xx answer before they are sent, content coding
-    removed. `finish` is called once for an answer that began: before its last bytes are sent if
-    they can be recognized, else after them, and also when the answer breaks off or the client
+    `observe` is called with the bytes of a 2xx answer before they are sent, content coding removed.
+    `finish` is called once for an answer that began: before its last bytes are sent if they can be
+    recognized, else after them. It is also called when the answer breaks off or the client
     disconnects. Its result, if any, is awaited; an `ApiError` of it breaks the answer off. Raises
     `Unsupported` without an upstream, `UpstreamFailed`, `UpstreamTimeout`, and `ClientGone` if the
     client disconnects before the answer began.

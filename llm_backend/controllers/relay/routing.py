@@ -184,8 +184,8 @@ async def _relay_form(
 
 
 def _observe_images(request: ApiRequest) -> tuple[ApiRequest, list[int]]:
-    """Returns the request of a form, and a list to which the number of images that it asks for is
-    added while it is read; other forms have none."""
+    """Returns the request of a form, and a list. While the form is read, the number of images that
+    it asks for is added to the list; other forms add none."""
     images: list[int] = []
     if request.operation.tag != IMAGES:
         return request, images

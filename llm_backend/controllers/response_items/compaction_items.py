@@ -56,8 +56,8 @@ def parse_compaction(item: Item) -> Compaction | None:
 
 
 def reading_order(items: Sequence[Item]) -> list[int]:
-    """Returns the indices of the items that a model reads, in reading order: the latest summary
-    that replaces items comes before the items that it keeps."""
+    """Returns the indices of the items that a model reads, in reading order. The latest summary
+    comes before the items that it keeps; only system messages are read before the summary."""
     for index in range(len(items) - 1, -1, -1):
         compaction = parse_compaction(items[index]) if _is_compaction(items[index]) else None
         if compaction is not None and compaction.kept is not None:

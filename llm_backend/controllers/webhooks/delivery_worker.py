@@ -35,7 +35,7 @@ JITTER = 0.2
 """Each pause is longer by up to this share, so that events do not return all at once."""
 GONE = 410  # an endpoint that wants no more events, as Standard Webhooks has it
 # When a delivery fails, the untried deliveries of its endpoint are postponed once: to the next
-# attempt of the failed one, by this at most, or for as long as the endpoint asked for.
+# attempt of the failed one, by this at most, or for the time that the endpoint asked for.
 _OTHERS_PAUSE_LIMIT_S = 300
 
 log = logging.getLogger(__name__)

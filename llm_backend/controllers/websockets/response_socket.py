@@ -214,8 +214,8 @@ def _ws_error(error: Mapping[str, Any], event: Mapping[str, Any] | None = None) 
 
 
 def refuse_steering(event: Mapping[str, Any]) -> JsonObject:
-    """Refuses `response.steer`, which would change a response that is being generated: returns the
-    `response.steer.failed` event, which hands the input back.
+    """Refuses `response.steer`, which would change a response that is being generated. The returned
+    event, `response.steer.failed`, hands the input back.
 
     Raises `InvalidRequest` for an event with other fields than the SDK's.
     """

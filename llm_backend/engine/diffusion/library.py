@@ -1,7 +1,7 @@
 """stable-diffusion.cpp by its C functions: a context, and images drawn in it.
 
-The functions are called without the classes of the binding, which load the files that a prompt
-names as `<lora:PATH:1>`, and call functions of an earlier image that are gone.
+The functions are called without the classes of the binding. Those classes load the files that a
+prompt names as `<lora:PATH:1>`, and call functions of an earlier image that are gone.
 """
 
 import ctypes

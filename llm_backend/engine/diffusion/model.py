@@ -139,9 +139,9 @@ class _Drawing:
         self._latest = preview
 
     def _take_step(self, step: int, steps: int) -> None:
-        """Report a step. The native code counts the tiles of the autoencoder as well, which come
-        before and after the steps: counts of more than the command's steps, and those that go back,
-        are dropped."""
+        """Report a step. The native code also counts the tiles of the autoencoder, which come
+        before and after the steps. So a count that is above the command's steps, or goes back, is
+        dropped."""
         if step <= self._step or steps > self.command.steps:
             return
         self._step = step

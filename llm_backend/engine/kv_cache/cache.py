@@ -1,13 +1,13 @@
 """KV cache by slots: allocates slots, and reuses, copies and evicts cached prefixes. Pure.
 
 A slot is one sequence id of the native cache. A finished sequence leaves its cells as a cached
-prefix for sequences that begin with the same tokens, until the slot is needed; the least recently
+prefix, for sequences that begin with the same tokens, until the slot is needed. The least recently
 used slot is evicted first (LRU). Copying cells from another slot costs about as much as computing
 `copy_threshold` tokens, and less from a slot with few tokens where only used cells are copied.
 
-Unless the cells are unified (`kv_unified` of llama.cpp: one pool for all slots), the native code
-computes each contiguous range of slots as a batch of its own, so neighbouring slots are preferred,
-and the prefixes that they overwrite are copied to other slots.
+Unified cells (`kv_unified` of llama.cpp) are one pool for all slots. Without them, the native code
+computes each contiguous range of slots as a batch of its own. Neighbouring slots are preferred
+then, and prefixes in them are copied to other slots before they are overwritten.
 """
 
 from collections import abc
@@ -300,10 +300,10 @@ class Cache:
         return (Copy(source=slot.number, target=victim.number),)
 
     def _is_disposable(self, slot: _Slot, kept: int) -> bool:
-        """True if the tokens that a slot holds beyond `kept` are discarded rather than copied:
-        few tokens, or the end of an answer, which the chat's next prompt may lack (reasoning, or an
-        answer whose tokens are not remembered). False if more than `copy_threshold` prompt tokens
-        of another chat would be lost."""
+        """True if the tokens that a slot holds beyond `kept` are discarded rather than copied. They
+        are few, or they are the end of an answer. The chat's next prompt may lack such an end:
+        reasoning, or an answer whose tokens are not remembered. False if more than `copy_threshold`
+        prompt tokens of another chat would be lost."""
         discarded = len(slot.tokens) - kept
         is_of_answer = kept + _PROMPT_END_TOLERANCE >= slot.prompt_tokens
         return discarded <= self._copy_threshold or (is_of_answer and 2 * discarded <= kept)

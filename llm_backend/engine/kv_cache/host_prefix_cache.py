@@ -112,9 +112,9 @@ class HostPrefixCache:
         """Note that the first `shared` tokens of a state are restored into a slot.
 
         A state that is restored whole is removed, because the slot goes on with it. A state that is
-        restored nearly whole is the next to be evicted: most often it is the same chat, whose last
-        answer is written with other tokens now (without its reasoning, say), and the slot holds
-        what can be used again.
+        restored nearly whole is the next to be evicted. Most often the request continues the same
+        chat, and only the last answer has other tokens now (it lacks its reasoning, for instance).
+        The slot then holds everything that can be used again.
         """
         name, unused = text_name(prefix.tokens), len(prefix.tokens) - shared
         if not unused:

@@ -3,8 +3,9 @@
 Weights, cells and the temporary data of a pass are such buffers, except those that a device or the
 AMX kernels allocate for themselves. The native code has no option for how their memory is
 allocated. So its allocating function is replaced for a while by one that passes each buffer to the
-hook first. The pointer to that function is in structs that ggml's headers call internal: a small
-buffer first tests if the structs are laid out as assumed; if not, nothing is replaced.
+hook first. The pointer to that function is in structs that ggml's headers call internal. A small
+buffer first tests whether the structs are laid out as assumed. If they are not, nothing is
+replaced.
 """
 
 import ctypes

@@ -1,8 +1,8 @@
 """Weights in huge pages.
 
-A pass of one sequence reads every weight once, and with pages of 4 KiB the processor has to
-translate 256 addresses for each megabyte: up to a sixth of the pass. So the buffers of weights ask
-for pages of 2 MiB (`MADV_HUGEPAGE`) before they are written. Weights that are mapped from their
+A pass of one sequence reads every weight once. With pages of 4 KiB the processor has to translate
+256 addresses for each megabyte, which takes up to a sixth of the pass. So the buffers of weights
+ask for pages of 2 MiB (`MADV_HUGEPAGE`) before they are written. Weights that are mapped from their
 file have small pages, even where the page cache holds large ones.
 
 A copy cannot be dropped when memory is short, as mapped pages can. So weights are only copied if

@@ -75,9 +75,9 @@ def _files(config: LoadModel) -> list[Path]:
 
 
 def _may_copy(config: LoadModel) -> bool:
-    """True if weights may be read into memory of their own by default: `mmap` is not configured,
-    they are not locked, llama.cpp would not put them into a device's memory, and no other engine
-    has the same ones with other adapters."""
+    """True if weights may be read into memory of their own by default. The conditions: `mmap` is
+    not configured, the weights are not locked, llama.cpp would not put them into a device's memory,
+    and no other engine has the same weights with other adapters."""
     is_decided = config.mmap is not None or config.mlock
     return not (is_decided or config.adapters or devices.supports_gpus())
 

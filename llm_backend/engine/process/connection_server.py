@@ -13,8 +13,8 @@ from llm_backend.engine.messages import Command, Event
 from llm_backend.engine.messages.framing import FrameError, FrameReader, commands_in, frames
 
 _RECEIVE_BYTES = 1 << 20
-# Seconds in which a peer with a full buffer has read nothing, after which it will not read again: a
-# garbage collection, a swapping machine or a short stop in a debugger is over by then.
+# A peer that has a full buffer and reads nothing for so many seconds will not read again. Garbage
+# collections, swapping and short stops in a debugger are over by then.
 _STALL_S = 30.0
 _ACCEPT_PAUSE_S = 0.5  # a client that connects when no descriptor is left waits so long
 

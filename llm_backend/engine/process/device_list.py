@@ -1,5 +1,5 @@
-"""GPUs of this machine, as a process of its own lists them: the native code is loaded by workers
-only, and drivers of GPUs keep memory in each process that asks them.
+"""GPUs of this machine, listed by a process of its own. Only workers load the native code here, and
+drivers of GPUs keep memory in each process that asks them.
 
 A build without a backend for GPUs, as its libraries show, starts no such process.
 """

@@ -6,8 +6,9 @@ allowed_length)`, where `length` is the number of equal tokens before it. Repeti
 over a token in which a sequence breaker ends; breakers are searched in the text, regardless of
 token boundaries.
 
-`length` is stored for every earlier position at once: a chosen token makes it one longer at all
-positions that it continues and zero at all others, which is one vector operation and no search.
+`length` is stored for every earlier position at once. A chosen token makes it one longer at all
+positions that the token continues, and zero at all others. That is one vector operation and no
+search.
 """
 
 import math

@@ -1,8 +1,8 @@
 """Limits of grammars, checked before the native code parses them. Pure.
 
-The native code bounds its own work well, with exceptions that were measured: long expressions make
-every step slow, `multipleOf` of a large number takes seconds to compile, and the time of optional
-properties grows with their square.
+The native code bounds its own work well, with three exceptions, which were measured. Long
+expressions make every step slow. `multipleOf` of a large number takes seconds to compile. The time
+of optional properties grows with the square of their number.
 """
 
 import json

@@ -12,9 +12,9 @@ The order of a request's parameters, each skipped where it changes nothing:
 5. the random choice.
 
 Top-p and min-p alone are sampled by rejection: a token sampled from the whole distribution is
-accepted if it lies in the nucleus, which takes one comparison and one sum over the vocabulary and
-no order. A sample is accepted with at least the nucleus' own probability, so few are needed; where
-they do not succeed, or another filter needs it, candidates are sorted.
+accepted if it lies in the nucleus. This check takes one comparison and one sum over the vocabulary,
+and no order. A sample is accepted with at least the nucleus' own probability, so few samples are
+needed. Candidates are sorted if no sample is accepted, or if another filter needs their order.
 """
 
 import math

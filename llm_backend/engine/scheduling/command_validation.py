@@ -193,7 +193,7 @@ def tokens_beyond(
     """Lower bound of a text's token count, if that exceeds `limit` and the text is far too long;
     else None.
 
-    The text is tokenized part by part, and no further than needed: the time of the native tokenizer
+    The text is tokenized part by part, and no further than needed. The time of the native tokenizer
     grows with the square of a text's special tokens, and every other request would wait for it.
 
     The parts of a text have as many tokens as the whole, but for some at each cut.

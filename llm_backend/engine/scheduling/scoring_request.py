@@ -1,5 +1,5 @@
-"""One `ScoreLabels` request, from `submit` to its answer: the paths of its label trees, a few of
-which are in the scheduler at any time, and the readers of their logits."""
+"""One `ScoreLabels` request, from `submit` to its answer. It has the paths of its label trees and
+the readers of their logits; a few of the paths are in the scheduler at any time."""
 
 import itertools
 from collections import abc

@@ -1,10 +1,11 @@
 """Draft head: a layer of the model's own file that drafts (multi-token prediction, MTP). It
 predicts a token from the token before it and the model's hidden state at the token before that.
 
-The hidden states come from the model's passes. The head follows a prompt in passes of its own, and
-a decoding sequence as it drafts: then it also computes the tokens that were generated since, and
-goes on from its own hidden states. Cells computed from its own hidden states are truncated before
-the next pass. Where a hidden state is not known, as before the first token, zeros are in its place.
+The hidden states come from the model's passes. The head follows a prompt in passes of its own. It
+follows a decoding sequence when it drafts: then it also computes the tokens that were generated
+since, and goes on from its own hidden states. Cells computed from its own hidden states are
+truncated before the next pass. Where a hidden state is not known, as before the first token, zeros
+are in its place.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Voices of the speakers of a block, and of those heard before it. Pure.
 
-A voice is a vector: its direction is what the model hears in a speaker, and its length the time in
-which the speaker was heard, so that the sum of two is their mean, weighted by time.
+A voice is a vector. Its direction is what the model hears in a speaker, and its length is the time
+in which the speaker was heard. The sum of two voices is therefore their mean, weighted by time.
 """
 
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ def join_voices(
     """Returns the position of each heard voice among all voices, and all voices: those from before,
     with what was heard added, then new ones.
 
-    Voices that were heard together are those of different speakers, so each is at most one from
-    before: the nearest pair is joined first, then the next, while their cosine distance is below
-    `threshold`.
+    Voices that were heard together belong to different speakers, so each of them matches at most
+    one earlier voice. The nearest pair is joined first, then the next, while their cosine distance
+    is below `threshold`.
     """
     voices, found = list(before), dict[int, int]()
     pairs = [

@@ -42,8 +42,9 @@ _LEAST_SAMPLES = SAMPLES_HZ  # the native code computes nothing for less than a 
 _LEAST_END_S = 1.0  # an earlier end of speech leaves nothing to the next window
 _CENTI = 100  # native times are hundredths of a second
 
-# The native tokenizer recurses for each character of a word, and its time is the square of a word's
-# length: it gets the end of a prompt, in pieces that begin where its own words begin.
+# The native tokenizer recurses for each character of a word, and its time grows with the square of
+# a word's length. So it gets only the end of a prompt, in pieces that begin where its own words
+# begin.
 _PROMPT_CHARACTERS = 2000  # more than the tokens that a model takes
 _PIECE = re.compile(r"\s{0,100}\S{1,100}|\s{1,100}")
 _KEPT_PROMPTS = 16  # tokenized; each window of a recording has the same one

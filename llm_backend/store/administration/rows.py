@@ -160,8 +160,8 @@ def delete_keys_of(
 
 
 def record_key_use(connection: Connection, times: dict[str, int]) -> None:
-    """Record the time at which each key was last used, by its id; deleted keys are skipped, and so
-    are times before a recorded one, which another server may have recorded."""
+    """Record the time at which each key was last used, by its id. Deleted keys are skipped. A time
+    before the recorded one is skipped, too: another server has recorded a later use."""
     last = api_keys.c.last_used_at
     for id, used_at in sorted(times.items()):
         this = update(api_keys).where(api_keys.c.id == id, last.is_(None) | (last < used_at))

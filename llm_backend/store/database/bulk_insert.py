@@ -1,9 +1,8 @@
 """Bulk inserts: on SQLite by multi-row statements of a few sizes, which the driver keeps prepared.
 
-SQLAlchemy processes the values of every row, and SQLite's driver releases and takes the
-interpreter's lock for every row that a statement returns or repeats, while the event loop wants it:
-both cost more than the insertion. Here one statement holds the values of all its rows and returns
-none.
+SQLAlchemy processes the values of every row. SQLite's driver releases and takes the interpreter's
+lock for every row that a statement returns or repeats, while the event loop wants that lock. Both
+cost more than the insertion. Here one statement holds the values of all its rows and returns none.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

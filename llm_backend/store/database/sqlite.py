@@ -170,9 +170,9 @@ def _count_bound_values(
 
 
 def _free_bound_values(connection: Connection) -> None:
-    """Close a connection whose prepared statements may hold much: each keeps a copy of the values
-    that were bound last, and the driver can neither unbind them nor drop a statement. The pool
-    opens another, in less than a millisecond."""
+    """Close a connection whose prepared statements may hold much memory. Each statement keeps a
+    copy of the values that were bound last, and the driver can neither unbind them nor drop a
+    statement. The pool opens another, in less than a millisecond."""
     if connection.info.get(_BOUND, 0) > _KEPT_BYTES:
         connection.invalidate()
 

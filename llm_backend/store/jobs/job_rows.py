@@ -140,8 +140,8 @@ def remove_not_running(connection: Connection, kind: str, subject: str, *, now: 
 
 
 def remove_unleased(connection: Connection, kind: str, subject: str) -> int:
-    """Delete the jobs about this subject that have no lease, except those that other transactions
-    lock, so a caller that holds locks cannot wait for them; return their number."""
+    """Delete the jobs about this subject that have no lease, and return their number. Jobs that
+    other transactions lock are left, so that a caller that holds locks waits for none."""
     unleased = select(jobs.c.seq).where(is_about(kind, subject), jobs.c.lease.is_(None))
     seqs = connection.scalars(unleased.with_for_update(skip_locked=True)).all()
     return connection.execute(delete_from(jobs).where(jobs.c.seq.in_(seqs))).rowcount

@@ -149,8 +149,8 @@ concurrency_leases = Table(
     Column("until_at", BigInteger, nullable=False, index=True),  # unix seconds
 )
 
-# Deferred usage: work that upstreams continue after their answers, by their id for it, with the key
-# of usage under which it counts and the number of tokens that are counted already.
+# Deferred usage: work that upstreams continue after their answers, by the upstream's id. A row has
+# the key of usage under which the work counts, and the number of tokens that are counted already.
 deferred_usage = Table(
     "deferred_usage",
     metadata,

@@ -43,8 +43,9 @@ vector_store_batches = object_table(
 )
 Index(None, vector_store_batches.c.store_seq)
 
-# A file in a vector store. Its `id` names its points in the vector index, and is never used again;
-# clients call it by `file_id`, a name and not a reference: a file may be the upstream's one day.
+# A file in a vector store. Its `id` names its points in the vector index, and is never used again.
+# Clients call it by `file_id`, which is a name and not a reference: a file may be the upstream's
+# one day.
 vector_store_files = object_table(
     "vector_store_files",
     _of_vector_store(),

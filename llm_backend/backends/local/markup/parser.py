@@ -14,8 +14,8 @@ class MarkupParser:
 
     `tools` are the parameter schemas of the functions that may be called, by name; if empty, calls
     are not parsed. `is_thinking`: the prompt has opened the reasoning. Markup that is no valid call
-    stays text, and the arguments of a call that the model left incomplete are completed to valid
-    JSON; neither is done for a text that was cut (by a limit of tokens).
+    stays text. The arguments of a call that the model left incomplete are completed to valid JSON.
+    Neither is done for a text that a limit of tokens has cut.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """HTTP/1.1 client of one upstream: requests on pooled connections.
 
 Connections, TLS, name resolution and the parsing of answers are aiohttp's. Its `ClientSession` is
-not used: for every request it builds a URL, maps of headers, cookies, a payload, a writer with its
-task, a request and a response, while a relayed request is bytes already.
+not used. For every request a session builds a URL, maps of headers, cookies, a payload, a writer
+with its task, a request and a response. A relayed request is bytes already.
 """
 
 import asyncio

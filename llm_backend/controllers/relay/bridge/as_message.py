@@ -157,7 +157,7 @@ def _tools(chat: Chat) -> JsonObject:
 
 
 def _called_tools(messages: Sequence[Message]) -> JsonObject:
-    """Returns the tools that were called earlier, none of which may be called now: the upstream
+    """Returns the tools that were called earlier. None of them may be called now, but the upstream
     refuses calls of tools that it does not know."""
     calls = [call for message in messages for call in message.get("tool_calls") or ()]
     names = dict.fromkeys(call["function"]["name"] for call in calls)

@@ -45,9 +45,9 @@ def _no_annotations(text: str) -> Sequence[JsonObject]:
 
 class ResponseState:
     """One response under construction. `head` holds the fields that do not change: id, creation
-    time, echoed request fields. `include` selects optional fields of items for clients, `annotate`
-    returns the annotations of a message's text, `clients` are the client's tools by their names in
-    chats, and `number` is the number of events sent before.
+    time, echoed request fields. `include` selects optional fields of items for clients. `annotate`
+    returns the annotations of a message's text. `clients` are the client's tools by their names in
+    chats. `number` events were sent before.
 
     Each method returns the events of its change, in order, to be sent before the next call;
     `response` is the current object.

@@ -51,9 +51,9 @@ def chat_messages(
     leading_messages: Sequence[JsonObject] = (),
     readers: Readers = NO_READERS,
 ) -> list[JsonObject]:
-    """Returns the messages of the chat that answers this response: `input_items` are those of its
-    input, `context_items` those of the conversation; `leading_messages` come before all of them,
-    and `readers` translate items of server tools."""
+    """Returns the messages of the chat that answers this response. `input_items` are those of its
+    input, and `context_items` those of the conversation. `leading_messages` come before all of
+    them. `readers` translate items of server tools."""
     messages = [*leading_messages, *messages_from(context_items, input_items, readers)]
     if body.get("instructions"):
         messages.insert(0, {"role": "system", "content": body["instructions"]})

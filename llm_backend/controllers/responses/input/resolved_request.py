@@ -54,12 +54,12 @@ class ModelDefaults(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedRequest:
-    """Resolved request of one response. `input_items` are the items of its input, `context_items`
-    those of the conversation, `items` all of them as models read them, of which the oldest
-    `truncated_items` are dropped; `leading_messages` come before them.
-    `structure` validates a whole answer, `clients` are the client's tools, `tool_indices` the
-    indices in the body of the chat's tools, `allowed_names` the functions that may be called;
-    `retrieval` holds passages from the model's own vector stores."""
+    """Resolved request of one response. `input_items` are the items of its input, and
+    `context_items` those of the conversation. `items` are all of them as models read them, without
+    the oldest `truncated_items`. `leading_messages` come before the items. `structure` validates a
+    whole answer. `clients` are the client's tools. `tool_indices` are the indices in the body of
+    the chat's tools. `allowed_names` are the functions that may be called. `retrieval` holds
+    passages from the model's own vector stores."""
 
     body: "api.CreateResponse"
     leading_messages: Sequence[JsonObject]

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ChatTools:
-    """Tools of the chat: its request `fields`; `indices`, the index in the response's `tools` of
-    each; the `clients` tools, by name in the chat; and the names that may be called in every round,
-    None for all. A call is forced in the first round only."""
+    """Tools of a response as tools of its chat. `fields` are the fields of the chat's request.
+    `indices` has the index of each tool in the response's `tools`. `clients` are the client's tools
+    by their names in the chat. `allowed_names` may be called in every round; None means all. A call
+    is forced in the first round only."""
 
     fields: JsonObject
     indices: Sequence[int]

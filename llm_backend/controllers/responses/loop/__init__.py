@@ -1,8 +1,8 @@
 """Answer of one response: rounds of the model and of the tools that the server runs.
 
-The operation opens a `ResponseTurn`. It reads a `ResponseRun`, which feeds the events of a
-`ToolLoop` to the response's state; from the items of that state the loop builds the chat of the
-next round. The loop reads the model's `CheckedAnswer`. Server tools
+The operation opens a `ResponseTurn`. The turn reads a `ResponseRun`, which feeds the events of a
+`ToolLoop` to the response's state. The loop builds the chat of the next round from the items of
+that state. The loop reads the model's `CheckedAnswer`. Server tools
 (`controllers/services/server_tools.py`) are `file_search`, `mcp` and `image_generation`;
 `app/search.py` registers them.
 

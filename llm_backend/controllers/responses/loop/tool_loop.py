@@ -1,5 +1,5 @@
-"""Tool loop of a response: asks the model, runs the calls that it made of server tools, and asks
-it again, until it makes no such call or the limit of calls is reached.
+"""Tool loop of a response: asks the model, runs its calls of server tools, and asks it again. The
+loop ends when the model makes no such call, or when the limit of calls is reached.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -112,9 +112,9 @@ class ToolLoop:
     ) -> AsyncGenerator[LoopEvent, None]:
         """Yields all events of the loop as they occur.
 
-        The consumer adds each event to the response's state, which builds the output items, and
-        `output` returns those items: before each further round the loop reads back the results of
-        tools from the state that its own events have built (loop -> state -> loop).
+        The consumer adds each event to the response's state, which builds the output items.
+        `output` returns those items: before each further round the loop reads the results of tools
+        from them (loop -> state -> loop).
         """
         if self._cut is not None:
             async with aclosing(self._compact(self._cut)) as events:

@@ -1,9 +1,9 @@
 """File ingestion into vector stores, and removal from the vector index: background jobs.
 
-A file is extracted, chunked, embedded some chunks at a time and put into the vector index; then, in
-one transaction, its chunks are stored and it is `completed`. A job of a killed server is run again
-from the beginning. Point ids are deterministic, so points are overwritten and not duplicated.
-Points without a stored chunk never reach a search result, and are marked as incomplete.
+A file is extracted and chunked. Some chunks at a time are embedded and put into the vector index.
+Then one transaction stores the chunks and marks the file as `completed`. A job of a killed server
+is run again from the beginning. Point ids are deterministic, so points are overwritten and not
+duplicated. Points without a stored chunk never reach a search result, and are marked as incomplete.
 
 An embedding model that is overloaded is waited for, so that the ingestion of a long file continues.
 If it, or the vector index, stays unavailable, the job is retried later.

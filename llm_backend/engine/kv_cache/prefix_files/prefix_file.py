@@ -1,7 +1,7 @@
 """Format of a prefix file: digest of the model, tokens, and the state of their cells.
 
-A file is written under a temporary name and renamed, and has a checksum of its contents: a file
-that was torn by a crash, or has another format, is detected.
+A file is written under a temporary name and then renamed. It has a checksum of its contents, which
+detects a file that was torn by a crash or has another format.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """Compiled kernels for passes of several tokens on x86: products of quantized weights, attention.
 
-They replace those of llama.cpp's CPU backend on processors with AVX-512 VNNI or AMX, and run in its
-threads. hatch_build.py compiles them (libprefill.so); what they compute, and what is left to
-llama.cpp, stands in products.c and attention.c, how they are called in hook.c.
+On processors with AVX-512 VNNI or AMX the kernels replace those of llama.cpp's CPU backend, and run
+in its threads. hatch_build.py compiles them (libprefill.so). products.c and attention.c say what
+the kernels compute and what is left to llama.cpp; hook.c says how they are called.
 
 kernel_library.py  the compiled library, and its installation in the loaded llama.cpp
 self_test.py       the test of the kernels on the processor they run on
