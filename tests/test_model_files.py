@@ -15,7 +15,6 @@ from llm_backend.model_files import (
     HeaderError,
     ModelShape,
     available_memory_bytes,
-    check_model_file,
     find_model_file,
     footprint,
     is_whisper_file,
@@ -23,6 +22,7 @@ from llm_backend.model_files import (
     memory,
     models_in,
     read_header,
+    read_model_file,
     read_whisper_header,
 )
 from tests.engine.gguf_models import write_bert, write_llama
@@ -202,7 +202,7 @@ def test_a_whisper_file_is_found_and_has_its_memory(tmp_path):
     assert header.file_bytes < header.memory_bytes < 200e6
     path.write_bytes(path.read_bytes()[:10_000])
     with pytest.raises(HeaderError, match="is cut"):
-        check_model_file(path)
+        read_model_file(path)
 
 
 def test_whisper_file_that_is_cut_anywhere_is_refused(tmp_path):

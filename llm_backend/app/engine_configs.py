@@ -10,15 +10,19 @@ from llm_backend.app.per_model_settings import NamedProjector
 from llm_backend.backends.local.image_setup import LocalImageSetup
 from llm_backend.engine import EngineConfig
 from llm_backend.engine.messages import BLOCK_S, SEQUENTIAL_KINDS, ModelKind, PrefixLimits
+from llm_backend.extras import install_command, is_installed
 from llm_backend.model_files import (
+    DiarizationFiles,
+    DiffusionFile,
     HeaderError,
+    ModelFile,
     PlanRequest,
-    is_diarization_file,
-    is_diffusion_file,
-    is_recognizer_file,
-    is_voice_file,
+    RecognizerFiles,
+    VoiceFiles,
+    WhisperHeader,
     is_whisper_file,
     read_header,
+    read_model_file,
 )
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.settings.model_entry import ModelSettings
@@ -38,12 +42,13 @@ def build_engine_config(
     settings: Settings,
     entry: ModelSettings,
     path: Path,
+    file: ModelFile,
     flat_draft: Path | None,
     projector: NamedProjector | None,
     image_setup: LocalImageSetup | None,
 ) -> EngineConfig:
-    """Returns the configuration of a model's engine; `flat_draft` is the draft model that the
-    setting `draft_models` names for it."""
+    """Returns the configuration of a model's engine. `file` are the contents of the file at `path`;
+    `flat_draft` is the draft model that the setting `draft_models` names for it."""
     shared = _shared_settings(settings, entry)
     draft = flat_draft if entry.draft_model is None else entry.draft_model.expanduser()
     if draft is not None:
@@ -51,11 +56,11 @@ def build_engine_config(
             raise SettingsError(f"The draft model `{draft}` needs `speculation`, which is off.")
         check_gguf_file(draft)
     gpu_layers = shared.pop("gpu_layers", None)
-    if gpu_layers is None and (is_whisper_file(path) or image_setup is not None):
+    if gpu_layers is None and isinstance(file, WhisperHeader | DiffusionFile):
         gpu_layers = -1  # a device is used if the library has one
     if image_setup is not None:
         shared["queue_deadline_s"] = settings.drawing_deadline_s  # other processes' wait there
-    kind = _kind(entry, path, projector)
+    kind = _kind(entry, file, projector)
     if kind is ModelKind.DIARIZATION:  # its native code answers no probe while it hears a block
         least_s = _BLOCK_TIMES * BLOCK_S
         shared["hang_timeout_s"] = max(shared.get("hang_timeout_s", least_s), least_s)
@@ -85,16 +90,21 @@ def _shared_settings(settings: Settings, entry: ModelSettings) -> dict[str, Any]
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _kind(entry: ModelSettings, path: Path, projector: NamedProjector | None) -> ModelKind | None:
+def _kind(
+    entry: ModelSettings, file: ModelFile, projector: NamedProjector | None
+) -> ModelKind | None:
     """Returns the kind of the model; None if the engine is to read it from the file."""
-    if is_whisper_file(path) or is_recognizer_file(path):
-        return ModelKind.TRANSCRIPTION
-    if is_voice_file(path) or (projector is not None and projector.speaks):
+    match file:
+        case WhisperHeader() | RecognizerFiles():
+            return ModelKind.TRANSCRIPTION
+        case VoiceFiles():
+            return ModelKind.SPEECH
+        case DiarizationFiles():
+            return ModelKind.DIARIZATION
+        case DiffusionFile():
+            return ModelKind.IMAGES
+    if projector is not None and projector.speaks:
         return ModelKind.SPEECH
-    if is_diarization_file(path):
-        return ModelKind.DIARIZATION
-    if is_diffusion_file(path):
-        return ModelKind.IMAGES
     return _KINDS[entry.role] if entry.role else None
 
 
@@ -136,6 +146,18 @@ def _prefixes(settings: Settings) -> PrefixLimits | None:
 def override(own: _T | None, flat: _T) -> _T:
     """Returns the value of the model's entry, or else the value for all models."""
     return flat if own is None else own
+
+
+def read_servable_file(path: Path) -> ModelFile:
+    """Reads a model's file. Raises `SettingsError` for a file that cannot be served."""
+    if is_whisper_file(path) and not is_installed("transcription"):
+        raise SettingsError(
+            f"{path} is a Whisper model, which needs the extra: {install_command('transcription')}."
+        )
+    try:
+        return read_model_file(path)
+    except HeaderError as error:
+        raise SettingsError(str(error)) from error
 
 
 def check_gguf_file(path: Path) -> None:

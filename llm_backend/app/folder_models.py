@@ -5,20 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm_backend.app.engine_configs import read_servable_file
 from llm_backend.backends.speech import BUILTIN_VOICE
 from llm_backend.builtin import BUILTIN_ID
-from llm_backend.extras import install_command, is_installed
 from llm_backend.model_files import (
     DRAWING_PARTS,
-    HeaderError,
     ModelFileMissing,
-    check_model_file,
     find_model_file,
-    is_whisper_file,
     model_name,
     models_in,
 )
-from llm_backend.settings import BUILTIN, Settings
+from llm_backend.settings import BUILTIN, Settings, SettingsError
 from llm_backend.settings.model_entry import ModelSettings
 
 log = logging.getLogger(__name__)
@@ -83,13 +80,9 @@ def _taken_names(
 
 
 def _is_readable(path: Path) -> bool:
-    if is_whisper_file(path) and not is_installed("transcription"):
-        reason = f"{path} needs an extra: {install_command('transcription')}."
-        log.warning("model_file_refused", extra={"reason": reason})
-        return False
     try:
-        check_model_file(path)
-    except HeaderError as error:
+        read_servable_file(path)
+    except SettingsError as error:
         log.warning("model_file_refused", extra={"reason": str(error)})
         return False
     return True

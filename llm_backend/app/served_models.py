@@ -23,29 +23,23 @@ from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
 from llm_backend.engine import EngineConfig
 from llm_backend.engine.messages import Adapter
 from llm_backend.errors import InvalidRequest
-from llm_backend.extras import install_command, is_installed, missing_engine_hint, needs_engine
+from llm_backend.extras import is_installed, missing_engine_hint, needs_engine
 from llm_backend.json_types import JsonMapping
 from llm_backend.model_files import (
     DRAWING_PARTS,
     DiarizationFiles,
+    DiffusionFile,
     HeaderError,
+    ModelFile,
     ModelFileMissing,
     PlanRequest,
     RecognizerFiles,
     SpeakingFiles,
-    check_model_file,
+    VoiceFiles,
+    WhisperHeader,
     find_model_file,
-    is_diarization_file,
-    is_diffusion_file,
-    is_recognizer_file,
-    is_voice_file,
-    is_whisper_file,
     model_name,
-    read_diarization,
-    read_diffusion,
     read_gguf_voice,
-    read_recognizer,
-    read_voice,
 )
 from llm_backend.settings import BUILTIN, Settings, SettingsError
 from llm_backend.settings.images import ImageModelSettings
@@ -97,72 +91,26 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
     entries = [*named, *(one.entry for one in found)]
     if entries and not is_installed("local"):
         raise SettingsError(needs_engine(f"The model `{entries[0].id or entries[0].path}`"))
-    files = [_model_file(settings, entry.path) for entry in entries]
-    ids = [_id(entry, path) for entry, path in zip(entries, files, strict=True)]
+    paths = [_model_path(settings, entry.path) for entry in entries]
+    ids = [_id(entry, path) for entry, path in zip(entries, paths, strict=True)]
     for index, name in enumerate(ids):
         if name in ids[:index]:
             raise SettingsError(f"Two models are named `{name}`; give one of them another `id`.")
-    names_in_folder = {path: one.name for path, one in zip(files[len(named) :], found, strict=True)}
+    names_in_folder = {path: one.name for path, one in zip(paths[len(named) :], found, strict=True)}
     aliases = per_model_settings.aliases(settings, ids)
     formats = per_model_settings.tool_formats(settings, ids)
     drafts = per_model_settings.draft_models(settings, ids)
-    projectors = [find_projector(settings, entry.mmproj) for entry in entries]
-    voices = [_voice_files(*one) for one in zip(files, projectors, strict=True)]
-    image_setups = [_image_setup(settings, id, path) for id, path in zip(ids, files, strict=True)]
-    can_draw = is_installed("draw")
-    plain = [
-        ServedModel(
-            card=_card(
-                name,
-                path,
-                entry,
-                projector,
-                names_in_folder.get(path),
-                voice or recognizer or diarization,
-                image_setup,
-            ),
-            aliases=(*entry.aliases, *(one for one, model in aliases.items() if model == name)),
-            tool_format=per_model_settings.check_tool_format(entry.tool_format)
-            or formats.get(name),
-            chat_format=_chat_format(name, entry.chat_template),
-            personalities=dict(entry.personalities),
-            personality=_personality(name, entry),
-            defaults={**entry.defaults.fields(), **_grammar(entry)},
-            vector_stores=entry.vector_stores,
-            engine=engine,
-            loads_at_start=engine_configs.override(entry.load, settings.load_models) == "start"
-            and ((audio := voice or recognizer or diarization) is None or is_installed(audio.extra))
-            and (image_setup is None or (can_draw and not image_setup.missing)),
-            idle_unload_s=engine_configs.override(entry.idle_unload_s, settings.idle_unload_s),
-            memory_bytes=entry.memory,
-            plan_request=engine_configs.build_plan_request(settings, entry, engine),
-            voice=voice,
-            diarization=diarization,
-            recognizer=recognizer,
-            image_setup=image_setup,
+    served: list[ServedModel] = []
+    for name, path, entry in zip(ids, paths, entries, strict=True):
+        model = _served_model(
+            settings, name, path, entry, drafts.get(name), names_in_folder.get(path)
         )
-        for name, path, entry, projector, voice, diarization, recognizer, image_setup in zip(
-            ids,
-            files,
-            entries,
-            projectors,
-            voices,
-            map(_diarization_files, files),
-            map(_recognizer_files, files),
-            image_setups,
-            strict=True,
+        model = replace(
+            model,
+            aliases=(*entry.aliases, *(one for one, of in aliases.items() if of == name)),
+            tool_format=model.tool_format or formats.get(name),
         )
-        for engine in (
-            engine_configs.build_engine_config(
-                settings, entry, path, drafts.get(name), projector, image_setup
-            ),
-        )
-    ]
-    served = [
-        one
-        for model, entry in zip(plain, entries, strict=True)
-        for one in (model, *_with_adapters(settings, model, entry))
-    ]
+        served += (model, *_with_adapters(settings, model, entry))
     _check_names(served)
     return served
 
@@ -191,70 +139,79 @@ def _id(entry: ModelSettings, path: Path) -> str:
     return entry.id or (BUILTIN_ID if entry.path == BUILTIN else model_name(path))
 
 
-def _model_file(settings: Settings, name: str) -> Path:
-    if name == BUILTIN:
-        return BUILTIN_PATH
+def _served_model(
+    settings: Settings,
+    name: str,
+    path: Path,
+    entry: ModelSettings,
+    draft: Path | None,
+    name_in_folder: str | None,
+) -> ServedModel:
+    file = engine_configs.read_servable_file(path)
+    projector = find_projector(settings, entry.mmproj)
+    voice = _voice_files(path, file, projector)
+    diarization = file if isinstance(file, DiarizationFiles) else None
+    recognizer = file if isinstance(file, RecognizerFiles) else None
+    audio = voice or recognizer or diarization
+    image_setup = _image_setup(settings, name, file) if isinstance(file, DiffusionFile) else None
+    engine = engine_configs.build_engine_config(
+        settings, entry, path, file, draft, projector, image_setup
+    )
+    return ServedModel(
+        card=_card(name, path, file, entry, projector, name_in_folder, audio, image_setup),
+        aliases=(),
+        tool_format=per_model_settings.check_tool_format(entry.tool_format),
+        chat_format=_chat_format(name, entry.chat_template),
+        personalities=dict(entry.personalities),
+        personality=_personality(name, entry),
+        defaults={**entry.defaults.fields(), **_grammar(entry)},
+        vector_stores=entry.vector_stores,
+        engine=engine,
+        loads_at_start=engine_configs.override(entry.load, settings.load_models) == "start"
+        and (audio is None or is_installed(audio.extra))
+        and (image_setup is None or (is_installed("draw") and not image_setup.missing)),
+        idle_unload_s=engine_configs.override(entry.idle_unload_s, settings.idle_unload_s),
+        memory_bytes=entry.memory,
+        plan_request=engine_configs.build_plan_request(settings, entry, engine),
+        voice=voice,
+        diarization=diarization,
+        recognizer=recognizer,
+        image_setup=image_setup,
+    )
+
+
+def _model_path(settings: Settings, name: str) -> Path:
     try:
-        path = find_model_file(name, settings.models_folder)
+        return BUILTIN_PATH if name == BUILTIN else find_model_file(name, settings.models_folder)
     except ModelFileMissing as error:
         raise SettingsError(str(error)) from error
-    if is_whisper_file(path) and not is_installed("transcription"):
-        raise SettingsError(
-            f"{path} is a Whisper model, which needs the extra: {install_command('transcription')}."
-        )
-    try:
-        check_model_file(path)
-    except HeaderError as error:
-        raise SettingsError(str(error)) from error
-    return path
 
 
-def _voice_files(path: Path, projector: NamedProjector | None) -> SpeakingFiles | None:
+def _voice_files(
+    path: Path, file: ModelFile, projector: NamedProjector | None
+) -> SpeakingFiles | None:
     """Returns the files of a voice; None for others. Requests report a missing extra."""
-    speaks = projector is not None and projector.speaks
-    if not speaks and not is_voice_file(path):
+    if isinstance(file, VoiceFiles):
+        return file
+    if projector is None or not projector.speaks:
         return None
     try:
-        if speaks:
-            assert projector is not None
-            return read_gguf_voice(path, projector.path)
-        return read_voice(path)
+        return read_gguf_voice(path, projector.path)
     except HeaderError as error:
         raise SettingsError(str(error)) from error
 
 
-def _diarization_files(path: Path) -> DiarizationFiles | None:
-    """Returns the files of a model that tells speakers apart; None for others. Requests report a
-    missing extra."""
-    try:
-        return read_diarization(path) if is_diarization_file(path) else None
-    except HeaderError as error:
-        raise SettingsError(str(error)) from error
-
-
-def _recognizer_files(path: Path) -> RecognizerFiles | None:
-    """Returns the files of a NeMo model; None for others. A request reports a missing extra."""
-    try:
-        return read_recognizer(path) if is_recognizer_file(path) else None
-    except HeaderError as error:
-        raise SettingsError(str(error)) from error
-
-
-def _image_setup(settings: Settings, name: str, path: Path) -> LocalImageSetup | None:
-    """Returns how a model draws; None for others. Requests report a missing extra or file."""
-    if not is_diffusion_file(path):
-        return None
+def _image_setup(settings: Settings, name: str, file: DiffusionFile) -> LocalImageSetup:
+    """Returns how a model draws. Requests report a missing extra or file."""
     options = settings.image_models.get(name, ImageModelSettings())
     try:
         return LocalImageSetup(
-            file=read_diffusion(path),
+            file=file,
             parts=drawing_parts(options, settings.models_folder),
             steps=options.steps.model_dump(),
             parameters=local_parameters(options.parameters),
             pixels_limit=min(options.pixels_limit, settings.drawn_pixels_limit),
         )
-    except HeaderError as error:
-        raise SettingsError(str(error)) from error
     except ValueError as error:
         raise SettingsError(f"`image_models.{name}.parameters`: {error}.") from error
 
@@ -277,6 +234,7 @@ def drawing_parts(options: ImageModelSettings, folder: Path) -> Mapping[str, Pat
 def _card(
     name: str,
     path: Path,
+    file: ModelFile,
     entry: ModelSettings,
     projector: NamedProjector | None,
     name_in_folder: str | None,
@@ -289,7 +247,7 @@ def _card(
         more = (("description", BUILTIN_DESCRIPTION),)
     if name_in_folder is not None:
         more = (("file", name_in_folder),)
-    if is_whisper_file(path):
+    if isinstance(file, WhisperHeader):
         more = (*more, ("input_modalities", ("audio",)), ("output_modalities", ("text",)))
     if audio_files is not None:
         hears = isinstance(audio_files, RecognizerFiles | DiarizationFiles)

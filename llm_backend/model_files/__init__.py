@@ -20,7 +20,6 @@ memory.py     total and available memory of this machine
 
 from llm_backend.model_files.diarization import (
     DiarizationFiles,
-    is_diarization_file,
     read_diarization,
 )
 from llm_backend.model_files.diffusion import (
@@ -54,15 +53,15 @@ from llm_backend.model_files.header import (
 )
 from llm_backend.model_files.location import (
     HUB_NAME,
+    ModelFile,
     ModelFileMissing,
-    check_model_file,
     find_model_file,
     find_projector_file,
-    is_folder_model,
     is_named,
     model_folder,
     model_name,
     models_in,
+    read_model_file,
     remove_model,
 )
 from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
@@ -78,13 +77,11 @@ from llm_backend.model_files.model_costs import ModelCosts, generates, model_cos
 from llm_backend.model_files.onnx_voice import (
     VoiceFamily,
     VoiceFiles,
-    is_voice_file,
     read_voice,
 )
 from llm_backend.model_files.projector import projector_footprint, projector_shape
 from llm_backend.model_files.recognizer import (
     RecognizerFiles,
-    is_recognizer_file,
     read_recognizer,
     read_symbols,
 )
@@ -114,6 +111,7 @@ __all__ = [
     "Machine",
     "MemoryPlan",
     "ModelCosts",
+    "ModelFile",
     "ModelFileMissing",
     "ModelShape",
     "PlanRequest",
@@ -123,19 +121,14 @@ __all__ = [
     "VoiceFiles",
     "WhisperHeader",
     "available_memory_bytes",
-    "check_model_file",
     "draft_head_count",
     "draft_head_refusal",
     "find_model_file",
     "find_projector_file",
     "footprint",
     "generates",
-    "is_diarization_file",
     "is_diffusion_file",
-    "is_folder_model",
     "is_named",
-    "is_recognizer_file",
-    "is_voice_file",
     "is_whisper_file",
     "machine_memory_bytes",
     "may_be_whisper",
@@ -152,6 +145,7 @@ __all__ = [
     "read_diffusion",
     "read_gguf_voice",
     "read_header",
+    "read_model_file",
     "read_recognizer",
     "read_symbols",
     "read_voice",

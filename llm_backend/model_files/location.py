@@ -11,16 +11,26 @@ from pathlib import Path
 
 from llm_backend.close_names import closest_name, did_you_mean
 from llm_backend.installation import command
-from llm_backend.model_files.diarization import is_diarization_file, read_diarization
-from llm_backend.model_files.diffusion import is_diffusion_file, read_diffusion
-from llm_backend.model_files.header import model_parts, read_header
-from llm_backend.model_files.onnx_voice import is_voice_file, read_voice, voices_in
+from llm_backend.model_files.diarization import (
+    DiarizationFiles,
+    is_diarization_file,
+    read_diarization,
+)
+from llm_backend.model_files.diffusion import DiffusionFile, is_diffusion_file, read_diffusion
+from llm_backend.model_files.header import GgufHeader, model_parts, read_header
+from llm_backend.model_files.onnx_voice import VoiceFiles, is_voice_file, read_voice, voices_in
 from llm_backend.model_files.recognizer import (
+    RecognizerFiles,
     is_recognizer_file,
     read_recognizer,
     recognizers_in,
 )
-from llm_backend.model_files.whisper import is_whisper_file, read_whisper_header
+from llm_backend.model_files.whisper import WhisperHeader, is_whisper_file, read_whisper_header
+
+ModelFile = (
+    GgufHeader | WhisperHeader | VoiceFiles | RecognizerFiles | DiarizationFiles | DiffusionFile
+)
+"""Contents of a model's file: its type tells the kind of the model."""
 
 HUB_NAME = re.compile(r"([\w.-]+)/([\w.-]+?)(?::([\w.-]+))?")
 _PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)
@@ -161,20 +171,19 @@ def model_name(path: Path) -> str:
     return path.resolve().parent.name if is_folder_model(path) else path.stem
 
 
-def check_model_file(path: Path) -> None:
-    """Raises `HeaderError` for a file that is no model, or is truncated."""
+def read_model_file(path: Path) -> ModelFile:
+    """Reads a model's file. Raises `HeaderError` for a file that is no model, or is truncated."""
     if is_voice_file(path):
-        read_voice(path)
-    elif is_recognizer_file(path):
-        read_recognizer(path)
-    elif is_diarization_file(path):
-        read_diarization(path)
-    elif is_whisper_file(path):
-        read_whisper_header(path)
-    elif path.suffix == ".safetensors" or is_diffusion_file(path):
-        read_diffusion(path)
-    else:
-        read_header(path)
+        return read_voice(path)
+    if is_recognizer_file(path):
+        return read_recognizer(path)
+    if is_diarization_file(path):
+        return read_diarization(path)
+    if is_whisper_file(path):
+        return read_whisper_header(path)
+    if path.suffix == ".safetensors" or is_diffusion_file(path):
+        return read_diffusion(path)
+    return read_header(path)
 
 
 def is_named(file: str, name: str) -> bool:

@@ -97,20 +97,15 @@ def _load_last_uses(settings: Settings) -> Mapping[str, int]:
 def _record(path: Path, folder: Path, last_uses: Mapping[str, int]) -> JsonObject:
     """Describe a model as JSON; `error` if its header cannot be read."""
     from llm_backend.model_files import (
+        DiarizationFiles,
+        DiffusionFile,
         HeaderError,
-        is_diarization_file,
-        is_diffusion_file,
-        is_recognizer_file,
-        is_voice_file,
-        is_whisper_file,
+        RecognizerFiles,
+        VoiceFiles,
+        WhisperHeader,
         model_name,
         model_parts,
-        read_diarization,
-        read_diffusion,
-        read_header,
-        read_recognizer,
-        read_voice,
-        read_whisper_header,
+        read_model_file,
     )
     from llm_backend.settings.images import LOCAL_PIXELS
 
@@ -122,39 +117,30 @@ def _record(path: Path, folder: Path, last_uses: Mapping[str, int]) -> JsonObjec
     uses = [last_uses[name] for name in names if name in last_uses]
     record["last_used_at"] = max(uses, default=None)
     try:
-        if is_whisper_file(path):
-            whisper = read_whisper_header(path)
-            record = {**record, "architecture": "whisper", "languages": whisper.languages}
-            return {**record, "memory_bytes": whisper.memory_bytes}
-        if is_voice_file(path):
-            voice = read_voice(path)
-            architecture = f"{voice.family} voice"
-            record = {**record, "architecture": architecture, "languages": voice.language}
-            return {**record, "speakers": len(voice.speakers), "memory_bytes": voice.memory_bytes}
-        if is_recognizer_file(path):
-            recognizer = read_recognizer(path)
-            record = {**record, "bytes": recognizer.file_bytes, "architecture": "nemo"}
-            record["languages"] = recognizer.description
-            return {**record, "memory_bytes": recognizer.memory_bytes}
-        if is_diarization_file(path):
-            speakers = read_diarization(path)
-            record = {**record, "bytes": speakers.file_bytes, "architecture": "speakers"}
-            record["languages"] = speakers.description
-            return {**record, "memory_bytes": speakers.memory_bytes}
-        if path.suffix == ".safetensors" or is_diffusion_file(path):
-            checkpoint = read_diffusion(path)
-            record = {**record, "architecture": checkpoint.family, "missing": checkpoint.missing}
-            memory_bytes = checkpoint.memory_bytes({}, LOCAL_PIXELS)
-            return {**record, "parameters": checkpoint.parameters, "memory_bytes": memory_bytes}
-        header = read_header(path)
+        file = read_model_file(path)
     except HeaderError as error:
         return {**record, "error": str(error)}
-    return {
-        **record,
-        "architecture": header.architecture,
-        "parameters": header.parameters,
-        "context_tokens": header.of_architecture("context_length"),
-    }
+    match file:
+        case WhisperHeader():
+            more: JsonObject = {"architecture": "whisper", "languages": file.languages}
+        case VoiceFiles():
+            more = {"architecture": f"{file.family} voice", "languages": file.language}
+            more["speakers"] = len(file.speakers)
+        case RecognizerFiles() | DiarizationFiles():
+            more = {"bytes": file.file_bytes, "languages": file.description}
+            more["architecture"] = "nemo" if isinstance(file, RecognizerFiles) else "speakers"
+        case DiffusionFile():
+            more = {"architecture": file.family, "missing": file.missing}
+            memory_bytes = file.memory_bytes({}, LOCAL_PIXELS)
+            return {**record, **more, "parameters": file.parameters, "memory_bytes": memory_bytes}
+        case _:
+            return {
+                **record,
+                "architecture": file.architecture,
+                "parameters": file.parameters,
+                "context_tokens": file.of_architecture("context_length"),
+            }
+    return {**record, **more, "memory_bytes": file.memory_bytes}
 
 
 def _print(record: JsonObject) -> None:

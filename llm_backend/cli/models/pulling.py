@@ -60,10 +60,10 @@ def pull(
 
 def _check(path: Path) -> None:
     """Exit with an error if the file is not a complete model."""
-    from llm_backend.model_files import HeaderError, check_model_file
+    from llm_backend.model_files import HeaderError, read_model_file
 
     try:
-        check_model_file(path)
+        read_model_file(path)
     except HeaderError as error:
         exit_with_error(str(error))
 

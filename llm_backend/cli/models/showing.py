@@ -12,7 +12,7 @@ from llm_backend.settings import BUILTIN, Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
     from llm_backend.app.served_models import ServedModel
-    from llm_backend.model_files import GgufHeader
+    from llm_backend.model_files import DiffusionFile, GgufHeader
 
 _CONTEXTS = (2048, 4096, 8192, 16384, 32768, 65536, 131072)
 PROJECTOR = "clip"  # the architecture of all of them
@@ -32,38 +32,57 @@ def show(
     from llm_backend.builtin import BUILTIN_PATH
     from llm_backend.model_files import (
         VOICE_ARCHITECTURES,
+        DiarizationFiles,
+        DiffusionFile,
         HeaderError,
         ModelFileMissing,
+        RecognizerFiles,
+        VoiceFiles,
+        WhisperHeader,
         find_model_file,
-        is_diarization_file,
-        is_diffusion_file,
-        is_recognizer_file,
-        is_voice_file,
-        is_whisper_file,
-        read_header,
+        read_model_file,
     )
 
     settings = load_settings({}, config)
     try:
         path = BUILTIN_PATH if model == BUILTIN else find_model_file(model, settings.models_folder)
-        if is_whisper_file(path):
-            _print_whisper(path)
-            return
-        if is_voice_file(path):
-            _print_voice(path)
-            return
-        if is_recognizer_file(path):
-            _print_recognizer(path)
-            return
-        if is_diarization_file(path):
-            _print_diarization(path)
-            return
-        if path.suffix == ".safetensors" or is_diffusion_file(path):
-            _print_diffusion(path, settings)
-            return
-        header = read_header(path)
+        header = read_model_file(path)
     except (ModelFileMissing, HeaderError) as error:
         exit_with_error(str(error))
+    match header:
+        case DiffusionFile():
+            _print_diffusion(path, header, settings)
+            return
+        case WhisperHeader():
+            _print_model(
+                path,
+                f"Whisper model for {header.languages}: transcribes recordings.",
+                f"{header.audio_layers} layers hear, {header.text_layers} layers write.",
+                memory_bytes=header.memory_bytes,
+            )
+            return
+        case VoiceFiles():
+            description = f"{header.description[0].upper()}{header.description[1:]}"
+            _print_model(
+                path,
+                f"{description}: reads texts aloud.",
+                f"Speakers: {', '.join(header.speakers)}",
+                *(
+                    []
+                    if header.phonemizer is None
+                    else ["No lexicon: the program espeak-ng finds the phonemes of texts."]
+                ),
+                memory_bytes=header.memory_bytes,
+            )
+            return
+        case RecognizerFiles():
+            does = f"{header.description}: transcribes recordings."
+            _print_model(path.parent, does, memory_bytes=header.memory_bytes)
+            return
+        case DiarizationFiles():
+            does = f"Tells speakers apart: {header.description}."
+            _print_model(path.parent, does, memory_bytes=header.memory_bytes)
+            return
     _print_header(path, header)
     if header.architecture == PROJECTOR:
         print()
@@ -106,51 +125,17 @@ def _print_draft_heads(header: "GgufHeader") -> None:
         print(wrap(f"Draft heads: {count}, {use}"))
 
 
-def _print_whisper(path: Path) -> None:
-    from llm_backend.model_files import read_whisper_header
-
-    header = read_whisper_header(path)
+def _print_model(path: Path, *lines: str, memory_bytes: int) -> None:
+    """Print what a model is that is no language model, and its memory."""
     print(path)
-    print(f"Whisper model for {header.languages}: transcribes recordings.")
-    print(f"{header.audio_layers} layers hear, {header.text_layers} layers write.")
-    print(f"Memory: {header.memory_bytes / 1e6:,.0f} MB")
+    for line in lines:
+        print(wrap(line))
+    print(f"Memory: {memory_bytes / 1e6:,.0f} MB")
 
 
-def _print_voice(path: Path) -> None:
-    from llm_backend.model_files import read_voice
-
-    files = read_voice(path)
-    print(path)
-    print(f"{files.description[0].upper()}{files.description[1:]}: reads texts aloud.")
-    print(wrap(f"Speakers: {', '.join(files.speakers)}"))
-    if files.phonemizer is not None:
-        print(wrap("No lexicon: the program espeak-ng finds the phonemes of texts."))
-    print(f"Memory: {files.memory_bytes / 1e6:,.0f} MB")
-
-
-def _print_recognizer(path: Path) -> None:
-    from llm_backend.model_files import read_recognizer
-
-    files = read_recognizer(path)
-    print(path.parent)
-    print(f"{files.description}: transcribes recordings.")
-    print(f"Memory: {files.memory_bytes / 1e6:,.0f} MB")
-
-
-def _print_diarization(path: Path) -> None:
-    from llm_backend.model_files import read_diarization
-
-    files = read_diarization(path)
-    print(path.parent)
-    print(f"Tells speakers apart: {files.description}.")
-    print(f"Memory: {files.memory_bytes / 1e6:,.0f} MB")
-
-
-def _print_diffusion(path: Path, settings: Settings) -> None:
+def _print_diffusion(path: Path, checkpoint: "DiffusionFile", settings: Settings) -> None:
     """Print a model that draws, and the files that the settings give to it."""
     from llm_backend.app.served_models import drawing_parts
-    from llm_backend.model_files import read_diffusion
-    from llm_backend.settings import SettingsError
     from llm_backend.settings.images import ImageModelSettings
 
     options = settings.image_models.get(path.stem, ImageModelSettings())
@@ -158,16 +143,15 @@ def _print_diffusion(path: Path, settings: Settings) -> None:
         parts = drawing_parts(options, settings.models_folder)
     except SettingsError as error:
         exit_with_error(str(error))
-    checkpoint = read_diffusion(path)
-    print(path)
-    print(f"{checkpoint.description}. {checkpoint.parameters / 1e6:,.1f} M parameters.")
-    print(f"In it besides the network: {', '.join(checkpoint.held) or 'nothing'}.")
-    for part, file in parts.items():
-        print(wrap(f"{part}: {file}"))
-    if missing := checkpoint.lacks(parts):
-        files = ", ".join(f"{part}: FILE" for part in missing)
-        print(wrap(f"It needs more: `image_models: {{{path.stem}: {{{files}}}}}`."))
-    print(f"Memory: {checkpoint.memory_bytes(parts, options.pixels_limit) / 1e6:,.0f} MB")
+    missing = ", ".join(f"{part}: FILE" for part in checkpoint.lacks(parts))
+    _print_model(
+        path,
+        f"{checkpoint.description}. {checkpoint.parameters / 1e6:,.1f} M parameters.",
+        f"In it besides the network: {', '.join(checkpoint.held) or 'nothing'}.",
+        *(f"{part}: {file}" for part, file in parts.items()),
+        *([f"It needs more: `image_models: {{{path.stem}: {{{missing}}}}}`."] if missing else []),
+        memory_bytes=checkpoint.memory_bytes(parts, options.pixels_limit),
+    )
 
 
 def _print_template(header: "GgufHeader") -> None:
@@ -193,7 +177,7 @@ def _print_memory(path: Path, header: "GgufHeader", settings: Settings) -> None:
     served = _served_model(path, settings)
     if served is None:
         entry = ModelSettings(path=str(path))
-        engine = engine_configs.build_engine_config(settings, entry, path, None, None, None)
+        engine = engine_configs.build_engine_config(settings, entry, path, header, None, None, None)
         request = engine_configs.build_plan_request(settings, entry, engine)
         assert request is not None, "a GGUF file without a projector is a language model"
         sentence = planner.plan_alone(costs, request).sentence

@@ -19,7 +19,7 @@ from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import ApiError, InvalidRequest
 from llm_backend.json_types import JsonObject
-from llm_backend.model_files import HUB_NAME, HeaderError, check_model_file
+from llm_backend.model_files import HUB_NAME, HeaderError, read_model_file
 from llm_backend.model_import.hub import HubFile, PullError, pull
 from llm_backend.sse import NDJSON, encode_error
 
@@ -96,7 +96,7 @@ class _Pull:
         )
         for file in files:
             try:
-                check_model_file(file)
+                read_model_file(file)
             except HeaderError as error:
                 raise PullError(str(error)) from error
 
