@@ -3,7 +3,7 @@
 import secrets
 import time
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -76,10 +76,7 @@ async def create_realtime_session(services: Services, request: ApiRequest) -> Re
     default = _default(services, body.get("model"), only_transcribes=False)
     if default is None:
         return await _relay(services, request, param="model")
-    given = body.get("client_secret") or {}
-    _check_secret_fields(given, {"expires_after"})
-    config = _apply_beta(services, default, body, "realtime")
-    secret = await _create(services, request, config, given.get("expires_after"))
+    secret = await _create_beta(services, request, default, "realtime", "expires_after")
     answer = {
         "id": _session_id(),
         "expires_at": secret.expires_at,
@@ -98,10 +95,7 @@ async def create_realtime_transcription_session(
     default = _default(services, model, only_transcribes=True)
     if default is None:
         return await _relay(services, request, param="input_audio_transcription.model")
-    given = body.get("client_secret") or {}
-    _check_secret_fields(given, {"expires_at"})
-    config = _apply_beta(services, default, body, "transcription")
-    secret = await _create(services, request, config, given.get("expires_at"))
+    secret = await _create_beta(services, request, default, "transcription", "expires_at")
     answer = {
         "client_secret": {"value": secret.value, "expires_at": secret.expires_at},
         **transcription_answer(secret.config),
@@ -121,25 +115,24 @@ def _default(
     return local_session(services, model, only_transcribes=only_transcribes)
 
 
-def _apply_beta(
-    services: Services, default: SessionConfig, body: JsonMapping, type: str
-) -> SessionConfig:
-    """Returns the configuration with a body in the form of the beta. Raises `ApiError`, naming the
-    body's field."""
-    session = session_from(body, type)
-    with translate_error_names():
-        services.validators.component(_SCHEMAS[type]).check_request(session)
-        return default.apply(session)
-
-
-def _check_secret_fields(fields: JsonMapping, supported: Collection[str]) -> None:
+async def _create_beta(
+    services: Services, request: ApiRequest, default: SessionConfig, type: str, expiry: str
+) -> _Secret:
+    """Stores a secret for a session of this type, by a body in the form of the beta; the field
+    `expiry` of its `client_secret` has the lifetime. Raises `ApiError`, naming the body's field."""
+    given: JsonMapping = request.body.get("client_secret") or {}
     refuse_unsupported_fields(
-        fields,
-        supported,
+        given,
+        {expiry},
         is_neutral=lambda _, value: value is None,
         by="realtime sessions",
         path="client_secret",
     )
+    session = session_from(request.body, type)
+    with translate_error_names():
+        services.validators.component(_SCHEMAS[type]).check_request(session)
+        config = default.apply(session)
+    return await _create(services, request, config, given.get(expiry))
 
 
 async def _relay(services: Services, request: ApiRequest, *, param: str) -> Response:
