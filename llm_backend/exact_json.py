@@ -50,6 +50,15 @@ def loads(data: bytes | bytearray | str) -> Any:  # Any: parsed JSON
         raise orjson.JSONDecodeError(message, text, text.find(str(error))) from error
 
 
+def parse_object(data: bytes | bytearray | str) -> dict[str, Any] | None:
+    """Parses a JSON object as `loads` does; returns None for anything else."""
+    try:
+        value = loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def dumps(value: object) -> bytes:
     """Serializes to JSON; raises `orjson.JSONEncodeError` for values without a JSON form."""
     try:

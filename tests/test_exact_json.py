@@ -105,6 +105,12 @@ def test_number_that_a_float_keeps_is_a_float(text, value):
     assert repr(first) == repr(value)
 
 
+@pytest.mark.parametrize("text", ["{", "", "[1]", '"{}"', "null", "NaN"])
+def test_text_that_is_no_json_object_is_parsed_to_none(text):
+    assert exact_json.parse_object(text) is None
+    assert exact_json.parse_object(b'{"a": 18446744073709551616}') == {"a": 2**64}
+
+
 def test_whole_decimal_of_very_many_digits_is_refused_by_its_place():
     with pytest.raises(orjson.JSONDecodeError, match="64 digits") as caught:
         exact_json.loads(b'["\xc3\xa4", 1234567890123456789e200]')

@@ -5,7 +5,7 @@ message for instance. Routing, checks, errors and answers are the same as for cl
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,11 +83,9 @@ class InternalAnswer:
     async def error(self) -> Mapping[str, Any]:
         """Returns the error object of an answer with an error status."""
         body = b"".join([piece async for piece in self.pieces])
-        with suppress(orjson.JSONDecodeError):
-            body_fields = orjson.loads(body)
-            if isinstance(body_fields, dict) and isinstance(body_fields.get("error"), dict):
-                error: Mapping[str, Any] = body_fields["error"]
-                return error
+        error = (exact_json.parse_object(body) or {}).get("error")
+        if isinstance(error, dict):
+            return error
         return error_body(Internal("The request failed without saying why."))["error"]
 
 

@@ -3,10 +3,9 @@ and it ends when its key is no longer valid."""
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import orjson
-
+from llm_backend import exact_json
 from llm_backend.access.authentication.named_models import models_in
 from llm_backend.access.authentication.policy import Project
 from llm_backend.access.authentication.principal import Caller
@@ -62,8 +61,8 @@ class MeteredSession:
 
     def _check_sent(self, project: Project, message: Message) -> None:
         check_bounds(message.encode() if isinstance(message, str) else message, self._body_limits)
-        event = _parse_message(message)
-        if not isinstance(event, dict):
+        event = exact_json.parse_object(message)
+        if event is None:
             raise InvalidRequest("The message is not a JSON object.", code="invalid_json")
         self._permission.check_body(project, event, message)
 
@@ -72,8 +71,8 @@ class MeteredSession:
         named no model and the project may not use the upstream's own."""
         if not isinstance(message, str) or ('"usage"' not in message and '"model"' not in message):
             return
-        event = _parse_message(message)
-        kind = str(event.get("type")) if isinstance(event, dict) else ""
+        event = exact_json.parse_object(message) or {}
+        kind = str(event.get("type"))
         if kind in _SESSION_EVENTS:
             self._begin(event)
         elif kind.endswith(_USAGE_EVENTS):
@@ -108,10 +107,3 @@ class MeteredSession:
         self.meter.count_request()
         self.meter.model = model
         self._reservation.charge(usage.input_tokens + usage.output_tokens)
-
-
-def _parse_message(message: Message) -> Any:  # Any: parsed JSON
-    try:
-        return orjson.loads(message)
-    except orjson.JSONDecodeError:
-        return None

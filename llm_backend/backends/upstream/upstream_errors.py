@@ -6,8 +6,7 @@ Seen: `{"error": {...}}` (OpenAI, vLLM, llama-server, Ray Serve), `{"object": "e
 
 from collections.abc import Mapping, Sequence
 
-import orjson
-
+from llm_backend import exact_json
 from llm_backend.json_types import JsonMapping
 
 ERROR_BYTES = 64 * 1024
@@ -16,13 +15,13 @@ ERROR_BYTES = 64 * 1024
 
 def is_documented(body: bytes) -> bool:
     """Returns True if the body has the document's `error` object, or is no JSON object at all."""
-    answer = _parse(body)
+    answer = exact_json.parse_object(body)
     return answer is None or isinstance(answer.get("error"), dict)
 
 
 def error_fields(body: bytes) -> JsonMapping:
     """Returns the fields of an error body, `message` among them where it has one."""
-    answer = _parse(body)
+    answer = exact_json.parse_object(body)
     if answer is None:
         return {}
     error = answer.get("error")
@@ -34,14 +33,6 @@ def error_fields(body: bytes) -> JsonMapping:
         return answer
     detail = _detail(answer.get("detail"))
     return {} if detail is None else {"message": detail}
-
-
-def _parse(body: bytes) -> JsonMapping | None:
-    try:
-        answer = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    return answer if isinstance(answer, dict) else None
 
 
 def _detail(detail: object) -> str | None:

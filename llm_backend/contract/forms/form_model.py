@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-import orjson
 from starlette.requests import Request as HttpRequest
 from starlette.types import Message, Receive
 
+from llm_backend import exact_json
 from llm_backend.contract.body import check_length, limit_body, replay_body
 from llm_backend.errors import ClientGone
 from llm_backend.temporary_files import TemporaryFiles
@@ -161,11 +161,8 @@ def _model_of_session(read: bytearray, mark: bytes) -> str | None:
 
 
 def _model_in(text: bytearray) -> str | None:
-    try:
-        session = orjson.loads(text)
-    except orjson.JSONDecodeError:  # the upstream reports it
-        return None
-    model = session.get("model") if isinstance(session, dict) else None
+    session = exact_json.parse_object(text) or {}  # the upstream reports what is no JSON
+    model = session.get("model")
     return model if isinstance(model, str) else None
 
 

@@ -3,8 +3,6 @@
 import uuid
 from collections.abc import Iterator
 
-import orjson
-
 from llm_backend import exact_json
 from llm_backend.backends.base import ChatDelta, ToolCall, Usage
 from llm_backend.controllers.rendering.event_stream import EVENT_STREAM
@@ -79,10 +77,7 @@ class MessageEvents:
     def whole(self) -> JsonObject:
         """Returns the whole message. The input of a call that a limit cut off is empty."""
         for index, text in self._arguments.items():
-            try:
-                self._blocks[index]["input"] = exact_json.loads(text or "{}")
-            except orjson.JSONDecodeError:
-                self._blocks[index]["input"] = {}
+            self._blocks[index]["input"] = exact_json.parse_object(text) or {}
         return self._message
 
     def encode(self, part: JsonObject) -> bytes:

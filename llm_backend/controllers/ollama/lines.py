@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
 from llm_backend import exact_json
 from llm_backend.backends.base import ChatDelta, ToolCall, Usage
 from llm_backend.controllers.rendering.chunks import token_object
@@ -158,11 +156,7 @@ class OllamaLines:
 
 def _arguments(text: str) -> JsonObject | None:
     """Parses the arguments of a call; returns None if they are no JSON object."""
-    try:
-        arguments = exact_json.loads(text or "{}")
-    except orjson.JSONDecodeError:
-        return None
-    return arguments if isinstance(arguments, dict) else None
+    return exact_json.parse_object(text or "{}")
 
 
 def rendered_time(at_s: float) -> str:

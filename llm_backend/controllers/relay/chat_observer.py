@@ -144,7 +144,7 @@ class ChatObserver(AnswerObserver):
         if data == "[DONE]":
             self._is_done = True
             return None
-        chunk = _parse_event(data)
+        chunk = exact_json.parse_object(data)
         if chunk is None or chunk.get("error"):
             self._is_broken = True
         elif "choices" in chunk:
@@ -155,7 +155,7 @@ class ChatObserver(AnswerObserver):
     def _read_whole(self) -> JsonObject | None:
         if self._whole_bytes != self.fed_bytes:
             self._whole_bytes = self.fed_bytes
-            body = _parse_event(self.body or b"")
+            body = exact_json.parse_object(self.body or b"")
             self._whole = body if body is not None and _is_completion(body) else None
         return self._whole
 
@@ -166,14 +166,6 @@ def _is_completion(body: JsonObject) -> bool:
     return isinstance(choices, list) and all(
         isinstance(one, dict) and isinstance(one.get("message") or {}, dict) for one in choices
     )
-
-
-def _parse_event(data: bytes | str) -> JsonObject | None:
-    try:
-        value = exact_json.loads(data)
-    except orjson.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _writable(completion: JsonObject | None) -> JsonObject | None:

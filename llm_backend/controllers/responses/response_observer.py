@@ -2,8 +2,6 @@
 
 import re
 
-import orjson
-
 from llm_backend import exact_json
 from llm_backend.errors import UpstreamFailed
 from llm_backend.json_types import JsonMapping
@@ -53,14 +51,14 @@ class ResponseObserver:
 
     def response(self) -> JsonMapping | None:
         """Returns the latest response object, if it has an id."""
-        response = self._latest if self.is_stream else _parse_event(self._body)
+        response = self._latest if self.is_stream else exact_json.parse_object(self._body)
         return response if response is not None and isinstance(response.get("id"), str) else None
 
     def _feed_events(self, events: Decoder, chunk: bytes) -> None:
         try:
             for event in events.feed(chunk):
                 if _HAS_RESPONSE.search(event.data):
-                    self._record(_parse_event(event.data))
+                    self._record(exact_json.parse_object(event.data))
         except UpstreamFailed:
             self._is_overlong = True
 
@@ -73,11 +71,3 @@ class ResponseObserver:
 def is_under_way(response: JsonMapping) -> bool:
     """True if the response has not ended."""
     return response.get("status") in _UNDER_WAY
-
-
-def _parse_event(data: bytes | bytearray | str) -> JsonMapping | None:
-    try:
-        value = exact_json.loads(data)
-    except orjson.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) else None

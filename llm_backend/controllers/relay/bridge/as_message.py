@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import orjson
-
 from llm_backend import exact_json
 from llm_backend.backends.base import Chat, Message
 from llm_backend.backends.local.media import Content, Image, MediaPart
@@ -107,12 +105,9 @@ def _assistant(message: Message) -> Iterator[JsonObject]:
         }
 
 
-def _input(arguments: str) -> Any:
-    try:
-        parsed = exact_json.loads(arguments or "{}")
-    except orjson.JSONDecodeError:
-        parsed = None
-    if not isinstance(parsed, dict):
+def _input(arguments: str) -> JsonObject:
+    parsed = exact_json.parse_object(arguments or "{}")
+    if parsed is None:
         raise InvalidRequest(
             "The `arguments` of a tool call must be a JSON object for this upstream.",
             param="messages",
