@@ -53,6 +53,11 @@ class Caller:
         """The project that usage is billed to."""
         return self.project.id if self.project else DEFAULT_PROJECT
 
+    @property
+    def has_zero_retention(self) -> bool:
+        """True if nothing of this caller's chats and responses may be stored."""
+        return self.project is not None and self.project.has_zero_retention
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Principal:

@@ -63,7 +63,7 @@ class Idempotency:
         request, and `InvalidRequest` for a key that is too long."""
         key = request.http.headers.get(KEY)
         is_storable = request.http.method == "POST" and not _shows_secret(request)
-        is_storable = is_storable and not _has_zero_retention(request.caller)
+        is_storable = is_storable and not (request.caller and request.caller.has_zero_retention)
         if not key or not is_storable or not request.raw_body:
             await self._admission(request, answer, send)
             return
@@ -167,11 +167,6 @@ def _shows_secret(request: ApiRequest) -> bool:
     """Returns True if the answer may hold a secret that is shown once."""
     operation = request.operation
     return operation.administers or operation.operation_id in _SECRETS_OF_CLIENTS
-
-
-def _has_zero_retention(caller: Caller | None) -> bool:
-    project = caller.project if caller else None
-    return project is not None and project.has_zero_retention
 
 
 def _digest(body: bytes) -> bytes:

@@ -88,23 +88,28 @@ class ChatRecorder:
         self._write_behind: WriteBehindBuffer[_RelayedChat] = WriteBehindBuffer(self._store_batch)
         self._group_commit: GroupCommit[NewChat] = GroupCommit(self._store_all)
 
+    @property
+    def may_store(self) -> bool:
+        """False if the policy is `never`: then nothing is stored, whatever a request says."""
+        return self._policy != "never"
+
     def should_store(self, body: JsonMapping) -> bool:
         """True if this request's chat is to be stored. Raises `UnsupportedField` if it asks to be
         stored and the policy is `never`."""
         requested = body.get("store")
-        if self._policy == "never" and requested:
+        if requested and not self.may_store:
             raise errors.UnsupportedField(
                 "This server stores no chats (`store_chats` is `never`); leave `store` out.",
                 param="store",
             )
-        if self._policy == "never":
+        if not self.may_store:
             return False
         return self._policy == "always" if requested is None else bool(requested)
 
     def should_store_relayed(self, body: JsonMapping) -> bool:
         """True if this server stores a chat that an upstream answers. Never refuses `store`: where
         this server stores nothing, the upstream honours it."""
-        return self._policy != "never" and self.should_store(body)
+        return self.may_store and self.should_store(body)
 
     async def remember(
         self, body: JsonMapping, completion: JsonMapping, *, complete: bool = True

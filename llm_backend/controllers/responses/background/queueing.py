@@ -25,7 +25,7 @@ async def queue_response(
 ) -> "api.Response":
     """Validates, stores and queues a response, to be answered by this model for this caller, and
     returns it. Errors of the request are raised here and not in the background."""
-    _check_is_stored(services, body)
+    _check_is_stored(services, body, caller)
     async with open_request(services, model, body) as resolved:
         input_items = resolved.input_items
         # Raises if no moderation model is available.
@@ -42,12 +42,23 @@ async def queue_response(
     return response
 
 
-def _check_is_stored(services: Services, body: "api.CreateResponse") -> None:
+def _check_is_stored(services: Services, body: "api.CreateResponse", caller: Caller) -> None:
     """Raises for a response that is not stored: a client could not retrieve it."""
+    if not services.chat_recorder.may_store:
+        raise errors.UnsupportedField(
+            "This server stores no responses (`store_chats` is `never`), so a client could not "
+            "retrieve this one: leave `background` out.",
+            param="background",
+        )
+    if caller.has_zero_retention:
+        raise errors.InvalidRequest(
+            f"The data retention of project `{caller.project_id}` is zero, so its responses are "
+            "not stored, and a client could not retrieve this one: leave `background` out.",
+            param="background",
+        )
     if body.get("store") is False:
         raise errors.InvalidRequest(
             "A background response must be stored, so that its client can retrieve it: `store` "
-            "must not be false, and the project must retain data.",
+            "must not be false.",
             param="store",
         )
-    services.chat_recorder.should_store({**body, "store": True})  # raises if nothing is stored

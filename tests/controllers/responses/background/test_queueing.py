@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from llm_backend.access import Caller, Tokens
+from llm_backend.access.authentication.policy import Project
 from llm_backend.backends.base import ChatDelta
 from llm_backend.controllers.rendering.obfuscation import Obfuscation
 from llm_backend.controllers.responses.background.background_worker import ResponseWorker
@@ -15,7 +16,13 @@ from llm_backend.controllers.responses.background.queueing import queue_response
 from llm_backend.controllers.services.background_responses import BackgroundResponses
 from llm_backend.controllers.services.server_tools import ServerTools
 from llm_backend.controllers.services.stored_responses import StoredResponses
-from llm_backend.errors import InvalidRequest, NotFound, ServiceUnavailable, Unauthorized
+from llm_backend.errors import (
+    InvalidRequest,
+    NotFound,
+    ServiceUnavailable,
+    Unauthorized,
+    UnsupportedField,
+)
 from llm_backend.store import (
     BackgroundStore,
     ConversationStore,
@@ -42,6 +49,7 @@ from tests.response_events import check_events
 
 BODY = {"model": "m", "input": "Hello", "background": True}
 SETTINGS = settings()
+CALLER = Caller()
 
 
 class Server:
@@ -54,7 +62,7 @@ class Server:
         self.model = Model(*answers)
         self.services = types.SimpleNamespace(
             settings=SETTINGS,
-            chat_recorder=types.SimpleNamespace(should_store=lambda body: True),
+            chat_recorder=types.SimpleNamespace(may_store=True),
             responses=StoredResponses(ResponseStore(database), ConversationStore(database)),
             background=BackgroundResponses(
                 BackgroundStore(database, self.jobs, limit=2, deliveries=DeliveryLimit(waiting=1))
@@ -89,8 +97,8 @@ class Server:
             raise Unauthorized("The API key that this was asked with has been revoked.")
         return Caller(key_id=key_id)
 
-    async def ask(self, **fields):
-        return await queue_response(self.services, self.model, {**BODY, **fields}, Caller())
+    async def ask(self, caller=CALLER, **fields):
+        return await queue_response(self.services, self.model, {**BODY, **fields}, caller)
 
     async def response(self, id):
         return await self.services.responses.responses.get(id)
@@ -400,3 +408,23 @@ async def test_invalid_background_requests_fail_at_once(database, fields, param)
         await Server(database).ask(**fields)
 
     assert refused.value.param == param
+
+
+@pytest.mark.parametrize("fields", [{}, {"store": True}, {"store": False}])
+async def test_a_background_response_without_retention_is_refused_with_the_reason(database, fields):
+    project = Project(id="proj_silent", name="silent", has_zero_retention=True)
+    with pytest.raises(InvalidRequest) as refused:
+        await Server(database).ask(Caller(project=project), **fields)
+
+    assert refused.value.param == "background"
+    assert "data retention of project `proj_silent`" in refused.value.message
+
+
+async def test_a_background_response_of_a_server_that_stores_nothing_is_refused(database):
+    server = Server(database)
+    server.services.chat_recorder.may_store = False
+    with pytest.raises(UnsupportedField) as refused:
+        await server.ask()
+
+    assert refused.value.param == "background"
+    assert "store_chats" in refused.value.message
