@@ -12,6 +12,7 @@ from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.offload import offload
 from llm_backend.store import (
     ConversationStore,
+    Duplicate,
     ResponseStore,
     StoredItem,
     StoredResponse,
@@ -49,7 +50,7 @@ def to_stored_response(
 
 class StoredResponses:
     """Stored responses and conversations. A response is durable before its client gets the end of
-    it; one that failed, or whose client disconnected, is stored in the background."""
+    it; one whose client disconnected is stored in the background."""
 
     def __init__(
         self,
@@ -122,6 +123,19 @@ class StoredResponses:
         with translate_store_errors("conversation", event="response_not_stored"):
             await self.conversations.add_items(conversation_id, rows)
 
+    async def try_remember(
+        self, body: "api.CreateResponse", response: "api.Response", items: Sequence[JsonObject]
+    ) -> bool:
+        """Stores a response like `remember`; returns False if that fails, which is logged."""
+        try:
+            await self.remember(body, response, items)
+        except Duplicate:
+            return True  # a cancelled write was committed
+        except (errors.ApiError, StoreError) as error:
+            self._losses.add(response["id"], error)
+            return False
+        return True
+
     def remember_in_background(
         self, body: "api.CreateResponse", response: "api.Response", items: Sequence[JsonObject]
     ) -> None:
@@ -136,10 +150,7 @@ class StoredResponses:
     async def _remember_quietly(
         self, body: "api.CreateResponse", response: "api.Response", items: Sequence[JsonObject]
     ) -> None:
-        try:
-            await self.remember(body, response, items)
-        except (errors.ApiError, StoreError) as error:
-            self._losses.add(response["id"], error)
+        await self.try_remember(body, response, items)
 
     async def _item(self, id: str, where: str) -> JsonObject:
         try:

@@ -30,6 +30,10 @@ class Memory:
         self.kept.append(response)
         self.said += [*items, *response["output"]]
 
+    async def try_remember(self, body, response, items):
+        await self.remember(body, response, items)
+        return True
+
     def remember_in_background(self, body, response, items):
         self.kept.append(response)
 

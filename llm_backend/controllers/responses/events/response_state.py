@@ -179,6 +179,10 @@ class ResponseState:
         self._end = {"error": {"code": code, "message": error.message}}
         return events
 
+    def mark_unstored(self) -> None:
+        """Marks the response as not stored, whatever was asked for."""
+        self._end = {**self._end, "store": False}
+
     def end(self) -> JsonObject:
         """Returns the last event, with the final response. It does not advance the sequence
         number, so it can be built again as long as it has not been sent."""
@@ -190,7 +194,10 @@ class ResponseState:
         return self._event("error", code=code, message=message, param=param)
 
     def cancel(self) -> None:
-        """Cancels the response after a disconnect: the output so far is final."""
+        """Cancels the response after a disconnect: the output so far is final. Does nothing to a
+        response that has ended."""
+        if self._status not in ("queued", "in_progress"):
+            return
         self._close("incomplete")
         self._status = "cancelled"
 

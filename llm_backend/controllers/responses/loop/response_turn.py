@@ -60,8 +60,9 @@ class ResponseTurn:
             return cls(services, body, run, resources.pop_all())
 
     async def events(self) -> AsyncGenerator[bytes, None]:
-        """Yields the encoded events. The response is stored before the last event; one that failed,
-        or whose client disconnects, is stored in the background."""
+        """Yields the encoded events. The response is stored before the last event, also if it
+        failed: a client that gets this event can retrieve the response, unless the event says
+        `store: false`. One whose client disconnects is stored in the background."""
         async with self._ending():
             for event in self._state.start():
                 yield _encode(event)
@@ -73,7 +74,7 @@ class ResponseTurn:
             except errors.ApiError as error:
                 for event in self._state.fail(error):
                     yield _encode(event)
-                self._store_in_background()
+                await self._store_failed()
             yield _encode(self._state.end())
 
     async def response(self) -> "api.Response":
@@ -126,6 +127,14 @@ class ResponseTurn:
             await memory.remember(self._body, response, self._run.resolved.input_items)
         else:
             await memory.append(self._body, response, self._run.resolved.input_items)
+        self._is_stored = True
+
+    async def _store_failed(self) -> None:
+        """Stores the failed response; if that fails, the response says so."""
+        if self._stores_response and not await self._services.responses.try_remember(
+            self._body, self._state.response, self._run.resolved.input_items
+        ):
+            self._state.mark_unstored()
         self._is_stored = True
 
     def _store_in_background(self) -> None:

@@ -1,5 +1,6 @@
 """A response's turn frees what it holds and keeps what was said, however it ends."""
 
+import json
 import types
 
 import pytest
@@ -13,6 +14,8 @@ from tests.controllers.responses.scripted import LISTED_ITEMS, NoFiles, settings
 
 BODY = {"model": "m", "input": "Hello"}
 SETTINGS = settings()
+GONE = ServiceUnavailable("The engine is gone.")
+FULL = ServiceUnavailable("The database cannot be used now.")
 
 
 class Answer:
@@ -60,8 +63,8 @@ class Model:
 class Memory:
     """Remembers what it was given, and how."""
 
-    def __init__(self, failure: Exception | None = None) -> None:
-        self.failure = failure
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)  # of the next writes
         self.kept, self.kept_behind = [], []
 
     def should_store(self, body):
@@ -74,9 +77,16 @@ class Memory:
         return [stored_form({"role": "user", "content": given})]
 
     async def remember(self, body, response, items):
-        if self.failure is not None:
-            raise self.failure
+        if self.failures:
+            raise self.failures.pop(0)
         self.kept.append(response)
+
+    async def try_remember(self, body, response, items):
+        try:
+            await self.remember(body, response, items)
+        except ServiceUnavailable:
+            return False
+        return True
 
     def remember_in_background(self, body, response, items):
         self.kept_behind.append(response)
@@ -98,7 +108,15 @@ async def turn(
 
 
 async def read(events) -> list[str]:
-    return [event.split(b"\n")[0].decode().removeprefix("event: ") async for event in events]
+    return [kind_of(event) async for event in events]
+
+
+def kind_of(event: bytes) -> str:
+    return event.split(b"\n")[0].decode().removeprefix("event: ")
+
+
+def fields_of(event: bytes) -> dict:
+    return json.loads(event.partition(b"data: ")[2])
 
 
 async def test_a_response_is_stored_before_its_last_event():
@@ -122,36 +140,74 @@ async def test_a_disconnect_at_any_event_frees_the_answer(read_events):
     assert [response["status"] for response in memory.kept_behind] == ["cancelled"]
 
 
-async def test_a_failed_response_is_streamed_and_stored_as_failed():
+async def test_a_failed_response_is_stored_before_its_last_event():
     memory = Memory()
-    told = await read(
-        (await turn(memory, Answer(ServiceUnavailable("The engine is gone.")))).events()
-    )
+    events = (await turn(memory, Answer(GONE))).events()
+    async for event in events:
+        if kind_of(event) == "response.failed":
+            break
+    (kept,) = memory.kept
+    await events.aclose()
 
-    assert told[-1] == "response.failed"
-    assert memory.kept_behind[0]["error"]["message"] == "The engine is gone."
+    assert (kept["status"], kept["error"]["message"]) == ("failed", "The engine is gone.")
+    assert fields_of(event)["response"] == kept
+    assert memory.kept_behind == []
+
+
+async def test_a_failed_response_that_cannot_be_stored_says_so():
+    memory = Memory(FULL)
+    *_, last = [event async for event in (await turn(memory, Answer(GONE))).events()]
+
+    response = fields_of(last)["response"]
+    assert (response["status"], response["store"]) == ("failed", False)
+    assert response["error"]["message"] == "The engine is gone."
+    assert memory.kept == memory.kept_behind == []
+
+
+async def test_a_disconnect_after_a_failure_stores_it_as_failed():
+    memory = Memory()
+    events = (await turn(memory, Answer(GONE))).events()
+    async for event in events:
+        if kind_of(event) == "response.output_item.done":  # sent because of the failure
+            break
+    await events.aclose()
+
+    assert [response["status"] for response in memory.kept_behind] == ["failed"]
 
 
 async def test_a_whole_response_that_fails_is_stored_as_failed():
     memory = Memory()
     with pytest.raises(ServiceUnavailable):
-        await (await turn(memory, Answer(ServiceUnavailable("The engine is gone.")))).response()
+        await (await turn(memory, Answer(GONE))).response()
 
     (kept,) = memory.kept_behind
     assert kept["status"] == "failed"
     assert kept["output"][0]["content"][0]["text"] == "so "
 
 
-async def test_a_stream_that_cannot_be_stored_ends_failed():
-    memory = Memory(ServiceUnavailable("The database cannot be used now."))
-    told = await read((await turn(memory, Answer())).events())
+async def test_a_stream_that_cannot_be_stored_as_it_ended_is_stored_as_failed():
+    memory = Memory(FULL)
+    events = [event async for event in (await turn(memory, Answer())).events()]
 
-    assert told[-1] == "response.failed"
-    assert "response.completed" not in told
+    assert "response.completed" not in map(kind_of, events)
+    response = fields_of(events[-1])["response"]
+    assert (response["status"], response["store"]) == ("failed", True)
+    assert memory.kept == [response]
+
+
+async def test_a_stream_that_cannot_be_stored_at_all_ends_failed_and_says_so():
+    memory = Memory(FULL, FULL)
+    events = [event async for event in (await turn(memory, Answer())).events()]
+
+    assert "response.completed" not in map(kind_of, events)
+    response = fields_of(events[-1])["response"]
+    assert (response["status"], response["store"]) == ("failed", False)
+    assert response["error"]["message"] == "The database cannot be used now."
+    assert memory.kept == memory.kept_behind == []
 
 
 async def test_a_whole_response_that_cannot_be_stored_is_an_error():
-    memory = Memory(ServiceUnavailable("The database cannot be used now."))
+    memory = Memory(FULL)
     with pytest.raises(ServiceUnavailable):
         await (await turn(memory, Answer())).response()
 

@@ -109,6 +109,10 @@ class Memory:
     async def remember(self, body, response, items):
         self.kept.append(response)
 
+    async def try_remember(self, body, response, items):
+        await self.remember(body, response, items)
+        return True
+
     def remember_in_background(self, body, response, items):
         self.kept.append(response)
 
