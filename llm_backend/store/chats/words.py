@@ -137,9 +137,9 @@ def _excerpt(text: str, spans: Sequence[tuple[int, int]]) -> list[ExcerptPart]:
     end = min(len(text), start + _EXCERPT)
     parts, at = [("…" if start else "", False)], start
     for first, last in spans:
-        parts += [(text[at:first], False), (text[first : min(last, end)], True)]
-        at = last
-        if at >= end:
+        if first >= end:
             break
+        parts += [(text[at:first], False), (text[first : min(last, end)], True)]
+        at = min(last, end)
     parts.append((text[at:end] + ("…" if end < len(text) else ""), False))
     return [ExcerptPart(text=text, is_match=is_match) for text, is_match in parts if text]

@@ -161,6 +161,18 @@ def test_excerpt_marks_the_words_around_the_first_found_one():
     assert excerpt([], "x") == []
 
 
+@pytest.mark.parametrize("second_at", range(100, 225, 5))
+def test_excerpt_has_no_more_characters_than_its_limit(second_at):
+    text = "a" * 20 + " " + "b" * 38 + " word ".ljust(second_at - 59, "c") + " word " + "d" * 99
+    parts = excerpt([text], "word")
+
+    assert text[60:64] == "word"
+    whole = "".join(one.text for one in parts)
+    assert len(whole.strip("…")) == 160
+    assert whole.strip("…") in text
+    assert all(one.text in "word" for one in parts if one.is_match)
+
+
 @pytest.mark.parametrize("text", ["㈠ ½ a\ud800b ① ﬁn", "हिन्दी", "x" * 5000, "\x00'\"*"])
 def test_words_of_any_text_can_be_sought(text):
     assert all(word.isalnum() or not word.isascii() for word in words_of([text], 10_000))
