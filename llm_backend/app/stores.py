@@ -139,5 +139,10 @@ def _files(settings: Settings, database: Database) -> tuple[FileStore, UploadSto
             "The setting `files` is `upstream`, but no upstream is configured: set its key."
         )
     blobs = Blobs(database, Bucket(settings.object_store))
-    files = FileStore(database, blobs, limit_bytes=settings.files_limit_bytes)
+    files = FileStore(
+        database,
+        blobs,
+        limit_bytes=settings.files_limit_bytes,
+        job_lease_s=settings.job_lease_s,
+    )
     return files, UploadStore(database, blobs, limit_bytes=settings.files_limit_bytes)

@@ -66,7 +66,8 @@ class StateSettings(BaseModel):
         30,
         gt=0,
         description="Seconds after which a job of a crashed server is claimed by another one; at "
-        "once if the database is a file.",
+        "once if the database is a file. The vectors of a file whose ingestion was stopped are "
+        "removed after twice this time.",
     )
 
     @field_validator("data_dir")

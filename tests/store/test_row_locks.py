@@ -151,7 +151,7 @@ def file(number: int) -> NewVectorFile:
 def batch(store: str, number: int) -> UnitOfWork[object]:
     def add(connection: Connection) -> object:
         files = [file(one) for one in (2 * number, 2 * number + 1)]
-        return file_batch_rows.add(connection, store, f"vsfb_{number}", files, now=1)
+        return file_batch_rows.add(connection, store, f"vsfb_{number}", files, now=1, lease_s=30)
 
     return add
 
@@ -175,10 +175,12 @@ async def test_deleting_files_and_cancelling_their_batch_do_not_deadlock(servers
 
     def forgetting(*numbers: int) -> UnitOfWork[object]:
         files = [f"file-{number}" for number in numbers]
-        return lambda connection: file_rows.forget_files(connection, files, 1)
+        return lambda connection: file_rows.forget_files(connection, files, 1, lease_s=30)
 
     def cancelling(number: int) -> UnitOfWork[object]:
-        return lambda connection: file_batch_rows.cancel(connection, store, f"vsfb_{number}", now=1)
+        return lambda connection: file_batch_rows.cancel(
+            connection, store, f"vsfb_{number}", now=1, lease_s=30
+        )
 
     works: list[UnitOfWork[object]] = [
         cancelling(0), forgetting(7, 1, 0), cancelling(3), forgetting(0, 1, 7),

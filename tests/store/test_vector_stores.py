@@ -3,20 +3,25 @@
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from llm_backend.store import (
     AttributesChanged,
+    Blobs,
+    Bucket,
     Database,
     Expired,
     FileError,
+    FileStore,
     Job,
     Jobs,
     LeaseLost,
     Missing,
     NewVectorFile,
     StoredChunk,
+    StoredFile,
     StoredVectorStore,
     UnknownCursor,
     VectorStores,
@@ -24,17 +29,17 @@ from llm_backend.store import (
 from llm_backend.store.administration import StoredUsage
 from llm_backend.store.database.ownership import Owner, as_owner
 from llm_backend.store.vector_stores import INGEST, REMOVE_FILE, REMOVE_STORE, StoredChunking
-from llm_backend.store.vector_stores.file_rows import FORGOTTEN_AFTER_S
 from tests.clock import Clock
 
 NOW = 1_700_000_000
 DAY_S = 86_400
+LEASE_S = 45.0
 CHUNKING = StoredChunking(max_tokens=800, overlap_tokens=400)
 
 
 @pytest.fixture
 def jobs(database: Database, clock: Clock) -> Jobs:
-    return Jobs(database, clock=clock)
+    return Jobs(database, lease_s=LEASE_S, clock=clock)
 
 
 @pytest.fixture
@@ -100,8 +105,33 @@ async def test_removed_ingestion_job_stores_nothing(
         await stores.complete(job, [StoredChunk(point_id="p", text="a", repeated=0)], 1, {})
 
     assert await stores.texts(["p"]) == []
-    assert await subjects(jobs, REMOVE_FILE) == []  # who had it may still be putting points
-    clock.now += FORGOTTEN_AFTER_S
+    clock.now += 2 * LEASE_S - 1
+    assert await subjects(jobs, REMOVE_FILE) == []  # its worker may still put points
+    clock.now += 1
+    assert await subjects(jobs, REMOVE_FILE) == ["vsf_a"]
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+async def test_removal_of_a_deleted_file_waits_for_the_lease_of_its_ingestion(
+    stores: VectorStores, jobs: Jobs, clock: Clock, database: Database, tmp_path: Path,
+    is_deleted: bool,
+) -> None:  # fmt: skip
+    blobs = Blobs(database, Bucket((tmp_path / "files").as_uri()))
+    files = FileStore(database, blobs, job_lease_s=LEASE_S, clock=clock)
+    await files.add(
+        StoredFile(
+            id="file-a", created_at=NOW, purpose="assistants", filename="a.txt",
+            media_type="text/plain", content=(), expires_at=None if is_deleted else NOW + 10,
+        )
+    )  # fmt: skip
+    await add(stores, "a")
+    await jobs.claim(INGEST, 1)
+    clock.now += 10
+    await (files.delete("file-a") if is_deleted else files.expire())
+
+    clock.now += 2 * LEASE_S - 1
+    assert await subjects(jobs, REMOVE_FILE) == []
+    clock.now += 1
     assert await subjects(jobs, REMOVE_FILE) == ["vsf_a"]
 
 
@@ -137,7 +167,7 @@ async def test_cancelling_a_file_batch_keeps_ingested_files(
 
     assert (batch.files.completed, batch.files.cancelled, batch.is_cancelled) == (1, 1, True)
     assert await subjects(jobs, INGEST) == []
-    clock.now += FORGOTTEN_AFTER_S
+    clock.now += 2 * LEASE_S
     assert await subjects(jobs, REMOVE_FILE) == ["vsf_b"]
 
 
@@ -149,7 +179,7 @@ async def test_failed_ingestion_adds_a_job_that_removes_its_points(
 
     await stores.fail(job, FileError(code="invalid_file", message="No."))
 
-    clock.now += FORGOTTEN_AFTER_S
+    clock.now += 2 * LEASE_S
     assert await subjects(jobs, REMOVE_FILE) == ["vsf_a"]
 
 

@@ -72,9 +72,9 @@ def find(
     return Page(items=[_file(row) for row in rows], has_more=has_more)
 
 
-def delete(connection: Connection, id: str, now: int) -> Sequence[str]:
+def delete(connection: Connection, id: str, now: int, *, lease_s: float) -> Sequence[str]:
     """Delete the file, also from vector stores; return the keys of its blobs, which are to be
-    removed.
+    removed. `lease_s` is the length of the leases of jobs.
 
     Raises `Missing`, `FileInUse`.
     """
@@ -82,34 +82,37 @@ def delete(connection: Connection, id: str, now: int) -> Sequence[str]:
     reader = connection.scalar(select(batches.c.id).where(_reads(id)).limit(1))
     if reader is not None:
         raise FileInUse(id, reader)
-    return _delete(connection, [row], now)
+    forget_files(connection, [row.id], now, lease_s=lease_s)
+    return _delete(connection, [row])
 
 
-def expire(connection: Connection, now: int) -> bool:
-    """Delete a limited number of expired files; true if more may be left."""
+def expire(connection: Connection, now: int, *, lease_s: float) -> bool:
+    """Delete a limited number of expired files, also from vector stores; true if more may be
+    left."""
     is_read = select(batches.c.id).where(_reads(files.c.id)).exists()
     over = select(files).where(files.c.expires_at <= now, ~is_read).order_by(files.c.expires_at)
     some = over.limit(_EXPIRED_AT_ONCE).with_for_update(skip_locked=True)
     rows = connection.execute(some).all()
-    _delete(connection, rows, now)
+    forget_files(connection, [row.id for row in rows], now, lease_s=lease_s)
+    _delete(connection, rows)
     return len(rows) == _EXPIRED_AT_ONCE
 
 
-def delete_old(connection: Connection, before: int, now: int, *, limit: int) -> int:
-    """Delete up to `limit` files from before this time that nothing uses; return their number."""
+def delete_old(connection: Connection, before: int, *, limit: int) -> int:
+    """Delete up to `limit` files from before this time that nothing uses, no vector store either;
+    return their number."""
     is_read = select(batches.c.id).where(_reads(files.c.id)).exists()
     is_searched = exists().where(vector_store_files.c.file_id == files.c.id)
     old = select(files).where(files.c.created_at <= before, ~is_read, ~is_searched)
     some = old.order_by(files.c.created_at, files.c.seq).limit(limit)
     rows = connection.execute(some.with_for_update(skip_locked=True)).all()
     if rows:
-        _delete(connection, rows, now)
+        _delete(connection, rows)
     return len(rows)
 
 
-def _delete(connection: Connection, rows: Sequence[Row[Any]], now: int) -> Sequence[str]:
+def _delete(connection: Connection, rows: Sequence[Row[Any]]) -> Sequence[str]:
     connection.execute(delete_from(files).where(files.c.seq.in_([row.seq for row in rows])))
-    forget_files(connection, [row.id for row in rows], now)
     keys = orphans.discard(connection, [blob for row in rows for blob in from_json(row.content)])
     file_byte_total.subtract(connection, sum(row.size_bytes for row in rows))
     return keys

@@ -8,12 +8,14 @@ from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
 from llm_backend.store.files import file_byte_total, file_rows
 from llm_backend.store.files.stored_file import StoredFile
+from llm_backend.store.jobs.jobs import LEASE_S
 from llm_backend.store.keyset_pages import Order, Page, PageRequest
 from llm_backend.store.objects import Blobs
 
 
 class FileStore:
-    """The stored files of a database, and `blobs`, which stores their bytes."""
+    """The stored files of a database, and `blobs`, which stores their bytes. `job_lease_s` is the
+    length of the leases of jobs, which may ingest a deleted file."""
 
     def __init__(
         self,
@@ -21,10 +23,12 @@ class FileStore:
         blobs: Blobs,
         *,
         limit_bytes: int | None = None,
+        job_lease_s: float = LEASE_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.blobs = blobs
         self._limit_bytes = limit_bytes
+        self._job_lease_s = job_lease_s
         self._database = database
         self._clock = clock
 
@@ -72,12 +76,16 @@ class FileStore:
 
     async def delete(self, id: str) -> None:
         """Delete the file and its bytes. Raises `Missing`, `FileInUse`."""
-        keys = await self._database.write(file_rows.delete, id=id, now=self._now())
+        keys = await self._database.write(
+            file_rows.delete, id=id, now=self._now(), lease_s=self._job_lease_s
+        )
         await self.blobs.remove(keys)
 
     async def expire(self) -> None:
         """Delete the expired files; their bytes are removed by the next sweep of the blobs."""
-        while await self._database.write(file_rows.expire, now=self._now()):
+        while await self._database.write(
+            file_rows.expire, now=self._now(), lease_s=self._job_lease_s
+        ):
             pass
 
     def _now(self) -> int:

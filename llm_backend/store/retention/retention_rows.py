@@ -65,7 +65,7 @@ def delete_vector_stores(connection: Connection, before: int, now: int) -> int:
 
 def delete_files(connection: Connection, before: int, now: int) -> int:
     """Delete some files from before this time that nothing uses; return their number."""
-    return file_rows.delete_old(connection, before, now, limit=SOME)
+    return file_rows.delete_old(connection, before, limit=SOME)
 
 
 class DeleteOld(Protocol):

@@ -21,6 +21,7 @@ def add(
     files: Sequence[NewVectorFile],
     *,
     now: float,
+    lease_s: float,
 ) -> None:
     """Insert a batch and its files. Raises `Missing` for the store, and `Expired`."""
     store = row_of(connection, store_id, is_locked=True)
@@ -33,7 +34,7 @@ def add(
     }
     statement = insert(vector_store_batches).returning(_BATCHES.seq)
     seq = connection.execute(statement, row).scalar_one()
-    file_rows.add(connection, store_id, files, now=now, batch_seq=seq)
+    file_rows.add(connection, store_id, files, now=now, lease_s=lease_s, batch_seq=seq)
 
 
 def get(connection: Connection, store_id: str, batch_id: str) -> StoredFileBatch:
@@ -55,10 +56,12 @@ def seq_of(connection: Connection, store_id: str, batch_id: str) -> int:
     return seq
 
 
-def cancel(connection: Connection, store_id: str, batch_id: str, *, now: float) -> StoredFileBatch:
+def cancel(
+    connection: Connection, store_id: str, batch_id: str, *, now: float, lease_s: float
+) -> StoredFileBatch:
     """Cancel the ingestion of the batch's files that are not ingested yet. Raises `Missing`."""
     seq = seq_of(connection, store_id, batch_id)
-    file_rows.stop(connection, store_id, seq, now)
+    file_rows.stop(connection, store_id, seq, now, lease_s=lease_s)
     this = update(vector_store_batches).where(_BATCHES.seq == seq)
     connection.execute(this.values(is_cancelled=True))
     return get(connection, store_id, batch_id)

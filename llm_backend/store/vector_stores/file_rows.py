@@ -1,6 +1,7 @@
 """Files in vector stores as rows: SQL statements, each function part of a unit of work.
 
-A change of more than one file locks the stores of these files.
+A change of more than one file locks the stores of these files. `lease_s` is the length of the
+leases of jobs.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,6 @@ from sqlalchemy import delete as delete_from
 
 from llm_backend.store.errors import AttributesChanged, Expired, LeaseLost, Missing
 from llm_backend.store.jobs import Job, NewJob, job_rows
-from llm_backend.store.jobs.jobs import LEASE_S
 from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import find_row
 from llm_backend.store.tables.vector_stores import vector_store_files, vector_stores
@@ -34,7 +34,7 @@ from llm_backend.store.vector_stores.values import (
 )
 
 _SOME = 500  # rows in one statement
-FORGOTTEN_AFTER_S = 2 * LEASE_S  # delay: a stopped ingestion may write points until its lease ends
+_LEASES = 2  # until points are removed: a stopped ingestion may write some until its lease ends
 _FILES = vector_store_files.c
 _KEYS = (_FILES.created_at, _FILES.seq)
 
@@ -45,6 +45,7 @@ def add(
     files: Sequence[NewVectorFile],
     *,
     now: float,
+    lease_s: float,
     batch_seq: int | None = None,
 ) -> None:
     """Insert files, each with the job of its ingestion. A file that the store contains already is
@@ -57,7 +58,7 @@ def add(
         there = select(_FILES.id).where(
             _FILES.store_seq == store.seq, _FILES.file_id.in_([file.file_id for file in some])
         )
-        _remove(connection, _location(store), connection.scalars(there).all(), now)
+        _remove(connection, _location(store), connection.scalars(there).all(), now, lease_s)
         rows = [_row(file, store.seq, batch_seq, int(now)) for file in some]
         connection.execute(insert(vector_store_files), rows)
     jobs = [
@@ -116,22 +117,26 @@ def describe(
     return get(connection, store_id, file_id)
 
 
-def delete(connection: Connection, store_id: str, file_id: str, now: float) -> None:
+def delete(
+    connection: Connection, store_id: str, file_id: str, now: float, *, lease_s: float
+) -> None:
     """Remove a file from the store. Raises `Missing`."""
     store = row_of(connection, store_id, is_locked=True)
     row = _find_row(connection, store_id, file_id)
-    _remove(connection, _location(store), [row.id], now)
+    _remove(connection, _location(store), [row.id], now, lease_s)
     touch(connection, store_id, int(now))
 
 
-def forget_files(connection: Connection, file_ids: Iterable[str], now: float) -> None:
+def forget_files(
+    connection: Connection, file_ids: Iterable[str], now: float, *, lease_s: float
+) -> None:
     """Remove deleted files from all stores."""
     these = _FILES.file_id.in_(list(file_ids))
     store_rows.lock(connection, select(_FILES.store_seq).where(these))
     found = _joined_select().where(these).order_by(_FILES.seq)
     for row in connection.execute(found).all():
         location = _IndexLocation(store_id=row.store_id, index_name=row.index_name)
-        _remove(connection, location, [row.id], now)
+        _remove(connection, location, [row.id], now, lease_s)
 
 
 def complete(
@@ -155,7 +160,7 @@ def complete(
     connection.execute(this.values(status="completed", usage_bytes=usage_bytes))
 
 
-def fail(connection: Connection, job: Job, error: FileError, now: float) -> None:
+def fail(connection: Connection, job: Job, error: FileError, now: float, *, lease_s: float) -> None:
     """Fail the ingestion of the file, and finish the job. Raises `LeaseLost`."""
     job_rows.finish(connection, job)
     this = update(vector_store_files).where(_FILES.id == job.subject)
@@ -163,7 +168,7 @@ def fail(connection: Connection, job: Job, error: FileError, now: float) -> None
     row = connection.execute(_joined_select().where(_FILES.id == job.subject)).first()
     if row is not None:
         location = _IndexLocation(store_id=row.store_id, index_name=row.index_name)
-        _forget(connection, location, [row.id], now, delay_s=FORGOTTEN_AFTER_S)
+        _forget(connection, location, [row.id], now, delay_s=_LEASES * lease_s)
 
 
 def text_of(connection: Connection, store_id: str, file_id: str) -> str:
@@ -172,14 +177,16 @@ def text_of(connection: Connection, store_id: str, file_id: str) -> str:
     return chunk_rows.text_of(connection, _find_row(connection, store_id, file_id).seq)
 
 
-def stop(connection: Connection, store_id: str, batch_seq: int, now: float) -> None:
+def stop(
+    connection: Connection, store_id: str, batch_seq: int, now: float, *, lease_s: float
+) -> None:
     """Cancel the ingestion of the batch's files that are not ingested yet."""
     location = _location(row_of(connection, store_id, is_locked=True))
     in_progress = (_FILES.batch_seq == batch_seq) & (_FILES.status == "in_progress")
     documents = sorted(connection.scalars(select(_FILES.id).where(in_progress)))
     for document in documents:
         stop_ingestion(connection, document)
-    _forget(connection, location, documents, now, delay_s=FORGOTTEN_AFTER_S)
+    _forget(connection, location, documents, now, delay_s=_LEASES * lease_s)
     connection.execute(update(vector_store_files).where(in_progress).values(status="cancelled"))
 
 
@@ -195,7 +202,11 @@ def _location(store: Row[Any]) -> _IndexLocation:
 
 
 def _remove(
-    connection: Connection, location: _IndexLocation, documents: Sequence[str], now: float
+    connection: Connection,
+    location: _IndexLocation,
+    documents: Sequence[str],
+    now: float,
+    lease_s: float,
 ) -> None:
     for document in sorted(documents):
         stop_ingestion(connection, document)
@@ -204,7 +215,7 @@ def _remove(
         select(_FILES.id).where(some, _FILES.status == "in_progress")
     ).all()
     connection.execute(delete_from(vector_store_files).where(some))
-    _forget(connection, location, in_progress, now, delay_s=FORGOTTEN_AFTER_S)
+    _forget(connection, location, in_progress, now, delay_s=_LEASES * lease_s)
     _forget(connection, location, sorted({*documents} - {*in_progress}), now)
 
 

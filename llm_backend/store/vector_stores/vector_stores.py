@@ -47,7 +47,9 @@ class VectorStores:
 
         def work(connection: Any) -> None:
             store_rows.add(connection, store)
-            file_rows.add(connection, store.id, files, now=self._clock())
+            file_rows.add(
+                connection, store.id, files, now=self._clock(), lease_s=self._jobs.lease_s
+            )
 
         await self._database.write(work)
         self._jobs.wake()
@@ -116,7 +118,11 @@ class VectorStores:
         """Add a file, which a job ingests. Raises `Unstorable`, `Expired`."""
         _check([file])
         await self._database.write(
-            file_rows.add, store_id=store_id, files=[file], now=self._clock()
+            file_rows.add,
+            store_id=store_id,
+            files=[file],
+            now=self._clock(),
+            lease_s=self._jobs.lease_s,
         )
         self._jobs.wake()
         return await self.file(store_id, file.file_id)
@@ -162,7 +168,11 @@ class VectorStores:
     async def delete_file(self, store_id: str, file_id: str) -> None:
         """Remove a file from the store; a job removes its points."""
         await self._database.write(
-            file_rows.delete, store_id=store_id, file_id=file_id, now=self._clock()
+            file_rows.delete,
+            store_id=store_id,
+            file_id=file_id,
+            now=self._clock(),
+            lease_s=self._jobs.lease_s,
         )
         self._jobs.wake()
 
@@ -185,6 +195,7 @@ class VectorStores:
             batch_id=batch_id,
             files=files,
             now=self._clock(),
+            lease_s=self._jobs.lease_s,
         )
         self._jobs.wake()
         return await self.batch(store_id, batch_id)
@@ -196,7 +207,11 @@ class VectorStores:
     async def cancel_batch(self, store_id: str, batch_id: str) -> StoredFileBatch:
         """Cancel the ingestion of the batch's files that are not ingested yet."""
         batch = await self._database.write(
-            file_batch_rows.cancel, store_id=store_id, batch_id=batch_id, now=self._clock()
+            file_batch_rows.cancel,
+            store_id=store_id,
+            batch_id=batch_id,
+            now=self._clock(),
+            lease_s=self._jobs.lease_s,
         )
         self._jobs.wake()
         return batch
@@ -220,7 +235,9 @@ class VectorStores:
 
     async def fail(self, job: Job, error: FileError) -> None:
         """Fail the ingestion of the job's file, and finish the job. Raises `LeaseLost`."""
-        await self._database.write(file_rows.fail, job=job, error=error, now=self._clock())
+        await self._database.write(
+            file_rows.fail, job=job, error=error, now=self._clock(), lease_s=self._jobs.lease_s
+        )
 
 
 def _check(files: Sequence[NewVectorFile]) -> None:
