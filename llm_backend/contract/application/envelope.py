@@ -1,6 +1,5 @@
 """Outermost middleware of the contract: headers of its answers, removal of the `/v1` prefix."""
 
-import json
 import re
 import time
 from collections.abc import Awaitable, Iterable
@@ -11,6 +10,7 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llm_backend.contract.application.model_field import ModelField
 from llm_backend.error_bodies import speaks_messages
 from llm_backend.logs import REQUEST_ID
 
@@ -106,20 +106,15 @@ def _without_prefix(scope: Scope) -> Scope:
 def _with_model(scope: Scope, receive: Receive, model: str, path: str) -> tuple[Scope, Receive]:
     """Returns the request of an older client, whose path names its model, as one of today, whose
     body does: the first field of its object is the model."""
-    field = f'{{"model": {json.dumps(model)}, '.encode()
-    is_begun = False
+    field = ModelField(model)
 
     async def receive_with_model() -> Message:
-        nonlocal is_begun
         message = await receive()
-        body: bytes = message.get("body", b"")
-        if is_begun or not body.strip():
-            return message
-        is_begun = True
-        return {**message, "body": body.replace(b"{", field, 1)}
+        body = message.get("body", b"")
+        return {**message, "body": field.insert_into(body)} if body else message
 
     headers = [
-        (name, b"%d" % (int(value) + len(field) - 1))
+        (name, b"%d" % (int(value) + field.size_bytes))
         if name == b"content-length" and value.isdigit()
         else (name, value)
         for name, value in scope["headers"]
