@@ -24,7 +24,9 @@ class UpstreamHealth:
     long as the one before, up to a minute, until an answer is complete. Nothing is recorded of a
     request whose client leaves after the headers. An answer that turns out to be invalid is a
     failure, even if its headers were a success. A request has the epoch in which it was sent, the
-    number of ejections before it: how one from before the latest ejection fails says nothing new.
+    number of ejections before it. Of one from before the latest ejection nothing is recorded: that
+    it fails says nothing new, and that its answer begins or ends does not say that a new request
+    would be answered.
 
     Known elsewhere as circuit breaker (open while ejected, half-open while probed) with a cooldown.
     """
@@ -55,21 +57,24 @@ class UpstreamHealth:
         self._is_probed = self.is_ejected
         return self._epoch
 
-    def record_answer_start(self) -> None:
+    def record_answer_start(self, epoch: int) -> None:
         """Records that an answer has begun; its end is recorded later."""
+        if epoch != self._epoch:
+            return
         self._failures = min(self._failures, FAILURES - 1)
         self._is_probed = False
 
-    def record_success(self) -> None:
+    def record_success(self, epoch: int) -> None:
         """Records a complete answer."""
+        if epoch != self._epoch:
+            return
         self._failures = 0
         self._ejection_s = EJECTION_S
         self._is_probed = False
 
     def record_failure(self, now_s: float, epoch: int) -> None:
         """Records a failure: no answer, an invalid, incomplete or redirecting one, a rejected key,
-        or a status of `retry.DOWN`. A request of an earlier epoch neither prolongs an ejection nor
-        ends its probe."""
+        or a status of `retry.DOWN`."""
         if epoch != self._epoch:
             return
         self._failures += 1
@@ -138,14 +143,15 @@ class UpstreamLoad:
         self.outstanding += change
         self._observer.add_outstanding(change)
 
-    def _record_answer_start(self) -> None:
-        if self.health.is_ejected:
+    def _record_answer_start(self, epoch: int) -> None:
+        was_ejected = self.health.is_ejected
+        self.health.record_answer_start(epoch)
+        if was_ejected and not self.health.is_ejected:
             self._observer.set_up(1)
-        self.health.record_answer_start()
 
-    def _record_success(self) -> None:
-        self._record_answer_start()
-        self.health.record_success()
+    def _record_success(self, epoch: int) -> None:
+        self._record_answer_start(epoch)
+        self.health.record_success(epoch)
 
     def _record_failure(self, epoch: int) -> None:
         was_ejected = self.health.is_ejected

@@ -20,7 +20,7 @@ def ejected(*, at_s: float = 100) -> UpstreamHealth:
 def test_one_failure_does_not_eject():
     health = UpstreamHealth()
     health.record_failure(1, health.record_request())
-    health.record_success()
+    health.record_success(health.record_request())
     health.record_failure(2, health.record_request())
 
     assert health.admits(2)
@@ -57,8 +57,7 @@ def test_failed_probe_doubles_the_ejection_up_to_a_bound():
 
 def test_successful_probe_ends_the_ejection():
     health = ejected(at_s=100)
-    health.record_request()
-    health.record_success()
+    health.record_success(health.record_request())
 
     assert health.admits(100)
     assert not health.is_ejected
@@ -73,6 +72,37 @@ def test_outstanding_requests_do_not_prolong_an_ejection(fails_at):
     health.record_failure(fails_at, outstanding)
 
     assert health.admits(max(fails_at, 100 + EJECTION_S))
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+@pytest.mark.parametrize("is_probed", [True, False])
+def test_outstanding_requests_do_not_end_an_ejection(is_complete, is_probed):
+    health = UpstreamHealth()
+    outstanding = health.record_request()
+    for _ in range(FAILURES):
+        health.record_failure(100, health.record_request())
+    if is_probed:
+        health.record_request()
+    health.record_answer_start(outstanding)
+    if is_complete:
+        health.record_success(outstanding)
+
+    assert health.is_ejected
+    assert not health.admits(100)
+    assert health.admits(1000) is not is_probed
+
+
+def test_outstanding_requests_do_not_shorten_the_next_ejection():
+    health = UpstreamHealth()
+    outstanding = health.record_request()
+    for _ in range(FAILURES):
+        health.record_failure(100, health.record_request())
+    health.record_answer_start(health.record_request())  # the probe's answer
+    health.record_success(outstanding)
+    health.record_failure(200, health.record_request())
+
+    assert not health.admits(200 + EJECTION_S)
+    assert health.admits(200 + 2 * EJECTION_S)
 
 
 @pytest.mark.parametrize("is_cancelled", [True, False])
@@ -95,7 +125,7 @@ def test_answers_that_break_off_prolong_each_ejection():
     for now in range(100):
         if health.admits(now):
             epoch = health.record_request()
-            health.record_answer_start()
+            health.record_answer_start(epoch)
             health.record_failure(now, epoch)
             if health.is_ejected:
                 ejected_at.append(now)
@@ -108,7 +138,7 @@ def test_cancelled_probe_leaves_the_ejection_as_it_is():
     for now in range(FAILURES):
         health.record_failure(now, health.record_request())
         epoch = health.record_request()
-        health.record_answer_start()
+        health.record_answer_start(epoch)
         health.record_cancel(epoch)
 
     assert health.admits(FAILURES)

@@ -180,31 +180,31 @@ class Upstream(UpstreamLoad):
         url = self._url(self._target(path, query.decode("latin-1"), model))
         epoch = self._begin_request()
         try:
-            socket = await self._socket(url, sent, protocols)
+            socket = await self._socket(url, sent, protocols, epoch)
         except BaseException as error:
             self._record_no_answer(error, epoch)
             raise
-        self._record_success()
+        self._record_success(epoch)
         return Socket(socket, self._translation, self._end_request)
 
     async def _socket(
-        self, url: URL, headers: list[tuple[str, str]], protocols: Sequence[str]
+        self, url: URL, headers: list[tuple[str, str]], protocols: Sequence[str], epoch: int
     ) -> aiohttp.ClientWebSocketResponse[bool]:
         with self._translation:
             try:
                 async with asyncio.timeout(self._handshake_timeout_s):
                     return await connect_socket(self._sockets, url, headers, protocols)
             except aiohttp.WSServerHandshakeError as error:
-                raise self._handshake_error(error) from error
+                raise self._handshake_error(error, epoch) from error
 
-    def _handshake_error(self, error: aiohttp.WSServerHandshakeError) -> ApiError:
+    def _handshake_error(self, error: aiohttp.WSServerHandshakeError, epoch: int) -> ApiError:
         """Returns the error for a handshake's status; 4xx statuses pass to the client, except those
         that reject this server's key."""
         if error.status in KEY_REJECTED:
             return rejected_key_error(error.status)
         if not 400 <= error.status < 500:
             return UpstreamFailed("The upstream opened no WebSocket.")
-        self._record_success()
+        self._record_success(epoch)
         message = f"The upstream refused the WebSocket with status {error.status}."
         return from_status(error.status, message)
 
@@ -245,7 +245,7 @@ class Upstream(UpstreamLoad):
         if status in DOWN:
             self._record_failure(epoch)
         else:
-            self._record_answer_start()
+            self._record_answer_start(epoch)
         has_events = expected.events and expected.has_body(answer.method, status)
         return UpstreamAnswer(
             status=status,
@@ -284,7 +284,7 @@ class Upstream(UpstreamLoad):
             self._record_failure(epoch)
             raise
         if answer.status not in DOWN:
-            self._record_success()
+            self._record_success(epoch)
 
     async def _fetch_models(self) -> list[JsonObject]:
         try:
