@@ -57,7 +57,7 @@ class HostPrefixStates(Protocol):
     """The host prefix cache: states of prefixes that can be restored into a slot at once."""
 
     def find(self, tokens: abc.Sequence[int]) -> Prefix | None:
-        """The state with the longest prefix of a text."""
+        """The state with the prefix of a text that saves the most."""
 
     def record_restore(self, prefix: Prefix, shared: int) -> None:
         """Note that the first `shared` tokens of a state are restored into a slot."""
@@ -88,6 +88,11 @@ def common_prefix_length(first: abc.Sequence[int], second: abc.Sequence[int]) ->
         else:
             high = middle - 1
     return same
+
+
+def restore_cost(state_tokens: int) -> int:
+    """Cost of restoring a state of so many tokens, in tokens that could be computed meanwhile."""
+    return max(_LEAST_RESTORED, state_tokens // _CELLS_COPIED_PER_TOKEN)
 
 
 class Cache:
@@ -337,7 +342,7 @@ class Cache:
         shared = common_prefix_length(prefix.tokens, tokens)
         if not self.can_roll_back and shared < len(prefix.tokens):
             return None
-        if shared - cached < max(_LEAST_RESTORED, len(prefix.tokens) // _CELLS_COPIED_PER_TOKEN):
+        if shared - cached < restore_cost(len(prefix.tokens)):
             return None
         self._host_prefixes.record_restore(prefix, shared)
         return prefix

@@ -8,12 +8,13 @@ and priorities; it belongs to one thread.
 """
 
 from collections import abc
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.kv_cache.blocks import block_hashes, plain_length, text_name
-from llm_backend.engine.kv_cache.cache import common_prefix_length
+from llm_backend.engine.kv_cache.cache import common_prefix_length, restore_cost
 from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.kv_cache.prefix_index import (
     PrefixEntry,
@@ -69,10 +70,7 @@ class HostPrefixCache:
         state begins with all of them."""
         if len(tokens) < PREFIX_BLOCK or plain_length(tokens) < len(tokens):
             return False
-        match = self._match(tokens)
-        if match is None:
-            return True
-        return common_prefix_length(self._prefixes[match.entry.name].tokens, tokens) < len(tokens)
+        return all(match.tokens < len(tokens) for match in self._matches(tokens))
 
     def save(
         self,
@@ -101,12 +99,13 @@ class HostPrefixCache:
         self.saves += 1
 
     def find(self, tokens: abc.Sequence[int]) -> Prefix | None:
-        """The state with the longest prefix of a text; only the text before the first image or
-        audio is looked up."""
+        """The state with the longest prefix of a text, less the cost of restoring it; the smallest
+        of several. Only the text before the first image or audio is looked up."""
         if not self._prefixes:
             return None
-        match = self._match(tokens[: plain_length(tokens)])
-        return None if match is None else self._prefixes[match.entry.name]
+        matches = self._matches(tokens[: plain_length(tokens)])
+        best = max(matches, key=_gain_and_size, default=None)
+        return None if best is None else self._prefixes[best.entry.name]
 
     def record_restore(self, prefix: Prefix, shared: int) -> None:
         """Note that the first `shared` tokens of a state are restored into a slot.
@@ -143,10 +142,26 @@ class HostPrefixCache:
             shortage_bytes -= entry.size
             self._remove(entry.name)
 
-    def _match(self, tokens: abc.Sequence[int]) -> PrefixMatch | None:
-        index = self._index
-        return index.match(tokens) if self._can_roll_back else index.whole_match(tokens)
+    def _matches(self, tokens: abc.Sequence[int]) -> list[PrefixMatch]:
+        """The usable states with the most blocks of a text, matched to the token."""
+        if not self._can_roll_back:
+            match = self._index.whole_match(tokens)
+            return [] if match is None else [match]
+        return [
+            replace(match, tokens=self._common_length(match, tokens))
+            for match in self._index.longest_matches(tokens)
+        ]
+
+    def _common_length(self, match: PrefixMatch, tokens: abc.Sequence[int]) -> int:
+        start, end = match.tokens, match.tokens + PREFIX_BLOCK
+        state_tokens = self._prefixes[match.entry.name].tokens
+        return start + common_prefix_length(state_tokens[start:end], tokens[start:end])
 
     def _remove(self, name: str) -> None:
         self._index.remove(name)
         self._prefixes.pop(name, None)
+
+
+def _gain_and_size(match: PrefixMatch) -> tuple[int, int]:
+    """Key of the best match, the greatest one: tokens that restoring saves, then the least size."""
+    return match.tokens - restore_cost(match.entry.tokens), -match.entry.size

@@ -88,12 +88,19 @@ class PrefixIndex:
         return list(self._entries.values())
 
     def match(self, tokens: abc.Sequence[int]) -> PrefixMatch | None:
-        """The entry with the longest prefix of a text, the smallest of several."""
+        """The entry with the most blocks of a text, the smallest of several."""
+        return min(self.longest_matches(tokens), key=lambda match: match.entry.size, default=None)
+
+    def longest_matches(self, tokens: abc.Sequence[int]) -> list[PrefixMatch]:
+        """All entries with the most blocks of a text; the tokens behind these blocks, fewer than
+        another one, are known only to the owner of the entries."""
         shared = self._known_blocks(tokens)
         if not shared:
-            return None
-        smallest = min(self._by_block[shared[-1]].values(), key=lambda entry: entry.size)
-        return PrefixMatch(entry=smallest, tokens=len(shared) * PREFIX_BLOCK)
+            return []
+        return [
+            PrefixMatch(entry=entry, tokens=len(shared) * PREFIX_BLOCK)
+            for entry in self._by_block[shared[-1]].values()
+        ]
 
     def whole_match(self, tokens: abc.Sequence[int]) -> PrefixMatch | None:
         """The longest entry whose whole content is a prefix of the text."""

@@ -235,6 +235,30 @@ def test_short_texts_and_saved_texts_are_not_saved_again():
     assert tier.can_save([*saved.tokens, 1])
 
 
+def test_longest_state_is_found_to_the_token_and_not_saved_again():
+    tier = host_cache()
+    shorter, longer = prefix("a" * 100 + "b" * 10, size=10), prefix("a" * 120, size=1000)
+    save(tier, longer)
+    save(tier, shorter)
+    found = tier.find(tokens("a" * 125))
+
+    assert found is not None
+    assert found.tokens == longer.tokens
+    assert not tier.can_save(longer.tokens[:110])
+    assert tier.can_save(tokens("a" * 121))
+
+
+def test_longer_state_whose_restoring_costs_more_than_it_adds_is_not_found():
+    tier = host_cache()
+    short, long = prefix("a" * 100 + "b" * 10), prefix("a" * 110 + "c" * 1000)
+    save(tier, long)
+    save(tier, short)
+    found = tier.find(tokens("a" * 110))
+
+    assert found is not None
+    assert found.tokens == short.tokens
+
+
 def test_default_limit_is_a_quarter_of_the_available_memory():
     assert default_limit_bytes(8 << 30) == 2 << 30
 

@@ -45,6 +45,15 @@ def test_prefix_index_prefers_the_smallest_of_equal_matches():
     assert index(large, small).match(text([1, 2, 4])).entry == small
 
 
+def test_prefix_index_lists_all_files_with_the_most_common_blocks():
+    files = index(*(entry(text(letters)) for letters in ([1, 2, 3], [1, 2], [1, 3], [2])))
+    matches = files.longest_matches(text([1, 2, 4]))
+
+    assert {match.entry.tokens for match in matches} == {2 * BLOCK, 3 * BLOCK}
+    assert {match.tokens for match in matches} == {2 * BLOCK}
+    assert files.longest_matches(text([3])) == []
+
+
 def test_prefix_index_whole_match_is_a_prefix_to_its_last_token():
     files = index(entry(text([1], 5)), entry(text([1, 2], 5)), entry(text([1, 3])))
 
