@@ -13,8 +13,10 @@ from llm_backend.errors import ClientGone
 
 T = TypeVar("T")
 
-# messages read ahead, so that a disconnect is noticed while an upstream is slow
-_BUFFERED_MESSAGES = 16
+# Read ahead, so that a disconnect is noticed while an upstream is slow: so many messages, and none
+# after so many bytes. A message may be as large as a body.
+_READ_AHEAD_MESSAGES = 16
+READ_AHEAD_BYTES = 1024 * 1024
 
 _ABNORMAL = 1006
 _NEVER_SENT = frozenset({1004, 1005, _ABNORMAL, 1015})  # RFC 6455, 7.4.1
@@ -25,7 +27,9 @@ class ClientSocket:
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
-        self._messages: asyncio.Queue[Message | None] = asyncio.Queue(_BUFFERED_MESSAGES)
+        self._messages: asyncio.Queue[Message | None] = asyncio.Queue(_READ_AHEAD_MESSAGES)
+        self._read_ahead_bytes = 0
+        self._has_room = asyncio.Event()
         self._disconnected = asyncio.Event()
         self.closing = CloseReason(code=1000)
 
@@ -41,6 +45,8 @@ class ClientSocket:
     async def messages(self) -> AsyncGenerator[Message, None]:
         """Yields the client's messages until it disconnects."""
         while (message := await self._messages.get()) is not None:
+            self._read_ahead_bytes -= len(message)
+            self._has_room.set()
             yield message
 
     async def cancel_on_disconnect(self, work: Coroutine[Any, Any, T]) -> T:
@@ -73,10 +79,18 @@ class ClientSocket:
     async def _read(self) -> None:
         while (event := await self._socket.receive())["type"] != "websocket.disconnect":
             if event["type"] == "websocket.receive":
-                await self._messages.put(_message(event))
+                await self._read_ahead(_message(event))
         self.closing = _close_reason(event)
         self._disconnected.set()
         await self._messages.put(None)
+
+    async def _read_ahead(self, message: Message) -> None:
+        """Queues a message; returns once another one may be read."""
+        self._read_ahead_bytes += len(message)
+        await self._messages.put(message)
+        while self._read_ahead_bytes > READ_AHEAD_BYTES:
+            self._has_room.clear()
+            await self._has_room.wait()
 
 
 def _message(event: Any) -> Message:  # Any: an ASGI event
