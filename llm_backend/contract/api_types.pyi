@@ -5368,6 +5368,12 @@ class StaticChunkingStrategyResponseParam(TypedDict):
 
 StopConfiguration: TypeAlias = str | list[str] | None
 
+class StoreChatCompletionRequest(TypedDict):
+    model: str
+    messages: list[ChatCompletionRequestMessage]
+    answer: str
+    metadata: NotRequired[Metadata]
+
 class SummaryTextContent(TypedDict):
     text: str
     type: Literal["summary_text"]

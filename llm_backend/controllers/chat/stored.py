@@ -1,5 +1,7 @@
-"""Stored chats: list, get, messages, update metadata, delete."""
+"""Stored chats: store, list, get, messages, update metadata, delete."""
 
+import time
+import uuid
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -13,11 +15,31 @@ from llm_backend.controllers.rendering.json_response import (
 from llm_backend.controllers.rendering.page_query import page_arguments
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
+from llm_backend.errors import Unsupported
 from llm_backend.json_types import JsonObject
 from llm_backend.store import ChatStore, StoredChat, StoredMessage
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
+
+
+async def store_chat_completion(services: Services, request: ApiRequest) -> Response:
+    """`POST /chat/stored`: a chat that the client answered. Raises `Unsupported` if the server
+    stores no chats."""
+    body: api.StoreChatCompletionRequest = request.body
+    if services.settings.store_chats == "never":
+        raise Unsupported("This server stores no chats (`store_chats` is `never`).")
+    completion: JsonObject = {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": body["model"],
+        "choices": [{"message": {"content": body["answer"]}}],
+    }
+    given = {name: value for name, value in body.items() if name != "answer"}
+    await services.chat_recorder.remember({**given, "store": True}, completion)
+    chat = await services.chat_recorder.chats.get(completion["id"])
+    return JsonResponse(_completion(chat))
 
 
 async def list_chat_completions(services: Services, request: ApiRequest) -> Response:
