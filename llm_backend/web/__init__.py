@@ -33,6 +33,7 @@ parameters.js       temperature and other parameters
 attachments.js      files of a conversation, in a vector store
 enclosures.js       what goes with the next message
 images.js           its images
+drawn_images.js     images as answers of models that draw
 documents.js        its texts and PDFs, for models of upstreams
 voice.js            answers read aloud, messages dictated
 prompts.js          named texts of the user, inserted by `/name`

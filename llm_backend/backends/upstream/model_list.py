@@ -71,6 +71,7 @@ def checkpoints_in(status: int, body: bytes) -> Models:
             "created": 0,
             "owned_by": "image-server",
             "title": one["title"],
+            "output_modalities": ["image"],
         }
         for one in listed
         if isinstance(one, dict)

@@ -17,28 +17,31 @@ export class AnswerStream {
 
   /** Has the model answer, or continue its last answer; throws as soon as the turn is aborted. */
   async request(conversation, answerView, turn, isContinued) {
-    const { model, parameters, isStoring } = this.#options,
+    const { model, parameters, isStoring, isDrawing } = this.#options,
       { signal } = turn;
     const isSearching = this.#options.canReadFiles && !isContinued;
     const storeId = isSearching ? await turn.wait(this.#attachments.readyStore()) : null;
     const tools =
       this.#options.usesTools && !isContinued ? await turn.wait(this.#listTools()) : [];
     const began = performance.now();
-    const answers = conversation.answer({
-      model,
-      parameters,
-      storeId,
-      tools,
-      isStoring,
-      isContinued,
-      detachedId: turn.detachedId,
-      signal,
-    });
+    const answers =
+      isDrawing && !isContinued
+        ? conversation.draw({ model, isStoring, signal })
+        : conversation.answer({
+            model,
+            parameters,
+            storeId,
+            tools,
+            isStoring,
+            isContinued,
+            detachedId: turn.detachedId,
+            signal,
+          });
     for await (const answer of answers) {
       signal.throwIfAborted(); // events that came before are left out
       turn.noteEvent();
       this.#notice.hideMild();
-      this.#nameInAddress(conversation);
+      if (conversation.storedId) this.#nameInAddress(conversation);
       answerView.update(answer);
     }
     const { usage } = conversation.messages.at(-1);

@@ -224,7 +224,7 @@ export class Answers {
     if (followedId) turn.detachedId = followedId;
     else {
       conversation.system = this.#options.system;
-      if (this.#options.isDetaching && !isContinued) turn.detachedId = newId();
+      if (this.#options.isDetaching && !this.#options.isDrawing && !isContinued) turn.detachedId = newId();
     }
     this.#setTurn(turn);
     let failure = null;
@@ -311,8 +311,9 @@ export class Answers {
 
   /** Has a model of this server name a new chat, if the options say so. */
   async #generateTitle(conversation) {
-    const { model, isLocal, isBuiltin, isStoring, isNamingChats } = this.#options;
-    if (!(isLocal && !isBuiltin && isStoring && isNamingChats && conversation.isNew)) return;
+    const { model, isLocal, isBuiltin, isDrawing, isStoring, isNamingChats } = this.#options,
+      canName = isLocal && !isBuiltin && !isDrawing;
+    if (!(canName && isStoring && isNamingChats && conversation.isNew)) return;
     try {
       if (!(await conversation.generateTitle(model))) return;
       if (conversation === this.#view.conversation) this.#view.showTitle();

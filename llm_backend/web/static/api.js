@@ -54,9 +54,9 @@ export async function upload(path, form) {
   return parseBody(await send(path, { method: "POST", form }));
 }
 
-/** Sends JSON and returns the audio of the answer; throws `RequestError`. */
-export async function requestAudio(path, body, signal) {
-  const response = await send(path, { method: "POST", body, signal });
+/** Sends GET or POST to a path and returns the bytes of the answer; throws `RequestError`. */
+export async function requestBlob(path, { method = "GET", body, signal } = {}) {
+  const response = await send(path, { method, body, signal });
   return orConnectionLost(response.blob(), signal);
 }
 

@@ -257,7 +257,7 @@ export async function deleteStore(storeId) {
 }
 
 /** Deletes a file, which also removes it from its store; a missing file is no error. */
-async function deleteFile(id) {
+export async function deleteFile(id) {
   try {
     await request(`v1/files/${encodeURIComponent(id)}`, { method: "DELETE" });
   } catch (error) {

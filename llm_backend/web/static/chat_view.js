@@ -69,8 +69,9 @@ export class ChatView {
   }
 
   get #modelText() {
-    const { model, isLoaded, isLocal } = this.#options;
+    const { model, isLoaded, isLocal, isDrawing } = this.#options;
     if (!isLoaded) return "";
+    if (isDrawing) return t("{model} draws what you write.", { model });
     if (model && isLocal) return t("{model} runs on this server.", { model });
     if (model) return t("{model} is reached through this server.", { model });
     return t("No model is served yet. Start the server with --model FILE.gguf, or with an upstream: OPENAI_API_KEY.");

@@ -34,7 +34,8 @@ export class ComparePage {
     if (!this.#options.isLoaded) await this.#options.loadModels();
     const { names, model } = this.#options;
     if (!this.#sides.length) this.#build();
-    const chosen = [model, names.find((name) => name !== model) ?? model];
+    const first = names.includes(model) ? model : names[0]; // the chosen one may draw
+    const chosen = [first, names.find((name) => name !== first) ?? first];
     this.#sides.forEach((side, index) => side.offer(names, chosen[index]));
     this.#question.focus();
   }

@@ -4,9 +4,10 @@
 // whole conversation, whose id is in its metadata. Earlier ones are deleted once it is stored.
 
 import { request, requestAll, streamEvents } from "./api.js";
-import { deleteStore } from "./attachments.js";
+import { deleteFile, deleteStore } from "./attachments.js";
 import { CLIENT, HEADER, followDetached } from "./detached.js";
 import { Branches } from "./branches.js";
+import { drawImage, fileIdOf, imageText, isDrawn, storeImage } from "./drawn_images.js";
 import { language, t } from "./language.js";
 import {
   CONTINUE_PROMPT,
@@ -22,6 +23,7 @@ import {
 } from "./messages.js";
 
 const PATH = "v1/chat/completions";
+const STORED_PATH = "v1/chat/stored";
 const TITLE_PROMPT =
   "Write a title of at most six words for the following chat, in its language. Write nothing else.";
 const TITLE_INPUT_CHARACTERS = 1000; // of each message
@@ -93,15 +95,7 @@ export class Conversation {
    *  answer each time it has grown. With `isContinued` the last answer grows further. With a
    *  `detachedId` the server continues the answer when the page is left. */
   async *answer({ model, parameters, storeId, tools, isStoring, isContinued, detachedId, signal }) {
-    const filesId = storeId ?? this.metadata.vector_store;
-    const earlier = this.messages.findLast(({ storedId }) => storedId)?.storedId;
-    const metadata = {
-      client: CLIENT,
-      conversation: this.id,
-      ...(earlier && !this.isForeign ? { follows: earlier } : {}),
-      title: this.title,
-      ...(filesId ? { vector_store: filesId } : {}),
-    };
+    const metadata = this.#metadataWith(storeId ?? this.metadata.vector_store);
     const search = storeId ? [{ type: "file_search", vector_store_ids: [storeId] }] : [],
       allTools = [...search, ...tools];
     const body = {
@@ -117,6 +111,53 @@ export class Conversation {
     this.model = model;
     const headers = detachedId ? { [HEADER]: detachedId } : {};
     yield* this.#readChunks(streamEvents(PATH, { method: "POST", body, signal, headers }), metadata);
+  }
+
+  /** Has a model draw the last question; yields the answer at once, and each time its image has become
+   *  clearer. The whole image is stored with the chat. */
+  async *draw({ model, isStoring, signal }) {
+    const messages = this.#requestMessages([]),
+      { content: prompt, images = [] } = this.messages.findLast(({ role }) => role === "user"),
+      answer = { ...newAnswer(), drawn: {} };
+    this.messages.push(answer);
+    this.model = model;
+    yield answer;
+    for await (const drawn of drawImage({ model, prompt, images, signal })) {
+      Object.assign(answer, { drawn, isCut: drawn.share < 1 });
+      yield answer;
+    }
+    answer.content = imageText(prompt);
+    if (isStoring) await this.#storeDrawn(answer, { model, messages, prompt });
+    yield answer;
+  }
+
+  async #storeDrawn(answer, { model, messages, prompt }) {
+    const fileId = await storeImage(answer.drawn.blob),
+      content = imageText(prompt, fileId),
+      metadata = this.#metadataWith(this.metadata.vector_store);
+    try {
+      const body = { model, messages, answer: content, metadata };
+      const { id } = await request(STORED_PATH, { method: "POST", body });
+      Object.assign(answer, { content, storedId: id });
+      this.storedId = id;
+      this.metadata = metadata;
+    } catch (error) {
+      await deleteFile(fileId);
+      throw error;
+    }
+  }
+
+  /** The metadata of the next stored completion, with the vector store of this id, if there is one. */
+  #metadataWith(storeId) {
+    const earlier = this.messages.findLast(({ storedId }) => storedId)?.storedId;
+    return {
+      client: CLIENT,
+      conversation: this.id,
+      ...(earlier && !this.isForeign ? { follows: earlier } : {}),
+      title: this.title,
+      ...(storeId ? { vector_store: storeId } : {}),
+      ...(this.messages.some(isDrawn) ? { drawn: "yes" } : {}),
+    };
   }
 
   /** Yields an answer that the server is writing, which this page or another one requested. */
@@ -333,7 +374,7 @@ export const rename = (completion, title) =>
     body: { metadata: { ...completion.metadata, title } },
   });
 
-/** Deletes a stored chat: for a conversation of this page all its completions and files. */
+/** Deletes a stored chat: for a conversation of this page all its completions, images and files. */
 export async function deleteChat(completion) {
   const conversation = conversationOf(completion),
     { vector_store: storeId } = completion.metadata ?? {};
@@ -348,8 +389,19 @@ async function isStoreUsed(storeId) {
 }
 
 async function deleteAllOf(conversation) {
-  const stored = await completionsOf(conversation);
+  const stored = await completionsOf(conversation),
+    imageIds = await imagesOf(stored);
   await Promise.all(stored.map(({ id }) => deleteCompletion(id)));
+  await Promise.all(imageIds.map(deleteFile));
+}
+
+/** Returns the ids of the files of all images that models drew in these completions. */
+async function imagesOf(completions) {
+  const withImages = completions.filter(({ metadata }) => metadata.drawn),
+    earlier = await Promise.all(withImages.map(({ id }) => messagesOf(id)));
+  const answers = [...withImages.map(({ choices }) => choices[0].message), ...earlier.flat()];
+  const ids = answers.filter(({ role }) => role === "assistant").map(({ content }) => fileIdOf(content));
+  return [...new Set(ids)].filter(Boolean);
 }
 
 /** Returns all stored completions of a conversation of this page, newest first. */

@@ -58,6 +58,13 @@ export function nameWindow(text) {
 /** Has screen readers read a text out, when they have time for it. */
 export const announce = (text) => byId("announcer").append(make("p", {}, text));
 
+/** Has the browser save a file. */
+export function saveFile(name, blob) {
+  const url = URL.createObjectURL(blob);
+  make("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000); // the browser has read it by then
+}
+
 /** Fits the height of a text field to its text, up to the style sheet's maximum. */
 export function fitHeight(field) {
   field.style.height = "auto";

@@ -16,7 +16,7 @@ export class Images extends Enclosures {
       make(
         "li",
         {},
-        image(url, t("Image {number}", { number })),
+        image(blobOf(url), t("Image {number}", { number })),
         iconButton("close", t("Remove image {number}", { number }), remove),
       ),
     );
@@ -31,17 +31,18 @@ export class Images extends Enclosures {
   }
 }
 
-/** An element that shows a data: URL, although the page's policy allows no such address. */
-export function image(url, alt) {
+/** An element that shows an image. */
+export function image(blob, alt) {
   const element = make("img", { alt });
-  const objectUrl = URL.createObjectURL(blobOf(url));
+  const objectUrl = URL.createObjectURL(blob);
   for (const event of ["load", "error"])
     element.addEventListener(event, () => URL.revokeObjectURL(objectUrl), { once: true });
   element.src = objectUrl;
   return element;
 }
 
-function blobOf(url) {
+/** The image of a data: URL: the page's policy allows no such address. */
+export function blobOf(url) {
   const [, type, data] = /^data:([^;,]*)[^,]*,(.*)$/s.exec(url);
   return new Blob([bytesOf(data)], { type });
 }

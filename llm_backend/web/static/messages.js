@@ -142,5 +142,6 @@ export const isShown = ({ role }) => ["user", "assistant", "tool"].includes(role
 /** True for an answer that was cut in its text, or at the end of it: the model can continue it. */
 export const isContinuable = (answer) => Boolean(answer?.isCut && answer.content);
 
-/** True for an answer with neither text nor reasoning nor calls. */
-export const isEmpty = ({ content, reasoning, calls }) => !content && !reasoning && !calls.length;
+/** True for an answer with neither text nor reasoning nor calls nor a whole image. */
+export const isEmpty = ({ content, reasoning, calls, drawn }) =>
+  !content && !reasoning && !calls.length && drawn?.share !== 1;

@@ -57,17 +57,23 @@ export class Options {
 
   /** The names of the models that chat. */
   get names() {
-    return this.#available.filter((model) => !model.personality_of).map(({ id }) => id);
+    return this.#available.filter((model) => !model.personality_of && !draws(model)).map(({ id }) => id);
   }
 
-  /** True if the chosen model takes images, by its own description; one of an upstream may, too. */
+  /** True if the chosen model draws: each message then becomes an image. */
+  get isDrawing() {
+    return draws(this.#chosen);
+  }
+
+  /** True if the chosen model takes images, by its own description; one of an upstream may, too. A model
+   *  that draws can begin with one. */
   get canSee() {
-    return this.#chosen?.input_modalities?.includes("image") ?? !this.isLocal;
+    return this.isDrawing || (this.#chosen?.input_modalities?.includes("image") ?? !this.isLocal);
   }
 
-  /** True if messages to the chosen model may have text files in them, as those to every model. */
+  /** True if messages to the chosen model may have text files in them, as those to every model that writes. */
   get takesDocuments() {
-    return this.#chosen !== undefined;
+    return this.#chosen !== undefined && !this.isDrawing;
   }
 
   /** True if its upstream takes PDFs, by the model's description, or may: then it answers for itself. */
@@ -112,7 +118,7 @@ export class Options {
 
   /** True if models may call tools. */
   get usesTools() {
-    return !byId("tools-field").hidden && byId("use-tools").checked;
+    return !this.isDrawing && !byId("tools-field").hidden && byId("use-tools").checked;
   }
 
   /** True if the server stores chats. */
@@ -133,7 +139,7 @@ export class Options {
   get canReadFiles() {
     const others = this.#local.filter(({ id }) => id !== this.#base);
     const canEmbed = ({ kind, state }) => kind === "embedding" || (!kind && state === "unloaded");
-    return others.length < this.#local.length && others.some(canEmbed);
+    return !this.isDrawing && others.length < this.#local.length && others.some(canEmbed);
   }
 
   get hasKey() {
@@ -205,7 +211,7 @@ export class Options {
     if (base !== name) this.#personalities.value = name.slice(base.length + 1);
   }
 
-  /** Loads the models that chat; returns whether one is still starting. */
+  /** Loads the models that chat and those that draw; returns whether one is still starting. */
   loadModels() {
     const loading = this.#loadModels();
     this.#loading = loading.catch(() => {}); // the caller's to show
@@ -228,12 +234,16 @@ export class Options {
     byId("tools-field").hidden = !info.answers_mcp;
     const otherIds = models.filter(({ kind }) => kind && kind !== "chat").map(({ id }) => id);
     this.#local = models;
-    this.#available = data.filter(({ id, alias_of: base }) => !otherIds.includes(base ?? id));
+    this.#available = data.filter((one) => draws(one) || !otherIds.includes(one.alias_of ?? one.id));
     const { names, model: before } = this,
       wanted = this.#wanted;
-    this.#models.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
-    if (names.length === 0) this.#models.append(make("option", { value: "" }, t("No model")));
-    this.#models.disabled = names.length === 0;
+    const drawing = this.#available.filter(draws).map(({ id }) => id),
+      isEmpty = names.length + drawing.length === 0;
+    this.#models.replaceChildren(...names.map(optionOf));
+    if (drawing.length)
+      this.#models.append(make("optgroup", { label: t("Models that draw") }, ...drawing.map(optionOf)));
+    if (isEmpty) this.#models.append(make("option", { value: "" }, t("No model")));
+    this.#models.disabled = isEmpty;
     this.isLoaded = true;
     this.#offerPersonalities();
     for (const name of [persistent.get("model"), before, wanted]) this.#select(name);
@@ -278,5 +288,10 @@ export class Options {
     isRemembered.addEventListener("change", change);
   }
 }
+
+const optionOf = (name) => make("option", { value: name }, name);
+
+/** True for a model whose answers are images, and nothing else. */
+const draws = (model) => model?.output_modalities?.join() === "image";
 
 const defaultSystem = () => persistent.get("system") ?? "";

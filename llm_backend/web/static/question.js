@@ -2,14 +2,14 @@
 
 import { fitHeight, icon, iconButton, make } from "./dom.js";
 import { t } from "./language.js";
-import { image } from "./images.js";
+import { blobOf, image } from "./images.js";
 
 /** The article of a message; `onEdit` gets the edited text. Without `onEdit` it is read-only. */
 export function question({ content: text, images = [], documents = [] }, onEdit) {
   const body = make(
     "div",
     { className: "body" },
-    ...images.map((url, index) => image(url, t("Image {number}", { number: index + 1 }))),
+    ...images.map((url, index) => image(blobOf(url), t("Image {number}", { number: index + 1 }))),
     ...(documents.length ? [documentList(documents)] : []),
     make("p", {}, text),
   );

@@ -3,6 +3,7 @@
 import { ConnectionLost } from "./api.js";
 import { copyButton } from "./copy_button.js";
 import { announce, byId, icon, iconButton, make } from "./dom.js";
+import { DrawnImage, isDrawn } from "./drawn_images.js";
 import { GradualDrawing } from "./gradual_drawing.js";
 import { t } from "./language.js";
 import { ERROR_PREFIX, REFUSED } from "./messages.js";
@@ -159,6 +160,7 @@ class AnswerView {
   #calls = make("div", { className: "calls" });
   #tools = make("div", { className: "tools" });
   #announced = 0;
+  #image = null; // of an answer that is drawn
   #drawing = new GradualDrawing((answer) => {
     this.#draw(answer);
     this.announce();
@@ -189,6 +191,10 @@ class AnswerView {
     this.element.removeAttribute("aria-busy");
     if (answer.isCut) this.addNote(t("Cut short"));
     if (answer.retrieval) this.#showRetrieval(answer.retrieval);
+    if (this.#image) {
+      this.#image.finish(answer);
+      return;
+    }
     if (navigator.clipboard && answer.content)
       this.#tools.append(copyButton(t("Copy the answer"), () => answer.content));
     if (answer.content) this.#tools.append(speakButton(() => this.#body.innerText));
@@ -199,17 +205,27 @@ class AnswerView {
     this.#tools.append(make("span", { className: "note" }, text));
   }
 
-  /** Announces new text to screen readers; whole blocks while the answer grows. */
+  /** Announces new text to screen readers; whole blocks while the answer grows, and an image at its end. */
   announce() {
-    const blocks = this.element.classList.contains("is-growing")
+    const isGrowing = this.element.classList.contains("is-growing");
+    if (this.#image) {
+      if (!isGrowing) this.#image.announce();
+      return;
+    }
+    const blocks = isGrowing
       ? this.#markdown.settled
       : this.#markdown.all;
     for (const text of blocks.slice(this.#announced)) announce(text);
     this.#announced = blocks.length;
   }
 
-  #draw({ content, reasoning, calls = [] }) {
+  #draw(answer) {
+    const { content, reasoning, calls = [] } = answer;
     this.#transcript.drawKeepingEnd(() => {
+      if (isDrawn(answer)) {
+        this.#showImage(answer);
+        return;
+      }
       if (reasoning) this.#showReasoning(reasoning);
       if (calls.length) this.#showCalls(calls);
       this.#markdown.draw(content);
@@ -225,6 +241,15 @@ class AnswerView {
           ? t("Answered without the files: {error}", { error })
           : t("Nothing was found in the files"),
       );
+  }
+
+  #showImage(answer) {
+    if (this.#image === null) {
+      const place = (draw) => this.#transcript.drawKeepingEnd(draw);
+      this.#image = new DrawnImage({ tools: this.#tools, place });
+      this.#body.replaceWith(this.#image.element);
+    }
+    this.#image.draw(answer);
   }
 
   /** Shows calls of tools; one that the reader opened stays open while it grows. */

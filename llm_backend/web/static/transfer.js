@@ -3,7 +3,7 @@
 
 import { RequestError } from "./api.js";
 import { Conversation } from "./conversation.js";
-import { byId, make } from "./dom.js";
+import { byId, make, saveFile } from "./dom.js";
 import { t } from "./language.js";
 import { titleFrom } from "./messages.js";
 
@@ -88,8 +88,4 @@ function speaker(role, { model }) {
 
 const fileName = (title) => title.replaceAll(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60) || "chat";
 
-function save(name, type, text) {
-  const url = URL.createObjectURL(new Blob([text], { type }));
-  make("a", { href: url, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000); // the browser has read it by then
-}
+const save = (name, type, text) => saveFile(name, new Blob([text], { type }));

@@ -1,6 +1,6 @@
 // Voice: answers read aloud, and messages dictated, by models of this server.
 
-import { RequestError, requestAudio, upload } from "./api.js";
+import { RequestError, requestBlob, upload } from "./api.js";
 import { byId, changeIcon, fitHeight, iconButton } from "./dom.js";
 import { t } from "./language.js";
 
@@ -54,7 +54,11 @@ async function read(button, text) {
   const request = (input) =>
     input === undefined
       ? null
-      : requestAudio("v1/audio/speech", { model: speechModel, voice: "alloy", input }, controller.signal);
+      : requestBlob("v1/audio/speech", {
+          method: "POST",
+          body: { model: speechModel, voice: "alloy", input },
+          signal: controller.signal,
+        });
   try {
     let next = request(pieces[0]);
     for (let index = 0; index < pieces.length; index += 1) {

@@ -1,0 +1,218 @@
+"""Messages to a model that draws, in a real browser, over an image server."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser import accessibility_violations, screenshot, tab
+from tests.image_server import FakeImageServer, decoded, image_file, running
+from tests.live.test_web_page import say, wait_answered
+from tests.serving import Served, serve
+from tests.tiny_diffusion import use_library, write_tiny_diffusion
+
+COLOUR_OF = """async (image) => {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 1;
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0, 1, 1);
+  return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+}"""
+RED, BLUE = [255, 0, 0], [0, 0, 255]
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A server with the built-in model, and with models that an image server draws with."""
+
+    painter: FakeImageServer
+    release: Callable[[], None]
+    served: Served
+
+    def files(self) -> list[dict[str, str]]:
+        """The stored files."""
+        found: list[dict[str, str]] = httpx.get(f"{self.served.base_url}/files").json()["data"]
+        return found
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[Studio]:
+    painter = FakeImageServer()
+    with running(painter) as release:
+        config = tmp_path / "images.yaml"
+        config.write_text(json.dumps({"backends": [painter.backend()]}))  # which is YAML
+        with serve(tmp_path, "--config", str(config), "--model", "builtin") as served:
+            yield Studio(painter, release, served)
+
+
+@pytest.fixture
+def page(browser: Browser, studio: Studio) -> Iterator[Page]:
+    with tab(browser, studio.served.address, expected_error=r"50\d|404") as one:
+        one.goto("/")
+        one.get_by_label("Model", exact=True).select_option("sd-one")
+        expect(one.locator("#greeting-model")).to_have_text("sd-one draws what you write.")
+        yield one
+
+
+def test_message_becomes_an_image_that_is_saved_and_there_on_return(page, studio, tmp_path):
+    painter = studio.painter
+    painter.is_held, painter.share = True, 0.5
+    say(page, "a red\nlighthouse [in fog]")
+    image = page.locator("article.answer img")
+    bar = page.get_by_role("progressbar", name="Progress of the image")
+    expect(bar).to_be_visible()
+    expect(image).to_be_visible()
+    assert image.evaluate(COLOUR_OF) == BLUE
+    assert 0 < bar.evaluate("(bar) => bar.value") < 1
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    screenshot(page, "image-preview")
+    studio.release()
+    wait_answered(page)
+    save = page.get_by_role("button", name="Save the image")
+    expect(save).to_be_visible()
+    expect(bar).to_have_count(0)
+    expect(page.locator("#announcer")).to_contain_text("The image is drawn.")
+    with page.expect_download() as download:
+        save.click()
+    download.value.save_as(tmp_path / "image.png")
+
+    assert download.value.suggested_filename == "image.png"
+    assert decoded((tmp_path / "image.png").read_bytes()).getpixel((0, 0)) == tuple(RED)
+    assert accessibility_violations(page) == {}
+    screenshot(page, "image")
+    listed = page.locator("#chats a[aria-current]")
+    expect(listed).to_have_text("a red")
+    page.reload()
+    expect(image).to_be_visible()
+    assert image.evaluate(COLOUR_OF) == RED
+    expect(image).to_have_attribute("alt", "a red lighthouse in fog")
+    expect(page.get_by_label("Model", exact=True)).to_have_value("sd-one")
+    (file,) = studio.files()
+    assert (file["purpose"], file["filename"]) == ("vision", "image.png")
+    listed.hover()
+    page.get_by_role("button", name="Delete a red").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(image).to_have_count(0)
+    expect(page.locator("#chats")).not_to_contain_text("a red")
+    page.wait_for_function(
+        "fetch('v1/files').then((one) => one.json()).then((one) => !one.data.length)"
+    )
+
+
+def test_chat_goes_on_with_a_model_that_writes_and_with_another_image(page, studio):
+    say(page, "a lighthouse")
+    wait_answered(page)
+    page.get_by_label("Model", exact=True).select_option("builtin")
+    with page.expect_request("**/v1/chat/completions") as asked:
+        say(page, "Hello!")
+    wait_answered(page, 2)
+    page.get_by_label("Model", exact=True).select_option("sd-two")
+    say(page, "a boat")
+    wait_answered(page, 3)
+
+    (file, other) = studio.files()
+    texts = [one["content"] for one in asked.value.post_data_json["messages"]]
+    assert texts[0] == "a lighthouse"
+    assert texts[1] in {f"![a lighthouse](v1/files/{one['id']}/content)" for one in (file, other)}
+    assert [fields["prompt"] for _, fields in studio.painter.drawings] == ["a lighthouse", "a boat"]
+    expect(page.locator("#chats a")).to_have_count(1)
+    page.reload()
+    expect(page.locator("article.answer img")).to_have_count(2)
+    page.get_by_role("button", name="Answer again").click()
+    expect(page.locator("article.answer", has_text="2 of 2").locator("img")).to_be_visible()
+
+
+def test_attached_image_is_drawn_anew(page, studio):
+    file = image_file("green", (64, 64))
+    page.locator("#files").set_input_files(
+        {"name": "green.png", "mimeType": "image/png", "buffer": file}
+    )
+    say(page, "a red door")
+    wait_answered(page)
+
+    ((way, fields),) = studio.painter.drawings
+    assert (way, fields["prompt"]) == ("img2img", "a red door")
+    assert decoded(fields["init_images"][0]).convert("RGB").getpixel((0, 0)) == (0, 128, 0)
+
+
+def test_stop_ends_the_drawing_and_returns_the_message(page, studio):
+    studio.painter.is_held = True
+    say(page, "a lighthouse")
+    expect(page.locator("article.answer img")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+
+    expect(page.get_by_label("Message")).to_have_value("a lighthouse")
+    expect(page.locator("article")).to_have_count(0)
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+    studio.painter.is_held = False
+    page.keyboard.press("Enter")
+    wait_answered(page)
+    assert studio.painter.interrupted == 1
+
+
+def test_error_of_the_image_server_is_shown_and_the_message_is_there_to_be_sent(page, studio):
+    studio.painter.answer = lambda _fields: (500, {"error": "out of memory"})
+    say(page, "a lighthouse")
+    notice = page.get_by_role("alert")
+    expect(notice).to_contain_text("No upstream could answer the request.")
+    expect(page.get_by_label("Message")).to_have_value("a lighthouse")
+    screenshot(page, "image-error")
+    studio.painter.answer = None
+    notice.get_by_role("button", name="Try again").click()
+
+    wait_answered(page)
+    expect(page.locator("article.answer img")).to_be_visible()
+    expect(notice).to_be_hidden()
+
+
+def test_image_that_could_not_be_stored_is_shown_with_the_reason(page, studio):
+    page.route("**/v1/chat/stored", lambda route: route.fulfill(status=503, body="{}"))
+    say(page, "a lighthouse")
+
+    expect(page.get_by_role("alert")).to_contain_text("The answer is whole, but may not be stored.")
+    expect(page.locator("article.answer img")).to_be_visible()
+    expect(page.get_by_role("button", name="Save the image")).to_be_visible()
+    assert studio.files() == []
+
+
+def test_image_whose_file_is_gone_is_told(page, studio):
+    say(page, "a lighthouse")
+    wait_answered(page)
+    (file,) = studio.files()
+    httpx.delete(f"{studio.served.base_url}/files/{file['id']}").raise_for_status()
+    page.reload()
+
+    expect(page.get_by_text("This image is not stored any more.")).to_be_visible()
+
+
+def test_local_model_is_offered_by_its_names_and_shows_previews(browser, tmp_path):
+    write_tiny_diffusion(tmp_path / "tiny.gguf")
+    parameters = "{cfg_scale: 1, width: 64, height: 64}"
+    (tmp_path / "images.yaml").write_text(
+        f"image_models: {{tiny: {{steps: {{medium: 8}}, parameters: {parameters}}}}}"
+    )
+    flags = ("--model", str(tmp_path / "tiny.gguf"), "--alias", "gpt-image-1=tiny")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        serve(
+            tmp_path,
+            *flags,
+            "--config",
+            str(tmp_path / "images.yaml"),
+            environment={"LLM_BACKEND_THREADS": "1", **use_library(patch)},
+        ) as served,
+        tab(browser, served.address) as page,
+    ):
+        page.goto("/")
+        model = page.get_by_label("Model", exact=True)
+        expect(model.locator("optgroup")).to_have_attribute("label", "Models that draw")
+        expect(model.locator("option")).to_have_text(["tiny", "gpt-image-1"])
+        model.select_option("gpt-image-1")
+        say(page, "a cat")
+        expect(page.locator(".is-growing img")).to_be_visible()
+        wait_answered(page)
+        expect(page.locator("article.answer:not(.is-growing) img")).to_be_visible()
