@@ -151,6 +151,22 @@ def test_media_are_a_component_or_values(chart, root, tmp_path, production_setti
     }
 
 
+def test_alerts_are_a_value_of_the_chart(chart, root):
+    plain = yaml.safe_load((root / "k8s/monitoring/prometheus-rule.yaml").read_text())
+    address = "https://wiki.example/runbook"
+    values = {"enabled": True, "labels": {"release": "prometheus"}, "runbook": address}
+
+    rendered = template(chart, {"prometheusRule": values})
+    rule = one(rendered, "PrometheusRule", SERVER)
+    check(rule)
+    for each in plain["spec"]["groups"][0]["rules"]:
+        named = each["annotations"]["runbook_url"].replace("docs/runbook.md", address)
+        each["annotations"]["runbook_url"] = named
+    assert rule["spec"] == plain["spec"]
+    assert rule["metadata"]["labels"] == {"release": "prometheus"}
+    assert objects(template(chart), "PrometheusRule") == {}
+
+
 def test_packed_chart_renders_the_same(chart, tmp_path):
     helm("package", str(chart), "--destination", str(tmp_path))
 

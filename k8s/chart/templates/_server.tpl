@@ -60,7 +60,7 @@
 {{- if not (has $object.metadata.name $left_out) }}
 {{- $_ := set $object.metadata "namespace" $.root.Release.Namespace }}
 {{- $edit := printf "llm-backend.edit%s" $object.kind }}
-{{- if has $object.kind (list "Deployment" "PersistentVolumeClaim" "HorizontalPodAutoscaler" "ScaledObject" "ServiceMonitor" "NetworkPolicy") }}
+{{- if has $object.kind (list "Deployment" "PersistentVolumeClaim" "HorizontalPodAutoscaler" "ScaledObject" "ServiceMonitor" "PrometheusRule" "NetworkPolicy") }}
 {{- include $edit (dict "root" $.root "object" $object) }}
 {{- end }}
 ---
@@ -162,6 +162,15 @@
 
 {{- define "llm-backend.editServiceMonitor" -}}
 {{- $_ := set .object.metadata "labels" (merge .root.Values.serviceMonitor.labels .object.metadata.labels) -}}
+{{- end }}
+
+{{- define "llm-backend.editPrometheusRule" -}}
+{{- $_ := set .object.metadata "labels" (.object.metadata.labels | default dict | merge .root.Values.prometheusRule.labels) -}}
+{{- range .object.spec.groups -}}
+{{- range .rules -}}
+{{- $_ := set .annotations "runbook_url" (replace "docs/runbook.md" $.root.Values.prometheusRule.runbook .annotations.runbook_url) -}}
+{{- end -}}
+{{- end -}}
 {{- end }}
 
 {{/* In the overlay another policy lets all pods resolve names (DNS); here it is one of this policy's rules. */}}
