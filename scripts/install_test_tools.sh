@@ -57,3 +57,19 @@ if ! command -v caddy >/dev/null && command -v apt-get >/dev/null; then
     $sudo apt-get update -qq
     DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends caddy >/dev/null
 fi
+if ! command -v promtool >/dev/null && command -v apt-get >/dev/null; then
+    sudo=
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    $sudo apt-get update -qq
+    # the tool alone: the package starts a Prometheus
+    folder=$(mktemp -d)
+    (cd "$folder" && apt-get download -qq prometheus && dpkg-deb --extract prometheus_*.deb .)
+    $sudo install "$folder/usr/bin/promtool" /usr/local/bin/promtool
+    rm -r "$folder"
+fi
+if ! { command -v zsh && command -v fish; } >/dev/null && command -v apt-get >/dev/null; then
+    sudo=
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    $sudo apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends zsh fish >/dev/null
+fi

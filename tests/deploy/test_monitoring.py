@@ -1,17 +1,22 @@
-"""The dashboard asks for what the server tells."""
+"""The dashboard and the alerts ask for what the server exports."""
 
 import json
 import re
+import shutil
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings
 from llm_backend.settings.model_entry import ModelSettings
 from tests.deploy.conftest import deployed_alone
+from tests.deploy.exported import Query, exported_labels
 from tests.deploy.schemas import check
+from tests.missing import missing
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +29,53 @@ def targets(dashboard):
     return [target for panel in dashboard["panels"] for target in panel.get("targets", [])]
 
 
-def test_every_metric_of_the_dashboard_exists(dashboard):
-    metrics = Metrics().render().decode()
+@pytest.fixture(scope="module")
+def exported() -> Mapping[str, frozenset[str]]:
+    """The labels of each series that a server exports."""
+    return exported_labels()
 
+
+def test_panels_ask_for_series_and_labels_that_are_exported(dashboard, exported):
     for target in targets(dashboard):
-        for name in re.findall(r"(?:llm_backend|gen_ai)_\w+(?=[{])", target["expr"]):
-            family = re.sub(r"_(total|bucket|sum|count)$", "", name)
-            assert re.search(rf"^# TYPE {family}(_total)? ", metrics, re.MULTILINE), name
+        shown = target.get("legendFormat", "")
+        assert Query(target["expr"]).unexported(exported, shown) == set(), target["expr"]
+
+
+def test_variables_of_the_dashboard_list_values_of_exported_labels(dashboard, exported):
+    variables = {
+        one["name"]: one["query"]["query"]
+        for one in dashboard["templating"]["list"]
+        if one["type"] == "query"
+    }
+
+    assert variables.keys() == {"instance", "model"}
+    for query in variables.values():
+        name, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", query).groups()
+        assert label in exported[name] | {"instance"}
+    used = set(
+        re.findall(
+            r'=~"\$(\w+)"', json.dumps([t["expr"] for t in targets(dashboard)]).replace("\\", "")
+        )
+    )
+    assert used == variables.keys()
+
+
+@pytest.mark.parametrize(
+    ("expression", "shown", "missing"),
+    [
+        ('rate(llm_backend_requests_total{status="500"}[5m])', "{{ $labels.instance }}", set()),
+        ("rate(llm_backend_request_total[5m])", "", {"llm_backend_request_total"}),
+        ('llm_backend_jobs{sort="x"}', "", {"llm_backend_jobs{sort}"}),
+        ("max by (model) (llm_backend_jobs)", "", {"label model"}),
+        (
+            "max by (kind) (llm_backend_jobs)",
+            "{{ $labels.state }}",
+            {"grouped label state"},
+        ),
+    ],
+)
+def test_what_no_server_exports_is_found(exported, expression, shown, missing):
+    assert Query(expression).unexported(exported, shown) == missing
 
 
 def test_panels_lie_beside_each_other(dashboard):
@@ -69,19 +114,125 @@ def test_alerts_of_the_operator_are_the_plain_ones(root, alerts):
     assert rule["spec"]["groups"] == [{"name": "llm-backend", "rules": alerts}]
 
 
-def test_each_alert_uses_metrics_that_exist_and_has_its_paragraph(root, alerts):
+def test_each_alert_asks_for_what_is_exported_and_has_its_paragraph(root, alerts, exported):
     runbook = (root / "docs/runbook.md").read_text()
-    metrics = Metrics().render().decode()
 
     headings = re.findall(r"^## (\w+)$", runbook, re.MULTILINE)
     assert [rule["alert"] for rule in alerts] == headings
     for rule in alerts:
-        assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{rule['alert'].lower()}"
-        for name in re.findall(r"llm_backend_\w+", rule["expr"]):
-            family = re.sub(r"_(total|bucket)$", "", name)
-            assert re.search(rf"^# TYPE {family}(_total)? ", metrics, re.MULTILINE), name
+        notes = rule["annotations"]
+        assert notes["runbook_url"] == f"docs/runbook.md#{rule['alert'].lower()}"
+        assert Query(rule["expr"]).unexported(exported, notes["summary"]) == set(), rule["alert"]
     settings = set(re.findall(r"`([a-z]+_[a-z_]+)`", runbook)) - EVENTS
     assert settings <= Settings.model_fields.keys() | ModelSettings.model_fields.keys()
+
+
+def up(name: str, values: str, **labels: str) -> dict[str, str]:
+    """A series of one server, by a value a minute."""
+    listed = ", ".join(f'{key}="{value}"' for key, value in {**labels, **SERVER}.items())
+    return {"series": f"{name}{{{listed}}}", "values": values}
+
+
+SERVER = {"instance": "one:8000"}
+REQUESTS = "llm_backend_requests_total"
+ANSWERED = up(REQUESTS, "0+60x30", operation="createChatCompletion", status="200")
+FAILED = {"operation": "createChatCompletion", "status": "500"}
+UNSUPPORTED = {**FAILED, "status": "501"}
+FIRING: Mapping[str, tuple[list[dict[str, str]], dict[str, str]]] = {
+    "LlmBackendAbsent": ([], {}),
+    "LlmBackendErrors": ([ANSWERED, up(REQUESTS, "0+6x30", **FAILED)], SERVER),
+    "LlmBackendQueueSlow": (
+        [
+            up("llm_backend_queue_seconds_bucket", "0+1x30", model="m", le="5.0"),
+            up("llm_backend_queue_seconds_bucket", "0+10x30", model="m", le="10.0"),
+            up("llm_backend_queue_seconds_bucket", "0+10x30", model="m", le="+Inf"),
+        ],
+        {"model": "m"},
+    ),
+    "LlmBackendEngineRestarts": (
+        [up("llm_backend_engine_deaths_total", "0+0.5x30", model="m")],
+        {"model": "m", **SERVER},
+    ),
+    "LlmBackendUpstreamDown": (
+        [up("llm_backend_upstream_up", "0x30", upstream="far")],
+        {"upstream": "far", **SERVER},
+    ),
+    "LlmBackendStoreFailing": ([up("llm_backend_store_write_failures_total", "0+1x30")], SERVER),
+    "LlmBackendNotStored": (
+        [up("llm_backend_not_stored_total", "0+1x30", what="chat")],
+        {"what": "chat", **SERVER},
+    ),
+    "LlmBackendTemporaryFilesFull": (
+        [up("llm_backend_temporary_file_failures_total", "0+1x30", what="form")],
+        {"what": "form", **SERVER},
+    ),
+    "LlmBackendJobsLate": (
+        [up("llm_backend_jobs_lag_seconds", "901x30", kind="batch")],
+        {"kind": "batch"},
+    ),
+}
+"""For each alert, the series with which it fires after half an hour, and its labels."""
+HEALTHY = [
+    up("llm_backend_build_info", "1x30", version="1", python_version="3"),
+    ANSWERED,
+    up(REQUESTS, "0+60x30", **UNSUPPORTED),
+    up("llm_backend_queue_seconds_bucket", "0+10x30", model="m", le="5.0"),
+    up("llm_backend_queue_seconds_bucket", "0+10x30", model="m", le="+Inf"),
+    up("llm_backend_engine_deaths_total", "2x30", model="m"),
+    up("llm_backend_upstream_up", "1x30", upstream="far"),
+    up("llm_backend_store_write_failures_total", "3x30"),
+    up("llm_backend_not_stored_total", "3x30", what="chat"),
+    up("llm_backend_temporary_file_failures_total", "3x30", what="form"),
+    up("llm_backend_jobs_lag_seconds", "60x30", kind="batch"),
+]
+
+
+def test_series_of_the_cases_of_alerts_are_exported(alerts, exported):
+    assert FIRING.keys() == {rule["alert"] for rule in alerts}
+    for series in [*HEALTHY, *(one for case, _ in FIRING.values() for one in case)]:
+        name, labels = re.fullmatch(r"(\w+){(.*)}", series["series"]).groups()
+        assert set(re.findall(r"(\w+)=", labels)) == exported[name] | {"instance"}, name
+
+
+def test_alerts_fire_when_they_should_and_not_at_a_healthy_server(root, alerts, tmp_path):
+    program = shutil.which("promtool")
+    if program is None:
+        missing("promtool is not installed: sh scripts/install_test_tools.sh")
+    by_name = {rule["alert"]: rule for rule in alerts}
+    cases = [
+        unit(name, series, [expected(by_name[name], labels)])
+        for name, (series, labels) in FIRING.items()
+    ]
+    cases += [unit(name, HEALTHY, []) for name in by_name]
+    file = tmp_path / "cases.yaml"
+    rules = str(root / "k8s/monitoring/alerts.yaml")
+    file.write_text(json.dumps({"rule_files": [rules], "tests": cases}))  # which is YAML
+
+    told = subprocess.run(
+        [program, "test", "rules", str(file)], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+    checked = subprocess.run(
+        [program, "check", "rules", rules], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def unit(name: str, series: list[dict[str, str]], alerts: list[dict[str, Any]]) -> dict[str, Any]:
+    """A case of promtool: the alerts of this name after half an hour of these series."""
+    asked = {"eval_time": "30m", "alertname": name, "exp_alerts": alerts}
+    return {"interval": "1m", "input_series": series, "alert_rule_test": [asked]}
+
+
+def expected(rule: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
+    """The alert of a rule, with these labels and the texts that they make."""
+    summary = re.sub(
+        r"{{ \$labels\.(\w+) }}", lambda found: labels[found[1]], rule["annotations"]["summary"]
+    )
+    return {
+        "exp_labels": {**rule["labels"], **labels},
+        "exp_annotations": {**rule["annotations"], "summary": summary},
+    }
 
 
 EVENTS = {
