@@ -1,6 +1,7 @@
 """Systemd unit, completion and manual page: texts for the system around the program."""
 
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -63,19 +64,81 @@ def test_bash_completes_commands_and_flags():
     }}
     complete_words llm-backend mod
     complete_words llm-backend serve --mlo"""
-    folder = Path(sys.executable).parent
     done = subprocess.run(
-        [shutil.which("bash") or "bash", "-c", script],
-        env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"},
-        capture_output=True, text=True, check=False,
+        [program("bash"), "-c", script],
+        env=environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
 
     assert done.stdout.splitlines() == ["models", "--mlock"], done.stderr
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_completion_scripts_of_other_shells_run_the_program(shell):
-    assert f"_LLM_BACKEND_COMPLETE=complete_{shell}" in run("completion", shell)
+def test_fish_completes_commands_and_flags():
+    script = """llm-backend completion fish | source
+        complete --do-complete 'llm-backend mod'
+        complete --do-complete 'llm-backend serve --mlo'
+        complete --do-complete 'llm-backend keys '"""
+    done = subprocess.run(
+        [program("fish"), "--no-config", "--command", script],
+        env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    offered = [line.split("\t")[0] for line in done.stdout.splitlines()]
+    assert offered == ["models", "--mlock", "create", "list", "revoke"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("llm-backend mod", "llm-backend models "),
+        ("llm-backend serve --mlo", "llm-backend serve --mlock "),
+    ],
+)
+def test_zsh_completes_commands_and_flags(typed, completed):
+    setup = (
+        "autoload -U compinit && compinit -u -D",
+        "source <(llm-backend completion zsh)",
+        'show() { print -r -- "<$BUFFER>" }; zle -N show; bindkey "^T" show',
+        "print REA''DY",
+    )
+    terminal, other_end = pty.openpty()
+    shell = subprocess.Popen(
+        [program("zsh"), "-f", "-i"], env={**environment(), "TERM": "dumb"}, start_new_session=True,
+        stdin=other_end, stdout=other_end, stderr=other_end,
+    )  # fmt: skip
+    os.close(other_end)
+    try:
+        os.write(terminal, f"{'; '.join(setup)}\n".encode())
+        read_until(terminal, b"READY\r")
+        os.write(terminal, f"{typed}\t\x14".encode())  # Tab, then the line in angle brackets
+
+        shown = read_until(terminal, b">\r")
+        assert f"<{completed}>".encode() in shown, shown
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(terminal)
+
+
+def read_until(terminal: int, end: bytes) -> bytes:
+    """What a terminal shows up to and with this text."""
+    shown = b""
+    while end not in shown:
+        shown += os.read(terminal, 65_536)
+    return shown
+
+
+def program(name: str) -> str:
+    """The path of a shell."""
+    found = shutil.which(name)
+    if found is None:
+        missing(f"{name} is not installed: sh scripts/install_test_tools.sh")
+    return found
+
+
+def environment() -> dict[str, str]:
+    """The environment of a shell in which the program is found."""
+    folder = Path(sys.executable).parent
+    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
 
 
 def test_manual_page_has_every_command_and_flag():
