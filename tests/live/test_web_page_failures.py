@@ -31,6 +31,9 @@ ANSWERS = {
     "weather": CALLS,
     "Slowly": [*DELTAS[:4], None],
     "Quietly": [DELTAS[0], None],
+    "Thoughtfully": [*DELTAS[:2], None],
+    "Handily": [CALLS[0], None],
+    "Nearly": [*DELTAS, None],
     "": DELTAS,
 }
 BEFORE_HEADERS, AFTER_HEADERS, IN_REASONING, IN_TEXT, IN_CALL, BEFORE_DONE = (
@@ -310,6 +313,30 @@ def test_a_device_that_was_offline_takes_the_question_up_again(page):
     expect(page.locator("article.answer:not(.is-growing)")).to_contain_text("Ready steady go")
 
 
+def test_device_that_goes_offline_in_an_answer_follows_it_when_it_is_back(page):
+    ask(page, "Slowly, offline")
+    wait_said(page, IN_TEXT)
+    page.context.set_offline(True)
+    page.clock.run_for(45_000)  # twice the server is asked for a sign of life
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("The server does not answer any more.")
+    expect(page.locator("article.answer .prose")).to_have_text("Ready")
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+    page.clock.run_for(10_000)
+    expect(alert).not_to_contain_text("answers again")
+    page.context.set_offline(False)
+    page.clock.run_for(3000)
+    expect(alert).to_contain_text("The server answers again.")
+    alert.get_by_role("button", name="Go on").click()
+
+    growing = page.locator("article.answer.is-growing .prose")
+    expect(growing).to_have_text("Ready")  # the server goes on with it
+    expect(page.locator("article.answer")).to_have_count(1)
+    expect(page.locator("article.question")).to_have_count(1)
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("article.answer:not(.is-growing)")).to_contain_text("Cut short")
+
+
 def test_a_module_that_did_not_arrive_is_fetched_again(browser, proxy):
     with tab(browser, proxy.address, expected_error="net::ERR_") as page:
         page.route("**/markdown.js", lambda route: route.abort())
@@ -346,6 +373,46 @@ def test_a_killed_server_is_waited_for(browser, upstream_port, tmp_path):
             expect(page.locator("article.answer .prose")).to_have_text("Ready and on.")
 
 
+@pytest.mark.parametrize(
+    ("question", "after", "button"),
+    [
+        ("Quietly, please", AFTER_HEADERS, "Try again"),
+        ("Thoughtfully, please", IN_REASONING, "Try again"),
+        ("Slowly, please", IN_TEXT, "Go on"),
+        ("Handily, please", IN_CALL, "Try again"),
+        ("Nearly all, please", BEFORE_DONE, "Go on"),
+    ],
+)
+def test_server_that_is_killed_at_a_stage_of_an_answer_is_asked_again_when_it_is_back(
+    browser, upstream_port, tmp_path, question, after, button
+):
+    port = free_port()
+    with tab(browser, f"http://127.0.0.1:{port}", "net::ERR_") as page:
+        with relay(tmp_path, upstream_port, "--port", str(port)) as served:
+            open_page(page)
+            ask(page, question)
+            expect(page).to_have_url(re.compile("#/chat/"))  # the answer has begun
+            if after:
+                wait_said(page, after)
+            served.process.kill()
+            served.process.wait()
+            alert = page.get_by_role("alert")
+            expect(alert).to_contain_text(LOST)
+        answer = page.locator("article.answer:not(.is-growing)")
+        if after:
+            expect(answer).to_contain_text(SAID[after])
+            expect(answer).to_contain_text("Cut short")
+        else:
+            expect(page.get_by_label("Message")).to_have_value(question)
+        with relay(tmp_path, upstream_port, "--port", str(port)):
+            expect(alert).to_contain_text("The server answers again.")
+            expect(alert.get_by_role("button").first).to_have_text(button)
+            if button == "Go on":
+                alert.get_by_role("button", name=button).click()
+                expect(answer.locator(".prose")).to_contain_text("and on.")
+            expect_free(page)
+
+
 @pytest.mark.parametrize("how", ["cut", "close"])
 def test_an_answer_of_calls_is_shown_even_if_it_breaks(page, proxy, how):
     proxy.breaks = [Break(how=how, after=IN_CALL)]
@@ -370,16 +437,25 @@ def test_an_answer_of_calls_is_shown_even_if_it_breaks(page, proxy, how):
     }
 
 
-def test_a_stopped_relayed_chat_is_listed_and_its_model_is_introduced_as_it_is(page):
+def test_a_model_elsewhere_is_introduced_as_it_is(page):
     expect(page.locator("#greeting-model")).to_have_text("far is reached through this server.")
     expect(page.locator("#starters")).to_be_hidden()
     expect(page.get_by_role("button", name="Attach files")).to_be_visible()
-    ask(page, "Slowly, please")
-    wait_said(page, IN_TEXT)
-    page.keyboard.press("Escape")
 
-    page.clock.run_for(5000)
-    expect(page.locator("#chats a", has_text="Slowly, please")).to_have_count(1)
+
+def test_stopped_relayed_chat_is_listed_as_soon_as_it_is_stored(page):
+    ask(page, "Slowly, once")
+    wait_said(page, IN_TEXT)
+    page.clock.pause_at(page.evaluate("Date.now()") + 1000)
+    page.keyboard.press("Escape")
+    wait_stored(page, page.url.rpartition("/")[2])
+    listed = page.locator("#chats li:not(.is-running) a", has_text="Slowly, once")
+    for _ in range(200):
+        page.clock.run_for(1)
+        if listed.count():
+            break
+
+    expect(listed).to_have_count(1)
 
 
 def wait_stored(page: Page, conversation: str) -> None:
