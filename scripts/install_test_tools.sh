@@ -14,6 +14,13 @@ if ! command -v chromium-headless-shell >/dev/null && command -v apt-get >/dev/n
     done
     command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null
 fi
+if ! command -v chromium >/dev/null && command -v apt-get >/dev/null; then
+    sudo=
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    $sudo apt-get update -qq
+    # the shell installs no pages
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends chromium >/dev/null || true
+fi
 if command -v fc-list >/dev/null && [ -z "$(fc-list :lang=zh)" ] && command -v apt-get >/dev/null; then
     sudo=
     [ "$(id -u)" = 0 ] || sudo=sudo

@@ -3,9 +3,12 @@
 Where the environment says `CI`, not having it is a failure: there nothing may go untested.
 """
 
+import json
 import re
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -25,6 +28,7 @@ ARGUMENTS = [
 ]
 # The one without windows, menus and profiles needs a fourth less of the processor's time.
 PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser")
+WHOLE_PROGRAMS = PROGRAMS[1:]  # only these install pages
 PATIENCE_MS = 60_000  # a machine may be busy with other tests
 ENDED_MEANWHILE = r"404 .*/chat/detached/"
 """Error of a page that was opened while an answer was being written: the answer had ended before
@@ -34,15 +38,49 @@ the page followed it."""
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A browser without a window; the test is skipped where Chromium is not installed."""
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
-        missing("Chromium is not installed; scripts/install_test_tools.sh does it.")
+    program = _installed(PROGRAMS)
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         # its sandbox wants a user that is not root, whom containers and build machines have not
         browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+def installability_errors(address: str, profile: Path) -> list[str]:
+    """What keeps the page of an address from being installed as an application, by the whole
+    browser with a profile, in which alone pages are installed. In a process of its own, beside the
+    other browser of the tests."""
+    program = _installed(WHOLE_PROGRAMS)
+    command = [sys.executable, "-c", _INSTALLABILITY, program, address, str(profile)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    return list(json.loads(found.stdout))
+
+
+_INSTALLABILITY = """
+import json, sys
+from playwright.sync_api import sync_playwright
+
+program, address, profile = sys.argv[1:]
+with sync_playwright() as playwright:
+    context = playwright.chromium.launch_persistent_context(
+        profile, executable_path=program, headless=False, args=["--no-sandbox", "--headless=new"]
+    )
+    page = context.pages[0]
+    page.goto(address)
+    found = context.new_cdp_session(page).send("Page.getInstallabilityErrors")
+    print(json.dumps([one["errorId"] for one in found["installabilityErrors"]]))
+    context.close()
+"""
+
+
+def _installed(programs: Sequence[str]) -> str:
+    """The path of the first of these programs that is installed."""
+    program = next(filter(None, map(shutil.which, programs)), None)
+    if program is None:
+        missing("Chromium is not installed; scripts/install_test_tools.sh does it.")
+    return program
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from llm_backend.builtin import BUILTIN_PATH
 from tests.broken_streams import scripted_upstream
-from tests.browser import ENDED_MEANWHILE, screenshot, tab
+from tests.browser import ENDED_MEANWHILE, installability_errors, screenshot, tab
 from tests.image_server import FakeImageServer, running
 from tests.mcp_server import mcp_server
 from tests.models_convert.hub_stand_in import REPOSITORY, hub_with
@@ -556,6 +556,11 @@ def test_a_page_whose_dictionary_comes_late_is_installable(browser, server):
         assert page.evaluate("navigator.serviceWorker.ready.then((one) => one.scope)")
 
 
+@pytest.mark.parametrize(("path", "errors"), [("/", []), ("/docs", ["no-manifest"])])
+def test_chat_page_can_be_installed_and_no_other(server, tmp_path, path, errors):
+    assert installability_errors(f"{server.address}{path}", tmp_path) == errors
+
+
 def test_a_downloaded_model_is_named_as_it_was_when_the_download_began(browser, server):
     with tab(browser, server.address) as page:
         waiting: list[Route] = []
@@ -587,6 +592,43 @@ def test_a_download_ends_with_the_status_of_the_server(browser, server, body, sa
         page.get_by_role("button", name="Download").click()
 
         expect(page.get_by_text(said)).to_be_visible()
+
+
+RECORD_BAR = """(bar) => {
+  const { set, get } = Object.getOwnPropertyDescriptor(HTMLProgressElement.prototype, "value");
+  window.shown = [];
+  Object.defineProperty(bar, "value", {
+    get() { return get.call(bar); },
+    set(share) { set.call(bar, share); window.shown.push(share); },
+  });
+}"""
+
+
+@pytest.mark.parametrize(
+    ("numbers", "shown"),
+    [
+        ([{"completed": 0}, {"completed": 3}, {"completed": 9}], [0, 1 / 3, 1]),
+        ([{}, {"completed": 9}], [0, 1]),  # as Ollama begins a layer
+        ([{"completed": 12}], [1]),  # a file that has grown since its size was read
+    ],
+)
+def test_bar_of_a_download_stays_between_nothing_and_all(browser, server, numbers, shown):
+    lines = [
+        {"status": "pulling manifest"},
+        *({"status": "a.gguf", "total": 9, **one} for one in numbers),
+    ]
+    with tab(browser, server.address) as page:
+        body = "\n".join(map(json.dumps, [*lines, {"status": "success"}]))
+        page.route("**/api/pull", lambda route: route.fulfill(body=body))
+        page.goto("/#/status")
+        page.get_by_label("Model of the Hugging Face hub").fill("a/b")
+        bar = page.locator("progress[aria-label='Progress of the download']")
+        bar.evaluate(RECORD_BAR)
+        page.get_by_role("button", name="Download").click()
+
+        expect(page.get_by_text("a/b is downloaded.")).to_be_visible()
+        expect(bar).to_be_hidden()
+        assert page.evaluate("window.shown") == pytest.approx(shown)
 
 
 def test_operations_are_searched_as_before_on_return_to_the_page(browser, server):

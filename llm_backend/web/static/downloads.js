@@ -67,9 +67,10 @@ async function download(model, signal, bar, progress) {
   bar.hidden = false;
   bar.removeAttribute("value"); // it is not known how much there is
   let last;
-  for await (const { status, total, completed } of streamLines("api/pull", { body: { model }, signal })) {
+  for await (const { status, total, completed: read = 0 } of streamLines("api/pull", { body: { model }, signal })) {
     last = status;
     if (!total) continue;
+    const completed = Math.min(read, total);
     bar.value = completed / total;
     progress.textContent = t("{file}: {done} of {all} MB", {
       file: status,
