@@ -6,10 +6,12 @@ import subprocess
 import sys
 from typing import Any
 
+import httpx
 import yaml
 from playwright.sync_api import Page, Route, expect
 
 from llm_backend.contract import load_document
+from tests.broken_streams import scripted_upstream
 from tests.browser import screenshot, tab
 from tests.engine.gguf_models import write_llama
 from tests.engine.projectors import write_eyes
@@ -626,8 +628,57 @@ def test_chats_of_other_clients_are_opened_and_left_as_they_are(page, client):
     wait_answered(page, 2)
 
     expect(page.locator("#chats a", has_text="Theirs")).to_have_count(2)
-    expect(page.locator("#chats a", has_text="Untitled")).to_have_count(0)
     assert client.chat.completions.retrieve(theirs.id).metadata["conversation"] == "c1"
+
+
+def test_chats_without_a_title_are_listed_by_what_they_have(browser, tmp_path):
+    call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    calls = [{"role": "assistant", "content": None, "tool_calls": [{"index": 0, **call}]}]
+    answers = {"tool": calls, "": [{"role": "assistant", "content": "First line\nand another"}]}
+    environment = {"LLM_BACKEND_MODELS": "none", "OPENAI_API_KEY": "k"}
+    with scripted_upstream(answers) as port:
+        environment["OPENAI_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
+        with serve(tmp_path, environment=environment) as served:
+            for content in ("a tool", "a text"):
+                messages = [{"role": "user", "content": content}]
+                body = {"model": "far", "messages": messages, "store": True, "stream": True}
+                httpx.post(f"{served.base_url}/chat/completions", json=body).raise_for_status()
+            silent = {"model": "far", "messages": messages, "answer": ""}
+            httpx.post(f"{served.base_url}/chat/stored", json=silent).raise_for_status()
+            with tab(browser, served.address) as page:
+                page.goto("/")
+                page.get_by_label("Chats of other clients too").check()
+                titles = page.locator("#chats a")
+                expect(titles).to_have_count(3)
+
+                time = re.compile(r"^Chat of \d+:\d\d\s[AP]M$")
+                expect(titles.filter(has_text=re.compile("^First line$"))).to_have_count(1)
+                expect(titles.filter(has_text=re.compile("^weather$"))).to_have_count(1)
+                expect(titles.filter(has_text=time)).to_have_count(1)
+                titles.filter(has_text=time).click()
+                expect(page.locator("#heading")).to_have_text(time)
+
+
+def test_folder_of_the_option_is_served_in_place_of_the_chat_page(browser, tmp_path):
+    folder = tmp_path / "ui"
+    (folder / "parts").mkdir(parents=True)
+    (folder / "index.html").write_text('<title>Ours</title><script src="parts/ours.js"></script>')
+    (folder / "parts" / "ours.js").write_text(
+        "fetch('v1/models').then((one) => one.json())"
+        ".then(({ data }) => document.body.append(data[0].id))"
+    )
+    (folder / ".env").write_text("SECRET=1")
+    with (
+        serve(tmp_path / "data", "--web-ui", str(folder)) as served,
+        tab(browser, served.address) as page,
+    ):
+        page.goto("/")
+        expect(page).to_have_title("Ours")
+        expect(page.locator("body")).to_have_text("builtin")
+        hidden = page.request.get("/.env")
+        docs = page.request.get("/docs")
+
+    assert (hidden.status, docs.status) == (404, 200)
 
 
 def test_an_image_goes_with_a_question_to_a_model_that_sees(browser, tmp_path):

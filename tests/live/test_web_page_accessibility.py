@@ -3,7 +3,9 @@
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -33,17 +35,23 @@ def folder_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(params=SCREENS)
 def page(browser: Browser, folder_server: Served, request: pytest.FixtureRequest) -> Iterator[Page]:
+    with screen_of(browser, folder_server, request.param) as one:
+        one.goto("/")
+        expect(one.locator("#model")).to_have_value("builtin")
+        yield one
+
+
+@contextmanager
+def screen_of(browser: Browser, served: Served, screen: str) -> Iterator[Page]:
+    """A tab on a screen of this name."""
     context = browser.new_context(
-        base_url=folder_server.address,
+        base_url=served.address,
         service_workers="block",
         reduced_motion="reduce",  # colours are judged as they end
-        **SCREENS[request.param],
+        **SCREENS[screen],
     )
     context.set_default_timeout(PATIENCE_MS)
-    one = context.new_page()
-    one.goto("/")
-    expect(one.locator("#model")).to_have_value("builtin")
-    yield one
+    yield context.new_page()
     context.close()
 
 
@@ -92,6 +100,70 @@ def test_views_beside_the_chat_are_accessible_and_fit_the_screen(page, view):
 
     assert accessibility_violations(page) == {}
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+@pytest.fixture(scope="module")
+def organization(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server with projects, keys, limits, usage and costs."""
+    environment = {
+        "LLM_BACKEND_API_KEYS": OPERATOR,
+        "LLM_BACKEND_PRICES": '{"builtin": {"input": 1000, "output": 2000}}',
+    }
+    with serve(tmp_path_factory.mktemp("organization"), environment=environment) as served:
+        admin = httpx.Client(
+            base_url=f"{served.base_url}/organization", headers=AS_OPERATOR, timeout=60
+        )
+        for name in ("Class 7b", "Archive of 2025"):
+            project = admin.post("/projects", json={"name": name}).json()["id"]
+            account = admin.post(f"/projects/{project}/service_accounts", json={"name": "laptop"})
+            key = account.raise_for_status().json()["api_key"]["value"]
+            limits = {"max_requests_per_1_minute": 30}
+            admin.post(
+                f"/projects/{project}/rate_limits/rl-builtin", json=limits
+            ).raise_for_status()
+            httpx.post(
+                f"{served.base_url}/chat/completions",
+                json={"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}]},
+                headers={"authorization": f"Bearer {key}"},
+                timeout=60,
+            ).raise_for_status()
+        admin.post(f"/projects/{project}/archive").raise_for_status()
+        admin.close()
+        yield served
+
+
+OPERATOR = "sk-operator"
+AS_OPERATOR = {"authorization": f"Bearer {OPERATOR}"}
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_filled_administration_is_accessible(browser, organization, screen):
+    with screen_of(browser, organization, screen) as page:
+        page.goto("/docs")  # a page of the same origin
+        page.evaluate("key => sessionStorage.setItem('llm-backend.api-key', key)", OPERATOR)
+        page.goto("/#/administration")
+        projects = page.get_by_role("region", name="Projects", exact=True)
+        expect(projects.get_by_role("row")).to_have_count(4)  # with the head and the default one
+        audit = page.get_by_role("region", name="Audit log")
+        expect(audit).to_contain_text("project.archived")
+        found = {"organization": accessibility_violations(page)}
+        page.get_by_label("Project", exact=True).select_option(label="Class 7b")
+        used = page.get_by_role("region", name="Usage by model").get_by_role("row", name="builtin")
+        expect(used).to_have_count(1)
+        expect(page.locator("#administration-view .figures svg")).to_have_count(4)
+        keys = page.get_by_role("region", name="Keys of the project")
+        expect(keys.get_by_role("row", name="laptop")).to_have_count(1)
+        expect(page.get_by_label("Requests a minute: builtin")).to_have_value("30")
+        page.get_by_label("New key").fill("desk")
+        page.get_by_role("button", name="Create", exact=True).click()
+        expect(page.get_by_role("status").locator("code")).to_be_visible()
+        found["project"] = accessibility_violations(page)
+        keys.get_by_role("button", name="Revoke desk").first.click()
+        expect(page.get_by_role("dialog")).to_be_visible()
+        found["dialog"] = accessibility_violations(page)
+
+        assert {name: one for name, one in found.items() if one} == {}
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
 def test_answers_failures_and_dialogs_are_accessible(page):
