@@ -48,7 +48,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def installability_errors(address: str, profile: Path) -> list[str]:
-    """What keeps the page of an address from being installed as an application, by the whole
+    """Reasons why the page of an address cannot be installed as an application, by the whole
     browser with a profile, in which alone pages are installed. In a process of its own, beside the
     other browser of the tests."""
     program = _installed(WHOLE_PROGRAMS)

@@ -120,7 +120,7 @@ def test_zsh_completes_commands_and_flags(typed, completed):
 
 
 def read_until(terminal: int, end: bytes) -> bytes:
-    """What a terminal shows up to and with this text."""
+    """Text of a terminal up to and with this text."""
     shown = b""
     while end not in shown:
         shown += os.read(terminal, 65_536)

@@ -35,7 +35,7 @@ def exported() -> Mapping[str, frozenset[str]]:
     return exported_labels()
 
 
-def test_panels_ask_for_series_and_labels_that_are_exported(dashboard, exported):
+def test_panels_query_series_and_labels_that_are_exported(dashboard, exported):
     for target in targets(dashboard):
         shown = target.get("legendFormat", "")
         assert Query(target["expr"]).unexported(exported, shown) == set(), target["expr"]
@@ -74,7 +74,7 @@ def test_variables_of_the_dashboard_list_values_of_exported_labels(dashboard, ex
         ),
     ],
 )
-def test_what_no_server_exports_is_found(exported, expression, shown, missing):
+def test_series_that_no_server_exports_are_found(exported, expression, shown, missing):
     assert Query(expression).unexported(exported, shown) == missing
 
 
@@ -114,7 +114,7 @@ def test_alerts_of_the_operator_are_the_plain_ones(root, alerts):
     assert rule["spec"]["groups"] == [{"name": "llm-backend", "rules": alerts}]
 
 
-def test_each_alert_asks_for_what_is_exported_and_has_its_paragraph(root, alerts, exported):
+def test_each_alert_queries_exported_series_and_has_its_paragraph(root, alerts, exported):
     runbook = (root / "docs/runbook.md").read_text()
 
     headings = re.findall(r"^## (\w+)$", runbook, re.MULTILINE)

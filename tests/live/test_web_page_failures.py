@@ -383,7 +383,7 @@ def test_a_killed_server_is_waited_for(browser, upstream_port, tmp_path):
         ("Nearly all, please", BEFORE_DONE, "Go on"),
     ],
 )
-def test_server_that_is_killed_at_a_stage_of_an_answer_is_asked_again_when_it_is_back(
+def test_answer_of_a_server_killed_at_any_stage_can_be_requested_again(
     browser, upstream_port, tmp_path, question, after, button
 ):
     port = free_port()

@@ -179,7 +179,7 @@ def test_image_that_could_not_be_stored_is_shown_with_the_reason(page, studio):
     assert studio.files() == []
 
 
-def test_image_whose_file_is_gone_is_told(page, studio):
+def test_image_whose_file_is_gone_is_reported(page, studio):
     say(page, "a lighthouse")
     wait_answered(page)
     (file,) = studio.files()

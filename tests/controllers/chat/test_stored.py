@@ -60,7 +60,7 @@ async def test_chat_without_a_required_field_is_refused(tmp_path, name):
     assert name in answer.json()["error"]["message"]
 
 
-async def test_server_that_stores_no_chats_says_so(tmp_path):
+async def test_server_that_stores_no_chats_refuses_store(tmp_path):
     async with client(tmp_path, store_chats="never") as one:
         answer = await one.post("/chat/stored", json=CHAT)
 

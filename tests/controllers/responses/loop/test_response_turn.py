@@ -154,7 +154,7 @@ async def test_a_failed_response_is_stored_before_its_last_event():
     assert memory.kept_behind == []
 
 
-async def test_a_failed_response_that_cannot_be_stored_says_so():
+async def test_a_failed_response_that_cannot_be_stored_ends_the_stream_unstored():
     memory = Memory(FULL)
     *_, last = [event async for event in (await turn(memory, Answer(GONE))).events()]
 
@@ -195,7 +195,7 @@ async def test_a_stream_that_cannot_be_stored_as_it_ended_is_stored_as_failed():
     assert memory.kept == [response]
 
 
-async def test_a_stream_that_cannot_be_stored_at_all_ends_failed_and_says_so():
+async def test_a_stream_that_cannot_be_stored_at_all_ends_failed():
     memory = Memory(FULL, FULL)
     events = [event async for event in (await turn(memory, Answer())).events()]
 
