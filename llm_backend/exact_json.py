@@ -1,9 +1,9 @@
 """JSON with integers of any size: orjson if it is exact, otherwise the standard library.
 
-orjson reads integers beyond 64 bits as floats and does not write them. It also rounds whole numbers
-with a point or an exponent: such a number is read as an integer if its float, written in the
-shortest form, is another number. Two refusals of orjson are kept: numbers beyond every float, and
-lone surrogates.
+orjson reads integers beyond 64 bits as floats and does not write them. orjson also rounds whole
+numbers with a point or an exponent. Such a number is read as an integer here if its float, written
+in the shortest form, is another number. Two refusals of orjson are kept: numbers beyond every
+float, and lone surrogates.
 """
 
 import json

@@ -51,8 +51,9 @@ class ModelReconciler:
         """Serves exactly these models. Present models are kept unless their engine's configuration
         differs; removed models finish their running requests.
 
-        Raises `InvalidRequest` for a model to be loaded now that can never fit. That model is
-        registered nevertheless, its requests fail with the same error, and the others are served.
+        Raises `InvalidRequest` if a model that is to be loaded now can never fit. The model is
+        registered nevertheless, and its requests fail with the same error. The other models are
+        served.
         """
         before = {model.card.id: model for model in self._served}
         unchanged = {

@@ -151,9 +151,9 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCall:
-    """Delta of a call: its begin (`id` and `name`) or a chunk of `arguments`. Those of a tool that
-    `is_custom` are plain text, not JSON. A call that `is_deprecated` is sent as the message's
-    `function_call`."""
+    """Delta of a call: its begin (`id` and `name`) or a chunk of `arguments`. The arguments are
+    JSON, and plain text for a tool that `is_custom`. A call that `is_deprecated` is sent as the
+    message's `function_call`."""
 
     index: int
     id: str | None = None

@@ -1,7 +1,7 @@
 """MCP client over streamable HTTP: lists and calls the tools of a server.
 
-It imports `mcp`, as `controllers/mcp/protocol.py` does, which takes half a second and 55 MB: import
-both on first use, not at start.
+This module and `controllers/mcp/protocol.py` import `mcp`, which takes half a second and 55 MB.
+Import both modules on first use, not at start.
 """
 
 import asyncio

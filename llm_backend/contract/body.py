@@ -118,8 +118,9 @@ def parse_json(body: bytes, limits: BodyLimits) -> JsonValue:
     body that would take too long.
 
     Refused besides malformed JSON: lone surrogates and other broken Unicode, NaN and Infinity,
-    nesting deeper than the limit, and NUL characters, which databases cannot store. Those of
-    answers are replaced by U+FFFD: a model may have written them, and its chat goes on.
+    nesting deeper than the limit, and NUL characters, which databases cannot store. NUL characters
+    in earlier answers are replaced by U+FFFD instead: a model may have written them, and its chat
+    goes on.
     """
     check_bounds(body, limits)
     try:

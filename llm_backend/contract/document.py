@@ -25,8 +25,9 @@ class ContractMissing(RuntimeError):
 class Document:
     """The contract: the table of operations in memory, schemas parsed on first use.
 
-    The files are opened once: a contract that is compiled under a running server is other files.
-    They are read and not mapped: what is read of a mapping stays resident, with the pages around.
+    The files are opened once: a contract that is compiled under a running server has new files. The
+    files are read and not mapped: pages of a mapping stay resident once they are read, with the
+    pages around.
     """
 
     def __init__(self, compiled: Path, start: Mapping[str, JsonValue]) -> None:

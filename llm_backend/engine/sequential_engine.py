@@ -93,9 +93,9 @@ class _Waiting:
 
 
 class SequentialEngine(WorkerEngine):
-    """Owns all commands between `submit` and their last event. `receive` is called while one is
-    computed: it handles the commands that have arrived, which may cancel that one, and returns True
-    if the worker is to end."""
+    """Owns all commands between `submit` and their last event. `receive` is called while a command
+    is computed. It handles the commands that have arrived, which may cancel the computed one, and
+    returns True if the worker is to end."""
 
     def __init__(
         self,

@@ -106,7 +106,7 @@ def _tensors_of(header: WhisperHeader) -> int:
 
 
 class _WhisperFileParts:
-    """Parts of a file after its sizes: filters, vocabulary, tensors. They follow each other
+    """Parts of a file after its sizes: filters, vocabulary, tensors. The parts follow each other
     without a table."""
 
     def __init__(self, path: Path, file: BinaryIO, size: int) -> None:

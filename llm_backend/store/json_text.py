@@ -52,8 +52,8 @@ def _encode_text(text: str) -> str:
     return f'"{"".join(encode_basestring_ascii(one)[1:-1] for one in stretches)}"'
 
 
-# One encoder for all values: to make it takes longer than to encode a short value. It looks for no
-# cycles (None), which JSON values do not have.
+# One encoder for all values: making an encoder takes longer than encoding a short value. The first
+# None turns the search for cycles off: JSON values have none.
 _pieces_of = c_make_encoder(
     None, json.JSONEncoder().default, _encode_text, None, ":", ",", False, False, False
 )

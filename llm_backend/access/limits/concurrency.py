@@ -2,9 +2,9 @@
 servers that share a database.
 
 Shared permits are leased from the database in blocks, so that it is queried once for several
-requests; surplus permits are returned. A server makes one database call, with a `LeaseChange` of
-each scope, at a time. It locks all scopes in one order, so that two servers cannot deadlock. While
-the database cannot be used, each server enforces the whole limit by itself.
+requests; surplus permits are returned. A server makes one database call at a time, with a
+`LeaseChange` of each scope. The call locks all scopes in one order, so that two servers cannot
+deadlock. While the database cannot be used, each server enforces the whole limit by itself.
 """
 
 import asyncio

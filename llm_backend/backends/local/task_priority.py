@@ -1,7 +1,7 @@
 """Priority of an asyncio task's requests to local models, besides the requests' own priority.
 
-A line of a batch is dispatched as an ordinary request. Only the task that dispatches it knows that
-it is not interactive; a context variable passes that on.
+A line of a batch is dispatched as an ordinary request. Only the task that dispatches the line knows
+that the request is not interactive. A context variable passes this on to the model.
 """
 
 from collections.abc import Iterator

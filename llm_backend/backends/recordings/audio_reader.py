@@ -4,10 +4,10 @@
         CPU_S MEMORY_BYTES SECONDS RATE_HZ < file
     ... CPU_S MEMORY_BYTES SECONDS 16000 THRESHOLD PREFIX_MS SILENCE_MS < file
 
-It prints signed 16-bit samples of one channel at this rate; with the options of detection, audio
-without speech is digital silence. Its exit code is one of those below; unless that is `READ`, the
-last line on standard error is a sentence. Libraries are imported after the limits are set, so that
-the limits bound them, too.
+The process prints signed 16-bit samples of one channel at this rate. With the options of detection,
+audio without speech is digital silence. Its exit code is one of those below; unless that is `READ`,
+the last line on standard error is a sentence. Libraries are imported after the limits are set, so
+that the limits bound them, too.
 """
 
 import math

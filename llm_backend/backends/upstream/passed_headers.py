@@ -113,8 +113,8 @@ _CREDENTIALS = frozenset(
         "x-goog-api-key",
     }
 )
-# They choose the operator's account that pays: in answers they never pass, in requests only if the
-# settings add them.
+# These headers choose the operator's account that pays. They never pass in answers, and in requests
+# only if the settings add them.
 _PAYERS = frozenset({b"openai-organization", b"openai-project"})
 
 

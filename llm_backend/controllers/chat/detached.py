@@ -1,4 +1,4 @@
-"""Operations on detached chats: list, follow, cancel. They find the chats of all processes."""
+"""Operations on detached chats of all processes: list, follow, cancel."""
 
 from typing import TYPE_CHECKING
 

@@ -63,7 +63,7 @@ class SessionConfig:
 
     @classmethod
     def default(cls, model: str, capabilities: Capabilities) -> "SessionConfig":
-        """Returns the configuration of a new session. It speaks, if this server can."""
+        """Returns the configuration of a new session. The session speaks if this server can."""
         fields = {
             "type": "realtime",
             "model": model,

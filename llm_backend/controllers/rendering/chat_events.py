@@ -1,7 +1,7 @@
 """Encoding of chat deltas as stream events, and the transcript for the stored completion.
 
-Nearly all deltas are a few letters of content and nothing else. That path must be cheap: the API
-process and the model's threads share the CPU.
+Nearly all deltas are a few letters of content and nothing else. Encoding them must be cheap: the
+API process and the model's threads share the CPU.
 """
 
 from collections.abc import Iterator

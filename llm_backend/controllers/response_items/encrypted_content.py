@@ -1,7 +1,7 @@
 """Opaque content of items (`encrypted_content`) that clients store and send back. Pure.
 
-It is encoded and not encrypted: clients see the same content in the clear, too. It serves clients
-that send back only the opaque form.
+The content is encoded and not encrypted: clients see the same content in the clear, too. The opaque
+form is for clients that send back nothing else.
 """
 
 import base64

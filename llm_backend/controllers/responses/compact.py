@@ -1,7 +1,7 @@
 """Compaction of a conversation to its user messages and a summary of the rest.
 
-The summary is the model's own. It stands in a `compaction` item, which any later response reads as
-an assistant's message.
+The model itself writes the summary. A `compaction` item holds it, and any later response reads that
+item as an assistant's message.
 """
 
 import time

@@ -43,7 +43,7 @@ class NativeBatch:
         self, embeddings: Embeddings, slot: int, position: int, first: int, count: int
     ) -> Handle:
         """A native batch of embeddings instead of tokens, without outputs: rows [count, embedding
-        size] float32. It uses the same arrays and some more that it keeps alive."""
+        size] float32. The batch uses the same arrays, and keeps some more alive."""
         rows = np.ascontiguousarray(embeddings.rows[first : first + count])
         whole = embeddings.positions_from(position)
         positions = np.ascontiguousarray(whole[:, first : first + count])

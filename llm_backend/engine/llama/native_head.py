@@ -1,7 +1,7 @@
 """A context that drafts from hidden states of a model: its own draft head, or an EAGLE-3 draft.
 
-The hidden states come from functions that llama.cpp does not call stable. They are looked up by
-their C++ names; without them, models are served without such drafts."""
+The hidden states come from functions that llama.cpp does not call stable, so the functions are
+looked up by their C++ names. If they are missing, models are served without such drafts."""
 
 import ctypes
 import logging

@@ -87,8 +87,9 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=T
 
 class LabelsScored(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The answer to `ScoreLabels`: logprobs of the labels of each question, in the command's order.
-    They are natural logarithms under the model's own distribution, without the tokens with which
-    all labels of a question begin. `cached_tokens` of the shared prompt were in a cached prefix."""
+    A logprob is a natural logarithm under the model's own distribution. The tokens with which all
+    labels of a question begin are left out of it. `cached_tokens` of the shared prompt were in a
+    cached prefix."""
 
     id: str
     logprobs: list[list[float]]

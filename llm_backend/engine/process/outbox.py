@@ -1,4 +1,4 @@
-"""Outbox of a worker: when events are sent. Those of one step leave together, and not during a
+"""Outbox of a worker: when events are sent. The events of one step leave together, and not during a
 pass.
 
 A pass needs all processors, and its threads wait for each other: an API process that handles an

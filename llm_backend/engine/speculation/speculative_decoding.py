@@ -36,8 +36,8 @@ class SpeculativeDecoding:
         self._counted_drafting_s = 0.0
 
     def record_pass(self, tokens: int, seconds: float) -> None:
-        """Update the cost of passes by one that took `seconds`, which include the time of drafting;
-        that is subtracted."""
+        """Update the cost of passes by a pass that took `seconds`. The time of drafting is
+        subtracted from them."""
         if self._drafter is not None:
             before_s, self._counted_drafting_s = self._counted_drafting_s, self._drafter.busy_s
             seconds -= self._counted_drafting_s - before_s

@@ -15,8 +15,9 @@ _OF_THE_KEY = [name for name in UsageKey._fields if name != "minute_at"]
 
 @dataclass(frozen=True, kw_only=True)
 class DeferredUsageRow:
-    """Deferred usage under an upstream's id. It counts under the dimensions of its `key`, but in
-    the minute in which it is reported. `input_tokens` and `output_tokens` are counted already."""
+    """Deferred usage under an upstream's id. The usage counts under the dimensions of its `key`,
+    but in the minute in which the upstream reports it. `input_tokens` and `output_tokens` are
+    counted already."""
 
     id: str
     key: UsageKey

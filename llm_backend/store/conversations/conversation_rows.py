@@ -143,8 +143,8 @@ def delete_item(connection: Connection, id: str, item_id: str) -> StoredConversa
 
 
 def _append(connection: Connection, seq: int, added: Sequence[StoredItem]) -> list[int]:
-    """Append items. This counts as use: it postpones the deletion of conversations that are
-    unused."""
+    """Append items. An append counts as use of the conversation: unused ones are deleted after a
+    time."""
     of_this = conversation_items.c.conversation_seq == seq
     present = select(conversation_items.c.item_seq).where(of_this)
     item_seqs = item_rows.add(connection, added, excluded=present)

@@ -113,9 +113,9 @@ class Database:
     async def insert(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """The same for a unit of work that only inserts rows under new random names. It locks
-        nothing that other units of work could need, so it shares its transaction with others of
-        this sort. That is much cheaper with many writers."""
+        """The same for a unit of work that only inserts rows under new random names. Such a unit
+        locks nothing that others could need, so several share one transaction. With many writers
+        this is much cheaper."""
         return await self._write_measured(self._engine.insert, _bind(work, *args, **kwargs))
 
     async def _write_measured(

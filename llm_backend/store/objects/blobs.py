@@ -1,9 +1,9 @@
 """Blobs: streams of bytes written as blocks and read by range. The blocks of a failed write are
 deleted later, as orphans.
 
-The order guarantees that: first a row that marks the blob as an orphan, then the blocks, then the
-row that claims the blob, in one transaction with the removal of the mark. A block is written whole
-or not at all, so no multipart upload is ever left open.
+The order of the writes guarantees this. First comes a row that marks the blob as an orphan, then
+the blocks. Last comes the row that claims the blob, in one transaction with the removal of the
+mark. A block is written whole or not at all, so no multipart upload is ever left open.
 """
 
 import logging

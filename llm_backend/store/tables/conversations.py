@@ -17,8 +17,8 @@ from llm_backend.store.database.metadata import SEQUENCE, metadata
 from llm_backend.store.tables.object_table import object_table, part_of, size_bytes
 
 # Items: input and output of models. Clients refer to an item by its id alone, so ids are unique
-# over all conversations and responses. These contain items in order, and an item is deleted with
-# the last object that contains it.
+# over all conversations and responses. Conversations and responses contain items in order. An item
+# is deleted with the last object that contains it.
 items = Table(
     "items",
     metadata,

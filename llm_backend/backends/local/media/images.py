@@ -1,7 +1,7 @@
 """Decodes and resizes image files to RGB pixels.
 
 Sizes follow OpenAI's documentation: `low` fits 512 by 512 pixels, `original` 2,048 by 2,048, and
-the others that and 768 on the shorter side. This bounds the bytes sent to the engine, and the
+the others that and 768 on the shorter side. The sizes bound the bytes sent to the engine, and the
 tokens of models that accept images of any size.
 """
 

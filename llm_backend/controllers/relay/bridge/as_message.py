@@ -17,7 +17,7 @@ _OF_BOTH = frozenset(
     {
         *_SAME, "model", "store", "metadata", "stream", "stream_options", "tools", "tool_choice",
         "parallel_tool_calls", "user",
-        # These identify the user or the cache, as at local models.
+        # The next four identify the user or the cache, and are accepted as at local models.
         "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
     }
 )  # fmt: skip
