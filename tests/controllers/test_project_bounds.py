@@ -288,6 +288,32 @@ async def test_upstreams_store_nothing_of_projects_with_zero_data_retention(far,
     assert far.upstream.requests[0].body == sent
 
 
+MCP = {"type": "mcp", "server_label": "l", "server_url": "https://far.test"}
+OTHER_CASE = [
+    ("tools", "/responses", {"Tools": [MCP]}, "Tools"),
+    ("tools", "/responses", {"tools": [{"type": "custom", "name": "c", "Type": "mcp"}]}, "Type"),
+    ("some", "/chat/completions", {"Web_Search_Options": {}}, "Web_Search_Options"),
+    ("tools", "/realtime/client_secrets", {"Session": {"tools": [MCP]}}, "Session"),
+    ("tools", "/realtime/client_secrets", {"session": {"type": "realtime", "TOOLS": [MCP]}}, "TOOLS"),
+    ("silent", "/chat/completions", {"Store": True}, "Store"),
+    ("silent", "/responses", {"store": False, "STORE": True}, "STORE"),
+]
+
+
+@pytest.mark.parametrize(("key", "path", "fields", "param"), OTHER_CASE)
+async def test_limits_hold_for_upstreams_that_ignore_the_case_of_names(
+    far, key, path, fields, param
+):
+    chat = {"messages": [{"role": "user", "content": "hi"}]} if "chat" in path else {"input": "hi"}
+    body = {"model": "good", **chat, **fields}
+    answer = await far.post(path, json=body, key=key)
+
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"].endswith(param)
+    assert far.upstream.requests == []
+    assert (await far.post(path, json=body, key="root")).status_code == 200
+
+
 async def test_idempotency_stores_nothing_for_projects_with_zero_data_retention(far):
     headers = {"content-type": "application/json", "idempotency-key": "k"}
     asked = []

@@ -21,6 +21,7 @@ from llm_backend.json_types import JsonMapping, JsonObject
 
 _MODEL_FIELDS = frozenset({"model", "session"})  # fields of forms
 _WITHIN = ("", "session", "response")
+_LIMITED = frozenset({"tools", "type", "web_search_options", "session", "response", "store"})
 # The prefix of a hosted tool's type -> the permission that the tool needs.
 _PERMISSIONS = {
     "file_search": "file_search",
@@ -105,11 +106,14 @@ class PermissionChecks:
     def check_body(self, project: Project, body: JsonObject, raw_body: bytes | str) -> None:
         """Raises `Forbidden` for any model or tool in the body that the project may not use, also
         for one within a session, a grader or an image tool. Raises `InvalidRequest` for a duplicate
-        JSON key, because the upstream might read the other value."""
+        JSON key, because the upstream might read the other value, and for a name in another case,
+        because some upstreams read names without regard to case."""
         if raw_body and (project.models is not None or project.forbidden_tools):
             check_duplicate_keys(raw_body)
         if project.models is not None:
             self.check_models(project, models_in(body))
+        if project.forbidden_tools or project.has_zero_retention:
+            check_case(body)
         if project.forbidden_tools:
             check_tools(body, project.forbidden_tools)
 
@@ -167,6 +171,23 @@ def check_tools(body: JsonMapping, forbidden: frozenset[str]) -> None:
             if permission in forbidden:
                 where = f"{within}.tools[{index}]" if within else f"tools[{index}]"
                 raise _tool_not_allowed(permission, where)
+
+
+def check_case(body: JsonMapping) -> None:
+    """Raises `InvalidRequest` for a name that decides about tools or storage, in another case."""
+    for within in _WITHIN:
+        holder = body.get(within) if within else body
+        if not isinstance(holder, dict):
+            continue
+        tools = holder.get("tools")
+        for one in (holder, *(tools if isinstance(tools, list) else ())):
+            for name in one if isinstance(one, dict) else ():
+                if name not in _LIMITED and name.lower() in _LIMITED:
+                    raise InvalidRequest(
+                        f"`{name}` must be written as `{name.lower()}`.",
+                        param=name,
+                        code="unknown_parameter",
+                    )
 
 
 def _tool_not_allowed(permission: str | None, where: str) -> Forbidden:
