@@ -128,8 +128,7 @@ def parse_json(body: bytes, limits: BodyLimits) -> JsonValue:
     except orjson.JSONDecodeError as error:
         message = f"The body is not valid JSON: {error.msg}, at character {error.pos}."
         raise InvalidRequest(message, code="invalid_json") from None
-    if body.count(b"[") + body.count(b"{") > limits.json_depth:
-        _check_depth(value, limits.json_depth)
+    check_depth(value, body, limits.json_depth)
     if b"\\u0000" in body:
         _replace_nul_in_answers(value)
         _check_nul(value)
@@ -160,7 +159,10 @@ def _check_pairs(pairs: Sequence[tuple[str, JsonValue]]) -> None:
         raise InvalidRequest(message, code="invalid_json")
 
 
-def _check_depth(value: JsonValue, limit: int) -> None:
+def check_depth(value: JsonValue, body: bytes, limit: int) -> None:
+    """Raises `InvalidRequest` for the value of a body that is nested deeper than the limit."""
+    if body.count(b"[") + body.count(b"{") <= limit:
+        return
     level, depth = [value], 0
     while level := [one for one in level if isinstance(one, dict | list)]:
         depth += 1

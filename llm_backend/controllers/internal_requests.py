@@ -13,7 +13,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope
 
 from llm_backend import exact_json
-from llm_backend.contract.body import BodyLimits, check_bounds, replay_body
+from llm_backend.contract.body import BodyLimits, check_bounds, check_depth, replay_body
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import Internal, InvalidRequest
 from llm_backend.json_types import JsonObject
@@ -52,14 +52,17 @@ async def _nothing_more() -> Message:
 
 
 def parse_message(message: str | bytes, limits: BodyLimits) -> JsonObject:
-    """Returns the object of a message. Raises `InvalidRequest` if it is none, and `TooLarge`."""
-    check_bounds(message.encode() if isinstance(message, str) else message, limits)
+    """Returns the object of a message. Raises `InvalidRequest` if it is none, or nested deeper than
+    the limit, and `TooLarge`."""
+    body = message.encode() if isinstance(message, str) else message
+    check_bounds(body, limits)
     try:
-        event = exact_json.loads(message)
+        event = exact_json.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The message is not JSON: {error}", code="invalid_json") from error
     if not isinstance(event, dict):
         raise InvalidRequest("A message must be a JSON object.", code="invalid_type")
+    check_depth(event, body, limits.json_depth)
     return event
 
 
