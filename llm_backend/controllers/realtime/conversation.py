@@ -2,8 +2,9 @@
 
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from llm_backend.errors import InvalidRequest, NotFound, TooLarge, UnsupportedField
@@ -104,14 +105,30 @@ class SpokenSentence:
     duration_ms: int = 0
 
 
-class Conversation:
-    """Items of a conversation, of at most `limit_bytes` as JSON."""
+@dataclass(frozen=True, kw_only=True)
+class ItemSize:
+    """Size of an item as JSON: its bytes, its values and names of fields."""
 
-    def __init__(self, *, limit_bytes: int) -> None:
+    size_bytes: int = 0
+    nodes: int = 0
+
+    @classmethod
+    def of(cls, item: JsonMapping) -> "ItemSize":
+        """Measures an item; takes long for a large one."""
+        return cls(size_bytes=len(dumps(item)), nodes=_count_nodes(item))
+
+
+class Conversation:
+    """Items of a conversation, of at most `limit_bytes` as JSON and `nodes_limit` values and names
+    of fields: a value takes more memory than its bytes."""
+
+    def __init__(self, *, limit_bytes: int, nodes_limit: int) -> None:
         self.id = f"conv_{uuid.uuid4().hex[:24]}"
         self._limit_bytes = limit_bytes
+        self._nodes_limit = nodes_limit
         self._items: list[JsonObject] = []
-        self._sizes: dict[str, int] = {}
+        self._sizes: dict[str, ItemSize] = {}
+        self._bytes = self._nodes = 0  # of all items
         self._audio: dict[str, Sequence[SpokenSentence]] = {}
         self._heard_ms: dict[str, int] = {}  # of truncated items
 
@@ -127,10 +144,17 @@ class Conversation:
         """Returns an item. Raises `NotFound`."""
         return self._items[self._index(item_id, "item_id")]
 
-    def add(self, item: JsonObject, previous_item_id: str | None = None) -> str | None:
+    def add(
+        self,
+        item: JsonObject,
+        previous_item_id: str | None = None,
+        *,
+        size: ItemSize | None = None,
+    ) -> str | None:
         """Adds an item after another, by default after the last, and returns the id of the item
-        before it. Raises `InvalidRequest` and `NotFound`."""
-        if any(one["id"] == item["id"] for one in self._items):
+        before it. `size` is that of a large item, which is measured elsewhere. Raises
+        `InvalidRequest`, `NotFound` and `TooLarge`."""
+        if item["id"] in self._sizes:
             raise InvalidRequest("The conversation has an item with this id.", param="item.id")
         if previous_item_id is None:
             at = len(self._items)
@@ -138,23 +162,18 @@ class Conversation:
             at = 0
         else:
             at = self._index(previous_item_id, "previous_item_id") + 1
-        before = self._items[:at]
-        if item["type"] == "function_call_output" and not _has_call(before, item["call_id"]):
+        if item["type"] == "function_call_output" and not _has_call(
+            islice(self._items, at), item["call_id"]
+        ):
             raise InvalidRequest(
                 "The conversation has no function call with this `call_id` before the item.",
                 param="item.call_id",
             )
-        size = len(dumps(item))
-        total = size + sum(self._sizes.values())
-        if total > self._limit_bytes:
-            raise TooLarge(
-                f"The conversation would have {total:,} bytes, more than `body_limit_bytes` "
-                f"({self._limit_bytes:,}): delete items of it.",
-                param="item",
-            )
+        size = size or ItemSize.of(item)
+        self._check_room(size)
         self._items.insert(at, item)
-        self._sizes[item["id"]] = size
-        return before[-1]["id"] if before else None
+        self._set_size(item["id"], size)
+        return self._items[at - 1]["id"] if at else None
 
     def update(self, item: JsonObject) -> None:
         """Counts the bytes of a changed item, and cuts one that was truncated while it was spoken.
@@ -164,7 +183,7 @@ class Conversation:
             text = heard_text(self._audio[id], self._heard_ms[id])
             item["content"] = [{"type": "output_audio", "transcript": text}]
         if id in self._sizes:
-            self._sizes[id] = len(dumps(item))
+            self._set_size(id, ItemSize.of(item))
 
     def add_audio(self, item_id: str, sentences: Sequence[SpokenSentence]) -> None:
         """Keeps what was spoken of an item, so that it can be truncated."""
@@ -190,11 +209,37 @@ class Conversation:
     def delete(self, item_id: str) -> None:
         """Deletes an item, and the outputs of a deleted call. Raises `NotFound`."""
         item = self._items.pop(self._index(item_id, "item_id"))
+        self._set_size(item_id, None)
         if item["type"] == "function_call":
-            self._items = [one for one in self._items if not _is_output(one, item["call_id"])]
-        self._sizes = {one["id"]: self._sizes[one["id"]] for one in self._items}
+            outputs = [one for one in self._items if _is_output(one, item["call_id"])]
+            for output in outputs:
+                self._set_size(output["id"], None)
+            self._items = [one for one in self._items if one["id"] in self._sizes]
         self._audio.pop(item_id, None)
         self._heard_ms.pop(item_id, None)
+
+    def _check_room(self, size: ItemSize) -> None:
+        total_bytes, total_nodes = self._bytes + size.size_bytes, self._nodes + size.nodes
+        if total_bytes > self._limit_bytes:
+            raise TooLarge(
+                f"The conversation would have {total_bytes:,} bytes, more than `body_limit_bytes` "
+                f"({self._limit_bytes:,}): delete items of it.",
+                param="item",
+            )
+        if total_nodes > self._nodes_limit:
+            raise TooLarge(
+                f"The conversation would have {total_nodes:,} JSON values and names of fields, "
+                f"more than `json_nodes_limit` ({self._nodes_limit:,}): delete items of it.",
+                param="item",
+            )
+
+    def _set_size(self, id: str, size: ItemSize | None) -> None:
+        """Counts an item with this size; None for one that is deleted."""
+        old, new = self._sizes.pop(id, ItemSize()), size or ItemSize()
+        self._bytes += new.size_bytes - old.size_bytes
+        self._nodes += new.nodes - old.nodes
+        if size is not None:
+            self._sizes[id] = size
 
     def _index(self, item_id: str, param: str) -> int:
         for index, item in enumerate(self._items):
@@ -245,3 +290,17 @@ def _input_part(part: JsonMapping) -> JsonObject | None:
         return None
     kind = "output_text" if part["type"].startswith("output_") else "input_text"
     return {"type": kind, "text": text}
+
+
+def _count_nodes(value: Any) -> int:
+    """Counts the values and names of fields in JSON; a list or an object counts as one, too."""
+    count, unread = 0, [value]
+    while unread:
+        one = unread.pop()
+        count += 1
+        if isinstance(one, Mapping):
+            count += len(one)
+            unread += one.values()
+        elif isinstance(one, list):
+            unread += one
+    return count

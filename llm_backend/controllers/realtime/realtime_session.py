@@ -68,7 +68,9 @@ class RealtimeSession:
         self._id = f"sess_{uuid.uuid4().hex[:24]}"
         self._expires_at = int(time.time() + duration_s)
         self._sender = EventSender(client)
-        self._conversation = Conversation(limit_bytes=limits.json_bytes)
+        self._conversation = Conversation(
+            limit_bytes=limits.json_bytes, nodes_limit=limits.json_nodes
+        )
         self._input_turns = InputTurns(
             config,
             self._conversation,

@@ -3,13 +3,14 @@
 import pytest
 
 from llm_backend.controllers.realtime.conversation import (
+    FIRST,
     Conversation,
     SpokenSentence,
     check_item,
     model_input,
 )
 from llm_backend.controllers.realtime.session_config import Capabilities, SessionConfig
-from llm_backend.errors import InvalidRequest
+from llm_backend.errors import InvalidRequest, TooLarge
 
 
 def test_an_image_is_read_by_its_address_alone():
@@ -65,7 +66,7 @@ def test_text_and_addresses_of_images_are_variables_of_prompts():
 
 
 def test_an_answer_that_is_truncated_while_it_is_spoken_ends_with_what_was_heard():
-    conversation = Conversation(limit_bytes=1000)
+    conversation = Conversation(limit_bytes=1000, nodes_limit=100)
     item = {"id": "a", "type": "message", "role": "assistant", "status": "in_progress",
             "content": []}  # fmt: skip
     sentences = [SpokenSentence(text="One two. ", duration_ms=200)]
@@ -80,6 +81,48 @@ def test_an_answer_that_is_truncated_while_it_is_spoken_ends_with_what_was_heard
 
     assert before == []
     assert item["content"] == [{"type": "output_audio", "transcript": "One two."}]
+
+
+def call(number: int) -> dict:
+    return {"id": f"a{number}", "type": "function_call", "call_id": f"c{number}", "name": "f"}
+
+
+def output(number: int) -> dict:
+    return {"id": f"o{number}", "type": "function_call_output", "call_id": f"c{number}"}
+
+
+def test_a_conversation_holds_values_up_to_a_number_however_few_bytes_they_have():
+    conversation = Conversation(limit_bytes=10_000, nodes_limit=27)
+    for number in range(3):
+        conversation.add(call(number))  # 9 values and names each
+    with pytest.raises(TooLarge) as refused:
+        conversation.add(call(3))
+    conversation.delete("a0")
+    conversation.add(call(3))
+
+    assert "json_nodes_limit" in refused.value.message
+    assert [one["id"] for one in conversation] == ["a1", "a2", "a3"]
+
+
+def test_outputs_that_are_deleted_with_their_call_leave_room():
+    conversation = Conversation(limit_bytes=10_000, nodes_limit=16)
+    for _ in range(3):
+        conversation.add(call(1))
+        conversation.add(output(1))
+        conversation.delete("a1")
+
+    assert list(conversation) == []
+
+
+def test_the_id_before_an_added_item_is_that_of_its_place():
+    conversation = Conversation(limit_bytes=10_000, nodes_limit=100)
+    before = [conversation.add(call(1)), conversation.add(call(2)), conversation.add(call(3), "a1")]
+
+    assert before == [None, "a1", "a1"]
+    assert conversation.add(call(4), FIRST) is None
+    with pytest.raises(InvalidRequest):
+        conversation.add(output(3), "a1")  # before its call
+    assert conversation.add(output(3), "a3") == "a3"
 
 
 def test_nulls_end_fields_of_audio():

@@ -433,7 +433,7 @@ def hearing(
 
 
 async def test_audio_stays_in_the_buffer_while_the_conversation_is_full():
-    conversation, client = Conversation(limit_bytes=600), WaitingClient()
+    conversation, client = Conversation(limit_bytes=600, nodes_limit=100), WaitingClient()
     conversation.add({"id": "a", "type": "message", "content": [{"text": "x" * 500}]})
     model = HearingModel("b")
     model.hears.release()
@@ -458,7 +458,7 @@ async def test_a_client_that_has_left_gets_no_error_of_its_turn():
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
     client, model = WaitingClient(), HearingModel("b")
     model.hears.release()
-    one = hearing(client, model, Conversation(limit_bytes=600), answer=refuse)
+    one = hearing(client, model, Conversation(limit_bytes=600, nodes_limit=100), answer=refuse)
     item = {"id": "a", "type": "message", "content": [{"type": "input_audio"}]}
     one.transcribe_item(item, 0, Turn(wav=b"", duration_s=1), answers=True)
     await one.wait()
@@ -578,7 +578,7 @@ async def test_a_turn_whose_transcription_is_no_transcript_fails():
 
 @pytest.mark.parametrize("is_bug", [False, True])
 async def test_a_turn_that_fails_keeps_no_later_one_away(detector, monkeypatch, caplog, is_bug):
-    conversation, client = Conversation(limit_bytes=600), WaitingClient()
+    conversation, client = Conversation(limit_bytes=600, nodes_limit=100), WaitingClient()
     if is_bug:
         monkeypatch.setattr(InputAudio, "turn", lambda *_: 1 / 0)
     else:
@@ -600,7 +600,7 @@ async def test_a_turn_that_fails_keeps_no_later_one_away(detector, monkeypatch, 
 
 
 async def test_transcripts_count_as_bytes_of_the_conversation():
-    conversation = Conversation(limit_bytes=600)
+    conversation = Conversation(limit_bytes=600, nodes_limit=100)
     item: dict[str, Any] = {"id": "a", "type": "message", "content": [{"type": "input_audio"}]}
     conversation.add(item)
     turn = Turn(wav=b"", duration_s=1)
@@ -633,3 +633,21 @@ async def test_an_answer_that_fails_once_its_client_has_left_is_no_error(caplog)
             await asyncio.sleep(0)
 
     assert [one.message for one in caplog.records if one.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize("depth", [99, 300])
+async def test_an_event_that_is_nested_too_deeply_is_refused_and_changes_nothing(caplog, depth):
+    inner = json.loads("[" * depth + "]" * depth)
+    tool = {"type": "function", "name": "f", "parameters": {"enum": inner}}
+    client = WaitingClient(
+        {"type": "session.update", "session": {"type": "realtime", "tools": [tool]}},
+        {"type": "session.update", "session": {"type": "realtime", "instructions": "Be brief."}},
+    )
+    async with running(session(client, Model())):
+        assert await comes_true(lambda: client.has("session.updated"), within_s=20)
+
+    assert [one["error"]["message"] for one in client.read if one["type"] == "error"] == [
+        "The body is nested deeper than 100 levels."
+    ]
+    assert client.read[-1]["session"]["tools"] == []
+    assert "realtime_event_failed" not in caplog.text
