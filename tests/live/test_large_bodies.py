@@ -1,5 +1,5 @@
-"""The largest bodies that operations take, small ones that ask for much, frames of WebSockets, and
-lines of batches block no other request, and their memory is freed.
+"""The largest bodies that operations take, small ones that ask for much, frames of WebSockets,
+events of realtime sessions, and lines of batches block no other request, and their memory is freed.
 
 `make test` sends what is large in a way of its own, and to each operation that is answered here one
 body of as many values as there may be; `make large-bodies` sends all bodies to all operations, a
@@ -26,7 +26,7 @@ from websockets.sync.client import connect
 
 from llm_backend.contract import Operation, load_document
 from llm_backend.json_types import JsonValue
-from tests import large_bodies, large_forms
+from tests import large_bodies, large_events, large_forms
 from tests.large_bodies import Large, LargeBodies
 from tests.serving import Served, serve
 from tests.small_bodies import SMALL
@@ -34,6 +34,7 @@ from tests.small_bodies import SMALL
 DOCUMENT = load_document()
 BODIES = LargeBodies(DOCUMENT)
 WHOLE, OTHER = "all", "other work"
+REALTIME = "Realtime"  # the tag whose sessions take events
 KEY = "sk-large"
 ALLOWED_S = 0.3
 ALLOWED_QUIET_S = 0.1
@@ -186,6 +187,17 @@ def send_frames(served: Served, frames: bytes) -> None:
         reading.join(ANSWER_S)
 
 
+def send_event(served: Served, event: str) -> None:
+    """Sends an event to a realtime session, and reads until a short event of the session's."""
+    address = served.base_url.replace("http", "ws") + "/realtime?model=builtin"
+    headers = {"authorization": f"Bearer {KEY}"}
+    with connect(address, additional_headers=headers, max_size=None) as socket:
+        socket.send(event)
+        socket.send('{"type": "response.cancel"}')  # there is none, which ends the answers
+        while '"response_cancel_not_active"' not in str(socket.recv(ANSWER_S))[:1000]:
+            pass
+
+
 def run_batch(client: httpx.Client, bodies: list[bytes]) -> None:
     """Runs a batch of chats, whose model is not there, to its end."""
     lines = [
@@ -249,6 +261,12 @@ def other_work(served: Served, client: httpx.Client) -> Iterator[tuple[str, Call
         "mcp | a long argument",
         lambda: client.post(f"{served.address}/mcp", json=call, headers=accepted),
     )
+
+
+def realtime_work(served: Served) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yields large events of realtime sessions, with their names."""
+    for shape, event in large_events.EVENTS.items():
+        yield f"event | {shape}", lambda event=event: send_event(served, json.dumps(event()))
 
 
 def shapes_of(operation: Operation, config: pytest.Config) -> list[str]:
@@ -315,6 +333,9 @@ def test_no_large_body_keeps_others_waiting_or_its_memory(tmp_path, pytestconfig
             if status == NO_ANSWER or (status >= 500 and status not in (501, 503)):
                 failed.append(waits[-1][1])
         for name, work in other_work(served, client) if part in (WHOLE, OTHER) else ():
+            work()
+            note(name)
+        for name, work in realtime_work(served) if part in (WHOLE, REALTIME) else ():
             work()
             note(name)
         after_mib = settled_mib(served, before_mib + KEPT_MIB)

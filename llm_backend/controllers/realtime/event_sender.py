@@ -9,6 +9,7 @@ from llm_backend import exact_json
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import ApiError
 from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.offload import is_large, offload
 
 
 class Client(Protocol):
@@ -28,11 +29,24 @@ class EventSender:
     async def send(self, event: JsonMapping) -> None:
         """Sends one event, with an id. Raises `ClientGone`."""
         async with self._lock:
-            await self._client.send(exact_json.dumps(event_with_id(event)).decode())
+            text = await offload(_encode, event)
+            await _let_others_run()
+            await self._client.send(text)
+            await _let_others_run()
 
     async def send_error(self, error: ApiError, client_event_id: str | None = None) -> None:
         """Sends an `error` event; `client_event_id` is that of the event that caused it."""
         await self.send(error_event(error_body(error)["error"], client_event_id))
+
+
+async def _let_others_run() -> None:
+    """Lets other requests run between two steps that each take long for a large event."""
+    if is_large():
+        await asyncio.sleep(0)
+
+
+def _encode(event: JsonMapping) -> str:
+    return exact_json.dumps(event_with_id(event)).decode()
 
 
 def event_with_id(event: JsonMapping) -> JsonObject:

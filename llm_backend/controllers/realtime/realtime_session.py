@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.contract.body import BodyLimits
@@ -16,10 +16,12 @@ from llm_backend.controllers.realtime.client_events import (
 )
 from llm_backend.controllers.realtime.conversation import (
     Conversation,
+    ItemSize,
     check_item,
     stored_item,
 )
 from llm_backend.controllers.realtime.event_sender import Client, EventSender
+from llm_backend.controllers.realtime.input_audio import Turn
 from llm_backend.controllers.realtime.input_turns import InputTurns
 from llm_backend.controllers.realtime.response import RealtimeResponse
 from llm_backend.controllers.realtime.session_config import SessionConfig
@@ -33,7 +35,7 @@ from llm_backend.errors import (
     UnsupportedField,
 )
 from llm_backend.json_types import JsonMapping, JsonObject
-from llm_backend.offload import REQUEST_BYTES, offload
+from llm_backend.offload import REQUEST_BYTES, add_weight, offload, return_memory
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +86,7 @@ class RealtimeSession:
         )
         self._responses: dict[str, RealtimeResponse] = {}  # that have not ended
         self._tasks = BackgroundTasks()
+        self._received_bytes = 0
         self._handlers: Mapping[str, Handle] = {
             "session.update": self._update_session,
             "conversation.item.create": self._create_item,
@@ -109,12 +112,15 @@ class RealtimeSession:
         finally:
             await self._input_turns.aclose()
             await self._tasks.cancel()
+            REQUEST_BYTES.set(self._received_bytes)
+            return_memory()  # what the session holds is free soon
         return True
 
     async def _handle(self, message: str | bytes) -> None:
         event: JsonObject = {}
         try:
             REQUEST_BYTES.set(len(message))
+            self._received_bytes += len(message)
             event = await offload(parse_message, message, self._limits)
             await offload(check_event, event, self._validators)
             handle = self._handlers.get(event["type"])
@@ -135,24 +141,30 @@ class RealtimeSession:
         await self._sender.send({"type": type, "session": session})
 
     async def _update_session(self, event: JsonMapping) -> None:
-        config = self._config.apply(event["session"])
+        config = await offload(self._config.apply, event["session"])
         self._input_turns.configure(config)
         self._config = config
         await self._send_session("session.updated")
         await self._input_turns.answer_if_due()
 
     async def _create_item(self, event: JsonMapping) -> None:
-        check_item(event["item"], "item")
-        item = stored_item(event["item"])
-        turns = self._input_turns.pop_turns(item)
-        previous = self._conversation.add(item, event.get("previous_item_id"))
+        item, turns, size = await offload(self._read_item, event["item"])
+        previous = self._conversation.add(item, event.get("previous_item_id"), size=size)
         for kind in ("conversation.item.added", "conversation.item.done"):
             await self._sender.send({"type": kind, "previous_item_id": previous, "item": item})
         for index, turn in turns.items():
             self._input_turns.transcribe_item(item, index, turn, answers=False)
 
+    def _read_item(self, sent: JsonMapping) -> tuple[JsonObject, dict[int, Turn], ItemSize]:
+        """Returns the item that a client sent, its turns to be transcribed, and its size."""
+        check_item(sent, "item")
+        item = stored_item(sent)
+        turns = self._input_turns.pop_turns(item)
+        return item, turns, ItemSize.of(item)
+
     async def _retrieve_item(self, event: JsonMapping) -> None:
         item = self._conversation.find(event["item_id"])
+        add_weight(item)
         await self._sender.send({"type": "conversation.item.retrieved", "item": item})
 
     async def _truncate_item(self, event: JsonMapping) -> None:
@@ -173,8 +185,10 @@ class RealtimeSession:
         if self._config.is_transcription:
             raise InvalidRequest("A session that transcribes has no responses.", param="type")
         changes: JsonObject = event.get("response") or {}
-        config = self._config.for_response(changes)
-        items = self._conversation_items(changes)
+        config = await offload(self._config.for_response, changes)
+        items: list[JsonMapping] = list(self._conversation)
+        if "input" in changes:
+            items = await offload(_input_items, changes["input"])
         is_out_of_band = changes.get("conversation") == "none"
         self._check_room(is_out_of_band=is_out_of_band)
         if not is_out_of_band and "input" not in changes:
@@ -191,14 +205,6 @@ class RealtimeSession:
         self._responses[response.id] = response
         task = response.start(self._tasks)  # at once: from now on it may be cancelled
         task.add_done_callback(lambda _: self._forget(response, task))
-
-    def _conversation_items(self, changes: JsonMapping) -> list[JsonMapping]:
-        """Returns the items that a response answers: its own input, else the conversation."""
-        if "input" not in changes:
-            return list(self._conversation)
-        for index, item in enumerate(changes["input"]):
-            check_item(item, f"response.input[{index}]")
-        return [stored_item(item) for item in changes["input"]]
 
     def _check_room(self, *, is_out_of_band: bool) -> None:
         """Raises `InvalidRequest` for a second response in the conversation, and `RateLimited`
@@ -247,3 +253,10 @@ class RealtimeSession:
                 code="response_cancel_not_active",
             )  # fmt: skip
         await response.cancel("client_cancelled")
+
+
+def _input_items(sent: Sequence[JsonMapping]) -> list[JsonMapping]:
+    """Returns the items of a response that answers its own input."""
+    for index, item in enumerate(sent):
+        check_item(item, f"response.input[{index}]")
+    return [stored_item(item) for item in sent]
