@@ -70,7 +70,10 @@ class ResponsesSettings(BaseModel):
         "concurrently, of one WebSocket.",
     )
     socket_waiting_limit: int = Field(
-        64, ge=1, description="Maximum number of queued requests of one WebSocket."
+        64,
+        ge=1,
+        description="Maximum number of queued requests of one WebSocket; together "
+        "they have at most `body_limit_bytes`.",
     )
     socket_idle_timeout_s: float = Field(
         900, gt=0, description="Seconds after which an idle WebSocket for responses is closed."

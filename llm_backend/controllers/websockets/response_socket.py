@@ -60,7 +60,9 @@ async def serve_responses(services: Services, socket: WebSocket, app: ASGIApp) -
     offered_protocols = upstream_protocols(protocols)
     await socket.accept(offered_protocols[0] if offered_protocols else None)
     queues = StreamQueues(
-        streams_limit=settings.socket_streams_limit, waiting_limit=settings.socket_waiting_limit
+        streams_limit=settings.socket_streams_limit,
+        waiting_limit=settings.socket_waiting_limit,
+        waiting_limit_bytes=settings.body_limit_bytes,
     )
     async with ClientSocket(socket) as client:
         conversation = _ResponseConnection(
@@ -123,7 +125,7 @@ class _ResponseConnection:
                 await self._send_event(refuse_steering(event), stream_id)
                 return
             body = await offload(_body, event)
-            self._queues.add(stream_id, partial(self._answer, stream_id, body))
+            self._queues.add(stream_id, partial(self._answer, stream_id, body), len(body))
         except ApiError as error:
             await self._send_event({**_error_message(error), "status": error.status}, stream_id)
 

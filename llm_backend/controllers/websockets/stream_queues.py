@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 
 from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.errors import RateLimited
@@ -9,25 +10,30 @@ from llm_backend.errors import RateLimited
 Work = Callable[[], Coroutine[None, None, None]]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _QueuedWork:
+    work: Work
+    size_bytes: int
+
+
 class StreamQueues:
     """Runs the work of each stream in order of arrival, and the streams concurrently: at
-    most `streams_limit` streams, and `waiting_limit` queued works."""
+    most `streams_limit` streams, and `waiting_limit` queued works, of `waiting_limit_bytes`
+    together."""
 
-    def __init__(self, *, streams_limit: int, waiting_limit: int) -> None:
+    def __init__(self, *, streams_limit: int, waiting_limit: int, waiting_limit_bytes: int) -> None:
         self._streams_limit = streams_limit
         self._waiting_limit = waiting_limit
-        self._waiting: dict[str | None, deque[Work]] = {}  # by active stream
+        self._waiting_limit_bytes = waiting_limit_bytes
+        self._waiting: dict[str | None, deque[_QueuedWork]] = {}  # by active stream
         self._tasks = BackgroundTasks()
 
-    def add(self, stream: str | None, work: Work) -> None:
-        """Queues work in its stream. Raises `RateLimited` beyond a limit."""
+    def add(self, stream: str | None, work: Work, size_bytes: int) -> None:
+        """Queues work, which keeps so many bytes, in its stream. Raises `RateLimited` beyond a
+        limit."""
         if stream in self._waiting:
-            if sum(map(len, self._waiting.values())) >= self._waiting_limit:
-                raise RateLimited(
-                    f"{self._waiting_limit} requests of this connection wait already.",
-                    code="websocket_queue_limit_reached",
-                )
-            self._waiting[stream].append(work)
+            self._check_room(size_bytes)
+            self._waiting[stream].append(_QueuedWork(work=work, size_bytes=size_bytes))
             return
         if len(self._waiting) >= self._streams_limit:
             raise RateLimited(
@@ -47,10 +53,24 @@ class StreamQueues:
         """Cancels all unfinished work."""
         await self._tasks.cancel()
 
+    def _check_room(self, size_bytes: int) -> None:
+        waiting = [one.size_bytes for queue in self._waiting.values() for one in queue]
+        if len(waiting) >= self._waiting_limit:
+            raise RateLimited(
+                f"{self._waiting_limit} requests of this connection wait already.",
+                code="websocket_queue_limit_reached",
+            )
+        if sum(waiting) + size_bytes > self._waiting_limit_bytes:
+            raise RateLimited(
+                f"Requests of this connection that wait would have more than "
+                f"{self._waiting_limit_bytes:,} bytes (`body_limit_bytes`).",
+                code="websocket_queue_limit_reached",
+            )
+
     async def _run(self, stream: str | None, first: Work) -> None:
         try:
             await first()
             while self._waiting[stream]:
-                await self._waiting[stream].popleft()()
+                await self._waiting[stream].popleft().work()
         finally:
             del self._waiting[stream]
