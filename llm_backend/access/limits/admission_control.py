@@ -1,5 +1,6 @@
-"""Admission control of metered requests. In this order: permission, spend limit, rate limits,
-concurrency limits, fair queue. Then the request runs, and its usage is counted.
+"""Admission control of metered requests. In this order: permission (403), spend limit (429), rate
+limits (429), concurrency limits (429), fair queue (503). Then the request runs, and its usage is
+counted. `llm_backend/errors.py` has the statuses of all errors.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
 """Concurrency limits: requests of a key or a project that run at once, on this server or on all
-servers that share a database.
+servers that share a database. A request beyond the limit is answered with a 429.
 
 Shared permits are leased from the database in blocks, so that it is queried once for several
 requests; surplus permits are returned. A server makes one database call at a time, with a
@@ -46,7 +46,7 @@ class ConcurrencyLimit:
         self._refused_until = 0.0
 
     async def acquire(self) -> None:
-        """Takes a permit. Raises `RequestsLimited` if all are taken."""
+        """Takes a permit. Raises `RequestsLimited` (429) if all are taken."""
         if self.running >= self.granted and self._shared is not None:
             await self._request_more(self._shared)
         if self.running >= self.granted and not self._may_exceed_grant:
@@ -96,6 +96,7 @@ class ConcurrencyLimit:
             self._waiting -= 1
 
     def _limit_error(self) -> RequestsLimited:
+        """Returns the 429 of this limit, with `Retry-After`."""
         where = "" if self._shared is None else ", on all processes and servers together"
         return RequestsLimited(
             f"Rate limit reached for {self.scope} on requests running at once{where}: Limit "
@@ -229,7 +230,7 @@ class SharedConcurrencyLimits:
 
 
 async def acquire_all(limits: Sequence[ConcurrencyLimit]) -> None:
-    """Takes a permit of each limit. Raises `RequestsLimited`, and has taken none then."""
+    """Takes a permit of each limit. Raises `RequestsLimited` (429), and has taken none then."""
     for index, one in enumerate(limits):
         try:
             await one.acquire()

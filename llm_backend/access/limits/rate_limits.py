@@ -1,4 +1,5 @@
-"""Rate limits of each key, and of each project with each model.
+"""Rate limits of each key, and of each project with each model: a request beyond one is answered
+with a 429 that has `Retry-After` and the `x-ratelimit-*` headers.
 
 Requests count by the minute or the day, tokens by the minute. Servers that share limits take
 amounts in blocks from the database and count each block down in memory: the database is queried
@@ -88,8 +89,8 @@ class RateLimits:
         return [self._window(limit) for limit in limits]
 
     async def reserve(self, windows: Sequence[RateLimitWindow], tokens: int) -> WindowReservation:
-        """Takes one request and `tokens` tokens from all windows. Raises `RateLimited`, and has
-        taken nothing then.
+        """Takes one request and `tokens` tokens from all windows. Raises `RateLimited` (429), and
+        has taken nothing then.
         """
         self._granting += 1
         try:
@@ -217,6 +218,7 @@ class RateLimits:
     def _limit_error(
         self, window: RateLimitWindow, amount: int, windows: Sequence[RateLimitWindow]
     ) -> RateLimited:
+        """Returns the 429 of an exhausted window; without `Retry-After` if no wait can help."""
         now = self._clock()
         wait_s = window.reset_s(now)
         kind = RequestsLimited if window.unit == "requests" else TokensLimited

@@ -37,15 +37,15 @@ class RateLimitReservation:
         self.headers: Mapping[str, str] = {}
 
     async def reserve(self) -> None:
-        """Reserves a request and its estimated tokens. Raises `RateLimited`, and has taken
-        nothing then."""
+        """Reserves a request and its estimated tokens. Raises `RateLimited` (429), and has
+        taken nothing then."""
         windows = self._policy.rate_windows
         self._reservation = await self._limits.reserve(windows, await offload(self._tokens))
         self.headers = self._limits.headers(windows)
 
     async def switch_target(self, model: str) -> None:
         """Reserves for the target that is about to answer, and returns the reservation of a target
-        that failed. Raises `RateLimited`."""
+        that failed. Raises `RateLimited` (429)."""
         if self._target_reservation is not None:
             self._target_reservation.correct(0)
             self._target_reservation = None

@@ -64,7 +64,8 @@ class Spending:
         return self._cents.get(project_id, 0.0)
 
     def check(self, project: Project) -> None:
-        """Raises `QuotaExceeded` if the project or the organization has reached its spend limit."""
+        """Raises `QuotaExceeded` (429) if the project or the organization has reached its spend
+        limit."""
         limit = project.spend_limit_cents
         if limit is not None and self.cents(project.id) >= limit:
             raise _quota_error(f"project `{project.id}`", limit)

@@ -1,7 +1,10 @@
-"""Allow lists of headers that pass between clients and upstreams, and queries without keys (pure).
+"""Header forwarding: allow lists of the request and response headers that pass between clients and
+upstreams, and queries without API keys (pure).
 
-Unlisted headers do not pass. A client's credentials and its browser's data about the user are for
-this server only. Cookies, names and policies of an upstream's site do not apply to this one.
+`pass_headers` of an upstream adds names, except hop-by-hop fields (RFC 9110) and those with
+credentials such as `authorization` and `cookie`. Unlisted headers do not pass. A client's
+credentials and its browser's data about the user are for this server only. Cookies, names and
+policies of an upstream's site do not apply to this one.
 """
 
 import re
