@@ -34,7 +34,7 @@ def test_a_model_is_found_by_its_folder(tmp_path):
 def test_both_files_are_needed(tmp_path):
     path = write_speakers(tmp_path / "tones")
     path.with_name("embedding.onnx").unlink()
-    with pytest.raises(ModelFileMissing, match=r"has segmentation\.onnx and embedding\.onnx"):
+    with pytest.raises(ModelFileMissing, match=r"must have segmentation\.onnx and embedding\.onnx"):
         find_model_file(str(path.parent), tmp_path)
 
     assert models_in(tmp_path) == []
