@@ -43,7 +43,7 @@ def findings(subject: str) -> Iterator[str]:
         yield f"it has {len(subject)} characters, at most {SUBJECT_LIMIT} are allowed"
     match = SUBJECT.match(subject)
     if match is None:
-        yield "it must have the form `area: verb ...` or `fix(area): verb ...`, in small letters"
+        yield "it must have the form `area: verb ...` or `fix(area): verb ...` in lower case"
     elif NO_IMPERATIVE.match(match["verb"]):
         yield f"`{match['verb']}` must be a verb in the imperative"
     if subject.endswith("."):
