@@ -12,7 +12,7 @@ from llm_backend.model_files import (
     HeaderError,
     ModelFileMissing,
     find_model_file,
-    models_in,
+    list_model_files,
     read_diarization,
     remove_model,
 )
@@ -24,7 +24,7 @@ def test_a_model_is_found_by_its_folder(tmp_path):
     path = write_speakers(tmp_path / "someone" / "tones")
     files = read_diarization(path)
 
-    assert models_in(tmp_path) == [path]
+    assert list_model_files(tmp_path) == [path]
     for name in ("someone/tones", str(path.parent), str(path)):
         assert find_model_file(name, tmp_path) == path
     assert (files.name, files.framework, files.dimensions) == ("tones", "wespeaker", 80)
@@ -37,7 +37,7 @@ def test_both_files_are_needed(tmp_path):
     with pytest.raises(ModelFileMissing, match=r"must have segmentation\.onnx and embedding\.onnx"):
         find_model_file(str(path.parent), tmp_path)
 
-    assert models_in(tmp_path) == []
+    assert list_model_files(tmp_path) == []
 
 
 @pytest.mark.parametrize(

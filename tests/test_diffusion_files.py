@@ -12,7 +12,7 @@ from llm_backend.model_files import (
     HeaderError,
     find_model_file,
     is_diffusion_file,
-    models_in,
+    list_model_files,
     read_diffusion,
 )
 from llm_backend.settings import Settings, SettingsError
@@ -51,7 +51,7 @@ def test_a_family_is_recognized_by_the_names_of_tensors(tmp_path, family, names)
     assert read.is_network_only == (names[0] not in UNET)
     assert "vae" in read.missing
     assert read.parameters == 4 * len(names)
-    assert models_in(tmp_path) == [find_model_file("one.safetensors", tmp_path)] == [path]
+    assert list_model_files(tmp_path) == [find_model_file("one.safetensors", tmp_path)] == [path]
 
 
 def test_parts_in_a_checkpoint_are_not_missing_and_a_small_autoencoder_does(tmp_path):
@@ -71,7 +71,7 @@ def test_safetensors_cut_anywhere_are_refused(tmp_path):
         cut.write_bytes(whole[:length])
         with pytest.raises(HeaderError):
             read_diffusion(cut)
-    assert models_in(tmp_path) == [tmp_path / "whole.safetensors"]
+    assert list_model_files(tmp_path) == [tmp_path / "whole.safetensors"]
 
 
 def test_other_files_are_no_models_that_draw(tmp_path):
@@ -79,7 +79,7 @@ def test_other_files_are_no_models_that_draw(tmp_path):
     cut = write_safetensors(tmp_path / "cut.safetensors", *FLUX)
     (tmp_path / "text.safetensors").write_text("no header")
 
-    assert models_in(tmp_path) == []
+    assert list_model_files(tmp_path) == []
     network = write_safetensors(tmp_path / "network.safetensors", *UNET, more=bytes(8))
     for path, reason in (
         (network, "has no clip_l, which a checkpoint of Stable Diffusion has to hold"),
@@ -132,7 +132,7 @@ def test_a_header_with_other_values_than_counts_is_broken(tmp_path, fields):
     path = tmp_path / "one.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
 
-    assert models_in(tmp_path) == []
+    assert list_model_files(tmp_path) == []
     with pytest.raises(HeaderError, match=r"header of .* is broken"):
         read_diffusion(path)
 

@@ -18,9 +18,9 @@ from llm_backend.model_files import (
     find_model_file,
     footprint,
     is_whisper_file,
+    list_model_files,
     machine_memory_bytes,
     memory,
-    models_in,
     read_header,
     read_model_file,
     read_whisper_header,
@@ -193,7 +193,7 @@ def test_a_whisper_file_is_found_and_has_its_memory(tmp_path):
     path.with_name("pytorch_model.bin").write_bytes(b"weights")
 
     assert [is_whisper_file(one) for one in (path, english)] == [True, True]
-    assert models_in(tmp_path) == [path, english]
+    assert list_model_files(tmp_path) == [path, english]
     assert find_model_file("o/n:base", tmp_path) == path
     assert find_model_file("o/n:base.en", tmp_path) == english
     header = read_whisper_header(path)

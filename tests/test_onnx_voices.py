@@ -12,7 +12,7 @@ from llm_backend.model_files import (
     ModelFileMissing,
     VoiceFamily,
     find_model_file,
-    models_in,
+    list_model_files,
     read_voice,
     remove_model,
 )
@@ -26,7 +26,7 @@ def test_a_voice_is_found_by_its_folder_and_lists_its_speakers(tmp_path):
     (tmp_path / "else.onnx").write_bytes(path.read_bytes())  # no tokens beside it
     voice = read_voice(path)
 
-    assert models_in(tmp_path) == [path]
+    assert list_model_files(tmp_path) == [path]
     for name in ("someone/tones", str(path.parent), str(path)):
         assert find_model_file(name, tmp_path) == path
     assert (voice.name, voice.family, voice.rate_hz) == ("tones", VoiceFamily.VITS, RATE_HZ)
@@ -55,7 +55,7 @@ def test_families_need_their_files(tmp_path):
         VoiceFamily.KOKORO, kokoro.with_name("voices.bin"),
     )  # fmt: skip
     assert read_voice(matcha).vocoder == vocoder
-    assert models_in(tmp_path / "m") == [matcha]
+    assert list_model_files(tmp_path / "m") == [matcha]
 
 
 def test_a_voice_that_is_cut_is_refused(tmp_path):
@@ -79,7 +79,7 @@ def test_other_bytes_are_no_voice(tmp_path, data):
     with pytest.raises(HeaderError):
         read_voice(path)
 
-    assert models_in(tmp_path) == [path]  # it is listed, and says what is wrong
+    assert list_model_files(tmp_path) == [path]  # it is listed, and says what is wrong
 
 
 @pytest.mark.parametrize("names", ["[" * 100_000, "[]", '{"speaker_id_map": [1]}', " " * 2_000_000])

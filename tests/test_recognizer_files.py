@@ -12,7 +12,7 @@ from llm_backend.model_files import (
     HeaderError,
     ModelFileMissing,
     find_model_file,
-    models_in,
+    list_model_files,
     read_recognizer,
     remove_model,
 )
@@ -24,7 +24,7 @@ def test_a_model_is_found_by_its_folder(tmp_path):
     path = write_recognizer(tmp_path / "someone" / "parakeet")
     files = read_recognizer(path)
 
-    assert models_in(tmp_path) == [path]
+    assert list_model_files(tmp_path) == [path]
     for name in ("someone/parakeet", str(path.parent), str(path)):
         assert find_model_file(name, tmp_path) == path
     assert (files.name, files.vocabulary, files.frame_s) == ("parakeet", len(WORDS), 0.08)
@@ -121,4 +121,4 @@ def test_commands_list_and_show_nemo_models(tmp_path, monkeypatch):
     assert "nemo" in listed
 
     remove_model(path, tmp_path)
-    assert models_in(tmp_path) == []
+    assert list_model_files(tmp_path) == []

@@ -11,7 +11,7 @@ from pathlib import Path
 from llm_backend.app.served_models import ServedModel, build_served_models, check_named_models
 from llm_backend.app.upstreams import upstream_aliases
 from llm_backend.errors import InvalidRequest
-from llm_backend.model_files import models_in
+from llm_backend.model_files import list_model_files
 from llm_backend.settings import Settings, SettingsError, SettingsSource
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def _stamps(source: SettingsSource, running: Settings) -> Sequence[Stamp]:
     `OSError`."""
     folder = running.models_folder
     files = [] if source.file is None else [source.file]
-    models = models_in(folder) if running.serve_models_folder else []
+    models = list_model_files(folder) if running.serve_models_folder else []
     return [(file, _stamp(file)) for file in (*files, *models)]
 
 

@@ -12,8 +12,8 @@ from llm_backend.model_files import (
     DRAWING_PARTS,
     ModelFileMissing,
     find_model_file,
+    list_model_files,
     model_name,
-    models_in,
 )
 from llm_backend.settings import BUILTIN, Settings, SettingsError
 from llm_backend.settings.model_entry import ModelSettings
@@ -38,7 +38,7 @@ def find_folder_models(settings: Settings, named: Sequence[ModelSettings]) -> li
     known = {file.resolve() for file in files if file is not None} | _parts(settings)
     taken = _taken_names(settings, named, files)
     models = []
-    for path in sorted(models_in(folder), key=lambda path: path.parent != folder):
+    for path in sorted(list_model_files(folder), key=lambda path: path.parent != folder):
         if path.resolve() in known or not _is_readable(path):
             continue
         name = path.relative_to(folder).as_posix()

@@ -10,7 +10,7 @@ from llm_backend.controllers.batches import batch_jobs
 from llm_backend.controllers.responses.background.background_worker import ResponseWorker
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.ingestion.ingestion_worker import (
-    ATTEMPTS,
+    ATTEMPTS_PER_FILE,
     Ingestion,
     IngestionLimits,
     Removal,
@@ -58,14 +58,14 @@ def _vector_store_kinds(services: Services) -> Sequence[JobKind]:
             name=INGEST,
             worker=_ingestion(services, True),
             at_once=SHORT_AT_ONCE,
-            attempts=ATTEMPTS,
+            attempts=ATTEMPTS_PER_FILE,
             affinity=affinity,
         ),
         JobKind(
             name=INGEST_LONG,
             worker=_ingestion(services, False),
             at_once=LONG_AT_ONCE,
-            attempts=ATTEMPTS,
+            attempts=ATTEMPTS_PER_FILE,
             affinity=affinity,
         ),
         JobKind(name=REMOVE_FILE, worker=removal, at_once=1, affinity=affinity),

@@ -198,25 +198,25 @@ def _voice(settings: Settings) -> str:
 
 def _drawing(settings: Settings) -> str:
     """Return a sentence for each model that draws: the library that it uses, or what it lacks."""
-    from llm_backend.backends.images.local_images import missing_for
+    from llm_backend.backends.images.local_images import missing_to_draw
 
     draw = {
         one.card.id: one.image_setup
         for one in _read_models(settings)
         if one.image_setup is not None
     }
-    missing = {name: missing_for(name, drawing) for name, drawing in draw.items()}
+    missing = {name: missing_to_draw(name, drawing) for name, drawing in draw.items()}
     sentences = [missing[name] or f"`{name}` draws by stable-diffusion.cpp." for name in draw]
     return " ".join(sentences) or "None."
 
 
 def _audio_models(settings: Settings, espeak: "Espeak | None") -> list[str]:
     """Describe the local models that speak, transcribe or tell speakers apart."""
-    from llm_backend.backends.speech.local_voice import missing_for
+    from llm_backend.backends.speech.local_voice import missing_to_speak
 
     models = _read_models(settings)
     voices = {one.card.id: one.voice for one in models if one.voice is not None}
-    missing = {name: missing_for(name, files, espeak) for name, files in voices.items()}
+    missing = {name: missing_to_speak(name, files, espeak) for name, files in voices.items()}
     return [
         *(
             missing[name] or f"`{name}` speaks by {files.library}.{_unknown_languages(files)}"
@@ -246,12 +246,12 @@ def _hears(model: "ServedModel") -> bool:
 
 def _transcribes(model: "ServedModel") -> str:
     """Return what a model transcribes with, or what it lacks."""
-    from llm_backend.backends.transcription.speakers import missing_for
+    from llm_backend.backends.transcription.speakers import missing_extra
     from llm_backend.model_files import is_whisper_file
 
     name, files = model.card.id, model.recognizer
     if files is not None:
-        return missing_for(name, files) or f"`{name}` transcribes by {files.library}."
+        return missing_extra(name, files) or f"`{name}` transcribes by {files.library}."
     if is_whisper_file(model.engine.model_path):
         return f"`{name}` transcribes by whisper.cpp."
     if is_installed("audio"):
@@ -262,9 +262,9 @@ def _transcribes(model: "ServedModel") -> str:
 
 def _speakers(model: str, files: "DiarizationFiles") -> str:
     """Return what a model tells speakers apart with, or what it lacks."""
-    from llm_backend.backends.transcription.speakers import missing_for
+    from llm_backend.backends.transcription.speakers import missing_extra
 
-    return missing_for(model, files) or f"`{model}` tells speakers apart by {files.library}."
+    return missing_extra(model, files) or f"`{model}` tells speakers apart by {files.library}."
 
 
 def _read_models(settings: Settings) -> "Sequence[ServedModel]":

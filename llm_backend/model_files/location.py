@@ -135,7 +135,7 @@ def _hub_name(name: str, kind: str) -> re.Match[str]:
 
 
 def _stored_file(name: str, folder: Path, quant: str | None) -> Path:
-    files = models_in(folder)
+    files = list_model_files(folder)
     matching = [file for file in files if quant is None or quant.lower() in file.name.lower()]
     if len(matching) > 1 and quant is not None:
         matching = [file for file in matching if is_named(file.name, quant)] or matching
@@ -151,12 +151,12 @@ def _stored_file(name: str, folder: Path, quant: str | None) -> Path:
 
 def _names_in(folder: Path) -> Iterator[str]:
     """Yields the names of the folder's models: their files, and `OWNER/NAME` of those of a hub."""
-    for file in models_in(folder):
+    for file in list_model_files(folder):
         path = file.relative_to(folder)
         yield from (str(path), *({str(path.parent)} - {"."}))
 
 
-def models_in(folder: Path) -> list[Path]:
+def list_model_files(folder: Path) -> list[Path]:
     """Returns the models of a folder by name: of a split model its first part, no projectors."""
     files = [file for file in folder.rglob("*.gguf") if not _NO_MODEL.search(file.name)]
     whisper = [file for file in folder.rglob("*.bin") if is_whisper_file(file)]
@@ -216,5 +216,5 @@ def model_folder(path: Path, folder: Path) -> Path | None:
     something else."""
     own, root = Path(os.path.abspath(path)).parent, Path(os.path.abspath(folder))
     is_below = own != root and own.is_relative_to(root)
-    has_one = is_below and is_folder_model(path) and models_in(own) == [own / path.name]
+    has_one = is_below and is_folder_model(path) and list_model_files(own) == [own / path.name]
     return own if has_one else None

@@ -108,7 +108,7 @@ async def test_config_watch_continues_after_a_folder_that_cannot_be_listed(
     watching = asyncio.create_task(watch_config(source, source.load(), serve, every_s=0.01))
     await asyncio.sleep(0)  # it has seen that there is no folder
     with monkeypatch.context() as patch:
-        patch.setattr(config_watch, "models_in", list_in_vain)
+        patch.setattr(config_watch, "list_model_files", list_in_vain)
         await come_true(lambda: lists >= 2)
     (tmp_path / "models").mkdir()
     write_llama(tmp_path / "models/first.gguf")

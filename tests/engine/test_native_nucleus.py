@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import hatch_build
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling import NoChoice, Sampler
-from llm_backend.engine.sampling.filters import ATTEMPTS
+from llm_backend.engine.sampling.filters import REJECTIONS_LIMIT
 from llm_backend.engine.sampling.native_nucleus import LIBRARY, NativeNucleus
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
@@ -53,7 +53,7 @@ def is_left_to_rounding(row: np.ndarray, sampling: Sampling) -> bool:
     weights = np.exp((row.astype(np.float64) - row.max()) / sampling.temperature)
     shares = np.sort(weights / weights.sum())[::-1]
     borders = np.cumsum(weights / weights.sum())
-    numbers = sampler(sampling)._rng.random(5 * (ATTEMPTS + 1))
+    numbers = sampler(sampling)._rng.random(5 * (REJECTIONS_LIMIT + 1))
     after = np.searchsorted(borders, numbers).clip(max=len(borders) - 1)
     nearest = [np.abs(borders[after - step] - numbers).min() for step in (0, 1)]
     nearest += [np.abs(np.cumsum(shares) - sampling.top_p).min()]

@@ -23,7 +23,7 @@ _FREE = frozenset(
 )
 
 
-def models_in(body: Any) -> Iterator[str]:  # Any: parsed JSON
+def find_named_models(body: Any) -> Iterator[str]:  # Any: parsed JSON
     """Yields the strings under `model` at any depth, outermost first: of the request, a session
     and its transcription, nested graders, a data source, a tool that makes images.
     """

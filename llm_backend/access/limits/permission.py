@@ -6,7 +6,7 @@ from functools import partial
 
 import orjson
 
-from llm_backend.access.authentication.named_models import models_in
+from llm_backend.access.authentication.named_models import find_named_models
 from llm_backend.access.authentication.policy import Project
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.limits.request_policy import RequestPolicies, RequestPolicy
@@ -111,7 +111,7 @@ class PermissionChecks:
         if raw_body and (project.models is not None or project.forbidden_tools):
             check_duplicate_keys(raw_body)
         if project.models is not None:
-            self.check_models(project, models_in(body))
+            self.check_models(project, find_named_models(body))
         if project.forbidden_tools or project.has_zero_retention:
             check_case(body)
         if project.forbidden_tools:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from llm_backend import exact_json
-from llm_backend.access.authentication.named_models import models_in
+from llm_backend.access.authentication.named_models import find_named_models
 from llm_backend.access.authentication.policy import Project
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.limits.permission import PermissionChecks, project_of
@@ -94,7 +94,7 @@ class MeteredSession:
             self._permission.check_models(project_of(self._caller), [model])
             self._model = self.meter.model = model
         below = {name: value for name, value in session.items() if name != "model"}
-        self._transcription_model = next(models_in(below), None)
+        self._transcription_model = next(find_named_models(below), None)
 
     def _count(self, kind: str, message: str) -> None:
         usage = parse_usage(message.encode())

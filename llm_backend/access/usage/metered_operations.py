@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llm_backend.access.authentication.named_models import models_in
+from llm_backend.access.authentication.named_models import find_named_models
 from llm_backend.contract.request import ApiRequest
 from llm_backend.contract.unknown_operation import UNKNOWN
 from llm_backend.json_types import JsonMapping
@@ -164,7 +164,7 @@ def model_of(request: ApiRequest, metered: MeteredOperation) -> str:
     body = request.body
     model: Any = None
     if isinstance(body, dict):
-        model = body.get("model") or next(iter(models_in(body)), None)
+        model = body.get("model") or next(iter(find_named_models(body)), None)
     elif request.form_head is not None:
         model = request.form_head.requested_model
     elif request.operation.method == "GET":

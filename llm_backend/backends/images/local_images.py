@@ -129,7 +129,7 @@ class _LocalRequest:
         self.share = max(self.share or 0.0, (self.images + done) / self._count)
 
 
-def missing_for(model: str, setup: LocalImageSetup) -> str | None:
+def missing_to_draw(model: str, setup: LocalImageSetup) -> str | None:
     """Returns a sentence that names what a model lacks to draw; None if it can."""
     if not is_installed("draw"):
         return f"`{model}` needs an extra, which is not installed: {install_command('draw')}."
@@ -145,7 +145,7 @@ def missing_for(model: str, setup: LocalImageSetup) -> str | None:
 def _check(model: LocalModel) -> LocalImageSetup:
     setup = model.image_setup
     assert setup is not None, "the model draws"
-    if (missing := missing_for(model.card.id, setup)) is not None:
+    if (missing := missing_to_draw(model.card.id, setup)) is not None:
         raise Unsupported(missing, param="model", code=NOT_INSTALLED)
     return setup
 

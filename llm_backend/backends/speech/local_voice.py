@@ -56,7 +56,7 @@ class LocalVoice:
     @property
     def missing(self) -> str | None:
         """A sentence that names what it lacks to speak; None if it can."""
-        return missing_for(self.name, self._files, self._espeak)
+        return missing_to_speak(self.name, self._files, self._espeak)
 
     @property
     def language(self) -> str:
@@ -145,7 +145,7 @@ class LocalVoice:
         return await self._espeak.phonemes(sentence, self._files.phonemizer)
 
 
-def missing_for(model: str, files: SpeakingFiles, espeak: Espeak | None) -> str | None:
+def missing_to_speak(model: str, files: SpeakingFiles, espeak: Espeak | None) -> str | None:
     """Returns a sentence that names what a voice lacks to speak; None if it can."""
     if not is_installed(files.extra):
         command = install_command(files.extra)

@@ -145,7 +145,7 @@ class Speakers:
         return self._names[speaker]
 
 
-def missing_for(model: str, files: DiarizationFiles | RecognizerFiles) -> str | None:
+def missing_extra(model: str, files: DiarizationFiles | RecognizerFiles) -> str | None:
     """Returns a sentence that names the extra that a model lacks; None if it is installed."""
     if is_installed(files.extra):
         return None

@@ -45,7 +45,7 @@ class ModelList:
         self._until = fetched.get_loop().time() + ttl_s
 
 
-def models_in(status: int, body: bytes) -> Models:
+def parse_models(status: int, body: bytes) -> Models:
     """Parses a list of models. Raises `UpstreamFailed` if it is invalid."""
     listed = _parse(status, body)
     data = listed.get("data") if isinstance(listed, dict) else None

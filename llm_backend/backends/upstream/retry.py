@@ -1,12 +1,15 @@
 """Retry policy: retriable statuses and methods, and the backoff between attempts (pure).
 
+These are the attempts of one target, which `pool.py` makes. The other layer is the fallback of a
+route to its next target, after them: `controllers/relay/routing.py`.
+
 The `Retry-After` of an upstream does not change the backoff; it is passed to the client.
 """
 
 from llm_backend.backends.upstream.headers import Headers
 from llm_backend.backoff import backoff_delay_s
 
-ATTEMPTS = 3
+ATTEMPTS_PER_REQUEST = 3
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 _IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, 9.2.2

@@ -28,7 +28,7 @@ def list_models(
     """List the models in the models folder."""
     settings = load_settings({}, config)
     folder, last_uses = settings.models_folder, _load_last_uses(settings)
-    records = [_record(path, folder, last_uses) for path in _models_in(folder)]
+    records = [_record(path, folder, last_uses) for path in _list_files(folder)]
     if as_json:
         print(json.dumps(records, indent=2))
     elif not records:
@@ -69,11 +69,11 @@ def remove(
     print(f"Removed {target} ({size / 1e6:,.0f} MB).")
 
 
-def _models_in(folder: Path) -> list[Path]:
-    from llm_backend.model_files import models_in
+def _list_files(folder: Path) -> list[Path]:
+    from llm_backend.model_files import list_model_files
 
     files = [path for path in folder.rglob("*.gguf") if not _LATER_PART.search(path.name)]
-    return sorted({*files, *models_in(folder)})
+    return sorted({*files, *list_model_files(folder)})
 
 
 def _load_last_uses(settings: Settings) -> Mapping[str, int]:

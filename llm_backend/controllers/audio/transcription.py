@@ -20,7 +20,7 @@ from llm_backend.backends.transcription import (
     TranscriptPart,
     TranscriptRequest,
 )
-from llm_backend.backends.transcription.speakers import missing_for
+from llm_backend.backends.transcription.speakers import missing_extra
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.audio.recordings import RECORDING, check_codecs, read_recording
@@ -251,7 +251,7 @@ def _diarization(
             "transcribes; none is served: a folder with segmentation.onnx and embedding.onnx.",
             param="response_format",
         )
-    if (missing := missing_for(model.card.id, model.diarization)) is not None:
+    if (missing := missing_extra(model.card.id, model.diarization)) is not None:
         raise Unsupported(missing, param="response_format")
     if len(names) != len(references):
         message = f"There are {len(names)} names of speakers and {len(references)} references."
@@ -302,7 +302,7 @@ def _check_recognizer(model: LocalModel, files: RecognizerFiles, *, translates: 
     if translates:
         message = f"`{model.card.id}` transcribes; it cannot translate."
         raise InvalidRequest(message, param="model")
-    if (missing := missing_for(model.card.id, files)) is not None:
+    if (missing := missing_extra(model.card.id, files)) is not None:
         raise Unsupported(missing, param="model")
 
 

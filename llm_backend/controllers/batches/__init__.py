@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from llm_backend.controllers.batches.batch_worker import BatchWorker
 from llm_backend.controllers.batches.dispatch import Dispatch
-from llm_backend.controllers.batches.line_chunk import ATTEMPTS
+from llm_backend.controllers.batches.line_chunk import ATTEMPTS_PER_CHUNK
 from llm_backend.controllers.batches.lines_worker import CHUNKS_AT_ONCE, LinesWorker
 from llm_backend.controllers.services import Services
 from llm_backend.store import BATCH, BATCH_LINES, JobKind
@@ -31,5 +31,7 @@ def batch_jobs(services: Services, app: ASGIApp) -> Sequence[JobKind]:
     lines = LinesWorker(batches, files, Dispatch(app), services.access.keyring.caller_of, settings)
     return (
         JobKind(name=BATCH, worker=BatchWorker(batches, files, settings), at_once=READ_AT_ONCE),
-        JobKind(name=BATCH_LINES, worker=lines, at_once=CHUNKS_AT_ONCE, attempts=ATTEMPTS),
+        JobKind(
+            name=BATCH_LINES, worker=lines, at_once=CHUNKS_AT_ONCE, attempts=ATTEMPTS_PER_CHUNK
+        ),
     )

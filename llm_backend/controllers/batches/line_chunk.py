@@ -16,7 +16,9 @@ from llm_backend.store import (
     StoreUnavailable,
 )
 
-ATTEMPTS = 20  # attempts of lines whose model is unavailable, together half an hour
+# Attempts of the job while its model is unavailable, together half an hour. Within each attempt
+# `lines_worker.ATTEMPTS_PER_LINE` are made of each line.
+ATTEMPTS_PER_CHUNK = 20
 POSTPONE_S = 60.0  # delay of a postponed batch, so that other batches run
 RETRY_S, RETRY_LIMIT_S = 1.0, 30.0  # backoff while the database is unavailable, doubled each time
 
@@ -44,7 +46,7 @@ class LineChunk:
     @property
     def is_last_attempt(self) -> bool:
         """True if these lines have been tried so often that any answer is accepted."""
-        return self._job.attempt >= ATTEMPTS and not self._has_progressed
+        return self._job.attempt >= ATTEMPTS_PER_CHUNK and not self._has_progressed
 
     @property
     def _is_batch_over(self) -> bool:

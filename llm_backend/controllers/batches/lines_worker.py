@@ -30,7 +30,9 @@ from llm_backend.store.objects import Content
 
 CHUNKS_AT_ONCE = 4  # several, so that the last lines of a chunk leave no concurrency unused
 TRANSIENT_STATUSES = frozenset({429, 502, 503, 504})  # transient: overload, or a restart
-ATTEMPTS_PER_LINE = 4  # attempts of a line with a transient error, before its batch is postponed
+# Attempts of a line with a transient error, before the batch is postponed and the job attempted
+# again: `line_chunk.ATTEMPTS_PER_CHUNK`.
+ATTEMPTS_PER_LINE = 4
 RETRY_S = 1.0  # doubled with every try
 _UNSUPPORTED = ("stream", "background")  # meaningless without a client
 

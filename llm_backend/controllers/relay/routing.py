@@ -1,4 +1,8 @@
-"""Routing of a request by its model: tries the targets of a route in order, with fallback."""
+"""Routing of a request by its model: tries the targets of a route in order, with fallback.
+
+Fallback is the outer of two retry layers. The attempts of one target at its upstreams are the inner
+one: `backends/upstream/retry.py`.
+"""
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -97,7 +101,7 @@ async def answer_transcription_by_route(
         raise await _missing_model(services, request)
     transcribers = [one for one in services.registry.local if one.can_transcribe]
     if services.upstreams is None and not transcribers:
-        raise Unsupported(_NOTHING_TRANSCRIBES + _missing_extra(), param="model")
+        raise Unsupported(_NOTHING_TRANSCRIBES + _transcription_extra_hint(), param="model")
     targets = services.registry.targets(head.model, operation_names(request))
     handlers = _TargetHandlers(local=local, relay_with=relay)
     return await _answer_form(services, request, head, targets, handlers)
@@ -143,7 +147,7 @@ async def _draw_here(
     return await image(services, request, model)
 
 
-def _missing_extra() -> str:
+def _transcription_extra_hint() -> str:
     if is_installed("transcription"):
         return ""
     return f" That needs an extra, which is not installed: {install_command('transcription')}."

@@ -12,7 +12,7 @@ from llm_backend.store import DELIVERY, JobKind, delivery_shares
 __all__ = ["webhook_jobs"]
 
 # Twelve are made in a day. The others allow for attempts during which the server ended.
-ATTEMPTS = 32
+ATTEMPTS_PER_DELIVERY = 32
 
 
 def webhook_jobs(services: Services) -> JobKind:
@@ -28,5 +28,5 @@ def webhook_jobs(services: Services) -> JobKind:
             per_endpoint=services.settings.webhook_endpoint_concurrency,
             per_project=services.settings.webhook_project_concurrency,
         ),
-        attempts=ATTEMPTS,
+        attempts=ATTEMPTS_PER_DELIVERY,
     )

@@ -5,7 +5,7 @@ import numpy as np
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling.top_k import Indices, Row, largest_until
 
-ATTEMPTS = 8  # rejected samples before the likely tokens are partitioned
+REJECTIONS_LIMIT = 8  # rejected samples before the likely tokens are partitioned
 _BLOCK = 512  # width of the coarse level of the two-level search in a cumulated distribution
 _ONES = np.ones(_BLOCK, dtype=np.float32)
 _LARGEST_XTC = 0.5  # above it no two tokens can be strong
@@ -14,11 +14,11 @@ _LARGEST_XTC = 0.5  # above it no two tokens can be strong
 def sample_nucleus(weights: Row, sampling: Sampling, rng: np.random.Generator) -> int | None:
     """Rejection sampling: sample indices of all tokens until one passes top-p and min-p.
     `weights` are unnormalised probabilities, 1 for the likeliest: [vocab] float32. None if all
-    of `ATTEMPTS` samples are rejected."""
+    of `REJECTIONS_LIMIT` samples are rejected."""
     distribution = _Distribution(weights)
     if sampling.top_p >= 1 and sampling.min_p <= 0:
         return distribution.index_at(rng.random())
-    for _ in range(ATTEMPTS):
+    for _ in range(REJECTIONS_LIMIT):
         index = distribution.index_at(rng.random())
         weight = weights[index]
         if weight < sampling.min_p:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from llm_backend.engine.messages import Sampling
-from llm_backend.engine.sampling.filters import ATTEMPTS
+from llm_backend.engine.sampling.filters import REJECTIONS_LIMIT
 from llm_backend.engine.sampling.top_k import Row
 
 LIBRARY = Path(__file__).with_name("libnucleus.so")
@@ -32,7 +32,12 @@ class NativeNucleus:
     def __init__(self, sampling: Sampling, rng: np.random.Generator) -> None:
         numbers = rng.bit_generator.ctypes
         self._rng = rng  # keeps alive the state that is pointed to
-        self._parameters = (1 / sampling.temperature, sampling.top_p, sampling.min_p, ATTEMPTS)
+        self._parameters = (
+            1 / sampling.temperature,
+            sampling.top_p,
+            sampling.min_p,
+            REJECTIONS_LIMIT,
+        )
         self._numbers = (ctypes.cast(numbers.next_double, ctypes.c_void_p), numbers.state_address)
         self._buffers = _WeightBuffers(0)
         self._call = _library().llm_backend_nucleus

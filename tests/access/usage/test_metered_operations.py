@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from llm_backend.access.authentication.named_models import models_in
+from llm_backend.access.authentication.named_models import find_named_models
 from llm_backend.access.usage.exempt_operations import EXEMPT
 from llm_backend.access.usage.metered_operations import METERED, MeteredOperation, model_of
 from llm_backend.contract import load_document
@@ -77,5 +77,5 @@ def test_models_are_found_outside_free_content_of_clients():
         "messages": [{"content": [{"model": "no"}]}],
     }
 
-    assert list(models_in(body)) == ["a", "z", "b", "c"]
-    assert list(models_in([1, None])) == []
+    assert list(find_named_models(body)) == ["a", "z", "b", "c"]
+    assert list(find_named_models([1, None])) == []

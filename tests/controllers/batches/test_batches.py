@@ -392,7 +392,7 @@ async def test_a_model_that_stays_away_is_the_answer_in_the_end(server, monkeypa
     with pytest.raises(RetryLater):
         await server.lines_worker.work(job)
     before = await server.batches.get(added.id)
-    await server.lines_worker.work(replace(job, attempt=line_chunk.ATTEMPTS))
+    await server.lines_worker.work(replace(job, attempt=line_chunk.ATTEMPTS_PER_CHUNK))
     async with server.running():
         batch = await server.ended(added.id)
 

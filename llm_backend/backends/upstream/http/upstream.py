@@ -44,7 +44,7 @@ from llm_backend.backends.upstream.model_list import (
     LIST_BYTES,
     ModelList,
     checkpoints_in,
-    models_in,
+    parse_models,
 )
 from llm_backend.backends.upstream.observer import UpstreamObserver
 from llm_backend.backends.upstream.passed_headers import answers_headers, requests_headers
@@ -303,7 +303,7 @@ class Upstream(UpstreamLoad):
         with self._translation:
             if self.config.is_image_server:
                 return checkpoints_in(answer.status, body)
-            return models_in(answer.status, body)
+            return parse_models(answer.status, body)
 
 
 async def read_start(

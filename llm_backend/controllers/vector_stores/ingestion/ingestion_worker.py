@@ -54,7 +54,7 @@ from llm_backend.store import (
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 8  # attempts while a model or the vector index is unavailable, together half an hour
+ATTEMPTS_PER_FILE = 8  # while a model or the vector index is unavailable, half an hour in all
 RETRY_S, RETRY_LIMIT_S = 10.0, 600.0  # delays between attempts, doubled each time
 EMBEDDING_TRIES = 6  # tries of some chunks within an attempt, if the model is overloaded
 PAUSE_S = 2.0  # between these tries, doubled each time: an engine that died starts in seconds

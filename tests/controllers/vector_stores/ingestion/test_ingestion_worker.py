@@ -15,7 +15,7 @@ from llm_backend.controllers.services.vector_store_services import VectorStoreSe
 from llm_backend.controllers.vector_stores.files import update_attributes
 from llm_backend.controllers.vector_stores.ingestion import ingestion_worker
 from llm_backend.controllers.vector_stores.ingestion.ingestion_worker import (
-    ATTEMPTS,
+    ATTEMPTS_PER_FILE,
     Ingestion,
     IngestionLimits,
     Removal,
@@ -366,7 +366,7 @@ async def test_a_file_whose_reader_is_killed_in_each_attempt_fails(
     files: Any = Files({"killed": "killed"})
     worker = Ingestion(shelf, files, files, NO_LEDGER, limits=IngestionLimits(), only_short=True)
     kind = JobKind(
-        name=INGEST, worker=worker, at_once=1, attempts=ATTEMPTS, affinity=shelf.index.name
+        name=INGEST, worker=worker, at_once=1, attempts=ATTEMPTS_PER_FILE, affinity=shelf.index.name
     )
     async with run_jobs(jobs, [kind]), asyncio.timeout(30):
         while (file := await stores.file("vs_1", "killed")).status == "in_progress":
@@ -376,7 +376,7 @@ async def test_a_file_whose_reader_is_killed_in_each_attempt_fails(
 
     assert file.error is not None
     assert (file.status, file.error.code) == ("failed", "server_error")
-    assert files.reads == ATTEMPTS == 8  # as docs/vector-stores.md says
+    assert files.reads == ATTEMPTS_PER_FILE == 8  # as docs/vector-stores.md says
 
 
 async def test_an_overloaded_model_is_waited_for_within_an_attempt(
