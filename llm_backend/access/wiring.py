@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from llm_backend.access.authentication.keyring import Keyring, UnknownKey
@@ -81,15 +82,20 @@ class Access:
 
 @asynccontextmanager
 async def open_access(
-    settings: Settings, database: Database, targets_of: TargetsOf
+    settings: Settings,
+    database: Database,
+    targets_of: TargetsOf,
+    *,
+    config_file: Path | None = None,
 ) -> AsyncIterator[Access]:
-    """Opens access control and polls the database while open; writes the usage at the end.
+    """Opens access control and polls the database while open; writes the usage at the end. Hints
+    name `config_file`, from which the settings come.
 
     Raises `SettingsError` if any client could use the server and the settings do not allow that.
     """
     async with AsyncExitStack() as stack:
         administration, usage = Administration(database), StoredUsage(database)
-        keyring = await _keyring(settings, administration, stack)
+        keyring = await _keyring(settings, config_file, administration, stack)
         ledger = Ledger(usage)
         stack.push_async_callback(ledger.write_or_log)
         _run_until_closed(stack, ledger.write_forever())
@@ -138,7 +144,10 @@ def _run_until_closed(stack: AsyncExitStack, work: Coroutine[Any, Any, NoReturn]
 
 
 async def _keyring(
-    settings: Settings, administration: Administration, stack: AsyncExitStack
+    settings: Settings,
+    config_file: Path | None,
+    administration: Administration,
+    stack: AsyncExitStack,
 ) -> Keyring:
     """Opens the keyring. Loopback check: raises `SettingsError` if there is no key and the server
     listens beyond loopback, unless `allow_open` is set."""
@@ -152,19 +161,22 @@ async def _keyring(
     if keyring.is_known and not keyring.has_keys and not may_be_open:
         raise SettingsError(
             f"Every client that reaches {settings.host} could use this server without a key: "
-            f"set LLM_BACKEND_API_KEYS, make one with `{_keys_command(settings)}`, or start "
-            "with --allow-open to let them."
+            f"set LLM_BACKEND_API_KEYS, make one with `{_keys_command(settings, config_file)}`, "
+            "or start with --allow-open to let them."
         )
     _run_until_closed(stack, keyring.refresh_forever(settings.keys_refresh_s))
     return keyring
 
 
-def _keys_command(settings: Settings) -> str:
+def _keys_command(settings: Settings, config_file: Path | None) -> str:
     """Returns the command that makes a key in the database of this server."""
     default = Settings.model_fields["data_dir"].default.expanduser().absolute()
-    if settings.database_url is not None or settings.data_dir == default:
-        return command("keys create")
-    return command(f"keys create --data-dir {shlex.quote(str(settings.data_dir))}")
+    words = ["keys", "create"]
+    if config_file is not None:
+        words += ["--config", str(config_file)]
+    if settings.database_url is None and settings.data_dir != default:
+        words += ["--data-dir", str(settings.data_dir)]
+    return command(shlex.join(words))
 
 
 async def _open_shared_answers(database: Database, stack: AsyncExitStack) -> SharedAnswers:

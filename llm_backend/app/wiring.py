@@ -105,7 +105,14 @@ async def open_services(
         names = {name for model in served for name in model.names}
         routes = model_routes(settings, names, configs)
         # The registry is made below, before the first request.
-        access = await enter(open_access(settings, database, lambda name: registry.models_of(name)))
+        access = await enter(
+            open_access(
+                settings,
+                database,
+                lambda name: registry.models_of(name),
+                config_file=None if source is None else source.file,
+            )
+        )
         upstreams = await enter(
             open_upstreams(settings, configs, document, metrics, shared, cut_off)
         )

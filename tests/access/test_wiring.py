@@ -3,6 +3,7 @@
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,14 +34,23 @@ async def test_audit_log_is_deleted_after_its_days(
     assert sorted(entries) == kept
 
 
-async def test_refusal_to_start_without_a_key_names_the_data_folder_that_is_served(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("given", "config", "words"),
+    [
+        ({}, None, ""),
+        ({"data_dir": "/a folder"}, None, " --data-dir '/a folder'"),
+        ({}, "my config.yaml", " --config 'my config.yaml'"),
+        ({"data_dir": "/data"}, "c.yaml", " --config c.yaml --data-dir /data"),
+        ({"data_dir": "/data", "database_url": "postgresql://db/x"}, "c.yaml", " --config c.yaml"),
+    ],
+)
+async def test_refusal_to_start_without_a_key_names_the_database_that_is_served(
+    tmp_path: Path, given: dict[str, Any], config: str | None, words: str
 ) -> None:
-    folder = tmp_path / "data folder"
-    settings = Settings(models=(), data_dir=folder, host="0.0.0.0")
-    hint = re.escape(f"keys create --data-dir '{folder}'`")
+    settings = Settings(models=(), host="0.0.0.0", **given)
+    file = None if config is None else Path(config)
     async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
         await migrate(database)
-        with pytest.raises(SettingsError, match=hint):
-            async with open_access(settings, database, lambda *_: ()):
+        with pytest.raises(SettingsError, match=re.escape(f"keys create{words}`")):
+            async with open_access(settings, database, lambda *_: (), config_file=file):
                 pass
