@@ -275,6 +275,10 @@ def test_several_chats_are_deleted_together(page):
     page.get_by_role("button", name="Select chats").click()
     page.get_by_label("Select Hello one!").check()
     page.get_by_label("Select Hello three!").check()
+    heights = chosen.get_by_role("button").evaluate_all(
+        "(all) => all.map((one) => one.offsetHeight)"
+    )
+    assert max(heights) < 36, "a label is broken into lines"
     screenshot(page, "select")
     chats = json.loads(saved(page, "Save 2"))["chats"]
     assert [one["title"] for one in chats] == ["Hello three!", "Hello one!"]
