@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest
 PLAIN := llm_backend openapi tests docs benchmarks scripts models k8s .ci *.md
 export PIP_NO_INPUT := 1
 
-.PHONY: help run install test test-clients test-image lint words image fuzz chaos soak large-bodies bench peers release setup dev lock docs clean
+.PHONY: help run install test screenshots test-clients test-image lint words image fuzz chaos soak large-bodies bench peers release setup dev lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -34,6 +34,11 @@ install: ## install the command into PREFIX (~/.local), with an environment of i
 
 test: dev ## run the whole test suite, in three processes (WORKERS)
 	$(PYTEST) -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
+
+screenshots: dev ## take the screenshots of the web page's tests: numbered, with a contact sheet, in build/screenshots
+	rm -rf build/screenshots
+	$(PYTEST) tests/live --ignore-glob='tests/live/test_[!w]*' -k web_page $(ARGS)
+	@$(BIN)/python -m scripts.contact_sheet
 
 test-clients: dev .venv-clients/.installed .venv-clients2/.installed tests/clients/node/node_modules/.installed ## drive the server with the clients of docs/clients.md
 	$(PYTEST) tests/clients --clients $(ARGS)

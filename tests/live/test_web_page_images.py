@@ -69,7 +69,7 @@ def test_message_becomes_an_image_that_is_saved_and_there_on_return(page, studio
     assert image.evaluate(COLOUR_OF) == BLUE
     assert 0 < bar.evaluate("(bar) => bar.value") < 1
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
-    screenshot(page, "image-preview")
+    screenshot(page, "drawing-preview")
     studio.release()
     wait_answered(page)
     save = page.get_by_role("button", name="Save the image")
@@ -83,7 +83,7 @@ def test_message_becomes_an_image_that_is_saved_and_there_on_return(page, studio
     assert download.value.suggested_filename == "image.png"
     assert decoded((tmp_path / "image.png").read_bytes()).getpixel((0, 0)) == tuple(RED)
     assert accessibility_violations(page) == {}
-    screenshot(page, "image")
+    screenshot(page, "drawn-image")
     listed = page.locator("#chats a[aria-current]")
     expect(listed).to_have_text("a red")
     page.reload()
@@ -160,7 +160,7 @@ def test_error_of_the_image_server_is_shown_and_the_message_is_there_to_be_sent(
     notice = page.get_by_role("alert")
     expect(notice).to_contain_text("No upstream could answer the request.")
     expect(page.get_by_label("Message")).to_have_value("a lighthouse")
-    screenshot(page, "image-error")
+    screenshot(page, "drawing-error")
     studio.painter.answer = None
     notice.get_by_role("button", name="Try again").click()
 
