@@ -13,10 +13,8 @@ import httpx
 import hypothesis
 import schemathesis
 
-import tests.live.schemathesis_hooks  # noqa: F401  # registers those of the suite, too
-from tests.audio_files import wav_file
+import tests.live.media_hooks  # noqa: F401  # registers those of the suite, too
 from tests.case_journal import CaseJournal, keep_find
-from tests.image_server import image_file
 from tests.live.refused_fields import drop_refused_fields
 
 server = httpx.Client(
@@ -28,29 +26,6 @@ journal = CaseJournal(Path(os.environ["FUZZ_JOURNAL"]))
 atexit.register(journal.flush)
 # From each accepted case Hypothesis would go on with its shrinker: most of the client's time.
 hypothesis.target = lambda observation, **_label: observation
-
-_AUDIO, _IMAGE = wav_file(0.2), image_file("red", (64, 64), mode="RGBA")
-_FILES: Mapping[str, Mapping[str, str | bytes]] = {
-    "createTranscription": {"model": "hello", "file": _AUDIO},
-    "createTranslation": {"model": "hello", "file": _AUDIO},
-    "createImage": {"model": "sd-one"},
-    "createImageEdit": {"model": "sd-one", "image": _IMAGE},
-    "createImageVariation": {"model": "sd-one", "image": _IMAGE},
-}
-"""Fields without which nothing behind the checks is reached, by operation."""
-
-
-@schemathesis.hook("before_call")
-def name_files(_context: object, case: Any, **_more: object) -> None:
-    """Gives valid bodies a model that hears or draws, and a file."""
-    operation = case.operation.definition.raw.get("operationId")
-    is_valid = case.meta is not None and case.meta.generation.mode.is_positive
-    if is_valid and operation in _FILES and isinstance(case.body, dict):
-        is_form = case.media_type == "multipart/form-data"
-        fields = _FILES[operation]
-        case.body.update(
-            {name: value for name, value in fields.items() if is_form or isinstance(value, str)}
-        )
 
 
 @schemathesis.hook

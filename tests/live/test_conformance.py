@@ -12,6 +12,8 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +22,11 @@ import pytest
 import yaml
 
 from llm_backend.contract import Operation, load_document
-from tests.chaos.far import Far
 from tests.fuzzing import FINDS, JOURNAL
+from tests.image_server import FakeImageServer, running
 from tests.serving import Served, serve
-from tests.upstream import served_in_thread
 from tests.voice import PROGRAM
-from tests.whisper_models import can_transcribe, write_whisper
+from tests.whisper_models import can_transcribe, require_transcription, write_whisper
 
 CHECKS = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance",
@@ -48,6 +49,11 @@ FEW = [
     "--phases", "coverage,fuzzing", "--max-examples", "2", "--seed", "1",
     "--generation-deterministic",
 ]  # fmt: skip
+# Invalid ones are sent where no model hears or draws.
+SOME_VALID = [
+    "--phases", "fuzzing", "--mode", "positive", "--max-examples", "15", "--seed", "1",
+    "--generation-deterministic",
+]  # fmt: skip
 # Of 57,500 requests of the coverage 37,000 would tell nothing more: bodies that are those of other
 # operations, and large ones of operations that are checked and then not answered here.
 LIKE_OTHERS = [
@@ -67,6 +73,10 @@ WITHOUT_COVERAGE = """
 include-operation-id = {}
 phases.coverage.enabled = false
 """
+OF_MEDIA = (
+    "createTranscription", "createTranslation", "createImage", "createImageEdit",
+    "createImageVariation",
+)  # fmt: skip
 NOT_FUZZED = {
     "getOpenapiDocument",  # schemathesis leaves out the address that it read itself
     "getStatus",  # its answer has no end
@@ -136,21 +146,22 @@ def fuzzed(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
         with serve(folder, "--context-tokens", "64", environment=environment) as served:
             yield served
         return
-    with served_in_thread(Far().app) as port:
-        flags = ["--context-tokens", "128", "--config", str(painting(folder, port))]
+    with serving_media(folder, environment) as served:
+        yield served
+
+
+@contextmanager
+def serving_media(folder: Path, environment: dict[str, str]) -> Iterator[Served]:
+    """A server with an image server, and with a model that transcribes where that is installed."""
+    painter = FakeImageServer()
+    with running(painter):
+        config = folder / "config.yaml"
+        config.write_text(json.dumps({"backends": [painter.backend()]}))  # which is YAML
+        flags = ["--context-tokens", "128", "--config", str(config)]
         if can_transcribe():
             flags += ["--model", "builtin", "--model", str(write_whisper(folder / "hello.bin"))]
         with serve(folder, *flags, environment=environment) as served:
             yield served
-
-
-def painting(folder: Path, port: int) -> Path:
-    """A config file with an image server at this port."""
-    address = f"http://127.0.0.1:{port}"
-    painter = {"name": "painter", "kind": "sdapi", "base_url": address, "models": ["sd-one"]}
-    file = folder / "config.yaml"
-    file.write_text(json.dumps({"backends": [painter]}))  # which is YAML
-    return file
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -174,6 +185,23 @@ def test_no_answer_is_one_that_the_document_does_not_describe(fuzzed, part, tmp_
     lines = fuzzed.log.read_text(errors="replace")[logged:]
     assert "Traceback" not in lines
     assert "breaks_contract" not in lines
+
+
+def test_recordings_and_images_are_answered_as_the_document_describes(tmp_path):
+    require_transcription()
+    chosen = [word for name in OF_MEDIA for word in ("--include-operation-id", name)]
+    part = Part(options=[*SOME_VALID, *chosen], operations=len(OF_MEDIA), hooks="media_hooks.py")
+    with serving_media(tmp_path, {"LLM_BACKEND_API_KEYS": KEY}) as served:
+        told = sent(served, part, tmp_path)
+        metrics = httpx.get(f"{served.address}/metrics").text
+        log = served.log.read_text(errors="replace")
+
+    assert told.returncode == 0, told.stdout[-KEPT_CHARACTERS:]
+    assert number("Tested", told.stdout) == len(OF_MEDIA)
+    assert "Traceback" not in log
+    assert "breaks_contract" not in log
+    for name in OF_MEDIA:  # some of each were not only refused
+        assert f'llm_backend_requests_total{{operation="{name}",status="200"}}' in metrics, name
 
 
 def number(word: str, told: str) -> int:
