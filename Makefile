@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest
 PLAIN := llm_backend openapi tests docs benchmarks scripts models k8s .ci *.md
 export PIP_NO_INPUT := 1
 
-.PHONY: help run install test screenshots test-clients test-image lint words image fuzz chaos soak large-bodies bench peers release setup dev lock docs clean
+.PHONY: help run install test screenshots test-clients test-draw test-image lint words image fuzz chaos soak large-bodies bench peers release setup dev lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -42,6 +42,11 @@ screenshots: dev ## take the screenshots of the web page's tests: numbered, with
 
 test-clients: dev .venv-clients/.installed .venv-clients2/.installed tests/clients/node/node_modules/.installed ## drive the server with the clients of docs/clients.md
 	$(PYTEST) tests/clients --clients $(ARGS)
+
+test-draw: dev build/draw/.installed ## draw with the real stable-diffusion.cpp, which it compiles first (three to four minutes)
+	PYTHONPATH=$(CURDIR)/build/draw $(BIN)/python -c 'import stable_diffusion_cpp'
+	PYTHONPATH=$(CURDIR)/build/draw $(PYTEST) tests/engine/diffusion tests/live/test_local_images.py \
+	  tests/live/test_web_page_images.py $(ARGS)
 
 test-image: dev ## build the image, run it and the manifests in containers (root on Debian, with podman)
 	sh scripts/install_container_tools.sh
@@ -120,6 +125,12 @@ $(VENV)/.installed: requirements/build.lock requirements/llama.lock requirements
 tests/clients/node/node_modules/.installed: tests/clients/node/package-lock.json
 	@echo "Installing JavaScript clients into tests/clients/node ..." >&2
 	@cd tests/clients/node && npm ci --omit=dev --no-audit --no-fund --ignore-scripts --silent
+	@touch $@
+
+build/draw/.installed: requirements/draw.lock | $(VENV)/.installed
+	@echo "Compiling stable-diffusion.cpp into build/draw ..." >&2
+	@rm -rf build/draw
+	@$(PIP) install --require-hashes --no-deps --target build/draw -r $<
 	@touch $@
 
 dev: $(VENV)/.dev-installed
