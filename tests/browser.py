@@ -48,9 +48,9 @@ def chromium() -> Iterator[Browser]:
 
 
 def installability_errors(address: str, profile: Path) -> list[str]:
-    """Reasons why the page of an address cannot be installed as an application, by the whole
-    browser with a profile, in which alone pages are installed. In a process of its own, beside the
-    other browser of the tests."""
+    """Returns what keeps the page of an address from being installed as an application. The whole
+    browser is asked, with a profile, in which alone pages are installed; it runs in a process of
+    its own, beside the other browser of the tests."""
     program = _installed(WHOLE_PROGRAMS)
     command = [sys.executable, "-c", _INSTALLABILITY, program, address, str(profile)]
     found = subprocess.run(command, capture_output=True, text=True, check=False)

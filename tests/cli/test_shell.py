@@ -73,12 +73,12 @@ def test_bash_completes_commands_and_flags():
 
 
 def test_fish_completes_commands_and_flags():
-    script = """llm-backend completion fish | source
+    asked = """llm-backend completion fish | source
         complete --do-complete 'llm-backend mod'
         complete --do-complete 'llm-backend serve --mlo'
         complete --do-complete 'llm-backend keys '"""
     done = subprocess.run(
-        [program("fish"), "--no-config", "--command", script],
+        [program("fish"), "--no-config", "--command", asked],
         env=environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -120,7 +120,7 @@ def test_zsh_completes_commands_and_flags(typed, completed):
 
 
 def read_until(terminal: int, end: bytes) -> bytes:
-    """Text of a terminal up to and with this text."""
+    """Returns what a terminal shows up to and with this text."""
     shown = b""
     while end not in shown:
         shown += os.read(terminal, 65_536)

@@ -61,7 +61,7 @@ class Query:
         return frozenset(one.strip() for one in found) - {""}
 
     def unexported(self, exported: Mapping[str, frozenset[str]], *shown: str) -> set[str]:
-        """Series of the query, and labels of it and the texts `shown`, that no server exports."""
+        """Returns what no server exports: series, and labels of the query and the texts `shown`."""
         selectors = list(self.selectors())
         missing = {name for name, _ in selectors if name not in exported}
         known = SCRAPED.union(*(exported.get(name, frozenset()) for name, _ in selectors))

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser import accessibility_violations, screenshot, tab
 from tests.image_server import FakeImageServer, decoded, image_file, running
 from tests.live.test_web_page import say, wait_answered
+from tests.patience import wait_until
 from tests.serving import Served, serve
 from tests.tiny_diffusion import use_library, write_tiny_diffusion
 
@@ -148,10 +149,8 @@ def test_stop_ends_the_drawing_and_returns_the_message(page, studio):
     expect(page.get_by_label("Message")).to_have_value("a lighthouse")
     expect(page.locator("article")).to_have_count(0)
     expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
-    studio.painter.is_held = False
-    page.keyboard.press("Enter")
-    wait_answered(page)
-    assert studio.painter.interrupted == 1
+    expect(page.get_by_role("alert")).to_be_hidden()
+    wait_until(lambda: studio.painter.interrupted == 1)
 
 
 def test_error_of_the_image_server_is_shown_and_the_message_is_there_to_be_sent(page, studio):
