@@ -49,10 +49,13 @@ def program(
 
 
 def main() -> None:
-    """Run a command; an error of the user is one sentence on standard error, exit status 1."""
+    """Run a command; an error of the user is one sentence on standard error, exit status 1, and
+    Ctrl-C before the server takes it exit status 130."""
     completion_init()  # answers a shell that asks for completions through its installed script
     try:
         _run()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     except SettingsError as error:
         exit_with_error(str(error))
     except OSError as error:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from llm_backend import __version__
 from llm_backend.cli import app, main
-from llm_backend.cli.serve import _announce
+from llm_backend.cli.serve import Serve, _announce
 from llm_backend.cli.setting_flags import SETTING_FLAGS, settings_from_flags
 from llm_backend.installation import port_command
 from llm_backend.settings import Settings, load_settings
@@ -60,6 +60,19 @@ def test_serve_reports_an_invalid_flag_in_one_sentence(
 
     assert ended.value.code == 1
     assert sentence in capfd.readouterr().err
+
+
+def test_serve_ends_without_a_traceback_when_it_is_interrupted_at_the_start(monkeypatch, capfd):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["llm-backend", "serve", "--port", "0"])
+    monkeypatch.setattr(Serve, "run", interrupt)
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 130
+    assert capfd.readouterr().err == ""
 
 
 FLAGS = [
