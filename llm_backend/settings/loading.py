@@ -4,13 +4,13 @@ The only reader of the config file.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 from pydantic_settings.exceptions import SettingsError as UnreadableVariable
 
@@ -132,17 +132,42 @@ def describe_error(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     name = _path(first["loc"]) if first["loc"] else "settings"
     if first["type"] == "extra_forbidden":
-        return f"The setting `{name}` is unknown."
+        close = closest_name(str(first["loc"][-1]), _names_beside(first["loc"]))
+        return f"The setting `{name}` is unknown.{did_you_mean(close)}"
     secret = first["type"] == "value_error" or any(
         word in name for word in ("key", "password", "url", "headers")
     )
     value = "" if secret else f" (given: {first['input']!r})"
-    return f"The setting `{name}` cannot be used: {first['msg']}{value}."
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"The setting `{name}` cannot be used: {reason}{value}."
+
+
+def _names_beside(location: tuple[int | str, ...]) -> set[str]:
+    """Return the names that are known where the location's last one is not."""
+    setting = Settings.model_fields.get(_setting_name(location[0]))
+    models = list(_models_in(setting.annotation)) if setting else []
+    for step in location[1:-1]:
+        fields = [model.model_fields[step] for model in models if step in model.model_fields]
+        if fields:
+            models = [model for field in fields for model in _models_in(field.annotation)]
+    return {name for model in models for name in model.model_fields}
+
+
+def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    """Find the models of a field's type, such as those of a tuple's entries."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
+
+
+def _setting_name(first: int | str) -> str:
+    return str(first).removeprefix(PREFIX).lower()
 
 
 def _path(location: tuple[int | str, ...]) -> str:
     """Format a path like `models[0].slots`, without the names of union members."""
-    name = str(location[0]).removeprefix(PREFIX).lower()
+    name = _setting_name(location[0])
     for step in location[1:]:
         if isinstance(step, int):
             name += f"[{step}]"

@@ -126,7 +126,12 @@ def test_served_model_path_may_be_a_hub_name_or_in_the_models_folder(tmp_path, f
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        ({"contxt": 1}, "`models[0].contxt` is unknown"),
+        ({"slts": 1}, "`models[0].slts` is unknown. Did you mean slots?"),
+        (
+            {"defaults": {"top_pp": 1}},
+            "`models[0].defaults.top_pp` is unknown. Did you mean top_p?",
+        ),
+        ({"xyzzy": 1}, "`models[0].xyzzy` is unknown."),
         ({"slots": 0}, "`models[0].slots` cannot be used"),
         ({"role": "painter"}, "`models[0].role` cannot be used"),
         ({"defaults": {"temperature": 3}}, "`models[0].defaults.temperature` cannot be used"),

@@ -43,7 +43,7 @@ def test_serve_flags_are_parsed_like_settings():
         (["--slots", "none"], "llm-backend: The setting `slots` cannot be used"),
         (
             ["--web-ui", "/dev"],
-            "The setting `web_ui` cannot be used: Value error, /dev has no index",
+            "The setting `web_ui` cannot be used: /dev has no index",
         ),
         (["--model", "none.gguf"], "llm-backend: Cannot read the model none.gguf"),
         (["--model", __file__], "test_serve.py is not a GGUF file: convert it, or name another."),
