@@ -103,6 +103,29 @@ def test_settings_refuse_a_file_that_is_no_mapping(tmp_path, text):
         load_settings({}, file)
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("port: 1\nslots: 2\nport: 3\n", "port"), ("models: [{path: a, id: b, path: c}]\n", "path")],
+)
+def test_settings_refuse_a_key_that_is_twice_in_one_mapping_of_the_file(tmp_path, text, name):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+
+    with pytest.raises(SettingsError, match=f"`{name}` is there twice.*line"):
+        load_settings({}, file)
+
+
+def test_settings_take_a_merged_mapping_whose_keys_are_replaced(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "models: [&a {path: builtin, slots: 2}, &b {<<: *a, id: b, slots: 3}, {<<: *b, id: c}]\n"
+    )
+
+    entries = [one for one in load_settings({}, file).models if not isinstance(one, str)]
+
+    assert [(one.id, one.slots) for one in entries] == [(None, 2), ("b", 3), ("c", 3)]
+
+
 def test_settings_refuse_a_missing_file(tmp_path):
     with pytest.raises(SettingsError, match="No such file"):
         load_settings({}, tmp_path / "none.yaml")

@@ -94,9 +94,25 @@ def _plain(value: object) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
+class _UniqueKeysLoader(yaml.SafeLoader):
+    """Loads YAML, and refuses a mapping that has the same key twice: the second would win."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        known = set()
+        for key, _ in node.value:
+            if key.value in known:
+                raise yaml.MarkedYAMLError(
+                    None, None, f"`{key.value}` is there twice", key.start_mark
+                )
+            if isinstance(key, yaml.ScalarNode):
+                known.add(key.value)
+        return node
+
+
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeysLoader) or {}  # noqa: S506 # is safe
     except OSError as error:
         raise SettingsError(f"Cannot read the config file {path}: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
