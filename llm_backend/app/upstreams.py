@@ -16,6 +16,7 @@ from llm_backend.backends.speech import BUILTIN_VOICE
 from llm_backend.backends.upstream.config import UpstreamConfig, UpstreamKind, WireProtocol
 from llm_backend.backends.upstream.observer import UpstreamObserver
 from llm_backend.backends.upstream.upstream_routing import UpstreamRouting
+from llm_backend.close_names import closest_name, did_you_mean
 from llm_backend.contract import Document, Operation
 from llm_backend.installation import command
 from llm_backend.metrics import Metrics
@@ -255,7 +256,10 @@ def _target(
         return written
     target = choices.find(written)
     if target is None:
-        raise SettingsError(f"The route `{route}` leads to `{written}`, which no upstream serves.")
+        raise SettingsError(
+            f"The route `{route}` leads to `{written}`, which is not a local model and which no "
+            f"upstream serves.{did_you_mean(closest_name(written, local))}"
+        )
     return target
 
 

@@ -102,7 +102,12 @@ def test_routes_target_local_models_and_upstreams():
 
 
 @pytest.mark.parametrize(
-    ("targets", "says"), [("unknown", "which no upstream serves"), ("", "leads nowhere")]
+    ("targets", "says"),
+    [
+        ("unknown", "not a local model and which no upstream serves.$"),
+        ("neer", "Did you mean near?"),
+        ("", "leads nowhere"),
+    ],
 )
 def test_routes_refuse_a_target_without_backend(targets, says):
     with pytest.raises(SettingsError, match=says):
