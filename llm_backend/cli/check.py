@@ -337,7 +337,16 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
         )
         yield _run_check(f"upstream {one.name}", check_one)
     if not configs:
-        yield Finding(name="upstream", is_ok=True, sentence="None is configured.")
+        yield Finding(name="upstream", is_ok=True, sentence=_no_upstream(settings))
+
+
+def _no_upstream(settings: Settings) -> str:
+    if "openai_base_url" in settings.model_fields_set:
+        return (
+            "None is configured: OPENAI_BASE_URL needs an OPENAI_API_KEY, any text if that server "
+            "wants none."
+        )
+    return "None is configured."
 
 
 def _port(settings: Settings) -> str:

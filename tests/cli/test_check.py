@@ -117,6 +117,16 @@ def test_check_names_samples_whose_names_end_with_no_language(monkeypatch, tmp_p
     assert "anna" not in warning.sentence
 
 
+def test_check_says_that_a_base_url_without_a_key_is_no_upstream(monkeypatch):
+    unset = {one.name: one for one in findings(None)}["upstream"]
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    keyless = {one.name: one for one in findings(None)}["upstream"]
+
+    assert (unset.is_ok, unset.sentence) == (True, "None is configured.")
+    assert keyless.is_ok
+    assert "OPENAI_BASE_URL needs an OPENAI_API_KEY" in keyless.sentence
+
+
 def test_check_continues_after_a_failed_check(monkeypatch, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text("models: [{path: builtin, memory: 9 TB}]\n")
