@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import signal
 import socket
 import time
@@ -31,6 +32,8 @@ with block_imports(
     from llm_backend.server.http_protocol import HttpProtocol
     from llm_backend.server.request_pace import PaceLimits
     from llm_backend.server.socket_protocol import FrameLimits, SocketProtocol
+
+log = logging.getLogger(__name__)
 
 # Seconds between checks of the connections for slow clients.
 CHECK_INTERVAL_S = 1.0
@@ -192,6 +195,9 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """uvicorn's, after endless streams have been ended."""
+        if running := len(self.server_state.tasks):
+            grace_s = self.config.timeout_graceful_shutdown
+            log.info("finishing_requests", extra={"requests": running, "grace_s": grace_s})
         self._app.stop()
         await super().shutdown(sockets)
 

@@ -130,7 +130,10 @@ class ListeningSettings(BaseModel):
         "`/readyz` answers 503, so that load balancers remove the server before it stops.",
     )
     shutdown_grace_s: int = Field(
-        20, ge=0, description="Seconds that running streams may take to finish at shutdown."
+        20,
+        ge=0,
+        description="Seconds that running streams may take to finish at shutdown; a second signal "
+        "(Ctrl-C again) ends them at once.",
     )
 
     @property

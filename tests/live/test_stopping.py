@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.serving import Served, serve
+from llm_backend.server.processes import SAME_SIGNAL_S
+from tests.serving import ENDLESS, WITHOUT_END, Served, serve
 
 DELAY_S = 8  # a machine may be busy with other tests
 CHAT = {"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 1}
@@ -59,3 +60,26 @@ def test_ctrl_c_skips_the_shutdown_delay(tmp_path, processes):
         served.process.send_signal(signal.SIGINT)
 
         assert served.process.wait(60) == 0
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_ctrl_c_is_logged_while_requests_finish_and_a_second_one_ends_them(tmp_path, processes):
+    environment = {**ENDLESS, "LLM_BACKEND_SHUTDOWN_GRACE_S": "300"}
+    stream = {**CHAT, **WITHOUT_END, "stream": True}
+    with serve(tmp_path, "--processes", str(processes), environment=environment) as served:
+        url = f"{served.base_url}/chat/completions"
+        with httpx.stream("POST", url, json=stream, timeout=60) as answer:
+            lines = (line for line in answer.iter_lines() if line)
+            next(lines)
+            served.process.send_signal(signal.SIGINT)
+            deadline = time.monotonic() + 60
+            while "finishing_requests requests=1 grace_s=300" not in served.log.read_text():
+                assert time.monotonic() < deadline, served.log.read_text()
+                time.sleep(0.05)
+            time.sleep(SAME_SIGNAL_S)  # signals within that time count as one
+            served.process.send_signal(signal.SIGINT)
+            *_, last = lines
+        served.process.wait(60)
+
+    assert "The server is stopping" in last
+    assert served.process.returncode == 0
