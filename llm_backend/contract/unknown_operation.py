@@ -23,6 +23,7 @@ UNKNOWN = Operation(
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 _PREFIX, _DOUBLED = "/v1/", "/v1/v1/"
+_OLLAMA, _SOCKET = "/api/", "/v1/realtime/"
 # An upstream would run these with this server's own key, for any client.
 _ADMINISTERED = (
     "/v1/organization/", "/v1/projects/", "/v1/safety/", "/v1/fine_tuning/checkpoints/",
@@ -57,6 +58,10 @@ class UnknownPaths:
                 ": the path begins with `/v1` twice, as where a client adds `/v1` to a base URL "
                 "that ends with it already"
             )
+        if path.startswith(_OLLAMA):
+            return "; this part of Ollama's API is not answered"
+        if path == _SOCKET:
+            return ": it is a WebSocket, and this request opens none"
         if not path.startswith(_PREFIX):
             return "; the API's paths begin with /v1/"
         if path.startswith(_ADMINISTERED):

@@ -30,6 +30,7 @@ def error_of(got: Message) -> dict[str, str]:
         ("/v1/a%2Fb/c%20d/", "no such operation is known"),
         ("/nowhere", "begin with /v1/"),
         ("/v1x", "begin with /v1/"),
+        ("/v1/realtime", "it is a WebSocket"),
     ],
 )
 async def test_without_an_upstream_the_error_has_the_path_as_sent(tmp_path, path, reason):
@@ -40,6 +41,16 @@ async def test_without_an_upstream_the_error_has_the_path_as_sent(tmp_path, path
     assert (got.status, error["code"]) == (404, "unknown_url")
     assert error["message"].startswith(f"There is no GET {path} here")
     assert reason in error["message"]
+
+
+async def test_an_operation_of_ollama_that_is_not_answered_is_refused_in_its_form(tmp_path):
+    async with gateway(tmp_path) as served:
+        got = await served.ask(get("/api/blobs/x"))
+
+    assert got.status == 404
+    assert json.loads(got.body)["error"] == (
+        "There is no GET /api/blobs/x here; this part of Ollama's API is not answered."
+    )
 
 
 async def test_an_unknown_operation_is_relayed_as_it_is(tmp_path):
