@@ -54,6 +54,12 @@ def keys_create(
     """Create a key and print it: it is printed only once and not stored."""
     from llm_backend.access.authentication.key_admin import create_key
 
+    words = {"NAME": name, "--project": project, "--user": user, "--description": description}
+    for word, value in words.items():
+        if value is not None and not value.strip():
+            exit_with_error(f"{word} is empty: give it a value or leave it out.", status=2)
+    if user is not None and "@" not in user:
+        exit_with_error(f"`{user}` is not an e-mail address.")
     if admin and (project or user):
         exit_with_error(
             "An admin key belongs to no project and no user: leave out --project and --user."

@@ -11,12 +11,25 @@ def _config_file(text: str) -> Path | None:
     return Path(text) if text else None
 
 
+def _folder(text: str) -> Path:
+    """Return the folder; an empty name, which would be the working folder, is refused."""
+    if not text:
+        raise typer.BadParameter("It is empty: give it a value or leave it out.")
+    return Path(text)
+
+
 Config = Annotated[
     Path | None,
     typer.Option("--config", help="YAML file of settings.", parser=_config_file, metavar="PATH"),
 ]
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder of the database, as for `serve`.")
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="Folder of the database, as for `serve`.",
+        parser=_folder,
+        metavar="PATH",
+    ),
 ]
 BaseUrl = Annotated[
     str,

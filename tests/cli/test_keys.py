@@ -45,6 +45,33 @@ def test_keys_list_shows_the_description_and_the_last_use_of_a_key():
     assert phone == f"    proj_default; {today}; no expiry; never used"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [(" ",), ("a", "--project", ""), ("a", "--user", ""), ("a", "--description", "")],
+)
+def test_keys_create_refuses_an_empty_text_with_status_2(words):
+    made = run("keys", "create", *words)
+
+    assert (made.exit_code, made.stdout) == (2, "")
+    assert f"{'NAME' if words == (' ',) else words[1]} is empty" in made.stderr
+
+
+def test_keys_create_refuses_a_user_without_an_address():
+    made = run("keys", "create", "--user", "anna")
+
+    assert (made.exit_code, made.stdout) == (1, "")
+    assert "`anna` is not an e-mail address." in made.stderr
+
+
+def test_keys_refuse_an_empty_data_folder_with_status_2(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    listed = run("keys", "list", "--data-dir", "")
+
+    assert listed.exit_code == 2
+    assert "It is empty" in listed.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_keys_list_fits_80_columns():
     run("keys", "create", "nightly build " * 8, "--description", "CI of the website " * 9)
 
