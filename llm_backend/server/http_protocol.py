@@ -15,13 +15,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import InvalidRequest
-from llm_backend.server.request_head import HeadsWithBodies, fault_of_head
+from llm_backend.server.request_head import HeadsWithBodies, fault_of_head, head_size
 from llm_backend.server.request_pace import PaceLimits, RequestPace
 
 log = logging.getLogger(__name__)
 
 # Request line and headers; the parser has no limit of its own.
 HEAD_LIMIT_BYTES = 256 * 1024
+_HEAD_TOO_LARGE = f"The headers are larger than {HEAD_LIMIT_BYTES} bytes."
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -35,7 +36,7 @@ class HttpProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _is_in_head = False
     _is_refused = False
-    _fault = "The request is not valid HTTP."
+    _fault, _fault_status = "The request is not valid HTTP.", 400
 
     def __init__(
         self, *args: Any, pace: PaceLimits, write_timeout_s: float, **kwargs: Any
@@ -89,7 +90,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._pace.record_head(self.loop.time())
         self._head_bytes = self._head_bytes + len(data) if self._is_in_head else 0
         if self._head_bytes > HEAD_LIMIT_BYTES and not self.transport.is_closing():
-            self._refuse(431, f"The headers are larger than {HEAD_LIMIT_BYTES} bytes.")
+            self._refuse(431, _HEAD_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         """Begins a request."""
@@ -98,6 +99,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Checks the whole head. The parser passes an error to `send_400_response`."""
+        if head_size(self.url, self.headers) > HEAD_LIMIT_BYTES:  # its last bytes came at once
+            self._fault, self._fault_status = _HEAD_TOO_LARGE, 431
+            raise ValueError(_HEAD_TOO_LARGE)
         fault = fault_of_head(self.parser.get_http_version(), self.url, self.headers)
         if fault is not None:
             self._fault = fault
@@ -118,7 +122,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answers a malformed request."""
-        self._refuse(400, self._fault)
+        self._refuse(self._fault_status, self._fault)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # as uvicorn's
         self._running = cycle

@@ -38,6 +38,11 @@ def fault_of_head(
     return None
 
 
+def head_size(target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> int:
+    """Returns the bytes of a target and headers, with the four between and after each."""
+    return len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
+
+
 def _site(scheme: bytes, authority: bytes) -> tuple[bytes, bytes]:
     """Returns host and port, by default the port of the scheme."""
     host, colon, port = authority.rpartition(b":")

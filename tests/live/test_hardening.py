@@ -121,6 +121,14 @@ def test_headers_without_end_are_refused(server):
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
 
+def test_headers_beyond_the_limit_that_arrive_together_are_refused(server):
+    line = b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nX-More: "
+    small, large = (exchange(server, line + b"a" * n + b"\r\n\r\n") for n in (260_000, 262_144))
+
+    assert (small.status_code, large.status_code) == (200, 431)
+    assert "larger than 262144 bytes" in large.json()["error"]["message"]
+
+
 def test_more_messages_than_the_context_has_tokens_are_refused_before_they_are_rendered(server):
     messages = CHAT["messages"] * 50_000
     refused = httpx.post(
