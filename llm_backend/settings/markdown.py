@@ -20,8 +20,9 @@ A setting's flag is its name with dashes (`--log-level`, `--no-web`; `--model` a
 lists, in the singular, are repeated for each value); secrets and nested settings have no flag.
 A flag of `llm-backend serve` overrides the environment, the environment overrides the file
 of `--config`, the file overrides the default. Lists are comma-separated in the environment
-and lists in the file. An empty environment variable counts as unset; an empty text in a
-flag or in the file is refused.
+and lists in the file; nested settings (`backends`, `routes`, `prices`) are JSON in the
+environment. An empty environment variable counts as unset; an empty text in a flag or in the
+file is refused, as are unknown names, and a key that is in one mapping of the file twice.
 """
 
 _MODEL = """
