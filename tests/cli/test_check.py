@@ -117,7 +117,7 @@ def test_check_names_samples_whose_names_end_with_no_language(monkeypatch, tmp_p
     assert "anna" not in warning.sentence
 
 
-def test_check_says_that_a_base_url_without_a_key_is_no_upstream(monkeypatch):
+def test_check_reports_a_base_url_without_a_key_as_no_upstream(monkeypatch):
     unset = {one.name: one for one in findings(None)}["upstream"]
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     keyless = {one.name: one for one in findings(None)}["upstream"]

@@ -294,7 +294,12 @@ OTHER_CASE = [
     ("tools", "/responses", {"tools": [{"type": "custom", "name": "c", "Type": "mcp"}]}, "Type"),
     ("some", "/chat/completions", {"Web_Search_Options": {}}, "Web_Search_Options"),
     ("tools", "/realtime/client_secrets", {"Session": {"tools": [MCP]}}, "Session"),
-    ("tools", "/realtime/client_secrets", {"session": {"type": "realtime", "TOOLS": [MCP]}}, "TOOLS"),
+    (
+        "tools",
+        "/realtime/client_secrets",
+        {"session": {"type": "realtime", "TOOLS": [MCP]}},
+        "TOOLS",
+    ),
     ("silent", "/chat/completions", {"Store": True}, "Store"),
     ("silent", "/responses", {"store": False, "STORE": True}, "STORE"),
 ]
