@@ -257,7 +257,7 @@ def _transcribes(model: "ServedModel") -> str:
     if is_installed("audio"):
         return f"`{name}` transcribes by llama.cpp."
     command = install_command("audio")
-    return f"`{name}` hears audio of chats; to transcribe it needs an extra: {command}."
+    return f"`{name}` understands audio in chats; transcription needs an extra: {command}."
 
 
 def _speakers(model: str, files: "DiarizationFiles") -> str:

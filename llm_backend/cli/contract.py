@@ -97,7 +97,8 @@ def contract_sdk(
 
 
 def _write(update: "ContractUpdate", openapi: Path, compiled: Path, *, dry_run: bool) -> None:
-    """Print the report and write the files, unless an action of the overlay needs a person."""
+    """Print the report and write the files, unless an action of the overlay must be corrected by
+    hand."""
     from llm_backend.contract.compilation.compiler import ContractError
     from llm_backend.contract.compilation.overlay import OverlayError
     from llm_backend.contract.release.update import write_files

@@ -17,8 +17,8 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # hosts that n
 
 
 class Serve(Exception):
-    """Ends the command line of `serve`: `run` serves once all flags of all commands are freed,
-    which are 3 MB."""
+    """Raised to leave the command line of `serve` before serving, so that its flags (3 MB) are
+    freed; `run` then serves."""
 
     def __init__(self, settings: Settings, source: SettingsSource) -> None:
         super().__init__()

@@ -4,8 +4,8 @@ Both arguments are inherited file descriptors. CONTROL carries the messages of
 [process_messages.py](process_messages.py): the parent sends the settings and the shared folder, and
 the process reports that it serves, or why it cannot. From then on the process answers pings. It
 stops at the command to stop. It drains at the command to drain, and when the parent closes CONTROL.
-The parent also owns the engines. If it drops the process from them, the process exits as if it had
-died, and the parent starts another.
+The parent also owns the engines. If the parent disconnects the process from the engines, the
+process exits with an error and the parent starts another.
 """
 
 import asyncio
@@ -89,7 +89,8 @@ async def _handle_commands(connection: _Connection, server: ApiServer) -> None:
 
 
 async def _stop_when_cut_off(app: App, server: ApiServer) -> None:
-    """Stops when the owner of the engines drops this process; answers with an engine finish."""
+    """Stops when the owner of the engines drops this process; answers that already have an engine
+    are finished."""
     await app.cut_off.wait()
     log.error("cut_off_by_engines_owner")
     server.stop()

@@ -86,7 +86,7 @@ class ApiServer:
         """Serves until stopped, and closes everything. `on_open` is called when it answers, with
         True if requests need a key. Raises `CannotStart`."""
         # uvicorn takes these signals while it runs and raises them again when it has stopped:
-        # then there is still something to close.
+        # then the application still has to be closed.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self.stop())
         _configure_malloc()

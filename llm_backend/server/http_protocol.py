@@ -150,8 +150,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._refuse(408, "The request arrived too slowly.", code="request_timeout")
 
     def _refuse(self, status: int, message: str, *, code: str = "invalid_http") -> None:
-        """Answers a faulty request, unless an earlier answer on this connection is unfinished, and
-        reads no more. For the application, a request with a faulty body ends as a disconnect."""
+        """Stops reading, and answers a faulty request unless an earlier answer on this connection
+        is unfinished. The application sees a faulty body as a disconnect."""
         self._is_refused = True
         faulty = self.cycle if self._pace.is_in_body else None
         if faulty is not None and self.pipeline and self.pipeline[0][0] is faulty:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class PaceLimits:
-    """Seconds for a head, from the connection or the head's first byte on. For a body, the least
-    rate and the seconds by which it may fall behind."""
+    """For a head: seconds from the connection, or from its first byte, to its end. For a body: its
+    minimum rate, and the seconds by which it may be late."""
 
     head_s: float
     body_bytes_per_s: float
@@ -16,8 +16,8 @@ class PaceLimits:
 class RequestPace:
     """Measures the requests of one connection, one after the other.
 
-    A body is measured by a leaky bucket of seconds. It is full at first, each byte adds its time
-    at the least rate, and time in which the server was ready to read drains it.
+    A body is measured by a token bucket of seconds. It starts full; each byte adds the time it
+    takes at the minimum rate, and time in which the server was ready to read is subtracted.
     """
 
     def __init__(self, limits: PaceLimits, now_s: float) -> None:

@@ -137,7 +137,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:  # Any: an ASGI event
         """Sends an event of the application. An HTTP answer in place of a handshake is completed
-        here: uvicorn takes it for a handshake that the application forgot."""
+        here; otherwise uvicorn would report that the application sent no handshake."""
         await super().send(message)
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True

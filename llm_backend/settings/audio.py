@@ -25,8 +25,8 @@ class SpeechSettings(BaseModel):
     speech_concurrency: int = Field(
         16,
         ge=1,
-        description="Texts that one process reads aloud at once; others wait in turns, as many as "
-        "`queue_limit` and as long as `queue_deadline_s`.",
+        description="Texts that one process reads aloud at once; others wait in turn: at most "
+        "`queue_limit`, for at most `queue_deadline_s`.",
     )
     speech_timeout_s: float = Field(
         10,
@@ -36,12 +36,12 @@ class SpeechSettings(BaseModel):
 
 
 class VoiceSettings(BaseModel):
-    """Voices by a sample, which clients create."""
+    """Cloned voices: clients create them from a sample."""
 
     voices_limit: int = Field(
         100,
         ge=0,
-        description="Voices by a sample that a project has at most, and recorded consents.",
+        description="Maximum number of cloned voices of a project, and of recorded consents.",
     )
     voice_recording_limit_bytes: Bytes = Field(
         10 * 1024 * 1024,
@@ -74,6 +74,6 @@ class TranscriptionSettings(BaseModel):
         0.5,
         gt=0,
         le=2,
-        description="Cosine distance of two voices below which they are one speaker's, for "
-        "`diarized_json`: less makes more speakers.",
+        description="For `diarized_json`: two voices closer than this cosine distance count as "
+        "one speaker; a lower value yields more speakers.",
     )

@@ -112,9 +112,9 @@ class BoundsSettings(BaseModel):
     decision_labels_limit: int = Field(
         10_000,
         ge=1,
-        description="Maximum number of possible answers to all questions of one decision. The "
-        "engine tokenizes them, up to `tokenize_limit_bytes` with the questions, between two "
-        "passes.",
+        description="Maximum number of possible answers to all questions of one decision. They "
+        "are tokenized between two passes of the engine; together with the questions they may "
+        "have `tokenize_limit_bytes`.",
     )
     media_limit: int = Field(
         16,

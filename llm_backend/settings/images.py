@@ -20,8 +20,8 @@ class DrawingSteps(BaseModel):
 
 
 class ImageModelSettings(BaseModel):
-    """Settings of one model of an image server, or of this machine: the latter's further files are
-    paths, or names in the models folder, and it is asked for up to `pixels_limit`."""
+    """Settings of one model that draws. For a local model, `vae` and the other files are paths or
+    names in the models folder, and `pixels_limit` bounds its images."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,7 +43,7 @@ class ImagesSettings(BaseModel):
         {},
         description="Models that draw, by name, each with its denoising steps by quality and with "
         "further parameters of each image: `{MODEL: {steps: {low: 10, medium: 20, high: 40}, "
-        "parameters: {cfg_scale: 7}}}`. Of local models also the files that they need besides: "
+        "parameters: {cfg_scale: 7}}}`. For local models also the additional files that they need: "
         "`vae`, `taesd`, `clip_l`, `clip_g`, `t5xxl`, `llm`; and `pixels_limit`, the largest "
         "image, for which memory is planned (1,572,864, at most `drawn_pixels_limit`).",
     )

@@ -61,8 +61,9 @@ class ListeningSettings(BaseModel):
     keep_alive_timeout_s: int = Field(
         75,
         ge=1,
-        description="Seconds after which an idle connection is closed; longer than proxies reuse "
-        "theirs, so that none sends into a connection that is being closed.",
+        description="Seconds after which an idle connection is closed; set it longer than the "
+        "idle timeout of a proxy in front, so that the proxy never uses a connection that is "
+        "being closed.",
     )
     write_timeout_s: float = Field(
         60,

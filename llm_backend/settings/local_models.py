@@ -165,8 +165,8 @@ class LocalModelsSettings(BaseModel):
     generated_tokens_bytes: BytesOrZero = Field(
         32 << 20,
         description="Memory of one model for the tokens of recent chats as it generated them; 0 is "
-        "none. A prompt that begins with the text of such a chat gets its tokens, whose KV cells "
-        "are cached, where a tokenizer would split an answer into others.",
+        "none. A prompt that begins with such a chat reuses these tokens and their cached KV "
+        "cells; tokenizing the text again could give other tokens.",
     )
     prefix_cache_dir: OptionalPath = Field(
         None,
@@ -182,9 +182,9 @@ class LocalModelsSettings(BaseModel):
     prefix_cache_min_tokens: int = Field(
         256,
         ge=64,
-        description="Minimum gain in tokens: a prompt is saved if it is so much longer than every "
-        "saved prefix of it, and a saved prefix is read if it is so much longer than the cached "
-        "one.",
+        description="Minimum gain in tokens: a prompt is saved if it is at least this much "
+        "longer than each saved prefix of it, and a saved prefix is read if it is at least this "
+        "much longer than the cached one.",
     )
     speculation: bool = Field(
         True,
@@ -271,8 +271,8 @@ class LocalModelsSettings(BaseModel):
     quick_death_s: float = Field(
         30,
         ge=0,
-        description="An engine that was ready for so many seconds before it crashed starts a new "
-        "count of crashes.",
+        description="If an engine was ready for this many seconds before it crashed, the count "
+        "of crashes starts anew.",
     )
     queue_limit: int = Field(
         256, ge=1, description="Maximum number of requests that wait for one model."
@@ -283,7 +283,8 @@ class LocalModelsSettings(BaseModel):
     batch_queue_limit: int = Field(
         256,
         ge=1,
-        description="Maximum number of requests with `service_tier: flex` that wait besides.",
+        description="Maximum number of requests with `service_tier: flex` that wait, in addition "
+        "to `queue_limit`.",
     )
     batch_queue_deadline_s: float = Field(
         3600,

@@ -48,8 +48,8 @@ class ResponsesSettings(BaseModel):
     mcp_list_timeout_s: float = Field(
         5,
         gt=0,
-        description="Seconds that the list of `/mcp` and the chat page waits for the tools of an "
-        "MCP server; it names those that take longer.",
+        description="Timeout in seconds for listing the tools of one MCP server, for `/mcp` and "
+        "the chat page; servers that take longer are named as missing.",
     )
     tool_calls_limit: int = Field(
         32,

@@ -72,7 +72,7 @@ SETTING_GROUPS: Mapping[str, type[BaseModel]] = {
     "Keys, limits, costs": AccessSettings,
     "Local models": LocalModelsSettings,
     "Speech": SpeechSettings,
-    "Voices by a sample": VoiceSettings,
+    "Cloned voices": VoiceSettings,
     "Transcription": TranscriptionSettings,
     "Upstreams": UpstreamsSettings,
     "Images": ImagesSettings,

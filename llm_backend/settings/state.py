@@ -47,7 +47,8 @@ class StateSettings(BaseModel):
     chat_search_characters: int = Field(
         100_000,
         ge=0,
-        description="Characters of a stored chat, the latest first, whose words its search finds. "
+        description="Number of characters of each stored chat that are indexed for search, "
+        "counted from its end. "
         "They are indexed after the answers; 0 indexes none, which saves that work.",
     )
     files: Literal["local", "upstream"] = Field(

@@ -35,8 +35,8 @@ class UpstreamEntry(BaseModel):
     )
     kind: Literal["openai", "azure", "anthropic", "sdapi"] = Field(
         "openai",
-        description="Its addressing and key: OpenAI's paths, Azure's deployments, or those of "
-        "Anthropic, whose Messages it then supports. `sdapi` is an image server with `/sdapi/v1`, "
+        description="Its addressing and key: OpenAI's paths, Azure's deployments, or Anthropic's "
+        "API (Messages). `sdapi` is an image server with `/sdapi/v1`, "
         "whose base URL has no path: it answers `/v1/images`, and nothing else.",
     )
     api_version: str | None = Field(

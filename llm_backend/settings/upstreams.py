@@ -41,7 +41,7 @@ class UpstreamsSettings(BaseModel):
         4096,
         ge=1,
         description="Limit of tokens of a chat or a response that sets none and is answered by an "
-        "upstream of the kind `anthropic`, which wants one.",
+        "upstream of the kind `anthropic`, which requires a limit.",
     )
     backends: tuple[UpstreamEntry, ...] = Field(
         (),

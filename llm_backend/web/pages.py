@@ -55,8 +55,8 @@ _LINK = re.compile(rb'="web/(?=[^"]+\.(?:css|js|mjs|woff2)")')  # in a page
 _RELEASE_FOLDER = re.compile(r"^@[0-9a-f]{16}/")
 
 # A page loads resources only from this server (blobs are images and audio of the page), runs
-# only script files of this server, and turns no string into HTML without the sanitiser. The policy
-# `worker` makes one constant address, the service worker's.
+# only script files of this server, and turns no string into HTML without the sanitiser. The
+# trusted-types policy `worker` creates one constant URL, the service worker's.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "media-src blob:; font-src 'self'; connect-src 'self'; manifest-src 'self'; frame-src 'self'; "
@@ -65,8 +65,8 @@ _POLICY = (
     "require-trusted-types-for 'script'; trusted-types dompurify worker"
 )
 # Mermaid makes HTML of strings and inline styles. So it has a frame without an origin and without
-# connections, in which only one script runs. The script is inline: to the server, a file that such
-# a frame loads is requested by another site.
+# connections, in which only one script runs. The script is inline, because a frame without an
+# origin counts as another site, whose requests the server refuses.
 _DIAGRAMS_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'sha256-{digest}'; "
     "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
@@ -93,7 +93,7 @@ class _PageFile:
 
     @property
     def is_compressed(self) -> bool:
-        """True once `compressed` takes no time."""
+        """True once the compressed content is cached."""
         return "compressed" in self.__dict__
 
     @functools.cached_property

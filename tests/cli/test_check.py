@@ -83,7 +83,7 @@ def test_check_names_what_models_that_hear_and_realtime_sessions_lack(monkeypatc
     lacking = {one.name: one for one in findings(config)}["voice"]
 
     assert lacking.is_ok
-    assert lacking.sentence.startswith("`hears` hears audio of chats; to transcribe it needs")
+    assert lacking.sentence.startswith("`hears` understands audio in chats; transcription needs")
     assert "llm-backend[audio]" in lacking.sentence
     assert "llm-backend[realtime]" in lacking.sentence
 

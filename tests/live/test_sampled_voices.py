@@ -1,4 +1,4 @@
-"""Voices by a sample, created, spoken in and deleted by the official client on a served process."""
+"""Cloned voices, created, spoken in and deleted by the official client on a served process."""
 
 import base64
 from collections.abc import Callable, Iterator

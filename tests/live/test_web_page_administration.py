@@ -106,10 +106,10 @@ def test_a_project_is_created_limited_and_archived(browser, closed, connect):
         with page.expect_response("**/rate_limits/rl-builtin"):
             page.get_by_role("button", name="Save the limits of builtin").click()
         expect(page.get_by_label("Requests a minute: builtin")).to_have_value("30")
-        page.get_by_label("It may spend a month").fill("2.5")
+        page.get_by_label("Spend limit per month").fill("2.5")
         with page.expect_response("**/spend_limit"):
             page.get_by_role("button", name="Save the spend limit").click()
-        expect(page.get_by_label("It may spend a month")).to_have_value("2.5")
+        expect(page.get_by_label("Spend limit per month")).to_have_value("2.5")
         screenshot(page, "administration-project")
         stored = httpx.get(
             f"{closed.address}/v1/organization/projects/{project}/rate_limits",
@@ -121,7 +121,7 @@ def test_a_project_is_created_limited_and_archived(browser, closed, connect):
         }
         assert limits["builtin"].max_requests_per_1_minute == 30
         assert limits["builtin"].max_tokens_per_1_minute == 1_000_000_000
-        page.get_by_label("It may spend a month").fill("")
+        page.get_by_label("Spend limit per month").fill("")
         with page.expect_response(lambda one: one.request.method == "DELETE"):
             page.get_by_role("button", name="Save the spend limit").click()
         expect(page.locator("#announcer")).to_contain_text("Saved")

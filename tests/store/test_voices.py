@@ -1,4 +1,4 @@
-"""Voices by a sample and their consents: limits, dependence, bytes."""
+"""Cloned voices and their consents: limits, dependence, bytes."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

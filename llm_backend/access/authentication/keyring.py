@@ -73,7 +73,7 @@ class Keyring:
         self._scheduled_poll: asyncio.Task[None] | None = None  # scheduled, and not yet running
         self._poll_lock = asyncio.Lock()
         self._last_used: dict[str, int] = {}
-        self._stores_use = True  # the last use of keys could be stored
+        self._stores_use = True  # the latest attempt to store last uses succeeded
         self._replace(AccessSnapshot(version=0, records=(), keys=()))
 
     @property
@@ -131,9 +131,9 @@ class Keyring:
             return self._anonymous
         entry = self._by_id.get(key_id)
         if entry is None:
-            raise Unauthorized("The API key that this was asked with has been revoked.")
+            raise Unauthorized("The API key of this request has been revoked.")
         if entry.expires_at is not None and entry.expires_at <= self._clock():
-            raise Unauthorized("The API key that this was asked with has expired.")
+            raise Unauthorized("The API key of this request has expired.")
         _check_kind(entry.caller, administers=False)
         return entry.caller
 
@@ -234,9 +234,9 @@ class Keyring:
 
 def _check_kind(caller: Caller, *, administers: bool) -> None:
     if administers and not caller.may_administer:
-        raise Forbidden("Only an admin key may administer; this key belongs to a project.")
+        raise Forbidden("This operation needs an admin key; this key belongs to a project.")
     if not administers and caller.project is None:
-        raise Forbidden("An admin key only administers; send a key of a project here.")
+        raise Forbidden("An admin key cannot be used here; send a project's key.")
     if caller.project is not None and caller.project.is_archived:
         raise Unauthorized(f"The project `{caller.project.id}` of this API key is archived.")
 

@@ -24,7 +24,8 @@ class ModelPermissions:
     models: frozenset[str]
 
     def allow(self, name: str, targets: Sequence[str] = ()) -> bool:
-        """True if a model's name, an alias or route to `targets`, may be used. An allow list allows
+        """True if a name may be used. `targets` are the models that it stands for, if it is an
+        alias or a route. An allow list allows
         a name that it contains, and a name of which it contains all targets. A deny list allows a
         name unless it contains the name or one of its targets."""
         if self.is_allow_list:

@@ -25,7 +25,7 @@ def fairness_key(caller: BillingOwner | None) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
-    """The caller of a request, with its project; one value for all requests with one key.
+    """The caller of a request, with its project; all requests with one key share one instance.
 
     `key_id` is None on an open server. An admin key has no project: it administers, and calls no
     model. Keys of the settings, and callers of an open server, may do both.

@@ -41,8 +41,8 @@ class Idempotency:
     process's memory, and in the database if `shared` answers are given. Both are bounded, and the
     oldest answer is evicted first. Some answers are not stored: errors of this server, answers of
     an upstream that a retry may change, answers whose client disconnected, and answers to a project
-    without data retention. Nor are answers that may hold a secret: administration, webhook
-    endpoints and client secrets show one only once.
+    without data retention. Answers that may contain a secret (administration, webhook endpoints,
+    client secrets) are not stored either: it is shown only once.
     """
 
     def __init__(

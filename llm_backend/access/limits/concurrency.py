@@ -76,7 +76,7 @@ class ConcurrencyLimit:
 
     @property
     def surplus(self) -> int:
-        """Unused permits to return: all but one block, once they exceed two."""
+        """Unused permits to return: once more than two blocks are unused, all but one block."""
         return surplus(self.granted - self.running - self._waiting, self.limit // BLOCKS)
 
     @property
@@ -230,7 +230,8 @@ class SharedConcurrencyLimits:
 
 
 async def acquire_all(limits: Sequence[ConcurrencyLimit]) -> None:
-    """Takes a permit of each limit. Raises `RequestsLimited` (429), and has taken none then."""
+    """Takes a permit of each limit. Raises `RequestsLimited` (429), and keeps no permit in that
+    case."""
     for index, one in enumerate(limits):
         try:
             await one.acquire()

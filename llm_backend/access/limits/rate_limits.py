@@ -90,7 +90,7 @@ class RateLimits:
 
     async def reserve(self, windows: Sequence[RateLimitWindow], tokens: int) -> WindowReservation:
         """Takes one request and `tokens` tokens from all windows. Raises `RateLimited` (429), and
-        has taken nothing then.
+        takes nothing in that case.
         """
         self._granting += 1
         try:
@@ -127,7 +127,8 @@ class RateLimits:
         return limit_headers(windows, self._clock())
 
     async def _ensure_granted(self, windows: Sequence[RateLimitWindow], tokens: int) -> bool:
-        """Takes what these windows lack, as far as there is more. False if one of them is over."""
+        """Requests what these windows lack, as far as the database has any left. False if a window
+        ended meanwhile."""
         now = self._clock()
         for window in windows:
             window.roll(now)
@@ -139,7 +140,7 @@ class RateLimits:
         return starts == [window.window_at for window in windows]
 
     async def _take(self, window: RateLimitWindow, amount: int) -> None:
-        """Takes more from the database, as far as there is more. Each window has at most
+        """Takes more from the database, if it has any left. Each window has at most
         one query in flight."""
         if self._grants is None or self._is_futile(window, amount):
             return

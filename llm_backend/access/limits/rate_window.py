@@ -71,8 +71,8 @@ class RateLimitWindow:
 
     @property
     def remaining(self) -> int:
-        """The unused amount of this window, as far as this server knows: of the limit, or of the
-        server's grants once no more can be granted. It is less than the smallest request that was
+        """The unused amount of this window, as far as this server knows: of the limit, or, once no
+        more can be granted, of the server's grants. It is below the smallest amount that was
         refused."""
         known = self.granted if self.is_fully_granted else self.limit
         if self.refused_at:
@@ -85,7 +85,8 @@ class RateLimitWindow:
 
     @property
     def block(self) -> int:
-        """The amount taken at once; the unused grant of a server is about that much."""
+        """The amount requested from the database at a time; the unused grant of a server is about
+        that much."""
         return -(-self.limit // BLOCKS)
 
     def drop_surplus(self) -> int:

@@ -33,7 +33,7 @@ class DefaultLimits:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestPolicy:
     """The limits of one caller with one model; usage is counted under `model`. For a route, the
-    limits of the chosen target hold besides."""
+    limits of the chosen target apply as well."""
 
     model: str
     is_route: bool

@@ -37,8 +37,8 @@ class RateLimitReservation:
         self.headers: Mapping[str, str] = {}
 
     async def reserve(self) -> None:
-        """Reserves a request and its estimated tokens. Raises `RateLimited` (429), and has
-        taken nothing then."""
+        """Reserves a request and its estimated tokens. Raises `RateLimited` (429), and takes
+        nothing in that case."""
         windows = self._policy.rate_windows
         self._reservation = await self._limits.reserve(windows, await offload(self._tokens))
         self.headers = self._limits.headers(windows)

@@ -18,8 +18,8 @@ MINUTE_S = 60
 class DeferredUsage:
     """Stores the billing owner of such work, and counts its usage once, when it is reported.
 
-    While the database cannot be used, nothing is stored, which is logged; reported usage is then
-    counted with the next report.
+    While the database cannot be used, nothing is stored, and this is logged; usage reported
+    meanwhile is counted at the next report.
     """
 
     def __init__(

@@ -64,8 +64,8 @@ class Ledger:
             amounts[index] += count
 
     async def write(self) -> None:
-        """Writes all sums, also those that another call is writing. Raises `StoreError`, and has
-        kept them then; only an entry that the database can never store is lost, which is logged."""
+        """Writes all sums, including those that a concurrent call is writing. If it raises
+        `StoreError`, the sums are kept; an entry that can never be stored is dropped and logged."""
         async with self._writing:
             await self._write()
 

@@ -50,7 +50,7 @@ class RequestMeter:
         self._reserve_target = reserve_target
         self._check_model = check_model
         self.is_relayed = False  # True once an upstream is to answer
-        self.was_abandoned = False  # True if the client left when an upstream had its request
+        self.was_abandoned = False  # True if the client left after an upstream had its request
         self.is_deferred = False  # True if an upstream reports the usage after its answer
         self.tokens: int | None = None  # counted so far; None: no report yet
 

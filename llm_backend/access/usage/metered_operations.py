@@ -52,7 +52,8 @@ class MeteredOperation:
     With `requires_model`, the request must name a model if its project may use only some; without
     it, the operation has no model, or an earlier request named it. `text_pattern` finds the text of
     a stream, to estimate tokens that an upstream does not report. `is_stored` operations take
-    `store`. A `opens_unmetered_use` operation opens something that is used at the upstream, unseen
+    `store`. An operation with `opens_unmetered_use` opens something that is used at the upstream,
+    unseen
     by this server. For an `is_unknown` operation, the effect and the models are unknown.
     """
 

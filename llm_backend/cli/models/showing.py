@@ -126,7 +126,7 @@ def _print_draft_heads(header: "GgufHeader") -> None:
 
 
 def _print_model(path: Path, *lines: str, memory_bytes: int) -> None:
-    """Print what a model is that is no language model, and its memory."""
+    """Print the description and memory of a model that is not a language model."""
     print(path)
     for line in lines:
         print(wrap(line))
@@ -147,7 +147,7 @@ def _print_diffusion(path: Path, checkpoint: "DiffusionFile", settings: Settings
     _print_model(
         path,
         f"{checkpoint.description}. {checkpoint.parameters / 1e6:,.1f} M parameters.",
-        f"In it besides the network: {', '.join(checkpoint.held) or 'nothing'}.",
+        f"The file also contains: {', '.join(checkpoint.held) or 'nothing'}.",
         *(f"{part}: {file}" for part, file in parts.items()),
         *([f"It needs more: `image_models: {{{path.stem}: {{{missing}}}}}`."] if missing else []),
         memory_bytes=checkpoint.memory_bytes(parts, options.pixels_limit),

@@ -3,7 +3,7 @@
 An action is stale if it selects nothing in the new document. An action is repaired if one change of
 its target selects as many nodes as it did in the old document: another keyword of a union, a
 renamed schema, a moved path, another position. An action is dropped if its subject is gone, or if
-it removed what the new document no longer has. Any other stale action needs a person.
+it removed what the new document no longer has. Any other stale action must be corrected by hand.
 """
 
 import re

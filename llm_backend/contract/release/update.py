@@ -53,7 +53,7 @@ class ContractUpdate:
 
     @property
     def is_complete(self) -> bool:
-        """False if an action of the overlay needs a person."""
+        """False if an action of the overlay must be corrected by hand."""
         return all(action.repair is not Repair.NONE for action in self.stale)
 
     @property

@@ -1,4 +1,4 @@
-"""Voices by a sample: create, delete, and speak in them."""
+"""Cloned voices: create, delete, and speak in them."""
 
 import time
 import uuid

@@ -65,7 +65,7 @@ _TIMED = ("srt", "vtt", "verbose_json", "diarized_json")
 _REFERENCES: Final = "known_speaker_references"
 _REFERENCES_BYTES = 16 * 1024 * 1024  # of all in a request, as data URLs
 _NO_TIMES = (
-    "`{model}` is a language model that hears, and tells no times: ask for the `response_format` "
+    "`{model}` is a language model, which gives no timestamps: ask for the `response_format` "
     "`json` or `text`, without `timestamp_granularities`."
 )
 
@@ -234,7 +234,8 @@ def _diarization(
     body: "api.CreateTranscriptionRequest",
     limits: RecordingLimits,
 ) -> Diarization | None:
-    """Returns what tells the speakers apart; None if they are not. The body of a translation has
+    """Returns what tells the speakers apart; None if that is not asked for. The body of a
+    translation has
     none of the fields for it. Raises `ApiError` without a model that the caller may use."""
     names: Sequence[str] = body.get("known_speaker_names", ())
     references: Sequence[str] = body.get(_REFERENCES, ())
@@ -247,8 +248,8 @@ def _diarization(
     may_use = model is not None and services.access.admission.may_use(caller, model.card.id)
     if model is None or model.diarization is None or not may_use:
         raise UnsupportedField(
-            "`diarized_json` needs a local model that tells speakers apart, beside the one that "
-            "transcribes; none is served: a folder with segmentation.onnx and embedding.onnx.",
+            "`diarized_json` needs a second local model that tells speakers apart, and none is "
+            "served: add a folder with segmentation.onnx and embedding.onnx to `models`.",
             param="response_format",
         )
     if (missing := missing_extra(model.card.id, model.diarization)) is not None:

@@ -55,7 +55,7 @@ async def list_audio_voices(services: Services, request: ApiRequest) -> Response
 
 
 def takes_samples(services: Services) -> bool:
-    """True if a local model speaks by samples."""
+    """True if a local model clones voices."""
     return any(one.voice is not None and one.voice.takes_samples for one in services.registry.local)
 
 
@@ -63,7 +63,7 @@ async def relay_without_samples(services: Services, request: ApiRequest) -> Resp
     """Relays what is for models that speak by samples. Raises `Unsupported` without an upstream."""
     if services.upstreams is None:
         raise Unsupported(
-            "No model here speaks by samples; Pocket TTS and Qwen3-TTS do (docs/audio.md)."
+            "No model here clones voices; Pocket TTS and Qwen3-TTS can (docs/audio.md)."
         )
     return await relay(services, request)
 

@@ -39,8 +39,8 @@ async def ask_chat(services: Services, request: ApiRequest) -> Response:
 
 
 def local_model(services: Services, name: str | None) -> LocalModel:
-    """Returns the named local model, or the first one that writes; raises `InvalidRequest` if it is
-    not local."""
+    """Returns the named local model, or the first one that writes; raises `InvalidRequest` if there
+    is no such local model."""
     first = next((one for one in services.registry.local if one.takes_text), None)
     model = first if name is None else services.registry.for_model(name)
     if model is None:

@@ -106,7 +106,7 @@ async def _parts(
         try:
             for part in renderer.begin(answer.usage):
                 yield part
-        except BaseException:  # the client left before `deltas` began, which close the answer
+        except BaseException:  # the client left before `deltas` began; only they close the answer
             async with answer:
                 raise
         async for delta in deltas:

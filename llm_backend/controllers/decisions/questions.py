@@ -182,7 +182,7 @@ def _score(
 
 
 def confidence(probabilities: Sequence[float]) -> float:
-    """Concentration of a distribution: 0 if all are equal, 1 if one is certain; 1 less the entropy
-    as a share of the largest one."""
+    """Concentration of a distribution: 0 if all are equal, 1 if one is certain; 1 minus the entropy
+    divided by the largest possible entropy."""
     entropy = -math.fsum(one * math.log(one) for one in probabilities if one > 0)
     return min(1.0, max(0.0, 1 - entropy / math.log(len(probabilities))))

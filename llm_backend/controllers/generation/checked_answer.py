@@ -75,8 +75,8 @@ class _ChoiceOutput:
 
 class CheckedAnswer:
     """An answer that is validated against `structure`. Raises `Internal` if no attempt is valid.
-    `generate` begins another answer, so that there are at most `attempts`. `usage` counts all of
-    them."""
+    `generate` starts a further attempt; there are at most `attempts` in total, and `usage` counts
+    all of them."""
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ async def check_answers(
             output.add(delta)
             if output.is_ended and await asyncio.to_thread(output.violates_schema, structure):
                 log.error("answer_breaks_schema", extra={"choice": delta.choice})
-                raise _schema_error("Against its grammar")
+                raise _schema_error("In spite of its grammar")
             yield delta
 
 

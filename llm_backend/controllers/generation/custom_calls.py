@@ -28,8 +28,8 @@ def custom_names(body: "api.CreateChatCompletionRequest") -> frozenset[str]:
 
 
 def with_functions(body: "api.CreateChatCompletionRequest") -> "api.CreateChatCompletionRequest":
-    """Returns the chat with functions in place of custom tools, of their calls, and of a choice of
-    one. Raises `UnsupportedField` for a format that cannot be enforced."""
+    """Returns the chat in which custom tools, their calls, and a `tool_choice` that names one, are
+    replaced by functions. Raises `UnsupportedField` for a format that cannot be enforced."""
     messages = [_with_function_calls(message) for message in body["messages"]]
     translated: JsonObject = {**body, "messages": messages}
     if body.get("tools"):

@@ -54,7 +54,8 @@ def translate_function_errors(body: "api.CreateChatCompletionRequest") -> Iterat
 async def as_function_calls(
     deltas: AsyncGenerator[ChatDelta, None],
 ) -> AsyncGenerator[ChatDelta, None]:
-    """Yields the deltas with the first call in the deprecated form, which has no others."""
+    """Yields the deltas with the first call in the deprecated form; that form has no further
+    calls."""
     async with aclosing(deltas):
         async for delta in deltas:
             if not delta.tool_calls and delta.finish_reason is None:

@@ -22,7 +22,7 @@ def flatten_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
 def _flatten(message: Mapping[str, Any], where: str) -> Message:
     if message.get("audio"):
         raise UnsupportedField(
-            "Local models make no audio, so a message cannot name an earlier one; leave `audio` "
+            "Local models make no audio, so a message cannot refer to earlier audio; leave `audio` "
             "out.",
             param=f"{where}.audio",
         )

@@ -35,8 +35,7 @@ def refuse_unsupported_fields(
 
 
 def local_model(body: JsonMapping) -> str:
-    """Returns the name of the model that a body asks for, for the message; a body may leave it to
-    the server."""
+    """Returns a phrase that names the requested model, for error messages; a body may name none."""
     name = body.get("model")
     return "the local model" if name is None else f"the local model `{name}`"
 

@@ -23,8 +23,8 @@ async def truncate_chat(model: TokenCounter, chat: Chat) -> tuple[Chat, int]:
     """Drops as few of a chat's oldest messages as it needs to fit. Returns the chat and their
     number.
 
-    Instructions at the beginning stay. The first cut tried is before a message of the user; if
-    none fits, anywhere but between a call and its output. A chat that cannot fit is
+    Instructions at the beginning stay. Cuts before user messages are tried first; if none of them
+    is enough, any cut that does not separate a call from its output. A chat that cannot fit is
     unchanged: the model refuses it.
     """
     if await fits(model, chat):

@@ -141,7 +141,7 @@ def parse_size(size: str | None, pixels_limit: int, side_step: int) -> tuple[int
         raise _bad_size(
             f"{width}x{height} has {width * height:,} pixels, and the limit is {pixels_limit:,}: "
             f"a local model needs `pixels_limit: {width * height}` in `image_models`, and "
-            f"`drawn_pixels_limit` holds for all."
+            f"`drawn_pixels_limit` applies to all models."
         )
     return width, height
 

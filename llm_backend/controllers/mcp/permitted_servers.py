@@ -44,8 +44,8 @@ class PermittedServers:
         return self._urls.keys()
 
     async def list_tools(self, limit: int) -> PermittedTools:
-        """Returns the tools of all servers that answer in time; of those with more tools than are
-        left of `limit`, after the ones before, none."""
+        """Returns the tools of all servers that answer in time. A server whose tools would exceed
+        what earlier servers left of `limit` is skipped."""
         tools: dict[str, McpTool] = {}
         failures: dict[str, str] = {}
         listed = await asyncio.gather(*map(self._list, self._urls))

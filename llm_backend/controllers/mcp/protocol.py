@@ -178,7 +178,8 @@ class _Tools:
 
 
 def _may_forward(context: _Context) -> bool:
-    """True unless the client is a server that forwards itself, or its project may not use `mcp`."""
+    """True unless the client is itself a server that forwards calls, or its project may not use
+    `mcp`."""
     assert isinstance(context.request, Request), "messages come over HTTP"
     caller: Caller = context.request.scope["state"]["caller"]
     is_forbidden = caller.project is not None and "mcp" in caller.project.forbidden_tools

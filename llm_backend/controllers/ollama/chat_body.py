@@ -50,8 +50,8 @@ def check_completion(body: "api.CreateOllamaCompletionRequest") -> None:
 
 
 def _messages(messages: Sequence[JsonMapping]) -> Iterator[JsonObject]:
-    """Yields the messages of a chat. Results of tools get the ids of the calls that they answer:
-    Ollama's name the function at most."""
+    """Yields the messages of a chat. Results of tools get the ids of the calls that they answer,
+    because in Ollama's API they name at most the function."""
     calls: list[JsonObject] = []  # of the latest message of the assistant, without results so far
     for index, message in enumerate(messages):
         role = message["role"]

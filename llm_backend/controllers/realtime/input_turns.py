@@ -142,8 +142,8 @@ class InputTurns:
         self._is_answer_due = False
 
     async def answer_if_due(self) -> None:
-        """Answers the detected turns, unless more is being said, transcribed or answered: the end
-        of that calls this again."""
+        """Answers the detected turns, unless speech, a transcription or an answer is in progress;
+        when that ends, this is called again."""
         if self._is_answer_due and not (
             self._is_speaking or self._tasks.are_others_running or self._answers_already()
         ):

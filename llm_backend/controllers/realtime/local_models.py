@@ -18,8 +18,8 @@ def is_local(services: Services, model: str) -> bool:
 
 
 def check_local_model(services: Services, model: str) -> None:
-    """Raises `InvalidRequest` for a model that holds no conversation here. The model is of another
-    kind, or an upstream answers it now and did not when the client secret was made."""
+    """Raises `InvalidRequest` for a model that cannot hold a conversation here: it is of another
+    kind, or has been moved to an upstream since the client secret was made."""
     target = services.registry.targets(model, OPERATION)[0]
     if isinstance(target, EspeakModel | ImageServerModel):
         raise wrong_operation(target)

@@ -94,8 +94,8 @@ class SessionConfig:
         return cls(fields=fields, capabilities=capabilities)
 
     def apply(self, changes: JsonMapping) -> "SessionConfig":
-        """Returns the configuration with changes that follow the document's schema; a null
-        ends a field of audio. Raises `ApiError`, naming the field."""
+        """Returns the configuration with changes that follow the document's schema; null removes an
+        audio field. Raises `ApiError`, naming the field."""
         if self.is_transcription:
             _check_transcription(changes, self.capabilities)
         else:

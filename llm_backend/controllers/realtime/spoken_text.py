@@ -65,8 +65,8 @@ class SpokenText:
                     await self._send(chunk)
 
     def _add_audio(self, size: int) -> int:
-        """Returns by how many whole milliseconds the audio of the message grows: all sentences
-        together are as long as their bytes, however many chunks were sent."""
+        """Returns the whole milliseconds that this audio adds to the message. They are computed
+        from the total bytes, so that rounding does not add up over chunks."""
         before_ms = self._format.duration_ms(self._size_bytes)
         self._size_bytes += size
         return self._format.duration_ms(self._size_bytes) - before_ms

@@ -115,7 +115,8 @@ class ChatObserver(AnswerObserver):
             self.is_overlong = True
 
     def _append_if_alike(self, line: bytes) -> bool:
-        """Appends the event's text and returns True if it differs from the last in it alone."""
+        """Appends the event's text and returns True if the event differs from the previous one only
+        in its text."""
         text_path, event_path = self._fold.fast_path, self._fast_path
         if event_path is None or text_path is None or event_path.text_path is not text_path:
             return False

@@ -57,7 +57,7 @@ _NOTHING_DRAWS = (
 LocalHandler = Callable[[Services, ApiRequest, LocalModel], Awaitable[Response]]
 
 FALLBACK_ERRORS = (ServiceUnavailable, RateLimited, UpstreamError)
-"""Errors that the next target might not have: load and outage. An invalid request is none."""
+"""Errors that the next target might not have: overload and outage, but not an invalid request."""
 
 BridgedHandler = Callable[[Services, ApiRequest, BridgedModel], Awaitable[Response]]
 

@@ -78,7 +78,8 @@ class TextFastPath:
         self.texts = texts
 
     def try_append(self, chunk: Mapping[str, Any]) -> bool:
-        """Appends the chunk's text and returns True if the chunk is such a one."""
+        """Appends the chunk's text and returns True if the chunk differs from the given one only in
+        its text."""
         choices = chunk.get("choices")
         if type(choices) is not list or len(choices) != 1 or not _is_text(choices[0]):
             return False

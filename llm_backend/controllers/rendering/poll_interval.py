@@ -8,7 +8,7 @@ _PER_PART_MS = 20
 
 def poll_headers(created_at: float, now: float, *, unfinished: int = 1) -> dict[str, str]:
     """Returns the poll header of an object with this age and number of `unfinished` parts. The
-    interval is a tenth of its age. It is longer if many parts are unfinished: some SDKs read only
-    the first of these headers, and would go on with the interval of a young object."""
+    interval is a tenth of its age. It is longer if many parts are unfinished: some SDKs read this
+    header only in the first answer, and would keep the short interval of a new object."""
     wait_ms = max((now - created_at) * _PER_SECOND_MS, unfinished * _PER_PART_MS)
     return {_HEADER: str(round(min(max(wait_ms, _LEAST_MS), _MOST_MS)))}

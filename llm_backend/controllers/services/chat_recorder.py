@@ -76,8 +76,9 @@ class ChatRecorder:
 
     A chat of a local model, and any with `store: true`, is durable before its client gets the end
     of the answer. A relayed chat without `store: true`, which only a server that stores all chats
-    stores, is written after its answer, in batches. A chat whose client disconnected is written so,
-    too, and is marked incomplete. `flush` and `wait_idle` wait for those writes.
+    stores, is written after its answer, in batches. A chat whose client disconnected is also
+    written after its answer, and is marked incomplete. `flush` and `wait_idle` wait for those
+    writes.
     """
 
     def __init__(self, chats: ChatStore, policy: Policy, losses: LostWrites | None = None) -> None:
@@ -136,10 +137,9 @@ class ChatRecorder:
     def remember_relayed(
         self, body: JsonMapping, answer: RelayedAnswer, *, size_bytes: int
     ) -> Awaitable[None] | None:
-        """Stores one relayed chat of about this size; one whose answer is no completion is left
-        out. It is parsed and written after its answer and None is returned, unless it has
-        `store: true` or the write-behind buffer is full: then the caller awaits the returned
-        `remember`.
+        """Stores one relayed chat of about this size. Returns None if it will be parsed and written
+        later. With `store: true`, or if the write-behind buffer is full, returns a write that the
+        caller awaits. An answer that is not a completion is not stored.
         """
         chat = _RelayedChat(body=body, answer=answer, owner=current_owner())
         if not body.get("store") and self._write_behind.try_add(chat, size_bytes):

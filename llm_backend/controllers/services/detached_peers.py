@@ -44,13 +44,13 @@ class _PeerMessage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class ListChats(_PeerMessage, frozen=True, kw_only=True):
-    """Asks for the chats of a project whose answer is still written."""
+    """Asks for the chats of a project whose answer is still being written."""
 
     project_id: str
 
 
 class FindChat(_PeerMessage, frozen=True, kw_only=True):
-    """Asks for a chat, also for one whose answer is written and not stored yet."""
+    """Asks for a chat, also for one whose answer is complete but not stored yet."""
 
     project_id: str
     id: str

@@ -7,8 +7,8 @@ import orjson
 
 CAPACITY = 200  # each of a few kilobytes at most
 
-# Objects of at most 512 bytes share arenas of 1 MiB with what a large request left there, and an
-# arena with one object is not returned. So an error is one object that the system allocates.
+# Python puts objects of at most 512 bytes into arenas of 1 MiB, and an arena with one live object
+# is never freed. So each error is one larger object, which malloc allocates.
 _LEAST_BYTES = 1024
 
 

@@ -16,8 +16,9 @@ Answer: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class McpEndpoint:
-    """MCP server whose tools send their requests to the application of `serve`, with the tools of
-    the servers at `urls`, which answer within `timeout_s`. A file is read in pieces of at most
+    """MCP server. Its own tools send requests to the application given to `serve`; it also offers
+    the tools of the servers at `urls`, which must answer within `timeout_s`. A file is read in
+    pieces of at most
     `file_limit_bytes`, a message has at most `body_bytes`."""
 
     def __init__(

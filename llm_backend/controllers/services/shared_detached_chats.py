@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 LEASE_S = 30  # seconds after which the chats of a dead server are gone
-LINGER_S = 0.5  # the row of an ended chat stays so long, until the chat itself is stored
+LINGER_S = 0.5  # the row of an ended chat is kept this long, by when the chat itself is stored
 POLL_S = 1.0  # for chats that other servers cancel, and for the end of one that is followed
 MESSAGES_LIMIT_BYTES = 64 * 1024  # of JSON; longer ones are not shown at other servers
 _STILL_WRITTEN = b": the answer is being written\n\n"

@@ -38,7 +38,8 @@ FindCallerByHeaders: TypeAlias = Callable[[Mapping[str, str]], Any]
 """Returns the caller of request headers; raises `Unauthorized` or `Forbidden`."""
 
 FindCaller: TypeAlias = Callable[[], Any]
-"""Returns the caller of an open socket by the current keys; raises as the other does."""
+"""Returns the caller of an open socket by the current keys; raises as `FindCallerByHeaders`
+does."""
 
 ServeSocket: TypeAlias = Callable[[Services, WebSocket, ASGIApp, FindCaller], Awaitable[None]]
 """Serves one socket; requests inside it are sent to the application."""

@@ -85,8 +85,8 @@ async def _connect(
 
 
 async def pump(client: ClientSocket, upstream: UpstreamSocket, session: MeteredSession) -> None:
-    """Passes messages on until either side closes, and then its close frame; the session sees each
-    message before. Raises the session's errors."""
+    """Passes messages on until either side closes, then passes on the close frame. The session
+    checks each message first. Raises the session's errors."""
     up = asyncio.create_task(_pump_up(client, upstream, session))
     down = asyncio.create_task(_pump_down(upstream, client, session))
     session_end = asyncio.create_task(session.recheck_forever())

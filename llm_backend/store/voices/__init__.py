@@ -1,4 +1,4 @@
-"""Voices by a sample, and recorded consents: values, rows and operations.
+"""Cloned voices, and recorded consents: values, rows and operations.
 
 voices.py         store of voices and consents
 stored_voice.py   values

@@ -188,7 +188,7 @@ export class AdministrationPage {
 
   async #revoke(one, path) {
     const name = nameOf(one);
-    const question = t("Revoke the key “{name}”? Its programs are refused from then on.", { name });
+    const question = t("Revoke the key “{name}”? Programs that use it are refused from then on.", { name });
     if (!(await isConfirmed(question, { yes: t("Revoke") }))) return;
     await request(`${path}/${encodeURIComponent(one.id)}`, { method: "DELETE" });
     this.created.replaceChildren();

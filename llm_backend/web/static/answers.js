@@ -319,7 +319,8 @@ export class Answers {
       if (conversation === this.#view.conversation) this.#view.showTitle();
       await this.#onStored();
     } catch (error) {
-      if (!(error instanceof RequestError)) throw error; // busy: how the question begins is a title, too
+      // the model is busy: the beginning of the question stays the title
+      if (!(error instanceof RequestError)) throw error;
     }
   }
 

@@ -44,7 +44,7 @@ export async function requestAll(path, query = {}) {
     all.push(...data);
     if (!hasMore) return all;
     if (!data.length || last === pages.get("after"))
-      throw new RequestError(0, t("The server sent a list that does not go on."));
+      throw new RequestError(0, t("The server sent the same page of a list twice."));
     pages.set("after", last);
   }
 }

@@ -68,7 +68,7 @@ export class ComparePage {
     };
     this.#element.replaceChildren(
       make("header", {}, make("h1", {}, t("Compare"))),
-      make("p", { className: "lead" }, t("Both models get the same questions, each with its own answers before. Nothing is stored.")),
+      make("p", { className: "lead" }, t("Both models get the same questions; each sees only its own earlier answers. Nothing is stored.")),
       make("form", { className: "compare-form", onsubmit }, this.#question, make("div", { className: "row" }, clear, this.#button)),
       failure,
       make("div", { className: "compare" }, ...this.#sides.map(({ element }) => element)),

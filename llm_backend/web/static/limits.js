@@ -57,7 +57,7 @@ function limitRow(limit, path, run) {
 function spendForm(spend, path, run) {
   const currency = spend?.currency ?? "USD";
   const amount = spend ? spend.threshold_amount / CENTS : "";
-  const input = numberInput(t("It may spend a month"), amount, 1 / CENTS);
+  const input = numberInput(t("Spend limit per month"), amount, 1 / CENTS);
   input.id = "spend-limit";
   const onsubmit = (event) => {
     event.preventDefault();
@@ -74,7 +74,7 @@ function spendForm(spend, path, run) {
   return make(
     "form",
     { className: "filter limit", onsubmit },
-    make("label", { for: input.id }, t("It may spend a month")),
+    make("label", { for: input.id }, t("Spend limit per month")),
     input,
     make("span", {}, currency),
     make("button", { className: "quiet" }, t("Save the spend limit")),

@@ -65,18 +65,20 @@ export class Options {
     return draws(this.#chosen);
   }
 
-  /** True if the chosen model takes images, by its own description; one of an upstream may, too. A model
-   *  that draws can begin with one. */
+  /** True if the chosen model takes images by its description, is an upstream's without a
+   * description, or draws (it can edit an image). */
   get canSee() {
     return this.isDrawing || (this.#chosen?.input_modalities?.includes("image") ?? !this.isLocal);
   }
 
-  /** True if messages to the chosen model may have text files in them, as those to every model that writes. */
+  /** True if text files can be put into messages to the chosen model: true of every model that
+   * writes. */
   get takesDocuments() {
     return this.#chosen !== undefined && !this.isDrawing;
   }
 
-  /** True if its upstream takes PDFs, by the model's description, or may: then it answers for itself. */
+  /** True if the model's description says that it takes PDFs, or does not say: then the upstream
+   * may refuse one. */
   get takesPdfs() {
     return this.takesDocuments && !this.isLocal && (this.#chosen.input_modalities?.includes("file") ?? true);
   }

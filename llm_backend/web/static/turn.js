@@ -1,5 +1,6 @@
-// One answer in progress. It can be stopped at any time, and it ends when the server is gone without
-// having closed the connection: a model may be silent for long, its server answers pings.
+// One answer in progress. It can be stopped at any time, and it ends if the server disappears
+// without closing the connection. Silence alone does not end it: a model may be silent for long,
+// but its server answers pings.
 
 import { ConnectionLost, isReachable } from "./api.js";
 import { t } from "./language.js";

@@ -1,4 +1,4 @@
-"""Voices by a sample without a model that takes them, or without the extra: an upstream's, refused,
+"""Cloned voices without a model that takes them, or without the extra: an upstream's, refused,
 or deleted."""
 
 import sys

@@ -61,8 +61,9 @@ def as_message(body: JsonMapping, chat: Chat, model: str, *, max_tokens: int) ->
 
 
 def _messages(messages: Sequence[Message]) -> tuple[str, list[JsonObject]]:
-    """Returns the system prompt, of the first messages, and the others, but for empty ones, which
-    the upstream refuses. Results of tools that follow each other are one message."""
+    """Returns the system prompt, made of the first messages, and the remaining messages. Empty ones
+    are left out, because the upstream refuses them. Results of tools that follow each other are one
+    message."""
     system: list[str] = []
     translated: list[JsonObject] = []
     results: list[JsonObject] = []  # of the message that is being made of them

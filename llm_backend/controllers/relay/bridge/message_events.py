@@ -154,8 +154,8 @@ class MessageReader:
         self._is_output_final = "output_tokens" in self._usage
 
     def _count(self, usage: JsonMapping) -> None:
-        """Adds the numbers of an event to those before: the last ones have no input tokens at some
-        servers."""
+        """Merges an event's counts into the earlier ones: some servers omit input tokens in the
+        last event."""
         names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
         for name in (*names, "output_tokens"):
             if usage.get(name) is not None:

@@ -16,8 +16,8 @@ async def truncate(
     """Returns the request without its oldest items, as few of them as make room for `output`;
     unchanged if it fits or `truncation` is not `auto`.
 
-    The first cut tried is before a message of the user; if none fits, anywhere but between a call
-    and its output. A request that cannot fit is unchanged: the model refuses it.
+    Cuts before user messages are tried first; if none of them is enough, any cut that does not
+    separate a call from its output. A request that cannot fit is unchanged: the model refuses it.
     """
     if resolved.body.get("truncation") != "auto":
         return resolved

@@ -94,7 +94,7 @@ class Server:
 
     def caller_of(self, key_id):
         if self.is_revoked:
-            raise Unauthorized("The API key that this was asked with has been revoked.")
+            raise Unauthorized("The API key of this request has been revoked.")
         return Caller(key_id=key_id)
 
     async def ask(self, caller=CALLER, **fields):
