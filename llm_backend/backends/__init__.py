@@ -1,4 +1,4 @@
-"""Backends, which answer models: engines of this machine, and upstreams.
+"""Backends, which answer requests for models: engines of this machine, and upstreams.
 
 base.py             interface of a backend, and the values that it takes and returns
 registry.py         names of models and routes, each with its backend

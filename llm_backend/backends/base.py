@@ -58,7 +58,7 @@ class Chat:
     """Chat request. `tools` are the API's function tools; empty if the client forbade calls. An
     answer may call `callable_names` (None: any); with `must_call` it has to. With
     `parallel_tool_calls` False it ends after its first call. `reasoning_effort` None leaves it
-    to the model; unless it `must_take_effort`, a model that does not support it ignores it.
+    to the model; a model that does not support it ignores it, unless `must_take_effort`.
     `lowered_calls` are the parameters of its strict functions, by name, for the grammar, and
     `schema_budget` is what these left for the other functions. `template_kwargs` are further
     variables of the chat template. `opening` is text that the answer continues, in which control

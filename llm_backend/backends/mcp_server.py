@@ -52,7 +52,7 @@ class ToolRefused(Exception):
 
 
 class McpServer:
-    """Client's connection to one server of others, opened on first use and closed at the end of the
+    """Connection to one third-party MCP server, opened on first use and closed at the end of the
     `async with`. No request takes longer than `timeout_s`."""
 
     def __init__(self, url: str, headers: Mapping[str, str], *, timeout_s: float) -> None:

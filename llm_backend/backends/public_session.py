@@ -93,8 +93,9 @@ def _inner(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.
 
 
 def lookup_threads(prefix: str) -> ThreadPoolExecutor:
-    """Creates threads for look-ups of names, started when needed. A look-up lasts as long as the
-    name's own server likes, so it takes no thread of the event loop's, which short work shares."""
+    """Creates threads for look-ups of names, started when needed. A look-up may last as long as a
+    foreign name server wants, so it does not occupy the event loop's own threads, which short work
+    shares."""
     return ThreadPoolExecutor(_LOOKUPS, thread_name_prefix=prefix)
 
 

@@ -161,8 +161,9 @@ class EngineClient:
     async def draw(
         self, image: Draw
     ) -> AsyncGenerator[SlotAssigned | DrawingStep | ImageDrawn, None]:
-        """Yield that the drawing has begun, its steps and the image; the command's id is set
-        here. Closing the generator cancels it. Steps that are not read in time are joined."""
+        """Yield `SlotAssigned` when the drawing begins, then its steps, then the image; the
+        command's id is set here. Closing the generator cancels it. Of steps that are not read in
+        time, only the latest is kept."""
         command = replace(image, id=self._next_id())
         connection, call = self._begin_call(command)
         try:

@@ -27,8 +27,8 @@ class EngineConfig(WorkerConfig, frozen=True, kw_only=True):
 
     A worker that dies is restarted after a delay. After more than `restart_limit` deaths in a row,
     or if the model cannot be loaded, the engine is `failed` for a pause and is then started again.
-    Each further death or failure in a row doubles the delay or the pause. A worker that was ready
-    for `quick_death_s` ends the row.
+    Each further death or failure in a row doubles the delay or the pause. Once a worker has been
+    ready for `quick_death_s`, the count starts anew.
     """
 
     smaller: EngineFit | None = None  # used once if the fit to the machine's memory fails

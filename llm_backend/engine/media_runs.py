@@ -91,6 +91,6 @@ def length_of_whole_runs(tokens: abc.Sequence[int], length: int) -> int:
 
 
 def position_of(runs: abc.Sequence[Run], index: int) -> int:
-    """The position of the token at an index that is outside all runs, or the first of one."""
+    """The position of the token at `index`, which is outside all runs or the first token of one."""
     saved = sum(run.part.count - run.part.positions for run in runs if run.end <= index)
     return index - saved

@@ -144,8 +144,8 @@ class ThreadCountTuner:
             self._restart()
 
     def _accept(self, trial: _Trial) -> None:
-        """Adopt the count of a trial. Fewer threads delay the next rise by more than a rise
-        shortens the delay, so that a change to and fro becomes rare."""
+        """Adopt the count of a trial. A fall lengthens the wait for the next rise by more than a
+        rise shortens it, so that the count rarely alternates."""
         if trial.candidate > self._candidate:
             self._more.grow(4)
         else:

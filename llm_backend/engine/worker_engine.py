@@ -53,7 +53,8 @@ class WorkerEngine(ABC):
             self.cancel(address)
 
     def wait(self) -> None:  # noqa: B027 # most engines compute everything in their steps
-        """Wait a moment if there is nothing to do before something beside the steps is done."""
+        """Wait a moment if nothing can be done until work outside the steps (a grammar, a file) is
+        finished."""
 
     def idle_timeout_s(self, now: float) -> float | None:
         """Seconds until an idle engine has something to do without a command; None for never."""

@@ -24,7 +24,7 @@ errors.py        errors of the store
 
 from llm_backend.unused_imports import block_imports
 
-with block_imports(pickle=("HIGHEST_PROTOCOL",)):  # of a type of columns that no table has
+with block_imports(pickle=("HIGHEST_PROTOCOL",)):  # used only by `PickleType`, which no table has
     import sqlalchemy as sqlalchemy
 
 from llm_backend.store.batches import (

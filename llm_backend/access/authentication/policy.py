@@ -25,9 +25,9 @@ class ModelPermissions:
 
     def allow(self, name: str, targets: Sequence[str] = ()) -> bool:
         """True if a name may be used. `targets` are the models that it stands for, if it is an
-        alias or a route. An allow list allows
-        a name that it contains, and a name of which it contains all targets. A deny list allows a
-        name unless it contains the name or one of its targets."""
+        alias or a route. An allow list allows a name that it contains, and a name of which it
+        contains all targets. A deny list allows a name unless it contains the name or one of its
+        targets."""
         if self.is_allow_list:
             return name in self.models or (bool(targets) and self.models.issuperset(targets))
         return self.models.isdisjoint((name, *targets))

@@ -53,8 +53,7 @@ class MeteredOperation:
     it, the operation has no model, or an earlier request named it. `text_pattern` finds the text of
     a stream, to estimate tokens that an upstream does not report. `is_stored` operations take
     `store`. An operation with `opens_unmetered_use` opens something that is used at the upstream,
-    unseen
-    by this server. For an `is_unknown` operation, the effect and the models are unknown.
+    unseen by this server. For an `is_unknown` operation, the effect and the models are unknown.
     """
 
     kind: str

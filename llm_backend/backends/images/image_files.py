@@ -1,4 +1,4 @@
-"""Files of images that models which draw take and make: sources, masks, and other formats.
+"""Image files that drawing models take and make: sources, masks, and other formats.
 
 Pillow is an optional dependency, so that this module is imported only when an image is converted.
 """
@@ -32,8 +32,8 @@ class ImageFile:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceImage:
-    """An image to draw on, as PNG. `mask` is white where its transparency asks to draw; None if no
-    pixel is fully transparent."""
+    """An image to draw on, as PNG. `mask` is white where the image is fully transparent, which is
+    drawn again; None if no pixel is fully transparent."""
 
     data: bytes
     width: int

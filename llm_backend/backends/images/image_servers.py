@@ -285,7 +285,7 @@ class _ServerRequest:
         self, upstream: str, drawing_task: "asyncio.Task[list[bytes]]"
     ) -> tuple[float, bytes] | None:
         """Returns the share of the work that is done, and the current image, if it is shown.
-        None if the server tells no progress, or answers the request before."""
+        None if the server tells no progress, or if the images arrive first."""
         fetching = asyncio.create_task(self._fetch_progress(upstream, has_image=True))
         try:
             await asyncio.wait([fetching, drawing_task], return_when=asyncio.FIRST_COMPLETED)

@@ -36,7 +36,7 @@ class EngineUsers:
             await self._unused.wait()
 
     def start_idle_timer(self) -> None:
-        """Begins the time after which an unused engine is idle."""
+        """Starts the idle timer, and wakes those that wait until the engine is unused."""
         self.idle_since = time.monotonic()
         self._unused.set()
         if self._idle_s is not None:

@@ -184,8 +184,8 @@ def _texts(content: Content) -> Iterator[str]:
 
 def _always_reasons() -> InvalidRequest:
     return InvalidRequest(
-        "This model always reasons before it answers, so that its answer cannot be told from the "
-        "next token: use another model.",
+        "This model always reasons before it answers, so its answer cannot be read from the next "
+        "token: use another model.",
         param="model",
     )
 

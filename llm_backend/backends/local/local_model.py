@@ -44,7 +44,7 @@ from llm_backend.model_files import (
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedChat:
-    """A chat's prompt as text and as tokens; None stands for each embedding of an image or a
+    """A chat's prompt as text and as tokens; None stands for each embedding of an image or
     audio."""
 
     text: str

@@ -11,8 +11,9 @@ _Answer = TypeVar("_Answer")
 
 class RequestParts:
     """Computes the parts of a request. Between two of them the model may be unloaded for another
-    one. The first part that fails because the engine crashed is computed once more, because nothing
-    of it was sent. The beginning is not: it may have crashed the engine, and would do so again."""
+    one. If the engine crashes in a later part, that part is computed once more (once in a request),
+    because nothing of it was sent. Part one is not: it may have crashed the engine, and would do so
+    again."""
 
     def __init__(self, handle: ModelHandle) -> None:
         self._handle = handle

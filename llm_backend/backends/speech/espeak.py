@@ -91,8 +91,8 @@ class Espeak:
                     yield Samples(rate_hz=rate_hz, chunks=samples)
 
     async def phonemes(self, sentence: str, voice: str) -> str:
-        """Returns the phonemes of a sentence, with its signs, which the program leaves out. `voice`
-        is one of the program's languages. Raises `ApiError`."""
+        """Returns the phonemes of a sentence, with its punctuation, which the program leaves out.
+        `voice` is one of the program's languages. Raises `ApiError`."""
         parts = _SIGN.split(_plain_text(sentence))
         clauses = [await self._ipa(one, voice) if is_spoken(one) else "" for one in parts[::2]]
         signs = [*parts[1::2], ""]

@@ -2,8 +2,8 @@
 
 import re
 
-# The end of a sentence: its sign and what follows it; a line break; or a sign of Chinese or
-# Japanese, which no blank follows.
+# The end of a sentence: its punctuation mark and what follows it; a line break; or a Chinese or
+# Japanese mark, which no blank follows.
 _END = re.compile(r"[.!?\u2026:;][\"')\]\u201d\u2019]*\s+|\n+|[\u3002\uff01\uff1f]")
 _LEAST_CHARACTERS = 12  # a shorter sentence is read with the next
 GREATEST_CHARACTERS = 1000

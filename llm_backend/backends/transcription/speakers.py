@@ -139,7 +139,7 @@ class Speakers:
 
     def _name(self, speaker: int | None) -> str:
         """Returns the name of a speaker: a known one, else a letter by the order in the
-        transcript. Where no speaker was heard, there is one nevertheless."""
+        transcript. A segment near which no speaker was heard gets a letter as well."""
         if speaker not in self._names:
             self._names[speaker] = next(self._labels)
         return self._names[speaker]

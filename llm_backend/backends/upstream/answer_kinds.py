@@ -69,8 +69,7 @@ class _ValidationState(Enum):
 class _PlainText:
     """A body without its content coding, from its first character on; about `limit_bytes` of it.
 
-    Not a part of `AnswerValidator`, which would refer to itself and be left to the garbage
-    collector.
+    Separate from `AnswerValidator` to avoid a reference cycle.
     """
 
     def __init__(self, limit_bytes: int) -> None:

@@ -235,8 +235,8 @@ def _diarization(
     limits: RecordingLimits,
 ) -> Diarization | None:
     """Returns what tells the speakers apart; None if that is not asked for. The body of a
-    translation has
-    none of the fields for it. Raises `ApiError` without a model that the caller may use."""
+    translation has none of the fields for it. Raises `ApiError` without a model that the caller may
+    use."""
     names: Sequence[str] = body.get("known_speaker_names", ())
     references: Sequence[str] = body.get(_REFERENCES, ())
     if body.get("response_format") != "diarized_json":

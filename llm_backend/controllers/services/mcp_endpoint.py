@@ -18,8 +18,7 @@ Answer: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 class McpEndpoint:
     """MCP server. Its own tools send requests to the application given to `serve`; it also offers
     the tools of the servers at `urls`, which must answer within `timeout_s`. A file is read in
-    pieces of at most
-    `file_limit_bytes`, a message has at most `body_bytes`."""
+    pieces of at most `file_limit_bytes`, a message has at most `body_bytes`."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """stable-diffusion.cpp by its C functions: a context, and images drawn in it.
 
 The functions are called without the classes of the binding. Those classes load the files that a
-prompt names as `<lora:PATH:1>`, and call functions of an earlier image that are gone.
+prompt names as `<lora:PATH:1>`, and call callbacks of an earlier image that have been freed.
 """
 
 import ctypes
@@ -45,8 +45,8 @@ class _ErrorLog(NativeLog):
 
 
 class DiffusionLibrary:
-    """A model in native code. Raises `LoadError`. `network` is a file without parts, `checkpoint`
-    one with some; one of them is given."""
+    """A model in native code. Raises `LoadError`. `checkpoint` is a file that contains parts,
+    `network` the diffusion network alone; exactly one is given."""
 
     def __init__(
         self,

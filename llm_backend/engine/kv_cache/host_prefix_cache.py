@@ -36,8 +36,8 @@ def default_limit_bytes(available_bytes: int) -> int:
 
 class HostPrefixCache:
     """States of at most `limit_bytes`. `can_roll_back` is False for models whose state cannot be
-    truncated: they restore only states all of whose tokens the text begins with. Where fewer than a
-    sixteenth of `machine_bytes` are `available_bytes`, states are evicted."""
+    truncated: they restore a state only if the text begins with all of its tokens. Where fewer than
+    a sixteenth of `machine_bytes` are `available_bytes`, states are evicted."""
 
     def __init__(
         self,
@@ -80,8 +80,8 @@ class HostPrefixCache:
     ) -> None:
         """Read a state of `state_bytes`, and add it as the most recently used one. If states can be
         truncated, it replaces shorter states of the same prefix. If space or memory is short, the
-        least recently used states are evicted before. A state larger than the limit, or for which
-        the machine is short of memory without any of them, is not read."""
+        least recently used states are evicted before. A state is not read if it is larger than the
+        limit, or if the machine would be short of memory even after all states were evicted."""
         size = state_bytes + _TOKEN_BYTES * len(tokens)
         if size > self._limit_bytes or self._shortage_bytes(size) > self.bytes:
             return

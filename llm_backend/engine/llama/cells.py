@@ -16,10 +16,11 @@ STATE_FORMAT = f"llama.cpp {native.__version__}, {native.LLAMA_STATE_SEQ_VERSION
 
 
 class Cells:
-    """Truncates, copies, saves and restores cells. `copies_only_used_cells`: only used cells are
-    copied, where these are the fewer, so that the memory of the others is not touched.
-    `has_snapshots`: the native code keeps snapshots of recurrent states. After a rollback its own
-    copy would hold the state before the rollback, so the state is saved and restored instead."""
+    """Truncates, copies, saves and restores cells. `copies_only_used_cells`: if fewer than half of
+    a slot's cells are used, only these are copied, so that the memory of the others is not touched.
+    `has_snapshots`: the native code keeps snapshots of recurrent states. After a rollback
+    llama.cpp's own copy would hold the state before the rollback, so the state is saved and
+    restored instead."""
 
     def __init__(
         self,

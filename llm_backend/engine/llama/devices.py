@@ -1,5 +1,5 @@
-"""Devices of the native code, their memory, and whether a model computes on GPUs: the seam to
-them."""
+"""Devices of the native code, their memory, and whether a model computes on GPUs; tests replace
+`DeviceLibrary`."""
 
 import ctypes
 from collections.abc import Callable
@@ -63,7 +63,8 @@ class NativeDevices:
 
 
 class _Props(ctypes.Structure):
-    """`ggml_backend_dev_props`, with room for what its last member grows to."""
+    """`ggml_backend_dev_props`, with spare bytes, in case its last member grows in other
+    versions."""
 
     _fields_: ClassVar = [
         ("name", ctypes.c_char_p),

@@ -34,8 +34,8 @@ def load_eagle_head(model: LlamaModel, config: LoadModel, log: LlamaLog) -> Nati
 
 def load_draft_model(model: LlamaModel, config: LoadModel, log: LlamaLog) -> LlamaModel:
     """Load the model of `config.draft_model_path` with the settings of `model`, and verify it by
-    a pass. It has as many slots as `model`, of as many tokens if it was trained for so many. Raises
-    `LoadError` if it cannot draft for `model`."""
+    a pass. It has as many slots as `model`, each with the same context unless its trained context
+    is shorter. Raises `LoadError` if it cannot draft for `model`."""
     own = _draft_config(model, config)
     path = own.model_path
     architecture = check_file(path).architecture
@@ -50,7 +50,7 @@ def load_draft_model(model: LlamaModel, config: LoadModel, log: LlamaLog) -> Lla
     _check_vocabulary(model, draft, config.model_path, path)
     draft.verify()
     if not draft.can_roll_back:
-        raise LoadError(f"{path} keeps a state that cannot be cut, so it cannot draft")
+        raise LoadError(f"{path} has a state that cannot be truncated, so it cannot draft")
     return draft
 
 
@@ -62,7 +62,8 @@ def _draft_config(model: LlamaModel, config: LoadModel) -> LoadModel:
         raise LoadError(f"{config.model_path} generates nothing, so {path} cannot draft for it")
     if not model.can_roll_back:
         raise LoadError(
-            f"{config.model_path} keeps a state that cannot be cut, so {path} cannot draft for it"
+            f"{config.model_path} has a state that cannot be truncated, so {path} cannot draft "
+            f"for it"
         )
     return replace(
         config,

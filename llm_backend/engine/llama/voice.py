@@ -33,7 +33,8 @@ from llm_backend.model_files import (
 _BATCH_TOKENS = 512  # a part of a sentence is one batch; sentences have 300 characters at most
 _PCM_BYTES, _PCM_SCALE = 2, 32767  # of one number of a recording that comes with a sentence
 _LANGUAGE = "en"
-# Frames of sampled codes, 12.5 a second: a text takes two seconds, and half a second a character.
+# Frames of sampled codes, 12.5 a second: the limit is two seconds plus half a second for each
+# character.
 _CODES_LIMIT, _LEAST_CODES, _CODES_PER_CHARACTER = 1024, 25, 6
 _SEED_BITS = 0x7FFFFFFF  # the native code chooses a seed of its own for the greatest number
 
@@ -118,7 +119,8 @@ class LlamaVoiceModel:
         return Spoken(id=command.id, samples=self._output(), rate_hz=self._files.rate_hz)
 
     def _speaker(self, command: Speak) -> int | None:
-        """Return the number of the speaker as the samples are now; None if there is none."""
+        """Return the speaker's current number, which changes when sample files are added; None if
+        there is none."""
         names = self._files.speakers
         if command.speaker_name is not None:
             return names.index(command.speaker_name) if command.speaker_name in names else None
@@ -177,8 +179,8 @@ class LlamaVoiceModel:
 
     def _choose_seed(self, text: bytes) -> int:
         """Return the seed of a sentence, by which it always sounds the same. The native code seeds
-        its numbers only when the seed changes: a frame with another one lies between two
-        sentences of one seed."""
+        its numbers only when the seed changes: so a frame with another seed is computed between two
+        sentences with the same seed."""
         seed = zlib.crc32(text) & _SEED_BITS
         if seed == self._last_seed:
             frame, result = mtmd.mtmd_gen_inp_default(self._projector), mtmd.mtmd_gen_out()

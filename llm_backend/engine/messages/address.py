@@ -1,5 +1,5 @@
-"""Address of an event: a command of one of the connected API processes; and the interface to
-send it."""
+"""The address of an event (a command of one connected API process), and `EventSink`, which sends
+events."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -101,17 +101,18 @@ class LoadModel(WorkerConfig, frozen=True, kw_only=True, tag=True):
 class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Generate `n` continuations of `prompt`. A text prompt is tokenized with special tokens
     recognised if `parse_special`; `add_bos` puts the model's begin token first where the model
-    expects one. `max_tokens` None means until the context is full; only a number lets an answer go
-    beyond it. `echo` gives the prompt's text (and its logprobs, if asked for) as the first deltas
-    of every choice. `best_of` generates that many and returns the `n` with the best mean logprob
-    (deltas then come only at the end). `suffix` is the text after the generated one, for models
-    with infill tokens (fill in the middle). `stop_token_ids` end an answer as an end token does;
-    before `min_tokens` nothing ends it but its grammar. `is_chat`: the answer comes back in later
-    prompts, and the prompt may hold earlier ones, whose generated tokens take the place of others
-    of the same text. `prediction` is text that the answer may repeat; it speeds the answer up and
-    does not change it. `media` are the images and audio in a text prompt, in their order. `grammar`
-    constrains every answer, in llguidance's Lark: it may hold JSON schemas (`%json {...}`) and name
-    special tokens (`<|im_end|>`, `<[271]>`); an answer ends where nothing can follow."""
+    expects one. `max_tokens` None means until the context is full; only an explicit `max_tokens`
+    lets an answer exceed the context. `echo` gives the prompt's text (and its logprobs, if asked
+    for) as the first deltas of every choice. `best_of` generates that many and returns the `n` with
+    the best mean logprob (deltas then come only at the end). `suffix` is the text after the
+    generated one, for models with infill tokens (fill in the middle). `stop_token_ids` end an
+    answer as an end token does; before `min_tokens` nothing ends it but its grammar. `is_chat`:
+    later prompts are expected to contain this answer, and this prompt may contain earlier ones;
+    these get the tokens that were generated, not a new tokenization of the same text. `prediction`
+    is text that the answer may repeat; it speeds the answer up and does not change it. `media` are
+    the images and audio in a text prompt, in their order. `grammar` constrains every answer, in
+    llguidance's Lark: it may hold JSON schemas (`%json {...}`) and name special tokens
+    (`<|im_end|>`, `<[271]>`); an answer ends where nothing can follow."""
 
     id: str
     prompt: str | list[int]
@@ -185,9 +186,9 @@ class Transcribe(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Transcribe one window of a recording: up to `WINDOW_S` of signed 16-bit samples, one channel,
     16 kHz. `language` is a code of ISO 639-1; None is detected. `translate` writes English instead.
     `prompt` is text, and `context` the tokens of earlier windows, that come before this window.
-    `temperature` 0 takes the likeliest tokens, and rises where these are improbable. Of all but the
-    `is_last` window, the end may be left to the next one. A window after the first of a recording
-    `has_begun`, so that a full queue does not refuse it."""
+    `temperature` 0 takes the likeliest tokens, with a rising temperature where these are
+    improbable. Unless the window `is_last`, its end may be left to the next window. A window after
+    the first of a recording `has_begun`, so that a full queue does not refuse it."""
 
     id: str = ""
     samples: bytes
@@ -238,9 +239,9 @@ class Diarize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class Draw(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Draw one image. `guidance` is how closely it follows the prompt, against `negative_prompt`,
-    and `distilled_guidance` the same of models that were taught it. `sampler` and `scheduler` are
-    the library's names; None is the model's own. The image begins with `source`, which has the same
-    size, and departs from it by `strength`, from 0 to 1. `mask` has a byte for each pixel; the
+    and `distilled_guidance` is the same for guidance-distilled models. `sampler` and `scheduler`
+    are the library's names; None is the model's own. The image begins with `source`, which has the
+    same size, and departs from it by `strength`, from 0 to 1. `mask` has a byte for each pixel; the
     pixel is drawn again where the byte is above 127. Up to `previews` events show it unfinished.
     With `tiles`, the autoencoder takes parts of the image, and so less memory."""
 

@@ -185,9 +185,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     texts that got a slot, `cached_tokens` were in a cached prefix; `generated_tokens` were
     generated. `media_tokens` are tokens of images and audio, which are computed apart from
     passes, in `media_s`. `context_shifts` counts how often the oldest tokens of an answer were
-    dropped. There are `prefix_files` of `prefix_bytes`; so far `prefix_reads` and
-    `prefix_writes` of files, and `prefix_read_tokens` that were to be computed otherwise. The
-    `prefix_ram_*` are the same of the host prefix cache.
+    dropped. There are `prefix_files` of `prefix_bytes`; `prefix_reads` and `prefix_writes` count
+    files so far; reading saved the computation of `prefix_read_tokens`. The `prefix_ram_*` are the
+    same of the host prefix cache.
     """
 
     id: str

@@ -153,9 +153,8 @@ class MediaItem(msgspec.Struct, frozen=True, kw_only=True):
 
 class PrefixLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Configuration of prefix files, for prefixes that no slot holds any longer: in a folder of
-    the model's own in `folder`, at most `bytes` of them. `tokens` is the minimum of new tokens
-    for a file to be written, and of cached tokens for one to be read; they are found by whole
-    blocks."""
+    the model's own in `folder`, at most `bytes` of them. A file is written if at least `tokens`
+    tokens are new, and read if it saves at least as many, counted in whole blocks."""
 
     folder: str
     bytes: int = 4 << 30

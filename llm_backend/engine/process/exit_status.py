@@ -20,14 +20,14 @@ def describe_exit(status: int) -> str:
 
 
 def has_crashed(status: int) -> bool:
-    """True if a signal ended the process that a fault of its own code raises."""
+    """True if the process was ended by a signal that a fault of its own code raises."""
     return status < 0 and status not in _FROM_OUTSIDE
 
 
 def was_killed_from_outside(status: int, oom_kills_before: int) -> bool:
-    """True if the process was killed by another one, and not by its own fault. That is unknown if
-    the kernel has killed a process for want of memory since the start, when `oom_kills` was
-    `oom_kills_before`; then it is False."""
+    """True if the process was killed by another one, and not by its own fault. Also False if the
+    kernel has killed any process for want of memory since the start (`oom_kills()` is above
+    `oom_kills_before`): the cause is then unknown."""
     return status in _FROM_OUTSIDE and oom_kills() == oom_kills_before
 
 

@@ -3,7 +3,7 @@ it was ready is an argument.
 
 The first deaths in a row are followed by short, growing delays. After `restart_limit` of them the
 engine pauses: one start after each pause, and each pause is twice as long as the one before, up to
-minutes. A worker that was ready for a while ends the row.
+minutes. Once a worker has been ready for a while, the count starts anew.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
-"""Tokenizes long texts in a thread, beside the passes: of `Tokenize` commands, prompts, questions.
+"""Tokenizes long texts (of `Tokenize` commands, prompts and questions) in a thread beside the
+passes.
 
 The native tokenizer only reads the vocabulary, and runs without the interpreter's lock. Tokenizing
 a megabyte takes half a second, in which every stream would stall.
@@ -20,7 +21,8 @@ _LONG_CHARACTERS = 16 * 1024
 
 
 def is_long(command: LongCommand) -> bool:
-    """True for a command with long texts and without media: the passes use the projector, too."""
+    """True for a command with long texts and without media: these need the projector, which the
+    passes use."""
     if isinstance(command, Tokenize):
         return not command.media and len(command.text) > _LONG_CHARACTERS
     if isinstance(command, Generate):
@@ -94,5 +96,5 @@ class TokenizerThread(Generic[Result]):
         wait(futures, timeout_s, return_when="FIRST_COMPLETED")
 
     def close(self) -> None:
-        """End the thread after the text that it is at."""
+        """End the thread once its current text is tokenized."""
         self._thread.shutdown(wait=False, cancel_futures=True)

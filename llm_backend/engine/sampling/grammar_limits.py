@@ -87,7 +87,9 @@ class _SchemaCounts:
             self._check("a schema's nesting", len(pointer), self._limits.nesting, location)
             self._count(keyword, value, location)
         if _has_lowest_integer(schema):
-            raise GrammarError("The grammar is refused: a schema's numbers lie above -2^63.")
+            raise GrammarError(
+                "The grammar is refused: a schema's numbers must be greater than -2^63."
+            )
         if meets and self._patterns > self._limits.meet:
             most = count_intersections(schema)
             most = self._patterns if most is None else most

@@ -26,7 +26,7 @@ _decoder = json.JSONDecoder()
 _NAMED = ("properties", "patternProperties", "$defs")
 _LISTED = ("allOf", "anyOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties")
-_UNSATISFIABLE = "no value is what it says"
+_UNSATISFIABLE = "no value satisfies it"
 _OTHER = "a part of it is not supported"
 _SENTENCES = (
     ("Unsatisfiable", _UNSATISFIABLE),
@@ -37,8 +37,11 @@ _SENTENCES = (
     ("are disjoint", "it cannot be decided if its `patternProperties` match the same name"),
     ("regex", "its regular expression, or its range of numbers, is not supported"),
     ("multipleOf", "its `multipleOf` has too many digits"),
-    ("min/maxProperties", "its number of properties cannot be counted beside optional ones"),
-    ("circular references", "it refers to itself, and says more beside the reference"),
+    (
+        "min/maxProperties",
+        "`minProperties` and `maxProperties` are not supported beside optional properties",
+    ),
+    ("circular references", "it refers to itself, and has other keywords beside the `$ref`"),
     ("stack level", "its parts are combined too deeply"),
     ("too large", "its parts, combined, are too many"),
     ("too complex", "its parts, combined, are too many"),

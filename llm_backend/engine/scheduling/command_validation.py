@@ -21,9 +21,9 @@ _CUT_TOKENS = 64  # more tokens than a cut through one token makes of it
 @dataclass(frozen=True, kw_only=True)
 class ValidatedPrompt:
     """A valid prompt, and the tokens of the command's prediction. Every answer ends at
-    `max_length` tokens. If that is beyond the context, its sequences drop tokens when they have
-    `context_tokens`, all but the first `n_keep`. A chat whose answer may be remembered has a
-    `spelling`."""
+    `max_length` tokens. If that is beyond the context, a sequence that reaches `context_tokens`
+    drops its oldest tokens, except for the first `n_keep`. A chat whose answer may be remembered
+    has a `spelling`."""
 
     tokens: list[int]
     runs: tuple[Run, ...]
@@ -223,7 +223,7 @@ def _most_tokens(command: Generate) -> float:
 
 def _check_infill(command: Generate, vocabulary: Vocabulary) -> None:
     if vocabulary.infill is None:
-        message = "This model has no tokens for a text with a hole: leave the suffix out."
+        message = "This model has no infill tokens (fill in the middle): leave the suffix out."
         raise CommandRefused(Failure.UNSUPPORTED, message, "suffix")
     if command.echo and command.sampling.logprobs is not None:
         message = "With a suffix, the logprobs of an echoed prompt cannot be given."

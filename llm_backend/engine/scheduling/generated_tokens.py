@@ -52,8 +52,7 @@ class GeneratedTokens:
 
     def add(self, prompt: Spelling, answer: abc.Sequence[int]) -> None:
         """Remember a chat without media, whose `answer` was generated, in the place of the chats
-        that it continues. The work is that of the answer's tokens; of the prompt only bytes are
-        copied."""
+        that it continues. The cost grows with the answer; the prompt is only copied."""
         if not prompt.tokens or not answer:
             return
         chat = Spelling(
@@ -78,8 +77,9 @@ class GeneratedTokens:
         )
 
     def substitute(self, tokens: abc.Sequence[int]) -> Spelling:
-        """Return tokens of the same text, byte by byte, which begin as a remembered chat as far as
-        possible. Only tokens that were generated replace others; markup is never replaced."""
+        """Return tokens with exactly the same text that share the longest possible beginning with a
+        remembered chat. Only tokens that were generated replace others; markup is never
+        replaced."""
         own = self.spell(tokens)
         with self._lock:
             nearest = self._nearest(own.key)
@@ -164,7 +164,7 @@ class GeneratedTokens:
 
 
 def _equal_length(known: "array[int]", first: int, theirs: "array[int]", second: int) -> int:
-    """Number of equal tokens from these positions on; copies few of those behind them."""
+    """Number of equal tokens from these positions on; copies few tokens beyond the equal ones."""
     length, same = 0, _COMPARED
     while same == _COMPARED:
         at, other = first + length, second + length

@@ -64,7 +64,7 @@ def validate_scoring(
 def _check_counts(command: ScoreLabels, labels_limit: int) -> None:
     labels = sum(len(question.labels) for question in command.questions)
     if not command.questions or any(not question.labels for question in command.questions):
-        message = "There must be a question, and a label of each."
+        message = "There must be at least one question, and each must have at least one label."
         raise CommandRefused(Failure.INVALID, message, "questions")
     if labels > labels_limit:
         message = f"The questions have {labels} labels together; {labels_limit} at most."
@@ -120,7 +120,8 @@ class _QuestionValidator:
                 raise CommandRefused(Failure.INVALID, message, field)
             labels.append(list(tokens))
         if not all(labels) or begins_with_another(labels):
-            message = "No label may be empty, or begin with another one in tokens."
+            message = "No label may be empty, and the tokens of none may begin with those of "
+            "another."
             raise CommandRefused(Failure.INVALID, message, field)
         return labels
 
@@ -137,7 +138,7 @@ class _QuestionValidator:
         longest = max(len(path.tokens) for path in tree.paths())
         length = len(self._prompt.tokens) + len(tail.tokens) + len(tree.head) + longest
         if not tail.tokens or tail.ends_with_media:
-            raise CommandRefused(Failure.INVALID, "No text ends the question.", field)
+            raise CommandRefused(Failure.INVALID, "The question must end with text.", field)
         if length > self._limits.context_tokens:
             raise CommandRefused(
                 Failure.CONTEXT_LENGTH,

@@ -42,8 +42,8 @@ class DraftCosts:
 
 @dataclass(frozen=True, kw_only=True)
 class _DraftPlan:
-    """At most `count` tokens for each of `members`: the tokens that all sequences gain by a
-    pass, and the cost of all its parts."""
+    """Draft at most `count` tokens for each of `members`. `gain` is the number of tokens that all
+    sequences gain, `cost` the seconds of drafting and verifying."""
 
     members: tuple[int, ...]
     count: int

@@ -24,8 +24,8 @@ class DraftSource(ABC):
         self.busy_s = 0.0
 
     def cost(self, tokens: int) -> float:
-        """Cost of a pass of so many tokens in seconds; 0 until one of at most so many was
-        measured, so that it is tried."""
+        """Cost of a pass of so many tokens in seconds; 0 until a pass of at most that size has been
+        measured, so that drafting is tried."""
         least = self._costs.least
         return 0.0 if least is None or tokens < least else self._costs.of(tokens)
 

@@ -1,9 +1,9 @@
 """Prompt lookup (n-gram speculation): finds earlier repetitions of a text's end; the tokens that
 followed there may follow again. Pure.
 
-Every pair of neighbouring tokens is indexed by the index after it and the previous index of the
-same pair. So a token costs one dictionary entry, and the longest of the recent repetitions is found
-by walking that chain a bounded number of steps.
+For every pair of neighbouring tokens, the index after it and that of the pair's previous occurrence
+are stored. So a token costs one dictionary entry, and the longest of the recent repetitions is
+found by walking that chain a bounded number of steps.
 """
 
 from collections.abc import Iterable
@@ -77,8 +77,8 @@ class PromptLookup:
         return index < self._prediction_end
 
     def continuation(self, index: int, count: int) -> list[int]:
-        """Up to `count` tokens that followed at an index. If they reach the end of the text, it
-        repeats itself, and so do they."""
+        """Up to `count` tokens that followed at an index. If they reach the end of the text, the
+        text is taken as periodic and they are repeated."""
         ahead = len(self._tokens) - index
         found = self._tokens[index : index + min(count, ahead)]
         found = list(takewhile(lambda token: token >= 0, found))

@@ -28,7 +28,7 @@ class LookupRates:
         self._rates[bisect_right(_LENGTHS, length)].count(is_right)
 
     def of(self, length: int) -> float:
-        """The chance of a guess."""
+        """The acceptance rate of a guess."""
         return self._rates[bisect_right(_LENGTHS, length)].value
 
 

@@ -1,8 +1,8 @@
 """Drafts for models whose recurrent state is taken back from snapshots. Pure.
 
-llama.cpp computes a pass in parts of as many tokens for each sequence, of slots side by side, and
-a later part may move the states of an earlier one without their snapshots. So a pass with drafts is
-one part: one token and equally long drafts for each sequence.
+llama.cpp computes a pass in parts, each with equally many tokens of sequences in neighbouring
+slots, and a later part may move the states of an earlier one without their snapshots. So a pass
+with drafts is one part: one token and equally long drafts for each sequence.
 """
 
 from dataclasses import replace

@@ -151,7 +151,8 @@ class DiarizationModel:
         return self._voice(pieces, sum(one.end_s - one.start_s for one in own))
 
     def _voice(self, pieces: Sequence[_Samples], heard_s: float | None = None) -> Voice:
-        """Return the voice in the samples, for a time of `heard_s`, which is theirs if unset."""
+        """Return the voice in the samples, with the length `heard_s`; by default the duration of
+        the samples."""
         stream = self._extractor.create_stream()
         for piece in pieces:
             stream.accept_waveform(SAMPLES_HZ, piece)

@@ -1,4 +1,4 @@
-"""Silence of native code, which would bring texts of clients to the log."""
+"""Silences native code, whose output would put clients' texts into the log."""
 
 import os
 from collections.abc import Iterator

@@ -16,8 +16,8 @@ _SCOPE_KEPT_S = 24 * 60 * 60  # lifetime of the lock row of an unused scope
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseChange:
-    """A change of a lease: of one scope `returned` permits are given back, and `requested` more are
-    taken of `limit` in all."""
+    """A change of a lease: for one scope, `returned` permits are given back, then up to `requested`
+    are taken; all servers together hold at most `limit`."""
 
     scope: str
     returned: int = 0
@@ -44,7 +44,7 @@ class ConcurrencyLeases:
         return await self._database.write(work)
 
     async def renew(self, holder: str, numbers: Mapping[str, int], *, until: int) -> None:
-        """Extend all leases of the holder, until this time: the numbers of permits of scopes.
+        """Extend all leases of the holder to this time; `numbers` has the permits of each scope.
         Expired and deleted leases are restored, as requests may still use their permits."""
         await self._database.write(_renew, holder=holder, numbers=numbers, until=until)
 

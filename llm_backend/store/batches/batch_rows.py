@@ -164,7 +164,7 @@ def cancel(connection: Connection, id: str, *, now: float) -> StoredBatch:
 
 
 def expire(connection: Connection, *, now: float) -> None:
-    """Start no more lines of expired batches, of a limited number in each call."""
+    """Start no more lines of expired batches; one call handles a limited number of them."""
     over = (batches.c.status == BatchStatus.IN_PROGRESS.value) & (batches.c.expires_at <= now)
     some = select(batches).where(over).order_by(batches.c.expires_at).limit(_EXPIRED_AT_ONCE)
     for row in connection.execute(some.with_for_update(skip_locked=True, key_share=True)).all():

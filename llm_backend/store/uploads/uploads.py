@@ -248,7 +248,8 @@ def _join_parts(upload: Row[Any], part_ids: Sequence[str], parts: dict[str, Cont
     size_bytes = sum(blob.size_bytes for blob in content)
     if size_bytes != upload.size_bytes:
         raise BadParts(
-            f"The parts have {size_bytes} bytes together; the upload is of {upload.size_bytes}."
+            f"The parts have {size_bytes} bytes together; the upload was created for "
+            f"{upload.size_bytes}."
         )
     return content
 

@@ -102,7 +102,7 @@ def failures(connection: Connection, id: str) -> Sequence[StoredFailure]:
 
 
 def expire(connection: Connection, *, now: int) -> None:
-    """Erase previous secrets that hold no more, and failures of deleted endpoints."""
+    """Erase previous secrets that are no longer valid, and failures of deleted endpoints."""
     over = webhook_endpoints.c.previous_secret_until <= now
     none = {"previous_secret": None, "previous_secret_until": None}
     connection.execute(update(webhook_endpoints).where(over).values(none))

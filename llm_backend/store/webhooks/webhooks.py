@@ -103,5 +103,5 @@ class WebhookStore:
         )
 
     async def expire(self) -> None:
-        """Erase previous secrets that hold no more, and failures of deleted endpoints."""
+        """Erase previous secrets that are no longer valid, and failures of deleted endpoints."""
         await self._database.write(endpoint_rows.expire, now=int(self._clock()))

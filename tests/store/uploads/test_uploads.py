@@ -128,7 +128,7 @@ async def test_parts_that_do_not_add_up_to_the_upload_are_refused(uploads, files
     part, others = await sent(uploads, upload, b"hello"), await sent(uploads, other, b" world")
 
     for part_ids, why in [
-        ([part], "5 bytes together; the upload is of 11"),
+        ([part], "5 bytes together; the upload was created for 11"),
         ([part, others], f"no part `{others}`"),
         ([part, part], "more than once"),
         (["none"], "no part `none`"),

@@ -128,7 +128,8 @@ class _GrammarRules:
             self.add(name, " ".join(self._call_pieces(name, function)))
 
     def calls_expression(self, is_parallel: bool, *, skip: str) -> str:
-        """Returns the expression of one or more calls, without their beginning `skip`."""
+        """Returns the expression of one or more calls; if their markup begins with `skip`, without
+        that."""
         spelling = self._notation
         begin = self._literal(spelling.begin.removeprefix(skip))
         more = ""

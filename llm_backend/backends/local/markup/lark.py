@@ -30,9 +30,9 @@ def check_lark(grammar: str) -> None:
     depth = 0
     for part in _PARTS.finditer(grammar):
         if part["command"] and part["command"] not in _COMMANDS:
-            raise LarkError(f"`{part['command']}` is not for grammars of custom tools.")
+            raise LarkError(f"`{part['command']}` is not allowed in grammars of custom tools.")
         if part["foreign"]:
-            raise LarkError(f"`{part['foreign'][:40]}` is not for grammars of custom tools.")
+            raise LarkError(f"`{part['foreign'][:40]}` is not allowed in grammars of custom tools.")
         depth += {"{": 1, "}": -1}.get(part["brace"] or "", 0)
         if depth < 0:
             break

@@ -85,7 +85,7 @@ def check_strict(parameters: Mapping[str, JsonValue], arguments: ArgumentStyle, 
         if name not in properties:
             raise UnsupportedField(
                 f"Strict calls of this model need named parameters: `{str(name)[:64]}` is "
-                "required, and not among the `properties`.",
+                "required, but not among the `properties`.",
                 param=f"{param}.required",
             )
     if arguments is not ArgumentStyle.KEYWORDS:  # with keywords, strings are JSON too

@@ -90,7 +90,7 @@ class MarkupReader:
 
     def try_one_of(self, *texts: str) -> Steps[str]:
         """Consumes white space and one of `texts` and returns it; otherwise backtracks and returns
-        an empty string. The text before must be settled."""
+        an empty string. The text before must be committed."""
         try:
             yield from self.skip_space()
             found = yield from self.expect_one_of(*texts)
@@ -106,7 +106,7 @@ class MarkupReader:
     def read_text_until(self, marks: Sequence[str], emit: Callable[[str], None]) -> Steps[str]:
         """Consumes text up to one of these marks, which is returned, or up to the end. `emit` gets
         text as soon as it cannot be part of a mark, and no part of a truncated mark. The text
-        before must be settled."""
+        before must be committed."""
         pending = ""
         plain = _plain(tuple(marks))
         while self.current:
@@ -276,5 +276,6 @@ def _overlap(text: str, mark: str) -> int:
 
 
 def _looks_like_markup(text: str) -> bool:
-    """Returns True if the text is a beginning of a mark, not of a word: letters may be text."""
+    """Returns True if the text has a character other than letters, digits and space, so that it
+    probably begins a mark."""
     return any(not (char.isalnum() or char.isspace()) for char in text)

@@ -32,7 +32,7 @@ def read_duration_s(data: bytes, format: str) -> float:
     """Returns the duration of a WAV or MP3 file in seconds. Raises `BadAudio`."""
     seconds = _wav_seconds(data) if format == "wav" else _mp3_seconds(data)
     if seconds <= 0:
-        raise BadAudio("There is nothing to be heard in it.")
+        raise BadAudio("The file has no audio.")
     return seconds
 
 

@@ -1,8 +1,8 @@
 """Decodes and resizes image files to RGB pixels.
 
 Sizes follow OpenAI's documentation: `low` fits 512 by 512 pixels, `original` 2,048 by 2,048, and
-the others that and 768 on the shorter side. The sizes bound the bytes sent to the engine, and the
-tokens of models that accept images of any size.
+all others also, with at most 768 on the shorter side. The sizes bound the bytes sent to the engine,
+and the tokens of models that accept images of any size.
 """
 
 import io
@@ -72,7 +72,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def in_eight_bits(image: Image.Image) -> Image.Image:
-    """Returns an image in 16-bit grey, which a plain conversion would clip to white, in 8 bits;
+    """Scales an image in 16-bit grey to 8 bits (a plain conversion would clip it to white); returns
     others as they are."""
     if not image.mode.startswith("I"):
         return image

@@ -109,7 +109,7 @@ def _shift_position(
     cut: int, spans: Sequence[tuple[int, int, int]], positions: Sequence[int]
 ) -> int:
     """Returns a position after the removal of the marks before it; `positions` are those of the
-    marks themselves, then."""
+    marks, already after the removal."""
     index = bisect_left(spans, cut, key=itemgetter(0)) - 1
     if index < 0:
         return cut

@@ -50,7 +50,7 @@ class RemoteModelHandle(ModelHandle):
 
     @property
     def is_unloading(self) -> bool:
-        """True while the model's only engine is unloaded: a newer one replaces it."""
+        """True while the model's only engine is being unloaded; False if there is a newer one."""
         return self.engine is None and self._owner.is_unloading(self.name)
 
     async def load(self) -> None:

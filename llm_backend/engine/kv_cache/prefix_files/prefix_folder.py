@@ -71,7 +71,7 @@ class PrefixFolder:
             try:
                 entry = self._entry(read_tokens(path, self._model), path.stat().st_size)
                 if path != self._file(entry.name):
-                    raise BadPrefix(f"{path.name} is not called by its tokens")
+                    raise BadPrefix(f"{path.name} has a name that does not match its tokens")
                 self.index.add(entry)
             except FileNotFoundError:  # another process has just removed it
                 continue

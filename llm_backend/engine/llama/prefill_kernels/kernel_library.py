@@ -55,7 +55,7 @@ class PrefillKernels:
 
     @property
     def supported(self) -> Instructions:
-        """The most that this processor and system can run."""
+        """The highest instruction level that this processor and system support."""
         return Instructions(self._library.llm_backend_prefill_level())
 
     @functools.cached_property
@@ -72,7 +72,7 @@ class PrefillKernels:
         return bool(self._library.llm_backend_prefill_install(ctypes.addressof(table), device))
 
     def allow(self, instructions: Instructions) -> None:
-        """Let kernels with these instructions, and fewer, compute; `NONE` leaves all to ggml."""
+        """Allow kernels up to this instruction level; `NONE` leaves all to ggml."""
         self._library.llm_backend_prefill_set_level(int(instructions))
 
     def count_operations(self) -> tuple[int, int]:
