@@ -16,7 +16,7 @@ answers.js          questions sent, answers stopped, continued, generated again
 answer_stream.js    an answer drawn while it grows
 answer_failures.js  silence, errors and empty answers, with the buttons that help
 error_report.js     errors in the notice
-notice.js           the message above the composer
+notice.js           a message above a field, or below an answer
 transcript.js       messages of a conversation, and an answer in progress
 gradual_drawing.js  a drawing of something that grows
 question.js         a user's message and its editor

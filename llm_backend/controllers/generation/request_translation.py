@@ -11,9 +11,9 @@ from llm_backend.controllers.generation.field_aliases import UNLIMITED
 from llm_backend.controllers.generation.flat_messages import flatten_messages
 from llm_backend.controllers.generation.structured_output import StructuredOutput
 from llm_backend.controllers.generation.supported_fields import (
+    describe_model,
     is_hint,
     knows_reasoning_effort,
-    local_model,
     refuse_unsupported_fields,
 )
 from llm_backend.controllers.generation.tool_choice import tool_choice_of
@@ -47,7 +47,7 @@ CHAT_FIELDS = SHARED_FIELDS | {
 COMPLETION_FIELDS = SHARED_FIELDS | {"prompt", "suffix", "best_of", "echo"}
 
 TOKENS_END = 2**31  # the engine's token ids have 32 bits
-INTEGERS_END = 2**31 - 1
+MAX_INTEGER = 2**31 - 1
 RESERVED_SWITCHES = {
     "messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "raise_exception",
     "strftime_now",
@@ -159,7 +159,7 @@ def check_supported_fields(body: JsonMapping, supported: Collection[str]) -> Non
         is_default = value is None or value in NEUTRAL_VALUES.get(name, ())
         return is_default or is_hint(name, value, body["model"])
 
-    refuse_unsupported_fields(body, supported, is_neutral=is_neutral, by=local_model(body))
+    refuse_unsupported_fields(body, supported, is_neutral=is_neutral, by=describe_model(body))
     options = body.get("stream_options") or {}
     if options and not body.get("stream"):
         raise InvalidRequest("`stream_options` needs `stream: true`.", param="stream_options")
@@ -265,7 +265,7 @@ def _whole(body: JsonMapping, name: str) -> int | None:
     number = body.get(name)
     if number is None:
         return None
-    if abs(number) > INTEGERS_END:
+    if abs(number) > MAX_INTEGER:
         raise InvalidRequest(f"`{name}` is {number}, which is out of range.", param=name)
     return int(number)
 

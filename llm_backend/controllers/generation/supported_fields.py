@@ -34,7 +34,7 @@ def refuse_unsupported_fields(
             )
 
 
-def local_model(body: JsonMapping) -> str:
+def describe_model(body: JsonMapping) -> str:
     """Returns a phrase that names the requested model, for error messages; a body may name none."""
     name = body.get("model")
     return "the local model" if name is None else f"the local model `{name}`"

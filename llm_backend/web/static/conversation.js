@@ -69,9 +69,9 @@ export class Conversation {
     return previous;
   }
 
-  /** Removes the last question, which got no answer, and returns it. */
+  /** Removes the last question, which got no answer. */
   removeLastQuestion() {
-    return this.messages.pop();
+    this.messages.pop();
   }
 
   /** The last message, if it is an answer. */

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_backend.controllers.generation.request_translation import NEUTRAL_VALUES
 from llm_backend.controllers.generation.supported_fields import (
-    local_model,
+    describe_model,
     refuse_unsupported_fields,
 )
 from llm_backend.errors import InvalidRequest, UnsupportedField
@@ -55,7 +55,7 @@ def check_response_fields(body: "api.CreateResponse") -> None:
         fields,
         SUPPORTED,
         is_neutral=_is_neutral,
-        by=local_model(fields),
+        by=describe_model(fields),
     )
     for (name, part), (accepted, why) in SUPPORTED_VALUES.items():
         value = (fields.get(name) or {}).get(part)
