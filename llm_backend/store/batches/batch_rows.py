@@ -170,7 +170,7 @@ def expire(connection: Connection, *, now: float) -> None:
     for row in connection.execute(some.with_for_update(skip_locked=True, key_share=True)).all():
         job_rows.remove_not_running(connection, BATCH_LINES, row.id, now=now)
         completed, failed = line_rows.counts(connection, row.seq)
-        now_completed, now_failed = _count_begun(connection, row)
+        now_completed, now_failed = _count_unfinished(connection, row)
         _set_counts(connection, row, completed - now_completed, failed - now_failed)
         _end_if_idle(connection, row, now)
 
@@ -218,10 +218,23 @@ def _set_counts(connection: Connection, row: Row[Any], completed: int, failed: i
     connection.execute(this.values(completed=completed, failed=failed))
 
 
-def _count_begun(connection: Connection, row: Row[Any]) -> tuple[int, int]:
-    """Counts of the answered lines of jobs that have started and are not finished."""
-    begun = job_rows.begun_details(connection, BATCH_LINES, row.id)
-    return line_rows.counts_among(connection, row.seq, [_lines_of(one) for one in begun])
+def _count_unfinished(connection: Connection, row: Row[Any]) -> tuple[int, int]:
+    """Counts of the answered lines of jobs that are not finished: running ones, and those that a
+    stopped process has given back."""
+    unfinished = job_rows.details(connection, BATCH_LINES, row.id)
+    ranges = _merge_adjacent([_lines_of(one) for one in unfinished])
+    return line_rows.counts_among(connection, row.seq, ranges)
+
+
+def _merge_adjacent(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join each range to the one before it if no number lies between them: the jobs that have not
+    started are then one index search."""
+    merged: list[tuple[int, int]] = []
+    for first, last in ranges:
+        if merged and merged[-1][1] + 1 == first:
+            first, _ = merged.pop()
+        merged.append((first, last))
+    return merged
 
 
 def _lines_of(details: JsonMapping) -> tuple[int, int]:
@@ -281,7 +294,7 @@ def _batch(connection: Connection, row: Row[Any]) -> StoredBatch:
     status = BatchStatus(row.status)
     completed, failed = row.completed, row.failed
     if status is BatchStatus.IN_PROGRESS:
-        now_completed, now_failed = _count_begun(connection, row)
+        now_completed, now_failed = _count_unfinished(connection, row)
         completed, failed = completed + now_completed, failed + now_failed
     elif not status.is_end and status is not BatchStatus.VALIDATING:
         # The counts are of the stored answers, from which the output files are written, too.

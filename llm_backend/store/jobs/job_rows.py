@@ -168,10 +168,10 @@ def are_any(connection: Connection, kind: str, subject: str) -> bool:
     return connection.execute(some).first() is not None
 
 
-def begun_details(connection: Connection, kind: str, subject: str) -> list[JsonMapping]:
-    """The details of the jobs about this subject that have started."""
-    this = select(jobs.c.details).where(is_about(kind, subject), jobs.c.attempts > 0)
-    return list(connection.scalars(this))
+def details(connection: Connection, kind: str, subject: str) -> list[JsonMapping]:
+    """The details of the jobs about this subject, in the order in which they were added."""
+    these = select(jobs.c.details).where(is_about(kind, subject)).order_by(jobs.c.seq)
+    return list(connection.scalars(these))
 
 
 def count(connection: Connection, kind: str, limit: int, *, subject: str | None = None) -> int:

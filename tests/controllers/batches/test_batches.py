@@ -482,10 +482,12 @@ async def test_a_restarted_worker_runs_only_lines_without_an_answer(server, data
         added = await server.add(lines(range(150)))
         await server.come_to(added.id, lambda batch: batch.completed == 90)
     answered = server.application.asked[:90]
+    between = await server.batches.get(added.id)
     after = server_on(database, tmp_path)
     async with after.running():
         batch = await after.ended(added.id)
 
+    assert between.completed == 90
     assert sorted(after.application.asked + answered) == list(range(150))
     assert len(await after.lines_of(batch.output_file_id)) == 150
 
