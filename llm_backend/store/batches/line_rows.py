@@ -12,6 +12,7 @@ from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.tables.batches import batch_lines
 
 _SOME = 1000  # rows deleted in one transaction
+_RANGES = 500  # counted in one statement, which may have 1,664 columns on PostgreSQL
 
 
 def add(connection: Connection, batch_seq: int, results: Sequence[LineResult]) -> None:
@@ -59,9 +60,13 @@ def counts_among(
     connection: Connection, batch_seq: int, ranges: Sequence[tuple[int, int]]
 ) -> tuple[int, int]:
     """The same counts for the lines in these ranges (first, last): one index search for each range
-    and kind, in one statement."""
+    and kind, those of many ranges in one statement."""
     if not ranges:
         return 0, 0
+    if len(ranges) > _RANGES:
+        completed, failed = counts_among(connection, batch_seq, ranges[:_RANGES])
+        more_completed, more_failed = counts_among(connection, batch_seq, ranges[_RANGES:])
+        return completed + more_completed, failed + more_failed
     subqueries = [
         select(func.count())
         .where(_of(batch_seq), batch_lines.c.is_error == is_error)
