@@ -36,7 +36,8 @@ class EngineUsers:
             await self._unused.wait()
 
     def start_idle_timer(self) -> None:
-        """Starts the idle timer, and wakes those that wait until the engine is unused."""
+        """Starts the idle timer anew, and wakes those that wait until the engine is unused."""
+        self.stop_idle_timer()
         self.idle_since = time.monotonic()
         self._unused.set()
         if self._idle_s is not None:
