@@ -194,7 +194,7 @@ async def test_migration_renames_tables_with_their_rows(database_url):
         jobs = await Jobs(database).claim("kind", 1, "here")
     assert keys == ["deleted"]
     assert claim == AnswerClaim(
-        digest="d", answer=StoredAnswer(status=200, headers=[("a", "b")], body=b"x")
+        digest="d", answer=StoredAnswer(status=200, headers=[("a", "b")], body=b"x"), until_at=9000
     )
     assert leases == {"s": 1}
     assert is_known

@@ -9,7 +9,7 @@ from starlette.types import Send
 
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.idempotency.recorded_answer import AnswerRecorder, RecordedAnswer, replay
-from llm_backend.access.idempotency.shared_answers import RETENTION_S, SharedAnswers
+from llm_backend.access.idempotency.shared_answers import SharedAnswers
 from llm_backend.contract.application.connexion_app import Admission, SendResponse
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
@@ -133,7 +133,7 @@ class Idempotency:
         if found is not None:
             if found.digest != digest or found.answer is None:
                 raise _key_reused_error()
-            recorded.set_whole(found.answer)
+            recorded.set_whole(found.answer, shared.remaining_s(found))
             await replay(recorded, send)
             return True
         is_whole = False
@@ -154,7 +154,7 @@ class Idempotency:
         return recorded
 
     def _store(self, recorded: RecordedAnswer) -> None:
-        recorded.until_s = self._clock() + RETENTION_S
+        recorded.until_s = self._clock() + recorded.retention_s
         self._bytes += recorded.size_bytes
         while self._bytes > ALL_BYTES:
             self._evict(next(name for name, one in self._recorded.items() if one.ended.is_set()))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import Message, Send
 
+from llm_backend.access.idempotency.shared_answers import RETENTION_S
 from llm_backend.store.administration import StoredAnswer
 
 REPLAYED = (b"idempotent-replayed", b"true")
@@ -24,6 +25,7 @@ class RecordedAnswer:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     start: Message | None = None
     body: bytes = b""
+    retention_s: float = RETENTION_S  # from its end
     until_s: float = 0.0
 
     @property
@@ -39,8 +41,9 @@ class RecordedAnswer:
                  for name, value in self.start["headers"]]  # fmt: skip
         return StoredAnswer(status=self.start["status"], headers=pairs, body=self.body)
 
-    def set_whole(self, answer: StoredAnswer) -> None:
-        """Sets the answer that another server has made."""
+    def set_whole(self, answer: StoredAnswer, retention_s: float) -> None:
+        """Sets the answer that another server has made, and the rest of its retention."""
+        self.retention_s = retention_s
         headers = [
             (name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers
         ]

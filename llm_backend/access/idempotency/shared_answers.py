@@ -61,6 +61,10 @@ class SharedAnswers:
             del self._holders[name]
         return found
 
+    def remaining_s(self, claim: AnswerClaim) -> float:
+        """Returns the seconds until the claim's answer expires."""
+        return claim.until_at - self._clock()
+
     def store(self, name: str, answer: StoredAnswer) -> None:
         """Stores a whole answer in the background."""
         if holder := self._holders.get(name):

@@ -25,10 +25,12 @@ class StoredAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerClaim:
-    """A claimed name: the digest of its request, and the answer once it is complete."""
+    """A claimed name: the digest of its request, and the answer once it is complete; `until_at` is
+    when the claim expires, or the answer."""
 
     digest: str
     answer: StoredAnswer | None
+    until_at: int
 
 
 class StoredAnswers:
@@ -77,7 +79,7 @@ def _claim(
     if row is None:  # released at this moment
         return _claim(connection, name, digest, holder, now, until)
     if row.until_at > now:
-        return AnswerClaim(digest=row.digest, answer=_answer(row))
+        return AnswerClaim(digest=row.digest, answer=_answer(row), until_at=row.until_at)
     nothing = {"status": None, "headers": None, "body": None}
     connection.execute(update(stored_answers).where(this).values(**values, **nothing))
     return None

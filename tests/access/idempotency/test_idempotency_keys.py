@@ -238,6 +238,20 @@ async def test_answer_of_one_server_is_replayed_by_another(database):
     assert (a.asked, b.asked) == (1, 0)
 
 
+async def test_answer_of_another_server_is_replayed_until_its_own_hour_ends(database):
+    wall = Clock()
+    a, b = servers(database, wall)
+    await a.ask()
+    await settled(a)
+    wall.now = b.clock.now = RETENTION_S - 10
+    replayed = await b.ask()
+    wall.now = b.clock.now = RETENTION_S
+    await b.ask()
+
+    assert replayed[1] == b"1"
+    assert b.asked == 1
+
+
 async def test_concurrent_repeat_at_another_server_waits(database):
     a, b = servers(database, Clock())
     a.admission = asyncio.Event()
