@@ -80,8 +80,23 @@ async def test_prompt_that_is_no_chat_has_the_tokens_of_its_text(engine, questio
         {"sampling": Sampling(temperature=0, logit_bias={0: -1})},
         {"sampling": Sampling(temperature=0, repeat_penalty=0.999999)},
         {"sampling": Sampling(temperature=0, presence_penalty=-1e-6)},
+        {"sampling": Sampling(temperature=0, repeat_penalty=1.6, repeat_last_n=0)},
+        {"sampling": Sampling(temperature=0, xtc_probability=1e-9)},
+        {"sampling": Sampling(temperature=0, dry_multiplier=1e-9)},
+        {"sampling": Sampling(temperature=0, mirostat=2)},
+        {"sampling": Sampling(temperature=0, typical_p=0.999999)},
     ],
-    ids=["grammar", "bias", "factor", "penalty"],
+    ids=[
+        "grammar",
+        "bias",
+        "factor",
+        "penalty",
+        "large factor",
+        "XTC",
+        "DRY",
+        "mirostat",
+        "typical",
+    ],
 )
 async def test_answer_that_a_client_has_steered_is_not_remembered(engine, question, steered):
     text, *_ = await ask(engine, question, **steered)

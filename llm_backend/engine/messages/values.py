@@ -26,6 +26,7 @@ SAMPLES_HZ = 16_000
 
 
 _USUAL_PENALTY, _USUAL_TEMPERATURE = 2.0, 2.0  # the largest of OpenAI's
+_USUAL_REPEAT_PENALTY = 1.5  # clients' defaults are 1.1 to 1.3
 
 
 class FinishReason(StrEnum):
@@ -125,10 +126,12 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_steered(self) -> bool:
         """True if a client could make unlikely tokens likely by this."""
-        penalties = (self.frequency_penalty, self.presence_penalty, self.repeat_penalty - 1)
+        penalties = (self.frequency_penalty, self.presence_penalty)
         are_usual = all(0 <= one <= _USUAL_PENALTY for one in penalties)
+        are_usual &= 1 <= self.repeat_penalty <= _USUAL_REPEAT_PENALTY
         is_usual = are_usual and self.temperature <= _USUAL_TEMPERATURE
-        return bool(self.logit_bias) or not is_usual
+        can_drop_likeliest = self.mirostat or self.xtc_probability > 0 or self.typical_p < 1
+        return bool(self.logit_bias or can_drop_likeliest or self.dry_multiplier) or not is_usual
 
 
 class Adapter(msgspec.Struct, frozen=True, kw_only=True):
