@@ -54,6 +54,7 @@ class Database:
     ) -> None:
         self._engine = engine
         self._health = WriteHealth(on_failed)
+        self._probing: asyncio.Task[None] | None = None
         self._on_written = on_written
         self._on_waiting = on_waiting
 
@@ -143,15 +144,27 @@ class Database:
 
     async def check(self) -> None:
         """Raise `StoreUnavailable` unless the database answers a read within three seconds. After a
-        failed write it must take a write, too."""
+        failed write it must take a write, too: one for all checks until it ends, so that checks add
+        no writes to a stuck database."""
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT_S):
                 await self.read(_touch)
                 if self._health.failure is not None:
-                    await self.write(probe)
-                    self._health.record_success()
+                    await asyncio.shield(self._begin_probe())
         except TimeoutError as error:
             raise StoreUnavailable("The database does not answer.") from error
+
+    def _begin_probe(self) -> asyncio.Task[None]:
+        """Begin a probe, unless one has begun and not ended."""
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.create_task(self._probe())
+            # Marks the error as retrieved: the check may have timed out.
+            self._probing.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self._probing
+
+    async def _probe(self) -> None:
+        await self.write(probe)
+        self._health.record_success()
 
 
 def _bind(

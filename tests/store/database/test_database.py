@@ -5,6 +5,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import traceback
 from pathlib import Path
 
@@ -21,9 +22,11 @@ from llm_backend.store import (
     StoreUnavailable,
     migrate,
 )
+from llm_backend.store.database import database as database_module
 from llm_backend.store.database import sqlite as sqlite_engine
 from llm_backend.store.database.driver_errors import translate_error
 from llm_backend.store.database.metadata import metadata
+from llm_backend.store.database.write_health import probe
 from tests.store.chat_values import a_chat, every_chat
 
 
@@ -106,6 +109,33 @@ async def test_database_reconnects_to_a_restarted_server(postgresql_server):
 
 async def test_check_accepts_a_ready_database(database):
     await database.check()
+
+
+async def test_checks_of_a_stuck_database_add_one_probe(sqlite_url, monkeypatch):
+    probes, may_end = [], threading.Event()
+
+    def wait_for_test(_connection: Connection) -> None:
+        may_end.wait(60)
+
+    def count_probe(connection: Connection) -> None:
+        probes.append("begun")
+        probe(connection)
+
+    monkeypatch.setattr(database_module, "_CHECK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(database_module, "probe", count_probe)
+    async with Database.open(sqlite_url) as database:
+        await migrate(database)
+        database._health.record_failure(StoreFull("The disk is full."))
+        stuck = asyncio.create_task(database.write(wait_for_test))
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="does not answer"):
+                await database.check()
+        may_end.set()
+        await stuck
+        monkeypatch.setattr(database_module, "_CHECK_TIMEOUT_S", 60)
+        await database.check()
+
+    assert len(probes) == 1
 
 
 async def test_check_refuses_a_file_that_is_no_database(tmp_path):
