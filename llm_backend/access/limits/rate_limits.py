@@ -265,10 +265,11 @@ def limit_headers(windows: Sequence[RateLimitWindow], now: float) -> dict[str, s
 
 def _format_duration(seconds: float) -> str:
     """Formats a duration as OpenAI does: 850ms, 12.5s, 6m0s, 23h59m0s."""
-    if seconds < 1:
-        return f"{round(seconds * 1000)}ms"
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    if hours:
-        return f"{hours}h{minutes}m{int(rest)}s"
-    return f"{minutes}m{int(rest)}s" if minutes else f"{rest:.3g}s"
+    milliseconds = round(seconds * 1000)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    if seconds < 60 and (short := f"{seconds:.3g}") != "60":
+        return f"{short}s"
+    minutes, rest = divmod(max(int(seconds), 60), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
