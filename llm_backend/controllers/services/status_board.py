@@ -23,6 +23,7 @@ ENGINE_ANSWERS_S = 2.0  # an engine answers between two passes; Prometheus waits
 NO_ROOM = "The folder of temporary files has no room for uploads."
 POLL_INTERVAL_S = 0.5  # live enough for a person, and cheap for an engine
 KEEP_ALIVE_S = 15.0  # keep-alive: proxies close streams that are idle for a minute
+_UNABLE = frozenset({EngineState.FAILED, EngineState.RESTARTING, EngineState.CLOSED})
 
 
 class StatusBoard:
@@ -151,7 +152,7 @@ def _summary(models: "Sequence[api.ServerStatusModel]", *, has_upstream: bool) -
     waiting = int(sum(one["waiting"] for one in work))
     if running or waiting:
         return _Summary(status="processing", info=f"{running} running, {waiting} waiting.")
-    if states[EngineState.FAILED] + states[EngineState.RESTARTING] == len(models):
+    if _UNABLE.issuperset(states):
         return _Summary(status="error", info="No model can answer; the server's log says why.")
     if not {EngineState.READY, ModelState.UNLOADED}.intersection(states):
         return _Summary(status="loading", info="Models are being loaded.")

@@ -49,6 +49,8 @@ async def has_room() -> bool:
         ([model(READY, waiting=1)], False, "processing"),
         ([model(EngineState.FAILED, None)], True, "error"),
         ([model(EngineState.RESTARTING, None), model(READY)], False, "idle"),
+        ([model(EngineState.FAILED, None), model(EngineState.CLOSED, None)], False, "error"),
+        ([model(EngineState.CLOSED, None), model(EngineState.STARTING, None)], False, "loading"),
     ],
 )
 async def test_one_word_is_true_of_all_models(models, has_upstream, status):
