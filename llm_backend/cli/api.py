@@ -60,18 +60,24 @@ class Api:
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         host = self._parts.hostname or ""
         connection = kind(host, self._parts.port, timeout=self._timeout_s)
+        is_answering = False
         try:
             data = None if body is None else json.dumps(body).encode()
             connection.request(
                 method, self._parts.path.rstrip("/") + path, body=data, headers=self._headers(data)
             )
             answer = connection.getresponse()
+            is_answering = True
             if answer.status != 200:
                 raise ApiRequestError(_reason(answer.status, answer.read()))
             yield answer
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise ApiRequestError(f"{self.base_url} cannot be reached: {reason}.") from error
+            if is_answering:
+                message = f"The answer of {self.base_url} broke off: {reason}."
+            else:
+                message = f"{self.base_url} cannot be reached: {reason}."
+            raise ApiRequestError(message) from error
         finally:
             connection.close()
 
