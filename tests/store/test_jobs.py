@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from llm_backend.store import (
     run_jobs,
 )
 from llm_backend.store.jobs import job_rows
+from llm_backend.store.jobs.lease_holder import LeaseHolder
 from tests.clock import Clock
 from tests.patience import settle
 
@@ -309,6 +311,33 @@ async def test_leases_of_a_killed_process_are_released_at_once_on_sqlite(
 
     assert [job.subject for job in held] == ["b"]
     assert [(job.subject, job.attempt) for job in taken_over] == [("a", 2)]
+
+
+def test_holder_removes_files_of_processes_killed_before_they_were_named(tmp_path):
+    folder = tmp_path / "state.db-holders"
+    folder.mkdir()
+    (folder / "dead.new").touch()
+    with LeaseHolder(tmp_path / "state.db").mark_alive():
+        alive = [path.suffix for path in folder.iterdir()]
+
+    assert alive == [""]
+    assert list(folder.iterdir()) == []
+
+
+def test_holder_whose_new_file_another_one_removes_makes_it_again(tmp_path, monkeypatch):
+    folder, flock = tmp_path / "state.db-holders", fcntl.flock
+    other = LeaseHolder(tmp_path / "state.db")
+
+    def lock_late(file, operation) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        with other.mark_alive():
+            flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    with LeaseHolder(tmp_path / "state.db").mark_alive():
+        alive = [path.suffix for path in folder.iterdir()]
+
+    assert alive == [""]
 
 
 @contextlib.contextmanager

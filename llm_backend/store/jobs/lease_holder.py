@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
+from typing import BinaryIO
 
 
 class LeaseHolder:
@@ -31,13 +32,10 @@ class LeaseHolder:
             yield
             return
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        for name in self._folder.iterdir():
-            if not name.suffix:
-                self.is_alive(f"{name.name}/")  # which removes the files of dead processes
-        unnamed = self._folder / f"{self._name}.new"  # renamed once it is locked
-        with unnamed.open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            named = unnamed.rename(self._folder / self._name)
+        for path in self._folder.iterdir():
+            self.is_alive(f"{path.name}/")  # which removes the files of dead processes
+        named = self._folder / self._name
+        with _create_locked(named):
             try:
                 yield
             finally:
@@ -66,3 +64,17 @@ class LeaseHolder:
         except OSError:  # the process holds the lock
             return True
         return False
+
+
+def _create_locked(path: Path) -> BinaryIO:
+    """Create a file, locked from the moment at which it has its name. Another process may remove it
+    before it is locked, like the file of a dead process; it is then created again."""
+    unnamed = path.with_name(f"{path.name}.new")
+    while True:
+        lock = unnamed.open("wb")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            unnamed.rename(path)
+            return lock
+        except FileNotFoundError:
+            lock.close()
