@@ -48,12 +48,12 @@ class Retention:
             await self._fit(self._limits.history_limit_bytes)
 
     async def _delete_old(self, days: float) -> None:
-        now, deleted = int(self._clock()), 0
-        before = now - int(days * DAY_S)
+        deleted = 0
+        before = int(self._clock()) - int(days * DAY_S)
         for _ in range(STEPS_AT_ONCE):
             some = 0
             for delete in retention_rows.DELETE_OLD:
-                some += await self._database.write(delete, before=before, now=now)
+                some += await self._database.write(delete, before=before)
             deleted += some
             if not some:
                 break

@@ -26,14 +26,14 @@ _is_last = ~exists().where(_later.c.previous_id == responses.c.id)
 _has_ended = responses.c.status.not_in(response_rows.ACTIVE)
 
 
-def delete_chats(connection: Connection, before: int, now: int) -> int:
+def delete_chats(connection: Connection, before: int) -> int:
     """Delete some chats from before this time; return their number."""
     _, old = _oldest(connection, chats, chats.c.created_at <= before)
     _delete(connection, chats, old)
     return len(old)
 
 
-def delete_responses(connection: Connection, before: int, now: int) -> int:
+def delete_responses(connection: Connection, before: int) -> int:
     """Delete some ended responses from before this time that no response continues; return their
     number."""
     last = (responses.c.created_at <= before) & _is_last & _has_ended
@@ -42,7 +42,7 @@ def delete_responses(connection: Connection, before: int, now: int) -> int:
     return len(old)
 
 
-def delete_conversations(connection: Connection, before: int, now: int) -> int:
+def delete_conversations(connection: Connection, before: int) -> int:
     """Delete some conversations to which nothing was added since; return their number."""
     unused = conversations.c.changed_at <= before
     _, old = _oldest(connection, conversations, unused, conversations.c.changed_at)
@@ -50,7 +50,7 @@ def delete_conversations(connection: Connection, before: int, now: int) -> int:
     return len(old)
 
 
-def delete_batches(connection: Connection, before: int, now: int) -> int:
+def delete_batches(connection: Connection, before: int) -> int:
     """Delete some ended batches from before this time; return their number."""
     ended = (batches.c.created_at <= before) & batches.c.status.in_(BATCH_ENDS)
     _, old = _oldest(connection, batches, ended)
@@ -58,12 +58,12 @@ def delete_batches(connection: Connection, before: int, now: int) -> int:
     return len(old)
 
 
-def delete_vector_stores(connection: Connection, before: int, now: int) -> int:
+def delete_vector_stores(connection: Connection, before: int) -> int:
     """Delete some vector stores that expired before this time; return their number."""
     return store_rows.delete_emptied(connection, before, limit=SOME)
 
 
-def delete_files(connection: Connection, before: int, now: int) -> int:
+def delete_files(connection: Connection, before: int) -> int:
     """Delete some files from before this time that nothing uses; return their number."""
     return file_rows.delete_old(connection, before, limit=SOME)
 
@@ -71,7 +71,7 @@ def delete_files(connection: Connection, before: int, now: int) -> int:
 class DeleteOld(Protocol):
     """Deletes some rows of one kind from before a time; returns their number."""
 
-    def __call__(self, connection: Connection, before: int, now: int) -> int: ...
+    def __call__(self, connection: Connection, before: int) -> int: ...
 
 
 DELETE_OLD: Sequence[DeleteOld] = (

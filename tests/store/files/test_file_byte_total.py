@@ -135,7 +135,7 @@ async def expired(server: Server, clock: Clock) -> None:
 
 async def forgotten(server: Server, _clock: Clock) -> None:
     await server.file(60)
-    await server.database.write(delete_files, NOW, NOW)
+    await server.database.write(delete_files, NOW)
 
 
 async def cancelled(server: Server, _clock: Clock) -> None:
