@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 _KILLED_WORKERS_S = 60.0  # time that workers which were killed from outside are remembered
+_LOCK_TRIES, _LOCK_PAUSE_S = 50, 0.001  # a process has the lock for much less than this
 
 
 class _CrashRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -162,15 +163,16 @@ class SharedPoisonRequests(PoisonRequests):
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """Lock the file, read the counts, and write them back at the end. If the file cannot be
-        opened, the counts of this process are used."""
+        opened, or is locked for longer than a moment, the counts of this process are used."""
         try:
-            opened = self._path.open("a+b", buffering=0)
-        except OSError as error:  # no descriptor is left: no reason to fail the engine
+            opened = self._open_locked()
+        # no descriptor is left, or a process that has the lock is stopped: no reason to fail the
+        # engine, or to block the event loop
+        except OSError as error:
             _log.warning("poison_requests_not_shared", extra={"reason": str(error)})
             yield
             return
         with opened as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
             file.seek(0)
             stored = file.read()
             self._records, self._killed_workers = _decode(stored)
@@ -183,6 +185,21 @@ class SharedPoisonRequests(PoisonRequests):
                 )
             if current != stored:
                 _write(file, current)
+
+    def _open_locked(self) -> FileIO:
+        """Open the file, locked until it is closed. Raises `OSError`."""
+        file = self._path.open("a+b", buffering=0)
+        try:
+            for _ in range(_LOCK_TRIES):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return file
+                except BlockingIOError:
+                    time.sleep(_LOCK_PAUSE_S)
+            raise BlockingIOError("another process has it locked")
+        except BaseException:
+            file.close()
+            raise
 
 
 _decoder = msgspec.msgpack.Decoder(_StoredRecords)

@@ -1,3 +1,5 @@
+import fcntl
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,3 +144,24 @@ def test_poison_requests_file_is_empty_after_expiry(tmp_path):
 
     poison_requests.clear(command("b"))
     assert path.stat().st_size == 0
+
+
+def test_poison_requests_wait_no_longer_than_a_moment_for_a_stopped_process(tmp_path, caplog):
+    path: Path = tmp_path / "poison_requests"
+    poison_requests = SharedPoisonRequests(path, **LIMITS)
+    for worker in (1, 2):
+        poison_requests.record_crash([candidate("a")], worker)
+    answers = []
+    asking = threading.Thread(
+        target=lambda: answers.append(poison_requests.is_quarantined(command("a")))
+    )
+    with path.open("rb") as held_by_another:
+        fcntl.flock(held_by_another, fcntl.LOCK_EX)
+        asking.start()
+        asking.join(20)
+        is_answered = bool(answers)
+    asking.join()
+
+    assert is_answered
+    assert answers == [True]
+    assert "poison_requests_not_shared" in caplog.messages
