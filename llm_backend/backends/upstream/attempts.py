@@ -104,10 +104,13 @@ class Attempts:
         if not error.was_sent or is_idempotent(self.request.method):
             return True
         last = next(one for one in self.upstreams if one.name == self.tried[-1])
-        if self.request.has_fallback or not last.config.honours_idempotency_key:
+        is_deduplicated = last.config.honours_idempotency_key and has_idempotency_key(
+            self.request.headers
+        )
+        if self.request.has_fallback or not is_deduplicated:
             return False
         self._pinned = last
-        return has_idempotency_key(self.request.headers)
+        return True
 
     def is_retriable_answer(self, relayed: UpstreamAnswer) -> bool:
         """Returns True for an answer after which another upstream or backend should be tried."""
