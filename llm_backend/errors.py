@@ -24,7 +24,7 @@
     |- Internal                     500  server_error            internal_error
     |- Unsupported                  501  server_error            unsupported_operation
     |- ServiceUnavailable         503  server_error            overloaded
-    |  |- Starting                  503  server_error            overloaded
+    |  |- NotServing                503  server_error            overloaded
     |  `- EngineUnavailable         503  server_error            engine_unavailable
     |- DeadlineExceeded             504  server_error            deadline_exceeded
     `- UpstreamError                502  server_error            upstream_failed
@@ -292,9 +292,9 @@ class ServiceUnavailable(ApiError):
         super().__init__(message, param=param, code=code, retry_after_s=retry_after_s)
 
 
-class Starting(ServiceUnavailable):
-    """The server is starting: no model can answer yet. Probes expect it, so that it is no error in
-    the log."""
+class NotServing(ServiceUnavailable):
+    """The server is starting, and no model can answer yet, or it is being stopped. Probes expect
+    it, so that it is no error in the log."""
 
 
 class EngineUnavailable(ServiceUnavailable):

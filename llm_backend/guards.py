@@ -14,8 +14,8 @@ from llm_backend.errors import (
     RESTART_RETRY_AFTER_S,
     ApiError,
     Forbidden,
+    NotServing,
     ServiceUnavailable,
-    Starting,
 )
 from llm_backend.metrics import Metrics
 from llm_backend.stream_ending import SentEvents
@@ -123,7 +123,7 @@ class AccessLog:
         if (error := state.get("error")) is not None and "caller" in state:
             self._remember(state, operation, error)
         is_probe = operation in _PROBES and status < 400
-        is_failure = status >= 500 and status != 501 and not isinstance(error, Starting)
+        is_failure = status >= 500 and status != 501 and not isinstance(error, NotServing)
         level = logging.ERROR if is_failure else logging.INFO
         level = logging.DEBUG if is_probe else level
         if log.isEnabledFor(level):

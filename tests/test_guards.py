@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from llm_backend.controllers.services.error_buffer import RecentErrors
-from llm_backend.errors import Starting
+from llm_backend.errors import NotServing
 from llm_backend.guards import AbortedStreams, AccessLog, HostGuard
 from llm_backend.metrics import Metrics
 from llm_backend.settings import load_settings
@@ -72,13 +72,13 @@ def test_access_log_counts_and_logs_without_content(caplog):
     assert "secret" not in caplog.text
 
 
-def test_access_log_has_no_error_while_the_server_starts(caplog):
-    async def starting(scope, receive, send):
-        scope["state"] = {"operation_id": "getReadiness", "error": Starting("No model yet.")}
+def test_access_log_has_no_error_while_the_server_starts_or_stops(caplog):
+    async def not_serving(scope, receive, send):
+        scope["state"] = {"operation_id": "getReadiness", "error": NotServing("No model yet.")}
         await PlainTextResponse("no", status_code=503)(scope, receive, send)
 
     with caplog.at_level(logging.INFO, logger="llm_backend.guards"):
-        TestClient(AccessLog(starting, Metrics(), RecentErrors())).get("/readyz")
+        TestClient(AccessLog(not_serving, Metrics(), RecentErrors())).get("/readyz")
 
     assert [record.levelname for record in caplog.records] == ["INFO"]
 

@@ -18,8 +18,8 @@ from llm_backend.errors import (
     ClientGone,
     Internal,
     MethodNotAllowed,
+    NotServing,
     ServiceUnavailable,
-    Starting,
     Unsupported,
     from_status,
 )
@@ -107,7 +107,7 @@ def _render(scope: Scope, error: Exception, api_error: ApiError) -> Response:
     }
     if isinstance(api_error, Internal):
         _log.error("request_failed", exc_info=error, extra=fields)
-    elif api_error.status >= 500 and not isinstance(api_error, Unsupported | Starting):
+    elif api_error.status >= 500 and not isinstance(api_error, Unsupported | NotServing):
         _log.error("request_failed", extra=fields)
     else:
         _log.info("request_refused", extra=fields)

@@ -18,7 +18,7 @@ from llm_backend.controllers.services.status_board import NO_ROOM, engine_states
 from llm_backend.engine import EngineState
 from llm_backend.engine.messages import ModelKind
 from llm_backend.engine_metrics import AdapterStates
-from llm_backend.errors import EngineUnavailable, ServiceUnavailable, Starting
+from llm_backend.errors import EngineUnavailable, NotServing, ServiceUnavailable
 from llm_backend.extras import missing_engine_hint
 from llm_backend.store import StoreError, check_schema
 from llm_backend.store.jobs import JobCounts
@@ -57,7 +57,7 @@ async def get_readiness(services: Services, request: ApiRequest) -> Response:
     database is reachable, and the server is not shutting down. A full folder of temporary files is
     a warning: most requests need none."""
     if services.draining.is_set():
-        raise ServiceUnavailable("The server is being stopped.")
+        raise NotServing("The server is being stopped.")
     with translate_store_errors():
         await services.database.check()
         await check_schema(services.database)
@@ -67,7 +67,7 @@ async def get_readiness(services: Services, request: ApiRequest) -> Response:
     if not is_able and not CAN_ANSWER.intersection(models.values()):
         reason = _no_model_answers(models, has_upstream=bool(upstreams))
         is_starting = EngineState.STARTING in models.values()
-        raise Starting(reason) if is_starting else ServiceUnavailable(reason)
+        raise NotServing(reason) if is_starting else ServiceUnavailable(reason)
     ready: api.ServiceStatus = {"status": "ok", "models": models}
     if not await services.temporary_files.has_room():
         ready["warnings"] = [NO_ROOM]
