@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from pydantic import AliasChoices
+from pydantic_settings import NoDecode
 
 from llm_backend.settings import (
     Settings,
@@ -188,6 +189,18 @@ def test_settings_treat_an_empty_variable_as_unset(monkeypatch, variable):
     monkeypatch.setenv(variable, "")
 
     assert load_settings().model_dump() == without.model_dump()
+
+
+LISTS = [name for name, field in Settings.model_fields.items() if NoDecode in field.metadata]
+
+
+@pytest.mark.parametrize("blank", [" ", ",", " , "])
+@pytest.mark.parametrize("name", LISTS)
+def test_settings_refuse_a_blank_text_as_a_list(monkeypatch, name, blank):
+    monkeypatch.setenv(PREFIX + name.upper(), blank)
+
+    with pytest.raises(SettingsError, match=f"`{name}`.* is empty"):
+        load_settings()
 
 
 def test_settings_empty_key_variable_adds_no_upstream(monkeypatch):

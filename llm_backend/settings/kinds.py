@@ -22,10 +22,14 @@ PREFIX = "LLM_BACKEND_"
 
 
 def split_commas(value: object) -> object:
-    """Split comma-separated text; other values are returned unchanged."""
+    """Split comma-separated text; other values are returned unchanged. Raises `ValueError` for a
+    blank text."""
     if not isinstance(value, str):
         return value
-    return tuple(word.strip() for word in value.split(",") if word.strip())
+    words = tuple(word.strip() for word in value.split(",") if word.strip())
+    if not words:
+        require_text("")
+    return words
 
 
 def _absolute(path: Path | None) -> Path | None:

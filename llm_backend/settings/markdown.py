@@ -22,7 +22,8 @@ A flag of `llm-backend serve` overrides the environment, the environment overrid
 of `--config`, the file overrides the default. Lists are comma-separated in the environment
 and lists in the file; nested settings (`backends`, `routes`, `prices`) are JSON in the
 environment. An empty environment variable counts as unset; an empty text in a flag or in the
-file is refused, as are unknown names, and a key that is in one mapping of the file twice.
+file is refused, as are a list of white space and commas, unknown names, and a key that is in one
+mapping of the file twice.
 """
 
 _MODEL = """
