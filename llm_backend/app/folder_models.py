@@ -32,8 +32,13 @@ class FolderModel:
 def find_folder_models(settings: Settings, named: Sequence[ModelSettings]) -> list[FolderModel]:
     """Returns the models of the folder that `named` does not have, those at its root first. A model
     is named after its file, or after its path in the folder if that name is taken. Files that
-    cannot be read, or whose names are all taken, are logged and left out."""
+    cannot be read, or whose names are all taken, are logged and left out. Raises `SettingsError`
+    if the folder is a file."""
     folder = settings.models_folder
+    if folder.exists() and not folder.is_dir():
+        raise SettingsError(
+            f"`models_dir`: {folder} is not a folder; name the folder in which the file is."
+        )
     files = [_file(entry.path, folder) for entry in named]
     known = {file.resolve() for file in files if file is not None} | _parts(settings)
     taken = _taken_names(settings, named, files)

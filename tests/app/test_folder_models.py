@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from llm_backend.app.served_models import build_served_models
-from llm_backend.settings import Settings
+from llm_backend.settings import Settings, SettingsError
 from tests.engine.gguf_models import write_llama
 from tests.engine.projectors import write_eyes
 from tests.whisper_models import write_whisper
@@ -83,3 +83,11 @@ def test_a_file_of_another_kind_with_the_same_name_is_left_out(tmp_path, caplog)
 
     assert [one.card.id for one in served] == ["tiny"]
     assert f"{tmp_path / 'tiny.gguf'} is not served" in caplog.records[-1].reason
+
+
+def test_a_models_folder_that_is_a_file_is_refused(tmp_path):
+    file = tmp_path / "tiny.gguf"
+    write_llama(file)
+
+    with pytest.raises(SettingsError, match=f"`models_dir`.*{file}.* is not a folder"):
+        build_served_models(Settings(models=["none"], models_dir=file, serve_models_folder=True))
