@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, select
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
@@ -37,6 +38,7 @@ from llm_backend.store import (
     Job,
     JobKind,
     Jobs,
+    LineResult,
     Missing,
     NewJob,
     RetryLater,
@@ -44,7 +46,9 @@ from llm_backend.store import (
     StoredFile,
     migrate,
 )
+from llm_backend.store.batches import line_rows
 from llm_backend.store.jobs import run_jobs
+from llm_backend.store.tables.batches import batches
 from tests.postgresql import PostgresqlServer
 from tests.store.conftest import database, database_url, kind, postgresql_url, sqlite_url
 
@@ -618,3 +622,16 @@ async def test_counts_are_those_of_all_answers_at_any_time(server):
     assert (midway.completed, midway.failed) == (200 - failed, failed)
     assert (listed.completed, listed.failed) == (200 - failed, failed)
     assert (batch.completed, batch.failed) == (150, 150)
+
+
+async def test_answers_in_more_ranges_than_a_statement_has_columns_are_counted(server, database):
+    added = await server.add(lines([0]))
+    for number in (1, 1001):
+        await server.batches.record(added.id, LineResult(line=number, is_error=False, text="{}"))
+    ranges = [(number, number) for number in range(1, 1200)]
+
+    def count(connection: Connection) -> tuple[int, int]:
+        seq = connection.scalars(select(batches.c.seq)).one()
+        return line_rows.counts_among(connection, seq, ranges)
+
+    assert await database.read(count) == (2, 0)
