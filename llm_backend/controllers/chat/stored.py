@@ -15,7 +15,7 @@ from llm_backend.controllers.rendering.json_response import (
 from llm_backend.controllers.rendering.page_query import page_arguments
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
-from llm_backend.errors import Unsupported
+from llm_backend.errors import Forbidden, Unsupported
 from llm_backend.json_types import JsonObject
 from llm_backend.store import ChatStore, StoredChat, StoredMessage
 
@@ -25,10 +25,15 @@ if TYPE_CHECKING:
 
 async def store_chat_completion(services: Services, request: ApiRequest) -> Response:
     """`POST /chat/stored`: a chat that the client answered. Raises `Unsupported` if the server
-    stores no chats."""
+    stores no chats, and `Forbidden` if the project's data retention is zero."""
     body: api.StoreChatCompletionRequest = request.body
     if services.settings.store_chats == "never":
         raise Unsupported("This server stores no chats (`store_chats` is `never`).")
+    if request.caller.has_zero_retention:
+        raise Forbidden(
+            f"The data retention of project `{request.caller.project_id}` is zero, so its chats "
+            "are not stored."
+        )
     completion: JsonObject = {
         "id": f"chatcmpl-{uuid.uuid4().hex}",
         "object": "chat.completion",

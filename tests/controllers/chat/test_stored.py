@@ -66,3 +66,15 @@ async def test_server_that_stores_no_chats_refuses_store(tmp_path):
 
     assert answer.status_code == 501
     assert "stores no chats" in answer.json()["error"]["message"]
+
+
+async def test_chat_of_a_project_with_zero_data_retention_is_refused(tmp_path):
+    async with client(tmp_path) as one:
+        retention = {"retention_type": "zero_data_retention"}
+        await one.post("/organization/data_retention", json=retention)
+        answer = await one.post("/chat/stored", json=CHAT)
+        listed = (await one.get("/chat/completions")).json()["data"]
+
+    assert answer.status_code == 403
+    assert "retention of project" in answer.json()["error"]["message"]
+    assert listed == []
