@@ -33,7 +33,7 @@ _KINDS = {
     "rerank": ModelKind.RERANK,
 }
 
-_BLOCK_TIMES = 2  # a model of speakers may take so many times the length of a block
+_BLOCK_TIMES = 2  # least `hang_timeout_s` of a diarization model, in lengths of a block
 
 _T = TypeVar("_T")
 
@@ -59,7 +59,7 @@ def build_engine_config(
     if gpu_layers is None and isinstance(file, WhisperHeader | DiffusionFile):
         gpu_layers = -1  # a device is used if the library has one
     if image_setup is not None:
-        shared["queue_deadline_s"] = settings.drawing_deadline_s  # other processes' wait there
+        shared["queue_deadline_s"] = settings.drawing_deadline_s  # requests of all processes
     kind = _kind(entry, file, projector)
     if kind is ModelKind.DIARIZATION:  # its native code answers no probe while it hears a block
         least_s = _BLOCK_TIMES * BLOCK_S

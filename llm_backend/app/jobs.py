@@ -22,8 +22,8 @@ from llm_backend.store.vector_stores import INGEST, INGEST_LONG, REMOVE_FILE, RE
 
 log = logging.getLogger(__name__)
 
-# Files that are read at the same time. They are more than the extractor takes: plain text needs no
-# extractor, and does not wait for the others then.
+# Short files that are ingested at once. More than the child processes of the extractor: plain text
+# needs none of them, and so does not wait for files that do.
 SHORT_AT_ONCE = 8
 LONG_AT_ONCE = 2
 # Attempts across servers that died: the response may be what kills them.

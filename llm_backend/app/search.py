@@ -41,7 +41,8 @@ class SearchServices:
 
 @asynccontextmanager
 async def open_index(settings: Settings) -> AsyncIterator[VectorIndex | None]:
-    """Opens the vector index; None if several processes would need a folder that one owns."""
+    """Opens the vector index; None with several processes and no `qdrant_url`: only one process can
+    open the index in the data folder."""
     if settings.vector_stores == "upstream" and not settings.has_relay_upstream:
         raise SettingsError(
             "The setting `vector_stores` is `upstream`, but no upstream is configured: set its key."

@@ -38,7 +38,7 @@ class Upstreams:
 
 
 ConfiguredTarget = UpstreamModel | ImageServerModel | str
-"""Target of a route in the settings; a string names a local model or the voice."""
+"""Target of a route in the settings; a string names a local model or `builtin-voice`."""
 
 SHORT_FORM = "openai"
 _CONCURRENCY = 1000
@@ -136,7 +136,7 @@ def _watch(metrics: Metrics, name: str) -> UpstreamObserver:
 
 
 def upstream_configs(settings: Settings) -> list[UpstreamConfig]:
-    """Returns all upstreams, the one of the short form last."""
+    """Returns all upstreams, last the one of `openai_api_key`."""
     configs = [_config(one, settings.upstream_check_bytes) for one in settings.backends]
     if settings.openai_api_key is not None:
         configs.append(_short_form(settings, settings.openai_api_key.get_secret_value()))
@@ -214,7 +214,8 @@ def bound_operations(
 def model_routes(
     settings: Settings, local: Collection[str], upstreams: Sequence[UpstreamConfig]
 ) -> Mapping[str, Sequence[ConfiguredTarget]]:
-    """Returns routes: names with their targets in order; a string is a local model or the voice."""
+    """Returns routes: names with their targets in order; a string is a local model or
+    `builtin-voice`."""
     choices = _Choices(upstreams)
     configured = {**dict(upstream_aliases(settings, local)), **settings.routes}
     targets: dict[str, Sequence[ConfiguredTarget]] = {}
@@ -237,7 +238,7 @@ class _Choices:
         self._image_models = UpstreamRouting(image_servers)
 
     def find(self, model: str) -> UpstreamModel | ImageServerModel | None:
-        """Returns the target of a model's name without an upstream's; None if no upstream serves
+        """Returns the target for a name written without `@UPSTREAM`; None if no upstream serves
         it."""
         if self._image_models.serves(model):
             return ImageServerModel(model=model)

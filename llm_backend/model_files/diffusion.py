@@ -233,5 +233,5 @@ def _safetensors(path: Path) -> Mapping[str, int]:
     except (ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
         raise HeaderError(f"The header of {path} is broken.") from error
     if 8 + length + max(ends, default=0) > size:
-        raise HeaderError(f"{path} is cut short: it has {size:,} bytes; bring it again.")
+        raise HeaderError(f"{path} is cut short: it has {size:,} bytes; copy or download it again.")
     return sizes

@@ -183,7 +183,7 @@ class _HeaderReader:
         if end > self._size:
             raise HeaderError(
                 f"{self._path} is cut short: its {part} would end at byte {end:,}, and it has "
-                f"{self._size:,}; bring it again."
+                f"{self._size:,}; copy or download it again."
             )
 
     def _value(self, kind: int, key: str, values: dict[str, Any]) -> Any:

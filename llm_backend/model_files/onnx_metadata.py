@@ -6,8 +6,8 @@ from typing import BinaryIO
 
 from llm_backend.model_files.header import HeaderError
 
-_GRAPH_FIELD, _METADATA_FIELD = 7, 14  # of the message that an ONNX file is
-_FIELDS = 10_000  # of that message
+_GRAPH_FIELD, _METADATA_FIELD = 7, 14  # of protobuf's `ModelProto`, an ONNX file
+_FIELDS = 10_000  # of the message that are read
 _METADATA_BYTES = 1 << 20  # of all entries
 _VARINT_BITS = 64
 
@@ -52,7 +52,7 @@ def _entries(path: Path, file: BinaryIO, size: int) -> Iterator[bytes]:
         if file.tell() + length > size:
             raise HeaderError(
                 f"{path} is cut short: a part of it would end beyond its {size:,} bytes; "
-                "bring it again."
+                "copy or download it again."
             )
         has_graph = has_graph or key >> 3 == _GRAPH_FIELD
         if key >> 3 != _METADATA_FIELD:

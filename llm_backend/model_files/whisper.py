@@ -148,5 +148,5 @@ class _WhisperFileParts:
     def _cut(self, part: str) -> HeaderError:
         return HeaderError(
             f"{self._path} is cut short: its {part} would end beyond its {self._size:,} bytes; "
-            "bring it again."
+            "copy or download it again."
         )

@@ -39,7 +39,7 @@ def fault_of_head(
 
 
 def head_size(target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> int:
-    """Returns the bytes of a target and headers, with the four between and after each."""
+    """Returns the bytes of a target and headers, with `: ` and the line end of each header."""
     return len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
 
 

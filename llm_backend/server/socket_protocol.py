@@ -1,6 +1,6 @@
 """WebSockets of uvicorn, with OpenAI's error body for refused handshakes, and without tracebacks
-for errors of clients. Frames are bounded: a frame may have only six bytes, and each costs processor
-time.
+for errors of clients. The number of frames is bounded: a frame can be as small as six bytes, and
+each costs processor time.
 """
 
 import asyncio

@@ -70,7 +70,8 @@ class MeteredOperation:
 _CHAT = _texts("content", "reasoning_content", "reasoning", "refusal", "arguments")
 _RUN = _texts("value", "arguments")
 
-# OpenAI's API has no usage of these: they are in the costs, as far as their tokens are reported.
+# OpenAI's API has no `/organization/usage` operation for these: only the costs include them, if
+# their tokens are reported.
 _OTHER = MeteredOperation(kind="other")
 _OTHER_UNNAMED = MeteredOperation(kind="other", requires_model=False)
 _BYPASSING = MeteredOperation(kind="other", opens_unmetered_use=True)
@@ -133,7 +134,7 @@ METERED: Mapping[str, MeteredOperation] = {
     "Createcontentprovenancecheck": _OTHER_UNNAMED,
     "accept-realtime-call": _BYPASSING,
     "create-realtime-call": _BYPASSING,
-    "create-realtime-client-secret": _OTHER,  # bypasses metering if it is an upstream's
+    "create-realtime-client-secret": _OTHER,  # an upstream's session bypasses metering
     "create-realtime-session": _OTHER,  # as above
     "create-realtime-transcription-session": _OTHER,  # as above
     "create-realtime-translation-client-secret": _BYPASSING,

@@ -35,7 +35,7 @@ PRICED = (
 )
 """Kinds of usage that can have a price."""
 
-_ALL_TIME_S = 1 << 40  # one bucket
+_ALL_TIME_S = 1 << 40  # a bucket for all time
 
 
 class Spending:

@@ -103,8 +103,8 @@ class _LocalRequest:
 
     async def _draw_one(self, command: Draw) -> AsyncGenerator[Preview | GeneratedImage, None]:
         """Yields the previews and then one image. If the worker ends before the first event, the
-        drawing is tried again: cancelling a request ends the worker, which the next request may
-        meet."""
+        drawing is tried again: cancelling a request ends the worker, and the next request may have
+        been sent to it already."""
         has_yielded, previews, tries = False, 0, 1
         while True:
             try:

@@ -72,8 +72,8 @@ def contents_of(scoring: LabelScoring) -> Iterator[Content]:
 
 
 def render(protocol: ModelProtocol, scoring: LabelScoring) -> RenderedScoring:
-    """Renders the chat and its questions. Raises `InvalidRequest` for a model that cannot answer
-    at once."""
+    """Renders the chat and its questions. Raises `InvalidRequest` for a model that always reasons
+    before it answers."""
     mark = f"{_SIGN}{secrets.token_hex(16)}{_SIGN}"
     chat = Chat(
         messages=_with_mark(scoring.messages, mark),

@@ -125,8 +125,9 @@ class Logic:
     def valid_values(
         self, schema: JsonValue, base: str, limit: int, depth: int = 0
     ) -> list[JsonValue] | None:
-        """Returns the values that are valid by a schema, each once; None if there may be others
-        than a choice of constants or integers, or more than `limit`."""
+        """Returns all values that are valid by a schema, each once. None if they are more than
+        `limit`, or if the schema is no choice of constants, no range of integers and no `anyOf` of
+        these."""
         if not isinstance(schema, dict) or depth > _DEPTH or self._is_out_of_steps():
             return [] if schema is False else None
         keywords = keywords_of(schema)

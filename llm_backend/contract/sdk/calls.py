@@ -88,7 +88,7 @@ def _resources(owner: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, An
 
 
 def _calls_of(resource: str, resource_class: type) -> Iterator[SdkCall]:
-    for each in resource_class.__mro__[:-1]:  # public classes may only extend others
+    for each in resource_class.__mro__[:-1]:  # a public class has no methods but those of its bases
         module = inspect.getmodule(each)
         for method in _class_node(module, each.__name__).body:
             if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):

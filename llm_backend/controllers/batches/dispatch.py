@@ -27,8 +27,8 @@ class Dispatch:
         self._app = app
 
     async def post(self, path: str, body: bytes, caller: Any) -> DispatchedAnswer:
-        """Posts a JSON body and returns the response. Raises `Internal` if it breaks off, which a
-        bug of the application is."""
+        """Posts a JSON body and returns the response. Raises `Internal` if it breaks off, which
+        only a bug of the application can cause."""
         state = {"caller": caller, "is_batch": True}
         async with open_exchange(self._app, path, (), body, state=state) as answer:
             pieces = [piece async for piece in answer.pieces]

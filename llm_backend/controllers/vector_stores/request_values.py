@@ -67,8 +67,8 @@ def ranking_from(
     total = embedding + text
     if embedding < 0 or text < 0 or not 0 < total < math.inf:
         raise InvalidRequest(
-            "The weights of `hybrid_search` must not be negative, one must be more than 0, and "
-            "their sum a number.",
+            "The weights of `hybrid_search` must not be negative, at least one must be more than "
+            "0, and their sum must be finite.",
             param=f"{where}ranking_options.hybrid_search",
         )
     return Weights(embedding=embedding, text=text), threshold

@@ -1,4 +1,5 @@
-"""Queues of one connection's requests: one for each of its streams, concurrent with each other."""
+"""Queues of one connection's requests: one for each `stream_id` of its requests; different streams
+run concurrently."""
 
 from collections import deque
 from collections.abc import Callable, Coroutine

@@ -1,8 +1,8 @@
 """Batches: many requests in a file, and their answers until these are in files themselves.
 
-Two kinds of jobs process a batch. One job of `BATCH` reads its input and, later, writes its output.
-In between its lines are jobs of `BATCH_LINES`, each for a range of lines, which processes share by
-claiming them. The transaction that finishes the last of these adds the job that ends the batch.
+Two kinds of jobs process a batch. A first job of `BATCH` reads its input and adds jobs of
+`BATCH_LINES`, each for a range of lines; processes share them by claiming. A second job of `BATCH`
+writes its output; the transaction that finishes the last job of lines adds it.
 
 batches.py       store of batches
 stored_batch.py  values

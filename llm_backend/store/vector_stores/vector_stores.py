@@ -132,7 +132,7 @@ class VectorStores:
         return await self._database.read(file_rows.get, store_id=store_id, file_id=file_id)
 
     async def file_of_document(self, document: str) -> StoredVectorFile:
-        """The file of this document, the name of its points in the vector index."""
+        """The file with this id in the vector index, where `document` names all of its points."""
         return await self._database.read(file_rows.by_document, document=document)
 
     async def files(

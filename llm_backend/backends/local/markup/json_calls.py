@@ -130,8 +130,8 @@ def _check_name(reader: MarkupReader, name: str, known: Tools | None) -> None:
 def _read_string(
     reader: MarkupReader, words: Collection[str], known: Tools | None, name: str | None
 ) -> Steps[str]:
-    """Reads a string. Text that names no known function yet may be JSON content. It counts as
-    content if it ends within a string that is a prefix of none of `words`."""
+    """Reads a string. If the answer ends inside it before a function is named, and the string so
+    far begins none of `words`, the text may be JSON content: `is_ambiguous` is set."""
     if reader.current != '"':
         raise NoCall
     text = ""

@@ -12,7 +12,7 @@ _PARTS = re.compile(
     |   (?P<command>%[a-z]+)
     |   (?P<foreign><[^<>\s][^<>\n]*>|@\w+)
     |   (?P<brace>[{}])
-    |   \\.                                         # else each of a row would be a beginning
+    |   \\.                                         # else `\"` could begin a string
     """,
     re.VERBOSE,
 )
