@@ -104,6 +104,23 @@ def test_settings_refuse_a_file_that_is_no_mapping(tmp_path, text):
         load_settings({}, file)
 
 
+@pytest.mark.parametrize("text", ["host: {{ HOST }}\n", "? [a]\n: b\n"])
+def test_settings_refuse_a_key_that_is_no_text(tmp_path, text):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+
+    with pytest.raises(SettingsError, match="config file"):
+        load_settings({}, file)
+
+
+def test_settings_merge_several_mappings_of_the_file(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("backends:\n- &a {name: one}\n- {<<: *a, url: 'http://b.test', <<: *a}\n")
+
+    with pytest.raises(SettingsError, match="url"):  # of the first, which has none
+        load_settings({}, file)
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [("port: 1\nslots: 2\nport: 3\n", "port"), ("models: [{path: a, id: b, path: c}]\n", "path")],

@@ -101,12 +101,14 @@ class _UniqueKeysLoader(yaml.SafeLoader):
         node = super().compose_mapping_node(anchor)
         known = set()
         for key, _ in node.value:
+            # other nodes are refused when the mapping is constructed; each `<<` is merged
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
             if key.value in known:
                 raise yaml.MarkedYAMLError(
                     None, None, f"`{key.value}` is there twice", key.start_mark
                 )
-            if isinstance(key, yaml.ScalarNode):
-                known.add(key.value)
+            known.add(key.value)
         return node
 
 

@@ -150,6 +150,17 @@ def test_models_show_plans_a_served_model_as_serve_does(folder, entry):
     assert f"On this machine, alone: {plan}" in " ".join(shown.split())
 
 
+def test_models_show_needs_no_other_model_of_the_settings(folder):
+    write_llama(folder / "tiny.gguf")
+    config = folder / "config.yaml"
+    config.write_text("models: [tiny.gguf, gone.gguf]")
+
+    shown = run("show", "tiny.gguf", "--config", str(config))
+
+    assert shown.exit_code == 0, shown.output
+    assert "On this machine, alone:" in " ".join(shown.stdout.split())
+
+
 def test_models_show_plans_a_file_beside_the_settings_as_serve_does(folder):
     write_shape(folder / "large.gguf", HALF_BILLION)
     config = folder / "config.yaml"

@@ -300,6 +300,7 @@ OTHER_CASE = [
         {"session": {"type": "realtime", "TOOLS": [MCP]}},
         "TOOLS",
     ),
+    ("tools", "/responses", {"tool\u017f": [MCP]}, "tool\u017f"),  # a long s, which Go takes for s
     ("silent", "/chat/completions", {"Store": True}, "Store"),
     ("silent", "/responses", {"store": False, "STORE": True}, "STORE"),
 ]

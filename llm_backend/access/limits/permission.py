@@ -182,9 +182,9 @@ def check_case(body: JsonMapping) -> None:
         tools = holder.get("tools")
         for one in (holder, *(tools if isinstance(tools, list) else ())):
             for name in one if isinstance(one, dict) else ():
-                if name not in _LIMITED and name.lower() in _LIMITED:
+                if name not in _LIMITED and name.casefold() in _LIMITED:
                     raise InvalidRequest(
-                        f"`{name}` must be written as `{name.lower()}`.",
+                        f"`{name}` must be written as `{name.casefold()}`.",
                         param=name,
                         code="unknown_parameter",
                     )

@@ -210,6 +210,9 @@ def _served_model(path: Path, settings: Settings) -> "ServedModel | None":
     try:
         served = build_served_models(settings)
     except SettingsError as error:
+        entries = [one.path for one in settings.models if not isinstance(one, str)]
+        if not any(_has_file(one, path, settings) for one in entries):
+            return None  # this file has no settings of its own: another model cannot be served
         exit_with_error(str(error))
     return next(one for one in served if one.engine.model_path == path)
 

@@ -43,7 +43,8 @@ async def store_chat_completion(services: Services, request: ApiRequest) -> Resp
     }
     given = {name: value for name, value in body.items() if name != "answer"}
     await services.chat_recorder.remember({**given, "store": True}, completion)
-    chat = await services.chat_recorder.chats.get(completion["id"])
+    with translate_store_errors("chat completion"):
+        chat = await services.chat_recorder.chats.get(completion["id"])
     return JsonResponse(_completion(chat))
 
 

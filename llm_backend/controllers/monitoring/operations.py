@@ -108,7 +108,9 @@ async def get_info(services: Services, request: ApiRequest) -> Response:
             if services.access.admission.may_use(request.caller, one["id"])
         ],
         "has_upstream": services.upstreams is not None,
-        "stores_chats": services.settings.store_chats,
+        "stores_chats": "never"
+        if request.caller.has_zero_retention
+        else services.settings.store_chats,
         "may_administer": request.caller.may_administer,
         "answers_mcp": services.settings.mcp_api,
         "serves_models_folder": services.settings.serve_models_folder,

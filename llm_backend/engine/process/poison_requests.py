@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 
 _KILLED_WORKERS_S = 60.0  # time that workers which were killed from outside are remembered
 _LOCK_TRIES, _LOCK_PAUSE_S = 50, 0.001  # a process has the lock for much less than this
+_LOCK_RETRY_S = 1.0
+_IS_LOCKED = "another process has it locked"
 
 
 class _CrashRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -129,6 +131,7 @@ class SharedPoisonRequests(PoisonRequests):
     ) -> None:
         super().__init__(limit=limit, quarantine_weight=quarantine_weight, age_s=age_s, clock=clock)
         self._path = path
+        self._next_try_s = 0.0
 
     def record_crash(self, candidates: Sequence[CrashCandidate], worker: int) -> None:
         """Count a crash of the commands that were pending when a worker crashed."""
@@ -187,7 +190,10 @@ class SharedPoisonRequests(PoisonRequests):
                 _write(file, current)
 
     def _open_locked(self) -> FileIO:
-        """Open the file, locked until it is closed. Raises `OSError`."""
+        """Open the file, locked until it is closed. Raises `OSError`. After a failure it is not
+        tried for a second: each try may hold up the event loop."""
+        if time.monotonic() < self._next_try_s:
+            raise BlockingIOError(_IS_LOCKED)
         file = self._path.open("a+b", buffering=0)
         try:
             for _ in range(_LOCK_TRIES):
@@ -196,7 +202,8 @@ class SharedPoisonRequests(PoisonRequests):
                     return file
                 except BlockingIOError:
                     time.sleep(_LOCK_PAUSE_S)
-            raise BlockingIOError("another process has it locked")
+            self._next_try_s = time.monotonic() + _LOCK_RETRY_S
+            raise BlockingIOError(_IS_LOCKED)
         except BaseException:
             file.close()
             raise

@@ -392,7 +392,10 @@ async function deleteAllOf(conversation) {
   const stored = await completionsOf(conversation),
     imageIds = await imagesOf(stored);
   await Promise.all(stored.map(({ id }) => deleteCompletion(id)));
-  await Promise.all(imageIds.map(deleteFile));
+  if (!imageIds.length) return;
+  const others = await requestAll(PATH, { "metadata[client]": CLIENT, "metadata[drawn]": "yes" }),
+    used = await imagesOf(others); // a chat opened from a file names the same images
+  await Promise.all(imageIds.filter((id) => !used.includes(id)).map(deleteFile));
 }
 
 /** Returns the ids of the files of all images that models drew in these completions. */

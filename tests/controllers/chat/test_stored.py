@@ -74,7 +74,9 @@ async def test_chat_of_a_project_with_zero_data_retention_is_refused(tmp_path):
         await one.post("/organization/data_retention", json=retention)
         answer = await one.post("/chat/stored", json=CHAT)
         listed = (await one.get("/chat/completions")).json()["data"]
+        info = (await one.get("/info")).json()
 
     assert answer.status_code == 403
     assert "retention of project" in answer.json()["error"]["message"]
     assert listed == []
+    assert info["stores_chats"] == "never"
