@@ -106,7 +106,8 @@ def test_routes_target_local_models_and_upstreams():
     [
         ("unknown", "not a local model and which no upstream serves.$"),
         ("neer", "Did you mean near?"),
-        ("", "leads nowhere"),
+        ("", "`routes.smart` cannot be used: it is empty"),
+        ((), "leads nowhere"),
     ],
 )
 def test_routes_refuse_a_target_without_backend(targets, says):
