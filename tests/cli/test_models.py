@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from llm_backend.app.model_planning import ModelPlanner
 from llm_backend.app.served_models import build_served_models
 from llm_backend.cli import app
-from llm_backend.settings import load_settings
+from llm_backend.settings import Settings, load_settings
 from llm_backend.store import Database, migrate
 from llm_backend.store.administration import StoredUsage, UsageKey
 from llm_backend.store.administration.usage import AMOUNTS
@@ -135,18 +135,22 @@ def test_models_show_prints_header_template_and_memory(folder):
     assert "llama.block_count = 4" in run("show", "builtin").stdout
 
 
+def served_plan(settings: Settings) -> str:
+    """Returns the plan of the only served model."""
+    [served] = build_served_models(settings)
+    return ModelPlanner(settings.memory_budget).plan(served, [served]).engine.plan
+
+
 @pytest.mark.parametrize("entry", ["tiny.gguf", "{path: tiny.gguf}"])
 def test_models_show_plans_a_served_model_as_serve_does(folder, entry):
     write_llama(folder / "tiny.gguf")
     draft = write_llama(folder / "draft.gguf")
     config = folder / "config.yaml"
     config.write_text(f"models: [{entry}]\ndraft_models: [{draft}]\ndraft_tokens: 64")
-    settings = load_settings({}, config)
-    [served] = build_served_models(settings)
 
     shown = run("show", "tiny.gguf", "--config", str(config)).stdout
 
-    plan = ModelPlanner(settings.memory_budget).plan(served, [served]).engine.plan
+    plan = served_plan(load_settings({}, config))
     assert f"On this machine, alone: {plan}" in " ".join(shown.split())
 
 
@@ -165,12 +169,10 @@ def test_models_show_plans_a_file_beside_the_settings_as_serve_does(folder):
     write_shape(folder / "large.gguf", HALF_BILLION)
     config = folder / "config.yaml"
     config.write_text("models: [none]\ndraft_tokens: 64\nslots: 3")
-    settings = load_settings({"models": ["large.gguf"]}, config)
-    [served] = build_served_models(settings)
 
     shown = run("show", "large.gguf", "--config", str(config)).stdout
 
-    plan = ModelPlanner(settings.memory_budget).plan(served, [served]).engine.plan
+    plan = served_plan(load_settings({"models": ["large.gguf"]}, config))
     assert f"On this machine, alone: {plan}" in " ".join(shown.split())
 
 

@@ -81,7 +81,7 @@ export class DrawnImage {
     }
   }
 
-  /** Tells screen readers that the image is there. */
+  /** Announces the image to screen readers. */
   announce() {
     announce(t("The image is drawn."));
   }
