@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def read_kernel_file(path: Path) -> str:
         return ""
 
 
+@cache
 def c_library() -> ctypes.CDLL:
     """Returns the C library of this process."""
     return ctypes.CDLL(None)

@@ -43,7 +43,6 @@ from llm_backend.backends.speech import SpeechSynthesizer
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.backends.webhook_sender import WebhookSender
 from llm_backend.contract import Document, load_document
-from llm_backend.contract.body import json_limits
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.services.detached_chats import DetachedChats
@@ -179,7 +178,6 @@ async def _open_detached_chats(
     chats = DetachedChats(
         limit=settings.detached_chats_limit,
         bytes_limit=settings.detached_chat_bytes,
-        body_limits=json_limits(settings),
     )
     if not settings.has_database_server and shared is None:  # the only process of the database
         yield DetachedPeers(chats, None, os.getpid(), None)

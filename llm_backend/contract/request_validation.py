@@ -3,7 +3,7 @@
 Parsed query and body travel to the handler in the ASGI scope, as `ValidatedInput`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -32,8 +32,14 @@ from llm_backend.contract.validation import Validators
 from llm_backend.contract.validation_messages import abbreviate
 from llm_backend.error_bodies import speaks_ollama
 from llm_backend.errors import InvalidRequest, UnsupportedMediaType
-from llm_backend.json_types import JsonValue
+from llm_backend.json_types import JsonMapping, JsonValue
 from llm_backend.offload import REQUEST_BYTES, offload, return_memory
+
+ON_CHECKED = "on_checked"
+"""Name in the state of a request of an `OnChecked`."""
+
+OnChecked = Callable[[JsonMapping], Awaitable[None]]
+"""Awaited with the valid JSON object of a request before its answer; may raise an `ApiError`."""
 
 _JSON = "application/json"
 _MODEL_CHARACTERS = 512
@@ -139,6 +145,9 @@ class RequestValidator:
                 receive = await self._read(operation, checked, headers, receive)
             else:
                 receive = await self._check(operation, checked, headers, scope, receive)
+            on_checked: OnChecked | None = scope["state"].get(ON_CHECKED)
+            if on_checked is not None and isinstance(checked.body, dict):
+                await on_checked(checked.body)
             await self._app(scope, receive, send)
         finally:  # an idle connection keeps the scope of its last request alive
             checked.body, checked.raw_body = None, b""

@@ -112,6 +112,7 @@ class RealtimeSession:
         finally:
             await self._input_turns.aclose()
             await self._tasks.cancel()
+            del self._handlers, self._input_turns  # they refer to this session: a cycle
             REQUEST_BYTES.set(self._received_bytes)
             return_memory()  # what the session holds is free soon
         return True

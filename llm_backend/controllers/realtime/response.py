@@ -84,6 +84,7 @@ class RealtimeResponse:
                 await self._answer()
         except asyncio.CancelledError:
             if self._cancel_reason is None:  # the session ends
+                self._task = None  # it keeps the error, whose frames refer to this object
                 raise
         except ClientGone:
             return

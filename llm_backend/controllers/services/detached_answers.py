@@ -1,9 +1,12 @@
 """ASGI middleware of detached chats, which are not ended by their clients' disconnects."""
 
+from functools import partial
+
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend.contract.application.refusal import send_refusal
+from llm_backend.contract.request_validation import ON_CHECKED
 from llm_backend.controllers.services.detached_chats import (
     HEADER,
     DetachedChat,
@@ -12,6 +15,7 @@ from llm_backend.controllers.services.detached_chats import (
 )
 from llm_backend.controllers.services.detached_peers import DetachedPeers
 from llm_backend.errors import ApiError
+from llm_backend.json_types import JsonMapping
 
 
 class DetachedAnswers:
@@ -36,15 +40,15 @@ class DetachedAnswers:
             await send_refusal(scope, send, error)
             return
         try:
-            receive = chat.receive_from(receive, lambda: self._add(chat))
-            await self._app(scope, receive, chat.send_to(send))
+            state[ON_CHECKED] = partial(self._add, chat)
+            await self._app(scope, chat.receive_from(receive), chat.send_to(send))
         finally:
             self._chats.end(chat)
             self._peers.release(chat)
 
-    async def _add(self, chat: DetachedChat) -> None:
+    async def _add(self, chat: DetachedChat, request: JsonMapping) -> None:
         """Adds the chat, unless another process has one of its id."""
-        self._chats.add(chat)
+        self._chats.add(chat, request)
         if chat.caller and not await self._peers.claim(chat, chat.caller.project_id):
             self._chats.end(chat)
             raise still_answered_error(chat.id)

@@ -4,27 +4,24 @@ are stored as those of other chats."""
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from starlette.types import Message, Receive, Send
 
 from llm_backend import exact_json
 from llm_backend.access.authentication.principal import Caller
-from llm_backend.contract.body import BodyLimits, check_bounds
 from llm_backend.errors import (
     RETRY_AFTER_S,
     Conflict,
     InvalidRequest,
     LimitReached,
     ServiceUnavailable,
-    TooLarge,
     UnsupportedField,
 )
-from llm_backend.json_types import JsonObject
-from llm_backend.offload import REQUEST_BYTES, add_weight, offload
+from llm_backend.json_types import JsonMapping
+from llm_backend.offload import add_weight, offload
 from llm_backend.sse import encode, split_long
 from llm_backend.stream_ending import StreamEnding
 
@@ -43,19 +40,15 @@ class DetachedChat:
     but can no longer be followed.
     """
 
-    def __init__(
-        self, id: str, state: Mapping[str, Any], bytes_limit: int, body_limits: BodyLimits
-    ) -> None:
+    def __init__(self, id: str, state: Mapping[str, Any], bytes_limit: int) -> None:
         self.id = id
         self.created_at = int(time.time())
         self.is_answered = False  # the last event of its answer has been sent
         self.is_over = False
         self.is_too_long = False
-        self.request: JsonObject | None = None  # None until the body has been read
+        self.request: JsonMapping | None = None  # None until it has been checked
         self._state = state
         self._bytes_limit = bytes_limit
-        self._body_limits = body_limits
-        self._body = bytearray()
         self._ending: StreamEnding | None = None
         self._sent: list[bytes] = []
         self._sent_bytes = 0
@@ -81,18 +74,12 @@ class DetachedChat:
         self.is_over = True
         self._wake()
 
-    def receive_from(self, receive: Receive, on_read: Callable[[], Awaitable[None]]) -> Receive:
-        """Returns `receive` without the client's disconnect; `on_read` is awaited once the body
-        has been read, and may refuse it by an `ApiError`."""
+    def receive_from(self, receive: Receive) -> Receive:
+        """Returns `receive` without the client's disconnect once the request has been checked."""
 
         async def receive_detached() -> Message:
             if self.request is None:
-                message = await receive()
-                if message["type"] == "http.request":
-                    await self._read(message)
-                    if self.request:
-                        await on_read()
-                return message
+                return await receive()
             await self._cancelled.wait()
             return {"type": "http.disconnect"}
 
@@ -126,16 +113,25 @@ class DetachedChat:
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Yields an event of the chat with its messages, then the bytes of its answer from the
         beginning to the end."""
+        async with aclosing(self._first_event()) as pieces:
+            async for piece in pieces:
+                yield piece
+        async with aclosing(self._answer()) as answer:
+            async for part in answer:
+                yield part
+
+    async def _first_event(self) -> AsyncGenerator[bytes, None]:
         messages = (self.request or {}).get("messages")
         add_weight(messages)
         event = await offload(
             lambda: encode(exact_json.dumps(self.as_json() | {"messages": messages}))
         )
-        for piece in split_long(event):
-            yield piece
-        async with aclosing(self._answer()) as answer:
-            async for part in answer:
-                yield part
+        try:
+            for piece in split_long(event):
+                yield piece
+                await asyncio.sleep(0)  # a client that reads at once would let no other request run
+        finally:
+            event = b""  # the error of a disconnect refers to this frame for long
 
     async def _answer(self) -> AsyncGenerator[bytes, None]:
         index = 0
@@ -147,14 +143,6 @@ class DetachedChat:
             if self.is_over:
                 return
             await changed.wait()
-
-    async def _read(self, message: Message) -> None:
-        self._body += message.get("body", b"")
-        if message.get("more_body", False):
-            return
-        body, self._body = bytes(self._body), bytearray()
-        REQUEST_BYTES.set(len(body))
-        self.request = await offload(_parse, body, self._body_limits)
 
     def _retain(self, body: bytes) -> None:
         self._sent_bytes += len(body)
@@ -170,21 +158,10 @@ class DetachedChat:
         self._changed = asyncio.Event()
 
 
-def _parse(body: bytes, limits: BodyLimits) -> JsonObject:
-    """Parses the body; returns an empty object if the request is about to be refused for it."""
-    try:
-        check_bounds(body, limits)
-        request = exact_json.loads(body)
-    except (TooLarge, orjson.JSONDecodeError):
-        return {}
-    return request if isinstance(request, dict) else {}
-
-
 class DetachedChats:
     """The detached chats of this process, by their projects and ids."""
 
-    def __init__(self, *, limit: int, bytes_limit: int, body_limits: BodyLimits) -> None:
-        self._body_limits = body_limits
+    def __init__(self, *, limit: int, bytes_limit: int) -> None:
         self._limit = limit
         self._bytes_limit = bytes_limit
         self._chats: dict[tuple[str | None, str], DetachedChat] = {}
@@ -206,7 +183,7 @@ class DetachedChats:
 
     def begin(self, id: str, path: str, state: Mapping[str, Any]) -> DetachedChat:
         """Returns a chat that does not count against the limit yet, because its body may never
-        arrive. Raises `InvalidRequest` or `UnsupportedField`."""
+        arrive or be refused. Raises `InvalidRequest` or `UnsupportedField`."""
         if path not in PATHS or not _ID.fullmatch(id):
             raise InvalidRequest(
                 f"`{HEADER}` is for chat completions; its value must be an id of 8 to 64 letters, "
@@ -219,12 +196,12 @@ class DetachedChats:
                 f"Leave `{HEADER}` out.",
                 param=HEADER,
             )
-        return DetachedChat(id, state, self._bytes_limit, self._body_limits)
+        return DetachedChat(id, state, self._bytes_limit)
 
-    def add(self, chat: DetachedChat) -> None:
-        """Adds a chat whose body has arrived, within the limit. Raises `InvalidRequest`,
+    def add(self, chat: DetachedChat, request: JsonMapping) -> None:
+        """Adds a chat whose request has been checked, within the limit. Raises `InvalidRequest`,
         `Conflict`, `ServiceUnavailable`, or `LimitReached` for a project that has half of it."""
-        if (chat.request or {}).get("stream") is not True:
+        if request.get("stream") is not True:
             raise InvalidRequest(
                 f"`{HEADER}` is for streams: send `stream: true` with it, or leave it out.",
                 param=HEADER,
@@ -244,6 +221,7 @@ class DetachedChats:
                 param=HEADER,
                 retry_after_s=RETRY_AFTER_S,
             )
+        chat.request = request
         self._chats[chat.key] = chat
 
     def end(self, chat: DetachedChat) -> None:

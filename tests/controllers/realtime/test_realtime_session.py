@@ -6,6 +6,7 @@ import contextlib
 import gc
 import json
 import random
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
 from importlib.util import find_spec
 from typing import Any
@@ -216,6 +217,21 @@ async def test_a_session_ends_when_its_time_is_over():
 
     assert not is_left
     assert [one["type"] for one in client.read] == ["session.created"]
+
+
+async def test_a_session_is_freed_without_the_collector_while_its_model_answers(request):
+    client, model = WaitingClient({"type": "response.create"}), Model()
+    held = session(client, model, duration_s=0.2)
+    freed = weakref.ref(held)
+    request.addfinalizer(gc.enable)
+    gc.disable()
+
+    assert not await held.run()
+    del held
+    await comes_true(lambda: freed() is None, within_s=5)
+
+    assert model.deltas > 0
+    assert freed() is None
 
 
 async def test_a_model_waits_for_a_client_that_does_not_read():

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from llm_backend.access import DEFAULT_PROJECT, Caller
 from llm_backend.access.authentication.policy import Project
-from llm_backend.contract.body import BodyLimits
+from llm_backend.contract.request_validation import ON_CHECKED
 from llm_backend.controllers.services import detached_peers
 from llm_backend.controllers.services.detached_answers import DetachedAnswers
 from llm_backend.controllers.services.detached_chats import (
@@ -25,6 +26,7 @@ from llm_backend.controllers.services.detached_chats import (
 from llm_backend.controllers.services.detached_peers import DetachedPeers, peer_socket
 from llm_backend.controllers.services.shared_detached_chats import SharedDetachedChats
 from llm_backend.errors import Conflict, EngineUnavailable, ServiceUnavailable
+from llm_backend.json_types import JsonObject
 from llm_backend.sse import DONE, LONG_EVENT_BYTES, EventPiece
 from llm_backend.store import (
     Database,
@@ -52,27 +54,21 @@ async def two_processes() -> AsyncIterator[tuple[DetachedPeers, DetachedPeers, P
 
 def process(database: Database, folder: Path | None, pid: int) -> DetachedPeers:
     """A process of the server with this folder; without one, of a server of its own."""
-    chats = DetachedChats(limit=8, bytes_limit=1 << 20, body_limits=BodyLimits())
+    chats = DetachedChats(limit=8, bytes_limit=1 << 20)
     server = folder.name if folder else str(pid)
     shared = SharedDetachedChats(DetachedChatLeases(database), chats, server=server)
     return DetachedPeers(chats, folder, pid, shared)
 
 
 async def begin(
-    peers: DetachedPeers, id: str, request: object, project_id: str = DEFAULT_PROJECT
+    peers: DetachedPeers, id: str, request: JsonObject, project_id: str = DEFAULT_PROJECT
 ) -> DetachedChat:
     """Begins a chat whose answer has not begun."""
     caller = Caller(key_id=None, project=Project(id=project_id, name=project_id))
     chat = peers.chats.begin(id, "/v1/chat/completions", {"caller": caller})
 
-    async def receive() -> Message:
-        return {"type": "http.request", "body": orjson.dumps(request)}
-
-    async def add() -> None:
-        peers.chats.add(chat)
-        assert await peers.claim(chat, project_id)
-
-    await chat.receive_from(receive, add)()
+    peers.chats.add(chat, request)
+    assert await peers.claim(chat, project_id)
     return chat
 
 
@@ -121,12 +117,9 @@ async def test_of_two_processes_one_begins_a_chat_of_the_same_id_at_the_same_tim
     are_decided = asyncio.Barrier(2)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
+        await scope["state"][ON_CHECKED]({**LONG, "messages": []})
         begun.append(scope)
         await are_decided.wait()
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": orjson.dumps({**LONG, "messages": []})}
 
     async def send(_: Message) -> None:
         raise AssertionError("nothing is answered here")
@@ -139,7 +132,7 @@ async def test_of_two_processes_one_begins_a_chat_of_the_same_id_at_the_same_tim
             "state": {"caller": Caller(key_id=None)},
         }
         try:
-            await DetachedAnswers(app, peers.chats, peers)(scope, receive, send)
+            await DetachedAnswers(app, peers.chats, peers)(scope, _never, send)
         except Conflict:
             await are_decided.wait()
 
@@ -202,7 +195,7 @@ async def test_a_chat_of_another_server_is_listed_and_followed_to_its_end_and_st
     renewing = asyncio.create_task(other.shared.renew_forever())
     cancelled = await one.cancel("the-chat", DEFAULT_PROJECT)
     async with asyncio.timeout(60):
-        await chat.receive_from(_never, _nothing)()  # it is disconnected
+        await chat.receive_from(_never)()  # it is disconnected
     other.release(chat)
     rest = [event async for event in events]
     renewing.cancel()
@@ -215,6 +208,21 @@ async def test_a_chat_of_another_server_is_listed_and_followed_to_its_end_and_st
     assert comment.startswith(b":")
     assert rest[-1] == DONE
     assert await one.follow("the-chat", DEFAULT_PROJECT) is None
+
+
+async def test_the_error_of_a_follower_that_is_gone_refers_to_no_messages(database):
+    chat = await begin(process(database, None, 1), "the-chat", LONG)
+    events = chat.events()
+    await anext(events)
+    with pytest.raises(asyncio.CancelledError) as gone:
+        await events.athrow(asyncio.CancelledError())
+
+    frames = [
+        frame for frame, _ in traceback.walk_tb(gone.tb) if "detached" in frame.f_code.co_filename
+    ]
+    held = [value for frame in frames for value in frame.f_locals.values()]
+    assert frames[1:]
+    assert not [one for one in held if isinstance(one, bytes) and len(one) > LONG_EVENT_BYTES]
 
 
 async def test_the_words_of_a_chat_that_is_not_stored_are_not_shared(database):
@@ -272,8 +280,4 @@ async def test_the_death_of_another_server_ends_its_followers_with_an_error(data
 
 
 async def _never() -> Message:
-    raise AssertionError("the body has been read")
-
-
-async def _nothing() -> None:
     raise AssertionError("the body has been read")

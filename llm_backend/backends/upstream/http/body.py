@@ -102,6 +102,7 @@ async def send_pieces(
             head = b""
             await writer.write(piece)
             await writer.drain()
+            await asyncio.sleep(0)  # an upstream that reads at once would let no other request run
             deadline.pause()
         _write_head(protocol, head)
         await writer.write_eof()
