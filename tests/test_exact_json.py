@@ -1,3 +1,4 @@
+import gc
 import re
 from fractions import Fraction
 
@@ -129,3 +130,24 @@ def test_long_integer_across_stretches_is_exact(spaces):
     text = b"[" + b" " * spaces + b"123456789012345678901234567890" + b" " * 2**20 + b"]"
 
     assert exact_json.loads(text) == [123456789012345678901234567890]
+
+
+def test_the_collector_does_not_visit_the_values_of_a_large_text_while_they_are_made(request):
+    phases: list[str] = []
+    text = "[" + ",".join(["[]"] * 20_000) + "]"
+
+    def note(phase: str, _: dict[str, int]) -> None:
+        phases.append(phase)
+
+    request.addfinalizer(lambda: gc.callbacks.remove(note))
+    gc.callbacks.append(note)
+    orjson.loads(text)
+    by_itself = len(phases)
+    phases.clear()
+    value = exact_json.loads(text)
+    seen = len(phases)
+
+    assert by_itself > 2
+    assert seen <= 2  # one collection afterwards
+    assert gc.isenabled()
+    assert len(value) == 20_000
