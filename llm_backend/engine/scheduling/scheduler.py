@@ -249,7 +249,7 @@ class Scheduler:
     def _preempt_for_cells(self) -> SlotTokens | None:
         if len(self._running) < 2:
             return None
-        slot = self._requeue(max(self._running, key=_preemption_order))
+        slot = self._requeue(max(self._running, key=_priority_order))
         self._is_out_of_cells = True
         return self._cache.clear(slot)
 
@@ -298,6 +298,8 @@ def _arrival(sequence: Sequence) -> float:
 
 
 def _priority_order(sequence: Sequence) -> tuple[bool, float]:
+    """Sort key of running sequences: interactive before batch ones, then the oldest first. The
+    smallest is computed first, the largest preempted first."""
     return sequence.priority is Priority.BATCH, sequence.arrived_at
 
 
@@ -312,8 +314,3 @@ def _tokens_before_preemption(sequence: Sequence) -> int:
     """Number of new tokens after which a batch sequence may be preempted: enough to justify that
     its earlier tokens are computed again."""
     return max(_MIN_TOKENS_BEFORE_PREEMPTION, sequence.recompute_baseline // 2)
-
-
-def _preemption_order(sequence: Sequence) -> tuple[bool, float]:
-    """Sort key of preemption; the largest leaves first: batch sequences, then the newest."""
-    return sequence.priority is Priority.BATCH, sequence.arrived_at
