@@ -265,7 +265,7 @@ class Scheduler:
             return None
         sequence = self._waiting_queue.take_next_interactive(self._running)
         if sequence is not None:
-            self._requeue(max(preemptible, key=lambda one: one.arrived_at))
+            self._requeue(max(preemptible, key=_arrival))
         return sequence
 
     def _requeue(self, victim: Sequence) -> int:

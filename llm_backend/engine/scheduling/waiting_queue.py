@@ -50,7 +50,7 @@ class WaitingQueue:
         waits for a prefix that one of the `running` sequences computes, or that is being read from
         a file."""
         is_fair = self._slots_by_priority >= _OLDEST_SLOT_EVERY - 1
-        ordered = sorted(self._waiting, key=_arrival) if is_fair else self._by_priority(running)
+        ordered = self._by_age() if is_fair else self._by_priority(running)
         found = self._take_first(ordered, running)
         if found is not None and is_fair:
             self._slots_by_priority = 0
@@ -72,6 +72,9 @@ class WaitingQueue:
             self.remove(found)
             self._slots_by_priority += 1
         return found
+
+    def _by_age(self) -> list[Sequence]:
+        return sorted(self._waiting, key=lambda waiting: waiting.arrived_at)
 
     def _by_priority(self, running: abc.Sequence[Sequence]) -> list[Sequence]:
         running_counts = Counter(sequence.request for sequence in running)
@@ -113,10 +116,6 @@ class WaitingQueue:
         if shared[leader] - self._cache.longest_prefix_length(tokens) < self._cache.copy_threshold:
             return None, 0
         return leader, shared[leader]
-
-
-def _arrival(sequence: Sequence) -> float:
-    return sequence.arrived_at
 
 
 def _is_preemptible_for(leader: Sequence, follower: Sequence) -> bool:
