@@ -49,6 +49,12 @@ class Sequence:
         return len(self.tokens) - self.computed
 
     @property
+    def assigned_slot(self) -> int:
+        """The slot of a sequence that has one, as all have that are running."""
+        assert self.slot is not None, "a running sequence has a slot"
+        return self.slot
+
+    @property
     def next_run(self) -> Run | None:
         """The run of an image or audio that is to be computed next, if one is."""
         return next((run for run in self.runs if run.start <= self.computed < run.end), None)

@@ -401,9 +401,8 @@ def _gpu_bytes(header: GgufHeader, config: LoadModel) -> int:
 
 def _chunk(scheduled: ScheduledTokens) -> BatchChunk:
     sequence, start = scheduled.sequence, scheduled.sequence.computed
-    assert sequence.slot is not None, "a scheduled sequence has a slot"
     return BatchChunk(
-        slot=sequence.slot,
+        slot=sequence.assigned_slot,
         position=sequence.position(start),
         tokens=scheduled.tokens,
         outputs=[position - start for position in scheduled.output_positions],

@@ -159,7 +159,7 @@ class Scheduler:
             limits,
             has_interactive_decoding=any(one.priority is Priority.INTERACTIVE for one in decoding),
         )
-        return sorted(scheduled, key=lambda item: item.sequence.slot or 0)
+        return sorted(scheduled, key=lambda item: item.sequence.assigned_slot)
 
     def plan_media(self) -> ScheduledTokens | None:
         """Plan the computation of one image or audio file before the next pass: as much of it as a
@@ -270,8 +270,7 @@ class Scheduler:
 
     def _requeue(self, victim: Sequence) -> int:
         """Preempt a running sequence: put it back into the waiting queue, and return its slot."""
-        slot = victim.slot
-        assert slot is not None, "a running sequence has a slot"
+        slot = victim.assigned_slot
         self.remove(victim)
         victim.recompute_baseline = max(victim.recompute_baseline, victim.computed)
         victim.computed = 0

@@ -51,11 +51,10 @@ class SlotCells:
     def encode_media(self, run: Run, scheduled: ScheduledTokens) -> None:
         """Encode and compute the next part of an image or audio. Raises `MediaError` or
         `CellsExhausted`."""
-        sequence, slot = scheduled.sequence, scheduled.sequence.slot
-        assert slot is not None, "a scheduled sequence has a slot"
+        sequence = scheduled.sequence
         self._model.encode_media(
             run,
-            slot=slot,
+            slot=sequence.assigned_slot,
             position=sequence.position(run.start),
             first=sequence.computed - run.start,
             count=scheduled.count,

@@ -66,7 +66,7 @@ class Drafter(DraftSource):
         started_at = self._clock()
         self._skipped_passes = 0
         own_counts = {
-            self._copies[_slot(sequence)].own: count for sequence, count in counts.items()
+            self._copies[sequence.assigned_slot].own: count for sequence, count in counts.items()
         }
         try:
             drafts = self._draft(own_counts)
@@ -76,7 +76,9 @@ class Drafter(DraftSource):
             return {}
         finally:
             self.busy_s += self._clock() - started_at
-        return {sequence: tuple(drafts[self._copies[_slot(sequence)].own]) for sequence in counts}
+        return {
+            sequence: tuple(drafts[self._copies[sequence.assigned_slot].own]) for sequence in counts
+        }
 
     def copy(self, source: int, target: int) -> None:
         """Copy the cells of slot `source` to slot `target`."""
@@ -97,7 +99,7 @@ class Drafter(DraftSource):
 
     def _copy_of(self, sequence: Sequence) -> _DraftSequence:
         """The copy of a sequence; a new one keeps the common prefix of its slot's cells."""
-        slot = _slot(sequence)
+        slot = sequence.assigned_slot
         copy = self._copies.get(slot)
         if copy is not None and copy.source is sequence:
             return copy
@@ -128,8 +130,8 @@ class Drafter(DraftSource):
         if own.computed <= length:
             return
         own.computed = length
-        if not self._model.truncate(_slot(own), length):
-            self._model.truncate(_slot(own), 0)
+        if not self._model.truncate(own.assigned_slot, length):
+            self._model.truncate(own.assigned_slot, 0)
             own.computed = 0
 
     def _draft(self, counts: Mapping[Sequence, int]) -> dict[Sequence, list[int]]:
@@ -156,7 +158,7 @@ class Drafter(DraftSource):
             budget -= count
             if count:
                 scheduled.append(ScheduledTokens(own, count))
-        return sorted(scheduled, key=lambda item: _slot(item.sequence))
+        return sorted(scheduled, key=lambda item: item.sequence.assigned_slot)
 
     def _forward(self, scheduled: list[ScheduledTokens]) -> list[tuple[Sequence, int]]:
         """Compute a pass; return the likeliest next token of each sequence without uncomputed
@@ -181,8 +183,3 @@ def _own(source: Sequence, slot: int, tokens: list[int]) -> Sequence:
         arrived_at=source.arrived_at,
         slot=slot,
     )
-
-
-def _slot(sequence: Sequence) -> int:
-    assert sequence.slot is not None, "a sequence with a draft has a slot"
-    return sequence.slot

@@ -77,7 +77,7 @@ class HeadDrafter(DraftSource):
     def draft_limit(self, sequence: Sequence) -> int:
         """Maximum number of tokens that it could draft for a sequence; none for one with media,
         or whose last token was not computed in a pass."""
-        text = self._texts.get(_slot(sequence))
+        text = self._texts.get(sequence.assigned_slot)
         if self._is_broken or text is None or text.source is not sequence:
             return 0
         last = len(sequence.tokens) - 1
@@ -88,7 +88,7 @@ class HeadDrafter(DraftSource):
     def follow(self, sequence: Sequence) -> tuple[float, int]:
         """Follow a sequence; returns the acceptance rate of the next drafted token, and how many
         tokens must be computed before."""
-        text = self._texts.get(_slot(sequence))
+        text = self._texts.get(sequence.assigned_slot)
         if text is None or text.source is not sequence:
             return self._rate.value, len(sequence.tokens)
         appended = sequence.tokens[text.drafted_at :]
@@ -112,7 +112,7 @@ class HeadDrafter(DraftSource):
             return {}
         finally:
             self.busy_s += self._clock() - started_at
-        return {sequence: tuple(self._texts[_slot(sequence)].draft) for sequence in counts}
+        return {sequence: tuple(self._texts[sequence.assigned_slot].draft) for sequence in counts}
 
     def copy(self, source: int, target: int) -> None:
         """Copy the cells of slot `source` to slot `target`."""
@@ -149,7 +149,7 @@ class HeadDrafter(DraftSource):
 
     def _record(self, item: ScheduledTokens, hidden: Hidden) -> "_TextPiece | None":
         """Take the hidden states of a sequence; return tokens for the head to follow at once."""
-        sequence, slot = item.sequence, _slot(item.sequence)
+        sequence, slot = item.sequence, item.sequence.assigned_slot
         if sequence.runs:
             self._texts.pop(slot, None)
             return None
@@ -171,7 +171,7 @@ class HeadDrafter(DraftSource):
     def _text_of(self, sequence: Sequence) -> HiddenStateBuffer:
         """The text of a sequence; a new one keeps the common prefix of the one before in its
         slot."""
-        slot = _slot(sequence)
+        slot = sequence.assigned_slot
         text = self._texts.get(slot)
         if text is not None and text.source is sequence:
             return text
@@ -195,14 +195,16 @@ class HeadDrafter(DraftSource):
         to draft after them."""
         pieces, budget = {}, self._head.batch_tokens
         for sequence, count in counts.items():
-            text, end = self._texts[_slot(sequence)], len(sequence.tokens)
+            text, end = self._texts[sequence.assigned_slot], len(sequence.tokens)
             text.truncate(end - 1)
             start = min(text.start, end - 1)
             text.drafted_at = end
             if end - start <= budget:
                 budget -= end - start
                 tokens = sequence.tokens[start:]
-                piece = _TextPiece(text=text, slot=_slot(sequence), start=start, tokens=tokens)
+                piece = _TextPiece(
+                    text=text, slot=sequence.assigned_slot, start=start, tokens=tokens
+                )
                 pieces[piece] = count
         return pieces
 
@@ -312,8 +314,3 @@ class _TextPiece:
             )
             for at in range(0, len(self.tokens), size)
         ]
-
-
-def _slot(sequence: Sequence) -> int:
-    assert sequence.slot is not None, "a sequence with a draft has a slot"
-    return sequence.slot
