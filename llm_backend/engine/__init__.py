@@ -23,6 +23,7 @@ native_log.py       log of native code
 llama/              llama.cpp's implementation of these protocols
 batch.py            the tokens of one pass as arrays
 statistics.py       counters of passes
+moving_average.py   moving average of measured values
 pass_threads.py     thread count of a model's passes: as configured, or learnt
 pcm.py              samples of voices as 16 bits
 thread_count_tuner.py  thread count learnt from the cost of passes, pure

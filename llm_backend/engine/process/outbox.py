@@ -13,11 +13,11 @@ from collections import defaultdict
 
 from llm_backend.engine.messages import Delta, Event, Queued, SlotAssigned
 from llm_backend.engine.messages.address import Address
+from llm_backend.engine.moving_average import moving_average
 from llm_backend.engine.process.connection_server import ConnectionServer
 
 _BRIEF_S = 0.1  # seconds: a client does not notice such a delay of a token
 _LONG_S = 0.15  # hysteresis, because each change between delaying and not delaying is noticed
-_SHARE = 0.2  # share of the newest pass in the moving average
 
 
 class Outbox:
@@ -55,7 +55,8 @@ class Outbox:
     def end_pass(self) -> None:
         """Send the events that have waited for the end of the pass."""
         if self._pass_started_at is not None:
-            self._pass_s += _SHARE * (time.monotonic() - self._pass_started_at - self._pass_s)
+            seconds = time.monotonic() - self._pass_started_at
+            self._pass_s = moving_average(self._pass_s, seconds)
             self._is_brief = self._pass_s < (_LONG_S if self._is_brief else _BRIEF_S)
         self.send()
 

@@ -14,11 +14,12 @@ a pass holds.
 
 from dataclasses import dataclass
 
+from llm_backend.engine.moving_average import moving_average
+
 # Time that batch prefill may add to the time to first token of an interactive request
 _ADDED_LATENCY_S = 0.05
 _INTERACTIVE_S = 30.0  # after an interactive request, in which the next one is expected
 _MINIMUM_TOKENS = 32  # tokens: with fewer, reading the weights takes most of a pass
-_SHARE = 0.2  # share of the newest value in a moving average
 _ADDED_TO_DECODING = 0.5  # share of a decoding pass's time that a long prompt may add to each
 _MINIMUM_CHUNK = 64  # tokens of one sequence: with fewer, llama.cpp computes no attention in tiles
 _PASSES_BETWEEN_CHUNKS = 24  # with so many, a chunk delays fewer than 5 % of the tokens of others
@@ -62,9 +63,9 @@ class PrefillBudget:
         if has_long_chunk:
             self._long_tokens_per_s = tokens / seconds
         elif tokens < _MINIMUM_TOKENS:
-            self._decoding_pass_s = _average(self._decoding_pass_s, seconds)
+            self._decoding_pass_s = moving_average(self._decoding_pass_s, seconds)
         else:
-            self._tokens_per_s = _average(self._tokens_per_s, tokens / seconds)
+            self._tokens_per_s = moving_average(self._tokens_per_s, tokens / seconds)
 
     def limits(self, now: float) -> PrefillLimits:
         """Limits of the next pass."""
@@ -82,8 +83,3 @@ class PrefillBudget:
             long=max(_MINIMUM_CHUNK, int(tokens_a_pass * _PASSES_BETWEEN_CHUNKS)),
             passes_between=_PASSES_BETWEEN_CHUNKS,
         )
-
-
-def _average(known: float | None, newest: float) -> float:
-    """The moving average after its `newest` value."""
-    return newest if known is None else known + _SHARE * (newest - known)

@@ -2,9 +2,10 @@
 
 from bisect import bisect_left, bisect_right, insort
 
+from llm_backend.engine.moving_average import moving_average
+
 _LARGEST = 256  # tokens of a pass whose cost matters for drafts
 _STALE = 1000  # passes after which a measurement expires: a loaded machine becomes idle
-_SHARE = 0.2  # share of the newest cost in the moving average
 _OUTLIER = 2.0  # maximum factor by which one pass may change the average
 _OPTIMISTIC = 0.05  # share of a pass's cost that one token more costs, until it is measured
 
@@ -38,7 +39,7 @@ class PassCosts:
             insort(self._sizes, tokens)
         known = self._seconds.get(tokens, seconds)
         seconds = min(max(seconds, known / self._outlier), known * self._outlier)
-        self._seconds[tokens] = known + _SHARE * (seconds - known)
+        self._seconds[tokens] = moving_average(known, seconds)
         self._measured_at.pop(tokens, None)
         self._measured_at[tokens] = self._passes
 

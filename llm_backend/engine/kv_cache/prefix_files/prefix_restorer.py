@@ -19,6 +19,7 @@ from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, common_pref
 from llm_backend.engine.kv_cache.prefix_files.prefix_file import BadPrefix, file_bytes
 from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder, RestoredPrefix
 from llm_backend.engine.kv_cache.prefix_index import PrefixMatch
+from llm_backend.engine.moving_average import moving_average
 from llm_backend.engine.statistics import Statistics
 
 _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
@@ -40,8 +41,7 @@ class ReadCosts:
     def record_read(self, size: int, seconds: float) -> None:
         """Update the cost: a file of `size` bytes was restored in `seconds`."""
         newest = seconds / max(1, size)
-        known = self._seconds_per_byte
-        self._seconds_per_byte = newest if known is None else known + _SHARE * (newest - known)
+        self._seconds_per_byte = moving_average(self._seconds_per_byte, newest, share=_SHARE)
 
     def is_worth(self, size: int, tokens: int, tokens_per_s: float | None) -> bool:
         """True if reading `size` bytes takes less time than computing `tokens`. False lowers the
