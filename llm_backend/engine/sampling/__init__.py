@@ -15,8 +15,8 @@ pattern_intersections.py  how many patterns of a schema apply to one text
 invalid_schema.py         finds the invalid part of a schema
 """
 
-from llm_backend.engine.sampling.choice import Choice, NoChoice, log_probabilities
+from llm_backend.engine.sampling.choice import Choice, NoChoice, log_probabilities, log_sum_exp
 from llm_backend.engine.sampling.sampler import Sampler
 from llm_backend.engine.sampling.top_k import Row
 
-__all__ = ["Choice", "NoChoice", "Row", "Sampler", "log_probabilities"]
+__all__ = ["Choice", "NoChoice", "Row", "Sampler", "log_probabilities", "log_sum_exp"]

@@ -31,8 +31,7 @@ class Choice:
 def log_probabilities(row: Row, token: int, top: int) -> Choice:
     """Logprob of `token`, and of the `top` most likely tokens, best first, without impossible
     ones. `row`: [vocab] float32."""
-    peak = float(row.max())
-    total = peak + float(np.log(np.exp(row - peak).sum(dtype=np.float64)))
+    total = log_sum_exp(row)
     best = top_k(row, top) if top else np.empty(0, dtype=np.intp)
     return Choice(
         token=token,
@@ -43,3 +42,10 @@ def log_probabilities(row: Row, token: int, top: int) -> Choice:
             if row[id_] > -np.inf
         ],
     )
+
+
+def log_sum_exp(row: Row) -> float:
+    """Log of the sum of the exponentials of logits: a logit less it is a logprob. Not finite if
+    every token is forbidden, or a logit is NaN. `row`: [vocab] float32."""
+    peak = float(row.max())
+    return peak + float(np.log(np.exp(row - peak).sum(dtype=np.float64)))

@@ -15,7 +15,7 @@ from llm_backend.engine.messages import (
     SlotAssigned,
 )
 from llm_backend.engine.messages.address import Address
-from llm_backend.engine.sampling import NoChoice, Row
+from llm_backend.engine.sampling import NoChoice, Row, log_sum_exp
 from llm_backend.engine.scheduling.generation_request import media_spans
 from llm_backend.engine.scheduling.label_tree import LabelPath, LabelTree, Node
 from llm_backend.engine.scheduling.scoring_validation import ValidatedQuestion, ValidatedScoring
@@ -190,8 +190,7 @@ class ScoringRequest:
 
 def _log_probabilities(row: Row, tokens: abc.Sequence[int]) -> list[float]:
     """Logprobs of `tokens`, from a row of logits: [vocab] float32."""
-    peak = float(row.max())
-    total = peak + float(np.log(np.exp(row - peak).sum(dtype=np.float64)))
+    total = log_sum_exp(row)
     if not np.isfinite(total):
-        raise NoChoice(f"no label has a probability: the best logit is {peak}")
+        raise NoChoice(f"no label has a probability: the best logit is {float(row.max())}")
     return [float(row[token]) - total for token in tokens]
