@@ -1,4 +1,4 @@
-"""Types of parsed JSON whose fields no generated type names."""
+"""Types of parsed JSON whose fields no generated type names, and objects without nulls."""
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias, TypeVar
@@ -14,3 +14,8 @@ JsonMapping: TypeAlias = Mapping[str, Any]
 
 JsonMappingT = TypeVar("JsonMappingT", bound=JsonMapping)
 """The type of a JSON object that a function returns with other values."""
+
+
+def without_nulls(fields: JsonMapping) -> JsonObject:
+    """Returns the fields that are not null."""
+    return {name: value for name, value in fields.items() if value is not None}

@@ -32,7 +32,7 @@ from llm_backend.engine.messages import (
     ModelKind,
     RankScores,
 )
-from llm_backend.json_types import JsonMapping, JsonMappingT
+from llm_backend.json_types import JsonMapping, JsonMappingT, without_nulls
 from llm_backend.model_files import (
     DiarizationFiles,
     GgufHeader,
@@ -229,7 +229,7 @@ class LocalModel:
     def with_defaults(self, body: JsonMappingT) -> JsonMappingT:
         """Returns a request's body with this model's defaults for missing fields. The default
         grammar is only for requests without `response_format` and `tools`."""
-        fields = {name: value for name, value in body.items() if value is not None}
+        fields = without_nulls(body)
         is_free = fields.keys().isdisjoint({"response_format", "tools"})
         defaults = {
             name: value for name, value in self._defaults.items() if is_free or name != "grammar"

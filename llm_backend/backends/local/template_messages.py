@@ -15,7 +15,7 @@ from typing import Any
 from llm_backend import exact_json
 from llm_backend.backends.base import Message
 from llm_backend.backends.local.control_tokens import ControlTokenGuard
-from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject, without_nulls
 
 _NINE_CHARACTERS = re.compile(r"length\s*(!=|==)\s*9\b")
 PROBE: Sequence[Message] = (
@@ -96,7 +96,7 @@ class MessageStyle:
     def _convert_message(
         self, message: Message, ids: Mapping[str, str], names: Mapping[str, str]
     ) -> JsonObject:
-        converted = {name: value for name, value in message.items() if value is not None}
+        converted = without_nulls(message)
         converted["content"] = self._convert_content(message.get("content") or "")
         if calls := converted.get("tool_calls"):
             converted["tool_calls"] = [self._convert_call(call, ids) for call in calls]

@@ -16,6 +16,7 @@ from llm_backend.controllers.rendering.poll_interval import poll_headers
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, NotFound
+from llm_backend.json_types import without_nulls
 from llm_backend.store import Missing, StoredBatch, TokenCounts
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _batch_object(batch: StoredBatch) -> "api.Batch":
         "usage": None if batch.usage is None else _usage(batch.usage),
         "metadata": batch.metadata,
     }
-    return cast("api.Batch", {name: one for name, one in fields.items() if one is not None})
+    return cast("api.Batch", without_nulls(fields))
 
 
 def _usage(tokens: TokenCounts) -> "api.BatchUsage":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 from llm_backend import exact_json
 from llm_backend.controllers.ollama.options import GENERATION, chat_fields, check_ollama_fields
 from llm_backend.errors import InvalidRequest
-from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject, without_nulls
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -116,5 +116,4 @@ def _tool_result(message: JsonMapping, calls: list[JsonObject], path: str) -> Js
 
 
 def _tool(tool: JsonMapping) -> JsonObject:
-    function = {name: value for name, value in tool["function"].items() if value is not None}
-    return {"type": "function", "function": function}
+    return {"type": "function", "function": without_nulls(tool["function"])}

@@ -19,7 +19,7 @@ from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.upstream_embedder import embed_at
-from llm_backend.json_types import JsonMapping
+from llm_backend.json_types import JsonMapping, without_nulls
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -64,7 +64,7 @@ async def _embed(
     the number of tokens, which is counted."""
     request = with_known_model(services, request)
     given = fields["input"]
-    body = {name: value for name, value in fields.items() if value is not None}
+    body = without_nulls(fields)
     body |= {"model": request.body["model"], "input": [given] if isinstance(given, str) else given}
     embedded: tuple[Sequence[Any], int] = ((), 0)
 

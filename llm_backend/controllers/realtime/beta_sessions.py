@@ -9,7 +9,7 @@ from typing import Any
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
 from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField
-from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject, without_nulls
 
 _PLACES: Mapping[str, str] = {
     "modalities": "output_modalities",
@@ -89,16 +89,16 @@ def translate_error_names() -> Iterator[None]:
 def realtime_answer(config: SessionConfig) -> JsonObject:
     """Returns a session that answers, with the document's names of its fields and the beta's."""
     fields = {name: config.fields.get(name) for name in _SESSION}
-    audio = {side: _without_nulls(one) for side, one in config.fields["audio"].items()}
+    audio = {side: without_nulls(one) for side, one in config.fields["audio"].items()}
     beta = {name: _beta_value(name, config.fields) for name in _PLACES}
     answer = {**fields, **beta, "audio": audio, "include": config.fields.get("include", [])}
-    return {"object": "realtime.session", **_without_nulls(answer)}
+    return {"object": "realtime.session", **without_nulls(answer)}
 
 
 def transcription_answer(config: SessionConfig) -> JsonObject:
     """Returns a session that only transcribes, with the beta's names of its fields."""
     beta = {name: _beta_value(name, config.fields) for name in _TRANSCRIPTION}
-    return {"modalities": ["text"], **_without_nulls(beta)}
+    return {"modalities": ["text"], **without_nulls(beta)}
 
 
 def _session_value(name: str, value: Any) -> Any:
@@ -150,7 +150,3 @@ def _beta_name(param: str) -> str:
         if found is not None:
             return name if name in _SCALARS else f"{name}{param[found.end() :]}"
     return param
-
-
-def _without_nulls(fields: JsonMapping) -> JsonObject:
-    return {name: value for name, value in fields.items() if value is not None}

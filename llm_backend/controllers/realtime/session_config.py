@@ -9,7 +9,7 @@ from llm_backend.controllers.realtime.audio_formats import PCM, AudioFormat, aud
 from llm_backend.controllers.realtime.conversation import check_part
 from llm_backend.errors import InvalidRequest, Unsupported, UnsupportedField
 from llm_backend.extras import install_command, is_installed
-from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject, without_nulls
 
 FIELDS = {
     "type", "model", "output_modalities", "instructions", "tools", "tool_choice",
@@ -107,7 +107,7 @@ class SessionConfig:
         """Returns the configuration of one response. Raises as `apply` does."""
         _check_response(changes, self.capabilities)
         audio = _merge_audio(self.fields["audio"], changes.get("audio", {}))
-        fields = {**self.fields, **_without_nulls(changes), "audio": audio}
+        fields = {**self.fields, **without_nulls(changes), "audio": audio}
         return replace(self, fields=fields)
 
     @property
@@ -322,15 +322,11 @@ def _merge_audio(audio: JsonMapping, changes: JsonMapping) -> JsonObject:
     merged = {side: {**fields, **changes.get(side, {})} for side, fields in audio.items()}
     turn_detection = merged["input"]["turn_detection"]
     if turn_detection is not None:
-        turn_detection = {**_VAD, **_without_nulls(turn_detection)}
+        turn_detection = {**_VAD, **without_nulls(turn_detection)}
         for name in _MILLISECONDS:
             turn_detection[name] = int(turn_detection[name])  # JSON has 300.0, too
-    merged["input"] = _without_nulls(merged["input"]) | {"turn_detection": turn_detection}
+    merged["input"] = without_nulls(merged["input"]) | {"turn_detection": turn_detection}
     return merged
-
-
-def _without_nulls(fields: JsonMapping) -> JsonObject:
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _check_tool(tool: Mapping[str, Any], where: str) -> None:

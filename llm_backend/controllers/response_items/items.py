@@ -16,7 +16,7 @@ from llm_backend.controllers.response_items.compaction_items import parse_compac
 from llm_backend.controllers.response_items.encrypted_content import decode_opaque, encode_opaque
 from llm_backend.controllers.response_items.input_parts import without_fetched
 from llm_backend.errors import InvalidRequest, UnsupportedField
-from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject, without_nulls
 from llm_backend.store import Page, StoredItem
 
 if TYPE_CHECKING:
@@ -104,14 +104,14 @@ def is_reference(item: Item) -> bool:
 def stored_form(sent: Item) -> JsonObject:
     """Returns the item as it is stored and listed."""
     kind = sent.get("type") or "message"
-    item = {name: value for name, value in sent.items() if value is not None}
+    item = without_nulls(sent)
     item["type"] = kind
     item["id"] = sent.get("id") or new_id(kind)
     if kind == "message":
         item["content"] = _parts(sent["content"], is_answer=sent["role"] == "assistant")
     elif isinstance(sent.get("output"), list):
         parts = sent["output"]
-        item["output"] = [_without_nulls(one) if isinstance(one, Mapping) else one for one in parts]
+        item["output"] = [without_nulls(one) if isinstance(one, Mapping) else one for one in parts]
     if kind == "shell_call":
         item["action"] = {"timeout_ms": None, "max_output_length": None, **item["action"]}
     return {**_DEFAULTS.get(kind, {}), **without_fetched(item)}
@@ -176,12 +176,7 @@ def _part(part: Item, *, is_answer: bool) -> JsonObject:
         return {"annotations": [], "logprobs": [], **part, "type": "output_text"}
     if not is_answer and part["type"] in ("output_text", "refusal"):
         return {"type": "input_text", "text": part.get("text") or part.get("refusal") or ""}
-    return _without_nulls(part)
-
-
-def _without_nulls(part: Item) -> JsonObject:
-    """Returns a part without fields that are null: lists leave them out."""
-    return {name: value for name, value in part.items() if value is not None}
+    return without_nulls(part)
 
 
 def _numbered_items(items: Sequence[Item]) -> Iterator[tuple[str, Item]]:
@@ -287,7 +282,7 @@ def _join(message: JsonObject, following: JsonObject) -> None:
     """Merges the second message into `message`, whose list of calls grows in place. Its text stays
     if the second has none."""
     calls = following.pop("tool_calls", ())
-    message.update({name: value for name, value in following.items() if value is not None})
+    message.update(without_nulls(following))
     if calls:
         message.setdefault("tool_calls", []).extend(calls)
 

@@ -5,7 +5,7 @@ that replays a stream may select more of them than the original request. Pure.
 from collections.abc import Mapping, Sequence
 
 from llm_backend.controllers.response_items.items import public_form
-from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject, without_nulls
 
 Event = JsonMapping
 
@@ -46,7 +46,7 @@ def _with_more(
     item: Event, unshown: Mapping[str, JsonObject], include: Sequence[str]
 ) -> JsonObject:
     more = public_form({**item, **unshown.get(item["id"], {})}, include)
-    return {**item, **{name: value for name, value in more.items() if value is not None}}
+    return {**item, **without_nulls(more)}
 
 
 def _items_of(event: Event) -> Sequence[Event]:

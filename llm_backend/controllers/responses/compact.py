@@ -32,6 +32,7 @@ from llm_backend.controllers.responses.input.resolved_request import ResolvedReq
 from llm_backend.controllers.responses.loop.response_model import ResponseModel
 from llm_backend.controllers.responses.loop.response_run import usage_object
 from llm_backend.controllers.services import Services
+from llm_backend.json_types import without_nulls
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -67,8 +68,7 @@ async def _compact(
 
 def _response_body(body: "api.CompactResponseMethodPublicBody") -> "api.CreateResponse":
     """Returns the body of a response that continues the same conversation."""
-    given = {name: value for name, value in body.items() if value is not None}
-    return cast("api.CreateResponse", given)
+    return cast("api.CreateResponse", without_nulls(body))
 
 
 async def _summarize(model: ResponseModel, resolved: ResolvedRequest) -> tuple[str, Usage]:
