@@ -154,12 +154,13 @@ def prompts_from(
 
 def check_supported_fields(body: JsonMapping, supported: Collection[str]) -> None:
     """Raises `UnsupportedField` for an unsupported field that has an effect."""
-
-    def is_neutral(name: str, value: Any) -> bool:  # Any: a JSON value
-        is_default = value is None or value in NEUTRAL_VALUES.get(name, ())
-        return is_default or is_hint(name, value, body["model"])
-
-    refuse_unsupported_fields(body, supported, is_neutral=is_neutral, by=describe_model(body))
+    refuse_unsupported_fields(
+        body,
+        supported,
+        neutral=NEUTRAL_VALUES,
+        is_neutral=lambda name, value: is_hint(name, value, body["model"]),
+        by=describe_model(body),
+    )
     options = body.get("stream_options") or {}
     if options and not body.get("stream"):
         raise InvalidRequest("`stream_options` needs `stream: true`.", param="stream_options")

@@ -6,7 +6,7 @@ document does not define are found by `contract/unknown_fields.py`.
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from llm_backend.errors import UnsupportedField
@@ -20,14 +20,18 @@ def refuse_unsupported_fields(
     body: JsonMapping,
     supported: Collection[str],
     *,
-    is_neutral: Callable[[str, Any], bool],  # Any: JSON values
+    neutral: Mapping[str, Collection[Any]] = {},  # Any: JSON values
+    is_neutral: Callable[[str, Any], bool] = lambda _, __: False,
     by: str = "this server",
     path: str = "",
 ) -> None:
     """Raises `UnsupportedField` for the first field that is not supported, unless its value has no
-    effect. `by` names what does not support it, `path` the place of these fields in the body."""
+    effect: it is null, among the `neutral` values of the field, or `is_neutral`. `by` names what
+    does not support it, `path` the place of these fields in the body."""
     for name, value in body.items():
-        if name not in supported and not is_neutral(name, value):
+        if name in supported or value is None or value in neutral.get(name, ()):
+            continue
+        if not is_neutral(name, value):
             param = f"{path}.{name}" if path else name
             raise UnsupportedField(
                 f"`{param}` is not supported by {by}; leave it out.", param=param

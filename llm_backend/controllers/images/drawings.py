@@ -4,7 +4,7 @@ import re
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from llm_backend.backends.images.image_models import ImageModel
 from llm_backend.backends.images.image_request import ImageRequest
@@ -40,6 +40,7 @@ _MODELS = "models that draw"
 _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 _LEAST_SIDE = 64
 _QUALITIES: Mapping[str, Quality] = {"low": "low", "high": "high", "hd": "high"}
+_NEUTRAL = {"input_fidelity": ("low",)}  # values that change nothing
 _LOSSY = ("jpeg", "webp")
 
 
@@ -87,7 +88,7 @@ def parse_drawing(body: "ImageBody", *, pixels_limit: int, side_step: int) -> Im
 
 def check_fields(body: JsonMapping, supported: Collection[str]) -> None:
     """Raises `UnsupportedField` for a field that models which draw cannot honour."""
-    refuse_unsupported_fields(body, supported, is_neutral=_is_neutral, by=_MODELS)
+    refuse_unsupported_fields(body, supported, neutral=_NEUTRAL, by=_MODELS)
 
 
 def parse_style(body: "ImageBody") -> ImageStyle:
@@ -240,10 +241,6 @@ def _size_of(source: "SourceImage", limit: int, side_step: int, param: str) -> t
             param=param,
         )
     return width, height
-
-
-def _is_neutral(name: str, value: Any) -> bool:  # Any: a JSON value
-    return value is None or (name == "input_fidelity" and value == "low")
 
 
 def _bad_size(reason: str) -> InvalidRequest:

@@ -37,9 +37,7 @@ def chat_body_of(body: "api.CreateAnthropicMessageRequest") -> "api.CreateChatCo
     Raises `UnsupportedField` or `InvalidRequest` with the path of the field.
     """
     fields: JsonMapping = body
-    refuse_unsupported_fields(
-        fields, _TRANSLATED | _HINTS, is_neutral=lambda _, value: value is None
-    )
+    refuse_unsupported_fields(fields, _TRANSLATED | _HINTS)
     chat: JsonObject = {name: fields[name] for name in _SAME if fields.get(name) is not None}
     chat["messages"] = [*_system(body.get("system"), "system"), *_messages(body["messages"])]
     if fields.get("max_tokens") is not None:

@@ -1,6 +1,6 @@
 """Fields inside of messages that this server supports; others are refused by their path (pure)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
@@ -34,11 +34,11 @@ _OBJECTS = {
 # Edits that change nothing here: a model's template leaves out reasoning that it should not see.
 _HINTED_EDITS = frozenset({"clear_thinking_20251015"})
 # Values of other fields that change nothing.
-_NEUTRAL: dict[str, Any] = {
-    "citations": {"enabled": False},
-    "caller": {"type": "direct"},
-    "allowed_callers": ["direct"],
-    "defer_loading": False,
+_NEUTRAL: Mapping[str, Collection[Any]] = {
+    "citations": [{"enabled": False}],
+    "caller": [{"type": "direct"}],
+    "allowed_callers": [["direct"]],
+    "defer_loading": [False],
 }
 
 
@@ -84,8 +84,4 @@ def _check_blocks(blocks: str | Sequence[JsonMapping] | None, path: str) -> None
 
 
 def _check(fields: JsonMapping | None, known: frozenset[str], path: str) -> None:
-    refuse_unsupported_fields(fields or {}, known, is_neutral=_is_neutral, path=path)
-
-
-def _is_neutral(name: str, value: object) -> bool:
-    return value is None or (name in _NEUTRAL and value == _NEUTRAL[name])
+    refuse_unsupported_fields(fields or {}, known, neutral=_NEUTRAL, path=path)

@@ -52,9 +52,7 @@ def session_from(body: JsonMapping, type: str) -> JsonObject:
     """Returns the fields of a session of this type. Raises `InvalidRequest`, naming the field of
     the body; other fields than the beta's are `UnsupportedField`. A null has no effect, except that
     it turns `turn_detection` off."""
-    refuse_unsupported_fields(
-        body, _SUPPORTED[type], is_neutral=lambda _, value: value is None, by="realtime sessions"
-    )
+    refuse_unsupported_fields(body, _SUPPORTED[type], by="realtime sessions")
     session: JsonObject = {"type": type}
     for name, value in body.items():
         if name == "client_secret" or (value is None and name != "turn_detection"):

@@ -124,7 +124,6 @@ async def _create_beta(
     refuse_unsupported_fields(
         given,
         {expiry},
-        is_neutral=lambda _, value: value is None,
         by="realtime sessions",
         path="client_secret",
     )

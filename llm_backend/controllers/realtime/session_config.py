@@ -344,7 +344,6 @@ def _refuse_others(fields: JsonMapping, supported: Collection[str], where: str) 
     refuse_unsupported_fields(
         fields,
         supported,
-        is_neutral=lambda _, value: value is None,
         by="realtime sessions",
         path=where,
     )

@@ -38,13 +38,10 @@ SUPPORTED_VALUES: Mapping[tuple[str, str], tuple[tuple[Any, ...], str]] = {
     ),
 }  # fmt: skip
 
-
 _EFFECTIVE = frozenset({"cache_prompt", "id_slot", "seed"})  # also with the value false or 0
 
 
-def _is_neutral(name: str, value: Any) -> bool:  # Any: a JSON value
-    if value is None or value in NEUTRAL_VALUES.get(name, ()):
-        return True
+def _is_empty(name: str, value: Any) -> bool:  # Any: a JSON value
     return name not in _EFFECTIVE and value in (False, [], {})
 
 
@@ -54,7 +51,8 @@ def check_response_fields(body: "api.CreateResponse") -> None:
     refuse_unsupported_fields(
         fields,
         SUPPORTED,
-        is_neutral=_is_neutral,
+        neutral=NEUTRAL_VALUES,
+        is_neutral=_is_empty,
         by=describe_model(fields),
     )
     for (name, part), (accepted, why) in SUPPORTED_VALUES.items():

@@ -92,7 +92,7 @@ class ImageGenerationKind(ToolKind):
         entry, where = cast("api.CreateImageRequest", context.tool), context.where
         streams = bool(context.body.get("stream"))
         try:
-            refuse_unsupported_fields(entry, _FIELDS, is_neutral=_is_neutral, by="models that draw")
+            refuse_unsupported_fields(entry, _FIELDS, neutral=_NEUTRAL, by="models that draw")
             model = self._model(entry.get("model"))
             drawing = parse_drawing(
                 {**entry, "stream": True},
@@ -235,7 +235,3 @@ def _prompt(arguments: str) -> str:
     except (ValueError, KeyError, TypeError):
         prompt = arguments
     return re.sub(r"\s+", " ", str(prompt)).strip()[:PROMPT_CHARACTERS]
-
-
-def _is_neutral(name: str, value: object) -> bool:
-    return value is None or value in _NEUTRAL.get(name, ())
