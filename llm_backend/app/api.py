@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from llm_backend.access.idempotency.idempotency_keys import Idempotency
-from llm_backend.access.limits.rate_limits import LIMIT_HEADERS
+from llm_backend.access.limits.limit_headers import LIMIT_HEADERS
 from llm_backend.contract import Document, Operation
 from llm_backend.contract.application.connexion_app import build_app
 from llm_backend.contract.application.envelope import EXPOSED_HEADERS

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from llm_backend.access.limits.limit_headers import format_duration, limit_headers
 from llm_backend.access.limits.rate_window import RateLimitWindow
 from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.errors import RateLimited, RequestsLimited, TokensLimited
@@ -24,15 +25,8 @@ log = logging.getLogger(__name__)
 RETRY_TAKE_S = 1.0  # after an exhausted limit: other servers may have returned some
 WINDOWS_LIMIT = 100_000  # in memory: expired windows are evicted first, then the oldest
 
-LIMIT_HEADERS = tuple(
-    f"x-ratelimit-{name}-{unit}"
-    for unit in ("requests", "tokens")
-    for name in ("limit", "remaining", "reset")
-)
-"""OpenAI's response headers of rate limits."""
-
 # OpenAI's abbreviations, by unit and seconds of the window.
-UNITS = {("requests", 60): "RPM", ("tokens", 60): "TPM", ("requests", 86_400): "RPD"}
+_ABBREVIATIONS = {("requests", 60): "RPM", ("tokens", 60): "TPM", ("requests", 86_400): "RPD"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,7 +217,7 @@ class RateLimits:
         now = self._clock()
         wait_s = window.reset_s(now)
         kind = RequestsLimited if window.unit == "requests" else TokensLimited
-        per = UNITS[window.unit, window.window_s]
+        per = _ABBREVIATIONS[window.unit, window.window_s]
         where = " of all processes and servers together" if self._is_shared else ""
         if amount > window.limit:
             message = (
@@ -235,7 +229,7 @@ class RateLimits:
                 f"Rate limit reached for {window.scope} on {window.unit} ({per}){where}: "
                 f"Limit {window.limit}, Used {window.limit - window.remaining}, "
                 f"Requested {amount}. "
-                f"Please try again in {_format_duration(wait_s)}."
+                f"Please try again in {format_duration(wait_s)}."
             )
         more = limit_headers(windows, now)
         can_ever_fit = amount <= window.limit
@@ -247,29 +241,3 @@ async def _return_amount(grants: Grants, name: str, window_at: int, amount: int)
         await grants.give_back(name, window_at, amount)
     except StoreError as error:  # lost until the next window
         log.warning("rate_limits_not_shared", extra={"reason": str(error)})
-
-
-def limit_headers(windows: Sequence[RateLimitWindow], now: float) -> dict[str, str]:
-    """Returns OpenAI's headers: limit, remaining and reset of the tightest limit of each kind."""
-    headers: dict[str, str] = {}
-    for unit in ("requests", "tokens"):
-        same_unit = [one for one in windows if one.unit == unit]
-        if not same_unit:
-            continue
-        tightest = min(same_unit, key=lambda one: one.remaining)
-        headers[f"x-ratelimit-limit-{unit}"] = str(tightest.limit)
-        headers[f"x-ratelimit-remaining-{unit}"] = str(tightest.remaining)
-        headers[f"x-ratelimit-reset-{unit}"] = _format_duration(tightest.reset_s(now))
-    return headers
-
-
-def _format_duration(seconds: float) -> str:
-    """Formats a duration as OpenAI does: 850ms, 12.5s, 6m0s, 23h59m0s."""
-    milliseconds = round(seconds * 1000)
-    if milliseconds < 1000:
-        return f"{milliseconds}ms"
-    if seconds < 60 and (short := f"{seconds:.3g}") != "60":
-        return f"{short}s"
-    minutes, rest = divmod(max(int(seconds), 60), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"

@@ -9,7 +9,7 @@ from zlib import crc32
 
 import pytest
 
-from llm_backend.access.limits.rate_limits import RateLimit, RateLimits, _format_duration
+from llm_backend.access.limits.rate_limits import RateLimit, RateLimits
 from llm_backend.errors import RateLimited, RequestsLimited, TokensLimited
 from llm_backend.store import Database, StoreUnavailable, migrate
 from llm_backend.store.administration import Grants
@@ -116,22 +116,6 @@ async def test_headers_hold_the_tightest_limit_in_openais_format(clock):
     assert headers["x-ratelimit-remaining-requests"] == "1"
     assert headers["x-ratelimit-reset-requests"].endswith("s")
     assert "x-ratelimit-limit-tokens" not in headers
-
-
-@pytest.mark.parametrize(
-    ("seconds", "written"),
-    [
-        (0.85, "850ms"),
-        (0.9996, "1s"),
-        (12.5, "12.5s"),
-        (59.94, "59.9s"),
-        (59.96, "1m0s"),
-        (360.4, "6m0s"),
-        (86_340, "23h59m0s"),
-    ],
-)
-def test_durations_are_in_openais_format(seconds, written):
-    assert _format_duration(seconds) == written
 
 
 @pytest.mark.parametrize("most", [3, 50, 1000])
