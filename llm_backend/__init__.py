@@ -37,6 +37,7 @@ tracing.py           OpenTelemetry spans
 extras.py            optional dependencies
 unused_imports.py    blocks imports that libraries make and this server does not use
 installation.py      commands in hints, as they work where this program is installed
+durations.py         lengths of time
 close_names.py       similar names, for suggestions
 operating_system.py  features of Linux and glibc, and substitutes
 exact_json.py        JSON with integers of any size

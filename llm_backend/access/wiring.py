@@ -21,6 +21,7 @@ from llm_backend.access.usage.ledger import Ledger
 from llm_backend.access.usage.spending import Spending
 from llm_backend.contract.body import json_limits
 from llm_backend.contract.operations import Operation
+from llm_backend.durations import DAY_S
 from llm_backend.fair_queue import FairSemaphore
 from llm_backend.installation import command
 from llm_backend.settings import Settings, SettingsError
@@ -34,8 +35,6 @@ from llm_backend.store.administration import (
     StoredAnswers,
     StoredUsage,
 )
-
-DAY_S = 24 * 60 * 60
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from llm_backend.cli.database import database_settings
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.lists import print_entry
 from llm_backend.cli.options import Config, DataDir
+from llm_backend.durations import DAY_S
 from llm_backend.installation import command
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DAY_S = 24 * 60 * 60
 FIRST_KEY = (
     "this is the first key of this database. From now on, a server on this database refuses "
     "requests without a key."

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from llm_backend.access.wiring import DAY_S, open_access
+from llm_backend.access.wiring import open_access
+from llm_backend.durations import DAY_S
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.store import Database, migrate
 from llm_backend.store.administration import Administration, AuditedChange, AuditFilter, Record

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from llm_backend.durations import DAY_S
 from llm_backend.store import (
     AttributesChanged,
     Blobs,
@@ -32,7 +33,6 @@ from llm_backend.store.vector_stores import INGEST, REMOVE_FILE, REMOVE_STORE, S
 from tests.clock import Clock
 
 NOW = 1_700_000_000
-DAY_S = 86_400
 LEASE_S = 45.0
 CHUNKING = StoredChunking(max_tokens=800, overlap_tokens=400)
 

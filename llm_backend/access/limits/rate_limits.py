@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from llm_backend.access.limits.limit_headers import format_duration, limit_headers
 from llm_backend.access.limits.rate_window import RateLimitWindow
 from llm_backend.background_tasks import BackgroundTasks
+from llm_backend.durations import DAY_S
 from llm_backend.errors import RateLimited, RequestsLimited, TokensLimited
 from llm_backend.store import StoreError
 from llm_backend.store.administration import Grants
@@ -26,7 +27,7 @@ RETRY_TAKE_S = 1.0  # after an exhausted limit: other servers may have returned 
 WINDOWS_LIMIT = 100_000  # in memory: expired windows are evicted first, then the oldest
 
 # OpenAI's abbreviations, by unit and seconds of the window.
-_ABBREVIATIONS = {("requests", 60): "RPM", ("tokens", 60): "TPM", ("requests", 86_400): "RPD"}
+_ABBREVIATIONS = {("requests", 60): "RPM", ("tokens", 60): "TPM", ("requests", DAY_S): "RPD"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

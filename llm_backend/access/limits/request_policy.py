@@ -9,10 +9,10 @@ from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.limits.concurrency import ConcurrencyLimit, SharedConcurrencyLimits
 from llm_backend.access.limits.rate_limits import RateLimit, RateLimits
 from llm_backend.access.limits.rate_window import RateLimitWindow
+from llm_backend.durations import DAY_S
 
 CACHED_LIMIT = 20_000  # cached; the cache is cleared beyond that
 MODELS_LIMIT = 1_000  # models of a project with the default limits: a client may invent any name
-DAY_S = 24 * 60 * 60
 
 TargetsOf = Callable[[str], Sequence[str]]
 """Returns the models that a name of this server stands for now; a reload may change them."""

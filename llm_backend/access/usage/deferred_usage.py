@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable
 
 from llm_backend.access.usage.meter import RequestMeter
+from llm_backend.durations import DAY_S
 from llm_backend.store import StoreError
 from llm_backend.store.administration import DeferredUsageRow, DeferredUsageStore, Tokens
 
 log = logging.getLogger(__name__)
 
-KEPT_S = 30 * 24 * 60 * 60  # as long as OpenAI keeps a response
+KEPT_S = 30 * DAY_S  # as long as OpenAI keeps a response
 ROWS_LIMIT = 100_000  # some 30 MB
 MINUTE_S = 60
 

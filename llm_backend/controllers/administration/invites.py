@@ -16,6 +16,7 @@ from llm_backend.controllers.administration.records.resource import Resource
 from llm_backend.controllers.rendering.json_response import JsonResponse, deleted_response
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
+from llm_backend.durations import DAY_S
 from llm_backend.errors import Conflict, InvalidRequest
 from llm_backend.store.administration import Record
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 INVITES = Resource(kind=resource_kinds.INVITE, name="invite", id_prefix="invite-")
-LIFETIME_S = 7 * 24 * 60 * 60  # OpenAI's
+LIFETIME_S = 7 * DAY_S  # OpenAI's
 
 
 async def list_invites(services: Services, request: ApiRequest) -> Response:

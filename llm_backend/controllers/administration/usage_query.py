@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llm_backend.durations import DAY_S
 from llm_backend.errors import InvalidRequest
 from llm_backend.store.administration import UsageFilter
 
-WIDTHS_S = {"1m": 60, "1h": 3600, "1d": 86_400}
+WIDTHS_S = {"1m": 60, "1h": 3600, "1d": DAY_S}
 # Buckets of a page: default and maximum, OpenAI's.
 LIMITS = {"1m": (60, 1440), "1h": (24, 168), "1d": (7, 31)}
 COSTS_LIMITS = (7, 180)

@@ -18,6 +18,7 @@ from llm_backend.backends.webhook_sender import (
     WebhookUrlRefused,
 )
 from llm_backend.controllers.webhooks.signature import signed_headers
+from llm_backend.durations import DAY_S
 from llm_backend.json_types import JsonMapping
 from llm_backend.store import (
     FailedDelivery,
@@ -28,7 +29,7 @@ from llm_backend.store import (
     WebhookStore,
 )
 
-LIFETIME_S = 24 * 3600
+LIFETIME_S = DAY_S
 PAUSES_S = (5, 30, 120, 600, 1800, 3600, 7200, 4 * 3600, 6 * 3600, 10 * 3600)
 """Seconds before the second attempt, the third, and so on, cut to the rest of `LIFETIME_S`."""
 JITTER = 0.2

@@ -18,6 +18,7 @@ from llm_backend.controllers.rendering.store_errors import translate_store_error
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.webhooks.delivery_worker import send_event
 from llm_backend.controllers.webhooks.signature import hint_of, new_secret
+from llm_backend.durations import DAY_S
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonObject
 from llm_backend.store import EndpointChanges, StoredEndpoint, StoredFailure
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 _KIND = "webhook endpoint"
-_KEPT_SECRET_S = 24 * 3600
+_KEPT_SECRET_S = DAY_S
 
 
 EVENT_TYPES = (

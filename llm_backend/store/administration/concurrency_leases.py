@@ -6,12 +6,13 @@ from functools import partial
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
+from llm_backend.durations import DAY_S
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.tables.administration import concurrency_leases
 
 _LOCK_HOLDER = ""  # holder of the row that each change of a scope locks
-_SCOPE_KEPT_S = 24 * 60 * 60  # lifetime of the lock row of an unused scope
+_SCOPE_KEPT_S = DAY_S  # lifetime of the lock row of an unused scope
 
 
 @dataclass(frozen=True, kw_only=True)

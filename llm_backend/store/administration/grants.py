@@ -3,11 +3,12 @@ up."""
 
 from sqlalchemy import Connection, delete, select, update
 
+from llm_backend.durations import DAY_S
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.upsert import add_up
 from llm_backend.store.tables.administration import grants
 
-KEPT_S = 2 * 24 * 60 * 60  # longer than any window
+KEPT_S = 2 * DAY_S  # longer than any window
 
 
 class Grants:

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, func, select
 
+from llm_backend.durations import DAY_S
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.ownership import as_owner
 from llm_backend.store.database.upsert import add_up
 from llm_backend.store.tables.administration import usage
 from llm_backend.store.tables.vector_stores import vector_store_files, vector_stores
 
-_FORGOTTEN_AT_ONCE_S = 24 * 60 * 60  # period of usage whose rows are deleted in one transaction
+_FORGOTTEN_AT_ONCE_S = DAY_S  # period of usage whose rows are deleted in one transaction
 
 
 class UsageKey(NamedTuple):

@@ -9,13 +9,14 @@ from collections.abc import Collection, Iterable, Sequence
 from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
+from llm_backend.durations import DAY_S
 from llm_backend.json_types import JsonMapping
 from llm_backend.store.database.named_lock import lock_name
 from llm_backend.store.errors import LeaseLost
 from llm_backend.store.jobs.job import Job, JobCounts, JobShares, NewJob
 from llm_backend.store.tables.jobs import jobs
 
-ABANDONED_S = 24 * 3600.0  # seconds after which a job is claimed despite its affinity
+ABANDONED_S = DAY_S  # seconds after which a job is claimed despite its affinity
 
 _SOME = 500  # rows in one statement
 

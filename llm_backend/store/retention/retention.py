@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from llm_backend.durations import DAY_S
 from llm_backend.store.database.database import Database
 from llm_backend.store.retention import retention_rows
 
-DAY_S = 24 * 3600
 STEPS_AT_ONCE = 50  # the rest is left to the next sweep, so that other writers get their turn
 
 log = logging.getLogger(__name__)

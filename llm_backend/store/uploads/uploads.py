@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
+from llm_backend.durations import DAY_S
 from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
 from llm_backend.store.errors import BadParts, UploadClosed, UploadFull, WrongDigest
@@ -33,7 +34,7 @@ from llm_backend.store.uploads.stored_upload import (
     UploadStatus,
 )
 
-_CLOSED_KEPT_S = 24 * 3600  # seconds after its expiry that the row of an ended upload is kept
+_CLOSED_KEPT_S = DAY_S  # seconds after its expiry that the row of an ended upload is kept
 _EXPIRED_AT_ONCE = 100  # uploads whose parts go in one transaction
 
 

@@ -6,11 +6,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
+from llm_backend.durations import DAY_S
 from llm_backend.store.jobs import NewJob, job_rows
 from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import find_row, row_from, value_from
 from llm_backend.store.tables.vector_stores import vector_store_files, vector_stores
-from llm_backend.store.vector_stores.values import DAY_S, FileCounts, StoredVectorStore
+from llm_backend.store.vector_stores.values import FileCounts, StoredVectorStore
 
 INGEST, INGEST_LONG = "vector_file", "vector_file_long"
 REMOVE_FILE, REMOVE_STORE = "vector_file_removal", "vector_store_removal"

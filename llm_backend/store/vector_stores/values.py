@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-DAY_S = 86_400
+from llm_backend.durations import DAY_S
 
 Attribute = str | float | bool
 FileStatus = Literal["in_progress", "completed", "cancelled", "failed"]

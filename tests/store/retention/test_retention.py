@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llm_backend.durations import DAY_S
 from llm_backend.store import (
     BackgroundStore,
     BatchStore,
@@ -38,7 +39,6 @@ from llm_backend.store.retention import retention as retention_module
 from llm_backend.store.retention.retention_rows import SOME, history_bytes
 from tests.store.chat_values import a_chat, some_messages
 
-DAY_S = 24 * 3600
 NOW = int(time.time())
 OLD, YOUNG = NOW - 31 * DAY_S, NOW - 29 * DAY_S
 

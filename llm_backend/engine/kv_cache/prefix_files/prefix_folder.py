@@ -12,6 +12,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm_backend.durations import DAY_S
 from llm_backend.engine.kv_cache.blocks import block_hashes, text_name
 from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.kv_cache.prefix_files.model_identity import (
@@ -34,7 +35,7 @@ _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
 
 _SUFFIX = ".prefix"
 _UNFINISHED_S = 3600  # age at which an unfinished file is removed
-_UNUSED_S = 30 * 86400  # without an engine, after which the folder of a model is removed
+_UNUSED_S = 30 * DAY_S  # without an engine, after which the folder of a model is removed
 
 
 @dataclass(frozen=True, kw_only=True)
