@@ -28,7 +28,7 @@ from llm_backend.store.tables.administration import (
 
 VERSION = "administration"
 
-_FORGOTTEN_AT_ONCE = 500  # entries of the audit log that go in one transaction
+_EXPIRED_AT_ONCE = 500  # entries of the audit log deleted in one transaction
 
 
 def version(connection: Connection) -> int:
@@ -186,10 +186,10 @@ def find_audit_entries(
 def delete_audit_entries(connection: Connection, before: int) -> bool:
     """Delete some of the entries from before this time; true if more may be left."""
     old = select(audit_logs.c.seq).where(audit_logs.c.created_at < before)
-    some = old.order_by(audit_logs.c.created_at, audit_logs.c.seq).limit(_FORGOTTEN_AT_ONCE)
+    some = old.order_by(audit_logs.c.created_at, audit_logs.c.seq).limit(_EXPIRED_AT_ONCE)
     seqs = connection.scalars(some.with_for_update(skip_locked=True)).all()
     connection.execute(delete_from(audit_logs).where(audit_logs.c.seq.in_(seqs)))
-    return len(seqs) == _FORGOTTEN_AT_ONCE
+    return len(seqs) == _EXPIRED_AT_ONCE
 
 
 def _conditions(criteria: AuditFilter) -> list[ColumnElement[bool]]:
