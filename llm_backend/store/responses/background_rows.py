@@ -68,7 +68,7 @@ def begin(connection: Connection, job: Job) -> BackgroundResponseState | None:
 def append(connection: Connection, job: Job, new_events: Events) -> None:
     """Append events. Raises `LeaseLost`, and `Missing` if the response is gone."""
     job_rows.lock(connection, job)
-    _append_events(connection, _seq(connection, job.subject), new_events)
+    _append_events(connection, response_rows.find_seq(connection, job.subject), new_events)
 
 
 def finish(
@@ -170,7 +170,7 @@ def events(connection: Connection, id: str, after: int, limit: int) -> Events | 
 
 def has_events(connection: Connection, id: str) -> bool:
     """True if events of this response are stored. Raises `Missing`."""
-    return _last_number(connection, _seq(connection, id)) is not None
+    return _last_number(connection, response_rows.find_seq(connection, id)) is not None
 
 
 def _remove_job(connection: Connection, id: str) -> None:
@@ -217,11 +217,6 @@ def _last_number(connection: Connection, seq: int) -> int | None:
     last = select(func.max(response_events.c.last_number))
     number = connection.scalar(last.where(response_events.c.response_seq == seq))
     return None if number is None else int(number)
-
-
-def _seq(connection: Connection, id: str) -> int:
-    found = select(responses.c.seq).where(responses.c.id == id)
-    return int(find_row(connection, found, id).seq)
 
 
 def _of(id: str) -> Select[Any]:

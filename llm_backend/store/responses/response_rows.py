@@ -103,7 +103,7 @@ def get_body(connection: Connection, id: str) -> JsonMapping:
 
 def delete_response(connection: Connection, id: str) -> None:
     """Delete the response, and its items that nothing else contains. Raises `Missing`."""
-    delete_responses(connection, [_seq(connection, id)])
+    delete_responses(connection, [find_seq(connection, id)])
 
 
 def delete_responses(connection: Connection, seqs: Sequence[int]) -> int:
@@ -183,12 +183,13 @@ def _items_until(connection: Connection, conversation_id: str, seq: int) -> list
 
 def find_input(connection: Connection, request: PageRequest, id: str) -> Page[StoredItem]:
     """A page of the input items. Raises `Missing`, `UnknownCursor`."""
-    seq = _seq(connection, id)
+    seq = find_seq(connection, id)
     position, find_position = response_items.c.position, partial(_position, connection, seq)
     return item_rows.find_page(connection, _input_of(seq), request, position, find_position)
 
 
-def _seq(connection: Connection, id: str) -> int:
+def find_seq(connection: Connection, id: str) -> int:
+    """The number of a response's row. Raises `Missing`."""
     found = select(responses.c.seq).where(responses.c.id == id)
     return int(find_row(connection, found, id).seq)
 
