@@ -17,6 +17,7 @@ voices/          voices by a sample, and consents
 administration/  keys, projects, usage, audit log
 retention/       deletion of old rows
 row_values.py    rows as values, and the reverse; a row by a client's id
+statement_parts.py  long lists in parts, for one statement each
 keyset_pages.py  pages by value
 json_text.py     JSON bodies as text
 errors.py        errors of the store

@@ -12,6 +12,7 @@ from llm_backend.store.errors import Missing
 from llm_backend.store.json_text import encode
 from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import is_id
+from llm_backend.store.statement_parts import statement_parts
 from llm_backend.store.tables.conversations import (
     conversation_items,
     conversations,
@@ -21,7 +22,6 @@ from llm_backend.store.tables.conversations import (
 )
 
 _SUFFIX = 8  # random characters that make an id unique
-_AT_ONCE = 500  # parameters of one statement, below what either database takes
 
 
 def add(
@@ -45,9 +45,9 @@ def add(
 def read(connection: Connection, seqs: Sequence[int]) -> list[StoredItem]:
     """The items with these sequence numbers, in their order."""
     rows: dict[int, Row[Any]] = {}
-    for start in range(0, len(seqs), _AT_ONCE):
-        part = select(items).where(items.c.seq.in_(seqs[start : start + _AT_ONCE]))
-        rows |= {row.seq: row for row in connection.execute(part)}
+    for part in statement_parts(seqs):
+        some = select(items).where(items.c.seq.in_(part))
+        rows |= {row.seq: row for row in connection.execute(some)}
     return [item_of(rows[seq]) for seq in seqs]
 
 
@@ -84,8 +84,7 @@ def delete_unreferenced(connection: Connection, seqs: Sequence[int]) -> int:
     """Delete the items among these that no conversation and no response contains; return their
     bytes."""
     freed_bytes = 0
-    for start in range(0, len(seqs), _AT_ONCE):
-        part = seqs[start : start + _AT_ONCE]
+    for part in statement_parts(seqs):
         these = select(items.c.seq).where(items.c.seq.in_(part)).order_by(items.c.seq)
         # Locked by a statement of its own: the next one sees references that were added until then.
         connection.execute(these.with_for_update()).all()
@@ -112,9 +111,9 @@ def _is_referenced(connection: Connection, seq: int) -> bool:
 def _locked_items(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
     """The items with these ids, locked against deletion until the transaction ends."""
     known: dict[str, Row[Any]] = {}
-    for start in range(0, len(ids), _AT_ONCE):
-        part = select(items).where(items.c.id.in_(ids[start : start + _AT_ONCE]))
-        locked = part.order_by(items.c.seq).with_for_update(read=True, key_share=True)
+    for part in statement_parts(ids):
+        some = select(items).where(items.c.id.in_(part))
+        locked = some.order_by(items.c.seq).with_for_update(read=True, key_share=True)
         known |= {row.id: row for row in connection.execute(locked)}
     return known
 
@@ -125,9 +124,9 @@ def _find_excluded(
     """The numbers of the known items that `excluded` selects."""
     seqs = [row.seq for row in known.values()]
     found: set[int] = set()
-    for start in range(0, len(seqs), _AT_ONCE):
-        part = items.c.seq.in_(seqs[start : start + _AT_ONCE])
-        found.update(connection.scalars(select(items.c.seq).where(part, items.c.seq.in_(excluded))))
+    for part in statement_parts(seqs):
+        some = select(items.c.seq).where(items.c.seq.in_(part), items.c.seq.in_(excluded))
+        found.update(connection.scalars(some))
     return found
 
 

@@ -14,11 +14,10 @@ from llm_backend.json_types import JsonMapping
 from llm_backend.store.database.named_lock import lock_name
 from llm_backend.store.errors import LeaseLost
 from llm_backend.store.jobs.job import Job, JobCounts, JobShares, NewJob
+from llm_backend.store.statement_parts import statement_parts
 from llm_backend.store.tables.jobs import jobs
 
 ABANDONED_S = DAY_S  # seconds after which a job is claimed despite its affinity
-
-_SOME = 500  # rows in one statement
 
 
 def add(connection: Connection, added: Iterable[NewJob], *, now: float) -> None:
@@ -34,8 +33,8 @@ def add(connection: Connection, added: Iterable[NewJob], *, now: float) -> None:
         }
         for job in added
     ]
-    for start in range(0, len(rows), _SOME):
-        connection.execute(insert(jobs), rows[start : start + _SOME])
+    for part in statement_parts(rows):
+        connection.execute(insert(jobs), part)
 
 
 def claim(

@@ -15,9 +15,10 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from llm_backend.store.errors import BlobGone
 from llm_backend.store.objects.blob import Blob
+from llm_backend.store.statement_parts import statement_parts
 from llm_backend.store.tables.files import orphans
 
-_SOME = 500  # keys in one statement
+_SOME = 500  # keys whose objects are removed in one step
 
 
 def add(connection: Connection, key: str, due_at: int) -> None:
@@ -64,6 +65,5 @@ def mark_due_deleted(connection: Connection, now: int, after: str = "") -> Seque
 
 def forget(connection: Connection, keys: Sequence[str]) -> None:
     """Delete the rows of blobs whose objects are removed."""
-    for start in range(0, len(keys), _SOME):
-        some = orphans.c.key.in_(keys[start : start + _SOME])
-        connection.execute(delete(orphans).where(some))
+    for part in statement_parts(keys):
+        connection.execute(delete(orphans).where(orphans.c.key.in_(part)))

@@ -15,10 +15,10 @@ from llm_backend.store.json_text import encode
 from llm_backend.store.keyset_pages import Page, PageRequest
 from llm_backend.store.responses.stored_response import StoredResponse
 from llm_backend.store.row_values import find_row, is_id
+from llm_backend.store.statement_parts import statement_parts
 from llm_backend.store.tables.conversations import items, response_items, responses
 
 ACTIVE = ("queued", "in_progress")
-_AT_ONCE = 500  # parameters of one statement, below the limits of both databases
 
 
 def add(connection: Connection, response: StoredResponse) -> int:
@@ -110,8 +110,7 @@ def delete_responses(connection: Connection, seqs: Sequence[int]) -> int:
     """Delete these responses, and their items that nothing else contains; return the freed
     bytes."""
     freed_bytes = 0
-    for start in range(0, len(seqs), _AT_ONCE):
-        part = seqs[start : start + _AT_ONCE]
+    for part in statement_parts(seqs):
         referenced = select(response_items.c.item_seq).where(
             response_items.c.response_seq.in_(part)
         )

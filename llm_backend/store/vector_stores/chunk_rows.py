@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, delete, insert, select
 
+from llm_backend.store.statement_parts import statement_parts
 from llm_backend.store.tables.vector_stores import vector_store_chunks, vector_store_files
 from llm_backend.store.vector_stores.values import FoundChunk, StoredChunk
 
-_SOME = 500  # rows in one statement
 _CHUNKS = vector_store_chunks.c
 
 
@@ -24,8 +24,8 @@ def put(connection: Connection, file_seq: int, chunks: Sequence[StoredChunk]) ->
         }
         for position, chunk in enumerate(chunks)
     ]
-    for start in range(0, len(rows), _SOME):
-        connection.execute(insert(vector_store_chunks), rows[start : start + _SOME])
+    for part in statement_parts(rows):
+        connection.execute(insert(vector_store_chunks), part)
 
 
 def text_of(connection: Connection, file_seq: int) -> str:
@@ -42,7 +42,7 @@ def texts_of(connection: Connection, point_ids: Sequence[str]) -> list[FoundChun
         _CHUNKS.point_id, _CHUNKS.text, files.file_id, files.filename, files.attributes
     ).join_from(vector_store_chunks, vector_store_files)
     found: list[FoundChunk] = []
-    for start in range(0, len(point_ids), _SOME):
-        some = joined.where(_CHUNKS.point_id.in_(point_ids[start : start + _SOME]))
+    for part in statement_parts(point_ids):
+        some = joined.where(_CHUNKS.point_id.in_(part))
         found += [FoundChunk(**row._mapping) for row in connection.execute(some)]
     return found

@@ -15,6 +15,7 @@ from llm_backend.store.errors import AttributesChanged, Expired, LeaseLost, Miss
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import find_row
+from llm_backend.store.statement_parts import statement_parts
 from llm_backend.store.tables.vector_stores import vector_store_files, vector_stores
 from llm_backend.store.vector_stores import chunk_rows, store_rows
 from llm_backend.store.vector_stores.store_rows import (
@@ -33,7 +34,6 @@ from llm_backend.store.vector_stores.values import (
     StoredVectorFile,
 )
 
-_SOME = 500  # rows in one statement
 _LEASES = 2  # until points are removed: a stopped ingestion may write some until its lease ends
 _FILES = vector_store_files.c
 _KEYS = (_FILES.created_at, _FILES.seq)
@@ -53,8 +53,7 @@ def add(
     store = row_of(connection, store_id, is_locked=True)
     if store.expires_at is not None and store.expires_at <= now:
         raise Expired(store_id)
-    for start in range(0, len(files), _SOME):
-        some = files[start : start + _SOME]
+    for some in statement_parts(files):
         there = select(_FILES.id).where(
             _FILES.store_seq == store.seq, _FILES.file_id.in_([file.file_id for file in some])
         )
