@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from llm_backend.cli.database import load_revisions
 from llm_backend.cli.options import Config
 from llm_backend.cli.setting_flags import settings_from_flags, with_setting_flags
 from llm_backend.extras import install_command, is_installed
@@ -291,18 +292,14 @@ def _folder(folder: Path) -> str:
 
 
 def _database(settings: Settings) -> str:
-    from llm_backend.store import Database, StoreError, revisions
+    from llm_backend.store import StoreError
 
     path = settings.sqlite_file
     if settings.database_url is None and not path.exists():
         return f"{path} will be created."
 
-    async def load_revisions() -> tuple[str | None, str]:
-        async with Database.open(settings.database) as database:
-            return await revisions(database)
-
     try:
-        current, needed = asyncio.run(load_revisions())
+        current, needed = asyncio.run(load_revisions(settings))
     except StoreError as error:
         raise _CheckFailed(str(error)) from error
     kind = settings.public_database_url

@@ -1,4 +1,4 @@
-"""Settings of commands that use the database."""
+"""Settings of commands that use the database, and its revisions."""
 
 import sys
 
@@ -12,3 +12,11 @@ def database_settings(config: Config, data_dir: DataDir) -> Settings:
     settings = load_settings(flags, config)
     print(f"llm-backend: the database is {settings.public_database_url}", file=sys.stderr)
     return settings
+
+
+async def load_revisions(settings: Settings) -> tuple[str | None, str]:
+    """Load the revisions of the database's tables and of this version. Raises `StoreError`."""
+    from llm_backend.store import Database, revisions
+
+    async with Database.open(settings.database) as database:
+        return await revisions(database)

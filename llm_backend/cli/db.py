@@ -4,7 +4,7 @@ import asyncio
 
 import typer
 
-from llm_backend.cli.database import database_settings
+from llm_backend.cli.database import database_settings, load_revisions
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config, DataDir
 
@@ -28,19 +28,15 @@ def db_migrate(config: Config = None, data_dir: DataDir = None) -> None:
 @commands.command("current")
 def db_current(config: Config = None, data_dir: DataDir = None) -> None:
     """Print the revisions of the database's tables and of this version; changes nothing."""
-    from llm_backend.store import Database, StoreError, revisions
+    from llm_backend.store import StoreError
 
     settings = database_settings(config, data_dir)
-
-    async def load_revisions() -> tuple[str | None, str]:
-        async with Database.open(settings.database) as database:
-            return await revisions(database)
 
     path = settings.sqlite_file
     if settings.database_url is None and not path.exists():
         exit_with_error(f"There is no database yet: `serve` creates {path}.")
     try:
-        current, needed = asyncio.run(load_revisions())
+        current, needed = asyncio.run(load_revisions(settings))
     except StoreError as error:
         exit_with_error(str(error))
     print(f"The tables are at revision {current or 'none'}; this version needs {needed}.")

@@ -15,7 +15,7 @@ recognizer.py  files and tokens of an ONNX model that transcribes
 diarization.py  files of a model that tells speakers apart
 gguf_voice.py  speakers and files of a voice that llama.cpp computes
 whisper.py    sizes and memory of a Whisper file
-memory.py     total and available memory of this machine
+memory.py     total and available memory of this machine, and amounts in words
 """
 
 from llm_backend.model_files.diarization import (
@@ -64,7 +64,7 @@ from llm_backend.model_files.location import (
     read_model_file,
     remove_model,
 )
-from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
+from llm_backend.model_files.memory import available_memory_bytes, format_size, machine_memory_bytes
 from llm_backend.model_files.memory_plan import (
     Device,
     Machine,
@@ -126,6 +126,7 @@ __all__ = [
     "find_model_file",
     "find_projector_file",
     "footprint",
+    "format_size",
     "generates",
     "is_diffusion_file",
     "is_named",

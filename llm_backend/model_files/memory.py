@@ -1,4 +1,5 @@
-"""Total and available memory of this machine, bounded by the process's cgroup limits."""
+"""Total and available memory of this machine, bounded by the process's cgroup limits; amounts of
+memory in words."""
 
 import os
 from collections.abc import Iterator
@@ -44,6 +45,11 @@ def available_memory_bytes() -> int:
     does not report it."""
     free = _read_numbers(_PROC / "meminfo").get("MemAvailable:", 0) * 1024
     return max(0, min([free, *(bound.limit - bound.used for bound in _bounds())]))
+
+
+def format_size(size: int) -> str:
+    """Formats a number of bytes of memory for people."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def _bounds() -> Iterator[_Bound]:

@@ -21,6 +21,7 @@ from llm_backend.model_files.footprint import (
     state_count,
 )
 from llm_backend.model_files.layer_placement import LayerBytes, Placement, Placer
+from llm_backend.model_files.memory import format_size
 from llm_backend.model_files.model_costs import ModelCosts
 
 DEFAULT_SLOTS = 8
@@ -129,7 +130,7 @@ class MemoryPlan:
     @property
     def sentence(self) -> str:
         """The plan in one line."""
-        places = f"{self._places()}, {_size(self.host.total)} of host memory."
+        places = f"{self._places()}, {format_size(self.host.total)} of host memory."
         if not self.is_generating:
             return places
         return f"{self.slots} x {self.context_tokens:,} tokens, {places}"
@@ -138,7 +139,7 @@ class MemoryPlan:
         if not self.placement.gpu_layers:
             return "all layers on the CPU"
         on_devices = ", ".join(
-            f"{count} on {one.name} ({_size(size)})"
+            f"{count} on {one.name} ({format_size(size)})"
             for one, count, size in zip(
                 self.devices, self.placement.counts, self.device_bytes, strict=True
             )
@@ -333,7 +334,3 @@ def _contexts(most: int, least: int) -> Iterator[int]:
             context = (quarter << power) // 4
             if least <= context < most:
                 yield context
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -17,6 +17,7 @@ from llm_backend.backends.local.local_handle import LocalModelHandle
 from llm_backend.backends.local.model_handle import LoadQueueLimits, MakeEngine
 from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.errors import InvalidRequest, ModelNotFound
+from llm_backend.model_files import format_size
 
 log = logging.getLogger(__name__)
 
@@ -140,8 +141,8 @@ class LocalModelManager:
         needed = await handle.estimate_bytes() if self.budget_bytes is not None else 0
         if self.budget_bytes is not None and needed > self.budget_bytes:
             raise InvalidRequest(
-                f"`{handle.name}` would take about {_format_size(needed)} of memory, and local "
-                f"models may take {_format_size(self.budget_bytes)}: give it fewer `slots` or "
+                f"`{handle.name}` would take about {format_size(needed)} of memory, and local "
+                f"models may take {format_size(self.budget_bytes)}: give it fewer `slots` or "
                 "`context_tokens`, a smaller `cache_type`, or raise `memory_budget`.",
                 param="model",
                 code="model_too_large",
@@ -179,7 +180,3 @@ class LocalModelManager:
             evicted.append(handle)
             freed += handle.memory_bytes
         await asyncio.gather(*(self.unload(handle) for handle in evicted))
-
-
-def _format_size(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -12,13 +12,13 @@ from llm_backend.backends.speech.espeak import (
     needs_program,
 )
 from llm_backend.backends.speech.speech_synthesizer import (
-    NOT_INSTALLED,
     Samples,
     SpeechRequest,
     SpeechSynthesizer,
+    check_installed,
 )
 from llm_backend.backends.speech.voices import Voice
-from llm_backend.errors import InvalidRequest, Unsupported
+from llm_backend.errors import InvalidRequest
 from llm_backend.extras import install_command, is_installed
 
 BUILTIN_VOICE = "builtin-voice"
@@ -65,7 +65,7 @@ class EspeakModel:
 
     async def voices(self) -> Sequence[Voice]:
         """Returns its voices. Raises `Unsupported` if it cannot speak."""
-        self._check_installed()
+        check_installed(self.missing)
         return list((await self.espeak.voice_names()).list_voices())
 
     async def speak(
@@ -73,7 +73,7 @@ class EspeakModel:
     ) -> AsyncGenerator[bytes, None]:
         """Yields the bytes of a file while the rest of the text is being read. Callers wait for
         their permit in turns. Raises `ApiError`, before the first bytes if possible."""
-        self._check_installed()
+        check_installed(self.missing)
         voice = (await self.espeak.voice_names()).find(speech.voice)
         if voice is None:
             raise InvalidRequest(
@@ -87,10 +87,6 @@ class EspeakModel:
         async with aclosing(pieces):
             async for piece in pieces:
                 yield piece
-
-    def _check_installed(self) -> None:
-        if (missing := self.missing) is not None:
-            raise Unsupported(missing, param="model", code=NOT_INSTALLED)
 
     @asynccontextmanager
     async def _audio(self, speech: SpeechRequest, voice: str) -> AsyncIterator[Samples]:

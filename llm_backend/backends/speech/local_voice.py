@@ -11,15 +11,15 @@ from llm_backend.backends.speech.espeak import Espeak, needs_program
 from llm_backend.backends.speech.seams import fade_ends
 from llm_backend.backends.speech.sentences import Sentences, is_spoken, split_beginning
 from llm_backend.backends.speech.speech_synthesizer import (
-    NOT_INSTALLED,
     Samples,
     SpeechRequest,
     SpeechSynthesizer,
+    check_installed,
 )
 from llm_backend.backends.speech.voices import OPENAI_VOICES, Voice
 from llm_backend.engine import EngineClient
 from llm_backend.engine.messages import Speak, Spoken
-from llm_backend.errors import InvalidRequest, Unsupported
+from llm_backend.errors import InvalidRequest
 from llm_backend.extras import install_command, is_installed
 from llm_backend.model_files import SpeakingFiles
 
@@ -65,7 +65,7 @@ class LocalVoice:
 
     async def voices(self) -> Sequence[Voice]:
         """Returns OpenAI's names and its own speakers. Raises `Unsupported` if it cannot speak."""
-        self._check_installed()
+        check_installed(self.missing)
         speakers = self._files.speakers
         named = {one: speakers[_speaker_for(one, self._files)] for one in OPENAI_VOICES}
         others = {id: f"{id} ({speaker})" for id, speaker in named.items() if id not in speakers}
@@ -80,7 +80,7 @@ class LocalVoice:
     ) -> AsyncGenerator[bytes, None]:
         """Yields the bytes of a file while the rest of the text is being read. Callers wait for
         their permit in turns. Raises `ApiError`, before the first bytes if possible."""
-        self._check_installed()
+        check_installed(self.missing)
         speaker = self._speaker(speech.voice)
         if speaker is None and speech.read_sample is None:
             raise InvalidRequest(
@@ -99,10 +99,6 @@ class LocalVoice:
         if speaker is None and voice in OPENAI_VOICES:
             return _speaker_for(voice, self._files)
         return speaker
-
-    def _check_installed(self) -> None:
-        if (missing := self.missing) is not None:
-            raise Unsupported(missing, param="model", code=NOT_INSTALLED)
 
     @asynccontextmanager
     async def _audio(self, speech: SpeechRequest, speaker: int | None) -> AsyncIterator[Samples]:

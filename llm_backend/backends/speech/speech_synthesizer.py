@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from llm_backend.errors import Unsupported
 from llm_backend.fair_queue import FairSemaphore
 
 if TYPE_CHECKING:  # FFmpeg's libraries are loaded by the first request
@@ -94,6 +95,13 @@ class SpeechSynthesizer:
                 yield await asyncio.to_thread(encoder.finish)
         finally:
             self._observe(model, SpeechUsage(queue_s=queue_s, audio_s=audio_s))
+
+
+def check_installed(missing: str | None) -> None:
+    """Raises `Unsupported` with this sentence, which names what a voice lacks to speak; None if it
+    lacks nothing."""
+    if missing is not None:
+        raise Unsupported(missing, param="model", code=NOT_INSTALLED)
 
 
 def _encoder(format: str, rate_hz: int, tempo: float) -> "AudioEncoder":
