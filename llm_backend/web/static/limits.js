@@ -1,7 +1,7 @@
 // Limits of a project: requests and tokens by model, and what it may spend.
 
 import { request } from "./api.js";
-import { byId, make } from "./dom.js";
+import { announce, make } from "./dom.js";
 import { t } from "./language.js";
 import { row, table } from "./tables.js";
 
@@ -46,7 +46,7 @@ function limitRow(limit, path, run) {
     run(async () => {
       await request(`${path}/rate_limits/${encodeURIComponent(limit.id)}`, { method: "POST", body });
       for (const input of changed) input.defaultValue = input.value;
-      announceSaved();
+      announce(t("Saved"));
     });
   };
   const label = t("Save the limits of {model}", { model: limit.model });
@@ -68,7 +68,7 @@ function spendForm(spend, path, run) {
     run(async () => {
       await request(path, value === "" ? { method: "DELETE" } : { method: "POST", body });
       input.defaultValue = value;
-      announceSaved();
+      announce(t("Saved"));
     });
   };
   return make(
@@ -80,8 +80,6 @@ function spendForm(spend, path, run) {
     make("button", { className: "quiet" }, t("Save the spend limit")),
   );
 }
-
-const announceSaved = () => byId("announcer").append(make("p", {}, t("Saved")));
 
 /** A field for a number of at least 0; empty for none. */
 const numberInput = (label, value, step = 1) =>
