@@ -41,7 +41,7 @@ async function load(svg) {
 
 async function draw(text) {
   const frame = await openFrame(),
-    theme = isDark() ? "dark" : "default";
+    theme = window.isDark() ? "dark" : "default";
   numbers += 1;
   const answer = nextAnswer(numbers);
   frame.contentWindow.postMessage({ number: numbers, text, theme }, "*"); // the frame has no origin
@@ -88,9 +88,4 @@ function nextAnswer(number) {
       };
     waiting.set(number, (answer) => end(resolve, answer));
   });
-}
-
-function isDark() {
-  const { theme } = document.documentElement.dataset;
-  return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }

@@ -2,10 +2,7 @@
 "use strict";
 const { SwaggerUIBundle } = window;
 const root = document.documentElement;
-const isDark = root.dataset.theme
-  ? root.dataset.theme === "dark"
-  : matchMedia("(prefers-color-scheme: dark)").matches;
-root.classList.toggle("dark-mode", isDark);
+root.classList.toggle("dark-mode", window.isDark());
 window.ui = SwaggerUIBundle({
   url: "v1/openapi.json",
   domNode: document.getElementById("swagger"),

@@ -32,16 +32,12 @@ export function wireFrame() {
 function wireTheme() {
   const root = document.documentElement,
     button = byId("theme");
-  const isDark = () =>
-    root.dataset.theme
-      ? root.dataset.theme === "dark"
-      : matchMedia("(prefers-color-scheme: dark)").matches;
   const showTheme = () => {
-    changeIcon(button, isDark() ? "sun" : "moon");
-    button.querySelector("span").textContent = isDark() ? t("Light mode") : t("Dark mode");
+    changeIcon(button, window.isDark() ? "sun" : "moon");
+    button.querySelector("span").textContent = window.isDark() ? t("Light mode") : t("Dark mode");
   };
   button.addEventListener("click", () => {
-    root.dataset.theme = isDark() ? "light" : "dark";
+    root.dataset.theme = window.isDark() ? "light" : "dark";
     persistent.set("theme", root.dataset.theme);
     showTheme();
   });

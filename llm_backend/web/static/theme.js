@@ -6,3 +6,8 @@ try {
 } catch {
   // without storage the system's theme is used
 }
+/** True if the page is dark; for scripts and modules of both pages. */
+window.isDark = () => {
+  const { theme } = document.documentElement.dataset;
+  return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+};
