@@ -2,6 +2,7 @@
 
 import codecs
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 OBSERVED_BYTES = 16 * 1024 * 1024
 
@@ -12,8 +13,10 @@ class AnswerObserver(ABC):
     """Finds out whether an answer is a stream or a body, and keeps the body.
 
     Fed the answer's bytes in any pieces; never raises. Stops after `limit_bytes` and sets
-    `is_overlong`.
+    `is_overlong`; a subclass that accumulates nothing of a stream may leave it unlimited.
     """
+
+    limits_streams: ClassVar[bool] = True
 
     def __init__(self, limit_bytes: int = OBSERVED_BYTES) -> None:
         self._limit_bytes = limit_bytes
@@ -25,7 +28,8 @@ class AnswerObserver(ABC):
     def feed(self, chunk: bytes) -> None:
         """Parses the next bytes of the answer."""
         self.fed_bytes += len(chunk)
-        if self.fed_bytes > self._limit_bytes:
+        is_limited = self.limits_streams or not self._is_stream
+        if self.is_overlong or (is_limited and self.fed_bytes > self._limit_bytes):
             self.is_overlong = True
             self._body.clear()
         elif self._is_stream:
@@ -34,6 +38,11 @@ class AnswerObserver(ABC):
             self._body += chunk
             if self._is_stream is None:
                 self._detect_kind()
+
+    @property
+    def is_stream(self) -> bool:
+        """True if the answer is an event stream, as far as is known."""
+        return bool(self._is_stream)
 
     @property
     def body(self) -> bytes | None:

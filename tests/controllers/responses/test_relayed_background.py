@@ -188,6 +188,16 @@ def test_the_observer_ignores_other_and_overlong_bodies(said: bytes):
     assert observer.response() is None
 
 
+def test_response_observer_limits_the_events_of_a_stream_and_not_the_stream():
+    said = events().removeprefix(STREAM)
+    observer = ResponseObserver(limit_bytes=len(said) - 1)
+    for _ in range(3):
+        observer.feed(said[:10])
+        observer.feed(said[10:])
+
+    assert observer.response() == ENDED
+
+
 NONE = b"HTTP/1.1 404 X\r\ncontent-length: 2\r\n\r\n{}"
 BROKEN = b"HTTP/1.1 200 X\r\ncontent-le"
 
