@@ -261,6 +261,7 @@ def test_settings_refuse_an_empty_text_in_the_file_by_name(tmp_path, name):
         ({"backends": [{"name": "a", "base_url": "http://a", "api_key": ""}]}, "api_key"),
         ({"backends": [{"name": "a", "base_url": "http://a", "api_key_env": "EMPTY"}]}, "backends"),
         ({"backends": [{"name": "a", "base_url": ""}]}, "base_url"),
+        ({"backends": [{"name": "a", "base_url": "http://a", "models": ", "}]}, "models"),
     ],
 )
 def test_settings_refuse_an_empty_text_in_a_nested_setting(tmp_path, monkeypatch, setting, named):

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from llm_backend.settings.kinds import Secret, require_text
+from llm_backend.settings.kinds import Secret, require_text, split_commas
 
 
 class UpstreamEntry(BaseModel):
@@ -82,12 +82,7 @@ class UpstreamEntry(BaseModel):
 
     _check_empty = field_validator("*", mode="before")(require_text)
 
-    @field_validator("models", "pass_headers", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        return tuple(word.strip() for word in value.split(",") if word.strip())
+    _split_texts = field_validator("models", "pass_headers", mode="before")(split_commas)
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
