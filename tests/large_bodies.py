@@ -317,7 +317,7 @@ _CHAT = {
             "json_schema": _format({"enum": [f"k{n}" for n in range(NODES - 100)]}),
         },
     },
-    "many template switches": lambda: {
+    "many template variables": lambda: {
         "messages": [_message()],
         "chat_template_kwargs": {f"k{n}": 1 for n in range(NODES // 3)},
     },

@@ -26,7 +26,7 @@ from llm_backend.engine import EngineClient
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping
 
-THINKING_SWITCHES = frozenset({"enable_thinking", "thinking"})
+THINKING_VARIABLES = frozenset({"enable_thinking", "thinking"})
 """Variables by which chat templates switch reasoning on and off."""
 
 _EFFORTS = {"minimal": "low", "xhigh": "high", "max": "high"}  # models know only three levels
@@ -254,7 +254,7 @@ class ModelProtocol:
                 "This model does not reason: `reasoning_effort` must be `none` or absent.",
                 param="reasoning_effort",
             )
-        can_be_off = self._template.variables & THINKING_SWITCHES
+        can_be_off = self._template.variables & THINKING_VARIABLES
         if effort == "none" and not can_be_off:
             if not chat.must_take_effort:
                 return {}
@@ -264,7 +264,7 @@ class ModelProtocol:
             )
         is_on = effort != "none"
         level = {"reasoning_effort": _EFFORTS.get(effort, effort)} if is_on else {}
-        return {**dict.fromkeys(THINKING_SWITCHES, is_on), **level}
+        return {**dict.fromkeys(THINKING_VARIABLES, is_on), **level}
 
 
 class ProtocolCache:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from llm_backend.backends.base import ChatDelta, Usage
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.backends.local.model_protocol import THINKING_SWITCHES
+from llm_backend.backends.local.model_protocol import THINKING_VARIABLES
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.chat.create import AnyAnswer, begin_turn
@@ -134,7 +134,7 @@ async def _encode(
 def with_thinking(request: ApiRequest, is_on: bool, effort: str | None = None) -> ApiRequest:
     """Returns a request for which a local model reasons or does not, if its template can switch,
     and with this effort, if its template knows efforts."""
-    switches: JsonObject = dict.fromkeys(THINKING_SWITCHES, is_on)
+    variables: JsonObject = dict.fromkeys(THINKING_VARIABLES, is_on)
     if effort is not None:
-        switches["reasoning_effort"] = effort
-    return replace(request, body={**request.body, "chat_template_kwargs": switches})
+        variables["reasoning_effort"] = effort
+    return replace(request, body={**request.body, "chat_template_kwargs": variables})

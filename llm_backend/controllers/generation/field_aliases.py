@@ -20,13 +20,13 @@ def with_common_names(body: JsonMappingT) -> JsonMappingT:
         _check_unset(fields.get(name), alias, name)
         fields[name] = body[alias]
     if thinking is not None:
-        switches = fields.get("chat_template_kwargs") or {}
+        variables = fields.get("chat_template_kwargs") or {}
         _check_unset(
-            switches.get("enable_thinking"),
+            variables.get("enable_thinking"),
             "enable_thinking",
             "chat_template_kwargs.enable_thinking",
         )
-        fields["chat_template_kwargs"] = {**switches, "enable_thinking": thinking}
+        fields["chat_template_kwargs"] = {**variables, "enable_thinking": thinking}
     return fields  # type: ignore[return-value] # a body of the same kind
 
 

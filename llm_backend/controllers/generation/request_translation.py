@@ -48,7 +48,7 @@ COMPLETION_FIELDS = SHARED_FIELDS | {"prompt", "suffix", "best_of", "echo"}
 
 TOKENS_END = 2**31  # the engine's token ids have 32 bits
 MAX_INTEGER = 2**31 - 1
-RESERVED_SWITCHES = {
+RESERVED_VARIABLES = {
     "messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "raise_exception",
     "strftime_now",
 }  # fmt: skip
@@ -96,7 +96,7 @@ def _chat_from(
         parallel_tool_calls=body.get("parallel_tool_calls") is not False,
         reasoning_effort=body.get("reasoning_effort"),
         must_take_effort=not knows_reasoning_effort(body["model"]),
-        template_kwargs=_switches(body),
+        template_kwargs=_template_kwargs(body),
         prediction=_prediction(body),
         grammar=structure.grammar,
         lowered_calls=structure.lowered,
@@ -287,15 +287,15 @@ def _positive(name: str, value: int | None) -> int | None:
     return value
 
 
-def _switches(body: JsonMapping) -> Mapping[str, Any]:
-    switches = body.get("chat_template_kwargs") or {}
-    for name in switches:
-        if name in RESERVED_SWITCHES:
+def _template_kwargs(body: JsonMapping) -> Mapping[str, Any]:
+    variables = body.get("chat_template_kwargs") or {}
+    for name in variables:
+        if name in RESERVED_VARIABLES:
             raise InvalidRequest(
                 f"`{name}` is set by the server; it cannot be given.",
                 param=f"chat_template_kwargs.{name}",
             )
-    return switches
+    return variables
 
 
 def _prompts(prompt: Any) -> list[str | list[int]]:
