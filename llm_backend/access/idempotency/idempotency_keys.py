@@ -19,7 +19,7 @@ from llm_backend.offload import offload
 KEY = "idempotency-key"
 KEY_CHARACTERS = 255
 ALL_BYTES = 64 * 1024 * 1024
-_SECRETS_OF_CLIENTS = frozenset(
+_OPERATIONS_WITH_SECRETS = frozenset(
     {
         "create-realtime-client-secret",
         "create-realtime-session",
@@ -166,7 +166,7 @@ class Idempotency:
 def _shows_secret(request: ApiRequest) -> bool:
     """Returns True if the answer may hold a secret that is shown once."""
     operation = request.operation
-    return operation.administers or operation.operation_id in _SECRETS_OF_CLIENTS
+    return operation.administers or operation.operation_id in _OPERATIONS_WITH_SECRETS
 
 
 def _digest(body: bytes) -> bytes:

@@ -25,7 +25,7 @@ from llm_backend.controllers.response_items.compaction_items import (
     reading_order,
 )
 from llm_backend.controllers.response_items.input_parts import without_fetched
-from llm_backend.controllers.responses.create import relay_unread
+from llm_backend.controllers.responses.create import relay_without_model
 from llm_backend.controllers.responses.input.chat_request import translate_error_paths
 from llm_backend.controllers.responses.input.context_management import summary_chat, summary_of
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest, open_request
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 async def compactconversation(services: Services, request: ApiRequest) -> Response:
     """`POST /responses/compact`"""
     if request.query.get("beta") or request.body.get("model") is None:
-        return await relay_unread(services, request)
+        return await relay_without_model(services, request)
     return await answer_by_route(services, request, local=_compact, bridged=_compact)
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 async def create_response(services: Services, request: ApiRequest) -> Response:
     """`POST /responses`"""
     if request.query.get("beta") or request.body.get("model") is None:
-        return await relay_unread(services, request, relay_with=relay_response)
+        return await relay_without_model(services, request, relay_with=relay_response)
     return await answer_by_route(
         services, request, local=_answer, relay_with=relay_response, bridged=_answer
     )
@@ -53,7 +53,7 @@ async def _answer(
 async def getinputtokencounts(services: Services, request: ApiRequest) -> Response:
     """`POST /responses/input_tokens`"""
     if request.query.get("beta") or (request.body or {}).get("model") is None:
-        return await relay_unread(services, request)
+        return await relay_without_model(services, request)
     return await answer_by_route(services, request, local=_count_input, bridged=_refuse_count)
 
 
@@ -86,7 +86,7 @@ async def _in_background(services: Services, request: ApiRequest, model: LocalMo
     return await event_stream(follower.events(), ending=b"", failure=follower.failure)
 
 
-async def relay_unread(
+async def relay_without_model(
     services: Services, request: ApiRequest, *, relay_with: UpstreamHandler = relay
 ) -> Response:
     """Relays a request without a model, or with `beta`, to an upstream. Raises `InvalidRequest` or
