@@ -28,7 +28,7 @@ class EngineConfig(WorkerConfig, frozen=True, kw_only=True):
     A worker that dies is restarted after a delay. After more than `restart_limit` deaths in a row,
     or if the model cannot be loaded, the engine is `failed` for a pause and is then started again.
     Each further death or failure in a row doubles the delay or the pause. Once a worker has been
-    ready for `quick_death_s`, the count starts anew.
+    ready for `restart_reset_s`, the count starts anew.
     """
 
     smaller: EngineFit | None = None  # used once if the fit to the machine's memory fails
@@ -42,7 +42,7 @@ class EngineConfig(WorkerConfig, frozen=True, kw_only=True):
     restart_delay_limit_s: float = 30
     restart_pause_s: float = 15
     restart_pause_limit_s: float = 300
-    quick_death_s: float = 30
+    restart_reset_s: float = 30
 
     quarantine_weight: int = 2  # of the crashes by one command, which is then quarantined
     poison_requests_limit: int = 1024  # commands that are remembered

@@ -25,11 +25,11 @@ from llm_backend.settings import Settings, SettingsSource
 
 log = logging.getLogger(__name__)
 
-RESTART_DELAY_S = 0.25  # doubled with each quick death in a row
+RESTART_DELAY_S = 0.25  # doubled with each further crash
 RESTART_DELAY_LIMIT_S = 30.0
 # Signals within this time count as one: `timeout` signals a process and its group.
 SAME_SIGNAL_S = 0.5
-QUICK_DEATH_S = 30.0  # a process that lived longer did not die of its start
+RESTART_RESET_S = 30.0  # after which the count of crashes starts anew
 
 
 async def serve_processes(
@@ -104,7 +104,7 @@ class _Processes:
                 task.cancel()
 
     async def _supervise(self, shared: Path) -> None:
-        quick_deaths = 0
+        crashes = 0
         while not self._is_ending.is_set():
             began_s = time.monotonic()
             reason = await self._run_child(shared)
@@ -112,9 +112,9 @@ class _Processes:
                 return
             if not self._is_open.is_set():
                 raise CannotStart(reason)
-            is_quick = time.monotonic() - began_s < QUICK_DEATH_S
-            quick_deaths = quick_deaths + 1 if is_quick else 1
-            delay_s = backoff_delay_s(RESTART_DELAY_S, quick_deaths, RESTART_DELAY_LIMIT_S)
+            ran_s = time.monotonic() - began_s
+            crashes = crashes + 1 if ran_s < RESTART_RESET_S else 1
+            delay_s = backoff_delay_s(RESTART_DELAY_S, crashes, RESTART_DELAY_LIMIT_S)
             log.error("api_process_ended", extra={"reason": reason, "restart_in_s": delay_s})
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._is_ending.wait(), delay_s)

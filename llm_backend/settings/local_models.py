@@ -268,7 +268,7 @@ class LocalModelsSettings(BaseModel):
     restart_pause_limit_s: float = Field(
         300, gt=0, description="Maximum length of a pause in seconds."
     )
-    quick_death_s: float = Field(
+    restart_reset_s: float = Field(
         30,
         ge=0,
         description="If an engine was ready for this many seconds before it crashed, the count "

@@ -250,7 +250,7 @@ async def test_engine_fails_with_the_reason_if_its_worker_always_crashes(
 
 
 async def test_supervisor_restarts_after_a_pause(tiny_llama, caplog):
-    settings = {"restart_limit": 2, "restart_pause_s": 0.3, "quick_death_s": 600}
+    settings = {"restart_limit": 2, "restart_pause_s": 0.3, "restart_reset_s": 600}
     async with EngineClient(config(tiny_llama, **settings)) as engine:
         for _ in range(4):
             await eventually(lambda: engine.state == "ready")

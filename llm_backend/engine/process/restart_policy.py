@@ -32,7 +32,7 @@ class RestartPolicy:
         """Return the next start after a death. `cannot_start`: no worker has been ready yet,
         and this one has reported why. `ready_s` is without the time in which it was loaded."""
         config = self._config
-        if was_ready and ready_s >= config.quick_death_s:
+        if was_ready and ready_s >= config.restart_reset_s:
             self._deaths = self._pauses = 0
         self._deaths += 1
         if self._deaths <= config.restart_limit and not cannot_start:

@@ -12,7 +12,7 @@ CONFIG = EngineConfig(
     restart_delay_limit_s=3,
     restart_pause_s=10,
     restart_pause_limit_s=50,
-    quick_death_s=30,
+    restart_reset_s=30,
 )
 
 
