@@ -7,8 +7,8 @@ idempotency/     repeated requests
 wiring.py        all of these, opened for one server
 """
 
+from llm_backend.access.authentication.api_keys import NewKey, new_key
 from llm_backend.access.authentication.keyring import KEYS_REQUIRED, Keyring
-from llm_backend.access.authentication.new_key import NewKey, new_key
 from llm_backend.access.authentication.policy import DEFAULT_PROJECT, Project
 from llm_backend.access.authentication.principal import Caller, Principal, fairness_key
 from llm_backend.access.limits.websocket_session import MeteredSession

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from llm_backend.access.authentication import resource_kinds
-from llm_backend.access.authentication.new_key import NewKey, make_default_project, new_key
+from llm_backend.access.authentication.api_keys import NewKey, make_default_project, new_key
 from llm_backend.access.authentication.policy import DEFAULT_PROJECT
 from llm_backend.store.administration import Administration, AuditedChange, Record
 

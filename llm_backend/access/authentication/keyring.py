@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from llm_backend.access.authentication import resource_kinds
-from llm_backend.access.authentication.new_key import (
+from llm_backend.access.authentication.api_keys import (
     DEFAULT_NAME,
     hash_key,
     make_default_project,

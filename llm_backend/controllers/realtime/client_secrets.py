@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from starlette.responses import Response
 
-from llm_backend.access.authentication.new_key import KEY_BYTES, hash_key
+from llm_backend.access.authentication.api_keys import KEY_BYTES, hash_key
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
 from llm_backend.controllers.realtime.beta_sessions import (

@@ -1,4 +1,4 @@
-"""New API keys, and the default project that they may belong to."""
+"""API keys: new ones, the hash by which a key is stored and found, and their default project."""
 
 import hashlib
 import secrets
