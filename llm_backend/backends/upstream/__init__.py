@@ -9,7 +9,8 @@ upstream_request.py  a request before its upstream is chosen
 attempts.py          the tries of one request, and whether one more follows
 retry.py             statuses and pauses of retries
 balance.py           the least loaded upstream
-upstream_load.py     outstanding requests of an upstream, and its ejection
+upstream_load.py     outstanding requests and permits of an upstream
+upstream_health.py   its failures, and its ejection
 observer.py          callbacks for metrics
 model_list.py        cached model list
 headers.py           headers of relayed requests and answers

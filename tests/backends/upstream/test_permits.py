@@ -14,7 +14,7 @@ from llm_backend.backends.upstream.http import Upstream
 from llm_backend.backends.upstream.permits.permit_client import PermitClient
 from llm_backend.backends.upstream.permits.permit_messages import SOCKET
 from llm_backend.backends.upstream.permits.permit_server import PermitServer
-from llm_backend.backends.upstream.upstream_load import FAILURES
+from llm_backend.backends.upstream.upstream_health import FAILURES
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.errors import ServiceUnavailable
 from tests.patience import settle

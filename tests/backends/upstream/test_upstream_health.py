@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_backend.backends.upstream.upstream_load import (
+from llm_backend.backends.upstream.upstream_health import (
     EJECTION_S,
     FAILURES,
     LONGEST_EJECTION_S,

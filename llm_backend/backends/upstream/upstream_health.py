@@ -1,0 +1,80 @@
+"""Health of one upstream: its consecutive failures, its ejection, and probes (no I/O)."""
+
+FAILURES = 3  # in a row: one may be the request's fault, three are not
+EJECTION_S = 5.0
+LONGEST_EJECTION_S = 60.0
+
+
+class UpstreamHealth:
+    """Ejects an upstream after consecutive failures, then lets one request at a time probe it.
+
+    An answer's beginning ends the ejection, but only a complete answer resets the count of
+    failures: an upstream that breaks off every answer is ejected, too. Each ejection is twice as
+    long as the one before, up to a minute, until an answer is complete. Nothing is recorded of a
+    request whose client leaves after the headers. An answer that turns out to be invalid is a
+    failure, even if its headers were a success. A request has the epoch in which it was sent, the
+    number of ejections before it. Of one from before the latest ejection nothing is recorded: that
+    it fails says nothing new, and that its answer begins or ends does not say that a new request
+    would be answered.
+
+    Known elsewhere as circuit breaker (open while ejected, half-open while probed) with a cooldown.
+    """
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._ejected_until = 0.0
+        self._ejection_s = EJECTION_S
+        self._is_probed = False
+        self._epoch = 0
+
+    @property
+    def is_ejected(self) -> bool:
+        """True after `FAILURES` consecutive failures, until an answer begins."""
+        return self._failures >= FAILURES
+
+    def is_available(self, now_s: float) -> bool:
+        """Returns True if the upstream is not ejected, or its ejection time is over."""
+        return not self.is_ejected or now_s >= self._ejected_until
+
+    def admits(self, now_s: float) -> bool:
+        """Returns True if a request may be sent: not ejected, or it would be the probe."""
+        return not self.is_ejected or (not self._is_probed and self.is_available(now_s))
+
+    def record_request(self) -> int:
+        """Records that a request is sent; it is the probe if the upstream is ejected. Returns its
+        epoch."""
+        self._is_probed = self.is_ejected
+        return self._epoch
+
+    def record_answer_start(self, epoch: int) -> None:
+        """Records that an answer has begun; its end is recorded later."""
+        if epoch != self._epoch:
+            return
+        self._failures = min(self._failures, FAILURES - 1)
+        self._is_probed = False
+
+    def record_success(self, epoch: int) -> None:
+        """Records a complete answer."""
+        if epoch != self._epoch:
+            return
+        self._failures = 0
+        self._ejection_s = EJECTION_S
+        self._is_probed = False
+
+    def record_failure(self, now_s: float, epoch: int) -> None:
+        """Records a failure: no answer, an invalid, incomplete or redirecting one, a rejected key,
+        or a status of `retry.DOWN`."""
+        if epoch != self._epoch:
+            return
+        self._failures += 1
+        self._is_probed = False
+        if not self.is_ejected:
+            return
+        self._epoch += 1
+        self._ejected_until = now_s + self._ejection_s
+        self._ejection_s = min(2 * self._ejection_s, LONGEST_EJECTION_S)
+
+    def record_cancel(self, epoch: int) -> None:
+        """Records a request that was cancelled before its result was known."""
+        if epoch == self._epoch:
+            self._is_probed = False
