@@ -397,7 +397,7 @@ class Generator(WorkerEngine):
         return accepted
 
     def _fail_with_cells(self, request: EngineRequest, message: str) -> None:
-        """Fail a request whose cells may hold values that are no numbers, and discard them."""
+        """Fail a request whose cells may hold NaN, and discard them."""
         sequences = [consumer.sequence for consumer in request.consumers]
         slots = [sequence.slot for sequence in sequences if sequence.slot is not None]
         self._fail(request.address, Failure.INTERNAL, message)

@@ -10,8 +10,8 @@ _GREATEST = 32767
 
 def pcm_of(samples: ArrayLike) -> bytes:
     """Return samples from -1 to 1 as signed 16 bits, little-endian. Raises `DecodeError` for
-    samples that are no numbers."""
+    samples that are NaN or infinite."""
     values = np.asarray(samples, np.float32)
     if not np.isfinite(values).all():
-        raise DecodeError("The voice computed samples that are no numbers.")
+        raise DecodeError("The voice computed samples that are NaN or infinite.")
     return np.rint(np.clip(values, -1, 1) * _GREATEST).astype("<i2").tobytes()

@@ -215,8 +215,8 @@ def test_media_that_a_model_cannot_encode_are_refused_by_their_place(ask, part, 
 @pytest.mark.parametrize(
     ("samples", "why"),
     [
-        ([0.1, float("nan")] * 4000, "samples that are no numbers"),
-        ([0.1, float("-inf")] * 4000, "samples that are no numbers"),
+        ([0.1, float("nan")] * 4000, "samples that are NaN or infinite"),
+        ([0.1, float("-inf")] * 4000, "samples that are NaN or infinite"),
         ([1e30, -1e30] * 4000, "cannot be computed"),
     ],
 )

@@ -90,7 +90,7 @@ def _samples(file: IO[bytes], limit_s: int, rate_hz: int) -> Iterator[bytes]:
 def _decode(container: Any, limit_s: int, rate_hz: int) -> Iterator[bytes]:
     """Yields the samples; skips what is damaged, unless that is everything."""
     count = 0
-    floats = map(_check_numbers, _resample(_frames(container), "flt", rate_hz))
+    floats = map(_check_finite, _resample(_frames(container), "flt", rate_hz))
     for resampled in _resample(floats, "s16", rate_hz):
         count += resampled.samples
         if count > limit_s * rate_hz:
@@ -129,11 +129,11 @@ def _frames(container: Any) -> Iterator[Any]:
             continue
 
 
-def _check_numbers(frame: Any) -> Any:
-    """Returns a frame of 32-bit floats. Raises `_UnreadableRecording` if one is no number or
+def _check_finite(frame: Any) -> Any:
+    """Returns a frame of 32-bit floats. Raises `_UnreadableRecording` if one is NaN or
     infinite, as their sum is then, too."""
     if not math.isfinite(sum(_values(frame, "f"))):
-        raise _UnreadableRecording("The recording holds samples that are no numbers.")
+        raise _UnreadableRecording("The recording holds samples that are NaN or infinite.")
     return frame
 
 

@@ -138,7 +138,7 @@ class NativeProjector:
         rows = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(self._context), shape=shape).copy()
         if not np.isfinite(rows).all():  # without flash attention they would spoil the cells
             raise MediaError(
-                f"The {run.media.medium} cannot be computed: its embeddings are no numbers."
+                f"The {run.media.medium} cannot be computed: its embeddings are NaN or infinite."
             )
         positions = self._positions(chunk, run)
         offsets = np.ones(len(positions), dtype=np.int32)

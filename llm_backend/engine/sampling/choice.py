@@ -8,7 +8,7 @@ from llm_backend.engine.sampling.top_k import Row, top_k
 
 
 class NoChoice(Exception):
-    """No token can be chosen from the logits: not numbers, or every token forbidden."""
+    """No token can be chosen from the logits: one is NaN, or every token is forbidden."""
 
 
 @dataclass(frozen=True, kw_only=True)

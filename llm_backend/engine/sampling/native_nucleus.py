@@ -22,7 +22,7 @@ _NOT_SAMPLED, _NOT_FINITE = -1, -2  # as in nucleus.c
 
 
 class NotFinite(Exception):
-    """The largest logit is not a number, or infinite."""
+    """The largest logit is NaN or infinite."""
 
 
 class NativeNucleus:

@@ -39,7 +39,7 @@ INLINE float sum_of(floats lanes) {
     return sum;
 }
 
-/* e to the power of each lane, which is at most 0; 0 for less than LEAST and for what is no number.
+/* e to the power of each lane, which is at most 0; 0 for less than LEAST and for NaN.
  * x = n ln 2 + r with |r| <= ln 2 / 2: the power of r is a series, that of two goes into the
  * exponent's bits. The relative error is below 2e-7. */
 INLINE floats powers(floats x) {
@@ -59,7 +59,7 @@ INLINE floats powers(floats x) {
     return where(counts, (floats)((ints)series + ((ints)shifted << 23)));
 }
 
-/* The largest of the row; what is no number shows as not equal to itself. */
+/* The largest of the row; NaN shows as not equal to itself. */
 INLINE float peak_of(const float *row, size_t count, int *has_nan) {
     size_t index = 0;
     float peak = row[0];

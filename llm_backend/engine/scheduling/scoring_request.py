@@ -72,7 +72,7 @@ class PathScorer:
         self, rows: abc.Sequence[Row], draft: abc.Sequence[int]
     ) -> tuple[Delta | None, int]:
         """Read the logits of the last position, with which the path ends. Raises `NoChoice` if
-        logits are not numbers."""
+        logits are NaN."""
         self.read_prompt(rows[0], len(self.sequence.tokens) - 1)
         self.is_finished = True
         return None, 0

@@ -1,5 +1,5 @@
-"""Duration of an audio file, read from its headers without decoding, and a check of the samples
-that may be no numbers. Pure."""
+"""Duration of an audio file, read from its headers without decoding, and a check for samples
+that are NaN or infinite. Pure."""
 
 import re
 import struct
@@ -36,8 +36,8 @@ def read_duration_s(data: bytes, format: str) -> float:
     return seconds
 
 
-def check_numbers(data: bytes, format: str) -> None:
-    """Raises `BadAudio` for a WAV file with samples that are no numbers, or infinite. Others have
+def check_finite(data: bytes, format: str) -> None:
+    """Raises `BadAudio` for a WAV file with samples that are NaN or infinite. Other files have
     none."""
     # Imported late, so that servers without audio do not load numpy.
     import numpy as np
@@ -52,7 +52,7 @@ def check_numbers(data: bytes, format: str) -> None:
         return
     values = np.frombuffer(samples, f"<f{bits // 8}", len(samples) * 8 // bits)
     if not np.isfinite(values).all():
-        raise BadAudio("The audio holds samples that are no numbers.")
+        raise BadAudio("The audio holds samples that are NaN or infinite.")
 
 
 def _wav_seconds(data: bytes) -> float:

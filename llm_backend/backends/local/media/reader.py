@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from llm_backend.backends.data_url import decode_base64, parse_data_url
 from llm_backend.backends.local.media.audio_duration import (
     BadAudio,
-    check_numbers,
+    check_finite,
     read_duration_s,
 )
 from llm_backend.backends.local.media.values import Audio, DecodedAudio, Image, MediaPart
@@ -127,7 +127,7 @@ class MediaReader:
         data = _decode_base64(audio.data, bounds.audio_bytes, audio)
         try:
             seconds = read_duration_s(data, audio.format)
-            check_numbers(data, audio.format)
+            check_finite(data, audio.format)
         except BadAudio as error:
             raise InvalidRequest(str(error), param=audio.param) from error
         if seconds > bounds.audio_s:

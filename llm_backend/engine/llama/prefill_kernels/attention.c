@@ -166,7 +166,7 @@ AVX512 static void read_cell(
 
 // 2 to the power of numbers that are not positive; 0 for minus infinity.
 AVX512 static inline __m512 power_of_two(__m512 power) {
-    const __m512 x = _mm512_max_ps(_mm512_set1_ps(-200), power);  // keeps what is not a number
+    const __m512 x = _mm512_max_ps(_mm512_set1_ps(-200), power);  // keeps NaN
     const __m512 whole = _mm512_roundscale_ps(x, 0);
     const __m512 rest = _mm512_sub_ps(x, whole);
     __m512 y = _mm512_set1_ps(1.33335581e-3f);
