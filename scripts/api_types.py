@@ -189,7 +189,7 @@ class TypeWriter:
         return [merge_shapes((*combination, own)) for combination in product(*parts)]
 
     def _kind(self, one: JsonMapping, others: Iterable[JsonMapping]) -> str:
-        """Returns the suffix that tells an inline object from the other alternatives."""
+        """Returns the suffix that distinguishes an inline object from the other alternatives."""
         inline = [other for other in others if "properties" in other]
         if "properties" not in one or len(inline) < 2:
             return ""

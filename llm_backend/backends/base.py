@@ -177,7 +177,7 @@ class TextDelta:
 class ChatDelta:
     """Chunk of one choice: reasoning, content, a refusal, tool calls, or the end
     (`finish_reason`, and the client's stop string that matched). Only upstreams send refusals apart
-    from content, and only local models tell the stop string."""
+    from content, and only local models report the stop string."""
 
     choice: int
     reasoning: str = ""

@@ -69,7 +69,7 @@ def _remember_lines(file: Path) -> None:
         readline: Any = importlib.import_module("readline")  # some systems have none
     except ImportError:
         return
-    if variable("TERM") not in (None, "dumb"):  # which cannot tell what is pasted
+    if variable("TERM") not in (None, "dumb"):  # which cannot mark what is pasted
         readline.parse_and_bind("set enable-bracketed-paste on")  # which Python turns off
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -68,7 +68,7 @@ def parse_message(message: str | bytes, limits: BodyLimits) -> JsonObject:
 
 @dataclass(frozen=True, kw_only=True)
 class InternalAnswer:
-    """An answer that has begun: its status and its body in chunks. After these, `is_complete` tells
+    """An answer that has begun: its status and its body in chunks. After these, `is_complete` says
     whether it was sent to its end."""
 
     status: int

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from llm_backend.engine.messages import MediaItem, MediaKind
 
-_INDEX_BITS = 20  # bits of a placeholder token that tell how many of its run follow it
+_INDEX_BITS = 20  # bits of a placeholder token that count how many of its run follow it
 _INDEX_MASK = (1 << _INDEX_BITS) - 1
 _DIGEST_BYTES = 16
 

@@ -66,7 +66,7 @@ class SequentialModel(Protocol):
 
     @property
     def kind(self) -> ModelKind:
-        """Kind of the model, which tells its command."""
+        """Kind of the model, which determines its command."""
         ...
 
     def info(self) -> ModelInfo:

@@ -46,7 +46,7 @@ _MARKS = (
     ("label_emb.", DiffusionFamily.SDXL),
     ("input_blocks.", DiffusionFamily.SD),
 )
-"""Beginnings of tensors' names, the first of which in a file tells its family."""
+"""Beginnings of tensors' names, the first of which in a file identifies its family."""
 
 _ARCHITECTURES = frozenset({"flux", "sd1", "sdxl", "sd3", "qwen_image", "lumina2"})
 """Values of `general.architecture` of the models that draw; converters write some or none."""

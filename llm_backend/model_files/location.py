@@ -30,7 +30,7 @@ from llm_backend.model_files.whisper import WhisperHeader, is_whisper_file, read
 ModelFile = (
     GgufHeader | WhisperHeader | VoiceFiles | RecognizerFiles | DiarizationFiles | DiffusionFile
 )
-"""Contents of a model's file: its type tells the kind of the model."""
+"""Contents of a model's file: its type is that of the kind of the model."""
 
 HUB_NAME = re.compile(r"([\w.-]+)/([\w.-]+?)(?::([\w.-]+))?")
 _PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)

@@ -1,7 +1,7 @@
 """ONNX voices in the form of sherpa-onnx: recognition, speakers, and the files beside a model.
 
 A voice is a folder: the model, the symbols of its tokens (`tokens.txt`), and what its family needs
-besides. The model's metadata tell the rest; they are read without the library and without the
+besides. The model's metadata hold the rest; they are read without the library and without the
 weights.
 """
 

@@ -47,7 +47,7 @@ class RecognizerFiles:
 
     @property
     def is_transducer(self) -> bool:
-        """True for a transducer, which tells the probabilities of its tokens; False for CTC."""
+        """True for a transducer, which reports the probabilities of its tokens; False for CTC."""
         return self.joiner is not None
 
     @property

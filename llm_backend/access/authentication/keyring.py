@@ -110,7 +110,7 @@ class Keyring:
             )
         digest = hash_key(token)
         entry = self._entries.get(digest)
-        # The time of the look-up depends on the hash, and tells nothing about the key itself.
+        # The time of the look-up depends on the hash, and reveals nothing about the key itself.
         if entry is None or not hmac.compare_digest(entry.hash, digest):
             raise self._unknown_key_error()
         caller, now = entry.caller, self._clock()

@@ -51,7 +51,7 @@ class GeneratedImage:
 @dataclass(frozen=True, kw_only=True)
 class ImageProgress:
     """A request for images that is not answered yet. `share` is the part of the work that is
-    done, from 0 to 1; None while it waits, or if its image server does not tell."""
+    done, from 0 to 1; None while it waits, or if its image server does not report it."""
 
     model: str
     share: float | None

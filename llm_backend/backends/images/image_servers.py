@@ -1,8 +1,8 @@
 """Image servers: images drawn by an upstream that speaks `/sdapi/v1`, with previews.
 
-A server works at one request at a time, and tells every client the progress of the current one. So
-previews are read, and a request that is given up is interrupted, only at a server that gets one
-request at a time from here (`concurrency: 1`).
+A server works at one request at a time, and reports to every client the progress of the current
+one. So previews are read, and a request that is given up is interrupted, only at a server that gets
+one request at a time from here (`concurrency: 1`).
 """
 
 import asyncio
@@ -97,7 +97,7 @@ class ImageServers:
         server has loaded.
 
         Raises `ModelNotFound` for a model that no image server lists, `InvalidRequest` if none is
-        named and the server does not tell which one is loaded, and `UpstreamError`.
+        named and the server does not report which one is loaded, and `UpstreamError`.
         """
         listed = await self._pool.models()
         if not listed:
@@ -112,13 +112,14 @@ class ImageServers:
         if model.model is not None:
             raise ModelNotFound(model.model)
         raise InvalidRequest(
-            "The image server does not tell which of its models is loaded: name one.",
+            "The image server does not report which of its models is loaded: name one.",
             param="model",
             code="missing_required_parameter",
         )
 
     async def _find_loaded(self, upstream: str) -> str | None:
-        """Returns the title of the checkpoint that an image server has loaded, if it tells one."""
+        """Returns the title of the checkpoint that an image server has loaded, if it reports
+        one."""
         try:
             async with asyncio.timeout(_OPTIONS_S):
                 answer = await self._pool.send_without_permit(
@@ -126,7 +127,7 @@ class ImageServers:
                 )
                 read = await answer.read(_FRAMING_BYTES)
         except TimeoutError as error:
-            raise UpstreamFailed("The image server does not tell its options.") from error
+            raise UpstreamFailed("The image server does not report its options.") from error
         return sdapi.parse_loaded_checkpoint(read) if answer.status == 200 else None
 
     async def draw(
@@ -243,7 +244,7 @@ class _ServerRequest:
             raise
 
     async def progress(self) -> ImageProgress:
-        """Returns the progress as the image server tells it."""
+        """Returns the progress as the image server reports it."""
         share = None
         if self._at is not None and self.pool.is_exclusive(self._at):
             with suppress(UpstreamError, TimeoutError):  # None: the server does not say
@@ -285,7 +286,7 @@ class _ServerRequest:
         self, upstream: str, drawing_task: "asyncio.Task[list[bytes]]"
     ) -> tuple[float, bytes] | None:
         """Returns the share of the work that is done, and the current image, if it is shown.
-        None if the server tells no progress, or if the images arrive first."""
+        None if the server reports no progress, or if the images arrive first."""
         fetching = asyncio.create_task(self._fetch_progress(upstream, has_image=True))
         try:
             await asyncio.wait([fetching, drawing_task], return_when=asyncio.FIRST_COMPLETED)
@@ -298,14 +299,14 @@ class _ServerRequest:
             await asyncio.gather(fetching, return_exceptions=True)
 
     async def _fetch_progress(self, upstream: str, *, has_image: bool) -> tuple[float, bytes]:
-        """As `_progress`. Raises `UpstreamError` if the server tells no progress."""
+        """As `_progress`. Raises `UpstreamError` if the server reports no progress."""
         query = b"skip_current_image=false" if has_image else b"skip_current_image=true"
         answer = await self.pool.send_without_permit(
             upstream, method="GET", path=sdapi.PROGRESS, query=query
         )
         read = await answer.read(self.image_bytes * 4 // 3 + _FRAMING_BYTES)
         if answer.status != 200:
-            raise UpstreamFailed(f"The image server tells no progress ({answer.status}).")
+            raise UpstreamFailed(f"The image server reports no progress ({answer.status}).")
         return await asyncio.to_thread(sdapi.parse_progress, read)
 
     async def _abandon(self, drawing_task: "asyncio.Task[list[bytes]]") -> None:

@@ -63,7 +63,7 @@ def parse_progress(body: bytes) -> tuple[float, bytes]:
     progress = _parse(body)
     share, current = progress.get("progress"), progress.get("current_image")
     if not isinstance(share, int | float):
-        raise UpstreamFailed("The image server tells no progress.")
+        raise UpstreamFailed("The image server reports no progress.")
     return float(share), _decode(current) if current else b""
 
 

@@ -1,8 +1,8 @@
 """Budget of what compiling the schemas of one request may cost.
 
-The time to compile an expression is proportional to its compiled size. The validator does not tell
-that size, but refuses a larger one than it is given: an expression with repetitions is compiled
-with growing sizes until one suffices.
+The time to compile an expression is proportional to its compiled size. The validator does not
+report that size, but refuses a larger one than it is given: an expression with repetitions is
+compiled with growing sizes until one suffices.
 """
 
 import re

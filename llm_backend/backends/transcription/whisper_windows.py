@@ -92,8 +92,8 @@ class WhisperWindows(Windows):
 
 
 class RecognizerWindows(WhisperWindows):
-    """Windows of a NeMo model end in pauses, as it does not tell where it has lost a word, and know
-    nothing of each other."""
+    """Windows of a NeMo model end in pauses, as it does not report where it has lost a word, and
+    know nothing of each other."""
 
     def _transcribe_window(
         self, window: bytes, size: int | None, *, is_last: bool

@@ -4,5 +4,5 @@ builder.py      OpenAI's document without its prose, as `openapi/openapi.yaml`
 overlay.py      OpenAPI Overlay: departures from the document, as actions
 compiler.py     `openapi/` to the compiled JSON files
 summaries.py    summaries, tags and ids of operations that have none
-fingerprint.py  digest of the sources, which tells that compiled files are out of date
+fingerprint.py  digest of the sources, which shows that compiled files are out of date
 """

@@ -208,7 +208,8 @@ def _flatten(schema: Schema, components: Mapping[str, Schema]) -> Schema:
 
 
 def _tag(schema: Schema, components: Mapping[str, Schema]) -> JsonValue:
-    """Returns the constants that tell a branch of a union from the others; None without any."""
+    """Returns the constants that distinguish a branch of a union from the others; None without
+    any."""
     properties = _flatten(schema, components).get("properties", {})
     tags = {}
     for name in ("type", "object", "role", "event"):
@@ -225,7 +226,7 @@ def _type(schema: Schema, components: Mapping[str, Schema]) -> JsonValue:
 
 
 def _own_type(schema: Schema) -> JsonValue:
-    """Returns the type of a schema, which its values tell where the keyword is missing."""
+    """Returns the type of a schema, which its values show where the keyword is missing."""
     kinds = {_JSON_TYPES[type(value)] for value in (_enumeration(schema) or {}).values()}
     return schema.get("type", kinds.pop() if len(kinds) == 1 else None)
 

@@ -291,7 +291,7 @@ def _reference(services: Services, url: str, field: str) -> IO[bytes]:
 
 def _check_needs_no_times(body: "_Body") -> None:
     """Raises `UnsupportedField` for fields that ask for times, which a language model does not
-    tell."""
+    report."""
     if body.get("timestamp_granularities"):
         raise UnsupportedField(_NO_TIMES.format(**body), param="timestamp_granularities")
     if body.get("response_format", "json") in _TIMED:
@@ -315,7 +315,7 @@ def _check_recognizer_fields(
         if body.get(field):
             raise UnsupportedField(f"{files.description}: it takes no `{field}`.", param=field)
     if "logprobs" in (body.get("include") or ()) and not files.is_transducer:
-        message = f"{files.description}: it tells no `logprobs`."
+        message = f"{files.description}: it reports no `logprobs`."
         raise UnsupportedField(message, param="include")
 
 

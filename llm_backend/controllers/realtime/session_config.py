@@ -45,8 +45,8 @@ _TRANSLATED = (
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
     """Capabilities of this server's sessions. `speech_model` reads answers aloud, and
-    `voiceless_reason` is a sentence that tells why it cannot. `transcription_model` is used where a
-    session names none."""
+    `voiceless_reason` is a sentence with the reason why it cannot. `transcription_model` is used
+    where a session names none."""
 
     speech_model: str = "builtin-voice"
     voiceless_reason: str | None = None

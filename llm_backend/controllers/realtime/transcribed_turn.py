@@ -58,7 +58,7 @@ class TranscribedTurn:
         return bool(text)
 
     async def fail(self, error: ApiError) -> None:
-        """Tells the client that the audio does not become text."""
+        """Informs the client that the audio does not become text."""
         await self._send_failure(error_body(error)["error"])
 
     async def _answer(self) -> JsonMapping:

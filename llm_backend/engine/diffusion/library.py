@@ -93,8 +93,8 @@ class DiffusionLibrary:
         return " ".join(["stable-diffusion.cpp", self._library.__version__, *used])
 
     def draw(self, command: Draw, on_step: OnStep, on_preview: OnPreview) -> Pixels | None:
-        """Return the image; None if the native code fails, whose `errors` tell why. It cannot
-        be stopped. The functions are called in the thread that draws."""
+        """Return the image; None if the native code fails, whose `errors` give the reason. It
+        cannot be stopped. The functions are called in the thread that draws."""
         library = self._library
         mode = _PROJECTED if command.previews else _NONE
         library.sd_set_preview_callback(self._preview_callback, mode, 1, True, False, None)

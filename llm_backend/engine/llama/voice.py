@@ -196,7 +196,7 @@ class LlamaVoiceModel:
 
     def _codes(self, text: str, seed: int) -> Generator[int, None, None]:
         """Yield the token of each frame. A model that samples no codes gets no token: the native
-        code bounds the number of its frames, and tells the last one."""
+        code bounds the number of its frames, and reports the last one."""
         if self._files.samples_codes:
             limit = min(_CODES_LIMIT, _LEAST_CODES + _CODES_PER_CHARACTER * len(text))
             yield from sample_codes(self._context, seed=seed, limit=limit)

@@ -265,7 +265,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         context_tokens: int = 0,
     ) -> "ModelInfo":
         """Return the information about a model that writes no chats and computes one command at a
-        time; 0 for what it has not, or does not tell."""
+        time; 0 for what it has not, or does not report."""
         return cls(
             architecture=architecture,
             name=name,

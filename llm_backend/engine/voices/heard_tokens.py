@@ -11,13 +11,14 @@ _BYTE = re.compile(r"<0x([0-9A-F]{1,2})>")
 _ENDS = (".", "?", "!", "。", "？", "！")  # of sentences, Chinese ones too
 _PAUSE_S = 1.0  # that ends a segment
 _LONGEST_S = 15.0  # of a segment that another word can follow
-_TOKEN_S = 0.3  # of a token whose model tells no duration, if none follows sooner
+_TOKEN_S = 0.3  # of a token whose model reports no duration, if none follows sooner
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeardToken:
     """A token, with its times in seconds since the window began. `text` is the library's, in which
-    a word begins with a space and a byte is `<0xE4>`. `logprob` is None if the model tells none."""
+    a word begins with a space and a byte is `<0xE4>`. `logprob` is None if the model reports
+    none."""
 
     text: str
     number: int
@@ -35,8 +36,8 @@ class HeardToken:
 def end_times(
     starts: Sequence[float], durations: Sequence[float], length_s: float
 ) -> Sequence[float]:
-    """Returns the ends of tokens: by their durations if the model tells these, else where the next
-    token starts, at most 0.3 s later."""
+    """Returns the ends of tokens: by their durations if the model reports these, else where the
+    next token starts, at most 0.3 s later."""
     following = [*starts[1:], length_s]
     if len(durations) == len(starts):
         ends = [start + duration for start, duration in zip(starts, durations, strict=True)]
@@ -77,6 +78,6 @@ def _segment(piece: Sequence[HeardToken], *, words: bool) -> TranscriptSegment:
         logprobs=[
             TokenLogprob(token=one.number, bytes=one.bytes, logprob=one.logprob) for one in piece
         ],
-        no_speech_probability=0.0,  # such a model tells none
+        no_speech_probability=0.0,  # such a model reports none
         words=timed_words(timed, "") if words else [],
     )

@@ -99,7 +99,7 @@ class RecognizerModel:
         return Transcribed(
             id=command.id,
             segments=build_segments(tokens, words=command.words),
-            language="",  # such a model tells none
+            language="",  # such a model reports none
             language_name="",
             end_s=length_s,
         )

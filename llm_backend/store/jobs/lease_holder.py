@@ -43,7 +43,7 @@ class LeaseHolder:
 
     @property
     def can_detect_death(self) -> bool:
-        """True if it can tell which processes are alive."""
+        """True if it can find out which processes are alive."""
         return self._folder is not None
 
     def new_leases(self, number: int) -> list[str]:

@@ -345,7 +345,7 @@ const formatMedia = ({ media_tokens: tokens, media_s: seconds }) =>
 const formatCells = (tokens, slots, context) =>
   slots && context ? `${formatCount(tokens)} (${formatShare(tokens, slots * context)})` : formatCount(tokens);
 
-/** An image in progress; a bar without a value says that the image server does not tell. */
+/** An image in progress; a bar without a value says that the image server does not report it. */
 function drawingRow({ model, progress }) {
   const bar = make("progress", { max: 1, "aria-label": t("Progress of the image") });
   if (progress !== null) bar.value = progress;

@@ -89,7 +89,7 @@ class HttpClient:
         self._connector = connector
         self._timeouts = timeouts_of(config)
         self._first_byte_timeout_s = config.first_byte_timeout_s or config.idle_timeout_s
-        # Never sent: it tells the connector where to connect to.
+        # Never sent: it names the address for the connector.
         self._address = ClientRequest("GET", URL(config.base_url), loop=self._loop)
         self._host = b"Host: " + self._address.headers["Host"].encode()
 

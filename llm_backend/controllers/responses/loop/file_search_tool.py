@@ -2,7 +2,7 @@
 
 The model calls the tool. With the setting `file_search: always` the server searches before the
 first call of the model, which suits models that are too small to decide when to search. The
-docstring of `vector_stores/retrieval` tells this path from the search before a chat.
+docstring of `vector_stores/retrieval` distinguishes this path from the search before a chat.
 """
 
 import re

@@ -2,8 +2,8 @@
 
 A chat names vector stores with the tool `file_search`, as responses do, or its model is configured
 with some, which are searched for responses too. There is one search, before the model is called;
-its outcome is part of the chat's answer. The package's docstring tells this path from the server
-tool of responses.
+its outcome is part of the chat's answer. The package's docstring distinguishes this path from the
+server tool of responses.
 """
 
 from collections.abc import Sequence
