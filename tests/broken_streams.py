@@ -41,7 +41,7 @@ class Break:
 
 @dataclass(kw_only=True)
 class BreakingProxy:
-    """Passes connections on to a port; each next chat meets the next of `breaks`."""
+    """Passes connections on to a port; each next chat gets the next of `breaks`."""
 
     port: int
     to: int

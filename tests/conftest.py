@@ -41,7 +41,7 @@ def _logging_of_this_module() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _process_of_this_module() -> Iterator[None]:
-    """A module whose traces others would meet fails by itself."""
+    """A module whose traces others would find fails by itself."""
     before = process_state()
     yield
     assert process_state() == before

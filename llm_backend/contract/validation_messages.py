@@ -309,9 +309,9 @@ def _size_failures(
 
 def _bound_failures(schema: JsonValue, value: float, path: Path) -> Iterator[ValidationMessage]:
     kind = "integer" if isinstance(value, int) else "decimal"
-    for keyword, sign, side, is_within in _BOUNDS:
+    for keyword, symbol, side, is_within in _BOUNDS:
         if keyword in schema and not is_within(value, schema[keyword]):
-            detail = f"expected a value {sign} {schema[keyword]}, but got {abbreviate(value)}"
+            detail = f"expected a value {symbol} {schema[keyword]}, but got {abbreviate(value)}"
             yield ValidationMessage(path=path, code=f"{kind}_{side}_value", detail=detail)
 
 

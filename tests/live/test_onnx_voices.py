@@ -67,7 +67,7 @@ def test_a_text_is_a_file_of_each_format(client, format):
     answer = client.audio.speech.create(**body(response_format=format))
     seconds, samples = decode_audio(answer.content, format)
 
-    assert seconds == pytest.approx(1.0, abs=0.2)  # words, blanks and signs
+    assert seconds == pytest.approx(1.0, abs=0.2)  # words, blanks and punctuation
     if format in ("flac", "wav", "pcm"):  # without losses
         assert heard(samples, RATE_HZ)[0] == WORDS
 

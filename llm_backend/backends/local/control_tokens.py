@@ -2,16 +2,16 @@
 
 A prompt is a template's marks around user text, and only the marks may become control tokens: a
 message that contains `<|im_end|>` must not end there. Before the template runs, a noncharacter
-(sign) is inserted into each part of user text that equals a control token. The template copies the
-signs along with the text. Then they are removed, and their positions are passed to the engine as
-cuts, which no token may span.
+(marker) is inserted into each part of user text that equals a control token. The template copies
+the markers along with the text. Then they are removed, and their positions are passed to the engine
+as cuts, which no token may span.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-_SIGN = "\ufdd0"  # a noncharacter, which Unicode excludes from text interchange
+_NONCHARACTER = "\ufdd0"  # which Unicode excludes from text interchange
 _CHUNK = 64 * 1024  # characters per regex call: other threads can run between two calls
 _END = ""  # key in a trie: a name ends here
 
@@ -28,7 +28,8 @@ class ControlTokenGuard:
         self._begins = re.compile(f"(?={_regex_of(names)}).", re.DOTALL) if names else None
 
     def escape(self, value: Any) -> Any:
-        """Returns the value with a sign in every control token in its strings, nested ones too."""
+        """Returns the value with a marker in every control token in its strings, nested ones
+        too."""
         if isinstance(value, str):
             return self._escape_text(value)
         if isinstance(value, Mapping):
@@ -38,12 +39,12 @@ class ControlTokenGuard:
         return value
 
     def unescape(self, prompt: str) -> tuple[str, list[int]]:
-        """Returns the prompt without its signs, and the positions at which they were."""
+        """Returns the prompt without its markers, and the positions at which they were."""
         chunks: list[str] = []
         positions: list[int] = []
         done = 0
         for start in range(0, len(prompt), _CHUNK):
-            *pieces, last = prompt[start : start + _CHUNK].split(_SIGN)
+            *pieces, last = prompt[start : start + _CHUNK].split(_NONCHARACTER)
             for piece in pieces:
                 done += len(piece)
                 positions.append(done)
@@ -52,7 +53,8 @@ class ControlTokenGuard:
         return "".join(chunks), positions
 
     def _escape_text(self, text: str) -> str:
-        """Inserts a sign after the first character of every control token, overlapping ones too."""
+        """Inserts a marker after the first character of every control token, overlapping ones
+        too."""
         if self._begins is None:
             return text
         chunks, done = [], 0
@@ -61,7 +63,7 @@ class ControlTokenGuard:
             # a token that begins in this stretch may end in the next
             for found in self._begins.finditer(text, start, start + _CHUNK + self._longest):
                 if found.start() < start + _CHUNK:
-                    pieces += [text[done : found.end()], _SIGN]
+                    pieces += [text[done : found.end()], _NONCHARACTER]
                     done = found.end()
             chunks.append("".join(pieces))
         return "".join([*chunks, text[done:]]) if done else text

@@ -18,7 +18,7 @@ from llm_backend.engine import EngineClient, Scoring
 from llm_backend.engine.messages import MediaItem, MediaKind, Priority, Question, ScoreLabels
 from llm_backend.errors import InvalidRequest
 
-_SIGN = "\ufdd2"  # a noncharacter, which Unicode excludes from text interchange
+_NONCHARACTER = "\ufdd2"  # which Unicode excludes from text interchange
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def contents_of(scoring: LabelScoring) -> Iterator[Content]:
 def render(protocol: ModelProtocol, scoring: LabelScoring) -> RenderedScoring:
     """Renders the chat and its questions. Raises `InvalidRequest` for a model that always reasons
     before it answers."""
-    mark = f"{_SIGN}{secrets.token_hex(16)}{_SIGN}"
+    mark = f"{_NONCHARACTER}{secrets.token_hex(16)}{_NONCHARACTER}"
     chat = Chat(
         messages=_with_mark(scoring.messages, mark),
         has_personality=False,

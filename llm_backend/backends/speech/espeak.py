@@ -31,7 +31,7 @@ _CHUNK_BYTES = 64 * 1024
 _ERROR_BYTES = 2048
 # `[[` begins phonemes, and control characters begin commands. Either is text here.
 _COMMAND = re.compile(r"\[(?=\[)")  # two brackets begin phonemes
-_SIGN = re.compile(r"([,;:.!?])[,;:.!?]*(?=\s|$)")  # at the end of a clause
+_PUNCTUATION = re.compile(r"([,;:.!?])[,;:.!?]*(?=\s|$)")  # at the end of a clause
 _SWITCH = re.compile(r"\([a-z-]+\)")  # of the language, in the program's phonemes
 _PLAIN = {code: " " for code in range(32) if chr(code) not in "\t\n"} | {127: " "}
 
@@ -93,10 +93,10 @@ class Espeak:
     async def phonemes(self, sentence: str, voice: str) -> str:
         """Returns the phonemes of a sentence, with its punctuation, which the program leaves out.
         `voice` is one of the program's languages. Raises `ApiError`."""
-        parts = _SIGN.split(_plain_text(sentence))
+        parts = _PUNCTUATION.split(_plain_text(sentence))
         clauses = [await self._ipa(one, voice) if is_spoken(one) else "" for one in parts[::2]]
-        signs = [*parts[1::2], ""]
-        spoken = [clause + sign for clause, sign in zip(clauses, signs, strict=True) if clause]
+        marks = [*parts[1::2], ""]
+        spoken = [clause + mark for clause, mark in zip(clauses, marks, strict=True) if clause]
         return " ".join(spoken)
 
     async def _ipa(self, clause: str, voice: str) -> str:

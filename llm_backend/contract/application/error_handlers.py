@@ -83,7 +83,7 @@ def to_api_error(error: Exception) -> ApiError:
             "The server's disk has no room for the files of this request; try again later.",
             retry_after_s=FULL_DISK_RETRY_AFTER_S,
         )
-    return Internal("The server met an error of its own; its log has it under the request id.")
+    return Internal("The server had an internal error; its log has it under the request id.")
 
 
 def _drop_tracebacks(error: BaseException | None) -> None:

@@ -48,7 +48,7 @@ _NARROWER = frozenset(
     {ChangeKind.VALUES_REMOVED, ChangeKind.BRANCH_REMOVED, ChangeKind.BOUND_TIGHTENED}
     | {ChangeKind.CONTENT_REMOVED}
 )
-# Clients or the server break if they meet a value that the old document did not allow, or send one
+# Clients or the server break if they get a value that the old document did not allow, or send one
 # that the new one no longer allows.
 _BREAKS_CLIENTS = {
     Side.REQUEST: _NARROWER

@@ -45,4 +45,4 @@ class UnknownFieldReporter:
 
 
 def _printable(name: str) -> str:
-    return "".join(sign if 0x20 < ord(sign) < 0x7F and sign != "," else "?" for sign in name)
+    return "".join(one if 0x20 < ord(one) < 0x7F and one != "," else "?" for one in name)

@@ -162,7 +162,7 @@ def _ignore(*_: object) -> None:
 
 def _settings(system: str) -> list[tuple[str, str, str]]:
     pairs = (part.partition("=") for line in system.splitlines() for part in line.split("|"))
-    return [(name, sign, value.strip()) for name, sign, value in pairs]
+    return [(name, equals, value.strip()) for name, equals, value in pairs]
 
 
 def _bytes(path: Path | None) -> bytes:

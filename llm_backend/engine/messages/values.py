@@ -178,8 +178,8 @@ class GrammarLimits(msgspec.Struct, frozen=True, kw_only=True):
     - `bytes`: as long as OpenAI's longest schema; the compiler's stack grows with them.
     - `literals`: number of literals and expressions; 1,000 take up to 500 ms to compile.
     - `literal`: characters of a literal or an expression; 2,000 take 1 ms a step.
-    - `meet`: expressions that apply to one value (`&`, or patterns under `allOf`); 12 take 50 ms,
-      20 take minutes.
+    - `intersections`: expressions that apply to one value (`&`, or patterns under `allOf`); 12
+      take 50 ms, 20 take minutes.
     - `nesting`: depth of a schema.
     - `properties`: properties of a schema; 1,000 optional ones take 150 ms to compile.
     - `choices`: values of its enums; 5,000 take 20 ms.
@@ -199,7 +199,7 @@ class GrammarLimits(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int = 128 << 10
     literals: int = 1000
     literal: int = 4096
-    meet: int = 10
+    intersections: int = 10
     nesting: int = 100
     properties: int = 1000
     choices: int = 5000

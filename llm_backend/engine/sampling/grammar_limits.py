@@ -19,7 +19,7 @@ _PARTS = re.compile(
     r"""(?P<comment>(?://|\#).*)
     |   (?P<literal>"(?:\\.|[^"\\\n])*+" | /(?:\\.|[^/\\\n])++/)
     |   (?P<json>%json)
-    |   (?P<meet>&)
+    |   (?P<and>&)
     |   \\.  # else each of a row would be a beginning
     """,
     re.VERBOSE,
@@ -49,12 +49,12 @@ def check_grammar(grammar: str, limits: GrammarLimits) -> None:
         if found.lastgroup == "literal":
             literals += 1
             _check("an expression's characters", offset - found.start(), limits.literal)
-        elif found.lastgroup == "meet":
+        elif found.lastgroup == "and":
             intersections += 1
         elif found.lastgroup == "json":
             offset = _check_schema(grammar, offset, limits)
     _check("the number of expressions", literals, limits.literals)
-    _check("the number of `&`", intersections, limits.meet)
+    _check("the number of `&`", intersections, limits.intersections)
 
 
 def _check_schema(grammar: str, offset: int, limits: GrammarLimits) -> int:
@@ -80,9 +80,9 @@ class _SchemaCounts:
 
     def check(self, schema: Any) -> None:  # Any: JSON
         """Raise `GrammarError` for a schema that exceeds the limits."""
-        meets = False
+        combines = False
         for pointer, keyword, value, is_alone in _keywords(schema):
-            meets = meets or (keyword in _COMBINING and not is_alone)
+            combines = combines or (keyword in _COMBINING and not is_alone)
             location = (*pointer, keyword)
             self._check("a schema's nesting", len(pointer), self._limits.nesting, location)
             self._count(keyword, value, location)
@@ -90,13 +90,13 @@ class _SchemaCounts:
             raise GrammarError(
                 "The grammar is refused: a schema's numbers must be greater than -2^63."
             )
-        if meets and self._patterns > self._limits.meet:
+        if combines and self._patterns > self._limits.intersections:
             most = count_intersections(schema)
             most = self._patterns if most is None else most
             self._check(
                 "a schema's patterns under `allOf` and the like, for one text,",
                 most,
-                self._limits.meet,
+                self._limits.intersections,
                 (),
             )
 

@@ -1,7 +1,7 @@
 """The number of expressions of a schema that apply to the same text. Pure.
 
-Expressions meet where schemas are combined: each text of one value must match all of them. The
-native code makes one automaton of them, which grows with their product.
+Expressions are intersected where schemas are combined: each text of one value must match all of
+them. The native code makes one automaton of them, which grows with their product.
 """
 
 from dataclasses import dataclass, field

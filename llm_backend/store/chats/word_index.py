@@ -127,7 +127,7 @@ def _is_begun(word: str) -> bool:
 
 def facts_of(owner: str | None, metadata: Mapping[str, str]) -> list[str]:
     """Words that stand for the owner and for each pair of metadata: a query with them finds only
-    chats that have them. They begin with a sign that no word of a text has."""
+    chats that have them. They begin with a character that no word of a text has."""
     facts = [f"owner {owner or ''}", *(_pair(key, value) for key, value in metadata.items())]
     return [_fact(one) for one in facts]
 

@@ -1,11 +1,11 @@
 // Mathematics in texts: $…$, $$…$$, \(…\) and \[…\], drawn by KaTeX, which is loaded with the first one.
 //
 // A dollar sign is money or a variable of a shell unless the text around it says otherwise: no space
-// inside the signs, no letter or number outside them, and no words between them if they begin with a
-// number.
+// inside the dollar signs, no letter or number outside them, and no words between them if they begin
+// with a number.
 //
-// Each expression stops at the next sign that could begin a formula, so that a text with many beginnings
-// and no end is read in time that is linear in its length.
+// Each expression stops at the next character that could begin a formula, so that a text with many
+// beginnings and no end is read in time that is linear in its length.
 
 import { escapeHtml, make } from "./dom.js";
 
@@ -14,7 +14,7 @@ const INLINE =
 const BLOCK = /^ {0,3}(?:\$\$([^$]+?)\$\$|\\\[((?:\\[^[\]]|[^\\])+?)\\\])[ \t]*(?:\n|$)/;
 const BLOCK_BEGIN = /\n(?= {0,3}(?:\$\$|\\\[))/g;
 const BLANK_LINE = /\n[ \t]*\n/;
-const TO_DOLLAR = /^[^$\\<!\[`*_]*(?=\$)/; // up to a $, with no sign before it at which the parser stops
+const TO_DOLLAR = /^[^$\\<!\[`*_]*(?=\$)/; // up to a $, with no character before it at which the parser stops
 const STYLES = new URL("vendor/katex.min.css", import.meta.url).href;
 const SLICE_MS = 10; // of drawing without a pause
 const LIMITS = { maxSize: 20, maxExpand: 200 }; // in em, and of macros in one formula

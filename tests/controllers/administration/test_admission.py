@@ -1,4 +1,4 @@
-"""Limits and permissions, set by the official client and met by another one."""
+"""Limits and permissions, set by the official client and reached by another one."""
 
 import asyncio
 from pathlib import Path

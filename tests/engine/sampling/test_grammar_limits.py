@@ -14,7 +14,7 @@ import llm_backend.engine.process.worker
 sys.exit("llguidance" in sys.modules)
 """
 LIMITS = GrammarLimits(
-    literals=4, literal=20, meet=2, nesting=6, properties=3, choices=3, multiple=100
+    literals=4, literal=20, intersections=2, nesting=6, properties=3, choices=3, multiple=100
 )
 
 

@@ -19,7 +19,7 @@ from llm_backend.backends.base import Message
 from llm_backend.backends.local.media.values import Content, MediaPart
 from llm_backend.errors import InvalidRequest
 
-_SIGN = "\ufdd1"  # a noncharacter, which Unicode excludes from text interchange
+_NONCHARACTER = "\ufdd1"  # which Unicode excludes from text interchange
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Marks:
             return UnmarkedPrompt(text=text, cuts=cuts)
         spans = [
             (found.start(), found.end(), int(found[1]))
-            for found in re.finditer(f"{_SIGN}{self._nonce}:([0-9]+){_SIGN}", text)
+            for found in re.finditer(f"{_NONCHARACTER}{self._nonce}:([0-9]+){_NONCHARACTER}", text)
         ]
         self._check([number for *_, number in spans])
         pieces, ends = [], [0, *(end for _, end, _ in spans)]
@@ -82,7 +82,7 @@ class Marks:
 
     def _mark(self, file: MediaPart) -> str:
         self._media.append(file)
-        return f"{_SIGN}{self._nonce}:{len(self._media) - 1}{_SIGN}"
+        return f"{_NONCHARACTER}{self._nonce}:{len(self._media) - 1}{_NONCHARACTER}"
 
     def _check(self, found: Sequence[int]) -> None:
         times = Counter(found)

@@ -221,7 +221,7 @@ class ToolLoop:
 
     def _without_server_tools(self, chat: Chat) -> Chat:
         """Returns the chat with the client's tools alone. A choice that only server tools could
-        meet is free."""
+        satisfy is free."""
         tools = [tool for tool in chat.tools if not self._tools.runs(tool["function"]["name"])]
         own = {tool["function"]["name"] for tool in tools}
         names, must_call = chat.callable_names, chat.must_call
