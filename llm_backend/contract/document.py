@@ -15,6 +15,9 @@ from llm_backend.json_types import JsonValue
 COMPILED = Path(__file__).with_name("compiled")
 """Directory of the compiled contract, written by the build."""
 
+SCHEMAS_PREFIX = "#/components/schemas/"
+"""Beginning of a reference to one of the document's schemas."""
+
 _SOURCES = Path(__file__).parents[2] / "openapi"
 
 

@@ -6,10 +6,10 @@ accepts any field, all are known. The known fields of a path are computed on fir
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from llm_backend.contract.document import SCHEMAS_PREFIX
 from llm_backend.contract.validation_messages import Path, field_name
 from llm_backend.json_types import JsonValue
 
-_PREFIX = "#/components/schemas/"
 _BRANCHES = ("allOf", "anyOf", "oneOf")
 _DESCRIBING = frozenset({"properties", "items", "additionalProperties"})
 _MAX_FIELDS = 16
@@ -53,7 +53,7 @@ class KnownFields:
             yield schema
             return
         if "$ref" in schema:
-            name = schema["$ref"].removeprefix(_PREFIX)
+            name = schema["$ref"].removeprefix(SCHEMAS_PREFIX)
             if name not in seen:
                 yield from self._parts(self._component(name), seen | {name})
         composed = [branch for key in _BRANCHES for branch in schema.get(key, ())]

@@ -13,14 +13,13 @@ from threading import Lock
 import orjson
 from jsonschema_rs import Draft202012Validator
 
-from llm_backend.contract.document import Document
+from llm_backend.contract.document import SCHEMAS_PREFIX, Document
 from llm_backend.contract.validation_messages import ValidationMessage, find_failure
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonValue
 from llm_backend.sse import NDJSON
 
-_PREFIX = "#/components/schemas/"
-_REFERENCE = re.compile(rb'"#/components/schemas/([^"]+)"')
+_REFERENCE = re.compile(rb'"%b([^"]+)"' % SCHEMAS_PREFIX.encode())
 _CLOSED = re.compile(rb'"additionalProperties":false,|,?"additionalProperties":false')
 
 
@@ -80,7 +79,7 @@ class Validators:
         def schema(operation: Mapping[str, JsonValue]) -> JsonValue:
             content = operation.get("requestBody", {}).get("content", {})
             found = content.get("multipart/form-data", {}).get("schema", {})
-            name = found.get("$ref", "").removeprefix(_PREFIX)
+            name = found.get("$ref", "").removeprefix(SCHEMAS_PREFIX)
             return orjson.loads(self._document.component("schemas", name)) if name else found
 
         return self._check((operation_id, "form"), schema)
@@ -118,7 +117,9 @@ class Validators:
         with self._lock:
             check = self._checks.get(key)
             if check is None:
-                check = self._checks[key] = self._compile({"$ref": f"{_PREFIX}{name}"}, False)
+                check = self._checks[key] = self._compile(
+                    {"$ref": f"{SCHEMAS_PREFIX}{name}"}, False
+                )
             return check
 
     def event_validator(
@@ -195,7 +196,7 @@ class Validators:
             ).is_valid
 
         def component(reference: str) -> JsonValue:
-            found = self._document.component("schemas", reference.removeprefix(_PREFIX))
+            found = self._document.component("schemas", reference.removeprefix(SCHEMAS_PREFIX))
             return orjson.loads(_CLOSED.sub(b"", found) if allows_unknown else found)
 
         return Check(

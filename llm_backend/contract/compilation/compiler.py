@@ -18,11 +18,11 @@ from pathlib import Path
 import orjson
 import yaml
 
+from llm_backend.contract.compilation.builder import METHODS
 from llm_backend.contract.compilation.fingerprint import FORMAT, SOURCES, digest_of
 from llm_backend.contract.compilation.overlay import apply_overlay
 from llm_backend.json_types import JsonValue
 
-METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 FREQUENT_PATHS = frozenset({"/chat/completions", "/completions", "/embeddings", "/responses"})
 
 

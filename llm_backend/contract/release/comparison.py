@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from llm_backend.contract.compilation.builder import METHODS
 from llm_backend.contract.compilation.summaries import id_of
+from llm_backend.contract.document import SCHEMAS_PREFIX
 from llm_backend.contract.release.change import ChangeKind, ContractChange, Side
-from llm_backend.contract.release.schema_comparison import PREFIX, SchemaComparison
+from llm_backend.contract.release.schema_comparison import SchemaComparison
 from llm_backend.json_types import JsonValue
 
 DocumentFacts = Mapping[str, Any]
@@ -167,7 +168,7 @@ class _DocumentComparison:
             ids = {
                 one for usage in usages for found in usage.get(name, {}).values() for one in found
             }
-            location = f"#/components/schemas/{name}"
+            location = f"{SCHEMAS_PREFIX}{name}"
             if name in renamed:
                 yield ContractChange(
                     kind=ChangeKind.SCHEMA_RENAMED, location=location, new=renamed[name]
@@ -275,8 +276,8 @@ def _usage(document: DocumentFacts) -> SchemaUsage:
 def _references(node: JsonValue) -> Iterator[str]:
     if isinstance(node, dict):
         reference = node.get("$ref")
-        if isinstance(reference, str) and reference.startswith(PREFIX):
-            yield reference.removeprefix(PREFIX)
+        if isinstance(reference, str) and reference.startswith(SCHEMAS_PREFIX):
+            yield reference.removeprefix(SCHEMAS_PREFIX)
         for value in node.values():
             yield from _references(value)
     elif isinstance(node, list):

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from llm_backend.contract.document import SCHEMAS_PREFIX
 from llm_backend.contract.release.change import ChangeKind, ContractChange
 from llm_backend.json_types import JsonValue
 
@@ -97,7 +98,7 @@ def _section(title: str, changes: Sequence[ContractChange]) -> list[str]:
 
 def _line(change: ContractChange) -> str:
     sentence = _SENTENCES[change.kind].format(old=_value(change.old), new=_value(change.new))
-    location = change.location.removeprefix("#/components/schemas/")
+    location = change.location.removeprefix(SCHEMAS_PREFIX)
     if location == change.location:
         return f"`{location}`: {sentence}"
     named = ", ".join(change.operations[:_OPERATIONS_SHOWN])

@@ -8,12 +8,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from llm_backend.contract.document import SCHEMAS_PREFIX
 from llm_backend.contract.release.change import ChangeKind
 from llm_backend.json_types import JsonMapping, JsonObject, JsonValue
 
 Schema = JsonMapping
 
-PREFIX = "#/components/schemas/"
 _LOWER = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
 _UPPER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 _LIMITS = ("pattern", "multipleOf", "uniqueItems", "not")
@@ -191,7 +191,7 @@ def _flatten(schema: Schema, components: Mapping[str, Schema]) -> Schema:
     followed: set[str] = set()
     while "$ref" in schema and schema["$ref"] not in followed:
         followed.add(schema["$ref"])
-        schema = components.get(schema["$ref"].removeprefix(PREFIX), {})
+        schema = components.get(schema["$ref"].removeprefix(SCHEMAS_PREFIX), {})
     parts = [_flatten(_as_schema(part), components) for part in schema.get("allOf", ())]
     if not parts:
         return schema
@@ -234,7 +234,7 @@ def _own_type(schema: Schema) -> JsonValue:
 def _name(schema: Schema) -> JsonValue:
     """Returns a short name of a branch."""
     if "$ref" in schema:
-        return str(schema["$ref"]).removeprefix(PREFIX)
+        return str(schema["$ref"]).removeprefix(SCHEMAS_PREFIX)
     if "const" in schema or "enum" in schema:
         return _text(schema.get("const", schema.get("enum")))
     return schema.get("type", "any")

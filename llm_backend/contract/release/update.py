@@ -27,6 +27,7 @@ from llm_backend.contract.compilation.builder import (
 from llm_backend.contract.compilation.compiler import compile_contract, extend_document
 from llm_backend.contract.compilation.fingerprint import SOURCES
 from llm_backend.contract.compilation.summaries import summary_of, tag_of
+from llm_backend.contract.document import SCHEMAS_PREFIX
 from llm_backend.contract.release.change import ChangeKind, ContractChange
 from llm_backend.contract.release.comparison import compare_documents
 from llm_backend.contract.release.overlay_repair import Repair, StaleAction, stale_actions
@@ -36,7 +37,6 @@ from llm_backend.contract.sdk.operations import key_of
 from llm_backend.contract.sdk.sdk_facts import dump_sdk, settle_facts
 from llm_backend.json_types import JsonValue
 
-_SCHEMA = "#/components/schemas/"
 _PROVENANCE = re.compile(r"<!-- provenance -->.*<!-- /provenance -->", re.DOTALL)
 
 
@@ -239,7 +239,9 @@ def _summary_action(
 
 def _rename_references(text: str, changes: Sequence[ContractChange]) -> str:
     for change in _of(changes, ChangeKind.SCHEMA_RENAMED):
-        text = re.sub(rf"{re.escape(change.location)}(?![\w.-])", f"{_SCHEMA}{change.new}", text)
+        text = re.sub(
+            rf"{re.escape(change.location)}(?![\w.-])", f"{SCHEMAS_PREFIX}{change.new}", text
+        )
     return text
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from llm_backend.contract.document import SCHEMAS_PREFIX
 from llm_backend.contract.sdk.calls import SdkCall, class_nodes, resource_modules
-from llm_backend.contract.sdk.schemas import PREFIX, SdkSchemas
+from llm_backend.contract.sdk.schemas import SdkSchemas
 from llm_backend.json_types import JsonMapping, JsonObject, JsonValue
 
 _BETA = "beta."  # prefix of resources whose events differ by their names only
@@ -105,7 +106,7 @@ def _path_of(method: ast.FunctionDef) -> str:
 
 
 def _resolve(schema: JsonMapping, schemas: JsonMapping) -> JsonMapping:
-    name = schema.get("$ref", "").removeprefix(PREFIX)
+    name = schema.get("$ref", "").removeprefix(SCHEMAS_PREFIX)
     return schemas.get(name, {}) if name else schema
 
 

@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping
 
 from llm_backend.contract.compilation.summaries import singular_of, tag_of
+from llm_backend.contract.document import SCHEMAS_PREFIX
 from llm_backend.contract.sdk.calls import SdkCall
-from llm_backend.contract.sdk.schemas import PREFIX, SdkSchemas
+from llm_backend.contract.sdk.schemas import SdkSchemas
 from llm_backend.json_types import JsonValue
 
 _VERBS = {"retrieve": "Get", "update": "Change", "hangup": "Hang up"}
@@ -88,7 +89,7 @@ def _body(call: SdkCall, operation_id: str, schemas: SdkSchemas) -> dict[str, Js
     schema = schemas.body_of(call.params, elsewhere)
     schemas.components[name] = schema
     media = "multipart/form-data" if call.has_files else "application/json"
-    body: dict[str, JsonValue] = {"content": {media: {"schema": {"$ref": PREFIX + name}}}}
+    body: dict[str, JsonValue] = {"content": {media: {"schema": {"$ref": SCHEMAS_PREFIX + name}}}}
     return {**body, "required": True} if _needs(schema) else body
 
 

@@ -15,9 +15,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from typing_extensions import get_type_hints, is_typeddict
 
+from llm_backend.contract.document import SCHEMAS_PREFIX
 from llm_backend.json_types import JsonValue
-
-PREFIX = "#/components/schemas/"
 
 _SCALARS: Mapping[Any, Mapping[str, JsonValue]] = {
     str: {"type": "string"}, bool: {"type": "boolean"}, int: {"type": "integer"},
@@ -138,13 +137,13 @@ class SdkSchemas:
 
     def _object_type(self, kind: Any) -> dict[str, JsonValue]:
         if kind in self._names:
-            return {"$ref": PREFIX + self._names[kind]}
+            return {"$ref": SCHEMAS_PREFIX + self._names[kind]}
         if kind in self._open or _is_public(kind):
             return self._component(kind)
         self._open.append(kind)
         schema = self.object_of(kind)
         self._open.pop()
-        return {"$ref": PREFIX + self._names[kind]} if kind in self._names else schema
+        return {"$ref": SCHEMAS_PREFIX + self._names[kind]} if kind in self._names else schema
 
     def _component(self, kind: Any) -> dict[str, JsonValue]:
         name = self._free_name(kind)
@@ -154,9 +153,9 @@ class SdkSchemas:
         if shared := self._shared.get(json.dumps(schema, sort_keys=True)):
             del self.components[name]
             self._names[kind] = shared
-            return {"$ref": PREFIX + shared}
+            return {"$ref": SCHEMAS_PREFIX + shared}
         self.components[name] = schema
-        return {"$ref": PREFIX + name}
+        return {"$ref": SCHEMAS_PREFIX + name}
 
     def _free_name(self, kind: Any) -> str:
         """Returns a name that is not taken; models of one name differ by their packages."""

@@ -13,10 +13,11 @@ import yaml
 
 from llm_backend.contract.compilation.builder import METHODS, FactsDumper, sort_facts
 from llm_backend.contract.compilation.summaries import id_of
+from llm_backend.contract.document import SCHEMAS_PREFIX
 from llm_backend.contract.sdk.calls import SdkCall, read_calls, sdk_version
 from llm_backend.contract.sdk.events import stream_events, unknown_events, webhooks
 from llm_backend.contract.sdk.operations import id_of_call, key_of, operation_of
-from llm_backend.contract.sdk.schemas import PREFIX, SdkSchemas
+from llm_backend.contract.sdk.schemas import SdkSchemas
 from llm_backend.json_types import JsonMapping, JsonObject, JsonValue
 
 _HEADER = """\
@@ -117,7 +118,9 @@ def _shared_answers(
         reference = answer.get("application/json", {}).get("schema", {}).get("$ref")
         if reference and isinstance(call.answer, type) and hasattr(call.answer, "model_fields"):
             facts = SdkSchemas().object_of(call.answer)
-            shared.setdefault(json.dumps(facts, sort_keys=True), reference.removeprefix(PREFIX))
+            shared.setdefault(
+                json.dumps(facts, sort_keys=True), reference.removeprefix(SCHEMAS_PREFIX)
+            )
     return shared
 
 
@@ -134,7 +137,7 @@ def _select_reached(paths: Any, schemas: JsonMapping) -> JsonObject:
 
 
 def _references(node: Any) -> list[str]:
-    return re.findall(rf'"\$ref": "{PREFIX}([^"]+)"', json.dumps(node))
+    return re.findall(rf'"\$ref": "{SCHEMAS_PREFIX}([^"]+)"', json.dumps(node))
 
 
 def _rename_schemas(facts: JsonMapping, names: Mapping[str, str]) -> Any:
@@ -143,5 +146,5 @@ def _rename_schemas(facts: JsonMapping, names: Mapping[str, str]) -> Any:
     renamed = {names.get(name, name): schema for name, schema in schemas.items()}
     text = json.dumps({**facts, "components": {"schemas": renamed}})
     for old, new in names.items():
-        text = text.replace(f'"{PREFIX}{old}"', f'"{PREFIX}{new}"')
+        text = text.replace(f'"{SCHEMAS_PREFIX}{old}"', f'"{SCHEMAS_PREFIX}{new}"')
     return json.loads(text)
