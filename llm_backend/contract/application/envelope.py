@@ -82,10 +82,15 @@ def _date(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode()
 
 
+def encode_target(raw: bytes) -> str:
+    """Returns a part of the request target; bytes not allowed in one are percent-encoded."""
+    return quote(raw, safe=_PRINTABLE) if raw.strip(_PRINTABLE) else raw.decode()
+
+
 def _sent_path(scope: Scope) -> str:
     """Returns the path as it was sent, percent-encoded."""
     raw: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", errors="replace")
-    return quote(raw, safe=_PRINTABLE) if raw.strip(_PRINTABLE) else raw.decode()
+    return encode_target(raw)
 
 
 def _without_prefix(scope: Scope) -> Scope:

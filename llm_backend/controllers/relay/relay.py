@@ -18,6 +18,7 @@ from llm_backend.backends.upstream.headers import (
 )
 from llm_backend.backends.upstream.passed_headers import without_credentials
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest, ignore
+from llm_backend.contract.application.envelope import encode_target
 from llm_backend.controllers.relay.relayed_client import (
     RequestBodyStream,
     WhileRelayedClientConnected,
@@ -33,7 +34,6 @@ from llm_backend.offload import offload
 
 _PREFIX = b"/v1"
 _FIRST_ERROR_STATUS = 400
-_PRINTABLE = bytes(range(0x21, 0x7F))
 _DOT_SEGMENTS = frozenset({b".", b".."})
 
 
@@ -207,14 +207,9 @@ def upstream_path(scope: Scope) -> str:
     plain_path = raw.lower().replace(b"%2e", b".").replace(b"%2f", b"/").replace(b"%5c", b"/")
     if _DOT_SEGMENTS & set(plain_path.split(b"/")):
         raise InvalidRequest("A path with `.` or `..` segments is not relayed.")
-    return _ascii(raw)
+    return encode_target(raw)
 
 
 def upstream_query(scope: Scope) -> str:
     """Returns the client's query string, without keys."""
-    return without_credentials(_ascii(scope["query_string"]))
-
-
-def _ascii(raw: bytes) -> str:
-    """Decodes a part of the request target; bytes not allowed in one are percent-encoded."""
-    return quote(raw, safe=_PRINTABLE) if raw.strip(_PRINTABLE) else raw.decode()
+    return without_credentials(encode_target(scope["query_string"]))
