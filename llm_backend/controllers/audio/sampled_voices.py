@@ -2,7 +2,6 @@
 
 import time
 import uuid
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.audio.recordings import RECORDING, check_codecs, read_recording
 from llm_backend.controllers.audio.voices import relay_without_samples, takes_samples
 from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
+from llm_backend.controllers.rendering.closing_stream import one_piece
 from llm_backend.controllers.rendering.json_response import JsonResponse, deleted_response
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
@@ -60,7 +60,7 @@ async def create_voice(services: Services, request: ApiRequest) -> Response:
         message = f"The sample is shorter than a second; it may last {seconds} s."
         raise InvalidRequest(message, param=_FIELD, code="audio_too_short")
     with translate_store_errors("voice consent"):
-        async with services.voices.blobs.writing(_pieces(samples)) as blob:
+        async with services.voices.blobs.writing(one_piece(samples)) as blob:
             voice = StoredVoice(
                 id=f"{_PREFIX}{uuid.uuid4().hex}",
                 created_at=int(time.time()),
@@ -120,7 +120,3 @@ async def _check_consent(services: Services, consent_id: str) -> None:
         except Missing as missing:
             message = f"No voice consent has the id `{missing.id}`."
             raise InvalidRequest(message, param="consent") from missing
-
-
-async def _pieces(samples: bytes) -> AsyncIterator[bytes]:
-    yield samples

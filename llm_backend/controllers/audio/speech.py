@@ -18,7 +18,7 @@ from llm_backend.controllers.audio.sampled_voices import with_sample
 from llm_backend.controllers.audio.voices import local_voice
 from llm_backend.controllers.generation.request_translation import check_supported_fields
 from llm_backend.controllers.relay.routing import answer_by_route
-from llm_backend.controllers.rendering.closing_stream import ClosingStream
+from llm_backend.controllers.rendering.closing_stream import ClosingStream, prepend
 from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.services import Services
 from llm_backend.errors import ApiError, InvalidRequest
@@ -65,7 +65,7 @@ async def _speak(
         events = _events(pieces)
         return await cancel_on_disconnect(request, event_stream(events, ending=b""))
     first = await cancel_on_disconnect(request, anext(pieces, b""))
-    return _AudioStream(pieces, _chain(first, pieces), media_type=MEDIA_TYPES[speech.format])
+    return _AudioStream(pieces, prepend(first, pieces), media_type=MEDIA_TYPES[speech.format])
 
 
 def _speech(body: "api.CreateSpeechRequest") -> SpeechRequest:
@@ -97,9 +97,3 @@ class _AudioStream(ClosingStream):
             await super().stream_response(send)
         except ApiError as error:
             log.error("answer_cut", extra={"code": error.code})
-
-
-async def _chain(first: bytes, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    yield first
-    async for piece in pieces:
-        yield piece

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import orjson
@@ -17,7 +17,7 @@ from llm_backend.controllers.relay.relayed_client import (
     RequestBodyStream,
     WhileRelayedClientConnected,
 )
-from llm_backend.controllers.rendering.closing_stream import one_piece
+from llm_backend.controllers.rendering.closing_stream import one_piece, prepend
 from llm_backend.error_bodies import error_body_for, speaks_ollama
 from llm_backend.errors import ApiError, from_status
 from llm_backend.stream_ending import StreamEnding
@@ -61,13 +61,13 @@ async def _with_documented_json(relayed: UpstreamAnswer, http: HttpRequest) -> U
         async for piece in relayed.body:
             read += piece
             if len(read) > ERROR_BYTES:  # it passes as it is
-                return replace(relayed, body=_resume(bytes(read), relayed.body))
+                return replace(relayed, body=prepend(bytes(read), relayed.body))
     except BaseException:  # a cancelled request, too, gives its connection back
         await relayed.aclose()
         raise
     body = bytes(read)
     if is_documented(body) or speaks_ollama(http.url.path):
-        return replace(relayed, body=_resume(body, relayed.body))
+        return replace(relayed, body=prepend(body, relayed.body))
     message = error_fields(body).get("message")
     unexplained = f"The upstream answered with the status {relayed.status}."
     return _with_error(relayed, http, message if isinstance(message, str) else unexplained)
@@ -81,13 +81,6 @@ def _with_error(relayed: UpstreamAnswer, http: HttpRequest, message: str) -> Ups
         (b"content-length", str(len(body)).encode()),
     ]
     return replace(relayed, headers=tuple(headers), body=one_piece(body), is_complete=True)
-
-
-async def _resume(read: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Yields what was read before, and then the pieces that are left."""
-    yield read
-    async for piece in rest:
-        yield piece
 
 
 class RelayedResponse(Response):

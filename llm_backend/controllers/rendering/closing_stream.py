@@ -13,6 +13,13 @@ async def one_piece(data: bytes) -> AsyncGenerator[bytes, None]:
     yield data
 
 
+async def prepend(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Yields bytes that were read before, and then the rest of their stream."""
+    yield first
+    async for piece in rest:
+        yield piece
+
+
 class ClosingStream(StreamingResponse):
     """Streaming response of `body`, which reads `source`; both are closed at its end, also if the
     client disconnects."""
