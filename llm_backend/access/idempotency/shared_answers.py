@@ -18,7 +18,7 @@ from llm_backend.store.administration import AnswerClaim, StoredAnswer, StoredAn
 
 log = logging.getLogger(__name__)
 
-RETENTION_S = 3600  # an answer, from its end
+RETENTION_S = 3600  # for which an answer is stored, from its end
 LEASE_S = 30  # seconds after which another server may claim the key of a dead one
 POLL_S = 0.2  # polling interval while another server makes the answer
 ALL_BYTES = 256 * 1024 * 1024  # limit of all servers together; the oldest answers go first
@@ -34,9 +34,9 @@ class SharedAnswers:
         self._writes = BackgroundTasks()  # continue even if the client has disconnected
 
     async def claim(self, name: str, digest: str) -> AnswerClaim | None:
-        """Claims a key. Returns None if this server is to make the answer, and then to `store` or
-        `free` it. Otherwise returns the whole answer, or the digest of another request under this
-        key. Waits for an answer that another server is making."""
+        """Claims a key. Returns None if the claim succeeds: the caller makes the answer, and then
+        calls `store`, or `free` if there is none. Otherwise returns the stored answer, or the
+        digest of another request with this key. Waits while another server makes the answer."""
         while True:
             found = await self._try_claim(name, digest)
             if found is None or found.answer is not None or found.digest != digest:
@@ -98,7 +98,7 @@ class SharedAnswers:
         await self._stored.renew(list(self._holders.values()), until=until)
 
     async def _write(self, name: str, holder: str, work: Coroutine[Any, Any, None]) -> None:
-        """Runs a database call. The claim is renewed until it ends."""
+        """Runs a database call; the claim is renewed until the call ends."""
         try:
             await self._log_errors(work)
         finally:

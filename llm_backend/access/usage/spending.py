@@ -1,4 +1,4 @@
-"""Spending of the current month, refreshed every few seconds and held against spend limits."""
+"""Spending of the current month, refreshed every few seconds and compared with spend limits."""
 
 import asyncio
 import logging
@@ -112,7 +112,7 @@ class Spending:
         return True
 
     async def refresh_forever(self, every_s: float = EVERY_S) -> NoReturn:
-        """Refreshes periodically; after a failure the last sums stand."""
+        """Refreshes periodically; after a failure the last sums remain in use."""
         took_s = 0.0
         while True:
             await asyncio.sleep(max(every_s, PAUSE * took_s))
