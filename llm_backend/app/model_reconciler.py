@@ -1,4 +1,4 @@
-"""Reconciliation of the local models that are served with those of changed settings."""
+"""Reconciliation of the served local models with changed settings."""
 
 import asyncio
 import functools
@@ -159,7 +159,8 @@ def _same_engine(one: ServedModel, other: ServedModel) -> bool:
 
 
 def _header_reader(model: ServedModel) -> Callable[[], GgufHeader] | None:
-    """Returns a function that reads the header of the model's file once; None if it has none."""
+    """Returns a function that reads the header of the model's file once; None if the model
+    has no such file."""
     if model.engine.kind in SEQUENTIAL_KINDS:
         return None
     return functools.cache(lambda: read_header(model.engine.model_path))

@@ -55,8 +55,8 @@ class Settings(
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Host names that requests may be addressed to, of a server on loopback only until it has a
-        key; empty means any."""
+        """Host names that requests may be addressed to; empty means any. By default a server on
+        loopback restricts them to its own until it has a key."""
         if self.allowed_hosts or self.api_keys or not self.is_loopback:
             return self.allowed_hosts
         return "localhost", "127.0.0.1", "[::1]", self.host
