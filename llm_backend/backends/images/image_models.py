@@ -57,8 +57,8 @@ class ImageModels:
         )
 
     async def resolve(self, model: ImageModel, operation: Sequence[str]) -> ImageModel:
-        """Returns the model with the name that limits and prices are for. Raises as
-        `ImageServers.resolve`."""
+        """Returns the model under its full name, by which limits and prices apply to it. Raises
+        the same errors as `ImageServers.resolve`."""
         if isinstance(model, LocalModel):
             return model
         assert self._servers is not None, "the model is an image server's"
@@ -90,9 +90,9 @@ class ImageModels:
         fairness_key: str,
         on_abandoned: Callable[[], None],
     ) -> AsyncGenerator[Preview | GeneratedImage, None]:
-        """Yields the images as they are finished, each after its previews. Closing the generator
-        stops the drawing; `on_abandoned` is called if an image server has got it by then. The model
-        is one that `resolve` returned. Raises `ApiError`."""
+        """Yields each image once it is finished, after its previews. Closing the generator stops
+        the drawing; `on_abandoned` is called if the request was sent to an image server before.
+        The model is one that `resolve` returned. Raises `ApiError`."""
         if isinstance(model, LocalModel):
             return self._local.draw(drawing, model, fairness_key=fairness_key)
         assert self._servers is not None, "the model is an image server's"

@@ -35,8 +35,8 @@ class AdmittedGeneration:
         self._last: dict[int, Delta] = {}  # of each choice
 
     def take_over(self, resources: AsyncExitStack) -> None:
-        """Takes over the use of the model, released when the generation is closed: the model may
-        be unloaded then."""
+        """Takes over the resources of the request, such as its use of the model. They are released
+        when the generation is closed, and only then may the model be unloaded."""
         self._resources = resources
 
     @property

@@ -1,6 +1,6 @@
 """Numeric keywords for llguidance, whose numbers are 64-bit floats, and integers below 2^63.
 
-A bound that is no exact float is moved inward to the next one, so that answers stay valid. Beyond
+A bound that no float equals is moved inward to the next one, so that answers stay valid. Beyond
 2^53 floats are too coarse, so an open range ends there.
 """
 
@@ -25,8 +25,8 @@ _EXCLUSIVE = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
 
 
 def lower_bounds(schema: Schema, path: Path) -> dict[str, JsonValue]:
-    """Rewrites `minimum`, `maximum` and the exclusive ones to floats that are no wider. Raises
-    `SchemaUnsupported` if the range is empty."""
+    """Rewrites `minimum`, `maximum` and the exclusive bounds to floats, which never widen the
+    range. Raises `SchemaUnsupported` if the range is empty."""
     low, low_keyword = _strictest_bound(schema, "minimum", 1)
     high, high_keyword = _strictest_bound(schema, "maximum", -1)
     if low is not None and low < -_EXACT_LIMIT and (high is None or high > -_EXACT_LIMIT):
@@ -47,8 +47,8 @@ def lower_bounds(schema: Schema, path: Path) -> dict[str, JsonValue]:
 
 
 def integers_within(schema: Schema, limit: int) -> list[int] | None:
-    """Returns the integers that the bounds of a schema allow; None if these are more than `limit`,
-    or some that llguidance would not write exactly."""
+    """Returns the integers that the bounds of a schema allow; None if there are more than `limit`,
+    or if llguidance cannot write one of them exactly."""
     (low, low_keyword), (high, high_keyword) = (
         _strictest_bound(schema, "minimum", 1),
         _strictest_bound(schema, "maximum", -1),
@@ -61,7 +61,8 @@ def integers_within(schema: Schema, limit: int) -> list[int] | None:
 
 
 def _strictest_bound(schema: Schema, keyword: str, sign: int) -> tuple[int | float | None, str]:
-    """Returns the narrower of a bound and the exclusive one, a boolean in old drafts."""
+    """Returns the narrower of the inclusive and the exclusive bound. In old drafts of JSON Schema
+    the exclusive bound is a boolean, which makes the inclusive one exclusive."""
     bound, exclusive = schema.get(keyword), schema.get(_EXCLUSIVE[keyword])
     if exclusive is True and is_number(bound):
         return bound, _EXCLUSIVE[keyword]

@@ -29,7 +29,7 @@ _FORMATS = {
         container="ogg",
         codec="libopus",
         bits_per_s=32_000,
-        options={"page_duration": "200000"},  # microseconds; by itself it collects a second
+        options={"page_duration": "200000"},  # microseconds; by default a second
     ),
     "aac": _FfmpegFormat(container="adts", codec="aac", bits_per_s=64_000),
     "flac": _FfmpegFormat(container="flac", codec="flac"),
@@ -41,7 +41,7 @@ _FORMATS = {
 
 
 class _Sink:
-    """File that cannot seek; the bytes are taken out as they come."""
+    """File that cannot seek; `take` removes the bytes that were written so far."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
@@ -57,9 +57,9 @@ class _Sink:
 
 
 class AudioEncoder:
-    """Encodes signed 16-bit samples of one channel and of `rate_hz` as a file of one channel and
-    `RATE_HZ`, or of 8 kHz for telephony (`mulaw`, `alaw`). `tempo` makes them faster (above 1) or
-    slower (0.5 at least) at the same pitch."""
+    """Encodes signed 16-bit mono samples at `rate_hz` as a mono file at `RATE_HZ`, or at 8 kHz for
+    telephony (`mulaw`, `alaw`). `tempo` makes speech faster (above 1) or slower (0.5 at least) at
+    the same pitch."""
 
     def __init__(self, format: str, *, rate_hz: int, tempo: float = 1.0) -> None:
         chosen = _FORMATS[format]

@@ -1,7 +1,7 @@
 """The program `espeak-ng`: reads a text aloud in a child process, as samples.
 
 The process computes far faster than audio is played and writes while it computes, so one process
-reads a whole text. The pipe holds it back where the client is slow.
+reads a whole text. If the client is slow, the full pipe blocks the process.
 """
 
 import asyncio
@@ -22,22 +22,22 @@ log = logging.getLogger(__name__)
 
 PACKAGE = "espeak-ng"
 WORDS_PER_MINUTE = 175
-"""Speed that the program speaks at by itself."""
+"""Default speed of the program."""
 LEAST_RATE, GREATEST_RATE = 80, 450
 """Words per minute that every build of the program speaks at; others are clamped to them."""
 
 _HEADER_BYTES = 44  # header of the WAV file that the program writes
 _CHUNK_BYTES = 64 * 1024
 _ERROR_BYTES = 2048
-# `[[` begins phonemes, and control characters begin commands. Either is text here.
-_COMMAND = re.compile(r"\[(?=\[)")  # two brackets begin phonemes
+# To the program, `[[` begins phonemes and control characters begin commands. Here both are text.
+_COMMAND = re.compile(r"\[(?=\[)")  # the first of two brackets
 _PUNCTUATION = re.compile(r"([,;:.!?])[,;:.!?]*(?=\s|$)")  # at the end of a clause
 _SWITCH = re.compile(r"\([a-z-]+\)")  # of the language, in the program's phonemes
 _PLAIN = {code: " " for code in range(32) if chr(code) not in "\t\n"} | {127: " "}
 
 
 def needs_program(model: str) -> str:
-    """Returns the sentence for a model without the program."""
+    """Returns the error message of a model whose program is not installed."""
     return (
         f"`{model}` needs the program espeak-ng, which is not installed: install your "
         f"distribution's package `{PACKAGE}` (Debian, Ubuntu: apt-get install {PACKAGE})."
@@ -47,7 +47,8 @@ def needs_program(model: str) -> str:
 class Espeak:
     """The program by its name or path.
 
-    A process that computes nothing for `timeout_s` is killed. `others` are further names of voices.
+    A process that writes nothing for `timeout_s` is killed. `others` are aliases: further names
+    of its voices.
     """
 
     def __init__(self, program: str, *, timeout_s: float, others: Mapping[str, str]) -> None:
@@ -55,7 +56,7 @@ class Espeak:
         self._timeout_s = timeout_s
         self._others = others
         self._names: VoiceNames | None = None
-        self._lock = asyncio.Lock()  # one request asks for the names
+        self._lock = asyncio.Lock()  # one request at a time lists the voices
 
     @property
     def is_installed(self) -> bool:
@@ -63,7 +64,7 @@ class Espeak:
         return shutil.which(self._program) is not None
 
     async def voice_names(self) -> VoiceNames:
-        """Returns the names of its voices, asked of the program once."""
+        """Returns the names of its voices, which the program lists once."""
         async with self._lock:
             if self._names is None:
                 voices = voices_by_id(await self._listing("--voices"))
@@ -143,7 +144,7 @@ class Espeak:
 
 
 def _plain_text(text: str) -> str:
-    """Returns the text without what the program takes for commands."""
+    """Returns the text without the characters that begin commands of the program."""
     return _COMMAND.sub("[ ", text.translate(_PLAIN))
 
 
@@ -162,7 +163,7 @@ async def _whole_samples(
 
 
 def _failure(code: int, message: bytes) -> EngineUnavailable | Internal:
-    """Returns the error of a process that ended with this code, a negative one of a signal."""
+    """Returns the error of a process with this exit code, negative if a signal ended it."""
     if code < 0:
         return EngineUnavailable(f"{PACKAGE} was killed while it spoke; try again.")
     fields = {"code": code, "reason": message.decode(errors="replace").strip()}

@@ -11,15 +11,15 @@ GREATEST_CHARACTERS = 1000
 
 # The end of a clause: a comma and a blank, or one of Chinese or Japanese.
 _CLAUSE = re.compile(r"[,\u2013\u2014]\s+|[\u3001\uff0c]")
-_LEAST_BEGINNING = 30
+_LEAST_BEGINNING = 30  # characters of the first part of a divided sentence
 _BEGINNING_CHARACTERS = 60
 
 _IS_WORD = re.compile(r"\w")
 
 
 class Sentences:
-    """Divides a text into sentences of at most `greatest` characters. Their texts together
-    are the text."""
+    """Divides a text into sentences of at most `greatest` characters. Joined, they are the text
+    again."""
 
     def __init__(self, greatest: int = GREATEST_CHARACTERS) -> None:
         self._greatest = greatest
@@ -53,8 +53,8 @@ class Sentences:
 
 def split_beginning(sentence: str) -> list[str]:
     """Divides a long sentence in two, so that its audio begins early: at the last comma within
-    about 60 characters, else at the first blank after them. One without either, or a short one,
-    stays whole."""
+    about 60 characters, else at the first blank after them. A short sentence, or one with neither,
+    is not divided."""
     if len(sentence) < _BEGINNING_CHARACTERS + _LEAST_BEGINNING:
         return [sentence]
     commas = [found.end() for found in _CLAUSE.finditer(sentence, 0, _BEGINNING_CHARACTERS + 1)]

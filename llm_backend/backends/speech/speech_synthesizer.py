@@ -22,8 +22,8 @@ _SAMPLE_BYTES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechRequest:
-    """A text to be read aloud. `speed` 1 is the voice's own; `format` is one of OpenAI's names.
-    `read_sample` reads the sample of a `voice` that has one, which speaks this `language`."""
+    """A text to be read aloud. `speed` 1 is the voice's own; `format` is one of OpenAI's names. If
+    `voice` is a cloned voice, `read_sample` returns its sample and `language` is the sample's."""
 
     text: str
     voice: str

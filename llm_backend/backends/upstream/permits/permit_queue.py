@@ -13,8 +13,8 @@ _BUSY = "Every upstream that could answer is busy"
 
 
 class CountedUpstream(Protocol):
-    """An upstream that permits are counted for: `reserved` are given to requests that have not
-    begun yet."""
+    """An upstream whose permits are counted. `reserved` permits belong to requests that have left
+    the queue but have not been sent yet."""
 
     reserved: int
 
@@ -45,9 +45,9 @@ class PermitQueue(Generic[UpstreamT]):
     ) -> UpstreamT:
         """Waits for this request's turn and returns one of the upstreams that are `free` then.
 
-        Requests with equal `group` have the same upstreams free. The caller sends its request
-        before it awaits anything else. Raises `ServiceUnavailable` after `timeout_s`, or
-        if the queue is full.
+        Requests of one `group` can use the same upstreams. The caller must send its request before
+        it awaits anything else, since the permit is no longer reserved then. Raises
+        `ServiceUnavailable` after `timeout_s`, or if the queue is full.
         """
 
         def reserve() -> UpstreamT | None:
