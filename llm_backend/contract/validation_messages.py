@@ -44,8 +44,8 @@ _BOUNDS: Sequence[tuple[str, str, str, Callable[[float, float], bool]]] = (
 class ValidationMessage:
     """One validation failure: path, OpenAI's error code, expected types or values.
 
-    `expected` holds types for a wrong type, values for a value outside of an enum.
-    `is_wrong_tag`: the value is not the tag of this branch of an alternative.
+    `expected` holds the valid types, or the valid values of an enum. `is_wrong_tag` is true if the
+    value is the tag (`type`, `role`) of another branch of an `anyOf` or `oneOf`.
     """
 
     path: Path

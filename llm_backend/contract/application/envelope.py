@@ -19,7 +19,7 @@ EXPOSED_HEADERS = ("x-request-id", "openai-processing-ms", "openai-version")
 
 _VERSION = (b"openai-version", b"2020-10-01")  # the only one that OpenAI's API has had
 _PRINTABLE = bytes(range(0x21, 0x7F))
-# Paths of older clients, and those of today: engines were models once.
+# Paths of older clients, and those of today: models were once called engines.
 _OLD_PATHS = (("/chat/completion", "/chat/completions"), ("/engines", "/models"))
 _COMPLETION_OF_MODEL = re.compile("/models/(.+)/(completions|embeddings)")
 
@@ -27,15 +27,15 @@ _COMPLETION_OF_MODEL = re.compile("/models/(.+)/(completions|embeddings)")
 class Envelope:
     """Adds a request id to the scope and the response, and a `Date` header. Under `/v1` adds the
     milliseconds until the response began and the API's version, and removes `/v1` from the path.
-    Anthropic's clients find the id in a header of their own. A response that has one of these
-    headers already keeps it.
+    Anthropic's clients get the id in a further header, `request-id`. Headers that a response has
+    already are kept.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on; `state` is shared with outer middleware."""
+        """Passes the request on. The scope's `state` is shared with outer middleware."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -109,8 +109,8 @@ def _without_prefix(scope: Scope) -> Scope:
 
 
 def _with_model(scope: Scope, receive: Receive, model: str, path: str) -> tuple[Scope, Receive]:
-    """Returns the request of an older client, whose path names its model, as one of today, whose
-    body does: the first field of its object is the model."""
+    """Moves the model of a request from its path, where older clients put it, to its body, as the
+    first field of the JSON object."""
     field = ModelField(model)
 
     async def receive_with_model() -> Message:
