@@ -13,7 +13,7 @@ commands = typer.Typer(help="The database.")
 
 @commands.command("migrate")
 def db_migrate(config: Config = None, data_dir: DataDir = None) -> None:
-    """Migrate the database's tables to this version (`serve` does it by itself)."""
+    """Migrate the database's tables to this version (`serve` does so at its start)."""
     from llm_backend.app import migrate_database
     from llm_backend.store import StoreError
 
@@ -44,7 +44,7 @@ def db_current(config: Config = None, data_dir: DataDir = None) -> None:
 
 @commands.command("recount")
 def db_recount(config: Config = None, data_dir: DataDir = None) -> None:
-    """Recount the bytes of files that `files_limit_bytes` bounds.
+    """Recount the bytes of files that count for `files_limit_bytes`.
 
     Needed after rows were changed by hand or by servers of an older version.
     """

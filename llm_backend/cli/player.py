@@ -15,8 +15,8 @@ PLAYERS = (
 
 
 def play(audio: bytes) -> Path | None:
-    """Play a WAV file by the first player that can; an interrupt ends it. Return None, or the file
-    if no player could: it stays."""
+    """Play a WAV file by the first player that can; an interrupt ends it. Return None if it was
+    played; otherwise keep the file and return its path."""
     handle, name = tempfile.mkstemp(prefix="llm-backend-", suffix=".wav")
     with os.fdopen(handle, "wb") as file:
         file.write(audio)

@@ -1,4 +1,4 @@
-"""The program: all commands, and exit with one sentence for errors of the user."""
+"""The program: all commands, and its exit status. A user's error is printed as one sentence."""
 
 import gc
 from typing import Annotated, Literal
@@ -49,9 +49,9 @@ def program(
 
 
 def main() -> None:
-    """Run a command; an error of the user is one sentence on standard error, exit status 1, and
-    Ctrl-C before the server takes it exit status 130."""
-    completion_init()  # answers a shell that asks for completions through its installed script
+    """Run a command. An error of the user exits with status 1 and one sentence on standard error.
+    Ctrl-C exits with status 130, unless the server has installed its own handler."""
+    completion_init()  # for a shell whose installed script requests completions
     try:
         _run()
     except KeyboardInterrupt:
@@ -65,11 +65,12 @@ def main() -> None:
 
 
 def _run() -> None:
-    """Run a command, which exits; `serve` is raised as `Serve` and run here."""
+    """Run a command, which exits. `serve` raises `Serve` instead, and the server runs here,
+    when the flags have been freed."""
     try:
         app()
     except Serve as command:
-        serve = command.with_traceback(None)  # the traceback holds the flags
+        serve = command.with_traceback(None)  # the traceback keeps the flags in memory
     gc.collect()
     serve.run()
 
