@@ -52,7 +52,7 @@ async def create_project_service_account(services: Services, request: ApiRequest
         )
     elif lifetime_s is not None:
         raise InvalidRequest(
-            "Without a key nothing expires: leave `expires_in_seconds` out.",
+            "`expires_in_seconds` is for the key, and none is created: leave it out.",
             param="expires_in_seconds",
         )
     entry = audit_entry(
@@ -108,7 +108,7 @@ async def createan_apikeyforaserviceaccount(services: Services, request: ApiRequ
     body: api.CreateProjectServiceAccountApiKeyBody = request.body or {}
     if body.get("scopes"):
         raise UnsupportedField(
-            "Keys have no scopes on this server: their project has the permissions. Leave "
+            "Keys have no scopes on this server; each has the permissions of its project. Leave "
             "`scopes` out.",
             param="scopes",
         )

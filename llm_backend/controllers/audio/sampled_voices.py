@@ -1,4 +1,4 @@
-"""Cloned voices: create, delete, and speak in them."""
+"""Cloned voices: create and delete them, and add their samples to requests for speech."""
 
 import time
 import uuid
@@ -33,7 +33,7 @@ _LEAST_BYTES = VOICE_SAMPLE_RATE_HZ * 2  # a second
 
 
 async def create_voice(services: Services, request: ApiRequest) -> Response:
-    """`POST /audio/voices`: for the local models that speak by samples. Without one of them the
+    """`POST /audio/voices`: for the local models that clone voices. Without one of them the
     request is relayed."""
     if not takes_samples(services):
         return await relay_without_samples(services, request)
@@ -91,7 +91,7 @@ async def with_sample(
     services: Services, model: EspeakModel | LocalVoice, speech: SpeechRequest
 ) -> SpeechRequest:
     """Returns the request with its sample, if the voice has one. Raises `InvalidRequest` for a
-    voice that is not there."""
+    voice that does not exist."""
     voice_id = speech.voice
     if not voice_id.startswith(_PREFIX) or not isinstance(model, LocalVoice):
         return speech
@@ -113,7 +113,7 @@ async def with_sample(
 
 
 async def _check_consent(services: Services, consent_id: str) -> None:
-    """Raises `InvalidRequest` for a consent that is not there, before the sample is decoded."""
+    """Raises `InvalidRequest` for a consent that does not exist, before the sample is decoded."""
     with translate_store_errors("voice consent"):
         try:
             await services.voices.get_consent(consent_id)

@@ -81,7 +81,7 @@ def _speech(body: "api.CreateSpeechRequest") -> SpeechRequest:
 
 
 async def _events(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[JsonMapping, None]:
-    """Yields the document's events. Characters are counted, not tokens: a voice has none."""
+    """Yields the document's events. Their usage is 0 tokens: speech is metered by characters."""
     async with aclosing(pieces):
         async for piece in pieces:
             yield {"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode()}
@@ -89,8 +89,8 @@ async def _events(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[JsonMap
 
 
 class _AudioStream(ClosingStream):
-    """Stream of a file's bytes. A failed stream lacks its last chunk, by which clients detect the
-    failure."""
+    """Stream of a file's bytes. If it fails, the terminating chunk of HTTP is not sent, so that
+    clients detect the failure."""
 
     async def stream_response(self, send: Send) -> None:
         try:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 CHUNK_LINES = 64  # lines of one job: few enough to spread over workers, many enough to be cheap
-MAX_ERRORS = 100  # in a file that is no JSONL every line is invalid
+MAX_ERRORS = 100  # if a file is not JSONL, every line is invalid
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -118,7 +118,7 @@ def read_line(text: bytes, endpoint: str, limits: BodyLimits) -> InputLine:
             raise LineProblem("missing_required_parameter", message, field)
     if not isinstance(line["custom_id"], str) or not line["custom_id"]:
         raise LineProblem(
-            "invalid_custom_id", "'custom_id' must be a text with characters.", "custom_id"
+            "invalid_custom_id", "'custom_id' must be a text that is not empty.", "custom_id"
         )
     if line["method"] != "POST":
         raise LineProblem("invalid_method", "'method' must be POST.", "method")
@@ -133,7 +133,7 @@ def read_line(text: bytes, endpoint: str, limits: BodyLimits) -> InputLine:
 class InputCheck:
     """Validates a whole input: counts lines, collects errors and splits it into chunks for jobs.
 
-    `is_hopeless` once reading more of it is useless.
+    Once `is_hopeless`, the batch fails whatever follows, and the rest need not be read.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class InputCheck:
 
     @property
     def is_hopeless(self) -> bool:
-        """True if the rest need not be read."""
+        """True if there are too many errors or lines."""
         return len(self.errors) >= MAX_ERRORS or self.total > self._lines_limit
 
     @property

@@ -21,8 +21,8 @@ _CALLS = {
 
 
 def messages_of(value: str | Sequence[JsonMapping]) -> list[Message]:
-    """Returns the messages of an input. Raises `InvalidRequest` with the path of a part that cannot
-    be shown, or of an output without a call."""
+    """Returns the messages of an input. Raises `InvalidRequest` with the path of a part that the
+    model cannot get, or of an output without a call."""
     if isinstance(value, str):
         return [{"role": "user", "content": value}]
     if not value:
@@ -96,11 +96,11 @@ def _json_text(data: Any, where: str) -> str:
     for values, depth in enumerate(_depths(data), start=1):
         if depth > JSON_DEPTH or values > JSON_VALUES:
             raise InvalidRequest(
-                f"JSON may be {JSON_DEPTH} levels deep and have {JSON_VALUES} values.", param=where
+                f"JSON may have at most {JSON_DEPTH} levels and {JSON_VALUES} values.", param=where
             )
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     if len(text.encode(errors="replace")) > JSON_BYTES:
-        raise InvalidRequest(f"JSON may have {JSON_BYTES} bytes.", param=where)
+        raise InvalidRequest(f"JSON may have at most {JSON_BYTES} bytes.", param=where)
     return text
 
 

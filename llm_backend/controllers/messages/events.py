@@ -10,7 +10,7 @@ from llm_backend.errors import ApiError
 from llm_backend.json_types import JsonObject
 from llm_backend.sse import encode, encode_error
 
-# other reasons, which some upstreams have, are ends of a turn
+# any other finish reason, as some upstreams send, becomes `end_turn`
 _STOP_REASONS = {
     "length": "max_tokens",
     "tool_calls": "tool_use",
@@ -127,7 +127,7 @@ def _delta(index: int, delta: JsonObject) -> JsonObject:
 
 
 def usage_of(usage: Usage) -> JsonObject:
-    """Returns the usage of a message; cached tokens are no part of `input_tokens`."""
+    """Returns the usage of a message; `input_tokens` do not include cached tokens."""
     return {
         "input_tokens": usage.prompt_tokens - usage.cached_tokens,
         "cache_creation_input_tokens": 0,

@@ -45,7 +45,7 @@ async def get_ollama_version(services: Services, request: ApiRequest) -> Respons
 
 
 async def list_ollama_models(services: Services, request: ApiRequest) -> Response:
-    """`GET /api/tags`: the models of `GET /v1/models` that write."""
+    """`GET /api/tags`: the models of `GET /v1/models` that generate text."""
     check_enabled(services)
     registry = services.registry
     local = [
@@ -105,7 +105,7 @@ async def _entry(card: JsonMapping, model: LocalModel | None) -> JsonObject:
     header = await model.file_header() if model else None
     created_at = card.get("created")
     if not isinstance(created_at, int) or not 0 <= created_at < _LATEST_TIME_S:
-        created_at = 0  # an upstream's may be anything
+        created_at = 0  # an upstream may report any number
     identity = f"{card['id']} {created_at}"
     return {
         "name": card["id"],

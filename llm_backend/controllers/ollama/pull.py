@@ -71,7 +71,7 @@ class _Pull:
 
     async def progress(self) -> AsyncGenerator[JsonObject, None]:
         """Yields the progress, and success at the end. Raises `InvalidRequest` if the model cannot
-        be had. The download ends when this generator is closed, and what has come is kept."""
+        be downloaded. Closing this generator ends the download and keeps the bytes so far."""
         yield {"status": "pulling manifest"}
         download = self._loop.run_in_executor(_threads(), self._run)
         download.add_done_callback(self._end)
@@ -110,7 +110,7 @@ class _Pull:
 
     def _add_bytes(self, size: int) -> None:
         if self._is_given_up:
-            raise PullError("The client gave the download up.")
+            raise PullError("The client has disconnected.")
         self._file = {**self._file, "completed": self._file["completed"] + size}
         completed = self._file["completed"]
         if completed - self._reported_bytes >= _BYTES_PER_LINE or completed == self._file["total"]:

@@ -45,8 +45,8 @@ Handle = Callable[[JsonMapping], Awaitable[None]]
 
 
 class RealtimeSession:
-    """A session of at most `duration_s` seconds, `responses_limit` responses and turns at once, and
-    turns of `input_limit_s` seconds of audio."""
+    """A session of at most `duration_s` seconds. At once it has at most `responses_limit`
+    responses, and as many turns; a turn has at most `input_limit_s` seconds of audio."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class RealtimeSession:
             await self._tasks.cancel()
             del self._handlers, self._input_turns  # they refer to this session: a cycle
             REQUEST_BYTES.set(self._received_bytes)
-            return_memory()  # what the session holds is free soon
+            return_memory()  # the session is freed soon
         return True
 
     async def _handle(self, message: str | bytes) -> None:

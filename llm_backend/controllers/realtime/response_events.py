@@ -22,7 +22,7 @@ class ResponseEvents:
         self._config = config
         self._conversation = conversation
         self._output: list[JsonObject] = []
-        self._item: JsonObject | None = None  # of the answer, while it is made
+        self._item: JsonObject | None = None  # unfinished output item
         self._text: list[str] = []
         self._status = "in_progress"
         self._details: JsonObject | None = None
@@ -173,7 +173,7 @@ class ResponseEvents:
         return [self._output_event(kind, **ids, **fields)]
 
     def _content_event(self, kind: str, **fields: Any) -> Sequence[JsonObject]:
-        if self._item is None:  # of reasoning
+        if self._item is None:  # the event is about reasoning
             return ()
         return [self._output_event(kind, item_id=self._item["id"], content_index=0, **fields)]
 
@@ -201,7 +201,7 @@ class ResponseEvents:
         }
         if self._config.speaks:
             output = self._config.output
-            voice = output["voice"]  # a response has the id of one by a sample, not the object
+            voice = output["voice"]  # of a cloned voice, a response has the id and not the object
             voice = voice if isinstance(voice, str) else voice["id"]
             response["audio"] = {"output": {"format": output["format"], "voice": voice}}
         if self._conversation is not None:

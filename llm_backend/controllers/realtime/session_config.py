@@ -94,8 +94,8 @@ class SessionConfig:
         return cls(fields=fields, capabilities=capabilities)
 
     def apply(self, changes: JsonMapping) -> "SessionConfig":
-        """Returns the configuration with changes that follow the document's schema; null removes an
-        audio field. Raises `ApiError`, naming the field."""
+        """Returns the configuration with changes that follow the document's schema; null removes a
+        field of audio. Raises `ApiError`, naming the field."""
         if self.is_transcription:
             _check_transcription(changes, self.capabilities)
         else:
@@ -318,7 +318,7 @@ def _check_format(described: JsonMapping | None, where: str) -> None:
 
 
 def _merge_audio(audio: JsonMapping, changes: JsonMapping) -> JsonObject:
-    """Returns the fields `input` and `output`, each with its changes; a null ends a field."""
+    """Returns the fields `input` and `output`, each with its changes; null removes a field."""
     merged = {side: {**fields, **changes.get(side, {})} for side, fields in audio.items()}
     turn_detection = merged["input"]["turn_detection"]
     if turn_detection is not None:

@@ -34,7 +34,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
 class DetachedChat:
-    """A chat in progress: its request, and its answer as far as it has come.
+    """A chat in progress: its request, and its answer so far.
 
     The bytes of the answer are retained for followers, up to a limit. A longer answer continues,
     but can no longer be followed.
@@ -62,7 +62,7 @@ class DetachedChat:
 
     @property
     def key(self) -> tuple[str | None, str]:
-        """The project, and the id in it; no other project can see that the id is taken."""
+        """The project, and the id, which is unique only within the project."""
         return (None if self.caller is None else self.caller.project_id, self.id)
 
     def cancel(self) -> None:
@@ -129,7 +129,7 @@ class DetachedChat:
         try:
             for piece in split_long(event):
                 yield piece
-                await asyncio.sleep(0)  # a client that reads at once would let no other request run
+                await asyncio.sleep(0)  # with a client that never blocks, no other would run
         finally:
             event = b""  # the error of a disconnect refers to this frame for long
 
@@ -200,7 +200,8 @@ class DetachedChats:
 
     def add(self, chat: DetachedChat, request: JsonMapping) -> None:
         """Adds a chat whose request has been checked, within the limit. Raises `InvalidRequest`,
-        `Conflict`, `ServiceUnavailable`, or `LimitReached` for a project that has half of it."""
+        `Conflict`, `ServiceUnavailable`, or `LimitReached` for a project that has half of the
+        chats allowed."""
         if request.get("stream") is not True:
             raise InvalidRequest(
                 f"`{HEADER}` is for streams: send `stream: true` with it, or leave it out.",

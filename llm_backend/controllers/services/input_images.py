@@ -41,7 +41,7 @@ class InputImages:
         None for items of earlier turns. Images at URLs are fetched if `fetched` is given and has
         room; otherwise the URL stays for the model's backend to fetch.
 
-        Raises `InvalidRequest` for an image that cannot be shown."""
+        Raises `InvalidRequest` for an image that cannot be read."""
         should_read = _is_read if fetched is None else partial(_is_read, fetched=fetched)
         read = partial(self._part, fetched=fetched)
         return await read_parts(items, where, should_read, read)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 
-ENGINE_ANSWERS_S = 2.0  # an engine answers between two passes; Prometheus waits ten seconds
+# An engine answers between two passes, which are rarely longer. Prometheus waits ten seconds.
+ENGINE_ANSWERS_S = 2.0
 NO_ROOM = "The folder of temporary files has no room for uploads."
 POLL_INTERVAL_S = 0.5  # live enough for a person, and cheap for an engine
 KEEP_ALIVE_S = 15.0  # keep-alive: proxies close streams that are idle for a minute
@@ -30,7 +31,7 @@ class StatusBoard:
     """Polls the engines once for any number of watching clients, the progress of `drawings`, and
     whether temporary files have room.
 
-    Streams are ended when the server begins to shut down, which would wait for them otherwise.
+    Streams end when the server begins to shut down; otherwise it would wait for them.
     """
 
     def __init__(

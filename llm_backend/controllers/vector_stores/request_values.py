@@ -50,7 +50,8 @@ def ranking_from(
     options: "api.RankingOptions | api.VectorStoreSearchRequestRankingOptions | None",
     where: str = "",
 ) -> tuple[Weights | None, float]:
-    """Parses ranking options: weights of both rankings, None for embeddings alone; least score."""
+    """Parses ranking options to the weights of both rankings (None for embeddings alone) and the
+    minimum score."""
     options = options or {}
     threshold = float(options.get("score_threshold") or 0.0)
     if not 0 <= threshold <= 1:
@@ -82,7 +83,8 @@ def condition_from(filters: "api.Filters | None", where: str = "filters") -> Con
 
 
 class _ConditionParser:
-    """Parser of one filter, which is this `field` of the request; counts its conditions."""
+    """Parser of one filter, in `field` of the request. It counts and limits the
+    conditions."""
 
     def __init__(self, field: str) -> None:
         self._field = field

@@ -11,8 +11,8 @@ LOG_INTERVAL_S = 10.0  # a full disk would otherwise log a line for each answer
 
 
 class LostWrites:
-    """Lost writes of one kind; `event` is the log event, `id_field` its field for the id, and
-    `on_lost` is called for each."""
+    """Lost writes of one kind. They are logged as `event`, with the id of the last lost object in
+    `id_field`; `on_lost` is called for each."""
 
     def __init__(
         self,

@@ -51,9 +51,9 @@ def chat_messages(
     leading_messages: Sequence[JsonObject] = (),
     readers: Readers = NO_READERS,
 ) -> list[JsonObject]:
-    """Returns the messages of the chat that answers this response. `input_items` are those of its
-    input, and `context_items` those of the conversation. `leading_messages` come before all of
-    them. `readers` translate items of server tools."""
+    """Returns the messages of the chat that answers this response: `leading_messages`, the
+    conversation (`context_items`) and the response's input (`input_items`). `readers` translate
+    items of server tools."""
     messages = [*leading_messages, *messages_from(context_items, input_items, readers)]
     if body.get("instructions"):
         messages.insert(0, {"role": "system", "content": body["instructions"]})
@@ -122,8 +122,8 @@ def _echo_text(text: "api.ResponseTextParam") -> JsonObject:
 
 @contextmanager
 def translate_error_paths(indices: Sequence[int] = ()) -> Iterator[None]:
-    """Rewrites `param` of errors from names of the chat request to those of the response; `indices`
-    are the indices in the response's `tools` of the chat's tools."""
+    """Rewrites `param` of errors from names of the chat request to those of the response. For each
+    tool of the chat, `indices` has its index in the `tools` of the response."""
     try:
         yield
     except ApiError as error:

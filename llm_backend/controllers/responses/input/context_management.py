@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 SUMMARY_TOKENS = 1024  # longest summary: a page and a half
-SUMMARY_SHARE = 0.25  # longest summary as a share of the threshold: a longer one soon exceeds it
+SUMMARY_SHARE = 0.25  # the same as a share of the threshold, which must not be exceeded soon again
 FULL_SHARE = 0.75  # share of the context beyond which a conversation is compacted in any case
 KEPT_SHARE = 0.5  # the current turn is kept whole up to this share of the threshold
 COMPACTION_PROMPT = (

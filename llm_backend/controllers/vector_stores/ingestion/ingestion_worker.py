@@ -5,8 +5,8 @@ Then one transaction stores the chunks and marks the file as `completed`. A job 
 is run again from the beginning. Point ids are deterministic, so points are overwritten and not
 duplicated. Points without a stored chunk never reach a search result, and are marked as incomplete.
 
-An embedding model that is overloaded is waited for, so that the ingestion of a long file continues.
-If it, or the vector index, stays unavailable, the job is retried later.
+While the embedding model is overloaded, the worker waits, so that a long file need not begin anew.
+If the model or the vector index stays unavailable, the job is retried later.
 
 There are two queues, for short and for long files, so that long files do not block short ones. A
 file begins in the queue of short files. If its extraction takes more than a time slice or its text
@@ -251,7 +251,7 @@ class Removal:
 async def _embed(
     embedder: TextEmbedder, texts: Sequence[str], meter: RequestMeter | None
 ) -> list[list[float]]:
-    """Returns the vectors of the texts; waits for a model that is overloaded for a short time."""
+    """Returns the vectors of the texts; waits for a while if the model is overloaded."""
     for number in range(1, EMBEDDING_TRIES):
         try:
             return await embedder.embed(texts, meter)
