@@ -35,7 +35,7 @@ class BatchArrays:
         """Replace the contents by `chunks`."""
         self.length = self.output_count = 0
         for chunk in chunks:
-            if len(chunk.tokens) == 1:  # of a decoding sequence: values cost less than slices
+            if len(chunk.tokens) == 1:  # decoding: assigning values costs less than slices
                 self._write_token(chunk)
             else:
                 self._write_tokens(chunk)

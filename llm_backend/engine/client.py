@@ -121,7 +121,7 @@ class EngineClient:
 
     async def ready(self) -> ModelInfo:
         """Wait until the model is loaded. Raises `EngineStartError` with the reason if it cannot
-        be served, for now."""
+        be served now; a later start may succeed."""
         return await self._lifecycle.ready()
 
     async def generate(self, request: Generate) -> "Generation":
@@ -191,7 +191,7 @@ class EngineClient:
         tokens = await self.tokenize_with_media(
             text, cuts=cuts, parse_special=parse_special, add_bos=add_bos
         )
-        return cast(list[int], tokens)  # without media, there is no None
+        return cast(list[int], tokens)  # only media have None
 
     async def tokenize_with_media(
         self,
@@ -242,7 +242,7 @@ class EngineClient:
             event = await call.next()
         finally:
             connection.end_call(call)
-        if not isinstance(event, Failed):  # a refused command may not have been computed
+        if not isinstance(event, Failed):  # a failure does not show that it can be computed
             self._lifecycle.poison_requests.clear(command)
         return event
 
@@ -330,7 +330,7 @@ class Generation(_AdmittedCall):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Cancel the request; its slot is free at the next step."""
+        """Cancel the request; its slot is freed in the next step."""
         self._unfinished = 0
         self._connection.end_call(self._call)
 

@@ -34,7 +34,7 @@ class EngineConfig(WorkerConfig, frozen=True, kw_only=True):
     smaller: EngineFit | None = None  # used once if the fit to the machine's memory fails
     speculation: bool = True  # draft repeated tokens where that is faster; answers stay the same
     start_timeout_s: float = 120
-    hang_timeout_s: float = 180  # a worker without progress for so long is killed; > any pass
+    hang_timeout_s: float = 180  # without progress, the worker is killed; longer than any pass
     stop_timeout_s: float = 5
 
     restart_limit: int = 5
@@ -44,9 +44,9 @@ class EngineConfig(WorkerConfig, frozen=True, kw_only=True):
     restart_pause_limit_s: float = 300
     restart_reset_s: float = 30
 
-    quarantine_weight: int = 2  # of the crashes by one command, which is then quarantined
+    quarantine_weight: int = 2  # sum of a command's crash weights at which it is quarantined
     poison_requests_limit: int = 1024  # commands that are remembered
-    poison_requests_age_s: float = 3600  # since the last crash, then a command may run again
+    poison_requests_age_s: float = 3600  # after its last crash, a command may run again
 
     socket_path: Path | None = None  # Unix socket for other processes; None: no socket
     # replaces the worker's command line; the file descriptor of its socket is appended

@@ -10,7 +10,7 @@ from llm_backend.operating_system import usable_cores
 
 _log = logging.getLogger("llm_backend.engine.threads")
 
-_TINY_BYTES = 16 << 20  # weights with which a pass of one token takes less than a millisecond
+_TINY_BYTES = 16 << 20  # of weights: a pass of one token takes less than a millisecond
 
 
 def first_thread_count(config: LoadModel, weights_bytes: int) -> int:
@@ -22,8 +22,8 @@ def first_thread_count(config: LoadModel, weights_bytes: int) -> int:
 
 
 class PassThreads:
-    """Thread count of passes: `set_count` gets it before a pass if it differs from that of the last
-    one. The first is `count`, and later ones are learnt from the passes if `is_learning`."""
+    """Thread count of passes: `count` at first, then tuned by the cost of passes if `is_learning`.
+    `set_count` is called before a pass whose count differs from that of the last one."""
 
     def __init__(
         self, count: int, set_count: Callable[[int], object], *, is_learning: bool

@@ -30,14 +30,14 @@ _PARAMETERS = {  # of a context, by the names of parts
 _ERROR = 3  # level of the log: SD_LOG_ERROR
 
 OnStep = Callable[[int, int], None]
-"""Called with the steps that are computed, and with their number."""
+"""Called with the number of computed steps, and of all steps."""
 
 OnPreview = Callable[[int, Pixels], None]
 """Called with a step, and with the image after it."""
 
 
 class _ErrorLog(NativeLog):
-    """Errors of the native code. Other lines are dropped: they have words of prompts."""
+    """Errors of the native code. Other lines are dropped, since they contain words of prompts."""
 
     def _forward(self, level: int, text: bytes, _user_data: object) -> None:
         if level >= _ERROR:
@@ -45,8 +45,8 @@ class _ErrorLog(NativeLog):
 
 
 class DiffusionLibrary:
-    """A model in native code. Raises `LoadError`. `checkpoint` is a file that contains parts,
-    `network` the diffusion network alone; exactly one is given."""
+    """A model in native code. Raises `LoadError`. Exactly one of `checkpoint` and `network` is
+    given: a file with some or all parts, or the diffusion network alone."""
 
     def __init__(
         self,
@@ -59,13 +59,13 @@ class DiffusionLibrary:
         try:
             import stable_diffusion_cpp as library
             from stable_diffusion_cpp import stable_diffusion_cpp as functions
-        except (ImportError, RuntimeError, OSError) as error:  # or its native part is missing
+        except (ImportError, RuntimeError, OSError) as error:  # or its library
             raise LoadError(f"stable-diffusion.cpp is not installed: {error}") from error
         self._library: Any = library  # Any: structures and functions of ctypes
         self._on_step: OnStep = _ignore
         self._on_preview: OnPreview = _ignore
         self._native: Any = functions._lib
-        self._free: Any = ctypes.CDLL(None).free  # it has no function that frees an image
+        self._free: Any = ctypes.CDLL(None).free  # the library has no function that frees an image
         self._free.argtypes, self._free.restype = [ctypes.c_void_p], None
         self.errors = _ErrorLog(_log, library.sd_log_callback)
         self.errors.redirect(library.sd_set_log_callback)
@@ -173,7 +173,7 @@ def _pixels(image: Any) -> Pixels:
     """Copy an image of the library."""
     count = image.width * image.height
     data = ctypes.string_at(image.data, count * image.channel)
-    if image.channel != _CHANNELS:  # shades of grey, or with transparency
+    if image.channel != _CHANNELS:  # grey, or with transparency
         step = image.channel
         at = range(3) if step > _CHANNELS else (0, 0, 0)
         colours = bytearray(count * _CHANNELS)

@@ -9,9 +9,9 @@ _PLACEHOLDERS = re.compile(r"\{query\}|\{document\}")
 
 
 class PairTokenizer:
-    """Tokenizes pairs: with the model's special tokens around them, or by its own template, in
-    which `{query}` and `{document}` stand for the texts. Special tokens are recognised in a
-    template, but not in the texts."""
+    """Tokenizes pairs of a query and a document. They are put into the model's template at
+    `{query}` and `{document}` or, without a template, between special tokens of the vocabulary.
+    Special tokens are recognised in a template, but not in the texts."""
 
     def __init__(self, vocabulary: Vocabulary, template: str | None) -> None:
         self._vocabulary = vocabulary
@@ -44,8 +44,8 @@ class PairTokenizer:
 
 
 def _parts(template: str, vocabulary: Vocabulary) -> list[int | str]:
-    """Split the template at its special tokens, between which text is tokenized separately
-    anyway."""
+    """Split the template at its special tokens. A tokenizer splits there, too, so the tokens stay
+    the same."""
     labels = {
         vocabulary.token_bytes(token).decode(errors="replace"): token
         for token in vocabulary.markers

@@ -16,11 +16,11 @@ from llm_backend.engine.messages import PREFIX_BLOCK
 from llm_backend.engine.model import Model
 from llm_backend.engine.statistics import Statistics
 
-_MEMORY_CHECK_S = 1.0  # of the machine's free memory, which another model may be loaded into
+_MEMORY_CHECK_S = 1.0  # interval of checks for free memory, which another model may need
 
 
 def save_threshold(folder: PrefixFolder | None, host_cache: HostPrefixCache | None) -> int | None:
-    """Number of overwritten tokens from which on a slot's prefix is saved; None if no tier is
+    """Minimum number of overwritten tokens for which a slot's prefix is saved; None if no tier is
     enabled."""
     if host_cache is not None:
         return PREFIX_BLOCK
@@ -73,12 +73,14 @@ class LowerTiers:
         return status
 
     def request(self, tokens: list[int]) -> None:
-        """Let a sequence that begins with `tokens` wait for a file too, if that is faster."""
+        """Have a file read for a sequence that begins with `tokens`, if that is faster than
+        prefill; the sequence waits for it."""
         if self._folder is not None:
             self._restorer.request(tokens)
 
     def step(self, now: float, *, is_idle: bool) -> None:
-        """Called in each step before slots are allocated; `is_idle` if there is no sequence."""
+        """Do what is due in this step, before slots are allocated; `is_idle` if there is no
+        sequence."""
         if self._host_cache and now >= self._memory_checked_at + _MEMORY_CHECK_S:
             self._memory_checked_at = now
             self._host_cache.release_memory()
@@ -101,7 +103,7 @@ class LowerTiers:
         """Save the prefix of a slot that is about to be emptied."""
         if self._host_cache is None or not self._host_cache.can_save(slot.tokens):
             return
-        if self._model.end(slot.slot) == len(slot.tokens):  # none of its cells were removed since
+        if self._model.end(slot.slot) == len(slot.tokens):  # no cells were removed meanwhile
             self._host_cache.save(
                 slot.tokens,
                 self._model.state_bytes(slot.slot),
@@ -114,7 +116,7 @@ class LowerTiers:
             self._restorer.wait_for_read(seconds)
 
     def idle_timeout_s(self, now: float) -> float | None:
-        """Seconds until there is something to do without a command; None for never."""
+        """Seconds until `step` has something to do although no command comes; None for never."""
         timeouts = [_MEMORY_CHECK_S] if self._host_cache else []
         if self._folder is not None:
             idle_s = self._saver.idle_timeout_s(now)
@@ -123,7 +125,7 @@ class LowerTiers:
         return min(timeouts, default=None)
 
     def close(self) -> None:
-        """Save prefixes for which there is time."""
+        """Save prefixes, as many as the time for a shutdown allows."""
         if self._folder is not None:
             self._saver.close()
             self._folder.close()

@@ -36,7 +36,7 @@ class NativeDevices:
         return int(_function("ggml_backend_dev_type", ctypes.c_int)(_handle(number)))
 
     def identity(self, number: int) -> str:
-        """The bus address, the same for one GPU under two interfaces; else the name."""
+        """The bus address, by which a GPU that two interfaces list is recognised; else the name."""
         props = _Props()
         _function("ggml_backend_dev_get_props", None)(_handle(number), ctypes.byref(props))
         return (props.device_id or props.name or b"").decode(errors="replace")
@@ -78,8 +78,8 @@ class _Props(ctypes.Structure):
 
 
 def gpus(library: DeviceLibrary) -> list[Device]:
-    """The devices on which llama.cpp puts layers, in its order: each GPU once, and integrated ones
-    only without others."""
+    """The GPUs on which llama.cpp puts layers, in its order. Each GPU is listed once; integrated
+    GPUs are used only if there is no other."""
     numbers = range(len(library))
     found: dict[str, int] = {}
     for number in numbers:

@@ -5,9 +5,9 @@ A pass of one sequence reads every weight once. With pages of 4 KiB the processo
 ask for pages of 2 MiB (`MADV_HUGEPAGE`) before they are written. Weights that are mapped from their
 file have small pages, even where the page cache holds large ones.
 
-A copy cannot be dropped when memory is short, as mapped pages can. So weights are only copied if
-half of the free memory holds them, and one engine of a machine at a time checks the free memory and
-loads.
+When memory is short, the system can drop mapped pages but no copy. So weights are only copied if
+they fit into half of the free memory, and one engine of a machine at a time checks the free memory
+and loads.
 """
 
 import logging
@@ -29,7 +29,7 @@ _HUGE = 1 << 21  # bytes of a huge page where it matters: x86-64, and ARM64 with
 _LOCK = f"llm-backend/loading/{os.getuid()}"
 _SETTING = SYS / "kernel/mm/transparent_hugepage/enabled"
 _SHARE = 0.5  # share of the free memory; the rest is for cells, and for other processes
-_WAIT_S = 20.0  # for other engines that load, a part of the time in which an engine has to be ready
+_WAIT_S = 20.0  # for the lock; a fraction of `start_timeout_s`
 _POLL_INTERVAL_S = 0.05  # polling interval of the lock
 
 
@@ -69,8 +69,8 @@ def _advise(buffer: Buffer) -> None:
 
 @contextmanager
 def _lock_loading() -> Iterator[bool]:
-    """Lock: yields True if no other engine of this user loads, as free memory would include what
-    it is about to use. The lock is a socket name that only one process can bind; it is released
+    """Lock: yields True if no other engine of this user loads. The free memory would still
+    include what that engine is about to use. The lock is a socket name that only one process can bind; it is released
     when the process ends."""
     give_up_at = time.monotonic() + _WAIT_S
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as lock:

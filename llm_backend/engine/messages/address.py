@@ -26,7 +26,7 @@ class EventSink(Protocol):
         """Queue `event` for sending."""
 
     def begin_pass(self, *, is_brief: bool) -> None:
-        """Note that a forward pass begins; `is_brief`: of one token of each sequence."""
+        """Note that a forward pass begins. A pass is brief if it computes one token a sequence."""
 
     def end_pass(self) -> None:
         """Note that the pass has ended."""

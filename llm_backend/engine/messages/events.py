@@ -23,16 +23,16 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class NotReady(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The model cannot be served; the worker exits. `message` is one sentence that says why;
-    `lacks_memory` is True if a smaller plan may do."""
+    `lacks_memory` is True if a smaller memory plan may fit."""
 
     message: str
     lacks_memory: bool = False
 
 
 class Queued(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The command is valid and in the worker's queue, where it waits for a slot. Sent before
-    anything else is done, as `SlotAssigned` is, so that the command which crashed the worker is
-    known."""
+    """The command is valid and in the worker's queue, where it waits for a slot. Like
+    `SlotAssigned`, it is sent before the work that it announces. So if the worker crashes, the
+    supervisor knows which commands may be the cause."""
 
     id: str
 
@@ -87,9 +87,9 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=T
 
 class LabelsScored(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The answer to `ScoreLabels`: logprobs of the labels of each question, in the command's order.
-    A logprob is a natural logarithm under the model's own distribution. The tokens with which all
-    labels of a question begin are left out of it. `cached_tokens` of the shared prompt were in a
-    cached prefix."""
+    Each is the natural logarithm of a label's probability under the model's own distribution, given
+    the tokens with which all labels of the question begin. `cached_tokens` of the shared prompt
+    were in a cached prefix."""
 
     id: str
     logprobs: list[list[float]]
@@ -127,8 +127,8 @@ class Transcribed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Spoken(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The answer to `Speak`: signed 16-bit samples of one channel; none if the voice knows no word
-    of the sentence."""
+    """The answer to `Speak`: signed 16-bit samples of one channel; none if the voice cannot
+    pronounce any word of the sentence."""
 
     id: str
     samples: bytes
@@ -178,21 +178,21 @@ class Detokenized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The answer to `Probe`: current load, and counters since the worker was started.
-    `deaths` is the number of workers before it that died, or could not start.
+    `deaths` counts earlier workers that died or could not start.
 
-    `sequences` adds up how many each pass worked on: divided by `passes` it is the mean occupancy
-    of a batch. `busy_s` is the time spent in steps, without rests. Of `admitted_tokens`, those of
-    texts that got a slot, `cached_tokens` were in a cached prefix; `generated_tokens` were
-    generated. `media_tokens` are tokens of images and audio, which are computed apart from
-    passes, in `media_s`. `context_shifts` counts how often the oldest tokens of an answer were
-    dropped. There are `prefix_files` of `prefix_bytes`; `prefix_reads` and `prefix_writes` count
-    files so far; reading saved the computation of `prefix_read_tokens`. The `prefix_ram_*` are the
-    same of the host prefix cache.
+    `sequences` sums the sequences of all passes: divided by `passes` it is the mean occupancy
+    of a batch. `busy_s` is the time spent in steps, without idle time. `admitted_tokens` counts the
+    prompt tokens of sequences that got a slot; `cached_tokens` of them were in a cached prefix.
+    `media_tokens` are tokens of images and audio, which are encoded apart from passes, in
+    `media_s` seconds. `context_shifts` counts how often the oldest tokens of an answer were
+    dropped. There are now `prefix_files` of `prefix_bytes`. `prefix_reads` and `prefix_writes`
+    count files read and written so far; reading saved the prefill of `prefix_read_tokens`. The
+    `prefix_ram_*` are the same for the host prefix cache.
     """
 
     id: str
     running: int  # sequences or inputs that are being computed
-    waiting: int  # requests without a slot so far: in the queue, or without tokens or a grammar
+    waiting: int  # requests without a slot: in the queue, or being tokenized or compiled
     cell_tokens: int  # in KV cells, of running and of finished sequences
     passes: int
     sequences: int

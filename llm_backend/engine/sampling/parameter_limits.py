@@ -11,18 +11,18 @@ _RANGES: dict[str, tuple[float, float]] = {
     "typical_p": (0, 1),
     "xtc_probability": (0, 1),
     "xtc_threshold": (0, 1),
-    "mirostat": (0, 2),  # its versions
-    "mirostat_tau": (0, 100),  # bits: no vocabulary is so large that a token could surprise more
+    "mirostat": (0, 2),  # 0 is off; versions 1 and 2
+    "mirostat_tau": (0, 100),  # bits: more than any token's surprise
     "mirostat_eta": (0, 10),  # above 1 it overshoots; far above, its state overflows
     "repeat_penalty": (0.01, math.inf),  # logits are divided by it: none may become infinite
     "repeat_last_n": (0, math.inf),
-    "dry_multiplier": (0, 1e6),  # more than any logit; times a power it must stay finite
+    "dry_multiplier": (0, 1e6),  # more than any logit; its product with a power must stay finite
     "dry_base": (1, 1e6),  # below 1, longer repetitions would cost less
     "dry_allowed_length": (0, math.inf),
     "dry_penalty_last_n": (0, math.inf),
 }
 _BREAKERS = 64
-_BREAKER_BYTES = 40  # llama.cpp's limit; they are searched for at every token
+_BREAKER_BYTES = 40  # llama.cpp's limit; each is searched for after every token
 
 
 def check_sampling(sampling: Sampling) -> None:

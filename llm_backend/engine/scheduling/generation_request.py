@@ -12,9 +12,9 @@ from llm_backend.engine.scheduling.generated_tokens import Spelling
 
 
 class GenerationRequest:
-    """A `Generate` command and its answers. It waits until the first of its answers gets a slot
-    (`has_started`); the others may wait longer for theirs. A chat may have a `spelling` of its
-    prompt, with which its answer is remembered."""
+    """A `Generate` command and its answers. The request has started (`has_started`) when its first
+    answer gets a slot; other answers may wait longer. A chat may have a `spelling`, by which the
+    tokens of its answer are remembered."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class GenerationRequest:
         return all(answer.is_finished for answer in self.consumers)
 
     def take_consumers(self) -> list[OutputBuilder]:
-        """Return the consumers of logits that the scheduler gets now: all answers, once."""
+        """Return all answers at the first call, for the scheduler; later none."""
         taken, self._is_taken = [] if self._is_taken else self.consumers, True
         return taken
 

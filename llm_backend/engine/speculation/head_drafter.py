@@ -1,11 +1,12 @@
 """Draft head: a layer of the model's own file that drafts (multi-token prediction, MTP). It
 predicts a token from the token before it and the model's hidden state at the token before that.
 
-The hidden states come from the model's passes. The head follows a prompt in passes of its own. It
-follows a decoding sequence when it drafts: then it also computes the tokens that were generated
-since, and goes on from its own hidden states. Cells computed from its own hidden states are
-truncated before the next pass. Where a hidden state is not known, as before the first token, zeros
-are in its place.
+The hidden states come from the model's passes. The head has KV cells of its own, so it must compute
+every token of a sequence, too: it *follows* the sequence. It follows a prompt in passes of its own,
+and a decoding sequence only when it drafts. Then it first computes the tokens that were generated
+since its last draft, and continues from its own hidden states. Cells computed from its own hidden
+states are truncated before its next pass. An unknown hidden state, such as that before the first
+token, is replaced by zeros.
 """
 
 import logging
@@ -27,7 +28,7 @@ from llm_backend.engine.speculation.hidden_state_buffer import Hidden, HiddenSta
 
 _log = logging.getLogger("llm_backend.engine.speculation.head_drafter")
 
-_PENDING_TOKENS = 32  # computed tokens that the head follows later, as it drafts
+_PENDING_TOKENS = 32  # tokens that the head may be behind the model until it drafts
 
 
 class DraftHead(Protocol):
@@ -75,8 +76,8 @@ class HeadDrafter(DraftSource):
         self.busy_s += self._clock() - started_at
 
     def draft_limit(self, sequence: Sequence) -> int:
-        """Maximum number of tokens that it could draft for a sequence; none for one with media,
-        or whose last token was not computed in a pass."""
+        """Maximum number of tokens to draft for a sequence; 0 if it has media, or if the hidden
+        state before its last token is unknown."""
         text = self._texts.get(sequence.assigned_slot)
         if self._is_broken or text is None or text.source is not sequence:
             return 0
@@ -86,8 +87,8 @@ class HeadDrafter(DraftSource):
         return max(0, self._head.context_tokens - len(sequence.tokens))
 
     def follow(self, sequence: Sequence) -> tuple[float, int]:
-        """Follow a sequence; returns the acceptance rate of the next drafted token, and how many
-        tokens must be computed before."""
+        """Compare the last draft of a sequence with its tokens. Returns the acceptance rate of
+        drafted tokens, and how many tokens the head must compute before it can draft."""
         text = self._texts.get(sequence.assigned_slot)
         if text is None or text.source is not sequence:
             return self._rate.value, len(sequence.tokens)
@@ -101,7 +102,7 @@ class HeadDrafter(DraftSource):
         return text.rate.value, len(sequence.tokens) - min(text.start, len(sequence.tokens) - 1)
 
     def draft(self, counts: abc.Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
-        """Draft this number of tokens for sequences that were followed, or none for those whose
+        """Draft tokens for followed sequences, as many as `counts` says; none for a sequence whose
         uncomputed tokens do not fit into the pass."""
         started_at = self._clock()
         self._skipped_passes = 0

@@ -1,4 +1,4 @@
-"""A loaded model of speakers: their turns in one block of a recording."""
+"""A loaded diarization model: the turns of the speakers in one block of a recording."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,20 +27,20 @@ from llm_backend.engine.voices.quiet import quiet
 from llm_backend.engine.voices.speakers import Voice, join_voices, scale_voice
 from llm_backend.model_files import DiarizationFiles, HeaderError, read_diarization
 
-_VOICE_S = 20  # of a speaker's longest turns, which are enough for a voice
+_VOICE_S = 20  # of a speaker's longest turns; enough to recognise the voice
 _ERRORS = (RuntimeError, ValueError, IndexError)
 
 _Samples = NDArray[np.float32]
 
 
 class DiarizationModel:
-    """A model of speakers, which computes one block at a time. Raises `LoadError`, and
-    `DecodeError` if silence cannot be computed."""
+    """A model that tells speakers apart, one block of a recording at a time. The constructor raises
+    `LoadError`, or `DecodeError` if a test with silence fails."""
 
     kind = ModelKind.DIARIZATION
 
     def __init__(self, config: LoadModel) -> None:
-        try:  # the native code ends the process where metadata are missing
+        try:  # without valid metadata the native code would end the process
             self._files = read_diarization(config.model_path)
         except HeaderError as error:
             raise LoadError(str(error)) from error
@@ -81,7 +81,7 @@ class DiarizationModel:
         for samples, limit_s in limits:
             check_samples(samples, limit_s, noun="block")
         if any(len(one) != self._files.dimensions for one in command.voices):
-            message = "The voices are those of another model, which this one has replaced."
+            message = "The voices were computed by another model, which this one has replaced."
             raise CommandRefused(Failure.INVALID, message, "voices")
 
     def compute(
@@ -151,8 +151,8 @@ class DiarizationModel:
         return self._voice(pieces, sum(one.end_s - one.start_s for one in own))
 
     def _voice(self, pieces: Sequence[_Samples], heard_s: float | None = None) -> Voice:
-        """Return the voice in the samples, with the length `heard_s`; by default the duration of
-        the samples."""
+        """Return the vector of the voice in the samples. Its length is `heard_s`, by default the
+        duration of the samples."""
         stream = self._extractor.create_stream()
         for piece in pieces:
             stream.accept_waveform(SAMPLES_HZ, piece)

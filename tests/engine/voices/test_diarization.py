@@ -116,7 +116,7 @@ async def test_a_block_without_speech_has_no_turns(engine, tones):
         (Diarize(samples=b"abc"), "not 1.5"),
         (Diarize(samples=bytes(300 * RATE_HZ * 2 + 2)), "not 4.8e"),
         (Diarize(samples=b"ab", references=[bytes(11 * RATE_HZ * 2)]), "1 to 160000 samples"),
-        (Diarize(samples=b"ab", voices=[[1.0]]), "voices are those of another model"),
+        (Diarize(samples=b"ab", voices=[[1.0]]), "voices were computed by another model"),
     ],
 )
 async def test_a_block_that_cannot_be_computed_is_refused(engine, block, message):

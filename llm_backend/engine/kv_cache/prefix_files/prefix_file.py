@@ -24,7 +24,7 @@ _TOKEN_BYTES = 4
 
 
 class BadPrefix(Exception):
-    """A file is no prefix of this model, or not whole; the message says which."""
+    """The file has no prefix of this model, or is damaged; the message says which."""
 
 
 def file_bytes(tokens: int, state_bytes: int) -> int:
@@ -66,12 +66,12 @@ def read_prefix(path: Path, model: bytes) -> Prefix:
         read = file.readinto(state.data)
         os.utime(file.fileno())
     if read != size or checksum != _checksum(model, tokens, state):
-        raise BadPrefix(f"{path.name} is not as it was written")
+        raise BadPrefix(f"{path.name} is damaged: its checksum differs")
     return Prefix(tokens=_numbers(tokens), state=state)
 
 
 def _open(file: Any, path: Path, model: bytes) -> tuple[int, bytes, int]:  # any binary file
-    """Read the checksum, the tokens and the size of the state, which follows."""
+    """Read the checksum, the tokens and the size of the state; the state is read next."""
     head = file.read(_HEAD.size)
     if len(head) < _HEAD.size or not head.startswith(_MAGIC):
         raise BadPrefix(f"{path.name} is no prefix")
