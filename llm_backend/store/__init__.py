@@ -13,7 +13,7 @@ vector_stores/   vector stores, their files and texts
 batches/         batches and their lines
 jobs/            work that outlives its request
 webhooks/        endpoints and deliveries
-voices/          voices by a sample, and consents
+voices/          cloned voices, and consents
 administration/  keys, projects, usage, audit log
 retention/       deletion of old rows
 row_values.py    rows as values, and the reverse; a row by a client's id

@@ -196,7 +196,7 @@ class EndpointsFull(StoreError):
 
 
 class VoicesFull(StoreError):
-    """The project has the most voices by a sample, or recorded consents, allowed."""
+    """The project has the maximum number of cloned voices or of recorded consents."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(

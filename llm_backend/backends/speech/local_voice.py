@@ -46,7 +46,7 @@ class LocalVoice:
 
     @property
     def takes_samples(self) -> bool:
-        """True if it speaks as others, too, by samples of them."""
+        """True if it also speaks in voices cloned from samples."""
         return self._files.takes_samples
 
     def has_speaker(self, voice: str) -> bool:

@@ -2,7 +2,7 @@
 
 speech.py              texts read aloud
 voices.py              names of voices
-sampled_voices.py      voices by a sample
+sampled_voices.py      cloned voices
 voice_consents.py      recorded consents to them
 recordings.py          recordings that come in a form
 transcription.py       recordings as text

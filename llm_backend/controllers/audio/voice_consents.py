@@ -1,4 +1,4 @@
-"""Voice consents: recordings in which people consent to a voice by a sample of theirs.
+"""Voice consents: recordings in which people consent to the cloning of their voices.
 
 A recording is stored as it was sent. Its words are not checked: the people that create the voice
 are responsible for them.

@@ -60,7 +60,7 @@ def takes_samples(services: Services) -> bool:
 
 
 async def relay_without_samples(services: Services, request: ApiRequest) -> Response:
-    """Relays what is for models that speak by samples. Raises `Unsupported` without an upstream."""
+    """Relays what is for models that clone voices. Raises `Unsupported` without an upstream."""
     if services.upstreams is None:
         raise Unsupported(
             "No model here clones voices; Pocket TTS and Qwen3-TTS can (docs/audio.md)."

@@ -22,7 +22,7 @@ batches.py         batches and answers to their lines
 jobs.py            jobs
 webhooks.py        endpoints and deliveries
 detached_chats.py  detached chats in progress
-voices.py          voices by a sample, consents
+voices.py          cloned voices, consents
 administration.py  keys, administered objects, audit log, usage, limits
 """
 

@@ -1,4 +1,4 @@
-"""Tables of voices by a sample, and of the consents of the people that speak in them."""
+"""Tables of cloned voices, and of the consents of the people whose voices they are."""
 
 from sqlalchemy import JSON, Column, Index, Text
 

@@ -7,7 +7,7 @@ from llm_backend.store.objects.blob import Content, size_of
 
 @dataclass(frozen=True, kw_only=True)
 class StoredVoiceConsent:
-    """The consent of a person to a voice by a sample: its recording as it was sent."""
+    """A person's consent to the cloning of the own voice: the recording as it was sent."""
 
     id: str
     created_at: int  # unix seconds
@@ -24,8 +24,8 @@ class StoredVoiceConsent:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredVoice:
-    """A voice by a sample. `content` are samples of one channel: signed, 16 bits, little-endian, in
-    the rate of the models that take them."""
+    """A cloned voice. `content` is its audio: one channel, signed 16 bits, little-endian, at the
+    rate that the models need."""
 
     id: str
     created_at: int  # unix seconds

@@ -1,4 +1,4 @@
-"""Store of voices by a sample and of the consents to them: rows in the database, audio in the
+"""Store of cloned voices and of the consents to them: rows in the database, audio in the
 object store."""
 
 from collections.abc import Sequence
