@@ -84,16 +84,16 @@ class PageRequest:
 
     @property
     def is_ascending(self) -> bool:
-        """True if the index is read upwards. A page before an item is read against the list's
-        order."""
+        """True if the index is read upwards. A page before an item is read in the reverse of the
+        list's order."""
         return (self.order == "asc") is (self.before is None)
 
 
 def cursor_keys(
     request: PageRequest, find_keys: Callable[[str], Sequence[object]]
 ) -> Sequence[object] | None:
-    """The sort keys of the item that bounds the page; None for the first page. `find_keys` returns
-    the keys of an id, or raises `Missing`. Raises `UnknownCursor`."""
+    """The sort keys of the item after or before which the page begins; None for the first page.
+    `find_keys` returns the keys of an id, or raises `Missing`. Raises `UnknownCursor`."""
     for parameter, cursor in (("after", request.after), ("before", request.before)):
         if cursor is not None:
             try:
@@ -114,8 +114,8 @@ def fetch(
 ) -> tuple[Sequence[Row[Any]], bool]:
     """The rows of one page of `statement`, and whether more follow.
 
-    `keys` order the list and are unique together; `bound` has their values in the item that bounds
-    the page. `size` is the bytes of a row, if a column has them.
+    `keys` order the list and are unique together; `bound` has their values in the item
+    after or before which the page begins. `size` is the bytes of a row, if a column has them.
     """
     is_ascending = request.is_ascending
     if bound is not None:

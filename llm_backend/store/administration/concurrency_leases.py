@@ -11,7 +11,7 @@ from llm_backend.store.database.database import Database
 from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.tables.administration import concurrency_leases
 
-_LOCK_HOLDER = ""  # holder of the row that each change of a scope locks
+_LOCK_HOLDER = ""  # holder of a scope's lock row, which each change of the scope locks first
 _SCOPE_KEPT_S = DAY_S  # lifetime of the lock row of an unused scope
 
 
@@ -94,7 +94,8 @@ def _upsert(
     *,
     is_added: bool = True,
 ) -> None:
-    """Add to the number of this holder, or replace it, and set the end of its lease."""
+    """Store the lease of a holder until this time. `number` is added to its permits, or replaces
+    them."""
     insert = insert_into(connection, concurrency_leases)
     values = {"scope": scope, "holder": holder, "number": number, "until_at": until}
     new = insert.excluded.number

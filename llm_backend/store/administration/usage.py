@@ -17,7 +17,7 @@ _EXPIRED_AT_ONCE_S = DAY_S  # period of usage whose rows are deleted in one tran
 
 
 class UsageKey(NamedTuple):
-    """The dimensions of usage; a text that does not apply is empty.
+    """The dimensions of usage; a dimension that does not apply is an empty text.
 
     A named tuple, because one is made and hashed for every request.
     """
@@ -34,8 +34,8 @@ class UsageKey(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """Used tokens. Cached tokens are part of the input; image and audio tokens are part of the
-    input, of the cached or of the output tokens.
+    """Used tokens. Cached tokens are part of the input tokens. Image and audio tokens are part of
+    the input, cached or output tokens, as their names say.
 
     A named tuple, because one is made and added up for every request.
     """
@@ -51,8 +51,8 @@ class Tokens(NamedTuple):
     output_audio_tokens: int = 0
 
     def normalize(self) -> "Tokens":
-        """Tokens whose parts add up, whatever an upstream reported. Cached tokens of an unknown
-        kind are counted as text as far as possible, then as images."""
+        """Tokens whose parts are within their sums, whatever an upstream reported. If the kinds of
+        cached tokens are not reported, these count as text as far as possible, then as images."""
         cached = min(self.cached_tokens, self.input_tokens)
         if not any(self[3:]):  # most requests have text only
             return self if cached == self.cached_tokens else self._replace(cached_tokens=cached)

@@ -8,7 +8,7 @@ from llm_backend.json_types import JsonMapping
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One administered object; `id` is unique over all, `body` has its other properties."""
+    """One administered object. `id` is unique among all kinds; `body` has the other properties."""
 
     id: str
     kind: str
@@ -62,9 +62,9 @@ class AuditFilter:
     actor_emails: Sequence[str] | None = None
     resource_ids: Sequence[str] | None = None
     after_s: int | None = None  # later than
-    since_s: int | None = None  # or at
+    since_s: int | None = None  # at this time or later
     before_s: int | None = None  # earlier than
-    until_s: int | None = None  # or at
+    until_s: int | None = None  # at this time or earlier
 
 
 @dataclass(frozen=True, kw_only=True)

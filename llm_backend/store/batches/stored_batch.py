@@ -41,7 +41,7 @@ class TokenCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredBatch:
-    """One batch. `times` has the time of each state, under the document's names for these. `errors`
+    """One batch. `times` has the time at which each state began, by the document's names. `errors`
     are the errors of an invalid input, in the document's form."""
 
     id: str

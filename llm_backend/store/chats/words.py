@@ -1,9 +1,9 @@
-"""Words of texts, as the search of chats indexes and finds them, and excerpts around found words.
+"""Words of texts for the search of chats, and excerpts around found words.
 
-A word is compared in lower case and without accents. Chinese and Japanese are written without
-spaces: there, each pair of neighbouring characters is a word, as is the last character of a run.
-A query's word matches the beginnings of words, so Korean and Thai stay in runs here;
-`search/keywords.py` compares whole words, and splits these as well.
+Words are compared in lower case and without accents. Chinese and Japanese have no spaces: each
+pair of neighbouring characters is a word there, as is the last character of a run. A query's word
+matches words that begin with it, which suits Korean and Thai, too. `search/keywords.py` compares
+whole words, so it also splits Korean and Thai.
 """
 
 import re
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-LONGEST = 64  # characters of a word; PostgreSQL takes 2046 bytes
+LONGEST = 64  # characters of a word; the limit of PostgreSQL is 2046 bytes
 # Bytes of the words of a text: PostgreSQL's vectors address less than 1 MiB, and those made of an
 # array wrap around without an error.
 MOST_BYTES = 1_000_000
@@ -32,8 +32,8 @@ class ExcerptPart:
 
 
 def words_of(texts: Iterable[str], limit: int) -> list[str]:
-    """The distinct words of the first `limit` characters of these texts together, as many as
-    `MOST_BYTES` hold."""
+    """The distinct words of the first `limit` characters of all texts together, up to `MOST_BYTES`
+    of words."""
     found: dict[str, None] = {}
     for text in texts:
         found.update(dict.fromkeys(_all_parts(text[:limit])))
@@ -55,8 +55,8 @@ def sought_words(query: str) -> list[str]:
 
 
 def excerpt(texts: Sequence[str], query: str) -> list[ExcerptPart]:
-    """The part of the first text around a word of the query, in parts; the first text's start if
-    there is none."""
+    """An excerpt of the first text that has a word of the query, in parts; without one, the start
+    of the first text."""
     sought = [run for match in _WORD.finditer(query) for run in _runs(match[0])]
     for text in texts:
         spans = _spans(text, sought)
@@ -67,7 +67,7 @@ def excerpt(texts: Sequence[str], query: str) -> list[ExcerptPart]:
 
 
 def _all_parts(text: str) -> Iterable[str]:
-    if text.isascii():  # most are: no word has to be looked at by itself
+    if text.isascii():  # most are; the whole text is folded at once
         return [word[:LONGEST] for word in _WORD.findall(text.lower())]
     return (part for match in _WORD.finditer(text) for part in _parts(match[0]))
 

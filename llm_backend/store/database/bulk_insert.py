@@ -24,7 +24,8 @@ def insert_unless_taken(
 ) -> dict[str, int]:
     """Insert the rows whose `id` is not taken; return the `seq` of each by its `id`.
 
-    All rows have the same columns, every one that the table requires; JSON values are encoded.
+    All rows have the same columns, including those without a default. JSON values are already
+    encoded.
     """
     if not _is_direct(connection):
         statement = insert_into(connection, table).on_conflict_do_nothing(index_elements=["id"])
@@ -37,7 +38,7 @@ def insert_unless_taken(
 
 
 def insert_rows(connection: Connection, table: Table | TableClause, rows: Sequence[Row]) -> None:
-    """Insert rows of the same columns; JSON values are encoded."""
+    """Insert rows of the same columns; JSON values are already encoded."""
     if not rows:
         return
     if not _is_direct(connection):
@@ -48,7 +49,7 @@ def insert_rows(connection: Connection, table: Table | TableClause, rows: Sequen
 
 
 def _is_direct(connection: Connection) -> bool:
-    """True if the driver can be handed rows as they are: no owner has to be added to them."""
+    """True if rows can go to SQLite's driver unchanged, as no owner has to be added to them."""
     return connection.dialect.name == "sqlite" and owner_of(connection) is None
 
 

@@ -15,8 +15,9 @@ _PROBES = "write_probes"
 
 
 class WriteHealth:
-    """Failing from the first write that the database could not take until a probe succeeds. A full
-    disk still takes writes that change nothing, so the probe changes something."""
+    """Health of the writes: failed from the first write that the database could not store until a
+    later one, such as a probe, succeeds. On a full disk, writes that change nothing still succeed,
+    so the probe changes something."""
 
     def __init__(self, on_failed: Callable[[], None]) -> None:
         self.failure: StoreUnavailable | None = None

@@ -33,7 +33,7 @@ class FileStore:
         self._clock = clock
 
     async def add(self, file: StoredFile) -> None:
-        """Store a file over blobs that are written already; durable on return.
+        """Store a file whose blobs are already written; durable on return.
 
         Raises `BlobGone`, `FilesFull`, and `Unstorable` for a text that no column can store.
         """

@@ -1,11 +1,11 @@
 """The object store: a folder, or a bucket with S3's API. The only module that imports obstore.
 
-It is imported for the first object: a server without files saves its 8 MB. Credentials, region and
-endpoint of S3 come from AWS's own variables, which obstore reads itself (`AWS_ACCESS_KEY_ID`,
-`AWS_REGION`, `AWS_ENDPOINT_URL`, ...).
+obstore is imported for the first object: a server without files saves its 8 MB of memory.
+Credentials, region and endpoint of S3 come from AWS's own variables, which obstore reads itself
+(`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`, ...).
 
 In a folder obstore renames a written file to its name but flushes nothing, and it neither lists nor
-deletes the partial files of a killed process. Both are done here.
+deletes the partial files of a killed process. This module does both.
 """
 
 import asyncio

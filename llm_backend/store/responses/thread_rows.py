@@ -1,4 +1,4 @@
-"""Threads as rows: a response, and its predecessors that no other response continues."""
+"""Threads: a response with its predecessors, as far back as no other response continues them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

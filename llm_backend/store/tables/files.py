@@ -18,7 +18,7 @@ from llm_backend.store.tables.object_table import object_table, size_bytes
 files = object_table(
     "files",
     Column("purpose", Text, nullable=False),
-    Column("filename", Text, nullable=False),  # the client's name for it; never a path here
+    Column("filename", Text, nullable=False),  # as the client named it; never used as a path
     Column("media_type", Text, nullable=False),
     Column("expires_at", BigInteger, index=True),
     Column("content", JSON, nullable=False),  # the blobs with its bytes
