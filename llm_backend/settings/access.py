@@ -59,7 +59,7 @@ class AccessSettings(BaseModel):
         None,
         ge=1,
         description="Concurrent requests to models in one process; further requests wait in a "
-        "queue that serves keys in turn. If unset, only the models' own queues limit them.",
+        "queue that serves keys in turn. If unset, only the queues of the models limit them.",
     )
     waiting_requests: int = Field(
         1000,

@@ -45,9 +45,9 @@ class ListeningSettings(BaseModel):
     header_timeout_s: float = Field(
         30,
         gt=0,
-        description="Timeout in seconds for a request's headers, from the connection or their "
-        "first byte on, and for a TLS handshake. Then the connection is closed, with a 408 if a "
-        "part was received.",
+        description="Timeout in seconds for a request's headers, from the connection or from their "
+        "first byte, and for a TLS handshake. Then the connection is closed, after a 408 if a part "
+        "of the headers was received.",
     )
     body_min_bytes_per_s: float = Field(
         1024,
@@ -56,7 +56,10 @@ class ListeningSettings(BaseModel):
         "server reads it; a slower request is answered with 408.",
     )
     body_grace_s: float = Field(
-        30, gt=0, description="Seconds by which a body may be behind that rate, or pause."
+        30,
+        gt=0,
+        description="Seconds by which a request's body may lag behind `body_min_bytes_per_s`, for "
+        "instance by a pause.",
     )
     keep_alive_timeout_s: int = Field(
         75,
@@ -75,7 +78,8 @@ class ListeningSettings(BaseModel):
     web_ui: OptionalPath = Field(
         None,
         description="Folder whose files are served at `/` instead of the chat page, with its "
-        "`index.html`: another web page for this server. It is trusted as the chat page is.",
+        "`index.html`: another web page for this server. Its scripts can use the API as those of "
+        "the chat page can.",
     )
     messages_api: bool = Field(
         True, description="Answer `POST /v1/messages` and its token count, Anthropic's operations."

@@ -23,7 +23,8 @@ _Sources = Callable[
     [type[BaseSettings], PydanticBaseSettingsSource, PydanticBaseSettingsSource],
     tuple[PydanticBaseSettingsSource, ...],
 ]
-"""Chooses the sources for a settings class, given its call's arguments and its environment."""
+"""Chooses the sources of a settings class among the arguments of its constructor and the
+environment."""
 
 
 def load_settings(
@@ -161,7 +162,7 @@ def describe_error(error: ValidationError) -> str:
 
 
 def _names_beside(location: tuple[int | str, ...]) -> set[str]:
-    """Return the names that are known where the location's last one is not."""
+    """Return the names that are valid in the place of the location's last one, which is unknown."""
     setting = Settings.model_fields.get(_setting_name(location[0]))
     models = list(_models_in(setting.annotation)) if setting else []
     for step in location[1:-1]:

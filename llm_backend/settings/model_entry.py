@@ -127,7 +127,9 @@ class ModelSettings(_FileEntry):
         "`OWNER/NAME[:QUANT]` for a model that `llm-backend models pull` downloaded.",
     )
     id: str | None = Field(
-        None, min_length=1, description="Its name; the file's name without the suffix if unset."
+        None,
+        min_length=1,
+        description="Name of the model; the file's name without the suffix if unset.",
     )
     aliases: tuple[str, ...] = Field((), description="Further names.")
     mmproj: str | None = Field(

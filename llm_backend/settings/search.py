@@ -12,9 +12,8 @@ class SearchSettings(BaseModel):
 
     vector_stores: Literal["local", "upstream"] = Field(
         "local",
-        description="Place where new vector stores are stored, and whose vector stores are "
-        "listed: `local` or `upstream`. Requests for unknown ids "
-        "are relayed to the upstream, if there is one.",
+        description="Where vector stores are created and listed: `local` or `upstream`. Requests "
+        "for unknown ids are relayed to the upstream, if there is one.",
     )
     qdrant_url: str | None = Field(
         None,
@@ -37,8 +36,8 @@ class SearchSettings(BaseModel):
     )
     file_search: Literal["on-call", "always"] = Field(
         "on-call",
-        description="Time of a response's `file_search`: `on-call` when the model calls it, "
-        "`always` also before the first model call, which suits small models.",
+        description="When a response's `file_search` runs: `on-call` when the model calls it, "
+        "`always` also before the model is called first, which suits small models.",
     )
     passages_limit: int = Field(
         3,
