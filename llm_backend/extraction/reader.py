@@ -23,7 +23,7 @@ UNPACKED_BYTES = 256 * 1024 * 1024
 
 
 class _UnreadableInput(Exception):
-    """The file is damaged or locked."""
+    """The file is damaged or protected by a password."""
 
 
 class _LimitExceeded(Exception):

@@ -1,8 +1,8 @@
-"""Models that tell speakers apart, in the form of sherpa-onnx: recognition and files.
+"""Diarization models, which tell speakers apart, in sherpa-onnx's format: detection and metadata.
 
-Such a model is a folder: `segmentation.onnx`, pyannote's model of who speaks in a few seconds, and
-`embedding.onnx`, which makes a vector of a voice. The native code ends the process, or writes
-beyond its memory, where their metadata are wrong: they are checked here.
+Such a model is a folder. `segmentation.onnx` is pyannote's model, which finds the turns of speakers
+within a few seconds. `embedding.onnx` makes a vector of a voice. With wrong metadata the native
+code would end the process or write beyond its memory, so the metadata are checked here.
 """
 
 from collections.abc import Mapping
@@ -24,15 +24,15 @@ _FRAMEWORKS: Mapping[str, tuple[str, ...]] = {
     "3d-speaker": ("", "global-mean"),
     "nemo": ("", "per_feature"),
 }
-"""Makers of embeddings, and how their features may be normalised."""
+"""Frameworks of models of embeddings, and their normalisations of features that are known."""
 
 _COMPUTE_BYTES = 200_000_000  # of a block of a recording
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiarizationFiles:
-    """Files of a model that tells speakers apart. `framework` made the embeddings, which have so
-    many `dimensions`."""
+    """Files of a diarization model. The model of embeddings was made by `framework`; its vectors
+    have `dimensions` numbers."""
 
     extra: ClassVar[str] = "voices"
     library: ClassVar[str] = "sherpa-onnx"
@@ -51,8 +51,8 @@ class DiarizationFiles:
 
     @property
     def memory_bytes(self) -> int:
-        """Estimated memory of a loaded model: its weights as they are in the files and as they are
-        computed with, the weights of the embeddings twice, and a block of a recording."""
+        """Estimated memory of a loaded model: three times its files (the files themselves, their
+        weights as computed with, those of embeddings twice), and a block of a recording."""
         return 3 * self.file_bytes + _COMPUTE_BYTES
 
 

@@ -2,7 +2,7 @@
 
 While an image is encoded, the activations of all its patches are in memory. The number of patches
 of an image of variable size is not in every header; then the usual maximum of such projectors is
-assumed. An estimate errs upwards.
+assumed. So an estimate is rather too high than too low.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from llm_backend.model_files.header import GgufHeader, HeaderError
 _ACTIVATIONS = 16  # vectors of the projector's embedding length in memory per patch
 _LARGEST_PATCH_COUNT = 4 * 4096  # patches of an image, before four are merged into one
 _CACHE_BYTES = 64 << 20  # the engine's cache of media embeddings
-_AUDIO_PATCHES = 3000  # half a minute
+_AUDIO_PATCHES = 3000  # of thirty seconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectorShape:
-    """Media that a projector encodes: images, audio; or it `has_speech`: it makes audio, and hears
-    samples of voices only."""
+    """Media that a projector encodes: images, audio. One that `has_speech` generates audio instead,
+    and encodes samples of voices only."""
 
     has_vision: bool
     has_audio: bool
@@ -36,7 +36,7 @@ def projector_shape(header: GgufHeader) -> ProjectorShape:
     )
     has_any = shape.has_vision or shape.has_audio or shape.has_speech
     if header.architecture != "clip" or not has_any:
-        raise HeaderError(f"it is no projector: it says that it is a `{header.architecture}`.")
+        raise HeaderError(f"it is not a projector: its architecture is `{header.architecture}`.")
     return shape
 
 

@@ -63,7 +63,7 @@ Condition = Comparison | AllOf | AnyOf
 
 @dataclass(frozen=True, kw_only=True)
 class SparseVector:
-    """A sparse vector: numbers that stand for words, with their weights."""
+    """A sparse vector: numbers of words, and the weight of each."""
 
     indices: Sequence[int]
     values: Sequence[float]
@@ -123,7 +123,7 @@ class VectorIndex(Protocol):
         """Returns the points with the highest BM25 score for these words."""
 
     async def check(self) -> None:
-        """Returns if the index can be used."""
+        """Raises `IndexUnavailable` unless the index can be used."""
 
     async def close(self) -> None:
         """Closes the index."""

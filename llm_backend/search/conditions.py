@@ -2,7 +2,7 @@
 
 Names of attributes are stored as hexadecimal UTF-8, because Qdrant reads dots, brackets and quotes
 in a name as a path. Numbers are compared as ranges, because Qdrant matches only integers. Booleans
-are stored as words, and texts begin with a character by which they differ from them.
+are stored as words, and every text begins with a mark, so that it differs from them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""TLS of the settings: key, certificate, and the chain to a known authority."""
+"""TLS context from the settings: key, certificate, and intermediate certificates."""
 
 import ssl
 import tempfile
@@ -12,7 +12,7 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
     certificate = settings.tls_certificate
     if certificate is None:
         if settings.tls_key is not None or settings.tls_chain is not None:
-            raise SettingsError("The setting `tls_certificate` is missing: TLS needs one.")
+            raise SettingsError("The setting `tls_certificate` is missing: TLS needs it.")
         return None
     password = settings.tls_password.get_secret_value() if settings.tls_password else ""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -28,7 +28,7 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
         except (ssl.SSLError, OSError) as error:
             raise SettingsError(
                 f"The certificate {certificate} and the key {key} cannot be used: they do not "
-                f"fit, or `tls_password` is wrong ({error.strerror or error})."
+                f"match, or `tls_password` is wrong ({error.strerror or error})."
             ) from error
     return context
 
@@ -37,5 +37,5 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no PEM file"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a PEM file"
         raise SettingsError(f"Cannot read {path}: {reason}.") from error

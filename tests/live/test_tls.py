@@ -83,7 +83,7 @@ def test_an_unusable_certificate_or_key_is_one_sentence(tmp_path):
     for flags, sentence in (
         ({**mine, "tls_key": key}, "`tls_password` is wrong"),
         ({**mine, "tls_key": key, "tls_password": "left"}, "`tls_password` is wrong"),
-        ({**mine, "tls_key": other}, "they do not fit"),
+        ({**mine, "tls_key": other}, "they do not match"),
         ({**mine, "tls_key": tmp_path / "none"}, "Cannot read .*none: No such file"),
         ({"tls_key": key}, "`tls_certificate` is missing"),
     ):

@@ -1,7 +1,7 @@
 """Open collections of a folder: a bounded number, the least recently used one is closed.
 
-All calls but those of `path` come from one thread, and nothing is opened before the folder is
-locked.
+All calls come from one thread, except those of `path`. The folder must be locked before a
+collection is opened.
 """
 
 import os
@@ -21,13 +21,13 @@ from llm_backend.search.embedded.folder import (
     replace,
 )
 
-if TYPE_CHECKING:  # 4 MB, which only searching processes pay
+if TYPE_CHECKING:  # 4 MB of memory, only in processes that search
     from llm_backend.search.embedded.shard import Shard
 
 
 class OpenShards:
-    """Shards of `folder`, at most `limit` of them open. `unbuilt` counts the points written to a
-    collection since its graph was built."""
+    """Shards of `folder`, at most `limit` of them open; a shard holds one collection. `unbuilt`
+    counts, by collection, the points written since its search graph was built."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder = folder
@@ -37,7 +37,7 @@ class OpenShards:
         self.unbuilt: dict[str, int] = {}
 
     def lock(self) -> None:
-        """Locks the folder for this process, unless it has. Raises `IndexUnavailable`."""
+        """Locks the folder, unless this process already has. Raises `IndexUnavailable`."""
         if self._lock is not None:
             return
         lock = lock_folder(self._folder)
@@ -95,7 +95,8 @@ class OpenShards:
         self.unbuilt.pop(collection, None)
 
     def replace(self, collection: str, journal: list[Callable[["Shard"], None]]) -> None:
-        """Replaces a collection by its copy, after applying the writes made meanwhile."""
+        """Replaces a collection by its rebuilt copy, after applying `journal`: the writes since the
+        copy was made."""
         path = self.path(collection)
         shard = _open_shard(copy_path(path))
         count = shard.count()
@@ -134,7 +135,8 @@ def _open_shard(path: Path) -> "Shard":
 
 
 def _create_shard(path: Path, dimensions: int) -> "Shard":
-    """Creates the shard under another path and renames it, so that a crash leaves no half of it."""
+    """Creates the shard under another path and renames it, so that a crash leaves no
+    incomplete one."""
     from llm_backend.search.embedded.shard import Shard
 
     copy = copy_path(path)
