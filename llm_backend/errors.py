@@ -294,7 +294,7 @@ class ServiceUnavailable(ApiError):
 
 class NotServing(ServiceUnavailable):
     """The server is starting, and no model can answer yet, or it is being stopped. Probes expect
-    it, so that it is no error in the log."""
+    it, so that it is not an error in the log."""
 
 
 class EngineUnavailable(ServiceUnavailable):

@@ -81,7 +81,7 @@ class AbortedStreams:
                 await send_refusal(scope, send, error)
             elif (event := sent.error_event(error)) is not None:
                 await send({"type": "http.response.body", "body": event})
-            # An answer that is no event stream ends without its last chunk: so the client sees the
+            # Any answer but an event stream ends without its last chunk: so the client sees the
             # cut.
 
 

@@ -248,7 +248,7 @@ def order_members(members: Iterable[str]) -> list[str]:
 
 
 def alias(name: str, members: Iterable[str]) -> str:
-    """Returns the definition of a type that is no object."""
+    """Returns the definition of a type that is not an object."""
     line = f"{name}: TypeAlias = {union(members)}"
     if len(line) <= WIDTH:
         return f"{line}\n"

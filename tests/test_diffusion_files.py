@@ -85,7 +85,7 @@ def test_other_files_are_no_models_that_draw(tmp_path):
         (network, "has no clip_l, which a checkpoint of Stable Diffusion has to hold"),
         (vae, "no network that draws"),
         (cut, "cut short"),
-        (tmp_path / "text.safetensors", "no safetensors file"),
+        (tmp_path / "text.safetensors", "not a safetensors file"),
     ):
         with pytest.raises(HeaderError, match=reason):
             read_diffusion(path)

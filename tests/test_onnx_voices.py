@@ -95,7 +95,7 @@ def test_names_of_speakers_that_cannot_be_read_are_an_error_of_the_voice(tmp_pat
 def test_a_language_that_is_none_is_refused(tmp_path, language):
     path = write_voice(tmp_path / "tones", language=language)
 
-    with pytest.raises(HeaderError, match="`language` is no language"):
+    with pytest.raises(HeaderError, match="`language` is not a language"):
         read_voice(path)
 
 

@@ -66,7 +66,7 @@ def test_metadata_that_the_library_cannot_compute_are_refused(tmp_path, metadata
         (b"one 0\ntwo 1\n", "has no token <blk>"),
         (b"one 0\nno number\n", "is broken in line 2"),
         (b"one 0\n\n<blk> 1\n", "is broken in line 2"),
-        (b"\xff 0\n", "is no UTF-8"),
+        (b"\xff 0\n", "is not UTF-8"),
     ],
 )
 def test_broken_tokens_are_refused(tmp_path, tokens, message):

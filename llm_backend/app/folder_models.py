@@ -60,7 +60,7 @@ def find_folder_models(settings: Settings, named: Sequence[ModelSettings]) -> li
 
 
 def _parts(settings: Settings) -> set[Path]:
-    """Returns the files that models need besides to draw, which are no models."""
+    """Returns the files that models need besides to draw, which are not models."""
     folder, options = settings.models_folder, settings.image_models.values()
     named = [getattr(one, part) for one in options for part in DRAWING_PARTS]
     return {

@@ -52,7 +52,7 @@ class ServedModel:
 
     `personality` names the default one of `personalities`, for requests with the plain name.
     `defaults` are default fields of requests. `memory_bytes` None means that the memory is
-    estimated. `plan_request` None means that the model is no language model: its `engine` is used
+    estimated. `plan_request` is None if the model is not a language model: its `engine` is used
     as it is, without a plan for this machine's memory. Models of other kinds have files of their
     own: `voice` is for speech, `diarization` for telling speakers apart, `recognizer` for
     transcription by a NeMo model, and `image_setup` for drawing.

@@ -73,7 +73,7 @@ class WebFiles:
         """Fetches the file at this URL. Raises `InvalidRequest` with the param `where`."""
         parsed = parse_url(url)
         if parsed is None:
-            raise self._error(where, "This is no URL.")
+            raise self._error(where, "This is not a URL.")
         self._check(str(parsed.host).lower(), int(parsed.port or 0), where)
         return await self._get(parsed, where)
 

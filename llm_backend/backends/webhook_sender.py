@@ -98,7 +98,7 @@ class WebhookSender:
         """Returns the parsed URL, and whether the setting names its host."""
         parsed = parse_url(url)
         if parsed is None:
-            raise WebhookUrlRefused("This is no URL.")
+            raise WebhookUrlRefused("This is not a URL.")
         if parsed.user or parsed.password or parsed.fragment:
             raise WebhookUrlRefused("The URL must have no user, password or fragment.")
         host, port = str(parsed.host).lower(), int(parsed.port or 0)

@@ -302,7 +302,7 @@ def _attach_text(conversation: ChatSession, path: Path) -> None:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise AttachmentError(f"{path} is no text in UTF-8.") from error
+        raise AttachmentError(f"{path} is not text in UTF-8.") from error
     except OSError as error:
         raise AttachmentError(f"{path} cannot be read: {error.strerror}.") from error
     conversation.attachments.append({"type": "text", "text": f"{path.name}:\n\n{text}"})

@@ -234,7 +234,7 @@ def _unknown_languages(files: "SpeakingFiles") -> str:
 
     names = files.unknown_languages if isinstance(files, GgufVoiceFiles) else {}
     return "".join(
-        f" Its sample `{name}` speaks English: `{ending}` is no language of the voice."
+        f" Its sample `{name}` speaks English: `{ending}` is not a language of the voice."
         for name, ending in names.items()
     )
 

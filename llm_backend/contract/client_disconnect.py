@@ -19,7 +19,7 @@ WATCH_DELAY_S = 0.05  # a shorter block is not worth cancelling
 class CancelOnDisconnect:
     """Context manager that cancels its block when the client disconnects.
 
-    The block is no task of its own: every cancellation, from the disconnect or from elsewhere,
+    The block is not a task of its own: every cancellation, from the disconnect or from elsewhere,
     reaches the await that the block is at, so that no acquired resource leaks. At its end the block
     undoes its own cancellation (`Task.uncancel`, as in `asyncio.timeout`); a cancellation from
     elsewhere passes through. Watching costs a task, so it begins only after `WATCH_DELAY_S`.

@@ -71,7 +71,7 @@ class MessageConnection(Generic[Received, Sent]):
 
     async def receive(self) -> Received | None:
         """Waits for the next message; None once the peer has disconnected or was killed. A line
-        that is no message, or is too long, disconnects the peer."""
+        that is not a message, or is too long, disconnects the peer."""
         try:
             line = await self._reader.readline()
             # the peer's death cuts its last line off

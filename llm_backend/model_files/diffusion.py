@@ -219,7 +219,7 @@ def _safetensors(path: Path) -> Mapping[str, int]:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
             if not 2 <= length <= min(_HEADER_BYTES, size):
-                raise HeaderError(f"{path} is no safetensors file, or is cut short.")
+                raise HeaderError(f"{path} is not a safetensors file, or is cut short.")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         tensors = {name: (one["shape"], one["data_offsets"]) for name, one in header.items()}

@@ -172,7 +172,7 @@ def model_name(path: Path) -> str:
 
 
 def read_model_file(path: Path) -> ModelFile:
-    """Reads a model's file. Raises `HeaderError` for a file that is no model, or is truncated."""
+    """Reads a model's file. Raises `HeaderError` if the file is not a model, or is truncated."""
     if is_voice_file(path):
         return read_voice(path)
     if is_recognizer_file(path):

@@ -63,7 +63,7 @@ def _entries(path: Path, file: BinaryIO, size: int) -> Iterator[bytes]:
             message = f"{path} is broken: its metadata have more than {_METADATA_BYTES} bytes."
             raise HeaderError(message)
         yield file.read(length)
-    raise HeaderError(f"{path} is no ONNX file.")
+    raise HeaderError(f"{path} is not an ONNX file.")
 
 
 def _fields(path: Path, data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -83,7 +83,7 @@ def _varint(path: Path, file: BinaryIO) -> int:
     while not data or data[-1] & 128:
         byte = file.read(1)
         if not byte or 7 * len(data) >= _VARINT_BITS:
-            raise HeaderError(f"{path} is no ONNX file, or is cut short.")
+            raise HeaderError(f"{path} is not an ONNX file, or is cut short.")
         data += byte
     return _value(data)
 

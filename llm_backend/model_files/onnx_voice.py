@@ -103,7 +103,9 @@ def read_voice(path: Path) -> VoiceFiles:
     family = _family(metadata)
     if family is None:
         kind = metadata.get("model_type", "none")
-        raise HeaderError(f"{path} is no voice of a known family: its `model_type` is {kind[:50]}.")
+        raise HeaderError(
+            f"{path} is not a voice of a known kind: its `model_type` is {kind[:50]}."
+        )
     tokens = path.with_name(_TOKENS)
     styles = path.with_name(_STYLES) if family is VoiceFamily.KOKORO else None
     vocoder = _vocoder(path) if family is VoiceFamily.MATCHA else None
@@ -183,5 +185,5 @@ def _name(path: Path, metadata: Mapping[str, str], key: str) -> str:
     is an argument of a program."""
     value = metadata.get(key, "")
     if value and not _LANGUAGE.fullmatch(value):
-        raise HeaderError(f"{path} is broken: its `{key}` is no language.")
+        raise HeaderError(f"{path} is broken: its `{key}` is not a language.")
     return value

@@ -26,7 +26,7 @@ class ProjectorShape:
 
 
 def projector_shape(header: GgufHeader) -> ProjectorShape:
-    """Reads the supported media. Raises `HeaderError` for a file that is no projector."""
+    """Reads the supported media. Raises `HeaderError` for a file that is not a projector."""
     values = header.values
     has_speech = values.get("clip.has_gen_audio_encoder") is True
     shape = ProjectorShape(

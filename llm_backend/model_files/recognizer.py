@@ -84,7 +84,7 @@ def read_recognizer(path: Path) -> RecognizerFiles:
     metadata = read_metadata(path)
     if _KIND.fullmatch(metadata.get("model_type", "")) is None:
         kind = metadata.get("model_type", "none")
-        raise HeaderError(f"{path} is no NeMo model of a known kind: it is {kind[:50]}.")
+        raise HeaderError(f"{path} is not a NeMo model of a known kind: it is {kind[:50]}.")
     decoder, joiner = _transducer_parts(path)
     if joiner is None and "CTC" not in metadata["model_type"]:
         raise HeaderError(f"{path} is a transducer, whose file must be named encoder.onnx.")
@@ -124,7 +124,7 @@ def read_symbols(path: Path) -> Mapping[str, int]:
     except OSError as error:
         raise HeaderError(f"{path} cannot be read: {error.strerror or error}.") from error
     if len(data) > _TOKENS_BYTES:
-        raise HeaderError(f"{path} is no list of tokens: it has more than {_TOKENS_BYTES:,} bytes.")
+        raise HeaderError(f"{path} is not a list of tokens: it exceeds {_TOKENS_BYTES:,} bytes.")
     symbols: dict[str, int] = {}
     for at, line in enumerate(data.rstrip(b"\n").split(b"\n")):
         *symbol, number = line.split() or [b""]  # other spaces than those of ASCII are tokens
@@ -133,7 +133,7 @@ def read_symbols(path: Path) -> Mapping[str, int]:
         try:
             symbols[symbol[0].decode() if symbol else " "] = int(number)
         except UnicodeDecodeError as error:
-            raise HeaderError(f"{path} is no list of tokens: it is no UTF-8.") from error
+            raise HeaderError(f"{path} is not a list of tokens: it is not UTF-8.") from error
     return symbols
 
 

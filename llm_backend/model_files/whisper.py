@@ -88,7 +88,7 @@ def _header_of(path: Path, head: bytes, size: int) -> WhisperHeader:
     )
     sizes = (tokens, positions, width, layers, texts, text_width, text_layers)
     if magic != _MAGIC or not all(0 < one < _LARGEST for one in sizes):
-        raise HeaderError(f"{path} is no Whisper model of whisper.cpp.")
+        raise HeaderError(f"{path} is not a Whisper model of whisper.cpp.")
     return WhisperHeader(
         tokens=tokens,
         audio_positions=positions,

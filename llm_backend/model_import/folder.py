@@ -37,7 +37,7 @@ class Network:
 
 
 def read_network(folder: Path) -> Network:
-    """Reads the encoder's sizes; raises `ConversionError` if the model is no BERT encoder."""
+    """Reads the encoder's sizes; raises `ConversionError` if the model is not a BERT encoder."""
     if not (folder / "config.json").is_file():
         raise ConversionError(f"{folder} is not a model folder: it has no config.json.")
     config = json_object(folder / "config.json")

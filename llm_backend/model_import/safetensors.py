@@ -43,7 +43,7 @@ def open_tensors(path: Path) -> Mapping[str, StoredTensor]:
     """Maps the floating-point tensors of the file by name, without reading them.
 
     Raises `ConversionError` if the file is missing, truncated or not a safetensors file. Integer
-    tensors, which are no weights, are left out.
+    tensors, which are not weights, are left out.
     """
     if not path.is_file():
         raise ConversionError(f"{path} does not exist; only safetensors weights can be converted.")

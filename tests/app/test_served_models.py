@@ -198,7 +198,7 @@ def test_served_models_name_a_truncated_file(tmp_path, file, kind):
     [
         ("none.gguf", "Cannot read the projector"),
         ("owner/none", "pull --mmproj owner/none"),
-        ("tiny.gguf", "it is no projector: it says that it is a `llama`"),
+        ("tiny.gguf", "it is not a projector: its architecture is `llama`"),
     ],
 )
 def test_served_models_report_an_invalid_projector_in_one_sentence(

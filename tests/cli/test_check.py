@@ -113,7 +113,7 @@ def test_check_names_samples_whose_names_end_with_no_language(monkeypatch, tmp_p
     warning = {one.name: one for one in findings(config)}["voice"]
 
     assert warning.is_ok
-    assert "Its sample `bert.xx` speaks English: `xx` is no language" in warning.sentence
+    assert "Its sample `bert.xx` speaks English: `xx` is not a language" in warning.sentence
     assert "anna" not in warning.sentence
 
 

@@ -178,14 +178,14 @@ async def test_projector_of_another_width_is_refused_at_the_start(tiny_llama, tm
             await engine.ready()
 
     assert str(error.value) == (
-        f"{projector} is no projector for {tiny_llama}: mismatch between text model "
+        f"{projector} is not a projector for {tiny_llama}: mismatch between text model "
         "(n_embd = 64) and mmproj (n_embd = 32)"
     )
 
 
 async def test_file_that_is_no_projector_is_refused_at_the_start(tiny_llama):
     async with EngineClient(config(tiny_llama, projector_path=tiny_llama)) as engine:
-        with pytest.raises(EngineStartError, match="is no projector: it says that it is a `llama`"):
+        with pytest.raises(EngineStartError, match="not a projector: its architecture is `llama`"):
             await engine.ready()
 
 

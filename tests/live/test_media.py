@@ -179,7 +179,7 @@ BAD = {
     "no base64": ({"url": "data:image/png;base64,A"}, "not base64"),
     "no data": ({"url": "data:image/png,AA"}, "must be a data: URL with base64"),
     "empty": ({"url": "data:image/png;base64,"}, "is empty"),
-    "no image": ({"url": as_url(b"<svg/>")}, "no PNG, JPEG, WebP or GIF"),
+    "no image": ({"url": as_url(b"<svg/>")}, "not a PNG, JPEG, WebP or GIF"),
     "cut off": ({"url": as_url(image()[:200])}, "is damaged"),
     "too large": ({"url": as_url(image(size=(400, 300)))}, "may have 100,000"),
 }
@@ -202,7 +202,7 @@ def test_a_bad_image_is_refused_by_its_place(ask, name):
         (image_content(), "ears", "`ears` sees no images"),
         (audio(wav()), "eyes", "`eyes` hears no audio"),
         (audio(wav(3)), "ears", "lasts 3.0 s; it may last 2 s"),
-        (audio(wav(), "mp3"), "ears", "no MP3 file"),
+        (audio(wav(), "mp3"), "ears", "not an MP3 file"),
     ],
 )
 def test_media_that_a_model_cannot_encode_are_refused_by_their_place(ask, part, model, why):

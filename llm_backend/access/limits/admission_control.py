@@ -232,7 +232,7 @@ class AdmissionControl:
             )
             if not sent.has_begun:
                 raise error from None
-            # An answer that is no event stream ends without its last chunk: so the client sees the
+            # Any answer but an event stream ends without its last chunk: so the client sees the
             # cut.
             if (event := sent.error_event(error)) is not None:
                 await response({"type": "http.response.body", "body": event})

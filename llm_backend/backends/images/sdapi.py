@@ -78,16 +78,16 @@ def _parse(body: bytes) -> JsonMapping:
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise UpstreamFailed("The image server answered with something that is no JSON.") from error
+        raise UpstreamFailed("The answer of the image server is not JSON.") from error
     if not isinstance(answer, dict):
-        raise UpstreamFailed("The image server answered with JSON that is no object.")
+        raise UpstreamFailed("The answer of the image server is not an object.")
     return answer
 
 
 def _decode(image: object) -> bytes:
     """Decodes an image in base64, with or without the head of a data: URL."""
     if not isinstance(image, str):
-        raise UpstreamFailed("The image server sent an image that is no text.")
+        raise UpstreamFailed("The image server sent an image that is not a string.")
     head, comma, rest = image.partition(",")
     try:
         return decode_base64(rest if comma else head)

@@ -65,7 +65,7 @@ class ChatRenderer:
 
     async def protocol(self, engine: EngineClient) -> ModelProtocol:
         """Returns the protocol of the loaded file, which may differ after a reload. Raises
-        `InvalidRequest` if it is no chat model."""
+        `InvalidRequest` if it is not a chat model."""
         with translate_engine_errors():
             info = await engine.ready()
             if info.kind is not ModelKind.CHAT:

@@ -78,7 +78,7 @@ class ModelProtocol:
     ) -> None:
         self._template = template
         self._tool_template = tool_template
-        # Harmony's headers are no control tokens to llama.cpp, but they name the speaker's role
+        # Harmony's headers are not control tokens to llama.cpp, but they name the speaker's role
         self._guard = ControlTokenGuard([*controls, *(tokens if markup.messages else ())])
         self._markup = markup
         self._tokens = tokens

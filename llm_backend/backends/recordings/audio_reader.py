@@ -30,7 +30,7 @@ _MICROSECONDS = 1_000_000
 
 
 class _UnreadableRecording(Exception):
-    """The file is no recording, or is damaged."""
+    """The file is not a recording, or is damaged."""
 
 
 class _RecordingTooLong(Exception):
@@ -83,7 +83,7 @@ def _samples(file: IO[bytes], limit_s: int, rate_hz: int) -> Iterator[bytes]:
             yield from _decode(container, limit_s, rate_hz)
     except (av.error.FFmpegError, ValueError, EOFError) as error:
         raise _UnreadableRecording(
-            "The file is no recording that can be decoded, or is damaged."
+            "The file is not a recording that can be decoded, or is damaged."
         ) from error
 
 

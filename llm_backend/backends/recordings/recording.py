@@ -44,7 +44,7 @@ class Recording:
     @asynccontextmanager
     async def decode(self) -> AsyncIterator[AsyncGenerator[bytes, None]]:
         """Yields its samples: signed, 16 bits, one channel, `rate_hz`. The process is killed at the
-        end. Raises `InvalidRequest`, also while they are read, if the file is no recording or is
+        end. Raises `InvalidRequest`, also while they are read, if the file is not a recording or is
         too long."""
         seconds = self.limits.seconds
         cpu_s = _START_CPU_S + seconds // _LEAST_SPEED

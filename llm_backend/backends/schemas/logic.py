@@ -126,8 +126,8 @@ class Logic:
         self, schema: JsonValue, base: str, limit: int, depth: int = 0
     ) -> list[JsonValue] | None:
         """Returns all values that are valid by a schema, each once. None if they are more than
-        `limit`, or if the schema is no choice of constants, no range of integers and no `anyOf` of
-        these."""
+        `limit`, or if the schema is neither a choice of constants, nor a range of integers, nor an
+        `anyOf` of these."""
         if not isinstance(schema, dict) or depth > _DEPTH or self._is_out_of_steps():
             return [] if schema is False else None
         keywords = keywords_of(schema)

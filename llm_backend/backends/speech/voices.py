@@ -42,7 +42,7 @@ class Voice:
 
 
 def parse_voices(listing: str) -> Iterator[Voice]:
-    """Parses what `espeak-ng --voices` prints; lines that are no voices are left out."""
+    """Parses what `espeak-ng --voices` prints; lines that are not voices are left out."""
     for line in listing.splitlines():
         if (found := _LINE.fullmatch(line)) is not None:
             language, gender, name, file = found.groups()

@@ -7,7 +7,7 @@ from llm_backend.backends.transcription.instructions import ASR_TEXT
 from llm_backend.engine.messages import TokenLogprob
 
 _HEADER = "language "
-_HEADER_CHARACTERS = 200  # more are no header: it names a few languages
+_HEADER_CHARACTERS = 200  # longer text is not a header, which names a few languages
 
 
 class HeardAnswer:
@@ -34,7 +34,7 @@ class HeardAnswer:
         return ("", ()) if self._may_be_header() else self.finish()
 
     def finish(self) -> tuple[str, Sequence[TokenLogprob]]:
-        """Returns what was held back: it is no header."""
+        """Returns what was held back: it is not a header."""
         self._is_open = False
         pending, logprobs = self._pending, self._pending_logprobs
         self._pending, self._pending_logprobs = "", []

@@ -53,7 +53,7 @@ def instruction_for(
     single tokens. Raises `InvalidRequest` for a field that the model cannot honour."""
     if request.language is not None and not _CODE.fullmatch(request.language):
         raise InvalidRequest(
-            f"`{request.language[:32]}` is no code of a language; name it by ISO 639-1.",
+            f"`{request.language[:32]}` is not a code of a language; name it by ISO 639-1.",
             param="language",
         )
     if ASR_TEXT in marks:

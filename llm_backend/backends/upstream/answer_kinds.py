@@ -123,7 +123,7 @@ class AnswerValidator:
         if not self._text.start:
             raise invalid_answer("nothing" if not self._size_bytes else "nothing that can be read")
         if self._state is _ValidationState.UNKNOWN or not _is_json(self._text.start):
-            raise invalid_answer("something that is no JSON")
+            raise invalid_answer("something that is not JSON")
 
     def _classify_start(self) -> _ValidationState:
         start = bytes(self._text.start[:_LONGEST_START])
@@ -135,7 +135,7 @@ class AnswerValidator:
             return _ValidationState.PASSES
         if self._expected.events and any(one.startswith(start) for one in _EVENT_STARTS):
             return _ValidationState.UNKNOWN
-        raise invalid_answer("a page" if start.startswith(b"<") else "something that is no JSON")
+        raise invalid_answer("a page" if start.startswith(b"<") else "something that is not JSON")
 
 
 def invalid_answer(found: str) -> UpstreamFailed:

@@ -14,7 +14,7 @@ ERROR_BYTES = 64 * 1024
 
 
 def is_documented(body: bytes) -> bool:
-    """Returns True if the body has the document's `error` object, or is no JSON object at all."""
+    """Returns True if the body has the document's `error` object, or is not a JSON object."""
     answer = exact_json.parse_object(body)
     return answer is None or isinstance(answer.get("error"), dict)
 

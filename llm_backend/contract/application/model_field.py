@@ -6,7 +6,7 @@ import json
 class ModelField:
     """The first field of one object. `size_bytes` is what it adds to the body's length.
 
-    A body that is no object stays as it is.
+    A body that is not an object stays as it is.
     """
 
     def __init__(self, model: str) -> None:

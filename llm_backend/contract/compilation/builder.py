@@ -40,7 +40,7 @@ _HEADER = """\
 
 
 class DocumentError(ValueError):
-    """Raised if a source is no OpenAPI document; the message is for people."""
+    """Raised if a source is not an OpenAPI document; the message is for people."""
 
 
 def build_contract(source: str, target: Path) -> Mapping[str, JsonValue]:
@@ -107,7 +107,7 @@ def parse_document(text: bytes, source: str) -> dict[str, JsonValue]:
     if not isinstance(document, dict) or not all(
         isinstance(document.get(key), kind) for key, kind in parts.items()
     ):
-        raise DocumentError(f"{source} is no OpenAPI document: it needs {', '.join(parts)}.")
+        raise DocumentError(f"{source} is not an OpenAPI document: it needs {', '.join(parts)}.")
     if not {"title", "version"} <= document["info"].keys():
         raise DocumentError(f"{source} has no title or no version in its `info`.")
     return document

@@ -72,7 +72,7 @@ class FormHead:
 async def read_form_head(
     http: HttpRequest, files: TemporaryFiles, *, stored_limit_bytes: int | None = None
 ) -> FormHead | None:
-    """Reads a form until it names a model; returns None if the body is no form. The bytes read are
+    """Reads a form until it names a model; None if it is not a form. The bytes read are
     bounded, or with `stored_limit_bytes` stored up to this size. The caller closes the head.
 
     Raises `ClientGone` if the client disconnects meanwhile, `TooLarge` over the limit.
@@ -161,7 +161,7 @@ def _model_of_session(read: bytearray, mark: bytes) -> str | None:
 
 
 def _model_in(text: bytearray) -> str | None:
-    session = exact_json.parse_object(text) or {}  # the upstream reports what is no JSON
+    session = exact_json.parse_object(text) or {}  # the upstream reports what is not JSON
     model = session.get("model")
     return model if isinstance(model, str) else None
 

@@ -1,6 +1,6 @@
 """Differences of two schemas, blind to order, to names of components and to `allOf` parts.
 
-References are followed, so that naming or renaming a schema is no difference. A reference to one
+References are followed, so that naming or renaming a schema is not a difference. A reference to one
 name on both sides is not followed: that component is compared on its own.
 """
 
@@ -79,7 +79,7 @@ class SchemaComparison:
             yield from _keywords(old, new, path)
 
     def _branches(self, schema: Schema, components: Mapping[str, Schema]) -> list[Schema]:
-        """Returns a schema that is no union, or its alternatives if it refers to a union."""
+        """Returns a schema that is not a union, or its alternatives if it refers to a union."""
         flat = _flatten(schema, components)
         alternatives = _alternatives(flat)
         if len(alternatives) == 1:
@@ -279,7 +279,7 @@ def _bound_kind(key: str, old: JsonValue, new: JsonValue) -> ChangeKind:
     elif isinstance(old, int | float) and isinstance(new, int | float):
         is_tighter = (new > old) == (key in _LOWER)
     else:
-        return ChangeKind.KEYWORD_CHANGED  # of patterns, or a bound that is no number
+        return ChangeKind.KEYWORD_CHANGED  # of patterns, or a bound that is not a number
     return ChangeKind.BOUND_TIGHTENED if is_tighter else ChangeKind.BOUND_LOOSENED
 
 

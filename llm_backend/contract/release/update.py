@@ -76,7 +76,7 @@ class ContractUpdate:
 def prepare_update(openapi_dir: Path, source: str) -> ContractUpdate:
     """Prepares the update of `openapi_dir` to the document at `source`, and writes nothing.
 
-    Raises `DocumentError` if the source is no OpenAPI document.
+    Raises `DocumentError` if the source is not an OpenAPI document.
     """
     texts = {name: (openapi_dir / name).read_text(encoding="utf-8") for name in SOURCES}
     old = yaml.load(texts["openapi.yaml"], Loader=yaml.CSafeLoader)

@@ -278,7 +278,7 @@ def _reference(services: Services, url: str, field: str) -> IO[bytes]:
     parsed = parse_data_url(url)
     try:
         if parsed is None:
-            raise ValueError("it is no data: URL with base64")
+            raise ValueError("it is not a data: URL with base64")
         data = decode_base64(parsed.base64)
     except ValueError as error:
         message = f"A sample of a speaker cannot be read: {error}."

@@ -65,7 +65,7 @@ def _style(data: bytes, style: ImageStyle, limit: int) -> StyledImage:
 
 def _keep(data: bytes) -> StyledImage:
     if not data.startswith(_PNG) or len(data) < _PNG_HEAD_BYTES:
-        raise UpstreamFailed("The drawn image is no PNG.")
+        raise UpstreamFailed("The drawn image is not a PNG image.")
     width, height = struct.unpack(">II", data[16:_PNG_HEAD_BYTES])
     return StyledImage(data=data, size=f"{width}x{height}")
 

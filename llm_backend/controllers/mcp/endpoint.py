@@ -30,7 +30,7 @@ async def send_mcp_message(services: Services, request: ApiRequest) -> Response:
             f"(`mcp_nodes_limit`), and {text_bytes} bytes (`json_text_limit_bytes`)."
         ) from None
     if is_large() and not _is_message(request.body):
-        raise InvalidRequest("The body is no message of JSON-RPC 2.0.")
+        raise InvalidRequest("The body is not a message of JSON-RPC 2.0.")
     return _McpAnswer(services.mcp, request)
 
 

@@ -127,7 +127,7 @@ class OllamaLines:
         if arguments is None and is_cut:
             return
         if arguments is None:
-            raise UpstreamFailed("The model called a tool with arguments that are no JSON object.")
+            raise UpstreamFailed("The arguments of a tool call by the model are not a JSON object.")
         function = {"index": len(self._calls), "name": call.name, "arguments": arguments}
         rendered: JsonObject = {"id": call.id, "function": function}
         self._calls.append(rendered)
@@ -155,7 +155,7 @@ class OllamaLines:
 
 
 def _arguments(text: str) -> JsonObject | None:
-    """Parses the arguments of a call; returns None if they are no JSON object."""
+    """Parses the arguments of a call; returns None if they are not a JSON object."""
     return exact_json.parse_object(text or "{}")
 
 

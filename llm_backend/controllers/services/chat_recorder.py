@@ -64,7 +64,7 @@ class _RelayedChat:
     owner: Owner | None
 
     def parse(self) -> NewChat | None:
-        """Returns the new chat; None if the answer is no completion."""
+        """Returns the new chat; None if the answer is not a completion."""
         completion = self.answer.completion()
         if completion is None:
             return None

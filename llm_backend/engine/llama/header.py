@@ -92,8 +92,8 @@ class Header:
 
 
 def check_file(path: Path) -> GgufHeader:
-    """The header of a file. Raises `LoadError` for one that cannot be read, is no GGUF or is not
-    whole."""
+    """The header of a file. Raises `LoadError` for one that cannot be read, is not a GGUF file or
+    is truncated."""
     try:
         return read_header(path)
     except HeaderError as error:

@@ -25,7 +25,7 @@ from llm_backend.operating_system import usable_cores
 # cache of embeddings: media of a conversation are sent again with each turn
 _CACHE_BYTES = 64 << 20
 _CACHED_MEDIA = 256  # media whose pieces are cached: a conversation sends its own each turn
-_LEAST_AUDIO_S = 0.01  # less is no audio, and a single sample crashes the native code
+_LEAST_AUDIO_S = 0.01  # shorter audio is refused: a single sample crashes the native code
 # the whole text that a medium is tokenized in, so it cannot conflict with a prompt
 _MARKER = b"<media>"
 _DIMENSIONS = 4  # dimensions of a position that has several: time, row, column, and one unused
@@ -124,7 +124,7 @@ class NativeProjector:
         context = mtmd.mtmd_init_from_file(bytes(self._path), model, params)
         if not context:
             raise LoadError(
-                f"{self._path} is no projector for {config.model_path}: {self._reason()}"
+                f"{self._path} is not a projector for {config.model_path}: {self._reason()}"
             )
         return context
 
@@ -247,14 +247,14 @@ class NativeProjector:
 
 
 def _check_kind(path: Path) -> None:
-    """Raise `LoadError` for a file that is no projector, or one whose embeddings of an
+    """Raise `LoadError` for a file that is not a projector, or one whose embeddings of an
     image depend on the text before it."""
     try:
         header = read_header(path)
     except HeaderError as error:
         raise LoadError(str(error)) from error
     if header.architecture != "clip":
-        raise LoadError(f"{path} is no projector: it says that it is a `{header.architecture}`")
+        raise LoadError(f"{path} is not a projector: its architecture is `{header.architecture}`")
     keys = ("clip.projector_type", "clip.vision.projector_type")
     for kind in {header.values.get(key) for key in keys} & _CONTEXT_DEPENDENT:
         raise LoadError(

@@ -270,7 +270,7 @@ class LlamaVoiceModel:
         projector = mtmd.mtmd_init_from_file(bytes(path), self._model, params)
         if not projector:
             reason = self._log.pop_reason()
-            raise LoadError(f"{path} is no projector for {self._config.model_path}: {reason}")
+            raise LoadError(f"{path} is not a projector for {self._config.model_path}: {reason}")
         return projector
 
     def _load_sample(self, path: Path) -> Handle:
@@ -281,7 +281,7 @@ class LlamaVoiceModel:
         buffer = (ctypes.c_ubyte * len(data)).from_buffer_copy(data)
         sample = mtmd.mtmd_helper_bitmap_init_from_buf(self._projector, buffer, len(data), False)
         if not sample or not mtmd.mtmd_bitmap_is_audio(sample):
-            raise LoadError(f"{path} is no audio in WAV, MP3 or FLAC")
+            raise LoadError(f"{path} is not audio in WAV, MP3 or FLAC")
         seconds = mtmd.mtmd_bitmap_get_nx(sample) / self._files.rate_hz
         if not 1 <= seconds <= VOICE_SAMPLE_S:
             raise LoadError(

@@ -58,7 +58,7 @@ class ModelKind(StrEnum):
 SEQUENTIAL_KINDS = frozenset(
     {ModelKind.TRANSCRIPTION, ModelKind.SPEECH, ModelKind.DIARIZATION, ModelKind.IMAGES}
 )
-"""Kinds of models that are no language models, and compute one command at a time."""
+"""Kinds of models that are not language models, and compute one command at a time."""
 
 
 class MediaKind(StrEnum):

@@ -44,7 +44,7 @@ class TextStream:
         self, piece: bytes, logprob: TokenLogprob | None = None, *, may_stop: bool = True
     ) -> ReleasedText:
         """Add a token; return the text that it releases. Without `may_stop`, its text is
-        released and is no part of a stop string."""
+        released and is not part of a stop string."""
         start = self._released + len(self._pending)
         self._pending += self._decoder.decode(piece)
         if logprob is None and not self._stops and not self._logprobs:  # as most requests are

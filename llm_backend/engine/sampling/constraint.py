@@ -225,7 +225,7 @@ class Grammars:
 class _TokenizerAdapter:
     """Adapter of a vocabulary for llguidance: the bytes of every token, and a tokenizer.
 
-    Markers are no text: a grammar names them. Text that a grammar forces is tokenized as the model
+    Markers are not text: a grammar names them. Text that a grammar forces is tokenized as the model
     would do in the middle of an answer.
     """
 

@@ -75,7 +75,7 @@ class RequestTable:
         self.grammars = Grammars(model.vocabulary, config.grammars)
         self._compiling = GrammarCompilation(self.grammars)
         self._labels_limit = config.labels_limit
-        # paths of a score computed at once: with separate cells, more are no faster
+        # paths of a score computed at once: with separate cells, more would not be faster
         self._score_width = model.slots if config.kv_unified else 1
         self._requests: dict[Address, EngineRequest] = {}
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from itertools import takewhile
 
 _STEPS = 32  # earlier indices that are compared: a frequent pair has thousands
-_LONGEST = 32  # tokens compared at an index; a longer repetition is no better evidence
+_LONGEST = 32  # tokens compared at an index; a longer repetition is not better evidence
 _BEGIN = (-2, -1)  # before a prediction, and before the text that it predicts
 _END = -3  # repetitions do not extend across it
 

@@ -97,7 +97,7 @@ def _runs(word: str) -> Iterator[tuple[str, bool]]:
 
 def _fold(word: str) -> str:
     whole = unicodedata.normalize("NFKD", word.casefold())
-    # Compatibility forms may contain brackets and slashes, which are no part of a word.
+    # Compatibility forms may contain brackets and slashes, which are not part of a word.
     return "".join(
         one for one in whole if one.isalnum() or not (one.isascii() or unicodedata.combining(one))
     )

@@ -24,7 +24,7 @@ class WriteHealth:
         self._on_failed = on_failed
 
     def record_failure(self, error: StoreUnavailable) -> None:
-        """Record a failed write. A lock of another transaction is no failure of the database."""
+        """Record a failed write. A lock of another transaction is not a failure of the database."""
         if isinstance(error, StoreLocked):
             return
         self._on_failed()

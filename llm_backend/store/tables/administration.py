@@ -103,7 +103,7 @@ usage = Table(
     Column("input_tokens", BigInteger, nullable=False),
     Column("cached_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
-    # Tokens that are no text: of the input, of its cached part, and of the output.
+    # Tokens that are not text: of the input, of its cached part, and of the output.
     _late_column("input_image_tokens"),
     _late_column("input_audio_tokens"),
     _late_column("cached_image_tokens"),

@@ -569,7 +569,7 @@ FAILURES: list[tuple[Any, ...]] = [
     (200, {"images": []}, 502, "without an image"),
     (200, {"images": ["!"]}, 502, "base64"),
     (200, {"images": [base64.b64encode(b"no image").decode()]}, 502, "invalid"),
-    (200, [], 502, "no object"),
+    (200, [], 502, "not an object"),
 ]
 
 

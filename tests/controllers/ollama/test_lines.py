@@ -73,5 +73,5 @@ def test_call_that_a_limit_cut_off_is_left_out_and_a_malformed_one_is_an_error()
 
     assert whole["done_reason"] == "length"
     assert "tool_calls" not in whole["message"]
-    with pytest.raises(UpstreamFailed, match="no JSON object"):
+    with pytest.raises(UpstreamFailed, match="not a JSON object"):
         answer_of([CALLS[0], ChatDelta(choice=0, finish_reason="tool_calls")])

@@ -130,7 +130,7 @@ async def test_a_file_that_is_not_fetched_is_named(answer, allowed, is_public, w
 
 
 async def test_no_url_of_the_web_is_no_file():
-    with pytest.raises(InvalidRequest, match="no URL"):
+    with pytest.raises(InvalidRequest, match="not a URL"):
         await FileTexts(None, Extractor(), web()).read([url_item("file:///etc/hostname")], "input")
 
 

@@ -325,7 +325,7 @@ async def test_rotated_secret_is_kept_for_a_day_beside_the_new_one(deliveries, r
         ("https://127.0.0.1/", "private address"),
         ("https://[::ffff:10.0.0.1]/", "private address"),
         ("https://localhost/", "public address"),
-        ("https://2130706433/", "no URL"),
+        ("https://2130706433/", "not a URL"),
     ],
 )
 async def test_internal_addresses_get_no_event_unless_the_setting_names_them(

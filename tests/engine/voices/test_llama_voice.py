@@ -140,6 +140,6 @@ async def test_files_that_are_no_voice_are_refused_with_their_reason(tmp_path):
                 await engine.ready()
         return str(failed.value)
 
-    assert "is no projector for" in await reason(other, projector)
+    assert "is not a projector for" in await reason(other, projector)
     (samples / "long.wav").write_bytes(wav(31, rate=8000))
     assert "lasts 31.0 s" in await reason(model, projector)

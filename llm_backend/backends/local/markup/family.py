@@ -11,7 +11,7 @@ Tools = Mapping[str, JsonMapping]
 """Parameter schemas of the functions that may be called, by name."""
 
 CallParser = Callable[[MarkupReader, str, Tools], Steps[None]]
-"""Parser of calls after their opening; raises `NoCall` if the text is no call."""
+"""Parser of calls after their opening; raises `NoCall` if the text is not a call."""
 
 
 class ArgumentStyle(Enum):

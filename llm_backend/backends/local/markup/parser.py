@@ -13,7 +13,7 @@ class MarkupParser:
     the chunk boundaries.
 
     `tools` are the parameter schemas of the functions that may be called, by name; if empty, calls
-    are not parsed. `is_thinking`: the prompt has opened the reasoning. Markup that is no valid call
+    are not parsed. `is_thinking`: the prompt has opened the reasoning. Markup without a valid call
     stays text. The arguments of a call that the model left incomplete are completed to valid JSON.
     Neither is done for a text that a limit of tokens has cut.
     """

@@ -63,7 +63,7 @@ def _wav_seconds(data: bytes) -> float:
 def _wav_samples(data: bytes) -> tuple[bytes, memoryview]:
     """Returns the format and the samples of a WAV file."""
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        raise BadAudio("This is no WAV file.")
+        raise BadAudio("This is not a WAV file.")
     offset, form = 12, b""
     while offset + 8 <= len(data):
         name, size = (
@@ -115,7 +115,7 @@ def _first_frame(data: bytes) -> int:
         offset = _TAG + size
     found = _next_frame(data, offset)
     if found >= len(data):
-        raise BadAudio("This is no MP3 file.")
+        raise BadAudio("This is not an MP3 file.")
     return found
 
 

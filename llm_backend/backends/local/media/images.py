@@ -123,7 +123,7 @@ def _translate_errors() -> Iterator[None]:
     try:
         yield
     except UnidentifiedImageError as error:
-        message = "This is no PNG, JPEG, WebP or GIF image."
+        message = "This is not a PNG, JPEG, WebP or GIF image."
         raise BadImage(message, "unsupported_image_media_type") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImage("The image has too many pixels.", "image_too_large") from error

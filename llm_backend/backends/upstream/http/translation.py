@@ -111,4 +111,4 @@ def _location(url: URL, location: str) -> str:
         there = url.join(URL(location))
         return str(there.with_query(None).with_user(None).with_fragment(None))
     except ValueError:
-        return "a place that is no URL"
+        return "a place that is not a URL"

@@ -74,7 +74,7 @@ def _open(file: Any, path: Path, model: bytes) -> tuple[int, bytes, int]:  # any
     """Read the checksum, the tokens and the size of the state; the state is read next."""
     head = file.read(_HEAD.size)
     if len(head) < _HEAD.size or not head.startswith(_MAGIC):
-        raise BadPrefix(f"{path.name} is no prefix")
+        raise BadPrefix(f"{path.name} is not a prefix")
     _, written_by, checksum, count, size = _HEAD.unpack(head)
     if written_by != model:
         raise BadPrefix(f"{path.name} is of another model file or another version")
