@@ -143,7 +143,9 @@ def upstream_configs(settings: Settings) -> list[UpstreamConfig]:
     names = [one.name for one in configs]
     for name in names:
         if names.count(name) > 1:
-            raise SettingsError(f"Two upstreams are named `{name}`; rename one of them.")
+            is_short_form = name == SHORT_FORM and settings.openai_api_key is not None
+            source = ", the second by `OPENAI_API_KEY`" if is_short_form else ""
+            raise SettingsError(f"Two upstreams are named `{name}`{source}; rename one of them.")
     return configs
 
 

@@ -85,7 +85,7 @@ def test_upstreams_name_a_variable_that_is_not_json(monkeypatch):
 
 
 def test_upstreams_refuse_duplicate_names():
-    with pytest.raises(SettingsError, match="Two upstreams are named `openai`"):
+    with pytest.raises(SettingsError, match="`openai`, the second by `OPENAI_API_KEY`; rename"):
         upstream_configs(settings_of({"name": "openai"}, openai_api_key="k"))
 
 
