@@ -27,7 +27,7 @@ _ENGINE_COUNTERS = {
     "passes": "Forward passes.",
     "sequences": "Sum of the sequences in each pass; divided by passes, the mean batch size.",
     "computed_tokens": "Tokens computed in forward passes.",
-    "busy_s": "Seconds spent in engine turns.",
+    "busy_s": "Seconds spent in steps of the engine, without idle time.",
     "prefix_reads": "Prefix files restored into KV cells.",
     "prefix_read_tokens": "Tokens restored from prefix files instead of being computed.",
     "prefix_writes": "Prefix files saved.",
