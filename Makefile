@@ -40,7 +40,7 @@ screenshots: dev ## take the screenshots of the web page's tests: numbered, with
 	$(PYTEST) tests/live --ignore-glob='tests/live/test_[!w]*' -k web_page $(ARGS)
 	@$(BIN)/python -m scripts.contact_sheet
 
-test-clients: dev .venv-clients/.installed .venv-clients2/.installed tests/clients/node/node_modules/.installed ## drive the server with the clients of docs/clients.md
+test-clients: dev .venv-clients/.installed .venv-clients2/.installed tests/clients/node/node_modules/.installed ## run the examples of docs/clients.md with the clients themselves
 	$(PYTEST) tests/clients --clients $(ARGS)
 
 test-draw: dev build/draw/.installed ## draw with the real stable-diffusion.cpp, which it compiles first (three to four minutes)
@@ -69,19 +69,19 @@ lint: dev ## format, lint, types and layers
 words: # a part of `lint`: names and sentences
 	@$(BIN)/python scripts/check_words.py $(PLAIN)
 
-fuzz: dev ## try what was never tried: every property, every operation (EXAMPLES of each)
+fuzz: dev ## run random cases of every property test and every operation (EXAMPLES of each, 200 if unset)
 	$(PYTEST) -m hypothesis --fuzz-examples=$(or $(EXAMPLES),200) -o faulthandler_timeout=0 $(ARGS)
 
-chaos: dev ## kill any process of a served tree at random, under all operations (ROUNDS=, DATABASE=postgresql, SEED=)
+chaos: dev ## kill random processes of a running server with SIGKILL, under all operations (ROUNDS=, DATABASE=postgresql, SEED=)
 	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) --database $(or $(DATABASE),sqlite) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-soak: dev ## ten thousand requests through one engine, whose memory must not grow
+soak: dev ## send ten thousand requests to one engine, whose memory must not grow
 	$(BIN)/python -m pytest tests/engine/test_soak.py --soak-requests=$(or $(REQUESTS),10000) $(ARGS)
 
-large-bodies: dev ## the largest bodies of every operation: how long others wait
+large-bodies: dev ## measure how long other requests wait beside the largest bodies of every operation
 	$(BIN)/python -m pytest tests/live/test_large_bodies.py --every-large-body -s $(ARGS)
 
-bench: dev ## measure, as ratios side by side
+bench: dev ## run the benchmarks, which print ratios within one run
 	$(BIN)/python -m benchmarks $(ARGS)
 
 peers: dev ## build the servers that `make bench` measures the engine against
@@ -90,7 +90,7 @@ peers: dev ## build the servers that `make bench` measures the engine against
 release: setup .venv-release/.installed ## make sdist, wheels, hashes and SBOM in dist/
 	$(BIN)/python scripts/release.py $(ARGS)
 
-docs: setup ## write the generated pages and types anew
+docs: setup ## generate docs/configuration.md, cli.md, coverage.md and the types again
 	$(BIN)/llm-backend operations --markdown > docs/coverage.md
 	$(BIN)/llm-backend configuration > docs/configuration.md
 	$(BIN)/llm-backend commands > docs/cli.md
