@@ -30,14 +30,14 @@ class PassThreads:
     ) -> None:
         self._current = count
         self._apply_count = set_count
-        self._count = ThreadCountTuner(count) if is_learning and count > 1 else None
+        self._tuner = ThreadCountTuner(count) if is_learning and count > 1 else None
 
     def compute(self, tokens: int | Callable[[], int], native_pass: Callable[[], int]) -> int:
         """Run a pass of this number of tokens and return its status, 0 for success. The tokens may
         be counted after the pass."""
-        if self._count is None:
+        if self._tuner is None:
             return native_pass()
-        self._set_count(self._count.current)
+        self._set_count(self._tuner.current)
         started_at, cpu_started_s = time.monotonic(), time.process_time()
         status = native_pass()
         if not status:
@@ -46,7 +46,7 @@ class PassThreads:
                 time.process_time() - cpu_started_s,
             )
             size = tokens if isinstance(tokens, int) else tokens()
-            self._count.record_pass(size, seconds, cpu_s)
+            self._tuner.record_pass(size, seconds, cpu_s)
         return status
 
     def _set_count(self, count: int) -> None:

@@ -51,17 +51,20 @@ def projector_footprint(header: GgufHeader) -> int:
 def _patches(header: GgufHeader, sense: str) -> int:
     if sense == "audio":
         return _AUDIO_PATCHES
-    side, patch = _count(header, "clip.vision.image_size"), _count(header, "clip.vision.patch_size")
+    side, patch = (
+        _header_number(header, "clip.vision.image_size"),
+        _header_number(header, "clip.vision.patch_size"),
+    )
     if "merger" in str(header.values.get("clip.projector_type")) or not side or not patch:
         return _LARGEST_PATCH_COUNT
     return (side // patch) ** 2
 
 
 def _values_per_patch(header: GgufHeader, sense: str) -> int:
-    width = _count(header, f"clip.{sense}.embedding_length")
-    return _ACTIVATIONS * width + 2 * _count(header, f"clip.{sense}.feed_forward_length")
+    width = _header_number(header, f"clip.{sense}.embedding_length")
+    return _ACTIVATIONS * width + 2 * _header_number(header, f"clip.{sense}.feed_forward_length")
 
 
-def _count(header: GgufHeader, key: str) -> int:
+def _header_number(header: GgufHeader, key: str) -> int:
     value = header.values.get(key)
     return value if isinstance(value, int) and 0 < value < 1 << 40 else 0

@@ -16,15 +16,15 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
         return None
     password = settings.tls_password.get_secret_value() if settings.tls_password else ""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.NamedTemporaryFile("w", suffix=".pem") as together:
-        together.write(_text(certificate))
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as chain:
+        chain.write(_text(certificate))
         if settings.tls_chain is not None:
-            together.write("\n" + _text(settings.tls_chain))
-        together.flush()
+            chain.write("\n" + _text(settings.tls_chain))
+        chain.flush()
         key = settings.tls_key or certificate
         _text(key)  # raises an error that names the unreadable file
         try:
-            context.load_cert_chain(together.name, str(key), password)  # "": no prompt
+            context.load_cert_chain(chain.name, str(key), password)  # "": no prompt
         except (ssl.SSLError, OSError) as error:
             raise SettingsError(
                 f"The certificate {certificate} and the key {key} cannot be used: they do not "

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 5.0  # between two queries of the usage of all servers
 # Pause in multiples of the last query's duration: sums over a month of many keys are slow.
-PAUSE = 20
+PAUSE_FACTOR = 20
 PRICED = (
     "completions",
     "embeddings",
@@ -115,7 +115,7 @@ class Spending:
         """Refreshes periodically; after a failure the last sums remain in use."""
         took_s = 0.0
         while True:
-            await asyncio.sleep(max(every_s, PAUSE * took_s))
+            await asyncio.sleep(max(every_s, PAUSE_FACTOR * took_s))
             began_s = time.perf_counter()
             if await self.refresh_or_log():
                 took_s = time.perf_counter() - began_s

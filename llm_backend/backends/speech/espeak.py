@@ -32,8 +32,8 @@ _ERROR_BYTES = 2048
 # To the program, `[[` begins phonemes and control characters begin commands. Here both are text.
 _COMMAND = re.compile(r"\[(?=\[)")  # the first of two brackets
 _PUNCTUATION = re.compile(r"([,;:.!?])[,;:.!?]*(?=\s|$)")  # at the end of a clause
-_SWITCH = re.compile(r"\([a-z-]+\)")  # of the language, in the program's phonemes
-_PLAIN = {code: " " for code in range(32) if chr(code) not in "\t\n"} | {127: " "}
+_LANGUAGE_SWITCH = re.compile(r"\([a-z-]+\)")  # in the program's phonemes
+_CONTROL_CHARACTERS = {code: " " for code in range(32) if chr(code) not in "\t\n"} | {127: " "}
 
 
 def needs_program(model: str) -> str:
@@ -106,7 +106,7 @@ class Espeak:
             process.stdin.write(clause.encode())
             process.stdin.close()
             text = b"".join([chunk async for chunk in self._chunks(process)]).decode()
-        return " ".join(_SWITCH.sub("", text).split())
+        return " ".join(_LANGUAGE_SWITCH.sub("", text).split())
 
     async def _listing(self, option: str) -> str:
         async with self._run(option) as process:
@@ -145,7 +145,7 @@ class Espeak:
 
 def _plain_text(text: str) -> str:
     """Returns the text without the characters that begin commands of the program."""
-    return _COMMAND.sub("[ ", text.translate(_PLAIN))
+    return _COMMAND.sub("[ ", text.translate(_CONTROL_CHARACTERS))
 
 
 async def _whole_samples(

@@ -170,7 +170,7 @@ class Conversation:
                 param="item.call_id",
             )
         size = size or ItemSize.of(item)
-        self._check_room(size)
+        self._check_capacity(size)
         self._items.insert(at, item)
         self._set_size(item["id"], size)
         return self._items[at - 1]["id"] if at else None
@@ -218,7 +218,7 @@ class Conversation:
         self._audio.pop(item_id, None)
         self._heard_ms.pop(item_id, None)
 
-    def _check_room(self, size: ItemSize) -> None:
+    def _check_capacity(self, size: ItemSize) -> None:
         total_bytes, total_nodes = self._bytes + size.size_bytes, self._nodes + size.nodes
         if total_bytes > self._limit_bytes:
             raise TooLarge(

@@ -85,7 +85,7 @@ class InputTurns:
 
     async def commit(self, _event: JsonMapping) -> None:
         """Handles `input_audio_buffer.commit`."""
-        self._check_room()
+        self._check_capacity()
         await self._commit(None, answers=False)
         self._is_speaking = False
 
@@ -110,7 +110,7 @@ class InputTurns:
                     encoded, self._config.input_format, limit_s=self._limit_s, where=where
                 )
         if turns:
-            self._check_room(len(turns))
+            self._check_capacity(len(turns))
         return turns
 
     def transcribe_item(
@@ -200,7 +200,7 @@ class InputTurns:
             await self._sender.send({"type": kind, "previous_item_id": previous, "item": item})
         self.transcribe_item(item, 0, turn, answers=answers)
 
-    def _check_room(self, turns: int = 1) -> None:
+    def _check_capacity(self, turns: int = 1) -> None:
         """Raises `RateLimited` if these turns are more than may be transcribed at once."""
         if len(self._tasks) + turns > self._turns_limit:
             raise self._too_many()

@@ -82,7 +82,7 @@ class RealtimeSession:
             turns_limit=responses_limit,
             interrupt=self._interrupt,
             answer=self._answer_turn,
-            answers_already=lambda: self._answering is not None,
+            answers_already=lambda: self._conversation_response is not None,
         )
         self._responses: dict[str, RealtimeResponse] = {}  # that have not ended
         self._tasks = BackgroundTasks()
@@ -191,7 +191,7 @@ class RealtimeSession:
         if "input" in changes:
             items = await offload(_input_items, changes["input"])
         is_out_of_band = changes.get("conversation") == "none"
-        self._check_room(is_out_of_band=is_out_of_band)
+        self._check_capacity(is_out_of_band=is_out_of_band)
         if not is_out_of_band and "input" not in changes:
             self._input_turns.cancel_pending_answers()
         response = RealtimeResponse(
@@ -207,10 +207,10 @@ class RealtimeSession:
         task = response.start(self._tasks)  # at once: from now on it may be cancelled
         task.add_done_callback(lambda _: self._forget(response, task))
 
-    def _check_room(self, *, is_out_of_band: bool) -> None:
+    def _check_capacity(self, *, is_out_of_band: bool) -> None:
         """Raises `InvalidRequest` for a second response in the conversation, and `RateLimited`
         beyond the limit."""
-        if not is_out_of_band and self._answering is not None:
+        if not is_out_of_band and self._conversation_response is not None:
             raise InvalidRequest(
                 "The conversation has a response in progress: cancel it, or wait for its end.",
                 code="conversation_already_has_active_response",
@@ -222,8 +222,8 @@ class RealtimeSession:
             )
 
     @property
-    def _answering(self) -> RealtimeResponse | None:
-        """The response in progress in the conversation."""
+    def _conversation_response(self) -> RealtimeResponse | None:
+        """The response in progress in the conversation; None if there is none."""
         ongoing = (one for one in self._responses.values() if not one.has_ended)
         return next((one for one in ongoing if one.is_in_conversation), None)
 
@@ -239,7 +239,7 @@ class RealtimeSession:
 
     async def _interrupt(self) -> None:
         """Cancels the response in the conversation: the user speaks."""
-        if (response := self._answering) is not None:
+        if (response := self._conversation_response) is not None:
             await response.cancel("turn_detected")
 
     async def _answer_turn(self) -> None:
@@ -247,7 +247,7 @@ class RealtimeSession:
 
     async def _cancel_response(self, event: JsonMapping) -> None:
         id: str | None = event.get("response_id")
-        response = self._answering if id is None else self._responses.get(id)
+        response = self._conversation_response if id is None else self._responses.get(id)
         if response is None:
             raise InvalidRequest(
                 "There is no such response in progress.", param="response_id",

@@ -24,7 +24,7 @@ ENGINE_ANSWERS_S = 2.0
 NO_ROOM = "The folder of temporary files has no room for uploads."
 POLL_INTERVAL_S = 0.5  # live enough for a person, and cheap for an engine
 KEEP_ALIVE_S = 15.0  # keep-alive: proxies close streams that are idle for a minute
-_UNABLE = frozenset({EngineState.FAILED, EngineState.RESTARTING, EngineState.CLOSED})
+_UNAVAILABLE = frozenset({EngineState.FAILED, EngineState.RESTARTING, EngineState.CLOSED})
 
 
 class StatusBoard:
@@ -153,7 +153,7 @@ def _summary(models: "Sequence[api.ServerStatusModel]", *, has_upstream: bool) -
     waiting = int(sum(one["waiting"] for one in work))
     if running or waiting:
         return _Summary(status="processing", info=f"{running} running, {waiting} waiting.")
-    if _UNABLE.issuperset(states):
+    if _UNAVAILABLE.issuperset(states):
         return _Summary(status="error", info="No model can answer; the server's log says why.")
     if not {EngineState.READY, ModelState.UNLOADED}.intersection(states):
         return _Summary(status="loading", info="Models are being loaded.")

@@ -33,7 +33,7 @@ class StreamQueues:
         """Queues work, which keeps so many bytes, in its stream. Raises `RateLimited` beyond a
         limit."""
         if stream in self._waiting:
-            self._check_room(size_bytes)
+            self._check_capacity(size_bytes)
             self._waiting[stream].append(_QueuedWork(work=work, size_bytes=size_bytes))
             return
         if len(self._waiting) >= self._streams_limit:
@@ -54,7 +54,7 @@ class StreamQueues:
         """Cancels all unfinished work."""
         await self._tasks.cancel()
 
-    def _check_room(self, size_bytes: int) -> None:
+    def _check_capacity(self, size_bytes: int) -> None:
         waiting = [one.size_bytes for queue in self._waiting.values() for one in queue]
         if len(waiting) >= self._waiting_limit:
             raise RateLimited(
