@@ -57,8 +57,8 @@ class ImageModels:
         )
 
     async def resolve(self, model: ImageModel, operation: Sequence[str]) -> ImageModel:
-        """Returns the model under its full name, by which limits and prices apply to it. Raises
-        the same errors as `ImageServers.resolve`."""
+        """Returns the model under the name by which limits and prices are found: of an image
+        server, its checkpoint's id. Raises the same errors as `ImageServers.resolve`."""
         if isinstance(model, LocalModel):
             return model
         assert self._servers is not None, "the model is an image server's"

@@ -182,8 +182,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     `sequences` sums the sequences of all passes: divided by `passes` it is the mean occupancy
     of a batch. `busy_s` is the time spent in steps, without idle time. `admitted_tokens` counts the
-    prompt tokens of sequences that got a slot; `cached_tokens` of them were in a cached prefix.
-    `media_tokens` are tokens of images and audio, which are encoded apart from passes, in
+    prompt tokens of sequences and inputs that got a slot; `cached_tokens` of them were in a cached
+    prefix. `media_tokens` are tokens of images and audio, which are encoded apart from passes, in
     `media_s` seconds. `context_shifts` counts how often the oldest tokens of an answer were
     dropped. There are now `prefix_files` of `prefix_bytes`. `prefix_reads` and `prefix_writes`
     count files read and written so far; reading saved the prefill of `prefix_read_tokens`. The
@@ -192,7 +192,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     id: str
     running: int  # sequences or inputs that are being computed
-    waiting: int  # requests without a slot: in the queue, or being tokenized or compiled
+    waiting: int  # requests without a slot: queued, being tokenized, or compiling a grammar
     cell_tokens: int  # in KV cells, of running and of finished sequences
     passes: int
     sequences: int
