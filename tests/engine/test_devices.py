@@ -137,7 +137,7 @@ def test_model_on_a_gpu_learns_no_thread_count_and_copies_all_cells(
     model = LlamaModel(command, LlamaLog())
 
     is_on_host = layers == 0
-    assert (model.threads._count is not None) is is_on_host
+    assert (model.threads._tuner is not None) is is_on_host
     assert model.copies_only_used_cells is (is_on_host and model._cell_memory.is_lazy)
 
 
