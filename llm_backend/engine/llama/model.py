@@ -16,6 +16,7 @@ from llm_backend.engine.llama.header import Header, check_file, native_text
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.native_batch import NativeBatch
 from llm_backend.engine.llama.native_head import (
+    VERIFICATION_TOKENS,
     HiddenStates,
     NativeHead,
     has_usable_head,
@@ -41,7 +42,6 @@ _FLASH_ATTENTION = {
 _INPUTS_PER_PASS = 32  # minimum number of inputs in one pass of an embedding model
 _BOS_KEY = "tokenizer.ggml.bos_token_id"  # without it the native code uses a default
 _FAILED_ALLOCATION = "alloc"  # in each of llama.cpp's messages about one
-_VERIFICATION_TOKENS = 64  # enough to run the matrix kernels that a single token does not use
 
 
 class LlamaModel:
@@ -105,7 +105,7 @@ class LlamaModel:
         """Verify the model by a pass, because the first one crashes on a processor that the build
         does not suit; and find out if the state can be truncated."""
         token = next(iter(self.vocabulary.end_tokens), 0)
-        length = min(_VERIFICATION_TOKENS, self.context_tokens - 1, self.batch_tokens)
+        length = min(VERIFICATION_TOKENS, self.context_tokens - 1, self.batch_tokens)
         if self.kind is not ModelKind.CHAT:
             self._pool([[token] * length], 1)
             return

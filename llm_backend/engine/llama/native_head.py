@@ -24,7 +24,7 @@ from llm_backend.model_files import GgufHeader, draft_head_count, draft_head_ref
 
 _log = logging.getLogger("llm_backend.engine.llama.native_head")
 
-_VERIFICATION_TOKENS = 64  # enough to run the matrix kernels that a single token does not use
+VERIFICATION_TOKENS = 64  # enough to run the matrix kernels that a single token does not use
 _ROWS = ctypes.POINTER(ctypes.c_float)
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {  # result and arguments, by C++ name
     "_Z26llama_set_embeddings_nextnP13llama_contextbb": (
@@ -129,7 +129,7 @@ class NativeHead:
     def verify(self) -> None:
         """Compute a pass, because the first one crashes if the native code does not suit the
         file."""
-        length = min(_VERIFICATION_TOKENS, self.context_tokens, self.batch_tokens)
+        length = min(VERIFICATION_TOKENS, self.context_tokens, self.batch_tokens)
         chunk = BatchChunk(slot=0, position=0, tokens=[0] * length, outputs=[length - 1])
         self.forward([chunk], np.zeros((length, self.hidden_size), dtype=np.float32))
         self.truncate(0, 0)

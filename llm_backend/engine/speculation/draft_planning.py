@@ -9,7 +9,7 @@ with many tokens still to come. One long text is begun at a time.
 from collections import abc
 from dataclasses import dataclass
 
-_MARGIN = 1.05  # factor by which a pass with drafts must be better: both sides are estimates
+MARGIN = 1.05  # factor by which a pass with drafts must be better: both sides are estimates
 _USUAL_UNCOMPUTED = 2  # uncomputed tokens of a text for which it has just drafted
 _SHORT_PREFILL = 16  # tokens whose pass costs little more than one of a few
 
@@ -77,7 +77,7 @@ def choose_draft_lengths(
         joined = _best_plan(targets, more, tokens, capacity, costs, default=without_drafts)
         if far in joined.members and _is_worth_prefill(targets, far, joined, best, costs):
             best = joined
-    if best.speed <= without_drafts.speed * _MARGIN:
+    if best.speed <= without_drafts.speed * MARGIN:
         return [0] * len(targets)
     return [
         min(best.count, target.draft_limit) if index in best.members else 0

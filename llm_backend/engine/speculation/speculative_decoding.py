@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.draft_planning import (
+    MARGIN,
     DraftCosts,
     DraftTarget,
     choose_draft_lengths,
@@ -20,7 +21,6 @@ from llm_backend.engine.speculation.draft_source import DraftSource
 from llm_backend.engine.speculation.pass_costs import PassCosts
 from llm_backend.engine.speculation.prompt_lookup_drafter import LookupRates, PromptLookupDrafter
 
-_MARGIN = 1.05  # factor by which a pass with drafts must be better: both sides are estimates
 _REMAINING_TOKENS = 64  # expected to follow; as many as the answer has, once it has more
 
 
@@ -155,7 +155,7 @@ def choose_guess_counts(
     ranked = sorted((probability for each in probabilities for probability in each), reverse=True)[
         :capacity
     ]
-    best, least, expected = sampled / cost(tokens) * _MARGIN, 2.0, float(sampled)
+    best, least, expected = sampled / cost(tokens) * MARGIN, 2.0, float(sampled)
     for count, probability in enumerate(ranked, start=1):
         expected += probability
         speed = expected / cost(tokens + count)

@@ -22,13 +22,12 @@ from llm_backend.engine.messages import (
 from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.pass_threads import first_thread_count
 from llm_backend.engine.sequential_engine import Cancelled, Report, SequentialCommand
-from llm_backend.engine.voices.library import load_library
+from llm_backend.engine.voices.library import LIBRARY_ERRORS, load_library
 from llm_backend.engine.voices.quiet import quiet
 from llm_backend.engine.voices.speakers import Voice, join_voices, scale_voice
 from llm_backend.model_files import DiarizationFiles, HeaderError, read_diarization
 
 _VOICE_S = 20  # of a speaker's longest turns; enough to recognise the voice
-_ERRORS = (RuntimeError, ValueError, IndexError)
 
 _Samples = NDArray[np.float32]
 
@@ -53,7 +52,7 @@ class DiarizationModel:
         try:
             self._extractor = library.SpeakerEmbeddingExtractor(self._embedding_config)
             self._diarization = library.OfflineSpeakerDiarization(self._config(0.5))
-        except _ERRORS as error:
+        except LIBRARY_ERRORS as error:
             raise LoadError(f"{config.model_path} cannot be loaded: {error}") from error
         self._verify()
 
@@ -127,7 +126,7 @@ class DiarizationModel:
         with quiet():
             try:
                 result = self._diarization.process(samples, go_on)
-            except _ERRORS as error:
+            except LIBRARY_ERRORS as error:
                 raise DecodeError(f"sherpa-onnx failed: {error}") from error
         end_s = len(samples) / SAMPLES_HZ
         return [
@@ -161,7 +160,7 @@ class DiarizationModel:
             return np.zeros(self._files.dimensions)
         try:
             vector = self._extractor.compute(stream)
-        except _ERRORS as error:
+        except LIBRARY_ERRORS as error:
             raise DecodeError(f"sherpa-onnx failed: {error}") from error
         seconds = sum(map(len, pieces)) / SAMPLES_HZ if heard_s is None else heard_s
         return scale_voice(vector, seconds)

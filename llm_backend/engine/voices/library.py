@@ -4,6 +4,9 @@ from typing import Any
 
 from llm_backend.engine.model import LoadError
 
+LIBRARY_ERRORS = (RuntimeError, ValueError, IndexError)
+"""What the library raises."""
+
 
 def load_library() -> Any:
     """Import and return the library, at its first use. Raises `LoadError` where it is missing."""

@@ -9,7 +9,7 @@ from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.pass_threads import first_thread_count
 from llm_backend.engine.pcm import pcm_of
 from llm_backend.engine.sequential_engine import Cancelled, Report, SequentialCommand
-from llm_backend.engine.voices.library import load_library
+from llm_backend.engine.voices.library import LIBRARY_ERRORS, load_library
 from llm_backend.engine.voices.quiet import quiet
 from llm_backend.model_files import HeaderError, VoiceFamily, VoiceFiles, read_voice
 
@@ -29,7 +29,7 @@ class OnnxVoiceModel:
         settings = _config(library, self._files, threads)
         try:
             self._voice = library.OfflineTts(settings)
-        except (RuntimeError, ValueError, IndexError) as error:
+        except LIBRARY_ERRORS as error:
             raise LoadError(f"{config.model_path} cannot be loaded: {error}") from error
 
     def info(self) -> ModelInfo:
@@ -68,7 +68,7 @@ class OnnxVoiceModel:
         with quiet():
             try:
                 audio = self._voice.generate(command.text, self._options(command), go_on)
-            except (RuntimeError, ValueError, IndexError) as error:
+            except LIBRARY_ERRORS as error:
                 raise DecodeError(f"sherpa-onnx failed: {error}") from error
         if is_stopped:
             raise Cancelled

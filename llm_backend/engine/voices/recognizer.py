@@ -21,14 +21,13 @@ from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.pass_threads import first_thread_count
 from llm_backend.engine.sequential_engine import Cancelled, Report, SequentialCommand
 from llm_backend.engine.voices.heard_tokens import HeardToken, build_segments, end_times
-from llm_backend.engine.voices.library import load_library
+from llm_backend.engine.voices.library import LIBRARY_ERRORS, load_library
 from llm_backend.engine.voices.quiet import quiet
 from llm_backend.model_files import HeaderError, RecognizerFiles, read_recognizer, read_symbols
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _SAMPLE_BYTES = 2
 _LEAST_SAMPLES = SAMPLES_HZ  # the native code computes nothing for less than a moment
-_ERRORS = (RuntimeError, ValueError, IndexError)
 
 
 class RecognizerModel:
@@ -47,7 +46,7 @@ class RecognizerModel:
         threads = first_thread_count(config, self._files.file_bytes)
         try:
             self._recognizer = _open(library, self._files, threads)
-        except _ERRORS as error:
+        except LIBRARY_ERRORS as error:
             raise LoadError(f"{config.model_path} cannot be loaded: {error}") from error
         self._verify()
 
@@ -114,7 +113,7 @@ class RecognizerModel:
                 stream.accept_waveform(SAMPLES_HZ, padded)
                 self._recognizer.decode_stream(stream)
                 return stream.result
-            except _ERRORS as error:
+            except LIBRARY_ERRORS as error:
                 raise DecodeError(f"sherpa-onnx failed: {error}") from error
 
     def _tokens(self, result: Any, length_s: float) -> list[HeardToken]:
