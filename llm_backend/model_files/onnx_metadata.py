@@ -6,6 +6,9 @@ from typing import BinaryIO
 
 from llm_backend.model_files.header import HeaderError
 
+TOKENS_FILE = "tokens.txt"
+"""File beside a model, with the symbols of its tokens."""
+
 _GRAPH_FIELD, _METADATA_FIELD = 7, 14  # of protobuf's `ModelProto`, an ONNX file
 _FIELDS = 10_000  # of the message that are read
 _METADATA_BYTES = 1 << 20  # of all entries

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from llm_backend.model_files.header import HeaderError
-from llm_backend.model_files.onnx_metadata import metadata_number, read_metadata
+from llm_backend.model_files.onnx_metadata import TOKENS_FILE, metadata_number, read_metadata
 
-_TOKENS = "tokens.txt"
 _STYLES = "voices.bin"
 _NAMES_BYTES = 1 << 20  # of Piper's file
 _LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9 +()_-]{0,60}")  # `en-us`, `English`, `Chinese+English`
@@ -84,7 +83,7 @@ def find_speaker(speakers: Sequence[str], name: str) -> int | None:
 
 def is_voice_file(path: Path) -> bool:
     """Returns True for the model of a voice, also for a damaged one; False for other ONNX files."""
-    if path.suffix != ".onnx" or not path.with_name(_TOKENS).is_file():
+    if path.suffix != ".onnx" or not path.with_name(TOKENS_FILE).is_file():
         return False
     try:
         return _family(read_metadata(path)) is not None
@@ -106,7 +105,7 @@ def read_voice(path: Path) -> VoiceFiles:
         raise HeaderError(
             f"{path} is not a voice of a known kind: its `model_type` is {kind[:50]}."
         )
-    tokens = path.with_name(_TOKENS)
+    tokens = path.with_name(TOKENS_FILE)
     styles = path.with_name(_STYLES) if family is VoiceFamily.KOKORO else None
     vocoder = _vocoder(path) if family is VoiceFamily.MATCHA else None
     for file in (tokens, styles):

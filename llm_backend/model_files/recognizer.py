@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from llm_backend.model_files.header import HeaderError
-from llm_backend.model_files.onnx_metadata import metadata_number, read_metadata
+from llm_backend.model_files.onnx_metadata import TOKENS_FILE, metadata_number, read_metadata
 
 BLANK = "<blk>"
 
-_TOKENS = "tokens.txt"
 _TOKENS_BYTES = 16 * 1024 * 1024
 _LARGEST_VOCABULARY = 1_000_000
 _DIGITS = 7  # of its numbers
@@ -65,7 +64,7 @@ class RecognizerFiles:
 
 def is_recognizer_file(path: Path) -> bool:
     """Returns True for the encoder of a transducer and for a CTC model, with tokens beside it."""
-    if path.suffix != ".onnx" or not path.with_name(_TOKENS).is_file():
+    if path.suffix != ".onnx" or not path.with_name(TOKENS_FILE).is_file():
         return False
     try:
         return _KIND.fullmatch(read_metadata(path).get("model_type", "")) is not None
@@ -101,14 +100,14 @@ def read_recognizer(path: Path) -> RecognizerFiles:
     normalisation = metadata.get("normalize_type", "")
     if normalisation not in _NORMALISATIONS:
         raise HeaderError(f"{path} is broken: its `normalize_type` is {normalisation[:50]}.")
-    symbols = read_symbols(path.with_name(_TOKENS))
-    _check_blank(path.with_name(_TOKENS), symbols, vocabulary if joiner is not None else None)
+    symbols = read_symbols(path.with_name(TOKENS_FILE))
+    _check_blank(path.with_name(TOKENS_FILE), symbols, vocabulary if joiner is not None else None)
     return RecognizerFiles(
         name=path.parent.resolve().name,
         encoder=path,
         decoder=decoder,
         joiner=joiner,
-        tokens=path.with_name(_TOKENS),
+        tokens=path.with_name(TOKENS_FILE),
         vocabulary=vocabulary,
         frame_s=subsampling * _FRAME_S,
         is_tdt=joiner is not None and "tdt" in metadata.get("url", ""),

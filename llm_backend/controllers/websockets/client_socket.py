@@ -18,6 +18,9 @@ T = TypeVar("T")
 _READ_AHEAD_MESSAGES = 16
 READ_AHEAD_BYTES = 1024 * 1024
 
+GOING_AWAY = 1001
+"""Close code of an end that no message causes (RFC 6455, 7.4.1)."""
+
 _ABNORMAL = 1006
 _NEVER_SENT = frozenset({1004, 1005, _ABNORMAL, 1015})  # RFC 6455, 7.4.1
 
@@ -103,5 +106,5 @@ def _close_reason(event: Any) -> CloseReason:  # Any: an ASGI event
     code = event.get("code") or 1005
     reason = event.get("reason") or ""
     if code == _ABNORMAL:
-        return CloseReason(code=1001, reason=reason)
+        return CloseReason(code=GOING_AWAY, reason=reason)
     return CloseReason(code=1000 if code in _NEVER_SENT else code, reason=reason)

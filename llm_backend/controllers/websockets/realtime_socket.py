@@ -13,10 +13,9 @@ from llm_backend.controllers.realtime.local_models import check_local_model
 from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.realtime.session_requests import SessionRequests
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.websockets.client_socket import ClientSocket
+from llm_backend.controllers.websockets.client_socket import GOING_AWAY, ClientSocket
 from llm_backend.errors import InvalidRequest
 
-_GOING_AWAY = 1001
 _BETA_HEADER, _BETA = "openai-beta", "realtime"
 
 
@@ -52,7 +51,7 @@ async def serve_realtime(
                 input_limit_s=settings.realtime_input_limit_s,
             )
             if not await session.run():
-                await client.close(CloseReason(code=_GOING_AWAY, reason="session expired"))
+                await client.close(CloseReason(code=GOING_AWAY, reason="session expired"))
 
 
 def _refuse_beta(socket: WebSocket) -> None:

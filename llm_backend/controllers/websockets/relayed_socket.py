@@ -19,7 +19,7 @@ from llm_backend.controllers.realtime.local_models import OPERATION
 from llm_backend.controllers.relay.relay import upstream_path, upstream_query
 from llm_backend.controllers.relay.routing import FALLBACK_ERRORS
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.websockets.client_socket import ClientSocket
+from llm_backend.controllers.websockets.client_socket import GOING_AWAY, ClientSocket
 from llm_backend.errors import ClientGone
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ async def pump(client: ClientSocket, upstream: UpstreamSocket, session: MeteredS
     up = asyncio.create_task(_pump_up(client, upstream, session))
     down = asyncio.create_task(_pump_down(upstream, client, session))
     session_end = asyncio.create_task(session.recheck_forever())
-    close_reason = CloseReason(code=1001)
+    close_reason = CloseReason(code=GOING_AWAY)
     try:
         await asyncio.wait({up, down, session_end}, return_when=asyncio.FIRST_COMPLETED)
         if session_end.done():

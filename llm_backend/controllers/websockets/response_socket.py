@@ -31,7 +31,7 @@ from llm_backend.controllers.internal_requests import (
     parse_message,
 )
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.websockets.client_socket import ClientSocket
+from llm_backend.controllers.websockets.client_socket import GOING_AWAY, ClientSocket
 from llm_backend.controllers.websockets.stream_queues import StreamQueues
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import ApiError, ClientGone, Internal, InvalidRequest
@@ -43,7 +43,6 @@ log = logging.getLogger(__name__)
 
 PATH = "/v1/responses"
 _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")  # pattern of the document
-_GOING_AWAY = 1001
 _MESSAGE_FIELDS = ("type", "stream_id", "stream")
 _STEERING_FIELDS = frozenset({"type", "previous_response_id", "input"})
 _STEERING_MESSAGE = (
@@ -106,7 +105,7 @@ class _ResponseConnection:
             try:
                 while not (await asyncio.wait({receiving}, timeout=idle_timeout_s))[0]:
                     if self._queues.is_quiet:
-                        await self._client.close(CloseReason(code=_GOING_AWAY, reason="idle"))
+                        await self._client.close(CloseReason(code=GOING_AWAY, reason="idle"))
                         return
             finally:
                 receiving.cancel()

@@ -5,7 +5,7 @@ import re
 
 _DEPTH = 64  # deeper nesting is rejected
 _SCALAR_LENGTH = 400  # characters of a number; the longest double has some 340
-_SPACE = " \t\r\n"
+SPACE = " \t\r\n"  # between the tokens of JSON
 _OPEN = {"{": "}", "[": "]"}
 _ESCAPED = '"\\/bfnrt'
 _HEX = "0123456789abcdefABCDEF"
@@ -61,7 +61,7 @@ class JsonText:
             return self._feed_string(char)
         if self._state == "done":
             return False
-        if char in _SPACE:
+        if char in SPACE:
             self._pending += char
             return True
         return self._feed_structure(char)
@@ -182,7 +182,7 @@ class JsonText:
 def normalize_json(text: str) -> str | None:
     """Returns the JSON of a text that is exactly one value; None otherwise."""
     value = JsonText()
-    if not all(value.feed(char) for char in text.strip(_SPACE)):
+    if not all(value.feed(char) for char in text.strip(SPACE)):
         return None
     value.end_scalar()
     return value.drain() if value.is_complete else None

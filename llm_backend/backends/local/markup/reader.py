@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from llm_backend.backends.base import FUNCTION_NAME_LENGTH
-from llm_backend.backends.local.markup.json_text import JsonText
+from llm_backend.backends.local.markup.json_text import SPACE, JsonText
 from llm_backend.backends.local.markup.parts import (
     CallArguments,
     CallBegin,
@@ -24,8 +24,6 @@ from llm_backend.backends.local.markup.parts import (
 
 T = TypeVar("T")
 Steps = Generator[None, str, T]
-
-_SPACE = " \t\r\n"
 
 
 class NoCall(Exception):
@@ -85,7 +83,7 @@ class MarkupReader:
 
     def skip_space(self) -> Steps[None]:
         """Consumes white space."""
-        while self.current and self.current in _SPACE:
+        while self.current and self.current in SPACE:
             yield from self.advance()
 
     def try_one_of(self, *texts: str) -> Steps[str]:
@@ -175,7 +173,7 @@ class MarkupReader:
         for marker in self._hidden:
             text = text.replace(marker, "")
         if self._space is not None:
-            if not text.strip(_SPACE):
+            if not text.strip(SPACE):
                 self._space += [text] if text else []
                 return
             text = "".join([*self._space, text])
@@ -185,7 +183,7 @@ class MarkupReader:
 
     def emit_reasoning(self, text: str) -> None:
         """Emits reasoning, without white space at its end."""
-        stripped = text.rstrip(_SPACE)
+        stripped = text.rstrip(SPACE)
         if stripped:
             self.parts.append(Reasoning("".join([*self._reasoning_space, stripped])))
             self._reasoning_space = []
