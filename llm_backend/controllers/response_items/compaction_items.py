@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llm_backend.controllers.response_items.encrypted_content import decode_opaque, encode_opaque
-from llm_backend.json_types import JsonMapping, JsonObject
-
-Item = JsonMapping
+from llm_backend.controllers.response_items.input_parts import Item
+from llm_backend.json_types import JsonObject
 
 _FORM = "llmbc1"
 

@@ -9,6 +9,7 @@ from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.offload import base64_text, offload
 
+Item = JsonMapping
 Part = JsonMapping
 
 _LISTS = ("content", "output")  # fields of an item that may hold parts

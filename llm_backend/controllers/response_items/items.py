@@ -14,15 +14,14 @@ from llm_backend.controllers.generation.custom_tools import INPUT
 from llm_backend.controllers.response_items.client_tools import chat_name
 from llm_backend.controllers.response_items.compaction_items import parse_compaction, reading_order
 from llm_backend.controllers.response_items.encrypted_content import decode_opaque, encode_opaque
-from llm_backend.controllers.response_items.input_parts import without_fetched
+from llm_backend.controllers.response_items.input_parts import Item, without_fetched
 from llm_backend.errors import InvalidRequest, UnsupportedField
-from llm_backend.json_types import JsonMapping, JsonObject, without_nulls
+from llm_backend.json_types import JsonObject, without_nulls
 from llm_backend.store import Page, StoredItem
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-Item = JsonMapping
 Readers = Mapping[str, Callable[[Item], Sequence[JsonObject]]]
 """Functions that translate items to chat messages, by type of item."""
 

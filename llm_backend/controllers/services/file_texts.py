@@ -15,17 +15,16 @@ from llm_backend.controllers.rendering.closing_stream import one_piece
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.response_items.input_parts import (
     FetchedFiles,
+    Part,
     fetched_file,
     has_fetched,
     read_parts,
 )
 from llm_backend.errors import InvalidRequest, NotFound, ServiceUnavailable
 from llm_backend.extraction import ExtractionError, Extractor, ReaderKilled
-from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.json_types import JsonObject
 from llm_backend.offload import offload
 from llm_backend.store import FileStore
-
-Part = JsonMapping
 
 CACHE_CHARACTERS = 16 * 1024 * 1024  # the text cache: every turn of a conversation asks again
 FILE_WORDS = FetchMessages(

@@ -9,17 +9,16 @@ from llm_backend.backends.web_files import WebFile, WebFiles, is_web_url
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.response_items.input_parts import (
     FetchedFiles,
+    Part,
     bare_part,
     fetched_file,
     has_fetched,
     read_parts,
 )
 from llm_backend.errors import InvalidRequest, NotFound
-from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.json_types import JsonObject
 from llm_backend.offload import base64_text
 from llm_backend.store import FileStore
-
-Part = JsonMapping
 
 
 class InputImages:

@@ -27,10 +27,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_backend.backends.base import Meter
+from llm_backend.controllers.response_items.input_parts import Item
 from llm_backend.errors import InvalidRequest
-from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.json_types import JsonObject
 
-Item = JsonMapping
 Reader = Callable[[Item], Sequence[JsonObject]]
 
 

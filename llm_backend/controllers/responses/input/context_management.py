@@ -11,9 +11,9 @@ from llm_backend import errors
 from llm_backend.backends.base import Chat, GenerationLimits
 from llm_backend.controllers.generation.truncation import TokenCounter
 from llm_backend.controllers.response_items.compaction_items import reading_order
+from llm_backend.controllers.response_items.input_parts import Item
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
 from llm_backend.controllers.responses.input.truncation import between_calls
-from llm_backend.json_types import JsonMapping
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -27,8 +27,6 @@ COMPACTION_PROMPT = (
     "was asked for, found out, decided and done, with names, numbers and open questions. Write "
     "nothing else."
 )
-
-Item = JsonMapping
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 
 from llm_backend.backends.base import Chat
 from llm_backend.controllers.generation.truncation import TokenCounter, find_first_fitting, fits
+from llm_backend.controllers.response_items.input_parts import Item
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
-from llm_backend.json_types import JsonMapping
-
-Item = JsonMapping
 
 
 async def truncate(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 import orjson
 
 from llm_backend.backends.base import Meter
+from llm_backend.controllers.response_items.input_parts import Item
 from llm_backend.controllers.response_items.items import new_id
 from llm_backend.controllers.services.server_tools import (
     CallBegan,
@@ -34,13 +35,11 @@ from llm_backend.controllers.vector_stores.retrieval.passages import (
 )
 from llm_backend.controllers.vector_stores.retrieval.tool_entry import check_store_ids, query_from
 from llm_backend.errors import ApiError
-from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.json_types import JsonObject
 from llm_backend.store import StoreError
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
-
-Item = JsonMapping
 
 NAME = "file_search"
 QUERIES_LIMIT = 3  # per call

@@ -4,11 +4,9 @@ MCP server, allowed tools, and tools that need approval. Pure."""
 from collections.abc import Mapping
 from typing import Any
 
+from llm_backend.controllers.response_items.input_parts import Item
 from llm_backend.controllers.services.server_tools import ToolContext
 from llm_backend.errors import InvalidRequest, UnsupportedField
-from llm_backend.json_types import JsonMapping
-
-Item = JsonMapping
 
 MAX_SERVERS = 8  # servers of one response: each is a connection, its tools are in every prompt
 OWN_HEADERS = {"accept", "accept-encoding", "connection", "content-length", "content-type", "host",

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llm_backend.backends.base import FUNCTION_NAME_LENGTH
+from llm_backend.controllers.response_items.input_parts import Item
 from llm_backend.controllers.response_items.items import new_id
 from llm_backend.controllers.services.server_tools import ServerCall, ToolContext
 from llm_backend.errors import InvalidRequest
-from llm_backend.json_types import JsonMapping, JsonObject
-
-Item = JsonMapping
+from llm_backend.json_types import JsonObject
 
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9_.\-]")
 

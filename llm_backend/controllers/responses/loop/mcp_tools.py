@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from llm_backend import exact_json
+from llm_backend.controllers.response_items.input_parts import Item
 from llm_backend.controllers.responses.loop.mcp_entry import (
     allows,
     check_entry,
@@ -38,13 +39,11 @@ from llm_backend.controllers.services.server_tools import (
     ToolKind,
 )
 from llm_backend.errors import InvalidRequest
-from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.json_types import JsonObject
 
 # Imported only where it is used: the MCP library takes half a second and 55 MB.
 if TYPE_CHECKING:
     from llm_backend.backends.mcp_server import McpServer
-
-Item = JsonMapping
 
 
 class McpKind(ToolKind):
