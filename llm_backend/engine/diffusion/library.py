@@ -16,7 +16,7 @@ from llm_backend.engine.native_log import NativeLog
 
 _log = logging.getLogger("llm_backend.engine.diffusion.native")
 
-_CHANNELS = 3
+CHANNELS = 3
 _NONE, _PROJECTED = 0, 1  # previews: none, or colours of the latent image
 _PARAMETERS = {  # of a context, by the names of parts
     "vae": "vae_path",
@@ -144,7 +144,7 @@ class DiffusionLibrary:
             size = command.width * command.height
             white = b"\xff" * size
             for name, channels, data in (
-                ("init_image", _CHANNELS, command.source.data),
+                ("init_image", CHANNELS, command.source.data),
                 ("mask_image", 1, command.mask or white),
             ):
                 buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
@@ -173,11 +173,11 @@ def _pixels(image: Any) -> Pixels:
     """Copy an image of the library."""
     count = image.width * image.height
     data = ctypes.string_at(image.data, count * image.channel)
-    if image.channel != _CHANNELS:  # grey, or with transparency
+    if image.channel != CHANNELS:  # shades of grey, or with transparency
         step = image.channel
-        at = range(3) if step > _CHANNELS else (0, 0, 0)
-        colours = bytearray(count * _CHANNELS)
+        at = range(3) if step > CHANNELS else (0, 0, 0)
+        colours = bytearray(count * CHANNELS)
         for channel, offset in enumerate(at):
-            colours[channel::_CHANNELS] = data[offset::step]
+            colours[channel::CHANNELS] = data[offset::step]
         data = bytes(colours)
     return Pixels(width=image.width, height=image.height, data=data)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from llm_backend.engine.command_refused import CommandRefused
-from llm_backend.engine.diffusion.library import DiffusionLibrary
+from llm_backend.engine.diffusion.library import CHANNELS, DiffusionLibrary
 from llm_backend.engine.messages import (
     ABANDONED_STATUS,
     Draw,
@@ -29,7 +29,6 @@ from llm_backend.model_files import HeaderError, read_diffusion
 _log = logging.getLogger("llm_backend.engine.diffusion")
 
 _POLL_S = 0.02  # interval of checks for a cancellation
-_CHANNELS = 3
 
 
 class DiffusionModel:
@@ -77,7 +76,7 @@ class DiffusionModel:
             message = f"Width and height are multiples of {step}."
             raise CommandRefused(Failure.INVALID, message, "size")
         source, mask = command.source, command.mask
-        if source is not None and len(source.data) != pixels * _CHANNELS:
+        if source is not None and len(source.data) != pixels * CHANNELS:
             raise CommandRefused(Failure.INVALID, "The image has another size.", "image")
         if mask is not None and (source is None or len(mask) != pixels):
             raise CommandRefused(Failure.INVALID, "The mask has another size.", "mask")
