@@ -57,7 +57,7 @@ MEANT = {
     "Result.vector_store_id": "the store of a passage, where several are searched",
     "TranscriptionVerbose.task": "OpenAI sends it, and neither document nor SDK has it",
     "TranslationVerbose.task": "as above",
-    "TranslationVerbose.usage": "seconds of audio, as transcriptions tell them",
+    "TranslationVerbose.usage": "seconds of audio, as transcriptions report them",
     "Response.truncated_items": "told with `truncation: auto`",
 }
 

@@ -140,7 +140,7 @@ def test_header_ignores_senseless_numbers():
     assert footprint(header, ModelShape()).cells == 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only there the system tells")
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the system reports it")
 def test_machine_memory_is_positive_and_partly_free():
     assert 100_000_000 < available_memory_bytes() < machine_memory_bytes()
 

@@ -1,4 +1,4 @@
-"""Files of ONNX voices: what is recognised, what they tell, and what is refused."""
+"""Files of ONNX voices: what is recognised, what they hold, and what is refused."""
 
 import shutil
 

@@ -25,7 +25,7 @@ if sys.argv[1] == "repair":
     folder.mkdir(exist_ok=True)
     shutil.copy(wheel, folder / wheel.name.replace("-linux_", "-{policy}_"))
 """
-# Of the requirements only their number is told.
+# Of the requirements only their number is known.
 CYCLONEDX = """
 import json, pathlib, sys
 pins = [line for line in sys.stdin if "==" in line]

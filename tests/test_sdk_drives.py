@@ -2,7 +2,7 @@
 through that method by some test, with the client that holds each answer to the SDK's models.
 
 Which method is for which operation is not written down: each is called against a transport that
-only tells where the request goes. Which methods tests call is read from their source.
+only shows where the request goes. Which methods tests call is read from their source.
 """
 
 import ast

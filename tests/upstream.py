@@ -260,7 +260,7 @@ async def serving(app: Any, *, ws: str = "none") -> AsyncIterator[int]:
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
     running = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:  # noqa: ASYNC110 - uvicorn tells it by this flag alone
+    while not server.started:  # noqa: ASYNC110 - uvicorn reports it by this flag alone
         await asyncio.sleep(0.005)
     try:
         yield listener.getsockname()[1]

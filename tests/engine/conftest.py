@@ -65,5 +65,5 @@ async def answer(engine: EngineClient, request: Generate) -> list[Delta]:
 async def eventually(claim) -> None:
     """Waits until a claim holds."""
     async with asyncio.timeout(60):
-        while not claim():  # noqa: ASYNC110  # what it waits for does not tell: processes that end
+        while not claim():  # noqa: ASYNC110  # what it waits for gives no event: processes that end
             await asyncio.sleep(0.01)

@@ -173,7 +173,7 @@ def test_worker_that_aborts_with_a_gpu_lacked_memory(tiny_llama, layers, status,
         (["libggml-base.so", "libggml-cpu.so"], False),
         (["libggml-base.so", "libggml-cpu-haswell.so", "libggml-cuda.so"], True),
         (["libggml-base.so.0", "libggml-vulkan.so.0"], True),
-        ([], True),  # a static library tells nothing
+        ([], True),  # a static library reports nothing
     ],
 )
 def test_devices_are_listed_if_the_libraries_have_a_backend_for_them(

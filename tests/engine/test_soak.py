@@ -81,7 +81,7 @@ def resident_kib(pid: int) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
-    raise AssertionError("the process tells no resident size")
+    raise AssertionError("the process reports no resident size")
 
 
 async def test_engine_soak_ends_every_request_without_growth(tiny_llama, pytestconfig):

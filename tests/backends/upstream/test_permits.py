@@ -97,7 +97,7 @@ async def server(folder: Path, **limits: int) -> AsyncIterator[Server]:
 
 async def until(claim: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
-        while not claim():  # noqa: ASYNC110 - the other end of a socket tells no event
+        while not claim():  # noqa: ASYNC110 - the other end of a socket gives no event
             await asyncio.sleep(0.002)
 
 

@@ -1,4 +1,4 @@
-"""Responses that an upstream answers in the background are counted once, when it tells of them."""
+"""Responses that an upstream answers in the background are counted once, when it reports them."""
 
 import asyncio
 import json

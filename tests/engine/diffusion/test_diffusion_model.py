@@ -112,7 +112,7 @@ async def test_a_cancelled_command_gets_its_last_steps_and_no_answer(path, monke
     assert [one.step for one in told[:3]] == [1, 2, 3]
 
 
-@pytest.mark.skipif(HAS_LIBRARY, reason="the library does not tell what it allocates")
+@pytest.mark.skipif(HAS_LIBRARY, reason="the library does not report what it allocates")
 async def test_memory_of_images_is_freed(path, monkeypatch):
     use_library(monkeypatch)
     import stable_diffusion_cpp as stand_in
