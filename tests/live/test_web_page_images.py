@@ -188,6 +188,40 @@ def test_image_whose_file_is_gone_is_reported(page, studio):
     expect(page.get_by_text("This image is not stored any more.")).to_be_visible()
 
 
+def limit_next_answer(page: Page) -> None:
+    """Has the next answer be cut after two tokens."""
+    page.route(
+        "**/v1/chat/completions",
+        lambda route: route.continue_(
+            post_data=json.dumps(route.request.post_data_json | {"max_tokens": 2})
+        ),
+        times=1,
+    )
+
+
+def test_cut_answer_goes_on_with_the_model_that_wrote_it_while_one_that_draws_is_chosen(
+    page, studio
+):
+    page.get_by_label("Model", exact=True).select_option("builtin")
+    limit_next_answer(page)
+    say(page, "Hello!")
+    wait_answered(page)
+    models = []
+    for is_opened_again in (False, True):
+        if is_opened_again:
+            page.reload()
+        expect(page.locator("article.answer")).to_contain_text("Cut short")
+        page.get_by_label("Model", exact=True).select_option("sd-one")
+        limit_next_answer(page)
+        with page.expect_request("**/v1/chat/completions") as asked:
+            page.get_by_role("button", name="Go on").click()
+        models.append(asked.value.post_data_json["model"])
+        wait_answered(page)
+
+    assert models == ["builtin", "builtin"]
+    assert studio.painter.drawings == []
+
+
 WATCH_PREVIEWS = """() => {
   const look = () => { if (document.querySelector(".is-growing img")) window.hadPreview = true; };
   new MutationObserver(look).observe(document.body, { subtree: true, childList: true });

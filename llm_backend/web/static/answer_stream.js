@@ -28,7 +28,7 @@ export class AnswerStream {
       isDrawing && !isContinued
         ? conversation.draw({ model, isStoring, signal })
         : conversation.answer({
-            model,
+            model: isDrawing ? conversation.lastAnswer.model : model, // one that draws continues no text
             parameters,
             storeId,
             tools,

@@ -36,8 +36,9 @@ export class Conversation {
   title = "";
   system = "";
   metadata = {};
-  /** Each has `role` and `content`; answers may also have `reasoning` and `isCut`. User messages may
-   *  have `images` as data: URLs, and `documents`; with `hasMore` they had further parts. */
+  /** Each has `role` and `content`; answers may also have `reasoning`, `isCut` and the `model` that
+   *  wrote them. User messages may have `images` as data: URLs, and `documents`; with `hasMore` they
+   *  had further parts. */
   messages = [];
   #branches = new Branches();
   #dropped = []; // ids of empty answers
@@ -107,7 +108,7 @@ export class Conversation {
       ...parameters,
       ...(allTools.length ? { tools: allTools } : {}),
     };
-    if (!isContinued) this.messages.push(newAnswer());
+    if (!isContinued) this.messages.push({ ...newAnswer(), model });
     this.model = model;
     const headers = detachedId ? { [HEADER]: detachedId } : {};
     yield* this.#readChunks(streamEvents(PATH, { method: "POST", body, signal, headers }), metadata);
@@ -171,7 +172,7 @@ export class Conversation {
     // Those of another server may be missing: then the chat is shown as it is stored.
     if (chat.messages) this.messages = mergeContinued(chat.messages.filter(isShown).map(messageOf));
     this.#branches.share(this.messages);
-    this.messages.push(newAnswer());
+    this.messages.push({ ...newAnswer(), model: chat.model });
     yield this.lastAnswer;
     yield* this.#readChunks(chunks, chat.metadata);
   }
@@ -339,6 +340,7 @@ async function restore(completion) {
   conversation.system = systemOf(messages);
   const answer = {
     ...messageOf(message),
+    model: completion.model,
     storedId: completion.id,
     retrieval: completion.retrieval ?? null,
     isCut: completion.status === "incomplete" || completion.choices[0].finish_reason === "length",
