@@ -222,6 +222,39 @@ def test_cut_answer_goes_on_with_the_model_that_wrote_it_while_one_that_draws_is
     assert studio.painter.drawings == []
 
 
+def test_deleted_chat_keeps_a_file_that_a_model_named_and_the_page_did_not_draw(page, studio):
+    base_url = studio.served.base_url
+    kept = [
+        httpx.post(
+            f"{base_url}/files", data={"purpose": purpose}, files={"file": (name, b"mine")}
+        ).json()["id"]
+        for purpose, name in (("assistants", "image.png"), ("vision", "photo.png"))
+    ]
+    say(page, "a lighthouse")
+    wait_answered(page)
+    (stored,) = httpx.get(f"{base_url}/chat/completions").json()["data"]
+    for id in kept:
+        httpx.post(
+            f"{base_url}/chat/stored",
+            json={
+                "model": "builtin",
+                "messages": [{"role": "user", "content": "a lighthouse"}],
+                "answer": f"![mine](v1/files/{id}/content)",
+                "metadata": stored["metadata"],
+            },
+        ).raise_for_status()
+    page.reload()
+    page.locator("#chats a").first.hover()
+    page.get_by_role("button", name="Delete a lighthouse").first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    page.wait_for_function(
+        "fetch('v1/files').then((one) => one.json()).then((one) => one.data.length < 3)"
+    )
+
+    expect(page.locator("#chats")).not_to_contain_text("a lighthouse")
+    assert {file["id"] for file in studio.files()} == set(kept)
+
+
 WATCH_PREVIEWS = """() => {
   const look = () => { if (document.querySelector(".is-growing img")) window.hadPreview = true; };
   new MutationObserver(look).observe(document.body, { subtree: true, childList: true });

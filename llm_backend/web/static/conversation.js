@@ -7,7 +7,7 @@ import { request, requestAll, streamEvents } from "./api.js";
 import { deleteFile, deleteStore } from "./attachments.js";
 import { CLIENT, HEADER, followDetached } from "./detached.js";
 import { Branches } from "./branches.js";
-import { drawImage, fileIdOf, imageText, isDrawn, storeImage } from "./drawn_images.js";
+import { drawImage, fileIdOf, imageText, isDrawn, isStoredImage, storeImage } from "./drawn_images.js";
 import { language, t } from "./language.js";
 import {
   CONTINUE_PROMPT,
@@ -397,7 +397,8 @@ async function deleteAllOf(conversation) {
   if (!imageIds.length) return;
   const others = await requestAll(PATH, { "metadata[client]": CLIENT, "metadata[drawn]": "yes" }),
     used = await imagesOf(others); // a chat opened from a file names the same images
-  await Promise.all(imageIds.filter((id) => !used.includes(id)).map(deleteFile));
+  const orphaned = imageIds.filter((id) => !used.includes(id));
+  for (const id of orphaned) if (await isStoredImage(id)) await deleteFile(id);
 }
 
 /** Returns the ids of the files of all images that models drew in these completions. */

@@ -2,12 +2,14 @@
 //
 // A stored answer names its file as Markdown does, so that other clients show it too.
 
-import { requestBlob, streamEvents, upload } from "./api.js";
+import { request, requestBlob, streamEvents, upload } from "./api.js";
 import { announce, iconButton, make, saveFile } from "./dom.js";
 import { blobOf, image } from "./images.js";
 import { t } from "./language.js";
 
 const PREVIEWS = 3;
+const PURPOSE = "vision"; // of the files of images
+const NAME = "image"; // of these files, before the dot
 const REFERENCE = /^!\[([^\]]*)\]\(v1\/files\/([\w-]+)\/content\)$/;
 const ALT_CHARACTERS = 200;
 
@@ -30,9 +32,20 @@ export async function* drawImage({ model, prompt, images, signal }) {
 /** Stores an image; returns the id of its file. */
 export async function storeImage(blob) {
   const form = new FormData();
-  form.append("purpose", "vision");
+  form.append("purpose", PURPOSE);
   form.append("file", blob, fileNameOf(blob));
   return (await upload("v1/files", form)).id;
+}
+
+/** True for a file that `storeImage` stored: the text of a model may name any other file, too. */
+export async function isStoredImage(id) {
+  try {
+    const { purpose, filename } = await request(`v1/files/${encodeURIComponent(id)}`);
+    return purpose === PURPOSE && filename.startsWith(`${NAME}.`);
+  } catch (error) {
+    if (error.status === 404) return false;
+    throw error;
+  }
 }
 
 /** The text of an answer that is an image, with the id of its file if it is stored. */
@@ -110,4 +123,4 @@ export class DrawnImage {
   }
 }
 
-const fileNameOf = ({ type }) => `image.${type.startsWith("image/") ? type.slice(6) : "png"}`;
+const fileNameOf = ({ type }) => `${NAME}.${type.startsWith("image/") ? type.slice(6) : "png"}`;
