@@ -255,6 +255,25 @@ def test_deleted_chat_keeps_a_file_that_a_model_named_and_the_page_did_not_draw(
     assert {file["id"] for file in studio.files()} == set(kept)
 
 
+def test_views_of_two_models_offer_no_model_that_draws(page, studio):
+    page.goto("/#/compare")
+    sides = page.locator("#compare-view select")
+    expect(sides).to_have_count(2)
+    for side in sides.all():
+        assert "builtin" in side.locator("option").all_inner_texts()
+        assert not {"sd-one", "sd-two"} & set(side.locator("option").all_inner_texts())
+        expect(side).not_to_have_value("")
+    page.get_by_label("Question to both models").fill("Hello!")
+    page.get_by_role("button", name="Ask both").click()
+
+    answers = page.locator("#compare-view article")
+    expect(page.locator("#compare-view [aria-busy]")).to_have_count(0)
+    expect(answers).to_have_count(2)
+    for answer in answers.all():
+        expect(answer.locator(".prose")).not_to_be_empty()
+    assert studio.painter.drawings == []
+
+
 WATCH_PREVIEWS = """() => {
   const look = () => { if (document.querySelector(".is-growing img")) window.hadPreview = true; };
   new MutationObserver(look).observe(document.body, { subtree: true, childList: true });
