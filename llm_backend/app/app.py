@@ -26,8 +26,9 @@ class App:
     """The ASGI application. It answers requests while it is open, either within `async with open()`
     or within an ASGI lifespan.
 
-    With several processes, `shared` is the folder where another process has opened engines. The
-    config file of `source` is watched. `cut_off` is set when the process that owns the engines
+    With several processes, `shared` is the folder where another process has opened engines, and
+    that process watches the config file, which hints name: `config_file`. Otherwise the config file
+    of `source` is watched. `cut_off` is set when the process that owns the engines
     has dropped this one, which must then exit.
     """
 
@@ -36,9 +37,11 @@ class App:
         settings: Settings,
         shared: Path | None = None,
         source: SettingsSource | None = None,
+        config_file: Path | None = None,
     ) -> None:
         self._settings = settings
         self._source = source
+        self._config_file = config_file if source is None else source.file
         self._shared = shared
         self._opened: OpenServices | None = None
         self._draining = asyncio.Event()
@@ -80,6 +83,7 @@ class App:
                     settings,
                     shared,
                     self._source,
+                    self._config_file,
                     draining=self._draining,
                     stopping=self._stopping,
                     cut_off=self.cut_off,

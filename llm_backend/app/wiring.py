@@ -86,6 +86,7 @@ async def open_services(
     settings: Settings,
     shared: Path | None,
     source: SettingsSource | None,
+    config_file: Path | None,
     *,
     draining: asyncio.Event,
     stopping: asyncio.Event,
@@ -109,7 +110,7 @@ async def open_services(
                 settings,
                 database,
                 lambda name: registry.models_of(name),
-                config_file=None if source is None else source.file,
+                config_file=config_file,
             )
         )
         upstreams = await enter(

@@ -42,8 +42,15 @@ class ApiChild:
         self._is_ending = False
 
     @classmethod
-    async def start(cls, settings: Settings, listener: socket.socket, shared: Path) -> Self:
-        """Starts a process, in a session of its own: Ctrl-C in the terminal must not reach it.
+    async def start(
+        cls,
+        settings: Settings,
+        listener: socket.socket,
+        shared: Path,
+        config_file: Path | None = None,
+    ) -> Self:
+        """Starts a process, in a session of its own: Ctrl-C in the terminal must not reach it. Its
+        hints name `config_file`, from which the settings come.
 
         Raises `OSError` if no process can be started.
         """
@@ -61,7 +68,13 @@ class ApiChild:
             on_failure.pop_all()
         connection: MessageConnection[ProcessReply, ParentMessage]
         connection = await MessageConnection.open(parent_end, PARENT_CHANNEL)
-        connection.send(Start(settings=settings_as_json(settings), shared=str(shared)))
+        connection.send(
+            Start(
+                settings=settings_as_json(settings),
+                shared=str(shared),
+                config_file=None if config_file is None else str(config_file),
+            )
+        )
         return cls(process, connection)
 
     @property

@@ -51,7 +51,8 @@ async def _run(listener: socket.socket, control: socket.socket) -> None:
     if not isinstance(start, Start):  # the parent has exited already
         return
     settings = settings_from_json(start.settings)
-    app = App(settings, shared=Path(start.shared))
+    config_file = None if start.config_file is None else Path(start.config_file)
+    app = App(settings, shared=Path(start.shared), config_file=config_file)
     await _serve(app, ApiServer(app, settings), listener, connection)
 
 

@@ -12,10 +12,12 @@ class _ProcessMessage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Start(_ProcessMessage, frozen=True, kw_only=True):
-    """The first message to a process: its settings as JSON, and the folder that is shared."""
+    """The first message to a process: its settings as JSON, the folder that is shared, and the
+    config file of the settings, which hints name."""
 
     settings: str
     shared: str
+    config_file: str | None = None
 
 
 class Ping(_ProcessMessage, frozen=True, kw_only=True):

@@ -43,7 +43,7 @@ async def serve_processes(
     are applied as far as possible. Closes `listener`. Raises `CannotStart`.
     """
     configure_logging(settings.log_level, settings.log_format, shows_process=True)
-    processes = _Processes(settings, listener)
+    processes = _Processes(settings, listener, None if source is None else source.file)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, processes.stop, number)
@@ -53,9 +53,12 @@ async def serve_processes(
 
 
 class _Processes:
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(
+        self, settings: Settings, listener: socket.socket, config_file: Path | None
+    ) -> None:
         self._settings = settings
         self._listener = listener
+        self._config_file = config_file
         self._children: set[ApiChild] = set()
         self._starting = settings.processes
         self._wants_key = False
@@ -122,7 +125,7 @@ class _Processes:
     async def _run_child(self, shared: Path) -> str:
         """Runs one process from its start to its end, and returns the reason of the end."""
         try:
-            child = await ApiChild.start(self._settings, self._listener, shared)
+            child = await ApiChild.start(self._settings, self._listener, shared, self._config_file)
         except OSError as error:
             return f"An API process cannot be started: {error}."
         self._children.add(child)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import httpx
+import pytest
 
 from tests.patience import wait_until
 from tests.serving import serve
@@ -91,6 +92,19 @@ def test_a_data_folder_that_cannot_be_is_one_sentence(tmp_path):
 
 def test_listening_on_all_addresses_without_a_key_is_refused(tmp_path):
     assert "LLM_BACKEND_API_KEYS" in refusal("--host", "0.0.0.0", "--data-dir", str(tmp_path))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_command_of_the_refusal_makes_a_key_in_the_database_of_the_config_file(tmp_path, processes):
+    database = tmp_path / "keys.db"
+    config = tmp_path / "the config.yaml"
+    config.write_text(f"database_url: sqlite:///{database}\nprocesses: {processes}\nmodels: []\n")
+    flags = ("--host", "0.0.0.0", "--config", str(config), "--data-dir", str(tmp_path / "data"))
+    hint = re.search("`(.*)`", refusal(*flags)).group(1)
+
+    subprocess.run(["sh", "-c", hint], check=True, capture_output=True)
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT count(*) FROM api_keys").fetchone() == (1,)
 
 
 def test_a_key_once_configured_is_wanted_everywhere_but_for_health(tmp_path):
