@@ -18,6 +18,7 @@ from llm_backend.controllers.vector_stores.ingestion.ingestion_worker import (
 from llm_backend.controllers.webhooks import webhook_jobs
 from llm_backend.search import IndexFailure, VectorIndex
 from llm_backend.store import BackgroundStore, JobKind
+from llm_backend.store.jobs import Jobs
 from llm_backend.store.vector_stores import INGEST, INGEST_LONG, REMOVE_FILE, REMOVE_STORE
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,10 @@ SHORT_AT_ONCE = 8
 LONG_AT_ONCE = 2
 # Attempts across servers that died: the response may be what kills them.
 RESPONSE_ATTEMPTS = 3
+_OTHER_SERVER = (
+    "Servers on one SQLite database each count limits for themselves, and only one has the vector "
+    "index: give each a data folder, or use PostgreSQL (`database_url`)."
+)
 
 
 def job_kinds(services: Services, app: ASGIApp) -> Sequence[JobKind]:
@@ -45,6 +50,15 @@ def job_kinds(services: Services, app: ASGIApp) -> Sequence[JobKind]:
         responses,
         webhook_jobs(services),
     ]
+
+
+def warn_of_other_servers(jobs: Jobs) -> None:
+    """Logs a warning for each other server that uses the same SQLite database."""
+    for process_id in jobs.other_servers():
+        log.warning(
+            "database_has_another_server",
+            extra={"other_server": process_id, "reason": _OTHER_SERVER},
+        )
 
 
 def _vector_store_kinds(services: Services) -> Sequence[JobKind]:

@@ -1,9 +1,11 @@
 """Stores: chats, responses, files, batches, and jobs that outlive their requests."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from llm_backend.access.wiring import Access
 from llm_backend.controllers.services.background_responses import BackgroundResponses
@@ -55,10 +57,11 @@ class Stores:
 
 @asynccontextmanager
 async def open_stores(
-    settings: Settings, database: Database, metrics: Metrics
+    settings: Settings, database: Database, metrics: Metrics, shared: Path | None
 ) -> AsyncIterator[Stores]:
-    """Opens the stores over an open database; at the end, pending writes are completed."""
-    stores = _stores(settings, database, metrics)
+    """Opens the stores over an open database; at the end, pending writes are completed. `shared` is
+    the folder that several API processes of a server share."""
+    stores = _stores(settings, database, metrics, shared)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(stores.chat_recorder.wait_idle)
         stack.push_async_callback(stores.files.blobs.wait_idle)
@@ -98,8 +101,11 @@ async def open_sweeper(
         sweeping.cancel()
 
 
-def _stores(settings: Settings, database: Database, metrics: Metrics) -> Stores:
-    jobs = Jobs(database, lease_s=settings.job_lease_s)
+def _stores(
+    settings: Settings, database: Database, metrics: Metrics, shared: Path | None
+) -> Stores:
+    server = None if shared is None else f"{os.getppid()}-{shared.name}"
+    jobs = Jobs(database, lease_s=settings.job_lease_s, server=server)
     files, uploads = _files(settings, database)
     deliveries = DeliveryLimit(
         waiting=settings.webhook_waiting_limit,

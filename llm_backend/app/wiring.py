@@ -15,7 +15,7 @@ from llm_backend.access.authentication.keyring import Keyring
 from llm_backend.access.wiring import Access, open_access
 from llm_backend.app.api import add_access_log, add_guards, build_operations
 from llm_backend.app.database_startup import make_data_folder, open_database
-from llm_backend.app.jobs import job_kinds
+from llm_backend.app.jobs import job_kinds, warn_of_other_servers
 from llm_backend.app.model_startup import (
     SetPersonality,
     build_espeak_model,
@@ -128,7 +128,7 @@ async def open_services(
             open_models(settings, served, shared, source, registry, observe, cut_off)
         )
         vectors = await enter(open_index(settings))
-        stores = await enter(open_stores(settings, database, metrics))
+        stores = await enter(open_stores(settings, database, metrics, shared))
         leases = DetachedChatLeases(database)
         await enter(open_sweeper(settings, database, stores, access, leases))
         peers = await enter(_open_detached_chats(settings, shared, leases))
@@ -162,6 +162,7 @@ async def open_services(
         app = build_operations(document, validators, services)
         internal_app = add_access_log(app, services)
         await enter(run_jobs(stores.jobs, job_kinds(services, internal_app)))
+        warn_of_other_servers(stores.jobs)
         await enter(services.mcp.serve(internal_app))
         yield OpenServices(answer=add_guards(app, services, tracing), keyring=access.keyring)
 

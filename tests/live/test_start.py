@@ -107,6 +107,21 @@ def test_command_of_the_refusal_makes_a_key_in_the_database_of_the_config_file(t
         assert connection.execute("SELECT count(*) FROM api_keys").fetchone() == (1,)
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_second_server_on_a_sqlite_database_starts_with_a_warning_that_names_the_first(
+    tmp_path, processes
+):
+    flags = ("--data-dir", str(tmp_path / "data"), "--processes", processes)
+    environment = {"LLM_BACKEND_MODELS": "none"}
+    with serve(tmp_path / "1", *flags, environment=environment) as first:
+        with serve(tmp_path / "2", *flags, environment=environment) as second:
+            warned = second.log.read_text()
+        assert "database_has_another_server" not in first.log.read_text()
+
+    assert f"database_has_another_server other_server={first.process.pid} " in warned
+    assert "PostgreSQL" in warned
+
+
 def test_a_key_once_configured_is_wanted_everywhere_but_for_health(tmp_path):
     environment = {"LLM_BACKEND_API_KEYS": "sk-one,sk-two"}
     with serve(tmp_path, environment=environment) as served:

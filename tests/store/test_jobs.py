@@ -324,6 +324,18 @@ def test_holder_removes_files_of_processes_killed_before_they_were_named(tmp_pat
     assert list(folder.iterdir()) == []
 
 
+def test_holder_names_other_living_servers_and_not_other_processes_of_its_own(tmp_path):
+    database = tmp_path / "state.db"
+    own, peer, other = (LeaseHolder(database, server) for server in ("1-a", "1-a", "1-b"))
+    with peer.mark_alive(), own.mark_alive():
+        with other.mark_alive():
+            during = own.other_servers()
+        after = own.other_servers()
+
+    assert (during, after) == ([1], [])
+    assert LeaseHolder(None).other_servers() == []
+
+
 def test_holder_whose_new_file_another_one_removes_makes_it_again(tmp_path, monkeypatch):
     folder, flock = tmp_path / "state.db-holders", fcntl.flock
     other = LeaseHolder(tmp_path / "state.db")

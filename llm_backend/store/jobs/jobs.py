@@ -28,18 +28,24 @@ class Jobs:
         database: Database,
         *,
         lease_s: float = LEASE_S,
+        server: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self.lease_s = lease_s
         self._clock = clock
-        self._holder = LeaseHolder(database.path)
+        self._holder = LeaseHolder(database.path, server)
         self._changed = asyncio.Event()
 
     def mark_alive(self) -> AbstractContextManager[None]:
         """Show other processes of this machine that this one is alive while the context lasts.
         Raises `OSError` if the folder of its lock cannot be used."""
         return self._holder.mark_alive()
+
+    def other_servers(self) -> list[int]:
+        """The process ids of other servers on this machine that use the database, if it is a
+        file."""
+        return self._holder.other_servers()
 
     async def add(self, *added: NewJob) -> None:
         """Add jobs, durable on return. To store something else in the same transaction, call

@@ -3,11 +3,13 @@
 If the database is a file, all its processes are on this machine, and their deaths can be detected.
 Each locks a file of its name beside the database, and the kernel releases the lock when the process
 dies, however it dies. So the next server to start, or a neighbour, claims the jobs of a killed
-server at once, without waiting for leases to expire.
+server at once, without waiting for leases to expire. The name begins with that of the server, so
+that a server can name others that use the database.
 """
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -17,10 +19,12 @@ from typing import BinaryIO
 
 class LeaseHolder:
     """A process that claims jobs from a database; `database` is its file, or None for
-    PostgreSQL."""
+    PostgreSQL. `server` is the name of its server, which all its processes have: the id of the
+    process that was started, `-`, and a text that no other server has."""
 
-    def __init__(self, database: Path | None) -> None:
-        self._name = token_hex(8)
+    def __init__(self, database: Path | None, server: str | None = None) -> None:
+        self._server = server or f"{os.getpid()}-{token_hex(4)}"
+        self._name = f"{self._server}-{token_hex(8)}"
         self._folder = database and database.with_name(f"{database.name}-holders")
         self._numbers = count(1)
 
@@ -40,6 +44,15 @@ class LeaseHolder:
                 yield
             finally:
                 named.unlink(missing_ok=True)
+
+    def other_servers(self) -> list[int]:
+        """The process ids of other servers that use the database now, if it is a file."""
+        if self._folder is None:
+            return []
+        alive = [path.name for path in self._folder.iterdir() if self.is_alive(f"{path.name}/")]
+        servers = {name.rpartition("-")[0] for name in alive} - {self._server}
+        # An earlier version's file names no server.
+        return sorted(int(server.partition("-")[0]) for server in servers if server)
 
     @property
     def can_detect_death(self) -> bool:
