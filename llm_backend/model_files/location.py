@@ -54,11 +54,10 @@ def find_model_file(name: str, folder: Path) -> Path:
     if path is not None:
         return path
     try:
-        hub = _hub_name(name, "model")
+        hub = _hub_name(name, "model", folder)
         return _stored_file(name, folder / hub[1] / hub[2], hub[3])
     except ModelFileMissing as error:
-        close = closest_name(name, ("builtin", *_names_in(folder)))
-        raise ModelFileMissing(f"{error}{did_you_mean(close)}") from error
+        raise ModelFileMissing(f"{error}{did_you_mean(_near_name(name, folder))}") from error
 
 
 def find_projector_file(name: str, folder: Path) -> Path:
@@ -70,7 +69,7 @@ def find_projector_file(name: str, folder: Path) -> Path:
     path = _path(name, folder)
     if path is not None:
         return path
-    hub = _hub_name(name, "projector")
+    hub = _hub_name(name, "projector", folder)
     files = sorted((folder / hub[1] / hub[2]).rglob("*.gguf"))
     projectors = [file for file in files if _PROJECTOR.search(file.name)]
     matching = [
@@ -126,11 +125,12 @@ def is_folder_model(path: Path) -> bool:
     return is_voice_file(path) or is_recognizer_file(path) or is_diarization_file(path)
 
 
-def _hub_name(name: str, kind: str) -> re.Match[str]:
+def _hub_name(name: str, kind: str, folder: Path) -> re.Match[str]:
     hub = HUB_NAME.fullmatch(name)
     if hub is None or name.endswith((".gguf", ".bin", ".onnx", ".safetensors")):
         path = Path(name).expanduser()
-        raise ModelFileMissing(f"Cannot read the {kind} {path}: No such file or directory.")
+        place = "" if path.is_absolute() else f", here or in {folder}"
+        raise ModelFileMissing(f"Cannot read the {kind} {path}: there is no such file{place}.")
     return hub
 
 
@@ -154,6 +154,13 @@ def _names_in(folder: Path) -> Iterator[str]:
     for file in list_model_files(folder):
         path = file.relative_to(folder)
         yield from (str(path), *({str(path.parent)} - {"."}))
+
+
+def _near_name(name: str, folder: Path) -> str | None:
+    """Returns the name of a model that is like `name`, or whose end is; None if none is."""
+    names = ("builtin", *_names_in(folder))
+    ends = {one.rpartition("/")[2]: one for one in names}
+    return closest_name(name, names) or ends.get(closest_name(name, ends) or "")
 
 
 def list_model_files(folder: Path) -> list[Path]:

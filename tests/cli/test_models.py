@@ -246,3 +246,16 @@ def test_models_commands_report_a_missing_model_in_one_sentence(folder, words):
     assert result.exit_code == 1
     assert result.stderr.startswith("llm-backend: ")
     assert result.stderr.count("\n") == 1
+
+
+def test_models_remove_of_an_unknown_name_names_folder_and_near_name(folder):
+    (folder / "Qwen" / "Tiny-0.6B-GGUF").mkdir(parents=True)
+    write_llama(folder / "Qwen" / "Tiny-0.6B-GGUF" / "tiny-0.6b-q8_0.gguf")
+    unknown = run("remove", "nope", "--yes").stderr
+
+    assert f"Cannot read the model nope: there is no such file, here or in {folder}." in unknown
+    assert "Did you mean" not in unknown
+    for near in ("Tiny-0.6B-GUF", "Tiny-0.6B", "Qwen/Tiny-0.6B-GUF"):
+        assert "Did you mean Qwen/Tiny-0.6B-GGUF?" in run("remove", near, "--yes").stderr
+    named = run("remove", "tiny-0.6b-q8_0", "--yes").stderr
+    assert "Did you mean Qwen/Tiny-0.6B-GGUF/tiny-0.6b-q8_0.gguf?" in named
