@@ -34,6 +34,22 @@ def test_the_configuration_page_is_generated():
     assert page == configuration_markdown(), "run `make docs`"
 
 
+@pytest.mark.parametrize(
+    ("setting", "bounds"),
+    [
+        ("slots", "at least 1, at most 256"),
+        ("cells_memory_share", "above 0, at most 1"),
+        ("body_limit_bytes", "at least 1024"),
+        ("prefix_ram_bytes", "at least 0"),
+        ("log_level", ""),
+    ],
+)
+def test_the_configuration_page_has_the_bounds_of_numbers(setting, bounds):
+    rows = [row.split(" | ") for row in (ROOT / "docs/configuration.md").read_text().split("\n")]
+
+    assert next(row[3] for row in rows if row[0] == f"| `{setting}`").strip() == bounds
+
+
 def test_the_page_of_commands_is_generated():
     page = (ROOT / "docs/cli.md").read_text()
 

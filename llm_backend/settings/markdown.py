@@ -1,6 +1,7 @@
 """The text of `docs/configuration.md`."""
 
 from collections.abc import Iterator, Mapping
+from typing import get_args
 
 from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
@@ -55,10 +56,11 @@ def configuration_markdown() -> str:
 def _groups() -> Iterator[str]:
     for title, group in SETTING_GROUPS.items():
         yield f"\n## {title}\n\n{group.__doc__}\n\n"
-        yield "| setting | environment | default | meaning |\n|---|---|---|---|\n"
+        yield "| setting | environment | default | bounds | meaning |\n|---|---|---|---|---|\n"
         for name, field in group.model_fields.items():
             variables = ", ".join(f"`{one}`" for one in _variables(name, field))
-            yield f"| `{name}` | {variables} | {_default(field)} | {field.description} |\n"
+            facts = f"{_default(field)} | {_bounds(field)}"
+            yield f"| `{name}` | {variables} | {facts} | {field.description} |\n"
 
 
 def _parts() -> Iterator[str]:
@@ -72,10 +74,10 @@ def _parts() -> Iterator[str]:
 def _keys(entry: type[BaseModel]) -> str:
     """The table of an entry's keys."""
     rows = [
-        f"| `{name}` | {_default(field)} | {field.description} |\n"
+        f"| `{name}` | {_default(field)} | {_bounds(field)} | {field.description} |\n"
         for name, field in entry.model_fields.items()
     ]
-    return "".join(["\n| key | default | meaning |\n|---|---|---|\n", *rows])
+    return "".join(["\n| key | default | bounds | meaning |\n|---|---|---|---|\n", *rows])
 
 
 def _variables(name: str, field: FieldInfo) -> list[str]:
@@ -89,6 +91,25 @@ def _default(field: FieldInfo) -> str:
     if field.is_required() or field.default_factory is not None:
         return ""
     return _format_default(field.default)
+
+
+def _bounds(field: FieldInfo) -> str:
+    """Describe the least and the greatest number that are allowed."""
+    facts = [field, *_facts_of_parts(field.annotation)]
+    constraints = [one for fact in facts for one in getattr(fact, "metadata", ())]
+    return ", ".join(
+        f"{words} {bound}"
+        for words, name in (("at least", "ge"), ("above", "gt"), ("at most", "le"))
+        for one in constraints
+        if (bound := getattr(one, name, None)) is not None
+    )
+
+
+def _facts_of_parts(annotation: object) -> Iterator[object]:
+    """Yield what a type says of its parts, such as `Annotated[int, Field(ge=0)] | None`."""
+    for part in get_args(annotation):
+        yield from getattr(part, "__metadata__", ())
+        yield from _facts_of_parts(part)
 
 
 def _format_default(default: object) -> str:
