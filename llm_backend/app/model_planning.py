@@ -38,11 +38,13 @@ FindDevices = Callable[[], Sequence[Device]]
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedModel:
-    """Configuration of a model's engine, fitted to the machine; and the bytes that it takes."""
+    """Configuration of a model's engine, fitted to the machine; and the bytes that it takes.
+    `exceeded_tokens` is the context that the model was trained for, if its own is longer."""
 
     engine: EngineConfig
     bytes: int
     device_bytes: tuple[int, ...] = ()
+    exceeded_tokens: int | None = None
 
 
 def memory_budget_bytes(configured: int | None, devices: Sequence[Device]) -> int:
@@ -103,6 +105,7 @@ class ModelPlanner:
             ),
             bytes=plan.total_bytes,
             device_bytes=plan.device_bytes,
+            exceeded_tokens=plan.exceeded_tokens,
         )
 
     def _part_for(

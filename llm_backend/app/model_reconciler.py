@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from llm_backend.errors import InvalidRequest
 from llm_backend.model_files import GgufHeader, HeaderError, generates, read_header
 
 MakeEngineClient = Callable[[EngineConfig], EngineClient]
+
+log = logging.getLogger(__name__)
 
 
 class ModelReconciler:
@@ -105,6 +108,15 @@ class ModelReconciler:
             plan = functools.partial(self._planner.plan, model, self._served, loaded)
             planned = await asyncio.to_thread(plan)
             engine = planned.engine
+            if planned.exceeded_tokens is not None:
+                log.warning(
+                    "context_beyond_training",
+                    extra={
+                        "model": model.card.id,
+                        "context_tokens": engine.context_tokens,
+                        "trained_tokens": planned.exceeded_tokens,
+                    },
+                )
             return planned.bytes
 
         def make_engine(path: Path | None) -> EngineClient:

@@ -98,11 +98,13 @@ class PlanRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
-    """Slots, context and placement of a model, and its bytes: in host memory, and by device."""
+    """Slots, context and placement of a model, and its bytes: in host memory, and by device.
+    `trained_tokens` is the context that it was trained for; 0 if its file does not say."""
 
     is_generating: bool
     slots: int
     context_tokens: int
+    trained_tokens: int
     placement: Placement
     layers: int
     host: Footprint
@@ -128,12 +130,21 @@ class MemoryPlan:
         return self.host.total + sum(self.device_bytes)
 
     @property
+    def exceeded_tokens(self) -> int | None:
+        """The context that the model was trained for, if the plan's is longer."""
+        exceeds = self.is_generating and 0 < self.trained_tokens < self.context_tokens
+        return self.trained_tokens if exceeds else None
+
+    @property
     def sentence(self) -> str:
         """The plan in one line."""
         places = f"{self._places()}, {format_size(self.host.total)} of host memory."
         if not self.is_generating:
             return places
-        return f"{self.slots} x {self.context_tokens:,} tokens, {places}"
+        beyond = ""
+        if self.exceeded_tokens is not None:
+            beyond = f" (more than the {self.exceeded_tokens:,} that it was trained for)"
+        return f"{self.slots} x {self.context_tokens:,} tokens{beyond}, {places}"
 
     def _places(self) -> str:
         if not self.placement.gpu_layers:
@@ -265,6 +276,7 @@ class _Planning:
             is_generating=model.is_generating,
             slots=slots,
             context_tokens=context_tokens,
+            trained_tokens=model.trained_tokens,
             placement=placement,
             layers=len(model.layers),
             host=replace(

@@ -17,7 +17,7 @@ from llm_backend.cli import app
 from llm_backend.cli.check import findings
 from llm_backend.controllers.services.status_board import StatusBoard
 from llm_backend.engine import EngineClient, EngineConfig
-from llm_backend.model_files import Device
+from llm_backend.model_files import Device, model_costs, read_header
 from llm_backend.settings import load_settings
 from tests.engine.gguf_models import write_llama
 
@@ -113,3 +113,19 @@ async def test_plan_that_shrank_is_reported_as_it_is_now(tmp_path, monkeypatch, 
         planned.smaller.context_tokens,
     )
     assert logged_plans(caplog) == [planned.smaller.plan]
+
+
+@pytest.mark.parametrize("factor", [1, 4])
+def test_check_and_plan_name_a_context_beyond_the_trained_one(tmp_path, monkeypatch, factor):
+    file = config_file(tmp_path, monkeypatch)
+    trained = model_costs(read_header(tmp_path / "tiny.gguf")).trained_tokens
+    entry = {"path": "tiny.gguf", "context_tokens": factor * trained}
+    file.write_text(yaml.safe_dump({"models": [entry]}))
+    settings = load_settings({}, file)
+    served = build_served_models(settings)
+    planned = ModelPlanner(settings.memory_budget).plan(served[0], served)
+    (finding,) = (one for one in findings(file, {}) if one.name == "models")
+
+    words = f" (more than the {trained:,} that it was trained for)"
+    assert (words in finding.sentence) == (factor > 1), finding.sentence
+    assert planned.exceeded_tokens == (trained if factor > 1 else None)

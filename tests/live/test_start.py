@@ -206,6 +206,15 @@ def test_metrics_have_the_state_of_engines(tmp_path):
     assert float(values["engine_running"]) == 0
 
 
+def test_context_beyond_the_trained_one_is_a_warning_in_the_log(tmp_path):
+    with serve(tmp_path, "--model", "builtin", "--context-tokens", "100000") as served:
+        log = served.log.read_text()
+
+    (line,) = (line for line in log.splitlines() if "context_beyond_training" in line)
+    assert "warning" in line
+    assert "model=builtin context_tokens=100000 trained_tokens=" in line
+
+
 def test_neither_prompts_nor_keys_are_logged(tmp_path):
     with serve(tmp_path, "--log-level", "debug") as served:
         httpx.post(
