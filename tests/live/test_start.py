@@ -1,6 +1,7 @@
 """Start of the server, and errors of the command line."""
 
 import contextlib
+import json
 import platform
 import re
 import socket
@@ -213,6 +214,25 @@ def test_context_beyond_the_trained_one_is_a_warning_in_the_log(tmp_path):
     (line,) = (line for line in log.splitlines() if "context_beyond_training" in line)
     assert "warning" in line
     assert "model=builtin context_tokens=100000 trained_tokens=" in line
+
+
+def test_json_lines_of_engine_processes_name_process_and_model_file(tmp_path):
+    flags = ("--model", "builtin", "--log-format", "json", "--log-level", "debug")
+    with serve(tmp_path, *flags) as served:
+        (worker,) = served.workers()
+        httpx.post(
+            f"{served.base_url}/chat/completions",
+            json={"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}]},
+        ).raise_for_status()
+        lines = [json.loads(line) for line in served.log.read_text().splitlines()]
+
+    of_worker = [line for line in lines if line.get("engine_process")]
+    assert {"llm_backend.engine.llama", "llm_backend.engine.process.model_loading"} <= {
+        line["logger"] for line in of_worker
+    }
+    assert {(line["engine_process"], line["file"]) for line in of_worker} == {
+        (worker, "builtin.gguf")
+    }
 
 
 def test_neither_prompts_nor_keys_are_logged(tmp_path):

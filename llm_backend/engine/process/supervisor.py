@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -143,6 +144,10 @@ class Supervisor(EngineLifecycle):
         self._config = replace(self._config, **code)
         return True
 
+    def _log_fields(self) -> Mapping[str, object]:
+        """Fields of the worker's log lines, which name it."""
+        return {"engine_process": self.pid, "file": self._config.model_path.name}
+
     async def _run_worker(self) -> _WorkerExit:
         """Run one worker from its start to its end."""
         started_at, oom_kills_before = time.monotonic(), oom_kills()
@@ -153,7 +158,7 @@ class Supervisor(EngineLifecycle):
             return _WorkerExit(reason=f"The engine process cannot be started: {error}.")
         self.pid = process.pid
         assert process.stderr is not None, "it is a pipe"
-        log_task = asyncio.create_task(log_lines(process.stderr))
+        log_task = asyncio.create_task(log_lines(process.stderr, self._log_fields()))
         worker_exit = _WorkerExit(reason="The engine was stopped.", must_be_killed=True)
         try:
             connection.send(self._start_command())

@@ -4,6 +4,7 @@ configured format. Native code that aborts the process reports its reason there,
 import asyncio
 import logging
 import re
+from collections.abc import Mapping
 
 FORMAT = "%(levelname)s %(name)s: %(message)s"
 _LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) ([\w.]+): (.*)")
@@ -12,19 +13,20 @@ _PART_BYTES = 4096  # a line without end is logged in parts
 _log = logging.getLogger(__name__)
 
 
-async def log_lines(stream: asyncio.StreamReader) -> None:
-    """Log line by line until the worker has ended."""
+async def log_lines(stream: asyncio.StreamReader, facts: Mapping[str, object]) -> None:
+    """Log line by line until the worker has ended, each with the `facts` that name the worker."""
     while line := await _next_line(stream):
-        _log_line(line.decode(errors="replace").rstrip())
+        _log_line(line.decode(errors="replace").rstrip(), facts)
 
 
-def _log_line(line: str) -> None:
+def _log_line(line: str, facts: Mapping[str, object]) -> None:
     record = _LINE.fullmatch(line)
     if record is not None:
         level, name, message = record.groups()
-        logging.getLogger(name).log(logging.getLevelNamesMapping()[level], "%s", message)
+        number = logging.getLevelNamesMapping()[level]
+        logging.getLogger(name).log(number, "%s", message, extra=facts)
     elif line:
-        _log.warning("%s", line)
+        _log.warning("%s", line, extra=facts)
 
 
 async def _next_line(stream: asyncio.StreamReader) -> bytes:
