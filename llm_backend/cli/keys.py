@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shlex
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -99,6 +100,9 @@ def keys_list(
     if as_json:
         print(json.dumps([{**vars(key), "hash": None} for key in keys], indent=2))
         return
+    if not keys:
+        creation = _keys_command("create NAME", config, data_dir)
+        print(f"llm-backend: there is no key: `{creation}` makes one.", file=sys.stderr)
     for key in keys:
         times = (_creation(key), _expiry(key), _last_use(key))
         facts = (key.project_id or "admin", *times, key.description)
@@ -134,6 +138,13 @@ def _expiry(key: "StoredKey") -> str:
     return time.strftime("until %Y-%m-%d", time.gmtime(key.expires_at))
 
 
+def _keys_command(words: str, config: Config, data_dir: DataDir) -> str:
+    """Return the command of `keys` with these words, for the same database."""
+    flags = {"--config": config, "--data-dir": data_dir}
+    given = [word for name, value in flags.items() if value for word in (name, str(value))]
+    return command(" ".join(["keys", words, *map(shlex.quote, given)]))
+
+
 def _in_database(
     work: "Callable[[Administration], Awaitable[T]]", config: Config, data_dir: DataDir
 ) -> T:
@@ -150,6 +161,7 @@ def _in_database(
     try:
         return asyncio.run(run())
     except Missing as error:
-        exit_with_error(f"No key has the id `{error.id}`: see `{command('keys list')}`.")
+        listing = _keys_command("list", config, data_dir)
+        exit_with_error(f"No key has the id `{error.id}`: see `{listing}`.")
     except (StoreError, UnknownName) as error:
         exit_with_error(str(error))

@@ -95,7 +95,7 @@ def test_keys_create_prints_only_the_key_to_standard_output():
 def test_keys_and_db_commands_print_their_database(words, tmp_path):
     ran = run(*words, "--data-dir", str(tmp_path / "here"))
 
-    (line,) = ran.stderr.splitlines()
+    line, *_ = ran.stderr.splitlines()
     assert line == f"llm-backend: the database is sqlite:///{tmp_path}/here/llm-backend.sqlite3"
 
 
@@ -109,3 +109,13 @@ def test_keys_and_db_commands_print_their_database(words, tmp_path):
 )
 def test_public_database_url_has_no_password(url, public):
     assert Settings(database_url=url).public_database_url == public
+
+
+def test_hints_of_keys_are_commands_for_the_same_database(tmp_path):
+    folder = str(tmp_path / "a folder")
+    none = run("keys", "list", "--data-dir", folder)
+    unknown = run("keys", "revoke", "nope", "--data-dir", folder)
+
+    assert none.stdout == ""
+    assert f"keys create NAME --data-dir '{folder}'` makes one." in none.stderr
+    assert f"keys list --data-dir '{folder}'`." in unknown.stderr
