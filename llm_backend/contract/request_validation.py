@@ -42,6 +42,12 @@ OnChecked = Callable[[JsonMapping], Awaitable[None]]
 """Awaited with the valid JSON object of a request before its answer; may raise an `ApiError`."""
 
 _JSON = "application/json"
+_ELSEWHERE = {
+    ("createChatCompletion", "'image_generation' is not supported"): (
+        " The Responses API (`POST /v1/responses`) has this tool."
+    ),
+}
+"""Hints for values that another operation accepts, by operation and by a part of the message."""
 _MODEL_CHARACTERS = 512
 
 
@@ -223,7 +229,13 @@ class RequestValidator:
         if check is None:
             return
         if checked.raw_body:
-            check.check_request(checked.body)
+            try:
+                check.check_request(checked.body)
+            except InvalidRequest as error:
+                hint = _other_api(operation.operation_id, error.message)
+                raise InvalidRequest(
+                    error.message + hint, param=error.param, code=error.code
+                ) from error
         elif self._checks.validators.needs_body(operation.operation_id):
             message = "The body is missing; this operation takes a JSON object."
             raise InvalidRequest(message, code="missing_body")
@@ -245,3 +257,11 @@ def _first_values(scope: Scope) -> Mapping[str, str]:
 
 def _media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
+
+
+def _other_api(operation_id: str, message: str) -> str:
+    """Returns the sentence that names the API with the refused value; empty for none."""
+    hints = (
+        hint for (id, part), hint in _ELSEWHERE.items() if id == operation_id and part in message
+    )
+    return next(hints, "")

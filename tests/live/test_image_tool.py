@@ -101,3 +101,15 @@ async def test_a_response_draws_images_streamed_stored_and_continued(tmp_path):
 
 def images(response: Any) -> list[Any]:
     return [item for item in response.output if item.type == "image_generation_call"]
+
+
+async def test_chat_with_the_tool_is_refused_with_the_name_of_the_api_that_has_it(tmp_path):
+    async with drawing(tmp_path, FakeImageServer()) as client:
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.chat.completions.create(
+                model="builtin", messages=[{"role": "user", "content": "Draw!"}], tools=[TOOL]
+            )
+
+    assert (refused.value.type, refused.value.param) == ("invalid_request_error", "tools[0].type")
+    assert refused.value.code == "invalid_value"
+    assert "The Responses API (`POST /v1/responses`) has this tool." in refused.value.message
