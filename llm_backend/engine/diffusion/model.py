@@ -29,6 +29,8 @@ from llm_backend.model_files import HeaderError, read_diffusion
 _log = logging.getLogger("llm_backend.engine.diffusion")
 
 _POLL_S = 0.02  # interval of checks for a cancellation
+_IMAGE_MESSAGE = "The image must have the requested width and height."
+_MASK_MESSAGE = "A mask needs an image, and must have the requested width and height."
 
 
 class DiffusionModel:
@@ -73,13 +75,13 @@ class DiffusionModel:
         assert isinstance(command, Draw), "the engine takes no other command for this kind"
         step, pixels = self._file.side_step, command.width * command.height
         if min(command.width, command.height) < step or (command.width | command.height) % step:
-            message = f"Width and height are multiples of {step}."
+            message = f"Width and height must be multiples of {step}."
             raise CommandRefused(Failure.INVALID, message, "size")
         source, mask = command.source, command.mask
         if source is not None and len(source.data) != pixels * CHANNELS:
-            raise CommandRefused(Failure.INVALID, "The image has another size.", "image")
+            raise CommandRefused(Failure.INVALID, _IMAGE_MESSAGE, "image")
         if mask is not None and (source is None or len(mask) != pixels):
-            raise CommandRefused(Failure.INVALID, "The mask has another size.", "mask")
+            raise CommandRefused(Failure.INVALID, _MASK_MESSAGE, "mask")
         for prompt in (command.prompt, command.negative_prompt):
             if (reason := refuse_prompt(prompt)) is not None:
                 raise CommandRefused(Failure.INVALID, reason, "prompt")
@@ -123,10 +125,11 @@ class _Drawing:
     _step: int = 0
 
     def run(self) -> None:
-        """Draw. An error is one of this code: the native code returns no image, or crashes."""
+        """Draw. `error` is an exception of Python code: if the native code fails, it returns no
+        image or crashes."""
         try:
             self.image = self.library.draw(self.command, self._take_step, self._take_preview)
-        except Exception as error:  # it would end with the thread, and is raised in the worker's
+        except Exception as error:  # would be lost in this thread; `compute` raises it
             self.error = error
 
     def report_steps(self, report: Report) -> None:
