@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 _LENGTH = struct.Struct("<I")
 _LIMIT = 1 << 28  # bytes; a peer that sends a longer frame uses another protocol
 MESSAGE_BYTES = _LIMIT - (1 << 10)  # bytes of a message's data: the rest of it is small
-_ENOUGH = 1 << 24  # bytes of a frame; beyond them each message has a frame of its own
+_SHARED_FRAME_LIMIT = 1 << 24  # bytes; in a larger frame, each message would be sent alone
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=os.fspath)
 _commands = msgspec.msgpack.Decoder(list[Command], dec_hook=lambda kind, value: kind(value))
@@ -33,7 +33,7 @@ def frame(messages: Sequence[Command] | Sequence[Event]) -> bytes:
 def frames(messages: Sequence[Event]) -> Iterator[bytes]:
     """Encode `messages` as one frame, or where that would be large, as one for each message."""
     data = frame(messages)
-    if len(data) <= _ENOUGH:
+    if len(data) <= _SHARED_FRAME_LIMIT:
         yield data
     else:
         yield from (frame([message]) for message in messages)

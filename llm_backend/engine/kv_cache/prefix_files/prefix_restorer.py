@@ -108,7 +108,7 @@ class PrefixRestorer:
             return
         name, prefix = match.entry.name, tokens[: match.tokens]
         self._requested[name] = max(self._requested.get(name, []), prefix, key=len)
-        self._set_expected()
+        self._set_prefixes_being_restored()
 
     def step(self) -> None:
         """Put a prefix that has been read into a free slot, if there is one, and begin to read
@@ -120,7 +120,7 @@ class PrefixRestorer:
         elif self._is_stuck() and self._requested:
             _log.warning("engine.prefix_read_timeout file=%s", self._pending and self._pending.name)
             self._requested.clear()
-            self._set_expected()
+            self._set_prefixes_being_restored()
         if self._pending is None:
             self._begin()
 
@@ -141,11 +141,11 @@ class PrefixRestorer:
                 self._pending = _PendingRead(name=name, started_at=self._clock(), future=future)
                 return
             del self._requested[name]
-            self._set_expected()
+            self._set_prefixes_being_restored()
 
     def _finish(self, pending: _PendingRead) -> None:
         prompt = self._requested.pop(pending.name, None)
-        self._set_expected()
+        self._set_prefixes_being_restored()
         try:
             restored = pending.future.result()
         except FileNotFoundError:  # another process has removed it
@@ -191,7 +191,7 @@ class PrefixRestorer:
         """Number of tokens of a prefix that are in no slot."""
         return len(tokens) - self._cache.longest_prefix_length(tokens)
 
-    def _set_expected(self) -> None:
+    def _set_prefixes_being_restored(self) -> None:
         self._cache.prefixes_being_restored = tuple(self._requested.values())
 
     def _is_stuck(self) -> bool:
