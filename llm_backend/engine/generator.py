@@ -144,7 +144,8 @@ class Generator(WorkerEngine):
         now: float,
         validated: ValidatedCommand | None = None,
     ) -> None:
-        """Enqueue a command, which is validated unless it was. Raises `CommandRefused`."""
+        """Enqueue a command; validate it first unless `validated` is given. Raises
+        `CommandRefused`."""
         if not isinstance(command, Generate | ScoreLabels):
             raise unsupported_command(ModelKind.CHAT, command)
         free_slots = self._scheduler.free_slots
@@ -255,7 +256,7 @@ class Generator(WorkerEngine):
         self._lower_tiers.request(request.consumers[0].sequence.reusable_tokens_before_media)
 
     def _enqueue_consumers(self, request: EngineRequest) -> None:
-        """Queue those consumers of a request that wait for a slot from now on."""
+        """Queue the next consumers of a request; they wait for slots."""
         for consumer in request.take_consumers():
             self._consumers[consumer.sequence] = consumer
             self._scheduler.add(consumer.sequence)

@@ -101,7 +101,7 @@ def cpu_buffer_type() -> BufferType | None:
 
 
 def is_hookable(library: NativeLibrary, kind: BufferType) -> bool:
-    """True if the functions in these structs are the ones that are called."""
+    """True if the native code calls the functions in these structs, as assumed."""
     cleared: list[int] = []
     record_clear = CLEAR(lambda address, _: cleared.append(address))
 

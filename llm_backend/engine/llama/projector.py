@@ -26,7 +26,7 @@ from llm_backend.operating_system import usable_cores
 _CACHE_BYTES = 64 << 20
 _CACHED_MEDIA = 256  # media whose pieces are cached: a conversation sends its own each turn
 _LEAST_AUDIO_S = 0.01  # shorter audio is refused: a single sample crashes the native code
-# the whole text that a medium is tokenized in, so it cannot conflict with a prompt
+# a medium is tokenized in a text of only this marker, so prompts may contain the marker
 _MARKER = b"<media>"
 _DIMENSIONS = 4  # dimensions of a position that has several: time, row, column, and one unused
 _CONTEXT_DEPENDENT = {"hunyuanvl", "deepseek4v"}

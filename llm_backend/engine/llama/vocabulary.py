@@ -57,7 +57,7 @@ class LlamaVocabulary:
 
     @cached_property
     def markers(self) -> frozenset[int]:
-        """The tokens that are markup and no text: control tokens, `<tool_call>` and its like."""
+        """The tokens that are markup, not text: control tokens, `<tool_call>` and its like."""
         return frozenset(token for token in range(self.size) if self.is_marker(token))
 
     @cached_property
@@ -146,7 +146,7 @@ class LlamaVocabulary:
         return self.name(native.llama_vocab_eos(self._handle))
 
     def is_marker(self, token: int) -> bool:
-        """True for a token that is markup and no text."""
+        """True for a token that is markup, not text."""
         kind = native.llama_vocab_get_attr(self._handle, token)
         if kind & (native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_UNKNOWN):
             return True

@@ -35,7 +35,8 @@ class Outbox:
         self._is_brief = True  # they are short enough to delay events
 
     def publish(self, address: Address, event: Event) -> None:
-        """Queue `event`; `Queued` and `SlotAssigned` are sent at once, to find poison requests."""
+        """Queue `event`; `Queued` and `SlotAssigned` are sent at once, so that after a crash
+        the owner knows which requests were computed."""
         self._queued[address.connection].append(event)
         self._is_due = self._is_due or not _can_wait(event)
         if isinstance(event, Queued | SlotAssigned):

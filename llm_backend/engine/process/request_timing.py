@@ -9,7 +9,7 @@ class RequestTiming:
     """Timestamps of a request, in seconds of the monotonic clock; None for those not reached."""
 
     submitted_at: float = field(default_factory=time.monotonic)
-    slot_at: float | None = None  # time of the slot
+    slot_at: float | None = None  # time at which the slot was assigned
     first_at: float | None = None  # time of the first delta
     last_at: float | None = None  # time of the latest delta
 

@@ -76,7 +76,7 @@ def find_invalid_schema(grammar: str, reason_of: TryCompile) -> InvalidSchema | 
 
 
 class _Trials:
-    """Bounds the trials, each of which may take as long as a grammar may."""
+    """Bounds the number and time of trials; one trial may take as long as compiling a grammar."""
 
     def __init__(self, reason_of: TryCompile) -> None:
         self._reason_of = reason_of
@@ -85,7 +85,7 @@ class _Trials:
 
     @property
     def is_over(self) -> bool:
-        """True if there is no further trial."""
+        """True if no further trial is allowed."""
         return not self._remaining or time.monotonic() > self._end
 
     def reason(self, schema: JsonValue) -> str | None:

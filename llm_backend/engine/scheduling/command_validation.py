@@ -14,7 +14,7 @@ from llm_backend.engine.scheduling.prompt_tokens import PromptTokens, tokenize_p
 
 _PART = 32_768  # characters of a long text whose tokens are counted at once
 _TOKEN_CHARACTERS = 8  # more than a token has on average in any language
-_ANSWER_DIVISOR = 8  # share of the context that generated tokens of a prompt leave to an answer
+_ANSWER_DIVISOR = 8  # a prompt that generated tokens lengthen leaves this share of the context
 _CUT_TOKENS = 64  # more tokens than a cut through one token makes of it
 
 
@@ -65,9 +65,9 @@ class CommandLimits:
         projector: Projector | None = None,
         generated_tokens: GeneratedTokens | None = None,
     ) -> ValidatedPrompt:
-        """Return the tokens of a command's prompt and the limit of its answers. In the prompt of a
-        chat, tokens of earlier answers are those that were generated, if the context has room for
-        them and the answer. Raises `CommandRefused` if the command cannot be answered."""
+        """Return the tokens of a command's prompt and the limit of its answers. The prompt of a
+        chat has earlier answers in the tokens in which they were generated, if the context has room
+        for these and the answer. Raises `CommandRefused` if the command cannot be answered."""
         self._check(command, vocabulary)
         if isinstance(command.prompt, str):
             self.check_length(command.prompt, command.parse_special, vocabulary)

@@ -18,7 +18,7 @@ from llm_backend.engine.moving_average import moving_average
 
 # Time that batch prefill may add to the time to first token of an interactive request
 _ADDED_LATENCY_S = 0.05
-_INTERACTIVE_S = 30.0  # after an interactive request, in which the next one is expected
+_INTERACTIVE_S = 30.0  # seconds after an interactive request in which another one is expected
 _MINIMUM_TOKENS = 32  # tokens: with fewer, reading the weights takes most of a pass
 _ADDED_TO_DECODING = 0.5  # share of a decoding pass's time that a long prompt may add to each
 _MINIMUM_CHUNK = 64  # tokens of one sequence: with fewer, llama.cpp computes no attention in tiles
@@ -43,7 +43,7 @@ class PrefillBudget:
     def __init__(self) -> None:
         self._tokens_per_s: float | None = None
         self._decoding_pass_s: float | None = None
-        # of the newest chunk of a long prompt: it becomes slower with each
+        # speed of the newest chunk of a long prompt: each chunk is slower than the one before
         self._long_tokens_per_s: float | None = None
         self._interactive_at: float | None = None
 

@@ -151,8 +151,9 @@ class RequestTable:
         return request
 
     def remember_answer(self, request: EngineRequest, sequence: Sequence) -> None:
-        """Remember the tokens of a chat whose first answer has ended. An answer that a grammar or
-        its sampling has steered is not remembered: a client could choose its tokens for others."""
+        """Remember the tokens of a chat whose first answer has ended. An answer whose tokens
+        a grammar or sampling options have steered is not remembered: a client could choose tokens
+        that the prompts of other clients would then contain."""
         if self._generated_tokens is None or not isinstance(request, GenerationRequest):
             return
         is_steered = request.command.grammar is not None or request.command.sampling.is_steered

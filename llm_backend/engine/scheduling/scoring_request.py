@@ -121,8 +121,8 @@ class ScoringRequest:
         return self._next is None and all(consumer.is_finished for consumer in self.consumers)
 
     def take_consumers(self) -> list[PathScorer | PrefixPrefill]:
-        """Return the scorers that the scheduler gets now; those after a prompt that is computed
-        alone wait for it."""
+        """Return the scorers that the scheduler gets now. While a `PrefixPrefill` is computed,
+        there are none."""
         self.consumers = [consumer for consumer in self.consumers if not consumer.is_finished]
         taken: list[PathScorer | PrefixPrefill] = []
         while len(self.consumers) < self._width and self._next is not None:

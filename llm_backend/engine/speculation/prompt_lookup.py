@@ -54,8 +54,8 @@ class PromptLookup:
 
     def match(self) -> tuple[int, int] | None:
         """The index after the longest earlier repetition of the text's end, and its length; of
-        several one in the prediction, else the latest. None if not even the last two tokens were
-        there."""
+        several equally long ones, one in the prediction, else the latest. None if not even the
+        last two tokens occurred before."""
         best: tuple[int, int] | None = None
         index = self._earlier[len(self._tokens)]
         for _ in range(_STEPS):
@@ -68,7 +68,7 @@ class PromptLookup:
         return best
 
     def token_at(self, index: int) -> int | None:
-        """The token at an index; None where the text may not be continued from."""
+        """The token at an index; None at a boundary, across which no repetition extends."""
         token = self._tokens[index]
         return token if token >= 0 else None
 

@@ -11,9 +11,9 @@ from collections import abc
 from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate
 from llm_backend.engine.speculation.prompt_lookup import PromptLookup
 
-_LENGTHS = (3, 4, 6, 9, 17)  # lengths of repetitions that separate the estimates
-_PRIORS = (0.3, 0.5, 0.6, 0.75, 0.9, 0.95)  # priors of the chances
-_LEAST_PROBABILITY = 0.02  # a chance that no processor makes worth a token
+_LENGTHS = (3, 4, 6, 9, 17)  # bounds of the ranges of repetition lengths with a rate each
+_PRIORS = (0.3, 0.5, 0.6, 0.75, 0.9, 0.95)  # initial rate of each range
+_LEAST_PROBABILITY = 0.02  # with less, drafting does not pay on any processor
 
 
 class LookupRates:
@@ -33,8 +33,8 @@ class LookupRates:
 
 
 class PromptLookupDrafter:
-    """Drafts the next tokens of one text. `predicted_tokens` counts the tokens that were as in
-    the request's prediction."""
+    """Drafts the next tokens of one text. `predicted_tokens` counts the tokens that the
+    request's prediction foretold."""
 
     def __init__(
         self, tokens: abc.Sequence[int], rates: LookupRates, prediction: abc.Sequence[int]
@@ -62,8 +62,8 @@ class PromptLookupDrafter:
         self._match = (index + 1, length + 1)
 
     def probabilities(self, count: int) -> list[float]:
-        """For up to `count` tokens the chance that all up to there are guessed right, as long as
-        there is a guess."""
+        """For each of up to `count` guessed tokens, the probability that it and all guesses before
+        it are right."""
         if self._match is None:
             return []
         index, length = self._match

@@ -54,7 +54,7 @@ class OnnxVoiceModel:
     def compute(
         self, command: SequentialCommand, should_stop: Callable[[], bool], _report: Report
     ) -> Spoken:
-        """Return the audio of a sentence; of one without words that the voice knows, none.
+        """Return the audio of a sentence; it is empty if the voice knows none of its words.
         `should_stop` is called between its parts. Raises `Cancelled` if it returned True,
         `DecodeError` if the native code fails."""
         assert isinstance(command, Speak), "the engine takes no other command for a voice"
@@ -84,7 +84,7 @@ class OnnxVoiceModel:
         return options
 
 
-_SILENCE_SCALE = 0.2  # of pauses within a sentence: the library's own
+_SILENCE_SCALE = 0.2  # factor for pauses within a sentence; the library's default
 
 
 def _config(library: Any, files: VoiceFiles, threads: int) -> Any:

@@ -42,9 +42,9 @@ class PrefixSaver:
         self._statistics = statistics
         self._clock = clock
         self._writing: Future[PrefixEntry] | None = None
-        # files that hold prefixes of slots, as far as these were checked since the last work
+        # files that hold prefixes of the slots checked since the last work; they are not evicted
         self._retained: set[str] = set()
-        self._has_space = True  # False once a further file would evict one that must stay
+        self._has_space = True  # False once a further file would evict a retained one
         self._worked_at = 0.0
         self._is_done = True  # nothing more is to be written before the next work
 
@@ -82,8 +82,8 @@ class PrefixSaver:
             self._wait(until)
 
     def _save_next(self) -> bool:
-        """Begin to save the most recently used slot that is not saved. True if one is being
-        written. Prefixes that are in a file already are not evicted for older ones."""
+        """Begin to save the most recently used slot that is not saved. True if a prefix
+        is being written. Files that hold prefixes of more recently used slots are not evicted."""
         return any(self._save(slot) for slot in self._cache.cached_slots)
 
     def _save(self, slot: SlotTokens) -> bool:
