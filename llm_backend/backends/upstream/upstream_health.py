@@ -12,10 +12,9 @@ class UpstreamHealth:
     failures: an upstream that breaks off every answer is ejected, too. Each ejection is twice as
     long as the one before, up to a minute, until an answer is complete. Nothing is recorded of a
     request whose client leaves after the headers. An answer that turns out to be invalid is a
-    failure, even if its headers were a success. A request has the epoch in which it was sent, the
-    number of ejections before it. Of one from before the latest ejection nothing is recorded: that
-    it fails says nothing new, and that its answer begins or ends does not say that a new request
-    would be answered.
+    failure, even if its headers were a success. Each request has an epoch: the number of
+    ejections before it was sent. The results of requests from earlier epochs are ignored: a failure
+    was to be expected, and a success does not prove that a new request would be answered.
 
     Known elsewhere as circuit breaker (open while ejected, half-open while probed) with a cooldown.
     """

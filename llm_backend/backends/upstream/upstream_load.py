@@ -15,7 +15,8 @@ log = logging.getLogger(__name__)
 class UpstreamLoad:
     """Counts the requests of one upstream, and tracks in `health` the results of the latest ones.
 
-    `permits` limit outstanding and reserved requests; `on_permit_free` is called when one ends.
+    `permits` limit outstanding and reserved requests; `on_permit_free` is called when a request
+    ends.
     """
 
     def __init__(self, config: UpstreamConfig, observer: UpstreamObserver) -> None:

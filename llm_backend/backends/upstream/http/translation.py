@@ -88,8 +88,8 @@ def redirect_error(url: URL, status: int, location: str) -> UpstreamFailed:
     """Returns the error for a redirect of `url`. The log shows its location without the query,
     which may contain secrets of the upstream's clients."""
     failed = _Redirected(
-        f"The upstream answered with a redirect (status {status}), and this server follows "
-        "none: the backend's base URL must be the address that answers."
+        f"The upstream answered with a redirect (status {status}), and this server does not "
+        "follow redirects: the backend's base URL must be the address that answers."
     )
     failed.location = _location(url, location)
     failed.was_sent = status == _SEE_OTHER  # 303 says that the request was processed
