@@ -27,9 +27,9 @@ from llm_backend.offload import offload_media
 NOT_INSTALLED = "drawing_not_installed"
 """Code of the error for a missing library or a missing part of a model."""
 
-_TILED_PIXELS = 512 * 512  # above them, the autoencoder takes gigabytes for a whole image
+_TILED_PIXELS = 512 * 512  # images with more pixels are decoded in tiles, to save gigabytes
 _SEEDS = 2**31
-_TRIES = 8  # of an image before it has begun; each cancelled request of another process costs one
+_TRIES = 8  # attempts at an image; one fails if a cancelled request has just ended the worker
 
 
 @dataclass(frozen=True, kw_only=True)

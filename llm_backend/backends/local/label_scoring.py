@@ -96,7 +96,7 @@ def render(protocol: ModelProtocol, scoring: LabelScoring) -> RenderedScoring:
 def score_command(
     scoring: LabelScoring, rendered: RenderedScoring, media: Sequence[MediaItem]
 ) -> ScoreLabels:
-    """Builds the engine's command; `media` are the decoded ones of `rendered`, in their order."""
+    """Builds the engine's command; `media` are the decoded media of `rendered`, in their order."""
     remaining = iter(media)
 
     def take(text: UnmarkedPrompt) -> list[MediaItem]:
@@ -130,8 +130,8 @@ def normalize(logprobs: Sequence[float]) -> list[float]:
 async def compute(
     engine: EngineClient, command: ScoreLabels, count: Callable[[Usage], None]
 ) -> tuple[list[list[float]], Usage]:
-    """Computes the probabilities of each question's labels. `count` gets the usage in any case once
-    the engine has begun."""
+    """Computes the probabilities of each question's labels. Once the engine has begun, `count` gets
+    the usage, even if the request fails or is cancelled."""
     async with await engine.score_labels(command) as running:
         usage = _usage(running)
         try:

@@ -14,7 +14,7 @@ from llm_backend.engine import EngineClient, EngineState
 from llm_backend.errors import EngineUnavailable, ServiceUnavailable
 
 MakeEngine = Callable[[Path | None], EngineClient]
-"""Creates an engine that serves other processes at this socket path; None: at none."""
+"""Creates an engine. With a socket path it also serves other processes there."""
 
 
 class ModelState(StrEnum):

@@ -65,7 +65,7 @@ class LocalModelManager:
 
     def handle_of_model(self, model: str) -> LocalModelHandle:
         """Returns the handle of a model. Raises `ModelNotFound`."""
-        for handle in reversed(self.handles):  # the latest of a name
+        for handle in reversed(self.handles):  # an older one of the same name may be draining
             if handle.name == model and not handle.is_removed:
                 return handle
         raise ModelNotFound(model)
@@ -134,7 +134,7 @@ class LocalModelManager:
         which accepts no new request."""
 
     def next_socket_path(self) -> Path | None:
-        """Socket path of the next engine for other processes; None if it has none."""
+        """Socket path at which the next engine serves other processes; None if it serves none."""
         return None
 
     async def _estimate_bytes(self, handle: LocalModelHandle) -> int:

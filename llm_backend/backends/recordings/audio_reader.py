@@ -25,7 +25,7 @@ _CONTAINERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,"
     "ogg,tta,w64,wav,wv"
 )
-"""FFmpeg's names of formats that hold audio, and no names of other files."""
+"""FFmpeg's names of formats that hold audio; those that can refer to other files are left out."""
 _MICROSECONDS = 1_000_000
 
 
@@ -101,9 +101,9 @@ def _decode(container: Any, limit_s: int, rate_hz: int) -> Iterator[bytes]:
 
 
 def _resample(frames: Iterator[Any], format: str, rate_hz: int) -> Iterator[Any]:
-    """Yields frames of one channel, in this format and rate. A resampler takes frames of one form;
-    where a recording changes its rate or its channels, as joined MP3 files do, another one goes
-    on."""
+    """Yields frames of one channel, in this format and rate. All frames of a resampler
+    must have the same format, rate and channels. Where a recording changes them, as joined MP3
+    files do, a new resampler is created."""
     import av
 
     resampler, resampled = None, None
@@ -130,8 +130,8 @@ def _frames(container: Any) -> Iterator[Any]:
 
 
 def _check_finite(frame: Any) -> Any:
-    """Returns a frame of 32-bit floats. Raises `_UnreadableRecording` if one is NaN or
-    infinite, as their sum is then, too."""
+    """Returns a frame of 32-bit floats. Raises `_UnreadableRecording` if one of them is NaN or
+    infinite: then their sum is NaN or infinite, too."""
     if not math.isfinite(sum(_values(frame, "f"))):
         raise _UnreadableRecording("The recording holds samples that are NaN or infinite.")
     return frame
@@ -145,8 +145,8 @@ def _little_endian(frame: Any) -> bytes:
 
 
 def _values(frame: Any, type: str) -> "array[Any]":
-    """Returns the samples of a frame of one channel, without its padding; numpy would take longer
-    to be imported than a turn to be decoded."""
+    """Returns the samples of a frame of one channel, without its padding. numpy is not used:
+    importing it takes longer than decoding a short recording."""
     values = array(type)
     values.frombytes(memoryview(frame.planes[0])[: frame.samples * values.itemsize])
     return values

@@ -27,7 +27,7 @@ _EXPRESSIONS = {"pattern", "patternProperties"}
 class AnswerSchema:
     """Compiled schema of a client. `path` is its path in the request. Raises
     `SchemaUnsupported` with the path of an invalid part. Formats are validated only with
-    `has_formats`: grammars enforce them."""
+    `has_formats`; otherwise only grammars enforce them."""
 
     def __init__(self, schema: JsonValue, path: Path, *, has_formats: bool = False) -> None:
         self._schema = lower_escapes(schema)
@@ -148,7 +148,8 @@ def _compile(schema: JsonValue, has_formats: bool) -> Any:  # Any: the library h
 def _client_location(
     schema: JsonValue, lowered: JsonValue, location: Sequence[str | int]
 ) -> list[str | int]:
-    """Maps a location in the rewritten schema to the client's, where expressions are keys."""
+    """Maps a location in the rewritten schema to the client's. The two differ in the keys that are
+    regular expressions, whose escapes were rewritten."""
     found: list[str | int] = []
     for step in location:
         name = step

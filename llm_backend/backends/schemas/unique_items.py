@@ -18,6 +18,7 @@ _SEQUENCES_LIMIT = 120  # five values in any order
 _OTHER_TYPES = [name for name in TYPES if name != "array"]
 
 Place = list[JsonValue]
+"""Values that the item at one position of an array may have."""
 
 
 def alternatives_of_unique_items(

@@ -31,8 +31,9 @@ _LINE = re.compile(r"\s*\d+\s+(\S+)\s+\S*/(\S)\s+(\S+)\s+(\S.*?)\s*(?:\([^()]*\)
 @dataclass(frozen=True, kw_only=True)
 class Voice:
     """A voice as it is listed. `id` is the name by which it is chosen: a language, or for
-    a variant the name of its file. `espeak-ng` finds it by its `file` in any case; by a language it
-    finds some voices without their variants. Other voices have no `file`."""
+    a variant the name of its file. `espeak-ng` gets the voice's `file`, because it
+    ignores variants of some voices that are chosen by a language. `file` is empty for voices of
+    other programs."""
 
     id: str
     name: str
@@ -66,7 +67,8 @@ def voices_by_id(listing: str) -> Mapping[str, Voice]:
 
 @dataclass(frozen=True, kw_only=True)
 class VoiceNames:
-    """Voices and variants of the program, and other names for some, by their ids."""
+    """Voices and variants of the program by id, and the ids of the voices with `others`, further
+    names."""
 
     voices: Mapping[str, Voice]
     variants: Mapping[str, Voice]
@@ -81,7 +83,7 @@ class VoiceNames:
         return self.voices[language].file + plus + variant
 
     def list_voices(self) -> Iterator[Voice]:
-        """Yields the other names, as voices, and then the program's own voices."""
+        """Yields a voice for each further name, and then the program's own voices."""
         for name, id in self.others.items():
             file = self.find(name)
             if file is None:

@@ -88,10 +88,10 @@ def check_strict(parameters: Mapping[str, JsonValue], arguments: ArgumentStyle, 
                 "required, but not among the `properties`.",
                 param=f"{param}.required",
             )
-    if arguments is not ArgumentStyle.KEYWORDS:  # with keywords, strings are JSON too
+    if arguments is not ArgumentStyle.KEYWORDS:  # in these, strings are JSON, which can be enforced
         for name, schema in properties.items():
             if is_text(schema):
-                by_lark = {"pattern"} if LARK in schema else set()  # which is equivalent
+                by_lark = {"pattern"} if LARK in schema else set()  # replaced by the grammar
                 others = {name: value for name, value in schema.items() if name not in by_lark}
                 _refuse(others, _TEXT_KEYWORDS, f"{param}.properties.{name[:64]}")
 

@@ -27,7 +27,7 @@ Steps = Generator[None, str, T]
 
 
 class NoCall(Exception):
-    """The text began like a call but is none."""
+    """The text began like a call but is not a call."""
 
 
 class MarkupReader:
@@ -45,7 +45,7 @@ class MarkupReader:
         self.is_ambiguous = False  # the text may still be either content or a call
         self._hidden = sorted(hidden, key=len, reverse=True)
         self._consumed: list[str] = []
-        self._text = ""  # received text that is not consumed before `_index`, that of `current`
+        self._text = ""  # received text that may be unread; `current` is at `_index`
         self._index = 0
         self._is_ended = False
         self._call: JsonText | None = None
