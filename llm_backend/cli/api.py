@@ -35,7 +35,7 @@ class Api:
             return _json(answer.read())
 
     def bytes_of(self, path: str, body: JsonMapping) -> bytes:
-        """Return the answer to a request as it is: audio."""
+        """Return the body of an answer that is not JSON, such as audio."""
         with self._send("POST", path, body) as answer:
             return answer.read()
 

@@ -28,7 +28,7 @@ _COMMANDS = """\
 /say           play the last answer, read aloud by --voice-model
 /attach [FILE] send an image or audio with the next message, or remove all attachments
 /file FILE     send the text of a file with the next message
-/save FILE     write the conversation to a file: as JSON if its name ends so, else as Markdown
+/save FILE     write the conversation to a file: as JSON if its name ends in .json, else Markdown
 /model [NAME]  switch to another model, or list models
 /system [TEXT] set the system message, or remove it
 /quit          quit (or Ctrl-D)
@@ -336,8 +336,8 @@ def _text(content: Content) -> str:
 
 
 def _switch_model(conversation: ChatSession, name: str) -> None:
-    """Switch to a model; one that is not listed may exist all the same, so it is only noted.
-    Without a name, list the models."""
+    """Switch to a model; without a name, list the models. A name that is not listed prints only a
+    notice, because the model may exist all the same."""
     names = conversation.models()
     if not name:
         print("\n".join(names))

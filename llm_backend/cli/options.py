@@ -7,7 +7,7 @@ import typer
 
 
 def _config_file(text: str) -> Path | None:
-    """Return the file; None for an empty name, which is unset as an empty variable is."""
+    """Return the file; None for an empty name, which counts as unset, as empty variables do."""
     return Path(text) if text else None
 
 
