@@ -46,10 +46,10 @@ _MARKS = (
     ("label_emb.", DiffusionFamily.SDXL),
     ("input_blocks.", DiffusionFamily.SD),
 )
-"""Beginnings of tensors' names, the first of which in a file identifies its family."""
+"""Prefixes of tensors' names; the first of them that occurs in a file identifies its family."""
 
 _ARCHITECTURES = frozenset({"flux", "sd1", "sdxl", "sd3", "qwen_image", "lumina2"})
-"""Values of `general.architecture` of the models that draw; converters write some or none."""
+"""Values of `general.architecture` in GGUF files of models that draw; some converters omit it."""
 
 _NEEDED: Mapping[DiffusionFamily, tuple[str, ...]] = {
     DiffusionFamily.SD: ("vae",),
@@ -64,7 +64,8 @@ _ENCODERS: Mapping[DiffusionFamily, tuple[str, ...]] = {
     DiffusionFamily.SD: ("clip_l",),
     DiffusionFamily.SDXL: ("clip_l", "clip_g"),
 }
-"""Parts that have to be in the checkpoint: stable-diffusion.cpp knows these families by them."""
+"""Parts that have to be in the checkpoint, because stable-diffusion.cpp recognizes these families
+by them."""
 
 _HELD = {
     "vae": ("first_stage_model.", "vae.", "tae."),

@@ -4,7 +4,7 @@ Weights are as large as in the file. A KV cell holds, for each layer, a key and 
 head (GQA). Compute buffers hold the activations of a pass's tokens and the logits of its outputs;
 the process is the interpreter and its libraries, with the tokens of recent chats. An estimate errs
 upwards: all cells are counted, though a cell takes memory only once it is used, and layers with a
-sliding window as layers with full attention.
+sliding window are counted as layers with full attention.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class ModelShape:
     output_rows: int = 32
     cache_type: str = "f16"
     kv_unified: bool = False  # a pass attends to the cells of all slots, which are one pool
-    has_flash_attention: bool = True  # flash attention
+    has_flash_attention: bool = True
     generated_tokens_bytes: int = 0
     draft_tokens: int = 0
 

@@ -30,7 +30,7 @@ from llm_backend.model_files.whisper import WhisperHeader, is_whisper_file, read
 ModelFile = (
     GgufHeader | WhisperHeader | VoiceFiles | RecognizerFiles | DiarizationFiles | DiffusionFile
 )
-"""Contents of a model's file: its type is that of the kind of the model."""
+"""Contents of a model's file; their type depends on the kind of model."""
 
 HUB_NAME = re.compile(r"([\w.-]+)/([\w.-]+?)(?::([\w.-]+))?")
 _PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)
@@ -157,7 +157,8 @@ def _names_in(folder: Path) -> Iterator[str]:
 
 
 def _near_name(name: str, folder: Path) -> str | None:
-    """Returns the name of a model that is like `name`, or whose end is; None if none is."""
+    """Returns the name of a model that resembles `name`, as a whole or after its last slash; None
+    if there is no such model."""
     names = ("builtin", *_names_in(folder))
     ends = {one.rpartition("/")[2]: one for one in names}
     return closest_name(name, names) or ends.get(closest_name(name, ends) or "")
