@@ -73,7 +73,7 @@ class QdrantIndex:
         )
 
     async def name(self) -> str:
-        """Returns the same name for all servers: their URL may be written in several ways."""
+        """Returns a constant, not the URL: one server may have several URLs."""
         return NAME
 
     async def create(self, collection: str, dimensions: int) -> None:
@@ -134,7 +134,7 @@ class QdrantIndex:
         return await self._search(collection, _sparse(words), WORDS, limit, condition)
 
     async def check(self) -> None:
-        """Returns if the server answers."""
+        """Raises `IndexUnavailable` if the server does not answer."""
         async with self._client_for("") as (client, _):
             await client.get_collections()
 
