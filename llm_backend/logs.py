@@ -27,7 +27,7 @@ def configure_logging(
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for verbose in ("connexion", "asyncio", "alembic", "httpx2", "mcp"):
         logging.getLogger(verbose).setLevel(max(logging.WARNING, logging.getLogger().level))
-    # It warns about each malformed form, which is refused and logged anyway.
+    # python-multipart warns about each malformed form, which is refused and logged anyway.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
