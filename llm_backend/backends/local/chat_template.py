@@ -173,5 +173,5 @@ def _join_bounded(pieces: Iterable[str]) -> str:
         joined.append(piece)
         length += len(piece)
         if length > _PROMPT_CHARACTERS:
-            raise ValueError(f"it makes more than {_PROMPT_CHARACTERS} characters of them")
+            raise ValueError(f"the prompt would have more than {_PROMPT_CHARACTERS} characters")
     return "".join(joined)

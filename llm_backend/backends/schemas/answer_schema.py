@@ -169,7 +169,7 @@ def _schema_error(schema: JsonValue, path: Path, location: list[str | int]) -> S
             return SchemaUnsupported(message, (*path, *unresolved))
         if "$schema" in schema:
             return SchemaUnsupported(
-                "This `$schema` is not known here; leave it out.", (*path, "$schema")
+                "This `$schema` is not supported; leave it out.", (*path, "$schema")
             )
     keyword = next((name for name in reversed(location) if isinstance(name, str)), "schema")
     value = json.dumps(_value_at(schema, location), ensure_ascii=False, default=str)
@@ -179,7 +179,7 @@ def _schema_error(schema: JsonValue, path: Path, location: list[str | int]) -> S
     ):
         expression = excerpt if location[-1] == "pattern" else str(location[-1])[:_VALUE_LIMIT]
         return SchemaUnsupported(
-            f"The schema is not valid: {expression} is not a regular expression known here.",
+            f"The schema is not valid: {expression} is not a supported regular expression.",
             (*path, *location),
         )
     return SchemaUnsupported(

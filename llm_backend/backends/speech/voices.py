@@ -58,7 +58,7 @@ def parse_voices(listing: str) -> Iterator[Voice]:
 
 
 def voices_by_id(listing: str) -> Mapping[str, Voice]:
-    """Parses what `espeak-ng --voices` prints; of two voices of one language the first is kept."""
+    """Parses what `espeak-ng --voices` prints; of several with one id the first is kept."""
     voices: dict[str, Voice] = {}
     for voice in parse_voices(listing):
         voices.setdefault(voice.id, voice)

@@ -130,8 +130,9 @@ def _check_name(reader: MarkupReader, name: str, known: Tools | None) -> None:
 def _read_string(
     reader: MarkupReader, words: Collection[str], known: Tools | None, name: str | None
 ) -> Steps[str]:
-    """Reads a string. If the answer ends inside it before a function is named, and the string so
-    far begins none of `words`, the text may be JSON content: `is_ambiguous` is set."""
+    """Reads a string. If the answer ends inside it before a function is named, the text is JSON
+    content or a truncated call. It is ambiguous unless one of `words` begins with the string so
+    far."""
     if reader.current != '"':
         raise NoCall
     text = ""

@@ -101,8 +101,8 @@ def _refuse_lark(parameters: Mapping[str, JsonValue], param: str) -> None:
     for name, schema in properties.items() if isinstance(properties, dict) else ():
         if isinstance(schema, dict) and LARK in schema and "pattern" not in schema:
             raise UnsupportedField(
-                "This model writes its calls in quotes, where a `regex` can be enforced but "
-                "no grammar in Lark.",
+                "This model writes its calls in quotes, where a `regex` can be enforced, but "
+                "a Lark grammar cannot.",
                 param=f"{param}.properties.{name[:64]}.{LARK}",
             )
 
