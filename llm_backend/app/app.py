@@ -26,10 +26,10 @@ class App:
     """The ASGI application. It answers requests while it is open, either within `async with open()`
     or within an ASGI lifespan.
 
-    With several processes, `shared` is the folder where another process has opened engines, and
-    that process watches the config file, which hints name: `config_file`. Otherwise the config file
-    of `source` is watched. `cut_off` is set when the process that owns the engines
-    has dropped this one, which must then exit.
+    With several processes, another process has opened the engines in the folder `shared`, and
+    watches the config file; `config_file` is its path, for hints. With one process, this
+    application watches the config file of `source`. `cut_off` is set when the process that owns the
+    engines has dropped this one, which must then exit.
     """
 
     def __init__(

@@ -214,7 +214,8 @@ def _check_nul(value: JsonValue) -> None:
 
 
 def _code_of_nul(path: Path) -> str | None:
-    """Returns the code of other refusals of schemas within one, else None."""
+    """Returns the code of the refusal of a NUL character at this path: within a JSON schema that of
+    an invalid schema, elsewhere None."""
     is_schema = path[:1] == ("format",) or (
         path[:1] in _SCHEMA_OWNERS and not _SCHEMA_FIELDS.isdisjoint(path)
     )

@@ -105,9 +105,9 @@ class Database:
     ) -> T:
         """Run `work` in a transaction, and return its result once everything it wrote is durable.
 
-        A work may be called again: after another one in its transaction failed, or after a
-        deadlock. So it changes nothing but the database. A failure affects this work only.
-        Cancelling the caller does not withdraw the work.
+        `work` may be called again, after a deadlock, or after other work in the same transaction
+        failed; so it must change nothing but the database. Its failure affects no other work.
+        Cancelling the caller does not cancel it.
         """
         return await self._write_measured(self._engine.write, _bind(work, *args, **kwargs))
 

@@ -73,7 +73,7 @@ def allows(allowed: Any, tool: Item) -> bool:
 
 
 def needs_approval(policy: Any, tool: Item) -> bool:
-    """True if the policy requires approval; a tool that no filter of it matches needs approval."""
+    """True if the policy requires approval of the tool, also if none of its filters matches."""
     if not isinstance(policy, Mapping):
         return bool(policy != "never")
     always, never = policy.get("always"), policy.get("never")
