@@ -9,6 +9,7 @@ float, and lone surrogates.
 import gc
 import json
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from math import isinf
 from typing import Any
@@ -17,6 +18,8 @@ import orjson
 
 _LARGE_BYTES = 32 * 1024  # parsed in less than a millisecond
 _STRETCH_BYTES = 1024 * 1024
+_MANY_ITEMS = 10_000  # serialized in a few milliseconds
+_PIECE_ITEMS = 4096  # serialized in a millisecond or two
 _OVERLAP_BYTES = 24  # longer than what is searched for
 _EXACT_LIMIT = 2**53  # floats of smaller whole numbers are exact
 _WHOLE_DIGITS = 64  # digits of an integer with a point or an exponent, which may be short as text
@@ -69,11 +72,49 @@ def dumps(value: object) -> bytes:
         if "64-bit" not in str(error):
             raise
     try:
-        return json.dumps(
-            value, ensure_ascii=False, separators=(",", ":"), allow_nan=False
-        ).encode()
+        return encode_in_pieces(value, _encode).encode()
     except (ValueError, TypeError, RecursionError) as error:
         raise orjson.JSONEncodeError(str(error)) from error
+
+
+def encode_in_pieces(
+    value: object, encode: Callable[[object], str], comma: str = ",", colon: str = ":"
+) -> str:
+    """Serializes a value by `encode`, a value of many items by many calls, between which other
+    threads can run: one call would hold the interpreter's lock for some 0.4 us per item.
+
+    `comma` and `colon` are the separators that `encode` writes.
+    """
+    if not _has_many_items(value):
+        return encode(value)
+    pieces: list[str] = []
+
+    def add(value: object) -> None:
+        if isinstance(value, dict) and value and all(isinstance(name, str) for name in value):
+            before = "{"
+            for name, member in value.items():
+                pieces.append(f"{before}{encode(name)}{colon}")
+                add(member)
+                before = comma
+            pieces.append("}")
+        elif isinstance(value, list) and value:
+            before = "["
+            for start in range(0, len(value), _PIECE_ITEMS):
+                items = value[start : start + _PIECE_ITEMS]
+                if not any(isinstance(item, (dict, list)) for item in items):
+                    pieces.append(before + encode(items)[1:-1])
+                    before = comma
+                    continue
+                for item in items:
+                    pieces.append(before)
+                    add(item)
+                    before = comma
+            pieces.append("]")
+        else:
+            pieces.append(encode(value))
+
+    add(value)
+    return "".join(pieces)
 
 
 def read_decimal(text: str) -> int | float:
@@ -90,6 +131,24 @@ def read_decimal(text: str) -> int | float:
     if exact.adjusted() >= _WHOLE_DIGITS:
         raise _TooLong(text)
     return int(exact)
+
+
+# One encoder for all values: making an encoder takes longer than encoding a short value.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+def _has_many_items(value: object) -> bool:
+    unread = [value]
+    for one in unread:  # which grows
+        if isinstance(one, str):
+            continue
+        if isinstance(one, dict):
+            unread += one.values()
+        elif isinstance(one, list):
+            unread += one
+        if len(unread) > _MANY_ITEMS:
+            return True
+    return False
 
 
 def _parse(data: bytes | bytearray | str) -> Any:  # Any: parsed JSON

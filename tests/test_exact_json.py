@@ -1,4 +1,5 @@
 import gc
+import json
 import re
 from fractions import Fraction
 
@@ -43,6 +44,38 @@ def test_exact_json_round_trips_values(value):
 
     assert again == value
     assert repr(again) == repr(value)
+
+
+@given(value=values)
+@example(value={"a": [1, [], {}, [2, {"b": None}], 3, 4, 5], "": {"c": [[1.5]]}})
+def test_pieces_are_the_text_that_one_call_writes(value):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact_json, "_MANY_ITEMS", 0)
+        patch.setattr(exact_json, "_PIECE_ITEMS", 2)
+
+        assert exact_json.encode_in_pieces(value, json.dumps, ", ", ": ") == json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [0.5] * 20_000,
+        {"a": [[0.5] * 200] * 100},
+        [{"a": {}}] * 20_000,
+        dict.fromkeys("ab", [1] * 9999),
+    ],
+)
+def test_many_items_are_encoded_by_short_calls(value):
+    sizes = []
+
+    def encode(one):
+        sizes.append(len(one) if isinstance(one, (list, dict)) else 1)
+        return json.dumps(one)
+
+    text = exact_json.encode_in_pieces(value, encode, ", ", ": ")
+
+    assert text == json.dumps(value)
+    assert max(sizes) <= 5000
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, str])

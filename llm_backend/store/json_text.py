@@ -11,6 +11,7 @@ from json.encoder import (  # type: ignore[attr-defined]  # not in the stubs
     encode_basestring_ascii,
 )
 
+from llm_backend.exact_json import encode_in_pieces
 from llm_backend.store.errors import Unstorable
 
 _STRETCH = 1024 * 1024  # characters encoded per call: other threads can run between two calls
@@ -42,6 +43,10 @@ def loads(text: str) -> object:
 
 
 def _encode(value: object) -> str:
+    return encode_in_pieces(value, _encode_at_once)
+
+
+def _encode_at_once(value: object) -> str:
     return "".join(_pieces_of(value, 0))
 
 

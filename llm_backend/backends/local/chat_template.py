@@ -14,6 +14,7 @@ from llm_backend.backends.base import Message
 from llm_backend.backends.local.control_tokens import ControlTokenGuard
 from llm_backend.backends.local.template_messages import PROBE, PROBE_TEXT, MessageStyle
 from llm_backend.errors import InvalidRequest, UnsupportedField
+from llm_backend.exact_json import encode_in_pieces
 from llm_backend.json_types import JsonMapping
 
 if TYPE_CHECKING:
@@ -37,7 +38,11 @@ def _raise_exception(message: str) -> None:
 
 
 def _tojson(value: Any, indent: int | None = None, **_: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    def encode(value: object) -> str:
+        return json.dumps(value, ensure_ascii=False, indent=indent)
+
+    # With an indent, the encoder is Python code, beside which other threads can run.
+    return encode(value) if indent is not None else encode_in_pieces(value, encode, ", ", ": ")
 
 
 @cache

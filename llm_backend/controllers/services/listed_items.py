@@ -4,6 +4,7 @@ The document requires more of a listed item than of a sent one. `stored_form` ad
 rest is refused: a field of another type, or a `compaction_trigger`, which is never listed.
 """
 
+import re
 from collections.abc import Sequence
 
 from llm_backend.contract.validation import Validators
@@ -15,6 +16,9 @@ from llm_backend.store import Page, StoredItem
 
 OF_CONVERSATIONS = "createConversationItems"
 OF_RESPONSES = "listInputItems"
+
+_ITEMS_AT_ONCE = 1024  # checked in some milliseconds, without a pause for other threads
+_INDEX = re.compile(r"\bdata\[(\d+)\]")
 
 
 class ListedItems:
@@ -32,12 +36,20 @@ class ListedItems:
     def _check(self, items: Sequence[JsonObject], where: str, operation_id: str) -> None:
         check = self._validators.response(operation_id, 200, "application/json")
         assert check is not None  # the document describes it
-        rows = [StoredItem(id=item["id"], item=item) for item in items]
-        try:
-            check.check_request(item_list(Page(items=rows, has_more=False)))
-        except InvalidRequest as refusal:
-            raise InvalidRequest(
-                refusal.message.replace("'data[", f"'{where}[", 1),
-                param=(refusal.param or "").replace("data[", f"{where}[", 1) or None,
-                code=refusal.code,
-            ) from refusal
+        for start in range(0, len(items), _ITEMS_AT_ONCE):
+            rows = [
+                StoredItem(id=item["id"], item=item)
+                for item in items[start : start + _ITEMS_AT_ONCE]
+            ]
+            try:
+                check.check_request(item_list(Page(items=rows, has_more=False)))
+            except InvalidRequest as refusal:
+
+                def place(index: re.Match[str], start: int = start) -> str:
+                    return f"{where}[{start + int(index[1])}]"
+
+                raise InvalidRequest(
+                    _INDEX.sub(place, refusal.message, count=1),
+                    param=_INDEX.sub(place, refusal.param or "", count=1) or None,
+                    code=refusal.code,
+                ) from refusal

@@ -119,3 +119,14 @@ async def test_echoed_item_is_completed_and_a_wrong_field_refused(kind):
 
     assert refusal is not None
     assert refusal.param == "input[0].status"
+
+
+async def test_refused_item_is_named_by_its_place_among_many():
+    items = [stored_form({"type": "reasoning"}) for _ in range(3000)]
+    items[2500] = stored_form({"type": "reasoning", "status": "odd"})
+
+    with pytest.raises(InvalidRequest) as error:
+        await LISTED.check(items)
+
+    assert error.value.param == "items[2500].status"
+    assert "'items[2500].status'" in error.value.message
