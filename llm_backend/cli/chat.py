@@ -39,6 +39,10 @@ _COMMAND_NAMES = re.findall(r"^/\w+", _COMMANDS, re.MULTILINE)
 
 
 def chat(
+    message: Annotated[
+        list[str] | None,
+        typer.Argument(help="Message to send instead of reading messages. Piped text precedes it."),
+    ] = None,
     base_url: BaseUrl = "http://127.0.0.1:8000/v1",
     model: Annotated[
         str | None, typer.Option(help="Model to chat with; the first one by default.")
@@ -52,15 +56,23 @@ def chat(
 ) -> None:
     """Chat with a model in the terminal; answers are streamed.
 
-    Reads one message per line, also from a pipe; a backslash at its end continues a line.
+    Without MESSAGE, reads one message per line, also from a pipe; a backslash at its end continues
+    a line.
     /attach FILE sends an image or audio with the next message; /help lists the commands.
     """
+    text = None if message is None else " ".join(message)
+    if text is not None and not text.strip():
+        exit_with_error("MESSAGE is empty: give it a text or leave it out.", status=2)
+    is_terminal = sys.stdin.isatty()
     try:
         api = Api(base_url, api_key)
         conversation = ChatSession(api, model or first_model(api), system, temperature, voice_model)
+        if text is not None:
+            piped = "" if is_terminal else sys.stdin.read().strip()
+            _send(conversation, f"{piped}\n\n{text}" if piped else text)
+            return
     except ApiRequestError as error:
         exit_with_error(str(error))
-    is_terminal = sys.stdin.isatty()
     if is_terminal:
         print(f"Chatting with {conversation.model} at {api.base_url}; /help lists the commands.")
     run_chat(conversation, read_messages(is_terminal=is_terminal), is_terminal=is_terminal)
@@ -198,13 +210,18 @@ def run_chat(conversation: ChatSession, lines: Iterator[str], *, is_terminal: bo
         try:
             content = _run_command(conversation, line) if _is_command(line) else line
             if content:
-                conversation.send(content, _Printer())
-                print()
+                _send(conversation, content)
         except (ApiRequestError, AttachmentError) as error:
             if not is_terminal:
                 exit_with_error(str(error))
             conversation.messages = before
             print(colour(str(error), RED, sys.stderr), file=sys.stderr)
+
+
+def _send(conversation: ChatSession, content: Content) -> None:
+    """Send a message and print its answer. Raises `ApiRequestError`."""
+    conversation.send(content, _Printer())
+    print()
 
 
 def _is_command(line: str) -> bool:

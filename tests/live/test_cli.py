@@ -19,6 +19,8 @@ from llm_backend.cli.chat import ChatSession, Piece, run_chat
 from tests.broken_streams import scripted_upstream
 from tests.media_files import image
 
+PIPED = '"""\nCopy this: banana\n\n/again\n"""\n'
+
 
 def chat(base_url: str, text: str, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -50,6 +52,22 @@ def test_a_conversation_from_a_pipe_goes_on_until_its_end(server):
     assert "/save needs the name of a file." in done.stdout
     assert "Ctrl-C" in done.stdout
     assert "never" not in done.stdout
+
+
+def test_message_of_the_command_line_is_answered_with_the_piped_text_before_it(server):
+    alone = chat(server.base_url, "", "--temperature", "0", "Copy this:", "banana")
+    piped = chat(server.base_url, "Copy this: banana\n", "--temperature", "0", "/again")
+
+    assert (alone.returncode, alone.stderr) == (0, "")
+    assert alone.stdout == chat(server.base_url, "Copy this: banana\n", "--temperature", "0").stdout
+    assert piped.stdout == chat(server.base_url, PIPED, "--temperature", "0").stdout
+
+
+def test_empty_message_of_the_command_line_is_refused(server):
+    done = chat(server.base_url, "", "")
+
+    assert done.returncode == 2
+    assert done.stderr == "llm-backend: MESSAGE is empty: give it a text or leave it out.\n"
 
 
 def test_the_chat_command_continues_after_a_mistake_and_lists_attachments(server, tmp_path):
