@@ -2,6 +2,7 @@
 
 import sys
 
+from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config, DataDir
 from llm_backend.settings import Settings, load_settings
 
@@ -11,6 +12,16 @@ def database_settings(config: Config, data_dir: DataDir) -> Settings:
     flags = {} if data_dir is None else {"data_dir": data_dir}
     settings = load_settings(flags, config)
     print(f"llm-backend: the database is {settings.public_database_url}", file=sys.stderr)
+    return settings
+
+
+def existing_database_settings(config: Config, data_dir: DataDir) -> Settings:
+    """Load the settings as `database_settings` does; exit with an error if SQLite's file is
+    missing, which another command would create."""
+    settings = database_settings(config, data_dir)
+    path = settings.sqlite_file
+    if settings.database_url is None and not path.exists():
+        exit_with_error(f"There is no database yet: `serve` or `keys create` creates {path}.")
     return settings
 
 

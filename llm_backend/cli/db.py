@@ -4,7 +4,7 @@ import asyncio
 
 import typer
 
-from llm_backend.cli.database import database_settings, load_revisions
+from llm_backend.cli.database import database_settings, existing_database_settings, load_revisions
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config, DataDir
 
@@ -30,11 +30,7 @@ def db_current(config: Config = None, data_dir: DataDir = None) -> None:
     """Print the revisions of the database's tables and of this version; changes nothing."""
     from llm_backend.store import StoreError
 
-    settings = database_settings(config, data_dir)
-
-    path = settings.sqlite_file
-    if settings.database_url is None and not path.exists():
-        exit_with_error(f"There is no database yet: `serve` creates {path}.")
+    settings = existing_database_settings(config, data_dir)
     try:
         current, needed = asyncio.run(load_revisions(settings))
     except StoreError as error:
@@ -51,7 +47,7 @@ def db_recount(config: Config = None, data_dir: DataDir = None) -> None:
     from llm_backend.app import recount_file_bytes
     from llm_backend.store import StoreError
 
-    settings = database_settings(config, data_dir)
+    settings = existing_database_settings(config, data_dir)
     try:
         counted, actual = asyncio.run(recount_file_bytes(settings))
     except StoreError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from llm_backend.cli.database import database_settings
+from llm_backend.cli.database import database_settings, existing_database_settings
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.lists import print_entry
 from llm_backend.cli.options import Config, DataDir
@@ -79,7 +79,7 @@ def keys_create(
         )
         return key, len((await administration.load_snapshot(())).keys)
 
-    key, number = _in_database(create, config, data_dir)
+    key, number = _in_database(create, config, data_dir, creates=True)
     if number == 1:
         print(f"llm-backend: {FIRST_KEY}", file=sys.stderr)
     print(key.value)
@@ -146,13 +146,19 @@ def _keys_command(words: str, config: Config, data_dir: DataDir) -> str:
 
 
 def _in_database(
-    work: "Callable[[Administration], Awaitable[T]]", config: Config, data_dir: DataDir
+    work: "Callable[[Administration], Awaitable[T]]",
+    config: Config,
+    data_dir: DataDir,
+    *,
+    creates: bool = False,
 ) -> T:
+    """Run work on the keys. A missing database is an error, unless the work creates a key."""
     from llm_backend.access.authentication.key_admin import UnknownName
     from llm_backend.app import open_administration
     from llm_backend.store import Missing, StoreError
 
-    settings = database_settings(config, data_dir)
+    load = database_settings if creates else existing_database_settings
+    settings = load(config, data_dir)
 
     async def run() -> T:
         async with open_administration(settings) as administration:

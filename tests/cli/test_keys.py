@@ -113,9 +113,22 @@ def test_public_database_url_has_no_password(url, public):
 
 def test_hints_of_keys_are_commands_for_the_same_database(tmp_path):
     folder = str(tmp_path / "a folder")
+    run("db", "migrate", "--data-dir", folder)
     none = run("keys", "list", "--data-dir", folder)
     unknown = run("keys", "revoke", "nope", "--data-dir", folder)
 
     assert none.stdout == ""
     assert f"keys create NAME --data-dir '{folder}'` makes one." in none.stderr
     assert f"keys list --data-dir '{folder}'`." in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("keys", "list"), ("keys", "revoke", "a"), ("db", "recount"), ("db", "current")]
+)
+def test_commands_that_read_the_database_create_none(words, tmp_path):
+    ran = run(*words, "--data-dir", str(tmp_path / "tpyo"))
+
+    assert ran.exit_code == 1
+    assert "There is no database yet" in ran.stderr
+    assert f"creates {tmp_path}/tpyo/llm-backend.sqlite3." in ran.stderr
+    assert not (tmp_path / "tpyo").exists()
