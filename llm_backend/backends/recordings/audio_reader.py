@@ -75,7 +75,7 @@ def _samples(file: IO[bytes], limit_s: int, rate_hz: int) -> Iterator[bytes]:
 
     try:
         options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
-        with av.open(file, "r", options=options, metadata_errors="replace") as container:
+        with av.open(file, "r", options=options, **_metadata_options()) as container:
             if not container.streams.audio:
                 raise _UnreadableRecording("The file holds no audio.")
             if (container.duration or 0) > limit_s * _MICROSECONDS:
@@ -85,6 +85,14 @@ def _samples(file: IO[bytes], limit_s: int, rate_hz: int) -> Iterator[bytes]:
         raise _UnreadableRecording(
             "The file is not a recording that can be decoded, or is damaged."
         ) from error
+
+
+def _metadata_options() -> dict[str, Any]:
+    """Returns what makes PyAV read titles that are not UTF-8. Since version 19, which Python 3.12
+    gets, PyAV reads them always and has no such parameter."""
+    import av
+
+    return {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 def _decode(container: Any, limit_s: int, rate_hz: int) -> Iterator[bytes]:

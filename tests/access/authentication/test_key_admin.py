@@ -65,6 +65,7 @@ def test_a_key_for_a_person_is_a_users_in_the_project(config):
     ],
 )
 def test_impossible_request_is_refused_in_one_sentence(config, words, told):
+    run(config, "create", "first")  # `revoke` does not create a database
     done = CliRunner().invoke(app, ["keys", *words, "--config", str(config)])
 
     assert done.exit_code == 1
