@@ -1,6 +1,7 @@
 import gc
 import json
 import re
+import sys
 from fractions import Fraction
 
 import orjson
@@ -180,7 +181,7 @@ def test_the_collector_does_not_visit_the_values_of_a_large_text_while_they_are_
     value = exact_json.loads(text)
     seen = len(phases)
 
-    assert by_itself > 2
+    assert by_itself > 2 or sys.version_info >= (3, 12)  # which collects after native calls only
     assert seen <= 2  # one collection afterwards
     assert gc.isenabled()
     assert len(value) == 20_000

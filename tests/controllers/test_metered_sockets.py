@@ -148,7 +148,7 @@ async def test_a_revoked_key_ends_its_socket(tmp_path, path):
         json.dumps({"type": "response.create", "response": {"tools": [{"type": "mcp"}]}}),
         '{"type": "session.update", "x": NaN, "session": {"model": "bad"}}',
         '{"type": "session.update", "session": {"model": "bad", "model": "good"}}',
-        '{"type": "x", "x": ' + "[" * 1000 + "]" * 1000 + "}",
+        '{"type": "x", "x": ' + "[" * 100_000 + "]" * 100_000 + "}",
     ],
 )
 async def test_a_model_that_is_not_permitted_ends_the_socket(tmp_path, message):

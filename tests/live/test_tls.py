@@ -41,6 +41,15 @@ def signed(name: str, by: Signed | None = None, *, is_authority: bool = False) -
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
     address = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+    own_identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    issuer_identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(
+        (by.key if by else key).public_key()
+    )
+    usage = x509.KeyUsage(
+        digital_signature=True, key_cert_sign=is_authority, crl_sign=is_authority,
+        content_commitment=False, key_encipherment=False, data_encipherment=False,
+        key_agreement=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -50,6 +59,9 @@ def signed(name: str, by: Signed | None = None, *, is_authority: bool = False) -
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(address, critical=False)
+        .add_extension(own_identifier, critical=False)
+        .add_extension(issuer_identifier, critical=False)
+        .add_extension(usage, critical=True)  # Python 3.13 asks for these three
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
         .sign(by.key if by else key, hashes.SHA256())
     )
