@@ -7,17 +7,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp
 
 from llm_backend.access.authentication.keyring import Keyring
-from llm_backend.access.wiring import Access, open_access
+from llm_backend.access.wiring import open_access
 from llm_backend.app.api import add_access_log, add_guards, build_operations
 from llm_backend.app.database_startup import make_data_folder, open_database
 from llm_backend.app.jobs import job_kinds, warn_of_other_servers
 from llm_backend.app.model_startup import (
-    SetPersonality,
     build_espeak_model,
     build_local_images,
     build_synthesizer,
@@ -25,11 +23,10 @@ from llm_backend.app.model_startup import (
     open_models,
 )
 from llm_backend.app.observability import open_tracing, usage_observer
-from llm_backend.app.search import SearchServices, open_index, search_over
+from llm_backend.app.search import open_index, search_over
 from llm_backend.app.served_models import build_served_models, check_named_models
 from llm_backend.app.stores import Stores, open_stores, open_sweeper
 from llm_backend.app.upstreams import (
-    Upstreams,
     model_routes,
     open_image_servers,
     open_upstreams,
@@ -39,10 +36,9 @@ from llm_backend.backends.images.image_models import ImageModels
 from llm_backend.backends.local.media.web import IMAGE_WORDS
 from llm_backend.backends.local.token_files import TokenFiles
 from llm_backend.backends.registry import Registry
-from llm_backend.backends.speech import SpeechSynthesizer
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.backends.webhook_sender import WebhookSender
-from llm_backend.contract import Document, load_document
+from llm_backend.contract import load_document
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.services.detached_chats import DetachedChats
@@ -58,12 +54,9 @@ from llm_backend.controllers.services.unknown_field_reporter import UnknownField
 from llm_backend.metrics import Metrics
 from llm_backend.offload import trim_memory
 from llm_backend.settings import Settings, SettingsSource
-from llm_backend.store import Database, DetachedChatLeases
+from llm_backend.store import DetachedChatLeases
 from llm_backend.store.jobs import run_jobs
 from llm_backend.temporary_files import TemporaryFiles
-
-if TYPE_CHECKING:
-    from llm_backend.backends.images.image_servers import ImageServers
 
 # Validators to compile at start; the others (10 MB) are compiled at first use.
 WARM_OPERATIONS = (
@@ -135,27 +128,67 @@ async def open_services(
         temporary_files = TemporaryFiles(
             lambda kind: metrics.temporary_file_failures.labels(kind).inc()
         )
-        services = _build_services(
+        search = search_over(
+            settings, stores, vectors, registry, upstream, image_models, temporary_files
+        )
+        services = Services(
             settings=settings,
             draining=draining,
-            stopping=stopping,
-            document=document,
-            validators=validators,
-            metrics=metrics,
+            registry=registry,
+            choose_personality=choose_personality,
             database=database,
+            chat_recorder=stores.chat_recorder,
+            detached_chats=peers.chats,
+            detached_peers=peers,
+            chat_search=stores.chat_search,
+            files=stores.files,
+            extractor=search.extractor,
+            temporary_files=temporary_files,
+            file_texts=search.file_texts,
+            input_images=_input_images(settings, stores),
+            vector_stores=search.vector_stores,
+            responses=stores.responses,
+            listed_items=ListedItems(validators),
+            uploads=stores.uploads,
+            voices=stores.voices,
+            server_tools=search.server_tools,
+            jobs=stores.jobs,
+            batches=stores.batches,
+            webhooks=stores.webhooks,
+            webhook_sender=WebhookSender(
+                settings.webhook_hosts, timeout_s=settings.webhook_timeout_s
+            ),
+            token_files=TokenFiles(settings.tiktoken_dir),
+            background=stores.background,
+            mcp=McpEndpoint(
+                urls=settings.mcp_servers,
+                timeout_s=settings.mcp_timeout_s,
+                list_timeout_s=settings.mcp_list_timeout_s,
+                file_limit_bytes=settings.mcp_file_limit_bytes,
+                body_bytes=settings.json_text_limit_bytes,
+            ),
+            metrics=metrics,
+            status=StatusBoard(
+                lambda: registry.local,
+                stopping,
+                has_upstream=upstream is not None or image_servers is not None,
+                has_room=temporary_files.has_room,
+                drawings=image_models.progress,
+            ),
+            recent_errors=RecentErrors(),
             access=access,
-            upstreams=upstreams,
+            document=document.text,
+            operations=document.operations,
+            synthesizer=synthesizer,
+            transcriber=build_transcriber(settings, metrics),
+            validators=validators,
+            session_limit=SessionLimit(
+                settings.realtime_sessions_limit, key_limit=settings.realtime_key_sessions_limit
+            ),
+            unknown_fields=UnknownFieldReporter(validators, metrics, strict=settings.strict),
+            upstreams=upstream,
             image_servers=image_servers,
             image_models=image_models,
-            registry=registry,
-            synthesizer=synthesizer,
-            choose_personality=choose_personality,
-            stores=stores,
-            search=search_over(
-                settings, stores, vectors, registry, upstream, image_models, temporary_files
-            ),
-            temporary_files=temporary_files,
-            detached_peers=peers,
         )
         warming = asyncio.create_task(asyncio.to_thread(_warm, validators))
         stack.callback(warming.cancel)
@@ -203,84 +236,3 @@ def _input_images(settings: Settings, stores: Stores) -> InputImages:
         timeout_s=settings.image_timeout_s,
     )
     return InputImages(stores.files, web, limit_bytes=settings.image_limit_bytes)
-
-
-def _build_services(
-    *,
-    settings: Settings,
-    draining: asyncio.Event,
-    stopping: asyncio.Event,
-    document: Document,
-    validators: Validators,
-    metrics: Metrics,
-    database: Database,
-    access: Access,
-    upstreams: Upstreams,
-    image_servers: "ImageServers | None",
-    image_models: ImageModels,
-    registry: Registry,
-    synthesizer: SpeechSynthesizer,
-    choose_personality: SetPersonality,
-    stores: Stores,
-    search: SearchServices,
-    temporary_files: TemporaryFiles,
-    detached_peers: DetachedPeers,
-) -> Services:
-    has_upstream = upstreams.relayed is not None or image_servers is not None
-    return Services(
-        settings=settings,
-        draining=draining,
-        registry=registry,
-        choose_personality=choose_personality,
-        database=database,
-        chat_recorder=stores.chat_recorder,
-        detached_chats=detached_peers.chats,
-        detached_peers=detached_peers,
-        chat_search=stores.chat_search,
-        files=stores.files,
-        extractor=search.extractor,
-        temporary_files=temporary_files,
-        file_texts=search.file_texts,
-        input_images=_input_images(settings, stores),
-        vector_stores=search.vector_stores,
-        responses=stores.responses,
-        listed_items=ListedItems(validators),
-        uploads=stores.uploads,
-        voices=stores.voices,
-        server_tools=search.server_tools,
-        jobs=stores.jobs,
-        batches=stores.batches,
-        webhooks=stores.webhooks,
-        webhook_sender=WebhookSender(settings.webhook_hosts, timeout_s=settings.webhook_timeout_s),
-        token_files=TokenFiles(settings.tiktoken_dir),
-        background=stores.background,
-        mcp=McpEndpoint(
-            urls=settings.mcp_servers,
-            timeout_s=settings.mcp_timeout_s,
-            list_timeout_s=settings.mcp_list_timeout_s,
-            file_limit_bytes=settings.mcp_file_limit_bytes,
-            body_bytes=settings.json_text_limit_bytes,
-        ),
-        metrics=metrics,
-        status=StatusBoard(
-            lambda: registry.local,
-            stopping,
-            has_upstream=has_upstream,
-            has_room=temporary_files.has_room,
-            drawings=image_models.progress,
-        ),
-        recent_errors=RecentErrors(),
-        access=access,
-        document=document.text,
-        operations=document.operations,
-        synthesizer=synthesizer,
-        transcriber=build_transcriber(settings, metrics),
-        validators=validators,
-        session_limit=SessionLimit(
-            settings.realtime_sessions_limit, key_limit=settings.realtime_key_sessions_limit
-        ),
-        unknown_fields=UnknownFieldReporter(validators, metrics, strict=settings.strict),
-        upstreams=upstreams.relayed,
-        image_servers=image_servers,
-        image_models=image_models,
-    )

@@ -210,18 +210,18 @@ class Rounds:
             raise Violation(f"left in {holders.name}: {left_over}")
 
     async def _check_events(self, deadline_s: float) -> None:
-        """Each end of a response or a batch is told, and by one event only. Raises `Violation`."""
-        while missing := self.facts.due - set(self._told()):
+        """Each end of a response or a batch is delivered, by one event only. Raises `Violation`."""
+        while missing := self.facts.due - set(self._delivered()):
             if time.monotonic() > deadline_s:
                 raise Violation(f"events never delivered: {missing}")
             await asyncio.sleep(0.5)
-        objects = Counter(id for _, id in self._told())
+        objects = Counter(id for _, id in self._delivered())
         if twice := [id for id, number in objects.items() if number > 1]:
-            raise Violation(f"ends told by several events: {twice}")
+            raise Violation(f"ends delivered by several events: {twice}")
         if self.far.wrong:
             raise Violation(f"wrong events: {self.far.wrong}")
 
-    def _told(self) -> list[tuple[str, str]]:
+    def _delivered(self) -> list[tuple[str, str]]:
         events = [json.loads(body) for body in self.far.events.values()]
         return [(event["type"], event["data"]["id"]) for event in events]
 

@@ -36,7 +36,7 @@ _LANGUAGE_SWITCH = re.compile(r"\([a-z-]+\)")  # in the program's phonemes
 _CONTROL_CHARACTERS = {code: " " for code in range(32) if chr(code) not in "\t\n"} | {127: " "}
 
 
-def needs_program(model: str) -> str:
+def missing_program_message(model: str) -> str:
     """Returns the error message of a model whose program is not installed."""
     return (
         f"`{model}` needs the program espeak-ng, which is not installed: install your "
@@ -117,7 +117,9 @@ class Espeak:
         """Starts the program without a shell and without this server's environment."""
         path = shutil.which(self._program)
         if path is None:
-            raise Unsupported(needs_program("builtin-voice"), param="model", code=NOT_INSTALLED)
+            raise Unsupported(
+                missing_program_message("builtin-voice"), param="model", code=NOT_INSTALLED
+            )
         async with run_child(path, *arguments, environment={"LC_ALL": "C.UTF-8"}) as process:
             yield process
 

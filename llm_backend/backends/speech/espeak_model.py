@@ -9,7 +9,7 @@ from llm_backend.backends.speech.espeak import (
     LEAST_RATE,
     WORDS_PER_MINUTE,
     Espeak,
-    needs_program,
+    missing_program_message,
 )
 from llm_backend.backends.speech.speech_synthesizer import (
     Samples,
@@ -55,7 +55,7 @@ class EspeakModel:
     def missing(self) -> str | None:
         """A sentence that names what it lacks to speak; None if it can."""
         if not self.espeak.is_installed:
-            return needs_program(BUILTIN_VOICE)
+            return missing_program_message(BUILTIN_VOICE)
         if not is_installed("audio"):
             return (
                 f"`{BUILTIN_VOICE}` needs FFmpeg's libraries, which are not installed: "

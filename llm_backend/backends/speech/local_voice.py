@@ -7,7 +7,7 @@ from functools import partial
 from llm_backend.backends.local.engine_errors import translate_engine_errors
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.request_parts import RequestParts
-from llm_backend.backends.speech.espeak import Espeak, needs_program
+from llm_backend.backends.speech.espeak import Espeak, missing_program_message
 from llm_backend.backends.speech.seams import fade_ends
 from llm_backend.backends.speech.sentences import Sentences, is_spoken, split_beginning
 from llm_backend.backends.speech.speech_synthesizer import (
@@ -153,7 +153,7 @@ def missing_to_speak(model: str, files: SpeakingFiles, espeak: Espeak | None) ->
             f"`{model}` has no lexicon.txt, and the setting `voice_program` names no program that "
             "finds the phonemes of texts."
         )
-    return None if espeak.is_installed else needs_program(model)
+    return None if espeak.is_installed else missing_program_message(model)
 
 
 def _spoken_parts(text: str) -> list[str]:
