@@ -18,7 +18,7 @@ from llm_backend.model_files import (
 )
 from llm_backend.settings import Settings
 from tests.engine.pocket_voice import write_pocket_voice
-from tests.tone_voice import RATE_HZ, write_voice
+from tests.tone_voice import RATE_HZ, write_vocoder, write_voice
 
 
 def test_a_voice_is_found_by_its_folder_and_lists_its_speakers(tmp_path):
@@ -43,19 +43,49 @@ def test_a_voice_without_a_lexicon_needs_phonemes(tmp_path):
 
 def test_families_need_their_files(tmp_path):
     kokoro = write_voice(tmp_path / "k", family="kokoro")
+    matcha = write_voice(tmp_path / "m", family="matcha-tts")
+    styles, vocoder = kokoro.with_name("voices.bin"), matcha.with_name("vocoder.onnx")
+
+    assert (read_voice(kokoro).family, read_voice(kokoro).styles) == (VoiceFamily.KOKORO, styles)
+    assert (read_voice(matcha).family, read_voice(matcha).vocoder) == (VoiceFamily.MATCHA, vocoder)
+    assert list_model_files(tmp_path / "m") == [matcha]
+
+    styles.unlink()
+    vocoder.unlink()
     with pytest.raises(HeaderError, match=r"needs the file voices\.bin"):
         read_voice(kokoro)
-    kokoro.with_name("voices.bin").write_bytes(bytes(100))
-    matcha = write_voice(tmp_path / "m", family="matcha-tts")
-    with pytest.raises(HeaderError, match="needs a vocoder"):
+    with pytest.raises(HeaderError, match="needs a vocoder of 8000 Hz beside it, for example"):
         read_voice(matcha)
-    vocoder = write_voice(tmp_path / "v", family="vocos").rename(matcha.with_name("vocos.onnx"))
 
-    assert (read_voice(kokoro).family, read_voice(kokoro).styles) == (
-        VoiceFamily.KOKORO, kokoro.with_name("voices.bin"),
-    )  # fmt: skip
-    assert read_voice(matcha).vocoder == vocoder
-    assert list_model_files(tmp_path / "m") == [matcha]
+
+def test_a_file_of_speakers_of_another_size_is_refused(tmp_path):
+    path = write_voice(tmp_path / "k", family="kokoro")
+    styles = path.with_name("voices.bin")
+    styles.write_bytes(styles.read_bytes()[:-4])
+
+    with pytest.raises(HeaderError, match=r"has 4,076 bytes, and model\.onnx needs 4,080"):
+        read_voice(path)
+
+
+@pytest.mark.parametrize("styles", ["510,1", "51,1,-1", "", "a,b,c"])
+def test_styles_that_are_not_three_numbers_are_refused(tmp_path, styles):
+    path = write_voice(tmp_path / "k", family="kokoro")
+    path.write_bytes(path.read_bytes().replace(b"510,1,1", styles.encode().ljust(7)))
+
+    with pytest.raises(HeaderError, match="`style_dim` is not three numbers"):
+        read_voice(path)
+
+
+def test_the_vocoder_of_the_models_sample_rate_is_taken(tmp_path):
+    path = write_voice(tmp_path / "m", family="matcha-tts")
+    path.with_name("vocoder.onnx").unlink()
+    write_vocoder(path.with_name("a.onnx"), rate_hz=16_000, kind="matcha-tts vocos")
+    with pytest.raises(HeaderError, match=r"of 8000 Hz beside it \(a\.onnx has 16000 Hz\)"):
+        read_voice(path)
+    write_vocoder(path.with_name("b.onnx"))
+
+    assert read_voice(path).vocoder == path.with_name("b.onnx")
+    assert list_model_files(tmp_path / "m") == [path]
 
 
 def test_a_voice_that_is_cut_is_refused(tmp_path):

@@ -1,4 +1,5 @@
-"""A voice of tones: an ONNX model in the form of Piper's voices, whose audio is known.
+"""A voice of tones: an ONNX model in the form of Piper's, Kokoro's or Matcha's voices, with known
+audio.
 
 Each word is a tone of `WORD_S` seconds; its frequency tells the word, and its loudness the speaker.
 At half of the speed each sentence is heard twice.
@@ -9,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llm_backend.extras import is_installed
 from tests.missing import missing
 from tests.onnx_files import FLOAT, INT64, integer, model, node, tensor, value
 
-__all__ = ["TONES", "heard", "require_voices", "write_voice"]
+__all__ = ["TONES", "heard", "require_voices", "write_vocoder", "write_voice"]
 
 RATE_HZ = 8000
 WORD_S = 0.05
@@ -24,6 +26,7 @@ TONES: Mapping[str, int] = {"one": 400, "two": 800, "three": 1200, "four": 1600}
 _SIGNS = ("_", "^", "$", " ", ".", ",", "!")  # tokens without audio
 _LETTERS = "abcd"  # a token for each word
 _LOUDEST, _QUIETEST = 0.5, 0.125  # the first speaker, and the last
+_STYLES = 510  # of each speaker of Kokoro: one for each number of tokens
 _STEP_S, _LEAST_STEPS = 0.005, 4  # by which the beginnings and ends of tones are found
 
 
@@ -61,7 +64,19 @@ def write_voice(
         "punctuation": ". , !",
     }
     path = folder / "model.onnx"
-    path.write_bytes(_model(len(names), metadata))
+    if family == "kokoro":
+        metadata |= {
+            "version": "2",
+            "style_dim": f"{_STYLES},1,1",
+            "speaker_names": ",".join(names),
+        }
+        path.with_name("voices.bin").write_bytes(
+            np.repeat(_loudness(len(names)), _STYLES).tobytes()
+        )
+    if family == "matcha-tts":
+        metadata |= {"use_eos_bos": "1", "pad_id": "0"}
+        write_vocoder(path.with_name("vocoder.onnx"))
+    path.write_bytes(_model(family, len(names), metadata))
     by_name = {name: number for number, name in enumerate(names)}
     path.with_name("model.onnx.json").write_text(json.dumps({"speaker_id_map": by_name}))
     return path
@@ -80,34 +95,72 @@ def heard(samples: bytes, rate_hz: int) -> tuple[list[str], float]:
     return words, float(np.abs(values).max(initial=0))
 
 
-def _model(speakers: int, metadata: dict[str, str]) -> bytes:
+def write_vocoder(path: Path, *, rate_hz: int = RATE_HZ, kind: str = "hifigan") -> None:
+    """Writes a vocoder that leaves the audio as it is."""
+    path.write_bytes(
+        model(
+            [node("Reshape", ["mel", "flat"], "audio")],
+            [tensor("flat", np.array([-1], "<i8"))],
+            [value("mel", FLOAT, 3)],
+            [value("audio", FLOAT, 1)],
+            {"model_type": kind, "sample_rate": str(rate_hz)},
+        )
+    )
+
+
+def _loudness(speakers: int) -> NDArray[np.float32]:
+    return np.linspace(_LOUDEST, _QUIETEST, speakers).astype("<f4")
+
+
+def _model(family: str, speakers: int, metadata: dict[str, str]) -> bytes:
     times = np.arange(round(RATE_HZ * WORD_S)) / RATE_HZ
     silence = [np.zeros_like(times) for _ in _SIGNS]
     tones = [*silence, *(np.sin(2 * np.pi * hz * times) for hz in TONES.values())]
-    loudness = np.linspace(_LOUDEST, _QUIETEST, speakers)
-    nodes = (
+    volume = node("Gather", ["loudness", "sid"], "volume")
+    match family:
+        case "kokoro":  # whose styles are the loudness
+            own = [
+                node("Identity", ["style"], "volume"),
+                node("Reciprocal", ["speed"], "length"),
+            ]
+            inputs = [
+                value("input", INT64, 2),
+                value("style", FLOAT, 2),
+                value("speed", FLOAT, 1),
+            ]
+        case "matcha-tts":  # whose spectrum is the audio
+            own = [volume, node("Identity", ["length_scale"], "length")]
+            inputs = [
+                value("input", INT64, 2),
+                value("input_lengths", INT64, 1),
+                value("noise_scale", FLOAT, 1),
+                value("length_scale", FLOAT, 1),
+                value("sid", INT64, 1),
+            ]
+        case _:
+            own = [volume, node("Gather", ["scales", "second"], "length")]
+            inputs = [
+                value("input", INT64, 2),
+                value("input_lengths", INT64, 1),
+                value("scales", FLOAT, 1),
+                value("sid", INT64, 1),
+            ]
+    nodes = [
+        *own,
         node("Gather", ["tones", "input"], "spoken"),
-        node("Gather", ["loudness", "sid"], "volume"),
         node("Mul", ["spoken", "volume"], "loud"),
         node("Reshape", ["loud", "flat"], "once"),
-        node("Gather", ["scales", "second"], "length"),
         node("Max", ["length", "least"], "repeats"),
         node("Cast", ["repeats"], "whole", integer("to", INT64)),
         node("Concat", ["ones", "whole"], "tiles", integer("axis", 0)),
         node("Tile", ["once", "tiles"], "output"),
-    )
-    constants = (
+    ]
+    constants = [
         tensor("tones", np.stack(tones).astype("<f4")),
-        tensor("loudness", loudness.astype("<f4")),
+        tensor("loudness", _loudness(speakers)),
         tensor("flat", np.array([1, 1, -1], "<i8")),
         tensor("second", np.array([1], "<i8")),
         tensor("least", np.array([1], "<f4")),
         tensor("ones", np.array([1, 1], "<i8")),
-    )
-    inputs = (
-        value("input", INT64, 2),
-        value("input_lengths", INT64, 1),
-        value("scales", FLOAT, 1),
-        value("sid", INT64, 1),
-    )
+    ]
     return model(nodes, constants, inputs, [value("output", FLOAT, 3)], metadata)

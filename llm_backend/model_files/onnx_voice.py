@@ -6,6 +6,7 @@ weights.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from llm_backend.model_files.header import HeaderError
 from llm_backend.model_files.onnx_metadata import TOKENS_FILE, metadata_number, read_metadata
 
 _STYLES = "voices.bin"
+_STYLE_SIZES = re.compile(r"([0-9]{1,9}),([0-9]{1,9}),([0-9]{1,9})")
+_VOCODERS = ("hifigan", "vocos")  # in their `model_type`
+_VOCODER_RATE_HZ = 22_050  # of a vocoder that does not name its own
+_RATE_HZ = 192_000  # at most
 _NAMES_BYTES = 1 << 20  # of Piper's file
 _LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9 +()_-]{0,60}")  # `en-us`, `English`, `Chinese+English`
 _SPEAKERS = 10_000
@@ -106,11 +111,11 @@ def read_voice(path: Path) -> VoiceFiles:
             f"{path} is not a voice of a known kind: its `model_type` is {kind[:50]}."
         )
     tokens = path.with_name(TOKENS_FILE)
-    styles = path.with_name(_STYLES) if family is VoiceFamily.KOKORO else None
-    vocoder = _vocoder(path) if family is VoiceFamily.MATCHA else None
-    for file in (tokens, styles):
-        if file is not None and not file.is_file():
-            raise HeaderError(f"{path} needs the file {file.name} beside it.")
+    if not tokens.is_file():
+        raise HeaderError(f"{path} needs the file {tokens.name} beside it.")
+    rate_hz = metadata_number(path, metadata, "sample_rate", _RATE_HZ)
+    styles = _styles(path, metadata) if family is VoiceFamily.KOKORO else None
+    vocoder = _vocoder(path, rate_hz) if family is VoiceFamily.MATCHA else None
     lexicons = _lexicons(path.parent)
     speaks_letters = bool(lexicons) or metadata.get("frontend") == "characters"
     parts = [one for one in (path, styles, vocoder) if one is not None]
@@ -125,7 +130,7 @@ def read_voice(path: Path) -> VoiceFiles:
         vocoder=vocoder,
         language=_name(path, metadata, "language") or "unknown language",
         phonemizer=None if speaks_letters else _name(path, metadata, "voice") or "en-us",
-        rate_hz=metadata_number(path, metadata, "sample_rate", 192_000),
+        rate_hz=rate_hz,
         speakers=_speakers(path, metadata),
         file_bytes=sum(one.stat().st_size for one in parts),
     )
@@ -133,6 +138,8 @@ def read_voice(path: Path) -> VoiceFiles:
 
 def _family(metadata: Mapping[str, str]) -> VoiceFamily | None:
     kind = metadata.get("model_type", "")
+    if _is_vocoder(kind):  # `matcha-tts vocos` is one
+        return None
     return next((one for one in VoiceFamily if one.value in kind), None)
 
 
@@ -148,11 +155,48 @@ def _lexicons(folder: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def _vocoder(path: Path) -> Path:
-    others = [one for one in sorted(path.parent.glob("*.onnx")) if not is_voice_file(one)]
-    if not others:
-        raise HeaderError(f"{path} needs a vocoder beside it, for example vocos-22khz-univ.onnx.")
-    return others[0]
+def _is_vocoder(kind: str) -> bool:
+    return any(one in kind for one in _VOCODERS)
+
+
+def _styles(path: Path, metadata: Mapping[str, str]) -> Path:
+    """Returns Kokoro's file of speakers. Raises `HeaderError` where its size does not fit the
+    model, because then the library ends the process."""
+    file = path.with_name(_STYLES)
+    if not file.is_file():
+        raise HeaderError(f"{path} needs the file {file.name} beside it.")
+    sizes = _STYLE_SIZES.fullmatch(metadata.get("style_dim", ""))
+    if sizes is None:
+        raise HeaderError(f"{path} is broken: its `style_dim` is not three numbers.")
+    count = metadata_number(path, metadata, "n_speakers", _SPEAKERS)
+    expected = 4 * count * math.prod(map(int, sizes.groups()))
+    if file.stat().st_size != expected:
+        raise HeaderError(
+            f"{file} has {file.stat().st_size:,} bytes, and {path.name} needs {expected:,}: "
+            "copy or download both again."
+        )
+    return file
+
+
+def _vocoder(path: Path, rate_hz: int) -> Path:
+    """Returns Matcha's vocoder, of the model's sample rate: with another one the library ends the
+    process. Raises `HeaderError` if there is none."""
+    rates = []
+    for file in sorted(path.parent.glob("*.onnx")):
+        metadata = read_metadata(file)
+        if not _is_vocoder(metadata.get("model_type", "")):
+            continue
+        own = _VOCODER_RATE_HZ
+        if "sample_rate" in metadata:
+            own = metadata_number(file, metadata, "sample_rate", _RATE_HZ)
+        if own == rate_hz:
+            return file
+        rates.append(f"{file.name} has {own} Hz")
+    found = f" ({', '.join(rates)})" if rates else ""
+    raise HeaderError(
+        f"{path} needs a vocoder of {rate_hz} Hz beside it{found}, for example "
+        "vocos-22khz-univ.onnx for 22050 Hz."
+    )
 
 
 def _speakers(path: Path, metadata: Mapping[str, str]) -> tuple[str, ...]:

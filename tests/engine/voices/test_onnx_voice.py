@@ -65,6 +65,50 @@ async def test_speakers_and_speed_change_the_audio(engine):
     assert slow[0] == ["one", "two", "one", "two"]
 
 
+@pytest.mark.parametrize("family", ["kokoro", "matcha-tts"])
+async def test_voices_of_other_families_have_the_samples_of_the_library(tmp_path, family):
+    import sherpa_onnx
+
+    path = write_voice(tmp_path / "tones", family=family)
+    files = {
+        "tokens": str(path.with_name("tokens.txt")), "lexicon": str(path.with_name("lexicon.txt")),
+    }  # fmt: skip
+    if family == "kokoro":
+        styles = str(path.with_name("voices.bin"))
+        own = sherpa_onnx.OfflineTtsKokoroModelConfig(model=str(path), voices=styles, **files)
+        model = sherpa_onnx.OfflineTtsModelConfig(kokoro=own)
+    else:
+        vocoder = str(path.with_name("vocoder.onnx"))
+        own = sherpa_onnx.OfflineTtsMatchaModelConfig(
+            acoustic_model=str(path), vocoder=vocoder, **files
+        )
+        model = sherpa_onnx.OfflineTtsModelConfig(matcha=own)
+    library = sherpa_onnx.OfflineTts(sherpa_onnx.OfflineTtsConfig(model=model))
+    async with EngineClient(config(path)) as engine:
+        await engine.ready()
+        for speaker, speed in ((0, 1.0), (1, 1.0), (1, 0.5)):
+            theirs = np.asarray(library.generate(TEXT, sid=speaker, speed=speed).samples)
+            answer = await engine.speak(Speak(text=TEXT, speaker=speaker, speed=speed))
+            ours = np.frombuffer(answer.samples, "<i2") / 32767
+            words, loudness = heard(answer.samples, RATE_HZ)
+
+            assert np.abs(ours - theirs).max() < 1 / 32767
+            assert words == list(TONES) * round(1 / speed)
+            assert loudness == pytest.approx((0.5, 0.125)[speaker], rel=0.1)
+
+
+@pytest.mark.parametrize("family", ["kokoro", "matcha-tts"])
+async def test_voices_of_other_families_read_phonemes(tmp_path, family):
+    path = write_voice(tmp_path / "tones", family=family, has_lexicon=False)
+    async with EngineClient(config(path)) as engine:
+        await engine.ready()
+        answer = await engine.speak(Speak(text="anything", phonemes="a b, d."))
+        long = await engine.speak(Speak(text="anything", phonemes="a b " * 200))
+
+    assert heard(answer.samples, RATE_HZ)[0] == ["one", "two", "four"]
+    assert heard(long.samples, RATE_HZ)[0] == ["one", "two"] * 200
+
+
 async def test_unknown_words_have_no_audio(engine):
     assert (await engine.speak(Speak(text="zebra"))).samples == b""
 
