@@ -3,8 +3,9 @@
 // A part of the work is a group of tokens of all heads that share their keys. It reads the cells in
 // blocks of 64 and keeps the largest score and the sum of weights of each query, as in
 // "flash" attention. Sixteen queries lie side by side in a vector, so that scores, [cells][queries],
-// are compared and added without exchanging numbers between lanes. With AMX, queries, keys, values
-// and weights are rounded to bfloat16; otherwise all is computed in 32 bits.
+// are compared and added without exchanging numbers between lanes. With AMX or AVX-512's
+// instructions for bfloat16, queries, keys, values and weights are rounded to bfloat16; otherwise
+// all is computed in 32 bits.
 
 #include <math.h>
 
@@ -15,6 +16,7 @@ enum {
     MAX_HEAD = 256,        // elements of a head
     MAX_SETS = 16,         // of 16 queries, in a part
     LEAST_TOKENS = 16,     // of each sequence
+    STEP = 8,              // cells or elements computed at once
 };
 
 typedef enum { FLAT, MASKED, MIXED } block_kind;  // without a mask, all masked, or neither
@@ -289,69 +291,74 @@ static int queries_of(const part *p, int set) {
     return left < LANES ? (int)left : LANES;
 }
 
-// AMX
+// bfloat16
 
-typedef struct tile_memory {
-    ALIGNED char queries[MAX_SETS][MAX_HEAD / TILE_K][TILE_BYTES];
-    ALIGNED uint16_t keys[CELLS * MAX_HEAD];          // [cells][elements]
-    ALIGNED uint16_t values[MAX_HEAD * CELLS];        // [elements][cells]
+typedef struct bf16_memory {
+    ALIGNED char queries[MAX_SETS][MAX_HEAD / TILE_K][TILE_BYTES];  // [pairs of elements][queries]
+    ALIGNED uint32_t keys[CELLS * MAX_HEAD / 2];      // [cells][pairs of elements]
+    ALIGNED uint32_t values[MAX_HEAD * CELLS / 2];    // as `read_values` writes them
     ALIGNED float scores[2][CELLS * LANES];           // [cells][queries]
-    ALIGNED char weights[2][CELLS / TILE_K][TILE_BYTES];
+    ALIGNED char weights[2][CELLS / TILE_K][TILE_BYTES];  // [pairs of cells][queries]
     ALIGNED float outputs[MAX_SETS][MAX_HEAD * LANES];  // [elements][queries]
     ALIGNED float masks[MAX_SETS][CELLS * LANES];     // [cells][tokens]
     ALIGNED float pair[2][MAX_HEAD];
     softmax_state states[MAX_SETS];
-} tile_memory;
+} bf16_memory;
 
-AMX static void read_keys_tiles(
-    const shape *s, const part *p, const job *work, int64_t cell, tile_memory *m) {
-    for (int64_t i = 0; i < CELLS; i++) {
-        uint16_t *to = m->keys + i * s->key_rounded;
+BF16 static void read_keys(
+    const shape *s, const part *p, const job *work, int64_t cell, bf16_memory *m) {
+    const int64_t pairs = s->key_rounded / 2;
+    uint32_t *to = m->keys;
+    for (int64_t i = 0; i < CELLS; i++, to += pairs) {
         if (cell + i >= s->cells) {
-            memset(to, 0, (size_t)s->key_rounded * 2);
+            memset(to, 0, (size_t)pairs * sizeof *to);
             continue;
         }
         read_cell(s->k, work, cell + i, p->head, p->stream, s->key_rounded, m->pair[0]);
         for (int64_t e = 0; e < s->key_rounded; e += TILE_K) {
             const __m512 low = _mm512_load_ps(m->pair[0] + e);
             const __m512 high = _mm512_load_ps(m->pair[0] + e + LANES);
-            _mm512_storeu_si512(to + e, pack_bf16(low, high));
+            _mm512_storeu_si512(to + e / 2, pack_bf16(low, high));
         }
     }
 }
 
-AMX static void read_values_tiles(
-    const shape *s, const part *p, const job *work, int64_t cell, tile_memory *m) {
-    ALIGNED uint32_t pairs[LANES][MAX_HEAD];
-    for (int64_t first = 0; first < CELLS; first += TILE_K) {
-        for (int64_t i = 0; i < LANES; i++) {
-            for (int half = 0; half < 2; half++) {
-                const int64_t at = cell + first + 2 * i + half;
-                if (at < s->cells) {
-                    read_cell(s->v, work, at, p->head, p->stream, s->value_rounded, m->pair[half]);
-                } else {
-                    memset(m->pair[half], 0, (size_t)s->value_rounded * sizeof(float));
-                }
-            }
-            for (int64_t e = 0; e < s->value_rounded; e += LANES) {
-                const __m512 low = _mm512_load_ps(m->pair[0] + e);
-                const __m512 high = _mm512_load_ps(m->pair[1] + e);
-                _mm512_store_si512(pairs[i] + e, pair_bf16(low, high));
+// The values of a block: [elements][pairs of cells] for tiles, else [pairs of cells][elements].
+BF16 static void read_values(
+    const shape *s, const part *p, const job *work, int64_t cell, bf16_memory *m) {
+    ALIGNED uint32_t pairs[CELLS / 2][MAX_HEAD];
+    for (int64_t i = 0; i < CELLS; i += 2) {
+        for (int half = 0; half < 2; half++) {
+            const int64_t at = cell + i + half;
+            if (at < s->cells) {
+                read_cell(s->v, work, at, p->head, p->stream, s->value_rounded, m->pair[half]);
+            } else {
+                memset(m->pair[half], 0, (size_t)s->value_rounded * sizeof(float));
             }
         }
+        uint32_t *to = work->level == VECTORS_AMX ? pairs[i / 2]
+                                                  : m->values + i / 2 * s->value_rounded;
+        for (int64_t e = 0; e < s->value_rounded; e += LANES) {
+            const __m512 low = _mm512_load_ps(m->pair[0] + e);
+            const __m512 high = _mm512_load_ps(m->pair[1] + e);
+            _mm512_store_si512(to + e, pair_bf16(low, high));
+        }
+    }
+    if (work->level != VECTORS_AMX) return;
+    for (int64_t first = 0; first < CELLS / 2; first += LANES) {
         for (int64_t e = 0; e < s->value_rounded; e += LANES) {
             __m512i rows[LANES];
-            for (int i = 0; i < LANES; i++) rows[i] = _mm512_load_si512(pairs[i] + e);
+            for (int i = 0; i < LANES; i++) rows[i] = _mm512_load_si512(pairs[first + i] + e);
             transpose(rows);
             for (int i = 0; i < LANES; i++) {
-                _mm512_storeu_si512(m->values + (e + i) * CELLS + first, rows[i]);
+                _mm512_store_si512(m->values + (e + i) * CELLS / 2 + first, rows[i]);
             }
         }
     }
 }
 
 // Scores of a block for two sets of queries.
-AMX static void score_tiles(const shape *s, tile_memory *m, int set, int other) {
+AMX static void score_tiles(const shape *s, bf16_memory *m, int set, int other) {
     const size_t row_bytes = (size_t)s->key_rounded * 2;
     const int64_t steps = s->key_rounded / TILE_K;
     for (int64_t cell = 0; cell < CELLS; cell += 2 * LANES) {
@@ -379,7 +386,7 @@ AMX static void score_tiles(const shape *s, tile_memory *m, int set, int other) 
 }
 
 // Add the block's values, weighted, to the outputs of two sets of queries.
-AMX static void add_tiles(const shape *s, tile_memory *m, int set, int other) {
+AMX static void add_tiles(const shape *s, bf16_memory *m, int set, int other) {
     for (int64_t e = 0; e < s->value_rounded; e += 2 * LANES) {
         float *first = m->outputs[set] + e * LANES, *second = m->outputs[other] + e * LANES;
         _tile_loadd(0, first, 64);
@@ -387,13 +394,13 @@ AMX static void add_tiles(const shape *s, tile_memory *m, int set, int other) {
         _tile_loadd(2, first + LANES * LANES, 64);
         _tile_loadd(3, second + LANES * LANES, 64);
         for (int64_t k = 0; k < CELLS / TILE_K; k++) {
-            const uint16_t *values = m->values + e * CELLS + k * TILE_K;
+            const uint32_t *values = m->values + (e * CELLS + k * TILE_K) / 2;
             _tile_loadd(4, values, CELLS * 2);
             _tile_loadd(6, m->weights[0][k], 64);
             _tile_dpbf16ps(0, 4, 6);
             _tile_loadd(7, m->weights[1][k], 64);
             _tile_dpbf16ps(1, 4, 7);
-            _tile_loadd(5, values + LANES * CELLS, CELLS * 2);
+            _tile_loadd(5, values + LANES * CELLS / 2, CELLS * 2);
             _tile_dpbf16ps(2, 5, 6);
             _tile_dpbf16ps(3, 5, 7);
         }
@@ -405,7 +412,59 @@ AMX static void add_tiles(const shape *s, tile_memory *m, int set, int other) {
     }
 }
 
-AMX static void pack_weights(const float *weights, char *tiles) {
+// Add the products of a pair of numbers and of 16 pairs to 16 sums.
+BF16 static inline __m512 add_products(__m512 sums, uint32_t pair, const void *pairs) {
+    const __m512i one = _mm512_set1_epi32((int)pair), others = _mm512_load_si512(pairs);
+    return _mm512_dpbf16_ps(sums, (__m512bh)one, (__m512bh)others);
+}
+
+// Without tiles: scores of a block for two sets of queries. Each pair of a key is read once for both.
+BF16 static void score_pairs(const shape *s, bf16_memory *m, int set, int other) {
+    const int64_t pairs = s->key_rounded / 2;
+    for (int64_t cell = 0; cell < CELLS; cell += STEP) {
+        const char *first = m->queries[set][0], *second = m->queries[other][0];
+        const uint32_t *keys = m->keys + cell * pairs;
+        __m512 sums[2][STEP];
+        for (int i = 0; i < STEP; i++) sums[0][i] = sums[1][i] = _mm512_setzero_ps();
+        for (int64_t e = 0; e < pairs; e++, keys++, first += 64, second += 64) {
+            for (int i = 0; i < STEP; i++) {
+                sums[0][i] = add_products(sums[0][i], keys[i * pairs], first);
+                sums[1][i] = add_products(sums[1][i], keys[i * pairs], second);
+            }
+        }
+        for (int i = 0; i < STEP; i++) {
+            _mm512_store_ps(m->scores[0] + (cell + i) * LANES, sums[0][i]);
+            _mm512_store_ps(m->scores[1] + (cell + i) * LANES, sums[1][i]);
+        }
+    }
+}
+
+// Without tiles: add the block's values, weighted, to the outputs of two sets of queries.
+BF16 static void add_pairs(const shape *s, bf16_memory *m, int set, int other) {
+    for (int64_t e = 0; e < s->value_rounded; e += STEP) {
+        float *outputs[2] = {m->outputs[set] + e * LANES, m->outputs[other] + e * LANES};
+        const char *first = m->weights[0][0], *second = m->weights[1][0];
+        const uint32_t *values = m->values + e;
+        __m512 sums[2][STEP];
+        for (int i = 0; i < STEP; i++) {
+            sums[0][i] = _mm512_load_ps(outputs[0] + i * LANES);
+            sums[1][i] = _mm512_load_ps(outputs[1] + i * LANES);
+        }
+        for (int cell = 0; cell < CELLS; cell += 2, first += 64, second += 64) {
+            for (int i = 0; i < STEP; i++) {
+                sums[0][i] = add_products(sums[0][i], values[i], first);
+                sums[1][i] = add_products(sums[1][i], values[i], second);
+            }
+            values += s->value_rounded;
+        }
+        for (int i = 0; i < STEP; i++) {
+            _mm512_store_ps(outputs[0] + i * LANES, sums[0][i]);
+            if (other != set) _mm512_store_ps(outputs[1] + i * LANES, sums[1][i]);
+        }
+    }
+}
+
+BF16 static void pack_weights(const float *weights, char *tiles) {
     for (int i = 0; i < CELLS; i += 2) {
         const __m512 first = _mm512_load_ps(weights + i * LANES);
         const __m512 second = _mm512_load_ps(weights + (i + 1) * LANES);
@@ -413,9 +472,10 @@ AMX static void pack_weights(const float *weights, char *tiles) {
     }
 }
 
-AMX static void attend_part_amx(
-    const shape *s, tensor *result, const job *work, int number, tile_memory *m) {
+BF16 static void attend_part_bf16(
+    const shape *s, tensor *result, const job *work, int number, bf16_memory *m) {
     const part p = part_of(s, number);
+    const bool has_tiles = work->level == VECTORS_AMX;
     const __m512 scale = _mm512_set1_ps(s->scale * 1.44269504f);  // scores in powers of two
     for (int set = 0; set < p.sets; set++) {
         pack_right_tiles(
@@ -433,12 +493,12 @@ AMX static void attend_part_amx(
                 read_mask(s, p.stream, cell, from, p.to, m->masks[set]);
             }
         }
-        read_keys_tiles(s, &p, work, cell, m);
-        read_values_tiles(s, &p, work, cell, m);
+        read_keys(s, &p, work, cell, m);
+        read_values(s, &p, work, cell, m);
         for (int set = 0; set < p.sets; set += 2) {
             const int other = set + 1 < p.sets ? set + 1 : set;
             SETTLE_STORES();
-            score_tiles(s, m, set, other);
+            (has_tiles ? score_tiles : score_pairs)(s, m, set, other);
             for (int i = 0; i < 2; i++) {
                 const int one = i == 0 ? set : other;
                 if (i == 1 && other == set) break;
@@ -447,7 +507,7 @@ AMX static void attend_part_amx(
                 pack_weights(m->scores[i], m->weights[i][0]);
             }
             SETTLE_STORES();
-            add_tiles(s, m, set, other);
+            (has_tiles ? add_tiles : add_pairs)(s, m, set, other);
         }
     }
     for (int set = 0; set < p.sets; set++) {
@@ -458,8 +518,6 @@ AMX static void attend_part_amx(
 }
 
 // 32-bit numbers
-
-enum { FLOAT_STEP = 8 };  // cells or elements computed at once
 
 typedef struct float_memory {
     ALIGNED float queries[MAX_SETS][MAX_HEAD * LANES];  // [elements][queries]
@@ -484,17 +542,17 @@ AVX512 static void read_block(
 
 AVX512 static void score_floats(
     const float *keys, const float *queries, int64_t elements, float *scores) {
-    for (int cell = 0; cell < CELLS; cell += 2 * FLOAT_STEP) {
-        __m512 sums[2 * FLOAT_STEP];
-        for (int i = 0; i < 2 * FLOAT_STEP; i++) sums[i] = _mm512_setzero_ps();
+    for (int cell = 0; cell < CELLS; cell += 2 * STEP) {
+        __m512 sums[2 * STEP];
+        for (int i = 0; i < 2 * STEP; i++) sums[i] = _mm512_setzero_ps();
         const float *key = keys + cell * elements;
         for (int64_t e = 0; e < elements; e++) {
             const __m512 both = _mm512_load_ps(queries + e * LANES);
-            for (int i = 0; i < 2 * FLOAT_STEP; i++) {
+            for (int i = 0; i < 2 * STEP; i++) {
                 sums[i] = _mm512_fmadd_ps(_mm512_set1_ps(key[i * elements + e]), both, sums[i]);
             }
         }
-        for (int i = 0; i < 2 * FLOAT_STEP; i++) {
+        for (int i = 0; i < 2 * STEP; i++) {
             _mm512_store_ps(scores + (cell + i) * LANES, sums[i]);
         }
     }
@@ -502,19 +560,19 @@ AVX512 static void score_floats(
 
 AVX512 static void add_floats(
     const float *values, const float *weights, int64_t elements, float *outputs) {
-    for (int64_t e = 0; e < elements; e += 2 * FLOAT_STEP) {
-        __m512 sums[2 * FLOAT_STEP];
-        for (int i = 0; i < 2 * FLOAT_STEP; i++) {
+    for (int64_t e = 0; e < elements; e += 2 * STEP) {
+        __m512 sums[2 * STEP];
+        for (int i = 0; i < 2 * STEP; i++) {
             sums[i] = _mm512_load_ps(outputs + (e + i) * LANES);
         }
         for (int cell = 0; cell < CELLS; cell++) {
             const __m512 weight = _mm512_load_ps(weights + cell * LANES);
             const float *value = values + cell * elements + e;
-            for (int i = 0; i < 2 * FLOAT_STEP; i++) {
+            for (int i = 0; i < 2 * STEP; i++) {
                 sums[i] = _mm512_fmadd_ps(_mm512_set1_ps(value[i]), weight, sums[i]);
             }
         }
-        for (int i = 0; i < 2 * FLOAT_STEP; i++) {
+        for (int i = 0; i < 2 * STEP; i++) {
             _mm512_store_ps(outputs + (e + i) * LANES, sums[i]);
         }
     }
@@ -569,13 +627,17 @@ AVX512 static void attend_part_floats(
     }
 }
 
-AMX static void attend_amx(const shape *s, tensor *result, job *work, int parts) {
-    tile_memory memory;
+BF16 static void attend_bf16(const shape *s, tensor *result, job *work, int parts) {
+    bf16_memory memory;
     int number;
-    open_tiles();
     while ((number = atomic_fetch_add(&work->next, 1)) < parts) {
-        attend_part_amx(s, result, work, number, &memory);
+        attend_part_bf16(s, result, work, number, &memory);
     }
+}
+
+AMX static void attend_amx(const shape *s, tensor *result, job *work, int parts) {
+    open_tiles();
+    attend_bf16(s, result, work, parts);
     _tile_release();
 }
 
@@ -594,6 +656,8 @@ void attend(tensor *result, int thread, int threads, void *context) {
     const int parts = (int)(s.groups * s.shared_heads * s.streams);
     if (work->level == VECTORS_AMX) {
         attend_amx(&s, result, work, parts);
+    } else if (work->level == VECTORS_BF16) {
+        attend_bf16(&s, result, work, parts);
     } else {
         attend_floats(&s, result, work, parts);
     }

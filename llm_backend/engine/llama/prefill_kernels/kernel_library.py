@@ -36,12 +36,13 @@ class Instructions(IntEnum):
 
     NONE = 0
     AVX512_VNNI = 1
-    AMX = 2
+    AVX512_BF16 = 2
+    AMX = 3
 
     @property
     def title(self) -> str:
         """Name of the instructions, as `AVX-512 VNNI`."""
-        return {0: "", 1: "AVX-512 VNNI", 2: "AMX"}[self]
+        return ("", "AVX-512 VNNI", "AVX-512 BF16", "AMX")[self]
 
 
 class PrefillKernels:

@@ -8,7 +8,7 @@
 
 #include "ggml_layout.h"
 
-typedef enum { NO_VECTORS = 0, VECTORS_VNNI = 1, VECTORS_AMX = 2 } vector_level;
+typedef enum { NO_VECTORS, VECTORS_VNNI, VECTORS_BF16, VECTORS_AMX } vector_level;
 
 typedef struct job {
     tensor *result;

@@ -14,12 +14,16 @@ static bool has_avx512_vnni(void) {
            __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
 }
 
+static bool has_avx512_bf16(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && a >> 5 & 1;
+}
+
 static bool has_amx(void) {
     unsigned a, b, c, d;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
     const bool has_tiles = d >> 24 & 1, has_bf16_tiles = d >> 22 & 1;
     if (!has_tiles || !has_bf16_tiles) return false;
-    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a >> 5 & 1)) return false;  // avx512_bf16
     return syscall(SYS_arch_prctl, REQUEST_STATE_PERMISSION, TILE_DATA) == 0;
 }
 
@@ -27,7 +31,10 @@ vector_level find_vector_level(void) {
     static vector_level found;
     static bool is_known;
     if (!is_known) {
-        found = !has_avx512_vnni() ? NO_VECTORS : has_amx() ? VECTORS_AMX : VECTORS_VNNI;
+        found = !has_avx512_vnni()   ? NO_VECTORS
+                : !has_avx512_bf16() ? VECTORS_VNNI
+                : !has_amx()         ? VECTORS_BF16
+                                     : VECTORS_AMX;
         is_known = true;
     }
     return found;

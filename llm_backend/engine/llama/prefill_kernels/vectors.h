@@ -9,6 +9,8 @@
 #include "kernels.h"
 
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")))
+#define BF16 \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,fma,f16c")))
 #define AMX \
     __attribute__((target( \
         "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,fma,f16c,amx-tile,amx-bf16")))
@@ -56,12 +58,12 @@ AMX static inline void open_tiles(void) {
 }
 
 // 32 floats as bfloat16.
-AMX static inline __m512i pack_bf16(__m512 low, __m512 high) {
+BF16 static inline __m512i pack_bf16(__m512 low, __m512 high) {
     return (__m512i)_mm512_cvtne2ps_pbh(high, low);
 }
 
 // Two vectors as pairs of bfloat16: the first one's number is the lower half of each pair.
-AMX static inline __m512i pair_bf16(__m512 first, __m512 second) {
+BF16 static inline __m512i pair_bf16(__m512 first, __m512 second) {
     const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(first));
     const __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(second));
     return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
@@ -96,7 +98,7 @@ AVX512 static inline __attribute__((always_inline)) void transpose(__m512i r[LAN
 
 // Write `rows` rows of floats, `stride` floats apart and `count` long, as tiles that multiply from
 // the right: tile k holds columns 32 k to 32 k + 31, as pairs, of all rows. Missing numbers are 0.
-AMX static inline void pack_right_tiles(
+BF16 static inline void pack_right_tiles(
     char *tiles, const char *values, size_t stride_bytes, int rows, int64_t count, __m512 scale) {
     for (int64_t k = 0; k < count; k += TILE_K, tiles += TILE_BYTES) {
         __m512i pairs[LANES];
