@@ -90,16 +90,16 @@ class RateLimits:
         self._granting += 1
         try:
             while not await self._ensure_granted(windows, tokens):
-                pass  # other requests have begun the next window meanwhile
+                pass  # meanwhile others have used the grant, or begun the next window
         finally:
             self._granting -= 1
         # Checked again, without an await: other requests may have taken some.
         for window in windows:
-            amount = tokens if window.unit == "tokens" else 1
+            amount = window.amount_of(tokens)
             if window.missing(amount):
                 raise self._limit_error(window, amount, windows)
         for window in windows:
-            window.used += tokens if window.unit == "tokens" else 1
+            window.used += window.amount_of(tokens)
         starts = [window.window_at for window in windows]
         return WindowReservation(
             windows=windows,
@@ -122,38 +122,39 @@ class RateLimits:
         return limit_headers(windows, self._clock())
 
     async def _ensure_granted(self, windows: Sequence[RateLimitWindow], tokens: int) -> bool:
-        """Requests what these windows lack, as far as the database has any left. False if a window
-        ended meanwhile."""
+        """Requests what these windows lack, as far as the database has any left. False if another
+        try may bring more: a window ended meanwhile, or another request used what was granted."""
         now = self._clock()
         for window in windows:
             window.roll(now)
         starts = [window.window_at for window in windows]
         for window in windows:
-            amount = tokens if window.unit == "tokens" else 1
-            if window.missing(amount):
-                await self._take(window, amount)
-        return starts == [window.window_at for window in windows]
+            await self._take(window, window.amount_of(tokens))
+        has_ended = starts != [window.window_at for window in windows]
+        return not has_ended and not any(
+            self._can_take(window, window.amount_of(tokens)) for window in windows
+        )
 
     async def _take(self, window: RateLimitWindow, amount: int) -> None:
         """Takes more from the database, if it has any left. Each window has at most
         one query in flight."""
-        if self._grants is None or self._is_futile(window, amount):
-            return
-        while (running := self._taking.get(window)) is not None:
+        while self._can_take(window, amount) and (running := self._taking.get(window)) is not None:
             await asyncio.shield(running)
-        missing = window.missing(amount)
-        if missing and not self._is_futile(window, amount):
+        if self._grants is not None and self._can_take(window, amount):
+            missing = window.missing(amount)
             granting = self._database_calls.start(self._grant(self._grants, window, missing))
             self._taking[window] = granting
             granting.add_done_callback(lambda _: self._taking.pop(window, None))
             await asyncio.shield(granting)  # the grant is kept even if this request leaves
 
-    def _is_futile(self, window: RateLimitWindow, amount: int) -> bool:
-        """True if a query would be futile, or was so a moment ago."""
-        if window.used + amount > window.limit:
-            return True
-        was_refused = window.missing(amount) >= window.refused_amount
-        return was_refused and self._clock() < window.refused_at + RETRY_TAKE_S
+    def _can_take(self, window: RateLimitWindow, amount: int) -> bool:
+        """True if a part of this amount is not granted yet, and a query may bring it: none was
+        futile a moment ago."""
+        missing = window.missing(amount)
+        if self._grants is None or not missing or window.used + amount > window.limit:
+            return False
+        was_refused = missing >= window.refused_amount
+        return not was_refused or self._clock() >= window.refused_at + RETRY_TAKE_S
 
     async def _grant(self, grants: Grants, window: RateLimitWindow, missing: int) -> None:
         # All or nothing for a large request: otherwise it would starve smaller ones that fit.

@@ -65,6 +65,10 @@ class RateLimitWindow:
             self.is_unshared = not self._is_shared
             self.refused_at = 0.0
 
+    def amount_of(self, tokens: int) -> int:
+        """Returns what a request of so many tokens uses: these, or one request."""
+        return tokens if self.unit == "tokens" else 1
+
     def missing(self, amount: int) -> int:
         """Returns the amount that must still be granted before `amount` can be used."""
         return max(0, self.used + amount - self.granted)

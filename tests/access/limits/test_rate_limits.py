@@ -230,6 +230,26 @@ async def test_window_has_one_query_in_flight(grants, clock):
     assert most == 1
 
 
+async def test_a_request_whose_grant_another_one_used_is_granted_more(grants, clock):
+    others: list[asyncio.Task[object]] = []
+
+    class Hasty(Grants):
+        async def take(self, *args, **kwargs) -> int:
+            granted = await grants.take(*args, **kwargs)
+            if not others:  # before the request of this query goes on
+                others.append(asyncio.create_task(limits.reserve(windows, 60)))
+            return granted
+
+    limits = RateLimits(Hasty(grants._database), clock=clock)
+    windows = limits.windows([RateLimit(scope="m", unit="tokens", limit=120)])
+    await limits.reserve(windows, 60)
+    await others[0]
+
+    assert windows[0].used == 120
+    with pytest.raises(TokensLimited):
+        await limits.reserve(windows, 1)
+
+
 async def test_server_enforces_the_limit_alone_during_an_outage(clock, caplog):
     class Down(Grants):
         def __init__(self) -> None:
