@@ -47,8 +47,13 @@ class ConcurrencyLimit:
 
     async def acquire(self) -> None:
         """Takes a permit. Raises `RequestsLimited` (429) if all are taken."""
-        if self.running >= self.granted and self._shared is not None:
-            await self._request_more(self._shared)
+        # Again if another request has used what was granted.
+        while self.running >= self.granted and self._shared and self._can_request(self._shared):
+            self._waiting += 1
+            try:
+                await self._shared.request_permits(self)
+            finally:
+                self._waiting -= 1
         if self.running >= self.granted and not self._may_exceed_grant:
             raise self._limit_error()
         self.running += 1
@@ -86,14 +91,8 @@ class ConcurrencyLimit:
         is_down = self._shared is not None and self._shared.is_down
         return is_down and self.running < self.limit
 
-    async def _request_more(self, shared: "SharedConcurrencyLimits") -> None:
-        if shared.is_down or shared.clock() < self._refused_until:
-            return
-        self._waiting += 1
-        try:
-            await shared.request_permits(self)
-        finally:
-            self._waiting -= 1
+    def _can_request(self, shared: "SharedConcurrencyLimits") -> bool:
+        return not shared.is_down and shared.clock() >= self._refused_until
 
     def _limit_error(self) -> RequestsLimited:
         """Returns the 429 of this limit, with `Retry-After`."""

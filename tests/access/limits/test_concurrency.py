@@ -1,7 +1,7 @@
 """Concurrency limits of one server, and of several that share a database."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -27,11 +27,17 @@ class Counting(ConcurrencyLeases):
     asked = 0
     is_down = False
 
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.on_granted: Callable[[], object] = lambda: None
+
     async def apply(self, *args, **kwargs):
         self.asked += 1
         if self.is_down:
             raise StoreUnavailable("gone")
-        return await super().apply(*args, **kwargs)
+        granted = await super().apply(*args, **kwargs)
+        self.on_granted()
+        return granted
 
 
 class Servers:
@@ -114,6 +120,23 @@ async def test_cancelled_acquire_takes_no_permit(servers):
     servers.clock.now = 1.0
 
     assert await acquire_many(b, 1) == 1
+
+
+async def test_a_request_whose_permit_another_one_took_requests_another(servers):
+    limit, _ = servers.slots(2)
+    others: list[asyncio.Task[None]] = []
+
+    def arrive() -> None:  # before the request that waits for this permit goes on
+        if not others:
+            others.append(asyncio.create_task(limit.acquire()))
+
+    servers.stored.on_granted = arrive
+    await limit.acquire()
+    await others[0]
+
+    assert limit.running == 2
+    with pytest.raises(RequestsLimited):
+        await limit.acquire()
 
 
 async def test_reserve_of_permits_saves_database_queries(servers):
