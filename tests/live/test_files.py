@@ -5,6 +5,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -233,7 +234,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(tmp_path, is_killed):
 
 def make_due(folder: Path) -> None:
     """As if the time had passed that others might still need to go on writing."""
-    with sqlite3.connect(folder / "llm-backend.sqlite3") as database:
+    with closing(sqlite3.connect(folder / "llm-backend.sqlite3")) as database, database:
         database.execute("UPDATE orphans SET due_at = 0")
 
 
