@@ -1,4 +1,4 @@
-"""Child processes of one request, whose output is read while they compute, and their ends."""
+"""Child processes of single requests: start, output that is read while they compute, and end."""
 
 import asyncio
 import contextlib
@@ -12,8 +12,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import IO
 
 EXTERNAL_SIGNALS = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
-"""Exit codes by signals from people, other programs or the kernel; no input of a child causes
-them."""
+"""Exit codes of children that a person, another program or the kernel has ended, whatever their
+input."""
 
 _CHUNK_BYTES = 64 * 1024
 
@@ -25,8 +25,8 @@ def run_reader(
     stderr: int = PIPE,
     environment: Mapping[str, str] | None = None,
 ) -> AbstractAsyncContextManager[Process]:
-    """Starts a module that reads `file` from its beginning, as its standard input. Its environment
-    has `environment`, and none of the server's secrets."""
+    """Starts a module with `file`, from its beginning, as standard input. The child gets the
+    variables of `environment` and `PYTHONPATH`, so none of the server's secrets."""
     file.flush()
     # `file.seek` makes no system call if its buffer covers the position
     os.lseek(file.fileno(), 0, os.SEEK_SET)
@@ -73,7 +73,7 @@ def _is_open_elsewhere(transport: asyncio.SubprocessTransport) -> bool:
     files = [one.get_extra_info("pipe") for one in pipes if one and not one.is_closing()]
     poll = select.poll()
     for file in files:
-        poll.register(file, 0)  # the one event is then that the other end is closed
+        poll.register(file, 0)  # without events, only a closed other end is reported
     return len(poll.poll(0)) < len(files)
 
 

@@ -1,8 +1,8 @@
 """Offloads work that is linear in a large request from the event loop to a thread.
 
-There is one thread, besides those for schemas and images. Python code holds the interpreter lock,
+There is one thread, besides those for schemas and media. Python code holds the interpreter lock,
 so a second thread would not be faster, and the event loop would wait for two. Calls that hold the
-lock for long (a native parser) are bounded by the limits of bodies instead.
+lock for long (a native parser) are bounded by the limits on bodies instead.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LARGE_BYTES = 32 * 1024
-"""Requests below this size take a few milliseconds at most, except for their schemas, which
-`offload_schema` is for."""
+"""Requests below this size take a few milliseconds at most, except for schemas, which have
+`offload_schema`."""
 
 REQUEST_BYTES: ContextVar[int] = ContextVar("request_bytes", default=0)
 """Size of the current request, including rows that were loaded for it."""
@@ -29,7 +29,7 @@ _TRIM_BYTES = 256 * 1024
 _TRIM_DELAY_S = 1.0
 _BASE64_BLOCK = 3 * 256 * 1024  # three bytes are four characters
 _VALUE_BYTES = 16  # size of a value beside its text
-_IMAGES = 2  # decoded at once: each may take some hundred megabytes
+_MEDIA_THREADS = 2  # decoding an image may take some hundred megabytes
 
 
 def is_large() -> bool:
@@ -38,7 +38,7 @@ def is_large() -> bool:
 
 
 async def offload(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Returns the result of the work: inline for a small request, otherwise in the thread."""
+    """Does the work, inline for a small request, otherwise in the thread; returns its result."""
     if not is_large():
         return work(*args, **kwargs)
     run = partial(copy_context().run, work, *args, **kwargs)
@@ -46,18 +46,17 @@ async def offload(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
 
 
 async def offload_schema(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Returns the result of work on a schema, which may take long though its request is small, in a
-    thread of its own. Calls that hold the interpreter lock are bounded
-    by budgets."""
+    """Does work on a schema, which may take long even for a small request, in the thread for
+    schemas; returns its result. Budgets bound calls that hold the interpreter lock."""
     run = partial(copy_context().run, work, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_schema_thread(), run)
 
 
 async def offload_media(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Returns the result of work that decodes an image or audio, in one of the two threads of
-    all requests. A request that is cancelled meanwhile keeps its thread until the work ends."""
+    """Decodes an image or audio in one of the two threads for media; returns the result. A request
+    that is cancelled meanwhile keeps its thread until the work ends."""
     run = partial(copy_context().run, work, *args, **kwargs)
-    return await asyncio.get_running_loop().run_in_executor(_image_threads(), run)
+    return await asyncio.get_running_loop().run_in_executor(_media_threads(), run)
 
 
 async def base64_text(content: bytes) -> str:
@@ -74,7 +73,7 @@ def _base64_blocks(content: bytes) -> str:
     ).decode("ascii")
 
 
-def add_weight(*values: Any) -> None:  # Any: JSON values
+def add_request_bytes(*values: Any) -> None:  # Any: JSON values
     """Adds loaded values to the size of the current request; stops counting once it is large."""
     size, unread = REQUEST_BYTES.get(), list(values)
     while unread and size < LARGE_BYTES:
@@ -84,11 +83,11 @@ def add_weight(*values: Any) -> None:  # Any: JSON values
     REQUEST_BYTES.set(size)
 
 
-def return_memory() -> None:
-    """Schedules a `malloc_trim` after a very large request: fragmented free memory goes back to
-    the system. Requests that end within the delay share one call."""
+def schedule_memory_trim() -> None:
+    """Schedules `trim_memory` after a very large request. Requests that end within the delay share
+    one call."""
     if REQUEST_BYTES.get() >= _TRIM_BYTES:
-        _freed_memory().return_soon()
+        _memory_trimmer().schedule()
 
 
 def trim_memory() -> None:
@@ -98,23 +97,23 @@ def trim_memory() -> None:
         malloc_trim(0)
 
 
-class _FreedMemory:
+class _MemoryTrimmer:
     def __init__(self) -> None:
         self._is_due = False
 
-    def return_soon(self) -> None:
+    def schedule(self) -> None:
         if not self._is_due:
             self._is_due = True
-            asyncio.get_running_loop().call_later(_TRIM_DELAY_S, self._return)
+            asyncio.get_running_loop().call_later(_TRIM_DELAY_S, self._trim)
 
-    def _return(self) -> None:
+    def _trim(self) -> None:
         self._is_due = False
         _thread().submit(trim_memory)
 
 
 @cache
-def _freed_memory() -> _FreedMemory:
-    return _FreedMemory()
+def _memory_trimmer() -> _MemoryTrimmer:
+    return _MemoryTrimmer()
 
 
 def _children(value: Any) -> Iterable[Any]:
@@ -136,5 +135,5 @@ def _schema_thread() -> ThreadPoolExecutor:
 
 
 @cache
-def _image_threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=_IMAGES, thread_name_prefix="images")
+def _media_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=_MEDIA_THREADS, thread_name_prefix="media")

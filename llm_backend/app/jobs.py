@@ -23,11 +23,11 @@ from llm_backend.store.vector_stores import INGEST, INGEST_LONG, REMOVE_FILE, RE
 
 log = logging.getLogger(__name__)
 
-# Short files that are ingested at once. More than the child processes of the extractor: plain text
-# needs none of them, and so does not wait for files that do.
+# Short files that are ingested at once: more than the extractor has child processes, so that plain
+# text, which needs none, does not wait for other files.
 SHORT_AT_ONCE = 8
 LONG_AT_ONCE = 2
-# Attempts across servers that died: the response may be what kills them.
+# Attempts in all, if servers die: the response may be the cause.
 RESPONSE_ATTEMPTS = 3
 _OTHER_SERVER = (
     "Servers on one SQLite database each count limits for themselves, and only one has the vector "
@@ -42,7 +42,7 @@ def job_kinds(services: Services, app: ASGIApp) -> Sequence[JobKind]:
         worker=ResponseWorker(services),
         at_once=services.settings.background_limit,
         attempts=RESPONSE_ATTEMPTS,
-        can_begin=lambda: bool(services.registry.local),  # the config file may add the first
+        can_begin=lambda: bool(services.registry.local),  # a reload may add the first model
     )
     return [
         *batch_jobs(services, app),
@@ -70,14 +70,14 @@ def _vector_store_kinds(services: Services) -> Sequence[JobKind]:
     return (
         JobKind(
             name=INGEST,
-            worker=_ingestion(services, True),
+            worker=_ingestion(services, only_short=True),
             at_once=SHORT_AT_ONCE,
             attempts=ATTEMPTS_PER_FILE,
             affinity=affinity,
         ),
         JobKind(
             name=INGEST_LONG,
-            worker=_ingestion(services, False),
+            worker=_ingestion(services, only_short=False),
             at_once=LONG_AT_ONCE,
             attempts=ATTEMPTS_PER_FILE,
             affinity=affinity,
@@ -87,7 +87,7 @@ def _vector_store_kinds(services: Services) -> Sequence[JobKind]:
     )
 
 
-def _ingestion(services: Services, only_short: bool) -> Ingestion:
+def _ingestion(services: Services, *, only_short: bool) -> Ingestion:
     settings = services.settings
     return Ingestion(
         services.vector_stores,

@@ -16,7 +16,7 @@ from llm_backend.model_files import (
     HeaderError,
     ModelFileMissing,
     find_projector_file,
-    projector_shape,
+    projector_media,
     read_header,
 )
 from llm_backend.settings import Settings, SettingsError
@@ -103,14 +103,14 @@ def find_projector(settings: Settings, name: str | None) -> NamedProjector | Non
         return None
     try:
         path = find_projector_file(name, settings.models_folder)
-        shape = projector_shape(read_header(path))
+        media = projector_media(read_header(path))
     except ModelFileMissing as error:
         raise SettingsError(str(error)) from error
     except HeaderError as error:
         raise SettingsError(f"The projector {name} cannot be used: {error}") from error
-    senses = (("image", shape.has_vision), ("audio", shape.has_audio))
+    modalities = (("image", media.has_vision), ("audio", media.has_audio))
     return NamedProjector(
         path=path,
-        modalities=tuple(name for name, has in senses if has),
-        speaks=shape.has_speech,
+        modalities=tuple(name for name, has in modalities if has),
+        speaks=media.has_speech,
     )

@@ -110,7 +110,7 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
             aliases=(*entry.aliases, *(one for one, of in aliases.items() if of == name)),
             tool_format=model.tool_format or formats.get(name),
         )
-        served += (model, *_with_adapters(settings, model, entry))
+        served += (model, *_adapter_models(settings, model, entry))
     _check_names(served)
     return served
 
@@ -190,7 +190,7 @@ def _model_path(settings: Settings, name: str) -> Path:
 def _voice_files(
     path: Path, file: ModelFile, projector: NamedProjector | None
 ) -> SpeakingFiles | None:
-    """Returns the files of a voice; None for others. Requests report a missing extra."""
+    """Returns the files of a voice; None for another model. Requests report a missing extra."""
     if isinstance(file, VoiceFiles):
         return file
     if projector is None or not projector.speaks:
@@ -202,7 +202,7 @@ def _voice_files(
 
 
 def _image_setup(settings: Settings, name: str, file: DiffusionFile) -> LocalImageSetup:
-    """Returns how a model draws. Requests report a missing extra or file."""
+    """Returns the setup of a model that draws. Requests report a missing extra or file."""
     options = settings.image_models.get(name, ImageModelSettings())
     try:
         return LocalImageSetup(
@@ -279,11 +279,11 @@ def _check_names(served: Sequence[ServedModel]) -> None:
             owners[name] = model.card.id
 
 
-def _with_adapters(
+def _adapter_models(
     settings: Settings, model: ServedModel, entry: ModelSettings
 ) -> list[ServedModel]:
-    """Returns the model with each of its adapters as a model of its own, loaded by its first
-    request: an adapter changes everything that an engine computes."""
+    """Returns one model per adapter, with an engine of its own, loaded by its first request: an
+    adapter changes everything that an engine computes."""
     adapted = []
     for name, value in entry.adapters.items():
         one = value if isinstance(value, AdapterSettings) else AdapterSettings(path=value, scale=1)

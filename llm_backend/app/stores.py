@@ -1,4 +1,4 @@
-"""Stores: chats, responses, files, batches, and jobs that outlive their requests."""
+"""Stores of chats, responses, files, batches and background jobs, and their periodic sweep."""
 
 import asyncio
 import os
@@ -59,8 +59,8 @@ class Stores:
 async def open_stores(
     settings: Settings, database: Database, metrics: Metrics, shared: Path | None
 ) -> AsyncIterator[Stores]:
-    """Opens the stores over an open database; at the end, pending writes are completed. `shared` is
-    the folder that several API processes of a server share."""
+    """Opens the stores over an open database; waits for pending writes at the end. `shared` is the
+    folder that several API processes of a server share."""
     stores = _stores(settings, database, metrics, shared)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(stores.chat_recorder.wait_idle)

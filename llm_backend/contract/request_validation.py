@@ -33,7 +33,7 @@ from llm_backend.contract.validation_messages import abbreviate
 from llm_backend.error_bodies import speaks_ollama
 from llm_backend.errors import InvalidRequest, UnsupportedMediaType
 from llm_backend.json_types import JsonMapping, JsonValue
-from llm_backend.offload import REQUEST_BYTES, offload, return_memory
+from llm_backend.offload import REQUEST_BYTES, offload, schedule_memory_trim
 
 ON_CHECKED = "on_checked"
 """Name in the state of a request of an `OnChecked`."""
@@ -157,7 +157,7 @@ class RequestValidator:
             await self._app(scope, receive, send)
         finally:  # an idle connection keeps the scope of its last request alive
             checked.body, checked.raw_body = None, b""
-            return_memory()
+            schedule_memory_trim()
 
     async def _check(
         self,

@@ -46,8 +46,8 @@ async def _answer(services: Services, request: ApiRequest, model: LocalModel) ->
 async def embed_locally(
     services: Services, request: ApiRequest, model: LocalModel
 ) -> tuple[Sequence[str | orjson.Fragment], int]:
-    """Returns the rendered vectors of a body of `POST /embeddings`, and the number of tokens, which
-    it counts."""
+    """Returns the rendered vectors of a body of `POST /embeddings`, and their number of tokens.
+    Adds the tokens to the request's usage."""
     body: api.CreateEmbeddingRequest = request.body
     check_supported_fields(body, FIELDS)
     parsed_inputs = await offload(inputs_of, body, limit=services.settings.inputs_limit)
@@ -64,8 +64,8 @@ async def embed_locally(
 def inputs_of(body: "api.CreateEmbeddingRequest", *, limit: int) -> list[str | list[int]]:
     """Parses OpenAI's four forms of `input` into a list of texts or token lists."""
     values = body["input"]
-    is_one = isinstance(values, str) or (values and isinstance(values[0], int | float))
-    inputs = cast("list[str | list[int]]", [values] if is_one else values)
+    is_single = isinstance(values, str) or (values and isinstance(values[0], int | float))
+    inputs = cast("list[str | list[int]]", [values] if is_single else values)
     if not inputs or len(inputs) > limit:
         raise InvalidRequest(
             f"`input` holds {len(inputs)} texts; it must hold 1 to {limit}.", param="input"

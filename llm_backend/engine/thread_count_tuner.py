@@ -136,7 +136,7 @@ class ThreadCountTuner:
         else:
             trial.compared += 1
             trial.seconds += seconds
-            trial.expected_s += self._costs.of(tokens)
+            trial.expected_s += self._costs.cost(tokens)
         if trial.is_over and trial.is_better:
             self._accept(trial)
         elif trial.is_over or trial.is_hopeless:

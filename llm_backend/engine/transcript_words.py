@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from llm_backend.engine.messages import TimedWord
 
 _WITHOUT_SPACES = frozenset({"ja", "lo", "my", "th", "yue", "zh"})
-"""Languages whose words are not separated by spaces: each token is given as a word."""
+"""Languages without spaces between words: each token counts as a word."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +23,8 @@ def timed_words(tokens: Sequence[TimedToken], language: str) -> list[TimedWord]:
     """Return the words of a segment. Punctuation belongs to the word before it."""
     words: list[TimedWord] = []
     for piece in _whole_characters(tokens):
-        begins = not words or language in _WITHOUT_SPACES or piece.text[:1].isspace()
-        if begins:
+        begins_word = not words or language in _WITHOUT_SPACES or piece.text[:1].isspace()
+        if begins_word:
             words.append(piece)
         else:
             last = words.pop()
@@ -39,24 +39,24 @@ def timed_words(tokens: Sequence[TimedToken], language: str) -> list[TimedWord]:
 
 
 def _whole_characters(tokens: Sequence[TimedToken]) -> Iterator[TimedWord]:
-    """Yield text and times of tokens, those joined that share a character. Bytes that are no
-    characters are replaced."""
-    held, start_s, end_s = b"", 0.0, 0.0
+    """Yield the text and times of each token. Tokens that share a character are joined; invalid
+    UTF-8 is replaced."""
+    pending, start_s, end_s = b"", 0.0, 0.0
     for token in tokens:
-        if held and not _continues_character(token.bytes):
-            yield TimedWord(text=held.decode(errors="replace"), start_s=start_s, end_s=end_s)
-            held = b""
-        start_s = start_s if held else token.start_s
-        held, end_s = held + token.bytes, token.end_s
-        if not _ends_inside_character(held):
-            yield TimedWord(text=held.decode(errors="replace"), start_s=start_s, end_s=end_s)
-            held = b""
-    if held:
-        yield TimedWord(text=held.decode(errors="replace"), start_s=start_s, end_s=end_s)
+        if pending and not _continues_character(token.bytes):
+            yield TimedWord(text=pending.decode(errors="replace"), start_s=start_s, end_s=end_s)
+            pending = b""
+        start_s = start_s if pending else token.start_s
+        pending, end_s = pending + token.bytes, token.end_s
+        if not _ends_inside_character(pending):
+            yield TimedWord(text=pending.decode(errors="replace"), start_s=start_s, end_s=end_s)
+            pending = b""
+    if pending:
+        yield TimedWord(text=pending.decode(errors="replace"), start_s=start_s, end_s=end_s)
 
 
 def _continues_character(data: bytes) -> bool:
-    return not data or data[0] & 0xC0 == 0x80  # RFC 3629: all bytes of a character but its first
+    return not data or data[0] & 0xC0 == 0x80  # RFC 3629: a continuation byte
 
 
 def _ends_inside_character(data: bytes) -> bool:

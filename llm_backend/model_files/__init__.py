@@ -79,7 +79,7 @@ from llm_backend.model_files.onnx_voice import (
     VoiceFiles,
     read_voice,
 )
-from llm_backend.model_files.projector import projector_footprint, projector_shape
+from llm_backend.model_files.projector import projector_footprint, projector_media
 from llm_backend.model_files.recognizer import (
     RecognizerFiles,
     read_recognizer,
@@ -141,7 +141,7 @@ __all__ = [
     "plan_memory",
     "plan_smaller",
     "projector_footprint",
-    "projector_shape",
+    "projector_media",
     "read_diarization",
     "read_diffusion",
     "read_gguf_voice",

@@ -76,7 +76,7 @@ def _chat_bytes(costs: ModelCosts, shape: ModelShape) -> int:
 
 def state_count(costs: ModelCosts, shape: ModelShape) -> int:
     """Returns the number of recurrent states: one for each slot, and its snapshots."""
-    return shape.slots * (1 + min(costs.most_snapshots, shape.draft_tokens))
+    return shape.slots * (1 + min(costs.snapshots_limit, shape.draft_tokens))
 
 
 def context_of(costs: ModelCosts, shape: ModelShape) -> int:

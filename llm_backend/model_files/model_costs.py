@@ -14,19 +14,19 @@ from llm_backend.model_files.draft_heads import draft_head_count, snapshot_count
 from llm_backend.model_files.header import GgufHeader
 
 CELL_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
-"""Bytes of a number of a KV cell, by type."""
+"""Bytes of one element of a KV cell, by type."""
 
 _LAYER = re.compile(r"blk\.(\d+)\.")
 _EXPERTS = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps")
 _FLOAT = 4  # bytes of an activation
-_ANY_NUMBER = 1 << 30  # of drafted tokens
+_UNLIMITED = 1 << 30  # drafted tokens
 _FUSED_MASK, _PLAIN_MASK = 2, 4  # bytes per token of a pass and cell of a slot
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCosts:
-    """Bytes of one layer: its experts' weights apart, its state of one sequence; and the key and
-    value numbers of one cell."""
+    """Bytes of one layer: `weights` without those of its `experts`, and its `state` of one
+    sequence. `cell_values` counts the key and value elements of one cell."""
 
     weights: int
     experts: int
@@ -40,8 +40,8 @@ class LayerCosts:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCosts:
-    """Costs of a model in bytes. `tied_output` is what a GPU with the output part needs besides,
-    as it shares the token embeddings of host memory otherwise."""
+    """Costs of a model in bytes. `tied_output` is the size of the token embeddings if they are the
+    output weights, too: a GPU with the output part holds a copy of them."""
 
     layers: tuple[LayerCosts, ...]
     input: int
@@ -50,11 +50,11 @@ class ModelCosts:
     vocabulary: int
     is_generating: bool
     trained_tokens: int
-    pass_values: int  # activations per token at the largest moment of a pass with fused attention
-    unquantized_values: int  # those of them that a pass over quantized cells does not have
-    attention_values: int  # the same in attention that is not fused, without its scores
-    heads: int  # scores per token of a pass and cell
-    most_snapshots: int = 0  # of each state, for drafts of the model's own head
+    pass_values: int  # peak activations per token of a pass with fused attention
+    unquantized_values: int  # of these, the ones that a pass over quantized cells does not have
+    attention_values: int  # peak activations per token with plain attention, without scores
+    heads: int  # attention scores per token of a pass and cell
+    snapshots_limit: int = 0  # copies of each state, if a head of the model drafts
 
     @property
     def weights(self) -> int:
@@ -62,8 +62,8 @@ class ModelCosts:
         return self.input + self.output + sum(one.weights + one.experts for one in self.layers)
 
     def device_weights(self, gpu_layers: int | None, host_experts: int) -> int:
-        """Bytes of the weights on GPUs: of the last layers, of which the output part is one more,
-        without the experts of the first `host_experts`. None places all layers."""
+        """Bytes of the weights on GPUs: the last `gpu_layers` (None: all), of which the output
+        part is one, without the experts of the model's first `host_experts` layers."""
         count = len(self.layers) + 1
         placed = count if gpu_layers is None or gpu_layers < 0 else min(gpu_layers, count)
         if not placed:
@@ -87,9 +87,8 @@ class ModelCosts:
         cache_type: str,
         has_flash_attention: bool,
     ) -> int:
-        """Bytes of the activations of a pass over `slots` of `cells`, with `rows` of logits. Fused
-        attention converts all cells of a layer to half precision if they are
-        `f32`."""
+        """Bytes of the activations of a pass over `slots` slots of `cells` cells each, with `rows`
+        rows of logits. Fused attention converts `f32` cells of a whole layer to half precision."""
         seen = cells if self.has_cells else 0
         values = self.pass_values
         if cache_type.startswith("q"):
@@ -138,7 +137,7 @@ def model_costs(header: GgufHeader) -> ModelCosts:
         unquantized_values=0 if _has_experts(header) else width,
         attention_values=2 * heads * _key_length(header, width, heads) + 7 * width // 2,
         heads=heads,
-        most_snapshots=snapshot_count(header, _ANY_NUMBER),
+        snapshots_limit=snapshot_count(header, _UNLIMITED),
     )
 
 
@@ -153,7 +152,7 @@ def _has_experts(header: GgufHeader) -> bool:
 
 
 def _pass_values(header: GgufHeader, width: int) -> int:
-    """Returns the activations of a token in the feed-forward part, of all its experts at once."""
+    """Returns the activations of a token in the feed-forward part, summed over its experts."""
     if _has_experts(header):
         experts = _count(header.of_architecture("expert_used_count"))
         inner = _count(header.of_architecture("expert_feed_forward_length"))
@@ -162,26 +161,26 @@ def _pass_values(header: GgufHeader, width: int) -> int:
 
 
 def _cell_values(header: GgufHeader) -> list[int]:
-    """Returns the key and value numbers of one token in each layer."""
+    """Returns the number of key and value elements of one token in each layer."""
     heads = _values_by_layer(header, "attention.head_count")
     own = header.of_architecture("attention.head_count_kv")
-    own_heads = heads if own is None else _values_by_layer(header, "attention.head_count_kv")
+    kv_heads = heads if own is None else _values_by_layer(header, "attention.head_count_kv")
     width, most = _count(header.of_architecture("embedding_length")), max(heads, default=0)
     key = _key_length(header, width, most)
     value = _count(header.of_architecture("attention.value_length")) or _quotient(width, most)
     if _count(header.of_architecture("attention.key_length_mla")):
         value = 0  # multi-head latent attention: values are computed from the keys
     interval = _count(header.of_architecture("full_attention_interval"))
-    own_layers = len(own_heads) - draft_head_count(header)
+    own_layers = len(kv_heads) - draft_head_count(header)
     return [
         0 if interval and (layer + 1) % interval and layer < own_layers else count * (key + value)
-        for layer, count in enumerate(own_heads)
+        for layer, count in enumerate(kv_heads)
     ]
 
 
 def _states(header: GgufHeader) -> list[int]:
-    """Returns the bytes of a sequence's recurrent state (SSM) in each layer, which has it instead
-    of cells, or besides them if all layers have both."""
+    """Returns the bytes of a sequence's recurrent state (SSM) in each layer: 0 in a layer with
+    cells, unless all layers have cells."""
     inner = _count(header.of_architecture("ssm.inner_size"))
     each = _count(header.of_architecture("ssm.state_size"))
     window = max(0, _count(header.of_architecture("ssm.conv_kernel")) - 1)
@@ -201,7 +200,7 @@ def _quotient(width: int, heads: int) -> int:
 
 
 def _values_by_layer(header: GgufHeader, key: str) -> Sequence[int]:
-    """Returns a value per layer: one value repeated, or the list of each layer's."""
+    """Returns a value for each layer; a header with a single value has the same for all."""
     layers, value = _count(header.of_architecture("block_count")), header.of_architecture(key)
     if isinstance(value, list):
         return ([_count(one) for one in value] + [0] * layers)[:layers]

@@ -1,8 +1,8 @@
 """Multimodal projector (mmproj): supported media and memory footprint, from its GGUF header.
 
-While an image is encoded, the activations of all its patches are in memory. The number of patches
-of an image of variable size is not in every header; then the usual maximum of such projectors is
-assumed. So an estimate is rather too high than too low.
+While an image is encoded, the activations of all its patches are in memory. Not every header gives
+the number of patches of images of variable size; then the usual maximum is assumed, so that
+estimates err on the high side.
 """
 
 from dataclasses import dataclass
@@ -16,40 +16,41 @@ _AUDIO_PATCHES = 3000  # of thirty seconds
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProjectorShape:
-    """Media that a projector encodes: images, audio. One that `has_speech` generates audio instead,
-    and encodes samples of voices only."""
+class ProjectorMedia:
+    """Media that a projector encodes: images, audio. With `has_speech` it generates speech, and
+    encodes only samples of voices."""
 
     has_vision: bool
     has_audio: bool
     has_speech: bool = False
 
 
-def projector_shape(header: GgufHeader) -> ProjectorShape:
-    """Reads the supported media. Raises `HeaderError` for a file that is not a projector."""
+def projector_media(header: GgufHeader) -> ProjectorMedia:
+    """Returns the supported media. Raises `HeaderError` for a file that is not a projector."""
     values = header.values
     has_speech = values.get("clip.has_gen_audio_encoder") is True
-    shape = ProjectorShape(
+    media = ProjectorMedia(
         has_vision=values.get("clip.has_vision_encoder") is True,
         has_audio=values.get("clip.has_audio_encoder") is True and not has_speech,
         has_speech=has_speech,
     )
-    has_any = shape.has_vision or shape.has_audio or shape.has_speech
+    has_any = media.has_vision or media.has_audio or media.has_speech
     if header.architecture != "clip" or not has_any:
         raise HeaderError(f"it is not a projector: its architecture is `{header.architecture}`.")
-    return shape
+    return media
 
 
 def projector_footprint(header: GgufHeader) -> int:
     """Estimates the bytes of a projector, in addition to its model."""
     computes = [
-        _patches(header, sense) * _values_per_patch(header, sense) for sense in ("vision", "audio")
+        _patches(header, modality) * _values_per_patch(header, modality)
+        for modality in ("vision", "audio")
     ]
     return header.weights_bytes + 4 * max(computes) + _CACHE_BYTES
 
 
-def _patches(header: GgufHeader, sense: str) -> int:
-    if sense == "audio":
+def _patches(header: GgufHeader, modality: str) -> int:
+    if modality == "audio":
         return _AUDIO_PATCHES
     side, patch = (
         _header_number(header, "clip.vision.image_size"),
@@ -60,9 +61,9 @@ def _patches(header: GgufHeader, sense: str) -> int:
     return (side // patch) ** 2
 
 
-def _values_per_patch(header: GgufHeader, sense: str) -> int:
-    width = _header_number(header, f"clip.{sense}.embedding_length")
-    return _ACTIVATIONS * width + 2 * _header_number(header, f"clip.{sense}.feed_forward_length")
+def _values_per_patch(header: GgufHeader, modality: str) -> int:
+    width = _header_number(header, f"clip.{modality}.embedding_length")
+    return _ACTIVATIONS * width + 2 * _header_number(header, f"clip.{modality}.feed_forward_length")
 
 
 def _header_number(header: GgufHeader, key: str) -> int:

@@ -1,8 +1,8 @@
 """Vector index on a Qdrant server, shared by several processes and servers. The only module that
 imports qdrant_client; it is imported only if a server is configured.
 
-Each collection is one of Qdrant's. Writes wait for Qdrant: they are durable, and the next search
-sees them.
+Each collection is a Qdrant collection. Writes return when Qdrant has applied them: they are
+durable, and the next search sees them.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -54,8 +54,8 @@ _FILTERS = _QdrantFilterBuilder()
 
 
 class QdrantIndex:
-    """Collections of a server whose names begin with `prefix`. `connect` creates the client at the
-    first call."""
+    """Collections of a Qdrant server; there, their names begin with `prefix`. `connect` creates the
+    client at the first call."""
 
     def __init__(self, connect: Callable[[], AsyncQdrantClient], *, prefix: str) -> None:
         self._connect = connect
@@ -111,7 +111,7 @@ class QdrantIndex:
         """Deletes a document's points."""
         with suppress(NoCollection):
             async with self._client_for(collection) as (client, name):
-                await client.delete(name, _of(document), wait=True)
+                await client.delete(name, _document_filter(document), wait=True)
 
     async def set_attributes(
         self, collection: str, document: str, attributes: Mapping[str, Attribute]
@@ -119,7 +119,7 @@ class QdrantIndex:
         """Replaces the attributes of a document's points."""
         payload = payload_of(document, attributes)
         async with self._client_for(collection) as (client, name):
-            await client.set_payload(name, payload, points=_of(document), wait=True)
+            await client.set_payload(name, payload, points=_document_filter(document), wait=True)
 
     async def search_vectors(
         self, collection: str, vector: Sequence[float], *, limit: int, condition: Condition | None
@@ -190,6 +190,6 @@ def _sparse(words: SparseVector) -> models.SparseVector:
     return models.SparseVector(indices=list(words.indices), values=list(words.values))
 
 
-def _of(document: str) -> models.Filter:
+def _document_filter(document: str) -> models.Filter:
     match = models.MatchValue(value=document)
     return models.Filter(must=[models.FieldCondition(key=DOCUMENT, match=match)])

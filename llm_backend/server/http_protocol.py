@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import InvalidRequest
-from llm_backend.server.request_head import HeadsWithBodies, fault_of_head, head_size
+from llm_backend.server.request_head import HeadCoalescingTransport, head_error, head_size
 from llm_backend.server.request_pace import PaceLimits, RequestPace
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Wraps the transport of a new connection."""
         super().connection_made(transport)
         self._raw_transport = transport
-        self._heads = HeadsWithBodies(transport, self.loop)
+        self._heads = HeadCoalescingTransport(transport, self.loop)
         self.transport = self._heads  # type: ignore[assignment] # it has a transport's methods
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -102,7 +102,7 @@ class HttpProtocol(HttpToolsProtocol):
         if head_size(self.url, self.headers) > HEAD_LIMIT_BYTES:  # its last bytes came at once
             self._fault, self._fault_status = _HEAD_TOO_LARGE, 431
             raise ValueError(_HEAD_TOO_LARGE)
-        fault = fault_of_head(self.parser.get_http_version(), self.url, self.headers)
+        fault = head_error(self.parser.get_http_version(), self.url, self.headers)
         if fault is not None:
             self._fault = fault
             raise ValueError(fault)

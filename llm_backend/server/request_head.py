@@ -1,5 +1,5 @@
-"""Heads of HTTP messages: target and `Host` of a request (RFC 9112, 3.2), and the transport of an
-answer's head."""
+"""Heads of HTTP messages: validation of a request's target and `Host` (RFC 9112, 3.2), and a
+transport that sends the head of an answer with its body."""
 
 import asyncio
 import re
@@ -12,13 +12,12 @@ _DEFAULT_PORTS = {b"http": b"80", b"https": b"443"}
 _HEAD = b"HTTP/1.1 "
 
 
-def fault_of_head(
-    version: str, target: bytes, headers: Sequence[tuple[bytes, bytes]]
-) -> str | None:
-    """Returns a sentence for the client; None for a valid head. Header names are in lower case.
+def head_error(version: str, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """Returns the error in a request's head as a sentence for the client; None for a valid head.
+    Names of headers are in lower case.
 
-    The application and a proxy in front of it must see the same single `Host`. A second one, or
-    a target with another host, could mean something else to each of them.
+    The application and a proxy in front of it must see the same single `Host`: they could choose
+    differently between two, or between it and the host of the target.
     """
     hosts = [value for name, value in headers if name == b"host"]
     if len(hosts) > 1:
@@ -33,7 +32,7 @@ def fault_of_head(
     if absolute is None:
         return "The request's target is neither a path nor an http or https URL."
     scheme, authority = (part.lower() for part in absolute.groups())
-    if not hosts or _site(scheme, authority) != _site(scheme, hosts[0].lower()):
+    if not hosts or _host_and_port(scheme, authority) != _host_and_port(scheme, hosts[0].lower()):
         return "The request's target names another host than its `Host` header."
     return None
 
@@ -43,7 +42,7 @@ def head_size(target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> int:
     return len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
 
 
-def _site(scheme: bytes, authority: bytes) -> tuple[bytes, bytes]:
+def _host_and_port(scheme: bytes, authority: bytes) -> tuple[bytes, bytes]:
     """Returns host and port, by default the port of the scheme."""
     host, colon, port = authority.rpartition(b":")
     if not colon or authority.endswith(b"]"):
@@ -51,7 +50,7 @@ def _site(scheme: bytes, authority: bytes) -> tuple[bytes, bytes]:
     return host, port or _DEFAULT_PORTS[scheme]
 
 
-class HeadsWithBodies:
+class HeadCoalescingTransport:
     """Transport that sends the head of an answer together with the first bytes of its body; wraps
     another transport, and delegates everything else to it.
 

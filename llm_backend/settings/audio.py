@@ -13,14 +13,13 @@ class SpeechSettings(BaseModel):
 
     voice_program: NonEmptyText = Field(
         "espeak-ng",
-        description="Program by which `builtin-voice` speaks, and that finds the phonemes of ONNX "
-        "voices without a lexicon: `espeak-ng` by its name or path; `none` serves no "
-        "`builtin-voice`.",
+        description="Program of `builtin-voice`, which also finds the phonemes of ONNX voices "
+        "without a lexicon: the name or path of `espeak-ng`. `none` disables `builtin-voice`.",
     )
     voices: Names = Field(
         (),
-        description="Voices by further names, `NAME=VOICE`, for example `alloy=de+f3`; OpenAI's "
-        "names have English voices unless they are named here.",
+        description="Further names of voices, `NAME=VOICE`, for example `alloy=de+f3`; OpenAI's "
+        "names are English voices unless they are given here.",
     )
     speech_concurrency: int = Field(
         16,

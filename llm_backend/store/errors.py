@@ -13,20 +13,20 @@
     |- UnknownCursor      `after` names no object
     |- Duplicate          the id is taken
     |- UploadClosed       the upload is completed, cancelled or expired
-    |- UploadFull         the upload has the most parts or bytes allowed
-    |- BadParts           these parts do not make the upload
+    |- UploadFull         the upload has the maximum number of parts or bytes
+    |- BadParts           the upload lacks a part, or the sizes do not add up
     |- WrongDigest        the bytes do not have the client's digest
     |- Unfinished         the response has not ended yet
     |- ResponseNotInConversation            its conversation does not contain the response
     |- QueueFull          the queue of background responses is full
-    |- EndpointsFull      the project has the most webhook endpoints allowed
-    |- VoicesFull         the project has the most voices or consents allowed
+    |- EndpointsFull      the project has the maximum number of webhook endpoints
+    |- VoicesFull         the project has the maximum number of voices or consents
     |- ConsentInUse       a voice depends on the consent
-    |- SecretsFull        the key has the most client secrets allowed
+    |- SecretsFull        the key has the maximum number of client secrets
     |- BatchEnded         the batch has ended
     |- FileInUse          a batch that has not ended reads the file
     |- Expired            the vector store has expired and takes no files
-    |- FilesFull          files, uploads and voices have the most bytes allowed
+    |- FilesFull          files, uploads and voices have the maximum number of bytes
     |- AttributesChanged  the file's attributes were replaced during its ingestion
     |- LeaseLost          another process has claimed the job, or it was removed
     |- BlobGone           the write took too long: the blob was deleted as an orphan
@@ -46,7 +46,7 @@ class StoreError(Exception):
 
 
 class StoreUnavailable(StoreError):
-    """The database cannot be reached, read or written now; nothing of this work was done."""
+    """The database cannot be reached, read or written now; the transaction had no effect."""
 
 
 class StoreLocked(StoreUnavailable):
@@ -58,7 +58,7 @@ class StoreDeadlock(StoreLocked):
 
 
 class StoreFull(StoreUnavailable):
-    """The disk is full; nothing of this work was written."""
+    """The disk is full; the transaction had no effect."""
 
 
 class ObjectsUnavailable(StoreUnavailable):
@@ -168,8 +168,7 @@ class Expired(StoreError):
 
 
 class FilesFull(StoreError):
-    """One more file or part would exceed the limit of all files, uploads and voices
-    together."""
+    """One more file or part would exceed the common limit of files, uploads and voices."""
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(
@@ -186,7 +185,7 @@ class QueueFull(StoreError):
 
 
 class EndpointsFull(StoreError):
-    """The project has the most webhook endpoints allowed."""
+    """The project has the maximum number of webhook endpoints."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(
@@ -215,7 +214,7 @@ class ConsentInUse(StoreError):
 
 
 class SecretsFull(StoreError):
-    """The key has the most client secrets allowed."""
+    """The key has the maximum number of client secrets."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from llm_backend.server.request_head import HeadsWithBodies
+from llm_backend.server.request_head import HeadCoalescingTransport
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 
@@ -39,8 +39,8 @@ def wire() -> Wire:
 
 
 @pytest.fixture
-async def transport(wire: Wire) -> HeadsWithBodies:
-    return HeadsWithBodies(wire, asyncio.get_running_loop())
+async def transport(wire: Wire) -> HeadCoalescingTransport:
+    return HeadCoalescingTransport(wire, asyncio.get_running_loop())
 
 
 async def test_heads_are_sent_with_their_body(transport, wire):

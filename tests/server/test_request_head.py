@@ -2,11 +2,11 @@
 
 import pytest
 
-from llm_backend.server.request_head import fault_of_head
+from llm_backend.server.request_head import head_error
 
 
 def fault(target: bytes, *hosts: bytes, version: str = "1.1") -> str | None:
-    return fault_of_head(version, target, [(b"accept", b"*/*"), *((b"host", one) for one in hosts)])
+    return head_error(version, target, [(b"accept", b"*/*"), *((b"host", one) for one in hosts)])
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,10 @@ from llm_backend.store.administration import AnswerClaim, StoredAnswer, StoredAn
 
 log = logging.getLogger(__name__)
 
-RETENTION_S = 3600  # for which an answer is stored, from its end
+RETENTION_S = 3600  # storage time of an answer, from its end
 LEASE_S = 30  # seconds after which another server may claim the key of a dead one
 POLL_S = 0.2  # polling interval while another server makes the answer
-ALL_BYTES = 256 * 1024 * 1024  # limit of all servers together; the oldest answers go first
+LIMIT_BYTES = 256 * 1024 * 1024  # of all servers together; the oldest answers are evicted
 
 
 class SharedAnswers:
@@ -69,14 +69,14 @@ class SharedAnswers:
         """Stores a whole answer in the background."""
         if holder := self._holders.get(name):
             until = int(self._clock()) + RETENTION_S
-            work = self._stored.store(name, holder=holder, answer=answer, until=until)
-            self._writes.start(self._write(name, holder, work))
+            call = self._stored.store(name, holder=holder, answer=answer, until=until)
+            self._writes.start(self._write(name, holder, call))
 
     def free(self, name: str) -> None:
         """Releases a claim without an answer: the next request makes a new one."""
         if holder := self._holders.get(name):
-            work = self._stored.free(name, holder=holder)
-            self._writes.start(self._write(name, holder, work))
+            call = self._stored.free(name, holder=holder)
+            self._writes.start(self._write(name, holder, call))
 
     async def renew_forever(self) -> NoReturn:
         """Renews the claims of this server periodically."""
@@ -90,24 +90,24 @@ class SharedAnswers:
         await self._writes.wait_idle()
 
     async def expire(self) -> None:
-        """Deletes expired answers, and the oldest beyond `ALL_BYTES`."""
-        await self._stored.expire(now=int(self._clock()), limit_bytes=ALL_BYTES)
+        """Deletes expired answers, and the oldest beyond `LIMIT_BYTES`."""
+        await self._stored.expire(now=int(self._clock()), limit_bytes=LIMIT_BYTES)
 
     async def _renew(self) -> None:
         until = int(self._clock()) + LEASE_S
         await self._stored.renew(list(self._holders.values()), until=until)
 
-    async def _write(self, name: str, holder: str, work: Coroutine[Any, Any, None]) -> None:
+    async def _write(self, name: str, holder: str, call: Coroutine[Any, Any, None]) -> None:
         """Runs a database call; the claim is renewed until the call ends."""
         try:
-            await self._log_errors(work)
+            await self._log_errors(call)
         finally:
             if self._holders.get(name) == holder:  # the key may have been claimed again
                 del self._holders[name]
 
-    async def _log_errors(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _log_errors(self, call: Coroutine[Any, Any, None]) -> None:
         try:
-            await work
+            await call
         except StoreError as error:  # the lease expires
             _log_outage(error)
 

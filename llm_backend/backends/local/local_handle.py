@@ -80,8 +80,8 @@ class LocalModelHandle(ModelHandle):
         self._manager.tasks.start(self._manager.remove(self))
 
     def _enter_ready(self) -> tuple[EngineClient, EngineUsers] | None:
-        engine, is_leaving = self.engine, self.is_unloading or self.is_removed
-        if engine is None or is_leaving or engine.state is not EngineState.READY:
+        engine, is_ending = self.engine, self.is_unloading or self.is_removed
+        if engine is None or is_ending or engine.state is not EngineState.READY:
             return None
         self.users.enter()
         return engine, self.users
@@ -89,7 +89,7 @@ class LocalModelHandle(ModelHandle):
     async def _enter_loaded(self) -> tuple[EngineClient, EngineUsers]:
         """Returns the engine once it is ready. A waiting request counts as a user already, so that
         a load of another model does not unload this one before the request can use it. Requests of
-        a removed handle use the one that has replaced it. Raises `ModelNotFound` without one."""
+        a removed handle use its replacement. Raises `ModelNotFound` if there is none."""
         while self.unload_done is not None:
             await self.unload_done.wait()
         if self.is_removed:

@@ -1,8 +1,8 @@
 """Converts messages of the API to the form that a chat template expects. Pure.
 
-Templates agree on the form of a message and differ in calls: some serialise the arguments to JSON
-themselves, some expect JSON text, some expect ids of a special form. A template does not declare
-this: its source is searched, and probes are rendered.
+Templates agree on the form of a message and differ in tool calls: some serialise the arguments to
+JSON themselves, some expect JSON text, some expect ids of a special form. A template does not
+declare this: its source is searched, and probes are rendered.
 """
 
 import hashlib
@@ -104,7 +104,7 @@ class MessageStyle:
             converted["tool_call_id"] = ids.get(call_id, call_id)
             converted.setdefault("name", names.get(call_id, ""))
         if (thought := converted.get("reasoning_content")) and not (calls and converted["content"]):
-            converted["thinking"] = thought  # gpt-oss's field, whose template rejects both at once
+            converted["thinking"] = thought  # for gpt-oss, whose template rejects both beside calls
         return converted
 
     def _convert_content(self, text: str) -> Any:

@@ -38,7 +38,7 @@ class PauseFilter:
         self._rest = b""
 
     def feed(self, samples: bytes) -> bytes:
-        """Returns samples that are decided, in order."""
+        """Returns the samples that are certain to be speech or silence by now, in order."""
         data = self._rest + samples
         whole = len(data) // _FRAME_BYTES * _FRAME_BYTES
         self._rest = data[whole:]
@@ -46,13 +46,13 @@ class PauseFilter:
         return b"".join(decided for frame in frames for decided in self._add(frame))
 
     def finish(self) -> bytes:
-        """Returns the samples that were not decided."""
+        """Returns the remaining samples: all that `feed` was not certain of."""
         rest = self._rest if self._detector.is_speech else bytes(len(self._rest))
         return _SILENCE * len(self._kept) + rest
 
     def _add(self, frame: bytes) -> Iterator[bytes]:
         was_speech = self._detector.is_speech
-        change = self._detector.add(_native(frame))
+        change = self._detector.add(_to_native_order(frame))
         if was_speech:
             yield frame
             return
@@ -65,7 +65,7 @@ class PauseFilter:
             yield _SILENCE
 
 
-def _native(frame: bytes) -> bytes:
+def _to_native_order(frame: bytes) -> bytes:
     if sys.byteorder == "little":
         return frame
     samples = array("h", frame)
@@ -74,9 +74,9 @@ def _native(frame: bytes) -> bytes:
 
 
 def bytes_until_pause(window: bytes, *, is_last: bool) -> int | None:
-    """Returns how many bytes of a window to take next. A window that begins with silence gives that
-    silence; another one ends at its first long pause, else at its last pause. None: no pause fits,
-    and the caller takes the whole last window (`is_last`), or chooses another place."""
+    """Returns the number of bytes to cut from a window: its silence at the beginning, else up to
+    its first long pause, else up to its last pause. None if no pause fits: the caller takes all of
+    the last window (`is_last`), or cuts elsewhere."""
     pauses = list(_pauses(window))
     if not pauses:
         return None
@@ -107,8 +107,8 @@ def _pauses(window: bytes) -> Iterator[tuple[int, int]]:
 
 
 def bytes_until_quietest(window: bytes) -> int:
-    """Returns the size of the audio until the quietest moment in the last third of a window, of
-    equally quiet ones the last."""
+    """Returns the number of bytes until the quietest moment in the last third of a window: the
+    last of equally quiet moments."""
     first = len(window) // _FRAME_BYTES * 2 // 3
     frames = range(first, len(window) // _FRAME_BYTES)
     loudness = [_loudness(window, frame) for frame in frames]
@@ -121,5 +121,7 @@ def bytes_until_quietest(window: bytes) -> int:
 
 
 def _loudness(window: bytes, frame: int) -> int:
-    samples = array("h", _native(window[frame * _FRAME_BYTES : (frame + 1) * _FRAME_BYTES]))
+    samples = array(
+        "h", _to_native_order(window[frame * _FRAME_BYTES : (frame + 1) * _FRAME_BYTES])
+    )
     return sum(map(abs, samples))

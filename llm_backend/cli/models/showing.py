@@ -251,19 +251,19 @@ def _projector_line(projector: Path) -> str:
     from llm_backend.model_files import (
         HeaderError,
         projector_footprint,
-        projector_shape,
+        projector_media,
         read_header,
     )
 
     try:
         header = read_header(projector)
-        shape = projector_shape(header)
+        media = projector_media(header)
     except HeaderError as error:
         return f"Projector {projector}: {error}"
-    senses = (
-        ("sees images", shape.has_vision),
-        ("hears and transcribes audio", shape.has_audio),
-        ("makes its model read texts aloud", shape.has_speech),
+    abilities = (
+        ("sees images", media.has_vision),
+        ("hears and transcribes audio", media.has_audio),
+        ("makes its model read texts aloud", media.has_speech),
     )
-    does = " and ".join(name for name, has in senses if has)
+    does = " and ".join(name for name, has in abilities if has)
     return f"Projector {projector}: {does}, {projector_footprint(header) / 1e6:,.0f} MB"

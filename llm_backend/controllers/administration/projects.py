@@ -39,7 +39,7 @@ async def list_projects(services: Services, request: ApiRequest) -> Response:
 async def create_project(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects`"""
     body: api.ProjectCreateRequest = request.body
-    _refuse_unhonoured(body)
+    _refuse_unsupported(body)
     project = PROJECTS.new({"name": _name(body["name"]), "archived_at": None})
     entry = audit_entry(
         request, "project.created", project.id, project_id=project.id, data={"name": body["name"]}
@@ -56,7 +56,7 @@ async def retrieve_project(services: Services, request: ApiRequest) -> Response:
 async def modify_project(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}`"""
     body: api.ProjectUpdateRequest = request.body
-    _refuse_unhonoured(body)
+    _refuse_unsupported(body)
     project = await project_of(services, request, is_changed=True)
     name = body.get("name")
     if name is None:
@@ -100,7 +100,7 @@ def _name(name: str) -> str:
     return name
 
 
-def _refuse_unhonoured(
+def _refuse_unsupported(
     body: "api.ProjectCreateRequest | api.ProjectUpdateRequest",
 ) -> None:
     if body.get("residency") not in (None, "GLOBAL"):

@@ -1,4 +1,4 @@
-"""Tools of the MCP servers that the settings permit, under names with a label of their server."""
+"""Tools of the MCP servers that the settings permit; a server's label precedes their names."""
 
 import asyncio
 import logging
@@ -14,9 +14,9 @@ from llm_backend.json_types import JsonMapping
 log = logging.getLogger(__name__)
 
 FORWARDED = "x-llm-backend-mcp"
-"""Header of requests to these servers. One of them may be this server itself, which then offers its
-own tools alone."""
-_LABEL_LENGTH = 30  # so that a tool's name has room besides it
+"""Header of requests to these servers. One of them may be this server itself, which then
+offers only its own tools."""
+_LABEL_LENGTH = 30  # leaves room for the tool's name
 _NAME_LENGTH = 64  # of a function, at most upstreams
 _LAST_PART = re.compile(r"/+$|/mcp/*$")
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9-]+")
@@ -24,7 +24,7 @@ _UNNAMEABLE = re.compile(r"[^A-Za-z0-9-]+")
 
 @dataclass(frozen=True, kw_only=True)
 class PermittedTools:
-    """Tools by the names that clients call; and why other servers' tools are missing, by label."""
+    """`tools` by the names that clients call, and the reasons why servers have failed, by label."""
 
     tools: Mapping[str, McpTool]
     failures: Mapping[str, str]
@@ -34,7 +34,7 @@ class PermittedServers:
     """The servers at these URLs. Each listing and each call has a connection of its own."""
 
     def __init__(self, urls: Sequence[str], *, timeout_s: float, list_timeout_s: float) -> None:
-        self._urls = _label(urls)
+        self._urls = _urls_by_label(urls)
         self._timeout_s = timeout_s
         self._list_timeout_s = list_timeout_s
 
@@ -62,7 +62,7 @@ class PermittedServers:
         return PermittedTools(tools=tools, failures=failures)
 
     def has(self, name: str) -> bool:
-        """True if the name is one of a tool of these servers."""
+        """True if the name begins with the label of one of these servers."""
         label, separator, _ = name.partition("__")
         return separator != "" and label in self._urls
 
@@ -99,7 +99,7 @@ class PermittedServers:
             raise McpFailed(reason, code=failed.code, status=failed.status) from failed
 
 
-def _label(urls: Sequence[str]) -> Mapping[str, str]:
+def _urls_by_label(urls: Sequence[str]) -> Mapping[str, str]:
     """Returns the URLs by labels made of host, port and path, without credentials; equal ones are
     numbered."""
     labelled: dict[str, str] = {}

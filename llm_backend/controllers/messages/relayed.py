@@ -1,5 +1,5 @@
-"""Relay of messages to an upstream that answers them: passed on unchanged, observed, and stored as
-chats."""
+"""Relay of `POST /messages` to an upstream with this operation: the answer is passed on unchanged,
+observed, and stored as a chat."""
 
 import logging
 import time
@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 async def relay_message(
     services: Services, request: ApiRequest, *, to: Destination | None = None
 ) -> Response:
-    """Relays `POST /messages`; its usage is counted, and it is stored as a chat, before its last
-    bytes or after them."""
+    """Relays `POST /messages`, counts the usage of the answer, and stores it as a chat before or
+    after its last bytes are sent."""
     chat_body = await offload(_stored_body, request)
     observer = MessageObserver()
 
@@ -62,8 +62,8 @@ async def relay_message(
 
 
 def _stored_body(request: ApiRequest) -> "api.CreateChatCompletionRequest | None":
-    """Returns the body of the chat that a message is stored as; None for one with blocks or tools
-    that no chat has."""
+    """Returns the request as the body of a chat, for storage; None if it has blocks or tools that
+    chats do not have."""
     try:
         body: api.CreateChatCompletionRequest = chat_request_of(
             request, chat_body_of(request.body)
@@ -99,7 +99,7 @@ class MessageObserver(AnswerObserver):
         return self._reader.is_ended and self._reader.failure is None
 
     def close(self) -> None:
-        """Parses a message that came whole."""
+        """Parses an answer that was not streamed."""
         if body := self.body:
             self._read(body, is_whole=True)
 
@@ -129,10 +129,10 @@ class MessageObserver(AnswerObserver):
                 raise UpstreamFailed("The upstream sent an event that is not an object.")
             reader = self._reader
             if self._is_broken:
-                reader.count(event)  # of its later events only usage is read
+                reader.count(event)  # of the events after a broken one, only usage is read
                 return
             for delta in reader.read_whole(event) if is_whole else reader.read(event):
                 self.has_answer = True
                 self._transcript.add(delta)
         except (orjson.JSONDecodeError, UpstreamFailed):
-            self._is_broken = True  # the client gets it all the same
+            self._is_broken = True  # the client gets these bytes all the same

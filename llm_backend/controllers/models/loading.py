@@ -32,7 +32,7 @@ async def load_model_by_name(services: Services, request: ApiRequest) -> Respons
 
 async def unload_model(services: Services, request: ApiRequest) -> Response:
     """`POST /models/{model}/unload`"""
-    model = _local(services, request.path["model"])
+    model = _local_model(services, request.path["model"])
     await cancel_on_disconnect(request, model.unload())
     return JsonResponse(_model_status(services, model))
 
@@ -41,17 +41,17 @@ async def unload_model_by_name(services: Services, request: ApiRequest) -> Respo
     """`POST /unloadModel`"""
     body: api.UnloadModelByNameRequest = request.body or {}
     name = body.get("model")
-    models = _in_memory(services) if name is None else [_local(services, name)]
+    models = _loaded_models(services) if name is None else [_local_model(services, name)]
     return await _unload(services, request, models)
 
 
 async def unload_models(services: Services, request: ApiRequest) -> Response:
     """`GET /unloadModel`"""
-    return await _unload(services, request, _in_memory(services))
+    return await _unload(services, request, _loaded_models(services))
 
 
 async def _load(services: Services, request: ApiRequest, name: str) -> Response:
-    model = _local(services, name)
+    model = _local_model(services, name)
     body: api.LoadModelRequest = request.body or {}
     personality = body.get("personality")
     if personality is not None:
@@ -63,21 +63,21 @@ async def _load(services: Services, request: ApiRequest, name: str) -> Response:
 
 
 async def _unload(services: Services, request: ApiRequest, models: list[LocalModel]) -> Response:
-    async def all_of_them() -> None:
+    async def unload_all() -> None:
         await asyncio.gather(*(model.unload() for model in models))
 
-    await cancel_on_disconnect(request, all_of_them())
+    await cancel_on_disconnect(request, unload_all())
     return JsonResponse(
         {"object": "list", "data": [_model_status(services, one) for one in models]}
     )
 
 
-def _in_memory(services: Services) -> list[LocalModel]:
+def _loaded_models(services: Services) -> list[LocalModel]:
     unloaded = ModelState.UNLOADED
     return [model for model in services.registry.local if model.state is not unloaded]
 
 
-def _local(services: Services, name: str) -> LocalModel:
+def _local_model(services: Services, name: str) -> LocalModel:
     model = services.registry.for_model(name)
     if model is None:
         raise InvalidRequest(

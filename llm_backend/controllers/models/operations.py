@@ -20,17 +20,17 @@ from llm_backend.offload import offload
 async def list_models(services: Services, request: ApiRequest) -> Response:
     """`GET /models`: local models first; an upstream that is down hides only its own models.
     Models that the caller's project may not use are left out. With Anthropic's header or query
-    the list has the fields of Anthropic's, too, and its pages."""
+    parameters, the list has Anthropic's fields, too, and is paged."""
     local = [model_object(card) for card in services.registry.local_cards()]
     upstream = await services.registry.upstream_models()
     admission, caller = services.access.admission, request.caller
     data = [one for one in (*local, *upstream) if admission.may_use(caller, one["id"])]
-    if not _is_of_anthropic(request) and not request.query:
+    if not _is_anthropic(request) and not request.query:
         return JsonResponse({"object": "list", "data": data})
     page, has_more = _page_of(data, request.query)
     answer: JsonObject = {
         "object": "list",
-        "data": [_with_fields_of_anthropic(one) for one in page],
+        "data": [_with_anthropic_fields(one) for one in page],
         "has_more": has_more,
         "first_id": page[0]["id"] if page else None,
         "last_id": page[-1]["id"] if page else None,
@@ -51,9 +51,9 @@ async def retrieve_model(services: Services, request: ApiRequest) -> Response:
     for card in services.registry.local_cards():
         if card.id == name:
             model = model_object(card)
-            shown = _with_fields_of_anthropic(model) if _is_of_anthropic(request) else model
-            return JsonResponse(shown)
-    if services.registry.is_voice(name):  # one that is not installed
+            answer = _with_anthropic_fields(model) if _is_anthropic(request) else model
+            return JsonResponse(answer)
+    if services.registry.is_voice(name):  # a voice that is not installed
         raise ModelNotFound(name)
     if services.registry.is_image_model(name):
         listed = await services.registry.image_models()
@@ -65,13 +65,14 @@ async def retrieve_model(services: Services, request: ApiRequest) -> Response:
 
 
 async def delete_model(services: Services, request: ApiRequest) -> Response:
-    """`DELETE /models/{model}`: a model of the served folder is unloaded, and its file removed, by
-    an administrator; other local models are the settings'. Models elsewhere: relayed to the
-    upstream."""
+    """`DELETE /models/{model}`: unloads a model of the served folder and removes its file, for
+    administrators only. Other local models cannot be deleted; for an upstream's model, the request
+    is relayed."""
     name = request.path["model"]
     services.registry.targets(name)  # raises if no model has the name
     registry = services.registry
-    cards = [*registry.local_cards(), *(one.card for one in registry.local)]  # without extras, too
+    # `local_cards` lacks models whose extra is missing
+    cards = [*registry.local_cards(), *(one.card for one in registry.local)]
     card = next((card for card in cards if card.id == name), None)
     if card is None and services.registry.is_image_model(name):
         raise Forbidden(f"The model `{name}` is an image server's: delete it there.", param="model")
@@ -96,7 +97,7 @@ async def delete_model(services: Services, request: ApiRequest) -> Response:
     return JsonResponse({"id": name, "object": "model", "deleted": True})
 
 
-def _is_of_anthropic(request: ApiRequest) -> bool:
+def _is_anthropic(request: ApiRequest) -> bool:
     return "anthropic-version" in request.http.headers
 
 
@@ -118,7 +119,7 @@ def _page_of(
     return page, len(page) < len(found)
 
 
-def _with_fields_of_anthropic(model: JsonMapping) -> JsonObject:
+def _with_anthropic_fields(model: JsonMapping) -> JsonObject:
     """Returns a model with the fields of Anthropic's list beside OpenAI's."""
     created_at = datetime.fromtimestamp(model["created"], UTC)
     return {

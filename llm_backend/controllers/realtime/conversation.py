@@ -54,7 +54,7 @@ def check_item(item: JsonMapping, where: str) -> None:
 
 
 def check_part(part: JsonMapping, role: str, where: str) -> None:
-    """Raises as `check_item` does for a part of a message."""
+    """Checks a part of a message; raises as `check_item` does."""
     kind = part.get("type")
     if kind not in _PARTS[role]:
         raise UnsupportedField(
@@ -99,7 +99,7 @@ def model_input(items: Iterable[JsonMapping]) -> list[JsonObject]:
 
 @dataclass(kw_only=True)
 class SpokenSentence:
-    """A sentence of an answer, and for how long its audio was sent."""
+    """A sentence of an answer, and the duration of its audio that was sent."""
 
     text: str
     duration_ms: int = 0
@@ -107,14 +107,14 @@ class SpokenSentence:
 
 @dataclass(frozen=True, kw_only=True)
 class ItemSize:
-    """Size of an item as JSON: its bytes, its values and names of fields."""
+    """Size of an item as JSON: its bytes, and its nodes, which are values and names of fields."""
 
     size_bytes: int = 0
     nodes: int = 0
 
     @classmethod
     def of(cls, item: JsonMapping) -> "ItemSize":
-        """Measures an item; takes long for a large one."""
+        """Measures an item; slow for a large one."""
         return cls(size_bytes=len(dumps(item)), nodes=_count_nodes(item))
 
 
@@ -152,7 +152,7 @@ class Conversation:
         size: ItemSize | None = None,
     ) -> str | None:
         """Adds an item after another, by default after the last, and returns the id of the item
-        before it. `size` is that of a large item, which is measured elsewhere. Raises
+        before it. `size` is given for a large item, which the caller has measured. Raises
         `InvalidRequest`, `NotFound` and `TooLarge`."""
         if item["id"] in self._sizes:
             raise InvalidRequest("The conversation has an item with this id.", param="item.id")
@@ -176,8 +176,8 @@ class Conversation:
         return self._items[at - 1]["id"] if at else None
 
     def update(self, item: JsonObject) -> None:
-        """Counts the bytes of a changed item, and cuts one that was truncated while it was spoken.
-        One that was deleted meanwhile stays deleted."""
+        """Measures a changed item again, after cutting its transcript if it was truncated while it
+        was spoken. An item that was deleted meanwhile stays deleted."""
         id = item["id"]
         if id in self._heard_ms:
             text = heard_text(self._audio[id], self._heard_ms[id])
@@ -186,12 +186,12 @@ class Conversation:
             self._set_size(id, ItemSize.of(item))
 
     def add_audio(self, item_id: str, sentences: Sequence[SpokenSentence]) -> None:
-        """Keeps what was spoken of an item, so that it can be truncated."""
+        """Stores the spoken sentences of an item, so that it can be truncated."""
         self._audio[item_id] = sentences
 
     def truncate(self, item_id: str, end_ms: int) -> None:
-        """Cuts the transcript of an answer to what was heard; of an answer in progress, later: when
-        the answer ends. Raises `NotFound` and `InvalidRequest`."""
+        """Cuts the transcript of an answer to the text that was heard until `end_ms`, but not
+        before the answer has ended. Raises `NotFound` and `InvalidRequest`."""
         item = self.find(item_id)
         sentences = self._audio.get(item_id)
         if sentences is None:
@@ -234,7 +234,7 @@ class Conversation:
             )
 
     def _set_size(self, id: str, size: ItemSize | None) -> None:
-        """Counts an item with this size; None for one that is deleted."""
+        """Updates the totals by the new size of an item; None removes the item."""
         old, new = self._sizes.pop(id, ItemSize()), size or ItemSize()
         self._bytes += new.size_bytes - old.size_bytes
         self._nodes += new.nodes - old.nodes

@@ -35,7 +35,7 @@ from llm_backend.errors import (
     UnsupportedField,
 )
 from llm_backend.json_types import JsonMapping, JsonObject
-from llm_backend.offload import REQUEST_BYTES, add_weight, offload, return_memory
+from llm_backend.offload import REQUEST_BYTES, add_request_bytes, offload, schedule_memory_trim
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class RealtimeSession:
             await self._tasks.cancel()
             del self._handlers, self._input_turns  # they refer to this session: a cycle
             REQUEST_BYTES.set(self._received_bytes)
-            return_memory()  # the session is freed soon
+            schedule_memory_trim()  # the session is freed soon
         return True
 
     async def _handle(self, message: str | bytes) -> None:
@@ -165,7 +165,7 @@ class RealtimeSession:
 
     async def _retrieve_item(self, event: JsonMapping) -> None:
         item = self._conversation.find(event["item_id"])
-        add_weight(item)
+        add_request_bytes(item)
         await self._sender.send({"type": "conversation.item.retrieved", "item": item})
 
     async def _truncate_item(self, event: JsonMapping) -> None:

@@ -119,7 +119,7 @@ class RealtimeResponse:
             raise Internal("The answer ended before it was complete.")
 
     def _body(self) -> bytes:
-        return json_body(self._config.request(model_input(self._items)))
+        return json_body(self._config.request_body(model_input(self._items)))
 
     async def _add(self, event: JsonMapping) -> None:
         match event["type"]:

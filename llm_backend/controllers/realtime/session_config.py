@@ -35,7 +35,7 @@ _VAD: JsonMapping = {
 }
 _MILLISECONDS = ("prefix_padding_ms", "silence_duration_ms")
 _PAUSE_LIMIT_MS = 10_000
-_LEAST_TOKENS = 16  # smallest limit of an answer of `/responses`
+_MINIMUM_TOKENS = 16  # smallest limit that `/responses` accepts
 _TRANSLATED = (
     "instructions", "tool_choice", "parallel_tool_calls", "prompt", "reasoning", "temperature",
     "metadata",
@@ -44,9 +44,9 @@ _TRANSLATED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """Capabilities of this server's sessions. `speech_model` reads answers aloud, and
-    `voiceless_reason` is a sentence with the reason why it cannot. `transcription_model` is used
-    where a session names none."""
+    """Capabilities of this server's sessions. `speech_model` reads answers aloud;
+    `voiceless_reason`, a sentence, says why it cannot. `transcription_model` is the default of
+    sessions."""
 
     speech_model: str = "builtin-voice"
     voiceless_reason: str | None = None
@@ -170,7 +170,7 @@ class SessionConfig:
         model = self.capabilities.speech_model
         return {"model": model, "voice": self.output["voice"], "speed": self.output["speed"]}
 
-    def request(self, items: list[JsonObject]) -> JsonObject:
+    def request_body(self, items: list[JsonObject]) -> JsonObject:
         """Returns the body of a request to `/responses` with these items."""
         fields = self.fields
         body: JsonObject = {
@@ -191,7 +191,7 @@ class SessionConfig:
 
 
 def _check_session(changes: JsonMapping, model: str, capabilities: Capabilities) -> None:
-    _refuse_others(changes, FIELDS, "session")
+    _refuse_unsupported(changes, FIELDS, "session")
     if changes["type"] != "realtime":
         raise InvalidRequest("The session must be of the type `realtime`.", param="session.type")
     if changes.get("model") not in (None, model):
@@ -213,18 +213,18 @@ def _check_session(changes: JsonMapping, model: str, capabilities: Capabilities)
 
 
 def _check_transcription(changes: JsonMapping, capabilities: Capabilities) -> None:
-    _refuse_others(changes, {"type", "audio", "include"}, "session")
+    _refuse_unsupported(changes, {"type", "audio", "include"}, "session")
     if changes["type"] != _TRANSCRIPTION:
         raise InvalidRequest(
             f"The session must be of the type `{_TRANSCRIPTION}`.", param="session.type"
         )
     audio = changes.get("audio", {})
-    _refuse_others(audio, {"input"}, "session.audio")
+    _refuse_unsupported(audio, {"input"}, "session.audio")
     _check_input(audio.get("input", {}), "session.audio.input", capabilities)
 
 
 def _check_response(changes: JsonMapping, capabilities: Capabilities) -> None:
-    _refuse_others(changes, RESPONSE_FIELDS, "response")
+    _refuse_unsupported(changes, RESPONSE_FIELDS, "response")
     if changes.get("conversation") not in (None, "auto", "none"):
         raise UnsupportedField(
             "`conversation` must be `auto` or `none`.", param="response.conversation"
@@ -244,9 +244,9 @@ def _check_common(changes: JsonMapping, where: str, capabilities: Capabilities) 
         raise Unsupported(capabilities.voiceless_reason, param=f"{where}.output_modalities")
     _check_audio(changes.get("audio", {}), f"{where}.audio", capabilities)
     limit = changes.get("max_output_tokens")
-    if isinstance(limit, int) and limit < _LEAST_TOKENS:
+    if isinstance(limit, int) and limit < _MINIMUM_TOKENS:
         raise InvalidRequest(
-            f"`max_output_tokens` must be at least {_LEAST_TOKENS}.",
+            f"`max_output_tokens` must be at least {_MINIMUM_TOKENS}.",
             param=f"{where}.max_output_tokens",
             code="integer_below_min_value",
         )
@@ -258,19 +258,19 @@ def _check_common(changes: JsonMapping, where: str, capabilities: Capabilities) 
 
 
 def _check_audio(audio: JsonMapping, where: str, capabilities: Capabilities) -> None:
-    _refuse_others(
+    _refuse_unsupported(
         audio, {"output"} if where.startswith("response") else {"input", "output"}, where
     )
     _check_input(audio.get("input", {}), f"{where}.input", capabilities)
     output = audio.get("output", {})
-    _refuse_others(output, {"format", "voice", "speed"}, f"{where}.output")
+    _refuse_unsupported(output, {"format", "voice", "speed"}, f"{where}.output")
     _check_format(output.get("format"), f"{where}.output.format")
 
 
 def _check_input(fields: JsonMapping, where: str, capabilities: Capabilities) -> None:
-    _refuse_others(fields, {"format", "transcription", "turn_detection"}, where)
+    _refuse_unsupported(fields, {"format", "transcription", "turn_detection"}, where)
     _check_format(fields.get("format"), f"{where}.format")
-    _refuse_others(
+    _refuse_unsupported(
         fields.get("transcription") or {}, {"model", "language", "prompt"}, f"{where}.transcription"
     )
     turns = fields.get("turn_detection")
@@ -289,7 +289,7 @@ def _check_turns(turns: JsonMapping, where: str, capabilities: Capabilities) -> 
             f"`server_vad` needs an extra, which is not installed: {install_command('realtime')}.",
             param=f"{where}.type",
         )
-    _refuse_others(turns, _VAD, where)
+    _refuse_unsupported(turns, _VAD, where)
     if not 0 <= turns.get("threshold", 0) <= 1:
         raise InvalidRequest("`threshold` must be from 0 to 1.", param=f"{where}.threshold")
     for name in _MILLISECONDS:
@@ -324,7 +324,7 @@ def _merge_audio(audio: JsonMapping, changes: JsonMapping) -> JsonObject:
     if turn_detection is not None:
         turn_detection = {**_VAD, **without_nulls(turn_detection)}
         for name in _MILLISECONDS:
-            turn_detection[name] = int(turn_detection[name])  # JSON has 300.0, too
+            turn_detection[name] = int(turn_detection[name])  # JSON Schema accepts 300.0
     merged["input"] = without_nulls(merged["input"]) | {"turn_detection": turn_detection}
     return merged
 
@@ -340,7 +340,7 @@ def _check_tool(tool: Mapping[str, Any], where: str) -> None:
         )
 
 
-def _refuse_others(fields: JsonMapping, supported: Collection[str], where: str) -> None:
+def _refuse_unsupported(fields: JsonMapping, supported: Collection[str], where: str) -> None:
     refuse_unsupported_fields(
         fields,
         supported,

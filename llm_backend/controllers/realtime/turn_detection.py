@@ -24,7 +24,7 @@ class TurnChange:
 
 class TurnDetector:
     """Detects turns as the document's `server_vad` describes them. `start_ms` is the time of the
-    first frame. With `is_speech` that frame is within a turn."""
+    first frame; with `is_speech`, that frame is within a turn."""
 
     def __init__(
         self, options: JsonMapping, format: AudioFormat, start_ms: int, *, is_speech: bool = False
@@ -82,7 +82,7 @@ def detector_frame(frame: bytes, format: AudioFormat) -> bytes:
 
 @cache
 def _decoding(encoding: Literal["mulaw", "alaw"]) -> Sequence[int]:
-    """Returns the sample of each byte, by G.711."""
+    """Returns G.711's decoding table: the sample of each byte."""
     return [(_mulaw if encoding == "mulaw" else _alaw)(value) for value in range(256)]
 
 

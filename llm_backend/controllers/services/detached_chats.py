@@ -21,7 +21,7 @@ from llm_backend.errors import (
     UnsupportedField,
 )
 from llm_backend.json_types import JsonMapping
-from llm_backend.offload import add_weight, offload
+from llm_backend.offload import add_request_bytes, offload
 from llm_backend.sse import encode, split_long
 from llm_backend.stream_ending import StreamEnding
 
@@ -122,7 +122,7 @@ class DetachedChat:
 
     async def _first_event(self) -> AsyncGenerator[bytes, None]:
         messages = (self.request or {}).get("messages")
-        add_weight(messages)
+        add_request_bytes(messages)
         event = await offload(
             lambda: encode(exact_json.dumps(self.as_json() | {"messages": messages}))
         )

@@ -83,8 +83,7 @@ def condition_from(filters: "api.Filters | None", where: str = "filters") -> Con
 
 
 class _ConditionParser:
-    """Parser of one filter, in `field` of the request. It counts and limits the
-    conditions."""
+    """Parser of the filter in one `field` of a request. It limits the number of conditions."""
 
     def __init__(self, field: str) -> None:
         self._field = field

@@ -104,7 +104,7 @@ class _ResponseConnection:
             receiving = asyncio.ensure_future(anext(messages, None))
             try:
                 while not (await asyncio.wait({receiving}, timeout=idle_timeout_s))[0]:
-                    if self._queues.is_quiet:
+                    if self._queues.is_idle:
                         await self._client.close(CloseReason(code=GOING_AWAY, reason="idle"))
                         return
             finally:

@@ -1,5 +1,4 @@
-"""Queues of one connection's requests: one for each `stream_id` of its requests; different streams
-run concurrently."""
+"""Queues of one connection's requests: one for each `stream_id`; streams run concurrently."""
 
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -18,9 +17,8 @@ class _QueuedWork:
 
 
 class StreamQueues:
-    """Runs the work of each stream in order of arrival, and the streams concurrently: at
-    most `streams_limit` streams, and `waiting_limit` queued works, of `waiting_limit_bytes`
-    together."""
+    """Runs the work of each stream in order of arrival, and the streams concurrently. Limits the
+    number of streams, the number of queued requests, and the total size of these."""
 
     def __init__(self, *, streams_limit: int, waiting_limit: int, waiting_limit_bytes: int) -> None:
         self._streams_limit = streams_limit
@@ -30,8 +28,8 @@ class StreamQueues:
         self._tasks = BackgroundTasks()
 
     def add(self, stream: str | None, work: Work, size_bytes: int) -> None:
-        """Queues work, which keeps so many bytes, in its stream. Raises `RateLimited` beyond a
-        limit."""
+        """Queues the work of a request of `size_bytes` in its stream. Raises `RateLimited` beyond
+        a limit."""
         if stream in self._waiting:
             self._check_capacity(size_bytes)
             self._waiting[stream].append(_QueuedWork(work=work, size_bytes=size_bytes))
@@ -46,7 +44,7 @@ class StreamQueues:
         self._tasks.start(self._run(stream, work))
 
     @property
-    def is_quiet(self) -> bool:
+    def is_idle(self) -> bool:
         """True if no stream is active."""
         return not self._waiting
 

@@ -34,10 +34,10 @@ _MASK_MESSAGE = "A mask needs an image, and must have the requested width and he
 
 
 class DiffusionModel:
-    """A model that draws. Raises `LoadError`.
+    """A loaded diffusion model. The constructor raises `LoadError`.
 
-    Native code draws in a thread, because it cannot be stopped and reports nothing within a step:
-    the worker goes on to answer, and ends itself if the image is not wanted any more.
+    Native code draws in a thread, because it cannot be stopped and reports nothing within a step.
+    Meanwhile the worker answers commands, and exits if the image is cancelled.
     """
 
     kind = ModelKind.IMAGES
@@ -47,8 +47,8 @@ class DiffusionModel:
             self._file = read_diffusion(config.model_path)
         except HeaderError as error:
             raise LoadError(str(error)) from error
-        if lacking := self._file.lacks(config.drawing_parts):
-            raise LoadError(f"{config.model_path} needs {', '.join(lacking)} besides.")
+        if missing := self._file.lacks(config.drawing_parts):
+            raise LoadError(f"{config.model_path} needs {', '.join(missing)} besides.")
         path, is_network = config.model_path, self._file.is_network_only
         self._library = DiffusionLibrary(
             None if is_network else path,

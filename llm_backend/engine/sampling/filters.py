@@ -8,7 +8,7 @@ from llm_backend.engine.sampling.top_k import Indices, Row, largest_until
 REJECTIONS_LIMIT = 8  # rejected samples before the likely tokens are partitioned
 _BLOCK = 512  # width of the coarse level of the two-level search in a cumulated distribution
 _ONES = np.ones(_BLOCK, dtype=np.float32)
-_LARGEST_XTC = 0.5  # above it no two tokens can be strong
+_LARGEST_XTC = 0.5  # above it, at most one token can reach the threshold
 
 
 def sample_nucleus(weights: Row, sampling: Sampling, rng: np.random.Generator) -> int | None:
@@ -36,8 +36,8 @@ def sample_index(weights: Row, rng: np.random.Generator) -> int:
 
 
 def exclude_top_choices(weights: Row, threshold: float) -> Row:
-    """XTC: of several tokens with at least probability `threshold` only the least likely
-    remains. `weights`: [vocab] float32."""
+    """XTC: of the tokens with at least probability `threshold`, keep only the least likely.
+    `weights`: [vocab] float32."""
     strong = np.flatnonzero(weights >= threshold * weights.sum(dtype=np.float64))
     if len(strong) < 2:
         return weights
@@ -48,7 +48,7 @@ def exclude_top_choices(weights: Row, threshold: float) -> Row:
 
 
 def applies_xtc(sampling: Sampling, rng: np.random.Generator) -> bool:
-    """True if XTC applies to this token, by its random number."""
+    """Draw whether XTC applies to this token."""
     wants_xtc = sampling.xtc_probability > 0 and sampling.xtc_threshold <= _LARGEST_XTC
     return wants_xtc and rng.random() <= sampling.xtc_probability
 
@@ -66,8 +66,8 @@ def typical_indices(weights: Row, mass: float) -> Indices:
 
 
 class Candidates:
-    """Candidates from the likeliest down, tokens [candidates] intp with their weights float32; each
-    filter removes some."""
+    """Candidates, the likeliest first: `tokens` [candidates] intp and `weights` [candidates]
+    float32. Each filter removes some."""
 
     def __init__(self, tokens: Indices, weights: Row) -> None:
         self.tokens = tokens
@@ -152,7 +152,7 @@ class _Distribution:
         start = block * _BLOCK
         within = self._weights[start : start + _BLOCK].cumsum(dtype=np.float64)
         index = int(within.searchsorted(target - below, "right"))
-        if index >= len(within):  # rounding: the last token of the block that weighs anything
+        if index >= len(within):  # rounding: the block's last token with a weight
             index = (
                 int(np.flatnonzero(within < within[-1])[-1]) + 1 if within[0] < within[-1] else 0
             )

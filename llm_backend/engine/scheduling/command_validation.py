@@ -15,7 +15,7 @@ from llm_backend.engine.scheduling.prompt_tokens import PromptTokens, tokenize_p
 _PART = 32_768  # characters of a long text whose tokens are counted at once
 _TOKEN_CHARACTERS = 8  # more than a token has on average in any language
 _ANSWER_DIVISOR = 8  # a prompt that generated tokens lengthen leaves this share of the context
-_CUT_TOKENS = 64  # more tokens than a cut through one token makes of it
+_CUT_TOKENS = 64  # upper bound of the tokens that a cut within one token adds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +65,9 @@ class CommandLimits:
         projector: Projector | None = None,
         generated_tokens: GeneratedTokens | None = None,
     ) -> ValidatedPrompt:
-        """Return the tokens of a command's prompt and the limit of its answers. The prompt of a
-        chat has earlier answers in the tokens in which they were generated, if the context has room
-        for these and the answer. Raises `CommandRefused` if the command cannot be answered."""
+        """Return the tokens of a command's prompt and the limit of its answers. In the prompt of a
+        chat, earlier answers are the tokens that were generated, if the context has room for these
+        and the answer. Raises `CommandRefused` if the command cannot be answered."""
         self._check(command, vocabulary)
         if isinstance(command.prompt, str):
             self.check_length(command.prompt, command.parse_special, vocabulary)
@@ -121,14 +121,12 @@ class CommandLimits:
         return vocabulary.tokenize(text, parse_special=False)[: self.context_tokens]
 
     def check_room(self, prompt_tokens: int, *, answer_tokens: int = 1) -> None:
-        """Raise `CommandRefused` if the context does not hold a prompt and so much of an
-        answer."""
+        """Raise `CommandRefused` if a prompt and `answer_tokens` exceed the context."""
         if self.context_tokens - prompt_tokens < answer_tokens:
             raise self._too_long(str(prompt_tokens))
 
     def check_runs(self, runs: abc.Sequence[Run]) -> None:
-        """Raise `CommandRefused` for an image that must be computed in one pass and exceeds
-        it."""
+        """Raise `CommandRefused` for an image that must be computed in one pass but exceeds it."""
         for run in runs:
             if run.part.is_whole and run.part.count > self.batch_tokens:
                 raise CommandRefused(
@@ -141,8 +139,7 @@ class CommandLimits:
     def check_length(
         self, text: str, parse_special: bool, vocabulary: Vocabulary, field: str = "prompt"
     ) -> None:
-        """Raise `CommandRefused` for a text that is far too long, before all of it is
-        tokenized."""
+        """Raise `CommandRefused` for a text that is far too long, without tokenizing it whole."""
         least = tokens_beyond(self.context_tokens, text, vocabulary, parse_special=parse_special)
         if least is not None:
             raise self._too_long(f"more than {least}", field)
@@ -196,7 +193,7 @@ def tokens_beyond(
     The text is tokenized part by part, and no further than needed. The time of the native tokenizer
     grows with the square of a text's special tokens, and every other request would wait for it.
 
-    The parts of a text have as many tokens as the whole, but for some at each cut.
+    The parts have as many tokens as the whole text, except for `_CUT_TOKENS` at each cut.
     """
     counted = 0
     for start in range(0, len(text) - _PART, _PART):

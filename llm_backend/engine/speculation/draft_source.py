@@ -26,8 +26,8 @@ class DraftSource(ABC):
     def cost(self, tokens: int) -> float:
         """Cost of a pass of so many tokens in seconds; 0 until a pass of at most that size has been
         measured, so that drafting is tried."""
-        least = self._costs.least
-        return 0.0 if least is None or tokens < least else self._costs.of(tokens)
+        smallest = self._costs.smallest_measured
+        return 0.0 if smallest is None or tokens < smallest else self._costs.cost(tokens)
 
     def skip_pass(self) -> None:
         """Note that nothing is drafted in this pass. After many such passes the estimates are

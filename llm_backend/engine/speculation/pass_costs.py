@@ -1,36 +1,35 @@
-"""Cost of passes by their number of tokens, learnt from earlier ones. Pure: times are arguments."""
+"""Cost of a pass by its number of tokens, from measured passes. Pure: times are arguments."""
 
 from bisect import bisect_left, bisect_right, insort
 
 from llm_backend.engine.moving_average import moving_average
 
 _LARGEST = 256  # tokens of a pass whose cost matters for drafts
-_STALE = 1000  # passes after which a measurement expires: a loaded machine becomes idle
+_STALE = 1000  # passes after which a measurement expires: the machine's load changes
 _OUTLIER = 2.0  # maximum factor by which one pass may change the average
-_OPTIMISTIC = 0.05  # share of a pass's cost that one token more costs, until it is measured
+_OPTIMISTIC = 0.05  # assumed share of a pass's cost that one more token adds, until it is measured
 
 
 class PassCosts:
-    """Cost of passes by their number of tokens: measured ones, linearly interpolated. More
-    tokens than ever measured are assumed to be cheap, so that they are tried. Passes of more
-    than `largest` tokens are ignored, and one that differs from earlier ones by more than a
-    factor `outlier` counts as if it differed by that."""
+    """Cost of a pass by its number of tokens: measured, linearly interpolated between measured
+    sizes, and assumed to be low beyond them, so that larger passes are tried. Passes of more than
+    `largest` tokens are ignored. A time is clipped to a factor `outlier` of the average."""
 
     def __init__(self, *, largest: int = _LARGEST, outlier: float = _OUTLIER) -> None:
         self._largest = largest
         self._outlier = outlier
         self._seconds: dict[int, float] = {}
         self._measured_at: dict[int, int] = {}  # least recently measured first
-        self._sizes: list[int] = []  # the measured ones, rising
+        self._sizes: list[int] = []  # measured sizes, ascending
         self._passes = 0
 
     @property
-    def least(self) -> int | None:
-        """The fewest tokens of a pass that was measured."""
+    def smallest_measured(self) -> int | None:
+        """Number of tokens of the smallest measured pass."""
         return self._sizes[0] if self._sizes else None
 
     def record_pass(self, tokens: int, seconds: float) -> None:
-        """Update the cost by a measured pass of this number of tokens."""
+        """Update the average cost of a pass of this number of tokens."""
         self._passes += 1
         self._forget_stale()
         if tokens > self._largest or seconds <= 0:
@@ -47,8 +46,9 @@ class PassCosts:
         """True if a pass of this number of tokens was measured, or a smaller and a larger one."""
         return bool(self._sizes) and self._sizes[0] <= tokens <= self._sizes[-1]
 
-    def of(self, tokens: int) -> float:
-        """Cost of a pass of this number of tokens, comparable only with others of this function."""
+    def cost(self, tokens: int) -> float:
+        """Cost of a pass of this number of tokens: seconds, or an arbitrary unit before the first
+        measurement."""
         if tokens in self._seconds:
             return self._seconds[tokens]
         index = bisect_right(self._sizes, tokens)

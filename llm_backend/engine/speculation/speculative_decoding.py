@@ -87,7 +87,7 @@ class SpeculativeDecoding:
             sampled=sum(item.needs_sampling for item in scheduled),
             tokens=sum(item.count for item in scheduled),
             capacity=capacity,
-            cost=self._costs.of,
+            cost=self._costs.cost,
         )
 
     def _draft(
@@ -111,7 +111,7 @@ class SpeculativeDecoding:
             list(targets.values()),
             tokens=sum(item.count for item in scheduled),
             capacity=capacity,
-            costs=DraftCosts(model=self._costs.of, draft=drafter.cost),
+            costs=DraftCosts(model=self._costs.cost, draft=drafter.cost),
         )
         counts_by_target = {
             target: length for target, length in zip(targets, lengths, strict=True) if length

@@ -1,4 +1,4 @@
-"""A loaded diarization model: the turns of the speakers in one block of a recording."""
+"""Diarization model: finds the turns of the speakers in one block of a recording."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ _Samples = NDArray[np.float32]
 
 
 class DiarizationModel:
-    """A model that tells speakers apart, one block of a recording at a time. The constructor raises
+    """A loaded diarization model, for one block of a recording at a time. The constructor raises
     `LoadError`, or `DecodeError` if a test with silence fails."""
 
     kind = ModelKind.DIARIZATION
@@ -57,7 +57,7 @@ class DiarizationModel:
         self._verify()
 
     def _verify(self) -> None:
-        """Compute a moment of silence."""
+        """Compute one second of silence."""
         self._turns(np.zeros(SAMPLES_HZ, np.float32), lambda: False)
 
     def info(self) -> ModelInfo:
@@ -86,17 +86,17 @@ class DiarizationModel:
     def compute(
         self, command: SequentialCommand, should_stop: Callable[[], bool], _report: Report
     ) -> Diarized:
-        """Return the turns of the speakers. `should_stop` is called between the voices of windows.
+        """Return the turns of the speakers. `should_stop` is called after each voice of a window.
         Raises `Cancelled` if it returned True, `DecodeError` if the native code fails."""
         assert isinstance(command, Diarize), "the engine takes no other command for this kind"
         samples = _floats(command.samples)
         self._diarization.set_config(self._config(command.threshold))
         turns = self._turns(samples, should_stop)
-        before = [np.asarray(one, dtype=np.float64) for one in command.voices]
-        before += [self._voice([_floats(one)]) for one in command.references]
+        known = [np.asarray(one, dtype=np.float64) for one in command.voices]
+        known += [self._voice([_floats(one)]) for one in command.references]
         local = list(dict.fromkeys(one.speaker for one in turns))  # by their first turns
         heard = [self._speaker_voice(samples, turns, speaker) for speaker in local]
-        positions, voices = join_voices(heard, before, threshold=command.threshold)
+        positions, voices = join_voices(heard, known, threshold=command.threshold)
         numbers = dict(zip(local, positions, strict=True))
         return Diarized(
             id=command.id,
@@ -118,14 +118,14 @@ class DiarizationModel:
     def _turns(self, samples: _Samples, should_stop: Callable[[], bool]) -> list[SpeakerTurn]:
         """Return the turns of the block's own speakers, in the order of their starts."""
 
-        def go_on(_done: int, _all: int) -> int:
+        def on_progress(_done: int, _all: int) -> int:
             if should_stop():
-                raise Cancelled  # it passes through the native code
+                raise Cancelled  # propagates through the native code
             return 0
 
         with quiet():
             try:
-                result = self._diarization.process(samples, go_on)
+                result = self._diarization.process(samples, on_progress)
             except LIBRARY_ERRORS as error:
                 raise DecodeError(f"sherpa-onnx failed: {error}") from error
         end_s = len(samples) / SAMPLES_HZ
@@ -150,8 +150,8 @@ class DiarizationModel:
         return self._voice(pieces, sum(one.end_s - one.start_s for one in own))
 
     def _voice(self, pieces: Sequence[_Samples], heard_s: float | None = None) -> Voice:
-        """Return the vector of the voice in the samples. Its length is `heard_s`, by default the
-        duration of the samples."""
+        """Return the vector of the voice in the samples. Its norm is `heard_s`, by default the
+        duration of the samples in seconds."""
         stream = self._extractor.create_stream()
         for piece in pieces:
             stream.accept_waveform(SAMPLES_HZ, piece)

@@ -14,8 +14,8 @@ from llm_backend.store.objects import Blobs
 
 
 class FileStore:
-    """The stored files of a database, and `blobs`, which stores their bytes. `job_lease_s` is the
-    length of the leases of jobs, which may ingest a deleted file."""
+    """The stored files of a database, with their bytes in `blobs`. `job_lease_s` is the lease of a
+    job: a deletion ends the jobs that ingest the file."""
 
     def __init__(
         self,
@@ -42,8 +42,8 @@ class FileStore:
         await self._database.write(add)
 
     async def check_capacity(self, added_bytes: int = 0) -> None:
-        """Raise `FilesFull` if the files and uploads of all owners leave no capacity for this many
-        bytes now. The limit is checked again when the file is stored."""
+        """Raise `FilesFull` if `added_bytes` more would exceed the limit of the files and uploads
+        of all owners. The limit is checked again when the file is stored."""
         if self._limit_bytes is None:
             return
         limit_bytes = self._limit_bytes

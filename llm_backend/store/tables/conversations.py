@@ -48,12 +48,12 @@ conversation_items = Table(
     Index(None, "conversation_seq", "item_seq", unique=True),  # an item is in a list once
 )
 
-# `previous_id` and `conversation_id` are names and not references: what they name may be deleted.
+# `previous_id` and `conversation_id` are no foreign keys: their targets may be deleted.
 responses = object_table(
     "responses",
     Column("model", Text, nullable=False),
     Column("status", Text, nullable=False),
-    Column("body", JSON, nullable=False),  # the response object as it was answered
+    Column("body", JSON, nullable=False),  # the response object that the client got
     size_bytes(),
     Column("previous_id", Text, index=True),
     Column("conversation_id", Text),

@@ -62,7 +62,7 @@ def test_text_and_addresses_of_images_are_variables_of_prompts():
         {"type": "realtime", "prompt": prompt}
     )
 
-    assert config.request([])["prompt"] == prompt
+    assert config.request_body([])["prompt"] == prompt
 
 
 def test_an_answer_that_is_truncated_while_it_is_spoken_ends_with_what_was_heard():

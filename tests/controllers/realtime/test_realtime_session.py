@@ -300,7 +300,7 @@ def detector() -> None:
 def test_a_zero_and_a_false_of_a_session_reach_the_request():
     capabilities = Capabilities(voiceless_reason="x", transcription_model=None, detects_turns=False)
     fields = {"type": "realtime", "temperature": 0, "parallel_tool_calls": False, "prompt": None}
-    body = SessionConfig.default("m", capabilities).apply(fields).request([])
+    body = SessionConfig.default("m", capabilities).apply(fields).request_body([])
 
     assert (body["temperature"], body["parallel_tool_calls"]) == (0, False)
     assert not {"prompt", "instructions"} & set(body)

@@ -123,15 +123,15 @@ def test_pass_costs_are_interpolated_linearly():
     costs.record_pass(1, 1.0)
     costs.record_pass(9, 5.0)
 
-    assert [costs.of(tokens) for tokens in (1, 5, 9)] == [1.0, 3.0, 5.0]
+    assert [costs.cost(tokens) for tokens in (1, 5, 9)] == [1.0, 3.0, 5.0]
 
 
 def test_pass_costs_without_measurement_are_small():
     costs = PassCosts()
-    assert costs.of(5) < 2 * costs.of(1)
+    assert costs.cost(5) < 2 * costs.cost(1)
     costs.record_pass(1, 0.01)
 
-    assert costs.of(1) < costs.of(5) < 2 * costs.of(1)
+    assert costs.cost(1) < costs.cost(5) < 2 * costs.cost(1)
 
 
 def test_pass_costs_bound_an_outlier():
@@ -140,7 +140,7 @@ def test_pass_costs_bound_an_outlier():
         costs.record_pass(1, 1.0)
     costs.record_pass(1, 1000.0)
 
-    assert costs.of(1) == pytest.approx(1.2)
+    assert costs.cost(1) == pytest.approx(1.2)
 
 
 def test_pass_costs_expire():
@@ -150,7 +150,7 @@ def test_pass_costs_expire():
     for _ in range(1001):
         costs.record_pass(1, 1.0)
 
-    assert costs.of(8) < 2
+    assert costs.cost(8) < 2
 
 
 @given(
@@ -173,9 +173,9 @@ def test_pass_costs_are_between_those_of_the_nearest_sizes(passes, tokens_of_pas
     above = min((tokens for tokens in fresh if tokens >= tokens_of_pass), default=None)
 
     if below is not None and above is not None:
-        least, most = costs.of(below), max(costs.of(below), costs.of(above))
-        assert least - 1e-9 <= costs.of(tokens_of_pass) <= most + 1e-9
-    assert costs.of(tokens_of_pass) > 0
+        least, most = costs.cost(below), max(costs.cost(below), costs.cost(above))
+        assert least - 1e-9 <= costs.cost(tokens_of_pass) <= most + 1e-9
+    assert costs.cost(tokens_of_pass) > 0
 
 
 def test_pass_costs_lookup_is_independent_of_the_number_of_sizes():
@@ -185,7 +185,7 @@ def test_pass_costs_lookup_is_independent_of_the_number_of_sizes():
     for tokens in range(1, 200):
         many.record_pass(tokens, 1.0)
 
-    assert fastest(lambda: many.of(100)) < 5 * fastest(lambda: few.of(100))
+    assert fastest(lambda: many.cost(100)) < 5 * fastest(lambda: few.cost(100))
 
 
 def fastest(act) -> float:

@@ -1,4 +1,4 @@
-"""Connections of the HTTP client (aiohttp) to an upstream, and this server's own headers."""
+"""aiohttp's connection pool, timeouts and session for an upstream, and its configured headers."""
 
 import aiohttp
 
@@ -13,17 +13,17 @@ HEADER_COUNT = 256
 # Below the 5 s after which uvicorn and Node close an idle connection, so that no request is sent
 # on a connection that is being closed.
 _KEEPALIVE_S = 4.0
-_BESIDE = 3  # connections for progress, an interruption and the list of models
+_EXTRA_CONNECTIONS = 3  # of an image server: progress, interruption, list of models
 
 
 def new_connector(config: UpstreamConfig) -> aiohttp.BaseConnector:
     """Creates a connection pool; the caller closes it."""
-    beside = _BESIDE if config.is_image_server else 0
-    return aiohttp.TCPConnector(limit=config.concurrency + beside, keepalive_timeout=_KEEPALIVE_S)
+    limit = config.concurrency + (_EXTRA_CONNECTIONS if config.is_image_server else 0)
+    return aiohttp.TCPConnector(limit=limit, keepalive_timeout=_KEEPALIVE_S)
 
 
 def timeouts_of(config: UpstreamConfig) -> aiohttp.ClientTimeout:
-    """Returns the timeouts in the form that the HTTP client expects."""
+    """Returns an upstream's timeouts as aiohttp's type."""
     return aiohttp.ClientTimeout(
         total=config.total_timeout_s,
         connect=config.connect_timeout_s,
@@ -34,15 +34,14 @@ def timeouts_of(config: UpstreamConfig) -> aiohttp.ClientTimeout:
 def new_socket_session(
     config: UpstreamConfig, connector: aiohttp.BaseConnector
 ) -> aiohttp.ClientSession:
-    """Creates a session for WebSockets that adds no headers by itself. The HTTP client would follow
-    a redirect of the handshake, with the upstream's credentials: here a redirect raises
-    `UpstreamFailed`."""
-    watching = aiohttp.TraceConfig()
-    watching.on_request_redirect.append(_refuse_redirect)
+    """Creates a session for WebSockets that adds no headers by itself. A redirected handshake
+    raises `UpstreamFailed`: aiohttp would send the upstream's credentials to the new address."""
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(_refuse_redirect)
     return aiohttp.ClientSession(
         connector=connector,
         connector_owner=False,
-        trace_configs=[watching],
+        trace_configs=[trace],
         timeout=timeouts_of(config),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
@@ -62,8 +61,8 @@ async def _refuse_redirect(
     raise redirect_error(answer.url, answer.status, answer.headers.get("location", ""))
 
 
-def own_headers(config: UpstreamConfig) -> list[tuple[bytes, bytes]]:
-    """Returns the headers from the upstream's settings, with its API key."""
+def configured_headers(config: UpstreamConfig) -> list[tuple[bytes, bytes]]:
+    """Returns the headers of an upstream's settings and the one with its API key."""
     own = [(name.lower().encode(), value.encode()) for name, value in config.headers]
     if config.kind is UpstreamKind.ANTHROPIC:
         version = config.api_version or _ANTHROPIC_VERSION

@@ -29,9 +29,9 @@ from llm_backend.backends.upstream.http.body import Body, length_of
 from llm_backend.backends.upstream.http.client import HttpAnswer, HttpClient
 from llm_backend.backends.upstream.http.ending import AbortSignal, once
 from llm_backend.backends.upstream.http.session import (
+    configured_headers,
     new_connector,
     new_socket_session,
-    own_headers,
 )
 from llm_backend.backends.upstream.http.socket import Socket, connect_socket
 from llm_backend.backends.upstream.http.translation import (
@@ -71,7 +71,7 @@ class Upstream(UpstreamLoad):
         parts = urlsplit(config.base_url)
         self._origin = f"{parts.scheme}://{parts.netloc}"
         self._base_path = parts.path.rstrip("/")
-        self._own_headers = own_headers(config)
+        self._configured_headers = configured_headers(config)
         self._request_headers = requests_headers(config.pass_headers)
         self._answer_headers = answers_headers(config.pass_headers)
         self._idle_timeout_s = config.idle_timeout_s
@@ -140,7 +140,7 @@ class Upstream(UpstreamLoad):
             raise
 
     def _headers(self, headers: Headers) -> HeaderPairs:
-        return request_headers(headers, own=self._own_headers, listed=self._request_headers)
+        return request_headers(headers, own=self._configured_headers, listed=self._request_headers)
 
     def _limit_idle_time(self, answer: HttpAnswer) -> None:
         protocol = answer.protocol

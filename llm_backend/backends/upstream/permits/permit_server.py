@@ -31,7 +31,7 @@ class PermitServer:
     Callers of all processes take turns, as in one `PermitQueue`.
 
     While more than half of an upstream's permits are free, a process gets a block of them at once.
-    While requests wait for an upstream, permits are granted one by one, and spare ones released.
+    While requests wait for an upstream, permits are granted one by one, and clients return spares.
     """
 
     def __init__(self, folder: Path, upstreams: Sequence[UpstreamConfig]) -> None:
@@ -100,7 +100,7 @@ class PermitServer:
 
 
 class _UpstreamPermits:
-    """Permits of one upstream: `outstanding` are granted, `reserved` are about to be."""
+    """Permits of one upstream: `outstanding` are granted; `reserved` are about to be granted."""
 
     def __init__(self, config: UpstreamConfig) -> None:
         self.name = config.name

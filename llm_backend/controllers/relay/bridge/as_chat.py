@@ -8,8 +8,8 @@ from llm_backend.controllers.relay.bridge.content import chat_content
 from llm_backend.controllers.relay.bridge.event_fields import (
     error_in_event,
     number,
-    part,
-    parts,
+    object_in,
+    objects_in,
     required_text,
     text,
 )
@@ -107,22 +107,22 @@ class ChunkReader:
         if event.get("error") is not None:
             self.failure = error_in_event(event["error"])
             return
-        for choice in parts(event, "choices"):
+        for choice in objects_in(event, "choices"):
             yield self._delta(choice)
-        if usage := part(event, "usage"):
+        if usage := object_in(event, "usage"):
             self.usage = _usage(usage)
 
     def _delta(self, choice: JsonMapping) -> ChatDelta:
         if number(choice, "index"):
             raise UpstreamFailed("The upstream sent a choice that was not requested.")
-        delta, reason = part(choice, "delta"), text(choice, "finish_reason") or None
+        delta, reason = object_in(choice, "delta"), text(choice, "finish_reason") or None
         if reason is not None and reason not in _REASONS:
             reason = "stop"  # one of the upstream's own, which no chat may have
         reasoning = text(delta, "reasoning_content") or text(delta, "reasoning")
         content, refusal = text(delta, "content"), text(delta, "refusal")
         if reasoning or content or refusal:
             self._open = None
-        calls = [call for one in parts(delta, "tool_calls") for call in self._call(one)]
+        calls = [call for one in objects_in(delta, "tool_calls") for call in self._call(one)]
         self.is_ended = self.is_ended or reason is not None
         return ChatDelta(
             choice=0,
@@ -136,7 +136,7 @@ class ChunkReader:
     def _call(self, call: JsonMapping) -> Iterator[ToolCall]:
         """Yields the beginning of a call, or a piece of the latest one. Some upstreams repeat a
         call's id with each piece, some give all calls one index."""
-        index, id, function = number(call, "index"), text(call, "id"), part(call, "function")
+        index, id, function = number(call, "index"), text(call, "id"), object_in(call, "function")
         arguments = text(function, "arguments")
         if id and self._ids.get(index) != id:
             self._ids[index], self._open = id, index
@@ -184,8 +184,8 @@ def _format(text_format: "api.TextResponseFormatConfiguration") -> JsonObject:
 
 
 def _usage(usage: JsonMapping) -> Usage:
-    prompt = part(usage, "prompt_tokens_details")
-    completion = part(usage, "completion_tokens_details")
+    prompt = object_in(usage, "prompt_tokens_details")
+    completion = object_in(usage, "completion_tokens_details")
     return Usage(
         prompt_tokens=number(usage, "prompt_tokens"),
         completion_tokens=number(usage, "completion_tokens"),

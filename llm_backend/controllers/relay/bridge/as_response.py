@@ -8,7 +8,7 @@ from llm_backend.controllers.relay.bridge.content import response_content
 from llm_backend.controllers.relay.bridge.event_fields import (
     error_in_event,
     number,
-    part,
+    object_in,
     required_text,
     text,
 )
@@ -106,9 +106,9 @@ class EventReader:
             if number(event, "output_index") not in self._calls_with_arguments:
                 yield from self._arguments_deltas(event, "arguments")
         elif kind in ("response.completed", "response.incomplete"):
-            yield self._end(part(event, "response"))
+            yield self._end(object_in(event, "response"))
         elif kind in ("response.failed", "error") or event.get("error") is not None:
-            error = part(event, "response").get("error") or event.get("error") or event
+            error = object_in(event, "response").get("error") or event.get("error") or event
             self.failure = error_in_event(error)
 
     def _text_deltas(self, event: JsonMapping, kind: str) -> Iterator[ChatDelta]:
@@ -124,7 +124,7 @@ class EventReader:
             yield ChatDelta(choice=0, content=piece)
 
     def _begin(self, event: JsonMapping) -> Iterator[ChatDelta]:
-        item, output_index = part(event, "item"), number(event, "output_index")
+        item, output_index = object_in(event, "item"), number(event, "output_index")
         kind = required_text(item, "type")
         if kind in ("message", "reasoning"):
             return
@@ -149,11 +149,11 @@ class EventReader:
 
     def _end(self, response: JsonMapping) -> ChatDelta:
         self.is_ended = True
-        self.usage = _usage(part(response, "usage"))
+        self.usage = _usage(object_in(response, "usage"))
         return ChatDelta(choice=0, finish_reason=self._reason(response))
 
     def _reason(self, response: JsonMapping) -> str:
-        if text(part(response, "incomplete_details"), "reason") == "content_filter":
+        if text(object_in(response, "incomplete_details"), "reason") == "content_filter":
             return "content_filter"
         if text(response, "status") == "incomplete":
             return "length"
@@ -231,8 +231,8 @@ def _text(body: "api.CreateChatCompletionRequest") -> JsonObject:
 
 def _usage(usage: JsonMapping) -> Usage:
     input_details, output_details = (
-        part(usage, "input_tokens_details"),
-        part(usage, "output_tokens_details"),
+        object_in(usage, "input_tokens_details"),
+        object_in(usage, "output_tokens_details"),
     )
     return Usage(
         prompt_tokens=number(usage, "input_tokens"),

@@ -1,6 +1,7 @@
 """Type-checked fields of upstream events (pure).
 
-Each function raises `UpstreamFailed` for a value of another type; an absent or null one is empty.
+Each function raises `UpstreamFailed` for a value of the wrong type, and returns an empty value for
+a field that is absent or null.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ _KEY_ERRORS = frozenset({"invalid_api_key", "authentication_error", "permission_
 
 
 def text(fields: JsonMapping, name: str) -> str:
-    """Returns a string, maybe empty."""
+    """Returns a string."""
     value = fields.get(name)
     if value is None:
         return ""
@@ -31,7 +32,7 @@ def required_text(fields: JsonMapping, name: str) -> str:
 
 
 def number(fields: JsonMapping, name: str) -> int:
-    """Returns an index or a count."""
+    """Returns an index or a count; 0 if absent."""
     value = fields.get(name)
     if value is None:
         return 0
@@ -40,7 +41,7 @@ def number(fields: JsonMapping, name: str) -> int:
     return value
 
 
-def part(fields: JsonMapping, name: str) -> JsonMapping:
+def object_in(fields: JsonMapping, name: str) -> JsonMapping:
     """Returns an object."""
     value = fields.get(name)
     if value is None:
@@ -50,7 +51,7 @@ def part(fields: JsonMapping, name: str) -> JsonMapping:
     return value
 
 
-def parts(fields: JsonMapping, name: str) -> Sequence[JsonMapping]:
+def objects_in(fields: JsonMapping, name: str) -> Sequence[JsonMapping]:
     """Returns a list of objects."""
     value = fields.get(name)
     if value is None:
@@ -61,8 +62,8 @@ def parts(fields: JsonMapping, name: str) -> Sequence[JsonMapping]:
 
 
 def error_in_event(error: object) -> ApiError:
-    """Returns an upstream's error inside a stream as an error for the client. Errors of this
-    server's own key are hidden from clients."""
+    """Converts an error event of an upstream to an error for the client. Errors of this server's
+    own API key are hidden from clients."""
     error_fields = error if isinstance(error, dict) else {}
     message, kinds = (
         error_fields.get("message"),

@@ -9,8 +9,8 @@ from llm_backend.backends.base import ChatDelta, ToolCall, Usage
 from llm_backend.controllers.relay.bridge.event_fields import (
     error_in_event,
     number,
-    part,
-    parts,
+    object_in,
+    objects_in,
     required_text,
     text,
 )
@@ -60,11 +60,11 @@ class MessageReader:
         self.count(event)
         kind = text(event, "type")
         if kind == "content_block_start":
-            yield from self._begin(part(event, "content_block"))
+            yield from self._begin(object_in(event, "content_block"))
         elif kind == "content_block_delta":
-            yield from self._delta(part(event, "delta"))
+            yield from self._delta(object_in(event, "delta"))
         elif kind == "message_delta":
-            yield from self._reason(part(event, "delta"))
+            yield from self._reason(object_in(event, "delta"))
         elif kind == "message_stop":
             yield from self._end()
         elif kind == "error" or event.get("error") is not None:
@@ -72,8 +72,8 @@ class MessageReader:
 
     def read_whole(self, message: JsonMapping) -> Iterator[ChatDelta]:
         """Yields the deltas of a message that came whole. Raises as `read`."""
-        self._count_final(part(message, "usage"))
-        for block in parts(message, "content"):
+        self._count_final(object_in(message, "usage"))
+        for block in objects_in(message, "content"):
             yield from self._begin(block)
         yield from self._reason(message)
         yield from self._end()
@@ -82,9 +82,9 @@ class MessageReader:
         """Counts what an event reports of usage. Raises as `read`."""
         kind = text(event, "type")
         if kind == "message_start":
-            self._count(part(part(event, "message"), "usage"))
+            self._count(object_in(object_in(event, "message"), "usage"))
         elif kind == "message_delta":
-            self._count_final(part(event, "usage"))
+            self._count_final(object_in(event, "usage"))
 
     def _begin(self, block: JsonMapping) -> Iterator[ChatDelta]:
         """Yields the beginning of a block, which may hold all of it already."""
@@ -100,7 +100,7 @@ class MessageReader:
             raise UpstreamFailed("The upstream answered with a block that no chat has.")
 
     def _begin_call(self, block: JsonMapping) -> Iterator[ChatDelta]:
-        given = part(block, "input")
+        given = object_in(block, "input")
         arguments = exact_json.dumps(given) if given else b""
         self._text_bytes += len(arguments)
         call = ToolCall(
@@ -160,7 +160,7 @@ class MessageReader:
         for name in (*names, "output_tokens"):
             if usage.get(name) is not None:
                 self._usage[name] = number(usage, name)
-        details = part(usage, "output_tokens_details")
+        details = object_in(usage, "output_tokens_details")
         cached = self._usage.get("cache_read_input_tokens", 0)
         self._reported = Usage(
             prompt_tokens=sum(self._usage.get(name, 0) for name in names),

@@ -35,7 +35,7 @@ from llm_backend.controllers.vector_stores.retrieval.chat_retrieval import (
     retrieve_from_model_stores,
 )
 from llm_backend.json_types import JsonMappingT, JsonObject
-from llm_backend.offload import add_weight, offload
+from llm_backend.offload import add_request_bytes, offload
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -142,7 +142,7 @@ async def open_request(
             [OF_RESPONSES] if conversation_of(body) is None else [OF_RESPONSES, OF_CONVERSATIONS]
         )
         await services.listed_items.check(input_items, "input", *lists)
-    add_weight(body, context_items, input_items)
+    add_request_bytes(body, context_items, input_items)
     await offload(check_items, context_items, input_items)
     await offload(check_file_count, input_items, "input", services.settings.input_files_limit)
     read_before = await _read_context(services, context_items)

@@ -1,5 +1,5 @@
-"""Folder of one model's prefix files. Threads read and write them in parallel to the passes, as the
-native code releases the interpreter lock.
+"""Folder of one model's prefix files. Threads read and write them while native code, which releases
+the interpreter lock, computes passes.
 
 Several processes may share a folder: each file is whole or absent, and a missing file is tolerated.
 """
@@ -35,7 +35,7 @@ _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
 
 _SUFFIX = ".prefix"
 _UNFINISHED_S = 3600  # age at which an unfinished file is removed
-_UNUSED_S = 30 * DAY_S  # without an engine, after which the folder of a model is removed
+_UNUSED_S = 30 * DAY_S  # time without an engine after which a model's folder is removed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +95,8 @@ class PrefixFolder:
         return self.index.find_removable(entry, retained) is not None
 
     def write(self, prefix: Prefix, retained: Collection[str]) -> "Future[PrefixEntry] | None":
-        """Begin to write a file; the future may raise `OSError`. Files that it replaces or
-        evicts are removed before, but none that is `retained`. None if the size limit would
-        require those."""
+        """Begin to write a file, after removing the files that it replaces or evicts; the future
+        may raise `OSError`. None if the size limit would require eviction of `retained` files."""
         entry = self._entry(prefix.tokens, file_bytes(len(prefix.tokens), prefix.state.size))
         evicted = self.index.find_removable(entry, retained)
         if evicted is None:
@@ -105,7 +104,7 @@ class PrefixFolder:
         return self._executor.submit(self._write, prefix, entry, self._remove_from_index(evicted))
 
     def remove(self, name: str) -> None:
-        """Remove a file that is of no use."""
+        """Remove a file in the background."""
         self._executor.submit(self._remove, self._remove_from_index([name]))
 
     def close(self) -> None:
@@ -149,8 +148,8 @@ class PrefixFolder:
 
 
 def open_folder(config: LoadModel, state_format: str) -> PrefixFolder | None:
-    """Open the folder of the model, if prefix files are enabled; its mode is 0700. Raises
-    `LoadError` if it cannot be used."""
+    """Open the folder of the model, with mode 0700; None if prefix files are disabled. Raises
+    `LoadError` if the folder cannot be used."""
     if config.prefixes is None:
         return None
     shared = Path(config.prefixes.folder)
