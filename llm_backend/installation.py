@@ -1,5 +1,5 @@
-"""Commands for hints, as they work where this program is installed and was started: in a checkout,
-in an environment of its own, or with both on the PATH."""
+"""Commands for hints, in the form that works for this installation and current folder: in a
+checkout, in a virtual environment, or with the programs on the PATH."""
 
 import shlex
 import shutil
@@ -12,8 +12,8 @@ _CHECKOUT = Path(__file__).parents[1]
 
 def command(words: str) -> str:
     """Returns the command that runs this program with `words`, like `llm-backend keys list`."""
-    own = _programs() / "llm-backend"
-    return f"{_shell_name(own) or f'{_python()} -m llm_backend'} {words}"
+    program = _programs() / "llm-backend"
+    return f"{_shell_name(program) or f'{_python()} -m llm_backend'} {words}"
 
 
 def pip() -> str:
@@ -25,8 +25,8 @@ def rebuild_command() -> str:
     """Returns the command that rebuilds llama.cpp."""
     if is_checkout():
         return "make clean run"
-    wanted = f"llama-cpp-python=={version('llama-cpp-python')}"
-    return f"{pip()} install --force-reinstall --no-deps --no-cache-dir {wanted}"
+    requirement = f"llama-cpp-python=={version('llama-cpp-python')}"
+    return f"{pip()} install --force-reinstall --no-deps --no-cache-dir {requirement}"
 
 
 def reinstall_command() -> str:
@@ -37,17 +37,17 @@ def reinstall_command() -> str:
 
 
 def port_command() -> str:
-    """Returns how another port is chosen."""
+    """Returns the option that chooses another port."""
     return '--port N (or make run ARGS="--port N")' if is_checkout() else "--port N"
 
 
 def is_checkout() -> bool:
-    """Returns True if the package lies in its repository, beside the Makefile."""
+    """Returns True if this package runs from a checkout of its repository."""
     return (_CHECKOUT / "Makefile").is_file() and (_CHECKOUT / "openapi").is_dir()
 
 
 def _programs() -> Path:
-    """The folder of the programs of this environment."""
+    """Returns the folder of this environment's programs."""
     return Path(sys.executable).parent
 
 
@@ -56,11 +56,11 @@ def _python() -> str:
 
 
 def _shell_name(program: Path) -> str | None:
-    """Returns the shortest text that a shell of this folder runs it by; None if it is missing."""
+    """Returns the shortest name by which a shell in this folder runs a program; None if missing."""
     if not program.exists():
         return None
     found = shutil.which(program.name)
-    # Many environments link to one Python, which acts by the path of the link.
+    # A Python that is a link belongs to the environment of the link's path.
     if found is not None and Path(found).samefile(program) and not program.is_symlink():
         return program.name
     for folder, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):

@@ -49,7 +49,7 @@ class App:
         self.cut_off = asyncio.Event()
 
     @property
-    def wants_key(self) -> bool:
+    def requires_key(self) -> bool:
         """True if requests need a key; for an open application."""
         return not self._services.keyring.is_open_to_all
 

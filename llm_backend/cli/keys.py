@@ -79,7 +79,7 @@ def keys_create(
         )
         return key, len((await administration.load_snapshot(())).keys)
 
-    key, number = _in_database(create, config, data_dir, creates=True)
+    key, number = _run_on_database(create, config, data_dir, creates=True)
     if number == 1:
         print(f"llm-backend: {FIRST_KEY}", file=sys.stderr)
     print(key.value)
@@ -96,17 +96,17 @@ def keys_list(
     async def load_keys(administration: "Administration") -> "list[StoredKey]":
         return list((await administration.load_snapshot(())).keys)
 
-    keys = _in_database(load_keys, config, data_dir)
+    keys = _run_on_database(load_keys, config, data_dir)
     if as_json:
         print(json.dumps([{**vars(key), "hash": None} for key in keys], indent=2))
         return
     if not keys:
-        creation = _keys_command("create NAME", config, data_dir)
-        print(f"llm-backend: there is no key: `{creation}` makes one.", file=sys.stderr)
+        create_command = _keys_command("create NAME", config, data_dir)
+        print(f"llm-backend: there is no key: `{create_command}` makes one.", file=sys.stderr)
     for key in keys:
         times = (_creation(key), _expiry(key), _last_use(key))
-        facts = (key.project_id or "admin", *times, key.description)
-        print_entry(f"{key.id}  {key.shown}  {key.name}", *facts)
+        columns = (key.project_id or "admin", *times, key.description)
+        print_entry(f"{key.id}  {key.shown}  {key.name}", *columns)
 
 
 @commands.command("revoke")
@@ -118,7 +118,7 @@ def keys_revoke(
     """Revoke a key: requests with it are refused."""
     from llm_backend.access.authentication.key_admin import revoke_key
 
-    _in_database(lambda administration: revoke_key(administration, id), config, data_dir)
+    _run_on_database(lambda administration: revoke_key(administration, id), config, data_dir)
     print(f"{id} is revoked.")
 
 
@@ -145,14 +145,14 @@ def _keys_command(words: str, config: Config, data_dir: DataDir) -> str:
     return command(" ".join(["keys", words, *map(shlex.quote, given)]))
 
 
-def _in_database(
+def _run_on_database(
     work: "Callable[[Administration], Awaitable[T]]",
     config: Config,
     data_dir: DataDir,
     *,
     creates: bool = False,
 ) -> T:
-    """Run work on the keys. A missing database is an error, unless the work creates a key."""
+    """Run `work` on the server's database. A missing database is an error, unless `creates`."""
     from llm_backend.access.authentication.key_admin import UnknownName
     from llm_backend.app import open_administration
     from llm_backend.store import Missing, StoreError

@@ -45,7 +45,7 @@ def serve(config: Config = None, **flags: Any) -> None:
     raise Serve(source.load(), source)
 
 
-def _announce(settings: Settings, address: str, wants_key: bool) -> None:
+def _announce(settings: Settings, address: str, requires_key: bool) -> None:
     if settings.host in _EVERYWHERE:
         print(f"Listening on all addresses of this machine, port {settings.port}.")
         address = address.replace(settings.host, _EVERYWHERE[settings.host])
@@ -63,7 +63,7 @@ def _announce(settings: Settings, address: str, wants_key: bool) -> None:
         message = {"role": "user", "content": "Who are you?"}
         body = json.dumps({"model": model, "messages": [message]})
         print(f"Try: curl {base_url}/chat/completions \\")
-        if wants_key:
+        if requires_key:
             print("       -H 'authorization: Bearer YOUR_KEY' \\")
         print(f"       -H 'content-type: application/json' -d '{body}'")
     sys.stdout.flush()

@@ -1,5 +1,4 @@
-"""One generation: its tokens, how many of them are computed, the length at which it ends, and those
-that the next pass computes."""
+"""Sequence: the tokens of one generation, with those that the next pass computes."""
 
 from dataclasses import dataclass
 
@@ -12,8 +11,8 @@ from llm_backend.engine.messages.address import Address
 class Sequence:
     """A list of tokens, the first `computed` of which are in the cells of `slot`.
 
-    Only the scheduler changes it, except by `append`. There are no phases: uncomputed tokens are
-    computed, at first those of the prompt, later one token at a time.
+    Only the scheduler changes it, except by `append`. A sequence has no phases: its uncomputed
+    tokens are computed, at first those of the prompt, later one token at a time.
     """
 
     # the waiting queue counts running sequences by their request
@@ -27,10 +26,10 @@ class Sequence:
     arrived_at: float
     priority: Priority = Priority.INTERACTIVE
     runs: tuple[Run, ...] = ()  # of images and audio, in their order
-    # position of the first prompt logits wanted; None: only those after the last token are
+    # position of the first requested prompt logits; None: only the last token's are needed
     logits_from: int | None = None
-    # number of leading prompt tokens that later sequences share: only these are worth caching; None
-    # if no such sequences are expected, then the whole prompt is
+    # number of leading prompt tokens that are worth caching, as later sequences share them; None if
+    # no such sequences are expected: the whole prompt is worth caching
     shared_tokens: int | None = None
     computed: int = 0
     slot: int | None = None
@@ -50,13 +49,13 @@ class Sequence:
 
     @property
     def assigned_slot(self) -> int:
-        """The slot of a sequence that has one, as all have that are running."""
+        """The slot of a running sequence."""
         assert self.slot is not None, "a running sequence has a slot"
         return self.slot
 
     @property
     def next_run(self) -> Run | None:
-        """The run of an image or audio that is to be computed next, if one is."""
+        """The run of an image or audio to compute next; None if text is next."""
         return next((run for run in self.runs if run.start <= self.computed < run.end), None)
 
     @property
@@ -77,7 +76,7 @@ class Sequence:
 
     @property
     def room(self) -> int:
-        """Number of tokens that it may grow by before it ends or is shifted."""
+        """Number of tokens that may be appended before the sequence ends or is shifted."""
         end = self.max_length
         if self.context_tokens is not None:
             end = min(end, self.context_tokens)
@@ -94,18 +93,17 @@ class Sequence:
         return self.logits_from is not None and self.computed < self.prompt_tokens - 1
 
     @property
-    def reusable(self) -> list[int]:
-        """Tokens that may come from a cached prefix: those before the first whose logits are
-        needed."""
+    def reusable_tokens(self) -> list[int]:
+        """Tokens that may come from a cached prefix: those before the first needed logits."""
         return self.tokens[: self.logits_from] if self.needs_prompt_logits else self.tokens[:-1]
 
     @property
     def reusable_tokens_before_media(self) -> list[int]:
         """Reusable tokens before the first image or audio."""
-        return self.reusable[: self.runs[0].start] if self.runs else self.reusable
+        return self.reusable_tokens[: self.runs[0].start] if self.runs else self.reusable_tokens
 
     def prompt_logits(self, count: int) -> range:
-        """Positions of the prompt logits that its next `count` tokens give, besides the last."""
+        """Positions of requested logits among the next `count` tokens, but the prompt's last."""
         if self.logits_from is None:
             return range(0)
         first, end = max(self.computed, self.logits_from), self.computed + count

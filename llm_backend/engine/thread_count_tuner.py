@@ -1,4 +1,4 @@
-"""Thread count of the passes of one model, learnt from their cost. Pure: times are arguments.
+"""Thread count of the passes of one model, tuned by their measured cost. Pure: times are arguments.
 
 The threads of a pass wait for each other several hundred times. If other processes use the same
 cores, each wait lasts until a preempted thread runs again, and the pass takes many times as long as
@@ -15,20 +15,20 @@ from llm_backend.engine.speculation.pass_costs import PassCosts
 
 # share of granted processor time below which threads are starved; an idle machine grants 0.97
 _STARVED = 0.75
-_DECAY = 0.9  # decay of the processor time measured before, at each pass
+_DECAY = 0.9  # factor of earlier processor times at each pass
 _BETTER = 0.95  # largest relative cost at which fewer threads are adopted; for more threads it is 1
 _WORSE = 2.0  # relative cost that ends a trial early
-_SETTLING_PASSES = 8  # measured with a thread count before another one is tried
-_TRIAL_PASSES = 4  # minimum of a trial
-_TRIAL_S = 0.05  # minimum of a trial; a preempted thread waits for several milliseconds
+_SETTLING_PASSES = 8  # passes with a thread count before another count is tried
+_TRIAL_PASSES = 4  # minimum number of passes of a trial
+_TRIAL_S = 0.05  # minimum duration of a trial; a preempted thread waits for several milliseconds
 _LONG_TRIAL_S = 0.5  # duration of a trial after which fewer passes are enough
 _LARGEST_PASS = 1 << 20  # tokens
-_HOPELESS_PASSES = 64  # passes after which a trial ends that has no comparable passes before
+_HOPELESS_PASSES = 64  # passes without comparable cost that end a trial
 _FEWER_AFTER_S = 0.1  # duration of passes before fewer threads are tried
 _MORE_AFTER_S = 1.0  # duration of passes before more threads are tried
-# longest interval of starved passes, though fewer threads did not help
+# longest interval between trials of fewer threads while threads are starved
 _FEWER_AT_LEAST_EVERY_S = 4.0
-_MORE_AT_LEAST_EVERY_S = 16.0  # longest interval
+_MORE_AT_LEAST_EVERY_S = 16.0  # longest interval between trials of more threads
 
 
 class _Interval:
@@ -50,11 +50,11 @@ class _Interval:
 
 @dataclass(kw_only=True)
 class _Trial:
-    """A trial of another thread count: the cost of its passes, and the cost of the same numbers
-    of tokens with the count before."""
+    """A trial of another thread count: `seconds` of its passes, and `expected_s` of passes of the
+    same sizes with the current count."""
 
     candidate: int  # index of a thread count
-    cost_limit: float  # relative to the cost before, for the count to be adopted
+    cost_limit: float  # highest cost, relative to the current count's, for adoption
     costs: PassCosts
     compared: int = 0
     not_compared: int = 0
@@ -69,18 +69,18 @@ class _Trial:
 
     @property
     def is_better(self) -> bool:
-        """True if it costs little enough to be adopted."""
+        """True if the passes cost little enough to adopt the count."""
         return self.seconds < self.cost_limit * self.expected_s
 
     @property
     def is_hopeless(self) -> bool:
-        """True if it costs too much already, or its passes cannot be compared."""
+        """True if the passes cost too much already, or cannot be compared."""
         is_too_slow = self.seconds > _WORSE * max(self.expected_s, _TRIAL_S)
         return is_too_slow or self.not_compared >= _HOPELESS_PASSES
 
 
 class ThreadCountTuner:
-    """Learns the thread count of the next pass, from 1 to `maximum`."""
+    """Chooses the thread count of the next pass, from 1 to `maximum`."""
 
     def __init__(self, maximum: int) -> None:
         self._candidates = _candidates(maximum)
@@ -162,7 +162,7 @@ def _costs() -> PassCosts:
 
 
 def _candidates(maximum: int) -> list[int]:
-    """Thread counts that are tried, falling to 1: first one fewer, then by a quarter at a time."""
+    """Thread counts to try, descending to 1: first one fewer, then a quarter fewer each time."""
     candidates = [maximum]
     while candidates[-1] > 1:
         step = 1 if len(candidates) == 1 else ceil(candidates[-1] / 4)

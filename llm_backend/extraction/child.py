@@ -16,7 +16,7 @@ from llm_backend.extraction.formats import Format
 from llm_backend.extraction.reader import READ, TOO_MUCH, UNREADABLE
 from llm_backend.operating_system import PROC, is_linux, read_kernel_file
 
-_POLL_INTERVAL_S = 0.02  # the least time between polls of the processor time
+_POLL_INTERVAL_S = 0.02  # minimum interval between polls of the processor time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +46,17 @@ class ReaderProcess:
     def __init__(self, output: asyncio.Task[bytes], process: asyncio.subprocess.Process) -> None:
         self._output = output
         self._process = process
-        self._began_s = time.monotonic()
+        self._started_s = time.monotonic()
 
     async def ends_within(self, seconds: float) -> bool:
-        """Waits until it ends, or until this time since its start. Returns True if it ended."""
-        await asyncio.wait([self._output], timeout=self._began_s + seconds - time.monotonic())
+        """Waits until the process ends, at most until `seconds` since its start. Returns True if it
+        ended."""
+        await asyncio.wait([self._output], timeout=self._started_s + seconds - time.monotonic())
         return self._output.done()
 
     async def ends_within_slice(self, seconds: float) -> bool:
-        """Waits until it ends, or has used this much processor time. Returns True if it ended.
-        Processor time, because a file must not count as long on a busy machine."""
+        """Waits until the process ends, or has used `seconds` of processor time, which does not
+        depend on the load of the machine. Returns True if it ended."""
         while not self._output.done():
             remaining_s = seconds - self._processor_s()
             if remaining_s <= 0:
@@ -64,9 +65,9 @@ class ReaderProcess:
         return True
 
     def _processor_s(self) -> float:
-        """Returns its processor time, or outside of Linux the time since its start."""
+        """Returns the processor time of the process; outside of Linux, the time since its start."""
         if not is_linux():
-            return time.monotonic() - self._began_s
+            return time.monotonic() - self._started_s
         stat = read_kernel_file(PROC / str(self._process.pid) / "stat")
         if not stat:  # it has just ended
             return 0.0

@@ -32,11 +32,11 @@ class _LimitExceeded(Exception):
 
 def main(arguments: list[str]) -> int:
     """Reads the file and returns the exit code."""
-    name, cpu_s, memory_bytes, text_bytes = arguments[0], *map(int, arguments[1:])
+    format, cpu_s, memory_bytes, text_bytes = arguments[0], *map(int, arguments[1:])
     os.nice(10)  # requests have priority
     limit_resources(cpu_s, memory_bytes)
     sys.setrecursionlimit(NESTING)
-    code, text = _run(_READERS[name], text_bytes)
+    code, text = _run(_READERS[format], text_bytes)
     sys.stdout.buffer.write(text)
     return code
 
@@ -61,8 +61,7 @@ def _run(read: Callable[[IO[bytes]], Iterator[str]], text_bytes: int) -> tuple[i
 
 def clean(text: str) -> str:
     """Converts line ends to those of Unix, and removes artefacts of libraries. These are NUL
-    characters, and PDFium's mark (U+FFFE) for a hyphen at the end of a line that is not part of the
-    word."""
+    characters, and PDFium's mark (U+FFFE) for a hyphen that only divides a word between lines."""
     return text.replace("\r\n", "\n").replace("\0", "").replace("\ufffe", "")
 
 
@@ -94,8 +93,8 @@ def _markdown(html: bytes | str) -> str:
     from markdownify import MarkdownConverter
 
     soup = BeautifulSoup(html, "html.parser")
-    for unseen in soup(["script", "style", "template", "noscript", "svg", "img"]):
-        unseen.decompose()
+    for invisible in soup(["script", "style", "template", "noscript", "svg", "img"]):
+        invisible.decompose()
     converter = MarkdownConverter(heading_style="ATX", bullets="-")
     text: str = converter.convert_soup(soup)
     return text.strip() + "\n"

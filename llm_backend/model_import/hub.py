@@ -48,10 +48,11 @@ def pull(
     on_file: Callable[[HubFile], None] = lambda file: None,
     on_bytes: Callable[[int], None] = lambda size: None,
 ) -> list[Path]:
-    """Downloads the missing files of the model `name` (`OWNER/NAME`) to `folder`; returns all.
+    """Downloads the missing files of the model `name` (`OWNER/NAME`) to `folder`; returns the
+    paths of all its files.
 
-    `quant` is a part of the file's name, like `Q8_0`; without it the only model of the repository
-    is chosen, or its `Q4_K_M`. `with_projector` downloads its projector, too. `endpoint` None is
+    `quant` is a part of the file's name, like `Q8_0`; None chooses the repository's only model or
+    its `Q4_K_M`. `with_projector` downloads its projector, too. `endpoint` None is
     the hub, or `HF_ENDPOINT`. `on_file` is called with each file before its download, `on_bytes`
     with the number of new bytes, first with those left by an interruption. Raises `PullError`; an
     interruption keeps the partial file.
@@ -59,12 +60,12 @@ def pull(
     hub = _library()
     with _translate_errors(hub, name):
         files = _model_files(hub, name, endpoint)
-    chosen = chosen_files(name, quant, files)
+    chosen = choose_files(name, quant, files)
     if with_projector:
-        chosen.append(chosen_projector(name, files))
-    targets = [folder / _safe(file.path) for file in chosen]
+        chosen.append(choose_projector(name, files))
+    targets = [folder / _safe_path(file.path) for file in chosen]
     missing = [
-        file for file, path in zip(chosen, targets, strict=True) if not _is_there(file, path)
+        file for file, path in zip(chosen, targets, strict=True) if not _is_downloaded(file, path)
     ]
     _check_room(folder, missing)
     for file, target in zip(chosen, targets, strict=True):
@@ -75,7 +76,7 @@ def pull(
     return targets
 
 
-def chosen_files(name: str, quant: str | None, files: Sequence[HubFile]) -> list[HubFile]:
+def choose_files(name: str, quant: str | None, files: Sequence[HubFile]) -> list[HubFile]:
     """Returns all parts of the model that matches; raises `PullError` for none or several."""
     models: dict[str, list[HubFile]] = {}
     for file in sorted(files, key=lambda one: one.path):
@@ -86,29 +87,29 @@ def chosen_files(name: str, quant: str | None, files: Sequence[HubFile]) -> list
             f"`{name}` has no GGUF files and no `ggml-*.bin`; there may be a repository "
             f"`{name}-GGUF`."
         )
-    meant = [model for model in models if quant is None or quant.lower() in model.lower()]
-    if len(meant) > 1:
+    matching = [model for model in models if quant is None or quant.lower() in model.lower()]
+    if len(matching) > 1:
         exact = re.compile(rf"(^|[./-]){re.escape(quant or PREFERRED)}([./-])", re.IGNORECASE)
-        named = [model for model in meant if quant is not None and is_named(model, quant)]
-        meant = named or [model for model in meant if exact.search(model)] or meant
-    if len(meant) == 1:
-        return models[meant[0]]
-    there_are = ", ".join(meant or models)
-    raise PullError(f"`{name}` has several models; choose one by `{name}:QUANT`: {there_are}.")
+        named = [model for model in matching if quant is not None and is_named(model, quant)]
+        matching = named or [model for model in matching if exact.search(model)] or matching
+    if len(matching) == 1:
+        return models[matching[0]]
+    names = ", ".join(matching or models)
+    raise PullError(f"`{name}` has several models; choose one by `{name}:QUANT`: {names}.")
 
 
-def chosen_projector(name: str, files: Sequence[HubFile]) -> HubFile:
-    """Returns a repository's only projector, or its `F16`; raises `PullError` without either."""
-    there = [file for file in files if _PROJECTOR.search(file.path)]
+def choose_projector(name: str, files: Sequence[HubFile]) -> HubFile:
+    """Returns a repository's only projector, or its `F16`; raises `PullError` if it has neither."""
+    projectors = [file for file in files if _PROJECTOR.search(file.path)]
     exact = re.compile(rf"(^|[./_-]){PREFERRED_PROJECTOR}([./_-])", re.IGNORECASE)
-    meant = [file for file in there if exact.search(file.path)] or there
-    if len(meant) == 1:
-        return meant[0]
-    if not meant:
+    matching = [file for file in projectors if exact.search(file.path)] or projectors
+    if len(matching) == 1:
+        return matching[0]
+    if not matching:
         raise PullError(f"`{name}` has no projector: there is no mmproj file.")
     raise PullError(
         f"`{name}` has several projectors and no {PREFERRED_PROJECTOR}: "
-        f"{', '.join(file.path for file in meant)}."
+        f"{', '.join(file.path for file in matching)}."
     )
 
 
@@ -135,7 +136,7 @@ def _model_files(hub: Any, name: str, endpoint: str | None) -> list[HubFile]:
     ]
 
 
-def _safe(path: str) -> Path:
+def _safe_path(path: str) -> Path:
     """Returns a repository's path; raises `PullError` if it leads out of the folder."""
     given = PurePosixPath(path)
     if given.is_absolute() or ".." in given.parts or "\\" in path:
@@ -143,7 +144,7 @@ def _safe(path: str) -> Path:
     return Path(*given.parts)
 
 
-def _is_there(file: HubFile, target: Path) -> bool:
+def _is_downloaded(file: HubFile, target: Path) -> bool:
     return target.is_file() and target.stat().st_size == file.size_bytes
 
 
@@ -156,7 +157,7 @@ def _check_room(folder: Path, missing: Sequence[HubFile]) -> None:
         )
 
 
-class _Bar:
+class _ProgressBar:
     """Stand-in for the progress bar (`tqdm_class`) of the hub's library."""
 
     def __init__(self, on_bytes: Callable[[int], None], *, initial: int = 0, **_: object) -> None:
@@ -185,7 +186,7 @@ def _download_file(
         _lock(out, file)
         if out.tell() > file.size_bytes:
             out.truncate(0)
-            out.seek(0)  # the hub reads the position as the size
+            out.seek(0)  # the library takes the position for the size
         hub.file_download.http_get(
             url,
             out,
@@ -193,7 +194,7 @@ def _download_file(
             headers=hub.utils.build_hf_headers(),
             expected_size=file.size_bytes,
             displayed_filename=target.name,
-            tqdm_class=partial(_Bar, on_bytes),
+            tqdm_class=partial(_ProgressBar, on_bytes),
         )
     if file.sha256 is not None and _checksum(part) != file.sha256:
         part.unlink()

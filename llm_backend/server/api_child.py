@@ -37,7 +37,7 @@ class ApiChild:
     ) -> None:
         self._process = process
         self._connection = connection
-        self.wants_key = False  # True if it serves and its requests need a key
+        self.requires_key = False  # True if it serves and its requests need a key
         self._is_serving = False
         self._is_ending = False
 
@@ -87,8 +87,8 @@ class ApiChild:
         match await self._connection.receive():
             case StartFailed(reason=reason):
                 return reason
-            case Serving(wants_key=wants_key):
-                self._is_serving, self.wants_key = True, wants_key
+            case Serving(requires_key=requires_key):
+                self._is_serving, self.requires_key = True, requires_key
                 return None
             case _:
                 return f"An API process {await self.wait_for_exit()} before it served."

@@ -65,7 +65,7 @@ async def _serve(
     )
     try:
         await server.serve(
-            listener, lambda wants_key: connection.send(Serving(wants_key=wants_key))
+            listener, lambda requires_key: connection.send(Serving(requires_key=requires_key))
         )
     except CannotStart as error:
         connection.send(StartFailed(reason=str(error)))

@@ -94,7 +94,7 @@ class ApiServer:
         gc.freeze()  # imported modules stay: the collector can skip them
         async with self._app.open():
             gc.freeze()  # as do the opened services
-            on_open(self._app.wants_key)
+            on_open(self._app.requires_key)
             await self._server.serve(sockets=[listener])
             await self._wait_for_requests()
 

@@ -33,9 +33,9 @@ class Stop(_ProcessMessage, frozen=True, kw_only=True):
 
 
 class Serving(_ProcessMessage, frozen=True, kw_only=True):
-    """The process serves; `wants_key` if its requests need a key."""
+    """The process serves; `requires_key` if its requests need a key."""
 
-    wants_key: bool
+    requires_key: bool
 
 
 class StartFailed(_ProcessMessage, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """Several API processes behind one listening socket, with engines that all of them share.
 
-This process serves no requests: it owns the engines, and starts, restarts and ends the API
-processes. So the death of a process that parses requests costs only the requests it was answering.
+The parent process serves no requests: it owns the engines, and starts, restarts and ends the API
+processes. So a process that crashes while parsing a request takes only its own requests with it.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ RESTART_DELAY_S = 0.25  # doubled with each further crash
 RESTART_DELAY_LIMIT_S = 30.0
 # Signals within this time count as one: `timeout` signals a process and its group.
 SAME_SIGNAL_S = 0.5
-RESTART_RESET_S = 30.0  # after which the count of crashes starts anew
+RESTART_RESET_S = 30.0  # run time after which the count of crashes starts anew
 
 
 async def serve_processes(
@@ -48,7 +48,7 @@ async def serve_processes(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, processes.stop, number)
     with _open_shared_folder() as shared:
-        async with open_shared_engines(settings, shared, source, processes.change):
+        async with open_shared_engines(settings, shared, source, processes.change_settings):
             await processes.run(shared, on_open)
 
 
@@ -61,30 +61,30 @@ class _Processes:
         self._config_file = config_file
         self._children: set[ApiChild] = set()
         self._starting = settings.processes
-        self._wants_key = False
+        self._requires_key = False
         self._is_open = asyncio.Event()
         self._is_ending = asyncio.Event()
         self._stopped_at = 0.0  # time of the first signal
         self._is_terminated = False
 
     async def run(self, shared: Path, on_open: Callable[[bool], None]) -> None:
-        """Runs from the start of the first process to the end of the last one."""
+        """Starts the processes; returns when all have ended."""
         supervisors = [
             asyncio.create_task(self._supervise(shared)) for _ in range(self._settings.processes)
         ]
         try:
             if await self._wait_until_open(supervisors):
-                on_open(self._wants_key)
+                on_open(self._requires_key)
             await _wait_for(self._is_ending, supervisors)
         finally:
             await self._stop_children(supervisors)
 
-    def change(self, settings: Settings) -> None:
-        """Sets the settings of processes that are started from now on."""
+    def change_settings(self, settings: Settings) -> None:
+        """Replaces the settings, for processes that are started from now on."""
         self._settings = settings
 
     def stop(self, number: signal.Signals) -> None:
-        """Ends all processes gracefully; at a second signal without a grace period."""
+        """Ends all processes gracefully; after a second signal, without a grace period."""
         now = time.monotonic()
         if not self._is_ending.is_set():
             self._stopped_at = now
@@ -144,8 +144,8 @@ class _Processes:
             peer_socket(shared, child.pid).unlink(missing_ok=True)
 
     async def _wait_for_end(self, child: ApiChild) -> str:
-        """Waits for the end and describes it. A process that hangs is killed, because it holds
-        requests that it accepted, and engines that are to be unloaded."""
+        """Waits for the end of a process and describes it. A process that hangs is killed: it
+        would never answer its requests, and would keep engines from being unloaded."""
         timeout_s = self._settings.process_hang_timeout_s
         ending = asyncio.create_task(child.wait_for_exit())
         hanging = asyncio.create_task(child.wait_for_hang(timeout_s))
@@ -162,7 +162,7 @@ class _Processes:
     def _mark_serving(self, child: ApiChild) -> None:
         log.info("api_process_serves", extra={"api_process": child.pid})
         self._starting -= 1
-        self._wants_key = child.wants_key
+        self._requires_key = child.requires_key
         if self._starting == 0:
             self._is_open.set()
 

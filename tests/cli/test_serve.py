@@ -114,7 +114,7 @@ def test_serve_help_shows_defaults_by_group():
 def test_serve_names_an_address_that_clients_can_reach(host, shown, capsys):
     settings = Settings(host=host, api_keys=("sk-a",))
     address = f"http://[{host}]:8000" if ":" in host else f"http://{host}:8000"
-    _announce(settings, address, wants_key=True)
+    _announce(settings, address, requires_key=True)
 
     printed = capsys.readouterr().out
     assert f"base URL for clients: {shown}/v1" in printed

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from llm_backend.model_import.hub import HubFile, PullError, chosen_files, chosen_projector, pull
+from llm_backend.model_import.hub import HubFile, PullError, choose_files, choose_projector, pull
 from tests.models_convert.hub_stand_in import REPOSITORY, Hub, hub_with
 
 EMPTY = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
@@ -115,11 +115,11 @@ def test_the_model_that_is_meant(quant, found):
     names = ("m-Q4_K.gguf", "m-Q4_K_M.gguf", "m-Q8_0.gguf", "mmproj-m.gguf")
     files = [HubFile(path=name, size_bytes=1, sha256=None) for name in names]
 
-    assert [file.path for file in chosen_files("o/m", quant, files)] == found
+    assert [file.path for file in choose_files("o/m", quant, files)] == found
     with pytest.raises(PullError, match=r"m-Q4_K.gguf, m-Q4_K_M.gguf, m-Q8_0.gguf"):
-        chosen_files("o/m", "Q5", files)
+        choose_files("o/m", "Q5", files)
     with pytest.raises(PullError, match="has no GGUF files"):
-        chosen_files("o/m", None, files[-1:])
+        choose_files("o/m", None, files[-1:])
 
 
 def test_a_projector_comes_with_its_model(hub, tmp_path):
@@ -144,9 +144,9 @@ def test_the_projector_that_is_meant(names, found):
 
     if found is None:
         with pytest.raises(PullError, match=r"projector"):
-            chosen_projector("o/m", files)
+            choose_projector("o/m", files)
     else:
-        assert chosen_projector("o/m", files).path == found
+        assert choose_projector("o/m", files).path == found
 
 
 def test_the_command_uses_the_hub_that_the_environment_names(hub, tmp_path):
@@ -255,6 +255,6 @@ def test_a_whisper_model_is_chosen_by_its_name(name, found):
     names = ("ggml-base-q5_1.bin", "ggml-base.bin", "ggml-base.en.bin", "ggml-base.en-q5_1.bin")
     files = [HubFile(path=one, size_bytes=1, sha256=None) for one in names]
 
-    assert [one.path for one in chosen_files("o/whisper.cpp", name, files)] == [found]
+    assert [one.path for one in choose_files("o/whisper.cpp", name, files)] == [found]
     with pytest.raises(PullError, match="choose one by"):
-        chosen_files("o/whisper.cpp", None, files)
+        choose_files("o/whisper.cpp", None, files)

@@ -104,7 +104,7 @@ async def test_removed_ingestion_job_stores_nothing(
     with pytest.raises(LeaseLost):
         await stores.complete(job, [StoredChunk(point_id="p", text="a", repeated=0)], 1, {})
 
-    assert await stores.texts(["p"]) == []
+    assert await stores.chunks(["p"]) == []
     clock.now += 2 * LEASE_S - 1
     assert await subjects(jobs, REMOVE_FILE) == []  # its worker may still put points
     clock.now += 1
@@ -139,7 +139,7 @@ async def test_chunks_are_found_by_their_points(stores: VectorStores, jobs: Jobs
     await add(stores, "a")
     await ingested(stores, jobs, ["one", "two"])
 
-    (found,) = await stores.texts(["vsf_a-1", "elsewhere"])
+    (found,) = await stores.chunks(["vsf_a-1", "elsewhere"])
 
     assert (found.text, found.file_id, found.filename) == ("two", "file-a", "a.txt")
 
@@ -186,9 +186,9 @@ async def test_failed_ingestion_adds_a_job_that_removes_its_points(
 async def test_vector_store_is_in_one_vector_index(stores: VectorStores) -> None:
     await add(stores)
 
-    taken = await asyncio.gather(*(stores.take_index("vs_1", name) for name in ("a", "b")))
+    taken = await asyncio.gather(*(stores.claim_index("vs_1", name) for name in ("a", "b")))
 
-    assert taken[0] == taken[1] == await stores.take_index("vs_1", "c")
+    assert taken[0] == taken[1] == await stores.claim_index("vs_1", "c")
 
 
 async def test_expired_vector_store_is_emptied(
@@ -273,7 +273,7 @@ async def test_ingestion_with_replaced_attributes_is_refused(
 ) -> None:
     await add(stores, "a")
     (job,) = await jobs.claim(INGEST, 1)
-    await stores.describe("vs_1", "file-a", {"color": "red"})
+    await stores.set_attributes("vs_1", "file-a", {"color": "red"})
 
     with pytest.raises(AttributesChanged) as changed:
         await stores.complete(job, [], 0, {})

@@ -12,7 +12,7 @@ from llm_backend.store.administration import Administration, AuditedChange, Reco
 
 
 class UnknownName(Exception):
-    """No project, or more than one, has this name; the message says which."""
+    """No project, or several projects, have this name; the message says which."""
 
 
 async def create_key(
@@ -34,13 +34,13 @@ async def create_key(
         key = new_key(name, lifetime_s=lifetime_s, description=description)
         return await _store_key(administration, key)
     await make_default_project(administration, int(time.time()))
-    known = await administration.load_snapshot(
+    snapshot = await administration.load_snapshot(
         (resource_kinds.PROJECT, resource_kinds.USER, resource_kinds.INVITE)
     )
-    project_id = _project(known.records, project or DEFAULT_PROJECT)
+    project_id = _project_id(snapshot.records, project or DEFAULT_PROJECT)
     user_id = None
     if email is not None:
-        user_id = await _user(administration, known.records, email, project_id)
+        user_id = await _add_user(administration, snapshot.records, email, project_id)
     key = new_key(
         name,
         project_id=project_id,
@@ -57,31 +57,32 @@ async def revoke_key(administration: Administration, id: str) -> None:
 
 
 async def _store_key(administration: Administration, key: NewKey) -> NewKey:
-    made = _change("api_key.created", key.stored.id, project_id=key.stored.project_id)
-    await administration.add_key(made, key.stored)
+    change = _change("api_key.created", key.stored.id, project_id=key.stored.project_id)
+    await administration.add_key(change, key.stored)
     return key
 
 
-def _project(records: Iterable[Record], named: str) -> str:
+def _project_id(records: Iterable[Record], id_or_name: str) -> str:
     projects = [
         record
         for record in records
         if record.kind == resource_kinds.PROJECT and record.body.get("archived_at") is None
     ]
-    found = [one.id for one in projects if one.id == named] or [
-        one.id for one in projects if one.body["name"] == named
+    found = [one.id for one in projects if one.id == id_or_name] or [
+        one.id for one in projects if one.body["name"] == id_or_name
     ]
     if len(found) != 1:
         raise UnknownName(
-            f"{len(found) or 'No'} projects are called `{named}`: give the id of one."
+            f"{len(found) or 'No'} projects are called `{id_or_name}`: give the id of one."
         )
     return found[0]
 
 
-async def _user(
+async def _add_user(
     administration: Administration, records: Iterable[Record], email: str, project_id: str
 ) -> str:
-    """Returns the id of the user with this address, as a member of the project."""
+    """Returns the id of the user with this address, after creating what is missing: the user and
+    its membership in the project."""
     records, now = list(records), int(time.time())
     invite = await _accept_invite(administration, records, email, now)
     known = [
@@ -121,7 +122,7 @@ async def _join(
 async def _accept_invite(
     administration: Administration, records: Iterable[Record], email: str, now: int
 ) -> Record | None:
-    """Accepts the pending invite of the address and returns it; None without one."""
+    """Accepts the pending invite of the address and returns it; None if there is none."""
     for invite in records:
         if invite.kind != resource_kinds.INVITE or invite.body["email"] != email:
             continue

@@ -1,4 +1,4 @@
-"""Models that draw, of image servers and of this machine: one way to resolve them and to draw."""
+"""Models that draw, of image servers and of this machine, behind one interface."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING
@@ -34,12 +34,12 @@ class ImageModels:
         self._registry = registry
 
     @property
-    def are_there(self) -> bool:
+    def has_any(self) -> bool:
         """True if an image server is configured, or a local model draws."""
         return self._servers is not None or bool(self._registry.drawing_models)
 
     def default(self, operation: Sequence[str], *, has_upstream: bool) -> ImageModel | None:
-        """Returns the model of a request that names none: of an image server, or the only local
+        """Returns the model of a request that names none: an image server's, or the only local
         one. None if such requests are for an upstream. Raises `InvalidRequest` if there are
         several local models."""
         if self._servers is not None and self._servers.is_default(operation):
@@ -57,15 +57,15 @@ class ImageModels:
         )
 
     async def resolve(self, model: ImageModel, operation: Sequence[str]) -> ImageModel:
-        """Returns the model under the name by which limits and prices are found: of an image
-        server, its checkpoint's id. Raises the same errors as `ImageServers.resolve`."""
+        """Returns the model with the name that limits and prices refer to: for an image server,
+        the id of the checkpoint. Raises the same errors as `ImageServers.resolve`."""
         if isinstance(model, LocalModel):
             return model
         assert self._servers is not None, "the model is an image server's"
         return await self._servers.resolve(model, operation)
 
     def side_step(self, model: ImageModel) -> int:
-        """Returns the number of pixels that width and height are multiples of."""
+        """Returns the number of pixels that width and height must be multiples of."""
         if isinstance(model, LocalModel) and model.image_setup is not None:
             return model.image_setup.file.side_step
         return _SERVER_STEP
@@ -77,7 +77,7 @@ class ImageModels:
         return limit
 
     async def progress(self) -> Sequence[ImageProgress]:
-        """Returns all requests for images of this process that are not answered yet."""
+        """Returns the progress of all unanswered image requests of this process."""
         servers = () if self._servers is None else await self._servers.progress()
         return [*servers, *self._local.progress()]
 
@@ -91,8 +91,8 @@ class ImageModels:
         on_abandoned: Callable[[], None],
     ) -> AsyncGenerator[Preview | GeneratedImage, None]:
         """Yields each image once it is finished, after its previews. Closing the generator stops
-        the drawing; `on_abandoned` is called if the request was sent to an image server before.
-        The model is one that `resolve` returned. Raises `ApiError`."""
+        the drawing; `on_abandoned` is called if an image server has got the request by then.
+        `model` is a result of `resolve`. Raises `ApiError`."""
         if isinstance(model, LocalModel):
             return self._local.draw(drawing, model, fairness_key=fairness_key)
         assert self._servers is not None, "the model is an image server's"

@@ -19,7 +19,7 @@ from llm_backend.backends.schemas.formats import lower_format, lower_pattern
 from llm_backend.backends.schemas.keywords import Path, Schema, SchemaUnsupported, keywords_of
 from llm_backend.backends.schemas.logic import Logic
 from llm_backend.backends.schemas.node import Lowering, Node
-from llm_backend.backends.schemas.numbers import check_value, lower_bounds, lower_multiple
+from llm_backend.backends.schemas.numbers import check_value, convert_bounds, convert_multiple
 from llm_backend.backends.schemas.objects import OBJECT_KEYWORDS, lower_object
 from llm_backend.backends.schemas.references import References, Subschema
 from llm_backend.json_types import JsonValue
@@ -29,7 +29,7 @@ _GROUPS = (ARRAY_KEYWORDS, OBJECT_KEYWORDS, _NUMBERS)
 _GROUP_LOWERINGS: Mapping[str, Callable[[Lowering, Node], dict[str, JsonValue]]] = {
     **dict.fromkeys(ARRAY_KEYWORDS, lower_array),
     **dict.fromkeys(OBJECT_KEYWORDS, lower_object),
-    **dict.fromkeys(_NUMBERS, lambda _, node: lower_bounds(node.schema, node.path)),
+    **dict.fromkeys(_NUMBERS, lambda _, node: convert_bounds(node.schema, node.path)),
 }
 _COMBINATIONS = {"allOf", "anyOf", "oneOf"}
 _REFERENCES = {"$ref", "$dynamicRef", "$recursiveRef"}
@@ -216,7 +216,7 @@ class _SchemaLowering:
 
     def _lower_multiple(self, node: Node, value: float, path: Path) -> dict[str, JsonValue]:
         types = node.schema.get("type")
-        least = lower_multiple(value, is_integer=types == "integer")
+        least = convert_multiple(value, is_integer=types == "integer")
         if least is None:
             raise SchemaUnsupported("`multipleOf` has more digits than can be enforced.", path)
         return {"multipleOf": least}

@@ -1,6 +1,6 @@
 """Numeric keywords for llguidance, whose numbers are 64-bit floats, and integers below 2^63.
 
-A bound that no float equals is moved inward to the next one, so that answers stay valid. Beyond
+A bound that no float equals is moved inward to the next float, so that answers stay valid. Beyond
 2^53 floats are too coarse, so an open range ends there.
 """
 
@@ -24,7 +24,7 @@ _DECIMALS_LIMIT = 9
 _EXCLUSIVE = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
 
 
-def lower_bounds(schema: Schema, path: Path) -> dict[str, JsonValue]:
+def convert_bounds(schema: Schema, path: Path) -> dict[str, JsonValue]:
     """Rewrites `minimum`, `maximum` and the exclusive bounds to floats, which never widen the
     range. Raises `SchemaUnsupported` if the range is empty."""
     low, low_keyword = _strictest_bound(schema, "minimum", 1)
@@ -33,17 +33,17 @@ def lower_bounds(schema: Schema, path: Path) -> dict[str, JsonValue]:
         low, low_keyword = -_EXACT_LIMIT, "minimum"
     if high is not None and high > _EXACT_LIMIT and (low is None or low < _EXACT_LIMIT):
         high, high_keyword = _EXACT_LIMIT, "maximum"
-    lowered: dict[str, JsonValue] = {}
-    for bound, keyword, side in ((low, low_keyword, math.inf), (high, high_keyword, -math.inf)):
+    converted: dict[str, JsonValue] = {}
+    for bound, keyword, toward in ((low, low_keyword, math.inf), (high, high_keyword, -math.inf)):
         if bound is not None:
             if abs(bound) > _BOUND_LIMIT:
-                raise _beyond(keyword, path)
-            lowered |= _round_inward(bound, keyword, side)
+                raise _too_large(keyword, path)
+            converted |= _round_inward(bound, keyword, toward)
     if low is not None and high is not None and low <= high:
-        first, last = (lowered.get(name) for name in ("minimum", "maximum"))
+        first, last = (converted.get(name) for name in ("minimum", "maximum"))
         if first is not None and last is not None and first > last:
-            raise _beyond(low_keyword, path)
-    return lowered
+            raise _too_large(low_keyword, path)
+    return converted
 
 
 def integers_within(schema: Schema, limit: int) -> list[int] | None:
@@ -73,26 +73,26 @@ def _strictest_bound(schema: Schema, keyword: str, sign: int) -> tuple[int | flo
     return exclusive, _EXCLUSIVE[keyword]
 
 
-def _round_inward(bound: float, keyword: str, side: float) -> dict[str, JsonValue]:
+def _round_inward(bound: float, keyword: str, toward: float) -> dict[str, JsonValue]:
     """Returns the nearest float within the bound, as an integer if it is one. Beyond 2^53, where
     llguidance cannot distinguish adjacent integers, the result is inclusive."""
     number, is_exclusive = float(bound), keyword in _EXCLUSIVE.values()
     if abs(bound) >= _EXACT_LIMIT:
-        while not _is_within(number, bound, side, is_exclusive):
-            number = math.nextafter(number, side)
-        keyword = "minimum" if side > 0 else "maximum"
-    elif not _is_within(number, bound, side, is_exclusive=False):
-        number = math.nextafter(number, side)
+        while not _is_within(number, bound, toward, is_exclusive):
+            number = math.nextafter(number, toward)
+        keyword = "minimum" if toward > 0 else "maximum"
+    elif not _is_within(number, bound, toward, is_exclusive=False):
+        number = math.nextafter(number, toward)
     return {keyword: int(number) if number.is_integer() else number}
 
 
-def _is_within(number: float, bound: float, side: float, is_exclusive: bool) -> bool:
+def _is_within(number: float, bound: float, toward: float, is_exclusive: bool) -> bool:
     if number == bound:
         return not is_exclusive
-    return number > bound if side > 0 else number < bound
+    return number > bound if toward > 0 else number < bound
 
 
-def _beyond(keyword: str, path: Path) -> SchemaUnsupported:
+def _too_large(keyword: str, path: Path) -> SchemaUnsupported:
     return SchemaUnsupported(
         f"`{keyword}` lies so far beyond 2^53 that no grammar enforces it exactly; bounds "
         "may go up to 10^17.",
@@ -101,14 +101,14 @@ def _beyond(keyword: str, path: Path) -> SchemaUnsupported:
 
 
 def is_representable(value: JsonValue) -> bool:
-    """Returns True if llguidance writes exactly this number."""
+    """Returns True unless the value is a number that llguidance does not write exactly."""
     if not is_number(value) or abs(value) <= _EXACT_LIMIT:
         return True
     return abs(value) < 2**63 and isinstance(value, int) and int(float(value)) == value
 
 
 def check_value(value: JsonValue, path: Path) -> None:
-    """Raises `SchemaUnsupported` for a value that is or contains a number not written exactly."""
+    """Raises `SchemaUnsupported` if a value is or contains a number that is not representable."""
     unread: list[tuple[Path, JsonValue]] = [(path, value)]
     while unread:
         location, one = unread.pop()
@@ -125,7 +125,7 @@ def check_value(value: JsonValue, path: Path) -> None:
             )
 
 
-def lower_multiple(value: float, *, is_integer: bool) -> int | float | None:
+def convert_multiple(value: float, *, is_integer: bool) -> int | float | None:
     """Returns a `multipleOf` that llguidance reads correctly and that is a multiple of `value`;
     None if only zero would be valid."""
     exact = Fraction(Decimal(str(value)))
@@ -139,4 +139,4 @@ def lower_multiple(value: float, *, is_integer: bool) -> int | float | None:
     is_read = number == int(number) and Fraction(int(number), 10**decimals) == exact
     if is_read and number <= _MULTIPLE_LIMIT:
         return value
-    return lower_multiple(exact.numerator, is_integer=True)
+    return convert_multiple(exact.numerator, is_integer=True)

@@ -53,7 +53,7 @@ class SpeechUsage:
 
 class SpeechSynthesizer:
     """Reads texts aloud by voices. `observe` gets a model's name and the usage of each request,
-    also of one whose client disconnected."""
+    even if its client has disconnected."""
 
     def __init__(self, permits: FairSemaphore, observe: Callable[[str, SpeechUsage], None]) -> None:
         self._permits = permits
@@ -98,8 +98,8 @@ class SpeechSynthesizer:
 
 
 def check_installed(missing: str | None) -> None:
-    """Raises `Unsupported` with this sentence, which names what a voice lacks to speak; None if it
-    lacks nothing."""
+    """Raises `Unsupported` with the sentence `missing`, which names a program or library that a
+    voice lacks; None if it lacks none."""
     if missing is not None:
         raise Unsupported(missing, param="model", code=NOT_INSTALLED)
 

@@ -41,7 +41,7 @@ class Attempts:
         return max(one.config.connect_timeout_s for one in self.upstreams)
 
     def candidates(self) -> list[Upstream]:
-        """Returns the upstreams that are not ejected, only untried upstreams if there are any.
+        """Returns the upstreams that are not ejected; of these only the untried ones, if any.
         Where processes share permits, the caller uses this and `accepts`; with the permits of one
         process, it uses `free_upstreams`.
 
@@ -58,8 +58,8 @@ class Attempts:
         )
 
     def free_upstreams(self) -> list[Upstream]:
-        """Returns the upstreams below their concurrency limit that are not ejected (or all are),
-        only untried upstreams if there are any."""
+        """Returns the upstreams below their concurrency limit that are not ejected (or all are);
+        of these only the untried ones, if any."""
         free = [one for one in self._available if one.has_free_permit]
         return [one for one in free if one.name not in self.tried] or free
 
@@ -97,7 +97,7 @@ class Attempts:
 
     def prepare_retry(self, error: UpstreamError) -> bool:
         """Returns True if the request may be retried after this error. An upstream that may have
-        got the request, and deduplicates it by its key, is then the only one that gets it again."""
+        got the request, and deduplicates it by its key, then gets all further attempts."""
         needs_untried = self.request.has_fallback or error.is_permanent
         if not (self.has_untried if needs_untried else self._has_more_tries):
             return False

@@ -6,7 +6,7 @@ from enum import StrEnum
 from llm_backend.json_types import JsonValue
 
 
-class Side(StrEnum):
+class Direction(StrEnum):
     """Direction in which a value travels."""
 
     REQUEST = "request"
@@ -51,14 +51,14 @@ _NARROWER = frozenset(
 # Clients or the server break if they get a value that the old document did not allow, or send one
 # that the new one no longer allows.
 _BREAKS_CLIENTS = {
-    Side.REQUEST: _NARROWER
+    Direction.REQUEST: _NARROWER
     | {ChangeKind.FIELD_REMOVED, ChangeKind.FIELD_REQUIRED, ChangeKind.PARAMETER_REMOVED},
-    Side.RESPONSE: _WIDER
+    Direction.RESPONSE: _WIDER
     | {ChangeKind.FIELD_REMOVED, ChangeKind.FIELD_OPTIONAL, ChangeKind.CONTENT_REMOVED},
 }
 _BREAKS_SERVER = {
-    Side.REQUEST: _WIDER | {ChangeKind.FIELD_ADDED, ChangeKind.PARAMETER_ADDED},
-    Side.RESPONSE: _NARROWER | {ChangeKind.FIELD_REQUIRED},
+    Direction.REQUEST: _WIDER | {ChangeKind.FIELD_ADDED, ChangeKind.PARAMETER_ADDED},
+    Direction.RESPONSE: _NARROWER | {ChangeKind.FIELD_REQUIRED},
 }
 
 
@@ -66,15 +66,15 @@ _BREAKS_SERVER = {
 class ContractChange:
     """One difference: `location` is an operation or a component and the path within it.
 
-    `sides` has the directions in which the location is used, `operations` the operation ids that
-    use it; both are empty where the kind has no effect on the wire.
+    `directions` are those in which values of the location travel, `operations` the ids of the
+    operations that use it; both are empty if the change has no effect on the wire.
     """
 
     kind: ChangeKind
     location: str
     old: JsonValue = None
     new: JsonValue = None
-    sides: frozenset[Side] = frozenset()
+    directions: frozenset[Direction] = frozenset()
     operations: tuple[str, ...] = ()
 
     @property
@@ -82,14 +82,14 @@ class ContractChange:
         """True if a client of the old release may fail."""
         if self.kind in {ChangeKind.OPERATION_REMOVED, ChangeKind.OPERATION_MOVED}:
             return True
-        return any(self.kind in _BREAKS_CLIENTS[side] for side in self.sides)
+        return any(self.kind in _BREAKS_CLIENTS[direction] for direction in self.directions)
 
     @property
     def breaks_server(self) -> bool:
         """True if a server of the old release violates the new one."""
         if self.kind in {ChangeKind.OPERATION_ADDED, ChangeKind.OPERATION_MOVED}:
             return True
-        return any(self.kind in _BREAKS_SERVER[side] for side in self.sides)
+        return any(self.kind in _BREAKS_SERVER[direction] for direction in self.directions)
 
     @property
     def rank(self) -> tuple[str, str, str]:

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from llm_backend.contract.compilation.builder import METHODS
 from llm_backend.contract.compilation.summaries import id_of
 from llm_backend.contract.document import SCHEMAS_PREFIX
-from llm_backend.contract.release.change import ChangeKind, ContractChange, Side
+from llm_backend.contract.release.change import ChangeKind, ContractChange, Direction
 from llm_backend.contract.release.schema_comparison import SchemaComparison
 from llm_backend.json_types import JsonValue
 
 DocumentFacts = Mapping[str, Any]
-SchemaUsage = Mapping[str, Mapping[Side, set[str]]]
+SchemaUsage = Mapping[str, Mapping[Direction, set[str]]]
 
 
 class _DocumentOperation(NamedTuple):
@@ -83,7 +83,7 @@ class _DocumentComparison:
             if old.facts.get(key) != new.facts.get(key):
                 yield self._keyword(new, key, old.facts.get(key), new.facts.get(key))
         yield from self._parameters(old, new)
-        incoming, outgoing = Side.REQUEST, Side.RESPONSE
+        incoming, outgoing = Direction.REQUEST, Direction.RESPONSE
         if new.is_webhook:
             incoming, outgoing = outgoing, incoming
         bodies = old.facts.get("requestBody", {}), new.facts.get("requestBody", {})
@@ -120,18 +120,18 @@ class _DocumentComparison:
         for key in sorted(before.keys() | after.keys()):
             location = f"{key[0]} parameter {key[1]}"
             if key not in after:
-                yield _change(ChangeKind.PARAMETER_REMOVED, new, location, Side.REQUEST)
+                yield _change(ChangeKind.PARAMETER_REMOVED, new, location, Direction.REQUEST)
                 continue
             is_required = after[key].get("required", False)
             if key not in before:
-                yield _change(ChangeKind.PARAMETER_ADDED, new, location, Side.REQUEST)
+                yield _change(ChangeKind.PARAMETER_ADDED, new, location, Direction.REQUEST)
             elif not is_required and before[key].get("required", False):
-                yield _change(ChangeKind.FIELD_OPTIONAL, new, location, Side.REQUEST)
+                yield _change(ChangeKind.FIELD_OPTIONAL, new, location, Direction.REQUEST)
             if is_required and not before.get(key, {}).get("required", False):
-                yield _change(ChangeKind.FIELD_REQUIRED, new, location, Side.REQUEST)
+                yield _change(ChangeKind.FIELD_REQUIRED, new, location, Direction.REQUEST)
             if key in before:
                 schemas = before[key].get("schema", {}), after[key].get("schema", {})
-                yield from self._schema(*schemas, new, location, Side.REQUEST)
+                yield from self._schema(*schemas, new, location, Direction.REQUEST)
 
     def _contents(
         self,
@@ -139,32 +139,39 @@ class _DocumentComparison:
         new: Mapping[str, Any],
         operation: _DocumentOperation,
         location: str,
-        side: Side,
+        direction: Direction,
     ) -> Iterator[ContractChange]:
         before, after = old.get("content", {}), new.get("content", {})
         for media in sorted(before.keys() | after.keys()):
             named = f"{location} {media}"
             if media not in after:
-                yield _change(ChangeKind.CONTENT_REMOVED, operation, named, side)
+                yield _change(ChangeKind.CONTENT_REMOVED, operation, named, direction)
             elif media not in before:
-                yield _change(ChangeKind.CONTENT_ADDED, operation, named, side)
+                yield _change(ChangeKind.CONTENT_ADDED, operation, named, direction)
             else:
                 schemas = before[media].get("schema", {}), after[media].get("schema", {})
-                yield from self._schema(*schemas, operation, named, side)
+                yield from self._schema(*schemas, operation, named, direction)
 
     def _schema(
-        self, old: Any, new: Any, operation: _DocumentOperation, location: str, side: Side
+        self, old: Any, new: Any, operation: _DocumentOperation, location: str, direction: Direction
     ) -> Iterator[ContractChange]:
         for difference in self._comparison.compare(old, new):
             path = f"{location} {difference.path.strip()}".strip()
-            yield _change(difference.kind, operation, path, side, difference.old, difference.new)
+            yield _change(
+                difference.kind, operation, path, direction, difference.old, difference.new
+            )
 
     def _components(self) -> Iterator[ContractChange]:
         before, after = self._schemas
         usages = _usage(self._old), _usage(self._new)
         renamed = dict(self._renames())
         for name in sorted(before.keys() | after.keys()):
-            sides = {side for usage in usages for side, ids in usage.get(name, {}).items() if ids}
+            directions = {
+                direction
+                for usage in usages
+                for direction, ids in usage.get(name, {}).items()
+                if ids
+            }
             ids = {
                 one for usage in usages for found in usage.get(name, {}).values() for one in found
             }
@@ -185,7 +192,7 @@ class _DocumentComparison:
                         location=where,
                         old=old,
                         new=new,
-                        sides=frozenset(sides),
+                        directions=frozenset(directions),
                         operations=tuple(sorted(ids)),
                     )
 
@@ -207,13 +214,13 @@ def _change(
     kind: ChangeKind,
     operation: _DocumentOperation,
     location: str,
-    side: Side,
+    direction: Direction,
     old: JsonValue = None,
     new: JsonValue = None,
 ) -> ContractChange:
     return ContractChange(
         kind=kind, location=f"{operation.location} {location}", old=old, new=new,
-        sides=frozenset({side}), operations=(operation.operation_id,),
+        directions=frozenset({direction}), operations=(operation.operation_id,),
     )  # fmt: skip
 
 
@@ -254,12 +261,12 @@ def _usage(document: DocumentFacts) -> SchemaUsage:
     """Returns the operations that reach each component, by the direction in which it travels."""
     schemas = _schemas(document)
     direct = {name: set(_references(schema)) for name, schema in schemas.items()}
-    usage: dict[str, dict[Side, set[str]]] = defaultdict(lambda: defaultdict(set))
+    usage: dict[str, dict[Direction, set[str]]] = defaultdict(lambda: defaultdict(set))
     for operation in _operations_of(document).values():
         twins = (operation.facts, operation.facts.get("x-beta", {}))
         request = [twin.get(key, {}) for twin in twins for key in ("requestBody", "parameters")]
         answers = [twin.get("responses", {}) for twin in twins]
-        for side, parts in ((Side.REQUEST, request), (Side.RESPONSE, answers)):
+        for direction, parts in ((Direction.REQUEST, request), (Direction.RESPONSE, answers)):
             seen: set[str] = set()
             waiting = {name for part in parts for name in _references(part)}
             while waiting:
@@ -267,9 +274,11 @@ def _usage(document: DocumentFacts) -> SchemaUsage:
                 seen.add(name)
                 waiting |= direct.get(name, set()) - seen
             if operation.is_webhook:
-                side = Side.RESPONSE if side is Side.REQUEST else Side.REQUEST
+                direction = (
+                    Direction.RESPONSE if direction is Direction.REQUEST else Direction.REQUEST
+                )
             for name in seen:
-                usage[name][side].add(operation.operation_id)
+                usage[name][direction].add(operation.operation_id)
     return usage
 
 

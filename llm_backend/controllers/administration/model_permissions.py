@@ -19,14 +19,14 @@ from llm_backend.json_types import JsonMapping
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-EVERYTHING: JsonMapping = {"mode": "deny_list", "model_ids": []}  # the default
+ALL_MODELS: JsonMapping = {"mode": "deny_list", "model_ids": []}  # the default
 
 
 async def retrieve_project_model_permissions(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/model_permissions`"""
     project = await project_of(services, request)
     setting = await setting_of(services, resource_kinds.MODEL_PERMISSIONS, project.id)
-    return JsonResponse(_answer(setting or EVERYTHING))
+    return JsonResponse(_answer(setting or ALL_MODELS))
 
 
 async def update_project_model_permissions(services: Services, request: ApiRequest) -> Response:

@@ -1,6 +1,5 @@
-"""Spend limits of the organization and of projects. The cost of a month's usage follows from the
-prices of the settings. Once the cost reaches the limit, model requests are refused until the month
-ends.
+"""Spend limits of the organization and of projects. Once the cost of a month's usage, at the prices
+of the settings, reaches the limit, model requests are refused until the month ends.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -31,20 +30,20 @@ FIELDS: Final = ("threshold_amount", "currency", "interval")
 
 
 async def getorganizationspendlimit(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/spend_limit`, and of a project."""
+    """`GET /organization/spend_limit`, also for a project."""
     project_id = await owner_of(services, request)
     setting = await setting_of(services, resource_kinds.SPEND_LIMIT, project_id)
     if setting is None:
-        raise _none(project_id)
+        raise _no_limit(project_id)
     return _answer(services, {**setting}, project_id)
 
 
 async def updateorganizationspendlimit(services: Services, request: ApiRequest) -> Response:
-    """`POST /organization/spend_limit`, and of a project."""
+    """`POST /organization/spend_limit`, also for a project."""
     body: api.UpdateOrganizationSpendLimitBody = request.body  # or a project's
     project_id = await owner_of(services, request, is_changed=True)
     requested_limits: JsonObject = {name: body[name] for name in FIELDS}
-    put = await put_setting(
+    stored = await put_setting(
         services,
         request,
         resource_kinds.SPEND_LIMIT,
@@ -54,20 +53,20 @@ async def updateorganizationspendlimit(services: Services, request: ApiRequest) 
     )
     with translate_store_errors("spend limit"):
         await services.access.spending.refresh()  # the limit may be exceeded already
-    return _answer(services, put, project_id)
+    return _answer(services, stored, project_id)
 
 
 async def deleteorganizationspendlimit(services: Services, request: ApiRequest) -> Response:
-    """`DELETE /organization/spend_limit`, and of a project."""
+    """`DELETE /organization/spend_limit`, also for a project."""
     project_id = await owner_of(services, request)
     if not await remove_setting(
         services, request, resource_kinds.SPEND_LIMIT, type=CHANGED, project_id=project_id
     ):
-        raise _none(project_id)
+        raise _no_limit(project_id)
     return JsonResponse({"object": f"{_object(project_id)}.deleted", "deleted": True})
 
 
-# A path with a project names its limit; without one, that of the organization.
+# A path with a project means the project's limit, any other path the organization's.
 getprojectspendlimit = getorganizationspendlimit
 updateprojectspendlimit = updateorganizationspendlimit
 deleteprojectspendlimit = deleteorganizationspendlimit
@@ -85,6 +84,6 @@ def _object(project_id: str | None) -> str:
     return f"{'organization' if project_id is None else 'project'}.spend_limit"
 
 
-def _none(project_id: str | None) -> NotFound:
-    whose = "organization" if project_id is None else f"project `{project_id}`"
-    return NotFound(f"The {whose} has no spend limit.")
+def _no_limit(project_id: str | None) -> NotFound:
+    owner = "organization" if project_id is None else f"project `{project_id}`"
+    return NotFound(f"The {owner} has no spend limit.")

@@ -73,7 +73,7 @@ def moderation_model_name(services: Services, body: "api.CreateModerationRequest
     name = str(body.get("model") or OPENAIS_MODELS[0])
     if name not in OPENAIS_MODELS or services.registry.knows(name):
         return name
-    if services.settings.moderation_model is not None and not _is_upstreams(services, name, body):
+    if services.settings.moderation_model is not None and not _needs_upstream(services, name, body):
         return services.settings.moderation_model
     if services.upstreams is None:
         raise Unsupported(
@@ -85,7 +85,7 @@ def moderation_model_name(services: Services, body: "api.CreateModerationRequest
     return name
 
 
-def _is_upstreams(services: Services, name: str, body: "api.CreateModerationRequest") -> bool:
+def _needs_upstream(services: Services, name: str, body: "api.CreateModerationRequest") -> bool:
     """True if the input has an image, the local judge has no vision and the upstream serves the
     model."""
     upstream = services.upstreams
@@ -109,7 +109,7 @@ async def moderate(
     inputs_limit: int,
     priority: Priority = Priority.INTERACTIVE,
 ) -> "api.CreateModerationResponse":
-    """Judges a moderation request with this model; returns the response object."""
+    """Classifies the inputs of a moderation request by this model; returns the response object."""
     check_supported_fields({"model": model.card.id, **body}, FIELDS)
     model = model.as_personality(None)  # the question holds the whole instruction
     inputs = _inputs(body["input"], inputs_limit)
@@ -127,7 +127,7 @@ async def moderate(
                 model, await offload(build_question, content, category), field, priority
             )
 
-    if is_large():  # one question first, so that a too long input fails only once
+    if is_large():  # one question first, so that an overlong input fails only once
         for field, one in inputs.items():
             await score(field, one, _IMAGE_CATEGORY)
     try:
@@ -202,7 +202,7 @@ def _result(
 ) -> "api.CreateModerationResponseResult":
     flags = {category: score >= FLAG_THRESHOLD for category, score in scores.items()}
     types = {category: content.for_category(category).types for category in scores}
-    return {  # the keys of the three are `KINDS`, which are the document's
+    return {  # the keys are `CATEGORIES`, which are the document's
         "flagged": any(flags.values()),
         "categories": cast("api.CreateModerationResponseResultCategories", flags),
         "category_scores": cast("api.CreateModerationResponseResultCategoryScores", dict(scores)),

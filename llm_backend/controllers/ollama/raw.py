@@ -24,7 +24,7 @@ from llm_backend.json_types import JsonMapping
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-_OF_CHATS = ("system", "images", "format", "think", "logprobs")
+_CHAT_FIELDS = ("system", "images", "format", "think", "logprobs")
 
 
 async def answer_raw(services: Services, request: ApiRequest, model: LocalModel) -> Response:
@@ -39,7 +39,7 @@ async def answer_raw(services: Services, request: ApiRequest, model: LocalModel)
 
 
 async def refuse_raw(services: Services, request: ApiRequest, model: BridgedModel) -> Response:
-    """Raises `UnsupportedField`: chats of upstreams have their template applied there."""
+    """Raises `UnsupportedField`: an upstream applies the chat template itself."""
     name = "raw" if request.body.get("raw") else "suffix"
     raise UnsupportedField(
         f"`{request.body['model']}` is a model of an upstream, which is reached through chats; "
@@ -53,11 +53,11 @@ def completion_body_of(
 ) -> "api.CreateCompletionRequest":
     """Returns the body of the completion that answers a generation without a chat template.
 
-    Raises `UnsupportedField` for what only a chat has.
+    Raises `UnsupportedField` for a field that only chats have.
     """
     check_completion(body)
     fields: JsonMapping = body
-    for name in _OF_CHATS:
+    for name in _CHAT_FIELDS:
         if fields.get(name):
             raise UnsupportedField(
                 f"`{name}` needs the chat template; leave it out, or `raw` and `suffix`.",

@@ -42,8 +42,8 @@ class Destination:
     """Target of a relayed request: the upstream's name of the model, and the upstream if a route
     names one.
 
-    With `has_fallback`, another target of the route is left: statuses of `retry.FALLBACK` are
-    raised as errors.
+    `has_fallback`: the route has a further target, so statuses of `retry.FALLBACK` are raised as
+    errors.
     """
 
     model: str
@@ -106,7 +106,7 @@ async def relay(
     `observe` is called with the bytes of a 2xx answer before they are sent, content coding removed.
     `finish` is called once for an answer that began: before its last bytes are sent if they can be
     recognized, else after them. It is also called when the answer breaks off or the client
-    disconnects. Its result, if any, is awaited; an `ApiError` of it breaks the answer off. Raises
+    disconnects. Its result, if any, is awaited; an `ApiError` of it aborts the answer. Raises
     `Unsupported` without an upstream, `UpstreamFailed`, `UpstreamTimeout`, and `ClientGone` if the
     client disconnects before the answer began.
     """
@@ -188,7 +188,7 @@ def _has_unread_body(http: HttpRequest) -> bool:
 
 
 def _streams(body: Any) -> bool | None:  # Any: parsed JSON
-    """True if a JSON body asks for an event stream."""
+    """True if a JSON body asks for an event stream; None for other bodies."""
     return bool(body.get("stream")) if isinstance(body, dict) else None
 
 

@@ -1,4 +1,4 @@
-"""Relay of chats to an upstream: passed on unchanged, observed and stored."""
+"""Relay of chats to an upstream: the answer is passed on unchanged, observed and stored."""
 
 import logging
 import time
@@ -21,7 +21,7 @@ _UNIX_SECONDS_LIMIT = 1 << 40  # unix seconds: a larger number has another unit
 async def relay_chat(
     services: Services, request: ApiRequest, *, to: Destination | None = None
 ) -> Response:
-    """Relays `POST /chat/completions`; the chat is stored as `remember_relayed` describes."""
+    """Relays `POST /chat/completions`; `ChatRecorder.remember_relayed` stores the chat."""
     if not services.chat_recorder.should_store_relayed(request.body):
         return await relay(services, request, to=to)
     observer = ChatObserver()
@@ -40,7 +40,7 @@ async def relay_chat(
 
 
 class _ObservedAnswer:
-    """Answer of an upstream, parsed when it is asked for its completion."""
+    """Answer of an upstream, which is parsed by the call of `completion`."""
 
     __slots__ = ("_body", "_observer")
 

@@ -113,7 +113,7 @@ async def answer_image_by_route(
     """Returns the answer to an operation on images: of the model that it names, which is an image
     server's or of this machine, else of an upstream. Raises `Unsupported` without either, and
     `ModelNotFound`. The first target answers a form, because it is read only once."""
-    if services.upstreams is None and not services.image_models.are_there:
+    if services.upstreams is None and not services.image_models.has_any:
         raise Unsupported(_NOTHING_DRAWS)
     head = request.form_head
     targets = _image_targets(

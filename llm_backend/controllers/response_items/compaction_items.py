@@ -16,22 +16,21 @@ _FORM = "llmbc1"
 
 @dataclass(frozen=True, kw_only=True)
 class Compaction:
-    """Summary of a part of a conversation. The `kept` items right before it are read after it; it
-    replaces all earlier ones but system messages. With `kept` None the replaced items are no longer
-    in the conversation: all items that are there are read, in their order."""
+    """Summary of a part of a conversation. A model reads it before the `kept` items that precede
+    it; it replaces all earlier items but system messages. With `kept` None, the replaced items have
+    been removed, and the others are read in their order."""
 
     summary: str
     kept: int | None = None
 
 
 def begin_compaction() -> JsonObject:
-    """Returns a new `compaction` item without content, as it is shown until its summary is
-    whole."""
+    """Returns a new `compaction` item without content, for clients while the summary is made."""
     return {"id": f"cmp_{uuid.uuid4().hex}", "type": "compaction", "encrypted_content": ""}
 
 
 def end_compaction(begun: Item, compaction: Compaction) -> JsonObject:
-    """Returns the item with this content."""
+    """Returns the `begun` item with this content."""
     return {**begun, "encrypted_content": _encode_compaction(compaction)}
 
 

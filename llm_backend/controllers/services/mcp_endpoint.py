@@ -1,6 +1,6 @@
-"""MCP server: the library is imported and started by the first message, and stopped at the end.
+"""MCP endpoint: the first message imports the library and starts its server, until the shutdown.
 
-If that start fails, or the server ends, the next message starts it again.
+If the start fails, or the server ends, the next message starts it again.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ Answer: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class McpEndpoint:
-    """MCP server. Its own tools send requests to the application given to `serve`; it also offers
+    """MCP endpoint. Its own tools send requests to the application given to `serve`; it also offers
     the tools of the servers at `urls`, which must answer within `timeout_s`. A file is read in
     pieces of at most `file_limit_bytes`, a message has at most `body_bytes`."""
 
@@ -58,12 +58,12 @@ class McpEndpoint:
         await answer(scope, receive, send)
 
     async def _run(self) -> None:
-        """Runs the library's server, whose tasks must begin and end in one task."""
+        """Runs the library's server; its task group must be entered and left in one task."""
         try:
             # The library takes half a second and 55 MB.
             module = "llm_backend.controllers.mcp.protocol"
             protocol = await asyncio.to_thread(import_module, module)
-            running = protocol.run_server(
+            server = protocol.run_server(
                 self._app,
                 protocol.PermittedServers(
                     self._urls, timeout_s=self._timeout_s, list_timeout_s=self._list_timeout_s
@@ -71,7 +71,7 @@ class McpEndpoint:
                 file_limit_bytes=self._file_limit_bytes,
                 body_bytes=self._body_bytes,
             )
-            async with running as answer:
+            async with server as answer:
                 self._answer.set_result(answer)
                 await asyncio.Event().wait()
         except Exception as error:

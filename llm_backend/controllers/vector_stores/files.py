@@ -101,7 +101,7 @@ async def update_attributes(
     file = await vector_stores.stores.file(store_id, file_id)
     if file.status == "completed":
         await _update_index(vector_stores, file, attributes)
-    file = await vector_stores.stores.describe(store_id, file_id, attributes)
+    file = await vector_stores.stores.set_attributes(store_id, file_id, attributes)
     indexed = None
     # A concurrent update may have come between.
     while file.status == "completed" and file.attributes != indexed:

@@ -27,7 +27,7 @@ async def serve_realtime(
     config: SessionConfig,
 ) -> None:
     """Serves a session until the client disconnects, or for `realtime_session_s`. Raises `ApiError`
-    before the handshake if there is none."""
+    before the handshake for a session that is refused."""
     settings = services.settings
     model: str = config.fields.get("model") or ""
     if model:
@@ -37,8 +37,8 @@ async def serve_realtime(
     services.access.admission.check(caller, model, requires_model=False)
     with services.session_limit.acquire(caller.key_id):
         await socket.receive()  # the connect event
-        offered = upstream_protocols(socket.scope.get("subprotocols") or [])
-        await socket.accept(offered[0] if offered else None)
+        protocols = upstream_protocols(socket.scope.get("subprotocols") or [])
+        await socket.accept(protocols[0] if protocols else None)
         async with ClientSocket(socket) as client:
             session = RealtimeSession(
                 client,
@@ -55,7 +55,7 @@ async def serve_realtime(
 
 
 def _refuse_beta(socket: WebSocket) -> None:
-    """Raises `InvalidRequest` for a client that expects the events of the beta."""
+    """Raises `InvalidRequest` for a client that expects the events of the beta API."""
     headers = socket.headers.getlist(_BETA_HEADER)
     protocols = socket.scope.get("subprotocols") or []
     if any(_BETA in one for one in headers) or f"{_BETA_HEADER}.{_BETA}-v1" in protocols:

@@ -1,11 +1,11 @@
-"""Outbox of a worker: when events are sent. The events of one step leave together, and not during a
+"""Outbox of a worker: decides when events are sent: those of one step together, and not during a
 pass.
 
 A pass needs all processors, and its threads wait for each other: an API process that handles an
 event meanwhile would delay all of them. Between two passes one processor is idle. So deltas from
 the middle of an answer wait for the end of the next pass, if that pass is short. The API process
 then writes them to the client while the worker samples the next tokens. The beginning and the end
-of an answer, and all other events, leave at once.
+of an answer, and all other events, are sent at once.
 """
 
 import time
@@ -17,7 +17,7 @@ from llm_backend.engine.moving_average import moving_average
 from llm_backend.engine.process.connection_server import ConnectionServer
 
 _BRIEF_S = 0.1  # seconds: a client does not notice such a delay of a token
-_LONG_S = 0.15  # hysteresis, because each change between delaying and not delaying is noticed
+_LONG_S = 0.15  # hysteresis: clients notice each change between delaying and not delaying
 
 
 class Outbox:
@@ -29,10 +29,10 @@ class Outbox:
         self._delays_deltas = delays_deltas
         self._queued: defaultdict[int, list[Event]] = defaultdict(list)
         self._is_due = False
-        # start of the pass in progress, if it is one token of each sequence
+        # start of the pass in progress, if it computes one token of each sequence
         self._pass_started_at: float | None = None
         self._pass_s = 0.0  # average duration of such passes
-        self._is_brief = True  # they are short enough to delay events
+        self._is_brief = True  # such passes are short enough to delay events
 
     def publish(self, address: Address, event: Event) -> None:
         """Queue `event`; `Queued` and `SlotAssigned` are sent at once, so that after a crash
@@ -48,7 +48,7 @@ class Outbox:
             self.send()
 
     def begin_pass(self, *, is_brief: bool) -> None:
-        """Send all events before a long pass. `is_brief`: it is one token of each sequence."""
+        """Send all events before a long pass. `is_brief`: one token of each sequence."""
         if not is_brief or not self._is_brief:
             self.send()
         self._pass_started_at = time.monotonic() if is_brief else None

@@ -1,10 +1,10 @@
-"""Chunked prefill: divides the tokens that a pass has left among prompts. Pure.
+"""Chunked prefill: divides the remaining token budget of a pass among prompts. Pure.
 
 Interactive and short prompts come first, and a quarter is reserved for the sequence that has
 waited longest. On CPUs passes of more than 128 tokens are hardly cheaper per token. So a pass is
 closed to further interactive prompts once prompts that finish in it fill half of its budget. While
-interactive requests are expected, prompts of batch requests get only a limited part. Long prompts
-do, too, while interactive sequences decode (`prefill_budget`).
+interactive requests are expected, prompts of batch requests get only a limited part. So do
+long prompts while interactive sequences decode (`prefill_budget`).
 """
 
 from enum import Enum
@@ -13,7 +13,7 @@ from llm_backend.engine.messages import Priority
 from llm_backend.engine.scheduling.prefill_budget import PrefillLimits
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 
-_PASSES_OF_LONG_PROMPT = 8  # a prompt that needs more passes than these is long
+_PASSES_OF_LONG_PROMPT = 8  # a prompt that needs more passes is long
 
 
 class _Kind(Enum):
@@ -46,7 +46,7 @@ class PrefillChunkPlanner:
         *,
         has_interactive_decoding: bool,
     ) -> list[ScheduledTokens]:
-        """Plan a pass with `budget` prompt tokens; it `has_interactive_decoding` if interactive
+        """Plan a pass with `budget` prompt tokens. `has_interactive_decoding`: interactive
         sequences decode in it."""
         budgets = dict.fromkeys(_Kind, budget)
         if limits.batch is not None:
@@ -69,7 +69,7 @@ class PrefillChunkPlanner:
     def _chunks(
         self, prefilling: list[Sequence], budgets: dict[_Kind, int]
     ) -> list[ScheduledTokens]:
-        """Divide `budgets` among sequences; what is used is subtracted."""
+        """Divide `budgets` among sequences; subtracts the planned tokens from them."""
         budget = budgets[_Kind.ANY]
         if not prefilling or budget <= 0:
             return []
@@ -79,14 +79,14 @@ class PrefillChunkPlanner:
             prefilling,
             key=lambda one: (one.priority is Priority.BATCH, one.uncomputed_tokens),
         )
-        for sequence, most in [(oldest, max(1, budget // 4)), *((one, budget) for one in ordered)]:
+        for sequence, limit in [(oldest, max(1, budget // 4)), *((one, budget) for one in ordered)]:
             kinds, earlier = self._kinds(sequence), chunks[sequence]
-            is_enough = completing >= self._completing_tokens and not sequence.generated
-            if is_enough and _Kind.BATCH not in kinds:
+            is_closed = completing >= self._completing_tokens and not sequence.generated
+            if is_closed and _Kind.BATCH not in kinds:
                 continue
             spent = len(sequence.prompt_logits(earlier))
             requested = _prefill_tokens(sequence, rows + spent) - earlier
-            count = min(requested, most, *(budgets[kind] for kind in kinds))
+            count = min(requested, limit, *(budgets[kind] for kind in kinds))
             rows -= len(sequence.prompt_logits(earlier + count)) - spent
             for kind in kinds:
                 budgets[kind] -= count
@@ -101,7 +101,7 @@ class PrefillChunkPlanner:
             kinds.add(_Kind.BATCH)
         pending = sequence.uncomputed_tokens
         if not sequence.generated:
-            # long to its end: its last chunks attend to all that came before
+            # a long prompt stays long: its last chunks attend to all earlier tokens
             pending = max(pending, sequence.prompt_tokens - sequence.cached_tokens)
         if pending > self._long_tokens:
             kinds.add(_Kind.LONG)

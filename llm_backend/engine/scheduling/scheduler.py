@@ -120,7 +120,7 @@ class Scheduler:
         admitted: list[AdmittedSequence] = []
         while not self._has_copied_enough(admitted) and (sequence := self._next()):
             allocation = self._cache.allocate(
-                sequence.reusable,
+                sequence.reusable_tokens,
                 prompt_tokens=sequence.shared_tokens or max(0, sequence.prompt_tokens),
                 is_shared=sequence.shared_tokens is not None,
             )

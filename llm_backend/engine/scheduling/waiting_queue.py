@@ -90,7 +90,7 @@ class WaitingQueue:
         """True if a prefix of this sequence that is longer than any cached one by at least
         `copy_threshold` is being read from a file, or computed by another sequence."""
         if self._cache.prefixes_being_restored and self._cache.should_wait_for_restore(
-            sequence.reusable
+            sequence.reusable_tokens
         ):
             return True
         leader, length = self._leaders.pop(sequence, (None, 0))
@@ -108,7 +108,7 @@ class WaitingQueue:
         leaders = [one for one in running if not _is_preemptible_for(one, sequence)]
         if not self._cache.can_roll_back or not leaders:
             return None, 0
-        tokens = sequence.reusable
+        tokens = sequence.reusable_tokens
         shared = {leader: common_prefix_length(leader.tokens, tokens) for leader in leaders}
         leader = max(leaders, key=lambda one: shared[one])
         if leader.computed >= shared[leader]:

@@ -32,8 +32,8 @@ def insert_unless_taken(
         returned = connection.execute(statement.returning(table.c.id, table.c.seq), list(rows))
         return {row.id: row.seq for row in returned}
     seqs: dict[str, int] = {}
-    for some in _groups(rows):
-        seqs |= _insert_rows(connection, table, some)
+    for group in _groups(rows):
+        seqs |= _insert_rows(connection, table, group)
     return seqs
 
 
@@ -44,8 +44,8 @@ def insert_rows(connection: Connection, table: Table | TableClause, rows: Sequen
     if not _is_direct(connection):
         connection.execute(insert(table), list(rows))
         return
-    for some in _groups(rows):
-        _insert(connection, table, some, "")
+    for group in _groups(rows):
+        _insert(connection, table, group, "")
 
 
 def _is_direct(connection: Connection) -> bool:

@@ -106,7 +106,7 @@ def find(
     return Page(items=[_file(row) for row in rows], has_more=has_more)
 
 
-def describe(
+def set_attributes(
     connection: Connection, store_id: str, file_id: str, attributes: Mapping[str, Attribute]
 ) -> StoredVectorFile:
     """Replace the attributes of the file. Raises `Missing`."""

@@ -80,7 +80,7 @@ def touch(connection: Connection, id: str, now: int) -> None:
     connection.execute(this.where(still).values(last_active_at=now, expires_at=now + days * DAY_S))
 
 
-def take_index(connection: Connection, id: str, name: str) -> str:
+def claim_index(connection: Connection, id: str, name: str) -> str:
     """The name of the vector index that has this store's vectors; set to `name` if it had none.
     Raises `Missing`."""
     row = row_of(connection, id, is_locked=True)

@@ -20,7 +20,7 @@ from llm_backend.store.vector_stores.values import (
     StoredVectorStore,
 )
 
-ACTIVE_EVERY_S = 60  # shortest time between two records of use by searches
+ACTIVE_EVERY_S = 60  # minimum interval between two records of use by searches
 
 
 class VectorStores:
@@ -92,10 +92,10 @@ class VectorStores:
         if self.now - store.last_active_at >= ACTIVE_EVERY_S:
             await self._database.write(store_rows.touch, id=store.id, now=self.now)
 
-    async def take_index(self, id: str, name: str) -> str:
-        """The name of the only vector index with this store's vectors; set to `name` if it had
-        none."""
-        return await self._database.write(store_rows.take_index, id=id, name=name)
+    async def claim_index(self, id: str, name: str) -> str:
+        """The name of the vector index that has this store's vectors; set to `name` if there is
+        none yet."""
+        return await self._database.write(store_rows.claim_index, id=id, name=name)
 
     async def reassign_to_index(self, job: Job, index_name: str) -> None:
         """Release the job to a process with this vector index. Raises `LeaseLost`."""
@@ -111,7 +111,7 @@ class VectorStores:
         self._jobs.wake()
 
     async def set_dimensions(self, id: str, dimensions: int) -> None:
-        """Record that the store has a collection in the vector index."""
+        """Record the dimensions of the store's collection in the vector index."""
         await self._database.write(store_rows.set_dimensions, id=id, dimensions=dimensions)
 
     async def add_file(self, store_id: str, file: NewVectorFile) -> StoredVectorFile:
@@ -132,7 +132,7 @@ class VectorStores:
         return await self._database.read(file_rows.get, store_id=store_id, file_id=file_id)
 
     async def file_of_document(self, document: str) -> StoredVectorFile:
-        """The file with this id in the vector index, where `document` names all of its points."""
+        """The file whose points in the vector index have this `document`."""
         return await self._database.read(file_rows.by_document, document=document)
 
     async def files(
@@ -157,12 +157,12 @@ class VectorStores:
 
         return await self._database.read(work)
 
-    async def describe(
+    async def set_attributes(
         self, store_id: str, file_id: str, attributes: Mapping[str, Attribute]
     ) -> StoredVectorFile:
         """Replace the attributes of the file."""
         return await self._database.write(
-            file_rows.describe, store_id=store_id, file_id=file_id, attributes=attributes
+            file_rows.set_attributes, store_id=store_id, file_id=file_id, attributes=attributes
         )
 
     async def delete_file(self, store_id: str, file_id: str) -> None:
@@ -180,7 +180,7 @@ class VectorStores:
         """The text of the file."""
         return await self._database.read(file_rows.text_of, store_id=store_id, file_id=file_id)
 
-    async def texts(self, point_ids: Sequence[str]) -> Sequence[FoundChunk]:
+    async def chunks(self, point_ids: Sequence[str]) -> Sequence[FoundChunk]:
         """The chunks of these points; missing ones are left out."""
         return await self._database.read(chunk_rows.texts_of, point_ids=point_ids)
 

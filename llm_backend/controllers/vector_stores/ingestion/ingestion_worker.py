@@ -187,7 +187,7 @@ class Ingestion:
     async def _make_collection(self, store_id: str, dimensions: int) -> None:
         stores, index = self._vector_stores.stores, self._vector_stores.index
         name = await index.name()
-        owner_name = await stores.take_index(store_id, name)
+        owner_name = await stores.claim_index(store_id, name)
         if owner_name != name:
             raise _OtherIndex(owner_name)
         await index.create(store_id, dimensions)

@@ -112,7 +112,7 @@ async def _chunks(
             await _rank(vector_stores, store, query, vectors) for store, vectors in searched
         ]
     best = sorted((one for some in rankings for one in some), key=lambda one: -one.score)
-    chunks = await vector_stores.stores.texts([one.id for one in best])
+    chunks = await vector_stores.stores.chunks([one.id for one in best])
     stores_of = {
         one.id: store.id
         for (store, _), some in zip(searched, rankings, strict=True)

@@ -28,7 +28,7 @@ class BadPrefix(Exception):
 
 
 def file_bytes(tokens: int, state_bytes: int) -> int:
-    """The size of a file of so many tokens and their state, in bytes."""
+    """Size in bytes of a file of this number of tokens with their state."""
     return _HEAD.size + _TOKEN_BYTES * tokens + state_bytes
 
 
@@ -39,7 +39,7 @@ def write_prefix(path: Path, model: bytes, prefix: Prefix) -> None:
     head = _HEAD.pack(_MAGIC, model, checksum, len(prefix.tokens), prefix.state.size)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with open(unfinished, "wb", opener=_private) as file:
+        with open(unfinished, "wb", opener=_open_private) as file:
             file.write(head)
             file.write(tokens)
             file.write(prefix.state.data)
@@ -55,28 +55,30 @@ def read_tokens(path: Path, model: bytes) -> list[int]:
     """Read the tokens of a file, without verifying its checksum. Raises `OSError` or
     `BadPrefix`."""
     with path.open("rb") as file:
-        return _numbers(_open(file, path, model)[1])
+        return _tokens(_read_until_state(file, path, model)[1])
 
 
 def read_prefix(path: Path, model: bytes) -> Prefix:
     """Read and verify a file, and set its time of last use. Raises `OSError` or `BadPrefix`."""
     with path.open("rb") as file:
-        checksum, tokens, size = _open(file, path, model)
+        checksum, tokens, size = _read_until_state(file, path, model)
         state = np.empty(size, dtype=np.uint8)
         read = file.readinto(state.data)
         os.utime(file.fileno())
     if read != size or checksum != _checksum(model, tokens, state):
         raise BadPrefix(f"{path.name} is damaged: its checksum differs")
-    return Prefix(tokens=_numbers(tokens), state=state)
+    return Prefix(tokens=_tokens(tokens), state=state)
 
 
-def _open(file: Any, path: Path, model: bytes) -> tuple[int, bytes, int]:  # any binary file
-    """Read the checksum, the tokens and the size of the state; the state is read next."""
+def _read_until_state(
+    file: Any, path: Path, model: bytes
+) -> tuple[int, bytes, int]:  # any binary file
+    """Read the checksum, the tokens and the size of the state, up to the beginning of the state."""
     head = file.read(_HEAD.size)
     if len(head) < _HEAD.size or not head.startswith(_MAGIC):
         raise BadPrefix(f"{path.name} is not a prefix")
-    _, written_by, checksum, count, size = _HEAD.unpack(head)
-    if written_by != model:
+    _, model_of_file, checksum, count, size = _HEAD.unpack(head)
+    if model_of_file != model:
         raise BadPrefix(f"{path.name} is of another model file or another version")
     whole = _HEAD.size + _TOKEN_BYTES * count + size
     if os.fstat(file.fileno()).st_size != whole:
@@ -84,7 +86,7 @@ def _open(file: Any, path: Path, model: bytes) -> tuple[int, bytes, int]:  # any
     return checksum, file.read(_TOKEN_BYTES * count), size
 
 
-def _numbers(tokens: bytes) -> list[int]:
+def _tokens(tokens: bytes) -> list[int]:
     return list(array("i", tokens))
 
 
@@ -92,5 +94,5 @@ def _checksum(model: bytes, tokens: bytes, state: NDArray[np.uint8]) -> int:
     return zlib.crc32(state.data, zlib.crc32(tokens, zlib.crc32(model)))
 
 
-def _private(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)

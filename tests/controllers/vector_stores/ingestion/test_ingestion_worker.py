@@ -212,7 +212,7 @@ async def test_the_vectors_of_a_deleted_file_are_removed_and_those_of_others_sta
     await remove(jobs, shelf, REMOVE_FILE)
     (left,) = await index.search_vectors("vs_1", [1.0, 0.0], limit=10, condition=None)
 
-    (chunk,) = await stores.texts([left.id])
+    (chunk,) = await stores.chunks([left.id])
     assert (chunk.file_id, chunk.text) == ("b", "A gate.")
 
 
@@ -234,7 +234,7 @@ async def test_filters_use_attributes_changed_during_ingestion(jobs, stores, tmp
 
         async def set_attributes(self, collection: str, document: str, attributes: Any) -> None:
             await super().set_attributes(collection, document, attributes)
-            await stores.describe("vs_1", "a", {"color": "red"})
+            await stores.set_attributes("vs_1", "a", {"color": "red"})
 
     await add_store(stores, "a")
     late = LateIndex(tmp_path / "vectors")
@@ -275,7 +275,7 @@ async def test_a_store_is_not_split_between_two_indexes(jobs, stores, indexes) -
     one, other = (vector_stores(stores, index) for index in indexes)
     await add_store(stores, "a", "b")
     name = await indexes[0].name()
-    assert await stores.take_index("vs_1", name) == name  # the two came at the same time
+    assert await stores.claim_index("vs_1", name) == name  # the two came at the same time
 
     await take_in(jobs, other, {"a": "The gate opens."})
     taken_there = await jobs.claim(INGEST, 2, await indexes[1].name())  # "b" is for anybody
@@ -301,7 +301,7 @@ async def test_files_are_ingested_by_the_server_with_the_index(jobs, stores, ind
 async def test_a_file_whose_index_is_gone_fails_with_a_reason(database, stores, indexes) -> None:
     shelves = [vector_stores(stores, index) for index in indexes]
     await add_store(stores, "a")
-    assert await stores.take_index("vs_1", await indexes[0].name())
+    assert await stores.claim_index("vs_1", await indexes[0].name())
     await stores.add_batch("vs_1", "vsfb_1", [new_file("a")])
     tomorrow = Jobs(database, clock=lambda: time.time() + 25 * 3600)
     await take_in(tomorrow, shelves[1], {"a": "The gate opens."})
