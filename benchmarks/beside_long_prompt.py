@@ -63,7 +63,7 @@ class Gaps:
 
 
 async def stream(engine: EngineClient, prompt: list[int], tokens: int, gaps: Gaps) -> None:
-    """Decode up to so many tokens, or until it is cancelled."""
+    """Decode up to `tokens` tokens, or until the task is cancelled."""
     command = Generate(
         id=f"s{next(NUMBERS)}",
         prompt=prompt,

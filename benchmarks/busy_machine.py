@@ -31,7 +31,7 @@ NAMES = ("default", "one thread", "all cores")
 
 @contextlib.contextmanager
 def busy_loops(number: int) -> Iterator[None]:
-    """So many other processes that never wait."""
+    """Run `number` other processes that never wait."""
     command = (sys.executable, "-c", "while True: pass")
     loops = [subprocess.Popen(command) for _ in range(number)]
     try:

@@ -39,7 +39,7 @@ CONTEXT_TOKENS = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """An input and questions of so many tokens."""
+    """An input and questions, with their lengths in tokens."""
 
     questions: int
     input_tokens: int

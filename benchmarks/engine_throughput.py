@@ -32,7 +32,7 @@ NUMBERS = itertools.count()
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """So many streams at once, each with a prompt of its own after a prefix that all share."""
+    """Concurrent streams, each with a prompt of its own after a prefix that all share."""
 
     name: str
     streams: int

@@ -123,7 +123,7 @@ def computed_s(pid: int) -> float:
 
 
 async def talk(port: int, streams: int, tokens: int) -> int:
-    """So many chats at once; gives the number of events with text."""
+    """Run `streams` concurrent chats; return the number of events with text."""
     hello = [{"role": "user", "content": "hello"}]
     seen = await asyncio.gather(
         *(send_chat(port, body(hello, tokens, Random(0))) for _ in range(streams))

@@ -89,7 +89,7 @@ async def stream(engine: EngineClient, grammar: str | None, seed: int, count: in
 
 
 async def rate(engine: EngineClient, grammar: str | None, streams: int, count: int) -> float:
-    """Tokens per second of so many answers at once."""
+    """Tokens per second of `streams` concurrent answers."""
     begun = time.perf_counter()
     each = await asyncio.gather(
         *(stream(engine, grammar, next(NUMBERS), count) for _ in range(streams))

@@ -70,7 +70,7 @@ def _is_own(headers: Mapping[str, str]) -> bool:
 
 
 def _host_of(origin: str) -> str | None:
-    """Returns the host of an origin with its port; None without a host or for an invalid URL."""
+    """Returns the host of an origin with its port; None if it has no host or is invalid."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:

@@ -33,7 +33,7 @@ class EventPiece(bytes):
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One event of a stream; `name` is None without an `event` field."""
+    """One event of a stream; `name` is None if it has no `event` field."""
 
     data: str
     name: str | None = None

@@ -23,6 +23,20 @@ THINGS = (
     "row|file|job|process that|one|those|others?"
 )
 WHO_FOR_THINGS = re.compile(rf"\b(?:{THINGS})s? who\b|(?:^|[.:;] )Who \w+s\b", re.I)
+# A quantity without a name: `tokens` says which number *so many tokens* means.
+UNNAMED_QUANTITY = re.compile(
+    r"^\W*So (?:few|many|much)\b"
+    r"|\b(?:after|for|has|in|least|most|of|takes|than|to|took|waits|with) "
+    r"so (?:few|long|many|much|often)\b(?! (?:as|that)\b)"
+)
+# A clause without its verb: *None without one* is `None if there is none`.
+ELLIPSIS = re.compile(r"\b(?:None|[Ee]mpty) without\b")
+ADVICE = {
+    HOUSE_WORDS: "name the thing with a noun",
+    WHO_FOR_THINGS: "name the thing with a noun",
+    UNNAMED_QUANTITY: "name the quantity, such as `count`",
+    ELLIPSIS: "write a clause with a verb, such as `if there is none`",
+}
 QUESTION = re.compile(r"^(What|Who|Whose|Where|Whether|How|Why|Which)\b")
 IRREGULAR = (
     "told asked said kept held made given shown known taken left sent begun found put written met "
@@ -99,12 +113,11 @@ def findings(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def in_text(text: str, first_line: int) -> Iterator[tuple[int, str]]:
-    """Finds words that CONTRIBUTING.md bans, and *who* for things, in a text that begins at
-    `first_line`."""
+    """Finds the patterns of `ADVICE` in a text that begins at `first_line`."""
     for number, line in enumerate(text.splitlines(), first_line):
-        for pattern in (HOUSE_WORDS, WHO_FOR_THINGS):
+        for pattern, advice in ADVICE.items():
             for match in pattern.finditer(line):
-                yield number, f"`{match.group().strip()}`: name the thing with a noun"
+                yield number, f"`{match.group().strip()}`: {advice}"
 
 
 def in_prose(source: str) -> Iterator[tuple[int, str]]:

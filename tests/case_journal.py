@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-_EVERY_S = 30.0  # an interruption loses the cases of so long a time
+_EVERY_S = 30.0  # interval of writes: an interruption loses the cases since the last
 _DONE = "done"
 
 

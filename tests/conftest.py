@@ -56,7 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fuzz-examples",
         type=int,
-        help="explore at random, with so many examples of each property and each operation",
+        help="explore at random, with this number of examples of each property and operation",
     )
     parser.addoption(
         "--fuzz-continue",

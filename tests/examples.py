@@ -10,8 +10,8 @@ _USUAL = 100  # examples of a property in the suite
 
 
 def use_profile(fuzz_examples: int | None) -> None:
-    """Loads the profile that property tests get: the suite's, or that of fuzzing with so many
-    examples of each property."""
+    """Loads the profile that property tests get: the suite's, or that of fuzzing with
+    `fuzz_examples` of each property."""
     # How long an example takes says more of the machine than of the code.
     if fuzz_examples is None:
         suite = hypothesis.settings(

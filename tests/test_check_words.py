@@ -1,10 +1,10 @@
-"""Language check of `make words`: names of tests."""
+"""Language check of `make words`."""
 
 import ast
 
 import pytest
 
-from scripts.check_words import in_definitions
+from scripts.check_words import in_definitions, in_text
 
 
 def refused(source: str) -> list[str]:
@@ -80,3 +80,22 @@ def test_a_docstring_may_state_a_rule_as_a_fact():
 )
 def test_a_variable_named_by_a_verb_of_speech_is_refused(source, is_refused):
     assert bool(list(in_definitions(ast.parse(source), is_test=False))) is is_refused
+
+
+@pytest.mark.parametrize(
+    ("text", "is_refused"),
+    [
+        ("Cost of a pass of so_many tokens.", True),
+        ('"""So_many streams, each with a prompt of its own.', True),
+        ("The voice of a speaker heard for so_long, from an embedding.", True),
+        ("Returns the revision; None_without one.", True),
+        ("Cost of a pass of `tokens` tokens.", False),
+        ("So long files do not hold up short ones.", False),
+        ("Of so_many that the rest is left, half is tried.", False),
+        ("The server does not start without a key.", False),
+    ],
+)
+def test_a_sentence_without_the_name_of_its_quantity_or_its_verb_is_refused(text, is_refused):
+    sentence = text.replace("_", " ")  # with the words joined, this file passes the check
+
+    assert bool(list(in_text(sentence, 1))) is is_refused

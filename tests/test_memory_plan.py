@@ -43,7 +43,7 @@ SHAPES = {
 
 
 def machine(host: int, *gpus: int, shares_host: bool = False) -> Machine:
-    """A machine with so many gigabytes of memory, and of each GPU, all free but a tenth."""
+    """A machine with `host` GB of memory and GPUs of `gpus` GB each, all free but a tenth."""
     return Machine(
         free_bytes=host * GB * 9 // 10,
         total_bytes=host * GB,

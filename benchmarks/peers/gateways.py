@@ -92,7 +92,7 @@ class Sample:
 
 
 Client = Callable[[int, bytes, int, float], Sample]
-"""Loads a port with one body on so many connections for so many seconds."""
+"""Loads a port with one body; further arguments are the connections and the seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +245,7 @@ def _median(samples: list[Sample], seconds: float) -> tuple[float, float, float]
 
 
 def print_memory(gateways: list[Gateway], requests: int) -> None:
-    """Print each one's memory when idle, half-way and after so many requests on 16 connections."""
+    """Print each one's memory when idle, half-way and after all `requests` on 16 connections."""
     for one in gateways:
         held, done = [one.resident_mib()], 0
         for until in (requests // 2, requests):

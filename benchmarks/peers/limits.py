@@ -15,7 +15,7 @@ _SHARED_TOKENS = 925  # what S16's prompt is in tokens, as nearly as it matters
 def limits(
     setup: Setup, streams: list[int], prompt_tokens: int, *, shares: bool
 ) -> dict[str, dict[str, Any]]:
-    """By workload, tokens per second of so many streams with prompts of `prompt_tokens`, no
+    """By workload, tokens per second for each of `streams` with prompts of `prompt_tokens`, no
     sampling, no HTTP; and with `shares` the same for a prompt that all of 16 share.
     """
     found: dict[str, dict[str, Any]] = {}

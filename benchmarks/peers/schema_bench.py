@@ -226,7 +226,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--answers", type=int, default=3, help="random answers of each schema")
-    parser.add_argument("--every", type=int, default=1, help="every only one of so many files")
+    parser.add_argument("--every", type=int, default=1, help="take one file of every N")
     arguments = parser.parse_args()
     paths = sorted(arguments.folder.rglob("*.json"))[:: arguments.every]
     jobs = [(path, arguments.answers) for path in paths]

@@ -21,7 +21,7 @@ class Limit:
 
 
 def speed(measured: Measured, streams: float) -> float:
-    """Tokens a second of one engine with so many streams, between the points that were measured."""
+    """Tokens a second of one engine with `streams`, interpolated between measured points."""
     points = [(0, 0.0), *measured.tokens_s]
     for (low, slow), (high, fast) in itertools.pairwise(points):
         if streams <= high:

@@ -36,7 +36,7 @@ class Policy:
     """Balancing, limit and deadline of the queue at one server, and the target of the rest."""
 
     balance: Literal["any", "least", "prefix"] = "least"
-    slack: int = 4  # a server with the prefix is chosen if it has at most so many more chats
+    slack: int = 4  # further chats with which a server that has the prefix is still chosen
     falls_back: bool = False
     line: int = 64
     deadline_s: float = 30.0

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
-    """Opens the export of spans to the collector; None without a collector."""
+    """Opens the export of spans to the collector; None if no collector is set."""
     if settings.otlp_endpoint is None:
         yield None
         return

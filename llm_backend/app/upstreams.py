@@ -90,7 +90,7 @@ async def open_upstreams(
 async def open_image_servers(
     settings: Settings, upstreams: Upstreams
 ) -> AsyncIterator["ImageServers | None"]:
-    """Opens the image servers with the options of their models; None without image servers."""
+    """Opens the image servers with the options of their models; None if there are none."""
     if upstreams.image_servers is None:
         yield None
         return

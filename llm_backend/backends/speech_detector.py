@@ -8,7 +8,7 @@ from typing import Literal
 
 FRAME_MS = 20
 
-_WINDOW, _SPEECH_FRAMES = 6, 4  # speech begins when so many frames of the window are speech
+_WINDOW, _SPEECH_FRAMES = 6, 4  # speech begins when 4 of 6 frames are speech
 _MODES = 4  # modes of the detector, from tolerant to strict
 
 
@@ -18,7 +18,7 @@ class SpeechDetector:
     silence. With `is_speech` the first frame is within speech."""
 
     onset_frames = _WINDOW
-    """Speech begins at most so many frames before it is detected."""
+    """Maximum number of frames between the beginning of speech and its detection."""
 
     def __init__(
         self, *, threshold: float, silence_ms: int, rate_hz: int, is_speech: bool = False

@@ -33,7 +33,7 @@ class WebhookNotSent(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookAnswer:
-    """Answer of an endpoint: its status, and its `Retry-After`, empty without one."""
+    """Answer of an endpoint: its status, and its `Retry-After`, empty if absent."""
 
     status: int
     retry_after: str = ""

@@ -124,8 +124,8 @@ class DiffusionFile:
         return tuple(one for one in self.missing if one not in given)
 
     def memory_bytes(self, parts: Mapping[str, Path], pixels: int) -> int:
-        """Returns the memory of the loaded model, an estimate: weights as in the files, and what
-        an image of so many pixels takes."""
+        """Estimates the memory of the loaded model: the size of its files, and the activations
+        for an image of `pixels`."""
         others = sum(path.stat().st_size for path in parts.values() if path.is_file())
         return self.file_bytes + others + pixels * _PIXEL_BYTES
 

@@ -115,7 +115,7 @@ class _WhisperFileParts:
         self._size = size
 
     def walk(self, tensors: int) -> None:
-        """Goes through all parts. Raises `HeaderError` if the file ends before so many tensors."""
+        """Checks all parts. Raises `HeaderError` if the file has fewer than `tensors` tensors."""
         mels, frequencies = self._numbers(2, "filters")
         self._skip(mels * frequencies * _FLOAT_BYTES, "filters")
         (words,) = self._numbers(1, "vocabulary")

@@ -23,7 +23,8 @@ SIDE = 64
 
 
 class Restarting:
-    """Handle and engine of a model whose worker other processes' cancellations end so often."""
+    """Handle and engine of a model whose worker is ended `ends` times by cancellations of other
+    processes."""
 
     def __init__(self, ends: int, error: type[EngineDown], *, begins: bool = False) -> None:
         self.ends, self.tries = ends, 0

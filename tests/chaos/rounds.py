@@ -81,7 +81,7 @@ class Rounds:
         self.processes = 1
 
     async def run(self, rounds: int) -> None:
-        """So many rounds, and what must hold at the end. Raises `Violation`, `AssertionError`."""
+        """Run `rounds`, and check the state at the end. Raises `Violation`, `AssertionError`."""
         try:
             async with self._client() as client:
                 address = self.tree.address

@@ -64,7 +64,7 @@ class Tree:
         return self._process is not None and self._process.poll() is None
 
     def start(self, processes: int) -> None:
-        """Starts it, with so many API processes; does not wait."""
+        """Starts the tree with this number of API processes; does not wait."""
         scratch = self.folder / "tmp"
         scratch.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "llm_backend", "serve", "--port", str(self.port),

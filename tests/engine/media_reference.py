@@ -13,7 +13,7 @@ MARK = mtmd.mtmd_default_marker()
 
 
 def reference_answer(model: Path, projector: Path, text: str, media: MediaItem, tokens: int) -> str:
-    """So many greedy tokens after a text with an image in it, in float32."""
+    """Greedy answer of `tokens` tokens to a text with an image in it, in float32."""
     loaded = native.llama_model_load_from_file(
         str(model).encode(), native.llama_model_default_params()
     )

@@ -33,7 +33,7 @@ def shared(cores: int, dice: random.Random) -> Machine:
 def compute(
     count: ThreadCountTuner, machine: Machine, seconds: float, tokens=(1,)
 ) -> dict[int, float]:
-    """Passes for so long; gives the time spent with each thread count."""
+    """Compute passes for `seconds`; return the time spent with each thread count."""
     spent: dict[int, float] = {}
     while sum(spent.values()) < seconds:
         for each in tokens:

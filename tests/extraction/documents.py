@@ -80,7 +80,7 @@ def endless_docx() -> bytes:
 
 
 def page_tree_pdf(*, depth: int) -> bytes:
-    """A PDF whose only page lies below so many others' parents."""
+    """A PDF whose only page lies below `depth` nested nodes of the page tree."""
     objects = ["<< /Type /Catalog /Pages 2 0 R >>"]
     objects += [
         f"<< /Type /Pages /Kids [{number + 1} 0 R {number + 1} 0 R] /Count 2000000000 >>"

@@ -20,7 +20,7 @@ LONGER_THAN_ANY_TEST = 5000
 
 
 def long(items: int = 300) -> dict[str, object]:
-    """A request whose answer is a list of so many numbers."""
+    """A request whose answer is a list of `items` numbers."""
     schema = {
         "type": "array", "items": {"enum": [3, 5, 7]}, "minItems": items, "maxItems": items,
     }  # fmt: skip

@@ -187,7 +187,7 @@ def environment_of(upstream: Upstream) -> dict[str, str]:
 def test_no_line_is_lost_or_answered_twice_when_the_server_is_killed(
     upstream: Upstream, tmp_path: Path
 ):
-    number, kills = 300, (1, 60, 120)  # once so many lines were asked
+    number, kills = 300, (1, 60, 120)  # numbers of requested lines at which the server is killed
     bodies = [
         {"model": "far", "messages": [{"role": "user", "content": str(one)}]}
         for one in range(number)

@@ -17,7 +17,7 @@ LONG = {**CHAT, **WITHOUT_END}
 
 
 def wait_for_requests(served: Served, count: int) -> None:
-    """Returns once so many are being answered, besides the one that asks."""
+    """Waits until `count` requests are being answered, besides the one for the metrics."""
     deadline = time.monotonic() + 60
     while f"in_flight {count + 1}.0" not in httpx.get(f"{served.address}/metrics").text:
         assert time.monotonic() < deadline

@@ -40,7 +40,7 @@ class UsageTail:
         self.feed: Callable[[bytes], None] = decode_with(take, coding) or _unread
 
     def usage(self) -> Tokens | None:
-        """Returns the reported usage; None without a report."""
+        """Returns the reported usage; None if there is no report."""
         return parse_usage(b"".join(self._pieces)[-END_BYTES:])
 
     def text_bytes(self) -> int:

@@ -69,7 +69,7 @@ class SchemaBudget:
                 )
 
     def spend_alternatives(self, count: int) -> bool:
-        """Returns True if so many alternatives of arrays fit the budget, and counts them then."""
+        """Returns True if `count` alternatives of arrays fit the budget, and counts them then."""
         if count > self.alternatives:
             return False
         self.alternatives -= count

@@ -30,6 +30,6 @@ async def read_refusal(relayed: UpstreamAnswer) -> ApiError:
 
 
 def retry_after_s(relayed: UpstreamAnswer) -> float | None:
-    """Returns the seconds of the upstream's `Retry-After`; None without a valid one."""
+    """Returns the seconds of the upstream's `Retry-After`; None if absent or invalid."""
     wait = relayed.header(b"retry-after") or b""
     return int(wait) if wait.isdigit() and len(wait) < _WAIT_DIGITS else None

@@ -208,8 +208,8 @@ def _flatten(schema: Schema, components: Mapping[str, Schema]) -> Schema:
 
 
 def _tag(schema: Schema, components: Mapping[str, Schema]) -> JsonValue:
-    """Returns the constants that distinguish a branch of a union from the others; None without
-    any."""
+    """Returns the constants that distinguish a branch of a union from the others; None if
+    there are none."""
     properties = _flatten(schema, components).get("properties", {})
     tags = {}
     for name in ("type", "object", "role", "event"):

@@ -12,7 +12,7 @@ from llm_backend.error_bodies import error_body
 from llm_backend.errors import UpstreamFailed
 from llm_backend.store import LineResult, TokenCounts
 
-_TOKENS_END = 1 << 31  # the database column's limit; no answer has so many
+_TOKENS_END = 1 << 31  # the database column's limit, above the tokens of any answer
 
 
 def answer_line(line: int, custom_id: str, answer: DispatchedAnswer) -> LineResult:

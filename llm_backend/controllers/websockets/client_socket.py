@@ -13,8 +13,8 @@ from llm_backend.errors import ClientGone
 
 T = TypeVar("T")
 
-# Read ahead, so that a disconnect is noticed while an upstream is slow: so many messages, and none
-# after so many bytes. A message may be as large as a body.
+# Limits of what is read ahead, so that a disconnect is noticed while an upstream is slow. A message
+# may be as large as a body.
 _READ_AHEAD_MESSAGES = 16
 READ_AHEAD_BYTES = 1024 * 1024
 

@@ -19,9 +19,9 @@ from llm_backend.engine.media_runs import length_of_whole_runs
 
 # cells copied while one token is computed; measured 360, a safe lower bound taken
 _CELLS_COPIED_PER_TOKEN = 32
-_LEAST_COPIED = 4  # a copy of any size costs at least the computation of so many tokens
+_MINIMUM_COPY_COST = 4  # minimum cost of a copy, in computed tokens
 _PROMPT_END_TOLERANCE = 4  # the last tokens of a prompt, which count as part of the answer
-_LEAST_RESTORED = 16  # restoring a state costs at least the computation of so many tokens
+_MINIMUM_RESTORE_COST = 16  # minimum cost of restoring a state, in computed tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +91,8 @@ def common_prefix_length(first: abc.Sequence[int], second: abc.Sequence[int]) ->
 
 
 def restore_cost(state_tokens: int) -> int:
-    """Cost of restoring a state of so many tokens, in tokens that could be computed meanwhile."""
-    return max(_LEAST_RESTORED, state_tokens // _CELLS_COPIED_PER_TOKEN)
+    """Cost of restoring a state of `state_tokens`, in tokens that could be computed meanwhile."""
+    return max(_MINIMUM_RESTORE_COST, state_tokens // _CELLS_COPIED_PER_TOKEN)
 
 
 class Cache:
@@ -101,9 +101,9 @@ class Cache:
     `can_roll_back` is False for models whose state cannot be truncated (recurrent ones): they can
     only continue from the very end of a slot's tokens. `kv_unified` is True if all slots share one
     pool of cells; `copies_only_used_cells` is True if a copy costs by the used cells alone.
-    If `save_threshold` is not None, an allocation reports as overwritten each prefix that loses at
-    least so many tokens and is in no other slot. The attribute `prefixes_being_restored` holds
-    those that are read from files; `host_prefixes` are the states in host memory.
+    An allocation reports as overwritten each prefix that loses at least `save_threshold` tokens
+    (None: no prefix) and is in no other slot. The attribute `prefixes_being_restored` holds those
+    that are read from files; `host_prefixes` are the states in host memory.
     """
 
     def __init__(
@@ -318,7 +318,8 @@ class Cache:
         if not self._copies_only_used_cells:
             return self._copy_threshold
         return min(
-            self._copy_threshold, max(_LEAST_COPIED, len(source.tokens) // _CELLS_COPIED_PER_TOKEN)
+            self._copy_threshold,
+            max(_MINIMUM_COPY_COST, len(source.tokens) // _CELLS_COPIED_PER_TOKEN),
         )
 
     def _victim(self, slot: _Slot, kept: int, spared: _Slot) -> _Slot | None:

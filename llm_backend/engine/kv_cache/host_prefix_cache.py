@@ -135,7 +135,7 @@ class HostPrefixCache:
         return self._reserve_bytes + more - self._available_bytes()
 
     def _evict(self, shortage_bytes: int) -> None:
-        """Evict least recently used states for so many bytes."""
+        """Evict least recently used states until `shortage_bytes` are free."""
         for entry in self._index.oldest():
             if shortage_bytes <= 0:
                 break

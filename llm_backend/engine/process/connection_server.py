@@ -13,10 +13,10 @@ from llm_backend.engine.messages import Command, Event
 from llm_backend.engine.messages.framing import FrameError, FrameReader, commands_in, frames
 
 _RECEIVE_BYTES = 1 << 20
-# A peer that has a full buffer and reads nothing for so many seconds will not read again. Garbage
+# A peer with a full buffer that reads nothing for this time will not read again. Garbage
 # collections, swapping and short stops in a debugger are over by then.
 _STALL_S = 30.0
-_ACCEPT_PAUSE_S = 0.5  # a client that connects when no descriptor is left waits so long
+_ACCEPT_PAUSE_S = 0.5  # delay of a client that connects when no descriptor is left
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,7 +84,7 @@ class TokenizerThread(Generic[Result]):
             self.cancel(address)
 
     def pop_done(self) -> Tokenizing[Result] | None:
-        """Remove a tokenized command and return it; None without one."""
+        """Remove a tokenized command and return it; None if there is none."""
         for address, pending in self._pending.items():
             if pending.future.done():
                 return self._pending.pop(address)

@@ -22,7 +22,7 @@ _INTERACTIVE_S = 30.0  # seconds after an interactive request in which another o
 _MINIMUM_TOKENS = 32  # tokens: with fewer, reading the weights takes most of a pass
 _ADDED_TO_DECODING = 0.5  # share of a decoding pass's time that a long prompt may add to each
 _MINIMUM_CHUNK = 64  # tokens of one sequence: with fewer, llama.cpp computes no attention in tiles
-_PASSES_BETWEEN_CHUNKS = 24  # with so many, a chunk delays fewer than 5 % of the tokens of others
+_PASSES_BETWEEN_CHUNKS = 24  # then a chunk delays fewer than 5 % of other sequences' tokens
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ class DraftSource(ABC):
         self.busy_s = 0.0
 
     def cost(self, tokens: int) -> float:
-        """Cost of a pass of so many tokens in seconds; 0 until a pass of at most that size has been
+        """Cost in seconds of a pass of `tokens`; 0 until a pass of at most that size has been
         measured, so that drafting is tried."""
         smallest = self._costs.smallest_measured
         return 0.0 if smallest is None or tokens < smallest else self._costs.cost(tokens)

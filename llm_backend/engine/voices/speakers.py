@@ -1,7 +1,7 @@
-"""Voices of the speakers of a block, and of those heard before it. Pure.
+"""Voices of the speakers of a block, and of those heard known it. Pure.
 
-A voice is a vector. Its direction is what the model hears in a speaker, and its length is the time
-in which the speaker was heard. The sum of two voices is therefore their mean, weighted by time.
+A voice is a vector. Its direction is the speaker's embedding, and its norm is the time for which
+the speaker was heard. The sum of two voices is therefore their mean, weighted by time.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Voice = NDArray[np.float64]
-"""[dimensions]; zeros if the speaker was heard too shortly."""
+"""[dimensions]; zeros if the speaker was not heard long enough."""
 
 
 def scale_voice(vector: Sequence[float], seconds: float) -> Voice:
-    """Returns the voice of a speaker heard for so long, from an embedding of any length."""
+    """Returns the voice of a speaker heard for `seconds`, from an embedding of any norm."""
     voice = np.asarray(vector, dtype=np.float64)
     length = float(np.linalg.norm(voice))
     if not np.isfinite(length) or length == 0:
@@ -23,20 +23,20 @@ def scale_voice(vector: Sequence[float], seconds: float) -> Voice:
 
 
 def join_voices(
-    heard: Sequence[Voice], before: Sequence[Voice], *, threshold: float
+    heard: Sequence[Voice], known: Sequence[Voice], *, threshold: float
 ) -> tuple[list[int], list[Voice]]:
-    """Returns the position of each heard voice among all voices, and all voices: those from before,
-    with what was heard added, then new ones.
+    """Returns the position of each heard voice among all voices, and all voices: the `known` ones,
+    with the heard voices added to them, then new ones.
 
     Voices that were heard together belong to different speakers, so each of them matches at most
-    one earlier voice. The nearest pair is joined first, then the next, while their cosine distance
+    one known voice. The nearest pair is joined first, then the next, while their cosine distance
     is below `threshold`.
     """
-    voices, found = list(before), dict[int, int]()
+    voices, found = list(known), dict[int, int]()
     pairs = [
         (_distance(one, other), at, position)
         for at, one in enumerate(heard)
-        for position, other in enumerate(before)
+        for position, other in enumerate(known)
     ]
     for distance, at, position in sorted(pairs):
         if distance >= threshold:

@@ -80,12 +80,12 @@ async def check_schema(database: Database) -> None:
 
 
 async def revisions(database: Database) -> tuple[str | None, str]:
-    """The revision of the tables, None without tables; and that of this program."""
+    """The revision of the tables, None if there are none; and that of this program."""
     return await database.read(revision), HEAD
 
 
 def revision(connection: Connection) -> str | None:
-    """The revision of the tables; None without tables."""
+    """The revision of the tables; None if there are no tables."""
     if not inspect(connection).has_table(_VERSION.name):
         return None
     return connection.execute(select(_VERSION.c.version_num)).scalar_one_or_none()

@@ -91,7 +91,7 @@ export class ChatView {
     byId("greeting").hidden = true;
   }
 
-  /** Shows the tokens of an answer that took so many seconds, where the server reports usage. */
+  /** Shows the tokens of an answer and their rate, if the server reports usage. */
   showSpeed(usage, seconds) {
     if (!usage) return;
     const speed = usage.timings?.tokens_per_second ?? usage.completion_tokens / seconds;

@@ -26,7 +26,7 @@ LONG = (
 
 class GatedVoice:
     """A model with a voice, and its engine: a part of a text is computed when `gate` is released.
-    Each is a tone of so many samples a character, which ends mid-wave."""
+    Each part is a tone, of a fixed number of samples a character, which ends mid-wave."""
 
     phonemizer = None
     extra = "voices"

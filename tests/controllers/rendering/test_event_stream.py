@@ -26,7 +26,7 @@ class Pieces:
 
 
 class Client:
-    """Takes so many messages, and leaves while the next is sent."""
+    """Receives `takes` messages, and disconnects while the next is sent."""
 
     def __init__(self, takes: int) -> None:
         self._takes = takes

@@ -14,7 +14,7 @@ from tests.handles import idle_handle
 
 
 class EmbeddingModel:
-    """A model whose engine, as it is configured now, has so many tokens of context."""
+    """A model whose engine is configured with `context_tokens`."""
 
     def __init__(self, context_tokens: int) -> None:
         self.card = ModelCard(id="m", created_at=0, owned_by="me")

@@ -17,7 +17,7 @@ CONFIG = EngineConfig(
 
 
 def delays(restarts: RestartPolicy, number: int, ready_s: float = 1) -> list[tuple[float, bool]]:
-    """Those after so many deaths in a row."""
+    """The delays after `number` deaths in a row."""
     made = [
         restarts.next_restart(ready_s=ready_s, was_ready=True, cannot_start=False)
         for _ in range(number)

@@ -2,7 +2,7 @@ from llm_backend.engine.scheduling.prefill_budget import PrefillBudget, PrefillL
 
 
 def record_passes(budget: PrefillBudget, *passes: tuple[int, float]) -> None:
-    """Passes of so many tokens that took so long."""
+    """Record passes, given as tokens and seconds."""
     for tokens, seconds in passes:
         budget.record_pass(tokens, seconds)
 

@@ -45,7 +45,7 @@ def prefixed(leader: Sequence, shared: int, length: int) -> Sequence:
 
 
 def imaged(count: int) -> Sequence:
-    """A sequence with an image of so many tokens after its first one."""
+    """A sequence with an image of `count` tokens after its first token."""
     run = Run(
         media=image(), number=0, part_index=0, part=Part(count=count, positions=count), start=1
     )
@@ -332,7 +332,7 @@ def batch(length: int, **fields):
 
 
 def computed(loop: Scheduler, passes: int) -> None:
-    """Computes so many passes, in which every sequence continues to decode."""
+    """Computes `passes`, in which every sequence continues to decode."""
     for _ in range(passes):
         for ready in loop.complete_pass(loop.plan()):
             ready.append(-len(ready.tokens))
@@ -356,7 +356,7 @@ def test_scheduler_prefills_interactive_before_batch_prompts():
 
 
 def long_prompt_chunks(loop, limits, passes):
-    """The tokens of the longest prompt in each of so many passes, beside decoding sequences."""
+    """The tokens of the longest prompt in each of `passes`, beside decoding sequences."""
     chunks = []
     for _ in range(passes):
         work = loop.plan(limits)

@@ -15,7 +15,7 @@ FUNCTION = {"type": "function", "function": {"name": "f"}}
 
 
 class Stores:
-    """Every store exists for so many reads, and is deleted afterwards."""
+    """Every store exists for `times` reads, and is deleted afterwards."""
 
     def __init__(self, times: int = 1) -> None:
         self._times = times
