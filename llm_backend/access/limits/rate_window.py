@@ -66,7 +66,7 @@ class RateLimitWindow:
             self.refused_at = 0.0
 
     def amount_of(self, tokens: int) -> int:
-        """Returns what a request of so many tokens uses: these, or one request."""
+        """Returns the amount that a request of `tokens` tokens uses: these, or one request."""
         return tokens if self.unit == "tokens" else 1
 
     def missing(self, amount: int) -> int:
