@@ -513,7 +513,7 @@ def _add_gpt2_vocabulary(writer: GGUFWriter, infill: list[str], says: Sequence[s
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
-    writer.add_token_merges(_merges())
+    writer.add_token_merges(merges())
     writer.add_eos_token_id(tokens.index("<|im_end|>"))
     writer.add_add_bos_token(False)
     writer.add_vocab_size(len(tokens))
@@ -565,7 +565,7 @@ def _shape(writer: GGUFWriter, *, layers: int, size: int) -> None:
     writer.add_head_count(4)
 
 
-def _merges() -> list[str]:
+def merges() -> list[str]:
     known = set(byte_characters())
     merges = []
     for token in MERGED:

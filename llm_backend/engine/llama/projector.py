@@ -12,6 +12,7 @@ import llama_cpp.mtmd_cpp as mtmd
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_backend.engine.llama import voxtral
 from llm_backend.engine.llama.devices import computes_on_gpu
 from llm_backend.engine.llama.header import check_file
 from llm_backend.engine.llama.log import LlamaLog
@@ -19,7 +20,7 @@ from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.media_runs import Identity, MediaError, Part, Piece, Run, identity
 from llm_backend.engine.messages import LoadModel, MediaItem, MediaKind
 from llm_backend.engine.model import LoadError
-from llm_backend.model_files import HeaderError, read_header
+from llm_backend.model_files import GgufHeader, HeaderError, read_header
 from llm_backend.operating_system import usable_cores
 
 # cache of embeddings: media of a conversation are sent again with each turn
@@ -57,9 +58,13 @@ class NativeProjector:
         self._path = config.projector_path
         self._log = log
         check_file(self._path)
-        _check_kind(self._path)
+        header = _checked_header(self._path)
+        is_rewritten = voxtral.is_rewritable(header)
+        self._end_rows = voxtral.END_ROWS if is_rewritten else 0  # not a part of the audio
+        self._text = (voxtral.BEGIN_AUDIO if is_rewritten else b"") + _MARKER
         log.redirect(mtmd.mtmd_helper_log_set)
-        self._context = self._load(config, model)
+        with self._loadable_file(header, is_rewritten=is_rewritten) as path:
+            self._context = self._load(path, config, model)
         self._width: int = native.llama_model_n_embd_inp(model)
         self._audio_limit_s = config.audio_limit_s
         self._has_dimensions = bool(mtmd.mtmd_decode_use_mrope(self._context))
@@ -113,7 +118,18 @@ class NativeProjector:
             raise MediaError(f"The {media.medium} is too small to be read.")
         return found
 
-    def _load(self, config: LoadModel, model: Handle) -> Handle:
+    @contextmanager
+    def _loadable_file(self, header: GgufHeader, *, is_rewritten: bool) -> Iterator[Path]:
+        if not is_rewritten:
+            yield self._path
+            return
+        try:
+            with voxtral.rewrite(self._path, header) as path:
+                yield path
+        except OSError as error:
+            raise LoadError(f"{self._path} cannot be copied: {error.strerror or error}") from error
+
+    def _load(self, path: Path, config: LoadModel, model: Handle) -> Handle:
         params = mtmd.mtmd_context_params_default()
         params.use_gpu = computes_on_gpu(config)
         params.print_timings = False
@@ -121,7 +137,7 @@ class NativeProjector:
         params.media_marker = _MARKER
         if config.image_tokens is not None:
             params.image_max_tokens = config.image_tokens
-        context = mtmd.mtmd_init_from_file(bytes(self._path), model, params)
+        context = mtmd.mtmd_init_from_file(bytes(path), model, params)
         if not context:
             raise LoadError(
                 f"{self._path} is not a projector for {config.model_path}: {self._reason()}"
@@ -134,8 +150,10 @@ class NativeProjector:
         chunk = parts[run.part_index]
         if mtmd.mtmd_encode_chunk(self._context, chunk):
             raise MediaError(f"The {run.media.medium} cannot be computed: {self._reason()}")
-        shape = (run.part.count, self._width)
-        rows = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(self._context), shape=shape).copy()
+        ends, count = self._end_rows, run.part.count
+        shape = (count + 2 * ends, self._width)
+        output = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(self._context), shape=shape)
+        rows = output[ends : ends + count].copy()
         if not np.isfinite(rows).all():  # without flash attention they would spoil the cells
             raise MediaError(
                 f"The {run.media.medium} cannot be computed: its embeddings are NaN or infinite."
@@ -171,9 +189,10 @@ class NativeProjector:
             length = ctypes.c_size_t()
             tokens = mtmd.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(length))
             return list(tokens[: length.value])
+        ends = 2 * self._end_rows
         return Part(
-            count=count,
-            positions=mtmd.mtmd_input_chunk_get_n_pos(chunk),
+            count=count - ends,
+            positions=mtmd.mtmd_input_chunk_get_n_pos(chunk) - ends,
             is_whole=bool(mtmd.mtmd_decode_use_non_causal(self._context, chunk)),
         )
 
@@ -194,7 +213,7 @@ class NativeProjector:
 
     def _chunks(self, media: MediaItem, *, counts_only: bool) -> Handle:
         """Split a medium into chunks; if `counts_only`, only for their numbers of tokens."""
-        text = mtmd.mtmd_input_text(text=_MARKER, text_len=len(_MARKER), parse_special=True)
+        text = mtmd.mtmd_input_text(text=self._text, text_len=len(self._text), parse_special=True)
         with self._bitmap(media, counts_only=counts_only) as bitmap:
             chunks = mtmd.mtmd_input_chunks_init()
             bitmaps = (mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap)
@@ -246,9 +265,9 @@ class NativeProjector:
         return self._log.errors[-1].rpartition("error: ")[2].partition("\n")[0]
 
 
-def _check_kind(path: Path) -> None:
-    """Raise `LoadError` for a file that is not a projector, or one whose embeddings of an
-    image depend on the text before it."""
+def _checked_header(path: Path) -> GgufHeader:
+    """The header of a projector. Raise `LoadError` for a file that is not one, or one whose
+    embeddings of an image depend on the text before it."""
     try:
         header = read_header(path)
     except HeaderError as error:
@@ -261,6 +280,7 @@ def _check_kind(path: Path) -> None:
             f"{path} is a `{kind}`: what it makes of an image depends on the text before it, "
             "which is not supported"
         )
+    return header
 
 
 def _each(chunks: Handle) -> Iterator[Handle]:

@@ -1,0 +1,184 @@
+"""Tiny language models that hear, for comparison with their reference implementation.
+
+Names and shapes of tensors are those of `transformers`. Their values follow from their names, so a
+test without torch writes the weights that `make_reference.py` computed with.
+"""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.audio_files import RATE_HZ
+from tests.engine.gguf_models import MERGED, byte_characters
+
+Weights = dict[str, NDArray[np.float32]]
+
+TEXT_SIZE, TEXT_FORWARD, TEXT_LAYERS, TEXT_HEADS, TEXT_KV_HEADS = 64, 128, 2, 4, 2
+EAR_SIZE, EAR_FORWARD, EAR_LAYERS, EAR_HEADS = 40, 160, 2, 2
+MELS, EAR_POSITIONS = 128, 1500
+STACK = EAR_FORWARD // EAR_SIZE
+NORM_EPSILON = 1e-5
+ROPE_BASE = 10_000.0
+CONTEXT_TOKENS = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A family of models. `control` are its tokens around audio and turns, of which `audio` stands
+    for one embedding in the reference's prompts. llama.cpp adds the `added_tokens` to a
+    prompt. `text_seed` is one whose answers vary, and whose
+    tokens are chosen clearly. With `stacks_frames`, the projector joins `STACK` frames of the
+    encoder to one embedding."""
+
+    name: str
+    architecture: str
+    projector: str
+    control: tuple[str, ...]
+    audio: str
+    added_tokens: tuple[str, ...]
+    text_seed: int
+    has_text_bias: bool = False
+    stacks_frames: bool = False
+
+    @property
+    def tokens(self) -> list[str]:
+        """The vocabulary: bytes, merged pieces and control tokens."""
+        return [*byte_characters(), *MERGED, *self.control]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """A recording that `chirp` makes."""
+
+    name: str
+    seconds: float
+    amplitude: float = 0.5
+
+
+VOXTRAL = Family(
+    name="voxtral",
+    architecture="llama",
+    projector="voxtral",
+    control=("<s>", "</s>", "[INST]", "[/INST]", "[AUDIO]", "[BEGIN_AUDIO]", "[TRANSCRIBE]"),
+    audio="[AUDIO]",
+    added_tokens=("<s>", "[BEGIN_AUDIO]"),
+    text_seed=74,
+    stacks_frames=True,
+)
+QWEN2_AUDIO = Family(
+    name="qwen2_audio",
+    architecture="qwen2",
+    projector="qwen2a",
+    control=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|audio_bos|>", "<|AUDIO|>",
+             "<|audio_eos|>"),
+    audio="<|AUDIO|>",
+    added_tokens=("<|audio_bos|>", "<|audio_eos|>"),
+    text_seed=5,
+    has_text_bias=True,
+)  # fmt: skip
+PROMPTS = {
+    VOXTRAL.name: "<s>[INST][BEGIN_AUDIO][AUDIO][/INST]lang:en[TRANSCRIBE]",
+    QWEN2_AUDIO.name: (
+        "<|im_start|>user\n<|audio_bos|><|AUDIO|><|audio_eos|>what is it?<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    ),
+}
+"""Prompts of the reference, by family."""
+FAMILIES = {family.name: family for family in (VOXTRAL, QWEN2_AUDIO)}
+RECORDINGS = {
+    VOXTRAL.name: [
+        Recording(name="short", seconds=3),
+        Recording(name="two windows", seconds=34),
+        Recording(name="quiet", seconds=3, amplitude=0.01),
+    ],
+    QWEN2_AUDIO.name: [Recording(name="a whole window", seconds=29.985)],
+}
+
+
+def chirp(seconds: float, *, amplitude: float) -> NDArray[np.int16]:
+    """A tone that rises from 100 Hz to 3 kHz in 10 s and falls again, with a pulse of 4 Hz."""
+    times = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    hertz = 1550 - 1450 * np.cos(2 * np.pi * times / 20)
+    phase = 2 * np.pi * np.cumsum(hertz) / RATE_HZ
+    pulse = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * times)
+    return np.round(np.sin(phase) * pulse * amplitude * 32767).astype(np.int16)
+
+
+def weights_of(family: Family) -> Weights:
+    """All tensors of a model: the encoder's, the projector's and the text model's."""
+    heard = [*_ears(), *_projector(family)]
+    return {
+        **{name: _values(f"{family.name}/{name}", shape) for name, shape in heard},
+        **{
+            name: _values(f"{family.name}/{family.text_seed}/{name}", shape)
+            for name, shape in _text(family)
+        },
+    }
+
+
+def _values(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    values = rng.standard_normal(shape, dtype=np.float32)
+    if "norm" in name and name.endswith(".weight"):
+        return np.float32(1) + np.float32(0.2) * values
+    if len(shape) == 1:
+        return np.float32(0.1) * values
+    if name.endswith(("embed_tokens.weight", "embed_positions.weight")):
+        return np.float32(0.5) * values
+    if name.endswith("lm_head.weight"):
+        return np.float32(0.5) * values
+    inputs = np.prod(shape[1:])
+    return values * np.float32(1.5 / np.sqrt(inputs))
+
+
+def _text(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
+    vocabulary, kv_size = len(family.tokens), TEXT_SIZE // TEXT_HEADS * TEXT_KV_HEADS
+    yield "model.language_model.embed_tokens.weight", (vocabulary, TEXT_SIZE)
+    for layer in range(TEXT_LAYERS):
+        block = f"model.language_model.layers.{layer}."
+        for name, rows in (("q", TEXT_SIZE), ("k", kv_size), ("v", kv_size)):
+            yield f"{block}self_attn.{name}_proj.weight", (rows, TEXT_SIZE)
+            if family.has_text_bias:
+                yield f"{block}self_attn.{name}_proj.bias", (rows,)
+        yield f"{block}self_attn.o_proj.weight", (TEXT_SIZE, TEXT_SIZE)
+        yield f"{block}mlp.gate_proj.weight", (TEXT_FORWARD, TEXT_SIZE)
+        yield f"{block}mlp.up_proj.weight", (TEXT_FORWARD, TEXT_SIZE)
+        yield f"{block}mlp.down_proj.weight", (TEXT_SIZE, TEXT_FORWARD)
+        yield f"{block}input_layernorm.weight", (TEXT_SIZE,)
+        yield f"{block}post_attention_layernorm.weight", (TEXT_SIZE,)
+    yield "model.language_model.norm.weight", (TEXT_SIZE,)
+    yield "lm_head.weight", (vocabulary, TEXT_SIZE)
+
+
+def _ears() -> Iterator[tuple[str, tuple[int, ...]]]:
+    tower = "model.audio_tower."
+    yield from _with_bias(f"{tower}conv1", (EAR_SIZE, MELS, 3))
+    yield from _with_bias(f"{tower}conv2", (EAR_SIZE, EAR_SIZE, 3))
+    yield f"{tower}embed_positions.weight", (EAR_POSITIONS, EAR_SIZE)
+    for layer in range(EAR_LAYERS):
+        block = f"{tower}layers.{layer}."
+        for name in ("q", "v", "out"):
+            yield from _with_bias(f"{block}self_attn.{name}_proj", (EAR_SIZE, EAR_SIZE))
+        yield f"{block}self_attn.k_proj.weight", (EAR_SIZE, EAR_SIZE)
+        yield from _with_bias(f"{block}fc1", (EAR_FORWARD, EAR_SIZE))
+        yield from _with_bias(f"{block}fc2", (EAR_SIZE, EAR_FORWARD))
+        yield from _with_bias(f"{block}self_attn_layer_norm", (EAR_SIZE,))
+        yield from _with_bias(f"{block}final_layer_norm", (EAR_SIZE,))
+    yield from _with_bias(f"{tower}layer_norm", (EAR_SIZE,))
+
+
+def _projector(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
+    name = "model.multi_modal_projector.linear"
+    if family.stacks_frames:
+        yield f"{name}_1.weight", (TEXT_SIZE, STACK * EAR_SIZE)
+        yield f"{name}_2.weight", (TEXT_SIZE, TEXT_SIZE)
+    else:
+        yield from _with_bias(name, (TEXT_SIZE, EAR_SIZE))
+
+
+def _with_bias(name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{name}.weight", shape
+    yield f"{name}.bias", shape[:1]

@@ -1,0 +1,165 @@
+"""Writes the tiny models of `families` as GGUF: the text model and its projector."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from gguf import GGUFWriter, TokenType
+from numpy.typing import NDArray
+
+from tests.engine.gguf_models import MERGED, merges
+from tests.engine.hearing.families import (
+    CONTEXT_TOKENS,
+    EAR_FORWARD,
+    EAR_HEADS,
+    EAR_LAYERS,
+    EAR_SIZE,
+    MELS,
+    NORM_EPSILON,
+    ROPE_BASE,
+    STACK,
+    TEXT_FORWARD,
+    TEXT_HEADS,
+    TEXT_KV_HEADS,
+    TEXT_LAYERS,
+    TEXT_SIZE,
+    Family,
+    weights_of,
+)
+
+_TEXT_NAMES = {
+    "embed_tokens": "token_embd",
+    "norm": "output_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+_EAR_NAMES = {
+    "conv1": "conv1d.1",
+    "conv2": "conv1d.2",
+    "embed_positions": "position_embd",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.out_proj": "attn_out",
+    "self_attn_layer_norm": "ln1",
+    "fc1": "ffn_up",
+    "fc2": "ffn_down",
+    "final_layer_norm": "ln2",
+    "layer_norm": "post_ln",
+}
+_PROJECTOR_NAMES = {"linear": "fc", "linear_1": "mlp.1", "linear_2": "mlp.2"}
+_NAME = re.compile(r"model\.(\w+)\.(?:layers\.(\d+)\.)?(.+)\.(weight|bias)")
+
+
+def write_text_model(path: Path, family: Family, *, template: str) -> Path:
+    """Writes the text model with the family's vocabulary, in float32."""
+    writer = GGUFWriter(str(path), family.architecture)
+    writer.add_name(f"tiny {family.name}")
+    writer.add_context_length(CONTEXT_TOKENS)
+    writer.add_embedding_length(TEXT_SIZE)
+    writer.add_block_count(TEXT_LAYERS)
+    writer.add_feed_forward_length(TEXT_FORWARD)
+    writer.add_head_count(TEXT_HEADS)
+    writer.add_head_count_kv(TEXT_KV_HEADS)
+    writer.add_layer_norm_rms_eps(NORM_EPSILON)
+    writer.add_rope_freq_base(ROPE_BASE)
+    writer.add_rope_dimension_count(TEXT_SIZE // TEXT_HEADS)
+    writer.add_chat_template(template)
+    _add_vocabulary(writer, family)
+    for name, values in weights_of(family).items():
+        if name.startswith(("model.language_model.", "lm_head.")):
+            writer.add_tensor(_text_name(name), _in_order_of_ggml(family, name, values))
+    return _written(writer, path)
+
+
+def write_projector(path: Path, family: Family) -> Path:
+    """Writes the encoder of audio and its projector, in float32."""
+    writer = GGUFWriter(str(path), "clip")
+    writer.add_bool("clip.has_audio_encoder", True)
+    writer.add_string("clip.projector_type", family.projector)
+    for name, value in (
+        ("embedding_length", EAR_SIZE),
+        ("feed_forward_length", EAR_FORWARD),
+        ("block_count", EAR_LAYERS),
+        ("projection_dim", TEXT_SIZE),
+        ("attention.head_count", EAR_HEADS),
+        ("num_mel_bins", MELS),
+    ):
+        writer.add_uint32(f"clip.audio.{name}", value)
+    if family.stacks_frames:
+        writer.add_uint32("clip.audio.projector.stack_factor", STACK)
+    writer.add_float32("clip.audio.attention.layer_norm_epsilon", NORM_EPSILON)
+    for name, values in weights_of(family).items():
+        if name.startswith(("model.audio_tower.", "model.multi_modal_projector.")):
+            is_convolution_bias = re.search(r"conv\d\.bias$", name)
+            shaped = values[:, np.newaxis] if is_convolution_bias else values
+            writer.add_tensor(_projector_name(name), shaped)
+    return _written(writer, path)
+
+
+def _text_name(name: str) -> str:
+    if name == "lm_head.weight":
+        return "output.weight"
+    _, layer, inner, kind = _split(name)
+    return f"{'' if layer is None else f'blk.{layer}.'}{_TEXT_NAMES[inner]}.{kind}"
+
+
+def _projector_name(name: str) -> str:
+    part, layer, inner, kind = _split(name)
+    if part == "multi_modal_projector":
+        return f"mm.a.{_PROJECTOR_NAMES[inner]}.{kind}"
+    return f"a.{'' if layer is None else f'blk.{layer}.'}{_EAR_NAMES[inner]}.{kind}"
+
+
+def _split(name: str) -> tuple[str, str | None, str, str]:
+    found = _NAME.fullmatch(name)
+    assert found is not None, name
+    part, layer, inner, kind = found.groups()
+    return part, layer, inner, kind
+
+
+def _in_order_of_ggml(
+    family: Family, name: str, values: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """In ggml's llama, rotary dimensions that belong together are neighbours; in `transformers`
+    they are half a head apart."""
+    if family.architecture != "llama" or not re.search(r"[qk]_proj\.weight$", name):
+        return values
+    heads = TEXT_HEADS if "q_proj" in name else TEXT_KV_HEADS
+    halves = values.reshape(heads, 2, -1, values.shape[1])
+    return halves.swapaxes(1, 2).reshape(values.shape)
+
+
+def _add_vocabulary(writer: GGUFWriter, family: Family) -> None:
+    tokens = family.tokens
+    text_tokens = len(tokens) - len(family.control)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types(
+        [TokenType.NORMAL] * text_tokens + [TokenType.CONTROL] * len(family.control)
+    )
+    writer.add_token_merges(merges())
+    if family.stacks_frames:
+        writer.add_bos_token_id(tokens.index("<s>"))
+        writer.add_eos_token_id(tokens.index("</s>"))
+    else:
+        writer.add_eos_token_id(tokens.index("<|im_end|>"))
+    writer.add_add_bos_token(family.stacks_frames)
+    writer.add_vocab_size(len(tokens))
+    assert len(MERGED) == len(merges()), "each merged piece has one merge"
+
+
+def _written(writer: GGUFWriter, path: Path) -> Path:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

@@ -1,0 +1,194 @@
+"""Writes `reference.json`: what the reference implementation makes of some recordings.
+
+    python -m tests.engine.hearing.make_reference
+
+Needs `torch` and `transformers`, which no test needs, besides `gguf`. For each family of `families`
+and each of `RECORDINGS`, an entry holds the prompt's tokens, a run of audio as its number of
+embeddings; some rows of the embeddings, as base64 of little-endian float32; and the greedy answer.
+`logprobs` are those of its tokens, and `least_margin` is the least distance between the likeliest
+logit of a step and the next one.
+"""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+import torch
+import transformers
+
+from tests.audio_files import RATE_HZ
+from tests.engine.gguf_models import merges
+from tests.engine.hearing import families
+from tests.engine.hearing.families import (
+    PROMPTS,
+    RECORDINGS,
+    Family,
+    Recording,
+    chirp,
+    weights_of,
+)
+
+ANSWER_TOKENS = 16
+ROWS = 24
+
+
+def main() -> None:
+    entries = [
+        _entry(family, recording)
+        for family in families.FAMILIES.values()
+        for recording in RECORDINGS[family.name]
+    ]
+    made_with = {"transformers": transformers.__version__, "torch": torch.__version__}
+    lines = ",\n".join(json.dumps(entry) for entry in entries)
+    target = Path(__file__).with_name("reference.json")
+    target.write_text(f'{{"made_with": {json.dumps(made_with)}, "entries": [\n{lines}\n]}}\n')
+
+
+def _entry(family: Family, recording: Recording) -> dict[str, Any]:
+    model = _model(family)
+    samples = chirp(recording.seconds, amplitude=recording.amplitude) / np.float32(32768)
+    audio = _features(family, samples)
+    rows: list[torch.Tensor] = []
+    hook = model.model.multi_modal_projector.register_forward_hook(
+        lambda _module, _inputs, output: rows.append(output.reshape(-1, families.TEXT_SIZE))
+    )
+    count = _count(family, audio)
+    prompt = _prompt(family, count)
+    answer, logprobs, margins = _answer(model, prompt, audio)
+    hook.remove()
+    embeddings = rows[0][:count].numpy()
+    assert len(embeddings) == count, "every token has an embedding"
+    picked = np.linspace(0, count - 1, ROWS).round().astype(int)
+    return {
+        "family": family.name,
+        "recording": recording.name,
+        "prompt": [one if one >= 0 else [count] for one in _runs(family, prompt)],
+        "rows": picked.tolist(),
+        "embeddings": base64.b64encode(embeddings[picked].astype("<f4").tobytes()).decode(),
+        "answer": answer,
+        "logprobs": [round(one, 4) for one in logprobs],
+        "least_margin": round(min(margins), 3),
+    }
+
+
+def _model(family: Family) -> Any:
+    ears = {
+        "num_mel_bins": families.MELS,
+        "d_model": families.EAR_SIZE,
+        "encoder_ffn_dim": families.EAR_FORWARD,
+        "encoder_layers": families.EAR_LAYERS,
+        "encoder_attention_heads": families.EAR_HEADS,
+    }
+    text = {
+        "model_type": family.architecture,
+        "vocab_size": len(family.tokens),
+        "hidden_size": families.TEXT_SIZE,
+        "intermediate_size": families.TEXT_FORWARD,
+        "num_hidden_layers": families.TEXT_LAYERS,
+        "num_attention_heads": families.TEXT_HEADS,
+        "num_key_value_heads": families.TEXT_KV_HEADS,
+        "head_dim": families.TEXT_SIZE // families.TEXT_HEADS,
+        "rms_norm_eps": families.NORM_EPSILON,
+        "rope_theta": families.ROPE_BASE,
+        "max_position_embeddings": families.CONTEXT_TOKENS,
+        "tie_word_embeddings": False,
+    }
+    marker = family.tokens.index(family.audio)
+    if family.stacks_frames:
+        audio_config = transformers.VoxtralEncoderConfig(
+            num_mel_bins=families.MELS,
+            hidden_size=families.EAR_SIZE,
+            intermediate_size=families.EAR_FORWARD,
+            num_hidden_layers=families.EAR_LAYERS,
+            num_attention_heads=families.EAR_HEADS,
+        )
+        model: Any = transformers.VoxtralForConditionalGeneration(
+            transformers.VoxtralConfig(
+                audio_config=audio_config.to_dict(), text_config=text, audio_token_id=marker
+            )
+        )
+    else:
+        model = transformers.Qwen2AudioForConditionalGeneration(
+            transformers.Qwen2AudioConfig(
+                audio_config=ears, text_config=text, audio_token_index=marker
+            )
+        )
+    tensors = {name: torch.from_numpy(values) for name, values in weights_of(family).items()}
+    model.load_state_dict(tensors, strict=True)
+    assert model.config.text_config.rope_parameters["rope_theta"] == families.ROPE_BASE
+    return model.float().eval()
+
+
+def _features(family: Family, samples: np.ndarray) -> dict[str, torch.Tensor]:
+    """The audio as the family's processor prepares it."""
+    extract = transformers.WhisperFeatureExtractor(feature_size=families.MELS)
+    if family.stacks_frames:
+        found = extract(
+            samples, sampling_rate=RATE_HZ, padding=True, truncation=False,
+            pad_to_multiple_of=30 * RATE_HZ, return_tensors="pt",
+        )  # fmt: skip
+        windows = found.input_features.reshape(families.MELS, -1, 2 * families.EAR_POSITIONS)
+        return {"input_features": windows.transpose(0, 1)}
+    found = extract(
+        samples, sampling_rate=RATE_HZ, padding="max_length", return_attention_mask=True,
+        return_tensors="pt",
+    )  # fmt: skip
+    return {
+        "input_features": found.input_features,
+        "feature_attention_mask": found.attention_mask,
+    }
+
+
+def _count(family: Family, audio: dict[str, torch.Tensor]) -> int:
+    """The number of embeddings of the audio."""
+    if family.stacks_frames:
+        return len(audio["input_features"]) * families.EAR_POSITIONS // families.STACK
+    frames = int(audio["feature_attention_mask"].sum())
+    return ((frames - 1) // 2 + 1 - 2) // 2 + 1
+
+
+def _prompt(family: Family, count: int) -> list[int]:
+    before, after = PROMPTS[family.name].split(family.audio)
+    marker = family.tokens.index(family.audio)
+    return [*_tokenize(family, before), *[marker] * count, *_tokenize(family, after)]
+
+
+def _tokenize(family: Family, text: str) -> list[int]:
+    pieces = {piece: index for index, piece in enumerate(family.tokens)}
+    pairs = [tuple(one.split(" ")) for one in merges()]
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(pieces, pairs))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.add_special_tokens(list(family.control))
+    return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def _runs(family: Family, prompt: list[int]) -> list[int]:
+    """The prompt with one -1 for the run of audio."""
+    marker = family.tokens.index(family.audio)
+    start = prompt.index(marker)
+    return [*prompt[:start], -1, *prompt[start + prompt.count(marker) :]]
+
+
+@torch.no_grad()
+def _answer(
+    model: Any, prompt: list[int], audio: dict[str, torch.Tensor]
+) -> tuple[list[int], list[float], list[float]]:
+    """Greedy tokens, each computed from the whole text, their logprobs, and how clearly each was
+    chosen."""
+    answer: list[int] = []
+    logprobs, margins = [], []
+    for _ in range(ANSWER_TOKENS):
+        ids = torch.tensor([prompt + answer])
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), **audio).logits[0, -1]
+        first, second = logits.topk(2).values.tolist()
+        margins.append(first - second)
+        logprobs.append(float(logits.log_softmax(-1).max()))
+        answer.append(int(logits.argmax()))
+    return answer, logprobs, margins
+
+
+if __name__ == "__main__":
+    main()
