@@ -32,6 +32,9 @@ _MARKER = b"<media>"
 _DIMENSIONS = 4  # dimensions of a position that has several: time, row, column, and one unused
 _CONTEXT_DEPENDENT = {"hunyuanvl", "deepseek4v"}
 """Projectors whose embeddings depend on where in the prompt an image stands."""
+_WINDOWED = {"glma", "meralion", "musicflamingo", "qwen2.5o", "qwen2a", "ultravox", "voxtral"}
+"""Projectors that encode audio in windows of `_WINDOW_S`, and pad the last one."""
+_WINDOW_S = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,28 @@ class Embeddings:
     def positions_from(self, position: int) -> NDArray[np.int32]:
         """The positions of a run that begins at `position`: [dimensions, count] int32."""
         return self.positions + self.dimension_offsets[:, np.newaxis] * np.int32(position)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chunks:
+    """The chunks of a medium, in native memory. If `windows` is a number, so many of them are
+    windows of audio, and those after them are padding."""
+
+    media: Identity
+    handle: Handle
+    windows: int | None
+
+    def select(self) -> Iterator[Handle]:
+        """Yield the texts, and the runs that are encoded."""
+        count = 0
+        for chunk in _each(self.handle):
+            is_text = _is_text(chunk)
+            if is_text or self.windows is None or count < self.windows:
+                yield chunk
+            count += not is_text
+
+    def free(self) -> None:
+        mtmd.mtmd_input_chunks_free(self.handle)
 
 
 class NativeProjector:
@@ -69,7 +94,8 @@ class NativeProjector:
         self._audio_limit_s = config.audio_limit_s
         self._has_dimensions = bool(mtmd.mtmd_decode_use_mrope(self._context))
         self._cached_pieces: OrderedDict[Identity, list[Piece]] = OrderedDict()
-        self._open_chunks: tuple[Identity, Handle] | None = None  # the medium split last, in chunks
+        self._is_windowed = not _WINDOWED.isdisjoint(_kinds_of_audio(header))
+        self._open_chunks: _Chunks | None = None  # the medium split last
         self._cached_embeddings: OrderedDict[tuple[Identity, int], Embeddings] = OrderedDict()
         self._cached_bytes = 0
 
@@ -109,11 +135,11 @@ class NativeProjector:
 
     def _pieces(self, media: MediaItem) -> list[Piece]:
         if media.medium is MediaKind.AUDIO:  # to count its tokens costs as much as to split it
-            found = [self._piece(chunk) for chunk in _each(self._split(media))]
+            found = [self._piece(chunk) for chunk in self._split(media).select()]
         else:
             chunks = self._chunks(media, counts_only=True)
-            found = [self._piece(chunk) for chunk in _each(chunks)]
-            mtmd.mtmd_input_chunks_free(chunks)
+            found = [self._piece(chunk) for chunk in chunks.select()]
+            chunks.free()
         if not any(isinstance(piece, Part) for piece in found):
             raise MediaError(f"The {media.medium} is too small to be read.")
         return found
@@ -145,8 +171,7 @@ class NativeProjector:
         return context
 
     def _encode(self, run: Run) -> Embeddings:
-        chunks = self._split(run.media)
-        parts = [chunk for chunk in _each(chunks) if not _is_text(chunk)]
+        parts = [one for one in self._split(run.media).select() if not _is_text(one)]
         chunk = parts[run.part_index]
         if mtmd.mtmd_encode_chunk(self._context, chunk):
             raise MediaError(f"The {run.media.medium} cannot be computed: {self._reason()}")
@@ -196,32 +221,41 @@ class NativeProjector:
             is_whole=bool(mtmd.mtmd_decode_use_non_causal(self._context, chunk)),
         )
 
-    def _split(self, media: MediaItem) -> Handle:
+    def _split(self, media: MediaItem) -> "_Chunks":
         """The chunks of a medium, cached until the last one is encoded or another medium is
         split."""
-        if self._open_chunks is not None and self._open_chunks[0] == identity(media):
-            return self._open_chunks[1]
+        if self._open_chunks is not None and self._open_chunks.media == identity(media):
+            return self._open_chunks
         self._free_chunks()
-        chunks = self._chunks(media, counts_only=False)
-        self._open_chunks = (identity(media), chunks)
-        return chunks
+        self._open_chunks = self._chunks(media, counts_only=False)
+        return self._open_chunks
 
     def _free_chunks(self) -> None:
         if self._open_chunks is not None:
-            mtmd.mtmd_input_chunks_free(self._open_chunks[1])
+            self._open_chunks.free()
             self._open_chunks = None
 
-    def _chunks(self, media: MediaItem, *, counts_only: bool) -> Handle:
+    def _chunks(self, media: MediaItem, *, counts_only: bool) -> "_Chunks":
         """Split a medium into chunks; if `counts_only`, only for their numbers of tokens."""
         text = mtmd.mtmd_input_text(text=self._text, text_len=len(self._text), parse_special=True)
         with self._bitmap(media, counts_only=counts_only) as bitmap:
             chunks = mtmd.mtmd_input_chunks_init()
             bitmaps = (mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap)
             status = mtmd.mtmd_tokenize(self._context, chunks, ctypes.byref(text), bitmaps, 1)
+            windows = self._windows(bitmap)
         if status:
             mtmd.mtmd_input_chunks_free(chunks)
             raise MediaError(f"The {media.medium} cannot be read: {self._reason()}")
-        return chunks
+        return _Chunks(media=identity(media), handle=chunks, windows=windows)
+
+    def _windows(self, bitmap: Handle) -> int | None:
+        """The number of windows that have samples of audio; None for other media. llama.cpp makes
+        one more, all padding, of audio that ends with a window."""
+        if not self._is_windowed or not mtmd.mtmd_bitmap_is_audio(bitmap):
+            return None
+        window: int = _WINDOW_S * mtmd.mtmd_get_audio_sample_rate(self._context)
+        samples: int = mtmd.mtmd_bitmap_get_nx(bitmap)
+        return -(-samples // window)
 
     @contextmanager
     def _bitmap(self, media: MediaItem, *, counts_only: bool) -> Iterator[Handle]:
@@ -281,6 +315,11 @@ def _checked_header(path: Path) -> GgufHeader:
             "which is not supported"
         )
     return header
+
+
+def _kinds_of_audio(header: GgufHeader) -> set[str]:
+    keys = ("clip.projector_type", "clip.audio.projector_type")
+    return {str(header.values.get(key)) for key in keys}
 
 
 def _each(chunks: Handle) -> Iterator[Handle]:

@@ -55,7 +55,7 @@ def rewrite(path: Path, header: GgufHeader) -> Iterator[Path]:
     with path.open("rb") as source, _new_file() as (target, target_path):
         prefix, entries, tensors = _read(source)
         data_bytes = -(-(path.stat().st_size - header.header_bytes) // alignment) * alignment
-        added = _added(tensors, data_bytes, alignment)
+        added = _new_tensors(tensors, data_bytes, alignment)
         target.write(_header(prefix, entries, [*map(_rename, tensors), *added], alignment))
         source.seek(header.header_bytes)
         start = target.tell()
@@ -134,7 +134,7 @@ def _rename(tensor: _Tensor) -> _Tensor:
     return replace(tensor, name=_NEW_NAMES.get(tensor.name, tensor.name))
 
 
-def _added(tensors: Sequence[_Tensor], data_bytes: int, alignment: int) -> list[_Tensor]:
+def _new_tensors(tensors: Sequence[_Tensor], data_bytes: int, alignment: int) -> list[_Tensor]:
     """The biases, and the embeddings at the ends: zeros behind the data."""
     rows = {one.name: one.rows for one in tensors}
     width = rows[_SECOND + b".weight"]
@@ -157,12 +157,12 @@ def _header(
     parts = [prefix, struct.pack("<QQ", len(tensors), len(entries))]
     for entry in entries:
         is_type = entry.key in _TYPE_KEYS and entry.value.endswith(_OLD_TYPE)
-        value = struct.pack("<I", _STRING) + _packed(_NEW_TYPE) if is_type else entry.value
-        parts += [_packed(entry.key), value]
+        value = struct.pack("<I", _STRING) + _pack(_NEW_TYPE) if is_type else entry.value
+        parts += [_pack(entry.key), value]
     for one in tensors:
         form = f"<I{len(one.dimensions)}QIQ"
         parts += [
-            _packed(one.name),
+            _pack(one.name),
             struct.pack(form, len(one.dimensions), *one.dimensions, one.kind, one.offset),
         ]
     header = b"".join(parts)
@@ -178,5 +178,5 @@ def _number(file: BinaryIO, form: str) -> int:
     return int(number)
 
 
-def _packed(text: bytes) -> bytes:
+def _pack(text: bytes) -> bytes:
     return struct.pack("<Q", len(text)) + text

@@ -92,6 +92,7 @@ RECORDINGS = {
     VOXTRAL.name: [
         Recording(name="short", seconds=3),
         Recording(name="two windows", seconds=34),
+        Recording(name="thirty seconds", seconds=30),
         Recording(name="quiet", seconds=3, amplitude=0.01),
     ],
     QWEN2_AUDIO.name: [Recording(name="a whole window", seconds=29.985)],
