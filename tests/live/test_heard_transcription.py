@@ -14,6 +14,9 @@ import yaml
 
 from tests.audio_files import wav_file
 from tests.engine.gguf_models import write_llama
+from tests.engine.hearing.families import RECORDINGS, VOXTRAL, chirp_file
+from tests.engine.hearing.gguf_files import write_projector, write_text_model
+from tests.engine.hearing.test_reference import ENTRIES as REFERENCE
 from tests.engine.projectors import write_ears, write_eyes
 from tests.kills import transcribe_through_a_kill
 from tests.media_files import in_base64
@@ -34,16 +37,20 @@ TASK = (
 @pytest.fixture(scope="module")
 def hearing(tmp_path_factory) -> Iterator[Served]:
     """A server with tiny models: `ears` is of random weights, `asr` answers in Qwen3-ASR's form
-    whatever it hears, `eyes` and `builtin` do not hear."""
+    whatever it hears, `voxtral` is the tiny one of the reference, `eyes` and `builtin` do not
+    hear."""
     folder: Path = tmp_path_factory.mktemp("hearing")
     random, says = write_llama(folder / "r.gguf"), write_llama(folder / "s.gguf", says=SAYS)
     ears, eyes = write_ears(folder / "ears.gguf"), write_eyes(folder / "eyes.gguf")
+    voxtral = write_text_model(folder / "v.gguf", VOXTRAL, template="mistral-v7-tekken")
+    voxtral_ears = write_projector(folder / "v-ears.gguf", VOXTRAL)
     shape = {"slots": 2, "context_tokens": 1024, "cache_type": "f32", "flash_attention": False}
     models = [
         {**shape, "id": "ears", "path": str(random), "mmproj": str(ears),
          "chat_template": "human-assistant"},
         {**shape, "id": "asr", "path": str(says), "mmproj": str(ears)},
         {**shape, "id": "small", "path": str(says), "mmproj": str(ears), "context_tokens": 32},
+        {**shape, "id": "voxtral", "path": str(voxtral), "mmproj": str(voxtral_ears)},
         {**shape, "id": "eyes", "path": str(random), "mmproj": str(eyes)},
     ]  # fmt: skip
     config = {"models": models, "threads": 1, "realtime_transcription_model": "asr"}
@@ -90,6 +97,27 @@ def test_a_transcript_is_the_answer_of_a_chat_with_the_audio(client):
     assert heard.usage.input_token_details.audio_tokens == 30
     other = client.audio.transcriptions.create(model="ears", file=("a.wav", wav_file(1)))
     assert other.text != heard.text
+
+
+def test_voxtral_transcribes_as_its_reference(client):
+    """The reference's prompt is that of a transcription in English."""
+    entry = next(one for one in REFERENCE if one["family"] == "voxtral")
+    (recording,) = [one for one in RECORDINGS["voxtral"] if one.name == entry["recording"]]
+    answer = client.audio.transcriptions.create(
+        model="voxtral",
+        file=("a.wav", chirp_file(recording)),
+        language="en",
+        include=["logprobs"],
+    )
+
+    found = answer.logprobs[: len(entry["answer"])]
+    assert answer.usage.input_tokens == sum(
+        one[0] if isinstance(one, list) else 1 for one in entry["prompt"]
+    )
+    assert [bytes(map(int, one.bytes)) for one in found] == [
+        VOXTRAL.bytes_of(token) for token in entry["answer"]
+    ]
+    assert [one.logprob for one in found] == pytest.approx(entry["logprobs"], abs=0.05)
 
 
 def test_the_header_of_an_answer_is_no_text(client):

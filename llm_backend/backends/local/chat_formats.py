@@ -1,4 +1,5 @@
-"""Chat formats by name, for models whose file has no chat template or a wrong one.
+"""Chat formats by name, for models whose file has no chat template or a wrong one, or has a name
+that llama.cpp knows instead of a template (Mistral's).
 
 A format is data: the frame of each role's turn, and the opening of the assistant's. A Jinja
 template is generated from it, and runs in the same sandbox as a model's own.
@@ -81,6 +82,27 @@ CHAT_FORMATS: Mapping[str, ChatFormat] = {
     ),
     "mistral-instruct": format_of_turns(
         user="[INST] {{ text }} [/INST]", assistant=" {{ text }}{{ eos_token }}", opening=""
+    ),
+    "mistral-v1": format_of_turns(
+        user=" [INST] {{ text }} [/INST]", assistant=" {{ text }}{{ eos_token }}", opening=""
+    ),
+    "mistral-v3": format_of_turns(
+        user="[INST] {{ text }}[/INST]", assistant=" {{ text }}{{ eos_token }}", opening=""
+    ),
+    "mistral-v3-tekken": format_of_turns(
+        user="[INST]{{ text }}[/INST]", assistant="{{ text }}{{ eos_token }}", opening=""
+    ),
+    "mistral-v7": format_of_turns(
+        system="[SYSTEM_PROMPT] {{ text }}[/SYSTEM_PROMPT]",
+        user="[INST] {{ text }}[/INST]",
+        assistant=" {{ text }}{{ eos_token }}",
+        opening="",
+    ),
+    "mistral-v7-tekken": format_of_turns(
+        system="[SYSTEM_PROMPT]{{ text }}[/SYSTEM_PROMPT]",
+        user="[INST]{{ text }}[/INST]",
+        assistant="{{ text }}{{ eos_token }}",
+        opening="",
     ),
     "mistrallite": format_of_turns(
         user="<|prompter|>{{ text }}{{ eos_token }}",

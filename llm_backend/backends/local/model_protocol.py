@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 
 from llm_backend.backends.base import Chat, Grammar, JsonContent
-from llm_backend.backends.local.chat_formats import ChatFormat
+from llm_backend.backends.local.chat_formats import CHAT_FORMATS, ChatFormat
 from llm_backend.backends.local.chat_template import ChatTemplate
 from llm_backend.backends.local.control_tokens import ControlTokenGuard
 from llm_backend.backends.local.grammar_field import GrammarField
@@ -92,7 +92,9 @@ class ModelProtocol:
         `tool_format` names the format of calls (None: detected from the template). Raises the
         engine's errors."""
         info = await engine.ready()
-        sources = (info.chat_template, info.tool_template or info.chat_template)
+        sources = tuple(
+            map(_source_of, (info.chat_template, info.tool_template or info.chat_template))
+        )
         if chat_format is not None:
             sources = (chat_format.source, chat_format.source)
         compiled = {
@@ -288,6 +290,12 @@ class ProtocolCache:
                 )
                 self._engine = engine
             return self._protocol
+
+
+def _source_of(template: str | None) -> str | None:
+    """Returns the Jinja source of a file's template, which may be the name of one."""
+    named = CHAT_FORMATS.get((template or "").strip())
+    return template if named is None else named.source
 
 
 def _own_grammar(grammar: Grammar, *, is_thinking: bool) -> str:

@@ -28,6 +28,18 @@ def rendered(name: str, talk: list[dict[str, str]] = TALK) -> str:
             "<s>[INST] Who? [/INST]",
         ),
         ("mistral-instruct", "[INST] Be brief.\n\nHi [/INST] Hello!</s>[INST] Who? [/INST]"),
+        ("mistral-v1", " [INST] Be brief.\n\nHi [/INST] Hello!</s> [INST] Who? [/INST]"),
+        ("mistral-v3", "[INST] Be brief.\n\nHi[/INST] Hello!</s>[INST] Who?[/INST]"),
+        ("mistral-v3-tekken", "[INST]Be brief.\n\nHi[/INST]Hello!</s>[INST]Who?[/INST]"),
+        (
+            "mistral-v7",
+            "[SYSTEM_PROMPT] Be brief.[/SYSTEM_PROMPT][INST] Hi[/INST] Hello!</s>"
+            "[INST] Who?[/INST]",
+        ),
+        (
+            "mistral-v7-tekken",
+            "[SYSTEM_PROMPT]Be brief.[/SYSTEM_PROMPT][INST]Hi[/INST]Hello!</s>[INST]Who?[/INST]",
+        ),
         (
             "zephyr",
             "<|system|>\nBe brief.</s>\n<|user|>\nHi</s>\n<|assistant|>\nHello!</s>\n"
@@ -79,6 +91,7 @@ def test_chat_formats_have_the_names_of_other_servers():
         "mistrallite", "openchat", "human-assistant", "vicuna-1.0-chat", "vicuna-1.1-chat",
         "vicuna-llava", "chatml", "baichuan-2", "wizard-coder", "zephyr", "stablelm-zephyr",
         "intel-neural", "deepseek-chat", "deepseek-coder", "solar-instruct", "gemma-instruct",
+        "mistral-v1", "mistral-v3", "mistral-v3-tekken", "mistral-v7", "mistral-v7-tekken",
     }  # fmt: skip
 
 

@@ -4,6 +4,8 @@ Names and shapes of tensors are those of `transformers`. Their values follow fro
 test without torch writes the weights that `make_reference.py` computed with.
 """
 
+import io
+import wave
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,6 +49,11 @@ class Family:
     def tokens(self) -> list[str]:
         """The vocabulary: bytes, merged pieces and control tokens."""
         return [*byte_characters(), *MERGED, *self.control]
+
+    def bytes_of(self, token: int) -> bytes:
+        """The text of a token, in bytes."""
+        of_character = {character: byte for byte, character in enumerate(byte_characters())}
+        return bytes(of_character[character] for character in self.tokens[token])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +113,16 @@ def chirp(seconds: float, *, amplitude: float) -> NDArray[np.int16]:
     phase = 2 * np.pi * np.cumsum(hertz) / RATE_HZ
     pulse = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * times)
     return np.round(np.sin(phase) * pulse * amplitude * 32767).astype(np.int16)
+
+
+def chirp_file(recording: Recording) -> bytes:
+    """A recording as a WAV file."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setparams((1, 2, RATE_HZ, 0, "NONE", "not compressed"))
+        samples = chirp(recording.seconds, amplitude=recording.amplitude)
+        writer.writeframes(samples.astype("<i2").tobytes())
+    return file.getvalue()
 
 
 def weights_of(family: Family) -> Weights:

@@ -5,9 +5,7 @@ The weights are random and tiny; `make_reference.py` wrote what the reference ma
 
 import base64
 import hashlib
-import io
 import json
-import wave
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from llm_backend.engine.llama import capture_log
 from llm_backend.engine.llama.projector import NativeProjector
 from llm_backend.engine.media_runs import Part, Run
 from llm_backend.engine.messages import Generate, MediaItem, MediaKind, Sampling
-from tests.audio_files import RATE_HZ
 from tests.engine.conftest import answer, config
 from tests.engine.fakes import load_command
 from tests.engine.hearing.families import (
@@ -30,7 +27,7 @@ from tests.engine.hearing.families import (
     RECORDINGS,
     TEXT_SIZE,
     Family,
-    chirp,
+    chirp_file,
 )
 from tests.engine.hearing.gguf_files import write_projector, write_text_model
 
@@ -131,11 +128,7 @@ def _with_places(prompt: list[int | list[int]]) -> list[int | None]:
 
 def _recording(entry: dict[str, Any], *, at: int = 0) -> MediaItem:
     (one,) = [each for each in RECORDINGS[entry["family"]] if each.name == entry["recording"]]
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setparams((1, 2, RATE_HZ, 0, "NONE", "not compressed"))
-        writer.writeframes(chirp(one.seconds, amplitude=one.amplitude).astype("<i2").tobytes())
-    data = file.getvalue()
+    data = chirp_file(one)
     digest = hashlib.sha256(data).digest()
     return MediaItem(at=at, medium=MediaKind.AUDIO, data=data, digest=digest)
 
