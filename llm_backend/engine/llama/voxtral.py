@@ -67,7 +67,7 @@ def rewrite(path: Path, header: GgufHeader) -> Iterator[Path]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Tensor:
+class _TensorInfo:
     name: bytes
     dimensions: tuple[int, ...]
     kind: int
@@ -80,7 +80,7 @@ class _Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Entry:
+class _MetadataEntry:
     """A key and its value, with the value's type as the file has it."""
 
     key: bytes
@@ -97,7 +97,7 @@ def _new_file() -> Iterator[tuple[BinaryIO, Path]]:
             yield named.file, Path(named.name)
 
 
-def _read(file: BinaryIO) -> tuple[bytes, list[_Entry], list[_Tensor]]:
+def _read(file: BinaryIO) -> tuple[bytes, list[_MetadataEntry], list[_TensorInfo]]:
     """Reads the magic number with the version, the entries and the tensors."""
     prefix = file.read(8)
     tensor_count, entry_count = _number(file, "<Q"), _number(file, "<Q")
@@ -107,14 +107,14 @@ def _read(file: BinaryIO) -> tuple[bytes, list[_Entry], list[_Tensor]]:
         _skip_value(file, _number(file, "<I"))
         end = file.tell()
         file.seek(start)
-        entries.append(_Entry(key=key, value=file.read(end - start)))
+        entries.append(_MetadataEntry(key=key, value=file.read(end - start)))
     return prefix, entries, [_tensor(file) for _ in range(tensor_count)]
 
 
-def _tensor(file: BinaryIO) -> _Tensor:
+def _tensor(file: BinaryIO) -> _TensorInfo:
     name = _string(file)
     dimensions = tuple(_number(file, "<Q") for _ in range(_number(file, "<I")))
-    return _Tensor(
+    return _TensorInfo(
         name=name, dimensions=dimensions, kind=_number(file, "<I"), offset=_number(file, "<Q")
     )
 
@@ -130,11 +130,13 @@ def _skip_value(file: BinaryIO, kind: int) -> None:
         file.seek(_SCALAR_BYTES[kind], io.SEEK_CUR)
 
 
-def _rename(tensor: _Tensor) -> _Tensor:
+def _rename(tensor: _TensorInfo) -> _TensorInfo:
     return replace(tensor, name=_NEW_NAMES.get(tensor.name, tensor.name))
 
 
-def _new_tensors(tensors: Sequence[_Tensor], data_bytes: int, alignment: int) -> list[_Tensor]:
+def _new_tensors(
+    tensors: Sequence[_TensorInfo], data_bytes: int, alignment: int
+) -> list[_TensorInfo]:
     """The biases, and the embeddings at the ends: zeros behind the data."""
     rows = {one.name: one.rows for one in tensors}
     width = rows[_SECOND + b".weight"]
@@ -146,13 +148,13 @@ def _new_tensors(tensors: Sequence[_Tensor], data_bytes: int, alignment: int) ->
     }
     added, offset = [], data_bytes
     for name, size in sizes.items():
-        added.append(_Tensor(name=name, dimensions=(size,), kind=_FLOAT32, offset=offset))
+        added.append(_TensorInfo(name=name, dimensions=(size,), kind=_FLOAT32, offset=offset))
         offset += -(-size * _FLOAT32_BYTES // alignment) * alignment
     return added
 
 
 def _header(
-    prefix: bytes, entries: Sequence[_Entry], tensors: Sequence[_Tensor], alignment: int
+    prefix: bytes, entries: Sequence[_MetadataEntry], tensors: Sequence[_TensorInfo], alignment: int
 ) -> bytes:
     parts = [prefix, struct.pack("<QQ", len(tensors), len(entries))]
     for entry in entries:
