@@ -35,6 +35,9 @@ _CONTEXT_DEPENDENT = {"hunyuanvl", "deepseek4v"}
 _WINDOWED = {"glma", "meralion", "musicflamingo", "qwen2.5o", "qwen2a", "ultravox", "voxtral"}
 """Projectors that encode audio in windows of `_WINDOW_S`, and pad the last one."""
 _WINDOW_S = 30
+_WHOLE_SECONDS = {"qwen3a"}
+"""Projectors for which llama.cpp pads audio to whole seconds by frames that are not silence, and
+has the model hear these, too. Audio whose last sample would begin another second gets one more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +98,7 @@ class NativeProjector:
         self._has_dimensions = bool(mtmd.mtmd_decode_use_mrope(self._context))
         self._cached_pieces: OrderedDict[Identity, list[Piece]] = OrderedDict()
         self._is_windowed = not _WINDOWED.isdisjoint(_kinds_of_audio(header))
+        self._needs_whole_seconds = not _WHOLE_SECONDS.isdisjoint(_kinds_of_audio(header))
         self._open_chunks: _Chunks | None = None  # the medium split last
         self._cached_embeddings: OrderedDict[tuple[Identity, int], Embeddings] = OrderedDict()
         self._cached_bytes = 0
@@ -290,7 +294,21 @@ class NativeProjector:
                 f"The audio lasts {seconds:.2f} s; it may last {_LEAST_AUDIO_S:g} to "
                 f"{self._audio_limit_s:g} s."
             )
-        return bitmap
+        return self._fill_seconds(bitmap) if self._needs_whole_seconds else bitmap
+
+    def _fill_seconds(self, bitmap: Handle) -> Handle:
+        """Add silence to the end of a second, less the sample with which llama.cpp begins the next
+        one."""
+        samples: int = mtmd.mtmd_bitmap_get_nx(bitmap)
+        second: int = mtmd.mtmd_get_audio_sample_rate(self._context)
+        filled = np.zeros(-(-samples // second) * second - 1, dtype=np.float32)
+        data = ctypes.string_at(mtmd.mtmd_bitmap_get_data(bitmap), samples * filled.itemsize)
+        length = min(samples, len(filled))
+        filled[:length] = np.frombuffer(data, dtype=np.float32)[:length]
+        mtmd.mtmd_bitmap_free(bitmap)
+        return mtmd.mtmd_bitmap_init_from_audio(
+            len(filled), filled.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        )
 
     def _reason(self) -> str:
         """The native code's last error, without its function's name and its hints."""

@@ -20,7 +20,7 @@ Weights = dict[str, NDArray[np.float32]]
 
 TEXT_SIZE, TEXT_FORWARD, TEXT_LAYERS, TEXT_HEADS, TEXT_KV_HEADS = 64, 128, 2, 4, 2
 EAR_SIZE, EAR_FORWARD, EAR_LAYERS, EAR_HEADS = 40, 160, 2, 2
-MELS, EAR_POSITIONS = 128, 1500
+MELS, EAR_POSITIONS, EAR_CHANNELS = 128, 1500, 8
 STACK = EAR_FORWARD // EAR_SIZE
 NORM_EPSILON = 1e-5
 ROPE_BASE = 10_000.0
@@ -43,6 +43,7 @@ class Family:
     added_tokens: tuple[str, ...]
     text_seed: int
     has_text_bias: bool = False
+    has_text_norms: bool = False
     stacks_frames: bool = False
 
     @property
@@ -86,15 +87,31 @@ QWEN2_AUDIO = Family(
     text_seed=5,
     has_text_bias=True,
 )  # fmt: skip
+QWEN3_ASR = Family(
+    name="qwen3_asr",
+    architecture="qwen3vl",
+    projector="qwen3a",
+    control=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|audio_start|>", "<|audio_pad|>",
+             "<|audio_end|>", "<asr_text>"),
+    audio="<|audio_pad|>",
+    added_tokens=("<|audio_start|>", "<|audio_end|>"),
+    text_seed=179,
+    has_text_norms=True,
+)  # fmt: skip
 PROMPTS = {
     VOXTRAL.name: "<s>[INST][BEGIN_AUDIO][AUDIO][/INST]lang:en[TRANSCRIBE]",
     QWEN2_AUDIO.name: (
         "<|im_start|>user\n<|audio_bos|><|AUDIO|><|audio_eos|>what is it?<|im_end|>\n"
         "<|im_start|>assistant\n"
     ),
+    QWEN3_ASR.name: (
+        "<|im_start|>system\n<|im_end|>\n"
+        "<|im_start|>user\n<|audio_start|><|audio_pad|><|audio_end|><|im_end|>\n"
+        "<|im_start|>assistant\nlanguage English<asr_text>"
+    ),
 }
 """Prompts of the reference, by family."""
-FAMILIES = {family.name: family for family in (VOXTRAL, QWEN2_AUDIO)}
+FAMILIES = {family.name: family for family in (VOXTRAL, QWEN2_AUDIO, QWEN3_ASR)}
 RECORDINGS = {
     VOXTRAL.name: [
         Recording(name="short", seconds=3),
@@ -103,6 +120,11 @@ RECORDINGS = {
         Recording(name="quiet", seconds=3, amplitude=0.01),
     ],
     QWEN2_AUDIO.name: [Recording(name="a whole window", seconds=29.985)],
+    QWEN3_ASR.name: [
+        Recording(name="whole seconds", seconds=3),
+        Recording(name="part of a second", seconds=3.4),
+        Recording(name="three windows", seconds=19.3),
+    ],
 }
 
 
@@ -127,7 +149,7 @@ def chirp_file(recording: Recording) -> bytes:
 
 def weights_of(family: Family) -> Weights:
     """All tensors of a model: the encoder's, the projector's and the text model's."""
-    heard = [*_ears(), *_projector(family)]
+    heard = [*_ears(family), *_projector(family)]
     return {
         **{name: _values(f"{family.name}/{name}", shape) for name, shape in heard},
         **{
@@ -140,7 +162,7 @@ def weights_of(family: Family) -> Weights:
 def _values(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     values = rng.standard_normal(shape, dtype=np.float32)
-    if "norm" in name and name.endswith(".weight"):
+    if name.endswith(("norm.weight", "ln_post.weight")):
         return np.float32(1) + np.float32(0.2) * values
     if len(shape) == 1:
         return np.float32(0.1) * values
@@ -161,6 +183,9 @@ def _text(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield f"{block}self_attn.{name}_proj.weight", (rows, TEXT_SIZE)
             if family.has_text_bias:
                 yield f"{block}self_attn.{name}_proj.bias", (rows,)
+        if family.has_text_norms:
+            yield f"{block}self_attn.q_norm.weight", (TEXT_SIZE // TEXT_HEADS,)
+            yield f"{block}self_attn.k_norm.weight", (TEXT_SIZE // TEXT_HEADS,)
         yield f"{block}self_attn.o_proj.weight", (TEXT_SIZE, TEXT_SIZE)
         yield f"{block}mlp.gate_proj.weight", (TEXT_FORWARD, TEXT_SIZE)
         yield f"{block}mlp.up_proj.weight", (TEXT_FORWARD, TEXT_SIZE)
@@ -171,21 +196,34 @@ def _text(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "lm_head.weight", (vocabulary, TEXT_SIZE)
 
 
-def _ears() -> Iterator[tuple[str, tuple[int, ...]]]:
+def _ears(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
     tower = "model.audio_tower."
-    yield from _with_bias(f"{tower}conv1", (EAR_SIZE, MELS, 3))
-    yield from _with_bias(f"{tower}conv2", (EAR_SIZE, EAR_SIZE, 3))
-    yield f"{tower}embed_positions.weight", (EAR_POSITIONS, EAR_SIZE)
+    is_whisper = family.name != QWEN3_ASR.name
+    yield from _whisper_inputs(tower) if is_whisper else _qwen_inputs(tower)
     for layer in range(EAR_LAYERS):
         block = f"{tower}layers.{layer}."
         for name in ("q", "v", "out"):
             yield from _with_bias(f"{block}self_attn.{name}_proj", (EAR_SIZE, EAR_SIZE))
         yield f"{block}self_attn.k_proj.weight", (EAR_SIZE, EAR_SIZE)
+        if not is_whisper:
+            yield f"{block}self_attn.k_proj.bias", (EAR_SIZE,)
         yield from _with_bias(f"{block}fc1", (EAR_FORWARD, EAR_SIZE))
         yield from _with_bias(f"{block}fc2", (EAR_SIZE, EAR_FORWARD))
         yield from _with_bias(f"{block}self_attn_layer_norm", (EAR_SIZE,))
         yield from _with_bias(f"{block}final_layer_norm", (EAR_SIZE,))
-    yield from _with_bias(f"{tower}layer_norm", (EAR_SIZE,))
+    yield from _with_bias(f"{tower}{'layer_norm' if is_whisper else 'ln_post'}", (EAR_SIZE,))
+
+
+def _whisper_inputs(tower: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield from _with_bias(f"{tower}conv1", (EAR_SIZE, MELS, 3))
+    yield from _with_bias(f"{tower}conv2", (EAR_SIZE, EAR_SIZE, 3))
+    yield f"{tower}embed_positions.weight", (EAR_POSITIONS, EAR_SIZE)
+
+
+def _qwen_inputs(tower: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for number, inputs in ((1, 1), (2, EAR_CHANNELS), (3, EAR_CHANNELS)):
+        yield from _with_bias(f"{tower}conv2d{number}", (EAR_CHANNELS, inputs, 3, 3))
+    yield f"{tower}conv_out.weight", (EAR_SIZE, EAR_CHANNELS * MELS // 8)
 
 
 def _projector(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -193,6 +231,9 @@ def _projector(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
     if family.stacks_frames:
         yield f"{name}_1.weight", (TEXT_SIZE, STACK * EAR_SIZE)
         yield f"{name}_2.weight", (TEXT_SIZE, TEXT_SIZE)
+    elif family.name == QWEN3_ASR.name:
+        yield from _with_bias(f"{name}_1", (EAR_SIZE, EAR_SIZE))
+        yield from _with_bias(f"{name}_2", (TEXT_SIZE, EAR_SIZE))
     else:
         yield from _with_bias(name, (TEXT_SIZE, EAR_SIZE))
 

@@ -13,9 +13,11 @@ from tests.engine.hearing.families import (
     EAR_FORWARD,
     EAR_HEADS,
     EAR_LAYERS,
+    EAR_POSITIONS,
     EAR_SIZE,
     MELS,
     NORM_EPSILON,
+    QWEN3_ASR,
     ROPE_BASE,
     STACK,
     TEXT_FORWARD,
@@ -33,6 +35,8 @@ _TEXT_NAMES = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "self_attn.o_proj": "attn_output",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
@@ -43,6 +47,10 @@ _TEXT_NAMES = {
 _EAR_NAMES = {
     "conv1": "conv1d.1",
     "conv2": "conv1d.2",
+    "conv2d1": "conv2d.1",
+    "conv2d2": "conv2d.2",
+    "conv2d3": "conv2d.3",
+    "conv_out": "conv_out",
     "embed_positions": "position_embd",
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
@@ -53,6 +61,7 @@ _EAR_NAMES = {
     "fc2": "ffn_down",
     "final_layer_norm": "ln2",
     "layer_norm": "post_ln",
+    "ln_post": "post_ln",
 }
 _PROJECTOR_NAMES = {"linear": "fc", "linear_1": "mlp.1", "linear_2": "mlp.2"}
 _NAME = re.compile(r"model\.(\w+)\.(?:layers\.(\d+)\.)?(.+)\.(weight|bias)")
@@ -71,6 +80,9 @@ def write_text_model(path: Path, family: Family, *, template: str) -> Path:
     writer.add_layer_norm_rms_eps(NORM_EPSILON)
     writer.add_rope_freq_base(ROPE_BASE)
     writer.add_rope_dimension_count(TEXT_SIZE // TEXT_HEADS)
+    if family.architecture == "qwen3vl":  # positions of three dimensions, which are equal for audio
+        writer.add_rope_dimension_sections([4, 2, 2, 0])
+        writer.add_num_deepstack_layers(0)
     writer.add_chat_template(template)
     _add_vocabulary(writer, family)
     for name, values in weights_of(family).items():
@@ -98,10 +110,25 @@ def write_projector(path: Path, family: Family) -> Path:
     writer.add_float32("clip.audio.attention.layer_norm_epsilon", NORM_EPSILON)
     for name, values in weights_of(family).items():
         if name.startswith(("model.audio_tower.", "model.multi_modal_projector.")):
-            is_convolution_bias = re.search(r"conv\d\.bias$", name)
-            shaped = values[:, np.newaxis] if is_convolution_bias else values
-            writer.add_tensor(_projector_name(name), shaped)
+            writer.add_tensor(_projector_name(name), _in_shape_of_ggml(name, values))
+    if family is QWEN3_ASR:
+        writer.add_tensor("a.position_embd.weight", _sinusoids())
     return _written(writer, path)
+
+
+def _in_shape_of_ggml(name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The biases of convolutions have a row for each channel."""
+    if re.search(r"conv\d\.bias$", name):
+        return values[:, np.newaxis]
+    return values[:, np.newaxis, np.newaxis] if re.search(r"conv2d\d\.bias$", name) else values
+
+
+def _sinusoids() -> NDArray[np.float32]:
+    """Positions of Qwen3-ASR, which its own weights do not contain."""
+    half = EAR_SIZE // 2
+    speeds = np.exp(-np.log(10_000) / (half - 1) * np.arange(half))
+    angles = np.arange(EAR_POSITIONS)[:, np.newaxis] * speeds
+    return np.hstack([np.sin(angles), np.cos(angles)]).astype(np.float32)
 
 
 def _text_name(name: str) -> str:

@@ -31,12 +31,12 @@ from tests.engine.hearing.families import (
 )
 from tests.engine.hearing.gguf_files import write_projector, write_text_model
 
-EMBEDDING_TOLERANCE = 0.01
-"""Of embeddings with a standard deviation of 1 to 2: llama.cpp rounds the inputs of convolutions to
-16 bits."""
+EMBEDDING_TOLERANCE = 0.02
+"""Of embeddings with a standard deviation of 1.2 to 2.4: llama.cpp rounds the inputs of
+convolutions to 16 bits."""
 END_TOLERANCE = 0.1
 """Where audio ends with a window: the reference mirrors its end, llama.cpp adds silence."""
-LOGPROB_TOLERANCE = 0.05
+LOGPROB_TOLERANCE = 0.1
 ENTRIES = json.loads(Path(__file__).with_name("reference.json").read_text())["entries"]
 
 HEARD_OTHERWISE = {
