@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.llama import voxtral
+from llm_backend.engine.llama.audio_end import AudioEnd
 from llm_backend.engine.llama.devices import computes_on_gpu
 from llm_backend.engine.llama.header import check_file
 from llm_backend.engine.llama.log import LlamaLog
@@ -32,12 +33,6 @@ _MARKER = b"<media>"
 _DIMENSIONS = 4  # dimensions of a position that has several: time, row, column, and one unused
 _CONTEXT_DEPENDENT = {"hunyuanvl", "deepseek4v"}
 """Projectors whose embeddings depend on where in the prompt an image stands."""
-_WINDOWED = {"glma", "meralion", "musicflamingo", "qwen2.5o", "qwen2a", "ultravox", "voxtral"}
-"""Projectors that encode audio in windows of `_WINDOW_S`, and pad the last one."""
-_WINDOW_S = 30
-_WHOLE_SECONDS = {"qwen3a"}
-"""Projectors for which llama.cpp pads audio to whole seconds by frames that are not silence, and
-has the model hear these, too. Audio whose last sample would begin another second gets one more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +92,8 @@ class NativeProjector:
         self._audio_limit_s = config.audio_limit_s
         self._has_dimensions = bool(mtmd.mtmd_decode_use_mrope(self._context))
         self._cached_pieces: OrderedDict[Identity, list[Piece]] = OrderedDict()
-        self._is_windowed = not _WINDOWED.isdisjoint(_kinds_of_audio(header))
-        self._needs_whole_seconds = not _WHOLE_SECONDS.isdisjoint(_kinds_of_audio(header))
+        self._audio_end = AudioEnd.of(header)
+        self._rate_hz: int = mtmd.mtmd_get_audio_sample_rate(self._context)  # below 0 without audio
         self._open_chunks: _Chunks | None = None  # the medium split last
         self._cached_embeddings: OrderedDict[tuple[Identity, int], Embeddings] = OrderedDict()
         self._cached_bytes = 0
@@ -246,20 +241,12 @@ class NativeProjector:
             chunks = mtmd.mtmd_input_chunks_init()
             bitmaps = (mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap)
             status = mtmd.mtmd_tokenize(self._context, chunks, ctypes.byref(text), bitmaps, 1)
-            windows = self._windows(bitmap)
+            is_audio = media.medium is MediaKind.AUDIO
+            windows = self._audio_end.count_windows(bitmap, self._rate_hz) if is_audio else None
         if status:
             mtmd.mtmd_input_chunks_free(chunks)
             raise MediaError(f"The {media.medium} cannot be read: {self._reason()}")
         return _Chunks(media=identity(media), handle=chunks, windows=windows)
-
-    def _windows(self, bitmap: Handle) -> int | None:
-        """The number of windows that have samples of audio; None for other media. llama.cpp makes
-        one more, all padding, of audio that ends with a window."""
-        if not self._is_windowed or not mtmd.mtmd_bitmap_is_audio(bitmap):
-            return None
-        window: int = _WINDOW_S * mtmd.mtmd_get_audio_sample_rate(self._context)
-        samples: int = mtmd.mtmd_bitmap_get_nx(bitmap)
-        return -(-samples // window)
 
     @contextmanager
     def _bitmap(self, media: MediaItem, *, counts_only: bool) -> Iterator[Handle]:
@@ -287,28 +274,14 @@ class NativeProjector:
             mtmd.mtmd_bitmap_free(bitmap)
             return None
         samples: int = mtmd.mtmd_bitmap_get_nx(bitmap)
-        seconds = samples / mtmd.mtmd_get_audio_sample_rate(self._context)
+        seconds = samples / self._rate_hz
         if not _LEAST_AUDIO_S <= seconds <= self._audio_limit_s:
             mtmd.mtmd_bitmap_free(bitmap)
             raise MediaError(
                 f"The audio lasts {seconds:.2f} s; it may last {_LEAST_AUDIO_S:g} to "
                 f"{self._audio_limit_s:g} s."
             )
-        return self._fill_seconds(bitmap) if self._needs_whole_seconds else bitmap
-
-    def _fill_seconds(self, bitmap: Handle) -> Handle:
-        """Add silence to the end of a second, less the sample with which llama.cpp begins the next
-        one."""
-        samples: int = mtmd.mtmd_bitmap_get_nx(bitmap)
-        second: int = mtmd.mtmd_get_audio_sample_rate(self._context)
-        filled = np.zeros(-(-samples // second) * second - 1, dtype=np.float32)
-        data = ctypes.string_at(mtmd.mtmd_bitmap_get_data(bitmap), samples * filled.itemsize)
-        length = min(samples, len(filled))
-        filled[:length] = np.frombuffer(data, dtype=np.float32)[:length]
-        mtmd.mtmd_bitmap_free(bitmap)
-        return mtmd.mtmd_bitmap_init_from_audio(
-            len(filled), filled.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-        )
+        return self._audio_end.fill(bitmap, self._rate_hz)
 
     def _reason(self) -> str:
         """The native code's last error, without its function's name and its hints."""
@@ -333,11 +306,6 @@ def _checked_header(path: Path) -> GgufHeader:
             "which is not supported"
         )
     return header
-
-
-def _kinds_of_audio(header: GgufHeader) -> set[str]:
-    keys = ("clip.projector_type", "clip.audio.projector_type")
-    return {str(header.values.get(key)) for key in keys}
 
 
 def _each(chunks: Handle) -> Iterator[Handle]:
