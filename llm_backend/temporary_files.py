@@ -1,4 +1,4 @@
-"""Temporary files of requests, and whether their folder has room."""
+"""Temporary files of requests, and the detection of a full disk."""
 
 import asyncio
 import errno
@@ -17,8 +17,8 @@ _PROBE_BYTES = 64 * 1024
 
 
 class TemporaryFiles:
-    """Temporary files of a process. Their folder is full from the first write that finds no room
-    until a probe does; `on_full` is called with the kind of each file that found none."""
+    """Temporary files of a process. Their folder counts as full from a write that finds no room
+    until a probe finds some; `on_full` is called with the kind of file at each such write."""
 
     def __init__(self, on_full: Callable[[str], None] = lambda _kind: None) -> None:
         self._on_full = on_full
@@ -58,6 +58,6 @@ def _try_to_write() -> bool:
     try:
         with tempfile.TemporaryFile(buffering=0) as file:
             return file.write(bytes(_PROBE_BYTES)) == _PROBE_BYTES
-    except OSError as error:  # of any number: the folder still takes no file
+    except OSError as error:  # with any errno: the folder takes no file yet
         log.warning("temporary_files_probe_failed", extra={"reason": str(error)})
         return False

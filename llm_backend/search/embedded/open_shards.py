@@ -1,6 +1,6 @@
-"""Open collections of a folder: a bounded number, the least recently used one is closed.
+"""LRU cache of the open collections of a folder.
 
-All calls come from one thread, except those of `path`. The folder must be locked before a
+All calls, except those of `path`, come from one thread. The folder must be locked before a
 collection is opened.
 """
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:  # 4 MB of memory, only in processes that search
 
 
 class OpenShards:
-    """Shards of `folder`, at most `limit` of them open; a shard holds one collection. `unbuilt`
-    counts, by collection, the points written since its search graph was built."""
+    """Shards of `folder`, each with one collection; at most `limit` of them are open. `unbuilt`
+    counts, by collection, the points that are not in its search graph yet."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder = folder
@@ -51,7 +51,7 @@ class OpenShards:
         self._lock = lock
 
     def name(self) -> str:
-        """Returns the folder's unique name, written beside its lock."""
+        """Returns the folder's unique name, which is stored in its lock file."""
         assert self._lock is not None, "the folder is locked before any work"
         self._lock.seek(0)
         name = self._lock.read().decode()
@@ -95,13 +95,13 @@ class OpenShards:
         self.unbuilt.pop(collection, None)
 
     def replace(self, collection: str, journal: list[Callable[["Shard"], None]]) -> None:
-        """Replaces a collection by its rebuilt copy, after applying `journal`: the writes since the
-        copy was made."""
+        """Replaces a collection by its rebuilt copy, after applying `journal` to the copy: the
+        writes since it was made."""
         path = self.path(collection)
         shard = _open_shard(copy_path(path))
         count = shard.count()
-        for work in journal:
-            work(shard)
+        for write in journal:
+            write(shard)
         shard.flush()
         shard.close()
         self._close_shard(collection)
@@ -117,9 +117,7 @@ class OpenShards:
     def _cache_shard(self, collection: str, shard: "Shard") -> None:
         self._open[collection] = shard
         while len(self._open) > self._limit:
-            _, oldest = self._open.popitem(last=False)
-            oldest.flush()
-            oldest.close()
+            self._close_shard(next(iter(self._open)))
 
     def _close_shard(self, collection: str) -> None:
         shard = self._open.pop(collection, None)
@@ -135,8 +133,8 @@ def _open_shard(path: Path) -> "Shard":
 
 
 def _create_shard(path: Path, dimensions: int) -> "Shard":
-    """Creates the shard under another path and renames it, so that a crash leaves no
-    incomplete one."""
+    """Creates the shard under another path and renames it, so that no crash leaves an incomplete
+    one."""
     from llm_backend.search.embedded.shard import Shard
 
     copy = copy_path(path)

@@ -137,7 +137,7 @@ class Administration:
         def work(connection: Connection) -> None:
             rows.delete_record(connection, kind, id)
             if and_all_named:
-                rows.delete_named(connection, and_all_named)
+                rows.delete_records_by_prefix(connection, and_all_named)
             if keys_of:
                 rows.delete_keys_of(connection, **keys_of)
 

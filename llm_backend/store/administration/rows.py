@@ -1,7 +1,7 @@
 """Administered objects as rows: each function is one unit of work on a connection."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, insert, select, update
 from sqlalchemy import delete as delete_from
@@ -20,35 +20,32 @@ from llm_backend.store.database.upsert import add_up
 from llm_backend.store.errors import Duplicate, Missing
 from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import find_row, row_from, value_from
-from llm_backend.store.tables.administration import (
-    administered,
-    api_keys,
-    audit_logs,
-)
+from llm_backend.store.tables.administration import administered, api_keys, audit_logs
 
 VERSION = "administration"
 
 _EXPIRED_AT_ONCE = 500  # entries of the audit log deleted in one transaction
+_Value = TypeVar("_Value", Record, StoredKey, AuditEntry)
 
 
 def version(connection: Connection) -> int:
-    """The number of changes so far."""
+    """Returns the number of changes so far."""
     this = select(counters.c.value).where(counters.c.name == VERSION)
     return connection.execute(this).scalar_one_or_none() or 0
 
 
 def load_snapshot(connection: Connection, kinds: Sequence[str]) -> AccessSnapshot:
-    """All keys, and all records of these kinds."""
+    """Returns all keys, and all records of these kinds."""
     records = select(administered).where(administered.c.kind.in_(kinds))
     return AccessSnapshot(
         version=version(connection),
-        records=[_record(row) for row in connection.execute(records)],
-        keys=[_key(row) for row in connection.execute(select(api_keys))],
+        records=[value_from(row, Record) for row in connection.execute(records)],
+        keys=[value_from(row, StoredKey) for row in connection.execute(select(api_keys))],
     )
 
 
 def add_record(connection: Connection, record: Record) -> None:
-    """Insert the record. Raises `Duplicate`."""
+    """Inserts the record. Raises `Duplicate`."""
     row = row_from(record, administered)
     try:
         connection.execute(insert(administered), row)
@@ -59,12 +56,12 @@ def add_record(connection: Connection, record: Record) -> None:
 
 
 def get_record(connection: Connection, kind: str, id: str) -> Record:
-    """The record of this kind and id. Raises `Missing`."""
-    return _record(_one(connection, administered, id, administered.c.kind == kind))
+    """Returns the record of this kind and id. Raises `Missing`."""
+    return value_from(_one(connection, administered, id, administered.c.kind == kind), Record)
 
 
 def find_record(connection: Connection, kind: str, id: str) -> Record | None:
-    """The record of this kind and id; None if there is none."""
+    """Returns the record of this kind and id; None if there is none."""
     try:
         return get_record(connection, kind, id)
     except Missing:
@@ -72,71 +69,71 @@ def find_record(connection: Connection, kind: str, id: str) -> Record | None:
 
 
 def lock_record(connection: Connection, kind: str, id: str) -> Record:
-    """The record of this kind and id, which no other transaction changes until this one ends.
-    Raises `Missing`."""
+    """Locks a record until the end of this transaction, and returns it. Raises `Missing`."""
     this = (administered.c.id == id) & (administered.c.kind == kind)
     connection.execute(select(administered.c.id).where(this).with_for_update())
     return get_record(connection, kind, id)
 
 
 def replace_record(connection: Connection, record: Record) -> None:
-    """Replace the body of the record of this kind and id. Raises `Missing`."""
+    """Replaces the body of the record of this kind and id. Raises `Missing`."""
     get_record(connection, record.kind, record.id)
     this = update(administered).where(administered.c.id == record.id)
     connection.execute(this.values(body=record.body))
 
 
 def upsert_record(connection: Connection, record: Record) -> None:
-    """Insert the record, or replace the body of the one with its id."""
+    """Inserts the record, or replaces the body of the one with its id."""
     this = update(administered).where(administered.c.id == record.id)
     if not connection.execute(this.values(body=record.body)).rowcount:
         add_record(connection, record)
 
 
 def delete_record(connection: Connection, kind: str, id: str) -> None:
-    """Delete the record of this kind and id. Raises `Missing`."""
+    """Deletes the record of this kind and id. Raises `Missing`."""
     get_record(connection, kind, id)
     connection.execute(delete_from(administered).where(administered.c.id == id))
 
 
-def delete_named(connection: Connection, beginning: str) -> None:
-    """Delete the records whose ids begin with this."""
-    these = administered.c.id.startswith(beginning, autoescape=True)
+def delete_records_by_prefix(connection: Connection, prefix: str) -> None:
+    """Deletes the records whose ids begin with this prefix."""
+    these = administered.c.id.startswith(prefix, autoescape=True)
     connection.execute(delete_from(administered).where(these))
 
 
 def find_records(
     connection: Connection, kind: str, project_id: str | None, request: PageRequest
 ) -> Page[Record]:
-    """A page of the records of a kind, of a project or the organization. Raises `UnknownCursor`."""
+    """Returns a page of the records of a kind, of a project or (None) the organization. Raises
+    `UnknownCursor`."""
     is_in_project = administered.c.project_id.is_not_distinct_from(project_id)
     listing = select(administered).where(administered.c.kind == kind, is_in_project)
-    rows, has_more = _page(connection, administered, listing, request)
-    return Page(items=[_record(row) for row in rows], has_more=has_more)
+    return _page(connection, administered, listing, request, Record)
 
 
 def add_key(connection: Connection, key: StoredKey) -> None:
-    """Insert the key."""
+    """Inserts the key."""
     connection.execute(insert(api_keys), vars(key))
 
 
 def get_key(connection: Connection, id: str, project_id: str | None) -> StoredKey:
-    """The key of this id in a project; without a project, the admin key. Raises `Missing`."""
+    """Returns the key of this id in a project; without a project, the admin key. Raises
+    `Missing`."""
     is_in_project = api_keys.c.project_id.is_not_distinct_from(project_id)
-    return _key(_one(connection, api_keys, id, is_in_project))
+    return value_from(_one(connection, api_keys, id, is_in_project), StoredKey)
 
 
 def find_keys(
     connection: Connection, project_id: str | None, request: PageRequest
 ) -> Page[StoredKey]:
-    """A page of a project's keys; without a project, of the admin keys. Raises `UnknownCursor`."""
+    """Returns a page of a project's keys; without a project, of the admin keys. Raises
+    `UnknownCursor`."""
     listing = select(api_keys).where(api_keys.c.project_id.is_not_distinct_from(project_id))
-    rows, has_more = _page(connection, api_keys, listing, request)
-    return Page(items=[_key(row) for row in rows], has_more=has_more)
+    return _page(connection, api_keys, listing, request, StoredKey)
 
 
 def delete_key(connection: Connection, id: str) -> None:
-    """Delete the key of this id, in any project. Raises `Missing`."""
+    """Deletes the key of this id, in any project. Raises `Missing`."""
     _one(connection, api_keys, id)
     connection.execute(delete_from(api_keys).where(api_keys.c.id == id))
 
@@ -148,7 +145,7 @@ def delete_keys_of(
     service_account_id: str | None = None,
     user_id: str | None = None,
 ) -> None:
-    """Delete the keys that match all of the given values."""
+    """Deletes the keys that match all of the given values."""
     given = {
         api_keys.c.project_id: project_id,
         api_keys.c.service_account_id: service_account_id,
@@ -160,8 +157,8 @@ def delete_keys_of(
 
 
 def record_key_use(connection: Connection, times: dict[str, int]) -> None:
-    """Record the time at which each key was last used, by its id. Deleted keys are skipped. A time
-    before the recorded one is skipped, too: another server has recorded a later use."""
+    """Records the time of each key's last use, by its id. Deleted keys are skipped, and times
+    before the recorded one, too: another server has recorded a later use."""
     last = api_keys.c.last_used_at
     for id, used_at in sorted(times.items()):
         this = update(api_keys).where(api_keys.c.id == id, last.is_(None) | (last < used_at))
@@ -169,7 +166,7 @@ def record_key_use(connection: Connection, times: dict[str, int]) -> None:
 
 
 def add_audit_entry(connection: Connection, entry: AuditEntry) -> None:
-    """Insert the entry, and count its change."""
+    """Inserts the entry, and counts its change."""
     connection.execute(insert(audit_logs), vars(entry))
     add_up(connection, counters, [{"name": VERSION, "value": 1}])
 
@@ -177,14 +174,13 @@ def add_audit_entry(connection: Connection, entry: AuditEntry) -> None:
 def find_audit_entries(
     connection: Connection, criteria: AuditFilter, request: PageRequest
 ) -> Page[AuditEntry]:
-    """A page of the entries that match. Raises `UnknownCursor`."""
+    """Returns a page of the entries that match. Raises `UnknownCursor`."""
     listing = select(audit_logs).where(*_conditions(criteria))
-    rows, has_more = _page(connection, audit_logs, listing, request)
-    return Page(items=[_entry(row) for row in rows], has_more=has_more)
+    return _page(connection, audit_logs, listing, request, AuditEntry)
 
 
 def delete_audit_entries(connection: Connection, before: int) -> bool:
-    """Delete some of the entries from before this time; true if more may be left."""
+    """Deletes some of the entries from before this time. Returns True if more may be left."""
     old = select(audit_logs.c.seq).where(audit_logs.c.created_at < before)
     some = old.order_by(audit_logs.c.created_at, audit_logs.c.seq).limit(_EXPIRED_AT_ONCE)
     seqs = connection.scalars(some.with_for_update(skip_locked=True)).all()
@@ -221,25 +217,14 @@ def _one(connection: Connection, table: Table, id: str, *more: ColumnElement[boo
 
 
 def _page(
-    connection: Connection, table: Table, listing: Any, request: PageRequest
-) -> tuple[Sequence[Row[Any]], bool]:
+    connection: Connection, table: Table, listing: Any, request: PageRequest, kind: type[_Value]
+) -> Page[_Value]:
     bound = cursor_keys(request, lambda id: _sort_keys(connection, table, id))
     keys = (table.c.created_at, table.c.seq)
-    return fetch(connection, listing, request, keys=keys, bound=bound)
+    rows, has_more = fetch(connection, listing, request, keys=keys, bound=bound)
+    return Page(items=[value_from(row, kind) for row in rows], has_more=has_more)
 
 
 def _sort_keys(connection: Connection, table: Table, id: str) -> tuple[int, int]:
     row = _one(connection, table, id)
     return row.created_at, row.seq
-
-
-def _record(row: Row[Any]) -> Record:
-    return value_from(row, Record)
-
-
-def _key(row: Row[Any]) -> StoredKey:
-    return value_from(row, StoredKey)
-
-
-def _entry(row: Row[Any]) -> AuditEntry:
-    return value_from(row, AuditEntry)

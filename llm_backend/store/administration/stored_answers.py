@@ -1,5 +1,4 @@
-"""Stored answers of idempotent requests, shared by several servers: one server makes each
-answer."""
+"""Stored answers of idempotent requests; a claim ensures that only one server makes each answer."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -25,8 +24,8 @@ class StoredAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerClaim:
-    """A claimed name: the digest of its request, and the answer once it is complete; `until_at` is
-    when the claim expires, or the answer."""
+    """A claimed name: the digest of its request, and the answer once it is complete. The claim,
+    later the answer, expires at `until_at`."""
 
     digest: str
     answer: StoredAnswer | None
@@ -42,26 +41,26 @@ class StoredAnswers:
     async def claim(
         self, name: str, *, digest: str, holder: str, now: int, until: int
     ) -> AnswerClaim | None:
-        """Claim the name for the holder, until this time. Returns None if the claim is made, else
-        the unexpired claim of another holder."""
+        """Claims the name for the holder until this time. Returns None if that succeeds, else the
+        unexpired claim."""
         claim = partial(_claim, name=name, digest=digest, holder=holder, now=now, until=until)
         return await self._database.write(claim)
 
     async def store(self, name: str, *, holder: str, answer: StoredAnswer, until: int) -> None:
-        """Store the complete answer, until this time. Does nothing if another holder has claimed
+        """Stores the complete answer until this time. Does nothing if another holder has claimed
         the name."""
         await self._database.write(_store, name=name, holder=holder, answer=answer, until=until)
 
     async def free(self, name: str, *, holder: str) -> None:
-        """Release the holder's claim without an answer."""
+        """Releases the holder's claim without an answer."""
         await self._database.write(_free, name=name, holder=holder)
 
     async def renew(self, holders: Collection[str], *, until: int) -> None:
-        """Extend the claims of these holders, until this time."""
+        """Extends the claims of these holders until this time."""
         await self._database.write(_renew, holders=holders, until=until)
 
     async def expire(self, *, now: int, limit_bytes: int) -> None:
-        """Delete the expired answers, and the oldest of those over `limit_bytes`."""
+        """Deletes expired answers, then the oldest ones until `limit_bytes` hold the rest."""
         await self._database.write(_delete_expired, now=now)
         while await self._database.write(_delete_oldest, limit_bytes=limit_bytes):
             pass
@@ -76,7 +75,7 @@ def _claim(
         return None
     this = stored_answers.c.name == name
     row = connection.execute(select(stored_answers).where(this).with_for_update()).first()
-    if row is None:  # released at this moment
+    if row is None:  # released in between
         return _claim(connection, name, digest, holder, now, until)
     if row.until_at > now:
         return AnswerClaim(digest=row.digest, answer=_answer(row), until_at=row.until_at)
@@ -121,10 +120,9 @@ def _delete_expired(connection: Connection, now: int) -> None:
 
 
 def _delete_oldest(connection: Connection, limit_bytes: int) -> bool:
-    """Delete the oldest answers over the limit; true if more may be left."""
-    excess_bytes = (
-        connection.scalar(select(func.sum(stored_answers.c.size_bytes))) or 0
-    ) - limit_bytes
+    """Deletes some of the oldest answers over the limit. Returns True if more must be deleted."""
+    total_bytes = connection.scalar(select(func.sum(stored_answers.c.size_bytes))) or 0
+    excess_bytes = total_bytes - limit_bytes
     columns = select(stored_answers.c.name, stored_answers.c.size_bytes)
     oldest = columns.where(stored_answers.c.size_bytes > 0).order_by(stored_answers.c.until_at)
     names = []

@@ -1,4 +1,4 @@
-"""Store of batches, whose work is done by jobs."""
+"""Store of batches; jobs do their work."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -26,7 +26,7 @@ _PAGE_LINES = 20  # answers in memory while they are written to a file
 
 
 class BatchStore:
-    """The batches of a database, whose work is done by `jobs`."""
+    """The batches of a database; `jobs` do their work."""
 
     def __init__(
         self,
@@ -42,41 +42,39 @@ class BatchStore:
         self._clock = clock
 
     async def add(self, batch: StoredBatch) -> None:
-        """Store a batch and its job; durable on return. Raises `Missing` for its file, and
-        `Unstorable`."""
+        """Stores a batch and its job; durable on return. Raises `Missing` for a missing input file,
+        and `Unstorable`."""
         check_metadata(batch.metadata or {})
         check_texts(batch.id, batch.input_file_id)
         await self._database.write(batch_rows.add, batch=batch, now=self._clock())
         self._jobs.wake()
 
     async def get(self, id: str) -> StoredBatch:
-        """The batch with this id, with its counts so far. Raises `Missing`."""
+        """Returns the batch with this id, with its counts so far. Raises `Missing`."""
         return await self._database.read(batch_rows.get, id=id)
 
     async def list(
         self, *, after: str | None = None, limit: int = 20, order: Order = "desc"
     ) -> Page[StoredBatch]:
-        """A page of the batches, by time of creation. Raises `UnknownCursor`."""
+        """Returns a page of the batches, by time of creation. Raises `UnknownCursor`."""
         request = PageRequest(after=after, limit=limit, order=order)
         return await self._database.read(batch_rows.find, request=request)
 
     async def cancel(self, id: str) -> StoredBatch:
-        """Cancel the batch: start no more of its lines; running ones are finished.
-
-        Raises `Missing`, `BatchEnded`.
-        """
+        """Cancels the batch: no more lines start, and running ones finish. Raises `Missing`,
+        `BatchEnded`."""
         stopped = await self._database.write(batch_rows.cancel, id=id, now=self._clock())
         self._jobs.wake()
         return stopped
 
     async def expire(self) -> None:
-        """Start no more lines of expired batches."""
+        """Expires batches: no more of their lines start."""
         await self._database.write(batch_rows.expire, now=self._clock())
         self._jobs.wake()
 
     async def find_work(self, id: str) -> tuple[StoredBatch, Content] | None:
-        """The batch and the content of its input; None if the batch was deleted. Raises `Missing`
-        for its file."""
+        """Returns the batch and the content of its input; None if the batch was deleted. Raises
+        `Missing` for a missing input file."""
         try:
             return await self._database.read(batch_rows.work, id=id)
         except Missing as missing:
@@ -87,8 +85,8 @@ class BatchStore:
     async def begin(
         self, job: Job, chunks: Sequence[Lines], *, total: int, model: str | None
     ) -> bool:
-        """Start the batch, whose input is valid: add the jobs of its lines. False if it was
-        cancelled meanwhile. Raises `LeaseLost`."""
+        """Starts the batch, whose input is valid, by adding the jobs of its lines. Returns False if
+        it was cancelled meanwhile. Raises `LeaseLost`."""
         has_begun = await self._database.write(
             batch_rows.begin, job=job, chunks=chunks, total=total, model=model, now=self._clock()
         )
@@ -96,35 +94,36 @@ class BatchStore:
         return has_begun
 
     async def fail(self, job: Job, errors: Sequence[JsonMapping]) -> None:
-        """End the batch, whose input is invalid, and its job. Raises `LeaseLost`, `BatchEnded`."""
+        """Ends the batch, whose input is invalid, and its job. Raises `LeaseLost`, `BatchEnded`."""
         await self._end(partial(batch_rows.fail, job=job, errors=errors))
 
     async def find_answered_lines(self, id: str, first: int, last: int) -> set[int]:
-        """The numbers of these lines that have an answer. Raises `Missing`."""
+        """Returns the numbers of the lines from `first` to `last` that have an answer. Raises
+        `Missing`."""
         return await self._database.read(batch_rows.numbers, id=id, first=first, last=last)
 
     async def record(self, id: str, *results: LineResult) -> BatchStatus:
-        """Store answers, durable on return; return the batch's state. Raises `Missing`."""
+        """Stores answers, durable on return; returns the batch's status. Raises `Missing`."""
         return await self._database.insert(batch_rows.record, id=id, results=results)
 
     async def record_progress(self, job: Job) -> None:
-        """Reset the job's attempts, since this one has made progress. Raises `LeaseLost`."""
+        """Resets the job's attempts, because it made progress. Raises `LeaseLost`."""
         await self._database.write(job_rows.progress, job=job)
 
     async def finish_lines(self, job: Job) -> None:
-        """Finish the job of some lines. Raises `LeaseLost`."""
+        """Finishes the job of some lines. Raises `LeaseLost`."""
         await self._database.write(batch_rows.finish_lines, job=job, now=self._clock())
         self._jobs.wake()
 
     async def postpone(self, id: str, delay_s: float) -> None:
-        """Delay the jobs of lines that have not started."""
+        """Delays the jobs of lines that have not started."""
         until = self._clock() + delay_s
         await self._database.write(
             job_rows.postpone_unleased, kind=BATCH_LINES, subject=id, until=until
         )
 
     async def lines(self, id: str, *, is_error: bool) -> AsyncIterator[tuple[int, str]]:
-        """Numbers and texts of its answers, in order."""
+        """Yields the numbers and texts of the batch's answers, or of its errors, in order."""
         after = 0
         while True:
             page = await self._database.read(
@@ -137,11 +136,11 @@ class BatchStore:
             after = page[-1][0]
 
     async def end(self, job: Job, ended: BatchEnd) -> None:
-        """End the batch. Raises `LeaseLost`, `BatchEnded`, `BlobGone`."""
+        """Ends the batch. Raises `LeaseLost`, `BatchEnded`, `BlobGone`."""
         await self._end(partial(batch_rows.end, job=job, ended=ended))
 
     async def delete_lines(self, id: str) -> None:
-        """Delete the answers of a batch that has ended, a bounded number in each transaction."""
+        """Deletes the answers of a batch that has ended, a bounded number in each transaction."""
         while await self._database.write(batch_rows.delete_lines, id=id):
             pass
 

@@ -17,14 +17,14 @@ from llm_backend.store.errors import Missing, UnknownCursor
 from llm_backend.store.keyset_pages import PAGE_LIMIT_OPTION, Page
 from llm_backend.store.tables.chats import chats
 
-_STEPS_OF_A_SEARCH = 8  # transactions that index what was stored last
-_STEPS_OF_A_SWEEP = 250
-_PAUSE_S = 0.2  # between the steps of a sweep: each holds the interpreter's lock for milliseconds
+_SEARCH_STEPS = 8  # transactions that index new chats before a search
+_SWEEP_STEPS = 250
+_PAUSE_S = 0.2  # between the steps of a sweep: each one holds the GIL for milliseconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoundChat:
-    """A chat that a search has found, with an excerpt around a word of the query."""
+    """A chat that matches a search, with an excerpt around a word of the query."""
 
     id: str
     created_at: int
@@ -35,17 +35,17 @@ class FoundChat:
 
 
 class ChatSearch:
-    """Finds stored chats; reads `limit_characters` of each."""
+    """Finds stored chats by words; indexes the first `limit_characters` of each."""
 
     def __init__(self, database: Database, *, limit_characters: int) -> None:
         self._database = database
         self._limit_characters = limit_characters
 
     async def sweep(self) -> None:
-        """Index the words of chats that were stored since the last sweep, a limited number. If this
-        server indexes no characters of a chat, the chats are left for a server that does."""
+        """Indexes a limited number of chats that are not indexed yet. With `limit_characters` 0
+        they are left for another server."""
         if self._limit_characters:
-            await self._index(_STEPS_OF_A_SWEEP, pause_s=_PAUSE_S)
+            await self._index(_SWEEP_STEPS, pause_s=_PAUSE_S)
 
     async def find(
         self,
@@ -55,9 +55,9 @@ class ChatSearch:
         after: str | None = None,
         limit: int = 20,
     ) -> Page[FoundChat]:
-        """A page of the chats with all pairs of `metadata` and with words that begin with those of
-        `query`, the latest first. Raises `UnknownCursor`."""
-        await self._index(_STEPS_OF_A_SEARCH)
+        """Returns a page of the chats that have all pairs of `metadata` and words that begin with
+        those of `query`, latest first. Raises `UnknownCursor`."""
+        await self._index(_SEARCH_STEPS)
         owner = current_owner()
         return await self._database.read(
             _find, query, metadata or {}, None if owner is None else owner.id, after, limit
@@ -86,8 +86,8 @@ def _find(
     facts = word_index.facts_of(owner, metadata)
     seqs = word_index.find(connection, words, facts, before=before, limit=limit + 1)
     shown = _within_page(connection, seqs[:limit])
-    these = select(chats).where(chats.c.seq.in_(shown))
-    rows = connection.execute(these.order_by(chats.c.seq.desc())).all()
+    query_rows = select(chats).where(chats.c.seq.in_(shown)).order_by(chats.c.seq.desc())
+    rows = connection.execute(query_rows).all()
     items = []
     for row, texts in zip(rows, word_index.read_texts(connection, rows), strict=True):
         parts = texts.metadata, texts.messages, texts.response
@@ -105,7 +105,7 @@ def _find(
 
 
 def _within_page(connection: Connection, seqs: Sequence[int]) -> Sequence[int]:
-    """Return the first of these chats, one at least, that a page has room for in bytes."""
+    """Returns the first of these chats, at least one, that fit into the bytes of a page."""
     limit_bytes = connection.get_execution_options()[PAGE_LIMIT_OPTION]
     sizes = select(chats.c.seq, chats.c.size_bytes).where(chats.c.seq.in_(seqs))
     size_of = {row.seq: row.size_bytes for row in connection.execute(sizes)}

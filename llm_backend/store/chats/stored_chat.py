@@ -1,4 +1,4 @@
-"""Values of stored chats, and the checks of texts and metadata that columns can store."""
+"""Values of stored chats; checks that columns can store texts and metadata."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ from llm_backend.json_types import JsonMapping
 from llm_backend.store.errors import Unstorable
 from llm_backend.store.json_text import is_text
 
-# OpenAI's bounds; four bytes a character, an index entry on PostgreSQL just holds them.
+# OpenAI's limits. At four bytes a character, a pair just fits into an index entry of PostgreSQL.
 _KEY_CHARACTERS, _VALUE_CHARACTERS = 64, 512
 
 
 class ChatStatus(StrEnum):
-    """End of the answer."""
+    """Completeness of the answer."""
 
     COMPLETED = "completed"
     INCOMPLETE = "incomplete"  # the client disconnected, or the stream failed
@@ -21,9 +21,8 @@ class ChatStatus(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class StoredChat:
-    """One chat: the request without its messages, and the completion object as it was answered.
-
-    `response` may have a `metadata` of its own; this `metadata` is the one that counts.
+    """One chat: the request without its messages, and the completion object as it was sent.
+    `metadata` takes precedence over that of `response`, if any.
     """
 
     id: str
@@ -53,14 +52,14 @@ class StoredMessage:
 
 
 def check_texts(*texts: str) -> None:
-    """Raise `Unstorable` unless text columns can store all of these."""
+    """Raises `Unstorable` unless text columns can store all of these."""
     for text in texts:
         if not is_text(text):
             raise Unstorable(f"{text[:64]!r} holds a NUL character or half of a surrogate pair.")
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
-    """Raise `Unstorable` unless every pair is within OpenAI's limits and can be stored."""
+    """Raises `Unstorable` unless every pair is within OpenAI's limits and can be stored."""
     check_texts(*metadata, *metadata.values())
     for key, value in metadata.items():
         if len(key) > _KEY_CHARACTERS or len(value) > _VALUE_CHARACTERS:

@@ -27,8 +27,8 @@ vector_stores = object_table(
     Column("last_active_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, index=True),
     Column("embedding_model", Text, nullable=False),
-    Column("index_name", Text),  # of the only vector index with its vectors
-    Column("dimensions", Integer),  # once the index has a collection for it
+    Column("index_name", Text),  # name of the vector index that has its vectors
+    Column("dimensions", Integer),  # set once the index has a collection for it
     Column("is_emptied", Boolean, nullable=False),
 )
 
@@ -43,9 +43,8 @@ vector_store_batches = object_table(
 )
 Index(None, vector_store_batches.c.store_seq)
 
-# A file in a vector store. Its `id` names its points in the vector index, and is never used again.
-# Clients call it by `file_id`, which is a name and not a reference: a file may be the upstream's
-# one day.
+# Files in vector stores. `id` names a file's points in the vector index, and is never used again.
+# Clients use `file_id`, which is no foreign key, so that it may be the file of an upstream.
 vector_store_files = object_table(
     "vector_store_files",
     _of_vector_store(),
@@ -65,7 +64,7 @@ vector_store_files = object_table(
     CheckConstraint("status IN ('in_progress', 'completed', 'cancelled', 'failed')", name="status"),
     UniqueConstraint("store_seq", "file_id"),
 )
-Index(  # all columns for the counts of a store's files
+Index(  # covers the query that counts a store's files
     None,
     vector_store_files.c.store_seq,
     vector_store_files.c.status,
@@ -78,7 +77,7 @@ Index(
     vector_store_files.c.seq,
 )
 
-# Texts of files; `point_id` is the id of a text's point in the vector index.
+# Chunks of files' texts; `point_id` is the id of a chunk's point in the vector index.
 vector_store_chunks = Table(
     "vector_store_chunks",
     metadata,
@@ -86,5 +85,5 @@ vector_store_chunks = Table(
     Column("position", Integer, primary_key=True, autoincrement=False),
     Column("point_id", Text, nullable=False, unique=True),
     Column("text", Text, nullable=False),
-    Column("repeated", Integer, nullable=False),  # characters that overlap with the chunk before
+    Column("repeated", Integer, nullable=False),  # characters that the chunk before has, too
 )
