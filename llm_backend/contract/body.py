@@ -30,7 +30,7 @@ class BodyLimits:
     """Limits of a request body: JSON is kept in memory, uploads are streamed.
 
     `json_nodes` counts values and field names; `json_text_bytes` leaves out files in base64;
-    `recording_bytes` is for the file of a form that is stored until it names its model.
+    `recording_bytes` is for a file in a form that is stored until the form's `model` is known.
     """
 
     json_bytes: int = 32 * 1024 * 1024
@@ -61,7 +61,7 @@ def check_length(headers: Mapping[str, str], limit_bytes: int) -> None:
 
 
 def limit_body(receive: Receive, limit_bytes: int) -> Receive:
-    """Wraps `receive`: raises `TooLarge` when the bodies add up to more than the limit."""
+    """Wraps `receive`: raises `TooLarge` once the body is larger than the limit."""
     seen_bytes = 0
 
     async def receive_counted() -> Message:
@@ -88,10 +88,8 @@ async def read_body(receive: Receive) -> bytes:
 
 
 def replay_body(body: bytes, receive: Receive, *, more: bool = False) -> Receive:
-    """Returns a `receive` that replays a body read before, then continues with `receive`.
-
-    `more`: the body was read in part.
-    """
+    """Returns a `receive` that replays a body read before, then continues with `receive`. `more`:
+    the rest of the body is still to be read."""
     is_replayed = False
 
     async def receive_again() -> Message:
@@ -117,10 +115,9 @@ def parse_json(body: bytes, limits: BodyLimits) -> JsonValue:
     """Parses the body; raises `InvalidRequest` for invalid or unstorable JSON, `TooLarge` for a
     body that would take too long.
 
-    Refused besides malformed JSON: lone surrogates and other broken Unicode, NaN and Infinity,
-    nesting deeper than the limit, and NUL characters, which databases cannot store. NUL characters
-    in earlier answers are replaced by U+FFFD instead: a model may have written them, and its chat
-    goes on.
+    Also refused are lone surrogates and other broken Unicode, NaN and Infinity, nesting deeper than
+    the limit, and NUL characters, which databases cannot store. In earlier answers U+FFFD replaces
+    NUL characters instead, so that a chat can go on after a model has written one.
     """
     check_bounds(body, limits)
     try:
@@ -136,13 +133,13 @@ def parse_json(body: bytes, limits: BodyLimits) -> JsonValue:
 
 
 def check_bounds(body: bytes, limits: BodyLimits) -> None:
-    """Raises `TooLarge` for JSON text whose parsing would hold up all other requests."""
+    """Raises `TooLarge` for JSON text whose parsing would block other requests too long."""
     check_size(body, nodes_limit=limits.json_nodes, text_limit_bytes=limits.json_text_bytes)
 
 
 def check_duplicate_keys(body: bytes | str) -> None:
-    """Raises `InvalidRequest` for JSON with a duplicate key in an object: parsers differ in which
-    of the two values they keep."""
+    """Raises `InvalidRequest` for JSON with a duplicate key in an object: parsers differ in the
+    value that they keep."""
     try:
         json.loads(
             body, object_pairs_hook=_check_pairs, parse_int=len, parse_float=len, parse_constant=len
@@ -214,8 +211,8 @@ def _check_nul(value: JsonValue) -> None:
 
 
 def _code_of_nul(path: Path) -> str | None:
-    """Returns the code of the refusal of a NUL character at this path: within a JSON schema that of
-    an invalid schema, elsewhere None."""
+    """Returns the error code for a NUL character at this path: that of an invalid schema within a
+    JSON schema, else None."""
     is_schema = path[:1] == ("format",) or (
         path[:1] in _SCHEMA_OWNERS and not _SCHEMA_FIELDS.isdisjoint(path)
     )

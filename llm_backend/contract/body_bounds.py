@@ -1,16 +1,15 @@
 """Bounds of a JSON body, checked before it is parsed: number of values, bytes of text (pure).
 
-A parser holds the GIL until it has read everything, so the size of a body decides how long every
-other request waits. Files in base64 cost little; text with escapes or wide characters costs more,
-and each value costs far more than its bytes.
+A parser holds the GIL until it has read everything, so a large body delays every other request.
+Files in base64 cost little; text with escapes or wide characters costs more, and each value costs
+far more than its bytes.
 """
 
 import re
 
 from llm_backend.errors import TooLarge
 
-# Base64 of this length is a file: no text is so long without a space or punctuation.
-FILE_BYTES = 4096
+FILE_BYTES = 4096  # base64 of this length is a file: no text is so long without a space
 _BLOCK_BYTES = FILE_BYTES // 2  # a file covers a whole block, at any offset
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-"
 _NODES = (b",", b":", b"[", b"{")
@@ -34,10 +33,10 @@ def check_size(body: bytes, *, nodes_limit: int, text_limit_bytes: int) -> None:
 
 
 def text_bytes(body: bytes) -> int:
-    """Counts the bytes of a body, with `FILE_BYTES` for each file in base64 within it."""
+    """Counts the bytes of a body; each file in base64 within it counts as `FILE_BYTES`."""
     if len(body) < FILE_BYTES:
         return len(body)
-    saved = length = 0  # `length`: of the run of base64 that ends at this block
+    saved = length = 0  # `length`: of the base64 that ends where this block begins
     for start in range(0, len(body), _BLOCK_BYTES):
         block = body[start : start + _BLOCK_BYTES]
         if not block.translate(None, _BASE64):
@@ -50,8 +49,8 @@ def text_bytes(body: bytes) -> int:
 
 
 def _has_more_nodes(body: bytes, limit: int) -> bool:
-    """True if the body has more nodes than `limit`. Counts marks everywhere first, which is cheap
-    and enough for most bodies, then only marks outside of strings."""
+    """True if the body has more nodes than `limit`. First counts marks everywhere, which is cheap
+    and suffices for most bodies, then only marks outside of strings."""
     count = 0
     for start in range(0, len(body), _STRETCH_BYTES):
         count += _marks(body, start, start + _STRETCH_BYTES)
@@ -72,7 +71,7 @@ def _has_more_marks_outside(body: bytes, limit: int) -> bool:
 
 
 def _string_end(body: bytes, offset: int) -> int:
-    """Returns the offset after the closing quote of the string that `offset` is in."""
+    """Returns the offset after the closing quote of the string around `offset`."""
     while (end := body.find(b'"', offset)) >= 0:
         escape = body.find(b"\\", offset, end)
         if escape < 0:

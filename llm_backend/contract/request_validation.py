@@ -1,6 +1,6 @@
 """Request validation middleware: checks routed requests against the OpenAPI document.
 
-Parsed query and body travel to the handler in the ASGI scope, as `ValidatedInput`.
+The ASGI scope passes parsed query and body to the handler, as `ValidatedInput`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -36,13 +36,13 @@ from llm_backend.json_types import JsonMapping, JsonValue
 from llm_backend.offload import REQUEST_BYTES, offload, schedule_memory_trim
 
 ON_CHECKED = "on_checked"
-"""Name in the state of a request of an `OnChecked`."""
+"""Key of an `OnChecked` in the state of a request."""
 
 OnChecked = Callable[[JsonMapping], Awaitable[None]]
 """Awaited with the valid JSON object of a request before its answer; may raise an `ApiError`."""
 
 _JSON = "application/json"
-_ELSEWHERE = {
+_HINTS = {
     ("createChatCompletion", "'image_generation' is not supported"): (
         " The Responses API (`POST /v1/responses`) has this tool."
     ),
@@ -77,8 +77,8 @@ class RequestChecks:
         self.takes_json = lru_cache(maxsize=None)(self._takes_json)
         self._media_types = lru_cache(maxsize=None)(self._described_media_types)
 
-    def are_for(self, operation: Operation) -> bool:
-        """True if requests to this operation are validated against the document."""
+    def validates(self, operation: Operation) -> bool:
+        """True if requests to the operation are validated against the document."""
         return operation.answered_by == "local" or self._check_relayed
 
     def check_media_type(self, operation_id: str, headers: Mapping[str, str]) -> None:
@@ -93,7 +93,7 @@ class RequestChecks:
         )
 
     def _form(self, operation_id: str) -> FormCheck | None:
-        """Returns the check of a form that this server reads itself; None for other operations."""
+        """Returns the check of a form that this server reads itself; None for other bodies."""
         if self.document.operations[operation_id].answered_by != "local":
             return None
         check = self.validators.form(operation_id)
@@ -180,7 +180,7 @@ class RequestValidator:
         self, operation: Operation, checked: ValidatedInput, query_string: bytes
     ) -> None:
         checks = self._checks
-        if not checks.are_for(operation):
+        if not checks.validates(operation):
             return
         parameters = checks.query_parameters(operation.operation_id)
         is_lenient = operation.answered_by != "local"
@@ -219,9 +219,7 @@ class RequestValidator:
         self._check_body(operation, checked)
 
     def _check_body(self, operation: Operation, checked: ValidatedInput) -> None:
-        if operation is UNKNOWN:
-            return
-        if not self._checks.are_for(operation):
+        if operation is UNKNOWN or not self._checks.validates(operation):
             return
         if checked.query.get("beta") is True:
             return  # `?beta=true` has a body of its own in the document, which is not compiled
@@ -232,7 +230,7 @@ class RequestValidator:
             try:
                 check.check_request(checked.body)
             except InvalidRequest as error:
-                hint = _other_api(operation.operation_id, error.message)
+                hint = _hint(operation.operation_id, error.message)
                 raise InvalidRequest(
                     error.message + hint, param=error.param, code=error.code
                 ) from error
@@ -250,7 +248,7 @@ def _check_model(body: JsonValue) -> None:
 
 
 def _first_values(scope: Scope) -> Mapping[str, str]:
-    """Returns the first value of each header, by its name in lower case."""
+    """Returns the first value of each header, by lower-case name."""
     pairs = reversed(scope["headers"])
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
 
@@ -259,9 +257,7 @@ def _media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def _other_api(operation_id: str, message: str) -> str:
-    """Returns the sentence that names the API with the refused value; empty for none."""
-    hints = (
-        hint for (id, part), hint in _ELSEWHERE.items() if id == operation_id and part in message
-    )
+def _hint(operation_id: str, message: str) -> str:
+    """Returns the sentence that names the operation with the refused value; empty for none."""
+    hints = (hint for (id, part), hint in _HINTS.items() if id == operation_id and part in message)
     return next(hints, "")

@@ -45,10 +45,8 @@ async def create_conversation(services: Services, request: ApiRequest) -> Respon
 @local_or_upstream("conversation", "conversation_id")
 async def get_conversation(services: Services, request: ApiRequest) -> Response:
     """`GET /conversations/{conversation_id}`"""
-    conversations = services.responses.conversations
-    return JsonResponse(
-        _conversation_object(await conversations.get(request.path["conversation_id"]))
-    )
+    conversation = await services.responses.conversations.get(request.path["conversation_id"])
+    return JsonResponse(_conversation_object(conversation))
 
 
 @local_or_upstream("conversation", "conversation_id")
@@ -88,8 +86,7 @@ async def list_conversation_items(services: Services, request: ApiRequest) -> Re
     """`GET /conversations/{conversation_id}/items`"""
     query: api.ListConversationItemsQuery = request.query
     page = await services.responses.conversations.items(
-        request.path["conversation_id"],
-        **page_arguments(query),
+        request.path["conversation_id"], **page_arguments(query)
     )
     return JsonResponse(item_list(page, query.get("include") or ()))
 

@@ -1,4 +1,4 @@
-"""Uploads: files in parts. An unknown upload is relayed to the upstream, if there is one."""
+"""Uploads: files in parts. Requests for an unknown upload go to the upstream, if there is one."""
 
 import time
 import uuid
@@ -15,13 +15,7 @@ from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, TooLarge
-from llm_backend.store import (
-    Missing,
-    PartLimits,
-    StoredFile,
-    StoredPart,
-    StoredUpload,
-)
+from llm_backend.store import Missing, PartLimits, StoredFile, StoredPart, StoredUpload
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -107,8 +101,8 @@ async def cancel_upload(services: Services, request: ApiRequest) -> Response:
 
 
 async def _find_open_upload(services: Services, upload_id: str) -> StoredUpload | None:
-    """Returns the upload; None if the request is to be relayed. Raises for a closed upload, and
-    `Missing` for an unknown one without an upstream."""
+    """Returns the upload; None if the upstream must answer for it. Raises a store error for a
+    closed upload, and `Missing` for an unknown one without an upstream."""
     try:
         return await services.uploads.check(upload_id)
     except Missing:

@@ -1,4 +1,4 @@
-"""A list of differences as Markdown for people, and as JSON."""
+"""Renders the differences between releases as Markdown for people, and as JSON."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -46,14 +46,7 @@ def as_json(old: str, new: str, changes: Iterable[ContractChange]) -> dict[str, 
                 "old": change.old,
                 "new": change.new,
                 "operations": list(change.operations),
-                "breaks": [
-                    name
-                    for name, does in (
-                        ("clients", change.breaks_clients),
-                        ("server", change.breaks_server),
-                    )
-                    if does
-                ],
+                "breaks": ["clients"] * change.breaks_clients + ["server"] * change.breaks_server,
             }
             for change in changes
         ],
@@ -64,7 +57,7 @@ def as_markdown(
     old: str, new: str, changes: Sequence[ContractChange], *, local: Collection[str] = ()
 ) -> str:
     """Returns the differences as Markdown. `local` has the operations that this server answers
-    itself: a difference that breaks the server is listed for those."""
+    itself: only differences in those count as breaking the server."""
     rewritten = [change for change in changes if change.kind is ChangeKind.UNION_REWRITTEN]
     others = [change for change in changes if change.kind is not ChangeKind.UNION_REWRITTEN]
     operations = [change for change in others if change.kind.startswith("operation.")]

@@ -1,8 +1,8 @@
 """Types of the SDK as JSON Schema: `TypedDict`, pydantic models, unions, literals, arrays.
 
-A model that its package exports is a component; classes within its module are written in place,
-because their names have a meaning only there. In pydantic models `Optional` with the default None
-stands for *nullable or not sent*; so the field is both.
+A class that its package exports becomes a component; other classes of its module are inlined,
+because their names are clear only there. In pydantic models `Optional` with the default None means
+*nullable or not sent*, so the schema allows both.
 """
 
 import json
@@ -29,9 +29,9 @@ _WRAPPERS = (Required, NotRequired)
 
 
 class SdkSchemas:
-    """Writer of schemas; `components` has those that others refer to, by name.
+    """Converts types to schemas; `components` has those that others refer to, by name.
 
-    `shared` has the names of existing components by the facts of models, as sorted JSON.
+    `shared` has the names of existing components, by their schemas as sorted JSON.
     """
 
     def __init__(self, shared: Mapping[str, str] | None = None) -> None:
@@ -65,9 +65,9 @@ class SdkSchemas:
         raise TypeError(f"The SDK's type {kind!r} has no JSON Schema here.")
 
     def fields_of(self, kind: Any) -> dict[str, tuple[str, Any, bool]]:
-        """Returns the fields of an object type by Python's names: name sent, type, required.
+        """Returns the fields of an object type, by Python name: name sent, type, is required.
 
-        `__required_keys__` does not know annotations that are strings.
+        `__required_keys__` would miss annotations that are strings.
         """
         if is_typeddict(kind):
             hints = get_type_hints(kind, include_extras=True)
@@ -83,10 +83,10 @@ class SdkSchemas:
 
     def object_of(self, kind: Any, leave_out: Iterable[str] = ()) -> dict[str, JsonValue]:
         """Returns the schema of a `TypedDict` or model in place, without some of its fields."""
-        gone = set(leave_out)
+        left_out = set(leave_out)
         properties, required = {}, []
         for name, (sent, hint, is_required) in self.fields_of(kind).items():
-            if name in gone:
+            if name in left_out:
                 continue
             properties[sent] = self.schema_of(hint)
             if is_required:
@@ -97,9 +97,9 @@ class SdkSchemas:
         return schema
 
     def body_of(self, kind: Any, leave_out: Iterable[str]) -> dict[str, JsonValue]:
-        """Returns the schema of a request's body: the fields of its type that travel in it.
+        """Returns the schema of a request's body, without the fields `leave_out`.
 
-        Types that differ only by `stream` become one.
+        Union members that differ only by `stream` become one.
         """
         if kind is None:
             return {"type": "object"}

@@ -28,7 +28,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, kw_only=True)
 class RawLine:
-    """A non-empty line at the byte offsets `start` to before `end`; `text` is None if it is too
+    """A non-empty line: the bytes from `start` to before `end`; `text` is None if it is too
     long."""
 
     number: int  # from 1
@@ -71,12 +71,12 @@ class LineSplitter:
         *ended, rest = piece.split(b"\n")
         for part in ended:
             self._take(part)
-            yield from self._line(end=1)
+            yield from self._end_line(break_bytes=1)
         self._take(rest)
 
     def finish(self) -> Iterator[RawLine]:
         """Yields the last line, if no line break ends it."""
-        yield from self._line(end=0)
+        yield from self._end_line(break_bytes=0)
 
     def _take(self, part: bytes) -> None:
         self._end += len(part)
@@ -86,7 +86,7 @@ class LineSplitter:
         elif not self._is_too_long:
             self._buffer += part
 
-    def _line(self, *, end: int) -> Iterator[RawLine]:
+    def _end_line(self, *, break_bytes: int) -> Iterator[RawLine]:
         text = bytes(self._buffer)
         if self._start == 0:
             text = text.removeprefix(_BYTE_ORDER_MARK)
@@ -96,7 +96,7 @@ class LineSplitter:
         self._buffer.clear()
         self._is_too_long = False
         self._number += 1
-        self._end += end
+        self._end += break_bytes
         self._start = self._end
 
 
@@ -158,7 +158,7 @@ class InputCheck:
 
     @property
     def model(self) -> str | None:
-        """Model of all lines; None if they name several."""
+        """Model of all lines; None if they do not name the same one."""
         return next(iter(self._models)) if len(self._models) == 1 else None
 
     def feed(self, piece: bytes) -> None:
@@ -179,10 +179,8 @@ class InputCheck:
             return
         self.total += 1
         if self.total > self._lines_limit:
-            limit = self._lines_limit
-            self._add_error(
-                "too_many_tasks", f"A batch may have at most {limit} lines on this server."
-            )
+            message = f"A batch may have at most {self._lines_limit} lines on this server."
+            self._add_error("too_many_tasks", message)
             return
         try:
             self._add_line(line)

@@ -107,7 +107,7 @@ async def begin_turn(
     names = custom_names(with_defaults)
     turn = ChatTurn(services, body, chat, structure, retrieval, names, moderation)
     turn.truncated_messages = truncated_messages
-    if moderation is not None and await cancel_on_disconnect(request, moderation.withholds()):
+    if moderation is not None and await cancel_on_disconnect(request, moderation.blocks_answer()):
         return turn, WithheldStream()
     with translate_function_errors(body), translate_error_names(with_defaults):
         return turn, turn.check_schema(await cancel_on_disconnect(request, model.chat(chat)), model)

@@ -1,8 +1,8 @@
-"""The questions of a decision: each as a text with labels, and its answer by their probabilities.
-Pure.
+"""Questions of a decision: renders each as a text with labels, and its answer from the labels'
+probabilities. Pure.
 
 Labels are JSON, so that a string and a boolean of the same text differ: `true` and `"true"`. The
-closing quote of a string is added only where one label begins with another.
+closing quotes of strings are added only if one label would else begin with another.
 """
 
 import json
@@ -50,7 +50,7 @@ _SCORE = (
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionQuestion:
-    """One question: as the client sent it, and as the model gets it."""
+    """One question, as the client sent it and as the model gets it."""
 
     sent: JsonMapping
     label_question: LabelQuestion
@@ -68,7 +68,7 @@ class DecisionQuestion:
 
 
 def parse_questions(questions: Sequence[JsonMapping]) -> list[DecisionQuestion]:
-    """Parses the questions. Raises `InvalidRequest` with the path of what is wrong."""
+    """Parses the questions. Raises `InvalidRequest` with the path of an invalid field."""
     if not 1 <= len(questions) <= QUESTIONS_LIMIT:
         raise InvalidRequest(
             f"`questions` has {len(questions)} questions; it must have 1 to {QUESTIONS_LIMIT}.",
@@ -99,8 +99,8 @@ def _parse(question: JsonMapping, where: str) -> DecisionQuestion:
 
 
 def _form(question: JsonMapping) -> tuple[tuple[str, str], str, Sequence[JsonMapping], str]:
-    """Returns the texts around a question's instructions, the field with its answers (empty if it
-    has none), the answers, and the key of an answer's value."""
+    """Returns the texts around a question's instructions, the field with its answers (empty if
+    there is none), the answers, and the key of each answer's value."""
     match question["type"]:
         case "predicate":
             return _PREDICATE, "", [{"value": True}, {"value": False}], "value"
@@ -126,7 +126,7 @@ def _check_labels(labels: Sequence[str], where: str, key: str) -> None:
 
 
 def _drop_quotes(labels: list[str]) -> list[str]:
-    """Returns the labels without the closing quotes of strings, unless one then begins with
+    """Returns the labels without the closing quotes of strings, unless one would then begin with
     another."""
     opened = [label.removesuffix(_QUOTE) for label in labels]
     begins = any(longer.startswith(shorter) for shorter, longer in pairwise(sorted(opened)))
@@ -167,6 +167,7 @@ def _choice(
 def _score(
     question: JsonMapping, name: str | None, probabilities: Sequence[float]
 ) -> "api.DecisionAnswerScore":
+    levels = zip(question["levels"], probabilities, strict=True)
     return {
         "type": "score",
         "name": name,
@@ -174,15 +175,13 @@ def _score(
         "confidence": confidence(probabilities),
         "probabilities": [
             {"value": index, "label": level["label"], "probability": probability}
-            for index, (level, probability) in enumerate(
-                zip(question["levels"], probabilities, strict=True)
-            )
+            for index, (level, probability) in enumerate(levels)
         ],
     }
 
 
 def confidence(probabilities: Sequence[float]) -> float:
-    """Concentration of a distribution: 0 if all are equal, 1 if one is certain; 1 minus the entropy
-    divided by the largest possible entropy."""
+    """Returns the concentration of a distribution, 0 if all are equal and 1 if one is certain: 1
+    minus the entropy divided by the largest possible entropy."""
     entropy = -math.fsum(one * math.log(one) for one in probabilities if one > 0)
     return min(1.0, max(0.0, 1 - entropy / math.log(len(probabilities))))

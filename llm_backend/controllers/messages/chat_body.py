@@ -1,8 +1,8 @@
-"""Bodies of messages as bodies of chat completions (pure).
+"""Translates bodies of Anthropic's messages to bodies of chat completions (pure).
 
 Hints, which have no effect here, are left out: `cache_control`, `service_tier`, ids of users and
 workspaces. Any other field without a counterpart is refused by its path; `known_fields.py` refuses
-those inside of messages, tools and options.
+those within messages, tools and options.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,17 +25,15 @@ _TRANSLATED = frozenset(
     {*_SAME, "max_tokens", "messages", "system", "metadata", "stop_sequences", "thinking"}
     | {"tool_choice", "tools", "output_config"}
 )
-_EFFORTS = {"xhigh": "high", "max": "high"}  # the others have the same names
-# Models have levels of effort and no budgets of tokens: the level for budgets below each number.
+_EFFORTS = {"xhigh": "high", "max": "high"}  # other efforts have the same names
+# Chats have effort levels instead of token budgets: the level for budgets below each number.
 _BUDGET_EFFORTS = ((4_096, "low"), (16_384, "medium"))
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
 def chat_body_of(body: "api.CreateAnthropicMessageRequest") -> "api.CreateChatCompletionRequest":
-    """Returns the body of the chat completion that answers a message with this body.
-
-    Raises `UnsupportedField` or `InvalidRequest` with the path of the field.
-    """
+    """Returns the body of a chat completion for the body of a message. Raises `UnsupportedField` or
+    `InvalidRequest` with the path of the field."""
     fields: JsonMapping = body
     refuse_unsupported_fields(fields, _TRANSLATED | _HINTS)
     chat: JsonObject = {name: fields[name] for name in _SAME if fields.get(name) is not None}
@@ -51,19 +49,19 @@ def chat_body_of(body: "api.CreateAnthropicMessageRequest") -> "api.CreateChatCo
 
 
 def thinks(body: "api.CountAnthropicMessageTokensRequest") -> bool:
-    """Returns True if the model shall reason."""
+    """Returns True if the client asks the model to reason."""
     thinking: JsonMapping = body.get("thinking") or {"type": "disabled"}
     return bool(thinking["type"] != "disabled")
 
 
 def shows_thinking(body: "api.CreateAnthropicMessageRequest") -> bool:
-    """Returns True if the client wants to see the reasoning of the model."""
+    """Returns True if the client asks for the reasoning in the answer."""
     thinking: JsonMapping = body.get("thinking") or {}
     return thinks(body) and thinking.get("display") != "omitted"
 
 
 def budget_effort(body: "api.CountAnthropicMessageTokensRequest") -> str | None:
-    """Returns the effort that the budget of reasoning stands for; None if there is no budget, or
+    """Returns the effort that corresponds to the reasoning budget; None if there is no budget, or
     if the body names an effort."""
     thinking: JsonMapping = body.get("thinking") or {}
     budget_tokens = thinking.get("budget_tokens")
@@ -103,7 +101,7 @@ def _messages(messages: Sequence[JsonMapping]) -> Iterator[JsonObject]:
 
 
 def _user(blocks: Sequence[JsonMapping], path: str) -> Iterator[JsonObject]:
-    """Yields the results of tools as messages of their own, then the rest of the message."""
+    """Yields a tool message for each tool result, then a user message with the other blocks."""
     parts: list[JsonObject] = []
     for index, block in enumerate(blocks):
         where = f"{path}[{index}]"
@@ -119,14 +117,14 @@ def _user(blocks: Sequence[JsonMapping], path: str) -> Iterator[JsonObject]:
             "tool_call_id": block["tool_use_id"],
             "content": f"Error: {text}" if block.get("is_error") else text,
         }
-        # Messages of tools have text alone, so images of a result follow it.
+        # Tool messages hold only text, so images of a result go to the user message.
         parts += [part for part in pieces if part["type"] != "text"]
     if parts:
         yield {"role": "user", "content": parts}
 
 
 def _parts(block: JsonMapping, path: str) -> Iterator[JsonObject]:
-    """Yields the parts of a chat's message for a block of the user."""
+    """Yields the content parts of a chat message for a block of a user message."""
     kind = block["type"]
     if kind == "text":
         yield {"type": "text", "text": block["text"]}

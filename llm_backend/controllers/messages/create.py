@@ -1,4 +1,4 @@
-"""Messages by a local model or by an upstream that answers chats or responses; token counts."""
+"""Anthropic's Messages, from local models or from chats or responses of upstreams; token counts."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -34,8 +34,7 @@ from llm_backend.offload import offload
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-
-_NAMES = (
+_NAMES = (  # patterns of a chat's fields, and the names that the fields have in a message
     (r"response_format\.json_schema\.schema", "output_config.format.schema"),
     (r"(tools\[\d+\])\.function\.parameters", r"\1.input_schema"),
 )
@@ -51,7 +50,7 @@ async def create_anthropic_message(services: Services, request: ApiRequest) -> R
         services: Services, request: ApiRequest, model: LocalModel | BridgedModel
     ) -> Response:
         check_fields(message_body)
-        _check_last(message_body)
+        _check_last_message(message_body)
         body = await offload(chat_body_of, message_body)
         request = chat_request_of(request, body)
         if isinstance(model, LocalModel):
@@ -89,8 +88,8 @@ async def _count(services: Services, request: ApiRequest, model: LocalModel) -> 
 def _with_effort(
     request: ApiRequest, message_body: "api.CountAnthropicMessageTokensRequest"
 ) -> ApiRequest:
-    """Returns the request of a chat with the effort of a message as a hint. Clients send the effort
-    for every model, and a model that does not reason ignores variables of a template."""
+    """Moves the effort of a message from the chat's body to a template variable: clients send it to
+    every model, and a model that does not reason ignores template variables."""
     body = dict(request.body)
     effort = body.pop("reasoning_effort", None) or budget_effort(message_body)
     return with_thinking(replace(request, body=body), thinks(message_body), effort)
@@ -104,8 +103,8 @@ async def _refuse_count(services: Services, request: ApiRequest, model: BridgedM
     )
 
 
-def _check_last(body: "api.CreateAnthropicMessageRequest") -> None:
-    """Refuses an answer as the last message, which the model would answer instead of continuing."""
+def _check_last_message(body: "api.CreateAnthropicMessageRequest") -> None:
+    """Refuses to continue an assistant message: the model would answer it instead."""
     last = len(body["messages"]) - 1
     if body["messages"][last]["role"] == "assistant":
         raise UnsupportedField(

@@ -50,7 +50,7 @@ def moderation_of(
     config: api.ModerationParam | None = body.get("moderation")
     if config is None:
         return None
-    judge = _judge(services.registry, config["model"], services.settings.moderation_model)
+    judge = _find_judge(services.registry, config["model"], services.settings.moderation_model)
     policy = config.get("policy") or {}
     return ModeratedAnswer(
         judge=judge.with_meter(meter),
@@ -64,7 +64,7 @@ def _blocks(config: "api.ModerationConfigParam | None") -> bool:
     return config is not None and config["mode"] == "block"
 
 
-def _judge(registry: Registry, name: str, configured: str | None) -> LocalModel:
+def _find_judge(registry: Registry, name: str, configured: str | None) -> LocalModel:
     if name in OPENAIS_MODELS and not registry.knows(name):
         if configured is None:
             raise UnsupportedField(
@@ -88,8 +88,8 @@ def _judge(registry: Registry, name: str, configured: str | None) -> LocalModel:
 
 @dataclass(kw_only=True)
 class ModeratedAnswer:
-    """Moderation of one answer. The input is judged before generation if the policy blocks it, else
-    after the answer, which is then not delayed."""
+    """Moderation of one answer. The input is judged before generation if the policy can block it;
+    else after the answer, so as not to delay it."""
 
     judge: LocalModel
     messages: Sequence[Message]
@@ -97,12 +97,12 @@ class ModeratedAnswer:
     blocks_output: bool
     _input: "Results | ApiError | None" = field(default=None, init=False)
     _output: "Results | ApiError | None" = field(default=None, init=False)
-    # deltas by choice
     _texts_by_choice: dict[int, list[str]] = field(default_factory=dict, init=False)
     _is_withheld: bool = field(default=False, init=False)
 
-    async def withholds(self) -> bool:
-        """True if the input is blocked. Raises `ApiError` if it cannot be judged."""
+    async def blocks_answer(self) -> bool:
+        """Judges the input if the policy can block it; True if it is flagged. Raises `ApiError` if
+        it cannot be judged."""
         if not self.blocks_input:
             return False
         self._input = await self._judge_content(_user_input(self.messages, self.judge))
@@ -110,8 +110,8 @@ class ModeratedAnswer:
         return self._is_withheld
 
     async def filter_deltas(self, deltas: Deltas) -> Deltas:
-        """Passes the deltas of an answer on. If the policy blocks outputs, buffers them until they
-        are judged, and of a flagged choice yields only its end. Raises `ApiError` if the output
+        """Passes the deltas of an answer on. If the policy can block the output, buffers them until
+        it is judged, and yields only the end of a flagged choice. Raises `ApiError` if the output
         cannot be judged."""
         async with aclosing(deltas):
             if self.blocks_output:
@@ -123,7 +123,8 @@ class ModeratedAnswer:
                 yield delta
 
     async def report(self, *, results_in_lists: bool) -> JsonObject:
-        """Renders `moderation` at the end of the answer. Chats have lists of results."""
+        """Judges what is not judged yet, and renders the answer's field `moderation`; chats have
+        lists of results in it."""
         if self._input is None:
             self._input = await self._try_judging(_user_input(self.messages, self.judge))
         if self._output is None and not self._is_withheld:
@@ -154,9 +155,7 @@ class ModeratedAnswer:
         self._texts_by_choice.setdefault(delta.choice, []).append(delta.content + delta.refusal)
 
     def _texts(self) -> list[str]:
-        return [
-            "".join(self._texts_by_choice[choice]) for choice in sorted(self._texts_by_choice)
-        ] or [""]
+        return ["".join(texts) for _, texts in sorted(self._texts_by_choice.items())] or [""]
 
     async def _try_judging(self, inputs: list[Any]) -> "Results | ApiError":
         """Judges without blocking: an error is reported as the result, and the answer is sent."""

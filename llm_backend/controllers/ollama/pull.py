@@ -34,8 +34,8 @@ _SUCCESS: JsonObject = {"status": "success"}
 
 
 async def pull_ollama_model(services: Services, request: ApiRequest) -> Response:
-    """`POST /api/pull`: requests find the model once the settings name it, or, with
-    `serve_models_folder`, once its file is there."""
+    """`POST /api/pull`: the model is served once the settings name it, with `serve_models_folder`
+    at once."""
     check_enabled(services)
     body: api.PullOllamaModelRequest = request.body
     check_ollama_fields(body, _FIELDS)
@@ -48,7 +48,7 @@ async def pull_ollama_model(services: Services, request: ApiRequest) -> Response
 
 
 class _Pull:
-    """One download in a thread, and its progress for the event loop."""
+    """One download in a thread; queues its progress for the event loop."""
 
     def __init__(self, services: Services, name: str) -> None:
         for host in _HOSTS:
@@ -60,12 +60,12 @@ class _Pull:
                 "OWNER/NAME:QUANT.",
                 param="model",
             )
-        owner, self._name, self._quant = match.groups()
-        self._repository = f"{owner}/{self._name}"
-        self._folder = services.settings.models_folder / owner / self._name
+        owner, repository, self._quant = match.groups()
+        self._repository = f"{owner}/{repository}"
+        self._folder = services.settings.models_folder / owner / repository
         self._loop = asyncio.get_running_loop()
         self._lines: asyncio.Queue[JsonObject | None] = asyncio.Queue()
-        self._is_given_up = False
+        self._is_abandoned = False
         self._file: JsonObject = {}
         self._reported_bytes = 0
 
@@ -82,8 +82,8 @@ class _Pull:
         except PullError as error:
             raise InvalidRequest(str(error), param="model") from error
         finally:
-            self._is_given_up = True
-            download.cancel()  # one that has not begun
+            self._is_abandoned = True
+            download.cancel()  # if it has not begun
         yield _SUCCESS
 
     def _run(self) -> None:
@@ -109,7 +109,7 @@ class _Pull:
         self._report()
 
     def _add_bytes(self, size: int) -> None:
-        if self._is_given_up:
+        if self._is_abandoned:
             raise PullError("The client has disconnected.")
         self._file = {**self._file, "completed": self._file["completed"] + size}
         completed = self._file["completed"]
@@ -119,7 +119,7 @@ class _Pull:
 
     def _end(self, download: asyncio.Future[None]) -> None:
         if not download.cancelled():
-            download.exception()  # is retrieved even if no client waits for it any more
+            download.exception()  # no warning if no client waits for it any more
         self._lines.put_nowait(None)
 
     def _report(self) -> None:
@@ -128,7 +128,7 @@ class _Pull:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    """Threads of downloads, which last for hours; further ones wait for their turn."""
+    """Creates the thread pool of downloads, which may take hours; more of them wait."""
     return ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="downloads")
 
 

@@ -17,7 +17,6 @@ from llm_backend.sse import DONE, encode
 
 log = logging.getLogger(__name__)
 
-
 EVENT_STREAM = "text/event-stream"
 
 Chunk = Mapping[str, Any] | bytes
@@ -38,16 +37,16 @@ async def event_stream(
     """Returns a streaming response of the chunks as events, then `ending`.
 
     Chunks in bytes may have another `media_type`. An error before the first chunk is raised and
-    gets a status code. A later error ends the stream with the event that `failure` returns. The
-    first chunk is awaited here so that `chunks` has begun: then it releases its resources even if
-    the client disconnects before anything was sent.
+    gets a status code. A later error ends the stream with the event that `failure` returns.
+    Awaiting the first chunk here starts `chunks`, which then releases its resources even if the
+    client disconnects before anything is sent.
     """
     first = await anext(chunks, None)
     return _EventStream(first, chunks, ending, failure, media_type)
 
 
 class _EventStream(ClosingStream):
-    """Event stream; an error inside it is put into the request's state, for middleware."""
+    """Event stream that puts an error into the request's state, for middleware."""
 
     def __init__(
         self,
@@ -82,13 +81,12 @@ class _EventStream(ClosingStream):
             except ApiError as error:
                 log.warning("stream_failed", extra={"code": error.code, "status": error.status})
                 yield self._fail(error)
-                return
             except Exception:  # the error renderer of streams: a bug must not look like an end
                 log.exception("stream_failed")
                 message = "The server failed in the middle of the answer; its log says why."
                 yield self._fail(Internal(message))
-                return
-        yield ending
+            else:
+                yield ending
 
     def _fail(self, error: ApiError) -> bytes:
         self._state["error"] = error

@@ -62,8 +62,8 @@ class BackgroundResponses:
         await self._store.keep_output(id, output)
 
     async def cancel(self, id: str) -> Mapping[str, Any]:
-        """Cancels a response that has not ended, and returns it. Its last event is an `error`, as
-        the document has none for cancellation. Raises `Missing`."""
+        """Cancels a response that has not ended, and returns it. Its last event is an `error`: the
+        document defines no event for cancellation. Raises `Missing`."""
         body = await self._store.cancel(id, ending=_cancelled_event)
         self._notify(id)
         return body
@@ -74,7 +74,7 @@ class BackgroundResponses:
         self._notify(id)
 
     async def has_events(self, id: str) -> bool:
-        """True if its events can be replayed. Raises `Missing`."""
+        """True if the response's events can be replayed. Raises `Missing`."""
         return await self._store.has_events(id)
 
     def follow(
@@ -84,13 +84,13 @@ class BackgroundResponses:
         obfuscation: Obfuscation | None = None,
         include: Sequence[str] = (),
     ) -> "ResponseFollower":
-        """Returns a follower of the events after number `after`; obfuscation and the item fields
-        that `include` selects are added to the stored events."""
+        """Returns a follower of the events after number `after`. It adds obfuscation, and the item
+        fields that `include` selects, to the stored events."""
         return ResponseFollower(self, self._store, id, after, obfuscation, include)
 
     @contextmanager
     def change_event(self, id: str) -> Iterator[asyncio.Event]:
-        """Returns an event that is set by changes to the response in this process."""
+        """Yields an event that each change to the response in this process sets."""
         changed = asyncio.Event()
         self._listeners[id].add(changed)
         try:
@@ -125,7 +125,7 @@ class ResponseFollower:
         self._include = include
 
     async def events(self) -> AsyncGenerator[bytes, None]:
-        """Yields its encoded events as they are stored, until the response has ended."""
+        """Yields the response's encoded events as they are stored, until it has ended."""
         with self._background.change_event(self._id) as changed:
             while True:
                 changed.clear()
@@ -146,8 +146,8 @@ class ResponseFollower:
         return encode(exact_json.dumps(event), event["type"])
 
     def failure(self, error: errors.ApiError) -> bytes:
-        """Returns the event that ends a broken stream. For a deleted response it has the next
-        number; otherwise the last one, so that a client that resumes after it misses nothing."""
+        """Returns the event that ends a broken stream. It has the next number if the response was
+        deleted; otherwise the last one, so that a client that resumes after it misses no event."""
         number = self._after + isinstance(error, errors.NotFound)
         event = _error_event(max(number, 0), error.code, error.message, error.param)
         return encode(orjson.dumps(event), "error")

@@ -1,4 +1,4 @@
-"""Storage of chats: the policy, and the translation of requests and completions to rows."""
+"""Storage of chats: the policy, and the translation of requests and completions to stored chats."""
 
 import asyncio
 import logging
@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 
 
 class RelayedAnswer(Protocol):
-    """Answer of an upstream, kept as it came until it is stored."""
+    """Answer of an upstream, kept as received until it is stored."""
 
     @property
     def is_complete(self) -> bool: ...
 
     def completion(self) -> JsonMapping | None:
-        """Returns the completion with `id`, `created` and `model`, or the part received; None if
+        """Returns the completion, or the part received, with `id`, `created` and `model`; None if
         nothing can be stored."""
 
 
@@ -56,8 +56,8 @@ class ParsedAnswer:
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class _RelayedChat:
-    """Relayed chat to be stored. The answer waits for the write as bytes, which are parsed only
-    then: objects that wait in memory cost as much as parsing."""
+    """Relayed chat that waits for its write. The answer is parsed only then: parsed objects that
+    wait in memory cost as much as parsing."""
 
     body: JsonMapping
     answer: RelayedAnswer
@@ -72,13 +72,12 @@ class _RelayedChat:
 
 
 class ChatRecorder:
-    """Stored chats, and the policy that selects the chats to be stored.
+    """Stores the chats that the policy selects.
 
     A chat of a local model, and any with `store: true`, is durable before its client gets the end
-    of the answer. A relayed chat without `store: true`, which only a server that stores all chats
-    stores, is written after its answer, in batches. A chat whose client disconnected is also
-    written after its answer, and is marked incomplete. `flush` and `wait_idle` wait for those
-    writes.
+    of the answer. A relayed chat without `store: true`, which only the policy `always` stores, is
+    written after its answer, in batches. A chat whose client disconnected is also written after its
+    answer, and is marked incomplete. `flush` and `wait_idle` wait for those writes.
     """
 
     def __init__(self, chats: ChatStore, policy: Policy, losses: LostWrites | None = None) -> None:
@@ -91,12 +90,12 @@ class ChatRecorder:
 
     @property
     def may_store(self) -> bool:
-        """False if the policy is `never`: then nothing is stored, whatever a request says."""
+        """False if the policy is `never`: then no chat is stored, whatever its request says."""
         return self._policy != "never"
 
     def should_store(self, body: JsonMapping) -> bool:
-        """True if this request's chat is to be stored. Raises `UnsupportedField` if it asks to be
-        stored and the policy is `never`."""
+        """True if this request's chat must be stored. Raises `UnsupportedField` if the request has
+        `store: true` and the policy is `never`."""
         requested = body.get("store")
         if requested and not self.may_store:
             raise errors.UnsupportedField(
@@ -108,19 +107,18 @@ class ChatRecorder:
         return self._policy == "always" if requested is None else bool(requested)
 
     def should_store_relayed(self, body: JsonMapping) -> bool:
-        """True if this server stores a chat that an upstream answers. Never refuses `store`: where
-        this server stores nothing, the upstream honours it."""
+        """True if this server stores a chat that an upstream answers. Never refuses `store: true`:
+        if this server stores nothing, the upstream honours it."""
         return self.may_store and self.should_store(body)
 
     async def remember(
         self, body: JsonMapping, completion: JsonMapping, *, complete: bool = True
     ) -> None:
-        """Stores one chat, durably on return.
+        """Stores one chat, durably on return. `completion` has `id`, `created` and `model`; other
+        required fields are filled in.
 
         While the database is unavailable, raises `ServiceUnavailable` for a chat with
-        `store: true`. Any other chat is answered; it is counted and logged as lost.
-
-        `completion` has `id`, `created` and `model`; other required fields are filled in.
+        `store: true`. Any other chat is counted and logged as lost.
         """
         new = _new_chat(body, completion, complete=complete, owner=current_owner())
         await self._remember(body, new)
@@ -195,8 +193,8 @@ class ChatRecorder:
 
 
 def _log_taken_ids(ids: Sequence[str]) -> None:
-    """Logs the ids of chats that were not stored because their ids are taken. A batch has one line:
-    an upstream that repeats ids would otherwise cause a line for every chat."""
+    """Logs, in one line for a batch, chats that were not stored because their ids are taken: an
+    upstream that repeats ids would otherwise cause a line for every chat."""
     if ids:
         log.warning("chat_id_taken", extra={"chat_id": ids[0], "chats": len(ids)})
 
@@ -204,7 +202,6 @@ def _log_taken_ids(ids: Sequence[str]) -> None:
 def _new_chat(
     body: JsonMapping, completion: JsonMapping, *, complete: bool, owner: Owner | None
 ) -> NewChat:
-    """Returns the new chat of a request and its completion."""
     chat = StoredChat(
         id=completion["id"],
         created_at=completion["created"],
@@ -220,8 +217,7 @@ def _new_chat(
 
 def _conforming(completion: JsonMapping, *, complete: bool) -> JsonObject:
     """Returns the completion with all required keys: upstreams leave out nullable ones, and an
-    interrupted choice has no finish reason.
-    """
+    interrupted choice has no finish reason."""
     choices = completion.get("choices") or []
     return {
         **completion,

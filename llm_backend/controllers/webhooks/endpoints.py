@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 _KIND = "webhook endpoint"
-_KEPT_SECRET_S = DAY_S
-
+_OLD_SECRET_S = DAY_S
 
 EVENT_TYPES = (
     "batch.completed",
@@ -48,14 +47,14 @@ async def list_webhook_event_types(services: Services, request: ApiRequest) -> R
 
 
 def check_event_types(types: Sequence[str]) -> list[str]:
-    """Returns the types without repetition. Raises `InvalidRequest` for one that never happens."""
+    """Returns the types without repetition. Raises `InvalidRequest` as `check_event_type`."""
     for index, type in enumerate(types):
         check_event_type(type, f"event_types[{index}]")
     return list(dict.fromkeys(types))
 
 
 def check_event_type(type: str, where: str) -> None:
-    """Raises `InvalidRequest` with the param `where` for a type that never happens here."""
+    """Raises `InvalidRequest` with the param `where` for a type that this server never sends."""
     if type not in EVENT_TYPES:
         raise InvalidRequest(
             f"This server sends no `{type}` events; GET /v1/webhook_event_types lists those that "
@@ -122,10 +121,10 @@ async def delete_webhook_endpoint(services: Services, request: ApiRequest) -> Re
 
 
 async def rotate_webhook_endpoint_secret(services: Services, request: ApiRequest) -> Response:
-    """`POST /webhook_endpoints/{webhook_endpoint_id}/rotate_secret`: the answer alone has the new
-    secret; while the old one holds, events are signed with both."""
+    """`POST /webhook_endpoints/{webhook_endpoint_id}/rotate_secret`: only this answer contains the
+    new secret; while the old one is valid, too, events are signed with both."""
     body: api.RotateWebhookEndpointSecretRequest = request.body or {}
-    keep_s = _KEPT_SECRET_S if body.get("keep_old_secret_active_for_24_hours") else 0
+    keep_s = _OLD_SECRET_S if body.get("keep_old_secret_active_for_24_hours") else 0
     with translate_store_errors(_KIND):
         rotated = await services.webhooks.rotate(
             request.path["webhook_endpoint_id"], new_secret(), keep_s=keep_s
@@ -134,7 +133,7 @@ async def rotate_webhook_endpoint_secret(services: Services, request: ApiRequest
 
 
 async def test_webhook_endpoint(services: Services, request: ApiRequest) -> Response:
-    """`POST /webhook_endpoints/{webhook_endpoint_id}/test`: sends a sample once, at once."""
+    """`POST /webhook_endpoints/{webhook_endpoint_id}/test`: sends a sample now, without retries."""
     body: api.TestWebhookEndpointRequest = request.body
     type = body["event_type"]
     check_event_type(type, "event_type")
@@ -149,7 +148,7 @@ async def test_webhook_endpoint(services: Services, request: ApiRequest) -> Resp
     }
     try:
         answer = await send_event(services.webhook_sender, endpoint, event, now)
-    except WebhookUrlRefused as error:  # the setting has changed
+    except WebhookUrlRefused as error:  # `webhook_hosts` has changed
         raise InvalidRequest(str(error), param="url") from error
     except WebhookNotSent as error:
         raise InvalidRequest(str(error), code="webhook_endpoint_unreachable") from error

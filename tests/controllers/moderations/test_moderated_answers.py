@@ -55,11 +55,11 @@ def flags(told):
 )
 async def test_moderation_scores_are_reported_without_changing_the_answer(says, answer, flagged):
     moderation = of(Judge(), says)
-    withholds = await moderation.withholds()
+    is_blocked = await moderation.blocks_answer()
     deltas = await filter_deltas(moderation, answer)
     told = await moderation.report(results_in_lists=False)
 
-    assert not withholds
+    assert not is_blocked
     assert deltas[0].content == answer
     assert flags(told) == flagged
     assert told["input"]["type"] == "moderation_result"
@@ -68,10 +68,10 @@ async def test_moderation_scores_are_reported_without_changing_the_answer(says, 
 
 async def test_flagged_inputs_are_not_answered_if_the_policy_blocks():
     moderation = of(Judge(), HARM, input="block")
-    withholds = await moderation.withholds()
+    is_blocked = await moderation.blocks_answer()
     told = await moderation.report(results_in_lists=False)
 
-    assert withholds
+    assert is_blocked
     assert told["input"]["flagged"]
     assert told["output"]["code"] == "no_output"
 
@@ -116,7 +116,7 @@ async def test_a_failed_moderation_is_reported_unless_the_policy_blocks():
 
 @pytest.mark.parametrize(
     "passing",
-    [lambda it: it.withholds(), lambda it: filter_deltas(it, "Hi.")],
+    [lambda it: it.blocks_answer(), lambda it: filter_deltas(it, "Hi.")],
     ids=["input", "output"],
 )
 async def test_a_failed_moderation_fails_the_request_if_the_policy_blocks(passing):

@@ -1,4 +1,4 @@
-"""Bridge from chats to responses: request body, and response events as deltas (pure)."""
+"""Bridge from chats to responses: translates the request body, and events to deltas (pure)."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
@@ -33,8 +33,7 @@ _TRANSLATED = frozenset(
         "max_completion_tokens", "reasoning_effort", "response_format", "verbosity",
     }
 )  # fmt: skip
-# Kind and field of the text in events of a message.
-_TEXTS = {
+_TEXT_FIELDS = {  # fields of the text, by type of event
     "response.output_text.delta": "delta",
     "response.output_text.done": "text",
     "response.refusal.delta": "delta",
@@ -77,7 +76,7 @@ def as_response(
 
 
 class EventReader:
-    """Parses the events of one response; `usage` comes with the last one, and `failure` is an error
+    """Parses the events of one response. `usage` is that of the last event, and `failure` an error
     inside the stream."""
 
     ends_by_done = False
@@ -86,15 +85,14 @@ class EventReader:
         self.usage = Usage()
         self.is_ended = False
         self.failure: ApiError | None = None
-        self._calls: dict[int, int] = {}  # index of a call among the output -> among the calls
-        # indices of calls whose arguments have been yielded
-        self._calls_with_arguments: set[int] = set()
+        self._calls: dict[int, int] = {}  # index of a call by its output index
+        self._calls_with_arguments: set[int] = set()  # output indices with yielded arguments
         self._parts_sent: set[tuple[int, int]] = set()  # parts of messages that have been yielded
 
     def read(self, event: JsonMapping) -> Iterator[ChatDelta]:
         """Yields the deltas of an event. Raises `UpstreamFailed` for a malformed one."""
         kind = text(event, "type")
-        if kind in _TEXTS:
+        if kind in _TEXT_FIELDS:
             yield from self._text_deltas(event, kind)
         elif kind in _REASONING:
             yield ChatDelta(choice=0, reasoning=text(event, "delta"))
@@ -112,12 +110,12 @@ class EventReader:
             self.failure = error_in_event(error)
 
     def _text_deltas(self, event: JsonMapping, kind: str) -> Iterator[ChatDelta]:
-        """Yields a piece of a message's text, or all of it if it had no deltas."""
-        name, part = _TEXTS[kind], _part_of(event)
-        if kind.endswith(".done") and part in self._parts_sent:
+        """Yields a piece of a message's text; at a `done` event all of it, if it had no deltas."""
+        index = _part_index(event)
+        if kind.endswith(".done") and index in self._parts_sent:
             return
-        self._parts_sent.add(part)
-        piece = text(event, name)
+        self._parts_sent.add(index)
+        piece = text(event, _TEXT_FIELDS[kind])
         if kind.startswith("response.refusal"):
             yield ChatDelta(choice=0, refusal=piece)
         else:
@@ -160,8 +158,7 @@ class EventReader:
         return "tool_calls" if self._calls else "stop"
 
 
-def _part_of(event: JsonMapping) -> tuple[int, int]:
-    """Returns output index and content index of an event."""
+def _part_index(event: JsonMapping) -> tuple[int, int]:
     return number(event, "output_index"), number(event, "content_index")
 
 
@@ -230,10 +227,8 @@ def _text(body: "api.CreateChatCompletionRequest") -> JsonObject:
 
 
 def _usage(usage: JsonMapping) -> Usage:
-    input_details, output_details = (
-        object_in(usage, "input_tokens_details"),
-        object_in(usage, "output_tokens_details"),
-    )
+    input_details = object_in(usage, "input_tokens_details")
+    output_details = object_in(usage, "output_tokens_details")
     return Usage(
         prompt_tokens=number(usage, "input_tokens"),
         completion_tokens=number(usage, "output_tokens"),

@@ -1,4 +1,4 @@
-"""Bridge from Anthropic's Messages: events of a message as deltas of a chat (pure)."""
+"""Bridge from Anthropic's Messages: translates a message's events to deltas of a chat (pure)."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,19 +17,18 @@ from llm_backend.controllers.relay.bridge.event_fields import (
 from llm_backend.errors import ApiError, UpstreamFailed
 from llm_backend.json_types import JsonMapping
 
-# other reasons are ends of a turn
-_REASONS = {
+_REASONS = {  # finish reasons; any other is `stop`
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-_NO_BLOCKS = frozenset({"redacted_thinking"})  # which only Anthropic can read
+_IGNORED_BLOCKS = frozenset({"redacted_thinking"})  # which only Anthropic can read
 
 
 class MessageReader:
-    """Parses the events of one message; `failure` is an error inside the stream. Blocks that no
-    chat has are an error, unless `skips_unknown`."""
+    """Parses the events of one message; `failure` is an error inside the stream. A block that a
+    chat cannot have is an error, unless `skips_unknown`."""
 
     ends_by_done = False
 
@@ -71,7 +70,7 @@ class MessageReader:
             self.failure = error_in_event(event.get("error"))
 
     def read_whole(self, message: JsonMapping) -> Iterator[ChatDelta]:
-        """Yields the deltas of a message that came whole. Raises as `read`."""
+        """Yields the deltas of a message that is no stream. Raises as `read`."""
         self._count_final(object_in(message, "usage"))
         for block in objects_in(message, "content"):
             yield from self._begin(block)
@@ -79,7 +78,7 @@ class MessageReader:
         yield from self._end()
 
     def count(self, event: JsonMapping) -> None:
-        """Counts what an event reports of usage. Raises as `read`."""
+        """Counts the usage that an event reports. Raises as `read`."""
         kind = text(event, "type")
         if kind == "message_start":
             self._count(object_in(object_in(event, "message"), "usage"))
@@ -87,7 +86,7 @@ class MessageReader:
             self._count_final(object_in(event, "usage"))
 
     def _begin(self, block: JsonMapping) -> Iterator[ChatDelta]:
-        """Yields the beginning of a block, which may hold all of it already."""
+        """Yields the beginning of a block, which may be the whole block."""
         kind = required_text(block, "type")
         self._is_in_unknown = False
         if kind == "tool_use":
@@ -96,7 +95,7 @@ class MessageReader:
             yield from self._pieces(text(block, "text"), text(block, "thinking"))
         elif self._skips_unknown:
             self._is_in_unknown = True
-        elif kind not in _NO_BLOCKS:
+        elif kind not in _IGNORED_BLOCKS:
             raise UpstreamFailed("The upstream answered with a block that no chat has.")
 
     def _begin_call(self, block: JsonMapping) -> Iterator[ChatDelta]:
@@ -133,8 +132,8 @@ class MessageReader:
             yield ChatDelta(choice=0, content=content, reasoning=reasoning)
 
     def _reason(self, fields: JsonMapping) -> Iterator[ChatDelta]:
-        """Yields the reason of the end, once: a message may have several deltas, and only some of
-        them have it."""
+        """Yields the finish reason, once: a message may have several `message_delta` events, and
+        only some of them have it."""
         reason = text(fields, "stop_reason")
         if not reason or self._has_reason:
             return
@@ -145,7 +144,7 @@ class MessageReader:
         )
 
     def _end(self) -> Iterator[ChatDelta]:
-        """Yields a reason if the message had none."""
+        """Ends the message; yields a finish reason if it had none."""
         yield from self._reason({"stop_reason": "end_turn"})
         self.is_ended = True
 

@@ -73,7 +73,7 @@ async def open_run(
         cut = await plan_compaction(model, resolved)
         resolved = await truncate(model, resolved)
     moderation = moderation_of(services, resolved.body, resolved.input_messages, model.meter)
-    if moderation is not None and await moderation.withholds():
+    if moderation is not None and await moderation.blocks_answer():
         yield ResponseRun(resolved, WithheldToolLoop(), state, moderation)
         return
     reasoning_summary = await ReasoningSummary.from_body(model, resolved.body)

@@ -1,6 +1,5 @@
-"""Tool loop of a response: asks the model, runs its calls of server tools, and asks it again. The
-loop ends when the model makes no such call, or when the limit of calls is reached.
-"""
+"""Tool loop of a response: asks the model, runs its calls of server tools, and asks it again, until
+the model makes no such call or the limit of calls is reached."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -49,7 +48,7 @@ class ToolLoop:
     At most `calls_limit` calls of server tools are run; afterwards the model is asked once more
     without those tools. With a `cut`, the model first summarizes the items that are dropped.
     A local model generates a structured answer up to `structured_tries` times, until one is valid.
-    Leaving its `async with` releases the engine's resources.
+    Leaving the `async with` block releases the engine's resources.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class ToolLoop:
         self._chat = resolved.chat
         self._answer: ModelAnswer | None = None
         self._usage = Usage()  # of the finished rounds
-        self._compaction_usage = Usage()  # of the compaction: `max_output_tokens` does not count it
+        self._compaction_usage = Usage()  # apart, as `max_output_tokens` does not count it
         self.reason = "stop"
 
     async def __aenter__(self) -> Self:
@@ -97,9 +96,8 @@ class ToolLoop:
         return usage if self._answer is None else usage + self._answer.usage
 
     async def admit(self) -> None:
-        """Has the model admit the first chat, unless approved calls are to be run before. With a
-        `cut`, the chat that asks for the summary is admitted, in any case. Raises the model's
-        errors."""
+        """Submits the first chat to the model, unless approved calls must run before it. With a
+        `cut` always submits the chat that asks for the summary. Raises the model's errors."""
         self._chat = await self._first_chat(())
         if self._cut is not None:
             self._chat = summary_chat(self._chat, self._cut.summary_tokens)
@@ -145,7 +143,7 @@ class ToolLoop:
     async def _compact(self, cut: CompactionCut) -> AsyncGenerator[ToolEvent, None]:
         """Generates the summary and yields it as a `compaction` item in place of the dropped items,
         with an event without content for each piece of it."""
-        assert self._answer is not None, "it has been admitted"
+        assert self._answer is not None, "`admit` has submitted the chat"
         begun = begin_compaction()
         yield CallBegan(item=begun)
         pieces: list[str] = []
@@ -167,11 +165,9 @@ class ToolLoop:
         return self._without_server_tools(chat) if self._remaining_calls < 1 else chat
 
     def _generate_with_summaries(self) -> AsyncGenerator[ChatDelta | SummaryText, None]:
-        return (
-            self._generate()
-            if self._reasoning_summary is None
-            else self._reasoning_summary.add_summaries(self._generate())
-        )
+        if self._reasoning_summary is None:
+            return self._generate()
+        return self._reasoning_summary.add_summaries(self._generate())
 
     async def _generate(self) -> AsyncGenerator[ChatDelta, None]:
         if self._answer is None:
@@ -200,7 +196,7 @@ class ToolLoop:
                     yield event
 
     async def _prepare_next_round(self, output: Sequence[JsonObject]) -> bool:
-        """True if another round fits the token limit; sets the chat of that round."""
+        """Sets the chat of the next round; returns False if the token limit leaves none."""
         self._resolved = await truncate(self._model, self._resolved, output)
         chat = await self._resolved.chat_after(output)
         limits = self._resolved.chat.limits
@@ -220,8 +216,8 @@ class ToolLoop:
         return self._without_server_tools(chat) if self._remaining_calls < 1 else chat
 
     def _without_server_tools(self, chat: Chat) -> Chat:
-        """Returns the chat with the client's tools alone. A choice that only server tools could
-        satisfy is free."""
+        """Returns the chat with only the client's tools. A choice that only server tools could
+        satisfy becomes free."""
         tools = [tool for tool in chat.tools if not self._tools.runs(tool["function"]["name"])]
         own = {tool["function"]["name"] for tool in tools}
         names, must_call = chat.callable_names, chat.must_call
@@ -260,8 +256,7 @@ class _ServerCalls:
 
     def __init__(self, tools: OpenTools) -> None:
         self._tools = tools
-        # by index of the call: name, pieces of the arguments
-        self._collected: dict[int, tuple[str, list[str]]] = {}
+        self._collected: dict[int, tuple[str, list[str]]] = {}  # by index: name, argument pieces
         self.has_client_calls = False
 
     @property
