@@ -1,7 +1,7 @@
-"""Sequential engine: computes one command after the other, in the order of their arrival.
+"""Sequential engine: computes one command at a time, in the order of arrival.
 
 A client sends the parts of a request one by one: windows and blocks of a recording, sentences of a
-text, images. So requests take turns, and a long one does not hold up a short one.
+text, images. So requests take turns, and a long one does not block a short one.
 """
 
 import time
@@ -32,7 +32,7 @@ from llm_backend.engine.messages import (
 from llm_backend.engine.messages.address import Address, Publish
 from llm_backend.engine.worker_engine import WorkerEngine
 
-_POLL_INTERVAL_S = 0.02  # of checks for commands while one is computed
+_POLL_INTERVAL_S = 0.02  # for new commands, while one is computed
 
 _COMMANDS = {
     ModelKind.TRANSCRIPTION: Transcribe,
@@ -48,7 +48,7 @@ _NOUNS = {
 }
 
 SequentialCommand = Transcribe | Speak | Diarize | Draw
-"""A command of which one at a time is computed."""
+"""Commands that are computed one at a time."""
 
 Answer = Transcribed | Spoken | Diarized | ImageDrawn
 """The last event of a command."""
@@ -58,7 +58,7 @@ Report = Callable[[DrawingStep], None]
 
 
 class Cancelled(Exception):
-    """The answer to a command is not wanted any more."""
+    """A computation was stopped, because its command was cancelled."""
 
 
 class SequentialModel(Protocol):
@@ -66,7 +66,7 @@ class SequentialModel(Protocol):
 
     @property
     def kind(self) -> ModelKind:
-        """Kind of the model, which determines its command."""
+        """Kind of the model, which determines the type of its commands."""
         ...
 
     def info(self) -> ModelInfo:
@@ -74,15 +74,15 @@ class SequentialModel(Protocol):
         ...
 
     def check(self, command: SequentialCommand) -> None:
-        """Raise `CommandRefused` for a command that this model cannot compute."""
+        """Raises `CommandRefused` for a command that this model cannot compute."""
         ...
 
     def compute(
         self, command: SequentialCommand, should_stop: Callable[[], bool], report: Report
     ) -> Answer:
-        """Return the answer. `should_stop` is called often meanwhile, and `report` for events
-        before the answer. Raises `Cancelled` if `should_stop` returned True, `DecodeError` if the
-        native code fails."""
+        """Computes the answer; calls `should_stop` often, and `report` for events before the
+        answer. Raises `Cancelled` if `should_stop` returned True, `DecodeError` if the native code
+        fails."""
         ...
 
 
@@ -93,9 +93,9 @@ class _Waiting:
 
 
 class SequentialEngine(WorkerEngine):
-    """Owns all commands between `submit` and their last event. `receive` is called while a command
-    is computed. It handles the commands that have arrived, which may cancel the computed one, and
-    returns True if the worker is to end."""
+    """Owns all commands between `submit` and their last event. While it computes a command it calls
+    `receive`, which handles the commands that have arrived (one may cancel the computed command),
+    and returns True if the worker must end."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class SequentialEngine(WorkerEngine):
         )
 
     def submit(self, address: Address, command: ComputedCommand, now: float) -> None:
-        """Queue a command. Raises `CommandRefused`."""
+        """Queues a command. Raises `CommandRefused`."""
         kind = self._model.kind
         if not isinstance(command, SequentialCommand) or not isinstance(command, _COMMANDS[kind]):
             raise unsupported_command(kind, command)
@@ -140,13 +140,13 @@ class SequentialEngine(WorkerEngine):
         self._waiting[address] = _Waiting(command=command, arrived_at=now)
 
     def cancel(self, address: Address) -> None:
-        """Remove a command; one that is being computed is stopped."""
+        """Removes a command; stops it if it is being computed."""
         self._waiting.pop(address, None)
         if self._running == address:
             self._running = None
 
     def step(self, now: float) -> None:
-        """One step: compute the command that has waited longest."""
+        """Computes the command that has waited longest."""
         self._expire(now)
         if not self._waiting:
             return
@@ -166,7 +166,7 @@ class SequentialEngine(WorkerEngine):
         self._publish(address, answer)
 
     def abort(self, message: str) -> None:
-        """Fail the command of a step that raised an error."""
+        """Fails the command of a step that raised an error."""
         if self._running is not None:
             self._fail(self._running, Failure.INTERNAL, message)
 
@@ -188,7 +188,7 @@ class SequentialEngine(WorkerEngine):
 
 
 def _token_count(answer: Answer) -> int:
-    """Return the tokens of a transcript; audio and images have none."""
+    """Returns the number of tokens of a transcript; audio and images have none."""
     if not isinstance(answer, Transcribed):
         return 0
     return sum(len(one.tokens) for one in answer.segments)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import llama_cpp as native
 import numpy as np
@@ -21,7 +22,7 @@ from llm_backend.engine.llama.prefill_kernels import (
     kernel_library,
     use_prefill_kernels,
 )
-from llm_backend.engine.llama.prefill_kernels.ggml_graphs import Graph, convert_values, open_graph
+from llm_backend.engine.llama.prefill_kernels.ggml_graphs import Graph, convert_values
 from llm_backend.engine.llama.prefill_kernels.kernel_library import PrefillKernels, prefill_kernels
 from llm_backend.engine.llama.prefill_kernels.self_test import passes_self_test
 from llm_backend.engine.messages import Generate, MissingKernels, Sampling
@@ -69,7 +70,7 @@ def run(
     """Result of an operation in two threads, and how many operations the kernels computed."""
     before = kernels.count_operations()
     kernels.allow(level)
-    with open_graph() as graph:
+    with closing(Graph()) as graph:
         graph.set_threads(2)
         result = graph.compute(build(graph), shape)
     kernels.allow(Instructions.NONE)

@@ -60,8 +60,8 @@ class DiffusionModel:
     def info(self) -> ModelInfo:
         """Information about the model."""
         file = self._file
-        return ModelInfo.of_sequential(
-            self.kind,
+        return ModelInfo(
+            kind=self.kind,
             architecture=file.family.name.lower(),
             name=file.path.stem,
             description=file.description,

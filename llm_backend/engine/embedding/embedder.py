@@ -1,5 +1,5 @@
-"""Embeddings and relevance scores: takes `Embed` or `Rank` commands, returns vectors or scores;
-the inputs of all requests share the passes."""
+"""Engine of embedding and reranking models: answers `Embed` commands with vectors, `Rank` commands
+with scores; the inputs of all requests share the passes."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -30,14 +30,14 @@ from llm_backend.engine.worker_engine import WorkerEngine
 _Results = NDArray[np.float32] | NDArray[np.float64]
 
 
-class _EmbedRequest:
-    """A command: its inputs as tokens, and the results of computed inputs."""
+class _Request:
+    """A command: its inputs as tokens, and the results of the inputs that are computed."""
 
     def __init__(self, address: Address, inputs: list[list[int]], arrived_at: float) -> None:
         self.address = address
         self.inputs = inputs
         self.arrived_at = arrived_at
-        self.started = 0  # number of inputs that were put into a pass
+        self.started = 0  # number of inputs that have been in a pass
         self.results: list[_Results] = []
 
     @property
@@ -51,13 +51,13 @@ class _EmbedRequest:
 
 class Embedder(WorkerEngine):
     """Owns all requests between `submit` and their last event. Each pass takes one input of each
-    request in turn for as long as they fit, so that a long list does not hold up a short one."""
+    request in turn, while they fit, so that a long list does not block a short one."""
 
     def __init__(self, model: Model, config: LoadModel, publish: Publish) -> None:
         super().__init__(config, publish)
         self._model = model
-        self._requests: dict[Address, _EmbedRequest] = {}
-        self._round_robin: deque[_EmbedRequest] = deque()
+        self._requests: dict[Address, _Request] = {}
+        self._round_robin: deque[_Request] = deque()
         self._pairs = PairTokenizer(model.vocabulary, model.rerank_template)
         self.answer_bytes = MESSAGE_BYTES
 
@@ -77,21 +77,21 @@ class Embedder(WorkerEngine):
         return self._status(name, running=len(self._requests) - waiting, waiting=waiting)
 
     def submit(self, address: Address, command: ComputedCommand, now: float) -> None:
-        """Queue a command. Raises `CommandRefused`."""
+        """Queues a command. Raises `CommandRefused`."""
         inputs = self._inputs(command)
         check_queue(len(self._requests), self._config.queue_limit, free_slots=self._model.slots)
-        request = _EmbedRequest(address, inputs, now)
+        request = _Request(address, inputs, now)
         self._requests[address] = request
         self._round_robin.append(request)
 
     def cancel(self, address: Address) -> None:
-        """Remove a request."""
+        """Removes a request."""
         request = self._requests.pop(address, None)
         if request is not None and request in self._round_robin:
             self._round_robin.remove(request)
 
     def step(self, now: float) -> None:
-        """One step: fill a pass, compute it, publish results."""
+        """Plans a pass, computes it, and publishes finished answers."""
         self._expire(now)
         pass_ = self._plan()
         if not pass_:
@@ -101,10 +101,10 @@ class Embedder(WorkerEngine):
         for (request, _), result in zip(pass_, results, strict=True):
             request.results.append(result)
             if request.is_finished:
-                self._close(request)
+                self._finish(request)
 
     def abort(self, message: str) -> None:
-        """Fail the requests of a step that raised an error."""
+        """Fails the requests of a step that raised an error."""
         begun = [request for request in self._requests.values() if request.started]
         for request in begun or list(self._requests.values()):
             self._fail(request.address, Failure.INTERNAL, message)
@@ -125,7 +125,7 @@ class Embedder(WorkerEngine):
             raise CommandRefused(Failure.INVALID, f"There must be 1 to {limit} {field}.", field)
 
     def _check_length(self, text: str, field: str) -> None:
-        """Raise `CommandRefused` for a text that is far too long, before all of it is
+        """Raises `CommandRefused` for a text that is far too long, before all of it is
         tokenized."""
         least = tokens_beyond(self._input_limit, text, self._model.vocabulary, parse_special=False)
         if least is not None:
@@ -177,9 +177,9 @@ class Embedder(WorkerEngine):
             )
         return tokens
 
-    def _plan(self) -> list[tuple[_EmbedRequest, list[int]]]:
+    def _plan(self) -> list[tuple[_Request, list[int]]]:
         capacity = self._model.batch_tokens
-        planned: list[tuple[_EmbedRequest, list[int]]] = []
+        planned: list[tuple[_Request, list[int]]] = []
         while self._round_robin and len(planned) < self._model.slots:
             request = self._round_robin[0]
             tokens = request.inputs[request.started]
@@ -187,17 +187,14 @@ class Embedder(WorkerEngine):
                 break
             capacity -= len(tokens)
             if not request.started:
-                self._publish_slot_assigned(request)
+                event = SlotAssigned(id=request.address.id, prompt_tokens=request.tokens)
+                self._publish(request.address, event)
             request.started += 1
             planned.append((request, tokens))
             self._round_robin.popleft()
             if request.started < len(request.inputs):
                 self._round_robin.append(request)
         return planned
-
-    def _publish_slot_assigned(self, request: _EmbedRequest) -> None:
-        event = SlotAssigned(id=request.address.id, prompt_tokens=request.tokens)
-        self._publish(request.address, event)
 
     def _expire(self, now: float) -> None:
         deadline_s = self._config.queue_deadline_s
@@ -212,18 +209,17 @@ class Embedder(WorkerEngine):
             return self._model.rank(inputs)
         return self._model.embed(inputs)
 
-    def _close(self, request: _EmbedRequest) -> None:
+    def _finish(self, request: _Request) -> None:
         answer = self._answer(request)
         if isinstance(answer, Embedded) and len(answer.vectors) > self.answer_bytes:
-            message = (
-                f"The vectors of {len(request.inputs)} inputs exceed the size limit of one answer."
-            )
-            self._fail(request.address, Failure.INVALID, f"{message} Send fewer.", "inputs")
+            vectors = f"The vectors of {len(request.inputs)} inputs"
+            message = f"{vectors} exceed the size limit of one answer. Send fewer."
+            self._fail(request.address, Failure.INVALID, message, "inputs")
             return
         del self._requests[request.address]
         self._publish(request.address, answer)
 
-    def _answer(self, request: _EmbedRequest) -> Embedded | RankScores:
+    def _answer(self, request: _Request) -> Embedded | RankScores:
         name, tokens = request.address.id, request.tokens
         results = np.stack(request.results)
         if self._model.kind is ModelKind.RERANK:

@@ -136,7 +136,7 @@ class HostPrefixCache:
 
     def _evict(self, shortage_bytes: int) -> None:
         """Evict least recently used states until `shortage_bytes` are free."""
-        for entry in self._index.oldest():
+        for entry in self._index.entries():
             if shortage_bytes <= 0:
                 break
             shortage_bytes -= entry.size

@@ -1,5 +1,4 @@
-"""Devices of the native code, their memory, and whether a model computes on GPUs; tests replace
-`DeviceLibrary`."""
+"""Devices of the native code and their memory; finds the GPUs that compute models."""
 
 import ctypes
 from collections.abc import Callable
@@ -14,7 +13,7 @@ _CPU, _GPU, _INTEGRATED = 0, 1, 2  # GGML_BACKEND_DEVICE_TYPE_*
 
 
 class DeviceLibrary(Protocol):
-    """The devices of the native code, by number."""
+    """The devices of the native code, by number; tests replace it."""
 
     def __len__(self) -> int: ...
     def kind(self, number: int) -> int: ...
@@ -32,30 +31,24 @@ class NativeDevices:
         return int(_function("ggml_backend_dev_count", ctypes.c_size_t)())
 
     def kind(self, number: int) -> int:
-        """`GGML_BACKEND_DEVICE_TYPE_*`."""
+        """Returns the type: `GGML_BACKEND_DEVICE_TYPE_*`."""
         return int(_function("ggml_backend_dev_type", ctypes.c_int)(_handle(number)))
 
     def identity(self, number: int) -> str:
-        """The bus address, by which a GPU that two interfaces list is recognised; else the name."""
+        """Returns the bus address, the same if two backends list a GPU; else the name."""
         props = _Props()
         _function("ggml_backend_dev_get_props", None)(_handle(number), ctypes.byref(props))
         return (props.device_id or props.name or b"").decode(errors="replace")
 
     def device(self, number: int) -> Device:
-        """Name and memory."""
+        """Returns the name and memory."""
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         _function("ggml_backend_dev_memory", None)(
             _handle(number), ctypes.byref(free), ctypes.byref(total)
         )
-        text = [
-            (_function(f"ggml_backend_dev_{part}", ctypes.c_char_p)(_handle(number)) or b"").decode(
-                errors="replace"
-            )
-            for part in ("name", "description")
-        ]
         return Device(
-            name=text[0],
-            description=text[1],
+            name=_text("ggml_backend_dev_name", number),
+            description=_text("ggml_backend_dev_description", number),
             total_bytes=total.value,
             free_bytes=free.value,
             shares_host=self.kind(number) == _INTEGRATED,
@@ -63,8 +56,7 @@ class NativeDevices:
 
 
 class _Props(ctypes.Structure):
-    """`ggml_backend_dev_props`, with spare bytes, in case its last member grows in other
-    versions."""
+    """`ggml_backend_dev_props`, with spare bytes in case its last member grows."""
 
     _fields_: ClassVar = [
         ("name", ctypes.c_char_p),
@@ -78,8 +70,8 @@ class _Props(ctypes.Structure):
 
 
 def gpus(library: DeviceLibrary) -> list[Device]:
-    """The GPUs on which llama.cpp puts layers, in its order. Each GPU is listed once; integrated
-    GPUs are used only if there is no other."""
+    """Returns the GPUs on which llama.cpp puts layers, in its order. Each GPU is listed once;
+    integrated GPUs are used only if there is no other."""
     numbers = range(len(library))
     found: dict[str, int] = {}
     for number in numbers:
@@ -100,13 +92,18 @@ def computes_on_gpu(config: LoadModel) -> bool:
 
 
 def describe_devices(*, on_gpu: bool, library: DeviceLibrary | None = None) -> str:
-    """The devices that compute, as `CUDA0 (NVIDIA H200)`."""
+    """Returns the devices that compute, as `CUDA0 (NVIDIA H200)`."""
     library = library or NativeDevices()
     devices = gpus(library) if on_gpu else []
     if not devices:
         numbers = range(len(library))
         devices = [library.device(one) for one in numbers if library.kind(one) == _CPU]
     return ", ".join(f"{one.name} ({one.description.strip()})" for one in devices)
+
+
+def _text(function: str, number: int) -> str:
+    text = _function(function, ctypes.c_char_p)(_handle(number)) or b""
+    return str(text.decode(errors="replace"))
 
 
 def _handle(number: int) -> ctypes.c_void_p:

@@ -24,15 +24,13 @@ from llm_backend.engine.model import LoadError
 from llm_backend.model_files import GgufHeader, HeaderError, read_header
 from llm_backend.operating_system import usable_cores
 
-# cache of embeddings: media of a conversation are sent again with each turn
-_CACHE_BYTES = 64 << 20
-_CACHED_MEDIA = 256  # media whose pieces are cached: a conversation sends its own each turn
+_CACHE_BYTES = 64 << 20  # of embeddings: a conversation sends its media again with each turn
+_CACHED_MEDIA = 256  # media whose pieces are cached
 _LEAST_AUDIO_S = 0.01  # shorter audio is refused: a single sample crashes the native code
-# a medium is tokenized in a text of only this marker, so prompts may contain the marker
-_MARKER = b"<media>"
+_MARKER = b"<media>"  # media are tokenized in a text of only this, so prompts may contain it
 _DIMENSIONS = 4  # dimensions of a position that has several: time, row, column, and one unused
 _CONTEXT_DEPENDENT = {"hunyuanvl", "deepseek4v"}
-"""Projectors whose embeddings depend on where in the prompt an image stands."""
+"""Projectors whose embeddings of an image depend on the text before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +45,7 @@ class Embeddings:
     is_whole: bool
 
     def positions_from(self, position: int) -> NDArray[np.int32]:
-        """The positions of a run that begins at `position`: [dimensions, count] int32."""
+        """Returns the positions of a run that begins at `position`: [dimensions, count] int32."""
         return self.positions + self.dimension_offsets[:, np.newaxis] * np.int32(position)
 
 
@@ -108,7 +106,7 @@ class NativeProjector:
         return frozenset(medium for medium, is_supported in can.items() if is_supported)
 
     def pieces(self, media: MediaItem) -> list[Piece]:
-        """Return the text and runs of a medium in a prompt, without computing it. Raises
+        """Returns the text and runs of a medium in a prompt, without computing it. Raises
         `MediaError`."""
         key = identity(media)
         found = self._cached_pieces.get(key)
@@ -120,7 +118,7 @@ class NativeProjector:
         return found
 
     def embeddings(self, run: Run) -> Embeddings:
-        """Encode a run, unless its embeddings are cached. Raises `MediaError`."""
+        """Encodes a run, unless its embeddings are cached. Raises `MediaError`."""
         key = (identity(run.media), run.part_index)
         found = self._cached_embeddings.get(key)
         if found is None:
@@ -221,7 +219,7 @@ class NativeProjector:
         )
 
     def _split(self, media: MediaItem) -> "_Chunks":
-        """The chunks of a medium, cached until the last one is encoded or another medium is
+        """Returns the chunks of a medium, cached until the last one is encoded or another medium is
         split."""
         if self._open_chunks is not None and self._open_chunks.media == identity(media):
             return self._open_chunks
@@ -235,7 +233,7 @@ class NativeProjector:
             self._open_chunks = None
 
     def _chunks(self, media: MediaItem, *, counts_only: bool) -> "_Chunks":
-        """Split a medium into chunks; if `counts_only`, only for their numbers of tokens."""
+        """Splits a medium into chunks; if `counts_only`, only for their numbers of tokens."""
         text = mtmd.mtmd_input_text(text=self._text, text_len=len(self._text), parse_special=True)
         with self._bitmap(media, counts_only=counts_only) as bitmap:
             chunks = mtmd.mtmd_input_chunks_init()
@@ -284,7 +282,7 @@ class NativeProjector:
         return self._audio_end.fill(bitmap, self._rate_hz)
 
     def _reason(self) -> str:
-        """The native code's last error, without its function's name and its hints."""
+        """Returns the native code's last error, without the name of its function and hints."""
         if not self._log.errors:
             return "the native code gives no reason"
         return self._log.errors[-1].rpartition("error: ")[2].partition("\n")[0]
@@ -318,5 +316,5 @@ def _is_text(chunk: Handle) -> bool:
 
 
 def _bytes_of(data: bytes) -> Handle:
-    """A pointer to bytes, which must be kept alive as long as it is used."""
+    """Returns a pointer to bytes; the caller keeps them alive while it uses the pointer."""
     return ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))

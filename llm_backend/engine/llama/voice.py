@@ -68,8 +68,8 @@ class LlamaVoiceModel:
     def info(self) -> ModelInfo:
         """Information about the voice."""
         files = self._files
-        return ModelInfo.of_sequential(
-            self.kind,
+        return ModelInfo(
+            kind=self.kind,
             architecture=files.family,
             name=files.name,
             description=files.description,

@@ -7,16 +7,15 @@ import msgspec
 PREFIX_BLOCK = 64
 """Tokens of a block, by which saved prefixes are indexed, in files and in host memory."""
 
-
 ABANDONED_STATUS = 75
-"""Exit status of a worker that ended itself, because native code computes what is not wanted any
-more and cannot be stopped."""
+"""Exit status of a worker that ended itself, because its native code computed an abandoned request
+and could not be stopped."""
 
 WINDOW_S = 30
-"""Seconds of a recording that are transcribed at a time."""
+"""Longest part of a recording that one command transcribes, in seconds."""
 
 BLOCK_S = 300
-"""Seconds of a recording whose speakers are told apart at a time."""
+"""Longest part of a recording whose speakers one command tells apart, in seconds."""
 
 REFERENCE_S = 10
 """Longest sample of a known speaker, in seconds."""
@@ -24,20 +23,19 @@ REFERENCE_S = 10
 SAMPLES_HZ = 16_000
 """Rate of the samples of a recording."""
 
-
-_USUAL_PENALTY, _USUAL_TEMPERATURE = 2.0, 2.0  # the largest of OpenAI's
+_USUAL_PENALTY, _USUAL_TEMPERATURE = 2.0, 2.0  # the largest that OpenAI allows
 _USUAL_REPEAT_PENALTY = 1.5  # clients' defaults are 1.1 to 1.3
 
 
 class FinishReason(StrEnum):
-    """Reason why a sequence ended regularly."""
+    """Reason why a sequence ended without failure."""
 
     STOP = "stop"  # end-of-generation token or stop string
     LENGTH = "length"  # max_tokens, or the context is full
 
 
 class Priority(StrEnum):
-    """Scheduling priority. No priority starves."""
+    """Scheduling priority; none of them starves."""
 
     INTERACTIVE = "interactive"  # a user waits for the answer
     BATCH = "batch"  # uses what interactive requests leave; may be preempted for one
@@ -82,8 +80,8 @@ class Failure(StrEnum):
     CONTEXT_LENGTH = "context_length"  # can never fit the context
     QUEUE_FULL = "queue_full"  # try again later
     QUEUE_DEADLINE = "queue_deadline"  # waited longer than allowed
-    INVALID = "invalid"  # a token outside the vocabulary, an input that no model could take
-    UNSUPPORTED = "unsupported"  # this model cannot do that: embeddings on a chat model, say
+    INVALID = "invalid"  # a token outside the vocabulary, or an input that no model could take
+    UNSUPPORTED = "unsupported"  # this model cannot compute it: embeddings on a chat model, say
     INTERNAL = "internal"  # the engine failed this command and goes on
     CRASHED = "crashed"  # the same request has crashed the worker twice; it is quarantined
 
@@ -91,11 +89,11 @@ class Failure(StrEnum):
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     """Sampling parameters; the defaults do not change the model's distribution.
 
-    `logprobs` is None for none, else how many alternatives (0 to 20) accompany each token; with
-    `constrained_logprobs` they are probabilities among the tokens that a grammar allows.
+    `logprobs` is the number of alternatives (0 to 20) that accompany each token, None for no
+    logprobs; with `constrained_logprobs` they are relative to the tokens that a grammar allows.
     `frequency_penalty` and `presence_penalty` are additive as OpenAI's and count generated tokens;
     `repeat_penalty` is llama.cpp's factor, on the last `repeat_last_n` tokens (None: on all).
-    Mirostat (0: off, or its version), XTC, typical-p and DRY are llama.cpp's too. `sampling`
+    Mirostat (0: off, or its version), XTC, typical-p and DRY are llama.cpp's, too. `sampling`
     documents their meaning and order. `seed` None is a random one.
     """
 
@@ -125,7 +123,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_steered(self) -> bool:
-        """True if a client could make unlikely tokens likely by this."""
+        """True if these parameters could make unlikely tokens likely."""
         penalties = (self.frequency_penalty, self.presence_penalty)
         are_usual = all(0 <= one <= _USUAL_PENALTY for one in penalties)
         are_usual &= 1 <= self.repeat_penalty <= _USUAL_REPEAT_PENALTY
@@ -142,9 +140,8 @@ class Adapter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MediaItem(msgspec.Struct, frozen=True, kw_only=True):
-    """An image or audio in a prompt, at the offset `at` of its text. An image is rows of
-    `width` pixels of three bytes, audio a WAV or MP3 file. Equal `digest`s are the same
-    medium."""
+    """An image or audio in a prompt, at the offset `at` of its text. An image is rows of `width`
+    pixels of three bytes, audio a WAV or MP3 file. Items with equal `digest`s are the same."""
 
     at: int
     medium: MediaKind
@@ -155,9 +152,9 @@ class MediaItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PrefixLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Configuration of prefix files, for prefixes that no slot holds any longer: in a folder of
-    the model's own in `folder`, at most `bytes` of them. A file is written if at least `tokens`
-    tokens are new, and read if it saves at least as many, counted in whole blocks."""
+    """Configuration of prefix files, which hold prefixes that no slot holds any longer: at most
+    `bytes` of them, in the model's own folder within `folder`. A file is written if at least
+    `tokens` tokens are new, and read if it saves at least as many, counted in whole blocks."""
 
     folder: str
     bytes: int = 4 << 30
@@ -195,7 +192,7 @@ class GrammarLimits(msgspec.Struct, frozen=True, kw_only=True):
     - `lexer_states`: 1 to 2 KB each.
     """
 
-    cached: int = 32
+    cached: int = 32  # compiled grammars that are kept
     bytes: int = 128 << 10
     literals: int = 1000
     literal: int = 4096
@@ -222,71 +219,32 @@ class MissingKernels(StrEnum):
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """Information about the loaded model. Sizes in tokens, parameters and bytes."""
+    """Information about the loaded model. Sizes in tokens, parameters and bytes; the defaults are
+    for what a model lacks or does not report."""
 
+    kind: ModelKind
     architecture: str
     name: str
     description: str  # llama.cpp's one-line description: architecture, size, quantization
-    parameters: int
+    parameters: int = 0
     size_bytes: int
-    vocabulary_size: int
-    embedding_size: int
-    trained_context_tokens: int
-    context_tokens: int  # maximum length of one sequence in this engine
-    slots: int  # how many sequences run at once
-    chat_template: str | None
-    tool_template: str | None  # the one for chats with tools, where the file has two
-    bos_token: str
-    eos_token: str
-    control_tokens: list[str]  # their names
-    kind: ModelKind
-    can_infill: bool
+    vocabulary_size: int = 0
+    embedding_size: int = 0
+    trained_context_tokens: int = 0
+    context_tokens: int = 0  # maximum length of one sequence in this engine
+    slots: int = 1  # number of sequences that run at once
+    chat_template: str | None = None
+    tool_template: str | None = None  # for chats with tools, where the file has two templates
+    bos_token: str = ""
+    eos_token: str = ""
+    control_tokens: list[str] = []  # their names
+    can_infill: bool = False
     media: list[MediaKind] = []  # supported inputs besides text
-    extra_buffers: bool | None  # weight repacking; None if the library has none
+    extra_buffers: bool | None = None  # weight repacking; None if the library has none
     backend: str = ""  # devices that compute the model, by llama.cpp's names and descriptions
     missing_kernels: MissingKernels | None = None  # None if they compute, or are not wanted
-    gpu_bytes: int = 0  # of the weights that GPUs hold
-    plan: str = ""  # its fit to the machine's memory
-
-    @classmethod
-    def of_sequential(
-        cls,
-        kind: ModelKind,
-        *,
-        architecture: str,
-        name: str,
-        description: str,
-        size_bytes: int,
-        backend: str,
-        parameters: int = 0,
-        vocabulary_size: int = 0,
-        embedding_size: int = 0,
-        trained_context_tokens: int = 0,
-        context_tokens: int = 0,
-    ) -> "ModelInfo":
-        """Return the information about a model that writes no chats and computes one command at a
-        time; 0 for what it has not, or does not report."""
-        return cls(
-            architecture=architecture,
-            name=name,
-            description=description,
-            parameters=parameters,
-            size_bytes=size_bytes,
-            vocabulary_size=vocabulary_size,
-            embedding_size=embedding_size,
-            trained_context_tokens=trained_context_tokens,
-            context_tokens=context_tokens,
-            slots=1,
-            chat_template=None,
-            tool_template=None,
-            bos_token="",
-            eos_token="",
-            control_tokens=[],
-            kind=kind,
-            can_infill=False,
-            extra_buffers=None,
-            backend=backend,
-        )
+    gpu_bytes: int = 0  # weights that GPUs hold
+    plan: str = ""  # sentence on its fit to the machine's memory
 
 
 class TimedWord(msgspec.Struct, frozen=True, kw_only=True):
@@ -298,9 +256,8 @@ class TimedWord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TranscriptSegment(msgspec.Struct, frozen=True, kw_only=True):
-    """A piece of a transcript, in seconds since the window began. `tokens` hold its timestamps,
-    too; `logprobs` has only the tokens of its text. `no_speech_probability` is that of the window,
-    before any token."""
+    """A piece of a transcript, in seconds since the window began. `tokens` include timestamps,
+    `logprobs` only the tokens of its text. `no_speech_probability` is that of the window."""
 
     start_s: float
     end_s: float
@@ -312,8 +269,8 @@ class TranscriptSegment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpeakerTurn(msgspec.Struct, frozen=True, kw_only=True):
-    """A time in which a speaker speaks, in seconds since the block began. `speaker` is a position
-    in the list of voices."""
+    """A time in which a speaker speaks, in seconds since the block began. `speaker` is an index
+    into the list of voices."""
 
     start_s: float
     end_s: float
@@ -323,7 +280,7 @@ class SpeakerTurn(msgspec.Struct, frozen=True, kw_only=True):
 class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True):
     """One generated token (or prompt token, under echo): its bytes, natural-log probability
     under the model's distribution before sampling filters, and the most likely alternatives,
-    best first. `logprob` is None for the first prompt token, which nothing precedes."""
+    best first. `logprob` is None for the first token of a prompt."""
 
     token: int
     bytes: bytes

@@ -1,9 +1,9 @@
-"""The worker process: takes commands, computes one pass, publishes events; over and over, and
-blocked while idle.
+"""The worker process: a loop that takes commands, computes one pass and publishes events. It
+blocks while idle.
 
-Started as `python -m llm_backend.engine.process.worker FD`, where FD is the inherited socket of the
-process that owns it. It ends when that socket is closed, and on Linux also when its parent dies in
-the middle of a long pass.
+The owner starts `python -m llm_backend.engine.process.worker FD`, where FD is an inherited socket
+to the owner. The worker ends when that socket is closed; on Linux also when its parent dies in the
+middle of a long pass.
 """
 
 import gc
@@ -66,7 +66,7 @@ _TOKENIZER_WAIT_S = 0.002  # wait of an idle worker before commands are polled a
 
 
 class Worker:
-    """Main loop of a worker with one model. It ends when the connection `owner` is closed."""
+    """Main loop of a worker with one model; `owner` is the connection that may end it."""
 
     def __init__(
         self, connections: ConnectionServer, owner: int, model: LoadedModel, config: LoadModel
@@ -79,11 +79,11 @@ class Worker:
         self._tokenizer = TokenizerThread(self._tokenize_long)
         self._queue_limit = config.queue_limit
         self._inbox: deque[ReceivedCommand] = deque()
-        self._current: Address | None = None  # whose command is being handled
+        self._current: Address | None = None  # of the command that is being handled
         self._is_over = False
 
     def run(self) -> None:
-        """Step until a shutdown command, or until the owner's connection is closed."""
+        """Steps until a shutdown command, or until the owner's connection is closed."""
         while not self._is_over:
             try:
                 self.step()
@@ -94,7 +94,7 @@ class Worker:
         self._tokenizer.close()
 
     def step(self) -> None:
-        """One iteration of the main loop; waits for commands if there is nothing else to do."""
+        """Runs one iteration of the main loop; waits for commands if there is no other work."""
         is_idle = self._engine.is_idle and not self._inbox
         if is_idle and not self._tokenizer.is_idle:
             self._tokenizer.wait(_TOKENIZER_WAIT_S)
@@ -102,15 +102,15 @@ class Worker:
         timeout_s = self._engine.idle_timeout_s(time.monotonic()) if is_idle else 0
         self._handle_commands(timeout_s)
         while done := self._tokenizer.pop_done():
-            self._take(done)
+            self._finish_tokenizing(done)
         self._engine.wait()
-        # waiting is not work: the cost of passes is learnt from this time
+        # without the waits: `busy_s` tells the cost of passes
         started_at = time.monotonic()
         self._engine.step(started_at)
         self._engine.statistics.busy_s += time.monotonic() - started_at
 
     def _receive(self) -> bool:
-        """Handle the commands that have arrived in the middle of a step; True if the worker is to
+        """Handles the commands that have arrived in the middle of a step; True if the worker must
         end. Raises nothing: native code calls it, and would ignore an error."""
         try:
             self._handle_commands(0)
@@ -125,7 +125,7 @@ class Worker:
             self._handle(self._inbox.popleft())
 
     def _handle(self, received: ReceivedCommand) -> None:
-        """Handle a command: requests are submitted and cancelled only here."""
+        """Handles a command, or the end of a connection."""
         command = received.command
         if command is None:
             self._engine.abandon(received.connection)
@@ -139,8 +139,8 @@ class Worker:
             self._refuse(self._current, refusal)
         self._current = None
 
-    def _take(self, done: Tokenizing[Tokenized | ValidatedCommand]) -> None:
-        """Take a command whose texts were tokenized."""
+    def _finish_tokenizing(self, done: Tokenizing[Tokenized | ValidatedCommand]) -> None:
+        """Answers or submits a command whose texts were tokenized."""
         self._current = done.address
         try:
             result = done.future.result()
@@ -192,7 +192,7 @@ class Worker:
                 _log.warning("engine.command_refused", extra={"command": type(command).__name__})
 
     def _should_wait_for_tokens(self, command: Generate | ScoreLabels) -> bool:
-        """True for a command with long texts. Raises `CommandRefused` for one too many."""
+        """True for a command with long texts. Raises `CommandRefused` if the queue is full."""
         if not isinstance(self._engine, Generator) or not is_long(command):
             return False
         pending = [one for one in self._tokenizer.pending if not isinstance(one, Tokenize)]
@@ -203,7 +203,7 @@ class Worker:
     def _tokenize_long(self, command: LongCommand) -> Tokenized | ValidatedCommand:
         if isinstance(command, Tokenize):
             return self._tokenize(command)
-        assert isinstance(self._engine, Generator), "only it gets such commands"
+        assert isinstance(self._engine, Generator), "other engines get no such command"
         return self._engine.validate(command)
 
     def _tokenize(self, command: Tokenize) -> Tokenized:
@@ -221,7 +221,7 @@ class Worker:
         return Detokenized(id=command.id, text=model.vocabulary.text(command.tokens))
 
     def _fail(self, error: Exception) -> None:
-        """Log an error, and fail the command that was being handled, or else the requests of the
+        """Logs an error, and fails the command that was being handled, or else the requests of the
         step."""
         _log.error("engine.step_failed", exc_info=error)
         message = f"{type(error).__name__}: {error}"
@@ -240,9 +240,9 @@ class Worker:
 
 
 def main() -> None:
-    """Load the model that the owner names, verify a language model by a forward pass, serve."""
+    """Loads the model that the owner names, verifies a language model by a forward pass, serves."""
     die_with_parent()
-    # sent to a process group, these also reach the owner, which shuts the worker down
+    # signals to the process group also reach the owner, which shuts the worker down
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     connections = ConnectionServer()
@@ -250,8 +250,8 @@ def main() -> None:
     config = _first_command(connections)
     if config is None:
         return
-    # A descriptor of its own: while a library runs that prints texts of clients, the one of
-    # standard error leads to /dev/null (`voices/quiet.py`).
+    # The log has a descriptor of its own: standard error leads to /dev/null while a library runs
+    # that prints clients' texts (`voices/quiet.py`).
     log_stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
     logging.basicConfig(level=config.log_level, format=FORMAT, stream=log_stream)
     connections.outbox_bytes = config.outbox_bytes
@@ -274,7 +274,7 @@ def main() -> None:
 
 
 def _first_command(connections: ConnectionServer) -> LoadModel | None:
-    """Wait for the owner's `LoadModel` command; None if its connection is closed before."""
+    """Waits for the owner's `LoadModel` command; None if the connection is closed before."""
     while True:
         for received in connections.poll(None):
             if received.command is None or isinstance(received.command, LoadModel):

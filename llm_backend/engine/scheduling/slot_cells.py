@@ -1,4 +1,4 @@
-"""Cell operations on the slots of a model and its draft model, as the scheduler decides."""
+"""Operations on the KV cells of a model's slots and of its drafter, as the scheduler decides."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -23,12 +23,11 @@ class SlotCells:
         self._model = model
         self._scheduler = scheduler
         self._drafter = drafter
-        # as far as is known: a failed truncation sets it to False
-        self.can_truncate = model.can_roll_back or model.rollback_tokens > 0
+        self.can_truncate = model.can_roll_back or model.rollback_tokens > 0  # until one fails
 
     def prepare(self, admitted: AdmittedSequence) -> None:
-        """Prepare the slot of a sequence: copy cells or restore a state, and truncate
-        to its cached prefix."""
+        """Prepares the slot of a sequence: copies cells or restores a state, then truncates the
+        slot to its cached prefix."""
         sequence, allocation = admitted.sequence, admitted.allocation
         self._copy(allocation)
         restored = allocation.restored
@@ -43,13 +42,13 @@ class SlotCells:
             self._scheduler.restart(sequence)
 
     def restore(self, allocation: SlotAllocation, state: NDArray[np.uint8], end: int) -> bool:
-        """Restore a saved `state` of the tokens before position `end` into a slot. False if it
-        could not be restored; the slot is empty then."""
+        """Restores a saved `state` of the tokens before position `end` into a slot. If that fails,
+        returns False and leaves the slot empty."""
         self._copy(allocation)
         return self._model.restore(allocation.slot, state, end)
 
     def encode_media(self, run: Run, scheduled: ScheduledTokens) -> None:
-        """Encode and compute the next part of an image or audio. Raises `MediaError` or
+        """Encodes and computes the next part of an image or audio. Raises `MediaError` or
         `CellsExhausted`."""
         sequence = scheduled.sequence
         self._model.encode_media(
@@ -61,7 +60,8 @@ class SlotCells:
         )
 
     def truncate(self, sequence: Sequence, slot: int, length: int) -> None:
-        """Truncate the cells of a rejected draft (rollback)."""
+        """Rolls a slot back to `length` tokens, without those of a rejected draft. If the model
+        cannot, the sequence is computed again."""
         if self._model.truncate(slot, sequence.position(length)):
             return
         self.can_truncate = False
@@ -72,8 +72,8 @@ class SlotCells:
             self._scheduler.restart(sequence)
 
     def empty_slot(self, save: Callable[[SlotTokens], None]) -> None:
-        """Empty a slot after `save`, because the cells are exhausted. Raises `MemoryError` if there
-        is none to empty."""
+        """Frees cells: evicts or preempts a slot, and calls `save` before its cells are dropped.
+        Raises `MemoryError` if there is no slot to empty."""
         emptied = self._scheduler.evict_or_preempt()
         if emptied is None:
             raise MemoryError("the cells do not hold even one sequence")
@@ -81,7 +81,7 @@ class SlotCells:
         self._model.truncate(emptied.slot, 0)
 
     def clear(self, slots: Iterable[int]) -> None:
-        """Empty slots whose cells may be wrong."""
+        """Empties slots whose cells may be wrong."""
         for slot in slots:
             self._model.truncate(slot, 0)
             self._scheduler.clear(slot)

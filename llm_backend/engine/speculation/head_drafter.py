@@ -12,7 +12,7 @@ token, is replaced by zeros.
 import logging
 import time
 from collections import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -28,7 +28,7 @@ from llm_backend.engine.speculation.hidden_state_buffer import Hidden, HiddenSta
 
 _log = logging.getLogger("llm_backend.engine.speculation.head_drafter")
 
-_PENDING_TOKENS = 32  # tokens that the head may be behind the model until it drafts
+_PENDING_TOKENS = 32  # tokens that the head may lag behind the model until it drafts
 
 
 class DraftHead(Protocol):
@@ -37,35 +37,35 @@ class DraftHead(Protocol):
     context_tokens: int
     batch_tokens: int
     hidden_size: int
-    first_position: int  # it computes no token before
+    first_position: int  # the first one that it computes
     end_tokens: frozenset[int]
 
     def hidden_states(self, count: int) -> Hidden:
-        """Hidden states of the `count` tokens of the model's last pass, a view."""
+        """Returns the hidden states of the `count` tokens of the model's last pass, a view."""
 
     def forward(
         self, chunks: list[BatchChunk], hidden: Hidden
     ) -> tuple[NDArray[np.float32], Hidden]:
-        """Compute `chunks`, with the hidden state before each of their tokens. Returns logits and
+        """Computes `chunks`, with the hidden state before each of their tokens. Returns logits and
         hidden states of the outputs. Raises `CellsExhausted` or `DecodeError`."""
 
     def copy(self, source: int, target: int) -> None:
-        """Replace the cells of slot `target` by a copy of the cells of `source`."""
+        """Replaces the cells of slot `target` by a copy of the cells of `source`."""
 
     def truncate(self, slot: int, position: int) -> bool:
-        """Keep the cells of a slot before `position`. False if they cannot be truncated."""
+        """Keeps the cells of a slot before `position`. False if they cannot be truncated."""
 
 
 class HeadDrafter(DraftSource):
-    """Drafts with `head`."""
+    """Drafts tokens with `head`."""
 
     def __init__(self, head: DraftHead, clock: abc.Callable[[], float] = time.monotonic) -> None:
         super().__init__(clock)
         self._head = head
-        self._texts: dict[int, HiddenStateBuffer] = {}  # by slot
+        self._buffers: dict[int, HiddenStateBuffer] = {}  # by slot
 
     def record_hidden_states(self, scheduled: list[ScheduledTokens]) -> None:
-        """Take the hidden states of the model's pass that has just computed `scheduled`."""
+        """Records the hidden states of the model's pass that has just computed `scheduled`."""
         if self._is_broken:
             return
         started_at = self._clock()
@@ -76,33 +76,33 @@ class HeadDrafter(DraftSource):
         self.busy_s += self._clock() - started_at
 
     def draft_limit(self, sequence: Sequence) -> int:
-        """Maximum number of tokens to draft for a sequence; 0 if it has media, or if the hidden
-        state before its last token is unknown."""
-        text = self._texts.get(sequence.assigned_slot)
-        if self._is_broken or text is None or text.source is not sequence:
+        """Returns the maximum number of tokens to draft for a sequence; 0 if it has media, or if
+        the hidden state before its last token is unknown."""
+        buffer = self._buffers.get(sequence.assigned_slot)
+        if self._is_broken or buffer is None or buffer.source is not sequence:
             return 0
         last = len(sequence.tokens) - 1
-        if text.first + len(text.hidden) < last or last < text.first_position:
+        if buffer.first + len(buffer.hidden) < last or last < buffer.first_position:
             return 0
         return max(0, self._head.context_tokens - len(sequence.tokens))
 
     def follow(self, sequence: Sequence) -> tuple[float, int]:
-        """Compare the last draft of a sequence with its tokens. Returns the acceptance rate of
-        drafted tokens, and how many tokens the head must compute before it can draft."""
-        text = self._texts.get(sequence.assigned_slot)
-        if text is None or text.source is not sequence:
+        """Compares the last draft of a sequence with its tokens. Returns the acceptance rate of
+        drafted tokens, and the number of tokens that the head must compute before it can draft."""
+        buffer = self._buffers.get(sequence.assigned_slot)
+        if buffer is None or buffer.source is not sequence:
             return self._rate.value, len(sequence.tokens)
-        appended = sequence.tokens[text.drafted_at :]
-        accepted = common_prefix_length(text.draft, appended)
+        appended = sequence.tokens[buffer.drafted_at :]
+        accepted = common_prefix_length(buffer.draft, appended)
         for _ in range(accepted):
-            text.rate.count(True)
-        if accepted < min(len(text.draft), len(appended)):
-            text.rate.count(False)
-        text.draft = []
-        return text.rate.value, len(sequence.tokens) - min(text.start, len(sequence.tokens) - 1)
+            buffer.rate.count(True)
+        if accepted < min(len(buffer.draft), len(appended)):
+            buffer.rate.count(False)
+        buffer.draft = []
+        return buffer.rate.value, len(sequence.tokens) - min(buffer.start, len(sequence.tokens) - 1)
 
     def draft(self, counts: abc.Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
-        """Draft tokens for followed sequences, as many as `counts` says; none for a sequence whose
+        """Drafts tokens for followed sequences, as many as `counts` says; none for a sequence whose
         uncomputed tokens do not fit into the pass."""
         started_at = self._clock()
         self._skipped_passes = 0
@@ -113,32 +113,25 @@ class HeadDrafter(DraftSource):
             return {}
         finally:
             self.busy_s += self._clock() - started_at
-        return {sequence: tuple(self._texts[sequence.assigned_slot].draft) for sequence in counts}
+        return {sequence: tuple(self._buffers[sequence.assigned_slot].draft) for sequence in counts}
 
     def copy(self, source: int, target: int) -> None:
-        """Copy the cells of slot `source` to slot `target`."""
-        text = self._texts.get(source)
-        if text is None or self._is_broken:
-            self._texts.pop(target, None)
+        """Copies the cells of slot `source` to slot `target`."""
+        buffer = self._buffers.get(source)
+        if buffer is None or self._is_broken:
+            self._buffers.pop(target, None)
             return
         self._head.copy(source, target)
-        self._texts[target] = HiddenStateBuffer(
-            source=text.source,
-            first_position=text.first_position,
-            first=text.first,
-            hidden=text.hidden,
-            computed=text.computed,
-            rate=text.rate,
-        )
+        self._buffers[target] = replace(buffer, draft=[], drafted_at=0)
 
     def clear(self, slot: int) -> None:
-        """Empty a slot whose cells may be wrong."""
+        """Empties a slot whose cells may be wrong."""
         self._head.truncate(slot, 0)
-        self._texts.pop(slot, None)
+        self._buffers.pop(slot, None)
 
-    def _record_all(self, scheduled: list[ScheduledTokens]) -> "list[_TextPiece]":
-        """Take the hidden states of all sequences; return tokens for the head to follow at
-        once."""
+    def _record_all(self, scheduled: list[ScheduledTokens]) -> "list[_SequencePiece]":
+        """Records the hidden states of all sequences; returns the tokens that the head must follow
+        now."""
         lengths = [item.count + len(item.draft) for item in scheduled]
         hidden = self._head.hidden_states(sum(lengths))
         pieces, at = [], 0
@@ -148,34 +141,34 @@ class HeadDrafter(DraftSource):
             at += length
         return pieces
 
-    def _record(self, item: ScheduledTokens, hidden: Hidden) -> "_TextPiece | None":
-        """Take the hidden states of a sequence; return tokens for the head to follow at once."""
+    def _record(self, item: ScheduledTokens, hidden: Hidden) -> "_SequencePiece | None":
+        """Records the hidden states of a sequence; returns tokens that the head must follow now."""
         sequence, slot = item.sequence, item.sequence.assigned_slot
         if sequence.runs:
-            self._texts.pop(slot, None)
+            self._buffers.pop(slot, None)
             return None
-        text, start = self._text_of(sequence), sequence.computed
-        if start + 1 < text.computed:
-            text.computed = start
-        text.truncate(start)
-        if text.first + len(text.hidden) < start:
-            text.first, text.hidden = start, hidden.copy()
+        buffer, start = self._buffer_of(sequence), sequence.computed
+        if start + 1 < buffer.computed:
+            buffer.computed = start
+        buffer.truncate(start)
+        if buffer.first + len(buffer.hidden) < start:
+            buffer.first, buffer.hidden = start, hidden.copy()
         else:
-            text.hidden = np.concatenate((text.hidden, hidden))
+            buffer.hidden = np.concatenate((buffer.hidden, hidden))
         end = start + item.count
-        if end - text.start <= _PENDING_TOKENS:
+        if end - buffer.start <= _PENDING_TOKENS:
             return None
-        return _TextPiece(
-            text=text, slot=slot, start=text.start, tokens=sequence.tokens[text.start : end]
+        return _SequencePiece(
+            buffer=buffer, slot=slot, start=buffer.start, tokens=sequence.tokens[buffer.start : end]
         )
 
-    def _text_of(self, sequence: Sequence) -> HiddenStateBuffer:
-        """The text of a sequence; a new one keeps the common prefix of the one before in its
-        slot."""
+    def _buffer_of(self, sequence: Sequence) -> HiddenStateBuffer:
+        """Returns the buffer of a sequence; a new one keeps the common prefix with the sequence
+        that had its slot before."""
         slot = sequence.assigned_slot
-        text = self._texts.get(slot)
-        if text is not None and text.source is sequence:
-            return text
+        buffer = self._buffers.get(slot)
+        if buffer is not None and buffer.source is sequence:
+            return buffer
         found = HiddenStateBuffer(
             source=sequence,
             first_position=self._head.first_position,
@@ -183,35 +176,35 @@ class HeadDrafter(DraftSource):
             hidden=np.empty((0, self._head.hidden_size), dtype=np.float32),
             rate=AcceptanceRate(self._rate),
         )
-        if text is not None:
-            same = common_prefix_length(text.source.tokens, sequence.tokens)
-            text.truncate(same)
-            found.first, found.hidden = text.first, text.hidden
-            found.computed = min(text.computed, same)
-        self._texts[slot] = found
+        if buffer is not None:
+            same = common_prefix_length(buffer.source.tokens, sequence.tokens)
+            buffer.truncate(same)
+            found.first, found.hidden = buffer.first, buffer.hidden
+            found.computed = min(buffer.computed, same)
+        self._buffers[slot] = found
         return found
 
-    def _fitting(self, counts: abc.Mapping[Sequence, int]) -> "dict[_TextPiece, int]":
-        """The uncomputed tokens of as many sequences as fit into a pass, with the number of tokens
-        to draft after them."""
+    def _fitting(self, counts: abc.Mapping[Sequence, int]) -> "dict[_SequencePiece, int]":
+        """Returns the uncomputed tokens of as many sequences as fit into a pass, with the number of
+        tokens to draft after them."""
         pieces, budget = {}, self._head.batch_tokens
         for sequence, count in counts.items():
-            text, end = self._texts[sequence.assigned_slot], len(sequence.tokens)
-            text.truncate(end - 1)
-            start = min(text.start, end - 1)
-            text.drafted_at = end
+            buffer, end = self._buffers[sequence.assigned_slot], len(sequence.tokens)
+            buffer.truncate(end - 1)
+            start = min(buffer.start, end - 1)
+            buffer.drafted_at = end
             if end - start <= budget:
                 budget -= end - start
                 tokens = sequence.tokens[start:]
-                piece = _TextPiece(
-                    text=text, slot=sequence.assigned_slot, start=start, tokens=tokens
+                piece = _SequencePiece(
+                    buffer=buffer, slot=sequence.assigned_slot, start=start, tokens=tokens
                 )
                 pieces[piece] = count
         return pieces
 
-    def _draft(self, pieces: "dict[_TextPiece, int]") -> None:
-        """Compute missing tokens in one pass, then draft one token of each in every further
-        pass."""
+    def _draft(self, pieces: "dict[_SequencePiece, int]") -> None:
+        """Computes missing tokens in one pass, then drafts one token of each sequence in every
+        further pass."""
         drafting = sorted(pieces, key=lambda piece: piece.slot)
         if not drafting:
             return
@@ -221,8 +214,8 @@ class HeadDrafter(DraftSource):
             unfinished, rows = [], []
             for index, piece in enumerate(drafting):
                 token = best[index]
-                piece.text.draft.append(token)
-                if token not in self._head.end_tokens and len(piece.text.draft) < pieces[piece]:
+                piece.buffer.draft.append(token)
+                if token not in self._head.end_tokens and len(piece.buffer.draft) < pieces[piece]:
                     unfinished.append(piece)
                     rows.append(index)
             drafting = unfinished
@@ -231,7 +224,7 @@ class HeadDrafter(DraftSource):
                     BatchChunk(
                         slot=piece.slot,
                         position=piece.end + position,
-                        tokens=[piece.text.draft[-1]],
+                        tokens=[piece.buffer.draft[-1]],
                         outputs=[0],
                     )
                     for piece in drafting
@@ -239,10 +232,10 @@ class HeadDrafter(DraftSource):
                 best, hidden = self._compute(chunks, hidden[rows])
                 position += 1
 
-    def _follow_prompts(self, pieces: "list[_TextPiece]") -> None:
-        """Compute the tokens of prompts, as many at once as fit into a pass."""
+    def _follow_prompts(self, pieces: "list[_SequencePiece]") -> None:
+        """Computes the tokens of prompts, as many at once as fit into a pass."""
         size = self._head.batch_tokens
-        ready: list[_TextPiece] = []
+        ready: list[_SequencePiece] = []
         for piece in sorted(pieces, key=lambda one: one.slot):
             for part in piece.split(size):
                 if sum(len(one.tokens) for one in ready) + len(part.tokens) > size or (
@@ -255,15 +248,15 @@ class HeadDrafter(DraftSource):
             self._forward(ready, has_output=False)
 
     def _forward(
-        self, pieces: "abc.Sequence[_TextPiece]", *, has_output: bool
+        self, pieces: "abc.Sequence[_SequencePiece]", *, has_output: bool
     ) -> tuple[list[int], Hidden]:
-        """Compute the next tokens of texts, by the model's hidden states; return the likeliest
-        token after each, and its hidden state, if it `has_output`."""
+        """Computes pieces by the model's hidden states. If it `has_output`, returns the likeliest
+        token after each piece, and its hidden state."""
         for piece in pieces:
-            kept = piece.start if piece.start <= piece.text.computed else 0
+            kept = piece.start if piece.start <= piece.buffer.computed else 0
             if not self._head.truncate(piece.slot, kept):
                 self._head.truncate(piece.slot, 0)
-        hidden = np.concatenate([one.text.hidden_before(one.start, one.end) for one in pieces])
+        hidden = np.concatenate([one.buffer.hidden_before(one.start, one.end) for one in pieces])
         chunks = [
             BatchChunk(
                 slot=piece.slot,
@@ -275,7 +268,7 @@ class HeadDrafter(DraftSource):
         ]
         results = self._compute(chunks, hidden)
         for piece in pieces:
-            piece.text.forget(piece.end)
+            piece.buffer.forget(piece.end)
         return results
 
     def _compute(self, chunks: list[BatchChunk], hidden: Hidden) -> tuple[list[int], Hidden]:
@@ -292,10 +285,10 @@ class HeadDrafter(DraftSource):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _TextPiece:
-    """Consecutive tokens of a text, from `start` on, that the head computes."""
+class _SequencePiece:
+    """Consecutive tokens of a sequence, from `start` on, that the head computes."""
 
-    text: HiddenStateBuffer
+    buffer: HiddenStateBuffer
     slot: int
     start: int
     tokens: list[int]
@@ -304,14 +297,9 @@ class _TextPiece:
     def end(self) -> int:
         return self.start + len(self.tokens)
 
-    def split(self, size: int) -> "list[_TextPiece]":
-        """The same in parts of at most `size` tokens."""
+    def split(self, size: int) -> "list[_SequencePiece]":
+        """Returns the piece in parts of at most `size` tokens."""
         return [
-            _TextPiece(
-                text=self.text,
-                slot=self.slot,
-                start=self.start + at,
-                tokens=self.tokens[at : at + size],
-            )
+            replace(self, start=self.start + at, tokens=self.tokens[at : at + size])
             for at in range(0, len(self.tokens), size)
         ]

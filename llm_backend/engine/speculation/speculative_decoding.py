@@ -1,10 +1,10 @@
-"""Speculative decoding: how many tokens to draft for each sequence. Times are arguments.
+"""Speculative decoding: chooses the number of tokens to draft for each sequence; reads no clock.
 
-Drafted tokens are computed in the same pass as the token they follow. Accepted ones save a pass
-each; the others were computed for nothing, and their cells are truncated (rollback). Both sides are
-estimated, and tokens are drafted while that brings more tokens in less time: many where a text is
-copied, none where nothing repeats or the processor is busy already. The tokens of a draft
-model or a draft head replace those of prompt lookup where that is faster still.
+Drafted tokens are computed in the same pass as the token they follow. Each accepted one saves a
+pass; the others are wasted work, and their cells are truncated (rollback). Gain and cost are
+estimated, and tokens are drafted while they raise the tokens per second: many where a text is
+copied, none where nothing repeats or the processor is saturated. Tokens of a draft model or a draft
+head replace those of prompt lookup where they are faster still.
 """
 
 from collections import abc
@@ -21,12 +21,12 @@ from llm_backend.engine.speculation.draft_source import DraftSource
 from llm_backend.engine.speculation.pass_costs import PassCosts
 from llm_backend.engine.speculation.prompt_lookup_drafter import LookupRates, PromptLookupDrafter
 
-_REMAINING_TOKENS = 64  # expected to follow; as many as the answer has, once it has more
+_REMAINING_TOKENS = 64  # expected to follow; a longer answer is expected to double
 
 
 class SpeculativeDecoding:
-    """Speculative decoding of one worker: at most `draft_tokens` a sequence, by prompt lookup or
-    by `drafter`."""
+    """Speculative decoding of one worker: prompt lookup or `drafter` drafts at most `draft_tokens`
+    of a sequence in a pass."""
 
     def __init__(self, draft_tokens: int, drafter: DraftSource | None = None) -> None:
         self._draft_tokens = draft_tokens
@@ -36,15 +36,14 @@ class SpeculativeDecoding:
         self._counted_drafting_s = 0.0
 
     def record_pass(self, tokens: int, seconds: float) -> None:
-        """Update the cost of passes by a pass that took `seconds`. The time of drafting is
-        subtracted from them."""
+        """Updates the costs of passes by one that took `seconds`, drafting included."""
         if self._drafter is not None:
             before_s, self._counted_drafting_s = self._counted_drafting_s, self._drafter.busy_s
             seconds -= self._counted_drafting_s - before_s
         self._costs.record_pass(tokens, seconds)
 
     def record_hidden_states(self, scheduled: list[ScheduledTokens]) -> None:
-        """Give the hidden states of a pass to what drafts with them."""
+        """Gives the hidden states of a pass to the drafter."""
         if self._drafter is not None:
             self._drafter.record_hidden_states(scheduled)
 
@@ -54,8 +53,8 @@ class SpeculativeDecoding:
         lookup_drafters: abc.Mapping[Sequence, PromptLookupDrafter],
         capacity: int,
     ) -> list[ScheduledTokens]:
-        """Return `scheduled` with the drafts that are worth computing, at most `capacity` tokens
-        of them."""
+        """Returns `scheduled` with the drafts that are worth computing, of at most `capacity`
+        tokens together."""
         if capacity < 1:
             return scheduled
         probabilities = [
@@ -97,8 +96,8 @@ class SpeculativeDecoding:
         counts: list[int],
         capacity: int,
     ) -> dict[Sequence, tuple[int, ...]]:
-        """Drafts of the draft model or head, where they are faster than the `counts` of guesses;
-        none while it has too many tokens to prefill first."""
+        """Returns drafts of the draft model or head where they are faster than the `counts` of
+        guesses; none while the drafter must prefill too many tokens first."""
         drafter = self._drafter
         if drafter is None:
             return {}
@@ -137,7 +136,7 @@ class SpeculativeDecoding:
         )
 
     def _draft_limit(self, item: ScheduledTokens) -> int:
-        """Maximum useful draft length: the last token of an answer is never computed."""
+        """Returns the maximum useful draft length: no pass computes an answer's last token."""
         return max(0, min(self._draft_tokens, item.sequence.room - 1))
 
 
@@ -149,12 +148,10 @@ def choose_guess_counts(
     capacity: int,
     cost: abc.Callable[[int], float],
 ) -> list[int]:
-    """Number of guesses of each text to compute in a pass that samples `sampled` tokens and
-    computes `tokens` without drafts. `probabilities` are those of each text, falling; `capacity`
-    limits the number of guesses."""
-    ranked = sorted((probability for each in probabilities for probability in each), reverse=True)[
-        :capacity
-    ]
+    """Returns the number of guesses of each text to compute in a pass that samples `sampled` tokens
+    and computes `tokens` without drafts: at most `capacity` together. `probabilities` are those of
+    each text's guesses, in falling order."""
+    ranked = sorted((one for each in probabilities for one in each), reverse=True)[:capacity]
     best, least, expected = sampled / cost(tokens) * MARGIN, 2.0, float(sampled)
     for count, probability in enumerate(ranked, start=1):
         expected += probability
@@ -163,7 +160,7 @@ def choose_guess_counts(
             best, least = speed, probability
     counts = [sum(probability > least for probability in each) for each in probabilities]
     remaining = sum(probability >= least for probability in ranked) - sum(counts)
-    # of those that are equal only as many as were counted
+    # of the guesses with the least probability only as many as were counted
     for index, each in enumerate(probabilities):
         equal = min(each.count(least), remaining)
         counts[index] += equal

@@ -63,8 +63,8 @@ class DiarizationModel:
     def info(self) -> ModelInfo:
         """Information about the model."""
         files = self._files
-        return ModelInfo.of_sequential(
-            self.kind,
+        return ModelInfo(
+            kind=self.kind,
             architecture="pyannote",
             name=files.name,
             description=files.description,

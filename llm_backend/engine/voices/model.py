@@ -1,4 +1,4 @@
-"""A loaded ONNX voice: the audio of one sentence."""
+"""A loaded ONNX voice, which reads one sentence at a time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,14 +13,16 @@ from llm_backend.engine.voices.library import LIBRARY_ERRORS, load_library
 from llm_backend.engine.voices.quiet import quiet
 from llm_backend.model_files import HeaderError, VoiceFamily, VoiceFiles, read_voice
 
+_SILENCE_SCALE = 0.2  # factor for pauses within a sentence; the library's default
+
 
 class OnnxVoiceModel:
-    """A voice, which computes one sentence at a time. Raises `LoadError`."""
+    """A voice of sherpa-onnx. Raises `LoadError`."""
 
     kind = ModelKind.SPEECH
 
     def __init__(self, config: LoadModel) -> None:
-        try:  # the native code ends the process where a file is missing
+        try:  # before the native code, which ends the process if a file is missing
             self._files = read_voice(config.model_path)
         except HeaderError as error:
             raise LoadError(str(error)) from error
@@ -35,8 +37,8 @@ class OnnxVoiceModel:
     def info(self) -> ModelInfo:
         """Information about the voice."""
         files = self._files
-        return ModelInfo.of_sequential(
-            self.kind,
+        return ModelInfo(
+            kind=self.kind,
             architecture=files.family.value,
             name=files.name,
             description=files.description,
@@ -45,7 +47,7 @@ class OnnxVoiceModel:
         )
 
     def check(self, command: SequentialCommand) -> None:
-        """Raise `CommandRefused` for a sentence that this voice cannot read."""
+        """Raises `CommandRefused` for a sentence that this voice cannot read."""
         assert isinstance(command, Speak), "the engine takes no other command for a voice"
         if not 0 <= command.speaker < len(self._files.speakers):
             message = f"The voice has no speaker {command.speaker}."
@@ -54,9 +56,9 @@ class OnnxVoiceModel:
     def compute(
         self, command: SequentialCommand, should_stop: Callable[[], bool], _report: Report
     ) -> Spoken:
-        """Return the audio of a sentence; it is empty if the voice knows none of its words.
-        `should_stop` is called between its parts. Raises `Cancelled` if it returned True,
-        `DecodeError` if the native code fails."""
+        """Computes the audio of a sentence, empty if the voice knows none of its words. Calls
+        `should_stop` between its parts. Raises `Cancelled` if that returned True, `DecodeError` if
+        the native code fails."""
         assert isinstance(command, Speak), "the engine takes no other command for a voice"
         is_stopped = False
 
@@ -84,14 +86,8 @@ class OnnxVoiceModel:
         return options
 
 
-_SILENCE_SCALE = 0.2  # factor for pauses within a sentence; the library's default
-
-
 def _config(library: Any, files: VoiceFiles, threads: int) -> Any:
-    shared = {
-        "tokens": str(files.tokens),
-        "lexicon": ",".join(map(str, files.lexicons)),
-    }
+    shared = {"tokens": str(files.tokens), "lexicon": ",".join(map(str, files.lexicons))}
     model = str(files.model)
     match files.family:
         case VoiceFamily.VITS:

@@ -57,8 +57,8 @@ class RecognizerModel:
     def info(self) -> ModelInfo:
         """Information about the model."""
         files = self._files
-        return ModelInfo.of_sequential(
-            self.kind,
+        return ModelInfo(
+            kind=self.kind,
             architecture="nemo-transducer" if files.is_transducer else "nemo-ctc",
             name=files.name,
             description=files.description,

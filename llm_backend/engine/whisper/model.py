@@ -94,8 +94,8 @@ class WhisperModel:
         """Information about the model."""
         library, context = self._library, self._context
         size = library.whisper_model_type_readable(context).decode()
-        return ModelInfo.of_sequential(
-            self.kind,
+        return ModelInfo(
+            kind=self.kind,
             architecture="whisper",
             name=self._config.model_path.stem,
             description=f"whisper {size}".removesuffix(" unknown"),

@@ -86,8 +86,8 @@ def working(
     connections = ConnectionServer()
     begin = load_command(**limits)
     loaded = LoadedModel(
-        info=ModelInfo.of_sequential(
-            ModelKind.CHAT, architecture="", name="", description="", size_bytes=0, backend=""
+        info=ModelInfo(
+            kind=ModelKind.CHAT, architecture="", name="", description="", size_bytes=0, backend=""
         ),
         make_engine=make_engine or (lambda outbox, _: Generator(model, begin, outbox)),
         tokenizes=model,
@@ -104,8 +104,8 @@ def working(
 @pytest.mark.parametrize(("gpu_bytes", "delays"), [(0, True), (1, False)])
 def test_worker_with_weights_on_a_gpu_sends_deltas_at_once(gpu_bytes, delays):
     model, begin, found = FakeModel(), load_command(), []
-    info = ModelInfo.of_sequential(
-        ModelKind.CHAT, architecture="", name="", description="", size_bytes=0, backend=""
+    info = ModelInfo(
+        kind=ModelKind.CHAT, architecture="", name="", description="", size_bytes=0, backend=""
     )
 
     def make_engine(outbox, _receive):

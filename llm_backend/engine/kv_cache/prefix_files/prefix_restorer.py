@@ -1,8 +1,8 @@
 """Restores prefixes from files into slots, one at a time.
 
-A file is read in parallel to the passes, while the sequences that wait for it stay in the waiting
-queue. Its cells are put into a free slot, as if a finished sequence had left them there, and the
-waiting sequences use them as a cached prefix.
+A file is read while passes go on; sequences that wait for it stay in the waiting queue. Its cells
+are put into a free slot, as if a finished sequence had left them there, and the waiting sequences
+use them as a cached prefix.
 """
 
 import logging
@@ -23,13 +23,11 @@ from llm_backend.engine.moving_average import moving_average
 from llm_backend.engine.statistics import Statistics
 
 _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
-_READ_TIMEOUT_S = 5.0  # longest wait for one file: a disk that is so slow may never answer
-
-Clock = Callable[[], float]
-
-
+_READ_TIMEOUT_S = 5.0  # longest wait for one file: a slower disk may never answer
 _SHARE = 0.3  # share of the newest cost in the moving average
 _DECAY = 0.9  # factor by which a cost that was too high decays, until reading is tried again
+
+Clock = Callable[[], float]
 
 
 class ReadCosts:
@@ -39,13 +37,13 @@ class ReadCosts:
         self._seconds_per_byte: float | None = None
 
     def record_read(self, size: int, seconds: float) -> None:
-        """Update the cost: a file of `size` bytes was restored in `seconds`."""
+        """Updates the cost: a file of `size` bytes was restored in `seconds`."""
         newest = seconds / max(1, size)
         self._seconds_per_byte = moving_average(self._seconds_per_byte, newest, share=_SHARE)
 
     def is_worth(self, size: int, tokens: int, tokens_per_s: float | None) -> bool:
-        """True if reading `size` bytes takes less time than computing `tokens`. False lowers the
-        cost a little, so that reading is tried again some time."""
+        """True if reading `size` bytes takes less time than computing `tokens`. Otherwise the cost
+        is lowered a little, so that reading is tried again later."""
         if self._seconds_per_byte is None or tokens_per_s is None:
             return True
         if size * self._seconds_per_byte < tokens / tokens_per_s:
@@ -56,7 +54,7 @@ class ReadCosts:
 
 @dataclass(frozen=True, kw_only=True)
 class _PendingRead:
-    """A file that is being read, since `started_at`."""
+    """A file whose reading began at `started_at`."""
 
     name: str
     started_at: float
@@ -67,13 +65,12 @@ class RestorableSlots(Protocol):
     """The slots of a model, into which saved states can be restored."""
 
     def restore(self, allocation: SlotAllocation, state: NDArray[np.uint8], end: int) -> bool:
-        """Restore a saved `state` of the tokens before position `end`. False if it could not be
-        restored."""
+        """Restores a saved `state` of the tokens before position `end`. False if that fails."""
 
 
 class PrefixRestorer:
     """Reads the files that sequences wait for. `save_overwritten` is called before a slot is
-    filled; `tokens_per_s` returns the prefill speed, as far as it is measured."""
+    filled; `tokens_per_s` returns the measured prefill speed, if any."""
 
     def __init__(
         self,
@@ -94,24 +91,23 @@ class PrefixRestorer:
         self._tokens_per_s = tokens_per_s
         self._clock = clock
         self._costs = ReadCosts()
-        # by file: the prefix of the sequences that wait for it
-        self._requested: dict[str, list[int]] = {}
+        self._requested: dict[str, list[int]] = {}  # by file: the prefix that sequences wait for
         self._pending: _PendingRead | None = None
 
     def request(self, tokens: list[int]) -> None:
-        """Let a prompt wait for a file that holds a prefix of it, if reading is faster than
+        """Makes a prompt wait for a file that holds a prefix of it, if reading is faster than
         computing."""
         if self._is_stuck():
             return
         match = self._match(tokens)
-        if match is None or not self._is_worth(match, tokens):
+        if match is None or not self._is_worth_reading(match, tokens):
             return
         name, prefix = match.entry.name, tokens[: match.tokens]
         self._requested[name] = max(self._requested.get(name, []), prefix, key=len)
         self._set_prefixes_being_restored()
 
     def step(self) -> None:
-        """Put a prefix that has been read into a free slot, if there is one, and begin to read
+        """Puts a prefix that has been read into a free slot, if there is one, and begins to read
         the next."""
         pending = self._pending
         if pending is not None and pending.future.done() and self._cache.free_slots:
@@ -125,13 +121,13 @@ class PrefixRestorer:
             self._begin()
 
     def wait_for_read(self, seconds: float) -> None:
-        """Wait until a file is read, at most `seconds`."""
+        """Waits until a file is read, at most `seconds`."""
         if self._pending is not None:
             wait([self._pending.future], seconds)
 
     @property
     def is_reading(self) -> bool:
-        """True if a file is being read, or its contents wait for a slot."""
+        """True if a file is being read, or its cells wait for a slot."""
         return self._pending is not None
 
     def _begin(self) -> None:
@@ -181,14 +177,14 @@ class PrefixRestorer:
         index = self._folder.index
         return index.match(tokens) if self._cache.can_roll_back else index.whole_match(tokens)
 
-    def _is_worth(self, match: PrefixMatch, tokens: list[int]) -> bool:
+    def _is_worth_reading(self, match: PrefixMatch, tokens: list[int]) -> bool:
         gain = self._gain(tokens[: match.tokens])
         if gain < self._folder.minimum_tokens:
             return False
         return self._costs.is_worth(match.entry.size, gain, self._tokens_per_s())
 
     def _gain(self, tokens: list[int]) -> int:
-        """Number of tokens of a prefix that are in no slot."""
+        """Returns the number of tokens of a prefix that no slot has cached."""
         return len(tokens) - self._cache.longest_prefix_length(tokens)
 
     def _set_prefixes_being_restored(self) -> None:

@@ -1,8 +1,7 @@
-"""Graphs of a single operation, computed by ggml's CPU backend: for comparing kernels."""
+"""Graphs of a single operation, computed by ggml's CPU backend: they test the prefill kernels."""
 
 import ctypes
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import llama_cpp as native
@@ -25,7 +24,8 @@ class _InitParams(ctypes.Structure):
 
 
 class Graph:
-    """Tensors and one operation on them. Shapes are numpy's: the fastest dimension is the last."""
+    """Tensors and one operation on them. Shapes are numpy's: the last dimension is contiguous.
+    The owner closes it."""
 
     def __init__(self) -> None:
         params = _InitParams(_CONTEXT_BYTES, None, True)
@@ -36,18 +36,18 @@ class Graph:
         self._inputs: list[tuple[int, NDArray[Any]]] = []
 
     def close(self) -> None:
-        """Free the tensors."""
+        """Frees the tensors."""
         if self._buffer:
             _call("ggml_backend_buffer_free", None, _Pointer(self._buffer))
         _call("ggml_backend_free", None, _Pointer(self._backend))
         _call("ggml_free", None, _Pointer(self._context))
 
     def set_threads(self, count: int) -> None:
-        """Thread count of the computation."""
+        """Sets the number of threads that compute."""
         _call("ggml_backend_cpu_set_n_threads", None, _Pointer(self._backend), count)
 
     def tensor(self, values: NDArray[np.float32], kind: int = native.GGML_TYPE_F32) -> int:
-        """A tensor of at most 4 dimensions with these values, converted to a type of ggml."""
+        """Adds a tensor of at most 4 dimensions, with these values converted to a type of ggml."""
         sizes = [_Size(one) for one in reversed((1,) * (4 - values.ndim) + values.shape)]
         made: int = _call(
             "ggml_new_tensor_4d", _Pointer, _Pointer(self._context), ctypes.c_int(kind), *sizes
@@ -56,7 +56,7 @@ class Graph:
         return made
 
     def product(self, weights: int, values: int) -> int:
-        """`ggml_mul_mat`: values @ weights.T."""
+        """Adds `ggml_mul_mat`: values @ weights.T."""
         made: int = _call(
             "ggml_mul_mat", _Pointer, *map(_Pointer, (self._context, weights, values))
         )
@@ -71,7 +71,7 @@ class Graph:
         softcap: float = 0,
         sinks: int | None = None,
     ) -> int:
-        """`ggml_flash_attn_ext` of queries, keys, values and mask."""
+        """Adds `ggml_flash_attn_ext` of queries, keys, values and mask."""
         numbers = [ctypes.c_float(one) for one in (scale, max_bias, softcap)]
         made: int = _call(
             "ggml_flash_attn_ext",
@@ -84,7 +84,7 @@ class Graph:
         return made
 
     def compute(self, result: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """The values of an operation, [shape] float32."""
+        """Computes an operation and returns its values, [*shape] float32."""
         graph = _call("ggml_new_graph", _Pointer, _Pointer(self._context))
         _call("ggml_build_forward_expand", None, _Pointer(graph), _Pointer(result))
         if self._buffer is None:
@@ -104,18 +104,8 @@ class Graph:
         return values
 
 
-@contextmanager
-def open_graph() -> Iterator[Graph]:
-    """A graph that is freed at the end."""
-    graph = Graph()
-    try:
-        yield graph
-    finally:
-        graph.close()
-
-
 def convert_values(values: NDArray[np.float32], kind: int) -> NDArray[Any]:
-    """Values as the bytes of a type of ggml: rows of the last dimension."""
+    """Converts values to a type of ggml; a quantized type quantizes rows of the last dimension."""
     if kind == native.GGML_TYPE_F32:
         return np.ascontiguousarray(values, dtype=np.float32)
     if kind == native.GGML_TYPE_F16:

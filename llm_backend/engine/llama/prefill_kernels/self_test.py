@@ -1,13 +1,14 @@
 """Test of the prefill kernels on the processor they run on, against ggml's own."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import TypeVar
 
 import llama_cpp as native
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.llama.prefill_kernels.ggml_graphs import Graph, open_graph
+from llm_backend.engine.llama.prefill_kernels.ggml_graphs import Graph
 
 _TOKENS, _ROWS, _COLUMNS = 64, 48, 64  # of the product
 _HEADS, _SHARED_HEADS, _HEAD, _CELLS = 4, 2, 32, 96  # of the attention
@@ -33,7 +34,7 @@ def _is_equal(
     results = []
     for one in (level, type(level)(0)):
         allow(one)
-        with open_graph() as graph:
+        with closing(Graph()) as graph:
             graph.set_threads(1)
             results.append(compute(graph))
     difference = np.linalg.norm(results[0] - results[1])
