@@ -29,8 +29,8 @@ class AccessSettings(BaseModel):
     keys_refresh_s: float = Field(
         2,
         gt=0,
-        description="Seconds until a process sees changes that another process made to keys and "
-        "projects, at most.",
+        description="Maximum time in seconds until a process sees changes that another process "
+        "made to keys and projects.",
     )
     requests_per_minute: int | None = Field(
         None,

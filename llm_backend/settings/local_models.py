@@ -77,9 +77,9 @@ class LocalModelsSettings(BaseModel):
     tiktoken_dir: OptionalPath = Field(
         None,
         validation_alias=environment_names("tiktoken_dir", "TIKTOKEN_CACHE_DIR"),
-        description="Folder in which `tiktoken` caches the files of OpenAI's encodings. They "
-        "decode token ids of requests that name a local model by a name of OpenAI's; nothing is "
-        "fetched.",
+        description="Folder in which `tiktoken` caches the files of OpenAI's encodings; nothing is "
+        "fetched. They decode token ids in requests whose local model has an alias that is the "
+        "name of an OpenAI model.",
     )
     tool_formats: Names = Field(
         (),
@@ -214,7 +214,7 @@ class LocalModelsSettings(BaseModel):
         None,
         ge=-1,
         description="Number of layers that GPUs compute, the output layer included; 0 is none, -1 "
-        "all. If unset, as many as fit with their KV cells; a mixture's experts (MoE) come last.",
+        "all. If unset, as many as fit with their KV cells; experts of a mixture (MoE) come last.",
     )
     tensor_split: Shares = Field(
         (), description="Shares of the layers by GPU, as `3,1`; by free memory if unset."
@@ -224,8 +224,8 @@ class LocalModelsSettings(BaseModel):
     )
     split_mode: SplitMode = Field(
         "layer",
-        description="Distribution over several GPUs: `layer` gives each whole layers, `row` rows "
-        "of matrices, `none` uses one GPU.",
+        description="Distribution over several GPUs: `layer` gives whole layers to each GPU, `row` "
+        "rows of matrices, `none` uses one GPU.",
     )
     mmap: bool | None = Field(
         None,
