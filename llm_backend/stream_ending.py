@@ -1,4 +1,4 @@
-"""End of an answer: detects it, and writes the error event of a broken stream (no I/O)."""
+"""Detects the end of an answer, and encodes the error event of a broken stream (no I/O)."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -11,13 +11,13 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 _EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
 _TAIL_BYTES = 32
-_DONE = re.compile(rb"[\r\n]data: ?\[DONE\]")  # it begins a line: no JSON text can contain it
+_DONE = re.compile(rb"[\r\n]data: ?\[DONE\]")  # JSON strings contain no line breaks
 
 
 class StreamEnding:
-    """Tracks an answer's bytes to detect its end, and to end one that breaks off.
+    """Detects the end of an answer in its bytes, and makes the error event of one that breaks off.
 
-    `headers` are the answer's, names in lower case; `path` is the request's.
+    `headers` are the answer's, with names in lower case; `path` is the request's.
     """
 
     def __init__(self, headers: Headers, path: str = "") -> None:
@@ -30,7 +30,7 @@ class StreamEnding:
         self._is_stream = kind == b"text/event-stream"
         self._has_lines = kind == NDJSON.encode()
         is_plain = b"content-encoding" not in first
-        self._can_be_added_to = length is None and is_plain
+        self._can_append = length is None and is_plain
         self.is_readable = is_plain and (self._is_stream or kind == b"application/json")
         self._missing_bytes = int(length) if length is not None and length.isdigit() else None
         self._tail = b""
@@ -50,7 +50,7 @@ class StreamEnding:
 
     def error_event(self, error: ApiError) -> bytes | None:
         """Returns the error event, or line, that ends a stream; None if none can be sent."""
-        if not (self._is_stream or self._has_lines) or not self._can_be_added_to:
+        if not (self._is_stream or self._has_lines) or not self._can_append:
             return None
         ends = b"\n" if self._has_lines else _EVENT_ENDS
         event = encode_error(self._path, error)
@@ -83,8 +83,8 @@ class SentEvents:
         self._is_over = not message.get("more_body", False)
 
     def error_event(self, error: ApiError) -> bytes | None:
-        """Returns the error event that ends the stream. None if it has ended, or if it is not an
-        event stream: the missing end shows the client that it is incomplete."""
+        """Returns the error event that ends the stream. None if the answer has ended, or is not an
+        event stream: then the missing end shows the client that it is incomplete."""
         if self._headers is None or self._is_over:
             return None
         ending = StreamEnding(self._headers, self._path)

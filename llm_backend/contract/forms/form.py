@@ -62,17 +62,18 @@ class Form:
         self._events = self._begin()
         self._pairs: list[tuple[str, str]] = []
         self._files: dict[str, str] = {}
-        self._shared_limits: dict[str, int] = {}  # of all values of a field
-        self._text_limits: dict[str, int] = {}  # what is left of them
+        self._shared_limits: dict[str, int] = {}  # bytes of all values of a field together
+        self._text_limits: dict[str, int] = {}  # the rest of these bytes
 
     async def file(
         self, field: str, *, limit_bytes: int, text_limits: Mapping[str, int] | None = None
     ) -> FilePart:
         """Reads up to the file in `field` and returns it; validates the fields before it.
-        `text_limits` bounds the bytes of all values of a field together; any other field is bounded
-        for each value.
+        `text_limits` bounds the bytes of all values of a field together; each value of another
+        field has a bound of its own.
 
-        Raises `InvalidRequest` if there is none, `TooLarge` if `Content-Length` is over the limit.
+        Raises `InvalidRequest` if the form has no such file, `TooLarge` if `Content-Length` is over
+        the limit.
         """
         self._shared_limits = dict(text_limits or {})
         self._text_limits = dict(self._shared_limits)
@@ -82,31 +83,16 @@ class Form:
         if head is None:
             self._check({})
             raise _missing(field)
-        self._files[field] = ""
-        self._check(self._files, is_whole=False)
-        return FilePart(
-            field=field,
-            filename=_filename(head),
-            media_type=_media_type(head),
-            pieces=self._file_pieces(field, limit_bytes),
-        )
+        return self._begin_file(head, limit_bytes)
 
     async def files(
         self, fields: Collection[str], *, limit_bytes: int
     ) -> AsyncGenerator[FilePart, None]:
-        """Yields the files of these fields in the form's order, each of which is read before the
-        next one; `name[]` is the field `name`. Afterwards `fields` checks the whole form."""
+        """Yields the files of these fields in the form's order; the caller reads each one before
+        the next. `name[]` is the field `name`. Afterwards `fields` checks the whole form."""
         check_length(self._http.headers, len(fields) * limit_bytes + FRAMING_BYTES)
         while head := await self._next_file(*fields):
-            field = head.name.removesuffix("[]")
-            self._files[field] = ""
-            self._check(self._files, is_whole=False)
-            yield FilePart(
-                field=field,
-                filename=_filename(head),
-                media_type=_media_type(head),
-                pieces=self._file_pieces(field, limit_bytes),
-            )
+            yield self._begin_file(head, limit_bytes)
 
     async def fields(self) -> Mapping[str, JsonValue]:
         """Reads the form to its end and returns its typed fields. Raises `InvalidRequest`."""
@@ -121,13 +107,24 @@ class Form:
             yield event
 
     async def _next_file(self, *fields: str) -> PartBegan | None:
-        """Collects fields until a part of these names begins; returns None at the form's end."""
+        """Collects fields until a file in one of `fields` begins; None at the form's end."""
         async for event in self._events:
             assert isinstance(event, PartBegan), "every part is read to its end"
             if event.name.removesuffix("[]") in fields:
                 return event
             self._pairs.append((event.name, await self._text(event.name)))
         return None
+
+    def _begin_file(self, head: PartBegan, limit_bytes: int) -> FilePart:
+        field = head.name.removesuffix("[]")
+        self._files[field] = ""
+        self._check(self._files, is_whole=False)
+        return FilePart(
+            field=field,
+            filename=_filename(head),
+            media_type=_media_type(head),
+            pieces=self._file_pieces(field, limit_bytes),
+        )
 
     async def _text(self, name: str) -> str:
         buffer, field = bytearray(), name.partition("[")[0]
@@ -169,8 +166,8 @@ class Form:
             yield event
 
     def _check(self, files: Mapping[str, str], *, is_whole: bool = True) -> dict[str, JsonValue]:
-        """Returns the typed fields; raises `InvalidRequest`, for missing fields only if
-        `is_whole`."""
+        """Returns the typed fields. Raises `InvalidRequest`; missing fields are an error only if
+        the form `is_whole`."""
         fields = read_pairs(self._pairs, self._form_check.parameters, is_lenient=False)
         try:
             self._form_check.check.check_request({**fields, **files})

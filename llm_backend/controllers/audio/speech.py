@@ -81,7 +81,7 @@ def _speech(body: "api.CreateSpeechRequest") -> SpeechRequest:
 
 
 async def _events(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[JsonMapping, None]:
-    """Yields the document's events. Their usage is 0 tokens: speech is metered by characters."""
+    """Yields the audio as events. Their usage is 0 tokens: speech is metered by characters."""
     async with aclosing(pieces):
         async for piece in pieces:
             yield {"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode()}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
     class DescribedVectorStore(api.VectorStoreObject):
-        """A vector store with the description that the document has in requests only."""
+        """A vector store with its description, which the document defines for requests only."""
 
         description: NotRequired[str]
 
