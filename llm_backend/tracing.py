@@ -1,9 +1,9 @@
-"""OpenTelemetry traces, if an endpoint is set: a span for each request. Below it is a span for each
-answer of a local model, with the times of its slot and of its first token.
+"""OpenTelemetry traces, if an endpoint is set: a span for each request, with a child span for each
+answer of a local model, which has the times of its slot and of its first token.
 
-Spans hold no content. Sampling, headers and resource attributes are the SDK's own variables
+Spans hold no content. The SDK's own variables set sampling, headers and resource attributes
 (`OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES`, ...). Spans are
-sent in the background; they are dropped while the collector is down, and no request waits.
+sent in the background, and dropped while the collector is down; no request waits for them.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-NS = 1_000_000_000
+_NS_PER_S = 1_000_000_000
 
 
-class GenerationSpan(Protocol):
+class TracedAnswer(Protocol):
     """Durations (seconds) and token counts of a local model's answer."""
 
     @property
@@ -41,8 +41,8 @@ class GenerationSpan(Protocol):
 
 
 class Tracing(AbstractAsyncContextManager["Tracing"]):
-    """Exports spans to `endpoint`, the base URL of a collector that speaks OTLP over HTTP; flushes
-    at the end."""
+    """Exports spans to `endpoint`, the base URL of a collector that speaks OTLP over HTTP; sends
+    the last ones when it is closed."""
 
     def __init__(self, endpoint: str, version: str) -> None:
         resource = Resource.create({"service.name": "llm-backend", "service.version": version})
@@ -54,14 +54,14 @@ class Tracing(AbstractAsyncContextManager["Tracing"]):
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self._provider.shutdown)  # it waits for the collector
 
-    def record_answer(self, model: str, operation: str, usage: GenerationSpan) -> None:
-        """Records the span of a local model's finished answer, below the span of its request."""
+    def record_answer(self, model: str, operation: str, usage: TracedAnswer) -> None:
+        """Records the span of a local model's finished answer, a child of its request's span."""
         end_time = time.time_ns()
-        first_token = end_time - int(usage.generation_s * NS)
-        slot = first_token - int(usage.prompt_s * NS)
+        first_token = end_time - int(usage.generation_s * _NS_PER_S)
+        slot = first_token - int(usage.prompt_s * _NS_PER_S)
         span = self.tracer.start_span(
             f"{operation} {model}",
-            start_time=slot - int(usage.queue_s * NS),
+            start_time=slot - int(usage.queue_s * _NS_PER_S),
             attributes={
                 "gen_ai.operation.name": operation,
                 "gen_ai.provider.name": "llm_backend",

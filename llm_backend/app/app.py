@@ -1,4 +1,4 @@
-"""The ASGI application, with its opening and closing."""
+"""The ASGI application: opens its services, answers requests, and closes them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,10 +26,10 @@ class App:
     """The ASGI application. It answers requests while it is open, either within `async with open()`
     or within an ASGI lifespan.
 
-    With several processes, another process has opened the engines in the folder `shared`, and
-    watches the config file; `config_file` is its path, for hints. With one process, this
-    application watches the config file of `source`. `cut_off` is set when the process that owns the
-    engines has dropped this one, which must then exit.
+    With several processes, another one owns the engines, serves them in the folder `shared`, and
+    watches the config file, whose path `config_file` is for hints only. With one process, this
+    application watches the config file of `source`. `cut_off` is set when the owner of the engines
+    has disconnected this process, which must then exit.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class App:
         self._draining.set()
 
     def stop(self) -> None:
-        """Begins to stop: ends streams that have no end of their own."""
+        """Begins to stop: drains, and ends streams that would not end by themselves."""
         self.drain()
         self._stopping.set()
 

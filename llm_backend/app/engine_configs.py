@@ -1,6 +1,6 @@
-"""Engine configurations of local models, and what the settings leave to a plan.
+"""Engine configurations of local models, and the requests for their memory plans.
 
-Functions raise `SettingsError`, one sentence, for a model that cannot be served.
+Functions raise `SettingsError` for a model that cannot be served.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ _KINDS = {
     "rerank": ModelKind.RERANK,
 }
 
-_BLOCK_TIMES = 2  # least `hang_timeout_s` of a diarization model, in lengths of a block
+_HANG_BLOCKS = 2  # least `hang_timeout_s` of a diarization model, in lengths of a block
 
 _T = TypeVar("_T")
 
@@ -47,7 +47,7 @@ def build_engine_config(
     projector: NamedProjector | None,
     image_setup: LocalImageSetup | None,
 ) -> EngineConfig:
-    """Returns the configuration of a model's engine. `file` are the contents of the file at `path`;
+    """Returns the configuration of a model's engine. `file` describes the file at `path`;
     `flat_draft` is the draft model that the setting `draft_models` names for it."""
     shared = _shared_settings(settings, entry)
     draft = flat_draft if entry.draft_model is None else entry.draft_model.expanduser()
@@ -61,8 +61,8 @@ def build_engine_config(
     if image_setup is not None:
         shared["queue_deadline_s"] = settings.drawing_deadline_s  # requests of all processes
     kind = _kind(entry, file, projector)
-    if kind is ModelKind.DIARIZATION:  # its native code answers no probe while it hears a block
-        least_s = _BLOCK_TIMES * BLOCK_S
+    if kind is ModelKind.DIARIZATION:  # its worker answers no probe while it computes a block
+        least_s = _HANG_BLOCKS * BLOCK_S
         shared["hang_timeout_s"] = max(shared.get("hang_timeout_s", least_s), least_s)
     return EngineConfig(
         **shared,
@@ -83,8 +83,8 @@ def build_engine_config(
 
 
 def _shared_settings(settings: Settings, entry: ModelSettings) -> dict[str, Any]:
-    """Returns the settings that an engine's configuration has by the same name. The value in the
-    model's entry has priority over the value for all models. Unset settings are left out."""
+    """Returns the settings that `EngineConfig` has by the same names, except unset ones. The value
+    in the model's entry overrides the value for all models."""
     names = Settings.model_fields.keys() & set(EngineConfig.__struct_fields__) - {"log_level"}
     values = {name: override(getattr(entry, name, None), getattr(settings, name)) for name in names}
     return {name: value for name, value in values.items() if value is not None}
@@ -93,7 +93,7 @@ def _shared_settings(settings: Settings, entry: ModelSettings) -> dict[str, Any]
 def _kind(
     entry: ModelSettings, file: ModelFile, projector: NamedProjector | None
 ) -> ModelKind | None:
-    """Returns the kind of the model; None if the engine is to read it from the file."""
+    """Returns the kind of the model; None if the engine reads it from the file."""
     match file:
         case WhisperHeader() | RecognizerFiles():
             return ModelKind.TRANSCRIPTION
@@ -111,7 +111,8 @@ def _kind(
 def build_plan_request(
     settings: Settings, entry: ModelSettings, engine: EngineConfig
 ) -> PlanRequest | None:
-    """Returns what the settings leave to a plan; None for a model without one."""
+    """Returns the request for a memory plan, with the settings that bind it; None for a model that
+    needs no plan."""
     if engine.kind in SEQUENTIAL_KINDS:
         return None
     return PlanRequest(
@@ -144,7 +145,7 @@ def _prefixes(settings: Settings) -> PrefixLimits | None:
 
 
 def override(own: _T | None, flat: _T) -> _T:
-    """Returns the value of the model's entry, or else the value for all models."""
+    """Returns the value in the model's entry, or else the value for all models."""
     return flat if own is None else own
 
 

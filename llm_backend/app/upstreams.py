@@ -1,6 +1,6 @@
-"""Upstreams that the settings name, if any, and the names and operations that each answers.
+"""Upstreams of the settings, and the routes and operations that lead to them.
 
-Functions raise `SettingsError`, one sentence, for settings that cannot be used.
+Functions raise `SettingsError` for settings that cannot be used.
 """
 
 import asyncio
@@ -31,16 +31,16 @@ if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
 
 @dataclass(frozen=True, kw_only=True)
 class Upstreams:
-    """Pools of the upstreams: those that requests are relayed to, and image servers."""
+    """Pools of upstreams: those that get relayed requests, and image servers."""
 
     relayed: "UpstreamPool | None" = None
     image_servers: "UpstreamPool | None" = None
 
 
 ConfiguredTarget = UpstreamModel | ImageServerModel | str
-"""Target of a route in the settings; a string names a local model or `builtin-voice`."""
+"""Target of a route; a string names a local model or `builtin-voice`."""
 
-SHORT_FORM = "openai"
+_API_KEY_UPSTREAM = "openai"  # name of the upstream that `openai_api_key` configures
 _CONCURRENCY = 1000
 
 
@@ -54,8 +54,8 @@ async def open_upstreams(
     cut_off: asyncio.Event,
 ) -> AsyncIterator[Upstreams]:
     """Opens the pools of all upstreams, with the operations that are bound to one. With several
-    processes, permits come from the permit server in the folder `shared`, and `cut_off` is set if
-    it drops this process."""
+    processes, permits come from the permit server in the folder `shared`; `cut_off` is set if that
+    server disconnects this process."""
     operations = bound_operations(settings, configs, document.operations.values())
     if not configs:
         yield Upstreams()
@@ -114,7 +114,8 @@ async def open_image_servers(
 
 
 def _media_types_of(document: Document) -> Callable[[str], frozenset[str]]:
-    """Returns the media types of successful answers, by operationId; none for unknown ones."""
+    """Returns a function from operationId to the media types of its successful answers; an
+    unknown operation has none."""
 
     @cache
     def media_types(operation_id: str) -> frozenset[str]:
@@ -136,15 +137,15 @@ def _watch(metrics: Metrics, name: str) -> UpstreamObserver:
 
 
 def upstream_configs(settings: Settings) -> list[UpstreamConfig]:
-    """Returns all upstreams, last the one of `openai_api_key`."""
+    """Returns all upstreams; the one that `openai_api_key` configures is the last."""
     configs = [_config(one, settings.upstream_check_bytes) for one in settings.backends]
     if settings.openai_api_key is not None:
-        configs.append(_short_form(settings, settings.openai_api_key.get_secret_value()))
+        configs.append(_api_key_config(settings, settings.openai_api_key.get_secret_value()))
     names = [one.name for one in configs]
     for name in names:
         if names.count(name) > 1:
-            is_short_form = name == SHORT_FORM and settings.openai_api_key is not None
-            source = ", the second by `OPENAI_API_KEY`" if is_short_form else ""
+            by_key = name == _API_KEY_UPSTREAM and settings.openai_api_key is not None
+            source = ", the second by `OPENAI_API_KEY`" if by_key else ""
             raise SettingsError(f"Two upstreams are named `{name}`{source}; rename one of them.")
     return configs
 
@@ -174,10 +175,10 @@ def _config(entry: UpstreamEntry, check_bytes: int) -> UpstreamConfig:
         raise SettingsError(f"The upstream `{entry.name}` cannot be used: {error}") from error
 
 
-def _short_form(settings: Settings, api_key: str) -> UpstreamConfig:
+def _api_key_config(settings: Settings, api_key: str) -> UpstreamConfig:
     try:
         return UpstreamConfig(
-            name=SHORT_FORM,
+            name=_API_KEY_UPSTREAM,
             base_url=settings.openai_base_url,
             api_key=api_key,
             connect_timeout_s=settings.upstream_connect_timeout_s,
@@ -193,7 +194,7 @@ def bound_operations(
     upstreams: Sequence[UpstreamConfig],
     document_operations: Collection[Operation],
 ) -> Mapping[str, str]:
-    """Returns the operations and tags that are bound to one upstream."""
+    """Returns the upstream of each operation and tag that is bound to one."""
     names = {one.name for one in upstreams}
     operation_names = {
         word.lower() for one in document_operations for word in (one.operation_id, one.tag)
@@ -216,10 +217,9 @@ def bound_operations(
 def model_routes(
     settings: Settings, local: Collection[str], upstreams: Sequence[UpstreamConfig]
 ) -> Mapping[str, Sequence[ConfiguredTarget]]:
-    """Returns routes: names with their targets in order; a string is a local model or
-    `builtin-voice`."""
+    """Returns the targets, in order, of each route and of each alias of an upstream's model."""
     choices = _Choices(upstreams)
-    configured = {**dict(upstream_aliases(settings, local)), **settings.routes}
+    configured = {**upstream_aliases(settings, local), **settings.routes}
     targets: dict[str, Sequence[ConfiguredTarget]] = {}
     for name, written in configured.items():
         if not written:
@@ -229,7 +229,7 @@ def model_routes(
 
 
 class _Choices:
-    """Upstreams that a route may lead to, image servers apart."""
+    """Upstreams that a route may lead to: those for relayed requests, and image servers."""
 
     def __init__(self, upstreams: Sequence[UpstreamConfig]) -> None:
         relayed = [one for one in upstreams if not one.is_image_server]
@@ -240,8 +240,7 @@ class _Choices:
         self._image_models = UpstreamRouting(image_servers)
 
     def find(self, model: str) -> UpstreamModel | ImageServerModel | None:
-        """Returns the target for a name written without `@UPSTREAM`; None if no upstream serves
-        it."""
+        """Returns the target for a model without `@UPSTREAM`; None if no upstream serves it."""
         if self._image_models.serves(model):
             return ImageServerModel(model=model)
         return UpstreamModel(model=model) if self._relayed_models.serves(model) else None
@@ -266,9 +265,7 @@ def _target(
     return target
 
 
-def upstream_aliases(
-    settings: Settings, local: Collection[str]
-) -> list[tuple[str, tuple[str, ...]]]:
-    """Returns the aliases of models that are not local."""
+def upstream_aliases(settings: Settings, local: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Returns the aliases of models that are not local, each with its model."""
     pairs = [alias.partition("=") for alias in settings.aliases]
-    return [(name, (model,)) for name, _, model in pairs if model and model not in local]
+    return {name: (model,) for name, _, model in pairs if model and model not in local}

@@ -1,10 +1,9 @@
 """HTTP sessions that connect to public addresses only, unless the caller allows others (SSRF
 protection).
 
-Names are resolved once, and the connection goes to the addresses that were checked: the owner of a
-name must not reach this machine's internal network. Proxies of the environment are not used and
-cookies are not kept; callers send `allow_redirects=False`. The HTTP client is imported on first
-use.
+A name is resolved once, and the connection goes to the checked addresses: no second DNS answer can
+lead into the internal network (DNS rebinding). Sessions ignore proxies of the environment and keep
+no cookies; callers send `allow_redirects=False`. The HTTP client is imported on first use.
 """
 
 import asyncio
@@ -26,8 +25,8 @@ _WEB = re.compile(r"https?://", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
 _URL_CHARACTERS = 4096  # far more than the URL of a file has
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: IPv4 addresses embedded in IPv6
-_LOOKUPS = 8  # lookups of names at a time
-USUAL_PORTS = (80, 443)
+_LOOKUPS = 8  # DNS lookups at a time
+DEFAULT_PORTS = (80, 443)
 
 
 def is_web_url(url: str) -> bool:
@@ -53,7 +52,7 @@ def parse_url(url: str) -> "URL | None":
 def is_public_address(address: str) -> bool:
     """Returns True for an address of the public internet."""
     read = ipaddress.ip_address(address)
-    inner = _inner(read)
+    inner = _embedded_ipv4(read)
     return read.is_global and not read.is_multicast and (inner is None or inner.is_global)
 
 
@@ -70,8 +69,8 @@ def is_address(host: str) -> bool:
 async def open_session(
     is_allowed: Callable[[str], bool], *, timeout_s: float, lookups: Executor
 ) -> "AsyncIterator[ClientSession]":
-    """Opens a session for one request, which raises `OSError` for a name with an address that is
-    not allowed. Callers check literal addresses themselves. Names are looked up in `lookups`."""
+    """Opens a session for one request. The request raises `OSError` if its host is a name with an
+    address that is not allowed; callers check literal addresses. `lookups` runs DNS lookups."""
     import aiohttp
 
     async with aiohttp.ClientSession(
@@ -83,8 +82,10 @@ async def open_session(
         yield session
 
 
-def _inner(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """Returns the IPv4 address embedded in an IPv6 address, to which a gateway may translate it."""
+def _embedded_ipv4(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | None:
+    """Returns the IPv4 address to which a gateway may translate an IPv6 address."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if address in _NAT64:
@@ -93,14 +94,13 @@ def _inner(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.
 
 
 def lookup_threads(prefix: str) -> ThreadPoolExecutor:
-    """Creates threads for look-ups of names, started when needed. A look-up may last as long as a
-    foreign name server wants, so it does not occupy the event loop's own threads, which short work
-    shares."""
+    """Creates a thread pool for DNS lookups. A foreign name server may answer slowly, and must not
+    block the event loop's default executor."""
     return ThreadPoolExecutor(_LOOKUPS, thread_name_prefix=prefix)
 
 
 def _resolver(is_allowed: Callable[[str], bool], lookups: Executor) -> "AbstractResolver":
-    """Creates a DNS resolver that rejects names with other addresses."""
+    """Creates a DNS resolver that rejects names with an address that is not allowed."""
     from aiohttp.abc import AbstractResolver
 
     class Allowed(AbstractResolver):

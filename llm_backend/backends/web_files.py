@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llm_backend.backends.public_session import (
-    USUAL_PORTS,
+    DEFAULT_PORTS,
     is_address,
     is_public_address,
     is_web_url,
@@ -79,7 +79,7 @@ class WebFiles:
 
     def _check(self, host: str, port: int, where: str) -> None:
         words = self._messages
-        is_allowed = port in USUAL_PORTS and host in self._hosts
+        is_allowed = port in DEFAULT_PORTS and host in self._hosts
         if not is_allowed and f"{host}:{port}" not in self._hosts:
             raise self._error(
                 where,

@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from llm_backend.backends.public_session import (
-    USUAL_PORTS,
+    DEFAULT_PORTS,
     is_address,
     is_public_address,
     lookup_threads,
@@ -24,11 +24,11 @@ _HTTPS_PORT = 443
 
 
 class WebhookUrlRefused(Exception):
-    """The URL of an endpoint is not one that this server sends events to; its text says why."""
+    """This server sends no events to the URL of an endpoint; the message says why."""
 
 
 class WebhookNotSent(Exception):
-    """An event got no answer; its text says why, without the URL, which may hold a token."""
+    """An event got no answer; the message says why, without the URL, which may hold a token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,19 +44,19 @@ class WebhookAnswer:
         return 200 <= self.status < 300
 
     def pause_s(self, now: float) -> float:
-        """The seconds from now (unix seconds) that `Retry-After` asks for; 0 if it is neither a
-        number nor a date."""
+        """Returns the seconds from `now` (Unix seconds) that `Retry-After` asks for; 0 if it is
+        neither a number nor a date."""
         if self.retry_after.isascii() and self.retry_after.isdigit():
             return float(self.retry_after)
         try:
             return max(0.0, parsedate_to_datetime(self.retry_after).timestamp() - now)
-        except (ValueError, OverflowError):  # no date, or one beyond those that can be computed
+        except (ValueError, OverflowError):  # no date, or one out of range
             return 0.0
 
 
 class WebhookSender:
-    """Sends events, each within `timeout_s`. `hosts` (`HOST` or `HOST:PORT`) may have internal
-    addresses and be spoken to without TLS."""
+    """Sends events, each within `timeout_s`. Those to `hosts` (`HOST` or `HOST:PORT`) may go to
+    internal addresses and without TLS."""
 
     def __init__(self, hosts: Collection[str], *, timeout_s: float) -> None:
         self._hosts = {host.lower() for host in hosts}
@@ -64,8 +64,8 @@ class WebhookSender:
         self._lookups = lookup_threads("webhook-lookups")
 
     def check(self, url: str) -> None:
-        """Raises `WebhookUrlRefused` unless events may be sent to this URL; a name is resolved
-        only when one is sent."""
+        """Raises `WebhookUrlRefused` unless events may be sent to this URL; only `send` resolves
+        its host."""
         self._parse_allowed(url)
 
     async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> WebhookAnswer:
@@ -74,7 +74,7 @@ class WebhookSender:
         import aiohttp
 
         parsed, is_named = self._parse_allowed(url)
-        is_allowed = _is_any if is_named else is_public_address
+        is_allowed = (lambda _: True) if is_named else is_public_address
         try:
             async with (
                 open_session(
@@ -89,10 +89,8 @@ class WebhookSender:
             message = f"The endpoint did not answer within {self._timeout_s:g} s."
             raise WebhookNotSent(message) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            message = "No connection to the endpoint at a public address can be made."
-            if is_named:
-                message = "No connection to the endpoint can be made."
-            raise WebhookNotSent(message) from error
+            place = "" if is_named else " at a public address"
+            raise WebhookNotSent(f"No connection to the endpoint{place} can be made.") from error
 
     def _parse_allowed(self, url: str) -> "tuple[URL, bool]":
         """Returns the parsed URL, and whether the setting names its host."""
@@ -102,7 +100,9 @@ class WebhookSender:
         if parsed.user or parsed.password or parsed.fragment:
             raise WebhookUrlRefused("The URL must have no user, password or fragment.")
         host, port = str(parsed.host).lower(), int(parsed.port or 0)
-        is_named = f"{host}:{port}" in self._hosts or (port in USUAL_PORTS and host in self._hosts)
+        is_named = f"{host}:{port}" in self._hosts or (
+            port in DEFAULT_PORTS and host in self._hosts
+        )
         if is_named:
             return parsed, True
         named = "unless `webhook_hosts` (LLM_BACKEND_WEBHOOK_HOSTS) names its host"
@@ -111,7 +111,3 @@ class WebhookSender:
         if is_address(host) and not is_public_address(host):
             raise WebhookUrlRefused(f"The URL must not be a private address, {named}.")
         return parsed, False
-
-
-def _is_any(_: str) -> bool:
-    return True

@@ -1,4 +1,4 @@
-"""HTTP client of commands: JSON requests, JSON answers or event streams."""
+"""HTTP client of the commands: sends JSON; reads JSON, bytes or event streams."""
 
 import http.client
 import json
@@ -30,20 +30,18 @@ class Api:
         self._timeout_s = timeout_s
 
     def get(self, path: str) -> Any:
-        """Return the JSON at a path."""
+        """Returns the JSON at a path."""
         with self._send("GET", path, None) as answer:
             return _json(answer.read())
 
-    def bytes_of(self, path: str, body: JsonMapping) -> bytes:
-        """Return the body of an answer that is not JSON, such as audio."""
+    def post(self, path: str, body: JsonMapping) -> bytes:
+        """Posts a body; returns the bytes of the answer, such as audio."""
         with self._send("POST", path, body) as answer:
             return answer.read()
 
     def events(self, path: str, body: JsonMapping) -> Generator[Any, None, None]:
-        """Yield the JSON of each event of a stream.
-
-        Closing the iterator closes the connection, so that the server stops generating.
-        """
+        """Posts a body; yields the JSON of each event of the answer. Closing the iterator closes
+        the connection, so that the server stops generating."""
         with self._send("POST", path, body) as answer:
             decoder = Decoder()
             while chunk := answer.read1(_CHUNK):

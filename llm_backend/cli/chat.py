@@ -144,7 +144,7 @@ class ChatSession:
         body = {
             "model": self._voice_model, "voice": "alloy", "input": text, "response_format": "wav"
         }  # fmt: skip
-        return self._api.bytes_of("/audio/speech", body)
+        return self._api.post("/audio/speech", body)
 
     def models(self) -> list[str]:
         """Return the names of the server's models."""

@@ -1,4 +1,4 @@
-"""`llm-backend commands`: the text of docs/cli.md, all commands and their options."""
+"""`llm-backend commands`: the text of docs/cli.md, with all commands and their options."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,33 +8,29 @@ import typer.main
 
 
 def cli_markdown(app: typer.Typer) -> str:
-    """Generate `docs/cli.md` from the help texts of all commands."""
-    lines = [
-        "# Command line",
-        "",
-        "Generated from the help texts by `llm-backend commands`.",
-    ]
+    """Generates `docs/cli.md` from the help texts of all commands."""
+    lines = ["# Command line", "", "Generated from the help texts by `llm-backend commands`."]
     for name, command in commands_of(app):
         lines += ["", f"## {name}", "", *_paragraphs(command.help)]
         lines += ["", "```sh", usage(name, command), "```"]
-        for kind, title in (("argument", "argument"), ("option", "option")):
+        for kind in ("argument", "option"):
             rows = [
                 f"| `{parameter_name(one)}` | {meaning(one)} |"
                 for one in command.params
                 if one.param_type_name == kind
             ]
             if rows:
-                lines += ["", f"| {title} | meaning |", "|---|---|", *rows]
+                lines += ["", f"| {kind} | meaning |", "|---|---|", *rows]
     return "\n".join(lines) + "\n"
 
 
 def commands_of(app: typer.Typer) -> Iterator[tuple[str, Any]]:  # Any: the library's own
-    """Yield each command with its full name."""
+    """Yields each command with its full name."""
     return _commands(typer.main.get_command(app), "llm-backend")
 
 
 def usage(name: str, command: Any) -> str:
-    """Return the command with its arguments in one line."""
+    """Returns the command with its arguments in one line."""
     words = [name]
     for one in command.params:
         if one.param_type_name == "argument":
@@ -46,14 +42,14 @@ def usage(name: str, command: Any) -> str:
 
 
 def parameter_name(one: Any) -> str:
-    """Return the name of an argument, or the flags of an option."""
+    """Returns the name of an argument, or the flags of an option."""
     if one.param_type_name == "option":
         return ", ".join([*one.opts, *one.secondary_opts])
     return str(one.name.upper())
 
 
 def meaning(one: Any) -> str:
-    """Return the help of an argument or option, with its default and its variable."""
+    """Returns the help of an argument or option, with its default and environment variable."""
     default = one.default
     default_text = (
         "" if default in (None, False, ()) or callable(default) else f" Default: `{default}`."

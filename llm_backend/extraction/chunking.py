@@ -2,13 +2,13 @@
 
 The text is cut into *segments*: lines, and parts of long lines. Each segment has a rank (`Break`)
 as the beginning of a chunk. A chunk takes as many segments as fit, and ends before the best break
-in its second half. The next chunk begins with its last segments, as far as the overlap allows.
+in its second half. The next chunk repeats its last segments, as far as the overlap allows.
 """
 
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import accumulate
 
@@ -21,8 +21,8 @@ _SEGMENT_CHARACTERS = 240  # two or three sentences
 _COUNT_BATCH = 1000  # segments
 _HEADING = re.compile(r"#{1,6}\s")
 _FENCE = re.compile(r"\s*(```|~~~)")
-# Possessive: an end of a sentence matches as a whole and only at its start, so that a line of dots
-# is scanned once and not again from every dot.
+# Possessive: the end of a sentence matches as a whole and only at its start, so that a line of dots
+# is scanned once, instead of again from every dot.
 _SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]++[\"')\]»”’]*+\s+|[。！？]+\s*")
 _SPACE = re.compile(r"\s+")
 
@@ -66,7 +66,7 @@ async def split_into_chunks(
     text: str, format: Format, chunking: Chunking, count: CountTokens
 ) -> list[TextChunk]:
     """Cuts a non-blank text into chunks. Chunks of a table begin with its head line."""
-    uncounted = await asyncio.to_thread(lambda: list(_segments(text, format)))  # may be a million
+    uncounted = await asyncio.to_thread(lambda: list(_segments(text, format)))  # up to a million
     segments = await _count_tokens(uncounted, chunking.max_tokens, count)
     head = segments[0] if format is Format.TABLE and _has_text(segments[1:]) else None
     if head is None or head.tokens > chunking.max_tokens // 2:
@@ -140,9 +140,7 @@ async def _count_tokens(
             if number > max_tokens // 4 and len(segment.text) > 1:
                 counted += await _count_tokens(_halves(segment), max_tokens, count)
             else:  # a blank segment has no tokens, and counts as one
-                counted.append(
-                    _Segment(text=segment.text, rank=segment.rank, tokens=max(1, number))
-                )
+                counted.append(replace(segment, tokens=max(1, number)))
     return counted
 
 
@@ -157,10 +155,9 @@ def _halves(segment: _Segment) -> list[_Segment]:
 
 
 def _join_segments(segments: Sequence[_Segment], chunking: Chunking) -> list[TextChunk]:
-    before = [0, *accumulate(segment.tokens for segment in segments)]
+    before = [0, *accumulate(segment.tokens for segment in segments)]  # tokens before each segment
     chunks: list[TextChunk] = []
-    # Where the chunk begins; the end of the text that is in chunks already.
-    begin = emitted = 0
+    begin = emitted = 0  # first segment of the chunk; end of the segments in earlier chunks
     lead = ""  # blank lines before the first chunk
     while emitted < len(segments):
         end = _chunk_end(segments, before, begin, emitted, chunking.max_tokens)
@@ -173,20 +170,17 @@ def _join_segments(segments: Sequence[_Segment], chunking: Chunking) -> list[Tex
         elif not chunks:
             lead += text[repeated:]
         else:  # blank lines make no chunk of their own
-            chunks[-1] = _append_blank(chunks[-1], text[repeated:])
+            chunks[-1] = replace(chunks[-1], text=chunks[-1].text + text[repeated:])
         emitted = end
         begin = _next_start(before, begin, end, chunking.overlap_tokens)
     return chunks
 
 
-def _append_blank(chunk: TextChunk, blank: str) -> TextChunk:
-    return TextChunk(text=chunk.text + blank, repeated=chunk.repeated, tokens=chunk.tokens)
-
-
 def _chunk_end(
     segments: Sequence[_Segment], before: Sequence[int], begin: int, emitted: int, max_tokens: int
 ) -> int:
-    """Returns the end of a chunk: after `emitted`, at the last best break in its second half."""
+    """Returns the end of a chunk, after `emitted`: the last of the best breaks in its second
+    half."""
     furthest = emitted + 1
     while furthest < len(segments) and before[furthest + 1] - before[begin] <= max_tokens:
         furthest += 1
@@ -201,7 +195,7 @@ def _chunk_end(
 
 
 def _next_start(before: Sequence[int], begin: int, end: int, overlap_tokens: int) -> int:
-    """Returns the start of the next chunk, after the start of this one."""
+    """Returns the first segment of the next chunk, which is after the first one of this chunk."""
     start = end
     while start - 1 > begin and before[end] - before[start - 1] <= overlap_tokens:
         start -= 1

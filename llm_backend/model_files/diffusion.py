@@ -209,7 +209,7 @@ def _family(names: Iterable[str]) -> DiffusionFamily | None:
 
 
 def _gguf(path: Path) -> Mapping[str, int]:
-    return read_header(path).tensor_numbers
+    return read_header(path).tensor_elements
 
 
 def _safetensors(path: Path) -> Mapping[str, int]:

@@ -132,7 +132,7 @@ def read_gguf_voice(model: Path, projector: Path) -> GgufVoiceFiles:
         file_bytes=model.stat().st_size + projector.stat().st_size,
         samples_codes=kind == _CODED,
         languages=_read_languages(model, header) if kind == _CODED else {},
-        table_bytes=_FLOAT_BYTES * header.tensor_numbers.get(_EMBEDDINGS, 0),
+        table_bytes=_FLOAT_BYTES * header.tensor_elements.get(_EMBEDDINGS, 0),
         cell_bytes=VOICE_CONTEXT_TOKENS * _CELL_BYTES * _width(header.values, header.architecture),
     )
 

@@ -3,7 +3,7 @@
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -25,7 +25,7 @@ TENSOR_BLOCKS = {
     28: (1, 8), 29: (256, 56), 30: (1, 2), 34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36),
     41: (128, 18),
 }  # fmt: skip
-"""Numbers and bytes per block, by GGML tensor type."""
+"""Elements and bytes per block, by GGML tensor type."""
 _LONGEST_ARRAY = 4096  # longest array that is stored in memory; vocabularies are longer
 _KEYS, _TENSORS, _DIMENSIONS = 100_000, 1_000_000, 8  # more than any file has
 _PART = re.compile(r"^(.*)-00001-of-(\d{5})\.gguf$")
@@ -38,9 +38,9 @@ class HeaderError(Exception):
 @dataclass(frozen=True, kw_only=True)
 class GgufHeader:
     """Metadata of a model: `values` by key, without long arrays; counts and sizes of all parts of a
-    split model. `header_bytes` come before the tensors of the first part. `tensor_bytes` is the
-    size of each tensor in the file, padding included, and `tensor_numbers` the count of its
-    numbers."""
+    split model. `header_bytes` come before the tensors of the first part. `tensor_bytes` has the
+    size of each tensor in the file, padding included; `tensor_elements` the number of its elements.
+    """
 
     path: Path
     values: Mapping[str, Any]
@@ -49,7 +49,7 @@ class GgufHeader:
     weights_bytes: int
     header_bytes: int = 0
     tensor_bytes: Mapping[str, int] = field(default_factory=dict)
-    tensor_numbers: Mapping[str, int] = field(default_factory=dict)
+    tensor_elements: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def architecture(self) -> str:
@@ -63,24 +63,21 @@ class GgufHeader:
 
 def read_header(path: Path) -> GgufHeader:
     """Reads the header of a model's file, and of its further parts. Raises `HeaderError`."""
-    header = _read(path)
-    others = [_read(part) for part in model_parts(path)[1:]]
-    return GgufHeader(
-        path=path,
-        values=header.values,
-        tensors=header.tensors + sum(one.tensors for one in others),
-        parameters=header.parameters + sum(one.parameters for one in others),
-        header_bytes=header.header_bytes,
-        weights_bytes=header.weights_bytes + sum(one.weights_bytes for one in others),
-        tensor_bytes={k: v for one in (header, *others) for k, v in one.tensor_bytes.items()},
-        tensor_numbers={k: v for one in (header, *others) for k, v in one.tensor_numbers.items()},
+    parts = [_read(path), *map(_read, model_parts(path)[1:])]
+    return replace(
+        parts[0],
+        tensors=sum(one.tensors for one in parts),
+        parameters=sum(one.parameters for one in parts),
+        weights_bytes=sum(one.weights_bytes for one in parts),
+        tensor_bytes={k: v for one in parts for k, v in one.tensor_bytes.items()},
+        tensor_elements={k: v for one in parts for k, v in one.tensor_elements.items()},
     )
 
 
 def first_value(path: Path, key: str) -> Any:
-    """Returns the value of a key if it is the first one in the header, as architectures are; None
-    otherwise. Raises `HeaderError`."""
-    return _reading(path, lambda reader: reader.first_value(key))
+    """Returns the value of a key if it is the header's first, as that of the architecture usually
+    is; None otherwise. Raises `HeaderError`."""
+    return _read_file(path, lambda reader: reader.first_value(key))
 
 
 def model_parts(path: Path) -> list[Path]:
@@ -93,10 +90,10 @@ def model_parts(path: Path) -> list[Path]:
 
 
 def _read(path: Path) -> GgufHeader:
-    return _reading(path, _HeaderReader.header)
+    return _read_file(path, _HeaderReader.header)
 
 
-def _reading(path: Path, read: "Callable[[_HeaderReader], _T]") -> _T:
+def _read_file(path: Path, read: "Callable[[_HeaderReader], _T]") -> _T:
     try:
         with path.open("rb") as file:
             return read(_HeaderReader(file, path))
@@ -107,7 +104,8 @@ def _reading(path: Path, read: "Callable[[_HeaderReader], _T]") -> _T:
 
 
 def _sizes(tensors: Sequence["_Tensor"], end: int) -> dict[str, int]:
-    """Returns the distance of each tensor to the next one, which is right for unknown types too."""
+    """Returns the distance from each tensor to the next, which is its size even for an unknown
+    type."""
     ordered = sorted(tensors, key=lambda one: one.start)
     ends = [one.start for one in ordered[1:]] + [max(end, 0)]
     return {one.name: max(0, at - one.start) for one, at in zip(ordered, ends, strict=False)}
@@ -115,11 +113,11 @@ def _sizes(tensors: Sequence["_Tensor"], end: int) -> dict[str, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Tensor:
-    """Size of a tensor, and its start and end offsets in the tensor data; for an unknown type, the
-    end is the start."""
+    """A tensor's number of elements, and its start and end offsets in the tensor data; the end
+    equals the start if the type is unknown."""
 
     name: str
-    numbers: int
+    elements: int
     start: int
     end: int
 
@@ -147,11 +145,11 @@ class _HeaderReader:
             path=self._path,
             values=values,
             tensors=tensors,
-            parameters=sum(one.numbers for one in found),
+            parameters=sum(one.elements for one in found),
             weights_bytes=max(0, self._size - data_starts),
             header_bytes=data_starts,
             tensor_bytes=_sizes(found, self._size - data_starts),
-            tensor_numbers={one.name: one.numbers for one in found},
+            tensor_elements={one.name: one.elements for one in found},
         )
 
     def _tensor_count(self) -> int:
@@ -170,13 +168,13 @@ class _HeaderReader:
 
     def _tensor(self) -> _Tensor:
         name = self._string()
-        numbers = 1
+        elements = 1
         for _ in range(self._check_count(self._number("<I"), _DIMENSIONS)):
-            numbers *= self._number("<Q")
+            elements *= self._number("<Q")
         of_block, block_bytes = TENSOR_BLOCKS.get(self._number("<I"), (1, 0))
         offset = self._number("<Q")
-        end = offset + numbers // of_block * block_bytes
-        return _Tensor(name=name, numbers=numbers, start=offset, end=end)
+        end = offset + elements // of_block * block_bytes
+        return _Tensor(name=name, elements=elements, start=offset, end=end)
 
     def _check_end(self, end: int, part: str) -> None:
         """Raises `HeaderError` for a truncated file."""

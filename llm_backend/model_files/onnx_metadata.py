@@ -1,4 +1,4 @@
-"""Metadata of ONNX files, read without the library and without the weights."""
+"""Reads the metadata of ONNX files without the library, and without their weights."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,8 +10,8 @@ TOKENS_FILE = "tokens.txt"
 """File beside a model, with the symbols of its tokens."""
 
 _GRAPH_FIELD, _METADATA_FIELD = 7, 14  # of protobuf's `ModelProto`, an ONNX file
-_FIELDS = 10_000  # of the message that are read
-_METADATA_BYTES = 1 << 20  # of all entries
+_FIELDS = 10_000  # most fields of the message that are read
+_METADATA_BYTES = 1 << 20  # most bytes of all entries
 _VARINT_BITS = 64
 
 
@@ -32,7 +32,7 @@ def read_metadata(path: Path) -> Mapping[str, str]:
 def metadata_number(
     path: Path, metadata: Mapping[str, str], key: str, greatest: int, *, least: int = 1
 ) -> int:
-    """Returns a number in the metadata. Raises `HeaderError`."""
+    """Returns the number of a key. Raises `HeaderError` unless it is `least` to `greatest`."""
     value = metadata.get(key, "")
     is_number = value.isascii() and value.isdigit() and len(value) <= len(str(greatest))
     if not is_number or not least <= int(value) <= greatest:
@@ -51,7 +51,7 @@ def _entries(path: Path, file: BinaryIO, size: int) -> Iterator[bytes]:
         if key >> 3 == 0 or key & 7 not in (0, 2):
             break
         if key & 7 == 0:
-            continue  # the value of a number, not a length
+            continue  # `length` was the value of a number
         if file.tell() + length > size:
             raise HeaderError(
                 f"{path} is cut short: a part of it would end beyond its {size:,} bytes; "

@@ -80,7 +80,7 @@ def write_gguf(
 
 
 def _encoding(gguf: Any, tensor: PlannedTensor, outtype: OutType) -> _Encoding:
-    """Chooses the tensor's type; rows that are not multiples of Q8_0's block stay in float16."""
+    """Chooses the tensor's type: float16 if its rows are not multiples of Q8_0's block."""
     types = gguf.GGMLQuantizationType
     kind = {"f32": types.F32, "f16": types.F16, "q8_0": types.Q8_0}[outtype]
     if not tensor.is_matrix:

@@ -1,5 +1,5 @@
 """Operations that call a model, cause costs at an upstream or send requests to other hosts, and the
-units that are counted of each (pure). All others are in `exempt_operations`, each with its reason.
+units by which each is metered (pure). `exempt_operations` has all others, with reasons.
 """
 
 import re
@@ -47,13 +47,13 @@ def _texts(*names: str) -> re.Pattern[bytes]:
 
 @dataclass(frozen=True, kw_only=True)
 class MeteredOperation:
-    """Metering of one operation; `units` are counted from the body besides tokens.
+    """Metering of one operation; `units` counts other units than tokens in the body.
 
     With `requires_model`, the request must name a model if its project may use only some; without
     it, the operation has no model, or an earlier request named it. `text_pattern` finds the text of
-    a stream, to estimate tokens that an upstream does not report. `is_stored` operations take
-    `store`. An operation with `opens_unmetered_use` opens something that is used at the upstream,
-    unseen by this server. For an `is_unknown` operation, the effect and the models are unknown.
+    a stream, to estimate tokens that an upstream does not report. `is_stored`: requests have the
+    field `store`. `opens_unmetered_use`: the operation opens something at the upstream whose use
+    this server does not see. `is_unknown`: the operation's effect and models are unknown.
     """
 
     kind: str
@@ -159,9 +159,9 @@ METERED: Mapping[str, MeteredOperation] = {
 
 
 def model_of(request: ApiRequest, metered: MeteredOperation) -> str:
-    """Returns the model of a request: the one at the top of its body, else the first one below,
-    in a session or a grader for instance. For a form, the one in its head. Empty if none is
-    named."""
+    """Returns the model that a request names: at the top of its body, else the first one within, in
+    a session or a grader for instance; in the head of a form; in a query. The operation's default
+    if it names none."""
     body = request.body
     model: Any = None
     if isinstance(body, dict):

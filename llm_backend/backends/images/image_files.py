@@ -1,6 +1,6 @@
-"""Image files that drawing models take and make: sources, masks, and other formats.
+"""Converts the image files of drawings: sources, masks, and the formats of answers.
 
-Pillow is an optional dependency, so that this module is imported only when an image is converted.
+Pillow is an optional dependency, so this module is imported only when an image is converted.
 """
 
 import io
@@ -8,15 +8,10 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
-from llm_backend.backends.local.media.images import (
-    BadImage,
-    in_eight_bits,
-    open_image,
-    upright,
-)
+from llm_backend.backends.local.media.images import BadImage, in_eight_bits, open_image, upright
 from llm_backend.engine.messages import Pixels
 
-_EDITED = 0  # alpha of the pixels of a mask that are drawn again
+_DRAWN_ALPHA = 0  # alpha of the pixels that are drawn again
 _WHITE, _BLACK = 255, 0
 _MODES = {"png": ("RGB", "RGBA", "L", "LA", "P"), "webp": ("RGB", "RGBA"), "jpeg": ("RGB", "L")}
 
@@ -32,8 +27,8 @@ class ImageFile:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceImage:
-    """An image to draw on, as PNG. `mask` is white where the image is fully transparent, which is
-    drawn again; None if no pixel is fully transparent."""
+    """An image to draw on, as PNG. `mask` is white where it is fully transparent: these pixels are
+    drawn again. None if there are none."""
 
     data: bytes
     width: int
@@ -42,9 +37,9 @@ class SourceImage:
 
 
 def convert_image(data: bytes, format: str, quality: int | None, *, limit: int) -> ImageFile:
-    """Returns the image as `png`, `jpeg` or `webp`; `quality` is that of the last two, from 0 to
-    100, None for the library's own. A file that is in the format already is returned as it is,
-    unless a quality is asked for. Raises `BadImage`, for more than `limit` pixels too."""
+    """Converts an image to `png`, `jpeg` or `webp`; `quality` of the last two is 0 to 100, None for
+    the library's default. A file that has the format already is unchanged, unless a quality is
+    given. Raises `BadImage`, also for more than `limit` pixels."""
     with open_image(data, limit) as image:
         width, height = image.size
         if image.format == format.upper() and quality is None:
@@ -52,13 +47,12 @@ def convert_image(data: bytes, format: str, quality: int | None, *, limit: int) 
             return ImageFile(data=data, width=width, height=height)
         file = io.BytesIO()
         options = {} if quality is None else {"quality": quality}
-        _in_mode_of(image, format).save(file, format, **options)
+        _convert_mode(image, format).save(file, format, **options)
         return ImageFile(data=file.getvalue(), width=width, height=height)
 
 
 def read_source(data: bytes, *, limit: int) -> SourceImage:
-    """Reads the image of an edit, upright. Raises `BadImage`, for more than `limit` pixels
-    too."""
+    """Reads the image of an edit, upright. Raises `BadImage`, also for more than `limit` pixels."""
     with open_image(data, limit) as image:
         turned = in_eight_bits(upright(image))
         has_alpha = turned.has_transparency_data
@@ -74,7 +68,7 @@ def read_source(data: bytes, *, limit: int) -> SourceImage:
 
 def read_mask(data: bytes, source: SourceImage, *, limit: int) -> bytes:
     """Returns a mask as PNG, white where the source is drawn again: where `data` is fully
-    transparent. Raises `BadImage`, for one without transparency or of another size too."""
+    transparent. Raises `BadImage`, also for a mask without transparency or of another size."""
     with open_image(data, limit) as image:
         if image.size != (source.width, source.height):
             width, height = image.size
@@ -92,7 +86,7 @@ def read_mask(data: bytes, source: SourceImage, *, limit: int) -> bytes:
 
 
 def source_pixels(data: bytes, size: tuple[int, int]) -> bytes:
-    """Returns the pixels of a PNG in this size, cropped and not distorted: three bytes each."""
+    """Returns the pixels of a PNG in this size, cropped rather than distorted: three bytes each."""
     with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
         return ImageOps.fit(image.convert("RGB"), size).tobytes()
 
@@ -111,10 +105,10 @@ def encode_pixels(pixels: Pixels, size: tuple[int, int]) -> bytes:
 
 def _drawn_pixels(image: Image.Image) -> Image.Image:
     alpha = image.getchannel("A")
-    return alpha.point([_WHITE if value == _EDITED else _BLACK for value in range(256)])
+    return alpha.point([_WHITE if value == _DRAWN_ALPHA else _BLACK for value in range(256)])
 
 
-def _in_mode_of(image: Image.Image, format: str) -> Image.Image:
+def _convert_mode(image: Image.Image, format: str) -> Image.Image:
     modes = _MODES[format]
     image = in_eight_bits(image)
     if image.mode in modes:

@@ -1,4 +1,4 @@
-"""Model handle: one model of a model manager, which its requests use while its engine is loaded."""
+"""Model handle: one model of a model manager, through which requests use the model's engine."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -29,7 +29,7 @@ class ModelState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class LoadQueueLimits:
-    """Limits of requests that wait for a model to be loaded: their number, and seconds each."""
+    """Limits of requests that wait for a model to be loaded: their number, and each one's time."""
 
     waiting_limit: int = 256
     deadline_s: float = 120
@@ -59,7 +59,7 @@ class ModelHandle(ABC):
     @property
     @abstractmethod
     def is_loading(self) -> bool:
-        """True while the model is loaded for a request."""
+        """True while the model is being loaded."""
 
     @property
     @abstractmethod
@@ -119,7 +119,7 @@ class ModelHandle(ABC):
     async def _wait_for_load(self) -> tuple[EngineClient, EngineUsers]:
         if self._waiting >= self._limits.waiting_limit:
             raise ServiceUnavailable(
-                f"{self._waiting} requests wait for `{self.name}` to be loaded, the maximum.",
+                f"{self._waiting} requests wait for `{self.name}` to be loaded, the maximum."
             )
         self._waiting += 1
         try:
@@ -127,7 +127,7 @@ class ModelHandle(ABC):
                 return await self._enter_loaded()
         except TimeoutError as error:
             raise EngineUnavailable(
-                f"`{self.name}` was not loaded within {self._limits.deadline_s:g} s.",
+                f"`{self.name}` was not loaded within {self._limits.deadline_s:g} s."
             ) from error
         finally:
             self._waiting -= 1

@@ -1,5 +1,5 @@
-"""Conditional keywords: `not`, `if`, `oneOf`, and `dependent...`. Each is rewritten to further
-schemas of the same value, in the client's keywords; None if that is not possible."""
+"""Rewrites the conditional keywords `not`, `if`, `oneOf` and `dependent...` to other schemas of the
+same value, in the client's keywords; to None if that is not possible."""
 
 from collections.abc import Iterator
 
@@ -10,13 +10,13 @@ from llm_backend.json_types import JsonValue
 CONDITIONS = frozenset({
     "not", "if", "dependencies", "dependentRequired", "dependentSchemas",
 })  # fmt: skip
-_BRANCHES_LIMIT = 40  # limit of branches that are compared pairwise
-_OVERLAPS_LIMIT = 12
-_ALTERNATIVES_LIMIT = 8
+_BRANCHES_LIMIT = 40  # branches of a `oneOf`, which are compared pairwise
+_OVERLAPS_LIMIT = 12  # pairs of branches with common values
+_ALTERNATIVES_LIMIT = 8  # schemas by which a branch excludes the others
 
 
 def lower_conditions(lowering: Lowering, node: Node) -> Iterator[tuple[str, JsonValue]]:
-    """Yields further schemas for the node's value, with the keywords that they come from."""
+    """Yields other schemas for the node's value, each after the keyword that it comes from."""
     schema: Schema = node.schema
     if "not" in schema:
         negations = lowering.logic.negate(schema["not"], node.base, lowering.conjuncts(node))
@@ -53,7 +53,7 @@ def make_exclusive(lowering: Lowering, node: Node) -> list[JsonValue]:
 def _exclude_branches(
     lowering: Lowering, node: Node, branch: JsonValue, others: list[JsonValue]
 ) -> JsonValue:
-    """Rewrites a branch to exclude the values that are valid by other branches."""
+    """Rewrites a branch to exclude values for which other branches are valid."""
     parts = [branch]
     context = [*lowering.conjuncts(node), *lowering.logic.conjuncts(branch, node.base)]
     count = 1

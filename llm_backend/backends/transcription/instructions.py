@@ -1,11 +1,10 @@
-"""Instructions by which language models that hear transcribe and translate a recording (pure).
+"""Prompts with which audio language models transcribe or translate a recording (pure).
 
-Models that were trained to transcribe expect a form of their own. Qwen3-ASR takes the audio alone,
-and a context as the system message. It answers `language NAME<asr_text>TEXT`; the beginning of this
-answer is given if the language is known. Voxtral's transcription mode is the token `[TRANSCRIBE]`
-after the user's turn, and `lang:CODE` before it. Granite and LFM2 have fixed sentences. Other
-models follow a request in words. A model is known by its architecture, and by tokens that only its
-vocabulary has.
+Models trained to transcribe expect prompts of their own. Qwen3-ASR takes only the audio, and
+context as the system message. It answers `language NAME<asr_text>TEXT`; if the language is known,
+the prompt contains the beginning of this answer. Voxtral's transcription mode is `lang:CODE` and
+the token `[TRANSCRIBE]` after the user's turn. Granite and LFM2 have fixed sentences. Other models
+follow a request in words. The architecture, and tokens of some vocabularies, tell the models apart.
 """
 
 import re
@@ -18,7 +17,7 @@ from llm_backend.errors import InvalidRequest, UnsupportedField
 ASR_TEXT = "<asr_text>"
 TRANSCRIBE = "[TRANSCRIBE]"
 MARKS = (ASR_TEXT, TRANSCRIBE)
-"""Texts that are one token in the vocabularies of the models that were trained with them."""
+"""Texts that are single tokens in the vocabularies of the models trained with them."""
 
 LANGUAGES = {
     "ar": "Arabic", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek", "en": "English",
@@ -28,16 +27,16 @@ LANGUAGES = {
     "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sv": "Swedish", "th": "Thai",
     "tr": "Turkish", "vi": "Vietnamese", "yue": "Cantonese", "zh": "Chinese",
 }  # fmt: skip
-"""English names of languages, by code: those that Qwen3-ASR transcribes."""
+"""English names, by code, of the languages that Qwen3-ASR transcribes."""
 
 _CODE = re.compile("[a-z]{2,3}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Instruction:
-    """Chat about audio: the system message (None: without one), the user's text `before` or
-    `after` the audio, and the `opening` that the answer continues. `has_header`: answers begin with
-    the language and `ASR_TEXT`."""
+    """Texts around the audio: the `system` message (None: no such message), the user's text
+    `before` and `after` the audio, and the beginning of the answer (`opening`), which the model
+    continues. `has_header`: answers begin with the language and `ASR_TEXT`."""
 
     system: str | None = None
     before: str = ""

@@ -1,9 +1,9 @@
-"""Streaming reader for markup parsers, which are generators, and the parts that they emit.
+"""Reader of streamed text for markup parsers, which are generators; collects what they emit.
 
-A parser requests characters with `yield from`, one at a time, so that its result does not depend on
-chunk boundaries. It looks at `reader.here`, consumes it with `advance`, and raises `NoCall` for
+A parser consumes characters with `yield from`, one at a time, so that its result does not depend on
+chunk boundaries. It looks at `reader.current`, consumes it with `advance`, and raises `NoCall` for
 unexpected text. Then the reader backtracks to the last `commit`, and that text is read again as
-content. In plain text and in strings many characters are consumed at once.
+content. Plain text and strings are consumed in runs of many characters.
 """
 
 import re
@@ -40,7 +40,7 @@ class MarkupReader:
     def __init__(self, hidden: frozenset[str] = frozenset()) -> None:
         self.current = ""
         self.parts: list[Part] = []
-        self.call_count = 0  # begun so far
+        self.call_count = 0  # calls begun
         self.is_cut = False  # the text was truncated
         self.is_ambiguous = False  # the text may still be either content or a call
         self._hidden = sorted(hidden, key=len, reverse=True)
@@ -70,10 +70,8 @@ class MarkupReader:
         return char
 
     def commit(self, *, keep: int = 0) -> None:
-        """Commits the consumed text except its last `keep` characters: no backtracking before
-        that."""
-        if keep < len(self._consumed):
-            del self._consumed[: len(self._consumed) - keep]
+        """Commits the consumed text except its last `keep` characters: backtracking ends there."""
+        del self._consumed[: max(0, len(self._consumed) - keep)]
 
     def backtrack(self) -> None:
         """Backtracks to the last committed position."""
@@ -87,8 +85,8 @@ class MarkupReader:
             yield from self.advance()
 
     def try_one_of(self, *texts: str) -> Steps[str]:
-        """Consumes white space and one of `texts` and returns it; otherwise backtracks and returns
-        an empty string. The text before must be committed."""
+        """Consumes white space and one of `texts`, and returns that one; otherwise backtracks and
+        returns an empty string. The text before must be committed."""
         try:
             yield from self.skip_space()
             found = yield from self.expect_one_of(*texts)
@@ -102,9 +100,9 @@ class MarkupReader:
         return found
 
     def read_text_until(self, marks: Sequence[str], emit: Callable[[str], None]) -> Steps[str]:
-        """Consumes text up to one of these marks, which is returned, or up to the end. `emit` gets
-        text as soon as it cannot be part of a mark, and no part of a truncated mark. The text
-        before must be committed."""
+        """Consumes text and one of `marks` after it, and returns the mark; empty at the end. `emit`
+        gets the text as soon as it cannot be part of a mark; a mark that is cut off is dropped. The
+        text before must be committed."""
         pending = ""
         plain = _plain(tuple(marks))
         while self.current:
@@ -168,8 +166,8 @@ class MarkupReader:
     # writing
 
     def emit_content(self, text: str) -> None:
-        """Emits content. White space before the first word is pending until there is one: next to
-        markup it is dropped."""
+        """Emits content. White space at the start or after markup is pending until text follows it;
+        before markup it is dropped."""
         for marker in self._hidden:
             text = text.replace(marker, "")
         if self._space is not None:
@@ -182,7 +180,7 @@ class MarkupReader:
             self.parts.append(Content(text))
 
     def emit_reasoning(self, text: str) -> None:
-        """Emits reasoning, without white space at its end."""
+        """Emits reasoning; white space is pending until text follows it."""
         stripped = text.rstrip(SPACE)
         if stripped:
             self.parts.append(Reasoning("".join([*self._reasoning_space, stripped])))
@@ -190,7 +188,7 @@ class MarkupReader:
         self._reasoning_space.append(text[len(stripped) :])
 
     def begin_markup(self) -> None:
-        """Records markup: drops pending white space."""
+        """Drops pending white space before markup."""
         self._has_markup = True
         self._space = []
 
@@ -200,7 +198,7 @@ class MarkupReader:
             self.parts.append(Content("".join(self._space)))
 
     def begin_call(self, name: str) -> None:
-        """Begins a call, which is certain from here on."""
+        """Begins a call and commits: from here on the text cannot be content."""
         self.begin_markup()
         self.commit()
         self.call_count += 1
@@ -248,7 +246,7 @@ class MarkupReader:
         return self.is_cut and not self.current and not self.is_ambiguous
 
     def complete_call(self) -> None:
-        """Ends an invalid call; completes its arguments to valid JSON."""
+        """Ends an invalid or truncated call by completing its arguments to valid JSON."""
         if self._call is None:
             return
         self._call.end_scalar()
@@ -274,6 +272,6 @@ def _overlap(text: str, mark: str) -> int:
 
 
 def _looks_like_markup(text: str) -> bool:
-    """Returns True if the text has a character other than letters, digits and space, so that it
-    probably begins a mark."""
+    """Returns True for text that probably begins a mark: with more than letters, digits and
+    space."""
     return any(not (char.isalnum() or char.isspace()) for char in text)

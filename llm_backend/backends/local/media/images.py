@@ -1,8 +1,8 @@
 """Decodes and resizes image files to RGB pixels.
 
-Sizes follow OpenAI's documentation: `low` fits 512 by 512 pixels, `original` 2,048 by 2,048, and
-all others also, with at most 768 on the shorter side. The sizes bound the bytes sent to the engine,
-and the tokens of models that accept images of any size.
+Sizes follow OpenAI's documentation: `low` fits 512 by 512 pixels, `original` 2,048 by 2,048; other
+details fit that, too, with at most 768 pixels on the shorter side. The sizes bound the bytes sent
+to the engine, and the tokens of models that accept images of any size.
 """
 
 import io
@@ -26,7 +26,7 @@ _TRANSPOSITIONS = {  # transposition to upright, by EXIF orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_BACKGROUND = "white"  # background of transparent images
+_BACKGROUND = "white"  # of transparent images
 # Exceptions of decoders for damaged files.
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)
 
@@ -46,15 +46,15 @@ def decode_image(data: bytes, *, detail: str, limit: int) -> Pixels:
         size = _target_size(*image.size, detail)
         image.draft("RGB", size)  # decodes a JPEG at a reduced size
         turn = _orientation(image)
-        shrunk = _resize(image, size)  # first, as every copy of a large image is large
+        shrunk = _resize(image, size)  # before the transposition, which copies it
         turned = shrunk if turn is None else shrunk.transpose(turn)
         return Pixels(width=turned.width, height=turned.height, data=_flatten(turned).tobytes())
 
 
 @contextmanager
 def open_image(data: bytes, limit: int) -> Iterator[Image.Image]:
-    """Opens the first image in a file, without decoding it. Raises `BadImage`, for more than
-    `limit` pixels too, and translates the errors of its use."""
+    """Opens the first image in a file, without decoding it. Raises `BadImage`, also for more than
+    `limit` pixels and for decoder errors within the context."""
     with _translate_errors(), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         width, height = image.size
         if width * height > limit:
@@ -66,22 +66,22 @@ def open_image(data: bytes, limit: int) -> Iterator[Image.Image]:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Returns the image turned as its EXIF data say."""
+    """Returns the image turned upright by its EXIF data."""
     turn = _orientation(image)
     return image if turn is None else image.transpose(turn)
 
 
 def in_eight_bits(image: Image.Image) -> Image.Image:
-    """Scales an image in 16-bit grey to 8 bits (a plain conversion would clip it to white); returns
-    others as they are."""
+    """Scales an image in 16-bit grey to 8 bits (a plain conversion would clip it to white); other
+    images are unchanged."""
     if not image.mode.startswith("I"):
         return image
     return image.point(lambda value: value / 256).convert("L")
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:
-    """Returns the transposition to upright; None if the EXIF data are unreadable, which alone does
-    not make an image invalid."""
+    """Returns the transposition that turns the image upright; None if it needs none, or if its EXIF
+    data are unreadable, which does not make it invalid."""
     try:
         return _TRANSPOSITIONS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except _DECODER_ERRORS:

@@ -17,9 +17,8 @@ class ErrorTranslation:
     """Translates and logs errors of one upstream, with its name and address.
 
     The HTTP client's errors within the block are raised as `UpstreamFailed` or `UpstreamTimeout`.
-    An `ApiError` raised by the request's body, which is not the upstream's fault, is raised as it
-    is. Stateless, so that one instance serves all concurrent requests: each enters it a few times,
-    and that is cheap.
+    An `ApiError` that the request's body raises is not the upstream's fault, and is raised
+    unchanged. One stateless instance serves all concurrent requests.
     """
 
     def __init__(self, name: str, authority: str) -> None:
@@ -39,7 +38,7 @@ class ErrorTranslation:
             self._raise(error)
 
     def _raise(self, error: BaseException) -> None:
-        """Raises the translated error; returns if there is none for it."""
+        """Raises the translation of an error, if it has one."""
         if isinstance(error, TimeoutError):
             raise self.timeout_error(error) from error
         if isinstance(error, aiohttp.ClientError | OSError):
@@ -75,8 +74,8 @@ class ErrorTranslation:
 
 
 def rejected_key_error(status: int) -> UpstreamFailed:
-    """Returns the error for a 401 or 403 of an upstream, which rejects this server's key. The
-    upstream's body is not passed on: the client would think that its own key is wrong."""
+    """Returns the error for a 401 or 403 by which an upstream rejects this server's key. Its body
+    is not passed on: the client would think that its own key is wrong."""
     refused = UpstreamFailed(
         f"The upstream rejects the key of this server (status {status}), not the key that you sent."
     )
@@ -85,8 +84,8 @@ def rejected_key_error(status: int) -> UpstreamFailed:
 
 
 def redirect_error(url: URL, status: int, location: str) -> UpstreamFailed:
-    """Returns the error for a redirect of `url`. The log shows its location without the query,
-    which may contain secrets of the upstream's clients."""
+    """Returns the error for a redirect from `url` to `location`. The log shows the location without
+    its query, which may contain secrets."""
     failed = _Redirected(
         f"The upstream answered with a redirect (status {status}), and this server does not "
         "follow redirects: the backend's base URL must be the address that answers."
