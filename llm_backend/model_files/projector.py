@@ -13,6 +13,8 @@ _ACTIVATIONS = 16  # vectors of the projector's embedding length in memory per p
 _LARGEST_PATCH_COUNT = 4 * 4096  # patches of an image, before four are merged into one
 _CACHE_BYTES = 64 << 20  # the engine's cache of media embeddings
 _AUDIO_PATCHES = 3000  # of thirty seconds
+_REWRITTEN_TYPE = "voxtral"  # of projectors that the engine copies into memory to load them
+_TYPE_KEYS = ("clip.projector_type", "clip.audio.projector_type")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,10 @@ def projector_footprint(header: GgufHeader) -> int:
         _patches(header, modality) * _values_per_patch(header, modality)
         for modality in ("vision", "audio")
     ]
-    return header.weights_bytes + 4 * max(computes) + _CACHE_BYTES
+    used = 4 * max(computes) + _CACHE_BYTES
+    if _REWRITTEN_TYPE in (header.values.get(key) for key in _TYPE_KEYS):
+        used = max(used, header.weights_bytes)  # before it is used
+    return header.weights_bytes + used
 
 
 def _patches(header: GgufHeader, modality: str) -> int:

@@ -1,13 +1,14 @@
 """Projectors of Voxtral, rewritten for llama.cpp."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from gguf import GGUFReader
 
 from llm_backend.engine.llama import voxtral
-from llm_backend.model_files import read_header
+from llm_backend.model_files import projector_footprint, read_header
 from tests.engine.hearing.families import QWEN2_AUDIO, TEXT_SIZE, VOXTRAL
 from tests.engine.hearing.gguf_files import write_projector
 
@@ -43,3 +44,12 @@ def test_only_complete_projectors_of_voxtral_are_rewritten(tmp_path):
     assert voxtral.is_rewritable(complete)
     assert not voxtral.is_rewritable(other)
     assert not voxtral.is_rewritable(incomplete)
+
+
+def test_memory_of_a_projector_that_is_rewritten_has_room_for_both(tmp_path):
+    header = read_header(write_projector(tmp_path / "voxtral.gguf", VOXTRAL))
+    large = replace(header, weights_bytes=1 << 30)
+    other = replace(large, values={**header.values, "clip.projector_type": "glma"})
+
+    assert projector_footprint(large) == 2 << 30
+    assert projector_footprint(other) < 3 << 29
