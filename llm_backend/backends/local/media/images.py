@@ -59,7 +59,7 @@ def open_image(data: bytes, limit: int) -> Iterator[Image.Image]:
         width, height = image.size
         if width * height > limit:
             raise BadImage(
-                f"The image has {width} x {height} pixels; it may have {limit:,}.",
+                f"The image has {width} x {height} pixels; it may have at most {limit:,}.",
                 "image_too_large",
             )
         yield image
