@@ -1,8 +1,30 @@
 """Background tasks: work that no caller waits for, such as a write after a disconnect."""
 
 import asyncio
-from collections.abc import Coroutine
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def background_task(work: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
+    """Runs a coroutine while the context is open; then cancels it and waits for its end. An error
+    that ends it is logged."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(_log_error)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _log_error(task: asyncio.Task[object]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("background_task_failed", exc_info=error)
 
 
 class BackgroundTasks:

@@ -2,7 +2,36 @@
 
 import asyncio
 
-from llm_backend.background_tasks import BackgroundTasks
+from llm_backend.background_tasks import BackgroundTasks, background_task
+
+
+async def test_a_background_task_has_ended_when_its_context_is_closed() -> None:
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.01)
+            ended.append("work")
+
+    async with background_task(work()):
+        await asyncio.sleep(0)
+
+    assert ended == ["work"]
+
+
+async def test_an_error_of_a_background_task_is_logged_at_once(caplog) -> None:
+    async def fail() -> None:
+        raise ValueError("broken")
+
+    async with background_task(fail()):
+        for _ in range(3):
+            await asyncio.sleep(0)
+        logged = caplog.text
+
+    assert "background_task_failed" in logged
+    assert "ValueError: broken" in logged
 
 
 async def test_settle_waits_for_all_tasks_including_those_that_tasks_start() -> None:

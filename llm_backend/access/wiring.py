@@ -1,13 +1,11 @@
 """Wires up access control: keys, usage, limits and admission control of one server."""
 
-import asyncio
 import shlex
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
 
 from llm_backend.access.authentication.keyring import Keyring, UnknownKey
 from llm_backend.access.authentication.principal import Caller
@@ -19,6 +17,7 @@ from llm_backend.access.limits.request_policy import DefaultLimits, RequestPolic
 from llm_backend.access.usage.deferred_usage import DeferredUsage
 from llm_backend.access.usage.ledger import Ledger
 from llm_backend.access.usage.spending import Spending
+from llm_backend.background_tasks import background_task
 from llm_backend.contract.body import json_limits
 from llm_backend.contract.operations import Operation
 from llm_backend.durations import DAY_S
@@ -97,11 +96,11 @@ async def open_access(
         keyring = await _keyring(settings, config_file, administration, stack)
         ledger = Ledger(usage)
         stack.push_async_callback(ledger.write_or_log)
-        _run_until_closed(stack, ledger.write_forever())
+        await stack.enter_async_context(background_task(ledger.write_forever()))
         spending = Spending(usage, keyring, settings.prices)
         # Before the first request, so that a project beyond its limit is refused at once.
         await spending.refresh_or_log()
-        _run_until_closed(stack, spending.refresh_forever())
+        await stack.enter_async_context(background_task(spending.refresh_forever()))
         # A single server shares nothing.
         is_shared = settings.has_database_server or settings.processes > 1
         limits = RateLimits(Grants(database) if is_shared else None)
@@ -137,11 +136,6 @@ async def open_access(
         )
 
 
-def _run_until_closed(stack: AsyncExitStack, work: Coroutine[Any, Any, NoReturn]) -> None:
-    """Runs a task until the stack is closed."""
-    stack.callback(asyncio.create_task(work).cancel)
-
-
 async def _keyring(
     settings: Settings,
     config_file: Path | None,
@@ -163,7 +157,8 @@ async def _keyring(
             f"set LLM_BACKEND_API_KEYS, make one with `{_keys_command(settings, config_file)}`, "
             "or start with --allow-open to let them."
         )
-    _run_until_closed(stack, keyring.refresh_forever(settings.keys_refresh_s))
+    refreshing = keyring.refresh_forever(settings.keys_refresh_s)
+    await stack.enter_async_context(background_task(refreshing))
     return keyring
 
 
@@ -181,7 +176,7 @@ def _keys_command(settings: Settings, config_file: Path | None) -> str:
 async def _open_shared_answers(database: Database, stack: AsyncExitStack) -> SharedAnswers:
     answers = SharedAnswers(StoredAnswers(database))
     stack.push_async_callback(answers.wait_idle)
-    _run_until_closed(stack, answers.renew_forever())
+    await stack.enter_async_context(background_task(answers.renew_forever()))
     return answers
 
 
@@ -190,7 +185,7 @@ async def _open_concurrency_leases(
 ) -> SharedConcurrencyLimits:
     shared = SharedConcurrencyLimits(ConcurrencyLeases(database))
     stack.push_async_callback(shared.release_all)
-    _run_until_closed(stack, shared.renew_forever())
+    await stack.enter_async_context(background_task(shared.renew_forever()))
     return shared
 
 

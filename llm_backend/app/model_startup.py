@@ -26,6 +26,7 @@ from llm_backend.backends.speech import (
     SpeechUsage,
 )
 from llm_backend.backends.transcription import LocalTranscription, TranscriptUsage
+from llm_backend.background_tasks import background_task
 from llm_backend.engine import EngineClient
 from llm_backend.engine.process.device_list import find_devices
 from llm_backend.errors import InvalidRequest
@@ -194,11 +195,8 @@ async def open_config_watch(
     if source is None or (source.file is None and not settings.serve_models_folder):
         yield
         return
-    watching = asyncio.create_task(watch_config(source, settings, serve))
-    try:
+    async with background_task(watch_config(source, settings, serve)):
         yield
-    finally:
-        watching.cancel()
 
 
 class _ModelUpdates:

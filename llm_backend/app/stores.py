@@ -1,6 +1,5 @@
 """Stores of chats, responses, files, batches and background jobs, and their periodic sweep."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm_backend.access.wiring import Access
+from llm_backend.background_tasks import background_task
 from llm_backend.controllers.services.background_responses import BackgroundResponses
 from llm_backend.controllers.services.chat_recorder import ChatRecorder
 from llm_backend.controllers.services.stored_responses import StoredResponses
@@ -94,11 +94,8 @@ async def open_sweeper(
         stores.chat_search.sweep,
         detached_chats.expire,
     )
-    sweeping = asyncio.create_task(sweep_forever(*sweeps))
-    try:
+    async with background_task(sweep_forever(*sweeps)):
         yield
-    finally:
-        sweeping.cancel()
 
 
 def _stores(

@@ -38,6 +38,7 @@ from llm_backend.backends.local.token_files import TokenFiles
 from llm_backend.backends.registry import Registry
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.backends.webhook_sender import WebhookSender
+from llm_backend.background_tasks import background_task
 from llm_backend.contract import load_document
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.services import Services
@@ -219,12 +220,13 @@ async def _open_detached_chats(
         return
     server = shared.name if shared else token_hex(8)
     others = SharedDetachedChats(leases, chats, server=server)
-    renewing = asyncio.create_task(others.renew_forever())
     try:
-        async with DetachedPeers(chats, shared, os.getpid(), others).serve() as peers:
+        async with (
+            background_task(others.renew_forever()),
+            DetachedPeers(chats, shared, os.getpid(), others).serve() as peers,
+        ):
             yield peers
     finally:
-        renewing.cancel()
         await others.release_all()
 
 
