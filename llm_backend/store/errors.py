@@ -236,7 +236,9 @@ class LeaseLost(StoreError):
     removed."""
 
     def __init__(self, subject: str) -> None:
-        super().__init__(f"The job about `{subject}` is not held any more.")
+        super().__init__(
+            f"Another process has claimed the job about `{subject}`, or it was removed."
+        )
         self.subject = subject
 
 
@@ -244,7 +246,7 @@ class BlobGone(StoreError):
     """The blob was not claimed in time, and was deleted as an orphan."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"The bytes written as `{key}` were not taken up in time.")
+        super().__init__(f"Writing `{key}` took too long: its bytes were deleted.")
         self.key = key
 
 

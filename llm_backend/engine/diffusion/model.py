@@ -48,7 +48,7 @@ class DiffusionModel:
         except HeaderError as error:
             raise LoadError(str(error)) from error
         if missing := self._file.lacks(config.drawing_parts):
-            raise LoadError(f"{config.model_path} needs {', '.join(missing)} besides.")
+            raise LoadError(f"{config.model_path} needs more files: {', '.join(missing)}.")
         path, is_network = config.model_path, self._file.is_network_only
         self._library = DiffusionLibrary(
             None if is_network else path,

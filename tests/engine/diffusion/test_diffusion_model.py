@@ -204,7 +204,7 @@ async def test_an_unsupported_image_is_refused_by_its_field(engine, field, field
 async def test_a_model_without_a_part_is_not_loaded(tmp_path, engine):
     path = write_tiny_diffusion(tmp_path / "network.gguf", without="tae.")
     async with EngineClient(config(path)) as one:
-        with pytest.raises(EngineStartError, match="needs vae besides"):
+        with pytest.raises(EngineStartError, match="needs more files: vae"):
             await one.ready()
 
 
