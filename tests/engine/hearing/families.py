@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tests.audio_files import RATE_HZ
 from tests.engine.gguf_models import MERGED, byte_characters
+from tests.engine.hearing import granite
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -25,13 +26,15 @@ STACK = EAR_FORWARD // EAR_SIZE
 NORM_EPSILON = 1e-5
 ROPE_BASE = 10_000.0
 CONTEXT_TOKENS = 2048
+EMBEDDING_SCALE, ATTENTION_SCALE, RESIDUAL_SCALE, LOGITS_SCALE = 3.0, 0.2, 0.5, 1.5
+"""Numbers of Granite's text model; logits are divided by the last one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """A family of models. `control` are its tokens around audio and turns, of which `audio` stands
-    for one embedding in the reference's prompts. llama.cpp adds the `added_tokens` to a
-    prompt. `text_seed` is one whose answers vary, and whose
+    for one embedding in the reference's prompts, and `end` ends an answer. llama.cpp adds the
+    `added_tokens` to a prompt. `text_seed` is one whose answers vary, and whose
     tokens are chosen clearly. With `stacks_frames`, the projector joins `STACK` frames of the
     encoder to one embedding."""
 
@@ -42,6 +45,7 @@ class Family:
     audio: str
     added_tokens: tuple[str, ...]
     text_seed: int
+    end: str = "<|im_end|>"
     has_text_bias: bool = False
     has_text_norms: bool = False
     stacks_frames: bool = False
@@ -74,6 +78,7 @@ VOXTRAL = Family(
     audio="[AUDIO]",
     added_tokens=("<s>", "[BEGIN_AUDIO]"),
     text_seed=74,
+    end="</s>",
     stacks_frames=True,
 )
 QWEN2_AUDIO = Family(
@@ -98,6 +103,16 @@ QWEN3_ASR = Family(
     text_seed=179,
     has_text_norms=True,
 )  # fmt: skip
+GRANITE_SPEECH = Family(
+    name="granite_speech",
+    architecture="granite",
+    projector="granite_speech",
+    control=("<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>", "<|audio|>"),
+    audio="<|audio|>",
+    added_tokens=(),
+    text_seed=109,
+    end="<|end_of_text|>",
+)
 PROMPTS = {
     VOXTRAL.name: "<s>[INST][BEGIN_AUDIO][AUDIO][/INST]lang:en[TRANSCRIBE]",
     QWEN2_AUDIO.name: (
@@ -109,9 +124,13 @@ PROMPTS = {
         "<|im_start|>user\n<|audio_start|><|audio_pad|><|audio_end|><|im_end|>\n"
         "<|im_start|>assistant\nlanguage English<asr_text>"
     ),
+    GRANITE_SPEECH.name: (
+        "<|start_of_role|>user<|end_of_role|><|audio|>can you transcribe the speech into a written "
+        "format?<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>"
+    ),
 }
 """Prompts of the reference, by family."""
-FAMILIES = {family.name: family for family in (VOXTRAL, QWEN2_AUDIO, QWEN3_ASR)}
+FAMILIES = {family.name: family for family in (VOXTRAL, QWEN2_AUDIO, QWEN3_ASR, GRANITE_SPEECH)}
 RECORDINGS = {
     VOXTRAL.name: [
         Recording(name="short", seconds=3),
@@ -124,6 +143,12 @@ RECORDINGS = {
         Recording(name="whole seconds", seconds=3),
         Recording(name="part of a second", seconds=3.4),
         Recording(name="three windows", seconds=19.3),
+    ],
+    GRANITE_SPEECH.name: [
+        Recording(name="whole blocks", seconds=3.2),
+        Recording(name="part of a block", seconds=3.07),
+        Recording(name="many blocks", seconds=34),
+        Recording(name="quiet", seconds=3.2, amplitude=0.01),
     ],
 }
 
@@ -149,7 +174,10 @@ def chirp_file(recording: Recording) -> bytes:
 
 def weights_of(family: Family) -> Weights:
     """All tensors of a model: the encoder's, the projector's and the text model's."""
-    heard = [*_ears(family), *_projector(family)]
+    if family is GRANITE_SPEECH:
+        heard = list(granite.tensors(TEXT_SIZE))
+    else:
+        heard = [*_ears(family), *_projector(family)]
     return {
         **{name: _values(f"{family.name}/{name}", shape) for name, shape in heard},
         **{
@@ -162,7 +190,7 @@ def weights_of(family: Family) -> Weights:
 def _values(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     values = rng.standard_normal(shape, dtype=np.float32)
-    if name.endswith(("norm.weight", "ln_post.weight")):
+    if name.endswith(("norm.weight", "ln_post.weight", "LayerNorm.weight", "running_var")):
         return np.float32(1) + np.float32(0.2) * values
     if len(shape) == 1:
         return np.float32(0.1) * values

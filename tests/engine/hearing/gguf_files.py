@@ -8,16 +8,22 @@ from gguf import GGUFWriter, TokenType
 from numpy.typing import NDArray
 
 from tests.engine.gguf_models import MERGED, merges
+from tests.engine.hearing import granite
 from tests.engine.hearing.families import (
+    ATTENTION_SCALE,
     CONTEXT_TOKENS,
     EAR_FORWARD,
     EAR_HEADS,
     EAR_LAYERS,
     EAR_POSITIONS,
     EAR_SIZE,
+    EMBEDDING_SCALE,
+    GRANITE_SPEECH,
+    LOGITS_SCALE,
     MELS,
     NORM_EPSILON,
     QWEN3_ASR,
+    RESIDUAL_SCALE,
     ROPE_BASE,
     STACK,
     TEXT_FORWARD,
@@ -28,6 +34,7 @@ from tests.engine.hearing.families import (
     Family,
     weights_of,
 )
+from tests.engine.hearing.granite_file import add_granite
 
 _TEXT_NAMES = {
     "embed_tokens": "token_embd",
@@ -83,6 +90,11 @@ def write_text_model(path: Path, family: Family, *, template: str) -> Path:
     if family.architecture == "qwen3vl":  # positions of three dimensions, which are equal for audio
         writer.add_rope_dimension_sections([4, 2, 2, 0])
         writer.add_num_deepstack_layers(0)
+    if family is GRANITE_SPEECH:
+        writer.add_embedding_scale(EMBEDDING_SCALE)
+        writer.add_attention_scale(ATTENTION_SCALE)
+        writer.add_residual_scale(RESIDUAL_SCALE)
+        writer.add_logit_scale(LOGITS_SCALE)
     writer.add_chat_template(template)
     _add_vocabulary(writer, family)
     for name, values in weights_of(family).items():
@@ -102,13 +114,16 @@ def write_projector(path: Path, family: Family) -> Path:
         ("block_count", EAR_LAYERS),
         ("projection_dim", TEXT_SIZE),
         ("attention.head_count", EAR_HEADS),
-        ("num_mel_bins", MELS),
+        ("num_mel_bins", granite.MELS if family is GRANITE_SPEECH else MELS),
     ):
         writer.add_uint32(f"clip.audio.{name}", value)
     if family.stacks_frames:
         writer.add_uint32("clip.audio.projector.stack_factor", STACK)
     writer.add_float32("clip.audio.attention.layer_norm_epsilon", NORM_EPSILON)
-    for name, values in weights_of(family).items():
+    weights = weights_of(family)
+    if family is GRANITE_SPEECH:
+        add_granite(writer, weights)
+    for name, values in weights.items():
         if name.startswith(("model.audio_tower.", "model.multi_modal_projector.")):
             writer.add_tensor(_projector_name(name), _in_shape_of_ggml(name, values))
     if family is QWEN3_ASR:
@@ -155,9 +170,11 @@ def _split(name: str) -> tuple[str, str | None, str, str]:
 def _in_order_of_ggml(
     family: Family, name: str, values: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """In ggml's llama, rotary dimensions that belong together are neighbours; in `transformers`
-    they are half a head apart."""
-    if family.architecture != "llama" or not re.search(r"[qk]_proj\.weight$", name):
+    """In ggml's llama and granite, rotary dimensions that belong together are neighbours; in
+    `transformers` they are half a head apart."""
+    if family.architecture not in ("llama", "granite") or not re.search(
+        r"[qk]_proj\.weight$", name
+    ):
         return values
     heads = TEXT_HEADS if "q_proj" in name else TEXT_KV_HEADS
     halves = values.reshape(heads, 2, -1, values.shape[1])
@@ -176,9 +193,7 @@ def _add_vocabulary(writer: GGUFWriter, family: Family) -> None:
     writer.add_token_merges(merges())
     if family.stacks_frames:
         writer.add_bos_token_id(tokens.index("<s>"))
-        writer.add_eos_token_id(tokens.index("</s>"))
-    else:
-        writer.add_eos_token_id(tokens.index("<|im_end|>"))
+    writer.add_eos_token_id(tokens.index(family.end))
     writer.add_add_bos_token(family.stacks_frames)
     writer.add_vocab_size(len(tokens))
     assert len(MERGED) == len(merges()), "each merged piece has one merge"

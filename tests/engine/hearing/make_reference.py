@@ -2,9 +2,10 @@
 
     python -m tests.engine.hearing.make_reference
 
-Needs `torch` and `transformers`, which no test needs, besides `gguf`. For each family of `families`
-and each of `RECORDINGS`, an entry holds the prompt's tokens, a run of audio as its number of
-embeddings; some rows of the embeddings, as base64 of little-endian float32; and the greedy answer.
+Needs `torch`, `torchaudio` and `transformers`, which no test needs, besides `gguf`. For each family
+of `families` and each of `RECORDINGS`, an entry holds the prompt's tokens, a run of audio as its
+number of embeddings; some rows of the embeddings, as base64 of little-endian float32; and the
+greedy answer.
 `logprobs` are those of its tokens, and `least_margin` is the least distance between the likeliest
 logit of a step and the next one.
 """
@@ -21,8 +22,9 @@ import transformers
 
 from tests.audio_files import RATE_HZ
 from tests.engine.gguf_models import merges
-from tests.engine.hearing import families
+from tests.engine.hearing import families, granite
 from tests.engine.hearing.families import (
+    GRANITE_SPEECH,
     PROMPTS,
     QWEN3_ASR,
     RECORDINGS,
@@ -55,7 +57,9 @@ def _entry(family: Family, recording: Recording) -> dict[str, Any]:
         samples = np.pad(samples, (0, -len(samples) % RATE_HZ))
     audio = _features(family, samples)
     rows: list[torch.Tensor] = []
-    hook = model.model.multi_modal_projector.register_forward_hook(
+    is_granite = family is GRANITE_SPEECH
+    projector = model.model.projector if is_granite else model.model.multi_modal_projector
+    hook = projector.register_forward_hook(
         lambda _module, _inputs, output: rows.append(output.reshape(-1, families.TEXT_SIZE))
     )
     count = _count(family, audio)
@@ -126,6 +130,8 @@ def _model(family: Family) -> Any:
                 tie_word_embeddings=False,
             )
         )
+    elif family is GRANITE_SPEECH:
+        model = _granite(text, marker)
     else:
         model = transformers.Qwen2AudioForConditionalGeneration(
             transformers.Qwen2AudioConfig(
@@ -138,6 +144,51 @@ def _model(family: Family) -> Any:
     return model.float().eval()
 
 
+def _granite(text: dict[str, Any], marker: int) -> Any:
+    encoder = {
+        "input_dim": granite.MELS,
+        "hidden_dim": granite.SIZE,
+        "feedforward_mult": granite.FORWARD // granite.SIZE,
+        "num_layers": granite.LAYERS,
+        "num_heads": granite.HEADS,
+        "output_dim": granite.CTC_TOKENS,
+        "context_size": granite.BLOCK_FRAMES,
+        "max_pos_emb": granite.POSITIONS,
+        "conv_kernel_size": granite.KERNEL,
+        "conv_expansion_factor": granite.EXPANSION,
+    }
+    projector = {
+        "model_type": "blip_2_qformer",
+        "hidden_size": granite.SIZE,
+        "encoder_hidden_size": granite.SIZE,
+        "intermediate_size": granite.QUERY_FORWARD,
+        "num_hidden_layers": granite.LAYERS,
+        "num_attention_heads": granite.HEADS,
+        "cross_attention_frequency": 1,
+    }
+    scales = {
+        "embedding_multiplier": families.EMBEDDING_SCALE,
+        "attention_multiplier": families.ATTENTION_SCALE,
+        "residual_multiplier": families.RESIDUAL_SCALE,
+        "logits_scaling": families.LOGITS_SCALE,
+    }
+    config = transformers.GraniteSpeechConfig(
+        encoder_config=encoder,
+        projector_config=projector,
+        text_config={**text, **scales},
+        window_size=granite.WINDOW_FRAMES,
+        downsample_rate=granite.FRAMES_PER_EMBEDDING,
+        audio_token_index=marker,
+        has_lora_adapter=False,
+        tie_word_embeddings=False,
+    )
+    model = transformers.GraniteSpeechForConditionalGeneration(config)
+    model.lm_head.register_forward_hook(  # as `GraniteForCausalLM` does, which this class does not
+        lambda _module, _inputs, logits: logits / families.LOGITS_SCALE
+    )
+    return model
+
+
 def _features(family: Family, samples: np.ndarray) -> dict[str, torch.Tensor]:
     """The audio as the family's processor prepares it."""
     if family.name == QWEN3_ASR.name:
@@ -148,6 +199,12 @@ def _features(family: Family, samples: np.ndarray) -> dict[str, torch.Tensor]:
         return {
             "input_features": found.input_features,
             "input_features_mask": found.attention_mask,
+        }
+    if family is GRANITE_SPEECH:
+        found = transformers.GraniteSpeechFeatureExtractor()(samples)
+        return {
+            "input_features": found.input_features,
+            "input_features_mask": found.input_features_mask,
         }
     extract = transformers.WhisperFeatureExtractor(feature_size=families.MELS)
     if family.stacks_frames:
@@ -174,6 +231,8 @@ def _count(family: Family, audio: dict[str, torch.Tensor]) -> int:
     if family.name == QWEN3_ASR.name:
         whole, rest = divmod(int(audio["input_features_mask"].sum()), 100)
         return 13 * whole + -(-rest // 8)
+    if family is GRANITE_SPEECH:
+        return int(audio["input_features_mask"].sum())
     frames = int(audio["feature_attention_mask"].sum())
     return ((frames - 1) // 2 + 1 - 2) // 2 + 1
 
