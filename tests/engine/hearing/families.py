@@ -8,7 +8,7 @@ import io
 import wave
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,11 @@ class Family:
     has_text_bias: bool = False
     has_text_norms: bool = False
     stacks_frames: bool = False
+
+    @property
+    def is_granite(self) -> bool:
+        """True for Granite speech and its Plus."""
+        return self.architecture == "granite"
 
     @property
     def tokens(self) -> list[str]:
@@ -113,6 +118,11 @@ GRANITE_SPEECH = Family(
     text_seed=109,
     end="<|end_of_text|>",
 )
+GRANITE_SPEECH_PLUS = replace(GRANITE_SPEECH, name="granite_speech_plus", text_seed=37)
+_GRANITE_PROMPT = (
+    "<|start_of_role|>user<|end_of_role|><|audio|>can you transcribe the speech into a written "
+    "format?<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>"
+)
 PROMPTS = {
     VOXTRAL.name: "<s>[INST][BEGIN_AUDIO][AUDIO][/INST]lang:en[TRANSCRIBE]",
     QWEN2_AUDIO.name: (
@@ -124,13 +134,14 @@ PROMPTS = {
         "<|im_start|>user\n<|audio_start|><|audio_pad|><|audio_end|><|im_end|>\n"
         "<|im_start|>assistant\nlanguage English<asr_text>"
     ),
-    GRANITE_SPEECH.name: (
-        "<|start_of_role|>user<|end_of_role|><|audio|>can you transcribe the speech into a written "
-        "format?<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>"
-    ),
+    GRANITE_SPEECH.name: _GRANITE_PROMPT,
+    GRANITE_SPEECH_PLUS.name: _GRANITE_PROMPT,
 }
 """Prompts of the reference, by family."""
-FAMILIES = {family.name: family for family in (VOXTRAL, QWEN2_AUDIO, QWEN3_ASR, GRANITE_SPEECH)}
+FAMILIES = {
+    family.name: family
+    for family in (VOXTRAL, QWEN2_AUDIO, QWEN3_ASR, GRANITE_SPEECH, GRANITE_SPEECH_PLUS)
+}
 RECORDINGS = {
     VOXTRAL.name: [
         Recording(name="short", seconds=3),
@@ -150,6 +161,7 @@ RECORDINGS = {
         Recording(name="many blocks", seconds=34),
         Recording(name="quiet", seconds=3.2, amplitude=0.01),
     ],
+    GRANITE_SPEECH_PLUS.name: [Recording(name="part of a block", seconds=3.07)],
 }
 
 
@@ -174,8 +186,8 @@ def chirp_file(recording: Recording) -> bytes:
 
 def weights_of(family: Family) -> Weights:
     """All tensors of a model: the encoder's, the projector's and the text model's."""
-    if family is GRANITE_SPEECH:
-        heard = list(granite.tensors(TEXT_SIZE))
+    if family.is_granite:
+        heard = list(granite.tensors(TEXT_SIZE, is_plus=family is GRANITE_SPEECH_PLUS))
     else:
         heard = [*_ears(family), *_projector(family)]
     return {

@@ -18,7 +18,7 @@ from tests.engine.hearing.families import (
     EAR_POSITIONS,
     EAR_SIZE,
     EMBEDDING_SCALE,
-    GRANITE_SPEECH,
+    GRANITE_SPEECH_PLUS,
     LOGITS_SCALE,
     MELS,
     NORM_EPSILON,
@@ -90,7 +90,7 @@ def write_text_model(path: Path, family: Family, *, template: str) -> Path:
     if family.architecture == "qwen3vl":  # positions of three dimensions, which are equal for audio
         writer.add_rope_dimension_sections([4, 2, 2, 0])
         writer.add_num_deepstack_layers(0)
-    if family is GRANITE_SPEECH:
+    if family.is_granite:
         writer.add_embedding_scale(EMBEDDING_SCALE)
         writer.add_attention_scale(ATTENTION_SCALE)
         writer.add_residual_scale(RESIDUAL_SCALE)
@@ -105,24 +105,27 @@ def write_text_model(path: Path, family: Family, *, template: str) -> Path:
 
 def write_projector(path: Path, family: Family) -> Path:
     """Writes the encoder of audio and its projector, in float32."""
+    is_plus = family is GRANITE_SPEECH_PLUS
     writer = GGUFWriter(str(path), "clip")
     writer.add_bool("clip.has_audio_encoder", True)
     writer.add_string("clip.projector_type", family.projector)
     for name, value in (
         ("embedding_length", EAR_SIZE),
         ("feed_forward_length", EAR_FORWARD),
-        ("block_count", EAR_LAYERS),
+        ("block_count", granite.PLUS_LAYERS if is_plus else EAR_LAYERS),
         ("projection_dim", TEXT_SIZE),
         ("attention.head_count", EAR_HEADS),
-        ("num_mel_bins", granite.MELS if family is GRANITE_SPEECH else MELS),
+        ("num_mel_bins", granite.MELS if family.is_granite else MELS),
     ):
         writer.add_uint32(f"clip.audio.{name}", value)
     if family.stacks_frames:
         writer.add_uint32("clip.audio.projector.stack_factor", STACK)
     writer.add_float32("clip.audio.attention.layer_norm_epsilon", NORM_EPSILON)
     weights = weights_of(family)
-    if family is GRANITE_SPEECH:
+    if family.is_granite:
         add_granite(writer, weights)
+    if is_plus:
+        writer.add_array("clip.audio.feature_layer", granite.PLUS_JOINED)
     for name, values in weights.items():
         if name.startswith(("model.audio_tower.", "model.multi_modal_projector.")):
             writer.add_tensor(_projector_name(name), _in_shape_of_ggml(name, values))

@@ -19,20 +19,28 @@ KERNEL, EXPANSION = 7, 2
 CTC_TOKENS = 12
 WINDOW_FRAMES, FRAMES_PER_EMBEDDING = 15, 5
 QUERY_FORWARD = 80
+PLUS_LAYERS, PLUS_JOINED = 3, [2]
+"""Layers of the encoder of Granite speech Plus, and those whose output is joined to the last's."""
 
 
-def tensors(text_size: int) -> Iterator[Tensor]:
+def tensors(text_size: int, *, is_plus: bool) -> Iterator[Tensor]:
     """The encoder's and the projector's tensors."""
     yield from _with_bias("model.encoder.input_linear", (SIZE, MELS))
-    for layer in range(LAYERS):
+    for layer in range(PLUS_LAYERS if is_plus else LAYERS):
         yield from _conformer(f"model.encoder.layers.{layer}.")
     yield from _with_bias("model.encoder.out", (CTC_TOKENS, SIZE))
     yield from _with_bias("model.encoder.out_mid", (SIZE, CTC_TOKENS))
     yield "model.projector.query", (1, WINDOW_FRAMES // FRAMES_PER_EMBEDDING, SIZE)
     yield from _with_bias("model.projector.qformer.layernorm", (SIZE,))
     for layer in range(LAYERS):
-        yield from _query_layer(f"model.projector.qformer.encoder.layer.{layer}.")
+        block = f"model.projector.qformer.encoder.layer.{layer}."
+        yield from _query_layer(block, frame_size=frame_size(is_plus=is_plus))
     yield from _with_bias("model.projector.linear", (text_size, SIZE))
+
+
+def frame_size(*, is_plus: bool) -> int:
+    """The size of a frame that the projector is given."""
+    return SIZE * (1 + len(PLUS_JOINED)) if is_plus else SIZE
 
 
 def _conformer(block: str) -> Iterator[Tensor]:
@@ -56,10 +64,11 @@ def _conformer(block: str) -> Iterator[Tensor]:
     yield from _with_bias(f"{block}post_norm", (SIZE,))
 
 
-def _query_layer(block: str) -> Iterator[Tensor]:
-    for attention in ("attention", "crossattention"):
-        for name in ("query", "key", "value"):
-            yield from _with_bias(f"{block}{attention}.attention.{name}", (SIZE, SIZE))
+def _query_layer(block: str, *, frame_size: int) -> Iterator[Tensor]:
+    for attention, inputs in (("attention", SIZE), ("crossattention", frame_size)):
+        yield from _with_bias(f"{block}{attention}.attention.query", (SIZE, SIZE))
+        yield from _with_bias(f"{block}{attention}.attention.key", (SIZE, inputs))
+        yield from _with_bias(f"{block}{attention}.attention.value", (SIZE, inputs))
         yield from _with_bias(f"{block}{attention}.output.dense", (SIZE, SIZE))
         yield from _with_bias(f"{block}{attention}.output.LayerNorm", (SIZE,))
     yield from _with_bias(f"{block}intermediate_query.dense", (QUERY_FORWARD, SIZE))

@@ -24,7 +24,7 @@ from tests.audio_files import RATE_HZ
 from tests.engine.gguf_models import merges
 from tests.engine.hearing import families, granite
 from tests.engine.hearing.families import (
-    GRANITE_SPEECH,
+    GRANITE_SPEECH_PLUS,
     PROMPTS,
     QWEN3_ASR,
     RECORDINGS,
@@ -57,8 +57,7 @@ def _entry(family: Family, recording: Recording) -> dict[str, Any]:
         samples = np.pad(samples, (0, -len(samples) % RATE_HZ))
     audio = _features(family, samples)
     rows: list[torch.Tensor] = []
-    is_granite = family is GRANITE_SPEECH
-    projector = model.model.projector if is_granite else model.model.multi_modal_projector
+    projector = model.model.projector if family.is_granite else model.model.multi_modal_projector
     hook = projector.register_forward_hook(
         lambda _module, _inputs, output: rows.append(output.reshape(-1, families.TEXT_SIZE))
     )
@@ -130,8 +129,8 @@ def _model(family: Family) -> Any:
                 tie_word_embeddings=False,
             )
         )
-    elif family is GRANITE_SPEECH:
-        model = _granite(text, marker)
+    elif family.is_granite:
+        model = _granite(family, text, marker)
     else:
         model = transformers.Qwen2AudioForConditionalGeneration(
             transformers.Qwen2AudioConfig(
@@ -144,12 +143,13 @@ def _model(family: Family) -> Any:
     return model.float().eval()
 
 
-def _granite(text: dict[str, Any], marker: int) -> Any:
-    encoder = {
+def _granite(family: Family, text: dict[str, Any], marker: int) -> Any:
+    is_plus = family is GRANITE_SPEECH_PLUS
+    encoder: dict[str, Any] = {
         "input_dim": granite.MELS,
         "hidden_dim": granite.SIZE,
         "feedforward_mult": granite.FORWARD // granite.SIZE,
-        "num_layers": granite.LAYERS,
+        "num_layers": granite.PLUS_LAYERS if is_plus else granite.LAYERS,
         "num_heads": granite.HEADS,
         "output_dim": granite.CTC_TOKENS,
         "context_size": granite.BLOCK_FRAMES,
@@ -160,7 +160,7 @@ def _granite(text: dict[str, Any], marker: int) -> Any:
     projector = {
         "model_type": "blip_2_qformer",
         "hidden_size": granite.SIZE,
-        "encoder_hidden_size": granite.SIZE,
+        "encoder_hidden_size": granite.frame_size(is_plus=is_plus),
         "intermediate_size": granite.QUERY_FORWARD,
         "num_hidden_layers": granite.LAYERS,
         "num_attention_heads": granite.HEADS,
@@ -172,17 +172,25 @@ def _granite(text: dict[str, Any], marker: int) -> Any:
         "residual_multiplier": families.RESIDUAL_SCALE,
         "logits_scaling": families.LOGITS_SCALE,
     }
-    config = transformers.GraniteSpeechConfig(
-        encoder_config=encoder,
-        projector_config=projector,
-        text_config={**text, **scales},
-        window_size=granite.WINDOW_FRAMES,
-        downsample_rate=granite.FRAMES_PER_EMBEDDING,
-        audio_token_index=marker,
-        has_lora_adapter=False,
-        tie_word_embeddings=False,
-    )
-    model = transformers.GraniteSpeechForConditionalGeneration(config)
+    config = {
+        "encoder_config": encoder,
+        "projector_config": projector,
+        "text_config": {**text, **scales},
+        "window_size": granite.WINDOW_FRAMES,
+        "downsample_rate": granite.FRAMES_PER_EMBEDDING,
+        "audio_token_index": marker,
+        "has_lora_adapter": False,
+        "tie_word_embeddings": False,
+    }
+    if is_plus:
+        encoder["cat_hidden_layers"] = granite.PLUS_JOINED
+        model: Any = transformers.GraniteSpeechPlusForConditionalGeneration(
+            transformers.GraniteSpeechPlusConfig(**config)
+        )
+    else:
+        model = transformers.GraniteSpeechForConditionalGeneration(
+            transformers.GraniteSpeechConfig(**config)
+        )
     model.lm_head.register_forward_hook(  # as `GraniteForCausalLM` does, which this class does not
         lambda _module, _inputs, logits: logits / families.LOGITS_SCALE
     )
@@ -200,7 +208,7 @@ def _features(family: Family, samples: np.ndarray) -> dict[str, torch.Tensor]:
             "input_features": found.input_features,
             "input_features_mask": found.attention_mask,
         }
-    if family is GRANITE_SPEECH:
+    if family.is_granite:
         found = transformers.GraniteSpeechFeatureExtractor()(samples)
         return {
             "input_features": found.input_features,
@@ -231,7 +239,7 @@ def _count(family: Family, audio: dict[str, torch.Tensor]) -> int:
     if family.name == QWEN3_ASR.name:
         whole, rest = divmod(int(audio["input_features_mask"].sum()), 100)
         return 13 * whole + -(-rest // 8)
-    if family is GRANITE_SPEECH:
+    if family.is_granite:
         return int(audio["input_features_mask"].sum())
     frames = int(audio["feature_attention_mask"].sum())
     return ((frames - 1) // 2 + 1 - 2) // 2 + 1
