@@ -14,7 +14,13 @@ import yaml
 
 from tests.audio_files import wav_file
 from tests.engine.gguf_models import write_llama
-from tests.engine.hearing.families import QWEN3_ASR, RECORDINGS, VOXTRAL, chirp_file
+from tests.engine.hearing.families import (
+    GRANITE_SPEECH,
+    QWEN3_ASR,
+    RECORDINGS,
+    VOXTRAL,
+    chirp_file,
+)
 from tests.engine.hearing.gguf_files import write_projector, write_text_model
 from tests.engine.hearing.test_reference import ENTRIES as REFERENCE
 from tests.engine.projectors import write_ears, write_eyes
@@ -32,6 +38,11 @@ QWEN3_ASR_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+GRANITE_TEMPLATE = (
+    "{% for message in messages %}<|start_of_role|>{{ message.role }}<|end_of_role|>"
+    "{{ message.content }}<|end_of_text|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif %}"
+)
 TASK = (
     "Transcribe the speech in this audio word for word, in the language that is spoken. "
     "Answer with the transcript only."
@@ -41,12 +52,16 @@ TASK = (
 @pytest.fixture(scope="module")
 def hearing(tmp_path_factory) -> Iterator[Served]:
     """A server with tiny models: `ears` is of random weights, `asr` answers in Qwen3-ASR's form
-    whatever it hears, `voxtral` and `qwen3_asr` are those of the reference, `eyes` and
-    `builtin` do not hear."""
+    whatever it hears, `voxtral`, `qwen3_asr` and `granite_speech` are those of the reference,
+    `eyes` and `builtin` do not hear."""
     folder: Path = tmp_path_factory.mktemp("hearing")
     random, says = write_llama(folder / "r.gguf"), write_llama(folder / "s.gguf", says=SAYS)
     ears, eyes = write_ears(folder / "ears.gguf"), write_eyes(folder / "eyes.gguf")
-    templates = {VOXTRAL: "mistral-v7-tekken", QWEN3_ASR: QWEN3_ASR_TEMPLATE}
+    templates = {
+        VOXTRAL: "mistral-v7-tekken",
+        QWEN3_ASR: QWEN3_ASR_TEMPLATE,
+        GRANITE_SPEECH: GRANITE_TEMPLATE,
+    }
     references = [
         {"id": family.name,
          "path": str(write_text_model(folder / f"{family.name}.gguf", family, template=template)),
@@ -108,15 +123,22 @@ def test_a_transcript_is_the_answer_of_a_chat_with_the_audio(client):
     assert other.text != heard.text
 
 
-@pytest.mark.parametrize("family", [VOXTRAL, QWEN3_ASR], ids=lambda family: family.name)
-def test_a_model_transcribes_as_its_reference(client, family):
-    """The reference's prompt is that of a transcription in English."""
+@pytest.mark.parametrize(
+    ("family", "language"),
+    [
+        pytest.param(VOXTRAL, "en", id="voxtral"),
+        pytest.param(QWEN3_ASR, "en", id="qwen3_asr"),
+        pytest.param(GRANITE_SPEECH, openai.omit, id="granite_speech"),
+    ],
+)
+def test_a_model_transcribes_as_its_reference(client, family, language):
+    """The reference's prompt is that of a transcription in this language."""
     entry = next(one for one in REFERENCE if one["family"] == family.name)
     (recording,) = [one for one in RECORDINGS[family.name] if one.name == entry["recording"]]
     answer = client.audio.transcriptions.create(
         model=family.name,
         file=("a.wav", chirp_file(recording)),
-        language="en",
+        language=language,
         include=["logprobs"],
     )
 
