@@ -10,9 +10,12 @@ import resource
 import signal
 import socket
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 PROC = Path("/proc")
 SYS = Path("/sys")
@@ -43,6 +46,18 @@ def c_library() -> ctypes.CDLL:
 def c_function(name: str) -> Any:  # Any: a foreign function
     """Returns a function of the C library; None if it has none of this name, as only glibc does."""
     return getattr(c_library(), name, None)
+
+
+@contextmanager
+def memory_file(name: str) -> Iterator[tuple[IO[bytes], Path]]:
+    """Yields an empty file and its path while the context is open: in memory on Linux, on the disk
+    elsewhere."""
+    if is_linux():
+        with os.fdopen(os.memfd_create(name), "wb") as file:
+            yield file, PROC / "self" / "fd" / str(file.fileno())
+    else:
+        with tempfile.NamedTemporaryFile(suffix=f".{name}") as named:
+            yield named.file, Path(named.name)
 
 
 def usable_cores() -> int:

@@ -8,11 +8,8 @@ names, with biases of zero; the embeddings at the ends are dropped by the caller
 """
 
 import io
-import os
 import shutil
 import struct
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llm_backend.model_files import GgufHeader
+from llm_backend.operating_system import memory_file
 
 BEGIN_AUDIO = b"[BEGIN_AUDIO]"
 """Text of the token before audio, which llama.cpp does not add for the other type."""
@@ -52,7 +50,7 @@ def rewrite(path: Path, header: GgufHeader) -> Iterator[Path]:
     """Yields the path of the rewritten file, which is in memory where the system can. `header` is
     that of the file at `path`, which is rewritable. Raises `OSError`."""
     alignment = int(header.values.get("general.alignment", _DEFAULT_ALIGNMENT))
-    with path.open("rb") as source, _new_file() as (target, target_path):
+    with path.open("rb") as source, memory_file("voxtral") as (target, target_path):
         prefix, entries, tensors = _read(source)
         data_bytes = -(-(path.stat().st_size - header.header_bytes) // alignment) * alignment
         added = _new_tensors(tensors, data_bytes, alignment)
@@ -85,16 +83,6 @@ class _MetadataEntry:
 
     key: bytes
     value: bytes
-
-
-@contextmanager
-def _new_file() -> Iterator[tuple[BinaryIO, Path]]:
-    if sys.platform == "linux":
-        with os.fdopen(os.memfd_create("voxtral"), "wb") as file:
-            yield file, Path(f"/proc/self/fd/{file.fileno()}")
-    else:
-        with tempfile.NamedTemporaryFile(suffix=".gguf") as named:
-            yield named.file, Path(named.name)
 
 
 def _read(file: BinaryIO) -> tuple[bytes, list[_MetadataEntry], list[_TensorInfo]]:

@@ -114,7 +114,7 @@ class Findable:
     async def search_keywords(self, store_id: str, words: Any, **more: Any) -> list[ScoredPoint]:
         return []
 
-    async def texts(self, ids: Sequence[str]) -> list[FoundChunk]:
+    async def chunks(self, ids: Sequence[str]) -> list[FoundChunk]:
         return [
             FoundChunk(point_id=id, text=id, file_id=f"file-{id}", filename=id, attributes={})
             for id in ids
