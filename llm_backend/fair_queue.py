@@ -29,8 +29,8 @@ class FairQueue(Generic[Resource]):
     with the same fairness key are of one caller.
 
     At most `depth` requests wait; if the queue is full, the caller with the most waiting requests
-    loses its newest one. A request may be cancelled after it was granted a resource and before it
-    used it: `release` then gets the resource back. `refusal` begins the messages of errors.
+    loses its newest one. If a request is cancelled after it was granted a resource and before
+    `wait` returns, `release` gets the resource. `refusal` begins the messages of errors.
     """
 
     def __init__(
@@ -43,9 +43,8 @@ class FairQueue(Generic[Resource]):
         self._release = release
         self._depth = depth
         self._refusal = refusal
-        self._waiting: dict[
-            str, deque[_Waiter[Resource]]
-        ] = {}  # by fairness key, in round-robin order
+        # By fairness key, in round-robin order.
+        self._waiting: dict[str, deque[_Waiter[Resource]]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
@@ -78,7 +77,7 @@ class FairQueue(Generic[Resource]):
         return resource
 
     def grant_next(self) -> bool:
-        """Grants a resource to the next request in turn. Returns False if none of them can get
+        """Grants a resource to the next request in turn. Returns False if no request can get
         one."""
         busy: set[Hashable] = set()  # groups whose resources are all in use
         for waiters in self._waiting.values():
@@ -120,7 +119,7 @@ class FairQueue(Generic[Resource]):
         if own + 1 >= len(longest):
             raise self._overload_error("its queue is full")
         newest = longest.pop()
-        if not newest.granted.done():  # otherwise the request was about to leave by itself
+        if not newest.granted.done():  # otherwise the request was cancelled or has timed out
             newest.granted.set_exception(self._overload_error("its queue is full"))
 
     def _overload_error(self, reason: str) -> ServiceUnavailable:

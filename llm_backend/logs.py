@@ -19,8 +19,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def configure_logging(
     level: str, form: Literal["text", "json"], *, shows_process: bool = False
 ) -> None:
-    """Configures log lines to standard error, as text or JSON, with the process id if there are
-    several processes."""
+    """Configures logging to standard error, as text or JSON, with the process id if
+    `shows_process`."""
     handler = logging.StreamHandler(sys.stderr)
     lines = JsonFormatter if form == "json" else TextFormatter
     handler.setFormatter(lines(shows_process))

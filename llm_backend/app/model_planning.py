@@ -1,7 +1,7 @@
-"""Memory plans of the served models: the machine divided among them, one plan a model.
+"""Memory plans of the served models: divides the machine's memory among them.
 
-Host memory is measured once, before a model is loaded: later it would look free where cells are
-planned and not yet used. The memory of GPUs is measured at each load.
+Host memory is measured once, before a model is loaded: later, KV cells that are reserved and not
+yet written would count as free. The memory of GPUs is measured at each load.
 """
 
 import logging
@@ -38,8 +38,9 @@ FindDevices = Callable[[], Sequence[Device]]
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedModel:
-    """Configuration of a model's engine, fitted to the machine; and the bytes that it takes.
-    `exceeded_tokens` is the context that the model was trained for, if its own is longer."""
+    """Configuration of a model's engine, fitted to the machine, and the model's bytes of memory.
+    `exceeded_tokens` is the context that the model was trained for, if the planned one is
+    longer."""
 
     engine: EngineConfig
     bytes: int
@@ -50,8 +51,8 @@ class PlannedModel:
 def memory_budget_bytes(configured: int | None, devices: Sequence[Device]) -> int:
     """Returns the bytes that all models may take: the configured ones, else the memory of the
     machine and of its GPUs."""
-    own = sum(one.total_bytes for one in devices if not one.shares_host)
-    return configured or machine_memory_bytes() + own
+    gpu_bytes = sum(one.total_bytes for one in devices if not one.shares_host)
+    return configured or machine_memory_bytes() + gpu_bytes
 
 
 class ModelPlanner:
@@ -138,7 +139,7 @@ class ModelPlanner:
         )
 
     def _least_bytes(self, model: ServedModel) -> int:
-        """Bytes of a model with the plain default context; 0 if its file cannot be read."""
+        """Bytes of a model with the slots and context of `engine`; 0 if its file cannot be read."""
         if model.memory_bytes is not None:
             return model.memory_bytes
         if (own_bytes := _own_bytes(model)) is not None:
@@ -163,7 +164,7 @@ class ModelPlanner:
     def _costs_of(self, path: Path) -> ModelCosts:
         """Costs of a file, read once: a large vocabulary takes a tenth of a second."""
         if not path.is_file():
-            return model_costs(read_header(path))  # which says what is wrong
+            return model_costs(read_header(path))  # raises with the reason
         state = path.stat()
         key = (path, state.st_mtime_ns, state.st_size)
         if key not in self._costs_by_file:
@@ -172,8 +173,8 @@ class ModelPlanner:
 
 
 def _own_bytes(model: ServedModel) -> int | None:
-    """Bytes of a model that speaks, tells speakers apart, draws or transcribes, None for others; 0
-    if its file cannot be read, which the engine reports."""
+    """Bytes of a model of images, speech, diarization or transcription; None for other kinds. 0 if
+    its file cannot be read, which the engine reports."""
     if model.image_setup is not None:
         return model.image_setup.memory_bytes
     if model.voice is not None:
@@ -197,7 +198,8 @@ def log_unknown_size(model: ServedModel, error: HeaderError) -> None:
 
 
 def _share(total: int, own: int, others: Sequence[int]) -> float:
-    """The share of a total for a model that needs `own` beside `others`."""
+    """Fraction of `total` for a model that needs `own` beside models that need `others`; 1.0 if
+    they do not fit together."""
     spare = total - own - sum(others)
     if not total or spare < 0:
         return 1.0
@@ -205,7 +207,7 @@ def _share(total: int, own: int, others: Sequence[int]) -> float:
 
 
 def _request(model: ServedModel) -> PlanRequest:
-    assert model.plan_request is not None, "a model without bytes of its own is planned"
+    assert model.plan_request is not None, "a model without `_own_bytes` has a plan request"
     return model.plan_request
 
 

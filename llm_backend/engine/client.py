@@ -66,10 +66,9 @@ _Answer = TypeVar(
 class EngineClient:
     """One model in a process of its own, supervised and restarted.
 
-    `async with EngineClient(config) as engine:` begins to load it and returns at once; `ready`
-    waits.
-    Every call raises `CommandFailed` if the engine refuses the command, `EngineDown` if the engine
-    process is not running.
+    `async with EngineClient(config) as engine:` begins to load the model and returns at once;
+    `ready` waits. Every call raises `CommandFailed` if the engine refuses the command, `EngineDown`
+    if the engine process is not running.
     """
 
     def __init__(self, config: EngineConfig, lifecycle: EngineLifecycle | None = None) -> None:
@@ -94,8 +93,8 @@ class EngineClient:
         self._lifecycle.start()
 
     async def close(self) -> None:
-        """Shut down the process, or disconnect from that of another owner; pending calls raise
-        `EngineDown`."""
+        """Shut down the process, or disconnect from it if another process owns it. Pending calls
+        raise `EngineDown`."""
         await self._lifecycle.close()
 
     @property
@@ -111,7 +110,7 @@ class EngineClient:
 
     @property
     def info(self) -> ModelInfo | None:
-        """Information about the loaded model; None before it was ready for the first time."""
+        """Information about the loaded model; None until it is first loaded."""
         return self._lifecycle.info
 
     @property
@@ -187,7 +186,7 @@ class EngineClient:
         parse_special: bool = True,
         add_bos: bool = False,
     ) -> list[int]:
-        """The tokens of a text, none of them across a cut."""
+        """The tokens of a text; none spans a cut."""
         tokens = await self.tokenize_with_media(
             text, cuts=cuts, parse_special=parse_special, add_bos=add_bos
         )
@@ -202,8 +201,7 @@ class EngineClient:
         parse_special: bool = True,
         add_bos: bool = False,
     ) -> list[int | None]:
-        """The tokens of a text with images and audio in it; None stands for each of their
-        tokens."""
+        """The tokens of a text with images and audio; each token of media is None."""
         command = Tokenize(
             id=self._next_id(),
             text=text,
@@ -242,7 +240,7 @@ class EngineClient:
             event = await call.next()
         finally:
             connection.end_call(call)
-        if not isinstance(event, Failed):  # a failure does not show that it can be computed
+        if not isinstance(event, Failed):  # a failed command may still be poison
             self._lifecycle.poison_requests.clear(command)
         return event
 

@@ -63,7 +63,7 @@ Condition = Comparison | AllOf | AnyOf
 
 @dataclass(frozen=True, kw_only=True)
 class SparseVector:
-    """A sparse vector: numbers of words, and the weight of each."""
+    """A sparse vector: ids of words, and the weight of each."""
 
     indices: Sequence[int]
     values: Sequence[float]

@@ -48,20 +48,19 @@ class StateSettings(BaseModel):
         100_000,
         ge=0,
         description="Number of characters of each stored chat that are indexed for search, "
-        "counted from its end. "
-        "They are indexed after the answers; 0 indexes none, which saves that work.",
+        "counted from its end. They are indexed after the answers; 0 indexes none.",
     )
     files: Literal["local", "upstream"] = Field(
         "local",
-        description="Place where new files and uploads are stored, and whose files are listed: "
-        "`local` or `upstream`. Requests for unknown ids are relayed to the upstream, if there is "
+        description="Place of new files and uploads and of the files that are listed: `local` or "
+        "`upstream`. Requests for unknown ids are relayed to the upstream, if there is "
         "one.",
     )
     files_limit_bytes: int | None = Field(
         None,
         ge=1024 * 1024,
         description="Maximum total size of files, parts of uploads and audio of voices, in bytes; "
-        "what exceeds it is refused. No limit if unset.",
+        "files that exceed it are refused. No limit if unset.",
     )
     job_lease_s: float = Field(
         30,
@@ -92,8 +91,8 @@ class StateSettings(BaseModel):
     def public_database_url(self) -> str:
         """The database's URL without its secrets: password and query."""
         url = urlsplit(self.database)
-        person, at, host = url.netloc.rpartition("@")
-        return f"{url.scheme}://{person.partition(':')[0]}{at}{host}{url.path}"
+        user, at, host = url.netloc.rpartition("@")
+        return f"{url.scheme}://{user.partition(':')[0]}{at}{host}{url.path}"
 
     @property
     def has_database_server(self) -> bool:

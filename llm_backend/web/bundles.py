@@ -2,7 +2,7 @@
 
 Browsers send six requests at a time to a server, and the first view of the page has forty modules.
 As one file they are one request. Nothing is renamed: each module becomes a function that returns
-its exports, so that its other names stay its own. Comments on lines of their own are left out: they
+its exports, so that its other names stay private. Comments on lines of their own are left out: they
 are a fifth of the compressed bytes.
 
     const dom_js = await (async () => {
@@ -10,9 +10,9 @@ are a fifth of the compressed bytes.
     return { byId, make };
     })();
 
-Modules that are loaded later take their imports from the bundle that has them, so that each module
-runs once. A module imports names in braces, and exports only declarations, each from the beginning
-of a line; none of its texts in backticks has a line that begins like a comment.
+Modules that are loaded later take their imports from the bundle that contains them, so that each
+module runs once. A module imports names in braces, and exports only declarations, each from the
+beginning of a line; none of its texts in backticks has a line that begins like a comment.
 """
 
 import re
@@ -26,9 +26,9 @@ _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const) (\w+))"
 
 
 def bundle_modules(sources: Mapping[str, str], scripts: Sequence[str]) -> Mapping[str, str]:
-    """Returns the modules as the page loads them, by the names of scripts. A script has the modules
-    that it imports, directly or through others, unless a script before it has them."""
-    owners: dict[str, str] = {}  # the scripts that have the modules, each after its imports
+    """Returns the texts of all modules as the page loads them, by name. A script contains the
+    modules that it imports, directly or through others, unless an earlier script contains them."""
+    owners: dict[str, str] = {}  # the script of each module, a module after its imports
     for script in scripts:
         owners.update(dict.fromkeys(_closure(script, sources, owners), script))
     return {name: _link_module(name, sources, owners) for name in sources}

@@ -135,11 +135,11 @@ class ChatTemplate:
         variables: JsonMapping | None = None,
         guard: ControlTokenGuard | None = None,
     ) -> str:
-        """Renders the prompt up to the assistant's turn. Raises `InvalidRequest`.
+        """Renders the prompt up to the assistant's turn. Raises `InvalidRequest`, for example for
+        `tools` that the template does not render: the model was not trained to call tools.
 
         `variables` are further variables of the template; `guard` escapes control tokens in user
-        text. A template without tools gets none: a model that was not trained on them could not
-        call them reliably.
+        text.
         """
         if tools and not self.renders_tools:
             raise UnsupportedField(

@@ -8,7 +8,7 @@ from llm_backend.json_types import JsonValue
 
 _NATIVE = {"duration", "email", "ipv4", "ipv6", "uuid", "uri"}
 _NARROWER = {"idn-email": "email", "idn-hostname": "hostname", "iri": "uri"}
-# llguidance's own dates have 29 February in every year, and its times leap seconds at any minute.
+# llguidance's own dates and times allow 29 February in any year and a leap second in any minute.
 _LEAP_DAY = "([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)-02-29"
 _DATE = (
     "([0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)"
@@ -17,7 +17,7 @@ _DATE = (
 _HOUR_MINUTE = "([01][0-9]|2[0-3]):[0-5][0-9]"
 _TIME = rf"{_HOUR_MINUTE}:[0-5][0-9](\.[0-9]{{1,9}})?(Z|[+-]{_HOUR_MINUTE})"
 # Labels have letters at their ends and in third position: none begins with `xn--`. Four labels of
-# 61 characters or eight of 29 stay within the 253 of a name.
+# 61 characters or eight of 29 stay within the 253 characters of a name.
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9]|[A-Za-z0-9-][A-Za-z0-9]([A-Za-z0-9-]{0,%d}[A-Za-z0-9])?)?"
 _HOST = "|".join(
     rf"{_LABEL % middle}(\.{_LABEL % middle}){{0,{labels - 1}}}"
@@ -37,10 +37,10 @@ _PATTERNS: Mapping[str, str] = {
     "iri-reference": _REFERENCES,
     "uri-template": r"^([A-Za-z0-9._/:-]|\{[A-Za-z0-9_]+\})*$",
 }
-"""Patterns of formats, which may be narrower: every match is valid by the format."""
+"""Patterns of formats. A pattern may be narrower than its format; every match is valid."""
 _UNSUPPORTED = {"regex"}
 _ANY = r"[\s\S]*"
-_WORDS_LIMIT = 400  # limit of characters in strings to exclude
+_WORDS_LIMIT = 400  # limit of all characters of the excluded strings
 
 _PARTS = re.compile(
     r"""\\0(?![0-9])              (?P<nul>)
@@ -58,15 +58,15 @@ _ESCAPES = re.compile(r"\\0(?![0-9])|\\c([A-Za-z])|\\.", re.DOTALL)
 _CLASSES = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]?|\\.", re.DOTALL)
 _CLASS_PARTS = re.compile(r"^\[\^?(?P<first>-(?=-))?|\\.|--|[\[&~]", re.DOTALL)
 # ECMAScript's white space, which the validator knows, has U+FEFF; Unicode's has U+0085.
-_SPACES = {r"\s": "[\\s\ufeff--\x85]", r"\S": "[\\S\x85--\ufeff]"}  # short: patterns are bounded
+_SPACES = {r"\s": "[\\s\ufeff--\x85]", r"\S": "[\\S\x85--\ufeff]"}  # short: pattern size is limited
 _SHORTHANDS = frozenset({r"\w", r"\W", r"\s", r"\S", r"\d", r"\D"})
 VALUES = frozenset({"const", "enum", "default", "examples"})
 """Keywords that hold values, not schemas."""
 
 
 def lower_format(name: str, path: Path) -> dict[str, str]:
-    """Returns the keywords that enforce a format; none for an unspecified one. Raises
-    `SchemaUnsupported`."""
+    """Returns the keywords that enforce a format; none for an unknown one. Raises
+    `SchemaUnsupported` for a known format that cannot be enforced."""
     if name in _UNSUPPORTED:
         known = ", ".join(sorted(_NATIVE | _NARROWER.keys() | _PATTERNS.keys()))
         raise SchemaUnsupported(f"The `format` `{name}` cannot be enforced, only {known}.", path)
@@ -84,7 +84,7 @@ def lower_pattern(pattern: str, keyword: str, path: Path) -> str:
         if part["around"] is not None:
             construct = f"{_AROUND[part['around']]} (`({part['around']}`)"
         elif part["back"] is not None or part["named"] is not None:
-            construct = f"a reference back (`{part[0]}`)"
+            construct = f"a backreference (`{part[0]}`)"
         if construct is not None:
             raise SchemaUnsupported(
                 f"The expression of this `{keyword}` uses {construct}, which is not supported.",
@@ -131,13 +131,13 @@ def lower_escapes(schema: JsonValue) -> JsonValue:
 
 def with_classes(pattern: str) -> str:
     r"""Rewrites `\0` and `\cA` as numbers, because not every regex engine supports them. Rewrites
-    `\w`, `\s` and `\d` as classes, because the validator reads one such escape in the time of the
-    whole expression."""
+    `\w`, `\s` and `\d` as classes, because for each such escape the validator takes time
+    proportional to the whole expression."""
     return _CLASSES.sub(_as_class, _ESCAPES.sub(_escape, pattern))
 
 
 def _lower_keys(schemas: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Rewrites the expressions that are keys, and keeps them distinct."""
+    """Rewrites the keys, which are expressions, and keeps them distinct."""
     lowered: dict[str, JsonValue] = {}
     for pattern, one in schemas.items():
         key = with_classes(pattern)
@@ -165,7 +165,7 @@ def pattern_excluding(words: list[str]) -> str | None:
 
 
 def _excluding(words: list[str]) -> str:
-    """Excludes strings with a common prefix, whose rest is given."""
+    """Returns an expression, without anchors, of all strings but `words`."""
     begins = dict.fromkeys(word[0] for word in words if word)
     if not begins:
         return f"[\\s\\S]{_ANY}" if words else _ANY

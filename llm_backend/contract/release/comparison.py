@@ -1,7 +1,7 @@
 """Differences of two documents: operations, parameters, bodies, answers and components.
 
 A component is compared once, and its differences carry the operations that use it. Both documents
-are facts (`builder.facts_of`), so that prose and order are gone.
+are reduced to facts (`builder.facts_of`): differences of prose and order do not count.
 """
 
 from collections import defaultdict
@@ -252,7 +252,7 @@ def _parameters_of(
     for parameter in operation.get("parameters", ()):
         if "$ref" in parameter:
             name = parameter["$ref"].rsplit("/", 1)[-1]
-            parameter = document["components"]["parameters"][name]  # the same one
+            parameter = document["components"]["parameters"][name]
         found[parameter["in"], parameter["name"]] = parameter
     return found
 
@@ -263,9 +263,9 @@ def _usage(document: DocumentFacts) -> SchemaUsage:
     direct = {name: set(_references(schema)) for name, schema in schemas.items()}
     usage: dict[str, dict[Direction, set[str]]] = defaultdict(lambda: defaultdict(set))
     for operation in _operations_of(document).values():
-        twins = (operation.facts, operation.facts.get("x-beta", {}))
-        request = [twin.get(key, {}) for twin in twins for key in ("requestBody", "parameters")]
-        answers = [twin.get("responses", {}) for twin in twins]
+        variants = (operation.facts, operation.facts.get("x-beta", {}))
+        request = [one.get(key, {}) for one in variants for key in ("requestBody", "parameters")]
+        answers = [one.get("responses", {}) for one in variants]
         for direction, parts in ((Direction.REQUEST, request), (Direction.RESPONSE, answers)):
             seen: set[str] = set()
             waiting = {name for part in parts for name in _references(part)}

@@ -1,4 +1,4 @@
-"""Differences of two schemas, blind to order, to names of components and to `allOf` parts.
+"""Differences of two schemas, except of order, of names of components and of `allOf` nesting.
 
 References are followed, so that naming or renaming a schema is not a difference. A reference to one
 name on both sides is not followed: that component is compared on its own.
@@ -53,10 +53,11 @@ class SchemaComparison:
     def _differences(
         self, old: Schema | bool, new: Schema | bool, path: str
     ) -> Iterator[Difference]:
-        if old is new or (old is False) != (new is False):
-            if old is not new:
-                kind = ChangeKind.BOUND_LOOSENED if old is False else ChangeKind.BOUND_TIGHTENED
-                yield Difference(kind, path, old is not False, new is not False)
+        if old is new:
+            return
+        if (old is False) != (new is False):
+            kind = ChangeKind.BOUND_LOOSENED if old is False else ChangeKind.BOUND_TIGHTENED
+            yield Difference(kind, path, old is not False, new is not False)
             return
         old, new = _as_schema(old), _as_schema(new)
         pair = (_text(old), _text(new))
@@ -126,7 +127,7 @@ class SchemaComparison:
                 continue
             if name not in before:
                 yield Difference(ChangeKind.FIELD_ADDED, child)
-            elif name in before:
+            else:
                 yield from self._differences(before[name], after[name], child)
             if name in required[1] - required[0]:
                 yield Difference(ChangeKind.FIELD_REQUIRED, child)
@@ -141,7 +142,7 @@ def _as_schema(schema: Schema | bool) -> Schema:
 
 
 def _alternatives(schema: Schema) -> list[Schema]:
-    """Takes a union and a list of types apart; what stands beside a union holds in each branch."""
+    """Splits a union or a list of types into branches; properties beside a union hold in each."""
     unions, branches = _unions_of(schema), list[Schema]()
     if unions:
         beside = {key: schema[key] for key in ("properties", "required") if key in schema}
@@ -226,7 +227,7 @@ def _type(schema: Schema, components: Mapping[str, Schema]) -> JsonValue:
 
 
 def _own_type(schema: Schema) -> JsonValue:
-    """Returns the type of a schema, which its values show where the keyword is missing."""
+    """Returns a schema's `type`; if it is missing, the type that all its values have, or None."""
     kinds = {_JSON_TYPES[type(value)] for value in (_enumeration(schema) or {}).values()}
     return schema.get("type", kinds.pop() if len(kinds) == 1 else None)
 
@@ -279,12 +280,12 @@ def _bound_kind(key: str, old: JsonValue, new: JsonValue) -> ChangeKind:
     elif isinstance(old, int | float) and isinstance(new, int | float):
         is_tighter = (new > old) == (key in _LOWER)
     else:
-        return ChangeKind.KEYWORD_CHANGED  # of patterns, or a bound that is not a number
+        return ChangeKind.KEYWORD_CHANGED  # a pattern, or a bound that is not a number
     return ChangeKind.BOUND_TIGHTENED if is_tighter else ChangeKind.BOUND_LOOSENED
 
 
 def _keywords(old: Schema, new: Schema, path: str) -> Iterator[Difference]:
-    """Yields differences of the keywords that only hint, or whose effect is not known."""
+    """Yields differences of the keywords that only annotate, or whose effect is not known."""
     for key in sorted((old.keys() | new.keys()) - _HANDLED):
         if old.get(key) != new.get(key):
             location = f"{path} ({key})"

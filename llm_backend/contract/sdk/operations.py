@@ -31,8 +31,8 @@ def id_of_call(call: SdkCall) -> str:
     for index, segment in enumerate(segments):
         if segment.startswith("{"):
             continue
-        is_one = index + 1 < len(segments) or verb == "create" or segments[-1].startswith("{")
-        nouns.append(singular_of(segment) if is_one else segment)
+        is_singular = index + 1 < len(segments) or verb == "create" or segments[-1].startswith("{")
+        nouns.append(singular_of(segment) if is_singular else segment)
     return verb + "".join(map(_pascal, [*nouns, *rest]))
 
 
@@ -57,8 +57,8 @@ def _summary_of(operation_id: str) -> str:
     """Returns a line such as `Create an agent session`, from the words of an id."""
     verb, *nouns = re.findall(r"[A-Za-z][a-z0-9]*", operation_id)
     noun = " ".join(nouns).lower()
-    is_one = not nouns[-1].endswith("s") and verb not in {"list", "get"}
-    article = ("an " if noun[0] in "aeiou" else "a ") if is_one else ""
+    is_singular = not nouns[-1].endswith("s") and verb not in {"list", "get"}
+    article = ("an " if noun[0] in "aeiou" else "a ") if is_singular else ""
     return f"{_VERBS.get(verb, verb.capitalize())} {article}{noun}"
 
 
@@ -90,12 +90,12 @@ def _body(call: SdkCall, operation_id: str, schemas: SdkSchemas) -> dict[str, Js
     schemas.components[name] = schema
     media = "multipart/form-data" if call.has_files else "application/json"
     body: dict[str, JsonValue] = {"content": {media: {"schema": {"$ref": SCHEMAS_PREFIX + name}}}}
-    return {**body, "required": True} if _needs(schema) else body
+    return {**body, "required": True} if _has_required(schema) else body
 
 
-def _needs(schema: Mapping[str, JsonValue]) -> bool:
+def _has_required(schema: Mapping[str, JsonValue]) -> bool:
     branches = schema.get("anyOf")
-    return all(map(_needs, branches)) if branches else bool(schema.get("required"))
+    return all(map(_has_required, branches)) if branches else bool(schema.get("required"))
 
 
 def _responses(call: SdkCall, schemas: SdkSchemas) -> dict[str, JsonValue]:

@@ -29,7 +29,7 @@ from llm_backend.store import (
 from llm_backend.store.objects import Content
 
 CHUNKS_AT_ONCE = 4  # several, so that the last lines of a chunk leave no concurrency unused
-TRANSIENT_STATUSES = frozenset({429, 502, 503, 504})  # transient: overload, or a restart
+TRANSIENT_STATUSES = frozenset({429, 502, 503, 504})  # overload, or a restart
 # Attempts of a line with a transient error, before the batch is postponed and the job attempted
 # again: `line_chunk.ATTEMPTS_PER_CHUNK`.
 ATTEMPTS_PER_LINE = 4
@@ -45,7 +45,7 @@ FindCallerOfKey: TypeAlias = Callable[[str | None], Caller]
 
 
 class LinesWorker:
-    """Worker of `BATCH_LINES` jobs: stores an answer before another line gets its permit."""
+    """Worker of `BATCH_LINES` jobs. A line keeps its permit until its answer is stored."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ def _is_transient(response: DispatchedAnswer) -> bool:
 
 
 async def _give_up_line(_chunk: LineChunk, number: int, line: InputLine) -> LineResult:
-    message = "The server failed at this request again and again; its log says why."
+    message = "The server failed at this request repeatedly; its log has the reason."
     return error_line(number, line.custom_id, "server_error", message)
 
 

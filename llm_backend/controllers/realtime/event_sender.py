@@ -35,7 +35,7 @@ class EventSender:
             await _let_others_run()
 
     async def send_error(self, error: ApiError, client_event_id: str | None = None) -> None:
-        """Sends an `error` event; `client_event_id` is that of the event that caused it."""
+        """Sends an `error` event; `client_event_id` is the id of the event that caused it."""
         await self.send(error_event(error_body(error)["error"], client_event_id))
 
 

@@ -1,7 +1,7 @@
 """Group commit: concurrent writes share one transaction; each request waits for its own.
 
-The store's `WriteQueue` runs several units of work in one transaction; this makes one unit of work
-of many items.
+The store's `WriteQueue` runs several units of work in one transaction; `GroupCommit` makes one unit
+of work of many items.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class GroupCommit(Generic[Item]):
         try:
             await future
         finally:
-            del future  # its error holds this frame, so both would wait for the collector
+            del future  # its error refers to this frame: the cycle would need the collector
 
     async def wait_idle(self) -> None:
         """Waits until all items are written."""

@@ -1,5 +1,4 @@
-"""Tokenizes long texts (of `Tokenize` commands, prompts and questions) in a thread beside the
-passes.
+"""Tokenizes long texts (of `Tokenize` commands, prompts and questions) in a thread of its own.
 
 The native tokenizer only reads the vocabulary, and runs without the interpreter's lock. Tokenizing
 a megabyte takes half a second, in which every stream would stall.
@@ -21,8 +20,8 @@ _LONG_CHARACTERS = 16 * 1024
 
 
 def is_long(command: LongCommand) -> bool:
-    """True for a command with long texts and without media: these need the projector, which the
-    passes use."""
+    """True for a command with long texts and no media: media need the projector, which only the
+    engine's main thread uses."""
     if isinstance(command, Tokenize):
         return not command.media and len(command.text) > _LONG_CHARACTERS
     if isinstance(command, Generate):
@@ -36,8 +35,8 @@ def is_long(command: LongCommand) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tokenizing(Generic[Result]):
-    """A command that arrived at `arrived_at` (monotonic seconds), and its tokens to come."""
+class PendingTokens(Generic[Result]):
+    """A command that arrived at `arrived_at` (monotonic seconds), and the future of its tokens."""
 
     address: Address
     command: LongCommand
@@ -46,12 +45,12 @@ class Tokenizing(Generic[Result]):
 
 
 class TokenizerThread(Generic[Result]):
-    """Commands that are being tokenized, one after the other, by `tokenize`."""
+    """Thread that tokenizes commands with `tokenize`, one at a time."""
 
     def __init__(self, tokenize: Callable[[LongCommand], Result]) -> None:
         self._tokenize = tokenize
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
-        self._pending: dict[Address, Tokenizing[Result]] = {}
+        self._pending: dict[Address, PendingTokens[Result]] = {}
 
     @property
     def is_idle(self) -> bool:
@@ -65,7 +64,7 @@ class TokenizerThread(Generic[Result]):
 
     def submit(self, address: Address, command: LongCommand) -> None:
         """Tokenize the texts of a command later."""
-        self._pending[address] = Tokenizing(
+        self._pending[address] = PendingTokens(
             address=address,
             command=command,
             arrived_at=time.monotonic(),
@@ -73,17 +72,17 @@ class TokenizerThread(Generic[Result]):
         )
 
     def cancel(self, address: Address) -> None:
-        """Forget a command; one that is being tokenized is tokenized to its end."""
+        """Drop a command and its tokens; tokenization that has begun runs to its end."""
         pending = self._pending.pop(address, None)
         if pending is not None:
             pending.future.cancel()
 
     def abandon(self, connection: int) -> None:
-        """Forget the commands of a closed connection."""
+        """Drop the commands of a closed connection."""
         for address in [one for one in self._pending if one.connection == connection]:
             self.cancel(address)
 
-    def pop_done(self) -> Tokenizing[Result] | None:
+    def pop_done(self) -> PendingTokens[Result] | None:
         """Remove a tokenized command and return it; None if there is none."""
         for address, pending in self._pending.items():
             if pending.future.done():

@@ -50,8 +50,8 @@ from llm_backend.engine.process.model_loading import LoadedModel, load_model
 from llm_backend.engine.process.outbox import Outbox
 from llm_backend.engine.process.tokenizer_thread import (
     LongCommand,
+    PendingTokens,
     TokenizerThread,
-    Tokenizing,
     is_long,
 )
 from llm_backend.engine.process.worker_log import FORMAT
@@ -139,7 +139,7 @@ class Worker:
             self._refuse(self._current, refusal)
         self._current = None
 
-    def _finish_tokenizing(self, done: Tokenizing[Tokenized | ValidatedCommand]) -> None:
+    def _finish_tokenizing(self, done: PendingTokens[Tokenized | ValidatedCommand]) -> None:
         """Answers or submits a command whose texts were tokenized."""
         self._current = done.address
         try:

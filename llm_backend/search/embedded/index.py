@@ -1,8 +1,8 @@
 """Embedded vector index over a folder, which one process owns by a file lock.
 
-One thread serves all calls in turn. A collection that has grown much gets its graph rebuilt by
-another process, in a copy. Meanwhile it can be searched and written as before; the writes are
-applied to the copy, too, before that replaces the collection.
+One thread serves all calls in turn. When a collection has grown much, another process rebuilds
+its graph in a copy. Meanwhile the collection can be searched and written; its writes are applied to
+the copy, too, before the copy replaces it.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from llm_backend.search.base import (
 from llm_backend.search.embedded.folder import built_points, copy_path, remove
 from llm_backend.search.embedded.open_shards import OpenShards
 
-if TYPE_CHECKING:  # 4 MB, which only searching processes pay
+if TYPE_CHECKING:  # 4 MB, only for processes that search
     from llm_backend.search.embedded.shard import Shard
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ Work = Callable[["Shard"], T]
 
 OPEN_COLLECTIONS = 64  # open collections at once; each has a thread
 GROWTH = 20_000  # points without a graph: scanning them takes two milliseconds
-GROWTH_SHARE = 0.5  # unbuilt points, as a share of the graph's, at which it is built anew
+GROWTH_SHARE = 0.5  # unbuilt points, as a share of the graph's, at which the graph is rebuilt
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ class EmbeddedIndex:
         self._growth = growth
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vectors")
         self._copying_thread = ThreadPoolExecutor(1, thread_name_prefix="vector-copies")
-        self._copying = asyncio.Lock()  # awaited before the lock that holds up writes
-        # Called in the thread only, but for `path`; `unbuilt` is read and reset outside of it, too.
+        self._copying = asyncio.Lock()  # one copy at a time; taken before a write lock
+        # Used in the thread only, except `path` and `unbuilt`.
         self._shards = OpenShards(folder, collections)
         self._write_locks: dict[str, asyncio.Lock] = {}
         self._journals: dict[str, list[Work[None]]] = {}  # of collections that are being optimized
@@ -214,7 +214,7 @@ class EmbeddedIndex:
 
 
 def _do_nothing() -> None:
-    """Ends after the calls that a thread was given before it."""
+    """Submitted to a thread, it ends after the thread's earlier calls."""
 
 
 async def _run_optimizer(copy: Path) -> None:

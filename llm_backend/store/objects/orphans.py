@@ -18,7 +18,7 @@ from llm_backend.store.objects.blob import Blob
 from llm_backend.store.statement_parts import statement_parts
 from llm_backend.store.tables.files import orphans
 
-_SOME = 500  # keys whose objects are removed in one step
+_KEYS_PER_STEP = 500  # keys whose objects are removed in one step
 
 
 def add(connection: Connection, key: str, due_at: int) -> None:
@@ -56,11 +56,11 @@ def mark_deleted(connection: Connection, key: str) -> bool:
 
 
 def mark_due_deleted(connection: Connection, now: int, after: str = "") -> Sequence[str]:
-    """Mark all due orphans deleted; return some of the keys to remove, after the key `after`."""
+    """Mark all due orphans deleted; return the next keys to remove, in order, after `after`."""
     due = update(orphans).where(orphans.c.due_at <= now, ~orphans.c.is_marked_deleted)
     connection.execute(due.values(is_marked_deleted=True))
     marked = select(orphans.c.key).where(orphans.c.is_marked_deleted, orphans.c.key > after)
-    return connection.scalars(marked.order_by(orphans.c.key).limit(_SOME)).all()
+    return connection.scalars(marked.order_by(orphans.c.key).limit(_KEYS_PER_STEP)).all()
 
 
 def forget(connection: Connection, keys: Sequence[str]) -> None:

@@ -1,5 +1,4 @@
-"""Retention: deletes objects after a number of days, and the oldest history over a number of
-bytes."""
+"""Retention: deletes objects over an age limit, and the oldest history over a size limit."""
 
 import logging
 import time
@@ -11,14 +10,14 @@ from llm_backend.durations import DAY_S
 from llm_backend.store.database.database import Database
 from llm_backend.store.retention import retention_rows
 
-STEPS_AT_ONCE = 50  # the rest is left to the next sweep, so that other writers get their turn
+STEPS_PER_SWEEP = 50  # the next sweep does the rest, so that other writers get their turn
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetentionLimits:
-    """Limits of retention, as the settings of these names: days of all objects, and bytes of chats,
+    """Settings of the same names: the age limit of all objects, and the total size limit of chats,
     responses and conversations. None means no limit."""
 
     retain_days: float | None = None
@@ -45,12 +44,12 @@ class Retention:
         if self._limits.retain_days is not None:
             await self._delete_old(self._limits.retain_days)
         if self._limits.history_limit_bytes is not None:
-            await self._fit(self._limits.history_limit_bytes)
+            await self._delete_excess(self._limits.history_limit_bytes)
 
     async def _delete_old(self, days: float) -> None:
         deleted = 0
         before = int(self._clock()) - int(days * DAY_S)
-        for _ in range(STEPS_AT_ONCE):
+        for _ in range(STEPS_PER_SWEEP):
             some = 0
             for delete in retention_rows.DELETE_OLD:
                 some += await self._database.write(delete, before=before)
@@ -60,9 +59,9 @@ class Retention:
         if deleted:
             log.info("retention_deleted", extra={"reason": "age", "number": deleted})
 
-    async def _fit(self, history_limit_bytes: int) -> None:
+    async def _delete_excess(self, history_limit_bytes: int) -> None:
         size_bytes = before = await self._database.read(retention_rows.history_bytes)
-        for _ in range(STEPS_AT_ONCE):
+        for _ in range(STEPS_PER_SWEEP):
             if size_bytes <= history_limit_bytes:
                 break
             excess_bytes = size_bytes - history_limit_bytes

@@ -267,7 +267,7 @@ async def test_stored_events_count_towards_the_size_of_their_response(database):
 
 
 async def test_one_sweep_deletes_a_limited_number_of_rows(database, chats, monkeypatch):
-    monkeypatch.setattr(retention_module, "STEPS_AT_ONCE", 1)
+    monkeypatch.setattr(retention_module, "STEPS_PER_SWEEP", 1)
     for number in range(SOME + 1):
         await chats.add(a_chat(id=f"c{number}", created_at=number), some_messages())
     retention = sweeping(database, history_limit_bytes=0)

@@ -1,4 +1,4 @@
-"""Parser of calls as a name, a mark, and the arguments as a JSON object:
+"""Parsers of calls that are a name, a mark, and the arguments as a JSON object:
 
 [TOOL_CALLS]get_weather[ARGS]{"city": "Paris"}
 """

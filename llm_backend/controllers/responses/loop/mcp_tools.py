@@ -1,7 +1,7 @@
 """The tool `mcp`: calls tools of MCP servers while a response is answered.
 
 Connects only to servers that the settings allow. A call that needs approval ends the response
-with an approval request; the next response runs it if the client has approved it.
+with an approval request; the next response runs the call if the client has approved it.
 """
 
 import asyncio
@@ -121,7 +121,7 @@ class McpTools(ServerTool):
         for call in self._approved_calls:
             if call.name not in self._tools:
                 raise InvalidRequest(
-                    f"The call that `{call.request_id}` asks for is of a tool that is not offered.",
+                    f"`{call.request_id}` is for a call to a tool that is not offered.",
                     param=context.where,
                 )
 

@@ -1,9 +1,9 @@
 """Retrieval for chat completions (RAG): searches vector stores and adds passages to the prompt.
 
-A chat names vector stores with the tool `file_search`, as responses do, or its model is configured
-with some, which are searched for responses too. There is one search, before the model is called;
-its outcome is part of the chat's answer. The package's docstring distinguishes this path from the
-server tool of responses.
+A chat names vector stores in the tool `file_search`, as a response does, or the settings name some
+for its model, which are searched for responses, too. There is one search, before the model is
+called; its outcome is part of the chat's answer. The package's docstring distinguishes this path
+from the server tool of responses.
 """
 
 from collections.abc import Sequence
@@ -74,7 +74,8 @@ class Retrieval:
         return _INSERT_BY_POLICY[self.policy](messages, context)
 
     def annotations(self, text: str = "") -> list[JsonObject]:
-        """Returns citations of the files that a text cites, or of all found if it cites none."""
+        """Returns citations of the files that a text cites, or of all files found if it cites
+        none."""
         return [
             {"type": "file_citation", "file_id": one.file_id, "filename": one.filename,
              "index": one.index}
@@ -88,11 +89,11 @@ async def retrieve(
     model_store_ids: Sequence[str],
     meter: Meter | None,
 ) -> "tuple[api.CreateChatCompletionRequest, Retrieval | None]":
-    """Searches for a chat with a local model, and returns its body with passages and the retrieval.
+    """Searches for a chat with a local model. Returns the body without the tool `file_search` and
+    with the passages, and the retrieval, or None if nothing was searched.
 
-    `model_store_ids` are the vector stores configured for the model; `meter` counts the search.
-    Returns the body unchanged and None if nothing is searched. Raises `ApiError` for an invalid
-    search in the request.
+    `model_store_ids` are the vector stores that the settings name for the model; `meter` counts the
+    search. Raises `ApiError` for an invalid search in the request.
     """
     indices = [
         index for index, tool in enumerate(body.get("tools") or ()) if tool["type"] == "file_search"
@@ -140,11 +141,11 @@ async def _search_of_body(
     settings = services.settings
     least, limit = settings.retrieval_least_similarity, settings.passages_limit
     if not indices:
-        everything: api.FileSearchTool = {
+        tool: api.FileSearchTool = {
             "type": "file_search",
             "vector_store_ids": list(model_store_ids),
         }
-        query = query_from(everything, "model", limit=limit)
+        query = query_from(tool, "model", limit=limit)
         return list(dict.fromkeys(model_store_ids)), replace(query, least_similarity=least)
     entry, where = body["tools"][indices[0]], f"tools[{indices[0]}]"
     store_ids = await check_store_ids(services.vector_stores.stores, entry, where)
