@@ -16,7 +16,7 @@ Message = JsonMapping
 
 
 FUNCTION_NAME_LENGTH = 256
-"""Maximum characters of a function's name. OpenAI's is 64; MCP's tools have longer ones."""
+"""Maximum characters of a function's name. OpenAI allows 64; MCP's tools have longer names."""
 
 NEUTRAL = Sampling()
 """Sampling from the model's unchanged distribution."""
@@ -37,7 +37,7 @@ class GenerationLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class Grammar:
-    """Grammar that constrains every answer, for the engine, and the client's field name of it."""
+    """Grammar that constrains every answer, and the request's `field` that it comes from."""
 
     text: str
     field: str
@@ -45,8 +45,8 @@ class Grammar:
 
 @dataclass(frozen=True, kw_only=True)
 class JsonContent:
-    """Schema that constrains the content of every answer, not its reasoning, and the client's field
-    name of it; `lowered` maps its parts to paths of the client's schema."""
+    """Schema that constrains the content of every answer, not its reasoning, and the request's
+    `field` that it comes from; `lowered` maps its parts to paths of the client's schema."""
 
     schema: JsonMapping
     field: str
@@ -57,12 +57,12 @@ class JsonContent:
 class Chat:
     """Chat request. `tools` are the API's function tools; empty if the client forbade calls. An
     answer may call `callable_names` (None: any); with `must_call` it has to. With
-    `parallel_tool_calls` False it ends after its first call. `reasoning_effort` None leaves it
-    to the model; a model that does not support it ignores it, unless `must_take_effort`.
-    `lowered_calls` are the parameters of its strict functions, by name, for the grammar, and
+    `parallel_tool_calls` False it ends after its first call. `reasoning_effort` None: the model's
+    default. A model without efforts ignores a given one, or refuses it if `must_take_effort`.
+    `lowered_calls` are the parameters of strict functions, by name, for the grammar, and
     `schema_budget` is what these left for the other functions. `template_kwargs` are further
-    variables of the chat template. `opening` is text that the answer continues, in which control
-    tokens are tokens. `prediction` is text that the answer may repeat. With
+    variables of the chat template. `opening` is text that the answer continues; names of control
+    tokens in it stand for these tokens. `prediction` is text that the answer may repeat. With
     `has_personality`, a chat without a system message gets the model's personality, or the one
     that `personality` names.
     """
@@ -151,7 +151,7 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCall:
-    """Delta of a call: its begin (`id` and `name`) or a chunk of `arguments`. The arguments are
+    """Delta of a call: its start (`id` and `name`) or a chunk of `arguments`. The arguments are
     JSON, and plain text for a tool that `is_custom`. A call that `is_deprecated` is sent as the
     message's `function_call`."""
 
@@ -202,8 +202,8 @@ class ModelCard:
 
 
 class Meter(Protocol):
-    """Counts the usage of one request; access control implements it. `fairness_key` is the caller's
-    in fair queues."""
+    """Counts the usage of one request; access control implements it. `fairness_key` identifies the
+    caller in fair queues."""
 
     @property
     def fairness_key(self) -> str: ...

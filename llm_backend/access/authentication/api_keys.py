@@ -1,4 +1,4 @@
-"""API keys: new ones, the hash by which a key is stored and found, and their default project."""
+"""API keys: creation, the hash by which a key is stored and found, and the default project."""
 
 import hashlib
 import secrets
@@ -11,7 +11,7 @@ from llm_backend.access.authentication.policy import DEFAULT_PROJECT
 from llm_backend.store.administration import Administration, AuditedChange, Record, StoredKey
 
 DEFAULT_NAME = "Default project"
-KEY_BYTES = 32  # random bytes of a key: no hash of it can be guessed
+KEY_BYTES = 32  # random bytes of a key: too many to guess a key by its hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ def new_key(
     lifetime_s: int | None = None,
     description: str | None = None,
 ) -> NewKey:
-    """Creates a key of a project, or without a project an admin key. Stores nothing."""
+    """Creates a key of a project, or an admin key without a `project_id`. Stores nothing."""
     kind = "sk-admin" if project_id is None else "sk-svcacct" if service_account_id else "sk-proj"
     value = f"{kind}-{secrets.token_urlsafe(KEY_BYTES)}"
     created_at = int(time.time())
@@ -60,13 +60,13 @@ async def make_default_project(administration: Administration, now: int) -> None
         created_at=now,
         body={"name": DEFAULT_NAME, "archived_at": None},
     )
-    made = AuditedChange(
+    change = AuditedChange(
         type="project.created",
         resource_id=project.id,
         project_id=project.id,
         body={"id": project.id, "data": {"name": DEFAULT_NAME}},
     )
-    await administration.add(made, project)
+    await administration.add(change, project)
 
 
 def hash_key(key: str) -> bytes:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class LocalModelManager:
-    """Engines in memory, which take `budget_bytes` at most (None: no limit)."""
+    """Loads and unloads engines, which together take at most `budget_bytes` (None: no limit)."""
 
     def __init__(self, budget_bytes: int | None = None) -> None:
         self.budget_bytes = budget_bytes
@@ -65,7 +65,7 @@ class LocalModelManager:
 
     def handle_of_model(self, model: str) -> LocalModelHandle:
         """Returns the handle of a model. Raises `ModelNotFound`."""
-        for handle in reversed(self.handles):  # an older one of the same name may be draining
+        for handle in reversed(self.handles):  # an older handle of the name may be draining
             if handle.name == model and not handle.is_removed:
                 return handle
         raise ModelNotFound(model)
@@ -130,8 +130,8 @@ class LocalModelManager:
         """Hook for subclasses: called when the set or the state of loaded models has changed."""
 
     async def wait_until_released(self, handle: LocalModelHandle) -> None:
-        """Hook for subclasses that share engines: waits until no other process uses the engine,
-        which accepts no new request."""
+        """Hook for subclasses that share engines: waits until no other process uses a draining
+        engine."""
 
     def next_socket_path(self) -> Path | None:
         """Socket path at which the next engine serves other processes; None if it serves none."""
@@ -154,7 +154,7 @@ class LocalModelManager:
         return self.budget_bytes is None or used <= self.budget_bytes
 
     def _start(self, handle: LocalModelHandle, needed: int) -> None:
-        """Begins to load a model, unless that has begun, or the model was removed meanwhile."""
+        """Begins to load a model, unless its loading has begun or the model was removed."""
         if handle.engine is not None or handle not in self.handles:
             return
         engine = handle.make_engine(self.next_socket_path())

@@ -9,7 +9,7 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.request_parts import RequestParts
 from llm_backend.backends.speech.espeak import Espeak, missing_program_message
 from llm_backend.backends.speech.seams import fade_ends
-from llm_backend.backends.speech.sentences import Sentences, is_spoken, split_beginning
+from llm_backend.backends.speech.sentences import SentenceSplitter, is_spoken, split_beginning
 from llm_backend.backends.speech.speech_synthesizer import (
     Samples,
     SpeechRequest,
@@ -23,7 +23,7 @@ from llm_backend.errors import InvalidRequest
 from llm_backend.extras import install_command, is_installed
 from llm_backend.model_files import SpeakingFiles
 
-_SENTENCE_CHARACTERS = 300  # a longer one is read in parts: it takes memory and delays the audio
+_SENTENCE_CHARACTERS = 300  # longer sentences are split: they take memory and delay the audio
 
 
 class LocalVoice:
@@ -46,25 +46,25 @@ class LocalVoice:
 
     @property
     def takes_samples(self) -> bool:
-        """True if it also speaks in voices cloned from samples."""
+        """True if the model also speaks in voices cloned from samples."""
         return self._files.takes_samples
 
     def has_speaker(self, voice: str) -> bool:
-        """True if this names a speaker of its own, or is one of OpenAI's names."""
+        """True if `voice` names a speaker of the model, or is one of OpenAI's names."""
         return self._speaker(voice) is not None
 
     @property
     def missing(self) -> str | None:
-        """A sentence that names what it lacks to speak; None if it can."""
+        """A sentence that names what the model needs to speak; None if it lacks nothing."""
         return missing_to_speak(self.name, self._files, self._espeak)
 
     @property
     def language(self) -> str:
-        """The language that it reads."""
+        """The language that the model reads."""
         return self._files.language
 
     async def voices(self) -> Sequence[Voice]:
-        """Returns OpenAI's names and its own speakers. Raises `Unsupported` if it cannot speak."""
+        """Returns OpenAI's names and the model's speakers. Raises `Unsupported` if `missing`."""
         check_installed(self.missing)
         speakers = self._files.speakers
         named = {one: speakers[_speaker_for(one, self._files)] for one in OPENAI_VOICES}
@@ -78,8 +78,8 @@ class LocalVoice:
     async def speak(
         self, speech: SpeechRequest, *, fairness_key: str
     ) -> AsyncGenerator[bytes, None]:
-        """Yields the bytes of a file while the rest of the text is being read. Callers wait for
-        their permit in turns. Raises `ApiError`, before the first bytes if possible."""
+        """Yields an audio file in pieces, while the rest of the text is being read. Callers get
+        their permits in turn. Raises `ApiError`, before the first piece if possible."""
         check_installed(self.missing)
         speaker = self._speaker(speech.voice)
         if speaker is None and speech.read_sample is None:
@@ -94,7 +94,7 @@ class LocalVoice:
                 yield piece
 
     def _speaker(self, voice: str) -> int | None:
-        """Returns the number of a speaker of its own; None if it has no such one."""
+        """Returns the number of the speaker for the name of a voice; None if there is none."""
         speaker = self._files.find_speaker(voice)
         if speaker is None and voice in OPENAI_VOICES:
             return _speaker_for(voice, self._files)
@@ -109,8 +109,8 @@ class LocalVoice:
     async def _chunks(
         self, speech: SpeechRequest, speaker: int | None
     ) -> AsyncGenerator[bytes, None]:
-        """Yields the audio of each sentence, of a long first one in two parts. Raises `ApiError`,
-        also for a text without audio."""
+        """Yields the audio of each sentence; a long first sentence has two parts. Raises
+        `ApiError`, also for a text without audio."""
         parts, is_silent = RequestParts(self._model.handle), True
         sample = b"" if speech.read_sample is None else await speech.read_sample()
         for sentence in _spoken_parts(speech.text):
@@ -137,12 +137,12 @@ class LocalVoice:
     async def _phonemes(self, sentence: str) -> str:
         if self._files.phonemizer is None:
             return ""
-        assert self._espeak is not None, "it was looked for"
+        assert self._espeak is not None, "`missing` was checked before"
         return await self._espeak.phonemes(sentence, self._files.phonemizer)
 
 
 def missing_to_speak(model: str, files: SpeakingFiles, espeak: Espeak | None) -> str | None:
-    """Returns a sentence that names what a voice lacks to speak; None if it can."""
+    """Returns a sentence that names what a voice needs to speak; None if it lacks nothing."""
     if not is_installed(files.extra):
         command = install_command(files.extra)
         return f"`{model}` needs an extra, which is not installed: {command}."
@@ -157,7 +157,7 @@ def missing_to_speak(model: str, files: SpeakingFiles, espeak: Espeak | None) ->
 
 
 def _spoken_parts(text: str) -> list[str]:
-    splitter = Sentences(_SENTENCE_CHARACTERS)
+    splitter = SentenceSplitter(_SENTENCE_CHARACTERS)
     spoken = [one for one in (*splitter.feed(text), *splitter.finish()) if is_spoken(one)]
     return [part for first in spoken[:1] for part in split_beginning(first)] + spoken[1:]
 
@@ -167,9 +167,9 @@ async def _speak(command: Speak, engine: EngineClient) -> Spoken:
 
 
 def _speaker_for(voice: str, files: SpeakingFiles) -> int:
-    """Returns the number of the speaker for one of OpenAI's names. It is the speaker of that name,
-    also with a prefix as Kokoro's names have (`af_alloy`), else one by the place of the name among
-    OpenAI's."""
+    """Returns the number of the speaker for one of OpenAI's names: the speaker of that name,
+    perhaps with a prefix as in Kokoro's `af_alloy`, else one by the name's position in OpenAI's
+    list."""
     for number, name in enumerate(files.speakers):
         if name == voice or name.endswith(f"_{voice}"):
             return number

@@ -5,11 +5,11 @@ import re
 # The end of a sentence: its punctuation mark and what follows it; a line break; or a Chinese or
 # Japanese mark, which no blank follows.
 _END = re.compile(r"[.!?\u2026:;][\"')\]\u201d\u2019]*\s+|\n+|[\u3002\uff01\uff1f]")
-_LEAST_CHARACTERS = 12  # a shorter sentence is read with the next
+_LEAST_CHARACTERS = 12  # a shorter sentence is joined with the next
 GREATEST_CHARACTERS = 1000
 """Characters at which a sentence without an end is cut."""
 
-# The end of a clause: a comma and a blank, or one of Chinese or Japanese.
+# The end of a clause: a comma or dash and a blank, or a Chinese or Japanese comma.
 _CLAUSE = re.compile(r"[,\u2013\u2014]\s+|[\u3001\uff0c]")
 _LEAST_BEGINNING = 30  # characters of the first part of a divided sentence
 _BEGINNING_CHARACTERS = 60
@@ -17,16 +17,15 @@ _BEGINNING_CHARACTERS = 60
 _IS_WORD = re.compile(r"\w")
 
 
-class Sentences:
-    """Divides a text into sentences of at most `greatest` characters. Joined, they are the text
-    again."""
+class SentenceSplitter:
+    """Divides a text into sentences of at most `greatest` characters; joined, they are the text."""
 
     def __init__(self, greatest: int = GREATEST_CHARACTERS) -> None:
         self._greatest = greatest
         self._text = ""
 
     def feed(self, text: str) -> list[str]:
-        """Returns the sentences that end within this text."""
+        """Adds text, and returns the sentences that have ended."""
         self._text += text
         found = []
         while (end := self._end()) is not None:
@@ -35,7 +34,7 @@ class Sentences:
         return found
 
     def finish(self) -> list[str]:
-        """Returns the rest."""
+        """Returns the rest of the text as a sentence, if there is any."""
         rest, self._text = self._text, ""
         return [rest] if rest else []
 
@@ -53,8 +52,8 @@ class Sentences:
 
 def split_beginning(sentence: str) -> list[str]:
     """Divides a long sentence in two, so that its audio begins early: at the last comma within
-    about 60 characters, else at the first blank after them. A short sentence, or one with neither,
-    is not divided."""
+    about 60 characters, else at the first blank after them. A short sentence, or one without such a
+    comma or blank, is not divided."""
     if len(sentence) < _BEGINNING_CHARACTERS + _LEAST_BEGINNING:
         return [sentence]
     commas = [found.end() for found in _CLAUSE.finditer(sentence, 0, _BEGINNING_CHARACTERS + 1)]

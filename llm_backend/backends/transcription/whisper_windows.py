@@ -29,12 +29,12 @@ from llm_backend.engine.messages import (
 )
 
 _CONTEXT_TOKENS = 224  # tokens of earlier windows; the model takes as many as it can
-_LEAST_LOGPROB = -1.0  # mean of a window whose text is a context for the next one
+_LEAST_LOGPROB = -1.0  # least mean of a window that gives context to the next
 
 
 class WhisperWindows(Windows):
-    """Windows end where the model ends its last segment, and its text is a context for the next
-    one."""
+    """Windows that end where the model ends its last segment. The text of a window is context for
+    the next one."""
 
     def __init__(self, model: LocalModel, request: TranscriptRequest, *, has_pauses: bool) -> None:
         super().__init__(window_s=WINDOW_S, has_pauses=has_pauses)
@@ -92,8 +92,8 @@ class WhisperWindows(Windows):
 
 
 class RecognizerWindows(WhisperWindows):
-    """Windows of a NeMo model end in pauses, as it does not report where it has lost a word, and
-    know nothing of each other."""
+    """Windows of a NeMo model. They end in pauses, as the model does not report where it has lost
+    a word, and give no context to each other."""
 
     def _transcribe_window(
         self, window: bytes, size: int | None, *, is_last: bool

@@ -1,4 +1,4 @@
-"""Outermost middleware of the contract: headers of its answers, removal of the `/v1` prefix."""
+"""Outermost middleware of the contract: adds headers to answers, removes the prefix `/v1`."""
 
 import re
 import time
@@ -17,7 +17,7 @@ from llm_backend.logs import REQUEST_ID
 EXPOSED_HEADERS = ("x-request-id", "openai-processing-ms", "openai-version")
 """Headers of answers that scripts of other sites may read."""
 
-_VERSION = (b"openai-version", b"2020-10-01")  # the only one that OpenAI's API has had
+_VERSION = (b"openai-version", b"2020-10-01")  # the only version that OpenAI's API has had
 _PRINTABLE = bytes(range(0x21, 0x7F))
 # Paths of older clients, and those of today: models were once called engines.
 _OLD_PATHS = (("/chat/completion", "/chat/completions"), ("/engines", "/models"))
@@ -27,8 +27,8 @@ _COMPLETION_OF_MODEL = re.compile("/models/(.+)/(completions|embeddings)")
 class Envelope:
     """Adds a request id to the scope and the response, and a `Date` header. Under `/v1` adds the
     milliseconds until the response began and the API's version, and removes `/v1` from the path.
-    Anthropic's clients get the id in a further header, `request-id`. Headers that a response has
-    already are kept.
+    Anthropic's clients get the id in a further header, `request-id`. A response keeps the
+    headers that it has already.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -83,7 +83,7 @@ def _date(second: int) -> bytes:
 
 
 def encode_target(raw: bytes) -> str:
-    """Returns a part of the request target; bytes not allowed in one are percent-encoded."""
+    """Returns a part of a request target as text; bytes not allowed in it are percent-encoded."""
     return quote(raw, safe=_PRINTABLE) if raw.strip(_PRINTABLE) else raw.decode()
 
 

@@ -21,11 +21,12 @@ _PAGE = "_get_api_list"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SdkCall:
-    """One HTTP call of one method. `name` is dotted, as it is written after a client.
+    """One HTTP call of one method. `name` is the method's dotted path from a client.
 
-    `params` is the type of all parameters; its fields in `query` are sent in the query string.
-    `headers` are the names of headers with a parameter. `answer` and `event` are types. `page` is
-    the type of a list's answer.
+    `params` is the type of the body, `query_params` that of the query string, and `query` are its
+    names. `headers` maps names of headers to the parameters that they send. `answer` is the type of
+    the answer (of a page for a list), `event` that of a stream's events. A call that `administers`
+    needs an admin key.
     """
 
     name: str
@@ -55,14 +56,14 @@ def read_calls(*, is_async: bool = False) -> list[SdkCall]:
 
 
 def resource_modules() -> Iterator[tuple[str, Any]]:
-    """Yields the module of each resource, with the resource's dotted name."""
+    """Yields the modules of each resource's classes, after the resource's dotted name."""
     for name, each in _resources(_client(is_async=False)):
         for one in type(each).__mro__[:-1]:
             yield name, inspect.getmodule(one)
 
 
 def class_nodes(module: Any) -> list[ast.ClassDef]:
-    """Returns the source of a module's classes."""
+    """Returns the syntax trees of a module's classes."""
     return [node for node in _module_tree(module).body if isinstance(node, ast.ClassDef)]
 
 
@@ -93,7 +94,7 @@ def _calls_of(resource: str, resource_class: type) -> Iterator[SdkCall]:
         for method in _class_node(module, each.__name__).body:
             if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
                 for node in ast.walk(method):
-                    if _is_sent(node):
+                    if _sends_request(node):
                         yield _Reader(vars(module), method, node).call(f"{resource}.{method.name}")
 
 
@@ -106,7 +107,7 @@ def _class_node(module: Any, name: str) -> ast.ClassDef:
     return next(node for node in class_nodes(module) if node.name == name)
 
 
-def _is_sent(node: ast.AST) -> bool:
+def _sends_request(node: ast.AST) -> bool:
     return (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
@@ -117,7 +118,7 @@ def _is_sent(node: ast.AST) -> bool:
 
 
 class _Reader:
-    """Reader of one call: its expressions are evaluated in the module that holds it."""
+    """Reader of one call; `names` are those of its module, for the call's expressions."""
 
     def __init__(self, names: Mapping[str, Any], method: ast.AST, node: Any) -> None:
         self._names, self._method, self._node = dict(names), method, node
@@ -196,7 +197,7 @@ class _Reader:
             yield from (ast.literal_eval(key) for key in call.args[0].keys if key is not None)
 
     def _headers(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Returns parameters by the headers that they are sent in, and fixed values of headers."""
+        """Returns two mappings by the name of a header: its parameter, and its fixed value."""
         parameters: dict[str, str] = {}
         fixed: dict[str, str] = {}
         for node in ast.walk(self._method):

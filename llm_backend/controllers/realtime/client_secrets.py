@@ -118,15 +118,10 @@ def _default(
 async def _create_beta(
     services: Services, request: ApiRequest, default: SessionConfig, type: str, expiry: str
 ) -> _Secret:
-    """Stores a secret for a session of this type, by a body in the form of the beta; the field
-    `expiry` of its `client_secret` has the lifetime. Raises `ApiError`, naming the body's field."""
+    """Stores a secret for a session of this type, configured by a body of the beta API, in which
+    `client_secret[expiry]` is the lifetime. Raises `ApiError` that names the body's field."""
     given: JsonMapping = request.body.get("client_secret") or {}
-    refuse_unsupported_fields(
-        given,
-        {expiry},
-        by="realtime sessions",
-        path="client_secret",
-    )
+    refuse_unsupported_fields(given, {expiry}, by="realtime sessions", path="client_secret")
     session = session_from(request.body, type)
     with translate_error_names():
         services.validators.component(_SCHEMAS[type]).check_request(session)
@@ -135,7 +130,7 @@ async def _create_beta(
 
 
 async def _relay(services: Services, request: ApiRequest, *, param: str) -> Response:
-    """Relays the request. Raises `InvalidRequest` without an upstream: it names no model."""
+    """Relays the request. Raises `InvalidRequest` without an upstream, as no model is named."""
     if services.upstreams is None:
         raise InvalidRequest(
             "A session needs the `model` that answers it; see GET /v1/models.",
@@ -149,8 +144,8 @@ async def _relay(services: Services, request: ApiRequest, *, param: str) -> Resp
 async def _create(
     services: Services, request: ApiRequest, config: SessionConfig, expiry: JsonMapping | None
 ) -> _Secret:
-    """Stores a new secret of the caller for a session. Raises `TooLarge`, and `RateLimited` beyond
-    the limit of a key."""
+    """Stores a new secret of the caller for a session. Raises `TooLarge`, and `RateLimited` if the
+    caller's key has too many."""
     if len(dumps(config.fields)) > _SESSION_BYTES:
         raise TooLarge(f"The session has more than {_SESSION_BYTES:,} bytes.", param="session")
     value = f"{PREFIX}{secrets.token_urlsafe(KEY_BYTES)}"

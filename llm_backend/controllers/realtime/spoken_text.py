@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from llm_backend.backends.speech.sentences import Sentences, is_spoken
+from llm_backend.backends.speech.sentences import SentenceSplitter, is_spoken
 from llm_backend.controllers.internal_requests import json_body
 from llm_backend.controllers.realtime.audio_formats import PCM, AudioFormat
 from llm_backend.controllers.realtime.conversation import SpokenSentence
@@ -29,7 +29,7 @@ class SpokenText:
         self._requests = requests
         self._send = send
         self._format = config.output_format
-        self._splitter = Sentences()
+        self._splitter = SentenceSplitter()
         self._size_bytes = 0  # of all audio sent
         self._queue: asyncio.Queue[str | None] = asyncio.Queue()
         self._task = asyncio.create_task(self._run())

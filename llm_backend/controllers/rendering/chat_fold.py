@@ -20,8 +20,8 @@ def fold(chunks: Iterable[Mapping[str, Any]]) -> JsonObject:
 class ChatFold:
     """Folds chunks one by one; `completion` may be called at any time.
 
-    Text of deltas is joined, lists are extended, tool calls are merged by index, and of every
-    other field the last value that is not null is kept. Values of the wrong type are ignored: a
+    Text of deltas is joined, lists are extended, tool calls are merged by index, and every other
+    field keeps its last value that is not null. Values of the wrong type are ignored: a
     fold never fails. Chunks are not modified.
     """
 
@@ -68,7 +68,7 @@ class ChatFold:
 
 class TextFastPath:
     """Fast path for chunks that differ from a given one only in the text of their delta. Nearly
-    all chunks of a stream are such; this costs a tenth of the general path."""
+    all chunks of a stream are such; the fast path costs a tenth of the general one."""
 
     def __init__(
         self, chunk: Mapping[str, Any], choice: Mapping[str, Any], texts: list[str]
@@ -142,7 +142,7 @@ class _ChoiceFold:
                 self._message.add(name, value)
 
     def _tool_call(self, call: Mapping[str, Any]) -> "_ToolCallFold":
-        """Returns the call of this fragment: by index, else by id, else the last one."""
+        """Returns the call that a fragment continues: by index, else by id, else the last one."""
         index = call.get("index")
         if type(index) is not int:
             last = max(self._tool_calls, default=-1)
@@ -189,7 +189,7 @@ class _ToolCallFold:
 
 
 class _JoinedFields:
-    """Named values: texts are joined and lists extended, in nested objects too, `depth` deep."""
+    """Named values: texts are joined, lists extended, in `depth` levels of nested objects too."""
 
     _WHOLE = frozenset({"role", "id", "type"})
 
@@ -199,7 +199,7 @@ class _JoinedFields:
         self._texts: dict[str, list[str]] = {}
 
     def texts(self, name: str) -> list[str]:
-        """Returns the pieces of a text that has begun."""
+        """Returns the pieces of a text. Raises `KeyError` if it has none."""
         return self._texts[name]
 
     def add_all(self, values: Mapping[str, Any]) -> None:
@@ -243,7 +243,7 @@ def _is_text(choice: object) -> bool:
 
 
 def _set_last(fields: JsonObject, name: str, value: object) -> None:
-    """Keeps the last value that is not null, or null if there is no other."""
+    """Sets a field, unless null would replace a value."""
     if value is not None or name not in fields:
         fields[name] = value
 

@@ -1,7 +1,7 @@
 """A context that drafts from hidden states of a model: its own draft head, or an EAGLE-3 draft.
 
-The hidden states come from functions that llama.cpp does not call stable, so the functions are
-looked up by their C++ names. If they are missing, models are served without such drafts."""
+The hidden states come from functions outside llama.cpp's stable API, which are looked up by their
+C++ names. If they are missing, models are served without such drafts."""
 
 import ctypes
 import logging
@@ -44,10 +44,10 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {  # result and arguments, by C++
 
 
 class HiddenSource(Protocol):
-    """Hidden states of the tokens of a pass."""
+    """Source of the hidden states of the tokens of a pass."""
 
     def rows(self, count: int) -> Hidden:
-        """Of the first `count` tokens of the last pass: [count, size] float32."""
+        """Hidden states of the first `count` tokens of the last pass: [count, size] float32."""
 
 
 class HiddenStates:
@@ -59,7 +59,8 @@ class HiddenStates:
         _function("llama_set_embeddings_nextn")(context, True, of_outputs)
 
     def rows(self, count: int) -> Hidden:
-        """Of the first `count` tokens or outputs of the last pass: a view [count, size] float32."""
+        """Hidden states of the last pass's first `count` tokens or outputs: a view [count, size]
+        float32."""
         if not count:
             return np.empty((0, self._size), dtype=np.float32)
         pointer = _function("llama_get_embeddings_nextn")(self._context)
@@ -77,7 +78,7 @@ class LayerInputs:
             _function("llama_set_embeddings_layer_inp")(context, layer, True)
 
     def rows(self, count: int) -> Hidden:
-        """Of the first `count` tokens of the last pass: [count, size of all] float32."""
+        """Inputs of the last pass's first `count` tokens: [count, layers * size] float32."""
         get = _function("llama_get_embeddings_layer_inp")
         native.llama_synchronize(self._context)
         parts = [_array(get(self._context, layer), count, self._size) for layer in self._layers]
@@ -93,8 +94,8 @@ def _array(pointer: Any, count: int, size: int) -> Hidden:
 
 
 class NativeHead:
-    """Drafts in `context`, from the hidden states of `source`. It computes no token before
-    `first_position`. `has_all_outputs`: its graph has the outputs of all tokens or of none."""
+    """Model that drafts in `context` from the hidden states of `source`, at `first_position` or
+    later. `has_all_outputs`: a pass of its graph outputs all tokens or none."""
 
     def __init__(
         self,
@@ -127,8 +128,7 @@ class NativeHead:
         self._batch.add_embeddings(self._hidden)
 
     def verify(self) -> None:
-        """Compute a pass, because the first one crashes if the native code does not suit the
-        file."""
+        """Compute a trial pass, which crashes if the native code does not suit the file."""
         length = min(VERIFICATION_TOKENS, self.context_tokens, self.batch_tokens)
         chunk = BatchChunk(slot=0, position=0, tokens=[0] * length, outputs=[length - 1])
         self.forward([chunk], np.zeros((length, self.hidden_size), dtype=np.float32))
@@ -199,7 +199,7 @@ def has_usable_head(header: GgufHeader, config: LoadModel) -> bool:
 
 # Any: functions of the bindings are untyped
 def _function(name: str) -> Any:
-    found = next(one for one in _FUNCTIONS if name in one)
-    function = getattr(native.llama_cpp._lib, found)
-    function.restype, function.argtypes = _FUNCTIONS[found]
+    symbol = next(symbol for symbol in _FUNCTIONS if name in symbol)
+    function = getattr(native.llama_cpp._lib, symbol)
+    function.restype, function.argtypes = _FUNCTIONS[symbol]
     return function

@@ -1,11 +1,12 @@
-"""One `ScoreLabels` request, from `submit` to its answer. It has the paths of its label trees and
-the readers of their logits; a few of the paths are in the scheduler at any time."""
+"""One `ScoreLabels` request, from `submit` to its answer: the paths of its label trees and the
+scorers that read their logits. Only a few paths are in the scheduler at any time."""
 
 import itertools
 from collections import abc
 
 import numpy as np
 
+from llm_backend.engine.media_runs import Run
 from llm_backend.engine.messages import (
     Delta,
     LabelsScored,
@@ -18,7 +19,7 @@ from llm_backend.engine.messages.address import Address
 from llm_backend.engine.sampling import NoChoice, Row, log_sum_exp
 from llm_backend.engine.scheduling.generation_request import media_spans
 from llm_backend.engine.scheduling.label_tree import LabelPath, LabelTree, Node
-from llm_backend.engine.scheduling.scoring_validation import ValidatedQuestion, ValidatedScoring
+from llm_backend.engine.scheduling.scoring_validation import ValidatedScoring
 from llm_backend.engine.sequence import Sequence
 
 Logprobs = dict[Node, dict[int, float]]
@@ -79,10 +80,10 @@ class PathScorer:
 
 
 class ScoringRequest:
-    """A `ScoreLabels` command and the scorers of its paths. At most `width` of them are in the
-    scheduler: each holds a copy of the shared prompt's tokens. The first one computes these; the
-    others find them in the cache. Unless the model's state `can_roll_back`, the first sequence is
-    the prompt alone."""
+    """A `ScoreLabels` command and the scorers of its paths. At most `width` scorers are in the
+    scheduler, as each holds a copy of the shared prompt's tokens. The first one computes the
+    prompt; the others find it in the cache. Unless the model's state `can_roll_back`, the first
+    sequence is the prompt alone."""
 
     needs_slot = True
 
@@ -117,12 +118,12 @@ class ScoringRequest:
 
     @property
     def is_finished(self) -> bool:
-        """True if all paths are read."""
+        """True if all paths are scored."""
         return self._next is None and all(consumer.is_finished for consumer in self.consumers)
 
     def take_consumers(self) -> list[PathScorer | PrefixPrefill]:
-        """Return the scorers that the scheduler gets now. While a `PrefixPrefill` is computed,
-        there are none."""
+        """Return the scorers that the scheduler gets now; none while the prompt is computed by a
+        `PrefixPrefill`."""
         self.consumers = [consumer for consumer in self.consumers if not consumer.is_finished]
         taken: list[PathScorer | PrefixPrefill] = []
         while len(self.consumers) < self._width and self._next is not None:
@@ -134,7 +135,7 @@ class ScoringRequest:
         return taken
 
     def slot_assigned(self) -> SlotAssigned:
-        """The event of its first slot."""
+        """The event for the first slot of the request."""
         spans: list[MediaSpan] = media_spans(self._prompt.runs)
         for question in self._prompt.questions:
             spans += media_spans(question.runs)
@@ -143,7 +144,7 @@ class ScoringRequest:
         )
 
     def final_events(self) -> list[LabelsScored]:
-        """The answer."""
+        """The answer, as one event."""
         logprobs = [
             question.tree.label_logprobs(logprobs)
             for question, logprobs in zip(self._prompt.questions, self._logprobs, strict=True)
@@ -153,38 +154,38 @@ class ScoringRequest:
         return [LabelsScored(id=self.address.id, logprobs=logprobs, cached_tokens=cached)]
 
     def _prefix_prefill(self) -> PrefixPrefill:
-        tokens = self._prompt.tokens
-        return PrefixPrefill(
-            Sequence(
-                request=self.address,
-                index=0,
-                tokens=list(tokens),
-                runs=self._prompt.runs,
-                max_length=len(tokens),
-                arrived_at=self.arrived_at,
-                priority=self.priority,
-            )
-        )
+        return PrefixPrefill(self._sequence(list(self._prompt.tokens), self._prompt.runs))
 
     def _scorers(self) -> abc.Iterator[PathScorer]:
         for question, logprobs in zip(self._prompt.questions, self._logprobs, strict=True):
             for path in question.tree.paths():
-                sequence = self._sequence(question, path)
+                before = [*self._prompt.tokens, *question.tokens]
+                sequence = self._sequence(
+                    [*before, *path.tokens],
+                    (*self._prompt.runs, *question.runs),
+                    logits_from=len(before) - 1 + path.first,
+                    shared_tokens=len(self._prompt.tokens),
+                )
                 yield PathScorer(sequence, question.tree, path, logprobs)
 
-    def _sequence(self, question: ValidatedQuestion, path: LabelPath) -> Sequence:
-        before = [*self._prompt.tokens, *question.tokens]
-        tokens = [*before, *path.tokens]
+    def _sequence(
+        self,
+        tokens: list[int],
+        runs: tuple[Run, ...],
+        *,
+        logits_from: int | None = None,
+        shared_tokens: int | None = None,
+    ) -> Sequence:
         return Sequence(
             request=self.address,
             index=0,
             tokens=tokens,
-            runs=(*self._prompt.runs, *question.runs),
+            runs=runs,
             max_length=len(tokens),
             arrived_at=self.arrived_at,
             priority=self.priority,
-            logits_from=len(before) - 1 + path.first,
-            shared_tokens=len(self._prompt.tokens),
+            logits_from=logits_from,
+            shared_tokens=shared_tokens,
         )
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
@@ -12,7 +11,7 @@ from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.tables.administration import concurrency_leases
 
 _LOCK_HOLDER = ""  # holder of a scope's lock row, which each change of the scope locks first
-_SCOPE_KEPT_S = DAY_S  # lifetime of the lock row of an unused scope
+_LOCK_ROW_LIFETIME_S = DAY_S  # of an unused scope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +28,7 @@ class LeaseChange:
 class ConcurrencyLeases:
     """Leases of permits in a database. Times are in unix seconds.
 
-    A holder makes its calls one after the other, so that no two transactions deadlock.
+    A holder must not overlap its calls: their transactions could deadlock.
     """
 
     def __init__(self, database: Database) -> None:
@@ -38,14 +37,15 @@ class ConcurrencyLeases:
     async def apply(
         self, changes: Iterable[LeaseChange], *, holder: str, now: int, until: int
     ) -> Mapping[str, int]:
-        """Apply the changes; return how many permits of each scope were taken. The holder leases
-        them until this time."""
+        """Apply the changes; return how many permits of each scope were taken. Their leases end at
+        `until`."""
         ordered = sorted(changes, key=lambda one: one.scope)  # one order of locks for all
-        work = partial(_apply, changes=ordered, holder=holder, now=now, until=until)
-        return await self._database.write(work)
+        return await self._database.write(
+            _apply, changes=ordered, holder=holder, now=now, until=until
+        )
 
     async def renew(self, holder: str, numbers: Mapping[str, int], *, until: int) -> None:
-        """Extend all leases of the holder to this time; `numbers` has the permits of each scope.
+        """Extend all leases of the holder to `until`; `numbers` has the permits of each scope.
         Expired and deleted leases are restored, as requests may still use their permits."""
         await self._database.write(_renew, holder=holder, numbers=numbers, until=until)
 
@@ -76,7 +76,7 @@ def _give_back(connection: Connection, change: LeaseChange, holder: str) -> None
 
 
 def _take(connection: Connection, change: LeaseChange, holder: str, now: int, until: int) -> int:
-    _upsert(connection, change.scope, _LOCK_HOLDER, 0, now + _SCOPE_KEPT_S)  # locks the scope
+    _upsert(connection, change.scope, _LOCK_HOLDER, 0, now + _LOCK_ROW_LIFETIME_S)
     alive = (concurrency_leases.c.scope == change.scope) & (concurrency_leases.c.until_at > now)
     held = connection.scalar(select(func.sum(concurrency_leases.c.number)).where(alive)) or 0
     taken = max(0, min(change.requested, change.limit - int(held)))
@@ -94,7 +94,7 @@ def _upsert(
     *,
     is_added: bool = True,
 ) -> None:
-    """Store the lease of a holder until this time. `number` is added to its permits, or replaces
+    """Store the lease of a holder. `number` is added to the permits of its row, or replaces
     them."""
     insert = insert_into(connection, concurrency_leases)
     values = {"scope": scope, "holder": holder, "number": number, "until_at": until}

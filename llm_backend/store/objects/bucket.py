@@ -1,11 +1,11 @@
 """The object store: a folder, or a bucket with S3's API. The only module that imports obstore.
 
-obstore is imported for the first object: a server without files saves its 8 MB of memory.
+obstore is imported for the first object, as it takes 8 MB of memory.
 Credentials, region and endpoint of S3 come from AWS's own variables, which obstore reads itself
 (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`, ...).
 
 In a folder obstore renames a written file to its name but flushes nothing, and it neither lists nor
-deletes the partial files of a killed process. This module does both.
+deletes the partial files of a killed process. This module flushes files and deletes partial ones.
 """
 
 import asyncio
@@ -40,21 +40,21 @@ class Bucket:
 
     async def put(self, name: str, data: bytes) -> None:
         """Store a whole object; durable on return. Raises `ObjectsUnavailable`."""
-        with _translating():
+        with _translate_errors():
             await self._store.put_async(name, data, use_multipart=False)
             if self._folder:
                 path = self._folder / name
                 await asyncio.to_thread(_flush, path, path.parent, self._folder)
 
     async def get(self, name: str, start: int, length: int) -> bytes:
-        """A range of bytes of an object. Raises `ObjectsUnavailable`, also if it is missing."""
-        with _translating():
+        """A range of bytes of an object. Raises `ObjectsUnavailable`, also for a missing object."""
+        with _translate_errors():
             found = await self._store.get_range_async(name, start=start, length=length)
             return bytes(found)
 
     async def remove(self, prefix: str) -> None:
-        """Delete all objects whose names begin with `prefix` and a slash; there may be none."""
-        with _translating():
+        """Delete the objects, if any, whose names begin with `prefix` and a slash."""
+        with _translate_errors():
             if self._folder:
                 await asyncio.to_thread(_remove_tree, self._folder / prefix)
                 return
@@ -88,7 +88,7 @@ def _remove_tree(path: Path) -> None:
 
 
 @contextmanager
-def _translating() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     from obstore.exceptions import BaseError
 
     try:

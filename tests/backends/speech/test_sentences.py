@@ -2,14 +2,14 @@
 
 import pytest
 
-from llm_backend.backends.speech.sentences import Sentences, split_beginning
+from llm_backend.backends.speech.sentences import SentenceSplitter, split_beginning
 from llm_backend.controllers.realtime.conversation import SpokenSentence, heard_text
 
 TEXT = 'Yes. It costs 3.50 today. "Really?" she asked.\nThen: nothing 世界你好世界你好世界你好。End'
 
 
 def test_the_sentences_of_a_text_do_not_depend_on_its_pieces():
-    whole, by_one = Sentences(), Sentences()
+    whole, by_one = SentenceSplitter(), SentenceSplitter()
     found = [*whole.feed(TEXT), *whole.finish()]
     pieces = [one for character in TEXT for one in by_one.feed(character)]
     pieces += by_one.finish()
@@ -20,7 +20,7 @@ def test_the_sentences_of_a_text_do_not_depend_on_its_pieces():
 
 
 def test_a_text_without_an_end_is_cut_at_a_blank():
-    found = Sentences().feed("word " * 300)
+    found = SentenceSplitter().feed("word " * 300)
 
     assert [len(one) for one in found] == [1000]
 
@@ -28,7 +28,7 @@ def test_a_text_without_an_end_is_cut_at_a_blank():
 @pytest.mark.parametrize("blanks", [1, 2000])
 def test_a_sentence_with_a_late_end_is_cut_at_a_blank(blanks):
     text = "word " * 790 + "end." + " " * blanks + "Another one."
-    sentences = Sentences(300)
+    sentences = SentenceSplitter(300)
     found = [*sentences.feed(text), *sentences.finish()]
 
     assert "".join(found) == text

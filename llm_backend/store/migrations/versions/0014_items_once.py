@@ -16,7 +16,7 @@ _HOLDERS = {"conversation_items": "conversation_seq", "response_items": "respons
 
 def upgrade() -> None:
     for table, holder in _HOLDERS.items():
-        _part_items(table, holder)
+        _copy_repeated_items(table, holder)
         columns = [holder, "item_seq"]
         op.create_index(op.f(f"ix_{table}_{holder}_item_seq"), table, columns, unique=True)
     op.execute(
@@ -26,8 +26,8 @@ def upgrade() -> None:
     op.create_index(op.f("ix_upload_parts_size_bytes"), "upload_parts", ["size_bytes"])
 
 
-def _part_items(table: str, holder: str) -> None:
-    """Where a list holds an item again, that becomes an item with an id of its own."""
+def _copy_repeated_items(table: str, holder: str) -> None:
+    """Replace each repetition of an item in a list by a copy with an id of its own."""
     again = sa.text(
         f"SELECT held.{holder} AS holder, held.position, items.id, items.item "
         f"FROM {table} AS held JOIN items ON items.seq = held.item_seq "
