@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-_LARGE_BYTES = 32 * 1024  # parsed in less than a millisecond
+_LARGE_BYTES = 32 * 1024  # smaller texts are parsed in less than a millisecond
 _STRETCH_BYTES = 1024 * 1024
 _MANY_ITEMS = 10_000  # serialized in a few milliseconds
 _PIECE_ITEMS = 4096  # serialized in a millisecond or two
@@ -25,13 +25,13 @@ _EXACT_LIMIT = 2**53  # floats of smaller whole numbers are exact
 _WHOLE_DIGITS = 64  # digits of an integer with a point or an exponent, which may be short as text
 
 # Numbers are searched for with every digit replaced by 0. A float changes no number of fewer than
-# 16 digits. In a whole number the exponent moves the point after all digits.
+# 16 digits. The exponent of a whole number moves the point behind all digits.
 _SAME_DIGIT = bytes.maketrans(b"123456789E", b"000000000e")
 _SAME_DIGIT_OR_POINT = bytes.maketrans(b"123456789.E", b"0000000000e")
 _DIGITS = b"0" * 16
 _LONG = (b"0" * 19, _DIGITS + b".")  # 19 digits may be beyond 64 bits
 _RAISED = (_DIGITS + b"e0", _DIGITS + b"e+")
-_NO_EXPONENT = re.compile(rb"-0+(?![\d.])")
+_ZERO_EXPONENT = re.compile(rb"-0+(?![\d.])")
 
 
 class _TooLong(ValueError):
@@ -80,8 +80,8 @@ def dumps(value: object) -> bytes:
 def encode_in_pieces(
     value: object, encode: Callable[[object], str], comma: str = ",", colon: str = ":"
 ) -> str:
-    """Serializes a value by `encode`, a value of many items by many calls, between which other
-    threads can run: one call would hold the interpreter's lock for some 0.4 us per item.
+    """Serializes a value by `encode`, in many calls if it has many items: other threads can run
+    between the calls, each of which holds the interpreter's lock for some 0.4 us per item.
 
     `comma` and `colon` are the separators that `encode` writes.
     """
@@ -118,8 +118,8 @@ def encode_in_pieces(
 
 
 def read_decimal(text: str) -> int | float:
-    """Returns the float of a JSON number with a point or an exponent, or the integer that it is if
-    the float is written as another number. Raises `ValueError` for integers above 64 digits."""
+    """Returns a JSON number with a point or an exponent as float, or as its exact integer if the
+    float is written as another number. Raises `ValueError` for integers above 64 digits."""
     value = float(text)
     if -_EXACT_LIMIT < value < _EXACT_LIMIT:
         return value
@@ -139,7 +139,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=
 
 def _has_many_items(value: object) -> bool:
     unread = [value]
-    for one in unread:  # which grows
+    for one in unread:  # grows in the loop
         if isinstance(one, str):
             continue
         if isinstance(one, dict):
@@ -152,8 +152,8 @@ def _has_many_items(value: object) -> bool:
 
 
 def _parse(data: bytes | bytearray | str) -> Any:  # Any: parsed JSON
-    """Parses JSON without the garbage collector, which would visit the values of a large text
-    several times while they are made: half of the time, though none is in a reference cycle."""
+    """Parses JSON with the garbage collector off: on a large text it takes half of the time, though
+    no value is in a reference cycle."""
     if len(data) < _LARGE_BYTES or not gc.isenabled():
         return orjson.loads(data)
     gc.disable()
@@ -165,7 +165,7 @@ def _parse(data: bytes | bytearray | str) -> Any:  # Any: parsed JSON
 
 def _may_round(data: bytes | bytearray) -> bool:
     """True if there is a number, or digits in text, that orjson may have rounded."""
-    for start in range(0, len(data), _STRETCH_BYTES):  # other threads can run between two
+    for start in range(0, len(data), _STRETCH_BYTES):  # other threads can run between stretches
         stretch = data[start : start + _STRETCH_BYTES + _OVERLAP_BYTES]
         digits = stretch.translate(_SAME_DIGIT_OR_POINT)
         if _DIGITS not in digits:
@@ -184,14 +184,14 @@ def _is_whole_lowered(digits: bytes | bytearray, stretch: bytes | bytearray) -> 
     """True if a number that is long before its point may be whole despite a negative exponent."""
     if _DIGITS + b"0e" in digits:
         return True
-    return _DIGITS + b"e-0" in digits and _NO_EXPONENT.search(stretch) is not None
+    return _DIGITS + b"e-0" in digits and _ZERO_EXPONENT.search(stretch) is not None
 
 
 def _contains(text: bytes | bytearray, parts: tuple[bytes, ...]) -> bool:
     return any(part in text for part in parts)
 
 
-# The parser holds the interpreter lock except in calls of Python functions.
+# Python functions, because the parser releases the interpreter's lock only in calls of such.
 
 
 def _int(digits: str) -> int:

@@ -4,7 +4,7 @@ import gc
 from typing import Annotated, Literal
 
 import typer
-from typer.completion import (  # type: ignore[attr-defined] # imported there without `as`
+from typer.completion import (  # type: ignore[attr-defined] # not an explicit re-export
     completion_init,
     get_completion_script,
 )
@@ -51,7 +51,7 @@ def program(
 def main() -> None:
     """Run a command. An error of the user exits with status 1 and one sentence on standard error.
     Ctrl-C exits with status 130, unless the server has installed its own handler."""
-    completion_init()  # for a shell whose installed script requests completions
+    completion_init()  # registers shells whose scripts request completions
     try:
         _run()
     except KeyboardInterrupt:
@@ -65,8 +65,8 @@ def main() -> None:
 
 
 def _run() -> None:
-    """Run a command, which exits. `serve` raises `Serve` instead, and the server runs here,
-    when the flags have been freed."""
+    """Run a command, which exits. `serve` raises `Serve` instead: the server runs here, after the
+    memory of the flags is freed."""
     try:
         app()
     except Serve as command:

@@ -1,7 +1,7 @@
 """Flags of `llm-backend serve`, generated from the settings with their names and descriptions.
 
 Secrets have no flag, since other users of the machine can read command lines. Nested settings have
-none either; they are for the config file.
+no flag either: they belong in the config file.
 """
 
 import inspect
@@ -35,20 +35,20 @@ def _kind(annotation: Any) -> type | None:  # Any: an annotation may be anything
     return list if re.search(r"\bstr\b", item) else None
 
 
-def _names(name: str, kind: type) -> list[str]:
+def _flag(name: str, kind: type) -> str:
     word = name.replace("_", "-")
     if kind is bool:
-        return [f"--{word}/--no-{word}"]
+        return f"--{word}/--no-{word}"
     if kind is list:
         word = _SINGULAR.get(name, name.removesuffix("s")).replace("_", "-")
-    return [f"--{word}"]
+    return f"--{word}"
 
 
 def _parameter(name: str, kind: type, field: FieldInfo, group: str) -> inspect.Parameter:
     value_type: Any = list[str] if kind is list else kind
     more = " May be repeated." if kind is list else ""
     option = typer.Option(
-        *_names(name, kind),
+        _flag(name, kind),
         help=f"{field.description}{more}",
         metavar=None if kind is bool else name.split("_")[-1].upper(),
         show_default=_default(field, kind),
@@ -93,13 +93,13 @@ def with_setting_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def settings_from_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings given as flags; None for a flag that was not given.
+    """Return the settings by name; None for a flag that was not given.
 
     Exits with status 2 if a flag's text is empty.
     """
     for name, value in flags.items():
         if value == "" or (isinstance(value, list) and "" in value):
-            flag = _names(name, type(value))[0]
+            flag = _flag(name, type(value))
             exit_with_error(f"The flag {flag} is empty: give it a value or leave it out.", status=2)
     return {
         name: [word for word in value if word != NO_MODEL] if isinstance(value, list) else value

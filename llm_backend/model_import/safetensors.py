@@ -61,10 +61,7 @@ def open_tensors(path: Path) -> Mapping[str, StoredTensor]:
         raise ConversionError(f"{path} is not a whole safetensors file.") from error
 
 
-def _parse_entry(
-    body: npt.NDArray[np.uint8],
-    entry: JsonMapping,  # Any: JSON of the header
-) -> StoredTensor:
+def _parse_entry(body: npt.NDArray[np.uint8], entry: JsonMapping) -> StoredTensor:
     dtype, shape = entry["dtype"], tuple(int(size) for size in entry["shape"])
     begin, end = entry["data_offsets"]
     size_bytes = math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize

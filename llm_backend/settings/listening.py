@@ -151,7 +151,7 @@ class ListeningSettings(BaseModel):
 
     @field_validator("web_ui")
     @classmethod
-    def _has_index(cls, value: Path | None) -> Path | None:
+    def _check_index(cls, value: Path | None) -> Path | None:
         if value is not None and not (value / "index.html").is_file():
             raise ValueError(f"{value} has no index.html")
         return value

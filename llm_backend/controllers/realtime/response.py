@@ -27,7 +27,7 @@ _FAILED = "The server failed in the middle of the answer; its log says why."
 
 
 class RealtimeResponse:
-    """A response to `items`. Its own items are added to `conversation`, if that is given."""
+    """A response to `items`. Its output items are added to `conversation`, unless that is None."""
 
     def __init__(
         self,
@@ -52,23 +52,18 @@ class RealtimeResponse:
         self._events = ResponseEvents(self.id, config, conversation)
         self._spoken: SpokenText | None = None  # of the message that is being written
         self._cancel_reason: CancelReason | None = None
-        self._is_waiting = False  # for the model: only then is the task cancelled
-        self._has_ended = False
+        self._is_waiting = False  # for the model: `cancel` cancels the task only then
+        self.has_ended = False  # True once the last event is on its way
         self._task: asyncio.Task[None] | None = None
 
-    @property
-    def has_ended(self) -> bool:
-        """True once the last event is on its way."""
-        return self._has_ended
-
     def start(self, tasks: BackgroundTasks) -> asyncio.Task[None]:
-        """Sends the first event and asks the model, in a task."""
+        """Starts a task, which sends the first event and then the request to the model."""
         self._task = tasks.start(self._run())
         return self._task
 
     async def cancel(self, reason: CancelReason) -> None:
-        """Cancels the response and sends its last events, unless it has ended. Events that are
-        being sent are sent to their end."""
+        """Cancels the response and sends its last events, unless it has ended. A batch of events
+        that is being sent is completed."""
         assert self._task is not None, "a response is started before it is cancelled"
         if not self._events.is_over:
             self._cancel_reason = reason
@@ -99,11 +94,11 @@ class RealtimeResponse:
             await self._stop_speaking()
         if self._cancel_reason is not None and not self._events.is_over:
             await self._send_all(self._events.cancel(self._cancel_reason))
-        self._has_ended = True
+        self.has_ended = True
         await self._sender.send(self._events.end())
 
     async def _answer(self) -> None:
-        await self._wait_for_input()  # whose text may not be known yet
+        await self._wait_for_input()  # its transcript may not be ready yet
         body = await offload(self._body)
         async with (
             self._requests.open("/responses", body) as answer,
@@ -137,7 +132,7 @@ class RealtimeResponse:
                     self._speak(event["delta"])
 
     def _speak(self, text: str) -> None:
-        """Has text of a message read aloud, in a session that speaks."""
+        """Reads text of a message aloud, if the session speaks."""
         item_id = self._events.message_id
         if not self._config.speaks or item_id is None:
             return
@@ -155,8 +150,8 @@ class RealtimeResponse:
         await self._sender.send(self._events.add_audio(audio))
 
     async def _fail(self, error: JsonMapping) -> None:
-        """Ends the response; its message is in an error event, because responses have no field for
-        it."""
+        """Ends the response, and sends the error in an event of its own, because responses have no
+        field for its message."""
         if self._events.is_over:
             return
         await self._stop_speaking()  # no audio of the item follows its end

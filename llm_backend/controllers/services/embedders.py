@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -30,8 +31,8 @@ class EmbeddingSource(Protocol):
         """Returns the number of tokens of each text."""
 
     async def vectors(self, texts: Sequence[str], meter: Meter | None) -> list[Vector]:
-        """Returns a vector of norm 1 for each text, none of which may be too long. Counts the input
-        tokens."""
+        """Returns a vector of norm 1 for each text; a text must fit into the model's input. Counts
+        the input tokens."""
 
 
 class LocalEmbeddingSource:
@@ -73,16 +74,13 @@ class TextEmbedder:
         for text, tokens in zip(texts, await self.count(texts), strict=True):
             parts.append([text] if tokens <= self.input_limit else await self._parts(text))
         vectors = await self._embed([part for some in parts for part in some], meter)
-        means, begin = [], 0
-        for some in parts:
-            means.append(_mean(vectors[begin : begin + len(some)]))
-            begin += len(some)
-        return means
+        rest = iter(vectors)
+        return [_mean(list(islice(rest, len(some)))) for some in parts]
 
     async def _parts(self, text: str) -> list[str]:
         whole = Chunking(max_tokens=self.input_limit, overlap_tokens=0)
         chunks = await split_into_chunks(text, Format.TEXT, whole, self.count)
-        return [chunk.text for chunk in chunks] or [" "]  # blanks have no chunks
+        return [chunk.text for chunk in chunks] or [" "]  # a text of blanks has no chunks
 
     async def _embed(self, texts: Sequence[str], meter: Meter | None) -> list[Vector]:
         vectors: list[Vector] = []
@@ -116,7 +114,7 @@ class Embedders:
         for model in self._registry.local:
             try:
                 embedder = await self._embedder(model) if await model.may_embed() else None
-            except EngineUnavailable as error:  # it may have been an embedding model
+            except EngineUnavailable as error:  # the model may be one for embeddings
                 failure = error
                 continue
             if embedder is not None:
@@ -127,7 +125,7 @@ class Embedders:
                 f"file of one to `models`.{missing_engine_hint()}"
             )
         finally:
-            del failure  # it holds this frame, so both would wait for the collector
+            del failure  # its traceback holds this frame: a reference cycle
 
     async def get(self, name: str) -> TextEmbedder:
         """Returns the model of this name. Raises `Unsupported` if it is no longer served."""

@@ -4,7 +4,7 @@ overwritten, or emptied as cells ran out.
 A slot that another sequence takes over leaves its whole state here, and a sequence that begins with
 the same tokens restores it into its slot instead of computing it. Least recently used states are
 evicted (LRU), for size and when the machine runs short of memory. The tier is shared by all slots
-and priorities; it belongs to one thread.
+and priorities, and used by one thread only.
 """
 
 from collections import abc
@@ -36,8 +36,8 @@ def default_limit_bytes(available_bytes: int) -> int:
 
 class HostPrefixCache:
     """States of at most `limit_bytes`. `can_roll_back` is False for models whose state cannot be
-    truncated: they restore a state only if the text begins with all of its tokens. Where fewer than
-    a sixteenth of `machine_bytes` are `available_bytes`, states are evicted."""
+    truncated: they restore a state only if the text begins with all of its tokens. States are
+    evicted while less than a sixteenth of `machine_bytes` is available."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class HostPrefixCache:
     ) -> None:
         """Read a state of `state_bytes`, and add it as the most recently used one. If states can be
         truncated, it replaces shorter states of the same prefix. If space or memory is short, the
-        least recently used states are evicted before. A state is not read if it is larger than the
+        least recently used states are evicted first. A state is not read if it is larger than the
         limit, or if the machine would be short of memory even after all states were evicted."""
         size = state_bytes + _TOKEN_BYTES * len(tokens)
         if size > self._limit_bytes or self._shortage_bytes(size) > self.bytes:
@@ -99,8 +99,8 @@ class HostPrefixCache:
         self.saves += 1
 
     def find(self, tokens: abc.Sequence[int]) -> Prefix | None:
-        """The state with the longest prefix of a text, less the cost of restoring it; the smallest
-        of several. Only the text before the first image or audio is looked up."""
+        """The state that saves the most tokens of a text, less the cost of restoring it; of equal
+        ones the smallest. Only the text before the first image or audio is looked up."""
         if not self._prefixes:
             return None
         matches = self._matches(tokens[: plain_length(tokens)])
@@ -110,7 +110,7 @@ class HostPrefixCache:
     def record_restore(self, prefix: Prefix, shared: int) -> None:
         """Note that the first `shared` tokens of a state are restored into a slot.
 
-        A state that is restored whole is removed, because the slot goes on with it. A state that is
+        A state that is restored whole is removed, as the slot now holds its tokens. A state that is
         restored nearly whole is the next to be evicted. Most often the request continues the same
         chat, and only the last answer has other tokens now (it lacks its reasoning, for instance).
         The slot then holds everything that can be used again.
@@ -163,5 +163,5 @@ class HostPrefixCache:
 
 
 def _gain_and_size(match: PrefixMatch) -> tuple[int, int]:
-    """Key of the best match, the greatest one: tokens that restoring saves, then the least size."""
+    """Key by which the best match is the maximum: most saved tokens, then the smallest state."""
     return match.tokens - restore_cost(match.entry.tokens), -match.entry.size

@@ -1,7 +1,7 @@
 """Sampling by temperature, top-p and min-p in C: nucleus.c computes the same as `sample_nucleus`.
 
-It is compiled when the package is installed. If that failed, or the processor is older than the
-compiler's target, numpy samples the same tokens more slowly.
+nucleus.c is compiled when the package is installed. If that failed, or the processor is older than
+the compiler's target, numpy samples the same tokens more slowly.
 """
 
 import ctypes
@@ -31,7 +31,7 @@ class NativeNucleus:
 
     def __init__(self, sampling: Sampling, rng: np.random.Generator) -> None:
         numbers = rng.bit_generator.ctypes
-        self._rng = rng  # keeps alive the state that is pointed to
+        self._rng = rng  # keeps the state at `state_address` alive
         self._parameters = (
             1 / sampling.temperature,
             sampling.top_p,
@@ -43,31 +43,26 @@ class NativeNucleus:
         self._call = _library().llm_backend_nucleus
 
     @staticmethod
-    @functools.cache  # it is called for every answer
+    @functools.cache  # called for every answer
     def is_available() -> bool:
         """True if the library is installed and this processor supports it."""
         return LIBRARY.exists() and bool(_library().llm_backend_nucleus_suits())
 
     def sample(self, row: Row) -> int | None:
-        """Sample an index of a contiguous row of logits, [vocab] float32; None if that takes too
-        long. Raises `NotFinite`."""
-        buffers = (
-            self._buffers if self._buffers.size == len(row) else self._resize_buffers(len(row))
-        )
+        """Sample an index of a contiguous row of logits, [vocab] float32; None after too
+        many rejections. Raises `NotFinite`."""
+        if self._buffers.size != len(row):
+            self._buffers = _buffers(len(row))
         index: int = self._call(
             row.__array_interface__["data"][0],
             len(row),
             *self._parameters,
             *self._numbers,
-            *buffers.addresses,
+            *self._buffers.addresses,
         )
         if index == _NOT_FINITE:
             raise NotFinite
         return None if index == _NOT_SAMPLED else index
-
-    def _resize_buffers(self, size: int) -> "_WeightBuffers":
-        self._buffers = _buffers(size)
-        return self._buffers
 
 
 class _WeightBuffers:
@@ -87,7 +82,7 @@ def _buffers(size: int) -> _WeightBuffers:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    library = ctypes.PyDLL(str(LIBRARY))  # so short that it does not release the GIL
+    library = ctypes.PyDLL(str(LIBRARY))  # calls are so short that they keep the GIL
     pointer, number = ctypes.c_void_p, ctypes.c_float
     library.llm_backend_nucleus.restype = ctypes.c_int32
     library.llm_backend_nucleus.argtypes = (

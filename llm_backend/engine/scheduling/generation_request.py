@@ -13,8 +13,8 @@ from llm_backend.engine.scheduling.generated_tokens import Spelling
 
 class GenerationRequest:
     """A `Generate` command and its answers. The request has started (`has_started`) when its first
-    answer gets a slot; other answers may wait longer. A chat may have a `spelling`, by which the
-    tokens of its answer are remembered."""
+    answer gets a slot; other answers may wait longer. The tokens of a chat's answer are
+    remembered by its `spelling`, if it has one."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class GenerationRequest:
         return taken
 
     def slot_assigned(self) -> SlotAssigned:
-        """The event of its first slot."""
+        """The event for the first slot of the request."""
         first = self.consumers[0]
         return SlotAssigned(
             id=self.address.id,

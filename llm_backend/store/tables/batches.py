@@ -15,7 +15,7 @@ from sqlalchemy import (
 from llm_backend.store.database.metadata import metadata
 from llm_backend.store.tables.object_table import object_table, part_of
 
-# `input_file_id` and the other files are names and not references: what they name may be deleted.
+# Ids of files are not foreign keys, as the files may be deleted.
 batches = object_table(
     "batches",
     Column("key_id", Text),  # of the key of its requests; None if keys are off
@@ -46,7 +46,7 @@ Index(None, batches.c.status, batches.c.expires_at)
 BATCH_ENDS = ("failed", "completed", "expired", "cancelled")
 """States of a batch that has ended."""
 
-# Answers of a batch that has not ended. A line that has one is not run again.
+# Answers of a batch that has not ended. A line with an answer is not run again.
 batch_lines = Table(
     "batch_lines",
     metadata,

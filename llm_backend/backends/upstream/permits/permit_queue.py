@@ -7,8 +7,8 @@ from typing import Generic, Protocol, TypeVar
 from llm_backend.errors import ServiceUnavailable
 from llm_backend.fair_queue import FairQueue
 
-WAITING_LIMIT = 1000  # each keeps a connection and a body in memory
-POLL_S = 0.25  # interval while requests wait: the end of an ejection has no event
+WAITING_LIMIT = 1000  # each waiting request keeps a connection and a body in memory
+POLL_S = 0.25  # interval while requests wait: no event reports the end of an ejection
 _BUSY = "Every upstream that could answer is busy"
 
 

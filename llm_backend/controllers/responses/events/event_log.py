@@ -7,7 +7,7 @@ from typing import Any, Self
 from llm_backend import exact_json
 from llm_backend.store import Events
 
-# Between writes: a follower gets at most twenty batches a second, the database as many commits.
+# Pause between writes, for at most twenty batches to a follower, and commits, in a second.
 PAUSE_S = 0.05
 
 
@@ -47,8 +47,7 @@ class EventLog:
     async def drain(self) -> list[Mapping[str, Any]]:
         """Stops writing and returns the events that are not stored: the caller stores them with
         the last write. Raises the error of an earlier write."""
-        # A write in progress is finished first.
-        async with self._writing:
+        async with self._writing:  # a write in progress is finished first
             self._raise_failure()
             self._task.cancel()
             return self._take_waiting()

@@ -1,6 +1,6 @@
 """Prompt templates (`prompt`): configured messages with variables, by id.
 
-The document has no operation that creates prompts, so they are configured: `prompts` in the file.
+The document has no operation that creates prompts, so `prompts` in the config file defines them.
 """
 
 import re
@@ -68,10 +68,8 @@ def _check_names(template: PromptSettings, values: Mapping[str, Any]) -> None:
 
 def _check_media_places(template: PromptSettings, values: Mapping[str, Any]) -> None:
     """Raises `InvalidRequest` for an image or file in a message of the assistant."""
-    assistant_texts = [
-        message.content for message in template.messages if message.role == "assistant"
-    ]
-    for name in (name for content in assistant_texts for name in _VARIABLE.findall(content)):
+    texts = (message.content for message in template.messages if message.role == "assistant")
+    for name in (name for content in texts for name in _VARIABLE.findall(content)):
         if not _is_text(values[name]):
             raise InvalidRequest(
                 f"The variable `{name}` stands in a message of the assistant, which is text and "
