@@ -1,4 +1,4 @@
-"""Start of the local models, which are open for as long as the application is."""
+"""Start of the local models, which stay open as long as the application."""
 
 import asyncio
 import logging
@@ -105,7 +105,7 @@ def _local_models(
 
 
 async def serve_first(models: ModelReconciler, served: Sequence[ServedModel]) -> None:
-    """Serves the models of the start. Raises `SettingsError` for a model that can never fit."""
+    """Serves the first models. Raises `SettingsError` for a model that can never fit."""
     try:
         await models.serve(served)
     except InvalidRequest as error:
@@ -113,7 +113,7 @@ async def serve_first(models: ModelReconciler, served: Sequence[ServedModel]) ->
 
 
 async def open_planner(settings: Settings) -> ModelPlanner:
-    """Measures the machine, before a model is loaded."""
+    """Measures the machine, which must hold no model yet, and returns a planner."""
     return await asyncio.to_thread(ModelPlanner, settings.memory_budget, find_devices)
 
 
@@ -123,7 +123,7 @@ def load_queue_limits(settings: Settings) -> LoadQueueLimits:
 
 
 def build_synthesizer(settings: Settings, metrics: Metrics) -> SpeechSynthesizer:
-    """Returns what reads texts aloud by local voices."""
+    """Builds the synthesizer of local voices."""
     permits = FairSemaphore(
         settings.speech_concurrency,
         depth=settings.queue_limit,
@@ -137,7 +137,7 @@ def build_synthesizer(settings: Settings, metrics: Metrics) -> SpeechSynthesizer
 
 
 def build_local_images(settings: Settings, metrics: Metrics) -> LocalImages:
-    """Returns what draws images by local models: one at a time, as it takes all processors."""
+    """Builds local image generation: one request at a time, as each takes all processors."""
     permits = FairSemaphore(1, depth=settings.queue_limit, timeout_s=settings.drawing_deadline_s)
 
     def observe(model: str, usage: ImageUsage) -> None:
@@ -149,7 +149,7 @@ def build_local_images(settings: Settings, metrics: Metrics) -> LocalImages:
 
 
 def build_espeak_model(settings: Settings, synthesizer: SpeechSynthesizer) -> EspeakModel | None:
-    """Returns the model of `espeak-ng`, None if it is off. Its program and codecs are looked for at
+    """Builds the model of `espeak-ng`; None if it is off. Its program and codecs are looked for at
     its first request, not at the start. Raises `SettingsError` for voices that are not
     `NAME=VOICE`."""
     if settings.voice_program == NO_VOICE:
@@ -168,7 +168,7 @@ def build_espeak_model(settings: Settings, synthesizer: SpeechSynthesizer) -> Es
 
 
 def build_transcriber(settings: Settings, metrics: Metrics) -> LocalTranscription:
-    """Returns what transcribes recordings by local models."""
+    """Builds the transcriber of local models."""
     permits, decoding = (
         FairSemaphore(
             settings.transcription_concurrency,
@@ -190,8 +190,7 @@ def build_transcriber(settings: Settings, metrics: Metrics) -> LocalTranscriptio
 async def open_config_watch(
     source: SettingsSource | None, settings: Settings, serve: ApplySettings
 ) -> AsyncIterator[None]:
-    """Applies changes of the config file and of the models folder, if they are used, to the
-    models."""
+    """Passes changes of the config file and of the models folder, if they are used, to `serve`."""
     if source is None or (source.file is None and not settings.serve_models_folder):
         yield
         return
@@ -226,7 +225,7 @@ class _ModelUpdates:
             log.error("config_file_refused", extra={"reason": str(error)})
 
     def disconnect(self) -> None:
-        """Handles that the owner has dropped this process."""
+        """Notes that the owner has dropped this process."""
         self._cut_off.set()
 
 

@@ -32,7 +32,7 @@ async def open_shared_engines(
 ) -> AsyncIterator[None]:
     """Opens what several API processes share: a model manager with its socket paths in the folder
     `shared`, the permits of upstreams, and a migrated database. Changes in the config file of
-    `source` are applied in all processes; `on_change` is called with the settings from then on.
+    `source` are applied in all processes; `on_change` is called with the new settings.
     Raises `CannotStart`.
     """
     async with AsyncExitStack() as stack:

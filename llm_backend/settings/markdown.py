@@ -106,7 +106,7 @@ def _bounds(field: FieldInfo) -> str:
 
 
 def _facts_of_parts(annotation: object) -> Iterator[object]:
-    """Yield what a type says of its parts, such as `Annotated[int, Field(ge=0)] | None`."""
+    """Yield the metadata of a type's parts, such as `Annotated[int, Field(ge=0)] | None`."""
     for part in get_args(annotation):
         yield from getattr(part, "__metadata__", ())
         yield from _facts_of_parts(part)

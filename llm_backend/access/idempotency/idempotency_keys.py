@@ -18,7 +18,7 @@ from llm_backend.offload import offload
 
 KEY = "idempotency-key"
 KEY_CHARACTERS = 255
-ALL_BYTES = 64 * 1024 * 1024
+STORED_LIMIT_BYTES = 64 * 1024 * 1024
 _OPERATIONS_WITH_SECRETS = frozenset(
     {
         "create-realtime-client-secret",
@@ -42,7 +42,7 @@ class Idempotency:
     oldest answer is evicted first. Some answers are not stored: errors of this server, answers of
     an upstream that a retry may change, answers whose client disconnected, and answers to a project
     without data retention. Answers that may contain a secret (administration, webhook endpoints,
-    client secrets) are not stored either: it is shown only once.
+    client secrets) are not stored either: a secret is shown only once.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Idempotency:
     def _store(self, recorded: RecordedAnswer) -> None:
         recorded.until_s = self._clock() + recorded.retention_s
         self._bytes += recorded.size_bytes
-        while self._bytes > ALL_BYTES:
+        while self._bytes > STORED_LIMIT_BYTES:
             self._evict(next(name for name, one in self._recorded.items() if one.ended.is_set()))
 
     def _evict(self, name: Id) -> None:

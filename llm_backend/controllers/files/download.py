@@ -15,7 +15,7 @@ from llm_backend.errors import ClientGone, RangeNotSatisfiable
 from llm_backend.store import FileStore, StoredFile, StoreUnavailable
 
 log = logging.getLogger(__name__)
-_ONE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
+_ONE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
 
 
 class Download(Response):
@@ -46,8 +46,8 @@ class Download(Response):
         self._first = b""
 
     async def begin(self) -> "Download":
-        """Reads the first bytes and returns itself: a failure can still become an error
-        response."""
+        """Reads the first bytes, while a failure can still become an error response, and returns
+        itself."""
         self._first = await anext(self._pieces, b"")
         return self
 
@@ -81,18 +81,18 @@ def disposition(filename: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ByteRange:
-    """The bytes from `start` until before `end`."""
+    """The bytes from `start` up to, but not including, `end`."""
 
     start: int
     end: int
 
 
 def byte_range(header: str | None, size_bytes: int) -> ByteRange | None:
-    """Parses a range; returns None for the whole file: no range, several, or a malformed one.
+    """Parses a `Range` header; returns None, the whole file, for no, several or a malformed range.
 
     Raises `RangeNotSatisfiable` for a range that begins after the last byte.
     """
-    match = _ONE.fullmatch(header or "")
+    match = _ONE_RANGE.fullmatch(header or "")
     if match is None or match[1] == match[2] == "":
         return None
     if match[1] == "":

@@ -82,7 +82,7 @@ async def _vary(services: Services, request: ApiRequest, model: ImageModel) -> R
     }
     style, drawing = parse_style(generation), _drawing(services, model, generation)
     drawing = await with_files(services, model, drawing, files)
-    drawing = replace(drawing, mask=None)  # transparency asks for nothing here
+    drawing = replace(drawing, mask=None)  # a variation does not depend on transparency
     return await _answer(services, request, model, style, drawing)
 
 
@@ -119,6 +119,6 @@ async def _answer(
         response = JsonResponse(
             await cancel_on_disconnect(request, images_answer(services, request, images, style))
         )
-    if request.form is not None:  # the meter knows the number in JSON bodies only
+    if request.form is not None:  # the meter reads `n` in JSON bodies only
         request.meter.count_units(drawing.count - 1)
     return response

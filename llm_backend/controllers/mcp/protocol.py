@@ -85,7 +85,7 @@ class _Tools:
                 name=tool.name,
                 description=tool.description,
                 input_schema=tool.input_schema,
-                annotations=mcp_types.ToolAnnotations(read_only_hint=tool.is_reading),
+                annotations=mcp_types.ToolAnnotations(read_only_hint=tool.is_read_only),
             )
             for tool in self._tools.values()
         ]

@@ -1,4 +1,4 @@
-"""Tools of the MCP server, each a request of one of this server's operations (pure)."""
+"""Tools of the MCP server, each of which calls one of this server's operations (pure)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _LIST: JsonObject = {
 
 @dataclass(frozen=True, kw_only=True)
 class ToolRequest:
-    """Request of an operation. `path` is percent-encoded; a file's bytes have a `byte_range`."""
+    """Request of an operation. `path` is percent-encoded; `byte_range` selects bytes of a file."""
 
     method: str
     path: str
@@ -41,8 +41,7 @@ class ToolRequest:
 @dataclass(frozen=True, kw_only=True)
 class Tool:
     """Tool with the schema of its arguments. `request` turns the arguments into a request to this
-    server, `render` turns the body of its answer, and the arguments, into the tool's answer. A tool
-    that `is_reading` changes nothing."""
+    server; `render` turns the body of the response, and the arguments, into the tool's answer."""
 
     name: str
     description: str
@@ -50,7 +49,7 @@ class Tool:
     required: tuple[str, ...] = ()
     request: Callable[[JsonMapping], ToolRequest]
     render: Callable[[bytes, JsonMapping], Any]
-    is_reading: bool = True
+    is_read_only: bool = True
 
     @property
     def input_schema(self) -> JsonObject:
@@ -135,7 +134,7 @@ def tools_of(*, file_limit_bytes: int) -> list[Tool]:
             required=("model", "message"),
             request=_chat_request,
             render=_render_chat,
-            is_reading=False,
+            is_read_only=False,
         ),
     ]
 
@@ -187,7 +186,7 @@ def _render_list(*names: str) -> Callable[[bytes, JsonMapping], Any]:
 
 def _render_text(body: bytes, offset: int, length: int) -> str:
     """Returns the characters that begin in the first `length` bytes of `body`, a piece of a file.
-    It is read a few bytes longer than `length`, so that the last character is whole. Raises
+    The piece is a few bytes longer than `length`, so that the last character is whole. Raises
     `InvalidRequest` for other bytes than UTF-8."""
     start = 0
     while offset and start < min(len(body), _CHARACTER_BYTES - 1) and _continues(body[start]):

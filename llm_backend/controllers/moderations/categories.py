@@ -103,8 +103,8 @@ def build_question(content: ModerationInput, category: str) -> YesNoQuestion:
 
 
 def _build_guard_question(content: ModerationInput, category: str) -> YesNoQuestion:
-    """Builds the question for a guard model: the input is the user's message, and the kind is the
-    template's only category."""
+    """Builds the question for a guard model: the input is the user's message, and `category` is
+    the template's only one."""
     shown_category = {"S1": f"{category}. The text {CATEGORIES[category]}."}
     question_content: Content = content.text
     if content.images:

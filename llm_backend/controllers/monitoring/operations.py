@@ -26,15 +26,15 @@ from llm_backend.store.jobs import JobCounts
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-STORE_ANSWERS_S = 2.0  # timeout of the database, as of engines
-_COMING = frozenset({EngineState.STARTING, EngineState.RESTARTING})
+STORE_ANSWERS_S = 2.0  # timeout of the database; that of engines is the same
+_LOADING = frozenset({EngineState.STARTING, EngineState.RESTARTING})
 _TRANSCRIPTION = ModelKind.TRANSCRIPTION.value
 CAN_ANSWER = frozenset({"ready", "unloaded"})  # an unloaded model is loaded by its next request
 
 
 async def get_health(services: Services, request: ApiRequest) -> Response:
-    """`GET /healthz`: liveness probe; fails if only a restart of the process can help. A failed
-    engine does not fail it: the engine is restarted, and `/readyz` reports it."""
+    """`GET /healthz`: liveness probe; fails if only a restart of the process can help. The
+    probe ignores a failed engine, which is restarted and reported by `/readyz`."""
     abandoned = [
         model.card.id
         for model in services.registry.local
@@ -155,12 +155,12 @@ def _adapter_states(models: Sequence[LocalModel]) -> AdapterStates:
     return AdapterStates(
         configured=len(states),
         loaded=[name for name, state in states.items() if state == EngineState.READY],
-        loading=[name for name, state in states.items() if state in _COMING],
+        loading=[name for name, state in states.items() if state in _LOADING],
     )
 
 
 def _sizes(model: LocalModel) -> dict[str, float]:
-    """Returns the engine's slots and the tokens of each, 0 if it has been unloaded since."""
+    """Returns the engine's slots and the tokens of each; 0 if it is unloaded."""
     info = model.engine.info if model.engine else None
     if info is None:
         return {"slots": 0, "context_tokens": 0}
@@ -176,8 +176,8 @@ def _voice_info(services: Services) -> "list[api.ServedModel]":
 
 
 def _model_info(model: LocalModel) -> "api.ServedModel":
-    """Renders the metadata of a model's file; before it is loaded, its name and state, and
-    whether it transcribes, speaks, tells speakers apart or draws."""
+    """Renders a model with the metadata of its file; before it is loaded, its name and state, and
+    its kind unless it generates text or embeddings."""
     fields: api.ServedModel = {
         "id": model.card.id,
         "state": cast("api.ModelState", model.engine_state),

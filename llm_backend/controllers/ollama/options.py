@@ -1,6 +1,6 @@
 """Options of Ollama's requests as fields of chats and completions (pure).
 
-Options that change how a model is loaded are hints here: the settings of this server decide. So are
+Options of loading a model are accepted without effect: this server's settings decide. So are
 `keep_alive` (but 0 without input unloads the model), `truncate` and `shift`: a prompt that does not
 fit is refused.
 """
@@ -29,7 +29,7 @@ _NEUTRAL = {"tfs_z": 1, "penalize_newline": False}  # values that change nothing
 
 
 def check_ollama_fields(body: JsonMapping, known: frozenset[str]) -> None:
-    """Raises `UnsupportedField` for a field with an effect that is not among the known ones."""
+    """Raises `UnsupportedField` for a field that has an effect and is not `known`."""
     # Ollama's clients send empty values for fields that were not given.
     refuse_unsupported_fields(body, known, is_neutral=lambda _, value: not value)
 

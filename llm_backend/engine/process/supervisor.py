@@ -30,16 +30,16 @@ from llm_backend.engine.process.worker_log import log_lines
 
 _log = logging.getLogger(__name__)
 
-# loops before a waiting thread sleeps: longer than a wait within a pass or between two, far
+# loops before a waiting thread sleeps: longer than waits within a pass or between two passes, far
 # shorter than a time slice
 _SPIN_COUNT = "10000"
-_LAST_LINES_S = 1.0  # for the log of a process that has ended; a grandchild may hold it open
+_LAST_LINES_S = 1.0  # to read the log of an ended process, which a grandchild may hold open
 
 
 @dataclass(frozen=True, kw_only=True)
 class _WorkerExit:
     """End of a worker. `would_repeat`: another worker would soon end in the same way.
-    `must_be_killed`: it has not ended by itself. `lacks_memory`: its plan takes too much.
+    `must_be_killed`: it did not end by itself. `lacks_memory`: its plan takes too much memory.
     `is_abandoned`: it ended itself to stop native code. `ready_s`: seconds since it was ready."""
 
     reason: str
@@ -108,7 +108,7 @@ class Supervisor(EngineLifecycle):
             await asyncio.sleep(restart.delay_s)
 
     def _fail(self, reason: str) -> None:
-        """Refuse requests until the next start has succeeded, those of other processes too."""
+        """Refuse requests, also of other processes, until the next start has succeeded."""
         self._next_start_at = time.monotonic() + self._delay_s
         self._set_state(EngineState.FAILED, reason)
         self._close_socket()
@@ -255,11 +255,8 @@ class Supervisor(EngineLifecycle):
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, EngineConnection]:
         ours, theirs = socket.socketpair()
         inherited = [theirs, *([self._listening_socket] if self._listening_socket else [])]
-        command = self._config.command or (
-            sys.executable,
-            "-m",
-            "llm_backend.engine.process.worker",
-        )
+        worker = "llm_backend.engine.process.worker"
+        command = self._config.command or (sys.executable, "-m", worker)
         with contextlib.ExitStack() as on_failure, theirs:
             on_failure.enter_context(ours)
             process = await asyncio.create_subprocess_exec(

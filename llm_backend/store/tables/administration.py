@@ -79,12 +79,12 @@ audit_logs = object_table(
 
 
 def _late_column(name: str) -> Column[int]:
-    """A number column that older tables lack."""
+    """A number column that was added later, 0 in older rows."""
     return Column(name, BigInteger, nullable=False, server_default=text("0"))
 
 
 def _usage_key(*, is_primary: bool) -> Iterator[Column[Any]]:
-    """The columns under which usage counts, besides its minute. A text that does not apply is
+    """The columns that usage is grouped by, besides its minute. A text that does not apply is
     empty: columns of a primary key cannot be null."""
     for name in ("kind", "project_id", "api_key_id", "user_id", "model", "service_tier"):
         yield Column(name, Text, primary_key=is_primary, nullable=False)

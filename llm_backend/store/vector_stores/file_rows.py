@@ -34,7 +34,7 @@ from llm_backend.store.vector_stores.values import (
     StoredVectorFile,
 )
 
-_LEASES = 2  # until points are removed: a stopped ingestion may write some until its lease ends
+_LEASES = 2  # delay before points are removed: a stopped ingestion writes until its lease ends
 _FILES = vector_store_files.c
 _KEYS = (_FILES.created_at, _FILES.seq)
 
@@ -80,7 +80,7 @@ def get(connection: Connection, store_id: str, file_id: str) -> StoredVectorFile
 
 
 def by_document(connection: Connection, document: str) -> StoredVectorFile:
-    """The file by the id that its points in the index have. Raises `Missing`."""
+    """The file whose points in the index have the id `document`. Raises `Missing`."""
     row = connection.execute(_joined_select().where(_FILES.id == document)).first()
     if row is None:
         raise Missing(document)
@@ -167,7 +167,7 @@ def fail(connection: Connection, job: Job, error: FileError, now: float, *, leas
     row = connection.execute(_joined_select().where(_FILES.id == job.subject)).first()
     if row is not None:
         location = _IndexLocation(store_id=row.store_id, index_name=row.index_name)
-        _forget(connection, location, [row.id], now, delay_s=_LEASES * lease_s)
+        _remove_points_later(connection, location, [row.id], now, delay_s=_LEASES * lease_s)
 
 
 def text_of(connection: Connection, store_id: str, file_id: str) -> str:
@@ -185,7 +185,7 @@ def stop(
     documents = sorted(connection.scalars(select(_FILES.id).where(in_progress)))
     for document in documents:
         stop_ingestion(connection, document)
-    _forget(connection, location, documents, now, delay_s=_LEASES * lease_s)
+    _remove_points_later(connection, location, documents, now, delay_s=_LEASES * lease_s)
     connection.execute(update(vector_store_files).where(in_progress).values(status="cancelled"))
 
 
@@ -214,23 +214,23 @@ def _remove(
         select(_FILES.id).where(some, _FILES.status == "in_progress")
     ).all()
     connection.execute(delete_from(vector_store_files).where(some))
-    _forget(connection, location, in_progress, now, delay_s=_LEASES * lease_s)
-    _forget(connection, location, sorted({*documents} - {*in_progress}), now)
+    _remove_points_later(connection, location, in_progress, now, delay_s=_LEASES * lease_s)
+    _remove_points_later(connection, location, sorted({*documents} - {*in_progress}), now)
 
 
-def _forget(
+def _remove_points_later(
     connection: Connection,
     location: _IndexLocation,
     documents: Sequence[str],
     now: float,
     delay_s: float = 0.0,
 ) -> None:
-    details = {"store_id": location.store_id}
+    """Add jobs that remove the points of documents from the index."""
     jobs = [
         NewJob(
             kind=REMOVE_FILE,
             subject=one,
-            details=details,
+            details={"store_id": location.store_id},
             delay_s=delay_s,
             affinity=location.index_name,
         )

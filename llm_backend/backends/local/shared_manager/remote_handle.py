@@ -25,7 +25,7 @@ class _LeaseOwner(Protocol):
 
 
 class RemoteModelHandle(ModelHandle):
-    """Handle of a model of a `ModelManagerClient`."""
+    """Handle by which a `ModelManagerClient` uses a model that another process loads."""
 
     def __init__(
         self,
