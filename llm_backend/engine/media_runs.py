@@ -1,9 +1,9 @@
 """Images and audio among the tokens of a text. Pure.
 
-A projector turns a medium into runs of embeddings. In the tokens of a text a run is represented by
-as many placeholder tokens, numbers below zero that are equal only for the same medium. So texts are
-compared, and cached prefixes shared, as if there were nothing but tokens. A run is cached as a
-whole or not at all, because it may take fewer positions than it has embeddings.
+A projector turns a medium into runs of embeddings. Among the tokens of a text, each embedding of a
+run is a placeholder token, a number below zero that is equal only for the same medium. So texts are
+compared, and cached prefixes shared, by tokens alone. A run is cached as a whole or not at all,
+because it may take fewer positions than it has embeddings.
 """
 
 import hashlib
@@ -38,8 +38,7 @@ Piece = list[int] | Part
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Part `part_index` of `media`, the request's medium `number`, as the tokens from
-    `start` on."""
+    """Part `part_index` of `media`, the request's medium `number`: tokens from index `start`."""
 
     media: MediaItem
     number: int
@@ -49,7 +48,7 @@ class Run:
 
     @property
     def end(self) -> int:
-        """The index after its last token."""
+        """The index after the run's last token."""
         return self.start + self.part.count
 
 
@@ -61,7 +60,7 @@ class Projector(Protocol):
         """The supported kinds of media."""
 
     def pieces(self, media: MediaItem) -> list[Piece]:
-        """Return the text and runs of a medium in a prompt, without computing it. Raises
+        """Return the text and runs of a medium in a prompt, without encoding it. Raises
         `MediaError`."""
 
 

@@ -1,4 +1,4 @@
-"""Types of values that several groups have, and a setting's names in the environment."""
+"""Types of settings that several groups use, and a setting's names in the environment."""
 
 from pathlib import Path
 from typing import Annotated

@@ -58,7 +58,7 @@ def parse_voices(listing: str) -> Iterator[Voice]:
 
 
 def voices_by_id(listing: str) -> Mapping[str, Voice]:
-    """Parses what `espeak-ng --voices` prints; of several with one id the first is kept."""
+    """Parses what `espeak-ng --voices` prints; of several with the same id the first is kept."""
     voices: dict[str, Voice] = {}
     for voice in parse_voices(listing):
         voices.setdefault(voice.id, voice)
@@ -67,8 +67,7 @@ def voices_by_id(listing: str) -> Mapping[str, Voice]:
 
 @dataclass(frozen=True, kw_only=True)
 class VoiceNames:
-    """Voices and variants of the program by id, and the ids of the voices with `others`, further
-    names."""
+    """Voices and variants of the program by id; `others` maps further names to ids."""
 
     voices: Mapping[str, Voice]
     variants: Mapping[str, Voice]

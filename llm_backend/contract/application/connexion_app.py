@@ -115,7 +115,7 @@ def build_app(
             document,
             resolver,
             ResponseValidator(validators, response_checks),
-            admission or _open,
+            admission or _admit,
             unknown,
             stored_limit_bytes=limits.recording_bytes + FRAMING_BYTES,
             temporary_files=temporary_files or TemporaryFiles(),
@@ -131,14 +131,14 @@ def build_app(
         ],
         resolver=resolver,
     )
-    # `add_api` would hold the document against OpenAPI's schema, copy it, and resolve references.
+    # `add_api` would validate the document by OpenAPI's schema, copy it, and resolve references.
     app.apis.append(API(CompiledView(document.view), base_path="", **vars(app.options)))
     return Envelope(app)
 
 
 class CompiledView(OpenAPISpecification):  # type: ignore[misc]  # Connexion ships no types
-    """The view of the compiled contract, which was checked when it was compiled and refers to
-    nothing."""
+    """The view of the compiled contract, which was validated when it was compiled and has no
+    references."""
 
     def __init__(self, view: Mapping[str, Any]) -> None:
         self._spec = self._raw_spec = dict(view)
@@ -171,7 +171,7 @@ class HandlerResolver(Resolver):  # type: ignore[misc]  # Connexion ships no typ
 class Routing(RoutingMiddleware):  # type: ignore[misc]  # Connexion ships no types
     """Connexion's routing behind a table of the paths without parameters.
 
-    Most requests are for one of these, and no pattern has to be matched to find it.
+    Most requests have such a path, and no pattern has to be matched to find it.
     """
 
     def __init__(self, app: ASGIApp, *, document: Document) -> None:
@@ -221,9 +221,9 @@ class Authentication:
         self._unknown = unknown
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stores operation and caller in the state; open operations and refused paths have none.
+        """Stores the operation in the state, and the caller unless the operation is public.
 
-        A caller that is in the state already was put there by an internal request of this server.
+        An internal request of this server has a caller in the state already.
         """
         if scope["type"] == "http":
             if _CONTROL.search(scope["path"]):
@@ -246,7 +246,7 @@ class Dispatcher:
         self,
         document: Document,
         resolver: HandlerResolver,
-        answers: ResponseValidator,
+        response_validator: ResponseValidator,
         admission: Admission,
         unknown: UnknownPaths,
         *,
@@ -256,7 +256,7 @@ class Dispatcher:
     ) -> None:
         self._document = document
         self._resolver = resolver
-        self._answers = answers
+        self._response_validator = response_validator
         self._admission = admission
         self._unknown = unknown
         self._stored_limit_bytes = stored_limit_bytes
@@ -299,7 +299,7 @@ class Dispatcher:
 
         async def answer(request: ApiRequest, send: Send) -> None:
             response = await self._resolver.handler(operation.operation_id)(request)
-            await self._answers.validate(operation, response)(scope, receive, send)
+            await self._response_validator.validate(operation, response)(scope, receive, send)
 
         try:
             await self._admission(request, answer, send)
@@ -308,7 +308,7 @@ class Dispatcher:
                 head.close()
 
 
-async def _open(request: ApiRequest, answer: SendResponse, send: Send) -> None:
+async def _admit(request: ApiRequest, answer: SendResponse, send: Send) -> None:
     await answer(request, send)
 
 

@@ -1,4 +1,4 @@
-"""Events that the SDK reads from streams and WebSockets, sends over these, or unwraps."""
+"""Events of the SDK: of streams, of WebSockets in both directions, and of webhooks."""
 
 import ast
 import importlib
@@ -17,7 +17,7 @@ _BETA = "beta."  # prefix of resources whose events differ by their names only
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SdkSocket:
-    """A WebSocket of the SDK: its path, and the types of what each side sends."""
+    """A WebSocket of the SDK: its path, and the types of the events that each side sends."""
 
     path: str
     client: Any
@@ -61,14 +61,14 @@ def webhooks(schemas: SdkSchemas) -> dict[str, JsonValue]:
 
 
 def unknown_events(events: JsonMapping, schemas: JsonMapping, known: JsonMapping) -> JsonObject:
-    """Returns the events whose `type` no schema of `known` has; `schemas` has their components."""
+    """Returns the events whose `type` no schema of `known` has; `schemas` are their components."""
     types = set(_each_type(known))
     unknown: JsonObject = {}
     for path, senders in events.items():
         for sender, schema in senders.items():
             branches = [
                 one for one in schema.get("anyOf", [schema])
-                if not types.issuperset(_types_of(_resolve(one, schemas)) or types)
+                if _types_of(_resolve(one, schemas)) - types
             ]  # fmt: skip
             if branches:
                 unknown.setdefault(path, {})[sender] = {"anyOf": branches}
@@ -91,7 +91,7 @@ def _sockets_of(module: Any) -> Iterator[SdkSocket]:
 
 
 def _evaluate(node: Any, module: Any) -> Any:
-    if isinstance(node, ast.BinOp):  # EventModel | EventParam: one is the other's facts
+    if isinstance(node, ast.BinOp):  # EventModel | EventParam: both describe the same event
         node = node.left
     return eval(ast.unparse(node), vars(module))  # noqa: S307 # a type of the installed SDK
 

@@ -20,8 +20,8 @@ class TokenCounter(Protocol):
 
 
 async def truncate_chat(model: TokenCounter, chat: Chat) -> tuple[Chat, int]:
-    """Drops as few of a chat's oldest messages as it needs to fit. Returns the chat and their
-    number.
+    """Drops the fewest of a chat's oldest messages so that it fits. Returns the chat and the number
+    of dropped messages.
 
     Instructions at the beginning stay. Cuts before user messages are tried first; if none of them
     is enough, any cut that does not separate a call from its output. A chat that cannot fit is
@@ -45,8 +45,7 @@ async def fits(model: TokenCounter, chat: Chat, *, spare_tokens: int = 1) -> boo
     """True if the context of the model has `spare_tokens` after the prompt of a chat."""
     try:
         needed_tokens = await model.count_prompt_tokens(chat) + spare_tokens
-    # The chat is too long to be tokenized.
-    except ContextLengthExceeded:
+    except ContextLengthExceeded:  # the chat is too long to be tokenized
         return False
     return needed_tokens <= await model.load_context_tokens()
 
@@ -54,9 +53,9 @@ async def fits(model: TokenCounter, chat: Chat, *, spare_tokens: int = 1) -> boo
 async def find_first_fitting(
     model: TokenCounter, chat_from: Callable[[int], Awaitable[Chat]], *choices: Sequence[int]
 ) -> int | None:
-    """Returns the first start from which on the chat fits with room for an answer, by binary
-    search: all later starts fit, too. The lists of `choices` are tried in their order; None if none
-    has such a start."""
+    """Returns the first start at which the chat fits with room for an answer, by binary search, as
+    all later starts fit too. The lists of `choices` are tried in their order; None if none has such
+    a start."""
     for starts in choices:
         low, high = 0, len(starts)
         while low < high:
@@ -83,6 +82,6 @@ _OUTPUTS = ("tool", "function")
 
 
 def _count_instructions(messages: Sequence[JsonMapping]) -> int:
-    """Counts the messages with instructions before the first other one."""
+    """Counts the messages with instructions before the first other message."""
     roles = [message["role"] in _INSTRUCTIONS for message in messages]
     return roles.index(False) if False in roles else len(roles)

@@ -1,4 +1,4 @@
-"""Events of `/responses` as realtime events. Pure but for the ids of items that it generates.
+"""Events of `/responses` as realtime events. Pure, except that it generates ids of items.
 
 Reasoning is left out: the document has no such items in realtime sessions.
 """
@@ -15,7 +15,7 @@ CancelReason = Literal["client_cancelled", "turn_detected"]
 
 
 class ResponseEvents:
-    """State of one response. Its items are added to `conversation`, if that is given."""
+    """State of one response. Its items are added to `conversation`, unless that is None."""
 
     def __init__(self, id: str, config: SessionConfig, conversation: Conversation | None) -> None:
         self.id = id
@@ -36,8 +36,8 @@ class ResponseEvents:
     @property
     def message_id(self) -> str | None:
         """The id of the message that is being written."""
-        is_message = self._item is not None and self._item["type"] == "message"
-        return self._item["id"] if self._item is not None and is_message else None
+        item = self._item
+        return item["id"] if item is not None and item["type"] == "message" else None
 
     def begin(self) -> JsonObject:
         """Returns the first event."""
@@ -201,7 +201,7 @@ class ResponseEvents:
         }
         if self._config.speaks:
             output = self._config.output
-            voice = output["voice"]  # of a cloned voice, a response has the id and not the object
+            voice = output["voice"]  # a cloned voice is an object, of which a response has the id
             voice = voice if isinstance(voice, str) else voice["id"]
             response["audio"] = {"output": {"format": output["format"], "voice": voice}}
         if self._conversation is not None:

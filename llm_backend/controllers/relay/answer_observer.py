@@ -12,8 +12,8 @@ _SPACE = b" \t\r\n"
 class AnswerObserver(ABC):
     """Finds out whether an answer is a stream or a body, and keeps the body.
 
-    Fed the answer's bytes in any pieces; never raises. Stops after `limit_bytes` and sets
-    `is_overlong`; a subclass that accumulates nothing of a stream may leave it unlimited.
+    It is fed the answer's bytes in any pieces, and never raises. It stops after `limit_bytes` and
+    sets `is_overlong`; subclasses that keep nothing of streams unset `limits_streams`.
     """
 
     limits_streams: ClassVar[bool] = True
@@ -41,7 +41,7 @@ class AnswerObserver(ABC):
 
     @property
     def is_stream(self) -> bool:
-        """True if the answer is an event stream, as far as is known."""
+        """True if the answer is an event stream; False while that is unknown."""
         return bool(self._is_stream)
 
     @property

@@ -40,7 +40,6 @@ from llm_backend.offload import REQUEST_BYTES, offload
 
 log = logging.getLogger(__name__)
 
-
 PATH = "/v1/responses"
 _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")  # pattern of the document
 _MESSAGE_FIELDS = ("type", "stream_id", "stream")
@@ -64,11 +63,11 @@ async def serve_responses(services: Services, socket: WebSocket, app: ASGIApp) -
         waiting_limit_bytes=settings.body_limit_bytes,
     )
     async with ClientSocket(socket) as client:
-        conversation = _ResponseConnection(
+        connection = _ResponseConnection(
             client, app, _headers(socket, protocols), queues, limits=json_limits(settings)
         )
         try:
-            await conversation.run(settings.socket_idle_timeout_s)
+            await connection.run(settings.socket_idle_timeout_s)
         finally:
             await queues.aclose()
 
@@ -95,7 +94,7 @@ class _ResponseConnection:
         self._app = app
         self._headers = headers
         self._queues = queues
-        self._sending = asyncio.Lock()  # of concurrent streams, one sends at a time
+        self._sending = asyncio.Lock()  # one of the concurrent streams sends at a time
 
     async def run(self, idle_timeout_s: float) -> None:
         """Handles messages until the client disconnects."""
@@ -126,7 +125,7 @@ class _ResponseConnection:
             body = await offload(_body, event)
             self._queues.add(stream_id, partial(self._answer, stream_id, body), len(body))
         except ApiError as error:
-            await self._send_event({**_error_message(error), "status": error.status}, stream_id)
+            await self._send_event(_error_message(error), stream_id)
 
     async def _answer(self, stream_id: str | None, body: bytes) -> None:
         try:
@@ -143,7 +142,7 @@ class _ResponseConnection:
         except Exception:  # as in the error renderer: a bug must not look like silence
             log.exception("socket_answer_failed")
             error = Internal("The server failed in the middle of the answer; its log says why.")
-            await self._send_event({**_error_message(error), "status": error.status}, stream_id)
+            await self._send_event(_error_message(error), stream_id)
 
     async def _pass_on(self, data: str, stream_id: str | None) -> None:
         if data == "[DONE]":  # some upstreams end responses with it
@@ -196,7 +195,7 @@ def _body(event: Mapping[str, Any]) -> bytes:
 
 
 def _error_message(error: ApiError) -> JsonObject:
-    return _ws_error(error_body(error)["error"])
+    return {**_ws_error(error_body(error)["error"]), "status": error.status}
 
 
 def _ws_error(error: Mapping[str, Any], event: Mapping[str, Any] | None = None) -> JsonObject:

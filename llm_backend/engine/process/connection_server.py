@@ -1,4 +1,4 @@
-"""The worker's side of its connections: receives and sends frames, without threads, and blocked
+"""The worker's side of its connections: receives and sends frames without threads, and blocks
 while idle."""
 
 import contextlib
@@ -62,7 +62,7 @@ class _Connection:
         return commands if data else [*commands, None]
 
     def send(self, data: bytes) -> None:
-        """Send `data` after the outbox. Mostly that is empty, and the peer takes all of it."""
+        """Send `data` after the outbox. Mostly the outbox is empty and the peer takes all data."""
         if not self.outbox:
             try:
                 data = data[self.socket.send(data) :]
@@ -73,8 +73,8 @@ class _Connection:
         self.outbox += data
 
     def flush(self) -> None:
-        """Send as much of the outbox as the peer takes now. A closed peer is noticed by the next
-        read."""
+        """Send as much of the outbox as the peer takes now. The next read notices a closed
+        peer."""
         waiting = len(self.outbox)
         while self.outbox:
             try:
@@ -187,13 +187,13 @@ class ConnectionServer:
         self._update_interest(connection)
 
     def _accept(self) -> None:
-        assert self._listening is not None, "only it is registered without a connection"
+        assert self._listening is not None, "only the listening socket has no connection"
         try:
             sock, _ = self._listening.socket.accept()
         except (BlockingIOError, ConnectionAbortedError):  # the client has closed it again
             return
         except OSError:
-            # no descriptor is left, and a waiting client would wake every poll until one is
+            # no descriptor is free, and a waiting client would wake every poll until one is
             self._selector.unregister(self._listening.socket)
             self._accepts_at = time.monotonic() + self.accept_pause_s
             return

@@ -1,8 +1,8 @@
 """Draft model: a second, smaller model that drafts for the first one. Its tokens are only
 proposals: the first model verifies each one.
 
-It follows each sequence in the slot of the same number, and computes tokens that are missing there
-before it drafts. Rejected tokens are truncated when it follows the sequence again.
+The draft model follows each sequence in the slot of the same number, and computes tokens that are
+missing there before it drafts. Rejected tokens are truncated when it follows the sequence again.
 """
 
 import logging
@@ -46,7 +46,7 @@ class Drafter(DraftSource):
         self._copies: dict[int, _DraftSequence] = {}
 
     def draft_limit(self, sequence: Sequence) -> int:
-        """Maximum number of tokens that it could draft for a sequence; none for one with media."""
+        """Maximum number of tokens to draft for a sequence; 0 for one with media."""
         return (
             0
             if self._is_broken or sequence.runs
@@ -54,8 +54,8 @@ class Drafter(DraftSource):
         )
 
     def follow(self, sequence: Sequence) -> tuple[float, int]:
-        """Follow a sequence; returns the acceptance rate of the next drafted token, and how many
-        tokens must be computed before."""
+        """Follow a sequence; returns the acceptance rate of the next drafted token, and the
+        number of tokens to compute before it."""
         copy = self._copy_of(sequence)
         self._compare(copy)
         return copy.rate.value, copy.own.uncomputed_tokens
@@ -86,7 +86,7 @@ class Drafter(DraftSource):
         if copy is None or not copy.own.computed:
             return
         self._model.copy(source, target)
-        own = _own(copy.source, target, copy.own.tokens[: copy.own.computed])
+        own = _own_sequence(copy.source, target, copy.own.tokens[: copy.own.computed])
         own.computed = len(own.tokens)
         self._copies[target] = _DraftSequence(
             source=copy.source, own=own, same=min(copy.same, own.computed), rate=copy.rate
@@ -103,7 +103,7 @@ class Drafter(DraftSource):
         copy = self._copies.get(slot)
         if copy is not None and copy.source is sequence:
             return copy
-        own = _own(sequence, slot, []) if copy is None else copy.own
+        own = _own_sequence(sequence, slot, []) if copy is None else copy.own
         same = common_prefix_length(own.tokens[: own.computed], sequence.tokens)
         self._truncate(own, same)
         del own.tokens[own.computed :]
@@ -173,7 +173,7 @@ class Drafter(DraftSource):
         return list(zip(ready, best, strict=True))
 
 
-def _own(source: Sequence, slot: int, tokens: list[int]) -> Sequence:
+def _own_sequence(source: Sequence, slot: int, tokens: list[int]) -> Sequence:
     """The draft model's sequence for `source`, with the fields that its model reads."""
     return Sequence(
         request=source.request,

@@ -18,7 +18,7 @@ from llm_backend.store.tables.chats import chats
 from llm_backend.store.tables.conversations import conversations, items, responses
 from llm_backend.store.vector_stores import store_rows
 
-SOME = 100  # rows of each kind in one transaction
+ROWS_LIMIT = 100  # rows of each kind in one transaction
 
 _HISTORY = (chats, responses, items)
 _later = responses.alias("later")
@@ -43,7 +43,7 @@ def delete_responses(connection: Connection, before: int) -> int:
 
 
 def delete_conversations(connection: Connection, before: int) -> int:
-    """Delete some conversations to which nothing was added since; return their number."""
+    """Delete some conversations that have not changed since this time; return their number."""
     unused = conversations.c.changed_at <= before
     _, old = _oldest(connection, conversations, unused, conversations.c.changed_at)
     conversation_rows.delete_conversations(connection, old)
@@ -60,12 +60,12 @@ def delete_batches(connection: Connection, before: int) -> int:
 
 def delete_vector_stores(connection: Connection, before: int) -> int:
     """Delete some vector stores that expired before this time; return their number."""
-    return store_rows.delete_emptied(connection, before, limit=SOME)
+    return store_rows.delete_emptied(connection, before, limit=ROWS_LIMIT)
 
 
 def delete_files(connection: Connection, before: int) -> int:
     """Delete some files from before this time that nothing uses; return their number."""
-    return file_rows.delete_old(connection, before, limit=SOME)
+    return file_rows.delete_old(connection, before, limit=ROWS_LIMIT)
 
 
 class DeleteOld(Protocol):
@@ -101,7 +101,7 @@ def delete_oldest(connection: Connection, excess_bytes: int) -> int | None:
     if not oldest:
         return None
     enough, size_bytes = [], 0
-    for one in oldest[:SOME]:
+    for one in oldest[:ROWS_LIMIT]:
         enough.append(one)
         size_bytes += one.size_bytes
         if size_bytes >= excess_bytes:
@@ -110,8 +110,8 @@ def delete_oldest(connection: Connection, excess_bytes: int) -> int | None:
 
 
 class _DeletionCandidate(NamedTuple):
-    """Rows of one table that are deleted together, and their bytes at most. The oldest sorts
-    first."""
+    """Rows of one table that are deleted together, with an upper bound of their bytes. The oldest
+    candidate sorts first."""
 
     at: int
     name: str
@@ -148,9 +148,9 @@ def _oldest(
     condition: ColumnElement[bool],
     age: ColumnElement[int] | None = None,
 ) -> tuple[Sequence[int], Sequence[int]]:
-    """Times and `seq` of the oldest rows that no other transaction has locked."""
+    """Lock the oldest rows that no other transaction has locked; return their times and `seq`."""
     age = table.c.created_at if age is None else age
-    some = select(age, table.c.seq).where(condition).order_by(age, table.c.seq).limit(SOME)
+    some = select(age, table.c.seq).where(condition).order_by(age, table.c.seq).limit(ROWS_LIMIT)
     rows = connection.execute(some.with_for_update(of=table, skip_locked=True)).all()
     return [row[0] for row in rows], [row[1] for row in rows]
 

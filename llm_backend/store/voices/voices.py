@@ -2,7 +2,6 @@
 object store."""
 
 from collections.abc import Sequence
-from functools import partial
 
 from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
@@ -25,29 +24,27 @@ class VoiceStore:
         self._limit_bytes = limit_bytes
 
     async def add_consent(self, consent: StoredVoiceConsent) -> None:
-        """Store a consent over a blob that is written already; durable on return. Raises
+        """Store a consent, whose blob is written already; durable on return. Raises
         `VoicesFull`, `FilesFull`, `BlobGone`, `Unstorable`."""
         check_texts(consent.name, consent.language, consent.media_type)
-        add = partial(
+        await self._database.write(
             voice_rows.add_consent,
             consent=consent,
             limit=self._limit,
             limit_bytes=self._limit_bytes,
         )
-        await self._database.write(add)
 
     async def add(self, voice: StoredVoice) -> None:
-        """Store a voice over a blob that is written already; durable on return. Raises `Missing`
+        """Store a voice, whose blob is written already; durable on return. Raises `Missing`
         for its consent, `VoicesFull`, `FilesFull`, `BlobGone`, `Unstorable`."""
         check_texts(voice.name)
-        add = partial(
+        await self._database.write(
             voice_rows.add_voice, voice=voice, limit=self._limit, limit_bytes=self._limit_bytes
         )
-        await self._database.write(add)
 
     async def check_capacity(self) -> None:
-        """Raise `VoicesFull` if there are as many voices as the limit allows now. The limit is
-        checked again when a voice is stored."""
+        """Raise `VoicesFull` if no further voice is allowed now. The limit is checked again when a
+        voice is stored."""
         await self._database.read(voice_rows.check_capacity, limit=self._limit)
 
     async def get_consent(self, id: str) -> StoredVoiceConsent:

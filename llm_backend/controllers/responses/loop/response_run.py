@@ -164,7 +164,7 @@ class ResponseRun:
 
 
 def _calls_limit(services: Services, body: "api.CreateResponse") -> int:
-    """Returns the most calls of server tools that this response may run."""
+    """Returns the maximum number of calls of server tools in this response."""
     limit = services.settings.tool_calls_limit
     requested = body.get("max_tool_calls")
     return limit if requested is None else min(limit, int(requested))
