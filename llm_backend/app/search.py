@@ -55,7 +55,7 @@ async def open_index(settings: Settings) -> AsyncIterator[VectorIndex | None]:
             await index.close()
 
 
-def search_over(
+def build_search(
     settings: Settings,
     stores: Stores,
     vectors: VectorIndex | None,

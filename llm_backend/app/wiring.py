@@ -23,7 +23,7 @@ from llm_backend.app.model_startup import (
     open_models,
 )
 from llm_backend.app.observability import open_tracing, usage_observer
-from llm_backend.app.search import open_index, search_over
+from llm_backend.app.search import build_search, open_index
 from llm_backend.app.served_models import build_served_models, check_named_models
 from llm_backend.app.stores import Stores, open_stores, open_sweeper
 from llm_backend.app.upstreams import (
@@ -129,7 +129,7 @@ async def open_services(
         temporary_files = TemporaryFiles(
             lambda kind: metrics.temporary_file_failures.labels(kind).inc()
         )
-        search = search_over(
+        search = build_search(
             settings, stores, vectors, registry, upstream, image_models, temporary_files
         )
         services = Services(

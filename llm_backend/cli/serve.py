@@ -13,7 +13,7 @@ from llm_backend.installation import port_command
 from llm_backend.settings import BUILTIN, Settings, SettingsSource
 from llm_backend.settings.model_entry import ModelSettings
 
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # hosts that no client can name
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # with the host for clients
 
 
 class Serve(Exception):
@@ -25,7 +25,7 @@ class Serve(Exception):
         self._settings, self._source = settings, source
 
     def run(self) -> None:
-        """Serve until it is stopped."""
+        """Serve until the server is stopped."""
         from llm_backend.server import CannotServe, serve
 
         try:

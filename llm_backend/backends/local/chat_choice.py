@@ -19,8 +19,8 @@ from llm_backend.engine.messages import Delta, FinishReason, TokenLogprob
 
 class ChatChoice:
     """Converts the deltas of choice `index`; with `parser` None their text is content. With
-    `is_parallel` False the choice ends after its first call. `stops` are the client's stop strings;
-    those of a chat format are not shown to the client.
+    `is_parallel` False the choice ends after its first call. Of the stop strings that match, only
+    `stops`, the client's, are reported.
     """
 
     def __init__(
@@ -43,14 +43,16 @@ class ChatChoice:
     @property
     def reasoning_tokens(self) -> int:
         """Number of reasoning tokens so far, including marks. Exact if each delta is one token; if
-        reasoning ended within a delta of several tokens, these are divided by the length of text.
+        reasoning ended within a delta of several tokens, they are split in proportion to its text.
         """
         return round(self._reasoning_tokens)
 
     def convert(self, delta: Delta) -> Sequence[ChatDelta]:
         """Converts a delta; returns nothing once the choice is finished."""
-        if self._parser is not None or delta.finish_reason is not None or self.is_finished:
-            return () if self.is_finished else list(self._convert_parts(delta))
+        if self.is_finished:
+            return ()
+        if self._parser is not None or delta.finish_reason is not None:
+            return list(self._convert_parts(delta))
         if delta.text or delta.logprobs:  # nearly all deltas of most chats
             return (ChatDelta(choice=self._index, content=delta.text, logprobs=delta.logprobs),)
         return ()

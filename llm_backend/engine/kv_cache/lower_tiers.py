@@ -1,5 +1,5 @@
 """Lower tiers of the KV cache, as one facade for the engine: the host prefix cache, and prefix
-files. Each does nothing if it is disabled."""
+files. A disabled tier does nothing."""
 
 from collections.abc import Callable
 from functools import partial
@@ -73,13 +73,13 @@ class LowerTiers:
         return status
 
     def request(self, tokens: list[int]) -> None:
-        """Have a file read for a sequence that begins with `tokens`, if that is faster than
-        prefill; the sequence waits for it."""
+        """Request a prefix file for a sequence that begins with `tokens`, if reading it is faster
+        than prefill; the sequence waits for the file."""
         if self._folder is not None:
             self._restorer.request(tokens)
 
     def step(self, now: float, *, is_idle: bool) -> None:
-        """Do what is due in this step, before slots are allocated; `is_idle` if there is no
+        """Do the due work of the tiers, before slots are allocated; `is_idle` if there is no
         sequence."""
         if self._host_cache and now >= self._memory_checked_at + _MEMORY_CHECK_S:
             self._memory_checked_at = now
@@ -111,12 +111,12 @@ class LowerTiers:
             )
 
     def wait_for_read(self, seconds: float) -> None:
-        """Wait a moment if a sequence waits for a file."""
+        """Wait at most `seconds` if a sequence waits for a file."""
         if self._folder is not None:
             self._restorer.wait_for_read(seconds)
 
     def idle_timeout_s(self, now: float) -> float | None:
-        """Seconds until `step` has something to do although no command comes; None for never."""
+        """Seconds until `step` has work even if no command arrives; None for never."""
         timeouts = [_MEMORY_CHECK_S] if self._host_cache else []
         if self._folder is not None:
             idle_s = self._saver.idle_timeout_s(now)

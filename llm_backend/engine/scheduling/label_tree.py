@@ -1,8 +1,8 @@
 """Label tree: the tokens of a question's labels, computed once where labels begin alike. Pure.
 
-A node is the tokens between the end of the question and a position in some labels; its logits give
-the logprobs of the next token of each of them. Labels of one token have one node, the root, whose
-tokens are none.
+A node is a beginning of one or more labels, as tokens after the `head`; its logits give the
+logprobs of the next token of each of these labels. Labels of one token have one node, the root,
+which has no tokens.
 """
 
 from collections import abc
@@ -14,8 +14,8 @@ Node = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class LabelPath:
-    """A path from the root to a leaf. Its nodes of fewer than `first` tokens are in an earlier
-    path, too, and their logits are read there."""
+    """A path from the root to a leaf. Nodes of fewer than `first` tokens belong to an earlier
+    path, too, which reads their logits."""
 
     tokens: Node
     first: int
@@ -41,7 +41,7 @@ class LabelTree:
         return self._next_tokens[node]
 
     def paths(self) -> list[LabelPath]:
-        """Paths that together have every node, each to be read in one of them."""
+        """Paths that together cover all nodes; each node is read in one of them."""
         inner = {node[:-1] for node in self._next_tokens if node}
         seen: set[Node] = set()
         paths = []

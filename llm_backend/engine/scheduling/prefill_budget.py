@@ -6,10 +6,10 @@ measured prefill speed of this model on this machine. At other times batch reque
 passes, which are a good deal faster.
 
 Beside decoding sequences, a long prompt may slow at most 5 % of the passes by more than half. Where
-half of a decoding pass is enough for 64 of its tokens (GPUs), each pass computes some of them.
-Elsewhere (CPUs) one of 25 passes computes a chunk of it. The chunk takes as long as the other 24
-passes together, so that the long prompt has half of the time; but it has at most as many tokens as
-a pass holds.
+half of a decoding pass is enough for 64 prompt tokens (GPUs), each pass computes some of them.
+Elsewhere (CPUs) one of 25 passes computes a chunk of the prompt. The chunk takes as long as the
+other 24 passes together, so that the long prompt has half of the time; but it has at most as many
+tokens as a pass holds.
 """
 
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ _PASSES_BETWEEN_CHUNKS = 24  # then a chunk delays fewer than 5 % of other seque
 @dataclass(frozen=True, kw_only=True)
 class PrefillLimits:
     """Limits of the prompt tokens in a pass by the kind of prompt; None if only the size of the
-    pass limits them. Long prompts are limited beside decoding sequences, and after a chunk of one
-    they get none in `passes_between` passes."""
+    pass limits them. Long prompts are limited beside decoding sequences, with
+    `passes_between` passes between their chunks."""
 
     batch: int | None = None
     long: int | None = None
@@ -74,12 +74,12 @@ class PrefillBudget:
         if self._interactive_at is not None and now - self._interactive_at <= _INTERACTIVE_S:
             batch = max(_MINIMUM_TOKENS, int(speed * _ADDED_LATENCY_S))
         long_speed = speed if self._long_tokens_per_s is None else self._long_tokens_per_s
-        tokens_a_pass = long_speed * (self._decoding_pass_s or 0.0)  # in a decoding pass's time
-        unnoticed = int(tokens_a_pass * _ADDED_TO_DECODING)
-        if unnoticed >= _MINIMUM_CHUNK:
-            return PrefillLimits(batch=batch, long=unnoticed)
+        pass_tokens = long_speed * (self._decoding_pass_s or 0.0)  # in a decoding pass's time
+        small_chunk = int(pass_tokens * _ADDED_TO_DECODING)
+        if small_chunk >= _MINIMUM_CHUNK:
+            return PrefillLimits(batch=batch, long=small_chunk)
         return PrefillLimits(
             batch=batch,
-            long=max(_MINIMUM_CHUNK, int(tokens_a_pass * _PASSES_BETWEEN_CHUNKS)),
+            long=max(_MINIMUM_CHUNK, int(pass_tokens * _PASSES_BETWEEN_CHUNKS)),
             passes_between=_PASSES_BETWEEN_CHUNKS,
         )

@@ -16,7 +16,7 @@ from llm_backend.store.tables.detached_chats import detached_chats
 
 @dataclass(frozen=True, kw_only=True)
 class LeasedChat:
-    """A detached chat that a process of a server answers; `content` is for other servers."""
+    """A detached chat that a process of a server answers; other servers read its `content`."""
 
     project_id: str
     id: str
@@ -33,11 +33,11 @@ class DetachedChatLeases:
         self._database = database
 
     async def add(self, chat: LeasedChat, *, now: int) -> bool:
-        """Lease a chat. False if a process has one of this id; of several at once, one gets it."""
+        """Lease a chat; False if its id is leased. Of concurrent calls, one succeeds."""
         return await self._database.write(_add, chat=chat, now=now)
 
     async def remove(self, chat: LeasedChat) -> None:
-        """Remove a chat of this holder."""
+        """Remove a chat, unless it has another holder by now."""
         await self._database.write(_remove, chat=chat)
 
     async def remove_all(self, holder: str) -> None:
@@ -45,22 +45,22 @@ class DetachedChatLeases:
         await self._database.write(_remove_all, holder=holder)
 
     async def renew(self, holder: str, *, until: int) -> None:
-        """Extend all leases of the holder, until this time."""
+        """Extend all leases of the holder to `until`."""
         await self._database.write(_renew, holder=holder, until=until)
 
     async def find_cancelled(self, holder: str) -> Collection[tuple[str, str]]:
-        """Project and id of the chats of a holder that are to end."""
+        """Project and id of the cancelled chats of a holder."""
         return await self._database.read(_find_cancelled, holder=holder)
 
     async def list(self, project_id: str, *, other_than: str, now: int) -> Sequence[LeasedChat]:
-        """The chats of a project at servers other than one."""
+        """The chats of a project at other servers than `other_than`."""
         return await self._database.read(
             _list, project_id=project_id, other_than=other_than, now=now
         )
 
     async def get(self, id: str, project_id: str, *, other_than: str) -> LeasedChat | None:
-        """A chat at a server other than one, even if its lease has expired; None if there is
-        none."""
+        """A chat at another server than `other_than`, even if its lease has expired; None if there
+        is none."""
         return await self._database.read(_get, id=id, project_id=project_id, other_than=other_than)
 
     async def cancel(self, chat: LeasedChat) -> None:
@@ -68,7 +68,7 @@ class DetachedChatLeases:
         await self._database.write(_cancel, chat=chat)
 
     async def expire(self) -> None:
-        """Delete the chats of dead holders."""
+        """Delete the chats whose leases have expired."""
         await self._database.write(_delete_expired, now=int(time.time()))
 
 
@@ -85,7 +85,7 @@ def _add(connection: Connection, chat: LeasedChat, now: int) -> bool:
 
 
 def _remove(connection: Connection, chat: LeasedChat) -> None:
-    connection.execute(delete(detached_chats).where(_is(chat), _COLUMNS.holder == chat.holder))
+    connection.execute(delete(detached_chats).where(_is_chat(chat), _COLUMNS.holder == chat.holder))
 
 
 def _remove_all(connection: Connection, holder: str) -> None:
@@ -123,12 +123,12 @@ def _get(connection: Connection, id: str, project_id: str, other_than: str) -> L
 
 
 def _cancel(connection: Connection, chat: LeasedChat) -> None:
-    connection.execute(update(detached_chats).where(_is(chat)).values(is_cancelled=True))
+    connection.execute(update(detached_chats).where(_is_chat(chat)).values(is_cancelled=True))
 
 
 def _delete_expired(connection: Connection, now: int) -> None:
     connection.execute(delete(detached_chats).where(_COLUMNS.until_at <= now))
 
 
-def _is(chat: LeasedChat) -> ColumnElement[bool]:
+def _is_chat(chat: LeasedChat) -> ColumnElement[bool]:
     return (_COLUMNS.project_id == chat.project_id) & (_COLUMNS.id == chat.id)

@@ -96,8 +96,8 @@ class Database:
     async def read(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `work` with these arguments on one consistent snapshot, and return its result; it
-        writes nothing."""
+        """Run `work`, which must write nothing, with these arguments on one consistent snapshot;
+        return its result."""
         return await self._engine.read(with_owner(_bind(work, *args, **kwargs)))
 
     async def write(
@@ -114,9 +114,9 @@ class Database:
     async def insert(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """The same for a unit of work that only inserts rows under new random names. Such a unit
-        locks nothing that others could need, so several share one transaction. With many writers
-        this is much cheaper."""
+        """Like `write`, for a unit of work that only inserts rows under new random names. Such a
+        unit locks nothing that others could need, so several share one transaction. With many
+        writers this is much cheaper."""
         return await self._write_measured(self._engine.insert, _bind(work, *args, **kwargs))
 
     async def _write_measured(
@@ -144,11 +144,11 @@ class Database:
 
     async def check(self) -> None:
         """Raise `StoreUnavailable` unless the database answers a read within three seconds. After a
-        failed write it must take a write, too: one for all checks until it ends, so that checks add
-        no writes to a stuck database."""
+        failed write it must also take a write, which all checks share until it ends, so that they
+        add no further writes to a stuck database."""
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT_S):
-                await self.read(_touch)
+                await self.read(_read_revision)
                 if self._health.failure is not None:
                     await asyncio.shield(self._begin_probe())
         except TimeoutError as error:
@@ -173,7 +173,7 @@ def _bind(
     return lambda connection: work(connection, *args, **kwargs)
 
 
-def _touch(connection: Connection) -> None:
+def _read_revision(connection: Connection) -> None:
     connection.execute(text("SELECT version_num FROM alembic_version")).all()
 
 

@@ -38,7 +38,7 @@ _ADVICE = {
 
 
 @contextmanager
-def translating() -> Iterator[None]:
+def translate_driver_errors() -> Iterator[None]:
     """Context that turns errors of the database into `StoreError`."""
     try:
         yield
@@ -47,7 +47,7 @@ def translating() -> Iterator[None]:
 
 
 def translate_error(error: Exception) -> StoreError:
-    """The `StoreError` for this error; `StoreUnavailable` for an unknown one."""
+    """The `StoreError` for this error; `StoreUnavailable` for an unknown error."""
     if isinstance(error, UnicodeEncodeError | OverflowError):  # sqlite3 raises these itself
         return _store_error(Unstorable, error)
     if isinstance(error, DBAPIError):

@@ -43,15 +43,15 @@ Parameters = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """Owner of stored objects; without an id, the default project, which also owns the rows from
-    before there were owners."""
+    """Owner of stored objects; `id` None is the default project, which also owns rows from before
+    there were owners."""
 
     id: str | None
 
 
 # The owner of the work that runs in this context; None for the server's own work.
 _OWNER: ContextVar[Owner | None] = ContextVar("owner", default=None)
-_KEY = "owner"  # in the connection's `info`, as long as a unit of work lasts
+_KEY = "owner"  # in the connection's `info`, during a unit of work
 
 
 class as_owner:  # noqa: N801 # reads as the context that it is; a class, for its speed
@@ -77,7 +77,7 @@ def current_owner() -> Owner | None:
 def with_owner(work: UnitOfWork[T]) -> UnitOfWork[T]:
     """The unit of work with the owner of this context, whichever thread runs it."""
     owner = _OWNER.get()
-    return work if owner is None else partial(_do, work=work, owner=owner)
+    return work if owner is None else partial(_run_with_owner, work=work, owner=owner)
 
 
 def owner_of(connection: Connection) -> Owner | None:
@@ -88,10 +88,10 @@ def owner_of(connection: Connection) -> Owner | None:
 
 def enforce_ownership(engine: Engine) -> None:
     """Add the owner's condition to every statement on this engine."""
-    event.listen(engine, "before_execute", _with_owner, retval=True)
+    event.listen(engine, "before_execute", _add_owner, retval=True)
 
 
-def _do(connection: Connection, work: UnitOfWork[T], owner: Owner) -> T:
+def _run_with_owner(connection: Connection, work: UnitOfWork[T], owner: Owner) -> T:
     connection.info[_KEY] = owner
     try:
         return work(connection)
@@ -99,7 +99,7 @@ def _do(connection: Connection, work: UnitOfWork[T], owner: Owner) -> T:
         del connection.info[_KEY]
 
 
-def _with_owner(
+def _add_owner(
     connection: Connection,
     statement: Any,  # any executable
     rows: Parameters,
@@ -110,7 +110,7 @@ def _with_owner(
     if owner is None:
         return statement, rows, row
     if isinstance(statement, Insert):
-        return _insert_with_owner(statement, rows, row, owner)
+        return _add_owner_to_insert(statement, rows, row, owner)
     if isinstance(statement, Select):
         return statement.where(*_conditions(_owned_tables(statement), owner)), rows, row
     if isinstance(statement, Update | Delete) and isinstance(statement.table, Table):
@@ -118,7 +118,7 @@ def _with_owner(
     return statement, rows, row
 
 
-def _insert_with_owner(
+def _add_owner_to_insert(
     statement: Insert, rows: Parameters, row: Mapping[str, Any], owner: Owner
 ) -> tuple[Any, Parameters, Mapping[str, Any]]:
     if not (isinstance(statement.table, Table) and statement.table.info.get(OWNED)):

@@ -14,7 +14,7 @@ from sqlalchemy.dialects import registry
 
 from llm_backend.extras import install_command
 from llm_backend.store import json_text
-from llm_backend.store.database.driver_errors import translating
+from llm_backend.store.database.driver_errors import translate_driver_errors
 from llm_backend.store.database.ownership import enforce_ownership
 from llm_backend.store.database.upsert import ROWS_A_STATEMENT
 from llm_backend.store.database.write_queue import UnitOfWork, WriteQueue
@@ -138,7 +138,7 @@ class PostgresqlDatabase:
 
     @contextmanager
     def _translating(self) -> Iterator[None]:
-        with translating():
+        with translate_driver_errors():
             try:
                 yield
             except self._connect_errors as error:

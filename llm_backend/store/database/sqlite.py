@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from llm_backend.store import json_text
-from llm_backend.store.database.driver_errors import translating
+from llm_backend.store.database.driver_errors import translate_driver_errors
 from llm_backend.store.database.ownership import enforce_ownership
 from llm_backend.store.database.upsert import ROWS_A_STATEMENT
 from llm_backend.store.database.write_queue import UnitOfWork, WriteQueue
@@ -91,7 +91,7 @@ class SqliteDatabase:
         return await asyncio.get_running_loop().run_in_executor(threads, function)
 
     def _do(self, works: Sequence[UnitOfWork[Any]], begin: str) -> Sequence[Any]:
-        with translating(), self._engine.connect() as connection:
+        with translate_driver_errors(), self._engine.connect() as connection:
             connection.execution_options(begin=begin)
             try:
                 with connection.begin():
@@ -100,7 +100,7 @@ class SqliteDatabase:
                 _free_bound_values(connection)
 
     def _alter(self, work: UnitOfWork[T]) -> T:
-        with translating(), self._engine.connect() as connection:
+        with translate_driver_errors(), self._engine.connect() as connection:
             driver = _driver_of(connection)
             driver.execute("PRAGMA foreign_keys = OFF")  # has no effect inside a transaction
             connection.execution_options(begin="BEGIN IMMEDIATE")
@@ -115,7 +115,7 @@ class SqliteDatabase:
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         except OSError as error:
             raise CannotOpen(f"Cannot open the database {self.path}: {error.strerror}.") from error
-        with translating(), self._engine.connect() as connection:
+        with translate_driver_errors(), self._engine.connect() as connection:
             _enable_wal(_driver_of(connection))
 
 
