@@ -1,8 +1,8 @@
 """Refusal of request fields that this server does not support, by name (pure).
 
-Built on it are `check_supported_fields` of chats and other generation requests,
-`check_response_fields` of responses, and `check_ollama_fields` of Ollama's API. Fields that the
-document does not define are found by `contract/unknown_fields.py`.
+`check_supported_fields` of chats and other generation requests, `check_response_fields` of
+responses, and `check_ollama_fields` of Ollama's API are built on it. Fields that the document does
+not define are found by `contract/unknown_fields.py`.
 """
 
 import re
@@ -27,7 +27,7 @@ def refuse_unsupported_fields(
 ) -> None:
     """Raises `UnsupportedField` for the first field that is not supported, unless its value has no
     effect: it is null, among the `neutral` values of the field, or `is_neutral`. `by` names what
-    does not support it, `path` the place of these fields in the body."""
+    does not support the field; `path` is that of `body` in the request's body."""
     for name, value in body.items():
         if name in supported or value is None or value in neutral.get(name, ()):
             continue
@@ -45,7 +45,7 @@ def describe_model(body: JsonMapping) -> str:
 
 
 def is_hint(name: str, value: Any, model: str) -> bool:
-    """True for a field with this value that is a hint. Hints are the retention of the prompt cache,
+    """True if a field with this value is a hint. Hints are the retention of the prompt cache,
     whose entries stay until they are evicted, and verbosity, if OpenAI's model of this name
     supports it.
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
@@ -68,8 +67,9 @@ class UploadStore:
 
         Raises `Missing`, `UploadClosed`, `UploadFull`, `FilesFull`, `BlobGone`.
         """
-        add_part = partial(_add_part, part=part, limits=limits, now=self._now())
-        await self._database.write(add_part, limit_bytes=self._limit_bytes)
+        await self._database.write(
+            _add_part, part=part, limits=limits, now=self._now(), limit_bytes=self._limit_bytes
+        )
 
     async def complete(
         self, id: str, part_ids: Sequence[str], *, file_id: str, md5: str | None = None
@@ -122,7 +122,7 @@ def _add(connection: Connection, upload: StoredUpload) -> None:
 
 
 def _check(connection: Connection, id: str, now: int) -> StoredUpload:
-    return _upload(_open(connection, id, now))
+    return _upload(_find_open(connection, id, now))
 
 
 def _add_part(
@@ -130,14 +130,14 @@ def _add_part(
     part: StoredPart,
     limits: PartLimits,
     now: int,
-    limit_bytes: int | None = None,
+    limit_bytes: int | None,
 ) -> None:
     """Insert the part, and claim its blob.
 
     Raises `Missing`, `UploadClosed`, `UploadFull`, `BlobGone`, and `FilesFull` if files and uploads
     then exceed `limit_bytes`.
     """
-    upload = _open(connection, part.upload_id, now, is_locked=True)
+    upload = _find_open(connection, part.upload_id, now, is_locked=True)
     of_upload = upload_parts.c.upload_seq == upload.seq
     sums = select(func.count(), func.sum(upload_parts.c.size_bytes)).where(of_upload)
     number, size_bytes = connection.execute(sums).one()
@@ -158,7 +158,7 @@ def _add_part(
 
 
 def _content_of(connection: Connection, id: str, part_ids: Sequence[str], now: int) -> Content:
-    upload = _open(connection, id, now)
+    upload = _find_open(connection, id, now)
     return _join_parts(upload, part_ids, _parts(connection, upload.seq))
 
 
@@ -170,7 +170,7 @@ def _complete(
 
     Raises `Missing`, `UploadClosed`, `BadParts`.
     """
-    upload = _open(connection, id, now, is_locked=True)
+    upload = _find_open(connection, id, now, is_locked=True)
     parts = _parts(connection, upload.seq)
     file = StoredFile(
         id=file_id,
@@ -195,7 +195,7 @@ def _cancel(connection: Connection, id: str, now: int) -> tuple[StoredUpload, Se
 
     Raises `Missing`, `UploadClosed`.
     """
-    upload = _open(connection, id, now, is_locked=True)
+    upload = _find_open(connection, id, now, is_locked=True)
     sent = _uploaded_content(connection, upload)
     keys = orphans.discard(connection, sent)
     closed = _close(connection, upload, UploadStatus.CANCELLED)
@@ -222,7 +222,7 @@ def _forget(connection: Connection, before: int) -> None:
     connection.execute(delete_from(uploads).where(ended))
 
 
-def _open(connection: Connection, id: str, now: int, *, is_locked: bool = False) -> Row[Any]:
+def _find_open(connection: Connection, id: str, now: int, *, is_locked: bool = False) -> Row[Any]:
     this = select(uploads).where(uploads.c.id == id)
     if is_locked:
         this = this.with_for_update()
@@ -246,7 +246,7 @@ def _join_parts(upload: Row[Any], part_ids: Sequence[str], parts: dict[str, Cont
     if len(set(part_ids)) != len(part_ids):
         raise BadParts("A part is named more than once.")
     content = tuple(blob for part_id in part_ids for blob in parts[part_id])
-    size_bytes = sum(blob.size_bytes for blob in content)
+    size_bytes = size_of(content)
     if size_bytes != upload.size_bytes:
         raise BadParts(
             f"The parts have {size_bytes} bytes together; the upload was created for "
@@ -256,13 +256,13 @@ def _join_parts(upload: Row[Any], part_ids: Sequence[str], parts: dict[str, Cont
 
 
 def _uploaded_content(connection: Connection, upload: Row[Any]) -> Content:
-    """The content of all its parts."""
+    """The content of all parts of an upload."""
     parts = _parts(connection, upload.seq)
     return tuple(blob for blobs in parts.values() for blob in blobs)
 
 
 def _close(connection: Connection, upload: Row[Any], status: UploadStatus) -> StoredUpload:
-    """Delete the parts, and return the upload in this last state."""
+    """Delete the parts, set the last status of the upload, and return it."""
     connection.execute(delete_from(upload_parts).where(upload_parts.c.upload_seq == upload.seq))
     this = update(uploads).where(uploads.c.seq == upload.seq)
     connection.execute(this.values(status=status.value))

@@ -74,8 +74,8 @@ class Synchronized(_ManagerMessage, frozen=True, kw_only=True):
 
 
 class OpenEngine(msgspec.Struct, frozen=True, kw_only=True):
-    """Engine in memory and its socket path. It accepts no new requests while
-    it is unloaded; `is_ready` is a snapshot of the time of sending."""
+    """Engine in memory and its socket path. While `is_unloading` it accepts no new requests;
+    `is_ready` is as of the time of sending."""
 
     model: str
     socket_path: str

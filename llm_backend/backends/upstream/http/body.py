@@ -16,7 +16,7 @@ _WHOLE_BYTES = 1024 * 1024  # larger bodies are sent in pieces, which do not blo
 
 
 class AnswerDeadline:
-    """Deadline of an answer's head; a late one ends as a timeout of the connection.
+    """Deadline of an answer's head; a late head is a timeout of the connection.
 
     It runs from the request's end on, and while the upstream has to accept a piece of the body. It
     does not run while a piece is awaited from the client.
@@ -43,7 +43,7 @@ class AnswerDeadline:
             self._timer = None
 
     def restart(self) -> None:
-        """Gives the upstream its whole time again."""
+        """Starts the deadline again, with its whole time."""
         self.pause()
         if not self._is_over:
             self._timer = self._loop.call_later(self._seconds, _expire, self._protocol)
@@ -89,7 +89,7 @@ async def send_pieces(
     deadline: AnswerDeadline,
 ) -> None:
     """Sends a head and its body: not more than `length` bytes, or without a length in chunks. The
-    head waits for the first piece: a body that is refused at its beginning reaches no upstream. An
+    head waits for the first piece: no upstream gets a body that is refused at its beginning. An
     error of the body is set on the connection, so that it is raised where the answer is read."""
     writer = StreamWriter(protocol, asyncio.get_running_loop())
     writer.length = length
@@ -102,7 +102,7 @@ async def send_pieces(
             head = b""
             await writer.write(piece)
             await writer.drain()
-            await asyncio.sleep(0)  # an upstream that reads at once would let no other request run
+            await asyncio.sleep(0)  # other requests get a turn if the upstream reads at once
             deadline.pause()
         _write_head(protocol, head)
         await writer.write_eof()
@@ -110,6 +110,6 @@ async def send_pieces(
         failed = aiohttp.ClientConnectionError(f"The body was not sent: {error!r}")
         failed.__cause__ = error
         protocol.set_exception(failed)
-        del failed  # it holds this frame, so both would wait for the collector
+        del failed  # its cause's traceback holds this frame: a reference cycle
     else:
         deadline.restart()
