@@ -184,17 +184,14 @@ def _model_info(model: LocalModel) -> "api.ServedModel":
     }
     info = model.engine.info if model.engine else None
     if info is None:
-        if model.voice is not None:
-            return {**fields, "kind": "speech", "description": model.voice.description}
-        if model.diarization is not None:
-            description = model.diarization.description
-            return {**fields, "kind": ModelKind.DIARIZATION.value, "description": description}
-        if model.image_setup is not None:
-            description = model.image_setup.file.description
-            return {**fields, "kind": "images", "description": description}
-        if model.recognizer is not None:
-            description = model.recognizer.description
-            return {**fields, "kind": _TRANSCRIPTION, "description": description}
+        for kind, file in (
+            ("speech", model.voice),
+            (ModelKind.DIARIZATION.value, model.diarization),
+            ("images", model.image_setup.file if model.image_setup else None),
+            (_TRANSCRIPTION, model.recognizer),
+        ):
+            if file is not None:
+                return {**fields, "kind": kind, "description": file.description}
         return {**fields, "kind": _TRANSCRIPTION} if model.transcribes else fields
     return {
         **fields,
