@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from jsonschema_rs import FancyRegexOptions, ReferencingError, validator_for
 
-from llm_backend.backends.schemas.formats import VALUES, with_classes
-from llm_backend.backends.schemas.keywords import Path, SchemaUnsupported
+from llm_backend.backends.schemas.formats import with_classes
+from llm_backend.backends.schemas.keywords import VALUE_KEYWORDS, Path, SchemaUnsupported
 from llm_backend.json_types import JsonValue
 
 NODES = SUBSCHEMAS = 40_000
@@ -59,7 +59,9 @@ class SchemaBudget:
         become too many values or expressions to compile."""
         self._spend_nodes(schema, path)
         for pattern, location in _patterns(schema):
-            self._patterns_bytes -= self._size_of(pattern, is_value=bool(VALUES & {*location}))
+            self._patterns_bytes -= self._size_of(
+                pattern, is_value=bool(VALUE_KEYWORDS & {*location})
+            )
             if self._patterns_bytes < 0:
                 raise SchemaUnsupported(
                     "The regular expressions of the request's schemas take more than "

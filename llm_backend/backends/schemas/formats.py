@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from llm_backend.backends.schemas.keywords import Path, SchemaUnsupported
+from llm_backend.backends.schemas.keywords import VALUE_KEYWORDS, Path, SchemaUnsupported
 from llm_backend.json_types import JsonValue
 
 _NATIVE = {"duration", "email", "ipv4", "ipv6", "uuid", "uri"}
@@ -60,8 +60,6 @@ _CLASS_PARTS = re.compile(r"^\[\^?(?P<first>-(?=-))?|\\.|--|[\[&~]", re.DOTALL)
 # ECMAScript's white space, which the validator knows, has U+FEFF; Unicode's has U+0085.
 _SPACES = {r"\s": "[\\s\ufeff--\x85]", r"\S": "[\\S\x85--\ufeff]"}  # short: pattern size is limited
 _SHORTHANDS = frozenset({r"\w", r"\W", r"\s", r"\S", r"\d", r"\D"})
-VALUES = frozenset({"const", "enum", "default", "examples"})
-"""Keywords that hold values, not schemas."""
 
 
 def lower_format(name: str, path: Path) -> dict[str, str]:
@@ -122,7 +120,7 @@ def lower_escapes(schema: JsonValue) -> JsonValue:
             plain[keyword] = with_classes(value)
         elif keyword == "patternProperties" and isinstance(value, dict):
             plain[keyword] = _lower_keys(value)
-        elif keyword in VALUES:
+        elif keyword in VALUE_KEYWORDS:
             plain[keyword] = value
         else:
             plain[keyword] = lower_escapes(value)

@@ -22,6 +22,9 @@ KEYWORDS = frozenset({
 })  # fmt: skip
 """Keywords that may affect which values are valid."""
 
+VALUE_KEYWORDS = frozenset({"const", "default", "enum", "examples"})
+"""Keywords that hold values, not schemas."""
+
 
 class SchemaUnsupported(InvalidRequest):
     """Error for a schema that cannot be enforced: the path, the keyword, one sentence."""

@@ -4,10 +4,9 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote, urldefrag, urljoin
 
-from llm_backend.backends.schemas.keywords import Path
+from llm_backend.backends.schemas.keywords import VALUE_KEYWORDS, Path
 from llm_backend.json_types import JsonValue
 
-_VALUES = frozenset({"const", "default", "enum", "examples"})
 _DEFINITIONS = frozenset({"$defs", "definitions"})
 
 
@@ -67,7 +66,7 @@ def find_unresolved(references: References) -> Path | None:
 
 
 def without_unused(schema: JsonValue) -> JsonValue:
-    """Replaces unused definitions by the schema of any value."""
+    """Replaces unused definitions by `true`, the schema of any value."""
     if not isinstance(schema, dict):
         return schema
     used = {subschema.path[:2] for subschema in _walk_used(References(schema))}
@@ -97,7 +96,7 @@ def _walk_used(references: References) -> Iterator[Subschema]:
                     reference, subschema.base
                 )
                 unread += [target] if target else []
-        unread += _children(subschema, _VALUES | _DEFINITIONS)
+        unread += _children(subschema, VALUE_KEYWORDS | _DEFINITIONS)
 
 
 def _follow_pointer(start: Subschema, pointer: str) -> Subschema | None:
@@ -122,7 +121,7 @@ def _walk_subschemas(schema: JsonValue) -> Iterator[Subschema]:
         subschema = unread.pop()
         if isinstance(subschema.schema, dict):
             yield subschema
-        unread += _children(subschema, _VALUES)
+        unread += _children(subschema, VALUE_KEYWORDS)
 
 
 def _children(subschema: Subschema, skipped: Container[str]) -> Iterator[Subschema]:
