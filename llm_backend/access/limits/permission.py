@@ -1,8 +1,9 @@
 """Permission checks of a project: models, hosted tools, spending, and storage of its requests."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import orjson
 
@@ -20,7 +21,6 @@ from llm_backend.errors import Forbidden, InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
 
 _MODEL_FIELDS = frozenset({"model", "session"})  # fields of forms
-_WITHIN = ("", "session", "response")
 _LIMITED = frozenset({"tools", "type", "web_search_options", "session", "response", "store"})
 # The prefix of a hosted tool's type -> the permission that the tool needs.
 _PERMISSIONS = {
@@ -162,25 +162,18 @@ def check_tools(body: JsonMapping, forbidden: frozenset[str]) -> None:
     the request, and of the session or the response that the request creates."""
     if "web_search" in forbidden and body.get("web_search_options") is not None:
         raise _tool_not_allowed("web_search", "web_search_options")
-    for within in _WITHIN:
-        holder = body.get(within) if within else body
-        tools = holder.get("tools") if isinstance(holder, dict) else None
-        for index, tool in enumerate(tools if isinstance(tools, list) else ()):
+    for prefix, _, tools in _objects_with_tools(body):
+        for index, tool in enumerate(tools):
             type = tool.get("type") if isinstance(tool, dict) else None
             permission = _tool_permission(type) if isinstance(type, str) else None
             if permission in forbidden:
-                where = f"{within}.tools[{index}]" if within else f"tools[{index}]"
-                raise _tool_not_allowed(permission, where)
+                raise _tool_not_allowed(permission, f"{prefix}tools[{index}]")
 
 
 def check_case(body: JsonMapping) -> None:
-    """Raises `InvalidRequest` for a name that decides about tools or storage, in another case."""
-    for within in _WITHIN:
-        holder = body.get(within) if within else body
-        if not isinstance(holder, dict):
-            continue
-        tools = holder.get("tools")
-        for one in (holder, *(tools if isinstance(tools, list) else ())):
+    """Raises `InvalidRequest` for a field about tools or storage whose name is not lower case."""
+    for _, holder, tools in _objects_with_tools(body):
+        for one in (holder, *tools):
             for name in one if isinstance(one, dict) else ():
                 if name not in _LIMITED and name.casefold() in _LIMITED:
                     raise InvalidRequest(
@@ -188,6 +181,15 @@ def check_case(body: JsonMapping) -> None:
                         param=name,
                         code="unknown_parameter",
                     )
+
+
+def _objects_with_tools(body: JsonMapping) -> Iterator[tuple[str, JsonMapping, Sequence[Any]]]:
+    """Yields the request, its session and its response: path prefix, object, and tools."""
+    session, response = body.get("session"), body.get("response")
+    for prefix, holder in (("", body), ("session.", session), ("response.", response)):
+        if isinstance(holder, dict):
+            tools = holder.get("tools")
+            yield prefix, holder, tools if isinstance(tools, list) else ()
 
 
 def _tool_not_allowed(permission: str | None, where: str) -> Forbidden:
