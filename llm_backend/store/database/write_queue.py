@@ -1,14 +1,14 @@
 """Write queue of a database: writes that wait at the same time share a commit, where they may.
 
 A commit costs a flush to the disk, however much it contains. A queue of writers with a commit each
-is therefore as slow as the disk. Here a task takes the writes that may share one, of those that
-were queued since the last commit, runs them in one transaction, and only then resumes their
-callers. So a write is durable when it returns, and with more load each flush carries more writes.
+is therefore as slow as the disk. Here a task takes the queued writes that may share a commit,
+runs them in one transaction, and then resumes their callers. So a write is durable when it returns,
+and with more load each flush carries more writes.
 
 Where several transactions run at once, a changed row stays locked until its transaction ends. Two
-transactions that lock some rows each and then need the other's would deadlock, depending on the
-order in which they arrived. So a unit of work shares a transaction only if no other one needs the
-rows that it locks. One that locks several rows locks them in one global order:
+transactions that lock some rows each and then need the other's would deadlock. So a unit of work
+shares a transaction only if no other one needs the rows that it locks. A unit of work that locks
+several rows locks them in one global order:
 
     a file, an upload, a batch, a vector store      several of a kind by their `seq`
     their jobs                                      by `seq`, too
@@ -20,7 +20,7 @@ A unit of work that is in a deadlock all the same is retried: it may be called m
 One bad write must not fail its neighbours. A batch that fails is rolled back and its two halves are
 retried, so that the bad write ends up alone after a handful of transactions.
 
-`GroupCommit` of the controllers is above this: it makes one unit of work of many chats.
+`GroupCommit` of the controllers makes one unit of work of many chats.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from llm_backend.store.errors import StoreDeadlock, StoreUnavailable
 
 T = TypeVar("T")
 
-DEADLOCKS = 3  # number after which a unit of work is not retried
+DEADLOCK_RETRIES = 3  # of a unit of work
 
 # Reads or writes on a connection, inside a transaction that the database engine begins and ends. It
 # may be called more than once, so it changes nothing but the database.
@@ -96,17 +96,17 @@ class WriteQueue:
         try:
             return cast(T, await settled)  # the future was made for this work's result
         finally:
-            del settled  # its error holds this frame, so both would wait for the collector
+            del settled  # its error refers to this frame: the cycle would need the collector
 
     async def _run(self) -> None:
         while not (self._is_closing and not self._queued):
             await self._arrived.acquire()
             if batch := self._take():
                 await self._commit_batch(batch)
-            del batch  # what it wrote is not kept until the next one
+            del batch  # frees the written rows before the wait for the next batch
 
     def _take(self) -> Sequence[_Write]:
-        """The next write, with the ones after it that may share its transaction."""
+        """The next write, and those after it that may share its transaction."""
         taken: list[_Write] = []
         while self._queued and len(taken) < self._batch:
             if taken and not (taken[0].is_batched and self._queued[0].is_batched):
@@ -131,7 +131,7 @@ class WriteQueue:
             await self._commit_batch(batch[:middle])
             await self._commit_batch(batch[middle:])
             return
-        if isinstance(error, StoreDeadlock) and deadlocks < DEADLOCKS:
+        if isinstance(error, StoreDeadlock) and deadlocks < DEADLOCK_RETRIES:
             await self._commit_batch(batch, deadlocks + 1)
             return
         for write in batch:

@@ -14,7 +14,7 @@ from llm_backend.store.errors import Duplicate, Missing, ResponseNotInConversati
 from llm_backend.store.json_text import encode
 from llm_backend.store.keyset_pages import Page, PageRequest
 from llm_backend.store.responses.stored_response import StoredResponse
-from llm_backend.store.row_values import find_row, is_id
+from llm_backend.store.row_values import find_row
 from llm_backend.store.statement_parts import statement_parts
 from llm_backend.store.tables.conversations import items, response_items, responses
 
@@ -47,7 +47,7 @@ def add(connection: Connection, response: StoredResponse) -> int:
             raise Duplicate(response.id) from error
         raise
     conversation_id = response.conversation_id if joins_conversation(response.status) else None
-    if conversation_id is not None:  # before its items: the order of locks of `delete_item`
+    if conversation_id is not None:  # locked before its items, as in `delete_item`
         conversation_rows.lock(connection, conversation_id)
     add_items(connection, seq, response.input, is_output=False)
     add_items(connection, seq, response.output, start=len(response.input))
@@ -121,18 +121,11 @@ def delete_responses(connection: Connection, seqs: Sequence[int]) -> int:
     return freed_bytes
 
 
-def _mine(id: str) -> Select[tuple[int]]:
-    """The response, if the owner can see it. The responses that it continues belong to the same
-    owner."""
-    return select(responses.c.seq).where(responses.c.id == id)
-
-
 def context(connection: Connection, id: str) -> list[StoredItem]:
     """All items up to the end of this response: its own, after those of the responses that it
     continues or of its conversation. Raises `Missing` for any of these, `Unfinished`, and
     `ResponseNotInConversation` if its conversation does not contain it."""
-    if not is_id(id) or connection.execute(_mine(id)).first() is None:
-        raise Missing(id)
+    find_seq(connection, id)  # of this owner, as the responses that it continues
     first = select(
         responses.c.id,
         responses.c.status,
@@ -160,7 +153,7 @@ def context(connection: Connection, id: str) -> list[StoredItem]:
     if oldest.previous_id is not None:
         raise Missing(oldest.previous_id)
     earlier: list[StoredItem] = []
-    if oldest.conversation_id is not None:  # it contains that response's own items, too
+    if oldest.conversation_id is not None:  # which contains the items of `oldest`, too
         earlier = _items_until(connection, oldest.conversation_id, oldest.seq)
         if not earlier:
             raise ResponseNotInConversation(oldest.id, oldest.conversation_id)
@@ -188,7 +181,7 @@ def find_input(connection: Connection, request: PageRequest, id: str) -> Page[St
 
 
 def find_seq(connection: Connection, id: str) -> int:
-    """The number of a response's row. Raises `Missing`."""
+    """The sequence number of a response's row. Raises `Missing`."""
     found = select(responses.c.seq).where(responses.c.id == id)
     return int(find_row(connection, found, id).seq)
 

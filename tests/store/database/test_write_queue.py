@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from llm_backend.store import Duplicate, StoreDeadlock, StoreUnavailable
-from llm_backend.store.database.write_queue import DEADLOCKS, WriteQueue
+from llm_backend.store.database.write_queue import DEADLOCK_RETRIES, WriteQueue
 from tests.store.chat_values import a_chat, some_messages
 
 
@@ -123,7 +123,9 @@ async def test_write_that_locks_rows_has_a_transaction_of_its_own(ledger):
     assert ledger.commits == [[1, 2], [3], [4], [5, 6]]
 
 
-@pytest.mark.parametrize(("deadlocks", "is_written"), [(DEADLOCKS, True), (DEADLOCKS + 1, False)])
+@pytest.mark.parametrize(
+    ("deadlocks", "is_written"), [(DEADLOCK_RETRIES, True), (DEADLOCK_RETRIES + 1, False)]
+)
 async def test_deadlocked_write_is_retried_a_few_times(ledger, deadlocks, is_written):
     left = iter(range(deadlocks))
 
