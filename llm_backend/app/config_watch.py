@@ -1,6 +1,6 @@
 """Config file watch (hot reload): applies changes of local models while the server runs. The file
-is polled, so that no SIGHUP or other signal is needed, and the models folder with it if its models
-are served. Other changes are logged as needing a restart; an invalid file changes nothing.
+is polled, so that no signal is needed, and so is the models folder if its models are served. Other
+changes are logged as needing a restart; an invalid file changes nothing.
 """
 
 import asyncio
@@ -43,21 +43,21 @@ async def watch_config(
     """Polls the file of `source`, and the models folder, for ever; `running` are the settings of
     the start. On a change `serve` is called with the merged settings and the models to serve.
     """
-    watched = _Watched(source, running)
-    watched.has_changed()
+    detector = _ChangeDetector(source, running)
+    detector.has_changed()
     while True:
         await asyncio.sleep(every_s)
-        if await asyncio.to_thread(watched.has_changed):
+        if await asyncio.to_thread(detector.has_changed):
             await _apply(source, running, serve)
 
 
-class _Watched:
-    """The config file and the models folder, as they were when they were last read."""
+class _ChangeDetector:
+    """Compares the config file and the models folder with those of the last call."""
 
     def __init__(self, source: SettingsSource, running: Settings) -> None:
         self._source = source
         self._running = running
-        self._stamps: Sequence[Stamp] | None = None  # None until they have been read
+        self._stamps: Sequence[Stamp] | None = None  # None before the first call
         self._is_readable = True
 
     def has_changed(self) -> bool:
@@ -100,7 +100,7 @@ async def _apply(source: SettingsSource, running: Settings, serve: ApplySettings
 def _changes_image_servers(
     running: Settings, latest: Settings, served: Sequence[ServedModel]
 ) -> bool:
-    """Returns True if options of models of image servers have changed, which are not applied."""
+    """Returns True if options of image servers' models have changed: these need a restart."""
     before, after = running.image_models, latest.image_models
     local = {one.card.id for one in served}
     changed = {name for name in before.keys() | after if before.get(name) != after.get(name)}

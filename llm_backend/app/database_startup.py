@@ -17,7 +17,7 @@ DATABASE_RETRY_S = 2.0
 
 @asynccontextmanager
 async def open_database(settings: Settings, metrics: Metrics) -> AsyncIterator[Database]:
-    """Opens the database and migrates its tables, or does so once a server that is down is up."""
+    """Opens the database and migrates its tables, in the background if the server is down."""
     async with AsyncExitStack() as stack:
         opening = Database.open(
             settings.database,
@@ -57,7 +57,7 @@ async def migrate_later(database: Database) -> None:
             await migrate(database)
         except StoreUnavailable:
             continue  # logged once; readiness reports it as long as it lasts
-        except StoreError as error:  # needs the operator: at start it would have ended the start
+        except StoreError as error:  # needs the operator; at startup it ends the server
             log.critical("database_not_migrated", extra={"reason": str(error)})
             return
         log.info("database_available")
@@ -65,13 +65,13 @@ async def migrate_later(database: Database) -> None:
 
 
 async def migrate_for_others(settings: Settings) -> None:
-    """Migrates, as far as possible, before other processes open the database."""
+    """Migrates before other processes open the database; they do if its server is down now."""
     try:
         await migrate_database(settings)
     except StoreUnavailable as error:
         if not settings.has_database_server:
             raise
-        log.warning("database_unavailable", extra={"reason": str(error)})  # they retry
+        log.warning("database_unavailable", extra={"reason": str(error)})
 
 
 async def migrate_database(settings: Settings) -> None:

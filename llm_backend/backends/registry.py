@@ -35,7 +35,7 @@ class ImageServerModel:
 
 
 RouteTarget = LocalModel | EspeakModel | UpstreamModel | ImageServerModel
-"""One target of a route, which are tried in order."""
+"""Target of a route; its targets are tried in order."""
 
 
 class ModelSource(Protocol):
@@ -53,7 +53,7 @@ class ModelSource(Protocol):
 class Registry:
     """Resolves names: routes first, then local models by name, alias and personality
     (`NAME:PERSONALITY`), then upstreams whose settings cover the name. Image servers come before
-    these for operations on images, and after them for others."""
+    upstreams for operations on images, and after them for others."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class Registry:
         return [one for one in listed if not self.knows(one.get("id", ""))]
 
     def for_model(self, name: str, operation: Sequence[str] = ()) -> LocalModel | None:
-        """Returns the local model that is the first target of a name; None if that is an upstream.
+        """Returns the first target of a name if it is a local model; None if it is an upstream.
 
         Raises `ModelNotFound`, and `InvalidRequest` for `builtin-voice` and models of
         image servers. Local models are returned, also those that speak or draw.
@@ -190,8 +190,8 @@ class Registry:
         )
 
     def local_cards(self) -> list[ModelCard]:
-        """Lists usable local models, their personalities and aliases, voices if they are installed,
-        and routes that have targets, each as a model."""
+        """Lists the cards of usable local models, of their personalities and aliases, of the voice
+        of `espeak-ng` if it is installed, and of routes that have targets."""
         usable = self.usable
         cards = [self.card(model) for model in usable]
         personalities = [
@@ -243,13 +243,13 @@ class Registry:
         return self._named[name].card.id if name in self._named else name
 
     def _own(self, name: str) -> LocalModel | EspeakModel | None:
-        """Returns the model of this server with this name."""
+        """Returns the local model, or the `espeak_model`, of this name."""
         is_voice = self._espeak_model is not None and name == self._espeak_model.card.id
         return self._espeak_model if is_voice else self._named.get(name)
 
     def _not_served(self, name: str) -> ModelNotFound:
-        """Returns the error for a name without targets; it names the local engine if only that
-        could serve the name, and is missing."""
+        """Returns the error for a name without targets, with a hint if only the local engine, which
+        is missing, could serve the name."""
         has_others = self._upstreams is not None or self._image_servers is not None
         hint = missing_engine_hint() if name == BUILTIN_ID or not has_others else ""
         listed = (card.id for card in self.local_cards())

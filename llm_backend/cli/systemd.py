@@ -12,7 +12,7 @@ from llm_backend.cli.options import Config
 from llm_backend.settings import Settings
 
 _HIDDEN = ("/home", "/root", "/run/user")  # folders that ProtectHome=yes hides
-_ENDING_S = 20  # for engines and database, after the grace of running streams
+_SHUTDOWN_S = 20  # for engines and database, after the grace of running streams
 
 _UNIT = """\
 # Written by `llm-backend systemd`. As root:
@@ -20,7 +20,7 @@ _UNIT = """\
 #   systemctl daemon-reload && systemctl enable --now llm-backend
 # Settings are lines NAME=VALUE of /etc/llm-backend/environment (mode 0600), for example
 # LLM_BACKEND_HOST, LLM_BACKEND_API_KEYS and OPENAI_API_KEY. Model files lie in
-# /var/lib/llm-backend/models or in any folder outside of /home that everybody may read.
+# /var/lib/llm-backend/models or in any folder outside of /home that all users may read.
 
 [Unit]
 Description=llm-backend, a server that speaks OpenAI's API
@@ -42,11 +42,11 @@ RestartSec=2
 # The server ends its engines itself, after the streams that run.
 KillMode=mixed
 TimeoutStopSec={stop_s}
-# An engine that the kernel kills for want of memory is restarted by the server.
+# The server restarts an engine that the kernel kills when memory runs out.
 OOMPolicy=continue
 LimitNOFILE=65536
 
-# Files: read-only but for the state; the devices of a GPU need, in a drop-in (`systemctl edit`),
+# Files: read-only except the state; the devices of a GPU need, in a drop-in (`systemctl edit`),
 # PrivateDevices=no, DeviceAllow=char-nvidia* rw and MemoryDenyWriteExecute=no (untried).
 ProtectSystem=strict
 ProtectHome=yes
@@ -96,7 +96,7 @@ def systemd(
 ) -> None:
     """Print a hardened systemd unit for this installation.
 
-    Its user is a dynamic one, its data folder /var/lib/llm-backend.
+    The service runs as a dynamic user; its data folder is /var/lib/llm-backend.
     """
     installed = Path(sys.prefix) / "bin" / "llm-backend"
     interpreter = [] if program else [Path(sys.base_prefix)]
@@ -115,4 +115,4 @@ def systemd_unit(program: Path, config: Path | None = None) -> str:
     words = [str(program), "serve", *(["--config", str(config)] if config else [])]
     grace_s = Settings.model_fields["shutdown_grace_s"].default
     command = shlex.join(words).replace("%", "%%")
-    return _UNIT.format(command=command, stop_s=grace_s + _ENDING_S)
+    return _UNIT.format(command=command, stop_s=grace_s + _SHUTDOWN_S)

@@ -176,7 +176,8 @@ class Validators:
         *,
         allows_unknown: bool = False,
     ) -> Check | None:
-        """Returns the compiled schema of `find`; `allows_unknown` is for fields outside of it."""
+        """Returns the compiled schema that `find` returns; `allows_unknown` permits other
+        fields."""
         if key in self._checks:
             return self._checks[key]
         with self._lock:

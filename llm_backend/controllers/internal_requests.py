@@ -1,5 +1,5 @@
-"""Internal requests: the server sends them to its own ASGI application, in process, for a WebSocket
-message for instance. Routing, checks, errors and answers are the same as for clients.
+"""Internal requests, which the server sends to its own ASGI application in process, for example for
+a WebSocket message. Routing, checks, errors and answers are the same as for clients.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 Headers = Sequence[tuple[bytes, bytes]]
 
-NOTHING: Mapping[str, Any] = {}
+_NO_STATE: Mapping[str, Any] = {}
 
 _PIECES = 16  # pieces of an answer that are buffered for a slow reader
 _HANDSHAKE_HEADERS = (
@@ -52,8 +52,8 @@ async def _nothing_more() -> Message:
 
 
 def parse_message(message: str | bytes, limits: BodyLimits) -> JsonObject:
-    """Returns the object of a message. Raises `InvalidRequest` if it is none, or nested deeper than
-    the limit, and `TooLarge`."""
+    """Returns the JSON object of a message. Raises `InvalidRequest` for other messages and for
+    nesting over the limit, `TooLarge` for a message over the limit."""
     body = message.encode() if isinstance(message, str) else message
     check_bounds(body, limits)
     try:
@@ -68,8 +68,8 @@ def parse_message(message: str | bytes, limits: BodyLimits) -> JsonObject:
 
 @dataclass(frozen=True, kw_only=True)
 class InternalAnswer:
-    """An answer that has begun: its status and its body in chunks. After these, `is_complete` says
-    whether it was sent to its end."""
+    """An answer that has begun: its status and its body in chunks. `is_complete` returns
+    True after the last chunk if the answer was sent to its end."""
 
     status: int
     headers: Headers
@@ -89,7 +89,7 @@ class InternalAnswer:
         error = (exact_json.parse_object(body) or {}).get("error")
         if isinstance(error, dict):
             return error
-        return error_body(Internal("The request failed without saying why."))["error"]
+        return error_body(Internal("The request failed without a reason."))["error"]
 
 
 @asynccontextmanager
@@ -102,10 +102,10 @@ async def open_exchange(
     method: str = "POST",
     query: bytes = b"",
     content_type: bytes = b"application/json",
-    state: Mapping[str, Any] = NOTHING,
+    state: Mapping[str, Any] = _NO_STATE,
 ) -> AsyncIterator[InternalAnswer]:
-    """Opens an exchange once the answer has begun; leaving the context disconnects the client. A
-    `caller` in the `state` is authenticated already."""
+    """Sends a request and yields its answer once that has begun; leaving the context cancels the
+    request. A `caller` in the `state` is authenticated already."""
     request_headers = [
         (name, value) for name, value in headers if not name.startswith(_HANDSHAKE_HEADERS)
     ]

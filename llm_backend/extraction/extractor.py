@@ -4,9 +4,9 @@ Plain text is decoded in this process. Any other file is read by a child process
 is killed beyond its bounds. So a PDF without an end, an archive that unpacks to terabytes, or a bug
 of a library does no other harm.
 
-The child processes are a queue with two levels. Each file begins with a short time slice. A longer
-file continues as long as another child process is left for short files; otherwise it waits, and is
-read again from its beginning. So long files do not hold up short ones.
+The child processes serve a queue with two levels. Each file begins with a short time slice. A
+longer file continues as long as another child process is left for short files; otherwise it waits,
+and is read again from its beginning. So long files do not hold up short ones.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ class Extractor:
                     text = await asyncio.to_thread(self._decode, file)
                     return ExtractedText(text=text, format=format)
                 with self._writing():
-                    file.rollover()  # the child process gets it as a file
+                    file.rollover()  # the child process needs a file on disk
                     file.flush()
             text = _require_text(await self._read_with_retries(file, format, only_short), format)
         is_marked = format in (Format.HTML, Format.DOCX)
@@ -93,9 +93,9 @@ class Extractor:
     async def _copy(self, chunks: AsyncIterator[bytes], file: IO[bytes]) -> None:
         async for chunk in chunks:
             with self._writing():
-                file.write(chunk)  # as fast as the page cache
+                file.write(chunk)  # fast: to the page cache
         with self._writing():
-            file.seek(0)  # which writes what is buffered
+            file.seek(0)  # flushes the buffer
 
     def _decode(self, file: IO[bytes]) -> str:
         limit = self._limits.text_bytes

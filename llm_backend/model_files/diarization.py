@@ -1,8 +1,8 @@
 """Diarization models, which tell speakers apart, in sherpa-onnx's format: detection and metadata.
 
 Such a model is a folder. `segmentation.onnx` is pyannote's model, which finds the turns of speakers
-within a few seconds. `embedding.onnx` makes a vector of a voice. With wrong metadata the native
-code would end the process or write beyond its memory, so the metadata are checked here.
+within a few seconds. `embedding.onnx` makes a vector of a voice. The metadata are checked here:
+wrong ones would make the native code crash or write out of bounds.
 """
 
 from collections.abc import Mapping
@@ -17,22 +17,22 @@ SEGMENTATION, EMBEDDING = "segmentation.onnx", "embedding.onnx"
 
 _RATE_HZ = 16_000
 _LARGEST_WINDOW = 60 * _RATE_HZ
-_SPEAKERS = 16  # at once in a window
+_SPEAKERS = 16  # limit of speakers in a window
 _DIMENSIONS = 10_000
 _FRAMEWORKS: Mapping[str, tuple[str, ...]] = {
     "wespeaker": ("", "global-mean"),
     "3d-speaker": ("", "global-mean"),
     "nemo": ("", "per_feature"),
 }
-"""Frameworks of models of embeddings, and their normalisations of features that are known."""
+"""Known frameworks of embedding models, and the known feature normalisations of each."""
 
 _COMPUTE_BYTES = 200_000_000  # of a block of a recording
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiarizationFiles:
-    """Files of a diarization model. The model of embeddings was made by `framework`; its vectors
-    have `dimensions` numbers."""
+    """Files of a diarization model. The embedding model was made by `framework`; its vectors have
+    `dimensions` numbers."""
 
     extra: ClassVar[str] = "voices"
     library: ClassVar[str] = "sherpa-onnx"
@@ -110,10 +110,10 @@ def _read_embedding(path: Path) -> tuple[str, int]:
         )
     if not metadata.get("language"):
         raise HeaderError(f"{path} is broken: its `language` is missing.")
-    own = {"nemo": ("feat_dim", "window_size_ms", "window_stride_ms")}
-    for key in own.get(framework, ()):
-        metadata_number(path, metadata, key, 1000)
-    if framework != "nemo":
+    if framework == "nemo":
+        for key in ("feat_dim", "window_size_ms", "window_stride_ms"):
+            metadata_number(path, metadata, key, 1000)
+    else:
         metadata_number(path, metadata, "normalize_samples", 1, least=0)
     return framework, metadata_number(path, metadata, "output_dim", _DIMENSIONS)
 

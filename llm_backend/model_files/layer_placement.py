@@ -1,12 +1,13 @@
-"""Placement of a model's layers on GPUs: contiguous layers a device, filled to the same share.
+"""Placement of a model's layers on GPUs: contiguous layers on each, all filled to the same share.
 
 llama.cpp computes the first layers on the CPU and the others, with the output part, on the
-devices in their order. Where a mixture of experts (MoE) does not fit, the experts of its first
-layers stay on the CPU, before whole layers do.
+devices in their order. If a mixture of experts (MoE) does not fit, experts of its first layers
+stay on the CPU before whole layers do.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 _BISECTIONS = 20
 
@@ -21,34 +22,35 @@ class LayerBytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """`counts` are the layers of each device, the output part as one more; the experts of the first
-    `host_experts` layers stay on the CPU, as all layers before those of the devices do."""
+    """`counts` is the number of layers on each device; the output part counts as a layer. The
+    other, first layers and the experts of the first `host_experts` layers stay on the CPU."""
 
     counts: tuple[int, ...]
     host_experts: int = 0
 
     @property
     def gpu_layers(self) -> int:
-        """Layers on devices, the output part as one more."""
+        """Number of layers on devices; the output part counts as a layer."""
         return sum(self.counts)
 
     def is_as_good_as(self, other: "Placement") -> bool:
-        """True if as much is on devices as with another placement."""
+        """True if this places no fewer layers on devices and, of the same number, no fewer
+        experts."""
         mine, its = (self.gpu_layers, -self.host_experts), (other.gpu_layers, -other.host_experts)
         return mine >= its
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placer:
-    """Places `layers` on devices of these free bytes; the last layer is the output part. If `split`
-    is not empty, it has each device's share of the layers."""
+    """Places `layers` on devices with `capacities` free bytes; the last layer is the output part.
+    If `split` is not empty, it has each device's share of the layers."""
 
     layers: Sequence[LayerBytes]
     capacities: Sequence[int]
     split: Sequence[float] = ()
 
     def place(self) -> Placement:
-        """As many layers as fit, with as many experts as fit."""
+        """Places as many layers as fit, then as many experts as fit."""
         if (counts := self._fill(0, 0)) is not None:
             return Placement(counts=counts)
         last = len(self.layers)
@@ -61,7 +63,7 @@ class Placer:
         return Placement(counts=self._fill(first, hidden) or (), host_experts=hidden)
 
     def place_last(self, count: int) -> Placement:
-        """The last `count` layers, whether they fit or not."""
+        """Places the last `count` layers, whether they fit or not."""
         first = max(0, len(self.layers) - count)
         counts = self._fill(first, 0) or _proportional(len(self.layers) - first, self._shares())
         return Placement(counts=counts)
@@ -86,7 +88,7 @@ class Placer:
         sizes = [self._size(index, host_experts) for index in range(first, len(self.layers))]
         if self.split:
             counts = _proportional(len(sizes), self.split[: len(self.capacities)])
-            return counts if self._holds(sizes, counts) else None
+            return counts if self._fits(sizes, counts) else None
         best = self._fill_to(sizes, 1.0)
         if best is None:
             return None
@@ -108,7 +110,7 @@ class Placer:
             counts.append(at - start)
         return tuple(counts) if at == len(sizes) else None
 
-    def _holds(self, sizes: Sequence[int], counts: Sequence[int]) -> bool:
+    def _fits(self, sizes: Sequence[int], counts: Sequence[int]) -> bool:
         at = 0
         for count, capacity in zip(counts, self.capacities, strict=True):
             if sum(sizes[at : at + count]) > max(0, capacity):
@@ -125,8 +127,7 @@ def _proportional(count: int, split: Sequence[float]) -> tuple[int, ...]:
     part of the whole ends after it."""
     total = sum(split)
     shares = [one / total for one in split] if total > 0 else [1 / len(split)] * len(split)
-    counts, end = [0] * len(split), 0.0
-    ends = [end := end + share for share in shares]
+    counts, ends = [0] * len(split), list(accumulate(shares))
     for layer in range(count):
         device = next((at for at, one in enumerate(ends) if one > layer / count), len(split) - 1)
         counts[device] += 1
@@ -134,7 +135,8 @@ def _proportional(count: int, split: Sequence[float]) -> tuple[int, ...]:
 
 
 def _least(low: int, high: int, holds: Callable[[int], bool]) -> int:
-    """The least number from `low` to `high` that holds, if all greater ones do; `high` if none."""
+    """The least number that `holds`, from `low` to `high`, if all greater ones do; `high` if
+    none."""
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle + 1, high)

@@ -1,6 +1,6 @@
 """Settings of one local model: an entry under `models:` of the config file.
 
-A key that is left out has the value of the flat setting, or else of the model's file.
+A missing key has the value of the top-level setting, or else of the model's file.
 """
 
 import re

@@ -85,7 +85,7 @@ class SearchSettings(BaseModel):
         4 * 3600,
         gt=0,
         description="Timeout in seconds of each attempt to ingest a file into a vector store, with "
-        "its embedding. A file beyond it has failed.",
+        "its embedding. A file that takes longer fails.",
     )
     extraction_memory_bytes: int = Field(
         1024 * 1024 * 1024,

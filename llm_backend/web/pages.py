@@ -5,9 +5,9 @@ digest, which is its `ETag`. Browsers cache the file and revalidate it on every 
 
 The pages name their files at `/web/@RELEASE/...`, where modules and styles find other files beside
 them. The page's scripts there are bundles of modules (`bundles.py`). At `/web/...` each file is as
-it is in `static/`. `RELEASE` is a digest of all files and their names, made at the first page: what
-is at such an address need not be revalidated. Modules are read then and never again. Any other file
-that is replaced later is still served, but must be revalidated.
+it is in `static/`. `RELEASE` is a digest of all files and their names, made at the first page: a
+file at such an address need not be revalidated. Modules are read only then. Any other file that is
+replaced later is still served, but must be revalidated.
 """
 
 import asyncio
@@ -184,12 +184,12 @@ def _response(file: _PageFile, scope: Scope) -> Response:
 
 def _accepts_gzip(headers: Headers) -> bool:
     accepted = [one.strip() for one in headers.get("accept-encoding", "").split(",")]
-    return "gzip" in accepted  # one with a weight gets the file as it is
+    return "gzip" in accepted  # with a weight (`gzip;q=1`) the file is sent uncompressed
 
 
 def _is_of_release(path: str, file: _PageFile) -> bool:
-    """True for a file of this release at its address. At the address of another release the files
-    of this one are served, too, but not for ever."""
+    """True for a file of this release at its address. At addresses of other releases the same files
+    are served, but must be revalidated."""
     folder = f"{FILES}{_release_folder()}"
     return path.startswith(folder) and file.digest == _digests()[path.removeprefix(folder)]
 

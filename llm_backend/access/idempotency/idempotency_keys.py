@@ -133,7 +133,7 @@ class Idempotency:
         if found is not None:
             if found.digest != digest or found.answer is None:
                 raise _key_reused_error()
-            recorded.set_whole(found.answer, shared.remaining_s(found))
+            recorded.set_stored_answer(found.answer, shared.remaining_s(found))
             await replay(recorded, send)
             return True
         is_whole = False
@@ -141,7 +141,7 @@ class Idempotency:
             is_whole = await self._record_answer(recorded, request, answer, send)
         finally:
             if is_whole:
-                shared.store(shared_name, recorded.whole)
+                shared.store(shared_name, recorded.stored_answer)
             else:
                 shared.free(shared_name)
         return is_whole

@@ -19,29 +19,29 @@ _NOT_STORED = frozenset({408, 409, 429, 499})
 
 @dataclass(kw_only=True)
 class RecordedAnswer:
-    """The request of one key, and its answer once that has ended."""
+    """Digest of the request of one key, and the answer, once it has ended."""
 
     digest: bytes
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     start: Message | None = None
     body: bytes = b""
-    retention_s: float = RETENTION_S  # from its end
+    retention_s: float = RETENTION_S  # from the answer's end
     until_s: float = 0.0
 
     @property
     def size_bytes(self) -> int:
-        """Its size in memory."""
+        """Size in memory."""
         return BARE_BYTES + len(self.body)
 
     @property
-    def whole(self) -> StoredAnswer:
+    def stored_answer(self) -> StoredAnswer:
         """The ended answer, as it is shared with other servers."""
-        assert self.start is not None, "a whole answer has begun"
+        assert self.start is not None, "an ended answer has begun"
         pairs = [(name.decode("latin-1"), value.decode("latin-1"))
                  for name, value in self.start["headers"]]  # fmt: skip
         return StoredAnswer(status=self.start["status"], headers=pairs, body=self.body)
 
-    def set_whole(self, answer: StoredAnswer, retention_s: float) -> None:
+    def set_stored_answer(self, answer: StoredAnswer, retention_s: float) -> None:
         """Sets the answer that another server has made, and the rest of its retention."""
         self.retention_s = retention_s
         headers = [
@@ -59,7 +59,7 @@ class AnswerRecorder:
     def __init__(self, recorded: RecordedAnswer, send: Send) -> None:
         self._recorded = recorded
         self._send = send
-        # Joined at once: a small event takes no more memory than its bytes.
+        # One buffer, in which a small event takes no more memory than its bytes.
         self._body = bytearray()
         self._is_storable = True
         self.is_whole = False
@@ -89,7 +89,7 @@ class AnswerRecorder:
 
 
 async def replay(recorded: RecordedAnswer, send: Send) -> None:
-    """Sends a stored answer again, with a header that says so."""
-    assert recorded.start is not None, "a whole answer has begun"
+    """Sends a stored answer again, with the header `idempotent-replayed`."""
+    assert recorded.start is not None, "an ended answer has begun"
     await send({**recorded.start, "headers": [*recorded.start["headers"], REPLAYED]})
     await send({"type": "http.response.body", "body": recorded.body, "more_body": False})

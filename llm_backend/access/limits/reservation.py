@@ -11,7 +11,7 @@ from llm_backend.offload import offload
 
 
 class RateLimitReservation:
-    """Applies the limits of a request's key and model to it. If the model is a route, also those of
+    """Applies to a request the rate limits of its key and model and, if the model is a route, of
     the target that is about to answer. `headers` are the request's rate limit headers."""
 
     __slots__ = (
@@ -37,14 +37,14 @@ class RateLimitReservation:
         self.headers: Mapping[str, str] = {}
 
     async def reserve(self) -> None:
-        """Reserves a request and its estimated tokens. Raises `RateLimited` (429), and takes
-        nothing in that case."""
+        """Reserves a request and its estimated tokens. Raises `RateLimited` (429), and
+        reserves nothing then."""
         windows = self._policy.rate_windows
         self._reservation = await self._limits.reserve(windows, await offload(self._tokens))
         self.headers = self._limits.headers(windows)
 
     async def switch_target(self, model: str) -> None:
-        """Reserves for the target that is about to answer, and returns the reservation of a target
+        """Reserves for the target that is about to answer, and cancels the reservation for a target
         that failed. Raises `RateLimited` (429)."""
         if self._target_reservation is not None:
             self._target_reservation.correct(0)

@@ -33,7 +33,7 @@ def chat_command(
 
 def prompt_command(request: TextPrompt, begin_token: str) -> Generate:
     """Builds the command of a text completion. Text that looks like a special token stays text.
-    `begin_token` is the name of the token that replaces an empty prompt."""
+    `begin_token` names the token that replaces an empty prompt; it is empty for other prompts."""
     prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
     return _generate_command(
         request.limits,

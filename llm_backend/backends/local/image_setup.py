@@ -62,7 +62,7 @@ class LocalParameters:
 
 
 def local_parameters(parameters: JsonMapping) -> LocalParameters:
-    """Returns the parameters of a local model. Raises `ValueError` for an unknown one too."""
+    """Returns the parameters of a local model. Raises `ValueError` for unknown ones, too."""
     names = [one.name for one in fields(LocalParameters)]
     unknown = [name for name in parameters if name not in names]
     if unknown:
@@ -73,7 +73,7 @@ def local_parameters(parameters: JsonMapping) -> LocalParameters:
 @dataclass(frozen=True, kw_only=True)
 class LocalImageSetup:
     """Setup of a local model that draws: file, files of its parts by name, steps by quality, and
-    parameters. A request may ask for an image of `pixels_limit` pixels. Raises `ValueError` for
+    parameters. An image may have at most `pixels_limit` pixels. Raises `ValueError` for
     parameters that this model cannot use."""
 
     file: DiffusionFile
@@ -91,7 +91,7 @@ class LocalImageSetup:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of an image of which no size is asked for."""
+        """Width and height of an image if the request has no size."""
         side = self.file.side
         return self.parameters.width or side, self.parameters.height or side
 
@@ -103,5 +103,5 @@ class LocalImageSetup:
 
     @property
     def missing(self) -> Sequence[str]:
-        """Names of the parts that no setting names."""
+        """Names of needed parts that the settings lack."""
         return self.file.lacks(self.parts)

@@ -8,17 +8,17 @@ from llm_backend.backends.schemas.keywords import Path
 from llm_backend.backends.schemas.logic import Conjuncts, Logic
 from llm_backend.json_types import JsonValue
 
-_COMBINATIONS_LIMIT = 32  # limit of combinations of one value's conditions: llguidance tries each
+_COMBINATIONS_LIMIT = 32
 
 
 @dataclass
-class Budget:
-    """Budget for combinations of one value's conditions."""
+class CombinationBudget:
+    """Budget for combinations of one value's conditions: llguidance tries each of them."""
 
     combinations: int = 1
 
     def spend(self, count: int) -> bool:
-        """Returns True if a choice of `count` fits the budget, and counts it then."""
+        """Spends a choice of `count` alternatives; returns False if the budget is too small."""
         if self.combinations * count > _COMBINATIONS_LIMIT:
             return False
         self.combinations *= count
@@ -34,7 +34,7 @@ class Node:
     path: Path
     base: str = ""
     context: Conjuncts = ()
-    budget: Budget = field(default_factory=Budget)
+    budget: CombinationBudget = field(default_factory=CombinationBudget)
     is_derived: bool = False
 
     def child(self, schema: JsonValue, *names: str | int) -> "Node":
@@ -43,7 +43,7 @@ class Node:
         return Node(schema=schema, path=path, base=self.base, is_derived=self.is_derived)
 
     def with_schema(self, schema: JsonValue, *names: str | int, context: Conjuncts) -> "Node":
-        """Returns a node for the same value, which must satisfy both; `context` are all its
+        """Returns a node for the same value, which must satisfy both schemas; `context` are all its
         schemas, including this node's context."""
         path = self.path if self.is_derived else (*self.path, *names)
         return replace(self, schema=schema, path=path, context=context)
@@ -55,7 +55,7 @@ class Node:
     def branch(self, schema: JsonValue, *names: str | int, context: Conjuncts) -> "Node":
         """Returns a node for the same value, which may satisfy this schema or another."""
         sibling = self.with_schema(schema, *names, context=context)
-        return replace(sibling, budget=Budget(self.budget.combinations))
+        return replace(sibling, budget=CombinationBudget(self.budget.combinations))
 
 
 class Lowering(Protocol):

@@ -41,7 +41,7 @@ _FORMATS = {
 
 
 class _Sink:
-    """File that cannot seek; `take` removes the bytes that were written so far."""
+    """Unseekable file; `take` removes and returns the bytes that were written so far."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()

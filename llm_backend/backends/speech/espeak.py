@@ -24,7 +24,7 @@ PACKAGE = "espeak-ng"
 WORDS_PER_MINUTE = 175
 """Default speed of the program."""
 LEAST_RATE, GREATEST_RATE = 80, 450
-"""Words per minute that every build of the program speaks at; others are clamped to them."""
+"""Words per minute that every build of the program supports; other rates are clamped to them."""
 
 _HEADER_BYTES = 44  # header of the WAV file that the program writes
 _CHUNK_BYTES = 64 * 1024
@@ -47,8 +47,8 @@ def missing_program_message(model: str) -> str:
 class Espeak:
     """The program by its name or path.
 
-    A process that writes nothing for `timeout_s` is killed. `others` are aliases: further names
-    of its voices.
+    A process that writes nothing for `timeout_s` is killed. `others` maps further names to its
+    voices.
     """
 
     def __init__(self, program: str, *, timeout_s: float, others: Mapping[str, str]) -> None:
@@ -74,8 +74,8 @@ class Espeak:
 
     @asynccontextmanager
     async def speak(self, text: str, voice: str, words_per_minute: int) -> AsyncIterator[Samples]:
-        """Yields the audio of a text, while the rest is still being computed. The process is killed
-        at the end. Raises `ApiError`, also while the chunks are read."""
+        """Yields the audio of a text while it is being computed. The process is killed at the end.
+        Raises `ApiError`, also while the chunks are read."""
         rate = str(words_per_minute)
         async with self._run("-b", "1", "-v", voice, "-s", rate, "--stdin", "--stdout") as process:
             assert process.stdin is not None

@@ -34,7 +34,7 @@ class HeardAnswer:
         return ("", ()) if self._may_be_header() else self.finish()
 
     def finish(self) -> tuple[str, Sequence[TokenLogprob]]:
-        """Returns what was held back: it is not a header."""
+        """Returns the pending text and tokens, which are not a header."""
         self._is_open = False
         pending, logprobs = self._pending, self._pending_logprobs
         self._pending, self._pending_logprobs = "", []
@@ -55,8 +55,8 @@ class HeardAnswer:
 
 
 def join_windows(before: str, text: str) -> str:
-    """Returns the beginning of a window's text as it follows the text before it: after a space,
-    unless one of the scripts has none between words."""
+    """Returns a window's text with a space to separate it from the text before it, unless one of
+    the scripts has no spaces between words."""
     text = text.lstrip()
     if not before or not text or before[-1].isspace():
         return text

@@ -77,7 +77,7 @@ def _list_files(folder: Path) -> list[Path]:
 
 
 def _load_last_uses(settings: Settings) -> Mapping[str, int]:
-    """Return the last uses of models by name, in unix seconds, where the database knows them."""
+    """Return the last uses of models by name, in unix seconds, as far as the database has them."""
     if settings.database_url is None and not settings.sqlite_file.exists():
         return {}
     from llm_backend.store import Database, StoreError

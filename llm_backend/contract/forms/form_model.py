@@ -1,8 +1,8 @@
 """Reads the `model` field from the beginning of a multipart form that is read as a stream.
 
-Clients send their fields before or after the file. An upstream's form goes on as it comes, and a
-model that is named after a long file is not read. A form that may be answered here is stored up to
-the model's name instead, because the name decides where it is answered.
+Clients send fields before or after the file. A form for an upstream is relayed as it arrives, so a
+model's name after a long file is not read. A form that may be answered here is stored up to the
+model's name, because the name decides where it is answered.
 """
 
 import re
@@ -32,8 +32,8 @@ _NAMES_SESSION = re.compile(rb'[; ]name="?session"?\s*(?:;|\r|$)', re.IGNORECASE
 class FormHead:
     """First bytes of a form, with the offsets of the model's name in them.
 
-    `read` holds the first of them, and `stored` those that follow, if there are many. `more`: the
-    form continues. `session` is the model of a realtime session, read from the JSON of the form's
+    `read` holds the first of them, and `stored` the others, if there are many. `more`: the form
+    continues. `session` is the model of a realtime session, read from the JSON of the form's
     `session` field.
     """
 
@@ -73,7 +73,8 @@ async def read_form_head(
     http: HttpRequest, files: TemporaryFiles, *, stored_limit_bytes: int | None = None
 ) -> FormHead | None:
     """Reads a form until it names a model; None if it is not a form. The bytes read are
-    bounded, or with `stored_limit_bytes` stored up to this size. The caller closes the head.
+    bounded; with `stored_limit_bytes` they are stored, up to this limit. The caller closes the
+    head.
 
     Raises `ClientGone` if the client disconnects meanwhile, `TooLarge` over the limit.
     """
@@ -104,7 +105,7 @@ async def _read(
             else:
                 stored = stored or files.open(_KIND)
                 with files.writing(_KIND):
-                    stored.write(body)  # as fast as the page cache
+                    stored.write(body)  # fast: to the page cache
             if (found := finder.find(body)) is not None:
                 start, name = found
                 return FormHead(
@@ -124,8 +125,7 @@ async def _read(
 
 
 class _ModelFinder:
-    """Finds the `model` field in the pieces of a form; of long parts and of those before the one
-    that is read it keeps no bytes."""
+    """Finds the `model` field in the pieces of a form. Keeps no bytes of complete or long parts."""
 
     def __init__(self, mark: bytes) -> None:
         self._mark = mark
@@ -161,7 +161,7 @@ def _model_of_session(read: bytearray, mark: bytes) -> str | None:
 
 
 def _model_in(text: bytearray) -> str | None:
-    session = exact_json.parse_object(text) or {}  # the upstream reports what is not JSON
+    session = exact_json.parse_object(text) or {}  # the upstream reports invalid JSON
     model = session.get("model")
     return model if isinstance(model, str) else None
 

@@ -24,13 +24,13 @@ from llm_backend.controllers.services import Services
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-THING = "admin API key"
+NOUN = "admin API key"
 
 
 async def admin_api_keys_list(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/admin_api_keys`"""
     find = services.access.administration.keys
-    return await paged_response(THING, request.query, find, admin_key_object)
+    return await paged_response(NOUN, request.query, find, admin_key_object)
 
 
 async def admin_api_keys_create(services: Services, request: ApiRequest) -> Response:
@@ -38,7 +38,7 @@ async def admin_api_keys_create(services: Services, request: ApiRequest) -> Resp
     body: api.AdminApiKeysCreateRequest = request.body
     key = new_key(body["name"], lifetime_s=body.get("expires_in_seconds"))
     entry = audit_entry(request, "api_key.created", key.stored.id, data={"scopes": []})
-    async with create_key(services, THING) as headers:
+    async with create_key(services, NOUN) as headers:
         await services.access.administration.add_key(entry, key.stored)
     answer: api.AdminApiKeyCreateResponse = {**admin_key_object(key.stored), "value": key.value}
     return JsonResponse(answer, headers=headers)
@@ -46,7 +46,7 @@ async def admin_api_keys_create(services: Services, request: ApiRequest) -> Resp
 
 async def admin_api_keys_get(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/admin_api_keys/{key_id}`"""
-    with translate_store_errors(THING):
+    with translate_store_errors(NOUN):
         key = await services.access.administration.key(request.path["key_id"])
     return JsonResponse(admin_key_object(key))
 
@@ -54,7 +54,7 @@ async def admin_api_keys_get(services: Services, request: ApiRequest) -> Respons
 async def admin_api_keys_delete(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/admin_api_keys/{key_id}`"""
     id = request.path["key_id"]
-    async with apply_change(services, THING):
+    async with apply_change(services, NOUN):
         await services.access.administration.key(id)
         await services.access.administration.remove_key(
             audit_entry(request, "api_key.deleted", id), id

@@ -24,7 +24,7 @@ from llm_backend.controllers.services import Services
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-THING = "API key"
+NOUN = "API key"
 
 
 async def list_project_api_keys(services: Services, request: ApiRequest) -> Response:
@@ -32,7 +32,7 @@ async def list_project_api_keys(services: Services, request: ApiRequest) -> Resp
     project = await project_of(services, request)
     query: api.ListProjectApiKeysQuery = request.query
     shows = query.get("owner_project_access", "any") != "inactive"
-    with translate_store_errors(THING):
+    with translate_store_errors(NOUN):
         page = await list_page(
             query,
             lambda page: services.access.administration.keys(page, project_id=project.id),
@@ -45,7 +45,7 @@ async def list_project_api_keys(services: Services, request: ApiRequest) -> Resp
 async def retrieve_project_api_key(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/api_keys/{api_key_id}`"""
     project = await project_of(services, request)
-    with translate_store_errors(THING):
+    with translate_store_errors(NOUN):
         key = await services.access.administration.key(
             request.path["api_key_id"], project_id=project.id
         )
@@ -56,7 +56,7 @@ async def delete_project_api_key(services: Services, request: ApiRequest) -> Res
     """`DELETE /organization/projects/{project_id}/api_keys/{api_key_id}`"""
     id, project = request.path["api_key_id"], await project_of(services, request)
     entry = audit_entry(request, "api_key.deleted", id, project_id=project.id)
-    async with apply_change(services, THING):
+    async with apply_change(services, NOUN):
         await services.access.administration.key(id, project_id=project.id)
         await services.access.administration.remove_key(entry, id)
     return deleted_response(id, "organization.project.api_key.deleted")

@@ -114,7 +114,7 @@ async def begin_turn(
 
 
 class ChatTurn:
-    """One chat being answered, streamed or whole, and stored in either case."""
+    """A chat that is being answered, streamed or whole, and is stored in either case."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class ChatTurn:
         custom_names: frozenset[str],
         moderation: ModeratedAnswer | None,
     ) -> None:
-        self.truncated_messages = 0  # of the oldest, left out of the prompt
+        self.truncated_messages = 0  # number of oldest messages left out of the prompt
         self._retrieval = retrieval
         self._chat_recorder = services.chat_recorder
         self._body = body

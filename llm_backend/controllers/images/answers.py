@@ -1,4 +1,4 @@
-"""Drawn images as the document's answers: objects, events, and files behind URLs."""
+"""Renders drawn images as the document's answers: objects, events, and files behind URLs."""
 
 import struct
 import time
@@ -78,7 +78,7 @@ async def images_answer(
     async with aclosing(images):
         drawn = [one async for one in images if isinstance(one, GeneratedImage)]
     styled = [await style_image(one.data, style, limit=limit) for one in drawn]
-    if style.as_urls:  # all are stored or none
+    if style.as_urls:  # checked before any is stored
         with translate_store_errors("file"):
             await services.files.check_capacity(sum(len(one.data) for one in styled))
     data: list[api.Image] = []

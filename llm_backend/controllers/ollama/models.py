@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 API_VERSION = "0.12.11"
 """Version of Ollama whose API this server answers; clients decide by it what they may send."""
 
-_LATEST_TIME_S = 1 << 33  # in seconds: some 270 years
+_LATEST_TIME_S = 1 << 33  # in the year 2242
 _LENGTHS = ("context_length", "embedding_length")
 _TEMPLATE = "tokenizer.chat_template"
 _INFILL = ("tokenizer.ggml.prefix_token_id", "tokenizer.ggml.fim_pre_token_id")
@@ -77,7 +77,7 @@ async def list_loaded_ollama_models(services: Services, request: ApiRequest) -> 
 
 
 async def show_ollama_model(services: Services, request: ApiRequest) -> Response:
-    """`POST /api/show`: a local model by its file's header, which needs no loading."""
+    """`POST /api/show`: a model as its file's header describes it; nothing is loaded."""
     check_enabled(services)
     body: api.ShowOllamaModelRequest = with_known_model(services, request).body
     name = body["model"]
@@ -164,7 +164,7 @@ def _model_info(header: GgufHeader) -> Mapping[str, JsonValue]:
 
 
 async def _capabilities(model: LocalModel | None, header: GgufHeader | None) -> list[str]:
-    """Returns the purposes of a model, by its file. An upstream's is assumed to chat."""
+    """Returns the purposes of a model, by its file. An upstream's model is assumed to chat."""
     if model is None or header is None:
         return ["completion"]
     if await model.may_embed():

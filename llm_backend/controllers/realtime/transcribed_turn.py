@@ -1,4 +1,4 @@
-"""A turn of the user: its audio as text, by a model that transcribes."""
+"""Transcription of a user's turn in a realtime session."""
 
 import uuid
 from contextlib import aclosing
@@ -40,7 +40,7 @@ class TranscribedTurn:
         self._conversation = conversation
 
     async def transcribe(self) -> bool:
-        """Returns True if something was said; failures are events."""
+        """Returns True if the transcript has text; failures are sent as events."""
         try:
             done = await self._answer()
         except InternalRequestFailed as failed:
@@ -58,7 +58,7 @@ class TranscribedTurn:
         return bool(text)
 
     async def fail(self, error: ApiError) -> None:
-        """Informs the client that the audio does not become text."""
+        """Sends the event of a failed transcription."""
         await self._send_failure(error_body(error)["error"])
 
     async def _answer(self) -> JsonMapping:

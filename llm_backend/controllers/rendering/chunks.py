@@ -1,7 +1,7 @@
 """Rendering of deltas as the document's objects and chunks. Pure.
 
-A chat is rendered as chunks in either case; `fold` makes the whole completion of them, so that
-streamed and whole answers cannot differ.
+A chat is always rendered as chunks, from which `fold` makes the whole completion: streamed and
+whole answers cannot differ.
 """
 
 import codecs
@@ -223,7 +223,7 @@ def _text_logprobs(
         tops.append(_top(entry))
     return {
         "tokens": tokens,
-        "token_logprobs": [_maybe(entry.logprob) for entry in logprobs],
+        "token_logprobs": [_finite_or_none(entry.logprob) for entry in logprobs],
         "top_logprobs": tops,
         "text_offset": offsets,
     }
@@ -243,7 +243,7 @@ def _token_text(entry: TokenLogprob) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in entry.bytes)
 
 
-def _maybe(logprob: float | None) -> float | None:
+def _finite_or_none(logprob: float | None) -> float | None:
     return None if logprob is None else _finite(logprob)
 
 

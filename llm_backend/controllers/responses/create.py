@@ -1,4 +1,4 @@
-"""Creation of responses by a local model or relayed, and counts of their input tokens."""
+"""Creates responses, by a local model or relayed, and counts their input tokens."""
 
 from typing import TYPE_CHECKING
 

@@ -79,7 +79,7 @@ async def _relay_to_owner(
 ) -> Response:
     """Tries the upstreams in order; returns the first answer that is not a 404, or raises the
     first failure."""
-    assert services.upstreams is not None, "only an upstream may have it"
+    assert services.upstreams is not None, "only an upstream may have the response"
     names = services.upstreams.response_upstreams(operation_names(request))
     if len(names) < 2:
         return await relay(services, request, observe=observe, finish=finish)

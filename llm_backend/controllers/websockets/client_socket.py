@@ -13,20 +13,20 @@ from llm_backend.errors import ClientGone
 
 T = TypeVar("T")
 
-# Limits of what is read ahead, so that a disconnect is noticed while an upstream is slow. A message
-# may be as large as a body.
+# Limits of reading ahead, which notices a disconnect while an upstream is slow. A message may be as
+# large as a body.
 _READ_AHEAD_MESSAGES = 16
 READ_AHEAD_BYTES = 1024 * 1024
 
 GOING_AWAY = 1001
-"""Close code of an end that no message causes (RFC 6455, 7.4.1)."""
+"""Close code of an endpoint that goes away (RFC 6455, 7.4.1)."""
 
 _ABNORMAL = 1006
 _NEVER_SENT = frozenset({1004, 1005, _ABNORMAL, 1015})  # RFC 6455, 7.4.1
 
 
 class ClientSocket:
-    """Reads an accepted WebSocket within `async with`."""
+    """Reads a WebSocket within `async with`, after its connect event."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
@@ -76,7 +76,7 @@ class ClientSocket:
 
     @property
     def _is_over(self) -> bool:
-        """True once nothing can be sent: a message could not be, or the connection was closed."""
+        """True once nothing can be sent: a send has failed, or the connection was closed."""
         return self._socket.application_state is WebSocketState.DISCONNECTED
 
     async def _read(self) -> None:

@@ -49,8 +49,8 @@ _FAILED = 1011  # RFC 6455: an unexpected condition
 
 
 class WebSocketEndpoints:
-    """ASGI middleware that serves WebSockets; all else is passed to the application. Requests in
-    messages are sent to `request_app`, which logs them.
+    """ASGI middleware that serves WebSockets and passes HTTP requests to the application. Requests
+    in messages are sent to `request_app`, which logs them.
     """
 
     def __init__(
@@ -139,7 +139,8 @@ async def _realtime(
 async def _relay_realtime(
     services: Services, socket: WebSocket, model: str | None, find_caller: FindCaller
 ) -> None:
-    """Relays a session; accepted once the upstream has accepted, charged as it reports."""
+    """Relays a session: accepts it once the upstream has, and charges the usage that this
+    reports."""
     async with services.access.admission.session(find_caller, model or "") as session:
         targets = upstream_targets(services, model)
         await socket.receive()  # the connect event
@@ -179,7 +180,7 @@ async def _serve_while_valid(
 
 
 async def _recheck_forever(find_caller: FindCaller, every_s: float) -> NoReturn:
-    """Checks the key again periodically; raises the errors of `find_caller` once it is invalid."""
+    """Checks the key periodically; raises the error of `find_caller` once the key is invalid."""
     while True:
         await asyncio.sleep(every_s)
         find_caller()
@@ -189,7 +190,7 @@ _ENDPOINTS: Mapping[str, ServeSocket] = {"/realtime": _realtime, "/responses": _
 
 
 async def _refuse(socket: WebSocket, error: ApiError) -> None:
-    """Refuses with the error's status; after the accept, with an error event and a close."""
+    """Refuses a socket with the error's status; an accepted one with an error event and a close."""
     if socket.application_state is WebSocketState.CONNECTING:
         await send_refusal(socket.scope, socket.send, error)
         return

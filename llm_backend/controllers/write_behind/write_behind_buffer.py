@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
-PAUSE_S = 0.05  # for more items: a write costs much, a row little, and no request waits
+PAUSE_S = 0.05  # waits for more items: a write costs much, a further row little
 MAX_ITEMS = 4096  # two seconds of small chats, while a slow disk syncs; each holds its parsed body
 MAX_BYTES = 4 * 1024 * 1024  # bytes of JSON text; parsed, it takes several times that
 
@@ -24,7 +24,7 @@ class _WriteBatch(Generic[Item]):
 
 
 class WriteBehindBuffer(Generic[Item]):
-    """Bounded buffer of items until `write_all` has written them.
+    """Bounded buffer of items that `write_all` writes later.
 
     `write_all` gets the items taken since its last call, in order. It logs its own errors: no
     caller gets them.

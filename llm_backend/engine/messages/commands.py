@@ -26,7 +26,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     # Context: tokens of one sequence
     context_tokens: int | None = None  # None: trained tokens, at most `default_context_tokens`
     default_context_tokens: int = 4096
-    # tokens by which an answer may exceed the context, without its oldest tokens
+    # tokens by which an answer may exceed the context; the oldest tokens are dropped then
     context_shift_tokens: int = 0
 
     # Passes

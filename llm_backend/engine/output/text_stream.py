@@ -47,7 +47,7 @@ class TextStream:
         released and is not part of a stop string."""
         start = self._released + len(self._pending)
         self._pending += self._decoder.decode(piece)
-        if logprob is None and not self._stops and not self._logprobs:  # as most requests are
+        if logprob is None and not self._stops and not self._logprobs:  # the usual case
             return self._release_text(len(self._pending))
         if logprob is not None:
             unfinished = bool(self._decoder.getstate()[0])  # its character is incomplete

@@ -1,6 +1,5 @@
-"""Constrained decoding: grammars that mask the tokens which may come next. The only module that
-imports llguidance, and only at the first grammar, so that a worker without grammars pays neither
-its time nor its memory.
+"""Constrained decoding: grammars that limit the next token by a mask. The only module that imports
+llguidance, and only at the first grammar, so that other workers save its time and memory.
 
 A grammar is compiled once, in a thread of its own, and copied for every answer that it constrains.
 The mask of the next token depends only on the tokens before, so it is computed in parallel to the
@@ -31,9 +30,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("llm_backend.engine.sampling.constraint")
 
-_STACK_BYTES = 1 << 10  # stack of the compiler for a byte of grammar: nested rules make it recurse
+_STACK_BYTES = 1 << 10  # compiler stack per byte of grammar: it recurses into nested rules
 _GBNF = re.compile(r"^[^\S\n]*[\w-]+\s*::=", re.MULTILINE)
-_GBNF_RULES = 500  # converting them takes the square of their number
+_GBNF_RULES = 500  # conversion time grows with their square
 
 _WORD_BITS = 32
 _MESSAGE_LENGTH = 300  # characters of the native code's message that are passed on
@@ -120,8 +119,8 @@ class Grammars:
 
     def compile(self, grammar: str) -> "Future[CompiledGrammar]":
         """Compile a grammar in the background. The future raises `GrammarError` if the grammar
-        is invalid, and `CompilerError` if the compiler failed; then it is compiled again the
-        next time."""
+        is invalid, and `CompilerError` if the compiler failed; the next call compiles such a
+        grammar again."""
         cached = self._cache.get(grammar)
         if cached is None or _has_failed(cached):
             cached = self._cache[grammar] = self._submit(grammar)
@@ -182,7 +181,7 @@ class Grammars:
     def _matcher(self, grammar: str) -> "LLMatcher":
         from llguidance import LLMatcher
 
-        source = json.dumps({"grammars": [{"lark_grammar": grammar}]})  # nothing but Lark
+        source = json.dumps({"grammars": [{"lark_grammar": grammar}]})  # only Lark is accepted
         return LLMatcher(self._tokenizer, source, log_level=0, limits=self._native_limits)
 
     def _invalid_grammar(self, grammar: str, message: str) -> GrammarError:
@@ -260,8 +259,7 @@ class _TokenizerAdapter:
         return tokens if found == expected else None
 
     def _greedy(self, data: bytes) -> list[int]:
-        """Tokenize by the longest token first, for a text that is written like a marker but is
-        none."""
+        """Tokenize greedily by the longest token: for plain text that looks like a marker."""
         tokens = []
         while data:
             lengths = range(min(len(data), self._longest), 0, -1)

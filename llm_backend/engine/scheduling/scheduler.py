@@ -62,7 +62,7 @@ class Scheduler:
         self._move_threshold = cache.copy_threshold
         self._waiting_queue = WaitingQueue(cache)
         self._running: list[Sequence] = []
-        self._media_by_priority = 0  # how many images were preferred since one was chosen by age
+        self._media_by_priority = 0  # media planned by priority since the last one by age
         # cells ran out: no sequence is admitted until a running one has ended
         self._is_out_of_cells = False
 
@@ -88,7 +88,7 @@ class Scheduler:
 
     @property
     def has_long_chunk(self) -> bool:
-        """True if the newest pass has tokens of a long prompt."""
+        """True if the last planned pass has tokens of a long prompt."""
         return self._chunk_planner.has_long_chunk
 
     @property

@@ -9,9 +9,9 @@ from llm_backend.engine.transcript_words import TimedToken, timed_words
 
 _BYTE = re.compile(r"<0x([0-9A-F]{1,2})>")
 _ENDS = (".", "?", "!", "。", "？", "！")  # of sentences, Chinese ones too
-_PAUSE_S = 1.0  # that ends a segment
-_LONGEST_S = 15.0  # of a segment that another word can follow
-_TOKEN_S = 0.3  # of a token whose model reports no duration, if none follows sooner
+_PAUSE_S = 1.0  # a pause that ends a segment
+_LONGEST_S = 15.0  # a segment longer than this ends before the next word
+_TOKEN_S = 0.3  # duration of a token, if the model reports none and no token follows sooner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ def end_times(
 
 
 def build_segments(tokens: Sequence[HeardToken], *, words: bool) -> list[TranscriptSegment]:
-    """Returns segments, which end with sentences, before pauses of a second, and after 15 s."""
+    """Returns segments, each up to the end of a sentence, a pause of a second, or about 15 s."""
     return [_segment(piece, words=words) for piece in _pieces(tokens)]
 
 

@@ -38,8 +38,8 @@ from llm_backend.engine.whisper.library import (
 from llm_backend.model_files import HeaderError, read_whisper_header
 
 _SAMPLE_BYTES = 2
-_LEAST_SAMPLES = SAMPLES_HZ  # the native code computes nothing for less than a moment
-_LEAST_END_S = 1.0  # an earlier end of speech leaves nothing to the next window
+_LEAST_SAMPLES = SAMPLES_HZ  # input is padded to it: the native code ignores short input
+_LEAST_END_S = 1.0  # below it, the whole window counts as transcribed
 _CENTI = 100  # native times are hundredths of a second
 
 # The native tokenizer recurses for each character of a word, and its time grows with the square of
@@ -47,7 +47,7 @@ _CENTI = 100  # native times are hundredths of a second
 # begin.
 _PROMPT_CHARACTERS = 2000  # more than the tokens that a model takes
 _PIECE = re.compile(r"\s{0,100}\S{1,100}|\s{1,100}")
-_KEPT_PROMPTS = 16  # tokenized; each window of a recording has the same one
+_KEPT_PROMPTS = 16  # cached tokens: all windows of a recording have one prompt
 
 
 class WhisperModel:
@@ -79,7 +79,7 @@ class WhisperModel:
         self._prompt_tokens = lru_cache(_KEPT_PROMPTS)(self._tokenize)
         self._thread_count = first_thread_count(config, config.model_path.stat().st_size)
         is_on_gpu = params.use_gpu and has_gpu(self._library)
-        is_learning = config.threads is None and not is_on_gpu  # where threads only wait
+        is_learning = config.threads is None and not is_on_gpu  # on a GPU, threads only wait
         self._threads = PassThreads(
             self._thread_count, self._set_thread_count, is_learning=is_learning
         )
@@ -138,7 +138,7 @@ class WhisperModel:
         def begin_encoder(*_: object) -> bool:
             nonlocal begun
             begun += 1
-            return begun == 1 or command.is_last  # the next window computes it again, whole
+            return begun == 1 or command.is_last  # the next window computes the rest
 
         def abort(_: object) -> bool:
             nonlocal is_stopped
@@ -180,7 +180,7 @@ class WhisperModel:
         params.token_timestamps = command.words
         params.temperature = command.temperature
         if command.temperature > 0:
-            params.temperature_inc = 0  # the client's choice stays
+            params.temperature_inc = 0  # no fallback to higher temperatures
         language = command.language or (None if self._is_multilingual else "en")
         params.language = None if language is None else _text(language)
         prompt = self._prompt_tokens(command.prompt[-_PROMPT_CHARACTERS:])

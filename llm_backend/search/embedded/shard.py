@@ -16,9 +16,9 @@ from llm_backend.search.conditions import DOCUMENT, FilterBuilder, filter_of, pa
 
 VECTOR, WORDS = "vector", "words"
 HNSW_M, HNSW_EF_CONSTRUCT = 16, 128  # of the graph; recall 0.99 and better on 100,000 vectors
-# Breadth of a search in the graph: half a millisecond more, for hard queries.
+# Breadth of a search in the graph: costs half a millisecond, and helps hard queries.
 HNSW_EF = 256
-FULL_SCAN_KB = 10_000  # below which scanning all vectors is as fast
+FULL_SCAN_KB = 10_000  # below this size scanning all vectors is as fast
 
 
 class _EdgeFilterBuilder(FilterBuilder):
@@ -85,8 +85,8 @@ class Shard:
         return self._shard.count(edge.CountRequest())
 
     def optimize(self) -> None:
-        """Builds the graph over new points and purges deleted ones. Holds Python's lock meanwhile,
-        which may take minutes."""
+        """Builds the graph over new points and purges deleted ones. Holds the GIL meanwhile, for
+        minutes if there are many."""
         while self._shard.optimize():
             pass
 

@@ -66,8 +66,7 @@ Messages = Callable[[MarkupReader, Attempt, Tools], Steps[None]]
 @dataclass(frozen=True, kw_only=True)
 class Thinking:
     """Marks around reasoning, which precedes the answer. Templates of such models contain
-    `signature`.
-    `answer` are marks around the answer, if there are any."""
+    `signature`. `answer` are marks around the answer, if there are any."""
 
     opening: str
     closing: str

@@ -21,7 +21,7 @@ from llm_backend.store.administration import AuditedChange, Record
 @dataclass(frozen=True, kw_only=True)
 class Resource:
     """A kind of records of the organization or of its projects: its name in messages, and the
-    prefix of its ids. Changes take their entry in the audit log."""
+    prefix of its ids. Methods that change records take an audit log entry."""
 
     kind: str
     name: str

@@ -153,7 +153,7 @@ class FileSearch(ServerTool):
         status, results = "completed", None
         try:
             hits = await search(
-                self._vector_stores, self._store_ids, self._query.of(queries), self._meter
+                self._vector_stores, self._store_ids, self._query.with_texts(queries), self._meter
             )
             results = [_result(hit) for hit in hits]
         except (ApiError, StoreError):

@@ -39,7 +39,7 @@ def check_entry(context: ToolContext) -> None:
 
 
 def headers_of(context: ToolContext) -> dict[str, str]:
-    """Returns the HTTP headers of the entry, beside those of the MCP protocol itself. Raises
+    """Returns the HTTP headers that the entry adds to those of the MCP protocol. Raises
     `InvalidRequest` for a header that cannot be sent."""
     headers: dict[str, str] = dict(context.tool.get("headers") or {})
     for name, value in headers.items():

@@ -112,7 +112,7 @@ async def retrieve(
         return chat_body, None
     # The caller may not own the stores that the server's settings name: no owner filter.
     with nullcontext() if indices else as_owner(None):
-        retrieval = await _search(services, store_ids, query.of([question]), meter)
+        retrieval = await _search(services, store_ids, query.with_texts([question]), meter)
     messages = cast(
         "list[api.ChatCompletionRequestMessage]", retrieval.add_to(chat_body["messages"])
     )
@@ -132,7 +132,7 @@ async def retrieve_from_model_stores(
         return None
     store_ids, query = await _search_of_body(services, {}, (), model_store_ids)
     with as_owner(None):  # no owner filter: the server's settings name the stores
-        return await _search(services, store_ids, query.of([question]), meter)
+        return await _search(services, store_ids, query.with_texts([question]), meter)
 
 
 async def _search_of_body(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from llm_backend.backends.base import Meter
 from llm_backend.controllers.services.vector_store_services import (
@@ -32,7 +33,7 @@ class Query:
     least_score: float = 0.0
     least_similarity: float = 0.0
 
-    def of(self, texts: Sequence[str]) -> "Query":
+    def with_texts(self, texts: Sequence[str]) -> "Query":
         """Returns the same query for other texts."""
         return replace(self, texts=texts)
 
@@ -111,12 +112,12 @@ async def _chunks(
         rankings = [
             await _rank(vector_stores, store, query, vectors) for store, vectors in searched
         ]
-    best = sorted((one for some in rankings for one in some), key=lambda one: -one.score)
+    best = sorted(chain.from_iterable(rankings), key=lambda one: -one.score)
     chunks = await vector_stores.stores.chunks([one.id for one in best])
     stores_of = {
         one.id: store.id
-        for (store, _), some in zip(searched, rankings, strict=True)
-        for one in some
+        for (store, _), ranking in zip(searched, rankings, strict=True)
+        for one in ranking
     }
     return best, {chunk.point_id: chunk for chunk in chunks}, stores_of
 
@@ -124,7 +125,7 @@ async def _chunks(
 async def _rank(
     vector_stores: VectorStoreServices, store: StoredVectorStore, query: Query, vectors: Vectors
 ) -> list[FusedPoint]:
-    """Returns the best points of a store, each with its best score over the queries."""
+    """Returns the best points of a store, each with its best score of all texts of the query."""
     rankings = await asyncio.gather(
         *(
             _rank_for_query(vector_stores, store, query, text, vector)
@@ -132,7 +133,7 @@ async def _rank(
         )
     )
     best: dict[str, FusedPoint] = {}
-    for one in (one for ranking in rankings for one in ranking):
+    for one in chain.from_iterable(rankings):
         if one.id not in best or best[one.id].score < one.score:
             best[one.id] = one
     return list(best.values())
@@ -148,7 +149,7 @@ async def _rank_for_query(
     index, limit = vector_stores.index, max(MIN_CANDIDATES, 2 * query.limit)
     nearest = await index.search_vectors(store.id, vector, limit=limit, condition=query.condition)
     if query.weights is None:
-        return [_by_meaning(found) for found in nearest]
+        return [_without_fusion(found) for found in nearest]
     words = query_keywords(text)
     worded: Sequence[ScoredPoint] = ()
     if words.indices:
@@ -158,6 +159,6 @@ async def _rank_for_query(
     return fuse(nearest, worded, query.weights)
 
 
-def _by_meaning(found: ScoredPoint) -> FusedPoint:
+def _without_fusion(found: ScoredPoint) -> FusedPoint:
     similarity = min(1.0, max(0.0, found.score))
     return FusedPoint(id=found.id, score=similarity, similarity=similarity)

@@ -1,4 +1,4 @@
-"""Endpoints of webhooks, and the events that they never got."""
+"""Webhook endpoints, and events that could not be delivered to them."""
 
 import sqlalchemy as sa
 from alembic import op
