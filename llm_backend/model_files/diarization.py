@@ -51,8 +51,8 @@ class DiarizationFiles:
 
     @property
     def memory_bytes(self) -> int:
-        """Estimated memory of a loaded model: three times its files (the files themselves, their
-        weights as computed with, those of embeddings twice), and a block of a recording."""
+        """Estimated memory of a loaded model: three times its files (their content and copies of
+        the weights), and a block of a recording."""
         return 3 * self.file_bytes + _COMPUTE_BYTES
 
 

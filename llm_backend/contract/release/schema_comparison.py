@@ -178,7 +178,7 @@ def _keyword(schema: Schema) -> str:
 
 
 def _of_type(schema: Schema, kind: str) -> Schema:
-    """Returns the schema for one of its types; an enumeration keeps that type's values."""
+    """Returns the schema for one of its types, without null in its enumeration."""
     rest = {key: value for key, value in schema.items() if key not in ("nullable", "default")}
     if kind == "null":
         return {"type": "null"}

@@ -131,7 +131,7 @@ class Scheduler:
         return admitted
 
     def compact(self) -> list[AdmittedSequence]:
-        """Move a running sequence next to the others, if one has many tokens still to come."""
+        """Move a running sequence next to the others, if one of them may grow by many tokens."""
         if len(self._running) < 2:
             return []
         if all(item.room < self._move_threshold for item in self._running):
