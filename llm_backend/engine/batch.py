@@ -32,7 +32,7 @@ class BatchArrays:
         self.output_count = 0  # number of outputs
 
     def fill(self, chunks: list[BatchChunk]) -> None:
-        """Replace the contents by `chunks`."""
+        """Replaces the contents by `chunks`."""
         self.length = self.output_count = 0
         for chunk in chunks:
             if len(chunk.tokens) == 1:  # decoding: assigning values costs less than slices

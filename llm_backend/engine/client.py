@@ -89,7 +89,7 @@ class EngineClient:
         await self.close()
 
     def start(self) -> None:
-        """Begin to load the model, without waiting for it."""
+        """Begins to load the model, without waiting for it."""
         self._lifecycle.start()
 
     async def close(self) -> None:
@@ -119,7 +119,7 @@ class EngineClient:
         return self._lifecycle.pid
 
     async def ready(self) -> ModelInfo:
-        """Wait until the model is loaded. Raises `EngineStartError` with the reason if it cannot
+        """Waits until the model is loaded. Raises `EngineStartError` with the reason if it cannot
         be served now; a later start may succeed."""
         return await self._lifecycle.ready()
 
@@ -160,7 +160,7 @@ class EngineClient:
     async def draw(
         self, image: Draw
     ) -> AsyncGenerator[SlotAssigned | DrawingStep | ImageDrawn, None]:
-        """Yield `SlotAssigned` when the drawing begins, then its steps, then the image; the
+        """Yields `SlotAssigned` when the drawing begins, then its steps, then the image; the
         command's id is set here. Closing the generator cancels it. Of steps that are not read in
         time, only the latest is kept."""
         command = replace(image, id=self._next_id())
@@ -277,7 +277,7 @@ class Scoring(_AdmittedCall):
     """A `ScoreLabels` that has got a slot: await its `answer`; leaving the context cancels it."""
 
     async def answer(self) -> LabelsScored:
-        """Wait for the logprobs. Raises `EngineDown` if the process dies, `CommandFailed` if the
+        """Waits for the logprobs. Raises `EngineDown` if the process dies, `CommandFailed` if the
         engine fails the request."""
         scored = _expect(await self._call.next(), LabelsScored)
         self.timing.record_delta()
@@ -328,13 +328,13 @@ class Generation(_AdmittedCall):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Cancel the request; its slot is freed in the next step."""
+        """Cancels the request; its slot is freed in the next step."""
         self._unfinished = 0
         self._connection.end_call(self._call)
 
 
 def _expect(event: Event, kind: type[_Answer]) -> _Answer:
-    """Return the expected event; raise `CommandFailed` for a failure."""
+    """Returns the expected event; raises `CommandFailed` for a failure."""
     if isinstance(event, Failed):
         raise CommandFailed(event.failure, event.message, event.field, event.location)
     assert isinstance(event, kind), f"the worker answered with {type(event).__name__}"

@@ -53,13 +53,14 @@ class CommandRefused(Exception):
 
 
 def check_queue(waiting: int, limit: int, *, free_slots: int, noun: str = "requests") -> None:
-    """Raise `CommandRefused` if a queue is full: more wait than its limit and free slots allow."""
+    """Raises `CommandRefused` if a queue is full: more wait than its limit and frees slots
+    allow."""
     if waiting >= limit + free_slots:
         raise CommandRefused(Failure.QUEUE_FULL, f"{limit} {noun} are waiting already; try later.")
 
 
 def check_samples(samples: bytes, limit_s: int, *, noun: str) -> None:
-    """Raise `CommandRefused` unless these are 1 sample to `limit_s` seconds, of 16 bits each."""
+    """Raises `CommandRefused` unless these are 1 sample to `limit_s` seconds, of 16 bits each."""
     count, limit = len(samples) / _SAMPLE_BYTES, limit_s * SAMPLES_HZ
     if not 1 <= count <= limit or not count.is_integer():
         message = f"A {noun} has 1 to {limit} samples, not {count:g}."
@@ -69,6 +70,6 @@ def check_samples(samples: bytes, limit_s: int, *, noun: str) -> None:
 def unsupported_command(
     kind: ModelKind, command: ComputedCommand | Tokenize | Detokenize
 ) -> CommandRefused:
-    """Return the refusal of a command that a model of this kind does not support."""
+    """Returns the refusal of a command that a model of this kind does not support."""
     message = f"This model {_DOES[kind]}; it cannot {_VERBS[type(command)]}."
     return CommandRefused(Failure.UNSUPPORTED, message)

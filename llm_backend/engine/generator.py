@@ -128,11 +128,11 @@ class Generator(WorkerEngine):
         )
 
     def validate(self, command: Generate | ScoreLabels) -> ValidatedCommand:
-        """Tokenize and check a command for `submit`, from any thread. Raises `CommandRefused`."""
+        """Tokenizes and checks a command for `submit`, from any thread. Raises `CommandRefused`."""
         return self._requests.validate(command)
 
     def check_queue(self, priority: Priority, besides: int) -> None:
-        """Raise `CommandRefused` if the queue is full when `besides` further requests are
+        """Raises `CommandRefused` if the queue is full when `besides` further requests are
         submitted."""
         free_slots = self._scheduler.free_slots
         self._requests.check_queue(priority, free_slots=free_slots, besides=besides)
@@ -156,7 +156,7 @@ class Generator(WorkerEngine):
             self._enqueue(request)
 
     def cancel(self, address: Address) -> None:
-        """Remove a request; its slots are free at once."""
+        """Removes a request; its slots are free at once."""
         request = self._requests.remove(address)
         if request is None:
             return
@@ -165,7 +165,7 @@ class Generator(WorkerEngine):
                 self._end_sequence(request, consumer.sequence)
 
     def wait(self) -> None:
-        """Wait a moment if there is nothing to do before a grammar is compiled or a file is
+        """Waits a moment if there is nothing to do before a grammar is compiled or a file is
         read."""
         if self._scheduler.is_idle and self._requests.is_compiling:
             self._requests.wait(_WAIT_S)
@@ -177,7 +177,7 @@ class Generator(WorkerEngine):
         return self._lower_tiers.idle_timeout_s(now)
 
     def close(self) -> None:
-        """Write prefixes for which there is time; no further command comes."""
+        """Writes prefixes for which there is time; no further command comes."""
         self._lower_tiers.close()
 
     def step(self, now: float) -> None:
@@ -210,7 +210,7 @@ class Generator(WorkerEngine):
         self._distribute(scheduled, list(rows))
 
     def abort(self, message: str) -> None:
-        """Fail the requests of a step that raised an error, and discard the cells that it may
+        """Fails the requests of a step that raised an error, and discard the cells that it may
         have changed."""
         running = self._scheduler.running
         slots = [sequence.slot for sequence in running if sequence.slot is not None]
@@ -220,7 +220,7 @@ class Generator(WorkerEngine):
         self._slots.clear(slots)
 
     def _update_costs(self) -> None:
-        """Update the cost models of prefill and speculation by the last pass."""
+        """Updates the cost models of prefill and speculation by the last pass."""
         newest = self._meter.newest()
         if newest is not None:
             self._prefill_budget.record_pass(*newest, has_long_chunk=self._scheduler.has_long_chunk)
@@ -233,7 +233,8 @@ class Generator(WorkerEngine):
         return self._prefill_budget.limits(now)
 
     def _enqueue_compiled(self) -> None:
-        """Queue the requests whose grammar is compiled, and fail those whose grammar is invalid."""
+        """Queues the requests whose grammar is compiled, and fails those whose grammar is
+        invalid."""
         for request, grammar in self._requests.pop_compiled():
             try:
                 compiled = grammar.result()
@@ -248,7 +249,7 @@ class Generator(WorkerEngine):
             self._enqueue(request)
 
     def _enqueue(self, request: EngineRequest) -> None:
-        """Queue a request for a slot, or answer it at once if it needs none."""
+        """Queues a request for a slot, or answers it at once if it needs none."""
         if isinstance(request, GenerationRequest) and not request.needs_slot:
             self._answer_at_once(request)
             return
@@ -256,13 +257,13 @@ class Generator(WorkerEngine):
         self._lower_tiers.request(request.consumers[0].sequence.reusable_tokens_before_media)
 
     def _enqueue_consumers(self, request: EngineRequest) -> None:
-        """Queue the next consumers of a request; they wait for slots."""
+        """Queues the next consumers of a request; they wait for slots."""
         for consumer in request.take_consumers():
             self._consumers[consumer.sequence] = consumer
             self._scheduler.add(consumer.sequence)
 
     def _answer_at_once(self, request: GenerationRequest) -> None:
-        """Answer a request that needs no tokens and no computation."""
+        """Answers a request that needs no tokens and no computation."""
         self._publish_slot_assigned(request)
         for consumer in request.consumers:
             self._publish_delta(request, consumer.end_at_prompt())
@@ -282,7 +283,7 @@ class Generator(WorkerEngine):
         self._publish(request.address, request.slot_assigned())
 
     def _encode_media(self) -> None:
-        """Compute the next part of an image or audio, apart from the pass: embeddings and
+        """Computes the next part of an image or audio, apart from the pass: embeddings and
         tokens cannot be mixed."""
         scheduled = self._scheduler.plan_media()
         if scheduled is None:
@@ -306,7 +307,7 @@ class Generator(WorkerEngine):
         self._scheduler.complete_pass([scheduled])
 
     def _add_drafts(self, scheduled: list[ScheduledTokens]) -> list[ScheduledTokens]:
-        """Add drafts of decoding sequences to the pass (speculative decoding), where that is
+        """Adds drafts of decoding sequences to the pass (speculative decoding), where that is
         worth it."""
         may_draft = self._may_draft and self._slots.can_truncate
         lookup_drafters = {}
@@ -330,14 +331,14 @@ class Generator(WorkerEngine):
         return level_drafts(self._speculation.add_drafts(scheduled, lookup_drafters, capacity))
 
     def _handle_exhausted_cells(self, scheduled: list[ScheduledTokens]) -> None:
-        """Handle a pass that ran out of cells: draft nothing in the next one, or if nothing was
+        """Handles a pass that ran out of cells: draft nothing in the next one, or if nothing was
         drafted, empty a slot."""
         self._has_free_cells = False
         if not any(item.draft for item in scheduled):
             self._slots.empty_slot(self._lower_tiers.save_in_host_memory)
 
     def _forward(self, scheduled: list[ScheduledTokens]) -> NDArray[np.float32]:
-        """Compute `scheduled`; in parallel, grammars compute the masks of allowed tokens. Returns
+        """Computes `scheduled`; in parallel, grammars compute the masks of allowed tokens. Returns
         logits: [output positions, vocab] float32."""
         consumers = [
             self._consumers[item.sequence]
@@ -378,7 +379,7 @@ class Generator(WorkerEngine):
                 self.statistics.context_shifts += 1
 
     def _advance(self, consumer: LogitsConsumer, rows: list[Row], draft: tuple[int, ...]) -> int:
-        """Run a sampling step by rows of logits: [rows, vocab] float32.
+        """Runs a sampling step by rows of logits: [rows, vocab] float32.
         Returns the number of accepted draft tokens."""
         request = self._requests[consumer.sequence.request]
         length = len(consumer.sequence.tokens)
@@ -398,7 +399,7 @@ class Generator(WorkerEngine):
         return accepted
 
     def _fail_with_cells(self, request: EngineRequest, message: str) -> None:
-        """Fail a request whose cells may hold NaN, and discard them."""
+        """Fails a request whose cells may hold NaN, and discard them."""
         sequences = [consumer.sequence for consumer in request.consumers]
         slots = [sequence.slot for sequence in sequences if sequence.slot is not None]
         self._fail(request.address, Failure.INTERNAL, message)

@@ -60,7 +60,7 @@ class Projector(Protocol):
         """The supported kinds of media."""
 
     def pieces(self, media: MediaItem) -> list[Piece]:
-        """Return the text and runs of a medium in a prompt, without encoding it. Raises
+        """Returns the text and runs of a medium in a prompt, without encoding it. Raises
         `MediaError`."""
 
 

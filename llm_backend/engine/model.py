@@ -64,10 +64,10 @@ class Vocabulary(Protocol):
         """True for one of the `markers`, without a look at the other tokens."""
 
     def prompt_tokens(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
-        """Tokenize a prompt; the begin token comes first if it is wanted and not there already."""
+        """Tokenizes a prompt; the begin token comes first if it is wanted and not there already."""
 
     def tokenize(self, text: str, *, parse_special: bool, add_special: bool = False) -> list[int]:
-        """Tokenize a text; `add_special` adds the tokens that the model expects around it."""
+        """Tokenizes a text; `add_special` adds the tokens that the model expects around it."""
 
     def piece(self, token: int) -> bytes:
         """The bytes that a token adds to a text; control tokens add none."""
@@ -108,19 +108,19 @@ class Model(Protocol):
         """The projector that encodes media for the model, if there is one."""
 
     def forward(self, scheduled: list[ScheduledTokens]) -> NDArray[np.float32]:
-        """Compute `scheduled`, in the order of slots. Returns logits: [output positions, vocab]
+        """Computes `scheduled`, in the order of slots. Returns logits: [output positions, vocab]
         float32, a view that the next pass overwrites. Raises `CellsExhausted` or `DecodeError`."""
 
     def encode_media(self, run: Run, *, slot: int, position: int, first: int, count: int) -> None:
-        """Compute `count` embeddings of a media run, from its `first` on, into the cells of a
+        """Computes `count` embeddings of a media run, from its `first` on, into the cells of a
         slot; the run begins at `position`. Raises `MediaError`, `CellsExhausted` or
         `DecodeError`."""
 
     def copy(self, source: int, target: int) -> None:
-        """Replace the cells of slot `target` by a copy of the cells of `source`."""
+        """Replaces the cells of slot `target` by a copy of the cells of `source`."""
 
     def truncate(self, slot: int, position: int) -> bool:
-        """Keep the cells of a slot before `position`. False if this state cannot be truncated;
+        """Keeps the cells of a slot before `position`. False if this state cannot be truncated;
         it is unchanged then. To empty a slot never fails."""
 
     def end(self, slot: int) -> int:
@@ -130,10 +130,10 @@ class Model(Protocol):
         """Size of the state of a slot's cells, which `state` allocates."""
 
     def state(self, slot: int) -> NDArray[np.uint8]:
-        """Save the state of a slot's cells: [bytes] uint8."""
+        """Saves the state of a slot's cells: [bytes] uint8."""
 
     def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:
-        """Replace the cells of a slot by a saved `state` ([bytes] uint8) that ends at position
+        """Replaces the cells of a slot by a saved `state` ([bytes] uint8) that ends at position
         `end`. False if the bytes are invalid or cells are exhausted; the slot is empty then."""
 
     def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ class NativeLog:
         self.callback = callback_type(self._forward)
 
     def redirect(self, set_log: Callable[..., Any]) -> None:
-        """Give the callback to `set_log`, the function of a native library, until another log is
+        """Gives the callback to `set_log`, the function of a native library, until another log is
         given to it."""
         set_log(self.callback, None)
         self._in_use[set_log.__name__] = self.callback
@@ -37,7 +37,7 @@ class NativeLog:
         self._log.debug("%s", line)
 
     def pop_reason(self) -> str:
-        """Return the last errors, the first of which says most, and clear them."""
+        """Returns the last errors, the first of which says most, and clears them."""
         reason = "; ".join(self.errors) or "the native code gives no reason"
         self.errors.clear()
         return reason

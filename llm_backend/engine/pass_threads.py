@@ -33,8 +33,8 @@ class PassThreads:
         self._tuner = ThreadCountTuner(count) if is_learning and count > 1 else None
 
     def compute(self, tokens: int | Callable[[], int], native_pass: Callable[[], int]) -> int:
-        """Run a pass of this number of tokens and return its status, 0 for success. The tokens may
-        be counted after the pass."""
+        """Runs a pass of this number of tokens and returns its status, 0 for success. The tokens
+        may be counted after the pass."""
         if self._tuner is None:
             return native_pass()
         self._set_count(self._tuner.current)

@@ -9,7 +9,7 @@ _GREATEST = 32767
 
 
 def pcm_of(samples: ArrayLike) -> bytes:
-    """Return samples from -1 to 1 as signed 16 bits, little-endian. Raises `DecodeError` for
+    """Returns samples from -1 to 1 as signed 16 bits, little-endian. Raises `DecodeError` for
     samples that are NaN or infinite."""
     values = np.asarray(samples, np.float32)
     if not np.isfinite(values).all():

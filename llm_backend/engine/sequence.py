@@ -114,11 +114,11 @@ class Sequence:
         return position_of(self.runs, index) if self.runs else index
 
     def append(self, token: int) -> None:
-        """Append a generated or forced `token`."""
+        """Appends a generated or forced `token`."""
         self.tokens.append(token)
 
     def shift(self) -> None:
-        """Drop the oldest tokens after the first `n_keep`, so that half of the context remains.
+        """Drops the oldest tokens after the first `n_keep`, so that half of the context remains.
 
         Later tokens move to the left. `prompt_tokens` becomes smaller by as much, and negative when
         generated tokens are dropped.

@@ -30,7 +30,7 @@ class Statistics:
     deaths: int = 0
 
     def count(self, *, sequences: int, tokens: int) -> None:
-        """Count a pass by its numbers of sequences and tokens."""
+        """Counts a pass by its numbers of sequences and tokens."""
         self.passes += 1
         self.sequences += sequences
         self.computed_tokens += tokens

@@ -100,7 +100,7 @@ class ThreadCountTuner:
         return self._candidates[self._candidate if self._trial is None else self._trial.candidate]
 
     def record_pass(self, tokens: int, seconds: float, cpu_s: float) -> None:
-        """Update the costs by a pass of this number of tokens with the current count; `cpu_s`
+        """Updates the costs by a pass of this number of tokens with the current count; `cpu_s`
         is the processor time of all threads together."""
         if self._trial is not None:
             self._evaluate(self._trial, tokens, seconds)
@@ -114,7 +114,7 @@ class ThreadCountTuner:
             self._try_another()
 
     def _restart(self) -> None:
-        """Restart the measurement of the current count."""
+        """Restarts the measurement of the current count."""
         self._trial = None
         self._passes = 0
         self._seconds = 0.0

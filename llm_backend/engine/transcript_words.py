@@ -20,7 +20,7 @@ class TimedToken:
 
 
 def timed_words(tokens: Sequence[TimedToken], language: str) -> list[TimedWord]:
-    """Return the words of a segment. Punctuation belongs to the word before it."""
+    """Returns the words of a segment. Punctuation belongs to the word before it."""
     words: list[TimedWord] = []
     for piece in _whole_characters(tokens):
         begins_word = not words or language in _WITHOUT_SPACES or piece.text[:1].isspace()
@@ -39,7 +39,7 @@ def timed_words(tokens: Sequence[TimedToken], language: str) -> list[TimedWord]:
 
 
 def _whole_characters(tokens: Sequence[TimedToken]) -> Iterator[TimedWord]:
-    """Yield the text and times of each token. Tokens that share a character are joined; invalid
+    """Yields the text and times of each token. Tokens that share a character are joined; invalid
     UTF-8 is replaced."""
     pending, start_s, end_s = b"", 0.0, 0.0
     for token in tokens:

@@ -29,11 +29,11 @@ class WorkerEngine(ABC):
 
     @abstractmethod
     def submit(self, address: Address, command: ComputedCommand, now: float) -> None:
-        """Queue a command. Raises `CommandRefused`."""
+        """Queues a command. Raises `CommandRefused`."""
 
     @abstractmethod
     def cancel(self, address: Address) -> None:
-        """Remove a request, whether it waits or is computed. Unknown addresses are ignored."""
+        """Removes a request, whether it waits or is computed. Unknown addresses are ignored."""
 
     @abstractmethod
     def step(self, now: float) -> None:
@@ -41,19 +41,19 @@ class WorkerEngine(ABC):
 
     @abstractmethod
     def abort(self, message: str) -> None:
-        """Fail the requests of a step that raised an error."""
+        """Fails the requests of a step that raised an error."""
 
     @abstractmethod
     def status(self, name: str) -> Status:
         """Status of the engine, as the answer to the probe `name`."""
 
     def abandon(self, connection: int) -> None:
-        """Cancel all requests of a closed connection."""
+        """Cancels all requests of a closed connection."""
         for address in [one for one in self.addresses if one.connection == connection]:
             self.cancel(address)
 
     def wait(self) -> None:  # noqa: B027 # most engines compute everything in their steps
-        """Wait a moment if nothing can be done until work outside the steps (a grammar, a file) is
+        """Waits a moment if nothing can be done until work outside the steps (a grammar, a file) is
         finished."""
 
     def idle_timeout_s(self, now: float) -> float | None:
@@ -61,7 +61,7 @@ class WorkerEngine(ABC):
         return None
 
     def close(self) -> None:  # noqa: B027 # most engines have nothing to close
-        """Finish commands in progress; no further one follows."""
+        """Finishes commands in progress; no further one follows."""
 
     def _status(
         self, name: str, *, running: int, waiting: int, cell_tokens: int = 0, **more: int
@@ -83,7 +83,7 @@ class WorkerEngine(ABC):
         field: str | None = None,
         location: str | None = None,
     ) -> None:
-        """Remove a request and publish its failure."""
+        """Removes a request and publishes its failure."""
         self.cancel(address)
         event = Failed(
             id=address.id, failure=failure, message=message, field=field, location=location

@@ -22,7 +22,7 @@ PREFIX = "LLM_BACKEND_"
 
 
 def split_commas(value: object) -> object:
-    """Split comma-separated text; other values are returned unchanged. Raises `ValueError` for a
+    """Splits comma-separated text; other values are returned unchanged. Raises `ValueError` for a
     blank text."""
     if not isinstance(value, str):
         return value
@@ -37,7 +37,7 @@ def _absolute(path: Path | None) -> Path | None:
 
 
 def require_text(value: object) -> object:
-    """Return the value unchanged. Raises `ValueError` for an empty text."""
+    """Returns the value unchanged. Raises `ValueError` for an empty text."""
     if value == "":
         raise ValueError("it is empty; give it a value or leave it out")
     return value
@@ -69,5 +69,5 @@ OptionalPath = Annotated[Path | None, AfterValidator(_absolute)]
 
 
 def environment_names(name: str, *others: str) -> AliasChoices:
-    """Return a field's names in the environment: our own first, then established ones."""
+    """Returns a field's names in the environment: our own first, then established ones."""
     return AliasChoices(PREFIX + name.upper(), *others)

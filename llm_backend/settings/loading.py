@@ -30,7 +30,7 @@ environment."""
 def load_settings(
     flags: Mapping[str, Any] | None = None, config_file: Path | None = None
 ) -> Settings:
-    """Load the settings of this process; `flags` are by field name, None if not given.
+    """Loads the settings of this process; `flags` are by field name, None if not given.
 
     Raises `SettingsError`, one sentence, for a value that cannot be used, an unknown name, or a
     file that cannot be read.
@@ -59,7 +59,7 @@ class SettingsSource:
     file: Path | None
 
     def load(self) -> Settings:
-        """Return the settings as they are now. Raises `SettingsError`."""
+        """Returns the settings as they are now. Raises `SettingsError`."""
         return load_settings(self.flags, self.file)
 
 
@@ -74,7 +74,7 @@ def settings_from_json(text: str) -> Settings:
 
 
 def _settings_from(sources: _Sources) -> type[Settings]:
-    """Return a settings class with only these sources; the first one wins."""
+    """Returns a settings class with only these sources; the first one wins."""
 
     class SettingsWithSources(Settings):
         @classmethod
@@ -147,7 +147,7 @@ class SettingsError(Exception):
 
 
 def describe_error(error: ValidationError) -> str:
-    """Describe the first error; the value is shown unless it may be a secret."""
+    """Describes the first error; the value is shown unless it may be a secret."""
     first = error.errors(include_url=False)[0]
     name = _path(first["loc"]) if first["loc"] else "settings"
     if first["type"] == "extra_forbidden":
@@ -162,7 +162,8 @@ def describe_error(error: ValidationError) -> str:
 
 
 def _names_beside(location: tuple[int | str, ...]) -> set[str]:
-    """Return the names that are valid in the place of the location's last one, which is unknown."""
+    """Returns the names that are valid in the place of the location's last one, which is
+    unknown."""
     setting = Settings.model_fields.get(_setting_name(location[0]))
     models = list(_models_in(setting.annotation)) if setting else []
     for step in location[1:-1]:
@@ -173,7 +174,7 @@ def _names_beside(location: tuple[int | str, ...]) -> set[str]:
 
 
 def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
-    """Find the models of a field's type, such as those of a tuple's entries."""
+    """Finds the models of a field's type, such as those of a tuple's entries."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):

@@ -49,7 +49,7 @@ An entry under `prompts` in the file is a mapping of these keys.
 
 
 def configuration_markdown() -> str:
-    """Describe every setting by its group, then the entries with settings of their own."""
+    """Describes every setting by its group, then the entries with settings of their own."""
     return "".join([_HEAD, *_groups(), *_parts()])
 
 
@@ -94,7 +94,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _bounds(field: FieldInfo) -> str:
-    """Describe the least and the greatest number that are allowed."""
+    """Describes the least and the greatest number that are allowed."""
     facts = [field, *_facts_of_parts(field.annotation)]
     constraints = [one for fact in facts for one in getattr(fact, "metadata", ())]
     return ", ".join(
@@ -106,7 +106,7 @@ def _bounds(field: FieldInfo) -> str:
 
 
 def _facts_of_parts(annotation: object) -> Iterator[object]:
-    """Yield the metadata of a type's parts, such as `Annotated[int, Field(ge=0)] | None`."""
+    """Yields the metadata of a type's parts, such as `Annotated[int, Field(ge=0)] | None`."""
     for part in get_args(annotation):
         yield from getattr(part, "__metadata__", ())
         yield from _facts_of_parts(part)

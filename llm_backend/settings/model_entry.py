@@ -27,7 +27,7 @@ _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def parse_bytes(value: object) -> object:
-    """Parse a size with a unit (`4 GiB`) to bytes; return other values as they are."""
+    """Parses a size with a unit (`4 GiB`) to bytes; returns other values as they are."""
     if not isinstance(value, str):
         return value
     match = _SIZE.fullmatch(value.strip())

@@ -84,7 +84,7 @@ class UpstreamsSettings(BaseModel):
 
 
 def _resolve_key(given: dict[str, Any]) -> dict[str, Any]:
-    """Replace the key's variable or file by the key itself."""
+    """Replaces the key's variable or file by the key itself."""
     entry = {**given}
     name, file = entry.pop("api_key_env", None), entry.pop("api_key_file", None)
     if sum(one is not None for one in (name, file, entry.get("api_key"))) > 1:

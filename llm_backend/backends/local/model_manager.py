@@ -127,10 +127,10 @@ class LocalModelManager:
             self.notify_change()
 
     def notify_change(self) -> None:
-        """Hook for subclasses: called when the set or the state of loaded models has changed."""
+        """Hooks for subclasses: called when the set or the state of loaded models has changed."""
 
     async def wait_until_released(self, handle: LocalModelHandle) -> None:
-        """Hook for subclasses that share engines: waits until no other process uses a draining
+        """Hooks for subclasses that share engines: waits until no other process uses a draining
         engine."""
 
     def next_socket_path(self) -> Path | None:

@@ -93,7 +93,7 @@ class DiffusionLibrary:
         return " ".join(["stable-diffusion.cpp", self._library.__version__, *used])
 
     def draw(self, command: Draw, on_step: OnStep, on_preview: OnPreview) -> Pixels | None:
-        """Return the image; None if the native code fails, whose `errors` give the reason. It
+        """Returns the image; None if the native code fails, whose `errors` give the reason. It
         cannot be stopped. The functions are called in the thread that draws."""
         library = self._library
         mode = _PROJECTED if command.previews else _NONE
@@ -121,7 +121,7 @@ class DiffusionLibrary:
             self._on_preview(step, _pixels(frames[0]))
 
     def _params(self, command: Draw) -> tuple[Any, list[Any]]:
-        """Return the parameters of an image, and the memory that they point to."""
+        """Returns the parameters of an image, and the memory that they point to."""
         library = self._library
         params = library.sd_img_gen_params_t()
         self._native.sd_img_gen_params_init(ctypes.byref(params))
@@ -157,7 +157,7 @@ class DiffusionLibrary:
 
 
 def _ignore(*_: object) -> None:
-    """Drop the progress of loading, before anything is drawn."""
+    """Drops the progress of loading, before anything is drawn."""
 
 
 def _settings(system: str) -> list[tuple[str, str, str]]:
@@ -170,7 +170,7 @@ def _bytes(path: Path | None) -> bytes:
 
 
 def _pixels(image: Any) -> Pixels:
-    """Copy an image of the library."""
+    """Copies an image of the library."""
     count = image.width * image.height
     data = ctypes.string_at(image.data, count * image.channel)
     if image.channel != CHANNELS:  # shades of grey, or with transparency

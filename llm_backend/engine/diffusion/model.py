@@ -71,7 +71,7 @@ class DiffusionModel:
         )
 
     def check(self, command: SequentialCommand) -> None:
-        """Raise `CommandRefused` for an image that this model cannot draw."""
+        """Raises `CommandRefused` for an image that this model cannot draw."""
         assert isinstance(command, Draw), "the engine takes no other command for this kind"
         step, pixels = self._file.side_step, command.width * command.height
         if min(command.width, command.height) < step or (command.width | command.height) % step:
@@ -89,7 +89,7 @@ class DiffusionModel:
     def compute(
         self, command: SequentialCommand, should_stop: Callable[[], bool], report: Report
     ) -> ImageDrawn:
-        """Return the image. `should_stop` is called often meanwhile; if it returns True, the
+        """Returns the image. `should_stop` is called often meanwhile; if it returns True, the
         process ends, or `Cancelled` is raised if the image is finished. Raises `DecodeError` if
         the native code fails."""
         assert isinstance(command, Draw), "the engine takes no other command for this kind"
@@ -125,7 +125,7 @@ class _Drawing:
     _step: int = 0
 
     def run(self) -> None:
-        """Draw. `error` is an exception of Python code: if the native code fails, it returns no
+        """Draws. `error` is an exception of Python code: if the native code fails, it returns no
         image or crashes."""
         try:
             self.image = self.library.draw(self.command, self._take_step, self._take_preview)
@@ -133,7 +133,7 @@ class _Drawing:
             self.error = error
 
     def report_steps(self, report: Report) -> None:
-        """Report the steps that have been taken since the last call."""
+        """Reports the steps that have been taken since the last call."""
         while not self.steps.empty():
             report(self.steps.get())
 
@@ -141,7 +141,7 @@ class _Drawing:
         self._latest = preview
 
     def _take_step(self, step: int, steps: int) -> None:
-        """Report a step. The native code also counts the tiles of the autoencoder, which come
+        """Reports a step. The native code also counts the tiles of the autoencoder, which come
         before and after the steps. So a count that is above the command's steps, or goes back, is
         dropped."""
         if step <= self._step or steps > self.command.steps:
@@ -157,6 +157,6 @@ class _Drawing:
 
 
 def _end_process() -> None:
-    """End this worker in the middle of native code. Its supervisor starts another one."""
+    """Ends this worker in the middle of native code. Its supervisor starts another one."""
     _log.info("engine.drawing_abandoned")
     os._exit(ABANDONED_STATUS)

@@ -18,7 +18,7 @@ class PairTokenizer:
         self._template = None if template is None else _parts(template, vocabulary)
 
     def tokens(self, query: str, documents: Iterable[str]) -> Iterator[list[int]]:
-        """Tokenize the query with each document."""
+        """Tokenizes the query with each document."""
         if self._template is None:
             return self._frame_pairs(query, documents)
         return (self._fill_template(self._template, query, document) for document in documents)
@@ -44,7 +44,7 @@ class PairTokenizer:
 
 
 def _parts(template: str, vocabulary: Vocabulary) -> list[int | str]:
-    """Split the template at its special tokens. A tokenizer splits there, too, so the tokens stay
+    """Splits the template at its special tokens. A tokenizer splits there, too, so the tokens stay
     the same."""
     labels = {
         vocabulary.token_bytes(token).decode(errors="replace"): token

@@ -60,7 +60,7 @@ class HostPrefixStates(Protocol):
         """The state with the prefix of a text that saves the most."""
 
     def record_restore(self, prefix: Prefix, shared: int) -> None:
-        """Note that the first `shared` tokens of a state are restored into a slot."""
+        """Notes that the first `shared` tokens of a state are restored into a slot."""
 
 
 @dataclass(kw_only=True)
@@ -167,7 +167,7 @@ class Cache:
         return longest - self.longest_prefix_length(tokens) >= self._copy_threshold
 
     def allocate_restored(self, tokens: abc.Sequence[int]) -> SlotAllocation | None:
-        """Allocate a free slot for restored `tokens`, as a cached prefix without a running
+        """Allocates a free slot for restored `tokens`, as a cached prefix without a running
         sequence; None if no slot is free."""
         if not self.free_slots:
             return None
@@ -184,7 +184,7 @@ class Cache:
         *,
         is_shared: bool = False,
     ) -> SlotAllocation | None:
-        """Allocate a slot for a sequence that begins with `tokens`; None if no slot is free. Of
+        """Allocates a slot for a sequence that begins with `tokens`; None if no slot is free. Of
         the tokens that it will hold, the first `prompt_tokens` are a prompt; None is all of
         `tokens`. `is_shared`: sequences to come begin with this prompt, too. A cache that cannot
         roll back then copies the slot with the prompt, so that they find it as it is."""
@@ -217,7 +217,7 @@ class Cache:
         return self._allocation(target, keep, copies, restored)
 
     def compact(self) -> tuple[int, SlotAllocation] | None:
-        """Move one running sequence so that fewer contiguous ranges of slots are computed. Returns
+        """Moves one running sequence so that fewer contiguous ranges of slots are computed. Returns
         the slot that it leaves and its new allocation."""
         if self.kv_unified or not self.can_roll_back or self._contiguous_ranges() < 2:
             return None
@@ -241,23 +241,23 @@ class Cache:
         return source.number, self._allocation(target, len(target.tokens), copies)
 
     def extend(self, slot: int, tokens: abc.Sequence[int]) -> None:
-        """Append `tokens` that were computed into the cells of `slot`."""
+        """Appends `tokens` that were computed into the cells of `slot`."""
         self._slots[slot].tokens.extend(tokens)
 
     def release(self, slot: int) -> None:
-        """Release the slot of a sequence that has ended; its cells stay as a cached prefix until
+        """Releases the slot of a sequence that has ended; its cells stay as a cached prefix until
         the slot is needed."""
         self._slots[slot].is_running = False
         self._touch(self._slots[slot])
 
     def clear(self, slot: int) -> SlotTokens:
-        """Record that the caller emptied the cells of `slot`; return the tokens that it had."""
+        """Records that the caller emptied the cells of `slot`; returns the tokens that it had."""
         tokens, self._slots[slot].tokens = self._slots[slot].tokens, []
         self._slots[slot].used_at = 0  # overwritten before any cached prefix
         return SlotTokens(slot=slot, tokens=tokens)
 
     def evict_prefix(self) -> SlotTokens | None:
-        """Evict the least recently used cached prefix and return it; None if there are none."""
+        """Evicts the least recently used cached prefix and returns it; None if there are none."""
         idle = [slot for slot in self._slots if not slot.is_running and slot.tokens]
         if not idle:
             return None
@@ -293,7 +293,7 @@ class Cache:
         return [slot for slot in free if ranges[slot.number] == fewest]
 
     def _copy_to_older(self, slot: _Slot, kept: int, spared: _Slot) -> tuple[Copy, ...]:
-        """Copy all cells of `slot` to a less recently used slot, if the tokens beyond the first
+        """Copies all cells of `slot` to a less recently used slot, if the tokens beyond the first
         `kept` are worth it. Never overwrites `spared`, whose cells are copied to `slot` next."""
         victim = self._victim(slot, kept, spared)
         if victim is None:

@@ -78,10 +78,10 @@ class HostPrefixCache:
         state_bytes: int,
         read_state: abc.Callable[[], NDArray[np.uint8]],
     ) -> None:
-        """Read a state of `state_bytes`, and add it as the most recently used one. If states can be
-        truncated, it replaces shorter states of the same prefix. If space or memory is short, the
-        least recently used states are evicted first. A state is not read if it is larger than the
-        limit, or if the machine would be short of memory even after all states were evicted."""
+        """Reads a state of `state_bytes`, and adds it as the most recently used one. If states can
+        be truncated, it replaces shorter states of the same prefix. If space or memory is short,
+        the least recently used states are evicted first. A state is not read if it is larger than
+        the limit, or if the machine would be short of memory even after all states were evicted."""
         size = state_bytes + _TOKEN_BYTES * len(tokens)
         if size > self._limit_bytes or self._shortage_bytes(size) > self.bytes:
             return
@@ -108,7 +108,7 @@ class HostPrefixCache:
         return None if best is None else self._prefixes[best.entry.name]
 
     def record_restore(self, prefix: Prefix, shared: int) -> None:
-        """Note that the first `shared` tokens of a state are restored into a slot.
+        """Notes that the first `shared` tokens of a state are restored into a slot.
 
         A state that is restored whole is removed, as the slot now holds its tokens. A state that is
         restored nearly whole is the next to be evicted. Most often the request continues the same
@@ -126,7 +126,7 @@ class HostPrefixCache:
         self.restored_tokens += shared
 
     def release_memory(self) -> None:
-        """Evict states while the machine is short of memory."""
+        """Evicts states while the machine is short of memory."""
         if self._prefixes:
             self._evict(self._shortage_bytes(0))
 
@@ -135,7 +135,7 @@ class HostPrefixCache:
         return self._reserve_bytes + more - self._available_bytes()
 
     def _evict(self, shortage_bytes: int) -> None:
-        """Evict least recently used states until `shortage_bytes` are free."""
+        """Evicts least recently used states until `shortage_bytes` are free."""
         for entry in self._index.entries():
             if shortage_bytes <= 0:
                 break

@@ -73,7 +73,7 @@ class LowerTiers:
         return status
 
     def request(self, tokens: list[int]) -> None:
-        """Request a prefix file for a sequence that begins with `tokens`, if reading it is faster
+        """Requests a prefix file for a sequence that begins with `tokens`, if reading it is faster
         than prefill; the sequence waits for the file."""
         if self._folder is not None:
             self._restorer.request(tokens)
@@ -93,14 +93,14 @@ class LowerTiers:
             self._saver.record_work(now)
 
     def save_overwritten(self, allocation: SlotAllocation) -> None:
-        """Save the prefixes that a slot allocation is about to overwrite."""
+        """Saves the prefixes that a slot allocation is about to overwrite."""
         for slot in allocation.overwritten:
             self.save_in_host_memory(slot)
         if self._folder is not None:
             self._saver.save_overwritten(allocation)
 
     def save_in_host_memory(self, slot: SlotTokens) -> None:
-        """Save the prefix of a slot that is about to be emptied."""
+        """Saves the prefix of a slot that is about to be emptied."""
         if self._host_cache is None or not self._host_cache.can_save(slot.tokens):
             return
         if self._model.end(slot.slot) == len(slot.tokens):  # no cells were removed meanwhile
@@ -111,7 +111,7 @@ class LowerTiers:
             )
 
     def wait_for_read(self, seconds: float) -> None:
-        """Wait at most `seconds` if a sequence waits for a file."""
+        """Waits at most `seconds` if a sequence waits for a file."""
         if self._folder is not None:
             self._restorer.wait_for_read(seconds)
 
@@ -125,7 +125,7 @@ class LowerTiers:
         return min(timeouts, default=None)
 
     def close(self) -> None:
-        """Save prefixes, as many as the time for a shutdown allows."""
+        """Saves prefixes, as many as the time for a shutdown allows."""
         if self._folder is not None:
             self._saver.close()
             self._folder.close()

@@ -13,7 +13,7 @@ from llm_backend.engine.model import LoadError
 
 
 def apply_adapters(context: Handle, model: Handle, config: LoadModel, log: LlamaLog) -> None:
-    """Apply the adapters to all later passes. Raises `LoadError` for one that does not fit the
+    """Applies the adapters to all later passes. Raises `LoadError` for one that does not fit the
     model."""
     adapters = config.adapters
     if not adapters:

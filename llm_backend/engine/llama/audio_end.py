@@ -34,14 +34,14 @@ class AudioEnd:
         )
 
     def count_windows(self, audio: Handle, rate_hz: int) -> int | None:
-        """Count the windows with samples of the audio; None if it has no windows."""
+        """Counts the windows with samples of the audio; None if it has no windows."""
         if not self.is_windowed:
             return None
         samples: int = mtmd.mtmd_bitmap_get_nx(audio)
         return -(-samples // (_WINDOW_S * rate_hz))
 
     def fill(self, audio: Handle, rate_hz: int) -> Handle:
-        """Return the audio with silence to the end of its last second, less the sample with which
+        """Returns the audio with silence to the end of its last second, less the sample with which
         llama.cpp would begin another one. The audio that is not returned is freed."""
         if not self.is_filled:
             return audio

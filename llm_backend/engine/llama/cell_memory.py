@@ -49,7 +49,7 @@ class CellMemory:
 
 
 def _clear(address: int, value: int) -> None:
-    """Replace a buffer's `clear`."""
+    """Replaces a buffer's `clear`."""
     buffer = Buffer.from_address(address)
     if value or not _release_pages(buffer.context, buffer.size):
         ctypes.memset(buffer.context, value, buffer.size)

@@ -37,12 +37,12 @@ class Cells:
         self._has_snapshots = has_snapshots
 
     def truncate(self, slot: int, position: int) -> bool:
-        """Keep the cells of a slot before `position`. False if this state cannot be truncated;
+        """Keeps the cells of a slot before `position`. False if this state cannot be truncated;
         it is unchanged then. To empty a slot never fails."""
         return bool(native.llama_memory_seq_rm(self._memory, slot, position, -1))
 
     def copy(self, source: int, target: int) -> None:
-        """Replace the cells of slot `target` by a copy of the cells of `source`. Raises
+        """Replaces the cells of slot `target` by a copy of the cells of `source`. Raises
         `DecodeError` if the native code refuses a state."""
         self.truncate(target, 0)
         if self._has_snapshots:
@@ -63,7 +63,7 @@ class Cells:
         return int(native.llama_state_seq_get_size(self._context, slot))
 
     def state(self, slot: int) -> NDArray[np.uint8]:
-        """Save the state of a slot's used cells: [bytes] uint8."""
+        """Saves the state of a slot's used cells: [bytes] uint8."""
         size = self.state_bytes(slot)
         # pages of its own: they return to the system with the state, which `malloc` may keep
         state = np.frombuffer(mmap.mmap(-1, max(1, size)), dtype=np.uint8)
@@ -71,7 +71,7 @@ class Cells:
         return state[:read]
 
     def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:
-        """Replace the cells of a slot by a saved `state` that ends at position `end`. False if
+        """Replaces the cells of a slot by a saved `state` that ends at position `end`. False if
         the bytes are invalid or cells are exhausted; the slot is empty then."""
         self.truncate(slot, 0)
         if self._write(slot, state) and self.end(slot) == end:

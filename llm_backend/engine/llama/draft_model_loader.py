@@ -24,7 +24,7 @@ def is_eagle(path: Path) -> bool:
 
 
 def load_eagle_head(model: LlamaModel, config: LoadModel, log: LlamaLog) -> NativeHead:
-    """Load the EAGLE-3 draft of `config.draft_model_path`, and verify it by a pass. Raises
+    """Loads the EAGLE-3 draft of `config.draft_model_path`, and verifies it by a pass. Raises
     `LoadError` if it cannot draft for `model`."""
     own = replace(_draft_config(model, config), batch_tokens=_EAGLE_TOKENS)
     draft = LlamaModel(own, log, target=model)
@@ -33,7 +33,7 @@ def load_eagle_head(model: LlamaModel, config: LoadModel, log: LlamaLog) -> Nati
 
 
 def load_draft_model(model: LlamaModel, config: LoadModel, log: LlamaLog) -> LlamaModel:
-    """Load the model of `config.draft_model_path` with the settings of `model`, and verify it by
+    """Loads the model of `config.draft_model_path` with the settings of `model`, and verifies it by
     a pass. It has as many slots as `model`, each with the same context unless its trained context
     is shorter. Raises `LoadError` if it cannot draft for `model`."""
     own = _draft_config(model, config)

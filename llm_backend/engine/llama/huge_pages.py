@@ -69,7 +69,7 @@ def _advise(buffer: Buffer) -> None:
 
 @contextmanager
 def _lock_loading() -> Iterator[bool]:
-    """Lock: yields True if no other engine of this user loads. Otherwise the free memory would
+    """Locks: yields True if no other engine of this user loads. Otherwise the free memory would
     include what that engine is about to use. The lock is a socket name that only one process can
     bind; it is released when the process ends."""
     give_up_at = time.monotonic() + _WAIT_S

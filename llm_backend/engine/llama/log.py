@@ -15,7 +15,7 @@ class LlamaLog(NativeLog):
 
 
 def capture_log() -> LlamaLog:
-    """Redirect the native log to the returned object."""
+    """Redirects the native log to the returned object."""
     log = LlamaLog()
     log.redirect(native.llama_log_set)
     return log

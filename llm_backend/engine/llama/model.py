@@ -102,7 +102,7 @@ class LlamaModel:
         self.can_roll_back = True
 
     def verify(self) -> None:
-        """Verify the model by a pass, because the first one crashes on a processor that the build
+        """Verifies the model by a pass, because the first one crashes on a processor that the build
         does not suit; and find out if the state can be truncated."""
         token = next(iter(self.vocabulary.end_tokens), 0)
         length = min(VERIFICATION_TOKENS, self.context_tokens - 1, self.batch_tokens)
@@ -123,16 +123,16 @@ class LlamaModel:
         return int(native.llama_n_rs_seq(self.context))
 
     def forward(self, scheduled: list[ScheduledTokens]) -> NDArray[np.float32]:
-        """Compute `scheduled`, in the order of slots. Returns logits: [output positions, vocab]
+        """Computes `scheduled`, in the order of slots. Returns logits: [output positions, vocab]
         float32, a view that the next pass overwrites."""
         return self._decode([_chunk(item) for item in scheduled])
 
     def copy(self, source: int, target: int) -> None:
-        """Replace the cells of slot `target` by a copy of the cells of `source`."""
+        """Replaces the cells of slot `target` by a copy of the cells of `source`."""
         self._cells.copy(source, target)
 
     def encode_media(self, run: Run, *, slot: int, position: int, first: int, count: int) -> None:
-        """Compute `count` embeddings of a media run, from its `first` on, into the cells of a
+        """Computes `count` embeddings of a media run, from its `first` on, into the cells of a
         slot; the run begins at `position`. Raises `MediaError`, `CellsExhausted` or
         `DecodeError`."""
         assert self.projector is not None, "a media run exists only with a projector"
@@ -148,7 +148,7 @@ class LlamaModel:
                 native.llama_set_causal_attn(self.context, True)
 
     def truncate(self, slot: int, position: int) -> bool:
-        """Keep the cells of a slot before `position`. False if this state cannot be truncated;
+        """Keeps the cells of a slot before `position`. False if this state cannot be truncated;
         it is unchanged then. To empty a slot never fails."""
         return self._cells.truncate(slot, position)
 
@@ -161,11 +161,11 @@ class LlamaModel:
         return self._cells.state_bytes(slot)
 
     def state(self, slot: int) -> NDArray[np.uint8]:
-        """Save the state of a slot's cells: [bytes] uint8."""
+        """Saves the state of a slot's cells: [bytes] uint8."""
         return self._cells.state(slot)
 
     def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:
-        """Replace the cells of a slot by a saved `state` that ends at position `end`. False if
+        """Replaces the cells of a slot by a saved `state` that ends at position `end`. False if
         the bytes are invalid or cells are exhausted; the slot is empty then."""
         return self._cells.restore(slot, state, end)
 

@@ -28,13 +28,13 @@ class NativeBatch:
             setattr(self.native, name, ctypes.cast(array.ctypes.data, kinds[name]))
 
     def add_embeddings(self, rows: NDArray[np.float32]) -> None:
-        """Give each token the row of `rows` at its index: [capacity, embedding size] float32, which
-        must outlive the batch."""
+        """Gives each token the row of `rows` at its index: [capacity, embedding size] float32,
+        which must outlive the batch."""
         kind = dict(native.llama_batch._fields_)["embd"]
         self.native.embd = ctypes.cast(rows.ctypes.data, kind)
 
     def fill(self, chunks: list[BatchChunk]) -> int:
-        """Replace the contents by `chunks`; return the number of outputs."""
+        """Replaces the contents by `chunks`; returns the number of outputs."""
         self.arrays.fill(chunks)
         self.native.n_tokens = self.arrays.length
         return self.arrays.output_count

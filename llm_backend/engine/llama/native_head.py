@@ -128,7 +128,7 @@ class NativeHead:
         self._batch.add_embeddings(self._hidden)
 
     def verify(self) -> None:
-        """Compute a trial pass, which crashes if the native code does not suit the file."""
+        """Computes a trial pass, which crashes if the native code does not suit the file."""
         length = min(VERIFICATION_TOKENS, self.context_tokens, self.batch_tokens)
         chunk = BatchChunk(slot=0, position=0, tokens=[0] * length, outputs=[length - 1])
         self.forward([chunk], np.zeros((length, self.hidden_size), dtype=np.float32))
@@ -141,7 +141,7 @@ class NativeHead:
     def forward(
         self, chunks: list[BatchChunk], hidden: Hidden
     ) -> tuple[NDArray[np.float32], Hidden]:
-        """Compute `chunks`, with the hidden state before each of their tokens. Returns logits and
+        """Computes `chunks`, with the hidden state before each of their tokens. Returns logits and
         hidden states of the outputs, perhaps views. Raises `CellsExhausted` or `DecodeError`."""
         outputs = self._batch.fill(chunks)
         wanted = np.flatnonzero(self._batch.arrays.outputs[: self._batch.arrays.length])
@@ -166,11 +166,11 @@ class NativeHead:
         return (logits[wanted], states[wanted]) if self._has_all_outputs else (logits, states)
 
     def copy(self, source: int, target: int) -> None:
-        """Replace the cells of slot `target` by a copy of the cells of `source`."""
+        """Replaces the cells of slot `target` by a copy of the cells of `source`."""
         self._cells.copy(source, target)
 
     def truncate(self, slot: int, position: int) -> bool:
-        """Keep the cells of a slot before `position`. False if they cannot be truncated."""
+        """Keeps the cells of a slot before `position`. False if they cannot be truncated."""
         return self._cells.truncate(slot, position)
 
 

@@ -59,7 +59,7 @@ class _Chunks:
     windows: int | None
 
     def select(self) -> Iterator[Handle]:
-        """Yield the texts, and the runs that are encoded."""
+        """Yields the texts, and the runs that are encoded."""
         count = 0
         for chunk in _each(self.handle):
             is_text = _is_text(chunk)

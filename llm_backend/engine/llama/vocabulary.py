@@ -86,14 +86,14 @@ class LlamaVocabulary:
         return None if min(prefix, suffix, middle) < 0 else (prefix, suffix, middle)
 
     def prompt_tokens(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
-        """Tokenize a prompt; the begin token comes first if it is wanted and not there already."""
+        """Tokenizes a prompt; the begin token comes first if it is wanted and not there already."""
         tokens = self.tokenize(text, parse_special=parse_special)
         if add_bos and self._adds_bos and tokens[:1] != [self._bos]:
             tokens.insert(0, self._bos)
         return tokens
 
     def tokenize(self, text: str, *, parse_special: bool, add_special: bool = False) -> list[int]:
-        """Tokenize a text; `add_special` adds the tokens that the model expects around it."""
+        """Tokenizes a text; `add_special` adds the tokens that the model expects around it."""
         data = text.encode("utf-8", errors="replace")
         capacity = len(data) + 8
         while True:

@@ -82,7 +82,7 @@ class LlamaVoiceModel:
         )
 
     def check(self, command: SequentialCommand) -> None:
-        """Raise `CommandRefused` for a sentence that this voice cannot read."""
+        """Raises `CommandRefused` for a sentence that this voice cannot read."""
         assert isinstance(command, Speak), "the engine takes no other command for a voice"
         if command.sample:
             if not self._files.takes_samples:
@@ -102,7 +102,7 @@ class LlamaVoiceModel:
     def compute(
         self, command: SequentialCommand, should_stop: Callable[[], bool], _report: Report
     ) -> Spoken:
-        """Return the audio of a sentence. `should_stop` is called between its frames. Raises
+        """Returns the audio of a sentence. `should_stop` is called between its frames. Raises
         `Cancelled` if it returned True, `DecodeError` if the native code fails."""
         assert isinstance(command, Speak), "the engine takes no other command for a voice"
         native.llama_memory_clear(native.llama_get_memory(self._context), True)
@@ -119,7 +119,7 @@ class LlamaVoiceModel:
         return Spoken(id=command.id, samples=self._output(), rate_hz=self._files.rate_hz)
 
     def _speaker(self, command: Speak) -> int | None:
-        """Return the speaker's current number, which changes when sample files are added; None if
+        """Returns the speaker's current number, which changes when sample files are added; None if
         there is none."""
         names = self._files.speakers
         if command.speaker_name is not None:
@@ -143,7 +143,7 @@ class LlamaVoiceModel:
             mtmd.mtmd_bitmap_free(sample)
 
     def _language(self, command: Speak) -> str | None:
-        """Return the language of a sentence: its own, or the ending of its speaker's name (as in
+        """Returns the language of a sentence: its own, or the ending of its speaker's name (as in
         `anna.de.wav`), or English; None for one that the vocabulary lacks."""
         assert self._languages is not None, "the voice speaks several languages"
         if command.language:
@@ -153,13 +153,13 @@ class LlamaVoiceModel:
         return self._languages.get(name.rpartition(".")[2], self._languages.get(_LANGUAGE))
 
     def _warn_of_endings(self) -> None:
-        """Log the names whose ending looks like a language and is none of the model's."""
+        """Logs the names whose ending looks like a language and is none of the model's."""
         for name, ending in self._files.unknown_languages.items():
             facts = {"speaker": name, "ending": ending, "spoken": _LANGUAGE}
             logging.getLogger(__name__).warning("voice_language_unknown", extra=facts)
 
     def _set_input(self, command: Speak, sample: Handle | None) -> int:
-        """Set the sentence; return its seed."""
+        """Sets the sentence; returns its seed."""
         text = command.text.encode(errors="replace")
         language = None if self._languages is None else self._language(command)
         seed = self._choose_seed(text)
@@ -178,7 +178,7 @@ class LlamaVoiceModel:
         return seed
 
     def _choose_seed(self, text: bytes) -> int:
-        """Return the seed of a sentence, by which it always sounds the same. The native code seeds
+        """Returns the seed of a sentence, by which it always sounds the same. The native code seeds
         its numbers only when the seed changes: so a frame with another seed is computed between two
         sentences with the same seed."""
         seed = zlib.crc32(text) & _SEED_BITS
@@ -195,7 +195,7 @@ class LlamaVoiceModel:
         return seed
 
     def _codes(self, text: str, seed: int) -> Generator[int, None, None]:
-        """Yield the token of each frame. A model that samples no codes gets no token: the native
+        """Yields the token of each frame. A model that samples no codes gets no token: the native
         code bounds the number of its frames, and reports the last one."""
         if self._files.samples_codes:
             limit = min(_CODES_LIMIT, _LEAST_CODES + _CODES_PER_CHARACTER * len(text))

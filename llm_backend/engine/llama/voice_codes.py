@@ -11,7 +11,7 @@ _TOP_K, _TEMPERATURE, _REPETITION = 50, 0.9, 1.05  # of the model's authors
 
 
 def sample_codes(context: Handle, *, seed: int, limit: int) -> Generator[int, None, None]:
-    """Yield up to `limit` tokens, each sampled from the context's last logits by the same seed."""
+    """Yields up to `limit` tokens, each sampled from the context's last logits by the same seed."""
     chain = native.llama_sampler_chain_init(native.llama_sampler_chain_default_params())
     try:
         for sampler in _samplers(native.llama_get_model(context), seed, limit):

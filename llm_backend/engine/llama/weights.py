@@ -38,7 +38,7 @@ class DevicePlacement:
         self.overrides = (_Override * (len(overrides) + 1))(*overrides)  # the last one is empty
 
     def apply(self, params: native.llama_model_params) -> None:
-        """Write the placement into the parameters of a model."""
+        """Writes the placement into the parameters of a model."""
         config = self._config
         params.n_gpu_layers = -1 if config.gpu_layers is None else config.gpu_layers
         params.main_gpu = config.main_gpu
@@ -57,7 +57,7 @@ def _experts_of(layer: int) -> bytes:
 def load_weights(
     config: LoadModel, placement: DevicePlacement, *, loads_draft_head: bool
 ) -> Handle | None:
-    """Load the model of `config.model_path`; None if it cannot be loaded, with the reason in the
+    """Loads the model of `config.model_path`; None if it cannot be loaded, with the reason in the
     log."""
     params = native.llama_model_default_params()
     placement.apply(params)

@@ -23,13 +23,13 @@ class EventSink(Protocol):
     """Interface of the outbox: a generator publishes events and marks forward passes."""
 
     def publish(self, address: Address, event: Event) -> None:
-        """Queue `event` for sending."""
+        """Queues `event` for sending."""
 
     def begin_pass(self, *, is_brief: bool) -> None:
-        """Note that a forward pass begins. A pass is brief if it computes one token a sequence."""
+        """Notes that a forward pass begins. A pass is brief if it computes one token a sequence."""
 
     def end_pass(self) -> None:
-        """Note that the pass has ended."""
+        """Notes that the pass has ended."""
 
     def send(self) -> None:
-        """Send the queued events now, because a long computation follows."""
+        """Sends the queued events now, because a long computation follows."""

@@ -251,7 +251,7 @@ Event = (
 
 
 def join_deltas(earlier: Delta, later: Delta) -> Delta:
-    """Join two consecutive deltas of one choice."""
+    """Joins two consecutive deltas of one choice."""
     return Delta(
         id=earlier.id,
         index=earlier.index,

@@ -25,13 +25,13 @@ class FrameError(Exception):
 
 
 def frame(messages: Sequence[Command] | Sequence[Event]) -> bytes:
-    """Encode `messages` as one frame."""
+    """Encodes `messages` as one frame."""
     body = _encoder.encode(messages)
     return _LENGTH.pack(len(body)) + body
 
 
 def frames(messages: Sequence[Event]) -> Iterator[bytes]:
-    """Encode `messages` as one frame, or where that would be large, as one for each message."""
+    """Encodes `messages` as one frame, or where that would be large, as one for each message."""
     data = frame(messages)
     if len(data) <= _SHARED_FRAME_LIMIT:
         yield data
@@ -40,12 +40,12 @@ def frames(messages: Sequence[Event]) -> Iterator[bytes]:
 
 
 def commands_in(body: bytes) -> list[Command]:
-    """Decode the commands in one frame's body."""
+    """Decodes the commands in one frame's body."""
     return _decode(_commands, body)
 
 
 def events_in(body: bytes) -> list[Event]:
-    """Decode the events in one frame's body."""
+    """Decodes the events in one frame's body."""
     return _decode(_events, body)
 
 
@@ -63,7 +63,7 @@ class FrameReader:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterable[bytes]:
-        """Add received bytes; return the complete bodies."""
+        """Adds received bytes; returns the complete bodies."""
         is_whole = not self._buffer and len(data) > _LENGTH.size
         if is_whole and _LENGTH.unpack_from(data)[0] == len(data) - _LENGTH.size:
             return (data[_LENGTH.size :],)  # one frame, as in nearly all reads

@@ -8,7 +8,7 @@ _LEAST_WEIGHT, _GREATEST_WEIGHT = 1e-6, 1e6
 
 
 def refuse_prompt(prompt: str) -> str | None:
-    """Return why the native code refuses a prompt: a weight that is not a number ends it, and it
+    """Returns why the native code refuses a prompt: a weight that is not a number ends it, and it
     computes all parts of a long text."""
     if len(prompt) > _PROMPT_CHARACTERS:
         return f"A prompt may have at most {_PROMPT_CHARACTERS:,} characters, not {len(prompt):,}."

@@ -63,7 +63,7 @@ class OutputBuilder:
         return self._logprob_sum / max(1, self.sequence.generated)
 
     def read_prompt(self, row: Row, position: int) -> None:
-        """Add the prompt logprob of the next token, from the logits of a prompt position:
+        """Adds the prompt logprob of the next token, from the logits of a prompt position:
         [vocab] float32."""
         if position != max(0, len(self._prompt_logprobs) - 1):
             return  # computed again after a preemption
@@ -89,7 +89,7 @@ class OutputBuilder:
     def advance_with_draft(
         self, rows: abc.Sequence[Row], draft: abc.Sequence[int]
     ) -> tuple[Delta | None, int]:
-        """Run a sampling step for each accepted draft token, and one more: the first by the logits
+        """Runs a sampling step for each accepted draft token, and one more: the first by the logits
         of the last token, each later one by those of an accepted token of `draft`. Every token is
         chosen as it would be without a draft. Returns the delta, if any, and the number of accepted
         draft tokens. An answer that is full is ended."""
@@ -107,7 +107,7 @@ class OutputBuilder:
         return delta, self._accepted_tokens - accepted_before
 
     def advance(self, row: Row) -> Delta | None:
-        """Run one sampling step, and append the chosen token and those that the grammar forces.
+        """Runs one sampling step, and appends the chosen token and those that the grammar forces.
         Returns the delta, if any."""
         allowed = None if self.constraint is None else self._token_mask(self.constraint)
         if allowed is not None and not allowed.any():
@@ -130,7 +130,7 @@ class OutputBuilder:
         return None
 
     def end_at_prompt(self) -> Delta | None:
-        """End an answer without generated tokens: only the prompt's echo, if that is wanted."""
+        """Ends an answer without generated tokens: only the prompt's echo, if that is wanted."""
         return self._finish(ReleasedText(), FinishReason.LENGTH)
 
     def _token_mask(self, constraint: Constraint) -> NDArray[np.bool_]:
@@ -143,7 +143,7 @@ class OutputBuilder:
         return allowed
 
     def _append(self, choice: Choice) -> ReleasedText:
-        """Append a token; return the text that it releases."""
+        """Appends a token; returns the text that it releases."""
         self.sequence.append(choice.token)
         self._compare(choice.token)
         if self.constraint is not None:
@@ -159,7 +159,7 @@ class OutputBuilder:
         return self._vocabulary.token_bytes(token) if is_visible else self._vocabulary.piece(token)
 
     def _compare(self, token: int) -> None:
-        """Compare a chosen token with the draft and the prediction."""
+        """Compares a chosen token with the draft and the prediction."""
         if self._draft and self._draft[-1] == token:
             self._draft.pop()
             self._accepted_tokens += 1

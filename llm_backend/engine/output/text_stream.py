@@ -43,7 +43,7 @@ class TextStream:
     def push(
         self, piece: bytes, logprob: TokenLogprob | None = None, *, may_stop: bool = True
     ) -> ReleasedText:
-        """Add a token; return the text that it releases. Without `may_stop`, its text is
+        """Adds a token; returns the text that it releases. Without `may_stop`, its text is
         released and is not part of a stop string."""
         start = self._released + len(self._pending)
         self._pending += self._decoder.decode(piece)

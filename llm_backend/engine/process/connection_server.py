@@ -46,7 +46,7 @@ class _Connection:
         self.outbox = bytearray()
 
     def receive(self) -> list[Command | None]:
-        """Return the commands that have arrived, None last if the connection is closed."""
+        """Returns the commands that have arrived, None last if the connection is closed."""
         try:
             data = self.socket.recv(_RECEIVE_BYTES)
         except BlockingIOError:
@@ -62,7 +62,7 @@ class _Connection:
         return commands if data else [*commands, None]
 
     def send(self, data: bytes) -> None:
-        """Send `data` after the outbox. Mostly the outbox is empty and the peer takes all data."""
+        """Sends `data` after the outbox. Mostly the outbox is empty and the peer takes all data."""
         if not self.outbox:
             try:
                 data = data[self.socket.send(data) :]
@@ -73,7 +73,7 @@ class _Connection:
         self.outbox += data
 
     def flush(self) -> None:
-        """Send as much of the outbox as the peer takes now. The next read notices a closed
+        """Sends as much of the outbox as the peer takes now. The next read notices a closed
         peer."""
         waiting = len(self.outbox)
         while self.outbox:
@@ -108,18 +108,18 @@ class ConnectionServer:
         self._accepts_at: float | None = None
 
     def add(self, sock: socket.socket) -> int:
-        """Serve a connection; return its number."""
+        """Serves a connection; returns its number."""
         return self._register(sock, is_remote=False)
 
     def listen(self, sock: socket.socket, *, first_event: Event, limit: int) -> None:
-        """Serve every process that connects to `sock`, and send it `first_event` first; connections
-        beyond `limit` are closed."""
+        """Serves every process that connects to `sock`, and sends it `first_event` first;
+        connections beyond `limit` are closed."""
         sock.setblocking(False)
         self._listening = _ListeningSocket(socket=sock, first_event=first_event, limit=limit)
         self._selector.register(sock, selectors.EVENT_READ, None)
 
     def poll(self, timeout_s: float | None) -> list[ReceivedCommand]:
-        """Return the commands that have arrived; wait up to `timeout_s`, for ever if None, and
+        """Returns the commands that have arrived; waits up to `timeout_s`, for ever if None, and
         not beyond the pause of the listening socket."""
         received: list[ReceivedCommand] = []
         for key, ready in self._selector.select(self._poll_timeout_s(timeout_s)):
@@ -142,7 +142,7 @@ class ConnectionServer:
         return received
 
     def send(self, number: int, events: Sequence[Event]) -> None:
-        """Send all of `events` as soon as the peer takes them; in one frame, unless that is
+        """Sends all of `events` as soon as the peer takes them; in one frame, unless that is
         large."""
         connection = self._connections.get(number)
         if connection is None:
@@ -159,7 +159,7 @@ class ConnectionServer:
         self._update_interest(connection)
 
     def drop(self, number: int) -> None:
-        """Close a connection."""
+        """Closes a connection."""
         connection = self._connections.pop(number, None)
         if connection is not None:
             self._selector.unregister(connection.socket)

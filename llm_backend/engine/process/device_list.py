@@ -22,7 +22,7 @@ _PROCESSOR_PARTS = ("base", "cpu")  # parts of `libggml-*`; any other part is a 
 
 
 def find_devices() -> tuple[Device, ...]:
-    """List the GPUs that llama.cpp would use, with their free memory. Blocks for seconds where
+    """Lists the GPUs that llama.cpp would use, with their free memory. Blocks for seconds where
     the build has a backend for them."""
     if not _has_gpu_backend():
         return ()

@@ -89,7 +89,7 @@ class Call:
         self._reader: asyncio.Future[None] | None = None  # resolved by the next event
 
     def add_event(self, event: Event) -> None:
-        """Add an event that has arrived."""
+        """Adds an event that has arrived."""
         if isinstance(event, Delta):
             self._add_delta(event)
         elif isinstance(event, Queued):
@@ -108,12 +108,12 @@ class Call:
         self._wake()
 
     def fail(self, error: EngineDown) -> None:
-        """Mark the call as lost: after the events so far, `error` is raised."""
+        """Marks the call as lost: after the events so far, `error` is raised."""
         self._error = error
         self._wake()
 
     async def next(self) -> Event:
-        """Return the next event, for one reader; raise `EngineDown` after the last event of a
+        """Returns the next event, for one reader; raises `EngineDown` after the last event of a
         lost call."""
         while not self._events:
             if self._error is not None:
@@ -159,13 +159,13 @@ class EngineConnection(asyncio.Protocol):
 
     @classmethod
     async def from_socket(cls, sock: socket.socket) -> "EngineConnection":
-        """Wrap a connected socket, which the connection owns from now on."""
+        """Wraps a connected socket, which the connection owns from now on."""
         _, connection = await asyncio.get_running_loop().create_unix_connection(cls, sock=sock)
         return connection
 
     @classmethod
     async def connect(cls, socket_path: Path) -> "EngineConnection":
-        """Connect to the socket path of a worker. Raises `OSError` if no process listens there."""
+        """Connects to the socket path of a worker. Raises `OSError` if no process listens there."""
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_unix_connection(cls, str(socket_path))
         return connection
@@ -204,7 +204,7 @@ class EngineConnection(asyncio.Protocol):
         return not self._transport.is_closing()
 
     def crash_candidates(self) -> list[CrashCandidate]:
-        """Return the commands that may have crashed the worker.
+        """Returns the commands that may have crashed the worker.
 
         The likely ones are the running commands without a delta so far, because a command that
         crashes does so early, and the oldest command that the worker has not queued yet. Other
@@ -226,12 +226,12 @@ class EngineConnection(asyncio.Protocol):
         ]
 
     def send(self, command: Command) -> None:
-        """Send a command without a call."""
+        """Sends a command without a call."""
         if self.is_open:
             self._transport.write(frame([command]))
 
     def call(self, command: Request) -> Call:
-        """Send a command; its events come to the `Call`. Its id must not be pending already.
+        """Sends a command; its events come to the `Call`. Its id must not be pending already.
         Raises `UnicodeEncodeError` for text with surrogates."""
         if command.id in self._calls:
             raise ValueError(f"the command {command.id!r} is pending already")
@@ -245,30 +245,30 @@ class EngineConnection(asyncio.Protocol):
         return call
 
     def end_call(self, call: Call) -> None:
-        """End a call whose events are not read any more: a `Cancel` is sent, unless it has
+        """Ends a call whose events are not read any more: a `Cancel` is sent, unless it has
         finished."""
         if self._calls.get(call.command.id) is call:
             del self._calls[call.command.id]
             self.send(Cancel(id=call.command.id))
 
     async def first(self) -> Ready | NotReady | None:
-        """Wait for the worker's first event; None if the connection is closed before, or an
+        """Waits for the worker's first event; None if the connection is closed before, or an
         invalid frame came."""
         return await self._first
 
     async def wait_closed(self) -> None:
-        """Wait until the connection has ended."""
+        """Waits until the connection has ended."""
         await self._closed.wait()
 
     def call_at_end(self, handle_end: Callable[[], None]) -> None:
-        """Call `handle_end` in the moment in which the connection ends; at once if it has."""
+        """Calls `handle_end` in the moment in which the connection ends; at once if it has."""
         if self._closed.is_set():
             handle_end()
         else:
             self._handle_end = handle_end
 
     def fail_calls(self, error: EngineDown) -> None:
-        """Mark all calls as lost, because the worker has ended."""
+        """Marks all calls as lost, because the worker has ended."""
         self._lost_error = error
         for call in self._calls.values():
             call.fail(error)
@@ -291,7 +291,7 @@ class EngineConnection(asyncio.Protocol):
             self._first.set_result(event)
 
     def _close(self) -> None:
-        """End the connection: nothing more can be received."""
+        """Ends the connection: nothing more can be received."""
         self._transport.close()
         self._resolve_first(None)
         self._closed.set()

@@ -9,7 +9,7 @@ _FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -si
 
 
 def describe_exit(status: int) -> str:
-    """Describe an exit status; a number below zero is the negative signal that ended the
+    """Describes an exit status; a number below zero is the negative signal that ended the
     process."""
     if status >= 0:
         return f"ended with status {status}"

@@ -45,15 +45,15 @@ class EngineLifecycle:
         self.poison_requests = _poison_requests(config)
 
     def start(self) -> None:
-        """Begin to start the worker or to connect to it, without waiting."""
+        """Begins to start the worker or to connect to it, without waiting."""
         raise NotImplementedError
 
     async def close(self) -> None:
-        """End; pending requests are lost."""
+        """Ends; pending requests are lost."""
         raise NotImplementedError
 
     async def ready(self) -> ModelInfo:
-        """Wait until the model is loaded, and return its information. Raises `EngineStartError`
+        """Waits until the model is loaded, and returns its information. Raises `EngineStartError`
         if it cannot be, for now."""
         await self._is_decided.wait()
         if self.state is EngineState.READY and self.info is not None:
@@ -71,7 +71,7 @@ class EngineLifecycle:
         raise self._down_error()
 
     def _serve_by(self, connection: EngineConnection) -> None:
-        """Serve requests by this connection until it ends. The state changes in that moment: a
+        """Serves requests by this connection until it ends. The state changes in that moment: a
         request that sends its next command then waits for the restart, and does not fail."""
         self._connection = connection
         self._set_state(EngineState.READY, "")
@@ -95,7 +95,7 @@ class EngineLifecycle:
         return self._task is not None and self._task.done() and self.state is not EngineState.CLOSED
 
     def _handle_task_end(self, task: asyncio.Task[None]) -> None:
-        """Refuse requests if the task that keeps the engine alive has ended without a `close`."""
+        """Refuses requests if the task that keeps the engine alive has ended without a `close`."""
         if task.cancelled():
             return
         if (error := task.exception()) is not None:

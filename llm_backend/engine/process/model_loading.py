@@ -40,7 +40,7 @@ class LoadedModel:
 
 
 def load_model(config: LoadModel) -> LoadedModel:
-    """Load the model of a `LoadModel`. Models of texts and of recordings compute an input here, so
+    """Loads the model of a `LoadModel`. Models of texts and of recordings compute an input here, so
     that a broken file fails now and not in a request. Raises `LoadError`, `DecodeError`."""
     if config.kind not in SEQUENTIAL_KINDS:
         return _load_llama(config)
@@ -82,7 +82,7 @@ def _open_sequential(config: LoadModel) -> SequentialModel:
 
 
 def _load_llama(config: LoadModel) -> LoadedModel:
-    """Load a language model, and verify it by a forward pass."""
+    """Loads a language model, and verifies it by a forward pass."""
     from llm_backend.engine.llama import LlamaModel, capture_log
 
     log = capture_log()

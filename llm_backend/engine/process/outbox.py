@@ -35,7 +35,7 @@ class Outbox:
         self._is_brief = True  # such passes are short enough to delay events
 
     def publish(self, address: Address, event: Event) -> None:
-        """Queue `event`; `Queued` and `SlotAssigned` are sent at once, so that after a crash
+        """Queues `event`; `Queued` and `SlotAssigned` are sent at once, so that after a crash
         the owner knows which requests were computed."""
         self._queued[address.connection].append(event)
         self._is_due = self._is_due or not _can_wait(event)
@@ -43,18 +43,18 @@ class Outbox:
             self.send()
 
     def end_step(self, *, is_idle: bool) -> None:
-        """Send all events, unless all of them can wait and another pass follows."""
+        """Sends all events, unless all of them can wait and another pass follows."""
         if self._is_due or is_idle or not self._delays_deltas:
             self.send()
 
     def begin_pass(self, *, is_brief: bool) -> None:
-        """Send all events before a long pass. `is_brief`: one token of each sequence."""
+        """Sends all events before a long pass. `is_brief`: one token of each sequence."""
         if not is_brief or not self._is_brief:
             self.send()
         self._pass_started_at = time.monotonic() if is_brief else None
 
     def end_pass(self) -> None:
-        """Send the events that have waited for the end of the pass."""
+        """Sends the events that have waited for the end of the pass."""
         if self._pass_started_at is not None:
             seconds = time.monotonic() - self._pass_started_at
             self._pass_s = moving_average(self._pass_s, seconds)
@@ -62,7 +62,7 @@ class Outbox:
         self.send()
 
     def send(self) -> None:
-        """Send all queued events, one frame for each connection."""
+        """Sends all queued events, one frame for each connection."""
         self._is_due = False
         for connection, events in self._queued.items():
             self._connections.send(connection, events)

@@ -63,7 +63,7 @@ class PoisonRequests:
         ] = {}  # by worker: when it was known that it was killed from outside
 
     def record_crash(self, candidates: Sequence[CrashCandidate], worker: int) -> None:
-        """Count a crash of the commands that were pending when a worker crashed."""
+        """Counts a crash of the commands that were pending when a worker crashed."""
         self._forget()
         if worker in self._killed_workers:
             return
@@ -77,7 +77,7 @@ class PoisonRequests:
             self._records.popitem(last=False)
 
     def discard_crash(self, worker: int) -> None:
-        """Remove the crash of a worker that was killed from outside: no command caused it."""
+        """Removes the crash of a worker that was killed from outside: no command caused it."""
         self._forget()
         self._killed_workers[worker] = self._clock()
         for key, record in list(self._records.items()):
@@ -87,7 +87,7 @@ class PoisonRequests:
                 del self._records[key]
 
     def clear(self, command: Request) -> None:
-        """Remove the crashes of a command that was answered: it did not cause them."""
+        """Removes the crashes of a command that was answered: it did not cause them."""
         if self._records:
             self._records.pop(_fingerprint(command), None)
 
@@ -105,7 +105,7 @@ class PoisonRequests:
         return sum(record.crashes.values())
 
     def _forget(self) -> None:
-        """Remove records that are too old."""
+        """Removes records that are too old."""
         for key in [key for key, record in self._records.items() if self._is_old(record)]:
             del self._records[key]
         since = self._clock() - _KILLED_WORKERS_S
@@ -134,18 +134,18 @@ class SharedPoisonRequests(PoisonRequests):
         self._next_try_s = 0.0
 
     def record_crash(self, candidates: Sequence[CrashCandidate], worker: int) -> None:
-        """Count a crash of the commands that were pending when a worker crashed."""
+        """Counts a crash of the commands that were pending when a worker crashed."""
         if candidates:
             with self._lock():
                 super().record_crash(candidates, worker)
 
     def discard_crash(self, worker: int) -> None:
-        """Remove the crash of a worker that was killed from outside: no command caused it."""
+        """Removes the crash of a worker that was killed from outside: no command caused it."""
         with self._lock():
             super().discard_crash(worker)
 
     def clear(self, command: Request) -> None:
-        """Remove the crashes of a command that was answered: it did not cause them."""
+        """Removes the crashes of a command that was answered: it did not cause them."""
         if self._has_any():
             with self._lock():
                 super().clear(command)
@@ -165,7 +165,7 @@ class SharedPoisonRequests(PoisonRequests):
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Lock the file, read the counts, and write them back at the end. If the file cannot be
+        """Locks the file, reads the counts, and writes them back at the end. If the file cannot be
         opened, or is locked for longer than a moment, the counts of this process are used."""
         try:
             opened = self._open_locked()
@@ -190,7 +190,7 @@ class SharedPoisonRequests(PoisonRequests):
                 _write(file, current)
 
     def _open_locked(self) -> FileIO:
-        """Open the file, locked until it is closed. Raises `OSError`. After a failure it is not
+        """Opens the file, locked until it is closed. Raises `OSError`. After a failure it is not
         tried for a second: each try may hold up the event loop."""
         if time.monotonic() < self._next_try_s:
             raise BlockingIOError(_IS_LOCKED)

@@ -28,7 +28,7 @@ class RemoteEngine(EngineLifecycle):
         self._candidates: list[CrashCandidate] = []  # of the end of the last connection
 
     def start(self) -> None:
-        """Begin to connect, without waiting."""
+        """Begins to connect, without waiting."""
         if self._task is None:
             self._reason = "The engine is loading its model."
             self._task = asyncio.create_task(self._keep_connected(), name="engine-remote")
@@ -60,14 +60,14 @@ class RemoteEngine(EngineLifecycle):
             await asyncio.sleep(self._delay_s)
 
     def _fail(self) -> None:
-        """Refuse requests while the owner accepts no connection, between two starts of a failed
+        """Refuses requests while the owner accepts no connection, between two starts of a failed
         engine."""
         self._next_start_at = time.monotonic() + self._config.restart_pause_s
         reason = "The engine has failed; the log of the process that owns it says why."
         self._set_state(EngineState.FAILED, reason)
 
     async def _use_connection(self) -> bool:
-        """Run one connection from its start to its end. True if the worker was ready in it."""
+        """Runs one connection from its start to its end. True if the worker was ready in it."""
         started_at = time.monotonic()
         connection = await EngineConnection.connect(self._socket_path)
         try:

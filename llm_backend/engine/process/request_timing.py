@@ -14,11 +14,11 @@ class RequestTiming:
     last_at: float | None = None  # time of the latest delta
 
     def record_slot(self) -> None:
-        """Note that the request got its slot."""
+        """Notes that the request got its slot."""
         self.slot_at = time.monotonic()
 
     def record_delta(self) -> None:
-        """Note that a delta arrived."""
+        """Notes that a delta arrived."""
         self.last_at = time.monotonic()
         if self.first_at is None:
             self.first_at = self.last_at

@@ -29,7 +29,7 @@ class RestartPolicy:
         self._pauses = 0
 
     def next_restart(self, *, ready_s: float, was_ready: bool, cannot_start: bool) -> Restart:
-        """Return the next start after a death. `cannot_start`: no worker has been ready yet,
+        """Returns the next start after a death. `cannot_start`: no worker has been ready yet,
         and this one has reported why. `ready_s` is without the time in which it was loaded."""
         config = self._config
         if was_ready and ready_s >= config.restart_reset_s:

@@ -25,7 +25,7 @@ def open_socket(path: Path) -> socket.socket:
 
 
 def close_socket(sock: socket.socket) -> None:
-    """Close the socket: waiting and later connections are refused."""
+    """Closes the socket: waiting and later connections are refused."""
     with contextlib.suppress(OSError):  # its folder was removed already
         Path(sock.getsockname()).unlink()
     sock.close()

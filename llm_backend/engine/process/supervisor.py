@@ -62,7 +62,7 @@ class Supervisor(EngineLifecycle):
         self._listening_socket: socket.socket | None = None
 
     def start(self) -> None:
-        """Begin to start a worker, without waiting. Raises `OSError` if the socket of other
+        """Begins to start a worker, without waiting. Raises `OSError` if the socket of other
         processes cannot be opened."""
         if self._task is None:
             self._open_socket()
@@ -108,7 +108,7 @@ class Supervisor(EngineLifecycle):
             await asyncio.sleep(restart.delay_s)
 
     def _fail(self, reason: str) -> None:
-        """Refuse requests, also of other processes, until the next start has succeeded."""
+        """Refuses requests, also of other processes, until the next start has succeeded."""
         self._next_start_at = time.monotonic() + self._delay_s
         self._set_state(EngineState.FAILED, reason)
         self._close_socket()
@@ -123,7 +123,7 @@ class Supervisor(EngineLifecycle):
             self._listening_socket = None
 
     def _shrink_plan(self, exit_: _WorkerExit) -> bool:
-        """Change to the smaller memory plan if the start failed for lack of memory; return
+        """Changes to the smaller memory plan if the start failed for lack of memory; returns
         whether it did."""
         smaller = self._config.smaller
         if smaller is None or exit_.was_ready or not exit_.lacks_memory:
@@ -134,8 +134,8 @@ class Supervisor(EngineLifecycle):
         return True
 
     def _change_native_code(self, exit_: _WorkerExit) -> bool:
-        """Change to the next native code if the worker crashed before it was ready; return whether
-        it did. Code that repacks weights, for example, crashes at its first product on some
+        """Changes to the next native code if the worker crashed before it was ready; returns
+        whether it did. Code that repacks weights, for example, crashes at its first product on some
         processors."""
         if exit_.was_ready or not exit_.has_crashed or not self._other_code:
             return False
@@ -149,7 +149,7 @@ class Supervisor(EngineLifecycle):
         return {"engine_process": self.pid, "file": self._config.model_path.name}
 
     async def _run_worker(self) -> _WorkerExit:
-        """Run one worker from its start to its end."""
+        """Runs one worker from its start to its end."""
         started_at, oom_kills_before = time.monotonic(), oom_kills()
         try:
             self._open_socket()
@@ -235,7 +235,7 @@ class Supervisor(EngineLifecycle):
         return _WorkerExit(reason=reason, was_ready=True, ready_s=ready_s, must_be_killed=True)
 
     async def _wait_until_closed(self, connection: EngineConnection) -> bool:
-        """Wait until the worker has ended; False if it hangs."""
+        """Waits until the worker has ended; False if it hangs."""
         running = asyncio.create_task(connection.wait_closed())
         watching = asyncio.create_task(
             wait_until_hung(connection, self._config.hang_timeout_s, self._has_work)
@@ -301,7 +301,7 @@ class _ProcessExit:
 
 
 async def _end(process: asyncio.subprocess.Process, grace_s: float) -> _ProcessExit:
-    """Wait until a process has ended; kill it after `grace_s`, or if the wait is cancelled."""
+    """Waits until a process has ended; kills it after `grace_s`, or if the wait is cancelled."""
     was_killed_here = False
     try:
         with contextlib.suppress(TimeoutError):

@@ -63,7 +63,7 @@ class TokenizerThread(Generic[Result]):
         return [one.command for one in self._pending.values()]
 
     def submit(self, address: Address, command: LongCommand) -> None:
-        """Tokenize the texts of a command later."""
+        """Tokenizes the texts of a command later."""
         self._pending[address] = PendingTokens(
             address=address,
             command=command,
@@ -72,28 +72,28 @@ class TokenizerThread(Generic[Result]):
         )
 
     def cancel(self, address: Address) -> None:
-        """Drop a command and its tokens; tokenization that has begun runs to its end."""
+        """Drops a command and its tokens; tokenization that has begun runs to its end."""
         pending = self._pending.pop(address, None)
         if pending is not None:
             pending.future.cancel()
 
     def abandon(self, connection: int) -> None:
-        """Drop the commands of a closed connection."""
+        """Drops the commands of a closed connection."""
         for address in [one for one in self._pending if one.connection == connection]:
             self.cancel(address)
 
     def pop_done(self) -> PendingTokens[Result] | None:
-        """Remove a tokenized command and return it; None if there is none."""
+        """Removes a tokenized command and returns it; None if there is none."""
         for address, pending in self._pending.items():
             if pending.future.done():
                 return self._pending.pop(address)
         return None
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until a command is tokenized, at most this long."""
+        """Waits until a command is tokenized, at most this long."""
         futures = [one.future for one in self._pending.values()]
         wait(futures, timeout_s, return_when="FIRST_COMPLETED")
 
     def close(self) -> None:
-        """End the thread once its current text is tokenized."""
+        """Ends the thread once its current text is tokenized."""
         self._thread.shutdown(wait=False, cancel_futures=True)

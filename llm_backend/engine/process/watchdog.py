@@ -14,7 +14,7 @@ _CHECKS = 4  # checks within the timeout, so that a hang is noticed at most a qu
 async def wait_until_hung(
     connection: EngineConnection, timeout_s: float, has_work: Callable[[EngineConnection], bool]
 ) -> None:
-    """Return once the worker has left a probe unanswered for `timeout_s`. An idle worker is
+    """Returns once the worker has left a probe unanswered for `timeout_s`. An idle worker is
     not probed."""
     for number in itertools.count():
         await asyncio.sleep(timeout_s / _CHECKS)

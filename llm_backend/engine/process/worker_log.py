@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 async def log_lines(stream: asyncio.StreamReader, facts: Mapping[str, object]) -> None:
-    """Log line by line until the worker has ended, each with the `facts` that name the worker."""
+    """Logs line by line until the worker has ended, each with the `facts` that name the worker."""
     while line := await _next_line(stream):
         _log_line(line.decode(errors="replace").rstrip(), facts)
 
@@ -30,7 +30,7 @@ def _log_line(line: str, facts: Mapping[str, object]) -> None:
 
 
 async def _next_line(stream: asyncio.StreamReader) -> bytes:
-    """Read the next line, or as much of it as there is; empty at the end."""
+    """Reads the next line, or as much of it as there is; empty at the end."""
     try:
         return await stream.readuntil(b"\n")
     except asyncio.IncompleteReadError as end:

@@ -59,7 +59,7 @@ class Constraint:
         return bool(self._matcher.is_stopped())
 
     def compute_mask(self) -> None:
-        """Compute the mask of the next token; may be called from another thread, and more than
+        """Computes the mask of the next token; may be called from another thread, and more than
         once."""
         if not self._is_computed:
             self._matcher.unsafe_compute_mask_ptr(self._address, self._words.nbytes)
@@ -74,7 +74,7 @@ class Constraint:
         return bits.view(np.bool_)
 
     def accept(self, token: int) -> None:
-        """Advance by `token`, which must be allowed."""
+        """Advances by `token`, which must be allowed."""
         self._is_computed = False
         self._matcher.consume_token(token)
         self._check()
@@ -103,7 +103,7 @@ class CompiledGrammar:
     size: int
 
     def constraint(self) -> Constraint:
-        """Return the constraint of one more answer."""
+        """Returns the constraint of one more answer."""
         return Constraint(self.matcher.deep_copy(), self.allowed.copy(), self.size)
 
 
@@ -118,7 +118,7 @@ class Grammars:
         self._mask_executor = ThreadPoolExecutor(1, "grammar-masks")
 
     def compile(self, grammar: str) -> "Future[CompiledGrammar]":
-        """Compile a grammar in the background. The future raises `GrammarError` if the grammar
+        """Compiles a grammar in the background. The future raises `GrammarError` if the grammar
         is invalid, and `CompilerError` if the compiler failed; the next call compiles such a
         grammar again."""
         cached = self._cache.get(grammar)
@@ -130,12 +130,12 @@ class Grammars:
         return cached
 
     def cancel(self, grammar: str, compiled: "Future[CompiledGrammar]") -> None:
-        """Cancel a compilation that no request waits for, unless it has begun already."""
+        """Cancels a compilation that no request waits for, unless it has begun already."""
         if compiled.cancel() and self._cache.get(grammar) is compiled:
             del self._cache[grammar]
 
     def compute_masks(self, constraints: Sequence[Constraint]) -> "Future[None]":
-        """Compute the masks of `constraints`, in parallel to the caller."""
+        """Computes the masks of `constraints`, in parallel to the caller."""
 
         def compute() -> None:
             for constraint in constraints:
@@ -259,7 +259,7 @@ class _TokenizerAdapter:
         return tokens if found == expected else None
 
     def _greedy(self, data: bytes) -> list[int]:
-        """Tokenize greedily by the longest token: for plain text that looks like a marker."""
+        """Tokenizes greedily by the longest token: for plain text that looks like a marker."""
         tokens = []
         while data:
             lengths = range(min(len(data), self._longest), 0, -1)
@@ -289,7 +289,7 @@ def _has_failed(compiled: "Future[CompiledGrammar]") -> bool:
 
 
 def _lark(gbnf: str) -> str:
-    """Convert llama.cpp's GBNF to Lark."""
+    """Converts llama.cpp's GBNF to Lark."""
     from llguidance.gbnf_to_lark import gbnf_to_lark
 
     if gbnf.count("::=") > _GBNF_RULES:

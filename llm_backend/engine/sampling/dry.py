@@ -54,7 +54,7 @@ class DryPenalty:
         return sampling.dry_multiplier != 0 and sampling.dry_penalty_last_n != 0
 
     def apply(self, row: Row) -> None:
-        """Subtract from each token the penalty of the longest repetition that it continues.
+        """Subtracts from each token the penalty of the longest repetition that it continues.
         `row`: [vocab] float32."""
         start = self._start
         longest = self._count - max(start, self._after_breaker)
@@ -72,7 +72,7 @@ class DryPenalty:
         row[tokens[free]] -= penalties.astype(np.float32)
 
     def accept(self, token: int) -> None:
-        """Append a chosen `token`."""
+        """Appends a chosen `token`."""
         if self._count + 1 >= len(self._tokens):
             self._tokens = np.concatenate((self._tokens, np.zeros_like(self._tokens)))
             self._lengths = np.concatenate((self._lengths, np.zeros_like(self._lengths)))

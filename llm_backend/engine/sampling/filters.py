@@ -31,7 +31,7 @@ def sample_nucleus(weights: Row, sampling: Sampling, rng: np.random.Generator) -
 
 
 def sample_index(weights: Row, rng: np.random.Generator) -> int:
-    """Sample an index of all `weights`: [vocab] float32."""
+    """Samples an index of all `weights`: [vocab] float32."""
     return _Distribution(weights).index_at(rng.random())
 
 
@@ -48,7 +48,7 @@ def exclude_top_choices(weights: Row, threshold: float) -> Row:
 
 
 def applies_xtc(sampling: Sampling, rng: np.random.Generator) -> bool:
-    """Draw whether XTC applies to this token."""
+    """Draws whether XTC applies to this token."""
     wants_xtc = sampling.xtc_probability > 0 and sampling.xtc_threshold <= _LARGEST_XTC
     return wants_xtc and rng.random() <= sampling.xtc_probability
 
@@ -105,7 +105,7 @@ class Candidates:
         return candidates
 
     def sample(self, sampling: Sampling, rng: np.random.Generator) -> int:
-        """Sample a candidate, after XTC."""
+        """Samples a candidate, after XTC."""
         if applies_xtc(sampling, rng):
             self.exclude_top_choices(sampling.xtc_threshold)
         cumulated = np.cumsum(self.weights, dtype=np.float64)
@@ -113,14 +113,14 @@ class Candidates:
         return int(self.tokens[min(index, len(self.tokens) - 1)])
 
     def keep_likely(self, sampling: Sampling) -> None:
-        """Apply top-p and min-p."""
+        """Applies top-p and min-p."""
         cumulated = np.cumsum(self.weights, dtype=np.float64)
         inside = int(np.searchsorted(cumulated, sampling.top_p * self._total)) + 1
         strong = int(np.count_nonzero(self.weights >= sampling.min_p * self.weights[0]))
         self._keep(slice(0, max(1, min(inside, strong))))
 
     def exclude_top_choices(self, threshold: float) -> None:
-        """Apply XTC, as `exclude_top_choices`."""
+        """Applies XTC, as `exclude_top_choices`."""
         least = threshold * self.weights.sum(dtype=np.float64)
         strong = int(np.count_nonzero(self.weights >= least))
         self._keep(slice(max(0, strong - 1), None))

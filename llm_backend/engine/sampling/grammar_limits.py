@@ -42,7 +42,7 @@ class GrammarError(Exception):
 
 
 def check_grammar(grammar: str, limits: GrammarLimits) -> None:
-    """Raise `GrammarError` for a grammar in Lark that exceeds `limits`."""
+    """Raises `GrammarError` for a grammar in Lark that exceeds `limits`."""
     offset = literals = intersections = 0
     while found := _PARTS.search(grammar, offset):
         offset = found.end()
@@ -58,7 +58,7 @@ def check_grammar(grammar: str, limits: GrammarLimits) -> None:
 
 
 def _check_schema(grammar: str, offset: int, limits: GrammarLimits) -> int:
-    """Check the JSON that begins at `offset`; return the offset of its end."""
+    """Checks the JSON that begins at `offset`; returns the offset of its end."""
     start = _SPACE.match(grammar, offset).end()  # type: ignore[union-attr]  # it matches anywhere
     try:
         schema, end = _decoder.raw_decode(grammar, start)
@@ -79,7 +79,7 @@ class _SchemaCounts:
         self._multiple = 1
 
     def check(self, schema: Any) -> None:  # Any: JSON
-        """Raise `GrammarError` for a schema that exceeds the limits."""
+        """Raises `GrammarError` for a schema that exceeds the limits."""
         combines = False
         for pointer, keyword, value, is_alone in _keywords(schema):
             combines = combines or (keyword in _COMBINING and not is_alone)

@@ -60,7 +60,7 @@ class InvalidSchema:
 
 
 def find_invalid_schema(grammar: str, reason_of: TryCompile) -> InvalidSchema | None:
-    """Find the invalid schema of a grammar; None if the error is not in a schema."""
+    """Finds the invalid schema of a grammar; None if the error is not in a schema."""
     tries = _Trials(reason_of)
     for found in _RULE.finditer(grammar):
         schema, _ = _decoder.raw_decode(found["schema"])  # the rule may go on after it

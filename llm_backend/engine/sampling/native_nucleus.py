@@ -49,7 +49,7 @@ class NativeNucleus:
         return LIBRARY.exists() and bool(_library().llm_backend_nucleus_suits())
 
     def sample(self, row: Row) -> int | None:
-        """Sample an index of a contiguous row of logits, [vocab] float32; None after too
+        """Samples an index of a contiguous row of logits, [vocab] float32; None after too
         many rejections. Raises `NotFinite`."""
         if self._buffers.size != len(row):
             self._buffers = _buffers(len(row))

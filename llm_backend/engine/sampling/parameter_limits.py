@@ -26,7 +26,7 @@ _BREAKER_BYTES = 40  # llama.cpp's limit; each is searched for after every token
 
 
 def check_sampling(sampling: Sampling) -> None:
-    """Raise `CommandRefused` naming the field."""
+    """Raises `CommandRefused` naming the field."""
     for name in _FINITE:
         if not math.isfinite(getattr(sampling, name)):
             raise CommandRefused(Failure.INVALID, f"{name} must be a finite number.", name)

@@ -13,10 +13,10 @@ class LogitsProcessor(Protocol):
     """Logits processor (logits_processor): changes the logits of one sequence's next token."""
 
     def apply(self, row: Row) -> None:
-        """Change `row` in place: [vocab] float32."""
+        """Changes `row` in place: [vocab] float32."""
 
     def accept(self, token: int) -> None:
-        """Note that `token` was chosen."""
+        """Notes that `token` was chosen."""
 
 
 class RepeatPenalty:
@@ -41,7 +41,7 @@ class RepeatPenalty:
         row[tokens] = np.where(logits > 0, logits / self._factor, logits * self._factor)
 
     def accept(self, token: int) -> None:
-        """Note that `token` was chosen."""
+        """Notes that `token` was chosen."""
         if len(self._last) == self._last.maxlen:
             oldest = self._last.popleft()
             self._counts[oldest] -= 1
@@ -66,13 +66,13 @@ class CountPenalty:
         return sampling.frequency_penalty != 0 or sampling.presence_penalty != 0
 
     def apply(self, row: Row) -> None:
-        """Subtract the penalty of each token."""
+        """Subtracts the penalty of each token."""
         tokens = np.fromiter(self._counts, dtype=np.intp)
         counts = np.fromiter(self._counts.values(), dtype=np.float32)
         row[tokens] -= self._frequency * counts + self._presence
 
     def accept(self, token: int) -> None:
-        """Note that `token` was chosen."""
+        """Notes that `token` was chosen."""
         self._counts[token] += 1
 
 
@@ -85,7 +85,7 @@ class LogitBias:
         self._values = np.array([*biases.values(), *(-np.inf for _ in banned)], dtype=np.float32)
 
     def apply(self, row: Row) -> None:
-        """Add the constants; a token may have several."""
+        """Adds the constants; a token may have several."""
         np.add.at(row, self._tokens, self._values)
 
     def accept(self, token: int) -> None:

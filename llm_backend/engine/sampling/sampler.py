@@ -88,7 +88,7 @@ class Sampler:
         self._wants_logprobs = wants_logprobs or sampling.logprobs is not None
 
     def choose(self, row: Row, allowed: NDArray[np.bool_] | None = None) -> Choice:
-        """Run a sampling step. `row`: [vocab] float32 logits, which are not changed; `allowed`:
+        """Runs a sampling step. `row`: [vocab] float32 logits, which are not changed; `allowed`:
         [vocab] bool."""
         adjusted = self._process_logits(row)
         if allowed is not None and not (self._is_greedy and allowed[adjusted.argmax()]):
@@ -105,7 +105,7 @@ class Sampler:
         return log_probabilities(row, token, self._sampling.logprobs or 0)
 
     def accept(self, token: int) -> None:
-        """Note that `token` was appended to this sequence."""
+        """Notes that `token` was appended to this sequence."""
         self._delayed_for -= 1
         for processor in self._logits_processors:
             processor.accept(token)
@@ -122,7 +122,7 @@ class Sampler:
         return row
 
     def _sample(self, row: Row) -> int:
-        """Sample a token from adjusted logits, natively if possible."""
+        """Samples a token from adjusted logits, natively if possible."""
         if self._native is None:
             return self._sample_in_numpy(row)
         try:
@@ -135,7 +135,7 @@ class Sampler:
         return Candidates.of(weights, self._sampling).sample(self._sampling, self._rng)
 
     def _sample_in_numpy(self, row: Row) -> int:
-        """Sample a token from adjusted logits, in numpy."""
+        """Samples a token from adjusted logits, in numpy."""
         sampling = self._sampling
         peak = np.maximum.reduce(row)
         if not math.isfinite(peak):

@@ -65,7 +65,7 @@ class CommandLimits:
         projector: Projector | None = None,
         generated_tokens: GeneratedTokens | None = None,
     ) -> ValidatedPrompt:
-        """Return the tokens of a command's prompt and the limit of its answers. In the prompt of a
+        """Returns the tokens of a command's prompt and the limit of its answers. In the prompt of a
         chat, earlier answers are the tokens that were generated, if the context has room for these
         and the answer. Raises `CommandRefused` if the command cannot be answered."""
         self._check(command, vocabulary)
@@ -116,17 +116,17 @@ class CommandLimits:
         return min(most, prompt_tokens + command.max_tokens)
 
     def _tokenize_prediction(self, text: str, vocabulary: Vocabulary) -> list[int]:
-        """Tokenize a prediction, at most as much of it as an answer could hold."""
+        """Tokenizes a prediction, at most as much of it as an answer could hold."""
         text = text[: self.context_tokens * _TOKEN_CHARACTERS]
         return vocabulary.tokenize(text, parse_special=False)[: self.context_tokens]
 
     def check_room(self, prompt_tokens: int, *, answer_tokens: int = 1) -> None:
-        """Raise `CommandRefused` if a prompt and `answer_tokens` exceed the context."""
+        """Raises `CommandRefused` if a prompt and `answer_tokens` exceed the context."""
         if self.context_tokens - prompt_tokens < answer_tokens:
             raise self._too_long(str(prompt_tokens))
 
     def check_runs(self, runs: abc.Sequence[Run]) -> None:
-        """Raise `CommandRefused` for an image that must be computed in one pass but exceeds it."""
+        """Raises `CommandRefused` for an image that must be computed in one pass but exceeds it."""
         for run in runs:
             if run.part.is_whole and run.part.count > self.batch_tokens:
                 raise CommandRefused(
@@ -139,7 +139,7 @@ class CommandLimits:
     def check_length(
         self, text: str, parse_special: bool, vocabulary: Vocabulary, field: str = "prompt"
     ) -> None:
-        """Raise `CommandRefused` for a text that is far too long, without tokenizing it whole."""
+        """Raises `CommandRefused` for a text that is far too long, without tokenizing it whole."""
         least = tokens_beyond(self.context_tokens, text, vocabulary, parse_special=parse_special)
         if least is not None:
             raise self._too_long(f"more than {least}", field)
@@ -206,7 +206,7 @@ def tokens_beyond(
 
 
 def check_tokens(tokens: abc.Sequence[int], size: int, field: str) -> None:
-    """Raise `CommandRefused` if a token is outside a vocabulary of `size`; `field` names the
+    """Raises `CommandRefused` if a token is outside a vocabulary of `size`; `field` names the
     command's field."""
     for token in tokens:
         if not 0 <= token < size:
@@ -228,7 +228,7 @@ def _check_infill(command: Generate, vocabulary: Vocabulary) -> None:
 
 
 def _check_media(command: Generate) -> None:
-    """Raise `CommandRefused` unless media are in a plain text prompt, without `suffix` and
+    """Raises `CommandRefused` unless media are in a plain text prompt, without `suffix` and
     `echo`."""
     if not isinstance(command.prompt, str) or command.suffix is not None or command.echo:
         message = "Images and audio need a text prompt, without `suffix` and `echo`."

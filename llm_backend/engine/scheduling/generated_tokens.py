@@ -71,14 +71,14 @@ class GeneratedTokens:
                 self._remove(next(iter(self._chats)))
 
     def spell(self, tokens: abc.Sequence[int]) -> Spelling:
-        """Return these tokens, none of them generated."""
+        """Returns these tokens, none of them generated."""
         return Spelling(
             key=self._key(tokens), tokens=array(_TOKEN, tokens), is_generated=bytes(len(tokens))
         )
 
     def substitute(self, tokens: abc.Sequence[int]) -> Spelling:
-        """Return tokens with exactly the same text that share the longest possible beginning with a
-        remembered chat. Only tokens that were generated replace others; markup is never
+        """Returns tokens with exactly the same text that share the longest possible beginning with
+        a remembered chat. Only tokens that were generated replace others; markup is never
         replaced."""
         own = self.spell(tokens)
         with self._lock:
@@ -138,7 +138,7 @@ class GeneratedTokens:
         return max(beside, key=lambda one: common_prefix_length(one, key), default=None)
 
     def _remove_continued(self, key: bytes) -> None:
-        """Remove the chat with this key, and those that it continues."""
+        """Removes the chat with this key, and those that it continues."""
         if key in self._chats:
             self._remove(key)
         index = bisect_left(self._keys, key)

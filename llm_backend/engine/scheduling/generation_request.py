@@ -49,7 +49,7 @@ class GenerationRequest:
         return all(answer.is_finished for answer in self.consumers)
 
     def take_consumers(self) -> list[OutputBuilder]:
-        """Return all answers at the first call, for the scheduler; later none."""
+        """Returns all answers at the first call, for the scheduler; later none."""
         taken, self._is_taken = [] if self._is_taken else self.consumers, True
         return taken
 

@@ -23,11 +23,11 @@ class GrammarCompilation:
         return request in self._waiting
 
     def add(self, request: GenerationRequest, grammar: str) -> None:
-        """Compile `grammar`, and let a request wait for it."""
+        """Compiles `grammar`, and lets a request wait for it."""
         self._waiting[request] = (grammar, self._grammars.compile(grammar))
 
     def remove(self, request: GenerationRequest) -> None:
-        """Remove a request, if it waits; its grammar is given up unless another request waits
+        """Removes a request, if it waits; its grammar is given up unless another request waits
         for it."""
         grammar, future = self._waiting.pop(request, (None, None))
         if grammar is None or future is None:
@@ -36,11 +36,12 @@ class GrammarCompilation:
             self._grammars.cancel(grammar, future)
 
     def wait(self, seconds: float) -> None:
-        """Wait until a grammar is ready, at most `seconds`."""
+        """Waits until a grammar is ready, at most `seconds`."""
         wait([future for _, future in self._waiting.values()], seconds, "FIRST_COMPLETED")
 
     def pop_ready(self) -> list[tuple[GenerationRequest, Future[CompiledGrammar]]]:
-        """Remove and return the requests whose compilation has ended, in success or in an error."""
+        """Removes and returns the requests whose compilation has ended, in success or in an
+        error."""
         ready = [(one, future) for one, (_, future) in self._waiting.items() if future.done()]
         for request, _ in ready:
             del self._waiting[request]

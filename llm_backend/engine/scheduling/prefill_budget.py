@@ -48,7 +48,7 @@ class PrefillBudget:
         self._interactive_at: float | None = None
 
     def record_interactive(self, now: float) -> None:
-        """Note that an interactive request is running or waiting."""
+        """Notes that an interactive request is running or waiting."""
         self._interactive_at = now
 
     @property
@@ -57,7 +57,7 @@ class PrefillBudget:
         return self._tokens_per_s
 
     def record_pass(self, tokens: int, seconds: float, *, has_long_chunk: bool = False) -> None:
-        """Update the prefill speed by a pass, or the time of a decoding pass by a small one."""
+        """Updates the prefill speed by a pass, or the time of a decoding pass by a small one."""
         if seconds <= 0:
             return
         if has_long_chunk:

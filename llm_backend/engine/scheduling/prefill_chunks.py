@@ -46,7 +46,7 @@ class PrefillChunkPlanner:
         *,
         has_interactive_decoding: bool,
     ) -> list[ScheduledTokens]:
-        """Plan a pass with `budget` prompt tokens. `has_interactive_decoding`: interactive
+        """Plans a pass with `budget` prompt tokens. `has_interactive_decoding`: interactive
         sequences decode in it."""
         budgets = dict.fromkeys(_Kind, budget)
         if limits.batch is not None:

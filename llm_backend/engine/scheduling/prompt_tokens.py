@@ -48,7 +48,7 @@ class PromptTokens:
         return [token if token >= 0 else None for token in self.tokens]
 
     def add(self, media: MediaItem, number: int, projector: Projector | None) -> None:
-        """Append a medium, the text's `number`th. Raises `CommandRefused`."""
+        """Appends a medium, the text's `number`th. Raises `CommandRefused`."""
         number += self.media
         field_name = f"media[{number}]"
         if projector is None or media.medium not in projector.media:
@@ -78,7 +78,7 @@ def tokenize_prompt(
     projector: Projector | None = None,
     after: PromptTokens | None = None,
 ) -> PromptTokens:
-    """Tokenize each piece between two cuts, after the begin token if it is wanted, and insert
+    """Tokenizes each piece between two cuts, after the begin token if it is wanted, and inserts
     the command's media. The text of a `Question` is tokenized into `after`, which is empty but for
     its position. Raises `CommandRefused` for a medium that cannot be read."""
     prompt, start = after or PromptTokens(), 0

@@ -52,7 +52,7 @@ class QueueLimits:
     def exceeded_deadline_s(
         self, arrived_at: float, priority: Priority, now: float
     ) -> float | None:
-        """Return the deadline in seconds that a waiting request has exceeded; None if it has
+        """Returns the deadline in seconds that a waiting request has exceeded; None if it has
         not."""
         deadline_s = self._queues[priority].deadline_s
         return deadline_s if now - arrived_at > deadline_s else None
@@ -104,7 +104,7 @@ class RequestTable:
         return [request for request in self._requests.values() if not request.has_started]
 
     def validate(self, command: Generate | ScoreLabels) -> ValidatedCommand:
-        """Tokenize and check a command, without a change to the table, so that another thread may
+        """Tokenizes and checks a command, without a change to the table, so that another thread may
         do it. Raises `CommandRefused`."""
         vocabulary, projector = self._model.vocabulary, self._model.projector
         if isinstance(command, Generate):
@@ -124,7 +124,7 @@ class RequestTable:
         free_slots: int,
         validated: ValidatedCommand | None = None,
     ) -> EngineRequest | None:
-        """Add a new request. Returns it if it needs nothing more than a slot, None while its
+        """Adds a new request. Returns it if it needs nothing more than a slot, None while its
         grammar is compiled. Raises `CommandRefused`."""
         if isinstance(command, ScoreLabels):
             self.check_queue(command.priority, free_slots=free_slots)
@@ -144,7 +144,7 @@ class RequestTable:
         return None
 
     def remove(self, address: Address) -> EngineRequest | None:
-        """Remove a request from everything that it waits for; None if it was removed before."""
+        """Removes a request from everything that it waits for; None if it was removed before."""
         request = self._requests.pop(address, None)
         if isinstance(request, GenerationRequest):
             self._compiling.remove(request)
@@ -163,11 +163,11 @@ class RequestTable:
             self._generated_tokens.add(request.spelling, answer)
 
     def wait(self, seconds: float) -> None:
-        """Wait until a grammar is ready, at most `seconds`."""
+        """Waits until a grammar is ready, at most `seconds`."""
         self._compiling.wait(seconds)
 
     def pop_compiled(self) -> list[tuple[GenerationRequest, Future[CompiledGrammar]]]:
-        """Remove and return the requests whose grammar compilation has ended, in success or in
+        """Removes and returns the requests whose grammar compilation has ended, in success or in
         an error."""
         return self._compiling.pop_ready()
 
@@ -221,7 +221,7 @@ class RequestTable:
         return [OutputBuilder(command, one, vocabulary, prompt.prediction) for one in sequences]
 
     def check_queue(self, priority: Priority, *, free_slots: int, besides: int = 0) -> None:
-        """Raise `CommandRefused` if the queue of a priority is full with `besides` further
+        """Raises `CommandRefused` if the queue of a priority is full with `besides` further
         requests."""
         waiting = besides + sum(request.priority is priority for request in self.waiting)
         check_queue(waiting, self._queue_limits.limit(priority), free_slots=free_slots)

@@ -97,11 +97,11 @@ class Scheduler:
         return self._cache.free_slots
 
     def add(self, *sequences: Sequence) -> None:
-        """Queue sequences, in order of arrival."""
+        """Queues sequences, in order of arrival."""
         self._waiting_queue.add(*sequences)
 
     def remove(self, sequence: Sequence) -> None:
-        """Remove a sequence that has finished, failed or been cancelled, from the queue or from
+        """Removes a sequence that has finished, failed or been cancelled, from the queue or from
         its slot."""
         if sequence.slot is None:
             self._waiting_queue.remove(sequence)
@@ -114,7 +114,7 @@ class Scheduler:
     def admit(
         self, prepare: Callable[[AdmittedSequence], None] = lambda admitted: None
     ) -> list[AdmittedSequence]:
-        """Give free slots to the next sequences of the waiting queue. `prepare` is called for
+        """Gives free slots to the next sequences of the waiting queue. `prepare` is called for
         each sequence before a slot is chosen for the next one: a state that it saves may be
         restored for that one."""
         admitted: list[AdmittedSequence] = []
@@ -131,7 +131,7 @@ class Scheduler:
         return admitted
 
     def compact(self) -> list[AdmittedSequence]:
-        """Move a running sequence next to the others, if one of them may grow by many tokens."""
+        """Moves a running sequence next to the others, if one of them may grow by many tokens."""
         if len(self._running) < 2:
             return []
         if all(item.room < self._move_threshold for item in self._running):
@@ -145,7 +145,7 @@ class Scheduler:
         return [AdmittedSequence(sequence=sequence, allocation=allocation)]
 
     def plan(self, limits: PrefillLimits = _UNLIMITED) -> list[ScheduledTokens]:
-        """Plan the next pass, in the order of slots."""
+        """Plans the next pass, in the order of slots."""
         decode_limit = self._decode_limit()
         unfinished = [
             one for one in self._running if one.uncomputed_tokens and one.next_run is None
@@ -162,7 +162,7 @@ class Scheduler:
         return sorted(scheduled, key=lambda item: item.sequence.assigned_slot)
 
     def plan_media(self) -> ScheduledTokens | None:
-        """Plan the computation of one image or audio file before the next pass: as much of it as a
+        """Plans the computation of one image or audio file before the next pass: as much of it as a
         pass may hold. Images and audio cannot share a pass with text."""
         waiting = [sequence for sequence in self._running if sequence.next_run is not None]
         if not waiting:
@@ -183,7 +183,7 @@ class Scheduler:
         return min(self._batch_tokens - tokens, self._logit_rows - rows)
 
     def complete_pass(self, scheduled: list[ScheduledTokens]) -> list[Sequence]:
-        """Count a computed pass. Returns the sequences without uncomputed tokens, which need a
+        """Counts a computed pass. Returns the sequences without uncomputed tokens, which need a
         sampling step."""
         for item in scheduled:
             sequence, start = item.sequence, item.sequence.computed
@@ -193,35 +193,35 @@ class Scheduler:
         return [item.sequence for item in scheduled if not item.sequence.uncomputed_tokens]
 
     def accept_draft(self, sequence: Sequence, draft: tuple[int, ...]) -> None:
-        """Accept drafted tokens of a sequence: their cells are computed already."""
+        """Accepts drafted tokens of a sequence: their cells are computed already."""
         sequence.computed += len(draft)
         if sequence.slot is not None:
             self._cache.extend(sequence.slot, draft)
 
     def restart(self, sequence: Sequence) -> None:
-        """Restart a running sequence in its slot, because its cells are lost."""
+        """Restarts a running sequence in its slot, because its cells are lost."""
         if sequence.slot is not None:
             self._cache.clear(sequence.slot)
         sequence.computed = 0
         sequence.cached_tokens = 0
 
     def shift(self, sequence: Sequence) -> None:
-        """Drop the oldest tokens of a running sequence that fills its context, and queue it again.
-        The remaining tokens have other positions then, so all of them are computed again.
+        """Drops the oldest tokens of a running sequence that fills its context, and queues it
+        again. The remaining tokens have other positions then, so all of them are computed again.
         llama.cpp's context shift keeps the cells instead, and moves their positions."""
         self._requeue(sequence)
         sequence.shift()
         sequence.recompute_baseline = 0
 
     def evict_or_preempt(self) -> SlotTokens | None:
-        """Free cells when all are used: returns the slot to be emptied. Cached prefixes come first,
-        then the newest of several running sequences, batch sequences before others. A preempted
-        sequence is computed again when another one has ended. None if only one sequence is
-        running."""
+        """Frees cells when all are used: returns the slot to be emptied. Cached prefixes come
+        first, then the newest of several running sequences, batch sequences before others. A
+        preempted sequence is computed again when another one has ended. None if only one sequence
+        is running."""
         return self._cache.evict_prefix() or self._preempt_for_cells()
 
     def clear(self, slot: int) -> None:
-        """Record that the cells of a slot without a running sequence are lost."""
+        """Records that the cells of a slot without a running sequence are lost."""
         self._cache.clear(slot)
 
     def _decode_limit(self) -> int:
@@ -254,7 +254,7 @@ class Scheduler:
         return self._cache.clear(slot)
 
     def _next(self) -> Sequence | None:
-        """Take the next sequence of the waiting queue, if a slot is free or a batch sequence can
+        """Takes the next sequence of the waiting queue, if a slot is free or a batch sequence can
         be preempted for it."""
         if self._waiting_queue.is_empty or self._is_out_of_cells:
             return None

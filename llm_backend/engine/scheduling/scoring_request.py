@@ -37,12 +37,12 @@ class PrefixPrefill:
         self.is_finished = False
 
     def read_prompt(self, row: Row, position: int) -> None:
-        """Ignore the logits."""
+        """Ignores the logits."""
 
     def advance_with_draft(
         self, rows: abc.Sequence[Row], draft: abc.Sequence[int]
     ) -> tuple[Delta | None, int]:
-        """Note that the prompt is computed."""
+        """Notes that the prompt is computed."""
         self.is_finished = True
         return None, 0
 
@@ -63,7 +63,7 @@ class PathScorer:
         self._logprobs = logprobs
 
     def read_prompt(self, row: Row, position: int) -> None:
-        """Read the logits at a position of the prompt: [vocab] float32."""
+        """Reads the logits at a position of the prompt: [vocab] float32."""
         length = position + 1 - (len(self.sequence.tokens) - len(self._path.tokens))
         node = self._path.tokens[:length]
         tokens = self._tree.next_tokens(node)
@@ -72,7 +72,7 @@ class PathScorer:
     def advance_with_draft(
         self, rows: abc.Sequence[Row], draft: abc.Sequence[int]
     ) -> tuple[Delta | None, int]:
-        """Read the logits of the last position, with which the path ends. Raises `NoChoice` if
+        """Reads the logits of the last position, with which the path ends. Raises `NoChoice` if
         logits are NaN."""
         self.read_prompt(rows[0], len(self.sequence.tokens) - 1)
         self.is_finished = True
@@ -122,7 +122,7 @@ class ScoringRequest:
         return self._next is None and all(consumer.is_finished for consumer in self.consumers)
 
     def take_consumers(self) -> list[PathScorer | PrefixPrefill]:
-        """Return the scorers that the scheduler gets now; none while the prompt is computed by a
+        """Returns the scorers that the scheduler gets now; none while the prompt is computed by a
         `PrefixPrefill`."""
         self.consumers = [consumer for consumer in self.consumers if not consumer.is_finished]
         taken: list[PathScorer | PrefixPrefill] = []

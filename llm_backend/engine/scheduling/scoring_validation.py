@@ -50,7 +50,7 @@ def validate_scoring(
     vocabulary: Vocabulary,
     projector: Projector | None = None,
 ) -> ValidatedScoring:
-    """Return the tokens of a command. Raises `CommandRefused` if it cannot be answered."""
+    """Returns the tokens of a command. Raises `CommandRefused` if it cannot be answered."""
     _check_counts(command, labels_limit)
     limits.check_length(command.prompt, command.parse_special, vocabulary)
     prompt = tokenize_prompt(command.prompt, command, vocabulary, projector)
@@ -90,7 +90,7 @@ class _QuestionValidator:
         self._media = len(command.media)  # of the prompt and the questions so far
 
     def validate(self, index: int) -> ValidatedQuestion:
-        """Return the tokens of a question. Raises `CommandRefused` with its field."""
+        """Returns the tokens of a question. Raises `CommandRefused` with its field."""
         question, field = self._command.questions[index], f"questions[{index}]"
         self._limits.check_length(question.text, True, self._vocabulary, field)
         after = PromptTokens(offset=len(self._prompt.tokens), media=self._media)

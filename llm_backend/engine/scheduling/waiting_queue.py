@@ -33,7 +33,7 @@ class WaitingQueue:
         return not self._waiting
 
     def add(self, *sequences: Sequence) -> None:
-        """Append sequences."""
+        """Appends sequences."""
         self._waiting.extend(sequences)
 
     def put_back(self, sequence: Sequence) -> None:
@@ -41,12 +41,12 @@ class WaitingQueue:
         self._waiting.insert(0, sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """Remove a waiting sequence."""
+        """Removes a waiting sequence."""
         self._waiting.remove(sequence)
         self._leaders.pop(sequence, None)
 
     def take_next(self, running: abc.Sequence[Sequence]) -> Sequence | None:
-        """Remove and return the sequence that gets a free slot. None if every waiting sequence
+        """Removes and returns the sequence that gets a free slot. None if every waiting sequence
         waits for a prefix that one of the `running` sequences computes, or that is being read from
         a file."""
         is_fair = self._slots_by_priority >= _OLDEST_SLOT_EVERY - 1
@@ -57,8 +57,8 @@ class WaitingQueue:
         return found
 
     def take_next_interactive(self, running: abc.Sequence[Sequence]) -> Sequence | None:
-        """Remove and return the next interactive sequence. The caller preempts one of the `running`
-        sequences for it."""
+        """Removes and returns the next interactive sequence. The caller preempts one of the
+        `running` sequences for it."""
         ordered = [
             one for one in self._by_priority(running) if one.priority is Priority.INTERACTIVE
         ]

@@ -22,12 +22,12 @@ class AcceptanceRate:
         return (self._accepted + _WEIGHT * general) / (self._trials + _WEIGHT)
 
     def count(self, is_accepted: bool) -> None:
-        """Count a trial."""
+        """Counts a trial."""
         self._accepted = self._accepted * _DECAY + is_accepted
         self._trials = self._trials * _DECAY + 1
         if isinstance(self._prior, AcceptanceRate):
             self._prior.count(is_accepted)
 
     def reset(self) -> None:
-        """Reset to the prior."""
+        """Resets to the prior."""
         self._accepted = self._trials = 0.0

@@ -30,7 +30,7 @@ class DraftSource(ABC):
         return 0.0 if smallest is None or tokens < smallest else self._costs.cost(tokens)
 
     def skip_pass(self) -> None:
-        """Note that nothing is drafted in this pass. After many such passes the estimates are
+        """Notes that nothing is drafted in this pass. After many such passes the estimates are
         reset, because texts and the machine's load change."""
         self._skipped_passes += 1
         if self._skipped_passes % _RETRY_PASSES == 0:
@@ -38,7 +38,7 @@ class DraftSource(ABC):
             self._costs = PassCosts()
 
     def record_hidden_states(self, scheduled: list[ScheduledTokens]) -> None:  # noqa: B027 # few do
-        """Take what it needs of the model's pass that has just computed `scheduled`."""
+        """Takes what it needs of the model's pass that has just computed `scheduled`."""
 
     @abstractmethod
     def draft_limit(self, sequence: Sequence) -> int:
@@ -46,17 +46,17 @@ class DraftSource(ABC):
 
     @abstractmethod
     def follow(self, sequence: Sequence) -> tuple[float, int]:
-        """Follow a sequence; returns the acceptance rate of the next drafted token, and how many
+        """Follows a sequence; returns the acceptance rate of the next drafted token, and how many
         tokens must be computed before."""
 
     @abstractmethod
     def draft(self, counts: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
-        """Draft this number of tokens for sequences that were followed."""
+        """Drafts this number of tokens for sequences that were followed."""
 
     @abstractmethod
     def copy(self, source: int, target: int) -> None:
-        """Copy the cells of slot `source` to slot `target`."""
+        """Copies the cells of slot `source` to slot `target`."""
 
     @abstractmethod
     def clear(self, slot: int) -> None:
-        """Empty a slot whose cells may be wrong."""
+        """Empties a slot whose cells may be wrong."""

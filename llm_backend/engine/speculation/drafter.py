@@ -54,14 +54,14 @@ class Drafter(DraftSource):
         )
 
     def follow(self, sequence: Sequence) -> tuple[float, int]:
-        """Follow a sequence; returns the acceptance rate of the next drafted token, and the
+        """Follows a sequence; returns the acceptance rate of the next drafted token, and the
         number of tokens to compute before it."""
         copy = self._copy_of(sequence)
         self._compare(copy)
         return copy.rate.value, copy.own.uncomputed_tokens
 
     def draft(self, counts: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
-        """Draft this number of tokens for sequences that were followed; none for those with more
+        """Drafts this number of tokens for sequences that were followed; none for those with more
         uncomputed tokens than one call computes."""
         started_at = self._clock()
         self._skipped_passes = 0
@@ -81,7 +81,7 @@ class Drafter(DraftSource):
         }
 
     def copy(self, source: int, target: int) -> None:
-        """Copy the cells of slot `source` to slot `target`."""
+        """Copies the cells of slot `source` to slot `target`."""
         copy = self._copies.get(source)
         if copy is None or not copy.own.computed:
             return
@@ -93,7 +93,7 @@ class Drafter(DraftSource):
         )
 
     def clear(self, slot: int) -> None:
-        """Empty a slot whose cells may be wrong."""
+        """Empties a slot whose cells may be wrong."""
         self._model.truncate(slot, 0)
         self._copies.pop(slot, None)
 
@@ -113,7 +113,7 @@ class Drafter(DraftSource):
         return self._copies[slot]
 
     def _compare(self, copy: _DraftSequence) -> None:
-        """Compare drafted tokens with the sequence, count them, and truncate rejected ones."""
+        """Compares drafted tokens with the sequence, counts them, and truncates rejected ones."""
         own, tokens = copy.own, copy.source.tokens
         drafted, appended = own.tokens[copy.same :], tokens[copy.same :]
         accepted = common_prefix_length(drafted, appended)
@@ -126,7 +126,7 @@ class Drafter(DraftSource):
         copy.same = len(tokens)
 
     def _truncate(self, own: Sequence, length: int) -> None:
-        """Keep the first `length` computed tokens, or none if the cells cannot be truncated."""
+        """Keeps the first `length` computed tokens, or none if the cells cannot be truncated."""
         if own.computed <= length:
             return
         own.computed = length
@@ -135,7 +135,7 @@ class Drafter(DraftSource):
             own.computed = 0
 
     def _draft(self, counts: Mapping[Sequence, int]) -> dict[Sequence, list[int]]:
-        """Compute missing tokens in one pass, then draft one token of each in every further
+        """Computes missing tokens in one pass, then drafts one token of each in every further
         pass."""
         drafts: dict[Sequence, list[int]] = {own: [] for own in counts}
         scheduled = self._plan_prefill(list(counts))
@@ -161,7 +161,7 @@ class Drafter(DraftSource):
         return sorted(scheduled, key=lambda item: item.sequence.assigned_slot)
 
     def _forward(self, scheduled: list[ScheduledTokens]) -> list[tuple[Sequence, int]]:
-        """Compute a pass; return the likeliest next token of each sequence without uncomputed
+        """Computes a pass; returns the likeliest next token of each sequence without uncomputed
         tokens."""
         started_at = self._clock()
         ready = [item.sequence for item in scheduled if item.needs_sampling]

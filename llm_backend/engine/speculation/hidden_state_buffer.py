@@ -33,7 +33,7 @@ class HiddenStateBuffer:
         return max(self.computed, self.first, self.first_position)
 
     def truncate(self, length: int) -> None:
-        """Keep the hidden states before `length`."""
+        """Keeps the hidden states before `length`."""
         self.hidden = self.hidden[: max(0, length - self.first)]
         self.first = min(self.first, length)
 
@@ -44,7 +44,7 @@ class HiddenStateBuffer:
         return np.pad(known, ((missing, 0), (0, 0))) if missing else known
 
     def forget(self, length: int) -> None:
-        """Forget the hidden states that are not needed once `length` tokens are computed."""
+        """Forgets the hidden states that are not needed once `length` tokens are computed."""
         self.computed = length
         unneeded = max(0, length - 1 - self.first)
         self.hidden = self.hidden[unneeded:].copy()

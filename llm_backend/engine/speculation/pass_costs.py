@@ -29,7 +29,7 @@ class PassCosts:
         return self._sizes[0] if self._sizes else None
 
     def record_pass(self, tokens: int, seconds: float) -> None:
-        """Update the average cost of a pass of this number of tokens."""
+        """Updates the average cost of a pass of this number of tokens."""
         self._passes += 1
         self._forget_stale()
         if tokens > self._largest or seconds <= 0:
@@ -59,7 +59,7 @@ class PassCosts:
         return low + (high - low) * (tokens - below) / (above - below)
 
     def _extrapolate(self, tokens: int) -> float:
-        """Extrapolate from the nearest measured cost."""
+        """Extrapolates from the nearest measured cost."""
         nearest, nearest_cost = 1, 1.0
         if self._sizes:
             nearest = self._sizes[0] if tokens < self._sizes[0] else self._sizes[-1]

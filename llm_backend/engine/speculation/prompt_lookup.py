@@ -33,17 +33,17 @@ class PromptLookup:
         return len(self._tokens)
 
     def extend(self, tokens: Iterable[int]) -> None:
-        """Append `tokens` to the text."""
+        """Appends `tokens` to the text."""
         for token in tokens:
             self.push(token)
 
     def begin(self) -> None:
-        """Mark the beginning of the text that the prediction is about, if there is one."""
+        """Marks the beginning of the text that the prediction is about, if there is one."""
         if self._has_prediction:
             self.extend(_BEGIN)
 
     def push(self, token: int) -> None:
-        """Append `token` to the text."""
+        """Appends `token` to the text."""
         self._tokens.append(token)
         index = len(self._tokens)
         if index < 2:

@@ -24,7 +24,7 @@ class LookupRates:
         self._rates: list[AcceptanceRate] = [AcceptanceRate(rate) for rate in before]
 
     def count(self, length: int, is_right: bool) -> None:
-        """Count a guess."""
+        """Counts a guess."""
         self._rates[bisect_right(_LENGTHS, length)].count(is_right)
 
     def of(self, length: int) -> float:
@@ -47,7 +47,7 @@ class PromptLookupDrafter:
         self.predicted_tokens = 0
 
     def push(self, token: int) -> None:
-        """Append `token` to the text."""
+        """Appends `token` to the text."""
         guess = None if self._match is None else self._lookup.token_at(self._match[0])
         self._lookup.push(token)
         if self._match is None or guess is None:

@@ -21,6 +21,6 @@ def can_share_snapshots(scheduled: list[ScheduledTokens]) -> bool:
 
 
 def level_drafts(scheduled: list[ScheduledTokens]) -> list[ScheduledTokens]:
-    """Return the pass with all drafts as long as the shortest one."""
+    """Returns the pass with all drafts as long as the shortest one."""
     length = min((len(item.draft) for item in scheduled), default=0)
     return [replace(item, draft=item.draft[:length]) for item in scheduled]

@@ -57,7 +57,7 @@ class DiarizationModel:
         self._verify()
 
     def _verify(self) -> None:
-        """Compute one second of silence."""
+        """Computes one second of silence."""
         self._turns(np.zeros(SAMPLES_HZ, np.float32), lambda: False)
 
     def info(self) -> ModelInfo:
@@ -74,7 +74,7 @@ class DiarizationModel:
         )
 
     def check(self, command: SequentialCommand) -> None:
-        """Raise `CommandRefused` for a block that this model cannot compute."""
+        """Raises `CommandRefused` for a block that this model cannot compute."""
         assert isinstance(command, Diarize), "the engine takes no other command for this kind"
         limits = [(command.samples, BLOCK_S), *((one, REFERENCE_S) for one in command.references)]
         for samples, limit_s in limits:
@@ -86,7 +86,7 @@ class DiarizationModel:
     def compute(
         self, command: SequentialCommand, should_stop: Callable[[], bool], _report: Report
     ) -> Diarized:
-        """Return the turns of the speakers. `should_stop` is called after each voice of a window.
+        """Returns the turns of the speakers. `should_stop` is called after each voice of a window.
         Raises `Cancelled` if it returned True, `DecodeError` if the native code fails."""
         assert isinstance(command, Diarize), "the engine takes no other command for this kind"
         samples = _floats(command.samples)
@@ -116,7 +116,7 @@ class DiarizationModel:
         )
 
     def _turns(self, samples: _Samples, should_stop: Callable[[], bool]) -> list[SpeakerTurn]:
-        """Return the turns of the block's own speakers, in the order of their starts."""
+        """Returns the turns of the block's own speakers, in the order of their starts."""
 
         def on_progress(_done: int, _all: int) -> int:
             if should_stop():
@@ -138,7 +138,7 @@ class DiarizationModel:
     def _speaker_voice(
         self, samples: _Samples, turns: Sequence[SpeakerTurn], speaker: int
     ) -> Voice:
-        """Return the voice of a speaker, from the longest turns."""
+        """Returns the voice of a speaker, from the longest turns."""
         own = [one for one in turns if one.speaker == speaker]
         pieces, left_s = [], float(_VOICE_S)
         for turn in sorted(own, key=lambda one: one.start_s - one.end_s):
@@ -150,7 +150,7 @@ class DiarizationModel:
         return self._voice(pieces, sum(one.end_s - one.start_s for one in own))
 
     def _voice(self, pieces: Sequence[_Samples], heard_s: float | None = None) -> Voice:
-        """Return the vector of the voice in the samples. Its norm is `heard_s`, by default the
+        """Returns the vector of the voice in the samples. Its norm is `heard_s`, by default the
         duration of the samples in seconds."""
         stream = self._extractor.create_stream()
         for piece in pieces:

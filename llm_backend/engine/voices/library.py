@@ -9,7 +9,7 @@ LIBRARY_ERRORS = (RuntimeError, ValueError, IndexError)
 
 
 def load_library() -> Any:
-    """Import and return the library, at its first use. Raises `LoadError` where it is missing."""
+    """Imports and returns the library, at its first use. Raises `LoadError` where it is missing."""
     try:
         import sherpa_onnx
     except ImportError as error:

@@ -9,7 +9,7 @@ _STDERR = 2
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Drop what native code prints meanwhile."""
+    """Drops what native code prints meanwhile."""
     kept = os.dup(_STDERR)
     nothing = os.open(os.devnull, os.O_WRONLY)
     try:

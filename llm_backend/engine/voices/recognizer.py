@@ -51,7 +51,7 @@ class RecognizerModel:
         self._verify()
 
     def _verify(self) -> None:
-        """Compute a moment of silence."""
+        """Computes a moment of silence."""
         self._decode(bytes(_LEAST_SAMPLES * _SAMPLE_BYTES))
 
     def info(self) -> ModelInfo:
@@ -68,7 +68,7 @@ class RecognizerModel:
         )
 
     def check(self, command: SequentialCommand) -> None:
-        """Raise `CommandRefused` for a window, or an option, that this model cannot compute."""
+        """Raises `CommandRefused` for a window, or an option, that this model cannot compute."""
         assert isinstance(command, Transcribe), "the engine takes no other command for this kind"
         check_samples(command.samples, WINDOW_S, noun="window")
         if command.translate:
@@ -81,7 +81,7 @@ class RecognizerModel:
     def compute(
         self, command: SequentialCommand, should_stop: Callable[[], bool], _report: Report
     ) -> Transcribed:
-        """Return the transcript of a window. `should_stop` is called before and after it. Raises
+        """Returns the transcript of a window. `should_stop` is called before and after it. Raises
         `Cancelled` if it returned True, `DecodeError` if the native code fails."""
         assert isinstance(command, Transcribe), "the engine takes no other command for this kind"
         if should_stop():
@@ -104,7 +104,7 @@ class RecognizerModel:
         )
 
     def _decode(self, samples: bytes) -> Any:
-        """Return the library's result for a window."""
+        """Returns the library's result for a window."""
         floats = np.frombuffer(samples, "<i2").astype(np.float32) / np.float32(32768)
         padded = np.pad(floats, (0, max(0, _LEAST_SAMPLES - len(floats))))
         with quiet():
@@ -142,7 +142,7 @@ def _open(library: Any, files: RecognizerFiles, threads: int) -> Any:
 
 
 def _numbers(symbols: Mapping[str, int]) -> Mapping[str, int]:
-    """Return the numbers of tokens by the library's texts, in which a word begins with a space and
+    """Returns the numbers of tokens by the library's texts, in which a word begins with a space and
     a byte is `<0xE4>`, or the character that it is."""
     bytes_ = {int(one[3:5], 16): number for one, number in symbols.items() if _BYTE.fullmatch(one)}
     return {

@@ -173,7 +173,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 
 def open_library() -> CDLL:
-    """Return the library with typed functions. Raises `LoadError` if it is missing, or another
+    """Returns the library with typed functions. Raises `LoadError` if it is missing, or another
     version than `VERSION`."""
     library = CDLL(_path())
     for name, (result, arguments) in _FUNCTIONS.items():
@@ -191,7 +191,7 @@ def has_gpu(library: CDLL) -> bool:
 
 
 def default_context(library: CDLL) -> ContextParams:
-    """Return the library's default parameters of a context."""
+    """Returns the library's default parameters of a context."""
     reference = library.whisper_context_default_params_by_ref()
     params = ContextParams.from_buffer_copy(reference.contents)
     library.whisper_free_context_params(reference)
@@ -199,7 +199,7 @@ def default_context(library: CDLL) -> ContextParams:
 
 
 def default_params(library: CDLL) -> FullParams:
-    """Return the library's default parameters of a transcript by the likeliest tokens, without
+    """Returns the library's default parameters of a transcript by the likeliest tokens, without
     output to the terminal."""
     reference = library.whisper_full_default_params_by_ref(_GREEDY)
     params = FullParams.from_buffer_copy(reference.contents)
@@ -210,14 +210,14 @@ def default_params(library: CDLL) -> FullParams:
 
 
 def capture_log(library: CDLL) -> NativeLog:
-    """Redirect the native log to the returned object."""
+    """Redirects the native log to the returned object."""
     log = NativeLog(logging.getLogger("llm_backend.engine.whisper"), LogCallback)
     log.redirect(library.whisper_log_set)
     return log
 
 
 def _path() -> str:
-    """Return the library's file. A wheel has two copies; only the copy in the deeper folder finds
+    """Returns the library's file. A wheel has two copies; only the copy in the deeper folder finds
     its dependencies."""
     try:
         found = [one for one in files("pywhispercpp") or () if one.name.startswith("libwhisper")]

@@ -86,7 +86,7 @@ class WhisperModel:
         self._verify()
 
     def _verify(self) -> None:
-        """Compute a window of silence."""
+        """Computes a window of silence."""
         silence = bytes(_LEAST_SAMPLES * _SAMPLE_BYTES)
         self.compute(Transcribe(samples=silence, language="en"), lambda: False, lambda _event: None)
 
@@ -108,7 +108,7 @@ class WhisperModel:
         )
 
     def check(self, command: SequentialCommand) -> None:
-        """Raise `CommandRefused` for a window that this model cannot transcribe."""
+        """Raises `CommandRefused` for a window that this model cannot transcribe."""
         assert isinstance(command, Transcribe), "the engine takes no other command for this kind"
         check_samples(command.samples, WINDOW_S, noun="window")
         language = command.language
@@ -127,7 +127,7 @@ class WhisperModel:
     def compute(
         self, command: SequentialCommand, should_stop: Callable[[], bool], _report: Report
     ) -> Transcribed:
-        """Return the transcript of a window. `should_stop` is called often meanwhile. Raises
+        """Returns the transcript of a window. `should_stop` is called often meanwhile. Raises
         `Cancelled` if it returned True, `DecodeError` if the native code fails."""
         assert isinstance(command, Transcribe), "the engine takes no other command for this kind"
         samples = np.frombuffer(command.samples, "<i2").astype(np.float32) / np.float32(32768)
@@ -223,7 +223,7 @@ class WhisperModel:
         return str(self._library.whisper_lang_str_full(number).decode())
 
     def _code(self, language: str) -> str:
-        """Return the code of a language that may be named by its English name."""
+        """Returns the code of a language that may be named by its English name."""
         number = self._library.whisper_lang_id(_text(language))
         return str(self._library.whisper_lang_str(number).decode())
 

@@ -81,7 +81,7 @@ class Administration:
         )
 
     async def add(self, change: AuditedChange, record: Record, *keys: StoredKey) -> None:
-        """Store a record, and keys with it. Raises `Duplicate`, `Unstorable`."""
+        """Stores a record, and keys with it. Raises `Duplicate`, `Unstorable`."""
         check_texts(record.id)
 
         def work(connection: Connection) -> None:
@@ -94,7 +94,7 @@ class Administration:
     async def alter(
         self, change: AuditedChange, kind: str, id: str, change_record: Callable[[Record], Record]
     ) -> Record:
-        """Replace a record by `change_record` of it, and return the new one."""
+        """Replaces a record by `change_record` of it, and returns the new one."""
 
         def work(connection: Connection) -> Record:
             record = change_record(rows.lock_record(connection, kind, id))
@@ -104,7 +104,7 @@ class Administration:
         return await self._do(change, work)
 
     async def put(self, change: AuditedChange, record: Record) -> None:
-        """Insert a record, or replace the one with its id."""
+        """Inserts a record, or replaces the one with its id."""
         check_texts(record.id)
 
         def work(connection: Connection) -> None:
@@ -115,7 +115,7 @@ class Administration:
     async def merge(
         self, change: AuditedChange, record: Record, merge: Callable[[Record], Record]
     ) -> Record:
-        """Insert a record, or replace the one with its id by `merge` of that one; return the
+        """Inserts a record, or replaces the one with its id by `merge` of that one; returns the
         stored one. Concurrent changes of it wait for each other."""
         check_texts(record.id)
 
@@ -131,7 +131,7 @@ class Administration:
     async def remove(
         self, change: AuditedChange, kind: str, id: str, *, and_all_named: str = "", **keys_of: str
     ) -> None:
-        """Delete a record, all records whose ids begin with `and_all_named`, and the keys that
+        """Deletes a record, all records whose ids begin with `and_all_named`, and the keys that
         match the columns of `keys_of`."""
 
         def work(connection: Connection) -> None:
@@ -152,16 +152,16 @@ class Administration:
         return await self._database.read(rows.find_keys, project_id=project_id, request=request)
 
     async def add_key(self, change: AuditedChange, key: StoredKey) -> None:
-        """Store a key. Raises `Unstorable`."""
+        """Stores a key. Raises `Unstorable`."""
         check_texts(key.name)
         await self._do(change, partial(rows.add_key, key=key))
 
     async def remove_key(self, change: AuditedChange, id: str) -> None:
-        """Delete a key of any project, or an admin key."""
+        """Deletes a key of any project, or an admin key."""
         await self._do(change, partial(rows.delete_key, id=id))
 
     async def record_key_use(self, times: Mapping[str, int]) -> None:
-        """Record the time at which each key was last used (unix seconds), by its id. This is not
+        """Records the time at which each key was last used (unix seconds), by its id. This is not
         counted as a change."""
         await self._database.write(rows.record_key_use, times=dict(times))
 
@@ -172,7 +172,7 @@ class Administration:
         )
 
     async def delete_audit_entries(self, before: int) -> None:
-        """Delete the entries from before the time `before`, in unix seconds, without an entry of
+        """Deletes the entries from before the time `before`, in unix seconds, without an entry of
         its own."""
         while await self._database.write(rows.delete_audit_entries, before=before):
             pass

@@ -32,7 +32,7 @@ class ClientSecrets:
         self._clock = clock
 
     async def add(self, secret: StoredSecret, *, limit: int) -> None:
-        """Store a secret; it is durable on return. Raises `SecretsFull` if its key has `limit` of
+        """Stores a secret; it is durable on return. Raises `SecretsFull` if its key has `limit` of
         them."""
         now = int(self._clock())
         await self._database.write(_add, secret=secret, limit=limit, now=now)
@@ -42,7 +42,7 @@ class ClientSecrets:
         return await self._database.read(_find, hash=hash, now=int(self._clock()))
 
     async def expire(self) -> None:
-        """Delete expired secrets."""
+        """Deletes expired secrets."""
         await self._database.write(_expire, now=int(self._clock()))
 
 

@@ -37,24 +37,24 @@ class ConcurrencyLeases:
     async def apply(
         self, changes: Iterable[LeaseChange], *, holder: str, now: int, until: int
     ) -> Mapping[str, int]:
-        """Apply the changes; return how many permits of each scope were taken. Their leases end at
-        `until`."""
+        """Applies the changes; returns how many permits of each scope were taken. Their leases end
+        at `until`."""
         ordered = sorted(changes, key=lambda one: one.scope)  # one order of locks for all
         return await self._database.write(
             _apply, changes=ordered, holder=holder, now=now, until=until
         )
 
     async def renew(self, holder: str, numbers: Mapping[str, int], *, until: int) -> None:
-        """Extend all leases of the holder to `until`; `numbers` has the permits of each scope.
+        """Extends all leases of the holder to `until`; `numbers` has the permits of each scope.
         Expired and deleted leases are restored, as requests may still use their permits."""
         await self._database.write(_renew, holder=holder, numbers=numbers, until=until)
 
     async def release_all(self, holder: str) -> None:
-        """Release all leases of the holder."""
+        """Releases all leases of the holder."""
         await self._database.write(_release_all, holder=holder)
 
     async def delete_expired(self, *, now: int) -> None:
-        """Delete the expired leases."""
+        """Deletes the expired leases."""
         await self._database.write(_delete_expired, now=now)
 
 
@@ -94,7 +94,7 @@ def _upsert(
     *,
     is_added: bool = True,
 ) -> None:
-    """Store the lease of a holder. `number` is added to the permits of its row, or replaces
+    """Stores the lease of a holder. `number` is added to the permits of its row, or replaces
     them."""
     insert = insert_into(connection, concurrency_leases)
     values = {"scope": scope, "holder": holder, "number": number, "until_at": until}

@@ -32,19 +32,19 @@ class DeferredUsageStore:
         self._database = database
 
     async def add(self, usage: DeferredUsageRow) -> None:
-        """Store deferred usage; durable on return. Does nothing for a known id. Raises `Unstorable`
-        for an id that no column can store."""
+        """Stores deferred usage; durable on return. Does nothing for a known id. Raises
+        `Unstorable` for an id that no column can store."""
         check_texts(usage.id, *(str(value) for value in usage.key))
         await self._database.write(_add, usage=usage)
 
     async def charge(self, id: str, total: Tokens, *, minute_at: int) -> bool:
-        """Count the part of `total` that is not counted yet in this minute, and delete the id, in
+        """Counts the part of `total` that is not counted yet in this minute, and deletes the id, in
         one transaction. Returns whether the id was known."""
         check_texts(id)
         return await self._database.write(_charge, id=id, total=total, minute_at=minute_at)
 
     async def delete_old(self, *, before: int, limit: int) -> None:
-        """Delete the usage that began before the time `before`, and the oldest rows beyond
+        """Deletes the usage that began before the time `before`, and the oldest rows beyond
         `limit`."""
         await self._database.write(_delete_old, before=before, limit=limit)
 

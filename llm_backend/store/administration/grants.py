@@ -20,8 +20,8 @@ class Grants:
     async def take(
         self, scope: str, window_at: int, *, requested: int, limit: int, minimum: int = 0
     ) -> int:
-        """Reserve up to `requested` of the rest of `limit`, or nothing if less than `minimum` is
-        left; return the reserved amount."""
+        """Reserves up to `requested` of the rest of `limit`, or nothing if less than `minimum` is
+        left; returns the reserved amount."""
         return await self._database.write(
             _take,
             scope=scope,
@@ -32,7 +32,7 @@ class Grants:
         )
 
     async def give_back(self, scope: str, window_at: int, amount: int) -> None:
-        """Return an unused amount of this window, so that other servers can take it."""
+        """Returns an unused amount of this window, so that other servers can take it."""
         await self._database.write(_give_back, scope=scope, window_at=window_at, amount=amount)
 
 

@@ -110,7 +110,7 @@ class StoredUsage:
         self._database = database
 
     async def add(self, amounts: Mapping[UsageKey, Sequence[int]]) -> None:
-        """Add amounts, in the order of `AMOUNTS`; durable on return."""
+        """Adds amounts, in the order of `AMOUNTS`; durable on return."""
         await self._database.write(add_usage, amounts=dict(amounts))
 
     async def sums(
@@ -122,11 +122,11 @@ class StoredUsage:
         )
 
     async def last_uses(self) -> Mapping[str, int]:
-        """Return the last minute of use, in unix seconds, by the name of the model."""
+        """Returns the last minute of use, in unix seconds, by the name of the model."""
         return await self._database.read(_last_uses)
 
     async def expire(self, before: int) -> None:
-        """Delete the usage from before this time, in unix seconds."""
+        """Deletes the usage from before this time, in unix seconds."""
         while await self._database.write(_delete_expired, before=before):
             pass
 
@@ -137,7 +137,7 @@ class StoredUsage:
 
 
 def add_usage(connection: Connection, amounts: Mapping[UsageKey, Sequence[int]]) -> None:
-    """Add amounts, in the order of `AMOUNTS`, to those in the database."""
+    """Adds amounts, in the order of `AMOUNTS`, to those in the database."""
     rows = [
         {**key._asdict(), **dict(zip(AMOUNTS, added, strict=True))}
         for key, added in sorted(amounts.items())

@@ -38,7 +38,7 @@ _EXPIRED_AT_ONCE = 100
 
 
 def add(connection: Connection, batch: StoredBatch, now: float) -> None:
-    """Insert the batch, and the job that reads its input. Raises `Missing` for the file."""
+    """Inserts the batch, and the job that reads its input. Raises `Missing` for the file."""
     file_rows.lock(connection, batch.input_file_id, int(now))
     row = {
         "id": batch.id,
@@ -91,7 +91,7 @@ def begin(
     model: str | None,
     now: float,
 ) -> bool:
-    """Start the batch, whose input is valid: add the jobs of its lines. False if it was cancelled
+    """Starts the batch, whose input is valid: add the jobs of its lines. False if it was cancelled
     meanwhile. Raises `LeaseLost`."""
     row = _locked_row(connection, job.subject)
     job_rows.lock(connection, job)
@@ -113,7 +113,7 @@ def fail(
     now: float,
     delivery_limit: int,
 ) -> int:
-    """End the batch, whose input is invalid, and its job; return the number of deliveries of
+    """Ends the batch, whose input is invalid, and its job; returns the number of deliveries of
     webhooks that were beyond `delivery_limit`. Raises `LeaseLost`, `BatchEnded`."""
     row = _locked_open_row(connection, job.subject)
     job_rows.finish(connection, job)
@@ -122,7 +122,7 @@ def fail(
 
 
 def record(connection: Connection, id: str, results: Sequence[LineResult]) -> BatchStatus:
-    """Store answers; return the batch's state. Raises `Missing`."""
+    """Stores answers; returns the batch's state. Raises `Missing`."""
     row = connection.execute(
         select(batches.c.seq, batches.c.status).where(batches.c.id == id)
     ).first()
@@ -140,7 +140,7 @@ def numbers(connection: Connection, id: str, first: int, last: int) -> set[int]:
 
 
 def finish_lines(connection: Connection, job: Job, *, now: float) -> None:
-    """Finish the job of some lines. If no other is left, the batch's output is to be written.
+    """Finishes the job of some lines. If no other is left, the batch's output is to be written.
 
     Raises `LeaseLost`.
     """
@@ -152,7 +152,7 @@ def finish_lines(connection: Connection, job: Job, *, now: float) -> None:
 
 
 def cancel(connection: Connection, id: str, *, now: float) -> StoredBatch:
-    """Cancel the batch: start no more of its lines. Raises `Missing`, `BatchEnded`."""
+    """Cancels the batch: start no more of its lines. Raises `Missing`, `BatchEnded`."""
     row = _locked_open_row(connection, id)
     status = BatchStatus(row.status)
     if status is not BatchStatus.CANCELLING:
@@ -164,7 +164,7 @@ def cancel(connection: Connection, id: str, *, now: float) -> StoredBatch:
 
 
 def expire(connection: Connection, *, now: float) -> None:
-    """Start no more lines of expired batches; one call handles a limited number of them."""
+    """Starts no more lines of expired batches; one call handles a limited number of them."""
     over = (batches.c.status == BatchStatus.IN_PROGRESS.value) & (batches.c.expires_at <= now)
     some = select(batches).where(over).order_by(batches.c.expires_at).limit(_EXPIRED_AT_ONCE)
     for row in connection.execute(some.with_for_update(skip_locked=True, key_share=True)).all():
@@ -186,7 +186,7 @@ def line_page(
 def end(
     connection: Connection, job: Job, ended: BatchEnd, *, now: float, delivery_limit: int
 ) -> int:
-    """End the batch, with these files; return the number of deliveries of webhooks that were
+    """Ends the batch, with these files; returns the number of deliveries of webhooks that were
     beyond `delivery_limit`. Raises `LeaseLost`, `BatchEnded`, `BlobGone`."""
     row = _locked_open_row(connection, job.subject)
     job_rows.lock(connection, job)
@@ -208,12 +208,12 @@ def end(
 
 
 def delete_lines(connection: Connection, id: str) -> bool:
-    """Delete some answers of a batch that has ended; true if more may be left."""
+    """Deletes some answers of a batch that has ended; true if more may be left."""
     return line_rows.delete_lines(connection, _row(connection, id).seq)
 
 
 def _set_counts(connection: Connection, row: Row[Any], completed: int, failed: int) -> None:
-    """Store the counts of the lines that no job processes any more."""
+    """Stores the counts of the lines that no job processes any more."""
     this = update(batches).where(batches.c.seq == row.seq)
     connection.execute(this.values(completed=completed, failed=failed))
 
@@ -227,7 +227,7 @@ def _count_unfinished(connection: Connection, row: Row[Any]) -> tuple[int, int]:
 
 
 def _merge_adjacent(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Join each range to the one before it if no number lies between them: the jobs that have not
+    """Joins each range to the one before it if no number lies between them: the jobs that have not
     started are then one index search."""
     merged: list[tuple[int, int]] = []
     for first, last in ranges:
@@ -243,7 +243,7 @@ def _lines_of(details: JsonMapping) -> tuple[int, int]:
 
 
 def _end_if_idle(connection: Connection, row: Row[Any], now: float) -> None:
-    """Add the job that ends the batch, unless jobs of its lines are left."""
+    """Adds the job that ends the batch, unless jobs of its lines are left."""
     if job_rows.are_any(connection, BATCH_LINES, row.id):
         return
     if row.status == BatchStatus.IN_PROGRESS.value:
@@ -254,14 +254,14 @@ def _end_if_idle(connection: Connection, row: Row[Any], now: float) -> None:
 def _move(
     connection: Connection, row: Row[Any], status: BatchStatus, now: float, **values: Any
 ) -> Row[Any]:
-    """Set the batch's next state, and return its row."""
+    """Sets the batch's next state, and returns its row."""
     values |= {"status": status.value, "times": {**row.times, f"{status.value}_at": int(now)}}
     this = update(batches).where(batches.c.seq == row.seq).values(**values)
     return connection.execute(this.returning(*batches.c)).one()
 
 
 def _add_deliveries(connection: Connection, row: Row[Any], *, now: float, limit: int) -> int:
-    """Add the end of the batch to the deliveries of webhooks."""
+    """Adds the end of the batch to the deliveries of webhooks."""
     type = f"batch.{row.status}"
     return delivery_rows.add(connection, type, row.id, owner=row.owner, now=now, limit=limit)
 

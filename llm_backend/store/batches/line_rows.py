@@ -16,7 +16,7 @@ _RANGES = 500  # counted in one statement, which may have 1,664 columns on Postg
 
 
 def add(connection: Connection, batch_seq: int, results: Sequence[LineResult]) -> None:
-    """Insert answers; of several for one line the first counts."""
+    """Inserts answers; of several for one line the first counts."""
     statement = insert_into(connection, batch_lines).on_conflict_do_nothing()
     rows = [
         {
@@ -88,7 +88,7 @@ def tokens(connection: Connection, batch_seq: int) -> TokenCounts:
 
 
 def delete_lines(connection: Connection, batch_seq: int) -> bool:
-    """Delete some answers; true if more may be left."""
+    """Deletes some answers; true if more may be left."""
     some = select(batch_lines.c.line).where(_of(batch_seq)).limit(_SOME)
     these = _of(batch_seq) & batch_lines.c.line.in_(some.scalar_subquery())
     return connection.execute(delete_from(batch_lines).where(these)).rowcount == _SOME

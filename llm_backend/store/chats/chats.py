@@ -40,7 +40,7 @@ class ChatStore:
         self._database = database
 
     async def add(self, chat: StoredChat, messages: Sequence[JsonMapping]) -> None:
-        """Store a chat with its input messages; durable on return.
+        """Stores a chat with its input messages; durable on return.
 
         Raises `Duplicate`, and `Unstorable` for metadata over OpenAI's bounds or a text that no
         column can hold; bodies may hold any text.
@@ -50,7 +50,7 @@ class ChatStore:
         await self._database.insert(_add, new)
 
     async def add_unless_taken(self, added: Sequence[NewChat]) -> list[str]:
-        """Store chats in one transaction, at little more than the cost of one; durable on
+        """Stores chats in one transaction, at little more than the cost of one; durable on
         return. Chats whose id is taken are left out, and their ids returned. Each chat belongs
         to the owner that it names, not to the caller's. Raises `Unstorable` as `add` does, and
         stores none then."""
@@ -88,7 +88,7 @@ class ChatStore:
         return await self._database.read(_find_messages, request, id)
 
     async def update_metadata(self, id: str, metadata: Mapping[str, str]) -> StoredChat:
-        """Replace the metadata of the chat, and return the chat.
+        """Replaces the metadata of the chat, and returns the chat.
 
         Raises `Missing`, and `Unstorable` as `add` does.
         """
@@ -96,7 +96,7 @@ class ChatStore:
         return await self._database.write(_update_metadata, id, metadata)
 
     async def delete(self, id: str) -> None:
-        """Delete the chat with its messages and its metadata. Raises `Missing`."""
+        """Deletes the chat with its messages and its metadata. Raises `Missing`."""
         await self._database.write(_delete, id)
 
 
@@ -111,8 +111,8 @@ def _add(connection: Connection, new: NewChat) -> None:
 
 
 def _add_unless_taken(connection: Connection, added: Sequence[NewChat]) -> list[str]:
-    """Insert chats with their messages and metadata, except those whose id is taken by a stored
-    chat or by an earlier one of `added`; return the ids that were left out.
+    """Inserts chats with their messages and metadata, except those whose id is taken by a stored
+    chat or by an earlier one of `added`; returns the ids that were left out.
 
     It takes few statements, however many chats there are.
     """

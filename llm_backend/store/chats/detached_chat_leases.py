@@ -37,15 +37,15 @@ class DetachedChatLeases:
         return await self._database.write(_add, chat=chat, now=now)
 
     async def remove(self, chat: LeasedChat) -> None:
-        """Remove a chat, unless it has another holder by now."""
+        """Removes a chat, unless it has another holder by now."""
         await self._database.write(_remove, chat=chat)
 
     async def remove_all(self, holder: str) -> None:
-        """Remove all chats of a holder."""
+        """Removes all chats of a holder."""
         await self._database.write(_remove_all, holder=holder)
 
     async def renew(self, holder: str, *, until: int) -> None:
-        """Extend all leases of the holder to `until`."""
+        """Extends all leases of the holder to `until`."""
         await self._database.write(_renew, holder=holder, until=until)
 
     async def find_cancelled(self, holder: str) -> Collection[tuple[str, str]]:
@@ -64,11 +64,11 @@ class DetachedChatLeases:
         return await self._database.read(_get, id=id, project_id=project_id, other_than=other_than)
 
     async def cancel(self, chat: LeasedChat) -> None:
-        """Ask the holder to end the chat."""
+        """Asks the holder to end the chat."""
         await self._database.write(_cancel, chat=chat)
 
     async def expire(self) -> None:
-        """Delete the chats whose leases have expired."""
+        """Deletes the chats whose leases have expired."""
         await self._database.write(_delete_expired, now=int(time.time()))
 
 

@@ -76,13 +76,13 @@ _LAST = 2**63 - 1  # no row has a greater number
 
 
 def create(connection: Connection) -> None:
-    """Make the index of a new database."""
+    """Makes the index of a new database."""
     for statement in CREATE[connection.dialect.name]:
         connection.exec_driver_sql(statement)
 
 
 def index_some(connection: Connection, limit_characters: int) -> int:
-    """Index the words of some chats that have none yet; returns how many chats these were."""
+    """Indexes the words of some chats that have none yet; returns how many chats these were."""
     seqs = _pending(connection)
     if not seqs:
         return 0
@@ -210,7 +210,7 @@ def _words(chat: ChatTexts, limit_characters: int) -> list[str]:
 def _replace(
     connection: Connection, seqs: Sequence[int], words: Mapping[int, Sequence[str]]
 ) -> None:
-    """Replace the words of these chats; chats without words have no row."""
+    """Replaces the words of these chats; chats without words have no row."""
     added = {seq: some for seq, some in words.items() if some}
     if connection.dialect.name == "sqlite":
         connection.execute(delete_from(_WORDS).where(_WORDS.c.rowid.in_(seqs)))

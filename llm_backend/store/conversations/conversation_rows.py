@@ -19,7 +19,7 @@ _SEQ_LOCKED = _SEQ.with_for_update(key_share=True)  # locked until the transacti
 def add(
     connection: Connection, conversation: StoredConversation, first: Sequence[StoredItem]
 ) -> None:
-    """Insert the conversation with its first items."""
+    """Inserts the conversation with its first items."""
     row = {
         "id": conversation.id,
         "created_at": conversation.created_at,
@@ -44,7 +44,7 @@ def get(connection: Connection, id: str) -> StoredConversation:
 def update_metadata(
     connection: Connection, id: str, metadata: Mapping[str, str]
 ) -> StoredConversation:
-    """Replace the metadata of the conversation. Raises `Missing`."""
+    """Replaces the metadata of the conversation. Raises `Missing`."""
     seq = _seq(connection, id, _SEQ_LOCKED)
     this = conversations.c.seq == seq
     connection.execute(update(conversations).where(this).values(metadata=dict(metadata)))
@@ -52,12 +52,12 @@ def update_metadata(
 
 
 def delete_conversation(connection: Connection, id: str) -> None:
-    """Delete the conversation, and its items that nothing else contains. Raises `Missing`."""
+    """Deletes the conversation, and its items that nothing else contains. Raises `Missing`."""
     delete_conversations(connection, [_seq(connection, id, _SEQ_LOCKED)])
 
 
 def delete_conversations(connection: Connection, seqs: Sequence[int]) -> int:
-    """Delete these conversations, and their items that nothing else contains; return the bytes of
+    """Deletes these conversations, and their items that nothing else contains; returns the bytes of
     the deleted items."""
     if not seqs:
         return 0
@@ -68,7 +68,7 @@ def delete_conversations(connection: Connection, seqs: Sequence[int]) -> int:
 
 
 def lock(connection: Connection, id: str) -> None:
-    """Lock the conversation against other appends until the transaction ends. Raises `Missing`."""
+    """Locks the conversation against other appends until the transaction ends. Raises `Missing`."""
     _seq(connection, id, _SEQ_LOCKED)
 
 
@@ -86,7 +86,7 @@ def sizes(connection: Connection, seqs: Sequence[int]) -> dict[int, int]:
 
 
 def add_items(connection: Connection, id: str, added: Sequence[StoredItem]) -> list[StoredItem]:
-    """Append items, and return them as stored. Raises `Missing`."""
+    """Appends items, and returns them as stored. Raises `Missing`."""
     seqs = _append(connection, _seq(connection, id, _SEQ_LOCKED), added)
     return item_rows.read(connection, seqs)
 
@@ -129,7 +129,7 @@ def get_item(connection: Connection, id: str, item_id: str) -> StoredItem:
 
 
 def delete_item(connection: Connection, id: str, item_id: str) -> StoredConversation:
-    """Remove an item, and return the conversation. Raises `Missing` for either id."""
+    """Removes an item, and returns the conversation. Raises `Missing` for either id."""
     seq = _seq(connection, id, _SEQ_LOCKED)
     get_item(connection, id, item_id)
     item_seq = connection.execute(select(items.c.seq).where(items.c.id == item_id)).scalar_one()
@@ -143,7 +143,7 @@ def delete_item(connection: Connection, id: str, item_id: str) -> StoredConversa
 
 
 def _append(connection: Connection, seq: int, added: Sequence[StoredItem]) -> list[int]:
-    """Append items. An append counts as use of the conversation: unused ones are deleted after a
+    """Appends items. An append counts as use of the conversation: unused ones are deleted after a
     time."""
     of_this = conversation_items.c.conversation_seq == seq
     present = select(conversation_items.c.item_seq).where(of_this)

@@ -16,7 +16,7 @@ class ConversationStore:
         self._database = database
 
     async def add(self, conversation: StoredConversation, items: Sequence[StoredItem]) -> None:
-        """Store a conversation with its first items; durable on return.
+        """Stores a conversation with its first items; durable on return.
 
         Raises `Unstorable` for metadata over OpenAI's limits, or for an id that no column can
         store.
@@ -30,17 +30,17 @@ class ConversationStore:
         return await self._database.read(conversation_rows.get, id)
 
     async def update_metadata(self, id: str, metadata: Mapping[str, str]) -> StoredConversation:
-        """Replace the metadata of the conversation. Raises `Unstorable` as `add` does."""
+        """Replaces the metadata of the conversation. Raises `Unstorable` as `add` does."""
         check_metadata(metadata)
         return await self._database.write(conversation_rows.update_metadata, id, metadata)
 
     async def delete(self, id: str) -> None:
-        """Delete the conversation, and its items that nothing else contains."""
+        """Deletes the conversation, and its items that nothing else contains."""
         await self._database.write(conversation_rows.delete_conversation, id)
 
     async def add_items(self, id: str, items: Sequence[StoredItem]) -> list[StoredItem]:
-        """Append items, and return them as stored; durable on return. Raises `Unstorable` as `add`
-        does."""
+        """Appends items, and returns them as stored; durable on return. Raises `Unstorable` as
+        `add` does."""
         check_texts(*(item.id for item in items))
         return await self._database.write(conversation_rows.add_items, id, items)
 
@@ -56,5 +56,5 @@ class ConversationStore:
         return await self._database.read(conversation_rows.get_item, id, item_id)
 
     async def delete_item(self, id: str, item_id: str) -> StoredConversation:
-        """Remove an item, and return the conversation. Raises `Missing` for its id, too."""
+        """Removes an item, and returns the conversation. Raises `Missing` for its id, too."""
         return await self._database.write(conversation_rows.delete_item, id, item_id)

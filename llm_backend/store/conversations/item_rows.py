@@ -27,8 +27,9 @@ _SUFFIX = 8  # random characters that make an id unique
 def add(
     connection: Connection, stored: Sequence[StoredItem], *, excluded: Select[tuple[int]]
 ) -> list[int]:
-    """Insert the items that are not stored yet, and return the sequence numbers of all. `excluded`
-    selects items that the conversation or response contains already; these are not reused.
+    """Inserts the items that are not stored yet, and returns the sequence numbers of all.
+    `excluded` selects items that the conversation or response contains already; these are not
+    reused.
 
     Clients send items back with their ids, sometimes changed, sometimes twice. An item gets a new
     id if another item has its id, or if the conversation or response contains its id already.
@@ -81,7 +82,7 @@ def item_of(row: "Row[*tuple[Any, ...]]") -> StoredItem:
 
 
 def delete_unreferenced(connection: Connection, seqs: Sequence[int]) -> int:
-    """Delete the items among these that no conversation and no response contains; return their
+    """Deletes the items among these that no conversation and no response contains; returns their
     bytes."""
     freed_bytes = 0
     for part in statement_parts(seqs):
@@ -136,7 +137,7 @@ def _reuse(
     seqs: dict[int, int],
     excluded: set[int],
 ) -> None:
-    """Move the items that are stored unchanged from `waiting` to `seqs`."""
+    """Moves the items that are stored unchanged from `waiting` to `seqs`."""
     used = excluded.union(seqs.values())
     for index, one in list(waiting.items()):
         row = known.get(one.id)
@@ -149,7 +150,7 @@ def _reuse(
 def _insert(
     connection: Connection, waiting: Mapping[int, StoredItem], taken: Collection[str]
 ) -> dict[int, int]:
-    """Insert the items, and return the numbers of those that no other transaction inserted
+    """Inserts the items, and returns the numbers of those that no other transaction inserted
     first."""
     indexes: dict[str, int] = {}
     for index, one in waiting.items():

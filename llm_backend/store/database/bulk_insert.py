@@ -22,7 +22,7 @@ _SIZES = (64, 16, 4, 1)
 def insert_unless_taken(
     connection: Connection, table: Table, rows: Sequence[Row]
 ) -> dict[str, int]:
-    """Insert the rows whose `id` is not taken; return the `seq` of each by its `id`.
+    """Inserts the rows whose `id` is not taken; returns the `seq` of each by its `id`.
 
     All rows have the same columns, including those without a default. JSON values are already
     encoded.
@@ -38,7 +38,7 @@ def insert_unless_taken(
 
 
 def insert_rows(connection: Connection, table: Table | TableClause, rows: Sequence[Row]) -> None:
-    """Insert rows of the same columns; JSON values are already encoded."""
+    """Inserts rows of the same columns; JSON values are already encoded."""
     if not rows:
         return
     if not _is_direct(connection):

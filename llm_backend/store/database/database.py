@@ -69,7 +69,7 @@ class Database:
         *,
         page_limit_bytes: int = _PAGE_LIMIT_BYTES,
     ) -> AsyncIterator[Self]:
-        """Open the database at `url`, `sqlite:///FILE` or `postgresql://...`, and close it at the
+        """Opens the database at `url`, `sqlite:///FILE` or `postgresql://...`, and closes it at the
         end.
 
         `on_written` gets the seconds that each write took until it was durable. `on_waiting` gets
@@ -96,14 +96,14 @@ class Database:
     async def read(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `work`, which must write nothing, with these arguments on one consistent snapshot;
+        """Runs `work`, which must write nothing, with these arguments on one consistent snapshot;
         return its result."""
         return await self._engine.read(with_owner(_bind(work, *args, **kwargs)))
 
     async def write(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `work` in a transaction, and return its result once everything it wrote is durable.
+        """Runs `work` in a transaction, and returns its result once everything it wrote is durable.
 
         `work` may be called again, after a deadlock, or after other work in the same transaction
         failed; so it must change nothing but the database. Its failure affects no other work.
@@ -135,7 +135,7 @@ class Database:
         return result
 
     async def alter(self, work: UnitOfWork[T]) -> T:
-        """Run `work`, which changes tables, alone in its transaction and without a time limit;
+        """Runs `work`, which changes tables, alone in its transaction and without a time limit;
         return its result.
 
         Where altering a table means replacing it (SQLite), foreign keys are not enforced meanwhile.
@@ -143,8 +143,8 @@ class Database:
         return await self._engine.alter(work)
 
     async def check(self) -> None:
-        """Raise `StoreUnavailable` unless the database answers a read within three seconds. After a
-        failed write it must also take a write, which all checks share until it ends, so that they
+        """Raises `StoreUnavailable` unless the database answers a read within three seconds. After
+        a failed write it must also take a write, which all checks share until it ends, so that they
         add no further writes to a stuck database."""
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT_S):
@@ -155,7 +155,7 @@ class Database:
             raise StoreUnavailable("The database does not answer.") from error
 
     def _begin_probe(self) -> asyncio.Task[None]:
-        """Begin a probe, unless one has begun and not ended."""
+        """Begins a probe, unless one has begun and not ended."""
         if self._probing is None or self._probing.done():
             self._probing = asyncio.create_task(self._probe())
             # Marks the error as retrieved: the check may have timed out.

@@ -87,7 +87,7 @@ def owner_of(connection: Connection) -> Owner | None:
 
 
 def enforce_ownership(engine: Engine) -> None:
-    """Add the owner's condition to every statement on this engine."""
+    """Adds the owner's condition to every statement on this engine."""
     event.listen(engine, "before_execute", _add_owner, retval=True)
 
 

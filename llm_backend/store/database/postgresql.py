@@ -99,34 +99,34 @@ class PostgresqlDatabase:
         self._queue: WriteQueue | None = None
 
     async def open(self) -> None:
-        """Start the write queue. No connection is made yet: the first work makes one."""
+        """Starts the write queue. No connection is made yet: the first work makes one."""
         self._queue = WriteQueue(self._commit, tasks=_WRITERS, batch=_BATCH)
 
     async def read(self, work: UnitOfWork[T]) -> T:
-        """Run `work` on one snapshot of the database."""
+        """Runs `work` on one snapshot of the database."""
         with self._translating():
             async with self._snapshots.connect() as connection:
                 return await connection.run_sync(work)
 
     async def write(self, work: UnitOfWork[T]) -> T:
-        """Run `work` in a transaction of its own; return when it is committed."""
+        """Runs `work` in a transaction of its own; returns when it is committed."""
         assert self._queue, "opened before use"
         return await self._queue.write(work)
 
     async def insert(self, work: UnitOfWork[T]) -> T:
-        """Run `work` in one transaction with others; return when it is committed."""
+        """Runs `work` in one transaction with others; returns when it is committed."""
         assert self._queue, "opened before use"
         return await self._queue.write_batched(work)
 
     async def alter(self, work: UnitOfWork[T]) -> T:
-        """Run `work` alone and without a time limit: it may copy tables, or wait for another
+        """Runs `work` alone and without a time limit: it may copy tables, or wait for another
         migration."""
         with self._translating():
             async with self._untimed_engine.begin() as connection:
                 return await connection.run_sync(work)
 
     async def close(self) -> None:
-        """Commit the queued writes, then close the connections."""
+        """Commits the queued writes, then closes the connections."""
         if self._queue:
             await self._queue.close()
         await self._engine.dispose()

@@ -53,16 +53,16 @@ class SqliteDatabase:
         self._queue: WriteQueue | None = None
 
     async def open(self) -> None:
-        """Create the file if it does not exist, readable by its owner only."""
+        """Creates the file if it does not exist, readable by its owner only."""
         await self._in(self._writer, self._prepare)
         self._queue = WriteQueue(self._commit)
 
     async def read(self, work: UnitOfWork[T]) -> T:
-        """Run `work` on one snapshot of the database."""
+        """Runs `work` on one snapshot of the database."""
         return await self._in(self._readers, lambda: self._do([work], "BEGIN")[0])
 
     async def write(self, work: UnitOfWork[T]) -> T:
-        """Run `work`; return when it is on the disk. All units of work may share a transaction:
+        """Runs `work`; returns when it is on the disk. All units of work may share a transaction:
         there is one at a time, so there are no deadlocks."""
         assert self._queue, "opened before use"
         return await self._queue.write_batched(work)
@@ -72,12 +72,12 @@ class SqliteDatabase:
         return await self.write(work)
 
     async def alter(self, work: UnitOfWork[T]) -> T:
-        """Run `work` alone, without foreign keys: SQLite alters a table by copying and dropping it,
-        and dropping it would delete the rows that refer to it."""
+        """Runs `work` alone, without foreign keys: SQLite alters a table by copying and dropping
+        it, and dropping it would delete the rows that refer to it."""
         return await self._in(self._writer, lambda: self._alter(work))
 
     async def close(self) -> None:
-        """Commit the queued writes, then close the file."""
+        """Commits the queued writes, then closes the file."""
         if self._queue:
             await self._queue.close()
         for threads in (self._readers, self._writer):
@@ -170,7 +170,7 @@ def _count_bound_values(
 
 
 def _free_bound_values(connection: Connection) -> None:
-    """Close a connection whose prepared statements may hold much memory. Each statement keeps a
+    """Closes a connection whose prepared statements may hold much memory. Each statement keeps a
     copy of the values that were bound last, and the driver can neither unbind them nor drop a
     statement. The pool opens another, in less than a millisecond."""
     if connection.info.get(_BOUND, 0) > _KEPT_BYTES:
@@ -178,7 +178,7 @@ def _free_bound_values(connection: Connection) -> None:
 
 
 def _enable_wal(driver: Any) -> None:  # the driver's own connection
-    """Switch to write-ahead logging. Processes that open a new file at once conflict here, and
+    """Switches to write-ahead logging. Processes that open a new file at once conflict here, and
     SQLite does not wait for this lock by itself, so this retries."""
     until_s = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
     while True:

@@ -20,7 +20,7 @@ def insert_into(connection: Connection, table: Table) -> Any:  # Any: one of two
 
 
 def add_up(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert the rows; where a row exists, add the numbers outside the key to its own.
+    """Inserts the rows; where a row exists, add the numbers outside the key to its own.
 
     Rows are locked in the order given: sort them where other transactions may do the same.
     """

@@ -24,7 +24,8 @@ class WriteHealth:
         self._on_failed = on_failed
 
     def record_failure(self, error: StoreUnavailable) -> None:
-        """Record a failed write. A lock of another transaction is not a failure of the database."""
+        """Records a failed write. A lock of another transaction is not a failure of the
+        database."""
         if isinstance(error, StoreLocked):
             return
         self._on_failed()
@@ -33,7 +34,7 @@ class WriteHealth:
         self.failure = error
 
     def record_success(self) -> None:
-        """Record a successful write that changed something."""
+        """Records a successful write that changed something."""
         if self.failure is not None:
             log.info("database_written_again")
         self.failure = None

@@ -68,18 +68,18 @@ class WriteQueue:
         self._tasks = [asyncio.create_task(self._run()) for _ in range(tasks)]
 
     async def write(self, work: UnitOfWork[T]) -> T:
-        """Run `work` in a transaction of its own; return when it is committed.
+        """Runs `work` in a transaction of its own; returns when it is committed.
 
         Cancelling the caller does not withdraw queued work.
         """
         return await self._submit(work, is_batched=False)
 
     async def write_batched(self, work: UnitOfWork[T]) -> T:
-        """Run `work` in one transaction with others that may share it; otherwise like `write`."""
+        """Runs `work` in one transaction with others that may share it; otherwise like `write`."""
         return await self._submit(work, is_batched=True)
 
     async def close(self) -> None:
-        """Refuse new writes, and commit those that are queued."""
+        """Refuses new writes, and commits those that are queued."""
         self._is_closing = True
         for _ in self._tasks:
             self._arrived.release()

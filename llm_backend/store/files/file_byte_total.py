@@ -20,7 +20,7 @@ _THIS = counters.c.name == _NAME
 
 
 def add(connection: Connection, size_bytes: int, limit_bytes: int | None = None) -> None:
-    """Add bytes to the total. Raises `FilesFull` if the total then exceeds `limit_bytes`."""
+    """Adds bytes to the total. Raises `FilesFull` if the total then exceeds `limit_bytes`."""
     insert = insert_into(connection, counters)
     more = {"value": counters.c.value + insert.excluded["value"]}
     grown = insert.on_conflict_do_update(index_elements=["name"], set_=more)
@@ -31,14 +31,14 @@ def add(connection: Connection, size_bytes: int, limit_bytes: int | None = None)
 
 
 def subtract(connection: Connection, size_bytes: int) -> None:
-    """Subtract bytes from the total."""
+    """Subtracts bytes from the total."""
     if size_bytes:
         less = counters.c.value - size_bytes
         connection.execute(update(counters).where(_THIS).values(value=less))
 
 
 def check_capacity(connection: Connection, added_bytes: int, limit_bytes: int) -> None:
-    """Raise `FilesFull` if this many bytes more would exceed `limit_bytes` now."""
+    """Raises `FilesFull` if this many bytes more would exceed `limit_bytes` now."""
     if stored_bytes(connection) + added_bytes > limit_bytes:
         raise FilesFull(limit_bytes)
 
@@ -49,7 +49,7 @@ def stored_bytes(connection: Connection) -> int:
 
 
 def recount(connection: Connection) -> tuple[int, int]:
-    """Recount the total while other transactions that store files wait; return the total before
+    """Recounts the total while other transactions that store files wait; returns the total before
     and the true one."""
     add(connection, 0)  # creates the row, and locks it until the transaction ends
     before = stored_bytes(connection)

@@ -26,15 +26,15 @@ _EXPIRED_AT_ONCE = 100  # files whose rows go in one transaction
 
 
 def add(connection: Connection, file: StoredFile, limit_bytes: int | None = None) -> None:
-    """Insert the file, and claim its blobs. Raises `BlobGone`, and `FilesFull` if files and uploads
-    then exceed `limit_bytes`."""
+    """Inserts the file, and claims its blobs. Raises `BlobGone`, and `FilesFull` if files and
+    uploads then exceed `limit_bytes`."""
     orphans.claim(connection, file.content)
     insert_file(connection, file)
     file_byte_total.add(connection, file.size_bytes, limit_bytes)
 
 
 def insert_file(connection: Connection, file: StoredFile) -> None:
-    """Insert a file whose blobs are claimed and counted already."""
+    """Inserts a file whose blobs are claimed and counted already."""
     row = row_from(file, files, content=to_json(file.content))
     connection.execute(insert(files), row)
 
@@ -45,7 +45,7 @@ def get(connection: Connection, id: str, now: int) -> StoredFile:
 
 
 def lock(connection: Connection, id: str, now: int) -> None:
-    """Lock the file against deletion until the transaction ends. Raises `Missing`."""
+    """Locks the file against deletion until the transaction ends. Raises `Missing`."""
     _row(connection, id, now, is_locked=True)
 
 
@@ -73,7 +73,7 @@ def find(
 
 
 def delete(connection: Connection, id: str, now: int, *, lease_s: float) -> Sequence[str]:
-    """Delete the file, also from vector stores; return the keys of its blobs, which are to be
+    """Deletes the file, also from vector stores; returns the keys of its blobs, which are to be
     removed. `lease_s` is the length of the leases of jobs.
 
     Raises `Missing`, `FileInUse`.
@@ -87,7 +87,7 @@ def delete(connection: Connection, id: str, now: int, *, lease_s: float) -> Sequ
 
 
 def expire(connection: Connection, now: int, *, lease_s: float) -> bool:
-    """Delete a limited number of expired files, also from vector stores; true if more may be
+    """Deletes a limited number of expired files, also from vector stores; true if more may be
     left."""
     is_read = select(batches.c.id).where(_reads(files.c.id)).exists()
     over = select(files).where(files.c.expires_at <= now, ~is_read).order_by(files.c.expires_at)
@@ -99,7 +99,7 @@ def expire(connection: Connection, now: int, *, lease_s: float) -> bool:
 
 
 def delete_old(connection: Connection, before: int, *, limit: int) -> int:
-    """Delete up to `limit` files from before this time that nothing uses, no vector store either;
+    """Deletes up to `limit` files from before this time that nothing uses, no vector store either;
     return their number."""
     is_read = select(batches.c.id).where(_reads(files.c.id)).exists()
     is_searched = exists().where(vector_store_files.c.file_id == files.c.id)

@@ -33,7 +33,7 @@ class FileStore:
         self._clock = clock
 
     async def add(self, file: StoredFile) -> None:
-        """Store a file whose blobs are already written; durable on return.
+        """Stores a file whose blobs are already written; durable on return.
 
         Raises `BlobGone`, `FilesFull`, and `Unstorable` for a text that no column can store.
         """
@@ -42,7 +42,7 @@ class FileStore:
         await self._database.write(add)
 
     async def check_capacity(self, added_bytes: int = 0) -> None:
-        """Raise `FilesFull` if `added_bytes` more would exceed the limit of the files and uploads
+        """Raises `FilesFull` if `added_bytes` more would exceed the limit of the files and uploads
         of all owners. The limit is checked again when the file is stored."""
         if self._limit_bytes is None:
             return
@@ -75,14 +75,14 @@ class FileStore:
         return self.blobs.read(file.content, start, end)
 
     async def delete(self, id: str) -> None:
-        """Delete the file and its bytes. Raises `Missing`, `FileInUse`."""
+        """Deletes the file and its bytes. Raises `Missing`, `FileInUse`."""
         keys = await self._database.write(
             file_rows.delete, id=id, now=self._now(), lease_s=self._job_lease_s
         )
         await self.blobs.remove(keys)
 
     async def expire(self) -> None:
-        """Delete the expired files; their bytes are removed by the next sweep of the blobs."""
+        """Deletes the expired files; their bytes are removed by the next sweep of the blobs."""
         while await self._database.write(
             file_rows.expire, now=self._now(), lease_s=self._job_lease_s
         ):
@@ -93,6 +93,6 @@ class FileStore:
 
 
 async def recount_files(database: Database) -> tuple[int, int]:
-    """Recount the bytes of files, parts of uploads, voices and consents; return the stored total
+    """Recounts the bytes of files, parts of uploads, voices and consents; returns the stored total
     before, and the true one."""
     return await database.write(file_byte_total.recount)

@@ -76,7 +76,7 @@ class JobWorker(Protocol):
         """
 
     async def give_up(self, job: Job) -> None:
-        """Report to the client that the job failed too often. The job ends when this returns."""
+        """Reports to the client that the job failed too often. The job ends when this returns."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ ABANDONED_S = DAY_S  # seconds after which a job is claimed despite its affinity
 
 
 def add(connection: Connection, added: Iterable[NewJob], *, now: float) -> None:
-    """Insert jobs; they are claimed in this order after the commit."""
+    """Inserts jobs; they are claimed in this order after the commit."""
     rows = [
         {
             "kind": job.kind,
@@ -47,7 +47,7 @@ def claim(
     now: float,
     until: float,
 ) -> Sequence[Job]:
-    """Claim at most one job for each lease, the longest due first: jobs with this
+    """Claims at most one job for each lease, the longest due first: jobs with this
     `affinity` or without one, and jobs with another affinity that have been due for `ABANDONED_S`.
     `shares` bounds the running ones about one subject, and of one owner. A claimed job's
     `due_at` is the end of its lease, `until`."""
@@ -79,40 +79,40 @@ def claim(
 
 
 def renew(connection: Connection, leases: Collection[str], until: float) -> None:
-    """Extend these leases, except lost ones."""
+    """Extends these leases, except lost ones."""
     these = _lock_jobs(connection, jobs.c.lease.in_(leases))
     connection.execute(update(jobs).where(these).values(due_at=until))
 
 
 def lock(connection: Connection, job: Job) -> None:
-    """Lock the job until the transaction ends. Raises `LeaseLost`."""
+    """Locks the job until the transaction ends. Raises `LeaseLost`."""
     this = select(jobs.c.seq).where(_is(job)).with_for_update()
     if connection.execute(this).first() is None:
         raise LeaseLost(job.subject)
 
 
 def progress(connection: Connection, job: Job) -> None:
-    """Lock the job, and reset its attempts: this one has made progress. Raises `LeaseLost`."""
+    """Locks the job, and resets its attempts: this one has made progress. Raises `LeaseLost`."""
     if connection.execute(update(jobs).where(_is(job)).values(attempts=1)).rowcount != 1:
         raise LeaseLost(job.subject)
 
 
 def finish(connection: Connection, job: Job) -> None:
-    """Delete the job, which is done. Raises `LeaseLost`."""
+    """Deletes the job, which is done. Raises `LeaseLost`."""
     if connection.execute(delete_from(jobs).where(_is(job))).rowcount != 1:
         raise LeaseLost(job.subject)
 
 
 def give_back(connection: Connection, job: Job, *, due_at: float, counts: bool) -> None:
-    """Release the job, due again at `due_at`; `counts` is false if the attempt does not count. Does
-    nothing if the lease is lost."""
+    """Releases the job, due again at `due_at`; `counts` is false if the attempt does not count.
+    Does nothing if the lease is lost."""
     attempts = jobs.c.attempts if counts else jobs.c.attempts - 1
     values = {"lease": None, "due_at": due_at, "attempts": attempts}
     connection.execute(update(jobs).where(_is(job)).values(values))
 
 
 def reassign(connection: Connection, job: Job, affinity: str, *, now: float) -> None:
-    """Release the job to processes with this affinity; the attempt does not count.
+    """Releases the job to processes with this affinity; the attempt does not count.
     Raises `LeaseLost`."""
     values = {"lease": None, "due_at": now, "attempts": jobs.c.attempts - 1, "affinity": affinity}
     if connection.execute(update(jobs).where(_is(job)).values(values)).rowcount != 1:
@@ -120,19 +120,19 @@ def reassign(connection: Connection, job: Job, affinity: str, *, now: float) -> 
 
 
 def change_kind(connection: Connection, job: Job, kind: str, *, now: float) -> None:
-    """Release the job as one of another kind; the attempt does not count. Raises `LeaseLost`."""
+    """Releases the job as one of another kind; the attempt does not count. Raises `LeaseLost`."""
     values = {"lease": None, "due_at": now, "attempts": jobs.c.attempts - 1, "kind": kind}
     if connection.execute(update(jobs).where(_is(job)).values(values)).rowcount != 1:
         raise LeaseLost(job.subject)
 
 
 def remove(connection: Connection, kind: str, subject: str) -> None:
-    """Delete the jobs about this subject. A running one loses its lease."""
+    """Deletes the jobs about this subject. A running one loses its lease."""
     connection.execute(delete_from(jobs).where(_lock_jobs(connection, is_about(kind, subject))))
 
 
 def remove_not_running(connection: Connection, kind: str, subject: str, *, now: float) -> bool:
-    """Delete the jobs about this subject that are not running, whose lease has expired if there is
+    """Deletes the jobs about this subject that are not running, whose lease has expired if there is
     one; true if others are running."""
     idle = and_(is_about(kind, subject), jobs.c.lease.is_(None) | (jobs.c.due_at <= now))
     connection.execute(delete_from(jobs).where(_lock_jobs(connection, idle)))
@@ -140,7 +140,7 @@ def remove_not_running(connection: Connection, kind: str, subject: str, *, now: 
 
 
 def remove_unleased(connection: Connection, kind: str, subject: str) -> int:
-    """Delete the jobs about this subject that have no lease, and return their number. Jobs that
+    """Deletes the jobs about this subject that have no lease, and returns their number. Jobs that
     other transactions lock are left, so that a caller that holds locks waits for none."""
     unleased = select(jobs.c.seq).where(is_about(kind, subject), jobs.c.lease.is_(None))
     seqs = connection.scalars(unleased.with_for_update(skip_locked=True)).all()
@@ -155,7 +155,7 @@ def postpone_unleased(
     until: float,
     only: ColumnElement[bool] | None = None,
 ) -> None:
-    """Postpone the jobs about this subject that have no lease, or only those with a condition."""
+    """Postpones the jobs about this subject that have no lease, or only those with a condition."""
     unleased = is_about(kind, subject) & jobs.c.lease.is_(None) & (jobs.c.due_at < until)
     if only is not None:
         unleased &= only
@@ -227,7 +227,7 @@ def leases(connection: Connection) -> Sequence[str]:
 
 
 def release_leases(connection: Connection, leases: Collection[str], *, now: float) -> None:
-    """Release these leases of dead processes: their jobs are due. The attempts count."""
+    """Releases these leases of dead processes: their jobs are due. The attempts count."""
     held = _lock_jobs(connection, jobs.c.lease.in_(leases))
     connection.execute(update(jobs).where(held).values(lease=None, due_at=now))
 
@@ -259,7 +259,7 @@ def _is_within_shares(kind: str, shares: JobShares, *, now: float) -> ColumnElem
 
 
 def _lock_jobs(connection: Connection, these: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Lock these jobs until the transaction ends, in one order for all transactions; return a
+    """Locks these jobs until the transaction ends, in one order for all transactions; returns a
     condition on the locked rows."""
     seqs = select(jobs.c.seq).where(these).order_by(jobs.c.seq).with_for_update()
     return jobs.c.seq.in_(connection.scalars(seqs).all())

@@ -38,7 +38,7 @@ class Jobs:
         self._changed = asyncio.Event()
 
     def mark_alive(self) -> AbstractContextManager[None]:
-        """Show other processes of this machine that this one is alive while the context lasts.
+        """Shows other processes of this machine that this one is alive while the context lasts.
         Raises `OSError` if the folder of its lock cannot be used."""
         return self._holder.mark_alive()
 
@@ -48,13 +48,13 @@ class Jobs:
         return self._holder.other_servers()
 
     async def add(self, *added: NewJob) -> None:
-        """Add jobs, durable on return. To store something else in the same transaction, call
+        """Adds jobs, durable on return. To store something else in the same transaction, call
         `job_rows.add` there and `wake` after it."""
         await self._database.write(job_rows.add, added=added, now=self._clock())
         self.wake()
 
     async def remove(self, kind: str, subject: str) -> None:
-        """Delete the jobs about this subject. A running one is stopped: at once in this process,
+        """Deletes the jobs about this subject. A running one is stopped: at once in this process,
         within a third of a lease in others."""
         await self._database.write(job_rows.remove, kind=kind, subject=subject)
         self.wake()
@@ -64,7 +64,7 @@ class Jobs:
         self._changed.set()
 
     async def wait_for_change(self, timeout_s: float) -> None:
-        """Wait until jobs were added or removed, at most for this time."""
+        """Waits until jobs were added or removed, at most for this time."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()
@@ -80,8 +80,8 @@ class Jobs:
         *,
         shares: JobShares | None = None,
     ) -> Sequence[Job]:
-        """Claim up to this number of due jobs that a process with this `affinity` can do, and leave
-        those that would exceed a share."""
+        """Claims up to this number of due jobs that a process with this `affinity` can do, and
+        leaves those that would exceed a share."""
         leases, now = self._holder.new_leases(number), self._clock()
         return await self._database.write(
             job_rows.claim,
@@ -94,17 +94,17 @@ class Jobs:
         )
 
     async def renew(self, jobs: Collection[Job]) -> None:
-        """Extend the leases of these jobs, except lost ones, to their full length."""
+        """Extends the leases of these jobs, except lost ones, to their full length."""
         leases, until = [job.lease for job in jobs], self._clock() + self.lease_s
         await self._database.write(job_rows.renew, leases=leases, until=until)
 
     async def finish(self, job: Job) -> None:
-        """Delete the job, which is done. Raises `LeaseLost`, also if its worker has finished it
+        """Deletes the job, which is done. Raises `LeaseLost`, also if its worker has finished it
         already."""
         await self._database.write(job_rows.finish, job=job)
 
     async def give_back(self, job: Job, *, delay_s: float = 0.0, counts: bool) -> None:
-        """Release the job for another attempt. Does nothing if the lease is lost."""
+        """Releases the job for another attempt. Does nothing if the lease is lost."""
         due_at = self._clock() + delay_s
         await self._database.write(job_rows.give_back, job=job, due_at=due_at, counts=counts)
 
@@ -128,7 +128,7 @@ class Jobs:
         return await self._database.read(job_rows.backlog, now=self._clock())
 
     async def release_dead_leases(self) -> None:
-        """Release the leases of dead processes, if their deaths can be detected."""
+        """Releases the leases of dead processes, if their deaths can be detected."""
         if not self._holder.can_detect_death:
             return
         leases = await self._database.read(job_rows.leases)

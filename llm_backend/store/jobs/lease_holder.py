@@ -30,8 +30,8 @@ class LeaseHolder:
 
     @contextlib.contextmanager
     def mark_alive(self) -> Iterator[None]:
-        """Lock the file that marks this process alive, while the context lasts. Raises `OSError` if
-        the folder cannot be used."""
+        """Locks the file that marks this process alive, while the context lasts. Raises `OSError`
+        if the folder cannot be used."""
         if self._folder is None:
             yield
             return
@@ -80,8 +80,8 @@ class LeaseHolder:
 
 
 def _create_locked(path: Path) -> BinaryIO:
-    """Create a file, locked from the moment at which it has its name. Another process may remove it
-    before it is locked, like the file of a dead process; it is then created again."""
+    """Creates a file, locked from the moment at which it has its name. Another process may remove
+    it before it is locked, like the file of a dead process; it is then created again."""
     unnamed = path.with_name(f"{path.name}.new")
     while True:
         lock = unnamed.open("wb")

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def run_jobs(jobs: Jobs, kinds: Sequence[JobKind]) -> AsyncGenerator[None, None]:
-    """Run jobs of these kinds while the context lasts. At its end running jobs are stopped and
+    """Runs jobs of these kinds while the context lasts. At its end running jobs are stopped and
     given back, so that other processes can claim them at once. Raises `OSError` if the folder
     of the lock that shows this process alive cannot be used."""
     if not kinds:
@@ -48,7 +48,7 @@ class JobRunner:
         self._running: dict[Job, asyncio.Task[None]] = {}
 
     async def run(self) -> NoReturn:
-        """Run until it is cancelled; then stop running jobs and give them back."""
+        """Runs until it is cancelled; then stops running jobs and gives them back."""
         try:
             while True:
                 await self._jobs.wait_for_change(await self._turn_or_retry_s())
@@ -67,8 +67,8 @@ class JobRunner:
         return wait_s
 
     async def _turn(self) -> float:
-        """Renew leases, stop jobs whose leases are lost, claim due jobs; return the seconds until
-        the next turn."""
+        """Renews leases, stops jobs whose leases are lost, claims due jobs; returns the seconds
+        until the next turn."""
         if self._running and time.monotonic() - self._renewed_at_s >= self._renew_every_s:
             self._renewed_at_s = time.monotonic()
             await self._jobs.renew(self._running)
@@ -107,7 +107,7 @@ class JobRunner:
         self._jobs.wake()  # capacity is free
 
     async def _do(self, kind: JobKind, job: Job) -> None:
-        """Run one job, then finish it or give it back for another attempt."""
+        """Runs one job, then finishes it or gives it back for another attempt."""
         is_exhausted = job.attempt > kind.attempts
         doing = kind.worker.give_up(job) if is_exhausted else kind.worker.work(job)
         error = await _failure(doing) or await _failure(self._jobs.finish(job))
@@ -127,7 +127,7 @@ class JobRunner:
             )
 
     async def _end(self) -> None:
-        """Stop all jobs and give them back; their attempts do not count."""
+        """Stops all jobs and gives them back; their attempts do not count."""
         jobs, tasks = list(self._running), list(self._running.values())
         for task in tasks:
             task.cancel()

@@ -11,7 +11,7 @@ from llm_backend.store.migrations.schema import REVISIONS
 
 
 def main(message: str) -> None:
-    """Compare a database made by the migrations with the tables, and write the difference."""
+    """Compares a database made by the migrations with the tables, and writes the difference."""
     with (
         tempfile.NamedTemporaryFile(suffix=".db") as file,
         create_engine(f"sqlite:///{file.name}").connect() as connection,

@@ -59,7 +59,7 @@ _VERSION = Table(
 
 
 async def migrate(database: Database) -> None:
-    """Create or upgrade the tables. Of several processes that start at once, one does it.
+    """Creates or upgrades the tables. Of several processes that start at once, one does it.
 
     Raises `UnknownSchema` if the database is ahead of this program.
     """
@@ -68,7 +68,7 @@ async def migrate(database: Database) -> None:
 
 
 async def check_schema(database: Database) -> None:
-    """Raise `UnknownSchema` or `OldSchema` unless the tables are those of this program."""
+    """Raises `UnknownSchema` or `OldSchema` unless the tables are those of this program."""
     found = await database.read(revision)
     if found not in (None, *REVISIONS):
         raise _unknown(found)

@@ -64,11 +64,11 @@ class Blobs:
             yield await self._bucket.get(some.name, some.start, some.length)
 
     async def remove(self, keys: Sequence[str]) -> None:
-        """Remove released blobs; blobs that cannot be removed now are left to a later sweep."""
+        """Removes released blobs; blobs that cannot be removed now are left to a later sweep."""
         await self._remove(keys)
 
     async def sweep(self) -> None:
-        """Remove some of the orphans: blobs that were not claimed in time or could not be removed
+        """Removes some of the orphans: blobs that were not claimed in time or could not be removed
         before. The next sweep continues after the last key, so that failing ones do not block the
         others."""
         due = partial(orphans.mark_due_deleted, now=int(self._clock()), after=self._sweep_cursor)
@@ -77,11 +77,11 @@ class Blobs:
         self._sweep_cursor = keys[tried - 1] if tried else ""
 
     async def wait_idle(self) -> None:
-        """Wait until the removals in the background have ended."""
+        """Waits until the removals in the background have ended."""
         await self._removals.wait_idle()
 
     async def _remove(self, keys: Sequence[str]) -> int:
-        """Remove these blobs; return how many were tried: all, unless so many fail that the rest
+        """Removes these blobs; returns how many were tried: all, unless so many fail that the rest
         would fail, too."""
         removed: list[str] = []
         tried = 0
@@ -125,7 +125,7 @@ class Blobs:
         return int(self._clock()) + GRACE_S
 
     async def _drop(self, key: str) -> None:
-        """Remove a blob unless a row has claimed it."""
+        """Removes a blob unless a row has claimed it."""
         try:
             is_orphan = await self._database.write(orphans.mark_deleted, key=key)
         except StoreError as error:  # it stays an orphan, for the next sweep

@@ -39,7 +39,7 @@ class Bucket:
         self._folder = Path(unquote(parts.path)) if is_folder else None
 
     async def put(self, name: str, data: bytes) -> None:
-        """Store a whole object; durable on return. Raises `ObjectsUnavailable`."""
+        """Stores a whole object; durable on return. Raises `ObjectsUnavailable`."""
         with _translate_errors():
             await self._store.put_async(name, data, use_multipart=False)
             if self._folder:
@@ -53,7 +53,7 @@ class Bucket:
             return bytes(found)
 
     async def remove(self, prefix: str) -> None:
-        """Delete the objects, if any, whose names begin with `prefix` and a slash."""
+        """Deletes the objects, if any, whose names begin with `prefix` and a slash."""
         with _translate_errors():
             if self._folder:
                 await asyncio.to_thread(_remove_tree, self._folder / prefix)

@@ -22,17 +22,17 @@ _KEYS_PER_STEP = 500  # keys whose objects are removed in one step
 
 
 def add(connection: Connection, key: str, due_at: int) -> None:
-    """Insert the row of a blob that is about to be written."""
+    """Inserts the row of a blob that is about to be written."""
     connection.execute(insert(orphans), {"key": key, "due_at": due_at, "is_marked_deleted": False})
 
 
 def postpone(connection: Connection, key: str, due_at: int) -> None:
-    """Extend the time for a blob that is still being written."""
+    """Extends the time for a blob that is still being written."""
     connection.execute(update(orphans).where(orphans.c.key == key).values(due_at=due_at))
 
 
 def claim(connection: Connection, content: Iterable[Blob]) -> None:
-    """Claim these blobs for a row. Raises `BlobGone` for a blob that is marked deleted."""
+    """Claims these blobs for a row. Raises `BlobGone` for a blob that is marked deleted."""
     for blob in content:
         free = (orphans.c.key == blob.key) & ~orphans.c.is_marked_deleted
         if connection.execute(delete(orphans).where(free)).rowcount != 1:
@@ -40,7 +40,7 @@ def claim(connection: Connection, content: Iterable[Blob]) -> None:
 
 
 def discard(connection: Connection, content: Iterable[Blob]) -> Sequence[str]:
-    """Mark the blobs of a deleted row as deleted; return the keys to remove, now or in the next
+    """Marks the blobs of a deleted row as deleted; returns the keys to remove, now or in the next
     sweep."""
     keys = [blob.key for blob in content]
     if keys:
@@ -50,13 +50,13 @@ def discard(connection: Connection, content: Iterable[Blob]) -> Sequence[str]:
 
 
 def mark_deleted(connection: Connection, key: str) -> bool:
-    """Mark one orphan deleted; false if it was claimed."""
+    """Marks one orphan deleted; false if it was claimed."""
     this = update(orphans).where(orphans.c.key == key)
     return connection.execute(this.values(is_marked_deleted=True)).rowcount == 1
 
 
 def mark_due_deleted(connection: Connection, now: int, after: str = "") -> Sequence[str]:
-    """Mark all due orphans deleted; return the next keys to remove, in order, after `after`."""
+    """Marks all due orphans deleted; returns the next keys to remove, in order, after `after`."""
     due = update(orphans).where(orphans.c.due_at <= now, ~orphans.c.is_marked_deleted)
     connection.execute(due.values(is_marked_deleted=True))
     marked = select(orphans.c.key).where(orphans.c.is_marked_deleted, orphans.c.key > after)
@@ -64,6 +64,6 @@ def mark_due_deleted(connection: Connection, now: int, after: str = "") -> Seque
 
 
 def forget(connection: Connection, keys: Sequence[str]) -> None:
-    """Delete the rows of blobs whose objects are removed."""
+    """Deletes the rows of blobs whose objects are removed."""
     for part in statement_parts(keys):
         connection.execute(delete(orphans).where(orphans.c.key.in_(part)))

@@ -35,7 +35,7 @@ class BackgroundStore:
         self._jobs = jobs
 
     async def add(self, response: StoredResponse, details: JsonMapping, new_events: Events) -> None:
-        """Store a queued response, and the job with these details that answers it. Raises
+        """Stores a queued response, and the job with these details that answers it. Raises
         `QueueFull`, and the errors of `ResponseStore.add`."""
         check_texts(response.id, response.model, *(item.id for item in response.input))
         add = partial(
@@ -45,18 +45,18 @@ class BackgroundStore:
         self._jobs.wake()
 
     async def begin(self, job: Job) -> BackgroundResponseState | None:
-        """Set the response in progress, and return its state. None for a response that has ended or
-        was deleted."""
+        """Sets the response in progress, and returns its state. None for a response that has ended
+        or was deleted."""
         return await self._database.write(background_rows.begin, job=job)
 
     async def append(self, job: Job, new_events: Events) -> None:
-        """Append events to the response. Raises `LeaseLost`, `Missing`."""
+        """Appends events to the response. Raises `LeaseLost`, `Missing`."""
         await self._database.write(background_rows.append, job=job, new_events=new_events)
 
     async def finish(
         self, job: Job, body: JsonMapping, output: Sequence[StoredItem], new_events: Events
     ) -> None:
-        """End the response and its job. Raises `LeaseLost`, and `Missing` if the response or its
+        """Ends the response and its job. Raises `LeaseLost`, and `Missing` if the response or its
         conversation was deleted."""
         finish = partial(
             background_rows.finish, job=job, body=body, output=output, new_events=new_events
@@ -67,7 +67,7 @@ class BackgroundStore:
         self._jobs.wake()  # for webhooks
 
     async def cancel(self, id: str, *, ending: Callable[[int], str]) -> JsonMapping:
-        """Cancel a queued or running response and return it; a response that has ended is
+        """Cancels a queued or running response and returns it; a response that has ended is
         returned as it is. The event with the next number, made by `ending`, is its last. Raises
         `Missing`."""
         cancel = partial(background_rows.cancel, id=id, ending=ending)
@@ -78,11 +78,11 @@ class BackgroundStore:
         return body
 
     async def keep_output(self, id: str, output: Sequence[StoredItem]) -> None:
-        """Store the output that a response had produced before it was cancelled."""
+        """Stores the output that a response had produced before it was cancelled."""
         await self._database.write(background_rows.keep_output, id=id, output=output)
 
     async def delete(self, id: str) -> None:
-        """Delete a response, background or not, and stop its job. Raises `Missing`."""
+        """Deletes a response, background or not, and stops its job. Raises `Missing`."""
         await self._database.write(background_rows.delete_response, id=id)
         self._jobs.wake()
 

@@ -40,7 +40,7 @@ def add(
     now: float,
     limit: int,
 ) -> None:
-    """Insert the response with its input, its first events, and the job that answers it. Raises
+    """Inserts the response with its input, its first events, and the job that answers it. Raises
     `QueueFull` if `limit` jobs of this kind exist already."""
     lock_name(connection, "background responses")
     if job_rows.count(connection, JOB, limit) >= limit:
@@ -51,8 +51,8 @@ def add(
 
 
 def begin(connection: Connection, job: Job) -> BackgroundResponseState | None:
-    """Set the response in progress, and return its state. None for a response that has ended or was
-    deleted."""
+    """Sets the response in progress, and returns its state. None for a response that has ended or
+    was deleted."""
     job_rows.lock(connection, job)
     row = connection.execute(_of(job.subject).with_for_update()).first()
     if row is None or row.status not in ACTIVE:
@@ -66,7 +66,7 @@ def begin(connection: Connection, job: Job) -> BackgroundResponseState | None:
 
 
 def append(connection: Connection, job: Job, new_events: Events) -> None:
-    """Append events. Raises `LeaseLost`, and `Missing` if the response is gone."""
+    """Appends events. Raises `LeaseLost`, and `Missing` if the response is gone."""
     job_rows.lock(connection, job)
     _append_events(connection, response_rows.find_seq(connection, job.subject), new_events)
 
@@ -81,8 +81,8 @@ def finish(
     now: float,
     delivery_limit: int,
 ) -> int:
-    """End the response and its job, add its items to its conversation, and its end to the
-    deliveries of webhooks; return the number of those that were beyond `delivery_limit`.
+    """Ends the response and its job, adds its items to its conversation, and its end to the
+    deliveries of webhooks; returns the number of those that were beyond `delivery_limit`.
 
     Raises `LeaseLost`, and `Missing` if the response or its conversation was deleted.
     """
@@ -112,7 +112,7 @@ def cancel(
     now: float,
     delivery_limit: int,
 ) -> tuple[JsonMapping, int]:
-    """Cancel the response unless it has ended; return its body, and the number of deliveries of
+    """Cancels the response unless it has ended; returns its body, and the number of deliveries of
     webhooks that were beyond `delivery_limit`. If the response has events, `ending` makes the last
     one from its number. Raises `Missing`."""
     _remove_job(connection, id)
@@ -133,7 +133,7 @@ def cancel(
 
 
 def keep_output(connection: Connection, id: str, output: Sequence[StoredItem]) -> None:
-    """Store the output that was produced before the response was cancelled. Does nothing for a
+    """Stores the output that was produced before the response was cancelled. Does nothing for a
     response that is not cancelled or has output already."""
     row = connection.execute(_of(id).with_for_update()).first()
     if row is None or row.status != "cancelled" or row.body["output"]:
@@ -143,7 +143,7 @@ def keep_output(connection: Connection, id: str, output: Sequence[StoredItem]) -
 
 
 def delete_response(connection: Connection, id: str) -> None:
-    """Delete the response and its job. Raises `Missing`."""
+    """Deletes the response and its job. Raises `Missing`."""
     _remove_job(connection, id)
     response_rows.delete_response(connection, id)
 
@@ -174,7 +174,7 @@ def has_events(connection: Connection, id: str) -> bool:
 
 
 def _remove_job(connection: Connection, id: str) -> None:
-    """Delete the job, before the response is locked: every transaction locks these two in this
+    """Deletes the job, before the response is locked: every transaction locks these two in this
     order."""
     if not is_id(id):
         raise Missing(id)
@@ -205,7 +205,7 @@ def _add_output(connection: Connection, seq: int, output: Sequence[StoredItem]) 
 
 
 def _replace_body(connection: Connection, row: Row[Any], body: JsonMapping) -> None:
-    """Replace the body of the row. Its size includes the events, so only the difference is
+    """Replaces the body of the row. Its size includes the events, so only the difference is
     added."""
     text = encode(dict(body))
     size_bytes = responses.c.size_bytes + (len(text) - len(encode(dict(row.body))))

@@ -22,7 +22,7 @@ ACTIVE = ("queued", "in_progress")
 
 
 def add(connection: Connection, response: StoredResponse) -> int:
-    """Insert the response with its items and return its sequence number. If it has a conversation
+    """Inserts the response with its items and returns its sequence number. If it has a conversation
     and `joins_conversation`, its items are appended there.
 
     Raises `Duplicate`, and `Missing` if the conversation was deleted meanwhile.
@@ -71,7 +71,7 @@ def add_items(
     start: int = 0,
     is_output: bool = True,
 ) -> None:
-    """Add items to the response, from this position on."""
+    """Adds items to the response, from this position on."""
     already = select(response_items.c.item_seq).where(response_items.c.response_seq == seq)
     item_seqs = item_rows.add(connection, added, excluded=already)
     rows = [
@@ -102,12 +102,12 @@ def get_body(connection: Connection, id: str) -> JsonMapping:
 
 
 def delete_response(connection: Connection, id: str) -> None:
-    """Delete the response, and its items that nothing else contains. Raises `Missing`."""
+    """Deletes the response, and its items that nothing else contains. Raises `Missing`."""
     delete_responses(connection, [find_seq(connection, id)])
 
 
 def delete_responses(connection: Connection, seqs: Sequence[int]) -> int:
-    """Delete these responses, and their items that nothing else contains; return the freed
+    """Deletes these responses, and their items that nothing else contains; returns the freed
     bytes."""
     freed_bytes = 0
     for part in statement_parts(seqs):

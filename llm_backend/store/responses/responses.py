@@ -17,7 +17,7 @@ class ResponseStore:
         self._database = database
 
     async def add(self, response: StoredResponse) -> None:
-        """Store a response with its items, also in its conversation; durable on return.
+        """Stores a response with its items, also in its conversation; durable on return.
 
         Raises `Duplicate`, `Unstorable`, and `Missing` if its conversation was deleted.
         """
@@ -29,7 +29,7 @@ class ResponseStore:
         return await self._database.read(response_rows.get_body, id)
 
     async def delete(self, id: str) -> None:
-        """Delete the response, and its items that nothing else contains."""
+        """Deletes the response, and its items that nothing else contains."""
         await self._database.write(response_rows.delete_response, id)
 
     async def input(

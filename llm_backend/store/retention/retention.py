@@ -39,7 +39,7 @@ class Retention:
         self._clock = clock
 
     async def sweep(self) -> None:
-        """Delete a limited number of objects. The bytes of files are removed by the next sweep of
+        """Deletes a limited number of objects. The bytes of files are removed by the next sweep of
         the blobs."""
         if self._limits.retain_days is not None:
             await self._delete_old(self._limits.retain_days)

@@ -27,14 +27,14 @@ _has_ended = responses.c.status.not_in(response_rows.ACTIVE)
 
 
 def delete_chats(connection: Connection, before: int) -> int:
-    """Delete some chats from before this time; return their number."""
+    """Deletes some chats from before this time; returns their number."""
     _, old = _oldest(connection, chats, chats.c.created_at <= before)
     _delete(connection, chats, old)
     return len(old)
 
 
 def delete_responses(connection: Connection, before: int) -> int:
-    """Delete some ended responses from before this time that no response continues; return their
+    """Deletes some ended responses from before this time that no response continues; returns their
     number."""
     last = (responses.c.created_at <= before) & _is_last & _has_ended
     _, old = _oldest(connection, responses, last)
@@ -43,7 +43,7 @@ def delete_responses(connection: Connection, before: int) -> int:
 
 
 def delete_conversations(connection: Connection, before: int) -> int:
-    """Delete some conversations that have not changed since this time; return their number."""
+    """Deletes some conversations that have not changed since this time; returns their number."""
     unused = conversations.c.changed_at <= before
     _, old = _oldest(connection, conversations, unused, conversations.c.changed_at)
     conversation_rows.delete_conversations(connection, old)
@@ -51,7 +51,7 @@ def delete_conversations(connection: Connection, before: int) -> int:
 
 
 def delete_batches(connection: Connection, before: int) -> int:
-    """Delete some ended batches from before this time; return their number."""
+    """Deletes some ended batches from before this time; returns their number."""
     ended = (batches.c.created_at <= before) & batches.c.status.in_(BATCH_ENDS)
     _, old = _oldest(connection, batches, ended)
     _delete(connection, batches, old)
@@ -59,12 +59,12 @@ def delete_batches(connection: Connection, before: int) -> int:
 
 
 def delete_vector_stores(connection: Connection, before: int) -> int:
-    """Delete some vector stores that expired before this time; return their number."""
+    """Deletes some vector stores that expired before this time; returns their number."""
     return store_rows.delete_emptied(connection, before, limit=ROWS_LIMIT)
 
 
 def delete_files(connection: Connection, before: int) -> int:
-    """Delete some files from before this time that nothing uses; return their number."""
+    """Deletes some files from before this time that nothing uses; returns their number."""
     return file_rows.delete_old(connection, before, limit=ROWS_LIMIT)
 
 
@@ -92,7 +92,7 @@ def history_bytes(connection: Connection) -> int:
 
 
 def delete_oldest(connection: Connection, excess_bytes: int) -> int | None:
-    """Delete some of the oldest chats, threads of responses and conversations, no more than needed
+    """Deletes some of the oldest chats, threads of responses and conversations, no more than needed
     to free this many bytes. Returns the freed bytes, or None if there is nothing to delete.
 
     A thread is as old as its last response, and is deleted as a whole.
@@ -148,7 +148,7 @@ def _oldest(
     condition: ColumnElement[bool],
     age: ColumnElement[int] | None = None,
 ) -> tuple[Sequence[int], Sequence[int]]:
-    """Lock the oldest rows that no other transaction has locked; return their times and `seq`."""
+    """Locks the oldest rows that no other transaction has locked; returns their times and `seq`."""
     age = table.c.created_at if age is None else age
     some = select(age, table.c.seq).where(condition).order_by(age, table.c.seq).limit(ROWS_LIMIT)
     rows = connection.execute(some.with_for_update(of=table, skip_locked=True)).all()

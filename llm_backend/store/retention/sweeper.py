@@ -18,7 +18,7 @@ async def sweep_forever(
     first_after_s: float = FIRST_AFTER_S,
     every_s: float = EVERY_S,
 ) -> NoReturn:
-    """Run these sweeps one after the other, every `every_s` seconds. An error in one is logged and
+    """Runs these sweeps one after the other, every `every_s` seconds. An error in one is logged and
     does not end the others."""
     await asyncio.sleep(first_after_s)
     while True:

@@ -54,7 +54,7 @@ class UploadStore:
         self._clock = clock
 
     async def add(self, upload: StoredUpload) -> None:
-        """Create an upload. Raises `Unstorable`."""
+        """Creates an upload. Raises `Unstorable`."""
         check_texts(upload.id, upload.purpose, upload.filename, upload.media_type)
         await self._database.write(_add, upload=upload)
 
@@ -63,7 +63,7 @@ class UploadStore:
         return await self._database.read(_check, id=id, now=self._now())
 
     async def add_part(self, part: StoredPart, limits: PartLimits) -> None:
-        """Add a part whose blob is written; durable on return.
+        """Adds a part whose blob is written; durable on return.
 
         Raises `Missing`, `UploadClosed`, `UploadFull`, `FilesFull`, `BlobGone`.
         """
@@ -74,7 +74,7 @@ class UploadStore:
     async def complete(
         self, id: str, part_ids: Sequence[str], *, file_id: str, md5: str | None = None
     ) -> tuple[StoredUpload, StoredFile]:
-        """Make a file of the parts, in this order; parts that are not named are deleted.
+        """Makes a file of the parts, in this order; parts that are not named are deleted.
 
         Raises `Missing`, `UploadClosed`, `BadParts`, and `WrongDigest` if `md5` is not that of the
         file.
@@ -93,13 +93,13 @@ class UploadStore:
         return upload, file
 
     async def cancel(self, id: str) -> StoredUpload:
-        """Cancel an upload and delete its parts. Raises `Missing`, `UploadClosed`."""
+        """Cancels an upload and deletes its parts. Raises `Missing`, `UploadClosed`."""
         upload, keys = await self._database.write(_cancel, id=id, now=self._now())
         await self.blobs.remove(keys)
         return upload
 
     async def expire(self) -> None:
-        """Close the expired uploads; their bytes are removed by the next sweep of the blobs."""
+        """Closes the expired uploads; their bytes are removed by the next sweep of the blobs."""
         while await self._database.write(_expire, now=self._now()):
             pass
         before = self._now() - _CLOSED_KEPT_S
@@ -132,7 +132,7 @@ def _add_part(
     now: int,
     limit_bytes: int | None,
 ) -> None:
-    """Insert the part, and claim its blob.
+    """Inserts the part, and claims its blob.
 
     Raises `Missing`, `UploadClosed`, `UploadFull`, `BlobGone`, and `FilesFull` if files and uploads
     then exceed `limit_bytes`.
@@ -165,8 +165,8 @@ def _content_of(connection: Connection, id: str, part_ids: Sequence[str], now: i
 def _complete(
     connection: Connection, id: str, part_ids: Sequence[str], file_id: str, now: int
 ) -> tuple[StoredUpload, StoredFile, Sequence[str]]:
-    """Make a file of the parts, in this order: returns the upload, the file, and the keys of unused
-    blobs.
+    """Makes a file of the parts, in this order: returns the upload, the file, and the keys of
+    unused blobs.
 
     Raises `Missing`, `UploadClosed`, `BadParts`.
     """
@@ -191,7 +191,7 @@ def _complete(
 
 
 def _cancel(connection: Connection, id: str, now: int) -> tuple[StoredUpload, Sequence[str]]:
-    """Cancel the upload; return it and the keys of its blobs.
+    """Cancels the upload; returns it and the keys of its blobs.
 
     Raises `Missing`, `UploadClosed`.
     """
@@ -262,7 +262,7 @@ def _uploaded_content(connection: Connection, upload: Row[Any]) -> Content:
 
 
 def _close(connection: Connection, upload: Row[Any], status: UploadStatus) -> StoredUpload:
-    """Delete the parts, set the last status of the upload, and return it."""
+    """Deletes the parts, set the last status of the upload, and returns it."""
     connection.execute(delete_from(upload_parts).where(upload_parts.c.upload_seq == upload.seq))
     this = update(uploads).where(uploads.c.seq == upload.seq)
     connection.execute(this.values(status=status.value))

@@ -12,7 +12,7 @@ _CHUNKS = vector_store_chunks.c
 
 
 def put(connection: Connection, file_seq: int, chunks: Sequence[StoredChunk]) -> None:
-    """Replace the chunks of a file."""
+    """Replaces the chunks of a file."""
     connection.execute(delete(vector_store_chunks).where(_CHUNKS.file_seq == file_seq))
     rows = [
         {

@@ -23,7 +23,7 @@ def add(
     now: float,
     lease_s: float,
 ) -> None:
-    """Insert a batch and its files. Raises `Missing` for the store, and `Expired`."""
+    """Inserts a batch and its files. Raises `Missing` for the store, and `Expired`."""
     store = row_of(connection, store_id, is_locked=True)
     row = {
         "id": batch_id,
@@ -59,7 +59,7 @@ def seq_of(connection: Connection, store_id: str, batch_id: str) -> int:
 def cancel(
     connection: Connection, store_id: str, batch_id: str, *, now: float, lease_s: float
 ) -> StoredFileBatch:
-    """Cancel the ingestion of the batch's files that are not ingested yet. Raises `Missing`."""
+    """Cancels the ingestion of the batch's files that are not ingested yet. Raises `Missing`."""
     seq = seq_of(connection, store_id, batch_id)
     file_rows.stop(connection, store_id, seq, now, lease_s=lease_s)
     this = update(vector_store_batches).where(_BATCHES.seq == seq)

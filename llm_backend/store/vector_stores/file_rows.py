@@ -48,7 +48,7 @@ def add(
     lease_s: float,
     batch_seq: int | None = None,
 ) -> None:
-    """Insert files, each with the job of its ingestion. A file that the store contains already is
+    """Inserts files, each with the job of its ingestion. A file that the store contains already is
     ingested again. Raises `Missing` for the store, and `Expired`."""
     store = row_of(connection, store_id, is_locked=True)
     if store.expires_at is not None and store.expires_at <= now:
@@ -109,7 +109,7 @@ def find(
 def set_attributes(
     connection: Connection, store_id: str, file_id: str, attributes: Mapping[str, Attribute]
 ) -> StoredVectorFile:
-    """Replace the attributes of the file. Raises `Missing`."""
+    """Replaces the attributes of the file. Raises `Missing`."""
     row = _find_row(connection, store_id, file_id)
     this = update(vector_store_files).where(_FILES.seq == row.seq)
     connection.execute(this.values(attributes=dict(attributes)))
@@ -119,7 +119,7 @@ def set_attributes(
 def delete(
     connection: Connection, store_id: str, file_id: str, now: float, *, lease_s: float
 ) -> None:
-    """Remove a file from the store. Raises `Missing`."""
+    """Removes a file from the store. Raises `Missing`."""
     store = row_of(connection, store_id, is_locked=True)
     row = _find_row(connection, store_id, file_id)
     _remove(connection, _location(store), [row.id], now, lease_s)
@@ -129,7 +129,7 @@ def delete(
 def forget_files(
     connection: Connection, file_ids: Iterable[str], now: float, *, lease_s: float
 ) -> None:
-    """Remove deleted files from all stores."""
+    """Removes deleted files from all stores."""
     these = _FILES.file_id.in_(list(file_ids))
     store_rows.lock(connection, select(_FILES.store_seq).where(these))
     found = _joined_select().where(these).order_by(_FILES.seq)
@@ -145,7 +145,7 @@ def complete(
     usage_bytes: int,
     attributes: Mapping[str, Attribute],
 ) -> None:
-    """Finish the ingestion of the file with these `attributes`, and the job. Raises `LeaseLost`,
+    """Finishes the ingestion of the file with these `attributes`, and the job. Raises `LeaseLost`,
     and `AttributesChanged` if they were replaced meanwhile."""
     job_rows.finish(connection, job)
     this_row = select(vector_store_files).where(_FILES.id == job.subject).with_for_update()
@@ -160,7 +160,7 @@ def complete(
 
 
 def fail(connection: Connection, job: Job, error: FileError, now: float, *, lease_s: float) -> None:
-    """Fail the ingestion of the file, and finish the job. Raises `LeaseLost`."""
+    """Fails the ingestion of the file, and finishes the job. Raises `LeaseLost`."""
     job_rows.finish(connection, job)
     this = update(vector_store_files).where(_FILES.id == job.subject)
     connection.execute(this.values(status="failed", error=asdict(error)))
@@ -179,7 +179,7 @@ def text_of(connection: Connection, store_id: str, file_id: str) -> str:
 def stop(
     connection: Connection, store_id: str, batch_seq: int, now: float, *, lease_s: float
 ) -> None:
-    """Cancel the ingestion of the batch's files that are not ingested yet."""
+    """Cancels the ingestion of the batch's files that are not ingested yet."""
     location = _location(row_of(connection, store_id, is_locked=True))
     in_progress = (_FILES.batch_seq == batch_seq) & (_FILES.status == "in_progress")
     documents = sorted(connection.scalars(select(_FILES.id).where(in_progress)))
@@ -225,7 +225,7 @@ def _remove_points_later(
     now: float,
     delay_s: float = 0.0,
 ) -> None:
-    """Add jobs that remove the points of documents from the index."""
+    """Adds jobs that remove the points of documents from the index."""
     jobs = [
         NewJob(
             kind=REMOVE_FILE,

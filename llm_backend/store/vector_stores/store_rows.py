@@ -23,7 +23,7 @@ _KEYS = (vector_stores.c.created_at, vector_stores.c.seq)
 
 
 def add(connection: Connection, store: StoredVectorStore) -> int:
-    """Insert an empty store; return its `seq`."""
+    """Inserts an empty store; returns its `seq`."""
     row = row_from(store, vector_stores, metadata=dict(store.metadata), is_emptied=False)
     statement = insert(vector_stores).returning(vector_stores.c.seq)
     seq: int = connection.execute(statement, row).scalar_one()
@@ -39,7 +39,7 @@ def row_of(connection: Connection, id: str, *, is_locked: bool = False) -> Row[A
 
 
 def lock(connection: Connection, seqs: Select[tuple[int]]) -> None:
-    """Lock these stores until the transaction ends."""
+    """Locks these stores until the transaction ends."""
     these = select(vector_stores.c.seq).where(vector_stores.c.seq.in_(seqs))
     held = these.order_by(vector_stores.c.seq).with_for_update(key_share=True)
     connection.execute(held).all()
@@ -64,7 +64,7 @@ def find(connection: Connection, request: PageRequest) -> Page[Any]:
 
 
 def update_values(connection: Connection, id: str, values: Mapping[str, Any], now: int) -> None:
-    """Replace these values of the store, which counts as use. Raises `Missing`."""
+    """Replaces these values of the store, which counts as use. Raises `Missing`."""
     row = row_of(connection, id, is_locked=True)
     this = vector_stores.c.seq == row.seq
     if values:
@@ -73,7 +73,7 @@ def update_values(connection: Connection, id: str, values: Mapping[str, Any], no
 
 
 def touch(connection: Connection, id: str, now: int) -> None:
-    """Record use of the store now, unless it has expired."""
+    """Records use of the store now, unless it has expired."""
     days = vector_stores.c.expires_after_days
     still = vector_stores.c.expires_at.is_(None) | (vector_stores.c.expires_at > now)
     this = update(vector_stores).where(vector_stores.c.id == id)
@@ -92,13 +92,13 @@ def claim_index(connection: Connection, id: str, name: str) -> str:
 
 
 def set_dimensions(connection: Connection, id: str, dimensions: int) -> None:
-    """Record that the store has a collection in the vector index, for vectors of this size."""
+    """Records that the store has a collection in the vector index, for vectors of this size."""
     this = vector_stores.c.id == id
     connection.execute(update(vector_stores).where(this).values(dimensions=dimensions))
 
 
 def delete(connection: Connection, id: str, now: float) -> None:
-    """Delete the store; a job removes its collection. Raises `Missing`."""
+    """Deletes the store; a job removes its collection. Raises `Missing`."""
     row = row_of(connection, id, is_locked=True)
     _stop(connection, row.seq)
     connection.execute(delete_from(vector_stores).where(vector_stores.c.seq == row.seq))
@@ -108,7 +108,7 @@ def delete(connection: Connection, id: str, now: float) -> None:
 
 
 def empty_due(connection: Connection, now: int) -> bool:
-    """Empty some of the expired stores; true if more may be left."""
+    """Empties some of the expired stores; true if more may be left."""
     due = select(vector_stores).where(
         vector_stores.c.expires_at <= now, vector_stores.c.is_emptied.is_(False)
     )
@@ -125,7 +125,7 @@ def empty_due(connection: Connection, now: int) -> bool:
 
 
 def delete_emptied(connection: Connection, before: int, *, limit: int) -> int:
-    """Delete some of the emptied stores that expired before this time; return their number."""
+    """Deletes some of the emptied stores that expired before this time; returns their number."""
     long_over = vector_stores.c.is_emptied & (vector_stores.c.expires_at <= before)
     some = select(vector_stores.c.seq).where(long_over).order_by(vector_stores.c.seq).limit(limit)
     seqs = connection.scalars(some.with_for_update(skip_locked=True)).all()
@@ -158,13 +158,13 @@ def _with_files(connection: Connection, rows: Iterable[Row[Any]]) -> list[Stored
 
 
 def stop_ingestion(connection: Connection, document: str) -> None:
-    """Cancel the ingestion of the file, in either queue."""
+    """Cancels the ingestion of the file, in either queue."""
     job_rows.remove(connection, INGEST, document)
     job_rows.remove(connection, INGEST_LONG, document)
 
 
 def _stop(connection: Connection, seq: int) -> None:
-    """Cancel the ingestion of all files of the store."""
+    """Cancels the ingestion of all files of the store."""
     files = vector_store_files.c
     begun = select(files.id).where(files.store_seq == seq, files.status == "in_progress")
     for document in sorted(connection.scalars(begun)):

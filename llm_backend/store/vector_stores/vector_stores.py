@@ -40,7 +40,7 @@ class VectorStores:
         return int(self._clock())
 
     async def add(self, store: StoredVectorStore, files: Sequence[NewVectorFile]) -> None:
-        """Store a vector store with its first files; durable on return. Raises `Unstorable`."""
+        """Stores a vector store with its first files; durable on return. Raises `Unstorable`."""
         check_metadata(store.metadata)
         check_texts(store.name, store.description or "")
         _check(files)
@@ -70,25 +70,25 @@ class VectorStores:
         return await self._database.read(store_rows.find, request=request)
 
     async def update(self, id: str, values: Mapping[str, Any]) -> StoredVectorStore:
-        """Replace `name`, `metadata` or `expires_after_days` of the store. Raises `Unstorable`."""
+        """Replaces `name`, `metadata` or `expires_after_days` of the store. Raises `Unstorable`."""
         check_metadata(values.get("metadata") or {})
         check_texts(values.get("name") or "")
         await self._database.write(store_rows.update_values, id=id, values=values, now=self.now)
         return await self.get_with_counts(id)
 
     async def delete(self, id: str) -> None:
-        """Delete the store; a job removes its collection from the vector index."""
+        """Deletes the store; a job removes its collection from the vector index."""
         await self._database.write(store_rows.delete, id=id, now=self._clock())
         self._jobs.wake()
 
     async def expire(self) -> None:
-        """Empty the expired stores."""
+        """Empties the expired stores."""
         while await self._database.write(store_rows.empty_due, now=self.now):
             pass
         self._jobs.wake()
 
     async def record_use(self, store: StoredVectorStore) -> None:
-        """Record that a search has used the store."""
+        """Records that a search has used the store."""
         if self.now - store.last_active_at >= ACTIVE_EVERY_S:
             await self._database.write(store_rows.touch, id=store.id, now=self.now)
 
@@ -98,24 +98,24 @@ class VectorStores:
         return await self._database.write(store_rows.claim_index, id=id, name=name)
 
     async def reassign_to_index(self, job: Job, index_name: str) -> None:
-        """Release the job to a process with this vector index. Raises `LeaseLost`."""
+        """Releases the job to a process with this vector index. Raises `LeaseLost`."""
         await self._database.write(
             job_rows.reassign, job=job, affinity=index_name, now=self._clock()
         )
 
     async def requeue_as_long(self, job: Job) -> None:
-        """Release the job to the queue of long files. Raises `LeaseLost`."""
+        """Releases the job to the queue of long files. Raises `LeaseLost`."""
         await self._database.write(
             job_rows.change_kind, job=job, kind=store_rows.INGEST_LONG, now=self._clock()
         )
         self._jobs.wake()
 
     async def set_dimensions(self, id: str, dimensions: int) -> None:
-        """Record the dimensions of the store's collection in the vector index."""
+        """Records the dimensions of the store's collection in the vector index."""
         await self._database.write(store_rows.set_dimensions, id=id, dimensions=dimensions)
 
     async def add_file(self, store_id: str, file: NewVectorFile) -> StoredVectorFile:
-        """Add a file, which a job ingests. Raises `Unstorable`, `Expired`."""
+        """Adds a file, which a job ingests. Raises `Unstorable`, `Expired`."""
         _check([file])
         await self._database.write(
             file_rows.add,
@@ -160,13 +160,13 @@ class VectorStores:
     async def set_attributes(
         self, store_id: str, file_id: str, attributes: Mapping[str, Attribute]
     ) -> StoredVectorFile:
-        """Replace the attributes of the file."""
+        """Replaces the attributes of the file."""
         return await self._database.write(
             file_rows.set_attributes, store_id=store_id, file_id=file_id, attributes=attributes
         )
 
     async def delete_file(self, store_id: str, file_id: str) -> None:
-        """Remove a file from the store; a job removes its points."""
+        """Removes a file from the store; a job removes its points."""
         await self._database.write(
             file_rows.delete,
             store_id=store_id,
@@ -187,7 +187,7 @@ class VectorStores:
     async def add_batch(
         self, store_id: str, batch_id: str, files: Sequence[NewVectorFile]
     ) -> StoredFileBatch:
-        """Add files in one batch. Raises `Unstorable`, `Expired`."""
+        """Adds files in one batch. Raises `Unstorable`, `Expired`."""
         _check(files)
         await self._database.write(
             file_batch_rows.add,
@@ -205,7 +205,7 @@ class VectorStores:
         return await self._database.read(file_batch_rows.get, store_id=store_id, batch_id=batch_id)
 
     async def cancel_batch(self, store_id: str, batch_id: str) -> StoredFileBatch:
-        """Cancel the ingestion of the batch's files that are not ingested yet."""
+        """Cancels the ingestion of the batch's files that are not ingested yet."""
         batch = await self._database.write(
             file_batch_rows.cancel,
             store_id=store_id,
@@ -223,7 +223,7 @@ class VectorStores:
         usage_bytes: int,
         attributes: Mapping[str, Attribute],
     ) -> None:
-        """Finish the ingestion of the job's file with these `attributes`, and the job. Raises
+        """Finishes the ingestion of the job's file with these `attributes`, and the job. Raises
         `LeaseLost`, and `AttributesChanged` if they were replaced meanwhile."""
         await self._database.write(
             file_rows.complete,
@@ -234,7 +234,7 @@ class VectorStores:
         )
 
     async def fail(self, job: Job, error: FileError) -> None:
-        """Fail the ingestion of the job's file, and finish the job. Raises `LeaseLost`."""
+        """Fails the ingestion of the job's file, and finishes the job. Raises `LeaseLost`."""
         await self._database.write(
             file_rows.fail, job=job, error=error, now=self._clock(), lease_s=self._jobs.lease_s
         )

@@ -21,14 +21,14 @@ from llm_backend.store.voices.stored_voice import StoredVoice, StoredVoiceConsen
 def add_consent(
     connection: Connection, consent: StoredVoiceConsent, limit: int, limit_bytes: int | None
 ) -> None:
-    """Insert the consent, and claim its blob. Raises `VoicesFull`, `BlobGone`, `FilesFull`."""
+    """Inserts the consent, and claims its blob. Raises `VoicesFull`, `BlobGone`, `FilesFull`."""
     _add(connection, voice_consents, consent, limit, limit_bytes)
 
 
 def add_voice(
     connection: Connection, voice: StoredVoice, limit: int, limit_bytes: int | None
 ) -> None:
-    """Insert the voice, and claim its blob. Raises `Missing` for its consent, `VoicesFull`,
+    """Inserts the voice, and claims its blob. Raises `Missing` for its consent, `VoicesFull`,
     `BlobGone`, `FilesFull`."""
     _row(connection, voice_consents, voice.consent_id, is_locked=True)
     _add(connection, voices, voice, limit, limit_bytes)
@@ -69,15 +69,15 @@ def find_voices(connection: Connection) -> Sequence[StoredVoice]:
 
 
 def rename_consent(connection: Connection, id: str, name: str) -> StoredVoiceConsent:
-    """Change the name of the consent, and return it. Raises `Missing`."""
+    """Changes the name of the consent, and returns it. Raises `Missing`."""
     _row(connection, voice_consents, id, is_locked=True)
     this = update(voice_consents).where(voice_consents.c.id == id).values(name=name)
     return _consent(connection.execute(this.returning(*voice_consents.c)).one())
 
 
 def delete_consent(connection: Connection, id: str) -> Sequence[str]:
-    """Delete the consent; return the keys of its blobs, which are to be removed. Raises `Missing`,
-    and `ConsentInUse` while a voice depends on it."""
+    """Deletes the consent; returns the keys of its blobs, which are to be removed. Raises
+    `Missing`, and `ConsentInUse` while a voice depends on it."""
     row = _row(connection, voice_consents, id, is_locked=True)
     voice = connection.scalar(select(voices.c.id).where(voices.c.consent_id == id).limit(1))
     if voice is not None:
@@ -86,7 +86,8 @@ def delete_consent(connection: Connection, id: str) -> Sequence[str]:
 
 
 def delete_voice(connection: Connection, id: str) -> Sequence[str]:
-    """Delete the voice; return the keys of its blobs, which are to be removed. Raises `Missing`."""
+    """Deletes the voice; returns the keys of its blobs, which are to be removed. Raises
+    `Missing`."""
     return _delete(connection, voices, _row(connection, voices, id, is_locked=True))
 
 

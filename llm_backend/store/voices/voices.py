@@ -24,7 +24,7 @@ class VoiceStore:
         self._limit_bytes = limit_bytes
 
     async def add_consent(self, consent: StoredVoiceConsent) -> None:
-        """Store a consent, whose blob is written already; durable on return. Raises
+        """Stores a consent, whose blob is written already; durable on return. Raises
         `VoicesFull`, `FilesFull`, `BlobGone`, `Unstorable`."""
         check_texts(consent.name, consent.language, consent.media_type)
         await self._database.write(
@@ -35,7 +35,7 @@ class VoiceStore:
         )
 
     async def add(self, voice: StoredVoice) -> None:
-        """Store a voice, whose blob is written already; durable on return. Raises `Missing`
+        """Stores a voice, whose blob is written already; durable on return. Raises `Missing`
         for its consent, `VoicesFull`, `FilesFull`, `BlobGone`, `Unstorable`."""
         check_texts(voice.name)
         await self._database.write(
@@ -43,7 +43,7 @@ class VoiceStore:
         )
 
     async def check_capacity(self) -> None:
-        """Raise `VoicesFull` if no further voice is allowed now. The limit is checked again when a
+        """Raises `VoicesFull` if no further voice is allowed now. The limit is checked again when a
         voice is stored."""
         await self._database.read(voice_rows.check_capacity, limit=self._limit)
 
@@ -65,16 +65,16 @@ class VoiceStore:
         return await self._database.read(voice_rows.find_voices)
 
     async def rename_consent(self, id: str, name: str) -> StoredVoiceConsent:
-        """Change the name of the consent. Raises `Missing`, `Unstorable`."""
+        """Changes the name of the consent. Raises `Missing`, `Unstorable`."""
         check_texts(name)
         return await self._database.write(voice_rows.rename_consent, id=id, name=name)
 
     async def delete_consent(self, id: str) -> None:
-        """Delete the consent and its recording. Raises `Missing`, `ConsentInUse`."""
+        """Deletes the consent and its recording. Raises `Missing`, `ConsentInUse`."""
         await self.blobs.remove(await self._database.write(voice_rows.delete_consent, id=id))
 
     async def delete(self, id: str) -> None:
-        """Delete the voice and its sample. Raises `Missing`."""
+        """Deletes the voice and its sample. Raises `Missing`."""
         await self.blobs.remove(await self._database.write(voice_rows.delete_voice, id=id))
 
     async def read(self, voice: StoredVoice) -> bytes:

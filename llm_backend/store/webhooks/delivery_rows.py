@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def add(
     connection: Connection, type: str, subject_id: str, *, owner: str | None, now: float, limit: int
 ) -> int:
-    """Add a delivery for each endpoint of the owner that takes events of this type. An endpoint
+    """Adds a delivery for each endpoint of the owner that takes events of this type. An endpoint
     with `limit` waiting deliveries gets a record of a failure instead; returns the number of
     these."""
     columns = webhook_endpoints.c
@@ -58,21 +58,21 @@ def add(
 
 
 def finish(connection: Connection, job: Job, *, now: float) -> None:
-    """End a delivery that the endpoint has accepted. Raises `LeaseLost`."""
+    """Ends a delivery that the endpoint has accepted. Raises `LeaseLost`."""
     job_rows.finish(connection, job)
     this = update(webhook_endpoints).where(webhook_endpoints.c.id == job.subject)
     connection.execute(this.values(working_at=now))
 
 
 def postpone_others(connection: Connection, job: Job, *, until: float) -> None:
-    """Postpone the deliveries to the same endpoint that were neither attempted nor postponed."""
+    """Postpones the deliveries to the same endpoint that were neither attempted nor postponed."""
     is_as_added = jobs.c.due_at < jobs.c.details["created_at"].as_float() + 1  # which is rounded
     only = (jobs.c.attempts == 0) & is_as_added
     job_rows.postpone_unleased(connection, JOB, job.subject, until=until, only=only)
 
 
 def give_up(connection: Connection, job: Job, failed: FailedDelivery, *, now: float) -> int | None:
-    """End a failed delivery, and record it. Raises `LeaseLost`.
+    """Ends a failed delivery, and records it. Raises `LeaseLost`.
 
     The endpoint is disabled if it has neither accepted a delivery nor been changed since the event.
     For an endpoint that is gone, the time of the attempt counts instead of the event's. A disabled
@@ -120,7 +120,7 @@ def _record(
     now: float,
     is_disabling: bool,
 ) -> None:
-    """Insert a failure, and delete the oldest ones beyond `FAILURES`."""
+    """Inserts a failure, and deletes the oldest ones beyond `FAILURES`."""
     row = {
         "id": f"whfail_{uuid.uuid4().hex}",
         "created_at": int(now),

@@ -22,7 +22,7 @@ from llm_backend.store.webhooks.stored_endpoint import (
 
 
 def add(connection: Connection, endpoint: StoredEndpoint, *, now: float, limit: int) -> None:
-    """Insert the endpoint. Raises `EndpointsFull` if its owner has `limit` of them."""
+    """Inserts the endpoint. Raises `EndpointsFull` if its owner has `limit` of them."""
     owner = owner_of(connection)
     lock_name(connection, f"webhook endpoints of {owner and owner.id}")
     count = select(func.count()).select_from(webhook_endpoints)
@@ -53,7 +53,7 @@ def find(connection: Connection, request: PageRequest) -> Page[StoredEndpoint]:
 def change(
     connection: Connection, id: str, changes: EndpointChanges, *, now: float
 ) -> StoredEndpoint:
-    """Change the endpoint, enable it if it is disabled, and return it. Raises `Missing`."""
+    """Changes the endpoint, enables it if it is disabled, and returns it. Raises `Missing`."""
     before = _endpoint(_row(connection, id, is_locked=True))
     given: dict[str, object] = {"name": changes.name, "url": changes.url}
     if changes.event_types is not None:
@@ -68,7 +68,7 @@ def change(
 def rotate(
     connection: Connection, id: str, secret: str, *, previous_until: int | None, now: float
 ) -> StoredEndpoint:
-    """Replace the secret of the endpoint, and return it. The present secret holds until
+    """Replaces the secret of the endpoint, and returns it. The present secret holds until
     `previous_until`. Raises `Missing`."""
     before = _row(connection, id, is_locked=True)
     previous = None if previous_until is None else before.secret
@@ -83,7 +83,7 @@ def rotate(
 
 
 def forget(connection: Connection, id: str) -> None:
-    """Delete the endpoint, its deliveries and its failures. Raises `Missing`.
+    """Deletes the endpoint, its deliveries and its failures. Raises `Missing`.
 
     Jobs are locked before their endpoint, as at the end of a delivery.
     """

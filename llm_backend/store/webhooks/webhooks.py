@@ -20,7 +20,7 @@ DELIVERY = delivery_rows.JOB  # kind of jobs
 
 
 def delivery_shares(*, per_endpoint: int, per_project: int) -> JobShares:
-    """Return the bounds of the deliveries that run at once."""
+    """Returns the bounds of the deliveries that run at once."""
     return JobShares(per_subject=per_endpoint, per_owner=per_project, subjects=webhook_endpoints)
 
 
@@ -46,7 +46,7 @@ class WebhookStore:
         return self._clock()
 
     async def add(self, endpoint: StoredEndpoint) -> None:
-        """Store an endpoint. Raises `EndpointsFull`, `Unstorable`."""
+        """Stores an endpoint. Raises `EndpointsFull`, `Unstorable`."""
         check_texts(endpoint.name, endpoint.url)
         await self._database.write(
             endpoint_rows.add, endpoint=endpoint, now=self._clock(), limit=self._limit
@@ -62,14 +62,15 @@ class WebhookStore:
         return await self._database.read(endpoint_rows.find, request=request)
 
     async def change(self, id: str, changes: EndpointChanges) -> StoredEndpoint:
-        """Change the endpoint, and enable it if it is disabled. Raises `Missing`, `Unstorable`."""
+        """Changes the endpoint, and enables it if it is disabled. Raises `Missing`,
+        `Unstorable`."""
         check_texts(*(text for text in (changes.name, changes.url) if text is not None))
         return await self._database.write(
             endpoint_rows.change, id=id, changes=changes, now=self._clock()
         )
 
     async def rotate(self, id: str, secret: str, *, keep_s: int) -> StoredEndpoint:
-        """Replace the secret of the endpoint; the present one holds for `keep_s` more. Raises
+        """Replaces the secret of the endpoint; the present one holds for `keep_s` more. Raises
         `Missing`."""
         now = self._clock()
         until = int(now) + keep_s if keep_s else None
@@ -78,7 +79,7 @@ class WebhookStore:
         )
 
     async def delete(self, id: str) -> None:
-        """Delete the endpoint, and all that waits for it. Raises `Missing`."""
+        """Deletes the endpoint, and all that waits for it. Raises `Missing`."""
         await self._database.write(endpoint_rows.forget, id=id)
         self._jobs.wake()
 
@@ -87,16 +88,16 @@ class WebhookStore:
         return await self._database.read(endpoint_rows.failures, id=id)
 
     async def finish(self, job: Job) -> None:
-        """End a delivery that the endpoint has accepted. Raises `LeaseLost`."""
+        """Ends a delivery that the endpoint has accepted. Raises `LeaseLost`."""
         await self._database.write(delivery_rows.finish, job=job, now=self._clock())
 
     async def postpone_others(self, job: Job, delay_s: float) -> None:
-        """Postpone the other deliveries to an endpoint that fails, each once."""
+        """Postpones the other deliveries to an endpoint that fails, each once."""
         until = self._clock() + delay_s
         await self._database.write(delivery_rows.postpone_others, job=job, until=until)
 
     async def give_up(self, job: Job, failed: FailedDelivery) -> int | None:
-        """End a delivery for good, and record it. If that disables the endpoint, drops the
+        """Ends a delivery for good, and records it. If that disables the endpoint, drops the
         deliveries that wait for it and returns their number; else None. Raises `LeaseLost`."""
         return await self._database.write(
             delivery_rows.give_up, job=job, failed=failed, now=self._clock()

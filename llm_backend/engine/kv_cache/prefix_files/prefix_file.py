@@ -33,7 +33,7 @@ def file_bytes(tokens: int, state_bytes: int) -> int:
 
 
 def write_prefix(path: Path, model: bytes, prefix: Prefix) -> None:
-    """Write a file atomically, with mode 0600. Raises `OSError`."""
+    """Writes a file atomically, with mode 0600. Raises `OSError`."""
     tokens = token_bytes(prefix.tokens)
     checksum = _checksum(model, tokens, prefix.state)
     head = _HEAD.pack(_MAGIC, model, checksum, len(prefix.tokens), prefix.state.size)
@@ -52,14 +52,14 @@ def write_prefix(path: Path, model: bytes, prefix: Prefix) -> None:
 
 
 def read_tokens(path: Path, model: bytes) -> list[int]:
-    """Read the tokens of a file, without verifying its checksum. Raises `OSError` or
+    """Reads the tokens of a file, without verifying its checksum. Raises `OSError` or
     `BadPrefix`."""
     with path.open("rb") as file:
         return _tokens(_read_until_state(file, path, model)[1])
 
 
 def read_prefix(path: Path, model: bytes) -> Prefix:
-    """Read and verify a file, and set its time of last use. Raises `OSError` or `BadPrefix`."""
+    """Reads and verifies a file, and sets its time of last use. Raises `OSError` or `BadPrefix`."""
     with path.open("rb") as file:
         checksum, tokens, size = _read_until_state(file, path, model)
         state = np.empty(size, dtype=np.uint8)
@@ -73,7 +73,8 @@ def read_prefix(path: Path, model: bytes) -> Prefix:
 def _read_until_state(
     file: Any, path: Path, model: bytes
 ) -> tuple[int, bytes, int]:  # any binary file
-    """Read the checksum, the tokens and the size of the state, up to the beginning of the state."""
+    """Reads the checksum, the tokens and the size of the state, up to the beginning of the
+    state."""
     head = file.read(_HEAD.size)
     if len(head) < _HEAD.size or not head.startswith(_MAGIC):
         raise BadPrefix(f"{path.name} is not a prefix")

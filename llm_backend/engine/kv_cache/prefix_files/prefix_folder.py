@@ -65,7 +65,7 @@ class PrefixFolder:
         return self._limits.tokens
 
     def scan(self) -> None:
-        """Index the files of the folder; those of other models and those beyond the size limit
+        """Indexes the files of the folder; those of other models and those beyond the size limit
         are removed. Raises `OSError`."""
         files = sorted(self._path.glob(f"*{_SUFFIX}"), key=_last_use)
         for path in files:
@@ -85,7 +85,7 @@ class PrefixFolder:
                 path.unlink(missing_ok=True)
 
     def read(self, name: str) -> "Future[RestoredPrefix]":
-        """Begin to read a file. The future may raise `OSError` or `BadPrefix`."""
+        """Begins to read a file. The future may raise `OSError` or `BadPrefix`."""
         self.index.mark_used(name)
         return self._executor.submit(self._read, self._file(name))
 
@@ -95,7 +95,7 @@ class PrefixFolder:
         return self.index.find_removable(entry, retained) is not None
 
     def write(self, prefix: Prefix, retained: Collection[str]) -> "Future[PrefixEntry] | None":
-        """Begin to write a file, after removing the files that it replaces or evicts; the future
+        """Begins to write a file, after removing the files that it replaces or evicts; the future
         may raise `OSError`. None if the size limit would require eviction of `retained` files."""
         entry = self._entry(prefix.tokens, file_bytes(len(prefix.tokens), prefix.state.size))
         evicted = self.index.find_removable(entry, retained)
@@ -104,11 +104,11 @@ class PrefixFolder:
         return self._executor.submit(self._write, prefix, entry, self._remove_from_index(evicted))
 
     def remove(self, name: str) -> None:
-        """Remove a file in the background."""
+        """Removes a file in the background."""
         self._executor.submit(self._remove, self._remove_from_index([name]))
 
     def close(self) -> None:
-        """Stop: no further file is read or written."""
+        """Stops: no further file is read or written."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, path: Path) -> RestoredPrefix:
@@ -123,7 +123,7 @@ class PrefixFolder:
         return entry
 
     def _remove_from_index(self, names: Iterable[str]) -> list[Path]:
-        """Remove names from the index, and return the paths of their files."""
+        """Removes names from the index, and returns the paths of their files."""
         removed = list(names)
         for name in removed:
             self.index.remove(name)
@@ -148,7 +148,7 @@ class PrefixFolder:
 
 
 def open_folder(config: LoadModel, state_format: str) -> PrefixFolder | None:
-    """Open the folder of the model, with mode 0700; None if prefix files are disabled. Raises
+    """Opens the folder of the model, with mode 0700; None if prefix files are disabled. Raises
     `LoadError` if the folder cannot be used."""
     if config.prefixes is None:
         return None
@@ -169,7 +169,7 @@ def open_folder(config: LoadModel, state_format: str) -> PrefixFolder | None:
 
 
 def _remove_unused(shared: Path) -> None:
-    """Remove the folders of models that no engine has used for `_UNUSED_S`."""
+    """Removes the folders of models that no engine has used for `_UNUSED_S`."""
     for path in shared.iterdir():
         if not FOLDER_NAME.fullmatch(path.name) or time.time() - _last_use(path) < _UNUSED_S:
             continue

@@ -49,19 +49,19 @@ class PrefixSaver:
         self._is_done = True  # nothing more is to be written before the next work
 
     def save_overwritten(self, allocation: SlotAllocation) -> None:
-        """Save the prefixes that a slot allocation is about to overwrite."""
+        """Saves the prefixes that a slot allocation is about to overwrite."""
         for slot in allocation.overwritten:
             self._save(slot)
 
     def record_work(self, now: float) -> None:
-        """Note that the engine is at work."""
+        """Notes that the engine is at work."""
         self._finish_write()
         self._worked_at, self._is_done = now, False
         self._retained.clear()
         self._has_space = True
 
     def save_when_idle(self, now: float) -> None:
-        """Save the next prefix, if the engine has been idle for long enough."""
+        """Saves the next prefix, if the engine has been idle for long enough."""
         self._finish_write()
         if self._is_done or self._writing or now - self._worked_at < _IDLE_S:
             return
@@ -74,7 +74,7 @@ class PrefixSaver:
         return None if self._is_done else max(0.0, self._worked_at + _IDLE_S - now)
 
     def close(self) -> None:
-        """Save prefixes for which there is time."""
+        """Saves prefixes for which there is time."""
         until, self._is_done = self._clock() + _CLOSING_S, False
         self._wait(until)
         while self._writing is None and not self._is_done and self._clock() < until:
@@ -82,12 +82,12 @@ class PrefixSaver:
             self._wait(until)
 
     def _save_next(self) -> bool:
-        """Begin to save the most recently used slot that is not saved. True if a prefix
+        """Begins to save the most recently used slot that is not saved. True if a prefix
         is being written. Files that hold prefixes of more recently used slots are not evicted."""
         return any(self._save(slot) for slot in self._cache.cached_slots)
 
     def _save(self, slot: SlotTokens) -> bool:
-        """Begin to save the prefix of a slot. True if it is being written."""
+        """Begins to save the prefix of a slot. True if it is being written."""
         if self._writing is not None or not self._has_space or not self._is_worth(slot.tokens):
             return False
         if self._model.end(slot.slot) != len(slot.tokens):  # some of its cells were removed since
@@ -112,7 +112,7 @@ class PrefixSaver:
         return False
 
     def _finish_write(self) -> None:
-        """Handle the result of a finished write."""
+        """Handles the result of a finished write."""
         if self._writing is None or not self._writing.done():
             return
         writing, self._writing = self._writing, None

@@ -73,11 +73,11 @@ class PrefillKernels:
         return bool(self._library.llm_backend_prefill_install(ctypes.addressof(table), device))
 
     def allow(self, instructions: Instructions) -> None:
-        """Allow kernels up to this instruction level; `NONE` leaves all to ggml."""
+        """Allows kernels up to this instruction level; `NONE` leaves all to ggml."""
         self._library.llm_backend_prefill_set_level(int(instructions))
 
     def count_operations(self) -> tuple[int, int]:
-        """Count the products, and the attention operations, that these kernels have computed."""
+        """Counts the products, and the attention operations, that these kernels have computed."""
         count = self._library.llm_backend_prefill_computed
         return count(0), count(1)
 
@@ -100,9 +100,9 @@ def prefill_kernels() -> PrefillKernels | MissingKernels:
 
 
 def use_prefill_kernels(*, is_wanted: bool) -> Instructions | MissingKernels:
-    """Use the kernels in all contexts that are opened from now on in this process, or leave passes
-    to llama.cpp. Returns the instructions in use, or the reason why the kernels are wanted and not
-    used."""
+    """Uses the kernels in all contexts that are opened from now on in this process, or leaves
+    passes to llama.cpp. Returns the instructions in use, or the reason why the kernels are wanted
+    and not used."""
     if not is_wanted and not prefill_kernels.cache_info().currsize:
         return Instructions.NONE
     kernels = prefill_kernels()

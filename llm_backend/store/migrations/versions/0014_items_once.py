@@ -27,7 +27,7 @@ def upgrade() -> None:
 
 
 def _copy_repeated_items(table: str, holder: str) -> None:
-    """Replace each repetition of an item in a list by a copy with an id of its own."""
+    """Replaces each repetition of an item in a list by a copy with an id of its own."""
     again = sa.text(
         f"SELECT held.{holder} AS holder, held.position, items.id, items.item "
         f"FROM {table} AS held JOIN items ON items.seq = held.item_seq "
