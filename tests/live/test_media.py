@@ -181,7 +181,7 @@ BAD = {
     "empty": ({"url": "data:image/png;base64,"}, "is empty"),
     "no image": ({"url": as_url(b"<svg/>")}, "not a PNG, JPEG, WebP or GIF"),
     "cut off": ({"url": as_url(image()[:200])}, "is damaged"),
-    "too large": ({"url": as_url(image(size=(400, 300)))}, "may have 100,000"),
+    "too large": ({"url": as_url(image(size=(400, 300)))}, "may have at most 100,000"),
 }
 
 
