@@ -79,7 +79,12 @@ from llm_backend.model_files.onnx_voice import (
     VoiceFiles,
     read_voice,
 )
-from llm_backend.model_files.projector import projector_footprint, projector_media
+from llm_backend.model_files.projector import (
+    AUDIO_TYPE_KEYS,
+    audio_projector_types,
+    projector_footprint,
+    projector_media,
+)
 from llm_backend.model_files.recognizer import (
     RecognizerFiles,
     read_recognizer,
@@ -96,6 +101,7 @@ SpeakingFiles = VoiceFiles | GgufVoiceFiles
 """Files of a model that speaks."""
 
 __all__ = [
+    "AUDIO_TYPE_KEYS",
     "DRAWING_PARTS",
     "HUB_NAME",
     "VOICE_ARCHITECTURES",
@@ -120,6 +126,7 @@ __all__ = [
     "VoiceFamily",
     "VoiceFiles",
     "WhisperHeader",
+    "audio_projector_types",
     "available_memory_bytes",
     "draft_head_count",
     "draft_head_refusal",

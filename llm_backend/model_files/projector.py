@@ -14,7 +14,7 @@ _LARGEST_PATCH_COUNT = 4 * 4096  # patches of an image, before four are merged i
 _CACHE_BYTES = 64 << 20  # the engine's cache of media embeddings
 _AUDIO_PATCHES = 3000  # of thirty seconds
 _REWRITTEN_TYPE = "voxtral"  # of projectors that the engine copies into memory to load them
-_TYPE_KEYS = ("clip.projector_type", "clip.audio.projector_type")
+AUDIO_TYPE_KEYS = ("clip.projector_type", "clip.audio.projector_type")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,11 @@ def projector_media(header: GgufHeader) -> ProjectorMedia:
     return media
 
 
+def audio_projector_types(header: GgufHeader) -> frozenset[str]:
+    """Returns the types of a projector of audio, as the header names them."""
+    return frozenset(str(header.values[key]) for key in AUDIO_TYPE_KEYS if key in header.values)
+
+
 def projector_footprint(header: GgufHeader) -> int:
     """Estimates the bytes of a projector, in addition to its model."""
     computes = [
@@ -49,7 +54,7 @@ def projector_footprint(header: GgufHeader) -> int:
         for modality in ("vision", "audio")
     ]
     used = 4 * max(computes) + _CACHE_BYTES
-    if _REWRITTEN_TYPE in (header.values.get(key) for key in _TYPE_KEYS):
+    if _REWRITTEN_TYPE in audio_projector_types(header):
         used = max(used, header.weights_bytes)  # before it is used
     return header.weights_bytes + used
 

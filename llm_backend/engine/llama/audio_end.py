@@ -8,9 +8,8 @@ import llama_cpp.mtmd_cpp as mtmd
 import numpy as np
 
 from llm_backend.engine.llama.vocabulary import Handle
-from llm_backend.model_files import GgufHeader
+from llm_backend.model_files import GgufHeader, audio_projector_types
 
-_TYPE_KEYS = ("clip.projector_type", "clip.audio.projector_type")
 _WINDOWED = {"glma", "meralion", "musicflamingo", "qwen2.5o", "qwen2a", "ultravox", "voxtral"}
 _WINDOW_S = 30
 _FILLED = {"qwen3a"}
@@ -28,7 +27,7 @@ class AudioEnd:
     @classmethod
     def of(cls, header: GgufHeader) -> Self:
         """The end of audio for the projector with this header."""
-        kinds = {str(header.values.get(key)) for key in _TYPE_KEYS}
+        kinds = audio_projector_types(header)
         return cls(
             is_windowed=not kinds.isdisjoint(_WINDOWED), is_filled=not kinds.isdisjoint(_FILLED)
         )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from llm_backend.model_files import GgufHeader
+from llm_backend.model_files import AUDIO_TYPE_KEYS, GgufHeader, audio_projector_types
 from llm_backend.operating_system import memory_file
 
 BEGIN_AUDIO = b"[BEGIN_AUDIO]"
@@ -24,7 +24,7 @@ BEGIN_AUDIO = b"[BEGIN_AUDIO]"
 END_ROWS = 1
 """Embeddings at each end of the audio that are not the model's."""
 
-_TYPE_KEYS = (b"clip.projector_type", b"clip.audio.projector_type")
+_TYPE_KEYS = tuple(key.encode() for key in AUDIO_TYPE_KEYS)
 _OLD_TYPE, _NEW_TYPE = b"voxtral", b"glma"
 _NEW_NAMES = {
     b"a.post_ln.weight": b"mm.a.norm_pre.weight",
@@ -40,9 +40,10 @@ _COPIED_BYTES = 1 << 20
 
 def is_rewritable(header: GgufHeader) -> bool:
     """True for a projector of Voxtral that has the tensors which the rewritten one needs."""
-    kinds = {header.values.get(key.decode()) for key in _TYPE_KEYS}
     needed = {name.decode() for name in (*_NEW_NAMES, _FIRST + b".weight", _SECOND + b".weight")}
-    return _OLD_TYPE.decode() in kinds and needed <= header.tensor_bytes.keys()
+    return (
+        _OLD_TYPE.decode() in audio_projector_types(header) and needed <= header.tensor_bytes.keys()
+    )
 
 
 @contextmanager
