@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from types import TracebackType
 from typing import Protocol, Self
 
 import msgspec
@@ -23,7 +22,7 @@ from llm_backend.errors import Internal
 
 log = logging.getLogger(__name__)
 
-_TEMPERATURE = 0.7  # temperature of a retry: a colder one would give the same answer
+_RETRY_TEMPERATURE = 0.7  # minimum of a retry: a lower one would often give the same answer
 
 
 class ModelAnswer(Protocol):
@@ -33,12 +32,7 @@ class ModelAnswer(Protocol):
     def usage(self) -> Usage: ...
     def chat_deltas(self, request: Chat) -> AsyncGenerator[ChatDelta, None]: ...
     async def __aenter__(self) -> Self: ...
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    async def __aexit__(self, *_: object) -> None: ...
 
 
 @dataclass
@@ -74,9 +68,8 @@ class _ChoiceOutput:
 
 
 class CheckedAnswer:
-    """An answer that is validated against `structure`. Raises `Internal` if no attempt is valid.
-    `generate` starts a further attempt; there are at most `attempts` in total, and `usage` counts
-    all of them."""
+    """An answer that is validated against `structure`. If it is invalid, `generate` starts a
+    further attempt; there are at most `attempts` in total, and `usage` counts all of them."""
 
     def __init__(
         self,
@@ -90,7 +83,8 @@ class CheckedAnswer:
         self._structure = structure
         self._generate = generate
         self._attempts = attempts
-        self._spent_usage = Usage()
+        self._spent_usage = Usage()  # of the attempts before `answer`
+        self._is_released = False  # True between two attempts
 
     @property
     def usage(self) -> Usage:
@@ -101,16 +95,13 @@ class CheckedAnswer:
         await self._answer.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._answer.__aexit__(kind, error, trace)
+    async def __aexit__(self, *_: object) -> None:
+        if not self._is_released:
+            await self._answer.__aexit__(None, None, None)
 
     async def chat_deltas(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
-        """Yields the deltas; those of a withheld choice all at its end."""
+        """Yields the deltas; those of a withheld choice all at its end. Raises `Internal` for a
+        choice that violates the schema in every attempt."""
         if self._structure.is_sufficient:
             deltas = check_answers(self._answer.chat_deltas(request), self._structure)
         else:
@@ -120,14 +111,14 @@ class CheckedAnswer:
                 yield delta
 
     async def _withhold(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
-        broken: list[int] = []
+        invalid: list[int] = []
         async for choice, output in _finished_choices(self._answer.chat_deltas(request)):
             if await asyncio.to_thread(output.violates_schema, self._structure):
-                broken.append(choice)
+                invalid.append(choice)
                 continue
             for delta in output.deltas:
                 yield delta
-        for choice in broken:
+        for choice in invalid:
             for delta in await self._retry(request):
                 yield replace(delta, choice=choice)
 
@@ -137,9 +128,11 @@ class CheckedAnswer:
         for attempt in range(1, self._attempts):
             chat = _retry_request(request, attempt)
             await self._answer.__aexit__(None, None, None)
+            self._is_released = True
+            answer = await self._generate(chat)
             self._spent_usage += self._answer.usage
-            self._answer = await self._generate(chat)
-            await self._answer.__aenter__()
+            self._answer, self._is_released = answer, False
+            await answer.__aenter__()
             async for _, output in _finished_choices(self._answer.chat_deltas(chat)):
                 if not await asyncio.to_thread(output.violates_schema, self._structure):
                     return output.deltas
@@ -179,16 +172,17 @@ def _retry_request(request: Chat, attempt: int) -> Chat:
     """Returns the chat for one more choice, with another seed and a higher temperature."""
     sampling = request.sampling
     seed = None if sampling.seed is None else (sampling.seed + attempt) % 2**63
-    warmer = max(sampling.temperature, _TEMPERATURE)
+    temperature = max(sampling.temperature, _RETRY_TEMPERATURE)
     return replace(
         request,
         limits=replace(request.limits, choices=1),
-        sampling=msgspec.structs.replace(sampling, seed=seed, temperature=warmer),
+        sampling=msgspec.structs.replace(sampling, seed=seed, temperature=temperature),
     )
 
 
-def _schema_error(how: str) -> Internal:
+def _schema_error(circumstance: str) -> Internal:
     return Internal(
-        f"{how}, the model's answer does not match the schema. Try again, or simplify the schema.",
+        f"{circumstance}, the model's answer does not match the schema. Try again, or simplify "
+        "the schema.",
         code="answer_breaks_schema",
     )

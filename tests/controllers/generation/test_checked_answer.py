@@ -7,7 +7,7 @@ from llm_backend.backends.schemas import AnswerSchema
 from llm_backend.controllers.generation.checked_answer import CheckedAnswer, check_answers
 from llm_backend.controllers.generation.structured_output import StructuredOutput
 from llm_backend.engine.messages import Sampling
-from llm_backend.errors import Internal
+from llm_backend.errors import Internal, RateLimited
 
 
 def schema(value: object) -> AnswerSchema:
@@ -127,13 +127,13 @@ class Answered:
     def __init__(self, *said: ChatDelta) -> None:
         self.said = said
         self.usage = Usage(completion_tokens=len(said))
-        self.is_left = False
+        self.exits = 0
 
     async def __aenter__(self):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.is_left = True
+        self.exits += 1
 
     async def chat_deltas(self, _: Chat):
         for delta in self.said:
@@ -175,7 +175,7 @@ async def test_an_answer_that_violates_the_schema_is_withheld_and_retried():
     assert [chat.sampling.seed for chat in model.asked] == [8, 9]
     assert all(chat.sampling.temperature > 0 for chat in model.asked)
     assert answer.usage.completion_tokens == 4 + 2 + 2
-    assert first.is_left
+    assert first.exits == 1
 
 
 async def test_an_answer_that_no_try_makes_right_is_an_error():
@@ -186,6 +186,20 @@ async def test_an_answer_that_no_try_makes_right_is_an_error():
         await anext(answer.chat_deltas(TWICE))  # nothing was shown
 
     assert caught.value.code == "answer_breaks_schema"
+
+
+async def test_a_retry_that_the_model_refuses_releases_the_first_answer_once():
+    async def refuse(_: Chat) -> Answered:
+        raise RateLimited("The queue is full.")
+
+    first = Answered(*whole('"one"'))
+    answer = CheckedAnswer(first, NUMBERS, refuse, attempts=2)
+
+    with pytest.raises(RateLimited):
+        await said_by(answer)
+
+    assert first.exits == 1
+    assert answer.usage == first.usage
 
 
 async def test_an_answer_that_is_right_is_shown_when_it_is_whole():
