@@ -13,34 +13,35 @@ from llm_backend.json_types import JsonMapping, JsonObject
 PATH = "/messages"
 
 _SAME = ("temperature", "top_p", "top_k")
-_OF_BOTH = frozenset(
+_SHARED_FIELDS = frozenset(
     {
         *_SAME, "model", "store", "metadata", "stream", "stream_options", "tools", "tool_choice",
         "parallel_tool_calls", "user",
-        # The next four identify the user or the cache, and are accepted as at local models.
+        # The next four identify the user or the cache; as for local models, they have no effect.
         "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
     }
 )  # fmt: skip
-_OF_CHATS = _OF_BOTH | {
+_CHAT_FIELDS = _SHARED_FIELDS | {
     "messages", "functions", "function_call", "max_tokens", "max_completion_tokens", "stop",
     "reasoning_effort", "response_format",
 }  # fmt: skip
-_OF_RESPONSES = _OF_BOTH | {
+_RESPONSE_FIELDS = _SHARED_FIELDS | {
     "input", "instructions", "conversation", "previous_response_id", "max_output_tokens",
     "max_tool_calls", "reasoning", "text", "include", "prompt",
 }  # fmt: skip
 _EFFORTS = {"minimal": "low"}  # the others have the same names
-_IMAGE = "data:"
+_DATA_SCHEME = "data:"
 
 
 def as_message(body: JsonMapping, chat: Chat, model: str, *, max_tokens: int) -> JsonObject:
-    """Returns the body of the message that answers a chat or a response with this body; of at most
-    `max_tokens`, unless the body sets a limit.
+    """Returns the body of the message that answers a chat or a response with this body. Its answer
+    has at most `max_tokens`, unless the body sets a limit.
 
-    Raises `UnsupportedField` for what messages lack.
+    Raises `UnsupportedField` for a field or value that messages lack.
     """
     is_chat = "messages" in body
-    check_translatable(body, _OF_CHATS if is_chat else _OF_RESPONSES, other="Anthropic's messages")
+    supported = _CHAT_FIELDS if is_chat else _RESPONSE_FIELDS
+    check_translatable(body, supported, other="Anthropic's messages")
     system, messages = _messages(chat.messages)
     fields: JsonObject = {
         "model": model,
@@ -61,12 +62,12 @@ def as_message(body: JsonMapping, chat: Chat, model: str, *, max_tokens: int) ->
 
 
 def _messages(messages: Sequence[Message]) -> tuple[str, list[JsonObject]]:
-    """Returns the system prompt, made of the first messages, and the remaining messages. Empty ones
-    are left out, because the upstream refuses them. Results of tools that follow each other are one
-    message."""
+    """Returns the system prompt, joined from the leading system messages, and the other messages.
+    Empty messages are left out, because the upstream refuses them. Consecutive results of tools
+    form one message."""
     system: list[str] = []
     translated: list[JsonObject] = []
-    results: list[JsonObject] = []  # of the message that is being made of them
+    results: list[JsonObject] = []  # content of the latest message, if it consists of results
     for index, message in enumerate(messages):
         role, content = message["role"], message.get("content")
         if message.get("name"):
@@ -81,10 +82,20 @@ def _messages(messages: Sequence[Message]) -> tuple[str, list[JsonObject]]:
             continue
         results = []
         if role == "system" and not translated:
-            system += [block["text"] for block in _blocks(content)]
+            system += _system_texts(content)
         elif blocks := list(_assistant(message) if role == "assistant" else _blocks(content)):
             translated.append({"role": role, "content": blocks})
     return "\n\n".join(system), translated
+
+
+def _system_texts(content: Content) -> Iterator[str]:
+    for piece in _pieces(content):
+        if not isinstance(piece, str):
+            raise UnsupportedField(
+                "The upstream's API (Messages) supports only text in system messages.",
+                param=piece.param,
+            )
+        yield piece
 
 
 def _result(call_id: str, content: Content) -> JsonObject:
@@ -92,8 +103,8 @@ def _result(call_id: str, content: Content) -> JsonObject:
 
 
 def _assistant(message: Message) -> Iterator[JsonObject]:
-    """Yields the blocks of an answer; a refusal is a text. Its reasoning is left out: only what
-    Anthropic has signed is read again."""
+    """Yields the blocks of an answer; a refusal becomes a text. Reasoning is left out: Anthropic
+    accepts only reasoning that it has signed."""
     yield from _blocks(message.get("content"))
     yield from _blocks(message.get("refusal"))
     for call in message.get("tool_calls") or ():
@@ -117,22 +128,25 @@ def _input(arguments: str) -> JsonObject:
 
 
 def _blocks(content: Content) -> Iterator[JsonObject]:
-    """Yields the blocks of a content; empty texts are refused by the upstream and left out."""
-    pieces = [content] if content is None or isinstance(content, str) else content
-    for piece in pieces:
+    for piece in _pieces(content):
         if isinstance(piece, str):
-            if piece:
-                yield {"type": "text", "text": piece}
-        elif piece is not None:
+            yield {"type": "text", "text": piece}
+        else:
             yield {"type": "image", "source": _source(piece)}
+
+
+def _pieces(content: Content) -> list[str | MediaPart]:
+    """Returns the parts of a content without empty texts, which the upstream refuses."""
+    pieces = [content] if content is None or isinstance(content, str) else content
+    return [piece for piece in pieces if piece]
 
 
 def _source(file: MediaPart) -> JsonObject:
     if not isinstance(file, Image):
         raise UnsupportedField("The upstream's API (Messages) supports no audio.", param=file.param)
-    if not file.url.startswith(_IMAGE):
+    if not file.url.startswith(_DATA_SCHEME):
         return {"type": "url", "url": file.url}
-    head, _, data = file.url.removeprefix(_IMAGE).partition(",")
+    head, _, data = file.url.removeprefix(_DATA_SCHEME).partition(",")
     return {"type": "base64", "media_type": head.partition(";")[0], "data": data}
 
 
@@ -140,8 +154,8 @@ def _tools(chat: Chat) -> JsonObject:
     if not chat.tools:
         return _called_tools(chat.messages)
     names, functions = chat.callable_names, [tool["function"] for tool in chat.tools]
-    callable_ones = [one for one in functions if names is None or one["name"] in names]
-    fields: JsonObject = {"tools": [_tool(function) for function in callable_ones]}
+    permitted = [one for one in functions if names is None or one["name"] in names]
+    fields: JsonObject = {"tools": [_tool(function) for function in permitted]}
     choice: JsonObject = {"type": "auto"}
     if chat.must_call and names is not None and len(names) == 1:
         choice = {"type": "tool", "name": next(iter(names))}

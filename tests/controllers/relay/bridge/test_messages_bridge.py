@@ -13,6 +13,10 @@ import pytest
 from anthropic import types
 from pydantic import TypeAdapter
 
+from llm_backend.backends.base import Chat
+from llm_backend.backends.local.media import Image
+from llm_backend.controllers.relay.bridge.as_message import as_message
+from llm_backend.errors import UnsupportedField
 from tests.controllers.relay.bridge.test_bridge import HEAD, sent_to
 from tests.gateway import backend, gateway
 from tests.strict_sdk import StrictAsyncOpenAI
@@ -133,6 +137,16 @@ async def test_a_chat_is_bridged_to_a_message_streamed_and_whole(tmp_path):
             {"type": "image", "source": {
                 "type": "base64", "media_type": "image/png", "data": "AA=="}}]}],
     }  # fmt: skip
+
+
+def test_an_image_in_a_system_message_is_refused_by_its_path():
+    image = Image(url="data:image/png;base64,AA==", param="p")
+    chat = Chat(messages=[{"role": "system", "content": ["Look:", image]}])
+
+    with pytest.raises(UnsupportedField) as caught:
+        as_message({"model": "far", "input": []}, chat, "far", max_tokens=9)
+
+    assert caught.value.param == "p"
 
 
 async def test_tools_are_called_and_their_results_are_one_message(tmp_path):
