@@ -1,8 +1,8 @@
-"""Cross-site request guard: a page of another site cannot make a browser use this server.
+"""Cross-site request guard: pages of other sites cannot use this server through a browser.
 
-A browser sends the requests of any page (forms, images, scripts, `no-cors` requests, WebSockets)
-and only hides the answer from the page. The server would still execute the request: with the
-operator's keys if it is relayed, and with all rights if the server is open.
+A browser sends the requests of any page (forms, images, scripts, `no-cors` requests, WebSockets),
+and only hides the answers from the page. The server would still run such a request: with the
+operator's keys if it is relayed, and with all rights if the server is open to all callers.
 """
 
 import logging
@@ -16,14 +16,14 @@ from llm_backend.errors import Forbidden
 
 log = logging.getLogger(__name__)
 
-_READ = frozenset({b"host", b"origin", b"sec-fetch-mode", b"sec-fetch-site"})
+_READ_HEADERS = frozenset({b"host", b"origin", b"sec-fetch-mode", b"sec-fetch-site"})
 _OWN = frozenset({"same-origin", "none"})  # `none`: a typed address or a bookmark
 
 
 class CrossSiteGuard:
-    """Refuses requests and WebSockets from pages of other sites, by any method. Allowed are pages
-    of this server and of `origins`, and links to one of the `pages`. Clients other than browsers
-    send neither `Origin` nor `Sec-Fetch-Site`, and pass.
+    """Refuses requests, of any method, and WebSockets from pages of other sites. Pages of this
+    server and of `origins` are allowed, and so is any link to one of the `pages`. Clients other
+    than browsers send neither `Origin` nor `Sec-Fetch-Site`, and pass.
     """
 
     def __init__(self, app: ASGIApp, origins: Collection[str], pages: Collection[str]) -> None:
@@ -55,7 +55,9 @@ class CrossSiteGuard:
 
 def _headers(scope: Scope) -> Mapping[str, str]:
     return {
-        name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _READ
+        name.decode(): value.decode("latin-1")
+        for name, value in scope["headers"]
+        if name in _READ_HEADERS
     }
 
 

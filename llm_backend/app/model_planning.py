@@ -101,8 +101,8 @@ class ModelPlanner:
         plan = plan_memory(costs, machine, request, extra_bytes=extra)
         smaller = plan_smaller(costs, machine, request, extra_bytes=extra)
         return PlannedModel(
-            engine=model.engine.fit(
-                _fit(model, plan), smaller=_fit(model, smaller) if smaller else None
+            engine=model.engine.with_fit(
+                _fit(model, plan), smaller_fit=_fit(model, smaller) if smaller else None
             ),
             bytes=plan.total_bytes,
             device_bytes=plan.device_bytes,

@@ -95,7 +95,7 @@ class _CompletionTurn:
         )
 
     async def chunks(self) -> AsyncGenerator[JsonObject, None]:
-        """Yields a chunk per delta of any choice, as they arrive."""
+        """Yields a chunk for each delta of any choice, in the order of their arrival."""
         offsets = [0] * (len(self._answers) * self._choices)
         async with _MergedStream(self._answers) as deltas:
             async for prompt_index, delta in deltas:
@@ -115,17 +115,15 @@ class _CompletionTurn:
         async with _MergedStream(self._answers) as deltas:
             async for prompt_index, delta in deltas:
                 texts.setdefault(prompt_index * self._choices + delta.choice, []).append(delta)
-        choices = [choice for index in sorted(texts) for choice in self._whole(index, texts[index])]
+        choices = [self._choice(index, texts[index]) for index in sorted(texts)]
         return self._head.chunk(choices) | {"usage": chunks.usage_object(self._usage())}
 
-    def _whole(self, index: int, deltas: Sequence[TextDelta]) -> list[JsonObject]:
-        """Renders one choice, as a list of one."""
-        has_logprobs = self._has_logprobs
+    def _choice(self, index: int, deltas: Sequence[TextDelta]) -> JsonObject:
         chunk = chunks.text_chunk(
-            self._head, index, _join_deltas(deltas), 0, has_logprobs=has_logprobs
+            self._head, index, _join_deltas(deltas), 0, has_logprobs=self._has_logprobs
         )
-        choices: list[JsonObject] = chunk["choices"]
-        return choices
+        choice: JsonObject = chunk["choices"][0]
+        return choice
 
     def _usage(self) -> Usage:
         each = [answer.usage for answer in self._answers]
@@ -154,7 +152,7 @@ def _join_deltas(deltas: Sequence[TextDelta]) -> TextDelta:
 class _MergedStream:
     """Merges the deltas of several answers as they arrive, each with the index of its answer.
 
-    Reads ahead at most one delta per answer; its exit closes every answer.
+    Reads ahead at most one delta for each answer. Leaving its `async with` closes all answers.
     """
 
     def __init__(self, answers: Sequence[AdmittedGeneration]) -> None:
@@ -188,7 +186,7 @@ class _MergedStream:
             except Exception as error:  # raised again in the consumer of the deltas
                 ending = error
         await self._queue.put((prompt_index, ending))
-        del ending  # it holds this frame, so both would wait for the collector
+        del ending  # its traceback holds this frame, in a cycle
 
     async def _deltas(self) -> AsyncGenerator[tuple[int, TextDelta], None]:
         running = len(self._answers)
@@ -200,6 +198,6 @@ class _MergedStream:
                 try:
                     raise delta
                 finally:
-                    del delta  # as above
+                    del delta  # for the same reason as in `_read`
             else:
                 yield prompt_index, delta

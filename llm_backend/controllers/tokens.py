@@ -1,4 +1,4 @@
-"""Tokenize and detokenize with a local model, and render the prompt of a chat."""
+"""Operations of a local model's tokenizer and chat template: tokenize, detokenize, render."""
 
 from typing import TYPE_CHECKING
 
@@ -104,7 +104,8 @@ async def render_chat_prompt(services: Services, request: ApiRequest) -> Respons
 async def chat_to_count(
     services: Services, body: "api.CreateChatCompletionRequest", model: LocalModel
 ) -> Chat:
-    """Returns the chat of a body, as the model would be asked it. Raises `InvalidRequest`."""
+    """Returns the chat that `POST /chat/completions` would send to the model. Raises
+    `InvalidRequest`."""
     await offload(check_messages, body["messages"])
     filled = model.with_defaults(with_common_names(with_tools(body)))
     structure = await structure_from(filled, schema_limits(services.settings))

@@ -1,4 +1,4 @@
-"""Configuration of an engine: that of its worker, and of the supervision of that process."""
+"""Configuration of an engine: of its worker process, and of the supervision of that process."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ CACHE_TYPES = ("f32", "f16", "q8_0", "q4_0")
 
 @dataclass(frozen=True, kw_only=True)
 class EngineFit:
-    """Part of a configuration that is fitted to a machine's memory; `plan` describes it."""
+    """The part of a configuration that depends on the machine's memory; `plan` describes it."""
 
     slots: int
     context_tokens: int | None
@@ -31,10 +31,10 @@ class EngineConfig(WorkerConfig, frozen=True, kw_only=True):
     ready for `restart_reset_s`, the count starts anew.
     """
 
-    smaller: EngineFit | None = None  # used once if the fit to the machine's memory fails
-    speculation: bool = True  # draft repeated tokens where that is faster; answers stay the same
+    smaller_fit: EngineFit | None = None  # replaces this fit if the start fails for lack of memory
+    speculation: bool = True  # drafts tokens where that is faster; the answers stay the same
     start_timeout_s: float = 120
-    hang_timeout_s: float = 180  # without progress, the worker is killed; longer than any pass
+    hang_timeout_s: float = 180  # a worker without progress is killed; longer than any pass
     stop_timeout_s: float = 5
 
     restart_limit: int = 5
@@ -45,11 +45,11 @@ class EngineConfig(WorkerConfig, frozen=True, kw_only=True):
     restart_reset_s: float = 30
 
     quarantine_weight: int = 2  # sum of a command's crash weights at which it is quarantined
-    poison_requests_limit: int = 1024  # commands that are remembered
-    poison_requests_age_s: float = 3600  # after its last crash, a command may run again
+    poison_requests_limit: int = 1024  # commands whose crashes are remembered
+    poison_requests_age_s: float = 3600  # time after its last crash when a command may run again
 
     socket_path: Path | None = None  # Unix socket for other processes; None: no socket
-    # replaces the worker's command line; the file descriptor of its socket is appended
+    # command line of the worker instead of the usual one; gets its socket's file descriptor
     command: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -71,13 +71,13 @@ class EngineConfig(WorkerConfig, frozen=True, kw_only=True):
         if self.cells is not None and not self.kv_unified:
             raise ValueError("cells needs kv_unified: separate slots hold a whole context each")
 
-    def fit(self, fit: EngineFit, *, smaller: EngineFit | None = None) -> "EngineConfig":
-        """This configuration with another fit to the machine's memory."""
-        return replace(self, **asdict(fit), smaller=smaller)
+    def with_fit(self, fit: EngineFit, *, smaller_fit: EngineFit | None = None) -> "EngineConfig":
+        """Returns this configuration with another fit to the machine's memory."""
+        return replace(self, **asdict(fit), smaller_fit=smaller_fit)
 
     @property
     def drafted_tokens(self) -> int:
-        """Maximum number of tokens drafted for one sequence in one pass; 0 drafts nothing."""
+        """Maximum number of tokens drafted for one sequence in one pass; 0 without speculation."""
         return self.draft_tokens if self.speculation else 0
 
     @property
@@ -86,7 +86,7 @@ class EngineConfig(WorkerConfig, frozen=True, kw_only=True):
         return max(self.logit_rows, self.drafted_tokens)
 
     def start_command(self, *, deaths: int, listening_fd: int | None) -> LoadModel:
-        """The first command to a worker."""
+        """Returns the first command to a worker."""
         shared = {name: getattr(self, name) for name in WorkerConfig.__struct_fields__}
         shared |= {"draft_tokens": self.drafted_tokens, "logit_rows": self.output_rows}
         return LoadModel(**shared, deaths=deaths, listening_fd=listening_fd)

@@ -48,12 +48,11 @@ from llm_backend.engine.statistics import PassMeter
 from llm_backend.engine.worker_engine import WorkerEngine
 
 LogitsConsumer = OutputBuilder | PathScorer | PrefixPrefill
-"""Takes the logits of one sequence, until it is finished."""
+"""Consumer of the logits of one sequence, until the sequence is finished."""
 
-_WAIT_S = 0.002  # wait for a grammar or a file at idle, before commands are polled again
+_WAIT_S = 0.002  # longest wait for a grammar or a file before commands are polled again
 _COPY_DIVISOR = 128  # copying a slot costs about as much as computing a 128th of a context
-# tokens of context that a copy is charged for at most, where only used cells are copied
-_MOST_COPIED = 4096
+_MAX_COPIED_TOKENS = 4096  # of context, in the cost of a copy of only the used cells
 
 
 class Generator(WorkerEngine):
@@ -117,7 +116,7 @@ class Generator(WorkerEngine):
         return self._requests
 
     def status(self, name: str) -> Status:
-        """Status of the engine, as the answer to the probe `name`."""
+        """Returns the status of the engine, as the answer to the probe `name`."""
         return self._status(
             name,
             running=len(self._scheduler.running),
@@ -132,8 +131,8 @@ class Generator(WorkerEngine):
         return self._requests.validate(command)
 
     def check_queue(self, priority: Priority, besides: int) -> None:
-        """Raises `CommandRefused` if the queue is full when `besides` further requests are
-        submitted."""
+        """Raises `CommandRefused` if the queue is full after the submission of `besides` further
+        requests."""
         free_slots = self._scheduler.free_slots
         self._requests.check_queue(priority, free_slots=free_slots, besides=besides)
 
@@ -144,7 +143,7 @@ class Generator(WorkerEngine):
         now: float,
         validated: ValidatedCommand | None = None,
     ) -> None:
-        """Enqueue a command; validate it first unless `validated` is given. Raises
+        """Queues a command. Validates it first, unless `validated` is given. Raises
         `CommandRefused`."""
         if not isinstance(command, Generate | ScoreLabels):
             raise unsupported_command(ModelKind.CHAT, command)
@@ -165,7 +164,7 @@ class Generator(WorkerEngine):
                 self._end_sequence(request, consumer.sequence)
 
     def wait(self) -> None:
-        """Waits a moment if there is nothing to do before a grammar is compiled or a file is
+        """Waits a moment if nothing can be computed until a grammar is compiled or a file is
         read."""
         if self._scheduler.is_idle and self._requests.is_compiling:
             self._requests.wait(_WAIT_S)
@@ -173,15 +172,16 @@ class Generator(WorkerEngine):
             self._lower_tiers.wait_for_read(_WAIT_S)
 
     def idle_timeout_s(self, now: float) -> float | None:
-        """Seconds until an idle engine has something to do without a command; None for never."""
+        """Returns the seconds until an idle engine has work without a command; None for never."""
         return self._lower_tiers.idle_timeout_s(now)
 
     def close(self) -> None:
-        """Writes prefixes for which there is time; no further command comes."""
+        """Saves as many prefixes as time allows. No command may follow."""
         self._lower_tiers.close()
 
     def step(self, now: float) -> None:
-        """One step: give slots to sequences, plan a pass, compute it, sample, publish events."""
+        """Assigns slots to waiting sequences, plans and computes a pass, samples, and publishes
+        events."""
         self._update_costs()
         self._enqueue_compiled()
         for request, message in self._requests.find_expired(now):
@@ -210,7 +210,7 @@ class Generator(WorkerEngine):
         self._distribute(scheduled, list(rows))
 
     def abort(self, message: str) -> None:
-        """Fails the requests of a step that raised an error, and discard the cells that it may
+        """Fails the requests of a step that raised an error, and discards the cells that it may
         have changed."""
         running = self._scheduler.running
         slots = [sequence.slot for sequence in running if sequence.slot is not None]
@@ -220,14 +220,14 @@ class Generator(WorkerEngine):
         self._slots.clear(slots)
 
     def _update_costs(self) -> None:
-        """Updates the cost models of prefill and speculation by the last pass."""
+        """Updates the cost models of prefill and speculation with the latest measured pass."""
         newest = self._meter.newest()
         if newest is not None:
             self._prefill_budget.record_pass(*newest, has_long_chunk=self._scheduler.has_long_chunk)
             self._speculation.record_pass(*newest)
 
     def _prefill_limits(self, now: float) -> PrefillLimits:
-        """Limits of prompt tokens in the next pass."""
+        """Returns the limits of prompt tokens in the next pass."""
         if self._requests.has_interactive:
             self._prefill_budget.record_interactive(now)
         return self._prefill_budget.limits(now)
@@ -263,7 +263,7 @@ class Generator(WorkerEngine):
             self._scheduler.add(consumer.sequence)
 
     def _answer_at_once(self, request: GenerationRequest) -> None:
-        """Answers a request that needs no tokens and no computation."""
+        """Answers a request that generates no tokens and needs no computation."""
         self._publish_slot_assigned(request)
         for consumer in request.consumers:
             self._publish_delta(request, consumer.end_at_prompt())
@@ -283,8 +283,8 @@ class Generator(WorkerEngine):
         self._publish(request.address, request.slot_assigned())
 
     def _encode_media(self) -> None:
-        """Computes the next part of an image or audio, apart from the pass: embeddings and
-        tokens cannot be mixed."""
+        """Computes the next part of an image or audio in a pass of its own, because a pass cannot
+        mix embeddings and tokens."""
         scheduled = self._scheduler.plan_media()
         if scheduled is None:
             return
@@ -307,8 +307,8 @@ class Generator(WorkerEngine):
         self._scheduler.complete_pass([scheduled])
 
     def _add_drafts(self, scheduled: list[ScheduledTokens]) -> list[ScheduledTokens]:
-        """Adds drafts of decoding sequences to the pass (speculative decoding), where that is
-        worth it."""
+        """Returns the pass with drafts of decoding sequences (speculative decoding) where these
+        save time."""
         may_draft = self._may_draft and self._slots.can_truncate
         lookup_drafters = {}
         for item in scheduled:
@@ -331,15 +331,15 @@ class Generator(WorkerEngine):
         return level_drafts(self._speculation.add_drafts(scheduled, lookup_drafters, capacity))
 
     def _handle_exhausted_cells(self, scheduled: list[ScheduledTokens]) -> None:
-        """Handles a pass that ran out of cells: draft nothing in the next one, or if nothing was
-        drafted, empty a slot."""
+        """Handles a pass that ran out of cells: the next one has no drafts. If this one had none,
+        empties a slot."""
         self._has_free_cells = False
         if not any(item.draft for item in scheduled):
             self._slots.empty_slot(self._lower_tiers.save_in_host_memory)
 
     def _forward(self, scheduled: list[ScheduledTokens]) -> NDArray[np.float32]:
-        """Computes `scheduled`; in parallel, grammars compute the masks of allowed tokens. Returns
-        logits: [output positions, vocab] float32."""
+        """Computes `scheduled`, and at the same time the masks of tokens that grammars allow.
+        Returns logits: [output positions, vocab] float32."""
         consumers = [
             self._consumers[item.sequence]
             for item in scheduled
@@ -357,7 +357,7 @@ class Generator(WorkerEngine):
             masks.result()
 
     def _distribute(self, scheduled: list[ScheduledTokens], rows: list[Row]) -> None:
-        """Distribute the rows of logits to their sequences, in the order of the pass."""
+        """Distributes the rows of logits to their sequences, in the order of the pass."""
         last_rows: dict[Sequence, list[Row]] = {item.sequence: [] for item in scheduled}
         remaining = iter(rows)
         for item in scheduled:
@@ -379,7 +379,7 @@ class Generator(WorkerEngine):
                 self.statistics.context_shifts += 1
 
     def _advance(self, consumer: LogitsConsumer, rows: list[Row], draft: tuple[int, ...]) -> int:
-        """Runs a sampling step by rows of logits: [rows, vocab] float32.
+        """Runs the sampling step of a sequence with its rows of logits: [rows, vocab] float32.
         Returns the number of accepted draft tokens."""
         request = self._requests[consumer.sequence.request]
         length = len(consumer.sequence.tokens)
@@ -399,7 +399,7 @@ class Generator(WorkerEngine):
         return accepted
 
     def _fail_with_cells(self, request: EngineRequest, message: str) -> None:
-        """Fails a request whose cells may hold NaN, and discard them."""
+        """Fails a request whose cells may hold NaN, and discards these cells."""
         sequences = [consumer.sequence for consumer in request.consumers]
         slots = [sequence.slot for sequence in sequences if sequence.slot is not None]
         self._fail(request.address, Failure.INTERNAL, message)
@@ -428,8 +428,9 @@ class Generator(WorkerEngine):
 
 
 def _copied_context(model: Model) -> int:
-    """Context length that estimates the cost of copying a slot: the whole context, or at most
-    `_MOST_COPIED` if only used cells are copied, of which a long context has few."""
+    """Returns the context length by which the cost of copying a slot is estimated: that of the
+    model, or at most
+    `_MAX_COPIED_TOKENS` if only used cells are copied, of which a long context has few."""
     if model.copies_only_used_cells:
-        return min(model.context_tokens, _MOST_COPIED)
+        return min(model.context_tokens, _MAX_COPIED_TOKENS)
     return model.context_tokens

@@ -64,8 +64,8 @@ def test_planned_engine_has_a_smaller_plan_and_describes_its_own(files):
 
     engine = planned.engine
     assert f"{engine.slots} x {engine.context_tokens:,} tokens" in engine.plan
-    assert engine.smaller is not None
-    assert engine.smaller.slots < engine.slots
+    assert engine.smaller_fit is not None
+    assert engine.smaller_fit.slots < engine.slots
 
 
 def test_model_that_embeds_by_its_settings_keeps_a_short_context(files):
@@ -75,7 +75,7 @@ def test_model_that_embeds_by_its_settings_keeps_a_short_context(files):
     planned = ModelPlanner(None).plan(embedding, [])
 
     assert planned.engine.context_tokens is None
-    assert planned.engine.smaller is None
+    assert planned.engine.smaller_fit is None
 
 
 def test_plan_uses_what_other_models_and_programs_leave_of_a_gpu(files):

@@ -99,20 +99,20 @@ async def test_plan_is_the_same_in_every_output(config, devices, caplog):
 async def test_plan_that_shrank_is_reported_as_it_is_now(tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
     planned = plan(config_file(tmp_path, monkeypatch), (SMALL_GPU,))
-    assert planned.smaller is not None
+    assert planned.smaller_fit is not None
     command = (sys.executable, "-m", "tests.engine.crashing_worker", "little-memory")
     large = replace(planned, slots=8, context_tokens=1 << 20, command=command)
     async with EngineClient(large) as engine:
         await engine.ready()
         status = await status_of(engine)
 
-    assert planned.smaller.plan != planned.plan
+    assert planned.smaller_fit.plan != planned.plan
     assert (status["plan"], status["slots"], status["context_tokens"]) == (
-        planned.smaller.plan,
-        planned.smaller.slots,
-        planned.smaller.context_tokens,
+        planned.smaller_fit.plan,
+        planned.smaller_fit.slots,
+        planned.smaller_fit.context_tokens,
     )
-    assert logged_plans(caplog) == [planned.smaller.plan]
+    assert logged_plans(caplog) == [planned.smaller_fit.plan]
 
 
 @pytest.mark.parametrize("factor", [1, 4])

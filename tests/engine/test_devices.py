@@ -225,7 +225,7 @@ async def test_plan_that_does_not_hold_shrinks_once_and_is_reported(tiny_llama, 
     )
     command = (sys.executable, "-m", "tests.engine.crashing_worker", "little-memory")
     large = config(tiny_llama, slots=8, context_tokens=1 << 20, command=command)
-    async with EngineClient(replace(large, smaller=smaller)) as engine:
+    async with EngineClient(replace(large, smaller_fit=smaller)) as engine:
         info = await engine.ready()
 
     assert (info.slots, info.context_tokens, info.plan) == (1, 64, "less")

@@ -9,7 +9,7 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.changes import (
     apply_change,
     audit_entry,
-    create_key,
+    key_creation,
 )
 from llm_backend.controllers.administration.records.key_objects import (
     admin_key_object,
@@ -38,7 +38,7 @@ async def admin_api_keys_create(services: Services, request: ApiRequest) -> Resp
     body: api.AdminApiKeysCreateRequest = request.body
     key = new_key(body["name"], lifetime_s=body.get("expires_in_seconds"))
     entry = audit_entry(request, "api_key.created", key.stored.id, data={"scopes": []})
-    async with create_key(services, NOUN) as headers:
+    async with key_creation(services, NOUN) as headers:
         await services.access.administration.add_key(entry, key.stored)
     answer: api.AdminApiKeyCreateResponse = {**admin_key_object(key.stored), "value": key.value}
     return JsonResponse(answer, headers=headers)

@@ -30,7 +30,7 @@ async def update_organization_data_retention(services: Services, request: ApiReq
     """`POST /organization/data_retention`, and of a project."""
     body: api.UpdateOrganizationDataRetentionBody | api.UpdateProjectDataRetentionBody
     body = request.body
-    project_id = await owner_of(services, request, is_changed=True)
+    project_id = await owner_of(services, request, must_be_active=True)
     put = await put_setting(
         services,
         request,

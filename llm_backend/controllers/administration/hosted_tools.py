@@ -30,7 +30,7 @@ async def update_project_hosted_tool_permissions(
     services: Services, request: ApiRequest
 ) -> Response:
     """`POST /organization/projects/{project_id}/hosted_tool_permissions`: a partial update."""
-    project = await project_of(services, request, is_changed=True)
+    project = await project_of(services, request, must_be_active=True)
     setting = await setting_of(services, resource_kinds.HOSTED_TOOLS, project.id) or {}
     body: api.ProjectHostedToolPermissionsUpdateRequest = request.body
     requested_limits = {tool: body[tool] for tool in TOOLS if body.get(tool) is not None}

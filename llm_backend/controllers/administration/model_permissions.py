@@ -31,7 +31,7 @@ async def retrieve_project_model_permissions(services: Services, request: ApiReq
 
 async def update_project_model_permissions(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/model_permissions`"""
-    project = await project_of(services, request, is_changed=True)
+    project = await project_of(services, request, must_be_active=True)
     body: api.ProjectModelPermissionsUpdateRequest = request.body
     setting = await put_setting(
         services,

@@ -49,7 +49,7 @@ async def list_project_users(services: Services, request: ApiRequest) -> Respons
 
 async def create_project_user(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/users`: adds a user of the organization."""
-    project = await project_of(services, request, is_changed=True)
+    project = await project_of(services, request, must_be_active=True)
     body: api.ProjectUserCreateRequest = request.body
     role = body["role"]
     _check_role(role)

@@ -57,7 +57,7 @@ async def modify_project(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}`"""
     body: api.ProjectUpdateRequest = request.body
     _refuse_unsupported(body)
-    project = await project_of(services, request, is_changed=True)
+    project = await project_of(services, request, must_be_active=True)
     name = body.get("name")
     if name is None:
         return JsonResponse(project_object(project))
@@ -68,7 +68,7 @@ async def archive_project(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/archive`: its keys are refused from now on."""
     if request.path["project_id"] == DEFAULT_PROJECT:
         raise InvalidRequest("The default project cannot be archived.", param="project_id")
-    await project_of(services, request, is_changed=True)
+    await project_of(services, request, must_be_active=True)
     return await _alter(services, request, "project.archived", archived_at=int(time.time()))
 
 

@@ -20,7 +20,7 @@ from llm_backend.controllers.administration.records.changes import (
     project_of,
     unique_id,
 )
-from llm_backend.controllers.administration.records.listing import LIMIT_MOST, list_object
+from llm_backend.controllers.administration.records.listing import MAX_PAGE_ITEMS, list_object
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, NotFound, UnsupportedField
@@ -48,7 +48,7 @@ async def list_project_rate_limits(services: Services, request: ApiRequest) -> R
 
 async def update_project_rate_limits(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/rate_limits/{rate_limit_id}`"""
-    project = await project_of(services, request, is_changed=True)
+    project = await project_of(services, request, must_be_active=True)
     id = request.path["rate_limit_id"]
     project_limits = _project_limits(services, project.id)
     model = id.removeprefix("rl-")
@@ -92,8 +92,10 @@ async def _models(services: Services, project_limits: Mapping[str, Mapping[str, 
 
 def _page(models: list[str], query: "api.ListProjectRateLimitsQuery") -> tuple[list[str], bool]:
     limit = query.get("limit", LIMIT)
-    if not 0 <= limit <= LIMIT_MOST:
-        raise InvalidRequest(f"`limit` is {limit}; it must be 0 to {LIMIT_MOST}.", param="limit")
+    if not 0 <= limit <= MAX_PAGE_ITEMS:
+        raise InvalidRequest(
+            f"`limit` is {limit}; it must be 0 to {MAX_PAGE_ITEMS}.", param="limit"
+        )
     first = _page_index(models, query["after"], "after") + 1 if "after" in query else 0
     if "before" in query:
         end = _page_index(models, query["before"], "before")

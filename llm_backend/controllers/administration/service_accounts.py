@@ -9,7 +9,7 @@ from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.changes import (
     audit_entry,
-    create_key,
+    key_creation,
     project_of,
 )
 from llm_backend.controllers.administration.records.key_objects import new_service_account_key
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ACCOUNTS = Resource(
     kind=resource_kinds.SERVICE_ACCOUNT, name="service account", id_prefix="svc_acct_"
 )
-NAMES: Final = ("name", "role")  # fields that can be changed
+CHANGEABLE_FIELDS: Final = ("name", "role")
 
 
 async def list_project_service_accounts(services: Services, request: ApiRequest) -> Response:
@@ -38,7 +38,7 @@ async def list_project_service_accounts(services: Services, request: ApiRequest)
 async def create_project_service_account(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/service_accounts`: also creates a key, shown only
     in this response, unless `create_service_account_only` is set."""
-    project = await project_of(services, request, is_changed=True)
+    project = await project_of(services, request, must_be_active=True)
     body: api.ProjectServiceAccountCreateRequest = request.body
     lifetime_s = body.get("expires_in_seconds")
     account = ACCOUNTS.new({"name": body["name"], "role": "member"}, project_id=project.id)
@@ -52,7 +52,7 @@ async def create_project_service_account(services: Services, request: ApiRequest
         )
     elif lifetime_s is not None:
         raise InvalidRequest(
-            "`expires_in_seconds` is for the key, and none is created: leave it out.",
+            "`expires_in_seconds` is the lifetime of the key, and no key is created: leave it out.",
             param="expires_in_seconds",
         )
     entry = audit_entry(
@@ -62,7 +62,7 @@ async def create_project_service_account(services: Services, request: ApiRequest
         project_id=project.id,
         data={"role": "member"},
     )
-    async with create_key(services, ACCOUNTS.name) as headers:
+    async with key_creation(services, ACCOUNTS.name) as headers:
         await services.access.administration.add(entry, account, *([key.stored] if key else []))
     account_body = None if key is None else new_service_account_key(key)
     answer = {**_account_object(account), "api_key": account_body}
@@ -78,7 +78,7 @@ async def update_project_service_account(services: Services, request: ApiRequest
     """`POST /organization/projects/{project_id}/service_accounts/{service_account_id}`"""
     account = await _account(services, request)
     body: api.UpdateProjectServiceAccountBody = request.body
-    values: JsonObject = {name: body[name] for name in NAMES if name in body}
+    values: JsonObject = {name: body[name] for name in CHANGEABLE_FIELDS if name in body}
     entry = audit_entry(
         request,
         "service_account.updated",
@@ -103,7 +103,7 @@ async def delete_project_service_account(services: Services, request: ApiRequest
 
 async def createan_apikeyforaserviceaccount(services: Services, request: ApiRequest) -> Response:
     """`POST .../service_accounts/{service_account_id}/api_keys`: shows the key only this once."""
-    await project_of(services, request, is_changed=True)
+    await project_of(services, request, must_be_active=True)
     account = await _account(services, request)
     body: api.CreateProjectServiceAccountApiKeyBody = request.body or {}
     if body.get("scopes"):
@@ -125,7 +125,7 @@ async def createan_apikeyforaserviceaccount(services: Services, request: ApiRequ
         project_id=account.project_id,
         data={"scopes": []},
     )
-    async with create_key(services, "API key") as headers:
+    async with key_creation(services, "API key") as headers:
         await services.access.administration.add_key(entry, key.stored)
     return JsonResponse(new_service_account_key(key), headers=headers)
 

@@ -34,7 +34,7 @@ async def list_organization_spend_alerts(services: Services, request: ApiRequest
 
 async def create_organization_spend_alert(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/spend_alerts`, and of a project."""
-    project_id = await owner_of(services, request, is_changed=True)
+    project_id = await owner_of(services, request, must_be_active=True)
     body: api.CreateSpendAlertBody = request.body
     alert = ALERTS.new(_alert_fields(body), project_id=project_id)
     entry = audit_entry(request, CHANGED, alert.id, project_id=project_id, data=alert.body)
@@ -49,7 +49,7 @@ async def retrieve_organization_spend_alert(services: Services, request: ApiRequ
 
 async def update_organization_spend_alert(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/spend_alerts/{alert_id}`, and of a project."""
-    alert = await _alert(services, request, is_changed=True)
+    alert = await _alert(services, request, must_be_active=True)
     body: api.CreateSpendAlertBody = request.body
     fields = _alert_fields(body)
     entry = audit_entry(request, CHANGED, alert.id, project_id=alert.project_id, requested=fields)
@@ -64,7 +64,7 @@ async def delete_organization_spend_alert(services: Services, request: ApiReques
     return deleted_response(alert.id, f"{_alert_object(alert)['object']}.deleted")
 
 
-# A path with a project names its alerts; without one, those of the organization.
+# The same functions serve both: `owner_of` reads the project from the path, if there is one.
 list_project_spend_alerts = list_organization_spend_alerts
 create_project_spend_alert = create_organization_spend_alert
 retrieve_project_spend_alert = retrieve_organization_spend_alert
@@ -72,8 +72,10 @@ update_project_spend_alert = update_organization_spend_alert
 delete_project_spend_alert = delete_organization_spend_alert
 
 
-async def _alert(services: Services, request: ApiRequest, *, is_changed: bool = False) -> Record:
-    project_id = await owner_of(services, request, is_changed=is_changed)
+async def _alert(
+    services: Services, request: ApiRequest, *, must_be_active: bool = False
+) -> Record:
+    project_id = await owner_of(services, request, must_be_active=must_be_active)
     return await ALERTS.get(services, request.path["alert_id"], project_id=project_id)
 
 

@@ -41,7 +41,7 @@ async def getorganizationspendlimit(services: Services, request: ApiRequest) -> 
 async def updateorganizationspendlimit(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/spend_limit`, also for a project."""
     body: api.UpdateOrganizationSpendLimitBody = request.body  # or a project's
-    project_id = await owner_of(services, request, is_changed=True)
+    project_id = await owner_of(services, request, must_be_active=True)
     requested_limits: JsonObject = {name: body[name] for name in FIELDS}
     stored = await put_setting(
         services,

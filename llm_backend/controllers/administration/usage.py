@@ -43,8 +43,8 @@ COLUMNS = {
 
 
 async def usage_vector_stores(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/usage/vector_stores`: current bytes, in the current bucket; past values
-    are not recorded."""
+    """`GET /organization/usage/vector_stores`: the current size, in the bucket of the current time;
+    past sizes are not recorded."""
     now = _now()
     query: api.UsageVectorStoresQuery = request.query
     buckets = buckets_of(query, now)
@@ -61,12 +61,12 @@ async def usage_vector_stores(services: Services, request: ApiRequest) -> Respon
             {**results[0], "usage_bytes": size, "project_id": project}
             for project, size in parts.items()
         ]
-    runs = [start for start in buckets.starts() if start <= now - 1 < start + buckets.width_s]
-    return _answer(buckets, {start: results for start in runs if parts})
+    current = [start for start in buckets.starts() if start <= now - 1 < start + buckets.width_s]
+    return _answer(buckets, {start: results for start in current if parts})
 
 
 async def usage_costs(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/costs`: by the prices of the settings."""
+    """`GET /organization/costs`: usage at the prices of the settings."""
     query: api.UsageCostsQuery = request.query
     prices = services.settings.prices
     buckets = buckets_of(query, _now(), limits=COSTS_LIMITS)
@@ -93,7 +93,7 @@ async def usage_costs(services: Services, request: ApiRequest) -> Response:
 def _operation(
     name: str, amounts: Callable[[UsageSum], JsonObject], kinds: Sequence[str]
 ) -> Callable[[Services, ApiRequest], Awaitable[Response]]:
-    """Makes the operation that lists these amounts of usage of these kinds."""
+    """Returns the operation that lists the `amounts` of usage of these kinds."""
 
     async def list_usage(services: Services, request: ApiRequest) -> Response:
         query = request.query
@@ -112,8 +112,8 @@ def _operation(
                     if group in COLUMNS
                 },
             }
-            if "api_source" in groups:
-                result["api_source"] = "unlabeled"  # the other source is an API of OpenAI's alone
+            if "api_source" in groups:  # its other value names an API that only OpenAI has
+                result["api_source"] = "unlabeled"
             results.setdefault(one.bucket_at, []).append(result)
         return _answer(buckets, results)
 
@@ -128,7 +128,7 @@ async def _sums(
     columns: Sequence[str],
 ) -> Sequence[UsageSum]:
     with translate_store_errors("usage"):
-        await services.access.ledger.write()  # flush this process's buffered usage
+        await services.access.ledger.write()  # flushes the usage that this process buffers
         return await services.access.usage.sums(
             filter_of(query, buckets, kinds), width_s=buckets.width_s, group_by=columns
         )
@@ -204,15 +204,14 @@ def _requests(name: str) -> Callable[[UsageSum], JsonObject]:
 
 
 def _group_value(value: Any) -> Any:
-    """Returns a group's value; null for an empty one."""
     return None if value == "" else value
 
 
 def _now() -> int:
-    return int(time.time()) + 1  # `end_time` is exclusive: includes the current second
+    return int(time.time()) + 1  # `end_time` is exclusive, and the current second belongs to it
 
 
-# `GET /organization/usage/...`, each named after its path.
+# `GET /organization/usage/...`: the first argument is the object's name in the document.
 usage_completions = _operation("completions", _completions, ["completions"])
 get_organization_usage_decisions = _operation("decisions", _completions, ["decisions"])
 usage_embeddings = _operation("embeddings", _input_tokens, ["embeddings"])

@@ -13,7 +13,7 @@ WIDTHS_S = {"1m": 60, "1h": 3600, "1d": DAY_S}
 # Buckets of a page: default and maximum, OpenAI's.
 LIMITS = {"1m": (60, 1440), "1h": (24, 168), "1d": (7, 31)}
 COSTS_LIMITS = (7, 180)
-LATEST_S = 1 << 40  # a later time is invalid
+LATEST_S = 1 << 40  # in Unix seconds; a later time is invalid
 _PAGE = re.compile(r"page_([0-9]{1,12})")
 
 # OpenAI's filter names -> columns of the usage table.
@@ -57,7 +57,7 @@ class Buckets:
 def buckets_of(
     query: Mapping[str, Any], now: int, *, limits: tuple[int, int] | None = None
 ) -> Buckets:
-    """Parses the buckets of a query. Raises `InvalidRequest`."""
+    """Returns the buckets of a query's page. Raises `InvalidRequest`."""
     width = query.get("bucket_width", "1d")
     default, maximum = limits or LIMITS[width]
     limit = query.get("limit", default)
@@ -79,7 +79,7 @@ def buckets_of(
 
 
 def filter_of(query: Mapping[str, Any], buckets: Buckets, kinds: Sequence[str]) -> UsageFilter:
-    """Parses the filters of a query, restricted to these kinds and to the page."""
+    """Returns the filter for the usage of one page: of these kinds, and by the query's filters."""
     among = {column: query[name] for name, column in FILTERS.items() if query.get(name)}
     if "batch" in query:
         among["is_batch"] = [query["batch"]]

@@ -1,5 +1,5 @@
-"""Users: human owners of API keys. A user is created with the first key for its address
-(`llm-backend keys create --user MAIL`), which also accepts a pending invite.
+"""Users: human owners of API keys. The first key for a mail address
+(`llm-backend keys create --user MAIL`) creates the user and accepts a pending invite.
 """
 
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 USERS = Resource(kind=resource_kinds.USER, name="user")
 ROLES = ("owner", "reader")
-UNHONOURED = ("role_id", "technical_level", "developer_persona")
+UNSUPPORTED_FIELDS = ("role_id", "technical_level", "developer_persona")
 
 
 async def list_users(services: Services, request: ApiRequest) -> Response:
@@ -47,7 +47,7 @@ async def modify_user(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/users/{user_id}`: changes the role."""
     body: api.UserRoleUpdateRequest = request.body
     id, role = request.path["user_id"], body.get("role")
-    for name in UNHONOURED:
+    for name in UNSUPPORTED_FIELDS:
         if body.get(name) is not None:
             raise UnsupportedField(
                 f"`{name}` is not supported by this server: leave it out.", param=name

@@ -1,4 +1,4 @@
-"""Cloned voices: create and delete them, and add their samples to requests for speech."""
+"""Cloned voices: creation, deletion, and their samples in requests for speech."""
 
 import time
 import uuid
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 _KIND = "voice"
 _PREFIX = "voice_"
 _FIELD = "audio_sample"
-_LEAST_BYTES = VOICE_SAMPLE_RATE_HZ * 2  # a second
+_MIN_BYTES = VOICE_SAMPLE_RATE_HZ * 2  # one second of 16-bit samples
 
 
 async def create_voice(services: Services, request: ApiRequest) -> Response:
-    """`POST /audio/voices`: for the local models that clone voices. Without one of them the
-    request is relayed."""
+    """`POST /audio/voices`: stores a sample for the local models that clone voices. Without such a
+    model the request is relayed."""
     if not takes_samples(services):
         return await relay_without_samples(services, request)
     check_codecs(_FIELD)
@@ -56,8 +56,8 @@ async def create_voice(services: Services, request: ApiRequest) -> Response:
         )
         decoding = services.transcriber.decode(recording, fairness_key=fairness_key(request.caller))
         samples = await cancel_on_disconnect(request, decoding)
-    if len(samples) < _LEAST_BYTES:
-        message = f"The sample is shorter than a second; it may last {seconds} s."
+    if len(samples) < _MIN_BYTES:
+        message = f"The sample is shorter than a second; it must last from 1 to {seconds} s."
         raise InvalidRequest(message, param=_FIELD, code="audio_too_short")
     with translate_store_errors("voice consent"):
         async with services.voices.blobs.writing(one_piece(samples)) as blob:
@@ -81,7 +81,7 @@ async def create_voice(services: Services, request: ApiRequest) -> Response:
 
 @local_or_upstream(_KIND, "voice_id")
 async def delete_audio_voice(services: Services, request: ApiRequest) -> Response:
-    """`DELETE /audio/voices/{voice_id}`: its sample is removed, too."""
+    """`DELETE /audio/voices/{voice_id}`: also deletes its sample."""
     voice_id = request.path["voice_id"]
     await services.voices.delete(voice_id)
     return deleted_response(voice_id, "audio.voice.deleted")
@@ -90,8 +90,8 @@ async def delete_audio_voice(services: Services, request: ApiRequest) -> Respons
 async def with_sample(
     services: Services, model: EspeakModel | LocalVoice, speech: SpeechRequest
 ) -> SpeechRequest:
-    """Returns the request with its sample, if the voice has one. Raises `InvalidRequest` for a
-    voice that does not exist."""
+    """Returns the request with the sample of its voice, if that is a cloned one. Raises
+    `InvalidRequest` for a cloned voice that does not exist."""
     voice_id = speech.voice
     if not voice_id.startswith(_PREFIX) or not isinstance(model, LocalVoice):
         return speech

@@ -18,13 +18,13 @@ TranscriptFormat = Literal["json", "text", "srt", "verbose_json", "vtt", "diariz
 ENGLISH = "english"
 """Name of the language of translations."""
 
-_SEEKS_PER_S = 100  # positions in a recording are hundredths of a second
+_SEEK_UNITS_PER_S = 100  # `seek` counts hundredths of a second
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transcript:
-    """A whole transcript. `parts` are its windows, `language` is the English name of its
-    language."""
+    """A whole transcript. Each of its `parts` is that of one window; `language` is the English name
+    of its language."""
 
     parts: Sequence[TranscriptPart]
     language: str
@@ -34,7 +34,7 @@ class Transcript:
     def join(
         cls, parts: Sequence[TranscriptPart], *, temperature: float, language_name: str | None
     ) -> Self:
-        """Joins windows; `language_name` replaces the detected language."""
+        """Joins the parts; `language_name`, if given, replaces the detected language."""
         detected = next((part.language for part in reversed(parts) if part.language), "")
         return cls(parts=parts, language=language_name or detected, temperature=temperature)
 
@@ -50,7 +50,7 @@ class Transcript:
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens of all windows; None for a model that counts none."""
+        """Tokens of all parts; None for a model that counts none."""
         usages = [part.usage for part in self.parts if part.usage is not None]
         return sum(usages, Usage()) if usages else None
 
@@ -134,7 +134,7 @@ def diarized_transcript(transcript: Transcript) -> "api.CreateTranscriptionRespo
 def diarized_segment(
     number: int, segment: TranscriptSegment, speaker: str
 ) -> "api.TranscriptionDiarizedSegment":
-    """Returns a segment of the `diarized_json` format, and its event."""
+    """Returns a segment of the `diarized_json` format, which is also its event in a stream."""
     return {
         "type": "transcript.text.segment",
         "id": f"seg_{number}",
@@ -165,7 +165,7 @@ def subtitles(transcript: Transcript, *, is_srt: bool) -> str:
     blocks = []
     for number, segment in enumerate(transcript.segments, 1):
         start, end = (_clock(one, is_srt) for one in (segment.start_s, segment.end_s))
-        # A blank line would end the block, and `-->` would be read as its times.
+        # A blank line would end the block, and a line with `-->` would be read as its times.
         text = " ".join(segment.text.replace("-->", "->").split())
         lines = [*([str(number)] if is_srt else []), f"{start} --> {end}", text]
         blocks.append("\n".join(lines) + "\n\n")
@@ -176,7 +176,7 @@ def _segment(segment: TranscriptSegment, part: TranscriptPart, temperature: floa
     logprobs = [one.logprob or 0.0 for one in segment.logprobs]
     text = segment.text.encode()
     return {
-        "seek": round(part.seek_s * _SEEKS_PER_S),
+        "seek": round(part.seek_s * _SEEK_UNITS_PER_S),
         "start": _round(segment.start_s),
         "end": _round(segment.end_s),
         "text": segment.text,

@@ -72,7 +72,7 @@ _NO_TIMES = (
 
 @dataclass(frozen=True, kw_only=True)
 class _Options:
-    """Fields of a request. `language_name` is that of the transcript if the task decides it."""
+    """Options of a request. `language_name` is set for a translation, whose language is fixed."""
 
     transcript: TranscriptRequest
     format: TranscriptFormat
@@ -126,7 +126,7 @@ async def _answer(
             text_limits={_REFERENCES: _REFERENCES_BYTES},
         )
         if model.hears:
-            _check_needs_no_times(fields)
+            _check_needs_no_timestamps(fields)
         if model.recognizer is not None:
             _check_recognizer_fields(model.recognizer, fields)
         options = options_of(fields)
@@ -186,8 +186,8 @@ def _transcription_options(body: "api.CreateTranscriptionRequest") -> _Options:
 
 
 def _speech_options(strategy: "api.VadConfig | Literal['auto'] | None") -> SpeechOptions | None:
-    """Returns how speech is detected; None if it is not. Raises `InvalidRequest`, and `Unsupported`
-    without the detector."""
+    """Returns the options of speech detection; None if the recording is transcribed without it.
+    Raises `InvalidRequest`, and `Unsupported` if `server_vad` lacks its extra."""
     if strategy is None or (strategy == "auto" and not is_installed("realtime")):
         return None
     if isinstance(strategy, str):
@@ -234,9 +234,9 @@ def _diarization(
     body: "api.CreateTranscriptionRequest",
     limits: RecordingLimits,
 ) -> Diarization | None:
-    """Returns what tells the speakers apart; None if that is not asked for. The body of a
-    translation has none of the fields for it. Raises `ApiError` without a model that the caller may
-    use."""
+    """Returns the options of diarization; None for every format but `diarized_json`. Raises
+    `ApiError` for invalid speakers, or if the caller may use no model for it. A translation
+    never has this format."""
     names: Sequence[str] = body.get("known_speaker_names", ())
     references: Sequence[str] = body.get(_REFERENCES, ())
     if body.get("response_format") != "diarized_json":
@@ -268,17 +268,17 @@ def _diarization(
             file = files.enter_context(_reference(services, url, field))
             sample = Recording(file=file, field=field, limits=limits)
             known.append(KnownSpeaker(name=name, sample=sample))
-        files.pop_all()  # the transcript closes them
+        files.pop_all()  # the transcription closes them
     threshold = services.settings.diarization_threshold
     return Diarization(model=model, known=known, threshold=threshold)
 
 
 def _reference(services: Services, url: str, field: str) -> IO[bytes]:
-    """Returns the file in a data URL. Raises `InvalidRequest`."""
+    """Returns the decoded data URL as a temporary file. Raises `InvalidRequest`."""
     parsed = parse_data_url(url)
     try:
         if parsed is None:
-            raise ValueError("it is not a data: URL with base64")
+            raise ValueError("it is no data: URL in base64")
         data = decode_base64(parsed.base64)
     except ValueError as error:
         message = f"A sample of a speaker cannot be read: {error}."
@@ -289,8 +289,8 @@ def _reference(services: Services, url: str, field: str) -> IO[bytes]:
     return file
 
 
-def _check_needs_no_times(body: "_Body") -> None:
-    """Raises `UnsupportedField` for fields that ask for times, which a language model does not
+def _check_needs_no_timestamps(body: "_Body") -> None:
+    """Raises `UnsupportedField` for fields that ask for timestamps, which a language model does not
     report."""
     if body.get("timestamp_granularities"):
         raise UnsupportedField(_NO_TIMES.format(**body), param="timestamp_granularities")
@@ -299,7 +299,7 @@ def _check_needs_no_times(body: "_Body") -> None:
 
 
 def _check_recognizer(model: LocalModel, files: RecognizerFiles, *, translates: bool) -> None:
-    """Raises `ApiError` if a NeMo model lacks its extra, or is to translate."""
+    """Raises `ApiError` if a NeMo model lacks its extra, or if the task is translation."""
     if translates:
         message = f"`{model.card.id}` transcribes; it cannot translate."
         raise InvalidRequest(message, param="model")
@@ -337,7 +337,7 @@ async def _collect(parts: AsyncGenerator[TranscriptPart, None], options: _Option
 
 def _render(transcript: Transcript, options: _Options) -> Response:
     if options.format == "json" and options.transcript.translate:
-        return JsonResponse({"text": transcript.text})  # the document's has no `usage`
+        return JsonResponse({"text": transcript.text})  # a translation has no `usage`
     if options.format == "json":
         return JsonResponse(json_transcript(transcript, has_logprobs=options.has_logprobs))
     if options.format == "diarized_json":
@@ -359,8 +359,8 @@ def _render(transcript: Transcript, options: _Options) -> Response:
 async def _events(
     parts: AsyncGenerator[TranscriptPart, None], options: _Options
 ) -> "AsyncGenerator[api.CreateTranscriptionResponseStreamEvent, None]":
-    """Yields the document's events: a delta for each segment, and the segment if speakers are told
-    apart."""
+    """Yields the document's events: a delta for each segment, followed by the segment itself if it
+    has a speaker."""
     transcript, logprobs, usages, number = "", [], [], 0
     async with aclosing(parts):
         async for part in parts:

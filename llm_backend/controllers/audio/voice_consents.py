@@ -1,7 +1,7 @@
 """Voice consents: recordings in which people consent to the cloning of their voices.
 
-A recording is stored as it was sent. Its words are not checked: the people that create the voice
-are responsible for them.
+A recording is stored as it was sent. Nothing checks what it says: the client that creates a voice
+is responsible for that.
 """
 
 import time
@@ -38,7 +38,7 @@ _PIECE_BYTES = 256 * 1024
 
 
 async def create_voice_consent(services: Services, request: ApiRequest) -> Response:
-    """`POST /audio/voice_consents`: stored where voices are made."""
+    """`POST /audio/voice_consents`: stored if a local model clones voices, else relayed."""
     if not takes_samples(services):
         return await relay_without_samples(services, request)
     check_codecs(_FIELD)
@@ -87,7 +87,7 @@ async def get_voice_consent(services: Services, request: ApiRequest) -> Response
 
 @local_or_upstream(_KIND, "consent_id")
 async def update_voice_consent(services: Services, request: ApiRequest) -> Response:
-    """`POST /audio/voice_consents/{consent_id}`: another name."""
+    """`POST /audio/voice_consents/{consent_id}`: changes the name."""
     body: api.UpdateVoiceConsentRequest = request.body
     consent = await services.voices.rename_consent(request.path["consent_id"], body["name"])
     return JsonResponse(_consent_object(consent))

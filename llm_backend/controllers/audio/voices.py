@@ -1,4 +1,4 @@
-"""Names of the voices that can speak here."""
+"""Voices: the list of those that can speak here, and whether local models can clone any."""
 
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ async def list_audio_voices(services: Services, request: ApiRequest) -> Response
     a 501 that says what to install."""
     models = [one for one in _voice_models(services) if one.missing is None]
     if not models and services.upstreams is None:
-        models = _voice_models(services)[:1]  # which says what it lacks
+        models = _voice_models(services)[:1]  # its `voices` raises what to install
     if not models:
         return await relay(services, request)
     voices = [
@@ -33,10 +33,10 @@ async def list_audio_voices(services: Services, request: ApiRequest) -> Response
         for model in models
         for voice in await cancel_on_disconnect(request, model.voices())
     ]
-    if takers := [one for one in models if isinstance(one, LocalVoice) and one.takes_samples]:
+    if cloning := [one for one in models if isinstance(one, LocalVoice) and one.takes_samples]:
         with translate_store_errors("voice"):
             sampled = await services.voices.list()
-        voices += [(model, _sampled_voice(model, one)) for model in takers for one in sampled]
+        voices += [(model, _sampled_voice(model, one)) for model in cloning for one in sampled]
     answer: api.AudioVoiceList = {
         "object": "list",
         "voices": [
@@ -60,7 +60,8 @@ def takes_samples(services: Services) -> bool:
 
 
 async def relay_without_samples(services: Services, request: ApiRequest) -> Response:
-    """Relays what is for models that clone voices. Raises `Unsupported` without an upstream."""
+    """Relays a request that needs a model that clones voices. Raises `Unsupported` without an
+    upstream."""
     if services.upstreams is None:
         raise Unsupported(
             "No model here clones voices; Pocket TTS and Qwen3-TTS can (docs/audio.md)."

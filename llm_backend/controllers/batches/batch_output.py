@@ -1,4 +1,4 @@
-"""Renders answers as JSONL lines of a batch's output or error file. Pure."""
+"""Renders answers as JSONL lines of a batch's output file or error file. Pure."""
 
 import uuid
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from llm_backend.error_bodies import error_body
 from llm_backend.errors import UpstreamFailed
 from llm_backend.store import LineResult, TokenCounts
 
-_TOKENS_END = 1 << 31  # the database column's limit, above the tokens of any answer
+_TOKENS_END = 1 << 31  # the database column holds no more, and no answer has as many tokens
 
 
 def answer_line(line: int, custom_id: str, answer: DispatchedAnswer) -> LineResult:
@@ -36,7 +36,7 @@ def answer_line(line: int, custom_id: str, answer: DispatchedAnswer) -> LineResu
 
 
 def error_line(line: int, custom_id: str, code: str, message: str) -> LineResult:
-    """Renders a line that was not run, or that failed without an answer."""
+    """Renders a line whose request was not made, or failed without an answer."""
     error = {"code": code, "message": message}
     return LineResult(line=line, is_error=True, text=_text(custom_id, None, error))
 

@@ -34,11 +34,11 @@ _END_ERRORS = {
         "The batch was cancelled before this request was made.",
     ),
 }
-_LINES_PER_QUERY = 500  # lines per query for answered lines
+_LINES_PER_QUERY = 500
 
 
 class BatchWorker:
-    """Worker of `BATCH` jobs: the state of the batch decides what is done."""
+    """Worker of `BATCH` jobs. The status of the batch decides what a job does."""
 
     def __init__(self, batches: BatchStore, files: FileStore, settings: Settings) -> None:
         self._batches = batches
@@ -54,7 +54,7 @@ class BatchWorker:
         batch, content = found
         if batch.status is BatchStatus.VALIDATING:
             if await self._begin(job, batch, content):
-                return  # the last job of its lines adds another one
+                return  # when all lines are answered, another job of this kind writes the output
             batch = await self._batches.get(batch.id)
         if batch.status in (BatchStatus.FINALIZING, BatchStatus.CANCELLING):
             with suppress(BatchEnded):  # by another job
@@ -71,7 +71,7 @@ class BatchWorker:
             return
         error = {
             "code": "server_error",
-            "message": "The server failed at this batch again and again; its log says why.",
+            "message": "The server failed to process this batch several times; its log says why.",
             "param": None,
             "line": None,
         }
@@ -80,8 +80,8 @@ class BatchWorker:
         await self._batches.delete_lines(batch.id)
 
     async def _begin(self, job: Job, batch: StoredBatch, content: Content) -> bool:
-        """Reads the input and starts the batch; False if the input is invalid, which fails the
-        batch, or the batch was cancelled."""
+        """Reads the input and starts the batch. Returns False if the batch has failed, because its
+        input is invalid, or was cancelled."""
         check = InputCheck(
             batch.endpoint,
             lines_limit=self._settings.batch_lines_limit,
@@ -149,7 +149,7 @@ class BatchWorker:
     async def _errors(
         self, batch: StoredBatch, content: Content, status: BatchStatus
     ) -> AsyncIterator[bytes]:
-        """Yields the failed lines, then the lines that were not run before the batch ended."""
+        """Yields the failed lines, then the lines whose requests were not made before the end."""
         async for line in self._answers(batch, is_error=True):
             yield line
         if status in _END_ERRORS:
@@ -163,13 +163,13 @@ class BatchWorker:
         async for number, custom_id in self._custom_ids(batch, content):
             custom_ids[number] = custom_id
             if len(custom_ids) == _LINES_PER_QUERY:
-                async for result in self._without_answer(batch, custom_ids, code, message):
+                async for result in self._select_unanswered(batch, custom_ids, code, message):
                     yield result
                 custom_ids.clear()
-        async for result in self._without_answer(batch, custom_ids, code, message):
+        async for result in self._select_unanswered(batch, custom_ids, code, message):
             yield result
 
-    async def _without_answer(
+    async def _select_unanswered(
         self, batch: StoredBatch, custom_ids: dict[int, str], code: str, message: str
     ) -> AsyncIterator[LineResult]:
         if not custom_ids:

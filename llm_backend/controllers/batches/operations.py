@@ -1,4 +1,5 @@
-"""Batch operations: create, list, retrieve, cancel; relayed if the input file is an upstream's."""
+"""Batch operations: create, list, retrieve, cancel. A batch whose input file is not stored here is
+relayed."""
 
 import time
 import uuid

@@ -18,8 +18,8 @@ async def list_detached_chats(services: Services, request: ApiRequest) -> Respon
     """`GET /chat/detached`: those being answered, the latest first."""
     found: list[api.DetachedChat] = []
     if project := request.caller.project:
-        found = [chat.as_json() for chat in services.detached_chats.of(project.id)]
-        found += await services.detached_peers.of(project.id)
+        found = [chat.as_json() for chat in services.detached_chats.list_unanswered(project.id)]
+        found += await services.detached_peers.list_unanswered(project.id)
     found.sort(key=lambda one: one["created"], reverse=True)
     answer: api.DetachedChatList = {"object": "list", "data": found}
     return JsonResponse(answer)

@@ -1,4 +1,4 @@
-"""Chats of other APIs: their requests as chats, and the deltas of a chat as their answers."""
+"""Answers to requests of other APIs by chats: Anthropic's Messages, and Ollama's API."""
 
 import re
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
@@ -46,7 +46,7 @@ another API."""
 
 @contextmanager
 def rename_fields(names: FieldNames) -> Iterator[None]:
-    """Rewrites `param` of errors from names of the chat to those of another API."""
+    """Rewrites `param` of errors from the names of chat fields to those of another API."""
     try:
         yield
     except ApiError as error:
@@ -56,8 +56,8 @@ def rename_fields(names: FieldNames) -> Iterator[None]:
 
 
 def chat_request_of(request: ApiRequest, body: "api.CreateChatCompletionRequest") -> ApiRequest:
-    """Returns the request with the body of a chat, which is not stored for a project with zero
-    data retention."""
+    """Returns the request with this chat as its body. The chat is not stored for a project with
+    zero data retention."""
     project = request.caller.project
     if project is not None and project.has_zero_retention:
         body = {**body, "store": False}
@@ -106,7 +106,7 @@ async def _parts(
         try:
             for part in renderer.begin(answer.usage):
                 yield part
-        except BaseException:  # the client left before `deltas` began; only they close the answer
+        except BaseException:  # the client left, and `deltas` that have not begun close no answer
             async with answer:
                 raise
         async for delta in deltas:
@@ -132,8 +132,8 @@ async def _encode(
 
 
 def with_thinking(request: ApiRequest, is_on: bool, effort: str | None = None) -> ApiRequest:
-    """Returns a request for which a local model reasons or does not, if its template can switch,
-    and with this effort, if its template knows efforts."""
+    """Returns the request with reasoning switched on or off, and with this effort. A local model
+    whose template lacks such a switch, or knows no efforts, ignores them."""
     variables: JsonObject = dict.fromkeys(THINKING_VARIABLES, is_on)
     if effort is not None:
         variables["reasoning_effort"] = effort

@@ -1,4 +1,4 @@
-"""The input of a decision as messages of a chat, and parts as text and images. Pure."""
+"""Translation of a decision's input to chat messages, and of its parts to text and images. Pure."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +21,8 @@ _CALLS = {
 
 
 def messages_of(value: str | Sequence[JsonMapping]) -> list[Message]:
-    """Returns the messages of an input. Raises `InvalidRequest` with the path of a part that the
-    model cannot get, or of an output without a call."""
+    """Returns the messages of an input. Raises `InvalidRequest` with the path of an invalid part,
+    or of a tool output without its call."""
     if isinstance(value, str):
         return [{"role": "user", "content": value}]
     if not value:
@@ -67,11 +67,11 @@ def _check_calls(items: Sequence[JsonMapping]) -> None:
 
 
 def _with_json_as_text(item: JsonMapping, where: str) -> JsonObject:
-    """Returns an item with its type, and with text in the place of JSON parts."""
+    """Returns the item with its type, and with text parts in place of JSON parts."""
     content = item.get("content")
     typed = {"type": "message", **item}
     if not isinstance(content, list):
-        return _with_parts(typed)
+        return _with_text_part(typed)
     parts = [
         {"type": "input_text", "text": _json_text(part["data"], f"{where}.content[{index}].data")}
         if part["type"] == "input_json"
@@ -81,8 +81,8 @@ def _with_json_as_text(item: JsonMapping, where: str) -> JsonObject:
     return {**typed, "content": parts}
 
 
-def _with_parts(item: JsonObject) -> JsonObject:
-    """Returns a message with its text as a part."""
+def _with_text_part(item: JsonObject) -> JsonObject:
+    """Returns the item with the text of a message as a part."""
     if isinstance(item.get("content"), str):
         kind = "output_text" if item["role"] == "assistant" else "input_text"
         return {**item, "content": [{"type": kind, "text": item["content"]}]}
@@ -90,7 +90,8 @@ def _with_parts(item: JsonObject) -> JsonObject:
 
 
 def _json_text(data: Any, where: str) -> str:
-    """Returns JSON as text. Raises `InvalidRequest` if it is too deep, too long or no object."""
+    """Returns JSON as text. Raises `InvalidRequest` if it is too deep or too long, or a list of
+    anything but objects."""
     if isinstance(data, list) and not all(isinstance(one, Mapping) for one in data):
         raise InvalidRequest("`data` must be an object, or a list of objects.", param=where)
     for values, depth in enumerate(_depths(data), start=1):
@@ -105,7 +106,7 @@ def _json_text(data: Any, where: str) -> str:
 
 
 def _depths(data: Any) -> Iterator[int]:
-    """Yields the number of containers around and at each value, until one is too deep."""
+    """Yields the depth of each value: the number of containers around it, itself included."""
     unread = [(data, 0)]
     while unread:
         value, depth = unread.pop()

@@ -93,7 +93,7 @@ async def delete_file(services: Services, request: ApiRequest) -> Response:
 
 
 def declared_bytes(request: ApiRequest) -> int:
-    """Estimates a form's file size from `Content-Length`; 0 if the header is missing."""
+    """Returns the size of a form's file as `Content-Length` implies it; 0 without this header."""
     announced = request.http.headers.get("content-length", "")
     return max(0, int(announced) - FRAMING_BYTES) if announced.isdecimal() else 0
 

@@ -1,4 +1,5 @@
-"""Custom tools of chats: functions for the model, custom tools for the client. Pure."""
+"""Translation of custom tools in chats: to functions for the model, and calls of these functions
+back to custom calls for the client. Pure."""
 
 import json
 import re
@@ -28,8 +29,8 @@ def custom_names(body: "api.CreateChatCompletionRequest") -> frozenset[str]:
 
 
 def with_functions(body: "api.CreateChatCompletionRequest") -> "api.CreateChatCompletionRequest":
-    """Returns the chat in which custom tools, their calls, and a `tool_choice` that names one, are
-    replaced by functions. Raises `UnsupportedField` for a format that cannot be enforced."""
+    """Returns the chat with functions in place of custom tools, also in calls and in `tool_choice`.
+    Raises `UnsupportedField` for a format that cannot be enforced."""
     messages = [_with_function_calls(message) for message in body["messages"]]
     translated: JsonObject = {**body, "messages": messages}
     if body.get("tools"):
@@ -94,9 +95,9 @@ class CustomCalls:
             yield replace(call, arguments=text, is_custom=True)
 
     def _finish_inputs(self, choice: int) -> Iterator[ToolCall]:
-        """Yields the rest of inputs: arguments in an unexpected form are the input themselves."""
-        for (one, index), custom_input in self._inputs.items():
-            if one == choice and (rest := custom_input.finish()):
+        """Yields the rest of each input; malformed arguments are the input themselves."""
+        for (call_choice, index), custom_input in self._inputs.items():
+            if call_choice == choice and (rest := custom_input.finish()):
                 yield ToolCall(index=index, arguments=rest, is_custom=True)
 
 

@@ -1,5 +1,5 @@
-"""Deprecated `functions` and `function_call` of chats: translated to tools, and calls back to the
-deprecated form. Pure.
+"""Translation of the deprecated `functions` and `function_call` of chats to tools, and of calls
+back to the deprecated form. Pure.
 """
 
 import re
@@ -42,7 +42,7 @@ def with_tools(body: "api.CreateChatCompletionRequest") -> "api.CreateChatComple
 
 @contextmanager
 def translate_function_errors(body: "api.CreateChatCompletionRequest") -> Iterator[None]:
-    """Rewrites `param` of errors in such tools to the client's `functions`."""
+    """Rewrites `param` of errors in the tools of `with_tools` to name the client's `functions`."""
     try:
         yield
     except ApiError as error:
@@ -54,8 +54,8 @@ def translate_function_errors(body: "api.CreateChatCompletionRequest") -> Iterat
 async def as_function_calls(
     deltas: AsyncGenerator[ChatDelta, None],
 ) -> AsyncGenerator[ChatDelta, None]:
-    """Yields the deltas with the first call in the deprecated form; that form has no further
-    calls."""
+    """Yields the deltas with the first call in the deprecated form. Further calls are dropped,
+    because that form has only one."""
     async with aclosing(deltas):
         async for delta in deltas:
             if not delta.tool_calls and delta.finish_reason is None:

@@ -36,7 +36,7 @@ SHARED_FIELDS = SAMPLING_FIELDS | {
     "logprobs", "ignore_eos", "grammar",
     "user",  # identifies the end user; has no effect
 }  # fmt: skip
-WINDOWS = {"repeat_last_n", "dry_penalty_last_n"}
+WINDOW_FIELDS = {"repeat_last_n", "dry_penalty_last_n"}
 CHAT_FIELDS = SHARED_FIELDS | {
     "messages", "response_format", "max_completion_tokens", "top_logprobs", "tools", "tool_choice",
     "parallel_tool_calls", "store", "metadata", "service_tier", "reasoning_effort",
@@ -84,9 +84,9 @@ def _chat_from(
     choice = tool_choice_of(body)
     if body.get("top_logprobs") is not None and not body.get("logprobs"):
         raise InvalidRequest("`top_logprobs` needs `logprobs: true`.", param="top_logprobs")
-    logprobs = (_whole(body, "top_logprobs") or 0) if body.get("logprobs") else None
-    newer = body.get("max_completion_tokens")
-    max_name = "max_tokens" if newer is None else "max_completion_tokens"
+    logprobs = (_integer(body, "top_logprobs") or 0) if body.get("logprobs") else None
+    has_newer_name = body.get("max_completion_tokens") is not None
+    max_name = "max_completion_tokens" if has_newer_name else "max_tokens"
     return Chat(
         messages=flatten_messages(body["messages"]),
         personality=body.get("personality"),
@@ -99,12 +99,12 @@ def _chat_from(
         template_kwargs=_template_kwargs(body),
         prediction=_prediction(body),
         grammar=structure.grammar,
-        lowered_calls=structure.lowered,
+        lowered_calls=structure.lowered_calls,
         schema_budget=structure.budget,
         limits=GenerationLimits(
             choices=_choices(body, choices_limit),
-            max_tokens=_positive(max_name, _whole_or_unlimited(body, max_name)),
-            min_tokens=_whole(body, "min_tokens") or 0,
+            max_tokens=_positive(max_name, _integer_or_unlimited(body, max_name)),
+            min_tokens=_integer(body, "min_tokens") or 0,
             stop=_stop(body),
             stop_token_ids=_stop_tokens(body),
             ignore_eos=bool(body.get("ignore_eos")),
@@ -121,17 +121,17 @@ def prompts_from(
     check_supported_fields(body, COMPLETION_FIELDS)
     choices = _choices(body, choices_limit)
     best_of = _best_of(body, choices, choices_limit)
-    max_tokens = 16 if body.get("max_tokens") is None else _whole_or_unlimited(body, "max_tokens")
+    max_tokens = 16 if body.get("max_tokens") is None else _integer_or_unlimited(body, "max_tokens")
     limits = GenerationLimits(
         choices=choices,
         best_of=best_of,
         max_tokens=max_tokens,
-        min_tokens=_whole(body, "min_tokens") or 0,
+        min_tokens=_integer(body, "min_tokens") or 0,
         stop=_stop(body),
         stop_token_ids=_stop_tokens(body),
         ignore_eos=bool(body.get("ignore_eos")),
     )
-    sampling = _sampling(body, _whole(body, "logprobs"))
+    sampling = _sampling(body, _integer(body, "logprobs"))
     grammar = body.get("grammar")
     prompts = _prompts(body.get("prompt"))
     if len(prompts) > prompts_limit:
@@ -167,7 +167,7 @@ def check_supported_fields(body: JsonMapping, supported: Collection[str]) -> Non
 
 
 def _prediction(body: JsonMapping) -> str | None:
-    """Returns the predicted output; its parts are pieces of one text."""
+    """Returns the predicted output, whose parts are joined to one text."""
     prediction = body.get("prediction")
     if prediction is None or isinstance(prediction["content"], str):
         return prediction and prediction["content"]
@@ -178,11 +178,11 @@ def _sampling(body: JsonMapping, logprobs: int | None) -> Sampling:
     neutral = Sampling()
     values = {
         name: body[name]
-        for name in SAMPLING_FIELDS - {"logit_bias", "seed", *WINDOWS}
+        for name in SAMPLING_FIELDS - {"logit_bias", "seed", *WINDOW_FIELDS}
         if body.get(name) is not None
     }
     windows: dict[str, Any] = {
-        name: _window(body, name) for name in WINDOWS if body.get(name) is not None
+        name: _window(body, name) for name in WINDOW_FIELDS if body.get(name) is not None
     }
     seed = body.get("seed")
     return Sampling(
@@ -195,8 +195,8 @@ def _sampling(body: JsonMapping, logprobs: int | None) -> Sampling:
 
 
 def _window(body: JsonMapping, name: str) -> int | None:
-    """Returns a number of tokens to look back at; None is all, which clients write as -1."""
-    number = _whole(body, name)
+    """Returns the number of latest tokens that a penalty counts; None for -1, which means all."""
+    number = _integer(body, name)
     return None if number == -1 else number
 
 
@@ -215,7 +215,7 @@ def _logit_bias(entries: Mapping[str, float]) -> dict[int, float]:
 
 
 def _choices(body: JsonMapping, limit: int) -> int:
-    choices = _whole(body, "n")
+    choices = _integer(body, "n")
     if choices is None:
         return 1
     if choices > limit:
@@ -228,7 +228,7 @@ def _choices(body: JsonMapping, limit: int) -> int:
 
 
 def _best_of(body: JsonMapping, choices: int, limit: int) -> int | None:
-    best_of = _whole(body, "best_of")
+    best_of = _integer(body, "best_of")
     if best_of is None or best_of == choices:
         return None
     if not choices <= best_of <= limit:
@@ -261,8 +261,8 @@ def tokens_from(numbers: Sequence[float], where: str) -> list[int]:
     return [int(number) for number in numbers]
 
 
-def _whole(body: JsonMapping, name: str) -> int | None:
-    """Returns a field that the document calls an integer: JSON may write it as 5.0 or 1e300."""
+def _integer(body: JsonMapping, name: str) -> int | None:
+    """Returns an integer field. JSON may write an integer as 5.0, and one out of range as 1e300."""
     number = body.get(name)
     if number is None:
         return None
@@ -271,9 +271,9 @@ def _whole(body: JsonMapping, name: str) -> int | None:
     return int(number)
 
 
-def _whole_or_unlimited(body: JsonMapping, name: str) -> int | None:
-    """Returns a number of tokens; None, no limit, for -1."""
-    number = _whole(body, name)
+def _integer_or_unlimited(body: JsonMapping, name: str) -> int | None:
+    """Returns a limit of tokens; None for -1, which means no limit."""
+    number = _integer(body, name)
     return None if number == UNLIMITED else number
 
 
@@ -299,7 +299,8 @@ def _template_kwargs(body: JsonMapping) -> Mapping[str, Any]:
 
 
 def _prompts(prompt: Any) -> list[str | list[int]]:
-    """Returns one prompt for each text or token list of the document's four forms."""
+    """Returns the prompts of any of the document's forms: a text, texts, a list of tokens, or such
+    lists."""
     if prompt is None:
         return [""]
     if isinstance(prompt, str):

@@ -1,8 +1,8 @@
 """Structured output: grammars and schemas of `response_format`, `grammar` and strict `tools`.
 
-A schema that no grammar can express at all is refused with its path. One that a grammar expresses
-in part constrains generation as far as it does, and the answer is validated against the whole
-schema before it is sent.
+A schema that no grammar can express is refused with its path. If a grammar expresses a part of a
+schema, generation is constrained by that part, and the answer is validated against the whole schema
+before it is sent.
 """
 
 from collections.abc import Mapping
@@ -39,15 +39,15 @@ ANY_OBJECT: Mapping[str, JsonValue] = {"type": "object"}
 
 @dataclass(frozen=True, kw_only=True)
 class StructuredOutput:
-    """Constraints of an answer; `schema` validates its whole content, `calls` the arguments of
-    strict functions, by name. `lowered` are the schemas of strict functions as the grammar has
-    them. `is_sufficient` is True if all that the grammar permits is valid by the schema. `budget`
-    is the unused part of the request's budget of schemas."""
+    """Constraints of an answer. `schema` validates its whole content. By names of strict functions,
+    `calls` validates the arguments, and `lowered_calls` has the schemas that the grammar enforces.
+    `is_sufficient` is True if all that the grammar permits is valid by the schemas. `budget` is the
+    unused part of the request's budget of schemas."""
 
     grammar: Grammar | JsonContent | None = None
     schema: AnswerSchema | None = None
     calls: Mapping[str, AnswerSchema] = field(default_factory=dict)
-    lowered: Mapping[str, LoweredSchema] = field(default_factory=dict)
+    lowered_calls: Mapping[str, LoweredSchema] = field(default_factory=dict)
     is_sufficient: bool = True
     budget: SchemaBudget = field(default_factory=SchemaBudget)
 
@@ -62,8 +62,8 @@ def schema_limits(settings: Settings) -> SchemaLimits:
 async def structure_from(
     body: "api.CreateChatCompletionRequest", limits: SchemaLimits | None = None
 ) -> StructuredOutput:
-    """Compiles the constraints of a body. Raises `InvalidRequest` with the field and, in a schema,
-    the path."""
+    """Returns the constraints of a body. Raises `InvalidRequest` with the path of the field, or of
+    the part of a schema."""
     response_format = body.get("response_format") or TEXT
     grammar = body.get("grammar")
     tools = _strict_tools(body)
@@ -94,7 +94,7 @@ def _check_single_constraint(body: "api.CreateChatCompletionRequest") -> None:
     is_text = (body.get("response_format") or TEXT)["type"] == "text"
     if body.get("grammar") is not None and not is_text:
         raise InvalidRequest(
-            "`grammar` and `response_format` each say what the answer is; give one of them.",
+            "`grammar` and `response_format` both determine the form of the answer; give one.",
             param="grammar",
         )
     has_tools = body.get("tools") and body.get("tool_choice") != "none"
@@ -119,7 +119,7 @@ def _structure_of(
         lowered_calls[name], calls[name] = _lower(function["parameters"], path, budget)
     structure = StructuredOutput(
         calls=calls,
-        lowered=lowered_calls,
+        lowered_calls=lowered_calls,
         is_sufficient=all(one.is_sufficient for one in lowered_calls.values()),
         budget=budget,
     )

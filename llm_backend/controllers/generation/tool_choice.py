@@ -18,7 +18,8 @@ _FUNCTION_NAME = re.compile(rf"[A-Za-z0-9_.\-]{{1,{FUNCTION_NAME_LENGTH}}}")
 
 @dataclass(frozen=True, kw_only=True)
 class ToolChoice:
-    """Tools shown, names that may be called (None: any of them), True if one must be called."""
+    """Tools that the model is shown. `names` are those that it may call; None means all of them.
+    `must_call` is True if it must call one."""
 
     tools: Sequence[Mapping[str, Any]] = ()
     must_call: bool = False
@@ -90,7 +91,8 @@ def _check_parameters(schema: Mapping[str, Any], where: str) -> None:
 def _select_names(
     choices: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], where: str
 ) -> frozenset[str]:
-    """Returns the names of these tools. Raises `InvalidRequest` for one not among `tools`."""
+    """Returns the names that these choices select. Raises `InvalidRequest` for a name that is not
+    among the `tools`."""
     if not choices:
         raise InvalidRequest("No tool is allowed; use `tool_choice: none`.", param=where)
     known = {tool["function"]["name"] for tool in tools}

@@ -1,4 +1,4 @@
-"""Bodies of requests for images as drawings: each field is honoured, or refused by name."""
+"""Translation of image requests to drawings: each field takes effect, or is refused by name."""
 
 import re
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -38,7 +38,7 @@ VARIATION_FIELDS = frozenset({"image", "model", "n", "response_format", "size", 
 NOT_INSTALLED = "images_not_installed"
 _MODELS = "models that draw"
 _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
-_LEAST_SIDE = 64
+_MIN_SIDE = 64  # pixels
 _QUALITIES: Mapping[str, Quality] = {"low": "low", "high": "high", "hd": "high"}
 _NEUTRAL = {"input_fidelity": ("low",)}  # values that change nothing
 _LOSSY = ("jpeg", "webp")
@@ -134,10 +134,8 @@ def parse_size(size: str | None, pixels_limit: int, side_step: int) -> tuple[int
     if match is None:
         raise _bad_size(f"`{(size or '')[:40]}` is not `WIDTHxHEIGHT` in pixels.")
     width, height = int(match[1]), int(match[2])
-    if min(width, height) < _LEAST_SIDE or width % side_step or height % side_step:
-        raise _bad_size(
-            f"Width and height must be multiples of {side_step}, at least {_LEAST_SIDE}."
-        )
+    if min(width, height) < _MIN_SIDE or width % side_step or height % side_step:
+        raise _bad_size(f"Width and height must be multiples of {side_step}, at least {_MIN_SIDE}.")
     if width * height > pixels_limit:
         raise _bad_size(
             f"{width}x{height} has {width * height:,} pixels, and the limit is {pixels_limit:,}: "
@@ -148,7 +146,7 @@ def parse_size(size: str | None, pixels_limit: int, side_step: int) -> tuple[int
 
 
 async def read_edit_form(services: Services, request: ApiRequest) -> tuple[JsonValue, EditFiles]:
-    """Reads the form of an edit or a variation: its fields and its files. Raises
+    """Returns the fields and the files of the form of an edit or a variation. Raises
     `UnsupportedField` for a second image."""
     assert request.form is not None, "the body is a form"
     files: dict[str, bytes] = {}
@@ -156,20 +154,20 @@ async def read_edit_form(services: Services, request: ApiRequest) -> tuple[JsonV
     async with aclosing(request.form.files(("image", "mask"), limit_bytes=limit_bytes)) as parts:
         async for part in parts:
             if part.field in files:
-                raise _one_image(part.field)
+                raise _too_many_images(part.field)
             files[part.field] = await _join(part.pieces)
     fields = await request.form.fields()
     if request.form_head is not None:
-        request.form_head.close()  # the files are not stored twice while images are drawn
+        request.form_head.close()  # its copy of the files is not needed while images are drawn
     return fields, EditFiles(image=files["image"], mask=files.get("mask"))
 
 
 async def read_edit_body(services: Services, body: "api.EditImageBodyJsonParam") -> EditFiles:
-    """Reads the files that the JSON body of an edit refers to. Raises `InvalidRequest` and
+    """Returns the files to which the JSON body of an edit refers. Raises `InvalidRequest`, and
     `UnsupportedField` for a second image."""
     images, mask = body["images"], body.get("mask")
     if len(images) > 1:
-        raise _one_image("images")
+        raise _too_many_images("images")
     read = services.input_images.content
     return EditFiles(
         image=await read(images[0], "images[0]"),
@@ -182,8 +180,8 @@ async def read_edit_body(services: Services, body: "api.EditImageBodyJsonParam")
 async def with_files(
     services: Services, model: ImageModel, drawing: ImageRequest, files: EditFiles
 ) -> ImageRequest:
-    """Returns the drawing that begins with these files. Without a mask, the transparent pixels of
-    the image are the mask. Raises `InvalidRequest` for invalid files, and for a mask of another
+    """Returns the drawing that starts from these files. Without a mask file, the transparent pixels
+    of the image are the mask. Raises `InvalidRequest` for invalid files, and for a mask of another
     size."""
     require_library()
     return await offload_media(
@@ -226,12 +224,12 @@ def _with_files(
 
 
 def _size_of(source: "SourceImage", limit: int, side_step: int, param: str) -> tuple[int, int]:
-    """Returns the size of a drawing over an image: the image's, shrunk to the limit, in blocks
-    that can be drawn. Raises `InvalidRequest` for an image that is so narrow that the least width
-    of a drawing takes it beyond the limit."""
+    """Returns the size of a drawing that starts from an image: that of the image, reduced to the
+    limit of pixels, and rounded down to multiples of `side_step`. Raises `InvalidRequest` for an
+    image so narrow that, with the minimum side, the drawing exceeds the limit."""
     share = min(1.0, (limit / (source.width * source.height)) ** 0.5)
     width, height = (
-        max(int(side * share) // side_step * side_step, _LEAST_SIDE)
+        max(int(side * share) // side_step * side_step, _MIN_SIDE)
         for side in (source.width, source.height)
     )
     if width * height > limit:
@@ -247,7 +245,7 @@ def _bad_size(reason: str) -> InvalidRequest:
     return InvalidRequest(reason, param="size")
 
 
-def _one_image(param: str) -> UnsupportedField:
+def _too_many_images(param: str) -> UnsupportedField:
     message = f"A drawing must begin with one image; `{param}` holds more than one."
     return UnsupportedField(message, param=param)
 

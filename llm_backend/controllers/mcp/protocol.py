@@ -1,6 +1,6 @@
 """Tools and resources of this server in the terms of the MCP library.
 
-The only module that imports the library as a server; it is imported with the first message.
+No other module imports the server part of the library. The first message imports this module.
 """
 
 import base64
@@ -34,7 +34,7 @@ from llm_backend.errors import InvalidRequest, RangeNotSatisfiable
 
 _FILES = "llm-backend://files/"
 _UNAVAILABLE = "llm-backend/unavailable"  # metadata of the list of tools
-_NOT_PASSED = frozenset({b"idempotency-key", b"range", b"host"})
+_DROPPED_HEADERS = frozenset({b"idempotency-key", b"range", b"host"})
 _Context = ServerRequestContext[Any, Any]
 
 
@@ -47,8 +47,8 @@ async def run_server(
     app: ASGIApp, servers: PermittedServers, *, file_limit_bytes: int, body_bytes: int
 ) -> AsyncIterator[Answer]:
     """Runs an MCP server over the application, with the tools of permitted servers, and yields the
-    function that answers a message. It keeps no sessions, so that any process may get any
-    message."""
+    function that answers a message. The server keeps no sessions, so that any process can answer
+    any message."""
     tools = _Tools(app, tools_of(file_limit_bytes=file_limit_bytes), servers, file_limit_bytes)
     server: Server[Any] = Server(
         "llm-backend",
@@ -99,20 +99,20 @@ class _Tools:
     async def call(
         self, context: _Context, params: mcp_types.CallToolRequestParams
     ) -> mcp_types.CallToolResult:
-        """Runs a tool; an error is a result, which the model may read."""
-        tool, given = self._tools.get(params.name), params.arguments or {}
+        """Runs a tool. Its error is returned as a result, which the model can read."""
+        tool, arguments = self._tools.get(params.name), params.arguments or {}
         if self._servers.has(params.name) and _may_forward(context):
             try:
-                return _result(await self._servers.call(params.name, given))
+                return _result(await self._servers.call(params.name, arguments))
             except (McpFailed, ToolRefused) as failure:
                 return _result(str(failure), is_error=True)
         if tool is None:
             message = f"There is no tool `{params.name[:256]}`."
             raise MCPError(mcp_types.INVALID_PARAMS, message)
-        for error in self._validators[tool.name].iter_errors(given):
+        for error in self._validators[tool.name].iter_errors(arguments):
             return _result(f"The arguments are wrong: {error.message[:1000]}", is_error=True)
         try:
-            answer = tool.render(await self._send(context, tool.request(given)), given)
+            answer = tool.render(await self._send(context, tool.request(arguments)), arguments)
         except (_Refused, InvalidRequest) as error:
             return _result(str(error), is_error=True)
         return _result(answer)
@@ -131,7 +131,8 @@ class _Tools:
     async def read_file(
         self, context: _Context, params: mcp_types.ReadResourceRequestParams
     ) -> mcp_types.ReadResourceResult:
-        """Reads a file, as text if it is one. Raises `MCPError` for one that is too long."""
+        """Returns the content of a file: text if it is UTF-8, else base64. Raises `MCPError` for a
+        file that is too long."""
         uri = str(params.uri)
         if not uri.startswith(_FILES):
             raise MCPError(mcp_types.INVALID_PARAMS, f"There is no resource {uri[:256]}.")
@@ -153,11 +154,11 @@ class _Tools:
             raise MCPError(mcp_types.INVALID_PARAMS, str(error)) from error
 
     async def _send(self, context: _Context, request: ToolRequest) -> bytes:
-        """Sends a request with the client's headers, and returns the body of its answer; of a piece
-        that begins at a file's end or after it, no bytes."""
+        """Sends a request with the client's headers, and returns the body of the answer. Returns no
+        bytes for a range that begins at the end of a file or after it."""
         assert isinstance(context.request, Request), "messages come over HTTP"
         sent = context.request.scope["headers"]
-        headers = [pair for pair in sent if pair[0] not in _NOT_PASSED]
+        headers = [pair for pair in sent if pair[0] not in _DROPPED_HEADERS]
         exchange = open_exchange(
             self._app,
             request.path,

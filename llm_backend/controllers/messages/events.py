@@ -1,4 +1,4 @@
-"""Deltas of a chat as the events of a message, and the message that they add up to (pure)."""
+"""Translation of a chat's deltas to the events of a message, and to the whole message (pure)."""
 
 import uuid
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from llm_backend.errors import ApiError
 from llm_backend.json_types import JsonObject
 from llm_backend.sse import encode, encode_error
 
-# any other finish reason, as some upstreams send, becomes `end_turn`
+# any other finish reason becomes `end_turn`, also one that only some upstream has
 _STOP_REASONS = {
     "length": "max_tokens",
     "tool_calls": "tool_use",
@@ -22,8 +22,8 @@ class MessageEvents:
     """Translates the deltas of one answer to events, and collects the whole message.
 
     Events of an answer: `message_start`; for each block `content_block_start`, its deltas and
-    `content_block_stop`; `message_delta` and `message_stop`. Reasoning is left out unless it is
-    shown.
+    `content_block_stop`; `message_delta` and `message_stop`. Without `shows_reasoning` the message
+    has no reasoning.
     """
 
     media_type = EVENT_STREAM
@@ -46,7 +46,7 @@ class MessageEvents:
         }
 
     def begin(self, usage: Usage) -> Iterator[JsonObject]:
-        """Yields the first event, with the tokens that are known."""
+        """Yields the first event, with the usage so far."""
         message = {**self._message, "content": [], "usage": usage_of(usage)}
         yield {"type": "message_start", "message": message}
 
@@ -67,7 +67,7 @@ class MessageEvents:
                 self._message["stop_sequence"] = delta.stop_sequence
 
     def end(self, usage: Usage) -> Iterator[JsonObject]:
-        """Yields the last events, with the tokens of the whole answer."""
+        """Yields the last events, with the usage of the whole answer."""
         yield from self._close()
         self._message["usage"] = usage_of(usage)
         ending = {key: self._message[key] for key in ("stop_reason", "stop_sequence")}

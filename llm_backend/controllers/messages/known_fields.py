@@ -1,4 +1,4 @@
-"""Fields inside of messages that this server supports; others are refused by their path (pure)."""
+"""Fields inside messages that this server supports; others are refused by their paths (pure)."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from llm_backend.json_types import JsonMapping
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-# `citations` of a text are those of an earlier answer; a `signature` is for the model that thought.
+# `citations` of a text come from an earlier answer; only the model that reasoned reads `signature`.
 _BLOCKS: dict[str, frozenset[str]] = {
     "text": frozenset({"text", "citations"}),
     "image": frozenset({"source"}),
@@ -22,7 +22,7 @@ _BLOCKS: dict[str, frozenset[str]] = {
 }
 _TOOL = frozenset(
     {"type", "name", "description", "input_schema", "strict", "input_examples"}
-    | {"cache_control", "eager_input_streaming"}  # hints: inputs are always sent as they come
+    | {"cache_control", "eager_input_streaming"}  # hints: inputs are always streamed
 )
 _OBJECTS = {
     "metadata": frozenset({"user_id"}),
@@ -31,8 +31,8 @@ _OBJECTS = {
     "output_config": frozenset({"effort", "format"}),
     "context_management": frozenset({"edits"}),
 }
-# Edits that change nothing here: a model's template leaves out reasoning that it should not see.
-_HINTED_EDITS = frozenset({"clear_thinking_20251015"})
+# Edits without effect here: the chat template already leaves out old reasoning.
+_NEUTRAL_EDITS = frozenset({"clear_thinking_20251015"})
 # Values of other fields that change nothing.
 _NEUTRAL: Mapping[str, Collection[Any]] = {
     "citations": [{"enabled": False}],
@@ -62,7 +62,7 @@ def check_fields(body: "api.CountAnthropicMessageTokensRequest") -> None:
 
 
 def _check_edit(edit: JsonMapping, path: str) -> None:
-    if edit["type"] not in _HINTED_EDITS:
+    if edit["type"] not in _NEUTRAL_EDITS:
         raise UnsupportedField(
             f"Edits of the type `{edit['type']}` are not supported; the client must shorten the "
             "messages itself.",

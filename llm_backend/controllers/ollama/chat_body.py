@@ -1,4 +1,4 @@
-"""Bodies of Ollama's chats and generations as bodies of chat completions (pure)."""
+"""Translation of bodies of Ollama's chats and generations to bodies of chat completions (pure)."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
@@ -50,9 +50,9 @@ def check_completion(body: "api.CreateOllamaCompletionRequest") -> None:
 
 
 def _messages(messages: Sequence[JsonMapping]) -> Iterator[JsonObject]:
-    """Yields the messages of a chat. Results of tools get the ids of the calls that they answer,
-    because in Ollama's API they name at most the function."""
-    calls: list[JsonObject] = []  # of the latest message of the assistant, without results so far
+    """Yields the messages of a chat. Each result of a tool gets the id of the call that it answers,
+    because in Ollama's API it may name the function alone, or nothing."""
+    calls: list[JsonObject] = []  # of the latest assistant message; those without a result yet
     for index, message in enumerate(messages):
         role = message["role"]
         if role == "tool":
@@ -109,8 +109,8 @@ def _tool_result(message: JsonMapping, calls: list[JsonObject], path: str) -> Js
             content = message.get("content") or ""
             return {"role": "tool", "tool_call_id": call["id"], "content": content}
     raise InvalidRequest(
-        "A message of the role `tool` must answer one of the `tool_calls` of the message of the "
-        "assistant before it.",
+        "A message of the role `tool` must answer one of the `tool_calls` of the latest message of "
+        "the assistant.",
         param=path,
     )
 

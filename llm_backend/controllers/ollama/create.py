@@ -1,4 +1,4 @@
-"""Chats and generations by a local model, or by an upstream that answers chats or responses."""
+"""Ollama's chats and generations, by a local model or by a bridged upstream."""
 
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     _Body: TypeAlias = api.CreateOllamaChatRequest | api.CreateOllamaCompletionRequest
 
-_NAMES = ((r"response_format\.json_schema\.schema", "format"),)
+_FIELD_NAMES = ((r"response_format\.json_schema\.schema", "format"),)
 
 
 async def create_ollama_chat(services: Services, request: ApiRequest) -> Response:
@@ -71,13 +71,13 @@ async def _answer(
                 request = with_thinking(request, bool(think))
         elif body.get("logprobs"):
             raise UnsupportedField(
-                f"`{body['model']}` is a model of an upstream, from which no log probabilities are "
-                "read here; leave `logprobs` out.",
+                f"`{body['model']}` is a model of an upstream, whose log probabilities this server "
+                "does not translate; leave `logprobs` out.",
                 param="logprobs",
             )
         lines = OllamaLines(body["model"], is_chat=is_chat, shows_reasoning=think is not False)
         return await answer_translated(
-            services, request, model, lines, streams=streams(body), names=_NAMES
+            services, request, model, lines, streams=streams(body), names=_FIELD_NAMES
         )
 
     return await answer_by_route(services, chat_request, local=answer, bridged=answer)

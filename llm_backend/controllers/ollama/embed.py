@@ -24,7 +24,7 @@ from llm_backend.json_types import JsonMapping, without_nulls
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-# Texts that are too long are refused: `truncate` is a hint.
+# `truncate` has no effect: a text that is too long is refused.
 _FIELDS = frozenset({"model", "input", "dimensions", "truncate", "keep_alive", "options"})
 _OLDER_FIELDS = frozenset({"model", "prompt", "keep_alive", "options"})
 
@@ -42,7 +42,7 @@ async def create_ollama_embeddings(services: Services, request: ApiRequest) -> R
             "model": body["model"],
             "embeddings": vectors,
             "total_duration": int((time.perf_counter() - began_s) * 1e9),
-            "load_duration": 0,  # is not measured apart
+            "load_duration": 0,  # not measured
             "prompt_eval_count": tokens,
         }
     )
@@ -60,12 +60,12 @@ async def create_ollama_embedding(services: Services, request: ApiRequest) -> Re
 async def _embed(
     services: Services, request: ApiRequest, fields: JsonMapping
 ) -> tuple[Sequence[Any], int]:
-    """Returns the vectors of the texts in `fields`, those of a local model rendered already, and
-    the number of tokens, which is counted."""
+    """Returns the vectors of the texts in `fields`, and the number of tokens, which is charged. The
+    vectors of a local model are already encoded as JSON."""
     request = with_known_model(services, request)
-    given = fields["input"]
+    texts = fields["input"]
     body = without_nulls(fields)
-    body |= {"model": request.body["model"], "input": [given] if isinstance(given, str) else given}
+    body |= {"model": request.body["model"], "input": [texts] if isinstance(texts, str) else texts}
     embedded: tuple[Sequence[Any], int] = ((), 0)
 
     async def local(services: Services, request: ApiRequest, model: LocalModel) -> Response:

@@ -1,4 +1,4 @@
-"""Deltas of a chat or a completion as the lines of Ollama's answers (pure, besides the clock)."""
+"""Translation of deltas to the lines of Ollama's answers (pure but for the clock)."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -18,22 +18,22 @@ _NS = 1_000_000_000
 
 
 @dataclass(kw_only=True)
-class Durations:
-    """Times of one answer, from its request on."""
+class AnswerTimes:
+    """Times of one answer, as readings of `time.perf_counter`; 0 if not reached yet."""
 
     began_s: float = field(default_factory=time.perf_counter)
     admitted_s: float = 0.0
-    first_s: float = 0.0
+    first_delta_s: float = 0.0
 
     def counts(self, usage: Usage) -> JsonObject:
-        """Returns durations in nanoseconds and numbers of tokens. An upstream measures no
-        durations: its prompt ends, and its answer begins, with the first delta. Durations are never
-        0, because clients divide by them."""
+        """Returns durations in nanoseconds, and numbers of tokens. An upstream reports no
+        durations: the first delta is taken as the end of its prefill. Durations that clients divide
+        by are never 0."""
         now_s = time.perf_counter()
-        first_s = self.first_s or now_s
+        first_delta_s = self.first_delta_s or now_s
         measured = usage.prompt_s + usage.generation_s > 0
-        eval_s = usage.generation_s if measured else now_s - first_s
-        prompt_s = usage.prompt_s if measured else first_s - self.admitted_s
+        eval_s = usage.generation_s if measured else now_s - first_delta_s
+        prompt_s = usage.prompt_s if measured else first_delta_s - self.admitted_s
         return {
             "total_duration": int((now_s - self.began_s) * _NS),
             "load_duration": int((self.admitted_s - self.began_s) * _NS),
@@ -46,7 +46,7 @@ class Durations:
 
 class OllamaLines:
     """Translates the deltas of one answer to lines, and collects the whole answer. A chat's text is
-    in `message`, that of a generation in `response`; a call of a tool comes whole."""
+    in `message`, that of a generation in `response`. A tool call is one line."""
 
     media_type = NDJSON
 
@@ -54,7 +54,7 @@ class OllamaLines:
         self._model = model
         self._is_chat = is_chat
         self._shows_reasoning = shows_reasoning
-        self._durations = Durations()
+        self._times = AnswerTimes()
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._calls: list[JsonObject] = []
@@ -65,13 +65,13 @@ class OllamaLines:
         self._last: JsonObject = {}
 
     def begin(self, usage: Usage) -> Iterator[JsonObject]:
-        """Yields nothing: an answer begins with its first delta."""
-        self._durations.admitted_s = time.perf_counter()
+        """Yields nothing: the first delta is the first line."""
+        self._times.admitted_s = time.perf_counter()
         yield from ()
 
     def read(self, delta: ChatDelta) -> Iterator[JsonObject]:
         """Yields the lines of one delta."""
-        self._durations.first_s = self._durations.first_s or time.perf_counter()
+        self._times.first_delta_s = self._times.first_delta_s or time.perf_counter()
         text = delta.content or delta.refusal
         reasoning = delta.reasoning if self._shows_reasoning else ""
         if text or reasoning or delta.logprobs:
@@ -82,9 +82,9 @@ class OllamaLines:
             self._reason = "length" if delta.finish_reason == "length" else "stop"
 
     def end(self, usage: Usage) -> Iterator[JsonObject]:
-        """Yields a call that is still open, and the last line with the counts."""
+        """Yields the line of the open call, if there is one, and the last line with the counts."""
         yield from self._close_call(is_cut=self._reason == "length")
-        counts = self._durations.counts(usage)
+        counts = self._times.counts(usage)
         self._last = {"done": True, "done_reason": self._reason, **counts}
         yield self._line("", "", **self._last)
 
@@ -103,7 +103,7 @@ class OllamaLines:
         return encode_error("/api/chat", error)
 
     def finish(self, reason: str) -> JsonObject:
-        """Returns an answer without text, of a request that only loads or unloads the model."""
+        """Returns the answer to a request that only loads or unloads the model."""
         return self._line("", "", done=True, done_reason=reason)
 
     def _piece(self, text: str, reasoning: str, logprobs: list[JsonObject]) -> JsonObject:
@@ -119,7 +119,7 @@ class OllamaLines:
         self._arguments.append(call.arguments)
 
     def _close_call(self, *, is_cut: bool = False) -> Iterator[JsonObject]:
-        """Yields the line of a call that has ended. One that a limit cut off is left out."""
+        """Yields the line of the open call. A call that a limit cut off has none."""
         call, self._open_call = self._open_call, None
         if call is None:
             return
@@ -141,7 +141,7 @@ class OllamaLines:
         logprobs: Sequence[JsonObject] = (),
         **more: Any,
     ) -> JsonObject:
-        line: JsonObject = {"model": self._model, "created_at": rendered_time(time.time())}
+        line: JsonObject = {"model": self._model, "created_at": format_time(time.time())}
         if self._is_chat:
             message: JsonObject = {"role": "assistant", "content": text}
             message |= {"thinking": reasoning} if reasoning else {}
@@ -159,8 +159,8 @@ def _arguments(text: str) -> JsonObject | None:
     return exact_json.parse_object(text or "{}")
 
 
-def rendered_time(at_s: float) -> str:
-    """Returns a time in the form of Ollama's answers."""
+def format_time(at_s: float) -> str:
+    """Returns Unix seconds in the form of Ollama's answers."""
     return datetime.fromtimestamp(at_s, UTC).isoformat().replace("+00:00", "Z")
 
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.ollama.lines import rendered_time
+from llm_backend.controllers.ollama.lines import format_time
 from llm_backend.controllers.ollama.request import check_enabled, with_known_model
 from llm_backend.controllers.rendering.chunks import model_object
 from llm_backend.controllers.rendering.json_response import JsonResponse
@@ -89,7 +89,7 @@ async def show_ollama_model(services: Services, request: ApiRequest) -> Response
     defaults = model.with_defaults(nothing) if model else nothing
     return JsonResponse(
         {
-            "modified_at": rendered_time(model.card.created_at if model else 0),
+            "modified_at": format_time(model.card.created_at if model else 0),
             "modelfile": f"FROM {name}\n",
             "parameters": "\n".join(f"{key} {value}" for key, value in defaults.items()),
             "template": str(header.values.get(_TEMPLATE) or "") if header else "",
@@ -110,7 +110,7 @@ async def _entry(card: JsonMapping, model: LocalModel | None) -> JsonObject:
     return {
         "name": card["id"],
         "model": card["id"],
-        "modified_at": rendered_time(created_at),
+        "modified_at": format_time(created_at),
         "size": header.weights_bytes if header else 0,
         "digest": hashlib.sha256(identity.encode()).hexdigest(),
         "details": _details(header),
@@ -124,7 +124,7 @@ def _describe_loaded(model: LocalModel, info: ModelInfo) -> JsonObject:
     idle_s = model.handle.idle_unload_s
     expires_at = _LATEST_TIME_S if idle_s is None else time.time() + idle_s
     return {
-        "expires_at": rendered_time(expires_at),
+        "expires_at": format_time(expires_at),
         "size": info.size_bytes,
         "size_vram": info.gpu_bytes,
         "context_length": info.context_tokens,

@@ -1,5 +1,5 @@
-"""Sessions in the form of the beta, which `POST /realtime/sessions` and
-`/realtime/transcription_sessions` have. Pure."""
+"""Sessions in the form of the beta API, for `POST /realtime/sessions` and
+`/realtime/transcription_sessions`. Pure."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject, without_nulls
 
-_PLACES: Mapping[str, str] = {
+_SESSION_PATHS: Mapping[str, str] = {
     "modalities": "output_modalities",
     "max_response_output_tokens": "max_output_tokens",
     "input_audio_format": "audio.input.format",
@@ -22,7 +22,8 @@ _PLACES: Mapping[str, str] = {
     "voice": "audio.output.voice",
     "speed": "audio.output.speed",
 }
-"""Places of the beta's fields in a session; the others have the same name in both."""
+"""Paths in a session of the beta's fields. Fields that are missing here have the same name in both
+forms."""
 
 _FORMATS: Mapping[str, JsonMapping] = {
     "pcm16": {"type": "audio/pcm", "rate": 24_000},
@@ -30,8 +31,9 @@ _FORMATS: Mapping[str, JsonMapping] = {
     "g711_alaw": {"type": "audio/pcma"},
 }
 _FORMAT_NAMES = {described["type"]: name for name, described in _FORMATS.items()}
+# Fields without parts in the beta: errors in parts of the session's field name the whole field.
 _SCALARS = {"modalities", "input_audio_format", "output_audio_format", "voice"}
-_SESSION = (
+_SESSION_FIELDS = (
     "audio", "instructions", "max_output_tokens", "model", "output_modalities", "prompt",
     "temperature", "tool_choice", "tools", "tracing", "truncation",
 )  # fmt: skip
@@ -39,8 +41,8 @@ _TURN_FIELDS = ("type", "threshold", "prefix_padding_ms", "silence_duration_ms")
 _TRANSCRIPTION = ("input_audio_format", "input_audio_transcription", "turn_detection")
 _SUPPORTED = {
     "realtime": {
-        *_PLACES, "client_secret", "instructions", "model", "prompt", "temperature", "tool_choice",
-        "tools", "tracing", "truncation",
+        *_SESSION_PATHS, "client_secret", "instructions", "model", "prompt", "temperature",
+        "tool_choice", "tools", "tracing", "truncation",
     },
     "transcription": {
         *_TRANSCRIPTION, "client_secret", "include", "input_audio_noise_reduction", "modalities",
@@ -49,9 +51,9 @@ _SUPPORTED = {
 
 
 def session_from(body: JsonMapping, type: str) -> JsonObject:
-    """Returns the fields of a session of this type. Raises `InvalidRequest`, naming the field of
-    the body; other fields than the beta's are `UnsupportedField`. A null has no effect, except that
-    it turns `turn_detection` off."""
+    """Returns the fields of a session of this type. A null has no effect, but in `turn_detection`
+    it turns the detection off. Raises `InvalidRequest` with the name of the body's field, and
+    `UnsupportedField` for a field that the beta lacks."""
     refuse_unsupported_fields(body, _SUPPORTED[type], by="realtime sessions")
     session: JsonObject = {"type": type}
     for name, value in body.items():
@@ -60,7 +62,7 @@ def session_from(body: JsonMapping, type: str) -> JsonObject:
         if name == "modalities" and type == "transcription":
             _check_transcribes(value)
             continue
-        *path, last = _PLACES[name].split(".") if name in _PLACES else [name]
+        *path, last = _SESSION_PATHS.get(name, name).split(".")
         fields = session
         for step in path:
             fields = fields.setdefault(step, {})
@@ -70,37 +72,37 @@ def session_from(body: JsonMapping, type: str) -> JsonObject:
 
 @contextmanager
 def translate_error_names() -> Iterator[None]:
-    """Rewrites `param` of errors in a session, and that name in their messages, to the beta's name
-    of the field."""
+    """Rewrites the path of a session's field to the beta's name, in `param` and in the messages of
+    errors."""
     try:
         yield
     except ApiError as error:
         if error.param:
-            place = error.param.removeprefix("session.")
-            name = error.param = _beta_name(place)
-            whole = rf"(?<![\w.])(?:session\.)?{re.escape(place)}(?!\w)"
+            path = error.param.removeprefix("session.")
+            name = error.param = _beta_name(path)
+            whole = rf"(?<![\w.])(?:session\.)?{re.escape(path)}(?!\w)"
             error.message = re.sub(whole, lambda _: name, error.message)
             error.args = (error.message,)
         raise
 
 
 def realtime_answer(config: SessionConfig) -> JsonObject:
-    """Returns a session that answers, with the document's names of its fields and the beta's."""
-    fields = {name: config.fields.get(name) for name in _SESSION}
+    """Returns a session that answers, with both the document's names of fields and the beta's."""
+    fields = {name: config.fields.get(name) for name in _SESSION_FIELDS}
     audio = {side: without_nulls(one) for side, one in config.fields["audio"].items()}
-    beta = {name: _beta_value(name, config.fields) for name in _PLACES}
+    beta = {name: _beta_value(name, config.fields) for name in _SESSION_PATHS}
     answer = {**fields, **beta, "audio": audio, "include": config.fields.get("include", [])}
     return {"object": "realtime.session", **without_nulls(answer)}
 
 
 def transcription_answer(config: SessionConfig) -> JsonObject:
-    """Returns a session that only transcribes, with the beta's names of its fields."""
+    """Returns a session that only transcribes, with the beta's names of fields."""
     beta = {name: _beta_value(name, config.fields) for name in _TRANSCRIPTION}
     return {"modalities": ["text"], **without_nulls(beta)}
 
 
 def _session_value(name: str, value: Any) -> Any:
-    """Returns the value of a field in a session, from its value in the beta."""
+    """Translates the value of a beta's field to its value in a session."""
     match name:
         case "modalities":
             return _modalities(value)
@@ -116,7 +118,7 @@ def _session_value(name: str, value: Any) -> Any:
 
 
 def _modalities(names: list[str]) -> list[str]:
-    """Returns the one modality of a session: speech has a transcript in any case."""
+    """Returns the one modality of a session; `audio` always includes the transcript."""
     if not names:
         raise InvalidRequest("`modalities` must have at least one item.", param="modalities")
     return ["audio"] if "audio" in names else ["text"]
@@ -131,9 +133,9 @@ def _check_transcribes(modalities: list[str]) -> None:
 
 
 def _beta_value(name: str, session: JsonMapping) -> Any:
-    """Returns the value of a field in the beta; None if the session has none."""
+    """Returns a beta field's value from the session; None if the session has none."""
     value: Any = session
-    for step in _PLACES[name].split("."):
+    for step in _SESSION_PATHS[name].split("."):
         value = (value or {}).get(step)
     if value is not None and name in ("input_audio_format", "output_audio_format"):
         return _FORMAT_NAMES[value["type"]]
@@ -143,8 +145,8 @@ def _beta_value(name: str, session: JsonMapping) -> Any:
 
 
 def _beta_name(param: str) -> str:
-    for name, place in _PLACES.items():
-        found = re.match(rf"{re.escape(place)}(?=[.\[]|$)", param)
+    for name, path in _SESSION_PATHS.items():
+        found = re.match(rf"{re.escape(path)}(?=[.\[]|$)", param)
         if found is not None:
             return name if name in _SCALARS else f"{name}{param[found.end() :]}"
     return param

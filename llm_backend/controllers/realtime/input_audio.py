@@ -1,4 +1,4 @@
-"""Audio that a client sends: its buffer, and the turns in it."""
+"""Input audio: the buffer of what a client sends, and detection of turns in it."""
 
 import base64
 import struct
@@ -10,7 +10,7 @@ from llm_backend.controllers.realtime.turn_detection import TurnChange, TurnDete
 from llm_backend.errors import InvalidRequest, TooLarge
 from llm_backend.json_types import JsonMapping
 
-_LEAST_MS = 100  # shortest turn that can be committed
+_MIN_TURN_MS = 100  # shortest turn that can be committed
 _WAV_TAGS = {"pcm": 1, "alaw": 6, "mulaw": 7}
 
 
@@ -23,8 +23,8 @@ class Turn:
 
 
 class InputAudio:
-    """Buffer of at most `limit_s` seconds. With `turns` (the fields of `server_vad`) speech is
-    found in it, and what is before it is dropped."""
+    """Buffer of at most `limit_s` seconds. With `turns` (the fields of `server_vad`) it detects
+    speech, and drops the audio before it."""
 
     def __init__(self, format: AudioFormat, turns: JsonMapping | None, *, limit_s: int) -> None:
         self._format = format
@@ -35,8 +35,8 @@ class InputAudio:
         self._detector = self._new_detector()
 
     def configure(self, format: AudioFormat, turns: JsonMapping | None) -> None:
-        """Changes the format and the detection of turns; a turn goes on. Raises `InvalidRequest`
-        for another format while there is audio."""
+        """Changes the format and the detection of turns; a turn in progress continues. Raises
+        `InvalidRequest` for another format while the buffer has audio."""
         if format != self._format and self._buffer:
             raise InvalidRequest(
                 "The format cannot change while there is audio in the buffer.",
@@ -58,7 +58,7 @@ class InputAudio:
         return self._format.duration_ms(len(self._buffer))
 
     def append(self, text: str) -> Sequence[TurnChange]:
-        """Adds audio in base64 and returns where speech begins and ends in it. Raises
+        """Adds audio in base64, and returns the begins and ends of turns in it. Raises
         `InvalidRequest`, and `TooLarge` beyond the limit."""
         audio = _decode(text, self._format, "audio")
         if self.length_ms + self._format.duration_ms(len(audio)) > self._limit_ms:
@@ -77,18 +77,18 @@ class InputAudio:
         return changes
 
     def turn(self, end_ms: int | None = None) -> Turn:
-        """Returns the audio until this time, by default all. Raises `InvalidRequest` if there is
-        too little."""
+        """Returns the audio until the time `end_ms`, or all for None. Raises `InvalidRequest` if it
+        is shorter than a turn."""
         length_ms = self.length_ms if end_ms is None else end_ms - self._start_ms
-        if length_ms < _LEAST_MS:
+        if length_ms < _MIN_TURN_MS:
             raise InvalidRequest(
-                f"The buffer has {length_ms} ms of audio; a turn must have at least {_LEAST_MS}.",
+                f"The buffer has {length_ms} ms of audio; a turn needs at least {_MIN_TURN_MS}.",
                 code="input_audio_buffer_commit_empty",
             )
         return _turn_of(bytes(self._buffer[: self._bytes_of(length_ms)]), self._format)
 
     def remove_turn(self, end_ms: int | None) -> None:
-        """Drops the audio of a turn with this end."""
+        """Drops the audio that `turn` returns for this end."""
         if end_ms is None:
             self.clear()
         else:
@@ -122,7 +122,7 @@ class InputAudio:
 
 
 def decode_turn(text: str, format: AudioFormat, *, limit_s: int, where: str) -> Turn:
-    """Returns a turn of audio in base64; `where` is its path. Raises `InvalidRequest` and
+    """Returns the turn of an audio in base64; `where` is its path. Raises `InvalidRequest` and
     `TooLarge`."""
     audio = _decode(text, format, where)
     duration_ms = format.duration_ms(len(audio))
@@ -130,9 +130,10 @@ def decode_turn(text: str, format: AudioFormat, *, limit_s: int, where: str) -> 
         raise TooLarge(
             f"The audio lasts {duration_ms} ms; an item may hold at most {limit_s} s.", param=where
         )
-    if duration_ms < _LEAST_MS:
+    if duration_ms < _MIN_TURN_MS:
         raise InvalidRequest(
-            f"The audio lasts {duration_ms} ms; a turn must have at least {_LEAST_MS}.", param=where
+            f"The audio lasts {duration_ms} ms; a turn must have at least {_MIN_TURN_MS}.",
+            param=where,
         )
     return _turn_of(audio, format)
 
@@ -140,7 +141,7 @@ def decode_turn(text: str, format: AudioFormat, *, limit_s: int, where: str) -> 
 def _decode(text: str, format: AudioFormat, where: str) -> bytes:
     try:
         audio = base64.b64decode(text, validate=True)
-    except ValueError as error:  # also of text beyond ASCII
+    except ValueError as error:  # also for text that is not ASCII
         raise InvalidRequest("The audio is not base64.", param=where) from error
     if len(audio) % format.sample_bytes:
         raise InvalidRequest("The audio ends within a sample.", param=where)
@@ -153,7 +154,7 @@ def _turn_of(audio: bytes, format: AudioFormat) -> Turn:
 
 
 def wav_file(audio: bytes, format: AudioFormat) -> bytes:
-    """Returns samples of one channel as a WAV file."""
+    """Returns a WAV file with samples of one channel."""
     size, rate_hz = format.sample_bytes, format.rate_hz
     tag = _WAV_TAGS[format.encoding]
     described = struct.pack("<HHIIHH", tag, 1, rate_hz, rate_hz * size, size, 8 * size)

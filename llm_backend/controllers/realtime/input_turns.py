@@ -1,4 +1,4 @@
-"""Turns of the user: input audio becomes items of the conversation, and their text."""
+"""Turns of the user: input audio becomes items of the conversation, which are transcribed."""
 
 import asyncio
 import logging
@@ -22,15 +22,15 @@ log = logging.getLogger(__name__)
 
 _FAILED = "The server failed at this turn; its log says why."
 
-Act = Callable[[], Awaitable[None]]
+Action = Callable[[], Awaitable[None]]
 
 
 class InputTurns:
     """Handles the events of the input buffer, which holds at most `limit_s` seconds. At most
     `turns_limit` turns are transcribed at once. Further detected turns wait, up to `limit_s`
-    seconds of audio. Where turns are detected, `interrupt` is called when one begins. `answer` is
-    called when the user is silent and the text of all turns is known, unless `answers_already`
-    returns True."""
+    seconds of audio. `interrupt` is called when a detected turn begins, if the configuration says
+    so. `answer` is called when the user is silent and all turns are transcribed, unless
+    `is_answering` returns True."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class InputTurns:
         *,
         limit_s: int,
         turns_limit: int,
-        interrupt: Act,
-        answer: Act,
-        answers_already: Callable[[], bool],
+        interrupt: Action,
+        answer: Action,
+        is_answering: Callable[[], bool],
     ) -> None:
         self._config = config
         self._conversation = conversation
@@ -53,25 +53,25 @@ class InputTurns:
         self._turns_limit = turns_limit
         self._interrupt = interrupt
         self._answer = answer
-        self._answers_already = answers_already
+        self._is_answering = is_answering
         self._input = InputAudio(config.input_format, config.turns, limit_s=limit_s)
         self._turn_id = new_item_id()  # of the next turn
-        self._is_speaking = False  # the user, in a turn that has not ended
-        self._is_answer_due = False  # turns whose text is known wait for an answer
+        self._is_speaking = False  # True while the user speaks, in a turn that has not ended
+        self._is_answer_due = False  # True if transcribed turns wait for an answer
         self._tasks = BackgroundTasks()
         self._permits = asyncio.Semaphore(turns_limit)
         self._waiting_s = 0.0  # audio of turns that wait for a permit
-        self._to_answer: set[TranscribedTurn] = set()  # once they are text
+        self._to_answer: set[TranscribedTurn] = set()  # turns to be answered once transcribed
 
     def configure(self, config: SessionConfig) -> None:
-        """Follows a change of the configuration. Raises `InvalidRequest`."""
+        """Applies a change of the configuration. Raises `InvalidRequest`."""
         self._input.configure(config.input_format, config.turns)
         self._config = config
         self._is_speaking = self._is_speaking and self._input.is_speech
 
     async def append(self, event: JsonMapping) -> None:
         """Handles `input_audio_buffer.append`; a turn that fails does not stop later ones."""
-        _ = self._config.transcription  # raises without a model, before audio is collected
+        _ = self._config.transcription  # raises without a model, before audio is buffered
         for change in await offload(self._input.append, event["audio"]):
             try:
                 await (self._begin_turn if change.kind == "started" else self._end_turn)(change)
@@ -79,7 +79,7 @@ class InputTurns:
                 raise
             except ApiError as error:
                 await self._sender.send_error(error, client_event_id(event))
-            except Exception:  # as in the error renderer: a bug ends no turn but its own
+            except Exception:  # as in the error renderer: a bug ends only its own turn
                 log.exception("realtime_turn_failed")
                 await self._sender.send_error(Internal(_FAILED), client_event_id(event))
 
@@ -97,8 +97,8 @@ class InputTurns:
         await self.answer_if_due()
 
     def pop_turns(self, item: JsonObject) -> dict[int, Turn]:
-        """Returns the parts of an item that are to be transcribed, by index, and leaves their audio
-        out of it. Raises `InvalidRequest` and `TooLarge`."""
+        """Removes the audio from the parts of an item, and returns the turns to be transcribed by
+        index of their part. Raises `InvalidRequest` and `TooLarge`."""
         turns = {}
         parts = item["content"] if item["type"] == "message" else ()
         for index, part in enumerate(parts):
@@ -116,8 +116,8 @@ class InputTurns:
     def transcribe_item(
         self, item: JsonObject, content_index: int, turn: Turn, *, answers: bool
     ) -> None:
-        """Transcribes a turn in a task, once there is room; with `answers` the model then answers
-        it. A turn for which the queue has no room fails with an event."""
+        """Transcribes a turn in a task, once a permit is free; with `answers` the model then
+        answers it. A turn fails with an event if the turns that wait have too much audio."""
         transcribed = TranscribedTurn(
             item,
             content_index,
@@ -137,15 +137,16 @@ class InputTurns:
             self._tasks.start(self._transcribe(transcribed, waiting_s))
 
     def cancel_pending_answers(self) -> None:
-        """Cancels the automatic answers to the turns so far: the caller's response reads them."""
+        """Cancels the automatic answers to the turns so far: a response that the client has
+        requested answers them."""
         self._to_answer.clear()
         self._is_answer_due = False
 
     async def answer_if_due(self) -> None:
-        """Answers the detected turns, unless speech, a transcription or an answer is in progress;
-        when that ends, this is called again."""
+        """Answers the detected turns, unless speech, a transcription or an answer is in progress.
+        This is called again at the end of each of these."""
         if self._is_answer_due and not (
-            self._is_speaking or self._tasks.are_others_running or self._answers_already()
+            self._is_speaking or self._tasks.are_others_running or self._is_answering()
         ):
             self._is_answer_due = False
             try:
@@ -155,11 +156,11 @@ class InputTurns:
                     await self._sender.send_error(error)
 
     async def wait(self) -> None:
-        """Returns when the text of all turns is known."""
+        """Returns when all turns are transcribed."""
         await self._tasks.wait_others()
 
     async def aclose(self) -> None:
-        """Ends all transcriptions."""
+        """Cancels all transcriptions."""
         self._is_answer_due = False
         await self._tasks.cancel()
 

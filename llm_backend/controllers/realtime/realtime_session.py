@@ -45,8 +45,9 @@ Handle = Callable[[JsonMapping], Awaitable[None]]
 
 
 class RealtimeSession:
-    """A session of at most `duration_s` seconds. At once it has at most `responses_limit`
-    responses, and as many turns; a turn has at most `input_limit_s` seconds of audio."""
+    """A session of at most `duration_s` seconds. It has at most `responses_limit` responses in
+    progress, and transcribes at most as many turns at once. A turn has at most `input_limit_s`
+    seconds of audio."""
 
     def __init__(
         self,
@@ -82,9 +83,9 @@ class RealtimeSession:
             turns_limit=responses_limit,
             interrupt=self._interrupt,
             answer=self._answer_turn,
-            answers_already=lambda: self._conversation_response is not None,
+            is_answering=lambda: self._conversation_response is not None,
         )
-        self._responses: dict[str, RealtimeResponse] = {}  # that have not ended
+        self._responses: dict[str, RealtimeResponse] = {}  # those in progress, by id
         self._tasks = BackgroundTasks()
         self._received_bytes = 0
         self._handlers: Mapping[str, Handle] = {
@@ -101,7 +102,8 @@ class RealtimeSession:
         }
 
     async def run(self) -> bool:
-        """Serves the session until the client disconnects; False if its time was over before."""
+        """Serves the session until the client disconnects. Returns False if its time ended
+        first."""
         try:
             await self._send_session("session.created")
             async with asyncio.timeout(self._duration_s):
@@ -132,7 +134,7 @@ class RealtimeSession:
             raise
         except ApiError as error:
             await self._sender.send_error(error, client_event_id(event))
-        except Exception:  # as in the error renderer: a bug ends no session
+        except Exception:  # as in the error renderer: a bug does not end the session
             log.exception("realtime_event_failed")
             await self._sender.send_error(Internal(_FAILED), client_event_id(event))
 
@@ -157,7 +159,7 @@ class RealtimeSession:
             self._input_turns.transcribe_item(item, index, turn, answers=False)
 
     def _read_item(self, sent: JsonMapping) -> tuple[JsonObject, dict[int, Turn], ItemSize]:
-        """Returns the item that a client sent, its turns to be transcribed, and its size."""
+        """Returns the stored form of a sent item, its turns to be transcribed, and its size."""
         check_item(sent, "item")
         item = stored_item(sent)
         turns = self._input_turns.pop_turns(item)
@@ -234,7 +236,7 @@ class RealtimeSession:
             return
         if error is not None:
             log.error("realtime_response_failed", exc_info=error)
-        # A turn may have become text.
+        # A turn may have been transcribed meanwhile.
         self._tasks.start(self._input_turns.answer_if_due())
 
     async def _interrupt(self) -> None:

@@ -1,4 +1,4 @@
-"""Spoken text: sentences read aloud one after the other, while the next ones are written."""
+"""Spoken text: sentences of a message are read aloud while the model generates the next ones."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -20,8 +20,9 @@ SendAudio = Callable[[bytes], Awaitable[None]]
 
 
 class SpokenText:
-    """Reads the sentences of one message aloud and sends their audio. `sentences` are those that
-    were begun: the last may have no audio yet, and one without words has none."""
+    """Reads the sentences of one message aloud, one after the other, and sends their audio.
+    `sentences` are those that have begun: the last one may have no audio yet, and one without words
+    has none."""
 
     def __init__(self, config: SessionConfig, requests: SessionRequests, send: SendAudio) -> None:
         self.sentences: list[SpokenSentence] = []
@@ -35,7 +36,7 @@ class SpokenText:
         self._task = asyncio.create_task(self._run())
 
     def add(self, text: str) -> None:
-        """Adds text. Raises as `finish` does, if a sentence before could not be read."""
+        """Adds text. Raises the errors of `finish` if an earlier sentence could not be read."""
         if self._task.done():
             self._task.result()
         for sentence in self._splitter.feed(text):
@@ -49,7 +50,7 @@ class SpokenText:
         await self._task
 
     async def cancel(self) -> None:
-        """Ends it at once."""
+        """Stops the reading at once."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -72,7 +73,7 @@ class SpokenText:
         return self._format.duration_ms(self._size_bytes) - before_ms
 
     async def _read(self, text: str) -> AsyncGenerator[bytes, None]:
-        """Yields a sentence in the format of the session, in whole samples."""
+        """Yields the audio of a sentence in the format of the session, in whole samples."""
         encoder = await asyncio.to_thread(_encoder, self._format)
         rest = b""
         body = json_body({**self._config.speech, "input": text, "response_format": PCM.encoding})
@@ -90,7 +91,7 @@ class SpokenText:
 
 
 def _encoder(format: AudioFormat) -> "AudioEncoder | None":
-    """Returns the encoder of what voices answer; None if that is the format already."""
+    """Returns the encoder from the PCM of voices to `format`; None if that is PCM, too."""
     if format == PCM:
         return None
     from llm_backend.backends.speech.audio_encoder import AudioEncoder  # loads FFmpeg

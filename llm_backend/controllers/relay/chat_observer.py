@@ -15,8 +15,8 @@ from llm_backend.json_types import JsonObject
 from llm_backend.sse import Decoder
 
 _PARTS = re.compile(rb'(data: \{[^\r\n]*"content" ?: ?")((?:[^"\\\r\n]|\\.)*)("[^\r\n]*\})')
-_OTHER = "?"
-_EVENT_BYTES = 4096  # longest event that is searched for its text; longer ones could take long
+_SAMPLE_TEXT = "?"
+_EVENT_BYTES = 4096  # longest event in which the text is searched, which takes time
 
 
 class EventTemplate:
@@ -42,10 +42,10 @@ class EventTemplate:
             return None
         before, _, after = parts.groups()
         try:
-            parsed = orjson.loads(before[6:] + _OTHER.encode() + after)
+            parsed = orjson.loads(before[6:] + _SAMPLE_TEXT.encode() + after)
         except orjson.JSONDecodeError:
             return None
-        return cls(before, after) if parsed == _with_text(chunk, _OTHER) else None
+        return cls(before, after) if parsed == _with_text(chunk, _SAMPLE_TEXT) else None
 
     def text_of(self, event: bytes) -> str | None:
         """Returns the text of an event that matches the template; None for others."""
@@ -75,7 +75,7 @@ class _EventFastPath:
 
 
 class ChatObserver(AnswerObserver):
-    """Parses a relayed chat's answer."""
+    """Parses a copy of a relayed chat's answer."""
 
     def __init__(self, limit_bytes: int = OBSERVED_BYTES) -> None:
         super().__init__(limit_bytes)
@@ -107,14 +107,14 @@ class ChatObserver(AnswerObserver):
         *lines, rest = chunk.split(b"\n\n")
         try:
             for line in lines:
-                if not self._append_if_alike(line):
+                if not self._append_text(line):
                     self._feed_event(line)
             for event in self._events.feed(rest):
                 self._add_event(event.data)
         except UpstreamFailed:
             self.is_overlong = True
 
-    def _append_if_alike(self, line: bytes) -> bool:
+    def _append_text(self, line: bytes) -> bool:
         """Appends the event's text and returns True if the event differs from the previous one only
         in its text."""
         text_path, event_path = self._fold.fast_path, self._fast_path
@@ -127,7 +127,7 @@ class ChatObserver(AnswerObserver):
         return True
 
     def _feed_event(self, line: bytes) -> None:
-        """Parses an event that ends with an empty line, as most do; others wait for the rest."""
+        """Parses the bytes before an empty line, most often a whole event."""
         is_whole = self._events.is_between_events
         chunk = None
         for event in self._events.feed(line + b"\n\n"):
@@ -170,7 +170,7 @@ def _is_completion(body: JsonObject) -> bool:
 
 
 def _writable(completion: JsonObject | None) -> JsonObject | None:
-    """Returns None for JSON that can be parsed but not written: beyond some 250 levels deep."""
+    """Returns the completion; None if it can be parsed but not written, with over 250 levels."""
     try:
         exact_json.dumps(completion)
     except orjson.JSONEncodeError:

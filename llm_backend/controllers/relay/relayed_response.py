@@ -26,23 +26,23 @@ log = logging.getLogger(__name__)
 
 # Quotes inside JSON strings are escaped, so no string can match this.
 _ERROR_FIELD = re.compile(rb'"error"\s*:\s*\{')
-_PAGES = (b"text/html", b"application/xhtml")
-_OF_BODY = (b"content-", b"accept-ranges", b"cache-control", b"etag", b"last-modified")
+_HTML_TYPES = (b"text/html", b"application/xhtml")
+_BODY_HEADERS = (b"content-", b"accept-ranges", b"cache-control", b"etag", b"last-modified")
 
 Finish = Callable[[], Awaitable[None] | None]
 """Called at the end of an answer; its result, if any, is awaited."""
 
 
 async def documented_error(relayed: UpstreamAnswer, http: HttpRequest) -> UpstreamAnswer:
-    """Rewrites an error that lacks the document's form (a page, most often of a proxy, or JSON of
-    another shape) to that form, with the same status. Other answers are returned as they are.
+    """Rewrites an error that lacks the document's form (an HTML page, often of a proxy, or JSON of
+    another shape) to that form, with the same status. Returns other answers unchanged.
 
     Raises `UpstreamFailed` and `UpstreamTimeout` if the body of an error breaks off.
     """
     if http.method == "HEAD":
         return relayed
     kind = (relayed.header(b"content-type") or b"").strip().lower()
-    if kind.startswith(_PAGES):
+    if kind.startswith(_HTML_TYPES):
         log.warning(
             "upstream_sent_html", extra={"upstream": relayed.upstream, "status": relayed.status}
         )
@@ -60,9 +60,9 @@ async def _with_documented_json(relayed: UpstreamAnswer, http: HttpRequest) -> U
     try:
         async for piece in relayed.body:
             read += piece
-            if len(read) > ERROR_BYTES:  # it passes as it is
+            if len(read) > ERROR_BYTES:  # too long to be rewritten
                 return replace(relayed, body=prepend(bytes(read), relayed.body))
-    except BaseException:  # a cancelled request, too, gives its connection back
+    except BaseException:  # also of a cancelled request, whose connection must be freed
         await relayed.aclose()
         raise
     body = bytes(read)
@@ -75,7 +75,7 @@ async def _with_documented_json(relayed: UpstreamAnswer, http: HttpRequest) -> U
 
 def _with_error(relayed: UpstreamAnswer, http: HttpRequest, message: str) -> UpstreamAnswer:
     body = orjson.dumps(error_body_for(http.url.path, from_status(relayed.status, message)))
-    headers = [one for one in relayed.headers if not one[0].startswith(_OF_BODY)]
+    headers = [one for one in relayed.headers if not one[0].startswith(_BODY_HEADERS)]
     headers += [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
@@ -84,7 +84,7 @@ def _with_error(relayed: UpstreamAnswer, http: HttpRequest, message: str) -> Ups
 
 
 class RelayedResponse(Response):
-    """Upstream's answer sent chunk by chunk; cut off if either side ends early."""
+    """An upstream's answer, sent chunk by chunk. It is cut off if either side disconnects."""
 
     def __init__(
         self,
@@ -147,18 +147,18 @@ class RelayedResponse(Response):
                 await send({"type": "http.response.body", "body": chunk, "more_body": not is_over})
             await self._run_finish()
         except ApiError as error:
-            last_words = self._ending.error_event(error)
-            if last_words is None:
-                # Without a last message the server closes the connection, so that the client
-                # sees that the answer is incomplete.
+            error_event = self._ending.error_event(error)
+            if error_event is None:
+                # The answer has no last message, so that the server closes the connection and the
+                # client sees that the answer is incomplete.
                 log.error("answer_cut", extra={"code": error.code})
                 return
-            await send({"type": "http.response.body", "body": last_words, "more_body": True})
+            await send({"type": "http.response.body", "body": error_event, "more_body": True})
         if not is_over:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _log_stream_error(self, chunk: bytes) -> None:
-        """Logs the upstream of an error inside a successful answer; the bytes pass on."""
+        """Logs the upstream if a chunk of its successful answer has an error."""
         if _ERROR_FIELD.search(chunk):
             log.warning("upstream_stream_error", extra={"upstream": self._relayed.upstream})
             self._may_contain_error = False

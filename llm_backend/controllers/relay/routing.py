@@ -77,7 +77,8 @@ class UpstreamHandler(Protocol):
 async def relay_operation(
     services: Services, request: ApiRequest, *, relay_with: UpstreamHandler = relay
 ) -> Response:
-    """Relays any operation that the table assigns to upstreams, by the model that it names."""
+    """Relays an operation that the table assigns to upstreams, to those of the model that the
+    request names."""
     if services.upstreams is None:
         return await relay(services, request)
     head = request.form_head
@@ -94,8 +95,8 @@ async def relay_operation(
 async def answer_transcription_by_route(
     services: Services, request: ApiRequest, *, local: LocalHandler
 ) -> Response:
-    """Returns the answer to a form: of the local model that it names, else of an upstream. Raises
-    `ModelNotFound`. Its first target answers, because a form is read only once."""
+    """Returns the answer to a form of the local model that it names, else of an upstream. There is
+    no fallback, because a form can be read only once. Raises `ModelNotFound`."""
     head = request.form_head
     if head is None or head.model is None:
         raise await _missing_model(services, request)
@@ -110,9 +111,9 @@ async def answer_transcription_by_route(
 async def answer_image_by_route(
     services: Services, request: ApiRequest, *, image: ImageHandler
 ) -> Response:
-    """Returns the answer to an operation on images: of the model that it names, which is an image
-    server's or of this machine, else of an upstream. Raises `Unsupported` without either, and
-    `ModelNotFound`. The first target answers a form, because it is read only once."""
+    """Returns the answer to an operation on images, of the model that the request names: on an
+    image server, on this machine, or at an upstream. There is no fallback for a form, because it
+    can be read only once. Raises `ModelNotFound`, and `Unsupported` if nothing draws."""
     if services.upstreams is None and not services.image_models.has_any:
         raise Unsupported(_NOTHING_DRAWS)
     head = request.form_head
@@ -121,7 +122,7 @@ async def answer_image_by_route(
     )
     if not targets:
         return await relay(services, request)
-    handlers = _TargetHandlers(local=partial(_draw_here, image), relay_with=relay, image=image)
+    handlers = _TargetHandlers(local=partial(_draw_locally, image), relay_with=relay, image=image)
     if head is not None:
         return await _answer_form(services, request, head, targets, handlers)
     return await _first_answer(services, request, targets, handlers)
@@ -139,7 +140,7 @@ def _image_targets(
     return () if default is None else [default]
 
 
-async def _draw_here(
+async def _draw_locally(
     image: ImageHandler, services: Services, request: ApiRequest, model: LocalModel
 ) -> Response:
     if model.image_setup is None:
@@ -154,7 +155,8 @@ def _transcription_extra_hint() -> str:
 
 
 async def _missing_model(services: Services, request: ApiRequest) -> InvalidRequest:
-    """Returns the error of a form without a model, unless another one is raised before."""
+    """Returns the error of a form without a model. Reads the form first, so that an error of
+    another field is raised instead."""
     assert request.form is not None, "the operation takes a form"
     part = await request.form.file("file", limit_bytes=services.settings.upload_limit_bytes)
     async for _ in part.pieces:
@@ -179,17 +181,17 @@ async def _answer_form(
 async def _relay_form(
     services: Services, request: ApiRequest, head: FormHead, targets: Sequence[RouteTarget]
 ) -> Response:
-    """Relays a form. It is streamed, so that only the first target can get it."""
+    """Relays a form to the first target. There is no fallback, because the form is streamed."""
     request, images = _observe_images(request)
-    response = await _relay_read_form(services, request, head, targets)
+    response = await _relay_to_first_target(services, request, head, targets)
     if images and response.status_code == HTTPStatus.OK:
         request.meter.count_units(images[-1] - 1)  # the request counts as one
     return response
 
 
 def _observe_images(request: ApiRequest) -> tuple[ApiRequest, list[int]]:
-    """Returns the request of a form, and a list. While the form is read, the number of images that
-    it asks for is added to the list; other forms add none."""
+    """Returns the request of a form, and a list to which the number of requested images is added
+    while the form is read. Forms of other operations add none."""
     images: list[int] = []
     if request.operation.tag != IMAGES:
         return request, images
@@ -201,7 +203,7 @@ def _observe_images(request: ApiRequest) -> tuple[ApiRequest, list[int]]:
     return replace(request, http=observe_form(request.http, {"n"}, add)), images
 
 
-async def _relay_read_form(
+async def _relay_to_first_target(
     services: Services, request: ApiRequest, head: FormHead, targets: Sequence[RouteTarget]
 ) -> Response:
     if not targets:
@@ -219,7 +221,8 @@ async def _relay_read_form(
 def _upstream_targets(
     services: Services, request: ApiRequest, name: str | None
 ) -> Sequence[RouteTarget]:
-    """Returns the upstreams among a route's targets; with none, the default upstream is asked."""
+    """Returns the upstreams among a route's targets; none if the default upstream is to be
+    asked."""
     if name is None:
         return ()
     targets = services.registry.targets(name, operation_names(request))
@@ -227,7 +230,7 @@ def _upstream_targets(
 
 
 async def _no_local_answer(*_: object) -> Response:
-    raise AssertionError("targets of an operation that is not answered here are upstreams")
+    raise AssertionError("all targets of a relayed operation are upstreams")
 
 
 async def answer_by_route(
@@ -278,13 +281,13 @@ def _name(target: RouteTarget) -> str:
 
 
 async def _switch_model(request: ApiRequest, target: RouteTarget) -> None:
-    if request.meter is not None:  # relayed operations that call no model have none
+    if request.meter is not None:  # None for relayed operations that call no model
         await request.meter.switch_model(_name(target))
 
 
 async def _resolve(services: Services, request: ApiRequest, target: ImageServerModel) -> ImageModel:
-    """Returns the model by the id that its image server lists. Raises `Forbidden` if the caller may
-    not use the model that was found by its title, or without a name."""
+    """Returns the target as a model with the id that its image server lists. The request may have
+    named it by its title, or not at all: raises `Forbidden` if the caller may not use that id."""
     found = await services.image_models.resolve(target, operation_names(request))
     if name_of(found) != target.model and request.caller is not None:
         services.access.admission.check(request.caller, name_of(found))
@@ -304,8 +307,8 @@ class _TargetHandlers:
     async def answer(
         self, services: Services, request: ApiRequest, target: RouteTarget, *, has_fallback: bool
     ) -> Response:
-        """Returns the answer of one target, charged to that target's model. Raises `RateLimited` if
-        the model's limits are exceeded."""
+        """Returns the answer of one target, whose model is charged. Raises `RateLimited` if the
+        limits of that model are exceeded."""
         if isinstance(target, ImageServerModel):
             if self.image is None:
                 raise wrong_operation(target)
@@ -341,8 +344,8 @@ class _TargetHandlers:
 def _other_wire(
     services: Services, request: ApiRequest, target: UpstreamModel
 ) -> WireProtocol | None:
-    """Returns the wire protocol for a target that does not support the operation's own; None if it
-    does."""
+    """Returns the wire protocol for a target that does not support that of the operation; None if
+    it does."""
     operation = operation_names(request)
     own = WIRES.get(operation[0])
     upstreams = services.upstreams

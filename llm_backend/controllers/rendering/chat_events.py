@@ -25,8 +25,9 @@ _beyond_content = attrgetter(
 
 
 class ChatEvents:
-    """Encodes deltas as events and collects them in a transcript. A delta with content alone is
-    put between bytes that are encoded once for each choice, with obfuscation if it is on."""
+    """Encodes deltas as events, and collects them in a transcript. An event of content alone is
+    made of bytes that are encoded once for each choice, the content, and obfuscation if it is
+    on."""
 
     def __init__(
         self,

@@ -70,12 +70,12 @@ def translate_store_errors(
     except FilesFull as error:
         raise errors.TooLarge(str(error), code="storage_full") from error
     except (QueueFull, SecretsFull) as error:
-        is_of_all = isinstance(error, QueueFull)
-        refusal = errors.ServiceUnavailable if is_of_all else errors.LimitReached
+        is_full = isinstance(error, QueueFull)
+        refusal = errors.ServiceUnavailable if is_full else errors.LimitReached
         raise refusal(str(error), retry_after_s=errors.RETRY_AFTER_S) from error
     except BlobGone as error:
         raise errors.ServiceUnavailable(
-            "The bytes came too slowly and were given up; send them again."
+            "The bytes came too slowly and have been deleted; send them again."
         ) from error
     except ObjectsUnavailable as error:
         log.error("object_store_unavailable", extra={**log_fields, "reason": str(error)})

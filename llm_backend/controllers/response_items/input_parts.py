@@ -1,4 +1,4 @@
-"""File and image parts of items, and the fetched content that is stored with them. Pure."""
+"""File and image parts of items, and fetched files, which are stored with their parts. Pure."""
 
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from llm_backend.offload import base64_text, offload
 Item = JsonMapping
 Part = JsonMapping
 
-_LISTS = ("content", "output")  # fields of an item that may hold parts
+_LIST_FIELDS = ("content", "output")  # fields of an item that may hold parts
 _FILES = ("input_file", "input_image")
 _FETCHED = "fetched"  # key of a part that clients neither see nor set
 
@@ -31,20 +31,20 @@ class FetchedFiles:
         return self._remaining_bytes > 0
 
     async def add(self, where: str, file: WebFile) -> None:
-        """Adds a fetched file; `where` is the path of its part."""
+        """Adds a fetched file, unless it exceeds the limit; `where` is the path of its part."""
         if len(file.content) <= self._remaining_bytes:
             self._remaining_bytes -= len(file.content)
             data = await base64_text(file.content)
             self._files[where] = {"name": file.name, "media_type": file.media_type, "data": data}
 
     def add_to(self, items: Sequence[JsonObject], where: str) -> list[JsonObject]:
-        """Returns the items of the list `where` with their fetched files."""
+        """Returns the items with their fetched files; `where` is the path of their list."""
         if not self._files:
             return list(items)
         return [self._item(item, f"{where}[{index}]") for index, item in enumerate(items)]
 
     def _item(self, item: JsonObject, where: str) -> JsonObject:
-        for name in _LISTS:
+        for name in _LIST_FIELDS:
             paths = [f"{where}.{name}[{at}]" for at in range(len(_parts(item, name)))]
             if any(path in self._files for path in paths):
                 pairs = zip(paths, item[name], strict=True)
@@ -56,7 +56,7 @@ class FetchedFiles:
 
 
 def has_fetched(part: object) -> bool:
-    """True if the part has a file that was fetched in an earlier turn."""
+    """True if the part is stored with a file that was fetched in an earlier turn."""
     return isinstance(part, Mapping) and _FETCHED in part
 
 
@@ -70,7 +70,7 @@ def fetched_file(part: Part) -> WebFile:
 def without_fetched(item: Part) -> JsonObject:
     """Returns the item without fetched files, as clients see it."""
     public = dict(item)
-    for name in _LISTS:
+    for name in _LIST_FIELDS:
         parts = _parts(item, name)
         if any(map(has_fetched, parts)):
             public[name] = [bare_part(part) if has_fetched(part) else part for part in parts]
@@ -86,7 +86,7 @@ def check_file_count(items: Sequence[Part], where: str, limit: int) -> None:
     """Raises `InvalidRequest` for the first file or image beyond `limit`."""
     count = 0
     for index, item in enumerate(items):
-        for name in _LISTS:
+        for name in _LIST_FIELDS:
             for at, part in enumerate(_parts(item, name)):
                 count += isinstance(part, Mapping) and part.get("type") in _FILES
                 if count > limit:
@@ -120,7 +120,7 @@ def _lists_with(
     return [
         (index, name)
         for index, item in enumerate(items)
-        for name in _LISTS
+        for name in _LIST_FIELDS
         if any(map(should_read, _parts(item, name)))
     ]
 

@@ -1,8 +1,8 @@
-"""Items of the document: from the client's form to the stored form, to the public form and to chat
+"""Items of the document: their stored form, their public form, and their translation to chat
 messages.
 
-Conversations and responses consist of items. Short forms are expanded as they are stored: an id, a
-status, content in parts. Pure but for the ids that it generates.
+Conversations and responses consist of items. A client may send an item in a short form; the stored
+form adds an id and a status, and has the content in parts. Pure but for the ids that it generates.
 """
 
 import json
@@ -62,8 +62,8 @@ PREFIXES = {
     "program_output": "prgo",
 }
 
-# Fields that the document requires of a listed item of this type but not of a sent one.
-# Clients also send items of server tools back in part (`EchoedItem` of the document).
+# Defaults, by type, of fields that the document requires of listed items and not of sent ones.
+# Clients may also send back items of server tools without all fields (`EchoedItem`).
 _COMPLETED: JsonObject = {"status": "completed"}
 _DEFAULTS: Mapping[str, JsonObject] = {
     "message": _COMPLETED,
@@ -242,7 +242,7 @@ def _call(item: Item, arguments: str) -> JsonObject:
 
 
 def _reasoning(item: Item) -> str:
-    """Returns the text of a reasoning item; empty for another server's opaque content."""
+    """Returns the text of a reasoning item; empty if only another server can decode it."""
     content = item.get("encrypted_content")
     hidden = decode_opaque(content) if content and not item.get("content") else None
     parts = item.get("content") or item.get("summary") or ()
@@ -250,8 +250,8 @@ def _reasoning(item: Item) -> str:
 
 
 def _summary_messages(item: Item, where: str) -> Iterator[JsonObject]:
-    """Yields the messages of a summary. One that replaces items gets a user's question before it:
-    many templates require that a user begins."""
+    """Yields the messages of a summary. A summary that replaces items follows a message of the
+    user, because many templates require one first."""
     compaction = parse_compaction(item)
     if compaction is None:
         raise UnsupportedField("This compaction is not one of this server's.", param=where)
@@ -264,8 +264,8 @@ def _summary_messages(item: Item, where: str) -> Iterator[JsonObject]:
 
 
 def _continues(message: Item, following: Item) -> bool:
-    """True if the second message continues the assistant's turn of the first: no text follows a
-    tool call."""
+    """True if `following` belongs to the same assistant message: it has tool calls, or `message`
+    has only reasoning."""
     if message["role"] != "assistant" or following["role"] != "assistant":
         return False
     return "tool_calls" in following or ("content" not in message and "tool_calls" not in message)
@@ -278,8 +278,8 @@ def _with_copied_calls(message: JsonObject) -> JsonObject:
 
 
 def _join(message: JsonObject, following: JsonObject) -> None:
-    """Merges the second message into `message`, whose list of calls grows in place. Its text stays
-    if the second has none."""
+    """Merges `following` into `message`, whose list of calls grows in place. The text of `message`
+    stays if `following` has none."""
     calls = following.pop("tool_calls", ())
     message.update(without_nulls(following))
     if calls:

@@ -1,4 +1,4 @@
-"""Stored responses: retrieve, replay events, list input items, delete, cancel."""
+"""Operations on stored responses: retrieve, replay events, list input items, delete, cancel."""
 
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 @local_or_upstream("response", "response_id", relay_by=relay_stored_response)
 async def get_response(services: Services, request: ApiRequest) -> Response:
-    """`GET /responses/{response_id}`: the current object, or the stream of its events
-    after `starting_after`."""
+    """`GET /responses/{response_id}`: the current object, or the stream of its events after the
+    number `starting_after`."""
     response_id = request.path["response_id"]
     query: api.GetResponseQuery = request.query
     if query.get("stream"):
@@ -54,7 +54,8 @@ async def delete_response(services: Services, request: ApiRequest) -> Response:
 
 @local_or_upstream("response", "response_id", relay_by=relay_stored_response)
 async def cancel_response(services: Services, request: ApiRequest) -> Response:
-    """`POST /responses/{response_id}/cancel`: the current object, also if it had ended before."""
+    """`POST /responses/{response_id}/cancel`: returns the current object; a response that has
+    ended is unchanged."""
     response_id = request.path["response_id"]
     body = await services.background.cancel(response_id)
     if not body.get("background"):
@@ -94,8 +95,8 @@ async def _replay_events(
 
 
 async def _begin_at_once(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Yields an empty chunk before the events: the answer begins although the next event may be
-    long in coming."""
+    """Yields an empty chunk before the events, so that the answer begins at once even if the first
+    event comes late."""
     async with aclosing(events):
         yield b""
         async for event in events:

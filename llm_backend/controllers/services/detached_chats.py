@@ -1,5 +1,5 @@
-"""Detached chats: the server completes their answers even if their clients disconnect. The answers
-are stored as those of other chats."""
+"""Detached chats: the server completes their answers even if their clients disconnect, and stores
+them like those of other chats."""
 
 import asyncio
 import re
@@ -43,7 +43,7 @@ class DetachedChat:
     def __init__(self, id: str, state: Mapping[str, Any], bytes_limit: int) -> None:
         self.id = id
         self.created_at = int(time.time())
-        self.is_answered = False  # the last event of its answer has been sent
+        self.is_answered = False  # True once the last event of the answer has been sent
         self.is_over = False
         self.is_too_long = False
         self.request: JsonMapping | None = None  # None until it has been checked
@@ -62,20 +62,21 @@ class DetachedChat:
 
     @property
     def key(self) -> tuple[str | None, str]:
-        """The project, and the id, which is unique only within the project."""
+        """The project and the id; an id is unique only within its project."""
         return (None if self.caller is None else self.caller.project_id, self.id)
 
     def cancel(self) -> None:
-        """Ends the answer, as a disconnect ends the answer of an attached chat."""
+        """Ends the answer, as a disconnect ends that of an attached chat."""
         self._cancelled.set()
 
     def end(self) -> None:
-        """Marks the answer as ended, which ends its followers."""
+        """Marks the answer as ended, so that followers stop."""
         self.is_over = True
         self._wake()
 
     def receive_from(self, receive: Receive) -> Receive:
-        """Returns `receive` without the client's disconnect once the request has been checked."""
+        """Returns a `receive` that hides the client's disconnect once the request has been
+        checked."""
 
         async def receive_detached() -> Message:
             if self.request is None:
@@ -129,9 +130,9 @@ class DetachedChat:
         try:
             for piece in split_long(event):
                 yield piece
-                await asyncio.sleep(0)  # with a client that never blocks, no other would run
+                await asyncio.sleep(0)  # lets other tasks run although this client never blocks
         finally:
-            event = b""  # the error of a disconnect refers to this frame for long
+            event = b""  # the error of a disconnect retains this frame for long
 
     async def _answer(self) -> AsyncGenerator[bytes, None]:
         index = 0
@@ -171,7 +172,7 @@ class DetachedChats:
         """True if chats can be detached."""
         return self._limit > 0
 
-    def of(self, project_id: str) -> list[DetachedChat]:
+    def list_unanswered(self, project_id: str) -> list[DetachedChat]:
         """Returns the unanswered chats of a project, the latest first."""
         chats = reversed(self._chats.values())
         return [chat for chat in chats if _is_of(chat, project_id) and not chat.is_answered]
@@ -182,8 +183,8 @@ class DetachedChats:
         return chat if chat is not None and _is_of(chat, project_id) else None
 
     def begin(self, id: str, path: str, state: Mapping[str, Any]) -> DetachedChat:
-        """Returns a chat that does not count against the limit yet, because its body may never
-        arrive or be refused. Raises `InvalidRequest` or `UnsupportedField`."""
+        """Returns a new chat. It does not count against the limit until `add`, because its body may
+        never arrive, or may be refused. Raises `InvalidRequest` or `UnsupportedField`."""
         if path not in PATHS or not _ID.fullmatch(id):
             raise InvalidRequest(
                 f"`{HEADER}` is for chat completions; its value must be an id of 8 to 64 letters, "
@@ -200,8 +201,8 @@ class DetachedChats:
 
     def add(self, chat: DetachedChat, request: JsonMapping) -> None:
         """Adds a chat whose request has been checked, within the limit. Raises `InvalidRequest`,
-        `Conflict`, `ServiceUnavailable`, or `LimitReached` for a project that has half of the
-        chats allowed."""
+        `Conflict`, `ServiceUnavailable`, or `LimitReached` for a project with half of the chats
+        that the limit allows."""
         if request.get("stream") is not True:
             raise InvalidRequest(
                 f"`{HEADER}` is for streams: send `stream: true` with it, or leave it out.",
@@ -238,5 +239,6 @@ def still_answered_error(id: str) -> Conflict:
 
 
 def _is_of(chat: DetachedChat, project_id: str) -> bool:
+    """True if the chat belongs to the project, and its request has been checked."""
     owner = chat.caller
     return owner is not None and chat.request is not None and owner.project_id == project_id

@@ -25,8 +25,8 @@ from llm_backend.sse import LONG_EVENT_BYTES, EventPiece, split_long
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-_LIMIT_BYTES = 2 * LONG_EVENT_BYTES  # of one message: an event in Base64
-TIMEOUT_S = 5.0  # for all replies but a chat's events: a process that takes longer hangs
+_LIMIT_BYTES = 2 * LONG_EVENT_BYTES  # of one message, which may be an event in Base64
+TIMEOUT_S = 5.0  # for all replies but events: a process that takes longer is unresponsive
 
 _SOCKET_PREFIX = "chats-"  # short, as the address of a Unix socket has at most 103 bytes
 
@@ -44,13 +44,13 @@ class _PeerMessage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class ListChats(_PeerMessage, frozen=True, kw_only=True):
-    """Asks for the chats of a project whose answer is still being written."""
+    """Asks for the chats of a project whose answers are in progress."""
 
     project_id: str
 
 
 class FindChat(_PeerMessage, frozen=True, kw_only=True):
-    """Asks for a chat, also for one whose answer is complete but not stored yet."""
+    """Asks for a chat whose answer is in progress, or complete but not stored yet."""
 
     project_id: str
     id: str
@@ -71,14 +71,14 @@ class CancelChat(_PeerMessage, frozen=True, kw_only=True):
 
 
 class Found(_PeerMessage, frozen=True, kw_only=True):
-    """A chat in its form for clients; `is_too_long` if its answer cannot be followed."""
+    """A chat in its form for clients. With `is_too_long` its answer cannot be followed."""
 
     chat: JsonObject
     is_too_long: bool
 
 
 class EventPart(_PeerMessage, frozen=True, kw_only=True):
-    """Bytes of the events of the chat that is followed."""
+    """Bytes of an event of the followed chat; with `is_piece` only a part of the event."""
 
     body: bytes
     is_piece: bool
@@ -124,9 +124,9 @@ class FollowedChat:
 
 
 class DetachedPeers:
-    """The other processes, found by their sockets in `folder`; none if it is None. The id of this
-    one is `pid`. `shared` has the chats of the database; None for a single process, which has
-    all."""
+    """The other processes. Those of this server have sockets in `folder`, like this process, whose
+    id is `pid`; None for a server of one process. `shared` has the chats of other servers; None for
+    the only process of its database."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class DetachedPeers:
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[Self]:
-        """Answers the questions of the other processes meanwhile. Raises `OSError`."""
+        """Answers requests of the other processes inside the block. Raises `OSError`."""
         if self._own is None:
             yield self
             return
@@ -153,16 +153,16 @@ class DetachedPeers:
         async with MessageServer(self._own, _SERVER_CHANNEL, open_session):
             yield self
 
-    async def of(self, project_id: str) -> "list[api.DetachedChat]":
-        """Returns the unanswered chats of a project, as far as the processes answer in time."""
+    async def list_unanswered(self, project_id: str) -> "list[api.DetachedChat]":
+        """Returns the unanswered chats of a project in all processes that reply in time."""
         request = ListChats(project_id=project_id)
-        answers = await asyncio.gather(*(_all(path, request) for path in self._others()))
+        answers = await asyncio.gather(*(_read_replies(path, request) for path in self._others()))
         chats = [_as_chat(found) for answer in answers if answer for found in answer.found]
-        return chats + (await self.shared.of(project_id) if self.shared else [])
+        return chats + (await self.shared.list_unanswered(project_id) if self.shared else [])
 
     async def claim(self, chat: DetachedChat, project_id: str) -> bool:
-        """Makes a chat of this process known to the others; False if one of them has a chat of its
-        id."""
+        """Makes a chat of this process known to the others. Returns False if one of them has a chat
+        of its id."""
         return self.shared is None or await self.shared.claim(chat, project_id)
 
     def release(self, chat: DetachedChat) -> None:
@@ -172,15 +172,15 @@ class DetachedPeers:
 
     async def cancel(self, id: str, project_id: str) -> "api.DetachedChat | None":
         """Ends the answer of a chat, and returns the chat; None if the project has none of this
-        id. Raises `ServiceUnavailable` if a process that may have it hangs."""
+        id. Raises `ServiceUnavailable` if a process that may have it does not reply."""
         answer = await self._find(CancelChat(project_id=project_id, id=id))
         if answer is not None:
             return _as_chat(answer.found[0])
         return await self.shared.cancel(id, project_id) if self.shared else None
 
     async def follow(self, id: str, project_id: str) -> FollowedChat | RemoteChat | None:
-        """Returns a chat, to be read or closed; None if the project has none of this id. Raises
-        `ServiceUnavailable` if a process that may have it hangs."""
+        """Returns a chat, which the caller reads or closes; None if the project has none of this
+        id. Raises `ServiceUnavailable` if a process that may have it does not reply."""
         answer = await self._find(FindChat(project_id=project_id, id=id))
         if answer is None:
             return await self.shared.find(id, project_id) if self.shared else None
@@ -190,7 +190,7 @@ class DetachedPeers:
                 found = await anext(replies, None)
         except TimeoutError as error:
             log.error("detached_chats_unanswered", extra={"socket": answer.path.name})
-            raise _hangs() from error
+            raise _no_reply_error() from error
         if isinstance(found, Found):
             return FollowedChat(found, replies)
         await replies.aclose()
@@ -198,14 +198,14 @@ class DetachedPeers:
 
     async def _find(self, request: FindChat | CancelChat) -> "_FoundChats | None":
         """Returns the first answer with a chat, without waiting for the others. Raises
-        `ServiceUnavailable` if there is none and a process hangs."""
-        tasks = [asyncio.create_task(_all(path, request)) for path in self._others()]
+        `ServiceUnavailable` if there is none and a process does not reply."""
+        tasks = [asyncio.create_task(_read_replies(path, request)) for path in self._others()]
         try:
             for one in asyncio.as_completed(tasks):
                 if (answer := await one) and answer.found:
                     return answer
             if any(task.result() is None for task in tasks):
-                raise _hangs()
+                raise _no_reply_error()
             return None
         finally:
             for task in tasks:
@@ -222,20 +222,20 @@ def _as_chat(found: Found) -> "api.DetachedChat":
     return cast("api.DetachedChat", found.chat)  # as the other process rendered it
 
 
-def _hangs() -> ServiceUnavailable:
+def _no_reply_error() -> ServiceUnavailable:
     return ServiceUnavailable("A process that may have this chat does not answer; try again.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _FoundChats:
-    """The chats that the process of a socket has found."""
+    """The chats that the process at the socket `path` has found."""
 
     path: Path
     found: Sequence[Found]
 
 
-async def _all(path: Path, request: ChatRequest) -> _FoundChats | None:
-    """Returns the whole answer of a process; None if it hangs."""
+async def _read_replies(path: Path, request: ChatRequest) -> _FoundChats | None:
+    """Returns the chats in all replies of a process; None if it does not reply in time."""
     try:
         async with asyncio.timeout(TIMEOUT_S), aclosing(_query(path, request)) as replies:
             found = [reply async for reply in replies if isinstance(reply, Found)]
@@ -246,11 +246,11 @@ async def _all(path: Path, request: ChatRequest) -> _FoundChats | None:
 
 
 async def _query(path: Path, request: ChatRequest) -> AsyncGenerator[Reply, None]:
-    """Yields the replies of a process; none if it has died."""
+    """Sends a request to a process, and yields its replies; none if it has died."""
     try:
         connection: MessageConnection[Reply, ChatRequest]
         connection = await MessageConnection.connect(path, _CLIENT_CHANNEL)
-    except OSError:  # it has died, and its chats with it
+    except OSError:  # the process has died, and its chats are gone
         return
     try:
         connection.send(request)
@@ -263,7 +263,7 @@ async def _query(path: Path, request: ChatRequest) -> AsyncGenerator[Reply, None
 
 
 class _PeerSession(ClientSession[ChatRequest, Reply]):
-    """The connection of another process, which asks one request."""
+    """The connection of another process, which sends one request."""
 
     def __init__(
         self, connection: MessageConnection[ChatRequest, Reply], chats: DetachedChats
@@ -276,20 +276,20 @@ class _PeerSession(ClientSession[ChatRequest, Reply]):
 
     async def _answer(self, request: ChatRequest) -> None:
         try:
-            with suppress(OSError):  # of `drain`: the other process reads no more
+            with suppress(OSError):  # from `drain`: the other process has disconnected
                 await self._send_replies(request)
-        finally:  # the other process waits no longer if a defect ends this before `End`
+        finally:  # so that the other process stops waiting, even if a bug prevents `End`
             self.connection.close()
 
     async def _send_replies(self, request: ChatRequest) -> None:
         match request:
             case ListChats(project_id=project_id):
-                for chat in self._chats.of(project_id):
+                for chat in self._chats.list_unanswered(project_id):
                     self._send_found(chat)
                     await self.connection.drain()
             case FindChat(project_id=project_id, id=id):
-                if there := self._chats.find(id, project_id):
-                    self._send_found(there)
+                if found := self._chats.find(id, project_id):
+                    self._send_found(found)
             case CancelChat(project_id=project_id, id=id):
                 if cancelled := self._chats.find(id, project_id):
                     cancelled.cancel()

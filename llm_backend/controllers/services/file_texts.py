@@ -1,7 +1,6 @@
-"""Files in the input: models read their extracted text."""
+"""Files in the input, which models read as extracted text."""
 
 import asyncio
-import binascii
 import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from llm_backend.json_types import JsonObject
 from llm_backend.offload import offload
 from llm_backend.store import FileStore
 
-CACHE_CHARACTERS = 16 * 1024 * 1024  # the text cache: every turn of a conversation asks again
+CACHE_CHARACTERS = 16 * 1024 * 1024  # of cached texts: each turn of a conversation reads them
 FILE_WORDS = FetchMessages(
     noun="file",
     instead="send `file_data`, upload the file and send its `file_id`",
@@ -45,8 +44,8 @@ class _File:
 
 
 class FileTexts:
-    """Replaces `input_file` parts by text: of uploaded files, of files inside the part, and of
-    URLs that `web` fetches."""
+    """Replaces `input_file` parts by the text of their files: uploaded files, files inside the
+    part, and files that `web` fetches."""
 
     def __init__(self, files: FileStore, extractor: Extractor, web: WebFiles) -> None:
         self._files = files
@@ -54,7 +53,7 @@ class FileTexts:
         self._extractor = extractor
         self._texts: OrderedDict[str, str] = OrderedDict()  # LRU cache, the latest use last
         self._characters = 0
-        # locks by file
+        # by the key of the file
         self._extraction_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def read(
@@ -148,7 +147,7 @@ def _inline(part: Part, where: str) -> _File:
     url = parse_data_url(data)
     try:
         content = decode_base64(url.base64 if url else data)
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         raise InvalidRequest(
             "`file_data` must be base64, or a data: URL with base64 in it.", param=where
         ) from error

@@ -1,4 +1,4 @@
-"""Images in the input: uploaded files and fetched URLs as data: URLs for chats."""
+"""Images in the input: uploaded files and fetched images become data: URLs in chats."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ from llm_backend.store import FileStore
 
 
 class InputImages:
-    """Resolves `input_image` parts that name an uploaded file of up to `limit_bytes`, or a URL
-    that `web` fetches."""
+    """Puts images into `input_image` parts as data: URLs: uploaded files of up to `limit_bytes`,
+    and images that `web` fetches."""
 
     def __init__(self, files: FileStore, web: WebFiles, *, limit_bytes: int) -> None:
         self._files = files
@@ -41,13 +41,13 @@ class InputImages:
         room; otherwise the URL stays for the model's backend to fetch.
 
         Raises `InvalidRequest` for an image that cannot be read."""
-        should_read = _is_read if fetched is None else partial(_is_read, fetched=fetched)
+        should_read = partial(_should_read, fetched=fetched)
         read = partial(self._part, fetched=fetched)
         return await read_parts(items, where, should_read, read)
 
     async def read_part(self, part: Part, where: str) -> JsonObject:
-        """Resolves one part; `where` is its path."""
-        return await self._part(part, where) if _is_read(part) else dict(part)
+        """Returns the part with a data: URL in place of its file; `where` is its path."""
+        return await self._part(part, where) if _should_read(part) else dict(part)
 
     async def content(self, reference: Part, where: str) -> bytes:
         """Returns the bytes of the image at `image_url`, which may be a data: URL, or in the
@@ -106,7 +106,7 @@ async def _data_url(file: WebFile) -> str:
     return f"data:{file.media_type};base64,{await base64_text(file.content)}"
 
 
-def _is_read(part: object, fetched: FetchedFiles | None = None) -> bool:
+def _should_read(part: object, fetched: FetchedFiles | None = None) -> bool:
     if not isinstance(part, Mapping) or part.get("type") != "input_image":
         return False
     url = part.get("image_url")

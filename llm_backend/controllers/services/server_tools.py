@@ -1,8 +1,9 @@
 """Server tools: the interface of tools that the server runs itself while it answers a response.
 
-A client's functions are called by the client. A *server tool* (`file_search`, `image_generation`,
-`mcp`) runs here. The model is shown functions for it, and the server executes the model's calls of
-them. Their results become output items with events, and the model is asked again; see `tool_loop`.
+The client runs the calls of its own functions. A *server tool* (`file_search`,
+`image_generation`, `mcp`) runs here. The model is shown functions for it, and the server runs the
+model's calls of these functions. The results become output items with events, and the model gets
+them in the next round; see `tool_loop`.
 
 To add one:
 
@@ -12,13 +13,14 @@ To add one:
    continues this one.
 2. Write the `ServerTool`: `functions` for the model, and `run`, which yields events: `CallBegan`
    for a new item, `CallProgress` for an event of the document about it, `CallEnded` for the
-   finished item. Sequence numbers, indices and ids of events are added here. A tool only begins and
-   ends its items, one after the other.
+   finished item. The response's state adds sequence numbers, indices and ids to events. A tool only
+   begins and ends its items, one after the other.
 3. Register the kind with `ServerTools`, in `app/search.py`.
 
-A failure of the tool is an `ApiError`: raised by `open` it is the request's answer, raised by `run`
-it ends the response as `failed`. A failure of a single call (a file that does not exist, a refusal
-by the tool itself) belongs into the call's item, so that the model can read it and continue."""
+A failure of the tool is an `ApiError`: raised by `open`, it is the answer to the request; raised by
+`run`, it ends the response as `failed`. A failure of a single call (a file that does not exist, a
+refusal by the tool itself) belongs in the call's item, so that the model can read it and
+continue."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -59,8 +61,8 @@ class CallProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class CallEnded:
-    """The finished item as it is stored. `awaits_client` ends the response after the calls of this
-    round, for an approval by the client, say."""
+    """The finished item as it is stored. With `awaits_client` the response ends after the calls of
+    this round, for example because the client must approve a call."""
 
     item: JsonObject
     awaits_client: bool = False
@@ -72,9 +74,9 @@ ToolEvent = CallBegan | CallProgress | CallEnded
 
 @dataclass(frozen=True, kw_only=True)
 class ToolContext:
-    """Context in which a tool is opened. `tool` is its entry in `tools`, and `where` the entry's
-    path for errors (`tools[2]`). `body` is the whole body. `items` are all items of the
-    conversation; the request's own input is last. `meter` is that of the request."""
+    """Context in which a tool is opened. `tool` is its entry in `tools`, and `where` the path of
+    the entry (`tools[2]`), for errors. `body` is the whole body. `items` are all items of the
+    conversation; those of the request's input come last. `meter` is that of the request."""
 
     tool: Item
     where: str
@@ -117,7 +119,8 @@ class ServerTool(ABC):
 
     @property
     def readers(self) -> Mapping[str, Reader]:
-        """Item translators, by type, that need this open tool and not only its kind."""
+        """Translators of items to messages, by type, if they need this open tool and not only its
+        kind."""
         return {}
 
     @property
@@ -136,12 +139,12 @@ class ToolKind(ABC):
     """The types of items that it alone outputs or translates."""
 
     may_be_repeated: bool = True
-    """True if another server may run a call again after a crash."""
+    """True if a call may run again after a crash."""
 
     @abstractmethod
     def open(self, context: ToolContext) -> AbstractAsyncContextManager[ServerTool]:
-        """Opens the tool for one response. The context may be left in another task than the one
-        that entered it."""
+        """Opens the tool for one response. The context may be left in another task than that which
+        entered it."""
 
     @abstractmethod
     def messages(self, item: Item) -> Sequence[JsonObject]:
@@ -202,8 +205,7 @@ class ServerTools:
     async def open(
         self, body: Item, items: Sequence[Item], meter: Meter | None
     ) -> AsyncIterator[OpenTools]:
-        """Opens the server tools of a request for as long as it is answered; `meter` counts their
-        usage."""
+        """Opens the server tools of a request until its answer ends; `meter` counts their usage."""
         async with AsyncExitStack() as stack:
             tools = {}
             for index, tool in enumerate(body.get("tools") or ()):

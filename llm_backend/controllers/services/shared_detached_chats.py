@@ -1,7 +1,7 @@
-"""Detached chats of the other servers on this database, known by their rows.
+"""Detached chats of the other servers with this database, known by their rows.
 
-A row says that a chat is being answered, and lets other servers end it. The answer itself is not in
-the row: only the server that writes the answer has it, until the answer ends and the chat is
+A row says that the answer of a chat is in progress, and lets other servers cancel it. The row does
+not hold the answer: only the server that writes it has it, until the answer ends and the chat is
 stored. While the database cannot be used, a server knows only its own chats.
 """
 
@@ -24,17 +24,17 @@ from llm_backend.store import DetachedChatLeases, LeasedChat, StoreError
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-LEASE_S = 30  # seconds after which the chats of a dead server are gone
-LINGER_S = 0.5  # the row of an ended chat is kept this long, by when the chat itself is stored
-POLL_S = 1.0  # for chats that other servers cancel, and for the end of one that is followed
-MESSAGES_LIMIT_BYTES = 64 * 1024  # of JSON; longer ones are not shown at other servers
+LEASE_S = 30  # seconds after which the chats of a dead server count as gone
+LINGER_S = 0.5  # time for which the row of an ended chat stays: until the chat itself is stored
+POLL_S = 1.0  # interval of polls for cancelled chats, and for the end of a followed chat
+MESSAGES_LIMIT_BYTES = 64 * 1024  # of JSON; other servers do not show longer messages
 _STILL_WRITTEN = b": the answer is being written\n\n"
 
 log = logging.getLogger(__name__)
 
 
 class RemoteChat:
-    """A chat of another server, of which only its beginning and its end are known here."""
+    """A chat of another server. Only the beginning and the end of its answer are known here."""
 
     is_too_long = False
 
@@ -57,8 +57,8 @@ class RemoteChat:
 
 
 class SharedDetachedChats:
-    """Leases the detached chats of this process, and finds those of other servers. All processes of
-    a server have its name, `server`."""
+    """Leases the detached chats of this process, and finds those of other servers. `server` is the
+    name of this server, which all its processes have."""
 
     def __init__(
         self,
@@ -74,11 +74,11 @@ class SharedDetachedChats:
         self._clock = clock
         self.holder = token_hex(8)
         self._leased: dict[DetachedChat, LeasedChat] = {}
-        self._ended: list[LeasedChat] = []  # whose rows could not be removed
+        self._ended: list[LeasedChat] = []  # ended chats whose rows are still to be removed
         self._releases = BackgroundTasks()
 
     async def claim(self, chat: DetachedChat, project_id: str) -> bool:
-        """Leases a chat; False if another process has one of its id."""
+        """Leases a chat. Returns False if another process has a chat of its id."""
         leased = LeasedChat(
             project_id=project_id,
             id=chat.id,
@@ -91,7 +91,7 @@ class SharedDetachedChats:
             is_first = await self._stored.add(leased, now=int(self._clock()))
         except StoreError as error:
             _log_unshared(error)
-            is_first = True  # its row may be there nevertheless, and is to be removed
+            is_first = True  # its row may exist nevertheless, so it is removed at the end
         if is_first:
             self._leased[chat] = leased
         return is_first
@@ -101,7 +101,7 @@ class SharedDetachedChats:
         if leased := self._leased.pop(chat, None):
             self._releases.start(self._remove(leased, LINGER_S))
 
-    async def of(self, project_id: str) -> "list[api.DetachedChat]":
+    async def list_unanswered(self, project_id: str) -> "list[api.DetachedChat]":
         """Returns the chats of a project at other servers."""
         try:
             leased = await self._stored.list(
@@ -113,14 +113,14 @@ class SharedDetachedChats:
         return [_as_chat(one) for one in leased]
 
     async def find(self, id: str, project_id: str) -> RemoteChat | None:
-        """Returns a chat of another server, to be followed to its end. Raises
-        `ServiceUnavailable`."""
+        """Returns a chat of another server, which can be followed to its end; None if there is
+        none. Raises `ServiceUnavailable`."""
         leased = await self._get(id, project_id)
         return RemoteChat(leased, self) if leased else None
 
     async def cancel(self, id: str, project_id: str) -> "api.DetachedChat | None":
-        """Has another server end a chat: it does so within a few seconds. Raises
-        `ServiceUnavailable`."""
+        """Asks another server to end a chat, which it does within a few seconds. Returns the chat;
+        None if there is none. Raises `ServiceUnavailable`."""
         leased = await self._get(id, project_id)
         if leased is None:
             return None
@@ -129,8 +129,8 @@ class SharedDetachedChats:
         return _as_chat(leased)
 
     async def is_being_answered(self, chat: LeasedChat) -> bool:
-        """True while another server writes the answer. Raises `EngineUnavailable` if the server
-        has died, `ServiceUnavailable`."""
+        """True while another server writes the answer. Raises `EngineUnavailable` if that server
+        has died, and `ServiceUnavailable` if the database cannot be used."""
         with translate_store_errors():
             leased = await self._stored.get(chat.id, chat.project_id, other_than=self._server)
         if leased is not None and leased.until_at <= self._clock():
@@ -158,7 +158,7 @@ class SharedDetachedChats:
                 _log_unshared(error)
 
     async def release_all(self) -> None:
-        """Removes the rows of all chats of this process, at shutdown."""
+        """Removes the rows of all chats of this process. Called at shutdown."""
         await self._releases.wait_idle()
         with suppress(StoreError):  # the leases expire
             await self._stored.remove_all(self.holder)
@@ -181,7 +181,8 @@ class SharedDetachedChats:
 
 
 def _content_of(chat: DetachedChat) -> "dict[str, object]":
-    """Returns what other servers show of a chat: nothing of one that is not stored."""
+    """Returns the fields that other servers show of a chat; of a chat that is not stored, only its
+    id and time."""
     request = chat.request or {}
     if request.get("store") is not True:
         return {**chat.as_json(), "model": None, "metadata": None, "messages": None}

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 
-# An engine answers between two passes, which are rarely longer. Prometheus waits ten seconds.
-ENGINE_ANSWERS_S = 2.0
+# An engine answers between two passes, and few passes take longer. Prometheus waits ten seconds.
+ENGINE_TIMEOUT_S = 2.0
 NO_ROOM = "The folder of temporary files has no room for uploads."
-POLL_INTERVAL_S = 0.5  # live enough for a person, and cheap for an engine
+POLL_INTERVAL_S = 0.5  # short enough for a person who watches, and cheap for an engine
 KEEP_ALIVE_S = 15.0  # keep-alive: proxies close streams that are idle for a minute
 _UNAVAILABLE = frozenset({EngineState.FAILED, EngineState.RESTARTING, EngineState.CLOSED})
 
 
 class StatusBoard:
-    """Polls the engines once for any number of watching clients, the progress of `drawings`, and
-    whether temporary files have room.
+    """Polls the engines, the progress of `drawings`, and the room for temporary files: once for any
+    number of watching clients.
 
-    Streams end when the server begins to shut down; otherwise it would wait for them.
+    A stream ends when the server begins to shut down; otherwise the server would wait for it.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class StatusBoard:
     async def watch(
         self, may_see: Callable[[str], bool] = lambda _model: True
     ) -> AsyncGenerator[JsonObject | bytes, None]:
-        """Yields the status, then each changed one; a comment as keep-alive if nothing changes.
-        Models that the client may not see are left out."""
+        """Yields the status at once and after each change, without models that the client may not
+        see. If nothing changes for a while, yields a comment as keep-alive."""
         sent: JsonObject = {}
         sent_at = 0.0
         while not self._stopping.is_set():
@@ -115,7 +115,7 @@ async def _engine_state(model: LocalModel) -> dict[str, float] | None:
     if (engine := model.engine) is None:
         return None
     try:
-        async with asyncio.timeout(ENGINE_ANSWERS_S):
+        async with asyncio.timeout(ENGINE_TIMEOUT_S):
             status = await engine.status()
     except (TimeoutError, EngineDown):  # the missing status shows it
         return None
@@ -142,7 +142,7 @@ class _Summary:
 
 
 def _summary(models: "Sequence[api.ServerStatusModel]", *, has_upstream: bool) -> _Summary:
-    """Summarizes all models in one word and a sentence."""
+    """Summarizes the states of all models in a status and a sentence."""
     if not models:
         if has_upstream:
             return _Summary(status="idle", info="An upstream answers; no model is served here.")

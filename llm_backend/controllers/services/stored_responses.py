@@ -1,4 +1,4 @@
-"""Conversation context of responses: loaded from and written to the store."""
+"""Stored responses: the context of a request is loaded, and its response is stored."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -49,8 +49,8 @@ def to_stored_response(
 
 
 class StoredResponses:
-    """Stored responses and conversations. A response is durable before its client gets the end of
-    it; one whose client disconnected is stored in the background."""
+    """Stored responses and conversations. A response is durable before its client gets the last
+    event. If its client has disconnected, it is stored in the background."""
 
     def __init__(
         self,
@@ -115,7 +115,8 @@ class StoredResponses:
     async def append(
         self, body: "api.CreateResponse", response: "api.Response", items: Sequence[JsonObject]
     ) -> None:
-        """Appends input and output of a response that is not stored itself to its conversation."""
+        """Appends the input and output of a response to its conversation, if it has one. The
+        response itself is not stored."""
         conversation_id = conversation_of(body)
         if conversation_id is None:
             return
@@ -143,7 +144,8 @@ class StoredResponses:
         self._background_tasks.start(self._remember_quietly(body, response, items))
 
     async def wait_idle(self) -> None:
-        """Waits for all stores in the background."""
+        """Waits until all responses in the background are stored, and reports those that are
+        lost."""
         await self._background_tasks.wait_idle()
         self._losses.report()
 

@@ -96,14 +96,14 @@ async def update_attributes(
     file_id: str,
     attributes: Mapping[str, Attribute],
 ) -> StoredVectorFile:
-    """Sets the attributes and returns the file. Of concurrent updates the last one wins, in the
-    database and in the index. Raises `Missing`; if the index is unreachable, nothing changes."""
+    """Sets the attributes and returns the file. The last of concurrent updates wins, in the
+    database and in the index. If the index is unreachable, nothing changes. Raises `Missing`."""
     file = await vector_stores.stores.file(store_id, file_id)
     if file.status == "completed":
         await _update_index(vector_stores, file, attributes)
     file = await vector_stores.stores.set_attributes(store_id, file_id, attributes)
     indexed = None
-    # A concurrent update may have come between.
+    # A concurrent update may have changed the attributes since the index was updated.
     while file.status == "completed" and file.attributes != indexed:
         indexed = file.attributes
         await _update_index(vector_stores, file, indexed)

@@ -18,8 +18,8 @@ from llm_backend.json_types import JsonMapping
 log = logging.getLogger(__name__)
 
 OPERATION = ("createEmbedding", "Embeddings")
-INPUT_LIMIT_TOKENS = 8000  # input limit: OpenAI's models read 8,191
-SAFE_BYTES_PER_TOKEN = 3  # a low estimate, so that a text within the limit really fits
+INPUT_LIMIT_TOKENS = 8000  # OpenAI's models read at most 8,191
+SAFE_BYTES_PER_TOKEN = 3  # a low estimate, so that a text within the limit fits
 ANSWER_BYTES = 64 * 1024 * 1024
 _HEADERS = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
 
@@ -50,8 +50,8 @@ async def embed_at(
     upstream: Exchanger, body: JsonMapping, *, name: str | None = None, fairness_key: str = ""
 ) -> tuple[list[list[float]], int]:
     """Returns the vectors of the texts in a body of `POST /embeddings`, and the number of tokens.
-    `name` is the upstream's; if None, the model chooses it. Raises `UpstreamFailed`, and errors of
-    the exchange."""
+    `name` is that of the upstream; with None, the model determines the upstream. Raises
+    `UpstreamFailed`, and errors of the exchange."""
     model, texts = body["model"], body["input"]
     relayed = await upstream.exchange(
         UpstreamRequest(
@@ -78,7 +78,7 @@ async def embed_at(
     if relayed.status in (429, 503):
         wait_s = retry_after_s(relayed)
         raise ServiceUnavailable(
-            "The upstream embeds no more now.",
+            "The upstream is overloaded and embeds nothing now.",
             retry_after_s=OUTAGE_RETRY_AFTER_S if wait_s is None else wait_s,
         )
     if relayed.status != 200:
@@ -102,5 +102,5 @@ def _rows(answer: bytes, number: int) -> list[list[float]]:
     except (ValueError, KeyError, TypeError) as error:
         raise UpstreamFailed("The upstream's embeddings cannot be read.") from error
     if len(rows) != number or not all(rows):
-        raise UpstreamFailed("The upstream's embeddings are not one for each text.")
+        raise UpstreamFailed("The upstream did not return one embedding for each text.")
     return rows

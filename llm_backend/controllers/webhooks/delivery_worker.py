@@ -1,6 +1,7 @@
 """Worker of webhook deliveries: sends each event until the endpoint accepts it, for a day.
 
-The endpoint may get an event twice: if it accepts one and the server ends before that is stored.
+The endpoint may get an event twice, if the server ends after a delivery and before it has stored
+that.
 """
 
 import logging
@@ -31,20 +32,20 @@ from llm_backend.store import (
 
 LIFETIME_S = DAY_S
 PAUSES_S = (5, 30, 120, 600, 1800, 3600, 7200, 4 * 3600, 6 * 3600, 10 * 3600)
-"""Seconds before the second attempt, the third, and so on, cut to the rest of `LIFETIME_S`."""
+"""Seconds before the second attempt, the third, and so on. A pause ends with `LIFETIME_S`."""
 JITTER = 0.2
-"""Each pause is longer by up to this share, so that events do not return all at once."""
-GONE = 410  # an endpoint that wants no more events, as Standard Webhooks has it
-# When a delivery fails, the untried deliveries of its endpoint are postponed once: to the next
-# attempt of the failed one, by this at most, or for the time that the endpoint asked for.
+"""Each pause is longer by up to this share, so that events are not retried all at once."""
+GONE = 410  # by the rules of Standard Webhooks: the endpoint wants no more events
+# When an attempt fails, the other deliveries of the endpoint that are still untried are postponed
+# once: by the pause of the failed one, this at most, or by the time that the endpoint asked for.
 _OTHERS_PAUSE_LIMIT_S = 300
 
 log = logging.getLogger(__name__)
 
 
 class DeliveryWorker:
-    """Worker of deliveries. A job's details are the event, its subject is the endpoint. `draw`
-    returns random numbers from 0 to 1, for the jitter of pauses."""
+    """Worker of deliveries. A job's details are the event, its subject is the endpoint.
+    `random_share` returns random numbers from 0 to 1, for the jitter of pauses."""
 
     def __init__(
         self,
@@ -52,12 +53,12 @@ class DeliveryWorker:
         sender: WebhookSender,
         deliveries: Counter,
         *,
-        draw: Callable[[], float] = random.random,
+        random_share: Callable[[], float] = random.random,
     ) -> None:
         self._webhooks = webhooks
         self._sender = sender
         self._deliveries = deliveries
-        self._draw = draw
+        self._random_share = random_share
 
     async def work(self, job: Job) -> None:
         """Sends the event once. Raises `RetryLater` if it failed and may be sent again."""
@@ -90,7 +91,7 @@ class DeliveryWorker:
             await self._retry_or_give_up(job, failed, answer)
 
     async def give_up(self, job: Job) -> None:
-        """Records the failure of a delivery during whose attempts the server ended."""
+        """Records the failure of a delivery: the server ended during each of its last attempts."""
         reason = "The server ended during the last attempts."
         failed = FailedDelivery(attempts=job.attempt - 1, status_code=None, reason=reason)
         await self._give_up(job, failed)
@@ -104,7 +105,9 @@ class DeliveryWorker:
             await self._give_up(job, failed)
             return
         requested_s = 0.0 if answer is None else answer.pause_s(now)
-        usual_s = PAUSES_S[min(job.attempt, len(PAUSES_S)) - 1] * (1 + JITTER * self._draw())
+        usual_s = PAUSES_S[min(job.attempt, len(PAUSES_S)) - 1] * (
+            1 + JITTER * self._random_share()
+        )
         pause_s = min(max(usual_s, requested_s), remaining_s)
         others_s = min(max(min(usual_s, _OTHERS_PAUSE_LIMIT_S), requested_s), LIFETIME_S)
         await self._webhooks.postpone_others(job, others_s)

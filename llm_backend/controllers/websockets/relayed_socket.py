@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 
 def upstream_targets(services: Services, model: str | None) -> list[UpstreamModel | None]:
-    """Returns the upstreams to be tried, in order, for a model whose first target is one; None
-    stands for any that has the operation."""
+    """Returns the upstreams to be tried in order, for a model whose first target is an upstream.
+    The target None is any upstream with the operation."""
     if model is None:
         return [None]
     targets = services.registry.targets(model, OPERATION)
@@ -42,7 +42,8 @@ async def open_upstream_socket(
     *,
     fairness_key: str,
 ) -> UpstreamSocket:
-    """Returns the socket of the first target that opens one."""
+    """Returns the socket of the first target that opens one. Raises the error of the last
+    target."""
     for target in targets[:-1]:
         try:
             return await _connect(
@@ -85,8 +86,8 @@ async def _connect(
 
 
 async def pump(client: ClientSocket, upstream: UpstreamSocket, session: MeteredSession) -> None:
-    """Passes messages on until either side closes, then passes on the close frame. The session
-    checks each message first. Raises the session's errors."""
+    """Passes messages on until one side closes, then passes on its close frame. The session checks
+    each message first. Raises the session's errors."""
     up = asyncio.create_task(_pump_up(client, upstream, session))
     down = asyncio.create_task(_pump_down(upstream, client, session))
     session_end = asyncio.create_task(session.recheck_forever())

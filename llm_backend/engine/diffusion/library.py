@@ -1,7 +1,7 @@
 """stable-diffusion.cpp by its C functions: a context, and images drawn in it.
 
-The functions are called without the classes of the binding. Those classes load the files that a
-prompt names as `<lora:PATH:1>`, and call callbacks of an earlier image that have been freed.
+The classes of the binding are not used, because they load files that a prompt names as
+`<lora:PATH:1>`, and call callbacks of an earlier image after they have been freed.
 """
 
 import ctypes
@@ -17,8 +17,8 @@ from llm_backend.engine.native_log import NativeLog
 _log = logging.getLogger("llm_backend.engine.diffusion.native")
 
 CHANNELS = 3
-_NONE, _PROJECTED = 0, 1  # previews: none, or colours of the latent image
-_PARAMETERS = {  # of a context, by the names of parts
+_NO_PREVIEW, _LATENT_PREVIEW = 0, 1  # modes of previews: none, or colours of the latent image
+_CONTEXT_FIELDS = {  # parameters of a context, by the names of parts
     "vae": "vae_path",
     "taesd": "taesd_path",
     "clip_l": "clip_l_path",
@@ -30,14 +30,14 @@ _PARAMETERS = {  # of a context, by the names of parts
 _ERROR = 3  # level of the log: SD_LOG_ERROR
 
 OnStep = Callable[[int, int], None]
-"""Called with the number of computed steps, and of all steps."""
+"""Called with the numbers of computed steps and of all steps."""
 
 OnPreview = Callable[[int, Pixels], None]
 """Called with a step, and with the image after it."""
 
 
 class _ErrorLog(NativeLog):
-    """Errors of the native code. Other lines are dropped, since they contain words of prompts."""
+    """Errors of the native code. Other lines are dropped, because they may contain prompts."""
 
     def _forward(self, level: int, text: bytes, _user_data: object) -> None:
         if level >= _ERROR:
@@ -45,8 +45,8 @@ class _ErrorLog(NativeLog):
 
 
 class DiffusionLibrary:
-    """A model in native code. Raises `LoadError`. Exactly one of `checkpoint` and `network` is
-    given: a file with some or all parts, or the diffusion network alone."""
+    """A model in native code. Exactly one of `checkpoint` and `network` is given: a file with some
+    or all parts, or the diffusion network alone. Raises `LoadError`."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class DiffusionLibrary:
         try:
             import stable_diffusion_cpp as library
             from stable_diffusion_cpp import stable_diffusion_cpp as functions
-        except (ImportError, RuntimeError, OSError) as error:  # or its library
+        except (ImportError, RuntimeError, OSError) as error:  # also for its native library
             raise LoadError(f"stable-diffusion.cpp is not installed: {error}") from error
         self._library: Any = library  # Any: structures and functions of ctypes
         self._on_step: OnStep = _ignore
@@ -77,7 +77,7 @@ class DiffusionLibrary:
         params.model_path = _bytes(checkpoint)
         params.diffusion_model_path = _bytes(network)
         for part, path in parts.items():
-            setattr(params, _PARAMETERS[part], path.encode())
+            setattr(params, _CONTEXT_FIELDS[part], path.encode())
         params.vae_decode_only = False  # edits begin with an image
         params.free_params_immediately = False
         params.n_threads = threads
@@ -87,16 +87,16 @@ class DiffusionLibrary:
 
     @property
     def version(self) -> str:
-        """The library and the processor's instructions that it uses."""
+        """The library's version, and the processor instructions that it uses."""
         system: str = self._library.sd_get_system_info().decode(errors="replace")
         used = [name.strip() for name, _, is_used in _settings(system) if is_used == "1"]
         return " ".join(["stable-diffusion.cpp", self._library.__version__, *used])
 
     def draw(self, command: Draw, on_step: OnStep, on_preview: OnPreview) -> Pixels | None:
-        """Returns the image; None if the native code fails, whose `errors` give the reason. It
-        cannot be stopped. The functions are called in the thread that draws."""
+        """Returns the image; None if the native code fails, for the reason in `errors`. Drawing
+        cannot be stopped. `on_step` and `on_preview` are called in the calling thread."""
         library = self._library
-        mode = _PROJECTED if command.previews else _NONE
+        mode = _LATENT_PREVIEW if command.previews else _NO_PREVIEW
         library.sd_set_preview_callback(self._preview_callback, mode, 1, True, False, None)
         params, _buffers = self._params(command)
         self._on_step, self._on_preview = on_step, on_preview
@@ -121,7 +121,7 @@ class DiffusionLibrary:
             self._on_preview(step, _pixels(frames[0]))
 
     def _params(self, command: Draw) -> tuple[Any, list[Any]]:
-        """Returns the parameters of an image, and the memory that they point to."""
+        """Returns the parameters of an image, and the buffers to which they point."""
         library = self._library
         params = library.sd_img_gen_params_t()
         self._native.sd_img_gen_params_init(ctypes.byref(params))
@@ -157,7 +157,7 @@ class DiffusionLibrary:
 
 
 def _ignore(*_: object) -> None:
-    """Drops the progress of loading, before anything is drawn."""
+    """Drops the progress that the native code reports while nothing is drawn."""
 
 
 def _settings(system: str) -> list[tuple[str, str, str]]:
@@ -170,14 +170,14 @@ def _bytes(path: Path | None) -> bytes:
 
 
 def _pixels(image: Any) -> Pixels:
-    """Copies an image of the library."""
+    """Returns a copy of an image of the library, in RGB."""
     count = image.width * image.height
     data = ctypes.string_at(image.data, count * image.channel)
-    if image.channel != CHANNELS:  # shades of grey, or with transparency
+    if image.channel != CHANNELS:  # grey, or with transparency
         step = image.channel
-        at = range(3) if step > CHANNELS else (0, 0, 0)
+        offsets = range(3) if step > CHANNELS else (0, 0, 0)
         colours = bytearray(count * CHANNELS)
-        for channel, offset in enumerate(at):
+        for channel, offset in enumerate(offsets):
             colours[channel::CHANNELS] = data[offset::step]
         data = bytes(colours)
     return Pixels(width=image.width, height=image.height, data=data)

@@ -17,16 +17,15 @@ from typing import Protocol
 from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.media_runs import length_of_whole_runs
 
-# cells copied while one token is computed; measured 360, a safe lower bound taken
-_CELLS_COPIED_PER_TOKEN = 32
+_CELLS_COPIED_PER_TOKEN = 32  # cells copied in the time of one computed token; 360 were measured
 _MINIMUM_COPY_COST = 4  # minimum cost of a copy, in computed tokens
-_PROMPT_END_TOLERANCE = 4  # the last tokens of a prompt, which count as part of the answer
+_PROMPT_END_TOLERANCE = 4  # last tokens of a prompt that count as part of the answer
 _MINIMUM_RESTORE_COST = 16  # minimum cost of restoring a state, in computed tokens
 
 
 @dataclass(frozen=True, kw_only=True)
 class Copy:
-    """Replace the cells of slot `target` by a copy of the cells of `source`."""
+    """Instruction to replace the cells of slot `target` by a copy of the cells of `source`."""
 
     source: int
     target: int
@@ -42,9 +41,9 @@ class SlotTokens:
 
 @dataclass(frozen=True, kw_only=True)
 class SlotAllocation:
-    """Allocation of `slot` to a sequence: make the copies in their order, restore the state
-    `restored` into the slot if there is one, then keep the first `cached_tokens`. Cached prefixes
-    that are overwritten and long enough to be saved are `overwritten`."""
+    """Allocation of `slot` to a sequence. The caller makes the copies in their order, restores the
+    state `restored` into the slot if there is one, and then keeps the first `cached_tokens`.
+    `overwritten` are the overwritten cached prefixes that are long enough to be saved."""
 
     slot: int
     cached_tokens: int
@@ -57,24 +56,23 @@ class HostPrefixStates(Protocol):
     """The host prefix cache: states of prefixes that can be restored into a slot at once."""
 
     def find(self, tokens: abc.Sequence[int]) -> Prefix | None:
-        """The state with the prefix of a text that saves the most."""
+        """Returns the state whose prefix of these tokens saves the most; None if there is none."""
 
     def record_restore(self, prefix: Prefix, shared: int) -> None:
-        """Notes that the first `shared` tokens of a state are restored into a slot."""
+        """Records that the first `shared` tokens of a state are restored into a slot."""
 
 
 @dataclass(kw_only=True)
 class _Slot:
     number: int
     tokens: list[int] = field(default_factory=list)  # whose cells it holds
-    # how many of the tokens, present and future, are a prompt; the others are generated
-    prompt_tokens: int = 0
+    prompt_tokens: int = 0  # length of the prompt; tokens after it are generated
     is_running: bool = False
     used_at: int = 0
 
 
 def common_prefix_length(first: abc.Sequence[int], second: abc.Sequence[int]) -> int:
-    """Length of the common prefix of two token lists."""
+    """Returns the length of the common prefix of two token lists."""
     end = min(len(first), len(second))
     step, same = 16, 0
     while same < end and first[same : same + step] == second[same : same + step]:
@@ -91,19 +89,21 @@ def common_prefix_length(first: abc.Sequence[int], second: abc.Sequence[int]) ->
 
 
 def restore_cost(state_tokens: int) -> int:
-    """Cost of restoring a state of `state_tokens`, in tokens that could be computed meanwhile."""
+    """Returns the cost of restoring a state of `state_tokens`, in tokens computed in the same
+    time."""
     return max(_MINIMUM_RESTORE_COST, state_tokens // _CELLS_COPIED_PER_TOKEN)
 
 
 class Cache:
     """Slot allocation and cached prefixes.
 
-    `can_roll_back` is False for models whose state cannot be truncated (recurrent ones): they can
-    only continue from the very end of a slot's tokens. `kv_unified` is True if all slots share one
-    pool of cells; `copies_only_used_cells` is True if a copy costs by the used cells alone.
-    An allocation reports as overwritten each prefix that loses at least `save_threshold` tokens
-    (None: no prefix) and is in no other slot. The attribute `prefixes_being_restored` holds those
-    that are read from files; `host_prefixes` are the states in host memory.
+    `can_roll_back` is False for models whose state cannot be truncated (recurrent ones): a sequence
+    can only continue from the very end of a slot's tokens. `kv_unified` is True if all slots share
+    one pool of cells. `copies_only_used_cells` is True if the cost of a copy depends only on the
+    used cells. An allocation reports as overwritten each prefix that loses at least
+    `save_threshold` tokens (None: no prefix) and is in no other slot. `host_prefixes` are the
+    states in host memory. The attribute `prefixes_being_restored` holds the tokens of prefixes that
+    are being read from files.
     """
 
     def __init__(
@@ -145,11 +145,11 @@ class Cache:
 
     @property
     def copy_threshold(self) -> int:
-        """Number of shared tokens from which on a copy is cheaper than computing them."""
+        """Minimum number of shared tokens at which a copy is cheaper than computing them."""
         return self._copy_threshold
 
     def longest_prefix_length(self, tokens: abc.Sequence[int]) -> int:
-        """Length of the longest cached prefix of `tokens`."""
+        """Returns the length of the longest cached prefix of `tokens`."""
         return max(self._usable(slot, tokens) for slot in self._slots)
 
     @property
@@ -159,8 +159,8 @@ class Cache:
         return [SlotTokens(slot=slot.number, tokens=slot.tokens) for slot in latest if slot.tokens]
 
     def should_wait_for_restore(self, tokens: abc.Sequence[int]) -> bool:
-        """True if a prefix of `tokens` is being restored that is longer than any cached one by
-        at least `copy_threshold`."""
+        """True if the longest prefix of `tokens` that is being restored is longer than the longest
+        cached one by at least `copy_threshold`."""
         longest = max(
             (common_prefix_length(one, tokens) for one in self.prefixes_being_restored), default=0
         )
@@ -184,10 +184,10 @@ class Cache:
         *,
         is_shared: bool = False,
     ) -> SlotAllocation | None:
-        """Allocates a slot for a sequence that begins with `tokens`; None if no slot is free. Of
-        the tokens that it will hold, the first `prompt_tokens` are a prompt; None is all of
-        `tokens`. `is_shared`: sequences to come begin with this prompt, too. A cache that cannot
-        roll back then copies the slot with the prompt, so that they find it as it is."""
+        """Allocates a slot for a sequence that begins with `tokens`; None if no slot is free. The
+        first `prompt_tokens` of the sequence are its prompt; None means all of `tokens`. With
+        `is_shared`, later sequences begin with this prompt, too. A cache that cannot roll back then
+        copies the slot with the prompt, so that they find it unchanged."""
         if not self.free_slots:
             return None
         usable = {slot.number: self._usable(slot, tokens) for slot in self._slots}
@@ -218,7 +218,7 @@ class Cache:
 
     def compact(self) -> tuple[int, SlotAllocation] | None:
         """Moves one running sequence so that fewer contiguous ranges of slots are computed. Returns
-        the slot that it leaves and its new allocation."""
+        its old slot and its new allocation; None if no move helps."""
         if self.kv_unified or not self.can_roll_back or self._contiguous_ranges() < 2:
             return None
         running = [slot for slot in self._slots if slot.is_running]
@@ -251,7 +251,7 @@ class Cache:
         self._touch(self._slots[slot])
 
     def clear(self, slot: int) -> SlotTokens:
-        """Records that the caller emptied the cells of `slot`; returns the tokens that it had."""
+        """Records that the caller empties the cells of `slot`. Returns the tokens that it held."""
         tokens, self._slots[slot].tokens = self._slots[slot].tokens, []
         self._slots[slot].used_at = 0  # overwritten before any cached prefix
         return SlotTokens(slot=slot, tokens=tokens)
@@ -265,10 +265,10 @@ class Cache:
         return self.clear(victim.number)
 
     def _target(self, source: _Slot, shared: int) -> _Slot:
-        """Target slot of an allocation, among the free slots that make the fewest contiguous
-        ranges: an empty slot, else the least recently used one. The slot `source` is overwritten
-        instead of copied in two cases: its tokens beyond the first `shared` are disposable, or no
-        slot is empty and they are no more than `shared`."""
+        """Returns the target slot of an allocation, among the free slots that make the fewest
+        contiguous ranges: an empty slot, else the least recently used one. The slot `source` is
+        overwritten instead of copied in two cases: if its tokens beyond the first `shared` are
+        disposable, or if no slot is empty and these tokens are at most `shared`."""
         near = self._neighbours()
         target, discarded = _least_recently_used(near), len(source.tokens) - shared
         if not shared or source not in near:
@@ -279,22 +279,23 @@ class Cache:
         return source if may_overwrite else target
 
     def _other_than(self, source: _Slot) -> _Slot:
-        """The least recently used free slot other than `source`, or `source` if there is none.
-        Marks `source` as just used."""
+        """Returns the least recently used free slot other than `source`, or `source` if there is
+        none. Marks `source` as just used."""
         self._touch(source)
         others = [slot for slot in self._slots if not slot.is_running and slot is not source]
         return _least_recently_used(others) if others else source
 
     def _neighbours(self) -> list[_Slot]:
-        """Free slots that make the fewest contiguous ranges."""
+        """Returns the free slots that make the fewest contiguous ranges."""
         free = [slot for slot in self._slots if not slot.is_running]
         ranges = {slot.number: self._contiguous_ranges(None, slot) for slot in free}
         fewest = min(ranges.values())
         return [slot for slot in free if ranges[slot.number] == fewest]
 
     def _copy_to_older(self, slot: _Slot, kept: int, spared: _Slot) -> tuple[Copy, ...]:
-        """Copies all cells of `slot` to a less recently used slot, if the tokens beyond the first
-        `kept` are worth it. Never overwrites `spared`, whose cells are copied to `slot` next."""
+        """Plans the copy of all cells of `slot` to a less recently used slot; none if its tokens
+        beyond the first `kept` are disposable. The copy never overwrites `spared`, whose cells are
+        copied to `slot` next."""
         victim = self._victim(slot, kept, spared)
         if victim is None:
             self._record_overwritten(slot, kept)
@@ -305,16 +306,17 @@ class Cache:
         return (Copy(source=slot.number, target=victim.number),)
 
     def _is_disposable(self, slot: _Slot, kept: int) -> bool:
-        """True if the tokens that a slot holds beyond `kept` are discarded rather than copied. They
-        are few, or they are the end of an answer. The chat's next prompt may lack such an end:
-        reasoning, or an answer whose tokens are not remembered. False if more than `copy_threshold`
-        prompt tokens of another chat would be lost."""
+        """True if the tokens that a slot holds beyond `kept` may be discarded: they are few, or
+        they are the end of an answer, which the chat's next prompt may lack (reasoning, or an
+        answer whose tokens are not remembered). False if more than `copy_threshold` prompt tokens
+        of another chat would be lost."""
         discarded = len(slot.tokens) - kept
         is_of_answer = kept + _PROMPT_END_TOLERANCE >= slot.prompt_tokens
         return discarded <= self._copy_threshold or (is_of_answer and 2 * discarded <= kept)
 
     def _copy_threshold_of(self, source: _Slot) -> int:
-        """Number of shared tokens from which on copying a slot is cheaper than computing them."""
+        """Returns the minimum number of shared tokens at which copying `source` is cheaper than
+        computing them."""
         if not self._copies_only_used_cells:
             return self._copy_threshold
         return min(
@@ -323,7 +325,7 @@ class Cache:
         )
 
     def _victim(self, slot: _Slot, kept: int, spared: _Slot) -> _Slot | None:
-        """The slot that is overwritten by a copy of another slot, if that is worth it."""
+        """Returns the slot to be overwritten by a copy of `slot`; None if `slot` is not copied."""
         if not self.can_roll_back or self._is_disposable(slot, kept):
             return None
         older = [
@@ -334,9 +336,9 @@ class Cache:
         return min(older, key=lambda other: other.used_at, default=None)
 
     def _take_restorable(self, tokens: abc.Sequence[int], cached: int) -> Prefix | None:
-        """The state in host memory that is restored for a text of which `cached` tokens are in a
-        slot, recorded as restored. None if computing is cheaper: the cost of restoring grows with
-        all tokens of the state, the cost of computing with the tokens that the state would add."""
+        """Returns the state in host memory to be restored for `tokens`, of which `cached` are in a
+        slot, and records its use. None if computing is cheaper: the cost of restoring grows with
+        all tokens of the state, and that of computing with the tokens that the state would add."""
         prefix = self._host_prefixes.find(tokens) if self._host_prefixes is not None else None
         if prefix is None or self._host_prefixes is None:
             return None
@@ -355,7 +357,7 @@ class Cache:
             self._overwritten.append(SlotTokens(slot=slot.number, tokens=slot.tokens))
 
     def _is_duplicate(self, slot: _Slot) -> bool:
-        """True if another slot holds the same tokens too."""
+        """True if another slot holds the same tokens."""
         length = len(slot.tokens)
         return any(
             other is not slot and other.tokens[:length] == slot.tokens for other in self._slots
@@ -376,8 +378,8 @@ class Cache:
     def _contiguous_ranges(
         self, released: _Slot | None = None, allocated: _Slot | None = None
     ) -> int:
-        """Number of contiguous ranges of running slots if `released` were free and `allocated`
-        running; 1 if unified."""
+        """Returns the number of contiguous ranges of running slots if `released` were free and
+        `allocated` running; 1 with unified cells."""
         if self.kv_unified:
             return 1
         running = {slot.number for slot in self._slots if slot.is_running and slot is not released}
@@ -397,5 +399,5 @@ class Cache:
 
 
 def _least_recently_used(slots: list[_Slot]) -> _Slot:
-    """The first empty slot, else the least recently used one."""
+    """Returns the first empty slot, else the least recently used one."""
     return min(slots, key=lambda slot: (bool(slot.tokens), slot.used_at if slot.tokens else 0))

@@ -16,11 +16,12 @@ STATE_FORMAT = f"llama.cpp {native.__version__}, {native.LLAMA_STATE_SEQ_VERSION
 
 
 class Cells:
-    """Truncates, copies, saves and restores cells. `copies_only_used_cells`: if fewer than half of
-    a slot's cells are used, only these are copied, so that the memory of the others is not touched.
-    `has_snapshots`: the native code keeps snapshots of recurrent states. After a rollback
-    llama.cpp's own copy would hold the state before the rollback, so the state is saved and
-    restored instead."""
+    """Truncates, copies, saves and restores cells.
+
+    With `copies_only_used_cells`, only the used cells of a slot are copied if they are fewer than
+    half, so that the memory of the others is not touched. With `has_snapshots`, the native code
+    keeps snapshots of recurrent states. Its own copy after a rollback would hold the state before
+    the rollback, so a copy saves and restores the state instead."""
 
     def __init__(
         self,
@@ -37,8 +38,8 @@ class Cells:
         self._has_snapshots = has_snapshots
 
     def truncate(self, slot: int, position: int) -> bool:
-        """Keeps the cells of a slot before `position`. False if this state cannot be truncated;
-        it is unchanged then. To empty a slot never fails."""
+        """Removes the cells of a slot from `position` on. Returns False, and changes nothing, if
+        this state cannot be truncated. Position 0, which empties the slot, never fails."""
         return bool(native.llama_memory_seq_rm(self._memory, slot, position, -1))
 
     def copy(self, source: int, target: int) -> None:
@@ -50,29 +51,29 @@ class Cells:
                 raise DecodeError("the state of a slot could not be copied")
             return
         are_few = self._copies_only_used_cells and 2 * self.end(source) < self._slot_cells
-        if are_few and self._write(target, self.state(source)):  # through memory of our own
+        if are_few and self._write(target, self.state(source)):
             return
         native.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
     def end(self, slot: int) -> int:
-        """The position after the last one in a slot."""
+        """Returns the position after the last one in a slot."""
         return int(native.llama_memory_seq_pos_max(self._memory, slot)) + 1
 
     def state_bytes(self, slot: int) -> int:
-        """Size of the state of a slot's used cells, which `state` allocates."""
+        """Returns the size of the state of a slot's used cells, which `state` allocates."""
         return int(native.llama_state_seq_get_size(self._context, slot))
 
     def state(self, slot: int) -> NDArray[np.uint8]:
-        """Saves the state of a slot's used cells: [bytes] uint8."""
+        """Returns the state of a slot's used cells: [bytes] uint8."""
         size = self.state_bytes(slot)
-        # pages of its own: they return to the system with the state, which `malloc` may keep
+        # Pages of its own return to the system with the state; `malloc` might retain them.
         state = np.frombuffer(mmap.mmap(-1, max(1, size)), dtype=np.uint8)
         read = native.llama_state_seq_get_data(self._context, _pointer(state), size, slot)
         return state[:read]
 
     def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:
-        """Replaces the cells of a slot by a saved `state` that ends at position `end`. False if
-        the bytes are invalid or cells are exhausted; the slot is empty then."""
+        """Replaces the cells of a slot by a saved `state` that ends at position `end`. Returns
+        False, and leaves the slot empty, if the bytes are invalid or cells are exhausted."""
         self.truncate(slot, 0)
         if self._write(slot, state) and self.end(slot) == end:
             return True
@@ -80,7 +81,7 @@ class Cells:
         return False
 
     def _write(self, slot: int, state: NDArray[np.uint8]) -> bool:
-        """True if the native code has read all of a state into an empty slot."""
+        """Writes a state into an empty slot. Returns True if the native code has read all of it."""
         read = native.llama_state_seq_set_data(self._context, _pointer(state), state.size, slot)
         return bool(read) and read == state.size
 

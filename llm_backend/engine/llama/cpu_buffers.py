@@ -1,12 +1,10 @@
 """Hook on the native code's buffers in CPU memory, called as each one is allocated.
 
-Weights, cells and the temporary data of a pass are such buffers, except those that a device or the
-AMX kernels allocate for themselves. The native code has no option for how their memory is
-allocated. So its allocating function is replaced for a while by one that passes each buffer to the
-hook first. The pointer to that function is in structs that ggml's headers call internal. A small
-buffer first tests whether the structs are laid out as assumed. If they are not, nothing is
-replaced.
-"""
+Weights, cells and the temporary data of a pass are such buffers, unless a device or the AMX kernels
+allocate them. The native code has no option for how their memory is allocated. So its allocating
+function is replaced for a while by one that also passes each buffer to the hook. The pointer to
+that function is in structs that ggml's headers call internal. A small buffer first tests whether
+the structs have the assumed layout. If they have not, nothing is replaced."""
 
 import ctypes
 from collections.abc import Callable, Iterator
@@ -17,7 +15,7 @@ import llama_cpp as native
 
 from llm_backend.operating_system import c_library, is_linux
 
-_TEST_BYTES = 1 << 12  # bytes of the test buffer
+_TEST_BYTES = 1 << 12  # size of the test buffer
 
 _GetType = ctypes.CFUNCTYPE(ctypes.c_void_p)
 _Allocate = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
@@ -61,7 +59,7 @@ class Buffer(ctypes.Structure):
 
 
 class NativeLibrary:
-    """Public functions of the native code. Raises `AttributeError` if it lacks one."""
+    """Public functions of the native code. Raises `AttributeError` if one is missing."""
 
     def __init__(self) -> None:
         library = native.llama_cpp._lib
@@ -76,8 +74,9 @@ BufferHook = Callable[[Buffer], None]
 
 @contextmanager
 def hook_buffers(hook: BufferHook) -> Iterator[bool]:
-    """Context manager: `hook` is called with each buffer allocated in it, before the buffer is
-    written. Yields True if that is supported: on Linux, with the known libraries."""
+    """Calls `hook` with each buffer that is allocated inside the block, before the buffer is
+    written. Yields False if that is not supported: elsewhere than on Linux, or with an unknown
+    library."""
     kind = cpu_buffer_type()
     if kind is None:
         yield False
@@ -87,8 +86,9 @@ def hook_buffers(hook: BufferHook) -> Iterator[bool]:
 
 
 def cpu_buffer_type() -> BufferType | None:
-    """Type of the buffers in CPU memory; None if its layout differs from the known one."""
-    if not is_linux():  # advice means something else elsewhere
+    """Returns the type of the buffers in CPU memory; None elsewhere than on Linux, or if the layout
+    of its struct is not the known one."""
+    if not is_linux():  # `ADVISE`, which hooks use, exists there only
         return None
     try:
         library = NativeLibrary()
@@ -101,7 +101,8 @@ def cpu_buffer_type() -> BufferType | None:
 
 
 def is_hookable(library: NativeLibrary, kind: BufferType) -> bool:
-    """True if the native code calls the functions in these structs, as assumed."""
+    """True if the native code calls the functions in these structs. Tests it with a small
+    buffer."""
     cleared: list[int] = []
     record_clear = CLEAR(lambda address, _: cleared.append(address))
 
@@ -130,7 +131,7 @@ def _replace_allocator(kind: BufferType, hook: BufferHook) -> Iterator[None]:
                 hook(buffer)
         return address
 
-    replacement = _Allocate(allocate)  # must live for as long as it may be called
+    replacement = _Allocate(allocate)  # must not be freed while it may be called
     kind.alloc_buffer = address_of(replacement)
     try:
         yield
@@ -139,5 +140,5 @@ def _replace_allocator(kind: BufferType, hook: BufferHook) -> Iterator[None]:
 
 
 def address_of(function: "ctypes._CFunctionType") -> int | None:
-    """Address of a function."""
+    """Returns the address of a function."""
     return ctypes.cast(function, ctypes.c_void_p).value

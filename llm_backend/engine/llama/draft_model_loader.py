@@ -13,8 +13,8 @@ from llm_backend.engine.messages import LoadModel, ModelKind
 from llm_backend.engine.model import LoadError
 
 _EAGLE = "eagle3"
-_EAGLE_TOKENS = 128  # tokens of a pass, each of which has logits
-# other drafts that are computed from states of the model that they draft for
+_EAGLE_TOKENS = 128  # limit of a pass, in which each token has logits
+# other drafts that need states of the model for which they draft
 _UNSUPPORTED = frozenset({"dflash", "gemma4-assistant"})
 
 
@@ -34,15 +34,15 @@ def load_eagle_head(model: LlamaModel, config: LoadModel, log: LlamaLog) -> Nati
 
 def load_draft_model(model: LlamaModel, config: LoadModel, log: LlamaLog) -> LlamaModel:
     """Loads the model of `config.draft_model_path` with the settings of `model`, and verifies it by
-    a pass. It has as many slots as `model`, each with the same context unless its trained context
-    is shorter. Raises `LoadError` if it cannot draft for `model`."""
+    a pass. It has as many slots as `model`, of the same context or of its own trained context if
+    that is shorter. Raises `LoadError` if it cannot draft for `model`."""
     own = _draft_config(model, config)
     path = own.model_path
     architecture = check_file(path).architecture
     if architecture in _UNSUPPORTED:
         raise LoadError(
-            f"{path} cannot draft for {config.model_path}: models like it ({architecture}) need "
-            "states of its layers, which is not supported"
+            f"{path} cannot draft for {config.model_path}: drafts of the architecture "
+            f"{architecture} need states of its layers, which is not supported"
         )
     draft = LlamaModel(own, log)
     if draft.kind is not ModelKind.CHAT:
@@ -55,7 +55,8 @@ def load_draft_model(model: LlamaModel, config: LoadModel, log: LlamaLog) -> Lla
 
 
 def _draft_config(model: LlamaModel, config: LoadModel) -> LoadModel:
-    """The start command of a draft model. Raises `LoadError` if none can draft for `model`."""
+    """Returns the start command of the draft model. Raises `LoadError` if no model can draft for
+    `model`."""
     path = config.draft_model_path
     assert path is not None, "a draft model is configured"
     if model.kind is not ModelKind.CHAT:

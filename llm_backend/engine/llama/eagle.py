@@ -1,7 +1,7 @@
-"""EAGLE-3 drafts: a layer in a file of its own, which drafts from inputs of layers of the model.
+"""EAGLE-3 drafts: a layer in a file of its own, which drafts from the inputs of the model's layers.
 
-An encoder fuses the inputs of three layers at a token to one hidden state. The first token, which
-no other precedes, is left out."""
+For each token, an encoder fuses the inputs of three layers to one hidden state. The first token of
+a sequence has none."""
 
 import ctypes
 
@@ -20,13 +20,13 @@ from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.speculation.hidden_state_buffer import Hidden
 from llm_backend.model_files import GgufHeader
 
-# Architectures whose graphs give the inputs of their layers. The pinned llama.cpp ends the process
-# for any other.
-_MODELS = frozenset({"gpt-oss", "llama", "qwen3", "qwen3moe"})
+# Architectures whose graphs output the inputs of their layers. For any other, the pinned llama.cpp
+# ends the process.
+_ARCHITECTURES = frozenset({"gpt-oss", "llama", "qwen3", "qwen3moe"})
 
 
 class FusedInputs:
-    """The inputs of layers of `model`, fused by the encoder of `draft`."""
+    """The inputs of `layers` of `model`, fused by the encoder of `draft`."""
 
     def __init__(self, model: LlamaModel, draft: LlamaModel, layers: list[int]) -> None:
         self._context = draft.context
@@ -38,7 +38,8 @@ class FusedInputs:
         self._batch = NativeBatch(draft.batch_tokens)
 
     def rows(self, count: int) -> Hidden:
-        """Of the first `count` tokens of the model's last pass: [count, size] float32."""
+        """Returns the fused inputs of the first `count` tokens of the model's last pass:
+        [count, size] float32."""
         inputs = self._inputs.rows(count)
         parts = range(0, count, self._batch_tokens)
         return np.concatenate([self._encode(inputs[at : at + self._batch_tokens]) for at in parts])
@@ -46,7 +47,7 @@ class FusedInputs:
     def _encode(self, inputs: Hidden) -> Hidden:
         count, inputs = len(inputs), np.ascontiguousarray(inputs)
         batch, kinds = native.llama_batch(), dict(native.llama_batch._fields_)
-        # the encoder has no positions, but those of a batch must follow those of the cells
+        # The encoder ignores positions, but those of a batch must follow those of the cells.
         memory = native.llama_get_memory(self._context)
         first = int(native.llama_memory_seq_pos_max(memory, 0)) + 1
         arrays = self._batch.arrays
@@ -67,19 +68,23 @@ class FusedInputs:
 def open_eagle_head(
     model: LlamaModel, model_header: GgufHeader, draft: LlamaModel, header: GgufHeader
 ) -> NativeHead:
-    """The head of an EAGLE-3 `draft` for `model`, verified by a pass. Raises `LoadError` if it
-    cannot draft for it."""
-    if model_header.architecture not in _MODELS:
+    """Returns the head of an EAGLE-3 `draft`, verified by a pass. Raises `LoadError` if it cannot
+    draft for `model`."""
+    if model_header.architecture not in _ARCHITECTURES:
         raise LoadError(
             f"{header.path} cannot draft for {model_header.path}: llama.cpp does not give the "
             f"inputs of the layers of {model_header.architecture}"
         )
     if not hidden_states_are_available():
-        raise LoadError(f"this build of llama.cpp does not give what {header.path} drafts from")
+        raise LoadError(
+            f"this build of llama.cpp does not give the states from which {header.path} drafts"
+        )
     layers = header.of_architecture("target_layers")
     count = native.llama_model_n_layer(native.llama_get_model(model.context))
     if not isinstance(layers, list) or not all(0 <= layer < count for layer in layers):
-        raise LoadError(f"{header.path} drafts from the layers {layers}, of {count}")
+        raise LoadError(
+            f"{header.path} drafts from the layers {layers}, but the model has {count} layers"
+        )
     size = native.llama_model_n_embd(native.llama_get_model(model.context))
     if header.of_architecture("target_hidden_size") != size:
         raise LoadError(f"{header.path} cannot draft for a model of another width than {size}")

@@ -15,14 +15,14 @@ _ENCODERS = frozenset(  # architectures of embedding models, whatever else the f
     {"bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3"}
     | {"modern-bert", "eurobert", "t5encoder", "gemma-embedding"}
 )
-# architectures whose heads return the probabilities of two labels
+# architectures whose classification heads return the probabilities of two labels
 _TWO_LABEL_ARCHITECTURES = frozenset({"qwen3", "qwen3vl"})
 _HEAD, _ONE_LAYER_HEADS = b"cls.output.weight", {"jina-bert-v2": b"cls.weight"}
 _NO_POOLING = frozenset({"", "0"})  # pooling types that mean none
 
 
 class Header:
-    """The header of a model that is loaded from `path`. `kind` None is detected from the file."""
+    """The header of a model that is loaded from `path`. Without `kind`, the file determines it."""
 
     def __init__(self, model: Handle, path: Path, kind: ModelKind | None) -> None:
         self._model = model
@@ -31,11 +31,11 @@ class Header:
         self.kind = kind or self._kind()
 
     def text(self, key: str) -> str:
-        """The value of a metadata key; empty if there is none."""
+        """Returns the value of a metadata key; empty if there is none."""
         return native_text(native.llama_model_meta_val_str, self._model, key.encode())
 
     def chat_template(self, name: bytes | None = None) -> str | None:
-        """The file's chat template of this name, or the one without a name."""
+        """Returns the file's chat template of this name, or its default template for None."""
         template = native.llama_model_chat_template(self._model, name)
         return template.decode(errors="replace") if template else None
 
@@ -45,8 +45,8 @@ class Header:
         return self.architecture in _TWO_LABEL_ARCHITECTURES
 
     def rerank_template(self) -> str | None:
-        """The template of a rerank model's pairs, if the file has one. Raises `LoadError` for a
-        model whose scores would be meaningless."""
+        """Returns the template for pairs of query and document, if the file of a rerank model has
+        one. Raises `LoadError` for a rerank model whose scores would be meaningless."""
         if self.kind is not ModelKind.RERANK:
             return None
         path, labels = self._path, native.llama_model_n_cls_out(self._model)
@@ -54,7 +54,7 @@ class Header:
             raise LoadError(f"{path} has no classification head, so it cannot rank documents")
         if labels != (expected := 2 if self.gives_probabilities else 1):
             raise LoadError(
-                f"{path} has a head of {labels} labels; to rank it would have {expected}"
+                f"{path} has a head of {labels} labels; a model that ranks must have {expected}"
             )
         template = self.chat_template(b"rerank")
         if template is not None and not ("{query}" in template and "{document}" in template):
@@ -62,7 +62,8 @@ class Header:
         return template
 
     def pooling(self) -> int:
-        """The file's own pooling; where it has none, the last token's or the mean."""
+        """Returns the pooling type. Without one in the file, a causal model pools by the last
+        token, and another one by the mean."""
         rank = int(native.LLAMA_POOLING_TYPE_RANK)
         if self.kind is ModelKind.RERANK:
             return rank
@@ -74,8 +75,8 @@ class Header:
         return int(native.LLAMA_POOLING_TYPE_MEAN)
 
     def _kind(self) -> ModelKind:
-        """The kind by the file's pooling type. Without one, an encoder with a classification
-        head of one label ranks, as few rerank models have a pooling type."""
+        """Returns the kind by the file's pooling type. Few rerank models have one, so an encoder
+        without it ranks if it has a classification head of one label."""
         pooling = self.text(f"{self.architecture}.pooling_type")
         if pooling == str(native.LLAMA_POOLING_TYPE_RANK):
             return ModelKind.RERANK
@@ -92,8 +93,8 @@ class Header:
 
 
 def check_file(path: Path) -> GgufHeader:
-    """The header of a file. Raises `LoadError` for one that cannot be read, is not a GGUF file or
-    is truncated."""
+    """Returns the header of a file. Raises `LoadError` for a file that cannot be read, is not GGUF,
+    or is truncated."""
     try:
         return read_header(path)
     except HeaderError as error:
@@ -107,7 +108,7 @@ class _GgufParams(ctypes.Structure):
 
 
 def _has_tensor(path: Path, name: bytes) -> bool:
-    """True if the file has this tensor, which cannot be asked of a loaded model."""
+    """True if the file has this tensor. The native code does not tell it of a loaded model."""
     library = native.llama_cpp._lib
     library.gguf_init_from_file.argtypes = [ctypes.c_char_p, _GgufParams]
     library.gguf_init_from_file.restype = ctypes.c_void_p
@@ -124,7 +125,7 @@ def _has_tensor(path: Path, name: bytes) -> bool:
 
 # Any: functions of the bindings are untyped
 def native_text(function: Any, *arguments: Any) -> str:
-    """Text that a native function writes into a buffer, of any length."""
+    """Returns the text, of any length, that a native function writes into a buffer."""
     size = 256
     while True:
         buffer = ctypes.create_string_buffer(size)

@@ -41,14 +41,14 @@ _FLASH_ATTENTION = {
 }
 _INPUTS_PER_PASS = 32  # minimum number of inputs in one pass of an embedding model
 _BOS_KEY = "tokenizer.ggml.bos_token_id"  # without it the native code uses a default
-_FAILED_ALLOCATION = "alloc"  # in each of llama.cpp's messages about one
+_FAILED_ALLOCATION = "alloc"  # is in all messages of llama.cpp about failed allocations
 
 
 class LlamaModel:
     """A loaded model and its one context, as configured by `LoadModel`.
 
     A slot is a sequence id. `forward` computes logits, `embed` embeddings. `target` is the model
-    that an EAGLE-3 draft shares token embeddings with.
+    with which an EAGLE-3 draft shares token embeddings.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class LlamaModel:
             self.batch_tokens = max(config.batch_tokens, self.context_tokens)
         self._rows_limit = self.slots + config.logit_rows
         if target is not None:
-            self._rows_limit = self.batch_tokens  # its graph has all outputs
+            self._rows_limit = self.batch_tokens  # each token of an EAGLE-3 draft has an output
         self._view: NDArray[np.float32] | None = None
         self._view_address = 0
         self._cell_memory = CellMemory()
@@ -102,8 +102,8 @@ class LlamaModel:
         self.can_roll_back = True
 
     def verify(self) -> None:
-        """Verifies the model by a pass, because the first one crashes on a processor that the build
-        does not suit; and find out if the state can be truncated."""
+        """Verifies the model by a pass, which crashes if the build does not suit the processor, and
+        tests if the state can be truncated."""
         token = next(iter(self.vocabulary.end_tokens), 0)
         length = min(VERIFICATION_TOKENS, self.context_tokens - 1, self.batch_tokens)
         if self.kind is not ModelKind.CHAT:
@@ -112,7 +112,7 @@ class LlamaModel:
         first, last = [token] * length, [token]
         self._decode([BatchChunk(slot=0, position=0, tokens=first, outputs=[length - 1])])
         self._decode([BatchChunk(slot=0, position=length, tokens=last, outputs=[0])])
-        # with snapshots the last token could be taken back, and no other one
+        # with snapshots this truncation would succeed, and longer ones would fail
         self.can_roll_back = not self.rollback_tokens and self.truncate(0, length)
         self.truncate(0, 0)
 
@@ -148,25 +148,25 @@ class LlamaModel:
                 native.llama_set_causal_attn(self.context, True)
 
     def truncate(self, slot: int, position: int) -> bool:
-        """Keeps the cells of a slot before `position`. False if this state cannot be truncated;
-        it is unchanged then. To empty a slot never fails."""
+        """Removes the cells of a slot from `position` on. Returns False, and changes nothing, if
+        this state cannot be truncated. Position 0, which empties the slot, never fails."""
         return self._cells.truncate(slot, position)
 
     def end(self, slot: int) -> int:
-        """The position after the last one in a slot."""
+        """Returns the position after the last one in a slot."""
         return self._cells.end(slot)
 
     def state_bytes(self, slot: int) -> int:
-        """Size of the state of a slot's cells, which `state` allocates."""
+        """Returns the size of the state of a slot's cells, which `state` allocates."""
         return self._cells.state_bytes(slot)
 
     def state(self, slot: int) -> NDArray[np.uint8]:
-        """Saves the state of a slot's cells: [bytes] uint8."""
+        """Returns the state of a slot's cells: [bytes] uint8."""
         return self._cells.state(slot)
 
     def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:
-        """Replaces the cells of a slot by a saved `state` that ends at position `end`. False if
-        the bytes are invalid or cells are exhausted; the slot is empty then."""
+        """Replaces the cells of a slot by a saved `state` that ends at position `end`. Returns
+        False, and leaves the slot empty, if the bytes are invalid or cells are exhausted."""
         return self._cells.restore(slot, state, end)
 
     @property
@@ -175,24 +175,25 @@ class LlamaModel:
         return self.kind is ModelKind.CHAT and native.llama_model_n_swa(self._model) == 0
 
     def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
-        """L2-normalised embeddings: [inputs, dimensions] float32; all inputs together fit one
-        pass."""
+        """Returns L2-normalised embeddings: [inputs, dimensions] float32. All inputs together must
+        fit one pass."""
         vectors = self._pool(inputs, native.llama_model_n_embd_out(self._model))
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors /= np.where(norms > 0, norms, 1)
         return vectors
 
     def rank(self, inputs: list[list[int]]) -> NDArray[np.float64]:
-        """Relevance, from 0 to 1, of each input, a query with a document: [inputs] float64. All
-        inputs together fit one pass. It is the first probability of a head of two labels, and
-        otherwise the logistic function of the head's output."""
+        """Returns the relevance, from 0 to 1, of each input, which is a query with a document:
+        [inputs] float64. It is the first probability of a head with two labels, or the logistic
+        function of the output of a head with one. All inputs together must fit one pass."""
         scores = self._pool(inputs, 1)[:, 0].astype(np.float64)
         if self._header.gives_probabilities:
             return scores
         return np.exp(-np.logaddexp(0, -scores))
 
     def _pool(self, inputs: list[list[int]], size: int) -> NDArray[np.float32]:
-        """The first `size` numbers of each input's pooled output: [inputs, size] float32."""
+        """Returns the first `size` numbers of each input's pooled output: [inputs, size]
+        float32."""
         self._batch.fill(
             [
                 BatchChunk(slot=slot, position=0, tokens=tokens, outputs=list(range(len(tokens))))
@@ -216,7 +217,7 @@ class LlamaModel:
         return results
 
     def info(self) -> ModelInfo:
-        """Information about the model."""
+        """Returns information about the model."""
         return ModelInfo(
             architecture=self._header.architecture,
             name=self._header.text("general.name"),
@@ -258,7 +259,8 @@ class LlamaModel:
         raise kind(f"{self._config.model_path} cannot be loaded: {reason}")
 
     def open_draft_head(self) -> NativeHead | None:
-        """The model's draft head, if its file has one that can be computed; with verification."""
+        """Returns the model's draft head, verified by a pass; None if the file has none, or if it
+        cannot be used."""
         if not self.has_draft_head or self.kind is not ModelKind.CHAT:
             return None
         can_truncate = self.can_roll_back or self.rollback_tokens
@@ -337,9 +339,8 @@ class LlamaModel:
 
     @property
     def copies_only_used_cells(self) -> bool:
-        """True if `copy` copies only a slot's used cells when they are few, to touch less memory.
-        The cells must be in the processor's memory and separate for each slot, without a recurrent
-        state."""
+        """True if `copy` copies only the used cells of a slot when they are few, to touch less
+        memory. That needs cells in CPU memory, separate for each slot, and no recurrent state."""
         model, config = self._model, self._config
         has_state = native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model)
         is_whole = not has_state and native.llama_model_n_swa(model) == 0
@@ -360,7 +361,7 @@ class LlamaModel:
         config, trained = self._config, int(native.llama_model_n_ctx_train(self._model))
         if config.context_tokens is None:
             return min(trained, config.default_context_tokens)
-        if self.kind is not ModelKind.CHAT:  # its positions may be a table that ends there
+        if self.kind is not ModelKind.CHAT:  # its table of positions may end at the trained context
             return min(trained, config.context_tokens)
         return config.context_tokens
 
@@ -373,8 +374,8 @@ class LlamaModel:
         return self._logits()[:outputs]
 
     def _logits(self) -> NDArray[np.float32]:
-        """Logits of the last pass, as rows: [rows limit, vocab] float32. The view is cached until
-        their address changes: making it takes longer than the next plan."""
+        """Returns the logits of the last pass: [rows limit, vocab] float32. The view is cached
+        until their address changes, because creating it takes longer than planning a pass."""
         pointer = native.llama_get_logits(self.context)
         address = ctypes.addressof(pointer.contents)
         if self._view is None or self._view_address != address:
@@ -393,7 +394,7 @@ class LlamaModel:
 
 
 def _gpu_bytes(header: GgufHeader, config: LoadModel) -> int:
-    """Bytes of the weights that llama.cpp puts on GPUs."""
+    """Returns the size of the weights that llama.cpp puts on GPUs."""
     if not computes_on_gpu(config):
         return 0
     return model_costs(header).device_weights(config.gpu_layers, config.host_experts)

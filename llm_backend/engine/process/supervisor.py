@@ -125,12 +125,12 @@ class Supervisor(EngineLifecycle):
     def _shrink_plan(self, exit_: _WorkerExit) -> bool:
         """Changes to the smaller memory plan if the start failed for lack of memory; returns
         whether it did."""
-        smaller = self._config.smaller
+        smaller = self._config.smaller_fit
         if smaller is None or exit_.was_ready or not exit_.lacks_memory:
             return False
         facts = {"reason": exit_.reason, "plan": self._config.plan, "smaller": smaller.plan}
         _log.warning("engine_plan_shrunk", extra=facts)
-        self._config = self._config.fit(smaller)
+        self._config = self._config.with_fit(smaller)
         return True
 
     def _change_native_code(self, exit_: _WorkerExit) -> bool:

@@ -21,7 +21,7 @@ from llm_backend.controllers.realtime import RealtimeSession
 from llm_backend.controllers.realtime.conversation import Conversation
 from llm_backend.controllers.realtime.event_sender import EventSender
 from llm_backend.controllers.realtime.input_audio import InputAudio, Turn
-from llm_backend.controllers.realtime.input_turns import Act, InputTurns
+from llm_backend.controllers.realtime.input_turns import Action, InputTurns
 from llm_backend.controllers.realtime.session_config import Capabilities, SessionConfig
 from llm_backend.controllers.realtime.session_requests import SessionRequests
 from llm_backend.controllers.realtime.transcribed_turn import TranscribedTurn
@@ -432,7 +432,7 @@ async def test_a_turn_interrupts_the_answer_in_progress_and_is_answered(detector
 
 
 def hearing(
-    client: WaitingClient, model: HearingModel, conversation: Conversation, answer: Act
+    client: WaitingClient, model: HearingModel, conversation: Conversation, answer: Action
 ) -> InputTurns:
     capabilities = Capabilities(voiceless_reason="x", transcription_model="w", detects_turns=False)
     return InputTurns(
@@ -444,7 +444,7 @@ def hearing(
         turns_limit=2,
         interrupt=answer,
         answer=answer,
-        answers_already=lambda: False,
+        is_answering=lambda: False,
     )
 
 

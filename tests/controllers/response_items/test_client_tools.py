@@ -28,7 +28,7 @@ def chats(*tools, **fields):
 
 
 def told(tools, name, *pieces):
-    state = ResponseState(HEAD, clients=chats(*tools).clients)
+    state = ResponseState(HEAD, client_tools=chats(*tools).client_tools)
     calls = [ToolCall(index=0, id="call_1", name=name)]
     calls += [ToolCall(index=0, arguments=piece) for piece in pieces]
     events = state.start()

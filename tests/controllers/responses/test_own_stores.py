@@ -29,7 +29,8 @@ def question(**body: Any) -> ResolvedRequest:
     return ResolvedRequest(
         body={"model": "m", **body}, leading_messages=(), context_items=(), input_items=[USER],
         items=[USER],
-        chat=Chat(messages=[]), structure=StructuredOutput(), tools=OpenTools({}, {}), clients={},
+        chat=Chat(messages=[]), structure=StructuredOutput(), tools=OpenTools({}, {}),
+        client_tools={},
         allowed_names=None, meter=None,
     )  # fmt: skip
 

@@ -91,10 +91,13 @@ async def test_chats_are_of_their_project_and_a_dead_process_has_none():
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(peer_socket(folder, 3)))
         await begin(other, "the-chat", {**LONG, "messages": []})
-        listed = await one.of(DEFAULT_PROJECT)
-        foreign = await one.of("proj_other"), await one.cancel("the-chat", "proj_other")
+        listed = await one.list_unanswered(DEFAULT_PROJECT)
+        foreign = (
+            await one.list_unanswered("proj_other"),
+            await one.cancel("the-chat", "proj_other"),
+        )
         missing = await one.follow("no-chat", DEFAULT_PROJECT)
-        own = await other.of(DEFAULT_PROJECT)
+        own = await other.list_unanswered(DEFAULT_PROJECT)
 
     assert [chat["id"] for chat in listed] == ["the-chat"]
     assert (foreign, missing, own) == (([], None), None, [])
@@ -107,7 +110,7 @@ async def test_an_answered_chat_that_is_not_over_is_held():
         assert chat is not None
         chat.is_answered = True
 
-        assert await one.of(DEFAULT_PROJECT) == []
+        assert await one.list_unanswered(DEFAULT_PROJECT) == []
         assert not await one.claim(chat, DEFAULT_PROJECT)
         assert await one.claim(chat, "proj_other")
 
@@ -138,7 +141,9 @@ async def test_of_two_processes_one_begins_a_chat_of_the_same_id_at_the_same_tim
 
     async with two_processes() as (one, other, _):
         await asyncio.gather(ask(one), ask(other))
-        left = one.chats.of(DEFAULT_PROJECT) + other.chats.of(DEFAULT_PROJECT)
+        left = one.chats.list_unanswered(DEFAULT_PROJECT) + other.chats.list_unanswered(
+            DEFAULT_PROJECT
+        )
 
     assert len(begun) == 1
     assert left == []
@@ -174,7 +179,7 @@ async def test_a_chat_that_a_hanging_process_may_have_is_not_reported_missing(mo
         await asyncio.start_unix_server(hang, peer_socket(folder, 0)),
     ):
         await begin(other, "the-chat", {**LONG, "messages": []})
-        listed = await one.of(DEFAULT_PROJECT)
+        listed = await one.list_unanswered(DEFAULT_PROJECT)
         for find in (one.follow, one.cancel):
             with pytest.raises(ServiceUnavailable):
                 await find("no-chat", DEFAULT_PROJECT)
@@ -186,8 +191,11 @@ async def test_a_chat_of_another_server_is_listed_and_followed_to_its_end_and_st
     one, other = (process(database, None, pid) for pid in (1, 2))
     asked = {**LONG, "store": True, "messages": [{"role": "user", "content": "Hello!\0"}]}
     chat = await begin(other, "the-chat", asked)
-    (listed,) = await one.of(DEFAULT_PROJECT)
-    own, foreign = await other.of(DEFAULT_PROJECT), await one.of("proj_other")
+    (listed,) = await one.list_unanswered(DEFAULT_PROJECT)
+    own, foreign = (
+        await other.list_unanswered(DEFAULT_PROJECT),
+        await one.list_unanswered("proj_other"),
+    )
     followed = await one.follow("the-chat", DEFAULT_PROJECT)
     assert followed is not None
     events = followed.events()
@@ -244,12 +252,12 @@ async def test_the_row_of_a_chat_is_removed_although_its_claim_seemed_to_fail(da
     peers, other = process(database, None, 1), process(database, None, 2)
     shared = SharedDetachedChats(LostAnswers(database), peers.chats, server="1")
     chat = await begin(DetachedPeers(peers.chats, None, 1, shared), "the-chat", LONG)
-    assert [one["id"] for one in await other.of(DEFAULT_PROJECT)] == ["the-chat"]
+    assert [one["id"] for one in await other.list_unanswered(DEFAULT_PROJECT)] == ["the-chat"]
 
     shared.release(chat)
     await shared._releases.wait_idle()
 
-    assert await other.of(DEFAULT_PROJECT) == []
+    assert await other.list_unanswered(DEFAULT_PROJECT) == []
 
 
 async def test_projects_do_not_see_each_others_ids(database):
@@ -275,7 +283,7 @@ async def test_the_death_of_another_server_ends_its_followers_with_an_error(data
 
     with pytest.raises(EngineUnavailable):
         await anext(events)
-    assert await one.of(DEFAULT_PROJECT) == []
+    assert await one.list_unanswered(DEFAULT_PROJECT) == []
     assert await one.cancel("the-chat", DEFAULT_PROJECT) is None
 
 

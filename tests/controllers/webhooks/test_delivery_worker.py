@@ -42,7 +42,7 @@ class Deliveries:
         self.webhooks = WebhookStore(database, self.jobs, limit=5, clock=self.clock)
         sender, self.drawn = WebhookSender(hosts, timeout_s=timeout_s), 0.0
         self.worker = DeliveryWorker(
-            self.webhooks, sender, self.metrics.webhook_deliveries, draw=lambda: self.drawn
+            self.webhooks, sender, self.metrics.webhook_deliveries, random_share=lambda: self.drawn
         )
 
     async def add_endpoint(self, url: str, **fields) -> StoredEndpoint:

@@ -122,7 +122,7 @@ async def test_unsuitable_draft_model_is_refused_at_the_start(
         (tiny_llama, tiny_spm, "vocabulary differs: the tokens are of another kind"),
         (tiny_llama, tiny_bert, "generates nothing, so it cannot draft"),
         (tiny_bert, tiny_llama, "generates nothing, so .* cannot draft for it"),
-        (tiny_llama, eagle, r"drafts from the layers \[0, 1, 2\], of 2"),
+        (tiny_llama, eagle, r"drafts from the layers \[0, 1, 2\], but the model has 2 layers"),
         (tiny_llama, wide, "another width than 64"),
         (windowed, eagle, "does not give the inputs of the layers of cohere2"),
         (tiny_llama, flash, r"models like it \(dflash\) need states of its layers"),

@@ -1,5 +1,5 @@
-"""Shared helpers of administrative changes: audit entry, refresh of this process's keyring, error
-translation."""
+"""Parts that all administrative changes share: the audit entry, translated store errors, and the
+refresh of this process's keyring."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -44,9 +44,9 @@ def audit_entry(
 
 
 @asynccontextmanager
-async def create_key(services: Services, kind: str) -> AsyncIterator[dict[str, str]]:
-    """Wraps the creation of a key, as `apply_change`. Yields the response headers, which get a
-    notice if the server was open to all callers before this first key."""
+async def key_creation(services: Services, kind: str) -> AsyncIterator[dict[str, str]]:
+    """Wraps the creation of a key in `apply_change`. Yields the response headers. They get a notice
+    at the end if this is the first key of a server that was open to all callers."""
     headers: dict[str, str] = {}
     was_open = services.access.keyring.is_open_to_all
     async with apply_change(services, kind):
@@ -57,7 +57,8 @@ async def create_key(services: Services, kind: str) -> AsyncIterator[dict[str, s
 
 @asynccontextmanager
 async def apply_change(services: Services, kind: str) -> AsyncIterator[None]:
-    """Translates store errors of a change, then refreshes this process's keyring."""
+    """Context of the store calls of a change: translates their errors, and refreshes this process's
+    keyring after them."""
     with translate_store_errors(kind):
         try:
             yield
@@ -67,26 +68,27 @@ async def apply_change(services: Services, kind: str) -> AsyncIterator[None]:
 
 
 async def project_of(
-    services: Services, request: ApiRequest, *, is_changed: bool = False
+    services: Services, request: ApiRequest, *, must_be_active: bool = False
 ) -> Record:
-    """Returns the project of the path; refuses an archived one if `is_changed`. Raises
-    `NotFound`."""
+    """Returns the project of the path. Raises `NotFound`, and `InvalidRequest` for an archived one
+    if it `must_be_active`."""
     with translate_store_errors("project"):
         project = await services.access.administration.get(
             resource_kinds.PROJECT, request.path["project_id"]
         )
-    if is_changed and project.body.get("archived_at") is not None:
+    if must_be_active and project.body.get("archived_at") is not None:
         raise InvalidRequest(f"The project `{project.id}` is archived.", param="project_id")
     return project
 
 
 async def owner_of(
-    services: Services, request: ApiRequest, *, is_changed: bool = False
+    services: Services, request: ApiRequest, *, must_be_active: bool = False
 ) -> str | None:
-    """Returns the id of the path's project, as `project_of`; None for the organization."""
+    """Returns the id of the path's project, found by `project_of`; None for a path of the
+    organization."""
     if "project_id" not in request.path:
         return None
-    return (await project_of(services, request, is_changed=is_changed)).id
+    return (await project_of(services, request, must_be_active=must_be_active)).id
 
 
 def unique_id(id: str, project_id: str) -> str:

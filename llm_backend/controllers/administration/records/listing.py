@@ -15,8 +15,8 @@ from llm_backend.store.keyset_pages import Identified, Order, Page, PageRequest
 
 T = TypeVar("T", bound=Identified)
 
-LIMIT_MOST = 1000  # items of a page
-AT_ONCE = 200  # items per query of a filtered list
+MAX_PAGE_ITEMS = 1000
+ITEMS_PER_QUERY = 200  # of a filtered list
 
 
 async def list_page(
@@ -30,11 +30,11 @@ async def list_page(
 ) -> Page[T]:
     """Returns the page of a query with `limit`, `order`, `after` or `before`.
 
-    `id_of` maps a client's id to the store's; `matches` filters the items.
+    `id_of` maps an id of the API to that of the store; `matches` filters the items.
     """
     size = int(query.get("limit", limit))
-    if not 0 <= size <= LIMIT_MOST:
-        raise InvalidRequest(f"`limit` is {size}; it must be 0 to {LIMIT_MOST}.", param="limit")
+    if not 0 <= size <= MAX_PAGE_ITEMS:
+        raise InvalidRequest(f"`limit` is {size}; it must be 0 to {MAX_PAGE_ITEMS}.", param="limit")
     order = query.get("order", order)
     after, before = query.get("after"), query.get("before")
     refuse_both_cursors(query)
@@ -81,10 +81,10 @@ async def _select(
     request: PageRequest,
     matches: Callable[[T], bool],
 ) -> Page[T]:
-    """Returns a page of the `matches` items, from as many queries as needed."""
+    """Returns a page of the items that match, by as many queries as it takes."""
     selected: list[T] = []
     is_backwards = request.before is not None
-    part, has_more = replace(request, limit=AT_ONCE), True
+    part, has_more = replace(request, limit=ITEMS_PER_QUERY), True
     while has_more and len(selected) <= request.limit:
         page = await find(part)
         batch = [one for one in page.items if matches(one)]

@@ -1,4 +1,5 @@
-"""Bridge from responses to chat completions: request body, and chunks as deltas (pure)."""
+"""Bridge from responses to chat completions: translates the request's body, and chunks to deltas
+(pure)."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
@@ -23,19 +24,20 @@ if TYPE_CHECKING:
 
 PATH = "/chat/completions"
 
-_SAME = (
+_SAME_FIELDS = (
     "temperature", "top_p", "presence_penalty", "frequency_penalty", "service_tier", "user",
     "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
 )  # fmt: skip
 _TRANSLATED = frozenset(
     {
-        *_SAME, "model", "input", "instructions", "conversation", "previous_response_id", "store",
-        "metadata", "stream", "stream_options", "tools", "tool_choice", "parallel_tool_calls",
-        "max_output_tokens", "max_tool_calls", "reasoning", "text", "include", "prompt",
+        *_SAME_FIELDS, "model", "input", "instructions", "conversation", "previous_response_id",
+        "store", "metadata", "stream", "stream_options", "tools", "tool_choice",
+        "parallel_tool_calls", "max_output_tokens", "max_tool_calls", "reasoning", "text",
+        "include", "prompt",
     }
 )  # fmt: skip
-_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
-_MESSAGE = ("role", "content", "name", "tool_calls", "tool_call_id", "refusal")
+_FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+_MESSAGE_FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id", "refusal")
 
 
 def as_chat(
@@ -56,7 +58,7 @@ def as_chat(
     fields: JsonMapping = body
     rest: JsonObject = {
         "messages": [_bridged_message(message) for message in chat.messages],
-        **{name: fields[name] for name in _SAME if fields.get(name) is not None},
+        **{name: fields[name] for name in _SAME_FIELDS if fields.get(name) is not None},
         **_tools(chat),
         **_format(text_options.get("format") or {"type": "text"}),
     }
@@ -78,7 +80,8 @@ def as_chat(
 def as_streamed_chat(
     body: "api.CreateChatCompletionRequest", chat: Chat, model: str
 ) -> "api.CreateChatCompletionRequest":
-    """Returns a chat's body for an upstream: streamed, with usage, and with its own model."""
+    """Returns a chat's body for an upstream: streamed, with usage, and with the name that the model
+    has there."""
     return {
         **body,
         "model": model,
@@ -89,8 +92,8 @@ def as_streamed_chat(
 
 
 class ChunkReader:
-    """Parses the chunks of one chat completion; `usage` comes with the last one, and `failure` is
-    an error inside the stream."""
+    """Parses the chunks of one chat completion. `usage` is that of the last chunk, and `failure` an
+    error inside the stream."""
 
     ends_by_done = True
 
@@ -100,7 +103,7 @@ class ChunkReader:
         self.failure: ApiError | None = None
         self._ids: dict[int, str] = {}  # call ids by the upstream's index
         self._call_count = 0
-        self._open: int | None = None  # index of the call that continues
+        self._open: int | None = None  # the upstream's index of the call in progress
 
     def read(self, event: JsonMapping) -> Iterator[ChatDelta]:
         """Yields the deltas of a chunk. Raises `UpstreamFailed` for a malformed one."""
@@ -116,8 +119,8 @@ class ChunkReader:
         if number(choice, "index"):
             raise UpstreamFailed("The upstream sent a choice that was not requested.")
         delta, reason = object_in(choice, "delta"), text(choice, "finish_reason") or None
-        if reason is not None and reason not in _REASONS:
-            reason = "stop"  # one of the upstream's own, which no chat may have
+        if reason is not None and reason not in _FINISH_REASONS:
+            reason = "stop"  # the document has no such finish reason
         reasoning = text(delta, "reasoning_content") or text(delta, "reasoning")
         content, refusal = text(delta, "content"), text(delta, "refusal")
         if reasoning or content or refusal:
@@ -134,8 +137,8 @@ class ChunkReader:
         )
 
     def _call(self, call: JsonMapping) -> Iterator[ToolCall]:
-        """Yields the beginning of a call, or a piece of the latest one. Some upstreams repeat a
-        call's id with each piece, some give all calls one index."""
+        """Yields the beginning of a call, or a piece of the latest call. Some upstreams repeat the
+        id of a call with each piece, and some give all calls the same index."""
         index, id, function = number(call, "index"), text(call, "id"), object_in(call, "function")
         arguments = text(function, "arguments")
         if id and self._ids.get(index) != id:
@@ -145,12 +148,12 @@ class ChunkReader:
             yield ToolCall(index=self._call_count - 1, id=id, name=name, arguments=arguments)
         elif arguments:
             if self._open != index:
-                raise UpstreamFailed("The upstream went on with a call that is not under way.")
+                raise UpstreamFailed("The upstream continued a tool call that is not in progress.")
             yield ToolCall(index=self._call_count - 1, arguments=arguments)
 
 
 def _bridged_message(message: JsonMapping) -> JsonObject:
-    fields = {name: message[name] for name in _MESSAGE if name in message}
+    fields = {name: message[name] for name in _MESSAGE_FIELDS if name in message}
     return {**fields, "content": chat_content(fields["content"])} if "content" in fields else fields
 
 

@@ -139,7 +139,7 @@ class EventReader:
     def _arguments_deltas(self, event: JsonMapping, name: str) -> Iterator[ChatDelta]:
         output_index, arguments = number(event, "output_index"), text(event, name)
         if output_index not in self._calls:
-            raise UpstreamFailed("The upstream went on with a call that is not under way.")
+            raise UpstreamFailed("The upstream continued a tool call that is not in progress.")
         if arguments:
             self._calls_with_arguments.add(output_index)
             call = ToolCall(index=self._calls[output_index], arguments=arguments)

@@ -1,4 +1,4 @@
-"""Bridged model: an upstream's model with the interface of a local one (chats in, deltas out)."""
+"""Bridged model: an upstream's model with the interface of a local one, chats to deltas."""
 
 import asyncio
 import copy
@@ -42,7 +42,7 @@ _HEADERS = (
     (b"accept", b"text/event-stream"),
     (b"accept-encoding", b"identity"),
 )
-# Not enforced here: the upstream's answer is passed on even if it has another form.
+# This server does not check them: an answer of another form is passed on, too.
 _ENFORCED_BY_UPSTREAM = frozenset(
     {"response_format", "verbosity", "prompt_cache_retention", "prompt_cache_options"}
 )
@@ -52,7 +52,7 @@ _PATHS = {
     WireProtocol.RESPONSES: RESPONSE_PATH,
     WireProtocol.MESSAGES: MESSAGE_PATH,
 }
-_LAST_BYTES_S = 0.1  # after `[DONE]`, for the end of the body: it comes at once, or never
+_LAST_BYTES_S = 0.1  # wait for the end of the body after `[DONE]`: it comes at once or never
 
 
 class BridgeReader(Protocol):
@@ -60,7 +60,7 @@ class BridgeReader(Protocol):
 
     is_ended: bool
     failure: ApiError | None  # inside the stream
-    ends_by_done: bool  # True if `[DONE]` alone is an end
+    ends_by_done: bool  # True if `[DONE]` ends the answer although no event did
 
     @property
     def usage(self) -> Usage: ...
@@ -75,8 +75,8 @@ _READERS: Mapping[WireProtocol, Callable[[], BridgeReader]] = {
 
 
 class BridgedModel:
-    """Model of one request: `body` is the client's, `wire` the upstream's protocol. A message that
-    sets no limit has at most `message_tokens`."""
+    """An upstream's model for one request: `body` is the client's, `wire` the upstream's protocol.
+    In Anthropic's protocol, an answer without a limit has at most `message_tokens`."""
 
     def __init__(
         self,
@@ -99,17 +99,17 @@ class BridgedModel:
         self._fairness_key = fairness_key
         self.meter = meter
         self.vector_stores: Sequence[str] = ()
-        self.accepts_images = False  # by this server: their URLs are passed to the upstream
+        self.accepts_images = False  # this server fetches none: the upstream gets their URLs
 
     def with_body(self, body: JsonMapping) -> Self:
-        """Returns a copy for the body of a chat that the client's was translated to."""
+        """Returns a copy for the body of the chat to which the client's body was translated."""
         other = copy.copy(self)
         other._body = body
         return other
 
     def with_defaults(self, body: JsonMappingT) -> JsonMappingT:
-        """Returns the body without the fields that only the upstream enforces. Defaults are the
-        upstream's, too."""
+        """Returns the body without the fields that only the upstream enforces. It adds no defaults:
+        the upstream has its own."""
         fields = {name: value for name, value in body.items() if name not in _ENFORCED_BY_UPSTREAM}
         return cast("JsonMappingT", fields)
 
@@ -162,7 +162,7 @@ class BridgedModel:
 
 class BridgedAnswer:
     """Answer of an upstream; its deltas can be read once. Leaving its `async with` closes it and
-    charges its usage: the upstream's numbers, or an estimate from the text so far."""
+    charges its usage: the upstream's numbers, or an estimate by the text so far."""
 
     def __init__(
         self,
@@ -199,7 +199,7 @@ class BridgedAnswer:
         """Yields the deltas. Raises `ApiError` if the stream breaks off or contains an error."""
         async with aclosing(self._events()) as events:
             async for event in events:
-                # Some upstreams send it after the end of a response or a message, too.
+                # Some upstreams send `[DONE]` after the end of a response or a message, too.
                 if event == "[DONE]" and (self._reader.is_ended or self._reader.ends_by_done):
                     await self._drain()
                     return
@@ -229,7 +229,7 @@ class BridgedAnswer:
             try:
                 raise failure
             finally:
-                del failure  # it holds this frame, so both would wait for the collector
+                del failure  # its traceback holds this frame, in a cycle
         self._output_bytes += sum(map(_text_bytes, deltas))
         return deltas
 

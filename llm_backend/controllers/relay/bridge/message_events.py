@@ -122,7 +122,7 @@ class MessageReader:
                 call = ToolCall(index=self._calls - 1, arguments=arguments)
                 yield ChatDelta(choice=0, tool_calls=[call])
         elif kind == "input_json_delta":
-            raise UpstreamFailed("The upstream went on with a call that is not under way.")
+            raise UpstreamFailed("The upstream continued a tool call that is not in progress.")
         else:
             yield from self._pieces(text(delta, "text"), text(delta, "thinking"))
 

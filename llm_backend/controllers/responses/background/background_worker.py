@@ -1,7 +1,7 @@
 """Worker of background responses: answers queued jobs.
 
-A response that is not streamed may be answered again after a crash, as none of it has been sent.
-One whose events have been stored cannot be answered differently: it ends `failed`.
+After a crash, a response that is not streamed is answered again, because no part of it was sent.
+A response with stored events ends `failed`: a second answer would contradict them.
 """
 
 import asyncio
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 
-QUEUED, IN_PROGRESS = 1, 2  # sequence numbers of these events
-ADMISSION_TIMEOUT_S = 600.0  # for a model that is overloaded or cannot be loaded
-# Longer than others take to poll (`runner.POLL_S`): a process that has the model claims the job
-# before this one does again.
+QUEUED, IN_PROGRESS = 1, 2  # sequence numbers of the events of these names
+ADMISSION_TIMEOUT_S = 600.0  # while the model is overloaded or cannot be loaded
+# Longer than the poll interval (`runner.POLL_S`), so that a process with the model claims the job
+# before this process claims it again.
 OTHER_PROCESS_DELAY_S = 6.0
 RETRY_S = 2.0  # pause between attempts while the database is unavailable
 
@@ -55,9 +55,9 @@ class ResponseWorker:
         self._services = services
 
     async def work(self, job: Job) -> None:
-        """Answers a response from the start. If this process lacks the model, the job is released
-        for others, and given up after some attempts."""
-        model = self._local(job.details["body"]["model"])
+        """Answers a response from the start. If this process lacks the model, releases the job for
+        other processes; after some attempts it is given up."""
+        model = self._find_model(job.details["body"]["model"])
         if model is None:
             await self._services.jobs.give_back(job, delay_s=OTHER_PROCESS_DELAY_S, counts=True)
         elif background_state := await self._services.background.begin(job):
@@ -70,9 +70,9 @@ class ResponseWorker:
         unserved = f"The model `{name}` is not served any more."
         if background_state := await self._services.background.begin(job):
             answer = _ResponseJob(self._services, job, background_state)
-            await answer.fail(errors.Internal(repeated if self._local(name) else unserved))
+            await answer.fail(errors.Internal(repeated if self._find_model(name) else unserved))
 
-    def _local(self, name: str) -> LocalModel | None:
+    def _find_model(self, name: str) -> LocalModel | None:
         try:
             return self._services.registry.local_target(name)
         except errors.ModelNotFound:
@@ -91,14 +91,12 @@ class _ResponseJob:
         self._body: api.CreateResponse = job.details["body"]
         self._head = background_state.body
         self._input_items = [dict(stored.item) for stored in background_state.input]
-        self._last_number = background_state.last_number
-        self._is_streamed = background_state.last_number is not None
-        self._number = (
-            0 if background_state.last_number is None else background_state.last_number + 1
-        )
+        self._last_number = last_number = background_state.last_number
+        self._is_streamed = last_number is not None
+        self._number = 0 if last_number is None else last_number + 1  # of the next event
 
     async def answer(self, model: LocalModel) -> None:
-        """Answers the response; response and job have ended on return."""
+        """Answers the response, and ends the response and its job."""
         async with EventLog(self._append) as event_log:
             state = await self._generate(model, event_log)
             await self._end(state, await event_log.drain())
@@ -110,7 +108,8 @@ class _ResponseJob:
         await self._end(state, ())
 
     async def _generate(self, model: LocalModel, event_log: EventLog) -> ResponseState:
-        """Returns the state of the ended response; all its events but the last are in the log."""
+        """Returns the state of the ended response. Adds its events but for the last one to the
+        log."""
         state = ResponseState(self._head, number=self._number)
         try:
             self._check_repeatable()
@@ -136,7 +135,7 @@ class _ResponseJob:
         return state
 
     def _check_repeatable(self) -> None:
-        """Raises `Internal` if an earlier attempt cannot be repeated."""
+        """Raises `Internal` if an earlier attempt forbids another one."""
         was_sent = self._number > IN_PROGRESS + 1
         was_started = self._head["status"] == "in_progress"
         may_repeat = self._services.server_tools.may_be_repeated(self._body)
@@ -184,8 +183,8 @@ class _ResponseJob:
         await _retry_write(lambda: self._background.append(self._job, events))
 
     async def _end(self, state: ResponseState, rest: Sequence[JsonMapping]) -> None:
-        """Stores the end of the response. A deleted response is ignored; a deleted conversation
-        fails the response."""
+        """Stores the end of the response, unless it was deleted. If its conversation was deleted,
+        the response fails."""
         try:
             await self._store_end(state, rest)
         except Missing as missing:
@@ -202,7 +201,8 @@ class _ResponseJob:
         await _retry_write(lambda: self._background.finish(self._job, body, output, last))
 
     async def _cancel(self, state: ResponseState) -> None:
-        """Stores the output so far if the response was cancelled; at a shutdown it is dropped."""
+        """Stores the output so far of a response that was cancelled. At a shutdown it is
+        dropped."""
         state.cancel()
         try:
             await self._background.keep_output(self._job.subject, to_stored_items(state.output))

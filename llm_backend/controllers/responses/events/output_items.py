@@ -1,7 +1,7 @@
-"""Output item builders: an item and its stream events, piece by piece. Pure but for the ids that
-they generate.
+"""Output item builders: they make an item and its stream events piece by piece. Pure but for the
+ids that they generate.
 
-Their events lack the fields common to all; `response_state` adds those.
+`response_state` adds the fields that all events have.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ Annotate = Callable[[str], Sequence[JsonObject]]
 """Returns the annotations of a message's text."""
 
 _TEXTS = {"message": "output_text", "refusal": "refusal", "reasoning": "reasoning_text"}
-"""Names of each kind's text in event types."""
+"""Name of the text in event types, by kind of text."""
 
 
 class OutputItemBuilder:
@@ -50,8 +50,8 @@ class OutputItemBuilder:
 
 
 class TextItemBuilder(OutputItemBuilder):
-    """Builder of a message, a refusal (a message, too) or reasoning: one part of text. Annotations
-    are computed once the text is complete."""
+    """Builder of an item with one part of text: a message, a refusal (which is a message, too) or
+    reasoning. Annotations are computed once the text is complete."""
 
     def __init__(self, kind: str, annotate: Annotate) -> None:
         type = "reasoning" if kind == "reasoning" else "message"
@@ -188,10 +188,10 @@ class _CustomCallItemBuilder(CallItemBuilder):
         return [*rest, CallProgress(kind=f"{self.event}.done", fields={"input": text})]
 
 
-def call_builder(call: ToolCall, clients: Mapping[str, ClientTool]) -> CallItemBuilder:
-    """Returns the builder for a new call; `clients` are the client's tools by their names in
+def call_builder(call: ToolCall, client_tools: Mapping[str, ClientTool]) -> CallItemBuilder:
+    """Returns the builder for a new call; `client_tools` are the client's tools by their names in
     chats."""
-    tool = clients.get(call.name or "")
+    tool = client_tools.get(call.name or "")
     if tool is not None and tool.is_custom:
         return _CustomCallItemBuilder(call, tool)
     return CallItemBuilder(call, tool)
@@ -203,4 +203,4 @@ def _log_prob(entry: TokenLogprob) -> "api.LogProb":
 
 
 def _top_log_prob(entry: TokenLogprob) -> "api.TopLogProb":
-    return cast("api.TopLogProb", token_object(entry))  # whose bytes are never null here
+    return cast("api.TopLogProb", token_object(entry))  # its `bytes` are never null here

@@ -1,8 +1,8 @@
 """State machine from chat deltas to stream events and the response object. Pure but for the ids
 that it generates.
 
-An answer is a row of output items, open one after the other: reasoning, a message, calls. Events
-and response object come from the same state, so a streamed and a whole answer cannot differ.
+An answer is a sequence of output items: reasoning, a message, calls. At most one of them is open.
+Events and response object come from the same state, so a streamed and a whole answer cannot differ.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 NO_TOOLS: Mapping[str, ClientTool] = {}
-NOTHING: Mapping[str, Any] = {}
+NO_FIELDS: Mapping[str, Any] = {}
 
 # Reasons of an incomplete response, by finish reason of the model.
 _CUT_BY = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -46,8 +46,8 @@ def _no_annotations(text: str) -> Sequence[JsonObject]:
 class ResponseState:
     """One response under construction. `head` holds the fields that do not change: id, creation
     time, echoed request fields. `include` selects optional fields of items for clients. `annotate`
-    returns the annotations of a message's text. `clients` are the client's tools by their names in
-    chats. `number` events were sent before.
+    returns the annotations of a message's text. `client_tools` are the client's tools by their
+    names in chats. `number` is the sequence number of the next event.
 
     Each method returns the events of its change, in order, to be sent before the next call;
     `response` is the current object.
@@ -59,13 +59,13 @@ class ResponseState:
         *,
         include: Sequence[str] = (),
         annotate: Annotate = _no_annotations,
-        clients: Mapping[str, ClientTool] = NO_TOOLS,
+        client_tools: Mapping[str, ClientTool] = NO_TOOLS,
         number: int = 0,
     ) -> None:
         self._head = head
         self._include = include
         self._annotate = annotate
-        self._clients = clients
+        self._client_tools = client_tools
         self._status = "in_progress"
         self._output: list[JsonObject] = []
         self._open: OutputItemBuilder | None = None
@@ -119,7 +119,7 @@ class ResponseState:
         return self._event("response.in_progress", response=self.public_response)
 
     def add_delta(self, delta: ChatDelta) -> list[JsonObject]:
-        """Returns the events of a delta. `finish`, not this, handles the end of the answer."""
+        """Returns the events of a delta. Its finish reason is left to `finish`."""
         events: list[JsonObject] = []
         if delta.reasoning:
             events += self._add_text("reasoning", delta.reasoning, ())
@@ -157,10 +157,10 @@ class ResponseState:
         reason: str,
         usage: "api.ResponseUsage",
         completed_at: int,
-        more: Mapping[str, Any] = NOTHING,
+        more: Mapping[str, Any] = NO_FIELDS,
     ) -> list[JsonObject]:
-        """Completes the response with a finish reason; `more` are further fields. The last event
-        is not among the returned ones: `end` returns it."""
+        """Completes the response with a finish reason; `more` are further fields. Returns its
+        events but for the last one, which `end` returns."""
         cut_by = _CUT_BY.get(reason)
         events = self._close("completed" if cut_by is None else "incomplete")
         self._status = "completed" if cut_by is None else "incomplete"
@@ -172,7 +172,8 @@ class ResponseState:
         return events
 
     def fail(self, error: ApiError) -> list[JsonObject]:
-        """Fails the response with this error. `end` returns the last event."""
+        """Fails the response with this error. Returns its events but for the last one, which `end`
+        returns."""
         events = self._close("incomplete")
         self._status = "failed"
         code = "invalid_prompt" if error.status == InvalidRequest.status else "server_error"
@@ -180,7 +181,7 @@ class ResponseState:
         return events
 
     def mark_unstored(self) -> None:
-        """Marks the response as not stored, whatever was asked for."""
+        """Marks the response as not stored, although the request may ask for it."""
         self._end = {**self._end, "store": False}
 
     def end(self) -> JsonObject:
@@ -194,8 +195,8 @@ class ResponseState:
         return self._event("error", code=code, message=message, param=param)
 
     def cancel(self) -> None:
-        """Cancels the response after a disconnect: the output so far is final. Does nothing to a
-        response that has ended."""
+        """Cancels the response: the output so far is final. Does nothing to a response that has
+        ended."""
         if self._status not in ("queued", "in_progress"):
             return
         self._close("incomplete")
@@ -214,7 +215,7 @@ class ResponseState:
     def _add_call(self, call: ToolCall) -> Iterator[JsonObject]:
         if call.id is not None:
             yield from self._close("completed")
-            yield from self._begin(call_builder(call, self._clients))
+            yield from self._begin(call_builder(call, self._client_tools))
         if call.arguments:
             assert isinstance(self._open, CallItemBuilder), "a call begins with its id"
             yield from map(self._item_event, self._open.add_arguments(call.arguments))
@@ -226,8 +227,8 @@ class ResponseState:
         return [added, *map(self._item_event, builder.begin())]
 
     def _close(self, status: str) -> list[JsonObject]:
-        """Completes the open item, if there is one, and returns its events. A compaction is open
-        only until its summary is whole: one that broke off replaces nothing, and is dropped."""
+        """Completes the open item, if there is one, and returns its events. An open compaction is
+        dropped: its summary is incomplete, so it replaces nothing."""
         builder = self._open
         if builder is None or builder.item["type"] == "compaction":
             self._open = None

@@ -1,5 +1,5 @@
 """Translation of a response's body to the chat request that answers it, and the request fields that
-the response object repeats. All differences of field names are here. Pure.
+the response object repeats. No other module translates field names of responses. Pure.
 """
 
 import re
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 # Fields that have the same name in a chat request.
-SAME = (
+_SAME_FIELDS = (
     "model", "temperature", "top_p", "presence_penalty", "frequency_penalty", "parallel_tool_calls",
     "service_tier", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
 )  # fmt: skip
 
-# Field of a chat request in an error -> the response's field, for error messages.
+# Fields of a chat request, and their names in a response, for `param` of errors.
 _NAMES = (
     (r"messages\b", "input"),
     (r"max_completion_tokens\b", "max_output_tokens"),
@@ -39,7 +39,7 @@ _NAMES = (
     (r"verbosity\b", "text.verbosity"),
 )
 _TOOL = re.compile(r"tools\[(\d+)\](\.function\b)?")
-# The format of a custom tool.
+# The path in a function of the format of a custom tool.
 _FORMAT = re.compile(r"\.parameters\.properties\.input\.(pattern|x-lark)")
 
 
@@ -67,7 +67,7 @@ def chat_body(
 ) -> "api.CreateChatCompletionRequest":
     """Returns the chat request with these messages and fields about tools."""
     fields: JsonMapping = body
-    chat: JsonObject = {name: fields[name] for name in SAME if fields.get(name) is not None}
+    chat: JsonObject = {name: fields[name] for name in _SAME_FIELDS if fields.get(name) is not None}
     chat |= {"messages": messages, **_limits(body), **_format(body), **tools}
     effort = (body.get("reasoning") or {}).get("effort")
     if effort is not None:
@@ -122,8 +122,8 @@ def _echo_text(text: "api.ResponseTextParam") -> JsonObject:
 
 @contextmanager
 def translate_error_paths(indices: Sequence[int] = ()) -> Iterator[None]:
-    """Rewrites `param` of errors from names of the chat request to those of the response. For each
-    tool of the chat, `indices` has its index in the `tools` of the response."""
+    """Rewrites `param` of errors from names of the chat request to those of the response.
+    `indices` has, for each tool of the chat, its index in the `tools` of the response."""
     try:
         yield
     except ApiError as error:

@@ -18,10 +18,10 @@ from llm_backend.controllers.responses.input.truncation import between_calls
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-SUMMARY_TOKENS = 1024  # longest summary: a page and a half
-SUMMARY_SHARE = 0.25  # the same as a share of the threshold, which must not be exceeded soon again
+SUMMARY_TOKENS = 1024  # limit of a summary: a page and a half
+SUMMARY_SHARE = 0.25  # another limit: of the threshold, so that it is not exceeded again soon
 FULL_SHARE = 0.75  # share of the context beyond which a conversation is compacted in any case
-KEPT_SHARE = 0.5  # the current turn is kept whole up to this share of the threshold
+KEPT_SHARE = 0.5  # share of the threshold up to which the current turn is kept whole
 COMPACTION_PROMPT = (
     "Summarise the conversation above for a reader that continues it and has not read it: what "
     "was asked for, found out, decided and done, with names, numbers and open questions. Write "
@@ -42,8 +42,8 @@ async def plan_compaction(model: TokenCounter, resolved: ResolvedRequest) -> Com
     """Returns the cut that compacts the conversation; None if it is below the threshold or has
     nothing to summarize.
 
-    The current turn is kept from its question on or, if that is too long, its last calls and their
-    outputs.
+    The current turn is kept whole, from the user's messages on. If it is too long, only its last
+    calls and their outputs are kept.
     """
     entries = resolved.body.get("context_management")
     if not entries:
@@ -96,7 +96,7 @@ async def _context_tokens(model: TokenCounter) -> int:
 
 
 async def _count_kept_items(
-    model: TokenCounter, resolved: ResolvedRequest, most_tokens: float
+    model: TokenCounter, resolved: ResolvedRequest, tokens_limit: float
 ) -> int | None:
     items = resolved.items
     order = reading_order(items)
@@ -105,13 +105,14 @@ async def _count_kept_items(
         return None
     start = _last_turn(read)
     turn = await replace(resolved, items=read[start:]).chat_after(())
-    if await _tokens(model, turn) > most_tokens:
+    if await _tokens(model, turn) > tokens_limit:
         start = _last_cut(read)
     return len(items) - order[start] if _has_unsummarized(read[:start]) else None
 
 
 def _last_turn(items: Sequence[Item]) -> int:
-    """Returns the index of the last block of messages not by the assistant; 0 if there is none."""
+    """Returns the index of the first of the last consecutive messages that are not the assistant's;
+    0 if there are none."""
     index = len(items)
     while index and not _is_input_message(items[index - 1]):
         index -= 1
@@ -140,6 +141,5 @@ def _has_unsummarized(items: Sequence[Item]) -> bool:
 async def _tokens(model: TokenCounter, chat: Chat) -> float:
     try:
         return await model.count_prompt_tokens(chat)
-    # The chat is too long to be tokenized.
-    except errors.ContextLengthExceeded:
+    except errors.ContextLengthExceeded:  # it is too long to be tokenized
         return float("inf")

@@ -55,11 +55,12 @@ class ModelDefaults(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class ResolvedRequest:
     """Resolved request of one response. `input_items` are the items of its input, and
-    `context_items` those of the conversation. `items` are all of them as models read them, without
-    the oldest `truncated_items`. `leading_messages` come before the items. `structure` validates a
-    whole answer. `clients` are the client's tools. `tool_indices` are the indices in the body of
-    the chat's tools. `allowed_names` are the functions that may be called. `retrieval` holds
-    passages from the model's own vector stores."""
+    `context_items` those of the conversation. `items` are all of them with file contents, as models
+    read them; the chat leaves out the oldest `truncated_items`. `leading_messages` come before the
+    items. `structure` validates a whole answer. `client_tools` are the client's tools by their
+    names in the chat. `tool_indices` has, for each tool of the chat, its index in the body.
+    `allowed_names` are the functions that may be called. `retrieval` holds passages from the
+    model's own vector stores."""
 
     body: "api.CreateResponse"
     leading_messages: Sequence[JsonObject]
@@ -69,7 +70,7 @@ class ResolvedRequest:
     chat: Chat
     structure: StructuredOutput
     tools: OpenTools
-    clients: Mapping[str, ClientTool]
+    client_tools: Mapping[str, ClientTool]
     allowed_names: frozenset[str] | None
     meter: Meter | None
     tool_indices: Sequence[int] = ()
@@ -90,20 +91,21 @@ class ResolvedRequest:
         self, services: Services, model_store_ids: Sequence[str]
     ) -> "ResolvedRequest":
         """Returns a copy with passages from the model's own vector stores, unless the client uses
-        `file_search` itself, which is a server tool; see `controllers.vector_stores.retrieval`."""
-        if any(tool["type"] == "file_search" for tool in self.body.get("tools") or ()):
-            return self
-        if not model_store_ids:
+        the server tool `file_search`; see `controllers.vector_stores.retrieval`."""
+        searches = any(tool["type"] == "file_search" for tool in self.body.get("tools") or ())
+        if searches or not model_store_ids:
             return self
         messages = await offload(self._messages, self.items)
         retrieval = await retrieve_from_model_stores(
             services, messages, model_store_ids, self.meter
         )
-        found = replace(self, retrieval=retrieval)
-        return replace(found, chat=await found.chat_after(())) if retrieval else self
+        if not retrieval:
+            return self
+        extended = replace(self, retrieval=retrieval)
+        return replace(extended, chat=await extended.chat_after(()))
 
     def input_messages(self) -> list[JsonObject]:
-        """Returns the messages of its input, in a chat's form."""
+        """Returns the messages of the input, in the form of a chat."""
         items = self.items[len(self.context_items) :]
         return messages_from((), [item for item in items if item["type"] == "message"])
 
@@ -132,7 +134,7 @@ async def open_request(
     """Resolves a body and opens its server tools; `input_items` are the items of its input, if
     they are already resolved. Raises an `ApiError` that names the field."""
     check_response_fields(body)
-    first = await prompt_messages(
+    leading_messages = await prompt_messages(
         body.get("prompt"), services.settings.prompts, partial(_chat_part, services)
     )
     context_items = await services.responses.load_context(body)
@@ -145,8 +147,10 @@ async def open_request(
     add_request_bytes(body, context_items, input_items)
     await offload(check_items, context_items, input_items)
     await offload(check_file_count, input_items, "input", services.settings.input_files_limit)
-    read_before = await _read_context(services, context_items)
-    input_items, read_input = await _read_input(services, input_items, sees=model.accepts_images)
+    read_context = await _read_context(services, context_items)
+    input_items, read_input = await _read_input(
+        services, input_items, fetches_images=model.accepts_images
+    )
     async with services.server_tools.open(
         body, [*context_items, *input_items], model.meter
     ) as tools:
@@ -155,9 +159,9 @@ async def open_request(
             messages = await offload(
                 chat_messages,
                 body,
-                read_before,
+                read_context,
                 read_input,
-                leading_messages=first,
+                leading_messages=leading_messages,
                 readers=tools.readers,
             )
             chat_request = model.with_defaults(chat_body(body, messages, chats.fields))
@@ -169,14 +173,14 @@ async def open_request(
             )
         yield ResolvedRequest(
             body=body,
-            leading_messages=first,
+            leading_messages=leading_messages,
             context_items=context_items,
             input_items=input_items,
-            items=[*read_before, *read_input],
+            items=[*read_context, *read_input],
             chat=chat,
             structure=structure,
             tools=tools,
-            clients=chats.clients,
+            client_tools=chats.client_tools,
             allowed_names=chats.allowed_names,
             meter=model.meter,
             tool_indices=chats.indices,
@@ -184,19 +188,19 @@ async def open_request(
 
 
 async def _read_input(
-    services: Services, items: Sequence[JsonObject], *, sees: bool
+    services: Services, items: Sequence[JsonObject], *, fetches_images: bool
 ) -> tuple[Sequence[JsonObject], Sequence[JsonObject]]:
     """Returns the input's items twice: with fetched files for the store, and with file contents
-    for the model. Images are fetched only if the model `sees`."""
+    for the model."""
     fetched = FetchedFiles(limit_bytes=services.settings.fetched_kept_bytes)
     texts = await services.file_texts.read(items, "input", fetched)
-    read = await services.input_images.read(texts, "input", fetched if sees else None)
+    read = await services.input_images.read(texts, "input", fetched if fetches_images else None)
     return await offload(fetched.add_to, items, "input"), read
 
 
 async def _read_context(services: Services, items: Sequence[JsonObject]) -> Sequence[JsonObject]:
-    """Returns items of earlier turns with file contents. Items that a compaction replaces are not
-    read."""
+    """Returns items of earlier turns with file contents. Files of items that a compaction replaces
+    are not read."""
     indices, read_items = reading_order(items), list(items)
     texts = await services.file_texts.read([items[index] for index in indices])
     read = await services.input_images.read(texts)
@@ -206,6 +210,6 @@ async def _read_context(services: Services, items: Sequence[JsonObject]) -> Sequ
 
 
 async def _chat_part(services: Services, part: Mapping[str, Any], where: str) -> JsonObject:
-    """Returns a chat's part for an image or file; `where` is its path."""
+    """Returns the chat part for a part with an image or file; `where` is its path."""
     reader = services.file_texts if part["type"] == "input_file" else services.input_images
     return chat_part(await reader.read_part(part, where), where)

@@ -16,40 +16,40 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class ChatTools:
     """Tools of a response as tools of its chat. `fields` are the fields of the chat's request.
-    `indices` has the index of each tool in the response's `tools`. `clients` are the client's tools
-    by their names in the chat. `allowed_names` may be called in every round; None means all. A call
-    is forced in the first round only."""
+    `indices` has, for each tool, its index in the response's `tools`. `client_tools` are the
+    client's tools by their names in the chat. `allowed_names` may be called in every round; None
+    means all. A call is forced in the first round only."""
 
     fields: JsonObject
     indices: Sequence[int]
-    clients: Mapping[str, ClientTool]
+    client_tools: Mapping[str, ClientTool]
     allowed_names: frozenset[str] | None = None
 
 
 def chat_tools(body: "api.CreateResponse", open_tools: OpenTools) -> ChatTools:
-    """Returns the chat's tools of a response's body; `open_tools` are the server tools."""
+    """Returns the tools of the chat that answers this body; `open_tools` are its server tools."""
     tools: list[JsonObject] = []
     indices: list[int] = []
-    clients: dict[str, ClientTool] = {}
+    found: dict[str, ClientTool] = {}
     for index, tool in enumerate(body.get("tools") or ()):
-        functions = _functions(tool, index, open_tools, clients)
+        functions = _functions(tool, index, open_tools, found)
         tools += functions
         indices += [index] * len(functions)
     choice = body.get("tool_choice")
     if not tools or choice is None:
         fields: JsonObject = {"tools": tools} if tools else {}
-        return ChatTools(fields=fields, indices=indices, clients=clients)
+        return ChatTools(fields=fields, indices=indices, client_tools=found)
     return ChatTools(
         fields={"tools": tools, "tool_choice": _choice(choice, open_tools)},
         indices=indices,
-        clients=clients,
+        client_tools=found,
         allowed_names=_names_allowed(choice, open_tools),
     )
 
 
 def public_tool(tool: "api.Tool", passages_limit: int) -> JsonObject:
-    """Returns the tool as a response repeats it, without secrets; `passages_limit` is the default
-    number of search results."""
+    """Returns the tool as a response object repeats it, without secrets; `passages_limit` is the
+    default number of search results."""
     if tool["type"] == "mcp":
         public = {name: value for name, value in tool.items() if name != "authorization"}
         return public | {"headers": dict.fromkeys(tool.get("headers") or {}, "<redacted>") or None}
@@ -63,13 +63,14 @@ def public_tool(tool: "api.Tool", passages_limit: int) -> JsonObject:
 
 
 def _functions(
-    tool: "api.Tool", index: int, open_tools: OpenTools, clients: dict[str, ClientTool]
+    tool: "api.Tool", index: int, open_tools: OpenTools, found: dict[str, ClientTool]
 ) -> Sequence[JsonObject]:
+    """Returns the functions of one entry of `tools`, and adds its client tools to `found`."""
     if server_tool := open_tools.at(index):
         return server_tool.functions
-    entry = list(client_tools(tool, f"tools[{index}]"))
-    clients |= {one.chat_name: one for one in entry}
-    return [one.function for one in entry]
+    tools = list(client_tools(tool, f"tools[{index}]"))
+    found |= {one.chat_name: one for one in tools}
+    return [one.function for one in tools]
 
 
 def _choice(choice: "api.ToolChoiceParam", open_tools: OpenTools) -> Any:

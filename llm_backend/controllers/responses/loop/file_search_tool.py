@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 NAME = "file_search"
 QUERIES_LIMIT = 3  # per call
-QUERY_CHARACTERS = 120  # bound in the grammar: a weak model does not end its query
+QUERY_CHARACTERS = 120  # limit in the grammar: a weak model may never end its query
 _FUNCTION: JsonObject = {
     "type": "function",
     "function": {
@@ -98,8 +98,9 @@ class FileSearchKind(ToolKind):
 
 
 class FileSearch(ServerTool):
-    """The tool for one response. `question` is the query of a search before the model's first call.
-    Passages are numbered across all searches, including those in the items `before`."""
+    """The tool for one response. `question` is the query of a search before the model's first call;
+    None searches only when the model calls the tool. The numbers of passages continue over all
+    searches, including those in `earlier_items`."""
 
     type = "file_search"
     functions = (_FUNCTION,)
@@ -110,31 +111,33 @@ class FileSearch(ServerTool):
         store_ids: Sequence[str],
         query: Query,
         question: str | None,
-        before: Sequence[Item],
+        earlier_items: Sequence[Item],
         meter: Meter | None,
     ) -> None:
         self._vector_stores = vector_stores
         self._store_ids = store_ids
         self._query = query
-        self._question_text = question
+        self._question = question
         self._meter = meter
         self._passages_found: list[Passage] = []
-        self._firsts: dict[str, int] = {}  # number of the first passage, by the search's item
-        for item in before:
+        self._first_numbers: dict[str, int] = {}  # of the passages of a search, by its item's id
+        for item in earlier_items:
             if item.get("type") == "file_search_call":
                 self._number(item)
         self._count_before = len(self._passages_found)
 
     @property
     def readers(self) -> Mapping[str, Reader]:
-        """Renders its calls with the numbers of their passages."""
-        return {"file_search_call": lambda item: _messages(item, self._firsts.get(item["id"], 1))}
+        """Translator of search items to messages, in which passages have their numbers."""
+        return {
+            "file_search_call": lambda item: _messages(item, self._first_numbers.get(item["id"], 1))
+        }
 
     def initial_calls(self) -> Sequence[ServerCall]:
         """Returns a search for the user's question, if the server searches first."""
-        if self._question_text is None:
+        if self._question is None:
             return ()
-        arguments = orjson.dumps({"queries": [self._question_text]}).decode()
+        arguments = orjson.dumps({"queries": [self._question]}).decode()
         return [ServerCall(name=NAME, arguments=arguments)]
 
     async def run(self, call: ServerCall) -> AsyncGenerator[ToolEvent, None]:
@@ -165,7 +168,8 @@ class FileSearch(ServerTool):
         yield CallEnded(item=ended)
 
     def annotations(self, text: str) -> Sequence[JsonObject]:
-        """Returns citations of the files that a message cites, or of all found if it cites none."""
+        """Returns citations of the files that a message cites; if it cites none, of all files that
+        were found."""
         return [
             {"type": "file_citation", "file_id": one.file_id, "index": one.index,
              "filename": one.filename}
@@ -173,8 +177,8 @@ class FileSearch(ServerTool):
         ]  # fmt: skip
 
     def _number(self, item: Item) -> None:
-        if item["id"] not in self._firsts:
-            self._firsts[item["id"]] = len(self._passages_found) + 1
+        if item["id"] not in self._first_numbers:
+            self._first_numbers[item["id"]] = len(self._passages_found) + 1
             self._passages_found += _passages(item)
 
 
@@ -218,11 +222,11 @@ def _messages(item: Item, first: int) -> list[JsonObject]:
     call = {"id": item["id"], "type": "function", "function": function}
     return [
         {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": item["id"], "content": _result_line(item, first)},
+        {"role": "tool", "tool_call_id": item["id"], "content": _result_text(item, first)},
     ]
 
 
-def _result_line(item: Item, first: int) -> str:
+def _result_text(item: Item, first: int) -> str:
     if item["status"] == "failed":
         return "The search has failed. Say that the files could not be searched."
     return format_passages(_passages(item), first)

@@ -1,7 +1,7 @@
-"""Server tool `image_generation` of responses: images that another model draws for the model.
+"""Server tool `image_generation` of responses: the model calls it, and another model draws.
 
-The image is for the user: the model reads that it was drawn, and does not see it. An item keeps
-the prompt as `revised_prompt`, so that later rounds and responses know what was drawn.
+The image is for the user. The model reads that it was drawn, and does not see it. An item has the
+prompt as `revised_prompt`, so that later rounds and responses know what was drawn.
 """
 
 import logging
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAME = "image_generation"
-PROMPT_CHARACTERS = 1000  # bound in the grammar: a weak model does not end its prompt
+PROMPT_CHARACTERS = 1000  # limit in the grammar: a weak model may never end its prompt
 OPERATION = ("createImage", IMAGES)
 _FIELDS = frozenset({
     "type", "model", "quality", "size", "output_format", "output_compression", "moderation",
@@ -71,8 +71,8 @@ _FUNCTION: JsonObject = {
 
 
 class ImageGenerationKind(ToolKind):
-    """Opens the tool for a response. `pixels_limit` bounds what is asked for, `image_pixels` what
-    is decoded."""
+    """Opens the tool for a response. `pixels_limit` bounds the size that a request asks for,
+    `image_pixels` that of an image to be decoded."""
 
     type = "image_generation"
     items = ("image_generation_call",)
@@ -87,8 +87,8 @@ class ImageGenerationKind(ToolKind):
 
     @asynccontextmanager
     async def open(self, context: ToolContext) -> AsyncIterator[ServerTool]:
-        """Opens the tool with the options of its entry. Raises `UnsupportedField` for one that
-        models that draw cannot honour, and `InvalidRequest`."""
+        """Opens the tool with the options of its entry. Raises `InvalidRequest`, and
+        `UnsupportedField` for an option that no model that draws has."""
         entry, where = cast("api.CreateImageRequest", context.tool), context.where
         streams = bool(context.body.get("stream"))
         try:
@@ -139,7 +139,7 @@ class ImageGenerationKind(ToolKind):
         return model
 
     def messages(self, item: JsonMapping) -> Sequence[JsonObject]:
-        """Returns the messages of the call and of what came of it, without the image."""
+        """Returns the messages of the call and its outcome, without the image."""
         arguments = orjson.dumps({"prompt": item.get("revised_prompt") or ""}).decode()
         function = {"name": NAME, "arguments": arguments}
         call = {"id": item["id"], "type": "function", "function": function}
@@ -204,9 +204,9 @@ class ImageGeneration(ServerTool):
         yield CallEnded(item=item)
 
     async def _draw(self, prompt: str) -> AsyncGenerator[CallProgress | str, None]:
-        """Yields the events of previews, and then the image in base64."""
+        """Yields the events of previews, then the image in base64."""
         model = await self._image_models.resolve(self._model, OPERATION)
-        if self._meter is not None:  # a title, or no name, may stand for a model that is forbidden
+        if self._meter is not None:  # a title, or no name, may resolve to a forbidden model
             self._meter.check_model(name_of(model))
         images = self._image_models.draw(
             replace(self._drawing, prompt=prompt),

@@ -1,6 +1,6 @@
-"""Items of `mcp` tools: tool lists, calls, approval requests and approval responses. Translates
-them to chat messages, and finds the approved calls that are still to be run. Pure but for the ids
-that it generates."""
+"""Items of `mcp` tools: tool lists, calls, approval requests and approval responses. They are
+translated to chat messages, and searched for approved calls that have not been run. Pure but for
+the ids that it generates."""
 
 import re
 from collections.abc import Sequence
@@ -44,8 +44,8 @@ def messages_from(item: Item) -> Sequence[JsonObject]:
 
 
 def model_tool_name(label: str, name: str) -> str:
-    """Returns the function name shown to the model, with the server's label as a prefix: two
-    servers may have tools of the same name."""
+    """Returns the name of a tool's function for the model. The server's label is its prefix,
+    because two servers may have tools of the same name."""
     return _UNNAMEABLE.sub("_", f"{label}__{name}")[:FUNCTION_NAME_LENGTH]
 
 
@@ -89,7 +89,7 @@ def find_approved_calls(context: ToolContext, label: str) -> list[ApprovedCall]:
 
 
 def _outcome(item: Item) -> str:
-    """Returns the output or the error of a call's item as text for the model."""
+    """Returns the output, or the error, of a call's item as text for the model."""
     error = item.get("error")
     if not error:
         return item.get("output") or ""

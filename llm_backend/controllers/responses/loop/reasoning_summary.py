@@ -55,8 +55,9 @@ class ReasoningSummary:
     @classmethod
     async def from_body(cls, model: ResponseModel, body: "api.CreateResponse") -> Self | None:
         """Returns the summarizer that `reasoning.summary` asks for; None if it asks for none.
-        Raises `UnsupportedField` for a model that always reasons, which would reason about the
-        summary first, and for a bridged one. The prompt is rendered once to find that out."""
+
+        Raises `UnsupportedField` for a bridged model, and for a model that always reasons: it would
+        reason about the summary, too. Counting the tokens of a prompt shows both."""
         reasoning = body.get("reasoning") or {}
         name = reasoning.get("summary") or reasoning.get("generate_summary") or "auto"
         if name not in LENGTHS:
@@ -98,8 +99,7 @@ class ReasoningSummary:
         pieces = []
         try:
             answer = await self._model.chat(chat)
-        # The reasoning alone fills the context: it is sent without a summary.
-        except ContextLengthExceeded:
+        except ContextLengthExceeded:  # the reasoning alone fills the context
             log.warning("reasoning_not_summarized", extra={"characters": len(reasoning)})
             return ""
         async with answer, aclosing(answer.chat_deltas(chat)) as deltas:

@@ -66,7 +66,7 @@ async def open_run(
         head,
         include=resolved.body.get("include") or (),
         annotate=resolved.annotations,
-        clients=resolved.clients,
+        client_tools=resolved.client_tools,
         number=number,
     )
     with translate_error_paths(resolved.tool_indices):

@@ -21,8 +21,8 @@ DELTA_TYPES = ("response.output_text.delta", "response.reasoning_text.delta")
 
 
 class ResponseTurn:
-    """One response being answered, streamed or whole, and stored in either case. `resources` are
-    released afterwards."""
+    """One response in progress, streamed or whole, and stored in either case. `resources` are
+    released at its end."""
 
     def __init__(
         self,
@@ -40,19 +40,16 @@ class ResponseTurn:
         default = services.settings.obfuscate_streams
         self._obfuscation = obfuscation_for(body.get("stream_options"), default=default)
         self._is_stored = False
-        # type and item id of the latest delta event
-        self._latest: tuple[str, str | None] | None = None
+        self._latest_delta: tuple[str, str | None] | None = None  # its type and item id
 
     @classmethod
     async def begin(
         cls, services: Services, model: ResponseModel, body: "api.CreateResponse"
     ) -> Self:
-        """Resolves the body and waits until the model admits it; the caller then takes `events` or
+        """Resolves the body and waits until the model admits it. The caller then reads `events` or
         `response`. Raises the errors of validation, store, tools and model."""
-        is_stored, limit = (
-            services.chat_recorder.should_store(body),
-            services.settings.passages_limit,
-        )
+        is_stored = services.chat_recorder.should_store(body)
+        limit = services.settings.passages_limit
         head = new_head(body, is_stored=is_stored, passages_limit=limit)
         async with AsyncExitStack() as resources:
             resolved = await resources.enter_async_context(open_request(services, model, body))
@@ -60,9 +57,9 @@ class ResponseTurn:
             return cls(services, body, run, resources.pop_all())
 
     async def events(self) -> AsyncGenerator[bytes, None]:
-        """Yields the encoded events. The response is stored before the last event, also if it
-        failed: a client that gets this event can retrieve the response, unless the event says
-        `store: false`. One whose client disconnects is stored in the background."""
+        """Yields the encoded events. The response is stored before the last event, even if it
+        failed. So a client that gets this event can retrieve the response, unless the event says
+        `store: false`. If the client disconnects, the response is stored in the background."""
         async with self._ending():
             for event in self._state.start():
                 yield _encode(event)
@@ -95,7 +92,7 @@ class ResponseTurn:
 
     @asynccontextmanager
     async def _ending(self) -> AsyncIterator[None]:
-        """Stores the response on exit, even if an exception ended the block before its end."""
+        """Releases the resources on exit, and stores the response if the block did not do so."""
         try:
             async with self._resources:
                 yield
@@ -113,24 +110,24 @@ class ResponseTurn:
         kind = (event["type"], event.get("item_id"))
         encoded = _encode(self._obfuscate(event))
         if event["type"] in DELTA_TYPES and not event.get("logprobs"):
-            if kind == self._latest:
+            if kind == self._latest_delta:
                 return SimilarEvent(encoded)
-            self._latest = kind
+            self._latest_delta = kind
         return encoded
 
     def _obfuscate(self, event: JsonObject) -> JsonObject:
         return event if self._obfuscation is None else self._obfuscation.with_event(event)
 
     async def _store(self) -> None:
-        memory, response = self._services.responses, self._state.response
+        store, response = self._services.responses, self._state.response
         if self._stores_response:
-            await memory.remember(self._body, response, self._run.resolved.input_items)
+            await store.remember(self._body, response, self._run.resolved.input_items)
         else:
-            await memory.append(self._body, response, self._run.resolved.input_items)
+            await store.append(self._body, response, self._run.resolved.input_items)
         self._is_stored = True
 
     async def _store_failed(self) -> None:
-        """Stores the failed response; if that fails, the response says so."""
+        """Stores the failed response. If that fails, the response says `store: false`."""
         if self._stores_response and not await self._services.responses.try_remember(
             self._body, self._state.response, self._run.resolved.input_items
         ):

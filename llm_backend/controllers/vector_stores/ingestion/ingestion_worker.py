@@ -1,11 +1,12 @@
 """File ingestion into vector stores, and removal from the vector index: background jobs.
 
-A file is extracted and chunked. Some chunks at a time are embedded and put into the vector index.
+A file is extracted and chunked. The chunks are embedded and put into the vector index in groups.
 Then one transaction stores the chunks and marks the file as `completed`. A job of a killed server
 is run again from the beginning. Point ids are deterministic, so points are overwritten and not
-duplicated. Points without a stored chunk never reach a search result, and are marked as incomplete.
+duplicated. Points are marked as incomplete until their chunks are stored, and no search returns
+them before.
 
-While the embedding model is overloaded, the worker waits, so that a long file need not begin anew.
+While the embedding model is overloaded, the worker waits, so that a long file is not restarted.
 If the model or the vector index stays unavailable, the job is retried later.
 
 There are two queues, for short and for long files, so that long files do not block short ones. A
@@ -54,16 +55,16 @@ from llm_backend.store import (
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS_PER_FILE = 8  # while a model or the vector index is unavailable, half an hour in all
+ATTEMPTS_PER_FILE = 8  # over half an hour, while a model or the vector index is unavailable
 RETRY_S, RETRY_LIMIT_S = 10.0, 600.0  # delays between attempts, doubled each time
-EMBEDDING_TRIES = 6  # tries of some chunks within an attempt, if the model is overloaded
+EMBEDDING_TRIES = 6  # tries of a group of chunks within an attempt, while a model is overloaded
 PAUSE_S = 2.0  # between these tries, doubled each time: an engine that died starts in seconds
-LONGEST_PAUSE_S = 60.0  # a longer one ends the attempt
+LONGEST_PAUSE_S = 60.0  # a longer pause ends the attempt instead
 
 _OVERLOADED = (ServiceUnavailable, RateLimited)
 _NAMES = uuid.UUID("5c0a3a55-6d3b-4d0e-9d3c-7a2f9f6a8e11")  # namespace of point ids
-_POINTS_PER_WRITE = 64  # points: locks the index for some milliseconds
-_NUMBER_BYTES = 4
+_POINTS_PER_WRITE = 64  # few enough to lock the index for some milliseconds only
+_NUMBER_BYTES = 4  # of each number in a vector
 _INDEX_GONE = (
     "The vectors of this store are in the vector index of a server that has not been seen for "
     "a day."
@@ -71,7 +72,7 @@ _INDEX_GONE = (
 
 
 class _OtherIndex(Exception):
-    """Raised if the store's vectors are in another index, whose server has to do the job."""
+    """Raised if the store's vectors are in another index, whose server must run the job."""
 
     def __init__(self, index_name: str) -> None:
         super().__init__(index_name)
@@ -111,7 +112,7 @@ class Ingestion:
         """Ingests the file whose document is the job's subject."""
         try:
             file = await self._vector_stores.stores.file_of_document(job.subject)
-        except Missing:  # it has been removed from the store meanwhile
+        except Missing:  # the file has been removed from the store
             return
         if await self._is_abandoned(job):
             await self._fail(job, FileError(code="server_error", message=_INDEX_GONE))
@@ -123,7 +124,7 @@ class Ingestion:
             raise RetryLater(_pause_s(error, job.attempt)) from error
 
     async def give_up(self, job: Job) -> None:
-        """Fails the file after several failed attempts of the server."""
+        """Fails the file after too many failed attempts."""
         message = "The server could not ingest the file; its log says why."
         await self._fail(job, FileError(code="server_error", message=message))
 
@@ -169,18 +170,18 @@ class Ingestion:
         chunks, meter = await self._chunks(file, embedder), self._meter(job)
         size_bytes = 0
         for start in range(0, len(chunks), _POINTS_PER_WRITE):
-            some = chunks[start : start + _POINTS_PER_WRITE]
-            vectors = await _embed(embedder, [chunk.text for chunk in some], meter)
+            group = chunks[start : start + _POINTS_PER_WRITE]
+            vectors = await _embed(embedder, [chunk.text for chunk in group], meter)
             if store.dimensions is None and not start:
                 await self._make_collection(store.id, len(vectors[0]))
-            await index.upsert(store.id, _points(file, some, vectors, start))
-            size_bytes += sum(len(chunk.text.encode()) for chunk in some)
+            await index.upsert(store.id, _points(file, group, vectors, start))
+            size_bytes += sum(len(chunk.text.encode()) for chunk in group)
             size_bytes += _NUMBER_BYTES * sum(map(len, vectors))
         stored = [
             StoredChunk(
-                point_id=_point_id(file.document, index), text=chunk.text, repeated=chunk.repeated
+                point_id=_point_id(file.document, number), text=chunk.text, repeated=chunk.repeated
             )
-            for index, chunk in enumerate(chunks)
+            for number, chunk in enumerate(chunks)
         ]
         await self._complete(job, file, stored, size_bytes)
 
@@ -251,7 +252,7 @@ class Removal:
 async def _embed(
     embedder: TextEmbedder, texts: Sequence[str], meter: RequestMeter | None
 ) -> list[list[float]]:
-    """Returns the vectors of the texts; waits for a while if the model is overloaded."""
+    """Returns the vectors of the texts. Waits and tries again while the model is overloaded."""
     for number in range(1, EMBEDDING_TRIES):
         try:
             return await embedder.embed(texts, meter)

@@ -16,7 +16,7 @@ _log = logging.getLogger("llm_backend.engine.prefill_kernels")
 LIBRARY = Path(__file__).with_name("libprefill.so")
 """The library that hatch_build.py compiles."""
 
-_GGML_VERSION = b"0.25.3"  # whose structs ggml_layout.h declares
+_GGML_VERSION = b"0.25.3"  # the version whose structs ggml_layout.h declares
 _CPU_DEVICE = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
 _FUNCTIONS = (  # in the order of `ggml_functions`
     "ggml_op_name",
@@ -41,12 +41,12 @@ class Instructions(IntEnum):
 
     @property
     def title(self) -> str:
-        """Name of the instructions, as `AVX-512 VNNI`."""
+        """Name of the instructions for people, such as `AVX-512 VNNI`; empty for `NONE`."""
         return ("", "AVX-512 VNNI", "AVX-512 BF16", "AMX")[self]
 
 
 class PrefillKernels:
-    """The compiled library. There is one hook in a process, for all contexts opened later."""
+    """The compiled library. A process has one hook, for all contexts that are opened after it."""
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL(str(LIBRARY))
@@ -61,7 +61,7 @@ class PrefillKernels:
 
     @functools.cached_property
     def is_installed(self) -> bool:
-        """True if the hook is installed, which the first access tries."""
+        """True if the hook is installed. The first access tries to install it."""
         library = native.llama_cpp._lib
         if _version() != _GGML_VERSION:
             _log.info("engine.prefill_kernels reason=version version=%s", _version())
@@ -77,14 +77,15 @@ class PrefillKernels:
         self._library.llm_backend_prefill_set_level(int(instructions))
 
     def count_operations(self) -> tuple[int, int]:
-        """Counts the products, and the attention operations, that these kernels have computed."""
+        """Returns the numbers of products and of attention operations that the kernels have
+        computed."""
         count = self._library.llm_backend_prefill_computed
         return count(0), count(1)
 
 
 @functools.cache
 def prefill_kernels() -> PrefillKernels | MissingKernels:
-    """The kernels, installed and tested; or why they do not compute."""
+    """Returns the kernels, installed and tested, or the reason why they cannot be used."""
     if not LIBRARY.exists():
         _log.debug("engine.prefill_kernels reason=not_compiled")
         return MissingKernels.NOT_COMPILED
@@ -100,9 +101,9 @@ def prefill_kernels() -> PrefillKernels | MissingKernels:
 
 
 def use_prefill_kernels(*, is_wanted: bool) -> Instructions | MissingKernels:
-    """Uses the kernels in all contexts that are opened from now on in this process, or leaves
-    passes to llama.cpp. Returns the instructions in use, or the reason why the kernels are wanted
-    and not used."""
+    """Uses the kernels in all contexts that this process opens from now on, or leaves passes to
+    llama.cpp. Returns the instructions in use, or the reason why the wanted kernels are not
+    used."""
     if not is_wanted and not prefill_kernels.cache_info().currsize:
         return Instructions.NONE
     kernels = prefill_kernels()

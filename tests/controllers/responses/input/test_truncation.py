@@ -36,7 +36,7 @@ def question(items, truncation="auto", max_tokens=10):
         body=body, leading_messages=[], context_items=items, input_items=[], items=items,
         structure=StructuredOutput(),
         allowed_names=None, meter=None,
-        clients={},
+        client_tools={},
         chat=dataclasses.replace(chat, limits=limits), tools=OpenTools({}, {}),
     )  # fmt: skip
 
