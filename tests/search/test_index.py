@@ -325,6 +325,41 @@ async def test_embedded_index_optimizes_again_after_growth_meanwhile(tmp_path: P
     await index.close()
 
 
+async def test_embedded_index_tries_a_failed_optimization_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = EmbeddedIndex(tmp_path, growth=100, retry_s=0.01)
+    await index.create("c", DIMENSIONS)
+    obstacle = tmp_path / "c.copy"
+    obstacle.write_text("a file in the place of the copy")
+    await index.upsert("c", random_points(200))
+    while not caplog.records:  # noqa: ASYNC110 # the log has no event to wait for
+        await asyncio.sleep(0.005)
+
+    obstacle.unlink(missing_ok=True)
+    await index.wait_idle()
+
+    assert (tmp_path / "c.built").read_text() == "200"
+    await index.close()
+
+
+async def test_embedded_index_drop_keeps_the_lock_of_a_waiting_write(tmp_path: Path) -> None:
+    index = EmbeddedIndex(tmp_path)
+    await index.create("c", DIMENSIONS)
+    dropping = asyncio.create_task(index.drop("c"))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(index.upsert("c", [point(1)]))
+
+    await dropping
+    is_locked = index._write_lock("c").locked()
+
+    with pytest.raises(NoCollection):
+        await waiting
+    assert is_locked
+    assert not index._write_locks
+    await index.close()
+
+
 async def test_embedded_index_closed_during_a_write_begins_nothing_more(tmp_path: Path) -> None:
     index = EmbeddedIndex(tmp_path, growth=100)
     await index.create("c", DIMENSIONS)

@@ -14,7 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakValueDictionary
 
+from llm_backend.backoff import backoff_delay_s
 from llm_backend.search.base import (
     Attribute,
     Condition,
@@ -36,6 +38,8 @@ Work = Callable[["Shard"], T]
 OPEN_COLLECTIONS = 64  # open collections at once; each has a thread
 GROWTH = 20_000  # points without a graph: scanning them takes two milliseconds
 GROWTH_SHARE = 0.5  # unbuilt points, as a share of the graph's, at which the graph is rebuilt
+RETRY_S = 60.0  # before a failed optimization is tried again; doubled by each further failure
+RETRY_LIMIT_S = 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +48,22 @@ class EmbeddedIndex:
     """The index in `folder`, opened by its first call."""
 
     def __init__(
-        self, folder: Path, *, growth: int = GROWTH, collections: int = OPEN_COLLECTIONS
+        self,
+        folder: Path,
+        *,
+        growth: int = GROWTH,
+        collections: int = OPEN_COLLECTIONS,
+        retry_s: float = RETRY_S,
     ) -> None:
         self._growth = growth
+        self._retry_s = retry_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vectors")
         self._copying_thread = ThreadPoolExecutor(1, thread_name_prefix="vector-copies")
         self._copying = asyncio.Lock()  # one copy at a time; taken before a write lock
         # Used in the thread only, except `path` and `unbuilt`.
         self._shards = OpenShards(folder, collections)
-        self._write_locks: dict[str, asyncio.Lock] = {}
+        # A lock lives as long as a call holds it or waits for it.
+        self._write_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._journals: dict[str, list[Work[None]]] = {}  # of collections that are being optimized
         self._optimizing: dict[str, asyncio.Task[None]] = {}
         self._is_closing = False
@@ -73,7 +84,6 @@ class EmbeddedIndex:
             await asyncio.wait({task})
         async with self._write_lock(collection):
             await self._run_in_thread(self._shards.drop, collection)
-        self._write_locks.pop(collection, None)
 
     async def upsert(self, collection: str, points: Sequence[IndexPoint]) -> None:
         """Inserts or replaces points."""
@@ -179,7 +189,7 @@ class EmbeddedIndex:
             or collection in self._optimizing
         ):
             return
-        task = asyncio.create_task(self._optimize(collection))
+        task = asyncio.create_task(self._optimize_with_retries(collection))
         self._optimizing[collection] = task
         task.add_done_callback(lambda done: self._finish_optimizing(collection, done))
 
@@ -187,6 +197,19 @@ class EmbeddedIndex:
         self._optimizing.pop(collection, None)
         if not done.cancelled():
             self._optimize_if_grown(collection)  # because of writes during the optimization
+
+    async def _optimize_with_retries(self, collection: str) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._optimize(collection)
+                return
+            except (OSError, IndexUnavailable) as error:
+                failures += 1
+                delay_s = backoff_delay_s(self._retry_s, failures, RETRY_LIMIT_S)
+                fields = {"collection": collection, "reason": str(error), "retry_s": delay_s}
+                log.warning("vectors_not_optimized", extra=fields)
+                await asyncio.sleep(delay_s)
 
     async def _optimize(self, collection: str) -> None:
         path = self._shards.path(collection)
@@ -203,9 +226,6 @@ class EmbeddedIndex:
                     self._shards.replace, collection, self._journals[collection]
                 )
             log.info("vectors_optimized", extra={"collection": collection})
-        # Retried when the collection grows.
-        except (OSError, IndexUnavailable) as error:
-            log.warning("vectors_not_optimized", extra={"reason": str(error)})
         finally:
             self._journals.pop(collection, None)
             # A cancelled call goes on in its thread: the copy is removed after both threads' calls.
