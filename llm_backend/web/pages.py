@@ -52,6 +52,8 @@ _COMPRESSED = frozenset({"html", "css", "js", "mjs", "json", "svg", "txt", "webm
 _COMPRESSION_LEVEL = 6  # the largest file takes 40 ms, once
 _LASTING = "max-age=31536000, immutable"
 _LINK = re.compile(rb'="web/(?=[^"]+\.(?:css|js|mjs|woff2)")')  # in a page
+_CODING = re.compile(r"([\w*-]+)[ \t]*(?:;[ \t]*[qQ]=([01](?:\.\d{0,3})?))?")
+_TAG = re.compile(r'"[^"]*"')
 _RELEASE_FOLDER = re.compile(r"^@[0-9a-f]{16}/")
 
 # A page loads resources only from this server (blobs are images and audio of the page), runs
@@ -174,7 +176,7 @@ def _response(file: _PageFile, scope: Scope) -> Response:
         headers["service-worker-allowed"] = "/"  # its scope includes the page at `/`
     if file.is_text:
         headers["vary"] = "accept-encoding"
-    if tag in requested.get("if-none-match", ""):
+    if _matches(requested, tag):
         return Response(status_code=304, headers=headers)
     if is_compressed:
         headers["content-encoding"] = "gzip"
@@ -183,8 +185,19 @@ def _response(file: _PageFile, scope: Scope) -> Response:
 
 
 def _accepts_gzip(headers: Headers) -> bool:
-    accepted = [one.strip() for one in headers.get("accept-encoding", "").split(",")]
-    return "gzip" in accepted  # with a weight (`gzip;q=1`) the file is sent uncompressed
+    """True if the client accepts gzip, by its name or by `*`, with a weight above 0."""
+    accepted = {
+        match[1].lower(): float(match[2] or 1)
+        for one in ",".join(headers.getlist("accept-encoding")).split(",")
+        if (match := _CODING.fullmatch(one.strip()))
+    }
+    return accepted.get("gzip", accepted.get("*", 0)) > 0
+
+
+def _matches(headers: Headers, tag: str) -> bool:
+    """True if `If-None-Match` has this tag, in weak comparison, or `*`."""
+    listed = ",".join(headers.getlist("if-none-match"))
+    return listed.strip() == "*" or tag in _TAG.findall(listed)
 
 
 def _is_of_release(path: str, file: _PageFile) -> bool:

@@ -79,6 +79,28 @@ async def test_web_page_texts_are_compressed_for_clients_that_accept_it(pages):
     assert "content-encoding" not in {**plain.headers, **font.headers}
 
 
+@pytest.mark.parametrize(
+    ("accepted", "is_compressed"),
+    [
+        ("gzip;q=1", True),
+        ("br, GZIP; q=0.5", True),
+        ("*", True),
+        ("gzip;q=0", False),
+        ("gzip;q=0.000, *", False),
+        ("*;q=0", False),
+        ("identity", False),
+        ("", False),
+        ("not-gzip", False),
+        ("gzip;q=x", False),
+    ],
+)
+async def test_web_page_compression_follows_the_weight_of_gzip(pages, accepted, is_compressed):
+    answer = await pages.get("/web/app.js", headers={"accept-encoding": accepted})
+
+    assert (answer.headers.get("content-encoding") == "gzip") is is_compressed
+    assert answer.content == (STATIC / "app.js").read_bytes()
+
+
 async def test_web_page_files_of_a_release_are_cached_for_good(pages):
     page = (await pages.get("/")).text
     script = re.search(r'src="(web/@[0-9a-f]{16}/)app.js"', page)
@@ -164,12 +186,27 @@ async def test_web_page_release_is_another_if_files_have_other_names(folder, pag
     assert await release_of(pages) != before
 
 
-async def test_web_page_file_with_the_same_etag_is_a_304(pages):
+@pytest.mark.parametrize(
+    ("listed", "status"),
+    [
+        ("{}", 304),
+        ("W/{}", 304),
+        ('W/"other", {}', 304),
+        ('"a,b",W/{}', 304),
+        ("*", 304),
+        (" * ", 304),
+        ('"other"', 200),
+        ('"*"', 200),
+    ],
+)
+async def test_web_page_file_with_a_listed_etag_is_a_304(pages, listed, status):
     tag = (await pages.get("/web/app.js")).headers["etag"]
 
-    answer = await pages.get("/web/app.js", headers={"if-none-match": f'W/"other", {tag}'})
+    answer = await pages.get("/web/app.js", headers={"if-none-match": listed.format(tag)})
 
-    assert (answer.status_code, answer.content) == (304, b"")
+    assert answer.status_code == status
+    assert bool(answer.content) is (status == 200)
+    assert answer.headers["etag"] == tag
 
 
 @pytest.mark.parametrize(
