@@ -3,6 +3,8 @@
 import unicodedata
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from llm_backend.backends.transcription.instructions import ASR_TEXT
 from llm_backend.engine.messages import TokenLogprob
 
@@ -44,14 +46,22 @@ class HeardAnswer:
         self.language = header.strip().removeprefix(_HEADER).strip()
         header_bytes = len((header + ASR_TEXT).encode())
         _, logprobs = self.finish()
-        while logprobs and header_bytes > 0:
-            header_bytes -= len(logprobs[0].bytes)
-            logprobs = logprobs[1:]
-        return rest, logprobs
+        return rest, _without_bytes(logprobs, header_bytes)
 
     def _may_be_header(self) -> bool:
         begin = self._pending.lstrip()[: len(_HEADER)]
         return _HEADER.startswith(begin) and len(self._pending) <= _HEADER_CHARACTERS
+
+
+def _without_bytes(logprobs: Sequence[TokenLogprob], number: int) -> list[TokenLogprob]:
+    """Returns the tokens after the first `number` bytes. A token that begins before and ends after
+    them keeps its logprob, with the rest of its bytes."""
+    kept: list[TokenLogprob] = []
+    for token in logprobs:
+        if number < len(token.bytes):
+            kept.append(structs.replace(token, bytes=token.bytes[max(number, 0) :]))
+        number -= len(token.bytes)
+    return kept
 
 
 def join_windows(before: str, text: str) -> str:

@@ -23,6 +23,7 @@ def read(pieces: list[str], *, may_have_header: bool = True) -> tuple[str, list[
         (["language", " German", "<asr_text>", "Guten", " Tag"], "Guten Tag", ["Guten", " Tag"],
          "German"),
         (["language Chinese,English<asr_text>", "Hi"], "Hi", ["Hi"], "Chinese,English"),
+        (["language German", "<asr_text>Gu", "ten"], "Guten", ["Gu", "ten"], "German"),
         (["language None<asr_text>"], "", [], "None"),
         (["\n", "language German", "<asr_text>", "Hi"], "Hi", ["Hi"], "German"),
         (["language", " is a system"], "language is a system", ["language", " is a system"], ""),
