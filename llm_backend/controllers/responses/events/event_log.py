@@ -1,6 +1,7 @@
 """Buffer of a response's stream events: stored in order, in batches, one write at a time."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -9,6 +10,8 @@ from llm_backend.store import Events
 
 # Pause between writes, for at most twenty batches to a follower, and commits, in a second.
 PAUSE_S = 0.05
+
+log = logging.getLogger(__name__)
 
 
 def as_lines(events: Sequence[Mapping[str, Any]]) -> Events:
@@ -21,7 +24,7 @@ def as_lines(events: Sequence[Mapping[str, Any]]) -> Events:
 
 class EventLog:
     """Buffers events and stores them by `append` in the background. A failed write is raised by
-    the next `add`."""
+    the next `add`, or at the exit; it is logged if the exit has another error."""
 
     def __init__(self, append: Callable[[Events], Awaitable[None]]) -> None:
         self._append = append
@@ -33,9 +36,15 @@ class EventLog:
         self._task = asyncio.create_task(self._run())
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         self._task.cancel()
         await asyncio.wait({self._task})
+        failure = None if self._task.cancelled() else self._task.exception()
+        if failure is None or failure is error:
+            return
+        if error is None:
+            raise failure
+        log.error("response_events_not_stored", extra={"reason": str(failure)})
 
     def add(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Queues events to be stored. Raises the error of an earlier write."""
