@@ -20,6 +20,8 @@ with block_imports(
 
 PREFIX = "LLM_BACKEND_"
 
+_EMPTY = "it is empty; give it a value or leave it out"
+
 
 def split_commas(value: object) -> object:
     """Splits comma-separated text; other values are returned unchanged. Raises `ValueError` for a
@@ -28,7 +30,7 @@ def split_commas(value: object) -> object:
         return value
     words = tuple(word.strip() for word in value.split(",") if word.strip())
     if not words:
-        require_text("")
+        raise ValueError(_EMPTY)
     return words
 
 
@@ -39,12 +41,13 @@ def _absolute(path: Path | None) -> Path | None:
 def require_text(value: object) -> object:
     """Returns the value unchanged. Raises `ValueError` for an empty text."""
     if value == "":
-        raise ValueError("it is empty; give it a value or leave it out")
+        raise ValueError(_EMPTY)
     return value
 
 
 def _not_blank(secret: SecretStr) -> SecretStr:
-    require_text(secret.get_secret_value().strip())
+    if not secret.get_secret_value().strip():
+        raise ValueError(_EMPTY)
     return secret
 
 
