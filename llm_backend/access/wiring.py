@@ -97,13 +97,14 @@ async def open_access(
         ledger = Ledger(usage)
         stack.push_async_callback(ledger.write_or_log)
         await stack.enter_async_context(background_task(ledger.write_forever()))
-        spending = Spending(usage, keyring, settings.prices)
+        grants = Grants(database)
+        spending = Spending(usage, keyring, settings.prices, grants)
         # Before the first request, so that a project beyond its limit is refused at once.
         await spending.refresh_or_log()
         await stack.enter_async_context(background_task(spending.refresh_forever()))
         # A single server shares nothing.
         is_shared = settings.has_database_server or settings.processes > 1
-        limits = RateLimits(Grants(database) if is_shared else None)
+        limits = RateLimits(grants if is_shared else None)
         stack.push_async_callback(limits.wait_idle)
         shared_concurrency = await _open_concurrency_leases(database, stack) if is_shared else None
         policies = RequestPolicies(

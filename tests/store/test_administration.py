@@ -181,6 +181,16 @@ async def test_grants_to_concurrent_servers_stay_within_the_limit(database):
     assert await grants.take("m", 120, requested=7, limit=30) == 7
 
 
+async def test_period_is_claimed_by_one_of_concurrent_servers(database):
+    grants = Grants(database)
+    claims = await asyncio.gather(*(grants.claim("alert", 60) for _ in range(10)))
+
+    assert sum(claims) == 1
+    assert await grants.claim("another alert", 60)
+    assert await grants.claim("alert", 120)
+    assert not await grants.claim("alert", 120)
+
+
 def whole(body: bytes = b"\0\xff") -> StoredAnswer:
     return StoredAnswer(status=200, headers=[("x", "\xe9")], body=body)
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
 from llm_backend.access.authentication.keyring import Keyring
@@ -13,7 +13,7 @@ from llm_backend.access.usage.prices import cost_cents
 from llm_backend.errors import QuotaExceeded
 from llm_backend.settings.access import Price
 from llm_backend.store import StoreError
-from llm_backend.store.administration import Record, StoredUsage, UsageFilter
+from llm_backend.store.administration import Grants, Record, StoredUsage, UsageFilter
 
 log = logging.getLogger(__name__)
 
@@ -40,22 +40,25 @@ _ALL_TIME_S = 1 << 40  # a bucket for all time
 
 class Spending:
     """Adds up the spending of all servers on the database since the month began (UTC), if there
-    is a spend limit or an alert."""
+    is a spend limit or an alert. One server, of those that share `grants`, logs an alert that is
+    due."""
 
     def __init__(
         self,
         stored: StoredUsage,
         keyring: Keyring,
         prices: Mapping[str, Price],
+        grants: Grants,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._stored = stored
         self._keyring = keyring
         self._prices = prices
+        self._grants = grants
         self._clock = clock
         self._cents: dict[str, float] = {}  # by project
-        self._logged_alerts: set[tuple[str, int]] = set()  # with their months
+        self._claimed_alerts: set[tuple[str, int]] = set()  # of any server, with their months' ends
 
     def cents(self, project_id: str | None = None) -> float:
         """Returns the spending of a project in cents; without an id, of all projects."""
@@ -88,7 +91,7 @@ class Spending:
         is_needed = policy.spend_alerts or any(limit is not None for limit in limits)
         if not self._prices or not is_needed:
             return
-        month_at = _month_at(self._clock())
+        month_at, month_ends_at = _month(self._clock())
         this_month = UsageFilter(start_at=month_at, end_at=_ALL_TIME_S, kinds=PRICED, among={})
         used = await self._stored.sums(
             this_month, width_s=_ALL_TIME_S, group_by=("project_id", "model")
@@ -100,7 +103,7 @@ class Spending:
             spent[project_id] = spent.get(project_id, 0.0) + cents
         self._cents = spent
         for alert in policy.spend_alerts:
-            self._log_alert(alert, month_at)
+            await self._log_alert(alert, month_ends_at)
 
     async def refresh_or_log(self) -> bool:
         """Refreshes; logs a failure and returns False."""
@@ -120,11 +123,14 @@ class Spending:
             if await self.refresh_or_log():
                 took_s = time.perf_counter() - began_s
 
-    def _log_alert(self, alert: Record, month_at: int) -> None:
+    async def _log_alert(self, alert: Record, month_ends_at: int) -> None:
         threshold, spent = alert.body["threshold_amount"], self.cents(alert.project_id)
-        if spent < threshold or (alert.id, month_at) in self._logged_alerts:
+        if spent < threshold or (alert.id, month_ends_at) in self._claimed_alerts:
             return
-        self._logged_alerts.add((alert.id, month_at))
+        is_first = await self._grants.claim(f"spend alert {alert.id}", month_ends_at)
+        self._claimed_alerts.add((alert.id, month_ends_at))
+        if not is_first:
+            return
         fields = {
             "alert_id": alert.id,
             "project_id": alert.project_id,
@@ -142,6 +148,10 @@ def _quota_error(scope: str, cents: int) -> QuotaExceeded:
     )
 
 
-def _month_at(now: float) -> int:
-    today = datetime.fromtimestamp(now, UTC)
-    return int(datetime(today.year, today.month, 1, tzinfo=UTC).timestamp())
+def _month(now: float) -> tuple[int, int]:
+    """Returns the begin and the end of the month."""
+    begin = datetime.fromtimestamp(now, UTC).replace(
+        day=1, hour=0, minute=0, second=0, microsecond=0
+    )
+    end = (begin + timedelta(days=31)).replace(day=1)
+    return int(begin.timestamp()), int(end.timestamp())

@@ -1,11 +1,11 @@
 """Rate limits that servers share: each server reserves parts of a window's amount until it is used
-up."""
+up. An event that one of the servers reports is claimed in the same table."""
 
 from sqlalchemy import Connection, delete, select, update
 
 from llm_backend.durations import DAY_S
 from llm_backend.store.database.database import Database
-from llm_backend.store.database.upsert import add_up
+from llm_backend.store.database.upsert import add_up, insert_into
 from llm_backend.store.tables.administration import grants
 
 KEPT_S = 2 * DAY_S  # longer than any window
@@ -35,6 +35,10 @@ class Grants:
         """Returns an unused amount of this window, so that other servers can take it."""
         await self._database.write(_give_back, scope=scope, window_at=window_at, amount=amount)
 
+    async def claim(self, scope: str, ends_at: int) -> bool:
+        """True for the first call with this scope and this end of its period, of all servers."""
+        return await self._database.write(_claim, scope=scope, ends_at=ends_at)
+
 
 def _take(
     connection: Connection, scope: str, window_at: int, requested: int, limit: int, minimum: int
@@ -56,3 +60,13 @@ def _take(
 def _give_back(connection: Connection, scope: str, window_at: int, amount: int) -> None:
     this = (grants.c.scope == scope) & (grants.c.window_at == window_at)
     connection.execute(update(grants).where(this).values(granted=grants.c.granted - amount))
+
+
+def _claim(connection: Connection, scope: str, ends_at: int) -> bool:
+    row = {"scope": scope, "window_at": ends_at, "granted": 1}
+    insert = insert_into(connection, grants).values(row).on_conflict_do_nothing()
+    if connection.execute(insert).rowcount == 0:
+        return False
+    of_earlier_periods = (grants.c.scope == scope) & (grants.c.window_at < ends_at)
+    connection.execute(delete(grants).where(of_earlier_periods))
+    return True

@@ -28,7 +28,7 @@ from llm_backend.errors import (
 from llm_backend.fair_queue import FairSemaphore
 from llm_backend.json_types import JsonObject
 from llm_backend.store import Database, migrate
-from llm_backend.store.administration import Administration, StoredUsage, Tokens
+from llm_backend.store.administration import Administration, Grants, StoredUsage, Tokens
 from tests.patience import settle
 
 AnswerRequest = Callable[[ApiRequest, Any], Awaitable[None]]
@@ -120,7 +120,7 @@ async def requests(tmp_path: Path) -> AsyncIterator[Requests]:
         keyring = Keyring(Administration(database), ["sk-one"])
         await keyring.open()
         stored = StoredUsage(database)
-        yield Requests(keyring, Ledger(stored), Spending(stored, keyring, {}))
+        yield Requests(keyring, Ledger(stored), Spending(stored, keyring, {}, Grants(database)))
 
 
 async def good(request: ApiRequest, send: Any) -> None:

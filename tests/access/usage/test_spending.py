@@ -16,11 +16,13 @@ from llm_backend.store import Database, migrate
 from llm_backend.store.administration import (
     Administration,
     AuditedChange,
+    Grants,
     Record,
     StoredUsage,
     Tokens,
     UsageKey,
 )
+from tests.clock import Clock
 
 CHANGE = AuditedChange(type="project.updated", resource_id="x")
 PRICES = {"m": Price(input=10)}  # 1,000 tokens are a cent
@@ -38,6 +40,10 @@ async def keyring(database: Database) -> Keyring:
     ring = Keyring(Administration(database))
     await ring.open()
     return ring
+
+
+def spending_of(database: Database, keyring: Keyring) -> Spending:
+    return Spending(StoredUsage(database), keyring, PRICES, Grants(database))
 
 
 async def spend(database: Database, tokens: int, *, at: float | None = None) -> None:
@@ -61,7 +67,7 @@ async def limit(database: Database, cents: int, *, project_id: str | None) -> No
 
 @pytest.mark.parametrize("project_id", ["proj_default", None])
 async def test_reached_spend_limit_raises_quota_exceeded(database, keyring, project_id):
-    spending = Spending(StoredUsage(database), keyring, PRICES)
+    spending = spending_of(database, keyring)
     await limit(database, 2, project_id=project_id)
     await keyring.refresh()
     project = keyring.policy.projects["proj_default"]
@@ -86,7 +92,7 @@ async def test_spending_is_loaded_before_the_first_request(database, keyring):
 
 
 async def test_spending_of_last_month_does_not_count(database, keyring):
-    spending = Spending(StoredUsage(database), keyring, PRICES)
+    spending = spending_of(database, keyring)
     await limit(database, 1, project_id=None)
     await keyring.refresh()
     await spend(database, 1_000_000, at=time.time() - 32 * 86_400)
@@ -95,15 +101,37 @@ async def test_spending_of_last_month_does_not_count(database, keyring):
     assert spending.cents() == 0
 
 
-async def test_alert_is_logged_once(database, keyring, caplog):
-    spending = Spending(StoredUsage(database), keyring, PRICES)
-    body = {"threshold_amount": 1, "notification_channel": {"recipients": ["ops@example.org"]}}
+async def alert_at(database: Database, keyring: Keyring, cents: int) -> None:
+    body = {"threshold_amount": cents, "notification_channel": {"recipients": ["ops@example.org"]}}
     alert = Record(id="alert_1", kind=resource_kinds.SPEND_ALERT, created_at=1, body=body)
     await Administration(database).put(CHANGE, alert)
     await keyring.refresh()
+
+
+def logged_recipients(caplog: pytest.LogCaptureFixture) -> list[list[str]]:
+    logged = [record for record in caplog.records if record.getMessage() == "spend_alert"]
+    return [record.__dict__["recipients"] for record in logged]
+
+
+async def test_alert_is_logged_once(database, keyring, caplog):
+    await alert_at(database, keyring, 1)
     await spend(database, 1_000)
+    processes = [spending_of(database, keyring) for _ in range(2)]
     for _ in range(2):
+        for spending in processes:
+            await spending.refresh()
+
+    assert logged_recipients(caplog) == [["ops@example.org"]]
+
+
+async def test_alert_is_logged_again_in_the_next_month(database, keyring, caplog):
+    clock = Clock(1_767_225_599)  # the last second of a year
+    spending = Spending(StoredUsage(database), keyring, PRICES, Grants(database), clock=clock)
+    await alert_at(database, keyring, 1)
+    for _ in range(2):
+        await spend(database, 1_000, at=clock())
+        await spending.refresh()
+        clock.now += 60
         await spending.refresh()
 
-    told = [record for record in caplog.records if record.getMessage() == "spend_alert"]
-    assert [record.recipients for record in told] == [["ops@example.org"]]
+    assert len(logged_recipients(caplog)) == 2
