@@ -3,8 +3,8 @@
 import json
 from collections.abc import Iterator, Sequence
 from decimal import Decimal, InvalidOperation
+from functools import cached_property
 from typing import Any
-from urllib.parse import unquote
 
 from jsonschema_rs import FancyRegexOptions, ReferencingError, ValidationError, validator_for
 
@@ -22,6 +22,7 @@ _ENUM_STEP = 64  # this many values of an enum are compared in the time of one s
 _DIGITS = 4000  # Python reads integers up to 4300
 _VALUE_LIMIT = 60  # characters of an invalid schema's value in its error message
 _EXPRESSIONS = {"pattern", "patternProperties"}
+_REFERENCE_KEYWORDS = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
 class AnswerSchema:
@@ -53,7 +54,7 @@ class AnswerSchema:
 
     def _is_cheap(self, value: JsonValue) -> bool:
         """Returns True if a validation surely takes few steps: with references that multiply, a
-        validator may never end. Not every reference is followed here."""
+        validator may never end. Returns False for a reference that cannot be resolved here."""
         try:
             return self._takes_few_steps(value)
         except (LookupError, ValueError, TypeError):
@@ -85,20 +86,21 @@ class AnswerSchema:
         for keyword in ("dependentSchemas", "dependencies"):
             for part in schema.get(keyword, {}).values():
                 yield part, value
-        if "$ref" in schema:
-            yield self._resolve(schema["$ref"]), value
+        for keyword in _REFERENCE_KEYWORDS:
+            if isinstance(schema.get(keyword), str):
+                yield self._resolve(schema[keyword]), value
+
+    @cached_property
+    def _references(self) -> References:
+        return References(self._schema)
 
     def _resolve(self, reference: str) -> JsonValue:
-        """Resolves a JSON pointer reference. Raises `LookupError` for other references, and for
-        those within a subschema with its own `$id`."""
-        schema = self._schema
-        root, *parts = unquote(reference).split("/")
-        if root != "#":
+        """Resolves a reference relative to the schema's root. Raises `LookupError` for one that has
+        no target there, such as those within a subschema with its own `$id`."""
+        target = self._references.resolve(reference, self._references.root.base)
+        if target is None:
             raise LookupError(reference)
-        for part in parts:
-            name = part.replace("~1", "/").replace("~0", "~")
-            schema = schema[int(name)] if isinstance(schema, list) else schema[name]
-        return schema
+        return target.schema
 
 
 def _children(

@@ -46,6 +46,7 @@ def whole(content: str, reason: str = "stop", choice: int = 0) -> list[ChatDelta
          "[null, 1]"),
         ({"$id": "http://a/b", "$ref": "#/$defs/c", "$defs": {"c": {"$id": "http://a/c",
             "$ref": "#/$defs/d", "$defs": {"d": {"type": "null"}}}}}, "null"),
+        ({"$schema": "http://json-schema.org/draft-07/schema#", "$dynamicRef": 1}, "null"),
         ({"$defs": {"a": {"$anchor": "here", "type": "null"}}, "$ref": "#here"}, "null"),
         ({"$defs": {"a": {"type": "array", "items": {"$ref": "#/$defs/a"}}}, "$ref": "#/$defs/a"},
          "[[], [[]]]"),
@@ -74,15 +75,27 @@ def test_an_answer_that_breaks_the_schema_is_found(value, text):
     assert schema(value).rejects(text)
 
 
-def test_a_schema_that_multiplies_is_not_followed_for_ever():
+@pytest.mark.parametrize("keyword", ["$ref", "$dynamicRef"])
+def test_a_schema_that_multiplies_is_not_followed_for_ever(keyword):
+    levels = 30  # each doubles the time of a validation: some 20 seconds in all
     double = {
-        f"d{level}": {"allOf": [{"$ref": f"#/$defs/d{level + 1}"}] * 2} for level in range(60)
+        f"d{level}": {"allOf": [{keyword: f"#/$defs/d{level + 1}"}] * 2} for level in range(levels)
     }
-    explosive = schema({"$defs": double | {"d60": {"type": "null"}}, "$ref": "#/$defs/d0"})
+    leaf = {f"d{levels}": {"type": "null"}}
+    explosive = schema({"$defs": double | leaf, keyword: "#/$defs/d0"})
     begun = time.process_time()
 
     assert not explosive.rejects("null")
     assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize("keyword", ["$ref", "$dynamicRef"])
+def test_answer_is_validated_by_the_schema_that_an_anchor_names(keyword):
+    anchor = {"$anchor": "here", "$dynamicAnchor": "here", "type": "null"}
+    null = schema({"$defs": {"a": anchor}, keyword: "#here"})
+
+    assert not null.rejects("null", is_sufficient=False)
+    assert null.rejects("1")
 
 
 def test_a_schema_that_refers_to_itself_is_not_followed_for_ever():
