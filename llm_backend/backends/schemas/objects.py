@@ -82,7 +82,7 @@ def _lower_names(lowering: Lowering, node: Node, lowered: dict[str, JsonValue]) 
         name: one if validator.is_valid(name) else False for name, one in properties.items()
     }
     if words is not None:
-        allowed = [name for name in words if validator.is_valid(name)]
+        allowed = [name for name in words if isinstance(name, str) and validator.is_valid(name)]
         allowed_properties |= {name: others for name in allowed if name not in allowed_properties}
     elif others is not False:
         lowered["patternProperties"] = {pattern: others}
@@ -96,8 +96,9 @@ def _pattern_of(names: Schema, node: Node) -> str | None:
         path = (*node.path, "propertyNames", "pattern")
         return lower_pattern(names["pattern"], "pattern", path)
     if keywords <= {"minLength", "maxLength"}:
-        most = names.get("maxLength", "")
-        return f"^[\\s\\S]{{{names.get('minLength', 0)},{most}}}$"
+        least = int(names.get("minLength", 0))
+        most = int(names["maxLength"]) if "maxLength" in names else ""
+        return f"^[\\s\\S]{{{least},{most}}}$"
     return None
 
 
