@@ -27,6 +27,7 @@ _NAMED = frozenset(
 _VERBATIM = frozenset({"enum", "default", "const", "required", "discriminator", "security"})
 _SETS = frozenset({"required", "enum", "type", "anyOf", "oneOf", "allOf", "parameters"})
 _PARTS = ("openapi", "info", "servers", "security", "tags", "paths", "webhooks", "components")
+_PHRASES = {str(status.value): status.phrase for status in HTTPStatus}
 _INFO = ("title", "version", "license")
 _BETA = "?beta=true"
 _BETA_KEY = "x-beta"
@@ -159,7 +160,8 @@ def _sort(node: JsonValue, *, is_map: bool = False) -> JsonValue:
 
 
 def _describe_responses(facts: Mapping[str, JsonValue]) -> None:
-    """Gives each response the description that OpenAPI requires: the status's own phrase."""
+    """Gives each response the description that OpenAPI requires: the phrase of its status, or its
+    key, such as `default` or `4XX`."""
     for name, response in facts["components"].get("responses", {}).items():
         response["description"] = name
     for item in [*facts["paths"].values(), *facts.get("webhooks", {}).values()]:
@@ -167,7 +169,7 @@ def _describe_responses(facts: Mapping[str, JsonValue]) -> None:
         for operation in [*operations, *(each.get(_BETA_KEY, {}) for each in operations)]:
             for status, response in operation.get("responses", {}).items():
                 if "$ref" not in response:
-                    response["description"] = HTTPStatus(int(status)).phrase
+                    response["description"] = _PHRASES.get(status, status)
 
 
 def _fold_beta_twins(paths: dict[str, JsonValue]) -> None:

@@ -41,7 +41,7 @@ def apply_action(document: dict[str, JsonValue], action: Mapping[str, JsonValue]
     matches = list(_JSONPATH.finditer(action["target"], document))
     if not matches:
         raise OverlayError(f"The overlay's target {action['target']} selects nothing.")
-    for match in matches:
+    for match in reversed(matches):  # removing an item of an array moves the items after it
         _apply(action, match)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,6 +70,16 @@ def test_responses_keep_a_description_of_our_own():
     facts = facts_of(document())
 
     assert facts["paths"]["/things"]["get"]["responses"]["200"]["description"] == "OK"
+
+
+@pytest.mark.parametrize("status", ["default", "4XX"])
+def test_responses_without_a_status_of_their_own_are_described_by_their_key(status: str):
+    given = document()
+    given["paths"]["/things"]["get"]["responses"] = {status: {"description": "prose"}}
+
+    responses = facts_of(given)["paths"]["/things"]["get"]["responses"]
+
+    assert responses == {status: {"description": status}}
 
 
 def test_beta_twins_are_folded_into_their_operation():

@@ -31,6 +31,12 @@ def test_remove_deletes_every_selected_node():
     }
 
 
+def test_remove_deletes_every_selected_item_of_an_array():
+    result = applied({"a": [1, 2, 3, 4]}, target="$.a[?@ < 3]", remove=True)
+
+    assert result == {"a": [3, 4]}
+
+
 def test_rename_keeps_the_order_of_keys():
     result = applied({"a": {"one": 1, "two": 2}}, target="$.a", **{"x-rename": {"one": "three"}})
 
