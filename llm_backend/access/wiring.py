@@ -72,8 +72,7 @@ class Access:
         `ServiceUnavailable`."""
         try:
             return self.keyring.authenticate(headers, administers=operation.administers)
-        # The key may have been created since the last poll, or the database was down.
-        except UnknownKey:
+        except UnknownKey:  # another process may have created it since the last poll
             await self.keyring.poll()
             return self.keyring.authenticate(headers, administers=operation.administers)
 
@@ -86,14 +85,14 @@ async def open_access(
     *,
     config_file: Path | None = None,
 ) -> AsyncIterator[Access]:
-    """Opens access control and polls the database while open; writes the usage at the end. Hints
-    name `config_file`, from which the settings come.
+    """Opens access control. The database is polled while it is open, and usage is written at its
+    end. `config_file`, from which the settings come, is named in hints.
 
     Raises `SettingsError` if any client could use the server and the settings do not allow that.
     """
     async with AsyncExitStack() as stack:
         administration, usage = Administration(database), StoredUsage(database)
-        keyring = await _keyring(settings, config_file, administration, stack)
+        keyring = await _open_keyring(settings, config_file, administration, stack)
         ledger = Ledger(usage)
         stack.push_async_callback(ledger.write_or_log)
         await stack.enter_async_context(background_task(ledger.write_forever()))
@@ -137,14 +136,14 @@ async def open_access(
         )
 
 
-async def _keyring(
+async def _open_keyring(
     settings: Settings,
     config_file: Path | None,
     administration: Administration,
     stack: AsyncExitStack,
 ) -> Keyring:
-    """Opens the keyring. Loopback check: raises `SettingsError` if there is no key and the server
-    listens beyond loopback, unless `allow_open` is set."""
+    """Opens the keyring. Raises `SettingsError` if there is no key and the server listens beyond
+    loopback, unless `allow_open` is set."""
     may_be_open = settings.is_loopback or settings.allow_open
     keyring = Keyring(
         administration,
@@ -156,7 +155,7 @@ async def _keyring(
         raise SettingsError(
             f"Every client that reaches {settings.host} could use this server without a key: "
             f"set LLM_BACKEND_API_KEYS, make one with `{_keys_command(settings, config_file)}`, "
-            "or start with --allow-open to let them."
+            "or permit it with --allow-open."
         )
     refreshing = keyring.refresh_forever(settings.keys_refresh_s)
     await stack.enter_async_context(background_task(refreshing))

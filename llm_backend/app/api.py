@@ -43,12 +43,12 @@ def build_operations(document: Document, validators: Validators, services: Servi
         check_relayed=True,
         response_checks=ResponseCheckMode(settings.response_validation),
         logs_bodies=settings.logs_prompts,
-        not_relayed=_not_relayed(services),
+        relay_refusal=_relay_refusal(services),
         temporary_files=services.temporary_files,
     )
 
 
-def _not_relayed(services: Services) -> str | None:
+def _relay_refusal(services: Services) -> str | None:
     """Returns the reason why unknown operations are not relayed; None if they are."""
     if services.upstreams is None:
         return "no upstream is configured: set OPENAI_API_KEY or `backends`"

@@ -95,7 +95,7 @@ class App:
         if scope["type"] == "lifespan":
             await self._run_lifespan(receive, send)
             return
-        await self._services.answer(scope, receive, send)
+        await self._services.app(scope, receive, send)
 
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         async with AsyncExitStack() as stack:

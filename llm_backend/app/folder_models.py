@@ -37,7 +37,7 @@ def find_folder_models(settings: Settings, named: Sequence[ModelSettings]) -> li
     folder = settings.models_folder
     if folder.exists() and not folder.is_dir():
         raise SettingsError(
-            f"`models_dir`: {folder} is not a folder; name the folder in which the file is."
+            f"`models_dir`: {folder} is not a folder; name the folder that holds the file."
         )
     files = [_file(entry.path, folder) for entry in named]
     known = {file.resolve() for file in files if file is not None} | _parts(settings)
@@ -60,7 +60,7 @@ def find_folder_models(settings: Settings, named: Sequence[ModelSettings]) -> li
 
 
 def _parts(settings: Settings) -> set[Path]:
-    """Returns the files that models need besides to draw, which are not models."""
+    """Returns the parts of models that draw: these files are no models themselves."""
     folder, options = settings.models_folder, settings.image_models.values()
     named = [getattr(one, part) for one in options for part in DRAWING_PARTS]
     return {
@@ -74,8 +74,8 @@ def _parts(settings: Settings) -> set[Path]:
 def _taken_names(
     settings: Settings, named: Sequence[ModelSettings], files: Sequence[Path | None]
 ) -> set[str]:
-    """Returns the names that the settings give, and those of the built-in model and voice. A route
-    may have a model's name: it is the way to that model and to others if it fails."""
+    """Returns the names that the settings give, and those of the built-in model and voice. Routes
+    are left out: a route may have a model's name, and lead to that model and then to others."""
     taken = {BUILTIN_ID, BUILTIN_VOICE, *(alias.partition("=")[0] for alias in settings.aliases)}
     for entry, file in zip(named, files, strict=True):
         id = entry.id or (BUILTIN_ID if file is None else model_name(file))

@@ -1,5 +1,5 @@
-"""Per-model values of settings of local models: `NAME=...`, or without a name for
-the first model or all; and the projectors that entries name.
+"""Settings with a value for each local model, `NAME=VALUE`, and the projectors of model entries.
+A value without a name is for the first model, or for all.
 
 Every function raises `SettingsError`, one sentence, for a name that no served model has, or for a
 file that cannot be used.

@@ -1,4 +1,4 @@
-"""Opens everything in order; it is closed in the reverse order."""
+"""Opens all services of a server in order, and closes them in the reverse order."""
 
 import asyncio
 import os
@@ -59,7 +59,7 @@ from llm_backend.store import DetachedChatLeases
 from llm_backend.store.jobs import run_jobs
 from llm_backend.temporary_files import TemporaryFiles
 
-# Validators to compile at start; the others (10 MB) are compiled at first use.
+# Operations whose validators are compiled at start; the others (10 MB) are at first use.
 WARM_OPERATIONS = (
     "createChatCompletion",
     "createCompletion",
@@ -69,9 +69,9 @@ WARM_OPERATIONS = (
 
 @dataclass(frozen=True, kw_only=True)
 class OpenServices:
-    """The application over all services, and the keys that its callers need."""
+    """The application over all services, and the keyring that authenticates its callers."""
 
-    answer: ASGIApp
+    app: ASGIApp
     keyring: Keyring
 
 
@@ -98,7 +98,7 @@ async def open_services(
         configs = upstream_configs(settings)
         names = {name for model in served for name in model.names}
         routes = model_routes(settings, names, configs)
-        # The registry is made below, before the first request.
+        # The registry is created below, before the first request.
         access = await enter(
             open_access(
                 settings,
@@ -198,11 +198,12 @@ async def open_services(
         await enter(run_jobs(stores.jobs, job_kinds(services, internal_app)))
         warn_of_other_servers(stores.jobs)
         await enter(services.mcp.serve(internal_app))
-        yield OpenServices(answer=add_guards(app, services, tracing), keyring=access.keyring)
+        yield OpenServices(app=add_guards(app, services, tracing), keyring=access.keyring)
 
 
 def _warm(validators: Validators) -> None:
-    """Compiles the request checks of the most common operations, whose documents are freed then."""
+    """Compiles the request validators of the most common operations, and then returns the memory
+    that this took to the operating system."""
     validators.warm(WARM_OPERATIONS)
     trim_memory()
 

@@ -33,15 +33,15 @@ _SLASHES = re.compile(r"[/\\]+")
 
 
 class UnknownPaths:
-    """Decides which unknown paths are relayed; none if there is a reason, `not_relayed`."""
+    """Decides which unknown paths are relayed. `relay_refusal` is the reason if none are."""
 
-    def __init__(self, not_relayed: str | None) -> None:
-        self._not_relayed = not_relayed
+    def __init__(self, relay_refusal: str | None) -> None:
+        self._relay_refusal = relay_refusal
 
     def operation(self, scope: Scope) -> Operation | None:
         """Returns `UNKNOWN` for an unrouted request to be relayed; None if it is refused."""
         path = _plain(scope["state"]["sent_path"])
-        is_relayed = self._not_relayed is None and scope["method"] in _METHODS
+        is_relayed = self._relay_refusal is None and scope["method"] in _METHODS
         is_unknown = path.startswith(_PREFIX) and not path.startswith((_DOUBLED, *_ADMINISTERED))
         return UNKNOWN if is_relayed and is_unknown else None
 
@@ -66,9 +66,9 @@ class UnknownPaths:
             return "; the API's paths begin with /v1/"
         if path.startswith(_ADMINISTERED):
             return ": no such operation is known, and what administers is not relayed"
-        if self._not_relayed is None:
+        if self._relay_refusal is None:
             return ": no such operation is known, and this method is not relayed"
-        return f": no such operation is known, and {self._not_relayed}"
+        return f": no such operation is known, and {self._relay_refusal}"
 
 
 def _plain(path: str) -> str:

@@ -97,7 +97,7 @@ async def test_unknown_operations_are_relayed_by_the_model(tmp_path):
 @pytest.mark.parametrize(
     ("asked", "status", "said"),
     [
-        (get("/v1/unheard_of"), 401, "wants an API key"),
+        (get("/v1/unheard_of"), 401, "needs an API key"),
         (get("/v1/unheard_of", b"authorization: Bearer other\r\n"), 401, ""),
         (get("/v1/v1/models", KEY), 404, "begins with `/v1` twice"),
         (get("/nowhere", KEY), 404, "begin with /v1/"),

@@ -73,7 +73,7 @@ class Keyring:
         self._scheduled_poll: asyncio.Task[None] | None = None  # scheduled, and not yet running
         self._poll_lock = asyncio.Lock()
         self._last_used: dict[str, int] = {}
-        self._stores_use = True  # the latest attempt to store last uses succeeded
+        self._stores_use = True  # False after a failure, which is logged once
         self._replace(AccessSnapshot(version=0, records=(), keys=()))
 
     @property
@@ -106,7 +106,7 @@ class Keyring:
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
             raise Unauthorized(
-                "This server wants an API key: send it as `Authorization: Bearer KEY`."
+                "This server needs an API key: send it as `Authorization: Bearer KEY`."
             )
         digest = hash_key(token)
         entry = self._entries.get(digest)
@@ -148,10 +148,10 @@ class Keyring:
 
     async def load(self) -> None:
         """Reads all keys and policies. Raises `StoreError`."""
-        known = await self._administration.load_snapshot(resource_kinds.DECIDING)
+        snapshot = await self._administration.load_snapshot(resource_kinds.DECIDING)
         was_open = self.is_open_to_all
-        self._replace(known)
-        self._version, self._is_fresh = known.version, True
+        self._replace(snapshot)
+        self._version, self._is_fresh = snapshot.version, True
         if was_open and not self.is_open_to_all:
             log.warning("keys_required", extra={"reason": KEYS_REQUIRED})
 
@@ -172,8 +172,9 @@ class Keyring:
         await self._record_use()
 
     async def poll(self) -> None:
-        """Polls the database once, beginning now or later: a poll that is already running may be
-        too old. Concurrent calls share one poll. After a timeout the keys count as stale.
+        """Polls the database once. If a poll is running, the next one is awaited: the running one
+        may have read the database too early. Concurrent calls share one poll. After a timeout the
+        keys count as stale.
         """
         if self._scheduled_poll is None:
             self._scheduled_poll = asyncio.create_task(self._poll_next())
@@ -196,33 +197,33 @@ class Keyring:
 
     async def _record_use(self) -> None:
         used, self._last_used = self._last_used, {}
-        stored = {id: at for id, at in used.items() if id in self._stored}
+        stored = {id: at for id, at in used.items() if id in self._stored_ids}
         if not stored:
             return
         try:
             await self._administration.record_key_use(stored)
             self._stores_use = True
-        except StoreError as error:  # the keys can be read all the same
+        except StoreError as error:  # the keys have been read, and stay fresh
             if self._stores_use:
                 log.warning("key_use_not_stored", extra={"reason": str(error)})
             self._stores_use = False
             self._last_used = {**stored, **self._last_used}
 
-    def _replace(self, known: AccessSnapshot) -> None:
-        self.policy: Policy = policy_of(known.records)
+    def _replace(self, snapshot: AccessSnapshot) -> None:
+        self.policy: Policy = policy_of(snapshot.records)
         project = self.policy.projects.get(DEFAULT_PROJECT) or Project(
             id=DEFAULT_PROJECT, name=DEFAULT_NAME
         )
         self._anonymous = Caller(project=project, may_administer=True)
-        self._stored = frozenset(key.id for key in known.keys)
-        entries = [*_static_entries(self._static_keys, project), *_entries(known, self.policy)]
+        self._stored_ids = frozenset(key.id for key in snapshot.keys)
+        entries = [*_static_entries(self._static_keys, project), *_entries(snapshot, self.policy)]
         self._entries = {entry.hash: entry for entry in entries}
         self._by_id = {entry.caller.key_id: entry for entry in entries}
 
     def _allows_anonymous(self) -> bool:
-        """True if requests need no key, given that no key is known. Raises
-        `ServiceUnavailable` if the keys have not been read."""
-        if self._version is None and not self._static_keys:
+        """True if requests need no key while no key exists. Raises `ServiceUnavailable` if the
+        keys have not been read."""
+        if not self.is_known and not self._static_keys:
             raise _outage_error()
         return self._may_be_open
 
@@ -255,11 +256,11 @@ def _static_entries(keys: Sequence[str], project: Project) -> Iterable[_Entry]:
         yield _Entry(hash=digest, caller=caller, expires_at=None)
 
 
-def _entries(known: AccessSnapshot, policy: Policy) -> Iterable[_Entry]:
-    for key in known.keys:
+def _entries(snapshot: AccessSnapshot, policy: Policy) -> Iterable[_Entry]:
+    for key in snapshot.keys:
         project = None if key.project_id is None else policy.projects.get(key.project_id)
         if project is None and key.project_id is not None:
-            continue  # of an unknown project: the key opens nothing
+            continue  # a key of an unknown project permits nothing
         caller = Caller(
             key_id=key.id,
             project=project,

@@ -1,4 +1,4 @@
-"""Policy of all projects, parsed from administered records (pure)."""
+"""Policy: permissions and limits of all projects, parsed from administered records (pure)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ DEFAULT_PROJECT = "proj_default"
 _ZERO_RETENTION = frozenset({"zero_data_retention", "enhanced_zero_data_retention"})
 
 Limits = Mapping[str, int]
-"""A rate limit by the field names of OpenAI's API: `max_requests_per_1_minute` and others."""
+"""Rate limits of a model, by the field names of OpenAI's API: `max_requests_per_1_minute` etc."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def policy_of(records: Iterable[Record]) -> Policy:
     by_kind: dict[str, list[Record]] = {}
     for record in records:
         by_kind.setdefault(record.kind, []).append(record)
-    own = {
+    bodies = {
         kind: {record.project_id: record.body for record in by_kind.get(kind, ())}
         for kind in (
             resource_kinds.MODEL_PERMISSIONS,
@@ -76,47 +76,45 @@ def policy_of(records: Iterable[Record]) -> Policy:
         rates.setdefault(record.project_id, {})[record.body["model"]] = record.body["limits"]
     return Policy(
         projects={
-            record.id: _project(record, own, rates.get(record.id, {}))
+            record.id: _project(record, bodies, rates.get(record.id, {}))
             for record in by_kind.get(resource_kinds.PROJECT, ())
         },
         emails={record.id: record.body["email"] for record in by_kind.get(resource_kinds.USER, ())},
-        spend_limit_cents=_spend_limit(own, None),
+        spend_limit_cents=_spend_limit(bodies, None),
         spend_alerts=tuple(by_kind.get(resource_kinds.SPEND_ALERT, ())),
     )
 
 
-Own = Mapping[str, Mapping[str | None, JsonMapping]]  # bodies by kind and project
+Bodies = Mapping[str, Mapping[str | None, JsonMapping]]  # by kind and project
 
 
-def _project(record: Record, own: Own, rates: Mapping[str, Limits]) -> Project:
-    permissions = own[resource_kinds.MODEL_PERMISSIONS].get(record.id)
-    tools = own[resource_kinds.HOSTED_TOOLS].get(record.id, {})
+def _project(record: Record, bodies: Bodies, rates: Mapping[str, Limits]) -> Project:
+    permissions = bodies[resource_kinds.MODEL_PERMISSIONS].get(record.id)
+    tools = bodies[resource_kinds.HOSTED_TOOLS].get(record.id, {})
     return Project(
         id=record.id,
         name=record.body["name"],
         is_archived=record.body.get("archived_at") is not None,
         rate_limits=rates,
-        models=(
-            permissions
-            and ModelPermissions(
-                is_allow_list=permissions["mode"] == "allow_list",
-                models=frozenset(permissions["model_ids"]),
-            )
-        )
-        or None,
+        models=None
+        if permissions is None
+        else ModelPermissions(
+            is_allow_list=permissions["mode"] == "allow_list",
+            models=frozenset(permissions["model_ids"]),
+        ),
         forbidden_tools=frozenset(name for name, one in tools.items() if not one["enabled"]),
-        spend_limit_cents=_spend_limit(own, record.id),
-        has_zero_retention=_retention(own, record.id) in _ZERO_RETENTION,
+        spend_limit_cents=_spend_limit(bodies, record.id),
+        has_zero_retention=_retention(bodies, record.id) in _ZERO_RETENTION,
     )
 
 
-def _spend_limit(own: Own, project_id: str | None) -> int | None:
-    limit = own[resource_kinds.SPEND_LIMIT].get(project_id)
+def _spend_limit(bodies: Bodies, project_id: str | None) -> int | None:
+    limit = bodies[resource_kinds.SPEND_LIMIT].get(project_id)
     return None if limit is None else int(limit["threshold_amount"])
 
 
-def _retention(own: Own, project_id: str) -> str | None:
+def _retention(bodies: Bodies, project_id: str) -> str | None:
     """Returns a project's data retention, by default the organization's."""
-    bodies = own[resource_kinds.DATA_RETENTION]
-    chosen: str | None = bodies.get(project_id, {}).get("type", "organization_default")
-    return bodies.get(None, {}).get("type") if chosen == "organization_default" else chosen
+    retentions = bodies[resource_kinds.DATA_RETENTION]
+    own: str | None = retentions.get(project_id, {}).get("type", "organization_default")
+    return retentions.get(None, {}).get("type") if own == "organization_default" else own

@@ -1,6 +1,6 @@
-"""Admission control of metered requests. In this order: permission (403), spend limit (429), rate
-limits (429), concurrency limits (429), fair queue (503). Then the request runs, and its usage is
-counted. `llm_backend/errors.py` has the statuses of all errors.
+"""Admission control of metered requests. The checks, in their order: permission (403), spend limit
+(429), rate limits (429), concurrency limits (429), fair queue (503). Then the request runs, and its
+usage is counted. `llm_backend/errors.py` has the statuses of all errors.
 """
 
 import asyncio
@@ -78,7 +78,7 @@ class AdmissionControl:
                     or self.may_use(caller, error.similar_name)
                 ):
                     raise
-                raise ModelNotFound(error.model) from error  # without a name that is hidden
+                raise ModelNotFound(error.model) from error  # the caller may not see that name
 
     async def _admit(
         self,
@@ -232,8 +232,7 @@ class AdmissionControl:
             )
             if not sent.has_begun:
                 raise error from None
-            # Any answer but an event stream ends without its last chunk: so the client sees the
-            # cut.
+            # An answer that is no event stream gets no last chunk: its client sees that it is cut.
             if (event := sent.error_event(error)) is not None:
                 await response({"type": "http.response.body", "body": event})
 

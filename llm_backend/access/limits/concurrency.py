@@ -47,7 +47,7 @@ class ConcurrencyLimit:
 
     async def acquire(self) -> None:
         """Takes a permit. Raises `RequestsLimited` (429) if all are taken."""
-        # Again if another request has used what was granted.
+        # Another request may use a permit that was granted for this one.
         while self.running >= self.granted and self._shared and self._can_request(self._shared):
             self._waiting += 1
             try:
@@ -65,7 +65,7 @@ class ConcurrencyLimit:
             self._shared.offer(self)
 
     def build_lease_change(self) -> LeaseChange:
-        """Returns the permits to give back and to request; gives up the former at once."""
+        """Returns the permits to give back and to request. The former are given up at once."""
         returned, missing = self.surplus, self.running + self._waiting - self.granted
         self.granted -= returned
         requested = max(missing, self.limit // BLOCKS) if missing > 0 else 0
@@ -130,15 +130,15 @@ class SharedConcurrencyLimits:
 
     async def request_permits(self, limit: ConcurrencyLimit) -> None:
         """Waits for a change of leases that requests the missing permits; it may grant fewer."""
-        if (applied := self._requested.get(limit)) is None:
-            applied = self._requested[limit] = asyncio.get_running_loop().create_future()
+        if (change := self._requested.get(limit)) is None:
+            change = self._requested[limit] = asyncio.get_running_loop().create_future()
             self._has_requests.set()
             self._start_changes()
-        await asyncio.shield(applied)
+        await asyncio.shield(change)
 
     def offer(self, limit: ConcurrencyLimit) -> None:
-        """Returns surplus permits with the next change, unless a request takes them before; after
-        a database error, once a renewal has succeeded."""
+        """Returns surplus permits with the next change, unless a request takes them before. After
+        a database error they are returned once a renewal has succeeded."""
         self._offered.add(limit)
         if not self.is_down:
             self._start_changes()
@@ -189,8 +189,8 @@ class SharedConcurrencyLimits:
                 with self._log_errors():
                     await self._change_leases([*offered.union(requested)])
             finally:
-                for applied in requested.values():
-                    applied.set_result(None)
+                for change in requested.values():
+                    change.set_result(None)
 
     async def _change_leases(self, limits: Sequence[ConcurrencyLimit]) -> None:
         changes = {limit: limit.build_lease_change() for limit in limits}
@@ -215,14 +215,14 @@ class SharedConcurrencyLimits:
         for limit, one in changes.items():
             if one.requested:
                 limit.add_granted(granted[limit.scope], self.clock())
-            if limit.surplus:  # the requests that waited for them have left
+            if limit.surplus:  # requests that waited for permits were cancelled
                 self._offered.add(limit)
 
     @contextmanager
     def _log_errors(self) -> Iterator[None]:
         try:
             yield
-        # Permits that are not returned are free when their lease expires.
+        # The lease of permits that are not returned expires.
         except StoreError as error:
             self._down_until = self.clock() + DOWN_S
             log.warning("concurrency_limits_not_shared", extra={"reason": str(error)})

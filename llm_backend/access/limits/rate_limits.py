@@ -23,7 +23,7 @@ from llm_backend.store.administration import Grants
 
 log = logging.getLogger(__name__)
 
-RETRY_TAKE_S = 1.0  # after an exhausted limit: other servers may have returned some
+RETRY_TAKE_S = 1.0  # after the database refused an amount: other servers may return some
 WINDOWS_LIMIT = 100_000  # in memory: expired windows are evicted first, then the oldest
 
 # OpenAI's abbreviations, by unit and seconds of the window.
@@ -72,8 +72,7 @@ class RateLimits:
         self._windows_limit = windows_limit
         self._windows: dict[tuple[str, str, int], RateLimitWindow] = {}
         self._taking: dict[RateLimitWindow, asyncio.Task[None]] = {}
-        # Number of requests that are being granted amounts and have not used them yet; while there
-        # are any, no surplus is returned.
+        # Requests that wait for grants or have not used them yet; no surplus is returned meanwhile.
         self._granting = 0
         self._database_calls = BackgroundTasks()
         self._is_shared = grants is not None
@@ -90,7 +89,7 @@ class RateLimits:
         self._granting += 1
         try:
             while not await self._ensure_granted(windows, tokens):
-                pass  # meanwhile others have used the grant, or begun the next window
+                pass  # other requests have used the grant, or the window has ended
         finally:
             self._granting -= 1
         # Checked again, without an await: other requests may have taken some.
@@ -122,8 +121,8 @@ class RateLimits:
         return limit_headers(windows, self._clock())
 
     async def _ensure_granted(self, windows: Sequence[RateLimitWindow], tokens: int) -> bool:
-        """Requests what these windows lack, as far as the database has any left. False if another
-        try may bring more: a window ended meanwhile, or another request used what was granted."""
+        """Requests what these windows lack, as far as the database has any left. Returns False if
+        another try may get more: a window has ended, or another request used the grant."""
         now = self._clock()
         for window in windows:
             window.roll(now)
@@ -148,8 +147,8 @@ class RateLimits:
             await asyncio.shield(granting)  # the grant is kept even if this request leaves
 
     def _can_take(self, window: RateLimitWindow, amount: int) -> bool:
-        """True if a part of this amount is not granted yet, and a query may bring it: none was
-        futile a moment ago."""
+        """True if a part of this amount is not granted yet, and a query may get it: none was
+        refused within `RETRY_TAKE_S`."""
         missing = window.missing(amount)
         if self._grants is None or not missing or window.used + amount > window.limit:
             return False
@@ -219,22 +218,22 @@ class RateLimits:
         now = self._clock()
         wait_s = window.reset_s(now)
         kind = RequestsLimited if window.unit == "requests" else TokensLimited
-        per = _ABBREVIATIONS[window.unit, window.window_s]
+        abbreviation = _ABBREVIATIONS[window.unit, window.window_s]
         where = " of all processes and servers together" if self._is_shared else ""
-        if amount > window.limit:
+        can_ever_fit = amount <= window.limit
+        if not can_ever_fit:
             message = (
-                f"The request is too large for {window.scope} on {window.unit} ({per}): "
+                f"The request is too large for {window.scope} on {window.unit} ({abbreviation}): "
                 f"Limit {window.limit}, Requested {amount}. Send less at once."
             )
         else:
             message = (
-                f"Rate limit reached for {window.scope} on {window.unit} ({per}){where}: "
+                f"Rate limit reached for {window.scope} on {window.unit} ({abbreviation}){where}: "
                 f"Limit {window.limit}, Used {window.limit - window.remaining}, "
                 f"Requested {amount}. "
                 f"Please try again in {format_duration(wait_s)}."
             )
         more = limit_headers(windows, now)
-        can_ever_fit = amount <= window.limit
         return kind(message, retry_after_s=wait_s if can_ever_fit else None, more_headers=more)
 
 

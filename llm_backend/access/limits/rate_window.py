@@ -17,7 +17,7 @@ class RateLimitWindow:
 
     __slots__ = (
         "_is_shared",
-        "_phase",
+        "_offset_s",
         "granted",
         "is_fully_granted",
         "is_unshared",
@@ -39,7 +39,7 @@ class RateLimitWindow:
         self.limit = limit
         self.window_s = window_s
         self._is_shared = is_shared
-        self._phase = crc32(scope.encode()) % window_s
+        self._offset_s = crc32(scope.encode()) % window_s
         self.window_at = 0
         self.used = 0
         self.granted = 0
@@ -56,7 +56,7 @@ class RateLimitWindow:
 
     def roll(self, now: float) -> None:
         """Begins the current window if the last one is over."""
-        window_at = int(now) - (int(now) - self._phase) % self.window_s
+        window_at = int(now) - (int(now) - self._offset_s) % self.window_s
         if window_at != self.window_at:
             self.window_at = window_at
             self.used = 0
@@ -75,9 +75,9 @@ class RateLimitWindow:
 
     @property
     def remaining(self) -> int:
-        """The unused amount of this window, as far as this server knows: of the limit, or, once no
-        more can be granted, of the server's grants. It is below the smallest amount that was
-        refused."""
+        """The unused amount of this window, as far as this server knows: what is left of the limit
+        or, once no more can be granted, of the server's grants. It is below the smallest amount
+        that was refused."""
         known = self.granted if self.is_fully_granted else self.limit
         if self.refused_at:
             known = min(known, self.granted + self.refused_amount - 1)
@@ -89,8 +89,8 @@ class RateLimitWindow:
 
     @property
     def block(self) -> int:
-        """The amount requested from the database at a time; the unused grant of a server is about
-        that much."""
+        """The amount requested from the database at a time; about this much of a server's grant is
+        unused."""
         return -(-self.limit // BLOCKS)
 
     def drop_surplus(self) -> int:

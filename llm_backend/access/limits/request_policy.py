@@ -11,8 +11,8 @@ from llm_backend.access.limits.rate_limits import RateLimit, RateLimits
 from llm_backend.access.limits.rate_window import RateLimitWindow
 from llm_backend.durations import DAY_S
 
-CACHED_LIMIT = 20_000  # cached; the cache is cleared beyond that
-MODELS_LIMIT = 1_000  # models of a project with the default limits: a client may invent any name
+CACHED_LIMIT = 20_000  # policies; beyond it the cache is cleared
+MODELS_LIMIT = 1_000  # models of a project with windows of their own: clients invent any name
 
 TargetsOf = Callable[[str], Sequence[str]]
 """Returns the models that a name of this server stands for now; a reload may change them."""
@@ -62,15 +62,14 @@ class RequestPolicies:
         self._policy: Policy | None = None
         self._generation = limits.generation
         self._cached: dict[tuple[str | None, str, tuple[str, ...]], RequestPolicy] = {}
-        self._target_windows: dict[
-            tuple[str, str], Sequence[RateLimitWindow]
-        ] = {}  # by project and model
-        self._models: dict[str, set[str]] = {}  # by project: those that are counted apart
+        # By project and model.
+        self._target_windows: dict[tuple[str, str], Sequence[RateLimitWindow]] = {}
+        self._models: dict[str, set[str]] = {}  # by project: models with windows of their own
         self._concurrency_limits: dict[str, ConcurrencyLimit] = {}
 
     def policy_of(self, caller: Caller, model: str) -> RequestPolicy:
         """Returns the policy of this caller with this model."""
-        self._renew()
+        self._clear_if_stale()
         key = (caller.key_id, model, tuple(self._targets_of(model)))
         policy = self._cached.get(key)
         if policy is None:
@@ -79,15 +78,15 @@ class RequestPolicies:
 
     def target_windows(self, project: Project, model: str) -> Sequence[RateLimitWindow]:
         """Returns the windows of a project with the model of a chosen target of a route."""
-        self._renew()
+        self._clear_if_stale()
         key = (project.id, model)
-        target = self._target_windows.get(key)
-        if target is None:
+        windows = self._target_windows.get(key)
+        if windows is None:
             limits = self._project_limits(project, model, self._defaults)
-            target = self._target_windows[key] = self._limits.windows(limits)
-        return target
+            windows = self._target_windows[key] = self._limits.windows(limits)
+        return windows
 
-    def _renew(self) -> None:
+    def _clear_if_stale(self) -> None:
         if (
             self._policy is not self._keyring.policy
             or self._generation != self._limits.generation
@@ -143,7 +142,7 @@ class RequestPolicies:
         self, project: Project, model: str, defaults: DefaultLimits
     ) -> list[RateLimit]:
         own = project.rate_limits.get(model, {})
-        name = (model or "this model") if self._has_own_limits(project, model) else "another model"
+        name = (model or "this model") if self._has_own_windows(project, model) else "another model"
         scope = f"{name} in project {project.id}"
         limits = _limits(
             scope,
@@ -155,8 +154,8 @@ class RequestPolicies:
             limits.append(RateLimit(scope=scope, unit="requests", limit=daily, window_s=DAY_S))
         return limits
 
-    def _has_own_limits(self, project: Project, model: str) -> bool:
-        """True if a model has limits of its own; models beyond `MODELS_LIMIT` share one."""
+    def _has_own_windows(self, project: Project, model: str) -> bool:
+        """True if a model is counted by itself; models beyond `MODELS_LIMIT` share windows."""
         if model in project.rate_limits:
             return True
         models = self._models.setdefault(project.id, set())

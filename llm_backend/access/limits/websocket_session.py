@@ -47,7 +47,7 @@ class MeteredSession:
         self._model = model
         self._keys_refresh_s = keys_refresh_s
         self._body_limits = body_limits
-        self._transcription_model: str | None = None  # the transcription model of the session
+        self._transcription_model: str | None = None
         self._caller = authenticate()
 
     async def check_message(self, message: Message) -> None:
@@ -57,9 +57,9 @@ class MeteredSession:
         if project.models is None and not project.forbidden_tools:
             return
         REQUEST_BYTES.set(len(message))
-        await offload(self._check_sent, project, message)
+        await offload(self._check_event, project, message)
 
-    def _check_sent(self, project: Project, message: Message) -> None:
+    def _check_event(self, project: Project, message: Message) -> None:
         check_bounds(message.encode() if isinstance(message, str) else message, self._body_limits)
         event = exact_json.parse_object(message)
         if event is None:
@@ -93,8 +93,8 @@ class MeteredSession:
         if not self._model and isinstance(model, str):
             self._permission.check_models(project_of(self._caller), [model])
             self._model = self.meter.model = model
-        below = {name: value for name, value in session.items() if name != "model"}
-        self._transcription_model = next(find_named_models(below), None)
+        others = {name: value for name, value in session.items() if name != "model"}
+        self._transcription_model = next(find_named_models(others), None)
 
     def _count(self, kind: str, message: str) -> None:
         usage = parse_usage(message.encode())

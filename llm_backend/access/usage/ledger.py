@@ -15,7 +15,7 @@ from llm_backend.store.administration import AMOUNTS, StoredUsage, Tokens, Usage
 
 log = logging.getLogger(__name__)
 
-EVERY_S = 5.0  # between writes: a killed process loses at most this much
+EVERY_S = 5.0  # between writes; a killed process loses the usage of this time
 ENTRIES_LIMIT = 50_000  # some 20 MB; reached only while the database cannot be used
 MINUTE_S = 60
 _TOKENS = slice(1, -1)  # tokens among the amounts: between requests and units

@@ -49,7 +49,7 @@ class RequestMeter:
         self._detail = detail
         self._reserve_target = reserve_target
         self._check_model = check_model
-        self.is_relayed = False  # True once an upstream is to answer
+        self.is_relayed = False  # True once the request goes to an upstream
         self.was_abandoned = False  # True if the client left after an upstream had its request
         self.is_deferred = False  # True if an upstream reports the usage after its answer
         self.tokens: int | None = None  # counted so far; None: no report yet
@@ -65,7 +65,7 @@ class RequestMeter:
         return self.was_abandoned or self.tokens is not None
 
     async def switch_model(self, model: str) -> None:
-        """Makes this model the one that answers: its price and its limits apply. Raises
+        """Switches to the model that is about to answer: its price and its limits apply. Raises
         `RateLimited` if its limits do not allow the request."""
         if model == self._target:
             return

@@ -37,7 +37,7 @@ class UsageTail:
             if self._text_counter is None
             else _fan_out(self._pieces, self._text_counter)
         )
-        self.feed: Callable[[bytes], None] = decode_with(take, coding) or _unread
+        self.feed: Callable[[bytes], None] = decode_with(take, coding) or _ignore_chunk
 
     def usage(self) -> Tokens | None:
         """Returns the reported usage; None if there is no report."""
@@ -64,18 +64,18 @@ class _TextCounter:
         self._pending.append(piece)
         self._pending_bytes += len(piece)
         if self._pending_bytes >= END_BYTES:
-            self._read()
+            self._count_pending()
 
     def total_bytes(self) -> int:
-        self._read()
+        self._count_pending()
         return self._text_bytes
 
-    def _read(self) -> None:
-        read = b"".join(self._pending)
-        end = read.rfind(b"\n") + 1
-        self._text_bytes += _bytes_of(self._text_pattern, read[:end])
-        # An unfinished line; one beyond `END_BYTES` is not text.
-        line = read[end:]
+    def _count_pending(self) -> None:
+        data = b"".join(self._pending)
+        end = data.rfind(b"\n") + 1
+        self._text_bytes += _bytes_of(self._text_pattern, data[:end])
+        # An unfinished line is kept; one longer than `END_BYTES` holds no text.
+        line = data[end:]
         self._pending = [line] if line and len(line) < END_BYTES else []
         self._pending_bytes = len(self._pending[0]) if self._pending else 0
 
@@ -88,11 +88,11 @@ def _fan_out(pieces: deque[bytes], counter: _TextCounter) -> Callable[[bytes], N
     return feed
 
 
-def _bytes_of(text_pattern: re.Pattern[bytes], read: bytes) -> int:
-    return sum(map(len, text_pattern.findall(read)))
+def _bytes_of(text_pattern: re.Pattern[bytes], data: bytes) -> int:
+    return sum(map(len, text_pattern.findall(data)))
 
 
-def _unread(_piece: bytes) -> None:
+def _ignore_chunk(_piece: bytes) -> None:
     """Ignores chunks of an unsupported content coding."""
 
 

@@ -97,17 +97,17 @@ def build_app(
     response_checks: ResponseCheckMode,
     admission: Admission | None = None,
     logs_bodies: bool = False,
-    not_relayed: str | None = "there is no upstream",
+    relay_refusal: str | None = "there is no upstream",
     temporary_files: TemporaryFiles | None = None,
 ) -> ASGIApp:
     """Builds the application over `document`; resolves every handler, raises for a missing one.
 
     `handler_of` returns an operation's handler, which is called with `services` and an
     `ApiRequest`. `admission` is called for every valid request, with the function that answers it.
-    `logs_bodies` writes JSON bodies to the log, to debug a client. `not_relayed` is the reason why
-    an operation outside of the document is not relayed; None if it is relayed.
+    `logs_bodies` writes JSON bodies to the log, to debug a client. `relay_refusal` is the reason
+    why an operation outside of the document is not relayed; None if it is relayed.
     """
-    unknown = UnknownPaths(not_relayed)
+    unknown = UnknownPaths(relay_refusal)
     resolver = HandlerResolver(document, services, handler_of)
     checks = RequestChecks(document, validators, limits, check_relayed=check_relayed)
     app = ConnexionMiddleware(
