@@ -180,7 +180,7 @@ class _MergedStream:
         ending: Exception | None = None
         async with self._answers[prompt_index] as answer:
             try:
-                async with aclosing(answer.text()) as deltas:
+                async with aclosing(answer.text_deltas()) as deltas:
                     async for delta in deltas:
                         await self._queue.put((prompt_index, delta))
             except Exception as error:  # raised again in the consumer of the deltas

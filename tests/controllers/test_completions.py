@@ -27,7 +27,7 @@ class Answered:
     async def __aexit__(self, *_: object) -> None:
         self.is_closed = True
 
-    async def text(self) -> AsyncIterator[TextDelta]:
+    async def text_deltas(self) -> AsyncIterator[TextDelta]:
         for part in self._parts:
             if isinstance(part, Exception):
                 raise part
@@ -48,7 +48,7 @@ async def texts_of(answers: list[Answered]) -> list[tuple[int, str]]:
 class Silent(Answered):
     """An answer whose first token is long in coming."""
 
-    async def text(self) -> AsyncIterator[TextDelta]:
+    async def text_deltas(self) -> AsyncIterator[TextDelta]:
         await asyncio.Event().wait()
         yield TextDelta(choice=0)
 

@@ -41,9 +41,9 @@ log = logging.getLogger(__name__)
 
 _HEADERS = ((b"content-type", b"application/json"), (b"accept", b"application/json"))
 _POLL_S = 0.5
-_OPTIONS_S = 5.0
-_PROGRESS_S = 2.0
-_INTERRUPT_S = 5.0  # an interruption is answered at once, or the server is stuck
+_OPTIONS_TIMEOUT_S = 5.0
+_PROGRESS_TIMEOUT_S = 2.0
+_INTERRUPT_TIMEOUT_S = 5.0  # an interruption is answered at once, or the server is stuck
 _FRAMING_BYTES = 1024 * 1024  # bytes of an answer besides its images
 
 OnAbandoned = Callable[[], None]
@@ -52,8 +52,8 @@ OnAbandoned = Callable[[], None]
 
 class ImageServers:
     """Image servers behind one pool. `options` are those of models by name, `default` of all
-    others; an image's file has at most `image_bytes`. With `is_alone`, no other upstream is
-    there for requests without a model."""
+    others; an image's file has at most `image_bytes`. `is_alone`: there are no other upstreams, so
+    that requests without a model are for an image server."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class ImageServers:
         """Returns the title of the checkpoint that an image server has loaded, if it reports
         one."""
         try:
-            async with asyncio.timeout(_OPTIONS_S):
+            async with asyncio.timeout(_OPTIONS_TIMEOUT_S):
                 answer = await self._pool.send_without_permit(
                     upstream, method="GET", path=sdapi.OPTIONS
                 )
@@ -162,7 +162,7 @@ class ImageServers:
         self._running.add(request)
         try:
             while remaining:
-                # Some servers draw one image whatever the number; previews are of one image.
+                # Some servers draw one image for any `count`; previews show one image.
                 part = replace(drawing, count=1 if drawing.previews else remaining)
                 async with aclosing(request.draw(part)) as events:
                     async for event in events:
@@ -195,17 +195,17 @@ class _ServerRequest:
     image_bytes: int
     poll_s: float
     endings: BackgroundTasks
-    _at: str | None = None  # name of the upstream that answers the request
+    _current_upstream: str | None = None  # name of the upstream that has the request
 
     async def draw(self, drawing: ImageRequest) -> AsyncGenerator[Preview | GeneratedImage, None]:
         """Yields the previews and then the images of one request; at least one image."""
-        self._at = None
+        self._current_upstream = None
         drawing_task = asyncio.create_task(self._fetch_images(drawing))
         try:
             async with aclosing(self._previews(drawing_task, drawing.previews)) as previews:
                 async for preview in previews:
                     yield preview
-            await asyncio.wait([drawing_task])  # cancelling this leaves the request for `_abandon`
+            await asyncio.wait([drawing_task])  # a cancelled wait does not cancel the task
             for image in drawing_task.result()[: drawing.count]:
                 yield GeneratedImage(data=image)
         finally:
@@ -234,7 +234,7 @@ class _ServerRequest:
         if answer.status != 200:
             raise await read_refusal(answer)
         read = await answer.read(limit_bytes)
-        self._at = None  # it answers the next request
+        self._current_upstream = None  # it may draw for another request from now on
         try:
             if len(read) > limit_bytes:
                 raise UpstreamFailed("The image server's answer is larger than its images may be.")
@@ -246,15 +246,15 @@ class _ServerRequest:
     async def progress(self) -> ImageProgress:
         """Returns the progress as the image server reports it."""
         share = None
-        if self._at is not None and self.pool.is_exclusive(self._at):
-            with suppress(UpstreamError, TimeoutError):  # None: the server does not say
-                async with asyncio.timeout(_PROGRESS_S):
-                    drawn, _ = await self._fetch_progress(self._at, has_image=False)
+        if self._current_upstream is not None and self.pool.is_exclusive(self._current_upstream):
+            with suppress(UpstreamError, TimeoutError):  # the share stays unknown
+                async with asyncio.timeout(_PROGRESS_TIMEOUT_S):
+                    drawn, _ = await self._fetch_progress(self._current_upstream, has_image=False)
                     share = min(max(drawn, 0.0), 1.0)
         return ImageProgress(model=self.model or "", share=share)
 
     def _record_attempt(self, upstream: str | None) -> None:
-        self._at = upstream
+        self._current_upstream = upstream
 
     async def _previews(
         self, drawing_task: "asyncio.Task[list[bytes]]", count: int
@@ -265,11 +265,11 @@ class _ServerRequest:
             await asyncio.wait([drawing_task], timeout=self.poll_s)
             if drawing_task.done():
                 return
-            if self._at is None:
+            if self._current_upstream is None:
                 continue
-            if not self.pool.is_exclusive(self._at):
+            if not self.pool.is_exclusive(self._current_upstream):
                 return  # the current image may be another request's
-            progress = await self._progress(self._at, drawing_task)
+            progress = await self._poll_progress(self._current_upstream, drawing_task)
             if progress is None:
                 return
             share, data = progress
@@ -282,11 +282,11 @@ class _ServerRequest:
                 yield Preview(data=data, index=index)
                 index, last = index + 1, data
 
-    async def _progress(
+    async def _poll_progress(
         self, upstream: str, drawing_task: "asyncio.Task[list[bytes]]"
     ) -> tuple[float, bytes] | None:
-        """Returns the share of the work that is done, and the current image, if it is shown.
-        None if the server reports no progress, or if the images arrive first."""
+        """Returns the share of the work that is done, and the current image, empty if it is not
+        shown. Returns None if the server reports no progress, or if the images arrive first."""
         fetching = asyncio.create_task(self._fetch_progress(upstream, has_image=True))
         try:
             await asyncio.wait([fetching, drawing_task], return_when=asyncio.FIRST_COMPLETED)
@@ -299,7 +299,8 @@ class _ServerRequest:
             await asyncio.gather(fetching, return_exceptions=True)
 
     async def _fetch_progress(self, upstream: str, *, has_image: bool) -> tuple[float, bytes]:
-        """As `_progress`. Raises `UpstreamError` if the server reports no progress."""
+        """Returns the share of the work that is done, and the current image. Raises
+        `UpstreamError` if the server reports no progress."""
         query = b"skip_current_image=false" if has_image else b"skip_current_image=true"
         answer = await self.pool.send_without_permit(
             upstream, method="GET", path=sdapi.PROGRESS, query=query
@@ -318,12 +319,12 @@ class _ServerRequest:
 
     async def _interrupt(self) -> None:
         """Interrupts the current image, if it is certainly this request's."""
-        if self._at is None or not self.pool.is_exclusive(self._at):
+        if self._current_upstream is None or not self.pool.is_exclusive(self._current_upstream):
             return
         with suppress(ApiError, TimeoutError):  # it then draws to the end
-            async with asyncio.timeout(_INTERRUPT_S):
+            async with asyncio.timeout(_INTERRUPT_TIMEOUT_S):
                 answer: UpstreamAnswer = await self.pool.send_without_permit(
-                    self._at, method="POST", path=sdapi.INTERRUPT
+                    self._current_upstream, method="POST", path=sdapi.INTERRUPT
                 )
                 await answer.read(_FRAMING_BYTES)
 

@@ -29,7 +29,7 @@ NOT_INSTALLED = "drawing_not_installed"
 
 _TILED_PIXELS = 512 * 512  # images with more pixels are decoded in tiles, to save gigabytes
 _SEEDS = 2**31
-_TRIES = 8  # attempts at an image; one fails if a cancelled request has just ended the worker
+_ATTEMPTS = 8  # of an image; one fails if a cancelled request has just ended the worker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,8 @@ class ImageUsage:
 
 
 class LocalImages:
-    """Draws by local models. `observe` gets a model's name and the usage of each request, also of
-    one whose client disconnected."""
+    """Draws images by local models. `observe` gets a model's name and the usage of each request,
+    also of one whose client disconnected."""
 
     def __init__(self, permits: FairSemaphore, observe: Callable[[str, ImageUsage], None]) -> None:
         self._permits = permits
@@ -60,7 +60,7 @@ class LocalImages:
         """Yields the images as they are finished, each after its previews. Callers wait for
         their permit in turns. Closing the generator stops the drawing. Raises `ApiError`."""
         setup = _check(model)
-        command = await offload_media(_command, drawing, setup)
+        command = await offload_media(_draw_command, drawing, setup)
         request = _LocalRequest(model, drawing.count)
         self._running.add(request)
         try:
@@ -103,9 +103,9 @@ class _LocalRequest:
 
     async def _draw_one(self, command: Draw) -> AsyncGenerator[Preview | GeneratedImage, None]:
         """Yields the previews and then one image. If the worker ends before the first event, the
-        drawing is tried again: cancelling a request ends the worker, and the next request may have
-        been sent to it already."""
-        has_yielded, previews, tries = False, 0, 1
+        command is sent again: cancelling a request ends the worker, and this command may have been
+        sent to it already."""
+        has_event, previews, attempts = False, 0, 1
         while True:
             try:
                 async with (
@@ -113,16 +113,16 @@ class _LocalRequest:
                     aclosing(engine.draw(command)) as events,
                 ):
                     async for event in events:
-                        has_yielded = True
+                        has_event = True
                         self._observe_step(event)
                         if (image := await _translate(event, command, previews)) is not None:
                             previews += isinstance(image, Preview)
                             yield image
                 return
             except EngineDown as error:
-                if has_yielded or tries == _TRIES or isinstance(error, EngineStartError):
+                if has_event or attempts == _ATTEMPTS or isinstance(error, EngineStartError):
                     raise
-                tries += 1
+                attempts += 1
 
     def _observe_step(self, event: SlotAssigned | DrawingStep | ImageDrawn) -> None:
         done = event.step / event.steps if isinstance(event, DrawingStep) else 0.0
@@ -151,11 +151,11 @@ def _check(model: LocalModel) -> LocalImageSetup:
 
 
 def image_size(drawing: ImageRequest, setup: LocalImageSetup) -> tuple[int, int]:
-    """Returns the size of an image: as asked for, by the parameters, or the model's own."""
+    """Returns the size of an image: the requested one, or else the model's."""
     return drawing.size or setup.size
 
 
-def _command(drawing: ImageRequest, setup: LocalImageSetup) -> Draw:
+def _draw_command(drawing: ImageRequest, setup: LocalImageSetup) -> Draw:
     """Returns the command for a drawing; decodes its images."""
     parameters, size = setup.parameters, image_size(drawing, setup)
     seed = secrets.randbelow(_SEEDS) if parameters.seed is None else parameters.seed

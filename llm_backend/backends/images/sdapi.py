@@ -1,4 +1,4 @@
-"""Wire format of image servers, `/sdapi/v1`: paths, bodies of requests, answers (no I/O)."""
+"""Wire format of image servers, `/sdapi/v1`: paths, request bodies and answers (no I/O)."""
 
 import base64
 from typing import Any
@@ -32,7 +32,8 @@ def request_body(drawing: ImageRequest, options: ImageOptions, title: str) -> by
         "do_not_save_samples": True,
         "do_not_save_grid": True,
         "override_settings": {**overrides, "sd_model_checkpoint": title},
-        "override_settings_restore_afterwards": False,  # no model is loaded twice
+        # True would load the previous model again after each request.
+        "override_settings_restore_afterwards": False,
     }
     if drawing.size is not None:
         fields["width"], fields["height"] = drawing.size
@@ -49,7 +50,7 @@ def _base64(data: bytes) -> str:
 
 
 def parse_images(body: bytes) -> list[bytes]:
-    """Returns the images' files of an answer. Raises `UpstreamFailed`."""
+    """Returns the image files of an answer. Raises `UpstreamFailed`."""
     answer = _parse(body)
     images = answer.get("images")
     if not isinstance(images, list) or not images:
@@ -85,7 +86,7 @@ def _parse(body: bytes) -> JsonMapping:
 
 
 def _decode(image: object) -> bytes:
-    """Decodes an image in base64, with or without the head of a data: URL."""
+    """Decodes an image in base64, which may be a data: URL."""
     if not isinstance(image, str):
         raise UpstreamFailed("The image server sent an image that is not a string.")
     head, comma, rest = image.partition(",")

@@ -1,4 +1,4 @@
-"""Admitted generation: a request that has got a slot of the engine, its deltas and its usage."""
+"""Admitted generation: a request that has a slot of the engine, with its deltas and its usage."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -14,25 +14,25 @@ from llm_backend.engine.messages import Delta, MediaKind
 
 
 class AdmittedGeneration:
-    """Generation that has got a slot of the engine. Its deltas can be read once, as `text` or as
-    `chat` (`parser` creates the markup parser of each choice); `usage` grows with them. Leaving its
-    `async with` cancels it in the engine and releases the model.
+    """Generation that has a slot of the engine. Its deltas can be read once, as `text_deltas` or as
+    `chat_deltas`, and `usage` counts those that were read. `new_parser` creates the markup parser
+    of each choice. Leaving its `async with` cancels it in the engine and releases the model.
     """
 
     def __init__(
         self,
         generation: Generation,
         observe: Callable[[Usage], None],
-        parser: Callable[[], MarkupParser | None],
+        new_parser: Callable[[], MarkupParser | None],
         names: Mapping[str, str | GrammarField],
     ) -> None:
         self._generation = generation
         self._names = names  # the engine's names of fields -> the client's
         self._observe = observe
-        self._parser = parser
+        self._new_parser = new_parser
         self._choices: Sequence[ChatChoice] = ()
         self._resources = AsyncExitStack()
-        self._last: dict[int, Delta] = {}  # of each choice
+        self._last_deltas: dict[int, Delta] = {}  # by choice
 
     def take_over(self, resources: AsyncExitStack) -> None:
         """Takes over the resources of the request, such as its use of the model. They are released
@@ -42,11 +42,11 @@ class AdmittedGeneration:
     @property
     def usage(self) -> Usage:
         """Tokens and seconds so far."""
-        timing, last = self._generation.timing, self._last.values()
+        timing, last = self._generation.timing, self._last_deltas.values()
         assigned = self._generation.slot_assigned
         cached = min((delta.cached_tokens for delta in last), default=0)
         predicted = assigned.prediction_tokens
-        right = [min(delta.predicted_tokens, predicted) for delta in last]
+        matching = [min(delta.predicted_tokens, predicted) for delta in last]
         return Usage(
             prompt_tokens=assigned.prompt_tokens,
             completion_tokens=sum(delta.completion_tokens for delta in last),
@@ -57,8 +57,8 @@ class AdmittedGeneration:
             cached_audio_tokens=assigned.tokens_of(MediaKind.AUDIO, until=cached),
             drafted_tokens=sum(delta.drafted_tokens for delta in last),
             accepted_tokens=sum(delta.accepted_tokens for delta in last),
-            right_prediction_tokens=sum(right),
-            wrong_prediction_tokens=sum(max(0, predicted - count) for count in right),
+            right_prediction_tokens=sum(matching),
+            wrong_prediction_tokens=sum(max(0, predicted - count) for count in matching),
             queue_s=timing.queue_s,
             prompt_s=timing.prompt_s,
             generation_s=timing.generation_s,
@@ -73,11 +73,11 @@ class AdmittedGeneration:
             await self._generation.aclose()
             self._observe(self.usage)
 
-    async def text(self) -> AsyncGenerator[TextDelta, None]:
+    async def text_deltas(self) -> AsyncGenerator[TextDelta, None]:
         """Yields the deltas as plain text."""
         with translate_engine_errors(**self._names):
             async for delta in self._generation:
-                self._last[delta.index] = delta
+                self._last_deltas[delta.index] = delta
                 yield TextDelta(
                     choice=delta.index,
                     text=delta.text,
@@ -90,7 +90,7 @@ class AdmittedGeneration:
         self._choices = [
             ChatChoice(
                 index,
-                self._parser(),
+                self._new_parser(),
                 is_parallel=request.parallel_tool_calls,
                 stops=request.limits.stop,
             )
@@ -98,7 +98,7 @@ class AdmittedGeneration:
         ]
         with translate_engine_errors(**self._names):
             async for delta in self._generation:
-                self._last[delta.index] = delta
+                self._last_deltas[delta.index] = delta
                 choice = self._choices[delta.index]
                 for part in choice.convert(delta):
                     yield part

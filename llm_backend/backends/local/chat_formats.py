@@ -1,7 +1,7 @@
-"""Chat formats by name, for models whose file has no chat template or a wrong one, or has a name
-that llama.cpp knows instead of a template (Mistral's).
+"""Chat formats by name, for models whose file has no chat template, a wrong one, or the name of a
+template of llama.cpp (Mistral's).
 
-A format is data: the frame of each role's turn, and the opening of the assistant's. A Jinja
+A format is data: the text of each role's turn, and the opening of the assistant's. A Jinja
 template is generated from it, and runs in the same sandbox as a model's own.
 """
 
@@ -15,7 +15,7 @@ _PLACEHOLDER = re.compile(r"\{\{ *(text|system|bos_token|eos_token) *\}\}")
 
 @dataclass(frozen=True, kw_only=True)
 class ChatFormat:
-    """Chat template, and its stop strings besides the end token."""
+    """Chat template, and the stop strings that answers need besides the end token."""
 
     source: str
     stop: tuple[str, ...] = ()
@@ -30,17 +30,17 @@ def format_of_turns(
     system_in_user: str = "{{ system }}\n\n{{ text }}",
     stop: tuple[str, ...] = (),
 ) -> ChatFormat:
-    """Builds a format of these turns; `{{ text }}` is the placeholder of the message, `bos_token`
-    and `eos_token` may be used, too.
+    """Builds a format of these turns. Their placeholders are `{{ text }}`, the message, and
+    `{{ bos_token }}` and `{{ eos_token }}`.
 
     Without `system` a system message is merged into the next turn of the user, in the form of
     `system_in_user`.
     """
-    own = _turn_template(system) if system else "{% set state.system = message.content %}"
+    system_turn = _turn_template(system) if system else "{% set state.system = message.content %}"
     source = (
         "{% set state = namespace(system='') %}{% for message in messages %}"
         "{% set text = message.content %}"
-        f"{{% if message.role == 'system' %}}{own}"
+        f"{{% if message.role == 'system' %}}{system_turn}"
         "{% elif message.role == 'user' %}"
         "{% if state.system %}{% set system = state.system %}{% set state.system = '' %}"
         f"{_turn_template(user.replace('{{ text }}', system_in_user))}"
@@ -56,7 +56,7 @@ def format_of_turns(
 
 def _turn_template(turn: str) -> str:
     """Returns Jinja source that writes this turn with its exact white space."""
-    pieces = _PLACEHOLDER.split(turn)  # text and names in turn
+    pieces = _PLACEHOLDER.split(turn)  # text and names alternate
     expressions = [
         piece if index % 2 else json.dumps(piece) for index, piece in enumerate(pieces) if piece
     ]

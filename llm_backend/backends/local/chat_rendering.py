@@ -1,4 +1,4 @@
-"""Chat renderer: chats and label scorings as prompts, by the protocol of the loaded model."""
+"""Chat renderer: turns chats and label scorings into prompts, by the loaded model's protocol."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -80,7 +80,7 @@ class ChatRenderer:
         if name not in self._personalities:
             known = ", ".join(self._personalities) or "none"
             raise errors.InvalidRequest(
-                f"`{self._model}` has no personality `{name[:100]}`; there is {known}.",
+                f"`{self._model}` has no personality `{name[:100]}`; it has: {known}.",
                 param="personality",
             )
 
@@ -120,5 +120,5 @@ class ChatRenderer:
 
 
 def names_of_media(prompt: RenderedPrompt) -> dict[str, str]:
-    """Maps the engine's field names of media, which it numbers, to the client's."""
+    """Maps the engine's names of media fields, `media[NUMBER]`, to the client's."""
     return {f"media[{index}]": file.param for index, (_, file) in enumerate(prompt.media)}

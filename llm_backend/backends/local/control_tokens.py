@@ -60,7 +60,7 @@ class ControlTokenGuard:
         chunks, done = [], 0
         for start in range(0, len(text), _CHUNK):
             pieces = []
-            # a token that begins in this chunk may end in the next
+            # A token that begins in this chunk may end in the next one.
             for found in self._begins.finditer(text, start, start + _CHUNK + self._longest):
                 if found.start() < start + _CHUNK:
                     pieces += [text[done : found.end()], _NONCHARACTER]

@@ -1,4 +1,4 @@
-"""Questions after one chat, and the probability of each of their labels as its answer.
+"""Label scoring: questions after one chat, and the probabilities of their answers (labels).
 
 The chat is rendered once, with a mark in the place of a question. The text before the mark is the
 prompt that all questions share, and the text after it ends every question.
@@ -34,7 +34,7 @@ class LabelQuestion:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelScoring:
-    """Questions about the same messages; no label of a question begins with another one."""
+    """Questions about the same messages; no label is a prefix of another one of its question."""
 
     messages: Sequence[Message]
     questions: Sequence[LabelQuestion]
@@ -52,8 +52,8 @@ class LabelScoring:
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedScoring:
-    """Rendered chat and questions for the engine: the shared text, and each question's with its
-    labels. Positions are those in each text."""
+    """Rendered chat and questions for the engine: the shared text, and the text of each question.
+    Positions are relative to their own text."""
 
     shared: UnmarkedPrompt
     questions: Sequence[UnmarkedPrompt]
@@ -120,7 +120,7 @@ def score_command(
 
 
 def normalize(logprobs: Sequence[float]) -> list[float]:
-    """Probabilities among the labels of one question, by their logprobs."""
+    """Returns the probabilities among the labels of one question, by their logprobs."""
     peak = max(logprobs)
     weights = [math.exp(logprob - peak) for logprob in logprobs]
     total = math.fsum(weights)
@@ -130,8 +130,8 @@ def normalize(logprobs: Sequence[float]) -> list[float]:
 async def compute(
     engine: EngineClient, command: ScoreLabels, count: Callable[[Usage], None]
 ) -> tuple[list[list[float]], Usage]:
-    """Computes the probabilities of each question's labels. Once the engine has begun, `count` gets
-    the usage, even if the request fails or is cancelled."""
+    """Computes the probabilities of each question's labels. Once the engine has assigned a slot,
+    `count` gets the usage, even if the request fails or is cancelled."""
     async with await engine.score_labels(command) as running:
         usage = _usage(running)
         try:
@@ -167,7 +167,7 @@ def _usage(scoring: Scoring, cached_tokens: int = 0) -> Usage:
 
 
 def field_names(scoring: LabelScoring, media: Sequence[tuple[int, MediaPart]]) -> dict[str, str]:
-    """Maps the engine's names of fields to the client's."""
+    """Maps the engine's field names to the client's."""
     names = {"prompt": "input", "questions": "questions"}
     for index, question in enumerate(scoring.questions):
         names[f"questions[{index}]"] = question.param
@@ -203,7 +203,8 @@ def _with_mark(messages: Sequence[Message], mark: str) -> list[Message]:
 def _split(prompt: RenderedPrompt, mark: str) -> tuple[UnmarkedPrompt, UnmarkedPrompt]:
     """Returns the texts before and after the mark. Raises `InvalidRequest` if the template leaves
     it out, repeats it, or puts an image after it."""
-    at, end = prompt.text.find(mark), prompt.text.find(mark) + len(mark)
+    at = prompt.text.find(mark)
+    end = at + len(mark)
     before = [one for one in prompt.media if one[0] <= at]
     if prompt.text.count(mark) != 1 or len(before) < len(prompt.media):
         raise InvalidRequest(

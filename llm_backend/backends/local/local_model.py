@@ -66,13 +66,13 @@ class LocalModel:
 
     `chat_format` replaces the model's own template. `personalities` are system prompts by name;
     `personality` names the one for chats without a system message. `defaults` are default fields of
-    requests. Chats search the vector stores with the ids `vector_stores`. `is_generative` reads
-    from the file whether the model generates text, and `read_header` reads the file's header. A
+    requests. `vector_stores` are the ids of the vector stores that chats search. `is_generative`
+    finds in the file whether the model generates text, and `read_header` reads the file's header. A
     text to embed has up to `batch_tokens` tokens, and a text to tokenize up to `tokenize_bytes`
     bytes. `reader` decodes media of messages. Models of other kinds have files of their own:
     `voice` is for speech, `diarization` for telling speakers apart, `recognizer` for transcription
-    by a NeMo model, and `image_setup` for drawing. `transcribes` is true for every model that
-    transcribes recordings.
+    by a NeMo model, and `image_setup` for drawing. `transcribes` is True for a model
+    made for transcription.
     """
 
     def __init__(
@@ -126,13 +126,13 @@ class LocalModel:
 
     @property
     def takes_text(self) -> bool:
-        """True for a language model, False for one of recordings or images, and a voice."""
+        """True for a language model; False for models of recordings or images, and for voices."""
         others = (self.voice, self.diarization, self.image_setup)
         return not self.transcribes and all(one is None for one in others)
 
     @property
-    def does(self) -> str:
-        """Purpose of the model, as the verb of a sentence."""
+    def purpose(self) -> str:
+        """Purpose of the model, as the predicate of a sentence about it."""
         if self.transcribes:
             return "transcribes"
         if self.voice is not None:
@@ -179,7 +179,7 @@ class LocalModel:
         return modalities
 
     async def may_embed(self) -> bool:
-        """Returns True if it may be an embedding model, without loading it."""
+        """Returns True if the model may be one for embeddings, without loading it."""
         if not self.takes_text:
             return False
         info = self.engine.info if self.engine else None
@@ -198,7 +198,7 @@ class LocalModel:
             raise errors.Internal(str(error)) from error
 
     def check_personality(self, name: str) -> None:
-        """Raises `ApiError` for a personality that it does not have."""
+        """Raises `InvalidRequest` for a personality that the model does not have."""
         self._renderer.check_personality(name)
 
     def choose_personality(self, name: str) -> None:
@@ -227,8 +227,8 @@ class LocalModel:
         return metered
 
     def with_defaults(self, body: JsonMappingT) -> JsonMappingT:
-        """Returns a request's body with this model's defaults for missing fields. The default
-        grammar is only for requests without `response_format` and `tools`."""
+        """Returns a request's body with this model's defaults for missing fields. A default grammar
+        applies only to requests without `response_format` and `tools`."""
         fields = without_nulls(body)
         is_free = fields.keys().isdisjoint({"response_format", "tools"})
         defaults = {

@@ -1,7 +1,7 @@
-"""Classifier: a yes/no question about a text to a local model, and the probability of yes.
+"""Yes/no classifier: the probability that a local model answers yes to a question about a text.
 
-The answer is one token, constrained by a grammar to a beginning of yes or no. The result is the
-share of tokens that begin a yes in the probability of all allowed tokens.
+The answer is one token, constrained by a grammar to a prefix of a word for yes or no. The result is
+the probability of the tokens that begin a yes, divided by that of all allowed tokens.
 """
 
 import math
@@ -41,8 +41,8 @@ class YesNoQuestion:
     words: YesNoWords = YES_OR_NO
 
 
-_ALLOWED = 20  # each of Y, Ye, Yes, N, No in three cases is 13 at most; `unsafe` and `safe` are 10
-_SAMPLING = Sampling(temperature=0, logprobs=_ALLOWED, constrained_logprobs=True)
+_LOGPROBS = 20  # prefixes: the words of `YES_OR_NO` have 13, `unsafe` and `safe` together 10
+_SAMPLING = Sampling(temperature=0, logprobs=_LOGPROBS, constrained_logprobs=True)
 
 
 async def probability_of_yes(
@@ -64,12 +64,13 @@ async def probability_of_yes(
         priority=priority,
     )
     async with await model.chat(chat) as answer:
-        tokens = [token async for delta in answer.text() for token in delta.logprobs]
+        tokens = [token async for delta in answer.text_deltas() for token in delta.logprobs]
     return likelihood_of_yes(tokens[0].top, question.words)
 
 
 def likelihood_of_yes(allowed: Iterable[TokenLogprob], words: YesNoWords = YES_OR_NO) -> float:
-    """Returns the share of tokens that begin a yes in the probability of all `allowed` ones."""
+    """Returns the probability of the tokens that begin a yes, divided by that of all `allowed`
+    ones."""
     beginnings = tuple({word[0].encode() for word in words.yes})
     yes = no = 0.0
     for token in allowed:

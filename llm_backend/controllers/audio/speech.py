@@ -50,7 +50,7 @@ async def create_speech(services: Services, request: ApiRequest) -> Response:
 
 async def _speak_by_engine(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     if model.voice is None:
-        raise InvalidRequest(f"`{model.card.id}` {model.does}; it cannot speak.", param="model")
+        raise InvalidRequest(f"`{model.card.id}` {model.purpose}; it cannot speak.", param="model")
     return await _speak(services, request, local_voice(services, model))
 
 

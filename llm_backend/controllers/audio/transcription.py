@@ -108,7 +108,7 @@ async def _answer(
     options_of: Callable[[JsonValue], "_Options"],
 ) -> Response:
     if not model.can_transcribe:
-        message = f"`{model.card.id}` {model.does}; it cannot transcribe."
+        message = f"`{model.card.id}` {model.purpose}; it cannot transcribe."
         raise InvalidRequest(message, param="model")
     if model.hears:
         check_codecs("file")

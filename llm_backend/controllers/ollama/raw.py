@@ -73,6 +73,6 @@ def completion_body_of(
 
 
 async def _deltas(answer: AdmittedGeneration) -> AsyncGenerator[ChatDelta, None]:
-    async with answer, aclosing(answer.text()) as deltas:
+    async with answer, aclosing(answer.text_deltas()) as deltas:
         async for delta in deltas:
             yield ChatDelta(choice=0, content=delta.text, finish_reason=delta.finish_reason)

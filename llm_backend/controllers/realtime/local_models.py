@@ -28,7 +28,7 @@ def check_local_model(services: Services, model: str) -> None:
             f"An upstream answers `{model}` now: make another client secret.", param="model"
         )
     if not target.takes_text:
-        raise InvalidRequest(f"`{model}` {target.does}; it does not answer.", param="model")
+        raise InvalidRequest(f"`{model}` {target.purpose}; it does not answer.", param="model")
 
 
 def capabilities_of(services: Services) -> Capabilities:

@@ -144,7 +144,7 @@ async def _draw_locally(
     image: ImageHandler, services: Services, request: ApiRequest, model: LocalModel
 ) -> Response:
     if model.image_setup is None:
-        raise InvalidRequest(f"`{model.card.id}` {model.does}; it cannot draw.", param="model")
+        raise InvalidRequest(f"`{model.card.id}` {model.purpose}; it cannot draw.", param="model")
     return await image(services, request, model)
 
 

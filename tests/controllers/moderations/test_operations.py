@@ -79,7 +79,7 @@ class Verdict:
     async def __aexit__(self, *_: object) -> None:
         self.judge.busy -= 1
 
-    async def text(self):
+    async def text_deltas(self):
         await asyncio.sleep(0)
         right, wrong = (b"Yes", b"No") if self.is_yes else (b"No", b"Yes")
         top = [

@@ -1,8 +1,8 @@
 """Tool call markup of each model family as data, and its detection by the chat template.
 
 The template is the only part of every model file that shows how the model was trained to write
-calls. A family is detected by its marks in the template. If a template contains the marks of two
-families, the more specific one comes first in the table.
+calls. A family is detected by its signature in the template. If a template has the signatures of
+two families, the more specific one comes first in the table.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,8 @@ from llm_backend.backends.local.markup.tag_calls import function_calls, tag_call
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """Markup of a family's calls. Its templates contain each text of one of `signatures`."""
+    """Markup of a family's calls. A template is the family's if it contains all texts of one of
+    `signatures`."""
 
     calls: CallMarkup
     signatures: tuple[tuple[str, ...], ...]
@@ -384,7 +385,7 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
 }
-"""Families by name. The last one is for templates without any of the marks."""
+"""Families by name. The last one is for templates without a signature of the others."""
 
 THINKING = (
     Thinking(
@@ -410,7 +411,7 @@ THINKING = (
 
 
 def markup_of(template: str, family: str | None = None) -> Markup:
-    """Detects the markup of a model from its chat template; `family` overrides that of calls."""
+    """Detects a model's markup from its chat template; `family` overrides the markup of calls."""
     found = FAMILIES[family] if family is not None else _family_of(template)
     thinking = next((one for one in THINKING if one.signature in template), None)
     if found.is_harmony:

@@ -21,12 +21,12 @@ from llm_backend.json_types import JsonMapping
 
 _PLACEHOLDER = re.compile(r"(\{name\}|\{arguments\}|\{number\})")
 _SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}/]")
-_CALLS_LIMIT = 64  # limit of calls in a row: a weak model might never stop
+_CALLS_LIMIT = 64  # of one answer: a weak model might never stop
 _FINAL = "<|channel|>final<|message|>"  # Harmony's header of the final answer
-_ANY = r"/(?s:.*)/"
+_ANY_TEXT = r"/(?s:.*)/"
 _BYTES_LIMIT = GrammarLimits().bytes
-_SPACE = {"whitespace_pattern": r"[ \n]{1,40}"}
-_COMPACT = {"whitespace_flexible": False}  # JSON content is for a parser and needs no white space
+_BOUNDED_SPACE = {"whitespace_pattern": r"[ \n]{1,40}"}
+_NO_SPACE = {"whitespace_flexible": False}  # JSON content is for parsers
 _NO_PARAMETERS: JsonMapping = {
     "type": "object",
     "properties": {},
@@ -36,9 +36,9 @@ _NO_PARAMETERS: JsonMapping = {
 
 @dataclass(frozen=True, kw_only=True)
 class Function:
-    """Function that may be called; `parameters` None: without parameters. Schema keywords that
-    llguidance does not support are an error if `is_strict`, otherwise they are ignored. `param`
-    (the parameters' field in the request) and `lowered` serve error messages."""
+    """Function that may be called; it has no parameters if `parameters` is None. Schema keywords
+    that llguidance does not support are an error if `is_strict`, otherwise they are ignored.
+    `param` (the parameters' field in the request) and `lowered` are for error messages."""
 
     name: str
     parameters: JsonMapping | None
@@ -59,9 +59,9 @@ def calls_grammar(
 ) -> str:
     """Builds the grammar of an answer that calls these functions.
 
-    Not `is_required`: text without calls is valid too, or JSON by the schema `content` if there is
-    one. Not `is_parallel`: one call only. `is_thinking`: the prompt has opened the reasoning.
-    `tokens` maps the marks that are single tokens to their ids.
+    Unless `is_required`, an answer without calls is valid as well: any text, or JSON by the schema
+    `content` if there is one. Unless `is_parallel`, there is one call at most. `is_thinking`: the
+    prompt has opened the reasoning. `tokens` maps the marks that are single tokens to their ids.
     """
     assert markup.calls is not None, "every family has calls"
     rules = _GrammarRules(markup.calls.notation, tokens)
@@ -102,8 +102,8 @@ def content_grammar(
 class _GrammarRules:
     """Builder of the rules of one grammar."""
 
-    def __init__(self, spelling: CallNotation, tokens: Mapping[str, int]) -> None:
-        self._notation = spelling
+    def __init__(self, notation: CallNotation, tokens: Mapping[str, int]) -> None:
+        self._notation = notation
         self._tokens = tokens
         self._rules: list[str] = []
         self._length = 0
@@ -128,14 +128,14 @@ class _GrammarRules:
             self.add(name, " ".join(self._call_pieces(name, function)))
 
     def calls_expression(self, is_parallel: bool, *, skip: str) -> str:
-        """Returns the expression of one or more calls; if their markup begins with `skip`, without
-        that."""
-        spelling = self._notation
-        begin = self._literal(spelling.begin.removeprefix(skip))
+        """Returns the expression of one or more calls, without the beginning `skip` of their
+        markup."""
+        notation = self._notation
+        begin = self._literal(notation.begin.removeprefix(skip))
         more = ""
-        if is_parallel and spelling.between is not None:
-            more = f"({self._literal(spelling.between)} call){{0,{_CALLS_LIMIT - 1}}}"
-        return " ".join(filter(None, (begin, "call", more, self._literal(spelling.end))))
+        if is_parallel and notation.between is not None:
+            more = f"({self._literal(notation.between)} call){{0,{_CALLS_LIMIT - 1}}}"
+        return " ".join(filter(None, (begin, "call", more, self._literal(notation.end))))
 
     def add_answer(self, opening: str, *, is_bare: bool, is_parallel: bool) -> None:
         """Adds `answer`: text, and calls after the opening or, if `is_bare`, without one."""
@@ -145,10 +145,8 @@ class _GrammarRules:
             self.add("TEXT", r"/[^\s{\[](?s:.*)/")
             return
         self.add("TEXT", _text_without(opening))
-        again = "*" if is_parallel else "?"
-        self.add("answer", f"(opening {calls}){again} TEXT" if is_parallel else "TEXT | one")
-        if not is_parallel:
-            self.add("one", f"opening {calls}")
+        one = f"opening {calls}"
+        self.add("answer", f"({one})* TEXT" if is_parallel else f"TEXT | {one}")
         if opening in self._tokens:
             self.add("opening", f"TEXT <[{self._tokens[opening]}]>")
         else:
@@ -167,7 +165,7 @@ class _GrammarRules:
         """Adds `content`: JSON by this schema, in Harmony after a header."""
         begin = self._literal(_FINAL) if markup.messages else ""
         self.add("content", f"{begin} json_content".strip())
-        self.add("json_content", "%json " + json.dumps({**schema, "x-guidance": _COMPACT}))
+        self.add("json_content", "%json " + json.dumps({**schema, "x-guidance": _NO_SPACE}))
 
     def add_reasoning(self, markup: Markup, is_thinking: bool) -> str:
         """Returns the expression of reasoning before the answer, optional unless the prompt has
@@ -181,7 +179,7 @@ class _GrammarRules:
 
     def _add_analysis(self) -> str:
         """Returns the expression of Harmony's messages before the final one or the call."""
-        self.add("MESSAGE", _ANY)
+        self.add("MESSAGE", _ANY_TEXT)
         self.add(
             "thought",
             self._literal("<|channel|>analysis<|message|>")
@@ -194,7 +192,7 @@ class _GrammarRules:
         opening, closing = thinking.opening, thinking.closing
         if closing in self._tokens:
             begin = "" if is_thinking else self._literal(opening)
-            self.add("THOUGHT", _ANY)
+            self.add("THOUGHT", _ANY_TEXT)
             self.add("thought", f"{begin} THOUGHT {self._literal(closing)} SPACE")
         else:
             begin = "" if is_thinking else _regex(opening)
@@ -237,8 +235,8 @@ class _GrammarRules:
         yield f'"{{" {listed} "}}"' if kind is ArgumentStyle.GEMMA else listed
 
     def _check_length(self) -> None:
-        """Raises `InvalidRequest` for too long a grammar: each argument has a copy of the
-        definitions that it refers to."""
+        """Raises `InvalidRequest` for too long a grammar: the rule of each argument has a copy of
+        the definitions that it refers to."""
         if self._length > _BYTES_LIMIT:
             raise InvalidRequest(
                 f"The functions' parameters make a grammar of more than {_BYTES_LIMIT} bytes.",
@@ -273,22 +271,20 @@ class _GrammarRules:
         self.add(rule, f"{self._literal(begin)} {value}")
 
     def _add_value(self, rule: str, schema: Any, end: str, is_strict: bool) -> str:
-        """Returns the expression of a value and the text that ends it."""
+        """Returns the expression of a value with the text that ends it."""
         kind = self._notation.arguments
         if not is_text(schema) or kind is ArgumentStyle.KEYWORDS:
             self.add(f"{rule}_value", _json_rule(schema, is_strict))
             return f"{rule}_value {self._literal(end)}".strip()
-        quote = self._literal(self._notation.quote) if kind is ArgumentStyle.GEMMA else ""
+        quote, ending = self._literal(self._notation.quote), self._notation.quote + end
         if LARK in schema:
             self.add(f"{rule}_value", f"%lark {{\n{schema[LARK]}\n}}")
-            ending = self._literal((self._notation.quote if quote else "") + end)
-            return f"{quote} {rule}_value {ending}".strip()
+            return f"{quote} {rule}_value {self._literal(ending)}".strip()
         if words := _enumerated_strings(schema):
             choice = " | ".join(json.dumps(word, ensure_ascii=False) for word in words)
-            return " ".join(filter(None, (quote, f"({choice})", quote, self._literal(end))))
-        ending = self._notation.quote or end
+            return f"{quote} ({choice}) {self._literal(ending)}".strip()
         if ending.strip() in self._tokens:
-            self.add(f"TEXT_{rule.upper()}", _ANY)
+            self.add(f"TEXT_{rule.upper()}", _ANY_TEXT)
             return f"{quote} TEXT_{rule.upper()} {self._literal(ending)}".strip()
         self.add(f"{rule}_value[lazy]", f"/(?s:.*){_regex(ending)}/")
         return f"{quote} {rule}_value".strip()
@@ -313,7 +309,7 @@ def _as_object(schema: JsonMapping) -> JsonMapping:
 def _json_rule(schema: Any, is_strict: bool) -> str:
     if not isinstance(schema, dict):
         schema = {"not": {}} if schema is False else {}
-    options = _SPACE if is_strict else {**_SPACE, "lenient": True}
+    options = _BOUNDED_SPACE if is_strict else {**_BOUNDED_SPACE, "lenient": True}
     return "%json " + json.dumps({**schema, "x-guidance": options})
 
 
@@ -334,10 +330,10 @@ def _with_definitions(schema: Any, root: JsonMapping) -> Any:
 
 
 def _regex(text: str) -> str:
-    """Returns a text, escaped for a regular expression within `/.../`."""
+    """Returns the regular expression of a text, as it is written within `/.../`."""
     return _SPECIAL.sub(r"\\\g<0>", text).replace("\n", r"\n")
 
 
 def _text_without(text: str) -> str:
     """Returns the expression of text that does not contain this one."""
-    return f"{_ANY} & ~/(?s:.*){_regex(text)}(?s:.*)/" if text else _ANY
+    return f"{_ANY_TEXT} & ~/(?s:.*){_regex(text)}(?s:.*)/" if text else _ANY_TEXT

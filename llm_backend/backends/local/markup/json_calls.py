@@ -17,9 +17,9 @@ _ARGUMENTS = ("arguments", "parameters", "args", "input")
 def json_calls(
     *closings: str, is_known_only: bool = False, separators: tuple[str, ...] = ()
 ) -> CallParser:
-    """Creates a parser of one object or a list of them, up to one of `closings` if one comes.
-    Objects may be separated by `separators`. `is_known_only`: an object that names no known
-    function is not a call."""
+    """Creates a parser of one object or a list of them, and of an optional mark of `closings`
+    after it. Objects may be separated by `separators`. `is_known_only`: an object that names no
+    known function is not a call."""
 
     def body(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
         known = tools if is_known_only else None
@@ -64,8 +64,11 @@ def _read_list(reader: MarkupReader, known: Tools | None) -> Steps[None]:
     reader.commit()
 
 
-def _read_call(reader: MarkupReader, known: Tools | None, *, is_inner: bool = False) -> Steps[None]:
-    """Reads one object; other members are ignored."""
+def _read_call(
+    reader: MarkupReader, known: Tools | None, *, is_nested: bool = False
+) -> Steps[None]:
+    """Reads one object; members besides name and arguments are ignored. `is_nested`: it is the
+    value of `function` in another object."""
     name: str | None = None
     arguments: str | None = None
     calls = reader.call_count
@@ -87,8 +90,8 @@ def _read_call(reader: MarkupReader, known: Tools | None, *, is_inner: bool = Fa
         elif key in _ARGUMENTS:
             reader.is_ambiguous = known is not None and name is None
             arguments = _arguments_object((yield from _read_value(reader)))
-        elif key == "function" and reader.current == "{" and not is_inner:
-            yield from _read_call(reader, known, is_inner=True)
+        elif key == "function" and reader.current == "{" and not is_nested:
+            yield from _read_call(reader, known, is_nested=True)
         elif key in _NAMES:
             name = yield from _read_string(reader, known or (), known, None)
             _check_name(reader, name, known)
@@ -131,8 +134,8 @@ def _read_string(
     reader: MarkupReader, words: Collection[str], known: Tools | None, name: str | None
 ) -> Steps[str]:
     """Reads a string. If the answer ends inside it before a function is named, the text is JSON
-    content or a truncated call. It is ambiguous unless one of `words` begins with the string so
-    far."""
+    content or a truncated call: a call may be meant only if one of `words` begins with the string
+    so far, and otherwise the text is ambiguous."""
     if reader.current != '"':
         raise NoCall
     text = ""
@@ -148,7 +151,8 @@ def _read_string(
 
 
 def _arguments_object(text: str) -> str | None:
-    """Returns the JSON of arguments given as an object, as a string with one, or as null."""
+    """Returns the JSON object of arguments, which may be written as a string that contains one.
+    Returns None for null. Raises `NoCall` for other values."""
     if text.startswith('"'):
         text = normalize_json(json.loads(text)) or ""
     if text != "null" and not text.startswith("{"):

@@ -12,16 +12,16 @@ _HEX = "0123456789abcdefABCDEF"
 _SCALAR = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?|true|false|null", re.ASCII)
 _SCALAR_CHARACTER = re.compile(r"[-+.0-9A-Za-z]", re.ASCII)
 _PLAIN = re.compile(r'[^"\\\x00-\x1f\ud800-\udfff]+')  # literal characters in a string
-_PYTHON_LITERALS = {"True": "true", "False": "false", "None": "null"}  # Python's literals
+_PYTHON_LITERALS = {"True": "true", "False": "false", "None": "null"}
 
 
 class JsonText:
     """One JSON value, parsed a character at a time.
 
-    `feed` returns whether the character can continue the value, and adds it if so. `drain` returns
-    the text that has become certain: always a prefix of valid JSON, which `completion` completes.
-    So a comma is pending until its next character, and an escape or a number until its end. Line
-    breaks within strings, which JSON forbids and models write, are escaped.
+    `feed` adds a character, or returns False if it cannot continue the value. `drain` returns the
+    text that has become certain. All certain text is a prefix of valid JSON, which `completion`
+    completes; therefore a comma is pending until the next character, and an escape or a number
+    until its end. Line breaks within strings, which JSON forbids and models write, are escaped.
     """
 
     def __init__(self) -> None:

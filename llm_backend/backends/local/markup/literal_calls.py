@@ -15,7 +15,8 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
 
 
 def python_calls(*closings: str, is_known_only: bool = False) -> CallParser:
-    """Creates a parser of one call or a list of them, up to one of `closings` if one comes."""
+    """Creates a parser of one call or a list of them, and of an optional mark of `closings` after
+    it. `is_known_only`: text that names no known function is not a call."""
 
     def body(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
         known = tools if is_known_only else None
@@ -140,7 +141,9 @@ def _read_literal(reader: MarkupReader, style: _LiteralStyle) -> Steps[None]:
         word = ""
         while reader.current.isalnum() or (reader.current and reader.current in "+-._"):
             word += yield from reader.advance()
-        reader.add_arguments(word or "?")
+        if not word:
+            raise NoCall
+        reader.add_arguments(word)
 
 
 def _read_collection(reader: MarkupReader, style: _LiteralStyle, end: str) -> Steps[None]:
@@ -185,7 +188,7 @@ def _read_string(reader: MarkupReader, style: _LiteralStyle) -> Steps[None]:
     if not style.has_escapes:
         yield from reader.read_text_until((quote,), lambda text: _add_text(reader, text))
     else:
-        half = ""  # a high surrogate, until what follows is known
+        half = ""  # a high surrogate, until the next character is known
         while reader.current != quote:
             char = yield from reader.advance()
             text = half + ((yield from _read_escape_sequence(reader)) if char == "\\" else char)

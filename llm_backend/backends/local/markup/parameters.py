@@ -31,8 +31,8 @@ _KEYWORDS_LIMIT = 100  # keywords of a referenced schema, which is copied into e
 
 
 def resolve_references(parameters: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
-    """Replaces the `$ref` of the schema itself, and of each property, by its target. References
-    beside other keywords, or without a target in the schema, stay."""
+    """Returns the schema with the targets of its own `$ref` and of those of its properties.
+    References beside other keywords, or without a target in the schema, stay."""
     schema: Mapping[str, JsonValue] = _follow_reference(parameters, parameters)
     properties = schema.get("properties")
     if not isinstance(properties, dict):
@@ -52,7 +52,8 @@ def is_text(schema: JsonValue) -> bool:
 
 
 def without_grammar_pattern(parameters: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
-    """Removes the Lark grammars of text parameters for the template, which shows their patterns."""
+    """Returns the parameters for the template: a text parameter with a pattern is shown without the
+    Lark grammar that was made of it."""
     properties = parameters.get("properties")
     if not isinstance(properties, dict):
         return parameters
@@ -72,7 +73,7 @@ def check_strict(parameters: Mapping[str, JsonValue], arguments: ArgumentStyle, 
         _refuse_lark(parameters, param)
     if arguments is ArgumentStyle.JSON:
         return  # the grammar enforces the whole schema
-    _refuse(parameters, _OBJECT_KEYWORDS, param)
+    _refuse_keywords(parameters, _OBJECT_KEYWORDS, param)
     properties = parameters.get("properties") or {}
     is_free = "properties" not in parameters and parameters.get("additionalProperties") is not False
     if is_free and parameters.keys() - _ANNOTATIONS:
@@ -88,12 +89,12 @@ def check_strict(parameters: Mapping[str, JsonValue], arguments: ArgumentStyle, 
                 "required, but not among the `properties`.",
                 param=f"{param}.required",
             )
-    if arguments is not ArgumentStyle.KEYWORDS:  # in these, strings are JSON, which can be enforced
+    if arguments is not ArgumentStyle.KEYWORDS:  # whose strings are JSON, enforced by the grammar
         for name, schema in properties.items():
             if is_text(schema):
                 by_lark = {"pattern"} if LARK in schema else set()  # replaced by the grammar
                 others = {name: value for name, value in schema.items() if name not in by_lark}
-                _refuse(others, _TEXT_KEYWORDS, f"{param}.properties.{name[:64]}")
+                _refuse_keywords(others, _TEXT_KEYWORDS, f"{param}.properties.{name[:64]}")
 
 
 def _refuse_lark(parameters: Mapping[str, JsonValue], param: str) -> None:
@@ -107,7 +108,9 @@ def _refuse_lark(parameters: Mapping[str, JsonValue], param: str) -> None:
             )
 
 
-def _refuse(schema: Mapping[str, JsonValue], keywords: tuple[str, ...], param: str) -> None:
+def _refuse_keywords(
+    schema: Mapping[str, JsonValue], keywords: tuple[str, ...], param: str
+) -> None:
     for keyword in keywords:
         if keyword in schema and (
             keyword not in _NEUTRAL_VALUES or schema[keyword] != _NEUTRAL_VALUES[keyword]

@@ -9,13 +9,13 @@ from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 
 
 class MarkupParser:
-    """Parser of one choice's text: `feed` chunks, then `finish`. The merged parts do not depend on
-    the chunk boundaries.
+    """Parser of one choice's text: call `feed` for each chunk, then `finish`. The parts, merged, do
+    not depend on the chunk boundaries.
 
     `tools` are the parameter schemas of the functions that may be called, by name; if empty, calls
     are not parsed. `is_thinking`: the prompt has opened the reasoning. Markup without a valid call
-    stays text. The arguments of a call that the model left incomplete are completed to valid JSON.
-    Neither is done for a text that a limit of tokens has cut.
+    stays text. The arguments of a call that the model left incomplete are completed to valid JSON;
+    `finish` says what holds for a text that was cut.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class MarkupParser:
     ) -> None:
         self._markup = markup
         self._tools = tools or {}
-        self._dropped_marks = tuple(hidden)  # marks that are always removed
+        self._dropped_marks = tuple(hidden)
         self._reader = MarkupReader(hidden)
         self._steps = self._parse_answer(is_thinking)
         self._is_stopped = False
@@ -115,13 +115,13 @@ class MarkupParser:
         else:
             reader.backtrack()
 
-    def _try_calls(self, body: CallParser, opening: str) -> Steps[None]:
+    def _try_calls(self, parser: CallParser, opening: str) -> Steps[None]:
         """Parses calls after their opening; invalid ones become text."""
         reader = self._reader
         before = reader.call_count
         reader.is_ambiguous = False
         try:
-            yield from body(reader, opening, self._tools)
+            yield from parser(reader, opening, self._tools)
         except NoCall:
             if reader.is_cut_in_call:
                 if self._is_stopped:

@@ -58,15 +58,15 @@ def _read_key_value_call(reader: MarkupReader, closing: str, tools: Tools) -> St
     yield from reader.skip_space()
     if reader.current != "<":
         raise NoCall
-    is_empty = (yield from reader.expect_one_of("<arg_key>", closing)) == closing
+    has_ended = (yield from reader.expect_one_of("<arg_key>", closing)) == closing
     call = _TagCall(reader, name, tools)
-    while not is_empty:
+    while not has_ended:
         key = yield from reader.read_name()
         yield from reader.expect("</arg_key>")
         yield from reader.skip_space()
         yield from reader.expect("<arg_value>")
         yield from call.read_value(key, "</arg_value>")
-        is_empty = not (yield from reader.try_one_of("<arg_key>"))
+        has_ended = not (yield from reader.try_one_of("<arg_key>"))
     call.end()
 
 

@@ -5,10 +5,10 @@ import re
 import struct
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
-_SUBFORMAT = slice(24, 26)  # where an extensible format says what its samples are
-_FORMAT = "<HHIIHH"  # kind, channels, rate, bytes a second, bytes of a frame, bits of a sample
-_HEAD = 4  # bytes of an MP3 frame's header
-_TAG = 10  # bytes of the header of an ID3 tag
+_SUBFORMAT = slice(24, 26)  # the kind of samples in an extensible format
+_WAVE_FORMAT = "<HHIIHH"  # kind, channels, rate, bytes a second, bytes of a frame, bits of a sample
+_FRAME_HEADER_BYTES = 4  # of MP3
+_ID3_HEADER_BYTES = 10
 _SAMPLES = {3: 1152, 2: 576, 0: 576}  # samples of a frame, by MPEG's version (1, 2, 2.5)
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 _KBITS = {  # bit rates of layer III, by its four bits
@@ -44,10 +44,10 @@ def check_finite(data: bytes, format: str) -> None:
 
     if format != "wav":
         return
-    form, samples = _wav_samples(data)
-    kind, _, _, _, _, bits = struct.unpack_from(_FORMAT, form)
-    if kind == _EXTENSIBLE and len(form) >= _SUBFORMAT.stop:
-        kind = int.from_bytes(form[_SUBFORMAT], "little")
+    wave_format, samples = _wav_samples(data)
+    kind, _, _, _, _, bits = struct.unpack_from(_WAVE_FORMAT, wave_format)
+    if kind == _EXTENSIBLE and len(wave_format) >= _SUBFORMAT.stop:
+        kind = int.from_bytes(wave_format[_SUBFORMAT], "little")
     if kind != _FLOAT or bits not in (32, 64):
         return
     values = np.frombuffer(samples, f"<f{bits // 8}", len(samples) * 8 // bits)
@@ -56,15 +56,15 @@ def check_finite(data: bytes, format: str) -> None:
 
 
 def _wav_seconds(data: bytes) -> float:
-    form, samples = _wav_samples(data)
-    return len(samples) / _bytes_per_second(form)
+    wave_format, samples = _wav_samples(data)
+    return len(samples) / _bytes_per_second(wave_format)
 
 
 def _wav_samples(data: bytes) -> tuple[bytes, memoryview]:
     """Returns the format and the samples of a WAV file."""
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         raise BadAudio("This is not a WAV file.")
-    offset, form = 12, b""
+    offset, wave_format = 12, b""
     while offset + 8 <= len(data):
         name, size = (
             data[offset : offset + 4],
@@ -72,60 +72,62 @@ def _wav_samples(data: bytes) -> tuple[bytes, memoryview]:
         )
         offset += 8
         if name == b"fmt ":
-            form = data[offset : offset + size]
-            if len(form) < struct.calcsize(_FORMAT):
+            wave_format = data[offset : offset + size]
+            if len(wave_format) < struct.calcsize(_WAVE_FORMAT):
                 raise BadAudio("The WAV file is damaged: its format is cut off.")
-        if name == b"data" and form:
-            return form, memoryview(data)[offset : offset + size]
+        if name == b"data" and wave_format:
+            return wave_format, memoryview(data)[offset : offset + size]
         offset += size + size % 2
     raise BadAudio("The WAV file is damaged: it lacks its format or its samples.")
 
 
-def _bytes_per_second(form: bytes) -> int:
-    """Returns the bytes per second."""
-    kind, channels, rate, _, _, bits = struct.unpack_from(_FORMAT, form)
+def _bytes_per_second(wave_format: bytes) -> int:
+    """Raises `BadAudio` for samples that are neither PCM nor floats, or have no size."""
+    kind, channels, rate, _, _, bits = struct.unpack_from(_WAVE_FORMAT, wave_format)
     if kind not in (_PCM, _FLOAT, _EXTENSIBLE):
         raise BadAudio(f"The WAV file holds samples of kind {kind}; PCM and float are read.")
     found: int = channels * rate * bits // 8
     if not found:
-        raise BadAudio("The WAV file is damaged: its seconds have no samples.")
+        raise BadAudio(
+            "The WAV file is damaged: its channels, sample rate or sample size are zero."
+        )
     return found
 
 
 def _mp3_seconds(data: bytes) -> float:
-    """Sums the durations of all consecutive frames, from the first one on."""
-    offset, seconds = _first_frame(data), 0.0
-    while offset + _HEAD <= len(data):
-        size, lasts = _frame(data, offset)
+    """Returns the sum of the durations of all frames."""
+    offset, seconds = _find_first_frame(data), 0.0
+    while offset + _FRAME_HEADER_BYTES <= len(data):
+        size, frame_s = _read_frame(data, offset)
         if not size:
-            offset = _next_frame(data, offset + 1)
+            offset = _find_frame(data, offset + 1)
             continue
-        seconds += lasts
+        seconds += frame_s
         offset += size
     return seconds
 
 
-def _first_frame(data: bytes) -> int:
-    """Returns the position after the ID3 tag, with which most files begin."""
+def _find_first_frame(data: bytes) -> int:
+    """Returns the position of the first frame, after the ID3 tag with which most files begin."""
     offset = 0
-    if data[:3] == b"ID3" and len(data) >= _TAG:
+    if data[:3] == b"ID3" and len(data) >= _ID3_HEADER_BYTES:
         size = 0
-        for byte in data[6:_TAG]:
+        for byte in data[6:_ID3_HEADER_BYTES]:
             size = size << 7 | byte & 0x7F
-        offset = _TAG + size
-    found = _next_frame(data, offset)
+        offset = _ID3_HEADER_BYTES + size
+    found = _find_frame(data, offset)
     if found >= len(data):
         raise BadAudio("This is not an MP3 file.")
     return found
 
 
-def _next_frame(data: bytes, offset: int) -> int:
+def _find_frame(data: bytes, offset: int) -> int:
     """Returns the position of the next frame; the end of the file if there is none."""
     found = _FRAME.search(data, offset)
     return len(data) if found is None else found.start()
 
 
-def _frame(data: bytes, offset: int) -> tuple[int, float]:
+def _read_frame(data: bytes, offset: int) -> tuple[int, float]:
     """Returns the bytes and the seconds of the frame at a position; zeros if there is none."""
     if _FRAME.match(data, offset) is None:
         return 0, 0.0

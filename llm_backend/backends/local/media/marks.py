@@ -24,8 +24,8 @@ _NONCHARACTER = "\ufdd1"  # which Unicode excludes from text interchange
 
 @dataclass(frozen=True, kw_only=True)
 class UnmarkedPrompt:
-    """Prompt without marks: `cuts` are positions that no token spans, and `media` come with their
-    positions."""
+    """Prompt without marks. `cuts` are positions that no token may span; `media` are images and
+    audio with their positions."""
 
     text: str
     cuts: Sequence[int]

@@ -58,7 +58,7 @@ class MediaReader:
         self._cache_bytes = 0
 
     def check_count(self, files: Iterable[MediaPart]) -> None:
-        """Raises `InvalidRequest` that names the first of the files beyond the limit."""
+        """Raises `InvalidRequest`, which names the first file beyond the limit."""
         limit = self._bounds.count
         for file in islice(files, limit, None):
             raise InvalidRequest(
@@ -68,14 +68,15 @@ class MediaReader:
             )
 
     async def decode(self, files: Sequence[tuple[int, MediaPart]]) -> list[MediaItem]:
-        """Decodes media with their positions in a prompt. Raises `InvalidRequest` that names the
-        invalid one."""
+        """Decodes media with their positions in a prompt. Raises `InvalidRequest`, which names the
+        invalid file."""
         decoded = []
         for at, file in files:
             decoded.append(await self._decode_cached(at, file))
             if sum(len(one.data) for one in decoded) > _PROMPT_BYTES:
                 raise InvalidRequest(
-                    "The images and audio are too much for one prompt.", param=file.param
+                    f"The images and audio of a prompt have more than {_PROMPT_BYTES:,} bytes.",
+                    param=file.param,
                 )
         return decoded
 
