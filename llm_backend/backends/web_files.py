@@ -30,8 +30,8 @@ _PIECE = 1 << 16
 
 @dataclass(frozen=True, kw_only=True)
 class FetchMessages:
-    """Words for error messages: the `noun` of the file, the alternative `instead`, the `setting`
-    that allows hosts, and the error codes of an invalid URL and of too large a file."""
+    """Words and codes of error messages: the `noun` for the file, what to do `instead`, the
+    `setting` that allows hosts, and the codes for an invalid URL and for too large a file."""
 
     noun: str
     instead: str
@@ -51,7 +51,7 @@ class WebFile:
 
 class WebFiles:
     """Fetches files of up to `limit_bytes` from `hosts` (`HOST` or `HOST:PORT`), each within
-    `timeout_s`. `is_public` returns True for an address that may be connected to."""
+    `timeout_s`. `is_public` returns True for an address to which connections are allowed."""
 
     def __init__(
         self,
@@ -83,8 +83,8 @@ class WebFiles:
         if not is_allowed and f"{host}:{port}" not in self._hosts:
             raise self._error(
                 where,
-                f"This server does not fetch {words.noun}s from there: {words.instead}, or have "
-                f"the host allowed by `{words.setting}` (LLM_BACKEND_{words.setting.upper()}).",
+                f"This server does not fetch {words.noun}s from there: {words.instead}, or allow "
+                f"the host with `{words.setting}` (LLM_BACKEND_{words.setting.upper()}).",
             )
         if is_address(host) and not self._is_public(host):
             noun = words.noun.capitalize()
@@ -114,7 +114,7 @@ class WebFiles:
                         )
                 return WebFile(name=url.name, media_type=answer.content_type, content=bytes(data))
         except TimeoutError as error:
-            sentence = f"The {noun} did not come within {self._timeout_s:g} s."
+            sentence = f"The {noun} did not arrive within {self._timeout_s:g} s."
             raise self._error(where, sentence) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._error(where, f"The {noun} cannot be fetched from there.") from error

@@ -1,4 +1,4 @@
-"""Validation of an upstream's answer: JSON or events as the operation's document says (pure).
+"""Validation of an upstream's answer: JSON or events, as the document describes (pure).
 
 The kind is detected from the body's beginning, not from `Content-Type`, which is often wrong.
 """
@@ -23,8 +23,8 @@ _NO_CONTENT = 204
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerKinds:
-    """Kinds of body that a successful answer may have: `json`, `events`, or with neither of them
-    any body but an HTML page. `html` permits that, too."""
+    """Kinds of body that a successful answer may have: `json` and `events`. If both are False, any
+    body is permitted except an HTML page, and with `html` this one, too."""
 
     json: bool = False
     events: bool = False
@@ -52,8 +52,7 @@ def answer_kinds_of(described: frozenset[str], *, streams: bool | None) -> Answe
     events were requested; None: unknown."""
     if not described or not {_HTML, "*/*"}.isdisjoint(described):
         return ANY
-    is_json = _JSON in described
-    if not is_json or not described <= {_JSON, _EVENTS}:
+    if _JSON not in described or not described <= {_JSON, _EVENTS}:
         return AnswerKinds()
     return AnswerKinds(json=True, events=_EVENTS in described and streams is not False)
 
@@ -86,24 +85,24 @@ class _PlainText:
 
 
 class AnswerValidator:
-    """Pieces of a body, held until they are validated: at most `limit_bytes` and one piece, and
+    """Validates a body whose `pieces` are held meanwhile: at most `limit_bytes` and one piece, and
     about as much decompressed."""
 
     def __init__(self, expected: AnswerKinds, *, coding: bytes | None, limit_bytes: int) -> None:
         self._expected = expected
         self._limit_bytes = limit_bytes
         self._text = _PlainText(limit_bytes)
-        self._read = decode_with(self._text.add, coding)
+        self._decode = decode_with(self._text.add, coding)
         self.pieces: list[bytes] = []
         self._size_bytes = 0
-        self._state = _ValidationState.PASSES if self._read is None else _ValidationState.UNKNOWN
+        self._state = _ValidationState.PASSES if self._decode is None else _ValidationState.UNKNOWN
 
     def feed(self, piece: bytes) -> None:
         """Adds the next bytes. Raises `UpstreamFailed` if they begin no valid answer."""
         self.pieces.append(piece)
         self._size_bytes += len(piece)
-        if self._read is not None:
-            self._read(piece)
+        if self._decode is not None:
+            self._decode(piece)
         if self._state is _ValidationState.UNKNOWN:
             self._state = self._classify_start()
         if max(self._size_bytes, self._text.size_bytes) > self._limit_bytes:
@@ -158,7 +157,8 @@ def _is_json(text: bytearray) -> bool:
 
 
 def _is_sloppy_json(text: bytearray) -> bool:
-    """Returns True if Python's `json` accepts it, as its clients do: `NaN`, a lone surrogate."""
+    """Returns True if Python's `json` accepts the text, as clients in Python do: with `NaN` or a
+    lone surrogate."""
     try:
         json.loads(text)
     except ValueError:

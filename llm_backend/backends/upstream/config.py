@@ -50,11 +50,11 @@ class UpstreamConfig:
 
     `connect_timeout_s` limits connecting. `first_byte_timeout_s` (None: `idle_timeout_s`) limits
     the time from then to the answer's headers, and `idle_timeout_s` the gap between two pieces of
-    the answer. `total_timeout_s` limits all of it, if given. `concurrency` limits outstanding
-    requests. `honours_idempotency_key`: the upstream processes a request with such a key only once.
-    Up to `check_bytes` of a JSON answer are held for validation. `pass_headers` are names or shell
-    patterns of headers passed besides the allow list. Raises `ValueError`, one sentence, for an
-    invalid base URL and for a header that never passes.
+    the answer. `total_timeout_s` limits the whole exchange, if given. `concurrency` limits
+    outstanding requests. `honours_idempotency_key`: the upstream processes a request with such a
+    key only once. Up to `check_bytes` of a JSON answer are held for validation. `pass_headers` are
+    names or shell patterns of headers passed besides the allow list. Raises `ValueError`, one
+    sentence, for an invalid base URL and for a header that never passes.
     """
 
     name: str = "upstream"
@@ -96,7 +96,7 @@ class UpstreamConfig:
 
     @property
     def lists_models(self) -> bool:
-        """True if its list of models is usable; Azure lists models that could be deployed."""
+        """True if it lists the models that it serves; Azure lists models that could be deployed."""
         return self.kind is not UpstreamKind.AZURE
 
     @property
@@ -115,5 +115,5 @@ class UpstreamConfig:
         return any(fnmatchcase(model, pattern) for pattern in self.models)
 
     def may_list(self, model: str) -> bool:
-        """Returns True if a model of its list is shown to clients."""
+        """Returns True if a model that the upstream lists is shown to clients."""
         return self.serves_any or self.names(model)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from llm_backend.backends.upstream.passed_headers import (
     HeaderList,
-    answers_headers,
-    requests_headers,
+    answer_allow_list,
+    request_allow_list,
 )
 from llm_backend.errors import InvalidRequest, UpstreamFailed
 
@@ -20,7 +20,7 @@ HeaderPairs = Sequence[tuple[bytes, bytes]]
 Observe = Callable[[bytes], None]
 
 _UPSTREAM_REQUEST_ID = (b"x-request-id", b"x-upstream-request-id")  # the first is this server's own
-_RENAMED = (b"location", b"x-request-id")
+_REWRITTEN = (b"location", b"x-request-id")
 _PATH = re.compile(rb"/(?![/\\])[!-~]*")
 _CREATED = 201
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -28,18 +28,18 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _BODILESS = frozenset({204, 304})
 _READABLE_CODINGS = frozenset({b"gzip", b"x-gzip", b"deflate", b"identity"})
 _INFLATED_BYTES = 1024 * 1024
-_REQUESTS = requests_headers()
-_ANSWERS = answers_headers()
+_REQUESTS = request_allow_list()
+_ANSWERS = answer_allow_list()
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamAnswer:
     """Answer of an upstream; the caller must call `aclose`, also after an error.
 
-    `headers` are those for the client, names in lower case, order and repeats as sent. `body`
+    `headers` are those for the client, with names in lower case, in the order that was sent. `body`
     yields bytes as they arrive, without decoding, and raises `UpstreamFailed` or `UpstreamTimeout`
     if the answer breaks off. A reader that finds it invalid calls `report_invalid`, which logs
-    it and counts it as a failure of the upstream. `is_complete`: no byte is awaited any more.
+    it and counts it as a failure of the upstream. `is_complete`: all bytes have arrived.
     """
 
     status: int
@@ -69,7 +69,7 @@ class UpstreamAnswer:
     async def aclose(self) -> None:
         """Returns the connection to the pool, or aborts it if the body was not read to its end."""
         self.close()
-        await self.body.aclose()  # else the garbage collector does it at any time
+        await self.body.aclose()  # else the garbage collector closes it, at any time
 
 
 def request_headers(
@@ -78,8 +78,8 @@ def request_headers(
     own: HeaderPairs = (),
     listed: HeaderList = _REQUESTS,
 ) -> HeaderPairs:
-    """Returns the headers for the upstream: the client's listed ones, and this server's `own`,
-    names in lower case, which replace the client's of the same name."""
+    """Returns the headers for the upstream: the client's listed ones, and this server's `own`. The
+    latter have names in lower case, and replace those of the client."""
     own_names = {name for name, _ in own}
     passed = _end_to_end([(name.lower(), value) for name, value in headers], listed)
     return [*(pair for pair in passed if pair[0] not in own_names), *own]
@@ -97,7 +97,7 @@ def answer_headers(
     """Returns the headers for the client: the listed ones, the upstream's request id as
     `x-upstream-request-id`, and the `Location` of a new object if it is a path.
 
-    Raises `UpstreamFailed` for a status or a header that no server could send on.
+    Raises `UpstreamFailed` for a status or a header that is not valid in HTTP.
     """
     if not 200 <= status <= 599:
         raise UpstreamFailed("The upstream answered with an invalid HTTP status.")
@@ -109,12 +109,12 @@ def answer_headers(
     names = {name for name, _ in pairs}
     if b"transfer-encoding" in names or status in _BODILESS:
         passed = [pair for pair in passed if pair[0] != b"content-length"]
-    if not names.isdisjoint(_RENAMED):
-        passed += _of_another_name(pairs, status)
+    if not names.isdisjoint(_REWRITTEN):
+        passed += _rewritten_headers(pairs, status)
     return tuple(passed)
 
 
-def _of_another_name(pairs: HeaderPairs, status: int) -> Iterator[tuple[bytes, bytes]]:
+def _rewritten_headers(pairs: HeaderPairs, status: int) -> Iterator[tuple[bytes, bytes]]:
     upstream_name, own_name = _UPSTREAM_REQUEST_ID
     for name, value in pairs:
         if name == upstream_name and not _CONTROL.search(value):
@@ -126,8 +126,8 @@ def _of_another_name(pairs: HeaderPairs, status: int) -> Iterator[tuple[bytes, b
 def observable_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Returns the client's headers for an answer that is also parsed while it is relayed.
 
-    Only codings that cannot be decoded here (br, zstd) are removed from `Accept-Encoding`: the
-    client gets one that it accepts, byte for byte, and every answer can be parsed.
+    Only codings that cannot be decoded here (br, zstd) are removed from `Accept-Encoding`. The
+    client gets a coding that it accepts, byte for byte, and this server can parse the answer.
     """
     return [
         (name, _readable(value) if name.lower() == b"accept-encoding" else value)
@@ -152,7 +152,7 @@ class _Inflating:
     def __init__(self, observe: Observe) -> None:
         self._observe = observe
         self._inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-        self._is_untouched = True
+        self._is_first_chunk = True
         self._is_broken = False
 
     def feed(self, chunk: bytes) -> None:
@@ -163,14 +163,14 @@ class _Inflating:
         try:
             piece = self._inflate.decompress(chunk, _INFLATED_BYTES)
         except zlib.error:
-            self._is_broken = not self._is_untouched
-            self._is_untouched = False
+            self._is_broken = not self._is_first_chunk
+            self._is_first_chunk = False
             self._inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
             return chunk
-        self._is_untouched = False
+        self._is_first_chunk = False
         if piece:
             self._observe(piece)
-        if self._inflate.eof:  # gzip may go on with another member
+        if self._inflate.eof:  # another member of gzip may follow
             rest = self._inflate.unused_data
             self._inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
             return rest

@@ -23,26 +23,26 @@ class ModelList:
     def __init__(self, fetch: Callable[[], Coroutine[Any, Any, Models]], ttl_s: float) -> None:
         self._fetch = fetch
         self._ttl_s = ttl_s
-        self._models: asyncio.Task[Models] | None = None
-        self._until = 0.0
+        self._fetch_task: asyncio.Task[Models] | None = None
+        self._expires_at = 0.0
 
     async def models(self) -> Models:
         """Returns the list. Raises as `fetch`; a failure is cached for two seconds."""
         now = asyncio.get_running_loop().time()
-        if self._models is None or (self._models.done() and now >= self._until):
-            self._models = asyncio.create_task(self._fetch())
-            self._models.add_done_callback(self._keep)
-        return await asyncio.shield(self._models)
+        if self._fetch_task is None or (self._fetch_task.done() and now >= self._expires_at):
+            self._fetch_task = asyncio.create_task(self._fetch())
+            self._fetch_task.add_done_callback(self._set_expiry)
+        return await asyncio.shield(self._fetch_task)
 
     def close(self) -> None:
         """Cancels a running fetch."""
-        if self._models is not None:
-            self._models.cancel()
+        if self._fetch_task is not None:
+            self._fetch_task.cancel()
 
-    def _keep(self, fetched: asyncio.Task[Models]) -> None:
-        failed = fetched.cancelled() or fetched.exception() is not None
-        ttl_s = min(_FAILURE_TTL_S, self._ttl_s) if failed else self._ttl_s
-        self._until = fetched.get_loop().time() + ttl_s
+    def _set_expiry(self, fetched: asyncio.Task[Models]) -> None:
+        has_failed = fetched.cancelled() or fetched.exception() is not None
+        ttl_s = min(_FAILURE_TTL_S, self._ttl_s) if has_failed else self._ttl_s
+        self._expires_at = fetched.get_loop().time() + ttl_s
 
 
 def parse_models(status: int, body: bytes) -> Models:
@@ -58,7 +58,7 @@ def parse_models(status: int, body: bytes) -> Models:
     ]
 
 
-def checkpoints_in(status: int, body: bytes) -> Models:
+def parse_checkpoints(status: int, body: bytes) -> Models:
     """Parses an image server's list of checkpoints; `title` is the name that selects one. Raises
     `UpstreamFailed` if it is invalid."""
     listed = _parse(status, body)
@@ -81,7 +81,7 @@ def checkpoints_in(status: int, body: bytes) -> Models:
 
 
 def _parse(status: int, body: bytes) -> object:
-    """Returns the JSON of a list; None for anything else."""
+    """Returns the JSON of a successful answer; None for anything else."""
     try:
         return orjson.loads(body) if status == 200 else None
     except orjson.JSONDecodeError:
@@ -93,7 +93,7 @@ def _from_anthropic(model: JsonObject) -> JsonObject:
     try:
         created_at = int(datetime.fromisoformat(model["created_at"]).timestamp())
     except (KeyError, TypeError, ValueError, OverflowError):
-        created_at = 0  # as for a date that is unknown
+        created_at = 0  # unknown
     return {
         "id": model["id"],
         "object": "model",

@@ -1,10 +1,10 @@
 """Header forwarding: allow lists of the request and response headers that pass between clients and
 upstreams, and queries without API keys (pure).
 
-`pass_headers` of an upstream adds names, except hop-by-hop fields (RFC 9110) and those with
-credentials such as `authorization` and `cookie`. Unlisted headers do not pass. A client's
-credentials and its browser's data about the user are for this server only. Cookies, names and
-policies of an upstream's site do not apply to this one.
+The setting `pass_headers` adds names, except hop-by-hop fields (RFC 9110) and those with
+credentials such as `authorization` and `cookie`. Unlisted headers do not pass: a client's
+credentials and its browser's data about the user are for this server only, and cookies, host names
+and policies of an upstream do not apply here.
 """
 
 import re
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import translate
 from urllib.parse import unquote_plus
 
-_OF_REQUESTS = frozenset(
+_REQUEST_NAMES = frozenset(
     {
         b"accept",
         b"accept-encoding",
@@ -33,7 +33,7 @@ _OF_REQUESTS = frozenset(
     }
 )
 # `x-request-id` and `location` of an upstream are rewritten in `headers.py`.
-_OF_ANSWERS = frozenset(
+_ANSWER_NAMES = frozenset(
     {
         b"accept-ranges",
         b"cache-control",
@@ -51,9 +51,9 @@ _OF_ANSWERS = frozenset(
         b"x-should-retry",
     }
 )
-_PREFIXES_OF_ANSWERS = (b"openai-", b"x-ratelimit-")
+_ANSWER_PREFIXES = (b"openai-", b"x-ratelimit-")
 
-# No setting can add these; some of them pass by the lists above.
+# No setting can add these; those that the lists above contain pass all the same.
 _NOT_ADDABLE = frozenset(
     {
         b"alt-svc",
@@ -118,12 +118,13 @@ _CREDENTIALS = frozenset(
 )
 # These headers choose the operator's account that pays. They never pass in answers, and in requests
 # only if the settings add them.
-_PAYERS = frozenset({b"openai-organization", b"openai-project"})
+_ACCOUNT_HEADERS = frozenset({b"openai-organization", b"openai-project"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeaderList:
-    """Allow list: names in lower case, prefixes of names, and patterns of the settings."""
+    """Allow list: names in lower case, prefixes of names, and `added` patterns of the settings;
+    `dropped` names pass only by `names`."""
 
     names: frozenset[bytes]
     prefixes: tuple[bytes, ...] = ()
@@ -169,18 +170,18 @@ def _has_credential(word: str) -> bool:
     return any(unquote_plus(name).strip().lower() in _CREDENTIALS for name in names)
 
 
-def requests_headers(added: Iterable[str] = ()) -> HeaderList:
+def request_allow_list(added: Iterable[str] = ()) -> HeaderList:
     """Returns the allow list of requests; `added` are names or shell patterns, in any case."""
-    return HeaderList(names=_OF_REQUESTS, added=_pattern(added))
+    return HeaderList(names=_REQUEST_NAMES, added=_pattern(added))
 
 
-def answers_headers(added: Iterable[str] = ()) -> HeaderList:
+def answer_allow_list(added: Iterable[str] = ()) -> HeaderList:
     """Returns the allow list of answers; `added` are names or shell patterns, in any case."""
     return HeaderList(
-        names=_OF_ANSWERS,
-        prefixes=_PREFIXES_OF_ANSWERS,
+        names=_ANSWER_NAMES,
+        prefixes=_ANSWER_PREFIXES,
         added=_pattern(added),
-        dropped=_PAYERS,
+        dropped=_ACCOUNT_HEADERS,
     )
 
 

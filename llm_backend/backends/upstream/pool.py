@@ -42,13 +42,13 @@ class UpstreamPool:
     concurrency limit. A failed request is retried, at another upstream if there is one, in these
     cases:
 
-    * nothing of it was sent,
+    * nothing of the request was sent,
     * the answer says that nothing was done, and an untried upstream is left,
-    * its method is idempotent, or
-    * it has an idempotency key that the upstream honours. The same upstream then gets it again.
+    * the request's method is idempotent, or
+    * the request has an idempotency key that the upstream honours; it is sent to the same upstream.
 
-    With `has_fallback` (a route with a further target) each status of `retry.FALLBACK` is retried,
-    at untried upstreams only. There are three attempts at most.
+    With `has_fallback` (the route has a further target) each status of `retry.FALLBACK` is retried
+    as well, at untried upstreams only. There are three attempts at most.
     """
 
     def __init__(
@@ -221,6 +221,6 @@ async def _models_of(upstream: Upstream) -> list[JsonObject]:
         return named
     try:
         listed = await upstream.models()
-    except ApiError:  # logged where it happened
+    except ApiError:  # already logged
         return []
     return [model for model in listed if upstream.config.may_list(model["id"])]

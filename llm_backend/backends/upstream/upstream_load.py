@@ -1,4 +1,4 @@
-"""Load of one upstream: its outstanding requests and permits, and their results as health."""
+"""Load of one upstream: outstanding requests, permits, and the health that results show."""
 
 import asyncio
 import logging
@@ -45,8 +45,8 @@ class UpstreamLoad:
         return self.outstanding + self.reserved < self.permits
 
     def _begin_request(self) -> int:
-        """Counts a request that begins; returns its epoch. Its answer must be closed, or its
-        failure recorded."""
+        """Counts a request that begins; returns its epoch. The caller must close its answer or
+        record its failure."""
         self._count(1)
         return self.health.record_request()
 

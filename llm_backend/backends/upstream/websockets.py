@@ -1,4 +1,4 @@
-"""WebSocket interface of a relay, independent of the library, and its subprotocols (no I/O)."""
+"""Interface of WebSockets to upstreams, independent of the library, and subprotocols (no I/O)."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ Message = str | bytes
 
 # Subprotocol by which a browser sends its key for this server, because it cannot set headers.
 _KEY_PREFIX = "openai-insecure-api-key."
-_SPOKEN = "realtime"
-_SPOKEN_PREFIX = "openai-beta."
+_REALTIME_PROTOCOL = "realtime"
+_BETA_PREFIX = "openai-beta."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class UpstreamSocket(Protocol):
 
 def upstream_protocols(protocols: Sequence[str]) -> list[str]:
     """Returns the client's subprotocols without those that carry keys or choose the payer."""
-    return [one for one in protocols if one == _SPOKEN or one.startswith(_SPOKEN_PREFIX)]
+    return [one for one in protocols if one == _REALTIME_PROTOCOL or one.startswith(_BETA_PREFIX)]
 
 
 def _key_of(protocols: Sequence[str]) -> str | None:

@@ -22,9 +22,9 @@ from llm_backend.backends.upstream.headers import HeaderPairs
 from llm_backend.backends.upstream.http.body import AnswerDeadline, Body, pieces_of, send_pieces
 from llm_backend.backends.upstream.http.session import HEADER_BYTES, HEADER_COUNT, timeouts_of
 
-_BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # an empty body has no length
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # an empty body needs no length
 _IDEMPOTENT = _BODILESS | {"PUT", "DELETE"}  # RFC 9110, 9.2.2
-_BUFFER_BYTES = 64 * 1024  # bytes of an unread answer; beyond them reading is paused
+_BUFFER_BYTES = 64 * 1024  # of an unread answer; beyond them reading is paused
 _SWITCHING = 101
 # Control characters except the tab: none may be in a target or a header.
 _CONTROLS = bytes({*range(0x20), 0x7F} - {0x09})
@@ -58,8 +58,8 @@ class HttpAnswer:
         return None if self._connection is None else self._connection.protocol
 
     def abort(self) -> None:
-        """Closes the answer. The connection of one that has not arrived to its end is aborted at
-        once, without a flush or a TLS shutdown."""
+        """Closes the answer. If its end has not arrived, the connection is aborted at once, without
+        a flush or a TLS shutdown."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -188,7 +188,9 @@ class HttpClient:
         try:
             return await self._connector.connect(self._address, traces=[], timeout=self._timeouts)
         except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError("There was no connection in time.") from error
+            raise aiohttp.ConnectionTimeoutError(
+                "The connection was not opened in time."
+            ) from error
 
     def _write(
         self,
@@ -218,6 +220,6 @@ async def _head_of_answer(
         try:
             message, content = await protocol.read()
         except HttpProcessingError as error:
-            raise aiohttp.ClientPayloadError(f"no HTTP: {error}") from error
+            raise aiohttp.ClientPayloadError(f"The answer is not HTTP: {error}") from error
         if message.code == _SWITCHING or not 100 <= message.code < 200:
             return message, content

@@ -11,7 +11,7 @@ from llm_backend.backends.upstream.websockets import CloseReason, Message
 from llm_backend.errors import UpstreamFailed
 
 _HEARTBEAT_S = 20.0  # detects a dead connection, because a socket may be silent for long
-_CLOSING_S = 0.1  # wait for the upstream's close frame: the client has closed already
+_CLOSING_S = 0.1  # limit of the wait for the upstream's close frame: the client has closed
 _MESSAGE_BYTES = 64 * 1024 * 1024
 
 

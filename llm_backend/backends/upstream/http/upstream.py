@@ -43,19 +43,19 @@ from llm_backend.backends.upstream.model_list import (
     CHECKPOINTS_PATH,
     LIST_BYTES,
     ModelList,
-    checkpoints_in,
+    parse_checkpoints,
     parse_models,
 )
 from llm_backend.backends.upstream.observer import UpstreamObserver
-from llm_backend.backends.upstream.passed_headers import answers_headers, requests_headers
+from llm_backend.backends.upstream.passed_headers import answer_allow_list, request_allow_list
 from llm_backend.backends.upstream.retry import DOWN, KEY_REJECTED
 from llm_backend.backends.upstream.upstream_load import UpstreamLoad
 from llm_backend.backends.upstream.websockets import UpstreamSocket
 from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed, from_status
 from llm_backend.json_types import JsonObject
 
-_MODELS_QUERIES = {UpstreamKind.ANTHROPIC: b"limit=1000"}  # else it lists the first 20
-_LIST_TIMEOUT_S = 5.0  # of one upstream: `GET /models` waits for the lists of all of them
+_MODELS_QUERIES = {UpstreamKind.ANTHROPIC: b"limit=1000"}  # the default is 20
+_LIST_TIMEOUT_S = 5.0  # `GET /models` waits for the lists of all upstreams
 
 
 class Upstream(UpstreamLoad):
@@ -72,8 +72,8 @@ class Upstream(UpstreamLoad):
         self._origin = f"{parts.scheme}://{parts.netloc}"
         self._base_path = parts.path.rstrip("/")
         self._configured_headers = configured_headers(config)
-        self._request_headers = requests_headers(config.pass_headers)
-        self._answer_headers = answers_headers(config.pass_headers)
+        self._request_headers = request_allow_list(config.pass_headers)
+        self._answer_headers = answer_allow_list(config.pass_headers)
         self._idle_timeout_s = config.idle_timeout_s
         first_byte_timeout_s = config.first_byte_timeout_s or config.idle_timeout_s
         self._handshake_timeout_s = config.connect_timeout_s + first_byte_timeout_s
@@ -302,7 +302,7 @@ class Upstream(UpstreamLoad):
             raise self._translation.timeout_error(error) from error
         with self._translation:
             if self.config.is_image_server:
-                return checkpoints_in(answer.status, body)
+                return parse_checkpoints(answer.status, body)
             return parse_models(answer.status, body)
 
 

@@ -1,4 +1,4 @@
-"""Permit client: permits for upstreams that one process holds, acquires and releases."""
+"""Permit client: acquires and releases the permits for upstreams that one process holds."""
 
 import asyncio
 import logging
@@ -29,8 +29,7 @@ from llm_backend.ipc import MessageConnection, PendingRequests
 
 log = logging.getLogger(__name__)
 
-# How long a request waits for a permit if another backend could answer it: time in which other
-# processes release unused permits.
+# Limit of the wait for a permit if a fallback could answer: other processes release unused ones.
 RECALL_S = 0.1
 
 
@@ -73,7 +72,7 @@ class PermitClient:
             connection.close()
 
     async def acquire(self, attempts: Attempts) -> Upstream:
-        """Waits for a permit and returns its upstream; the caller sends the request before it
+        """Waits for a permit and returns its upstream. The caller must send the request before it
         awaits anything else. Raises `ServiceUnavailable`."""
         now_s = asyncio.get_running_loop().time
         until_s = now_s() + (
@@ -109,7 +108,7 @@ class PermitClient:
         return upstream
 
     def _give_back(self, upstream: Upstream) -> None:
-        """Makes the permit of a cancelled request a spare one."""
+        """Makes the permit of a cancelled request available to others."""
         upstream.reserved -= 1
         self._release_surplus(upstream)
 
@@ -139,8 +138,8 @@ class PermitClient:
             self._release_surplus(upstream)
 
     def _release_surplus(self, upstream: Upstream) -> None:
-        """Releases spare permits: all if permits are scarce; otherwise those beyond one block, once
-        there are more than two blocks."""
+        """Releases unused permits: all of them if permits are scarce, otherwise all but one block
+        once there are more than two blocks."""
         unused = upstream.permits - upstream.outstanding - upstream.reserved
         block = 0 if upstream.name in self._scarce else upstream.config.concurrency // BLOCKS
         if count := surplus(unused, block):

@@ -102,7 +102,7 @@ async def test_silent_host_times_out():
     async with FakeUpstream(answer=silent) as host:
         name = f"localhost:{host.port}"
 
-        with pytest.raises(InvalidRequest, match=r"did not come within 0\.2 s"):
+        with pytest.raises(InvalidRequest, match=r"did not arrive within 0\.2 s"):
             await web(name, timeout_s=0.2).fetch(image_at(f"http://{name}/"))
 
 
