@@ -21,10 +21,10 @@ from llm_backend.json_types import JsonMapping
 
 log = logging.getLogger(__name__)
 
-MESSAGE_BYTES = 1 << 20  # limit of one answer of a server
-TOOLS_LIMIT = 128  # limit of tools, the same as of a chat's functions
+MESSAGE_BYTES = 1 << 20  # of one answer of a server
+TOOLS_LIMIT = 128  # the limit of a chat's functions
 CLOSE_S = 2.0  # time to close a session with a server
-CANCELLED_CLOSE_S = 0.1  # the same after a timeout of the caller, who waits no longer
+CANCELLED_CLOSE_S = 0.1  # the same if the caller was cancelled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class McpServer:
         self._headers = dict(headers)
         self._connection: asyncio.Task[BaseException | None] | None = None
         self._client: asyncio.Future[mcp.Client] | None = None
-        self._is_over = asyncio.Event()
+        self._is_closing = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,7 +70,7 @@ class McpServer:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._connection is None:
             return
-        self._is_over.set()
+        self._is_closing.set()
         grace_s = CANCELLED_CLOSE_S if kind is asyncio.CancelledError else CLOSE_S
         try:
             if self._client is not None and self._client.done():  # else still opening
@@ -138,12 +138,12 @@ class McpServer:
         if self._client is None or self._connection is None or self._connection.done():
             self._client = asyncio.get_running_loop().create_future()
             self._transport = _BoundedTransport()
-            # in a separate task: the library must close a connection in the task that opened it
-            self._connection = asyncio.create_task(self._keep(self._client))
+            # The library must close a connection in the task that opened it.
+            self._connection = asyncio.create_task(self._keep_connected(self._client))
         return await asyncio.shield(self._client)
 
-    async def _keep(self, opened: "asyncio.Future[mcp.Client]") -> BaseException | None:
-        """Keeps a connection open until the end; returns the error if it ended before."""
+    async def _keep_connected(self, opened: "asyncio.Future[mcp.Client]") -> BaseException | None:
+        """Keeps a connection open until `__aexit__`; returns the error that ended it before."""
         try:
             async with (
                 httpx2.AsyncClient(
@@ -155,8 +155,8 @@ class McpServer:
                 mcp.Client(streamable_http_client(self._url, http_client=http)) as client,
             ):
                 opened.set_result(client)
-                await self._is_over.wait()
-        except Exception as error:  # a request would wait for the connection until its timeout
+                await self._is_closing.wait()
+        except Exception as error:  # else requests wait for the connection until their timeout
             failure = error
             if not isinstance(error, (mcp.MCPError, *_BROKEN)):
                 log.exception("mcp_client_failed")

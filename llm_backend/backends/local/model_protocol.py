@@ -1,5 +1,5 @@
-"""Model protocol: the chat template, markup and control tokens of one model; renders its prompts
-and creates the parser of its answers."""
+"""Model protocol: the chat template, markup and control tokens of one model. It renders prompts and
+creates the parsers of answers."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -37,8 +37,8 @@ class RenderedPrompt:
     """Rendered chat for the engine, and the format of its answers. `cuts` are positions in the text
     that no token spans, and `media` come with their positions. `visible_tokens` are the control
     tokens that the engine must output as text, and `hidden` their texts, which the parser removes.
-    `is_plain`: answers have no markup. `grammar_field` is the request's field that the grammar was
-    made of."""
+    `is_plain`: answers have no markup. `grammar_field` is the request's field from which the
+    grammar was made."""
 
     text: str
     cuts: Sequence[int]
@@ -78,7 +78,7 @@ class ModelProtocol:
     ) -> None:
         self._template = template
         self._tool_template = tool_template
-        # Harmony's headers are not control tokens to llama.cpp, but they name the speaker's role
+        # llama.cpp has Harmony's headers not among its control tokens, but they name roles.
         self._guard = ControlTokenGuard([*controls, *(tokens if markup.messages else ())])
         self._markup = markup
         self._tokens = tokens
@@ -115,10 +115,11 @@ class ModelProtocol:
 
     def compiles_schemas(self, chat: Chat) -> bool:
         """True if `render` compiles the parameters of functions, which may take long."""
-        is_constrained = chat.must_call or chat.callable_names is not None
-        is_constrained |= isinstance(chat.grammar, JsonContent)
         return bool(chat.tools) and (
-            is_constrained or any(tool["function"].get("strict") for tool in chat.tools)
+            chat.must_call
+            or chat.callable_names is not None
+            or isinstance(chat.grammar, JsonContent)
+            or any(tool["function"].get("strict") for tool in chat.tools)
         )
 
     def render(self, chat: Chat) -> RenderedPrompt:
@@ -132,7 +133,7 @@ class ModelProtocol:
         escaped = template.render(
             marks_of_media.messages,
             [_template_tool(tool) for tool in chat.tools],
-            self._template_variables(chat),
+            {**self._effort_variables(chat), **chat.template_kwargs},
             self._guard,
         )
         unmarked = marks_of_media.remove_from(*self._guard.unescape(escaped))
@@ -166,7 +167,7 @@ class ModelProtocol:
 
     def _grammar(self, chat: Chat, *, is_thinking: bool) -> tuple[str | None, GrammarField]:
         """Returns the grammar of the calls or content requested (None: unconstrained), and the
-        field it was made of. A client's own grammar constrains the whole output."""
+        field from which it was made. A client's own grammar constrains the whole output."""
         if chat.grammar is None:
             return self._calls_grammar(chat, None, GrammarField(name="tools"), is_thinking)
         field = GrammarField(name=chat.grammar.field)
@@ -188,7 +189,7 @@ class ModelProtocol:
     ) -> tuple[str | None, GrammarField]:
         if chat.grammar is not None and self._markup.is_bare and not chat.must_call:
             raise UnsupportedField(
-                "This model's calls and JSON content begin alike: give `tools` or a "
+                "This model's calls cannot be told from JSON content: give `tools` or a "
                 "`response_format`, not both.",
                 param=chat.grammar.field,
             )
@@ -241,10 +242,6 @@ class ModelProtocol:
             lowered=lowered,
         )
 
-    def _template_variables(self, chat: Chat) -> JsonMapping:
-        """Returns the template's variables besides messages and tools."""
-        return {**self._effort_variables(chat), **chat.template_kwargs}
-
     def _effort_variables(self, chat: Chat) -> JsonMapping:
         effort = chat.reasoning_effort
         if effort is None or (effort == "none" and not self._markup.has_reasoning):
@@ -293,7 +290,8 @@ class ProtocolCache:
 
 
 def _source_of(template: str | None) -> str | None:
-    """Returns the Jinja source of a file's template, which may be the name of one."""
+    """Returns the Jinja source of a model file's template. The file may name a chat format instead
+    of a template."""
     named = CHAT_FORMATS.get((template or "").strip())
     return template if named is None else named.source
 

@@ -88,15 +88,15 @@ def _samples(file: IO[bytes], limit_s: int, rate_hz: int) -> Iterator[bytes]:
 
 
 def _metadata_options() -> dict[str, Any]:
-    """Returns what makes PyAV read titles that are not UTF-8. Since version 19, which Python 3.12
-    gets, PyAV reads them always and has no such parameter."""
+    """Returns the options by which PyAV reads titles that are not UTF-8. PyAV 19, installed from
+    Python 3.12 on, always reads them and has no such option."""
     import av
 
     return {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 def _decode(container: Any, limit_s: int, rate_hz: int) -> Iterator[bytes]:
-    """Yields the samples; skips what is damaged, unless that is everything."""
+    """Yields the samples of undamaged packets. Raises `_UnreadableRecording` if there are none."""
     count = 0
     floats = map(_check_finite, _resample(_frames(container), "flt", rate_hz))
     for resampled in _resample(floats, "s16", rate_hz):
@@ -109,18 +109,18 @@ def _decode(container: Any, limit_s: int, rate_hz: int) -> Iterator[bytes]:
 
 
 def _resample(frames: Iterator[Any], format: str, rate_hz: int) -> Iterator[Any]:
-    """Yields frames of one channel, in this format and rate. All frames of a resampler
-    must have the same format, rate and channels. Where a recording changes them, as joined MP3
-    files do, a new resampler is created."""
+    """Yields frames of one channel, in this format and rate. A resampler takes frames of one
+    format, rate and number of channels only. Where a recording changes them, as joined MP3 files
+    do, a new resampler is created."""
     import av
 
-    resampler, resampled = None, None
+    resampler, current = None, None
     for frame in frames:
-        form = frame.format.name, frame.layout.name, frame.sample_rate
-        if resampler is None or form != resampled:
+        parameters = frame.format.name, frame.layout.name, frame.sample_rate
+        if resampler is None or parameters != current:
             if resampler is not None:
                 yield from resampler.resample(None)
-            resampled = form
+            current = parameters
             resampler = av.AudioResampler(format=format, layout="mono", rate=rate_hz)
         yield from resampler.resample(frame)
     if resampler is not None:

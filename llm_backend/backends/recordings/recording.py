@@ -1,4 +1,4 @@
-"""Recording: a client's file as samples, decoded in a child process while they are read."""
+"""Recording: a client's file, decoded to samples by a child process while they are read."""
 
 from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -17,8 +17,8 @@ HEARD_RATE_HZ = 16_000
 _READER = "llm_backend.backends.recordings.audio_reader"
 _CHUNK_BYTES = 256 * 1024
 _ERROR_BYTES = 64 * 1024
-_START_CPU_S = 60  # CPU time of starting the libraries, and of short recordings
-_LEAST_SPEED = 20  # seconds of audio that are decoded in a second of processor time
+_START_CPU_S = 60  # to import the libraries, and for short recordings
+_LEAST_SPEED = 20  # seconds of audio that are decoded in a second of CPU time
 _MEMORY_BYTES = 2 * 1024 * 1024 * 1024
 
 
@@ -32,8 +32,8 @@ class RecordingLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """A client's file, and the field that it came in. With `speech`, parts without speech are
-    replaced by digital silence, at the rate of models that transcribe."""
+    """A client's file, and the field that it came in. With `speech`, which needs the default rate,
+    audio without speech becomes digital silence."""
 
     file: IO[bytes]
     field: str
@@ -43,9 +43,9 @@ class Recording:
 
     @asynccontextmanager
     async def decode(self) -> AsyncIterator[AsyncGenerator[bytes, None]]:
-        """Yields its samples: signed, 16 bits, one channel, `rate_hz`. The process is killed at the
-        end. Raises `InvalidRequest`, also while they are read, if the file is not a recording or is
-        too long."""
+        """Yields the samples: signed, 16 bits, one channel, `rate_hz`. The child process is killed
+        at the end. Raises `InvalidRequest`, also while the samples are read, if the file is not a
+        recording or is too long."""
         seconds = self.limits.seconds
         cpu_s = _START_CPU_S + seconds // _LEAST_SPEED
         arguments: list[float] = [cpu_s, _MEMORY_BYTES, seconds, self.rate_hz]
@@ -73,8 +73,8 @@ class Recording:
 
     def _failure(self, code: int, sentence: str) -> InvalidRequest | EngineUnavailable:
         if code in (UNREADABLE, TOO_LONG):
-            too_long = "audio_too_long" if code == TOO_LONG else None
-            return InvalidRequest(sentence, param=self.field, code=too_long)
+            error_code = "audio_too_long" if code == TOO_LONG else None
+            return InvalidRequest(sentence, param=self.field, code=error_code)
         if code in EXTERNAL_SIGNALS:
             return EngineUnavailable(
                 "The process that decoded the recording was killed; try again."

@@ -26,9 +26,9 @@ _REFERENCE_KEYWORDS = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
 class AnswerSchema:
-    """Compiled schema of a client. `path` is its path in the request. Raises
-    `SchemaUnsupported` with the path of an invalid part. Formats are validated only with
-    `has_formats`; otherwise only grammars enforce them."""
+    """Compiled schema of a client. `path` is its path in the request. Raises `SchemaUnsupported`
+    with the path of an invalid part. Formats are validated only with `has_formats`; otherwise it is
+    the grammar that enforces them."""
 
     def __init__(self, schema: JsonValue, path: Path, *, has_formats: bool = False) -> None:
         self._schema = lower_escapes(schema)
@@ -40,8 +40,8 @@ class AnswerSchema:
 
     def rejects(self, text: str, *, is_sufficient: bool = True) -> bool:
         """Returns True if this complete answer violates the schema. An answer that may take too
-        long to validate counts as a violation unless its grammar `is_sufficient`: it
-        expressed the whole schema."""
+        long to validate counts as a violation, unless the grammar `is_sufficient`: it enforced the
+        whole schema."""
         try:
             value = json.loads(text, parse_float=Decimal, parse_int=_integer)
         except (RecursionError, InvalidOperation):  # the latter: exponents beyond 10**18

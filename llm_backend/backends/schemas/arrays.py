@@ -80,8 +80,8 @@ def _lower_unique(
     lowered: dict[str, JsonValue],
     schemas: Sequence[JsonValue],
 ) -> None:
-    """Rewrites `uniqueItems` to alternatives if these are few, else to at most as many items as
-    there are possible values."""
+    """Rewrites `uniqueItems` to alternatives if these are few, and limits the number of items to
+    that of the possible values."""
     if not node.schema.get("uniqueItems") or "array" not in types_of(node.schema):
         return
     if len(schemas) == 1:

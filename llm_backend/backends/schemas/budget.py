@@ -1,4 +1,4 @@
-"""Budget of what compiling the schemas of one request may cost.
+"""Budget of one request: the cost of compiling its JSON schemas.
 
 The time to compile an expression is proportional to its compiled size. The validator does not
 report that size, but refuses a larger one than it is given: an expression with repetitions is
@@ -21,9 +21,10 @@ _STEPS = 20_000
 _ALTERNATIVES = 240  # llguidance follows all of them while an array begins
 _FIRST_BYTES = 64 * 1024
 _GROWTH = 1.5
-_CHARACTER_BYTES = 128  # a character takes as long as so many bytes of compiled size
+# Compiled bytes that take as long as a character, a class or a property of an expression.
+_CHARACTER_BYTES = 128
 _CLASS_BYTES = 1600
-_PLAIN_CLASS_BYTES = 400  # times their number: the validator's time grows with its square
+_PLAIN_CLASS_BYTES = 400  # the validator's time grows with the square of their number
 _PROPERTY_BYTES = 43_000
 _CLASSES = re.compile(r"\\[wWsSdD]")
 _PROPERTIES = re.compile(r"\\[pP]")
@@ -41,9 +42,8 @@ class SchemaLimits:
 
 @dataclass
 class SchemaBudget:
-    """Budget of one request, which all its schemas share. `subschemas` and `steps` are what is left
-    for the rewriting of schemas and for the comparisons that it needs, `alternatives` for arrays
-    without repeats. A copy has what is left."""
+    """Budget that all schemas of one request share. Its fields are what is left: `subschemas` may
+    be rewritten, with `steps` of comparisons and `alternatives` of arrays without repeats."""
 
     limits: SchemaLimits = field(default_factory=SchemaLimits)
     subschemas: int = SUBSCHEMAS
@@ -55,8 +55,8 @@ class SchemaBudget:
         self._patterns_bytes = self.limits.patterns_bytes
 
     def spend(self, schema: JsonValue, path: Path) -> None:
-        """Counts a schema at a path of the request. Raises `SchemaUnsupported` where the schemas
-        become too many values or expressions to compile."""
+        """Counts a schema at a path of the request. Raises `SchemaUnsupported` once the schemas
+        have too many values or too large expressions."""
         self._spend_nodes(schema, path)
         for pattern, location in _patterns(schema):
             self._patterns_bytes -= self._size_of(
@@ -95,9 +95,10 @@ class SchemaBudget:
             )
 
     def _size_of(self, pattern: str, *, is_value: bool) -> int:
-        """Returns a bound of the compiled size, which is above what is left if the pattern is too
-        large. An invalid one is refused later, by its keyword. Where `is_value`, a reference may
-        still lead to it, but it is not rewritten by `with_classes`."""
+        """Returns an upper bound of the compiled size; it exceeds the rest of the budget if the
+        pattern is too large. An invalid pattern is refused later, by its keyword. `is_value`: the
+        pattern is in a value, which `with_classes` does not rewrite, but a reference may lead to
+        it."""
         classes = len(_CLASSES.findall(pattern))
         read_bytes = (
             _CHARACTER_BYTES * len(pattern)

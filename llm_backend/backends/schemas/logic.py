@@ -57,7 +57,8 @@ class Logic:
         return self._budget.steps < 0
 
     def conjuncts(self, schema: JsonValue, base: str = "") -> list[JsonValue]:
-        """Returns the schemas that a value must all satisfy: it, its `$ref`, its `allOf`."""
+        """Returns the schemas that a value must satisfy, all of them: the schema itself, and those
+        of its `$ref` and `allOf`."""
         found: list[JsonValue] = []
         unread = [(schema, base, 0)]
         while unread and len(found) < _CONJUNCTS_LIMIT and not self._is_out_of_steps():
@@ -73,13 +74,13 @@ class Logic:
         return found
 
     def is_unsatisfiable(self, schema: JsonValue, base: str) -> bool:
-        """Returns True if provably no value is valid by it."""
+        """Returns True if it is proved that no value is valid by the schema."""
         if not isinstance(schema, dict) or "not" not in schema:
             return schema is False
         return self.negate(schema["not"], base, ()) == [False]
 
     def are_disjoint(self, one: Conjuncts, other: Conjuncts, depth: int = 0) -> bool:
-        """Returns True if provably no value is valid by both."""
+        """Returns True if it is proved that no value is valid by both."""
         if False in one or False in other:
             return True
         if depth > _DEPTH or self._is_out_of_steps():
@@ -210,7 +211,7 @@ class Logic:
         self, schema: JsonValue, base: str, context: Conjuncts, depth: int = 0
     ) -> Alternatives | None:
         """Returns alternative schemas: every value valid by `context` and not by `schema` is valid
-        by one of them. None if no schema expresses it."""
+        by one of them. Returns None if no schema expresses the negation."""
         if schema is False:
             return [True]
         if schema is True or not keywords_of(schema):

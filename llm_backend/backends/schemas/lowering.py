@@ -24,12 +24,12 @@ from llm_backend.backends.schemas.objects import OBJECT_KEYWORDS, lower_object
 from llm_backend.backends.schemas.references import References, Subschema
 from llm_backend.json_types import JsonValue
 
-_NUMBERS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
-_GROUPS = (ARRAY_KEYWORDS, OBJECT_KEYWORDS, _NUMBERS)
+_BOUND_KEYWORDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
+_GROUPS = (ARRAY_KEYWORDS, OBJECT_KEYWORDS, _BOUND_KEYWORDS)
 _GROUP_LOWERINGS: Mapping[str, Callable[[Lowering, Node], dict[str, JsonValue]]] = {
     **dict.fromkeys(ARRAY_KEYWORDS, lower_array),
     **dict.fromkeys(OBJECT_KEYWORDS, lower_object),
-    **dict.fromkeys(_NUMBERS, lambda _, node: convert_bounds(node.schema, node.path)),
+    **dict.fromkeys(_BOUND_KEYWORDS, lambda _, node: convert_bounds(node.schema, node.path)),
 }
 _COMBINATIONS = {"allOf", "anyOf", "oneOf"}
 _REFERENCES = {"$ref", "$dynamicRef", "$recursiveRef"}
@@ -38,9 +38,9 @@ _OLD_DRAFTS = ("draft-03", "draft-04", "draft-05", "draft-06", "draft-07")
 
 @dataclass(frozen=True, kw_only=True)
 class LoweredSchema:
-    """Rewritten schema. `is_sufficient`: every value valid by it is valid by the client's schema
-    (which may permit more).
-    `paths` maps the `id()` of each part to its path in the client's schema."""
+    """Rewritten schema. `is_sufficient`: every value valid by it is valid by the client's schema,
+    which may permit more. `paths` maps the `id()` of each part to its path in the client's
+    schema."""
 
     schema: dict[str, JsonValue]
     is_sufficient: bool
@@ -131,7 +131,7 @@ class _SchemaLowering:
         self.budget.subschemas -= 1
         if self.budget.subschemas < 0:
             raise SchemaUnsupported(
-                "The schemas of the request, their conditions combined, have more than "
+                "The schemas of the request, with their conditions combined, have more than "
                 f"{SUBSCHEMAS} subschemas.",
                 node.path,
             )
@@ -252,8 +252,8 @@ class _SchemaLowering:
 
 
 def _ordered_keywords(schema: Schema) -> Iterator[str]:
-    """Yields the keywords, one for each group that is rewritten together. An object's come at the
-    position of its `properties`, whose order matters, and conditions last."""
+    """Yields the keywords, one for each group that is rewritten together. The group of object
+    keywords has the position of `properties`, whose order matters; conditions come last."""
     seen: set[frozenset[str]] = set()
     for keyword in schema:
         group = next((one for one in _GROUPS if keyword in one), None)

@@ -16,6 +16,7 @@ OBJECT_KEYWORDS = frozenset({
 _APPLICATORS = {"$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas", "dependencies"}
 _NAMES_LIMIT = 64
 _CHOOSING = frozenset({"anyOf", "oneOf", "if", "dependencies", "dependentSchemas"})
+_OTHER_TYPES = ["null", "boolean", "number", "string", "array"]
 
 
 def lower_object(lowering: Lowering, node: Node) -> dict[str, JsonValue]:
@@ -124,9 +125,8 @@ def _lower_counts(lowering: Lowering, node: Node, lowered: dict[str, JsonValue])
         lowered["properties"] = {
             name: one if name in required else False for name, one in properties.items()
         }
-        lowered |= {"additionalProperties": False}
+        lowered["additionalProperties"] = False
         lowered.pop("patternProperties", None)
-        most = None if least <= most else most
     elif most is not None and not (is_closed and most >= total):
         if optional and not (is_closed and most == 1 and least <= 1 and not required):
             lowering.widen()
@@ -168,9 +168,6 @@ def _require_count(
         lowered["minProperties"] = 1
     elif least - len(set(required)) == 1 and len(optional) <= _NAMES_LIMIT and is_closed:
         alternatives = [{"type": "object", "required": [name]} for name in optional]
-        lowered["allOf"] = [{"anyOf": [*alternatives, {"type": list(_OTHER_TYPES)}]}]
+        lowered["allOf"] = [{"anyOf": [*alternatives, {"type": _OTHER_TYPES}]}]
     else:
         lowering.widen()
-
-
-_OTHER_TYPES = ("null", "boolean", "number", "string", "array")

@@ -1,4 +1,4 @@
-"""Voice model: the program `espeak-ng` as a model that speaks."""
+"""The model `builtin-voice`: the program `espeak-ng` reads texts aloud."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -48,12 +48,12 @@ class EspeakModel:
 
     @property
     def is_installed(self) -> bool:
-        """True if it can speak: its program and the codecs are installed."""
+        """True if the model can speak: its program and the codecs are installed."""
         return self.missing is None
 
     @property
     def missing(self) -> str | None:
-        """A sentence that names what it lacks to speak; None if it can."""
+        """Sentence that names what the model lacks to speak; None if it lacks nothing."""
         if not self.espeak.is_installed:
             return missing_program_message(BUILTIN_VOICE)
         if not is_installed("audio"):
@@ -64,14 +64,14 @@ class EspeakModel:
         return None
 
     async def voices(self) -> Sequence[Voice]:
-        """Returns its voices. Raises `Unsupported` if it cannot speak."""
+        """Returns the voices. Raises `Unsupported` if the model cannot speak."""
         check_installed(self.missing)
         return list((await self.espeak.voice_names()).list_voices())
 
     async def speak(
         self, speech: SpeechRequest, *, fairness_key: str
     ) -> AsyncGenerator[bytes, None]:
-        """Yields the bytes of a file while the rest of the text is being read. Callers wait for
+        """Yields the bytes of an audio file while the rest of the text is read. Callers wait for
         their permit in turns. Raises `ApiError`, before the first bytes if possible."""
         check_installed(self.missing)
         voice = (await self.espeak.voice_names()).find(speech.voice)

@@ -1,4 +1,4 @@
-"""Windows of a recording, transcribed by a language model that hears."""
+"""Windows of a recording, transcribed by a language model whose projector encodes audio."""
 
 import asyncio
 import io
@@ -25,12 +25,13 @@ from llm_backend.engine.messages import SAMPLES_HZ, Sampling, TokenLogprob, Tran
 from llm_backend.errors import ContextLengthExceeded, EngineUnavailable
 
 _LEAST_BYTES = SAMPLES_HZ // 2 * SAMPLE_BYTES  # shorter audio is padded with silence
-_START_TOKENS, _TOKENS_A_SECOND = 64, 20  # of an answer; a model that repeats itself ends there
+_START_TOKENS, _TOKENS_A_SECOND = 64, 20  # limit of an answer: the model may repeat itself
 
 
 class HeardWindows(Windows):
-    """Windows are chats about audio, and end in pauses. A recording survives one crash of the
-    engine: a window after the first is computed again, if nothing of it was yielded."""
+    """Transcribes each window by a chat about its audio; windows end in pauses. A recording
+    survives one crash of the engine: a window after the first is computed again, if nothing of it
+    was yielded."""
 
     def __init__(
         self,
@@ -141,7 +142,7 @@ class HeardWindows(Windows):
         yield self._part(text, logprobs, seek_s, language=answer.language, usage=generation.usage)
 
     def _context_exceeded(self, tokens: int) -> ContextLengthExceeded:
-        """The refusal of a window that needs at least this number of tokens."""
+        """Returns the error for a window that needs at least this number of tokens."""
         return ContextLengthExceeded(
             "A window of the recording, the `prompt` and the transcript need at least "
             f"{tokens} tokens, and the model's context is {self._context_tokens}: load it with "
@@ -150,17 +151,18 @@ class HeardWindows(Windows):
         )
 
     def _chat(self, audio: bytes) -> Chat:
-        one, request = self._instruction, self._request
+        instruction, request = self._instruction, self._request
         file = DecodedAudio(data=_wav(audio), param=self._field)
-        content = [piece for piece in (one.before, file, one.after) if piece]
-        system = [] if one.system is None else [{"role": "system", "content": one.system}]
+        content = [piece for piece in (instruction.before, file, instruction.after) if piece]
+        text = instruction.system
+        system = [] if text is None else [{"role": "system", "content": text}]
         max_tokens = _START_TOKENS + round(_TOKENS_A_SECOND * length_s(len(audio)))
         return Chat(
             messages=[*system, {"role": "user", "content": content}],
             has_personality=False,
             reasoning_effort="none",
             must_take_effort=False,
-            opening=one.opening,
+            opening=instruction.opening,
             limits=GenerationLimits(max_tokens=max_tokens),
             sampling=Sampling(
                 temperature=request.temperature, logprobs=0 if request.logprobs else None

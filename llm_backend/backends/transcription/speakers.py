@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import count, product
 from string import ascii_uppercase
 from typing import Self
@@ -17,14 +16,12 @@ from llm_backend.backends.transcription.windows import (
     is_silence,
     length_s,
 )
-from llm_backend.engine import EngineClient
 from llm_backend.engine.messages import (
     BLOCK_S,
     REFERENCE_S,
     SAMPLES_HZ,
     WINDOW_S,
     Diarize,
-    Diarized,
     SpeakerTurn,
 )
 from llm_backend.errors import InvalidRequest
@@ -46,8 +43,8 @@ class KnownSpeaker:
 
 @dataclass(frozen=True, kw_only=True)
 class Diarization:
-    """Means to tell speakers apart: a model, speakers that are known by name, and the cosine
-    distance of voices below which they are one speaker's."""
+    """Options of diarization: a model, speakers that are known by name, and the cosine distance
+    below which two voices are one speaker's."""
 
     model: LocalModel
     known: Sequence[KnownSpeaker]
@@ -55,8 +52,8 @@ class Diarization:
 
 
 class Speakers:
-    """Speakers of one recording. The speakers of one block are joined by their voices with the
-    speakers of the blocks before it. So a recording of any length takes the memory of one block.
+    """Speakers of one recording. The speakers of a block are matched by their voices to those of
+    the blocks before it, so that a recording of any length takes the memory of one block.
     `references` are samples of the known speakers' voices."""
 
     def __init__(self, diarization: Diarization, references: list[bytes], *, field: str) -> None:
@@ -65,7 +62,7 @@ class Speakers:
         self._parts = RequestParts(diarization.model.handle)
         self._references = references
         self._voices: list[list[float]] = []
-        self._turns: list[SpeakerTurn] = []  # those that a window may still ask for
+        self._turns: list[SpeakerTurn] = []  # those that a later window may overlap
         self._seek_s = 0.0
         self._labels = _labels([one.name for one in diarization.known])
         self._names: dict[int | None, str] = {
@@ -114,7 +111,7 @@ class Speakers:
             has_begun=self._parts.has_begun,
         )
         with translate_engine_errors(samples=self._field, voices="response_format"):
-            answer = await self._parts.take(partial(_diarize, command))
+            answer = await self._parts.take(lambda engine: engine.diarize(command))
         self._references, self._voices = [], answer.voices
         self._turns += [
             SpeakerTurn(
@@ -171,7 +168,3 @@ async def _read_reference(sample: Recording) -> bytes:
             param=sample.field,
         )
     return samples[:limit_bytes]
-
-
-async def _diarize(command: Diarize, engine: EngineClient) -> Diarized:
-    return await engine.diarize(command)

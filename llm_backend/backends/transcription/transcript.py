@@ -1,4 +1,4 @@
-"""Transcripts of recordings by local models: permits, decoding, and what was used."""
+"""Transcription of recordings by local models: permits, decoding and usage."""
 
 import math
 import time
@@ -28,8 +28,8 @@ class TranscriptUsage:
 
 class LocalTranscription:
     """Transcribes recordings by local models: Whisper and NeMo models, and language models that
-    hear, which take windows of at most `heard_s`. Short recordings that are only decoded wait for
-    `decoding`, not for transcripts. `observe` gets a model's name and the usage of each
+    hear, whose windows have at most `heard_s` seconds. Recordings that are only decoded wait for
+    permits of `decoding`, not for transcripts. `observe` gets a model's name and the usage of each
     recording, also of one whose client disconnected."""
 
     def __init__(
@@ -54,8 +54,8 @@ class LocalTranscription:
         fairness_key: str,
         diarization: Diarization | None = None,
     ) -> AsyncGenerator[TranscriptPart, None]:
-        """Yields the windows of a recording while it is being decoded. A window of a language model
-        comes in several parts. With a `diarization` the windows have speakers. All files are closed
+        """Yields the transcripts of windows while the recording is decoded. A window of a language
+        model has several parts. With a `diarization` the parts have speakers. All files are closed
         at the end. Callers wait for their permit in turns. Raises `ApiError`."""
         known = diarization.known if diarization else ()
         with ExitStack() as files:

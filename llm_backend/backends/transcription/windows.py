@@ -1,4 +1,4 @@
-"""Windows of a recording, transcribed one after the other at a bounded size in memory."""
+"""Windows of a recording, transcribed one after the other; one at a time is in memory."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -78,8 +78,8 @@ class Windows(ABC):
     def _transcribe_window(
         self, window: bytes, size: int | None, *, is_last: bool
     ) -> AsyncGenerator[TranscriptPart, None]:
-        """Yields the transcript of the beginning of a window: of `size` bytes, or of as many as it
-        chooses. Advances by them."""
+        """Yields the transcript of the first `size` bytes of a window (None: the implementation
+        chooses how many), and calls `_advance` with their number."""
 
     def _advance(self, used_bytes: int) -> None:
         del self._buffer[:used_bytes]
@@ -92,5 +92,5 @@ def length_s(sample_bytes: int) -> float:
 
 
 def is_silence(window: bytes) -> bool:
-    """True for digital silence, of which a model would invent words."""
+    """True for digital silence, for which a model would invent words."""
     return not window.strip(b"\0")

@@ -33,8 +33,7 @@ from llm_backend.engine import EngineStartError
 from llm_backend.errors import EngineUnavailable
 from llm_backend.ipc import MessageConnection, PendingRequests
 
-CONNECT_S = 5.0  # seconds; an engine accepts connections between two passes
-_STOPPING = "This process of the server is being stopped; ask again."
+CONNECT_S = 5.0  # an engine accepts connections between two passes
 
 
 class ManagerObserver(Protocol):
@@ -49,7 +48,7 @@ class ManagerObserver(Protocol):
         ...
 
     def disconnect(self) -> None:
-        """Called when the connection to the owner is lost: no engine can be requested."""
+        """Handles the loss of the connection to the owner: no engine can be requested any more."""
         ...
 
 
@@ -76,7 +75,7 @@ class ModelManagerClient:
         states = await connection.receive()
         if states is None:
             raise ConnectionResetError("The process that owns the engines has ended.")
-        assert isinstance(states, EngineStates), "the owner begins with what is in memory"
+        assert isinstance(states, EngineStates), "the owner sends the engine states first"
         client = cls(states, connection)
         try:
             yield client
@@ -110,7 +109,7 @@ class ModelManagerClient:
         limits: LoadQueueLimits,
         idle_unload_s: float | None,
     ) -> RemoteModelHandle:
-        """Creates a handle; `estimate_bytes` matters only to the owner, which unloads the model."""
+        """Creates a handle. `estimate_bytes` is not used: the owner estimates the memory itself."""
         handle = RemoteModelHandle(self, name, make_engine, limits, idle_unload_s)
         self._handles[name] = handle
         self._lease_engines()
@@ -186,7 +185,7 @@ class ModelManagerClient:
                 self._requests.fail(number, message.decode_error())
 
     def _end_request(self, number: int, model: str, socket_path: str | None) -> None:
-        """Completes a request. A granted engine gets a user at once: it may be announced as
+        """Completes a request. A granted engine gets a user at once, because it may be announced as
         unloaded before the request runs. The owner keeps it until the request has used it."""
         if not self._requests.is_pending(number):
             return
@@ -238,4 +237,4 @@ def _leave(lease: EngineLease | None) -> None:
 
 
 def _manager_unavailable() -> EngineUnavailable:
-    return EngineUnavailable(_STOPPING)
+    return EngineUnavailable("This process of the server is being stopped; ask again.")

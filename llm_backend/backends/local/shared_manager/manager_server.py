@@ -1,4 +1,4 @@
-"""Model manager server: the process that owns the engines, which other processes use."""
+"""Model manager server: owns the engines of all processes, and leases them to the others."""
 
 import asyncio
 import contextlib
@@ -38,14 +38,14 @@ from llm_backend.ipc import ClientSession, MessageConnection, MessageServer, Pen
 
 log = logging.getLogger(__name__)
 
-SYNCHRONIZE_S = 5.0  # seconds after which a client that does not answer is no longer waited for
+SYNCHRONIZE_S = 5.0  # limit of the wait for clients that do not answer
 
 
 class ModelManagerServer(LocalModelManager):
     """Model manager whose engines are used by client processes, which connect in `folder`.
 
-    A client leases each announced engine without asking, and reports when it becomes busy and idle
-    there. An engine to be unloaded is announced as such; it is closed when every client has
+    A client leases each announced engine without a request, and reports when it begins and stops
+    using it. An engine to be unloaded is announced as such; it is closed when every client has
     released it.
     """
 
@@ -66,8 +66,8 @@ class ModelManagerServer(LocalModelManager):
         await super().__aexit__(*raised)
 
     def next_socket_path(self) -> Path:
-        """Socket path of the next engine; never reused, so that a client cannot mistake a new
-        engine for an old one."""
+        """Returns the socket path of the next engine. No path is used twice: a client cannot
+        mistake a new engine for an old one."""
         return self._folder / f"{next(self._engine_numbers)}.sock"
 
     def notify_change(self) -> None:
@@ -228,7 +228,7 @@ class _ManagerSession(ClientSession[ClientMessage, ServerMessage]):
                 await self._manager.synchronize()
             case UnloadModel(model=model):
                 unload = self._manager.handle_of_model(model).unload()
-                # It is finished once it has begun, even if the request is cancelled.
+                # An unloading that has begun is finished, even if the request is cancelled.
                 await asyncio.shield(self._manager.tasks.start(unload))
                 await self._manager.synchronize()
             case ChoosePersonality(model=model, personality=personality):
