@@ -18,7 +18,7 @@ _WORD = "word "
 
 
 @dataclass(frozen=True, kw_only=True)
-class _BenchRequest:
+class _Measurement:
     """Measurements of one request: time to first token, total time, tokens of the answer."""
 
     first_s: float
@@ -46,7 +46,7 @@ def bench(
     try:
         api = Api(base_url, api_key)
         name = model or first_model(api)
-        _run(api, name, 0, prompt_words, 1)  # warm-up: the model is loaded, or fails
+        _run(api, name, 0, prompt_words, 1)  # warm-up: loads the model
         started_at = time.monotonic()
         with ThreadPoolExecutor(concurrency) as pool:
             runs = list(
@@ -61,11 +61,11 @@ def bench(
     if as_json:
         print(json.dumps(figures, indent=2))
     else:
-        for meaning, value in figures.items():
-            print(f"{meaning:<28} {value}")
+        for label, value in figures.items():
+            print(f"{label:<28} {value}")
 
 
-def _run(api: Api, model: str, number: int, words: int, max_tokens: int) -> _BenchRequest:
+def _run(api: Api, model: str, number: int, words: int, max_tokens: int) -> _Measurement:
     body = {
         "model": model,
         "messages": [{"role": "user", "content": f"{number} {_WORD * words}"}],
@@ -85,20 +85,20 @@ def _run(api: Api, model: str, number: int, words: int, max_tokens: int) -> _Ben
         if usage := chunk.get("usage"):
             tokens = usage.get("completion_tokens") or 0
     whole_s = time.monotonic() - started_at
-    return _BenchRequest(
+    return _Measurement(
         first_s=whole_s if first_s is None else first_s, whole_s=whole_s, tokens=tokens
     )
 
 
-def summarize(model: str, runs: Sequence[_BenchRequest], took_s: float) -> dict[str, str | float]:
+def summarize(model: str, runs: Sequence[_Measurement], elapsed_s: float) -> dict[str, str | float]:
     """Return the figures of all runs: rates, and percentiles of the latencies."""
     firsts, wholes = sorted(run.first_s for run in runs), sorted(run.whole_s for run in runs)
     return {
         "model": model,
         "requests": len(runs),
-        "seconds": round(took_s, 3),
-        "requests per second": round(len(runs) / took_s, 2),
-        "tokens per second": round(sum(run.tokens for run in runs) / took_s, 1),
+        "seconds": round(elapsed_s, 3),
+        "requests per second": round(len(runs) / elapsed_s, 2),
+        "tokens per second": round(sum(run.tokens for run in runs) / elapsed_s, 1),
         "first token, median s": round(percentile(firsts, 0.5), 4),
         "first token, 95 % s": round(percentile(firsts, 0.95), 4),
         "whole answer, median s": round(percentile(wholes, 0.5), 4),
@@ -107,5 +107,5 @@ def summarize(model: str, runs: Sequence[_BenchRequest], took_s: float) -> dict[
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Return the value that this share of the values does not exceed."""
+    """Return the value that at most this share of the sorted values is below."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

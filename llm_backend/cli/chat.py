@@ -80,7 +80,7 @@ def chat(
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """A piece of an answer: of its text, its reasoning, or its calls of tools."""
+    """A piece of an answer: text, reasoning, or a call of a tool."""
 
     text: str
     kind: Literal["answer", "reasoning", "call"] = "answer"
@@ -106,7 +106,8 @@ class ChatSession:
         self._voice_model = voice_model
 
     def send(self, content: Content, show: Callable[[Piece], None]) -> None:
-        """Send a message with the attachments; pass the answer's pieces to `show`, keep its text.
+        """Send a message with the attachments. The answer's pieces are passed to `show`, and its
+        text is kept.
 
         A keyboard interrupt ends the answer early. Raises `ApiRequestError`; then the conversation
         is unchanged.
@@ -184,7 +185,7 @@ def _pieces_of(delta: JsonMapping) -> Iterator[Piece]:
 
 
 def _add_calls(calls: dict[int, list[str]], deltas: Iterable[JsonMapping]) -> None:
-    """Add up the names and arguments of calls, which come in pieces."""
+    """Append pieces of the names and arguments of calls, by the index of the call."""
     for delta in deltas:
         called = delta.get("function") or delta.get("custom") or {}
         call = calls.setdefault(delta.get("index") or 0, ["", ""])
@@ -225,7 +226,8 @@ def _send(conversation: ChatSession, content: Content) -> None:
 
 
 def _is_command(line: str) -> bool:
-    """Return True for a line that begins as a command does; a path begins a message."""
+    """Return True for a line that begins with a command; one that begins with a path is a
+    message."""
     return line.startswith("/") and "/" not in line.split(" ")[0][1:] and "\n" not in line
 
 
@@ -353,8 +355,8 @@ def _text(content: Content) -> str:
 
 
 def _switch_model(conversation: ChatSession, name: str) -> None:
-    """Switch to a model; without a name, list the models. A name that is not listed prints only a
-    notice, because the model may exist all the same."""
+    """Switch to a model; without a name, list the models. For a name that is not listed only a
+    notice is printed, because the model may exist all the same."""
     names = conversation.models()
     if not name:
         print("\n".join(names))

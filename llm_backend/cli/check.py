@@ -1,4 +1,4 @@
-"""`llm-backend check`: checks of all that `serve` needs, one line each, and an exit status."""
+"""`llm-backend check`: checks everything that `serve` needs; prints a line for each check."""
 
 import asyncio
 import functools
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from llm_backend.engine.messages import ModelInfo
     from llm_backend.model_files import DiarizationFiles, SpeakingFiles
 
-_START_S = 60.0
+_START_TIMEOUT_S = 60.0
 _FAST_FLAGS = ("avx2", "fma", "f16c")  # without these llama.cpp is slow
 _MIN_FREE_BYTES = 1_000_000_000
-_UPSTREAM_S = 10.0
+_UPSTREAM_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ def _build() -> str:
 
     async def start_engine() -> ModelInfo:
         config = EngineConfig(
-            model_path=BUILTIN_PATH, slots=1, context_tokens=64, start_timeout_s=_START_S
+            model_path=BUILTIN_PATH, slots=1, context_tokens=64, start_timeout_s=_START_TIMEOUT_S
         )
         async with EngineClient(config) as engine:
             return await engine.ready()
@@ -201,13 +201,12 @@ def _drawing(settings: Settings) -> str:
     """Return a sentence for each model that draws: the library that it uses, or what it lacks."""
     from llm_backend.backends.images.local_images import missing_to_draw
 
-    draw = {
-        one.card.id: one.image_setup
+    sentences = [
+        missing_to_draw(one.card.id, one.image_setup)
+        or f"`{one.card.id}` draws by stable-diffusion.cpp."
         for one in _read_models(settings)
         if one.image_setup is not None
-    }
-    missing = {name: missing_to_draw(name, drawing) for name, drawing in draw.items()}
-    sentences = [missing[name] or f"`{name}` draws by stable-diffusion.cpp." for name in draw]
+    ]
     return " ".join(sentences) or "None."
 
 
@@ -217,19 +216,23 @@ def _audio_models(settings: Settings, espeak: "Espeak | None") -> list[str]:
 
     models = _read_models(settings)
     voices = {one.card.id: one.voice for one in models if one.voice is not None}
-    missing = {name: missing_to_speak(name, files, espeak) for name, files in voices.items()}
     return [
         *(
-            missing[name] or f"`{name}` speaks by {files.library}.{_unknown_languages(files)}"
+            missing_to_speak(name, files, espeak)
+            or f"`{name}` speaks by {files.library}.{_warn_of_languages(files)}"
             for name, files in voices.items()
         ),
-        *(_transcribes(one) for one in models if _hears(one)),
-        *(_speakers(one.card.id, one.diarization) for one in models if one.diarization is not None),
+        *(_describe_transcription(one) for one in models if _hears(one)),
+        *(
+            _describe_diarization(one.card.id, one.diarization)
+            for one in models
+            if one.diarization is not None
+        ),
     ]
 
 
-def _unknown_languages(files: "SpeakingFiles") -> str:
-    """Return a warning of samples whose names end with no language of the voice."""
+def _warn_of_languages(files: "SpeakingFiles") -> str:
+    """Return a warning for each sample whose name does not end with a language of the voice."""
     from llm_backend.model_files import GgufVoiceFiles
 
     names = files.unknown_languages if isinstance(files, GgufVoiceFiles) else {}
@@ -245,7 +248,7 @@ def _hears(model: "ServedModel") -> bool:
     )
 
 
-def _transcribes(model: "ServedModel") -> str:
+def _describe_transcription(model: "ServedModel") -> str:
     """Return what a model transcribes with, or what it lacks."""
     from llm_backend.backends.transcription.speakers import missing_extra
     from llm_backend.model_files import is_whisper_file
@@ -261,7 +264,7 @@ def _transcribes(model: "ServedModel") -> str:
     return f"`{name}` understands audio in chats; transcription needs an extra: {command}."
 
 
-def _speakers(model: str, files: "DiarizationFiles") -> str:
+def _describe_diarization(model: str, files: "DiarizationFiles") -> str:
     """Return what a model tells speakers apart with, or what it lacks."""
     from llm_backend.backends.transcription.speakers import missing_extra
 
@@ -314,7 +317,7 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
     from llm_backend.cli.api import Api, ApiRequestError
 
     def check_upstream(base_url: str, key: str | None, *, is_image_server: bool) -> str:
-        api = Api(base_url, key, _UPSTREAM_S)
+        api = Api(base_url, key, _UPSTREAM_TIMEOUT_S)
         try:
             listed = api.get(CHECKPOINTS_PATH if is_image_server else "/models")
             models = listed if isinstance(listed, list) else listed.get("data")
@@ -341,7 +344,7 @@ def _no_upstream(settings: Settings) -> str:
     if "openai_base_url" in settings.model_fields_set:
         return (
             "None is configured: OPENAI_BASE_URL needs an OPENAI_API_KEY, any text if that server "
-            "wants none."
+            "needs none."
         )
     return "None is configured."
 

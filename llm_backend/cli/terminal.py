@@ -1,4 +1,4 @@
-"""A terminal: colours, and messages typed in it, of one line or several, with a history."""
+"""Terminal: colours, and the messages that are typed in it, with a history."""
 
 import atexit
 import importlib
@@ -13,7 +13,7 @@ HISTORY = Path("~/.local/state/llm-backend/chat-history")
 _HISTORY_LINES = 1000
 _BLOCK = '"""'
 BOLD_GREEN, DIM, RED = "1;32", "2", "31"
-_HIDDEN = "\001{}\002"  # readline does not count what is between
+_HIDDEN = "\001{}\002"  # readline gives the text between no width
 
 
 def has_colours(stream: TextIO) -> bool:
@@ -22,20 +22,20 @@ def has_colours(stream: TextIO) -> bool:
 
 
 def colour(text: str, code: str, stream: TextIO) -> str:
-    """Return the text in a colour, where the stream has any."""
+    """Return the text in a colour, if the stream has colours."""
     return f"\033[{code}m{text}\033[0m" if has_colours(stream) else text
 
 
 def read_messages(*, is_terminal: bool) -> Iterator[str]:
-    """Messages from standard input until its end: a line each. A backslash at its end continues a
-    line; lines between two lines of three quotation marks are one message, and so are lines that
-    are pasted in a terminal."""
-    prompt, continued = (_prompt("> "), _prompt(". ")) if is_terminal else ("", "")
+    """Yield the messages of standard input until its end, one a line. A line that ends with a
+    backslash goes on in the next; text between three quotation marks is one message, and so are
+    lines that are pasted in a terminal."""
+    prompt, continuation = (_prompt("> "), _prompt(". ")) if is_terminal else ("", "")
     if is_terminal:
         _remember_lines(HISTORY.expanduser())
     while True:
         try:
-            yield _read(prompt, continued)
+            yield _read(prompt, continuation)
         except (EOFError, KeyboardInterrupt):
             return
 
@@ -47,19 +47,19 @@ def _prompt(text: str) -> str:
     return f"{begin}{text}{end}"
 
 
-def _read(prompt: str, continued: str) -> str:
+def _read(prompt: str, continuation: str) -> str:
     line = input(prompt).strip()
     if line.startswith(_BLOCK):
-        return _read_block(line.removeprefix(_BLOCK), continued)
+        return _read_block(line.removeprefix(_BLOCK), continuation)
     while line.endswith("\\"):
-        line = f"{line[:-1]}\n{input(continued).strip()}"
+        line = f"{line[:-1]}\n{input(continuation).strip()}"
     return line
 
 
-def _read_block(text: str, continued: str) -> str:
+def _read_block(text: str, continuation: str) -> str:
     lines = [text]
     while not lines[-1].rstrip().endswith(_BLOCK):
-        lines.append(input(continued))
+        lines.append(input(continuation))
     return "\n".join(lines).rstrip().removesuffix(_BLOCK).strip("\n")
 
 
@@ -69,13 +69,13 @@ def _remember_lines(file: Path) -> None:
         readline: Any = importlib.import_module("readline")  # some systems have none
     except ImportError:
         return
-    if variable("TERM") not in (None, "dumb"):  # which cannot mark what is pasted
+    if variable("TERM") not in (None, "dumb"):  # these do not mark pasted text
         readline.parse_and_bind("set enable-bracketed-paste on")  # which Python turns off
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch(mode=0o600)
         readline.read_history_file(file)
-    except OSError:  # a home that cannot be written: lines are edited, and not kept
+    except OSError:  # the home folder is not writable: the history is not kept
         return
     readline.set_history_length(_HISTORY_LINES)
     atexit.register(readline.write_history_file, file)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llm_backend.model_files import DiffusionFile, GgufHeader
 
 _CONTEXTS = (2048, 4096, 8192, 16384, 32768, 65536, 131072)
-PROJECTOR = "clip"  # the architecture of all of them
+PROJECTOR = "clip"  # architecture of every projector
 
 
 def show(
@@ -212,13 +212,13 @@ def _served_model(path: Path, settings: Settings) -> "ServedModel | None":
     except SettingsError as error:
         entries = [one.path for one in settings.models if not isinstance(one, str)]
         if not any(_has_file(one, path, settings) for one in entries):
-            return None  # this file has no settings of its own: another model cannot be served
+            return None  # the error is another model's, and this file has no settings of its own
         exit_with_error(str(error))
     return next(one for one in served if one.engine.model_path == path)
 
 
 def _has_file(name: str, path: Path, settings: Settings) -> bool:
-    """Return whether a name in the settings is that of this file."""
+    """Return True if a name in the settings is that of this file."""
     from llm_backend.builtin import BUILTIN_PATH
     from llm_backend.model_files import ModelFileMissing, find_model_file
 
