@@ -11,7 +11,7 @@ from llm_backend.errors import ClientGone
 T = TypeVar("T")
 
 WaitForDisconnect = Callable[[], Coroutine[Any, Any, object]]
-"""Returns when the client has disconnected; each caller starts a new coroutine."""
+"""Creates a coroutine that returns when the client has disconnected."""
 
 WATCH_DELAY_S = 0.05  # a shorter block is not worth cancelling
 
@@ -22,7 +22,7 @@ class CancelOnDisconnect:
     The block is not a task of its own: every cancellation, from the disconnect or from elsewhere,
     reaches the await that the block is at, so that no acquired resource leaks. At its end the block
     undoes its own cancellation (`Task.uncancel`, as in `asyncio.timeout`); a cancellation from
-    elsewhere passes through. Watching costs a task, so it begins only after `WATCH_DELAY_S`.
+    elsewhere passes through. Watching takes a task, which is created after `WATCH_DELAY_S`.
     """
 
     def __init__(self, wait_for_disconnect: WaitForDisconnect) -> None:
@@ -39,9 +39,9 @@ class CancelOnDisconnect:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
-        self._cancelling = task.cancelling()
+        self._cancelling_before = task.cancelling()
         loop = asyncio.get_running_loop()
-        self._beginning = loop.call_later(WATCH_DELAY_S, self._begin_to_watch)
+        self._watch_timer = loop.call_later(WATCH_DELAY_S, self._start_watch)
         return self
 
     async def __aexit__(
@@ -50,16 +50,16 @@ class CancelOnDisconnect:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        self._beginning.cancel()
+        self._watch_timer.cancel()
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None  # a reference cycle would wait for the garbage collector
         if not self._has_cancelled:
             return False
-        is_ours = self._task.uncancel() <= self._cancelling
+        is_ours = self._task.uncancel() <= self._cancelling_before
         return is_ours and kind is asyncio.CancelledError
 
-    def _begin_to_watch(self) -> None:
+    def _start_watch(self) -> None:
         self._watch = asyncio.create_task(self._watch_client())
 
     async def _watch_client(self) -> None:

@@ -22,14 +22,14 @@ _SOURCES = Path(__file__).parents[2] / "openapi"
 
 
 class ContractMissing(RuntimeError):
-    """Raised if the compiled contract is absent or out of date; the message says what to do."""
+    """Raised if the compiled contract is absent or out of date; the message names the remedy."""
 
 
 class Document:
     """The contract: the table of operations in memory, schemas parsed on first use.
 
-    The files are opened once: a contract that is compiled under a running server has new files. The
-    files are read and not mapped: pages of a mapping stay resident once they are read, with the
+    The files are opened once, because a compilation under a running server replaces them. They are
+    read, not mapped into memory: pages of a mapping stay resident once they are read, with the
     pages around.
     """
 
@@ -58,8 +58,7 @@ class Document:
         return index
 
     def _slice(self, kind: str, name: str) -> bytes:
-        offset, length = self._index[kind][name]
-        # Only the slice is read: the whole file is a megabyte.
+        offset, length = self._index[kind][name]  # the whole file is a megabyte
         return self._text.read(offset, length)
 
 

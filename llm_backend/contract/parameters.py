@@ -1,4 +1,4 @@
-"""Query strings and form fields as typed values, as the document describes them."""
+"""Parameters: converts query strings and form fields to values of the document's types."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping

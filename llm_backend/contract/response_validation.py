@@ -21,15 +21,15 @@ from llm_backend.sse import (
     encode_error,
 )
 
-# A longer body or event is checked only under `enforce`: to parse it again holds up all other
-# requests, for a fifth of a second at 2,048 embeddings.
+# A longer body or event is validated only under `enforce`: parsing it blocks all other requests,
+# for a fifth of a second at 2,048 embeddings.
 LOGGED_BYTES = LONG_EVENT_BYTES
 
 _log = logging.getLogger(__name__)
 
 
 class ResponseCheckMode(StrEnum):
-    """Setting: ignore, log or refuse this server's own responses that break the document."""
+    """Setting: whether responses that break the document are ignored, logged or refused."""
 
     OFF = "off"
     LOG = "log"
@@ -89,7 +89,7 @@ class ResponseValidator:
     async def _events(
         self, operation: Operation, chunks: Any, decoder: Decoder | LineDecoder
     ) -> AsyncGenerator[bytes, None]:
-        """Yields the same chunks, each after every event that it completes has been validated."""
+        """Yields the same chunks, each once the events that it completes have been validated."""
         validate = self._validators.event_validator(operation.operation_id)
         try:
             async for chunk in chunks:
@@ -112,7 +112,7 @@ class ResponseValidator:
                 await chunks.aclose()
 
     def _is_long(self, chunk: Any, decoder: Decoder | LineDecoder) -> bool:
-        """True for whole events that are not parsed."""
+        """True for a chunk of whole events that is too long to be parsed under `log`."""
         is_logged = self._setting is ResponseCheckMode.LOG
         is_whole = decoder.is_between_events and chunk[-1:] == b"\n"
         return is_logged and len(chunk) > LOGGED_BYTES and is_whole

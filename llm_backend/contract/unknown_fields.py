@@ -1,6 +1,6 @@
 """Finds the fields of a request body that the document does not know, at any depth (pure).
 
-`allOf`, `anyOf` and `oneOf` are merged: a field is known if any branch knows it. If a branch
+`allOf`, `anyOf` and `oneOf` are merged: a field is known if any branch describes it. If a branch
 accepts any field, all are known. The known fields of a path are computed on first use.
 """
 
@@ -30,19 +30,19 @@ class KnownFields:
                 self._add(part)
 
     def field(self, name: str) -> "KnownFields | None":
-        """Returns the fields of a field's value; None if the field is unknown."""
+        """Returns the known fields within a field; None if the field itself is unknown."""
         child = self._children.get(name)
         if child is not None or not (name in self._properties or self.accepts_any):
             return child
         return self._child(name, self._properties.get(name, self._others))
 
     def item(self) -> "KnownFields":
-        """Returns the fields of an array's items."""
+        """Returns the known fields of an array's items."""
         return self._child(None, self._items)
 
     def _child(self, name: str | None, schemas: list[JsonValue]) -> "KnownFields":
         if name not in self._properties and name is not None:
-            name = ""  # one path for all other fields, because clients choose any number of names
+            name = ""  # one child for all other fields: clients may send any number of names
         if name not in self._children:
             self._children[name] = KnownFields(schemas or [True], self._component)
         return self._children[name]
@@ -79,7 +79,7 @@ class KnownFields:
 
 
 def unknown_fields(value: JsonValue, known: KnownFields) -> list[str]:
-    """Returns the unknown fields of a body, outermost first, at most sixteen."""
+    """Returns the unknown fields of a body, outermost first, at most `_MAX_FIELDS`."""
     found: list[str] = []
     level: list[tuple[Path, JsonValue, KnownFields]] = [((), value, known)]
     while level and len(found) < _MAX_FIELDS:
@@ -104,7 +104,4 @@ def _is_free(schema: Mapping[str, JsonValue]) -> bool:
     """True if a schema accepts objects without describing their fields."""
     kind = schema.get("type", "object")
     takes_objects = kind == "object" or "object" in kind
-    describes_nothing = not {"properties", "additionalProperties", "items", "enum", "const"} & set(
-        schema
-    )
-    return takes_objects and describes_nothing
+    return takes_objects and not (_DESCRIBING | {"enum", "const"}) & schema.keys()

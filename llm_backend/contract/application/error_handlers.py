@@ -31,8 +31,8 @@ _log = logging.getLogger(__name__)
 class ErrorRenderer:
     """ASGI middleware: renders any exception as an error body, unless the answer has begun.
 
-    It stands in the place of Connexion's middleware, which makes a request object and several calls
-    for every request, before there is any error.
+    It replaces Connexion's middleware, which creates a request object for every request, even
+    without an error.
     """
 
     def __init__(self, app: ASGIApp, *, operations: Operations) -> None:
@@ -68,8 +68,8 @@ class ErrorRenderer:
 
 
 def to_api_error(error: Exception) -> ApiError:
-    """Converts an exception into the error sent to the client; hides the cause of unexpected
-    ones."""
+    """Converts an exception into the error sent to the client. An unexpected one becomes
+    `Internal`, which hides its cause."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, HTTPException) and error.status_code == 405:
@@ -92,7 +92,7 @@ def _drop_tracebacks(error: BaseException | None) -> None:
     An error in the scope of its request would keep that scope and the request's body alive, through
     the frames of its traceback. Only a full garbage collection frees such a reference cycle.
     """
-    seen: set[int] = set()  # the causes of an error that was raised again can form a circle
+    seen: set[int] = set()  # causes form a cycle if an error was raised again
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         error.__traceback__ = None
@@ -120,7 +120,7 @@ def _render(scope: Scope, error: Exception, api_error: ApiError) -> Response:
 
 
 def _allowed_methods(operations: Operations, path: str) -> str:
-    """Returns the `Allow` header: Starlette names the methods of its first route only."""
+    """Returns the value of the `Allow` header; Starlette's names the methods of one route only."""
     methods = {
         operation.method
         for operation in operations.values()

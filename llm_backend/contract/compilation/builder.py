@@ -1,9 +1,9 @@
 """Builds `openapi/openapi.yaml` from OpenAI's published document, without its prose.
 
 Every path, type, bound, default and enum is kept. A key is dropped by its position, not by its
-name: `description` is prose beside `type`, and a property under `properties`. Paths that differ
-only by `?beta=true` are folded into the path without it. Everything whose order has no meaning is
-sorted, so that the same facts are the same bytes, and the difference of two releases is short.
+name: `description` is prose beside `type`, and a property under `properties`. A path that ends with
+`?beta=true` is folded into the path without it. Everything whose order has no meaning is sorted:
+the same facts give the same bytes, and the difference of two releases is short.
 """
 
 import json
@@ -41,7 +41,7 @@ _HEADER = """\
 
 
 class DocumentError(ValueError):
-    """Raised if a source is not an OpenAPI document; the message is for people."""
+    """Raised if a source is not an OpenAPI document; the message is a sentence."""
 
 
 def build_contract(source: str, target: Path) -> Mapping[str, JsonValue]:
@@ -137,12 +137,13 @@ def _name_refs(node: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 def _rank(key: str) -> tuple[int, str]:
-    """Order of the document's parts: the usual one, then by name."""
+    """Returns the sort key of a part of the document: the usual order, then by name."""
     return _PARTS.index(key) if key in _PARTS else len(_PARTS), key
 
 
 def _sort(node: JsonValue, *, is_map: bool = False) -> JsonValue:
-    """Sorts keys, and the lists that are sets. `is_map` says that the keys are names of things."""
+    """Returns a node with its keys sorted, and the lists that are sets. `is_map`: the keys are
+    names, not keywords."""
     if isinstance(node, list):
         return [_sort(item) for item in node]
     if not isinstance(node, dict):
@@ -187,7 +188,7 @@ def _fold_beta_twins(paths: dict[str, JsonValue]) -> None:
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML loader that reads dates as text, as JSON has no others."""
+    """YAML loader that reads dates as text, because JSON has no dates."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 # declared so by its base
         first: [
@@ -198,7 +199,7 @@ class _Loader(yaml.CSafeLoader):
 
 
 class FactsDumper(yaml.CSafeDumper):
-    """YAML dumper that writes repeated nodes in full: anchors would depend on object identity."""
+    """YAML dumper that repeats nodes in full, because anchors depend on object identity."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True

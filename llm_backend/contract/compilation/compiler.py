@@ -6,8 +6,8 @@ Three files, so that startup parses only the part it needs:
     openapi.json   the whole document, as it is served and as validators read it
     index.json     position of each operation and schema in openapi.json: [offset, length] bytes
 
-The same sources give the same bytes; `digest_of` detects a compiled form that is out of date. Files
-are replaced and never changed: a running server keeps those that it has opened.
+The same sources give the same bytes; `digest_of` detects compiled files that are out of date. Files
+are replaced and never changed: a running server keeps reading those that it has opened.
 """
 
 import os
@@ -27,7 +27,8 @@ FREQUENT_PATHS = frozenset({"/chat/completions", "/completions", "/embeddings", 
 
 
 class ContractError(ValueError):
-    """Raised if the files under `openapi/` contradict each other; the message names where."""
+    """Raised if the files under `openapi/` contradict each other; the message names the file or the
+    reference."""
 
 
 def compile_contract(openapi_dir: Path, target: Path) -> None:
@@ -83,7 +84,7 @@ def extend_document(
 
 
 def _name_tags(document: dict[str, JsonValue]) -> None:
-    """Adds the tags that operations have and the document does not name."""
+    """Adds the tags of operations that the document does not list."""
     named = {tag["name"] for tag in document["tags"]}
     used = [o["tags"][0] for _, _, o in _each_operation(document)]
     document["tags"] += [{"name": tag} for tag in dict.fromkeys(used) if tag not in named]
@@ -103,7 +104,9 @@ def _check_references(document: Mapping[str, JsonValue]) -> None:
         for part in reference.decode().removeprefix("#/").split("/"):
             node = node.get(part) if isinstance(node, dict) else None
         if node is None:
-            raise ContractError(f"The document refers to {reference.decode()}, which is not there.")
+            raise ContractError(
+                f"The document refers to {reference.decode()}, which does not exist."
+            )
 
 
 def _each_operation(

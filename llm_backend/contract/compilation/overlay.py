@@ -23,7 +23,7 @@ def apply_overlay(
     document: Mapping[str, JsonValue], overlay: Mapping[str, JsonValue]
 ) -> dict[str, JsonValue]:
     """Returns a copy of the document with every action of the overlay applied, in order. Raises
-    `OverlayError` for all those that cannot be, one on each line."""
+    `OverlayError`, with a line for each action that cannot be applied."""
     result: dict[str, JsonValue] = deepcopy(dict(document))
     errors = []
     for action in overlay["actions"]:

@@ -1,4 +1,4 @@
-"""Streaming multipart/form-data parser: events of part heads and bytes; refuses malformed data."""
+"""Streaming parser of multipart/form-data: yields the heads and the bytes of parts as events."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -9,8 +9,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from llm_backend.errors import InvalidRequest
 
-_PARTS = 100  # more than any form of the document has fields
-_PLAIN = frozenset({"", "binary", "8bit", "7bit"})
+_PARTS_LIMIT = 100  # more than the fields of any form of the document
+_UNENCODED = frozenset({"", "binary", "8bit", "7bit"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ def boundary_of(content_type: str) -> bytes:
 
 
 async def events(body: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[Event]:
-    """Yields the events of a body, in its order. Raises `InvalidRequest`."""
+    """Yields the events of a body. Raises `InvalidRequest` if it is malformed."""
     parts = Parts(boundary)
     async for piece in body:
         for event in parts.read(piece):
@@ -97,8 +97,8 @@ class _PartCollector:
     def begin(self) -> None:
         self.headers = {}
         self.parts += 1
-        if self.parts > _PARTS:
-            raise InvalidRequest(f"The form has more than {_PARTS} parts.")
+        if self.parts > _PARTS_LIMIT:
+            raise InvalidRequest(f"The form has more than {_PARTS_LIMIT} parts.")
 
     def header_name(self, data: bytes, start: int, end: int) -> None:
         self.name += data[start:end]
@@ -131,7 +131,7 @@ def _head(headers: dict[str, str]) -> PartBegan:
     if kind != "form-data" or "name" not in options:
         raise _malformed_form("a part has no `Content-Disposition: form-data` with a name")
     encoding = headers.get("content-transfer-encoding", "").lower()
-    if encoding not in _PLAIN:
+    if encoding not in _UNENCODED:
         raise _malformed_form(f"a part's transfer encoding is {encoding[:32]!r}; send it as it is")
     return PartBegan(
         name=options["name"],
@@ -141,7 +141,7 @@ def _head(headers: dict[str, str]) -> PartBegan:
 
 
 def _options(value: str) -> tuple[str, dict[str, str]]:
-    """Parses a header into value and options; the library reads and returns Latin-1."""
+    """Parses a header in UTF-8 into value and options; the library encodes it as Latin-1."""
     kind, options = parse_options_header(value.encode().decode("latin-1"))
     try:
         return kind.decode(), {name.decode(): text.decode() for name, text in options.items()}

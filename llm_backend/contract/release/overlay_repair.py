@@ -1,9 +1,9 @@
-"""Actions of the overlay that a release makes stale, each with what stands there and a repair.
+"""Actions of the overlay that a release makes stale, each with a reason and a repair.
 
-An action is stale if it selects nothing in the new document. An action is repaired if one change of
-its target selects as many nodes as it did in the old document: another keyword of a union, a
-renamed schema, a moved path, another position. An action is dropped if its subject is gone, or if
-it removed what the new document no longer has. Any other stale action must be corrected by hand.
+An action is stale if it selects nothing in the new document. It is repaired if one change of its
+target selects as many nodes as the target did in the old document: another keyword of a union, a
+renamed schema, a moved path, another position. It is dropped if its subject is gone, or if it
+removed what the new document no longer has. Any other stale action must be corrected by hand.
 """
 
 import re
@@ -46,7 +46,7 @@ class StaleAction:
 
     @property
     def line(self) -> str:
-        """One line for people."""
+        """Line of the report."""
         done = f" -> `{self.target}`" if self.target else ""
         verb = {Repair.RETARGET: "repaired", Repair.DROP: "dropped", Repair.NONE: "STALE"}
         return f"{verb[self.repair]}: `{self.action['target']}`{done}: {self.reason}"
@@ -69,10 +69,10 @@ def stale_actions(
             found = _stale_action(position, action, matches, after, renamed)
             stale.append(found)
             if found.target is not None:
-                _try(after, {**action, "target": found.target})
+                _apply_if_possible(after, {**action, "target": found.target})
         else:
-            _try(after, action)
-        _try(before, action)
+            _apply_if_possible(after, action)
+        _apply_if_possible(before, action)
     return stale
 
 
@@ -89,19 +89,18 @@ def _stale_action(
         if matches and len(_select(each, document)) == len(matches)
     }  # fmt: skip
     if len(candidates) == 1:
-        there = candidates.pop()
         return StaleAction(
-            position=position, action=action, repair=Repair.RETARGET, target=there,
+            position=position, action=action, repair=Repair.RETARGET, target=candidates.pop(),
             reason="it selects what the old target selected",
         )  # fmt: skip
-    standing = [_standing(match.parts, document) for match in matches]
-    reason = "; ".join(dict.fromkeys(text for _, text in standing)) or "it selected nothing before"
+    located = [_locate(match.parts, document) for match in matches]
+    reason = "; ".join(dict.fromkeys(text for _, text in located)) or "it selected nothing before"
     is_gone = all(depth < _ROOT_PARTS.get(str(match.parts[0]), 1)
-                  for (depth, _), match in zip(standing, matches, strict=True))  # fmt: skip
-    is_mended = action.get("remove") is True and all(
-        depth == len(match.parts) - 1 for (depth, _), match in zip(standing, matches, strict=True)
+                  for (depth, _), match in zip(located, matches, strict=True))  # fmt: skip
+    is_obsolete = action.get("remove") is True and all(
+        depth == len(match.parts) - 1 for (depth, _), match in zip(located, matches, strict=True)
     )
-    if is_gone or is_mended:
+    if is_gone or is_obsolete:
         return StaleAction(position=position, action=action, repair=Repair.DROP, reason=reason)
     if candidates:
         reason += f"; it may be one of {', '.join(sorted(candidates))}"
@@ -109,7 +108,7 @@ def _stale_action(
 
 
 def _candidates(target: str, renamed: Mapping[str, str]) -> Iterator[str]:
-    """Yields targets that may have taken the place of one: each differs in one way."""
+    """Yields targets that may replace a stale one; each differs from it in one way."""
     for one, other in (("oneOf", "anyOf"), ("anyOf", "oneOf")):
         if one in target:
             yield target.replace(one, other)
@@ -125,8 +124,8 @@ def _candidates(target: str, renamed: Mapping[str, str]) -> Iterator[str]:
         yield swapped
 
 
-def _standing(parts: Sequence[str | int], document: JsonValue) -> tuple[int, str]:
-    """Returns how many parts of a location still exist, and what stands at the last of them."""
+def _locate(parts: Sequence[str | int], document: JsonValue) -> tuple[int, str]:
+    """Returns the number of parts of a location that still exist, and a description of the last."""
     node, depth = document, 0
     for part in parts:
         try:
@@ -156,8 +155,9 @@ def _select(target: str, document: Mapping[str, JsonValue]) -> list[JSONPathMatc
         return []
 
 
-def _try(document: dict[str, JsonValue], action: Mapping[str, Any]) -> None:
-    """Applies an action for the sake of later ones; its error is reported when all are applied."""
+def _apply_if_possible(document: dict[str, JsonValue], action: Mapping[str, Any]) -> None:
+    """Applies an action on which later ones may depend. Its error is not reported here, but when
+    the whole overlay is applied."""
     try:
         apply_action(document, action)
     except OverlayError:

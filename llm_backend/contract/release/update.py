@@ -1,7 +1,7 @@
 """Update of `openapi/` to another release of OpenAI's document, in one step or not at all.
 
-The document is built, compared, overlaid and compiled in a folder of its own; the files are
-replaced when all of that has succeeded.
+The document is built, compared, overlaid and compiled in a temporary folder. The files are replaced
+once all of that has succeeded.
 """
 
 import re
@@ -42,7 +42,7 @@ _PROVENANCE = re.compile(r"<!-- provenance -->.*<!-- /provenance -->", re.DOTALL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContractUpdate:
-    """A prepared update: its differences, and the text of each file that it writes."""
+    """Prepared update: the differences, and the text of each file to write."""
 
     old: Mapping[str, Any]
     new: Mapping[str, Any]
@@ -111,7 +111,7 @@ def prepare_update(openapi_dir: Path, source: str) -> ContractUpdate:
 
 def write_files(files: Mapping[str, str], openapi_dir: Path, compiled_dir: Path) -> None:
     """Compiles `openapi_dir` with these files and replaces them. Raises `OverlayError` or
-    `ContractError`, and has written nothing then."""
+    `ContractError`, and writes nothing in that case."""
     with tempfile.TemporaryDirectory(dir=openapi_dir.parent, prefix=".contract-") as folder:
         sources, compiled = Path(folder) / "openapi", Path(folder) / "compiled"
         shutil.copytree(openapi_dir, sources)
@@ -145,8 +145,8 @@ def edit_overlay(
     changes: Sequence[ContractChange],
     stale: Sequence[StaleAction],
 ) -> str:
-    """Returns the overlay with its stale actions repaired or dropped, without those of
-    removed operations, and with a summary for each new one that has none."""
+    """Returns the overlay with its stale actions repaired or dropped, without the updates of
+    removed operations, and with a summary for each new operation that has none."""
     edits = YamlEdits(text)
     items = next(value for key, value in edits.root.value if key.value == "actions").value
     for action in stale:
@@ -246,7 +246,8 @@ def _rename_references(text: str, changes: Sequence[ContractChange]) -> str:
 
 
 def _rename_operations(text: str, sdk: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Returns operations.yaml with the document's ids of operations that were the SDK's alone."""
+    """Returns operations.yaml with the document's operationIds for operations that only the SDK had
+    until now."""
     ids = {key_of(method, path): item[method]["operationId"]
            for path, item in new["paths"].items() for method in METHODS
            if "operationId" in item.get(method, {})}  # fmt: skip
@@ -258,7 +259,7 @@ def _rename_operations(text: str, sdk: Mapping[str, Any], new: Mapping[str, Any]
 
 
 def edit_operations(text: str, new: Mapping[str, Any], changes: Sequence[ContractChange]) -> str:
-    """Returns operations.yaml without the removed operations, and with each new one as relayed."""
+    """Returns operations.yaml without the removed operations; new ones are relayed."""
     lines = text.splitlines()
     for change in _of(changes, ChangeKind.OPERATION_REMOVED):
         lines = [line for line in lines if not line.startswith(f"{change.operations[0]}:")]
@@ -273,14 +274,16 @@ def edit_operations(text: str, new: Mapping[str, Any], changes: Sequence[Contrac
 
 
 def _section_end(lines: list[str], header: str) -> int:
-    """Returns the position after the last line of a section, which is made if it is missing."""
+    """Returns the position after the last line of a section. A missing section is added before that
+    of extensions.yaml, or else at the end."""
     if header not in lines:
-        own = next(
-            (at for at, line in enumerate(lines) if line.endswith("(extensions.yaml)")), None
-        )
-        at = len(lines) if own is None else own
-        lines[at:at] = [header, ""] if own is not None else ["", header]
-        return at + 1 if own is not None else at + 2
+        extensions = (at for at, line in enumerate(lines) if line.endswith("(extensions.yaml)"))
+        at = next(extensions, None)
+        if at is None:
+            lines += ["", header]
+            return len(lines)
+        lines[at:at] = [header, ""]
+        return at + 1
     at = lines.index(header) + 1
     while at < len(lines) and lines[at].strip():
         at += 1
@@ -288,7 +291,7 @@ def _section_end(lines: list[str], header: str) -> int:
 
 
 def _readme(file: Path, source: str, raw: bytes, new: Mapping[str, Any]) -> str:
-    """Returns the README with the origin of the document."""
+    """Returns the text of the README with a new table of the document's origin."""
     operations = sum(method in item for item in new["paths"].values() for method in METHODS)
     rows = {
         "API version": new["info"]["version"],

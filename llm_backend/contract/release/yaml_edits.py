@@ -1,4 +1,4 @@
-"""Edits of YAML text that keep its comments, anchors and form: the text is spliced, not dumped.
+"""Edits of YAML text that keep its comments, anchors and layout: the text is spliced, not dumped.
 
 Positions come from the composed nodes; edits are collected and applied from the end of the text.
 """
@@ -22,7 +22,7 @@ class YamlEdits:
         )
 
     def replace_scalar(self, node: yaml.Node, value: str) -> None:
-        """Writes another text in the place of a plain scalar."""
+        """Replaces the text of a plain scalar."""
         self._edits[self._index(node.start_mark), self._index(node.end_mark)] = value
 
     def remove_item(self, node: yaml.Node) -> None:
@@ -32,21 +32,21 @@ class YamlEdits:
     def remove_entries(
         self, mapping: yaml.MappingNode, is_wanted: Callable[[yaml.Node, yaml.Node], bool]
     ) -> None:
-        """Removes the entries of a mapping for which `is_wanted(key, value)` is false. If none
-        remains, the mapping is empty."""
-        gone = [not is_wanted(key, value) for key, value in mapping.value]
-        if all(gone):
+        """Removes the entries of a mapping for which `is_wanted(key, value)` is False. If none
+        remains, the mapping becomes `{}`."""
+        is_removed = [not is_wanted(key, value) for key, value in mapping.value]
+        if all(is_removed):
             end = self._index(mapping.end_mark)
             if not mapping.flow_style:
                 end = self._starts[self._last_line(mapping.end_mark) + 1] - 1
             self._edits[self._index(mapping.start_mark), end] = "{}"
             return
         for index, (key, value) in enumerate(mapping.value):
-            if not gone[index]:
+            if not is_removed[index]:
                 continue
             if not mapping.flow_style:
                 self._remove_lines(key.start_mark.line, value.end_mark)
-            elif any(not each for each in gone[:index]):
+            elif any(not each for each in is_removed[:index]):
                 before = self._index(mapping.value[index - 1][1].end_mark)
                 self._edits[before, self._index(value.end_mark)] = ""
             else:
@@ -83,12 +83,12 @@ class YamlEdits:
         self._edits[self._starts[first], self._starts[self._last_line(end) + 1]] = ""
 
     def _last_line(self, end: yaml.Mark) -> int:
-        """Returns the last line of a block before a mark, which comments and empty lines that
-        follow the block do not belong to."""
+        """Returns the last line of a block that ends at a mark, without the comments and empty
+        lines that follow the block."""
         last = end.line if end.column else end.line - 1
         lines = self._text.splitlines()
         if end.column and not lines[end.line][: end.column].strip(" -"):
-            last -= 1  # the mark of a block is at the next token
+            last -= 1  # the end mark of a block is at the next token
         while last > 0 and (not lines[last].strip() or lines[last].lstrip().startswith("#")):
             last -= 1
         return last

@@ -1,7 +1,7 @@
-"""The facts of `openapi/sdk.yaml`: what the SDK calls and reads, and the document lacks.
+"""Facts of `openapi/sdk.yaml`: what the SDK calls or reads and the document lacks.
 
-Names of schemas are the SDK's, with the prefix `Sdk` where the document has the name. If an
-answer's facts are those of an answer of the document, the document's schema is used.
+Schemas have the SDK's names, with the prefix `Sdk` if the document uses the name. An answer with
+the same facts as an answer of the document has the document's schema.
 """
 
 import json
@@ -27,8 +27,8 @@ _HEADER = """\
 # and openapi.yaml lacks: names, types and structure, without prose. The SDK is Copyright (c) OpenAI
 # and under the Apache License 2.0, whose notice stands in openapi/README.md.
 """
-_COLLIDING = "Sdk"
-_SHORT = 88
+_COLLISION_PREFIX = "Sdk"
+_SHORT_CHARACTERS = 88
 
 
 def sdk_facts(document: JsonMapping) -> dict[str, JsonValue]:
@@ -67,7 +67,7 @@ def sdk_facts(document: JsonMapping) -> dict[str, JsonValue]:
 
 
 def settle_facts(facts: JsonMapping, document: JsonMapping) -> dict[str, JsonValue]:
-    """Returns the facts without what a document has itself, under names that it does not use."""
+    """Returns the facts that a document lacks, with names for schemas that it does not use."""
     known = {key_of(method, path) for path, item in document["paths"].items() for method in item}
     paths = {
         path: {m: operation for m, operation in item.items() if key_of(m, path) not in known}
@@ -84,7 +84,9 @@ def settle_facts(facts: JsonMapping, document: JsonMapping) -> dict[str, JsonVal
     schemas = _select_reached(roots, ours)
     settled["components"] = {"schemas": schemas}
     colliding = schemas.keys() & theirs.keys()
-    return sort_facts(_rename_schemas(settled, {name: f"{_COLLIDING}{name}" for name in colliding}))
+    return sort_facts(
+        _rename_schemas(settled, {name: f"{_COLLISION_PREFIX}{name}" for name in colliding})
+    )
 
 
 def dump_sdk(facts: JsonMapping) -> str:
@@ -104,13 +106,13 @@ class _Dumper(FactsDumper):
 
 
 def _is_short(value: Any) -> bool:
-    return len(json.dumps(value)) <= _SHORT
+    return len(json.dumps(value)) <= _SHORT_CHARACTERS
 
 
 def _shared_answers(
     calls: Iterable[SdkCall], known: Mapping[tuple[str, str], Any]
 ) -> dict[str, str]:
-    """Returns names of the document's schemas by the facts of the SDK's answers."""
+    """Returns the names of the document's schemas for answers, by the facts of the SDK's."""
     shared: dict[str, str] = {}
     for call in calls:
         operation = known.get(key_of(call.method, call.path), {})
@@ -124,10 +126,10 @@ def _shared_answers(
     return shared
 
 
-def _select_reached(paths: Any, schemas: JsonMapping) -> JsonObject:
-    """Returns the schemas that paths refer to, and those that these refer to."""
+def _select_reached(roots: Any, schemas: JsonMapping) -> JsonObject:
+    """Returns the schemas to which the roots refer, directly or by other schemas."""
     reached: JsonObject = {}
-    unread = [paths]
+    unread = [roots]
     while unread:
         for name in _references(unread.pop()):
             if name in schemas and name not in reached:

@@ -116,8 +116,8 @@ async def _user_id(services: Services, body: "api.ProjectUserCreateRequest") -> 
     with translate_store_errors(MEMBERS.name):
         if id is not None:
             return (await services.access.administration.get(resource_kinds.USER, id)).id
-        known = await services.access.administration.load_snapshot((resource_kinds.USER,))
-    for user in known.records:
+        snapshot = await services.access.administration.load_snapshot((resource_kinds.USER,))
+    for user in snapshot.records:
         if email is not None and user.body["email"] == email:
             return user.id
     if email is None:

@@ -1,8 +1,8 @@
 """Rate limits of a project, one for each model: requests and tokens a minute, requests a day.
 
-If a project has none for a model, the limits of the settings apply. A route is limited by the
-limits of its models, and by those set for its own name. An absent limit is rendered as
-`UNLIMITED`, because OpenAI's document has no other form.
+If a project has none for a model, the limits of the settings apply. A route has the limits of its
+models, and those set for its own name. An absent limit is rendered as `UNLIMITED`, because OpenAI's
+document has no other form.
 """
 
 import time
