@@ -18,7 +18,7 @@ from llm_backend.offload import offload
 
 KEY = "idempotency-key"
 KEY_CHARACTERS = 255
-STORED_LIMIT_BYTES = 64 * 1024 * 1024
+MEMORY_LIMIT_BYTES = 64 * 1024 * 1024
 _OPERATIONS_WITH_SECRETS = frozenset(
     {
         "create-realtime-client-secret",
@@ -156,7 +156,7 @@ class Idempotency:
     def _store(self, recorded: RecordedAnswer) -> None:
         recorded.until_s = self._clock() + recorded.retention_s
         self._bytes += recorded.size_bytes
-        while self._bytes > STORED_LIMIT_BYTES:
+        while self._bytes > MEMORY_LIMIT_BYTES:
             self._evict(next(name for name, one in self._recorded.items() if one.ended.is_set()))
 
     def _evict(self, name: Id) -> None:

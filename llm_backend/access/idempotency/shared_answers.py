@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 RETENTION_S = 3600  # storage time of an answer, from its end
 LEASE_S = 30  # seconds after which another server may claim the key of a dead one
 POLL_S = 0.2  # polling interval while another server makes the answer
-LIMIT_BYTES = 256 * 1024 * 1024  # of all servers together; the oldest answers are evicted
+SHARED_LIMIT_BYTES = 256 * 1024 * 1024  # of all servers together; the oldest answers are evicted
 
 
 class SharedAnswers:
@@ -90,8 +90,8 @@ class SharedAnswers:
         await self._writes.wait_idle()
 
     async def expire(self) -> None:
-        """Deletes expired answers, and the oldest beyond `LIMIT_BYTES`."""
-        await self._stored.expire(now=int(self._clock()), limit_bytes=LIMIT_BYTES)
+        """Deletes expired answers, and the oldest beyond `SHARED_LIMIT_BYTES`."""
+        await self._stored.expire(now=int(self._clock()), limit_bytes=SHARED_LIMIT_BYTES)
 
     async def _renew(self) -> None:
         until = int(self._clock()) + LEASE_S

@@ -24,7 +24,7 @@ from llm_backend.store.tables.administration import administered, api_keys, audi
 
 VERSION = "administration"
 
-_EXPIRED_AT_ONCE = 500  # entries of the audit log deleted in one transaction
+_EXPIRY_LIMIT = 500  # entries of the audit log deleted in one transaction
 _Value = TypeVar("_Value", Record, StoredKey, AuditEntry)
 
 
@@ -181,11 +181,11 @@ def find_audit_entries(
 
 def delete_audit_entries(connection: Connection, before: int) -> bool:
     """Deletes some of the entries from before this time. Returns True if more may be left."""
-    old = select(audit_logs.c.seq).where(audit_logs.c.created_at < before)
-    some = old.order_by(audit_logs.c.created_at, audit_logs.c.seq).limit(_EXPIRED_AT_ONCE)
-    seqs = connection.scalars(some.with_for_update(skip_locked=True)).all()
+    expired = select(audit_logs.c.seq).where(audit_logs.c.created_at < before)
+    oldest = expired.order_by(audit_logs.c.created_at, audit_logs.c.seq).limit(_EXPIRY_LIMIT)
+    seqs = connection.scalars(oldest.with_for_update(skip_locked=True)).all()
     connection.execute(delete_from(audit_logs).where(audit_logs.c.seq.in_(seqs)))
-    return len(seqs) == _EXPIRED_AT_ONCE
+    return len(seqs) == _EXPIRY_LIMIT
 
 
 def _conditions(criteria: AuditFilter) -> list[ColumnElement[bool]]:

@@ -13,7 +13,7 @@ from llm_backend.store.database.upsert import add_up
 from llm_backend.store.tables.administration import usage
 from llm_backend.store.tables.vector_stores import vector_store_files, vector_stores
 
-_EXPIRED_AT_ONCE_S = DAY_S  # period of usage whose rows are deleted in one transaction
+_EXPIRED_PERIOD_S = DAY_S  # period of usage whose rows are deleted in one transaction
 
 
 class UsageKey(NamedTuple):
@@ -154,7 +154,7 @@ def _delete_expired(connection: Connection, before: int) -> bool:
     oldest: int | None = connection.scalar(select(func.min(usage.c.minute_at)))
     if oldest is None or oldest >= before:
         return False
-    until = min(before, oldest + _EXPIRED_AT_ONCE_S)
+    until = min(before, oldest + _EXPIRED_PERIOD_S)
     connection.execute(delete(usage).where(usage.c.minute_at < until))
     return True
 

@@ -34,7 +34,7 @@ from llm_backend.store.row_values import find_row, value_from
 from llm_backend.store.tables.batches import batches
 from llm_backend.store.webhooks import delivery_rows
 
-_EXPIRED_AT_ONCE = 100
+_EXPIRY_LIMIT = 100
 
 
 def add(connection: Connection, batch: StoredBatch, now: float) -> None:
@@ -165,9 +165,11 @@ def cancel(connection: Connection, id: str, *, now: float) -> StoredBatch:
 
 def expire(connection: Connection, *, now: float) -> None:
     """Starts no more lines of expired batches; one call handles a limited number of them."""
-    over = (batches.c.status == BatchStatus.IN_PROGRESS.value) & (batches.c.expires_at <= now)
-    some = select(batches).where(over).order_by(batches.c.expires_at).limit(_EXPIRED_AT_ONCE)
-    for row in connection.execute(some.with_for_update(skip_locked=True, key_share=True)).all():
+    has_expired = (batches.c.status == BatchStatus.IN_PROGRESS.value) & (
+        batches.c.expires_at <= now
+    )
+    oldest = select(batches).where(has_expired).order_by(batches.c.expires_at).limit(_EXPIRY_LIMIT)
+    for row in connection.execute(oldest.with_for_update(skip_locked=True, key_share=True)).all():
         job_rows.remove_not_running(connection, BATCH_LINES, row.id, now=now)
         completed, failed = line_rows.counts(connection, row.seq)
         now_completed, now_failed = _count_unfinished(connection, row)

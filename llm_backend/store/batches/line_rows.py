@@ -11,7 +11,7 @@ from llm_backend.store.batches.stored_batch import LineResult, TokenCounts
 from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.tables.batches import batch_lines
 
-_SOME = 1000  # rows deleted in one transaction
+_DELETE_LIMIT = 1000  # rows deleted in one transaction
 _RANGES = 500  # counted in one statement, which may have 1,664 columns on PostgreSQL
 
 
@@ -33,19 +33,19 @@ def add(connection: Connection, batch_seq: int, results: Sequence[LineResult]) -
 
 def numbers(connection: Connection, batch_seq: int, first: int, last: int) -> set[int]:
     """The numbers of these lines that have an answer."""
-    some = batch_lines.c.line.between(first, last)
-    return set(connection.scalars(select(batch_lines.c.line).where(_of(batch_seq), some)))
+    is_in_range = batch_lines.c.line.between(first, last)
+    return set(connection.scalars(select(batch_lines.c.line).where(_of(batch_seq), is_in_range)))
 
 
 def page(
     connection: Connection, batch_seq: int, *, is_error: bool, after: int, limit: int
 ) -> Sequence[tuple[int, str]]:
     """Numbers and texts of the next answers."""
-    rest = _of(batch_seq) & (batch_lines.c.is_error == is_error) & (batch_lines.c.line > after)
-    some = select(batch_lines.c.line, batch_lines.c.text).where(rest)
+    follows = _of(batch_seq) & (batch_lines.c.is_error == is_error) & (batch_lines.c.line > after)
+    query = select(batch_lines.c.line, batch_lines.c.text).where(follows)
     return [
         (row.line, row.text)
-        for row in connection.execute(some.order_by(batch_lines.c.line).limit(limit))
+        for row in connection.execute(query.order_by(batch_lines.c.line).limit(limit))
     ]
 
 
@@ -89,9 +89,9 @@ def tokens(connection: Connection, batch_seq: int) -> TokenCounts:
 
 def delete_lines(connection: Connection, batch_seq: int) -> bool:
     """Deletes some answers; true if more may be left."""
-    some = select(batch_lines.c.line).where(_of(batch_seq)).limit(_SOME)
-    these = _of(batch_seq) & batch_lines.c.line.in_(some.scalar_subquery())
-    return connection.execute(delete_from(batch_lines).where(these)).rowcount == _SOME
+    deleted = select(batch_lines.c.line).where(_of(batch_seq)).limit(_DELETE_LIMIT)
+    these = _of(batch_seq) & batch_lines.c.line.in_(deleted.scalar_subquery())
+    return connection.execute(delete_from(batch_lines).where(these)).rowcount == _DELETE_LIMIT
 
 
 def _of(batch_seq: int) -> ColumnElement[bool]:

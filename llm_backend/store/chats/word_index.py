@@ -32,7 +32,8 @@ from llm_backend.store.database.bulk_insert import insert_rows
 from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.tables.chats import chat_messages, chat_metadata, chats, unindexed_chats
 
-_SOME, _SOME_BYTES = 128, 4 * 1024 * 1024  # of chats in one transaction, which blocks other writes
+# Of one transaction, which blocks other writes.
+_CHATS_LIMIT, _BYTES_LIMIT = 128, 4 * 1024 * 1024
 
 CREATE: Mapping[str, Sequence[str]] = {
     "sqlite": (
@@ -189,14 +190,14 @@ def _pending(connection: Connection) -> list[int]:
         select(chats.c.seq, chats.c.size_bytes)
         .join(unindexed_chats, unindexed_chats.c.chat_seq == chats.c.seq)
         .order_by(unindexed_chats.c.chat_seq.desc())  # a search wants the latest first
-        .limit(_SOME)
+        .limit(_CHATS_LIMIT)
         .with_for_update(of=unindexed_chats, skip_locked=True)
     )
     seqs: list[int] = []
     size_bytes = 0
     for row in connection.execute(waiting):
         size_bytes += row.size_bytes
-        if seqs and size_bytes > _SOME_BYTES:
+        if seqs and size_bytes > _BYTES_LIMIT:
             break
         seqs.append(row.seq)
     return seqs

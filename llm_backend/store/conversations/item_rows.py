@@ -47,8 +47,8 @@ def read(connection: Connection, seqs: Sequence[int]) -> list[StoredItem]:
     """The items with these sequence numbers, in their order."""
     rows: dict[int, Row[Any]] = {}
     for part in statement_parts(seqs):
-        some = select(items).where(items.c.seq.in_(part))
-        rows |= {row.seq: row for row in connection.execute(some)}
+        query = select(items).where(items.c.seq.in_(part))
+        rows |= {row.seq: row for row in connection.execute(query)}
     return [item_of(rows[seq]) for seq in seqs]
 
 
@@ -113,8 +113,8 @@ def _locked_items(connection: Connection, ids: Sequence[str]) -> dict[str, Row[A
     """The items with these ids, locked against deletion until the transaction ends."""
     known: dict[str, Row[Any]] = {}
     for part in statement_parts(ids):
-        some = select(items).where(items.c.id.in_(part))
-        locked = some.order_by(items.c.seq).with_for_update(read=True, key_share=True)
+        query = select(items).where(items.c.id.in_(part))
+        locked = query.order_by(items.c.seq).with_for_update(read=True, key_share=True)
         known |= {row.id: row for row in connection.execute(locked)}
     return known
 
@@ -126,8 +126,8 @@ def _find_excluded(
     seqs = [row.seq for row in known.values()]
     found: set[int] = set()
     for part in statement_parts(seqs):
-        some = select(items.c.seq).where(items.c.seq.in_(part), items.c.seq.in_(excluded))
-        found.update(connection.scalars(some))
+        query = select(items.c.seq).where(items.c.seq.in_(part), items.c.seq.in_(excluded))
+        found.update(connection.scalars(query))
     return found
 
 

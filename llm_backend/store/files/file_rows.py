@@ -22,7 +22,7 @@ from llm_backend.store.tables.files import files
 from llm_backend.store.tables.vector_stores import vector_store_files
 from llm_backend.store.vector_stores.file_rows import forget_files
 
-_EXPIRED_AT_ONCE = 100  # files whose rows go in one transaction
+_EXPIRY_LIMIT = 100  # files whose rows go in one transaction
 
 
 def add(connection: Connection, file: StoredFile, limit_bytes: int | None = None) -> None:
@@ -90,12 +90,12 @@ def expire(connection: Connection, now: int, *, lease_s: float) -> bool:
     """Deletes a limited number of expired files, also from vector stores; true if more may be
     left."""
     is_read = select(batches.c.id).where(_reads(files.c.id)).exists()
-    over = select(files).where(files.c.expires_at <= now, ~is_read).order_by(files.c.expires_at)
-    some = over.limit(_EXPIRED_AT_ONCE).with_for_update(skip_locked=True)
-    rows = connection.execute(some).all()
+    expired = select(files).where(files.c.expires_at <= now, ~is_read).order_by(files.c.expires_at)
+    oldest = expired.limit(_EXPIRY_LIMIT).with_for_update(skip_locked=True)
+    rows = connection.execute(oldest).all()
     forget_files(connection, [row.id for row in rows], now, lease_s=lease_s)
     _delete(connection, rows)
-    return len(rows) == _EXPIRED_AT_ONCE
+    return len(rows) == _EXPIRY_LIMIT
 
 
 def delete_old(connection: Connection, before: int, *, limit: int) -> int:
@@ -103,9 +103,9 @@ def delete_old(connection: Connection, before: int, *, limit: int) -> int:
     return their number."""
     is_read = select(batches.c.id).where(_reads(files.c.id)).exists()
     is_searched = exists().where(vector_store_files.c.file_id == files.c.id)
-    old = select(files).where(files.c.created_at <= before, ~is_read, ~is_searched)
-    some = old.order_by(files.c.created_at, files.c.seq).limit(limit)
-    rows = connection.execute(some.with_for_update(skip_locked=True)).all()
+    unused = select(files).where(files.c.created_at <= before, ~is_read, ~is_searched)
+    oldest = unused.order_by(files.c.created_at, files.c.seq).limit(limit)
+    rows = connection.execute(oldest.with_for_update(skip_locked=True)).all()
     if rows:
         _delete(connection, rows)
     return len(rows)

@@ -164,8 +164,8 @@ def postpone_unleased(
 
 def are_any(connection: Connection, kind: str, subject: str) -> bool:
     """True if there are jobs about this subject."""
-    some = select(jobs.c.seq).where(is_about(kind, subject)).limit(1)
-    return connection.execute(some).first() is not None
+    query = select(jobs.c.seq).where(is_about(kind, subject)).limit(1)
+    return connection.execute(query).first() is not None
 
 
 def details(connection: Connection, kind: str, subject: str) -> list[JsonMapping]:
@@ -176,9 +176,9 @@ def details(connection: Connection, kind: str, subject: str) -> list[JsonMapping
 
 def count(connection: Connection, kind: str, limit: int, *, subject: str | None = None) -> int:
     """The number of jobs of a kind, or of those about one subject, counted up to `limit`."""
-    those = jobs.c.kind == kind if subject is None else is_about(kind, subject)
-    some = select(jobs.c.seq).where(those).limit(limit).subquery()
-    return int(connection.scalar(select(func.count()).select_from(some)) or 0)
+    is_counted = jobs.c.kind == kind if subject is None else is_about(kind, subject)
+    counted = select(jobs.c.seq).where(is_counted).limit(limit).subquery()
+    return int(connection.scalar(select(func.count()).select_from(counted)) or 0)
 
 
 def due_times_and_held_leases(

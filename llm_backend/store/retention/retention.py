@@ -50,11 +50,11 @@ class Retention:
         deleted = 0
         before = int(self._clock()) - int(days * DAY_S)
         for _ in range(STEPS_PER_SWEEP):
-            some = 0
+            deleted_in_step = 0
             for delete in retention_rows.DELETE_OLD:
-                some += await self._database.write(delete, before=before)
-            deleted += some
-            if not some:
+                deleted_in_step += await self._database.write(delete, before=before)
+            deleted += deleted_in_step
+            if not deleted_in_step:
                 break
         if deleted:
             log.info("retention_deleted", extra={"reason": "age", "number": deleted})

@@ -34,7 +34,7 @@ from llm_backend.store.uploads.stored_upload import (
 )
 
 _CLOSED_KEPT_S = DAY_S  # seconds after its expiry that the row of an ended upload is kept
-_EXPIRED_AT_ONCE = 100  # uploads whose parts go in one transaction
+_EXPIRY_LIMIT = 100  # uploads whose parts go in one transaction
 
 
 class UploadStore:
@@ -204,9 +204,9 @@ def _cancel(connection: Connection, id: str, now: int) -> tuple[StoredUpload, Se
 
 
 def _expire(connection: Connection, now: int) -> bool:
-    over = (uploads.c.expires_at <= now) & (uploads.c.status == UploadStatus.PENDING.value)
-    some = select(uploads).where(over).order_by(uploads.c.expires_at).limit(_EXPIRED_AT_ONCE)
-    rows = connection.execute(some.with_for_update(skip_locked=True)).all()
+    has_expired = (uploads.c.expires_at <= now) & (uploads.c.status == UploadStatus.PENDING.value)
+    oldest = select(uploads).where(has_expired).order_by(uploads.c.expires_at).limit(_EXPIRY_LIMIT)
+    rows = connection.execute(oldest.with_for_update(skip_locked=True)).all()
     freed_bytes = 0
     for row in rows:
         sent = _uploaded_content(connection, row)
@@ -214,7 +214,7 @@ def _expire(connection: Connection, now: int) -> bool:
         _close(connection, row, UploadStatus.EXPIRED)
         freed_bytes += size_of(sent)
     file_byte_total.subtract(connection, freed_bytes)
-    return len(rows) == _EXPIRED_AT_ONCE
+    return len(rows) == _EXPIRY_LIMIT
 
 
 def _forget(connection: Connection, before: int) -> None:

@@ -43,6 +43,6 @@ def texts_of(connection: Connection, point_ids: Sequence[str]) -> list[FoundChun
     ).join_from(vector_store_chunks, vector_store_files)
     found: list[FoundChunk] = []
     for part in statement_parts(point_ids):
-        some = joined.where(_CHUNKS.point_id.in_(part))
-        found += [FoundChunk(**row._mapping) for row in connection.execute(some)]
+        query = joined.where(_CHUNKS.point_id.in_(part))
+        found += [FoundChunk(**row._mapping) for row in connection.execute(query)]
     return found

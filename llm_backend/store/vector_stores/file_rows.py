@@ -209,11 +209,11 @@ def _remove(
 ) -> None:
     for document in sorted(documents):
         stop_ingestion(connection, document)
-    some = _FILES.id.in_(documents)
+    is_deleted = _FILES.id.in_(documents)
     in_progress = connection.scalars(
-        select(_FILES.id).where(some, _FILES.status == "in_progress")
+        select(_FILES.id).where(is_deleted, _FILES.status == "in_progress")
     ).all()
-    connection.execute(delete_from(vector_store_files).where(some))
+    connection.execute(delete_from(vector_store_files).where(is_deleted))
     _remove_points_later(connection, location, in_progress, now, delay_s=_LEASES * lease_s)
     _remove_points_later(connection, location, sorted({*documents} - {*in_progress}), now)
 

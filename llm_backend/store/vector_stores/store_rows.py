@@ -18,7 +18,7 @@ REMOVE_FILE, REMOVE_STORE = "vector_file_removal", "vector_store_removal"
 """Kinds of jobs: ingest a file, ingest a long file, remove a file's points, remove a store's
 collection."""
 
-_SOME = 20  # stores that are emptied in one transaction
+_EMPTY_LIMIT = 20  # stores that are emptied in one transaction
 _KEYS = (vector_stores.c.created_at, vector_stores.c.seq)
 
 
@@ -112,7 +112,7 @@ def empty_due(connection: Connection, now: int) -> bool:
     due = select(vector_stores).where(
         vector_stores.c.expires_at <= now, vector_stores.c.is_emptied.is_(False)
     )
-    rows = connection.execute(due.limit(_SOME).with_for_update(skip_locked=True)).all()
+    rows = connection.execute(due.limit(_EMPTY_LIMIT).with_for_update(skip_locked=True)).all()
     for row in rows:
         _stop(connection, row.seq)
         files = vector_store_files.c.store_seq == row.seq
@@ -121,14 +121,16 @@ def empty_due(connection: Connection, now: int) -> bool:
         connection.execute(this.values(is_emptied=True, dimensions=None))
     drops = [NewJob(kind=REMOVE_STORE, subject=row.id, affinity=row.index_name) for row in rows]
     job_rows.add(connection, drops, now=now)
-    return len(rows) == _SOME
+    return len(rows) == _EMPTY_LIMIT
 
 
 def delete_emptied(connection: Connection, before: int, *, limit: int) -> int:
     """Deletes some of the emptied stores that expired before this time; returns their number."""
-    long_over = vector_stores.c.is_emptied & (vector_stores.c.expires_at <= before)
-    some = select(vector_stores.c.seq).where(long_over).order_by(vector_stores.c.seq).limit(limit)
-    seqs = connection.scalars(some.with_for_update(skip_locked=True)).all()
+    has_expired = vector_stores.c.is_emptied & (vector_stores.c.expires_at <= before)
+    oldest = (
+        select(vector_stores.c.seq).where(has_expired).order_by(vector_stores.c.seq).limit(limit)
+    )
+    seqs = connection.scalars(oldest.with_for_update(skip_locked=True)).all()
     connection.execute(delete_from(vector_stores).where(vector_stores.c.seq.in_(seqs)))
     return len(seqs)
 

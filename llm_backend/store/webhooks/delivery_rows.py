@@ -32,8 +32,8 @@ def add(
     these."""
     columns = webhook_endpoints.c
     is_theirs = columns.owner.is_(None) if owner is None else columns.owner == owner
-    those = select(columns.id, columns.event_types).where(is_theirs, columns.disabled_at.is_(None))
-    in_order = those.order_by(columns.seq)  # of the locks below
+    query = select(columns.id, columns.event_types).where(is_theirs, columns.disabled_at.is_(None))
+    in_order = query.order_by(columns.seq)  # of the locks below
     ids = [row.id for row in connection.execute(in_order).all() if type in row.event_types]
     event = {
         "id": f"evt_{uuid.uuid4().hex}",

@@ -96,16 +96,16 @@ def forget(connection: Connection, id: str) -> None:
 def failures(connection: Connection, id: str) -> Sequence[StoredFailure]:
     """The failures of an endpoint, the newest first. Raises `Missing`."""
     _row(connection, id)
-    those = select(webhook_failures).where(webhook_failures.c.endpoint_id == id)
-    newest_first = those.order_by(webhook_failures.c.seq.desc())
+    query = select(webhook_failures).where(webhook_failures.c.endpoint_id == id)
+    newest_first = query.order_by(webhook_failures.c.seq.desc())
     return [value_from(row, StoredFailure) for row in connection.execute(newest_first)]
 
 
 def expire(connection: Connection, *, now: int) -> None:
     """Erase previous secrets that are no longer valid, and failures of deleted endpoints."""
-    over = webhook_endpoints.c.previous_secret_until <= now
+    has_expired = webhook_endpoints.c.previous_secret_until <= now
     none = {"previous_secret": None, "previous_secret_until": None}
-    connection.execute(update(webhook_endpoints).where(over).values(none))
+    connection.execute(update(webhook_endpoints).where(has_expired).values(none))
     has_endpoint = exists().where(webhook_endpoints.c.id == webhook_failures.c.endpoint_id)
     connection.execute(delete_from(webhook_failures).where(~has_endpoint))
 
