@@ -134,9 +134,9 @@ async def _count_tokens(
     """Counts the tokens of the segments; those over a quarter of a chunk are halved."""
     counted: list[_Segment] = []
     for start in range(0, len(segments), _COUNT_BATCH):
-        some = segments[start : start + _COUNT_BATCH]
-        tokens = await count([segment.text for segment in some])
-        for segment, number in zip(some, tokens, strict=True):
+        batch = segments[start : start + _COUNT_BATCH]
+        tokens = await count([segment.text for segment in batch])
+        for segment, number in zip(batch, tokens, strict=True):
             if number > max_tokens // 4 and len(segment.text) > 1:
                 counted += await _count_tokens(_halves(segment), max_tokens, count)
             else:  # a blank segment has no tokens, and counts as one

@@ -165,9 +165,9 @@ def _cell_values(header: GgufHeader) -> list[int]:
     heads = _values_by_layer(header, "attention.head_count")
     own = header.of_architecture("attention.head_count_kv")
     kv_heads = heads if own is None else _values_by_layer(header, "attention.head_count_kv")
-    width, most = _count(header.of_architecture("embedding_length")), max(heads, default=0)
-    key = _key_length(header, width, most)
-    value = _count(header.of_architecture("attention.value_length")) or _quotient(width, most)
+    width, max_heads = _count(header.of_architecture("embedding_length")), max(heads, default=0)
+    key = _key_length(header, width, max_heads)
+    value = _count(header.of_architecture("attention.value_length")) or _quotient(width, max_heads)
     if _count(header.of_architecture("attention.key_length_mla")):
         value = 0  # multi-head latent attention: values are computed from the keys
     interval = _count(header.of_architecture("full_attention_interval"))

@@ -88,12 +88,12 @@ def _lower_unique(
         values = lowering.logic.finite_values(lowering.logic.conjuncts(schemas[0], node.base))
         if values is not None and "prefixItems" not in lowered:
             lowered["maxItems"] = min(len(values), lowered.get("maxItems", len(values)))
-    least, most = lowered.get("minItems", 0), lowered.get("maxItems")
-    if most is not None and most <= 1:
+    minimum, maximum = lowered.get("minItems", 0), lowered.get("maxItems")
+    if maximum is not None and maximum <= 1:
         return
     alternatives = None
     if "contains" not in node.schema:
-        alternatives = alternatives_of_unique_items(lowering, node, schemas, least, most)
+        alternatives = alternatives_of_unique_items(lowering, node, schemas, minimum, maximum)
     if alternatives is None:
         lowering.widen()
         return

@@ -216,10 +216,10 @@ class _SchemaLowering:
 
     def _lower_multiple(self, node: Node, value: float, path: Path) -> dict[str, JsonValue]:
         types = node.schema.get("type")
-        least = convert_multiple(value, is_integer=types == "integer")
-        if least is None:
+        multiple = convert_multiple(value, is_integer=types == "integer")
+        if multiple is None:
             raise SchemaUnsupported("`multipleOf` has more digits than can be enforced.", path)
-        return {"multipleOf": least}
+        return {"multipleOf": multiple}
 
     def _lower_reference(self, keyword: str, node: Node, value: JsonValue) -> dict[str, JsonValue]:
         if keyword != "$ref":

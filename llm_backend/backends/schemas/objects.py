@@ -97,17 +97,17 @@ def _pattern_of(names: Schema, node: Node) -> str | None:
         path = (*node.path, "propertyNames", "pattern")
         return lower_pattern(names["pattern"], "pattern", path)
     if keywords <= {"minLength", "maxLength"}:
-        least = int(names.get("minLength", 0))
-        most = int(names["maxLength"]) if "maxLength" in names else ""
-        return f"^[\\s\\S]{{{least},{most}}}$"
+        minimum = int(names.get("minLength", 0))
+        maximum = int(names["maxLength"]) if "maxLength" in names else ""
+        return f"^[\\s\\S]{{{minimum},{maximum}}}$"
     return None
 
 
 def _lower_counts(lowering: Lowering, node: Node, lowered: dict[str, JsonValue]) -> None:
     """Rewrites `minProperties` and `maxProperties`: llguidance counts only additional ones."""
     schema = node.schema
-    least = int(schema.get("minProperties", 0))
-    most = min((int(one) for one in _property_limits(schema, lowered)), default=None)
+    minimum = int(schema.get("minProperties", 0))
+    maximum = min((int(one) for one in _property_limits(schema, lowered)), default=None)
     required = set(lowered.get("required", ()))
     properties = lowered.get("properties", {})
     optional = [
@@ -118,22 +118,24 @@ def _lower_counts(lowering: Lowering, node: Node, lowered: dict[str, JsonValue])
     )
     total = len(required) + len(optional)
     lowered.pop("maxProperties", None)
-    if _has_properties_elsewhere(lowering, node) and (least > len(required) or most is not None):
+    if _has_properties_elsewhere(lowering, node) and (
+        minimum > len(required) or maximum is not None
+    ):
         lowering.widen()  # llguidance does not count properties of other schemas
         return
-    if most is not None and most == len(required) and optional:
+    if maximum is not None and maximum == len(required) and optional:
         lowered["properties"] = {
             name: one if name in required else False for name, one in properties.items()
         }
         lowered["additionalProperties"] = False
         lowered.pop("patternProperties", None)
-    elif most is not None and not (is_closed and most >= total):
-        if optional and not (is_closed and most == 1 and least <= 1 and not required):
+    elif maximum is not None and not (is_closed and maximum >= total):
+        if optional and not (is_closed and maximum == 1 and minimum <= 1 and not required):
             lowering.widen()
         else:
-            lowered["maxProperties"] = most
-    if least > len(required):
-        _require_count(lowering, lowered, least, optional, is_closed)
+            lowered["maxProperties"] = maximum
+    if minimum > len(required):
+        _require_count(lowering, lowered, minimum, optional, is_closed)
 
 
 def _has_properties_elsewhere(lowering: Lowering, node: Node) -> bool:
@@ -151,22 +153,22 @@ def _property_limits(schema: Schema, lowered: Schema) -> list[int]:
 def _require_count(
     lowering: Lowering,
     lowered: dict[str, JsonValue],
-    least: int,
+    minimum: int,
     optional: list[str],
     is_closed: bool,
 ) -> None:
     required = lowered.get("required", [])
     if not optional:
-        lowered["minProperties"] = least
-        if least - len(required) > 1:  # llguidance does not notice a duplicate name
+        lowered["minProperties"] = minimum
+        if minimum - len(required) > 1:  # llguidance does not notice a duplicate name
             lowering.widen()
-    elif is_closed and least >= len(set(required)) + len(optional):
+    elif is_closed and minimum >= len(set(required)) + len(optional):
         lowered["required"] = [*required, *optional]
-        if least > len({*required, *optional}):
-            lowered["minProperties"] = least
-    elif is_closed and least == 1 and lowered.get("maxProperties", 1) == 1:
+        if minimum > len({*required, *optional}):
+            lowered["minProperties"] = minimum
+    elif is_closed and minimum == 1 and lowered.get("maxProperties", 1) == 1:
         lowered["minProperties"] = 1
-    elif least - len(set(required)) == 1 and len(optional) <= _NAMES_LIMIT and is_closed:
+    elif minimum - len(set(required)) == 1 and len(optional) <= _NAMES_LIMIT and is_closed:
         alternatives = [{"type": "object", "required": [name]} for name in optional]
         lowered["allOf"] = [{"anyOf": [*alternatives, {"type": _OTHER_TYPES}]}]
     else:

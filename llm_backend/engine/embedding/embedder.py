@@ -127,9 +127,13 @@ class Embedder(WorkerEngine):
     def _check_length(self, text: str, field: str) -> None:
         """Raises `CommandRefused` for a text that is far too long, before all of it is
         tokenized."""
-        least = tokens_beyond(self._input_limit, text, self._model.vocabulary, parse_special=False)
-        if least is not None:
-            message = f"This model takes {self._input_limit} tokens; {field} has more than {least}."
+        lower_bound = tokens_beyond(
+            self._input_limit, text, self._model.vocabulary, parse_special=False
+        )
+        if lower_bound is not None:
+            message = (
+                f"This model takes {self._input_limit} tokens; {field} has more than {lower_bound}."
+            )
             raise CommandRefused(Failure.CONTEXT_LENGTH, message, field)
 
     @property

@@ -41,9 +41,9 @@ def exclude_top_choices(weights: Row, threshold: float) -> Row:
     strong = np.flatnonzero(weights >= threshold * weights.sum(dtype=np.float64))
     if len(strong) < 2:
         return weights
-    least = strong[weights[strong].argmin()]
+    weakest = strong[weights[strong].argmin()]
     weights = weights.copy()
-    weights[strong[strong != least]] = 0
+    weights[strong[strong != weakest]] = 0
     return weights
 
 
@@ -121,8 +121,8 @@ class Candidates:
 
     def exclude_top_choices(self, threshold: float) -> None:
         """Applies XTC, as `exclude_top_choices`."""
-        least = threshold * self.weights.sum(dtype=np.float64)
-        strong = int(np.count_nonzero(self.weights >= least))
+        minimum = threshold * self.weights.sum(dtype=np.float64)
+        strong = int(np.count_nonzero(self.weights >= minimum))
         self._keep(slice(max(0, strong - 1), None))
 
     def _keep(self, indices: slice) -> None:

@@ -91,11 +91,11 @@ class _SchemaCounts:
                 "The grammar is refused: a schema's numbers must be greater than -2^63."
             )
         if combines and self._patterns > self._limits.intersections:
-            most = count_intersections(schema)
-            most = self._patterns if most is None else most
+            intersections = count_intersections(schema)
+            intersections = self._patterns if intersections is None else intersections
             self._check(
                 "a schema's patterns under `allOf` and the like, for one text,",
-                most,
+                intersections,
                 self._limits.intersections,
                 (),
             )

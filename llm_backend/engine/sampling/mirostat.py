@@ -38,8 +38,8 @@ class Mirostat:
         return token
 
     def _select_by_surprise(self, weights: Row) -> Indices:
-        least = weights.sum(dtype=np.float64) * np.exp2(-self._mu)
-        selected: Indices = np.flatnonzero((weights >= least) & (weights > 0))
+        minimum = weights.sum(dtype=np.float64) * np.exp2(-self._mu)
+        selected: Indices = np.flatnonzero((weights >= minimum) & (weights > 0))
         return selected if selected.size else np.array([weights.argmax()])
 
     def _select_by_steepness(self, weights: Row) -> Indices:

@@ -112,8 +112,8 @@ class CommandLimits:
         context, because the embeddings of an image cannot be dropped in part."""
         if command.max_tokens is None:
             return self.context_tokens
-        most = self.context_tokens + (0 if has_media else self.context_shift_tokens)
-        return min(most, prompt_tokens + command.max_tokens)
+        limit = self.context_tokens + (0 if has_media else self.context_shift_tokens)
+        return min(limit, prompt_tokens + command.max_tokens)
 
     def _tokenize_prediction(self, text: str, vocabulary: Vocabulary) -> list[int]:
         """Tokenizes a prediction, at most as much of it as an answer could hold."""
@@ -140,9 +140,11 @@ class CommandLimits:
         self, text: str, parse_special: bool, vocabulary: Vocabulary, field: str = "prompt"
     ) -> None:
         """Raises `CommandRefused` for a text that is far too long, without tokenizing it whole."""
-        least = tokens_beyond(self.context_tokens, text, vocabulary, parse_special=parse_special)
-        if least is not None:
-            raise self._too_long(f"more than {least}", field)
+        lower_bound = tokens_beyond(
+            self.context_tokens, text, vocabulary, parse_special=parse_special
+        )
+        if lower_bound is not None:
+            raise self._too_long(f"more than {lower_bound}", field)
 
     def _too_long(self, tokens: str, field: str = "prompt") -> CommandRefused:
         text = field.partition("[")[0].removesuffix("s")  # `questions[0]`: the question

@@ -152,17 +152,17 @@ def choose_guess_counts(
     and computes `tokens` without drafts: at most `capacity` together. `probabilities` are those of
     each text's guesses, in falling order."""
     ranked = sorted((one for each in probabilities for one in each), reverse=True)[:capacity]
-    best, least, expected = sampled / cost(tokens) * MARGIN, 2.0, float(sampled)
+    best, threshold, expected = sampled / cost(tokens) * MARGIN, 2.0, float(sampled)
     for count, probability in enumerate(ranked, start=1):
         expected += probability
         speed = expected / cost(tokens + count)
         if speed > best:
-            best, least = speed, probability
-    counts = [sum(probability > least for probability in each) for each in probabilities]
-    remaining = sum(probability >= least for probability in ranked) - sum(counts)
+            best, threshold = speed, probability
+    counts = [sum(probability > threshold for probability in each) for each in probabilities]
+    remaining = sum(probability >= threshold for probability in ranked) - sum(counts)
     # of the guesses with the least probability only as many as were counted
     for index, each in enumerate(probabilities):
-        equal = min(each.count(least), remaining)
+        equal = min(each.count(threshold), remaining)
         counts[index] += equal
         remaining -= equal
     return counts
