@@ -156,8 +156,13 @@ class Keyring:
             log.warning("keys_required", extra={"reason": KEYS_REQUIRED})
 
     async def refresh(self) -> None:
-        """Reloads if the version counter has changed. If the database cannot be used, logs that and
-        keeps the keys in memory."""
+        """Reloads if the version counter has changed, and stores the last uses of keys. If the
+        database cannot be used, logs that and keeps the keys in memory."""
+        await self._reload_changes()
+        if self._is_fresh:
+            await self._record_use()
+
+    async def _reload_changes(self) -> None:
         try:
             # One poll at a time: an older result must not overwrite a newer one.
             async with self._refresh_lock:
@@ -168,8 +173,6 @@ class Keyring:
             if self._is_fresh:
                 log.warning("keys_not_refreshed", extra={"reason": str(error)})
             self._is_fresh = False
-            return
-        await self._record_use()
 
     async def poll(self) -> None:
         """Polls the database once. If a poll is running, the next one is awaited: the running one
@@ -185,7 +188,7 @@ class Keyring:
             self._scheduled_poll = None
             try:
                 async with asyncio.timeout(POLL_TIMEOUT_S):
-                    await self.refresh()
+                    await self._reload_changes()
             except TimeoutError:
                 self._is_fresh = False
 

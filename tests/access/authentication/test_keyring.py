@@ -22,7 +22,7 @@ CHANGE = AuditedChange(type="api_key.created", resource_id="x")
 class Unreachable(Administration):
     """A database that may be down."""
 
-    is_down = hangs = is_full = False
+    is_down = hangs = is_full = hangs_at_writes = False
     looks = 0
 
     async def version(self) -> int:
@@ -34,6 +34,8 @@ class Unreachable(Administration):
         return await super().version()
 
     async def record_key_use(self, times: Mapping[str, int]) -> None:
+        if self.hangs_at_writes:
+            await asyncio.Event().wait()
         if self.is_full:
             raise StoreUnavailable("The disk is full.")
         await super().record_key_use(times)
@@ -261,6 +263,16 @@ async def test_unknown_keys_share_polls(administration, keyring):
 
     assert all(isinstance(one, Unauthorized) for one in answers)
     assert administration.looks - before <= 2
+
+
+async def test_slow_write_of_last_uses_does_not_make_keys_stale(administration, keyring):
+    key = await create_key(administration, "in use")
+    await keyring.refresh()
+    keyring.authenticate(bearing(key.value))
+    administration.hangs_at_writes = True
+
+    with pytest.raises(Unauthorized):
+        await access_of(keyring).authenticate(bearing("sk-guessed"), WORKS)
 
 
 async def test_poll_for_an_unknown_key_has_a_timeout(administration, keyring, monkeypatch):
