@@ -40,6 +40,12 @@ _NEGATED_BOUNDS: dict[str, tuple[str, str, int]] = {
     "maxProperties": ("object", "minProperties", 1),
 }
 
+_RANGES = (
+    ("number", "minimum", "maximum"),
+    ("string", "minLength", "maxLength"),
+    ("array", "minItems", "maxItems"),
+)
+
 Conjuncts = Sequence[JsonValue]
 Alternatives = list[JsonValue]
 
@@ -169,17 +175,15 @@ class Logic:
         return False
 
     def _are_disjoint_by_range(self, one: Conjuncts, other: Conjuncts) -> bool:
-        for low, high, kind in (
-            ("minimum", "maximum", "number"),
-            ("minLength", "maxLength", "string"),
-            ("minItems", "maxItems", "array"),
-        ):
-            if self._types_of_all(one) & self._types_of_all(other) == {kind} and (
+        types = self._types_of_all(one) & self._types_of_all(other)
+        return any(
+            types == {kind}
+            and (
                 _lower_bound(one, low) > _upper_bound(other, high)
                 or _lower_bound(other, low) > _upper_bound(one, high)
-            ):
-                return True
-        return False
+            )
+            for kind, low, high in _RANGES
+        )
 
     def _are_disjoint_by_properties(self, one: Conjuncts, other: Conjuncts, depth: int) -> bool:
         if self._types_of_all(one) & self._types_of_all(other) != {"object"}:
@@ -256,23 +260,19 @@ class Logic:
         match keyword:
             case "properties":
                 return self._negate_properties(value, base, context, depth)
-            case "anyOf":
-                return self._negate_all(value, base, context, depth)
-            case "allOf":
+            case "anyOf" | "allOf":
                 parts = [self.negate(one, base, context, depth + 1) for one in value]
-                return None if None in parts else [one for part in parts for one in part or ()]
+                if None in parts:
+                    return None
+                if keyword == "anyOf":
+                    return [{"allOf": [{"anyOf": part} for part in parts]}]
+                return [one for part in parts for one in part or ()]
             case "$ref":
                 target = self._references.resolve(value, base)
                 if target is None:
                     return None
                 return self.negate(target.schema, target.base, context, depth + 1)
         return None
-
-    def _negate_all(
-        self, schemas: Conjuncts, base: str, context: Conjuncts, depth: int
-    ) -> Alternatives | None:
-        parts = [self.negate(one, base, context, depth + 1) for one in schemas]
-        return None if None in parts else [{"allOf": [{"anyOf": part} for part in parts]}]
 
     def _negate_properties(
         self, properties: Schema, base: str, context: Conjuncts, depth: int

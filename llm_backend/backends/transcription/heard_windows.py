@@ -100,19 +100,17 @@ class HeardWindows(Windows):
         self, audio: bytes, seek_s: float
     ) -> AsyncGenerator[TranscriptPart, None]:
         has_yielded = False
-        try:
-            async with aclosing(self._hear(audio, seek_s)) as parts:
-                async for part in parts:
-                    has_yielded = True
-                    yield part
-            return
-        except EngineUnavailable:
-            if has_yielded or self._has_retried or not self._has_begun:
-                raise
-        self._has_retried = True
-        async with aclosing(self._hear(audio, seek_s)) as parts:
-            async for part in parts:
-                yield part
+        while True:
+            try:
+                async with aclosing(self._hear(audio, seek_s)) as parts:
+                    async for part in parts:
+                        has_yielded = True
+                        yield part
+                return
+            except EngineUnavailable:
+                if has_yielded or self._has_retried or not self._has_begun:
+                    raise
+                self._has_retried = True
 
     async def _hear(self, audio: bytes, seek_s: float) -> AsyncGenerator[TranscriptPart, None]:
         chat = self._chat(audio)

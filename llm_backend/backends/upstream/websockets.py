@@ -54,12 +54,6 @@ def upstream_protocols(protocols: Sequence[str]) -> list[str]:
     return [one for one in protocols if one == _REALTIME_PROTOCOL or one.startswith(_BETA_PREFIX)]
 
 
-def _key_of(protocols: Sequence[str]) -> str | None:
-    """Returns the API key among a client's subprotocols."""
-    found = [one.removeprefix(_KEY_PREFIX) for one in protocols if one.startswith(_KEY_PREFIX)]
-    return found[0] if found else None
-
-
 def model_of(query: str) -> str | None:
     """Returns the model in a query. Raises `InvalidRequest` for two, because the upstream might
     read the other one."""
@@ -72,18 +66,15 @@ def model_of(query: str) -> str | None:
 def rename_query_model(query: str, model: str) -> str:
     """Returns the query with another `model`, its other parameters unchanged."""
     words = [word for word in query.split("&") if word]
-    name = f"model={quote(model, safe='')}"
-    return "&".join(name if _name_of(word) == "model" else word for word in words)
-
-
-def _name_of(word: str) -> str:
-    """Returns a parameter's name, percent-decoded."""
-    return unquote_plus(word.partition("=")[0])
+    renamed = f"model={quote(model, safe='')}"
+    return "&".join(
+        renamed if unquote_plus(word.partition("=")[0]) == "model" else word for word in words
+    )
 
 
 def with_key(headers: Mapping[str, str], protocols: Sequence[str]) -> Mapping[str, str]:
     """Returns the headers, names in lower case, with the key that came as a subprotocol."""
-    key = _key_of(protocols)
-    if key is None or "authorization" in headers:
+    keys = [one.removeprefix(_KEY_PREFIX) for one in protocols if one.startswith(_KEY_PREFIX)]
+    if not keys or "authorization" in headers:
         return headers
-    return {**headers, "authorization": f"Bearer {key}"}
+    return {**headers, "authorization": f"Bearer {keys[0]}"}

@@ -74,13 +74,12 @@ def calls_grammar(
             calls = f"({calls} | content)"
         rules.add("start", f"{thought} {calls}".strip())
     else:
-        opening = next(iter(markup.calls.openings), "")
-        is_bare = markup.calls.is_bare
         rules.add("start", f"{thought} answer".strip())
         if markup.messages is not None:
             rules.add_messages()
         else:
-            rules.add_answer(opening, is_bare=is_bare, is_parallel=is_parallel)
+            opening = next(iter(markup.calls.openings), "")
+            rules.add_answer(opening, is_bare=markup.calls.is_bare, is_parallel=is_parallel)
     return rules.text()
 
 
