@@ -127,12 +127,8 @@ class _CompletionTurn:
 
     def _usage(self) -> Usage:
         each = [answer.usage for answer in self._answers]
-        return Usage(
-            prompt_tokens=sum(usage.prompt_tokens for usage in each),
-            completion_tokens=sum(usage.completion_tokens for usage in each),
-            cached_tokens=sum(usage.cached_tokens for usage in each),
-            drafted_tokens=sum(usage.drafted_tokens for usage in each),
-            accepted_tokens=sum(usage.accepted_tokens for usage in each),
+        return replace(
+            sum(each, Usage()),
             queue_s=max(usage.queue_s for usage in each),
             prompt_s=max(usage.prompt_s for usage in each),
             generation_s=max(usage.generation_s for usage in each),

@@ -324,11 +324,11 @@ class Generator(WorkerEngine):
         if not may_draft or not self._has_free_cells:
             return scheduled
         capacity = self._scheduler.draft_capacity(scheduled)
-        if self._model.can_roll_back or not self._model.rollback_tokens:
-            return self._speculation.add_drafts(scheduled, lookup_drafters, capacity)
-        if not can_share_snapshots(scheduled):
+        needs_snapshots = not self._model.can_roll_back and self._model.rollback_tokens > 0
+        if needs_snapshots and not can_share_snapshots(scheduled):
             return scheduled
-        return level_drafts(self._speculation.add_drafts(scheduled, lookup_drafters, capacity))
+        drafted = self._speculation.add_drafts(scheduled, lookup_drafters, capacity)
+        return level_drafts(drafted) if needs_snapshots else drafted
 
     def _handle_exhausted_cells(self, scheduled: list[ScheduledTokens]) -> None:
         """Handles a pass that ran out of cells: the next one has no drafts. If this one had none,

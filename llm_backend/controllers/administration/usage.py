@@ -70,16 +70,13 @@ async def usage_costs(services: Services, request: ApiRequest) -> Response:
     query: api.UsageCostsQuery = request.query
     prices = services.settings.prices
     buckets = buckets_of(query, _now(), limits=COSTS_LIMITS)
-    names = list(dict.fromkeys(query.get("group_by") or ()))
-    columns = [COLUMNS[name] for name in names if name in COLUMNS]
-    used = await _sums(services, query, buckets, PRICED, ["model", *columns])
+    columns = _columns(query)
+    used = await _sums(services, query, buckets, PRICED, ["model", *columns.values()])
     results: dict[int, dict[tuple[Any, ...], tuple[JsonObject, list[Cost]]]] = {}
     for one in used:
         for cost in costs_of(one, one.group["model"], prices):
-            groups: JsonObject = {
-                name: one.group.get(name) or None for name in names if name in COLUMNS
-            }
-            if "line_item" in names:
+            groups = _groups(one, columns)
+            if "line_item" in (query.get("group_by") or ()):
                 groups["line_item"] = cost.line_item
             bucket = results.setdefault(one.bucket_at, {})
             bucket.setdefault(tuple(groups.values()), (groups, []))[1].append(cost)
@@ -98,21 +95,18 @@ def _operation(
     async def list_usage(services: Services, request: ApiRequest) -> Response:
         query = request.query
         buckets = buckets_of(query, _now())
-        groups = list(dict.fromkeys(query.get("group_by") or ()))
-        columns = [COLUMNS[group] for group in groups if group in COLUMNS]
-        used = await _sums(services, query, buckets, kinds, columns)
+        columns = _columns(query)
+        used = await _sums(services, query, buckets, kinds, list(columns.values()))
         results: dict[int, list[JsonObject]] = {}
         for one in used:
             result = {
                 "object": f"organization.usage.{name}.result",
                 **amounts(one),
-                **{
-                    group: _group_value(one.group[COLUMNS[group]])
-                    for group in groups
-                    if group in COLUMNS
-                },
+                **_groups(one, columns),
             }
-            if "api_source" in groups:  # its other value names an API that only OpenAI has
+            if "api_source" in (
+                query.get("group_by") or ()
+            ):  # its other value names an API that only OpenAI has
                 result["api_source"] = "unlabeled"
             results.setdefault(one.bucket_at, []).append(result)
         return _answer(buckets, results)
@@ -203,8 +197,14 @@ def _requests(name: str) -> Callable[[UsageSum], JsonObject]:
     return lambda used: {name: used.requests}
 
 
-def _group_value(value: Any) -> Any:
-    return None if value == "" else value
+def _columns(query: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the columns of the usage table for the names in `group_by`."""
+    return {name: COLUMNS[name] for name in query.get("group_by") or () if name in COLUMNS}
+
+
+def _groups(used: UsageSum, columns: Mapping[str, str]) -> JsonObject:
+    values = {name: used.group[column] for name, column in columns.items()}
+    return {name: None if value == "" else value for name, value in values.items()}
 
 
 def _now() -> int:

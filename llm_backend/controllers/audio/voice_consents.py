@@ -68,7 +68,7 @@ async def create_voice_consent(services: Services, request: ApiRequest) -> Respo
 
 async def list_voice_consents(services: Services, request: ApiRequest) -> Response:
     """`GET /audio/voice_consents`: newest first."""
-    if not _is_local(services):
+    if services.upstreams is not None and not takes_samples(services):
         return await relay(services, request)
     query: api.ListVoiceConsentsQuery = request.query
     with translate_store_errors(_KIND):
@@ -99,11 +99,6 @@ async def delete_voice_consent(services: Services, request: ApiRequest) -> Respo
     consent_id = request.path["consent_id"]
     await services.voices.delete_consent(consent_id)
     return deleted_response(consent_id, "audio.voice_consent")
-
-
-def _is_local(services: Services) -> bool:
-    """True if consents of new voices are stored here."""
-    return services.upstreams is None or takes_samples(services)
 
 
 async def _pieces(file: IO[bytes]) -> AsyncIterator[bytes]:

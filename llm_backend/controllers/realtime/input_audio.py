@@ -58,7 +58,7 @@ class InputAudio:
         return self._format.duration_ms(len(self._buffer))
 
     def append(self, text: str) -> Sequence[TurnChange]:
-        """Adds audio in base64, and returns the begins and ends of turns in it. Raises
+        """Adds audio in base64, and returns the beginnings and ends of turns in it. Raises
         `InvalidRequest`, and `TooLarge` beyond the limit."""
         audio = _decode(text, self._format, "audio")
         if self.length_ms + self._format.duration_ms(len(audio)) > self._limit_ms:

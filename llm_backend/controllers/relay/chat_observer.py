@@ -71,7 +71,7 @@ class _EventFastPath:
     """Fast path for events that differ only in text, valid while `text_path` is the fold's."""
 
     text_path: TextFastPath
-    event_template: EventTemplate
+    template: EventTemplate
 
 
 class ChatObserver(AnswerObserver):
@@ -120,7 +120,7 @@ class ChatObserver(AnswerObserver):
         text_path, event_path = self._fold.fast_path, self._fast_path
         if event_path is None or text_path is None or event_path.text_path is not text_path:
             return False
-        text = event_path.event_template.text_of(line) if self._events.is_between_events else None
+        text = event_path.template.text_of(line) if self._events.is_between_events else None
         if text is None:
             return False
         text_path.texts.append(text)
@@ -134,12 +134,10 @@ class ChatObserver(AnswerObserver):
             chunk = self._add_event(event.data)
         text_path = self._fold.fast_path
         if is_whole and chunk is not None and text_path is not None:
-            event_template = EventTemplate.of(line, chunk)
-            self._fast_path = (
-                None
-                if event_template is None
-                else _EventFastPath(text_path=text_path, event_template=event_template)
-            )
+            template = EventTemplate.of(line, chunk)
+            self._fast_path = None
+            if template is not None:
+                self._fast_path = _EventFastPath(text_path=text_path, template=template)
 
     def _add_event(self, data: str) -> JsonObject | None:
         if data == "[DONE]":

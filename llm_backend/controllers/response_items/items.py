@@ -154,7 +154,8 @@ def messages_from(
     Raises `UnsupportedField` for an item that no local model can read.
     """
     messages: list[JsonObject] = []
-    numbered = [*(("input", item) for item in context_items), *_numbered_items(input_items)]
+    numbered = [("input", item) for item in context_items]
+    numbered += [(f"input[{index}]", item) for index, item in enumerate(input_items)]
     read = [numbered[index] for index in reading_order([item for _, item in numbered])]
     for message in _messages(read, readers):
         if messages and _continues(messages[-1], message):
@@ -176,11 +177,6 @@ def _part(part: Item, *, is_answer: bool) -> JsonObject:
     if not is_answer and part["type"] in ("output_text", "refusal"):
         return {"type": "input_text", "text": part.get("text") or part.get("refusal") or ""}
     return without_nulls(part)
-
-
-def _numbered_items(items: Sequence[Item]) -> Iterator[tuple[str, Item]]:
-    for index, item in enumerate(items):
-        yield f"input[{index}]", item
 
 
 def _messages(numbered: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[JsonObject]:

@@ -114,12 +114,10 @@ class DetachedChat:
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Yields an event of the chat with its messages, then the bytes of its answer from the
         beginning to the end."""
-        async with aclosing(self._first_event()) as pieces:
-            async for piece in pieces:
-                yield piece
-        async with aclosing(self._answer()) as answer:
-            async for part in answer:
-                yield part
+        for generate in (self._first_event, self._answer):
+            async with aclosing(generate()) as pieces:
+                async for piece in pieces:
+                    yield piece
 
     async def _first_event(self) -> AsyncGenerator[bytes, None]:
         messages = (self.request or {}).get("messages")

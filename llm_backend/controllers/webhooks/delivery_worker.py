@@ -105,9 +105,8 @@ class DeliveryWorker:
             await self._give_up(job, failed)
             return
         requested_s = 0.0 if answer is None else answer.pause_s(now)
-        usual_s = PAUSES_S[min(job.attempt, len(PAUSES_S)) - 1] * (
-            1 + JITTER * self._random_share()
-        )
+        longer = 1 + JITTER * self._random_share()
+        usual_s = PAUSES_S[min(job.attempt, len(PAUSES_S)) - 1] * longer
         pause_s = min(max(usual_s, requested_s), remaining_s)
         others_s = min(max(min(usual_s, _OTHERS_PAUSE_LIMIT_S), requested_s), LIFETIME_S)
         await self._webhooks.postpone_others(job, others_s)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from contextlib import aclosing, suppress
+from functools import partial
 
 from starlette.websockets import WebSocket
 
@@ -44,23 +45,20 @@ async def open_upstream_socket(
 ) -> UpstreamSocket:
     """Returns the socket of the first target that opens one. Raises the error of the last
     target."""
+    connect = partial(_connect, services, socket, meter, fairness_key=fairness_key)
     for target in targets[:-1]:
         try:
-            return await _connect(
-                services, socket, target, meter, has_fallback=True, fairness_key=fairness_key
-            )
+            return await connect(target, has_fallback=True)
         except FALLBACK_ERRORS as error:
             log.warning("fell_back", extra={"model": target and target.model, "code": error.code})
-    return await _connect(
-        services, socket, targets[-1], meter, has_fallback=False, fairness_key=fairness_key
-    )
+    return await connect(targets[-1], has_fallback=False)
 
 
 async def _connect(
     services: Services,
     socket: WebSocket,
-    target: UpstreamModel | None,
     meter: RequestMeter,
+    target: UpstreamModel | None,
     *,
     has_fallback: bool,
     fairness_key: str,

@@ -339,8 +339,7 @@ class Cache:
         """Returns the state in host memory to be restored for `tokens`, of which `cached` are in a
         slot, and records its use. None if computing is cheaper: the cost of restoring grows with
         all tokens of the state, and that of computing with the tokens that the state would add."""
-        prefix = self._host_prefixes.find(tokens) if self._host_prefixes is not None else None
-        if prefix is None or self._host_prefixes is None:
+        if self._host_prefixes is None or (prefix := self._host_prefixes.find(tokens)) is None:
             return None
         shared = common_prefix_length(prefix.tokens, tokens)
         if not self.can_roll_back and shared < len(prefix.tokens):

@@ -125,7 +125,7 @@ async def test_unsuitable_draft_model_is_refused_at_the_start(
         (tiny_llama, eagle, r"drafts from the layers \[0, 1, 2\], but the model has 2 layers"),
         (tiny_llama, wide, "another width than 64"),
         (windowed, eagle, "does not give the inputs of the layers of cohere2"),
-        (tiny_llama, flash, r"models like it \(dflash\) need states of its layers"),
+        (tiny_llama, flash, "drafts of the architecture dflash need states of its layers"),
         (tiny_llama, tmp_path / "missing.gguf", "No such file"),
     ):
         async with EngineClient(config(model, draft_model_path=draft)) as engine:

@@ -187,21 +187,20 @@ class ImageGeneration(ServerTool):
         yield CallBegan(item=item)
         yield CallProgress(kind=f"{_EVENT}.in_progress")
         yield CallProgress(kind=f"{_EVENT}.generating")
+        result, status = None, "failed"
         try:
             async with aclosing(self._draw(item["revised_prompt"])) as images:
                 async for event in images:
                     if isinstance(event, CallProgress):
                         yield event
                     else:
-                        item = {**item, "status": "completed", "result": event}
+                        result, status = event, "completed"
         except ApiError as error:
             log.warning("image_tool_failed", extra={"code": error.code})
-            item = {**item, "status": "failed", "result": None}
-        if item["result"] is None:
-            yield CallEnded(item={**item, "status": "failed"})
-            return
-        yield CallProgress(kind=f"{_EVENT}.completed")
-        yield CallEnded(item=item)
+            result, status = None, "failed"
+        if result is not None:
+            yield CallProgress(kind=f"{_EVENT}.completed")
+        yield CallEnded(item={**item, "status": status, "result": result})
 
     async def _draw(self, prompt: str) -> AsyncGenerator[CallProgress | str, None]:
         """Yields the events of previews, then the image in base64."""
