@@ -104,8 +104,7 @@ async def render_chat_prompt(services: Services, request: ApiRequest) -> Respons
 async def chat_to_count(
     services: Services, body: "api.CreateChatCompletionRequest", model: LocalModel
 ) -> Chat:
-    """Returns the chat that `POST /chat/completions` would send to the model. Raises
-    `InvalidRequest`."""
+    """Returns the chat as `POST /chat/completions` makes it. Raises `InvalidRequest`."""
     await offload(check_messages, body["messages"])
     filled = model.with_defaults(with_common_names(with_tools(body)))
     structure = await structure_from(filled, schema_limits(services.settings))

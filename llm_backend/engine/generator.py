@@ -131,8 +131,7 @@ class Generator(WorkerEngine):
         return self._requests.validate(command)
 
     def check_queue(self, priority: Priority, besides: int) -> None:
-        """Raises `CommandRefused` if the queue is full after the submission of `besides` further
-        requests."""
+        """Raises `CommandRefused` if the queue is full after `besides` further requests."""
         free_slots = self._scheduler.free_slots
         self._requests.check_queue(priority, free_slots=free_slots, besides=besides)
 
@@ -180,8 +179,7 @@ class Generator(WorkerEngine):
         self._lower_tiers.close()
 
     def step(self, now: float) -> None:
-        """Assigns slots to waiting sequences, plans and computes a pass, samples, and publishes
-        events."""
+        """Assigns slots, plans a pass, computes it, samples, and publishes events."""
         self._update_costs()
         self._enqueue_compiled()
         for request, message in self._requests.find_expired(now):
@@ -283,8 +281,8 @@ class Generator(WorkerEngine):
         self._publish(request.address, request.slot_assigned())
 
     def _encode_media(self) -> None:
-        """Computes the next part of an image or audio in a pass of its own, because a pass cannot
-        mix embeddings and tokens."""
+        """Computes the next part of an image or audio in a pass of its own: a pass cannot mix
+        embeddings and tokens."""
         scheduled = self._scheduler.plan_media()
         if scheduled is None:
             return
@@ -307,8 +305,7 @@ class Generator(WorkerEngine):
         self._scheduler.complete_pass([scheduled])
 
     def _add_drafts(self, scheduled: list[ScheduledTokens]) -> list[ScheduledTokens]:
-        """Returns the pass with drafts of decoding sequences (speculative decoding) where these
-        save time."""
+        """Returns the pass with drafts (speculative decoding) where these save time."""
         may_draft = self._may_draft and self._slots.can_truncate
         lookup_drafters = {}
         for item in scheduled:

@@ -104,9 +104,8 @@ def _operation(
                 **amounts(one),
                 **_groups(one, columns),
             }
-            if "api_source" in (
-                query.get("group_by") or ()
-            ):  # its other value names an API that only OpenAI has
+            # The other value of `api_source` names an API that only OpenAI has.
+            if "api_source" in (query.get("group_by") or ()):
                 result["api_source"] = "unlabeled"
             results.setdefault(one.bucket_at, []).append(result)
         return _answer(buckets, results)

@@ -234,9 +234,8 @@ def _diarization(
     body: "api.CreateTranscriptionRequest",
     limits: RecordingLimits,
 ) -> Diarization | None:
-    """Returns the options of diarization; None for every format but `diarized_json`. Raises
-    `ApiError` for invalid speakers, or if the caller may use no model for it. A translation
-    never has this format."""
+    """Returns the options of diarization; None for all formats but `diarized_json`, which no
+    translation has. Raises `ApiError` for invalid speakers, or without a model for the caller."""
     names: Sequence[str] = body.get("known_speaker_names", ())
     references: Sequence[str] = body.get(_REFERENCES, ())
     if body.get("response_format") != "diarized_json":
@@ -359,8 +358,8 @@ def _render(transcript: Transcript, options: _Options) -> Response:
 async def _events(
     parts: AsyncGenerator[TranscriptPart, None], options: _Options
 ) -> "AsyncGenerator[api.CreateTranscriptionResponseStreamEvent, None]":
-    """Yields the document's events: a delta for each segment, followed by the segment itself if it
-    has a speaker."""
+    """Yields the document's events: a delta for each segment, then the segment if it has a
+    speaker."""
     transcript, logprobs, usages, number = "", [], [], 0
     async with aclosing(parts):
         async for part in parts:

@@ -60,8 +60,7 @@ def takes_samples(services: Services) -> bool:
 
 
 async def relay_without_samples(services: Services, request: ApiRequest) -> Response:
-    """Relays a request that needs a model that clones voices. Raises `Unsupported` without an
-    upstream."""
+    """Relays a request for models that clone voices. Raises `Unsupported` without an upstream."""
     if services.upstreams is None:
         raise Unsupported(
             "No model here clones voices; Pocket TTS and Qwen3-TTS can (docs/audio.md)."

@@ -56,8 +56,7 @@ def rename_fields(names: FieldNames) -> Iterator[None]:
 
 
 def chat_request_of(request: ApiRequest, body: "api.CreateChatCompletionRequest") -> ApiRequest:
-    """Returns the request with this chat as its body. The chat is not stored for a project with
-    zero data retention."""
+    """Returns the request with this chat as its body, not to be stored with zero data retention."""
     project = request.caller.project
     if project is not None and project.has_zero_retention:
         body = {**body, "store": False}

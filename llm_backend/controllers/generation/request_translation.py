@@ -299,8 +299,7 @@ def _template_kwargs(body: JsonMapping) -> Mapping[str, Any]:
 
 
 def _prompts(prompt: Any) -> list[str | list[int]]:
-    """Returns the prompts of any of the document's forms: a text, texts, a list of tokens, or such
-    lists."""
+    """Returns the prompts of the document's forms: a text, texts, tokens, or lists of tokens."""
     if prompt is None:
         return [""]
     if isinstance(prompt, str):

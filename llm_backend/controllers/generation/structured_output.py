@@ -62,8 +62,8 @@ def schema_limits(settings: Settings) -> SchemaLimits:
 async def structure_from(
     body: "api.CreateChatCompletionRequest", limits: SchemaLimits | None = None
 ) -> StructuredOutput:
-    """Returns the constraints of a body. Raises `InvalidRequest` with the path of the field, or of
-    the part of a schema."""
+    """Returns the constraints of a body. Raises `InvalidRequest` with the path of the invalid
+    part."""
     response_format = body.get("response_format") or TEXT
     grammar = body.get("grammar")
     tools = _strict_tools(body)

@@ -91,8 +91,7 @@ def _check_parameters(schema: Mapping[str, Any], where: str) -> None:
 def _select_names(
     choices: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], where: str
 ) -> frozenset[str]:
-    """Returns the names that these choices select. Raises `InvalidRequest` for a name that is not
-    among the `tools`."""
+    """Returns the selected names. Raises `InvalidRequest` for a name that no tool has."""
     if not choices:
         raise InvalidRequest("No tool is allowed; use `tool_choice: none`.", param=where)
     known = {tool["function"]["name"] for tool in tools}

@@ -27,8 +27,8 @@ class AnswerTimes:
 
     def counts(self, usage: Usage) -> JsonObject:
         """Returns durations in nanoseconds, and numbers of tokens. An upstream reports no
-        durations: the first delta is taken as the end of its prefill. Durations that clients divide
-        by are never 0."""
+        durations: its first delta counts as the end of prefill. Clients divide by some, which are
+        never 0."""
         now_s = time.perf_counter()
         first_delta_s = self.first_delta_s or now_s
         measured = usage.prompt_s + usage.generation_s > 0

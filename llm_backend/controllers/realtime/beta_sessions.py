@@ -72,8 +72,7 @@ def session_from(body: JsonMapping, type: str) -> JsonObject:
 
 @contextmanager
 def translate_error_names() -> Iterator[None]:
-    """Rewrites the path of a session's field to the beta's name, in `param` and in the messages of
-    errors."""
+    """Rewrites paths of session fields to the beta's names, in `param` and messages of errors."""
     try:
         yield
     except ApiError as error:

@@ -137,8 +137,7 @@ class InputTurns:
             self._tasks.start(self._transcribe(transcribed, waiting_s))
 
     def cancel_pending_answers(self) -> None:
-        """Cancels the automatic answers to the turns so far: a response that the client has
-        requested answers them."""
+        """Cancels automatic answers to the turns so far: a requested response answers them."""
         self._to_answer.clear()
         self._is_answer_due = False
 

@@ -102,8 +102,7 @@ class RealtimeSession:
         }
 
     async def run(self) -> bool:
-        """Serves the session until the client disconnects. Returns False if its time ended
-        first."""
+        """Serves the session until the client disconnects, or returns False when its time ends."""
         try:
             await self._send_session("session.created")
             async with asyncio.timeout(self._duration_s):

@@ -77,8 +77,7 @@ class UpstreamHandler(Protocol):
 async def relay_operation(
     services: Services, request: ApiRequest, *, relay_with: UpstreamHandler = relay
 ) -> Response:
-    """Relays an operation that the table assigns to upstreams, to those of the model that the
-    request names."""
+    """Relays an operation that the table assigns to upstreams, by the model of the request."""
     if services.upstreams is None:
         return await relay(services, request)
     head = request.form_head
@@ -221,8 +220,7 @@ async def _relay_to_first_target(
 def _upstream_targets(
     services: Services, request: ApiRequest, name: str | None
 ) -> Sequence[RouteTarget]:
-    """Returns the upstreams among a route's targets; none if the default upstream is to be
-    asked."""
+    """Returns the upstreams among a route's targets; none means the default upstream."""
     if name is None:
         return ()
     targets = services.registry.targets(name, operation_names(request))
@@ -344,8 +342,7 @@ class _TargetHandlers:
 def _other_wire(
     services: Services, request: ApiRequest, target: UpstreamModel
 ) -> WireProtocol | None:
-    """Returns the wire protocol for a target that does not support that of the operation; None if
-    it does."""
+    """Returns the wire protocol for a target without that of the operation; None if it has it."""
     operation = operation_names(request)
     own = WIRES.get(operation[0])
     upstreams = services.upstreams

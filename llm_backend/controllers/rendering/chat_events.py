@@ -25,9 +25,8 @@ _beyond_content = attrgetter(
 
 
 class ChatEvents:
-    """Encodes deltas as events, and collects them in a transcript. An event of content alone is
-    made of bytes that are encoded once for each choice, the content, and obfuscation if it is
-    on."""
+    """Encodes deltas as events, and collects them in a transcript. Content alone is put between
+    bytes that are encoded once for each choice, and is followed by obfuscation if it is on."""
 
     def __init__(
         self,

@@ -75,8 +75,7 @@ class DetachedChat:
         self._wake()
 
     def receive_from(self, receive: Receive) -> Receive:
-        """Returns a `receive` that hides the client's disconnect once the request has been
-        checked."""
+        """Returns a `receive` without the client's disconnect once the request is checked."""
 
         async def receive_detached() -> Message:
             if self.request is None:

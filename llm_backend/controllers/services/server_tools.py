@@ -119,8 +119,7 @@ class ServerTool(ABC):
 
     @property
     def readers(self) -> Mapping[str, Reader]:
-        """Translators of items to messages, by type, if they need this open tool and not only its
-        kind."""
+        """Translators of items to messages, by type, that need this tool and not only its kind."""
         return {}
 
     @property
@@ -143,8 +142,8 @@ class ToolKind(ABC):
 
     @abstractmethod
     def open(self, context: ToolContext) -> AbstractAsyncContextManager[ServerTool]:
-        """Opens the tool for one response. The context may be left in another task than that which
-        entered it."""
+        """Opens the tool for one response. The task that leaves the context may differ from the one
+        that entered it."""
 
     @abstractmethod
     def messages(self, item: Item) -> Sequence[JsonObject]:

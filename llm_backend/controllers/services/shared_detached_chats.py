@@ -181,8 +181,7 @@ class SharedDetachedChats:
 
 
 def _content_of(chat: DetachedChat) -> "dict[str, object]":
-    """Returns the fields that other servers show of a chat; of a chat that is not stored, only its
-    id and time."""
+    """Returns what other servers show of a chat. A chat that is not stored has no contents."""
     request = chat.request or {}
     if request.get("store") is not True:
         return {**chat.as_json(), "model": None, "metadata": None, "messages": None}

@@ -141,18 +141,12 @@ class StoredResponses:
         self, body: "api.CreateResponse", response: "api.Response", items: Sequence[JsonObject]
     ) -> None:
         """Stores a response in the background after a disconnect; a failure is logged."""
-        self._background_tasks.start(self._remember_quietly(body, response, items))
+        self._background_tasks.start(self.try_remember(body, response, items))
 
     async def wait_idle(self) -> None:
-        """Waits until all responses in the background are stored, and reports those that are
-        lost."""
+        """Waits for all responses in the background, and reports those that are lost."""
         await self._background_tasks.wait_idle()
         self._losses.report()
-
-    async def _remember_quietly(
-        self, body: "api.CreateResponse", response: "api.Response", items: Sequence[JsonObject]
-    ) -> None:
-        await self.try_remember(body, response, items)
 
     async def _item(self, id: str, where: str) -> JsonObject:
         try:

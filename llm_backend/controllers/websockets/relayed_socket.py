@@ -43,8 +43,7 @@ async def open_upstream_socket(
     *,
     fairness_key: str,
 ) -> UpstreamSocket:
-    """Returns the socket of the first target that opens one. Raises the error of the last
-    target."""
+    """Returns the first socket that a target opens. Raises the error of the last target."""
     connect = partial(_connect, services, socket, meter, fairness_key=fairness_key)
     for target in targets[:-1]:
         try:

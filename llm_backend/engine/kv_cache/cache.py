@@ -89,8 +89,7 @@ def common_prefix_length(first: abc.Sequence[int], second: abc.Sequence[int]) ->
 
 
 def restore_cost(state_tokens: int) -> int:
-    """Returns the cost of restoring a state of `state_tokens`, in tokens computed in the same
-    time."""
+    """Returns the cost of restoring a state of `state_tokens`, in computed tokens."""
     return max(_MINIMUM_RESTORE_COST, state_tokens // _CELLS_COPIED_PER_TOKEN)
 
 

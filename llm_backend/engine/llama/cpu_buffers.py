@@ -74,9 +74,8 @@ BufferHook = Callable[[Buffer], None]
 
 @contextmanager
 def hook_buffers(hook: BufferHook) -> Iterator[bool]:
-    """Calls `hook` with each buffer that is allocated inside the block, before the buffer is
-    written. Yields False if that is not supported: elsewhere than on Linux, or with an unknown
-    library."""
+    """Calls `hook` with each buffer allocated inside the block, before the buffer is written.
+    Yields True if that is supported: on Linux, with the known libraries."""
     kind = cpu_buffer_type()
     if kind is None:
         yield False
@@ -101,8 +100,7 @@ def cpu_buffer_type() -> BufferType | None:
 
 
 def is_hookable(library: NativeLibrary, kind: BufferType) -> bool:
-    """True if the native code calls the functions in these structs. Tests it with a small
-    buffer."""
+    """Tests with a small buffer whether the native code calls functions in these structs."""
     cleared: list[int] = []
     record_clear = CLEAR(lambda address, _: cleared.append(address))
 

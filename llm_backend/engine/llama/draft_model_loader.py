@@ -55,8 +55,7 @@ def load_draft_model(model: LlamaModel, config: LoadModel, log: LlamaLog) -> Lla
 
 
 def _draft_config(model: LlamaModel, config: LoadModel) -> LoadModel:
-    """Returns the start command of the draft model. Raises `LoadError` if no model can draft for
-    `model`."""
+    """Returns the draft model's start command. Raises `LoadError` if none can draft for `model`."""
     path = config.draft_model_path
     assert path is not None, "a draft model is configured"
     if model.kind is not ModelKind.CHAT:

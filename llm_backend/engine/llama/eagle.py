@@ -68,8 +68,7 @@ class FusedInputs:
 def open_eagle_head(
     model: LlamaModel, model_header: GgufHeader, draft: LlamaModel, header: GgufHeader
 ) -> NativeHead:
-    """Returns the head of an EAGLE-3 `draft`, verified by a pass. Raises `LoadError` if it cannot
-    draft for `model`."""
+    """Returns the verified head of an EAGLE-3 `draft`. Raises `LoadError` if it does not suit."""
     if model_header.architecture not in _ARCHITECTURES:
         raise LoadError(
             f"{header.path} cannot draft for {model_header.path}: llama.cpp does not give the "

@@ -88,8 +88,7 @@ class Header:
         return ModelKind.RERANK if has_one_label and self._has_head() else ModelKind.EMBEDDING
 
     def _has_head(self) -> bool:
-        head = _ONE_LAYER_HEADS.get(self.architecture, _HEAD)
-        return _has_tensor(self._path, head)
+        return _has_tensor(self._path, _ONE_LAYER_HEADS.get(self.architecture, _HEAD))
 
 
 def check_file(path: Path) -> GgufHeader:

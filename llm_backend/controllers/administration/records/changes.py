@@ -57,8 +57,8 @@ async def key_creation(services: Services, kind: str) -> AsyncIterator[dict[str,
 
 @asynccontextmanager
 async def apply_change(services: Services, kind: str) -> AsyncIterator[None]:
-    """Context of the store calls of a change: translates their errors, and refreshes this process's
-    keyring after them."""
+    """Wraps the store calls of a change: translates errors, then refreshes this process's
+    keyring."""
     with translate_store_errors(kind):
         try:
             yield
@@ -84,8 +84,7 @@ async def project_of(
 async def owner_of(
     services: Services, request: ApiRequest, *, must_be_active: bool = False
 ) -> str | None:
-    """Returns the id of the path's project, found by `project_of`; None for a path of the
-    organization."""
+    """Returns the id of the project by `project_of`; None for a path of the organization."""
     if "project_id" not in request.path:
         return None
     return (await project_of(services, request, must_be_active=must_be_active)).id

@@ -80,8 +80,8 @@ def as_chat(
 def as_streamed_chat(
     body: "api.CreateChatCompletionRequest", chat: Chat, model: str
 ) -> "api.CreateChatCompletionRequest":
-    """Returns a chat's body for an upstream: streamed, with usage, and with the name that the model
-    has there."""
+    """Returns a chat's body for an upstream: streamed, with usage, and by the model's name
+    there."""
     return {
         **body,
         "model": model,
@@ -92,8 +92,7 @@ def as_streamed_chat(
 
 
 class ChunkReader:
-    """Parses the chunks of one chat completion. `usage` is that of the last chunk, and `failure` an
-    error inside the stream."""
+    """Parses the chunks of one chat completion. `failure` is an error inside the stream."""
 
     ends_by_done = True
 

@@ -108,8 +108,7 @@ class _ResponseJob:
         await self._end(state, ())
 
     async def _generate(self, model: LocalModel, event_log: EventLog) -> ResponseState:
-        """Returns the state of the ended response. Adds its events but for the last one to the
-        log."""
+        """Returns the state of the ended response, and logs all its events but the last."""
         state = ResponseState(self._head, number=self._number)
         try:
             self._check_repeatable()
@@ -201,8 +200,7 @@ class _ResponseJob:
         await _retry_write(lambda: self._background.finish(self._job, body, output, last))
 
     async def _cancel(self, state: ResponseState) -> None:
-        """Stores the output so far of a response that was cancelled. At a shutdown it is
-        dropped."""
+        """Stores the output so far of a cancelled response. At a shutdown it is dropped."""
         state.cancel()
         try:
             await self._background.keep_output(self._job.subject, to_stored_items(state.output))

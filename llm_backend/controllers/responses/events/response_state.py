@@ -159,8 +159,8 @@ class ResponseState:
         completed_at: int,
         more: Mapping[str, Any] = NO_FIELDS,
     ) -> list[JsonObject]:
-        """Completes the response with a finish reason; `more` are further fields. Returns its
-        events but for the last one, which `end` returns."""
+        """Completes the response with a finish reason; `more` are further fields. Returns all
+        events but the last: see `end`."""
         cut_by = _CUT_BY.get(reason)
         events = self._close("completed" if cut_by is None else "incomplete")
         self._status = "completed" if cut_by is None else "incomplete"
@@ -172,8 +172,7 @@ class ResponseState:
         return events
 
     def fail(self, error: ApiError) -> list[JsonObject]:
-        """Fails the response with this error. Returns its events but for the last one, which `end`
-        returns."""
+        """Fails the response with this error. Returns all events but the last: see `end`."""
         events = self._close("incomplete")
         self._status = "failed"
         code = "invalid_prompt" if error.status == InvalidRequest.status else "server_error"
@@ -195,8 +194,7 @@ class ResponseState:
         return self._event("error", code=code, message=message, param=param)
 
     def cancel(self) -> None:
-        """Cancels the response: the output so far is final. Does nothing to a response that has
-        ended."""
+        """Cancels the response, unless it has ended: the output so far is final."""
         if self._status not in ("queued", "in_progress"):
             return
         self._close("incomplete")

@@ -168,8 +168,7 @@ class FileSearch(ServerTool):
         yield CallEnded(item=ended)
 
     def annotations(self, text: str) -> Sequence[JsonObject]:
-        """Returns citations of the files that a message cites; if it cites none, of all files that
-        were found."""
+        """Returns citations of the files that a message cites, or of all files found if none."""
         return [
             {"type": "file_citation", "file_id": one.file_id, "index": one.index,
              "filename": one.filename}

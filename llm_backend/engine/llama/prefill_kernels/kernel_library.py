@@ -77,8 +77,7 @@ class PrefillKernels:
         self._library.llm_backend_prefill_set_level(int(instructions))
 
     def count_operations(self) -> tuple[int, int]:
-        """Returns the numbers of products and of attention operations that the kernels have
-        computed."""
+        """Returns the numbers of computed products and attention operations."""
         count = self._library.llm_backend_prefill_computed
         return count(0), count(1)
 
@@ -102,8 +101,7 @@ def prefill_kernels() -> PrefillKernels | MissingKernels:
 
 def use_prefill_kernels(*, is_wanted: bool) -> Instructions | MissingKernels:
     """Uses the kernels in all contexts that this process opens from now on, or leaves passes to
-    llama.cpp. Returns the instructions in use, or the reason why the wanted kernels are not
-    used."""
+    llama.cpp. Returns the instructions in use, or why the wanted kernels are not."""
     if not is_wanted and not prefill_kernels.cache_info().currsize:
         return Instructions.NONE
     kernels = prefill_kernels()
