@@ -6,7 +6,7 @@ import numpy as np
 from gguf import GGUFWriter
 
 WIDTH, FORWARD, HEADS, PATCH = 16, 32, 2, 14
-MELS, FRAMES = 8, 1500  # audio is read half a minute at a time
+MELS, FRAMES, STACK = 8, 1500, 8  # windows of audio are half a minute at most
 
 
 def write_eyes(
@@ -55,15 +55,15 @@ def write_ears(path: Path, *, size: int = 64, seed: int = 0) -> Path:
 def _add_ears(writer: GGUFWriter, rng: np.random.Generator, *, size: int, is_alone: bool) -> None:
     _add_head(writer, "audio", "ultravox", size=size, is_alone=is_alone)
     writer.add_uint32("clip.audio.num_mel_bins", MELS)
-    writer.add_uint32("clip.audio.projector.stack_factor", 50)
+    writer.add_uint32("clip.audio.projector.stack_factor", STACK)
     for place, width in ((1, MELS), (2, WIDTH)):
         _tensor(writer, rng, f"a.conv1d.{place}.weight", WIDTH, width, 3)
         _tensor(writer, rng, f"a.conv1d.{place}.bias", WIDTH, 1)
     _tensor(writer, rng, "a.position_embd.weight", FRAMES, WIDTH)
     _blocks(writer, rng, "a")
     _norm(writer, "a.post_ln")
-    _ones(writer, "mm.a.norm_pre.weight", 50 * WIDTH)
-    _tensor(writer, rng, "mm.a.mlp.1.weight", 2 * FORWARD, 50 * WIDTH)
+    _ones(writer, "mm.a.norm_pre.weight", STACK * WIDTH)
+    _tensor(writer, rng, "mm.a.mlp.1.weight", 2 * FORWARD, STACK * WIDTH)
     _ones(writer, "mm.a.norm_mid.weight", FORWARD)
     _tensor(writer, rng, "mm.a.mlp.2.weight", size, FORWARD)
 

@@ -129,7 +129,7 @@ def test_audio_is_heard_and_counted(ask):
     low, high = (said(ask, audio(wav(pitch=pitch)), model="ears") for pitch in (0.1, 0.7))
 
     assert low.choices[0].message.content != high.choices[0].message.content
-    assert low.usage.prompt_tokens_details.audio_tokens == 30
+    assert low.usage.prompt_tokens_details.audio_tokens == 7
     assert said(ask).usage.prompt_tokens_details.audio_tokens == 0
 
 
@@ -169,9 +169,9 @@ def test_usage_counts_images_and_audio_separately(ask):
 
     added = used(ask) - before
     assert (added["input_image_tokens"], added["input_cached_image_tokens"]) == (4, 4)
-    assert (added["input_audio_tokens"], added["input_cached_audio_tokens"]) == (30, 0)
+    assert (added["input_audio_tokens"], added["input_cached_audio_tokens"]) == (7, 0)
     assert added["input_tokens"] == added["input_cached_tokens"] + added["input_uncached_tokens"]
-    assert added["input_uncached_tokens"] == added["input_text_tokens"] + 4 + 30
+    assert added["input_uncached_tokens"] == added["input_text_tokens"] + 4 + 7
 
 
 BAD = {

@@ -17,7 +17,9 @@ cell_memory.py         lazily allocated memory of cells
 cpu_buffers.py         hook on the native code's buffers
 prefill_kernels/       compiled kernels for passes of several tokens
 projector.py           images and audio to embeddings
-audio_end.py           what follows the last sample of audio
+audio_windows.py       windows of audio, and the silence after them
+convolution_end.py     the frame after the end of audio, for an encoder's first convolution
+spectrogram.py         spectrogram of a window of audio in native memory
 voxtral.py             rewrites projectors of Voxtral for llama.cpp
 voice.py               a model of speech: the audio of a sentence
 voice_codes.py         codes that such a model samples, and its languages

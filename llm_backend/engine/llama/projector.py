@@ -4,7 +4,7 @@ import ctypes
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import llama_cpp as native
@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.llama import voxtral
-from llm_backend.engine.llama.audio_end import AudioEnd
+from llm_backend.engine.llama.audio_windows import AudioLength, AudioWindows
+from llm_backend.engine.llama.convolution_end import ConvolutionEnd
 from llm_backend.engine.llama.devices import computes_on_gpu
 from llm_backend.engine.llama.header import check_file
 from llm_backend.engine.llama.log import LlamaLog
+from llm_backend.engine.llama.spectrogram import Spectrogram
 from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.media_runs import Identity, MediaError, Part, Piece, Run, identity
 from llm_backend.engine.messages import LoadModel, MediaItem, MediaKind
@@ -51,19 +53,19 @@ class Embeddings:
 
 @dataclass(frozen=True, kw_only=True)
 class _Chunks:
-    """The chunks of a medium, in native memory. If `windows` is a number, so many of them are
-    windows of audio, and those after them are padding."""
+    """The chunks of a medium, in native memory. Those after the audio's `length` are padding."""
 
     media: Identity
     handle: Handle
-    windows: int | None
+    length: AudioLength = field(default_factory=AudioLength)
 
     def select(self) -> Iterator[Handle]:
         """Yields the texts, and the runs that are encoded."""
         count = 0
         for chunk in _each(self.handle):
             is_text = _is_text(chunk)
-            if is_text or self.windows is None or count < self.windows:
+            windows = self.length.windows
+            if is_text or windows is None or count < windows:
                 yield chunk
             count += not is_text
 
@@ -83,6 +85,8 @@ class NativeProjector:
         is_rewritten = voxtral.is_rewritable(header)
         self._end_rows = voxtral.END_ROWS if is_rewritten else 0  # not a part of the audio
         self._text = (voxtral.BEGIN_AUDIO if is_rewritten else b"") + _MARKER
+        self._audio_windows = AudioWindows.of(header)
+        self._convolution_end = ConvolutionEnd() if self._audio_windows.has_next_frame else None
         log.redirect(mtmd.mtmd_helper_log_set)
         with self._loadable_file(header, is_rewritten=is_rewritten) as path:
             self._context = self._load(path, config, model)
@@ -90,7 +94,6 @@ class NativeProjector:
         self._audio_limit_s = config.audio_limit_s
         self._has_dimensions = bool(mtmd.mtmd_decode_use_mrope(self._context))
         self._cached_pieces: OrderedDict[Identity, list[Piece]] = OrderedDict()
-        self._audio_end = AudioEnd.of(header)
         self._rate_hz: int = mtmd.mtmd_get_audio_sample_rate(self._context)  # below 0 without audio
         self._open_chunks: _Chunks | None = None  # the medium split last
         self._cached_embeddings: OrderedDict[tuple[Identity, int], Embeddings] = OrderedDict()
@@ -160,6 +163,8 @@ class NativeProjector:
         params.media_marker = _MARKER
         if config.image_tokens is not None:
             params.image_max_tokens = config.image_tokens
+        if self._convolution_end is not None:
+            params.cb_eval = self._convolution_end.callback
         context = mtmd.mtmd_init_from_file(bytes(path), model, params)
         if not context:
             raise LoadError(
@@ -168,8 +173,12 @@ class NativeProjector:
         return context
 
     def _encode(self, run: Run) -> Embeddings:
-        parts = [one for one in self._split(run.media).select() if not _is_text(one)]
-        chunk = parts[run.part_index]
+        chunks = self._split(run.media)
+        parts = [one for one in chunks.select() if not _is_text(one)]
+        chunk, is_last = parts[run.part_index], run.part_index == len(parts) - 1
+        next_frame = chunks.length.next_frame
+        if self._convolution_end is not None and next_frame is not None and is_last:
+            self._convolution_end.expect(next_frame, Spectrogram.of(chunk).values.shape[1])
         if mtmd.mtmd_encode_chunk(self._context, chunk):
             raise MediaError(f"The {run.media.medium} cannot be computed: {self._reason()}")
         ends, count = self._end_rows, run.part.count
@@ -184,7 +193,7 @@ class NativeProjector:
         offsets = np.ones(len(positions), dtype=np.int32)
         if self._has_dimensions and run.media.medium is MediaKind.IMAGE:
             offsets[-1] = 0
-        if run.part_index == len(parts) - 1:
+        if is_last:
             self._free_chunks()
         return Embeddings(
             rows=rows, positions=positions, dimension_offsets=offsets, is_whole=run.part.is_whole
@@ -236,15 +245,27 @@ class NativeProjector:
         """Splits a medium into chunks; if `counts_only`, only for their numbers of tokens."""
         text = mtmd.mtmd_input_text(text=self._text, text_len=len(self._text), parse_special=True)
         with self._bitmap(media, counts_only=counts_only) as bitmap:
-            chunks = mtmd.mtmd_input_chunks_init()
-            bitmaps = (mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap)
-            status = mtmd.mtmd_tokenize(self._context, chunks, ctypes.byref(text), bitmaps, 1)
-            is_audio = media.medium is MediaKind.AUDIO
-            windows = self._audio_end.count_windows(bitmap, self._rate_hz) if is_audio else None
-        if status:
+            if media.medium is not MediaKind.AUDIO:
+                return _Chunks(media=identity(media), handle=self._tokenize(media, text, bitmap))
+            samples: int = mtmd.mtmd_bitmap_get_nx(bitmap)
+            with self._audio_windows.prepare(bitmap, self._rate_hz) as prepared:
+                handle = self._tokenize(media, text, prepared)
+        found = _Chunks(media=identity(media), handle=handle)
+        audio = [chunk for chunk in found.select() if not _is_text(chunk)]
+        try:
+            length = self._audio_windows.finish(audio, samples, self._rate_hz)
+        except MediaError:
+            found.free()
+            raise
+        return replace(found, length=length)
+
+    def _tokenize(self, media: MediaItem, text: mtmd.mtmd_input_text, bitmap: Handle) -> Handle:
+        chunks = mtmd.mtmd_input_chunks_init()
+        bitmaps = (mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap)
+        if mtmd.mtmd_tokenize(self._context, chunks, ctypes.byref(text), bitmaps, 1):
             mtmd.mtmd_input_chunks_free(chunks)
             raise MediaError(f"The {media.medium} cannot be read: {self._reason()}")
-        return _Chunks(media=identity(media), handle=chunks, windows=windows)
+        return chunks
 
     @contextmanager
     def _bitmap(self, media: MediaItem, *, counts_only: bool) -> Iterator[Handle]:
@@ -279,7 +300,7 @@ class NativeProjector:
                 f"The audio lasts {seconds:.2f} s; it may last {_LEAST_AUDIO_S:g} to "
                 f"{self._audio_limit_s:g} s."
             )
-        return self._audio_end.fill(bitmap, self._rate_hz)
+        return bitmap
 
     def _reason(self) -> str:
         """Returns the native code's last error, without the name of its function and hints."""

@@ -22,7 +22,7 @@ Weights = dict[str, NDArray[np.float32]]
 TEXT_SIZE, TEXT_FORWARD, TEXT_LAYERS, TEXT_HEADS, TEXT_KV_HEADS = 64, 128, 2, 4, 2
 EAR_SIZE, EAR_FORWARD, EAR_LAYERS, EAR_HEADS = 40, 160, 2, 2
 MELS, EAR_POSITIONS, EAR_CHANNELS = 128, 1500, 8
-STACK = EAR_FORWARD // EAR_SIZE
+ULTRAVOX_MIDDLE = 96
 NORM_EPSILON = 1e-5
 ROPE_BASE = 10_000.0
 CONTEXT_TOKENS = 2048
@@ -35,8 +35,9 @@ class Family:
     """A family of models. `control` are its tokens around audio and turns, of which `audio` stands
     for one embedding in the reference's prompts, and `end` ends an answer. llama.cpp adds the
     `added_tokens` to a prompt. `text_seed` is one whose answers vary, and whose
-    tokens are chosen clearly. With `stacks_frames`, the projector joins `STACK` frames of the
-    encoder to one embedding."""
+    tokens are chosen clearly. The projector joins `stack_factor` positions of the encoder to one
+    embedding. llama.cpp adds the token `begin` to a prompt, if the family has one.
+    `replaced_token` stands for an embedding where `audio` is not a token."""
 
     name: str
     architecture: str
@@ -48,7 +49,14 @@ class Family:
     end: str = "<|im_end|>"
     has_text_bias: bool = False
     has_text_norms: bool = False
-    stacks_frames: bool = False
+    stack_factor: int = 1
+    begin: str | None = None
+    replaced_token: str | None = None
+
+    @property
+    def audio_token(self) -> str:
+        """The token that stands for one embedding in the reference's prompts."""
+        return self.replaced_token or self.audio
 
     @property
     def is_granite(self) -> bool:
@@ -84,7 +92,8 @@ VOXTRAL = Family(
     added_tokens=("<s>", "[BEGIN_AUDIO]"),
     text_seed=74,
     end="</s>",
-    stacks_frames=True,
+    stack_factor=EAR_FORWARD // EAR_SIZE,
+    begin="<s>",
 )
 QWEN2_AUDIO = Family(
     name="qwen2_audio",
@@ -107,6 +116,20 @@ QWEN3_ASR = Family(
     added_tokens=("<|audio_start|>", "<|audio_end|>"),
     text_seed=179,
     has_text_norms=True,
+)  # fmt: skip
+ULTRAVOX = Family(
+    name="ultravox",
+    architecture="llama",
+    projector="ultravox",
+    control=("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
+             "<|eot_id|>"),
+    audio="<|audio|>",  # the reference divides the text at it
+    replaced_token="<|end_of_text|>",
+    added_tokens=("<|begin_of_text|>",),
+    text_seed=42,
+    end="<|eot_id|>",
+    stack_factor=8,
+    begin="<|begin_of_text|>",
 )  # fmt: skip
 GRANITE_SPEECH = Family(
     name="granite_speech",
@@ -134,13 +157,17 @@ PROMPTS = {
         "<|im_start|>user\n<|audio_start|><|audio_pad|><|audio_end|><|im_end|>\n"
         "<|im_start|>assistant\nlanguage English<asr_text>"
     ),
+    ULTRAVOX.name: (
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nwhat is it?\n<|audio|>"
+        "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+    ),
     GRANITE_SPEECH.name: _GRANITE_PROMPT,
     GRANITE_SPEECH_PLUS.name: _GRANITE_PROMPT,
 }
 """Prompts of the reference, by family."""
 FAMILIES = {
     family.name: family
-    for family in (VOXTRAL, QWEN2_AUDIO, QWEN3_ASR, GRANITE_SPEECH, GRANITE_SPEECH_PLUS)
+    for family in (VOXTRAL, QWEN2_AUDIO, QWEN3_ASR, ULTRAVOX, GRANITE_SPEECH, GRANITE_SPEECH_PLUS)
 }
 RECORDINGS = {
     VOXTRAL.name: [
@@ -149,11 +176,24 @@ RECORDINGS = {
         Recording(name="thirty seconds", seconds=30),
         Recording(name="quiet", seconds=3, amplitude=0.01),
     ],
-    QWEN2_AUDIO.name: [Recording(name="a whole window", seconds=29.985)],
+    QWEN2_AUDIO.name: [
+        Recording(name="short", seconds=3),
+        Recording(name="part of an embedding", seconds=3.1),
+        Recording(name="part of a position", seconds=3.11),
+        Recording(name="a whole window", seconds=29.985),
+        Recording(name="quiet", seconds=3, amplitude=0.01),
+    ],
     QWEN3_ASR.name: [
         Recording(name="whole seconds", seconds=3),
         Recording(name="part of a second", seconds=3.4),
         Recording(name="three windows", seconds=19.3),
+        Recording(name="quiet", seconds=3.4, amplitude=0.02),
+    ],
+    ULTRAVOX.name: [
+        Recording(name="whole embeddings", seconds=3.2),
+        Recording(name="part of an embedding", seconds=3.07),
+        Recording(name="most of a window", seconds=29.9),
+        Recording(name="quiet", seconds=3.07, amplitude=0.01),
     ],
     GRANITE_SPEECH.name: [
         Recording(name="whole blocks", seconds=3.2),
@@ -199,10 +239,13 @@ def weights_of(family: Family) -> Weights:
     }
 
 
+_NORMS = ("ln_pre.weight", "ln_mid.weight", "ln_post.weight")
+
+
 def _values(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     values = rng.standard_normal(shape, dtype=np.float32)
-    if name.endswith(("norm.weight", "ln_post.weight", "LayerNorm.weight", "running_var")):
+    if name.endswith(("norm.weight", "LayerNorm.weight", "running_var", *_NORMS)):
         return np.float32(1) + np.float32(0.2) * values
     if len(shape) == 1:
         return np.float32(0.1) * values
@@ -268,8 +311,14 @@ def _qwen_inputs(tower: str) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def _projector(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
     name = "model.multi_modal_projector.linear"
-    if family.stacks_frames:
-        yield f"{name}_1.weight", (TEXT_SIZE, STACK * EAR_SIZE)
+    stacked = family.stack_factor * EAR_SIZE
+    if family.name == ULTRAVOX.name:
+        yield "model.multi_modal_projector.ln_pre.weight", (stacked,)
+        yield f"{name}_1.weight", (2 * ULTRAVOX_MIDDLE, stacked)
+        yield "model.multi_modal_projector.ln_mid.weight", (ULTRAVOX_MIDDLE,)
+        yield f"{name}_2.weight", (TEXT_SIZE, ULTRAVOX_MIDDLE)
+    elif family.name == VOXTRAL.name:
+        yield f"{name}_1.weight", (TEXT_SIZE, stacked)
         yield f"{name}_2.weight", (TEXT_SIZE, TEXT_SIZE)
     elif family.name == QWEN3_ASR.name:
         yield from _with_bias(f"{name}_1", (EAR_SIZE, EAR_SIZE))

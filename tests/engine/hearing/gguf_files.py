@@ -25,7 +25,6 @@ from tests.engine.hearing.families import (
     QWEN3_ASR,
     RESIDUAL_SCALE,
     ROPE_BASE,
-    STACK,
     TEXT_FORWARD,
     TEXT_HEADS,
     TEXT_KV_HEADS,
@@ -70,7 +69,13 @@ _EAR_NAMES = {
     "layer_norm": "post_ln",
     "ln_post": "post_ln",
 }
-_PROJECTOR_NAMES = {"linear": "fc", "linear_1": "mlp.1", "linear_2": "mlp.2"}
+_PROJECTOR_NAMES = {
+    "linear": "fc",
+    "linear_1": "mlp.1",
+    "linear_2": "mlp.2",
+    "ln_pre": "norm_pre",
+    "ln_mid": "norm_mid",
+}
 _NAME = re.compile(r"model\.(\w+)\.(?:layers\.(\d+)\.)?(.+)\.(weight|bias)")
 
 
@@ -118,8 +123,8 @@ def write_projector(path: Path, family: Family) -> Path:
         ("num_mel_bins", granite.MELS if family.is_granite else MELS),
     ):
         writer.add_uint32(f"clip.audio.{name}", value)
-    if family.stacks_frames:
-        writer.add_uint32("clip.audio.projector.stack_factor", STACK)
+    if family.stack_factor > 1:
+        writer.add_uint32("clip.audio.projector.stack_factor", family.stack_factor)
     writer.add_float32("clip.audio.attention.layer_norm_epsilon", NORM_EPSILON)
     weights = weights_of(family)
     if family.is_granite:
@@ -194,10 +199,10 @@ def _add_vocabulary(writer: GGUFWriter, family: Family) -> None:
         [TokenType.NORMAL] * text_tokens + [TokenType.CONTROL] * len(family.control)
     )
     writer.add_token_merges(merges())
-    if family.stacks_frames:
-        writer.add_bos_token_id(tokens.index("<s>"))
+    if family.begin is not None:
+        writer.add_bos_token_id(tokens.index(family.begin))
     writer.add_eos_token_id(tokens.index(family.end))
-    writer.add_add_bos_token(family.stacks_frames)
+    writer.add_add_bos_token(family.begin is not None)
     writer.add_vocab_size(len(tokens))
     assert len(MERGED) == len(merges()), "each merged piece has one merge"
 

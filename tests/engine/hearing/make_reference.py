@@ -1,9 +1,10 @@
 """Writes `reference.json`: what the reference implementation makes of some recordings.
 
-    python -m tests.engine.hearing.make_reference
+    python -m tests.engine.hearing.make_reference FAMILY...
 
-Needs `torch`, `torchaudio` and `transformers`, which no test needs, besides `gguf`. For each family
-of `families` and each of `RECORDINGS`, an entry holds the prompt's tokens, a run of audio as its
+Needs `torch`, `torchaudio` and `transformers`, which no test needs, besides `gguf`; Ultravox needs
+others (`ultravox_reference`). Entries of other families are kept. For each of the families and each
+of its `RECORDINGS`, an entry holds the prompt's tokens, a run of audio as its
 number of embeddings; some rows of the embeddings, as base64 of little-endian float32; and the
 greedy answer.
 `logprobs` are those of its tokens, and `least_margin` is the least distance between the likeliest
@@ -12,6 +13,7 @@ logit of a step and the next one.
 
 import base64
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,47 +24,68 @@ import transformers
 
 from tests.audio_files import RATE_HZ
 from tests.engine.gguf_models import merges
-from tests.engine.hearing import families, granite
+from tests.engine.hearing import families, granite, ultravox_reference
 from tests.engine.hearing.families import (
     GRANITE_SPEECH_PLUS,
     PROMPTS,
     QWEN3_ASR,
     RECORDINGS,
+    ULTRAVOX,
+    VOXTRAL,
     Family,
     Recording,
     chirp,
     weights_of,
 )
 
+_FILLED_SAMPLES = {QWEN3_ASR.name: RATE_HZ, ULTRAVOX.name: RATE_HZ * 16 // 100}
+"""Samples to whose multiples the engine adds silence."""
 ANSWER_TOKENS = 12
 ROWS = 24
 
 
 def main() -> None:
-    entries = [
-        _entry(family, recording)
-        for family in families.FAMILIES.values()
-        for recording in RECORDINGS[family.name]
-    ]
-    made_with = {"transformers": transformers.__version__, "torch": torch.__version__}
-    lines = ",\n".join(json.dumps(entry) for entry in entries)
     target = Path(__file__).with_name("reference.json")
-    target.write_text(f'{{"made_with": {json.dumps(made_with)}, "entries": [\n{lines}\n]}}\n')
+    reference = json.loads(target.read_text())
+    made = sys.argv[1:] or sorted(families.FAMILIES.keys() - {ULTRAVOX.name})
+    versions = {"transformers": transformers.__version__, "torch": torch.__version__}
+    reference["made_with"] |= dict.fromkeys(made, versions)
+    entries = []
+    for name, family in families.FAMILIES.items():
+        if name in made:
+            entries += [_entry(family, recording) for recording in RECORDINGS[name]]
+        else:
+            entries += [one for one in reference["entries"] if one["family"] == name]
+    lines = ",\n".join(json.dumps(entry) for entry in entries)
+    made_with = json.dumps(reference["made_with"])
+    target.write_text(f'{{"made_with": {made_with}, "entries": [\n{lines}\n]}}\n')
 
 
 def _entry(family: Family, recording: Recording) -> dict[str, Any]:
     model = _model(family)
     samples = chirp(recording.seconds, amplitude=recording.amplitude) / np.float32(32768)
-    if family.name == QWEN3_ASR.name:  # the engine adds silence to the end of a second
-        samples = np.pad(samples, (0, -len(samples) % RATE_HZ))
-    audio = _features(family, samples)
+    if family.name in _FILLED_SAMPLES:
+        samples = np.pad(samples, (0, -len(samples) % _FILLED_SAMPLES[family.name]))
     rows: list[torch.Tensor] = []
-    projector = model.model.projector if family.is_granite else model.model.multi_modal_projector
+    if family.name == ULTRAVOX.name:
+        # the reference calls the projector's `forward`, which calls no hook
+        projector = model.multi_modal_projector.ln_post
+    else:
+        projector = (
+            model.model.projector if family.is_granite else model.model.multi_modal_projector
+        )
     hook = projector.register_forward_hook(
         lambda _module, _inputs, output: rows.append(output.reshape(-1, families.TEXT_SIZE))
     )
-    count = _count(family, audio)
-    prompt = _prompt(family, count)
+    if family.name == ULTRAVOX.name:
+        audio = ultravox_reference.inputs(samples)
+        count = int(audio["audio_token_len"])
+        del audio["attention_mask"]
+        prompt = audio.pop("input_ids")[0].tolist()
+    else:
+        audio = _features(family, samples)
+        count = _count(family, audio)
+        prompt = _prompt(family, count)
     answer, logprobs, margins = _answer(model, prompt, audio)
     hook.remove()
     embeddings = rows[0][:count].numpy()
@@ -81,6 +104,8 @@ def _entry(family: Family, recording: Recording) -> dict[str, Any]:
 
 
 def _model(family: Family) -> Any:
+    if family.name == ULTRAVOX.name:
+        return ultravox_reference.model()
     ears = {
         "num_mel_bins": families.MELS,
         "d_model": families.EAR_SIZE,
@@ -102,8 +127,8 @@ def _model(family: Family) -> Any:
         "max_position_embeddings": families.CONTEXT_TOKENS,
         "tie_word_embeddings": False,
     }
-    marker = family.tokens.index(family.audio)
-    if family.stacks_frames:
+    marker = family.tokens.index(family.audio_token)
+    if family.name == VOXTRAL.name:
         audio_config = transformers.VoxtralEncoderConfig(
             num_mel_bins=families.MELS,
             hidden_size=families.EAR_SIZE,
@@ -215,7 +240,7 @@ def _features(family: Family, samples: np.ndarray) -> dict[str, torch.Tensor]:
             "input_features_mask": found.input_features_mask,
         }
     extract = transformers.WhisperFeatureExtractor(feature_size=families.MELS)
-    if family.stacks_frames:
+    if family.name == VOXTRAL.name:
         found = extract(
             samples, sampling_rate=RATE_HZ, padding=True, truncation=False,
             pad_to_multiple_of=30 * RATE_HZ, return_tensors="pt",
@@ -234,8 +259,8 @@ def _features(family: Family, samples: np.ndarray) -> dict[str, torch.Tensor]:
 
 def _count(family: Family, audio: dict[str, torch.Tensor]) -> int:
     """The number of embeddings of the audio."""
-    if family.stacks_frames:
-        return len(audio["input_features"]) * families.EAR_POSITIONS // families.STACK
+    if family.name == VOXTRAL.name:
+        return len(audio["input_features"]) * families.EAR_POSITIONS // family.stack_factor
     if family.name == QWEN3_ASR.name:
         whole, rest = divmod(int(audio["input_features_mask"].sum()), 100)
         return 13 * whole + -(-rest // 8)
@@ -247,7 +272,7 @@ def _count(family: Family, audio: dict[str, torch.Tensor]) -> int:
 
 def _prompt(family: Family, count: int) -> list[int]:
     before, after = PROMPTS[family.name].split(family.audio)
-    marker = family.tokens.index(family.audio)
+    marker = family.tokens.index(family.audio_token)
     return [*_tokenize(family, before), *[marker] * count, *_tokenize(family, after)]
 
 
@@ -262,7 +287,7 @@ def _tokenize(family: Family, text: str) -> list[int]:
 
 def _runs(family: Family, prompt: list[int]) -> list[int]:
     """The prompt with one -1 for the run of audio."""
-    marker = family.tokens.index(family.audio)
+    marker = family.tokens.index(family.audio_token)
     start = prompt.index(marker)
     return [*prompt[:start], -1, *prompt[start + prompt.count(marker) :]]
 

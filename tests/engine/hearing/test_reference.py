@@ -34,28 +34,12 @@ from tests.engine.hearing.gguf_files import write_projector, write_text_model
 EMBEDDING_TOLERANCE = 0.02
 """Of embeddings with a standard deviation of 1.2 to 2.4: llama.cpp rounds the inputs of
 convolutions to 16 bits."""
-END_TOLERANCE = 0.1
-"""Where audio ends with a window: the reference mirrors its end, llama.cpp adds silence."""
 LOGPROB_TOLERANCE = 0.1
 ENTRIES = json.loads(Path(__file__).with_name("reference.json").read_text())["entries"]
 
-HEARD_OTHERWISE = {
-    ("voxtral", "quiet"): "llama.cpp's spectrum has a floor of 6e-8, the reference's one of 1e-10",
-}
-"""Recordings whose spectrum differs from the reference's: nothing that a file could change."""
-
-
-def _param(entry: dict[str, Any]) -> Any:
-    reason = HEARD_OTHERWISE.get((entry["family"], entry["recording"]))
-    fails = pytest.mark.xfail(reason=str(reason), raises=AssertionError, strict=True)
-    return pytest.param(
-        entry,
-        id=f"{entry['family']}, {entry['recording']}",
-        marks=[fails] if reason is not None else [],
-    )
-
-
-entries = pytest.mark.parametrize("entry", [_param(one) for one in ENTRIES])
+entries = pytest.mark.parametrize(
+    "entry", [pytest.param(one, id=f"{one['family']}, {one['recording']}") for one in ENTRIES]
+)
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +62,8 @@ def test_embeddings_are_those_of_the_reference(files, entry):
     expected = np.frombuffer(base64.b64decode(entry["embeddings"]), dtype="<f4")
 
     assert len(rows) == sum(one[0] for one in entry["prompt"] if isinstance(one, list))
-    fills_window = entry["recording"] == "thirty seconds"
     assert rows[entry["rows"]] == pytest.approx(
-        expected.reshape(-1, TEXT_SIZE),
-        abs=END_TOLERANCE if fills_window else EMBEDDING_TOLERANCE,
+        expected.reshape(-1, TEXT_SIZE), abs=EMBEDDING_TOLERANCE
     )
 
 

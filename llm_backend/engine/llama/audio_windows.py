@@ -1,0 +1,178 @@
+"""Windows of audio: what llama.cpp makes of samples, and what the model hears instead.
+
+llama.cpp encodes models with an encoder like Whisper's in windows of 30 s, and fills the last one
+with silence. The reference implementations of some of them encode only what the audio fills: the
+frames after it are removed, so that there are fewer embeddings and less to encode.
+
+The spectrogram of llama.cpp has a floor of 6e-8, those of the references one of 1e-10. So samples
+are amplified before, and the logarithms are reduced afterwards. A power of two changes no sample.
+"""
+
+import ctypes
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+import llama_cpp.mtmd_cpp as mtmd
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_backend.engine.llama.spectrogram import Spectrogram
+from llm_backend.engine.llama.vocabulary import Handle
+from llm_backend.model_files import GgufHeader, audio_projector_types
+
+Samples = NDArray[np.float32]
+
+_WINDOWED = {"glma", "meralion", "musicflamingo", "qwen2.5o", "qwen2a", "ultravox", "voxtral"}
+_SHORTENED = {"qwen2.5o", "qwen2a"}
+_STACKED = {"ultravox"}
+_WITH_NEXT_FRAME = {"qwen2a"}
+_FILLED = {"qwen3a"}
+_WINDOW_FRAMES = 3000
+_FRAMES_PER_SECOND = 100
+_FRAMES_PER_POSITION = 2  # of the encoder
+_SAMPLE_BYTES = 4
+_MIRRORED_SAMPLES = 200  # half of what a frame is computed from
+_GAIN = 32.0  # 6e-8 / 32**2 is below 1e-10
+_GAIN_IN_SPECTROGRAM = 2 * math.log10(_GAIN) / 4
+_FLOOR_IN_SPECTROGRAM = (math.log10(1e-10) + 4) / 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioLength:
+    """The number of chunks that have audio; None for all. `next_frame` is the frame after those of
+    the last chunk, [mels] float32, if the model hears it."""
+
+    windows: int | None = None
+    next_frame: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioWindows:
+    """The windows of audio for one projector.
+
+    `is_windowed`: llama.cpp encodes windows of 30 s, and if audio fills the last one, it adds one
+    of silence. `frames_per_embedding`: the last window ends with the audio; None if it is encoded
+    as a whole. `is_stacked`: every embedding joins this number of frames, so the audio is filled
+    with silence to the end of one. `has_next_frame`: the first convolution of the reference sees
+    the frame after the last one. `is_filled`: llama.cpp fills the last second with frames that are
+    not silence, and counts these as audio."""
+
+    is_windowed: bool
+    is_filled: bool
+    is_stacked: bool = False
+    frames_per_embedding: int | None = None
+    has_next_frame: bool = False
+
+    @classmethod
+    def of(cls, header: GgufHeader) -> Self:
+        """The windows of audio for the projector with this header."""
+        kinds = audio_projector_types(header)
+        is_stacked = not kinds.isdisjoint(_STACKED)
+        frames = None
+        if is_stacked:
+            stack = int(header.values.get("clip.audio.projector.stack_factor", 1))
+            frames = _FRAMES_PER_POSITION * stack
+        elif not kinds.isdisjoint(_SHORTENED):
+            frames = 2 * _FRAMES_PER_POSITION  # an average of two positions is one embedding
+        return cls(
+            is_windowed=not kinds.isdisjoint(_WINDOWED),
+            is_filled=not kinds.isdisjoint(_FILLED),
+            is_stacked=is_stacked,
+            frames_per_embedding=frames,
+            has_next_frame=not kinds.isdisjoint(_WITH_NEXT_FRAME),
+        )
+
+    @property
+    def _window_frames(self) -> int:
+        """The frames of a whole window. llama.cpp computes no stack that is cut by its end."""
+        if self.is_stacked and self.frames_per_embedding is not None:
+            return _WINDOW_FRAMES // self.frames_per_embedding * self.frames_per_embedding
+        return _WINDOW_FRAMES
+
+    @contextmanager
+    def prepare(self, audio: Handle, rate_hz: int) -> Iterator[Handle]:
+        """Yields the audio as llama.cpp is to be given it: amplified, and with silence after it."""
+        if not (self.is_windowed or self.is_filled):
+            yield audio
+            return
+        count: int = mtmd.mtmd_bitmap_get_nx(audio)
+        data = ctypes.string_at(mtmd.mtmd_bitmap_get_data(audio), count * _SAMPLE_BYTES)
+        heard = np.frombuffer(data, dtype=np.float32) * np.float32(_GAIN)
+        samples = self._fill(heard, rate_hz)
+        pointer = samples.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        prepared = mtmd.mtmd_bitmap_init_from_audio(len(samples), pointer)
+        try:
+            yield prepared
+        finally:
+            mtmd.mtmd_bitmap_free(prepared)
+
+    def finish(self, chunks: Sequence[Handle], samples: int, rate_hz: int) -> AudioLength:
+        """Changes the chunks of audio that `prepare` was given with this number of samples. Raises
+        `MediaError`."""
+        if not (self.is_windowed or self.is_filled):
+            return AudioLength()
+        spectrograms = [Spectrogram.of(chunk) for chunk in chunks]
+        for one in spectrograms:
+            values = one.values
+            np.maximum(values - np.float32(_GAIN_IN_SPECTROGRAM), _FLOOR_IN_SPECTROGRAM, out=values)
+        if not self.is_windowed:
+            return AudioLength()
+        frames = self._frames(samples, rate_hz)
+        windows = -(-frames // self._window_frames)
+        next_frame = None
+        if self.frames_per_embedding is not None:
+            joined = np.concatenate([one.values for one in spectrograms], axis=1)
+            next_frame = self._divide(joined, frames, spectrograms[:windows])
+        return AudioLength(windows=windows, next_frame=next_frame)
+
+    def _divide(
+        self, values: Samples, frames: int, spectrograms: Sequence[Spectrogram]
+    ) -> NDArray[np.float32] | None:
+        """Divides the frames that the audio fills among windows. Returns the frame after them."""
+        assert self.frames_per_embedding is not None, "the last window ends with the audio"
+        end = -(-frames // _FRAMES_PER_POSITION) * _FRAMES_PER_POSITION
+        for number, one in enumerate(spectrograms):
+            start = number * self._window_frames
+            part = values[:, start : min(start + self._window_frames, end)]
+            one.replace(part, embeddings=part.shape[1] // self.frames_per_embedding)
+        is_heard = self.has_next_frame and end % self._window_frames
+        return values[:, end].copy() if is_heard else None
+
+    def _fill(self, heard: Samples, rate_hz: int) -> Samples:
+        """The samples with what follows them: silence, or the mirrored end if the references
+        compute no frames after it."""
+        if self.is_filled:  # llama.cpp would begin another second with one sample more
+            return _resize(heard, -(-len(heard) // rate_hz) * rate_hz - 1)
+        frame_samples = rate_hz // _FRAMES_PER_SECOND
+        if not self.is_stacked:
+            is_whole = len(heard) % (_WINDOW_FRAMES * frame_samples) == 0
+            return np.pad(heard, (0, _MIRRORED_SAMPLES), mode="reflect") if is_whole else heard
+        frames = self._frames(len(heard), rate_hz)
+        filled = np.pad(
+            _resize(heard, frames * frame_samples), (0, _MIRRORED_SAMPLES), mode="reflect"
+        )
+        windows = -(-frames // self._window_frames)
+        return _resize(filled, max(len(filled), (windows - 1) * _WINDOW_FRAMES * frame_samples))
+
+    def _frames(self, samples: int, rate_hz: int) -> int:
+        """The number of frames of which embeddings are made."""
+        frames = -(-samples * _FRAMES_PER_SECOND // rate_hz)
+        if self.frames_per_embedding is None:
+            return frames
+        if self.is_stacked:
+            return -(-frames // self.frames_per_embedding) * self.frames_per_embedding
+        rest = frames % self._window_frames
+        if frames > rest and rest < self.frames_per_embedding:  # too short for an embedding
+            return frames - rest
+        return max(frames, self.frames_per_embedding)
+
+
+def _resize(samples: Samples, count: int) -> Samples:
+    """The first samples, with silence after them if there are fewer than `count`."""
+    found = np.zeros(count, dtype=np.float32)
+    length = min(count, len(samples))
+    found[:length] = samples[:length]
+    return found

@@ -1,0 +1,87 @@
+"""Windows of audio: how many embeddings a recording has, at the ends of windows."""
+
+import ctypes
+import hashlib
+
+import llama_cpp as native
+import numpy as np
+import pytest
+
+from llm_backend.engine.llama import capture_log
+from llm_backend.engine.llama.projector import NativeProjector
+from llm_backend.engine.llama.spectrogram import Spectrogram
+from llm_backend.engine.media_runs import MediaError, Part, Run
+from llm_backend.engine.messages import MediaItem, MediaKind
+from tests.engine.fakes import load_command
+from tests.engine.hearing.families import (
+    QWEN2_AUDIO,
+    TEXT_SIZE,
+    ULTRAVOX,
+    VOXTRAL,
+    Family,
+    Recording,
+    chirp_file,
+)
+from tests.engine.hearing.gguf_files import write_projector, write_text_model
+
+
+@pytest.fixture(scope="module")
+def projectors(tmp_path_factory):
+    """The projector of each family whose windows are those of Whisper."""
+    folder, log = tmp_path_factory.mktemp("windows"), capture_log()
+    params = native.llama_model_default_params()
+    loaded, found = [], {}
+    for family in (QWEN2_AUDIO, ULTRAVOX, VOXTRAL):
+        model = write_text_model(folder / f"{family.name}.gguf", family, template="{{ messages }}")
+        projector = write_projector(folder / f"{family.name}-mmproj.gguf", family)
+        loaded.append(native.llama_model_load_from_file(bytes(model), params))
+        command = load_command(model_path=model, projector_path=projector, audio_limit_s=90)
+        found[family.name] = NativeProjector(command, loaded[-1], log)
+    yield found
+    for one in loaded:
+        native.llama_model_free(one)
+
+
+@pytest.mark.parametrize(
+    ("family", "seconds", "counts"),
+    [
+        (QWEN2_AUDIO, 0.01, [1]),
+        (QWEN2_AUDIO, 0.1, [2]),
+        (QWEN2_AUDIO, 30, [750]),
+        (QWEN2_AUDIO, 30.02, [750]),  # too little for another embedding
+        (QWEN2_AUDIO, 34, [750, 100]),
+        (ULTRAVOX, 0.01, [1]),
+        (ULTRAVOX, 0.17, [2]),
+        (ULTRAVOX, 29.92, [187]),
+        (ULTRAVOX, 30, [187, 1]),
+        (ULTRAVOX, 34, [187, 26]),
+        (ULTRAVOX, 59.9, [187, 187, 1]),  # a window more than llama.cpp makes of it
+        (VOXTRAL, 3, [375]),
+        (VOXTRAL, 60, [375, 375]),
+    ],
+)
+def test_windows_have_the_embeddings_of_the_audio(projectors, family: Family, seconds, counts):
+    projector, audio = projectors[family.name], _audio(seconds)
+    parts = [one for one in projector.pieces(audio) if isinstance(one, Part)]
+    rows = [projector.embeddings(_run(audio, index, part)).rows for index, part in enumerate(parts)]
+
+    assert [part.count for part in parts] == counts
+    assert [one.shape for one in rows] == [(count, TEXT_SIZE) for count in counts]
+    assert np.isfinite(np.concatenate(rows)).all()
+
+
+def test_chunk_of_another_structure_is_refused():
+    zeros = ctypes.create_string_buffer(256)  # as a chunk of text begins
+
+    with pytest.raises(MediaError, match="not the version that is needed"):
+        Spectrogram.of(ctypes.addressof(zeros))
+
+
+def _audio(seconds: float) -> MediaItem:
+    data = chirp_file(Recording(name=f"{seconds} s", seconds=seconds))
+    digest = hashlib.sha256(data).digest()
+    return MediaItem(at=0, medium=MediaKind.AUDIO, data=data, digest=digest)
+
+
+def _run(audio: MediaItem, index: int, part: Part) -> Run:
+    return Run(media=audio, number=0, part_index=index, part=part, start=0)
