@@ -33,9 +33,9 @@ class ConvolutionEnd:
         self._frames = 0
         self.callback = native.ggml_backend_sched_eval_callback(self._evaluate)
 
-    def expect(self, next_frame: NDArray[np.float32], frames: int) -> None:
-        """Sets the frame after the end of the next computation, [mels] float32. The computation has
-        this number of frames."""
+    def expect(self, next_frame: NDArray[np.float32] | None, frames: int) -> None:
+        """Sets the frame after the end of the next computation, [mels] float32; None if it is to be
+        left as it is. The computation has this number of frames."""
         self._next_frame, self._frames = next_frame, frames
 
     def _evaluate(self, tensor: int, is_question: bool, _data: object) -> bool:

@@ -176,9 +176,10 @@ class NativeProjector:
         chunks = self._split(run.media)
         parts = [one for one in chunks.select() if not _is_text(one)]
         chunk, is_last = parts[run.part_index], run.part_index == len(parts) - 1
-        next_frame = chunks.length.next_frame
-        if self._convolution_end is not None and next_frame is not None and is_last:
-            self._convolution_end.expect(next_frame, Spectrogram.of(chunk).values.shape[1])
+        if self._convolution_end is not None:
+            self._convolution_end.expect(
+                chunks.length.next_frame if is_last else None, self._count_frames(chunk, run)
+            )
         if mtmd.mtmd_encode_chunk(self._context, chunk):
             raise MediaError(f"The {run.media.medium} cannot be computed: {self._reason()}")
         ends, count = self._end_rows, run.part.count
@@ -198,6 +199,12 @@ class NativeProjector:
         return Embeddings(
             rows=rows, positions=positions, dimension_offsets=offsets, is_whole=run.part.is_whole
         )
+
+    def _count_frames(self, chunk: Handle, run: Run) -> int:
+        """The frames of a chunk of audio; 0 for an image."""
+        if run.media.medium is not MediaKind.AUDIO:
+            return 0
+        return int(Spectrogram.of(chunk).values.shape[1])
 
     def _positions(self, chunk: Handle, run: Run) -> NDArray[np.int32]:
         along = np.arange(run.part.count, dtype=np.int32)

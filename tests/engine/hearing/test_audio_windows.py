@@ -70,6 +70,19 @@ def test_windows_have_the_embeddings_of_the_audio(projectors, family: Family, se
     assert np.isfinite(np.concatenate(rows)).all()
 
 
+def test_embeddings_do_not_depend_on_the_audio_before(projectors):
+    projector = projectors[QWEN2_AUDIO.name]
+    short, whole = _audio(3), _audio(30)
+    part = Part(count=750, positions=750)
+    first = projector.embeddings(_run(whole, 0, part)).rows
+    projector.embeddings(_run(short, 0, Part(count=75, positions=75)))
+
+    uncached = MediaItem(at=0, medium=MediaKind.AUDIO, data=whole.data, digest=b"another")
+    again = projector.embeddings(_run(uncached, 0, part)).rows
+
+    np.testing.assert_array_equal(again, first)
+
+
 def test_chunk_of_another_structure_is_refused():
     zeros = ctypes.create_string_buffer(256)  # as a chunk of text begins
 
