@@ -87,6 +87,8 @@ class FileTexts:
         return text
 
     def _cache(self, key: str, text: str) -> None:
+        if len(text) > CACHE_CHARACTERS:
+            return
         self._characters += len(text) - len(self._texts.pop(key, ""))
         self._texts[key] = text
         while self._characters > CACHE_CHARACTERS:

@@ -52,6 +52,17 @@ def item_of(text, filename="a"):
     return {"content": [{"type": "input_file", "filename": filename, "file_data": data}]}
 
 
+async def test_text_larger_than_the_cache_evicts_no_other(monkeypatch):
+    monkeypatch.setattr(file_texts, "CACHE_CHARACTERS", 100)
+    extractor = Extractor()
+    texts = FileTexts(None, extractor, web())
+    small, large = item_of("x" * 60, "small"), item_of("y" * 101, "large")
+    for item in (small, large, small):
+        await texts.read([item])
+
+    assert extractor.asked == ["small", "large"]
+
+
 async def test_concurrent_requests_for_a_file_share_one_extraction():
     extractor = Extractor()
     texts = FileTexts(None, extractor, web())
