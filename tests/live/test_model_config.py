@@ -104,7 +104,7 @@ def test_a_chat_may_name_its_personality_itself(ask):
         return answer.usage.prompt_tokens
 
     assert tokens("small", "pirate") == tokens("small:pirate", None) > tokens("small", None)
-    with pytest.raises(openai.BadRequestError, match="there is pirate") as refused:
+    with pytest.raises(openai.BadRequestError, match="it has: pirate") as refused:
         tokens("small", "poet")
     assert refused.value.param == "personality"
 
