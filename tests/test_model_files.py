@@ -26,6 +26,7 @@ from llm_backend.model_files import (
     read_whisper_header,
 )
 from tests.engine.gguf_models import write_bert, write_llama
+from tests.gguf_file import write_gguf
 from tests.whisper_models import write_whisper
 
 
@@ -117,12 +118,10 @@ def test_header_names_a_truncated_part(tmp_path):
 @pytest.mark.parametrize("kind", [kind for kind in GGMLQuantizationType if kind.value < 42])
 def test_header_has_the_size_of_every_type(tmp_path, kind):
     numbers, size = GGML_QUANT_SIZES[kind]
-    writer = GGUFWriter(tmp_path / "one.gguf", "llama")
+    path = tmp_path / "one.gguf"
+    writer = GGUFWriter(path, "llama")
     writer.add_tensor("t", np.zeros((2, size), dtype=np.uint8), raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_gguf(writer, path)
     data = (tmp_path / "one.gguf").read_bytes()
     assert read_header(tmp_path / "one.gguf").parameters == 2 * numbers
 

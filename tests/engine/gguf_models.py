@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFWriter, PoolingType, TokenType
 
+from tests.gguf_file import write_gguf
+
 MERGED = ["Ġt", "he", "in", "er", "an", "Ġa", "on", "th", "Ġthe", "re", "en", "at", "es"]
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 USER_DEFINED = ["<tool_call>", "</tool_call>"]
@@ -93,7 +95,7 @@ def write_llama(  # noqa: PLR0915 # one statement for each part of the file
         tensor("output.weight", tokens, size, scale=0.5)
     if can_rank:
         tensor("cls.output.weight", 2, size)
-    return _written(writer, path)
+    return write_gguf(writer, path)
 
 
 def _add_ranking(writer: GGUFWriter) -> None:
@@ -124,7 +126,7 @@ def write_adapter(
             after = rng.standard_normal((width, 2), dtype=np.float32)
             writer.add_tensor(f"{tensor}.lora_a", before)
             writer.add_tensor(f"{tensor}.lora_b", after)
-    return _written(writer, path)
+    return write_gguf(writer, path)
 
 
 def bert_tokens() -> list[str]:
@@ -193,7 +195,7 @@ def write_bert(
         tensor("cls.bias", size)
         tensor("cls.output.weight", labels, size)
         tensor("cls.output.bias", labels)
-    return _written(writer, path)
+    return write_gguf(writer, path)
 
 
 def write_mamba(path: Path, *, seed: int = 0, layers: int = 2, size: int = 32) -> Path:
@@ -234,7 +236,7 @@ def write_mamba(path: Path, *, seed: int = 0, layers: int = 2, size: int = 32) -
         tensor(block + "ssm_out.weight", size, inner)
     writer.add_tensor("output_norm.weight", np.ones(size, dtype=np.float32))
     tensor("output.weight", tokens, size, scale=0.5)
-    return _written(writer, path)
+    return write_gguf(writer, path)
 
 
 def write_windowed(path: Path, *, seed: int = 0, layers: int = 4, size: int = 64) -> Path:
@@ -266,7 +268,7 @@ def write_windowed(path: Path, *, seed: int = 0, layers: int = 4, size: int = 64
         tensor(block + "ffn_up.weight", 2 * size, size)
         tensor(block + "ffn_down.weight", size, 2 * size)
     writer.add_tensor("output_norm.weight", np.ones(size, dtype=np.float32))
-    return _written(writer, path)
+    return write_gguf(writer, path)
 
 
 def write_eagle(
@@ -314,7 +316,7 @@ def write_eagle(
     tensor("blk.0.ffn_gate.weight", 2 * size, size)
     tensor("blk.0.ffn_up.weight", 2 * size, size)
     tensor("blk.0.ffn_down.weight", size, 2 * size, scale=residual)
-    return _written(writer, path)
+    return write_gguf(writer, path)
 
 
 def write_with_head(  # noqa: PLR0915 # one statement for each part of the file
@@ -396,7 +398,7 @@ def write_with_head(  # noqa: PLR0915 # one statement for each part of the file
         _add_head_inputs(writer, block, size, rng, copies=copies)
     ones("output_norm.weight")
     tensor("output.weight", tokens, size, scale=0.5)
-    return _written(writer, path)
+    return write_gguf(writer, path)
 
 
 def write_delta_net(  # noqa: PLR0915 # one statement for each part of the file
@@ -474,7 +476,7 @@ def write_delta_net(  # noqa: PLR0915 # one statement for each part of the file
     _add_head_inputs(writer, f"blk.{layers}.", size, rng, copies=copies)
     ones("output_norm.weight")
     tensor("output.weight", tokens, size, scale=0.5)
-    return _written(writer, path)
+    return write_gguf(writer, path)
 
 
 def _add_head_inputs(
@@ -575,11 +577,3 @@ def merges() -> list[str]:
         merges.append(f"{token[:cut]} {token[cut:]}")
         known.add(token)
     return merges
-
-
-def _written(writer: GGUFWriter, path: Path) -> Path:
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path

@@ -7,6 +7,7 @@ import numpy as np
 from gguf import GGUFWriter, TokenType
 
 from tests.engine.random_weights import RandomWeights
+from tests.gguf_file import write_gguf
 
 __all__ = ["FRAME_SAMPLES", "RATE_HZ", "write_pocket_voice"]
 
@@ -46,7 +47,7 @@ def _write_model(path: Path, rng: np.random.Generator) -> Path:
         weights.add(f"blk.0.{name}.weight", SIZE, SIZE)
     weights.add("blk.0.ffn_up.weight", 2 * SIZE, SIZE)
     weights.add("blk.0.ffn_down.weight", SIZE, 2 * SIZE)
-    return _written(writer, path)
+    return write_gguf(writer, path)
 
 
 def _add_vocabulary(writer: GGUFWriter) -> int:
@@ -91,7 +92,7 @@ def _write_projector(path: Path, rng: np.random.Generator, *, ends: bool) -> Pat
     writer.add_tensor("a.gen.out_eos.weight", np.zeros((1, SIZE), np.float32))
     writer.add_tensor("a.gen.out_eos.bias", end)
     _add_decoder(weights)
-    return _written(writer, path)
+    return write_gguf(writer, path)
 
 
 def _add_encoder(weights: "_Weights") -> None:
@@ -159,11 +160,3 @@ class _Weights(RandomWeights):
     def _convolution(self, name: str, outside: int, inside: int, length: int) -> None:
         self.kernel(f"{name}.weight", outside, inside, length)
         self.add(f"{name}.bias", outside)
-
-
-def _written(writer: GGUFWriter, path: Path) -> Path:
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFWriter
 
+from tests.gguf_file import write_gguf
+
 WIDTH, FORWARD, HEADS, PATCH = 16, 32, 2, 14
 MELS, FRAMES, STACK = 8, 1500, 8  # windows of audio are half a minute at most
 
@@ -42,14 +44,14 @@ def write_eyes(
         _dense(writer, rng, "mm.2", size, 4 * WIDTH)
     if can_hear:
         _add_ears(writer, rng, size=size, is_alone=False)
-    return _written(writer, path)
+    return write_gguf(writer, path)
 
 
 def write_ears(path: Path, *, size: int = 64, seed: int = 0) -> Path:
     """A float32 projector of audio for a model of this width, as Ultravox's is."""
     writer = GGUFWriter(str(path), "clip")
     _add_ears(writer, np.random.default_rng(seed), size=size, is_alone=True)
-    return _written(writer, path)
+    return write_gguf(writer, path)
 
 
 def _add_ears(writer: GGUFWriter, rng: np.random.Generator, *, size: int, is_alone: bool) -> None:
@@ -117,11 +119,3 @@ def _tensor(
     writer: GGUFWriter, rng: np.random.Generator, name: str, *shape: int, scale: float = 0.2
 ) -> None:
     writer.add_tensor(name, rng.standard_normal(shape, dtype=np.float32) * np.float32(scale))
-
-
-def _written(writer: GGUFWriter, path: Path) -> Path:
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path

@@ -7,6 +7,7 @@ import numpy as np
 from gguf import GGUFWriter, TokenType
 
 from tests.engine.random_weights import RandomWeights
+from tests.gguf_file import write_gguf
 
 __all__ = ["FRAME_SAMPLES", "RATE_HZ", "write_qwen_voice"]
 
@@ -60,7 +61,7 @@ def _write_model(path: Path, rng: np.random.Generator) -> Path:
     for name in ("ffn_up", "ffn_gate"):
         weights.add(f"blk.0.{name}.weight", 2 * SIZE, SIZE)
     weights.add("blk.0.ffn_down.weight", SIZE, 2 * SIZE)
-    return _written(writer, path)
+    return write_gguf(writer, path)
 
 
 def _add_vocabulary(writer: GGUFWriter) -> int:
@@ -109,7 +110,7 @@ def _write_projector(path: Path, rng: np.random.Generator) -> Path:
     _add_speaker_encoder(weights)
     _add_code_predictor(weights)
     _add_decoder(weights)
-    return _written(writer, path)
+    return write_gguf(writer, path)
 
 
 def _add_speaker_encoder(weights: "_Weights") -> None:
@@ -204,11 +205,3 @@ class _Weights(RandomWeights):
         for one in ("ffn_up", "ffn_gate"):
             self.add(f"{name}.{one}.weight", 2 * width, width)
         self.add(f"{name}.ffn_down.weight", width, 2 * width)
-
-
-def _written(writer: GGUFWriter, path: Path) -> Path:
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path

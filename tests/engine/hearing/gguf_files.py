@@ -34,6 +34,7 @@ from tests.engine.hearing.families import (
     weights_of,
 )
 from tests.engine.hearing.granite_file import add_granite
+from tests.gguf_file import write_gguf
 
 _TEXT_NAMES = {
     "embed_tokens": "token_embd",
@@ -105,7 +106,7 @@ def write_text_model(path: Path, family: Family, *, template: str) -> Path:
     for name, values in weights_of(family).items():
         if name.startswith(("model.language_model.", "lm_head.")):
             writer.add_tensor(_text_name(name), _in_order_of_ggml(family, name, values))
-    return _written(writer, path)
+    return write_gguf(writer, path)
 
 
 def write_projector(path: Path, family: Family) -> Path:
@@ -136,7 +137,7 @@ def write_projector(path: Path, family: Family) -> Path:
             writer.add_tensor(_projector_name(name), _in_shape_of_ggml(name, values))
     if family is QWEN3_ASR:
         writer.add_tensor("a.position_embd.weight", _sinusoids())
-    return _written(writer, path)
+    return write_gguf(writer, path)
 
 
 def _in_shape_of_ggml(name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -205,11 +206,3 @@ def _add_vocabulary(writer: GGUFWriter, family: Family) -> None:
     writer.add_add_bos_token(family.begin is not None)
     writer.add_vocab_size(len(tokens))
     assert len(MERGED) == len(merges()), "each merged piece has one merge"
-
-
-def _written(writer: GGUFWriter, path: Path) -> Path:
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
