@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from llm_backend import exact_json
 from llm_backend.backends.base import ChatDelta, ToolCall, Usage
@@ -18,12 +19,19 @@ _STOP_REASONS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _TextPiece:
+    kind: str  # text or thinking
+    text: str
+
+
 class MessageEvents:
     """Translates the deltas of one answer to events, and collects the whole message.
 
-    Events of an answer: `message_start`; for each block `content_block_start`, its deltas and
+        Events of an answer: `message_start`; for each block `content_block_start`, its deltas and
     `content_block_stop`; `message_delta` and `message_stop`. Without `shows_reasoning` the message
-    has no reasoning.
+    has no reasoning. One block is open at a time: if the pieces of calls alternate, those of the
+    next block wait until the arguments of the open call are complete.
     """
 
     media_type = EVENT_STREAM
@@ -33,6 +41,7 @@ class MessageEvents:
         self._blocks: list[JsonObject] = []
         self._arguments: dict[int, str] = {}  # by the index of the block
         self._call_blocks: dict[int, int] = {}  # index of the block by that of the call
+        self._waiting: list[_TextPiece | ToolCall] = []
         self._is_open = False
         self._message: JsonObject = {
             "id": f"msg_{uuid.uuid4().hex}",
@@ -53,11 +62,11 @@ class MessageEvents:
     def read(self, delta: ChatDelta) -> Iterator[JsonObject]:
         """Yields the events of one delta."""
         if delta.reasoning and self._shows_reasoning:
-            yield from self._piece("thinking", "thinking", "thinking_delta", delta.reasoning)
+            yield from self._add(_TextPiece(kind="thinking", text=delta.reasoning))
         if text := delta.content or delta.refusal:
-            yield from self._piece("text", "text", "text_delta", text)
+            yield from self._add(_TextPiece(kind="text", text=text))
         for call in delta.tool_calls:
-            yield from self._call_piece(call)
+            yield from self._add(call)
         if delta.refusal:
             self._message["stop_reason"] = "refusal"
         if delta.finish_reason is not None and self._message["stop_reason"] is None:
@@ -69,6 +78,9 @@ class MessageEvents:
     def end(self, usage: Usage) -> Iterator[JsonObject]:
         """Yields the last events, with the usage of the whole answer."""
         yield from self._close()
+        while self._waiting:  # the arguments of a call were cut off
+            yield from self._add_waiting()
+            yield from self._close()
         self._message["usage"] = usage_of(usage)
         ending = {key: self._message[key] for key in ("stop_reason", "stop_sequence")}
         yield {"type": "message_delta", "delta": ending, "usage": self._message["usage"]}
@@ -88,14 +100,45 @@ class MessageEvents:
         """Encodes the event that ends a failed stream."""
         return encode_error("/messages", error)
 
-    def _piece(self, kind: str, field: str, delta: str, text: str) -> Iterator[JsonObject]:
+    def _add(self, piece: _TextPiece | ToolCall) -> Iterator[JsonObject]:
+        if self._must_wait(piece):
+            self._waiting.append(piece)
+            return
+        if isinstance(piece, _TextPiece):
+            yield from self._text_piece(piece)
+        else:
+            yield from self._call_piece(piece)
+        if self._waiting and self._is_complete():
+            yield from self._add_waiting()
+
+    def _add_waiting(self) -> Iterator[JsonObject]:
+        waiting, self._waiting = self._waiting, []
+        for piece in waiting:
+            yield from self._add(piece)
+
+    def _must_wait(self, piece: _TextPiece | ToolCall) -> bool:
+        """True for a piece of another block than the open call, which is not complete."""
+        is_of_begun_call = (
+            isinstance(piece, ToolCall) and piece.id is None and piece.index in self._call_blocks
+        )
+        return not is_of_begun_call and not self._is_complete()
+
+    def _is_complete(self) -> bool:
+        """True unless a call is open whose arguments are not a whole object yet."""
+        if not self._is_open or self._blocks[-1]["type"] != "tool_use":
+            return True
+        arguments = self._arguments[len(self._blocks) - 1]
+        return arguments.rstrip().endswith("}") and exact_json.parse_object(arguments) is not None
+
+    def _text_piece(self, piece: _TextPiece) -> Iterator[JsonObject]:
+        kind = piece.kind
         if not self._is_open or self._blocks[-1]["type"] != kind:
-            block: JsonObject = {"type": kind, field: ""}
+            block: JsonObject = {"type": kind, kind: ""}
             if kind == "thinking":
                 block["signature"] = ""
             yield from self._open(block)
-        self._blocks[-1][field] += text
-        yield _delta(len(self._blocks) - 1, {"type": delta, field: text})
+        self._blocks[-1][kind] += piece.text
+        yield _delta(len(self._blocks) - 1, {"type": f"{kind}_delta", kind: piece.text})
 
     def _call_piece(self, call: ToolCall) -> Iterator[JsonObject]:
         if call.id is not None:
@@ -104,8 +147,9 @@ class MessageEvents:
             )
             self._call_blocks[call.index] = len(self._blocks) - 1
             self._arguments[len(self._blocks) - 1] = ""
-        if call.arguments:
-            index = self._call_blocks[call.index]
+        index = self._call_blocks[call.index]
+        is_open = self._is_open and index == len(self._blocks) - 1
+        if call.arguments and is_open:  # a whole object needs no further piece
             self._arguments[index] += call.arguments
             yield _delta(index, {"type": "input_json_delta", "partial_json": call.arguments})
 

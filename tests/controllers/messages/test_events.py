@@ -31,6 +31,29 @@ def events_of(
     return [*given, *events.end(USAGE)], events.whole()
 
 
+def block_events(events: list[Any]) -> list[tuple[int, str]]:
+    """Index and kind of each event of a block."""
+    kinds = [(event.get("index"), event["type"]) for event in events]
+    return [
+        (index, kind.removeprefix("content_block_"))
+        for index, kind in kinds
+        if kind.startswith("content_block_")
+    ]
+
+
+def assert_in_sequence(events: list[Any]) -> None:
+    """Each block ends before the next begins, and no piece is outside its block."""
+    open_index, begun = None, 0
+    for index, kind in block_events(events):
+        if kind == "start":
+            assert (open_index, index) == (None, begun)
+            open_index, begun = index, begun + 1
+        else:
+            assert index == open_index
+            open_index = None if kind == "stop" else index
+    assert open_index is None
+
+
 def test_each_block_has_its_events_and_the_message_is_their_sum() -> None:
     events, message = events_of(DELTAS)
 
@@ -82,8 +105,36 @@ def test_pieces_of_two_calls_that_alternate_are_not_mixed() -> None:
     events, message = events_of(alternating)
 
     assert [block["input"] for block in message["content"]] == [{"x": 1}, {}]
-    deltas = [event for event in events if event["type"] == "content_block_delta"]
-    assert [event["index"] for event in deltas] == [0, 1, 0]
+    assert block_events(events) == [
+        (0, "start"), (0, "delta"), (0, "delta"), (0, "stop"),
+        (1, "start"), (1, "delta"), (1, "stop"),
+    ]  # fmt: skip
+
+
+def test_pieces_of_three_calls_and_a_text_come_in_the_order_of_their_begins() -> None:
+    first, second, third = (ToolCall(index=at, id=f"c{at}", name="f") for at in range(3))
+    calls = [
+        first, second, third, ToolCall(index=2, arguments='{"z"'), ToolCall(index=1, arguments="{"),
+        ToolCall(index=0, arguments='{"x": 1}'), ToolCall(index=2, arguments=": 3}"),
+        ToolCall(index=1, arguments='"y": 2}'),
+    ]  # fmt: skip
+    deltas = [ChatDelta(choice=0, tool_calls=[call]) for call in calls]
+
+    events, message = events_of([*deltas[:4], ChatDelta(choice=0, content="Hi"), *deltas[4:]])
+
+    assert [block.get("input", block.get("text")) for block in message["content"]] == [
+        {"x": 1}, {"y": 2}, {"z": 3}, "Hi",
+    ]  # fmt: skip
+    assert_in_sequence(events)
+
+
+def test_call_behind_one_without_arguments_is_sent_at_the_end() -> None:
+    calls = [ToolCall(index=0, id="a", name="f"), ToolCall(index=1, id="b", name="g")]
+
+    events, message = events_of([ChatDelta(choice=0, tool_calls=[call]) for call in calls])
+
+    assert [block["name"] for block in message["content"]] == ["f", "g"]
+    assert block_events(events) == [(0, "start"), (0, "stop"), (1, "start"), (1, "stop")]
 
 
 def test_input_of_a_call_that_a_limit_cut_off_is_empty() -> None:
