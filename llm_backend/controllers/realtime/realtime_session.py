@@ -104,8 +104,8 @@ class RealtimeSession:
     async def run(self) -> bool:
         """Serves the session until the client disconnects, or returns False when its time ends."""
         try:
-            await self._send_session("session.created")
             async with asyncio.timeout(self._duration_s):
+                await self._send_session("session.created")
                 async for message in self._client.messages():
                     await self._handle(message)
         except TimeoutError:

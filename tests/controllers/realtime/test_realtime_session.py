@@ -219,6 +219,17 @@ async def test_a_session_ends_when_its_time_is_over():
     assert [one["type"] for one in client.read] == ["session.created"]
 
 
+async def test_a_session_ends_though_its_client_does_not_read_the_first_event():
+    client = WaitingClient()
+    client.reads.clear()
+
+    async with asyncio.timeout(20):
+        is_left = await session(client, Model(), duration_s=0.01).run()
+
+    assert not is_left
+    assert client.read == []
+
+
 async def test_a_session_is_freed_without_the_collector_while_its_model_answers(request):
     client, model = WaitingClient({"type": "response.create"}), Model()
     held = session(client, model, duration_s=0.2)
