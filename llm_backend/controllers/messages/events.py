@@ -28,7 +28,7 @@ class _TextPiece:
 class MessageEvents:
     """Translates the deltas of one answer to events, and collects the whole message.
 
-        Events of an answer: `message_start`; for each block `content_block_start`, its deltas and
+    Events of an answer: `message_start`; for each block `content_block_start`, its deltas and
     `content_block_stop`; `message_delta` and `message_stop`. Without `shows_reasoning` the message
     has no reasoning. One block is open at a time: if the pieces of calls alternate, those of the
     next block wait until the arguments of the open call are complete.
