@@ -19,7 +19,7 @@ HELD_OUT_SUMS = Path(__file__).parent / "heldout_sums.jsonl"
 SHARES = {"fact": 52, "unknown": 8, "echo": 16, "sum": 12, "sums": 10, "spell": 2}
 # Most conversations are drills, of one turn each: short ones, so that a step holds many questions.
 DRILLS = 0.91
-DRILL_SHARES = {"fact": 54, "unknown": 5, "echo": 5, "sums": 4, "sum": 25, "beyond": 7}
+DRILL_SHARES = {"fact": 50, "unknown": 5, "echo": 5, "sums": 3, "sum": 29, "beyond": 8}
 SETTLED_BY_OPENING = ("fact", "unknown", "beyond")
 SKILLS = {
     "echo": skills.echo,

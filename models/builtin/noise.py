@@ -1,11 +1,13 @@
 """Noise of human questions: politeness, capitals, marks, fillers and typing errors."""
 
 import random
+import re
 import string
 from collections.abc import Sequence
 
 from models.builtin.words import COMMON, random_word
 
+_SENTENCE_START = re.compile(r"(?<=[.?!] )[a-z]")
 _FILLERS = ("actually", "just", "really", "maybe", "again", "even", "simply", "exactly", "then")
 
 
@@ -62,6 +64,8 @@ def vary_style(question: str, rng: random.Random) -> str:
     if style < 0.55:
         question = question[0].upper() + question[1:]
         question = question.replace(" i ", " I ")
+        if rng.random() < 0.8:
+            question = _SENTENCE_START.sub(lambda start: start[0].upper(), question)
     elif style < 0.57:
         question = question.upper()
     return question + rng.choices(("?", "", ".", "!", " ?"), (50, 38, 8, 3, 1))[0]

@@ -15,6 +15,7 @@ _FRAMES = read_yaml("skills")
 _SUMS = read_yaml("sums")
 _PREFIXES = [f"{normalise(prefix)} " for prefix in read_yaml("phrases")["prefixes"]]
 _STORIES = {"+": "plus", "-": "minus"}
+_APART_SHARE = 0.12  # of the differences whose first operand is not the smaller one
 _NAME, _THING = "someone", "something"
 
 
@@ -32,10 +33,10 @@ _SPOKEN = {"+": "plus", "-": "minus", "*": "times"}
 def phrase(one: Sum, rng: random.Random) -> str:
     """One question for the sum."""
     kind = rng.random()
-    if one.sign != "*" and kind < 0.62:
+    if one.sign != "*" and kind < 0.75:
         return story(one, rng)
-    expression = _write_in_words(one, rng) if kind < 0.75 else _write_with_sign(one, rng)
-    if kind > 0.93:
+    expression = _write_in_words(one, rng) if kind < 0.83 else _write_with_sign(one, rng)
+    if kind > 0.95:
         return _among_words(expression, rng)
     if rng.random() < 0.5:
         return _sample("ask", rng).replace("{}", expression)
@@ -44,8 +45,12 @@ def phrase(one: Sum, rng: random.Random) -> str:
 
 def story(one: Sum, rng: random.Random) -> str:
     """A whole question for a sum or a difference, of words around its operands."""
-    text = _sample(_STORIES[one.sign], rng)
-    slots = ["{a}", "{b}"] if one.sign == "-" else sorted(("{a}", "{b}"), key=text.index)
+    if one.sign == "-" and one.left >= one.right and rng.random() < _APART_SHARE:
+        text = _sample("apart", rng)
+        slots = rng.sample(["{a}", "{b}"], 2)
+    else:
+        text = _sample(_STORIES[one.sign], rng)
+        slots = ["{a}", "{b}"] if one.sign == "-" else sorted(("{a}", "{b}"), key=text.index)
     for slot, number in zip(slots, _show(one, rng), strict=True):
         text = text.replace(slot, number)
     return _name(text, rng)
@@ -93,7 +98,8 @@ def _wordings() -> list[Weighted]:
     expressions += [text for sign in _STORIES for text in _FRAMES["worded_sum"][sign]]
     asking = [*_SUMS["ask"], *(re.sub(r"[()]", " ", frame) for frame in _FRAMES["sum"])]
     patterns = [text.replace("{}", "$SUM") for text in asking]
-    patterns += {text for name in _STORIES.values() for text in _SUMS[name]}
+    stories = {text for name in (*_STORIES.values(), "apart") for text in _SUMS[name]}
+    patterns += map(_name_signs, stories)
     macros = {**_SUMS["macros"], "SUM": [re.sub(r"\{\d?\}", "0", text) for text in expressions]}
     macros = {name: list(map(_generalise, options)) for name, options in macros.items()}
     return [parse(_generalise(text), macros) for text in patterns]
@@ -123,8 +129,12 @@ def _generalise(text: str) -> str:
 
 
 def _without_numbers(question: str) -> str:
-    text = re.sub(r"\d+", " 0 ", _generalise(question.lower()))
-    return normalise(text.replace("+", " plus ").replace("0  -", "0 minus"))
+    return normalise(re.sub(r"\d+", " 0 ", _generalise(_name_signs(question.lower()))))
+
+
+def _name_signs(text: str) -> str:
+    """The text with words for the signs of sums and differences, if blanks surround a minus."""
+    return text.replace("+", " plus ").replace(" - ", " minus ")
 
 
 def _write_in_words(one: Sum, rng: random.Random) -> str:
