@@ -18,8 +18,8 @@ HELD_OUT_SUMS = Path(__file__).parent / "heldout_sums.jsonl"
 # How often a turn is of which kind, in percent.
 SHARES = {"fact": 52, "unknown": 8, "echo": 16, "sum": 12, "sums": 10, "spell": 2}
 # Most conversations are drills, of one turn each: short ones, so that a step holds many questions.
-DRILLS = 0.91
-DRILL_SHARES = {"fact": 50, "unknown": 5, "echo": 5, "sums": 3, "sum": 29, "beyond": 8}
+DRILLS = 0.89
+DRILL_SHARES = {"fact": 46, "unknown": 5, "echo": 5, "sums": 2, "sum": 32, "beyond": 10}
 SETTLED_BY_OPENING = ("fact", "unknown", "beyond")
 SKILLS = {
     "echo": skills.echo,
