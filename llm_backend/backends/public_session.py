@@ -1,5 +1,5 @@
-"""HTTP sessions that connect to public addresses only, unless the caller allows others (SSRF
-protection).
+"""HTTP sessions that refuse names of internal addresses, unless the caller allows them (SSRF
+protection). Callers check addresses that are written as numbers.
 
 A name is resolved once, and the connection goes to the checked addresses: no second DNS answer can
 lead into the internal network (DNS rebinding). Sessions ignore proxies of the environment and keep

@@ -1,4 +1,4 @@
-"""Fetches files from allowed hosts on the web, never from internal addresses (SSRF protection).
+"""Fetches files from allowed hosts on the web (SSRF protection).
 
 A host is allowed by name. The name must resolve to public addresses only, or to others that the
 caller accepts: the owner of a name must not reach this machine's internal network. Redirects are

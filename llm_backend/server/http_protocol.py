@@ -26,7 +26,8 @@ _HEAD_TOO_LARGE = f"The headers are larger than {HEAD_LIMIT_BYTES} bytes."
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection. Malformed requests never reach the application.
+    """One connection. A request with a malformed head never reaches the application; one whose body
+    is malformed is disconnected.
 
     `check_timeouts` is called periodically and closes connections of slow clients, without a timer
     for each request.

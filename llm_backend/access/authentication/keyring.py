@@ -29,7 +29,7 @@ from llm_backend.store.administration import AccessSnapshot, Administration
 
 log = logging.getLogger(__name__)
 
-POLL_TIMEOUT_S = 2.0  # a request with an unknown key waits this long for the database
+POLL_TIMEOUT_S = 2.0  # of one poll; a request with an unknown key waits for one or two
 KEYS_REQUIRED = (
     "This was the first key: until now requests needed none; from now on the server refuses "
     "requests without a key."

@@ -1,6 +1,7 @@
-"""Admission control of metered requests. The checks, in their order: permission (403), spend limit
-(429), rate limits (429), concurrency limits (429), fair queue (503). Then the request runs, and its
-usage is counted. `llm_backend/errors.py` has the statuses of all errors.
+"""Admission control of metered requests. The checks, in their order: permission for the model
+(403), spend limit (429), permission for tools and other models (403), rate limits (429),
+concurrency limits (429), fair queue (503). Then the request runs, and its usage is counted.
+`llm_backend/errors.py` has the statuses of all errors.
 """
 
 import asyncio
@@ -169,8 +170,8 @@ class AdmissionControl:
         return self._permission.check(caller, model, requires_model=requires_model)
 
     def check_bypass(self, caller: Caller) -> None:
-        """Raises `Forbidden` if the caller has a spend limit: operations whose use this server
-        cannot count are refused then."""
+        """Raises `Forbidden` if a spend limit applies to the caller's project: operations whose use
+        this server cannot count are refused then."""
         self._permission.check_bypass(caller)
 
     def may_use(self, caller: Caller, model: str) -> bool:
@@ -264,7 +265,8 @@ def _is_estimated(meter: RequestMeter, metered: MeteredOperation) -> bool:
 def _correct_reservation(
     reservation: RateLimitReservation, meter: RequestMeter, *, is_counted: bool
 ) -> None:
-    """Returns unused tokens to the rate limits. Without reported tokens the estimate stands."""
+    """Returns unused tokens to the rate limits. Without reported tokens the estimate of a counted
+    answer stands; one that is not counted gets all back."""
     if not is_counted:
         reservation.correct(meter.tokens or 0)
     elif meter.tokens is not None:

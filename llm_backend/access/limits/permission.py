@@ -105,9 +105,10 @@ class PermissionChecks:
 
     def check_body(self, project: Project, body: JsonObject, raw_body: bytes | str) -> None:
         """Raises `Forbidden` for any model or tool in the body that the project may not use, also
-        for one within a session, a grader or an image tool. Raises `InvalidRequest` for a duplicate
-        JSON key, because the upstream might read the other value, and for a name in another case,
-        because some upstreams read names without regard to case."""
+        for one within a session, a grader or an image tool. If models or tools are restricted,
+        raises `InvalidRequest` for a duplicate JSON key, because the upstream might read the other
+        value; if tools or storage are, for a name in another case, because some upstreams read
+        names without regard to case."""
         if raw_body and (project.models is not None or project.forbidden_tools):
             check_duplicate_keys(raw_body)
         if project.models is not None:

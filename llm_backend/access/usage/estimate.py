@@ -8,7 +8,8 @@ _ANSWER_TOKENS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 
 
 def tokens_of(request: ApiRequest) -> int:
-    """Estimates the tokens of a request: those of its body, and the most of its answer."""
+    """Estimates the tokens of a request: those of its body, and the limit of its answer, if it has
+    one."""
     body = request.body if isinstance(request.body, dict) else {}
     limits = [body[name] for name in _ANSWER_TOKENS if isinstance(body.get(name), int)]
     # The OpenAPI document bounds none of these; a negative number must not create extra budget.

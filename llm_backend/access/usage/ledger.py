@@ -64,7 +64,7 @@ class Ledger:
             amounts[index] += count
 
     async def write(self) -> None:
-        """Writes all sums, including those that a concurrent call is writing. If it raises
+        """Writes all sums, after a write in progress has ended. If it raises
         `StoreError`, the sums are kept; an entry that can never be stored is dropped and logged."""
         async with self._writing:
             await self._write()

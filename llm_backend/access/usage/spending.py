@@ -39,9 +39,9 @@ _ALL_TIME_S = 1 << 40  # a bucket for all time
 
 
 class Spending:
-    """Adds up the spending of all servers on the database since the month began (UTC), if there
-    is a spend limit or an alert. One server, of those that share `grants`, logs an alert that is
-    due."""
+    """Adds up the spending of all servers on the database since the month began (UTC), if there are
+    prices and a spend limit or an alert. One server, of those that share `grants`, logs an alert
+    that is due."""
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from llm_backend.backends.upstream.answer_kinds import ANY, AnswerKinds
 from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.http import Upstream
 from llm_backend.backends.upstream.retry import (
-    ATTEMPTS_PER_REQUEST,
+    ATTEMPTS_PER_TARGET,
     FALLBACK,
     REFUSED,
     has_idempotency_key,
@@ -139,7 +139,7 @@ class Attempts:
 
     @property
     def _has_more_tries(self) -> bool:
-        return len(self.tried) < ATTEMPTS_PER_REQUEST and not self._is_body_begun
+        return len(self.tried) < ATTEMPTS_PER_TARGET and not self._is_body_begun
 
     async def _track_body(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         self._is_body_begun = True

@@ -9,7 +9,7 @@ The `Retry-After` of an upstream does not change the backoff; it is passed to th
 from llm_backend.backends.upstream.headers import Headers
 from llm_backend.backoff import backoff_delay_s
 
-ATTEMPTS_PER_REQUEST = 3
+ATTEMPTS_PER_TARGET = 3
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 _IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, 9.2.2

@@ -149,8 +149,8 @@ class RelayedResponse(Response):
         except ApiError as error:
             error_event = self._ending.error_event(error)
             if error_event is None:
-                # The answer has no last message, so that the server closes the connection and the
-                # client sees that the answer is incomplete.
+                # No final `http.response.body` is sent, so that the server closes the connection
+                # and the client sees that the answer is incomplete.
                 log.error("answer_cut", extra={"code": error.code})
                 return
             await send({"type": "http.response.body", "body": error_event, "more_body": True})

@@ -17,7 +17,7 @@ from typing import Protocol
 from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.media_runs import length_of_whole_runs
 
-_CELLS_COPIED_PER_TOKEN = 32  # cells copied in the time of one computed token; 360 were measured
+_CELLS_COPIED_PER_TOKEN = 32  # in the time of one computed token; 360 were measured
 _MINIMUM_COPY_COST = 4  # minimum cost of a copy, in computed tokens
 _PROMPT_END_TOLERANCE = 4  # last tokens of a prompt that count as part of the answer
 _MINIMUM_RESTORE_COST = 16  # minimum cost of restoring a state, in computed tokens

@@ -1,5 +1,6 @@
-"""Index of prefixes saved in files or host memory: finds the longest one that a text begins with.
-Pure; it holds hashes of blocks instead of tokens: 16 bytes for 64 tokens."""
+"""Index of prefixes saved in files or host memory: finds those that share the most leading blocks
+with a text, or the longest one that a text begins with. Pure; it holds hashes of blocks instead of
+tokens: 16 bytes for 64 tokens."""
 
 from collections import OrderedDict, abc
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Limits of grammars, checked before the native code parses them. Pure.
 
-The native code bounds its own work well, with three exceptions, which were measured. Long
-expressions make every step slow. `multipleOf` of a large number takes seconds to compile. The time
-of optional properties grows with the square of their number.
+The native code bounds its own work well, with exceptions, each of which has a check below. Among
+them, measured: long expressions make every step slow; `multipleOf` of a large number takes seconds
+to compile; the time of optional properties grows with the square of their number.
 """
 
 import json
@@ -20,7 +20,7 @@ _PARTS = re.compile(
     |   (?P<literal>"(?:\\.|[^"\\\n])*+" | /(?:\\.|[^/\\\n])++/)
     |   (?P<json>%json)
     |   (?P<and>&)
-    |   \\.  # else each of a row would be a beginning
+    |   \\.  # else each escaped quote of a row would be tried as a start
     """,
     re.VERBOSE,
 )
@@ -117,7 +117,7 @@ class _SchemaCounts:
                 longest = max(map(len, value), default=0)
                 self._check("a pattern's characters", longest, limits.literal, location)
             case "multipleOf", int() | float() if not isinstance(value, bool):
-                self._multiple = math.lcm(self._multiple, _digits(value))
+                self._multiple = math.lcm(self._multiple, _significand(value))
                 subject = "the digits of a schema's multipleOf, taken together,"
                 self._check(subject, self._multiple, limits.multiple, location)
 
@@ -127,8 +127,8 @@ class _SchemaCounts:
 
 
 def _has_lowest_integer(schema: Any) -> bool:  # Any: JSON
-    """True if there is the lowest 64-bit integer, which the native code cannot negate: it would
-    loop for ever."""
+    """True if a number is -2^63 or less: the native code cannot negate it, and would loop for
+    ever."""
     pending = [schema]
     while pending:
         value = pending.pop()
@@ -164,7 +164,7 @@ def _joins(name: str, value: Any) -> bool:  # Any: JSON
     return name == "allOf" and isinstance(value, list) and len(value) > 1
 
 
-def _digits(number: float) -> int:
+def _significand(number: float) -> int:
     """The number's digits without decimal point and trailing zeros: 0.0250 has 25."""
     if not number or (isinstance(number, float) and not math.isfinite(number)):
         return 1  # the native code refuses such a number

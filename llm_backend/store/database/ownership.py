@@ -87,7 +87,8 @@ def owner_of(connection: Connection) -> Owner | None:
 
 
 def enforce_ownership(engine: Engine) -> None:
-    """Adds the owner's condition to every statement on this engine."""
+    """Adds the owner to each select, insert, update and delete of an owned table on this engine.
+    Texts of SQL, unions and aliases pass unchanged."""
     event.listen(engine, "before_execute", _add_owner, retval=True)
 
 

@@ -20,7 +20,7 @@ from llm_backend.store.objects import orphans
 from llm_backend.store.objects.blob import Blob, Content, slices
 from llm_backend.store.objects.bucket import Bucket
 
-BLOCK_BYTES = 4 * 1024 * 1024  # memory of one stream that is read or written
+BLOCK_BYTES = 4 * 1024 * 1024  # a stream that is read holds one block, one that is written two
 GRACE_S = 3600  # seconds after which an unclaimed blob that is not being written is deleted
 FAILURES_LIMIT = 10  # in one sweep: each may take as long as the bucket's timeout
 
