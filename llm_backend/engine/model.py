@@ -16,7 +16,7 @@ class LoadError(Exception):
 
 
 class OutOfMemory(LoadError):
-    """The model cannot be loaded, because its weights or cells take more memory than there is."""
+    """The model cannot be loaded, because its weights or cells need more memory than is free."""
 
 
 class CellsExhausted(Exception):
@@ -24,12 +24,12 @@ class CellsExhausted(Exception):
 
 
 class DecodeError(Exception):
-    """The native code gave up on a pass; the cells that it touched are in an unknown state."""
+    """A pass failed in the native code; the cells of its sequences are in an unknown state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairFrame:
-    """The tokens before, between and after two texts that a model reads as a pair."""
+    """Tokens before, between and after the two texts of a pair, a query and a document."""
 
     before: list[int]
     between: list[int]
@@ -58,25 +58,25 @@ class Vocabulary(Protocol):
 
     @property
     def markers(self) -> frozenset[int]:
-        """The tokens that are markup and no text: control tokens, `<tool_call>` and its like."""
+        """Markup tokens: control tokens, and tokens like `<tool_call>`."""
 
     def is_marker(self, token: int) -> bool:
-        """True for one of the `markers`, without a look at the other tokens."""
+        """True for one of the `markers`; it inspects this token only."""
 
     def prompt_tokens(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
-        """Tokenizes a prompt; the begin token comes first if it is wanted and not there already."""
+        """Tokenizes a prompt. With `add_bos`, the begin token precedes it unless it is there."""
 
     def tokenize(self, text: str, *, parse_special: bool, add_special: bool = False) -> list[int]:
         """Tokenizes a text; `add_special` adds the tokens that the model expects around it."""
 
     def piece(self, token: int) -> bytes:
-        """The bytes that a token adds to a text; control tokens add none."""
+        """Returns the bytes that a token adds to a text; control tokens add none."""
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes of a token as text, of control tokens too."""
+        """Returns the bytes of a token as text; a control token has its name."""
 
     def text(self, tokens: list[int]) -> str:
-        """Detokenize, without control tokens."""
+        """Returns the text of tokens; control tokens have none."""
 
 
 class Model(Protocol):
@@ -95,8 +95,8 @@ class Model(Protocol):
 
     @property
     def rollback_tokens(self) -> int:
-        """Number of tokens of a slot's last pass that can be truncated in a model without
-        `can_roll_back`."""
+        """Number of a slot's last tokens that `truncate` can remove although the model lacks
+        `can_roll_back`: at most those of its last pass."""
 
     @property
     def copies_only_used_cells(self) -> bool:
@@ -120,26 +120,27 @@ class Model(Protocol):
         """Replaces the cells of slot `target` by a copy of the cells of `source`."""
 
     def truncate(self, slot: int, position: int) -> bool:
-        """Keeps the cells of a slot before `position`. False if this state cannot be truncated;
-        it is unchanged then. To empty a slot never fails."""
+        """Removes the cells of a slot from `position` on. Returns False, and changes nothing, if
+        this state cannot be truncated. Position 0 always succeeds."""
 
     def end(self, slot: int) -> int:
-        """The position after the last one in a slot."""
+        """Returns the position after a slot's last cell."""
 
     def state_bytes(self, slot: int) -> int:
-        """Size of the state of a slot's cells, which `state` allocates."""
+        """Returns the size of the array that `state` would return."""
 
     def state(self, slot: int) -> NDArray[np.uint8]:
-        """Saves the state of a slot's cells: [bytes] uint8."""
+        """Returns a copy of the state of a slot's cells: [bytes] uint8."""
 
     def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:
         """Replaces the cells of a slot by a saved `state` ([bytes] uint8) that ends at position
-        `end`. False if the bytes are invalid or cells are exhausted; the slot is empty then."""
+        `end`. Returns False, and leaves the slot empty, if the bytes are invalid or cells are
+        exhausted."""
 
     def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
-        """L2-normalised embeddings: [inputs, dimensions] float32; all inputs together fit one
-        pass."""
+        """Returns L2-normalised embeddings: [inputs, dimensions] float32. All inputs together must
+        fit one pass."""
 
     def rank(self, inputs: list[list[int]]) -> NDArray[np.float64]:
-        """Relevance, from 0 to 1, of each input, a query with a document: [inputs] float64. All
-        inputs together fit one pass."""
+        """Returns the relevance of each input, a query with a document, from 0 to 1: [inputs]
+        float64. All inputs together must fit one pass."""

@@ -1,4 +1,4 @@
-"""Base of the engines of a worker: each computes the requests of one kind of model."""
+"""Base class of a worker's engines, one for each kind of model."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ class WorkerEngine(ABC):
 
     @abstractmethod
     def step(self, now: float) -> None:
-        """One step: compute a pass, and publish its events."""
+        """Computes one pass, and publishes its events."""
 
     @abstractmethod
     def abort(self, message: str) -> None:
@@ -45,7 +45,7 @@ class WorkerEngine(ABC):
 
     @abstractmethod
     def status(self, name: str) -> Status:
-        """Status of the engine, as the answer to the probe `name`."""
+        """Returns the engine's status, which answers the probe with the id `name`."""
 
     def abandon(self, connection: int) -> None:
         """Cancels all requests of a closed connection."""
@@ -53,15 +53,16 @@ class WorkerEngine(ABC):
             self.cancel(address)
 
     def wait(self) -> None:  # noqa: B027 # most engines compute everything in their steps
-        """Waits a moment if nothing can be done until work outside the steps (a grammar, a file) is
-        finished."""
+        """Waits a moment if the next step needs work that is done outside the steps (a grammar, a
+        file)."""
 
     def idle_timeout_s(self, now: float) -> float | None:
-        """Seconds until an idle engine has something to do without a command; None for never."""
+        """Returns the seconds until an idle engine needs a step without a command; None for
+        never."""
         return None
 
     def close(self) -> None:  # noqa: B027 # most engines have nothing to close
-        """Finishes commands in progress; no further one follows."""
+        """Finishes commands in progress, before the worker ends."""
 
     def _status(
         self, name: str, *, running: int, waiting: int, cell_tokens: int = 0, **more: int

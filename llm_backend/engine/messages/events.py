@@ -56,8 +56,8 @@ class SlotAssigned(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     media: list[MediaSpan] = []
 
     def tokens_of(self, medium: MediaKind, until: int | None = None) -> int:
-        """Number of media tokens of one medium among the first `until` tokens of the prompt, or
-        all."""
+        """Returns the number of tokens of one medium among the first `until` tokens of the
+        prompt; among all if that is None."""
         end = self.prompt_tokens if until is None else until
         return sum(
             min(one.tokens, max(0, end - one.start)) for one in self.media if one.medium is medium
@@ -147,7 +147,7 @@ class Diarized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class DrawingStep(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A step of a `Draw` was computed: `step` of `steps`. `preview` shows the image so far,
-    smaller than it will be."""
+    in fewer pixels."""
 
     id: str
     step: int
@@ -180,8 +180,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The answer to `Probe`: current load, and counters since the worker was started.
     `deaths` counts earlier workers that died or could not start.
 
-    `sequences` sums the sequences of all passes: divided by `passes` it is the mean occupancy
-    of a batch. `busy_s` is the time spent in steps, without idle time. `admitted_tokens` counts the
+    `sequences` is the sum of the sequences of each pass: divided by `passes` it is the mean batch
+    size. `busy_s` is the time spent in steps, without idle time. `admitted_tokens` counts the
     prompt tokens of sequences and inputs that got a slot; `cached_tokens` of them were in a cached
     prefix. `media_tokens` are tokens of images and audio, which are encoded apart from passes, in
     `media_s` seconds. `context_shifts` counts how often the oldest tokens of an answer were

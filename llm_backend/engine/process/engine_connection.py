@@ -1,5 +1,5 @@
-"""The API process's side of a connection to a worker: sends commands, and delivers the events of
-each."""
+"""The API process's side of a connection to a worker: sends commands, and delivers the events that
+answer each."""
 
 import asyncio
 import socket
@@ -64,8 +64,8 @@ class _Stage(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class CrashCandidate:
-    """A command that may have crashed the worker; `weight` is the share of a crash that
-    counts: 1, or less where other commands are more likely to be the cause."""
+    """A command that may have crashed the worker. `weight` is the share of the crash that it is
+    charged with: 1 for a likely cause, less if other commands are likelier."""
 
     command: Request
     weight: float
@@ -74,8 +74,8 @@ class CrashCandidate:
 class Call:
     """A pending command, and its events that are not read yet.
 
-    Deltas of one choice that pile up are joined, so a slow reader costs at most the memory of its
-    own answer and delays no other.
+    Unread deltas of one choice are joined. So a slow reader costs at most the memory of its own
+    answer, and delays no other.
     """
 
     def __init__(self, command: Request) -> None:
@@ -117,7 +117,7 @@ class Call:
         lost call."""
         while not self._events:
             if self._error is not None:
-                raise copy(self._error)  # its traceback would hold this call, which holds it
+                raise copy(self._error)  # a raised original would refer to this call, in a cycle
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
         return self._events.pop(next(iter(self._events)))
@@ -144,9 +144,9 @@ class Call:
 
 
 class EngineConnection(asyncio.Protocol):
-    """A connection to a worker. `first` returns the worker's first event. Others are delivered
-    to their calls in `data_received`: a task of its own would cost a turn of the event loop for
-    every token."""
+    """A connection to a worker. `first` returns the worker's first event. `data_received` delivers
+    the others to their calls at once: a task that reads them would cost a turn of the event loop
+    for every token."""
 
     def __init__(self) -> None:
         self._frames = FrameReader()
@@ -199,17 +199,16 @@ class EngineConnection(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """True if commands can be sent; False from the moment on that the worker has closed the
-        connection."""
+        """True if commands can be sent; False once either side has closed the connection."""
         return not self._transport.is_closing()
 
     def crash_candidates(self) -> list[CrashCandidate]:
         """Returns the commands that may have crashed the worker.
 
-        The likely ones are the running commands without a delta so far, because a command that
-        crashes does so early, and the oldest command that the worker has not queued yet. Other
-        running commands, and those whose grammar may have been compiled, are possible. All others
-        have only waited; the first of them is returned if there is no other.
+        Likely are the running commands without a delta so far, because most crashes come early, and
+        the oldest command that the worker has not queued yet. Possible are the other running
+        commands, and queued ones whose grammar may have been compiled. If there is no other, the
+        possible ones are likely, or else the first queued command.
         """
         calls = [call for call in self._calls.values() if not isinstance(call.command, Probe)]
         sent = [call for call in calls if call.stage is _Stage.SENT]
@@ -231,8 +230,8 @@ class EngineConnection(asyncio.Protocol):
             self._transport.write(frame([command]))
 
     def call(self, command: Request) -> Call:
-        """Sends a command; its events come to the `Call`. Its id must not be pending already.
-        Raises `UnicodeEncodeError` for text with surrogates."""
+        """Sends a command; the returned `Call` gets its events. Raises `ValueError` if a command
+        with this id is pending, `UnicodeEncodeError` for text with surrogates."""
         if command.id in self._calls:
             raise ValueError(f"the command {command.id!r} is pending already")
         data = frame([command])
@@ -245,8 +244,8 @@ class EngineConnection(asyncio.Protocol):
         return call
 
     def end_call(self, call: Call) -> None:
-        """Ends a call whose events are not read any more: a `Cancel` is sent, unless it has
-        finished."""
+        """Ends a call whose events are not read any more: cancels its command unless that is
+        complete."""
         if self._calls.get(call.command.id) is call:
             del self._calls[call.command.id]
             self.send(Cancel(id=call.command.id))
@@ -261,7 +260,7 @@ class EngineConnection(asyncio.Protocol):
         await self._closed.wait()
 
     def call_at_end(self, handle_end: Callable[[], None]) -> None:
-        """Calls `handle_end` in the moment in which the connection ends; at once if it has."""
+        """Registers `handle_end`, which is called when the connection ends; at once if it has."""
         if self._closed.is_set():
             handle_end()
         else:

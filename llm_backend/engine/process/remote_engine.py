@@ -9,7 +9,7 @@ from llm_backend.engine.messages import Ready
 from llm_backend.engine.process.engine_connection import CrashCandidate, EngineConnection
 from llm_backend.engine.process.lifecycle import RESTARTING, EngineLifecycle, EngineState
 
-_POLL_INTERVAL_S = 1.0  # polling for the next start of an engine that has failed
+_POLL_INTERVAL_S = 1.0  # between attempts to connect while the socket is closed
 _SOCKET_CLOSED = (ConnectionRefusedError, FileNotFoundError)
 
 
@@ -25,7 +25,7 @@ class RemoteEngine(EngineLifecycle):
         assert config.socket_path is not None, "a remote engine has a socket path"
         super().__init__(config)
         self._socket_path = config.socket_path
-        self._candidates: list[CrashCandidate] = []  # of the end of the last connection
+        self._candidates: list[CrashCandidate] = []  # at the end of the last connection
 
     def start(self) -> None:
         """Begins to connect, without waiting."""
@@ -35,7 +35,7 @@ class RemoteEngine(EngineLifecycle):
             self._task.add_done_callback(self._handle_task_end)
 
     async def close(self) -> None:
-        """Disconnect; the worker cancels the requests of this process."""
+        """Disconnects; the worker cancels the requests of this process."""
         self._set_state(EngineState.CLOSED, "The engine is closed.")
         if self._task is None:
             return
@@ -60,14 +60,13 @@ class RemoteEngine(EngineLifecycle):
             await asyncio.sleep(self._delay_s)
 
     def _fail(self) -> None:
-        """Refuses requests while the owner accepts no connection, between two starts of a failed
-        engine."""
+        """Refuses requests: the owner accepts no connection while the engine has failed."""
         self._next_start_at = time.monotonic() + self._config.restart_pause_s
         reason = "The engine has failed; the log of the process that owns it says why."
         self._set_state(EngineState.FAILED, reason)
 
     async def _use_connection(self) -> bool:
-        """Runs one connection from its start to its end. True if the worker was ready in it."""
+        """Uses one connection until it ends. Returns True if the worker was ready."""
         started_at = time.monotonic()
         connection = await EngineConnection.connect(self._socket_path)
         try:
@@ -87,7 +86,7 @@ class RemoteEngine(EngineLifecycle):
             connection.fail_calls(self._down_error())
 
     def _set_ready(self, ready: Ready, connection: EngineConnection) -> None:
-        if ready.pid == self.pid:  # only the connection had ended, the worker has not
+        if ready.pid == self.pid:  # the connection ended, but the worker did not crash
             for candidate in self._candidates:
                 self.poison_requests.clear(candidate.command)
         self._candidates = []
