@@ -151,6 +151,12 @@ async def test_scores_that_cannot_be_given_are_refused_by_field(engine, command,
     assert refused.value.failure in (Failure.INVALID, Failure.CONTEXT_LENGTH)
 
 
+@pytest.mark.parametrize("labels", [["a", ""], ["a", "a b"]])
+async def test_a_label_that_begins_another_is_refused_in_a_whole_sentence(engine, labels):
+    with pytest.raises(CommandFailed, match=r"empty, .* begin with those of another\.$"):
+        await scored(engine, score(Question(text=" so:", labels=labels)))
+
+
 async def test_a_cancelled_score_leaves_the_engine_to_others(engine):
     questions = [Question(text=f" {n} so:", labels=[" a", " b"]) for n in range(200)]
     batch = score(*questions, priority=Priority.BATCH)

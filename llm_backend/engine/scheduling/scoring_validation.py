@@ -10,9 +10,9 @@ from llm_backend.engine.scheduling.command_validation import CommandLimits
 from llm_backend.engine.scheduling.label_tree import LabelTree, begins_with_another
 from llm_backend.engine.scheduling.prompt_tokens import PromptTokens, tokenize_prompt
 
-_BOUNDARY = 32  # characters before a label that may change its tokens
-_LABEL_TOKENS = 64  # longest label: its tree takes memory by the square of its length
-_LABEL_CHARACTERS = 32 * _LABEL_TOKENS  # longest label, checked before it is tokenized
+_BOUNDARY_CHARACTERS = 32  # before a label, which may change its tokens
+_MAX_LABEL_TOKENS = 64  # the memory of a label tree grows with the square of a label's length
+_MAX_LABEL_CHARACTERS = 32 * _MAX_LABEL_TOKENS  # checked before a label is tokenized
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def _check_counts(command: ScoreLabels, labels_limit: int) -> None:
         message = "There must be at least one question, and each must have at least one label."
         raise CommandRefused(Failure.INVALID, message, "questions")
     if labels > labels_limit:
-        message = f"The questions have {labels} labels together; {labels_limit} at most."
+        message = f"The questions have {labels} labels together; the limit is {labels_limit}."
         raise CommandRefused(Failure.INVALID, message, "questions")
 
 
@@ -104,30 +104,27 @@ class _QuestionValidator:
         )
 
     def _label_tokens(self, question: Question, field: str) -> list[list[int]]:
-        """The tokens of the labels."""
-        before = question.text[-_BOUNDARY:]
+        """Returns the tokens of each label. Raises `CommandRefused`."""
+        before = question.text[-_BOUNDARY_CHARACTERS:]
         known = self._vocabulary.tokenize(before, parse_special=False)
         labels = []
         for index, label in enumerate(question.labels):
-            tokens = (
-                () if len(label) > _LABEL_CHARACTERS else self._tokens_after(before, known, label)
-            )
-            if len(label) > _LABEL_CHARACTERS or len(tokens) > _LABEL_TOKENS:
-                message = (
-                    f"Answer {index}, counted from 0, has more than {_LABEL_TOKENS} tokens, the "
-                    "maximum."
-                )
+            is_short = len(label) <= _MAX_LABEL_CHARACTERS
+            tokens = self._tokens_after(before, known, label) if is_short else []
+            if not is_short or len(tokens) > _MAX_LABEL_TOKENS:
+                message = f"Answer {index}, counted from 0, has over {_MAX_LABEL_TOKENS} tokens."
                 raise CommandRefused(Failure.INVALID, message, field)
-            labels.append(list(tokens))
+            labels.append(tokens)
         if not all(labels) or begins_with_another(labels):
-            message = "No label may be empty, and the tokens of none may begin with those of "
-            "another."
+            message = (
+                "No label may be empty, and the tokens of none may begin with those of another."
+            )
             raise CommandRefused(Failure.INVALID, message, field)
         return labels
 
     def _tokens_after(self, before: str, known: list[int], label: str) -> list[int]:
-        """The tokens of a label after the end of its question, whose tokens are `known`, or of the
-        label alone if its beginning changes them."""
+        """Returns the tokens of a label after the end of its question, whose tokens are `known`; of
+        the label alone if it changes those."""
         tokenize = self._vocabulary.tokenize
         both = tokenize(before + label, parse_special=False)
         if both[: len(known)] == known:
