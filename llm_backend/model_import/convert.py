@@ -59,8 +59,8 @@ def convert(
         _sync(partial)
         os.replace(partial, target)
     except OSError as error:
-        # numpy gives no reason for a short write, which is what happens on a full disk
-        reason = error.strerror or "the disk took only a part of it"
+        # numpy gives no reason for a short write, which a full disk causes
+        reason = error.strerror or "only a part of it was written"
         raise ConversionError(f"{target} could not be written: {reason}.") from error
     finally:
         partial.unlink(missing_ok=True)
@@ -90,7 +90,7 @@ def _read(source: Path, name: str) -> EmbeddingModelFile:
         )
     except OSError as error:
         raise ConversionError(f"{error.filename} cannot be read: {error.strerror}.") from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ConversionError(
             f"A file of the model folder {source} has a form that is not understood: {error!r}."
         ) from error

@@ -73,6 +73,7 @@ def test_a_folder_without_a_config(folder: Path):
         ({"is_decoder": True}, "not a decoder"),
         ({"num_attention_heads": 7}, "7 heads cannot share 64 dimensions"),
         ({"hidden_size": "wide"}, "has a form that is not understood"),
+        ({"hidden_size": float("inf")}, "has a form that is not understood"),
         ({"intermediate_size": 96}, "where config.json asks for (96, 64)"),
         ({"vocab_size": 3}, "does not fit 3 embeddings"),
     ],
