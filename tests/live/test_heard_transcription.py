@@ -15,6 +15,7 @@ import yaml
 from tests.audio_files import wav_file
 from tests.engine.gguf_models import write_llama
 from tests.engine.hearing.families import (
+    GLM_ASR,
     GRANITE_SPEECH,
     QWEN3_ASR,
     RECORDINGS,
@@ -43,6 +44,10 @@ GRANITE_TEMPLATE = (
     "{{ message.content }}<|end_of_text|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif %}"
 )
+GLM_TEMPLATE = (
+    "{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
 TASK = (
     "Transcribe the speech in this audio word for word, in the language that is spoken. "
     "Answer with the transcript only."
@@ -52,8 +57,8 @@ TASK = (
 @pytest.fixture(scope="module")
 def hearing(tmp_path_factory) -> Iterator[Served]:
     """A server with tiny models: `ears` is of random weights, `asr` answers in Qwen3-ASR's form
-    whatever it hears, `voxtral`, `qwen3_asr` and `granite_speech` are those of the reference,
-    `eyes` and `builtin` do not hear."""
+    whatever it hears, `voxtral`, `qwen3_asr`, `granite_speech` and `glm_asr` are those of the
+    reference, `eyes` and `builtin` do not hear."""
     folder: Path = tmp_path_factory.mktemp("hearing")
     random, says = write_llama(folder / "r.gguf"), write_llama(folder / "s.gguf", says=SAYS)
     ears, eyes = write_ears(folder / "ears.gguf"), write_eyes(folder / "eyes.gguf")
@@ -61,6 +66,7 @@ def hearing(tmp_path_factory) -> Iterator[Served]:
         VOXTRAL: "mistral-v7-tekken",
         QWEN3_ASR: QWEN3_ASR_TEMPLATE,
         GRANITE_SPEECH: GRANITE_TEMPLATE,
+        GLM_ASR: GLM_TEMPLATE,
     }
     references = [
         {"id": family.name,
@@ -129,6 +135,7 @@ def test_a_transcript_is_the_answer_of_a_chat_with_the_audio(client):
         pytest.param(VOXTRAL, "en", id="voxtral"),
         pytest.param(QWEN3_ASR, "en", id="qwen3_asr"),
         pytest.param(GRANITE_SPEECH, openai.omit, id="granite_speech"),
+        pytest.param(GLM_ASR, openai.omit, id="glm_asr"),
     ],
 )
 def test_a_model_transcribes_as_its_reference(client, family, language):

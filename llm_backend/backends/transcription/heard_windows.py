@@ -154,9 +154,11 @@ class HeardWindows(Windows):
         content = [piece for piece in (instruction.before, file, instruction.after) if piece]
         text = instruction.system
         system = [] if text is None else [{"role": "system", "content": text}]
+        following = instruction.next_message
+        last = [{"role": "user", "content": following}] if following else []
         max_tokens = _START_TOKENS + round(_TOKENS_A_SECOND * length_s(len(audio)))
         return Chat(
-            messages=[*system, {"role": "user", "content": content}],
+            messages=[*system, {"role": "user", "content": content}, *last],
             has_personality=False,
             reasoning_effort="none",
             must_take_effort=False,

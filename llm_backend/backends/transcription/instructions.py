@@ -3,8 +3,9 @@
 Models trained to transcribe expect prompts of their own. Qwen3-ASR takes only the audio, and
 context as the system message. It answers `language NAME<asr_text>TEXT`; if the language is known,
 the prompt contains the beginning of this answer. Voxtral's transcription mode is `lang:CODE` and
-the token `[TRANSCRIBE]` after the user's turn. Granite and LFM2 have fixed sentences. Other models
-follow a request in words. The architecture, and tokens of some vocabularies, tell the models apart.
+the token `[TRANSCRIBE]` after the user's turn. Granite and LFM2 have fixed sentences, and so has
+GLM-ASR, as a message of its own after the audio's. Other models follow a request in words. The
+architecture, and tokens of some vocabularies, tell the models apart.
 """
 
 import re
@@ -16,7 +17,8 @@ from llm_backend.errors import InvalidRequest, UnsupportedField
 
 ASR_TEXT = "<asr_text>"
 TRANSCRIBE = "[TRANSCRIBE]"
-MARKS = (ASR_TEXT, TRANSCRIBE)
+BEGIN_OF_AUDIO = "<|begin_of_audio|>"
+MARKS = (ASR_TEXT, TRANSCRIBE, BEGIN_OF_AUDIO)
 """Texts that are single tokens in the vocabularies of the models trained with them."""
 
 LANGUAGES = {
@@ -35,12 +37,14 @@ _CODE = re.compile("[a-z]{2,3}")
 @dataclass(frozen=True, kw_only=True)
 class Instruction:
     """Texts around the audio: the `system` message (None: no such message), the user's text
-    `before` and `after` the audio, and the beginning of the answer (`opening`), which the model
-    continues. `has_header`: answers begin with the language and `ASR_TEXT`."""
+    `before` and `after` the audio, the user's `next_message`, if any, and the beginning of the
+    answer (`opening`), which the model continues. `has_header`: answers begin with the language and
+    `ASR_TEXT`."""
 
     system: str | None = None
     before: str = ""
     after: str = ""
+    next_message: str = ""
     opening: str = ""
     has_header: bool = False
 
@@ -65,6 +69,8 @@ def instruction_for(
         return _after(task or "can you transcribe the speech into a written format?", request)
     if architecture.startswith("lfm2"):
         return _lfm2(request)
+    if BEGIN_OF_AUDIO in marks and architecture == "llama":
+        return Instruction(next_message=_with_hints(_glm_task(request), request))
     if TRANSCRIBE in marks:
         return _after(_task(request), request)
     return Instruction(before=_with_hints(_task(request), request) + "\n")
@@ -91,6 +97,13 @@ def _lfm2(request: TranscriptRequest) -> Instruction:
         if value:
             raise UnsupportedField(f"This model takes no `{name}`.", param=name)
     return Instruction(system="Perform ASR.")
+
+
+def _glm_task(request: TranscriptRequest) -> str:
+    if request.translate:
+        return _task(request)
+    has_hints = request.language or request.prompt
+    return "Please transcribe this audio into text" + ("." if has_hints else "")
 
 
 def _check_only_transcribes(request: TranscriptRequest) -> None:

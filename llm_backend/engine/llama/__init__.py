@@ -19,6 +19,8 @@ prefill_kernels/       compiled kernels for passes of several tokens
 projector.py           images and audio to embeddings
 audio_windows.py       windows of audio, and the silence after them
 convolution_end.py     the frame after the end of audio, for an encoder's first convolution
+rotary_positions.py    rotary positions of an encoder, which llama.cpp does not compute
+native_tensors.py      tensors of a computation: names and values
 spectrogram.py         spectrogram of a window of audio in native memory
 voxtral.py             rewrites projectors of Voxtral for llama.cpp
 voice.py               a model of speech: the audio of a sentence

@@ -30,6 +30,7 @@ _SHORTENED = {"qwen2.5o", "qwen2a"}
 _STACKED = {"ultravox"}
 _WITH_NEXT_FRAME = {"qwen2a"}
 _FILLED = {"qwen3a"}
+_ENDED = {"glma"}
 _WINDOW_FRAMES = 3000
 _FRAMES_PER_SECOND = 100
 _FRAMES_PER_POSITION = 2  # of the encoder
@@ -43,10 +44,12 @@ _FLOOR_IN_SPECTROGRAM = (math.log10(1e-10) + 4) / 4
 @dataclass(frozen=True, kw_only=True)
 class AudioLength:
     """The number of chunks that have audio; None for all. `next_frame` is the frame after those of
-    the last chunk, [mels] float32, if the model hears it."""
+    the last chunk, [mels] float32, if the model hears it. `silent_embeddings`: those of the last
+    chunk that the model does not hear, as they are of the silence after the audio."""
 
     windows: int | None = None
     next_frame: NDArray[np.float32] | None = None
+    silent_embeddings: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +60,16 @@ class AudioWindows:
     of silence. `frames_per_embedding`: the last window ends with the audio; None if it is encoded
     as a whole. `is_stacked`: every embedding joins this number of frames, so the audio is filled
     with silence to the end of one. `has_next_frame`: the first convolution of the reference sees
-    the frame after the last one. `is_filled`: llama.cpp fills the last second with frames that are
-    not silence, and counts these as audio."""
+    the frame after the last one. `stacked_positions`: a window is encoded as a whole, and the model
+    hears its embeddings that the audio fills, each of this number of positions. `is_filled`:
+    llama.cpp fills the last second with frames that are not silence, and counts these as audio."""
 
     is_windowed: bool
     is_filled: bool
     is_stacked: bool = False
     frames_per_embedding: int | None = None
     has_next_frame: bool = False
+    stacked_positions: int | None = None
 
     @classmethod
     def of(cls, header: GgufHeader) -> Self:
@@ -72,8 +77,8 @@ class AudioWindows:
         kinds = audio_projector_types(header)
         is_stacked = not kinds.isdisjoint(_STACKED)
         frames = None
+        stack = int(header.values.get("clip.audio.projector.stack_factor", 1))
         if is_stacked:
-            stack = int(header.values.get("clip.audio.projector.stack_factor", 1))
             frames = _FRAMES_PER_POSITION * stack
         elif not kinds.isdisjoint(_SHORTENED):
             frames = 2 * _FRAMES_PER_POSITION  # an average of two positions is one embedding
@@ -83,6 +88,7 @@ class AudioWindows:
             is_stacked=is_stacked,
             frames_per_embedding=frames,
             has_next_frame=not kinds.isdisjoint(_WITH_NEXT_FRAME),
+            stacked_positions=None if kinds.isdisjoint(_ENDED) else stack,
         )
 
     @property
@@ -126,7 +132,19 @@ class AudioWindows:
         if self.frames_per_embedding is not None:
             joined = np.concatenate([one.values for one in spectrograms], axis=1)
             next_frame = self._divide(joined, frames, spectrograms[:windows])
-        return AudioLength(windows=windows, next_frame=next_frame)
+        return AudioLength(
+            windows=windows,
+            next_frame=next_frame,
+            silent_embeddings=self._silent_embeddings(frames - (windows - 1) * _WINDOW_FRAMES),
+        )
+
+    def _silent_embeddings(self, frames: int) -> int:
+        """The embeddings of silence of a window in which the audio has this number of frames."""
+        if self.stacked_positions is None:
+            return 0
+        whole = _WINDOW_FRAMES // _FRAMES_PER_POSITION // self.stacked_positions
+        positions = -(-frames // _FRAMES_PER_POSITION)
+        return whole - max(1, positions // self.stacked_positions)
 
     def _divide(
         self, values: Samples, frames: int, spectrograms: Sequence[Spectrogram]

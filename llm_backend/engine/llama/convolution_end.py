@@ -5,30 +5,22 @@ implementation sees the next frame of its spectrogram, this one is written into 
 input while llama.cpp computes.
 """
 
-import ctypes
-
 import llama_cpp as native
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_backend.engine.llama.native_tensors import NativeTensors
+
 _WIDTH = 3  # frames that the convolution sees: one before, its own, one after
 _INPUT_OP = b"IM2COL"
 _TYPES = {2: np.float16, 4: np.float32}  # by bytes
-
-_GetName = ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_void_p)
-_CountBytes = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p)
-_Copy = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)
 
 
 class ConvolutionEnd:
     """Callback of the computations of an encoder, which changes one of them."""
 
     def __init__(self) -> None:
-        library = native.llama_cpp._lib
-        self._op_name = _GetName(("ggml_op_desc", library))
-        self._count_bytes = _CountBytes(("ggml_nbytes", library))
-        self._read = _Copy(("ggml_backend_tensor_get", library))
-        self._write = _Copy(("ggml_backend_tensor_set", library))
+        self._tensors = NativeTensors()
         self._next_frame: NDArray[np.float32] | None = None
         self._frames = 0
         self.callback = native.ggml_backend_sched_eval_callback(self._evaluate)
@@ -41,7 +33,7 @@ class ConvolutionEnd:
     def _evaluate(self, tensor: int, is_question: bool, _data: object) -> bool:
         """Answers whether the values of a tensor are needed, and changes those of the first
         convolution's input."""
-        if self._next_frame is None or self._op_name(tensor) != _INPUT_OP:
+        if self._next_frame is None or self._tensors.operation(tensor) != _INPUT_OP:
             return False
         if not is_question:
             self._change(tensor, self._next_frame)
@@ -49,10 +41,10 @@ class ConvolutionEnd:
         return True
 
     def _change(self, tensor: int, next_frame: NDArray[np.float32]) -> None:
-        row_bytes = self._count_bytes(tensor) // self._frames
+        row_bytes = self._tensors.count_bytes(tensor) // self._frames
         kind = _TYPES[row_bytes // (_WIDTH * len(next_frame))]
         row = np.empty((len(next_frame), _WIDTH), dtype=kind)
         offset = row_bytes * (self._frames - 1)
-        self._read(tensor, row.ctypes.data, offset, row.nbytes)
+        self._tensors.read(tensor, row, offset=offset)
         row[:, -1] = next_frame
-        self._write(tensor, row.ctypes.data, offset, row.nbytes)
+        self._tensors.write(tensor, row, offset=offset)

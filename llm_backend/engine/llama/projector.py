@@ -18,6 +18,7 @@ from llm_backend.engine.llama.convolution_end import ConvolutionEnd
 from llm_backend.engine.llama.devices import computes_on_gpu
 from llm_backend.engine.llama.header import check_file
 from llm_backend.engine.llama.log import LlamaLog
+from llm_backend.engine.llama.rotary_positions import RotaryPositions
 from llm_backend.engine.llama.spectrogram import Spectrogram
 from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.media_runs import Identity, MediaError, Part, Piece, Run, identity
@@ -87,6 +88,7 @@ class NativeProjector:
         self._text = (voxtral.BEGIN_AUDIO if is_rewritten else b"") + _MARKER
         self._audio_windows = AudioWindows.of(header)
         self._convolution_end = ConvolutionEnd() if self._audio_windows.has_next_frame else None
+        self._rotary_positions = RotaryPositions.of(header)
         log.redirect(mtmd.mtmd_helper_log_set)
         with self._loadable_file(header, is_rewritten=is_rewritten) as path:
             self._context = self._load(path, config, model)
@@ -135,7 +137,9 @@ class NativeProjector:
 
     def _pieces(self, media: MediaItem) -> list[Piece]:
         if media.medium is MediaKind.AUDIO:  # to count its tokens costs as much as to split it
-            found = [self._piece(chunk) for chunk in self._split(media).select()]
+            chunks = self._split(media)
+            found = [self._piece(chunk) for chunk in chunks.select()]
+            _shorten_last(found, chunks.length.silent_embeddings)
         else:
             chunks = self._chunks(media, counts_only=True)
             found = [self._piece(chunk) for chunk in chunks.select()]
@@ -165,6 +169,8 @@ class NativeProjector:
             params.image_max_tokens = config.image_tokens
         if self._convolution_end is not None:
             params.cb_eval = self._convolution_end.callback
+        elif self._rotary_positions is not None:
+            params.cb_eval = self._rotary_positions.callback
         context = mtmd.mtmd_init_from_file(bytes(path), model, params)
         if not context:
             raise LoadError(
@@ -182,10 +188,9 @@ class NativeProjector:
             )
         if mtmd.mtmd_encode_chunk(self._context, chunk):
             raise MediaError(f"The {run.media.medium} cannot be computed: {self._reason()}")
-        ends, count = self._end_rows, run.part.count
-        shape = (count + 2 * ends, self._width)
+        shape = (mtmd.mtmd_input_chunk_get_n_tokens(chunk), self._width)
         output = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(self._context), shape=shape)
-        rows = output[ends : ends + count].copy()
+        rows = self._select_heard(output, run.part.count)
         if not np.isfinite(rows).all():  # without flash attention they would spoil the cells
             raise MediaError(
                 f"The {run.media.medium} cannot be computed: its embeddings are NaN or infinite."
@@ -199,6 +204,14 @@ class NativeProjector:
         return Embeddings(
             rows=rows, positions=positions, dimension_offsets=offsets, is_whole=run.part.is_whole
         )
+
+    def _select_heard(self, output: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+        """Copies the embeddings that the model hears."""
+        if self._end_rows:
+            return output[self._end_rows : self._end_rows + count].copy()
+        if count == len(output):
+            return output.copy()
+        return np.concatenate([output[: count - 1], output[-1:]])  # the last one is an end
 
     def _count_frames(self, chunk: Handle, run: Run) -> int:
         """The frames of a chunk of audio; 0 for an image."""
@@ -332,6 +345,14 @@ def _checked_header(path: Path) -> GgufHeader:
             "which is not supported"
         )
     return header
+
+
+def _shorten_last(pieces: list[Piece], embeddings: int) -> None:
+    """Takes a number of embeddings from the last run."""
+    if not embeddings:
+        return
+    at, last = [(at, one) for at, one in enumerate(pieces) if isinstance(one, Part)][-1]
+    pieces[at] = replace(last, count=last.count - embeddings, positions=last.positions - embeddings)
 
 
 def _each(chunks: Handle) -> Iterator[Handle]:

@@ -41,6 +41,21 @@ def test_granite_gets_the_sentences_of_its_training():
     assert translated == Instruction(after="translate the speech to English")
 
 
+def test_glm_asr_gets_the_sentence_of_its_training_after_the_message_with_the_audio():
+    marks = ("<|begin_of_audio|>",)
+    given = instruction_for("llama", marks, TranscriptRequest())
+    hinted = instruction_for("llama", marks, TranscriptRequest(language="en", prompt="Anna"))
+    translated = instruction_for("llama", marks, TranscriptRequest(translate=True))
+    other = instruction_for("glm4moe", marks, TranscriptRequest())
+
+    sentence = "Please transcribe this audio into text"
+    assert given == Instruction(next_message=sentence)
+    assert hinted.next_message == f"{sentence}. The language is English. Context: Anna"
+    assert "into English" in translated.next_message
+    assert other.before
+    assert not other.next_message
+
+
 def test_other_models_get_a_request_in_words_before_the_audio():
     asked = instruction_for("llama", (), TranscriptRequest(language="sw", prompt="Anna"))
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tests.audio_files import RATE_HZ
 from tests.engine.gguf_models import MERGED, byte_characters
-from tests.engine.hearing import granite
+from tests.engine.hearing import glm, granite
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -37,7 +37,8 @@ class Family:
     `added_tokens` to a prompt. `text_seed` is one whose answers vary, and whose
     tokens are chosen clearly. The projector joins `stack_factor` positions of the encoder to one
     embedding. llama.cpp adds the token `begin` to a prompt, if the family has one.
-    `replaced_token` stands for an embedding where `audio` is not a token."""
+    `replaced_token` stands for an embedding where `audio` is not a token. llama.cpp has an
+    embedding for each of the `end_tokens`, which the reference's prompts have around audio."""
 
     name: str
     architecture: str
@@ -52,6 +53,7 @@ class Family:
     stack_factor: int = 1
     begin: str | None = None
     replaced_token: str | None = None
+    end_tokens: tuple[str, ...] = ()
 
     @property
     def audio_token(self) -> str:
@@ -131,6 +133,19 @@ ULTRAVOX = Family(
     stack_factor=8,
     begin="<|begin_of_text|>",
 )  # fmt: skip
+GLM_ASR = Family(
+    name="glm_asr",
+    architecture="llama",
+    projector="glma",
+    control=("<|endoftext|>", "<|user|>", "<|assistant|>", "<|begin_of_audio|>", "<|pad|>",
+             "<|end_of_audio|>"),
+    audio="<|pad|>",
+    added_tokens=("<|begin_of_audio|>", "<|end_of_audio|>"),
+    text_seed=76,
+    end="<|endoftext|>",
+    stack_factor=glm.STACKED,
+    end_tokens=("<|begin_of_audio|>", "<|end_of_audio|>"),
+)  # fmt: skip
 GRANITE_SPEECH = Family(
     name="granite_speech",
     architecture="granite",
@@ -161,13 +176,25 @@ PROMPTS = {
         "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nwhat is it?\n<|audio|>"
         "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
     ),
+    GLM_ASR.name: (
+        "<|user|>\n<|begin_of_audio|><|pad|><|end_of_audio|>"
+        "<|user|>\nPlease transcribe this audio into text<|assistant|>\n"
+    ),
     GRANITE_SPEECH.name: _GRANITE_PROMPT,
     GRANITE_SPEECH_PLUS.name: _GRANITE_PROMPT,
 }
 """Prompts of the reference, by family."""
 FAMILIES = {
     family.name: family
-    for family in (VOXTRAL, QWEN2_AUDIO, QWEN3_ASR, ULTRAVOX, GRANITE_SPEECH, GRANITE_SPEECH_PLUS)
+    for family in (
+        VOXTRAL,
+        QWEN2_AUDIO,
+        QWEN3_ASR,
+        ULTRAVOX,
+        GLM_ASR,
+        GRANITE_SPEECH,
+        GRANITE_SPEECH_PLUS,
+    )
 }
 RECORDINGS = {
     VOXTRAL.name: [
@@ -193,6 +220,12 @@ RECORDINGS = {
         Recording(name="whole embeddings", seconds=3.2),
         Recording(name="part of an embedding", seconds=3.07),
         Recording(name="most of a window", seconds=29.9),
+        Recording(name="quiet", seconds=3.07, amplitude=0.01),
+    ],
+    GLM_ASR.name: [
+        Recording(name="whole embeddings", seconds=3.2),
+        Recording(name="part of an embedding", seconds=3.07),
+        Recording(name="a whole window", seconds=30),
         Recording(name="quiet", seconds=3.07, amplitude=0.01),
     ],
     GRANITE_SPEECH.name: [
@@ -228,6 +261,8 @@ def weights_of(family: Family) -> Weights:
     """All tensors of a model: the encoder's, the projector's and the text model's."""
     if family.is_granite:
         heard = list(granite.tensors(TEXT_SIZE, is_plus=family is GRANITE_SPEECH_PLUS))
+    elif family is GLM_ASR:
+        heard = list(glm.tensors(TEXT_SIZE))
     else:
         heard = [*_ears(family), *_projector(family)]
     return {

@@ -8,7 +8,7 @@ from gguf import GGUFWriter, TokenType
 from numpy.typing import NDArray
 
 from tests.engine.gguf_models import MERGED, merges
-from tests.engine.hearing import granite
+from tests.engine.hearing import glm, granite
 from tests.engine.hearing.families import (
     ATTENTION_SCALE,
     CONTEXT_TOKENS,
@@ -18,6 +18,7 @@ from tests.engine.hearing.families import (
     EAR_POSITIONS,
     EAR_SIZE,
     EMBEDDING_SCALE,
+    GLM_ASR,
     GRANITE_SPEECH_PLUS,
     LOGITS_SCALE,
     MELS,
@@ -63,12 +64,17 @@ _EAR_NAMES = {
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.out_proj": "attn_out",
+    "self_attn.o_proj": "attn_out",
     "self_attn_layer_norm": "ln1",
     "fc1": "ffn_up",
     "fc2": "ffn_down",
     "final_layer_norm": "ln2",
     "layer_norm": "post_ln",
     "ln_post": "post_ln",
+    "input_layernorm": "ln1",
+    "mlp.fc1": "ffn_up",
+    "mlp.fc2": "ffn_down",
+    "post_attention_layernorm": "ln2",
 }
 _PROJECTOR_NAMES = {
     "linear": "fc",
@@ -134,9 +140,13 @@ def write_projector(path: Path, family: Family) -> Path:
         writer.add_array("clip.audio.feature_layer", granite.PLUS_JOINED)
     for name, values in weights.items():
         if name.startswith(("model.audio_tower.", "model.multi_modal_projector.")):
-            writer.add_tensor(_projector_name(name), _in_shape_of_ggml(name, values))
-    if family is QWEN3_ASR:
+            ordered = glm.in_order_of_ggml(name, values) if family is GLM_ASR else values
+            writer.add_tensor(_projector_name(name), _in_shape_of_ggml(name, ordered))
+    if family in (QWEN3_ASR, GLM_ASR):  # the authors' files of GLM-ASR contain it, unused
         writer.add_tensor("a.position_embd.weight", _sinusoids())
+    for kind, token in zip(("boi", "eoi"), family.end_tokens, strict=False):
+        embeddings = weights["model.language_model.embed_tokens.weight"]
+        writer.add_tensor(f"v.{kind}", embeddings[family.tokens.index(token)])
     return write_gguf(writer, path)
 
 
@@ -164,6 +174,8 @@ def _text_name(name: str) -> str:
 
 def _projector_name(name: str) -> str:
     part, layer, inner, kind = _split(name)
+    if (part, inner) == ("audio_tower", "norm"):
+        return f"mm.a.norm_pre.{kind}"
     if part == "multi_modal_projector":
         return f"mm.a.{_PROJECTOR_NAMES[inner]}.{kind}"
     return f"a.{'' if layer is None else f'blk.{layer}.'}{_EAR_NAMES[inner]}.{kind}"

@@ -24,8 +24,9 @@ import transformers
 
 from tests.audio_files import RATE_HZ
 from tests.engine.gguf_models import merges
-from tests.engine.hearing import families, granite, ultravox_reference
+from tests.engine.hearing import families, glm, granite, ultravox_reference
 from tests.engine.hearing.families import (
+    GLM_ASR,
     GRANITE_SPEECH_PLUS,
     PROMPTS,
     QWEN3_ASR,
@@ -90,6 +91,11 @@ def _entry(family: Family, recording: Recording) -> dict[str, Any]:
     hook.remove()
     embeddings = rows[0][:count].numpy()
     assert len(embeddings) == count, "every token has an embedding"
+    if family.end_tokens:
+        ends = [family.tokens.index(one) for one in family.end_tokens]
+        first, last = model.get_input_embeddings().weight[ends].detach().numpy()
+        embeddings = np.vstack([first, embeddings, last])
+        count = len(embeddings)
     picked = np.linspace(0, count - 1, ROWS).round().astype(int)
     return {
         "family": family.name,
@@ -156,6 +162,8 @@ def _model(family: Family) -> Any:
         )
     elif family.is_granite:
         model = _granite(family, text, marker)
+    elif family is GLM_ASR:
+        model = _glm(text, marker)
     else:
         model = transformers.Qwen2AudioForConditionalGeneration(
             transformers.Qwen2AudioConfig(
@@ -222,6 +230,25 @@ def _granite(family: Family, text: dict[str, Any], marker: int) -> Any:
     return model
 
 
+def _glm(text: dict[str, Any], marker: int) -> Any:
+    audio = {
+        "model_type": "glmasr_encoder",
+        "hidden_size": glm.SIZE,
+        "intermediate_size": glm.FORWARD,
+        "num_hidden_layers": glm.LAYERS,
+        "num_attention_heads": glm.HEADS,
+        "num_mel_bins": glm.MELS,
+    }
+    return transformers.GlmAsrForConditionalGeneration(
+        transformers.GlmAsrConfig(
+            audio_config=audio,
+            text_config={**text, "eos_token_id": None},
+            audio_token_id=marker,
+            tie_word_embeddings=False,
+        )
+    )
+
+
 def _features(family: Family, samples: np.ndarray) -> dict[str, torch.Tensor]:
     """The audio as the family's processor prepares it."""
     if family.name == QWEN3_ASR.name:
@@ -251,10 +278,8 @@ def _features(family: Family, samples: np.ndarray) -> dict[str, torch.Tensor]:
         samples, sampling_rate=RATE_HZ, padding="max_length", return_attention_mask=True,
         return_tensors="pt",
     )  # fmt: skip
-    return {
-        "input_features": found.input_features,
-        "feature_attention_mask": found.attention_mask,
-    }
+    mask = "input_features_mask" if family is GLM_ASR else "feature_attention_mask"
+    return {"input_features": found.input_features, mask: found.attention_mask}
 
 
 def _count(family: Family, audio: dict[str, torch.Tensor]) -> int:
@@ -266,6 +291,9 @@ def _count(family: Family, audio: dict[str, torch.Tensor]) -> int:
         return 13 * whole + -(-rest // 8)
     if family.is_granite:
         return int(audio["input_features_mask"].sum())
+    if family is GLM_ASR:
+        positions = (int(audio["input_features_mask"].sum()) - 1) // 2 + 1
+        return positions // family.stack_factor
     frames = int(audio["feature_attention_mask"].sum())
     return ((frames - 1) // 2 + 1 - 2) // 2 + 1
 
@@ -289,7 +317,10 @@ def _runs(family: Family, prompt: list[int]) -> list[int]:
     """The prompt with one -1 for the run of audio."""
     marker = family.tokens.index(family.audio_token)
     start = prompt.index(marker)
-    return [*prompt[:start], -1, *prompt[start + prompt.count(marker) :]]
+    end = start + prompt.count(marker)
+    if family.end_tokens:
+        start, end = start - 1, end + 1
+    return [*prompt[:start], -1, *prompt[end:]]
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from llm_backend.engine.media_runs import MediaError, Part, Run
 from llm_backend.engine.messages import MediaItem, MediaKind
 from tests.engine.fakes import load_command
 from tests.engine.hearing.families import (
+    GLM_ASR,
     QWEN2_AUDIO,
     TEXT_SIZE,
     ULTRAVOX,
@@ -31,7 +32,7 @@ def projectors(tmp_path_factory):
     folder, log = tmp_path_factory.mktemp("windows"), capture_log()
     params = native.llama_model_default_params()
     loaded, found = [], {}
-    for family in (QWEN2_AUDIO, ULTRAVOX, VOXTRAL):
+    for family in (GLM_ASR, QWEN2_AUDIO, ULTRAVOX, VOXTRAL):
         model = write_text_model(folder / f"{family.name}.gguf", family, template="{{ messages }}")
         projector = write_projector(folder / f"{family.name}-mmproj.gguf", family)
         loaded.append(native.llama_model_load_from_file(bytes(model), params))
@@ -45,6 +46,10 @@ def projectors(tmp_path_factory):
 @pytest.mark.parametrize(
     ("family", "seconds", "counts"),
     [
+        (GLM_ASR, 0.01, [3]),
+        (GLM_ASR, 0.16, [4]),
+        (GLM_ASR, 30, [377]),
+        (GLM_ASR, 34, [377, 52]),
         (QWEN2_AUDIO, 0.01, [1]),
         (QWEN2_AUDIO, 0.1, [2]),
         (QWEN2_AUDIO, 30, [750]),
