@@ -2,7 +2,8 @@
 
 llama.cpp encodes models with an encoder like Whisper's in windows of 30 s, and fills the last one
 with silence. The reference implementations of some of them encode only what the audio fills: the
-frames after it are removed, so that there are fewer embeddings and less to encode.
+frames after it are removed, so that there are fewer embeddings and less to encode. The encoder of
+Qwen2.5-Omni hears blocks of 2 s apart, so these are encoded one after the other.
 
 The spectrogram of llama.cpp has a floor of 6e-8, those of the references one of 1e-10. So samples
 are amplified before, and the logarithms are reduced afterwards. A power of two changes no sample.
@@ -19,6 +20,7 @@ import llama_cpp.mtmd_cpp as mtmd
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_backend.engine.llama.convolution_end import LastFrame
 from llm_backend.engine.llama.spectrogram import Spectrogram
 from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.model_files import GgufHeader, audio_projector_types
@@ -31,7 +33,9 @@ _STACKED = {"ultravox"}
 _WITH_NEXT_FRAME = {"qwen2a"}
 _FILLED = {"qwen3a"}
 _ENDED = {"glma"}
+_IN_BLOCKS = {"qwen2.5o"}
 _WINDOW_FRAMES = 3000
+_BLOCK_FRAMES = 200
 _FRAMES_PER_SECOND = 100
 _FRAMES_PER_POSITION = 2  # of the encoder
 _SAMPLE_BYTES = 4
@@ -43,12 +47,12 @@ _FLOOR_IN_SPECTROGRAM = (math.log10(1e-10) + 4) / 4
 
 @dataclass(frozen=True, kw_only=True)
 class AudioLength:
-    """The number of chunks that have audio; None for all. `next_frame` is the frame after those of
-    the last chunk, [mels] float32, if the model hears it. `silent_embeddings`: those of the last
+    """The number of chunks that have audio; None for all. `last_frame` is what a convolution of the
+    last chunk sees after its frames, if that is not nothing. `silent_embeddings`: those of the last
     chunk that the model does not hear, as they are of the silence after the audio."""
 
     windows: int | None = None
-    next_frame: NDArray[np.float32] | None = None
+    last_frame: LastFrame | None = None
     silent_embeddings: int = 0
 
 
@@ -60,9 +64,11 @@ class AudioWindows:
     of silence. `frames_per_embedding`: the last window ends with the audio; None if it is encoded
     as a whole. `is_stacked`: every embedding joins this number of frames, so the audio is filled
     with silence to the end of one. `has_next_frame`: the first convolution of the reference sees
-    the frame after the last one. `stacked_positions`: a window is encoded as a whole, and the model
-    hears its embeddings that the audio fills, each of this number of positions. `is_filled`:
-    llama.cpp fills the last second with frames that are not silence, and counts these as audio."""
+    the frame after the last one. `block_frames`: blocks of this number of frames are encoded apart,
+    and zeros follow the frames of the last one in each convolution; `encoder_size` is the number of
+    channels between these. `stacked_positions`: a window is encoded as a whole, and the model hears
+    its embeddings that the audio fills, each of this number of positions. `is_filled`: llama.cpp
+    fills the last second with frames that are not silence, and counts these as audio."""
 
     is_windowed: bool
     is_filled: bool
@@ -70,6 +76,8 @@ class AudioWindows:
     frames_per_embedding: int | None = None
     has_next_frame: bool = False
     stacked_positions: int | None = None
+    block_frames: int | None = None
+    encoder_size: int = 0
 
     @classmethod
     def of(cls, header: GgufHeader) -> Self:
@@ -89,7 +97,14 @@ class AudioWindows:
             frames_per_embedding=frames,
             has_next_frame=not kinds.isdisjoint(_WITH_NEXT_FRAME),
             stacked_positions=None if kinds.isdisjoint(_ENDED) else stack,
+            block_frames=None if kinds.isdisjoint(_IN_BLOCKS) else _BLOCK_FRAMES,
+            encoder_size=int(header.values.get("clip.audio.embedding_length", 0)),
         )
+
+    @property
+    def changes_convolutions(self) -> bool:
+        """True if a convolution may see a frame after the last one."""
+        return self.has_next_frame or self.block_frames is not None
 
     @property
     def _window_frames(self) -> int:
@@ -128,13 +143,13 @@ class AudioWindows:
             return AudioLength()
         frames = self._frames(samples, rate_hz)
         windows = -(-frames // self._window_frames)
-        next_frame = None
+        last_frame = None
         if self.frames_per_embedding is not None:
             joined = np.concatenate([one.values for one in spectrograms], axis=1)
-            next_frame = self._divide(joined, frames, spectrograms[:windows])
+            last_frame = self._divide(joined, frames, spectrograms[:windows])
         return AudioLength(
             windows=windows,
-            next_frame=next_frame,
+            last_frame=last_frame,
             silent_embeddings=self._silent_embeddings(frames - (windows - 1) * _WINDOW_FRAMES),
         )
 
@@ -148,16 +163,34 @@ class AudioWindows:
 
     def _divide(
         self, values: Samples, frames: int, spectrograms: Sequence[Spectrogram]
-    ) -> NDArray[np.float32] | None:
-        """Divides the frames that the audio fills among windows. Returns the frame after them."""
+    ) -> LastFrame | None:
+        """Divides the frames that the audio fills among windows. Returns what a convolution sees
+        after them."""
         assert self.frames_per_embedding is not None, "the last window ends with the audio"
         end = -(-frames // _FRAMES_PER_POSITION) * _FRAMES_PER_POSITION
+        if self.block_frames is not None:
+            values[:, frames:] = 0
+        count = 0
         for number, one in enumerate(spectrograms):
             start = number * self._window_frames
             part = values[:, start : min(start + self._window_frames, end)]
-            one.replace(part, embeddings=part.shape[1] // self.frames_per_embedding)
-        is_heard = self.has_next_frame and end % self._window_frames
-        return values[:, end].copy() if is_heard else None
+            count = part.shape[1]
+            one.replace(part, embeddings=count // self.frames_per_embedding)
+        if self.has_next_frame and count < self._window_frames:
+            return LastFrame(convolution=0, outputs=count, values=values[:, end].copy())
+        return self._zeros_after(count) if end > frames else None
+
+    def _zeros_after(self, frames: int) -> LastFrame | None:
+        """Returns the zeros that the second convolution sees after the frames of the last window,
+        of which the last one is not of the audio."""
+        if self.block_frames is None:
+            return None
+        in_block = (frames - 1) % self.block_frames + 1
+        return LastFrame(
+            convolution=1,
+            outputs=in_block // _FRAMES_PER_POSITION,
+            values=np.zeros(self.encoder_size, dtype=np.float32),
+        )
 
     def _fill(self, heard: Samples, rate_hz: int) -> Samples:
         """The samples with what follows them: silence, or the mirrored end if the references
@@ -167,7 +200,9 @@ class AudioWindows:
         frame_samples = rate_hz // _FRAMES_PER_SECOND
         if not self.is_stacked:
             is_whole = len(heard) % (_WINDOW_FRAMES * frame_samples) == 0
-            return np.pad(heard, (0, _MIRRORED_SAMPLES), mode="reflect") if is_whole else heard
+            if not is_whole or self.block_frames is not None:
+                return heard
+            return np.pad(heard, (0, _MIRRORED_SAMPLES), mode="reflect")
         frames = self._frames(len(heard), rate_hz)
         filled = np.pad(
             _resize(heard, frames * frame_samples), (0, _MIRRORED_SAMPLES), mode="reflect"
@@ -183,7 +218,8 @@ class AudioWindows:
         if self.is_stacked:
             return -(-frames // self.frames_per_embedding) * self.frames_per_embedding
         rest = frames % self._window_frames
-        if frames > rest and rest < self.frames_per_embedding:  # too short for an embedding
+        least = self.frames_per_embedding - _FRAMES_PER_POSITION
+        if frames > rest and rest <= least:  # too short for an embedding
             return frames - rest
         return max(frames, self.frames_per_embedding)
 

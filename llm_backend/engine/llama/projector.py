@@ -3,7 +3,7 @@
 import ctypes
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from llm_backend.engine.llama import voxtral
 from llm_backend.engine.llama.audio_windows import AudioLength, AudioWindows
-from llm_backend.engine.llama.convolution_end import ConvolutionEnd
+from llm_backend.engine.llama.convolution_end import ConvolutionEnd, LastFrame
 from llm_backend.engine.llama.devices import computes_on_gpu
 from llm_backend.engine.llama.header import check_file
 from llm_backend.engine.llama.log import LlamaLog
@@ -87,7 +87,9 @@ class NativeProjector:
         self._end_rows = voxtral.END_ROWS if is_rewritten else 0  # not a part of the audio
         self._text = (voxtral.BEGIN_AUDIO if is_rewritten else b"") + _MARKER
         self._audio_windows = AudioWindows.of(header)
-        self._convolution_end = ConvolutionEnd() if self._audio_windows.has_next_frame else None
+        self._convolution_end = (
+            ConvolutionEnd() if self._audio_windows.changes_convolutions else None
+        )
         self._rotary_positions = RotaryPositions.of(header)
         log.redirect(mtmd.mtmd_helper_log_set)
         with self._loadable_file(header, is_rewritten=is_rewritten) as path:
@@ -182,15 +184,8 @@ class NativeProjector:
         chunks = self._split(run.media)
         parts = [one for one in chunks.select() if not _is_text(one)]
         chunk, is_last = parts[run.part_index], run.part_index == len(parts) - 1
-        if self._convolution_end is not None:
-            self._convolution_end.expect(
-                chunks.length.next_frame if is_last else None, self._count_frames(chunk, run)
-            )
-        if mtmd.mtmd_encode_chunk(self._context, chunk):
-            raise MediaError(f"The {run.media.medium} cannot be computed: {self._reason()}")
-        shape = (mtmd.mtmd_input_chunk_get_n_tokens(chunk), self._width)
-        output = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(self._context), shape=shape)
-        rows = self._select_heard(output, run.part.count)
+        computed = self._compute(run, chunk, chunks.length.last_frame if is_last else None)
+        rows = self._select_heard(computed, run.part.count)
         if not np.isfinite(rows).all():  # without flash attention they would spoil the cells
             raise MediaError(
                 f"The {run.media.medium} cannot be computed: its embeddings are NaN or infinite."
@@ -205,19 +200,43 @@ class NativeProjector:
             rows=rows, positions=positions, dimension_offsets=offsets, is_whole=run.part.is_whole
         )
 
-    def _select_heard(self, output: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-        """Copies the embeddings that the model hears."""
-        if self._end_rows:
-            return output[self._end_rows : self._end_rows + count].copy()
-        if count == len(output):
-            return output.copy()
-        return np.concatenate([output[: count - 1], output[-1:]])  # the last one is an end
+    def _compute(
+        self, run: Run, chunk: Handle, last_frame: LastFrame | None
+    ) -> NDArray[np.float32]:
+        """Computes a chunk, in blocks of audio if the model hears these apart:
+        [embeddings, embedding size] float32."""
+        windows = self._audio_windows
+        if run.media.medium is not MediaKind.AUDIO or windows.block_frames is None:
+            return self._compute_block(run, chunk, last_frame)
+        assert windows.frames_per_embedding is not None, "blocks end with the audio"
+        blocks = Spectrogram.of(chunk).blocks(
+            windows.block_frames, frames_per_embedding=windows.frames_per_embedding
+        )
+        with closing(blocks):
+            return np.concatenate(
+                [
+                    self._compute_block(run, chunk, last_frame if is_last else None)
+                    for is_last in blocks
+                ]
+            )
 
-    def _count_frames(self, chunk: Handle, run: Run) -> int:
-        """The frames of a chunk of audio; 0 for an image."""
-        if run.media.medium is not MediaKind.AUDIO:
-            return 0
-        return int(Spectrogram.of(chunk).values.shape[1])
+    def _compute_block(
+        self, run: Run, chunk: Handle, last_frame: LastFrame | None
+    ) -> NDArray[np.float32]:
+        if self._convolution_end is not None:
+            self._convolution_end.expect(last_frame)
+        if mtmd.mtmd_encode_chunk(self._context, chunk):
+            raise MediaError(f"The {run.media.medium} cannot be computed: {self._reason()}")
+        shape = (mtmd.mtmd_input_chunk_get_n_tokens(chunk), self._width)
+        return np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(self._context), shape=shape).copy()
+
+    def _select_heard(self, output: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+        """Selects the embeddings that the model hears."""
+        if self._end_rows:
+            return output[self._end_rows : self._end_rows + count]
+        if count == len(output):
+            return output
+        return np.concatenate([output[: count - 1], output[-1:]])  # the last one is an end
 
     def _positions(self, chunk: Handle, run: Run) -> NDArray[np.int32]:
         along = np.arange(run.part.count, dtype=np.int32)

@@ -6,6 +6,7 @@ return before anything is read or written.
 """
 
 import ctypes
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Self
 
@@ -102,9 +103,26 @@ class Spectrogram:
     def replace(self, values: NDArray[np.float32], *, embeddings: int) -> None:
         """Replaces the values by others of no more frames: [mels, frames] float32, of which
         llama.cpp makes this number of embeddings."""
+        assert values.shape[1] <= self.frames.width, "native memory has room for them"
+        self._write(values, embeddings=embeddings)
+
+    def blocks(self, frames: int, *, frames_per_embedding: int) -> Generator[bool]:
+        """Replaces the values by those of one block after the other, without those that have no
+        embedding. Yields whether a block is the last one, and restores the values at the end."""
+        whole, embeddings = self.values.copy(), int(self.audio.embeddings)
+        try:
+            for start in range(0, whole.shape[1], frames):
+                block = whole[:, start : start + frames]
+                count = block.shape[1] // frames_per_embedding
+                if count:
+                    self._write(block, embeddings=count)
+                    yield start + frames >= whole.shape[1]
+        finally:
+            self._write(whole, embeddings=embeddings)
+
+    def _write(self, values: NDArray[np.float32], *, embeddings: int) -> None:
         mels, frames = values.shape
         assert mels == self.frames.height, "the number of mels is the model's"
-        assert frames <= self.frames.width, "native memory has room for them"
         copied = np.ascontiguousarray(values, dtype=np.float32)
         ctypes.memmove(self.frames.values.begin, copied.ctypes.data, copied.nbytes)
         self.frames.values.end = self.frames.values.begin + copied.nbytes

@@ -25,6 +25,8 @@ MELS, EAR_POSITIONS, EAR_CHANNELS = 128, 1500, 8
 ULTRAVOX_MIDDLE = 96
 NORM_EPSILON = 1e-5
 ROPE_BASE = 10_000.0
+ROPE_SECTIONS = [4, 2, 2]
+"""Pairs by dimension of a position, if it has three; these are equal for audio."""
 CONTEXT_TOKENS = 2048
 EMBEDDING_SCALE, ATTENTION_SCALE, RESIDUAL_SCALE, LOGITS_SCALE = 3.0, 0.2, 0.5, 1.5
 """Numbers of Granite's text model; logits are divided by the last one."""
@@ -108,6 +110,17 @@ QWEN2_AUDIO = Family(
     text_seed=5,
     has_text_bias=True,
 )  # fmt: skip
+QWEN25_OMNI = Family(
+    name="qwen25_omni",
+    architecture="qwen2vl",
+    projector="qwen2.5o",
+    control=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|audio_bos|>", "<|AUDIO|>",
+             "<|audio_eos|>"),
+    audio="<|AUDIO|>",
+    added_tokens=("<|audio_bos|>", "<|audio_eos|>"),
+    text_seed=84,
+    has_text_bias=True,
+)  # fmt: skip
 QWEN3_ASR = Family(
     name="qwen3_asr",
     architecture="qwen3vl",
@@ -161,12 +174,14 @@ _GRANITE_PROMPT = (
     "<|start_of_role|>user<|end_of_role|><|audio|>can you transcribe the speech into a written "
     "format?<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>"
 )
+_QWEN2_PROMPT = (
+    "<|im_start|>user\n<|audio_bos|><|AUDIO|><|audio_eos|>what is it?<|im_end|>\n"
+    "<|im_start|>assistant\n"
+)
 PROMPTS = {
     VOXTRAL.name: "<s>[INST][BEGIN_AUDIO][AUDIO][/INST]lang:en[TRANSCRIBE]",
-    QWEN2_AUDIO.name: (
-        "<|im_start|>user\n<|audio_bos|><|AUDIO|><|audio_eos|>what is it?<|im_end|>\n"
-        "<|im_start|>assistant\n"
-    ),
+    QWEN2_AUDIO.name: _QWEN2_PROMPT,
+    QWEN25_OMNI.name: _QWEN2_PROMPT,
     QWEN3_ASR.name: (
         "<|im_start|>system\n<|im_end|>\n"
         "<|im_start|>user\n<|audio_start|><|audio_pad|><|audio_end|><|im_end|>\n"
@@ -189,6 +204,7 @@ FAMILIES = {
     for family in (
         VOXTRAL,
         QWEN2_AUDIO,
+        QWEN25_OMNI,
         QWEN3_ASR,
         ULTRAVOX,
         GLM_ASR,
@@ -209,6 +225,13 @@ RECORDINGS = {
         Recording(name="part of a position", seconds=3.11),
         Recording(name="a whole window", seconds=29.985),
         Recording(name="quiet", seconds=3, amplitude=0.01),
+    ],
+    QWEN25_OMNI.name: [
+        Recording(name="whole embeddings", seconds=3.08),
+        Recording(name="part of an embedding", seconds=3.1),
+        Recording(name="part of a position", seconds=4.47),
+        Recording(name="two windows", seconds=33.05),
+        Recording(name="quiet", seconds=3.07, amplitude=0.01),
     ],
     QWEN3_ASR.name: [
         Recording(name="whole seconds", seconds=3),
@@ -317,7 +340,7 @@ def _text(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
 def _ears(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
     tower = "model.audio_tower."
     is_whisper = family.name != QWEN3_ASR.name
-    yield from _whisper_inputs(tower) if is_whisper else _qwen_inputs(tower)
+    yield from _whisper_inputs(tower, family) if is_whisper else _qwen_inputs(tower)
     for layer in range(EAR_LAYERS):
         block = f"{tower}layers.{layer}."
         for name in ("q", "v", "out"):
@@ -332,10 +355,11 @@ def _ears(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield from _with_bias(f"{tower}{'layer_norm' if is_whisper else 'ln_post'}", (EAR_SIZE,))
 
 
-def _whisper_inputs(tower: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _whisper_inputs(tower: str, family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield from _with_bias(f"{tower}conv1", (EAR_SIZE, MELS, 3))
     yield from _with_bias(f"{tower}conv2", (EAR_SIZE, EAR_SIZE, 3))
-    yield f"{tower}embed_positions.weight", (EAR_POSITIONS, EAR_SIZE)
+    if family is not QWEN25_OMNI:
+        yield f"{tower}embed_positions.weight", (EAR_POSITIONS, EAR_SIZE)
 
 
 def _qwen_inputs(tower: str) -> Iterator[tuple[str, tuple[int, ...]]]:

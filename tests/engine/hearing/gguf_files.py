@@ -24,8 +24,10 @@ from tests.engine.hearing.families import (
     MELS,
     NORM_EPSILON,
     QWEN3_ASR,
+    QWEN25_OMNI,
     RESIDUAL_SCALE,
     ROPE_BASE,
+    ROPE_SECTIONS,
     TEXT_FORWARD,
     TEXT_HEADS,
     TEXT_KV_HEADS,
@@ -99,8 +101,9 @@ def write_text_model(path: Path, family: Family, *, template: str) -> Path:
     writer.add_layer_norm_rms_eps(NORM_EPSILON)
     writer.add_rope_freq_base(ROPE_BASE)
     writer.add_rope_dimension_count(TEXT_SIZE // TEXT_HEADS)
-    if family.architecture == "qwen3vl":  # positions of three dimensions, which are equal for audio
-        writer.add_rope_dimension_sections([4, 2, 2, 0])
+    if family.architecture.endswith("vl"):
+        writer.add_rope_dimension_sections([*ROPE_SECTIONS, 0])
+    if family.architecture == "qwen3vl":
         writer.add_num_deepstack_layers(0)
     if family.is_granite:
         writer.add_embedding_scale(EMBEDDING_SCALE)
@@ -142,7 +145,7 @@ def write_projector(path: Path, family: Family) -> Path:
         if name.startswith(("model.audio_tower.", "model.multi_modal_projector.")):
             ordered = glm.in_order_of_ggml(name, values) if family is GLM_ASR else values
             writer.add_tensor(_projector_name(name), _in_shape_of_ggml(name, ordered))
-    if family in (QWEN3_ASR, GLM_ASR):  # the authors' files of GLM-ASR contain it, unused
+    if family in (QWEN3_ASR, QWEN25_OMNI, GLM_ASR):  # files of GLM-ASR contain it, unused
         writer.add_tensor("a.position_embd.weight", _sinusoids())
     for kind, token in zip(("boi", "eoi"), family.end_tokens, strict=False):
         embeddings = weights["model.language_model.embed_tokens.weight"]
@@ -158,7 +161,7 @@ def _in_shape_of_ggml(name: str, values: NDArray[np.float32]) -> NDArray[np.floa
 
 
 def _sinusoids() -> NDArray[np.float32]:
-    """Positions of Qwen3-ASR, which its own weights do not contain."""
+    """Positions of Qwen3-ASR and Qwen2.5-Omni, which their own weights do not contain."""
     half = EAR_SIZE // 2
     speeds = np.exp(-np.log(10_000) / (half - 1) * np.arange(half))
     angles = np.arange(EAR_POSITIONS)[:, np.newaxis] * speeds

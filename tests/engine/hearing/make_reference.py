@@ -30,6 +30,7 @@ from tests.engine.hearing.families import (
     GRANITE_SPEECH_PLUS,
     PROMPTS,
     QWEN3_ASR,
+    QWEN25_OMNI,
     RECORDINGS,
     ULTRAVOX,
     VOXTRAL,
@@ -73,7 +74,11 @@ def _entry(family: Family, recording: Recording) -> dict[str, Any]:
         projector = model.multi_modal_projector.ln_post
     else:
         projector = (
-            model.model.projector if family.is_granite else model.model.multi_modal_projector
+            model.model.audio_tower.proj
+            if family is QWEN25_OMNI
+            else model.model.projector
+            if family.is_granite
+            else model.model.multi_modal_projector
         )
     hook = projector.register_forward_hook(
         lambda _module, _inputs, output: rows.append(output.reshape(-1, families.TEXT_SIZE))
@@ -112,27 +117,9 @@ def _entry(family: Family, recording: Recording) -> dict[str, Any]:
 def _model(family: Family) -> Any:
     if family.name == ULTRAVOX.name:
         return ultravox_reference.model()
-    ears = {
-        "num_mel_bins": families.MELS,
-        "d_model": families.EAR_SIZE,
-        "encoder_ffn_dim": families.EAR_FORWARD,
-        "encoder_layers": families.EAR_LAYERS,
-        "encoder_attention_heads": families.EAR_HEADS,
-    }
-    text = {
-        "model_type": family.architecture.removesuffix("vl"),
-        "vocab_size": len(family.tokens),
-        "hidden_size": families.TEXT_SIZE,
-        "intermediate_size": families.TEXT_FORWARD,
-        "num_hidden_layers": families.TEXT_LAYERS,
-        "num_attention_heads": families.TEXT_HEADS,
-        "num_key_value_heads": families.TEXT_KV_HEADS,
-        "head_dim": families.TEXT_SIZE // families.TEXT_HEADS,
-        "rms_norm_eps": families.NORM_EPSILON,
-        "rope_theta": families.ROPE_BASE,
-        "max_position_embeddings": families.CONTEXT_TOKENS,
-        "tie_word_embeddings": False,
-    }
+    if family is QWEN25_OMNI:
+        return _omni()
+    ears, text = _ears(), _text(family)
     marker = family.tokens.index(family.audio_token)
     if family.name == VOXTRAL.name:
         audio_config = transformers.VoxtralEncoderConfig(
@@ -173,6 +160,76 @@ def _model(family: Family) -> Any:
     tensors = {name: torch.from_numpy(values) for name, values in weights_of(family).items()}
     model.load_state_dict(tensors, strict=True)
     assert model.config.text_config.rope_parameters["rope_theta"] == families.ROPE_BASE
+    return model.float().eval()
+
+
+def _ears() -> dict[str, Any]:
+    return {
+        "num_mel_bins": families.MELS,
+        "d_model": families.EAR_SIZE,
+        "encoder_ffn_dim": families.EAR_FORWARD,
+        "encoder_layers": families.EAR_LAYERS,
+        "encoder_attention_heads": families.EAR_HEADS,
+    }
+
+
+def _text(family: Family) -> dict[str, Any]:
+    return {
+        "model_type": family.architecture.removesuffix("vl"),
+        "vocab_size": len(family.tokens),
+        "hidden_size": families.TEXT_SIZE,
+        "intermediate_size": families.TEXT_FORWARD,
+        "num_hidden_layers": families.TEXT_LAYERS,
+        "num_attention_heads": families.TEXT_HEADS,
+        "num_key_value_heads": families.TEXT_KV_HEADS,
+        "head_dim": families.TEXT_SIZE // families.TEXT_HEADS,
+        "rms_norm_eps": families.NORM_EPSILON,
+        "rope_theta": families.ROPE_BASE,
+        "max_position_embeddings": families.CONTEXT_TOKENS,
+        "tie_word_embeddings": False,
+    }
+
+
+def _omni() -> Any:
+    """The part of Qwen2.5-Omni that hears and writes, with the smallest eyes."""
+    marker = QWEN25_OMNI.tokens.index(QWEN25_OMNI.audio_token)
+    rope = {
+        "rope_type": "default",
+        "rope_theta": families.ROPE_BASE,
+        "mrope_section": families.ROPE_SECTIONS,
+    }
+    model = transformers.Qwen2_5OmniThinkerForConditionalGeneration(
+        transformers.Qwen2_5OmniThinkerConfig(
+            audio_config={**_ears(), "output_dim": families.TEXT_SIZE},
+            vision_config={
+                "depth": 1,
+                "hidden_size": 8,
+                "intermediate_size": 8,
+                "num_heads": 1,
+                "out_hidden_size": families.TEXT_SIZE,
+            },
+            text_config={
+                **_text(QWEN25_OMNI),
+                "model_type": "qwen2_5_omni_text",
+                "rope_parameters": rope,
+            },
+            audio_token_id=marker,
+            vision_start_token_id=0,
+        )
+    )
+    names = {
+        "audio_tower.layer_norm": "audio_tower.ln_post",
+        "multi_modal_projector.linear": "audio_tower.proj",
+    }
+    tensors = {}
+    for name, values in weights_of(QWEN25_OMNI).items():
+        for old, new in names.items():
+            name = name.replace(f"model.{old}.", f"model.{new}.")
+        tensors[name] = torch.from_numpy(values)
+    found = model.load_state_dict(tensors, strict=False)
+    unused = ("model.visual.", "model.audio_tower.audio_bos_eos_token.")
+    assert not found.unexpected_keys
+    assert all(one.startswith(unused) for one in found.missing_keys), found.missing_keys
     return model.float().eval()
 
 
@@ -274,6 +331,8 @@ def _features(family: Family, samples: np.ndarray) -> dict[str, torch.Tensor]:
         )  # fmt: skip
         windows = found.input_features.reshape(families.MELS, -1, 2 * families.EAR_POSITIONS)
         return {"input_features": windows.transpose(0, 1)}
+    if family is QWEN25_OMNI:
+        extract = transformers.WhisperFeatureExtractor(feature_size=families.MELS, chunk_length=300)
     found = extract(
         samples, sampling_rate=RATE_HZ, padding="max_length", return_attention_mask=True,
         return_tensors="pt",

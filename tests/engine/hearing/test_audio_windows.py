@@ -16,6 +16,7 @@ from tests.engine.fakes import load_command
 from tests.engine.hearing.families import (
     GLM_ASR,
     QWEN2_AUDIO,
+    QWEN25_OMNI,
     TEXT_SIZE,
     ULTRAVOX,
     VOXTRAL,
@@ -32,7 +33,7 @@ def projectors(tmp_path_factory):
     folder, log = tmp_path_factory.mktemp("windows"), capture_log()
     params = native.llama_model_default_params()
     loaded, found = [], {}
-    for family in (GLM_ASR, QWEN2_AUDIO, ULTRAVOX, VOXTRAL):
+    for family in (GLM_ASR, QWEN2_AUDIO, QWEN25_OMNI, ULTRAVOX, VOXTRAL):
         model = write_text_model(folder / f"{family.name}.gguf", family, template="{{ messages }}")
         projector = write_projector(folder / f"{family.name}-mmproj.gguf", family)
         loaded.append(native.llama_model_load_from_file(bytes(model), params))
@@ -55,6 +56,11 @@ def projectors(tmp_path_factory):
         (QWEN2_AUDIO, 30, [750]),
         (QWEN2_AUDIO, 30.02, [750]),  # too little for another embedding
         (QWEN2_AUDIO, 34, [750, 100]),
+        (QWEN25_OMNI, 0.01, [1]),
+        (QWEN25_OMNI, 2.02, [50]),
+        (QWEN25_OMNI, 30, [750]),
+        (QWEN25_OMNI, 30.02, [750]),
+        (QWEN25_OMNI, 30.03, [750, 1]),
         (ULTRAVOX, 0.01, [1]),
         (ULTRAVOX, 0.17, [2]),
         (ULTRAVOX, 29.92, [187]),
