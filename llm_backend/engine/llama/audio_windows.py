@@ -7,6 +7,8 @@ Qwen2.5-Omni hears blocks of 2 s apart, so these are encoded one after the other
 
 The spectrogram of llama.cpp has a floor of 6e-8, those of the references one of 1e-10. So samples
 are amplified before, and the logarithms are reduced afterwards. A power of two changes no sample.
+Gemma 4 adds its floor of 1e-3 to a magnitude; llama.cpp takes the larger one of both. Amplified as
+well, the logarithm is almost that of the magnitude, and the floor is added to this.
 """
 
 import ctypes
@@ -34,6 +36,7 @@ _WITH_NEXT_FRAME = {"qwen2a"}
 _FILLED = {"qwen3a"}
 _ENDED = {"glma"}
 _IN_BLOCKS = {"qwen2.5o"}
+_WITH_ADDED_FLOOR = {"gemma4a"}
 _WINDOW_FRAMES = 3000
 _BLOCK_FRAMES = 200
 _FRAMES_PER_SECOND = 100
@@ -42,6 +45,8 @@ _SAMPLE_BYTES = 4
 _MIRRORED_SAMPLES = 200  # half of what a frame is computed from
 _GAIN = 32.0  # 6e-8 / 32**2 is below 1e-10
 _GAIN_IN_SPECTROGRAM = 2 * math.log10(_GAIN) / 4
+_ADDED_FLOOR = 1e-3
+_ADDED_FLOOR_GAIN = 4096.0
 _FLOOR_IN_SPECTROGRAM = (math.log10(1e-10) + 4) / 4
 
 
@@ -68,7 +73,8 @@ class AudioWindows:
     and zeros follow the frames of the last one in each convolution; `encoder_size` is the number of
     channels between these. `stacked_positions`: a window is encoded as a whole, and the model hears
     its embeddings that the audio fills, each of this number of positions. `is_filled`: llama.cpp
-    fills the last second with frames that are not silence, and counts these as audio."""
+    fills the last second with frames that are not silence, and counts these as audio. `adds_floor`:
+    a floor is added to the values of the spectrogram."""
 
     is_windowed: bool
     is_filled: bool
@@ -78,6 +84,7 @@ class AudioWindows:
     stacked_positions: int | None = None
     block_frames: int | None = None
     encoder_size: int = 0
+    adds_floor: bool = False
 
     @classmethod
     def of(cls, header: GgufHeader) -> Self:
@@ -98,6 +105,7 @@ class AudioWindows:
             has_next_frame=not kinds.isdisjoint(_WITH_NEXT_FRAME),
             stacked_positions=None if kinds.isdisjoint(_ENDED) else stack,
             block_frames=None if kinds.isdisjoint(_IN_BLOCKS) else _BLOCK_FRAMES,
+            adds_floor=not kinds.isdisjoint(_WITH_ADDED_FLOOR),
             encoder_size=int(header.values.get("clip.audio.embedding_length", 0)),
         )
 
@@ -105,6 +113,13 @@ class AudioWindows:
     def changes_convolutions(self) -> bool:
         """True if a convolution may see a frame after the last one."""
         return self.has_next_frame or self.block_frames is not None
+
+    @property
+    def _gain(self) -> float:
+        """The number that samples are multiplied by."""
+        if self.adds_floor:
+            return _ADDED_FLOOR_GAIN
+        return _GAIN if self.is_windowed or self.is_filled else 1
 
     @property
     def _window_frames(self) -> int:
@@ -116,13 +131,13 @@ class AudioWindows:
     @contextmanager
     def prepare(self, audio: Handle, rate_hz: int) -> Iterator[Handle]:
         """Yields the audio as llama.cpp is to be given it: amplified, and with silence after it."""
-        if not (self.is_windowed or self.is_filled):
+        if self._gain == 1:
             yield audio
             return
         count: int = mtmd.mtmd_bitmap_get_nx(audio)
         data = ctypes.string_at(mtmd.mtmd_bitmap_get_data(audio), count * _SAMPLE_BYTES)
-        heard = np.frombuffer(data, dtype=np.float32) * np.float32(_GAIN)
-        samples = self._fill(heard, rate_hz)
+        heard = np.frombuffer(data, dtype=np.float32) * np.float32(self._gain)
+        samples = heard if self.adds_floor else self._fill(heard, rate_hz)
         pointer = samples.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
         prepared = mtmd.mtmd_bitmap_init_from_audio(len(samples), pointer)
         try:
@@ -133,9 +148,13 @@ class AudioWindows:
     def finish(self, chunks: Sequence[Handle], samples: int, rate_hz: int) -> AudioLength:
         """Changes the chunks of audio that `prepare` was given with this number of samples. Raises
         `MediaError`."""
-        if not (self.is_windowed or self.is_filled):
+        if self._gain == 1:
             return AudioLength()
         spectrograms = [Spectrogram.of(chunk) for chunk in chunks]
+        if self.adds_floor:
+            for one in spectrograms:
+                _add_floor(one.values)
+            return AudioLength()
         for one in spectrograms:
             values = one.values
             np.maximum(values - np.float32(_GAIN_IN_SPECTROGRAM), _FLOOR_IN_SPECTROGRAM, out=values)
@@ -222,6 +241,11 @@ class AudioWindows:
         if frames > rest and rest <= least:  # too short for an embedding
             return frames - rest
         return max(frames, self.frames_per_embedding)
+
+
+def _add_floor(values: Samples) -> None:
+    """Adds the floor to magnitudes, which are given as natural logarithms of amplified ones."""
+    values[:] = np.log(np.exp(values) / np.float32(_ADDED_FLOOR_GAIN) + np.float32(_ADDED_FLOOR))
 
 
 def _resize(samples: Samples, count: int) -> Samples:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from tests.audio_files import RATE_HZ
 from tests.engine.gguf_models import MERGED, byte_characters
-from tests.engine.hearing import glm, granite
+from tests.engine.hearing import gemma, glm, granite
 
 Weights = dict[str, NDArray[np.float32]]
 
 TEXT_SIZE, TEXT_FORWARD, TEXT_LAYERS, TEXT_HEADS, TEXT_KV_HEADS = 64, 128, 2, 4, 2
+HEAD_SIZE = TEXT_SIZE // TEXT_HEADS
 EAR_SIZE, EAR_FORWARD, EAR_LAYERS, EAR_HEADS = 40, 160, 2, 2
 MELS, EAR_POSITIONS, EAR_CHANNELS = 128, 1500, 8
 ULTRAVOX_MIDDLE = 96
@@ -159,6 +160,18 @@ GLM_ASR = Family(
     stack_factor=glm.STACKED,
     end_tokens=("<|begin_of_audio|>", "<|end_of_audio|>"),
 )  # fmt: skip
+GEMMA_4 = Family(
+    name="gemma_4",
+    architecture="gemma4",
+    projector="gemma4a",
+    control=("<bos>", "<eos>", "<|turn>", "<turn|>", "<|audio>", "<|audio|>", "<audio|>"),
+    audio="<|audio|>",
+    added_tokens=("<bos>", "<|audio>", "<audio|>"),
+    text_seed=13,
+    end="<turn|>",
+    has_text_norms=True,
+    begin="<bos>",
+)
 GRANITE_SPEECH = Family(
     name="granite_speech",
     architecture="granite",
@@ -195,6 +208,9 @@ PROMPTS = {
         "<|user|>\n<|begin_of_audio|><|pad|><|end_of_audio|>"
         "<|user|>\nPlease transcribe this audio into text<|assistant|>\n"
     ),
+    GEMMA_4.name: (
+        "<bos><|turn>user\nwhat is it?\n<|audio><|audio|><audio|><turn|>\n<|turn>model\n"
+    ),
     GRANITE_SPEECH.name: _GRANITE_PROMPT,
     GRANITE_SPEECH_PLUS.name: _GRANITE_PROMPT,
 }
@@ -208,6 +224,7 @@ FAMILIES = {
         QWEN3_ASR,
         ULTRAVOX,
         GLM_ASR,
+        GEMMA_4,
         GRANITE_SPEECH,
         GRANITE_SPEECH_PLUS,
     )
@@ -251,6 +268,12 @@ RECORDINGS = {
         Recording(name="a whole window", seconds=30),
         Recording(name="quiet", seconds=3.07, amplitude=0.01),
     ],
+    GEMMA_4.name: [
+        Recording(name="whole embeddings", seconds=3.2),
+        Recording(name="part of an embedding", seconds=3.07),
+        Recording(name="a whole window", seconds=30),
+        Recording(name="quiet", seconds=3.07, amplitude=0.01),
+    ],
     GRANITE_SPEECH.name: [
         Recording(name="whole blocks", seconds=3.2),
         Recording(name="part of a block", seconds=3.07),
@@ -286,6 +309,8 @@ def weights_of(family: Family) -> Weights:
         heard = list(granite.tensors(TEXT_SIZE, is_plus=family is GRANITE_SPEECH_PLUS))
     elif family is GLM_ASR:
         heard = list(glm.tensors(TEXT_SIZE))
+    elif family is GEMMA_4:
+        heard = list(gemma.tensors(TEXT_SIZE))
     else:
         heard = [*_ears(family), *_projector(family)]
     return {
@@ -297,10 +322,14 @@ def weights_of(family: Family) -> Weights:
     }
 
 
-_NORMS = ("ln_pre.weight", "ln_mid.weight", "ln_post.weight")
+_NORMS = ("ln_pre.weight", "ln_mid.weight", "ln_post.weight", "norm_pre_attn.weight",
+          "norm_post_attn.weight", "norm_out.weight", "layer_scalar")  # fmt: skip
 
 
 def _values(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    bound = name.rpartition(".")[2]
+    if bound in gemma.CLIPS:
+        return np.array(gemma.CLIPS[bound], dtype=np.float32)
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     values = rng.standard_normal(shape, dtype=np.float32)
     if name.endswith(("norm.weight", "LayerNorm.weight", "running_var", *_NORMS)):
@@ -333,6 +362,8 @@ def _text(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield f"{block}mlp.down_proj.weight", (TEXT_SIZE, TEXT_FORWARD)
         yield f"{block}input_layernorm.weight", (TEXT_SIZE,)
         yield f"{block}post_attention_layernorm.weight", (TEXT_SIZE,)
+    if family is GEMMA_4:
+        yield from gemma.text_tensors(TEXT_SIZE, vocabulary, TEXT_LAYERS)
     yield "model.language_model.norm.weight", (TEXT_SIZE,)
     yield "lm_head.weight", (vocabulary, TEXT_SIZE)
 

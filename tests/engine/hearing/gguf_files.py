@@ -8,7 +8,7 @@ from gguf import GGUFWriter, TokenType
 from numpy.typing import NDArray
 
 from tests.engine.gguf_models import MERGED, merges
-from tests.engine.hearing import glm, granite
+from tests.engine.hearing import gemma, glm, granite
 from tests.engine.hearing.families import (
     ATTENTION_SCALE,
     CONTEXT_TOKENS,
@@ -18,8 +18,10 @@ from tests.engine.hearing.families import (
     EAR_POSITIONS,
     EAR_SIZE,
     EMBEDDING_SCALE,
+    GEMMA_4,
     GLM_ASR,
     GRANITE_SPEECH_PLUS,
+    HEAD_SIZE,
     LOGITS_SCALE,
     MELS,
     NORM_EPSILON,
@@ -53,6 +55,18 @@ _TEXT_NAMES = {
     "mlp.down_proj": "ffn_down",
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
+}
+_GEMMA_NAMES = {
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+    "layer_scalar": "layer_output_scale",
+    "per_layer_input_gate": "inp_gate",
+    "per_layer_projection": "proj",
+    "post_per_layer_input_norm": "post_norm",
+    "embed_tokens_per_layer": "per_layer_token_embd",
+    "per_layer_model_projection": "per_layer_model_proj",
+    "per_layer_projection_norm": "per_layer_proj_norm",
 }
 _EAR_NAMES = {
     "conv1": "conv1d.1",
@@ -99,8 +113,9 @@ def write_text_model(path: Path, family: Family, *, template: str) -> Path:
     writer.add_head_count(TEXT_HEADS)
     writer.add_head_count_kv(TEXT_KV_HEADS)
     writer.add_layer_norm_rms_eps(NORM_EPSILON)
-    writer.add_rope_freq_base(ROPE_BASE)
-    writer.add_rope_dimension_count(TEXT_SIZE // TEXT_HEADS)
+    if family is not GEMMA_4:
+        writer.add_rope_freq_base(ROPE_BASE)
+    writer.add_rope_dimension_count(HEAD_SIZE)
     if family.architecture.endswith("vl"):
         writer.add_rope_dimension_sections([*ROPE_SECTIONS, 0])
     if family.architecture == "qwen3vl":
@@ -110,11 +125,13 @@ def write_text_model(path: Path, family: Family, *, template: str) -> Path:
         writer.add_attention_scale(ATTENTION_SCALE)
         writer.add_residual_scale(RESIDUAL_SCALE)
         writer.add_logit_scale(LOGITS_SCALE)
+    if family is GEMMA_4:
+        _add_gemma_text(writer)
     writer.add_chat_template(template)
     _add_vocabulary(writer, family)
     for name, values in weights_of(family).items():
         if name.startswith(("model.language_model.", "lm_head.")):
-            writer.add_tensor(_text_name(name), _in_order_of_ggml(family, name, values))
+            writer.add_tensor(_text_name(family, name), _in_order_of_ggml(family, name, values))
     return write_gguf(writer, path)
 
 
@@ -139,6 +156,9 @@ def write_projector(path: Path, family: Family) -> Path:
     weights = weights_of(family)
     if family.is_granite:
         add_granite(writer, weights)
+    if family is GEMMA_4:
+        gemma.add_gemma(writer, weights)
+        return write_gguf(writer, path)
     if is_plus:
         writer.add_array("clip.audio.feature_layer", granite.PLUS_JOINED)
     for name, values in weights.items():
@@ -151,6 +171,22 @@ def write_projector(path: Path, family: Family) -> Path:
         embeddings = weights["model.language_model.embed_tokens.weight"]
         writer.add_tensor(f"v.{kind}", embeddings[family.tokens.index(token)])
     return write_gguf(writer, path)
+
+
+def _add_gemma_text(writer: GGUFWriter) -> None:
+    """Adds the numbers of Gemma's text model, whose heads have one size in all layers."""
+    writer.add_rope_freq_base(gemma.FULL_ROPE_BASE)
+    writer.add_rope_freq_base_swa(ROPE_BASE)
+    writer.add_rope_dimension_count_swa(HEAD_SIZE)
+    for add in (writer.add_key_length, writer.add_value_length,
+                writer.add_key_length_swa, writer.add_value_length_swa):  # fmt: skip
+        add(HEAD_SIZE)
+    writer.add_sliding_window(gemma.SLIDING_WINDOW)
+    writer.add_sliding_window_pattern([one == "sliding_attention" for one in gemma.LAYER_TYPES])
+    writer.add_shared_kv_layers(0)
+    writer.add_embedding_length_per_layer_input(gemma.LAYER_INPUTS)
+    writer.add_final_logit_softcapping(gemma.LOGITS_CAP)
+    writer.add_tensor("rope_freqs.weight", gemma.rotary_divisors(HEAD_SIZE))
 
 
 def _in_shape_of_ggml(name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -168,11 +204,12 @@ def _sinusoids() -> NDArray[np.float32]:
     return np.hstack([np.sin(angles), np.cos(angles)]).astype(np.float32)
 
 
-def _text_name(name: str) -> str:
+def _text_name(family: Family, name: str) -> str:
     if name == "lm_head.weight":
         return "output.weight"
-    _, layer, inner, kind = _split(name)
-    return f"{'' if layer is None else f'blk.{layer}.'}{_TEXT_NAMES[inner]}.{kind}"
+    names = {**_TEXT_NAMES, **(_GEMMA_NAMES if family is GEMMA_4 else {})}
+    _, layer, inner, kind = _split(f"{name}.weight" if name.endswith("layer_scalar") else name)
+    return f"{'' if layer is None else f'blk.{layer}.'}{names[inner]}.{kind}"
 
 
 def _projector_name(name: str) -> str:

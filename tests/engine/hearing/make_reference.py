@@ -24,8 +24,9 @@ import transformers
 
 from tests.audio_files import RATE_HZ
 from tests.engine.gguf_models import merges
-from tests.engine.hearing import families, glm, granite, ultravox_reference
+from tests.engine.hearing import families, gemma, glm, granite, ultravox_reference
 from tests.engine.hearing.families import (
+    GEMMA_4,
     GLM_ASR,
     GRANITE_SPEECH_PLUS,
     PROMPTS,
@@ -76,6 +77,8 @@ def _entry(family: Family, recording: Recording) -> dict[str, Any]:
         projector = (
             model.model.audio_tower.proj
             if family is QWEN25_OMNI
+            else model.model.embed_audio.embedding_projection
+            if family is GEMMA_4
             else model.model.projector
             if family.is_granite
             else model.model.multi_modal_projector
@@ -151,6 +154,8 @@ def _model(family: Family) -> Any:
         model = _granite(family, text, marker)
     elif family is GLM_ASR:
         model = _glm(text, marker)
+    elif family is GEMMA_4:
+        model = _gemma(text, marker)
     else:
         model = transformers.Qwen2AudioForConditionalGeneration(
             transformers.Qwen2AudioConfig(
@@ -159,7 +164,8 @@ def _model(family: Family) -> Any:
         )
     tensors = {name: torch.from_numpy(values) for name, values in weights_of(family).items()}
     model.load_state_dict(tensors, strict=True)
-    assert model.config.text_config.rope_parameters["rope_theta"] == families.ROPE_BASE
+    rope = model.config.text_config.rope_parameters
+    assert rope.get("sliding_attention", rope)["rope_theta"] == families.ROPE_BASE
     return model.float().eval()
 
 
@@ -306,6 +312,46 @@ def _glm(text: dict[str, Any], marker: int) -> Any:
     )
 
 
+def _gemma(text: dict[str, Any], marker: int) -> Any:
+    full_rope = {
+        "rope_type": "proportional",
+        "partial_rotary_factor": gemma.PARTIAL_ROTARY,
+        "rope_theta": gemma.FULL_ROPE_BASE,
+    }
+    text = {
+        **text,
+        "model_type": "gemma4_text",
+        "global_head_dim": families.HEAD_SIZE,
+        "layer_types": list(gemma.LAYER_TYPES),
+        "sliding_window": gemma.SLIDING_WINDOW,
+        "final_logit_softcapping": gemma.LOGITS_CAP,
+        "hidden_size_per_layer_input": gemma.LAYER_INPUTS,
+        "vocab_size_per_layer_input": len(GEMMA_4.tokens),
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": families.ROPE_BASE},
+            "full_attention": full_rope,
+        },
+    }
+    del text["rope_theta"]
+    audio = {
+        "model_type": "gemma4_audio",
+        "hidden_size": gemma.SIZE,
+        "num_hidden_layers": gemma.LAYERS,
+        "num_attention_heads": gemma.HEADS,
+        "subsampling_conv_channels": list(gemma.CHANNELS),
+        "output_proj_dims": gemma.OUTPUTS,
+    }
+    return transformers.Gemma4ForConditionalGeneration(
+        transformers.Gemma4Config(
+            text_config=text,
+            audio_config=audio,
+            vision_config=None,
+            audio_token_id=marker,
+            tie_word_embeddings=False,
+        )
+    )
+
+
 def _features(family: Family, samples: np.ndarray) -> dict[str, torch.Tensor]:
     """The audio as the family's processor prepares it."""
     if family.name == QWEN3_ASR.name:
@@ -319,6 +365,12 @@ def _features(family: Family, samples: np.ndarray) -> dict[str, torch.Tensor]:
         }
     if family.is_granite:
         found = transformers.GraniteSpeechFeatureExtractor()(samples)
+        return {
+            "input_features": found.input_features,
+            "input_features_mask": found.input_features_mask,
+        }
+    if family is GEMMA_4:
+        found = transformers.Gemma4AudioFeatureExtractor()([samples], return_tensors="pt")
         return {
             "input_features": found.input_features,
             "input_features_mask": found.input_features_mask,
@@ -350,6 +402,8 @@ def _count(family: Family, audio: dict[str, torch.Tensor]) -> int:
         return 13 * whole + -(-rest // 8)
     if family.is_granite:
         return int(audio["input_features_mask"].sum())
+    if family is GEMMA_4:
+        return int(audio["input_features_mask"][:, ::2][:, ::2].sum())
     if family is GLM_ASR:
         positions = (int(audio["input_features_mask"].sum()) - 1) // 2 + 1
         return positions // family.stack_factor
