@@ -30,9 +30,9 @@ from llm_backend.model_files import GgufHeader, audio_projector_types
 Samples = NDArray[np.float32]
 
 _WINDOWED = {"glma", "meralion", "musicflamingo", "qwen2.5o", "qwen2a", "ultravox", "voxtral"}
-_SHORTENED = {"qwen2.5o", "qwen2a"}
+_SHORTENED = {"musicflamingo", "qwen2.5o", "qwen2a"}
 _STACKED = {"ultravox"}
-_WITH_NEXT_FRAME = {"qwen2a"}
+_WITH_NEXT_FRAME = {"musicflamingo", "qwen2a"}
 _FILLED = {"qwen3a"}
 _ENDED = {"glma"}
 _IN_BLOCKS = {"qwen2.5o"}

@@ -24,7 +24,12 @@ from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.media_runs import Identity, MediaError, Part, Piece, Run, identity
 from llm_backend.engine.messages import LoadModel, MediaItem, MediaKind
 from llm_backend.engine.model import LoadError
-from llm_backend.model_files import GgufHeader, HeaderError, read_header
+from llm_backend.model_files import (
+    GgufHeader,
+    HeaderError,
+    audio_projector_types,
+    read_header,
+)
 from llm_backend.operating_system import usable_cores
 
 _CACHE_BYTES = 64 << 20  # of embeddings: a conversation sends its media again with each turn
@@ -34,6 +39,8 @@ _MARKER = b"<media>"  # media are tokenized in a text of only this, so prompts m
 _DIMENSIONS = 4  # dimensions of a position that has several: time, row, column, and one unused
 _CONTEXT_DEPENDENT = {"hunyuanvl", "deepseek4v"}
 """Projectors whose embeddings of an image depend on the text before it."""
+_WITHOUT_TEXT = {"musicflamingo"}
+"""Projectors whose models are trained without the token that llama.cpp adds before audio."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +92,7 @@ class NativeProjector:
         header = _checked_header(self._path)
         is_rewritten = voxtral.is_rewritable(header)
         self._end_rows = voxtral.END_ROWS if is_rewritten else 0  # not a part of the audio
+        self._adds_text = audio_projector_types(header).isdisjoint(_WITHOUT_TEXT)
         self._text = (voxtral.BEGIN_AUDIO if is_rewritten else b"") + _MARKER
         self._audio_windows = AudioWindows.of(header)
         self._convolution_end = (
@@ -140,7 +148,11 @@ class NativeProjector:
     def _pieces(self, media: MediaItem) -> list[Piece]:
         if media.medium is MediaKind.AUDIO:  # to count its tokens costs as much as to split it
             chunks = self._split(media)
-            found = [self._piece(chunk) for chunk in chunks.select()]
+            found = [
+                self._piece(chunk)
+                for chunk in chunks.select()
+                if self._adds_text or not _is_text(chunk)
+            ]
             _shorten_last(found, chunks.length.silent_embeddings)
         else:
             chunks = self._chunks(media, counts_only=True)

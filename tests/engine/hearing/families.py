@@ -21,6 +21,7 @@ Weights = dict[str, NDArray[np.float32]]
 
 TEXT_SIZE, TEXT_FORWARD, TEXT_LAYERS, TEXT_HEADS, TEXT_KV_HEADS = 64, 128, 2, 4, 2
 HEAD_SIZE = TEXT_SIZE // TEXT_HEADS
+EXPERTS, USED_EXPERTS, EXPERT_FORWARD = 4, 2, 64
 EAR_SIZE, EAR_FORWARD, EAR_LAYERS, EAR_HEADS = 40, 160, 2, 2
 MELS, EAR_POSITIONS, EAR_CHANNELS = 128, 1500, 8
 ULTRAVOX_MIDDLE = 96
@@ -69,6 +70,16 @@ class Family:
         return self.architecture == "granite"
 
     @property
+    def has_qwen3_ears(self) -> bool:
+        """True for families with the encoder of Qwen3-Omni."""
+        return self.projector == "qwen3a"
+
+    @property
+    def has_experts(self) -> bool:
+        """True for families whose text model is a mixture of experts."""
+        return self.architecture.endswith("moe")
+
+    @property
     def tokens(self) -> list[str]:
         """The vocabulary: bytes, merged pieces and control tokens."""
         return [*byte_characters(), *MERGED, *self.control]
@@ -111,6 +122,16 @@ QWEN2_AUDIO = Family(
     text_seed=5,
     has_text_bias=True,
 )  # fmt: skip
+AUDIO_FLAMINGO = Family(
+    name="audio_flamingo",
+    architecture="qwen2",
+    projector="musicflamingo",
+    control=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<sound>"),
+    audio="<sound>",
+    added_tokens=(),
+    text_seed=1,
+    has_text_bias=True,
+)
 QWEN25_OMNI = Family(
     name="qwen25_omni",
     architecture="qwen2vl",
@@ -131,6 +152,17 @@ QWEN3_ASR = Family(
     audio="<|audio_pad|>",
     added_tokens=("<|audio_start|>", "<|audio_end|>"),
     text_seed=179,
+    has_text_norms=True,
+)  # fmt: skip
+QWEN3_OMNI = Family(
+    name="qwen3_omni",
+    architecture="qwen3vlmoe",
+    projector="qwen3a",
+    control=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|audio_start|>", "<|audio_pad|>",
+             "<|audio_end|>"),
+    audio="<|audio_pad|>",
+    added_tokens=("<|audio_start|>", "<|audio_end|>"),
+    text_seed=1,
     has_text_norms=True,
 )  # fmt: skip
 ULTRAVOX = Family(
@@ -195,10 +227,17 @@ PROMPTS = {
     VOXTRAL.name: "<s>[INST][BEGIN_AUDIO][AUDIO][/INST]lang:en[TRANSCRIBE]",
     QWEN2_AUDIO.name: _QWEN2_PROMPT,
     QWEN25_OMNI.name: _QWEN2_PROMPT,
+    AUDIO_FLAMINGO.name: (
+        "<|im_start|>user\n<sound>what is it?<|im_end|>\n<|im_start|>assistant\n"
+    ),
     QWEN3_ASR.name: (
         "<|im_start|>system\n<|im_end|>\n"
         "<|im_start|>user\n<|audio_start|><|audio_pad|><|audio_end|><|im_end|>\n"
         "<|im_start|>assistant\nlanguage English<asr_text>"
+    ),
+    QWEN3_OMNI.name: (
+        "<|im_start|>user\n<|audio_start|><|audio_pad|><|audio_end|>what is it?<|im_end|>\n"
+        "<|im_start|>assistant\n"
     ),
     ULTRAVOX.name: (
         "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nwhat is it?\n<|audio|>"
@@ -220,8 +259,10 @@ FAMILIES = {
     for family in (
         VOXTRAL,
         QWEN2_AUDIO,
+        AUDIO_FLAMINGO,
         QWEN25_OMNI,
         QWEN3_ASR,
+        QWEN3_OMNI,
         ULTRAVOX,
         GLM_ASR,
         GEMMA_4,
@@ -243,6 +284,12 @@ RECORDINGS = {
         Recording(name="a whole window", seconds=29.985),
         Recording(name="quiet", seconds=3, amplitude=0.01),
     ],
+    AUDIO_FLAMINGO.name: [
+        Recording(name="short", seconds=3),
+        Recording(name="part of a position", seconds=3.11),
+        Recording(name="a whole window", seconds=29.985),
+        Recording(name="quiet", seconds=3, amplitude=0.01),
+    ],
     QWEN25_OMNI.name: [
         Recording(name="whole embeddings", seconds=3.08),
         Recording(name="part of an embedding", seconds=3.1),
@@ -251,6 +298,12 @@ RECORDINGS = {
         Recording(name="quiet", seconds=3.07, amplitude=0.01),
     ],
     QWEN3_ASR.name: [
+        Recording(name="whole seconds", seconds=3),
+        Recording(name="part of a second", seconds=3.4),
+        Recording(name="three windows", seconds=19.3),
+        Recording(name="quiet", seconds=3.4, amplitude=0.02),
+    ],
+    QWEN3_OMNI.name: [
         Recording(name="whole seconds", seconds=3),
         Recording(name="part of a second", seconds=3.4),
         Recording(name="three windows", seconds=19.3),
@@ -340,7 +393,7 @@ def _values(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         return np.float32(0.5) * values
     if name.endswith("lm_head.weight"):
         return np.float32(0.5) * values
-    inputs = np.prod(shape[1:])
+    inputs = shape[-1] if ".experts." in name else np.prod(shape[1:])
     return values * np.float32(1.5 / np.sqrt(inputs))
 
 
@@ -357,9 +410,7 @@ def _text(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield f"{block}self_attn.q_norm.weight", (TEXT_SIZE // TEXT_HEADS,)
             yield f"{block}self_attn.k_norm.weight", (TEXT_SIZE // TEXT_HEADS,)
         yield f"{block}self_attn.o_proj.weight", (TEXT_SIZE, TEXT_SIZE)
-        yield f"{block}mlp.gate_proj.weight", (TEXT_FORWARD, TEXT_SIZE)
-        yield f"{block}mlp.up_proj.weight", (TEXT_FORWARD, TEXT_SIZE)
-        yield f"{block}mlp.down_proj.weight", (TEXT_SIZE, TEXT_FORWARD)
+        yield from _experts(f"{block}mlp.") if family.has_experts else _dense(f"{block}mlp.")
         yield f"{block}input_layernorm.weight", (TEXT_SIZE,)
         yield f"{block}post_attention_layernorm.weight", (TEXT_SIZE,)
     if family is GEMMA_4:
@@ -368,9 +419,21 @@ def _text(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "lm_head.weight", (vocabulary, TEXT_SIZE)
 
 
+def _dense(block: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{block}gate_proj.weight", (TEXT_FORWARD, TEXT_SIZE)
+    yield f"{block}up_proj.weight", (TEXT_FORWARD, TEXT_SIZE)
+    yield f"{block}down_proj.weight", (TEXT_SIZE, TEXT_FORWARD)
+
+
+def _experts(block: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{block}gate.weight", (EXPERTS, TEXT_SIZE)
+    yield f"{block}experts.gate_up_proj", (EXPERTS, 2 * EXPERT_FORWARD, TEXT_SIZE)
+    yield f"{block}experts.down_proj", (EXPERTS, TEXT_SIZE, EXPERT_FORWARD)
+
+
 def _ears(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
     tower = "model.audio_tower."
-    is_whisper = family.name != QWEN3_ASR.name
+    is_whisper = not family.has_qwen3_ears
     yield from _whisper_inputs(tower, family) if is_whisper else _qwen_inputs(tower)
     for layer in range(EAR_LAYERS):
         block = f"{tower}layers.{layer}."
@@ -410,7 +473,10 @@ def _projector(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
     elif family.name == VOXTRAL.name:
         yield f"{name}_1.weight", (TEXT_SIZE, stacked)
         yield f"{name}_2.weight", (TEXT_SIZE, TEXT_SIZE)
-    elif family.name == QWEN3_ASR.name:
+    elif family is AUDIO_FLAMINGO:
+        yield from _with_bias(f"{name}_1", (TEXT_SIZE, EAR_SIZE))
+        yield from _with_bias(f"{name}_2", (TEXT_SIZE, TEXT_SIZE))
+    elif family.has_qwen3_ears:
         yield from _with_bias(f"{name}_1", (EAR_SIZE, EAR_SIZE))
         yield from _with_bias(f"{name}_2", (TEXT_SIZE, EAR_SIZE))
     else:

@@ -18,6 +18,8 @@ from tests.engine.hearing.families import (
     EAR_POSITIONS,
     EAR_SIZE,
     EMBEDDING_SCALE,
+    EXPERT_FORWARD,
+    EXPERTS,
     GEMMA_4,
     GLM_ASR,
     GRANITE_SPEECH_PLUS,
@@ -25,7 +27,7 @@ from tests.engine.hearing.families import (
     LOGITS_SCALE,
     MELS,
     NORM_EPSILON,
-    QWEN3_ASR,
+    QWEN3_OMNI,
     QWEN25_OMNI,
     RESIDUAL_SCALE,
     ROPE_BASE,
@@ -35,6 +37,7 @@ from tests.engine.hearing.families import (
     TEXT_KV_HEADS,
     TEXT_LAYERS,
     TEXT_SIZE,
+    USED_EXPERTS,
     Family,
     weights_of,
 )
@@ -53,6 +56,7 @@ _TEXT_NAMES = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "mlp.gate": "ffn_gate_inp",
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
 }
@@ -116,10 +120,14 @@ def write_text_model(path: Path, family: Family, *, template: str) -> Path:
     if family is not GEMMA_4:
         writer.add_rope_freq_base(ROPE_BASE)
     writer.add_rope_dimension_count(HEAD_SIZE)
-    if family.architecture.endswith("vl"):
+    if "vl" in family.architecture:
         writer.add_rope_dimension_sections([*ROPE_SECTIONS, 0])
-    if family.architecture == "qwen3vl":
+    if family.has_qwen3_ears:
         writer.add_num_deepstack_layers(0)
+    if family.has_experts:
+        writer.add_expert_count(EXPERTS)
+        writer.add_expert_used_count(USED_EXPERTS)
+        writer.add_expert_feed_forward_length(EXPERT_FORWARD)
     if family.is_granite:
         writer.add_embedding_scale(EMBEDDING_SCALE)
         writer.add_attention_scale(ATTENTION_SCALE)
@@ -130,7 +138,9 @@ def write_text_model(path: Path, family: Family, *, template: str) -> Path:
     writer.add_chat_template(template)
     _add_vocabulary(writer, family)
     for name, values in weights_of(family).items():
-        if name.startswith(("model.language_model.", "lm_head.")):
+        if ".experts." in name:
+            _add_experts(writer, name, values)
+        elif name.startswith(("model.language_model.", "lm_head.")):
             writer.add_tensor(_text_name(family, name), _in_order_of_ggml(family, name, values))
     return write_gguf(writer, path)
 
@@ -140,7 +150,8 @@ def write_projector(path: Path, family: Family) -> Path:
     is_plus = family is GRANITE_SPEECH_PLUS
     writer = GGUFWriter(str(path), "clip")
     writer.add_bool("clip.has_audio_encoder", True)
-    writer.add_string("clip.projector_type", family.projector)
+    key = "clip.audio.projector_type" if family is QWEN3_OMNI else "clip.projector_type"
+    writer.add_string(key, family.projector)
     for name, value in (
         ("embedding_length", EAR_SIZE),
         ("feed_forward_length", EAR_FORWARD),
@@ -165,12 +176,23 @@ def write_projector(path: Path, family: Family) -> Path:
         if name.startswith(("model.audio_tower.", "model.multi_modal_projector.")):
             ordered = glm.in_order_of_ggml(name, values) if family is GLM_ASR else values
             writer.add_tensor(_projector_name(name), _in_shape_of_ggml(name, ordered))
-    if family in (QWEN3_ASR, QWEN25_OMNI, GLM_ASR):  # files of GLM-ASR contain it, unused
+    # Files of GLM-ASR contain positions, too, which the model does not use.
+    if family.has_qwen3_ears or family in (QWEN25_OMNI, GLM_ASR):
         writer.add_tensor("a.position_embd.weight", _sinusoids())
     for kind, token in zip(("boi", "eoi"), family.end_tokens, strict=False):
         embeddings = weights["model.language_model.embed_tokens.weight"]
         writer.add_tensor(f"v.{kind}", embeddings[family.tokens.index(token)])
     return write_gguf(writer, path)
+
+
+def _add_experts(writer: GGUFWriter, name: str, values: NDArray[np.float32]) -> None:
+    """Adds the experts of a layer, gates and inputs apart."""
+    layer = name.split(".")[3]
+    if name.endswith("down_proj"):
+        writer.add_tensor(f"blk.{layer}.ffn_down_exps.weight", values)
+        return
+    for kind, part in zip(("gate", "up"), np.split(values, 2, axis=1), strict=True):
+        writer.add_tensor(f"blk.{layer}.ffn_{kind}_exps.weight", np.ascontiguousarray(part))
 
 
 def _add_gemma_text(writer: GGUFWriter) -> None:
@@ -197,7 +219,7 @@ def _in_shape_of_ggml(name: str, values: NDArray[np.float32]) -> NDArray[np.floa
 
 
 def _sinusoids() -> NDArray[np.float32]:
-    """Positions of Qwen3-ASR and Qwen2.5-Omni, which their own weights do not contain."""
+    """Positions of Qwen's later encoders, which their own weights do not contain."""
     half = EAR_SIZE // 2
     speeds = np.exp(-np.log(10_000) / (half - 1) * np.arange(half))
     angles = np.arange(EAR_POSITIONS)[:, np.newaxis] * speeds

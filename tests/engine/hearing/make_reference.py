@@ -26,11 +26,13 @@ from tests.audio_files import RATE_HZ
 from tests.engine.gguf_models import merges
 from tests.engine.hearing import families, gemma, glm, granite, ultravox_reference
 from tests.engine.hearing.families import (
+    AUDIO_FLAMINGO,
     GEMMA_4,
     GLM_ASR,
     GRANITE_SPEECH_PLUS,
     PROMPTS,
     QWEN3_ASR,
+    QWEN3_OMNI,
     QWEN25_OMNI,
     RECORDINGS,
     ULTRAVOX,
@@ -41,7 +43,11 @@ from tests.engine.hearing.families import (
     weights_of,
 )
 
-_FILLED_SAMPLES = {QWEN3_ASR.name: RATE_HZ, ULTRAVOX.name: RATE_HZ * 16 // 100}
+_FILLED_SAMPLES = {
+    QWEN3_ASR.name: RATE_HZ,
+    QWEN3_OMNI.name: RATE_HZ,
+    ULTRAVOX.name: RATE_HZ * 16 // 100,
+}
 """Samples to whose multiples the engine adds silence."""
 ANSWER_TOKENS = 12
 ROWS = 24
@@ -77,6 +83,8 @@ def _entry(family: Family, recording: Recording) -> dict[str, Any]:
         projector = (
             model.model.audio_tower.proj
             if family is QWEN25_OMNI
+            else model.model.audio_tower.proj2
+            if family is QWEN3_OMNI
             else model.model.embed_audio.embedding_projection
             if family is GEMMA_4
             else model.model.projector
@@ -122,6 +130,8 @@ def _model(family: Family) -> Any:
         return ultravox_reference.model()
     if family is QWEN25_OMNI:
         return _omni()
+    if family is QWEN3_OMNI:
+        return _omni_with_experts()
     ears, text = _ears(), _text(family)
     marker = family.tokens.index(family.audio_token)
     if family.name == VOXTRAL.name:
@@ -156,6 +166,15 @@ def _model(family: Family) -> Any:
         model = _glm(text, marker)
     elif family is GEMMA_4:
         model = _gemma(text, marker)
+    elif family is AUDIO_FLAMINGO:
+        model = transformers.AudioFlamingo3ForConditionalGeneration(
+            transformers.AudioFlamingo3Config(
+                audio_config=ears,
+                text_config=text,
+                audio_token_id=marker,
+                tie_word_embeddings=False,
+            )
+        )
     else:
         model = transformers.Qwen2AudioForConditionalGeneration(
             transformers.Qwen2AudioConfig(
@@ -224,18 +243,64 @@ def _omni() -> Any:
         )
     )
     names = {
-        "audio_tower.layer_norm": "audio_tower.ln_post",
-        "multi_modal_projector.linear": "audio_tower.proj",
+        "model.audio_tower.layer_norm.": "model.audio_tower.ln_post.",
+        "model.multi_modal_projector.linear.": "model.audio_tower.proj.",
     }
+    return _with_weights(model, QWEN25_OMNI, names)
+
+
+def _omni_with_experts() -> Any:
+    """The part of Qwen3-Omni that hears and writes, with the smallest eyes."""
+    marker = QWEN3_OMNI.tokens.index(QWEN3_OMNI.audio_token)
+    ears = {
+        "downsample_hidden_size": families.EAR_CHANNELS,
+        "output_dim": families.TEXT_SIZE,
+        "n_window": 50,
+        "n_window_infer": 800,
+    }
+    text = {
+        **_text(QWEN3_OMNI),
+        "model_type": "qwen3_omni_moe_text",
+        "num_experts": families.EXPERTS,
+        "num_experts_per_tok": families.USED_EXPERTS,
+        "moe_intermediate_size": families.EXPERT_FORWARD,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": families.ROPE_BASE,
+            "mrope_section": families.ROPE_SECTIONS,
+        },
+    }
+    eyes = {
+        "depth": 1,
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_heads": 1,
+        "out_hidden_size": families.TEXT_SIZE,
+        "deepstack_visual_indexes": [],
+    }
+    model = transformers.Qwen3OmniMoeThinkerForConditionalGeneration(
+        transformers.Qwen3OmniMoeThinkerConfig(
+            audio_config={**_ears(), **ears},
+            vision_config=eyes,
+            text_config=text,
+            audio_token_id=marker,
+            vision_start_token_id=0,
+        )
+    )
+    names = {"model.multi_modal_projector.linear_": "model.audio_tower.proj"}
+    return _with_weights(model, QWEN3_OMNI, names)
+
+
+def _with_weights(model: Any, family: Family, names: dict[str, str]) -> Any:
+    """The model with the family's weights, whose names begin otherwise, and with unused eyes."""
     tensors = {}
-    for name, values in weights_of(QWEN25_OMNI).items():
-        for old, new in names.items():
-            name = name.replace(f"model.{old}.", f"model.{new}.")
-        tensors[name] = torch.from_numpy(values)
+    for name, values in weights_of(family).items():
+        old = next((one for one in names if name.startswith(one)), "")
+        tensors[names.get(old, "") + name.removeprefix(old)] = torch.from_numpy(values)
     found = model.load_state_dict(tensors, strict=False)
-    unused = ("model.visual.", "model.audio_tower.audio_bos_eos_token.")
-    assert not found.unexpected_keys
-    assert all(one.startswith(unused) for one in found.missing_keys), found.missing_keys
+    assert not found.unexpected_keys, found.unexpected_keys
+    unused = ("visual.", "audio_bos_eos_token.")
+    assert all(any(one in name for one in unused) for name in found.missing_keys), found
     return model.float().eval()
 
 
@@ -383,13 +448,15 @@ def _features(family: Family, samples: np.ndarray) -> dict[str, torch.Tensor]:
         )  # fmt: skip
         windows = found.input_features.reshape(families.MELS, -1, 2 * families.EAR_POSITIONS)
         return {"input_features": windows.transpose(0, 1)}
-    if family is QWEN25_OMNI:
+    if family in (QWEN25_OMNI, QWEN3_OMNI):
         extract = transformers.WhisperFeatureExtractor(feature_size=families.MELS, chunk_length=300)
     found = extract(
         samples, sampling_rate=RATE_HZ, padding="max_length", return_attention_mask=True,
         return_tensors="pt",
     )  # fmt: skip
-    mask = "input_features_mask" if family is GLM_ASR else "feature_attention_mask"
+    mask = (
+        "input_features_mask" if family in (GLM_ASR, AUDIO_FLAMINGO) else "feature_attention_mask"
+    )
     return {"input_features": found.input_features, mask: found.attention_mask}
 
 
@@ -407,7 +474,12 @@ def _count(family: Family, audio: dict[str, torch.Tensor]) -> int:
     if family is GLM_ASR:
         positions = (int(audio["input_features_mask"].sum()) - 1) // 2 + 1
         return positions // family.stack_factor
-    frames = int(audio["feature_attention_mask"].sum())
+    if family is AUDIO_FLAMINGO:
+        frames = int(audio["input_features_mask"].sum())
+    else:
+        frames = int(audio["feature_attention_mask"].sum())
+    if family is QWEN3_OMNI:
+        return 13 * (frames // 100)
     return ((frames - 1) // 2 + 1 - 2) // 2 + 1
 
 

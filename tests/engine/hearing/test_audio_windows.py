@@ -14,6 +14,7 @@ from llm_backend.engine.media_runs import MediaError, Part, Run
 from llm_backend.engine.messages import MediaItem, MediaKind
 from tests.engine.fakes import load_command
 from tests.engine.hearing.families import (
+    AUDIO_FLAMINGO,
     GEMMA_4,
     GLM_ASR,
     QWEN2_AUDIO,
@@ -34,7 +35,7 @@ def projectors(tmp_path_factory):
     folder, log = tmp_path_factory.mktemp("windows"), capture_log()
     params = native.llama_model_default_params()
     loaded, found = [], {}
-    for family in (GEMMA_4, GLM_ASR, QWEN2_AUDIO, QWEN25_OMNI, ULTRAVOX, VOXTRAL):
+    for family in (AUDIO_FLAMINGO, GEMMA_4, GLM_ASR, QWEN2_AUDIO, QWEN25_OMNI, ULTRAVOX, VOXTRAL):
         model = write_text_model(folder / f"{family.name}.gguf", family, template="{{ messages }}")
         projector = write_projector(folder / f"{family.name}-mmproj.gguf", family)
         loaded.append(native.llama_model_load_from_file(bytes(model), params))
@@ -48,6 +49,7 @@ def projectors(tmp_path_factory):
 @pytest.mark.parametrize(
     ("family", "seconds", "counts"),
     [
+        (AUDIO_FLAMINGO, 34, [750, 100]),
         (GEMMA_4, 0.02, [1]),
         (GEMMA_4, 34, [750, 100]),
         (GLM_ASR, 0.01, [3]),
