@@ -17,6 +17,7 @@ from llm_backend.engine.llama.native_tensors import NativeTensors
 from llm_backend.model_files import GgufHeader, audio_projector_types
 
 _PROJECTOR = "glma"
+_SIZE_KEYS = ("clip.audio.embedding_length", "clip.audio.attention.head_count")
 _BASE = 10_000.0
 _INPUT, _SUM = b"after_conv1d", b"pos_embed"
 _ROTATED = re.compile(rb"[QK]cur-\d+")
@@ -35,13 +36,12 @@ class RotaryPositions:
 
     @classmethod
     def of(cls, header: GgufHeader) -> Self | None:
-        """The rotary positions of the projector with this header; None if it has none."""
-        if _PROJECTOR not in audio_projector_types(header):
+        """The rotary positions of the projector with this header; None if it has none, or lacks
+        the numbers without which llama.cpp does not load it."""
+        size, heads = (int(header.values.get(key, 0)) for key in _SIZE_KEYS)
+        if _PROJECTOR not in audio_projector_types(header) or not size or not heads:
             return None
-        return cls(
-            size=int(header.values["clip.audio.embedding_length"]),
-            heads=int(header.values["clip.audio.attention.head_count"]),
-        )
+        return cls(size=size, heads=heads)
 
     def _evaluate(self, tensor: int, is_question: bool, _data: object) -> bool:
         """Answers whether the values of a tensor are needed, and changes them."""

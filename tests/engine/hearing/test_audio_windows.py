@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+from dataclasses import replace
 
 import llama_cpp as native
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 
 from llm_backend.engine.llama import capture_log
 from llm_backend.engine.llama.projector import NativeProjector
+from llm_backend.engine.llama.rotary_positions import RotaryPositions
 from llm_backend.engine.llama.spectrogram import Spectrogram
 from llm_backend.engine.media_runs import MediaError, Part, Run
 from llm_backend.engine.messages import MediaItem, MediaKind
+from llm_backend.model_files import read_header
 from tests.engine.fakes import load_command
 from tests.engine.hearing.families import (
     AUDIO_FLAMINGO,
@@ -97,6 +100,16 @@ def test_embeddings_do_not_depend_on_the_audio_before(projectors):
     again = projector.embeddings(_run(uncached, 0, part)).rows
 
     np.testing.assert_array_equal(again, first)
+
+
+def test_only_complete_projectors_of_glm_asr_have_rotary_positions(tmp_path):
+    complete = read_header(write_projector(tmp_path / "glm.gguf", GLM_ASR))
+    other = read_header(write_projector(tmp_path / "qwen.gguf", QWEN2_AUDIO))
+    values = {key: one for key, one in complete.values.items() if "head_count" not in key}
+
+    assert RotaryPositions.of(complete) is not None
+    assert RotaryPositions.of(other) is None
+    assert RotaryPositions.of(replace(complete, values=values)) is None
 
 
 def test_chunk_of_another_structure_is_refused():
