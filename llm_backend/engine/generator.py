@@ -130,10 +130,10 @@ class Generator(WorkerEngine):
         """Tokenizes and checks a command for `submit`, from any thread. Raises `CommandRefused`."""
         return self._requests.validate(command)
 
-    def check_queue(self, priority: Priority, besides: int) -> None:
-        """Raises `CommandRefused` if the queue is full after `besides` further requests."""
+    def check_queue(self, priority: Priority, additional: int) -> None:
+        """Raises `CommandRefused` if the queue is full after `additional` further requests."""
         free_slots = self._scheduler.free_slots
-        self._requests.check_queue(priority, free_slots=free_slots, besides=besides)
+        self._requests.check_queue(priority, free_slots=free_slots, additional=additional)
 
     def submit(
         self,
@@ -362,7 +362,7 @@ class Generator(WorkerEngine):
                 if position >= len(item.sequence.tokens) - 1:
                     last_rows[item.sequence].append(next(remaining))
                 else:
-                    self._consumers[item.sequence].read_prompt(next(remaining), position)
+                    self._consumers[item.sequence].add_prompt_logprob(next(remaining), position)
         drafts = {item.sequence: (item.sequence.slot, item.draft) for item in scheduled}
         for sequence in self._scheduler.complete_pass(scheduled):
             slot, draft = drafts[sequence]

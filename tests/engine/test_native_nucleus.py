@@ -35,7 +35,7 @@ def sampler(sampling: Sampling) -> Sampler:
 
 def by_numpy(sampling: Sampling) -> Sampler:
     made = sampler(sampling)
-    made._native = None
+    made._native_nucleus = None
     return made
 
 
@@ -76,7 +76,7 @@ def test_native_nucleus_samples_the_same_tokens_as_numpy(
     ours, rule = sampler(parameters), by_numpy(parameters)
     assume(not is_left_to_rounding(row, parameters))
 
-    assert ours._native is not None
+    assert ours._native_nucleus is not None
     assert [ours.choose(row).token for _ in range(5)] == [rule.choose(row).token for _ in range(5)]
 
 

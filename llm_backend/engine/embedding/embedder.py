@@ -22,7 +22,7 @@ from llm_backend.engine.messages import (
     Status,
 )
 from llm_backend.engine.messages.address import Address, Publish
-from llm_backend.engine.messages.framing import MESSAGE_BYTES
+from llm_backend.engine.messages.framing import MESSAGE_DATA_LIMIT_BYTES
 from llm_backend.engine.model import Model
 from llm_backend.engine.scheduling.command_validation import check_tokens, tokens_beyond
 from llm_backend.engine.worker_engine import WorkerEngine
@@ -59,7 +59,7 @@ class Embedder(WorkerEngine):
         self._requests: dict[Address, _Request] = {}
         self._round_robin: deque[_Request] = deque()
         self._pairs = PairTokenizer(model.vocabulary, model.rerank_template)
-        self.answer_bytes = MESSAGE_BYTES
+        self.answer_bytes = MESSAGE_DATA_LIMIT_BYTES
 
     @property
     def is_idle(self) -> bool:

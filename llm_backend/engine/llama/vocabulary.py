@@ -8,10 +8,10 @@ import llama_cpp as native
 
 from llm_backend.engine.model import PairFrame
 
-# difference in tokens that two vocabularies may have: files of one family are padded differently
+# Sizes of two vocabularies may differ by this much: files of one family are padded differently.
 _PADDING_TOKENS = 128
 
-Handle = Any  # handles of the bindings are untyped: what crosses this edge is Any
+Handle = Any  # the bindings do not type their handles
 
 
 class LlamaVocabulary:
@@ -25,8 +25,8 @@ class LlamaVocabulary:
         self._adds_bos: bool = native.llama_vocab_get_add_bos(handle)
 
     def difference(self, other: "LlamaVocabulary") -> str | None:
-        """Difference to another vocabulary, in a few words; None if equal tokens have equal
-        numbers. A few more tokens at the end are ignored."""
+        """Returns the difference to another vocabulary in a few words; None if each token has the
+        same number in both. Up to `_PADDING_TOKENS` further tokens at the end are ignored."""
         if native.llama_vocab_type(self._handle) != native.llama_vocab_type(other._handle):
             return "the tokens are of another kind"
         if abs(self.size - other.size) > _PADDING_TOKENS:
@@ -57,18 +57,16 @@ class LlamaVocabulary:
 
     @cached_property
     def markers(self) -> frozenset[int]:
-        """The tokens that are markup, not text: control tokens, `<tool_call>` and its like."""
+        """Markup tokens: control tokens, and tokens like `<tool_call>`."""
         return frozenset(token for token in range(self.size) if self.is_marker(token))
 
     @cached_property
     def pair_frame(self) -> PairFrame:
-        """Tokens around a pair of texts: begin, query, end, separator, document, end. Without an
-        end token a separator ends the document too, because it ends any text of such models."""
+        """Tokens around a pair of texts, in the order: begin, query, end, separator, document, end.
+        If the vocabulary has no end token, a separator ends every text, also the document."""
         separator: int = native.llama_vocab_sep(self._handle)
-        end: int = native.llama_vocab_eos(self._handle)
-        ends = (
-            [end if end >= 0 else separator] if native.llama_vocab_get_add_eos(self._handle) else []
-        )
+        end = self.eos if self.eos >= 0 else separator
+        ends = [end] if native.llama_vocab_get_add_eos(self._handle) else []
         separators = [separator] if native.llama_vocab_get_add_sep(self._handle) else []
         return PairFrame(
             before=_existing([self._bos] if self._adds_bos else []),
@@ -86,7 +84,7 @@ class LlamaVocabulary:
         return None if min(prefix, suffix, middle) < 0 else (prefix, suffix, middle)
 
     def prompt_tokens(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
-        """Tokenizes a prompt; the begin token comes first if it is wanted and not there already."""
+        """Tokenizes a prompt. With `add_bos`, the begin token precedes it unless it is there."""
         tokens = self.tokenize(text, parse_special=parse_special)
         if add_bos and self._adds_bos and tokens[:1] != [self._bos]:
             tokens.insert(0, self._bos)
@@ -106,47 +104,47 @@ class LlamaVocabulary:
             capacity = -count
 
     def piece(self, token: int) -> bytes:
-        """The bytes that a token adds to a text; control tokens add none."""
-        known = self._pieces.get(token)
-        if known is None:
-            known = self._pieces[token] = self._render(token, special=False)
-        return known
+        """Returns the bytes that a token adds to a text; control tokens add none."""
+        piece = self._pieces.get(token)
+        if piece is None:
+            piece = self._pieces[token] = self._render(token, special=False)
+        return piece
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes that show a token, control tokens too."""
+        """Returns the bytes of a token as text; a control token has its name."""
         return self.piece(token) or self._render(token, special=True)
 
     def text(self, tokens: list[int]) -> str:
-        """Detokenize, without control tokens."""
+        """Returns the text of tokens; control tokens have none."""
         return b"".join(map(self.piece, tokens)).decode(errors="replace")
 
     def name(self, token: int) -> str:
-        """The name of a token, control tokens too; empty for one that does not exist."""
+        """Returns the name of a token, also of a control token; empty for a missing token (-1)."""
         return self._render(token, special=True).decode(errors="replace") if token >= 0 else ""
 
     @property
     def eos(self) -> int:
-        """The end token; below zero if there is none."""
+        """Number of the end token; below zero if there is none."""
         end: int = native.llama_vocab_eos(self._handle)
         return end
 
     def spelling(self, token: int) -> str:
-        """The spelling of an existing token in the model's file."""
+        """Returns an existing token as the model's file spells it."""
         text: bytes = native.llama_vocab_get_text(self._handle, token)
         return text.decode(errors="replace")
 
     @property
     def bos_token(self) -> str:
-        """The begin token as text."""
+        """Name of the begin token."""
         return self.name(self._bos)
 
     @property
     def eos_token(self) -> str:
-        """The end token as text."""
-        return self.name(native.llama_vocab_eos(self._handle))
+        """Name of the end token."""
+        return self.name(self.eos)
 
     def is_marker(self, token: int) -> bool:
-        """True for a token that is markup, not text."""
+        """True for one of the `markers`."""
         kind = native.llama_vocab_get_attr(self._handle, token)
         if kind & (native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_UNKNOWN):
             return True
@@ -164,5 +162,5 @@ class LlamaVocabulary:
 
 
 def _existing(tokens: list[int]) -> list[int]:
-    """The tokens without those that the vocabulary lacks."""
+    """Returns the tokens that the vocabulary has: a missing one is below zero."""
     return [token for token in tokens if token >= 0]

@@ -1,5 +1,5 @@
-"""A loaded voice of llama.cpp: a language model of speech and its projector, which compute the
-audio of one sentence."""
+"""Voice of llama.cpp: a language model of speech, whose projector turns its output into the audio
+of a sentence."""
 
 import ctypes
 import logging
@@ -30,17 +30,16 @@ from llm_backend.model_files import (
     read_gguf_voice,
 )
 
-_BATCH_TOKENS = 512  # a part of a sentence is one batch; sentences have 300 characters at most
-_PCM_BYTES, _PCM_SCALE = 2, 32767  # of one number of a recording that comes with a sentence
-_LANGUAGE = "en"
-# Frames of sampled codes, 12.5 a second: the limit is two seconds plus half a second for each
-# character.
-_CODES_LIMIT, _LEAST_CODES, _CODES_PER_CHARACTER = 1024, 25, 6
-_SEED_BITS = 0x7FFFFFFF  # the native code chooses a seed of its own for the greatest number
+_BATCH_TOKENS = 512  # of a prompt; `should_stop` is called between two batches
+_PCM_BYTES, _PCM_SCALE = 2, 32767  # of the recording that comes with a sentence: signed 16-bit PCM
+_DEFAULT_LANGUAGE = "en"
+# Codes of a sentence, 12.5 a second: two seconds, and half a second for each character, at most.
+_BASE_CODES, _CODES_PER_CHARACTER, _CODES_LIMIT = 25, 6, 1024
+_SEED_BITS = 0x7FFFFFFF  # 0xFFFFFFFF makes the native code choose a seed
 
 
 class LlamaVoiceModel:
-    """A voice, which computes one sentence at a time. Raises `LoadError`."""
+    """A loaded voice, which computes one sentence at a time. Raises `LoadError`."""
 
     kind = ModelKind.SPEECH
 
@@ -59,11 +58,11 @@ class LlamaVoiceModel:
         self._model = self._load_model()
         self._context = self._open_context()
         self._projector = self._load_projector(config.projector_path)
-        self._samples = [self._load_sample(one) for one in self._files.samples]
+        self._samples = [self._load_sample(path) for path in self._files.samples]
         self._generator = mtmd.mtmd_helper_gen_audio_init(self._context, self._projector)
         self._last_seed = 0
         self._languages = self._files.languages if self._files.samples_codes else None
-        self._warn_of_endings()
+        self._warn_about_languages()
 
     def info(self) -> ModelInfo:
         """Information about the voice."""
@@ -103,24 +102,24 @@ class LlamaVoiceModel:
         self, command: SequentialCommand, should_stop: Callable[[], bool], _report: Report
     ) -> Spoken:
         """Returns the audio of a sentence. `should_stop` is called between its frames. Raises
-        `Cancelled` if it returned True, `DecodeError` if the native code fails."""
+        `Cancelled` once it returns True, `DecodeError` if the native code fails."""
         assert isinstance(command, Speak), "the engine takes no other command for a voice"
         native.llama_memory_clear(native.llama_get_memory(self._context), True)
         with self._sample(command) as sample:
             seed = self._set_input(command, sample)
-        left = 1
-        while left > 0:
-            left = mtmd.mtmd_helper_gen_audio_step_prompt(self._generator, _BATCH_TOKENS)
+        status = 1  # above zero while tokens of the prompt are left, below zero after an error
+        while status > 0:
+            status = mtmd.mtmd_helper_gen_audio_step_prompt(self._generator, _BATCH_TOKENS)
             if should_stop():
                 raise Cancelled
-        self._check(left)
+        self._check(status)
         with closing(self._codes(command.text, seed)) as codes:
             self._compute_frames(codes, should_stop)
         return Spoken(id=command.id, samples=self._output(), rate_hz=self._files.rate_hz)
 
     def _speaker(self, command: Speak) -> int | None:
-        """Returns the speaker's current number, which changes when sample files are added; None if
-        there is none."""
+        """Returns the number of the command's speaker, None if there is no such speaker. A name
+        takes precedence: the numbers change when sample files are added."""
         names = self._files.speakers
         if command.speaker_name is not None:
             return names.index(command.speaker_name) if command.speaker_name in names else None
@@ -128,7 +127,8 @@ class LlamaVoiceModel:
 
     @contextmanager
     def _sample(self, command: Speak) -> Iterator[Handle | None]:
-        """The sample of the speaker, as long as the native code needs it."""
+        """Yields the speaker's sample, None if it has none. A sample that came with the sentence is
+        freed afterwards."""
         if not command.sample:
             speaker = self._speaker(command)
             assert speaker is not None, "the command was checked"
@@ -143,23 +143,23 @@ class LlamaVoiceModel:
             mtmd.mtmd_bitmap_free(sample)
 
     def _language(self, command: Speak) -> str | None:
-        """Returns the language of a sentence: its own, or the ending of its speaker's name (as in
-        `anna.de.wav`), or English; None for one that the vocabulary lacks."""
+        """Returns the language of a sentence: the command's, else that of the ending of its
+        speaker's name (as in `anna.de.wav`), else English. None if the voice does not speak it."""
         assert self._languages is not None, "the voice speaks several languages"
         if command.language:
             return self._languages.get(command.language.partition("-")[0].lower())
         speaker = None if command.sample else self._speaker(command)
         name = "" if speaker is None else self._files.speakers[speaker]
-        return self._languages.get(name.rpartition(".")[2], self._languages.get(_LANGUAGE))
+        return self._languages.get(name.rpartition(".")[2], self._languages.get(_DEFAULT_LANGUAGE))
 
-    def _warn_of_endings(self) -> None:
-        """Logs the names whose ending looks like a language and is none of the model's."""
+    def _warn_about_languages(self) -> None:
+        """Logs the speakers whose names end like a language that the voice does not speak."""
         for name, ending in self._files.unknown_languages.items():
-            facts = {"speaker": name, "ending": ending, "spoken": _LANGUAGE}
+            facts = {"speaker": name, "ending": ending, "spoken": _DEFAULT_LANGUAGE}
             logging.getLogger(__name__).warning("voice_language_unknown", extra=facts)
 
     def _set_input(self, command: Speak, sample: Handle | None) -> int:
-        """Sets the sentence; returns its seed."""
+        """Sets the generator's text, speaker and language; returns the seed of the sentence."""
         text = command.text.encode(errors="replace")
         language = None if self._languages is None else self._language(command)
         seed = self._choose_seed(text)
@@ -169,7 +169,7 @@ class LlamaVoiceModel:
             prompt_len=len(text),
             speaker_ref=sample,
             lang=language and language.encode(),
-            top_k=0,  # the model's own
+            top_k=0,  # the model's default, as `top_p`
             top_p=0.0,
             seed=seed,
             out_type=mtmd.MTMD_HELPER_GEN_AUDIO_OUTTYPE_PCM,
@@ -178,9 +178,9 @@ class LlamaVoiceModel:
         return seed
 
     def _choose_seed(self, text: bytes) -> int:
-        """Returns the seed of a sentence, by which it always sounds the same. The native code seeds
-        its numbers only when the seed changes: so a frame with another seed is computed between two
-        sentences with the same seed."""
+        """Returns the seed of a sentence, which follows from its text, so that it always sounds the
+        same. The native code restarts its random numbers only when the seed changes. So between two
+        sentences with the same seed, a frame with another seed is computed."""
         seed = zlib.crc32(text) & _SEED_BITS
         if seed == self._last_seed:
             frame, result = mtmd.mtmd_gen_inp_default(self._projector), mtmd.mtmd_gen_out()
@@ -195,10 +195,10 @@ class LlamaVoiceModel:
         return seed
 
     def _codes(self, text: str, seed: int) -> Generator[int, None, None]:
-        """Yields the token of each frame. A model that samples no codes gets no token: the native
-        code bounds the number of its frames, and reports the last one."""
+        """Yields the token of each frame; the null token, without end, for a model that samples no
+        codes. Of such a model the native code bounds the frames, and reports the last one."""
         if self._files.samples_codes:
-            limit = min(_CODES_LIMIT, _LEAST_CODES + _CODES_PER_CHARACTER * len(text))
+            limit = min(_CODES_LIMIT, _BASE_CODES + _CODES_PER_CHARACTER * len(text))
             yield from sample_codes(self._context, seed=seed, limit=limit)
             return
         while True:

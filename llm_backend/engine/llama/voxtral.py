@@ -2,9 +2,9 @@
 
 Voxtral joins four frames of its encoder to one embedding: 375 in 30 s. llama.cpp averages pairs of
 frames before that, which makes 187 embeddings of blurred frames. Its graph for GLM-ASR (`glma`)
-averages nothing, and is the same otherwise: the last norm, four frames joined, two dense layers. It
-adds biases, and one embedding at each end of the audio. So a file is given the other type and its
-names, with biases of zero; the embeddings at the ends are dropped by the caller.
+does the same without averaging: a norm, four frames joined, two dense layers. It also adds biases,
+and one embedding at each end of the audio. So the rewritten file has this type and its names of
+tensors, with biases of zero, and the caller drops the embeddings at the ends.
 """
 
 import io
@@ -20,7 +20,7 @@ from llm_backend.model_files import AUDIO_TYPE_KEYS, GgufHeader, audio_projector
 from llm_backend.operating_system import memory_file
 
 BEGIN_AUDIO = b"[BEGIN_AUDIO]"
-"""Text of the token before audio, which llama.cpp does not add for the other type."""
+"""Text of the token before audio. llama.cpp adds it for `voxtral` only."""
 END_ROWS = 1
 """Embeddings at each end of the audio that are not the model's."""
 
@@ -35,7 +35,7 @@ _STRING, _ARRAY = 8, 9
 _SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _FLOAT32, _FLOAT32_BYTES = 0, 4
 _DEFAULT_ALIGNMENT = 32
-_COPIED_BYTES = 1 << 20
+_COPY_BYTES = 1 << 20
 
 
 def is_rewritable(header: GgufHeader) -> bool:
@@ -48,17 +48,17 @@ def is_rewritable(header: GgufHeader) -> bool:
 
 @contextmanager
 def rewrite(path: Path, header: GgufHeader) -> Iterator[Path]:
-    """Yields the path of the rewritten file, which is in memory where the system can. `header` is
-    that of the file at `path`, which is rewritable. Raises `OSError`."""
+    """Yields the path of the rewritten file, which is in memory on Linux. `header` is that of the
+    file at `path`, which must be rewritable. Raises `OSError`."""
     alignment = int(header.values.get("general.alignment", _DEFAULT_ALIGNMENT))
     with path.open("rb") as source, memory_file("voxtral") as (target, target_path):
-        prefix, entries, tensors = _read(source)
+        prefix, entries, tensors = _read_header(source)
         data_bytes = -(-(path.stat().st_size - header.header_bytes) // alignment) * alignment
-        added = _new_tensors(tensors, data_bytes, alignment)
-        target.write(_header(prefix, entries, [*map(_rename, tensors), *added], alignment))
+        added = _added_tensors(tensors, data_bytes, alignment)
+        target.write(_encode_header(prefix, entries, [*map(_rename, tensors), *added], alignment))
         source.seek(header.header_bytes)
         start = target.tell()
-        shutil.copyfileobj(source, target, _COPIED_BYTES)
+        shutil.copyfileobj(source, target, _COPY_BYTES)
         end = added[-1].offset + added[-1].rows * _FLOAT32_BYTES
         target.truncate(start + -(-end // alignment) * alignment)  # zeros
         target.flush()
@@ -80,14 +80,14 @@ class _TensorInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class _MetadataEntry:
-    """A key and its value, with the value's type as the file has it."""
+    """A key, and the encoded type and value that follow it in the file."""
 
     key: bytes
     value: bytes
 
 
-def _read(file: BinaryIO) -> tuple[bytes, list[_MetadataEntry], list[_TensorInfo]]:
-    """Reads the magic number with the version, the entries and the tensors."""
+def _read_header(file: BinaryIO) -> tuple[bytes, list[_MetadataEntry], list[_TensorInfo]]:
+    """Reads a file's header: the magic number with the version, the entries and the tensors."""
     prefix = file.read(8)
     tensor_count, entry_count = _number(file, "<Q"), _number(file, "<Q")
     entries = []
@@ -112,9 +112,9 @@ def _skip_value(file: BinaryIO, kind: int) -> None:
     if kind == _STRING:
         _string(file)
     elif kind == _ARRAY:
-        of_items, count = _number(file, "<I"), _number(file, "<Q")
+        item_kind, count = _number(file, "<I"), _number(file, "<Q")
         for _ in range(count):
-            _skip_value(file, of_items)
+            _skip_value(file, item_kind)
     else:
         file.seek(_SCALAR_BYTES[kind], io.SEEK_CUR)
 
@@ -123,10 +123,10 @@ def _rename(tensor: _TensorInfo) -> _TensorInfo:
     return replace(tensor, name=_NEW_NAMES.get(tensor.name, tensor.name))
 
 
-def _new_tensors(
+def _added_tensors(
     tensors: Sequence[_TensorInfo], data_bytes: int, alignment: int
 ) -> list[_TensorInfo]:
-    """The biases, and the embeddings at the ends: zeros behind the data."""
+    """Returns the biases and the embeddings at the ends. All are zeros, and follow the data."""
     rows = {one.name: one.rows for one in tensors}
     width = rows[_SECOND + b".weight"]
     sizes = {
@@ -142,7 +142,7 @@ def _new_tensors(
     return added
 
 
-def _header(
+def _encode_header(
     prefix: bytes, entries: Sequence[_MetadataEntry], tensors: Sequence[_TensorInfo], alignment: int
 ) -> bytes:
     parts = [prefix, struct.pack("<QQ", len(tensors), len(entries))]
@@ -151,10 +151,10 @@ def _header(
         value = struct.pack("<I", _STRING) + _pack(_NEW_TYPE) if is_type else entry.value
         parts += [_pack(entry.key), value]
     for one in tensors:
-        form = f"<I{len(one.dimensions)}QIQ"
+        layout = f"<I{len(one.dimensions)}QIQ"
         parts += [
             _pack(one.name),
-            struct.pack(form, len(one.dimensions), *one.dimensions, one.kind, one.offset),
+            struct.pack(layout, len(one.dimensions), *one.dimensions, one.kind, one.offset),
         ]
     header = b"".join(parts)
     return header.ljust(-(-len(header) // alignment) * alignment, b"\0")
@@ -164,8 +164,8 @@ def _string(file: BinaryIO) -> bytes:
     return file.read(_number(file, "<Q"))
 
 
-def _number(file: BinaryIO, form: str) -> int:
-    (number,) = struct.unpack(form, file.read(struct.calcsize(form)))
+def _number(file: BinaryIO, layout: str) -> int:
+    (number,) = struct.unpack(layout, file.read(struct.calcsize(layout)))
     return int(number)
 
 

@@ -1,4 +1,4 @@
-"""Loading of a model's weights: mapped from their file (mmap), or read; on devices or not."""
+"""Loading of a model's weights: mapped from their file (mmap) or read, to host or device memory."""
 
 import ctypes
 from pathlib import Path
@@ -16,7 +16,7 @@ _SPLIT_MODES = {
     "layer": native.LLAMA_SPLIT_MODE_LAYER,
     "row": native.LLAMA_SPLIT_MODE_ROW,
 }
-_GetType = ctypes.CFUNCTYPE(ctypes.c_void_p)
+_GetBufferType = ctypes.CFUNCTYPE(ctypes.c_void_p)
 
 
 class _Override(ctypes.Structure):
@@ -33,7 +33,7 @@ class DevicePlacement:
         padded = [*config.tensor_split, *([0.0] * native.LLAMA_MAX_DEVICES)]
         shares = padded[: native.LLAMA_MAX_DEVICES]
         self.split = (ctypes.c_float * native.LLAMA_MAX_DEVICES)(*shares)
-        kind = _GetType(("ggml_backend_cpu_buffer_type", native.llama_cpp._lib))()
+        kind = _GetBufferType(("ggml_backend_cpu_buffer_type", native.llama_cpp._lib))()
         overrides = [_Override(_experts_of(layer), kind) for layer in range(config.host_experts)]
         self.overrides = (_Override * (len(overrides) + 1))(*overrides)  # the last one is empty
 
@@ -50,26 +50,26 @@ class DevicePlacement:
 
 
 def _experts_of(layer: int) -> bytes:
-    """Pattern of the tensors with the experts of a layer."""
+    """Returns a pattern of the names of the tensors that hold a layer's experts."""
     return rf"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps".encode()
 
 
 def load_weights(
     config: LoadModel, placement: DevicePlacement, *, loads_draft_head: bool
 ) -> Handle | None:
-    """Loads the model of `config.model_path`; None if it cannot be loaded, with the reason in the
-    log."""
+    """Loads the model at `config.model_path`. Returns None if it cannot be loaded; llama.cpp then
+    has logged the reason."""
     params = native.llama_model_default_params()
     placement.apply(params)
     params.load_mtp = loads_draft_head
     params.use_extra_bufts = config.use_extra_buffers
-    with prepare_weights(_files(config), may_copy=_may_copy(config)) as copies:
+    with prepare_weights(_weight_files(config), may_copy=_may_copy(config)) as copies:
         params.load_mode = _load_mode(config, copies=copies)
         return native.llama_model_load_from_file(bytes(config.model_path), params) or None
 
 
-def _files(config: LoadModel) -> list[Path]:
-    """The files that this engine will have in memory besides cells."""
+def _weight_files(config: LoadModel) -> list[Path]:
+    """Returns the files whose contents this engine will have in memory."""
     others = (config.draft_model_path, config.projector_path)
     return [path for path in (config.model_path, *others) if path is not None]
 

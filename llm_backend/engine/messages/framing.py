@@ -11,9 +11,9 @@ from llm_backend.engine.messages import Command, Event
 
 _T = TypeVar("_T")
 _LENGTH = struct.Struct("<I")
-_LIMIT = 1 << 28  # bytes; a peer that sends a longer frame uses another protocol
-MESSAGE_BYTES = _LIMIT - (1 << 10)  # bytes of a message's data: the rest of it is small
-_SHARED_FRAME_LIMIT = 1 << 24  # bytes; in a larger frame, each message would be sent alone
+_FRAME_LIMIT_BYTES = 1 << 28  # a peer that sends a longer frame uses another protocol
+MESSAGE_DATA_LIMIT_BYTES = _FRAME_LIMIT_BYTES - (1 << 10)  # the remainder is for the other fields
+_SHARED_FRAME_LIMIT_BYTES = 1 << 24  # each message gets a frame of its own beyond this
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=os.fspath)
 _commands = msgspec.msgpack.Decoder(list[Command], dec_hook=lambda kind, value: kind(value))
@@ -31,9 +31,9 @@ def frame(messages: Sequence[Command] | Sequence[Event]) -> bytes:
 
 
 def frames(messages: Sequence[Event]) -> Iterator[bytes]:
-    """Encodes `messages` as one frame, or where that would be large, as one for each message."""
+    """Encodes `messages` as one frame; as one for each message if that frame would be large."""
     data = frame(messages)
-    if len(data) <= _SHARED_FRAME_LIMIT:
+    if len(data) <= _SHARED_FRAME_LIMIT_BYTES:
         yield data
     else:
         yield from (frame([message]) for message in messages)
@@ -53,7 +53,7 @@ def _decode(decoder: "msgspec.msgpack.Decoder[_T]", body: bytes) -> _T:
     try:
         return decoder.decode(body)
     except msgspec.MsgspecError as error:
-        raise FrameError(f"a frame of {len(body)} bytes is not understood: {error}") from error
+        raise FrameError(f"a frame of {len(body)} bytes cannot be decoded: {error}") from error
 
 
 class FrameReader:
@@ -64,17 +64,19 @@ class FrameReader:
 
     def feed(self, data: bytes) -> Iterable[bytes]:
         """Adds received bytes; returns the complete bodies."""
-        is_whole = not self._buffer and len(data) > _LENGTH.size
-        if is_whole and _LENGTH.unpack_from(data)[0] == len(data) - _LENGTH.size:
+        may_be_whole = not self._buffer and len(data) > _LENGTH.size
+        if may_be_whole and _LENGTH.unpack_from(data)[0] == len(data) - _LENGTH.size:
             return (data[_LENGTH.size :],)  # one frame, as in nearly all reads
-        return self._cut(data)
+        return self._split(data)
 
-    def _cut(self, data: bytes) -> Iterator[bytes]:
+    def _split(self, data: bytes) -> Iterator[bytes]:
         self._buffer += data
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
-            if length > _LIMIT:
-                raise FrameError(f"a frame of {length} bytes is announced, more than {_LIMIT}")
+            if length > _FRAME_LIMIT_BYTES:
+                raise FrameError(
+                    f"a frame of {length} bytes is announced, more than {_FRAME_LIMIT_BYTES}"
+                )
             end = _LENGTH.size + length
             if len(self._buffer) < end:
                 return

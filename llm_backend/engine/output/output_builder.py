@@ -16,8 +16,8 @@ from llm_backend.engine.speculation.prompt_lookup_drafter import LookupRates, Pr
 
 
 class OutputBuilder:
-    """Choice `sequence.index` of a command. Returns deltas one by one, or joins them into
-    `buffered` for `best_of`."""
+    """Builds choice `sequence.index` of a command. Its deltas are returned one by one; those of
+    a `best_of` answer are joined into `buffered` instead."""
 
     def __init__(
         self,
@@ -34,9 +34,9 @@ class OutputBuilder:
         self.buffered: Delta | None = None
         self._text = TextStream(command.stop)
         ignored = vocabulary.end_tokens if command.ignore_eos else frozenset[int]()
-        self._ends = frozenset(command.stop_token_ids) | (vocabulary.end_tokens - ignored)
-        self._suppressed = sorted(ignored - self._ends)
-        self._delayed = sorted(self._ends) if command.min_tokens else []
+        self._end_tokens = frozenset(command.stop_token_ids) | (vocabulary.end_tokens - ignored)
+        self._suppressed = sorted(ignored - self._end_tokens)
+        self._delayed = sorted(self._end_tokens) if command.min_tokens else []
         self._sampler = Sampler(
             command.sampling,
             index=sequence.index,
@@ -59,10 +59,10 @@ class OutputBuilder:
 
     @property
     def quality(self) -> float:
-        """Mean logprob of its tokens, by which `best_of` ranks."""
+        """Mean logprob of the generated tokens, by which `best_of` ranks."""
         return self._logprob_sum / max(1, self.sequence.generated)
 
-    def read_prompt(self, row: Row, position: int) -> None:
+    def add_prompt_logprob(self, row: Row, position: int) -> None:
         """Adds the prompt logprob of the next token, from the logits of a prompt position:
         [vocab] float32."""
         if position != max(0, len(self._prompt_logprobs) - 1):
@@ -76,23 +76,22 @@ class OutputBuilder:
         self._prompt_logprobs.append(self._logprob(choice))
 
     def lookup_drafter(self, rates: LookupRates) -> PromptLookupDrafter:
-        """The prompt lookup of its next tokens, made at the first call."""
+        """Returns the prompt lookup of the answer's next tokens, which the first call creates."""
         if self._lookup_drafter is None:
-            prompt = max(0, self.sequence.prompt_tokens)
-            self._lookup_drafter = PromptLookupDrafter(
-                self.sequence.tokens[:prompt], rates, self.prediction
-            )
-            for token in self.sequence.tokens[prompt:]:
+            length = max(0, self.sequence.prompt_tokens)
+            prompt, generated = self.sequence.tokens[:length], self.sequence.tokens[length:]
+            self._lookup_drafter = PromptLookupDrafter(prompt, rates, self.prediction)
+            for token in generated:
                 self._lookup_drafter.push(token)
         return self._lookup_drafter
 
     def advance_with_draft(
         self, rows: abc.Sequence[Row], draft: abc.Sequence[int]
     ) -> tuple[Delta | None, int]:
-        """Runs a sampling step for each accepted draft token, and one more: the first by the logits
-        of the last token, each later one by those of an accepted token of `draft`. Every token is
+        """Runs sampling steps until one chooses another token than `draft` has, or the answer ends.
+        `rows` are the logits of the sequence's last token and of each draft token. Every token is
         chosen as it would be without a draft. Returns the delta, if any, and the number of accepted
-        draft tokens. An answer that is full is ended."""
+        draft tokens. An answer that is full already is ended."""
         if self.sequence.is_full:
             return self.end_at_prompt(), 0
         length, accepted_before = len(self.sequence.tokens), self._accepted_tokens
@@ -103,7 +102,7 @@ class OutputBuilder:
             appended = len(self.sequence.tokens) - length
             if appended != self._accepted_tokens - accepted_before:
                 break
-            delta = _join_optional(delta, self.advance(rows[appended]))
+            delta = _join_deltas_if_any(delta, self.advance(rows[appended]))
         return delta, self._accepted_tokens - accepted_before
 
     def advance(self, row: Row) -> Delta | None:
@@ -113,7 +112,7 @@ class OutputBuilder:
         if allowed is not None and not allowed.any():
             return self._finish(self._text.finish(), FinishReason.STOP)
         choice = self._sampler.choose(row, allowed)
-        if choice.token in self._ends:
+        if choice.token in self._end_tokens:
             return self._finish(self._text.finish(), FinishReason.STOP)
         released = self._append(choice)
         for token in self._fast_forward_tokens():
@@ -123,19 +122,19 @@ class OutputBuilder:
             released = _join_released(released, self._append(Choice(token=token)))
         reason = self._finish_reason(released)
         if reason is not None:
-            rest = ReleasedText() if self._text.is_stopped else self._text.finish()
-            return self._finish(_join_released(released, rest), reason)
+            withheld = ReleasedText() if self._text.is_stopped else self._text.finish()
+            return self._finish(_join_released(released, withheld), reason)
         if released.text or released.logprobs or self._echo_is_due:
             return self._delta(released)
         return None
 
     def end_at_prompt(self) -> Delta | None:
-        """Ends an answer without generated tokens: only the prompt's echo, if that is wanted."""
+        """Ends an answer without generated tokens, after the prompt's echo if that is wanted."""
         return self._finish(ReleasedText(), FinishReason.LENGTH)
 
     def _token_mask(self, constraint: Constraint) -> NDArray[np.bool_]:
-        """Mask of the tokens that the grammar allows, without end tokens if they are ignored or
-        too early: [vocab] bool."""
+        """Returns the mask of the tokens that the grammar allows, except end tokens that are
+        ignored, or come before `min_tokens`: [vocab] bool."""
         allowed = constraint.mask()
         allowed[self._suppressed] = False
         if self.sequence.generated < self._command.min_tokens:
@@ -145,7 +144,7 @@ class OutputBuilder:
     def _append(self, choice: Choice) -> ReleasedText:
         """Appends a token; returns the text that it releases."""
         self.sequence.append(choice.token)
-        self._compare(choice.token)
+        self._record_token(choice.token)
         if self.constraint is not None:
             self.constraint.accept(choice.token)
         self._logprob_sum += choice.logprob or 0.0
@@ -158,8 +157,9 @@ class OutputBuilder:
         is_visible = token in self._command.visible_tokens
         return self._vocabulary.token_bytes(token) if is_visible else self._vocabulary.piece(token)
 
-    def _compare(self, token: int) -> None:
-        """Compares a chosen token with the draft and the prediction."""
+    def _record_token(self, token: int) -> None:
+        """Counts a chosen token that the draft has next, else drops the draft; adds the token to
+        the prompt lookup."""
         if self._draft and self._draft[-1] == token:
             self._draft.pop()
             self._accepted_tokens += 1
@@ -169,21 +169,16 @@ class OutputBuilder:
             self._lookup_drafter.push(token)
 
     def _fast_forward_tokens(self) -> list[int]:
-        """Tokens that the grammar forces: their logits need not be known."""
-        if (
-            self.constraint is None
-            or self._is_buffered
-            or self._command.sampling.logprobs is not None
-        ):
+        """Returns the next tokens that the grammar forces, unless their logprobs are needed."""
+        needs_logprobs = self._is_buffered or self._command.sampling.logprobs is not None
+        if self.constraint is None or needs_logprobs:
             return []
-        forced, ends = (
-            self.constraint.fast_forward_tokens(),
-            self._ends | self._vocabulary.end_tokens,
-        )
-        return list(takewhile(lambda token: token not in ends, forced))
+        forced = self.constraint.fast_forward_tokens()
+        end_tokens = self._end_tokens | self._vocabulary.end_tokens
+        return list(takewhile(lambda token: token not in end_tokens, forced))
 
     def _finish_reason(self, released: ReleasedText) -> FinishReason | None:
-        """Finish reason after the text that was just released, if the answer ends there."""
+        """Returns the finish reason if the answer ends after this text, else None."""
         if released.stop is not None:
             return FinishReason.STOP
         if self.constraint is not None and self.constraint.is_complete:
@@ -246,13 +241,13 @@ class OutputBuilder:
 
 
 def _text_tokens(sequence: Sequence) -> abc.Sequence[int]:
-    """The tokens of a prompt without those of images and audio."""
+    """Returns the tokens of a sequence without those of images and audio."""
     if not sequence.runs:
         return sequence.tokens
     return [token for token in sequence.tokens if token >= 0]
 
 
-def _join_optional(earlier: Delta | None, later: Delta | None) -> Delta | None:
+def _join_deltas_if_any(earlier: Delta | None, later: Delta | None) -> Delta | None:
     return join_deltas(earlier, later) if earlier and later else later or earlier
 
 

@@ -18,7 +18,7 @@ RESTARTING = "The engine died and is being restarted."
 
 
 class EngineState(StrEnum):
-    """State of an engine. One that has failed is started again after a pause."""
+    """State of an engine. A failed engine is started again after a pause."""
 
     STARTING = "starting"
     READY = "ready"
@@ -54,7 +54,7 @@ class EngineLifecycle:
 
     async def ready(self) -> ModelInfo:
         """Waits until the model is loaded, and returns its information. Raises `EngineStartError`
-        if it cannot be, for now."""
+        if the engine fails or is closed."""
         await self._is_decided.wait()
         if self.state is EngineState.READY and self.info is not None:
             return self.info
@@ -71,8 +71,8 @@ class EngineLifecycle:
         raise self._down_error()
 
     def _serve_by(self, connection: EngineConnection) -> None:
-        """Serves requests by this connection until it ends. The state changes in that moment: a
-        request that sends its next command then waits for the restart, and does not fail."""
+        """Serves requests by this connection until it ends. The state changes at once then, so that
+        a request with a further command waits for the restart instead of failing."""
         self._connection = connection
         self._set_state(EngineState.READY, "")
         connection.call_at_end(lambda: self._handle_connection_end(connection))
@@ -117,17 +117,13 @@ class EngineLifecycle:
         return max(1.0, self._start_s + delay_s)
 
     def _down_error(self) -> EngineDown:
-        # no reason is known before the crash is recorded
-        reason = self._reason or RESTARTING
-        return EngineDown(reason, self._retry_after_s)
+        # the reason is empty between the end of the connection and the next state
+        return EngineDown(self._reason or RESTARTING, self._retry_after_s)
 
 
 def _poison_requests(config: EngineConfig) -> PoisonRequests:
-    limit, weight, age_s = (
-        config.poison_requests_limit,
-        config.quarantine_weight,
-        config.poison_requests_age_s,
-    )
+    limit, age_s = config.poison_requests_limit, config.poison_requests_age_s
+    weight = config.quarantine_weight
     if config.socket_path is None:
         return PoisonRequests(limit=limit, quarantine_weight=weight, age_s=age_s)
     path = config.socket_path.with_suffix(".poison")

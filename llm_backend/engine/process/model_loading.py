@@ -25,23 +25,24 @@ if TYPE_CHECKING:  # a worker loads the native library of its own kind of model 
 _log = logging.getLogger("llm_backend.engine.process.model_loading")
 
 MakeWorkerEngine = Callable[[Outbox, Callable[[], bool]], WorkerEngine]
-"""Creates the engine of a worker, for its outbox and for the function that handles commands in the
-middle of a step."""
+"""Creates the engine of a worker. The arguments are the worker's outbox, and a function that
+receives and handles commands in the middle of a step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A model that was loaded, and verified if it is a language model. `tokenizes` is the model if
-    it has a vocabulary that clients may use."""
+    """A loaded model, verified if it is a language model. `tokenizing_model` is the model itself if
+    clients may use its vocabulary."""
 
     info: ModelInfo
     make_engine: MakeWorkerEngine
-    tokenizes: Model | None = None
+    tokenizing_model: Model | None = None
 
 
 def load_model(config: LoadModel) -> LoadedModel:
-    """Loads the model of a `LoadModel`. Models of texts and of recordings compute an input here, so
-    that a broken file fails now and not in a request. Raises `LoadError`, `DecodeError`."""
+    """Loads the model that `config` names. Models of texts and of recordings compute an input here,
+    so that a broken file fails at the start and not in a request. Raises `LoadError`,
+    `DecodeError`."""
     if config.kind not in SEQUENTIAL_KINDS:
         return _load_llama(config)
     model = _open_sequential(config)
@@ -97,11 +98,12 @@ def _load_llama(config: LoadModel) -> LoadedModel:
             return Generator(model, config, outbox, drafter, prefixes, host_cache)
         return Embedder(model, config, outbox.publish)
 
-    return LoadedModel(info=model.info(), make_engine=make_engine, tokenizes=model)
+    return LoadedModel(info=model.info(), make_engine=make_engine, tokenizing_model=model)
 
 
 def _drafter(model: "LlamaModel", config: LoadModel, log: "LlamaLog") -> DraftSource | None:
-    """Drafts of a draft model, if one is configured, or of the model's own head, if it has one."""
+    """Returns the draft model if one is configured, else the model's own draft head if it has
+    one."""
     if config.draft_model_path is None:
         head = model.open_draft_head()
         return None if head is None else HeadDrafter(head)
@@ -113,8 +115,8 @@ def _drafter(model: "LlamaModel", config: LoadModel, log: "LlamaLog") -> DraftSo
 
 
 def _prefixes(model: "LlamaModel", config: LoadModel) -> PrefixFolder | None:
-    """The folder of prefix files, if they are enabled and the model supports them. Raises
-    `LoadError` if it cannot be used."""
+    """Returns the folder of prefix files, if they are enabled and the model supports them. Raises
+    `LoadError` if the folder cannot be used."""
     if config.prefixes is None or model.kind is not ModelKind.CHAT:
         return None
     if not model.can_save_states:
@@ -126,10 +128,9 @@ def _prefixes(model: "LlamaModel", config: LoadModel) -> PrefixFolder | None:
 
 
 def _host_prefix_cache(model: "LlamaModel", config: LoadModel) -> HostPrefixCache | None:
-    """The host prefix cache, if it is enabled and the model supports it."""
-    if config.prefix_ram_limit_bytes == 0 or model.kind is not ModelKind.CHAT:
-        return None
-    if not model.can_save_states:
+    """Returns the host prefix cache, if it is enabled and the model supports it."""
+    is_enabled = config.prefix_ram_limit_bytes != 0 and model.kind is ModelKind.CHAT
+    if not (is_enabled and model.can_save_states):
         return None
     limit_bytes = config.prefix_ram_limit_bytes
     if limit_bytes is None:

@@ -1,6 +1,6 @@
-"""Poison requests: commands that may have crashed the worker, each with the weight of its crashes:
-1 if it was likely the cause, less if others were likelier. At `quarantine_weight` (two) a command
-is quarantined: the worker does not get it again."""
+"""Poison requests: commands that may have crashed the worker. A crash adds a weight to a command: 1
+if the command was likely the cause, less if others were likelier. A command whose weights sum to
+`quarantine_weight` (two) is quarantined: the worker does not get it again."""
 
 import fcntl
 import hashlib
@@ -20,10 +20,10 @@ from llm_backend.engine.process.engine_connection import CrashCandidate, Request
 _log = logging.getLogger(__name__)
 
 
-_KILLED_WORKERS_S = 60.0  # time that workers which were killed from outside are remembered
-_LOCK_TRIES, _LOCK_PAUSE_S = 50, 0.001  # a process has the lock for much less than this
-_LOCK_RETRY_S = 1.0
-_IS_LOCKED = "another process has it locked"
+_KILLED_WORKERS_AGE_S = 60.0  # after which the id of a worker killed from outside is forgotten
+_LOCK_TRIES, _LOCK_PAUSE_S = 50, 0.001  # together far longer than a process needs the lock
+_LOCK_RETRY_S = 1.0  # pause after a failed attempt to lock
+_LOCKED_REASON = "another process has it locked"
 
 
 class _CrashRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -38,11 +38,12 @@ class _StoredRecords(msgspec.Struct, frozen=True, array_like=True):
 
 class PoisonRequests:
     """Counts crashes by a fingerprint of the command, whichever client sends it. The last `limit`
-    commands are remembered, each for `age_s` after its last crash. `clock` must be the same for all
-    processes that share the counts.
+    commands are remembered, each for `age_s` after its last crash. All processes that share the
+    counts must have the same `clock`.
 
-    Workers are named by their process ids. A worker that was killed from outside does not count.
-    Its owner calls `discard_crash` and other processes call `record_crash`, in any order.
+    Workers are named by their process ids. The end of a worker that was killed from outside is no
+    crash. The worker's owner then calls `discard_crash`, before or after other processes call
+    `record_crash` for it.
     """
 
     def __init__(
@@ -60,11 +61,11 @@ class PoisonRequests:
         self._records: OrderedDict[bytes, _CrashRecord] = OrderedDict()
         self._killed_workers: dict[
             int, float
-        ] = {}  # by worker: when it was known that it was killed from outside
+        ] = {}  # killed from outside, with the time of its report
 
     def record_crash(self, candidates: Sequence[CrashCandidate], worker: int) -> None:
-        """Counts a crash of the commands that were pending when a worker crashed."""
-        self._forget()
+        """Counts a crash for these commands, which were pending when the worker crashed."""
+        self._remove_old()
         if worker in self._killed_workers:
             return
         for candidate in candidates:
@@ -78,7 +79,7 @@ class PoisonRequests:
 
     def discard_crash(self, worker: int) -> None:
         """Removes the crash of a worker that was killed from outside: no command caused it."""
-        self._forget()
+        self._remove_old()
         self._killed_workers[worker] = self._clock()
         for key, record in list(self._records.items()):
             crashes = {one: weight for one, weight in record.crashes.items() if one != worker}
@@ -92,7 +93,7 @@ class PoisonRequests:
             self._records.pop(_fingerprint(command), None)
 
     def is_quarantined(self, command: Request) -> bool:
-        """True if the crashes of such a command weigh at least `quarantine_weight`."""
+        """True if the weights of the command's crashes sum to at least `quarantine_weight`."""
         return (
             bool(self._records)
             and self._crash_weight(_fingerprint(command)) >= self._quarantine_weight
@@ -104,12 +105,12 @@ class PoisonRequests:
             return 0
         return sum(record.crashes.values())
 
-    def _forget(self) -> None:
-        """Removes records that are too old."""
+    def _remove_old(self) -> None:
+        """Removes records and killed workers that are too old."""
         for key in [key for key, record in self._records.items() if self._is_old(record)]:
             del self._records[key]
-        since = self._clock() - _KILLED_WORKERS_S
-        self._killed_workers = {one: at for one, at in self._killed_workers.items() if at >= since}
+        oldest = self._clock() - _KILLED_WORKERS_AGE_S
+        self._killed_workers = {one: at for one, at in self._killed_workers.items() if at >= oldest}
 
     def _is_old(self, record: _CrashRecord) -> bool:
         return self._clock() - record.crashed_at > self._age_s
@@ -131,10 +132,10 @@ class SharedPoisonRequests(PoisonRequests):
     ) -> None:
         super().__init__(limit=limit, quarantine_weight=quarantine_weight, age_s=age_s, clock=clock)
         self._path = path
-        self._next_try_s = 0.0
+        self._next_try_at = 0.0
 
     def record_crash(self, candidates: Sequence[CrashCandidate], worker: int) -> None:
-        """Counts a crash of the commands that were pending when a worker crashed."""
+        """Counts a crash for these commands, which were pending when the worker crashed."""
         if candidates:
             with self._lock():
                 super().record_crash(candidates, worker)
@@ -151,7 +152,7 @@ class SharedPoisonRequests(PoisonRequests):
                 super().clear(command)
 
     def is_quarantined(self, command: Request) -> bool:
-        """True if the crashes of such a command weigh at least `quarantine_weight`."""
+        """True if the weights of the command's crashes sum to at least `quarantine_weight`."""
         if not self._has_any():
             return False
         with self._lock():
@@ -166,11 +167,11 @@ class SharedPoisonRequests(PoisonRequests):
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """Locks the file, reads the counts, and writes them back at the end. If the file cannot be
-        opened, or is locked for longer than a moment, the counts of this process are used."""
+        opened or locked within `_LOCK_TRIES`, this process uses its own counts."""
         try:
             opened = self._open_locked()
-        # no descriptor is left, or a process that has the lock is stopped: no reason to fail the
-        # engine, or to block the event loop
+        # No descriptor is left, say, or a process was stopped while it had the lock. Neither may
+        # fail the engine or block the event loop.
         except OSError as error:
             _log.warning("poison_requests_not_shared", extra={"reason": str(error)})
             yield
@@ -179,21 +180,21 @@ class SharedPoisonRequests(PoisonRequests):
             file.seek(0)
             stored = file.read()
             self._records, self._killed_workers = _decode(stored)
-            self._forget()
+            self._remove_old()
             yield
-            current = b""
+            updated = b""
             if self._records or self._killed_workers:
-                current = msgspec.msgpack.encode(
+                updated = msgspec.msgpack.encode(
                     _StoredRecords(list(self._records.items()), self._killed_workers)
                 )
-            if current != stored:
-                _write(file, current)
+            if updated != stored:
+                _write(file, updated)
 
     def _open_locked(self) -> FileIO:
-        """Opens the file, locked until it is closed. Raises `OSError`. After a failure it is not
-        tried for a second: each try may hold up the event loop."""
-        if time.monotonic() < self._next_try_s:
-            raise BlockingIOError(_IS_LOCKED)
+        """Opens the file, locked until it is closed. Raises `OSError`. After a file stayed locked
+        there is no attempt for `_LOCK_RETRY_S`, because each may block the event loop."""
+        if time.monotonic() < self._next_try_at:
+            raise BlockingIOError(_LOCKED_REASON)
         file = self._path.open("a+b", buffering=0)
         try:
             for _ in range(_LOCK_TRIES):
@@ -202,8 +203,8 @@ class SharedPoisonRequests(PoisonRequests):
                     return file
                 except BlockingIOError:
                     time.sleep(_LOCK_PAUSE_S)
-            self._next_try_s = time.monotonic() + _LOCK_RETRY_S
-            raise BlockingIOError(_IS_LOCKED)
+            self._next_try_at = time.monotonic() + _LOCK_RETRY_S
+            raise BlockingIOError(_LOCKED_REASON)
         except BaseException:
             file.close()
             raise
@@ -217,7 +218,7 @@ def _decode(stored: bytes) -> tuple[OrderedDict[bytes, _CrashRecord], dict[int, 
         return OrderedDict(), {}
     try:
         decoded = _decoder.decode(stored)
-    # the process that wrote it was killed, or the disk was full
+    # the writing process was killed, or the disk was full
     except msgspec.MsgspecError as error:
         _log.warning("poison_requests_unreadable", extra={"reason": str(error)})
         return OrderedDict(), {}

@@ -196,8 +196,8 @@ class Worker:
         if not isinstance(self._engine, Generator) or not is_long(command):
             return False
         pending = [one for one in self._tokenizer.pending if not isinstance(one, Tokenize)]
-        besides = sum(one.priority is command.priority for one in pending)
-        self._engine.check_queue(command.priority, besides)
+        additional = sum(one.priority is command.priority for one in pending)
+        self._engine.check_queue(command.priority, additional)
         return True
 
     def _tokenize_long(self, command: LongCommand) -> Tokenized | ValidatedCommand:
@@ -207,14 +207,14 @@ class Worker:
         return self._engine.validate(command)
 
     def _tokenize(self, command: Tokenize) -> Tokenized:
-        model = self._model.tokenizes
+        model = self._model.tokenizing_model
         if model is None:
             raise unsupported_command(self._model.info.kind, command)
         prompt = tokenize_prompt(command.text, command, model.vocabulary, model.projector)
         return Tokenized(id=command.id, tokens=prompt.mask_media())
 
     def _detokenize(self, command: Detokenize) -> Detokenized:
-        model = self._model.tokenizes
+        model = self._model.tokenizing_model
         if model is None:
             raise unsupported_command(self._model.info.kind, command)
         check_tokens(command.tokens, model.vocabulary.size, "tokens")

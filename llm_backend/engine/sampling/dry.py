@@ -6,9 +6,8 @@ allowed_length)`, where `length` is the number of equal tokens before it. Repeti
 over a token in which a sequence breaker ends; breakers are searched in the text, regardless of
 token boundaries.
 
-`length` is stored for every earlier position at once. A chosen token makes it one longer at all
-positions that the token continues, and zero at all others. That is one vector operation and no
-search.
+One array has the `length` at every earlier position. A chosen token adds one at the positions where
+the same token followed, and makes the others zero: one vector operation, without a search.
 """
 
 import math
@@ -19,9 +18,9 @@ import numpy as np
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling.top_k import Row
 
-_GROWTH = 256  # initial capacity in tokens beyond the prompt
-_LARGEST = 88.0  # natural logarithm of the largest factor: larger ones overflow float32
-_HIGHEST = 1e30  # largest penalty: a logit minus it is still finite
+_SPARE_TOKENS = 256  # initial capacity beyond the prompt
+_MAX_LOG_FACTOR = 88.0  # natural logarithm of `base ** power`: larger factors overflow float32
+_MAX_PENALTY = 1e30  # a logit minus it is still finite
 
 
 class DryPenalty:
@@ -31,16 +30,16 @@ class DryPenalty:
         self, sampling: Sampling, prompt: abc.Sequence[int], token_bytes: abc.Callable[[int], bytes]
     ) -> None:
         self._multiplier, self._base = sampling.dry_multiplier, sampling.dry_base
-        self._allowed = sampling.dry_allowed_length
+        self._allowed_length = sampling.dry_allowed_length
         self._window = sampling.dry_penalty_last_n
-        growth = math.log(self._base)
-        self._largest_power = _LARGEST / growth if growth > 1e-6 else math.inf
+        log_base = math.log(self._base)
+        self._max_power = _MAX_LOG_FACTOR / log_base if log_base > 1e-6 else math.inf
         tokens = list(prompt if self._window is None else prompt[-self._window :])
         self._count = len(tokens)
-        self._tokens = np.zeros(self._count + _GROWTH, dtype=np.intp)
+        self._tokens = np.zeros(self._count + _SPARE_TOKENS, dtype=np.intp)
         self._tokens[: self._count] = tokens
         # length of the repetition before each position
-        self._lengths = np.zeros(self._count + _GROWTH, dtype=np.intp)
+        self._lengths = np.zeros(self._count + _SPARE_TOKENS, dtype=np.intp)
         self._lengths[: self._count] = _repetitions(tokens)
         self._breakers = _Breakers(sampling.dry_sequence_breakers, token_bytes)
         self._after_breaker = 0  # the position after the last breaker
@@ -58,18 +57,21 @@ class DryPenalty:
         `row`: [vocab] float32."""
         start = self._start
         longest = self._count - max(start, self._after_breaker)
-        if longest < self._allowed or self._count - start <= self._allowed:
+        if longest < self._allowed_length or self._count - start <= self._allowed_length:
             return
-        first = start + 1  # the window must hold the token before a position
-        indices = first + np.flatnonzero(self._lengths[first : self._count] >= self._allowed)
+        oldest = start + 1  # the window must contain the token before a position
+        indices = oldest + np.flatnonzero(
+            self._lengths[oldest : self._count] >= self._allowed_length
+        )
         lengths = np.minimum(self._lengths[indices], np.minimum(indices - start, longest))
-        indices, lengths = indices[lengths >= self._allowed], lengths[lengths >= self._allowed]
-        tokens, which = np.unique(self._tokens[indices], return_inverse=True)
-        worst = np.zeros(len(tokens), dtype=np.intp)
-        np.maximum.at(worst, which, lengths)
-        free = [not self._breakers.occurs_in(int(token)) for token in tokens]
-        penalties = self._penalties(worst[free])
-        row[tokens[free]] -= penalties.astype(np.float32)
+        is_long = lengths >= self._allowed_length
+        indices, lengths = indices[is_long], lengths[is_long]
+        tokens, groups = np.unique(self._tokens[indices], return_inverse=True)
+        max_lengths = np.zeros(len(tokens), dtype=np.intp)
+        np.maximum.at(max_lengths, groups, lengths)
+        is_penalized = [not self._breakers.occurs_in(int(token)) for token in tokens]
+        penalties = self._penalties(max_lengths[is_penalized])
+        row[tokens[is_penalized]] -= penalties.astype(np.float32)
 
     def accept(self, token: int) -> None:
         """Appends a chosen `token`."""
@@ -89,8 +91,8 @@ class DryPenalty:
         return 0 if self._window is None else max(0, self._count - self._window)
 
     def _penalties(self, lengths: np.ndarray) -> np.ndarray:
-        powers = np.minimum(lengths - self._allowed, self._largest_power)
-        penalties: np.ndarray = np.minimum(self._multiplier * self._base**powers, _HIGHEST)
+        powers = np.minimum(lengths - self._allowed_length, self._max_power)
+        penalties: np.ndarray = np.minimum(self._multiplier * self._base**powers, _MAX_PENALTY)
         return penalties
 
 
@@ -106,7 +108,7 @@ class _Breakers:
         self._tail_bytes = max(map(len, self._breakers), default=1) - 1
 
     def append(self, token: int) -> bool:
-        """True if a breaker ends in `token`, which is appended."""
+        """Appends `token`; returns True if a breaker ends in it."""
         token_bytes = self._token_bytes(token)
         text = self._tail + token_bytes
         found = bool(token_bytes) and any(
@@ -123,12 +125,12 @@ class _Breakers:
 
 
 def _repetitions(tokens: list[int]) -> list[int]:
-    """For each position the length of the common suffix of the tokens before it and of all tokens:
-    the Z-function of the reversed list, in linear time."""
+    """Returns for each position the length of the common suffix of the tokens before it and of all
+    tokens: the Z-function of the reversed list, in linear time."""
     backward = tokens[::-1]
     count = len(tokens)
     same = [0] * count
-    left = right = 0  # the match found so far that extends furthest
+    left = right = 0  # bounds of the match found so far that extends furthest
     for index in range(1, count):
         length = min(right - index, same[index - left]) if index < right else 0
         while index + length < count and backward[length] == backward[index + length]:

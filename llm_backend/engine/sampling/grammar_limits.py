@@ -15,12 +15,12 @@ from typing import Any
 from llm_backend.engine.messages import GrammarLimits
 from llm_backend.engine.sampling.pattern_intersections import count_intersections
 
-_PARTS = re.compile(
+_ELEMENT = re.compile(
     r"""(?P<comment>(?://|\#).*)
     |   (?P<literal>"(?:\\.|[^"\\\n])*+" | /(?:\\.|[^/\\\n])++/)
     |   (?P<json>%json)
     |   (?P<and>&)
-    |   \\.  # else each escaped quote of a row would be tried as a start
+    |   \\.  # an escaped quote or slash begins no literal: trying each of many takes quadratic time
     """,
     re.VERBOSE,
 )
@@ -28,7 +28,7 @@ _COMBINING = {"allOf", "anyOf", "oneOf", "$ref"}
 _ANNOTATIONS = {"$defs", "definitions", "title", "description", "default", "$schema", "x-guidance"}
 _SPACE = re.compile(r"\s*")
 _RULE = re.compile(r"(\w+)(?:\[[^\]]*\])?: ")
-_INTEGERS_BEGIN = -(2**63)
+_LOWEST_INT64 = -(2**63)
 _decoder = json.JSONDecoder()
 
 
@@ -44,7 +44,7 @@ class GrammarError(Exception):
 def check_grammar(grammar: str, limits: GrammarLimits) -> None:
     """Raises `GrammarError` for a grammar in Lark that exceeds `limits`."""
     offset = literals = intersections = 0
-    while found := _PARTS.search(grammar, offset):
+    while found := _ELEMENT.search(grammar, offset):
         offset = found.end()
         if found.lastgroup == "literal":
             literals += 1
@@ -127,8 +127,8 @@ class _SchemaCounts:
 
 
 def _has_lowest_integer(schema: Any) -> bool:  # Any: JSON
-    """True if a number is -2^63 or less: the native code cannot negate it, and would loop for
-    ever."""
+    """True if a number is not above the lowest 64-bit integer. The native code cannot negate that
+    one, and would loop for ever."""
     pending = [schema]
     while pending:
         value = pending.pop()
@@ -136,7 +136,7 @@ def _has_lowest_integer(schema: Any) -> bool:  # Any: JSON
             pending += value.values()
         elif isinstance(value, list):
             pending += value
-        elif isinstance(value, int | float) and value <= _INTEGERS_BEGIN:
+        elif isinstance(value, int | float) and value <= _LOWEST_INT64:
             return True
     return False
 
@@ -146,26 +146,26 @@ def _escape(step: str | int) -> str:
 
 
 def _keywords(schema: Any) -> Iterator[tuple[tuple[str | int, ...], str, Any, bool]]:  # Any: JSON
-    """Every keyword in a schema: the pointer to its object, its name and value, and True if it
-    is the only constraint of its schema."""
+    """Yields every keyword in a schema: the pointer to its object, its name and value, and True if
+    it is the only constraint of its schema."""
     pending: list[tuple[tuple[str | int, ...], Any]] = [((), schema)]
     while pending:
         pointer, value = pending.pop()
         if isinstance(value, dict):
-            alone = len(value.keys() - _ANNOTATIONS) == 1
+            is_single = len(value.keys() - _ANNOTATIONS) == 1
             for name, part in value.items():
-                yield pointer, name, part, alone and not _joins(name, part)
+                yield pointer, name, part, is_single and not _has_several_members(name, part)
             pending += [((*pointer, name), part) for name, part in value.items()]
         elif isinstance(value, list):
             pending += [((*pointer, number), part) for number, part in enumerate(value)]
 
 
-def _joins(name: str, value: Any) -> bool:  # Any: JSON
+def _has_several_members(name: str, value: Any) -> bool:  # Any: JSON
     return name == "allOf" and isinstance(value, list) and len(value) > 1
 
 
 def _significand(number: float) -> int:
-    """The number's digits without decimal point and trailing zeros: 0.0250 has 25."""
+    """Returns a number's digits as an integer, without trailing zeros: 25 for 0.0250."""
     if not number or (isinstance(number, float) and not math.isfinite(number)):
         return 1  # the native code refuses such a number
     digits = "".join(map(str, Decimal(str(number)).as_tuple().digits))

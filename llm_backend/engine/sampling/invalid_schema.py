@@ -1,8 +1,9 @@
 """Finds the part of a JSON schema that cannot be compiled, and says why in a sentence.
 
-The native code reports neither. Parts of the schema are tried one by one: the innermost that fails
-for the same reason is reported, and the keyword without which it does not fail. Other grammars wait
-meanwhile, so the number of trials and their time are bounded; then a larger part is reported.
+The native code reports neither. So parts of the schema are compiled one by one. The innermost part
+that fails for the same reason is reported, with the keyword without which it does not fail. Other
+grammars wait meanwhile, so the number and time of trials are bounded. Beyond these bounds, a larger
+part is reported.
 """
 
 import json
@@ -17,18 +18,18 @@ from llm_backend.json_types import JsonValue
 _Container = TypeVar("_Container", dict[str, JsonValue], list[JsonValue])
 
 TryCompile = Callable[[JsonValue], str | None]
-"""Function that tries to compile a schema: returns the error, or None if it compiles."""
+"""Tries to compile a schema; returns the error message, or None if it compiles."""
 
 _RULE = re.compile(r"^(?P<rule>\w+)(?:\[[^\]]*\])?: %json (?P<schema>\{.*\})$", re.MULTILINE)
-_MOST_TRIALS = 200
+_MAX_TRIALS = 200
 _TRIALS_S = 1.0
 _decoder = json.JSONDecoder()
-_NAMED = ("properties", "patternProperties", "$defs")
-_LISTED = ("allOf", "anyOf", "prefixItems")
-_SINGLE = ("items", "additionalProperties")
+_KEYWORDS_OF_MAPPINGS = ("properties", "patternProperties", "$defs")
+_KEYWORDS_OF_LISTS = ("allOf", "anyOf", "prefixItems")
+_KEYWORDS_OF_SCHEMAS = ("items", "additionalProperties")
 _UNSATISFIABLE = "no value satisfies it"
-_OTHER = "a part of it is not supported"
-_SENTENCES = (
+_UNSUPPORTED = "a part of it is not supported"
+_EXPLANATIONS = (
     ("Unsatisfiable", _UNSATISFIABLE),
     ("unsatisfiable", _UNSATISFIABLE),
     ("incompatible types", _UNSATISFIABLE),
@@ -53,20 +54,21 @@ _SENTENCES = (
 
 @dataclass(frozen=True, kw_only=True)
 class InvalidSchema:
-    """The invalid part: `location` is the rule of a grammar with a JSON pointer into its schema."""
+    """The invalid part of a schema. `location` is the rule of the grammar with a JSON pointer into
+    the schema, `sentence` says why the part is invalid."""
 
     location: str
     sentence: str
 
 
-def find_invalid_schema(grammar: str, reason_of: TryCompile) -> InvalidSchema | None:
+def find_invalid_schema(grammar: str, try_compile: TryCompile) -> InvalidSchema | None:
     """Finds the invalid schema of a grammar; None if the error is not in a schema."""
-    tries = _Trials(reason_of)
+    trials = _Trials(try_compile)
     for found in _RULE.finditer(grammar):
         schema, _ = _decoder.raw_decode(found["schema"])  # the rule may go on after it
-        reason = tries.reason(schema)
+        reason = trials.reason(schema)
         if reason is not None:
-            pointer = _innermost(schema, reason, tries)
+            pointer = _innermost(schema, reason, trials)
             steps = [str(step).replace("~", "~0").replace("/", "~1") for step in pointer]
             return InvalidSchema(
                 location="/".join([found["rule"], *steps]),
@@ -76,11 +78,11 @@ def find_invalid_schema(grammar: str, reason_of: TryCompile) -> InvalidSchema | 
 
 
 class _Trials:
-    """Bounds the number and time of trials; one trial may take as long as compiling a grammar."""
+    """Runs a bounded number of trials in a bounded time; the last one may exceed that time."""
 
-    def __init__(self, reason_of: TryCompile) -> None:
-        self._reason_of = reason_of
-        self._remaining = _MOST_TRIALS
+    def __init__(self, try_compile: TryCompile) -> None:
+        self._try_compile = try_compile
+        self._remaining = _MAX_TRIALS
         self._end = time.monotonic() + _TRIALS_S
 
     @property
@@ -89,57 +91,61 @@ class _Trials:
         return not self._remaining or time.monotonic() > self._end
 
     def reason(self, schema: JsonValue) -> str | None:
-        """The reason for which the schema does not compile; None if it does or is not tried."""
+        """Returns why the schema does not compile; None if it does, or if no trial is left."""
         if self.is_over:
             return None
         self._remaining -= 1
-        reason = self._reason_of(schema)
+        reason = self._try_compile(schema)
         return None if reason is None else _explain(reason)
 
 
-def _innermost(schema: JsonValue, reason: str, tries: _Trials) -> list[str | int]:
-    around = {name: schema[name] for name in ("$defs", "x-guidance") if name in schema}
+def _innermost(schema: JsonValue, reason: str, trials: _Trials) -> list[str | int]:
+    shared = {name: schema[name] for name in ("$defs", "x-guidance") if name in schema}
     pointer: list[str | int] = []
-    part = schema
+    innermost = schema
     while True:
-        for steps, inner in _parts(part, is_needed=reason == _UNSATISFIABLE):
-            if isinstance(inner, dict) and tries.reason({**around, **inner}) == reason:
+        for steps, inner in _parts(innermost, only_required=reason == _UNSATISFIABLE):
+            if isinstance(inner, dict) and trials.reason({**shared, **inner}) == reason:
                 pointer += steps
-                part = inner
+                innermost = inner
                 break
         else:
-            return [*pointer, *_keyword(part, around, reason, tries)]
+            return [*pointer, *_keyword(innermost, shared, reason, trials)]
 
 
-def _parts(schema: JsonValue, *, is_needed: bool) -> Iterator[tuple[list[str | int], JsonValue]]:
-    """The subschemas of a schema; if `is_needed`, only those of required values. Keywords without
-    subschemas, which a client wrote wrongly, are left out."""
-    for keyword in _NAMED[:1] if is_needed else _NAMED:
+def _parts(
+    schema: JsonValue, *, only_required: bool
+) -> Iterator[tuple[list[str | int], JsonValue]]:
+    """Yields the paths and subschemas of a schema; with `only_required`, only those of values that
+    every valid value has. Keywords whose value has a wrong type are left out."""
+    for keyword in _KEYWORDS_OF_MAPPINGS[:1] if only_required else _KEYWORDS_OF_MAPPINGS:
         for name, part in _value(schema, keyword, {}).items():
-            if not is_needed or name in _value(schema, "required", []):
+            if not only_required or name in _value(schema, "required", []):
                 yield [keyword, name], part
-    for keyword in _LISTED:
+    for keyword in _KEYWORDS_OF_LISTS:
         for number, part in enumerate(_value(schema, keyword, [])):
             yield [keyword, number], part
-    for keyword in () if is_needed and not schema.get("minItems") else _SINGLE:
+    for keyword in () if only_required and not schema.get("minItems") else _KEYWORDS_OF_SCHEMAS:
         if keyword in schema:
             yield [keyword], schema[keyword]
 
 
 def _value(schema: JsonValue, keyword: str, default: _Container) -> _Container:
-    """The value of a keyword, or the default for one of another type."""
+    """Returns the value of a keyword, or `default` if it has another type."""
     found = schema.get(keyword)
     return found if isinstance(found, type(default)) else default
 
 
-def _keyword(schema: JsonValue, around: JsonValue, reason: str, tries: _Trials) -> list[str]:
-    names = [name for name in schema if name not in around]
+def _keyword(schema: JsonValue, shared: JsonValue, reason: str, trials: _Trials) -> list[str]:
+    """Returns the keyword without which the schema does not fail for this reason, the first one if
+    no single keyword is the cause; nothing if the trials are over."""
+    names = [name for name in schema if name not in shared]
     for name in reversed(names):
-        rest = {other: value for other, value in schema.items() if other != name}
-        if tries.reason({**around, **rest}) != reason:
-            return [] if tries.is_over else [name]
+        others = {other: value for other, value in schema.items() if other != name}
+        if trials.reason({**shared, **others}) != reason:
+            return [] if trials.is_over else [name]
     return names[:1]
 
 
 def _explain(reason: str) -> str:
-    return next((why for mark, why in _SENTENCES if mark in reason), _OTHER)
+    return next((why for mark, why in _EXPLANATIONS if mark in reason), _UNSUPPORTED)

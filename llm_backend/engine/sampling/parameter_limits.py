@@ -21,8 +21,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "dry_allowed_length": (0, math.inf),
     "dry_penalty_last_n": (0, math.inf),
 }
-_BREAKERS = 64
-_BREAKER_BYTES = 40  # llama.cpp's limit; each is searched for after every token
+_MAX_BREAKERS = 64
+_MAX_BREAKER_BYTES = 40  # llama.cpp's limit; each is searched for after every token
 
 
 def check_sampling(sampling: Sampling) -> None:
@@ -30,19 +30,21 @@ def check_sampling(sampling: Sampling) -> None:
     for name in _FINITE:
         if not math.isfinite(getattr(sampling, name)):
             raise CommandRefused(Failure.INVALID, f"{name} must be a finite number.", name)
-    for name, (least, most) in _RANGES.items():
+    for name, (minimum, maximum) in _RANGES.items():
         value = getattr(sampling, name)
-        if value is not None and not (least <= value <= most and value < math.inf):
-            bounds = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
+        if value is not None and not (minimum <= value <= maximum and value < math.inf):
+            bounds = (
+                f"at least {minimum:g}" if maximum == math.inf else f"{minimum:g} to {maximum:g}"
+            )
             raise CommandRefused(Failure.INVALID, f"{name} is {value}; it must be {bounds}.", name)
     _check_breakers(sampling.dry_sequence_breakers)
 
 
 def _check_breakers(breakers: tuple[str, ...]) -> None:
     name = "dry_sequence_breakers"
-    if len(breakers) > _BREAKERS:
-        raise CommandRefused(Failure.INVALID, f"There may be at most {_BREAKERS} {name}.", name)
+    if len(breakers) > _MAX_BREAKERS:
+        raise CommandRefused(Failure.INVALID, f"There may be at most {_MAX_BREAKERS} {name}.", name)
     for breaker in breakers:
-        if not 1 <= len(breaker.encode(errors="replace")) <= _BREAKER_BYTES:
-            message = f"Each of {name} must have 1 to {_BREAKER_BYTES} bytes."
+        if not 1 <= len(breaker.encode(errors="replace")) <= _MAX_BREAKER_BYTES:
+            message = f"Each of {name} must have 1 to {_MAX_BREAKER_BYTES} bytes."
             raise CommandRefused(Failure.INVALID, message, name)

@@ -9,34 +9,35 @@ from typing import Any
 
 from llm_backend.json_types import JsonValue
 
-_MOST_STEPS = 20_000
-_MOST_DEPTH = 40
+_MAX_STEPS = 20_000
+_MAX_DEPTH = 40
 _NAMES = "\0names"
 _UNSUPPORTED = {"oneOf", "additionalItems"}  # not supported in schemas of responses
 
 
 @dataclass
 class _ValueExpressions:
-    """Expressions for one value, and for its parts: those with a name, and the rest."""
+    """Number of expressions for one value, and for the values in it: those with a name or number,
+    and all others."""
 
     own: int = 0
     parts: dict[str, "_ValueExpressions"] = field(default_factory=dict)
-    rest: "_ValueExpressions | None" = None
+    others: "_ValueExpressions | None" = None
 
-    def most(self) -> int:
-        inner = [*self.parts.values(), *([self.rest] if self.rest else [])]
-        return max([self.own, *(one.most() for one in inner)])
+    def max_count(self) -> int:
+        inner = [*self.parts.values(), *([self.others] if self.others else [])]
+        return max([self.own, *(one.max_count() for one in inner)])
 
 
 class _CannotCount(Exception):
-    """Counting takes more than `_MOST_STEPS` steps, or is not supported."""
+    """Counting needs more than `_MAX_STEPS` steps, or the schema has an unsupported keyword."""
 
 
 def count_intersections(schema: JsonValue) -> int | None:
-    """The maximum number of expressions that apply to one value; None if they cannot
-    be counted."""
+    """Returns the maximum number of expressions that apply to one value; None if they cannot be
+    counted."""
     try:
-        return _IntersectionCounter(schema.get("$defs", {})).count(schema, 0).most()
+        return _IntersectionCounter(schema.get("$defs", {})).count(schema, 0).max_count()
     except (_CannotCount, AttributeError, TypeError):  # or a malformed schema: it is not compiled
         return None
 
@@ -44,13 +45,13 @@ def count_intersections(schema: JsonValue) -> int | None:
 class _IntersectionCounter:
     def __init__(self, definitions: JsonValue) -> None:
         self._definitions = definitions
-        self._remaining_steps = _MOST_STEPS
-        self._open: list[str] = []
+        self._remaining_steps = _MAX_STEPS
+        self._open_references: list[str] = []
 
     def count(self, schema: JsonValue, depth: int) -> _ValueExpressions:
         """Expressions for a value that `schema` describes."""
         self._step()
-        if not isinstance(schema, dict) or depth > _MOST_DEPTH:
+        if not isinstance(schema, dict) or depth > _MAX_DEPTH:
             return _ValueExpressions()
         if _UNSUPPORTED & schema.keys() or isinstance(schema.get("items"), list):
             raise _CannotCount
@@ -75,23 +76,23 @@ class _IntersectionCounter:
             value.parts[name] = self.count(part, depth)
         for number, part in enumerate(schema.get("prefixItems", ())):
             value.parts[f"\0{number}"] = self.count(part, depth)
-        rest = [*schema.get("patternProperties", {}).values()]
-        rest += [schema[name] for name in ("items", "additionalProperties") if name in schema]
-        for part in rest:
+        others = [*schema.get("patternProperties", {}).values()]
+        others += [schema[name] for name in ("items", "additionalProperties") if name in schema]
+        for part in others:
             found = self.count(part, depth)
-            value.rest = found if value.rest is None else self._both(value.rest, found)
+            value.others = found if value.others is None else self._both(value.others, found)
 
     def _target(self, reference: str, depth: int) -> _ValueExpressions:
         name = str(reference).removeprefix("#/$defs/")
         if name not in self._definitions:
             raise _CannotCount
-        if name in self._open:
+        if name in self._open_references:
             return _ValueExpressions()
-        self._open.append(name)
+        self._open_references.append(name)
         try:
             return self.count(self._definitions[name], depth)
         finally:
-            self._open.pop()
+            self._open_references.pop()
 
     def _both(self, one: _ValueExpressions, other: _ValueExpressions) -> _ValueExpressions:
         return self._join(one, other, one.own + other.own, self._both)
@@ -103,17 +104,20 @@ class _IntersectionCounter:
         self, one: _ValueExpressions, other: _ValueExpressions, own: int, join: Any
     ) -> _ValueExpressions:
         self._step()
-        if not (other.own or other.parts or other.rest):
+        if not (other.own or other.parts or other.others):
             return one
         empty = _ValueExpressions()
         parts = {
             name: join(
-                one.parts.get(name, one.rest or empty), other.parts.get(name, other.rest or empty)
+                one.parts.get(name, one.others or empty),
+                other.parts.get(name, other.others or empty),
             )
             for name in dict.fromkeys([*one.parts, *other.parts])
         }
-        rest = join(one.rest or empty, other.rest or empty) if one.rest or other.rest else None
-        return _ValueExpressions(own=own, parts=parts, rest=rest)
+        others = None
+        if one.others or other.others:
+            others = join(one.others or empty, other.others or empty)
+        return _ValueExpressions(own=own, parts=parts, others=others)
 
     def _step(self) -> None:
         self._remaining_steps -= 1

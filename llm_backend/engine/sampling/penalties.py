@@ -1,4 +1,4 @@
-"""Penalties and biases: logits processors, which change logits by earlier tokens or by request."""
+"""Logits processors: penalties of earlier tokens, and biases that a request sets."""
 
 from collections import Counter, abc, deque
 from typing import Protocol
@@ -26,8 +26,8 @@ class RepeatPenalty:
     def __init__(self, sampling: Sampling, prompt: abc.Sequence[int]) -> None:
         window = sampling.repeat_last_n
         self._factor = np.float32(sampling.repeat_penalty)
-        self._last = deque(prompt if window is None else prompt[-window:], maxlen=window)
-        self._counts = Counter(self._last)
+        self._recent = deque(prompt if window is None else prompt[-window:], maxlen=window)
+        self._counts = Counter(self._recent)
 
     @staticmethod
     def is_wanted(sampling: Sampling) -> bool:
@@ -35,19 +35,20 @@ class RepeatPenalty:
         return sampling.repeat_penalty != 1 and sampling.repeat_last_n != 0
 
     def apply(self, row: Row) -> None:
-        """Logits above zero are divided, others multiplied: both become less likely."""
+        """Divides logits above zero by the factor and multiplies others, which makes both less
+        likely."""
         tokens = np.fromiter(self._counts, dtype=np.intp)
         logits = row[tokens]
         row[tokens] = np.where(logits > 0, logits / self._factor, logits * self._factor)
 
     def accept(self, token: int) -> None:
         """Notes that `token` was chosen."""
-        if len(self._last) == self._last.maxlen:
-            oldest = self._last.popleft()
+        if len(self._recent) == self._recent.maxlen:
+            oldest = self._recent.popleft()
             self._counts[oldest] -= 1
             if not self._counts[oldest]:
                 del self._counts[oldest]
-        self._last.append(token)
+        self._recent.append(token)
         self._counts[token] += 1
 
 
@@ -77,7 +78,8 @@ class CountPenalty:
 
 
 class LogitBias:
-    """Logit bias: constants on the logits of some tokens; `forbidden` ones can never be chosen."""
+    """Logit bias: adds a constant to the logits of some tokens; `forbidden` tokens can never be
+    chosen."""
 
     def __init__(self, biases: abc.Mapping[int, float], forbidden: abc.Iterable[int] = ()) -> None:
         banned = list(forbidden)
@@ -89,4 +91,4 @@ class LogitBias:
         np.add.at(row, self._tokens, self._values)
 
     def accept(self, token: int) -> None:
-        """Do nothing: biases do not depend on chosen tokens."""
+        """Does nothing: biases do not depend on chosen tokens."""

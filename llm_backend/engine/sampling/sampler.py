@@ -1,20 +1,19 @@
-"""Sampler: logits to the next token, one row at a time, without sorting the vocabulary where that
-can be avoided.
+"""Sampler: chooses the next token from a row of logits, and sorts the vocabulary only if it must.
 
-The order of a request's parameters, each skipped where it changes nothing:
+The steps in their order, each skipped if the request's parameters make it change nothing:
 
 1. the logits processors: repeat penalty (`repetition_penalty` elsewhere), frequency and presence
    penalty, DRY, logit bias, forbidden tokens (the end tokens, EOS, with `ignore_eos`); the grammar;
 2. temperature; one near zero takes the likeliest token, and the following steps are skipped;
 3. Mirostat, which replaces the following filters; or
-4. top-k, typical-p, top-p and min-p, XTC: they remove tokens, each from the result of the one
-   before;
+4. top-k, typical-p, top-p and min-p, XTC: each removes tokens from those that the previous one
+   left;
 5. the random choice.
 
 Top-p and min-p alone are sampled by rejection: a token sampled from the whole distribution is
 accepted if it lies in the nucleus. This check takes one comparison and one sum over the vocabulary,
-and no order. A sample is accepted with at least the nucleus' own probability, so few samples are
-needed. Candidates are sorted if no sample is accepted, or if another filter needs their order.
+without sorting. A sample is accepted with at least the probability of the nucleus, so few samples
+are needed. Candidates are sorted if no sample is accepted, or if another filter needs their order.
 """
 
 import math
@@ -50,9 +49,9 @@ _GREEDY_BELOW = 1e-4  # below this temperature only the likeliest token has any 
 class Sampler:
     """Chooses the tokens of one sequence; holds the state of its penalties and its seed.
 
-    `suppressed` can never be chosen, `delayed` not among the first `min_tokens` tokens.
-    `token_bytes` returns the bytes of a token as text, of control tokens too. The same seed, index
-    and logits give the same tokens, also where some of them were forced and only accepted.
+    `suppressed` tokens are never chosen, `delayed` ones not among the first `min_tokens` tokens.
+    `token_bytes` returns the bytes of a token as text, or the name of a control token. The same
+    seed, index and logits give the same tokens, even if the grammar forced some of them.
     """
 
     def __init__(
@@ -71,8 +70,8 @@ class Sampler:
         seed = None if sampling.seed is None else [sampling.seed & (2**64 - 1), index]
         self._rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
         self._logits_processors = _logits_processors(sampling, prompt, token_bytes, suppressed)
-        self._delay = LogitBias({}, delayed) if delayed else None
-        self._delayed_for = min_tokens
+        self._delayed_tokens = LogitBias({}, delayed) if delayed else None
+        self._delay_remaining = min_tokens
         self._is_greedy = sampling.temperature < _GREEDY_BELOW
         self._mirostat = Mirostat(sampling) if sampling.mirostat else None
         self._is_xtc_alone = (
@@ -84,7 +83,7 @@ class Sampler:
         self._needs_candidates = sampling.typical_p < 1 or sampling.xtc_probability > 0
         is_plain = not (self._is_greedy or self._mirostat or self._needs_candidates)
         samples_natively = is_plain and sampling.top_k <= 0 and NativeNucleus.is_available()
-        self._native = NativeNucleus(sampling, self._rng) if samples_natively else None
+        self._native_nucleus = NativeNucleus(sampling, self._rng) if samples_natively else None
         self._wants_logprobs = wants_logprobs or sampling.logprobs is not None
 
     def choose(self, row: Row, allowed: NDArray[np.bool_] | None = None) -> Choice:
@@ -106,27 +105,27 @@ class Sampler:
 
     def accept(self, token: int) -> None:
         """Notes that `token` was appended to this sequence."""
-        self._delayed_for -= 1
+        self._delay_remaining -= 1
         for processor in self._logits_processors:
             processor.accept(token)
 
     def _process_logits(self, row: Row) -> Row:
-        is_delayed = self._delay is not None and self._delayed_for > 0
+        is_delayed = self._delayed_tokens is not None and self._delay_remaining > 0
         if not self._logits_processors and not is_delayed:
             return row
         row = row.copy()
         for processor in self._logits_processors:
             processor.apply(row)
-        if self._delay is not None and is_delayed:
-            self._delay.apply(row)
+        if self._delayed_tokens is not None and is_delayed:
+            self._delayed_tokens.apply(row)
         return row
 
     def _sample(self, row: Row) -> int:
         """Samples a token from adjusted logits, natively if possible."""
-        if self._native is None:
+        if self._native_nucleus is None:
             return self._sample_in_numpy(row)
         try:
-            token = self._native.sample(row)
+            token = self._native_nucleus.sample(row)
         except NotFinite:
             return int(row.argmax())
         if token is not None:
@@ -171,7 +170,7 @@ def _logits_processors(
     token_bytes: abc.Callable[[int], bytes],
     suppressed: abc.Sequence[int],
 ) -> list[LogitsProcessor]:
-    """The logits processors that a request asks for, in their order; empty if none does."""
+    """Returns the logits processors that change something for this request, in their order."""
     processors: list[LogitsProcessor] = []
     if RepeatPenalty.is_wanted(sampling):
         processors.append(RepeatPenalty(sampling, prompt))

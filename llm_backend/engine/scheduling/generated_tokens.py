@@ -1,8 +1,8 @@
 """Tokens of recent chats as the model generated them, for prompts that begin with the same text.
 
-A chat's next prompt holds the last answer as text. A tokenizer may split it into other tokens than
-the model generated, and the cached prefix would end at the first of them. So a prompt that begins
-with the text of a remembered chat gets that chat's own tokens. Pure: no clock, no model.
+A chat's next prompt contains the last answer as text. A tokenizer may split it into other tokens
+than the model generated, and the cached prefix would end at the first difference. So a prompt that
+begins with the text of a remembered chat gets that chat's tokens. Pure: no clock, no model.
 """
 
 import threading
@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from llm_backend.engine.kv_cache.cache import common_prefix_length
 from llm_backend.engine.model import Vocabulary
 
-_TOKEN = "i"  # noqa: S105 # array type of a token
-_ENTRY_BYTES = 400  # about what the objects of a chat take besides their content
-_COMPARED = 64  # tokens that are compared at once
-_MARKUP = b"\xff"  # before the number of a token without text; no byte of a text in UTF-8
+_TOKEN_TYPE = "i"  # noqa: S105 # of an array of tokens
+_ENTRY_BYTES = 400  # estimate of the objects of a chat, besides their contents
+_COMPARED_TOKENS = 64  # at once
+_MARKUP = b"\xff"  # precedes the number of a token without text; UTF-8 never has this byte
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spelling:
-    """Tokens of a text, their text as a key, and for each of them whether a model generated it."""
+    """Tokens of a text, the key that their text is, and for each token 1 if the model generated it,
+    else 0."""
 
     key: bytes
     tokens: "array[int]"
@@ -30,7 +31,7 @@ class Spelling:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in memory."""
+        """Estimated bytes in memory."""
         return len(self.key) + len(self.tokens) * (self.tokens.itemsize + 1) + _ENTRY_BYTES
 
 
@@ -51,13 +52,13 @@ class GeneratedTokens:
         return len(self._keys)
 
     def add(self, prompt: Spelling, answer: abc.Sequence[int]) -> None:
-        """Remember a chat without media, whose `answer` was generated, in the place of the chats
+        """Stores a chat without media, whose `answer` the model generated, and removes the chats
         that it continues. The cost grows with the answer; the prompt is only copied."""
         if not prompt.tokens or not answer:
             return
         chat = Spelling(
             key=prompt.key + self._key(answer),
-            tokens=prompt.tokens + array(_TOKEN, answer),
+            tokens=prompt.tokens + array(_TOKEN_TYPE, answer),
             is_generated=prompt.is_generated + b"\1" * len(answer),
         )
         if chat.size > self._limit_bytes:
@@ -73,7 +74,9 @@ class GeneratedTokens:
     def spell(self, tokens: abc.Sequence[int]) -> Spelling:
         """Returns these tokens, none of them generated."""
         return Spelling(
-            key=self._key(tokens), tokens=array(_TOKEN, tokens), is_generated=bytes(len(tokens))
+            key=self._key(tokens),
+            tokens=array(_TOKEN_TYPE, tokens),
+            is_generated=bytes(len(tokens)),
         )
 
     def substitute(self, tokens: abc.Sequence[int]) -> Spelling:
@@ -99,7 +102,8 @@ class GeneratedTokens:
         )
 
     def _common_text(self, known: Spelling, theirs: "array[int]") -> tuple[int, int]:
-        """Number of tokens of both that have the same text, as far as tokens may be replaced."""
+        """Returns how many tokens of each have the same text, up to the first difference that may
+        not be replaced."""
         first, second = 0, 0
         end: tuple[int, int] | None = (0, 0)
         while end is not None:
@@ -112,27 +116,27 @@ class GeneratedTokens:
     def _end_of_difference(
         self, known: Spelling, first: int, theirs: "array[int]", second: int
     ) -> tuple[int, int] | None:
-        """The next positions in both at which their texts are equal again, if a token between was
-        generated; else None."""
-        start, rest, other_rest = first, b"", b""
+        """Returns the next positions in both after which their texts are equal again. None if there
+        are none, or if no known token before them was generated."""
+        start, pending, other_pending = first, b"", b""
         while True:
-            if not rest and first < len(known.tokens):
-                piece = rest = self._text(known.tokens[first])
+            if not pending and first < len(known.tokens):
+                piece = pending = self._text(known.tokens[first])
                 first += 1
-            elif not other_rest and second < len(theirs):
-                piece = other_rest = self._text(theirs[second])
+            elif not other_pending and second < len(theirs):
+                piece = other_pending = self._text(theirs[second])
                 second += 1
             else:
                 return None
-            same = min(len(rest), len(other_rest))
-            if not piece or rest[:same] != other_rest[:same]:
+            same = min(len(pending), len(other_pending))
+            if not piece or pending[:same] != other_pending[:same]:
                 return None
-            rest, other_rest = rest[same:], other_rest[same:]
-            if same and not rest and not other_rest:
+            pending, other_pending = pending[same:], other_pending[same:]
+            if same and not pending and not other_pending:
                 return (first, second) if any(known.is_generated[start:first]) else None
 
     def _nearest(self, key: bytes) -> bytes | None:
-        """The key of a chat that has the longest beginning in common with this one."""
+        """Returns the key of the chat that has the longest beginning in common with `key`."""
         index = bisect_left(self._keys, key)
         beside = self._keys[max(0, index - 1) : index + 1]
         return max(beside, key=lambda one: common_prefix_length(one, key), default=None)
@@ -151,11 +155,11 @@ class GeneratedTokens:
         del self._keys[bisect_left(self._keys, key)]
 
     def _key(self, tokens: abc.Sequence[int]) -> bytes:
-        """The text of tokens, with the numbers of those that have none."""
+        """Returns the text of tokens, with the numbers of tokens that have none."""
         return b"".join(self._text(token) or _MARKUP + token.to_bytes(4, "big") for token in tokens)
 
     def _text(self, token: int) -> bytes:
-        """The text of a token; empty for markup."""
+        """Returns the text of a token; empty for markup."""
         text = self._texts[token]
         if text is None:
             is_marker = self._vocabulary.is_marker(token)
@@ -164,10 +168,13 @@ class GeneratedTokens:
 
 
 def _equal_length(known: "array[int]", first: int, theirs: "array[int]", second: int) -> int:
-    """Number of equal tokens from these positions on; copies few tokens beyond the equal ones."""
-    length, same = 0, _COMPARED
-    while same == _COMPARED:
+    """Returns the number of equal tokens from these positions on. Compares a few tokens at a time,
+    because slices are copies."""
+    length, same = 0, _COMPARED_TOKENS
+    while same == _COMPARED_TOKENS:
         at, other = first + length, second + length
-        same = common_prefix_length(known[at : at + _COMPARED], theirs[other : other + _COMPARED])
+        same = common_prefix_length(
+            known[at : at + _COMPARED_TOKENS], theirs[other : other + _COMPARED_TOKENS]
+        )
         length += same
     return length

@@ -1,4 +1,4 @@
-"""Tokenizes a text prompt: pieces of text that no token reaches across, and media between them."""
+"""Tokenizes a text prompt: pieces of text that share no token, and media between them."""
 
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -22,7 +22,7 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.model import Vocabulary
 
-_SEES = {MediaKind.IMAGE: "sees no images", MediaKind.AUDIO: "hears no audio"}
+_REFUSALS = {MediaKind.IMAGE: "sees no images", MediaKind.AUDIO: "hears no audio"}
 
 
 @dataclass(kw_only=True)
@@ -38,21 +38,21 @@ class PromptTokens:
 
     @property
     def ends_with_media(self) -> bool:
-        """True if nothing follows the last medium."""
+        """True if no token follows the last medium."""
         return bool(self.runs) and self.runs[-1].end == self.offset + len(self.tokens)
 
     def mask_media(self) -> list[int | None]:
-        """The tokens, None for those of media."""
+        """Returns the tokens, None for each one of media."""
         if not self.runs:
             return list(self.tokens)
         return [token if token >= 0 else None for token in self.tokens]
 
     def add(self, media: MediaItem, number: int, projector: Projector | None) -> None:
-        """Appends a medium, the text's `number`th. Raises `CommandRefused`."""
+        """Appends a medium; `number` is its index among the text's. Raises `CommandRefused`."""
         number += self.media
         field_name = f"media[{number}]"
         if projector is None or media.medium not in projector.media:
-            message = f"This model {_SEES[media.medium]}."
+            message = f"This model {_REFUSALS[media.medium]}."
             raise CommandRefused(Failure.UNSUPPORTED, message, field_name)
         try:
             pieces = projector.pieces(media)
@@ -78,9 +78,10 @@ def tokenize_prompt(
     projector: Projector | None = None,
     after: PromptTokens | None = None,
 ) -> PromptTokens:
-    """Tokenizes each piece between two cuts, after the begin token if it is wanted, and inserts
-    the command's media. The text of a `Question` is tokenized into `after`, which is empty but for
-    its position. Raises `CommandRefused` for a medium that cannot be read."""
+    """Tokenizes the pieces of `text` between the command's cuts, and inserts its media. The begin
+    token comes first if the command wants it. The text of a `Question` is tokenized into `after`,
+    which has its position and no tokens. Raises `CommandRefused` for a medium that cannot be
+    read."""
     prompt, start = after or PromptTokens(), 0
     media = {
         at: list(group)

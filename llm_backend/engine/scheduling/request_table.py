@@ -30,15 +30,15 @@ class _QueueLimit:
 
 
 class QueueLimits:
-    """Limit and deadline of each priority's queue; a full batch queue does not keep interactive
-    requests out."""
+    """Limit and deadline of each priority's queue. Interactive requests are accepted although the
+    batch queue is full."""
 
     def __init__(self, queues: dict[Priority, _QueueLimit]) -> None:
         self._queues = queues
 
     @classmethod
     def of(cls, config: LoadModel) -> Self:
-        """The limits by a worker's `LoadModel` command."""
+        """Returns the limits that a `LoadModel` command sets."""
         interactive = _QueueLimit(limit=config.queue_limit, deadline_s=config.queue_deadline_s)
         batch = _QueueLimit(
             limit=config.batch_queue_limit, deadline_s=config.batch_queue_deadline_s
@@ -46,7 +46,7 @@ class QueueLimits:
         return cls({Priority.INTERACTIVE: interactive, Priority.BATCH: batch})
 
     def limit(self, priority: Priority) -> int:
-        """Number of requests of this priority that may wait."""
+        """Returns the number of requests of this priority that may wait."""
         return self._queues[priority].limit
 
     def exceeded_deadline_s(
@@ -75,8 +75,8 @@ class RequestTable:
         self.grammars = Grammars(model.vocabulary, config.grammars)
         self._compiling = GrammarCompilation(self.grammars)
         self._labels_limit = config.labels_limit
-        # paths of a score computed at once: with separate cells, more would not be faster
-        self._score_width = model.slots if config.kv_unified else 1
+        # paths of a scoring computed at once: several are faster only in unified cells
+        self._scoring_width = model.slots if config.kv_unified else 1
         self._requests: dict[Address, EngineRequest] = {}
 
     def __getitem__(self, address: Address) -> EngineRequest:
@@ -104,8 +104,8 @@ class RequestTable:
         return [request for request in self._requests.values() if not request.has_started]
 
     def validate(self, command: Generate | ScoreLabels) -> ValidatedCommand:
-        """Tokenizes and checks a command, without a change to the table, so that another thread may
-        do it. Raises `CommandRefused`."""
+        """Tokenizes and checks a command. Does not change the table, so that another thread may
+        call it. Raises `CommandRefused`."""
         vocabulary, projector = self._model.vocabulary, self._model.projector
         if isinstance(command, Generate):
             return self._command_limits.validate(
@@ -124,14 +124,14 @@ class RequestTable:
         free_slots: int,
         validated: ValidatedCommand | None = None,
     ) -> EngineRequest | None:
-        """Adds a new request. Returns it if it needs nothing more than a slot, None while its
-        grammar is compiled. Raises `CommandRefused`."""
+        """Adds a new request. Returns it if it only needs a slot, None if its grammar has to be
+        compiled first. Raises `CommandRefused`."""
         if isinstance(command, ScoreLabels):
             self.check_queue(command.priority, free_slots=free_slots)
         prompt = self.validate(command) if validated is None else validated
         if isinstance(command, ScoreLabels):
             assert isinstance(prompt, ValidatedScoring), "it was validated as a scoring"
-            return self._add_score(address, command, prompt, now)
+            return self._add_scoring(address, command, prompt, now)
         assert isinstance(prompt, ValidatedPrompt), "it was validated as a prompt"
         answers = self._build_answers(address, command, prompt, now)
         request = GenerationRequest(address, command, answers, now, prompt.spelling)
@@ -143,17 +143,24 @@ class RequestTable:
         self._compiling.add(request, command.grammar)
         return None
 
+    def check_queue(self, priority: Priority, *, free_slots: int, additional: int = 0) -> None:
+        """Raises `CommandRefused` if the queue of a priority is full, counting `additional`
+        requests that are not in the table."""
+        waiting = additional + sum(request.priority is priority for request in self.waiting)
+        check_queue(waiting, self._queue_limits.limit(priority), free_slots=free_slots)
+
     def remove(self, address: Address) -> EngineRequest | None:
-        """Removes a request from everything that it waits for; None if it was removed before."""
+        """Removes and returns a request, and ends its wait for a grammar; None if it was removed
+        before."""
         request = self._requests.pop(address, None)
         if isinstance(request, GenerationRequest):
             self._compiling.remove(request)
         return request
 
     def remember_answer(self, request: EngineRequest, sequence: Sequence) -> None:
-        """Remember the tokens of a chat whose first answer has ended. An answer whose tokens
-        a grammar or sampling options have steered is not remembered: a client could choose tokens
-        that the prompts of other clients would then contain."""
+        """Stores the tokens of a chat whose first answer has ended, except if a grammar or sampling
+        options have steered them: a client could thereby choose tokens of other clients'
+        prompts."""
         if self._generated_tokens is None or not isinstance(request, GenerationRequest):
             return
         is_steered = request.command.grammar is not None or request.command.sampling.is_steered
@@ -172,9 +179,9 @@ class RequestTable:
         return self._compiling.pop_ready()
 
     def find_expired(self, now: float) -> list[tuple[EngineRequest, str]]:
-        """Requests that have exceeded their queue deadline, each with the message of its
-        failure."""
-        late = []
+        """Returns the requests that have exceeded their queue deadline, each with the message of
+        its failure."""
+        expired = []
         for request in self.waiting:
             deadline_s = self._queue_limits.exceeded_deadline_s(
                 request.arrived_at, request.priority, now
@@ -182,10 +189,10 @@ class RequestTable:
             if deadline_s is not None:
                 is_compiling = request in self._compiling
                 missing = "Its grammar was not ready" if is_compiling else "No slot became free"
-                late.append((request, f"{missing} within {deadline_s:g} seconds; try later."))
-        return late
+                expired.append((request, f"{missing} within {deadline_s:g} seconds; try later."))
+        return expired
 
-    def _add_score(
+    def _add_scoring(
         self, address: Address, command: ScoreLabels, prompt: ValidatedScoring, now: float
     ) -> ScoringRequest:
         request = ScoringRequest(
@@ -193,7 +200,7 @@ class RequestTable:
             command,
             prompt,
             now,
-            width=self._score_width,
+            width=self._scoring_width,
             can_roll_back=self._model.can_roll_back,
         )
         self._requests[address] = request
@@ -219,9 +226,3 @@ class RequestTable:
         ]
         vocabulary = self._model.vocabulary
         return [OutputBuilder(command, one, vocabulary, prompt.prediction) for one in sequences]
-
-    def check_queue(self, priority: Priority, *, free_slots: int, besides: int = 0) -> None:
-        """Raises `CommandRefused` if the queue of a priority is full with `besides` further
-        requests."""
-        waiting = besides + sum(request.priority is priority for request in self.waiting)
-        check_queue(waiting, self._queue_limits.limit(priority), free_slots=free_slots)

@@ -24,7 +24,7 @@ from llm_backend.engine.sequence import ScheduledTokens, Sequence
 _OLDEST_MEDIA_EVERY = 4  # every fourth image or audio file is the oldest, whatever its priority
 # Up to this many forced tokens are computed one a pass, beside other sequences: that is cheaper
 # than a native batch of their own (measured at 8).
-_MOST_FORCED_TOKENS = 8
+_MAX_FORCED_TOKENS = 8
 _MIN_TOKENS_BEFORE_PREEMPTION = 64  # computed by a batch sequence since it got its slot
 _UNLIMITED = PrefillLimits()
 
@@ -230,7 +230,7 @@ class Scheduler:
         if self._cache.kv_unified:
             return 1
         return min(
-            _MOST_FORCED_TOKENS,
+            _MAX_FORCED_TOKENS,
             max(1, sum(sequence.uncomputed_tokens == 1 for sequence in self._running)),
         )
 

@@ -36,7 +36,7 @@ class PrefixPrefill:
         self.sequence = sequence
         self.is_finished = False
 
-    def read_prompt(self, row: Row, position: int) -> None:
+    def add_prompt_logprob(self, row: Row, position: int) -> None:
         """Ignores the logits."""
 
     def advance_with_draft(
@@ -62,7 +62,7 @@ class PathScorer:
         self._path = path
         self._logprobs = logprobs
 
-    def read_prompt(self, row: Row, position: int) -> None:
+    def add_prompt_logprob(self, row: Row, position: int) -> None:
         """Reads the logits at a position of the prompt: [vocab] float32."""
         length = position + 1 - (len(self.sequence.tokens) - len(self._path.tokens))
         node = self._path.tokens[:length]
@@ -74,7 +74,7 @@ class PathScorer:
     ) -> tuple[Delta | None, int]:
         """Reads the logits of the last position, with which the path ends. Raises `NoChoice` if
         logits are NaN."""
-        self.read_prompt(rows[0], len(self.sequence.tokens) - 1)
+        self.add_prompt_logprob(rows[0], len(self.sequence.tokens) - 1)
         self.is_finished = True
         return None, 0
 

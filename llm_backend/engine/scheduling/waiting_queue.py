@@ -1,10 +1,10 @@
 """Waiting queue of the engine: which sequence gets the next free slot. Pure.
 
 Interactive sequences come before batch ones, and sequences of requests with fewer running sequences
-before others. Of every few free slots one goes to the sequence that has waited longest, so that
-none starves. A sequence whose prefix is being read from a file, or computed by another sequence,
-waits until that prefix is available, then reuses it. An interactive sequence never waits for the
-prefix of a batch sequence, which only gets the tokens that others leave.
+before others. Every eighth slot goes to the sequence that has waited longest, so that none starves.
+A sequence whose prefix is being read from a file, or computed by another sequence, waits until that
+prefix is available, then reuses it. An interactive sequence never waits for the prefix of a batch
+sequence, because it may preempt that one.
 """
 
 from collections import Counter, abc
@@ -17,13 +17,13 @@ _OLDEST_SLOT_EVERY = 8  # every eighth free slot goes to the oldest sequence
 
 
 class WaitingQueue:
-    """Waiting sequences, held in the order of their arrival, preempted ones first; they get slots
-    in a different order (see `take_next`). `cache` finds cached prefixes."""
+    """Waiting sequences, stored in the order of their arrival, preempted ones first. `take_next`
+    chooses from them in another order. `cache` finds cached prefixes."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._waiting: list[Sequence] = []
-        # follower -> leader, length of the common prefix
+        # by waiting sequence: the running one that computes their common prefix, and its length
         self._leaders: dict[Sequence, tuple[Sequence, int]] = {}
         self._slots_by_priority = 0  # sequences that got a slot since the last one chosen by age
 
@@ -37,7 +37,7 @@ class WaitingQueue:
         self._waiting.extend(sequences)
 
     def put_back(self, sequence: Sequence) -> None:
-        """Prepend a preempted sequence: it comes first among its equals."""
+        """Prepends a preempted sequence: it comes first among its equals."""
         self._waiting.insert(0, sequence)
 
     def remove(self, sequence: Sequence) -> None:
@@ -49,10 +49,10 @@ class WaitingQueue:
         """Removes and returns the sequence that gets a free slot. None if every waiting sequence
         waits for a prefix that one of the `running` sequences computes, or that is being read from
         a file."""
-        is_fair = self._slots_by_priority >= _OLDEST_SLOT_EVERY - 1
-        ordered = self._by_age() if is_fair else self._by_priority(running)
+        chooses_by_age = self._slots_by_priority >= _OLDEST_SLOT_EVERY - 1
+        ordered = self._by_age() if chooses_by_age else self._by_priority(running)
         found = self._take_first(ordered, running)
-        if found is not None and is_fair:
+        if found is not None and chooses_by_age:
             self._slots_by_priority = 0
         return found
 
@@ -87,8 +87,8 @@ class WaitingQueue:
         )
 
     def _must_wait(self, sequence: Sequence, running: abc.Sequence[Sequence]) -> bool:
-        """True if a prefix of this sequence that is longer than any cached one by at least
-        `copy_threshold` is being read from a file, or computed by another sequence."""
+        """True if another sequence computes a prefix of this one, or a prefix is being read from a
+        file, and it exceeds every cached prefix by at least `copy_threshold` tokens."""
         if self._cache.prefixes_being_restored and self._cache.should_wait_for_restore(
             sequence.reusable_tokens
         ):
@@ -104,7 +104,8 @@ class WaitingQueue:
     def _leader(
         self, sequence: Sequence, running: abc.Sequence[Sequence]
     ) -> tuple[Sequence | None, int]:
-        """The running sequence that computes such a prefix, and the prefix's length."""
+        """Returns the running sequence that computes such a prefix, and the prefix's length; None
+        and 0 if there is none."""
         leaders = [one for one in running if not _is_preemptible_for(one, sequence)]
         if not self._cache.can_roll_back or not leaders:
             return None, 0

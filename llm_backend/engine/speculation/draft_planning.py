@@ -1,26 +1,27 @@
 """Planning of a draft model: for which sequences it drafts, and how many tokens. Pure: no model, no
 clock.
 
-Every token that it drafts costs a pass of its own, shared by all its sequences, and a position in
-the pass that verifies it. It also has to prefill each text, which is only worth it for a sequence
-with many tokens still to come. One long text is begun at a time.
+Each drafted token costs a position in the pass that verifies it, and a pass of the draft model,
+which drafts one token for each of its sequences in a pass. The draft model also has to prefill each
+text, which only pays for a sequence with many tokens still to generate. It prefills one long text
+at a time.
 """
 
 from collections import abc
 from dataclasses import dataclass
 
-MARGIN = 1.05  # factor by which a pass with drafts must be better: both sides are estimates
-_USUAL_UNCOMPUTED = 2  # uncomputed tokens of a text for which it has just drafted
-_SHORT_PREFILL = 16  # tokens whose pass costs little more than one of a few
+MARGIN = 1.05  # factor by which drafting must be faster: both speeds are estimates
+_USUAL_UNCOMPUTED_TOKENS = 2  # of a text for which the draft model has just drafted
+_SHORT_PREFILL_TOKENS = 16  # a pass of these costs little more than a pass of a few
 
 
 @dataclass(frozen=True, kw_only=True)
 class DraftTarget:
     """A decoding sequence, of which about `remaining_tokens` are still to be generated.
 
-    The draft model first computes `uncomputed_tokens`, and drafts `draft_limit` tokens at most. Its
-    next token is accepted with the probability `acceptance_rate`. Without the draft model, the pass
-    computes `guesses`, of which it accepts `expected_accepted` on average; it accepts the first one
+    The draft model first computes `uncomputed_tokens`, and drafts at most `draft_limit` tokens. The
+    next one is accepted with the probability `acceptance_rate`. Without the draft model, the pass
+    verifies `guesses` tokens, of which it accepts `expected_accepted` on average, and the first
     with the probability `guess_acceptance_rate`."""
 
     acceptance_rate: float
@@ -34,7 +35,7 @@ class DraftTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class DraftCosts:
-    """Cost in seconds of a pass of this number of tokens, of the model and of the draft model."""
+    """Cost in seconds of a pass by its number of tokens, for the model and for the draft model."""
 
     model: abc.Callable[[int], float]
     draft: abc.Callable[[int], float]
@@ -42,8 +43,8 @@ class DraftCosts:
 
 @dataclass(frozen=True, kw_only=True)
 class _DraftPlan:
-    """Draft at most `count` tokens for each of `members`. `gain` is the number of tokens that all
-    sequences gain, `cost` the seconds of drafting and verifying."""
+    """A plan to draft at most `count` tokens for each of `members`. `gain` is the expected number
+    of tokens that all sequences gain, `cost` the seconds of drafting and verifying."""
 
     members: tuple[int, ...]
     count: int
@@ -58,8 +59,8 @@ class _DraftPlan:
 def choose_draft_lengths(
     targets: abc.Sequence[DraftTarget], *, tokens: int, capacity: int, costs: DraftCosts
 ) -> list[int]:
-    """Number of tokens to draft for each of `targets`. The pass computes `tokens` other tokens, and
-    at most `capacity` drafted or guessed ones."""
+    """Returns the number of tokens to draft for each of `targets`. The pass computes `tokens` other
+    tokens, and at most `capacity` drafted or guessed ones."""
     ranked = sorted(
         (
             index
@@ -68,13 +69,13 @@ def choose_draft_lengths(
         ),
         key=lambda index: -targets[index].acceptance_rate,
     )
-    near = [index for index in ranked if targets[index].uncomputed_tokens <= _SHORT_PREFILL]
+    near = [index for index in ranked if targets[index].uncomputed_tokens <= _SHORT_PREFILL_TOKENS]
     without_drafts = _plan_without_drafts(targets, tokens, costs)
     best = _best_plan(targets, near, tokens, capacity, costs, default=without_drafts)
     if len(near) < len(ranked):
         far = min(set(ranked) - set(near), key=lambda index: targets[index].uncomputed_tokens)
-        more = [index for index in ranked if index == far or index in near]
-        joined = _best_plan(targets, more, tokens, capacity, costs, default=without_drafts)
+        with_far = [index for index in ranked if index == far or index in near]
+        joined = _best_plan(targets, with_far, tokens, capacity, costs, default=without_drafts)
         if far in joined.members and _is_worth_prefill(targets, far, joined, best, costs):
             best = joined
     if best.speed <= without_drafts.speed * MARGIN:
@@ -88,7 +89,7 @@ def choose_draft_lengths(
 def _plan_without_drafts(
     targets: abc.Sequence[DraftTarget], tokens: int, costs: DraftCosts
 ) -> _DraftPlan:
-    """A pass without the draft model."""
+    """Returns the plan of a pass without the draft model."""
     gain = len(targets) + sum(target.expected_accepted for target in targets)
     cost = costs.model(tokens + sum(target.guesses for target in targets))
     return _DraftPlan(members=(), count=0, gain=gain, cost=cost)
@@ -103,13 +104,14 @@ def _best_plan(
     *,
     default: _DraftPlan,
 ) -> _DraftPlan:
-    """The fastest choice for the first ones of `ranked`, or `default` if that is faster."""
+    """Returns the fastest plan whose members are the first of `ranked`, or `default` if that is
+    faster."""
     plans = [
-        choice
+        plan
         for end in range(1, min(len(ranked), capacity) + 1)
-        for choice in _plans(targets, tuple(ranked[:end]), tokens, capacity, costs)
+        for plan in _plans(targets, tuple(ranked[:end]), tokens, capacity, costs)
     ]
-    return max([default, *plans], key=lambda choice: choice.speed)
+    return max([default, *plans], key=lambda plan: plan.speed)
 
 
 def _plans(
@@ -119,13 +121,14 @@ def _plans(
     capacity: int,
     costs: DraftCosts,
 ) -> list[_DraftPlan]:
-    """The plans that draft one token for each member, two for each, and so on up to `capacity`."""
+    """Returns the plans to draft one token for each member, two for each, and so on while they fit
+    `capacity`."""
     others = [target for index, target in enumerate(targets) if index not in members]
     gain = len(targets) + sum(target.expected_accepted for target in others)
     computed = sum(target.guesses for target in others)
     drafting = [targets[index] for index in members]
     draft_cost = costs.draft(
-        sum(min(target.uncomputed_tokens, _USUAL_UNCOMPUTED) for target in drafting)
+        sum(min(target.uncomputed_tokens, _USUAL_UNCOMPUTED_TOKENS) for target in drafting)
     )
     plans: list[_DraftPlan] = []
     while drafting and computed + len(drafting) <= capacity:
@@ -147,7 +150,7 @@ def _is_worth_prefill(
     alternative: _DraftPlan,
     costs: DraftCosts,
 ) -> bool:
-    """True if the prefill of a long text costs less than its drafts gain until its end."""
-    gained = joined.gain / alternative.speed - joined.cost
+    """True if the prefill of a long text costs less time than its drafts save until its end."""
+    saved_s = joined.gain / alternative.speed - joined.cost
     passes = targets[index].remaining_tokens * len(targets) / joined.gain
-    return gained * passes > costs.draft(targets[index].uncomputed_tokens)
+    return saved_s * passes > costs.draft(targets[index].uncomputed_tokens)

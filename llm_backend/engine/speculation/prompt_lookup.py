@@ -1,27 +1,27 @@
-"""Prompt lookup (n-gram speculation): finds earlier repetitions of a text's end; the tokens that
-followed there may follow again. Pure.
+"""Prompt lookup (n-gram speculation): finds earlier occurrences of a text's end, because the tokens
+that followed them may follow again. Pure.
 
-For every pair of neighbouring tokens, the index after it and that of the pair's previous occurrence
-are stored. So a token costs one dictionary entry, and the longest of the recent repetitions is
-found by walking that chain a bounded number of steps.
+A dictionary has the index after the latest occurrence of each pair of tokens, and a list links each
+index to that of the pair's previous occurrence. So a token costs one dictionary entry, and a search
+follows a bounded number of links.
 """
 
 from collections.abc import Iterable
 from itertools import takewhile
 
-_STEPS = 32  # earlier indices that are compared: a frequent pair has thousands
-_LONGEST = 32  # tokens compared at an index; a longer repetition is not better evidence
-_BEGIN = (-2, -1)  # before a prediction, and before the text that it predicts
-_END = -3  # repetitions do not extend across it
+_MAX_OCCURRENCES = 32  # that are compared: a frequent pair has thousands
+_MAX_COMPARED_TOKENS = 32  # at one occurrence; a longer repetition is no better evidence
+_BEGIN = (-2, -1)  # precedes a prediction, and the text that it predicts
+_END = -3  # follows a prediction; no repetition extends across it
 
 
 class PromptLookup:
-    """A growing text, optionally preceded by a prediction of the text after `begin`."""
+    """A growing text. A `prediction` of the text after `mark_begin` may precede it."""
 
     def __init__(self, prediction: Iterable[int] = ()) -> None:
         self._tokens: list[int] = []
         self._latest: dict[tuple[int, int], int] = {}
-        self._earlier: list[int] = [0, 0]  # by index; 0 where a pair is new
+        self._previous: list[int] = [0, 0]  # by index; 0 where a pair is new
         self._prediction_end = 0
         predicted = list(prediction)
         self._has_prediction = bool(predicted)
@@ -37,7 +37,7 @@ class PromptLookup:
         for token in tokens:
             self.push(token)
 
-    def begin(self) -> None:
+    def mark_begin(self) -> None:
         """Marks the beginning of the text that the prediction is about, if there is one."""
         if self._has_prediction:
             self.extend(_BEGIN)
@@ -49,26 +49,26 @@ class PromptLookup:
         if index < 2:
             return
         pair = (self._tokens[-2], token)
-        self._earlier.append(self._latest.get(pair, 0))
+        self._previous.append(self._latest.get(pair, 0))
         self._latest[pair] = index
 
     def match(self) -> tuple[int, int] | None:
-        """The index after the longest earlier repetition of the text's end, and its length; of
-        several equally long ones, one in the prediction, else the latest. None if not even the
-        last two tokens occurred before."""
+        """Returns the index after the longest earlier repetition of the text's end, and its length;
+        of equally long ones, one in the prediction, else the latest. None if the last two tokens
+        did not occur before."""
         best: tuple[int, int] | None = None
-        index = self._earlier[len(self._tokens)]
-        for _ in range(_STEPS):
+        index = self._previous[len(self._tokens)]
+        for _ in range(_MAX_OCCURRENCES):
             if not index:
                 break
             length = self._repetition_length(index)
             if best is None or self._rank(index, length) > self._rank(*best):
                 best = (index, length)
-            index = self._earlier[index]
+            index = self._previous[index]
         return best
 
     def token_at(self, index: int) -> int | None:
-        """The token at an index; None at a boundary, across which no repetition extends."""
+        """Returns the token at an index; None at the bounds of a prediction."""
         token = self._tokens[index]
         return token if token >= 0 else None
 
@@ -77,8 +77,8 @@ class PromptLookup:
         return index < self._prediction_end
 
     def continuation(self, index: int, count: int) -> list[int]:
-        """Up to `count` tokens that followed at an index. If they reach the end of the text, the
-        text is taken as periodic and they are repeated."""
+        """Returns up to `count` tokens from an index on. At the end of the text they are repeated,
+        as if the text were periodic."""
         ahead = len(self._tokens) - index
         found = self._tokens[index : index + min(count, ahead)]
         found = list(takewhile(lambda token: token >= 0, found))
@@ -93,7 +93,8 @@ class PromptLookup:
         tokens, end = self._tokens, len(self._tokens)
         length = 2
         while (
-            length < min(_LONGEST, index) and tokens[index - 1 - length] == tokens[end - 1 - length]
+            length < min(_MAX_COMPARED_TOKENS, index)
+            and tokens[index - 1 - length] == tokens[end - 1 - length]
         ):
             length += 1
         return length

@@ -41,7 +41,7 @@ class PromptLookupDrafter:
     ) -> None:
         self._lookup = PromptLookup(prediction)
         self._lookup.extend(tokens)
-        self._lookup.begin()
+        self._lookup.mark_begin()
         self._rates = LookupRates(rates)
         self._match = self._lookup.match()
         self.predicted_tokens = 0

@@ -90,7 +90,7 @@ def working(
             kind=ModelKind.CHAT, architecture="", name="", description="", size_bytes=0, backend=""
         ),
         make_engine=make_engine or (lambda outbox, _: Generator(model, begin, outbox)),
-        tokenizes=model,
+        tokenizing_model=model,
     )
     worker = Worker(connections, connections.add(theirs), loaded, begin)
     thread = threading.Thread(target=worker.run)
@@ -113,7 +113,7 @@ def test_worker_with_weights_on_a_gpu_sends_deltas_at_once(gpu_bytes, delays):
         return Generator(model, begin, outbox)
 
     loaded = LoadedModel(
-        info=replace(info, gpu_bytes=gpu_bytes), make_engine=make_engine, tokenizes=model
+        info=replace(info, gpu_bytes=gpu_bytes), make_engine=make_engine, tokenizing_model=model
     )
     Worker(ConnectionServer(), 0, loaded, begin)
 

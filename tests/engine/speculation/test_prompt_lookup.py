@@ -59,7 +59,7 @@ def test_prompt_lookup_continues_a_periodic_text():
 
 def test_prompt_lookup_begins_the_prediction_with_the_answer():
     lookup = looked_up([9, 9, 9], prediction=[5, 6, 7])
-    lookup.begin()
+    lookup.mark_begin()
     index, _ = lookup.match()
 
     assert lookup.continuation(index, 9) == [5, 6, 7]
@@ -68,7 +68,7 @@ def test_prompt_lookup_begins_the_prediction_with_the_answer():
 
 def test_prompt_lookup_finds_the_prediction_after_an_edit():
     lookup = looked_up([9, 9, 9], prediction=[5, 6, 7, 8])
-    lookup.begin()
+    lookup.mark_begin()
     lookup.extend([4, 5, 6])
     index, length = lookup.match()
 
