@@ -1,7 +1,7 @@
 """Keyset pagination: a page begins where the last one ended, by value and never by offset.
 
-The cost of a page is an index search and `limit` rows, at any depth. A page ends early where its
-rows would have more bytes than `PAGE_LIMIT_OPTION` sets; the rows after it are not read.
+A page costs an index search and `limit` rows, wherever it begins. A page ends early if its rows
+would exceed the bytes that `PAGE_LIMIT_OPTION` sets; the rows after it are not read.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -49,8 +49,8 @@ T = TypeVar("T", bound=Identified)
 
 @dataclass(frozen=True, kw_only=True)
 class Page(Generic[T]):
-    """A page of a list, in order. `has_more` is true if items follow the last one; for a page
-    `before` an item, if items precede the first one."""
+    """A page of a list, in order. `has_more` is True if items follow the last one, or, for a page
+    `before` an item, precede the first one."""
 
     items: Sequence[T]
     has_more: bool
@@ -84,16 +84,15 @@ class PageRequest:
 
     @property
     def is_ascending(self) -> bool:
-        """True if the index is read upwards. A page before an item is read in the reverse of the
-        list's order."""
+        """True if the index is read upwards. A page before an item is read in reverse."""
         return (self.order == "asc") is (self.before is None)
 
 
 def cursor_keys(
     request: PageRequest, find_keys: Callable[[str], Sequence[object]]
 ) -> Sequence[object] | None:
-    """The sort keys of the item after or before which the page begins; None for the first page.
-    `find_keys` returns the keys of an id, or raises `Missing`. Raises `UnknownCursor`."""
+    """Returns the sort keys of the item after or before which the page begins; None for the first
+    page. `find_keys` returns the keys of an id, or raises `Missing`. Raises `UnknownCursor`."""
     for parameter, cursor in (("after", request.after), ("before", request.before)):
         if cursor is not None:
             try:
@@ -112,16 +111,16 @@ def fetch(
     bound: Sequence[object] | None,
     size: ColumnElement[int] | None = None,
 ) -> tuple[Sequence[Row[Any]], bool]:
-    """The rows of one page of `statement`, and whether more follow.
+    """Returns the rows of one page of `statement`, and whether more follow.
 
-    `keys` order the list and are unique together; `bound` has their values in the item
-    after or before which the page begins. `size` is the bytes of a row, if a column has them.
+    `keys` order the list and are unique together; `bound` has their values in the item after or
+    before which the page begins. `size` is the column with the bytes of a row, if there is one.
     """
     is_ascending = request.is_ascending
     if bound is not None:
         position = tuple_(*keys)
-        last = tuple_(*bound, types=[key.type for key in keys])
-        statement = statement.where(position > last if is_ascending else position < last)
+        cursor = tuple_(*bound, types=[key.type for key in keys])
+        statement = statement.where(position > cursor if is_ascending else position < cursor)
     ordering = [key if is_ascending else key.desc() for key in keys]
     statement = statement.order_by(*ordering).limit(_literal(request.limit + 1))
     limit_bytes: int = connection.get_execution_options()[PAGE_LIMIT_OPTION]
@@ -132,16 +131,16 @@ def fetch(
     else:
         statement = statement.add_columns(size.label(_ROW_BYTES))
     options = {_IS_PAGE: True} if is_postgresql else {}
-    with connection.execute(statement, execution_options=options) as lazy:
-        rows, has_more = _take(lazy, request.limit, limit_bytes)  # SQLite reads a row here
+    with connection.execute(statement, execution_options=options) as result:
+        rows, has_more = _take(result, request.limit, limit_bytes)  # SQLite reads its rows here
     return rows if request.before is None else rows[::-1], has_more
 
 
 def limit_page_bytes(engine: Engine) -> None:
-    """Has PostgreSQL send only the rows that a page has room for, and the next one. PostgreSQL
-    sends all rows of a statement at once, but reads a long value only where it is used.
+    """Makes PostgreSQL send only the rows that fit a page, and the next one. It would send all rows
+    of a statement at once; a long value is only read if it is sent.
 
-    The statement's text is wrapped: expressions would take longer to build than the page."""
+    The statement is wrapped as text: expressions would take longer to build than the page."""
     event.listen(engine, "before_cursor_execute", _bound_page, retval=True)
 
 
@@ -168,8 +167,8 @@ def _bound_page(
 def _take(
     rows: Iterable[Row[Any]], limit: int, limit_bytes: int
 ) -> tuple[Sequence[Row[Any]], bool]:
-    """The first rows within both limits, at least one, and whether more follow. The last value of
-    a row is its bytes."""
+    """Returns the first rows within both limits, at least one, and whether more follow. The last
+    value of a row is the number of its bytes."""
     taken: list[Row[Any]] = []
     for row in rows:
         limit_bytes -= row[-1]
@@ -181,15 +180,15 @@ def _take(
 
 @lru_cache
 def _literal(number: int) -> ColumnElement[int]:
-    """The number as SQL. If the limit were a parameter, PostgreSQL would plan the statement at each
-    execution, which takes longer than to read the page."""
+    """Returns the number as SQL. If the limit were a parameter, PostgreSQL would plan the statement
+    at each execution, which takes longer than to read the page."""
     return literal_column(str(number), Integer)
 
 
 @lru_cache
 def _bytes_of(columns: tuple[ColumnElement[Any], ...], *, is_postgresql: bool) -> Label[int]:
-    """The bytes of these columns. It is a text of SQL: to build and hash it as an expression takes
-    longer than the page."""
+    """Returns the sum of the bytes of these columns, as SQL text: building and hashing an
+    expression takes longer than the page."""
     length = "octet_length({}::text)" if is_postgresql else "length(CAST({} AS BLOB))"
     names = (f'{one.table.name}."{one.name}"' for one in _texts(columns))
     sizes = (f"coalesce({length.format(name)}, 0)" for name in names)
@@ -197,5 +196,5 @@ def _bytes_of(columns: tuple[ColumnElement[Any], ...], *, is_postgresql: bool) -
 
 
 def _texts(columns: Sequence[ColumnElement[Any]]) -> list[Column[Any]]:
-    """The columns of texts and JSON values, which may be long."""
+    """Returns the columns of texts and JSON values, which may be long."""
     return [one for one in columns if isinstance(one, Column) and isinstance(one.type, JSON | Text)]

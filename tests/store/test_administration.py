@@ -99,7 +99,7 @@ async def test_removing_a_record_deletes_records_with_its_prefix_and_its_keys(ad
     await administration.add(CHANGE, record("u_1"), key(user_id="u_1"), key("key_2"))
     await administration.add(CHANGE, record("u_1@p", kind="member"))
     await administration.add(CHANGE, record("u%1@p", kind="member"))
-    await administration.remove(CHANGE, "project", "u_1", and_all_named="u_1@", user_id="u_1")
+    await administration.remove(CHANGE, "project", "u_1", and_ids_beginning="u_1@", user_id="u_1")
 
     known = await administration.load_snapshot(("project", "member"))
     assert [one.id for one in known.records] == ["u%1@p"]
@@ -143,7 +143,9 @@ async def test_usage_is_summed_by_bucket_and_group(database):
     ]
     for _ in range(2):
         await usage.add(dict.fromkeys(keys, (1, *Tokens(10, 4, 2), 0)))
-    wanted = UsageFilter(start_at=0, end_at=7200, kinds=["completions"], among={"model": ["m"]})
+    wanted = UsageFilter(
+        start_at=0, end_at=7200, kinds=["completions"], allowed_values={"model": ["m"]}
+    )
 
     hours = await usage.sums(wanted, width_s=3600, group_by=["project_id", "is_batch"])
     assert [(one.bucket_at, one.group, one.requests, one.tokens.input_tokens) for one in hours] == [
@@ -164,7 +166,7 @@ async def test_old_usage_is_deleted_and_newer_usage_is_kept(database):
         await usage.add({key: (1, *Tokens(), 0)})
     await usage.expire(2 * 86_400)
 
-    wanted = UsageFilter(start_at=0, end_at=1 << 40, kinds=["completions"], among={})
+    wanted = UsageFilter(start_at=0, end_at=1 << 40, kinds=["completions"], allowed_values={})
     left = await usage.sums(wanted, width_s=86_400)
     assert [one.bucket_at for one in left] == [2 * 86_400, 3 * 86_400]
 
@@ -285,7 +287,7 @@ REPORTED = Tokens(input_tokens=100, cached_tokens=90, output_tokens=50)
 
 
 async def sums_of(database: Database) -> list[tuple[int, int, int, int, int]]:
-    wanted = UsageFilter(start_at=0, end_at=6000, kinds=["completions"], among={})
+    wanted = UsageFilter(start_at=0, end_at=6000, kinds=["completions"], allowed_values={})
     sums = await StoredUsage(database).sums(wanted, width_s=60)
     return [(one.bucket_at, one.requests, *one.tokens[:3]) for one in sums]
 

@@ -186,7 +186,7 @@ async def test_expired_lease_is_claimed_and_its_holder_gets_lease_lost(database,
 
     assert too_early == []
     assert (lost.attempt, job.attempt) == (1, 2)
-    for attempt in (job_rows.lock, job_rows.progress, job_rows.finish):
+    for attempt in (job_rows.lock, job_rows.reset_attempts, job_rows.finish):
         with pytest.raises(LeaseLost):
             await database.write(attempt, job=lost)
     await database.write(job_rows.lock, job=job)
@@ -206,7 +206,7 @@ async def test_progress_resets_the_attempts_of_a_job(database, jobs):
     await jobs.add(*new("a"))
     for _ in range(3):
         (job,) = await jobs.claim("k", 1)
-        await database.write(job_rows.progress, job=job)
+        await database.write(job_rows.reset_attempts, job=job)
         await jobs.give_back(job, counts=True)
 
     assert job.attempt == 2

@@ -92,7 +92,9 @@ class Spending:
         if not self._prices or not is_needed:
             return
         month_at, month_ends_at = _month(self._clock())
-        this_month = UsageFilter(start_at=month_at, end_at=_ALL_TIME_S, kinds=PRICED, among={})
+        this_month = UsageFilter(
+            start_at=month_at, end_at=_ALL_TIME_S, kinds=PRICED, allowed_values={}
+        )
         used = await self._stored.sums(
             this_month, width_s=_ALL_TIME_S, group_by=("project_id", "model")
         )

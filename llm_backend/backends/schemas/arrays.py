@@ -18,20 +18,20 @@ _APPLICATORS = {"$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas"}
 def lower_array(lowering: Lowering, node: Node) -> dict[str, JsonValue]:
     """Rewrites a schema's array keywords."""
     schema: Schema = node.schema
-    first, first_name, rest, rest_name = _items(schema)
-    rest = _merge_unevaluated(lowering, schema, rest)
+    first, first_name, others, others_name = _items(schema)
+    others = _merge_unevaluated(lowering, schema, others)
     lowered: dict[str, JsonValue] = {}
     if first:
         lowered["prefixItems"] = [
             lowering.lower(node.child(one, first_name, index)) for index, one in enumerate(first)
         ]
-    if rest is not True:
-        lowered["items"] = lowering.lower(node.child(rest, rest_name))
+    if others is not True:
+        lowered["items"] = lowering.lower(node.child(others, others_name))
     for keyword in ("minItems", "maxItems"):
         if keyword in schema:
             lowered[keyword] = int(schema[keyword])
-    _lower_contains(lowering, node, lowered, rest)
-    _lower_unique(lowering, node, lowered, [*first, rest])
+    _lower_contains(lowering, node, lowered, others)
+    _lower_unique(lowering, node, lowered, [*first, others])
     return lowered
 
 
@@ -43,18 +43,18 @@ def _items(schema: Schema) -> tuple[list[JsonValue], str, JsonValue, str]:
     return schema.get("prefixItems", []), "prefixItems", items, "items"
 
 
-def _merge_unevaluated(lowering: Lowering, schema: Schema, rest: JsonValue) -> JsonValue:
-    others = schema.get("unevaluatedItems", True)
-    if others in (True, {}) or "items" in schema:
-        return rest
+def _merge_unevaluated(lowering: Lowering, schema: Schema, others: JsonValue) -> JsonValue:
+    unevaluated = schema.get("unevaluatedItems", True)
+    if unevaluated in (True, {}) or "items" in schema:
+        return others
     if _APPLICATORS & schema.keys() or "contains" in schema:
         lowering.widen()
-        return rest
-    return others
+        return others
+    return unevaluated
 
 
 def _lower_contains(
-    lowering: Lowering, node: Node, lowered: dict[str, JsonValue], rest: JsonValue
+    lowering: Lowering, node: Node, lowered: dict[str, JsonValue], others: JsonValue
 ) -> None:
     """Rewrites `contains`: the required items become the first ones."""
     schema = node.schema
@@ -69,7 +69,7 @@ def _lower_contains(
         lowering.widen()
     else:
         contained = lowering.lower(node.child(schema["contains"], "contains"))
-        both = contained if rest is True else {"allOf": [lowered["items"], contained]}
+        both = contained if others is True else {"allOf": [lowered["items"], contained]}
         lowered["prefixItems"] = [both] * count
     lowered["minItems"] = max(count, lowered.get("minItems", 0))
 

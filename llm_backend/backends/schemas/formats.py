@@ -170,8 +170,8 @@ def _excluding(words: list[str]) -> str:
     letters = "".join(f"\\u{{{ord(letter):x}}}" for letter in begins)
     choices = [f"[^{letters}]{_ANY}"]
     for letter in begins:
-        rest = _excluding([word[1:] for word in words if word.startswith(letter)])
-        choices.append(f"\\u{{{ord(letter):x}}}{rest}")
+        other_ends = _excluding([word[1:] for word in words if word.startswith(letter)])
+        choices.append(f"\\u{{{ord(letter):x}}}{other_ends}")
     if "" not in words:
         choices.append("")
     return f"(?:{'|'.join(choices)})"

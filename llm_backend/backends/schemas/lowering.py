@@ -56,14 +56,14 @@ class LoweredSchema:
     def client_path(self, pointer: Sequence[str]) -> Path:
         """Maps a JSON pointer into this schema to the path in the client's schema."""
         part: JsonValue = self.schema
-        path, rest = self.paths.get(id(part), ()), list[str | int]()
+        path, unmapped = self.paths.get(id(part), ()), list[str | int]()
         for step in pointer:
             name = int(step) if isinstance(part, list) else step
             part = part.get(name) if isinstance(part, dict) else part[name]
-            rest.append(name)
+            unmapped.append(name)
             if id(part) in self.paths:
-                path, rest = self.paths[id(part)], []
-        return (*path, *rest[:1])
+                path, unmapped = self.paths[id(part)], []
+        return (*path, *unmapped[:1])
 
 
 def lower_schema(
@@ -95,7 +95,7 @@ class _SchemaLowering:
         self._definition_names: dict[Path, str] = {}
         self._pending_definitions: list[tuple[str, Subschema]] = []
         draft = schema.get("$schema") if isinstance(schema, dict) else None
-        self._is_old = isinstance(draft, str) and any(old in draft for old in _OLD_DRAFTS)
+        self._is_old = isinstance(draft, str) and any(name in draft for name in _OLD_DRAFTS)
 
     def lower_root(self) -> LoweredSchema:
         """Rewrites the whole schema."""

@@ -22,28 +22,29 @@ Place = list[JsonValue]
 
 
 def alternatives_of_unique_items(
-    lowering: Lowering, node: Node, schemas: Sequence[JsonValue], least: int, most: int | None
+    lowering: Lowering, node: Node, schemas: Sequence[JsonValue], minimum: int, maximum: int | None
 ) -> JsonValue:
-    """Returns a schema of the node's arrays without repeats, of `least` to `most` items, the first
-    ones by these schemas, and all others by the last schema. None if it would be too large."""
+    """Returns a schema of the node's arrays without repeats, of `minimum` to `maximum` items, the
+    first ones by these schemas, and all others by the last schema. None if it would be too
+    large."""
     places = [lowering.logic.valid_values(one, node.base, _VALUES_LIMIT) for one in schemas]
     known = [place for place in places if place is not None]
     if len(known) < len(places) or len(str(known)) > _CHARACTERS_LIMIT:
         return None
     sequences: list[list[Place]] = []
-    for sequence in _longest_sequences(known, [], most):
+    for sequence in _longest_sequences(known, [], maximum):
         if len(sequences) == _SEQUENCES_LIMIT:
             return None
-        if len(sequence) >= least:
+        if len(sequence) >= minimum:
             sequences.append(sequence)
     if not sequences or not lowering.budget.spend_alternatives(len(sequences)):
         return None
-    arrays = [_array(sequence, least) for sequence in sequences]
+    arrays = [_array(sequence, minimum) for sequence in sequences]
     return {"anyOf": [*arrays, {"type": _OTHER_TYPES}]}
 
 
 def _longest_sequences(
-    places: Sequence[Place], used: Place, most: int | None
+    places: Sequence[Place], used: Place, maximum: int | None
 ) -> Iterator[list[Place]]:
     """Yields the longest sequences that begin with the `used` values and repeat none. The last item
     may be any of several values."""
@@ -53,15 +54,15 @@ def _longest_sequences(
         if not any(are_equal(value, one) for one in used)
     ]
     begun = [[value] for value in used]
-    if not unused or len(used) == most:
+    if not unused or len(used) == maximum:
         yield begun
-    elif len(used) + 1 == most:
+    elif len(used) + 1 == maximum:
         yield [*begun, unused]
     else:
         for value in unused:
-            yield from _longest_sequences(places, [*used, value], most)
+            yield from _longest_sequences(places, [*used, value], maximum)
 
 
-def _array(sequence: Sequence[Place], least: int) -> JsonValue:
+def _array(sequence: Sequence[Place], minimum: int) -> JsonValue:
     items = [{"const": values[0]} if len(values) == 1 else {"enum": values} for values in sequence]
-    return {"type": "array", "prefixItems": items, "items": False, "minItems": least}
+    return {"type": "array", "prefixItems": items, "items": False, "minItems": minimum}

@@ -87,7 +87,7 @@ def filter_of(query: Mapping[str, Any], buckets: Buckets, kinds: Sequence[str]) 
         start_at=buckets.start_at,
         end_at=buckets.page_end_at,
         kinds=[kind for kind in kinds if kind in query.get("sources", kinds)],
-        among=among,
+        allowed_values=among,
     )
 
 

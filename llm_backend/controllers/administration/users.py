@@ -67,7 +67,7 @@ async def delete_user(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/users/{user_id}`: also deletes its keys and project memberships."""
     id = request.path["user_id"]
     entry = audit_entry(request, "user.deleted", id)
-    await USERS.remove(services, entry, id, and_all_named=unique_id(id, ""), user_id=id)
+    await USERS.remove(services, entry, id, and_ids_beginning=unique_id(id, ""), user_id=id)
     return deleted_response(id, "organization.user.deleted")
 
 

@@ -52,16 +52,15 @@ class Administration:
         self._clock = clock
 
     async def version(self) -> int:
-        """The number of changes so far. A cached value that was read at this number is still
-        valid."""
+        """Returns the number of changes so far. A value cached at this number is still valid."""
         return await self._database.read(rows.version)
 
     async def load_snapshot(self, kinds: Sequence[str]) -> AccessSnapshot:
-        """All keys, and all records of these kinds."""
+        """Returns all keys, and all records of these kinds."""
         return await self._database.read(rows.load_snapshot, kinds=kinds)
 
     async def get(self, kind: str, id: str) -> Record:
-        """One record."""
+        """Returns a record."""
         return await self._database.read(rows.get_record, kind=kind, id=id)
 
     async def has(self, kind: str, id: str) -> bool:
@@ -75,13 +74,14 @@ class Administration:
     async def find(
         self, kind: str, request: PageRequest, *, project_id: str | None = None
     ) -> Page[Record]:
-        """A page of the records of a kind, of a project or of the organization, by creation."""
+        """Returns a page of the records of a kind by creation: of a project, or of the
+        organization."""
         return await self._database.read(
             rows.find_records, kind=kind, project_id=project_id, request=request
         )
 
     async def add(self, change: AuditedChange, record: Record, *keys: StoredKey) -> None:
-        """Stores a record, and keys with it. Raises `Duplicate`, `Unstorable`."""
+        """Stores a record and keys. Raises `Duplicate`, `Unstorable`."""
         check_texts(record.id)
 
         def work(connection: Connection) -> None:
@@ -89,19 +89,19 @@ class Administration:
             for key in keys:
                 rows.add_key(connection, key)
 
-        await self._do(change, work)
+        await self._write_audited(change, work)
 
     async def alter(
         self, change: AuditedChange, kind: str, id: str, change_record: Callable[[Record], Record]
     ) -> Record:
-        """Replaces a record by `change_record` of it, and returns the new one."""
+        """Replaces a record by the result of `change_record`, and returns the new one."""
 
         def work(connection: Connection) -> Record:
             record = change_record(rows.lock_record(connection, kind, id))
             rows.replace_record(connection, record)
             return record
 
-        return await self._do(change, work)
+        return await self._write_audited(change, work)
 
     async def put(self, change: AuditedChange, record: Record) -> None:
         """Inserts a record, or replaces the one with its id."""
@@ -110,13 +110,13 @@ class Administration:
         def work(connection: Connection) -> None:
             rows.upsert_record(connection, record)
 
-        await self._do(change, work)
+        await self._write_audited(change, work)
 
     async def merge(
         self, change: AuditedChange, record: Record, merge: Callable[[Record], Record]
     ) -> Record:
-        """Inserts a record, or replaces the one with its id by `merge` of that one; returns the
-        stored one. Concurrent changes of it wait for each other."""
+        """Inserts a record, or replaces the one with its id by what `merge` makes of that one.
+        Returns the stored record. Concurrent changes of it wait for each other."""
         check_texts(record.id)
 
         def work(connection: Connection) -> Record:
@@ -126,39 +126,45 @@ class Administration:
             rows.upsert_record(connection, new)
             return new
 
-        return await self._do(change, work)
+        return await self._write_audited(change, work)
 
     async def remove(
-        self, change: AuditedChange, kind: str, id: str, *, and_all_named: str = "", **keys_of: str
+        self,
+        change: AuditedChange,
+        kind: str,
+        id: str,
+        *,
+        and_ids_beginning: str = "",
+        **key_filter: str,
     ) -> None:
-        """Deletes a record, all records whose ids begin with `and_all_named`, and the keys that
-        match the columns of `keys_of`."""
+        """Deletes a record, the records whose ids begin with `and_ids_beginning`, and the keys with
+        these values in the columns that `key_filter` names."""
 
         def work(connection: Connection) -> None:
             rows.delete_record(connection, kind, id)
-            if and_all_named:
-                rows.delete_records_by_prefix(connection, and_all_named)
-            if keys_of:
-                rows.delete_keys_of(connection, **keys_of)
+            if and_ids_beginning:
+                rows.delete_records_by_prefix(connection, and_ids_beginning)
+            if key_filter:
+                rows.delete_keys_of(connection, **key_filter)
 
-        await self._do(change, work)
+        await self._write_audited(change, work)
 
     async def key(self, id: str, *, project_id: str | None = None) -> StoredKey:
-        """A key of a project; without a project, an admin key."""
+        """Returns a key of a project; an admin key if no project is given."""
         return await self._database.read(rows.get_key, id=id, project_id=project_id)
 
     async def keys(self, request: PageRequest, *, project_id: str | None = None) -> Page[StoredKey]:
-        """A page of a project's keys; without a project, of the admin keys."""
+        """Returns a page of a project's keys; of the admin keys if no project is given."""
         return await self._database.read(rows.find_keys, project_id=project_id, request=request)
 
     async def add_key(self, change: AuditedChange, key: StoredKey) -> None:
         """Stores a key. Raises `Unstorable`."""
         check_texts(key.name)
-        await self._do(change, partial(rows.add_key, key=key))
+        await self._write_audited(change, partial(rows.add_key, key=key))
 
     async def remove_key(self, change: AuditedChange, id: str) -> None:
         """Deletes a key of any project, or an admin key."""
-        await self._do(change, partial(rows.delete_key, id=id))
+        await self._write_audited(change, partial(rows.delete_key, id=id))
 
     async def record_key_use(self, times: Mapping[str, int]) -> None:
         """Records the time at which each key was last used (unix seconds), by its id. This is not
@@ -166,18 +172,18 @@ class Administration:
         await self._database.write(rows.record_key_use, times=dict(times))
 
     async def audit_entries(self, criteria: AuditFilter, request: PageRequest) -> Page[AuditEntry]:
-        """A page of the audit log."""
+        """Returns a page of the audit log."""
         return await self._database.read(
             rows.find_audit_entries, criteria=criteria, request=request
         )
 
     async def delete_audit_entries(self, before: int) -> None:
-        """Deletes the entries from before the time `before`, in unix seconds, without an entry of
-        its own."""
+        """Deletes the entries from before the time `before`, in unix seconds. The audit log does
+        not record this."""
         while await self._database.write(rows.delete_audit_entries, before=before):
             pass
 
-    async def _do(self, change: AuditedChange, work: UnitOfWork[T]) -> T:
+    async def _write_audited(self, change: AuditedChange, work: UnitOfWork[T]) -> T:
         entry = AuditEntry(
             id=f"audit_log-{uuid.uuid4().hex}", created_at=int(self._clock()), **vars(change)
         )

@@ -1,4 +1,5 @@
-"""Deferred usage: work that upstreams continue after their answers, counted once they report it."""
+"""Deferred usage: of work that upstreams continue after their answers, counted when they report
+it."""
 
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from llm_backend.store.database.database import Database
 from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.tables.administration import deferred_usage
 
-_OF_THE_KEY = [name for name in UsageKey._fields if name != "minute_at"]
+_KEY_COLUMNS = [name for name in UsageKey._fields if name != "minute_at"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,8 @@ class DeferredUsageStore:
         await self._database.write(_add, usage=usage)
 
     async def charge(self, id: str, total: Tokens, *, minute_at: int) -> bool:
-        """Counts the part of `total` that is not counted yet in this minute, and deletes the id, in
-        one transaction. Returns whether the id was known."""
+        """Adds the part of `total` that is not counted yet to the usage of the minute `minute_at`,
+        and deletes the id, in one transaction. Returns True if the id was known."""
         check_texts(id)
         return await self._database.write(_charge, id=id, total=total, minute_at=minute_at)
 
@@ -53,7 +54,7 @@ def _add(connection: Connection, usage: DeferredUsageRow) -> None:
     row = {
         "id": usage.id,
         "created_at": usage.key.minute_at,
-        **{name: getattr(usage.key, name) for name in _OF_THE_KEY},
+        **{name: getattr(usage.key, name) for name in _KEY_COLUMNS},
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
     }
@@ -61,13 +62,13 @@ def _add(connection: Connection, usage: DeferredUsageRow) -> None:
 
 
 def _charge(connection: Connection, id: str, total: Tokens, minute_at: int) -> bool:
-    these = delete(deferred_usage).where(deferred_usage.c.id == id).returning(deferred_usage)
-    row = connection.execute(these).mappings().first()
+    deletion = delete(deferred_usage).where(deferred_usage.c.id == id).returning(deferred_usage)
+    row = connection.execute(deletion).mappings().first()
     if row is None:
         return False
     input_tokens = max(0, total.input_tokens - row["input_tokens"])
     output_tokens = max(0, total.output_tokens - row["output_tokens"])
-    key = UsageKey(minute_at, *(row[name] for name in _OF_THE_KEY))
+    key = UsageKey(minute_at, *(row[name] for name in _KEY_COLUMNS))
     uncounted = total._replace(
         input_tokens=input_tokens,
         cached_tokens=min(total.cached_tokens, input_tokens),
@@ -79,7 +80,7 @@ def _charge(connection: Connection, id: str, total: Tokens, minute_at: int) -> b
 
 def _delete_old(connection: Connection, before: int, limit: int) -> None:
     connection.execute(delete(deferred_usage).where(deferred_usage.c.created_at < before))
-    key = tuple_(deferred_usage.c.created_at, deferred_usage.c.id)  # many rows have one minute
+    key = tuple_(deferred_usage.c.created_at, deferred_usage.c.id)  # many rows share a minute
     newest = select(deferred_usage.c.created_at, deferred_usage.c.id).order_by(
         deferred_usage.c.created_at.desc(), deferred_usage.c.id.desc()
     )

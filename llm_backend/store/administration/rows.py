@@ -24,7 +24,7 @@ from llm_backend.store.tables.administration import administered, api_keys, audi
 
 VERSION = "administration"
 
-_EXPIRY_LIMIT = 500  # entries of the audit log deleted in one transaction
+_EXPIRED_ENTRIES_PER_TRANSACTION = 500  # of the audit log
 _Value = TypeVar("_Value", Record, StoredKey, AuditEntry)
 
 
@@ -182,10 +182,12 @@ def find_audit_entries(
 def delete_audit_entries(connection: Connection, before: int) -> bool:
     """Deletes some of the entries from before this time. Returns True if more may be left."""
     expired = select(audit_logs.c.seq).where(audit_logs.c.created_at < before)
-    oldest = expired.order_by(audit_logs.c.created_at, audit_logs.c.seq).limit(_EXPIRY_LIMIT)
+    oldest = expired.order_by(audit_logs.c.created_at, audit_logs.c.seq).limit(
+        _EXPIRED_ENTRIES_PER_TRANSACTION
+    )
     seqs = connection.scalars(oldest.with_for_update(skip_locked=True)).all()
     connection.execute(delete_from(audit_logs).where(audit_logs.c.seq.in_(seqs)))
-    return len(seqs) == _EXPIRY_LIMIT
+    return len(seqs) == _EXPIRED_ENTRIES_PER_TRANSACTION
 
 
 def _conditions(criteria: AuditFilter) -> list[ColumnElement[bool]]:

@@ -1,4 +1,4 @@
-"""Store of usage, added up by the minute."""
+"""Store of usage, summed by the minute."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from llm_backend.store.database.upsert import add_up
 from llm_backend.store.tables.administration import usage
 from llm_backend.store.tables.vector_stores import vector_store_files, vector_stores
 
-_EXPIRED_PERIOD_S = DAY_S  # period of usage whose rows are deleted in one transaction
+_EXPIRED_PERIOD_S = DAY_S  # of the usage that one transaction deletes
 
 
 class UsageKey(NamedTuple):
-    """The dimensions of usage; a dimension that does not apply is an empty text.
+    """The dimensions of usage; one that does not apply is an empty text.
 
     A named tuple, because one is made and hashed for every request.
     """
@@ -51,8 +51,9 @@ class Tokens(NamedTuple):
     output_audio_tokens: int = 0
 
     def normalize(self) -> "Tokens":
-        """Tokens whose parts are within their sums, whatever an upstream reported. If the kinds of
-        cached tokens are not reported, these count as text as far as possible, then as images."""
+        """Returns tokens whose parts do not exceed their sums, whatever an upstream reported.
+        Cached tokens of unreported kinds count as text as far as possible, then as images, then as
+        audio."""
         cached = min(self.cached_tokens, self.input_tokens)
         if not any(self[3:]):  # most requests have text only
             return self if cached == self.cached_tokens else self._replace(cached_tokens=cached)
@@ -84,12 +85,13 @@ AMOUNTS = ("requests", *Tokens._fields, "units")
 
 @dataclass(frozen=True, kw_only=True)
 class UsageFilter:
-    """Filter of usage, from `start_at` until before `end_at`; allowed values by column."""
+    """Filter of usage, from `start_at` until before `end_at`. `allowed_values` has those of a
+    column by its name."""
 
     start_at: int
     end_at: int
     kinds: Sequence[str]
-    among: Mapping[str, Sequence[str | bool]]
+    allowed_values: Mapping[str, Sequence[str | bool]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,8 @@ class StoredUsage:
     async def sums(
         self, criteria: UsageFilter, *, width_s: int, group_by: Sequence[str] = ()
     ) -> Sequence[UsageSum]:
-        """Sums by buckets of `width_s` and by the columns of `group_by`, in the order of time."""
+        """Returns the sums by buckets of `width_s` and by the columns of `group_by`, in the order
+        of time."""
         return await self._database.read(
             _sums, criteria=criteria, width_s=width_s, group_by=group_by
         )
@@ -131,7 +134,8 @@ class StoredUsage:
             pass
 
     async def vector_store_bytes(self) -> Mapping[str | None, int]:
-        """Bytes of the vector stores of every project now; None is the default project."""
+        """Returns the present bytes of each project's vector stores; None is the default
+        project."""
         with as_owner(None):
             return await self._database.read(_vector_store_bytes)
 
@@ -161,12 +165,12 @@ def _delete_expired(connection: Connection, before: int) -> bool:
 
 def _vector_store_bytes(connection: Connection) -> Mapping[str | None, int]:
     files = vector_store_files.c
-    held = (
+    query = (
         select(vector_stores.c.owner, func.sum(files.usage_bytes))
         .join(vector_store_files, files.store_seq == vector_stores.c.seq)
         .group_by(vector_stores.c.owner)
     )
-    return {owner: int(held_bytes) for owner, held_bytes in connection.execute(held)}
+    return {owner: int(size_bytes) for owner, size_bytes in connection.execute(query)}
 
 
 def _sums(
@@ -174,14 +178,14 @@ def _sums(
 ) -> Sequence[UsageSum]:
     bucket = (usage.c.minute_at - usage.c.minute_at % width_s).label("bucket_at")
     groups = [usage.c[name] for name in group_by]
-    added = [func.sum(usage.c[name]).label(name) for name in AMOUNTS]
+    sums = [func.sum(usage.c[name]).label(name) for name in AMOUNTS]
     statement = (
-        select(bucket, *groups, *added)
+        select(bucket, *groups, *sums)
         .where(
             usage.c.minute_at >= criteria.start_at,
             usage.c.minute_at < criteria.end_at,
             usage.c.kind.in_(criteria.kinds),
-            *(usage.c[name].in_(values) for name, values in criteria.among.items()),
+            *(usage.c[name].in_(values) for name, values in criteria.allowed_values.items()),
         )
         .group_by(bucket, *groups)
         .order_by(bucket, *groups)

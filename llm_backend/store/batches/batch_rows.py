@@ -1,10 +1,10 @@
 """Batches as rows: SQL statements, each function one unit of work on a connection.
 
-Each change of state locks the batch's row, and jobs after it, until the transaction ends. So of two
-jobs that finish the last lines the second sees that no others are left.
+Each change of state locks the batch's row, and jobs after it, until the transaction ends. So if two
+jobs finish the last lines at the same time, the second one sees that no other is left.
 
-While a batch is in progress its row has the counts of lines whose jobs are finished; each finished
-job adds its own. Answers are only ever inserted, so no transaction waits for another.
+While a batch is in progress, its row counts the lines whose jobs are finished; each finished job
+adds its own. Answers are only inserted, never changed, so no transaction waits for another.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from llm_backend.store.row_values import find_row, value_from
 from llm_backend.store.tables.batches import batches
 from llm_backend.store.webhooks import delivery_rows
 
-_EXPIRY_LIMIT = 100
+_EXPIRED_BATCHES_PER_CALL = 100
 
 
 def add(connection: Connection, batch: StoredBatch, now: float) -> None:
@@ -63,12 +63,12 @@ def add(connection: Connection, batch: StoredBatch, now: float) -> None:
 
 
 def get(connection: Connection, id: str) -> StoredBatch:
-    """The batch with this id, with its counts so far. Raises `Missing`."""
+    """Returns the batch with this id, with its counts so far. Raises `Missing`."""
     return _batch(connection, _row(connection, id))
 
 
 def find(connection: Connection, request: PageRequest) -> Page[StoredBatch]:
-    """A page of all batches. Raises `UnknownCursor`."""
+    """Returns a page of all batches. Raises `UnknownCursor`."""
     bound = cursor_keys(request, lambda id: _sort_keys(connection, id))
     keys = (batches.c.created_at, batches.c.seq)
     rows, has_more = fetch(connection, select(batches), request, keys=keys, bound=bound)
@@ -76,8 +76,8 @@ def find(connection: Connection, request: PageRequest) -> Page[StoredBatch]:
 
 
 def work(connection: Connection, id: str) -> tuple[StoredBatch, Content]:
-    """The batch and the content of its input, even if that file has expired. Raises `Missing` for
-    the batch, or for its file."""
+    """Returns the batch and the content of its input, even if that file has expired. Raises
+    `Missing` for the batch, or for its file."""
     row = _row(connection, id)
     return _batch(connection, row), file_rows.content(connection, row.input_file_id)
 
@@ -91,9 +91,9 @@ def begin(
     model: str | None,
     now: float,
 ) -> bool:
-    """Starts the batch, whose input is valid: add the jobs of its lines. False if it was cancelled
-    meanwhile. Raises `LeaseLost`."""
-    row = _locked_row(connection, job.subject)
+    """Starts the batch, whose input is valid, and adds the jobs of its lines. Returns False if it
+    was cancelled meanwhile. Raises `LeaseLost`."""
+    row = _lock_row(connection, job.subject)
     job_rows.lock(connection, job)
     if row.status != BatchStatus.VALIDATING.value:
         return False
@@ -115,7 +115,7 @@ def fail(
 ) -> int:
     """Ends the batch, whose input is invalid, and its job; returns the number of deliveries of
     webhooks that were beyond `delivery_limit`. Raises `LeaseLost`, `BatchEnded`."""
-    row = _locked_open_row(connection, job.subject)
+    row = _lock_open_row(connection, job.subject)
     job_rows.finish(connection, job)
     row = _move(connection, row, BatchStatus.FAILED, now, errors=[dict(one) for one in errors])
     return _add_deliveries(connection, row, now=now, limit=delivery_limit)
@@ -135,25 +135,25 @@ def record(connection: Connection, id: str, results: Sequence[LineResult]) -> Ba
 
 
 def numbers(connection: Connection, id: str, first: int, last: int) -> set[int]:
-    """The numbers of these lines that have an answer. Raises `Missing`."""
+    """Returns the numbers of the lines in this range that have an answer. Raises `Missing`."""
     return line_rows.numbers(connection, _row(connection, id).seq, first, last)
 
 
 def finish_lines(connection: Connection, job: Job, *, now: float) -> None:
-    """Finishes the job of some lines. If no other is left, the batch's output is to be written.
+    """Finishes the job of some lines. If no other is left, adds the job that writes the output.
 
     Raises `LeaseLost`.
     """
-    row = _locked_row(connection, job.subject)
+    row = _lock_row(connection, job.subject)
     job_rows.finish(connection, job)
-    completed, failed = line_rows.counts_among(connection, row.seq, [_lines_of(job.details)])
+    completed, failed = line_rows.counts_among(connection, row.seq, [_line_range(job.details)])
     _set_counts(connection, row, row.completed + completed, row.failed + failed)
     _end_if_idle(connection, row, now)
 
 
 def cancel(connection: Connection, id: str, *, now: float) -> StoredBatch:
-    """Cancels the batch: start no more of its lines. Raises `Missing`, `BatchEnded`."""
-    row = _locked_open_row(connection, id)
+    """Cancels the batch: none of its lines is started any more. Raises `Missing`, `BatchEnded`."""
+    row = _lock_open_row(connection, id)
     status = BatchStatus(row.status)
     if status is not BatchStatus.CANCELLING:
         row = _move(connection, row, BatchStatus.CANCELLING, now)
@@ -164,11 +164,16 @@ def cancel(connection: Connection, id: str, *, now: float) -> StoredBatch:
 
 
 def expire(connection: Connection, *, now: float) -> None:
-    """Starts no more lines of expired batches; one call handles a limited number of them."""
+    """Removes the jobs of expired batches that have not started, of some batches in one call."""
     has_expired = (batches.c.status == BatchStatus.IN_PROGRESS.value) & (
         batches.c.expires_at <= now
     )
-    oldest = select(batches).where(has_expired).order_by(batches.c.expires_at).limit(_EXPIRY_LIMIT)
+    oldest = (
+        select(batches)
+        .where(has_expired)
+        .order_by(batches.c.expires_at)
+        .limit(_EXPIRED_BATCHES_PER_CALL)
+    )
     for row in connection.execute(oldest.with_for_update(skip_locked=True, key_share=True)).all():
         job_rows.remove_not_running(connection, BATCH_LINES, row.id, now=now)
         completed, failed = line_rows.counts(connection, row.seq)
@@ -180,7 +185,7 @@ def expire(connection: Connection, *, now: float) -> None:
 def line_page(
     connection: Connection, id: str, *, is_error: bool, after: int, limit: int
 ) -> Sequence[tuple[int, str]]:
-    """Numbers and texts of the next answers."""
+    """Returns the numbers and texts of the answers after the line `after`."""
     seq = _row(connection, id).seq
     return line_rows.page(connection, seq, is_error=is_error, after=after, limit=limit)
 
@@ -190,7 +195,7 @@ def end(
 ) -> int:
     """Ends the batch, with these files; returns the number of deliveries of webhooks that were
     beyond `delivery_limit`. Raises `LeaseLost`, `BatchEnded`, `BlobGone`."""
-    row = _locked_open_row(connection, job.subject)
+    row = _lock_open_row(connection, job.subject)
     job_rows.lock(connection, job)
     row = _move(
         connection,
@@ -210,27 +215,27 @@ def end(
 
 
 def delete_lines(connection: Connection, id: str) -> bool:
-    """Deletes some answers of a batch that has ended; true if more may be left."""
+    """Deletes some answers of a batch that has ended; returns True if more may be left."""
     return line_rows.delete_lines(connection, _row(connection, id).seq)
 
 
 def _set_counts(connection: Connection, row: Row[Any], completed: int, failed: int) -> None:
     """Stores the counts of the lines that no job processes any more."""
-    this = update(batches).where(batches.c.seq == row.seq)
-    connection.execute(this.values(completed=completed, failed=failed))
+    change = update(batches).where(batches.c.seq == row.seq)
+    connection.execute(change.values(completed=completed, failed=failed))
 
 
 def _count_unfinished(connection: Connection, row: Row[Any]) -> tuple[int, int]:
-    """Counts of the answered lines of jobs that are not finished: running ones, and those that a
-    stopped process has given back."""
+    """Counts the answered lines of unfinished jobs, which are running, or which a stopped process
+    has given back."""
     unfinished = job_rows.details(connection, BATCH_LINES, row.id)
-    ranges = _merge_adjacent([_lines_of(one) for one in unfinished])
+    ranges = _merge_adjacent([_line_range(one) for one in unfinished])
     return line_rows.counts_among(connection, row.seq, ranges)
 
 
 def _merge_adjacent(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Joins each range to the one before it if no number lies between them: the jobs that have not
-    started are then one index search."""
+    """Joins ranges that follow each other without a gap: the jobs that have not started then cost
+    one index search."""
     merged: list[tuple[int, int]] = []
     for first, last in ranges:
         if merged and merged[-1][1] + 1 == first:
@@ -239,7 +244,7 @@ def _merge_adjacent(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def _lines_of(details: JsonMapping) -> tuple[int, int]:
+def _line_range(details: JsonMapping) -> tuple[int, int]:
     lines = Lines(**details)
     return lines.first_line, lines.last_line
 
@@ -258,8 +263,8 @@ def _move(
 ) -> Row[Any]:
     """Sets the batch's next state, and returns its row."""
     values |= {"status": status.value, "times": {**row.times, f"{status.value}_at": int(now)}}
-    this = update(batches).where(batches.c.seq == row.seq).values(**values)
-    return connection.execute(this.returning(*batches.c)).one()
+    change = update(batches).where(batches.c.seq == row.seq).values(**values)
+    return connection.execute(change.returning(*batches.c)).one()
 
 
 def _add_deliveries(connection: Connection, row: Row[Any], *, now: float, limit: int) -> int:
@@ -269,19 +274,19 @@ def _add_deliveries(connection: Connection, row: Row[Any], *, now: float, limit:
 
 
 def _row(connection: Connection, id: str, *, is_locked: bool = False) -> Row[Any]:
-    this = select(batches).where(batches.c.id == id)
+    query = select(batches).where(batches.c.id == id)
     if is_locked:
-        this = this.with_for_update(key_share=True)  # answers may be inserted meanwhile
-    return find_row(connection, this, id)
+        query = query.with_for_update(key_share=True)  # answers may be inserted meanwhile
+    return find_row(connection, query, id)
 
 
-def _locked_row(connection: Connection, id: str) -> Row[Any]:
+def _lock_row(connection: Connection, id: str) -> Row[Any]:
     return _row(connection, id, is_locked=True)
 
 
-def _locked_open_row(connection: Connection, id: str) -> Row[Any]:
-    """The row of a batch that has not ended, locked. Raises `Missing`, `BatchEnded`."""
-    row = _locked_row(connection, id)
+def _lock_open_row(connection: Connection, id: str) -> Row[Any]:
+    """Locks and returns the row of a batch that has not ended. Raises `Missing`, `BatchEnded`."""
+    row = _lock_row(connection, id)
     if BatchStatus(row.status).is_end:
         raise BatchEnded(id, row.status)
     return row
@@ -299,7 +304,7 @@ def _batch(connection: Connection, row: Row[Any]) -> StoredBatch:
         now_completed, now_failed = _count_unfinished(connection, row)
         completed, failed = completed + now_completed, failed + now_failed
     elif not status.is_end and status is not BatchStatus.VALIDATING:
-        # The counts are of the stored answers, from which the output files are written, too.
+        # As the output files, these counts are taken from the stored answers.
         completed, failed = line_rows.counts(connection, row.seq)
     usage = None if row.usage is None else TokenCounts(**row.usage)
     return value_from(

@@ -108,7 +108,7 @@ class BatchStore:
 
     async def record_progress(self, job: Job) -> None:
         """Resets the job's attempts, because it made progress. Raises `LeaseLost`."""
-        await self._database.write(job_rows.progress, job=job)
+        await self._database.write(job_rows.reset_attempts, job=job)
 
     async def finish_lines(self, job: Job) -> None:
         """Finishes the job of some lines. Raises `LeaseLost`."""

@@ -11,12 +11,13 @@ from llm_backend.store.batches.stored_batch import LineResult, TokenCounts
 from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.tables.batches import batch_lines
 
-_DELETE_LIMIT = 1000  # rows deleted in one transaction
-_RANGES = 500  # counted in one statement, which may have 1,664 columns on PostgreSQL
+_DELETED_ROWS_PER_STATEMENT = 1000
+# Each has two columns, of the 1,664 that a statement may have on PostgreSQL.
+_RANGES_PER_STATEMENT = 500
 
 
 def add(connection: Connection, batch_seq: int, results: Sequence[LineResult]) -> None:
-    """Inserts answers; of several for one line the first counts."""
+    """Inserts answers; a line keeps its first one."""
     statement = insert_into(connection, batch_lines).on_conflict_do_nothing()
     rows = [
         {
@@ -32,7 +33,7 @@ def add(connection: Connection, batch_seq: int, results: Sequence[LineResult]) -
 
 
 def numbers(connection: Connection, batch_seq: int, first: int, last: int) -> set[int]:
-    """The numbers of these lines that have an answer."""
+    """Returns the numbers of the lines from `first` to `last` that have an answer."""
     is_in_range = batch_lines.c.line.between(first, last)
     return set(connection.scalars(select(batch_lines.c.line).where(_of(batch_seq), is_in_range)))
 
@@ -40,7 +41,7 @@ def numbers(connection: Connection, batch_seq: int, first: int, last: int) -> se
 def page(
     connection: Connection, batch_seq: int, *, is_error: bool, after: int, limit: int
 ) -> Sequence[tuple[int, str]]:
-    """Numbers and texts of the next answers."""
+    """Returns the numbers and texts of the answers after the line `after`."""
     follows = _of(batch_seq) & (batch_lines.c.is_error == is_error) & (batch_lines.c.line > after)
     query = select(batch_lines.c.line, batch_lines.c.text).where(follows)
     return [
@@ -50,7 +51,7 @@ def page(
 
 
 def counts(connection: Connection, batch_seq: int) -> tuple[int, int]:
-    """Counts of lines that succeeded, and of lines that failed."""
+    """Returns the number of lines that succeeded, and of lines that failed."""
     kinds = select(batch_lines.c.is_error, func.count()).where(_of(batch_seq))
     found = {bool(row[0]): row[1] for row in connection.execute(kinds.group_by("is_error"))}
     return found.get(False, 0), found.get(True, 0)
@@ -59,13 +60,15 @@ def counts(connection: Connection, batch_seq: int) -> tuple[int, int]:
 def counts_among(
     connection: Connection, batch_seq: int, ranges: Sequence[tuple[int, int]]
 ) -> tuple[int, int]:
-    """The same counts for the lines in these ranges (first, last): one index search for each range
-    and kind, those of many ranges in one statement."""
+    """Returns the same numbers for the lines in these ranges (first, last), by two index searches
+    for each range, many in one statement."""
     if not ranges:
         return 0, 0
-    if len(ranges) > _RANGES:
-        completed, failed = counts_among(connection, batch_seq, ranges[:_RANGES])
-        more_completed, more_failed = counts_among(connection, batch_seq, ranges[_RANGES:])
+    if len(ranges) > _RANGES_PER_STATEMENT:
+        completed, failed = counts_among(connection, batch_seq, ranges[:_RANGES_PER_STATEMENT])
+        more_completed, more_failed = counts_among(
+            connection, batch_seq, ranges[_RANGES_PER_STATEMENT:]
+        )
         return completed + more_completed, failed + more_failed
     subqueries = [
         select(func.count())
@@ -80,7 +83,7 @@ def counts_among(
 
 
 def tokens(connection: Connection, batch_seq: int) -> TokenCounts:
-    """Sums of the tokens of all answers."""
+    """Returns the sums of the tokens of all answers."""
     names = list(TokenCounts.__dataclass_fields__)
     sums = select(*(func.coalesce(func.sum(batch_lines.c[name]), 0).label(name) for name in names))
     row: Row[Any] = connection.execute(sums.where(_of(batch_seq))).one()
@@ -88,10 +91,11 @@ def tokens(connection: Connection, batch_seq: int) -> TokenCounts:
 
 
 def delete_lines(connection: Connection, batch_seq: int) -> bool:
-    """Deletes some answers; true if more may be left."""
-    deleted = select(batch_lines.c.line).where(_of(batch_seq)).limit(_DELETE_LIMIT)
-    these = _of(batch_seq) & batch_lines.c.line.in_(deleted.scalar_subquery())
-    return connection.execute(delete_from(batch_lines).where(these)).rowcount == _DELETE_LIMIT
+    """Deletes some answers; returns True if more may be left."""
+    some_lines = select(batch_lines.c.line).where(_of(batch_seq)).limit(_DELETED_ROWS_PER_STATEMENT)
+    is_deleted = _of(batch_seq) & batch_lines.c.line.in_(some_lines.scalar_subquery())
+    deleted = connection.execute(delete_from(batch_lines).where(is_deleted))
+    return deleted.rowcount == _DELETED_ROWS_PER_STATEMENT
 
 
 def _of(batch_seq: int) -> ColumnElement[bool]:

@@ -41,8 +41,8 @@ class TokenCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredBatch:
-    """One batch. `times` has the time at which each state began, by the document's names. `errors`
-    are the errors of an invalid input, in the document's form."""
+    """A batch. `times` has the time at which each state began, by its name in the document (such as
+    `in_progress_at`). `errors` are those of an invalid input, in the document's form."""
 
     id: str
     created_at: int  # unix seconds
@@ -68,7 +68,8 @@ class StoredBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Lines:
-    """A range of lines of an input file: its bytes, and the numbers of its lines."""
+    """A range of lines of an input file: its bytes from `start` until before `end`, and the numbers
+    of its first and last line."""
 
     start: int
     end: int
@@ -88,7 +89,7 @@ class LineResult:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchEnd:
-    """End of a batch; a file without content is left out."""
+    """End of a batch; `output` or `error` is None if that file would be empty."""
 
     status: BatchStatus
     completed: int

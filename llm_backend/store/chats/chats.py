@@ -51,16 +51,16 @@ class ChatStore:
 
     async def add_unless_taken(self, added: Sequence[NewChat]) -> list[str]:
         """Stores chats in one transaction, at little more than the cost of one; durable on
-        return. Chats whose id is taken are left out, and their ids returned. Each chat belongs
-        to the owner that it names, not to the caller's. Raises `Unstorable` as `add` does, and
-        stores none then."""
+        return. Omits chats whose id is taken, and returns their ids. Each chat belongs to the owner
+        that it names, not to the current one. Raises `Unstorable` as `add` does; then none is
+        stored."""
         for one in added:
             _check(one.chat)
         with as_owner(None):
             return await self._database.insert(_add_unless_taken, added)
 
     async def get(self, id: str) -> StoredChat:
-        """The chat with this id. Raises `Missing`."""
+        """Returns the chat with this id. Raises `Missing`."""
         return await self._database.read(_get, id)
 
     async def list(
@@ -72,7 +72,7 @@ class ChatStore:
         limit: int = 20,
         order: Order = "asc",
     ) -> Page[StoredChat]:
-        """A page of the chats of `model` with all pairs of `metadata`, by time of creation.
+        """Returns a page of the chats of `model` with all pairs of `metadata`, by creation time.
 
         Chats of the same second are in the order in which they were stored. Raises `UnknownCursor`
         if no chat has the id `after`.
@@ -83,7 +83,7 @@ class ChatStore:
     async def messages(
         self, id: str, *, after: str | None = None, limit: int = 20, order: Order = "asc"
     ) -> Page[StoredMessage]:
-        """A page of the input messages of a chat. Raises `Missing`, `UnknownCursor`."""
+        """Returns a page of the input messages of a chat. Raises `Missing`, `UnknownCursor`."""
         request = PageRequest(after=after, limit=limit, order=order)
         return await self._database.read(_find_messages, request, id)
 
@@ -114,7 +114,7 @@ def _add_unless_taken(connection: Connection, added: Sequence[NewChat]) -> list[
     """Inserts chats with their messages and metadata, except those whose id is taken by a stored
     chat or by an earlier one of `added`; returns the ids that were left out.
 
-    It takes few statements, however many chats there are.
+    The number of statements does not depend on the number of chats.
     """
     first: dict[str, NewChat] = {}
     for one in added:
@@ -213,7 +213,7 @@ def _find_messages(connection: Connection, request: PageRequest, id: str) -> Pag
 def _listing(
     model: str | None, metadata: Mapping[str, str]
 ) -> tuple[Select[Any], tuple[ColumnElement[Any], ...]]:
-    """The statement of a filtered list, and the keys of the index that reads it in order."""
+    """Returns the statement of a filtered list, and the columns of the index that orders it."""
     statement = select(chats)
     keys: tuple[ColumnElement[Any], ...] = (chats.c.created_at, chats.c.seq)
     if model is not None:
@@ -232,7 +232,7 @@ def _listing(
 def sort_keys(
     connection: Connection, id: str, statement: Select[tuple[int, int]] = _SORT_KEYS
 ) -> tuple[int, int]:
-    """Sort keys of a chat in the list of all chats: (created_at, seq)."""
+    """Returns the sort keys of a chat in the list of all chats: (created_at, seq)."""
     row = find_row(connection, statement.where(chats.c.id == id), id)
     return row.created_at, row.seq
 
@@ -240,8 +240,8 @@ def sort_keys(
 def _message_sort_keys(connection: Connection, seq: int, chat_id: str, id: str) -> tuple[int]:
     match = re.fullmatch(re.escape(chat_id) + r"-(0|[1-9][0-9]{0,8})", id)
     position = int(match[1]) if match else None
-    this = (chat_messages.c.chat_seq == seq) & (chat_messages.c.position == position)
-    if position is None or not connection.scalar(select(exists().where(this))):
+    is_message = (chat_messages.c.chat_seq == seq) & (chat_messages.c.position == position)
+    if position is None or not connection.scalar(select(exists().where(is_message))):
         raise Missing(id)
     return (position,)
 

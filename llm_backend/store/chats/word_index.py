@@ -1,10 +1,10 @@
 """Index of the words of chats: FTS5 on SQLite, `tsvector` with GIN on PostgreSQL.
 
-A trigger adds one row to `unindexed_chats` for each stored chat, which costs 1 to 2 % of the time
-of storing it (a statement of its own: 10 to 12 %). Its words are indexed later, some chats in a
-transaction. A deleted chat takes its words along, by a trigger or a foreign key. The index also
-holds a word for the owner and one for each pair of metadata, so that a search reads no other
-owner's chats.
+A trigger adds a row to `unindexed_chats` for each stored chat, which costs 1 to 2 % of the time of
+storing it (a separate statement: 10 to 12 %). The words are indexed later, those of some chats in a
+transaction. A trigger or a foreign key deletes the words of a deleted chat. The index also holds a
+word for the owner and one for each pair of metadata, so that a search reads no other owner's
+chats.
 """
 
 import hashlib
@@ -32,8 +32,8 @@ from llm_backend.store.database.bulk_insert import insert_rows
 from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.tables.chats import chat_messages, chat_metadata, chats, unindexed_chats
 
-# Of one transaction, which blocks other writes.
-_CHATS_LIMIT, _BYTES_LIMIT = 128, 4 * 1024 * 1024
+# A transaction on SQLite blocks other writes.
+_CHATS_PER_TRANSACTION, _BYTES_PER_TRANSACTION = 128, 4 * 1024 * 1024
 
 CREATE: Mapping[str, Sequence[str]] = {
     "sqlite": (
@@ -54,7 +54,7 @@ CREATE: Mapping[str, Sequence[str]] = {
         "FOR EACH STATEMENT EXECUTE FUNCTION chat_words_added()",
     ),
 }
-"""Statements that make the index, by dialect: no common table describes it."""
+"""Statements that create the index, by dialect: its tables differ too much for one `Table`."""
 
 _ADD = text(
     "INSERT INTO chat_words (chat_seq, words) VALUES (:seq, array_to_tsvector(:words))"
@@ -71,20 +71,20 @@ _FIND = {
         "ORDER BY chat_seq DESC LIMIT :limit"
     ),
 }
-# Not in the metadata of all tables, which describes those that both databases have.
+# Not in the tables' metadata, because its columns depend on the database.
 _WORDS = table("chat_words", column("rowid"), column("chat_seq"), column("words"))
-_LAST = 2**63 - 1  # no row has a greater number
+_MAX_SEQ = 2**63 - 1
 
 
 def create(connection: Connection) -> None:
-    """Makes the index of a new database."""
+    """Creates the index of a new database."""
     for statement in CREATE[connection.dialect.name]:
         connection.exec_driver_sql(statement)
 
 
 def index_some(connection: Connection, limit_characters: int) -> int:
-    """Indexes the words of some chats that have none yet; returns how many chats these were."""
-    seqs = _pending(connection)
+    """Indexes the words of some unindexed chats; returns the number of these chats."""
+    seqs = _lock_unindexed(connection)
     if not seqs:
         return 0
     texts = _texts(connection, seqs)
@@ -94,7 +94,7 @@ def index_some(connection: Connection, limit_characters: int) -> int:
 
 
 def index_again(connection: Connection, seq: int) -> None:
-    """Have the words of a changed chat indexed again."""
+    """Marks a changed chat, so that its words are indexed again."""
     statement = insert_into(connection, unindexed_chats).on_conflict_do_nothing()
     connection.execute(statement, {"chat_seq": seq})
 
@@ -107,34 +107,34 @@ def find(
     before: int | None,
     limit: int,
 ) -> Sequence[int]:
-    """The `seq` of chats with these facts and with words that begin with all of `words`, the last
-    first; of chats before one, if it is given."""
+    """Returns the `seq` of chats that have all `facts` and, for each of `words`, a word with that
+    prefix: the latest first, and only those below `before` if it is given."""
     is_sqlite = connection.dialect.name == "sqlite"
     whole, beginning = ('"{}"', '"{}" *') if is_sqlite else ("'{}'", "'{}':*")
     sought = [whole.format(fact) for fact in facts]
-    # One letter begins words without number, so it is a word itself.
-    sought += [(beginning if _is_begun(word) else whole).format(word) for word in words]
+    # A single letter is too common a prefix, so it matches whole words only.
+    sought += [(beginning if _is_prefix_searched(word) else whole).format(word) for word in words]
     values = {
         "found": (" AND " if is_sqlite else " & ").join(sought),
-        "before": _LAST if before is None else before,
+        "before": _MAX_SEQ if before is None else before,
         "limit": limit,
     }
     return connection.scalars(_FIND[connection.dialect.name], values).all()
 
 
-def _is_begun(word: str) -> bool:
+def _is_prefix_searched(word: str) -> bool:
     return len(word) > 1 or not word.isascii()
 
 
 def facts_of(owner: str | None, metadata: Mapping[str, str]) -> list[str]:
-    """Words that stand for the owner and for each pair of metadata: a query with them finds only
+    """Returns a word for the owner and one for each pair of metadata, by which a query finds only
     chats that have them. They begin with a character that no word of a text has."""
     facts = [f"owner {owner or ''}", *(_pair(key, value) for key, value in metadata.items())]
     return [_fact(one) for one in facts]
 
 
 def _pair(key: str, value: str) -> str:
-    """A text that no other pair has, even if the key has an equals sign."""
+    """Returns a text that no other pair has, even if the key contains an equals sign."""
     is_plain = key and "=" not in key
     return f"{key}={value}" if is_plain else f"={len(key)} {key}={value}"
 
@@ -156,7 +156,7 @@ class ChatTexts:
 
 
 def read_texts(connection: Connection, rows: Sequence[Any]) -> list[ChatTexts]:
-    """The texts of these rows of chats, in their order."""
+    """Returns the texts of these rows of chats, in their order."""
     seqs = [row.seq for row in rows]
     messages: dict[int, list[JsonMapping]] = {seq: [] for seq in seqs}
     order = (chat_messages.c.chat_seq, chat_messages.c.position)
@@ -179,25 +179,26 @@ def read_texts(connection: Connection, rows: Sequence[Any]) -> list[ChatTexts]:
 
 
 def _texts(connection: Connection, seqs: Sequence[int]) -> list[ChatTexts]:
-    """The texts of these chats, which cannot be renamed until the transaction ends."""
+    """Returns the texts of these chats, and locks their rows until the transaction ends."""
     rows = select(chats.c.seq, chats.c.owner, chats.c.response).where(chats.c.seq.in_(seqs))
     return read_texts(connection, connection.execute(rows.with_for_update(read=True)).all())
 
 
-def _pending(connection: Connection) -> list[int]:
-    """Some chats without words, which no other transaction is indexing; one at least."""
+def _lock_unindexed(connection: Connection) -> list[int]:
+    """Locks and returns some chats that are not indexed, except those that another transaction has
+    locked: at least one, if there is any."""
     waiting = (
         select(chats.c.seq, chats.c.size_bytes)
         .join(unindexed_chats, unindexed_chats.c.chat_seq == chats.c.seq)
         .order_by(unindexed_chats.c.chat_seq.desc())  # a search wants the latest first
-        .limit(_CHATS_LIMIT)
+        .limit(_CHATS_PER_TRANSACTION)
         .with_for_update(of=unindexed_chats, skip_locked=True)
     )
     seqs: list[int] = []
     size_bytes = 0
     for row in connection.execute(waiting):
         size_bytes += row.size_bytes
-        if seqs and size_bytes > _BYTES_LIMIT:
+        if seqs and size_bytes > _BYTES_PER_TRANSACTION:
             break
         seqs.append(row.seq)
     return seqs
@@ -209,15 +210,15 @@ def _words(chat: ChatTexts, limit_characters: int) -> list[str]:
 
 
 def _replace(
-    connection: Connection, seqs: Sequence[int], words: Mapping[int, Sequence[str]]
+    connection: Connection, seqs: Sequence[int], words_by_seq: Mapping[int, Sequence[str]]
 ) -> None:
     """Replaces the words of these chats; chats without words have no row."""
-    added = {seq: some for seq, some in words.items() if some}
+    added = {seq: words for seq, words in words_by_seq.items() if words}
     if connection.dialect.name == "sqlite":
         connection.execute(delete_from(_WORDS).where(_WORDS.c.rowid.in_(seqs)))
-        rows = [{"rowid": seq, "words": " ".join(some)} for seq, some in added.items()]
+        rows = [{"rowid": seq, "words": " ".join(words)} for seq, words in added.items()]
         insert_rows(connection, _WORDS, rows)
         return
     connection.execute(delete_from(_WORDS).where(_WORDS.c.chat_seq.in_(seqs)))
     if added:
-        connection.execute(_ADD, [{"seq": seq, "words": some} for seq, some in added.items()])
+        connection.execute(_ADD, [{"seq": seq, "words": words} for seq, words in added.items()])

@@ -12,28 +12,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-LONGEST = 64  # characters of a word; the limit of PostgreSQL is 2046 bytes
-# Bytes of the words of a text: PostgreSQL's vectors address less than 1 MiB, and those made of an
-# array wrap around without an error.
-MOST_BYTES = 1_000_000
-MOST_SOUGHT = 16  # words of a query; further ones are ignored
+MAX_WORD_CHARACTERS = 64  # PostgreSQL's limit is 2046 bytes
+# Of a chat: a `tsvector` addresses less than 1 MiB, and one of a longer array is silently wrong.
+MAX_WORDS_BYTES = 1_000_000
+MAX_QUERY_WORDS = 16  # further ones are ignored
 
 _WORD = re.compile(r"(?:[^\W_]|[\u0300-\u036f])+")
 _UNSPACED = re.compile("([\u3005\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)")
-_LEAD, _EXCERPT = 40, 160  # characters before the first found word, and of an excerpt
+_LEAD_CHARACTERS, _EXCERPT_CHARACTERS = 40, 160  # before the first found word, and in all
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExcerptPart:
-    """A piece of an excerpt: text, and whether it matches the query."""
+    """A piece of an excerpt; `is_match` if it matches the query."""
 
     text: str
     is_match: bool
 
 
 def words_of(texts: Iterable[str], limit: int) -> list[str]:
-    """The distinct words of the first `limit` characters of all texts together, up to `MOST_BYTES`
-    of words."""
+    """Returns the distinct words of the first `limit` characters of all texts together, up to
+    `MAX_WORDS_BYTES` of words."""
     found: dict[str, None] = {}
     for text in texts:
         found.update(dict.fromkeys(_all_parts(text[:limit])))
@@ -41,34 +40,35 @@ def words_of(texts: Iterable[str], limit: int) -> list[str]:
         if limit <= 0:
             break
     sizes = accumulate(len(word.encode()) for word in found)
-    return [word for word, size in zip(found, sizes, strict=True) if size <= MOST_BYTES]
+    return [word for word, size in zip(found, sizes, strict=True) if size <= MAX_WORDS_BYTES]
 
 
 def sought_words(query: str) -> list[str]:
-    """The words of a query; each is a prefix of a word in the chats that match."""
+    """Returns the words of a query; each is a prefix of a word in the chats that match."""
     found: dict[str, None] = {}
     for match in _WORD.finditer(query):
         for folded, is_unspaced in _runs(match[0]):
-            pairs = _pairs(folded)[:-1] if is_unspaced and len(folded) > 1 else [folded[:LONGEST]]
-            found.update(dict.fromkeys(pairs))
-    return list(found)[:MOST_SOUGHT]
+            has_pairs = is_unspaced and len(folded) > 1
+            words = _pairs(folded)[:-1] if has_pairs else [folded[:MAX_WORD_CHARACTERS]]
+            found.update(dict.fromkeys(words))
+    return list(found)[:MAX_QUERY_WORDS]
 
 
 def excerpt(texts: Sequence[str], query: str) -> list[ExcerptPart]:
-    """An excerpt of the first text that has a word of the query, in parts; without one, the start
-    of the first text."""
+    """Returns an excerpt of the first text that has a word of the query, in parts; if none has one,
+    the start of the first text."""
     sought = [run for match in _WORD.finditer(query) for run in _runs(match[0])]
     for text in texts:
         spans = _spans(text, sought)
         first = next(spans, None)
         if first is not None:
-            return _excerpt(text, [first, *_until(spans, first[0] + _EXCERPT)])
+            return _excerpt(text, [first, *_until(spans, first[0] + _EXCERPT_CHARACTERS)])
     return _excerpt(texts[0], []) if texts else []
 
 
 def _all_parts(text: str) -> Iterable[str]:
     if text.isascii():  # most are; the whole text is folded at once
-        return [word[:LONGEST] for word in _WORD.findall(text.lower())]
+        return [word[:MAX_WORD_CHARACTERS] for word in _WORD.findall(text.lower())]
     return (part for match in _WORD.finditer(text) for part in _parts(match[0]))
 
 
@@ -77,7 +77,7 @@ def _parts(word: str) -> Iterator[str]:
         if is_unspaced:
             yield from _pairs(folded)
         else:
-            yield folded[:LONGEST]
+            yield folded[:MAX_WORD_CHARACTERS]
 
 
 def _pairs(folded: str) -> list[str]:
@@ -85,7 +85,8 @@ def _pairs(folded: str) -> list[str]:
 
 
 def _runs(word: str) -> Iterator[tuple[str, bool]]:
-    """The parts of a word with and without Chinese and Japanese characters, folded."""
+    """Yields the runs of a word, folded, each with True if its characters are Chinese or
+    Japanese."""
     if word.isascii():
         yield word.lower(), False
         return
@@ -112,14 +113,8 @@ def _spans(text: str, sought: Sequence[tuple[str, bool]]) -> Iterator[tuple[int,
                 at = folded.find(one) if is_unspaced else 0 if folded.startswith(one) else -1
                 if at >= 0:
                     # a word is marked as a whole, because folding may change its length
-                    yield (
-                        (start + at, start + at + len(one))
-                        if is_unspaced
-                        else (
-                            start,
-                            start + len(run),
-                        )
-                    )
+                    first, length = (start + at, len(one)) if is_unspaced else (start, len(run))
+                    yield first, first + length
                     break
             start += len(run)
 
@@ -132,9 +127,10 @@ def _until(spans: Iterator[tuple[int, int]], end: int) -> Iterator[tuple[int, in
 
 
 def _excerpt(text: str, spans: Sequence[tuple[int, int]]) -> list[ExcerptPart]:
-    start = max(0, spans[0][0] - _LEAD) if spans else 0
-    start = text.find(" ", start, spans[0][0]) + 1 or start if spans and start else start
-    end = min(len(text), start + _EXCERPT)
+    start = max(0, spans[0][0] - _LEAD_CHARACTERS) if spans else 0
+    if start:  # at the beginning of a word
+        start = text.find(" ", start, spans[0][0]) + 1 or start
+    end = min(len(text), start + _EXCERPT_CHARACTERS)
     parts, at = [("…" if start else "", False)], start
     for first, last in spans:
         if first >= end:

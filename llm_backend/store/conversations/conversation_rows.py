@@ -33,7 +33,7 @@ def add(
 
 
 def get(connection: Connection, id: str) -> StoredConversation:
-    """The conversation with this id. Raises `Missing`."""
+    """Returns the conversation with this id. Raises `Missing`."""
     found = select(conversations).where(conversations.c.id == id)
     row = find_row(connection, found, id)
     return StoredConversation(
@@ -46,8 +46,8 @@ def update_metadata(
 ) -> StoredConversation:
     """Replaces the metadata of the conversation. Raises `Missing`."""
     seq = _seq(connection, id, _SEQ_LOCKED)
-    this = conversations.c.seq == seq
-    connection.execute(update(conversations).where(this).values(metadata=dict(metadata)))
+    change = update(conversations).where(conversations.c.seq == seq)
+    connection.execute(change.values(metadata=dict(metadata)))
     return get(connection, id)
 
 
@@ -73,8 +73,8 @@ def lock(connection: Connection, id: str) -> None:
 
 
 def sizes(connection: Connection, seqs: Sequence[int]) -> dict[int, int]:
-    """Bytes of the items of each conversation, by its number. Items that other objects also contain
-    are counted; a conversation without items is left out."""
+    """Returns the bytes of the items of each conversation, by its `seq`. Items that other objects
+    contain too are counted; a conversation without items is omitted."""
     conversation_seq = conversation_items.c.conversation_seq
     sums = (
         select(conversation_seq, func.sum(items.c.size_bytes))
@@ -92,28 +92,28 @@ def add_items(connection: Connection, id: str, added: Sequence[StoredItem]) -> l
 
 
 def find_items(connection: Connection, request: PageRequest, id: str) -> Page[StoredItem]:
-    """A page of the items. Raises `Missing`, `UnknownCursor`."""
+    """Returns a page of the items. Raises `Missing`, `UnknownCursor`."""
     seq = _seq(connection, id)
     position, find_position = conversation_items.c.position, partial(_position, connection, seq)
     return item_rows.find_page(connection, _items_of(seq), request, position, find_position)
 
 
 def all_items(connection: Connection, id: str) -> list[StoredItem]:
-    """All items of the conversation, in order. Raises `Missing`."""
+    """Returns all items of the conversation, in order. Raises `Missing`."""
     seq = _seq(connection, id)
     rows = connection.execute(_items_of(seq).order_by(conversation_items.c.position))
     return [item_rows.item_of(row) for row in rows]
 
 
-def items_until(connection: Connection, id: str, last: Select[tuple[int]]) -> list[StoredItem]:
-    """Items up to the last one that `last` selects by number; none if the conversation contains
-    none of those. Raises `Missing`."""
+def items_until(connection: Connection, id: str, ends: Select[tuple[int]]) -> list[StoredItem]:
+    """Returns the items up to the last one whose `seq` the statement `ends` selects; none if the
+    conversation contains none of those. Raises `Missing`."""
     seq = _seq(connection, id)
     position = conversation_items.c.position
-    of_these = conversation_items.c.item_seq.in_(last)
+    is_end = conversation_items.c.item_seq.in_(ends)
     end = (
         select(func.max(position))
-        .where(conversation_items.c.conversation_seq == seq, of_these)
+        .where(conversation_items.c.conversation_seq == seq, is_end)
         .scalar_subquery()
     )
     rows = connection.execute(_items_of(seq).where(position <= end).order_by(position))
@@ -121,7 +121,7 @@ def items_until(connection: Connection, id: str, last: Select[tuple[int]]) -> li
 
 
 def get_item(connection: Connection, id: str, item_id: str) -> StoredItem:
-    """One item of the conversation. Raises `Missing` for either id."""
+    """Returns one item of the conversation. Raises `Missing` for either id."""
     seq = _seq(connection, id)
     found = _items_of(seq).where(items.c.id == item_id)
     row = find_row(connection, found, item_id)
@@ -143,8 +143,8 @@ def delete_item(connection: Connection, id: str, item_id: str) -> StoredConversa
 
 
 def _append(connection: Connection, seq: int, added: Sequence[StoredItem]) -> list[int]:
-    """Appends items. An append counts as use of the conversation: unused ones are deleted after a
-    time."""
+    """Appends items, and returns their `seq`s. Sets the time of the last change, after which the
+    conversation is deleted in the end."""
     of_this = conversation_items.c.conversation_seq == seq
     present = select(conversation_items.c.item_seq).where(of_this)
     item_seqs = item_rows.add(connection, added, excluded=present)

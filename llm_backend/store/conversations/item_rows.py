@@ -1,4 +1,4 @@
-"""Items as rows: insert, find by id, and delete orphans that no object contains any more."""
+"""Items as rows: inserted, found by id, and deleted once no object contains them."""
 
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,7 +21,7 @@ from llm_backend.store.tables.conversations import (
     responses,
 )
 
-_SUFFIX = 8  # random characters that make an id unique
+_SUFFIX_CHARACTERS = 8  # random ones, which make an id unique
 
 
 def add(
@@ -35,16 +35,16 @@ def add(
     id if another item has its id, or if the conversation or response contains its id already.
     """
     seqs: dict[int, int] = {}
-    while len(seqs) < len(stored):  # again, if another process inserted an id first
+    while len(seqs) < len(stored):  # repeated if another process inserted an id first
         waiting = {index: one for index, one in enumerate(stored) if index not in seqs}
-        known = _locked_items(connection, [one.id for one in waiting.values()])
+        known = _lock_items(connection, [one.id for one in waiting.values()])
         _reuse(waiting, known, seqs, _find_excluded(connection, known, excluded))
         seqs |= _insert(connection, waiting, taken=known.keys())
     return [seqs[index] for index in range(len(stored))]
 
 
 def read(connection: Connection, seqs: Sequence[int]) -> list[StoredItem]:
-    """The items with these sequence numbers, in their order."""
+    """Returns the items with these sequence numbers, in their order."""
     rows: dict[int, Row[Any]] = {}
     for part in statement_parts(seqs):
         query = select(items).where(items.c.seq.in_(part))
@@ -53,7 +53,7 @@ def read(connection: Connection, seqs: Sequence[int]) -> list[StoredItem]:
 
 
 def get(connection: Connection, id: str) -> StoredItem:
-    """The item with this id, if a response or conversation of the owner contains it. Raises
+    """Returns the item with this id, if a response or conversation of the owner contains it. Raises
     `Missing`."""
     rows = connection.execute(select(items).where(items.c.id == id)).all() if is_id(id) else ()
     if not rows or not _is_referenced(connection, rows[0].seq):
@@ -68,7 +68,7 @@ def find_page(
     position: Column[int],
     find_position: Callable[[str], int],
 ) -> Page[StoredItem]:
-    """A page of the listed items. `find_position` returns an item's value of the column
+    """Returns a page of the listed items. `find_position` returns an item's value of the column
     `position`, or raises `Missing`. Raises `UnknownCursor`."""
     bound = cursor_keys(request, lambda id: (find_position(id),))
     size = items.c.size_bytes
@@ -77,18 +77,18 @@ def find_page(
 
 
 def item_of(row: "Row[*tuple[Any, ...]]") -> StoredItem:
-    """The item of a row with the item columns."""
+    """Returns the item of a row with the item columns."""
     return StoredItem(id=row.id, item=row.item)
 
 
 def delete_unreferenced(connection: Connection, seqs: Sequence[int]) -> int:
-    """Deletes the items among these that no conversation and no response contains; returns their
+    """Deletes those of these items that no conversation and no response contains; returns the freed
     bytes."""
     freed_bytes = 0
     for part in statement_parts(seqs):
-        these = select(items.c.seq).where(items.c.seq.in_(part)).order_by(items.c.seq)
-        # Locked by a statement of its own: the next one sees references that were added until then.
-        connection.execute(these.with_for_update()).all()
+        unlocked = select(items.c.seq).where(items.c.seq.in_(part)).order_by(items.c.seq)
+        # A statement of its own locks them, so that the next one sees references added until then.
+        connection.execute(unlocked.with_for_update()).all()
         orphaned = delete(items).where(
             items.c.seq.in_(part),
             ~exists().where(conversation_items.c.item_seq == items.c.seq),
@@ -109,8 +109,9 @@ def _is_referenced(connection: Connection, seq: int) -> bool:
     return any(connection.execute(one.limit(1)).first() for one in references)
 
 
-def _locked_items(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
-    """The items with these ids, locked against deletion until the transaction ends."""
+def _lock_items(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
+    """Locks the items with these ids against deletion until the transaction ends, and returns their
+    rows by id."""
     known: dict[str, Row[Any]] = {}
     for part in statement_parts(ids):
         query = select(items).where(items.c.id.in_(part))
@@ -122,7 +123,7 @@ def _locked_items(connection: Connection, ids: Sequence[str]) -> dict[str, Row[A
 def _find_excluded(
     connection: Connection, known: Mapping[str, Row[Any]], excluded: Select[tuple[int]]
 ) -> set[int]:
-    """The numbers of the known items that `excluded` selects."""
+    """Returns the numbers of the known items that `excluded` selects."""
     seqs = [row.seq for row in known.values()]
     found: set[int] = set()
     for part in statement_parts(seqs):
@@ -150,15 +151,15 @@ def _reuse(
 def _insert(
     connection: Connection, waiting: Mapping[int, StoredItem], taken: Collection[str]
 ) -> dict[int, int]:
-    """Inserts the items, and returns the numbers of those that no other transaction inserted
-    first."""
+    """Inserts the items, and returns the `seq`s by index of those that no other transaction
+    inserted first."""
     indexes: dict[str, int] = {}
     for index, one in waiting.items():
         is_free = one.id not in taken and one.id not in indexes
-        indexes[one.id if is_free else f"{one.id}_{uuid.uuid4().hex[:_SUFFIX]}"] = index
+        indexes[one.id if is_free else f"{one.id}_{uuid.uuid4().hex[:_SUFFIX_CHARACTERS]}"] = index
     if not indexes:
         return {}
-    rows = [_row(id, waiting[indexes[id]]) for id in sorted(indexes)]  # one order of locks for all
+    rows = [_row(id, waiting[indexes[id]]) for id in sorted(indexes)]  # an order prevents deadlocks
     insert = insert_into(connection, items).on_conflict_do_nothing()
     inserted = connection.execute(insert.returning(items.c.id, items.c.seq), rows)
     return {indexes[row.id]: int(row.seq) for row in inserted}

@@ -27,13 +27,14 @@ T = TypeVar("T")
 _CONNECTIONS = 10
 _CONNECT_TIMEOUT_S = 5
 _COMMAND_TIMEOUT_S = 30
-_WRITERS, _BATCH = 4, 16  # several, so that round trips overlap
-# Other drivers that SQLAlchemy's dialect imports.
+_WRITERS = 4  # whose round trips overlap
+_WORKS_PER_TRANSACTION = 16
+# Other drivers, which SQLAlchemy's dialect imports.
 _UNUSED_DRIVERS = {
     f"sqlalchemy__dialects__postgresql__{name}": ("dialect", "dialect_async")
     for name in ("pg8000", "psycopg", "psycopg2", "psycopg2cffi")
 }
-# Names of SQLAlchemy's sessions, whose object-relational mapper is not used: 10 MB.
+# Names of SQLAlchemy's sessions: their object-relational mapper, 10 MB, is not used.
 _SESSIONS = (
     "AsyncAttrs", "AsyncSession", "AsyncSessionTransaction", "async_object_session",
     "async_session", "async_sessionmaker", "close_all_sessions",
@@ -43,7 +44,7 @@ _OPTIONS: dict[str, Any] = {
     "json_serializer": json_text.dumps,
     "json_deserializer": json_text.loads,
     "insertmanyvalues_page_size": ROWS_A_STATEMENT,
-    "hide_parameters": True,  # they are bodies of requests, and an error's text reaches the log
+    "hide_parameters": True,  # bodies of requests must not reach the log with an error
 }
 
 
@@ -53,7 +54,7 @@ class PostgresqlDatabase:
     path = None
 
     def __init__(self, url: str, page_limit_bytes: int) -> None:
-        # Imported here: a server on SQLite does without this driver and SQLAlchemy's async half.
+        # Imported here: a server on SQLite needs neither this driver nor SQLAlchemy's async half.
         try:
             with block_imports(asyncpg__pool=("Pool", "create_pool")):
                 import asyncpg  # it ships no types
@@ -64,7 +65,7 @@ class PostgresqlDatabase:
                 from sqlalchemy.ext.asyncio import create_async_engine
             with block_imports(**_UNUSED_DRIVERS):
                 from sqlalchemy.dialects.postgresql import asyncpg as dialect
-            # in the place of psycopg's, by whose arguments SQLAlchemy knows the database
+            # registered as PostgreSQL's default, which SQLAlchemy would load from psycopg's module
             registry.register("postgresql", dialect.__name__, "dialect")
         except ModuleNotFoundError as error:
             raise CannotOpen(
@@ -76,7 +77,7 @@ class PostgresqlDatabase:
                 url, timeout=_CONNECT_TIMEOUT_S, command_timeout=command_timeout_s
             )
 
-        # Raised while connecting; later SQLAlchemy wraps the driver's errors.
+        # Errors while connecting; SQLAlchemy wraps those of the driver that come later.
         self._connect_errors = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
         self._engine = create_async_engine(
             _DIALECT,
@@ -100,7 +101,7 @@ class PostgresqlDatabase:
 
     async def open(self) -> None:
         """Starts the write queue. No connection is made yet: the first work makes one."""
-        self._queue = WriteQueue(self._commit, tasks=_WRITERS, batch=_BATCH)
+        self._queue = WriteQueue(self._commit, tasks=_WRITERS, batch=_WORKS_PER_TRANSACTION)
 
     async def read(self, work: UnitOfWork[T]) -> T:
         """Runs `work` on one snapshot of the database."""

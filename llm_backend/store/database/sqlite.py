@@ -1,11 +1,12 @@
 """SQLite: one writer thread, some reader threads, one file in write-ahead-log mode.
 
 The driver blocks, so it runs in threads, and a thread runs a whole unit of work rather than single
-statements. Compared with an asynchronous driver that switches threads for each statement, this was
-measured at twice the reads and nearly four times the writes a second, with one library less.
+statements. An asynchronous driver, which switches threads for each statement, was measured at half
+the reads and a quarter of the writes a second, and would be one more library.
 
-`synchronous` is FULL: acknowledged writes survive a power cut and not only the end of the process,
-as on PostgreSQL. The write queue makes that cheap: at 16 writers it costs 3 % against NORMAL.
+`synchronous` is FULL, so that acknowledged writes survive a power cut, as on PostgreSQL, and not
+only the end of the process. The write queue makes that cheap: at 16 writers it costs 3 % against
+NORMAL.
 """
 
 import asyncio
@@ -31,10 +32,10 @@ T = TypeVar("T")
 
 _READERS = 4
 _BUSY_TIMEOUT_MS = 5000
-_KEPT_BYTES = 4 * 1024 * 1024  # bytes of bound values in one connection
-_SMALL = 4096  # length of values that are not counted
+_BOUND_LIMIT_BYTES = 4 * 1024 * 1024  # of the values that one connection's statements keep
+_UNCOUNTED_LENGTH = 4096  # longest value that is not counted
 _WAL_RETRY_S = 0.01
-_BOUND = "bound_bytes"
+_BOUND_BYTES_KEY = "bound_bytes"
 _PRAGMAS = (
     f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}",  # first: the next ones may wait for a lock
     "PRAGMA foreign_keys = ON",
@@ -54,16 +55,16 @@ class SqliteDatabase:
 
     async def open(self) -> None:
         """Creates the file if it does not exist, readable by its owner only."""
-        await self._in(self._writer, self._prepare)
+        await self._run_in(self._writer, self._prepare)
         self._queue = WriteQueue(self._commit)
 
     async def read(self, work: UnitOfWork[T]) -> T:
         """Runs `work` on one snapshot of the database."""
-        return await self._in(self._readers, lambda: self._do([work], "BEGIN")[0])
+        return await self._run_in(self._readers, lambda: self._do([work], "BEGIN")[0])
 
     async def write(self, work: UnitOfWork[T]) -> T:
-        """Runs `work`; returns when it is on the disk. All units of work may share a transaction:
-        there is one at a time, so there are no deadlocks."""
+        """Runs `work`; returns when it is on the disk. Any units of work may share a transaction:
+        only one transaction writes at a time, so there are no deadlocks."""
         assert self._queue, "opened before use"
         return await self._queue.write_batched(work)
 
@@ -74,7 +75,7 @@ class SqliteDatabase:
     async def alter(self, work: UnitOfWork[T]) -> T:
         """Runs `work` alone, without foreign keys: SQLite alters a table by copying and dropping
         it, and dropping it would delete the rows that refer to it."""
-        return await self._in(self._writer, lambda: self._alter(work))
+        return await self._run_in(self._writer, lambda: self._alter(work))
 
     async def close(self) -> None:
         """Commits the queued writes, then closes the file."""
@@ -85,9 +86,9 @@ class SqliteDatabase:
         self._engine.dispose()
 
     async def _commit(self, works: Sequence[UnitOfWork[Any]]) -> Sequence[Any]:
-        return await self._in(self._writer, lambda: self._do(works, "BEGIN IMMEDIATE"))
+        return await self._run_in(self._writer, lambda: self._do(works, "BEGIN IMMEDIATE"))
 
-    async def _in(self, threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
+    async def _run_in(self, threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, function)
 
     def _do(self, works: Sequence[UnitOfWork[Any]], begin: str) -> Sequence[Any]:
@@ -164,29 +165,31 @@ def _count_bound_values(
     # A tuple has the values of one row, or of all rows of one statement. Of a list of rows
     # (`executemany`) the statement keeps only the values of the last one.
     bound = parameters[-1] if isinstance(parameters, list) else parameters
-    size = sum(len(one) for one in bound if isinstance(one, str | bytes) and len(one) > _SMALL)
+    size = sum(
+        len(one) for one in bound if isinstance(one, str | bytes) and len(one) > _UNCOUNTED_LENGTH
+    )
     if size:
-        connection.info[_BOUND] = connection.info.get(_BOUND, 0) + size
+        connection.info[_BOUND_BYTES_KEY] = connection.info.get(_BOUND_BYTES_KEY, 0) + size
 
 
 def _free_bound_values(connection: Connection) -> None:
     """Closes a connection whose prepared statements may hold much memory. Each statement keeps a
     copy of the values that were bound last, and the driver can neither unbind them nor drop a
-    statement. The pool opens another, in less than a millisecond."""
-    if connection.info.get(_BOUND, 0) > _KEPT_BYTES:
+    statement. The pool opens another connection, in less than a millisecond."""
+    if connection.info.get(_BOUND_BYTES_KEY, 0) > _BOUND_LIMIT_BYTES:
         connection.invalidate()
 
 
 def _enable_wal(driver: Any) -> None:  # the driver's own connection
     """Switches to write-ahead logging. Processes that open a new file at once conflict here, and
     SQLite does not wait for this lock by itself, so this retries."""
-    until_s = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
+    deadline_s = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
     while True:
         try:
             driver.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until_s:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
                 raise StoreUnavailable(f"The database cannot be used: {error}") from error
         time.sleep(_WAL_RETRY_S)
 

@@ -22,7 +22,7 @@ from llm_backend.store.tables.files import files
 from llm_backend.store.tables.vector_stores import vector_store_files
 from llm_backend.store.vector_stores.file_rows import forget_files
 
-_EXPIRY_LIMIT = 100  # files whose rows go in one transaction
+_EXPIRED_FILES_PER_TRANSACTION = 100
 
 
 def add(connection: Connection, file: StoredFile, limit_bytes: int | None = None) -> None:
@@ -40,7 +40,7 @@ def insert_file(connection: Connection, file: StoredFile) -> None:
 
 
 def get(connection: Connection, id: str, now: int) -> StoredFile:
-    """The file with this id. Raises `Missing`."""
+    """Returns the file with this id. Raises `Missing`."""
     return _file(_row(connection, id, now))
 
 
@@ -50,7 +50,7 @@ def lock(connection: Connection, id: str, now: int) -> None:
 
 
 def content(connection: Connection, id: str) -> Content:
-    """The content of a file, expired or not. Raises `Missing`."""
+    """Returns the content of a file, expired or not. Raises `Missing`."""
     found = connection.scalar(select(files.c.content).where(files.c.id == id))
     if found is None:
         raise Missing(id)
@@ -60,7 +60,7 @@ def content(connection: Connection, id: str) -> Content:
 def find(
     connection: Connection, request: PageRequest, purpose: str | None, now: int
 ) -> Page[StoredFile]:
-    """A page of the files with this `purpose`. Raises `UnknownCursor`."""
+    """Returns a page of the files with this `purpose`. Raises `UnknownCursor`."""
     bound = cursor_keys(request, lambda id: _sort_keys(connection, id, now))
     if not is_text(purpose or ""):
         return Page(items=(), has_more=False)
@@ -87,20 +87,19 @@ def delete(connection: Connection, id: str, now: int, *, lease_s: float) -> Sequ
 
 
 def expire(connection: Connection, now: int, *, lease_s: float) -> bool:
-    """Deletes a limited number of expired files, also from vector stores; true if more may be
-    left."""
+    """Deletes some expired files, also from vector stores; returns True if more may be left."""
     is_read = select(batches.c.id).where(_reads(files.c.id)).exists()
     expired = select(files).where(files.c.expires_at <= now, ~is_read).order_by(files.c.expires_at)
-    oldest = expired.limit(_EXPIRY_LIMIT).with_for_update(skip_locked=True)
+    oldest = expired.limit(_EXPIRED_FILES_PER_TRANSACTION).with_for_update(skip_locked=True)
     rows = connection.execute(oldest).all()
     forget_files(connection, [row.id for row in rows], now, lease_s=lease_s)
     _delete(connection, rows)
-    return len(rows) == _EXPIRY_LIMIT
+    return len(rows) == _EXPIRED_FILES_PER_TRANSACTION
 
 
 def delete_old(connection: Connection, before: int, *, limit: int) -> int:
-    """Deletes up to `limit` files from before this time that nothing uses, no vector store either;
-    return their number."""
+    """Deletes up to `limit` files from before this time that no batch and no vector store uses;
+    returns their number."""
     is_read = select(batches.c.id).where(_reads(files.c.id)).exists()
     is_searched = exists().where(vector_store_files.c.file_id == files.c.id)
     unused = select(files).where(files.c.created_at <= before, ~is_read, ~is_searched)
@@ -119,10 +118,8 @@ def _delete(connection: Connection, rows: Sequence[Row[Any]]) -> Sequence[str]:
 
 
 def _row(connection: Connection, id: str, now: int, *, is_locked: bool = False) -> Row[Any]:
-    this = select(files).where(files.c.id == id, _is_unexpired(now))
-    if is_locked:
-        this = this.with_for_update()
-    return find_row(connection, this, id)
+    query = select(files).where(files.c.id == id, _is_unexpired(now))
+    return find_row(connection, query.with_for_update() if is_locked else query, id)
 
 
 def _sort_keys(connection: Connection, id: str, now: int) -> tuple[int, int]:
@@ -131,7 +128,7 @@ def _sort_keys(connection: Connection, id: str, now: int) -> tuple[int, int]:
 
 
 def _reads(id: str | ColumnElement[str]) -> ColumnElement[bool]:
-    """Condition on batches that have not ended, and whose input is this file."""
+    """Returns the condition of batches that have not ended and whose input is this file."""
     return (batches.c.input_file_id == id) & batches.c.status.not_in(BATCH_ENDS)
 
 

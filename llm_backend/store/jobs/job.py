@@ -11,40 +11,40 @@ from llm_backend.json_types import JsonMapping
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """A job to add: its kind, its subject (the id of the object that it works on, such as a batch
-    or a webhook endpoint), and JSON for its worker.
+    """A job to add. `subject` is the id of the object that it works on, such as a batch or a
+    webhook endpoint; `details` is JSON for its worker.
 
-    `affinity` names the vector index that only some processes can open; None if any can do it. A
-    job that has been due for a day, while no process could open its index, is claimed by any
-    process, which ends it. An ingestion then fails. A removal does nothing, because no other index
-    has the points.
+    `affinity` names the vector index that the job needs, and that only some processes can open;
+    None if any process can do the job. A job that has been due for a day, because no process could
+    open its index, is claimed by any process, which ends it: an ingestion fails, and a removal does
+    nothing, because no other index has the points.
     """
 
     kind: str
     subject: str
-    details: JsonMapping = field(default_factory=dict)  # JSON
+    details: JsonMapping = field(default_factory=dict)
     delay_s: float = 0.0
-    affinity: str | None = None  # vector index that only some processes can open; None: any
+    affinity: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """A job claimed by the holder of `lease`."""
+    """A job claimed by the holder of `lease`. The other fields are those of `NewJob`."""
 
     seq: int
     kind: str
     subject: str
-    details: JsonMapping  # JSON
+    details: JsonMapping
     attempt: int  # counted from the attempt that last made progress, which is 1
     lease: str
-    affinity: str | None = None  # vector index that only some processes can open; None: any
+    affinity: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobCounts:
-    """Counts of the jobs of one kind: `due` jobs can be claimed (jobs whose lease has expired are
-    among them), `running` jobs have a lease, and others are due `later`. The first of the due jobs
-    has been due for `lag_s` seconds."""
+    """Counts of the jobs of one kind: `due` jobs can be claimed, also those whose lease has
+    expired; `running` jobs have a lease; others are due `later`. The first of the due jobs has been
+    due for `lag_s` seconds."""
 
     kind: str
     due: int
@@ -67,12 +67,11 @@ class JobWorker(Protocol):
     again."""
 
     async def work(self, job: Job) -> None:
-        """Do the job, which ends when this returns. A worker may also finish it earlier, in a
+        """Does the job, which ends when this returns. A worker may also finish it earlier, in a
         transaction of its own. After an exception the job is retried with a delay, which
         `RetryLater` sets.
 
-        Cancelled when the lease is lost, when the job is removed, and when the server stops: every
-        job that its process no longer holds is cancelled.
+        The runner cancels it when the lease is lost, the job is removed, or the server stops.
         """
 
     async def give_up(self, job: Job) -> None:
@@ -81,8 +80,9 @@ class JobWorker(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class JobShares:
-    """Bounds of the jobs of a kind that run at once in all processes: about one subject, and about
-    all subjects of one owner. `subjects` is the table of the subjects, with `id` and `owner`."""
+    """Bounds of the jobs of a kind that run at the same time in all processes: those about one
+    subject, and those about all subjects of one owner. `subjects` is the table of the subjects,
+    with `id` and `owner`."""
 
     per_subject: int
     per_owner: int
@@ -91,7 +91,7 @@ class JobShares:
 
 @dataclass(frozen=True, kw_only=True)
 class JobKind:
-    """Kind of job: its worker, and the number of jobs that run at once in one process.
+    """Kind of job: its worker, and the number of jobs that run at the same time in one process.
 
     `shares` bounds the jobs about one subject, and of one owner.
 
@@ -105,6 +105,6 @@ class JobKind:
     worker: JobWorker
     at_once: int
     shares: JobShares | None = None
-    attempts: int = 5  # failed ones in a row, before it is given up
+    attempts: int = 5  # consecutive failures before a job is given up
     can_begin: Callable[[], bool] = lambda: True  # called before each claim
     affinity: Callable[[], Awaitable[str | None]] | None = None

@@ -4,7 +4,7 @@ On PostgreSQL a claim skips rows that other transactions claim (`SKIP LOCKED`); 
 one writer at a time.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, select, update
 from sqlalchemy import delete as delete_from
@@ -17,7 +17,7 @@ from llm_backend.store.jobs.job import Job, JobCounts, JobShares, NewJob
 from llm_backend.store.statement_parts import statement_parts
 from llm_backend.store.tables.jobs import jobs
 
-ABANDONED_S = DAY_S  # seconds after which a job is claimed despite its affinity
+ABANDONED_S = DAY_S  # after which a due job is claimed despite its affinity
 
 
 def add(connection: Connection, added: Iterable[NewJob], *, now: float) -> None:
@@ -47,14 +47,14 @@ def claim(
     now: float,
     until: float,
 ) -> Sequence[Job]:
-    """Claims at most one job for each lease, the longest due first: jobs with this
-    `affinity` or without one, and jobs with another affinity that have been due for `ABANDONED_S`.
-    `shares` bounds the running ones about one subject, and of one owner. A claimed job's
-    `due_at` is the end of its lease, `until`."""
-    is_here = jobs.c.affinity.is_(None) | (jobs.c.due_at <= now - ABANDONED_S)
+    """Claims at most one job for each lease, the longest due first: jobs with this `affinity` or
+    without one, and jobs with another affinity that have been due for `ABANDONED_S`. `shares`
+    bounds the running jobs of a subject and of an owner. Sets the `due_at` of a claimed job to
+    `until`, at which its lease ends."""
+    is_allowed = jobs.c.affinity.is_(None) | (jobs.c.due_at <= now - ABANDONED_S)
     if affinity is not None:
-        is_here |= jobs.c.affinity == affinity
-    due = select(jobs).where(jobs.c.kind == kind, jobs.c.due_at <= now, is_here)
+        is_allowed |= jobs.c.affinity == affinity
+    due = select(jobs).where(jobs.c.kind == kind, jobs.c.due_at <= now, is_allowed)
     if shares is not None:
         lock_name(connection, f"claims of {kind}")
         due = due.where(_is_within_shares(kind, shares, now=now))
@@ -80,50 +80,46 @@ def claim(
 
 def renew(connection: Connection, leases: Collection[str], until: float) -> None:
     """Extends these leases, except lost ones."""
-    these = _lock_jobs(connection, jobs.c.lease.in_(leases))
-    connection.execute(update(jobs).where(these).values(due_at=until))
+    is_held = _lock_jobs(connection, jobs.c.lease.in_(leases))
+    connection.execute(update(jobs).where(is_held).values(due_at=until))
 
 
 def lock(connection: Connection, job: Job) -> None:
     """Locks the job until the transaction ends. Raises `LeaseLost`."""
-    this = select(jobs.c.seq).where(_is(job)).with_for_update()
-    if connection.execute(this).first() is None:
+    query = select(jobs.c.seq).where(_is_held(job)).with_for_update()
+    if connection.execute(query).first() is None:
         raise LeaseLost(job.subject)
 
 
-def progress(connection: Connection, job: Job) -> None:
-    """Locks the job, and resets its attempts: this one has made progress. Raises `LeaseLost`."""
-    if connection.execute(update(jobs).where(_is(job)).values(attempts=1)).rowcount != 1:
-        raise LeaseLost(job.subject)
+def reset_attempts(connection: Connection, job: Job) -> None:
+    """Locks the job, whose attempt has made progress, and sets its count of attempts to 1. Raises
+    `LeaseLost`."""
+    _update_held(connection, job, {"attempts": 1})
 
 
 def finish(connection: Connection, job: Job) -> None:
     """Deletes the job, which is done. Raises `LeaseLost`."""
-    if connection.execute(delete_from(jobs).where(_is(job))).rowcount != 1:
+    if connection.execute(delete_from(jobs).where(_is_held(job))).rowcount != 1:
         raise LeaseLost(job.subject)
 
 
 def give_back(connection: Connection, job: Job, *, due_at: float, counts: bool) -> None:
-    """Releases the job, due again at `due_at`; `counts` is false if the attempt does not count.
-    Does nothing if the lease is lost."""
+    """Releases the job, which is due again at `due_at`; the attempt counts if `counts`. Does
+    nothing if the lease is lost."""
     attempts = jobs.c.attempts if counts else jobs.c.attempts - 1
     values = {"lease": None, "due_at": due_at, "attempts": attempts}
-    connection.execute(update(jobs).where(_is(job)).values(values))
+    connection.execute(update(jobs).where(_is_held(job)).values(values))
 
 
 def reassign(connection: Connection, job: Job, affinity: str, *, now: float) -> None:
     """Releases the job to processes with this affinity; the attempt does not count.
     Raises `LeaseLost`."""
-    values = {"lease": None, "due_at": now, "attempts": jobs.c.attempts - 1, "affinity": affinity}
-    if connection.execute(update(jobs).where(_is(job)).values(values)).rowcount != 1:
-        raise LeaseLost(job.subject)
+    _update_held(connection, job, {**_uncounted_release(now), "affinity": affinity})
 
 
 def change_kind(connection: Connection, job: Job, kind: str, *, now: float) -> None:
     """Releases the job as one of another kind; the attempt does not count. Raises `LeaseLost`."""
-    values = {"lease": None, "due_at": now, "attempts": jobs.c.attempts - 1, "kind": kind}
-    if connection.execute(update(jobs).where(_is(job)).values(values)).rowcount != 1:
-        raise LeaseLost(job.subject)
+    _update_held(connection, job, {**_uncounted_release(now), "kind": kind})
 
 
 def remove(connection: Connection, kind: str, subject: str) -> None:
@@ -132,16 +128,16 @@ def remove(connection: Connection, kind: str, subject: str) -> None:
 
 
 def remove_not_running(connection: Connection, kind: str, subject: str, *, now: float) -> bool:
-    """Deletes the jobs about this subject that are not running, whose lease has expired if there is
-    one; true if others are running."""
+    """Deletes the jobs about this subject that have no lease, or an expired one; returns True if
+    others are running."""
     idle = and_(is_about(kind, subject), jobs.c.lease.is_(None) | (jobs.c.due_at <= now))
     connection.execute(delete_from(jobs).where(_lock_jobs(connection, idle)))
     return are_any(connection, kind, subject)
 
 
 def remove_unleased(connection: Connection, kind: str, subject: str) -> int:
-    """Deletes the jobs about this subject that have no lease, and returns their number. Jobs that
-    other transactions lock are left, so that a caller that holds locks waits for none."""
+    """Deletes the jobs about this subject that have no lease, and returns their number. Skips jobs
+    that other transactions lock, so that a caller with locks of its own does not wait."""
     unleased = select(jobs.c.seq).where(is_about(kind, subject), jobs.c.lease.is_(None))
     seqs = connection.scalars(unleased.with_for_update(skip_locked=True)).all()
     return connection.execute(delete_from(jobs).where(jobs.c.seq.in_(seqs))).rowcount
@@ -153,12 +149,13 @@ def postpone_unleased(
     subject: str,
     *,
     until: float,
-    only: ColumnElement[bool] | None = None,
+    condition: ColumnElement[bool] | None = None,
 ) -> None:
-    """Postpones the jobs about this subject that have no lease, or only those with a condition."""
+    """Postpones the jobs about this subject that have no lease, and meet the condition if it is
+    given."""
     unleased = is_about(kind, subject) & jobs.c.lease.is_(None) & (jobs.c.due_at < until)
-    if only is not None:
-        unleased &= only
+    if condition is not None:
+        unleased &= condition
     connection.execute(update(jobs).where(_lock_jobs(connection, unleased)).values(due_at=until))
 
 
@@ -169,13 +166,14 @@ def are_any(connection: Connection, kind: str, subject: str) -> bool:
 
 
 def details(connection: Connection, kind: str, subject: str) -> list[JsonMapping]:
-    """The details of the jobs about this subject, in the order in which they were added."""
-    these = select(jobs.c.details).where(is_about(kind, subject)).order_by(jobs.c.seq)
-    return list(connection.scalars(these))
+    """Returns the details of the jobs about this subject, in the order in which they were added."""
+    query = select(jobs.c.details).where(is_about(kind, subject)).order_by(jobs.c.seq)
+    return list(connection.scalars(query))
 
 
 def count(connection: Connection, kind: str, limit: int, *, subject: str | None = None) -> int:
-    """The number of jobs of a kind, or of those about one subject, counted up to `limit`."""
+    """Returns the number of jobs of a kind, or of those about one subject, counted up to
+    `limit`."""
     is_counted = jobs.c.kind == kind if subject is None else is_about(kind, subject)
     counted = select(jobs.c.seq).where(is_counted).limit(limit).subquery()
     return int(connection.scalar(select(func.count()).select_from(counted)) or 0)
@@ -184,8 +182,8 @@ def count(connection: Connection, kind: str, limit: int, *, subject: str | None 
 def due_times_and_held_leases(
     connection: Connection, kinds: Collection[str], leases: Collection[str]
 ) -> tuple[dict[str, float], set[str]]:
-    """The time at which the first job of each kind is due, if there is one; and those of these
-    leases that are not lost."""
+    """Returns the time at which the first job of each kind is due, if there is one; and those of
+    these leases that are not lost."""
     due_at: dict[str, float] = {}
     for kind in kinds:
         first = connection.scalar(select(func.min(jobs.c.due_at)).where(jobs.c.kind == kind))
@@ -196,7 +194,7 @@ def due_times_and_held_leases(
 
 
 def backlog(connection: Connection, *, now: float) -> Sequence[JobCounts]:
-    """Counts of the jobs of each kind by state."""
+    """Returns the counts of the jobs of each kind."""
     is_due, is_leased = jobs.c.due_at <= now, jobs.c.lease.is_not(None)
     is_claimable = case((is_due, 1), else_=0)  # or its lease has expired
     is_running = case((is_leased & ~is_due, 1), else_=0)
@@ -221,25 +219,25 @@ def backlog(connection: Connection, *, now: float) -> Sequence[JobCounts]:
 
 
 def leases(connection: Connection) -> Sequence[str]:
-    """All leases, expired or not."""
+    """Returns all leases, expired or not."""
     held = select(jobs.c.lease).where(jobs.c.lease.is_not(None))
     return [lease for lease in connection.scalars(held) if lease is not None]
 
 
 def release_leases(connection: Connection, leases: Collection[str], *, now: float) -> None:
-    """Releases these leases of dead processes: their jobs are due. The attempts count."""
+    """Releases these leases of dead processes, whose jobs are due then. The attempts count."""
     held = _lock_jobs(connection, jobs.c.lease.in_(leases))
     connection.execute(update(jobs).where(held).values(lease=None, due_at=now))
 
 
 def is_about(kind: str, subject: str) -> ColumnElement[bool]:
-    """Condition on the jobs of a kind about one subject."""
+    """Returns the condition of the jobs of a kind about one subject."""
     return and_(jobs.c.kind == kind, jobs.c.subject == subject)
 
 
 def _is_within_shares(kind: str, shares: JobShares, *, now: float) -> ColumnElement[bool]:
-    """Condition that a job is within the `shares` of its subject and then of its owner: running
-    jobs count first, then those that are due for longest."""
+    """Returns the condition that a job is within the share of its subject, and then within that of
+    its owner: running jobs count first, then those that have been due the longest."""
     is_due = jobs.c.due_at <= now
     is_due_number = case((is_due, 1), else_=0)
     order = (is_due_number, jobs.c.due_at, jobs.c.seq)
@@ -250,20 +248,31 @@ def _is_within_shares(kind: str, shares: JobShares, *, now: float) -> ColumnElem
         jobs.c.kind == kind, is_running_or_due
     )
     of_subject, owners = ranked.subquery(), shares.subjects
-    same = (of_subject.c.is_due, of_subject.c.due_at, of_subject.c.seq)
-    rank = func.row_number().over(partition_by=owners.c.owner, order_by=same)
+    order_of_subject = (of_subject.c.is_due, of_subject.c.due_at, of_subject.c.seq)
+    rank = func.row_number().over(partition_by=owners.c.owner, order_by=order_of_subject)
     owned = of_subject.outerjoin(owners, owners.c.id == of_subject.c.subject)
     within = select(of_subject.c.seq, rank.label("rank")).select_from(owned)
     of_owner = within.where(of_subject.c.rank <= shares.per_subject).subquery()
     return jobs.c.seq.in_(select(of_owner.c.seq).where(of_owner.c.rank <= shares.per_owner))
 
 
-def _lock_jobs(connection: Connection, these: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Locks these jobs until the transaction ends, in one order for all transactions; returns a
-    condition on the locked rows."""
-    seqs = select(jobs.c.seq).where(these).order_by(jobs.c.seq).with_for_update()
+def _lock_jobs(connection: Connection, condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Locks the jobs that meet the condition until the transaction ends, in one order for all
+    transactions; returns a condition that the locked rows meet."""
+    seqs = select(jobs.c.seq).where(condition).order_by(jobs.c.seq).with_for_update()
     return jobs.c.seq.in_(connection.scalars(seqs).all())
 
 
-def _is(job: Job) -> ColumnElement[bool]:
+def _update_held(connection: Connection, job: Job, values: Mapping[str, object]) -> None:
+    """Changes the job. Raises `LeaseLost`."""
+    if connection.execute(update(jobs).where(_is_held(job)).values(dict(values))).rowcount != 1:
+        raise LeaseLost(job.subject)
+
+
+def _uncounted_release(now: float) -> Mapping[str, object]:
+    """Returns the values of a job that is due now, and whose last attempt does not count."""
+    return {"lease": None, "due_at": now, "attempts": jobs.c.attempts - 1}
+
+
+def _is_held(job: Job) -> ColumnElement[bool]:
     return and_(jobs.c.seq == job.seq, jobs.c.lease == job.lease)

@@ -1,6 +1,7 @@
-"""Store of jobs: added, claimed, removed and waited for."""
+"""Store of jobs: adds, claims and removes them, and waits for changes."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -13,14 +14,14 @@ from llm_backend.store.jobs.lease_holder import LeaseHolder
 
 log = logging.getLogger(__name__)
 
-LEASE_S = 30.0  # seconds after which other servers claim the jobs of a dead one
+LEASE_S = 30.0  # after which other servers claim the jobs of a dead one
 
 
 class Jobs:
     """The jobs of a database, in one process.
 
-    Leases are by the clocks of their holders. If several machines share a database, these clocks
-    may differ by a fraction of a lease.
+    The time of a lease is by its holder's clock. If several machines share a database, their clocks
+    may differ by a fraction of a lease at most.
     """
 
     def __init__(
@@ -38,13 +39,13 @@ class Jobs:
         self._changed = asyncio.Event()
 
     def mark_alive(self) -> AbstractContextManager[None]:
-        """Shows other processes of this machine that this one is alive while the context lasts.
-        Raises `OSError` if the folder of its lock cannot be used."""
+        """Marks this process alive, for others on this machine, while the context lasts. Raises
+        `OSError` if the folder of its lock cannot be used."""
         return self._holder.mark_alive()
 
     def other_servers(self) -> list[int]:
-        """The process ids of other servers on this machine that use the database, if it is a
-        file."""
+        """Returns the process ids of other servers on this machine that use the database; none
+        unless it is a file."""
         return self._holder.other_servers()
 
     async def add(self, *added: NewJob) -> None:
@@ -60,16 +61,14 @@ class Jobs:
         self.wake()
 
     def wake(self) -> None:
-        """Signal that jobs were added or removed."""
+        """Signals that jobs were added or removed."""
         self._changed.set()
 
     async def wait_for_change(self, timeout_s: float) -> None:
         """Waits until jobs were added or removed, at most for this time."""
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()
-        except TimeoutError:
-            pass
         self._changed.clear()
 
     async def claim(
@@ -80,8 +79,8 @@ class Jobs:
         *,
         shares: JobShares | None = None,
     ) -> Sequence[Job]:
-        """Claims up to this number of due jobs that a process with this `affinity` can do, and
-        leaves those that would exceed a share."""
+        """Claims up to this number of due jobs that a process with this `affinity` can do, except
+        jobs beyond the shares."""
         leases, now = self._holder.new_leases(number), self._clock()
         return await self._database.write(
             job_rows.claim,
@@ -111,8 +110,8 @@ class Jobs:
     async def due_in_s_and_held_jobs(
         self, kinds: Collection[str], jobs: Collection[Job]
     ) -> tuple[dict[str, float], set[Job]]:
-        """The seconds until the first job of each kind is due, if there is one; and those of these
-        jobs whose leases are not lost."""
+        """Returns the seconds until the first job of each kind is due, if there is one; and those
+        of these jobs whose leases are not lost."""
         leases = [job.lease for job in jobs]
         due_at, held = await self._database.read(
             job_rows.due_times_and_held_leases, kinds=kinds, leases=leases
@@ -124,11 +123,11 @@ class Jobs:
         )
 
     async def backlog(self) -> Sequence[JobCounts]:
-        """Counts of the jobs of every kind that has some."""
+        """Returns the counts of the jobs of every kind that has any."""
         return await self._database.read(job_rows.backlog, now=self._clock())
 
     async def release_dead_leases(self) -> None:
-        """Releases the leases of dead processes, if their deaths can be detected."""
+        """Releases the leases of dead processes, if this process can detect deaths."""
         if not self._holder.can_detect_death:
             return
         leases = await self._database.read(job_rows.leases)

@@ -1,10 +1,10 @@
-"""Holder of leases: a process, known by a name that no other process ever has.
+"""Holder of leases: a process, with a name that no other process ever has.
 
-If the database is a file, all its processes are on this machine, and their deaths can be detected.
+If the database is a file, all its processes are on this machine, and can detect each other's death.
 Each locks a file of its name beside the database, and the kernel releases the lock when the process
-dies, however it dies. So the next server to start, or a neighbour, claims the jobs of a killed
-server at once, without waiting for leases to expire. The name begins with that of the server, so
-that a server can name others that use the database.
+dies. So other servers claim the jobs of a killed one at once, without waiting for its leases to
+expire. The name begins with that of the server, so that a server can name others that use the
+database.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from typing import BinaryIO
 
 class LeaseHolder:
     """A process that claims jobs from a database; `database` is its file, or None for
-    PostgreSQL. `server` is the name of its server, which all its processes have: the id of the
-    process that was started, `-`, and a text that no other server has."""
+    PostgreSQL. `server` is the name that all processes of its server share: the id of the first
+    process, `-`, and a text that no other server has."""
 
     def __init__(self, database: Path | None, server: str | None = None) -> None:
         self._server = server or f"{os.getpid()}-{token_hex(4)}"
@@ -37,7 +37,7 @@ class LeaseHolder:
             return
         self._folder.mkdir(mode=0o700, exist_ok=True)
         for path in self._folder.iterdir():
-            self.is_alive(f"{path.name}/")  # which removes the files of dead processes
+            self.is_alive(f"{path.name}/")  # removes the file of a dead process
         named = self._folder / self._name
         with _create_locked(named):
             try:
@@ -46,25 +46,27 @@ class LeaseHolder:
                 named.unlink(missing_ok=True)
 
     def other_servers(self) -> list[int]:
-        """The process ids of other servers that use the database now, if it is a file."""
+        """Returns the process ids of other servers that use the database; none unless it is a
+        file."""
         if self._folder is None:
             return []
         alive = [path.name for path in self._folder.iterdir() if self.is_alive(f"{path.name}/")]
         servers = {name.rpartition("-")[0] for name in alive} - {self._server}
-        # An earlier version's file names no server.
+        # The file of an earlier version names no server.
         return sorted(int(server.partition("-")[0]) for server in servers if server)
 
     @property
     def can_detect_death(self) -> bool:
-        """True if it can find out which processes are alive."""
+        """True if this process can find out which others are alive."""
         return self._folder is not None
 
     def new_leases(self, number: int) -> list[str]:
-        """Names for this number of new leases."""
+        """Returns names for this number of new leases."""
         return [f"{self._name}/{next(self._numbers)}" for _ in range(number)]
 
     def is_alive(self, lease: str) -> bool:
-        """False if the holder of this lease is known to be dead; removes its file then."""
+        """Returns False, and removes the holder's file, if the holder of this lease is known to be
+        dead."""
         name = lease.partition("/")[0]
         if self._folder is None or name == self._name:
             return True
@@ -80,8 +82,8 @@ class LeaseHolder:
 
 
 def _create_locked(path: Path) -> BinaryIO:
-    """Creates a file, locked from the moment at which it has its name. Another process may remove
-    it before it is locked, like the file of a dead process; it is then created again."""
+    """Creates a file that is locked before it gets its name. While it is unlocked, another process
+    may remove it as that of a dead process; it is then created again."""
     unnamed = path.with_name(f"{path.name}.new")
     while True:
         lock = unnamed.open("wb")

@@ -13,7 +13,7 @@ from llm_backend.store.jobs.job import Job, JobKind, RetryLater
 from llm_backend.store.jobs.jobs import Jobs
 
 POLL_S = 5.0  # for jobs that other processes have added
-RETRY_S, RETRY_LIMIT_S = 1.0, 60.0  # doubled with every failed attempt
+RETRY_S, RETRY_LIMIT_S = 1.0, 60.0  # the delay doubles with every failed attempt
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 async def run_jobs(jobs: Jobs, kinds: Sequence[JobKind]) -> AsyncGenerator[None, None]:
     """Runs jobs of these kinds while the context lasts. At its end running jobs are stopped and
     given back, so that other processes can claim them at once. Raises `OSError` if the folder
-    of the lock that shows this process alive cannot be used."""
+    of the file that marks this process alive cannot be used."""
     if not kinds:
         yield
         return
@@ -51,14 +51,15 @@ class JobRunner:
         """Runs until it is cancelled; then stops running jobs and gives them back."""
         try:
             while True:
-                await self._jobs.wait_for_change(await self._turn_or_retry_s())
+                await self._jobs.wait_for_change(await self._turn_unless_failing())
         finally:
             await self._end()
 
-    async def _turn_or_retry_s(self) -> float:
+    async def _turn_unless_failing(self) -> float:
+        """Runs a turn; returns the seconds until the next one, also if the database fails."""
         try:
             wait_s = await self._turn()
-        except StoreError as error:  # the database is down, say, and may recover
+        except StoreError as error:  # the database may recover
             if not self._is_failing:
                 log.warning("jobs_not_claimed", extra={"reason": str(error)})
             self._is_failing = True
@@ -112,19 +113,16 @@ class JobRunner:
         doing = kind.worker.give_up(job) if is_exhausted else kind.worker.work(job)
         error = await _failure(doing) or await _failure(self._jobs.finish(job))
         if error is None or isinstance(error, LeaseLost):
-            return  # another process has it, or the worker has finished it
+            return  # another process has the job, or its worker has finished it
         if isinstance(error, RetryLater):
             log.info("job_waits", extra={**_log_fields(job), "delay_s": error.delay_s})
             delay_s = error.delay_s
         else:
             log.error("job_failed", extra=_log_fields(job), exc_info=error)
             delay_s = backoff_delay_s(RETRY_S, job.attempt, RETRY_LIMIT_S)
-        counts = not isinstance(error, StoreUnavailable)  # not the job's fault
+        counts = not isinstance(error, StoreUnavailable)  # which is not the job's fault
         return_error = await _failure(self._jobs.give_back(job, delay_s=delay_s, counts=counts))
-        if return_error is not None:  # its lease runs out
-            log.warning(
-                "job_not_given_back", extra={**_log_fields(job), "reason": str(return_error)}
-            )
+        _log_not_given_back(job, return_error)  # then its lease runs out
 
     async def _end(self) -> None:
         """Stops all jobs and gives them back; their attempts do not count."""
@@ -133,14 +131,17 @@ class JobRunner:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for job in jobs:
-            error = await _failure(self._jobs.give_back(job, counts=False))
-            if error is not None:
-                log.warning("job_not_given_back", extra={**_log_fields(job), "reason": str(error)})
+            _log_not_given_back(job, await _failure(self._jobs.give_back(job, counts=False)))
 
 
 async def _failure(doing: Coroutine[None, None, None]) -> BaseException | None:
     (outcome,) = await asyncio.gather(doing, return_exceptions=True)
     return outcome
+
+
+def _log_not_given_back(job: Job, error: BaseException | None) -> None:
+    if error is not None:
+        log.warning("job_not_given_back", extra={**_log_fields(job), "reason": str(error)})
 
 
 def _log_fields(job: Job) -> dict[str, object]:

@@ -1,14 +1,14 @@
-"""Schema revision of the tables: read it, check it, migrate to the one of this program.
+"""Schema revision of the tables: reads it, checks it, and migrates to the one of this program.
 
 A start without changes must be quick, and Alembic costs a tenth of a second and several megabytes.
-So it is imported only for an upgrade: the revision is read with plain SQL. A new database gets the
-current tables directly, and a test holds these equal to those that the migrations make.
+So it is imported only for an upgrade, and plain SQL reads the revision. A new database gets the
+current tables directly; a test compares them with those that the migrations make.
 """
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select, text
 
 from llm_backend.installation import command
-from llm_backend.store import tables  # noqa: F401 # in the metadata
+from llm_backend.store import tables  # noqa: F401 # adds all tables to the metadata
 from llm_backend.store.chats import word_index
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.metadata import metadata
@@ -50,7 +50,7 @@ HEAD = REVISIONS[-1]
 
 _LOCK = 0x6C6C6D62  # "llmb": key of PostgreSQL's advisory lock of a migration
 
-# Alembic's own table, as it makes it.
+# Alembic's own table, as Alembic creates it.
 _VERSION = Table(
     "alembic_version",
     MetaData(naming_convention={"pk": "%(table_name)s_pkc"}),
@@ -59,7 +59,7 @@ _VERSION = Table(
 
 
 async def migrate(database: Database) -> None:
-    """Creates or upgrades the tables. Of several processes that start at once, one does it.
+    """Creates or upgrades the tables. If several processes start at once, only one does it.
 
     Raises `UnknownSchema` if the database is ahead of this program.
     """
@@ -80,12 +80,12 @@ async def check_schema(database: Database) -> None:
 
 
 async def revisions(database: Database) -> tuple[str | None, str]:
-    """The revision of the tables, None if there are none; and that of this program."""
+    """Returns the revision of the tables, None if there are none; and that of this program."""
     return await database.read(revision), HEAD
 
 
 def revision(connection: Connection) -> str | None:
-    """The revision of the tables; None if there are no tables."""
+    """Returns the revision of the tables; None if there are no tables."""
     if not inspect(connection).has_table(_VERSION.name):
         return None
     return connection.execute(select(_VERSION.c.version_num)).scalar_one_or_none()
@@ -94,7 +94,7 @@ def revision(connection: Connection) -> str | None:
 def _upgrade(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":  # on SQLite the transaction is exclusive
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-    found = revision(connection)  # again: another process may have been first
+    found = revision(connection)  # read again: another process may have upgraded
     if found == HEAD:
         return
     if found is None:

@@ -1,9 +1,9 @@
 """Blobs: streams of bytes written as blocks and read by range. The blocks of a failed write are
 deleted later, as orphans.
 
-The order of the writes guarantees this. First comes a row that marks the blob as an orphan, then
-the blocks. Last comes the row that claims the blob, in one transaction with the removal of the
-mark. A block is written whole or not at all, so no multipart upload is ever left open.
+The order of the writes guarantees this: first a row that marks the blob as an orphan, then the
+blocks, last the row that claims the blob, in one transaction with the removal of the mark. A block
+is written whole or not at all, so no multipart upload is ever left open.
 """
 
 import logging
@@ -21,8 +21,8 @@ from llm_backend.store.objects.blob import Blob, Content, slices
 from llm_backend.store.objects.bucket import Bucket
 
 BLOCK_BYTES = 4 * 1024 * 1024  # a stream that is read holds one block, one that is written two
-GRACE_S = 3600  # seconds after which an unclaimed blob that is not being written is deleted
-FAILURES_LIMIT = 10  # in one sweep: each may take as long as the bucket's timeout
+GRACE_S = 3600  # after which an unclaimed blob is deleted unless it is still being written
+FAILURES_LIMIT = 10  # of one sweep: each may take as long as the bucket's timeout
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +47,9 @@ class Blobs:
 
     @asynccontextmanager
     async def writing(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[Blob, None]:
-        """A new, durable blob of these bytes; within the `async with` statement a row must claim
-        it. The blob is removed if that statement raises. Raises `StoreUnavailable`; if the
-        database is down, before the first piece is read.
+        """Yields a new, durable blob of these bytes, which a row must claim before the context
+        ends. The blob is removed if the context raises. Raises `StoreUnavailable`, before the
+        first piece is read if the database is down.
         """
         key = token_hex(16)
         async with AsyncExitStack() as failing:
@@ -59,9 +59,9 @@ class Blobs:
             failing.pop_all()
 
     async def read(self, content: Content, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """The bytes from `start` until before `end`. Raises `ObjectsUnavailable`."""
-        for some in slices(content, start, end):
-            yield await self._bucket.get(some.name, some.start, some.length)
+        """Yields the bytes from `start` until before `end`. Raises `ObjectsUnavailable`."""
+        for one in slices(content, start, end):
+            yield await self._bucket.get(one.name, one.start, one.length)
 
     async def remove(self, keys: Sequence[str]) -> None:
         """Removes released blobs; blobs that cannot be removed now are left to a later sweep."""
@@ -69,10 +69,10 @@ class Blobs:
 
     async def sweep(self) -> None:
         """Removes some of the orphans: blobs that were not claimed in time or could not be removed
-        before. The next sweep continues after the last key, so that failing ones do not block the
-        others."""
-        due = partial(orphans.mark_due_deleted, now=int(self._clock()), after=self._sweep_cursor)
-        keys = await self._database.write(due)
+        before. The next sweep continues after the last tried key, so that blobs whose removal fails
+        do not block the others."""
+        mark = partial(orphans.mark_due_deleted, now=int(self._clock()), after=self._sweep_cursor)
+        keys = await self._database.write(mark)
         tried = await self._remove(keys)
         self._sweep_cursor = keys[tried - 1] if tried else ""
 
@@ -81,8 +81,8 @@ class Blobs:
         await self._removals.wait_idle()
 
     async def _remove(self, keys: Sequence[str]) -> int:
-        """Removes these blobs; returns how many were tried: all, unless so many fail that the rest
-        would fail, too."""
+        """Removes these blobs; returns the number of those tried. Stops after `FAILURES_LIMIT`
+        failures."""
         removed: list[str] = []
         tried = 0
         for tried, key in enumerate(keys, 1):

@@ -58,8 +58,8 @@ class Bucket:
             if self._folder:
                 await asyncio.to_thread(_remove_tree, self._folder / prefix)
                 return
-            async for some in self._store.list(prefix):
-                await self._store.delete_async([one["path"] for one in some])
+            async for page in self._store.list(prefix):
+                await self._store.delete_async([one["path"] for one in page])
 
     @cached_property
     def _store(self) -> Any:  # Any: obstore is imported here only

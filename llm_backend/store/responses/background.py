@@ -1,4 +1,4 @@
-"""Store of responses that run in the background: queue, append events, follow, cancel."""
+"""Store of responses that run in the background: queues them, appends and reads their events."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,12 +17,12 @@ from llm_backend.store.responses.stored_response import (
 )
 from llm_backend.store.webhooks.stored_endpoint import DeliveryLimit
 
-_ROWS = 64  # rows of events in one read
+_EVENT_ROWS_PER_READ = 64
 
 
 class BackgroundStore:
     """The background responses of a database. Events are durable before a client gets them, so
-    every process sends the same events in the same order at any time."""
+    every process sends the same events in the same order."""
 
     JOB = background_rows.JOB
 
@@ -30,7 +30,7 @@ class BackgroundStore:
         self, database: Database, jobs: Jobs, *, limit: int, deliveries: DeliveryLimit
     ) -> None:
         self._database = database
-        self._limit = limit  # of responses that have not ended
+        self._limit = limit  # maximum number of responses that have not ended
         self._deliveries = deliveries
         self._jobs = jobs
 
@@ -45,7 +45,7 @@ class BackgroundStore:
         self._jobs.wake()
 
     async def begin(self, job: Job) -> BackgroundResponseState | None:
-        """Sets the response in progress, and returns its state. None for a response that has ended
+        """Sets the response in progress, and returns its state. Returns None for one that has ended
         or was deleted."""
         return await self._database.write(background_rows.begin, job=job)
 
@@ -68,7 +68,7 @@ class BackgroundStore:
 
     async def cancel(self, id: str, *, ending: Callable[[int], str]) -> JsonMapping:
         """Cancels a queued or running response and returns it; a response that has ended is
-        returned as it is. The event with the next number, made by `ending`, is its last. Raises
+        returned unchanged. `ending` makes its last event from that event's number. Raises
         `Missing`."""
         cancel = partial(background_rows.cancel, id=id, ending=ending)
         limit = self._deliveries.waiting
@@ -87,11 +87,12 @@ class BackgroundStore:
         self._jobs.wake()
 
     async def events(self, id: str, after: int) -> Events | None:
-        """The events after this number, possibly none yet; None once no more can come.
+        """Returns the events after this number, perhaps none yet; None once no more can come.
 
         Raises `Missing`.
         """
-        return await self._database.read(background_rows.events, id=id, after=after, limit=_ROWS)
+        read = partial(background_rows.events, id=id, after=after, limit=_EVENT_ROWS_PER_READ)
+        return await self._database.read(read)
 
     async def has_events(self, id: str) -> bool:
         """True if events of a response are stored. Raises `Missing`."""

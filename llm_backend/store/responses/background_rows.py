@@ -1,8 +1,8 @@
 """Background responses as rows: each function is one unit of work.
 
-A response and its job are inserted in one transaction, and end in one transaction. Each row of
-events holds several, one line of text each. `last_number` is the number of the last event in a row,
-and numbers are contiguous.
+A response and its job are inserted in one transaction, and end in one transaction. A row of events
+holds several, each a line of text. `last_number` is the number of its last event; the numbers of a
+response's events are contiguous.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,7 +51,7 @@ def add(
 
 
 def begin(connection: Connection, job: Job) -> BackgroundResponseState | None:
-    """Sets the response in progress, and returns its state. None for a response that has ended or
+    """Sets the response in progress, and returns its state. Returns None for one that has ended or
     was deleted."""
     job_rows.lock(connection, job)
     row = connection.execute(_of(job.subject).with_for_update()).first()
@@ -81,8 +81,8 @@ def finish(
     now: float,
     delivery_limit: int,
 ) -> int:
-    """Ends the response and its job, adds its items to its conversation, and its end to the
-    deliveries of webhooks; returns the number of those that were beyond `delivery_limit`.
+    """Ends the response and its job, adds its items to its conversation, and adds the deliveries of
+    its end to webhooks; returns the number of deliveries that were beyond `delivery_limit`.
 
     Raises `LeaseLost`, and `Missing` if the response or its conversation was deleted.
     """
@@ -149,7 +149,7 @@ def delete_response(connection: Connection, id: str) -> None:
 
 
 def events(connection: Connection, id: str, after: int, limit: int) -> Events | None:
-    """Events after this number, from at most `limit` rows; None once no more can come.
+    """Returns the events after this number, from at most `limit` rows; None once no more can come.
 
     Raises `Missing`.
     """
@@ -193,9 +193,8 @@ def _append_events(connection: Connection, seq: int, new_events: Events) -> None
         text = "\n".join(new_events.lines)
         row = {"response_seq": seq, "last_number": new_events.last_number, "events": text}
         connection.execute(insert(response_events), row)
-        grown = responses.c.size_bytes + len(text)
-        this = update(responses).where(responses.c.seq == seq)
-        connection.execute(this.values(size_bytes=grown))
+        change = update(responses).where(responses.c.seq == seq)
+        connection.execute(change.values(size_bytes=responses.c.size_bytes + len(text)))
 
 
 def _add_output(connection: Connection, seq: int, output: Sequence[StoredItem]) -> None:

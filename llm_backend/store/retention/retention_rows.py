@@ -18,7 +18,7 @@ from llm_backend.store.tables.chats import chats
 from llm_backend.store.tables.conversations import conversations, items, responses
 from llm_backend.store.vector_stores import store_rows
 
-ROWS_LIMIT = 100  # rows of each kind in one transaction
+ROWS_PER_TRANSACTION = 100  # of each kind
 
 _HISTORY = (chats, responses, items)
 _later = responses.alias("later")
@@ -28,44 +28,44 @@ _has_ended = responses.c.status.not_in(response_rows.ACTIVE)
 
 def delete_chats(connection: Connection, before: int) -> int:
     """Deletes some chats from before this time; returns their number."""
-    _, old = _oldest(connection, chats, chats.c.created_at <= before)
-    _delete(connection, chats, old)
-    return len(old)
+    _, seqs = _oldest(connection, chats, chats.c.created_at <= before)
+    _delete(connection, chats, seqs)
+    return len(seqs)
 
 
 def delete_responses(connection: Connection, before: int) -> int:
     """Deletes some ended responses from before this time that no response continues; returns their
     number."""
-    last = (responses.c.created_at <= before) & _is_last & _has_ended
-    _, old = _oldest(connection, responses, last)
-    response_rows.delete_responses(connection, old)
-    return len(old)
+    is_deletable = (responses.c.created_at <= before) & _is_last & _has_ended
+    _, seqs = _oldest(connection, responses, is_deletable)
+    response_rows.delete_responses(connection, seqs)
+    return len(seqs)
 
 
 def delete_conversations(connection: Connection, before: int) -> int:
     """Deletes some conversations that have not changed since this time; returns their number."""
     unused = conversations.c.changed_at <= before
-    _, old = _oldest(connection, conversations, unused, conversations.c.changed_at)
-    conversation_rows.delete_conversations(connection, old)
-    return len(old)
+    _, seqs = _oldest(connection, conversations, unused, conversations.c.changed_at)
+    conversation_rows.delete_conversations(connection, seqs)
+    return len(seqs)
 
 
 def delete_batches(connection: Connection, before: int) -> int:
     """Deletes some ended batches from before this time; returns their number."""
     ended = (batches.c.created_at <= before) & batches.c.status.in_(BATCH_ENDS)
-    _, old = _oldest(connection, batches, ended)
-    _delete(connection, batches, old)
-    return len(old)
+    _, seqs = _oldest(connection, batches, ended)
+    _delete(connection, batches, seqs)
+    return len(seqs)
 
 
 def delete_vector_stores(connection: Connection, before: int) -> int:
     """Deletes some vector stores that expired before this time; returns their number."""
-    return store_rows.delete_emptied(connection, before, limit=ROWS_LIMIT)
+    return store_rows.delete_emptied(connection, before, limit=ROWS_PER_TRANSACTION)
 
 
 def delete_files(connection: Connection, before: int) -> int:
     """Deletes some files from before this time that nothing uses; returns their number."""
-    return file_rows.delete_old(connection, before, limit=ROWS_LIMIT)
+    return file_rows.delete_old(connection, before, limit=ROWS_PER_TRANSACTION)
 
 
 class DeleteOld(Protocol):
@@ -100,13 +100,13 @@ def delete_oldest(connection: Connection, excess_bytes: int) -> int | None:
     oldest = sorted([*_old_chats(connection), *_threads(connection), *_conversations(connection)])
     if not oldest:
         return None
-    enough, size_bytes = [], 0
-    for one in oldest[:ROWS_LIMIT]:
-        enough.append(one)
+    deleted, size_bytes = [], 0
+    for one in oldest[:ROWS_PER_TRANSACTION]:
+        deleted.append(one)
         size_bytes += one.size_bytes
         if size_bytes >= excess_bytes:
             break
-    return sum(_DELETE_ROWS[one.name](connection, one.seqs) for one in enough)
+    return sum(_DELETE_ROWS[one.name](connection, one.seqs) for one in deleted)
 
 
 class _DeletionCandidate(NamedTuple):
@@ -150,19 +150,24 @@ def _oldest(
 ) -> tuple[Sequence[int], Sequence[int]]:
     """Locks the oldest rows that no other transaction has locked; returns their times and `seq`."""
     age = table.c.created_at if age is None else age
-    oldest = select(age, table.c.seq).where(condition).order_by(age, table.c.seq).limit(ROWS_LIMIT)
+    oldest = (
+        select(age, table.c.seq)
+        .where(condition)
+        .order_by(age, table.c.seq)
+        .limit(ROWS_PER_TRANSACTION)
+    )
     rows = connection.execute(oldest.with_for_update(of=table, skip_locked=True)).all()
     return [row[0] for row in rows], [row[1] for row in rows]
 
 
 def _delete(connection: Connection, table: Table, seqs: Sequence[int]) -> int:
-    these = delete_from(table).where(table.c.seq.in_(seqs))
     if not seqs:
         return 0
+    deletion = delete_from(table).where(table.c.seq.in_(seqs))
     if "size_bytes" not in table.c:
-        connection.execute(these)
+        connection.execute(deletion)
         return 0
-    return sum(connection.scalars(these.returning(table.c.size_bytes)))
+    return sum(connection.scalars(deletion.returning(table.c.size_bytes)))
 
 
 _DELETE_ROWS: Mapping[str, Callable[[Connection, Sequence[int]], int]] = {

@@ -34,7 +34,7 @@ from llm_backend.store.uploads.stored_upload import (
 )
 
 _CLOSED_KEPT_S = DAY_S  # seconds after its expiry that the row of an ended upload is kept
-_EXPIRY_LIMIT = 100  # uploads whose parts go in one transaction
+_EXPIRED_UPLOADS_PER_TRANSACTION = 100
 
 
 class UploadStore:
@@ -205,7 +205,12 @@ def _cancel(connection: Connection, id: str, now: int) -> tuple[StoredUpload, Se
 
 def _expire(connection: Connection, now: int) -> bool:
     has_expired = (uploads.c.expires_at <= now) & (uploads.c.status == UploadStatus.PENDING.value)
-    oldest = select(uploads).where(has_expired).order_by(uploads.c.expires_at).limit(_EXPIRY_LIMIT)
+    oldest = (
+        select(uploads)
+        .where(has_expired)
+        .order_by(uploads.c.expires_at)
+        .limit(_EXPIRED_UPLOADS_PER_TRANSACTION)
+    )
     rows = connection.execute(oldest.with_for_update(skip_locked=True)).all()
     freed_bytes = 0
     for row in rows:
@@ -214,7 +219,7 @@ def _expire(connection: Connection, now: int) -> bool:
         _close(connection, row, UploadStatus.EXPIRED)
         freed_bytes += size_of(sent)
     file_byte_total.subtract(connection, freed_bytes)
-    return len(rows) == _EXPIRY_LIMIT
+    return len(rows) == _EXPIRED_UPLOADS_PER_TRANSACTION
 
 
 def _forget(connection: Connection, before: int) -> None:

@@ -53,12 +53,12 @@ def add(
     store = row_of(connection, store_id, is_locked=True)
     if store.expires_at is not None and store.expires_at <= now:
         raise Expired(store_id)
-    for some in statement_parts(files):
-        there = select(_FILES.id).where(
-            _FILES.store_seq == store.seq, _FILES.file_id.in_([file.file_id for file in some])
+    for part in statement_parts(files):
+        present = select(_FILES.id).where(
+            _FILES.store_seq == store.seq, _FILES.file_id.in_([file.file_id for file in part])
         )
-        _remove(connection, _location(store), connection.scalars(there).all(), now, lease_s)
-        rows = [_row(file, store.seq, batch_seq, int(now)) for file in some]
+        _remove(connection, _location(store), connection.scalars(present).all(), now, lease_s)
+        rows = [_row(file, store.seq, batch_seq, int(now)) for file in part]
         connection.execute(insert(vector_store_files), rows)
     jobs = [
         NewJob(

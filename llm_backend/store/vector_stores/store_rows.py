@@ -18,7 +18,7 @@ REMOVE_FILE, REMOVE_STORE = "vector_file_removal", "vector_store_removal"
 """Kinds of jobs: ingest a file, ingest a long file, remove a file's points, remove a store's
 collection."""
 
-_EMPTY_LIMIT = 20  # stores that are emptied in one transaction
+_EMPTIED_STORES_PER_TRANSACTION = 20
 _KEYS = (vector_stores.c.created_at, vector_stores.c.seq)
 
 
@@ -31,33 +31,32 @@ def add(connection: Connection, store: StoredVectorStore) -> int:
 
 
 def row_of(connection: Connection, id: str, *, is_locked: bool = False) -> Row[Any]:
-    """The store's row, locked until the transaction ends if `is_locked`. Raises `Missing`."""
-    this = select(vector_stores).where(vector_stores.c.id == id)
-    if is_locked:
-        this = this.with_for_update(key_share=True)
-    return find_row(connection, this, id)
+    """Returns the store's row, and locks it until the transaction ends if `is_locked`. Raises
+    `Missing`."""
+    query = select(vector_stores).where(vector_stores.c.id == id)
+    return find_row(connection, query.with_for_update(key_share=True) if is_locked else query, id)
 
 
 def lock(connection: Connection, seqs: Select[tuple[int]]) -> None:
     """Locks these stores until the transaction ends."""
-    these = select(vector_stores.c.seq).where(vector_stores.c.seq.in_(seqs))
-    held = these.order_by(vector_stores.c.seq).with_for_update(key_share=True)
-    connection.execute(held).all()
+    query = select(vector_stores.c.seq).where(vector_stores.c.seq.in_(seqs))
+    ordered = query.order_by(vector_stores.c.seq)
+    connection.execute(ordered.with_for_update(key_share=True)).all()
 
 
 def get(connection: Connection, id: str) -> StoredVectorStore:
-    """The store with this id, without counts of its files. Raises `Missing`."""
+    """Returns the store with this id, without counts of its files. Raises `Missing`."""
     return store_of(row_of(connection, id), FileCounts(), 0)
 
 
 def get_with_counts(connection: Connection, id: str) -> StoredVectorStore:
-    """The store with this id, with counts of its files. Raises `Missing`."""
+    """Returns the store with this id, with counts of its files. Raises `Missing`."""
     row = row_of(connection, id)
     return _with_files(connection, [row])[0]
 
 
 def find(connection: Connection, request: PageRequest) -> Page[Any]:
-    """A page of the stores. Raises `UnknownCursor`."""
+    """Returns a page of the stores. Raises `UnknownCursor`."""
     bound = cursor_keys(request, lambda id: _sort_keys(connection, id))
     rows, has_more = fetch(connection, select(vector_stores), request, keys=_KEYS, bound=bound)
     return Page(items=_with_files(connection, rows), has_more=has_more)
@@ -66,62 +65,64 @@ def find(connection: Connection, request: PageRequest) -> Page[Any]:
 def update_values(connection: Connection, id: str, values: Mapping[str, Any], now: int) -> None:
     """Replaces these values of the store, which counts as use. Raises `Missing`."""
     row = row_of(connection, id, is_locked=True)
-    this = vector_stores.c.seq == row.seq
     if values:
-        connection.execute(update(vector_stores).where(this).values(**values))
+        change = update(vector_stores).where(vector_stores.c.seq == row.seq)
+        connection.execute(change.values(**values))
     touch(connection, id, now)
 
 
 def touch(connection: Connection, id: str, now: int) -> None:
-    """Records use of the store now, unless it has expired."""
-    days = vector_stores.c.expires_after_days
-    still = vector_stores.c.expires_at.is_(None) | (vector_stores.c.expires_at > now)
-    this = update(vector_stores).where(vector_stores.c.id == id)
-    connection.execute(this.where(still).values(last_active_at=now, expires_at=now + days * DAY_S))
+    """Records that the store is used now, unless it has expired."""
+    columns = vector_stores.c
+    is_unexpired = columns.expires_at.is_(None) | (columns.expires_at > now)
+    change = update(vector_stores).where(columns.id == id, is_unexpired)
+    expires_at = now + columns.expires_after_days * DAY_S
+    connection.execute(change.values(last_active_at=now, expires_at=expires_at))
 
 
 def claim_index(connection: Connection, id: str, name: str) -> str:
-    """The name of the vector index that has this store's vectors; set to `name` if it had none.
-    Raises `Missing`."""
+    """Returns the name of the vector index that has this store's vectors; set to `name` if it had
+    none. Raises `Missing`."""
     row = row_of(connection, id, is_locked=True)
     if row.index_name is not None:
         return str(row.index_name)
-    this = update(vector_stores).where(vector_stores.c.seq == row.seq)
-    connection.execute(this.values(index_name=name))
+    change = update(vector_stores).where(vector_stores.c.seq == row.seq)
+    connection.execute(change.values(index_name=name))
     return name
 
 
 def set_dimensions(connection: Connection, id: str, dimensions: int) -> None:
     """Records that the store has a collection in the vector index, for vectors of this size."""
-    this = vector_stores.c.id == id
-    connection.execute(update(vector_stores).where(this).values(dimensions=dimensions))
+    change = update(vector_stores).where(vector_stores.c.id == id)
+    connection.execute(change.values(dimensions=dimensions))
 
 
 def delete(connection: Connection, id: str, now: float) -> None:
     """Deletes the store; a job removes its collection. Raises `Missing`."""
     row = row_of(connection, id, is_locked=True)
-    _stop(connection, row.seq)
+    _stop_ingestions(connection, row.seq)
     connection.execute(delete_from(vector_stores).where(vector_stores.c.seq == row.seq))
     job_rows.add(
         connection, [NewJob(kind=REMOVE_STORE, subject=id, affinity=row.index_name)], now=now
     )
 
 
-def empty_due(connection: Connection, now: int) -> bool:
-    """Empties some of the expired stores; true if more may be left."""
+def empty_expired(connection: Connection, now: int) -> bool:
+    """Empties some of the expired stores; returns True if more may be left."""
     due = select(vector_stores).where(
         vector_stores.c.expires_at <= now, vector_stores.c.is_emptied.is_(False)
     )
-    rows = connection.execute(due.limit(_EMPTY_LIMIT).with_for_update(skip_locked=True)).all()
+    locked = due.limit(_EMPTIED_STORES_PER_TRANSACTION).with_for_update(skip_locked=True)
+    rows = connection.execute(locked).all()
     for row in rows:
-        _stop(connection, row.seq)
+        _stop_ingestions(connection, row.seq)
         files = vector_store_files.c.store_seq == row.seq
         connection.execute(delete_from(vector_store_files).where(files))
-        this = update(vector_stores).where(vector_stores.c.seq == row.seq)
-        connection.execute(this.values(is_emptied=True, dimensions=None))
-    drops = [NewJob(kind=REMOVE_STORE, subject=row.id, affinity=row.index_name) for row in rows]
-    job_rows.add(connection, drops, now=now)
-    return len(rows) == _EMPTY_LIMIT
+        change = update(vector_stores).where(vector_stores.c.seq == row.seq)
+        connection.execute(change.values(is_emptied=True, dimensions=None))
+    removals = [NewJob(kind=REMOVE_STORE, subject=row.id, affinity=row.index_name) for row in rows]
+    job_rows.add(connection, removals, now=now)
+    return len(rows) == _EMPTIED_STORES_PER_TRANSACTION
 
 
 def delete_emptied(connection: Connection, before: int, *, limit: int) -> int:
@@ -136,12 +137,13 @@ def delete_emptied(connection: Connection, before: int, *, limit: int) -> int:
 
 
 def store_of(row: Row[Any], files: FileCounts, usage_bytes: int) -> StoredVectorStore:
-    """The value of a row."""
+    """Returns the value of a row."""
     return value_from(row, StoredVectorStore, files=files, usage_bytes=usage_bytes)
 
 
 def counts_of(connection: Connection, column: Any, seqs: Collection[int]) -> dict[int, Any]:
-    """Counts of the files and their bytes, by the number of a store or batch in `column`."""
+    """Returns counts of the files and their bytes, by the number of a store or batch in
+    `column`."""
     files = vector_store_files.c
     counted = select(column, files.status, func.count(), func.sum(files.usage_bytes))
     counts: dict[int, dict[str, int]] = {seq: {} for seq in seqs}
@@ -160,12 +162,12 @@ def _with_files(connection: Connection, rows: Iterable[Row[Any]]) -> list[Stored
 
 
 def stop_ingestion(connection: Connection, document: str) -> None:
-    """Cancels the ingestion of the file, in either queue."""
+    """Cancels the ingestion of the file, as a short or as a long one."""
     job_rows.remove(connection, INGEST, document)
     job_rows.remove(connection, INGEST_LONG, document)
 
 
-def _stop(connection: Connection, seq: int) -> None:
+def _stop_ingestions(connection: Connection, seq: int) -> None:
     """Cancels the ingestion of all files of the store."""
     files = vector_store_files.c
     begun = select(files.id).where(files.store_seq == seq, files.status == "in_progress")

@@ -27,7 +27,7 @@ class FileCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredVectorStore:
-    """One vector store; `files` and `usage_bytes` are sums over its files, if these were
+    """A vector store. `files` and `usage_bytes` are sums over its files; zero if these were not
     counted."""
 
     id: str
@@ -39,7 +39,7 @@ class StoredVectorStore:
     metadata: Mapping[str, str] = field(default_factory=dict)
     expires_after_days: int | None = None
     dimensions: int | None = None  # None before the first vector
-    index_name: str | None = None  # of the only vector index with its vectors
+    index_name: str | None = None  # the vector index that has its vectors
     is_emptied: bool = False
     files: FileCounts = FileCounts()
     usage_bytes: int = 0
@@ -47,7 +47,7 @@ class StoredVectorStore:
 
     @property
     def expires_at(self) -> int | None:
-        """Time of its expiry in unix seconds; None if it does not expire."""
+        """Time in unix seconds at which the store expires; None if it does not."""
         if self.expires_after_days is None:
             return None
         return self.last_active_at + self.expires_after_days * DAY_S
@@ -71,8 +71,8 @@ class FileError:
 
 @dataclass(frozen=True, kw_only=True)
 class NewVectorFile:
-    """A file to add to a vector store; `document` will be the name of its points in the index.
-    `requested_by` is JSON for the job of its ingestion."""
+    """A file to add to a vector store. `document` names its points in the index; `requested_by` is
+    JSON for the job that ingests it."""
 
     document: str
     file_id: str

@@ -83,7 +83,7 @@ class VectorStores:
 
     async def expire(self) -> None:
         """Empties the expired stores."""
-        while await self._database.write(store_rows.empty_due, now=self.now):
+        while await self._database.write(store_rows.empty_expired, now=self.now):
             pass
         self._jobs.wake()
 

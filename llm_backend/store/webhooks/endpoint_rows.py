@@ -33,12 +33,12 @@ def add(connection: Connection, endpoint: StoredEndpoint, *, now: float, limit: 
 
 
 def get(connection: Connection, id: str) -> StoredEndpoint:
-    """The endpoint with this id. Raises `Missing`."""
+    """Returns the endpoint with this id. Raises `Missing`."""
     return _endpoint(_row(connection, id))
 
 
 def find(connection: Connection, request: PageRequest) -> Page[StoredEndpoint]:
-    """A page of all endpoints. Raises `UnknownCursor`."""
+    """Returns a page of all endpoints. Raises `UnknownCursor`."""
 
     def sort_keys(id: str) -> tuple[int, int]:
         row = _row(connection, id)
@@ -58,7 +58,9 @@ def change(
     given: dict[str, object] = {"name": changes.name, "url": changes.url}
     if changes.event_types is not None:
         given |= {"event_types": [*changes.event_types]}
-    values = {name: one for name, one in given.items() if one not in (None, getattr(before, name))}
+    values = {
+        name: value for name, value in given.items() if value not in (None, getattr(before, name))
+    }
     updated_at = int(now) if values else before.updated_at
     return _update(
         connection, id, **values, updated_at=updated_at, working_at=now, disabled_at=None
@@ -82,10 +84,10 @@ def rotate(
     )
 
 
-def forget(connection: Connection, id: str) -> None:
+def delete(connection: Connection, id: str) -> None:
     """Deletes the endpoint, its deliveries and its failures. Raises `Missing`.
 
-    Jobs are locked before their endpoint, as at the end of a delivery.
+    Jobs are locked before their endpoint, as at the end of a delivery, to prevent deadlocks.
     """
     _row(connection, id)
     job_rows.remove(connection, JOB, id)
@@ -94,7 +96,7 @@ def forget(connection: Connection, id: str) -> None:
 
 
 def failures(connection: Connection, id: str) -> Sequence[StoredFailure]:
-    """The failures of an endpoint, the newest first. Raises `Missing`."""
+    """Returns the failures of an endpoint, the newest first. Raises `Missing`."""
     _row(connection, id)
     query = select(webhook_failures).where(webhook_failures.c.endpoint_id == id)
     newest_first = query.order_by(webhook_failures.c.seq.desc())
@@ -102,22 +104,22 @@ def failures(connection: Connection, id: str) -> Sequence[StoredFailure]:
 
 
 def expire(connection: Connection, *, now: int) -> None:
-    """Erase previous secrets that are no longer valid, and failures of deleted endpoints."""
+    """Erases previous secrets that are no longer valid, and failures of deleted endpoints."""
     has_expired = webhook_endpoints.c.previous_secret_until <= now
-    none = {"previous_secret": None, "previous_secret_until": None}
-    connection.execute(update(webhook_endpoints).where(has_expired).values(none))
+    erased = {"previous_secret": None, "previous_secret_until": None}
+    connection.execute(update(webhook_endpoints).where(has_expired).values(erased))
     has_endpoint = exists().where(webhook_endpoints.c.id == webhook_failures.c.endpoint_id)
     connection.execute(delete_from(webhook_failures).where(~has_endpoint))
 
 
 def _update(connection: Connection, id: str, **values: Any) -> StoredEndpoint:
-    this = update(webhook_endpoints).where(webhook_endpoints.c.id == id).values(**values)
-    return _endpoint(connection.execute(this.returning(*webhook_endpoints.c)).one())
+    change = update(webhook_endpoints).where(webhook_endpoints.c.id == id).values(**values)
+    return _endpoint(connection.execute(change.returning(*webhook_endpoints.c)).one())
 
 
 def _row(connection: Connection, id: str, *, is_locked: bool = False) -> Row[Any]:
-    this = select(webhook_endpoints).where(webhook_endpoints.c.id == id)
-    return find_row(connection, this.with_for_update() if is_locked else this, id)
+    query = select(webhook_endpoints).where(webhook_endpoints.c.id == id)
+    return find_row(connection, query.with_for_update() if is_locked else query, id)
 
 
 def _endpoint(row: Row[Any]) -> StoredEndpoint:

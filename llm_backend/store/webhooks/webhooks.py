@@ -53,11 +53,11 @@ class WebhookStore:
         )
 
     async def get(self, id: str) -> StoredEndpoint:
-        """The endpoint with this id. Raises `Missing`."""
+        """Returns the endpoint with this id. Raises `Missing`."""
         return await self._database.read(endpoint_rows.get, id=id)
 
     async def list(self, *, after: str | None, limit: int) -> Page[StoredEndpoint]:
-        """A page of the endpoints, the newest first. Raises `UnknownCursor`."""
+        """Returns a page of the endpoints, the newest first. Raises `UnknownCursor`."""
         request = PageRequest(after=after, limit=limit, order="desc")
         return await self._database.read(endpoint_rows.find, request=request)
 
@@ -79,12 +79,12 @@ class WebhookStore:
         )
 
     async def delete(self, id: str) -> None:
-        """Deletes the endpoint, and all that waits for it. Raises `Missing`."""
-        await self._database.write(endpoint_rows.forget, id=id)
+        """Deletes the endpoint, its deliveries and its failures. Raises `Missing`."""
+        await self._database.write(endpoint_rows.delete, id=id)
         self._jobs.wake()
 
     async def failures(self, id: str) -> Sequence[StoredFailure]:
-        """The failures of an endpoint, the newest first: a bounded number. Raises `Missing`."""
+        """Returns the failures of an endpoint that are kept, the newest first. Raises `Missing`."""
         return await self._database.read(endpoint_rows.failures, id=id)
 
     async def finish(self, job: Job) -> None:
@@ -97,12 +97,13 @@ class WebhookStore:
         await self._database.write(delivery_rows.postpone_others, job=job, until=until)
 
     async def give_up(self, job: Job, failed: FailedDelivery) -> int | None:
-        """Ends a delivery for good, and records it. If that disables the endpoint, drops the
-        deliveries that wait for it and returns their number; else None. Raises `LeaseLost`."""
+        """Ends a failed delivery, and records it. If that disables the endpoint, drops the
+        deliveries that wait for it and returns their number; else returns None. Raises
+        `LeaseLost`."""
         return await self._database.write(
             delivery_rows.give_up, job=job, failed=failed, now=self._clock()
         )
 
     async def expire(self) -> None:
-        """Erase previous secrets that are no longer valid, and failures of deleted endpoints."""
+        """Erases previous secrets that are no longer valid, and failures of deleted endpoints."""
         await self._database.write(endpoint_rows.expire, now=int(self._clock()))

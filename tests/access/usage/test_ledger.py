@@ -10,7 +10,7 @@ from llm_backend.access import Ledger
 from llm_backend.store import Database, StoreUnavailable, migrate
 from llm_backend.store.administration import StoredUsage, Tokens, UsageFilter, UsageKey
 
-ALL = UsageFilter(start_at=0, end_at=1 << 40, kinds=["completions"], among={})
+ALL = UsageFilter(start_at=0, end_at=1 << 40, kinds=["completions"], allowed_values={})
 TOKENS = Tokens(*range(1, 1 + len(Tokens._fields)))  # each amount another
 
 

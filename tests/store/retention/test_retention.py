@@ -36,7 +36,7 @@ from llm_backend.store import (
     as_owner,
 )
 from llm_backend.store.retention import retention as retention_module
-from llm_backend.store.retention.retention_rows import ROWS_LIMIT, history_bytes
+from llm_backend.store.retention.retention_rows import ROWS_PER_TRANSACTION, history_bytes
 from tests.store.chat_values import a_chat, some_messages
 
 NOW = int(time.time())
@@ -88,7 +88,7 @@ async def are_there(get, *ids: str) -> list[str]:
 
 
 async def test_old_chats_are_deleted_and_no_others(database, chats):
-    for number in range(2 * ROWS_LIMIT + 1):
+    for number in range(2 * ROWS_PER_TRANSACTION + 1):
         await chats.add(a_chat(id=f"old {number}", created_at=OLD), some_messages())
     await chats.add(a_chat(id="young", created_at=YOUNG), some_messages())
 
@@ -268,7 +268,7 @@ async def test_stored_events_count_towards_the_size_of_their_response(database):
 
 async def test_one_sweep_deletes_a_limited_number_of_rows(database, chats, monkeypatch):
     monkeypatch.setattr(retention_module, "STEPS_PER_SWEEP", 1)
-    for number in range(ROWS_LIMIT + 1):
+    for number in range(ROWS_PER_TRANSACTION + 1):
         await chats.add(a_chat(id=f"c{number}", created_at=number), some_messages())
     retention = sweeping(database, history_limit_bytes=0)
 
@@ -276,7 +276,7 @@ async def test_one_sweep_deletes_a_limited_number_of_rows(database, chats, monke
     after_one = [chat.id for chat in (await chats.list()).items]
     await retention.sweep()
 
-    assert after_one == [f"c{ROWS_LIMIT}"]
+    assert after_one == [f"c{ROWS_PER_TRANSACTION}"]
     assert (await chats.list()).items == []
 
 
