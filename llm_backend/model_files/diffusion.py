@@ -2,7 +2,7 @@
 further files that they need.
 
 A checkpoint holds the network that draws, and often the encoders of its texts and the autoencoder
-of its images. The others come from files of their own, its parts.
+of its images: its parts. Parts that it lacks come from files of their own.
 """
 
 import json
@@ -20,13 +20,13 @@ DRAWING_PARTS = ("vae", "taesd", "clip_l", "clip_g", "t5xxl", "llm")
 """Names of the parts: autoencoders, and encoders of texts."""
 
 _SAFETENSORS = ".safetensors"
-_HEADER_BYTES = 64 << 20  # of a safetensors file
-_NETWORKS = ("model.diffusion_model.", "unet.", "")
-_PIXEL_BYTES = 2500  # for each pixel of an image while it is drawn, an estimate
+_HEADER_LIMIT_BYTES = 64 << 20  # of the header of a safetensors file
+_NETWORK_PREFIXES = ("model.diffusion_model.", "unet.", "")
+_BYTES_PER_PIXEL = 2500  # of an image while it is drawn, an estimate
 
 
 class DiffusionFamily(StrEnum):
-    """Architecture of a model that draws, with the name that its users know."""
+    """Architecture of a model that draws; its value is the name that users know."""
 
     SD = "Stable Diffusion"
     SDXL = "Stable Diffusion XL"
@@ -37,7 +37,7 @@ class DiffusionFamily(StrEnum):
     Z_IMAGE = "Z-Image"
 
 
-_MARKS = (
+_FAMILY_PREFIXES = (
     ("double_stream_modulation_img.", DiffusionFamily.FLUX2),
     ("double_blocks.", DiffusionFamily.FLUX),
     ("joint_blocks.", DiffusionFamily.SD3),
@@ -46,12 +46,12 @@ _MARKS = (
     ("label_emb.", DiffusionFamily.SDXL),
     ("input_blocks.", DiffusionFamily.SD),
 )
-"""Prefixes of tensors' names; the first of them that occurs in a file identifies its family."""
+"""Prefixes of tensors' names; the first of these that occurs in a file identifies its family."""
 
 _ARCHITECTURES = frozenset({"flux", "sd1", "sdxl", "sd3", "qwen_image", "lumina2"})
 """Values of `general.architecture` in GGUF files of models that draw; some converters omit it."""
 
-_NEEDED: Mapping[DiffusionFamily, tuple[str, ...]] = {
+_REQUIRED_PARTS: Mapping[DiffusionFamily, tuple[str, ...]] = {
     DiffusionFamily.SD: ("vae",),
     DiffusionFamily.SDXL: ("vae",),
     DiffusionFamily.SD3: ("clip_l", "clip_g", "vae"),
@@ -60,26 +60,26 @@ _NEEDED: Mapping[DiffusionFamily, tuple[str, ...]] = {
     DiffusionFamily.QWEN_IMAGE: ("llm", "vae"),
     DiffusionFamily.Z_IMAGE: ("llm", "vae"),
 }
-_ENCODERS: Mapping[DiffusionFamily, tuple[str, ...]] = {
+_PARTS_IN_CHECKPOINT: Mapping[DiffusionFamily, tuple[str, ...]] = {
     DiffusionFamily.SD: ("clip_l",),
     DiffusionFamily.SDXL: ("clip_l", "clip_g"),
 }
-"""Parts that have to be in the checkpoint, because stable-diffusion.cpp recognizes these families
+"""Parts that a checkpoint itself must hold, because stable-diffusion.cpp recognizes these families
 by them."""
 
-_HELD = {
+_PART_PREFIXES = {
     "vae": ("first_stage_model.", "vae.", "tae."),
     "clip_l": ("cond_stage_model.", "conditioner.embedders.0.", "text_encoders.clip_l.", "te."),
     "clip_g": ("cond_stage_model.1.", "conditioner.embedders.1.", "text_encoders.clip_g.", "te2."),
     "t5xxl": ("text_encoders.t5xxl.",),
     "llm": ("text_encoders.llm.",),
 }
-"""Beginnings of the names of a part's tensors in a checkpoint."""
+"""Prefixes of the names of a part's tensors in a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionFile:
-    """A checkpoint. `held` are the parts in it, `missing` those that it needs besides."""
+    """A checkpoint; `held` are the parts in it."""
 
     path: Path
     family: DiffusionFamily
@@ -90,7 +90,7 @@ class DiffusionFile:
     @property
     def missing(self) -> tuple[str, ...]:
         """Parts that have to come from other files."""
-        return tuple(one for one in _NEEDED[self.family] if one not in self.held)
+        return tuple(one for one in _REQUIRED_PARTS[self.family] if one not in self.held)
 
     @property
     def description(self) -> str:
@@ -99,7 +99,7 @@ class DiffusionFile:
 
     @property
     def is_network_only(self) -> bool:
-        """True if it holds no part besides the network that draws."""
+        """True if the checkpoint holds the network that draws, and no part."""
         return not self.held
 
     @property
@@ -114,12 +114,12 @@ class DiffusionFile:
 
     @property
     def guidance(self) -> float:
-        """Default strength of the prompt; 1 for models that were taught their guidance."""
+        """Default guidance scale; 1 for models that were distilled with their guidance."""
         return _GUIDANCE[self.family]
 
     def lacks(self, parts: Iterable[str]) -> tuple[str, ...]:
-        """Returns the parts that are missing beside these. A small autoencoder, `taesd`, replaces
-        the large one."""
+        """Returns the parts that are missing although `parts` are given. A small autoencoder,
+        `taesd`, replaces the large one."""
         given = {*parts, *(["vae"] if "taesd" in parts else [])}
         return tuple(one for one in self.missing if one not in given)
 
@@ -127,7 +127,7 @@ class DiffusionFile:
         """Estimates the memory of the loaded model: the size of its files, and the activations
         for an image of `pixels`."""
         others = sum(path.stat().st_size for path in parts.values() if path.is_file())
-        return self.file_bytes + others + pixels * _PIXEL_BYTES
+        return self.file_bytes + others + pixels * _BYTES_PER_PIXEL
 
 
 _GUIDANCE: Mapping[DiffusionFamily, float] = {
@@ -154,12 +154,13 @@ def is_diffusion_file(path: Path) -> bool:
 def read_diffusion(path: Path) -> DiffusionFile:
     """Reads the names of a checkpoint's tensors. Raises `HeaderError`, also for a checkpoint that
     cannot be completed by other files."""
-    sizes = _safetensors(path) if path.suffix == _SAFETENSORS else _gguf(path)
+    sizes = _read_safetensors(path) if path.suffix == _SAFETENSORS else _read_gguf(path)
     family = _family(sizes)
     if family is None:
         raise HeaderError(f"{path} has no network that draws, or one of an unknown family.")
-    held = [part for part, marks in _HELD.items() if any(one.startswith(marks) for one in sizes)]
-    if lacking := [one for one in _ENCODERS.get(family, ()) if one not in held]:
+    parts = _PART_PREFIXES.items()
+    held = [part for part, marks in parts if any(one.startswith(marks) for one in sizes)]
+    if lacking := [one for one in _PARTS_IN_CHECKPOINT.get(family, ()) if one not in held]:
         raise HeaderError(
             f"{path} has no {' and no '.join(lacking)}, which a checkpoint of {family} has to "
             "hold: its network alone cannot draw."
@@ -175,13 +176,13 @@ def read_diffusion(path: Path) -> DiffusionFile:
 
 @lru_cache(maxsize=1024)
 def _is_diffusion(path: Path, _modified_ns: int, _size: int) -> bool:
-    """As `is_diffusion_file`, once for each state of a file."""
+    """Does the work of `is_diffusion_file`, once for each modification time and size of a file."""
     try:
         if path.suffix == _SAFETENSORS:
-            return _family(_safetensors(path)) is not None
+            return _family(_read_safetensors(path)) is not None
         if path.suffix != ".gguf" or not _may_draw(path):
             return False
-        return _family(_gguf(path)) is not None
+        return _family(_read_gguf(path)) is not None
     except HeaderError:
         return False
 
@@ -197,29 +198,29 @@ def _may_draw(path: Path) -> bool:
 
 def _family(names: Iterable[str]) -> DiffusionFamily | None:
     """Returns the family by the names of a file's tensors; None if it has no network that draws.
-    Tensors of the other parts are not looked at: their names resemble those of a network without
-    a prefix."""
-    known = tuple(one for marks in _HELD.values() for one in marks)
+    Tensors of parts are ignored, because their names resemble those of a network without a
+    prefix."""
+    known = tuple(one for marks in _PART_PREFIXES.values() for one in marks)
     network = [one for one in names if not one.startswith(known)]
-    marks = ((f"{prefix}{mark}", family) for mark, family in _MARKS for prefix in _NETWORKS)
-    for mark, family in marks:
-        if any(name.startswith(mark) for name in network):
+    for mark, family in _FAMILY_PREFIXES:
+        prefixes = tuple(f"{prefix}{mark}" for prefix in _NETWORK_PREFIXES)
+        if any(name.startswith(prefixes) for name in network):
             return family
     return None
 
 
-def _gguf(path: Path) -> Mapping[str, int]:
+def _read_gguf(path: Path) -> Mapping[str, int]:
     return read_header(path).tensor_elements
 
 
-def _safetensors(path: Path) -> Mapping[str, int]:
-    """Returns the count of numbers of each tensor. Raises `HeaderError`, also for a file that is
-    cut short."""
+def _read_safetensors(path: Path) -> Mapping[str, int]:
+    """Returns the number of elements of each tensor. Raises `HeaderError`, also for a truncated
+    file."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
-            if not 2 <= length <= min(_HEADER_BYTES, size):
+            if not 2 <= length <= min(_HEADER_LIMIT_BYTES, size):
                 raise HeaderError(f"{path} is not a safetensors file, or is cut short.")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)

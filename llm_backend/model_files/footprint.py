@@ -1,10 +1,10 @@
 """Memory footprint of a model, estimated from its GGUF header before anything is loaded.
 
 Weights are as large as in the file. A KV cell holds, for each layer, a key and a value for each KV
-head (GQA). Compute buffers hold the activations of a pass's tokens and the logits of its outputs;
-the process is the interpreter and its libraries, with the tokens of recent chats. An estimate errs
-upwards: all cells are counted, though a cell takes memory only once it is used, and layers with a
-sliding window are counted as layers with full attention.
+head (GQA). Compute buffers hold the activations of a pass's tokens and the logits of its outputs.
+The process is the interpreter with its libraries and the tokens of recent chats. The estimate is an
+upper bound: it counts all cells, although a cell takes memory only once it is used, and layers with
+a sliding window as layers with full attention.
 """
 
 from dataclasses import dataclass
@@ -13,23 +13,24 @@ from llm_backend.model_files.header import GgufHeader
 from llm_backend.model_files.model_costs import ModelCosts, model_costs
 
 DEFAULT_CONTEXT = 4096
-"""Tokens of a slot where no plan makes it longer, and the model was trained for as many."""
+"""Tokens of a slot unless a memory plan makes it longer, or the model was trained for fewer."""
 
 _PROCESS_BYTES = 60_000_000  # a worker without its model
-_TOKEN_TEXT = 110  # bytes of a token's text and its entries in two tables
-_CELL_RECORD = 48  # bytes of llama.cpp's record of a cell: position, shift, the sequences in it
+_TOKEN_TEXT_BYTES = 110  # a token's text and its entries in two tables
+_CELL_RECORD_BYTES = 48  # llama.cpp's record of a cell: position, shift, the sequences in it
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """Settings of a loaded model. `context_tokens` None is its trained length, at most 4096."""
+    """Settings of a loaded model. If `context_tokens` is None, it is the trained length, at most
+    4096."""
 
     context_tokens: int | None = None
     slots: int = 8
     batch_tokens: int = 512
     output_rows: int = 32
     cache_type: str = "f16"
-    kv_unified: bool = False  # a pass attends to the cells of all slots, which are one pool
+    kv_unified: bool = False  # the cells of all slots are one pool, to all of which a pass attends
     has_flash_attention: bool = True
     generated_tokens_bytes: int = 0
     draft_tokens: int = 0
@@ -62,16 +63,16 @@ def footprint(model: GgufHeader | ModelCosts, shape: ModelShape) -> Footprint:
         )
         if costs.is_generating
         else 0,
-        compute=pass_bytes(costs, shape) + rows_bytes(costs, shape),
+        compute=compute_buffer_bytes(costs, shape) + logits_bytes(costs, shape),
         process=_PROCESS_BYTES
-        + _CELL_RECORD * (tokens if costs.has_cells else 0)
+        + _CELL_RECORD_BYTES * (tokens if costs.has_cells else 0)
         + (_chat_bytes(costs, shape) if costs.is_generating else 0),
     )
 
 
 def _chat_bytes(costs: ModelCosts, shape: ModelShape) -> int:
     """Bytes of the tokens of recent chats, and of the texts of tokens."""
-    return shape.generated_tokens_bytes + _TOKEN_TEXT * costs.vocabulary
+    return shape.generated_tokens_bytes + _TOKEN_TEXT_BYTES * costs.vocabulary
 
 
 def state_count(costs: ModelCosts, shape: ModelShape) -> int:
@@ -80,12 +81,12 @@ def state_count(costs: ModelCosts, shape: ModelShape) -> int:
 
 
 def context_of(costs: ModelCosts, shape: ModelShape) -> int:
-    """Returns the tokens of a slot."""
+    """Returns the number of tokens of a slot."""
     trained = costs.trained_tokens or DEFAULT_CONTEXT
     return shape.context_tokens or min(trained, DEFAULT_CONTEXT)
 
 
-def pass_bytes(costs: ModelCosts, shape: ModelShape) -> int:
+def compute_buffer_bytes(costs: ModelCosts, shape: ModelShape) -> int:
     """Returns the bytes of a device's compute buffer."""
     context = context_of(costs, shape)
     batch = shape.batch_tokens
@@ -104,8 +105,8 @@ def pass_bytes(costs: ModelCosts, shape: ModelShape) -> int:
     )
 
 
-def rows_bytes(costs: ModelCosts, shape: ModelShape) -> int:
-    """Returns the bytes of the logits that a pass leaves in host memory."""
+def logits_bytes(costs: ModelCosts, shape: ModelShape) -> int:
+    """Returns the bytes of a pass's logits in host memory."""
     if not costs.is_generating:
         return 0
     return 4 * (shape.slots + shape.output_rows) * costs.vocabulary

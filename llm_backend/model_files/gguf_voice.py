@@ -20,21 +20,21 @@ VOICE_SAMPLE_S = 30
 VOICE_SAMPLE_RATE_HZ = 24_000
 """Rate of the recording of a speaker that comes with a sentence."""
 
-_CODED = "qwen3tts_gen"
-_FAMILIES = {"pockettts_gen": "Pocket TTS", _CODED: "Qwen3-TTS"}
+_CODE_SAMPLING_TYPE = "qwen3tts_gen"
+_FAMILIES = {"pockettts_gen": "Pocket TTS", _CODE_SAMPLING_TYPE: "Qwen3-TTS"}
 VOICE_ARCHITECTURES = {"pockettts": "Pocket TTS", "qwen3tts": "Qwen3-TTS"}
 """Architectures of language models of speech, which are voices with their projector alone."""
 
 _FLOAT_BYTES = 4
-_SAMPLES = "voices"  # folder beside the model
-_SAMPLE_ENDINGS = (".wav", ".mp3", ".flac")
-_SAMPLE_BYTES = 20_000_000
+_SAMPLES_FOLDER = "voices"  # beside the model
+_SAMPLE_SUFFIXES = (".wav", ".mp3", ".flac")
+_SAMPLE_LIMIT_BYTES = 20_000_000
 _DEFAULT_SPEAKER = "default"
 _COMPUTE_BYTES = 150_000_000  # of a long sentence, and of a speaker's sample
 _EMBEDDINGS = "token_embd.weight"
 _CELL_BYTES = 2 * 2  # keys and values, of 16 bits
 _LANGUAGE = re.compile(rb"<\|codec_language_([a-z_]+)\|>")
-_CODES = {
+_ISO_CODES = {
     "chinese": "zh", "english": "en", "german": "de", "italian": "it", "portuguese": "pt",
     "spanish": "es", "japanese": "ja", "korean": "ko", "french": "fr", "russian": "ru",
 }  # fmt: skip
@@ -42,11 +42,11 @@ _CODES = {
 
 @dataclass(frozen=True, kw_only=True)
 class GgufVoiceFiles:
-    """Files and speakers of a voice. A speaker is named as the file of its sample; without samples
-    there is one without a timbre of its own. A model that `takes_samples` speaks as others, too,
-    whose sample comes with a sentence. One that `samples_codes` has a token for each frame of
-    audio, and speaks `languages`: their names, by these and by their codes of ISO 639-1. The
-    library keeps the embeddings of its vocabulary once more, which are `table_bytes`."""
+    """Files and speakers of a voice. Each speaker has the name of the file of its sample. Without
+    samples there is one speaker, `default`. A model that `takes_samples` can also speak like a
+    sample that comes with a sentence. A model that `samples_codes` has a token for each frame of
+    audio. `languages` are the names of its languages, by name and by ISO 639-1 code. `table_bytes`
+    is the size of a second copy of its token embeddings, which the library keeps."""
 
     extra: ClassVar[str] = "audio"
     library: ClassVar[str] = "llama.cpp"
@@ -69,8 +69,8 @@ class GgufVoiceFiles:
 
     @property
     def unknown_languages(self) -> Mapping[str, str]:
-        """Endings of the names of samples that look like languages and are none of the model's, by
-        the names."""
+        """Endings of speakers' names that look like languages but are none of the model's, by
+        name."""
         endings = {one: one.rpartition(".")[2] for one in self.speakers if "." in one}
         return {
             name: ending
@@ -109,17 +109,17 @@ def read_gguf_voice(model: Path, projector: Path) -> GgufVoiceFiles:
             f"{projector} makes audio in the form `{kind}`, which this server does not compute; "
             f"it computes {', '.join(_FAMILIES.values())}."
         )
-    folder = model.parent / _SAMPLES
+    folder = model.parent / _SAMPLES_FOLDER
     samples = sorted(
-        one for one in folder.glob("*") if one.suffix.lower() in _SAMPLE_ENDINGS and one.is_file()
+        one for one in folder.glob("*") if one.suffix.lower() in _SAMPLE_SUFFIXES and one.is_file()
     )
     for one in samples:
-        if one.stat().st_size > _SAMPLE_BYTES:
-            raise HeaderError(f"{one} has more than {_SAMPLE_BYTES:,} bytes.")
+        if one.stat().st_size > _SAMPLE_LIMIT_BYTES:
+            raise HeaderError(f"{one} has more than {_SAMPLE_LIMIT_BYTES:,} bytes.")
     for one, other in pairwise(samples):
         if one.stem == other.stem:
             raise HeaderError(f"{one} and {other} name the same speaker: rename one of them.")
-    several = "several languages" if kind == _CODED else "unknown language"
+    several = "several languages" if kind == _CODE_SAMPLING_TYPE else "unknown language"
     variant = str(codec.values.get("clip.gen.audio.model_variant") or several)
     return GgufVoiceFiles(
         name=model.stem,
@@ -130,24 +130,23 @@ def read_gguf_voice(model: Path, projector: Path) -> GgufVoiceFiles:
         takes_samples=codec.values.get("clip.has_audio_encoder") is True,
         language=variant.partition("_")[0],
         file_bytes=model.stat().st_size + projector.stat().st_size,
-        samples_codes=kind == _CODED,
-        languages=_read_languages(model, header) if kind == _CODED else {},
+        samples_codes=kind == _CODE_SAMPLING_TYPE,
+        languages=_read_languages(model, header) if kind == _CODE_SAMPLING_TYPE else {},
         table_bytes=_FLOAT_BYTES * header.tensor_elements.get(_EMBEDDINGS, 0),
-        cell_bytes=VOICE_CONTEXT_TOKENS * _CELL_BYTES * _width(header.values, header.architecture),
+        cell_bytes=VOICE_CONTEXT_TOKENS * _CELL_BYTES * _width(header),
     )
 
 
 def _read_languages(model: Path, header: GgufHeader) -> Mapping[str, str]:
-    """Returns the names of languages in the vocabulary, by themselves and by their codes."""
+    """Returns the languages in the vocabulary, by name and by code."""
     with model.open("rb") as file:
         metadata = file.read(header.header_bytes)
     names = [one.decode() for one in _LANGUAGE.findall(metadata)]
-    return {key: name for name in names for key in (name, _CODES.get(name, name))}
+    return {key: name for name in names for key in (name, _ISO_CODES.get(name, name))}
 
 
-def _width(values: object, architecture: str) -> int:
-    """Returns the numbers that one token has in all layers."""
-    assert isinstance(values, dict)
-    layers = values.get(f"{architecture}.block_count")
-    width = values.get(f"{architecture}.embedding_length")
+def _width(header: GgufHeader) -> int:
+    """Returns the sum of the embedding lengths of all layers; 0 if the header lacks them."""
+    layers = header.values.get(f"{header.architecture}.block_count")
+    width = header.values.get(f"{header.architecture}.embedding_length")
     return layers * width if isinstance(layers, int) and isinstance(width, int) else 0

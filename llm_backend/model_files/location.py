@@ -34,7 +34,7 @@ ModelFile = (
 
 HUB_NAME = re.compile(r"([\w.-]+)/([\w.-]+?)(?::([\w.-]+))?")
 _PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)
-_NO_MODEL = re.compile(r"(mmproj|-(?!00001)\d{5}-of-\d{5}\.gguf$)", re.IGNORECASE)
+_NOT_A_MODEL = re.compile(r"(mmproj|-(?!00001)\d{5}-of-\d{5}\.gguf$)", re.IGNORECASE)
 """Matches multimodal projectors, and the later parts of a split model."""
 
 
@@ -43,21 +43,21 @@ class ModelFileMissing(Exception):
 
 
 def find_model_file(name: str, folder: Path) -> Path:
-    """Returns the file that `name` selects; of a split model the first part, of a folder its model.
+    """Returns the file that `name` selects: the first part of a split model, the model of a folder.
 
     Raises `ModelFileMissing` if there is none, or if the name is ambiguous.
     """
     path = _path(name, folder)
     if path is not None and path.is_dir():
         is_hub_name = HUB_NAME.fullmatch(name) is not None
-        path = None if is_hub_name and not _in_folder(path) else _only_model(path)
+        path = None if is_hub_name and not _folder_models(path) else _only_model(path)
     if path is not None:
         return path
     try:
         hub = _hub_name(name, "model", folder)
         return _stored_file(name, folder / hub[1] / hub[2], hub[3])
     except ModelFileMissing as error:
-        raise ModelFileMissing(f"{error}{did_you_mean(_near_name(name, folder))}") from error
+        raise ModelFileMissing(f"{error}{did_you_mean(_similar_name(name, folder))}") from error
 
 
 def find_projector_file(name: str, folder: Path) -> Path:
@@ -94,16 +94,16 @@ def _path(name: str, folder: Path) -> Path | None:
     if path.is_absolute():
         return None
     inside = folder / path
-    return inside if inside.is_file() or (inside.is_dir() and _in_folder(inside)) else None
+    return inside if inside.is_file() or (inside.is_dir() and _folder_models(inside)) else None
 
 
 def _only_model(folder: Path) -> Path:
     """Returns the model of a folder."""
-    found = _in_folder(folder)
+    found = _folder_models(folder)
     if not found:
         raise ModelFileMissing(
-            f"{folder} is a folder without a voice: one must have a model (.onnx) and a "
-            "tokens.txt. "
+            f"{folder} is a folder without a voice or another model that is a folder. "
+            "A voice must have a model (.onnx) and a tokens.txt. "
             "A NeMo model that transcribes must have encoder.onnx or model.onnx, and a tokens.txt. "
             "A model that tells speakers apart must have segmentation.onnx and embedding.onnx."
         )
@@ -113,15 +113,15 @@ def _only_model(folder: Path) -> Path:
     return found[0]
 
 
-def _in_folder(folder: Path) -> list[Path]:
-    """Returns the models that are a folder, in this one and not in those below."""
+def _folder_models(folder: Path) -> list[Path]:
+    """Returns the models that consist of this folder's files, not of those in folders below."""
     speakers = filter(is_diarization_file, folder.glob("*.onnx"))
     return [*voices_in(folder), *recognizers_in(folder), *speakers]
 
 
 def is_folder_model(path: Path) -> bool:
-    """Returns True for the file of a model that is a folder and has the folder's name: a voice, a
-    NeMo model, a model that tells speakers apart."""
+    """Returns True for a file of a model that consists of a folder, and has its name: a voice, a
+    NeMo model, or a model that tells speakers apart."""
     return is_voice_file(path) or is_recognizer_file(path) or is_diarization_file(path)
 
 
@@ -156,7 +156,7 @@ def _names_in(folder: Path) -> Iterator[str]:
         yield from (str(path), *({str(path.parent)} - {"."}))
 
 
-def _near_name(name: str, folder: Path) -> str | None:
+def _similar_name(name: str, folder: Path) -> str | None:
     """Returns the name of a model that resembles `name`, as a whole or after its last slash; None
     if there is no such model."""
     names = ("builtin", *_names_in(folder))
@@ -165,8 +165,9 @@ def _near_name(name: str, folder: Path) -> str | None:
 
 
 def list_model_files(folder: Path) -> list[Path]:
-    """Returns the models of a folder by name: of a split model its first part, no projectors."""
-    files = [file for file in folder.rglob("*.gguf") if not _NO_MODEL.search(file.name)]
+    """Returns the models of a folder, sorted by path: only the first part of a split model, and no
+    projectors."""
+    files = [file for file in folder.rglob("*.gguf") if not _NOT_A_MODEL.search(file.name)]
     whisper = [file for file in folder.rglob("*.bin") if is_whisper_file(file)]
     folders = [file for file in folder.rglob("*.onnx") if is_folder_model(file)]
     drawing = [file for file in folder.rglob("*.safetensors") if is_diffusion_file(file)]
@@ -202,8 +203,8 @@ def is_named(file: str, name: str) -> bool:
 
 
 def remove_model(path: Path, folder: Path) -> None:
-    """Removes a model's parts, or the folder that is the model and holds no other, and folders
-    below `folder` that are empty then. Raises `OSError`."""
+    """Removes a model's files, or its `model_folder`, and folders below `folder` that are empty
+    then. Raises `OSError`."""
     own = model_folder(path, folder)
     parent = path.parent if own is None else own.parent
     if own is not None and own.is_symlink():
@@ -220,8 +221,8 @@ def remove_model(path: Path, folder: Path) -> None:
 
 
 def model_folder(path: Path, folder: Path) -> Path | None:
-    """Returns the folder below `folder` that is this model and holds no other; None if the model is
-    something else."""
+    """Returns the folder below `folder` that consists of this model alone; None if there is no such
+    folder."""
     own, root = Path(os.path.abspath(path)).parent, Path(os.path.abspath(folder))
     is_below = own != root and own.is_relative_to(root)
     has_one = is_below and is_folder_model(path) and list_model_files(own) == [own / path.name]

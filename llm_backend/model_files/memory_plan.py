@@ -1,7 +1,8 @@
 """Memory plan of a model on a machine: layers by device, slots, and the context of each.
 
-Pure: a plan follows from the model's costs, the free memory and the settings. Values of settings
-are kept. First the layers are placed on GPUs, beside the cells of 8 slots of at most 4096 tokens.
+Pure: a plan follows from the model's costs, the free memory and the settings. Values that the
+settings give are kept. First the layers are placed on GPUs, with the cells of 8 slots of at most
+4096 tokens.
 Then the context grows to the longest one whose cells fit, up to the context that the model was
 trained for. Cells may fill all of the GPUs' memory, and `cells_share` of the host memory that is
 free beside weights and buffers. Slots are given up before context, down to two. If not even 8 slots
@@ -15,9 +16,9 @@ from llm_backend.model_files.footprint import (
     DEFAULT_CONTEXT,
     Footprint,
     ModelShape,
+    compute_buffer_bytes,
     context_of,
     footprint,
-    pass_bytes,
     state_count,
 )
 from llm_backend.model_files.layer_placement import LayerBytes, Placement, Placer
@@ -25,10 +26,10 @@ from llm_backend.model_files.memory import format_size
 from llm_backend.model_files.model_costs import ModelCosts
 
 DEFAULT_SLOTS = 8
-_LEAST_SLOTS = 2  # a short chat need not wait for the end of a long one
-_LEAST_CONTEXT = 512
-_MARGIN_BYTES = 1 << 30  # bytes of a device that no estimate counts: its driver, other programs
-_SMALLER = (0.75, 0.5, 0.25)  # shares of the free memory, for a plan that follows a failed one
+_MIN_SLOTS = 2  # so that a short chat need not wait for the end of a long one
+_MIN_CONTEXT_TOKENS = 512
+_MARGIN_BYTES = 1 << 30  # of a device, for what no estimate counts: its driver, other programs
+_SMALLER_SHARES = (0.75, 0.5, 0.25)  # of the free memory, for a plan that follows a failed one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class Machine:
     devices: tuple[Device, ...] = ()
 
     def scale(self, host: float, devices: float) -> "Machine":
-        """This machine with shares of its free memory."""
+        """Returns this machine with the given shares of its free memory."""
         return replace(
             self,
             free_bytes=int(self.free_bytes * host),
@@ -64,7 +65,8 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRequest:
-    """Settings of a plan. None and an empty `tensor_split` are planned; `gpu_layers` -1 is all."""
+    """Settings of a plan. A value of None and an empty `tensor_split` are planned; `gpu_layers` -1
+    means all layers."""
 
     slots: int | None = None
     context_tokens: int | None = None
@@ -82,7 +84,7 @@ class PlanRequest:
     draft_tokens: int = 0
 
     def shape(self, slots: int, context_tokens: int | None) -> ModelShape:
-        """The shape of a model with these settings."""
+        """Returns the shape of a model with these settings."""
         return ModelShape(
             context_tokens=context_tokens,
             slots=slots,
@@ -98,7 +100,7 @@ class PlanRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
-    """Slots, context and placement of a model, and its bytes: in host memory, and by device.
+    """Slots, context and placement of a model, and its bytes in host memory and on each device.
     `trained_tokens` is the context that it was trained for; 0 if its file does not say."""
 
     is_generating: bool
@@ -131,7 +133,7 @@ class MemoryPlan:
 
     @property
     def exceeded_tokens(self) -> int | None:
-        """The context that the model was trained for, if the plan's is longer."""
+        """The context that the model was trained for; None unless the plan exceeds it."""
         exceeds = self.is_generating and 0 < self.trained_tokens < self.context_tokens
         return self.trained_tokens if exceeds else None
 
@@ -172,10 +174,10 @@ def plan_memory(
 def plan_smaller(
     models: Sequence[ModelCosts], machine: Machine, request: PlanRequest, *, extra_bytes: int = 0
 ) -> MemoryPlan | None:
-    """The plan that follows if the one for this machine turns out not to fit; None if the settings
-    leave nothing to plan."""
+    """Returns the plan to try if the one for this machine turns out not to fit; None if the
+    settings allow no smaller one."""
     first = plan_memory(models, machine, request, extra_bytes=extra_bytes)
-    for share in _SMALLER:
+    for share in _SMALLER_SHARES:
         less = machine.scale(share, share)
         smaller = plan_memory(models, less, request, extra_bytes=extra_bytes)
         if smaller.total_bytes < first.total_bytes or smaller.placement != first.placement:
@@ -195,14 +197,14 @@ class _Planning:
         self._machine = machine
         self._request = request
         self._extra_bytes = extra_bytes
-        self._own_tokens = models[0].trained_tokens or DEFAULT_CONTEXT
+        self._trained_tokens = models[0].trained_tokens or DEFAULT_CONTEXT
         self._devices = self._usable_devices()
 
     def plan(self) -> MemoryPlan:
         request = self._request
         plain = self._lay_out(
             request.slots or DEFAULT_SLOTS,
-            request.context_tokens or min(self._own_tokens, DEFAULT_CONTEXT),
+            request.context_tokens or min(self._trained_tokens, DEFAULT_CONTEXT),
         )
         if not self._models[0].is_generating:
             return plain
@@ -217,30 +219,31 @@ class _Planning:
         return plain
 
     def _longer_plans(self, plain: MemoryPlan) -> Iterator[MemoryPlan]:
-        """Plans with more context than the plain one and at least as many cells, best first."""
+        """Yields plans with more context than the plain one and at least as many cells, the best
+        first."""
         given = self._request.slots
-        numbers = [given] if given else list(range(DEFAULT_SLOTS, _LEAST_SLOTS - 1, -1))
+        slot_counts = [given] if given else list(range(DEFAULT_SLOTS, _MIN_SLOTS - 1, -1))
         cells = plain.slots * plain.context_tokens
-        for context in _contexts(self._own_tokens, plain.context_tokens + 1):
-            # fewer slots for the model's own context; a shorter one with the fewest
-            for slots in numbers if context == self._own_tokens else numbers[-1:]:
+        for context in _contexts(self._trained_tokens, plain.context_tokens + 1):
+            # slots are only given up for the trained context; a shorter one has the fewest
+            for slots in slot_counts if context == self._trained_tokens else slot_counts[-1:]:
                 if slots * context >= cells:
                     yield self._lay_out(slots, context)
 
     def _shorter_plans(self, plain: MemoryPlan) -> Iterator[MemoryPlan]:
-        """The plain plan, then with fewer slots, then with less context."""
+        """Yields the plain plan, then plans with fewer slots, then with less context."""
         yield plain
         slots = plain.slots
         if self._request.slots is None:
             for slots in range(plain.slots - 1, 0, -1):
                 yield self._lay_out(slots, plain.context_tokens)
         if self._request.context_tokens is None:
-            for context in _contexts(plain.context_tokens - 1, _LEAST_CONTEXT):
+            for context in _contexts(plain.context_tokens - 1, _MIN_CONTEXT_TOKENS):
                 yield self._lay_out(slots, context)
 
     def _is_within_share(self, longer: MemoryPlan, plain: MemoryPlan) -> bool:
-        """True if a longer context costs no layer its device, and cells and the activations for
-        them take no more than their share of the host memory."""
+        """True if the longer plan keeps as many layers on devices, and its cells and the
+        activations for them take no more than their share of the host memory."""
         fixed = plain.host_bytes - plain.host_cells
         left = max(0, self._machine.free_bytes - fixed)
         limit = max(fixed + int(self._request.cells_share * left), plain.host_bytes)
@@ -254,12 +257,13 @@ class _Planning:
         return devices[request.main_gpu :][:1] if request.split_mode == "none" else devices
 
     def _lay_out(self, slots: int, context_tokens: int) -> MemoryPlan:
-        """The plan with these slots of this context: as many layers on devices as fit."""
+        """Returns the plan with these slots of this context, and as many layers on devices as
+        fit."""
         model, *drafts = self._models
         shape = self._request.shape(slots, context_tokens)
         whole = footprint(model, shape)
         layers = self._layers(shape)
-        compute, others = pass_bytes(model, shape), self._others(drafts, shape)
+        compute, others = compute_buffer_bytes(model, shape), self._other_bytes(drafts, shape)
         each = others // max(1, len(self._devices))
         placer = Placer(
             layers=layers,
@@ -289,8 +293,9 @@ class _Planning:
             device_cells=whole.cells - cells,
         )
 
-    def _others(self, drafts: Sequence[ModelCosts], shape: ModelShape) -> int:
-        """Bytes of the draft models, adapters and the projector, which go where the model goes."""
+    def _other_bytes(self, drafts: Sequence[ModelCosts], shape: ModelShape) -> int:
+        """Returns the bytes of the draft models, adapters and the projector, which are placed with
+        the model."""
         footprints = [footprint(one, _draft_shape(one, shape)) for one in drafts]
         return sum(one.total - one.process for one in footprints) + self._extra_bytes
 
@@ -303,7 +308,7 @@ class _Planning:
         return placer.place_last(len(placer.layers) if count < 0 else count)
 
     def _layers(self, shape: ModelShape) -> list[LayerBytes]:
-        """The layers with their cells, and the output part."""
+        """Returns the bytes of the layers with their cells, and of the output layer."""
         model = self._models[0]
         slots = shape.slots if model.is_generating else 0
         tokens = slots * context_of(model, shape)
@@ -317,7 +322,7 @@ class _Planning:
         return [*layers, LayerBytes(layer=model.output + model.tied_output)]
 
     def _host_cells(self, shape: ModelShape, placement: Placement) -> int:
-        """Bytes of the cells of layers on the CPU."""
+        """Returns the bytes of the cells of layers on the CPU."""
         model = self._models[0]
         if not model.is_generating:
             return 0
@@ -330,19 +335,19 @@ class _Planning:
 
 
 def _draft_shape(draft: ModelCosts, shape: ModelShape) -> ModelShape:
-    """The shape of a draft model: as much of the context as it was trained for."""
+    """Returns the shape of a draft model, whose context is at most the one it was trained for."""
     context = shape.context_tokens or DEFAULT_CONTEXT
     return replace(shape, context_tokens=min(context, draft.trained_tokens or context))
 
 
-def _contexts(most: int, least: int) -> Iterator[int]:
-    """Context sizes from `most` down to `least`, four in each octave. Between the ends they are
-    round numbers: a start with slightly less free memory then plans the same context, and can use
-    the prefix files of the last one."""
-    if most >= least:
-        yield most
-    for power in range(most.bit_length(), _LEAST_CONTEXT.bit_length() - 2, -1):
+def _contexts(maximum: int, minimum: int) -> Iterator[int]:
+    """Yields context sizes from `maximum` down to `minimum`, four in each octave. Below the maximum
+    they are round numbers: so a start with slightly less free memory plans the same context, and
+    can use the prefix files of the previous start."""
+    if maximum >= minimum:
+        yield maximum
+    for power in range(maximum.bit_length(), _MIN_CONTEXT_TOKENS.bit_length() - 2, -1):
         for quarter in (7, 6, 5, 4):
             context = (quarter << power) // 4
-            if least <= context < most:
+            if minimum <= context < maximum:
                 yield context

@@ -1,8 +1,7 @@
 """ONNX voices in the form of sherpa-onnx: recognition, speakers, and the files beside a model.
 
-A voice is a folder: the model, the symbols of its tokens (`tokens.txt`), and what its family needs
-besides. The model's metadata hold the rest; they are read without the library and without the
-weights.
+A voice is a folder: the model, the symbols of its tokens (`tokens.txt`), and further files that its
+family needs. The model's metadata are read without the library, and without reading the weights.
 """
 
 import json
@@ -19,12 +18,12 @@ from llm_backend.model_files.onnx_metadata import TOKENS_FILE, metadata_number, 
 
 _STYLES = "voices.bin"
 _STYLE_SIZES = re.compile(r"([0-9]{1,9}),([0-9]{1,9}),([0-9]{1,9})")
-_VOCODERS = ("hifigan", "vocos")  # in their `model_type`
-_VOCODER_RATE_HZ = 22_050  # of a vocoder that does not name its own
-_RATE_HZ = 192_000  # at most
-_NAMES_BYTES = 1 << 20  # of Piper's file
+_VOCODERS = ("hifigan", "vocos")  # parts of their `model_type`
+_VOCODER_RATE_HZ = 22_050  # of a vocoder whose metadata lack it
+_MAX_RATE_HZ = 192_000
+_NAMES_LIMIT_BYTES = 1 << 20  # of Piper's file of speakers
 _LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9 +()_-]{0,60}")  # `en-us`, `English`, `Chinese+English`
-_SPEAKERS = 10_000
+_MAX_SPEAKERS = 10_000
 _COMPUTE_BYTES = 200_000_000  # of a long sentence
 
 
@@ -38,9 +37,10 @@ class VoiceFamily(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class VoiceFiles:
-    """Files and speakers of a voice. `speakers` are their names, their numbers without names.
-    `phonemizer` names the voice of `espeak-ng` that finds the phonemes of its texts; None if it has
-    a lexicon, or reads letters. `styles` is Kokoro's file of speakers, `vocoder` Matcha's."""
+    """Files and speakers of a voice. `speakers` are their names, or their numbers if they have no
+    names. `phonemizer` is the voice of `espeak-ng` that finds the phonemes of texts; None if the
+    voice has a lexicon, or reads letters. `styles` is Kokoro's file of speakers, `vocoder` Matcha's
+    vocoder."""
 
     extra: ClassVar[str] = "voices"
     library: ClassVar[str] = "sherpa-onnx"
@@ -82,7 +82,7 @@ def find_speaker(speakers: Sequence[str], name: str) -> int | None:
     """Returns the number of a speaker by name or number; None if there is none."""
     if name in speakers:
         return speakers.index(name)
-    is_number = name.isascii() and name.isdigit() and len(name) <= len(str(_SPEAKERS))
+    is_number = name.isascii() and name.isdigit() and len(name) <= len(str(_MAX_SPEAKERS))
     return int(name) if is_number and int(name) < len(speakers) else None
 
 
@@ -113,11 +113,11 @@ def read_voice(path: Path) -> VoiceFiles:
     tokens = path.with_name(TOKENS_FILE)
     if not tokens.is_file():
         raise HeaderError(f"{path} needs the file {tokens.name} beside it.")
-    rate_hz = metadata_number(path, metadata, "sample_rate", _RATE_HZ)
+    rate_hz = metadata_number(path, metadata, "sample_rate", _MAX_RATE_HZ)
     styles = _styles(path, metadata) if family is VoiceFamily.KOKORO else None
     vocoder = _vocoder(path, rate_hz) if family is VoiceFamily.MATCHA else None
     lexicons = _lexicons(path.parent)
-    speaks_letters = bool(lexicons) or metadata.get("frontend") == "characters"
+    needs_no_phonemes = bool(lexicons) or metadata.get("frontend") == "characters"
     parts = [one for one in (path, styles, vocoder) if one is not None]
     return VoiceFiles(
         name=path.parent.resolve().name,
@@ -128,8 +128,10 @@ def read_voice(path: Path) -> VoiceFiles:
         rules=tuple(sorted(path.parent.glob("*.fst"))),
         styles=styles,
         vocoder=vocoder,
-        language=_name(path, metadata, "language") or "unknown language",
-        phonemizer=None if speaks_letters else _name(path, metadata, "voice") or "en-us",
+        language=_language_name(path, metadata, "language") or "unknown language",
+        phonemizer=None
+        if needs_no_phonemes
+        else _language_name(path, metadata, "voice") or "en-us",
         rate_hz=rate_hz,
         speakers=_speakers(path, metadata),
         file_bytes=sum(one.stat().st_size for one in parts),
@@ -144,11 +146,11 @@ def _family(metadata: Mapping[str, str]) -> VoiceFamily | None:
 
 
 def _lexicons(folder: Path) -> tuple[Path, ...]:
-    """Returns the lexicons. Of British and American English beside each other, the first is left
-    out: they have the same words."""
-    one = folder / "lexicon.txt"
-    if one.is_file():
-        return (one,)
+    """Returns the lexicons. If there are both a British and an American one, the British one is
+    omitted: they have the same words."""
+    single = folder / "lexicon.txt"
+    if single.is_file():
+        return (single,)
     found = sorted(folder.glob("lexicon-*.txt"))
     if any("us-en" in path.name for path in found):
         found = [path for path in found if "gb-en" not in path.name]
@@ -160,15 +162,15 @@ def _is_vocoder(kind: str) -> bool:
 
 
 def _styles(path: Path, metadata: Mapping[str, str]) -> Path:
-    """Returns Kokoro's file of speakers. Raises `HeaderError` where its size does not fit the
-    model, because then the library ends the process."""
+    """Returns Kokoro's file of speakers. Raises `HeaderError` if its size does not match the model,
+    because the library would end the process."""
     file = path.with_name(_STYLES)
     if not file.is_file():
         raise HeaderError(f"{path} needs the file {file.name} beside it.")
     sizes = _STYLE_SIZES.fullmatch(metadata.get("style_dim", ""))
     if sizes is None:
         raise HeaderError(f"{path} is broken: its `style_dim` is not three numbers.")
-    count = metadata_number(path, metadata, "n_speakers", _SPEAKERS)
+    count = metadata_number(path, metadata, "n_speakers", _MAX_SPEAKERS)
     expected = 4 * count * math.prod(map(int, sizes.groups()))
     if file.stat().st_size != expected:
         raise HeaderError(
@@ -179,8 +181,8 @@ def _styles(path: Path, metadata: Mapping[str, str]) -> Path:
 
 
 def _vocoder(path: Path, rate_hz: int) -> Path:
-    """Returns Matcha's vocoder, of the model's sample rate: with another one the library ends the
-    process. Raises `HeaderError` if there is none."""
+    """Returns Matcha's vocoder of the model's sample rate; with another rate the library would end
+    the process. Raises `HeaderError` if there is none."""
     rates = []
     for file in sorted(path.parent.glob("*.onnx")):
         metadata = read_metadata(file)
@@ -188,7 +190,7 @@ def _vocoder(path: Path, rate_hz: int) -> Path:
             continue
         own = _VOCODER_RATE_HZ
         if "sample_rate" in metadata:
-            own = metadata_number(file, metadata, "sample_rate", _RATE_HZ)
+            own = metadata_number(file, metadata, "sample_rate", _MAX_RATE_HZ)
         if own == rate_hz:
             return file
         rates.append(f"{file.name} has {own} Hz")
@@ -200,7 +202,7 @@ def _vocoder(path: Path, rate_hz: int) -> Path:
 
 
 def _speakers(path: Path, metadata: Mapping[str, str]) -> tuple[str, ...]:
-    count = max(1, metadata_number(path, metadata, "n_speakers", _SPEAKERS, least=0))
+    count = max(1, metadata_number(path, metadata, "n_speakers", _MAX_SPEAKERS, least=0))
     names = [one for one in metadata.get("speaker_names", "").split(",") if one]
     if len(names) != count:
         names = _piper_names(path, count)
@@ -208,14 +210,14 @@ def _speakers(path: Path, metadata: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _piper_names(path: Path, count: int) -> list[str]:
-    """Returns the names in the file that Piper brings with a voice; numbers without it."""
+    """Returns the names in the file that comes with Piper's voices; numbers if there is none."""
     numbers = [str(at) for at in range(count)]
     file = path.with_name(f"{path.name}.json")
     if not file.is_file():
         return numbers
     try:
-        if file.stat().st_size > _NAMES_BYTES:
-            raise ValueError(f"it has more than {_NAMES_BYTES:,} bytes")
+        if file.stat().st_size > _NAMES_LIMIT_BYTES:
+            raise ValueError(f"it has more than {_NAMES_LIMIT_BYTES:,} bytes")
         by_name = json.loads(file.read_bytes()).get("speaker_id_map") or {}
         by_number = {number: name for name, number in by_name.items()}
         return [by_number.get(at, numbers[at]) for at in range(count)]
@@ -223,7 +225,7 @@ def _piper_names(path: Path, count: int) -> list[str]:
         raise HeaderError(f"{file} cannot be read: {error}.") from error
 
 
-def _name(path: Path, metadata: Mapping[str, str], key: str) -> str:
+def _language_name(path: Path, metadata: Mapping[str, str], key: str) -> str:
     """Returns a name of a language in the metadata. Raises `HeaderError` for other texts: the name
     is an argument of a program."""
     value = metadata.get(key, "")

@@ -16,20 +16,20 @@ from llm_backend.model_files.onnx_metadata import TOKENS_FILE, metadata_number, 
 
 BLANK = "<blk>"
 
-_TOKENS_BYTES = 16 * 1024 * 1024
-_LARGEST_VOCABULARY = 1_000_000
-_DIGITS = 7  # of its numbers
+_TOKENS_LIMIT_BYTES = 16 * 1024 * 1024
+_MAX_VOCABULARY = 1_000_000
+_MAX_DIGITS = 7  # of a token's number
 _KIND = re.compile(r"EncDec\w*(CTC|RNNT)\w*")  # NeMo's classes of such models
 _ENCODER = re.compile(r"(.*?)encoder(.*)\.onnx")
 _NORMALISATIONS = ("", "NA", "per_feature")
 _COMPUTE_BYTES = 400_000_000  # of a window of a recording
-_FRAME_S = 0.01  # of a feature
+_FRAME_S = 0.01  # of a frame of features, before subsampling
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecognizerFiles:
-    """Files of a model that transcribes. A CTC model has no `decoder` and `joiner`, and its
-    `encoder` is the whole of it. `frame_s` are the seconds of a frame in which it hears a token."""
+    """Files of a model that transcribes. The `encoder` of a CTC model is the whole model, without a
+    `decoder` and a `joiner`. `frame_s` is the length of the frames to which it assigns tokens."""
 
     extra: ClassVar[str] = "voices"
     library: ClassVar[str] = "sherpa-onnx"
@@ -78,8 +78,8 @@ def recognizers_in(folder: Path) -> list[Path]:
 
 
 def read_recognizer(path: Path) -> RecognizerFiles:
-    """Reads the metadata and tokens of a model. Raises `HeaderError` for those that the library
-    cannot compute, also for files that it lacks."""
+    """Reads the metadata and tokens of a model. Raises `HeaderError` if the library cannot compute
+    them, or a file is missing."""
     metadata = read_metadata(path)
     if _KIND.fullmatch(metadata.get("model_type", "")) is None:
         kind = metadata.get("model_type", "none")
@@ -89,8 +89,8 @@ def read_recognizer(path: Path) -> RecognizerFiles:
         raise HeaderError(f"{path} is a transducer, whose file must be named encoder.onnx.")
     for part in (decoder, joiner):
         if part is not None:
-            read_metadata(part)  # which finds it cut short
-    vocabulary = metadata_number(path, metadata, "vocab_size", _LARGEST_VOCABULARY)
+            read_metadata(part)  # raises an error for a truncated file
+    vocabulary = metadata_number(path, metadata, "vocab_size", _MAX_VOCABULARY)
     subsampling = metadata_number(path, metadata, "subsampling_factor", 1000)
     for key in ("pred_rnn_layers", "pred_hidden") if joiner is not None else ():
         metadata_number(path, metadata, key, 100_000)
@@ -119,15 +119,17 @@ def read_symbols(path: Path) -> Mapping[str, int]:
     """Reads the number of each token. Raises `HeaderError`."""
     try:
         with path.open("rb") as file:
-            data = file.read(_TOKENS_BYTES + 1)
+            data = file.read(_TOKENS_LIMIT_BYTES + 1)
     except OSError as error:
         raise HeaderError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if len(data) > _TOKENS_BYTES:
-        raise HeaderError(f"{path} is not a list of tokens: it exceeds {_TOKENS_BYTES:,} bytes.")
+    if len(data) > _TOKENS_LIMIT_BYTES:
+        raise HeaderError(
+            f"{path} is not a list of tokens: it exceeds {_TOKENS_LIMIT_BYTES:,} bytes."
+        )
     symbols: dict[str, int] = {}
     for at, line in enumerate(data.rstrip(b"\n").split(b"\n")):
-        *symbol, number = line.split() or [b""]  # other spaces than those of ASCII are tokens
-        if len(symbol) > 1 or not number.isdigit() or len(number) > _DIGITS:
+        *symbol, number = line.split() or [b""]  # spaces other than ASCII's may be tokens
+        if len(symbol) > 1 or not number.isdigit() or len(number) > _MAX_DIGITS:
             raise HeaderError(f"{path} is broken in line {at + 1}: no token with its number.")
         try:
             symbols[symbol[0].decode() if symbol else " "] = int(number)
@@ -137,7 +139,8 @@ def read_symbols(path: Path) -> Mapping[str, int]:
 
 
 def _check_blank(path: Path, symbols: Mapping[str, int], last: int | None) -> None:
-    """Raises `HeaderError` for tokens without a blank one; of a transducer it is the `last`."""
+    """Raises `HeaderError` unless there is a blank token. That of a transducer must be the last,
+    and have the number `last`."""
     if BLANK not in symbols:
         raise HeaderError(f"{path} has no token {BLANK}.")
     if last is not None and (symbols[BLANK] != last or len(symbols) != last + 1):
@@ -148,8 +151,9 @@ def _check_blank(path: Path, symbols: Mapping[str, int], last: int | None) -> No
 
 
 def _transducer_parts(path: Path) -> tuple[Path | None, Path | None]:
-    """Returns decoder and joiner beside an encoder, as small as the encoder if there are such;
-    nothing for a file of another name. Raises `HeaderError` if they are missing."""
+    """Returns the decoder and joiner beside an encoder, with the encoder's quantization if there
+    are such files; None twice for a file of another name. Raises `HeaderError` if one is
+    missing."""
     named = _ENCODER.fullmatch(path.name)
     if named is None:
         return None, None
@@ -164,7 +168,7 @@ def _transducer_parts(path: Path) -> tuple[Path | None, Path | None]:
 
 
 def _weights_bytes(path: Path, *others: Path | None) -> int:
-    """Returns the bytes of the files, and of weights that an encoder has in a file of its own."""
+    """Returns the bytes of the files, and of a separate file with an encoder's weights."""
     outside = (path.with_suffix(".weights"), path.with_name(f"{path.name}.data"))
     files = [path, *(one for one in others if one is not None), *outside]
     return sum(one.stat().st_size for one in files if one.is_file())

@@ -10,14 +10,14 @@ from typing import BinaryIO
 from llm_backend.model_files.header import TENSOR_BLOCKS, HeaderError
 
 _MAGIC = 0x67676D6C
-_HEAD = struct.Struct("<I11i")
+_HEAD_LAYOUT = struct.Struct("<I11i")
 _MULTILINGUAL_TOKENS = 51_865  # an English vocabulary is smaller
 _NAME = re.compile(r"(^|/)ggml-[^/]*\.bin$", re.IGNORECASE)
-_LARGEST = 1 << 20  # largest size in the head
+_MAX_SIZE = 1 << 20  # of any size in the head
 _HALF_BYTES, _FLOAT_BYTES = 2, 4
-_TENSORS, _ENCODER_TENSORS, _DECODER_TENSORS = 11, 15, 24  # of a model, and of each layer
-_DIMENSIONS = 4
-_DECODERS = 5  # which the native code runs beside each other where it tries again
+_TENSORS, _ENCODER_TENSORS, _DECODER_TENSORS = 11, 15, 24  # outside the layers, and in each
+_MAX_DIMENSIONS = 4
+_DECODERS = 5  # that the native code runs in parallel to transcribe a window again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class WhisperHeader:
 
     @property
     def is_multilingual(self) -> bool:
-        """True if it knows other languages than English."""
+        """True if the model knows languages other than English."""
         return self.tokens >= _MULTILINGUAL_TOKENS
 
     @property
@@ -60,7 +60,8 @@ def may_be_whisper(name: str) -> bool:
 
 
 def is_whisper_file(path: Path) -> bool:
-    """Returns True if the file begins as Whisper files do; False if it cannot be read."""
+    """Returns True if the file begins with the magic number of Whisper files; False if it cannot be
+    read."""
     try:
         with path.open("rb") as file:
             return file.read(4) == struct.pack("<I", _MAGIC)
@@ -72,11 +73,11 @@ def read_whisper_header(path: Path) -> WhisperHeader:
     """Reads the sizes of a model. Raises `HeaderError`."""
     try:
         with path.open("rb") as file:
-            head, size = file.read(_HEAD.size), path.stat().st_size
-            if len(head) < _HEAD.size:
+            head, size = file.read(_HEAD_LAYOUT.size), path.stat().st_size
+            if len(head) < _HEAD_LAYOUT.size:
                 raise HeaderError(f"{path} ends in the middle of its header.")
             header = _header_of(path, head, size)
-            _WhisperFileParts(path, file, size).walk(_tensors_of(header))
+            _WhisperFileParts(path, file, size).check(_tensors_of(header))
             return header
     except OSError as error:
         raise HeaderError(f"{path} cannot be read: {error.strerror or error}.") from error
@@ -84,10 +85,10 @@ def read_whisper_header(path: Path) -> WhisperHeader:
 
 def _header_of(path: Path, head: bytes, size: int) -> WhisperHeader:
     magic, tokens, positions, width, _, layers, texts, text_width, _, text_layers, *_ = (
-        _HEAD.unpack(head)
+        _HEAD_LAYOUT.unpack(head)
     )
     sizes = (tokens, positions, width, layers, texts, text_width, text_layers)
-    if magic != _MAGIC or not all(0 < one < _LARGEST for one in sizes):
+    if magic != _MAGIC or not all(0 < one < _MAX_SIZE for one in sizes):
         raise HeaderError(f"{path} is not a Whisper model of whisper.cpp.")
     return WhisperHeader(
         tokens=tokens,
@@ -114,7 +115,7 @@ class _WhisperFileParts:
         self._file = file
         self._size = size
 
-    def walk(self, tensors: int) -> None:
+    def check(self, tensors: int) -> None:
         """Checks all parts. Raises `HeaderError` if the file has fewer than `tensors` tensors."""
         mels, frequencies = self._numbers(2, "filters")
         self._skip(mels * frequencies * _FLOAT_BYTES, "filters")
@@ -127,25 +128,25 @@ class _WhisperFileParts:
 
     def _skip_tensor(self) -> None:
         dimensions, name_bytes, kind = self._numbers(3, "tensors")
-        if not 0 < dimensions <= _DIMENSIONS or kind not in TENSOR_BLOCKS:
+        if not 0 < dimensions <= _MAX_DIMENSIONS or kind not in TENSOR_BLOCKS:
             raise HeaderError(f"{self._path} is broken: it has a tensor of an unknown form.")
         numbers = math.prod(self._numbers(dimensions, "tensors"))
-        of_block, block_bytes = TENSOR_BLOCKS[kind]
-        self._skip(name_bytes + numbers // of_block * block_bytes, "tensors")
+        block_elements, block_bytes = TENSOR_BLOCKS[kind]
+        self._skip(name_bytes + numbers // block_elements * block_bytes, "tensors")
 
     def _numbers(self, count: int, part: str) -> tuple[int, ...]:
-        form = struct.Struct(f"<{count}i")
-        data = self._file.read(form.size)
-        if len(data) < form.size:
-            raise self._cut(part)
-        return form.unpack(data)
+        layout = struct.Struct(f"<{count}i")
+        data = self._file.read(layout.size)
+        if len(data) < layout.size:
+            raise self._truncation_error(part)
+        return layout.unpack(data)
 
     def _skip(self, count: int, part: str) -> None:
         if count < 0 or self._file.tell() + count > self._size:
-            raise self._cut(part)
+            raise self._truncation_error(part)
         self._file.seek(count, 1)
 
-    def _cut(self, part: str) -> HeaderError:
+    def _truncation_error(self, part: str) -> HeaderError:
         return HeaderError(
             f"{self._path} is cut short: its {part} would end beyond its {self._size:,} bytes; "
             "copy or download it again."
