@@ -1,5 +1,5 @@
-"""Prometheus metrics of the engines, and those of vLLM's names that endpoint pickers of Kubernetes'
-inference extension read."""
+"""Prometheus metrics of the engines. Some have vLLM's names, under which the endpoint pickers of
+Kubernetes' inference extension read them."""
 
 import re
 import time
@@ -40,19 +40,19 @@ _ENGINE_COUNTERS = {
 }
 
 
-_MODEL_SERVER = "vllm:"
-_MODEL_SERVER_GAUGES = {
+_VLLM = "vllm:"
+_VLLM_GAUGES = {
     "num_requests_waiting": "Requests in the queue.",
     "num_requests_running": "Sequences that have a slot.",
     "kv_cache_usage_perc": "Share of the KV cells that running sequences hold, from 0 to 1.",
 }
-_PREFIX_BLOCK_TOKENS = 64  # block by which a picker may compare prefixes; slots compare every token
+_PREFIX_BLOCK_TOKENS = 64  # by which a picker may compare prefixes; slots compare every token
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterStates:
-    """Models that are a base model with a LoRA adapter: how many are configured, and the names of
-    those in memory and of those being loaded."""
+    """Models that consist of a base model and a LoRA adapter: the number of `configured` ones, and
+    the names of those that are loaded or being loaded."""
 
     configured: int = 0
     loaded: Sequence[str] = ()
@@ -61,7 +61,7 @@ class AdapterStates:
 
 class EngineMetrics(Collector):
     """Metrics of the engines, as of the last `set`. A restarted engine counts from zero, as
-    Prometheus expects, all but its deaths."""
+    Prometheus expects; only its deaths go on."""
 
     def __init__(self) -> None:
         self._states: Mapping[str, Mapping[str, float]] = {}
@@ -70,29 +70,31 @@ class EngineMetrics(Collector):
     def set(
         self, states: Mapping[str, Mapping[str, float]], adapters: AdapterStates | None = None
     ) -> None:
-        """Sets the latest numbers, by model and then by name, and the states of adapters."""
+        """Sets the current numbers, by model and then by name, and the states of adapters."""
         self._states = states
         self._adapters = adapters or AdapterStates()
 
     def collect(self) -> Iterator[Metric]:
         """Yields a metric family for each number."""
         for name, meaning in _ENGINE_GAUGES.items():
-            yield self._fill(GaugeMetricFamily(f"{_ENGINE}{name}", meaning, labels=["model"]), name)
+            yield self._add_states(
+                GaugeMetricFamily(f"{_ENGINE}{name}", meaning, labels=["model"]), name
+            )
         for name, meaning in _ENGINE_COUNTERS.items():
             shown = re.sub("_s$", "_seconds", name)
             family = CounterMetricFamily(f"{_ENGINE}{shown}", meaning, labels=["model"])
-            yield self._fill(family, name)
+            yield self._add_states(family, name)
         yield from self._collect_for_pickers()
 
     def _collect_for_pickers(self) -> Iterator[Metric]:
-        """Yields what endpoint pickers of Kubernetes' inference extension read, by vLLM's names:
-        its model server protocol."""
+        """Yields the metrics of the model server protocol of Kubernetes' inference extension, by
+        vLLM's names."""
         families = {
-            name: GaugeMetricFamily(f"{_MODEL_SERVER}{name}", meaning, labels=["model_name"])
-            for name, meaning in _MODEL_SERVER_GAUGES.items()
+            name: GaugeMetricFamily(f"{_VLLM}{name}", meaning, labels=["model_name"])
+            for name, meaning in _VLLM_GAUGES.items()
         }
         config = GaugeMetricFamily(
-            f"{_MODEL_SERVER}cache_config_info",
+            f"{_VLLM}cache_config_info",
             "Size of the prefix cache in blocks, as labels; always 1.",
             labels=["model_name", "block_size", "num_gpu_blocks"],
         )
@@ -107,10 +109,10 @@ class EngineMetrics(Collector):
         yield from (*families.values(), config, self._collect_adapters())
 
     def _collect_adapters(self) -> Metric:
-        """Returns the names of adapters as labels; without adapters they are empty, as pickers
-        take a family that is missing for a server that fails."""
+        """Returns the names of adapters as labels, which are empty if there are none: pickers would
+        take a missing metric for a failing server."""
         family = GaugeMetricFamily(
-            f"{_MODEL_SERVER}lora_requests_info",
+            f"{_VLLM}lora_requests_info",
             "Names of loaded adapters and of those that are being loaded, as labels; the time, in "
             "seconds since 1970.",
             labels=["max_lora", "running_lora_adapters", "waiting_lora_adapters"],
@@ -120,7 +122,7 @@ class EngineMetrics(Collector):
         family.add_metric(labels, time.time())
         return family
 
-    def _fill(
+    def _add_states(
         self, family: GaugeMetricFamily | CounterMetricFamily, name: str
     ) -> GaugeMetricFamily | CounterMetricFamily:
         for model, state in self._states.items():

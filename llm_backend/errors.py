@@ -1,4 +1,5 @@
-"""Every error a client can see; `error_bodies.py` has their bodies, `keyring.py` `UnknownKey`.
+"""Every error that a client can get, except `UnknownKey` in `keyring.py`. `error_bodies.py` has
+their bodies.
 
     ApiError                     status  type                    code
     |- InvalidRequest               400  invalid_request_error   invalid_value, or as given
@@ -41,7 +42,7 @@ from typing import ClassVar
 from llm_backend.close_names import did_you_mean
 
 RETRY_AFTER_S = 1.0
-"""`Retry-After` of overload and of a restart of an own process: both end soon."""
+"""`Retry-After` of overload and of a restart of one of the server's processes: both end soon."""
 
 OUTAGE_RETRY_AFTER_S = 5.0
 """`Retry-After` while a server that this one needs is down: a database or an object store."""
@@ -50,11 +51,10 @@ RESTART_RETRY_AFTER_S = 5.0
 """`Retry-After` of a server that stops: its successor needs seconds to load models and listen."""
 
 FULL_DISK_RETRY_AFTER_S = 30.0
-"""`Retry-After` while the disk of request files is full: no load that ends frees it at once."""
+"""`Retry-After` while the disk of request files is full, which takes longer than overload."""
 
 INVALID_JSON_SCHEMA = "invalid_json_schema"
 """Code of every refusal of a JSON schema that answers or calls have to follow."""
-
 
 # A message may quote what the client sent, and the latest errors are kept in memory.
 _MESSAGE_CHARACTERS = 4096
@@ -67,7 +67,7 @@ class ApiError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     default_code: ClassVar[str] = "internal_error"
-    # SDKs decide by the status unless a header says otherwise
+    # if False, a header tells SDKs not to retry; otherwise they decide by the status
     may_succeed_later: ClassVar[bool] = True
 
     def __init__(
@@ -147,7 +147,7 @@ class ModelNotFound(NotFound):
             f"The model `{model}` does not exist.{meant} See GET /v1/models.{hint}", param="model"
         )
         self.model = model
-        self.similar_name = similar_name  # one that was perhaps meant
+        self.similar_name = similar_name  # an existing name that was perhaps meant
 
 
 class MethodNotAllowed(InvalidRequest):
@@ -191,7 +191,7 @@ class RangeNotSatisfiable(InvalidRequest):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The size in `Content-Range`."""
+        """Headers of the error response: the file's size."""
         return {"Content-Range": f"bytes */{self.size_bytes}"}
 
 
@@ -219,11 +219,11 @@ class LimitReached(RateLimited):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Retry times in seconds and milliseconds, and the state of the limits."""
+        """Headers of the error response: the time of a retry, and the state of the limits."""
         wait = self.retry_after_s
         if wait is None:  # no retry can succeed
             return {"x-should-retry": "false", **self._more_headers}
-        seconds, milliseconds = math.ceil(wait), math.ceil(wait * 1000)  # not too early
+        seconds, milliseconds = math.ceil(wait), math.ceil(wait * 1000)  # never too early
         retry_headers = {
             "Retry-After": str(max(1, seconds)),
             "retry-after-ms": str(max(1, milliseconds)),
@@ -294,7 +294,7 @@ class ServiceUnavailable(ApiError):
 
 class NotServing(ServiceUnavailable):
     """The server is starting, and no model can answer yet, or it is being stopped. Probes expect
-    it, so that it is not an error in the log."""
+    this answer, so the log has no error for it."""
 
 
 class EngineUnavailable(ServiceUnavailable):
@@ -311,8 +311,8 @@ class DeadlineExceeded(ApiError):
 
 
 class UpstreamError(ApiError):
-    """An upstream did not answer. `was_sent`: it may have received the request. `is_permanent`: a
-    retry at the same upstream is futile."""
+    """An upstream did not answer. `was_sent` is True if it may have received the request,
+    `is_permanent` if a retry at the same upstream is futile."""
 
     status = 502
     default_code = "upstream_failed"
@@ -342,8 +342,8 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 
 
 def from_status(status: int, message: str) -> ApiError:
-    """Returns the error of this status, for failures that a library reports only as a number. A
-    status without a class of its own becomes 400, or 500."""
+    """Returns the error of this status, for failures that a library reports only as a number. Other
+    statuses become 400 or 500."""
     if status in _BY_STATUS:
         return _BY_STATUS[status](message)
     return InvalidRequest(message) if 400 <= status < 500 else Internal(message)

@@ -27,8 +27,8 @@ class HostGuard:
     """Refuses requests whose `Host` is not one of this server's names.
 
     By DNS rebinding, a web page's own name can resolve to this machine, and its scripts can then
-    use a server that is open on loopback. The `Host` header still holds the page's name.
-    `is_needed` is asked for each request: the first key closes an open server while it runs.
+    use a server that is open on loopback. The `Host` header still has the page's name. `is_needed`
+    is called for each request, because the first key closes an open server while it runs.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str], is_needed: Callable[[], bool]) -> None:
@@ -37,8 +37,8 @@ class HostGuard:
         self._is_needed = is_needed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_free = scope["type"] == "lifespan" or not self._is_needed()
-        if is_free or self._is_known(host := _host(scope)):
+        is_unguarded = scope["type"] == "lifespan" or not self._is_needed()
+        if is_unguarded or self._is_known(host := _host(scope)):
             await self._app(scope, receive, send)
             return
         error = Forbidden(
@@ -53,8 +53,8 @@ class HostGuard:
 
 
 class AbortedStreams:
-    """Ends answers that the server cancels when its grace period is over: with a 503, or with an
-    error event if an event stream has begun.
+    """Ends answers that the server cancels after its grace period: with a 503, or with an error
+    event if an event stream has begun.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -81,8 +81,8 @@ class AbortedStreams:
                 await send_refusal(scope, send, error)
             elif (event := sent.error_event(error)) is not None:
                 await send({"type": "http.response.body", "body": event})
-            # Any answer but an event stream ends without its last chunk: so the client sees the
-            # cut.
+            # Any other answer that has begun ends without its last chunk, by which the client
+            # detects that it is incomplete.
 
 
 _PROBES = frozenset({"getHealth", "getReadiness", "getMetrics", "getPing"})
@@ -101,7 +101,7 @@ class AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, began_s = 0, time.perf_counter()
+        status, started_at = 0, time.perf_counter()
 
         def watch(message: Message) -> Awaitable[None]:
             nonlocal status
@@ -114,7 +114,7 @@ class AccessLog:
             await self._app(scope, receive, watch)
         finally:
             self._metrics.in_flight.dec()
-            self._record(scope, status, time.perf_counter() - began_s)
+            self._record(scope, status, time.perf_counter() - started_at)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         state = scope.get("state", {})
@@ -131,7 +131,7 @@ class AccessLog:
             log.log(level, "answered", extra={**fields, "request_id": state.get("request_id")})
 
     def _remember(self, state: Mapping[str, Any], operation: str, error: ApiError) -> None:
-        """Stores an error that a known caller received, also one inside a stream."""
+        """Stores an error that a known caller received, also as an event of a stream."""
         self._recent_errors.add(
             AnsweredError(
                 at=int(time.time()),

@@ -8,7 +8,7 @@ from pathlib import Path
 from llm_backend import __version__
 from llm_backend.unused_imports import block_imports
 
-# Its own servers, and its client of a push gateway, are not needed.
+# The library's HTTP servers and its client of a push gateway are not used.
 with block_imports(
     http__server=("BaseHTTPRequestHandler",),
     urllib__request=(
@@ -37,7 +37,7 @@ METRICS_FOLDER_NAME = "PROMETHEUS_MULTIPROC_DIR"
 
 _PROVIDER = "llm_backend"  # OpenTelemetry's `gen_ai.provider.name`
 
-# Seconds of OpenTelemetry's conventions for models, and shorter ones for small models.
+# Bounds of buckets: OpenTelemetry's for generative models, and shorter ones for small models.
 _FIRST_TOKEN_S = (
     0.001,
     0.005,
@@ -76,15 +76,15 @@ _OUTPUT_TOKEN_S = (
     1,
     2.5,
 )
-_REQUEST_S = tuple(0.01 * 2**step for step in range(14))  # bounds of the buckets, up to 82 s
+_REQUEST_S = tuple(0.01 * 2**step for step in range(14))  # up to 82 s
 
 
 class Metrics:
     """The server's Prometheus metrics, in registries of its own.
 
     With several processes, each keeps its values in files in the folder `shared`, and any of them
-    renders the sums. `METRICS_FOLDER_NAME` in the environment decides that when the library is
-    imported.
+    renders the sums. For that, the environment variable that `METRICS_FOLDER_NAME` names must be
+    set when the library is imported.
     """
 
     media_type = CONTENT_TYPE_LATEST
@@ -108,7 +108,7 @@ class Metrics:
             ["operation"],
             registry=self._registry,
         )
-        # Each series is looked up once: the look-up takes longer than counting.
+        # Each series is looked up once, because that takes longer than to count.
         self._requests_of = lru_cache(maxsize=None)(self.requests.labels)
         self._seconds_of = lru_cache(maxsize=None)(self.seconds.labels)
         self.unknown_fields = Counter(
@@ -232,7 +232,7 @@ class Metrics:
         tokens_per_second: float,
     ) -> None:
         """Counts an answer of a local model, also one whose client disconnected. `operation` is
-        OpenTelemetry's name of what it did."""
+        the name of the operation in OpenTelemetry's conventions."""
         self.prompt_tokens.labels(model).inc(prompt_tokens)
         self.cached_tokens.labels(model).inc(cached_tokens)
         self.completion_tokens.labels(model).inc(completion_tokens)
@@ -271,7 +271,7 @@ class Metrics:
         return Histogram(f"llm_backend_{name}", meaning, ["model"], registry=self._registry)
 
     def _generation_histogram(self, name: str, meaning: str, buckets: Sequence[float]) -> Histogram:
-        """A histogram under a name and labels of OpenTelemetry's conventions for models."""
+        """Creates a histogram with a name and labels of OpenTelemetry's conventions for models."""
         return Histogram(
             f"gen_ai_server_{name}",
             meaning,

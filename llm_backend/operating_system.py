@@ -1,7 +1,7 @@
-"""Seam to the operating system: what only Linux or glibc has, and its substitutes elsewhere.
+"""Functions that only Linux or glibc has, and their substitutes on other systems.
 
-The server runs on Linux, on x86-64. Tests try the substitutes by fakes; macOS itself is untried. Of
-ARM only the compiled sampler was tried, in an emulator, where it draws the same tokens.
+The server runs on Linux, on x86-64. Tests run the substitutes with fakes; the server was never run
+on macOS. On ARM only the compiled sampler was run, in an emulator: it chooses the same tokens.
 """
 
 import ctypes
@@ -44,7 +44,8 @@ def c_library() -> ctypes.CDLL:
 
 
 def c_function(name: str) -> Any:  # Any: a foreign function
-    """Returns a function of the C library; None if it has none of this name, as only glibc does."""
+    """Returns a function of the C library; None if the library lacks it, as others than glibc
+    may."""
     return getattr(c_library(), name, None)
 
 
@@ -75,8 +76,8 @@ def die_with_parent() -> None:
 
 
 def limit_resources(cpu_s: int, memory_bytes: int) -> None:
-    """Limits processor time and memory of this process, and lets it dump no core. The limit of
-    memory is Linux's: other systems may refuse it."""
+    """Limits processor time and memory of this process, and disables its core dumps. Memory is
+    limited on Linux only: other systems may refuse that."""
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if is_linux():
@@ -84,8 +85,9 @@ def limit_resources(cpu_s: int, memory_bytes: int) -> None:
 
 
 def bind_name(lock: socket.socket, name: str) -> bool:
-    """Binds a Unix socket to an abstract name, which one process can hold at a time; False if
-    another one holds it. Only Linux has such names: elsewhere it succeeds and excludes nothing."""
+    """Binds a Unix socket to an abstract name, which one process can hold at a time. Returns False
+    if another one holds it. Only Linux has such names: elsewhere this returns True and excludes
+    nothing."""
     if not is_linux():
         return True
     try:

@@ -16,9 +16,9 @@ NDJSON = "application/x-ndjson"
 """Media type of a stream of JSON objects, one a line."""
 
 LONG_EVENT_BYTES = 1024 * 1024
-"""A longer event takes milliseconds to be checked or sent."""
+"""Length beyond which checking or sending an event takes milliseconds."""
 
-_PIECE_BYTES = 256 * 1024
+_EVENT_PIECE_BYTES = 256 * 1024
 
 
 class SimilarEvent(bytes):
@@ -28,7 +28,7 @@ class SimilarEvent(bytes):
 
 
 class EventPiece(bytes):
-    """A piece of an event that is too long to be checked, and to be sent at once."""
+    """A piece of an event that is too long to be checked or sent at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +46,12 @@ def encode(data: bytes, name: str | None = None) -> bytes:
 
 
 def split_long(event: bytes) -> Iterator[bytes]:
-    """Yields an event whole or, if it is long, in pieces: other requests run between two."""
+    """Yields an event whole or, if it is long, in pieces, between which other requests can run."""
     if len(event) <= LONG_EVENT_BYTES:
         yield event
         return
-    for start in range(0, len(event), _PIECE_BYTES):
-        yield EventPiece(event[start : start + _PIECE_BYTES])
+    for start in range(0, len(event), _EVENT_PIECE_BYTES):
+        yield EventPiece(event[start : start + _EVENT_PIECE_BYTES])
 
 
 def encode_error(path: str, error: ApiError) -> bytes:
@@ -63,11 +63,13 @@ def encode_error(path: str, error: ApiError) -> bytes:
 
 
 class Decoder:
-    """Decodes an event stream incrementally: `feed` takes chunks cut anywhere, yields whole events.
+    """Decodes an event stream incrementally: `feed` takes chunks of any size, and yields whole
+    events.
 
-    Holds at most `limit_bytes` of an unfinished event; beyond that raises `UpstreamFailed`. Follows
-    the WHATWG framing: CR, LF or CRLF ends a line, and an empty line ends an event. One leading
-    byte order mark is allowed. An event that the end of the stream cuts is dropped.
+    It buffers at most `limit_bytes` of an unfinished event, and raises `UpstreamFailed` beyond
+    that. It follows the WHATWG framing: CR, LF or CRLF ends a line, and an empty line ends an
+    event. A leading byte order mark is ignored. An unfinished event at the end of the stream is
+    dropped.
     """
 
     def __init__(self, limit_bytes: int = 16 * 1024 * 1024) -> None:
@@ -109,7 +111,7 @@ class Decoder:
             raise UpstreamFailed("The stream held an event over the size limit.")
 
     def _is_one_event(self, chunk: bytes) -> bool:
-        """True if the chunk is one whole event of one line: the common case."""
+        """True if the chunk is one whole event of one line, as most chunks are."""
         is_line = chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")
         return self.is_between_events and is_line and chunk.count(b"\n") == 2 and b"\r" not in chunk
 

@@ -5,34 +5,15 @@ from pathlib import PurePosixPath
 
 from llm_backend.extraction.errors import UnsupportedFile
 
-HEAD_BYTES = 1024  # bytes in which a PDF must have its signature
+HEAD_BYTES = 1024  # which must contain the signature of a PDF
 
 _ZIP = b"PK\x03\x04"
 _OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # signature of .doc, .xls and .ppt before 2007
-_BY_SUFFIX = {
-    ".csv": "TABLE",
-    ".tsv": "TABLE",
-    ".htm": "HTML",
-    ".html": "HTML",
-    ".xhtml": "HTML",
-    ".markdown": "MARKDOWN",
-    ".md": "MARKDOWN",
-    ".docx": "DOCX",
-}
-_WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
-_BY_MEDIA_TYPE = {
-    "text/csv": "TABLE",
-    "text/tab-separated-values": "TABLE",
-    "text/html": "HTML",
-    "application/xhtml+xml": "HTML",
-    "text/markdown": "MARKDOWN",
-    _WORD: "DOCX",
-}
 _SUPPORTED = "Supported are text, source code, Markdown, HTML, PDF, DOCX, JSON and CSV."
 
 
 class Format(Enum):
-    """Formats of files. Extracted text is `MARKDOWN`, `TABLE` or `TEXT`."""
+    """Formats of files, and of extracted text: `MARKDOWN`, `TABLE` or `TEXT`."""
 
     TEXT = "text"
     MARKDOWN = "markdown"
@@ -45,6 +26,27 @@ class Format(Enum):
     def is_text(self) -> bool:
         """True if the file needs no conversion to text."""
         return self in (Format.TEXT, Format.MARKDOWN, Format.TABLE)
+
+
+_BY_SUFFIX = {
+    ".csv": Format.TABLE,
+    ".tsv": Format.TABLE,
+    ".htm": Format.HTML,
+    ".html": Format.HTML,
+    ".xhtml": Format.HTML,
+    ".markdown": Format.MARKDOWN,
+    ".md": Format.MARKDOWN,
+    ".docx": Format.DOCX,
+}
+_WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+_BY_MEDIA_TYPE = {
+    "text/csv": Format.TABLE,
+    "text/tab-separated-values": Format.TABLE,
+    "text/html": Format.HTML,
+    "application/xhtml+xml": Format.HTML,
+    "text/markdown": Format.MARKDOWN,
+    _WORD: Format.DOCX,
+}
 
 
 def detect_format(head: bytes, filename: str, media_type: str) -> Format:
@@ -70,8 +72,7 @@ def detect_format(head: bytes, filename: str, media_type: str) -> Format:
 
 def _declared_format(filename: str, media_type: str) -> Format:
     suffix = PurePosixPath(filename).suffix.lower()
-    name = _BY_SUFFIX.get(suffix) or _BY_MEDIA_TYPE.get(media_type) or "TEXT"
-    return Format[name]
+    return _BY_SUFFIX.get(suffix) or _BY_MEDIA_TYPE.get(media_type, Format.TEXT)
 
 
 def _looks_like_html(head: bytes) -> bool:

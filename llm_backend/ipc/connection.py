@@ -1,4 +1,4 @@
-"""Connection of two processes: messages as lines of JSON, with bounded memory for unread ones."""
+"""Connection of two processes: messages as lines of JSON, with a bound for unread bytes."""
 
 import asyncio
 import logging
@@ -65,7 +65,7 @@ class MessageConnection(Generic[Received, Sent]):
         if self.unread_bytes > self._channel.limit_bytes:
             stuck = {"peer": self._channel.peer, "unread_bytes": self.unread_bytes}
             log.error("ipc_peer_stuck", extra=stuck)
-            self._writer.transport.abort()  # `receive` then returns None, which ends the session
+            self._writer.transport.abort()  # makes `receive` return None, which ends the session
             return
         self._writer.write(msgspec.json.encode(message) + b"\n")
 
@@ -78,7 +78,7 @@ class MessageConnection(Generic[Received, Sent]):
             return self._channel.decode(line) if line.endswith(b"\n") else None
         except OSError:  # the peer was killed
             return None
-        except (ValueError, msgspec.MsgspecError) as error:  # `readline` raises the former
+        except (ValueError, msgspec.MsgspecError) as error:  # a `ValueError` of `readline`
             fields = {"peer": self._channel.peer, "reason": str(error)}
             log.error("ipc_message_invalid", extra=fields)
             self._writer.transport.abort()

@@ -1,4 +1,4 @@
-"""Parent's side of one API process: start it, check that it answers (heartbeat), end it."""
+"""Parent's side of one API process: starts it, checks that it answers (heartbeat), ends it."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ from llm_backend.server.process_messages import (
 )
 from llm_backend.settings import Settings, environment_with, settings_as_json
 
-_PINGS_PER_TIMEOUT = 4  # a hang is noticed at most a quarter later
+_PINGS_PER_TIMEOUT = 4  # a hang is noticed a quarter of the timeout late at most
 
 
 class ApiChild:
@@ -121,13 +121,13 @@ class ApiChild:
 
     def drain(self) -> None:
         """Asks it to stop after the delay in which load balancers notice that it is not ready."""
-        self._end(Drain())
+        self._send_end(Drain())
 
     def stop(self) -> None:
         """Asks it to end after its running answers or their grace period."""
-        self._end(Stop())
+        self._send_end(Stop())
 
-    def _end(self, message: Drain | Stop) -> None:
+    def _send_end(self, message: Drain | Stop) -> None:
         self._is_ending = True
         if self._is_serving:
             self._connection.send(message)

@@ -26,7 +26,7 @@ with block_imports(
 ):
     import uvicorn
 
-    # Imported from here by other modules: only here are its unneeded parts blocked.
+    # Other modules import it from here, because its unneeded parts are only blocked here.
     from uvicorn.loops.auto import auto_loop_factory as auto_loop_factory
 
     from llm_backend.server.http_protocol import HttpProtocol
@@ -85,8 +85,8 @@ class ApiServer:
     async def serve(self, listener: socket.socket, on_open: Callable[[bool], None]) -> None:
         """Serves until stopped, and closes everything. `on_open` is called when it answers, with
         True if requests need a key. Raises `CannotStart`."""
-        # uvicorn takes these signals while it runs and raises them again when it has stopped:
-        # then the application still has to be closed.
+        # uvicorn handles these signals while it runs and raises them again when it has stopped.
+        # They must not end the process then, because the application still has to be closed.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self.stop())
         _configure_malloc()
@@ -126,9 +126,10 @@ def _socket_protocol(settings: Settings) -> Callable[..., asyncio.Protocol]:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server that notifies the application of `drain` and `stop`.
+    """uvicorn's server, which also notifies the application of `drain` and `stop`, and checks its
+    connections periodically.
 
-    A second signal stops without a grace period. Checks its connections periodically.
+    A second signal stops without a grace period.
     """
 
     def __init__(
@@ -142,7 +143,8 @@ class _Server(uvicorn.Server):
         self._checked_at = time.monotonic()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn's, for the given sockets, with a timeout of the TLS handshake."""
+        """Overrides uvicorn's: listens on the given sockets, with a timeout of the TLS
+        handshake."""
         self.servers = [await self._listen(one) for one in sockets or ()]
         self.started = True
 
@@ -167,7 +169,7 @@ class _Server(uvicorn.Server):
             self._stops_at = time.monotonic() + self._delay_s
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """uvicorn's, except for SIGTERM, which first waits for the configured delay."""
+        """Overrides uvicorn's: SIGTERM drains first."""
         if sig == signal.SIGTERM:
             self.drain()
             return
@@ -176,7 +178,8 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
-        """uvicorn's, several times a second. Returns True if it is time to stop."""
+        """Overrides uvicorn's, which calls it several times a second. Returns True if it is time to
+        stop."""
         if self._stops_at is not None and time.monotonic() >= self._stops_at:
             self.should_exit = True
         self._check_connections()
@@ -194,7 +197,7 @@ class _Server(uvicorn.Server):
                 connection.check_timeouts(loop_s, min(waited_s, 2 * CHECK_INTERVAL_S))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn's, after endless streams have been ended."""
+        """Overrides uvicorn's: ends endless streams first."""
         if running := len(self.server_state.tasks):
             grace_s = self.config.timeout_graceful_shutdown
             log.info("finishing_requests", extra={"requests": running, "grace_s": grace_s})

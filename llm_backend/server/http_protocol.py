@@ -1,5 +1,5 @@
-"""HTTP/1.1 of uvicorn, with OpenAI's error body for malformed requests, and with bounds on the size
-of a head and on slow requests and slow readers.
+"""HTTP/1.1 of uvicorn, with OpenAI's error body for malformed requests, a limit of the size of
+heads, and timeouts for clients that send or read too slowly.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def check_timeouts(self, now_s: float, waited_s: float) -> None:
         """Refuses a request that arrives too slowly, and aborts a connection whose client reads
-        nothing. `waited_s` has gone by since the last call."""
+        nothing. The last call was `waited_s` ago."""
         sent_bytes, waiting_bytes = self._heads.sent_bytes()
         if not waiting_bytes or sent_bytes != self._sent_bytes:
             self._sent_bytes, self._sent_at_s = sent_bytes, now_s
@@ -157,9 +157,9 @@ class HttpProtocol(HttpToolsProtocol):
         faulty = self.cycle if self._pace.is_in_body else None
         if faulty is not None and self.pipeline and self.pipeline[0][0] is faulty:
             self.pipeline.popleft()
-        before = self.pipeline[0][0] if self.pipeline else self._running
-        if before is not None and before is not faulty and not before.response_complete:
-            before.keep_alive = False  # the connection ends with its answer
+        earlier = self.pipeline[0][0] if self.pipeline else self._running
+        if earlier is not None and earlier is not faulty and not earlier.response_complete:
+            earlier.keep_alive = False  # the connection ends with its answer
             return
         if faulty is None or not faulty.response_started:
             self.transport.write(_refusal(status, message, code))

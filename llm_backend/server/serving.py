@@ -1,4 +1,5 @@
-"""Listens and serves, with one process or several; failures are one sentence for the operator."""
+"""Listens and serves, with one process or several. The message of a failure is one sentence for the
+operator."""
 
 import asyncio
 import contextlib
@@ -51,14 +52,14 @@ async def _serve(
     if settings.processes > 1:
         await serve_processes(settings, listener, on_open, source)
     else:
-        # Folders of killed servers with several processes.
+        # removes the folders that killed servers with several processes left
         await asyncio.to_thread(private_folder.sweep)
         await ApiServer(App(settings, source=source), settings).serve(listener, on_open)
 
 
 @contextlib.contextmanager
 def listening(settings: Settings) -> Iterator[socket.socket]:
-    """A socket that listens on the settings' address. Raises `CannotServe`."""
+    """Yields a socket that listens on the settings' address. Raises `CannotServe`."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # The protocol is given because some event loops turn off Nagle's algorithm only then.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:

@@ -1,4 +1,5 @@
-"""Sources of settings: flags over environment over config file over defaults.
+"""Loading of settings. Flags take precedence over the environment, then the config file, then the
+defaults.
 
 The only reader of the config file.
 """
@@ -30,7 +31,7 @@ environment."""
 def load_settings(
     flags: Mapping[str, Any] | None = None, config_file: Path | None = None
 ) -> Settings:
-    """Loads the settings of this process; `flags` are by field name, None if not given.
+    """Loads the settings of this process. `flags` are by field name; None counts as not given.
 
     Raises `SettingsError`, one sentence, for a value that cannot be used, an unknown name, or a
     file that cannot be read.
@@ -64,12 +65,12 @@ class SettingsSource:
 
 
 def settings_as_json(settings: Settings) -> str:
-    """Serialize all settings, keys included, for another process of this server."""
-    return json.dumps(settings.model_dump(), default=_plain)
+    """Serializes all settings, with keys, for another process of this server."""
+    return json.dumps(settings.model_dump(), default=_json_value)
 
 
 def settings_from_json(text: str) -> Settings:
-    """Deserialize `settings_as_json`'s text; reads neither environment nor file."""
+    """Parses the text of `settings_as_json`; reads neither environment nor file."""
     return _settings_from(lambda _kind, arguments, _variables: (arguments,))(**json.loads(text))
 
 
@@ -91,12 +92,13 @@ def _settings_from(sources: _Sources) -> type[Settings]:
     return SettingsWithSources
 
 
-def _plain(value: object) -> str:
+def _json_value(value: object) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 class _UniqueKeysLoader(yaml.SafeLoader):
-    """Loads YAML, and refuses a mapping that has the same key twice: the second would win."""
+    """Loads YAML, and refuses a mapping that has the same key twice: the second would replace the
+    first."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -147,23 +149,22 @@ class SettingsError(Exception):
 
 
 def describe_error(error: ValidationError) -> str:
-    """Describes the first error; the value is shown unless it may be a secret."""
+    """Describes the first error, with the value unless it may be a secret."""
     first = error.errors(include_url=False)[0]
     name = _path(first["loc"]) if first["loc"] else "settings"
     if first["type"] == "extra_forbidden":
         close = closest_name(str(first["loc"][-1]), _names_beside(first["loc"]))
         return f"The setting `{name}` is unknown.{did_you_mean(close)}"
-    secret = first["type"] == "value_error" or any(
+    may_be_secret = first["type"] == "value_error" or any(
         word in name for word in ("key", "password", "url", "headers")
     )
-    value = "" if secret else f" (given: {first['input']!r})"
+    value = "" if may_be_secret else f" (given: {first['input']!r})"
     reason = first["msg"].removeprefix("Value error, ")
     return f"The setting `{name}` cannot be used: {reason}{value}."
 
 
 def _names_beside(location: tuple[int | str, ...]) -> set[str]:
-    """Returns the names that are valid in the place of the location's last one, which is
-    unknown."""
+    """Returns the valid names at a location whose last step is an unknown name."""
     setting = Settings.model_fields.get(_setting_name(location[0]))
     models = list(_models_in(setting.annotation)) if setting else []
     for step in location[1:-1]:
@@ -174,7 +175,7 @@ def _names_beside(location: tuple[int | str, ...]) -> set[str]:
 
 
 def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
-    """Finds the models of a field's type, such as those of a tuple's entries."""
+    """Yields the models in a field's type, such as those of a tuple's entries."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
@@ -186,7 +187,7 @@ def _setting_name(first: int | str) -> str:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """Format a path like `models[0].slots`, without the names of union members."""
+    """Formats a path like `models[0].slots`, without the names of union members."""
     name = _setting_name(location[0])
     for step in location[1:]:
         if isinstance(step, int):

@@ -81,7 +81,7 @@ class ResponsesSettings(BaseModel):
 
     @field_validator("mcp_servers")
     @classmethod
-    def _web(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for url in value:
             if not url.startswith(("http://", "https://")):
                 raise ValueError(f"{url} is not an http or https URL")

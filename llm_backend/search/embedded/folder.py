@@ -27,7 +27,7 @@ def lock_folder(folder: Path) -> IO[bytes]:
 
 
 def recover(folder: Path) -> None:
-    """Recovers collections after a crash during their replacement."""
+    """Recovers the collections of the folder after a crash while one was replaced."""
     for path in folder.iterdir():
         _recover_collection(path)
 
