@@ -59,9 +59,7 @@ class PoisonRequests:
         self._age_s = age_s
         self._clock = clock
         self._records: OrderedDict[bytes, _CrashRecord] = OrderedDict()
-        self._killed_workers: dict[
-            int, float
-        ] = {}  # killed from outside, with the time of its report
+        self._killed_workers: dict[int, float] = {}  # from outside; by worker, time of the report
 
     def record_crash(self, candidates: Sequence[CrashCandidate], worker: int) -> None:
         """Counts a crash for these commands, which were pending when the worker crashed."""
@@ -167,7 +165,7 @@ class SharedPoisonRequests(PoisonRequests):
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """Locks the file, reads the counts, and writes them back at the end. If the file cannot be
-        opened or locked within `_LOCK_TRIES`, this process uses its own counts."""
+        opened, or stays locked, this process uses its own counts."""
         try:
             opened = self._open_locked()
         # No descriptor is left, say, or a process was stopped while it had the lock. Neither may

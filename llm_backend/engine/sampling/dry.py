@@ -30,7 +30,7 @@ class DryPenalty:
         self, sampling: Sampling, prompt: abc.Sequence[int], token_bytes: abc.Callable[[int], bytes]
     ) -> None:
         self._multiplier, self._base = sampling.dry_multiplier, sampling.dry_base
-        self._allowed_length = sampling.dry_allowed_length
+        self._allowed = sampling.dry_allowed_length
         self._window = sampling.dry_penalty_last_n
         log_base = math.log(self._base)
         self._max_power = _MAX_LOG_FACTOR / log_base if log_base > 1e-6 else math.inf
@@ -57,14 +57,12 @@ class DryPenalty:
         `row`: [vocab] float32."""
         start = self._start
         longest = self._count - max(start, self._after_breaker)
-        if longest < self._allowed_length or self._count - start <= self._allowed_length:
+        if longest < self._allowed or self._count - start <= self._allowed:
             return
         oldest = start + 1  # the window must contain the token before a position
-        indices = oldest + np.flatnonzero(
-            self._lengths[oldest : self._count] >= self._allowed_length
-        )
+        indices = oldest + np.flatnonzero(self._lengths[oldest : self._count] >= self._allowed)
         lengths = np.minimum(self._lengths[indices], np.minimum(indices - start, longest))
-        is_long = lengths >= self._allowed_length
+        is_long = lengths >= self._allowed
         indices, lengths = indices[is_long], lengths[is_long]
         tokens, groups = np.unique(self._tokens[indices], return_inverse=True)
         max_lengths = np.zeros(len(tokens), dtype=np.intp)
@@ -91,7 +89,7 @@ class DryPenalty:
         return 0 if self._window is None else max(0, self._count - self._window)
 
     def _penalties(self, lengths: np.ndarray) -> np.ndarray:
-        powers = np.minimum(lengths - self._allowed_length, self._max_power)
+        powers = np.minimum(lengths - self._allowed, self._max_power)
         penalties: np.ndarray = np.minimum(self._multiplier * self._base**powers, _MAX_PENALTY)
         return penalties
 

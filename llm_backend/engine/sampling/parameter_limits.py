@@ -33,9 +33,8 @@ def check_sampling(sampling: Sampling) -> None:
     for name, (minimum, maximum) in _RANGES.items():
         value = getattr(sampling, name)
         if value is not None and not (minimum <= value <= maximum and value < math.inf):
-            bounds = (
-                f"at least {minimum:g}" if maximum == math.inf else f"{minimum:g} to {maximum:g}"
-            )
+            is_open = maximum == math.inf
+            bounds = f"at least {minimum:g}" if is_open else f"{minimum:g} to {maximum:g}"
             raise CommandRefused(Failure.INVALID, f"{name} is {value}; it must be {bounds}.", name)
     _check_breakers(sampling.dry_sequence_breakers)
 

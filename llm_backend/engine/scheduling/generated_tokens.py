@@ -16,7 +16,7 @@ from llm_backend.engine.model import Vocabulary
 
 _TOKEN_TYPE = "i"  # noqa: S105 # of an array of tokens
 _ENTRY_BYTES = 400  # estimate of the objects of a chat, besides their contents
-_COMPARED_TOKENS = 64  # at once
+_SLICE_TOKENS = 64  # that are compared at once
 _MARKUP = b"\xff"  # precedes the number of a token without text; UTF-8 never has this byte
 
 
@@ -170,11 +170,11 @@ class GeneratedTokens:
 def _equal_length(known: "array[int]", first: int, theirs: "array[int]", second: int) -> int:
     """Returns the number of equal tokens from these positions on. Compares a few tokens at a time,
     because slices are copies."""
-    length, same = 0, _COMPARED_TOKENS
-    while same == _COMPARED_TOKENS:
+    length, same = 0, _SLICE_TOKENS
+    while same == _SLICE_TOKENS:
         at, other = first + length, second + length
         same = common_prefix_length(
-            known[at : at + _COMPARED_TOKENS], theirs[other : other + _COMPARED_TOKENS]
+            known[at : at + _SLICE_TOKENS], theirs[other : other + _SLICE_TOKENS]
         )
         length += same
     return length

@@ -182,9 +182,8 @@ def find_audit_entries(
 def delete_audit_entries(connection: Connection, before: int) -> bool:
     """Deletes some of the entries from before this time. Returns True if more may be left."""
     expired = select(audit_logs.c.seq).where(audit_logs.c.created_at < before)
-    oldest = expired.order_by(audit_logs.c.created_at, audit_logs.c.seq).limit(
-        _EXPIRED_ENTRIES_PER_TRANSACTION
-    )
+    by_age = expired.order_by(audit_logs.c.created_at, audit_logs.c.seq)
+    oldest = by_age.limit(_EXPIRED_ENTRIES_PER_TRANSACTION)
     seqs = connection.scalars(oldest.with_for_update(skip_locked=True)).all()
     connection.execute(delete_from(audit_logs).where(audit_logs.c.seq.in_(seqs)))
     return len(seqs) == _EXPIRED_ENTRIES_PER_TRANSACTION

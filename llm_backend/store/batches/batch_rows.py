@@ -168,12 +168,8 @@ def expire(connection: Connection, *, now: float) -> None:
     has_expired = (batches.c.status == BatchStatus.IN_PROGRESS.value) & (
         batches.c.expires_at <= now
     )
-    oldest = (
-        select(batches)
-        .where(has_expired)
-        .order_by(batches.c.expires_at)
-        .limit(_EXPIRED_BATCHES_PER_CALL)
-    )
+    expired = select(batches).where(has_expired).order_by(batches.c.expires_at)
+    oldest = expired.limit(_EXPIRED_BATCHES_PER_CALL)
     for row in connection.execute(oldest.with_for_update(skip_locked=True, key_share=True)).all():
         job_rows.remove_not_running(connection, BATCH_LINES, row.id, now=now)
         completed, failed = line_rows.counts(connection, row.seq)

@@ -150,12 +150,8 @@ def _oldest(
 ) -> tuple[Sequence[int], Sequence[int]]:
     """Locks the oldest rows that no other transaction has locked; returns their times and `seq`."""
     age = table.c.created_at if age is None else age
-    oldest = (
-        select(age, table.c.seq)
-        .where(condition)
-        .order_by(age, table.c.seq)
-        .limit(ROWS_PER_TRANSACTION)
-    )
+    by_age = select(age, table.c.seq).where(condition).order_by(age, table.c.seq)
+    oldest = by_age.limit(ROWS_PER_TRANSACTION)
     rows = connection.execute(oldest.with_for_update(of=table, skip_locked=True)).all()
     return [row[0] for row in rows], [row[1] for row in rows]
 

@@ -205,12 +205,8 @@ def _cancel(connection: Connection, id: str, now: int) -> tuple[StoredUpload, Se
 
 def _expire(connection: Connection, now: int) -> bool:
     has_expired = (uploads.c.expires_at <= now) & (uploads.c.status == UploadStatus.PENDING.value)
-    oldest = (
-        select(uploads)
-        .where(has_expired)
-        .order_by(uploads.c.expires_at)
-        .limit(_EXPIRED_UPLOADS_PER_TRANSACTION)
-    )
+    expired = select(uploads).where(has_expired).order_by(uploads.c.expires_at)
+    oldest = expired.limit(_EXPIRED_UPLOADS_PER_TRANSACTION)
     rows = connection.execute(oldest.with_for_update(skip_locked=True)).all()
     freed_bytes = 0
     for row in rows:
