@@ -20,7 +20,7 @@ class StreamEnding:
     `headers` are the answer's, with names in lower case; `path` is the request's.
     """
 
-    def __init__(self, headers: Headers, path: str = "") -> None:
+    def __init__(self, headers: Headers, path: str) -> None:
         self._path = path
         first: dict[bytes, bytes] = {}
         for name, value in headers:

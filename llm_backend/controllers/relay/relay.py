@@ -163,6 +163,7 @@ async def relay(
     return RelayedResponse(
         relayed,
         upload,
+        path=http.url.path,
         extra_headers=extra_headers,
         observe=observe,
         finish=finish,

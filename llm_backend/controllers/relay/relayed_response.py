@@ -84,13 +84,17 @@ def _with_error(relayed: UpstreamAnswer, http: HttpRequest, message: str) -> Ups
 
 
 class RelayedResponse(Response):
-    """An upstream's answer, sent chunk by chunk. It is cut off if either side disconnects."""
+    """An upstream's answer, sent chunk by chunk. It is cut off if either side disconnects.
+
+    `path` is the request's; the form of the error that ends a broken stream depends on it.
+    """
 
     def __init__(
         self,
         relayed: UpstreamAnswer,
         upload: RequestBodyStream,
         *,
+        path: str,
         extra_headers: Sequence[tuple[bytes, bytes]],
         observe: Observe | None,
         finish: Finish | None,
@@ -107,7 +111,7 @@ class RelayedResponse(Response):
             if observe and is_good
             else None
         )
-        self._ending = StreamEnding(relayed.headers)
+        self._ending = StreamEnding(relayed.headers, path)
         self._may_contain_error = is_good and self._ending.is_readable
         self._finish = finish
         self._finishing: asyncio.Future[None] | None = None

@@ -40,8 +40,9 @@ class DetachedChat:
     but can no longer be followed.
     """
 
-    def __init__(self, id: str, state: Mapping[str, Any], bytes_limit: int) -> None:
+    def __init__(self, id: str, path: str, state: Mapping[str, Any], bytes_limit: int) -> None:
         self.id = id
+        self._path = path
         self.created_at = int(time.time())
         self.is_answered = False  # True once the last event of the answer has been sent
         self.is_over = False
@@ -90,7 +91,7 @@ class DetachedChat:
 
         async def retain(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._ending = StreamEnding(message["headers"])
+                self._ending = StreamEnding(message["headers"], self._path)
             elif self._ending is not None and (body := message.get("body")):
                 self.is_answered = self.is_answered or self._ending.feed(body)
                 self._retain(body)
@@ -194,7 +195,7 @@ class DetachedChats:
                 f"Leave `{HEADER}` out.",
                 param=HEADER,
             )
-        return DetachedChat(id, state, self._bytes_limit)
+        return DetachedChat(id, path, state, self._bytes_limit)
 
     def add(self, chat: DetachedChat, request: JsonMapping) -> None:
         """Adds a chat whose request has been checked, within the limit. Raises `InvalidRequest`,

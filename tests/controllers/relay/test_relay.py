@@ -151,6 +151,34 @@ async def test_a_cut_stream_ends_with_an_error_event():
     assert got.body.endswith(b"}\n\n")
 
 
+async def test_a_cut_stream_of_messages_ends_with_their_error_event():
+    upstream = Scripted(first=STREAM_HEAD + chunk(b"event: ping\ndata: {}\n\n"))
+
+    async with relayed_to(upstream.fake) as relay, relay.client() as client:
+        await client.send(post(path="/v1/messages"))
+        (await upstream.connection()).cut()
+        got = await client.message()
+
+    event, _, data = got.body.removeprefix(b"event: ping\ndata: {}\n\n").partition(b"\n")
+    assert event == b"event: error"
+    error = json.loads(data.removeprefix(b"data: "))
+    assert (error["type"], error["error"]["type"]) == ("error", "api_error")
+
+
+async def test_a_cut_stream_of_lines_ends_with_a_line():
+    line = b'{"message":{"content":"a"},"done":false}\n'
+    head = STREAM_HEAD.replace(b"text/event-stream", b"application/x-ndjson")
+    upstream = Scripted(first=head + chunk(line))
+
+    async with relayed_to(upstream.fake) as relay, relay.client() as client:
+        await client.send(post(path="/api/chat"))
+        (await upstream.connection()).cut()
+        got = await client.message()
+
+    last = got.body.removeprefix(line)
+    assert isinstance(json.loads(last)["error"], str)
+
+
 @pytest.mark.parametrize("half", [b'data: {"id":', b"data: 1\n", b"data: 1\r"])
 async def test_an_error_event_stands_alone_after_half_an_event(half: bytes):
     upstream = Scripted(first=STREAM_HEAD + chunk(half))
