@@ -4,14 +4,14 @@ Compiled validators return only True or False here. Their error reports would ho
 every alternative, and take minutes and gigabytes for a hostile body of 200 KB. So a refused value
 is walked once more, by the schema, until the first failure, within a budget of steps. Of a long
 chat, only the messages that a validator refuses are walked. If all branches of an `anyOf` or
-`oneOf` fail, the reported one is the branch whose tag (`type`, `role`) fits, else the deepest
-failure.
+`oneOf` fail, the reported failure is the deepest one of those branches whose tags (`type`, `role`)
+fit. If none fits, the wrong tag is reported, else the missing one.
 """
 
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from llm_backend.json_types import JsonValue
@@ -44,15 +44,19 @@ _BOUNDS: Sequence[tuple[str, str, str, Callable[[float, float], bool]]] = (
 class ValidationMessage:
     """One validation failure: path, OpenAI's error code, expected types or values.
 
-    `expected` holds the valid types, or the valid values of an enum. `is_wrong_tag` is true if the
-    value is the tag (`type`, `role`) of another branch of an `anyOf` or `oneOf`.
+    `expected` holds the valid types, or the valid values of an enum; `types` those that are valid
+    besides these values. `is_wrong_tag` is true if the value is the tag (`type`, `role`) of another
+    branch of an `anyOf` or `oneOf`, `is_missing_tag` if the object has no tag, or no field at all,
+    of this branch.
     """
 
     path: Path
     code: str
     detail: str
     expected: tuple[JsonValue, ...] = ()
+    types: tuple[str, ...] = ()
     is_wrong_tag: bool = False
+    is_missing_tag: bool = False
 
     @property
     def field(self) -> str | None:
@@ -68,10 +72,10 @@ class ValidationMessage:
         if self.code == "unknown_parameter":
             return f"Unknown parameter: {field}."
         if self.code == "invalid_type":
-            types = _either([_ARTICLES.get(name, f"a {name}") for name in self.expected])
+            types = _either(_with_articles(self.expected))
             return f"Invalid type for {field}: expected {types}, but got {self.detail} instead."
         if self.expected:
-            values = _either([abbreviate(value) for value in self.expected])
+            values = _either([*map(abbreviate, self.expected), *_with_articles(self.types)])
             return f"Invalid value for {field}: {self.detail}. Supported: {values}."
         return f"Invalid {field}: {self.detail}."
 
@@ -170,14 +174,21 @@ class _Walk:
     ) -> Iterator[ValidationMessage]:
         properties = schema.get("properties", {})
         present = [name for name in properties if name in value]
-        tags = [name for name in present if _is_tag(name, self._values(properties[name]))]
+        tags = [name for name in properties if _is_tag(name, self._values(properties[name]))]
+        tags.sort(key=lambda name: name != "type")  # a `role` is that of an object of this type
         for name in tags:
-            if found := self.failure(properties[name], value[name], (*path, name)):
+            if name in value and (
+                found := self.failure(properties[name], value[name], (*path, name))
+            ):
                 yield found
-        for name in schema.get("required", ()):
-            if name not in value:
-                where = (*path, name)
-                yield ValidationMessage(path=where, code="missing_required_parameter", detail="")
+        missing = [name for name in schema.get("required", ()) if name not in value]
+        for name in sorted(missing, key=lambda name: name not in tags):
+            yield ValidationMessage(
+                path=(*path, name),
+                code="missing_required_parameter",
+                detail="",
+                is_missing_tag=name in tags or not present,
+            )
         for name in present:
             if found := self.failure(properties[name], value[name], (*path, name)):
                 yield found
@@ -198,11 +209,14 @@ class _Walk:
                 yield found
 
     def _values(self, schema: JsonValue) -> Sequence[JsonValue]:
-        """Returns the values of an `enum` or `const` schema, through references."""
+        """Returns the values of a schema with `enum` or `const`, through references and `null`."""
         while isinstance(schema, dict) and "$ref" in schema:
             schema = self._resolve(schema["$ref"])
         if not isinstance(schema, dict):
             return ()
+        branches = schema.get("anyOf") or schema.get("oneOf") or ()
+        if {"type": "null"} in branches and len(branches) == 2:
+            return self._values(next(one for one in branches if one != {"type": "null"}))
         return [schema["const"]] if "const" in schema else schema.get("enum", ())
 
     def _alternatives(
@@ -217,16 +231,18 @@ class _Walk:
         intended = [one for one in found if not _is_for_other_branch(one, path)]
         if intended:
             return max(intended, key=lambda one: len(one.path))
-        tagged = [one for one in found if one.is_wrong_tag]
-        same = tagged or [one for one in found if one.code == "invalid_type"]
-        expected = dict.fromkeys(name for one in same for name in one.expected)
+        wrong = [one for one in found if one.is_wrong_tag]
+        of_type = [one for one in wrong if one.path[-1:] != ("type",)]
+        mistyped = [one for one in found if one.code == "invalid_type"]
+        missing = [one for one in found if one.is_missing_tag]
+        same = of_type or wrong or missing[:1] or mistyped
         first = same[0]
-        return ValidationMessage(
-            path=first.path,
-            code=first.code,
-            detail=first.detail,
-            expected=tuple(expected),
-            is_wrong_tag=first.is_wrong_tag,
+        types = [name for one in mistyped for name in one.expected if name != "null"]
+        return replace(
+            first,
+            expected=tuple(dict.fromkeys(name for one in same for name in one.expected)),
+            types=tuple(types) if first.is_wrong_tag and first.path == path else first.types,
+            is_wrong_tag=first.is_wrong_tag and not (types and first.path == path),
         )
 
 
@@ -238,7 +254,8 @@ def _is_tag(name: str | int | None, values: Sequence[JsonValue]) -> bool:
 def _is_for_other_branch(failure: ValidationMessage, path: Path) -> bool:
     """True if the failure shows that the value was meant for another branch."""
     depth = len(failure.path) - len(path)
-    return (failure.is_wrong_tag and depth <= 1) or (failure.code == "invalid_type" and depth == 0)
+    has_other_tag = failure.is_wrong_tag or failure.is_missing_tag
+    return (has_other_tag and depth <= 1) or (failure.code == "invalid_type" and depth == 0)
 
 
 def _type_failure(types: str | list[str], value: JsonValue, path: Path) -> ValidationMessage | None:
@@ -313,6 +330,10 @@ def _bound_failures(schema: JsonValue, value: float, path: Path) -> Iterator[Val
         if keyword in schema and not is_within(value, schema[keyword]):
             detail = f"expected a value {symbol} {schema[keyword]}, but got {abbreviate(value)}"
             yield ValidationMessage(path=path, code=f"{kind}_{side}_value", detail=detail)
+
+
+def _with_articles(types: Iterable[JsonValue]) -> list[str]:
+    return [_ARTICLES.get(name, f"a {name}") for name in types]
 
 
 def _either(names: Sequence[str]) -> str:

@@ -56,6 +56,21 @@ def refusal(
             "messages[0].content[0].type",
             "invalid_value",
         ),
+        (
+            chat(messages=[{"role": "user", "content": [{"text": "Hi"}]}]),
+            "messages[0].content[0].type",
+            "missing_required_parameter",
+        ),
+        (
+            chat(tool_choice={"function": {"name": "f"}}),
+            "tool_choice.type",
+            "missing_required_parameter",
+        ),
+        (
+            chat(messages=[{"role": "assistant", "tool_calls": [{"id": "x"}]}]),
+            "messages[0].tool_calls[0].type",
+            "missing_required_parameter",
+        ),
         (chat(n=0), "n", "integer_below_min_value"),
         (chat(n=129), "n", "integer_above_max_value"),
         (chat(n=1.5), "n", "invalid_type"),
@@ -173,6 +188,70 @@ def test_an_unknown_tool_type_lists_the_known_ones(validators: Validators):
 
     assert error.param == "tools[0].type"
     assert all(f"'{name}'" in error.message for name in ("function", "file_search"))
+
+
+@pytest.mark.parametrize(
+    ("item", "param", "code"),
+    [
+        ({"role": "robot", "content": "Hi"}, "role", "invalid_value"),
+        ({"role": "user", "content": None}, "content", "invalid_type"),
+        ({"role": "user"}, "content", "missing_required_parameter"),
+        ({"type": "hammer"}, "type", "invalid_value"),
+        ({"type": "message", "role": "robot", "content": "Hi"}, "role", "invalid_value"),
+        ({"type": "function_call_output"}, "output", "missing_required_parameter"),
+        (
+            {"role": "user", "content": [{"text": "Hi"}]},
+            "content[0].type",
+            "missing_required_parameter",
+        ),
+        ({}, "type", "missing_required_parameter"),
+    ],
+)
+def test_a_refused_item_names_the_field(validators: Validators, item: Any, param: str, code: str):
+    error = refusal(validators, {"model": "m", "input": [item]}, "createResponse")
+
+    assert (error.param, error.code) == (f"input[0].{param}", code)
+
+
+def test_roles_of_all_kinds_of_messages_are_named(validators: Validators):
+    body = {"model": "m", "input": [{"role": "tool", "content": "Hi"}]}
+
+    message = refusal(validators, body, "createResponse").message
+
+    assert message == (
+        "Invalid value for 'input[0].role': 'tool' is not supported. Supported: "
+        "'assistant', 'developer', 'system' or 'user'."
+    )
+
+
+@pytest.mark.parametrize(
+    ("event", "param", "supported"),
+    [
+        (
+            {"type": "conversation.item.create", "item": {"type": "message", "role": "robot"}},
+            "item.role",
+            "'assistant', 'system' or 'user'",
+        ),
+        (
+            {
+                "type": "session.update",
+                "session": {"type": "realtime", "max_output_tokens": "x"},
+            },
+            "session.max_output_tokens",
+            "'inf' or an integer",
+        ),
+    ],
+)
+def test_a_refused_event_names_the_field_and_its_values(
+    validators: Validators, event: Any, param: str, supported: str
+):
+    check = validators.component("RealtimeClientEvent")
+
+    with pytest.raises(InvalidRequest) as raised:
+        check.check_request(event)
+
+    assert raised.value.param == param
+    assert raised.value.message.endswith(f"Supported: {supported}.")
 
 
 def test_relayed_bodies_may_hold_unknown_fields(validators: Validators):
