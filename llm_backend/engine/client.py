@@ -1,4 +1,5 @@
-"""Client of an engine in the API process: sends commands, receives deltas and answers."""
+"""Client of an engine, in the API process: sends commands to a worker, and receives the deltas and
+answers."""
 
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -64,9 +65,10 @@ _Answer = TypeVar(
 
 
 class EngineClient:
-    """One model in a process of its own, supervised and restarted.
+    """One model in a worker process. The client supervises and restarts the worker, unless another
+    process owns it (`for_remote_worker`).
 
-    `async with EngineClient(config) as engine:` begins to load the model and returns at once;
+    `async with EngineClient(config) as engine:` begins to load the model and does not wait for it;
     `ready` waits. Every call raises `CommandFailed` if the engine refuses the command, `EngineDown`
     if the engine process is not running.
     """
@@ -103,10 +105,10 @@ class EngineClient:
         return self._lifecycle.state
 
     @property
-    def is_abandoned(self) -> bool:
+    def is_unsupervised(self) -> bool:
         """True if no task keeps the engine alive any more, so that only another process can
         serve the model."""
-        return self._lifecycle.is_abandoned
+        return self._lifecycle.is_unsupervised
 
     @property
     def info(self) -> ModelInfo | None:

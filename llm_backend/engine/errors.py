@@ -3,7 +3,7 @@
 EngineError
 ├── CommandFailed    this command was refused or given up; the engine goes on
 └── EngineDown       the engine process is not running now
-    └── EngineStartError   and it cannot be started, for now
+    └── EngineStartError   and cannot be started: it has failed, or the engine is closed
 """
 
 from llm_backend.engine.messages import Failure

@@ -154,7 +154,7 @@ class Generator(WorkerEngine):
             self._enqueue(request)
 
     def cancel(self, address: Address) -> None:
-        """Removes a request; its slots are free at once."""
+        """Removes a request; its slots are free immediately."""
         request = self._requests.remove(address)
         if request is None:
             return
@@ -247,7 +247,7 @@ class Generator(WorkerEngine):
             self._enqueue(request)
 
     def _enqueue(self, request: EngineRequest) -> None:
-        """Queues a request for a slot, or answers it at once if it needs none."""
+        """Queues a request for a slot, or answers it immediately if it needs none."""
         if isinstance(request, GenerationRequest) and not request.needs_slot:
             self._answer_at_once(request)
             return

@@ -47,7 +47,7 @@ class WorkerEngine(ABC):
     def status(self, name: str) -> Status:
         """Returns the engine's status, which answers the probe with the id `name`."""
 
-    def abandon(self, connection: int) -> None:
+    def cancel_connection(self, connection: int) -> None:
         """Cancels all requests of a closed connection."""
         for address in [one for one in self.addresses if one.connection == connection]:
             self.cancel(address)

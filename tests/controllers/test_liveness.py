@@ -11,7 +11,7 @@ from llm_backend.errors import EngineUnavailable
 from tests.engine.conftest import config
 
 
-async def test_liveness_fails_for_an_abandoned_engine(tmp_path):
+async def test_liveness_fails_for_an_unsupervised_engine(tmp_path):
     card = ModelCard(id="small", created_at=0, owned_by="me")
     async with EngineClient(config(tmp_path, command=("no\0program",))) as engine:
         models = [

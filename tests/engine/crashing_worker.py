@@ -11,7 +11,7 @@ from typing import Any
 from llm_backend.engine import llama
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.llama import LlamaModel
-from llm_backend.engine.messages import ABANDONED_STATUS
+from llm_backend.engine.messages import ENDED_ITSELF_STATUS
 from llm_backend.engine.process import model_loading, worker
 
 LITTLE_BYTES = 3 << 30  # of addresses; libraries and stacks of threads take one
@@ -88,11 +88,11 @@ class CrashingAtRestore(LlamaModel):
         crash()
 
 
-class AbandoningModel(LlamaModel):
+class EndingItselfModel(LlamaModel):
     """Ends as a worker does whose image is not wanted any more, but before it is ready."""
 
     def verify(self) -> None:
-        os._exit(ABANDONED_STATUS)
+        os._exit(ENDED_ITSELF_STATUS)
 
 
 class AbortingModel(LlamaModel):
@@ -111,7 +111,7 @@ MODELS = {
     "saves": CrashingAtSave,
     "short-of-memory": CrashingAtSave,
     "restores": CrashingAtRestore,
-    "abandons": AbandoningModel,
+    "ends-itself": EndingItselfModel,
     "says-why": AbortingModel,
 }
 GENERATORS = {

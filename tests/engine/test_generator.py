@@ -534,7 +534,7 @@ def test_closed_connection_cancels_its_own_requests_only():
     bench = Bench()
     bench.generator.submit(Address(1, "mine"), generate("abc", id="mine"), 0)
     bench.generator.submit(Address(2, "other"), generate("abc", id="other"), 0)
-    bench.generator.abandon(1)
+    bench.generator.cancel_connection(1)
     bench.run()
 
     assert bench.text("mine") == ""

@@ -284,7 +284,7 @@ async def test_worker_is_restarted_where_its_crash_cannot_be_shared(
         await eventually(lambda: owner.state is EngineState.RESTARTING)
         await owner.ready()
         await remote_engine.ready()
-    assert not owner.is_abandoned
+    assert not owner.is_unsupervised
 
 
 async def test_worker_killed_from_outside_quarantines_no_request(tiny_llama, socket_path):

@@ -229,7 +229,7 @@ async def test_supervisor_keeps_native_code_of_a_worker_killed_while_it_loads(ti
 
 
 async def test_a_worker_that_ends_itself_before_it_is_ready_has_died(tiny_llama):
-    async with crashing(tiny_llama, "abandons", restart_limit=0, restart_pause_s=40) as engine:
+    async with crashing(tiny_llama, "ends-itself", restart_limit=0, restart_pause_s=40) as engine:
         with pytest.raises(EngineStartError, match="75"):
             await engine.ready()
 
@@ -246,7 +246,7 @@ async def test_engine_fails_with_the_reason_if_its_worker_always_crashes(
             await engine.generate(request())
         for error in (raised.value, caught.value):
             assert 20 < error.retry_after_s < 60
-        assert not engine.is_abandoned
+        assert not engine.is_unsupervised
 
 
 async def test_supervisor_restarts_after_a_pause(tiny_llama, caplog):
@@ -304,9 +304,9 @@ async def test_engine_reports_that_it_is_not_supervised(tiny_llama, caplog):
         with pytest.raises(EngineStartError, match="restart the server") as caught:
             await engine.ready()
 
-        assert engine.is_abandoned
+        assert engine.is_unsupervised
         assert caught.value.retry_after_s is None
-    assert not engine.is_abandoned
+    assert not engine.is_unsupervised
     assert "engine_abandoned" in caplog.text
 
 

@@ -35,14 +35,14 @@ CAN_ANSWER = frozenset({"ready", "unloaded"})  # an unloaded model is loaded by 
 async def get_health(services: Services, request: ApiRequest) -> Response:
     """`GET /healthz`: liveness probe; fails if only a restart of the process can help. The
     probe ignores a failed engine, which is restarted and reported by `/readyz`."""
-    abandoned = [
+    unsupervised = [
         model.card.id
         for model in services.registry.local
-        if model.engine is not None and model.engine.is_abandoned
+        if model.engine is not None and model.engine.is_unsupervised
     ]
-    if abandoned:
+    if unsupervised:
         raise EngineUnavailable(
-            f"{', '.join(abandoned)} cannot be restarted any more: restart the server.",
+            f"{', '.join(unsupervised)} cannot be restarted any more: restart the server.",
         )
     return JsonResponse({"status": "ok"})
 

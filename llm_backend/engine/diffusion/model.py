@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from llm_backend.engine.command_refused import CommandRefused
 from llm_backend.engine.diffusion.library import CHANNELS, DiffusionLibrary
 from llm_backend.engine.messages import (
-    ABANDONED_STATUS,
+    ENDED_ITSELF_STATUS,
     Draw,
     DrawingStep,
     Failure,
@@ -159,4 +159,4 @@ class _Drawing:
 def _end_process() -> None:
     """Ends this worker in the middle of native code. Its supervisor starts another one."""
     _log.info("engine.drawing_abandoned")
-    os._exit(ABANDONED_STATUS)
+    os._exit(ENDED_ITSELF_STATUS)

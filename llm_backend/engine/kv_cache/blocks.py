@@ -1,5 +1,5 @@
-"""Block hashes of token lists. A block's hash covers all tokens before it too, so two texts with
-the same hash are the same up to the block's end. Pure."""
+"""Block hashes of token lists. A block's hash covers all tokens before it too, so two lists that
+have a hash in common are the same up to the end of its block. Pure."""
 
 import hashlib
 from array import array
@@ -13,7 +13,7 @@ _BLOCK_BYTES = PREFIX_BLOCK * array(_TOKEN).itemsize
 
 
 def block_hashes(tokens: abc.Sequence[int]) -> tuple[bytes, ...]:
-    """Hashes of the whole blocks of a text without media tokens."""
+    """Hashes of the whole blocks of a token list, which has no media tokens."""
     data, chain, hashes = token_bytes(tokens), b"", []
     for start in range(0, len(data) - _BLOCK_BYTES + 1, _BLOCK_BYTES):
         block = data[start : start + _BLOCK_BYTES]
@@ -22,8 +22,8 @@ def block_hashes(tokens: abc.Sequence[int]) -> tuple[bytes, ...]:
     return tuple(hashes)
 
 
-def text_name(tokens: abc.Sequence[int]) -> str:
-    """Name of a text, for an entry or a file: the hash of all its tokens."""
+def tokens_name(tokens: abc.Sequence[int]) -> str:
+    """Name of a token list, for an entry or a file: the hash of all tokens."""
     return hashlib.blake2b(token_bytes(tokens), digest_size=_DIGEST_BYTES).hexdigest()
 
 

@@ -53,7 +53,7 @@ class SlotAllocation:
 
 
 class HostPrefixStates(Protocol):
-    """The host prefix cache: states of prefixes that can be restored into a slot at once."""
+    """The host prefix cache: states of prefixes that can be restored into a slot without a file."""
 
     def find(self, tokens: abc.Sequence[int]) -> Prefix | None:
         """Returns the state whose prefix of these tokens saves the most; None if there is none."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.kv_cache.blocks import block_hashes, plain_length, text_name
+from llm_backend.engine.kv_cache.blocks import block_hashes, plain_length, tokens_name
 from llm_backend.engine.kv_cache.cache import common_prefix_length, restore_cost
 from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.kv_cache.prefix_index import (
@@ -36,7 +36,7 @@ def default_limit_bytes(available_bytes: int) -> int:
 
 class HostPrefixCache:
     """States of at most `limit_bytes`. `can_roll_back` is False for models whose state cannot be
-    truncated: they restore a state only if the text begins with all of its tokens. States are
+    truncated: they restore a state only if the prompt begins with all of its tokens. States are
     evicted while less than a sixteenth of `machine_bytes` is available."""
 
     def __init__(
@@ -86,7 +86,7 @@ class HostPrefixCache:
         if size > self._limit_bytes or self._shortage_bytes(size) > self.bytes:
             return
         entry = PrefixEntry(
-            name=text_name(tokens), tokens=len(tokens), size=size, blocks=block_hashes(tokens)
+            name=tokens_name(tokens), tokens=len(tokens), size=size, blocks=block_hashes(tokens)
         )
         if self._can_roll_back:
             for name in self._index.find_replaced(entry):
@@ -99,8 +99,8 @@ class HostPrefixCache:
         self.saves += 1
 
     def find(self, tokens: abc.Sequence[int]) -> Prefix | None:
-        """The state that saves the most tokens of a text, less the cost of restoring it; of equal
-        ones the smallest. Only the text before the first image or audio is looked up."""
+        """The state that saves the most of these tokens, less the cost of restoring it; of equal
+        ones the smallest. Only the tokens before the first image or audio are looked up."""
         if not self._prefixes:
             return None
         matches = self._matches(tokens[: plain_length(tokens)])
@@ -115,7 +115,7 @@ class HostPrefixCache:
         chat, and only the last answer has other tokens now (it lacks its reasoning, for instance).
         The slot then holds everything that can be used again.
         """
-        name, unused = text_name(prefix.tokens), len(prefix.tokens) - shared
+        name, unused = tokens_name(prefix.tokens), len(prefix.tokens) - shared
         if not unused:
             self._remove(name)
         elif unused * _NEARLY_ALL_DIVISOR <= len(prefix.tokens):
@@ -143,7 +143,7 @@ class HostPrefixCache:
             self._remove(entry.name)
 
     def _matches(self, tokens: abc.Sequence[int]) -> list[PrefixMatch]:
-        """The usable states with the most blocks of a text, matched to the token."""
+        """The usable states with the most blocks of `tokens`, matched to the token."""
         if not self._can_roll_back:
             match = self._index.whole_match(tokens)
             return [] if match is None else [match]

@@ -1,12 +1,12 @@
 """Index of prefixes saved in files or host memory: finds those that share the most leading blocks
-with a text, or the longest one that a text begins with. Pure; it holds hashes of blocks instead of
-tokens: 16 bytes for 64 tokens."""
+with given tokens, or the longest one that they begin with. Pure; it holds hashes of blocks instead
+of tokens: 16 bytes for 64 tokens."""
 
 from collections import OrderedDict, abc
 from dataclasses import dataclass
 from itertools import takewhile
 
-from llm_backend.engine.kv_cache.blocks import block_hashes, text_name
+from llm_backend.engine.kv_cache.blocks import block_hashes, tokens_name
 from llm_backend.engine.messages import PREFIX_BLOCK
 
 
@@ -23,7 +23,7 @@ class PrefixEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixMatch:
-    """A saved prefix of a text: `entry` and the text share at least the first `tokens` tokens."""
+    """A saved prefix of given tokens: `entry` shares at least the first `tokens` of them."""
 
     entry: PrefixEntry
     tokens: int
@@ -86,12 +86,12 @@ class PrefixIndex:
         return list(self._entries.values())
 
     def match(self, tokens: abc.Sequence[int]) -> PrefixMatch | None:
-        """Returns the entry that shares most blocks with a text, the smallest of several."""
+        """Returns the entry that shares most blocks with `tokens`, the smallest of several."""
         return min(self.longest_matches(tokens), key=lambda match: match.entry.size, default=None)
 
     def longest_matches(self, tokens: abc.Sequence[int]) -> list[PrefixMatch]:
-        """Returns all entries that share most blocks with a text. The owner of the entries compares
-        the tokens after these blocks, which fill less than a block."""
+        """Returns all entries that share most blocks with `tokens`. The owner of the entries
+        compares the tokens after these blocks."""
         shared = self._known_blocks(tokens)
         if not shared:
             return []
@@ -101,11 +101,11 @@ class PrefixIndex:
         ]
 
     def whole_match(self, tokens: abc.Sequence[int]) -> PrefixMatch | None:
-        """Returns the longest entry that is wholly a prefix of the text."""
+        """Returns the longest entry that is wholly a prefix of `tokens`."""
         for block in reversed(self._known_blocks(tokens)):
             ending = self._by_last_block.get(block, {}).values()
             for entry in sorted(ending, key=lambda entry: entry.tokens, reverse=True):
-                if entry.name == text_name(tokens[: entry.tokens]):
+                if entry.name == tokens_name(tokens[: entry.tokens]):
                     return PrefixMatch(entry=entry, tokens=entry.tokens)
         return None
 
@@ -140,7 +140,7 @@ class PrefixIndex:
         return evicted if excess <= 0 else None
 
     def _known_blocks(self, tokens: abc.Sequence[int]) -> list[bytes]:
-        """Returns the hashes of the leading blocks of a text that some entry has, too."""
+        """Returns the hashes of the leading blocks of `tokens` that some entry has, too."""
         return list(takewhile(self._by_block.__contains__, block_hashes(tokens)))
 
 

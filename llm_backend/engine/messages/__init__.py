@@ -59,8 +59,8 @@ from llm_backend.engine.messages.events import (
 )
 from llm_backend.engine.messages.prompts import refuse_prompt
 from llm_backend.engine.messages.values import (
-    ABANDONED_STATUS,
     BLOCK_S,
+    ENDED_ITSELF_STATUS,
     PREFIX_BLOCK,
     REFERENCE_S,
     SAMPLES_HZ,
@@ -86,8 +86,8 @@ from llm_backend.engine.messages.values import (
 )
 
 __all__ = [
-    "ABANDONED_STATUS",
     "BLOCK_S",
+    "ENDED_ITSELF_STATUS",
     "PREFIX_BLOCK",
     "REFERENCE_S",
     "SAMPLES_HZ",

@@ -7,8 +7,8 @@ import msgspec
 PREFIX_BLOCK = 64
 """Tokens of a block, by which saved prefixes are indexed, in files and in host memory."""
 
-ABANDONED_STATUS = 75
-"""Exit status of a worker that ended itself, because its native code computed an abandoned request
+ENDED_ITSELF_STATUS = 75
+"""Exit status of a worker that ended itself, because its native code computed a cancelled request
 and could not be stopped."""
 
 WINDOW_S = 30
@@ -232,7 +232,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     embedding_size: int = 0
     trained_context_tokens: int = 0
     context_tokens: int = 0  # maximum length of one sequence in this engine
-    slots: int = 1  # number of sequences that run at once
+    slots: int = 1  # number of sequences that run concurrently
     chat_template: str | None = None
     tool_template: str | None = None  # for chats with tools, where the file has two templates
     bos_token: str = ""

@@ -64,8 +64,8 @@ class _Stage(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class CrashCandidate:
-    """A command that may have crashed the worker. `weight` is the share of the crash that it is
-    charged with: 1 for a likely cause, less if other commands are likelier."""
+    """A command that may have crashed the worker. `weight` is 1 for a likely cause, less if other
+    commands are likelier."""
 
     command: Request
     weight: float
@@ -145,7 +145,7 @@ class Call:
 
 class EngineConnection(asyncio.Protocol):
     """A connection to a worker. `first` returns the worker's first event. `data_received` delivers
-    the others to their calls at once: a task that reads them would cost a turn of the event loop
+    the others to their calls itself: a task that reads them would cost a turn of the event loop
     for every token."""
 
     def __init__(self) -> None:
@@ -207,8 +207,8 @@ class EngineConnection(asyncio.Protocol):
 
         Likely are the running commands without a delta so far, because most crashes come early, and
         the oldest command that the worker has not queued yet. Possible are the other running
-        commands, and queued ones whose grammar may have been compiled. If there is no other, the
-        possible ones are likely, or else the first queued command.
+        commands, and queued ones whose grammar may have been compiled. If none is likely, the
+        possible ones count as likely; if none is possible either, the first queued command does.
         """
         calls = [call for call in self._calls.values() if not isinstance(call.command, Probe)]
         sent = [call for call in calls if call.stage is _Stage.SENT]
@@ -260,7 +260,7 @@ class EngineConnection(asyncio.Protocol):
         await self._closed.wait()
 
     def call_at_end(self, handle_end: Callable[[], None]) -> None:
-        """Registers `handle_end`, which is called when the connection ends; at once if it has."""
+        """Registers `handle_end`, which is called when the connection ends; now if it has."""
         if self._closed.is_set():
             handle_end()
         else:

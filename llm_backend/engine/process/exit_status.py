@@ -25,9 +25,8 @@ def has_crashed(status: int) -> bool:
 
 
 def was_killed_from_outside(status: int, oom_kills_before: int) -> bool:
-    """True if the process was killed by another one, and not by its own fault. Also False if the
-    kernel has killed any process for want of memory since the start (`oom_kills()` is above
-    `oom_kills_before`): the cause is then unknown."""
+    """True if a signal from outside ended the process, and the kernel has killed no process for
+    want of memory since `oom_kills_before` was read. After such a kill the cause is unknown."""
     return status in _FROM_OUTSIDE and oom_kills() == oom_kills_before
 
 

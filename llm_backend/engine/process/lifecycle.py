@@ -71,8 +71,8 @@ class EngineLifecycle:
         raise self._down_error()
 
     def _serve_by(self, connection: EngineConnection) -> None:
-        """Serves requests by this connection until it ends. The state changes at once then, so that
-        a request with a further command waits for the restart instead of failing."""
+        """Serves requests by this connection until it ends. The state then changes immediately, so
+        that a request with a further command waits for the restart instead of failing."""
         self._connection = connection
         self._set_state(EngineState.READY, "")
         connection.call_at_end(lambda: self._handle_connection_end(connection))
@@ -89,7 +89,7 @@ class EngineLifecycle:
             self._is_decided.set()
 
     @property
-    def is_abandoned(self) -> bool:
+    def is_unsupervised(self) -> bool:
         """True if the task that keeps the engine alive has ended without a `close`: a defect,
         after which only another process can serve the model."""
         return self._task is not None and self._task.done() and self.state is not EngineState.CLOSED
@@ -109,7 +109,7 @@ class EngineLifecycle:
     @property
     def _retry_after_s(self) -> float | None:
         """Seconds until the engine is expected to be ready; None for never."""
-        if self.state is EngineState.CLOSED or self.is_abandoned:
+        if self.state is EngineState.CLOSED or self.is_unsupervised:
             return None
         delay_s = self._delay_s
         if self.state is EngineState.FAILED:

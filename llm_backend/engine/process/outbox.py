@@ -5,7 +5,7 @@ A pass needs all processors, and its threads wait for each other: an API process
 event meanwhile would delay all of them. Between two passes one processor is idle. So deltas from
 the middle of an answer wait for the end of the next pass, if that pass is short. The API process
 then writes them to the client while the worker samples the next tokens. The beginning and the end
-of an answer, and all other events, are sent at once.
+of an answer, and all other events, are sent immediately.
 """
 
 import time
@@ -35,7 +35,7 @@ class Outbox:
         self._is_brief = True  # such passes are short enough to delay events
 
     def publish(self, address: Address, event: Event) -> None:
-        """Queues `event`; `Queued` and `SlotAssigned` are sent at once, so that after a crash
+        """Queues `event`; `Queued` and `SlotAssigned` are sent immediately, so that after a crash
         the owner knows which requests were computed."""
         self._queued[address.connection].append(event)
         self._is_due = self._is_due or not _can_wait(event)

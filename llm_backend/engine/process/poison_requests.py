@@ -1,6 +1,6 @@
 """Poison requests: commands that may have crashed the worker. A crash adds a weight to a command: 1
-if the command was likely the cause, less if others were likelier. A command whose weights sum to
-`quarantine_weight` (two) is quarantined: the worker does not get it again."""
+if the command was a likely cause, less if others were likelier. A command whose weights sum to
+`quarantine_weight` is quarantined: the worker does not get it again."""
 
 import fcntl
 import hashlib
@@ -37,13 +37,12 @@ class _StoredRecords(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PoisonRequests:
-    """Counts crashes by a fingerprint of the command, whichever client sends it. The last `limit`
-    commands are remembered, each for `age_s` after its last crash. All processes that share the
-    counts must have the same `clock`.
+    """Counts crashes by a fingerprint of the command, whichever client sends it. The `limit`
+    commands that crashed last are remembered, each for `age_s` after its last crash.
 
-    Workers are named by their process ids. The end of a worker that was killed from outside is no
-    crash. The worker's owner then calls `discard_crash`, before or after other processes call
-    `record_crash` for it.
+    Workers are identified by their process ids. If a worker was killed from outside, no command
+    caused its end: the process that owns the worker calls `discard_crash`. Other processes may call
+    `record_crash` for this worker before or after that; neither call counts.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class PoisonRequests:
             self._records.popitem(last=False)
 
     def discard_crash(self, worker: int) -> None:
-        """Removes the crash of a worker that was killed from outside: no command caused it."""
+        """Removes the crash of a worker that was killed from outside; later reports are ignored."""
         self._remove_old()
         self._killed_workers[worker] = self._clock()
         for key, record in list(self._records.items()):
@@ -86,7 +85,8 @@ class PoisonRequests:
                 del self._records[key]
 
     def clear(self, command: Request) -> None:
-        """Removes the crashes of a command that was answered: it did not cause them."""
+        """Removes the crashes of a command that was answered: it is not taken for their cause any
+        more."""
         if self._records:
             self._records.pop(_fingerprint(command), None)
 
@@ -139,12 +139,13 @@ class SharedPoisonRequests(PoisonRequests):
                 super().record_crash(candidates, worker)
 
     def discard_crash(self, worker: int) -> None:
-        """Removes the crash of a worker that was killed from outside: no command caused it."""
+        """Removes the crash of a worker that was killed from outside; later reports are ignored."""
         with self._lock():
             super().discard_crash(worker)
 
     def clear(self, command: Request) -> None:
-        """Removes the crashes of a command that was answered: it did not cause them."""
+        """Removes the crashes of a command that was answered: it is not taken for their cause any
+        more."""
         if self._has_any():
             with self._lock():
                 super().clear(command)

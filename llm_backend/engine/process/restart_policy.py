@@ -14,7 +14,8 @@ from llm_backend.engine.config import EngineConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Restart:
-    """Delay of the next start in seconds. `is_pause`: the engine has failed until then."""
+    """Delay of the next start in seconds. `is_pause`: until then the engine counts as failed, and
+    refuses requests."""
 
     delay_s: float
     is_pause: bool
@@ -29,8 +30,9 @@ class RestartPolicy:
         self._pauses = 0
 
     def next_restart(self, *, ready_s: float, was_ready: bool, cannot_start: bool) -> Restart:
-        """Returns the next start after a death. `cannot_start`: no worker has been ready yet,
-        and this one has reported why. `ready_s` is without the time in which it was loaded."""
+        """Returns the delay of the next start after a death. `cannot_start`: no worker has been
+        ready yet, and another one would fail in the same way. `ready_s` does not include the time
+        for loading the model."""
         config = self._config
         if was_ready and ready_s >= config.restart_reset_s:
             self._deaths = self._pauses = 0

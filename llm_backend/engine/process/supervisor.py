@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from llm_backend.engine.config import EngineConfig
-from llm_backend.engine.messages import ABANDONED_STATUS, LoadModel, NotReady, Shutdown
+from llm_backend.engine.messages import ENDED_ITSELF_STATUS, LoadModel, NotReady, Shutdown
 from llm_backend.engine.process.engine_connection import EngineConnection
 from llm_backend.engine.process.exit_status import (
     describe_exit,
@@ -39,8 +39,8 @@ _LAST_LINES_S = 1.0  # to read the log of an ended process, which a grandchild m
 @dataclass(frozen=True, kw_only=True)
 class _WorkerExit:
     """End of a worker. `would_repeat`: another worker would soon end in the same way.
-    `must_be_killed`: it did not end by itself. `lacks_memory`: its plan takes too much memory.
-    `is_abandoned`: it ended itself to stop native code. `ready_s`: seconds since it was ready."""
+    `must_be_killed`: it does not end by itself. `lacks_memory`: its plan takes too much memory.
+    `ended_itself`: it did so to stop native code. `ready_s`: seconds since it was ready."""
 
     reason: str
     ready_s: float = 0
@@ -49,7 +49,7 @@ class _WorkerExit:
     would_repeat: bool = False
     must_be_killed: bool = False
     lacks_memory: bool = False
-    is_abandoned: bool = False
+    ended_itself: bool = False
 
 
 class Supervisor(EngineLifecycle):
@@ -89,7 +89,7 @@ class Supervisor(EngineLifecycle):
             worker_exit = await self._run_worker()
             if self.state is EngineState.CLOSED:
                 return
-            if worker_exit.is_abandoned:
+            if worker_exit.ended_itself:
                 _log.info("engine_restarted", extra={"reason": "a request was cancelled"})
                 continue
             if self._shrink_plan(worker_exit) or self._change_native_code(worker_exit):
@@ -195,7 +195,7 @@ class Supervisor(EngineLifecycle):
             was_ready=worker_exit.was_ready,
             has_crashed=has_crashed(exit_.status),
             lacks_memory=self._lacked_memory(exit_, oom_kills_before),
-            is_abandoned=worker_exit.was_ready and exit_.status == ABANDONED_STATUS,
+            ended_itself=worker_exit.was_ready and exit_.status == ENDED_ITSELF_STATUS,
         )
 
     def _lacked_memory(self, exit_: "_ProcessExit", oom_kills_before: int) -> bool:
@@ -238,7 +238,7 @@ class Supervisor(EngineLifecycle):
         """Waits until the worker has ended; False if it hangs."""
         running = asyncio.create_task(connection.wait_closed())
         watching = asyncio.create_task(
-            wait_until_hung(connection, self._config.hang_timeout_s, self._has_work)
+            wait_until_hung(connection, self._config.hang_timeout_s, self._should_probe)
         )
         try:
             await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
@@ -248,8 +248,8 @@ class Supervisor(EngineLifecycle):
                 task.cancel()
             await asyncio.gather(running, watching, return_exceptions=True)
 
-    def _has_work(self, connection: EngineConnection) -> bool:
-        # other processes may have pending requests
+    def _should_probe(self, connection: EngineConnection) -> bool:
+        # with a listening socket, other processes may have pending requests
         return connection.is_busy or self._listening_socket is not None
 
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, EngineConnection]:
@@ -295,7 +295,7 @@ class _ProcessExit:
     def was_caused_by_no_command(self, oom_kills_before: int) -> bool:
         """True if no command ended the process: it was killed from outside, or ended itself to stop
         native code."""
-        if self.status == ABANDONED_STATUS:
+        if self.status == ENDED_ITSELF_STATUS:
             return True
         return not self.was_killed_here and was_killed_from_outside(self.status, oom_kills_before)
 

@@ -77,7 +77,7 @@ class TokenizerThread(Generic[Result]):
         if pending is not None:
             pending.future.cancel()
 
-    def abandon(self, connection: int) -> None:
+    def cancel_connection(self, connection: int) -> None:
         """Drops the commands of a closed connection."""
         for address in [one for one in self._pending if one.connection == connection]:
             self.cancel(address)

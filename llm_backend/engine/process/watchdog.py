@@ -1,4 +1,4 @@
-"""Watchdog: finds, by heartbeat probes, a worker that is alive but makes no progress, because it is
+"""Watchdog: sends probes to find a worker that is alive but makes no progress, because it is
 stopped or hangs in native code."""
 
 import asyncio
@@ -12,13 +12,13 @@ _CHECKS = 4  # checks within the timeout, so that a hang is noticed at most a qu
 
 
 async def wait_until_hung(
-    connection: EngineConnection, timeout_s: float, has_work: Callable[[EngineConnection], bool]
+    connection: EngineConnection, timeout_s: float, should_probe: Callable[[EngineConnection], bool]
 ) -> None:
-    """Returns once the worker has left a probe unanswered for `timeout_s`. An idle worker is
-    not probed."""
+    """Returns once the worker has left a probe unanswered for `timeout_s`. A probe is only sent
+    while `should_probe(connection)` is true."""
     for number in itertools.count():
         await asyncio.sleep(timeout_s / _CHECKS)
-        if not has_work(connection):
+        if not should_probe(connection):
             continue
         call = connection.call(Probe(id=f"watchdog-{number}"))
         try:

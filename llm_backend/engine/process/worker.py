@@ -128,8 +128,8 @@ class Worker:
         """Handles a command, or the end of a connection."""
         command = received.command
         if command is None:
-            self._engine.abandon(received.connection)
-            self._tokenizer.abandon(received.connection)
+            self._engine.cancel_connection(received.connection)
+            self._tokenizer.cancel_connection(received.connection)
             self._is_over = self._is_over or received.connection == self._owner
             return
         self._current = Address(received.connection, getattr(command, "id", ""))

@@ -12,7 +12,7 @@ from llm_backend.engine.sampling.parameter_limits import check_sampling
 from llm_backend.engine.scheduling.generated_tokens import GeneratedTokens, Spelling
 from llm_backend.engine.scheduling.prompt_tokens import PromptTokens, tokenize_prompt
 
-_PART = 32_768  # characters of a long text whose tokens are counted at once
+_PART = 32_768  # characters of a long text whose tokens are counted together
 _TOKEN_CHARACTERS = 8  # more than a token has on average in any language
 _ANSWER_DIVISOR = 8  # a prompt that generated tokens lengthen leaves this share of the context
 _CUT_TOKENS = 64  # upper bound of the tokens that a cut within one token adds

@@ -16,7 +16,7 @@ from llm_backend.engine.model import Vocabulary
 
 _TOKEN_TYPE = "i"  # noqa: S105 # of an array of tokens
 _ENTRY_BYTES = 400  # estimate of the objects of a chat, besides their contents
-_SLICE_TOKENS = 64  # that are compared at once
+_SLICE_TOKENS = 64  # that are compared together
 _MARKUP = b"\xff"  # precedes the number of a token without text; UTF-8 never has this byte
 
 

@@ -75,7 +75,7 @@ class RequestTable:
         self.grammars = Grammars(model.vocabulary, config.grammars)
         self._compiling = GrammarCompilation(self.grammars)
         self._labels_limit = config.labels_limit
-        # paths of a scoring computed at once: several are faster only in unified cells
+        # paths of a scoring computed together: several are faster only in unified cells
         self._scoring_width = model.slots if config.kv_unified else 1
         self._requests: dict[Address, EngineRequest] = {}
 

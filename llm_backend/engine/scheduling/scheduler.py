@@ -2,10 +2,10 @@
 no I/O.
 
 Each pass has one budget of tokens. Decoding sequences (one uncomputed token) get theirs first, so
-that a long prompt never stalls them. A grammar can force the next tokens of a sequence, which are
-then still to be computed. Without unified cells, a sequence with a few forced tokens counts as
-decoding too: it gets one token a pass as long as others decode. The rest of the budget is for
-chunked prefill (`prefill_chunks`).
+that a long prompt never stalls them. A grammar can force several next tokens of a sequence: they
+are known without sampling, but a pass must compute them. Without unified cells, a sequence with a
+few forced tokens counts as decoding, too: it gets one token a pass as long as others decode. The
+rest of the budget is for chunked prefill (`prefill_chunks`).
 
 Sequences without a slot are in the waiting queue. If the next one is interactive, it preempts a
 batch sequence that has computed enough new tokens since it got its slot.
@@ -21,7 +21,7 @@ from llm_backend.engine.scheduling.prefill_chunks import PrefillChunkPlanner
 from llm_backend.engine.scheduling.waiting_queue import WaitingQueue
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 
-_OLDEST_MEDIA_EVERY = 4  # every fourth image or audio file is the oldest, whatever its priority
+_OLDEST_MEDIA_EVERY = 4  # every fourth plan of media takes the oldest, whatever its priority
 # Up to this many forced tokens are computed one a pass, beside other sequences: that is cheaper
 # than a native batch of their own (measured at 8).
 _MAX_FORCED_TOKENS = 8
@@ -114,9 +114,10 @@ class Scheduler:
     def admit(
         self, prepare: Callable[[AdmittedSequence], None] = lambda admitted: None
     ) -> list[AdmittedSequence]:
-        """Gives free slots to the next sequences of the waiting queue. `prepare` is called for
-        each sequence before a slot is chosen for the next one: a state that it saves may be
-        restored for that one."""
+        """Gives slots to the next sequences of the waiting queue: free ones, and for an interactive
+        sequence also that of a batch sequence, which is preempted. `prepare` is called for each
+        sequence before a slot is chosen for the next one: a state that it saves may be restored for
+        that one. After copies of cells, it stops once the admitted sequences fill the next pass."""
         admitted: list[AdmittedSequence] = []
         while not self._has_copied_enough(admitted) and (sequence := self._next()):
             allocation = self._cache.allocate(

@@ -233,7 +233,7 @@ class HeadDrafter(DraftSource):
                 position += 1
 
     def _follow_prompts(self, pieces: "list[_SequencePiece]") -> None:
-        """Computes the tokens of prompts, as many at once as fit into a pass."""
+        """Computes the tokens of prompts, as many together as fit into a pass."""
         size = self._head.batch_tokens
         ready: list[_SequencePiece] = []
         for piece in sorted(pieces, key=lambda one: one.slot):

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.engine.kv_cache.blocks import block_hashes, text_name
+from llm_backend.engine.kv_cache.blocks import block_hashes, tokens_name
 from llm_backend.engine.kv_cache.cache import common_prefix_length
 from llm_backend.engine.kv_cache.prefix_index import PrefixEntry, PrefixIndex
 
@@ -18,7 +18,7 @@ def text(letters: list[int], tail: int = 0) -> list[int]:
 
 def entry(tokens: list[int], size: int = 100) -> PrefixEntry:
     return PrefixEntry(
-        name=text_name(tokens), tokens=len(tokens), size=size, blocks=block_hashes(tokens)
+        name=tokens_name(tokens), tokens=len(tokens), size=size, blocks=block_hashes(tokens)
     )
 
 
@@ -64,7 +64,7 @@ def test_prefix_index_whole_match_is_a_prefix_to_its_last_token():
 
 def test_prefix_index_does_not_find_removed_files():
     files = index(entry(text([1, 2])), entry(text([1])))
-    files.remove(text_name(text([1, 2])))
+    files.remove(tokens_name(text([1, 2])))
     files.remove("unknown")
 
     assert files.match(text([1, 2])).tokens == BLOCK
@@ -73,9 +73,9 @@ def test_prefix_index_does_not_find_removed_files():
 
 def test_prefix_index_replaces_shorter_files_that_were_never_read():
     files = index(entry(text([1])), entry(text([1, 2])), entry(text([2])), entry(text([1, 3])))
-    files.mark_used(text_name(text([1])))
+    files.mark_used(tokens_name(text([1])))
 
-    assert files.find_replaced(entry(text([1, 2, 3]))) == [text_name(text([1, 2]))]
+    assert files.find_replaced(entry(text([1, 2, 3]))) == [tokens_name(text([1, 2]))]
 
 
 def test_prefix_index_evicts_the_least_recently_used_files():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm_backend.durations import DAY_S
-from llm_backend.engine.kv_cache.blocks import block_hashes, text_name
+from llm_backend.engine.kv_cache.blocks import block_hashes, tokens_name
 from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.kv_cache.prefix_files.model_identity import (
     FOLDER_NAME,
@@ -140,7 +140,7 @@ class PrefixFolder:
 
     def _entry(self, tokens: list[int], size: int) -> PrefixEntry:
         return PrefixEntry(
-            name=text_name(tokens), tokens=len(tokens), size=size, blocks=block_hashes(tokens)
+            name=tokens_name(tokens), tokens=len(tokens), size=size, blocks=block_hashes(tokens)
         )
 
     def _file(self, name: str) -> Path:
