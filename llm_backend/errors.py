@@ -196,7 +196,7 @@ class RangeNotSatisfiable(InvalidRequest):
 
 
 class RateLimited(ApiError):
-    """This caller sends too much at once. `LimitReached` also says when to retry."""
+    """This caller sends too much in too short a time. `LimitReached` also says when to retry."""
 
     status = 429
     type = "rate_limit_error"
@@ -232,7 +232,7 @@ class LimitReached(RateLimited):
 
 
 class RequestsLimited(LimitReached):
-    """Too many requests in a window of time, or at once."""
+    """Too many requests in a window of time, or concurrently."""
 
     type = "requests"
 
@@ -311,12 +311,13 @@ class DeadlineExceeded(ApiError):
 
 
 class UpstreamError(ApiError):
-    """An upstream did not answer. `was_sent` is True if it may have received the request,
-    `is_permanent` if a retry at the same upstream is futile."""
+    """An upstream did not answer. `may_be_processed` is False if the request counts as not
+    processed, so that another upstream may get it. `is_permanent` is True if a retry at the same
+    upstream is futile."""
 
     status = 502
     default_code = "upstream_failed"
-    was_sent = True
+    may_be_processed = True
     is_permanent = False
 
 

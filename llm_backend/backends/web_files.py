@@ -51,7 +51,7 @@ class WebFile:
 
 class WebFiles:
     """Fetches files of up to `limit_bytes` from `hosts` (`HOST` or `HOST:PORT`), each within
-    `timeout_s`. `is_public` returns True for an address to which connections are allowed."""
+    `timeout_s`. `is_allowed` returns True for an address to which connections are allowed."""
 
     def __init__(
         self,
@@ -60,14 +60,14 @@ class WebFiles:
         messages: FetchMessages,
         limit_bytes: int,
         timeout_s: float,
-        is_public: Callable[[str], bool] = is_public_address,
+        is_allowed: Callable[[str], bool] = is_public_address,
     ) -> None:
         self._hosts = {host.lower() for host in hosts}
         self._messages = messages
         self._limit_bytes = limit_bytes
         self._timeout_s = timeout_s
         self._lookups = lookup_threads("file-lookups")
-        self._is_public = is_public
+        self._is_allowed = is_allowed
 
     async def fetch(self, url: str, where: str) -> WebFile:
         """Fetches the file at this URL. Raises `InvalidRequest` with the param `where`."""
@@ -86,7 +86,7 @@ class WebFiles:
                 f"This server does not fetch {words.noun}s from there: {words.instead}, or allow "
                 f"the host with `{words.setting}` (LLM_BACKEND_{words.setting.upper()}).",
             )
-        if is_address(host) and not self._is_public(host):
+        if is_address(host) and not self._is_allowed(host):
             noun = words.noun.capitalize()
             raise self._error(where, f"{noun}s are not fetched from private addresses.")
 
@@ -97,7 +97,7 @@ class WebFiles:
         try:
             async with (
                 open_session(
-                    self._is_public, timeout_s=self._timeout_s, lookups=self._lookups
+                    self._is_allowed, timeout_s=self._timeout_s, lookups=self._lookups
                 ) as session,
                 session.get(url, allow_redirects=False) as answer,
             ):

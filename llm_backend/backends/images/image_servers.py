@@ -43,7 +43,7 @@ _HEADERS = ((b"content-type", b"application/json"), (b"accept", b"application/js
 _POLL_S = 0.5
 _OPTIONS_TIMEOUT_S = 5.0
 _PROGRESS_TIMEOUT_S = 2.0
-_INTERRUPT_TIMEOUT_S = 5.0  # an interruption is answered at once, or the server is stuck
+_INTERRUPT_TIMEOUT_S = 5.0  # an interruption is answered quickly, or the server is stuck
 _FRAMING_BYTES = 1024 * 1024  # bytes of an answer besides its images
 
 OnAbandoned = Callable[[], None]
@@ -75,7 +75,7 @@ class ImageServers:
         self._running: set[_ServerRequest] = set()
 
     async def wait_idle(self) -> None:
-        """Waits until the image servers have been asked to end all abandoned requests."""
+        """Waits until the image servers have been asked to end all cancelled requests."""
         await self._endings.wait_idle()
 
     @property
@@ -210,7 +210,7 @@ class _ServerRequest:
                 yield GeneratedImage(data=image)
         finally:
             if not drawing_task.done():  # in a task of its own: this one may be cancelled
-                self.endings.start(self._abandon(drawing_task))
+                self.endings.start(self._interrupt_and_cancel(drawing_task))
 
     async def _fetch_images(self, drawing: ImageRequest) -> list[bytes]:
         limit_bytes = drawing.count * self.image_bytes * 4 // 3 + _FRAMING_BYTES
@@ -310,8 +310,8 @@ class _ServerRequest:
             raise UpstreamFailed(f"The image server reports no progress ({answer.status}).")
         return await asyncio.to_thread(sdapi.parse_progress, read)
 
-    async def _abandon(self, drawing_task: "asyncio.Task[list[bytes]]") -> None:
-        """Ends a request that is given up. The server is interrupted first, while this request
+    async def _interrupt_and_cancel(self, drawing_task: "asyncio.Task[list[bytes]]") -> None:
+        """Ends a request whose client has left. The server is interrupted first, while this request
         still has its permit; later the interruption would end another request's image."""
         await self._interrupt()
         drawing_task.cancel()

@@ -143,7 +143,8 @@ async def compute(
 
 
 def check_bytes(scoring: LabelScoring, limit: int) -> None:
-    """Raises `InvalidRequest` for questions of more text than the engine tokenizes at once."""
+    """Raises `InvalidRequest` for questions of more text than the engine tokenizes in one
+    command."""
     if scoring.text_bytes > limit:
         raise InvalidRequest(
             f"The questions have {scoring.text_bytes} bytes of text together; this server "

@@ -144,7 +144,7 @@ def invalid_answer(found: str) -> UpstreamFailed:
         f"The upstream answered with {found} where JSON or events were due; its base URL "
         "may be that of something else."
     )
-    failed.was_sent, failed.is_permanent = False, True
+    failed.may_be_processed, failed.is_permanent = False, True
     return failed
 
 

@@ -38,12 +38,13 @@ class Attempts:
 
     @property
     def queue_timeout_s(self) -> float:
+        """Seconds to wait for a permit: the longest `connect_timeout_s` of the upstreams."""
         return max(one.config.connect_timeout_s for one in self.upstreams)
 
     def candidates(self) -> list[Upstream]:
         """Returns the upstreams that are not ejected; of these only the untried ones, if any.
-        Where processes share permits, the caller uses this and `accepts`; with the permits of one
-        process, it uses `free_upstreams`.
+        `PermitClient`, whose permits several processes share, uses this and `accepts`. The pool of
+        a single process uses `free_upstreams` instead.
 
         If every upstream is ejected, all are returned: trying an ejected upstream is better than a
         503 without a try. Raises `ServiceUnavailable` instead if another backend can answer."""
@@ -101,7 +102,7 @@ class Attempts:
         needs_untried = self.request.has_fallback or error.is_permanent
         if not (self.has_untried if needs_untried else self._has_more_tries):
             return False
-        if not error.was_sent or is_idempotent(self.request.method):
+        if not error.may_be_processed or is_idempotent(self.request.method):
             return True
         last = next(one for one in self.upstreams if one.name == self.tried[-1])
         is_deduplicated = last.config.honours_idempotency_key and has_idempotency_key(

@@ -48,14 +48,14 @@ WIRES = {
 class UpstreamConfig:
     """Settings of one upstream. `models` are names or shell patterns; if empty it serves any model.
 
-    `connect_timeout_s` limits connecting. `first_byte_timeout_s` (None: `idle_timeout_s`) limits
-    the time from then to the answer's headers, and `idle_timeout_s` the gap between two pieces of
-    the answer. `total_timeout_s` limits the whole exchange, if given. `concurrency` limits
-    outstanding requests. `honours_idempotency_key`: the upstream processes a request with such a
-    key only once. Up to `check_bytes` of a JSON answer are held for validation. `pass_headers` are
-    names or shell patterns of headers passed besides the allow list. Raises `ValueError`, one
-    sentence, for an invalid base URL and for a header that never passes.
-    """
+    `concurrency` limits outstanding requests. `connect_timeout_s` limits the wait for a permit, and
+    then connecting. `first_byte_timeout_s` (None: `idle_timeout_s`) limits the time in which the
+    upstream must accept a piece of the body, and from the end of the body to the answer's headers.
+    `idle_timeout_s` limits the gap between two pieces of the answer. `total_timeout_s` limits the
+    whole exchange, if given. `honours_idempotency_key`: the upstream processes a request with such
+    a key only once. Up to `check_bytes` of a JSON answer are buffered for validation.
+    `pass_headers` are names or shell patterns of headers passed besides the allow list. Raises
+    `ValueError`, one sentence, for an invalid base URL and for a header that never passes."""
 
     name: str = "upstream"
     base_url: str

@@ -19,7 +19,9 @@ Headers = Iterable[tuple[bytes, bytes]]
 HeaderPairs = Sequence[tuple[bytes, bytes]]
 Observe = Callable[[bytes], None]
 
-_UPSTREAM_REQUEST_ID = (b"x-request-id", b"x-upstream-request-id")  # the first is this server's own
+# Header of the upstream's request id: in its answer, and in the answer to the client, whose
+# `x-request-id` is this server's own.
+_UPSTREAM_REQUEST_ID = (b"x-request-id", b"x-upstream-request-id")
 _REWRITTEN = (b"location", b"x-request-id")
 _PATH = re.compile(rb"/(?![/\\])[!-~]*")
 _CREATED = 201

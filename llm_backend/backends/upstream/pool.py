@@ -39,16 +39,17 @@ class UpstreamPool:
     """Pool of all upstreams, opened and closed by `async with`.
 
     A request goes to the least busy upstream that may answer it, is not ejected and is below its
-    concurrency limit. A failed request is retried, at another upstream if there is one, in these
+    concurrency limit. A failed request is retried, at an untried upstream if there is one, in these
     cases:
 
-    * nothing of the request was sent,
-    * the answer says that nothing was done, and an untried upstream is left,
+    * it counts as not processed (`UpstreamError.may_be_processed` is False),
+    * the answer has a status of `retry.REFUSED`, and an untried upstream is left,
     * the request's method is idempotent, or
     * the request has an idempotency key that the upstream honours; it is sent to the same upstream.
 
-    With `has_fallback` (the route has a further target) each status of `retry.FALLBACK` is retried
-    as well, at untried upstreams only. There are three attempts at most.
+    With `has_fallback` (the route has a further target) requests are retried at untried upstreams
+    only, after each status of `retry.FALLBACK`, too, and not for their idempotency key. There are
+    three attempts at most, and none after a streamed body has begun.
     """
 
     def __init__(

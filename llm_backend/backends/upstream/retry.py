@@ -15,7 +15,7 @@ _LONGEST_PAUSE_S = 1.0
 _IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, 9.2.2
 
 KEY_REJECTED = frozenset({401, 403})
-"""Statuses that reject this server's key; no client's key is passed on."""
+"""Statuses by which an upstream rejects this server's key. Clients' keys are not passed on."""
 REFUSED = frozenset({429, 503, 529})
 """Statuses that say that nothing was done: the request may be retried at another upstream."""
 DOWN = frozenset({502, 503, 504, 529})
@@ -37,6 +37,7 @@ def has_idempotency_key(headers: Headers) -> bool:
 
 def backoff_s(attempt: int, draw: float) -> float:
     """Returns the exponential backoff in seconds after the attempt of this number, from 1. Half of
-    it is jitter (`draw`, from 0 to 1), so that clients do not retry all at once."""
+    it is jitter (`draw`, from 0 to 1), so that failed requests are not all retried at the same
+    time."""
     longest = backoff_delay_s(_FIRST_PAUSE_S, attempt, _LONGEST_PAUSE_S)
     return longest * (1 + draw) / 2

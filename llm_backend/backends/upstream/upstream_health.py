@@ -10,11 +10,13 @@ class UpstreamHealth:
 
     An answer's beginning ends the ejection, but only a complete answer resets the count of
     failures: an upstream that breaks off every answer is ejected, too. Each ejection is twice as
-    long as the one before, up to a minute, until an answer is complete. Nothing is recorded of a
-    request whose client leaves after the headers. An answer that turns out to be invalid is a
-    failure, even if its headers were a success. Each request has an epoch: the number of
-    ejections before it was sent. The results of requests from earlier epochs are ignored: a failure
-    was to be expected, and a success does not prove that a new request would be answered.
+    long as the one before, up to a minute, until an answer is complete. If a client leaves after
+    the answer's beginning, nothing more is recorded of its request. An answer that turns out to be
+    invalid is a failure, even though its beginning was recorded.
+
+    Each request has an epoch: the number of ejections before it was sent. The results of requests
+    from earlier epochs are ignored: a failure was to be expected, and a success does not prove that
+    a new request would be answered.
 
     Known elsewhere as circuit breaker (open while ejected, half-open while probed) with a cooldown.
     """

@@ -30,7 +30,7 @@ class Extractor:
 def web(host):
     return WebFiles(
         [f"localhost:{host.port}"], messages=FILE_WORDS, limit_bytes=1000, timeout_s=5,
-        is_public=lambda address: True,
+        is_allowed=lambda address: True,
     )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def web(*hosts, is_public=True):
         messages=FILE_WORDS,
         limit_bytes=1000,
         timeout_s=5,
-        is_public=lambda address: is_public,
+        is_allowed=lambda address: is_public,
     )
 
 

@@ -78,7 +78,7 @@ class JsonText:
         return text + "".join(_OPEN[bracket] for bracket in reversed(self._stack))
 
     def feed_run(self, text: str, start: int) -> int:
-        """Adds a run of literal string characters from `text[start:]` at once; returns its end, or
+        """Adds a run of literal string characters from `text[start:]`; returns its end, or
         0 if there is none."""
         if self._state != "string" or self._pending:
             return 0

@@ -185,8 +185,9 @@ class ModelManagerClient:
                 self._requests.fail(number, message.decode_error())
 
     def _end_request(self, number: int, model: str, socket_path: str | None) -> None:
-        """Completes a request. A granted engine gets a user at once, because it may be announced as
-        unloaded before the request runs. The owner keeps it until the request has used it."""
+        """Completes a request. A granted engine gets a user immediately, because it may be
+        announced as unloaded before the request runs. The owner keeps it until the request has used
+        it."""
         if not self._requests.is_pending(number):
             return
         lease = None if socket_path is None else self._lease(socket_path, model)

@@ -16,10 +16,11 @@ _WHOLE_BYTES = 1024 * 1024  # larger bodies are sent in pieces, which do not blo
 
 
 class AnswerDeadline:
-    """Deadline of an answer's head; a late head is a timeout of the connection.
+    """Deadline of the upstream until the head of its answer; the connection fails with a timeout
+    after it.
 
-    It runs from the request's end on, and while the upstream has to accept a piece of the body. It
-    does not run while a piece is awaited from the client.
+    It begins anew with each piece of the body, until the upstream has accepted the piece, and at
+    the request's end. It does not run while a piece is awaited from the client.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ async def send_pieces(
             head = b""
             await writer.write(piece)
             await writer.drain()
-            await asyncio.sleep(0)  # other requests get a turn if the upstream reads at once
+            await asyncio.sleep(0)  # other requests get a turn if the upstream reads immediately
             deadline.pause()
         _write_head(protocol, head)
         await writer.write_eof()

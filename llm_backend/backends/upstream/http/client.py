@@ -58,8 +58,8 @@ class HttpAnswer:
         return None if self._connection is None else self._connection.protocol
 
     def abort(self) -> None:
-        """Closes the answer. If its end has not arrived, the connection is aborted at once, without
-        a flush or a TLS shutdown."""
+        """Closes the answer. If its end has not arrived, the connection is aborted immediately,
+        without a flush or a TLS shutdown."""
         connection, self._connection = self._connection, None
         if connection is None:
             return

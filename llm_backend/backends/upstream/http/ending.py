@@ -34,8 +34,8 @@ class AbortSignal:
 
 
 def abort_response(answer: aiohttp.ClientResponse) -> None:
-    """Closes the answer to a WebSocket's handshake, and aborts its connection at once, without a
-    flush or a TLS shutdown."""
+    """Closes the answer to a WebSocket's handshake, and aborts its connection immediately, without
+    a flush or a TLS shutdown."""
     if answer.connection is not None and answer.connection.transport is not None:
         answer.connection.transport.abort()
     answer.close()

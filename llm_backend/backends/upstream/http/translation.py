@@ -53,7 +53,7 @@ class ErrorTranslation:
         reached = not isinstance(error, aiohttp.ClientConnectorError)
         problem = "broke off or gave no valid answer" if reached else "could not be reached"
         failed = UpstreamFailed(f"The upstream {problem}.")
-        failed.was_sent = reached
+        failed.may_be_processed = reached
         return failed
 
     def log_invalid(self, error: UpstreamFailed) -> None:
@@ -64,7 +64,7 @@ class ErrorTranslation:
         """Logs a timeout and returns its API error."""
         self._log("upstream_timeout", error)
         late = UpstreamTimeout("The upstream did not answer in time.")
-        late.was_sent = not isinstance(error, aiohttp.ConnectionTimeoutError)
+        late.may_be_processed = not isinstance(error, aiohttp.ConnectionTimeoutError)
         return late
 
     def _log(self, event: str, error: Exception) -> None:
@@ -79,7 +79,7 @@ def rejected_key_error(status: int) -> UpstreamFailed:
     refused = UpstreamFailed(
         f"The upstream rejects the key of this server (status {status}), not the key that you sent."
     )
-    refused.was_sent, refused.is_permanent = False, True  # the upstream did nothing
+    refused.may_be_processed, refused.is_permanent = False, True  # the upstream did nothing
     return refused
 
 
@@ -91,7 +91,7 @@ def redirect_error(url: URL, status: int, location: str) -> UpstreamFailed:
         "follow redirects: the backend's base URL must be the address that answers."
     )
     failed.location = _location(url, location)
-    failed.was_sent = status == _SEE_OTHER  # 303 says that the request was processed
+    failed.may_be_processed = status == _SEE_OTHER  # 303 says that the request was processed
     failed.is_permanent = True
     return failed
 

@@ -1,4 +1,5 @@
-"""Upstream: HTTP client of one server with OpenAI's API; bodies are relayed byte for byte."""
+"""Upstream: HTTP client of one server, of any `UpstreamKind`. It sends and returns bodies byte for
+byte."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -62,8 +63,8 @@ class Upstream(UpstreamLoad):
     """Connection pool to one base URL with one API key; `async with` opens and closes it.
 
     Sends each request once, with one exception. The upstream may close a kept-alive connection
-    while a request is sent on it; an idempotent request is then sent again on a new connection (RFC
-    9110, 9.2.2).
+    while a request is sent on it. An idempotent request is then sent a second time, on another
+    connection (RFC 9110, 9.2.2).
     """
 
     def __init__(self, config: UpstreamConfig, observer: UpstreamObserver | None = None) -> None:
@@ -318,7 +319,7 @@ async def read_start(
         return ()
     is_empty = answer.headers.get("content-length") == "0"
     if expected.events and kind == "text/event-stream" and not is_empty:
-        return ()  # at once, because an event may take long; an empty stream is noticed at its end
+        return ()  # without waiting: an event may take long; an empty stream is noticed at its end
     coding = answer.headers.get("content-encoding", "identity").encode()
     validator = AnswerValidator(expected, coding=coding, limit_bytes=limit_bytes)
     if validator.passes:

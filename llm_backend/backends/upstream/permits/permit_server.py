@@ -30,7 +30,7 @@ class PermitServer:
     """Grants permits to the processes that connect in `folder`, `concurrency` per upstream.
     Callers of all processes take turns, as in one `PermitQueue`.
 
-    While more than half of an upstream's permits are free, a process gets a block of them at once.
+    While more than half of an upstream's permits are free, a process gets a block of them.
     While requests wait for an upstream, permits are granted one by one, and clients return spares.
     """
 
@@ -56,7 +56,7 @@ class PermitServer:
         self._queue.grant()
 
     def acquire(self, session: "_PermitSession", request: AcquirePermit) -> None:
-        """Grants a permit at once, or when the client's request has its turn."""
+        """Grants a permit immediately, or when the client's request has its turn."""
         if free := self._free(request.upstreams):
             self._grant(session, request, self._balance.choose(free))
         else:

@@ -21,7 +21,7 @@ def image_at(url: str) -> Image:
 
 def web(*hosts: str, is_public: bool = True, **more: float) -> WebImages:
     more = {"limit_bytes": 10_000, "timeout_s": 5, **more}
-    files = WebFiles(hosts, messages=IMAGE_WORDS, is_public=lambda address: is_public, **more)
+    files = WebFiles(hosts, messages=IMAGE_WORDS, is_allowed=lambda address: is_public, **more)
     return WebImages(files)
 
 
