@@ -73,7 +73,7 @@ class Access:
         try:
             return self.keyring.authenticate(headers, administers=operation.administers)
         except UnknownKey:  # another process may have created it since the last poll
-            await self.keyring.poll()
+            await self.keyring.poll_for_unknown_key()
             return self.keyring.authenticate(headers, administers=operation.administers)
 
 
@@ -98,7 +98,7 @@ async def open_access(
         await stack.enter_async_context(background_task(ledger.write_forever()))
         grants = Grants(database)
         spending = Spending(usage, keyring, settings.prices, grants)
-        # Before the first request, so that a project beyond its limit is refused at once.
+        # Before the first request, so that a project beyond its limit is refused immediately.
         await spending.refresh_or_log()
         await stack.enter_async_context(background_task(spending.refresh_forever()))
         # A single server shares nothing.

@@ -26,8 +26,9 @@ def existing_database_settings(config: Config, data_dir: DataDir) -> Settings:
 
 
 async def load_revisions(settings: Settings) -> tuple[str | None, str]:
-    """Load the revisions of the database's tables and of this version. Raises `StoreError`."""
-    from llm_backend.store import Database, revisions
+    """Load the revision of the database's tables (None if there are none), and the one that this
+    version needs. Raises `StoreError`."""
+    from llm_backend.store import Database, current_and_needed_revision
 
     async with Database.open(settings.database) as database:
-        return await revisions(database)
+        return await current_and_needed_revision(database)

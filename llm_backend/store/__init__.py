@@ -84,7 +84,11 @@ from llm_backend.store.files.files import FileStore, recount_files
 from llm_backend.store.files.stored_file import StoredFile
 from llm_backend.store.jobs import Job, JobKind, Jobs, NewJob, RetryLater, run_jobs
 from llm_backend.store.keyset_pages import Page
-from llm_backend.store.migrations.schema import check_schema, migrate, revisions
+from llm_backend.store.migrations.schema import (
+    check_schema,
+    current_and_needed_revision,
+    migrate,
+)
 from llm_backend.store.objects import Blobs, Bucket
 from llm_backend.store.responses.background import BackgroundStore
 from llm_backend.store.responses.responses import ResponseStore
@@ -219,11 +223,11 @@ __all__ = [
     "WrongDigest",
     "as_owner",
     "check_schema",
+    "current_and_needed_revision",
     "current_owner",
     "delivery_shares",
     "migrate",
     "recount_files",
-    "revisions",
     "run_jobs",
     "sweep_forever",
 ]

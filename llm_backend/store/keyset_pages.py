@@ -138,7 +138,7 @@ def fetch(
 
 def limit_page_bytes(engine: Engine) -> None:
     """Makes PostgreSQL send only the rows that fit a page, and the next one. It would send all rows
-    of a statement at once; a long value is only read if it is sent.
+    of a statement together; a long value is only read if it is sent.
 
     The statement is wrapped as text: expressions would take longer to build than the page."""
     event.listen(engine, "before_cursor_execute", _bound_page, retval=True)

@@ -172,7 +172,7 @@ async def assert_seen_by_one(mine: Owner, theirs: Owner, ways: Sequence[Way]) ->
 
 async def test_responses_of_another_project_cannot_be_continued(database: Database):
     responses, conversations = ResponseStore(database), ConversationStore(database)
-    mine, theirs = Owner(id="proj_1"), Owner(id=None)
+    mine, theirs = Owner(id="proj_1"), Owner.default_project()
     with as_owner(mine):
         await responses.add(response("resp_1"))
         await responses.add(response("resp_2", previous_id="resp_1"))

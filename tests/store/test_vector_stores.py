@@ -249,7 +249,7 @@ async def test_vector_store_bytes_are_of_all_projects_for_any_owner(
         await add(stores, "a")
     await ingested(stores, jobs, ["text"])
 
-    with as_owner(Owner(id=None)):
+    with as_owner(Owner.default_project()):
         assert await StoredUsage(database).vector_store_bytes() == {"proj_1": 7}
 
 

@@ -1,10 +1,9 @@
 """API keys in memory: a key is checked without a query to the database.
 
-The keys in memory outlive an outage of the database. Changes of this process are visible at once;
-changes of other processes are visible after the next poll of the version counter, every
-`keys_refresh_s`. Open WebSockets check their keys again as often: `MeteredSession` if relayed, else
-`_serve_while_valid` of `controllers/websockets/endpoints.py`.
-"""
+The keys in memory outlive an outage of the database. Changes of this process are visible
+immediately; changes of other processes are visible after the next poll of the version counter,
+every `keys_refresh_s`. Open WebSockets check their keys again as often: `MeteredSession` if
+relayed, else `_serve_while_valid` of `controllers/websockets/endpoints.py`."""
 
 import asyncio
 import hmac
@@ -83,7 +82,8 @@ class Keyring:
 
     @property
     def is_open_to_all(self) -> bool:
-        """True if requests need no key, because the database is known to hold none."""
+        """True if requests need no key: the keys of the database have been read, there is no key
+        there or in the settings, and the server `may_be_open`."""
         return self.is_known and not self._entries and self._may_be_open
 
     @property
@@ -174,10 +174,10 @@ class Keyring:
                 log.warning("keys_not_refreshed", extra={"reason": str(error)})
             self._is_fresh = False
 
-    async def poll(self) -> None:
-        """Polls the database once. If a poll is running, the next one is awaited: the running one
-        may have read the database too early. Concurrent calls share one poll. After a timeout the
-        keys count as stale.
+    async def poll_for_unknown_key(self) -> None:
+        """Polls the database, in which another process may have created the key. If a poll is
+        running, the next one is awaited: the running one may have read the database too early.
+        Concurrent calls share one poll. After a timeout the keys count as stale.
         """
         if self._scheduled_poll is None:
             self._scheduled_poll = asyncio.create_task(self._poll_next())

@@ -40,13 +40,14 @@ class Caller:
 
     @property
     def owner(self) -> Owner | None:
-        """The owner of rows that this caller stores and finds: its project. The default project
-        owns the rows without a project, as they were stored before there were projects. None for an
-        admin key, which stores no rows.
+        """The owner of rows that this caller stores and finds: its project. None for an admin key,
+        which stores no rows.
         """
         if self.project is None:
             return None
-        return Owner(id=None if self.project.id == DEFAULT_PROJECT else self.project.id)
+        if self.project.id == DEFAULT_PROJECT:
+            return Owner.default_project()
+        return Owner(id=self.project.id)
 
     @property
     def project_id(self) -> str:

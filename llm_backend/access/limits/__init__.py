@@ -8,7 +8,7 @@ rate_limits.py        requests and tokens a minute or day, granted in blocks
 limit_headers.py      OpenAI's headers of rate limits
 rate_window.py        the fixed window of one rate limit
 reservation.py        one request's share of its rate limits
-concurrency.py        requests at once, by key or project
+concurrency.py        concurrent requests, by key or project
 metered_response.py   an answer with its rate limit headers, and its usage
 websocket_session.py  limits and usage of a WebSocket, and later checks of its key
 """

@@ -169,10 +169,10 @@ class AdmissionControl:
         `QuotaExceeded`."""
         return self._permission.check(caller, model, requires_model=requires_model)
 
-    def check_bypass(self, caller: Caller) -> None:
-        """Raises `Forbidden` if a spend limit applies to the caller's project: operations whose use
-        this server cannot count are refused then."""
-        self._permission.check_bypass(caller)
+    def check_unmetered_use(self, caller: Caller) -> None:
+        """Raises `Forbidden` if a spend limit applies to the caller's project: operations that open
+        a session whose usage this server cannot count are refused then."""
+        self._permission.check_unmetered_use(caller)
 
     def may_use(self, caller: Caller, model: str) -> bool:
         """True if the caller's project may use the model."""

@@ -1,5 +1,5 @@
-"""Concurrency limits: requests of a key or a project that run at once, on this server or on all
-servers that share a database. A request beyond the limit is answered with a 429.
+"""Concurrency limits: how many requests of a key or a project may run at the same time, on this
+server or on all servers that share a database. A request beyond the limit is answered with a 429.
 
 Shared permits are leased from the database in blocks, so that it is queried once for several
 requests; surplus permits are returned. A server makes one database call at a time, with a
@@ -65,7 +65,7 @@ class ConcurrencyLimit:
             self._shared.offer(self)
 
     def build_lease_change(self) -> LeaseChange:
-        """Returns the permits to give back and to request. The former are given up at once."""
+        """Returns the permits to give back and to request. The former are given up immediately."""
         returned, missing = self.surplus, self.running + self._waiting - self.granted
         self.granted -= returned
         requested = max(missing, self.limit // BLOCKS) if missing > 0 else 0

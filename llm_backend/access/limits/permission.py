@@ -64,7 +64,7 @@ class PermissionChecks:
         if metered.is_unknown:
             self._refuse_if_restricted(project, request)
         if metered.opens_unmetered_use:
-            self.check_bypass(caller)
+            self.check_unmetered_use(caller)
         if project.models is not None:
             query = request.http.query_params.multi_items()
             self.check_models(project, [model for name, model in query if name.lower() == "model"])
@@ -79,9 +79,9 @@ class PermissionChecks:
             raw_body=with_value(request.raw_body, "store", False) if request.raw_body else b"",
         )
 
-    def check_bypass(self, caller: Caller) -> None:
-        """Raises `Forbidden` if the caller's project has a spend limit, because the operation
-        opens a session at the upstream, whose usage this server cannot count."""
+    def check_unmetered_use(self, caller: Caller) -> None:
+        """Raises `Forbidden` if a spend limit applies to the caller's project, because the
+        operation opens a session at the upstream, whose usage this server cannot count."""
         project = project_of(caller)
         if self._spending.is_limited(project):
             raise Forbidden(

@@ -88,7 +88,7 @@ class RateLimits:
         """
         self._granting += 1
         try:
-            while not await self._ensure_granted(windows, tokens):
+            while not await self._request_missing(windows, tokens):
                 pass  # other requests have used the grant, or the window has ended
         finally:
             self._granting -= 1
@@ -120,9 +120,9 @@ class RateLimits:
         """Returns the rate limit headers: the tightest limit of each kind."""
         return limit_headers(windows, self._clock())
 
-    async def _ensure_granted(self, windows: Sequence[RateLimitWindow], tokens: int) -> bool:
-        """Requests what these windows lack, as far as the database has any left. Returns False if
-        another try may get more: a window has ended, or another request used the grant."""
+    async def _request_missing(self, windows: Sequence[RateLimitWindow], tokens: int) -> bool:
+        """Requests from the database what these windows lack, as far as it has any left. Returns
+        False if another try may get more: a window has ended, or another request used the grant."""
         now = self._clock()
         for window in windows:
             window.roll(now)

@@ -1,7 +1,7 @@
 """Fixed window of one rate limit (pure).
 
 Each window has the full amount. The windows of each limit begin at an offset of their own, so that
-clients do not all return at once; the offset is the same on every server.
+clients do not all return together; the offset is the same on every server.
 """
 
 from zlib import crc32

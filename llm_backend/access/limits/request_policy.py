@@ -15,7 +15,8 @@ CACHED_LIMIT = 20_000  # policies; beyond it the cache is cleared
 MODELS_LIMIT = 1_000  # models of a project with windows of their own: clients invent any name
 
 TargetsOf = Callable[[str], Sequence[str]]
-"""Returns the models that a name of this server stands for now; a reload may change them."""
+"""Returns the models that a name of this server stands for; a reload of the config file may change
+them."""
 
 
 @dataclass(frozen=True, kw_only=True)

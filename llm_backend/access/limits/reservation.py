@@ -44,8 +44,9 @@ class RateLimitReservation:
         self.headers = self._limits.headers(windows)
 
     async def switch_target(self, model: str) -> None:
-        """Reserves for the target that is about to answer, and cancels the reservation for a target
-        that failed. Raises `RateLimited` (429)."""
+        """Cancels the reservation for a target that failed, if there is one, and reserves for the
+        target that is about to answer. Raises `RateLimited` (429), and reserves nothing for the
+        target then."""
         if self._target_reservation is not None:
             self._target_reservation.correct(0)
             self._target_reservation = None

@@ -38,7 +38,7 @@ class DeferredUsage:
         self, meter: RequestMeter, id: str, *, text_bytes: tuple[int, int] | None = None
     ) -> None:
         """Registers that the request of this meter continues under this id. If its client
-        disconnected early, an estimate from `text_bytes` (input, output) is counted at once."""
+        disconnected early, an estimate from `text_bytes` (input, output) is counted immediately."""
         key, counted = meter.defer_usage(), (0, 0)
         if text_bytes is not None:
             counted = meter.count_estimate(input_bytes=text_bytes[0], output_bytes=text_bytes[1])

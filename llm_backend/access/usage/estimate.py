@@ -1,4 +1,4 @@
-"""Estimates the tokens of a request, and measures the text of it (pure)."""
+"""Estimate of the tokens of a request, before or without a real count (pure)."""
 
 from llm_backend.contract.body_bounds import text_bytes
 from llm_backend.contract.request import ApiRequest

@@ -58,7 +58,8 @@ class Spending:
         self._grants = grants
         self._clock = clock
         self._cents: dict[str, float] = {}  # by project
-        self._claimed_alerts: set[tuple[str, int]] = set()  # of any server, with their months' ends
+        # Ids of the alerts that a server has claimed, each with the end of the month.
+        self._claimed_alerts: set[tuple[str, int]] = set()
 
     def cents(self, project_id: str | None = None) -> float:
         """Returns the spending of a project in cents; without an id, of all projects."""

@@ -137,7 +137,7 @@ async def _relay(services: Services, request: ApiRequest, *, param: str) -> Resp
             param=param,
             code="missing_required_parameter",
         )
-    services.access.admission.check_bypass(request.caller)
+    services.access.admission.check_unmetered_use(request.caller)
     return await relay_operation(services, request)
 
 

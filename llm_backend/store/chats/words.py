@@ -67,7 +67,7 @@ def excerpt(texts: Sequence[str], query: str) -> list[ExcerptPart]:
 
 
 def _all_parts(text: str) -> Iterable[str]:
-    if text.isascii():  # most are; the whole text is folded at once
+    if text.isascii():  # most are; the whole text is folded in one step
         return [word[:MAX_WORD_CHARACTERS] for word in _WORD.findall(text.lower())]
     return (part for match in _WORD.finditer(text) for part in _parts(match[0]))
 

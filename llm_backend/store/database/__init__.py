@@ -8,7 +8,7 @@ ownership.py      owners of objects
 metadata.py       metadata of all tables
 write_health.py   failures of writes
 upsert.py         insert or change
-bulk_insert.py    many rows at once
+bulk_insert.py    many rows in few statements
 named_lock.py     locks by name
 driver_errors.py  errors of drivers as errors of the store
 """

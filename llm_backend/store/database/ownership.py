@@ -3,18 +3,18 @@ this owner.
 
 One module does this for every table of stored objects. Statements do not mention owners; each gets
 a condition or a value on its way to the database. The server's own work (a sweep, a job) has no
-owner and finds everything, and names the owner of each object that it stores.
+owner: it finds the objects of all owners, and names the owner of each object that it stores.
 
-The condition applies to the tables that a statement selects from, updates or deletes from, but not
-to aliases or tables of subqueries. So a reference that a client sent is followed in a statement of
-its own.
+The condition applies to the tables that a statement selects from, updates or deletes from. It does
+not apply to aliases, or to tables of subqueries. So the object that a client's request refers to
+must be read by a statement of its own, which gets the condition.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import (
     Column,
@@ -43,10 +43,15 @@ Parameters = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """Owner of stored objects; `id` None is the default project, which also owns rows from before
-    there were owners."""
+    """Owner of stored objects: a project. `id` is None for the default project, whose rows name no
+    owner; so it also owns rows that are older than projects."""
 
     id: str | None
+
+    @classmethod
+    def default_project(cls) -> Self:
+        """Returns the default project as an owner."""
+        return cls(id=None)
 
 
 # The owner of the work that runs in this context; None for the server's own work.

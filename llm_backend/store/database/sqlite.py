@@ -181,7 +181,7 @@ def _free_bound_values(connection: Connection) -> None:
 
 
 def _enable_wal(driver: Any) -> None:  # the driver's own connection
-    """Switches to write-ahead logging. Processes that open a new file at once conflict here, and
+    """Switches to write-ahead logging. Processes that open a new file together conflict here, and
     SQLite does not wait for this lock by itself, so this retries."""
     deadline_s = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
     while True:

@@ -5,10 +5,10 @@ is therefore as slow as the disk. Here a task takes the queued writes that may s
 runs them in one transaction, and then resumes their callers. So a write is durable when it returns,
 and with more load each flush carries more writes.
 
-Where several transactions run at once, a changed row stays locked until its transaction ends. Two
-transactions that lock some rows each and then need the other's would deadlock. So a unit of work
-shares a transaction only if no other one needs the rows that it locks. A unit of work that locks
-several rows locks them in one global order:
+Where several transactions run concurrently, a changed row stays locked until its transaction ends.
+Two transactions that lock some rows each and then need the other's would deadlock. So a unit of
+work shares a transaction only if no other one needs the rows that it locks. A unit of work that
+locks several rows locks them in one global order:
 
     a file, an upload, a batch, a vector store      several of a kind by their `seq`
     their jobs                                      by `seq`, too
@@ -54,7 +54,7 @@ class _Write:
 
 class WriteQueue:
     """Queue of writes. At most `depth` writes wait, and further callers block; `tasks` transactions
-    run at once."""
+    run concurrently."""
 
     def __init__(
         self, commit: Commit, *, tasks: int = 1, depth: int = 1024, batch: int = 64

@@ -17,7 +17,7 @@ jobs.py          store of jobs
 job.py           values, and the protocol of workers
 job_rows.py      jobs as rows
 runner.py        jobs of one process, claimed and run
-lease_holder.py  names of processes
+lease_holder.py  name of a process that claims jobs, and detection of dead ones
 """
 
 from llm_backend.store.jobs.job import (

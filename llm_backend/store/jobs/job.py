@@ -29,13 +29,14 @@ class NewJob:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """A job claimed by the holder of `lease`. The other fields are those of `NewJob`."""
+    """A job claimed by the holder of `lease`. `kind`, `subject`, `details` and `affinity` are those
+    of `NewJob`. `attempt` counts from the last attempt that made progress, which counts as 1."""
 
-    seq: int
+    seq: int  # of its row
     kind: str
     subject: str
     details: JsonMapping
-    attempt: int  # counted from the attempt that last made progress, which is 1
+    attempt: int
     lease: str
     affinity: str | None = None
 

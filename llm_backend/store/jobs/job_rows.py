@@ -17,7 +17,7 @@ from llm_backend.store.jobs.job import Job, JobCounts, JobShares, NewJob
 from llm_backend.store.statement_parts import statement_parts
 from llm_backend.store.tables.jobs import jobs
 
-ABANDONED_S = DAY_S  # after which a due job is claimed despite its affinity
+AFFINITY_TIMEOUT_S = DAY_S  # after which a due job is claimed despite its affinity
 
 
 def add(connection: Connection, added: Iterable[NewJob], *, now: float) -> None:
@@ -48,10 +48,10 @@ def claim(
     until: float,
 ) -> Sequence[Job]:
     """Claims at most one job for each lease, the longest due first: jobs with this `affinity` or
-    without one, and jobs with another affinity that have been due for `ABANDONED_S`. `shares`
-    bounds the running jobs of a subject and of an owner. Sets the `due_at` of a claimed job to
-    `until`, at which its lease ends."""
-    is_allowed = jobs.c.affinity.is_(None) | (jobs.c.due_at <= now - ABANDONED_S)
+    without one, and jobs with another affinity that have been due for `AFFINITY_TIMEOUT_S`.
+    `shares` bounds the running jobs of a subject and of an owner. Sets the `due_at` of a claimed
+    job to `until`, at which its lease ends."""
+    is_allowed = jobs.c.affinity.is_(None) | (jobs.c.due_at <= now - AFFINITY_TIMEOUT_S)
     if affinity is not None:
         is_allowed |= jobs.c.affinity == affinity
     due = select(jobs).where(jobs.c.kind == kind, jobs.c.due_at <= now, is_allowed)

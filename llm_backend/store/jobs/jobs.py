@@ -55,8 +55,8 @@ class Jobs:
         self.wake()
 
     async def remove(self, kind: str, subject: str) -> None:
-        """Deletes the jobs about this subject. A running one is stopped: at once in this process,
-        within a third of a lease in others."""
+        """Deletes the jobs about this subject. A running one is stopped: immediately in this
+        process, within a third of a lease in others."""
         await self._database.write(job_rows.remove, kind=kind, subject=subject)
         self.wake()
 
@@ -131,7 +131,7 @@ class Jobs:
         if not self._holder.can_detect_death:
             return
         leases = await self._database.read(job_rows.leases)
-        dead = [lease for lease in leases if not self._holder.is_alive(lease)]
+        dead = [lease for lease in leases if self._holder.remove_dead_holder(lease)]
         if dead:
             log.info("dead_leases_released", extra={"number": len(dead)})
             await self._database.write(job_rows.release_leases, leases=dead, now=self._clock())

@@ -2,7 +2,7 @@
 
 If the database is a file, all its processes are on this machine, and can detect each other's death.
 Each locks a file of its name beside the database, and the kernel releases the lock when the process
-dies. So other servers claim the jobs of a killed one at once, without waiting for its leases to
+dies. So other servers claim the jobs of a killed one immediately, without waiting for its leases to
 expire. The name begins with that of the server, so that a server can name others that use the
 database.
 """
@@ -37,7 +37,7 @@ class LeaseHolder:
             return
         self._folder.mkdir(mode=0o700, exist_ok=True)
         for path in self._folder.iterdir():
-            self.is_alive(f"{path.name}/")  # removes the file of a dead process
+            self.remove_dead_holder(f"{path.name}/")
         named = self._folder / self._name
         with _create_locked(named):
             try:
@@ -50,7 +50,11 @@ class LeaseHolder:
         file."""
         if self._folder is None:
             return []
-        alive = [path.name for path in self._folder.iterdir() if self.is_alive(f"{path.name}/")]
+        alive = [
+            path.name
+            for path in self._folder.iterdir()
+            if not self.remove_dead_holder(f"{path.name}/")
+        ]
         servers = {name.rpartition("-")[0] for name in alive} - {self._server}
         # The file of an earlier version names no server.
         return sorted(int(server.partition("-")[0]) for server in servers if server)
@@ -64,21 +68,21 @@ class LeaseHolder:
         """Returns names for this number of new leases."""
         return [f"{self._name}/{next(self._numbers)}" for _ in range(number)]
 
-    def is_alive(self, lease: str) -> bool:
-        """Returns False, and removes the holder's file, if the holder of this lease is known to be
-        dead."""
+    def remove_dead_holder(self, lease: str) -> bool:
+        """Removes the file of this lease's holder if that is dead. Returns True if it is known to
+        be dead."""
         name = lease.partition("/")[0]
         if self._folder is None or name == self._name:
-            return True
+            return False
         try:
             with (self._folder / name).open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 Path(lock.name).unlink(missing_ok=True)
         except FileNotFoundError:
-            return False
-        except OSError:  # the process holds the lock
             return True
-        return False
+        except OSError:  # the process holds the lock
+            return False
+        return True
 
 
 def _create_locked(path: Path) -> BinaryIO:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 @asynccontextmanager
 async def run_jobs(jobs: Jobs, kinds: Sequence[JobKind]) -> AsyncGenerator[None, None]:
     """Runs jobs of these kinds while the context lasts. At its end running jobs are stopped and
-    given back, so that other processes can claim them at once. Raises `OSError` if the folder
+    given back, so that other processes can claim them immediately. Raises `OSError` if the folder
     of the file that marks this process alive cannot be used."""
     if not kinds:
         yield

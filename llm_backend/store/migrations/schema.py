@@ -33,7 +33,7 @@ _VERSION = Table(
 
 
 async def migrate(database: Database) -> None:
-    """Creates or upgrades the tables. If several processes start at once, only one does it.
+    """Creates or upgrades the tables. If several processes start together, only one does it.
 
     Raises `UnknownSchema` if the database is ahead of this program.
     """
@@ -53,8 +53,9 @@ async def check_schema(database: Database) -> None:
         )
 
 
-async def revisions(database: Database) -> tuple[str | None, str]:
-    """Returns the revision of the tables, None if there are none; and that of this program."""
+async def current_and_needed_revision(database: Database) -> tuple[str | None, str]:
+    """Returns the revision of the tables (None if there are none), and the one that this program
+    needs."""
     return await database.read(revision), HEAD
 
 

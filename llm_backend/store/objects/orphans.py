@@ -2,8 +2,8 @@
 
 A blob gets a row here before its first byte is written. The transaction that stores a reference to
 the blob deletes this row. The transaction that deletes the reference inserts the row again, marked
-deleted. The blob's objects are then removed at once, or by the next sweep. So the blobs of a killed
-process are known without a listing of the object store.
+deleted. The blob's objects are then removed immediately, or by the next sweep. So the blobs of a
+killed process are known without a listing of the object store.
 
 An orphan that was never claimed is due `blobs.GRACE_S` after it was added or last postponed. It is
 then marked deleted, in a transaction of its own, before its objects are removed. From then on it

@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class RetentionLimits:
-    """Settings of the same names: the age limit of all objects, and the total size limit of chats,
-    responses and conversations. None means no limit."""
+    """Settings of the same names: the age limit of the objects of `retention_rows.DELETE_OLD`, and
+    the limit of the total size of chats, responses and conversations. None means no limit."""
 
     retain_days: float | None = None
     history_limit_bytes: int | None = None

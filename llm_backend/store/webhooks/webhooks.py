@@ -20,7 +20,7 @@ DELIVERY = delivery_rows.JOB  # kind of jobs
 
 
 def delivery_shares(*, per_endpoint: int, per_project: int) -> JobShares:
-    """Returns the bounds of the deliveries that run at once."""
+    """Returns the bounds of the concurrent deliveries."""
     return JobShares(per_subject=per_endpoint, per_owner=per_project, subjects=webhook_endpoints)
 
 

@@ -135,7 +135,7 @@ async def test_search_finds_only_chats_of_its_owner(chats: ChatStore, search):
 
     with as_owner(Owner(id="proj_a")):
         assert await ids(search, "keyset") == [mine.id]
-    with as_owner(Owner(id=None)):
+    with as_owner(Owner.default_project()):
         assert await ids(search, "keyset") == [others.id]
     with as_owner(Owner(id="proj_b")):
         assert await ids(search, "keyset") == []

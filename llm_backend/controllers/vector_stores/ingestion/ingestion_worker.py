@@ -114,7 +114,7 @@ class Ingestion:
             file = await self._vector_stores.stores.file_of_document(job.subject)
         except Missing:  # the file has been removed from the store
             return
-        if await self._is_abandoned(job):
+        if await self._has_other_affinity(job):
             await self._fail(job, FileError(code="server_error", message=_INDEX_GONE))
             return
         try:
@@ -150,7 +150,9 @@ class Ingestion:
             gone = FileError(code="invalid_file", message=f"The file `{file.id}` was deleted.")
             await self._fail(job, gone)
 
-    async def _is_abandoned(self, job: Job) -> bool:
+    async def _has_other_affinity(self, job: Job) -> bool:
+        """True if the job needs another index than this process has. It was claimed because it has
+        been due for a day."""
         return job.affinity not in (None, await self._vector_stores.index.name())
 
     def _meter(self, job: Job) -> RequestMeter | None:
