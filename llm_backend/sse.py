@@ -28,7 +28,7 @@ class SimilarEvent(bytes):
 
 
 class EventPiece(bytes):
-    """A piece of an event that is too long to be checked or sent at once."""
+    """A piece of an event that is too long to be checked or sent in one piece."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,5 @@
-"""Opens the database and migrates its tables to this version, at once or when it is reachable."""
+"""Opens the database and migrates its tables to this version: immediately, or once it is
+reachable."""
 
 import asyncio
 import logging
@@ -17,7 +18,8 @@ DATABASE_RETRY_S = 2.0
 
 @asynccontextmanager
 async def open_database(settings: Settings, metrics: Metrics) -> AsyncIterator[Database]:
-    """Opens the database and migrates its tables, in the background if the server is down."""
+    """Opens the database and migrates its tables. If a database server cannot be reached, yields
+    the database nevertheless, and retries the migration in the background."""
     async with AsyncExitStack() as stack:
         opening = Database.open(
             settings.database,
@@ -65,7 +67,8 @@ async def migrate_later(database: Database) -> None:
 
 
 async def migrate_for_others(settings: Settings) -> None:
-    """Migrates before other processes open the database; they do if its server is down now."""
+    """Migrates the tables before other processes open the database. If the database server cannot
+    be reached, logs that; the other processes then migrate once it can."""
     try:
         await migrate_database(settings)
     except StoreUnavailable as error:

@@ -23,8 +23,8 @@ from llm_backend.store.vector_stores import INGEST, INGEST_LONG, REMOVE_FILE, RE
 
 log = logging.getLogger(__name__)
 
-# Short files that are ingested at once: more than the extractor has child processes, so that plain
-# text, which needs none, does not wait for other files.
+# Short files that are ingested at the same time: more than the extractor has child processes, so
+# that plain text, which needs none, does not wait for other files.
 SHORT_AT_ONCE = 8
 LONG_AT_ONCE = 2
 # Attempts in all, if servers die: the response may be the cause.

@@ -21,7 +21,7 @@ _POLL_INTERVAL_S = 0.02  # minimum interval between polls of the processor time
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractionLimits:
-    """Bounds on reading one file, and on the number of child processes at once.
+    """Bounds on reading one file, and on the number of concurrent child processes.
 
     A file that is not read within `slice_s` of processor time is long. One child process is
     always reserved for short files.

@@ -28,7 +28,7 @@ from llm_backend.extraction.errors import (
 from llm_backend.extraction.formats import HEAD_BYTES, Format, detect_format
 
 _MEMORY_BYTES = 1024 * 1024  # bytes of a file in memory; a larger one is on disk
-_CONCURRENT_DECODES = 4  # files that are fetched and decoded at once
+_CONCURRENT_DECODES = 4  # files that are fetched and decoded concurrently
 _TRIES = 2  # attempts if the child process is killed from outside
 Writing = Callable[[], AbstractContextManager[None]]
 

@@ -100,7 +100,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Checks the whole head. The parser passes an error to `send_400_response`."""
-        if head_size(self.url, self.headers) > HEAD_LIMIT_BYTES:  # its last bytes came at once
+        if head_size(self.url, self.headers) > HEAD_LIMIT_BYTES:  # its last bytes came together
             self._fault, self._fault_status = _HEAD_TOO_LARGE, 431
             raise ValueError(_HEAD_TOO_LARGE)
         fault = head_error(self.parser.get_http_version(), self.url, self.headers)

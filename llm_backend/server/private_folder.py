@@ -16,7 +16,7 @@ from pathlib import Path
 
 _PREFIX = "llm-backend-"
 _LOCK = "owner.lock"
-_LOCKED_WITHIN_S = 600.0  # a starting server locks its folder at once
+_LOCKED_WITHIN_S = 600.0  # a starting server locks its folder quickly
 # Longest path of the folder: the address of a Unix socket holds at most 103 bytes.
 _MAX_PATH_BYTES = 90
 _SHORT_PARENT = Path("/tmp")  # noqa: S108 # only for `mkdtemp`, if the usual path is too long

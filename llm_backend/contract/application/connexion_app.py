@@ -1,4 +1,4 @@
-"""The ASGI application: Connexion's routing, authentication, request validation, dispatch.
+"""The ASGI application: Connexion's routing, authentication, validation, admission, dispatch.
 
 A request passes, from the outside in:
 
@@ -9,6 +9,7 @@ A request passes, from the outside in:
     Authentication                key of `Authorization` or `x-api-key` -> caller
     RequestValidator              parameters and body, validated against the document
     Dispatcher                    operationId -> handler, response validated
+      `admission`                 idempotency keys and admission control, around the handler
 """
 
 import logging

@@ -170,7 +170,7 @@ class ChatTurn:
             async with answer, aclosing(self._deltas(answer)) as deltas:
                 started_choices: set[int] = set()  # the choices whose first chunk has been sent
                 if self._chat.tools:
-                    # No bytes: sends the response's head at once. The first chunk waits for the
+                    # No bytes: sends the response's head immediately. The first chunk waits for the
                     # first delta: its `content` is null if a call or reasoning comes first.
                     yield b""
                 else:

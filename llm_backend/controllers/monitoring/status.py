@@ -1,4 +1,4 @@
-"""Status event stream: the state of all models, sent at once and then on every change."""
+"""Status event stream: the state of all models, sent immediately and then on every change."""
 
 from starlette.responses import Response
 

@@ -35,7 +35,7 @@ _SUCCESS: JsonObject = {"status": "success"}
 
 async def pull_ollama_model(services: Services, request: ApiRequest) -> Response:
     """`POST /api/pull`: the model is served once the settings name it, with `serve_models_folder`
-    at once."""
+    immediately."""
     check_enabled(services)
     body: api.PullOllamaModelRequest = request.body
     check_ollama_fields(body, _FIELDS)
@@ -65,7 +65,7 @@ class _Pull:
         self._folder = services.settings.models_folder / owner / repository
         self._loop = asyncio.get_running_loop()
         self._lines: asyncio.Queue[JsonObject | None] = asyncio.Queue()
-        self._is_abandoned = False
+        self._is_cancelled = False
         self._file: JsonObject = {}
         self._reported_bytes = 0
 
@@ -82,7 +82,7 @@ class _Pull:
         except PullError as error:
             raise InvalidRequest(str(error), param="model") from error
         finally:
-            self._is_abandoned = True
+            self._is_cancelled = True
             download.cancel()  # if it has not begun
         yield _SUCCESS
 
@@ -109,7 +109,7 @@ class _Pull:
         self._report()
 
     def _add_bytes(self, size: int) -> None:
-        if self._is_abandoned:
+        if self._is_cancelled:
             raise PullError("The client has disconnected.")
         self._file = {**self._file, "completed": self._file["completed"] + size}
         completed = self._file["completed"]

@@ -27,10 +27,10 @@ Action = Callable[[], Awaitable[None]]
 
 class InputTurns:
     """Handles the events of the input buffer, which holds at most `limit_s` seconds. At most
-    `turns_limit` turns are transcribed at once. Further detected turns wait, up to `limit_s`
-    seconds of audio. `interrupt` is called when a detected turn begins, if the configuration says
-    so. `answer` is called when the user is silent and all turns are transcribed, unless
-    `is_answering` returns True."""
+    `turns_limit` turns are transcribed at the same time. Further detected turns wait, up to
+    `limit_s` seconds of audio. `interrupt` is called when a detected turn begins, if the
+    configuration says so. `answer` is called when the user is silent and all turns are transcribed,
+    unless `is_answering` returns True."""
 
     def __init__(
         self,
@@ -201,7 +201,7 @@ class InputTurns:
         self.transcribe_item(item, 0, turn, answers=answers)
 
     def _check_capacity(self, turns: int = 1) -> None:
-        """Raises `RateLimited` if these turns are more than may be transcribed at once."""
+        """Raises `RateLimited` if these turns are more than may be transcribed concurrently."""
         if len(self._tasks) + turns > self._turns_limit:
             raise self._too_many()
 

@@ -46,7 +46,7 @@ Handle = Callable[[JsonMapping], Awaitable[None]]
 
 class RealtimeSession:
     """A session of at most `duration_s` seconds. It has at most `responses_limit` responses in
-    progress, and transcribes at most as many turns at once. A turn has at most `input_limit_s`
+    progress, and transcribes at most as many turns concurrently. A turn has at most `input_limit_s`
     seconds of audio."""
 
     def __init__(
@@ -205,7 +205,7 @@ class RealtimeSession:
             wait_for_input=self._input_turns.wait,
         )
         self._responses[response.id] = response
-        task = response.start(self._tasks)  # at once: from now on it may be cancelled
+        task = response.start(self._tasks)  # immediately: from now on it may be cancelled
         task.add_done_callback(lambda _: self._forget(response, task))
 
     def _check_capacity(self, *, is_out_of_band: bool) -> None:

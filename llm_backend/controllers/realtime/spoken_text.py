@@ -50,7 +50,7 @@ class SpokenText:
         await self._task
 
     async def cancel(self) -> None:
-        """Stops the reading at once."""
+        """Stops the reading immediately."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 

@@ -95,8 +95,8 @@ async def _replay_events(
 
 
 async def _begin_at_once(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Yields an empty chunk before the events, so that the answer begins at once even if the first
-    event comes late."""
+    """Yields an empty chunk before the events, so that the answer begins immediately even if the
+    first event comes late."""
     async with aclosing(events):
         yield b""
         async for event in events:

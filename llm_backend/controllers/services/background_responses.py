@@ -28,7 +28,7 @@ POLL_S = 0.2  # for events of a response that another process answers
 
 class BackgroundResponses:
     """Stored background responses. Followers in the process that answers a response are notified
-    at once; followers in other processes poll."""
+    immediately; followers in other processes poll."""
 
     def __init__(self, store: BackgroundStore) -> None:
         self._store = store

@@ -76,8 +76,9 @@ class ChatRecorder:
 
     A chat of a local model, and any with `store: true`, is durable before its client gets the end
     of the answer. A relayed chat without `store: true`, which only the policy `always` stores, is
-    written after its answer, in batches. A chat whose client disconnected is also written after its
-    answer, and is marked incomplete. `flush` and `wait_idle` wait for those writes.
+    written after its answer, in batches: `flush` waits for these. A chat whose client disconnected
+    is written in the background and marked incomplete; `wait_idle` waits for all writes. While the
+    database is unavailable, a chat without `store: true` is lost, and logged.
     """
 
     def __init__(self, chats: ChatStore, policy: Policy, losses: LostWrites | None = None) -> None:
@@ -150,7 +151,8 @@ class ChatRecorder:
         self._background_tasks.start(self._remember_quietly(body, completion))
 
     async def flush(self) -> None:
-        """Waits until all chats whose answers have ended are stored, so that a query finds them."""
+        """Waits until the relayed chats that are written after their answers are stored, so that a
+        query finds them."""
         await self._write_behind.flush()
 
     async def wait_idle(self) -> None:

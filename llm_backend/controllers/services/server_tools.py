@@ -106,7 +106,7 @@ class ServerTool(ABC):
 
     @abstractmethod
     def run(self, call: ServerCall) -> AsyncGenerator[ToolEvent, None]:
-        """Runs a call of one of its functions. Closing the generator abandons the call."""
+        """Runs a call of one of its functions. Closing the generator cancels the call."""
 
     def select_functions(self, choice: Item) -> Collection[str]:
         """Returns the names of its functions that this `tool_choice` selects; none if it selects

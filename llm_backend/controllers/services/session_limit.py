@@ -8,7 +8,7 @@ from llm_backend.errors import RETRY_AFTER_S, LimitReached, ServiceUnavailable
 
 
 class SessionLimit:
-    """At most `limit` sessions at once, and `key_limit` of one key."""
+    """At most `limit` concurrent sessions, and `key_limit` of one key."""
 
     def __init__(self, limit: int, *, key_limit: int) -> None:
         self._limit = limit

@@ -55,8 +55,8 @@ class StatusBoard:
     async def watch(
         self, may_see: Callable[[str], bool] = lambda _model: True
     ) -> AsyncGenerator[JsonObject | bytes, None]:
-        """Yields the status at once and after each change, without models that the client may not
-        see. If nothing changes for a while, yields a comment as keep-alive."""
+        """Yields the status immediately and after each change, without models that the client may
+        not see. If nothing changes for a while, yields a comment as keep-alive."""
         sent: JsonObject = {}
         sent_at = 0.0
         while not self._stopping.is_set():

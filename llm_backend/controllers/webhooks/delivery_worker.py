@@ -34,7 +34,7 @@ LIFETIME_S = DAY_S
 PAUSES_S = (5, 30, 120, 600, 1800, 3600, 7200, 4 * 3600, 6 * 3600, 10 * 3600)
 """Seconds before the second attempt, the third, and so on. A pause ends with `LIFETIME_S`."""
 JITTER = 0.2
-"""Each pause is longer by up to this share, so that events are not retried all at once."""
+"""Each pause is longer by up to this share, so that events are not all retried together."""
 GONE = 410  # by the rules of Standard Webhooks: the endpoint wants no more events
 # When an attempt fails, the other deliveries of the endpoint that are still untried are postponed
 # once: by the pause of the failed one, this at most, or by the time that the endpoint asked for.

@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # 4 MB, only for processes that search
 T = TypeVar("T")
 Work = Callable[["Shard"], T]
 
-OPEN_COLLECTIONS = 64  # open collections at once; each has a thread
+OPEN_COLLECTIONS = 64  # collections open at the same time; each has a thread
 GROWTH = 20_000  # points without a graph: scanning them takes two milliseconds
 GROWTH_SHARE = 0.5  # unbuilt points, as a share of the graph's, at which the graph is rebuilt
 RETRY_S = 60.0  # before a failed optimization is tried again; doubled by each further failure

@@ -52,7 +52,7 @@ _PATHS = {
     WireProtocol.RESPONSES: RESPONSE_PATH,
     WireProtocol.MESSAGES: MESSAGE_PATH,
 }
-_LAST_BYTES_S = 0.1  # wait for the end of the body after `[DONE]`: it comes at once or never
+_LAST_BYTES_S = 0.1  # wait for the end of the body after `[DONE]`: it comes immediately or never
 
 
 class BridgeReader(Protocol):

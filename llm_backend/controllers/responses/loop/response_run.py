@@ -92,7 +92,7 @@ async def open_run(
 
 
 class ResponseRun:
-    """Feeds the events of a tool loop to the response's state: as a stream, or all at once."""
+    """Feeds the events of a tool loop to the response's state: as a stream, or all in one call."""
 
     def __init__(
         self,
