@@ -1,7 +1,7 @@
 """Command line: one module for each command; `program.py` joins them.
 
 The only package that prints. Commands import heavy modules themselves, so that `--help` and
-`operations` answer at once.
+`operations` answer quickly.
 
 program.py        the program; its commands have modules: serve.py, chat.py, check.py, keys.py,
                   operations.py, contract.py, db.py, bench.py, systemd.py, models/

@@ -27,7 +27,8 @@ def db_migrate(config: Config = None, data_dir: DataDir = None) -> None:
 
 @commands.command("current")
 def db_current(config: Config = None, data_dir: DataDir = None) -> None:
-    """Print the revisions of the database's tables and of this version; changes nothing."""
+    """Print the revision of the database's tables and the one that this version needs. Changes
+    nothing."""
     from llm_backend.store import StoreError
 
     settings = existing_database_settings(config, data_dir)

@@ -24,8 +24,8 @@ class SpeechSettings(BaseModel):
     speech_concurrency: int = Field(
         16,
         ge=1,
-        description="Texts that one process reads aloud at once; others wait in turn: at most "
-        "`queue_limit`, for at most `queue_deadline_s`.",
+        description="Texts that one process reads aloud at the same time; others wait in turn: at "
+        "most `queue_limit`, for at most `queue_deadline_s`.",
     )
     speech_timeout_s: float = Field(
         10,
@@ -60,8 +60,8 @@ class TranscriptionSettings(BaseModel):
     transcription_concurrency: int = Field(
         4,
         ge=1,
-        description="Recordings that one process transcribes at once, window by window in turns; "
-        "others wait, as many as `queue_limit` and as long as `queue_deadline_s`.",
+        description="Recordings that one process transcribes at the same time, window by window in "
+        "turns; others wait, as many as `queue_limit` and as long as `queue_deadline_s`.",
     )
     transcription_limit_bytes: Bytes = Field(
         512 * 1024 * 1024, description="Largest file of a recording, in bytes."

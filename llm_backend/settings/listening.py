@@ -93,7 +93,7 @@ class ListeningSettings(BaseModel):
     mcp_file_limit_bytes: int = Field(
         1024 * 1024,
         ge=1024,
-        description="Limit of the bytes of a file that are read at once over MCP.",
+        description="Limit of the bytes of a file that is read in one piece over MCP.",
     )
     mcp_nodes_limit: int = Field(
         20_000,
@@ -138,7 +138,7 @@ class ListeningSettings(BaseModel):
         20,
         ge=0,
         description="Seconds that running streams may take to finish at shutdown; a second signal "
-        "(Ctrl-C again) ends them at once.",
+        "(Ctrl-C again) ends them immediately.",
     )
 
     @property

@@ -66,10 +66,10 @@ class LocalModelsSettings(BaseModel):
     )
     serve_models_folder: bool = Field(
         False,
-        description="Also serve every model file in that folder, by its file's name, loaded by its "
-        "first request. The folder is watched: a model that is downloaded is served at once, and "
-        "one that is removed is not served any more. A file whose name another model has is left "
-        "out, with a warning.",
+        description="Also serve every model file in that folder, by its file's name, loaded by "
+        "its first request. The folder is watched: a model that is downloaded is served "
+        "immediately, and one that is removed is not served any more. A file whose name another "
+        "model has is left out, with a warning.",
     )
     aliases: Names = Field(
         (), description="Further names, `NAME` for the first model or `NAME=MODEL`."

@@ -65,9 +65,9 @@ class StateSettings(BaseModel):
     job_lease_s: float = Field(
         30,
         gt=0,
-        description="Seconds after which a job of a crashed server is claimed by another one; at "
-        "once if the database is a file. The vectors of a file whose ingestion was stopped are "
-        "removed after twice this time.",
+        description="Seconds after which a job of a crashed server is claimed by another one; "
+        "immediately if the database is a file. The vectors of a file whose ingestion was stopped "
+        "are removed after twice this time.",
     )
 
     @field_validator("data_dir")

@@ -62,7 +62,13 @@ class UpstreamEntry(BaseModel):
         description="Maximum number of concurrent requests; 1000 if unset, and 1 for the kind "
         "`sdapi`: an image server's previews and interruptions affect whatever it is drawing.",
     )
-    connect_timeout_s: float = Field(10, gt=0, description="Timeout in seconds for connecting.")
+    connect_timeout_s: float = Field(
+        10,
+        gt=0,
+        description="Timeout in seconds for connecting, and of the wait before it while all "
+        "upstreams of the model have `concurrency` requests; the longest one of these upstreams "
+        "counts for the wait.",
+    )
     first_byte_timeout_s: float | None = Field(
         None,
         gt=0,

@@ -24,7 +24,10 @@ class UpstreamsSettings(BaseModel):
         description="Base URL of the upstream; any server that speaks OpenAI's API.",
     )
     upstream_connect_timeout_s: float = Field(
-        10, gt=0, description="Timeout in seconds for connecting."
+        10,
+        gt=0,
+        description="Timeout in seconds for connecting, and of the wait before it while the "
+        "upstream has 1000 requests.",
     )
     upstream_idle_timeout_s: float = Field(
         600, gt=0, description="Timeout in seconds between two chunks of an upstream's answer."
