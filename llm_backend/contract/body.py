@@ -123,13 +123,20 @@ def parse_json(body: bytes, limits: BodyLimits) -> JsonValue:
     try:
         value = exact_json.loads(body)
     except orjson.JSONDecodeError as error:
-        message = f"The body is not valid JSON: {error.msg}, at character {error.pos}."
-        raise InvalidRequest(message, code="invalid_json") from None
+        raise InvalidRequest(_syntax_message(body, error), code="invalid_json") from None
     check_depth(value, body, limits.json_depth)
     if b"\\u0000" in body:
         _replace_nul_in_answers(value)
         _check_nul(value)
     return value
+
+
+def _syntax_message(body: bytes, error: orjson.JSONDecodeError) -> str:
+    try:
+        body.decode()
+    except UnicodeDecodeError as broken:  # whose position `error` does not have
+        return f"The body is not valid JSON: it is not UTF-8, at byte {broken.start}."
+    return f"The body is not valid JSON: {error.msg}, at character {error.pos}."
 
 
 def check_bounds(body: bytes, limits: BodyLimits) -> None:

@@ -75,7 +75,9 @@ def inputs_of(body: "api.CreateEmbeddingRequest", *, limit: int) -> list[str | l
             name = f"input[{index}]" if len(inputs) > 1 else "input"
             raise InvalidRequest("An input must not be empty.", param=name)
     return [
-        one if isinstance(one, str) else tokens_from(one, f"input[{index}]")
+        one
+        if isinstance(one, str)
+        else tokens_from(one, "input" if is_single else f"input[{index}]")
         for index, one in enumerate(inputs)
     ]
 

@@ -44,6 +44,14 @@ def test_invalid_json_is_refused(client: TestClient, body: bytes):
     assert response.json()["error"]["code"] == "invalid_json"
 
 
+def test_the_position_of_a_byte_that_is_not_utf_8_is_named(client: TestClient):
+    body = b'{"model": "caf\xe9"}'
+
+    message = client.post(CHAT, content=body, headers=JSON).json()["error"]["message"]
+
+    assert message == "The body is not valid JSON: it is not UTF-8, at byte 14."
+
+
 @pytest.mark.parametrize("body", [b"", None])
 def test_a_missing_body_is_refused(client: TestClient, body: bytes | None):
     response = client.post(CHAT, content=body, headers=JSON)

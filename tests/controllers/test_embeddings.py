@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from llm_backend.backends.local.token_files import TokenFiles
-from llm_backend.controllers.embeddings import _answer
+from llm_backend.controllers.embeddings import _answer, inputs_of
 from llm_backend.engine.messages import Embedded
 from llm_backend.errors import InvalidRequest
 
@@ -26,3 +26,13 @@ async def test_dimensions_that_the_model_has_not_are_named_as_they_were_given():
 
     with pytest.raises(InvalidRequest, match="`dimensions` is 1536; this model's vectors have 8"):
         await _answer(services, request, SimpleNamespace(embed=embed))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "param"), [([1, -1], "input[1]"), ([[1], [2, -1]], "input[1][1]")]
+)
+def test_a_number_that_is_no_token_is_named_as_it_was_given(tokens: list[object], param: str):
+    with pytest.raises(InvalidRequest) as refused:
+        inputs_of({"model": "m", "input": tokens}, limit=9)
+
+    assert refused.value.param == param

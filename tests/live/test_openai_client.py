@@ -234,6 +234,8 @@ def test_logprobs_of_an_echoed_prompt_begin_with_null(client):
     assert "".join(logprobs.tokens) == "Hello there"
     assert logprobs.token_logprobs[0] is None
     assert all(value <= 0 for value in logprobs.token_logprobs[1:])
+    pairs = zip(logprobs.tokens[1:], logprobs.top_logprobs[1:], strict=True)
+    assert all(token in top and 2 <= len(top) <= 3 for token, top in pairs)
     assert logprobs.text_offset[0] == 0
     assert len(logprobs.text_offset) == len(logprobs.tokens)
 

@@ -163,6 +163,7 @@ def test_a_cancelled_response_ends_and_the_next_one_is_answered(server):
 @pytest.mark.parametrize(
     ("event", "param"),
     [
+        ({}, "type"),
         ({"type": "nothing"}, "type"),
         ({"type": "output_audio_buffer.clear"}, "type"),
         ({"type": "session.update", "session": {"type": "realtime", "model": "x"}},

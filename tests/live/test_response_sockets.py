@@ -118,6 +118,7 @@ def test_lanes_do_not_wait_for_each_other(server):
     [
         ("{", None),
         ("[]", None),
+        ({}, "type"),
         ({"type": "response.cancel"}, "type"),
         ({**HELLO, "stream_id": "a b"}, "stream_id"),
         ({**HELLO, "background": True}, "background"),

@@ -171,6 +171,18 @@ async def test_cancelling_a_file_batch_keeps_ingested_files(
     assert await subjects(jobs, REMOVE_FILE) == ["vsf_b"]
 
 
+async def test_cancelling_an_ingested_file_batch_changes_nothing(
+    stores: VectorStores, jobs: Jobs
+) -> None:
+    await add(stores)
+    await stores.add_batch("vs_1", "vsfb_1", [new_file("a")])
+    await ingested(stores, jobs, ["one"])
+
+    batch = await stores.cancel_batch("vs_1", "vsfb_1")
+
+    assert (batch.files.completed, batch.is_cancelled) == (1, False)
+
+
 async def test_failed_ingestion_adds_a_job_that_removes_its_points(
     stores: VectorStores, jobs: Jobs, clock: Clock
 ) -> None:

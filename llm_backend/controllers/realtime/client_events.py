@@ -5,7 +5,7 @@ from typing import Any
 
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonObject, JsonValue
 
 _PREFIX = "RealtimeClientEvent"
 
@@ -29,11 +29,19 @@ def check_event(event: JsonObject, validators: Validators) -> None:
     """Raises `InvalidRequest`, naming the field, for an event that breaks its schema."""
     kind = event.get("type")
     if not isinstance(kind, str) or kind not in SCHEMAS:
-        raise InvalidRequest(
-            f"The event `{str(kind)[:80]}` is not supported; these are: {', '.join(SCHEMAS)}.",
-            param="type",
-        )
+        raise unsupported_event_error(kind, f"these are: {', '.join(SCHEMAS)}")
     validators.component(SCHEMAS[kind]).check_request(event)
+
+
+def unsupported_event_error(kind: JsonValue, hint: str) -> InvalidRequest:
+    """Returns the error of an event of this type, or of none, with a hint at the supported ones."""
+    if kind is None:
+        return InvalidRequest(
+            f"Missing required parameter: 'type'; {hint}.",
+            param="type",
+            code="missing_required_parameter",
+        )
+    return InvalidRequest(f"The event `{str(kind)[:80]}` is not supported; {hint}.", param="type")
 
 
 def client_event_id(event: Mapping[str, Any]) -> str | None:

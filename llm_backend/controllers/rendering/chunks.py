@@ -232,7 +232,8 @@ def _text_logprobs(
 def _top(entry: TokenLogprob) -> dict[str, float] | None:
     if entry.logprob is None:
         return None
-    return {_token_text(other): _finite(other.logprob) for other in entry.top}
+    # the likeliest tokens, and the token itself if it is not among them
+    return {_token_text(one): _finite(one.logprob) for one in (*entry.top, entry)}
 
 
 def _token_text(entry: TokenLogprob) -> str:

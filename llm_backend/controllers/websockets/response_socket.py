@@ -30,6 +30,7 @@ from llm_backend.controllers.internal_requests import (
     open_exchange,
     parse_message,
 )
+from llm_backend.controllers.realtime.client_events import unsupported_event_error
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets.client_socket import GOING_AWAY, ClientSocket
 from llm_backend.controllers.websockets.stream_queues import StreamQueues
@@ -177,10 +178,7 @@ def _stream_id(event: Mapping[str, Any]) -> str | None:
 def _body(event: Mapping[str, Any]) -> bytes:
     """Returns the request body of an event."""
     if event.get("type") != "response.create":
-        raise InvalidRequest(
-            f"The event `{str(event.get('type'))[:80]}` is not supported; send `response.create`.",
-            param="type",
-        )
+        raise unsupported_event_error(event.get("type"), "send `response.create`")
     if event.get("stream") not in (None, True):
         raise InvalidRequest(
             "Over a WebSocket all is streamed; leave `stream` out.", param="stream"

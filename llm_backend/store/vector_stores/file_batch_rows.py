@@ -59,11 +59,12 @@ def seq_of(connection: Connection, store_id: str, batch_id: str) -> int:
 def cancel(
     connection: Connection, store_id: str, batch_id: str, *, now: float, lease_s: float
 ) -> StoredFileBatch:
-    """Cancels the ingestion of the batch's files that are not ingested yet. Raises `Missing`."""
+    """Cancels the ingestion of the batch's files that are not ingested yet. A batch whose files are
+    all ingested, or failed, does not change. Raises `Missing`."""
     seq = seq_of(connection, store_id, batch_id)
-    file_rows.stop(connection, store_id, seq, now, lease_s=lease_s)
-    this = update(vector_store_batches).where(_BATCHES.seq == seq)
-    connection.execute(this.values(is_cancelled=True))
+    if file_rows.stop(connection, store_id, seq, now, lease_s=lease_s):
+        this = update(vector_store_batches).where(_BATCHES.seq == seq)
+        connection.execute(this.values(is_cancelled=True))
     return get(connection, store_id, batch_id)
 
 

@@ -178,8 +178,9 @@ def text_of(connection: Connection, store_id: str, file_id: str) -> str:
 
 def stop(
     connection: Connection, store_id: str, batch_seq: int, now: float, *, lease_s: float
-) -> None:
-    """Cancels the ingestion of the batch's files that are not ingested yet."""
+) -> int:
+    """Cancels the ingestion of the batch's files that are not ingested yet; returns their
+    number."""
     location = _location(row_of(connection, store_id, is_locked=True))
     in_progress = (_FILES.batch_seq == batch_seq) & (_FILES.status == "in_progress")
     documents = sorted(connection.scalars(select(_FILES.id).where(in_progress)))
@@ -187,6 +188,7 @@ def stop(
         stop_ingestion(connection, document)
     _remove_points_later(connection, location, documents, now, delay_s=_LEASES * lease_s)
     connection.execute(update(vector_store_files).where(in_progress).values(status="cancelled"))
+    return len(documents)
 
 
 class _IndexLocation(NamedTuple):
