@@ -1,5 +1,5 @@
-"""Every error that a client can get, except `UnknownKey` in `keyring.py`. `error_bodies.py` has
-their bodies.
+"""Every error that a client can get. Two are defined elsewhere: `UnknownKey` in `keyring.py`, and
+`SchemaUnsupported` in `backends/schemas/keywords.py`. `error_bodies.py` has their bodies.
 
     ApiError                     status  type                    code
     |- InvalidRequest               400  invalid_request_error   invalid_value, or as given
@@ -23,6 +23,7 @@ their bodies.
     |- QuotaExceeded                429  insufficient_quota      insufficient_quota
     |- ClientGone                   499  server_error            client_gone (for the log)
     |- Internal                     500  server_error            internal_error
+    |- UnusableAnswer               500  server_error            unusable_answer, or as given
     |- Unsupported                  501  server_error            unsupported_operation
     |- ServiceUnavailable         503  server_error            overloaded
     |  |- NotServing                503  server_error            overloaded
@@ -264,6 +265,12 @@ class ClientGone(ApiError):
 
 class Internal(ApiError):
     """A bug of this server; the request id finds it in the log."""
+
+
+class UnusableAnswer(ApiError):
+    """The model gave no usable answer, however often it was asked: no bug of this server."""
+
+    default_code = "unusable_answer"
 
 
 class Unsupported(ApiError):

@@ -68,7 +68,7 @@ def chat(
         api = Api(base_url, api_key)
         conversation = ChatSession(api, model or first_model(api), system, temperature, voice_model)
         if text is not None:
-            piped = "" if is_terminal else sys.stdin.read().strip()
+            piped = "" if is_terminal else _read_piped().strip()
             _send(conversation, f"{piped}\n\n{text}" if piped else text)
             return
     except ApiRequestError as error:
@@ -76,6 +76,11 @@ def chat(
     if is_terminal:
         print(f"Chatting with {conversation.model} at {api.base_url}; /help lists the commands.")
     run_chat(conversation, read_messages(is_terminal=is_terminal), is_terminal=is_terminal)
+
+
+def _read_piped() -> str:
+    """Reads text from a pipe; bytes that are not UTF-8, as in logs, become U+FFFD."""
+    return sys.stdin.buffer.read().decode(errors="replace")
 
 
 @dataclass(frozen=True, kw_only=True)

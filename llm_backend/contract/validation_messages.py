@@ -105,7 +105,9 @@ def field_name(path: Path) -> str | None:
 
 def abbreviate(value: JsonValue) -> str:
     """Formats a value for a message, truncated to 64 characters."""
-    text = f"'{value}'" if isinstance(value, str) else f"{value}"
+    literals = {None: "null", True: "true", False: "false"}
+    is_literal = value is None or isinstance(value, bool)
+    text = literals[value] if is_literal else f"'{value}'" if isinstance(value, str) else f"{value}"
     return text if len(text) <= 64 else f"{text[:60]}...{text[0] if text[0] == chr(39) else ''}"
 
 

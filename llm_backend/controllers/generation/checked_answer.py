@@ -18,10 +18,11 @@ import msgspec
 from llm_backend.backends.base import Chat, ChatDelta, Usage
 from llm_backend.controllers.generation.structured_output import StructuredOutput
 from llm_backend.engine.messages import FinishReason
-from llm_backend.errors import Internal
+from llm_backend.errors import Internal, UnusableAnswer
 
 log = logging.getLogger(__name__)
 
+_ANSWER_BREAKS_SCHEMA = "answer_breaks_schema"
 _RETRY_TEMPERATURE = 0.7  # minimum of a retry: a lower one would often give the same answer
 
 
@@ -100,8 +101,8 @@ class CheckedAnswer:
             await self._answer.__aexit__(None, None, None)
 
     async def chat_deltas(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
-        """Yields the deltas; those of a withheld choice all at its end. Raises `Internal` for a
-        choice that violates the schema in every attempt."""
+        """Yields the deltas; those of a withheld choice all at its end. Raises
+        `UnusableAnswer` for a choice that violates the schema in every attempt."""
         if self._structure.is_sufficient:
             deltas = check_answers(self._answer.chat_deltas(request), self._structure)
         else:
@@ -123,8 +124,8 @@ class CheckedAnswer:
                 yield replace(delta, choice=choice)
 
     async def _retry(self, request: Chat) -> list[ChatDelta]:
-        """Generates one choice again until it satisfies the schema. Raises `Internal` if none
-        does."""
+        """Generates one choice again until it satisfies the schema. Raises
+        `UnusableAnswer` if none does."""
         for attempt in range(1, self._attempts):
             chat = _retry_request(request, attempt)
             await self._answer.__aexit__(None, None, None)
@@ -136,7 +137,9 @@ class CheckedAnswer:
             async for _, output in _finished_choices(self._answer.chat_deltas(chat)):
                 if not await asyncio.to_thread(output.violates_schema, self._structure):
                     return output.deltas
-        raise _schema_error(f"In {self._attempts} tries")
+        raise UnusableAnswer(
+            _schema_message(f"In {self._attempts} tries"), code=_ANSWER_BREAKS_SCHEMA
+        )
 
 
 async def check_answers(
@@ -150,8 +153,9 @@ async def check_answers(
             output = choices[delta.choice]
             output.add(delta)
             if output.is_ended and await asyncio.to_thread(output.violates_schema, structure):
-                log.error("answer_breaks_schema", extra={"choice": delta.choice})
-                raise _schema_error("In spite of its grammar")
+                log.error(_ANSWER_BREAKS_SCHEMA, extra={"choice": delta.choice})
+                message = _schema_message("In spite of its grammar")
+                raise Internal(message, code=_ANSWER_BREAKS_SCHEMA)
             yield delta
 
 
@@ -180,9 +184,8 @@ def _retry_request(request: Chat, attempt: int) -> Chat:
     )
 
 
-def _schema_error(circumstance: str) -> Internal:
-    return Internal(
+def _schema_message(circumstance: str) -> str:
+    return (
         f"{circumstance}, the model's answer does not match the schema. Try again, or simplify "
-        "the schema.",
-        code="answer_breaks_schema",
+        "the schema."
     )

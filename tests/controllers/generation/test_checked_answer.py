@@ -7,7 +7,7 @@ from llm_backend.backends.schemas import AnswerSchema
 from llm_backend.controllers.generation.checked_answer import CheckedAnswer, check_answers
 from llm_backend.controllers.generation.structured_output import StructuredOutput
 from llm_backend.engine.messages import Sampling
-from llm_backend.errors import Internal, RateLimited
+from llm_backend.errors import Internal, RateLimited, UnusableAnswer
 
 
 def schema(value: object) -> AnswerSchema:
@@ -195,7 +195,7 @@ async def test_an_answer_that_no_try_makes_right_is_an_error():
     model = Model(Answered(*whole('"two"')))
     answer = CheckedAnswer(Answered(*whole('"one"')), NUMBERS, model.chat, attempts=2)
 
-    with pytest.raises(Internal) as caught:
+    with pytest.raises(UnusableAnswer) as caught:
         await anext(answer.chat_deltas(TWICE))  # nothing was shown
 
     assert caught.value.code == "answer_breaks_schema"
@@ -227,7 +227,7 @@ async def test_an_unchecked_answer_is_rejected_if_the_grammar_is_inexact():
     loose = structure(explosive, is_sufficient=False)
     answer = CheckedAnswer(Answered(*whole("null")), loose, Model().chat, attempts=1)
 
-    with pytest.raises(Internal):
+    with pytest.raises(UnusableAnswer):
         await said_by(answer)
 
 

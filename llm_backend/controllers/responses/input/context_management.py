@@ -75,7 +75,7 @@ def summary_of(pieces: Sequence[str]) -> str:
     """Returns the summary's text. Raises `Internal` if it is empty."""
     summary = "".join(pieces).strip()
     if not summary:
-        raise errors.Internal("The model made no summary; try again.")
+        raise errors.UnusableAnswer("The model made no summary; try again.")
     return summary
 
 
