@@ -152,14 +152,19 @@ async def _open_keyring(
     )
     await keyring.open()
     if keyring.is_known and not keyring.has_keys and not may_be_open:
-        raise SettingsError(
-            f"Every client that reaches {settings.host} could use this server without a key: "
-            f"set LLM_BACKEND_API_KEYS, make one with `{_keys_command(settings, config_file)}`, "
-            "or permit it with --allow-open."
-        )
+        raise SettingsError(keyless_message(settings, config_file))
     refreshing = keyring.refresh_forever(settings.keys_refresh_s)
     await stack.enter_async_context(background_task(refreshing))
     return keyring
+
+
+def keyless_message(settings: Settings, config_file: Path | None) -> str:
+    """Returns the reason why a server beyond loopback does not start without a key."""
+    return (
+        f"Every client that reaches {settings.host} could use this server without a key: "
+        f"set LLM_BACKEND_API_KEYS, make one with `{_keys_command(settings, config_file)}`, "
+        "or permit it with --allow-open."
+    )
 
 
 def _keys_command(settings: Settings, config_file: Path | None) -> str:

@@ -42,8 +42,8 @@ class Finding:
 
 @with_setting_flags
 def check(config: Config = None, **flags: Any) -> None:
-    """Check processor, contract, build, settings, models, voice, images, folder, database,
-    upstreams, port.
+    """Check processor, contract, build, settings, models, voice, images, folder, database, keys,
+    upstreams, routes, port.
 
     Takes the flags of `serve`. Prints one line for each and exits with status 1 if a check fails.
     Changes nothing. If the settings are invalid, nothing after them is checked.
@@ -76,7 +76,9 @@ def findings(
     yield _run_check("images", lambda: _drawing(settings))
     yield _run_check("folder", lambda: _folder(settings.data_dir))
     yield _run_check("database", lambda: _database(settings))
+    yield _run_check("keys", lambda: _keys(settings, config))
     yield from _upstreams(settings)
+    yield _run_check("routes", lambda: _routes(settings))
     yield _run_check("port", lambda: _port(settings))
 
 
@@ -309,6 +311,52 @@ def _database(settings: Settings) -> str:
     if current == needed:
         return f"{kind}, at revision {current}."
     return f"{kind}, at revision {current or 'none'}; `serve` migrates it to {needed}."
+
+
+def _keys(settings: Settings, config: Path | None) -> str:
+    from llm_backend.access.wiring import keyless_message
+    from llm_backend.store import StoreError
+
+    if settings.api_keys:
+        return "LLM_BACKEND_API_KEYS has keys."
+    if settings.is_loopback or settings.allow_open:
+        return "A server without a key is open to its clients."
+    try:
+        count = asyncio.run(_count_keys(settings))
+    except StoreError as error:
+        raise _CheckFailed(str(error)) from error
+    if count == 0:
+        raise _CheckFailed(keyless_message(settings, config))
+    return "The database has keys." if count else "Not known before the database is migrated."
+
+
+async def _count_keys(settings: Settings) -> int | None:
+    """Return the number of keys in the database, without changing it; None if it has another
+    revision. Raises `StoreError`."""
+    from llm_backend.store import Database, current_and_needed_revision
+    from llm_backend.store.administration import Administration
+
+    if settings.database_url is None and not settings.sqlite_file.exists():
+        return 0
+    async with Database.open(settings.database) as database:
+        current, needed = await current_and_needed_revision(database)
+        if current is None:
+            return 0
+        if current != needed:
+            return None
+        return len((await Administration(database).load_snapshot(())).keys)
+
+
+def _routes(settings: Settings) -> str:
+    """Check the targets of routes and aliases, and the upstreams of operations."""
+    from llm_backend.app.upstreams import bound_operations, model_routes, upstream_configs
+    from llm_backend.contract import load_document
+
+    configs = upstream_configs(settings)
+    names = {name for model in _read_models(settings) for name in model.names}
+    routes = model_routes(settings, names, configs)
+    bound = bound_operations(settings, configs, load_document().operations.values())
+    return f"{len(routes)} routes, {len(bound)} operations of named upstreams."
 
 
 def _upstreams(settings: Settings) -> Iterator[Finding]:

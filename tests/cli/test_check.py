@@ -38,8 +38,39 @@ def test_check_prints_one_line_for_each_check(monkeypatch):
     names = [line.split()[1] for line in result.stdout.splitlines()]
     assert names == [
         "processor", "contract", "build", "settings", "models", "voice", "images", "folder",
-        "database", "upstream", "port",
+        "database", "keys", "upstream", "routes", "port",
     ]  # fmt: skip
+
+
+def test_check_fails_for_a_server_that_others_reach_without_a_key(tmp_path):
+    invoke = CliRunner().invoke
+    reached = ["check", "--host", "0.0.0.0", "--port", "0", "--model", "none"]
+
+    without = invoke(app, reached)
+    created = invoke(app, ["keys", "create"])
+    with_key = invoke(app, reached)
+
+    assert (without.exit_code, created.exit_code, with_key.exit_code) == (1, 0, 0)
+    assert "BAD  keys       Every client that reaches 0.0.0.0 could use" in without.stdout
+    assert "ok   keys       The database has keys." in with_key.stdout
+    assert not invoke(app, [*reached, "--allow-open"]).exit_code
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("routes: {smart: 'nope, builtin'}", "The route `smart` leads to `nope`, which is not"),
+        ("operations: {Images: nope}", "gives `Images` to `nope`, which is not an upstream"),
+    ],
+)
+def test_check_fails_for_a_route_to_nowhere(tmp_path, line: str, message: str):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"{line}\nport: 0\n")
+
+    result = CliRunner().invoke(app, ["check", "--config", str(config)])
+
+    assert result.exit_code == 1
+    assert message in result.stdout.split("BAD  routes")[1]
 
 
 def test_check_names_what_the_voice_lacks_and_refuses_bad_names_of_voices(monkeypatch):
