@@ -337,6 +337,24 @@ async def test_client_that_closes_is_not_reported_as_disconnected(owner):
     assert not process.observer.is_disconnected
 
 
+async def test_client_closes_its_connection_to_an_owner_that_ends_before_its_first_message(folder):
+    is_closed = asyncio.Event()
+
+    async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write_eof()
+        await reader.read()
+        is_closed.set()
+        writer.close()
+
+    async with await asyncio.start_unix_server(end, folder / SOCKET):
+        with pytest.raises(ConnectionResetError) as refused:  # its traceback holds the connection
+            async with ModelManagerClient.connect(folder):
+                pass
+
+        await asyncio.wait_for(is_closed.wait(), 60)
+    assert refused.value.args == ("The process that owns the engines has ended.",)
+
+
 async def test_client_disconnects_from_a_stuck_owner_within_bounded_memory(folder, caplog):
     connections: list[MessageConnection] = []
 

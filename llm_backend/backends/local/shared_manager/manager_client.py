@@ -72,15 +72,16 @@ class ModelManagerClient:
         `OSError`."""
         connection: MessageConnection[ServerMessage, ClientMessage]
         connection = await MessageConnection.connect(folder / SOCKET, CLIENT_CHANNEL)
-        states = await connection.receive()
-        if states is None:
-            raise ConnectionResetError("The process that owns the engines has ended.")
-        assert isinstance(states, EngineStates), "the owner sends the engine states first"
-        client = cls(states, connection)
-        try:
-            yield client
-        finally:
-            await client.close()
+        with contextlib.closing(connection):
+            states = await connection.receive()
+            if states is None:
+                raise ConnectionResetError("The process that owns the engines has ended.")
+            assert isinstance(states, EngineStates), "the owner sends the engine states first"
+            client = cls(states, connection)
+            try:
+                yield client
+            finally:
+                await client.close()
 
     async def close(self) -> None:
         """Closes the connections to the engines and to the owner."""
