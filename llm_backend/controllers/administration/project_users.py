@@ -75,7 +75,8 @@ async def retrieve_project_user(services: Services, request: ApiRequest) -> Resp
 async def modify_project_user(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/users/{user_id}`: changes the role."""
     request_body: api.ProjectUserUpdateRequest = request.body
-    member, role = await _member(services, request), request_body.get("role")
+    member = await _member(services, request, must_be_active=True)
+    role = request_body.get("role")
     if role is None:
         return JsonResponse(await _member_object(services, member))
     _check_role(role)
@@ -99,8 +100,13 @@ async def delete_project_user(services: Services, request: ApiRequest) -> Respon
     return deleted_response(id, "organization.project.user.deleted")
 
 
-async def _member(services: Services, request: ApiRequest) -> Record:
-    project, id = await project_of(services, request), request.path["user_id"]
+async def _member(
+    services: Services, request: ApiRequest, *, must_be_active: bool = False
+) -> Record:
+    """Returns the member of the path. Raises `InvalidRequest` for an archived project if it
+    `must_be_active`."""
+    project = await project_of(services, request, must_be_active=must_be_active)
+    id = request.path["user_id"]
     with translate_store_errors(MEMBERS.name):
         try:
             return await services.access.administration.get(

@@ -76,7 +76,7 @@ async def retrieve_project_service_account(services: Services, request: ApiReque
 
 async def update_project_service_account(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/service_accounts/{service_account_id}`"""
-    account = await _account(services, request)
+    account = await _account(services, request, must_be_active=True)
     body: api.UpdateProjectServiceAccountBody = request.body
     values: JsonObject = {name: body[name] for name in CHANGEABLE_FIELDS if name in body}
     entry = audit_entry(
@@ -103,8 +103,7 @@ async def delete_project_service_account(services: Services, request: ApiRequest
 
 async def createan_apikeyforaserviceaccount(services: Services, request: ApiRequest) -> Response:
     """`POST .../service_accounts/{service_account_id}/api_keys`: shows the key only this once."""
-    await project_of(services, request, must_be_active=True)
-    account = await _account(services, request)
+    account = await _account(services, request, must_be_active=True)
     body: api.CreateProjectServiceAccountApiKeyBody = request.body or {}
     if body.get("scopes"):
         raise UnsupportedField(
@@ -130,9 +129,12 @@ async def createan_apikeyforaserviceaccount(services: Services, request: ApiRequ
     return JsonResponse(new_service_account_key(key), headers=headers)
 
 
-async def _account(services: Services, request: ApiRequest) -> Record:
-    """Returns the service account of the path, if it belongs to the path's project."""
-    project = await project_of(services, request)
+async def _account(
+    services: Services, request: ApiRequest, *, must_be_active: bool = False
+) -> Record:
+    """Returns the service account of the path, if it belongs to the path's project. Raises
+    `InvalidRequest` for an archived project if it `must_be_active`."""
+    project = await project_of(services, request, must_be_active=must_be_active)
     id = request.path["service_account_id"]
     return await ACCOUNTS.get(services, id, project_id=project.id)
 

@@ -78,6 +78,20 @@ async def test_keys_of_an_archived_project_are_refused(client: Client):
         await projects.service_accounts.create(project.id, name="late")
 
 
+async def test_a_service_account_of_an_archived_project_is_deleted_but_not_changed(client: Client):
+    projects = client().admin.organization.projects
+    project = await projects.create(name="Search")
+    accounts = projects.service_accounts
+    made = await accounts.create(project.id, name="indexer")
+    await projects.archive(project.id)
+
+    with pytest.raises(openai.BadRequestError, match="archived") as refused:
+        await accounts.update(made.id, project_id=project.id, name="crawler")
+    assert refused.value.param == "project_id"
+    assert (await accounts.retrieve(made.id, project_id=project.id)).name == "indexer"
+    assert (await accounts.delete(made.id, project_id=project.id)).deleted
+
+
 async def test_projects_are_paged_renamed_and_found(client: Client):
     projects = client().admin.organization.projects
     made = [await projects.create(name=f"number {number}") for number in range(5)]

@@ -72,6 +72,24 @@ async def test_a_users_roles_are_changed(client: Client, folder: Path):
     assert refused.value.param == "role"
 
 
+async def test_a_user_of_an_archived_project_is_removed_but_not_changed(
+    client: Client, folder: Path
+):
+    organization = client().admin.organization
+    users = organization.projects.users
+    project = await organization.projects.create(name="Search")
+    await key_for(folder, "ada@example.org")
+    (user,) = (await organization.users.list()).data
+    await users.create(project.id, user_id=user.id, role="member")
+    await organization.projects.archive(project.id)
+
+    with pytest.raises(openai.BadRequestError, match="archived") as refused:
+        await users.update(user.id, project_id=project.id, role="owner")
+    assert refused.value.param == "project_id"
+    assert (await users.retrieve(user.id, project_id=project.id)).role == "member"
+    assert (await users.delete(user.id, project_id=project.id)).deleted
+
+
 async def test_a_user_removed_from_a_project_loses_its_keys(client: Client, folder: Path):
     organization = client().admin.organization
     value = await key_for(folder, "ada@example.org")
