@@ -50,8 +50,8 @@ class RateLimitReservation:
         if self._target_reservation is not None:
             self._target_reservation.correct(0)
             self._target_reservation = None
+            self.headers = self._limits.headers(self._policy.rate_windows)
         windows = self._policies.target_windows(self._project, model)
-        self.headers = self._limits.headers(self._policy.rate_windows)
         if windows:
             self._target_reservation = await self._limits.reserve(
                 windows, await offload(self._tokens)

@@ -55,3 +55,13 @@ async def test_reservation_keeps_the_headers_of_its_key_when_a_target_fails():
 
     assert of_limited["x-ratelimit-limit-requests"] == "7"
     assert of_key.headers["x-ratelimit-limit-requests"] == "100"
+
+
+async def test_reservation_computes_no_headers_for_a_first_target_without_limits():
+    of_key = reservation(RateLimits(clock=Clock(1_000_000)), key_requests=100)
+    await of_key.reserve()
+    reserved = of_key.headers
+
+    await of_key.switch_target("other")
+
+    assert of_key.headers is reserved
