@@ -1,6 +1,7 @@
 """Files of models that draw: what is recognised, which parts are missing, what is refused."""
 
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -72,6 +73,24 @@ def test_safetensors_cut_anywhere_are_refused(tmp_path):
         with pytest.raises(HeaderError):
             read_diffusion(cut)
     assert list_model_files(tmp_path) == [tmp_path / "whole.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["one.safetensors", "one.gguf"])
+def test_a_repaired_file_is_recognized_although_its_size_and_time_are_the_same(tmp_path, name):
+    path = tmp_path / name
+    if name.endswith(".gguf"):
+        write_tiny_diffusion(path)
+    else:
+        write_safetensors(path, *FLUX, more=bytes(8))
+    whole, state = path.read_bytes(), path.stat()
+    times = (state.st_atime_ns, state.st_mtime_ns)
+    path.write_bytes(whole[:8].ljust(len(whole), b"\xff"))
+    os.utime(path, ns=times)
+
+    assert not is_diffusion_file(path)
+    path.write_bytes(whole)
+    os.utime(path, ns=times)
+    assert is_diffusion_file(path)
 
 
 def test_other_files_are_no_models_that_draw(tmp_path):

@@ -147,7 +147,7 @@ def is_diffusion_file(path: Path) -> bool:
     try:
         state = path.stat()
         return _is_diffusion(path, state.st_mtime_ns, state.st_size)
-    except OSError:
+    except (OSError, HeaderError):  # not cached: the file may be repaired
         return False
 
 
@@ -176,15 +176,13 @@ def read_diffusion(path: Path) -> DiffusionFile:
 
 @lru_cache(maxsize=1024)
 def _is_diffusion(path: Path, _modified_ns: int, _size: int) -> bool:
-    """Does the work of `is_diffusion_file`, once for each modification time and size of a file."""
-    try:
-        if path.suffix == _SAFETENSORS:
-            return _family(_read_safetensors(path)) is not None
-        if path.suffix != ".gguf" or not _may_draw(path):
-            return False
-        return _family(_read_gguf(path)) is not None
-    except HeaderError:
+    """Does the work of `is_diffusion_file`, once for each modification time and size of a file.
+    Raises `HeaderError` or `OSError` for a file that cannot be read."""
+    if path.suffix == _SAFETENSORS:
+        return _family(_read_safetensors(path)) is not None
+    if path.suffix != ".gguf" or not _may_draw(path):
         return False
+    return _family(_read_gguf(path)) is not None
 
 
 def _may_draw(path: Path) -> bool:
