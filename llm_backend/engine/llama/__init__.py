@@ -18,6 +18,7 @@ cpu_buffers.py         hook on the native code's buffers
 prefill_kernels/       compiled kernels for passes of several tokens
 projector.py           images and audio to embeddings
 audio_windows.py       windows of audio, and the silence after them
+audio_bitmap.py        bitmap of audio, and its release
 convolution_end.py     the frame after the end of audio, for an encoder's first convolution
 rotary_positions.py    rotary positions of an encoder, which llama.cpp does not compute
 native_tensors.py      tensors of a computation: names and values

@@ -22,6 +22,7 @@ import llama_cpp.mtmd_cpp as mtmd
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_backend.engine.llama.audio_bitmap import audio_bitmap
 from llm_backend.engine.llama.convolution_end import LastFrame
 from llm_backend.engine.llama.spectrogram import Spectrogram
 from llm_backend.engine.llama.vocabulary import Handle
@@ -138,12 +139,8 @@ class AudioWindows:
         data = ctypes.string_at(mtmd.mtmd_bitmap_get_data(audio), count * _SAMPLE_BYTES)
         heard = np.frombuffer(data, dtype=np.float32) * np.float32(self._gain)
         samples = heard if self.adds_floor else self._fill(heard, rate_hz)
-        pointer = samples.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-        prepared = mtmd.mtmd_bitmap_init_from_audio(len(samples), pointer)
-        try:
+        with audio_bitmap(samples) as prepared:
             yield prepared
-        finally:
-            mtmd.mtmd_bitmap_free(prepared)
 
     def finish(self, chunks: Sequence[Handle], samples: int, rate_hz: int) -> AudioLength:
         """Changes the chunks of audio that `prepare` was given with this number of samples. Raises

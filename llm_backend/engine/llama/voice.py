@@ -13,6 +13,7 @@ import llama_cpp.mtmd_cpp as mtmd
 import numpy as np
 
 from llm_backend.engine.command_refused import CommandRefused
+from llm_backend.engine.llama.audio_bitmap import audio_bitmap
 from llm_backend.engine.llama.devices import computes_on_gpu, describe_devices
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.vocabulary import Handle
@@ -135,12 +136,8 @@ class LlamaVoiceModel:
             yield self._samples[speaker] if self._samples else None
             return
         values = np.frombuffer(command.sample, "<i2").astype(np.float32) / np.float32(_PCM_SCALE)
-        data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-        sample = mtmd.mtmd_bitmap_init_from_audio(len(values), data)
-        try:
+        with audio_bitmap(values) as sample:
             yield sample
-        finally:
-            mtmd.mtmd_bitmap_free(sample)
 
     def _language(self, command: Speak) -> str | None:
         """Returns the language of a sentence: the command's, else that of the ending of its
