@@ -7,7 +7,7 @@ test without torch writes the weights that `make_reference.py` computed with.
 import io
 import wave
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +24,14 @@ HEAD_SIZE = TEXT_SIZE // TEXT_HEADS
 EXPERTS, USED_EXPERTS, EXPERT_FORWARD = 4, 2, 64
 EAR_SIZE, EAR_FORWARD, EAR_LAYERS, EAR_HEADS = 40, 160, 2, 2
 MELS, EAR_POSITIONS, EAR_CHANNELS = 128, 1500, 8
+EARS: Mapping[str, int] = {
+    "num_mel_bins": MELS,
+    "d_model": EAR_SIZE,
+    "encoder_ffn_dim": EAR_FORWARD,
+    "encoder_layers": EAR_LAYERS,
+    "encoder_attention_heads": EAR_HEADS,
+}
+"""Sizes of encoders like Whisper's, under the names of `transformers`."""
 ULTRAVOX_MIDDLE = 96
 NORM_EPSILON = 1e-5
 ROPE_BASE = 10_000.0

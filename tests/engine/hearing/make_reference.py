@@ -132,7 +132,7 @@ def _model(family: Family) -> Any:
         return _omni()
     if family is QWEN3_OMNI:
         return _omni_with_experts()
-    ears, text = _ears(), _text(family)
+    ears, text = dict(families.EARS), _text(family)
     marker = family.tokens.index(family.audio_token)
     if family.name == VOXTRAL.name:
         audio_config = transformers.VoxtralEncoderConfig(
@@ -188,16 +188,6 @@ def _model(family: Family) -> Any:
     return model.float().eval()
 
 
-def _ears() -> dict[str, Any]:
-    return {
-        "num_mel_bins": families.MELS,
-        "d_model": families.EAR_SIZE,
-        "encoder_ffn_dim": families.EAR_FORWARD,
-        "encoder_layers": families.EAR_LAYERS,
-        "encoder_attention_heads": families.EAR_HEADS,
-    }
-
-
 def _text(family: Family) -> dict[str, Any]:
     return {
         "model_type": family.architecture.removesuffix("vl"),
@@ -225,7 +215,7 @@ def _omni() -> Any:
     }
     model = transformers.Qwen2_5OmniThinkerForConditionalGeneration(
         transformers.Qwen2_5OmniThinkerConfig(
-            audio_config={**_ears(), "output_dim": families.TEXT_SIZE},
+            audio_config={**families.EARS, "output_dim": families.TEXT_SIZE},
             vision_config={
                 "depth": 1,
                 "hidden_size": 8,
@@ -280,7 +270,7 @@ def _omni_with_experts() -> Any:
     }
     model = transformers.Qwen3OmniMoeThinkerForConditionalGeneration(
         transformers.Qwen3OmniMoeThinkerConfig(
-            audio_config={**_ears(), **ears},
+            audio_config={**families.EARS, **ears},
             vision_config=eyes,
             text_config=text,
             audio_token_id=marker,

@@ -29,11 +29,7 @@ def model() -> Any:
     ears = {
         "model_type": "whisper",
         "_name_or_path": "whisper of the tests",
-        "num_mel_bins": families.MELS,
-        "d_model": families.EAR_SIZE,
-        "encoder_ffn_dim": families.EAR_FORWARD,
-        "encoder_layers": families.EAR_LAYERS,
-        "encoder_attention_heads": families.EAR_HEADS,
+        **families.EARS,
     }
     text = {
         "model_type": "llama",
