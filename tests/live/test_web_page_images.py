@@ -228,7 +228,7 @@ def test_deleted_chat_keeps_a_file_that_a_model_named_and_the_page_did_not_draw(
         httpx.post(
             f"{base_url}/files", data={"purpose": purpose}, files={"file": (name, b"mine")}
         ).json()["id"]
-        for purpose, name in (("assistants", "image.png"), ("vision", "photo.png"))
+        for purpose, name in (("assistants", "image.png"), ("vision", "image.png"))
     ]
     say(page, "a lighthouse")
     wait_answered(page)
@@ -253,6 +253,55 @@ def test_deleted_chat_keeps_a_file_that_a_model_named_and_the_page_did_not_draw(
 
     expect(page.locator("#chats")).not_to_contain_text("a lighthouse")
     assert {file["id"] for file in studio.files()} == set(kept)
+
+
+def test_images_of_every_branch_are_deleted_with_a_chat_that_was_opened_again(page, studio):
+    say(page, "a lighthouse")
+    wait_answered(page)
+    page.reload()
+    expect(page.locator("article.answer img")).to_be_visible()
+    page.get_by_role("button", name="Answer again").click()
+    expect(page.locator("article.answer", has_text="2 of 2").locator("img")).to_be_visible()
+    page.reload()
+    variant = page.locator("article.answer", has_text="2 of 2")
+    expect(variant.locator("img")).to_be_visible()
+    page.get_by_role("button", name="Earlier answer").click()
+    expect(page.locator("article.answer", has_text="1 of 2").locator("img")).to_be_visible()
+    say(page, "a boat")
+    wait_answered(page, 2)
+    stored = studio.files()
+    page.locator("#chats a").hover()
+    page.get_by_role("button", name="Delete a lighthouse").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    page.wait_for_function(
+        "fetch('v1/files').then((one) => one.json()).then((one) => !one.data.length)"
+    )
+
+    assert len(stored) == 3
+
+
+def test_image_is_deleted_with_the_last_of_the_chats_that_show_it(page, studio, tmp_path):
+    say(page, "a lighthouse")
+    wait_answered(page)
+    page.get_by_role("button", name="Options").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save JSON").click()
+    download.value.save_as(tmp_path / "chat.json")
+    page.locator("#chat-file").set_input_files(tmp_path / "chat.json")
+    say(page, "a boat")
+    wait_answered(page, 2)
+    counts = []
+    for left in (1, 0):
+        page.locator("#chats a").last.hover()
+        page.get_by_role("button", name="Delete a lighthouse").last.click()
+        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        expect(page.locator("#chats a")).to_have_count(left)
+        counts.append(len(studio.files()))
+
+    assert counts[0] == 2
+    page.wait_for_function(
+        "fetch('v1/files').then((one) => one.json()).then((one) => !one.data.length)"
+    )
 
 
 def test_views_of_two_models_offer_no_model_that_draws(page, studio):

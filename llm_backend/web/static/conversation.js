@@ -7,7 +7,15 @@ import { request, requestAll, streamEvents } from "./api.js";
 import { deleteFile, deleteStore } from "./attachments.js";
 import { CLIENT, HEADER, followDetached } from "./detached.js";
 import { Branches } from "./branches.js";
-import { drawImage, fileIdOf, imageText, isDrawn, isStoredImage, storeImage } from "./drawn_images.js";
+import {
+  drawImage,
+  fileIdOf,
+  imageIdsOf,
+  imageMetadata,
+  imageText,
+  isDrawn,
+  storeImage,
+} from "./drawn_images.js";
 import { language, t } from "./language.js";
 import {
   CONTINUE_PROMPT,
@@ -36,9 +44,9 @@ export class Conversation {
   title = "";
   system = "";
   metadata = {};
-  /** Each has `role` and `content`; answers may also have `reasoning`, `isCut` and the `model` that
-   *  wrote them. User messages may have `images` as data: URLs, and `documents`; with `hasMore` they
-   *  had further parts. */
+  /** Each has `role` and `content`; answers may also have `reasoning`, `isCut`, the `model` that wrote
+   *  them, and as `imageId` the file in which the page stored their image. User messages may have
+   *  `images` as data: URLs, and `documents`; with `hasMore` they had further parts. */
   messages = [];
   #branches = new Branches();
   #dropped = []; // ids of empty answers
@@ -133,8 +141,8 @@ export class Conversation {
   }
 
   async #storeDrawn(answer, { model, messages, prompt }) {
-    const fileId = await storeImage(answer.drawn.blob),
-      content = imageText(prompt, fileId),
+    answer.imageId = await storeImage(answer.drawn.blob);
+    const content = imageText(prompt, answer.imageId),
       metadata = this.#metadataWith(this.metadata.vector_store);
     try {
       const body = { model, messages, answer: content, metadata };
@@ -143,7 +151,8 @@ export class Conversation {
       this.storedId = id;
       this.metadata = metadata;
     } catch (error) {
-      await deleteFile(fileId);
+      await deleteFile(answer.imageId);
+      answer.imageId = null;
       throw error;
     }
   }
@@ -158,7 +167,12 @@ export class Conversation {
       title: this.title,
       ...(storeId ? { vector_store: storeId } : {}),
       ...(this.messages.some(isDrawn) ? { drawn: "yes" } : {}),
+      ...this.#imageMetadata,
     };
+  }
+
+  get #imageMetadata() {
+    return imageMetadata(this.messages.map(({ imageId }) => imageId).filter(Boolean));
   }
 
   /** Yields an answer that the server is writing, which this page or another one requested. */
@@ -170,7 +184,7 @@ export class Conversation {
     this.title = chat.metadata.title;
     if (chat.messages) this.system = systemOf(chat.messages);
     // Those of another server may be missing: then the chat is shown as it is stored.
-    if (chat.messages) this.messages = mergeContinued(chat.messages.filter(isShown).map(messageOf));
+    if (chat.messages) this.messages = mergeContinued(shownMessages(chat.messages, chat.metadata));
     this.#branches.share(this.messages);
     this.messages.push({ ...newAnswer(), model: chat.model });
     yield this.lastAnswer;
@@ -257,16 +271,17 @@ export class Conversation {
       ...requestMessage(message, this.messages[index + 1]?.role === "tool"),
       ...(reasoning ? { reasoning_content: reasoning } : {}),
     }));
-    return { title: this.title, model: this.model ?? null, system: this.system, messages };
+    const { title, model = null, system } = this;
+    return { title, model, system, messages, metadata: this.#imageMetadata };
   }
 
   /** The chat of a file's object; it is stored with its next message. Throws for another object. */
-  static fromExport({ title, model, system, messages }) {
+  static fromExport({ title, model, system, messages, metadata }) {
     const conversation = new Conversation();
     conversation.title = String(title ?? "");
     conversation.model = model ?? undefined;
     conversation.system = String(system ?? systemOf(messages));
-    conversation.messages = messages.filter(isShown).map(messageOf);
+    conversation.messages = shownMessages(messages, metadata);
     if (!conversation.messages.length) throw new TypeError("no messages");
     return conversation;
   }
@@ -338,15 +353,27 @@ async function restore(completion) {
   conversation.model = completion.model;
   conversation.title = titleOf(completion);
   conversation.system = systemOf(messages);
+  const [last] = shownMessages([message], completion.metadata);
   const answer = {
-    ...messageOf(message),
+    ...last,
     model: completion.model,
     storedId: completion.id,
     retrieval: completion.retrieval ?? null,
     isCut: completion.status === "incomplete" || completion.choices[0].finish_reason === "length",
   };
-  conversation.messages = mergeContinued([...messages.filter(isShown).map(messageOf), answer]);
+  conversation.messages = mergeContinued([...shownMessages(messages, completion.metadata), answer]);
   return conversation;
+}
+
+/** The messages of stored ones that the page shows, with the `imageId` of those whose images the page
+ *  stored by the metadata of the chat. */
+function shownMessages(stored, metadata) {
+  const imageIds = imageIdsOf(metadata);
+  return stored.filter(isShown).map((one) => {
+    const message = messageOf(one),
+      fileId = fileIdOf(message.content);
+    return imageIds.includes(fileId) ? { ...message, imageId: fileId } : message;
+  });
 }
 
 const systemOf = (messages) =>
@@ -392,17 +419,16 @@ async function isStoreUsed(storeId) {
 
 async function deleteAllOf(conversation) {
   const stored = await completionsOf(conversation),
-    imageIds = await imagesOf(stored);
+    imageIds = [...new Set(stored.flatMap(({ metadata }) => imageIdsOf(metadata)))];
   await Promise.all(stored.map(({ id }) => deleteCompletion(id)));
   if (!imageIds.length) return;
   const others = await requestAll(PATH, { "metadata[client]": CLIENT, "metadata[drawn]": "yes" }),
-    used = await imagesOf(others); // a chat opened from a file names the same images
-  const orphaned = imageIds.filter((id) => !used.includes(id));
-  for (const id of orphaned) if (await isStoredImage(id)) await deleteFile(id);
+    shown = await shownFilesOf(others); // a chat opened from a file shows the same images
+  for (const id of imageIds) if (!shown.includes(id)) await deleteFile(id);
 }
 
-/** Returns the ids of the files of all images that models drew in these completions. */
-async function imagesOf(completions) {
+/** Returns the ids of the files that the page shows as the answers of these completions. */
+async function shownFilesOf(completions) {
   const withImages = completions.filter(({ metadata }) => metadata.drawn),
     earlier = await Promise.all(withImages.map(({ id }) => messagesOf(id)));
   const answers = [...withImages.map(({ choices }) => choices[0].message), ...earlier.flat()];

@@ -2,7 +2,7 @@
 //
 // A stored answer names its file as Markdown does, so that other clients show it too.
 
-import { request, requestBlob, streamEvents, upload } from "./api.js";
+import { requestBlob, streamEvents, upload } from "./api.js";
 import { announce, iconButton, make, saveFile } from "./dom.js";
 import { blobOf, image } from "./images.js";
 import { t } from "./language.js";
@@ -10,6 +10,9 @@ import { t } from "./language.js";
 const PREVIEWS = 3;
 const PURPOSE = "vision"; // of the files of images
 const NAME = "image"; // of these files, before the dot
+const KEY = "images_"; // of metadata with ids of files, before a number
+const IDS_PER_VALUE = 13; // 512 characters of metadata
+const VALUES = 8; // of 16 that a chat may have
 const REFERENCE = /^!\[([^\]]*)\]\(v1\/files\/([\w-]+)\/content\)$/;
 const ALT_CHARACTERS = 200;
 
@@ -37,16 +40,19 @@ export async function storeImage(blob) {
   return (await upload("v1/files", form)).id;
 }
 
-/** True for a file that `storeImage` stored: the text of a model may name any other file, too. */
-export async function isStoredImage(id) {
-  try {
-    const { purpose, filename } = await request(`v1/files/${encodeURIComponent(id)}`);
-    return purpose === PURPOSE && filename.startsWith(`${NAME}.`);
-  } catch (error) {
-    if (error.status === 404) return false;
-    throw error;
-  }
+/** The metadata of a chat that name the files of its images; the latest ones, if there are too many. The
+ *  text of an answer is no evidence for an image of the page: a model may write that it is any file. */
+export function imageMetadata(fileIds) {
+  const named = fileIds.slice(-IDS_PER_VALUE * VALUES),
+    metadata = {};
+  for (let at = 0; at < named.length; at += IDS_PER_VALUE)
+    metadata[`${KEY}${at / IDS_PER_VALUE}`] = named.slice(at, at + IDS_PER_VALUE).join(" ");
+  return metadata;
 }
+
+/** The ids of the files that the metadata of a stored chat name as its images. */
+export const imageIdsOf = (metadata) =>
+  Object.entries(metadata ?? {}).flatMap(([key, value]) => (key.startsWith(KEY) ? value.split(" ") : []));
 
 /** The text of an answer that is an image, with the id of its file if it is stored. */
 export function imageText(prompt, fileId) {
