@@ -1,6 +1,8 @@
 """KV cache: cells by slot, and cached prefixes in slots, in host memory and in files.
 
 cache.py              allocation of slots; reuse, copy and eviction (LRU) of cached prefixes
+slot_allocation.py    what a slot begins with: copies, a restored state, cached tokens
+common_prefix.py      length of the common prefix of two token lists
 prefix.py             tokens with the saved state of their cells
 lower_tiers.py        the facade of the two tiers below the slots, which the generator uses
 host_prefix_cache.py  states of prefixes in host memory

@@ -14,42 +14,15 @@ from collections import abc
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from llm_backend.engine.kv_cache.common_prefix import common_prefix_length
 from llm_backend.engine.kv_cache.prefix import Prefix
+from llm_backend.engine.kv_cache.slot_allocation import Copy, SlotAllocation, SlotTokens
 from llm_backend.engine.media_runs import length_of_whole_runs
 
 _CELLS_COPIED_PER_TOKEN = 32  # in the time of one computed token; 360 were measured
 _MINIMUM_COPY_COST = 4  # minimum cost of a copy, in computed tokens
 _PROMPT_END_TOLERANCE = 4  # last tokens of a prompt that count as part of the answer
 _MINIMUM_RESTORE_COST = 16  # minimum cost of restoring a state, in computed tokens
-
-
-@dataclass(frozen=True, kw_only=True)
-class Copy:
-    """Instruction to replace the cells of slot `target` by a copy of the cells of `source`."""
-
-    source: int
-    target: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class SlotTokens:
-    """The tokens whose cells a slot holds."""
-
-    slot: int
-    tokens: list[int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SlotAllocation:
-    """Allocation of `slot` to a sequence. The caller makes the copies in their order, restores the
-    state `restored` into the slot if there is one, and then keeps the first `cached_tokens`.
-    `overwritten` are the overwritten cached prefixes that are long enough to be saved."""
-
-    slot: int
-    cached_tokens: int
-    copies: tuple[Copy, ...] = ()
-    restored: Prefix | None = None
-    overwritten: tuple[SlotTokens, ...] = ()
 
 
 class HostPrefixStates(Protocol):
@@ -69,23 +42,6 @@ class _Slot:
     prompt_tokens: int = 0  # length of the prompt; tokens after it are generated
     is_running: bool = False
     used_at: int = 0
-
-
-def common_prefix_length(first: abc.Sequence[int], second: abc.Sequence[int]) -> int:
-    """Returns the length of the common prefix of two token lists."""
-    end = min(len(first), len(second))
-    step, same = 16, 0
-    while same < end and first[same : same + step] == second[same : same + step]:
-        same = min(same + step, end)
-        step *= 2
-    high = min(same + step, end)
-    while same < high:  # the length is in [same, high]
-        middle = (same + high + 1) // 2
-        if first[same:middle] == second[same:middle]:
-            same = middle
-        else:
-            high = middle - 1
-    return same
 
 
 def restore_cost(state_tokens: int) -> int:

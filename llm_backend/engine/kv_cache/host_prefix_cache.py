@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.kv_cache.blocks import block_hashes, plain_length, tokens_name
-from llm_backend.engine.kv_cache.cache import common_prefix_length, restore_cost
+from llm_backend.engine.kv_cache.cache import restore_cost
+from llm_backend.engine.kv_cache.common_prefix import common_prefix_length
 from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.kv_cache.prefix_index import (
     PrefixEntry,

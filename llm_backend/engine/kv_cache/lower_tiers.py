@@ -4,7 +4,7 @@ files. A disabled tier does nothing."""
 from collections.abc import Callable
 from functools import partial
 
-from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, SlotTokens
+from llm_backend.engine.kv_cache.cache import Cache
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache
 from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder
 from llm_backend.engine.kv_cache.prefix_files.prefix_restorer import (
@@ -12,6 +12,7 @@ from llm_backend.engine.kv_cache.prefix_files.prefix_restorer import (
     RestorableSlots,
 )
 from llm_backend.engine.kv_cache.prefix_files.prefix_saver import POLL_INTERVAL_S, PrefixSaver
+from llm_backend.engine.kv_cache.slot_allocation import SlotAllocation, SlotTokens
 from llm_backend.engine.messages import PREFIX_BLOCK
 from llm_backend.engine.model import Model
 from llm_backend.engine.statistics import Statistics

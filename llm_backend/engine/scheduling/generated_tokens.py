@@ -11,7 +11,7 @@ from bisect import bisect_left, insort
 from collections import OrderedDict, abc
 from dataclasses import dataclass
 
-from llm_backend.engine.kv_cache.cache import common_prefix_length
+from llm_backend.engine.kv_cache.common_prefix import common_prefix_length
 from llm_backend.engine.model import Vocabulary
 
 _TOKEN_TYPE = "i"  # noqa: S105 # of an array of tokens

@@ -14,7 +14,8 @@ batch sequence that has computed enough new tokens since it got its slot.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, SlotTokens
+from llm_backend.engine.kv_cache.cache import Cache
+from llm_backend.engine.kv_cache.slot_allocation import SlotAllocation, SlotTokens
 from llm_backend.engine.messages import Priority
 from llm_backend.engine.scheduling.prefill_budget import PrefillLimits
 from llm_backend.engine.scheduling.prefill_chunks import PrefillChunkPlanner

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.kv_cache.cache import SlotAllocation, SlotTokens
+from llm_backend.engine.kv_cache.slot_allocation import SlotAllocation, SlotTokens
 from llm_backend.engine.media_runs import Run
 from llm_backend.engine.model import Model
 from llm_backend.engine.scheduling.scheduler import AdmittedSequence, Scheduler

@@ -9,7 +9,8 @@ sequence, because it may preempt that one.
 
 from collections import Counter, abc
 
-from llm_backend.engine.kv_cache.cache import Cache, common_prefix_length
+from llm_backend.engine.kv_cache.cache import Cache
+from llm_backend.engine.kv_cache.common_prefix import common_prefix_length
 from llm_backend.engine.messages import Priority
 from llm_backend.engine.sequence import Sequence
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from llm_backend.engine.kv_cache.cache import common_prefix_length
+from llm_backend.engine.kv_cache.common_prefix import common_prefix_length
 from llm_backend.engine.model import CellsExhausted, DecodeError, Model
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate

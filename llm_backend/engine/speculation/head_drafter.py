@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.batch import BatchChunk
-from llm_backend.engine.kv_cache.cache import common_prefix_length
+from llm_backend.engine.kv_cache.common_prefix import common_prefix_length
 from llm_backend.engine.model import CellsExhausted, DecodeError
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate

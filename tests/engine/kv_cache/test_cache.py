@@ -1,13 +1,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.engine.kv_cache.cache import (
-    Cache,
-    Copy,
-    SlotAllocation,
-    SlotTokens,
-    common_prefix_length,
-)
+from llm_backend.engine.kv_cache.cache import Cache
+from llm_backend.engine.kv_cache.common_prefix import common_prefix_length
+from llm_backend.engine.kv_cache.slot_allocation import Copy, SlotAllocation, SlotTokens
 from llm_backend.engine.media_runs import placeholder_tokens
 from tests.engine.fakes import image
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_backend.engine.kv_cache.blocks import block_hashes, tokens_name
-from llm_backend.engine.kv_cache.cache import common_prefix_length
+from llm_backend.engine.kv_cache.common_prefix import common_prefix_length
 from llm_backend.engine.kv_cache.prefix_index import PrefixEntry, PrefixIndex
 
 BLOCK = 64

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.engine.kv_cache.cache import common_prefix_length
+from llm_backend.engine.kv_cache.common_prefix import common_prefix_length
 from llm_backend.engine.messages import Generate
 from llm_backend.engine.scheduling.command_validation import CommandLimits
 from llm_backend.engine.scheduling.generated_tokens import GeneratedTokens

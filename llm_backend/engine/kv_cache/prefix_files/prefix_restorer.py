@@ -15,10 +15,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, common_prefix_length
+from llm_backend.engine.kv_cache.cache import Cache
+from llm_backend.engine.kv_cache.common_prefix import common_prefix_length
 from llm_backend.engine.kv_cache.prefix_files.prefix_file import BadPrefix, file_bytes
 from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder, RestoredPrefix
 from llm_backend.engine.kv_cache.prefix_index import PrefixMatch
+from llm_backend.engine.kv_cache.slot_allocation import SlotAllocation
 from llm_backend.engine.moving_average import moving_average
 from llm_backend.engine.statistics import Statistics
 

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 
 from llm_backend.engine.kv_cache.blocks import plain_length
-from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, SlotTokens
+from llm_backend.engine.kv_cache.cache import Cache
 from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder
 from llm_backend.engine.kv_cache.prefix_index import PrefixEntry
+from llm_backend.engine.kv_cache.slot_allocation import SlotAllocation, SlotTokens
 from llm_backend.engine.model import Model
 from llm_backend.engine.statistics import Statistics
 
