@@ -8,6 +8,8 @@ rejects them at an unsupported keyword. Pure.
     conditions.py     `not`, `if`, `oneOf`, dependencies
     unique_items.py   `uniqueItems`: arrays without repeats
     logic.py          disjointness and negation of schemas
+    negated_keywords.py  negations of single keywords
+    json_values.py    types and equality of values
     references.py     targets of `$ref`
     budget.py         what compiling the schemas of one request may cost
     answer_schema.py  validation of a finished answer

@@ -4,17 +4,23 @@ Both are conservative: two schemas are disjoint only if that is easy to prove, a
 returns None if no schema expresses the negation.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from llm_backend.backends.schemas.budget import SchemaBudget
-from llm_backend.backends.schemas.formats import pattern_excluding
+from llm_backend.backends.schemas.json_values import are_equal, distinct, type_of_value
 from llm_backend.backends.schemas.keywords import (
     TYPES,
     Schema,
     is_number,
     keywords_of,
     types_of,
+)
+from llm_backend.backends.schemas.negated_keywords import (
+    NEGATED_BOUNDS,
+    Alternatives,
+    negate_bound,
+    schemas_of_other_types,
+    schemas_of_other_values,
 )
 from llm_backend.backends.schemas.numbers import integers_within
 from llm_backend.backends.schemas.references import References
@@ -27,19 +33,6 @@ _CHOICE_KEYWORDS = frozenset({"type", "enum", "const"})
 _INTEGER_KEYWORDS = frozenset({
     "type", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
 })  # fmt: skip
-_NEGATED_BOUNDS: dict[str, tuple[str, str, int]] = {
-    "minimum": ("number", "exclusiveMaximum", 0),
-    "maximum": ("number", "exclusiveMinimum", 0),
-    "exclusiveMinimum": ("number", "maximum", 0),
-    "exclusiveMaximum": ("number", "minimum", 0),
-    "minLength": ("string", "maxLength", -1),
-    "maxLength": ("string", "minLength", 1),
-    "minItems": ("array", "maxItems", -1),
-    "maxItems": ("array", "minItems", 1),
-    "minProperties": ("object", "maxProperties", -1),
-    "maxProperties": ("object", "minProperties", 1),
-}
-
 _RANGES = (
     ("number", "minimum", "maximum"),
     ("string", "minLength", "maxLength"),
@@ -47,7 +40,6 @@ _RANGES = (
 )
 
 Conjuncts = Sequence[JsonValue]
-Alternatives = list[JsonValue]
 
 
 class Logic:
@@ -110,7 +102,7 @@ class Logic:
                 types &= types_of(conjunct)
                 values = _own_values(conjunct)
                 if values is not None:
-                    types &= frozenset(_type_of(value) for value in values)
+                    types &= frozenset(type_of_value(value) for value in values)
         return types
 
     def finite_values(self, conjuncts: Conjuncts) -> list[JsonValue] | None:
@@ -125,7 +117,7 @@ class Logic:
         return [
             value
             for value in first
-            if _type_of(value) in types
+            if type_of_value(value) in types
             and all(any(are_equal(value, two) for two in other) for other in others)
         ]
 
@@ -149,7 +141,7 @@ class Logic:
         return (
             None
             if None in parts
-            else _distinct((one for part in parts for one in part or ()), limit)
+            else distinct((one for part in parts for one in part or ()), limit)
         )
 
     def _plain_values(self, schema: Schema, limit: int) -> list[JsonValue] | None:
@@ -160,7 +152,7 @@ class Logic:
             return None
         values = self.finite_values([{keyword: schema[keyword]} for keyword in keywords])
         has_fractions = "number" in schema.get("type", TYPES)
-        return values and _distinct(
+        return values and distinct(
             (one for one in values if has_fractions or not isinstance(one, float)), limit
         )
 
@@ -236,12 +228,12 @@ class Logic:
         self, keyword: str, schema: Schema, base: str, context: Conjuncts, depth: int
     ) -> Alternatives | None:
         value = schema[keyword]
-        if keyword in _NEGATED_BOUNDS and is_number(value):
-            return _negate_bound(keyword, value)
+        if keyword in NEGATED_BOUNDS and is_number(value):
+            return negate_bound(keyword, value)
         match keyword:
             case "type":
                 are_integers = any(_is_integer(conjunct) for conjunct in context)
-                return _schemas_of_other_types(
+                return schemas_of_other_types(
                     value, self._types_of_all(context), are_integers=are_integers
                 )
             case "required":
@@ -300,54 +292,16 @@ class Logic:
         types = self._types_of_all(context)
         found: Alternatives = []
         for kind in sorted(types):
-            own = [value for value in values if _type_of(value) == kind]
-            other = _schemas_of_other_values(kind, own)
+            own = [value for value in values if type_of_value(value) == kind]
+            other = schemas_of_other_values(kind, own)
             if other is None:
                 return None
             found += other
         return found
 
 
-def _schemas_of_other_values(kind: str, values: Sequence[Any]) -> Alternatives | None:
-    """Returns schemas of all values of a type but these."""
-    if not values:
-        return [{"type": kind}]
-    if kind == "null":
-        return []
-    if kind == "boolean":
-        remaining = [one for one in (False, True) if one not in values]
-        return [{"enum": remaining}] if remaining else []
-    if kind == "string":
-        pattern = pattern_excluding(list(values))
-        return None if pattern is None else [{"type": "string", "pattern": pattern}]
-    if kind == "number" and len(values) == 1:
-        [value] = values
-        return [
-            {"type": "number", "exclusiveMaximum": value},
-            {"type": "number", "exclusiveMinimum": value},
-        ]
-    return None
-
-
-def _schemas_of_other_types(
-    types: JsonValue, context: frozenset[str], *, are_integers: bool
-) -> Alternatives | None:
-    names = [types] if isinstance(types, str) else types
-    is_partly = "integer" in names and "number" not in names and not are_integers
-    if is_partly and "number" in context:
-        return None
-    remaining = [one for one in TYPES if one in context and one not in types_of({"type": names})]
-    return [{"type": remaining}] if remaining else [False]
-
-
 def _is_integer(conjunct: JsonValue) -> bool:
     return isinstance(conjunct, dict) and conjunct.get("type") in ("integer", ["integer"])
-
-
-def _negate_bound(keyword: str, value: float) -> Alternatives | None:
-    kind, other, step = _NEGATED_BOUNDS[keyword]
-    bound = value + step
-    return [{"type": kind, other: bound}] if kind == "number" or bound >= 0 else [False]
 
 
 def _own_values(schema: Schema) -> list[JsonValue] | None:
@@ -355,35 +309,6 @@ def _own_values(schema: Schema) -> list[JsonValue] | None:
         return [schema["const"]]
     values = schema.get("enum")
     return values if isinstance(values, list) else None
-
-
-def _type_of(value: JsonValue) -> str:
-    if isinstance(value, bool):
-        return "boolean"
-    kinds = {dict: "object", list: "array", str: "string", type(None): "null"}
-    return kinds.get(type(value), "number")
-
-
-def _distinct(values: Iterable[JsonValue], limit: int) -> list[JsonValue] | None:
-    """Returns the values without repeats; None if they are more than `limit`."""
-    found: list[JsonValue] = []
-    for value in values:
-        if not any(are_equal(value, one) for one in found):
-            found.append(value)
-        if len(found) > limit:
-            return None
-    return found
-
-
-def are_equal(one: JsonValue, other: JsonValue) -> bool:
-    """Compares JSON values; unlike in Python, true does not equal 1."""
-    if _type_of(one) != _type_of(other):
-        return False
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(are_equal, one, other))
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(are_equal(one[key], other[key]) for key in one)
-    return bool(one == other)
 
 
 def _required_names(conjuncts: Conjuncts) -> Iterator[str]:

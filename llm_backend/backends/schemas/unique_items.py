@@ -7,8 +7,8 @@ of it.
 
 from collections.abc import Iterator, Sequence
 
+from llm_backend.backends.schemas.json_values import are_equal
 from llm_backend.backends.schemas.keywords import TYPES
-from llm_backend.backends.schemas.logic import are_equal
 from llm_backend.backends.schemas.node import Lowering, Node
 from llm_backend.json_types import JsonValue
 
