@@ -78,6 +78,11 @@ class Family:
         return self.architecture == "granite"
 
     @property
+    def is_gemma(self) -> bool:
+        """True for Gemma 4, with an encoder of audio and without."""
+        return self.architecture == "gemma4"
+
+    @property
     def has_qwen3_ears(self) -> bool:
         """True for families with the encoder of Qwen3-Omni."""
         return self.projector == "qwen3a"
@@ -212,6 +217,7 @@ GEMMA_4 = Family(
     has_text_norms=True,
     begin="<bos>",
 )
+GEMMA_4_UNIFIED = replace(GEMMA_4, name="gemma_4_unified", projector="gemma4ua", text_seed=13)
 GRANITE_SPEECH = Family(
     name="granite_speech",
     architecture="granite",
@@ -227,6 +233,7 @@ _GRANITE_PROMPT = (
     "<|start_of_role|>user<|end_of_role|><|audio|>can you transcribe the speech into a written "
     "format?<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>"
 )
+_GEMMA_PROMPT = "<bos><|turn>user\nwhat is it?\n<|audio><|audio|><audio|><turn|>\n<|turn>model\n"
 _QWEN2_PROMPT = (
     "<|im_start|>user\n<|audio_bos|><|AUDIO|><|audio_eos|>what is it?<|im_end|>\n"
     "<|im_start|>assistant\n"
@@ -255,9 +262,8 @@ PROMPTS = {
         "<|user|>\n<|begin_of_audio|><|pad|><|end_of_audio|>"
         "<|user|>\nPlease transcribe this audio into text<|assistant|>\n"
     ),
-    GEMMA_4.name: (
-        "<bos><|turn>user\nwhat is it?\n<|audio><|audio|><audio|><turn|>\n<|turn>model\n"
-    ),
+    GEMMA_4.name: _GEMMA_PROMPT,
+    GEMMA_4_UNIFIED.name: _GEMMA_PROMPT,
     GRANITE_SPEECH.name: _GRANITE_PROMPT,
     GRANITE_SPEECH_PLUS.name: _GRANITE_PROMPT,
 }
@@ -274,6 +280,7 @@ FAMILIES = {
         ULTRAVOX,
         GLM_ASR,
         GEMMA_4,
+        GEMMA_4_UNIFIED,
         GRANITE_SPEECH,
         GRANITE_SPEECH_PLUS,
     )
@@ -335,6 +342,12 @@ RECORDINGS = {
         Recording(name="a whole window", seconds=30),
         Recording(name="quiet", seconds=3.07, amplitude=0.01),
     ],
+    GEMMA_4_UNIFIED.name: [
+        Recording(name="whole embeddings", seconds=3.2),
+        Recording(name="part of an embedding", seconds=3.07),
+        Recording(name="long", seconds=34),
+        Recording(name="quiet", seconds=3.07, amplitude=0.01),
+    ],
     GRANITE_SPEECH.name: [
         Recording(name="whole blocks", seconds=3.2),
         Recording(name="part of a block", seconds=3.07),
@@ -372,6 +385,8 @@ def weights_of(family: Family) -> Weights:
         heard = list(glm.tensors(TEXT_SIZE))
     elif family is GEMMA_4:
         heard = list(gemma.tensors(TEXT_SIZE))
+    elif family is GEMMA_4_UNIFIED:
+        heard = list(gemma.unified_tensors(TEXT_SIZE))
     else:
         heard = [*_ears(family), *_projector(family)]
     return {
@@ -421,8 +436,10 @@ def _text(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield from _experts(f"{block}mlp.") if family.has_experts else _dense(f"{block}mlp.")
         yield f"{block}input_layernorm.weight", (TEXT_SIZE,)
         yield f"{block}post_attention_layernorm.weight", (TEXT_SIZE,)
+    if family.is_gemma:
+        yield from gemma.text_tensors(TEXT_SIZE, TEXT_LAYERS)
     if family is GEMMA_4:
-        yield from gemma.text_tensors(TEXT_SIZE, vocabulary, TEXT_LAYERS)
+        yield from gemma.layer_input_tensors(TEXT_SIZE, vocabulary, TEXT_LAYERS)
     yield "model.language_model.norm.weight", (TEXT_SIZE,)
     yield "lm_head.weight", (vocabulary, TEXT_SIZE)
 

@@ -1,6 +1,7 @@
 """Tensors of a tiny Gemma 4: a conformer encoder, and a text model with embeddings per layer.
 
-Names and shapes are those of `transformers`.
+Gemma 4 unified has neither: its projector makes an embedding of each frame of samples. Names and
+shapes are those of `transformers`.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ SIZE, FORWARD, LAYERS, HEADS = 40, 160, 2, 2
 CHANNELS = (128, 4)
 """Channels of the two convolutions; the first number is that of mels, too."""
 KERNEL, OUTPUTS = 5, 48
+FRAME_SAMPLES = 640
+"""Samples of which Gemma 4 unified makes an embedding."""
 LAYER_INPUTS = 8
 """The size of a token's embedding for each layer of the text model."""
 SLIDING_WINDOW, LOGITS_CAP = 32, 30.0
@@ -77,17 +80,28 @@ def tensors(text_size: int) -> Iterator[Tensor]:
     yield "model.embed_audio.embedding_projection.weight", (text_size, OUTPUTS)
 
 
-def text_tensors(size: int, vocabulary: int, layers: int) -> Iterator[Tensor]:
+def unified_tensors(text_size: int) -> Iterator[Tensor]:
+    """The projector's tensor, which is all that Gemma 4 unified hears with."""
+    yield "model.embed_audio.embedding_projection.weight", (text_size, FRAME_SAMPLES)
+
+
+def text_tensors(size: int, layers: int) -> Iterator[Tensor]:
     """Tensors of the text model that other families do not have."""
+    for layer in range(layers):
+        block = f"model.language_model.layers.{layer}."
+        yield f"{block}pre_feedforward_layernorm.weight", (size,)
+        yield f"{block}post_feedforward_layernorm.weight", (size,)
+        yield f"{block}layer_scalar", (1,)
+
+
+def layer_input_tensors(size: int, vocabulary: int, layers: int) -> Iterator[Tensor]:
+    """The text model's tensors of embeddings per layer."""
     model = "model.language_model."
     yield f"{model}embed_tokens_per_layer.weight", (vocabulary, layers * LAYER_INPUTS)
     yield f"{model}per_layer_model_projection.weight", (layers * LAYER_INPUTS, size)
     yield f"{model}per_layer_projection_norm.weight", (LAYER_INPUTS,)
     for layer in range(layers):
         block = f"{model}layers.{layer}."
-        yield f"{block}pre_feedforward_layernorm.weight", (size,)
-        yield f"{block}post_feedforward_layernorm.weight", (size,)
-        yield f"{block}layer_scalar", (1,)
         yield f"{block}per_layer_input_gate.weight", (LAYER_INPUTS, size)
         yield f"{block}per_layer_projection.weight", (size, LAYER_INPUTS)
         yield f"{block}post_per_layer_input_norm.weight", (size,)

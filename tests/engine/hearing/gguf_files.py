@@ -21,6 +21,7 @@ from tests.engine.hearing.families import (
     EXPERT_FORWARD,
     EXPERTS,
     GEMMA_4,
+    GEMMA_4_UNIFIED,
     GLM_ASR,
     GRANITE_SPEECH_PLUS,
     HEAD_SIZE,
@@ -117,7 +118,7 @@ def write_text_model(path: Path, family: Family, *, template: str) -> Path:
     writer.add_head_count(TEXT_HEADS)
     writer.add_head_count_kv(TEXT_KV_HEADS)
     writer.add_layer_norm_rms_eps(NORM_EPSILON)
-    if family is not GEMMA_4:
+    if not family.is_gemma:
         writer.add_rope_freq_base(ROPE_BASE)
     writer.add_rope_dimension_count(HEAD_SIZE)
     if "vl" in family.architecture:
@@ -133,8 +134,8 @@ def write_text_model(path: Path, family: Family, *, template: str) -> Path:
         writer.add_attention_scale(ATTENTION_SCALE)
         writer.add_residual_scale(RESIDUAL_SCALE)
         writer.add_logit_scale(LOGITS_SCALE)
-    if family is GEMMA_4:
-        _add_gemma_text(writer)
+    if family.is_gemma:
+        _add_gemma_text(writer, inputs=gemma.LAYER_INPUTS if family is GEMMA_4 else 0)
     writer.add_chat_template(template)
     _add_vocabulary(writer, family)
     for name, values in weights_of(family).items():
@@ -147,6 +148,12 @@ def write_text_model(path: Path, family: Family, *, template: str) -> Path:
 
 def write_projector(path: Path, family: Family) -> Path:
     """Writes the encoder of audio and its projector, in float32."""
+    if family is GEMMA_4_UNIFIED:
+        return _write_unified_projector(path)
+    return _write_encoder(path, family)
+
+
+def _write_encoder(path: Path, family: Family) -> Path:
     is_plus = family is GRANITE_SPEECH_PLUS
     writer = GGUFWriter(str(path), "clip")
     writer.add_bool("clip.has_audio_encoder", True)
@@ -185,6 +192,25 @@ def write_projector(path: Path, family: Family) -> Path:
     return write_gguf(writer, path)
 
 
+def _write_unified_projector(path: Path) -> Path:
+    """Writes the projector of a model without an encoder, whose numbers are 0."""
+    writer = GGUFWriter(str(path), "clip")
+    writer.add_bool("clip.has_audio_encoder", True)
+    writer.add_string("clip.audio.projector_type", GEMMA_4_UNIFIED.projector)
+    for name, value in (
+        ("embedding_length", gemma.FRAME_SAMPLES),
+        ("feed_forward_length", 0),
+        ("block_count", 0),
+        ("projection_dim", TEXT_SIZE),
+        ("attention.head_count", 0),
+        ("num_mel_bins", MELS),
+    ):
+        writer.add_uint32(f"clip.audio.{name}", value)
+    writer.add_float32("clip.audio.attention.layer_norm_epsilon", NORM_EPSILON)
+    gemma.add_gemma(writer, weights_of(GEMMA_4_UNIFIED))
+    return write_gguf(writer, path)
+
+
 def _add_experts(writer: GGUFWriter, name: str, values: NDArray[np.float32]) -> None:
     """Adds the experts of a layer, gates and inputs apart."""
     layer = name.split(".")[3]
@@ -195,8 +221,9 @@ def _add_experts(writer: GGUFWriter, name: str, values: NDArray[np.float32]) -> 
         writer.add_tensor(f"blk.{layer}.ffn_{kind}_exps.weight", np.ascontiguousarray(part))
 
 
-def _add_gemma_text(writer: GGUFWriter) -> None:
-    """Adds the numbers of Gemma's text model, whose heads have one size in all layers."""
+def _add_gemma_text(writer: GGUFWriter, *, inputs: int) -> None:
+    """Adds the numbers of Gemma's text model, whose heads have one size in all layers, and whose
+    tokens have an embedding of `inputs` numbers for each layer."""
     writer.add_rope_freq_base(gemma.FULL_ROPE_BASE)
     writer.add_rope_freq_base_swa(ROPE_BASE)
     writer.add_rope_dimension_count_swa(HEAD_SIZE)
@@ -206,7 +233,7 @@ def _add_gemma_text(writer: GGUFWriter) -> None:
     writer.add_sliding_window(gemma.SLIDING_WINDOW)
     writer.add_sliding_window_pattern([one == "sliding_attention" for one in gemma.LAYER_TYPES])
     writer.add_shared_kv_layers(0)
-    writer.add_embedding_length_per_layer_input(gemma.LAYER_INPUTS)
+    writer.add_embedding_length_per_layer_input(inputs)
     writer.add_final_logit_softcapping(gemma.LOGITS_CAP)
     writer.add_tensor("rope_freqs.weight", gemma.rotary_divisors(HEAD_SIZE))
 
@@ -229,7 +256,7 @@ def _sinusoids() -> NDArray[np.float32]:
 def _text_name(family: Family, name: str) -> str:
     if name == "lm_head.weight":
         return "output.weight"
-    names = {**_TEXT_NAMES, **(_GEMMA_NAMES if family is GEMMA_4 else {})}
+    names = {**_TEXT_NAMES, **(_GEMMA_NAMES if family.is_gemma else {})}
     _, layer, inner, kind = _split(f"{name}.weight" if name.endswith("layer_scalar") else name)
     return f"{'' if layer is None else f'blk.{layer}.'}{names[inner]}.{kind}"
 

@@ -28,6 +28,7 @@ from tests.engine.hearing import families, gemma, glm, granite, ultravox_referen
 from tests.engine.hearing.families import (
     AUDIO_FLAMINGO,
     GEMMA_4,
+    GEMMA_4_UNIFIED,
     GLM_ASR,
     GRANITE_SPEECH_PLUS,
     PROMPTS,
@@ -86,7 +87,7 @@ def _entry(family: Family, recording: Recording) -> dict[str, Any]:
             else model.model.audio_tower.proj2
             if family is QWEN3_OMNI
             else model.model.embed_audio.embedding_projection
-            if family is GEMMA_4
+            if family.is_gemma
             else model.model.projector
             if family.is_granite
             else model.model.multi_modal_projector
@@ -164,8 +165,8 @@ def _model(family: Family) -> Any:
         model = _granite(family, text, marker)
     elif family is GLM_ASR:
         model = _glm(text, marker)
-    elif family is GEMMA_4:
-        model = _gemma(text, marker)
+    elif family.is_gemma:
+        model = _gemma(family, text, marker)
     elif family is AUDIO_FLAMINGO:
         model = transformers.AudioFlamingo3ForConditionalGeneration(
             transformers.AudioFlamingo3Config(
@@ -367,7 +368,7 @@ def _glm(text: dict[str, Any], marker: int) -> Any:
     )
 
 
-def _gemma(text: dict[str, Any], marker: int) -> Any:
+def _gemma(family: Family, text: dict[str, Any], marker: int) -> Any:
     full_rope = {
         "rope_type": "proportional",
         "partial_rotary_factor": gemma.PARTIAL_ROTARY,
@@ -375,19 +376,28 @@ def _gemma(text: dict[str, Any], marker: int) -> Any:
     }
     text = {
         **text,
-        "model_type": "gemma4_text",
         "global_head_dim": families.HEAD_SIZE,
         "layer_types": list(gemma.LAYER_TYPES),
         "sliding_window": gemma.SLIDING_WINDOW,
         "final_logit_softcapping": gemma.LOGITS_CAP,
-        "hidden_size_per_layer_input": gemma.LAYER_INPUTS,
-        "vocab_size_per_layer_input": len(GEMMA_4.tokens),
         "rope_parameters": {
             "sliding_attention": {"rope_type": "default", "rope_theta": families.ROPE_BASE},
             "full_attention": full_rope,
         },
     }
     del text["rope_theta"]
+    rest = {"vision_config": None, "audio_token_id": marker, "tie_word_embeddings": False}
+    if family is GEMMA_4_UNIFIED:
+        text["model_type"] = "gemma4_unified_text"
+        unified = transformers.Gemma4UnifiedConfig(
+            text_config=text, audio_config={"audio_embed_dim": gemma.FRAME_SAMPLES}, **rest
+        )
+        return transformers.Gemma4UnifiedForConditionalGeneration(unified)
+    text |= {
+        "model_type": "gemma4_text",
+        "hidden_size_per_layer_input": gemma.LAYER_INPUTS,
+        "vocab_size_per_layer_input": len(GEMMA_4.tokens),
+    }
     audio = {
         "model_type": "gemma4_audio",
         "hidden_size": gemma.SIZE,
@@ -397,13 +407,7 @@ def _gemma(text: dict[str, Any], marker: int) -> Any:
         "output_proj_dims": gemma.OUTPUTS,
     }
     return transformers.Gemma4ForConditionalGeneration(
-        transformers.Gemma4Config(
-            text_config=text,
-            audio_config=audio,
-            vision_config=None,
-            audio_token_id=marker,
-            tie_word_embeddings=False,
-        )
+        transformers.Gemma4Config(text_config=text, audio_config=audio, **rest)
     )
 
 
@@ -424,8 +428,13 @@ def _features(family: Family, samples: np.ndarray) -> dict[str, torch.Tensor]:
             "input_features": found.input_features,
             "input_features_mask": found.input_features_mask,
         }
-    if family is GEMMA_4:
-        found = transformers.Gemma4AudioFeatureExtractor()([samples], return_tensors="pt")
+    if family.is_gemma:
+        extract = (
+            transformers.Gemma4UnifiedAudioFeatureExtractor()
+            if family is GEMMA_4_UNIFIED
+            else transformers.Gemma4AudioFeatureExtractor()
+        )
+        found = extract([samples], return_tensors="pt")
         return {
             "input_features": found.input_features,
             "input_features_mask": found.input_features_mask,
@@ -457,7 +466,7 @@ def _count(family: Family, audio: dict[str, torch.Tensor]) -> int:
     if family.name == QWEN3_ASR.name:
         whole, rest = divmod(int(audio["input_features_mask"].sum()), 100)
         return 13 * whole + -(-rest // 8)
-    if family.is_granite:
+    if family.is_granite or family is GEMMA_4_UNIFIED:
         return int(audio["input_features_mask"].sum())
     if family is GEMMA_4:
         return int(audio["input_features_mask"][:, ::2][:, ::2].sum())

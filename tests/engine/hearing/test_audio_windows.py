@@ -19,6 +19,7 @@ from tests.engine.fakes import load_command
 from tests.engine.hearing.families import (
     AUDIO_FLAMINGO,
     GEMMA_4,
+    GEMMA_4_UNIFIED,
     GLM_ASR,
     QWEN2_AUDIO,
     QWEN25_OMNI,
@@ -38,7 +39,16 @@ def projectors(tmp_path_factory):
     folder, log = tmp_path_factory.mktemp("windows"), capture_log()
     params = native.llama_model_default_params()
     loaded, found = [], {}
-    for family in (AUDIO_FLAMINGO, GEMMA_4, GLM_ASR, QWEN2_AUDIO, QWEN25_OMNI, ULTRAVOX, VOXTRAL):
+    for family in (
+        AUDIO_FLAMINGO,
+        GEMMA_4,
+        GEMMA_4_UNIFIED,
+        GLM_ASR,
+        QWEN2_AUDIO,
+        QWEN25_OMNI,
+        ULTRAVOX,
+        VOXTRAL,
+    ):
         model = write_text_model(folder / f"{family.name}.gguf", family, template="{{ messages }}")
         projector = write_projector(folder / f"{family.name}-mmproj.gguf", family)
         loaded.append(native.llama_model_load_from_file(bytes(model), params))
@@ -55,6 +65,7 @@ def projectors(tmp_path_factory):
         (AUDIO_FLAMINGO, 34, [750, 100]),
         (GEMMA_4, 0.02, [1]),
         (GEMMA_4, 34, [750, 100]),
+        (GEMMA_4_UNIFIED, 0.02, [1]),
         (GLM_ASR, 0.01, [3]),
         (GLM_ASR, 0.16, [4]),
         (GLM_ASR, 30, [377]),
