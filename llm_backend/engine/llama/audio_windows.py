@@ -38,11 +38,14 @@ _FILLED = {"qwen3a"}
 _ENDED = {"glma"}
 _IN_BLOCKS = {"qwen2.5o"}
 _WITH_ADDED_FLOOR = {"gemma4a"}
+_CONFORMER = {"lfm2a"}
 _WINDOW_FRAMES = 3000
 _BLOCK_FRAMES = 200
 _FRAMES_PER_SECOND = 100
 _FRAMES_PER_POSITION = 2  # of the encoder
 _SAMPLE_BYTES = 4
+_COUNTED_TENSOR = "a.position_embd.weight"
+_LEAST_CONFORMER_FRAMES = 2  # of fewer llama.cpp computes no deviation, and ends the process
 _MIRRORED_SAMPLES = 200  # half of what a frame is computed from
 _GAIN = 32.0  # 6e-8 / 32**2 is below 1e-10
 _GAIN_IN_SPECTROGRAM = 2 * math.log10(_GAIN) / 4
@@ -75,7 +78,8 @@ class AudioWindows:
     channels between these. `stacked_positions`: a window is encoded as a whole, and the model hears
     its embeddings that the audio fills, each of this number of positions. `is_filled`: llama.cpp
     fills the last second with frames that are not silence, and counts these as audio. `adds_floor`:
-    a floor is added to the values of the spectrogram."""
+    a floor is added to the values of the spectrogram. `least_frames`: llama.cpp computes no fewer,
+    so silence follows shorter audio."""
 
     is_windowed: bool
     is_filled: bool
@@ -86,6 +90,7 @@ class AudioWindows:
     block_frames: int | None = None
     encoder_size: int = 0
     adds_floor: bool = False
+    least_frames: int = 0
 
     @classmethod
     def of(cls, header: GgufHeader) -> Self:
@@ -108,6 +113,7 @@ class AudioWindows:
             block_frames=None if kinds.isdisjoint(_IN_BLOCKS) else _BLOCK_FRAMES,
             adds_floor=not kinds.isdisjoint(_WITH_ADDED_FLOOR),
             encoder_size=int(header.values.get("clip.audio.embedding_length", 0)),
+            least_frames=0 if kinds.isdisjoint(_CONFORMER) else _LEAST_CONFORMER_FRAMES,
         )
 
     @property
@@ -132,13 +138,14 @@ class AudioWindows:
     @contextmanager
     def prepare(self, audio: Handle, rate_hz: int) -> Iterator[Handle]:
         """Yields the audio as llama.cpp is to be given it: amplified, and with silence after it."""
-        if self._gain == 1:
+        count: int = mtmd.mtmd_bitmap_get_nx(audio)
+        least = self.least_frames * rate_hz // _FRAMES_PER_SECOND
+        if self._gain == 1 and count >= least:
             yield audio
             return
-        count: int = mtmd.mtmd_bitmap_get_nx(audio)
         data = ctypes.string_at(mtmd.mtmd_bitmap_get_data(audio), count * _SAMPLE_BYTES)
         heard = np.frombuffer(data, dtype=np.float32) * np.float32(self._gain)
-        samples = heard if self.adds_floor else self._fill(heard, rate_hz)
+        samples = self._fill(_resize(heard, max(count, least)), rate_hz)
         with audio_bitmap(samples) as prepared:
             yield prepared
 
@@ -211,6 +218,8 @@ class AudioWindows:
     def _fill(self, heard: Samples, rate_hz: int) -> Samples:
         """The samples with what follows them: silence, or the mirrored end if the references
         compute no frames after it."""
+        if not self.is_filled and not self.is_windowed:
+            return heard
         if self.is_filled:  # llama.cpp would begin another second with one sample more
             return _resize(heard, -(-len(heard) // rate_hz) * rate_hz - 1)
         frame_samples = rate_hz // _FRAMES_PER_SECOND
@@ -238,6 +247,15 @@ class AudioWindows:
         if frames > rest and rest <= least:  # too short for an embedding
             return frames - rest
         return max(frames, self.frames_per_embedding)
+
+
+def audio_limit_s(header: GgufHeader, embedding_size: int) -> float:
+    """The length of audio that llama.cpp can compute with the projector of this header: that of
+    LFM2-Audio ends the process if there are more pairs of frames than rows in a certain tensor."""
+    elements = header.tensor_elements.get(_COUNTED_TENSOR, 0)
+    if audio_projector_types(header).isdisjoint(_CONFORMER) or not elements:
+        return math.inf
+    return 2 * (elements // embedding_size) / _FRAMES_PER_SECOND
 
 
 def _add_floor(values: Samples) -> None:

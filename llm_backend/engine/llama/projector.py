@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.llama import voxtral
-from llm_backend.engine.llama.audio_windows import AudioLength, AudioWindows
+from llm_backend.engine.llama.audio_windows import AudioLength, AudioWindows, audio_limit_s
 from llm_backend.engine.llama.convolution_end import ConvolutionEnd, LastFrame
 from llm_backend.engine.llama.devices import computes_on_gpu
 from llm_backend.engine.llama.header import check_file
@@ -103,7 +103,7 @@ class NativeProjector:
         with self._loadable_file(header, is_rewritten=is_rewritten) as path:
             self._context = self._load(path, config, model)
         self._width: int = native.llama_model_n_embd_inp(model)
-        self._audio_limit_s = config.audio_limit_s
+        self._audio_limit_s = min(config.audio_limit_s, audio_limit_s(header, self._width))
         self._has_dimensions = bool(mtmd.mtmd_decode_use_mrope(self._context))
         self._cached_pieces: OrderedDict[Identity, list[Piece]] = OrderedDict()
         self._rate_hz: int = mtmd.mtmd_get_audio_sample_rate(self._context)  # below 0 without audio

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tests.audio_files import RATE_HZ
 from tests.engine.gguf_models import MERGED, byte_characters
-from tests.engine.hearing import gemma, glm, granite
+from tests.engine.hearing import gemma, glm, granite, lfm2
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -218,6 +218,17 @@ GEMMA_4 = Family(
     begin="<bos>",
 )
 GEMMA_4_UNIFIED = replace(GEMMA_4, name="gemma_4_unified", projector="gemma4ua", text_seed=13)
+LFM2_AUDIO = Family(
+    name="lfm2_audio",
+    architecture="lfm2",
+    projector="lfm2a",
+    control=("<|pad|>", "<|startoftext|>", "<|im_start|>", "<|im_end|>"),
+    audio="<|audio|>",  # the reference's prompt has no token for it
+    replaced_token="<|pad|>",
+    added_tokens=("<|startoftext|>",),
+    text_seed=1,
+    begin="<|startoftext|>",
+)
 GRANITE_SPEECH = Family(
     name="granite_speech",
     architecture="granite",
@@ -264,6 +275,10 @@ PROMPTS = {
     ),
     GEMMA_4.name: _GEMMA_PROMPT,
     GEMMA_4_UNIFIED.name: _GEMMA_PROMPT,
+    LFM2_AUDIO.name: (
+        "<|startoftext|><|im_start|>system\nPerform ASR.<|im_end|>\n"
+        "<|im_start|>user\n<|audio|><|im_end|>\n<|im_start|>assistant\n"
+    ),
     GRANITE_SPEECH.name: _GRANITE_PROMPT,
     GRANITE_SPEECH_PLUS.name: _GRANITE_PROMPT,
 }
@@ -281,6 +296,7 @@ FAMILIES = {
         GLM_ASR,
         GEMMA_4,
         GEMMA_4_UNIFIED,
+        LFM2_AUDIO,
         GRANITE_SPEECH,
         GRANITE_SPEECH_PLUS,
     )
@@ -348,6 +364,13 @@ RECORDINGS = {
         Recording(name="long", seconds=34),
         Recording(name="quiet", seconds=3.07, amplitude=0.01),
     ],
+    LFM2_AUDIO.name: [
+        Recording(name="whole embeddings", seconds=3.19),
+        Recording(name="part of an embedding", seconds=3.07),
+        Recording(name="part of a frame", seconds=3.205),
+        Recording(name="long", seconds=34),
+        Recording(name="quiet", seconds=3.07, amplitude=0.01),
+    ],
     GRANITE_SPEECH.name: [
         Recording(name="whole blocks", seconds=3.2),
         Recording(name="part of a block", seconds=3.07),
@@ -387,6 +410,8 @@ def weights_of(family: Family) -> Weights:
         heard = list(gemma.tensors(TEXT_SIZE))
     elif family is GEMMA_4_UNIFIED:
         heard = list(gemma.unified_tensors(TEXT_SIZE))
+    elif family is LFM2_AUDIO:
+        heard = list(lfm2.tensors(TEXT_SIZE))
     else:
         heard = [*_ears(family), *_projector(family)]
     return {
@@ -399,7 +424,9 @@ def weights_of(family: Family) -> Weights:
 
 
 _NORMS = ("ln_pre.weight", "ln_mid.weight", "ln_post.weight", "norm_pre_attn.weight",
-          "norm_post_attn.weight", "norm_out.weight", "layer_scalar")  # fmt: skip
+          "norm_post_attn.weight", "norm_out.weight", "layer_scalar", "norm_conv.weight",
+          "norm_self_att.weight", "norm_feed_forward1.weight", "norm_feed_forward2.weight",
+          "audio_adapter.model.0.weight")  # fmt: skip
 
 
 def _values(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -422,6 +449,15 @@ def _values(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 def _text(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
     vocabulary, kv_size = len(family.tokens), TEXT_SIZE // TEXT_HEADS * TEXT_KV_HEADS
+    if family is LFM2_AUDIO:
+        yield from lfm2.text_tensors(
+            TEXT_SIZE,
+            forward=TEXT_FORWARD,
+            vocabulary=vocabulary,
+            head_size=HEAD_SIZE,
+            kv_size=kv_size,
+        )
+        return
     yield "model.language_model.embed_tokens.weight", (vocabulary, TEXT_SIZE)
     for layer in range(TEXT_LAYERS):
         block = f"model.language_model.layers.{layer}."

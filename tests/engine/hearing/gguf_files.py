@@ -8,7 +8,7 @@ from gguf import GGUFWriter, TokenType
 from numpy.typing import NDArray
 
 from tests.engine.gguf_models import MERGED, merges
-from tests.engine.hearing import gemma, glm, granite
+from tests.engine.hearing import gemma, glm, granite, lfm2
 from tests.engine.hearing.families import (
     ATTENTION_SCALE,
     CONTEXT_TOKENS,
@@ -25,6 +25,7 @@ from tests.engine.hearing.families import (
     GLM_ASR,
     GRANITE_SPEECH_PLUS,
     HEAD_SIZE,
+    LFM2_AUDIO,
     LOGITS_SCALE,
     MELS,
     NORM_EPSILON,
@@ -116,8 +117,22 @@ def write_text_model(path: Path, family: Family, *, template: str) -> Path:
     writer.add_block_count(TEXT_LAYERS)
     writer.add_feed_forward_length(TEXT_FORWARD)
     writer.add_head_count(TEXT_HEADS)
-    writer.add_head_count_kv(TEXT_KV_HEADS)
+    writer.add_head_count_kv(_text_kv_heads(family))
     writer.add_layer_norm_rms_eps(NORM_EPSILON)
+    _add_text_numbers(writer, family)
+    writer.add_chat_template(template)
+    _add_vocabulary(writer, family)
+    for name, values in weights_of(family).items():
+        if ".experts." in name:
+            _add_experts(writer, name, values)
+        elif name.startswith(("model.language_model.", "lm_head.")):
+            ordered = lfm2.in_shape_of_ggml(name, _in_order_of_ggml(family, name, values))
+            writer.add_tensor(_text_name(family, name), ordered)
+    return write_gguf(writer, path)
+
+
+def _add_text_numbers(writer: GGUFWriter, family: Family) -> None:
+    """Adds the numbers of the text model that not every family has."""
     if not family.is_gemma:
         writer.add_rope_freq_base(ROPE_BASE)
     writer.add_rope_dimension_count(HEAD_SIZE)
@@ -136,21 +151,24 @@ def write_text_model(path: Path, family: Family, *, template: str) -> Path:
         writer.add_logit_scale(LOGITS_SCALE)
     if family.is_gemma:
         _add_gemma_text(writer, inputs=gemma.LAYER_INPUTS if family is GEMMA_4 else 0)
-    writer.add_chat_template(template)
-    _add_vocabulary(writer, family)
-    for name, values in weights_of(family).items():
-        if ".experts." in name:
-            _add_experts(writer, name, values)
-        elif name.startswith(("model.language_model.", "lm_head.")):
-            writer.add_tensor(_text_name(family, name), _in_order_of_ggml(family, name, values))
-    return write_gguf(writer, path)
+    if family is LFM2_AUDIO:
+        writer.add_shortconv_l_cache(lfm2.CONVOLUTION_TOKENS)
 
 
 def write_projector(path: Path, family: Family) -> Path:
     """Writes the encoder of audio and its projector, in float32."""
     if family is GEMMA_4_UNIFIED:
         return _write_unified_projector(path)
+    if family is LFM2_AUDIO:
+        return _write_lfm2_projector(path)
     return _write_encoder(path, family)
+
+
+def _text_kv_heads(family: Family) -> int | list[int]:
+    """The number of heads of keys and values, for each layer if some have none."""
+    if family is not LFM2_AUDIO:
+        return TEXT_KV_HEADS
+    return [0 if kind == "conv" else TEXT_KV_HEADS for kind in lfm2.TEXT_LAYER_TYPES]
 
 
 def _write_encoder(path: Path, family: Family) -> Path:
@@ -211,6 +229,25 @@ def _write_unified_projector(path: Path) -> Path:
     return write_gguf(writer, path)
 
 
+def _write_lfm2_projector(path: Path) -> Path:
+    """Writes the conformer of LFM2-Audio."""
+    writer = GGUFWriter(str(path), "clip")
+    writer.add_bool("clip.has_audio_encoder", True)
+    writer.add_string("clip.projector_type", LFM2_AUDIO.projector)
+    for name, value in (
+        ("embedding_length", lfm2.SIZE),
+        ("feed_forward_length", lfm2.SIZE),
+        ("block_count", lfm2.LAYERS),
+        ("projection_dim", TEXT_SIZE),
+        ("attention.head_count", lfm2.HEADS),
+        ("num_mel_bins", lfm2.MELS),
+    ):
+        writer.add_uint32(f"clip.audio.{name}", value)
+    writer.add_float32("clip.audio.attention.layer_norm_epsilon", NORM_EPSILON)
+    lfm2.add_encoder(writer, weights_of(LFM2_AUDIO))
+    return write_gguf(writer, path)
+
+
 def _add_experts(writer: GGUFWriter, name: str, values: NDArray[np.float32]) -> None:
     """Adds the experts of a layer, gates and inputs apart."""
     layer = name.split(".")[3]
@@ -256,7 +293,8 @@ def _sinusoids() -> NDArray[np.float32]:
 def _text_name(family: Family, name: str) -> str:
     if name == "lm_head.weight":
         return "output.weight"
-    names = {**_TEXT_NAMES, **(_GEMMA_NAMES if family.is_gemma else {})}
+    other = _GEMMA_NAMES if family.is_gemma else lfm2.TEXT_NAMES if family is LFM2_AUDIO else {}
+    names = {**_TEXT_NAMES, **other}
     _, layer, inner, kind = _split(f"{name}.weight" if name.endswith("layer_scalar") else name)
     return f"{'' if layer is None else f'blk.{layer}.'}{names[inner]}.{kind}"
 

@@ -2,11 +2,11 @@
 
     python -m tests.engine.hearing.make_reference FAMILY...
 
-Needs `torch`, `torchaudio` and `transformers`, which no test needs, besides `gguf`; Ultravox needs
-others (`ultravox_reference`). Entries of other families are kept. For each of the families and each
-of its `RECORDINGS`, an entry holds the prompt's tokens, a run of audio as its
-number of embeddings; some rows of the embeddings, as base64 of little-endian float32; and the
-greedy answer.
+Needs `torch`, `torchaudio` and `transformers`, which no test needs, besides `gguf`. The families
+that are not in `transformers` need others (`lfm2_reference`, `ultravox_reference`), and are made
+only if they are named. Entries of other families are kept. For each of the families and each of its
+`RECORDINGS`, an entry holds the prompt's tokens, a run of audio as its number of embeddings; some
+rows of the embeddings, as base64 of little-endian float32; and the greedy answer.
 `logprobs` are those of its tokens, and `least_margin` is the least distance between the likeliest
 logit of a step and the next one.
 """
@@ -24,13 +24,21 @@ import transformers
 
 from tests.audio_files import RATE_HZ
 from tests.engine.gguf_models import merges
-from tests.engine.hearing import families, gemma, glm, granite, ultravox_reference
+from tests.engine.hearing import (
+    families,
+    gemma,
+    glm,
+    granite,
+    lfm2_reference,
+    ultravox_reference,
+)
 from tests.engine.hearing.families import (
     AUDIO_FLAMINGO,
     GEMMA_4,
     GEMMA_4_UNIFIED,
     GLM_ASR,
     GRANITE_SPEECH_PLUS,
+    LFM2_AUDIO,
     PROMPTS,
     QWEN3_ASR,
     QWEN3_OMNI,
@@ -50,6 +58,9 @@ _FILLED_SAMPLES = {
     ULTRAVOX.name: RATE_HZ * 16 // 100,
 }
 """Samples to whose multiples the engine adds silence."""
+_AUTHORS: dict[str, Any] = {LFM2_AUDIO.name: lfm2_reference, ULTRAVOX.name: ultravox_reference}
+"""Modules with the classes of a family's authors, by family: each has functions for the model, its
+projector, and its inputs for a recording."""
 ANSWER_TOKENS = 12
 ROWS = 24
 
@@ -57,7 +68,7 @@ ROWS = 24
 def main() -> None:
     target = Path(__file__).with_name("reference.json")
     reference = json.loads(target.read_text())
-    made = sys.argv[1:] or sorted(families.FAMILIES.keys() - {ULTRAVOX.name})
+    made = sys.argv[1:] or sorted(families.FAMILIES.keys() - _AUTHORS.keys())
     versions = {"transformers": transformers.__version__, "torch": torch.__version__}
     reference["made_with"] |= dict.fromkeys(made, versions)
     entries = []
@@ -77,29 +88,12 @@ def _entry(family: Family, recording: Recording) -> dict[str, Any]:
     if family.name in _FILLED_SAMPLES:
         samples = np.pad(samples, (0, -len(samples) % _FILLED_SAMPLES[family.name]))
     rows: list[torch.Tensor] = []
-    if family.name == ULTRAVOX.name:
-        # the reference calls the projector's `forward`, which calls no hook
-        projector = model.multi_modal_projector.ln_post
-    else:
-        projector = (
-            model.model.audio_tower.proj
-            if family is QWEN25_OMNI
-            else model.model.audio_tower.proj2
-            if family is QWEN3_OMNI
-            else model.model.embed_audio.embedding_projection
-            if family.is_gemma
-            else model.model.projector
-            if family.is_granite
-            else model.model.multi_modal_projector
-        )
-    hook = projector.register_forward_hook(
+    hook = _projector(family, model).register_forward_hook(
         lambda _module, _inputs, output: rows.append(output.reshape(-1, families.TEXT_SIZE))
     )
-    if family.name == ULTRAVOX.name:
-        audio = ultravox_reference.inputs(samples)
-        count = int(audio["audio_token_len"])
-        del audio["attention_mask"]
-        prompt = audio.pop("input_ids")[0].tolist()
+    if family.name in _AUTHORS:
+        prompt, audio = _AUTHORS[family.name].inputs(samples)
+        count = prompt.count(family.tokens.index(family.audio_token))
     else:
         audio = _features(family, samples)
         count = _count(family, audio)
@@ -126,9 +120,23 @@ def _entry(family: Family, recording: Recording) -> dict[str, Any]:
     }
 
 
+def _projector(family: Family, model: Any) -> torch.nn.Module:
+    """The module whose output is the embeddings of audio."""
+    if family.name in _AUTHORS:
+        return _AUTHORS[family.name].projector(model)
+    inner = model.model
+    if family is QWEN25_OMNI:
+        return inner.audio_tower.proj
+    if family is QWEN3_OMNI:
+        return inner.audio_tower.proj2
+    if family.is_gemma:
+        return inner.embed_audio.embedding_projection
+    return inner.projector if family.is_granite else inner.multi_modal_projector
+
+
 def _model(family: Family) -> Any:
-    if family.name == ULTRAVOX.name:
-        return ultravox_reference.model()
+    if family.name in _AUTHORS:
+        return _AUTHORS[family.name].model()
     if family is QWEN25_OMNI:
         return _omni()
     if family is QWEN3_OMNI:

@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import math
 from dataclasses import replace
 
 import llama_cpp as native
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from llm_backend.engine.llama import capture_log
+from llm_backend.engine.llama.audio_windows import audio_limit_s
 from llm_backend.engine.llama.projector import NativeProjector
 from llm_backend.engine.llama.rotary_positions import RotaryPositions
 from llm_backend.engine.llama.spectrogram import Spectrogram
@@ -21,6 +23,7 @@ from tests.engine.hearing.families import (
     GEMMA_4,
     GEMMA_4_UNIFIED,
     GLM_ASR,
+    LFM2_AUDIO,
     QWEN2_AUDIO,
     QWEN25_OMNI,
     TEXT_SIZE,
@@ -44,6 +47,7 @@ def projectors(tmp_path_factory):
         GEMMA_4,
         GEMMA_4_UNIFIED,
         GLM_ASR,
+        LFM2_AUDIO,
         QWEN2_AUDIO,
         QWEN25_OMNI,
         ULTRAVOX,
@@ -70,6 +74,9 @@ def projectors(tmp_path_factory):
         (GLM_ASR, 0.16, [4]),
         (GLM_ASR, 30, [377]),
         (GLM_ASR, 34, [377, 52]),
+        (LFM2_AUDIO, 0.01, [1]),  # llama.cpp computes no spectrogram of one frame
+        (LFM2_AUDIO, 0.07, [1]),
+        (LFM2_AUDIO, 34, [426]),
         (QWEN2_AUDIO, 0.01, [1]),
         (QWEN2_AUDIO, 0.1, [2]),
         (QWEN2_AUDIO, 30, [750]),
@@ -121,6 +128,14 @@ def test_only_complete_projectors_of_glm_asr_have_rotary_positions(tmp_path):
     assert RotaryPositions.of(complete) is not None
     assert RotaryPositions.of(other) is None
     assert RotaryPositions.of(replace(complete, values=values)) is None
+
+
+def test_only_lfm2_audio_has_a_limit_of_the_length_of_audio(tmp_path):
+    limited = read_header(write_projector(tmp_path / "lfm2.gguf", LFM2_AUDIO))
+    other = read_header(write_projector(tmp_path / "qwen.gguf", QWEN2_AUDIO))
+
+    assert audio_limit_s(limited, TEXT_SIZE) == 327.84
+    assert audio_limit_s(other, TEXT_SIZE) == math.inf
 
 
 def test_chunk_of_another_structure_is_refused():

@@ -59,10 +59,20 @@ def model() -> Any:
     return found.eval()
 
 
-def inputs(samples: np.ndarray) -> dict[str, torch.Tensor]:
-    """The prompt and the audio as the reference's processor prepares them. The prompt's
-    `input_ids` and `attention_mask` are among them."""
-    return dict(_processor()(text=PROMPTS[ULTRAVOX.name], audio=samples, sampling_rate=RATE_HZ))
+def projector(model: Any) -> torch.nn.Module:
+    """The module whose output is the embeddings: the projector's last one, as the reference calls
+    the projector's `forward`, which calls no hook."""
+    last: torch.nn.Module = model.multi_modal_projector.ln_post
+    return last
+
+
+def inputs(samples: np.ndarray) -> tuple[list[int], dict[str, torch.Tensor]]:
+    """The prompt, with a token for each embedding, and the audio, as the reference's processor
+    prepares them."""
+    found = dict(_processor()(text=PROMPTS[ULTRAVOX.name], audio=samples, sampling_rate=RATE_HZ))
+    del found["attention_mask"]
+    prompt: list[int] = found.pop("input_ids")[0].tolist()
+    return prompt, found
 
 
 @cache
