@@ -17,6 +17,8 @@ from tests.engine.gguf_models import write_llama
 from tests.engine.hearing.families import (
     GLM_ASR,
     GRANITE_SPEECH,
+    LFM2_AUDIO,
+    MERALION,
     QWEN3_ASR,
     RECORDINGS,
     VOXTRAL,
@@ -48,6 +50,12 @@ GLM_TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
+LFM2_TEMPLATE = "{{ bos_token }}" + QWEN3_ASR_TEMPLATE
+GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ message.role }}\n"
+    "{{ message.content | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
 TASK = (
     "Transcribe the speech in this audio word for word, in the language that is spoken. "
     "Answer with the transcript only."
@@ -57,8 +65,8 @@ TASK = (
 @pytest.fixture(scope="module")
 def hearing(tmp_path_factory) -> Iterator[Served]:
     """A server with tiny models: `ears` is of random weights, `asr` answers in Qwen3-ASR's form
-    whatever it hears, `voxtral`, `qwen3_asr`, `granite_speech` and `glm_asr` are those of the
-    reference, `eyes` and `builtin` do not hear."""
+    whatever it hears, `voxtral`, `qwen3_asr`, `granite_speech`, `glm_asr`, `lfm2_audio` and
+    `meralion` are those of the reference, `eyes` and `builtin` do not hear."""
     folder: Path = tmp_path_factory.mktemp("hearing")
     random, says = write_llama(folder / "r.gguf"), write_llama(folder / "s.gguf", says=SAYS)
     ears, eyes = write_ears(folder / "ears.gguf"), write_eyes(folder / "eyes.gguf")
@@ -67,6 +75,8 @@ def hearing(tmp_path_factory) -> Iterator[Served]:
         QWEN3_ASR: QWEN3_ASR_TEMPLATE,
         GRANITE_SPEECH: GRANITE_TEMPLATE,
         GLM_ASR: GLM_TEMPLATE,
+        LFM2_AUDIO: LFM2_TEMPLATE,
+        MERALION: GEMMA_TEMPLATE,
     }
     references = [
         {"id": family.name,
@@ -136,6 +146,8 @@ def test_a_transcript_is_the_answer_of_a_chat_with_the_audio(client):
         pytest.param(QWEN3_ASR, "en", id="qwen3_asr"),
         pytest.param(GRANITE_SPEECH, openai.omit, id="granite_speech"),
         pytest.param(GLM_ASR, openai.omit, id="glm_asr"),
+        pytest.param(LFM2_AUDIO, openai.omit, id="lfm2_audio"),
+        pytest.param(MERALION, openai.omit, id="meralion"),
     ],
 )
 def test_a_model_transcribes_as_its_reference(client, family, language):

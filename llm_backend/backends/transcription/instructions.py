@@ -4,8 +4,9 @@ Models trained to transcribe expect prompts of their own. Qwen3-ASR takes only t
 context as the system message. It answers `language NAME<asr_text>TEXT`; if the language is known,
 the prompt contains the beginning of this answer. Voxtral's transcription mode is `lang:CODE` and
 the token `[TRANSCRIBE]` after the user's turn. Granite and LFM2 have fixed sentences, and so has
-GLM-ASR, as a message of its own after the audio's. Other models follow a request in words. The
-architecture, and tokens of some vocabularies, tell the models apart.
+GLM-ASR, as a message of its own after the audio's. MERaLiON is trained with instructions in a form
+of its own before the audio. Other models follow a request in words. The architecture, and tokens of
+some vocabularies, tell the models apart.
 """
 
 import re
@@ -18,7 +19,8 @@ from llm_backend.errors import InvalidRequest, UnsupportedField
 ASR_TEXT = "<asr_text>"
 TRANSCRIBE = "[TRANSCRIBE]"
 BEGIN_OF_AUDIO = "<|begin_of_audio|>"
-MARKS = (ASR_TEXT, TRANSCRIBE, BEGIN_OF_AUDIO)
+SPEECH_HERE = "<SpeechHere>"
+MARKS = (ASR_TEXT, TRANSCRIBE, BEGIN_OF_AUDIO, SPEECH_HERE)
 """Texts that are single tokens in the vocabularies of the models trained with them."""
 
 LANGUAGES = {
@@ -71,6 +73,8 @@ def instruction_for(
         return _lfm2(request)
     if BEGIN_OF_AUDIO in marks and architecture == "llama":
         return Instruction(next_message=_with_hints(_glm_task(request), request))
+    if SPEECH_HERE in marks:
+        return _meralion(request)
     if TRANSCRIBE in marks:
         return _after(_task(request), request)
     return Instruction(before=_with_hints(_task(request), request) + "\n")
@@ -104,6 +108,16 @@ def _glm_task(request: TranscriptRequest) -> str:
         return _task(request)
     has_hints = request.language or request.prompt
     return "Please transcribe this audio into text" + ("." if has_hints else "")
+
+
+def _meralion(request: TranscriptRequest) -> Instruction:
+    task = "Please transcribe this speech."
+    if request.translate:
+        task = "Can you please translate this speech into written English?"
+    return Instruction(
+        before=f"Instruction: {_with_hints(task, request)} \n"
+        "Follow the text instruction based on the following audio: "
+    )
 
 
 def _check_only_transcribes(request: TranscriptRequest) -> None:

@@ -21,6 +21,7 @@ audio_windows.py       windows of audio, and the silence after them
 audio_bitmap.py        bitmap of audio, and its release
 convolution_end.py     the frame after the end of audio, for an encoder's first convolution
 rotary_positions.py    rotary positions of an encoder, which llama.cpp does not compute
+stacked_norm.py        norm of stacked positions, which llama.cpp computes otherwise
 native_tensors.py      tensors of a computation: names and values
 spectrogram.py         spectrogram of a window of audio in native memory
 voxtral.py             rewrites projectors of Voxtral for llama.cpp

@@ -9,6 +9,10 @@ The spectrogram of llama.cpp has a floor of 6e-8, those of the references one of
 are amplified before, and the logarithms are reduced afterwards. A power of two changes no sample.
 Gemma 4 adds its floor of 1e-3 to a magnitude; llama.cpp takes the larger one of both. Amplified as
 well, the logarithm is almost that of the magnitude, and the floor is added to this.
+
+MERaLiON hears windows whose samples are normalized, and each has a spectrogram of its own. That of
+llama.cpp is one of all windows: its floor, 8 powers of ten below the greatest value, is lowered to
+that of each window afterwards. Frames at the ends of windows still see the samples beyond.
 """
 
 import ctypes
@@ -39,6 +43,7 @@ _ENDED = {"glma"}
 _IN_BLOCKS = {"qwen2.5o"}
 _WITH_ADDED_FLOOR = {"gemma4a"}
 _CONFORMER = {"lfm2a"}
+_NORMALIZED = {"meralion"}
 _WINDOW_FRAMES = 3000
 _BLOCK_FRAMES = 200
 _FRAMES_PER_SECOND = 100
@@ -51,6 +56,8 @@ _GAIN = 32.0  # 6e-8 / 32**2 is below 1e-10
 _GAIN_IN_SPECTROGRAM = 2 * math.log10(_GAIN) / 4
 _ADDED_FLOOR = 1e-3
 _ADDED_FLOOR_GAIN = 4096.0
+_RANGE_IN_SPECTROGRAM = 2.0  # 8 powers of ten
+_LEAST_VARIANCE = 1e-7
 _FLOOR_IN_SPECTROGRAM = (math.log10(1e-10) + 4) / 4
 
 
@@ -79,7 +86,8 @@ class AudioWindows:
     its embeddings that the audio fills, each of this number of positions. `is_filled`: llama.cpp
     fills the last second with frames that are not silence, and counts these as audio. `adds_floor`:
     a floor is added to the values of the spectrogram. `least_frames`: llama.cpp computes no fewer,
-    so silence follows shorter audio."""
+    so silence follows shorter audio. `is_normalized`: the samples of a window get a mean of 0
+    and a variance of 1."""
 
     is_windowed: bool
     is_filled: bool
@@ -91,6 +99,7 @@ class AudioWindows:
     encoder_size: int = 0
     adds_floor: bool = False
     least_frames: int = 0
+    is_normalized: bool = False
 
     @classmethod
     def of(cls, header: GgufHeader) -> Self:
@@ -114,6 +123,7 @@ class AudioWindows:
             adds_floor=not kinds.isdisjoint(_WITH_ADDED_FLOOR),
             encoder_size=int(header.values.get("clip.audio.embedding_length", 0)),
             least_frames=0 if kinds.isdisjoint(_CONFORMER) else _LEAST_CONFORMER_FRAMES,
+            is_normalized=not kinds.isdisjoint(_NORMALIZED),
         )
 
     @property
@@ -144,7 +154,10 @@ class AudioWindows:
             yield audio
             return
         data = ctypes.string_at(mtmd.mtmd_bitmap_get_data(audio), count * _SAMPLE_BYTES)
-        heard = np.frombuffer(data, dtype=np.float32) * np.float32(self._gain)
+        heard = np.frombuffer(data, dtype=np.float32)
+        if self.is_normalized:
+            heard = _normalize(heard, _WINDOW_FRAMES * rate_hz // _FRAMES_PER_SECOND)
+        heard = heard * np.float32(self._gain)
         samples = self._fill(_resize(heard, max(count, least)), rate_hz)
         with audio_bitmap(samples) as prepared:
             yield prepared
@@ -162,6 +175,8 @@ class AudioWindows:
         for one in spectrograms:
             values = one.values
             np.maximum(values - np.float32(_GAIN_IN_SPECTROGRAM), _FLOOR_IN_SPECTROGRAM, out=values)
+        if self.is_normalized:
+            _lower_floors([one.values for one in spectrograms])
         if not self.is_windowed:
             return AudioLength()
         frames = self._frames(samples, rate_hz)
@@ -256,6 +271,21 @@ def audio_limit_s(header: GgufHeader, embedding_size: int) -> float:
     if audio_projector_types(header).isdisjoint(_CONFORMER) or not elements:
         return math.inf
     return 2 * (elements // embedding_size) / _FRAMES_PER_SECOND
+
+
+def _normalize(heard: Samples, window_samples: int) -> Samples:
+    """The samples of each window without their mean, divided by their deviation."""
+    windows = np.split(heard, range(window_samples, len(heard), window_samples))
+    return np.concatenate(
+        [(one - one.mean()) / np.sqrt(one.var() + np.float32(_LEAST_VARIANCE)) for one in windows]
+    )
+
+
+def _lower_floors(windows: Sequence[Samples]) -> None:
+    """Gives each window the floor that its own greatest value has, in place of that of all."""
+    floor = min(one.min() for one in windows)
+    for one in windows:
+        one[one == floor] = max(one.max() - _RANGE_IN_SPECTROGRAM, _FLOOR_IN_SPECTROGRAM)
 
 
 def _add_floor(values: Samples) -> None:

@@ -20,6 +20,7 @@ from llm_backend.engine.llama.header import check_file
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.rotary_positions import RotaryPositions
 from llm_backend.engine.llama.spectrogram import Spectrogram
+from llm_backend.engine.llama.stacked_norm import StackedNorm
 from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.media_runs import Identity, MediaError, Part, Piece, Run, identity
 from llm_backend.engine.messages import LoadModel, MediaItem, MediaKind
@@ -98,7 +99,7 @@ class NativeProjector:
         self._convolution_end = (
             ConvolutionEnd() if self._audio_windows.changes_convolutions else None
         )
-        self._rotary_positions = RotaryPositions.of(header)
+        self._changed_encoder = RotaryPositions.of(header) or StackedNorm.of(header)
         log.redirect(mtmd.mtmd_helper_log_set)
         with self._loadable_file(header, is_rewritten=is_rewritten) as path:
             self._context = self._load(path, config, model)
@@ -183,8 +184,8 @@ class NativeProjector:
             params.image_max_tokens = config.image_tokens
         if self._convolution_end is not None:
             params.cb_eval = self._convolution_end.callback
-        elif self._rotary_positions is not None:
-            params.cb_eval = self._rotary_positions.callback
+        elif self._changed_encoder is not None:
+            params.cb_eval = self._changed_encoder.callback
         context = mtmd.mtmd_init_from_file(bytes(path), model, params)
         if not context:
             raise LoadError(

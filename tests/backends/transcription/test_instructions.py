@@ -56,6 +56,19 @@ def test_glm_asr_gets_the_sentence_of_its_training_after_the_message_with_the_au
     assert not other.next_message
 
 
+def test_meralion_gets_the_instructions_of_its_training_before_the_audio():
+    marks = ("<SpeechHere>",)
+    given = instruction_for("gemma2", marks, TranscriptRequest())
+    hinted = instruction_for("gemma2", marks, TranscriptRequest(language="ms"))
+    translated = instruction_for("gemma2", marks, TranscriptRequest(translate=True))
+
+    begin, end = "Instruction: ", " \nFollow the text instruction based on the following audio: "
+    task = "Please transcribe this speech."
+    assert given == Instruction(before=f"{begin}{task}{end}")
+    assert hinted == Instruction(before=f"{begin}{task} The language is Malay.{end}")
+    assert "into written English" in translated.before
+
+
 def test_other_models_get_a_request_in_words_before_the_audio():
     asked = instruction_for("llama", (), TranscriptRequest(language="sw", prompt="Anna"))
 

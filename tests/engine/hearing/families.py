@@ -33,6 +33,8 @@ EARS: Mapping[str, int] = {
 }
 """Sizes of encoders like Whisper's, under the names of `transformers`."""
 ULTRAVOX_MIDDLE = 96
+MERALION_WIDTHS = 5
+"""The width of MERaLiON's projector, in widths of the encoder."""
 NORM_EPSILON = 1e-5
 ROPE_BASE = 10_000.0
 ROPE_SECTIONS = [4, 2, 2]
@@ -40,6 +42,8 @@ ROPE_SECTIONS = [4, 2, 2]
 CONTEXT_TOKENS = 2048
 EMBEDDING_SCALE, ATTENTION_SCALE, RESIDUAL_SCALE, LOGITS_SCALE = 3.0, 0.2, 0.5, 1.5
 """Numbers of Granite's text model; logits are divided by the last one."""
+ATTENTION_CAP, LOGITS_CAP = 50.0, 30.0
+"""Numbers of MERaLiON's text model, a Gemma 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +233,18 @@ LFM2_AUDIO = Family(
     text_seed=1,
     begin="<|startoftext|>",
 )
+MERALION = Family(
+    name="meralion",
+    architecture="gemma2",
+    projector="meralion",
+    control=("<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>", "<SpeechHere>"),
+    audio="<SpeechHere>",
+    added_tokens=("<bos>",),
+    text_seed=8,
+    end="<end_of_turn>",
+    stack_factor=15,
+    begin="<bos>",
+)
 GRANITE_SPEECH = Family(
     name="granite_speech",
     architecture="granite",
@@ -279,6 +295,11 @@ PROMPTS = {
         "<|startoftext|><|im_start|>system\nPerform ASR.<|im_end|>\n"
         "<|im_start|>user\n<|audio|><|im_end|>\n<|im_start|>assistant\n"
     ),
+    MERALION.name: (
+        "<bos><start_of_turn>user\nInstruction: Please transcribe this speech. \n"
+        "Follow the text instruction based on the following audio: <SpeechHere><end_of_turn>\n"
+        "<start_of_turn>model\n"
+    ),
     GRANITE_SPEECH.name: _GRANITE_PROMPT,
     GRANITE_SPEECH_PLUS.name: _GRANITE_PROMPT,
 }
@@ -297,6 +318,7 @@ FAMILIES = {
         GEMMA_4,
         GEMMA_4_UNIFIED,
         LFM2_AUDIO,
+        MERALION,
         GRANITE_SPEECH,
         GRANITE_SPEECH_PLUS,
     )
@@ -371,6 +393,11 @@ RECORDINGS = {
         Recording(name="long", seconds=34),
         Recording(name="quiet", seconds=3.07, amplitude=0.01),
     ],
+    MERALION.name: [
+        Recording(name="short", seconds=3.07),
+        Recording(name="a whole window", seconds=30),
+        Recording(name="quiet", seconds=3.07, amplitude=0.01),
+    ],
     GRANITE_SPEECH.name: [
         Recording(name="whole blocks", seconds=3.2),
         Recording(name="part of a block", seconds=3.07),
@@ -426,7 +453,7 @@ def weights_of(family: Family) -> Weights:
 _NORMS = ("ln_pre.weight", "ln_mid.weight", "ln_post.weight", "norm_pre_attn.weight",
           "norm_post_attn.weight", "norm_out.weight", "layer_scalar", "norm_conv.weight",
           "norm_self_att.weight", "norm_feed_forward1.weight", "norm_feed_forward2.weight",
-          "audio_adapter.model.0.weight")  # fmt: skip
+          "audio_adapter.model.0.weight", "ln_speech.weight")  # fmt: skip
 
 
 def _values(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -439,6 +466,8 @@ def _values(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         return np.float32(1) + np.float32(0.2) * values
     if len(shape) == 1:
         return np.float32(0.1) * values
+    if name.startswith(MERALION.name) and name.endswith("embed_tokens.weight"):
+        return np.float32(0.1) * values  # else a token is followed by itself
     if name.endswith(("embed_tokens.weight", "embed_positions.weight")):
         return np.float32(0.5) * values
     if name.endswith("lm_head.weight"):
@@ -472,12 +501,14 @@ def _text(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield from _experts(f"{block}mlp.") if family.has_experts else _dense(f"{block}mlp.")
         yield f"{block}input_layernorm.weight", (TEXT_SIZE,)
         yield f"{block}post_attention_layernorm.weight", (TEXT_SIZE,)
-    if family.is_gemma:
-        yield from gemma.text_tensors(TEXT_SIZE, TEXT_LAYERS)
+    if family.is_gemma or family is MERALION:
+        has_scalars = family.is_gemma
+        yield from gemma.text_tensors(TEXT_SIZE, TEXT_LAYERS, has_scalars=has_scalars)
     if family is GEMMA_4:
         yield from gemma.layer_input_tensors(TEXT_SIZE, vocabulary, TEXT_LAYERS)
     yield "model.language_model.norm.weight", (TEXT_SIZE,)
-    yield "lm_head.weight", (vocabulary, TEXT_SIZE)
+    if family is not MERALION:
+        yield "lm_head.weight", (vocabulary, TEXT_SIZE)
 
 
 def _dense(block: str) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -531,6 +562,13 @@ def _projector(family: Family) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield f"{name}_1.weight", (2 * ULTRAVOX_MIDDLE, stacked)
         yield "model.multi_modal_projector.ln_mid.weight", (ULTRAVOX_MIDDLE,)
         yield f"{name}_2.weight", (TEXT_SIZE, ULTRAVOX_MIDDLE)
+    elif family is MERALION:
+        inner = MERALION_WIDTHS * EAR_SIZE
+        yield from _with_bias("model.multi_modal_projector.ln_speech", (EAR_SIZE,))
+        yield from _with_bias("model.multi_modal_projector.mlp_adapter.0", (inner, stacked))
+        yield from _with_bias("model.multi_modal_projector.gate_proj", (inner, inner))
+        yield from _with_bias("model.multi_modal_projector.pool_proj", (inner, inner))
+        yield from _with_bias("model.multi_modal_projector.out_proj", (TEXT_SIZE, inner))
     elif family.name == VOXTRAL.name:
         yield f"{name}_1.weight", (TEXT_SIZE, stacked)
         yield f"{name}_2.weight", (TEXT_SIZE, TEXT_SIZE)

@@ -85,13 +85,14 @@ def unified_tensors(text_size: int) -> Iterator[Tensor]:
     yield "model.embed_audio.embedding_projection.weight", (text_size, FRAME_SAMPLES)
 
 
-def text_tensors(size: int, layers: int) -> Iterator[Tensor]:
-    """Tensors of the text model that other families do not have."""
+def text_tensors(size: int, layers: int, *, has_scalars: bool) -> Iterator[Tensor]:
+    """Tensors of a text model of Gemma that others do not have. Gemma 2 has no scalars."""
     for layer in range(layers):
         block = f"model.language_model.layers.{layer}."
         yield f"{block}pre_feedforward_layernorm.weight", (size,)
         yield f"{block}post_feedforward_layernorm.weight", (size,)
-        yield f"{block}layer_scalar", (1,)
+        if has_scalars:
+            yield f"{block}layer_scalar", (1,)
 
 
 def layer_input_tensors(size: int, vocabulary: int, layers: int) -> Iterator[Tensor]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tests.engine.gguf_models import MERGED, merges
 from tests.engine.hearing import gemma, glm, granite, lfm2
 from tests.engine.hearing.families import (
+    ATTENTION_CAP,
     ATTENTION_SCALE,
     CONTEXT_TOKENS,
     EAR_FORWARD,
@@ -26,8 +27,10 @@ from tests.engine.hearing.families import (
     GRANITE_SPEECH_PLUS,
     HEAD_SIZE,
     LFM2_AUDIO,
+    LOGITS_CAP,
     LOGITS_SCALE,
     MELS,
+    MERALION,
     NORM_EPSILON,
     QWEN3_OMNI,
     QWEN25_OMNI,
@@ -104,6 +107,11 @@ _PROJECTOR_NAMES = {
     "linear_2": "mlp.2",
     "ln_pre": "norm_pre",
     "ln_mid": "norm_mid",
+    "ln_speech": "norm_pre",
+    "mlp_adapter.0": "mlp.0",
+    "gate_proj": "mlp.1",
+    "pool_proj": "mlp.2",
+    "out_proj": "mlp.3",
 }
 _NAME = re.compile(r"model\.(\w+)\.(?:layers\.(\d+)\.)?(.+)\.(weight|bias)")
 
@@ -127,6 +135,8 @@ def write_text_model(path: Path, family: Family, *, template: str) -> Path:
             _add_experts(writer, name, values)
         elif name.startswith(("model.language_model.", "lm_head.")):
             ordered = lfm2.in_shape_of_ggml(name, _in_order_of_ggml(family, name, values))
+            if family is MERALION and name.endswith("norm.weight"):
+                ordered = ordered + np.float32(1)  # as Gemma 2 does while it computes
             writer.add_tensor(_text_name(family, name), ordered)
     return write_gguf(writer, path)
 
@@ -151,6 +161,11 @@ def _add_text_numbers(writer: GGUFWriter, family: Family) -> None:
         writer.add_logit_scale(LOGITS_SCALE)
     if family.is_gemma:
         _add_gemma_text(writer, inputs=gemma.LAYER_INPUTS if family is GEMMA_4 else 0)
+    if family is MERALION:
+        writer.add_key_length(HEAD_SIZE)
+        writer.add_value_length(HEAD_SIZE)
+        writer.add_attn_logit_softcapping(ATTENTION_CAP)
+        writer.add_final_logit_softcapping(LOGITS_CAP)
     if family is LFM2_AUDIO:
         writer.add_shortconv_l_cache(lfm2.CONVOLUTION_TOKENS)
 
@@ -293,7 +308,8 @@ def _sinusoids() -> NDArray[np.float32]:
 def _text_name(family: Family, name: str) -> str:
     if name == "lm_head.weight":
         return "output.weight"
-    other = _GEMMA_NAMES if family.is_gemma else lfm2.TEXT_NAMES if family is LFM2_AUDIO else {}
+    is_gemma = family.is_gemma or family is MERALION
+    other = _GEMMA_NAMES if is_gemma else lfm2.TEXT_NAMES if family is LFM2_AUDIO else {}
     names = {**_TEXT_NAMES, **other}
     _, layer, inner, kind = _split(f"{name}.weight" if name.endswith("layer_scalar") else name)
     return f"{'' if layer is None else f'blk.{layer}.'}{names[inner]}.{kind}"

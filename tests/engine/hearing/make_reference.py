@@ -3,10 +3,11 @@
     python -m tests.engine.hearing.make_reference FAMILY...
 
 Needs `torch`, `torchaudio` and `transformers`, which no test needs, besides `gguf`. The families
-that are not in `transformers` need others (`lfm2_reference`, `ultravox_reference`), and are made
-only if they are named. Entries of other families are kept. For each of the families and each of its
-`RECORDINGS`, an entry holds the prompt's tokens, a run of audio as its number of embeddings; some
-rows of the embeddings, as base64 of little-endian float32; and the greedy answer.
+that are not in `transformers` need others (`lfm2_reference`, `meralion_reference`,
+`ultravox_reference`), and are made only if they are named. Entries of other families are kept. For
+each of the families and each of its `RECORDINGS`, an entry holds the prompt's tokens, a run of
+audio as its number of embeddings; some rows of the embeddings, as base64 of little-endian float32;
+and the greedy answer.
 `logprobs` are those of its tokens, and `least_margin` is the least distance between the likeliest
 logit of a step and the next one.
 """
@@ -30,6 +31,7 @@ from tests.engine.hearing import (
     glm,
     granite,
     lfm2_reference,
+    meralion_reference,
     ultravox_reference,
 )
 from tests.engine.hearing.families import (
@@ -39,6 +41,7 @@ from tests.engine.hearing.families import (
     GLM_ASR,
     GRANITE_SPEECH_PLUS,
     LFM2_AUDIO,
+    MERALION,
     PROMPTS,
     QWEN3_ASR,
     QWEN3_OMNI,
@@ -58,7 +61,11 @@ _FILLED_SAMPLES = {
     ULTRAVOX.name: RATE_HZ * 16 // 100,
 }
 """Samples to whose multiples the engine adds silence."""
-_AUTHORS: dict[str, Any] = {LFM2_AUDIO.name: lfm2_reference, ULTRAVOX.name: ultravox_reference}
+_AUTHORS: dict[str, Any] = {
+    LFM2_AUDIO.name: lfm2_reference,
+    MERALION.name: meralion_reference,
+    ULTRAVOX.name: ultravox_reference,
+}
 """Modules with the classes of a family's authors, by family: each has functions for the model, its
 projector, and its inputs for a recording."""
 ANSWER_TOKENS = 12

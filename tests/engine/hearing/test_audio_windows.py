@@ -14,6 +14,7 @@ from llm_backend.engine.llama.audio_windows import audio_limit_s
 from llm_backend.engine.llama.projector import NativeProjector
 from llm_backend.engine.llama.rotary_positions import RotaryPositions
 from llm_backend.engine.llama.spectrogram import Spectrogram
+from llm_backend.engine.llama.stacked_norm import StackedNorm
 from llm_backend.engine.media_runs import MediaError, Part, Run
 from llm_backend.engine.messages import MediaItem, MediaKind
 from llm_backend.model_files import read_header
@@ -24,6 +25,7 @@ from tests.engine.hearing.families import (
     GEMMA_4_UNIFIED,
     GLM_ASR,
     LFM2_AUDIO,
+    MERALION,
     QWEN2_AUDIO,
     QWEN25_OMNI,
     TEXT_SIZE,
@@ -48,6 +50,7 @@ def projectors(tmp_path_factory):
         GEMMA_4_UNIFIED,
         GLM_ASR,
         LFM2_AUDIO,
+        MERALION,
         QWEN2_AUDIO,
         QWEN25_OMNI,
         ULTRAVOX,
@@ -77,6 +80,8 @@ def projectors(tmp_path_factory):
         (LFM2_AUDIO, 0.01, [1]),  # llama.cpp computes no spectrogram of one frame
         (LFM2_AUDIO, 0.07, [1]),
         (LFM2_AUDIO, 34, [426]),
+        (MERALION, 0.01, [100]),
+        (MERALION, 60, [100, 100]),
         (QWEN2_AUDIO, 0.01, [1]),
         (QWEN2_AUDIO, 0.1, [2]),
         (QWEN2_AUDIO, 30, [750]),
@@ -128,6 +133,16 @@ def test_only_complete_projectors_of_glm_asr_have_rotary_positions(tmp_path):
     assert RotaryPositions.of(complete) is not None
     assert RotaryPositions.of(other) is None
     assert RotaryPositions.of(replace(complete, values=values)) is None
+
+
+def test_only_complete_projectors_of_meralion_have_a_norm_that_is_changed(tmp_path):
+    complete = read_header(write_projector(tmp_path / "meralion.gguf", MERALION))
+    other = read_header(write_projector(tmp_path / "qwen.gguf", QWEN2_AUDIO))
+    values = {key: one for key, one in complete.values.items() if "embedding_length" not in key}
+
+    assert StackedNorm.of(complete) is not None
+    assert StackedNorm.of(other) is None
+    assert StackedNorm.of(replace(complete, values=values)) is None
 
 
 def test_only_lfm2_audio_has_a_limit_of_the_length_of_audio(tmp_path):
