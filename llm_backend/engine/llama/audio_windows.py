@@ -10,15 +10,14 @@ are amplified before, and the logarithms are reduced afterwards. A power of two 
 Gemma 4 adds its floor of 1e-3 to a magnitude; llama.cpp takes the larger one of both. Amplified as
 well, the logarithm is almost that of the magnitude, and the floor is added to this.
 
-MERaLiON hears windows whose samples are normalized, and each has a spectrogram of its own. That of
-llama.cpp is one of all windows: its floor, 8 powers of ten below the greatest value, is lowered to
-that of each window afterwards. Frames at the ends of windows still see the samples beyond.
+MERaLiON hears windows of normalized samples, each with a spectrogram of its own. So llama.cpp gets
+each as audio of its own, and adds silence after those that are whole.
 """
 
 import ctypes
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -56,20 +55,26 @@ _GAIN = 32.0  # 6e-8 / 32**2 is below 1e-10
 _GAIN_IN_SPECTROGRAM = 2 * math.log10(_GAIN) / 4
 _ADDED_FLOOR = 1e-3
 _ADDED_FLOOR_GAIN = 4096.0
-_RANGE_IN_SPECTROGRAM = 2.0  # 8 powers of ten
 _LEAST_VARIANCE = 1e-7
 _FLOOR_IN_SPECTROGRAM = (math.log10(1e-10) + 4) / 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class AudioLength:
-    """The number of chunks that have audio; None for all. `last_frame` is what a convolution of the
+    """The number of chunks that have audio; None for all. `has_silence_between`: each of them but
+    the last one is followed by one of silence. `last_frame` is what a convolution of the
     last chunk sees after its frames, if that is not nothing. `silent_embeddings`: those of the last
     chunk that the model does not hear, as they are of the silence after the audio."""
 
     windows: int | None = None
+    has_silence_between: bool = False
     last_frame: LastFrame | None = None
     silent_embeddings: int = 0
+
+    def has_audio(self, chunk: int) -> bool:
+        """True for the number of a chunk that the model hears."""
+        window, rest = divmod(chunk, 2) if self.has_silence_between else (chunk, 0)
+        return self.windows is None or (window < self.windows and not rest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +92,7 @@ class AudioWindows:
     fills the last second with frames that are not silence, and counts these as audio. `adds_floor`:
     a floor is added to the values of the spectrogram. `least_frames`: llama.cpp computes no fewer,
     so silence follows shorter audio. `is_normalized`: the samples of a window get a mean of 0
-    and a variance of 1."""
+    and a variance of 1, and are audio of their own."""
 
     is_windowed: bool
     is_filled: bool
@@ -146,21 +151,30 @@ class AudioWindows:
         return _WINDOW_FRAMES
 
     @contextmanager
-    def prepare(self, audio: Handle, rate_hz: int) -> Iterator[Handle]:
-        """Yields the audio as llama.cpp is to be given it: amplified, and with silence after it."""
+    def prepare(self, audio: Handle, rate_hz: int) -> Iterator[Sequence[Handle]]:
+        """Yields the audio as llama.cpp is to be given it: amplified, with silence after it, and
+        in windows if these have spectrograms of their own."""
         count: int = mtmd.mtmd_bitmap_get_nx(audio)
         least = self.least_frames * rate_hz // _FRAMES_PER_SECOND
         if self._gain == 1 and count >= least:
-            yield audio
+            yield [audio]
             return
         data = ctypes.string_at(mtmd.mtmd_bitmap_get_data(audio), count * _SAMPLE_BYTES)
-        heard = np.frombuffer(data, dtype=np.float32)
-        if self.is_normalized:
-            heard = _normalize(heard, _WINDOW_FRAMES * rate_hz // _FRAMES_PER_SECOND)
-        heard = heard * np.float32(self._gain)
-        samples = self._fill(_resize(heard, max(count, least)), rate_hz)
-        with audio_bitmap(samples) as prepared:
+        samples = np.frombuffer(data, dtype=np.float32)
+        with ExitStack() as bitmaps:
+            prepared = []
+            for heard in self._windows(samples, rate_hz):
+                amplified = heard * np.float32(self._gain)
+                filled = self._fill(_resize(amplified, max(len(heard), least)), rate_hz)
+                prepared.append(bitmaps.enter_context(audio_bitmap(filled)))
             yield prepared
+
+    def _windows(self, samples: Samples, rate_hz: int) -> Sequence[Samples]:
+        """Returns the samples, or their windows if these are normalized."""
+        if not self.is_normalized:
+            return [samples]
+        size = _WINDOW_FRAMES * rate_hz // _FRAMES_PER_SECOND
+        return [_normalize(one) for one in np.split(samples, range(size, len(samples), size))]
 
     def finish(self, chunks: Sequence[Handle], samples: int, rate_hz: int) -> AudioLength:
         """Changes the chunks of audio that `prepare` was given with this number of samples. Raises
@@ -175,8 +189,6 @@ class AudioWindows:
         for one in spectrograms:
             values = one.values
             np.maximum(values - np.float32(_GAIN_IN_SPECTROGRAM), _FLOOR_IN_SPECTROGRAM, out=values)
-        if self.is_normalized:
-            _lower_floors([one.values for one in spectrograms])
         if not self.is_windowed:
             return AudioLength()
         frames = self._frames(samples, rate_hz)
@@ -187,6 +199,7 @@ class AudioWindows:
             last_frame = self._divide(joined, frames, spectrograms[:windows])
         return AudioLength(
             windows=windows,
+            has_silence_between=self.is_normalized,
             last_frame=last_frame,
             silent_embeddings=self._silent_embeddings(frames - (windows - 1) * _WINDOW_FRAMES),
         )
@@ -273,19 +286,10 @@ def audio_limit_s(header: GgufHeader, embedding_size: int) -> float:
     return 2 * (elements // embedding_size) / _FRAMES_PER_SECOND
 
 
-def _normalize(heard: Samples, window_samples: int) -> Samples:
-    """The samples of each window without their mean, divided by their deviation."""
-    windows = np.split(heard, range(window_samples, len(heard), window_samples))
-    return np.concatenate(
-        [(one - one.mean()) / np.sqrt(one.var() + np.float32(_LEAST_VARIANCE)) for one in windows]
-    )
-
-
-def _lower_floors(windows: Sequence[Samples]) -> None:
-    """Gives each window the floor that its own greatest value has, in place of that of all."""
-    floor = min(one.min() for one in windows)
-    for one in windows:
-        one[one == floor] = max(one.max() - _RANGE_IN_SPECTROGRAM, _FLOOR_IN_SPECTROGRAM)
+def _normalize(window: Samples) -> Samples:
+    deviation = np.sqrt(window.var() + np.float32(_LEAST_VARIANCE))
+    normalized: Samples = (window - window.mean()) / deviation
+    return normalized
 
 
 def _add_floor(values: Samples) -> None:

@@ -2,7 +2,7 @@
 
 import ctypes
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -73,8 +73,7 @@ class _Chunks:
         count = 0
         for chunk in _each(self.handle):
             is_text = _is_text(chunk)
-            windows = self.length.windows
-            if is_text or windows is None or count < windows:
+            if is_text or self.length.has_audio(count):
                 yield chunk
             count += not is_text
 
@@ -295,13 +294,12 @@ class NativeProjector:
 
     def _chunks(self, media: MediaItem, *, counts_only: bool) -> "_Chunks":
         """Splits a medium into chunks; if `counts_only`, only for their numbers of tokens."""
-        text = mtmd.mtmd_input_text(text=self._text, text_len=len(self._text), parse_special=True)
         with self._bitmap(media, counts_only=counts_only) as bitmap:
             if media.medium is not MediaKind.AUDIO:
-                return _Chunks(media=identity(media), handle=self._tokenize(media, text, bitmap))
+                return _Chunks(media=identity(media), handle=self._tokenize(media, [bitmap]))
             samples: int = mtmd.mtmd_bitmap_get_nx(bitmap)
             with self._audio_windows.prepare(bitmap, self._rate_hz) as prepared:
-                handle = self._tokenize(media, text, prepared)
+                handle = self._tokenize(media, prepared)
         found = _Chunks(media=identity(media), handle=handle)
         audio = [chunk for chunk in found.select() if not _is_text(chunk)]
         try:
@@ -311,10 +309,13 @@ class NativeProjector:
             raise
         return replace(found, length=length)
 
-    def _tokenize(self, media: MediaItem, text: mtmd.mtmd_input_text, bitmap: Handle) -> Handle:
+    def _tokenize(self, media: MediaItem, parts: Sequence[Handle]) -> Handle:
+        """Tokenizes a medium, whose parts follow one another."""
+        marks = self._text * len(parts)
+        text = mtmd.mtmd_input_text(text=marks, text_len=len(marks), parse_special=True)
         chunks = mtmd.mtmd_input_chunks_init()
-        bitmaps = (mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap)
-        if mtmd.mtmd_tokenize(self._context, chunks, ctypes.byref(text), bitmaps, 1):
+        bitmaps = (mtmd.mtmd_bitmap_p_ctypes * len(parts))(*parts)
+        if mtmd.mtmd_tokenize(self._context, chunks, ctypes.byref(text), bitmaps, len(parts)):
             mtmd.mtmd_input_chunks_free(chunks)
             raise MediaError(f"The {media.medium} cannot be read: {self._reason()}")
         return chunks

@@ -396,6 +396,7 @@ RECORDINGS = {
     MERALION.name: [
         Recording(name="short", seconds=3.07),
         Recording(name="a whole window", seconds=30),
+        Recording(name="two windows", seconds=34),
         Recording(name="quiet", seconds=3.07, amplitude=0.01),
     ],
     GRANITE_SPEECH.name: [
