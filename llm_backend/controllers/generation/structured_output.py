@@ -5,6 +5,7 @@ schema, generation is constrained by that part, and the answer is validated agai
 before it is sent.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 
 SCHEMA_PATH: Path = ("response_format", "json_schema", "schema")
+_NAME_PATH: Path = (*SCHEMA_PATH[:-1], "name")
+_SCHEMA_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 TEXT: "api.ResponseFormatText" = {"type": "text"}
 ANY_OBJECT: Mapping[str, JsonValue] = {"type": "object"}
 
@@ -133,6 +136,12 @@ def _structure_of(
             "`json_schema` needs the `schema` that the answer must follow.",
             param=field_name(SCHEMA_PATH),
             code="missing_required_parameter",
+        )
+    if not _SCHEMA_NAME.fullmatch(response_format["json_schema"]["name"]):
+        raise InvalidRequest(
+            f"`{response_format['json_schema']['name'][:80]}` is not a valid name of a schema: it "
+            "must have 1 to 64 letters, digits, `_` or `-`.",
+            param=field_name(_NAME_PATH),
         )
     lowered, schema = _lower(response_format["json_schema"]["schema"], SCHEMA_PATH, budget)
     name = ".".join(map(str, SCHEMA_PATH))

@@ -42,6 +42,13 @@ async def test_a_json_object_is_any_object():
     assert not structure.schema.rejects('{"a": 1}')
 
 
+@pytest.mark.parametrize("name", ["", "a b", "a.b", "a" * 65])
+async def test_a_name_that_no_schema_may_have_is_refused(name):
+    error = await refusal(schema_format({"type": "integer"}, name=name))
+
+    assert error.param == "response_format.json_schema.name"
+
+
 @pytest.mark.parametrize("strict", [True, False, None])
 async def test_a_schema_is_followed_strict_or_not(strict):
     structure = await structure_from(schema_format({"type": "integer"}, strict=strict))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_backend.controllers.response_items.client_tools import ClientTool, chat_name, client_tools
 from llm_backend.controllers.services.server_tools import OpenTools
-from llm_backend.errors import UnsupportedField
+from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def chat_tools(body: "api.CreateResponse", open_tools: OpenTools) -> ChatTools:
         tools += functions
         indices += [index] * len(functions)
     choice = body.get("tool_choice")
+    if not body.get("tools") and choice not in (None, "auto", "none"):
+        raise InvalidRequest("`tool_choice` needs `tools`.", param="tool_choice")
     if not tools or choice is None:
         fields: JsonObject = {"tools": tools} if tools else {}
         return ChatTools(fields=fields, indices=indices, client_tools=found)

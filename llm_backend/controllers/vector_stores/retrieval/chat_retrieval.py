@@ -105,8 +105,12 @@ async def retrieve(
             "One tool `file_search` can name several vector stores; give only one.",
             param=f"tools[{indices[1]}]",
         )
-    store_ids, query = await _search_of_body(services, body, indices, model_store_ids)
     chat_body = _without_tools(body, indices)
+    if body.get("tool_choice") == "none":
+        if not model_store_ids:
+            return chat_body, None
+        indices = []
+    store_ids, query = await _search_of_body(services, body, indices, model_store_ids)
     question = _question(chat_body["messages"])
     if not question:
         return chat_body, None
@@ -176,7 +180,7 @@ def _without_tools(
     without: JsonObject = {name: value for name, value in body.items() if name != "tools"}
     if remaining:
         without["tools"] = remaining
-    elif without.get("tool_choice") in ("auto", "none"):  # meaningless without tools
+    elif without.get("tool_choice") in ("auto", "none", "required"):  # it was about the search
         del without["tool_choice"]
     return cast("api.CreateChatCompletionRequest", without)
 

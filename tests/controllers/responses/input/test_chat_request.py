@@ -49,6 +49,14 @@ def test_tools_and_the_choice_of_one():
     assert asked.must_call
 
 
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "name": "f"}])
+def test_a_choice_among_no_tools_is_refused(choice):
+    with pytest.raises(InvalidRequest) as refused:
+        chat(tool_choice=choice)
+
+    assert refused.value.param == "tool_choice"
+
+
 def test_logprobs_are_requested_by_number_or_by_include():
     assert chat(top_logprobs=2).sampling.logprobs == 2
     assert chat(include=["message.output_text.logprobs"]).sampling.logprobs == 0

@@ -96,12 +96,16 @@ async def test_other_tools_stay() -> None:
     assert told["tool_choice"] == "auto"
 
 
-async def test_tool_choice_is_removed_with_the_last_tool() -> None:
-    told, _ = await retrieve(
-        services(), chat(("user", "Hi"), tools=[TOOL], tool_choice="auto"), (), None
+@pytest.mark.parametrize(
+    ("choice", "is_searched"), [("auto", True), ("required", True), ("none", False)]
+)
+async def test_tool_choice_is_removed_with_the_last_tool(choice: str, is_searched: bool) -> None:
+    body, retrieval = await retrieve(
+        services(), chat(("user", "Hi"), tools=[TOOL], tool_choice=choice), (), None
     )
 
-    assert "tool_choice" not in told
+    assert "tool_choice" not in body
+    assert (retrieval is not None) is is_searched
 
 
 async def test_two_searches_are_refused_by_the_second() -> None:
