@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 __all__ = ["FLOAT", "INT32", "INT64", "integer", "integers", "model", "node", "tensor", "value"]
 
 FLOAT, INT32, INT64 = 1, 6, 7  # element types
+_CONSTANT_TYPES = {"float16": 10, "float32": FLOAT, "int64": INT64}
 
 
 def model(
@@ -38,16 +39,16 @@ def model(
     )
 
 
-def node(kind: str, inputs: Sequence[str], output: str, attribute: bytes = b"") -> bytes:
+def node(kind: str, inputs: Sequence[str], output: str, *attributes: bytes) -> bytes:
     """Returns an operation."""
     names = b"".join(_field(1, one) for one in inputs)
-    more = _field(5, attribute) if attribute else b""
+    more = b"".join(_field(5, one) for one in attributes)
     return names + _field(2, output) + _field(3, output) + _field(4, kind) + more
 
 
 def integer(name: str, number: int) -> bytes:
     """Returns an attribute of a node."""
-    return _field(1, name) + _field(3, number) + _field(20, 2)
+    return _field(1, name) + _field(3, number & 2**64 - 1) + _field(20, 2)
 
 
 def integers(name: str, numbers: Sequence[int]) -> bytes:
@@ -57,7 +58,7 @@ def integers(name: str, numbers: Sequence[int]) -> bytes:
 
 def tensor(name: str, values: NDArray[np.generic]) -> bytes:
     """Returns a constant."""
-    kind = FLOAT if values.dtype.kind == "f" else INT64
+    kind = _CONSTANT_TYPES[values.dtype.name]
     shape = b"".join(_field(1, size) for size in values.shape)
     return shape + _field(2, kind) + _field(8, name) + _field(9, values.tobytes())
 
