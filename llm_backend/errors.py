@@ -350,8 +350,8 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 
 
 def from_status(status: int, message: str) -> ApiError:
-    """Returns the error of this status, for failures that a library reports only as a number. Other
-    statuses become 400 or 500."""
+    """Returns the error of this status, for failures of a library or an upstream of which only the
+    status is known. Other statuses become 400 or 500."""
     if status in _BY_STATUS:
         return _BY_STATUS[status](message)
     return InvalidRequest(message) if 400 <= status < 500 else Internal(message)

@@ -83,8 +83,8 @@ class SentEvents:
         self._is_over = not message.get("more_body", False)
 
     def error_event(self, error: ApiError) -> bytes | None:
-        """Returns the error event that ends the stream. None if the answer has ended, or is not an
-        event stream: then the missing end shows the client that it is incomplete."""
+        """Returns the error event, or line, that ends the stream. None if the answer has ended, or
+        nothing can be appended to it: then its missing end shows that it is incomplete."""
         if self._headers is None or self._is_over:
             return None
         ending = StreamEnding(self._headers, self._path)

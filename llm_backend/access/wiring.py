@@ -51,7 +51,7 @@ class Access:
     admission: AdmissionControl
     usage_days: int
     audit_days: int | None  # None: for ever
-    shared_answers: SharedAnswers | None  # None: a single server
+    shared_answers: SharedAnswers | None  # None: one process on SQLite
     shared_concurrency: SharedConcurrencyLimits | None
 
     async def expire(self) -> None:
@@ -101,7 +101,7 @@ async def open_access(
         # Before the first request, so that a project beyond its limit is refused immediately.
         await spending.refresh_or_log()
         await stack.enter_async_context(background_task(spending.refresh_forever()))
-        # A single server shares nothing.
+        # One process on SQLite shares no limits.
         is_shared = settings.has_database_server or settings.processes > 1
         limits = RateLimits(grants if is_shared else None)
         stack.push_async_callback(limits.wait_idle)

@@ -1,5 +1,6 @@
 """Text generation and label scoring: queues `Generate` and `ScoreLabels` commands, computes one
-forward pass over all sequences in each step, and publishes deltas."""
+forward pass over all sequences in each step, after one of an image or audio if there is any, and
+publishes deltas."""
 
 import time
 from collections.abc import Iterable

@@ -11,8 +11,9 @@ from llm_backend.engine.messages.address import Address
 class Sequence:
     """A list of tokens, the first `computed` of which are in the cells of `slot`.
 
-    Only the scheduler changes it, except by `append`. A sequence has no phases: its uncomputed
-    tokens are computed, at first those of the prompt, later one token at a time.
+    Only its owner changes it, the scheduler or a drafter, except by `append`. A sequence has no
+    phases: its uncomputed tokens are computed, at first those of the prompt, later one token at a
+    time.
     """
 
     # the waiting queue counts running sequences by their request

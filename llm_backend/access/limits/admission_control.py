@@ -233,7 +233,7 @@ class AdmissionControl:
             )
             if not sent.has_begun:
                 raise error from None
-            # An answer that is no event stream gets no last chunk: its client sees that it is cut.
+            # If nothing can be appended, no last chunk is sent: the client sees the cut.
             if (event := sent.error_event(error)) is not None:
                 await response({"type": "http.response.body", "body": event})
 

@@ -21,7 +21,7 @@ from llm_backend.errors import Forbidden, InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
 
 _MODEL_FIELDS = frozenset({"model", "session"})  # fields of forms
-_LIMITED = frozenset({"tools", "type", "web_search_options", "session", "response", "store"})
+_CHECKED_FIELDS = frozenset({"tools", "type", "web_search_options", "session", "response", "store"})
 # The prefix of a hosted tool's type -> the permission that the tool needs.
 _PERMISSIONS = {
     "file_search": "file_search",
@@ -176,7 +176,7 @@ def check_case(body: JsonMapping) -> None:
     for _, holder, tools in _objects_with_tools(body):
         for one in (holder, *tools):
             for name in one if isinstance(one, dict) else ():
-                if name not in _LIMITED and name.casefold() in _LIMITED:
+                if name not in _CHECKED_FIELDS and name.casefold() in _CHECKED_FIELDS:
                     raise InvalidRequest(
                         f"`{name}` must be written as `{name.casefold()}`.",
                         param=name,

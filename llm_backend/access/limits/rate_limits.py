@@ -58,7 +58,8 @@ class WindowReservation:
 
 
 class RateLimits:
-    """Enforces rate limits. `grants` are shared with other servers; None for a single server."""
+    """Enforces rate limits. `grants` are shared with other processes; None for one
+    process on SQLite."""
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ class RateLimitWindow:
         self.granted = 0
         self.is_fully_granted = False  # no more can be granted in this window
         self.is_unshared = False  # granted without the database: other servers do not know of it
-        self.refused_amount = 0  # a further grant of this much, or more, was refused
+        self.refused_amount = 0  # by the last refusal: no more is requested for a while
         self.refused_at = 0.0
 
     @property
@@ -76,8 +76,8 @@ class RateLimitWindow:
     @property
     def remaining(self) -> int:
         """The unused amount of this window, as far as this server knows: what is left of the limit
-        or, once no more can be granted, of the server's grants. It is below the smallest amount
-        that was refused."""
+        or, once no more can be granted, of the server's grants. After a refusal it is below the
+        amount that would need the refused grant."""
         known = self.granted if self.is_fully_granted else self.limit
         if self.refused_at:
             known = min(known, self.granted + self.refused_amount - 1)
@@ -89,8 +89,8 @@ class RateLimitWindow:
 
     @property
     def block(self) -> int:
-        """The amount requested from the database at a time; about this much of a server's grant is
-        unused."""
+        """The least amount requested from the database at a time. Once more than two blocks of the
+        grant are unused, `drop_surplus` returns all but one."""
         return -(-self.limit // BLOCKS)
 
     def drop_surplus(self) -> int:

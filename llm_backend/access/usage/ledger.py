@@ -1,7 +1,7 @@
 """Ledger: usage added up in memory and written to the database in the background.
 
-A request costs an addition. The sums are written every few seconds and at shutdown. While the
-database cannot be used, sums by minute accumulate up to a bound.
+Counting a request is one addition in memory. The sums are written every few seconds and at
+shutdown. While the database cannot be used, sums by minute accumulate up to a bound.
 """
 
 import asyncio

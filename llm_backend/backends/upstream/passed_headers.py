@@ -124,7 +124,7 @@ _ACCOUNT_HEADERS = frozenset({b"openai-organization", b"openai-project"})
 @dataclass(frozen=True, kw_only=True)
 class HeaderList:
     """Allow list: names in lower case, prefixes of names, and `added` patterns of the settings;
-    `dropped` names pass only by `names`."""
+    a header in `dropped` passes only if `names` has it, too."""
 
     names: frozenset[bytes]
     prefixes: tuple[bytes, ...] = ()

@@ -36,7 +36,7 @@ class PermitSharing(Protocol):
 
 
 class UpstreamPool:
-    """Pool of all upstreams, opened and closed by `async with`.
+    """Pool of upstreams, opened and closed by `async with`.
 
     A request goes to the least busy upstream that may answer it, is not ejected and is below its
     concurrency limit. A failed request is retried, at an untried upstream if there is one, in these

@@ -71,7 +71,7 @@ class EngineLifecycle:
         raise self._down_error()
 
     def _serve_by(self, connection: EngineConnection) -> None:
-        """Serves requests by this connection until it ends. The state then changes immediately, so
+        """Serves requests by this connection. When it ends, the state changes immediately, so
         that a request with a further command waits for the restart instead of failing."""
         self._connection = connection
         self._set_state(EngineState.READY, "")

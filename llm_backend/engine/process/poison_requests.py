@@ -20,7 +20,7 @@ from llm_backend.engine.process.engine_connection import CrashCandidate, Request
 _log = logging.getLogger(__name__)
 
 
-_KILLED_WORKERS_AGE_S = 60.0  # after which the id of a worker killed from outside is forgotten
+_UNCAUSED_ENDS_AGE_S = 60.0  # after which the id of a worker that no command ended is forgotten
 _LOCK_TRIES, _LOCK_PAUSE_S = 50, 0.001  # together far longer than a process needs the lock
 _LOCK_RETRY_S = 1.0  # pause after a failed attempt to lock
 _LOCKED_REASON = "another process has it locked"
@@ -33,16 +33,17 @@ class _CrashRecord(msgspec.Struct, frozen=True, array_like=True):
 
 class _StoredRecords(msgspec.Struct, frozen=True, array_like=True):
     records: list[tuple[bytes, _CrashRecord]]
-    killed_workers: dict[int, float]
+    uncaused_ends: dict[int, float]
 
 
 class PoisonRequests:
     """Counts crashes by a fingerprint of the command, whichever client sends it. The `limit`
     commands that crashed last are remembered, each for `age_s` after its last crash.
 
-    Workers are identified by their process ids. If a worker was killed from outside, no command
-    caused its end: the process that owns the worker calls `discard_crash`. Other processes may call
-    `record_crash` for this worker before or after that; neither call counts.
+    Workers are identified by their process ids. If a worker was killed from outside, or ended
+    itself to stop native code, no command caused its end: the process that owns the worker calls
+    `discard_crash`. Other processes may call `record_crash` for this worker before or after that;
+    neither call counts.
     """
 
     def __init__(
@@ -58,12 +59,12 @@ class PoisonRequests:
         self._age_s = age_s
         self._clock = clock
         self._records: OrderedDict[bytes, _CrashRecord] = OrderedDict()
-        self._killed_workers: dict[int, float] = {}  # from outside; by worker, time of the report
+        self._uncaused_ends: dict[int, float] = {}  # by worker: the time of the report
 
     def record_crash(self, candidates: Sequence[CrashCandidate], worker: int) -> None:
         """Counts a crash for these commands, which were pending when the worker crashed."""
         self._remove_old()
-        if worker in self._killed_workers:
+        if worker in self._uncaused_ends:
             return
         for candidate in candidates:
             key = _fingerprint(candidate.command)
@@ -75,9 +76,9 @@ class PoisonRequests:
             self._records.popitem(last=False)
 
     def discard_crash(self, worker: int) -> None:
-        """Removes the crash of a worker that was killed from outside; later reports are ignored."""
+        """Removes the crash of a worker that no command ended; ignores later reports of it."""
         self._remove_old()
-        self._killed_workers[worker] = self._clock()
+        self._uncaused_ends[worker] = self._clock()
         for key, record in list(self._records.items()):
             crashes = {one: weight for one, weight in record.crashes.items() if one != worker}
             self._records[key] = _CrashRecord(crashes, record.crashed_at)
@@ -104,11 +105,11 @@ class PoisonRequests:
         return sum(record.crashes.values())
 
     def _remove_old(self) -> None:
-        """Removes records and killed workers that are too old."""
+        """Removes records and ids of workers that are too old."""
         for key in [key for key, record in self._records.items() if self._is_old(record)]:
             del self._records[key]
-        oldest = self._clock() - _KILLED_WORKERS_AGE_S
-        self._killed_workers = {one: at for one, at in self._killed_workers.items() if at >= oldest}
+        oldest = self._clock() - _UNCAUSED_ENDS_AGE_S
+        self._uncaused_ends = {one: at for one, at in self._uncaused_ends.items() if at >= oldest}
 
     def _is_old(self, record: _CrashRecord) -> bool:
         return self._clock() - record.crashed_at > self._age_s
@@ -139,7 +140,7 @@ class SharedPoisonRequests(PoisonRequests):
                 super().record_crash(candidates, worker)
 
     def discard_crash(self, worker: int) -> None:
-        """Removes the crash of a worker that was killed from outside; later reports are ignored."""
+        """Removes the crash of a worker that no command ended; ignores later reports of it."""
         with self._lock():
             super().discard_crash(worker)
 
@@ -178,13 +179,13 @@ class SharedPoisonRequests(PoisonRequests):
         with opened as file:
             file.seek(0)
             stored = file.read()
-            self._records, self._killed_workers = _decode(stored)
+            self._records, self._uncaused_ends = _decode(stored)
             self._remove_old()
             yield
             updated = b""
-            if self._records or self._killed_workers:
+            if self._records or self._uncaused_ends:
                 updated = msgspec.msgpack.encode(
-                    _StoredRecords(list(self._records.items()), self._killed_workers)
+                    _StoredRecords(list(self._records.items()), self._uncaused_ends)
                 )
             if updated != stored:
                 _write(file, updated)
@@ -221,7 +222,7 @@ def _decode(stored: bytes) -> tuple[OrderedDict[bytes, _CrashRecord], dict[int, 
     except msgspec.MsgspecError as error:
         _log.warning("poison_requests_unreadable", extra={"reason": str(error)})
         return OrderedDict(), {}
-    return OrderedDict(decoded.records), decoded.killed_workers
+    return OrderedDict(decoded.records), decoded.uncaused_ends
 
 
 def _write(file: FileIO, data: bytes) -> None:

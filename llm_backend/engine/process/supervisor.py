@@ -40,7 +40,7 @@ _LAST_LINES_S = 1.0  # to read the log of an ended process, which a grandchild m
 class _WorkerExit:
     """End of a worker. `would_repeat`: another worker would soon end in the same way.
     `must_be_killed`: it does not end by itself. `lacks_memory`: its plan takes too much memory.
-    `ended_itself`: it did so to stop native code. `ready_s`: seconds since it was ready."""
+    `ended_itself`: it did so to stop native code. `ready_s`: seconds for which it was ready."""
 
     reason: str
     ready_s: float = 0

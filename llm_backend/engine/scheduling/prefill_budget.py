@@ -6,10 +6,10 @@ measured prefill speed of this model on this machine. At other times batch reque
 passes, which are a good deal faster.
 
 Beside interactive decoding sequences, a long prompt may slow at most 5 % of the passes by more than
-half. Where half of a decoding pass is enough for 64 prompt tokens (GPUs), each pass computes some
-of them. Elsewhere (CPUs) one of 25 passes computes a chunk of the prompt. The chunk takes as long
-as the other 24 passes together, so that the long prompt has half of the time; but it has at most as
-many tokens as a pass holds.
+half. Where 64 prompt tokens take at most half of the time of a decoding pass (GPUs), each pass
+computes a chunk of the prompt. Elsewhere (CPUs) one of 25 passes computes one. The chunk takes as
+long as the other 24 passes together, so that the long prompt has half of the time; but it has at
+most as many tokens as a pass holds.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,9 @@
 """Chunked prefill: divides the remaining token budget of a pass among prompts. Pure.
 
 Interactive and short prompts come first, and a quarter is reserved for the sequence that has
-waited longest. On CPUs passes of more than 128 tokens are hardly cheaper per token. So a pass is
-closed to further interactive prompts once prompts that finish in it fill half of its budget. While
+waited longest. On CPUs passes of more than 128 tokens are hardly cheaper per token. So
+without unified cells a pass is closed to further interactive prompts once prompts that finish in it
+fill half of its budget; with unified cells, all of it. While
 interactive requests are expected, prompts of batch requests get only a limited part. So do
 long prompts while interactive sequences decode (`prefill_budget`).
 """

@@ -7,8 +7,8 @@ are known without sampling, but a pass must compute them. Without unified cells,
 few forced tokens counts as decoding, too: it gets one token a pass as long as others decode. The
 rest of the budget is for chunked prefill (`prefill_chunks`).
 
-Sequences without a slot are in the waiting queue. If the next one is interactive, it preempts a
-batch sequence that has computed enough new tokens since it got its slot.
+Sequences without a slot are in the waiting queue. If no slot is free, the next interactive one
+preempts a batch sequence that has computed enough new tokens since it got its slot.
 """
 
 from collections.abc import Callable
@@ -64,7 +64,7 @@ class Scheduler:
         self._waiting_queue = WaitingQueue(cache)
         self._running: list[Sequence] = []
         self._media_by_priority = 0  # media planned by priority since the last one by age
-        # cells ran out: no sequence is admitted until a running one has ended
+        # cells ran out: no sequence is admitted until a running one has given up its slot
         self._is_out_of_cells = False
 
     @property
@@ -271,7 +271,7 @@ class Scheduler:
         return sequence
 
     def _requeue(self, victim: Sequence) -> int:
-        """Preempt a running sequence: put it back into the waiting queue, and return its slot."""
+        """Puts a running sequence back into the waiting queue, and returns its slot."""
         slot = victim.assigned_slot
         self.remove(victim)
         victim.recompute_baseline = max(victim.recompute_baseline, victim.computed)

@@ -1,5 +1,6 @@
 """Rate limits that servers share: each server reserves parts of a window's amount until it is used
-up. An event that one of the servers reports is claimed in the same table."""
+up. The same table has claims: the first server to claim an event, such as a spend alert, reports
+it."""
 
 from sqlalchemy import Connection, delete, select, update
 

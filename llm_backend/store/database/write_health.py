@@ -16,8 +16,8 @@ _PROBES = "write_probes"
 
 class WriteHealth:
     """Health of the writes. They count as failing from the first write that the database could not
-    store, until one succeeds that changes something, such as a probe. On a full disk, writes that
-    change nothing still succeed, and prove nothing. `failure` is the last error; None if writes
+    store, until a probe succeeds, which changes something. On a full disk, writes that change
+    nothing still succeed, and prove nothing. `failure` is the last error; None if writes
     succeed."""
 
     def __init__(self, on_failed: Callable[[], None]) -> None:

@@ -10,8 +10,8 @@ from aiohttp.client_proto import ResponseHandler
 class AbortSignal:
     """Raises an error in the reader of an answer whose connection is lost.
 
-    The HTTP client does not if it closes the connection itself because of invalid data: a malformed
-    chunk within a body would leave the reader waiting for ever.
+    The HTTP client raises none if it closes the connection itself because of invalid data: a
+    malformed chunk within a body would leave the reader waiting for ever.
     """
 
     def __init__(self) -> None:
