@@ -1,7 +1,7 @@
 """Answers to requests of other APIs by chats: Anthropic's Messages, and Ollama's API."""
 
 import re
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -39,20 +39,27 @@ class AnswerRenderer(Protocol):
     def encode_error(self, error: ApiError) -> bytes: ...
 
 
-FieldNames: TypeAlias = Sequence[tuple[str, str]]
-"""Pairs: a regular expression for the beginning of a chat's field path, and its replacement in
-another API."""
+RenameField: TypeAlias = Callable[[str], str]
+"""Returns the path of a field in another API for its path in the chat."""
+
+_CONTENT_PATH = re.compile(r"messages\[(\d+)\](?:\.content\[(\d+)\])?")
 
 
 @contextmanager
-def rename_fields(names: FieldNames) -> Iterator[None]:
+def rename_fields(rename: RenameField) -> Iterator[None]:
     """Rewrites `param` of errors from the names of chat fields to those of another API."""
     try:
         yield
     except ApiError as error:
-        for pattern, name in names:
-            error.param = error.param and re.sub(rf"^{pattern}", name, error.param)
+        error.param = error.param and rename(error.param)
         raise
+
+
+def content_indices(path: str) -> tuple[int, int | None] | None:
+    """Returns the index of the chat's message that a field's path is in, and of its content part,
+    if the path has one; None for a path outside of the messages."""
+    found = _CONTENT_PATH.match(path)
+    return found and (int(found[1]), None if found[2] is None else int(found[2]))
 
 
 def chat_request_of(request: ApiRequest, body: "api.CreateChatCompletionRequest") -> ApiRequest:
@@ -70,11 +77,11 @@ async def answer_translated(
     renderer: AnswerRenderer,
     *,
     streams: bool,
-    names: FieldNames,
+    rename: RenameField,
 ) -> Response:
     """Answers the chat of a request in the form of another API, streamed or whole. The chat is
-    stored before the last part is sent. Errors have the API's `names` of fields."""
-    with rename_fields(names):
+    stored before the last part is sent. Errors name the API's fields by `rename`."""
+    with rename_fields(rename):
         turn, answer = await begin_turn(services, request, model)
     deltas = turn.stored_deltas(answer)
     return await answer_rendered(request, answer, deltas, renderer, streams=streams)

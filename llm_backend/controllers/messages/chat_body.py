@@ -5,10 +5,13 @@ workspaces. Any other field without a counterpart is refused by its path; `known
 those within messages, tools and options.
 """
 
+import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from llm_backend import exact_json
+from llm_backend.controllers.chat.translated import content_indices
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject
@@ -28,6 +31,10 @@ _TRANSLATED = frozenset(
 _EFFORTS = {"xhigh": "high", "max": "high"}  # other efforts have the same names
 # Chats have effort levels instead of token budgets: the level for budgets below each number.
 _BUDGET_EFFORTS = ((4_096, "low"), (16_384, "medium"))
+_FIELDS = (  # patterns of a chat's fields, and the names that the fields have in a message
+    (r"response_format\.json_schema\.schema", "output_config.format.schema"),
+    (r"(tools\[\d+\])\.function\.parameters", r"\1.input_schema"),
+)
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -37,7 +44,7 @@ def chat_body_of(body: "api.CreateAnthropicMessageRequest") -> "api.CreateChatCo
     fields: JsonMapping = body
     refuse_unsupported_fields(fields, _TRANSLATED | _HINTS)
     chat: JsonObject = {name: fields[name] for name in _SAME if fields.get(name) is not None}
-    chat["messages"] = [*_system(body.get("system"), "system"), *_messages(body["messages"])]
+    chat["messages"] = [message for message, _ in _chat_messages(body)]
     if fields.get("max_tokens") is not None:
         chat["max_completion_tokens"] = fields["max_tokens"]
     if stops := body.get("stop_sequences"):
@@ -46,6 +53,21 @@ def chat_body_of(body: "api.CreateAnthropicMessageRequest") -> "api.CreateChatCo
         chat["user"] = user
     chat |= _tools(body) | _output(body.get("output_config") or {})
     return cast("api.CreateChatCompletionRequest", chat)
+
+
+def field_of(body: "api.CountAnthropicMessageTokensRequest", path: str) -> str:
+    """Returns the path of the field in the body of a message for its path in the chat."""
+    for pattern, name in _FIELDS:
+        path = re.sub(rf"^{pattern}", name, path)
+    indices = content_indices(path)
+    if indices is None:
+        return path
+    index, part = indices
+    sources = [source for _, source in _chat_messages(body)]
+    if index >= len(sources):  # the server has added messages
+        return path
+    source = sources[index]
+    return source.path if part is None or part >= len(source.parts) else source.parts[part]
 
 
 def thinks(body: "api.CountAnthropicMessageTokensRequest") -> bool:
@@ -71,7 +93,23 @@ def budget_effort(body: "api.CountAnthropicMessageTokensRequest") -> str | None:
     return next((effort for below, effort in _BUDGET_EFFORTS if budget_tokens < below), "high")
 
 
-def _system(system: Any, path: str) -> Iterator[JsonObject]:
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """Paths of what became a chat's message, and of what became the parts of its content."""
+
+    path: str
+    parts: Sequence[str] = ()
+
+
+_Translated: TypeAlias = tuple[JsonObject, _Source]
+
+
+def _chat_messages(body: "api.CountAnthropicMessageTokensRequest") -> Iterator[_Translated]:
+    yield from _system(body.get("system"), "system")
+    yield from _messages(body["messages"])
+
+
+def _system(system: Any, path: str) -> Iterator[_Translated]:
     if not system:
         return
     blocks = [{"type": "text", "text": system}] if isinstance(system, str) else system
@@ -81,46 +119,51 @@ def _system(system: Any, path: str) -> Iterator[JsonObject]:
                 f"Blocks of the type `{block['type']}` are not supported in a system prompt.",
                 param=f"{path}[{index}]",
             )
-    yield {"role": "system", "content": "\n\n".join(block["text"] for block in blocks)}
+    text = "\n\n".join(block["text"] for block in blocks)
+    yield {"role": "system", "content": text}, _Source(path=path)
 
 
-def _messages(messages: Sequence[JsonMapping]) -> Iterator[JsonObject]:
+def _messages(messages: Sequence[JsonMapping]) -> Iterator[_Translated]:
     for index, message in enumerate(messages):
         content, path = message["content"], f"messages[{index}].content"
         is_last_answer = message["role"] == "assistant" and index == len(messages) - 1
         if not content and not is_last_answer:
             raise InvalidRequest("A message must have content.", param=path)
         if isinstance(content, str):
-            yield {"role": message["role"], "content": content}
+            yield {"role": message["role"], "content": content}, _Source(path=path)
         elif message["role"] == "assistant":
-            yield _assistant(content, path)
+            yield _assistant(content, path), _Source(path=path)
         elif message["role"] == "system":
             yield from _system(content, path)
         else:
             yield from _user(content, path)
 
 
-def _user(blocks: Sequence[JsonMapping], path: str) -> Iterator[JsonObject]:
+def _user(blocks: Sequence[JsonMapping], path: str) -> Iterator[_Translated]:
     """Yields a tool message for each tool result, then a user message with the other blocks."""
     parts: list[JsonObject] = []
+    sources: list[str] = []
     for index, block in enumerate(blocks):
         where = f"{path}[{index}]"
         if block["type"] != "tool_result":
             parts += _parts(block, where)
+            sources += [where] * (len(parts) - len(sources))
             continue
         result = block.get("content") or ""
         contents = [{"type": "text", "text": result}] if isinstance(result, str) else result
         pieces = [part for one in contents for part in _parts(one, f"{where}.content")]
         text = "\n".join(part["text"] for part in pieces if part["type"] == "text")
-        yield {
+        message = {
             "role": "tool",
             "tool_call_id": block["tool_use_id"],
             "content": f"Error: {text}" if block.get("is_error") else text,
         }
+        yield message, _Source(path=where)
         # Tool messages hold only text, so images of a result go to the user message.
         parts += [part for part in pieces if part["type"] != "text"]
+        sources += [where] * (len(parts) - len(sources))
     if parts:
-        yield {"role": "user", "content": parts}
+        yield {"role": "user", "content": parts}, _Source(path=path, parts=sources)
 
 
 def _parts(block: JsonMapping, path: str) -> Iterator[JsonObject]:

@@ -1,6 +1,7 @@
 """Anthropic's Messages, from local models or from chats or responses of upstreams; token counts."""
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -17,6 +18,7 @@ from llm_backend.controllers.chat.translated import (
 from llm_backend.controllers.messages.chat_body import (
     budget_effort,
     chat_body_of,
+    field_of,
     shows_thinking,
     thinks,
 )
@@ -33,11 +35,6 @@ from llm_backend.offload import offload
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
-
-_NAMES = (  # patterns of a chat's fields, and the names that the fields have in a message
-    (r"response_format\.json_schema\.schema", "output_config.format.schema"),
-    (r"(tools\[\d+\])\.function\.parameters", r"\1.input_schema"),
-)
 
 
 async def create_anthropic_message(services: Services, request: ApiRequest) -> Response:
@@ -60,7 +57,12 @@ async def create_anthropic_message(services: Services, request: ApiRequest) -> R
         events = MessageEvents(body["model"], shows_reasoning=shows_reasoning)
         streams = bool(body.get("stream"))
         return await answer_translated(
-            services, request, model, events, streams=streams, names=_NAMES
+            services,
+            request,
+            model,
+            events,
+            streams=streams,
+            rename=partial(field_of, message_body),
         )
 
     return await answer_by_route(
@@ -78,7 +80,7 @@ async def _count(services: Services, request: ApiRequest, model: LocalModel) -> 
     check_fields(request.body)
     body = await offload(chat_body_of, request.body)
     chat_request = _with_effort(replace(request, body=body), request.body)
-    with rename_fields(_NAMES):
+    with rename_fields(partial(field_of, request.body)):
         chat = await chat_to_count(services, chat_request.body, model)
     count = await cancel_on_disconnect(request, model.count_prompt_tokens(chat))
     answer: api.AnthropicMessageTokenCount = {"input_tokens": count}

@@ -1,9 +1,11 @@
 """Translation of bodies of Ollama's chats and generations to bodies of chat completions (pure)."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 from llm_backend import exact_json
+from llm_backend.controllers.chat.translated import content_indices
 from llm_backend.controllers.ollama.options import GENERATION, chat_fields, check_ollama_fields
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject, without_nulls
@@ -42,6 +44,23 @@ def prompt_chat_body_of(
     messages.append(_user({"content": body.get("prompt"), "images": body.get("images")}))
     chat = {**chat_fields(body), "messages": messages}
     return cast("api.CreateChatCompletionRequest", chat)
+
+
+def field_of(body: JsonMapping, path: str) -> str:
+    """Returns the path of the field in a body of Ollama's API for its path in the chat."""
+    path = re.sub(r"^response_format\.json_schema\.schema", "format", path)
+    indices = content_indices(path)
+    if indices is None:
+        return path
+    index, part = indices
+    messages = body.get("messages")
+    if messages is not None and index >= len(messages):  # the server has added messages
+        return path
+    message, where = (body, "") if messages is None else (messages[index], f"messages[{index}].")
+    has_text = bool(message.get("content") or message.get("prompt"))
+    if part is None or part < has_text or not message.get("images"):
+        return path
+    return f"{where}images[{part - has_text}]"
 
 
 def check_completion(body: "api.CreateOllamaCompletionRequest") -> None:

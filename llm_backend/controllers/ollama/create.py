@@ -1,5 +1,6 @@
 """Ollama's chats and generations, by a local model or by a bridged upstream."""
 
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from starlette.responses import Response
@@ -13,7 +14,7 @@ from llm_backend.controllers.chat.translated import (
     chat_request_of,
     with_thinking,
 )
-from llm_backend.controllers.ollama.chat_body import chat_body_of, prompt_chat_body_of
+from llm_backend.controllers.ollama.chat_body import chat_body_of, field_of, prompt_chat_body_of
 from llm_backend.controllers.ollama.lines import OllamaLines
 from llm_backend.controllers.ollama.options import streams
 from llm_backend.controllers.ollama.raw import answer_raw, refuse_raw
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
     _Body: TypeAlias = api.CreateOllamaChatRequest | api.CreateOllamaCompletionRequest
-
-_FIELD_NAMES = ((r"response_format\.json_schema\.schema", "format"),)
 
 
 async def create_ollama_chat(services: Services, request: ApiRequest) -> Response:
@@ -77,7 +76,7 @@ async def _answer(
             )
         lines = OllamaLines(body["model"], is_chat=is_chat, shows_reasoning=think is not False)
         return await answer_translated(
-            services, request, model, lines, streams=streams(body), names=_FIELD_NAMES
+            services, request, model, lines, streams=streams(body), rename=partial(field_of, body)
         )
 
     return await answer_by_route(services, chat_request, local=answer, bridged=answer)

@@ -7,6 +7,7 @@ import pytest
 from llm_backend.controllers.messages.chat_body import (
     budget_effort,
     chat_body_of,
+    field_of,
     shows_thinking,
     thinks,
 )
@@ -221,3 +222,31 @@ def test_empty_message_is_refused_unless_it_is_the_last_answer(content: Any) -> 
 
     assert refused.value.param == "messages[1].content"
     assert chat["messages"][0] == {"role": "user", "content": "Hi"}
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("messages[0].content", "system"),
+        ("messages[1].content[1].image_url", "messages[0].content[1]"),
+        ("messages[1]", "messages[0].content"),
+        ("messages[3].content", "messages[2].content[0]"),
+        ("messages[4].content[0].image_url.url", "messages[2].content[0]"),
+        ("messages[4].content[1]", "messages[2].content[1]"),
+        ("messages[9].content", "messages[9].content"),
+        ("tools[1].function.parameters.type", "tools[1].input_schema.type"),
+        ("max_tokens", "max_tokens"),
+    ],
+)
+def test_errors_name_the_fields_of_the_message(path: str, expected: str):
+    image = {"type": "image", "source": PIXEL}
+    call = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [text("done"), image]}
+    body = body_of(
+        user(text("a"), image),
+        {"role": "assistant", "content": [call]},
+        user(result, text("b")),
+        system="Be kind.",
+    )
+
+    assert field_of(body, path) == expected

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from llm_backend.controllers.ollama.chat_body import chat_body_of, prompt_chat_body_of
+from llm_backend.controllers.ollama.chat_body import chat_body_of, field_of, prompt_chat_body_of
 from llm_backend.controllers.ollama.raw import completion_body_of
 from llm_backend.errors import InvalidRequest
 
@@ -112,3 +112,18 @@ def test_unsupported_fields_that_would_change_the_answer_are_refused_by_name(
         translate(body)
 
     assert refused.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "expected"),
+    [
+        ({"messages": [{"content": "a", "images": ["AA", "AA"]}]},
+         "messages[0].content[2].image_url", "messages[0].images[1]"),
+        ({"messages": [{"images": ["AA"]}]}, "messages[0].content[0]", "messages[0].images[0]"),
+        ({"prompt": "a", "system": "b", "images": ["AA"]}, "messages[1].content[1]", "images[0]"),
+        ({"messages": [{"content": "a"}]}, "messages[0].content", "messages[0].content"),
+        ({"messages": []}, "response_format.json_schema.schema.type", "format.type"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_fields_of_ollamas_api(body: Any, path: str, expected: str):
+    assert field_of(body, path) == expected
