@@ -5,27 +5,20 @@ The only reader of the config file.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
+from pydantic_settings import EnvSettingsSource, InitSettingsSource
 from pydantic_settings.exceptions import SettingsError as UnreadableVariable
 
 from llm_backend.close_names import closest_name, did_you_mean
 from llm_backend.settings.environment import variables_named
 from llm_backend.settings.kinds import PREFIX
 from llm_backend.settings.settings import Settings
-
-_Sources = Callable[
-    [type[BaseSettings], PydanticBaseSettingsSource, PydanticBaseSettingsSource],
-    tuple[PydanticBaseSettingsSource, ...],
-]
-"""Chooses the sources of a settings class among the arguments of its constructor and the
-environment."""
 
 
 def load_settings(
@@ -40,11 +33,11 @@ def load_settings(
     from_file = _read_file(config_file) if config_file else {}
     _refuse_unknown_environment()
 
-    settings = _settings_from(
-        lambda kind, flags, variables: (flags, variables, InitSettingsSource(kind, from_file))
-    )
+    flag_source = InitSettingsSource(Settings, given_flags)
+    file_source = InitSettingsSource(Settings, from_file)
+    sources = (flag_source, EnvSettingsSource(Settings), file_source)  # the first one wins
     try:
-        return settings(**given_flags)
+        return Settings(_build_sources=(sources, given_flags))
     except ValidationError as error:
         raise SettingsError(describe_error(error)) from error
     except UnreadableVariable as error:
@@ -71,25 +64,8 @@ def settings_as_json(settings: Settings) -> str:
 
 def settings_from_json(text: str) -> Settings:
     """Parses the text of `settings_as_json`; reads neither environment nor file."""
-    return _settings_from(lambda _kind, arguments, _variables: (arguments,))(**json.loads(text))
-
-
-def _settings_from(sources: _Sources) -> type[Settings]:
-    """Returns a settings class with only these sources; the first one wins."""
-
-    class SettingsWithSources(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return sources(settings_cls, init_settings, env_settings)
-
-    return SettingsWithSources
+    values = json.loads(text)
+    return Settings(_build_sources=((InitSettingsSource(Settings, values),), values))
 
 
 def _json_value(value: object) -> str:
