@@ -1,10 +1,12 @@
 """Options of the whole suite, and servers that several packages use."""
 
+import functools
 import os
 import sys
 from collections.abc import Iterator
 
 import pytest
+from httpx._transports import default as httpx_transports
 
 from tests.case_journal import CaseJournal
 from tests.examples import use_profile
@@ -27,6 +29,7 @@ LONGEST = ("tests/live/test_conformance.py", "tests/live/test_chains.py")
 
 def pytest_configure(config: pytest.Config) -> None:
     _keep_compiled_modules()
+    _share_tls_contexts()
     fuzz_examples = config.getoption("--fuzz-examples")
     use_profile(fuzz_examples)
     if fuzz_examples is not None:
@@ -40,6 +43,14 @@ def _keep_compiled_modules() -> None:
     compiles the package again, which is a third of the processor time of a server's start."""
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def _share_tls_contexts() -> None:
+    """Gives HTTP clients with the same TLS settings one context. Otherwise each of the thousands
+    that tests make reads all certificates of the machine, which takes 20 ms, and then speaks to
+    127.0.0.1."""
+    create = functools.cache(httpx_transports.create_ssl_context)
+    httpx_transports.create_ssl_context = create
 
 
 @pytest.fixture(scope="module", autouse=True)
