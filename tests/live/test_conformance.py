@@ -229,7 +229,9 @@ def sent(served: Served, part: Part, folder: Path) -> subprocess.CompletedProces
             *part.options,
         ],
         cwd=folder, stdout=subprocess.PIPE, text=True, check=False,
-        env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT),
+        # Little besides: for each request its client searches all variables for proxies, twice.
+        env={"HOME": str(folder), "PATH": os.environ["PATH"], "PYTHONUTF8": "1",
+             "PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT),
              "SCHEMATHESIS_HOOKS": str(HERE / part.hooks), "FUZZ_JOURNAL": str(JOURNAL),
              "FUZZ_FINDS": str(FINDS), "FUZZ_URL": served.base_url, "FUZZ_KEY": KEY},
     )  # fmt: skip
