@@ -49,8 +49,8 @@ def _share_tls_contexts() -> None:
     """Gives HTTP clients with the same TLS settings one context. Otherwise each of the thousands
     that tests make reads all certificates of the machine, which takes 20 ms, and then speaks to
     127.0.0.1."""
-    create = functools.cache(httpx_transports.create_ssl_context)
-    httpx_transports.create_ssl_context = create
+    create = httpx_transports.create_ssl_context  # type: ignore[attr-defined] # imported there
+    httpx_transports.create_ssl_context = functools.cache(create)  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module", autouse=True)

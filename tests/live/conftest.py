@@ -104,10 +104,15 @@ def endless_page(browser: Browser, endless_server: Served) -> Iterator[Page]:
 @contextmanager
 def chat_page(browser: Browser, server: Served) -> Iterator[Page]:
     """A tab with the chat page, which knows the models, and no chats of tests before."""
-    with StrictOpenAI(base_url=server.base_url, api_key="none", max_retries=0) as client:
-        for chat in list(client.chat.completions.list(limit=100)):
-            client.chat.completions.delete(chat.id)
+    delete_chats(server)
     with tab(browser, server.address) as one:
         one.goto("/")
         expect(one.locator("#model")).to_have_value("builtin")
         yield one
+
+
+def delete_chats(server: Served) -> None:
+    """Deletes the stored chats of a server that wants no key."""
+    with StrictOpenAI(base_url=server.base_url, api_key="none", max_retries=0) as client:
+        for chat in list(client.chat.completions.list(limit=100)):
+            client.chat.completions.delete(chat.id)

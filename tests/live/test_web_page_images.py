@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import accessibility_violations, screenshot, tab
 from tests.image_server import FakeImageServer, decoded, image_file, running
+from tests.live.conftest import delete_chats
 from tests.live.test_web_page import say, wait_answered
 from tests.patience import wait_until
 from tests.serving import Served, serve
@@ -40,14 +41,28 @@ class Studio:
         return found
 
 
-@pytest.fixture
-def studio(tmp_path: Path) -> Iterator[Studio]:
-    painter = FakeImageServer()
+@pytest.fixture(scope="module")
+def opened_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    folder, painter = tmp_path_factory.mktemp("studio"), FakeImageServer()
     with running(painter) as release:
-        config = tmp_path / "images.yaml"
+        config = folder / "images.yaml"
         config.write_text(json.dumps({"backends": [painter.backend()]}))  # which is YAML
-        with serve(tmp_path, "--config", str(config), "--model", "builtin") as served:
+        with serve(folder, "--config", str(config), "--model", "builtin") as served:
             yield Studio(painter, release, served)
+
+
+@pytest.fixture
+def studio(opened_studio: Studio) -> Studio:
+    """The studio as it was opened: nothing of other tests is drawn, said or stored."""
+    painter = opened_studio.painter
+    painter.is_held, painter.share, painter.answer, painter.interrupted = False, 0.9, None, 0
+    painter.release.clear()
+    painter.drawings.clear()
+    delete_chats(opened_studio.served)
+    for file in opened_studio.files():
+        httpx.delete(f"{opened_studio.served.base_url}/files/{file['id']}").raise_for_status()
+    assert opened_studio.files() == []
+    return opened_studio
 
 
 @pytest.fixture
