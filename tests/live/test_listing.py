@@ -303,11 +303,17 @@ LISTS = {
 
 
 @functools.cache
+def paths() -> dict[str, Any]:
+    """The paths of the document."""
+    found: dict[str, Any] = json.loads(load_document().text())["paths"]
+    return found
+
+
+@functools.cache
 def parameters(name: str) -> dict[str, Any]:
     """The query parameters of an operation, by name."""
-    document = json.loads(load_document().text())
     operation = load_document().operations[name]
-    described = document["paths"][operation.path][operation.method.lower()]
+    described = paths()[operation.path][operation.method.lower()]
     return {
         one["name"]: one["schema"]
         for one in described.get("parameters", [])
