@@ -77,7 +77,7 @@ def read_knowledge(folder: Path = KNOWLEDGE) -> Knowledge:
 
 def read_yaml(name: str, folder: Path = KNOWLEDGE) -> Any:
     """One file of the knowledge folder."""
-    return yaml.safe_load((folder / f"{name}.yaml").read_text("utf-8"))
+    return yaml.load((folder / f"{name}.yaml").read_text("utf-8"), yaml.CSafeLoader)
 
 
 def _fact(entry: dict[str, Any], phrases: dict[str, Any]) -> Fact:
