@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 from httpx._transports import default as httpx_transports
+from httpx2._transports import default as httpx2_transports
 
 from tests.case_journal import CaseJournal
 from tests.examples import use_profile
@@ -50,8 +51,9 @@ def _share_tls_contexts() -> None:
     """Gives HTTP clients with the same TLS settings one context. Otherwise each of the thousands
     that tests make reads all certificates of the machine, which takes 20 ms, and then speaks to
     127.0.0.1."""
-    create = httpx_transports.create_ssl_context  # type: ignore[attr-defined] # imported there
-    httpx_transports.create_ssl_context = functools.cache(create)  # type: ignore[attr-defined]
+    for library in (httpx_transports, httpx2_transports):
+        create = library.create_ssl_context
+        library.create_ssl_context = functools.cache(create)  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module", autouse=True)
