@@ -4,6 +4,7 @@ import http.client
 import json
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,15 +13,20 @@ from llm_backend.sse import Decoder
 
 _CHUNK = 1 << 14
 
+KEY_HINT = " Give the key by --api-key or OPENAI_API_KEY."
+
 
 class ApiRequestError(Exception):
     """A request failed or could not be sent; the message is one sentence."""
 
 
 class Api:
-    """The API at a base URL like `http://127.0.0.1:8000/v1`; each call opens a connection."""
+    """The API at a base URL like `http://127.0.0.1:8000/v1`; each call opens a connection.
+    `key_hint` is added to the error of a missing or wrong key."""
 
-    def __init__(self, base_url: str, key: str | None, timeout_s: float = 600) -> None:
+    def __init__(
+        self, base_url: str, key: str | None, timeout_s: float = 600, *, key_hint: str = KEY_HINT
+    ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ApiRequestError(f"`{base_url}` is not a base URL like http://127.0.0.1:8000/v1.")
@@ -28,6 +34,7 @@ class Api:
         self._parts = parts
         self._key = key
         self._timeout_s = timeout_s
+        self._key_hint = key_hint
 
     def get(self, path: str) -> Any:
         """Returns the JSON at a path."""
@@ -67,7 +74,8 @@ class Api:
             answer = connection.getresponse()
             is_answering = True
             if answer.status != 200:
-                raise ApiRequestError(_reason(answer.status, answer.read()))
+                hint = self._key_hint if answer.status == HTTPStatus.UNAUTHORIZED else ""
+                raise ApiRequestError(_reason(answer.status, answer.read()) + hint)
             yield answer
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__

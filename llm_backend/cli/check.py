@@ -365,7 +365,7 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
     from llm_backend.cli.api import Api, ApiRequestError
 
     def check_upstream(base_url: str, key: str | None, *, is_image_server: bool) -> str:
-        api = Api(base_url, key, _UPSTREAM_TIMEOUT_S)
+        api = Api(base_url, key, _UPSTREAM_TIMEOUT_S, key_hint="")
         try:
             listed = api.get(CHECKPOINTS_PATH if is_image_server else "/models")
             models = listed if isinstance(listed, list) else listed.get("data")
