@@ -137,7 +137,8 @@ def build_synthesizer(settings: Settings, metrics: Metrics) -> SpeechSynthesizer
 
 
 def build_local_images(settings: Settings, metrics: Metrics) -> LocalImages:
-    """Builds local image generation: one request at a time, as each takes all processors."""
+    """Builds local image generation: one request at a time in each process, as it takes all
+    processors."""
     permits = FairSemaphore(1, depth=settings.queue_limit, timeout_s=settings.drawing_deadline_s)
 
     def observe(model: str, usage: ImageUsage) -> None:

@@ -25,7 +25,7 @@ generation/       bodies as generation requests
 rendering/        deltas as chunks, events and lists
 relay/            answers of upstreams
 response_items/   items of responses and conversations
-write_behind/     writes after the answer
+write_behind/     writes of several answers in one transaction
 internal_requests.py  requests to the own application
 audio/            speech, voices, transcription
 images/           images of local models and image servers

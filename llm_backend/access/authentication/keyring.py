@@ -2,8 +2,8 @@
 
 The keys in memory outlive an outage of the database. Changes of this process are visible
 immediately; changes of other processes are visible after the next poll of the version counter,
-every `keys_refresh_s`. Open WebSockets check their keys again as often: `MeteredSession` if
-relayed, else `_serve_while_valid` of `controllers/websockets/endpoints.py`."""
+every `keys_refresh_s` and for an unknown key. Open WebSockets check their keys again as often:
+`MeteredSession` if relayed, else `_serve_while_valid` of `controllers/websockets/endpoints.py`."""
 
 import asyncio
 import hmac

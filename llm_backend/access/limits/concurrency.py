@@ -4,7 +4,7 @@ server or on all servers that share a database. A request beyond the limit is an
 Shared permits are leased from the database in blocks, so that it is queried once for several
 requests; surplus permits are returned. A server makes one database call at a time, with a
 `LeaseChange` of each scope. The call locks all scopes in one order, so that two servers cannot
-deadlock. While the database cannot be used, each server enforces the whole limit by itself.
+deadlock. While the database cannot be used, each process enforces the whole limit by itself.
 """
 
 import asyncio
@@ -155,7 +155,7 @@ class SharedConcurrencyLimits:
             await self.renew()
 
     async def renew(self) -> None:
-        """Renews the lease once; then returns surplus permits of an outage."""
+        """Renews the lease once; then returns the surplus permits that an outage kept from it."""
         with self._log_errors():
             async with self._lock:
                 until = int(self.clock()) + LEASE_S

@@ -1,10 +1,12 @@
 """Rate limits of each key, and of each project with each model: a request beyond one is answered
-with a 429 that has `Retry-After` and the `x-ratelimit-*` headers.
+with a 429 that has the `x-ratelimit-*` headers and, unless it exceeds the whole limit,
+`Retry-After`.
 
 Requests count by the minute or the day, tokens by the minute. Servers that share limits take
 amounts in blocks from the database and count each block down in memory: the database is queried
 once for many requests. An amount larger than a block is taken whole or not at all, and its unused
-part is returned. While the database cannot be used, each server enforces the whole limit by itself.
+part is returned. While the database cannot be used, each process enforces the whole limit by
+itself.
 """
 
 import asyncio

@@ -42,8 +42,8 @@ class ImageUsage:
 
 
 class LocalImages:
-    """Draws images by local models. `observe` gets a model's name and the usage of each request,
-    also of one whose client disconnected."""
+    """Draws images by local models. `observe` gets a model's name and the usage of each request
+    that got its permit, also if its client disconnected."""
 
     def __init__(self, permits: FairSemaphore, observe: Callable[[str, ImageUsage], None]) -> None:
         self._permits = permits

@@ -23,8 +23,8 @@ SCHEDULERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class LocalParameters:
-    """Parameters of a local model, by their names in `/sdapi/v1`; None is the model's own. Raises
-    `ValueError` for a value that cannot be used."""
+    """Parameters of a local model, by their names in `/sdapi/v1`; None is the model's own, or a
+    random `seed`. Raises `ValueError` for a value that cannot be used."""
 
     negative_prompt: str = ""
     cfg_scale: float | None = None

@@ -158,8 +158,8 @@ class LocalModel:
 
     @property
     def engine(self) -> EngineClient | None:
-        """The model's engine while it is loaded; None otherwise. For requests use
-        `ModelHandle.use`, which keeps it loaded."""
+        """The model's engine, also while it starts or has failed; None if the model is unloaded.
+        For requests use `ModelHandle.use`, which keeps it loaded."""
         return self.handle.engine
 
     @property

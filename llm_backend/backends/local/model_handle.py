@@ -54,12 +54,12 @@ class ModelHandle(ABC):
     @property
     @abstractmethod
     def engine(self) -> EngineClient | None:
-        """The model's engine while it is loaded; None otherwise."""
+        """The model's engine, also while it starts or has failed; None if the model is unloaded."""
 
     @property
     @abstractmethod
     def is_loading(self) -> bool:
-        """True while the model is being loaded."""
+        """True while the model waits for memory, before its engine exists."""
 
     @property
     @abstractmethod

@@ -29,9 +29,9 @@ _START_TOKENS, _TOKENS_A_SECOND = 64, 20  # limit of an answer: the model may re
 
 
 class HeardWindows(Windows):
-    """Transcribes each window by a chat about its audio; windows end in pauses. A recording
-    survives one crash of the engine: a window after the first is computed again, if nothing of it
-    was yielded."""
+    """Transcribes each window by a chat about its audio; windows end in pauses, or else in their
+    quietest moments. A recording survives one crash of the engine: a window after the first is
+    computed again, if nothing of it was yielded."""
 
     def __init__(
         self,

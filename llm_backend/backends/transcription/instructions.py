@@ -40,8 +40,8 @@ _CODE = re.compile("[a-z]{2,3}")
 class Instruction:
     """Texts around the audio: the `system` message (None: no such message), the user's text
     `before` and `after` the audio, the user's `next_message`, if any, and the beginning of the
-    answer (`opening`), which the model continues. `has_header`: answers begin with the language and
-    `ASR_TEXT`."""
+    answer (`opening`), which the model continues. `has_header`: answers may begin with the language
+    and `ASR_TEXT`."""
 
     system: str | None = None
     before: str = ""

@@ -30,7 +30,7 @@ class LocalTranscription:
     """Transcribes recordings by local models: Whisper and NeMo models, and language models that
     hear, whose windows have at most `heard_s` seconds. Recordings that are only decoded wait for
     permits of `decoding`, not for transcripts. `observe` gets a model's name and the usage of each
-    recording, also of one whose client disconnected."""
+    recording that got its permit, also if its client disconnected."""
 
     def __init__(
         self,

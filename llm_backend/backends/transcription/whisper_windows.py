@@ -33,8 +33,8 @@ _LEAST_LOGPROB = -1.0  # least mean of a window that gives context to the next
 
 
 class WhisperWindows(Windows):
-    """Windows that end where the model ends its last segment. The text of a window is context for
-    the next one."""
+    """Windows that end in a detected pause, or where the model ends its last segment. The text of a
+    window is context for the next one."""
 
     def __init__(self, model: LocalModel, request: TranscriptRequest, *, has_pauses: bool) -> None:
         super().__init__(window_s=WINDOW_S, has_pauses=has_pauses)
@@ -92,8 +92,8 @@ class WhisperWindows(Windows):
 
 
 class RecognizerWindows(WhisperWindows):
-    """Windows of a NeMo model. They end in pauses, as the model does not report where it has lost
-    a word, and give no context to each other."""
+    """Windows of a NeMo model. They end in pauses, or in their quietest moments, as the model does
+    not report where it has lost a word, and give no context to each other."""
 
     def _transcribe_window(
         self, window: bytes, size: int | None, *, is_last: bool

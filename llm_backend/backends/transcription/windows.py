@@ -27,10 +27,10 @@ class TranscriptRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class TranscriptPart:
-    """Segments of one window, in seconds since the recording began. `end_s` is the end of the
-    window, `seek_s` its start. `language` is an English name, empty for a silent window. `usage` is
-    in the last part of a window of a model that counts tokens. `speakers` are the names of the
-    segments' speakers, where these are told apart."""
+    """Segments of one window, or some of them, in seconds since the recording began. `end_s` is the
+    end of the window, `seek_s` its start. `language` is an English name, empty if it is unknown.
+    `usage` is in the last part of a window of a model that counts tokens. `speakers` are the names
+    of the segments' speakers, where these are told apart."""
 
     segments: list[TranscriptSegment]
     language: str

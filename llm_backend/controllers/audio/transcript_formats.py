@@ -23,8 +23,8 @@ _SEEK_UNITS_PER_S = 100  # `seek` counts hundredths of a second
 
 @dataclass(frozen=True, kw_only=True)
 class Transcript:
-    """A whole transcript. Each of its `parts` is that of one window; `language` is the English name
-    of its language."""
+    """A whole transcript. Each of its `parts` is of one window, which may have several; `language`
+    is the English name of its language."""
 
     parts: Sequence[TranscriptPart]
     language: str

@@ -70,15 +70,15 @@ async def relay_without_samples(services: Services, request: ApiRequest) -> Resp
 
 def local_voice(services: Services, model: LocalModel) -> LocalVoice:
     """Returns the voice of a local model that speaks."""
-    builtin = services.registry.espeak_model
-    return LocalVoice(model, services.synthesizer, None if builtin is None else builtin.espeak)
+    espeak = services.registry.espeak_model
+    return LocalVoice(model, services.synthesizer, None if espeak is None else espeak.espeak)
 
 
 def _voice_models(services: Services) -> list[EspeakModel | LocalVoice]:
-    builtin = services.registry.espeak_model
+    espeak = services.registry.espeak_model
     speaking = [one for one in services.registry.local if one.voice is not None]
     own = [local_voice(services, one) for one in speaking]
-    return [*([] if builtin is None else [builtin]), *own]
+    return [*([] if espeak is None else [espeak]), *own]
 
 
 def _sampled_voice(model: LocalVoice, sampled: StoredVoice) -> Voice:

@@ -41,13 +41,13 @@ async def unload_model_by_name(services: Services, request: ApiRequest) -> Respo
     """`POST /unloadModel`"""
     body: api.UnloadModelByNameRequest = request.body or {}
     name = body.get("model")
-    models = _loaded_models(services) if name is None else [_local_model(services, name)]
+    models = _models_in_memory(services) if name is None else [_local_model(services, name)]
     return await _unload(services, request, models)
 
 
 async def unload_models(services: Services, request: ApiRequest) -> Response:
     """`GET /unloadModel`"""
-    return await _unload(services, request, _loaded_models(services))
+    return await _unload(services, request, _models_in_memory(services))
 
 
 async def _load(services: Services, request: ApiRequest, name: str) -> Response:
@@ -72,7 +72,7 @@ async def _unload(services: Services, request: ApiRequest, models: list[LocalMod
     )
 
 
-def _loaded_models(services: Services) -> list[LocalModel]:
+def _models_in_memory(services: Services) -> list[LocalModel]:
     unloaded = ModelState.UNLOADED
     return [model for model in services.registry.local if model.state is not unloaded]
 

@@ -1,4 +1,4 @@
-"""Realtime sessions with local models, over a WebSocket or by a client secret.
+"""Realtime sessions with local models, over a WebSocket, which a key or a client secret opens.
 
 A response is a request to this server's own `/responses` with the items of the conversation. So
 keys, permissions, limits, the queue and usage hold for it as for any other request.

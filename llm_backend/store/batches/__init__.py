@@ -2,7 +2,7 @@
 
 Two kinds of jobs process a batch. A first job of `BATCH` reads its input and adds jobs of
 `BATCH_LINES`, each for a range of lines; processes share them by claiming. A second job of `BATCH`
-writes its output; the transaction that finishes the last job of lines adds it.
+writes its output; the transaction that finishes or removes the last job of lines adds it.
 
 batches.py       store of batches
 stored_batch.py  values

@@ -21,8 +21,8 @@ class ChatStatus(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class StoredChat:
-    """One chat: the request without its messages, and the completion object as it was sent.
-    `metadata` takes precedence over that of `response`, if any.
+    """One chat: the request without its messages, and its completion object, with all required
+    fields. `metadata` takes precedence over that of `response`, if any.
     """
 
     id: str

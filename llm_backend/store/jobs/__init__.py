@@ -10,8 +10,9 @@
 A job is a row until it is done. A process that claims it gets a *lease* and renews it. If the
 process dies, the lease expires or is found to belong to a dead process, and another process claims
 the job. So work is done *at least* once, and its results are stored once. A worker stores results
-in a transaction that begins with `job_rows.lock(connection, job)`. The call raises `LeaseLost` if
-the lease is no longer the worker's own.
+in a transaction that calls `job_rows.lock` or `finish`, after it has locked the row of the job's
+subject. The calls raise `LeaseLost` if the lease is no longer the worker's own. Answers to the
+lines of a batch need no lock: the first one is kept.
 
 jobs.py          store of jobs
 job.py           values, and the protocol of workers

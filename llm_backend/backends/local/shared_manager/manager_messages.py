@@ -84,7 +84,7 @@ class OpenEngine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineStates(_ManagerMessage, frozen=True, kw_only=True):
-    """All engines in memory, and the models that are being loaded."""
+    """All engines in memory, and the models that wait for memory."""
 
     engines: list[OpenEngine]
     loading: list[str]

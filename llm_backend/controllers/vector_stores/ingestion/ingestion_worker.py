@@ -3,8 +3,8 @@
 A file is extracted and chunked. The chunks are embedded and put into the vector index in groups.
 Then one transaction stores the chunks and marks the file as `completed`. A job of a killed server
 is run again from the beginning. Point ids are deterministic, so points are overwritten and not
-duplicated. Points are marked as incomplete until their chunks are stored, and no search returns
-them before.
+duplicated. Points are marked as incomplete until just before their chunks are stored, and searches
+return no points without chunks.
 
 While the embedding model is overloaded, the worker waits, so that a long file is not restarted.
 If the model or the vector index stays unavailable, the job is retried later.
