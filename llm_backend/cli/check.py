@@ -318,9 +318,9 @@ def _keys(settings: Settings, config: Path | None) -> str:
     from llm_backend.store import StoreError
 
     if settings.api_keys:
-        return "LLM_BACKEND_API_KEYS has keys."
+        return "The settings have keys."
     if settings.is_loopback or settings.allow_open:
-        return "A server without a key is open to its clients."
+        return "None is needed: without one, the server is open to its clients."
     try:
         count = asyncio.run(_count_keys(settings))
     except StoreError as error:
@@ -349,13 +349,19 @@ async def _count_keys(settings: Settings) -> int | None:
 
 def _routes(settings: Settings) -> str:
     """Check the targets of routes and aliases, and the upstreams of operations."""
+    from llm_backend.app.served_models import build_served_models
     from llm_backend.app.upstreams import bound_operations, model_routes, upstream_configs
-    from llm_backend.contract import load_document
+    from llm_backend.contract import ContractMissing, load_document
 
+    try:
+        served = build_served_models(settings)
+        operations = load_document().operations.values()
+    except (SettingsError, ContractMissing):
+        return "Not known without the models and the contract."  # which have checks of their own
     configs = upstream_configs(settings)
-    names = {name for model in _read_models(settings) for name in model.names}
+    names = {name for model in served for name in model.names}
     routes = model_routes(settings, names, configs)
-    bound = bound_operations(settings, configs, load_document().operations.values())
+    bound = bound_operations(settings, configs, operations)
     return f"{len(routes)} routes, {len(bound)} operations of named upstreams."
 
 

@@ -46,8 +46,8 @@ class ValidationMessage:
 
     `expected` holds the valid types, or the valid values of an enum; `types` those that are valid
     besides these values. `is_wrong_tag` is true if the value is the tag (`type`, `role`) of another
-    branch of an `anyOf` or `oneOf`, `is_missing_tag` if the object has no tag, or no field at all,
-    of this branch.
+    branch of an `anyOf` or `oneOf`, `is_missing_tag` if the object has none of the tags, or none of
+    the fields, of this branch.
     """
 
     path: Path
@@ -184,12 +184,13 @@ class _Walk:
             ):
                 yield found
         missing = [name for name in schema.get("required", ()) if name not in value]
+        has_tag = any(name in value for name in tags)
         for name in sorted(missing, key=lambda name: name not in tags):
             yield ValidationMessage(
                 path=(*path, name),
                 code="missing_required_parameter",
                 detail="",
-                is_missing_tag=name in tags or not present,
+                is_missing_tag=not present or (name in tags and not has_tag),
             )
         for name in present:
             if found := self.failure(properties[name], value[name], (*path, name)):

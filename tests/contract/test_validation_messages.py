@@ -198,6 +198,7 @@ def test_an_unknown_tool_type_lists_the_known_ones(validators: Validators):
         ({"role": "user"}, "content", "missing_required_parameter"),
         ({"type": "hammer"}, "type", "invalid_value"),
         ({"type": "message", "role": "robot", "content": "Hi"}, "role", "invalid_value"),
+        ({"type": "message", "content": "Hi"}, "role", "missing_required_parameter"),
         ({"type": "function_call_output"}, "output", "missing_required_parameter"),
         (
             {"role": "user", "content": [{"text": "Hi"}]},
@@ -252,6 +253,23 @@ def test_a_refused_event_names_the_field_and_its_values(
 
     assert raised.value.param == param
     assert raised.value.message.endswith(f"Supported: {supported}.")
+
+
+@pytest.mark.parametrize(
+    ("item", "param"),
+    [
+        ({"type": "message", "content": []}, "item.role"),
+        ({"role": "user", "content": []}, "item.type"),
+        ({}, "item.type"),
+    ],
+)
+def test_the_missing_tag_of_an_item_is_named(validators: Validators, item: Any, param: str):
+    check = validators.component("RealtimeClientEvent")
+
+    with pytest.raises(InvalidRequest) as raised:
+        check.check_request({"type": "conversation.item.create", "item": item})
+
+    assert (raised.value.param, raised.value.code) == (param, "missing_required_parameter")
 
 
 def test_relayed_bodies_may_hold_unknown_fields(validators: Validators):

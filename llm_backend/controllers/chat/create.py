@@ -49,7 +49,11 @@ from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.obfuscation import obfuscation_for
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.retrieval.chat_retrieval import Retrieval, retrieve
+from llm_backend.controllers.vector_stores.retrieval.chat_retrieval import (
+    Retrieval,
+    retrieve,
+    translate_message_paths,
+)
 from llm_backend.engine.messages import Priority
 from llm_backend.json_types import JsonObject
 from llm_backend.offload import offload
@@ -98,7 +102,8 @@ async def begin_turn(
     structure = await structure_from(with_defaults, schema_limits(services.settings))
     limit = services.settings.choices_limit
     chat_body, retrieval = await retrieve(services, with_defaults, model.vector_stores, model.meter)
-    with translate_function_errors(body):
+    translates_paths = translate_message_paths(retrieval, body["messages"])
+    with translates_paths, translate_function_errors(body):
         chat = await offload(chat_from, chat_body, choices_limit=limit, structure=structure)
     truncated_messages = 0
     if body.get("truncation") == "auto":
@@ -109,7 +114,8 @@ async def begin_turn(
     turn.truncated_messages = truncated_messages
     if moderation is not None and await cancel_on_disconnect(request, moderation.blocks_answer()):
         return turn, WithheldStream()
-    with translate_function_errors(body), translate_error_names(with_defaults):
+    translates_paths = translate_message_paths(retrieval, body["messages"])
+    with translates_paths, translate_function_errors(body), translate_error_names(with_defaults):
         return turn, turn.check_schema(await cancel_on_disconnect(request, model.chat(chat)), model)
 
 

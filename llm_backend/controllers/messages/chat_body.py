@@ -34,6 +34,12 @@ _BUDGET_EFFORTS = ((4_096, "low"), (16_384, "medium"))
 _FIELDS = (  # patterns of a chat's fields, and the names that the fields have in a message
     (r"response_format\.json_schema\.schema", "output_config.format.schema"),
     (r"(tools\[\d+\])\.function\.parameters", r"\1.input_schema"),
+    (r"(tools\[\d+\])\.function\b", r"\1"),
+    (r"tool_choice\.function\b", "tool_choice"),
+    (r"stop\b", "stop_sequences"),
+    (r"max_completion_tokens\b", "max_tokens"),
+    (r"reasoning_effort\b", "output_config.effort"),
+    (r"user\b", "metadata.user_id"),
 )
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 

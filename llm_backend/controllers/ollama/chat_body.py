@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, cast
 
 from llm_backend import exact_json
 from llm_backend.controllers.chat.translated import content_indices
-from llm_backend.controllers.ollama.options import GENERATION, chat_fields, check_ollama_fields
+from llm_backend.controllers.ollama.options import (
+    GENERATION,
+    OPTIONS,
+    chat_fields,
+    check_ollama_fields,
+)
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject, without_nulls
 
@@ -48,7 +53,9 @@ def prompt_chat_body_of(
 
 def field_of(body: JsonMapping, path: str) -> str:
     """Returns the path of the field in a body of Ollama's API for its path in the chat."""
-    path = re.sub(r"^response_format\.json_schema\.schema", "format", path)
+    path = re.sub(r"^response_format(\.json_schema\.schema)?", "format", path)
+    path = re.sub(rf"^({'|'.join(OPTIONS)})\b", r"options.\1", path)
+    path = re.sub(r"^max_(completion_)?tokens", "options.num_predict", path)
     indices = content_indices(path)
     if indices is None:
         return path

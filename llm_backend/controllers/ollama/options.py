@@ -13,11 +13,12 @@ HINTS = frozenset({"keep_alive", "truncate", "shift"})
 GENERATION = frozenset(
     {"model", "options", "format", "stream", "think", "logprobs", "top_logprobs"} | HINTS
 )
-_SAME = (
+OPTIONS = (
     "temperature", "top_k", "top_p", "min_p", "typical_p", "seed", "stop", "repeat_penalty",
     "repeat_last_n", "presence_penalty", "frequency_penalty", "mirostat", "mirostat_tau",
     "mirostat_eta",
 )  # fmt: skip
+"""Options that chats and completions have as fields, by the same names."""
 _LOADING = frozenset(
     {
         "numa", "num_ctx", "num_batch", "num_gpu", "main_gpu", "low_vram", "f16_kv", "logits_all",
@@ -39,7 +40,7 @@ def generation_fields(body: JsonMapping) -> JsonObject:
     option that would change the answer."""
     options: JsonMapping = body.get("options") or {}
     _check_options(options)
-    fields: JsonObject = {name: options[name] for name in _SAME if options.get(name) is not None}
+    fields: JsonObject = {name: options[name] for name in OPTIONS if options.get(name) is not None}
     if (options.get("num_predict") or 0) > 0:  # others mean: up to the end of the context
         fields["max_tokens"] = options["num_predict"]
     return {**fields, "model": body["model"], "stream": streams(body)}
@@ -66,7 +67,7 @@ def chat_fields(body: JsonMapping) -> JsonObject:
 
 def _check_options(options: JsonMapping) -> None:
     for name, value in options.items():
-        if value is None or name in _SAME or name in _LOADING or name == "num_predict":
+        if value is None or name in OPTIONS or name in _LOADING or name == "num_predict":
             continue
         if name not in _NEUTRAL or value != _NEUTRAL[name]:
             raise UnsupportedField(

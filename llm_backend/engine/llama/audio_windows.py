@@ -161,6 +161,8 @@ class AudioWindows:
             return
         data = ctypes.string_at(mtmd.mtmd_bitmap_get_data(audio), count * _SAMPLE_BYTES)
         samples = np.frombuffer(data, dtype=np.float32)
+        if self.is_normalized or self.adds_floor:
+            samples = _without_remainder(samples, rate_hz)
         with ExitStack() as bitmaps:
             prepared = []
             for heard in self._windows(samples, rate_hz):
@@ -284,6 +286,15 @@ def audio_limit_s(header: GgufHeader, embedding_size: int) -> float:
     if audio_projector_types(header).isdisjoint(_CONFORMER) or not elements:
         return math.inf
     return 2 * (elements // embedding_size) / _FRAMES_PER_SECOND
+
+
+def _without_remainder(samples: Samples, rate_hz: int) -> Samples:
+    """Returns the samples without those after the last whole window, if these are shorter than a
+    frame: llama.cpp computes no spectrogram of them, and refuses the audio or ends the process."""
+    frame = rate_hz // _FRAMES_PER_SECOND
+    remainder = len(samples) % (_WINDOW_FRAMES * frame)
+    is_short = 0 < remainder < frame < len(samples)
+    return samples[:-remainder] if is_short else samples
 
 
 def _normalize(window: Samples) -> Samples:

@@ -237,6 +237,8 @@ class NativeProjector:
     ) -> NDArray[np.float32]:
         if self._convolution_end is not None:
             self._convolution_end.expect(last_frame)
+        if isinstance(self._changed_encoder, StackedNorm):
+            self._changed_encoder.begin()
         if mtmd.mtmd_encode_chunk(self._context, chunk):
             raise MediaError(f"The {run.media.medium} cannot be computed: {self._reason()}")
         shape = (mtmd.mtmd_input_chunk_get_n_tokens(chunk), self._width)

@@ -38,6 +38,10 @@ class StackedNorm:
             return None
         return cls(size=size)
 
+    def begin(self) -> None:
+        """Forgets what a computation that failed has left."""
+        self._stacked = None
+
     def _evaluate(self, tensor: int, is_question: bool, _data: object) -> bool:
         """Answers whether the values of a tensor are needed, and changes those of the norm."""
         if self._tensors.name(tensor) == _STACKED:

@@ -14,6 +14,7 @@ import {
   imageMetadata,
   imageText,
   isDrawn,
+  isStoredImage,
   storeImage,
 } from "./drawn_images.js";
 import { language, t } from "./language.js";
@@ -424,7 +425,8 @@ async function deleteAllOf(conversation) {
   if (!imageIds.length) return;
   const others = await requestAll(PATH, { "metadata[client]": CLIENT, "metadata[drawn]": "yes" }),
     shown = await shownFilesOf(others); // a chat opened from a file shows the same images
-  for (const id of imageIds) if (!shown.includes(id)) await deleteFile(id);
+  const orphaned = imageIds.filter((id) => !shown.includes(id));
+  for (const id of orphaned) if (await isStoredImage(id)) await deleteFile(id);
 }
 
 /** Returns the ids of the files that the page shows as the answers of these completions. */

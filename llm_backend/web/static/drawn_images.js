@@ -2,7 +2,7 @@
 //
 // A stored answer names its file as Markdown does, so that other clients show it too.
 
-import { requestBlob, streamEvents, upload } from "./api.js";
+import { request, requestBlob, streamEvents, upload } from "./api.js";
 import { announce, iconButton, make, saveFile } from "./dom.js";
 import { blobOf, image } from "./images.js";
 import { t } from "./language.js";
@@ -38,6 +38,17 @@ export async function storeImage(blob) {
   form.append("purpose", PURPOSE);
   form.append("file", blob, fileNameOf(blob));
   return (await upload("v1/files", form)).id;
+}
+
+/** True for a file as `storeImage` stores them: the metadata of a chat from a file may name others. */
+export async function isStoredImage(id) {
+  try {
+    const { purpose, filename } = await request(`v1/files/${encodeURIComponent(id)}`);
+    return purpose === PURPOSE && filename.startsWith(`${NAME}.`);
+  } catch (error) {
+    if (error.status === 404) return false;
+    throw error;
+  }
 }
 
 /** The metadata of a chat that name the files of its images; the latest ones, if there are too many. The

@@ -235,7 +235,9 @@ def test_empty_message_is_refused_unless_it_is_the_last_answer(content: Any) -> 
         ("messages[4].content[1]", "messages[2].content[1]"),
         ("messages[9].content", "messages[9].content"),
         ("tools[1].function.parameters.type", "tools[1].input_schema.type"),
-        ("max_tokens", "max_tokens"),
+        ("tools[1].function.name", "tools[1].name"),
+        ("max_completion_tokens", "max_tokens"),
+        ("stop[1]", "stop_sequences[1]"),
     ],
 )
 def test_errors_name_the_fields_of_the_message(path: str, expected: str):

@@ -123,6 +123,8 @@ def test_unsupported_fields_that_would_change_the_answer_are_refused_by_name(
         ({"prompt": "a", "system": "b", "images": ["AA"]}, "messages[1].content[1]", "images[0]"),
         ({"messages": [{"content": "a"}]}, "messages[0].content", "messages[0].content"),
         ({"messages": []}, "response_format.json_schema.schema.type", "format.type"),
+        ({"messages": []}, "stop[4]", "options.stop[4]"),
+        ({"messages": []}, "max_completion_tokens", "options.num_predict"),
     ],
 )  # fmt: skip
 def test_errors_name_the_fields_of_ollamas_api(body: Any, path: str, expected: str):

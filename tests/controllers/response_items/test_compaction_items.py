@@ -12,7 +12,7 @@ from llm_backend.controllers.response_items.compaction_items import (
 from llm_backend.controllers.response_items.encrypted_content import encode_opaque
 from llm_backend.controllers.response_items.items import messages_from, stored_form
 from llm_backend.controllers.responses.input.context_management import COMPACTION_PROMPT
-from llm_backend.errors import Internal, UnsupportedField
+from llm_backend.errors import UnsupportedField, UnusableAnswer
 from tests.controllers.responses.scripted import Answer, Model, saying
 from tests.controllers.responses.turns import Memory, events, services, turn
 from tests.response_events import check_events
@@ -184,7 +184,7 @@ async def test_a_compaction_has_no_tools_and_formats():
 
 
 async def test_an_empty_summary_is_an_error():
-    with pytest.raises(Internal, match="no summary"):
+    with pytest.raises(UnusableAnswer, match="no summary"):
         await answered(Model(silent()), Memory(LONG))
 
 

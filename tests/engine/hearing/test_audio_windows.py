@@ -100,6 +100,8 @@ def projectors(tmp_path_factory):
         (ULTRAVOX, 59.9, [187, 187, 1]),  # a window more than llama.cpp makes of it
         (VOXTRAL, 3, [375]),
         (VOXTRAL, 60, [375, 375]),
+        (MERALION, 30 + 1 / 16_000, [100]),  # less than a frame after a window
+        (GEMMA_4, 30 + 1 / 16_000, [750]),
     ],
 )
 def test_windows_have_the_embeddings_of_the_audio(projectors, family: Family, seconds, counts):

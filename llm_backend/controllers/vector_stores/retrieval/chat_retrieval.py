@@ -6,8 +6,9 @@ called; its outcome is part of the chat's answer. The package's docstring distin
 from the server tool of responses.
 """
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -28,6 +29,9 @@ from llm_backend.store import Missing, StoreError, as_owner
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
+
+_SYSTEM_ROLES = ("system", "developer")
+_CONTENT_PATH = re.compile(r"messages\[(\d+)\](\.content\[(\d+)\])?")
 
 FAILED = "The user's files could not be searched. Say so if the answer depends on them."
 
@@ -73,6 +77,21 @@ class Retrieval:
         context = FAILED if self.error is not None else format_passages(self.passages)
         return _INSERT_BY_POLICY[self.policy](messages, context)
 
+    def original_path(self, path: str, messages: Sequence[JsonMapping]) -> str:
+        """Returns the path that a field of the messages had before `add_to`."""
+        found = _CONTENT_PATH.match(path)
+        if found is None:
+            return path
+        index, part = int(found[1]), found[3] and int(found[3])
+        rest = path[found.end() :]
+        if self.policy == "system-message":
+            index -= messages[0]["role"] not in _SYSTEM_ROLES
+        elif part and index == _last_user(messages):
+            part -= 1
+        if index < 0:  # the message with the passages
+            return "messages"
+        return f"messages[{index}]" + ("" if part is None else f".content[{part}]") + rest
+
     def annotations(self, text: str = "") -> list[JsonObject]:
         """Returns citations of the files that a text cites, or of all files found if it cites
         none."""
@@ -81,6 +100,19 @@ class Retrieval:
              "index": one.index}
             for one in find_citations(text, self.passages)
         ]  # fmt: skip
+
+
+@contextmanager
+def translate_message_paths(
+    retrieval: Retrieval | None, messages: Sequence[JsonMapping]
+) -> Iterator[None]:
+    """Rewrites `param` of errors about the messages with passages to the paths in `messages`."""
+    try:
+        yield
+    except ApiError as error:
+        if retrieval is not None and error.param:
+            error.param = retrieval.original_path(error.param, messages)
+        raise
 
 
 async def retrieve(
@@ -180,7 +212,9 @@ def _without_tools(
     without: JsonObject = {name: value for name, value in body.items() if name != "tools"}
     if remaining:
         without["tools"] = remaining
-    elif without.get("tool_choice") in ("auto", "none", "required"):  # it was about the search
+    elif without.get("tool_choice") in ("auto", "none") or (
+        indices and without.get("tool_choice") == "required"  # which the search has satisfied
+    ):
         del without["tool_choice"]
     return cast("api.CreateChatCompletionRequest", without)
 
@@ -196,13 +230,17 @@ def _question(messages: Sequence[JsonMapping]) -> str:
 
 def _in_system_message(messages: Sequence[JsonMapping], context: str) -> list[JsonMapping]:
     first = messages[0]
-    if first["role"] not in ("system", "developer"):
+    if first["role"] not in _SYSTEM_ROLES:
         return [{"role": "system", "content": context}, *messages]
     return [{**first, "content": _after(first["content"], context)}, *messages[1:]]
 
 
+def _last_user(messages: Sequence[JsonMapping]) -> int:
+    return max(index for index, one in enumerate(messages) if one["role"] == "user")
+
+
 def _in_user_message(messages: Sequence[JsonMapping], context: str) -> list[JsonMapping]:
-    last = max(index for index, one in enumerate(messages) if one["role"] == "user")
+    last = _last_user(messages)
     changed = list(messages)
     changed[last] = {**changed[last], "content": _before(changed[last]["content"], context)}
     return changed

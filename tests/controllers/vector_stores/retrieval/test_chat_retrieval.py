@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 
-from llm_backend.controllers.vector_stores.retrieval.chat_retrieval import FAILED, retrieve
+from llm_backend.controllers.vector_stores.retrieval.chat_retrieval import (
+    FAILED,
+    Retrieval,
+    retrieve,
+)
 from llm_backend.errors import InvalidRequest
 from llm_backend.store import Missing, Owner, as_owner
 from llm_backend.store.database.ownership import with_owner
@@ -113,3 +117,34 @@ async def test_two_searches_are_refused_by_the_second() -> None:
         await retrieve(services(), chat(("user", "Hi"), tools=[TOOL, TOOL]), (), None)
 
     assert refused.value.param == "tools[1]"
+
+
+async def test_a_choice_among_no_tools_stays_beside_the_stores_of_a_model() -> None:
+    told, _ = await retrieve(
+        services(), chat(("user", "Hi"), tool_choice="required"), ["vs_1"], None
+    )
+
+    assert told["tool_choice"] == "required"
+
+
+@pytest.mark.parametrize(
+    ("policy", "role", "path", "expected"),
+    [
+        (
+            "system-message",
+            "user",
+            "messages[1].content[0].image_url",
+            "messages[0].content[0].image_url",
+        ),
+        ("system-message", "user", "messages[0].content", "messages"),
+        ("system-message", "system", "messages[1].content", "messages[1].content"),
+        ("last-user-message", "user", "messages[0].content[2].file", "messages[0].content[1].file"),
+        ("last-user-message", "user", "max_tokens", "max_tokens"),
+    ],
+)
+def test_errors_name_the_messages_as_they_were_sent(
+    policy: str, role: str, path: str, expected: str
+) -> None:
+    messages = chat((role, "Hi"))["messages"]
+
+    assert Retrieval(query="Hi", policy=policy).original_path(path, messages) == expected
