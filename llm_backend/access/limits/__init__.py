@@ -4,7 +4,7 @@ queue.
 admission_control.py  all checks of a request, in their order
 request_policy.py     limits and permissions of a caller with a model
 permission.py         models, tools, storage and spending that a project is allowed
-rate_limits.py        requests and tokens a minute or day, granted in blocks
+rate_limits.py        requests a minute or day, tokens a minute, granted in blocks
 limit_headers.py      OpenAI's headers of rate limits
 rate_window.py        the fixed window of one rate limit
 reservation.py        one request's share of its rate limits

@@ -76,9 +76,10 @@ class ChatRecorder:
 
     A chat of a local model, and any with `store: true`, is durable before its client gets the end
     of the answer. A relayed chat without `store: true`, which only the policy `always` stores, is
-    written after its answer, in batches: `flush` waits for these. A chat whose client disconnected
-    is written in the background and marked incomplete; `wait_idle` waits for all writes. While the
-    database is unavailable, a chat without `store: true` is lost, and logged.
+    written after its answer, in batches, unless the buffer is full: `flush` waits for these. A chat
+    whose client disconnected is written in the background and marked incomplete; `wait_idle` waits
+    for all writes. While the database is unavailable, a chat without `store: true` is lost, and
+    logged.
     """
 
     def __init__(self, chats: ChatStore, policy: Policy, losses: LostWrites | None = None) -> None:

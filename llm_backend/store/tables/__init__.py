@@ -1,7 +1,8 @@
 """The tables of the store.
 
-Each object that clients can list is a *stored object*: `object_table()` gives its table the same
-five columns and an index, so that ids, ownership and pagination work the same for all.
+Each object that clients can list, but for the items of others, is a *stored object*:
+`object_table()` gives its table the same four columns and an index, so that ids, ownership and
+pagination work the same for all.
 
 * `seq` is the primary key and grows with every insert. It orders objects of the same second as
   they were stored; ids are random and could not. Clients never see it.

@@ -120,9 +120,9 @@ async def test_two_searches_are_refused_by_the_second() -> None:
 
 
 async def test_a_choice_among_no_tools_stays_beside_the_stores_of_a_model() -> None:
-    told, _ = await retrieve(
-        services(), chat(("user", "Hi"), tool_choice="required"), ["vs_1"], None
-    )
+    body = chat(("user", ""), tool_choice="required")  # without a question nothing is searched
+
+    told, _ = await retrieve(services(), body, ["vs_1"], None)
 
     assert told["tool_choice"] == "required"
 
