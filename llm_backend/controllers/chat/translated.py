@@ -1,10 +1,9 @@
 """Answers to requests of other APIs by chats: Anthropic's Messages, and Ollama's API."""
 
-import re
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.responses import Response
 
@@ -14,6 +13,7 @@ from llm_backend.backends.local.model_protocol import THINKING_VARIABLES
 from llm_backend.contract.client_disconnect import cancel_on_disconnect
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.chat.create import AnyAnswer, begin_turn
+from llm_backend.controllers.generation.field_paths import RenameField, rename_fields
 from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
 from llm_backend.controllers.rendering.event_stream import EVENT_STREAM, event_stream
 from llm_backend.controllers.rendering.json_response import JsonResponse
@@ -37,29 +37,6 @@ class AnswerRenderer(Protocol):
     def whole(self) -> JsonObject: ...
     def encode(self, part: JsonObject) -> bytes: ...
     def encode_error(self, error: ApiError) -> bytes: ...
-
-
-RenameField: TypeAlias = Callable[[str], str]
-"""Returns the path of a field in another API for its path in the chat."""
-
-_CONTENT_PATH = re.compile(r"messages\[(\d+)\](?:\.content\[(\d+)\])?")
-
-
-@contextmanager
-def rename_fields(rename: RenameField) -> Iterator[None]:
-    """Rewrites `param` of errors from the names of chat fields to those of another API."""
-    try:
-        yield
-    except ApiError as error:
-        error.param = error.param and rename(error.param)
-        raise
-
-
-def content_indices(path: str) -> tuple[int, int | None] | None:
-    """Returns the index of the chat's message that a field's path is in, and of its content part,
-    if the path has one; None for a path outside of the messages."""
-    found = _CONTENT_PATH.match(path)
-    return found and (int(found[1]), None if found[2] is None else int(found[2]))
 
 
 def chat_request_of(request: ApiRequest, body: "api.CreateChatCompletionRequest") -> ApiRequest:

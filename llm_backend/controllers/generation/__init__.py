@@ -12,6 +12,7 @@ custom_input.py          parser of a custom tool's input
 deprecated_functions.py  `functions` and `function_call`
 foreign_tokens.py        token ids of OpenAI's encodings
 field_aliases.py         names that other servers have for fields
+field_paths.py           paths of fields in errors about translated requests
 supported_fields.py      refusal of the other fields
 truncation.py            long inputs without their oldest part
 """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from llm_backend import exact_json
-from llm_backend.controllers.chat.translated import content_indices
+from llm_backend.controllers.generation.field_paths import ContentPath
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject
@@ -65,14 +65,13 @@ def field_of(body: "api.CountAnthropicMessageTokensRequest", path: str) -> str:
     """Returns the path of the field in the body of a message for its path in the chat."""
     for pattern, name in _FIELDS:
         path = re.sub(rf"^{pattern}", name, path)
-    indices = content_indices(path)
-    if indices is None:
+    found = ContentPath.parse(path)
+    if found is None:
         return path
-    index, part = indices
     sources = [source for _, source in _chat_messages(body)]
-    if index >= len(sources):  # the server has added messages
+    if found.index >= len(sources):  # the server has added messages
         return path
-    source = sources[index]
+    source, part = sources[found.index], found.part
     return source.path if part is None or part >= len(source.parts) else source.parts[part]
 
 

@@ -12,9 +12,9 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.chat.translated import (
     answer_translated,
     chat_request_of,
-    rename_fields,
     with_thinking,
 )
+from llm_backend.controllers.generation.field_paths import rename_fields
 from llm_backend.controllers.messages.chat_body import (
     budget_effort,
     chat_body_of,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 from llm_backend import exact_json
-from llm_backend.controllers.chat.translated import content_indices
+from llm_backend.controllers.generation.field_paths import ContentPath
 from llm_backend.controllers.ollama.options import (
     GENERATION,
     OPTIONS,
@@ -56,10 +56,10 @@ def field_of(body: JsonMapping, path: str) -> str:
     path = re.sub(r"^response_format(\.json_schema\.schema)?", "format", path)
     path = re.sub(rf"^({'|'.join(OPTIONS)})\b", r"options.\1", path)
     path = re.sub(r"^max_(completion_)?tokens", "options.num_predict", path)
-    indices = content_indices(path)
-    if indices is None:
+    found = ContentPath.parse(path)
+    if found is None:
         return path
-    index, part = indices
+    index, part = found.index, found.part
     messages = body.get("messages")
     if messages is not None and index >= len(messages):  # the server has added messages
         return path

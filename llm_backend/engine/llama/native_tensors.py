@@ -26,6 +26,12 @@ class NativeTensors:
         """Copies values of the tensor, from a byte on, into an array, which they fill."""
         self._read(tensor, values.ctypes.data, offset, values.nbytes)
 
+    def read_rows(self, tensor: int, size: int) -> NDArray[np.float32]:
+        """Returns the values of a tensor as rows of this size: [rows, size] float32."""
+        values = np.empty((self.count_bytes(tensor) // (4 * size), size), dtype=np.float32)
+        self.read(tensor, values)
+        return values
+
     def write(self, tensor: int, values: NDArray[np.generic], *, offset: int = 0) -> None:
         """Copies an array over values of the tensor, from a byte on."""
         self._write(tensor, values.ctypes.data, offset, values.nbytes)

@@ -237,7 +237,7 @@ class NativeProjector:
     ) -> NDArray[np.float32]:
         if self._convolution_end is not None:
             self._convolution_end.expect(last_frame)
-        if isinstance(self._changed_encoder, StackedNorm):
+        if self._changed_encoder is not None:
             self._changed_encoder.begin()
         if mtmd.mtmd_encode_chunk(self._context, chunk):
             raise MediaError(f"The {run.media.medium} cannot be computed: {self._reason()}")

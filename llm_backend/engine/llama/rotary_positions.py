@@ -43,6 +43,10 @@ class RotaryPositions:
             return None
         return cls(size=size, heads=heads)
 
+    def begin(self) -> None:
+        """Forgets what an earlier computation has left."""
+        self._input = np.empty((0, self._size), dtype=np.float32)
+
     def _evaluate(self, tensor: int, is_question: bool, _data: object) -> bool:
         """Answers whether the values of a tensor are needed, and changes them."""
         name = self._tensors.name(tensor)
@@ -51,19 +55,12 @@ class RotaryPositions:
         if is_question:
             return True
         if name == _INPUT:
-            self._input = self._read(tensor)
+            self._input = self._tensors.read_rows(tensor, self._size)
         elif name == _SUM:
             self._tensors.write(tensor, self._input)
         else:
-            self._tensors.write(tensor, self._rotate(self._read(tensor)))
+            self._tensors.write(tensor, self._rotate(self._tensors.read_rows(tensor, self._size)))
         return True
-
-    def _read(self, tensor: int) -> NDArray[np.float32]:
-        """The values: [positions, size] float32."""
-        rows = self._tensors.count_bytes(tensor) // (4 * self._size)
-        values = np.empty((rows, self._size), dtype=np.float32)
-        self._tensors.read(tensor, values)
-        return values
 
     def _rotate(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Rotates the values, each pair of neighbours as a complex number."""

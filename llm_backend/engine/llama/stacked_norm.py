@@ -39,14 +39,14 @@ class StackedNorm:
         return cls(size=size)
 
     def begin(self) -> None:
-        """Forgets what a computation that failed has left."""
+        """Forgets what an earlier computation, which may have failed, has left."""
         self._stacked = None
 
     def _evaluate(self, tensor: int, is_question: bool, _data: object) -> bool:
         """Answers whether the values of a tensor are needed, and changes those of the norm."""
         if self._tensors.name(tensor) == _STACKED:
             if not is_question:
-                self._stacked = self._read(tensor)
+                self._stacked = self._tensors.read_rows(tensor, self._size)
             return True
         if self._stacked is None or self._tensors.operation(tensor) != _NORM_OP:
             return False
@@ -54,13 +54,6 @@ class StackedNorm:
             self._tensors.write(tensor, _normalize(self._stacked))
             self._stacked = None
         return True
-
-    def _read(self, tensor: int) -> NDArray[np.float32]:
-        """The values: [positions, size] float32."""
-        rows = self._tensors.count_bytes(tensor) // (4 * self._size)
-        values = np.empty((rows, self._size), dtype=np.float32)
-        self._tensors.read(tensor, values)
-        return values
 
 
 def _normalize(values: NDArray[np.float32]) -> NDArray[np.float32]:

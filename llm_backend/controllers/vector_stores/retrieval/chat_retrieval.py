@@ -6,7 +6,6 @@ called; its outcome is part of the chat's answer. The package's docstring distin
 from the server tool of responses.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from llm_backend.backends.base import Meter
+from llm_backend.controllers.generation.field_paths import ContentPath, rename_fields
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.retrieval.hybrid_search import Hit, Query, search
 from llm_backend.controllers.vector_stores.retrieval.passages import (
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 
 _SYSTEM_ROLES = ("system", "developer")
-_CONTENT_PATH = re.compile(r"messages\[(\d+)\](\.content\[(\d+)\])?")
 
 FAILED = "The user's files could not be searched. Say so if the answer depends on them."
 
@@ -79,18 +78,16 @@ class Retrieval:
 
     def original_path(self, path: str, messages: Sequence[JsonMapping]) -> str:
         """Returns the path that a field of the messages had before `add_to`."""
-        found = _CONTENT_PATH.match(path)
+        found = ContentPath.parse(path)
         if found is None:
             return path
-        index, part = int(found[1]), found[3] and int(found[3])
-        rest = path[found.end() :]
         if self.policy == "system-message":
-            index -= messages[0]["role"] not in _SYSTEM_ROLES
-        elif part and index == _last_user(messages):
-            part -= 1
-        if index < 0:  # the message with the passages
-            return "messages"
-        return f"messages[{index}]" + ("" if part is None else f".content[{part}]") + rest
+            index = found.index - (messages[0]["role"] not in _SYSTEM_ROLES)
+            # the message with the passages was not sent
+            return "messages" if index < 0 else str(replace(found, index=index))
+        if found.part and found.index == _last_user(messages):
+            return str(replace(found, part=found.part - 1))
+        return path
 
     def annotations(self, text: str = "") -> list[JsonObject]:
         """Returns citations of the files that a text cites, or of all files found if it cites
@@ -107,12 +104,11 @@ def translate_message_paths(
     retrieval: Retrieval | None, messages: Sequence[JsonMapping]
 ) -> Iterator[None]:
     """Rewrites `param` of errors about the messages with passages to the paths in `messages`."""
-    try:
+    if retrieval is None:
         yield
-    except ApiError as error:
-        if retrieval is not None and error.param:
-            error.param = retrieval.original_path(error.param, messages)
-        raise
+        return
+    with rename_fields(partial(retrieval.original_path, messages=messages)):
+        yield
 
 
 async def retrieve(
