@@ -7,6 +7,7 @@ program.py        the program; its commands have modules: serve.py, chat.py, che
                   operations.py, contract.py, db.py, bench.py, systemd.py, models/
 setting_flags.py  flags of `serve`, generated from the settings
 options.py        options of several commands
+check_media.py    checks of models that speak, transcribe and draw
 database.py       settings of commands that use the database
 api.py            HTTP client of commands
 attachments.py    files attached to chat messages

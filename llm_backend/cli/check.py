@@ -5,12 +5,13 @@ import functools
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from llm_backend.cli.check_media import check_drawing, check_voice
 from llm_backend.cli.database import load_revisions
 from llm_backend.cli.options import Config
 from llm_backend.cli.setting_flags import settings_from_flags, with_setting_flags
@@ -20,10 +21,7 @@ from llm_backend.operating_system import PROC, read_kernel_file, usable_cores
 from llm_backend.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
-    from llm_backend.app.served_models import ServedModel
-    from llm_backend.backends.speech import Espeak
     from llm_backend.engine.messages import ModelInfo
-    from llm_backend.model_files import DiarizationFiles, SpeakingFiles
 
 _START_TIMEOUT_S = 60.0
 _FAST_FLAGS = ("avx2", "fma", "f16c")  # without these llama.cpp is slow
@@ -72,8 +70,8 @@ def findings(
         name="settings", is_ok=True, sentence=f"Read{f' from {config}' if config else ''}."
     )
     yield _run_check("models", lambda: _models(settings))
-    yield _run_check("voice", lambda: _voice(settings))
-    yield _run_check("images", lambda: _drawing(settings))
+    yield _run_check("voice", lambda: check_voice(settings))
+    yield _run_check("images", lambda: check_drawing(settings))
     yield _run_check("folder", lambda: _folder(settings.data_dir))
     yield _run_check("database", lambda: _database(settings))
     yield _run_check("keys", lambda: _keys(settings, config))
@@ -180,107 +178,6 @@ def _models(settings: Settings) -> str:
         plan = f": {planned.engine.plan}" if planned.engine.plan else "."
         plans.append(f"{model.card.id} ({needed / 1e6:,.0f} MB){plan}")
     return f"{' '.join(plans) or 'None.'} The memory budget is {budget / 1e9:.1f} GB."
-
-
-def _voice(settings: Settings) -> str:
-    """Return a sentence for each voice: what it speaks with, or lacks; a server may have none."""
-    from llm_backend.app.model_startup import build_espeak_model, build_synthesizer
-    from llm_backend.metrics import Metrics
-
-    voice = build_espeak_model(settings, build_synthesizer(settings, Metrics()))
-    espeak = None if voice is None else voice.espeak
-    sentences = _audio_models(settings, espeak)
-    if voice is not None:
-        speaks = f"`{voice.card.id}` speaks by {settings.voice_program}."
-        sentences = [voice.missing or speaks, *sentences]
-    if sentences and not is_installed("realtime"):
-        command = install_command("realtime")
-        sentences.append(f"Realtime sessions detect no turns without an extra: {command}.")
-    return " ".join(sentences) or "None."
-
-
-def _drawing(settings: Settings) -> str:
-    """Return a sentence for each model that draws: the library that it uses, or what it lacks."""
-    from llm_backend.backends.images.local_images import missing_to_draw
-
-    sentences = [
-        missing_to_draw(one.card.id, one.image_setup)
-        or f"`{one.card.id}` draws by stable-diffusion.cpp."
-        for one in _read_models(settings)
-        if one.image_setup is not None
-    ]
-    return " ".join(sentences) or "None."
-
-
-def _audio_models(settings: Settings, espeak: "Espeak | None") -> list[str]:
-    """Describe the local models that speak, transcribe or tell speakers apart."""
-    from llm_backend.backends.speech.local_voice import missing_to_speak
-
-    models = _read_models(settings)
-    voices = {one.card.id: one.voice for one in models if one.voice is not None}
-    return [
-        *(
-            missing_to_speak(name, files, espeak)
-            or f"`{name}` speaks by {files.library}.{_warn_of_languages(files)}"
-            for name, files in voices.items()
-        ),
-        *(_describe_transcription(one) for one in models if _hears(one)),
-        *(
-            _describe_diarization(one.card.id, one.diarization)
-            for one in models
-            if one.diarization is not None
-        ),
-    ]
-
-
-def _warn_of_languages(files: "SpeakingFiles") -> str:
-    """Return a warning for each sample whose name does not end with a language of the voice."""
-    from llm_backend.model_files import GgufVoiceFiles
-
-    names = files.unknown_languages if isinstance(files, GgufVoiceFiles) else {}
-    return "".join(
-        f" Its sample `{name}` speaks English: `{ending}` is not a language of the voice."
-        for name, ending in names.items()
-    )
-
-
-def _hears(model: "ServedModel") -> bool:
-    return model.diarization is None and "audio" in dict(model.card.more).get(
-        "input_modalities", ()
-    )
-
-
-def _describe_transcription(model: "ServedModel") -> str:
-    """Return what a model transcribes with, or what it lacks."""
-    from llm_backend.backends.transcription.speakers import missing_extra
-    from llm_backend.model_files import is_whisper_file
-
-    name, files = model.card.id, model.recognizer
-    if files is not None:
-        return missing_extra(name, files) or f"`{name}` transcribes by {files.library}."
-    if is_whisper_file(model.engine.model_path):
-        return f"`{name}` transcribes by whisper.cpp."
-    if is_installed("audio"):
-        return f"`{name}` transcribes by llama.cpp."
-    command = install_command("audio")
-    return f"`{name}` understands audio in chats; transcription needs an extra: {command}."
-
-
-def _describe_diarization(model: str, files: "DiarizationFiles") -> str:
-    """Return what a model tells speakers apart with, or what it lacks."""
-    from llm_backend.backends.transcription.speakers import missing_extra
-
-    return missing_extra(model, files) or f"`{model}` tells speakers apart by {files.library}."
-
-
-def _read_models(settings: Settings) -> "Sequence[ServedModel]":
-    """Return the local models; none if one cannot be served, which the check of models names."""
-    from llm_backend.app.served_models import build_served_models
-
-    try:
-        return build_served_models(settings)
-    except SettingsError:
-        return []
 
 
 def _folder(folder: Path) -> str:
