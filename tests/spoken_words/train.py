@@ -3,7 +3,7 @@
     python -m tests.spoken_words.train [--steps 4000] [--utterances 10000]
 
 Needs `espeak-ng`, `torch`, `torchaudio` and `kaldi-native-fbank`, which computes the features as
-sherpa-onnx does; no test needs the last three. It takes some ten minutes on one core.
+sherpa-onnx does; no test needs the last three. It takes a quarter of an hour on one core.
 """
 
 import argparse
