@@ -16,6 +16,7 @@ from llm_backend.app import App
 from llm_backend.contract import load_document
 from llm_backend.controllers.realtime.client_events import SCHEMAS
 from llm_backend.settings import load_settings
+from tests.engine.gguf_models import write_bert
 from tests.gateway import backend, gateway
 from tests.patience import wait_until
 from tests.realtime_client import LONG_CALL, message, opened, parts, socket_url
@@ -225,6 +226,19 @@ def test_a_session_is_refused_before_the_handshake(server, query, headers, statu
 
     assert refused.value.response.status_code == status
     assert json.loads(refused.value.response.body)["error"]["code"] == code
+
+
+async def test_a_session_with_an_embedding_model_is_refused_before_the_handshake(tmp_path):
+    model = write_bert(tmp_path / "embedder.gguf")
+    given = {"data_dir": tmp_path, "models": (str(model),), "allowed_hosts": ("127.0.0.1",)}
+    app = App(load_settings(given))
+    async with app.open(), serving(app, ws="auto") as port:
+        with pytest.raises(InvalidStatus) as refused:
+            await async_connect(f"ws://127.0.0.1:{port}/v1/realtime?model=embedder")
+
+    error = json.loads(refused.value.response.body)["error"]
+    assert (refused.value.response.status_code, error["param"]) == (400, "model")
+    assert error["message"] == "`embedder` embeds texts; it does not answer."
 
 
 def test_keys_and_limits_hold_and_usage_is_counted(tmp_path):

@@ -58,7 +58,7 @@ async def create_realtime_client_secret(services: Services, request: ApiRequest)
     session: JsonMapping = body.get("session") or {}
     only_transcribes = session.get("type") == "transcription"
     model = _transcription_model(session) if only_transcribes else session.get("model")
-    default = _default(services, model, only_transcribes=only_transcribes)
+    default = await _default(services, model, only_transcribes=only_transcribes)
     if default is None:
         return await _relay(services, request, param="session.model")
     secret = await _create(services, request, default.apply(session), body.get("expires_after"))
@@ -73,7 +73,7 @@ async def create_realtime_client_secret(services: Services, request: ApiRequest)
 async def create_realtime_session(services: Services, request: ApiRequest) -> Response:
     """`POST /realtime/sessions`"""
     body: api.RealtimeSessionCreateRequest = request.body
-    default = _default(services, body.get("model"), only_transcribes=False)
+    default = await _default(services, body.get("model"), only_transcribes=False)
     if default is None:
         return await _relay(services, request, param="model")
     secret = await _create_beta(services, request, default, "realtime", "expires_after")
@@ -92,7 +92,7 @@ async def create_realtime_transcription_session(
     """`POST /realtime/transcription_sessions`"""
     body: api.RealtimeTranscriptionSessionCreateRequest = request.body
     model = (body.get("input_audio_transcription") or {}).get("model")
-    default = _default(services, model, only_transcribes=True)
+    default = await _default(services, model, only_transcribes=True)
     if default is None:
         return await _relay(services, request, param="input_audio_transcription.model")
     secret = await _create_beta(services, request, default, "transcription", "expires_at")
@@ -103,7 +103,7 @@ async def create_realtime_transcription_session(
     return JsonResponse(cast("api.RealtimeTranscriptionSessionCreateResponse", answer))
 
 
-def _default(
+async def _default(
     services: Services, model: str | None, *, only_transcribes: bool
 ) -> SessionConfig | None:
     """Returns the default configuration of a session that this server answers; None if an upstream
@@ -112,7 +112,7 @@ def _default(
         only_transcribes and services.settings.realtime_transcription_model is not None
     ):
         return None
-    return local_session(services, model, only_transcribes=only_transcribes)
+    return await local_session(services, model, only_transcribes=only_transcribes)
 
 
 async def _create_beta(

@@ -17,7 +17,7 @@ def is_local(services: Services, model: str) -> bool:
     return not isinstance(services.registry.targets(model, OPERATION)[0], UpstreamModel)
 
 
-def check_local_model(services: Services, model: str) -> None:
+async def check_local_model(services: Services, model: str) -> None:
     """Raises `InvalidRequest` for a model that cannot hold a conversation here: it is of another
     kind, or has been moved to an upstream since the client secret was made."""
     target = services.registry.targets(model, OPERATION)[0]
@@ -29,6 +29,8 @@ def check_local_model(services: Services, model: str) -> None:
         )
     if not target.takes_text:
         raise InvalidRequest(f"`{model}` {target.purpose}; it does not answer.", param="model")
+    if await target.may_embed():
+        raise InvalidRequest(f"`{model}` embeds texts; it does not answer.", param="model")
 
 
 def capabilities_of(services: Services) -> Capabilities:
@@ -47,7 +49,7 @@ def capabilities_of(services: Services) -> Capabilities:
     )
 
 
-def local_session(
+async def local_session(
     services: Services, model: str | None, *, only_transcribes: bool
 ) -> SessionConfig | None:
     """Returns the configuration of a new session that this server answers; None if that is for an
@@ -58,7 +60,7 @@ def local_session(
     if not only_transcribes:
         if model is None:
             return None
-        check_local_model(services, model)
+        await check_local_model(services, model)
         return SessionConfig.default(model, capabilities)
     if (
         model is None

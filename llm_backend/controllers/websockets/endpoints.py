@@ -119,7 +119,7 @@ async def _realtime(
     model = model_of(upstream_query(socket.scope))
     only_transcribes = socket.query_params.get("intent") == "transcription"
     config = (
-        local_session(services, model, only_transcribes=only_transcribes)
+        await local_session(services, model, only_transcribes=only_transcribes)
         if secret is None
         else session_of(services, secret, model)
     )

@@ -31,7 +31,7 @@ async def serve_realtime(
     settings = services.settings
     model: str = config.fields.get("model") or ""
     if model:
-        check_local_model(services, model)
+        await check_local_model(services, model)
     _refuse_beta(socket)
     caller = find_caller()
     services.access.admission.check(caller, model, requires_model=False)
