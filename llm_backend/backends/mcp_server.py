@@ -1,7 +1,7 @@
 """MCP client over streamable HTTP: lists and calls the tools of a server.
 
 This module and `controllers/mcp/protocol.py` import `mcp`, which takes half a second and 55 MB.
-Import both modules on first use, not at start.
+Import both modules on first use, not at start, and in a thread.
 """
 
 import asyncio
@@ -25,6 +25,8 @@ MESSAGE_BYTES = 1 << 20  # of one answer of a server
 TOOLS_LIMIT = 128  # the limit of a chat's functions
 CLOSE_S = 2.0  # time to close a session with a server
 CANCELLED_CLOSE_S = 0.1  # the same if the caller was cancelled
+# Of all connections: the certificates are read when this module is imported, in a thread.
+_TLS_CONTEXT = httpx2.create_ssl_context()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +179,7 @@ class _BoundedTransport(httpx2.AsyncBaseTransport):
     last answer, if it was an HTTP error without a JSON-RPC answer."""
 
     def __init__(self) -> None:
-        self._http = httpx2.AsyncHTTPTransport()
+        self._http = httpx2.AsyncHTTPTransport(verify=_TLS_CONTEXT)
         self.refusal: int | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:

@@ -1,6 +1,7 @@
 """MCP client with a real server: tools, calls and failures."""
 
 import asyncio
+import ssl
 import time
 from typing import Any
 
@@ -32,6 +33,16 @@ async def test_tools_are_listed_and_called(url):
     assert tools["get_weather"].annotations == {"readOnlyHint": True}
     assert tools["count_towns"].annotations is None
     assert (said, counted) == ("It is raining in Paris.", "42")
+
+
+async def test_connections_read_no_certificates(url, monkeypatch):
+    def fail(*_: object) -> None:
+        raise AssertionError("a connection reads certificates")
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", fail)
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", fail)
+    async with connected(url) as server:
+        assert await server.tools()
 
 
 @pytest.mark.parametrize(
