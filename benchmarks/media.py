@@ -12,13 +12,13 @@ import json
 import os
 import statistics
 import tempfile
-import threading
 import time
 import wave
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ import httpx
 import yaml
 
 from benchmarks.serve_start import resident_mb
-from benchmarks.speech import BYTES_A_SECOND, chat_tokens_a_second
+from benchmarks.speech import BYTES_A_SECOND, chat_beside
 from llm_backend.extras import install_command, is_installed
 from tests.audio_files import wav_file
 from tests.engine.pocket_voice import write_pocket_voice
@@ -265,7 +265,9 @@ def show(server: Served, rows: Sequence[Row], rounds: int, *, is_quick: bool) ->
         )
         others = "– | –"
         if not is_quick:
-            others = f"{together(server, row):.2f} | {chat_beside(server, row):.2f}"
+            port = int(server.address.rpartition(":")[2])
+            beside = chat_beside(port, partial(request, server, row))
+            others = f"{together(server, row):.2f} | {beside:.2f}"
         print(
             f"| {row.name} | {units:.0f} {row.unit} | {alone_s:.2f} | {served_s:.2f} "
             f"| {served_s / alone_s:.2f} | {1000 * (served_s - alone_s) / units:.1f} "
@@ -306,24 +308,6 @@ def together(server: Served, row: Row) -> float:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(lambda _: request(server, row), range(AT_ONCE)))
     return (time.perf_counter() - began_s) / in_turn_s
-
-
-def chat_beside(server: Served, row: Row) -> float:
-    """A chat's tokens a second beside the model, of those without."""
-    port = int(server.address.rpartition(":")[2])
-    alone = chat_tokens_a_second(port)
-    is_over = threading.Event()
-
-    def go_on() -> None:
-        while not is_over.is_set():
-            request(server, row)
-
-    working = threading.Thread(target=go_on)
-    working.start()
-    beside = chat_tokens_a_second(port)
-    is_over.set()
-    working.join()
-    return 2 * beside / (alone + chat_tokens_a_second(port))
 
 
 def tree_cpu_s(server: Served) -> float:

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,6 +33,7 @@ TEXT = "The quick brown fox jumps over the lazy dog, and then it sleeps in the s
 FORMATS = ("wav", "pcm", "flac", "opus", "mp3", "aac")
 BYTES_A_SECOND = 48_000  # of `pcm`: 16 bits, 24 kHz
 AT_ONCE = 8
+CHAT_S = 3  # for which a chat is measured
 QUESTIONS = ("Hello!", "Who are you?", "What can you do?")
 SENTENCE_END = re.compile(r"[.!?](\s|$)")
 
@@ -91,22 +92,11 @@ def measure_together(port: int, text: str) -> None:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(lambda _: speak(port, text, "mp3"), range(AT_ONCE)))
     at_once_s = time.perf_counter() - began_s
-    alone = chat_tokens_a_second(port)
-    is_over = threading.Event()
-
-    def speak_on() -> None:
-        while not is_over.is_set():
-            speak(port, text, "mp3")
-
-    speaking = threading.Thread(target=speak_on)
-    speaking.start()
-    beside = chat_tokens_a_second(port)
-    is_over.set()
-    speaking.join()
+    beside = chat_beside(port, lambda: speak(port, text, "mp3"))
     print(
         f"\n{AT_ONCE} at once take {at_once_s / in_turn_s:.2f} of the time of one after the other"
     )
-    print(f"A chat writes {beside / alone:.2f} of its tokens a second beside speech")
+    print(f"A chat writes {beside:.2f} of its tokens a second beside speech")
 
 
 def measure_realtime(port: int) -> None:
@@ -156,16 +146,37 @@ def speak(port: int, text: str, format: str) -> tuple[float, int]:
     return first_s, size
 
 
+def chat_beside(port: int, work: Callable[[], object]) -> float:
+    """A chat's tokens a second while `work` is done again and again, of those without, which are
+    measured before and after it."""
+    alone = chat_tokens_a_second(port)
+    is_over = threading.Event()
+
+    def go_on() -> None:
+        while not is_over.is_set():
+            work()
+
+    working = threading.Thread(target=go_on)
+    working.start()
+    beside = chat_tokens_a_second(port)
+    is_over.set()
+    working.join()
+    return 2 * beside / (alone + chat_tokens_a_second(port))
+
+
 def chat_tokens_a_second(port: int) -> float:
+    """Chats one after the other for three seconds, because a single one takes half of one."""
     body = {
         "model": "builtin",
         "messages": [{"role": "user", "content": "Count to a hundred."}],
         "max_tokens": 300,
         "min_tokens": 300,
     }
-    began_s = time.perf_counter()
-    answer = json.loads(post(port, "/v1/chat/completions", body).read())
-    return float(answer["usage"]["completion_tokens"] / (time.perf_counter() - began_s))
+    began_s, tokens = time.perf_counter(), 0
+    while (elapsed_s := time.perf_counter() - began_s) < CHAT_S:
+        answer = json.loads(post(port, "/v1/chat/completions", body).read())
+        tokens += answer["usage"]["completion_tokens"]
+    return tokens / elapsed_s
 
 
 def post(port: int, path: str, body: Mapping[str, object]) -> http.client.HTTPResponse:
