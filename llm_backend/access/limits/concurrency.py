@@ -2,7 +2,8 @@
 server or on all servers that share a database. A request beyond the limit is answered with a 429.
 
 Shared permits are leased from the database in blocks, so that it is queried once for several
-requests; surplus permits are returned. A server makes one database call at a time, with a
+requests; surplus permits are returned, and all permits of an idle scope with the next renewal. A
+server makes one database call at a time, with a
 `LeaseChange` of each scope. The call locks all scopes in one order, so that two servers cannot
 deadlock. While the database cannot be used, each process enforces the whole limit by itself.
 """
@@ -32,7 +33,10 @@ DOWN_S = 5.0  # pause after a database error
 class ConcurrencyLimit:
     """Permits of one scope: `limit` in all, `granted` to this server, `running` in use."""
 
-    __slots__ = ("_refused_until", "_shared", "_waiting", "granted", "limit", "running", "scope")
+    __slots__ = (
+        "_refused_until", "_returns_all", "_shared", "_waiting", "granted", "limit", "running",
+        "scope",
+    )  # fmt: skip
 
     def __init__(
         self, scope: str, limit: int, shared: "SharedConcurrencyLimits | None" = None
@@ -43,10 +47,12 @@ class ConcurrencyLimit:
         self.granted = 0 if shared else limit
         self._shared = shared
         self._waiting = 0
+        self._returns_all = False
         self._refused_until = 0.0
 
     async def acquire(self) -> None:
         """Takes a permit. Raises `RequestsLimited` (429) if all are taken."""
+        self._returns_all = False
         # Another request may use a permit that was granted for this one.
         while self.running >= self.granted and self._shared and self._can_request(self._shared):
             self._waiting += 1
@@ -79,9 +85,16 @@ class ConcurrencyLimit:
         if not number:
             self._refused_until = now + RETRY_LEASE_S
 
+    def offer_all_if_idle(self) -> None:
+        """Makes all permits surplus until the next request, if no request uses or awaits one."""
+        self._returns_all = not self.running and not self._waiting
+
     @property
     def surplus(self) -> int:
-        """Unused permits to return: once more than two blocks are unused, all but one block."""
+        """Unused permits to return: once more than two blocks are unused, all but one block; all
+        after `offer_all_if_idle`."""
+        if self._returns_all:
+            return self.granted
         return surplus(self.granted - self.running - self._waiting, self.limit // BLOCKS)
 
     @property
@@ -118,6 +131,7 @@ class SharedConcurrencyLimits:
         self._down_until = 0.0
         self._requested: dict[ConcurrencyLimit, asyncio.Future[None]] = {}
         self._offered: set[ConcurrencyLimit] = set()
+        self._holding: set[ConcurrencyLimit] = set()  # those with permits of this server
         self._leased: Counter[str] = Counter()  # permits of each scope, as the database has them
         self._has_requests = asyncio.Event()
         self._lock = asyncio.Lock()
@@ -155,11 +169,16 @@ class SharedConcurrencyLimits:
             await self.renew()
 
     async def renew(self) -> None:
-        """Renews the lease once; then returns the surplus permits that an outage kept from it."""
+        """Renews the lease once; then returns the permits of idle scopes, and surplus permits that
+        an outage kept from it."""
         with self._log_errors():
             async with self._lock:
                 until = int(self.clock()) + LEASE_S
                 await self._stored.renew(self._holder, +self._leased, until=until)
+            for limit in self._holding:
+                limit.offer_all_if_idle()
+                if limit.surplus:
+                    self._offered.add(limit)
             self._start_changes()
 
     async def release_all(self) -> None:
@@ -215,6 +234,10 @@ class SharedConcurrencyLimits:
         for limit, one in changes.items():
             if one.requested:
                 limit.add_granted(granted[limit.scope], self.clock())
+            if limit.granted:
+                self._holding.add(limit)
+            else:
+                self._holding.discard(limit)
             if limit.surplus:  # requests that waited for permits were cancelled
                 self._offered.add(limit)
 

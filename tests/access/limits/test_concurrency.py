@@ -109,6 +109,32 @@ async def test_released_permits_are_available_to_other_servers(servers):
     assert await acquire_many(b, 1) == 1
 
 
+async def test_an_idle_server_returns_all_permits_with_its_renewal(servers):
+    a, b = servers.slots(100)
+    await a.acquire()
+    a.release()
+    await servers.wait_idle()
+    assert await acquire_many(b, 100) < 100
+    servers.clock.now = 1.0
+
+    await servers.shared[0].renew()
+    await servers.wait_idle()
+
+    assert a.granted == 0
+    assert b.running + await acquire_many(b, 100) == 100
+
+
+async def test_a_server_keeps_its_permits_while_one_is_used(servers):
+    a, _ = servers.slots(100)
+    await a.acquire()
+    granted = a.granted
+
+    await servers.shared[0].renew()
+    await servers.wait_idle()
+
+    assert (a.granted, a.running) == (granted, 1)
+
+
 async def test_cancelled_acquire_takes_no_permit(servers):
     a, b = servers.slots(1)
     asking = asyncio.create_task(a.acquire())
