@@ -1,5 +1,5 @@
-"""IPC: messages between the API processes of this server, one JSON object a line, over a Unix
-socket.
+"""IPC: messages between the parent process of this server and its API processes, one JSON object a
+line, over a Unix socket.
 
 connection.py        MessageConnection: sends and receives; bounds the bytes a peer leaves unread
 server.py            MessageServer: accepts connections; ClientSession: serves one of them

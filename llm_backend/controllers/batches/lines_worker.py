@@ -128,12 +128,13 @@ class LinesWorker:
     async def _send_with_retries(self, chunk: LineChunk, body: bytes) -> DispatchedAnswer | None:
         """Runs a line with retries; returns None if it cannot be answered now."""
         for attempt in range(ATTEMPTS_PER_LINE):
+            if attempt:
+                await asyncio.sleep(RETRY_S * 2 ** (attempt - 1))
             response = await self._send(chunk, body)
             if not _is_transient(response) or chunk.is_last_attempt:
                 return response
             if chunk.is_over:
                 return None
-            await asyncio.sleep(RETRY_S * 2**attempt)
         chunk.mark_model_unavailable()
         return None
 

@@ -177,7 +177,8 @@ class ChatRecorder:
 
     async def _store_all(self, chats: Sequence[NewChat]) -> Sequence[StoreError | None]:
         """Returns the error of each chat, or None. If a batch fails, its chats are stored one by
-        one, so that an invalid chat does not affect others."""
+        one, so that an invalid chat does not affect others; not while the database is unavailable,
+        which fails all."""
         try:
             _log_taken_ids(await self.chats.add_unless_taken(chats))
         except StoreUnavailable as error:

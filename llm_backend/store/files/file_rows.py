@@ -26,8 +26,8 @@ _EXPIRED_FILES_PER_TRANSACTION = 100
 
 
 def add(connection: Connection, file: StoredFile, limit_bytes: int | None = None) -> None:
-    """Inserts the file, and claims its blobs. Raises `BlobGone`, and `FilesFull` if files and
-    uploads then exceed `limit_bytes`."""
+    """Inserts the file, and claims its blobs. Raises `BlobGone`, and `FilesFull` if files,
+    uploads and voices then exceed `limit_bytes`."""
     orphans.claim(connection, file.content)
     insert_file(connection, file)
     file_byte_total.add(connection, file.size_bytes, limit_bytes)

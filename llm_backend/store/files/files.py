@@ -42,8 +42,8 @@ class FileStore:
         await self._database.write(add)
 
     async def check_capacity(self, added_bytes: int = 0) -> None:
-        """Raises `FilesFull` if `added_bytes` more would exceed the limit of the files and uploads
-        of all owners. The limit is checked again when the file is stored."""
+        """Raises `FilesFull` if `added_bytes` more would exceed the limit of the files, uploads
+        and voices of all owners. The limit is checked again when the file is stored."""
         if self._limit_bytes is None:
             return
         limit_bytes = self._limit_bytes

@@ -30,7 +30,8 @@ class NewJob:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
     """A job claimed by the holder of `lease`. `kind`, `subject`, `details` and `affinity` are those
-    of `NewJob`. `attempt` counts from the last attempt that made progress, which counts as 1."""
+    of `NewJob`. `attempt` is the number of this one, from 1; after an attempt that made progress,
+    the next one is 2."""
 
     seq: int  # of its row
     kind: str

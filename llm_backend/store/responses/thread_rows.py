@@ -1,4 +1,5 @@
-"""Threads: a response with its predecessors, as far back as no other response continues them."""
+"""Threads: a response and its predecessors, back to the first one that another response also
+continues, which is not included."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from llm_backend.store.tables.conversations import items, response_items, respon
 
 @dataclass(kw_only=True)
 class Thread:
-    """The responses of a thread by their numbers, and the bytes of them and their items. Items that
+    """The `seq` of each response of a thread, and the bytes of them and their items. Items that
     other objects also contain are counted, so this is an upper bound."""
 
     seqs: list[int] = field(default_factory=list)

@@ -1,6 +1,7 @@
 """The tables of the store.
 
-Each object that clients can list, but for the items of others, is a *stored object*:
+Each object that clients can list, except the parts of another one (messages of a chat, items of a
+conversation), is a *stored object*:
 `object_table()` gives its table the same four columns and an index, so that ids, ownership and
 pagination work the same for all.
 

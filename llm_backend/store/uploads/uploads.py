@@ -134,8 +134,8 @@ def _add_part(
 ) -> None:
     """Inserts the part, and claims its blob.
 
-    Raises `Missing`, `UploadClosed`, `UploadFull`, `BlobGone`, and `FilesFull` if files and uploads
-    then exceed `limit_bytes`.
+    Raises `Missing`, `UploadClosed`, `UploadFull`, `BlobGone`, and `FilesFull` if files, uploads
+    and voices then exceed `limit_bytes`.
     """
     upload = _find_open(connection, part.upload_id, now, is_locked=True)
     of_upload = upload_parts.c.upload_seq == upload.seq
@@ -263,7 +263,7 @@ def _uploaded_content(connection: Connection, upload: Row[Any]) -> Content:
 
 
 def _close(connection: Connection, upload: Row[Any], status: UploadStatus) -> StoredUpload:
-    """Deletes the parts, set the last status of the upload, and returns it."""
+    """Deletes the parts, sets the last status of the upload, and returns it."""
     connection.execute(delete_from(upload_parts).where(upload_parts.c.upload_seq == upload.seq))
     this = update(uploads).where(uploads.c.seq == upload.seq)
     connection.execute(this.values(status=status.value))

@@ -1,7 +1,7 @@
 // A conversation, and its storage on the server.
 //
 // The server stores chat completions, each with all messages before it. So the latest one holds the
-// whole conversation, whose id is in its metadata. Earlier ones are deleted once it is stored.
+// whole conversation; its metadata have the conversation's id. Earlier ones are deleted once it is stored.
 
 import { request, requestAll, streamEvents } from "./api.js";
 import { deleteFile, deleteStore } from "./attachments.js";

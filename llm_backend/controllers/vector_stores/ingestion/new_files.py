@@ -38,8 +38,8 @@ async def new_files(
     """Returns a file to add for each of `entries`, whose embedding is charged to the caller.
 
     Of duplicates in `entries` the last one counts. `where` is the request's field of an id, with
-    `{}` for its index. Raises `NotFound`, and `QuotaExceeded` if the caller's project has spent
-    its budget.
+    `{}` for its index. Raises `NotFound`, `InvalidRequest` for a file of another purpose, and
+    `QuotaExceeded` if a spend limit is reached.
     """
     services.vector_stores.check()
     if entries and caller.project is not None:
