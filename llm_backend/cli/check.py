@@ -216,12 +216,12 @@ def _keys(settings: Settings, config: Path | None) -> str:
 
     if settings.api_keys:
         return "The settings have keys."
-    if settings.is_loopback or settings.allow_open:
-        return "None is needed: without one, the server is open to its clients."
     try:
         count = asyncio.run(_count_keys(settings))
     except StoreError as error:
         raise _CheckFailed(str(error)) from error
+    if count == 0 and (settings.is_loopback or settings.allow_open):
+        return "None is needed: without one, the server is open to its clients."
     if count == 0:
         raise _CheckFailed(keyless_message(settings, config))
     return "The database has keys." if count else "Not known before the database is migrated."

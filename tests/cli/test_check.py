@@ -53,6 +53,8 @@ def test_check_fails_for_a_server_that_others_reach_without_a_key(tmp_path):
     assert (without.exit_code, created.exit_code, with_key.exit_code) == (1, 0, 0)
     assert "BAD  keys       Every client that reaches 0.0.0.0 could use" in without.stdout
     assert "ok   keys       The database has keys." in with_key.stdout
+    on_loopback = invoke(app, ["check", "--port", "0", "--model", "none"])
+    assert "ok   keys       The database has keys." in on_loopback.stdout
     assert not invoke(app, [*reached, "--allow-open"]).exit_code
 
 

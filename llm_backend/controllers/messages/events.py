@@ -81,6 +81,7 @@ class MessageEvents:
         while self._waiting:  # the arguments of a call were cut off
             yield from self._add_waiting()
             yield from self._close()
+        self._message["stop_reason"] = self._stop_reason()
         self._message["usage"] = usage_of(usage)
         ending = {key: self._message[key] for key in ("stop_reason", "stop_sequence")}
         yield {"type": "message_delta", "delta": ending, "usage": self._message["usage"]}
@@ -99,6 +100,12 @@ class MessageEvents:
     def encode_error(self, error: ApiError) -> bytes:
         """Encodes the event that ends a failed stream."""
         return encode_error("/messages", error)
+
+    def _stop_reason(self) -> str:
+        """Returns the reason, also where the upstream gave none, or `stop` for an answer that calls
+        a tool: clients run a tool only for `tool_use`."""
+        reason = self._message["stop_reason"] or "end_turn"
+        return "tool_use" if reason == "end_turn" and self._call_blocks else reason
 
     def _add(self, piece: _TextPiece | ToolCall) -> Iterator[JsonObject]:
         if self._must_wait(piece):

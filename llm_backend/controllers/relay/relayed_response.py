@@ -34,8 +34,9 @@ Finish = Callable[[], Awaitable[None] | None]
 
 
 async def documented_error(relayed: UpstreamAnswer, http: HttpRequest) -> UpstreamAnswer:
-    """Rewrites an error that lacks the document's form (an HTML page, often of a proxy, or JSON of
-    another shape) to that form, with the same status. Returns other answers unchanged.
+    """Rewrites an error that lacks the document's form (an HTML page, often of a proxy, JSON of
+    another shape, a text, or an empty body) to that form, with the same status. Returns other
+    answers unchanged, also compressed ones and those longer than `ERROR_BYTES`.
 
     Raises `UpstreamFailed` and `UpstreamTimeout` if the body of an error breaks off.
     """
@@ -50,12 +51,12 @@ async def documented_error(relayed: UpstreamAnswer, http: HttpRequest) -> Upstre
             relayed, http, "The upstream, or a proxy in front of it, answered with a page and the "
             f"status {relayed.status}.",
         )  # fmt: skip
-    if not kind.startswith(b"application/json") or relayed.header(b"content-encoding"):
+    if relayed.header(b"content-encoding"):
         return relayed
-    return await _with_documented_json(relayed, http)
+    return await _with_documented_body(relayed, http)
 
 
-async def _with_documented_json(relayed: UpstreamAnswer, http: HttpRequest) -> UpstreamAnswer:
+async def _with_documented_body(relayed: UpstreamAnswer, http: HttpRequest) -> UpstreamAnswer:
     read = bytearray()
     try:
         async for piece in relayed.body:

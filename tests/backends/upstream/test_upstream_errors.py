@@ -17,8 +17,12 @@ from llm_backend.backends.upstream.upstream_errors import error_fields, is_docum
         (b'{"detail": []}', None),
         (b'{"detail": [1]}', None),
         (b'{"message": 1}', None),
+        (b'[{"error": {"code": 400, "message": "no"}}]', "no"),
         (b"[]", None),
-        (b"no", None),
+        (b"[1]", None),
+        (b"no\n", "no"),
+        (b" <html>no</html>", None),
+        (b"\xff", None),
         (b"", None),
     ],
 )
@@ -32,7 +36,9 @@ def test_message_is_found(body, message):
         (b'{"error": {"message": "no"}}', True),
         (b'{"error": "no"}', False),
         (b'{"detail": "no"}', False),
-        (b"no", True),  # nothing can be read from it
+        (b'[{"error": {"message": "no"}}]', False),
+        (b"no", False),
+        (b"", False),
     ],
 )
 def test_document_has_an_error_object(body, is_so):

@@ -99,6 +99,21 @@ def test_stop_reasons_have_their_names_of_messages(reason: str, expected: str) -
     assert message["stop_reason"] == expected
 
 
+@pytest.mark.parametrize("reason", ["stop", "", None])
+def test_answer_that_calls_a_tool_stops_for_it_with_any_finish_reason(
+    reason: str | None,
+) -> None:
+    events, message = events_of([*DELTAS[4:7], ChatDelta(choice=0, finish_reason=reason)])
+
+    assert message["stop_reason"] == events[-2]["delta"]["stop_reason"] == "tool_use"
+
+
+def test_answer_without_a_finish_reason_ends_its_turn() -> None:
+    events, message = events_of([ChatDelta(choice=0, content="a")])
+
+    assert message["stop_reason"] == events[-2]["delta"]["stop_reason"] == "end_turn"
+
+
 def test_pieces_of_two_calls_that_alternate_are_not_mixed() -> None:
     alternating = [DELTAS[4], DELTAS[5], DELTAS[7], DELTAS[6], DELTAS[8]]
 

@@ -330,13 +330,14 @@ async def test_an_upload_to_a_stalled_upstream_is_not_held_whole():
 
 
 async def test_an_answer_before_the_end_of_the_upload_is_passed_on():
-    upstream = Scripted(first=whole(b"too large", status=413), reads_bodies=False)
+    refusal = b'{"error":{"message":"too large"}}'
+    upstream = Scripted(first=whole(refusal, status=413), reads_bodies=False)
 
     async with relayed_to(upstream.fake) as relay, relay.client() as client:
         await client.send(upload_head(1_000_000) + b"the beginning")
         got = await client.message()
 
-    assert (got.status, got.body) == (413, b"too large")
+    assert (got.status, got.body) == (413, refusal)
 
 
 async def test_finish_comes_before_the_end_is_seen_and_outlives_the_client():
