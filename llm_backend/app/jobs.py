@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 # Short files that are ingested at the same time: more than the extractor has child processes, so
 # that plain text, which needs none, does not wait for other files.
-SHORT_AT_ONCE = 8
-LONG_AT_ONCE = 2
+SHORT_CONCURRENCY = 8
+LONG_CONCURRENCY = 2
 # Attempts in all, if servers die: the response may be the cause.
 RESPONSE_ATTEMPTS = 3
 _OTHER_SERVER = (
@@ -40,7 +40,7 @@ def job_kinds(services: Services, app: ASGIApp) -> Sequence[JobKind]:
     responses = JobKind(
         name=BackgroundStore.JOB,
         worker=ResponseWorker(services),
-        at_once=services.settings.background_limit,
+        max_concurrency=services.settings.background_limit,
         attempts=RESPONSE_ATTEMPTS,
         can_begin=lambda: bool(services.registry.local),  # a reload may add the first model
     )
@@ -71,19 +71,19 @@ def _vector_store_kinds(services: Services) -> Sequence[JobKind]:
         JobKind(
             name=INGEST,
             worker=_ingestion(services, only_short=True),
-            at_once=SHORT_AT_ONCE,
+            max_concurrency=SHORT_CONCURRENCY,
             attempts=ATTEMPTS_PER_FILE,
             affinity=affinity,
         ),
         JobKind(
             name=INGEST_LONG,
             worker=_ingestion(services, only_short=False),
-            at_once=LONG_AT_ONCE,
+            max_concurrency=LONG_CONCURRENCY,
             attempts=ATTEMPTS_PER_FILE,
             affinity=affinity,
         ),
-        JobKind(name=REMOVE_FILE, worker=removal, at_once=1, affinity=affinity),
-        JobKind(name=REMOVE_STORE, worker=removal, at_once=1, affinity=affinity),
+        JobKind(name=REMOVE_FILE, worker=removal, max_concurrency=1, affinity=affinity),
+        JobKind(name=REMOVE_STORE, worker=removal, max_concurrency=1, affinity=affinity),
     )
 
 

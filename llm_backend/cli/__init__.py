@@ -8,7 +8,7 @@ program.py        the program; its commands have modules: serve.py, chat.py, che
 setting_flags.py  flags of `serve`, generated from the settings
 options.py        options of several commands
 check_media.py    checks of models that speak, transcribe and draw
-database.py       settings of commands that use the database
+database_settings.py  settings of commands that use the database
 api.py            HTTP client of commands
 attachments.py    files attached to chat messages
 player.py         players of answers that are read aloud

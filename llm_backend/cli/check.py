@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from llm_backend.cli.check_media import check_drawing, check_voice
-from llm_backend.cli.database import load_revisions
+from llm_backend.cli.database_settings import load_revisions
 from llm_backend.cli.options import Config
 from llm_backend.cli.setting_flags import settings_from_flags, with_setting_flags
 from llm_backend.extras import install_command, is_installed

@@ -4,7 +4,11 @@ import asyncio
 
 import typer
 
-from llm_backend.cli.database import database_settings, existing_database_settings, load_revisions
+from llm_backend.cli.database_settings import (
+    database_settings,
+    existing_database_settings,
+    load_revisions,
+)
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config, DataDir
 

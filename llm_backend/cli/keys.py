@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from llm_backend.cli.database import database_settings, existing_database_settings
+from llm_backend.cli.database_settings import database_settings, existing_database_settings
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.lists import print_entry
 from llm_backend.cli.options import Config, DataDir

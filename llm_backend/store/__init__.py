@@ -124,7 +124,7 @@ from llm_backend.store.webhooks import (
     StoredEndpoint,
     StoredFailure,
     WebhookStore,
-    delivery_shares,
+    delivery_limits,
 )
 
 __all__ = [
@@ -225,7 +225,7 @@ __all__ = [
     "check_schema",
     "current_and_needed_revision",
     "current_owner",
-    "delivery_shares",
+    "delivery_limits",
     "migrate",
     "recount_files",
     "run_jobs",

@@ -18,7 +18,7 @@ answer_failures.js  silence, errors and empty answers, with the buttons that hel
 error_report.js     errors in the notice
 notice.js           a message above a field, or below an answer
 transcript.js       messages of a conversation, and an answer in progress
-gradual_drawing.js  a drawing of something that grows
+throttled_renderer.js  draws something that grows, at intervals
 question.js         a user's message and its editor
 conversation.js     a conversation, and its storage on the server
 branches.js         branches of a conversation
@@ -51,7 +51,7 @@ tables.js           their tables
 api.js              HTTP client: JSON and event streams
 connection.js       watch of a lost connection
 dom.js              elements, icons, text fields
-frame.js            the sidebar
+sidebar.js          the sidebar
 theme.js            light and dark mode
 copy_button.js      a button that copies a text
 confirm.js          confirmation dialog

@@ -23,7 +23,7 @@ class Worker:
 
 async def main(url: str, number: int) -> None:
     async with Database.open(url) as database:
-        kind = JobKind(name="k", worker=Worker(number), at_once=number)
+        kind = JobKind(name="k", worker=Worker(number), max_concurrency=number)
         async with run_jobs(Jobs(database), [kind]):
             await asyncio.Event().wait()
 

@@ -59,7 +59,7 @@ def jobs(database: Database, clock: Clock) -> Jobs:
 
 
 def running(jobs: Jobs, worker: Worker, **changes: Any) -> contextlib.AbstractAsyncContextManager:
-    return run_jobs(jobs, [JobKind(name="k", worker=worker, **{"at_once": 2, **changes})])
+    return run_jobs(jobs, [JobKind(name="k", worker=worker, **{"max_concurrency": 2, **changes})])
 
 
 def new(*subjects: str, delay_s: float = 0.0) -> list[NewJob]:
@@ -207,7 +207,7 @@ async def test_progress_resets_the_attempts_of_a_job(database, jobs):
     for _ in range(3):
         (job,) = await jobs.claim("k", 1)
         await database.write(job_rows.reset_attempts, job=job)
-        await jobs.give_back(job, counts=True)
+        await jobs.release(job, counts=True)
 
     assert job.attempt == 2
 
@@ -247,7 +247,7 @@ async def test_stopped_runner_gives_back_its_jobs(jobs):
 async def test_removed_job_is_stopped(jobs):
     worker = Worker()
     worker.may_end.clear()
-    async with running(jobs, worker, at_once=1):
+    async with running(jobs, worker, max_concurrency=1):
         await jobs.add(*new("a", "b"))
         await worker.begun.wait()
         worker.begun.clear()

@@ -23,7 +23,7 @@ from llm_backend.store import (
     StoredResponse,
     WebhookStore,
     as_owner,
-    delivery_shares,
+    delivery_limits,
 )
 from llm_backend.store.batches import batch_rows
 from llm_backend.store.tables.batches import batches
@@ -121,27 +121,27 @@ def add_batch(connection) -> None:
 
 async def test_one_endpoint_gets_no_more_leases_than_its_share(database, jobs, webhooks, clock):
     await add_deliveries(database, webhooks, clock, {"we_slow": "proj_a", "we_other": "proj_b"})
-    shares = delivery_shares(per_endpoint=2, per_project=9)
-    first = await jobs.claim(DELIVERY, 9, shares=shares)
-    second = await jobs.claim(DELIVERY, 9, shares=shares)
+    limits = delivery_limits(per_endpoint=2, per_project=9)
+    first = await jobs.claim(DELIVERY, 9, limits=limits)
+    second = await jobs.claim(DELIVERY, 9, limits=limits)
     await jobs.finish(first[0])
-    third = await jobs.claim(DELIVERY, 9, shares=shares)
+    third = await jobs.claim(DELIVERY, 9, limits=limits)
     clock.now += jobs.lease_s  # the leases expire
 
     assert [job.subject for job in first] == ["we_slow", "we_slow", "we_other", "we_other"]
     assert second == []
     assert [job.subject for job in third] == ["we_slow"]
-    assert len(await jobs.claim(DELIVERY, 9, shares=shares)) == 4
+    assert len(await jobs.claim(DELIVERY, 9, limits=limits)) == 4
 
 
 async def test_one_project_gets_no_more_leases_than_its_share(database, jobs, webhooks, clock):
     owners = {"we_1": "proj_a", "we_2": "proj_a", "we_3": "proj_b"}
     await add_deliveries(database, webhooks, clock, owners)
-    shares = delivery_shares(per_endpoint=2, per_project=3)
-    first = await jobs.claim(DELIVERY, 9, shares=shares)
-    second = await jobs.claim(DELIVERY, 9, shares=shares)
+    limits = delivery_limits(per_endpoint=2, per_project=3)
+    first = await jobs.claim(DELIVERY, 9, limits=limits)
+    second = await jobs.claim(DELIVERY, 9, limits=limits)
     await jobs.finish(first[0])
-    third = await jobs.claim(DELIVERY, 9, shares=shares)
+    third = await jobs.claim(DELIVERY, 9, limits=limits)
 
     assert [job.subject for job in first] == ["we_1", "we_1", "we_2", "we_3", "we_3"]
     assert second == []

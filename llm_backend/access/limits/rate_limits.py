@@ -242,6 +242,6 @@ class RateLimits:
 
 async def _return_amount(grants: Grants, name: str, window_at: int, amount: int) -> None:
     try:
-        await grants.give_back(name, window_at, amount)
+        await grants.refund(name, window_at, amount)
     except StoreError as error:  # lost until the next window
         log.warning("rate_limits_not_shared", extra={"reason": str(error)})

@@ -7,7 +7,7 @@ pool.py              routing, balancing, retries
 upstream_routing.py  the upstreams that may answer a request
 upstream_request.py  a request before its upstream is chosen
 attempts.py          the tries of one request, and whether one more follows
-retry.py             statuses and pauses of retries
+retry_rules.py       statuses and pauses of retries
 balance.py           the least loaded upstream
 upstream_load.py     outstanding requests and permits of an upstream
 upstream_health.py   its failures, and its ejection

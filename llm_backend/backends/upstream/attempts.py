@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from llm_backend.backends.upstream.answer_kinds import ANY, AnswerKinds
 from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.http import Upstream
-from llm_backend.backends.upstream.retry import (
+from llm_backend.backends.upstream.retry_rules import (
     ATTEMPTS_PER_TARGET,
     FALLBACK,
     REFUSED,

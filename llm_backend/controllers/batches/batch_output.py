@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from llm_backend import exact_json
-from llm_backend.controllers.batches.dispatch import DispatchedAnswer
+from llm_backend.controllers.batches.line_sender import LineAnswer
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import UpstreamFailed
 from llm_backend.store import LineResult, TokenCounts
@@ -15,7 +15,7 @@ from llm_backend.store import LineResult, TokenCounts
 _TOKENS_END = 1 << 31  # the database column holds no more, and no answer has as many tokens
 
 
-def answer_line(line: int, custom_id: str, answer: DispatchedAnswer) -> LineResult:
+def answer_line(line: int, custom_id: str, answer: LineAnswer) -> LineResult:
     """Renders an answer, success or error."""
     body = _parse_body(answer.body)
     is_error = not 200 <= answer.status < 300

@@ -12,8 +12,8 @@ from llm_backend.backends.local.task_priority import at_batch_priority
 from llm_backend.contract.body import json_limits
 from llm_backend.controllers.batches.batch_input import InputLine, LineSplitter, RawLine, read_line
 from llm_backend.controllers.batches.batch_output import answer_line, error_line
-from llm_backend.controllers.batches.dispatch import Dispatch, DispatchedAnswer
 from llm_backend.controllers.batches.line_chunk import LineChunk
+from llm_backend.controllers.batches.line_sender import LineAnswer, LineSender
 from llm_backend.controllers.internal_requests import json_body
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField
@@ -28,7 +28,7 @@ from llm_backend.store import (
 )
 from llm_backend.store.objects import Content
 
-CHUNKS_AT_ONCE = 4  # several, so that the last lines of a chunk leave no concurrency unused
+CHUNK_CONCURRENCY = 4  # several, so that the last lines of a chunk leave no concurrency unused
 TRANSIENT_STATUSES = frozenset({429, 502, 503, 504})  # overload, or a restart
 # Attempts of a line with a transient error, before the batch is postponed and the job attempted
 # again: `line_chunk.ATTEMPTS_PER_CHUNK`.
@@ -51,13 +51,13 @@ class LinesWorker:
         self,
         batches: BatchStore,
         files: FileStore,
-        dispatch: Dispatch,
+        sender: LineSender,
         caller_of: FindCallerOfKey,
         settings: Settings,
     ) -> None:
         self._batches = batches
         self._files = files
-        self._dispatch = dispatch
+        self._sender = sender
         self._caller_of = caller_of
         self._body_limits = json_limits(settings)
         self._permits = asyncio.Semaphore(settings.batch_concurrency)
@@ -125,7 +125,7 @@ class LinesWorker:
         REQUEST_BYTES.set(len(response.body))
         return await offload(answer_line, number, line.custom_id, response)
 
-    async def _send_with_retries(self, chunk: LineChunk, body: bytes) -> DispatchedAnswer | None:
+    async def _send_with_retries(self, chunk: LineChunk, body: bytes) -> LineAnswer | None:
         """Runs a line with retries; returns None if it cannot be answered now."""
         for attempt in range(ATTEMPTS_PER_LINE):
             if attempt:
@@ -138,13 +138,13 @@ class LinesWorker:
         chunk.mark_model_unavailable()
         return None
 
-    async def _send(self, chunk: LineChunk, body: bytes) -> DispatchedAnswer:
+    async def _send(self, chunk: LineChunk, body: bytes) -> LineAnswer:
         try:
             caller = self._caller_of(chunk.key_id)
         except ApiError as error:  # the key has been revoked since
             return _refusal_answer(error)
         with at_batch_priority():
-            return await self._dispatch.post(chunk.endpoint, body, caller)
+            return await self._sender.post(chunk.endpoint, body, caller)
 
     async def _lines(self, lines: Lines, content: Content) -> AsyncGenerator[RawLine, None]:
         size_bytes = lines.end - lines.start  # the limit was checked when the input was read
@@ -157,7 +157,7 @@ class LinesWorker:
             yield line
 
 
-def _is_transient(response: DispatchedAnswer) -> bool:
+def _is_transient(response: LineAnswer) -> bool:
     """True if a retry may help."""
     return response.status in TRANSIENT_STATUSES and b'"insufficient_quota"' not in response.body
 
@@ -167,6 +167,6 @@ async def _give_up_line(_chunk: LineChunk, number: int, line: InputLine) -> Line
     return error_line(number, line.custom_id, "server_error", message)
 
 
-def _refusal_answer(error: ApiError) -> DispatchedAnswer:
+def _refusal_answer(error: ApiError) -> LineAnswer:
     body = orjson.dumps(error_body(error))
-    return DispatchedAnswer(status=error.status, request_id="", body=body)
+    return LineAnswer(status=error.status, request_id="", body=body)

@@ -232,10 +232,10 @@ class ChatTurn:
             yield
             is_complete = True
             if self._stores_chat:
-                await self._chat_recorder.remember(self._body, self._completion(answer))
+                await self._chat_recorder.store(self._body, self._completion(answer))
         finally:
             if self._stores_chat and not is_complete:
-                self._chat_recorder.remember_in_background(self._body, self._completion(answer))
+                self._chat_recorder.store_in_background(self._body, self._completion(answer))
 
     def _role_chunk(
         self, choice: int, first: ChatDelta | None = None

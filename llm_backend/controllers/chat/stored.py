@@ -42,7 +42,7 @@ async def store_chat_completion(services: Services, request: ApiRequest) -> Resp
         "choices": [{"message": {"content": body["answer"]}}],
     }
     given = {name: value for name, value in body.items() if name != "answer"}
-    await services.chat_recorder.remember({**given, "store": True}, completion)
+    await services.chat_recorder.store({**given, "store": True}, completion)
     with translate_store_errors("chat completion"):
         chat = await services.chat_recorder.chats.get(completion["id"])
     return JsonResponse(_completion(chat))

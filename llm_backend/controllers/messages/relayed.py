@@ -52,7 +52,7 @@ async def relay_message(
             log.warning("message_not_stored", extra={"request_id": request.request_id})
             return None
         completion = observer.completion(chat_body["model"])
-        return services.chat_recorder.remember_relayed(
+        return services.chat_recorder.store_relayed(
             chat_body,
             ParsedAnswer(parsed=completion, is_complete=observer.is_complete),
             size_bytes=len(request.raw_body) + observer.fed_bytes,

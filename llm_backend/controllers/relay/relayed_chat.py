@@ -21,22 +21,22 @@ _UNIX_SECONDS_LIMIT = 1 << 40  # unix seconds: a larger number has another unit
 async def relay_chat(
     services: Services, request: ApiRequest, *, to: Destination | None = None
 ) -> Response:
-    """Relays `POST /chat/completions`; `ChatRecorder.remember_relayed` stores the chat."""
+    """Relays `POST /chat/completions`; `ChatRecorder.store_relayed` stores the chat."""
     if not services.chat_recorder.should_store_relayed(request.body):
         return await relay(services, request, to=to)
     observer = ChatObserver()
 
-    def remember() -> Awaitable[None] | None:
+    def store() -> Awaitable[None] | None:
         if observer.is_overlong:
             log.warning("chat_too_long_to_store", extra={"request_id": request.request_id})
             return None
-        return services.chat_recorder.remember_relayed(
+        return services.chat_recorder.store_relayed(
             request.body,
             _ObservedAnswer(observer, request.body),
             size_bytes=len(request.raw_body) + observer.fed_bytes,
         )
 
-    return await relay(services, request, to=to, observe=observer.feed, finish=remember)
+    return await relay(services, request, to=to, observe=observer.feed, finish=store)
 
 
 class _ObservedAnswer:

@@ -1,7 +1,7 @@
 """Routing of a request by its model: tries the targets of a route in order, with fallback.
 
 Fallback is the outer of two retry layers. The attempts of one target at its upstreams are the inner
-one: `backends/upstream/retry.py`.
+one: `backends/upstream/retry_rules.py`.
 """
 
 import logging

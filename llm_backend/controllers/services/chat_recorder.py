@@ -113,7 +113,7 @@ class ChatRecorder:
         if this server stores nothing, the upstream honours it."""
         return self.may_store and self.should_store(body)
 
-    async def remember(
+    async def store(
         self, body: JsonMapping, completion: JsonMapping, *, complete: bool = True
     ) -> None:
         """Stores one chat, durably on return. `completion` has `id`, `created` and `model`; other
@@ -134,7 +134,7 @@ class ChatRecorder:
                     raise
                 self._losses.add(new.chat.id, error)
 
-    def remember_relayed(
+    def store_relayed(
         self, body: JsonMapping, answer: RelayedAnswer, *, size_bytes: int
     ) -> Awaitable[None] | None:
         """Stores one relayed chat of about this size. Returns None if it will be parsed and written
@@ -147,7 +147,7 @@ class ChatRecorder:
         new = chat.parse()
         return None if new is None else self._remember(body, new)
 
-    def remember_in_background(self, body: JsonMapping, completion: JsonMapping) -> None:
+    def store_in_background(self, body: JsonMapping, completion: JsonMapping) -> None:
         """Stores a chat in the background after a disconnect; a failure is logged."""
         self._background_tasks.start(self._remember_quietly(body, completion))
 
@@ -191,7 +191,7 @@ class ChatRecorder:
 
     async def _remember_quietly(self, body: JsonMapping, completion: JsonMapping) -> None:
         try:
-            await self.remember(body, completion, complete=False)
+            await self.store(body, completion, complete=False)
         except (errors.ApiError, StoreError) as error:
             self._losses.add(completion["id"], error)
 

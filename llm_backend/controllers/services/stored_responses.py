@@ -101,7 +101,7 @@ class StoredResponses:
             items[index] = await self._item(value[index]["id"], f"{where}[{index}]")
         return items
 
-    async def remember(
+    async def store(
         self, body: "api.CreateResponse", response: "api.Response", items: Sequence[JsonObject]
     ) -> None:
         """Stores a response; `items` are its input. It is durable on return.
@@ -127,9 +127,9 @@ class StoredResponses:
     async def try_remember(
         self, body: "api.CreateResponse", response: "api.Response", items: Sequence[JsonObject]
     ) -> bool:
-        """Stores a response like `remember`; returns False if that fails, which is logged."""
+        """Stores a response like `store`; returns False if that fails, which is logged."""
         try:
-            await self.remember(body, response, items)
+            await self.store(body, response, items)
         except Duplicate:
             return True  # a cancelled write was committed
         except (errors.ApiError, StoreError) as error:
@@ -137,7 +137,7 @@ class StoredResponses:
             return False
         return True
 
-    def remember_in_background(
+    def store_in_background(
         self, body: "api.CreateResponse", response: "api.Response", items: Sequence[JsonObject]
     ) -> None:
         """Stores a response in the background after a disconnect; a failure is logged."""

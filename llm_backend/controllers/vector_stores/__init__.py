@@ -2,7 +2,7 @@
 
 stores.py             create, list, get, modify, delete
 files.py              files of a store
-batches.py            file batches of a store
+file_batches.py       file batches of a store
 search.py             search in one store
 chunks.py             chunks of a file's text
 request_values.py     filters, chunking and ranking options of requests

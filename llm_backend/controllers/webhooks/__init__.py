@@ -7,7 +7,7 @@ delivery_worker.py  sends events, again and again for a day
 
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.webhooks.delivery_worker import DeliveryWorker
-from llm_backend.store import DELIVERY, JobKind, delivery_shares
+from llm_backend.store import DELIVERY, JobKind, delivery_limits
 
 __all__ = ["webhook_jobs"]
 
@@ -23,8 +23,8 @@ def webhook_jobs(services: Services) -> JobKind:
     return JobKind(
         name=DELIVERY,
         worker=worker,
-        at_once=services.settings.webhook_concurrency,
-        shares=delivery_shares(
+        max_concurrency=services.settings.webhook_concurrency,
+        limits=delivery_limits(
             per_endpoint=services.settings.webhook_endpoint_concurrency,
             per_project=services.settings.webhook_project_concurrency,
         ),

@@ -63,13 +63,13 @@ def _apply(
 ) -> Mapping[str, int]:
     for one in changes:
         if one.returned:
-            _give_back(connection, one, holder)
+            _release(connection, one, holder)
     return {
         one.scope: _take(connection, one, holder, now, until) for one in changes if one.requested
     }
 
 
-def _give_back(connection: Connection, change: LeaseChange, holder: str) -> None:
+def _release(connection: Connection, change: LeaseChange, holder: str) -> None:
     this, less = _lease_of(change.scope, holder), concurrency_leases.c.number - change.returned
     connection.execute(update(concurrency_leases).where(this).values(number=less))
     connection.execute(delete(concurrency_leases).where(this, concurrency_leases.c.number <= 0))

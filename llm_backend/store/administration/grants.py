@@ -32,9 +32,9 @@ class Grants:
             minimum=minimum,
         )
 
-    async def give_back(self, scope: str, window_at: int, amount: int) -> None:
+    async def refund(self, scope: str, window_at: int, amount: int) -> None:
         """Returns an unused amount of this window, so that other servers can take it."""
-        await self._database.write(_give_back, scope=scope, window_at=window_at, amount=amount)
+        await self._database.write(_refund, scope=scope, window_at=window_at, amount=amount)
 
     async def claim(self, scope: str, ends_at: int) -> bool:
         """True for the first call with this scope and this end of its period, of all servers."""
@@ -58,7 +58,7 @@ def _take(
     return taken
 
 
-def _give_back(connection: Connection, scope: str, window_at: int, amount: int) -> None:
+def _refund(connection: Connection, scope: str, window_at: int, amount: int) -> None:
     this = (grants.c.scope == scope) & (grants.c.window_at == window_at)
     connection.execute(update(grants).where(this).values(granted=grants.c.granted - amount))
 

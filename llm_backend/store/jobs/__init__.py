@@ -4,7 +4,7 @@
     job_rows.add(connection, [NewJob(kind="batch", subject=batch.id)], now=now)
 
     # in the application, around everything that the worker uses
-    async with run_jobs(jobs, [JobKind(name="batch", worker=worker, at_once=4)]):
+    async with run_jobs(jobs, [JobKind(name="batch", worker=worker, max_concurrency=4)]):
         ...
 
 A job is a row until it is done. A process that claims it gets a *lease* and renews it. If the
@@ -23,9 +23,9 @@ lease_holder.py  name of a process that claims jobs, and detection of dead ones
 
 from llm_backend.store.jobs.job import (
     Job,
+    JobConcurrencyLimits,
     JobCounts,
     JobKind,
-    JobShares,
     JobWorker,
     NewJob,
     RetryLater,
@@ -35,9 +35,9 @@ from llm_backend.store.jobs.runner import run_jobs
 
 __all__ = [
     "Job",
+    "JobConcurrencyLimits",
     "JobCounts",
     "JobKind",
-    "JobShares",
     "JobWorker",
     "Jobs",
     "NewJob",

@@ -81,7 +81,7 @@ class JobWorker(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobShares:
+class JobConcurrencyLimits:
     """Bounds of the jobs of a kind that run at the same time in all processes: those about one
     subject, and those about all subjects of one owner. `subjects` is the table of the subjects,
     with `id` and `owner`."""
@@ -95,7 +95,7 @@ class JobShares:
 class JobKind:
     """Kind of job: its worker, and the number of jobs that run at the same time in one process.
 
-    `shares` bounds the jobs about one subject, and of one owner.
+    `limits` bounds the jobs about one subject, and of one owner.
 
     If some jobs have an affinity, `affinity` returns that of this process before each claim. The
     process claims jobs with that affinity and jobs without any. It also claims jobs with another
@@ -105,8 +105,8 @@ class JobKind:
 
     name: str
     worker: JobWorker
-    at_once: int
-    shares: JobShares | None = None
+    max_concurrency: int
+    limits: JobConcurrencyLimits | None = None
     attempts: int = 5  # consecutive failures before a job is given up
     can_begin: Callable[[], bool] = lambda: True  # called before each claim
     affinity: Callable[[], Awaitable[str | None]] | None = None

@@ -13,7 +13,7 @@ from llm_backend.durations import DAY_S
 from llm_backend.json_types import JsonMapping
 from llm_backend.store.database.named_lock import lock_name
 from llm_backend.store.errors import LeaseLost
-from llm_backend.store.jobs.job import Job, JobCounts, JobShares, NewJob
+from llm_backend.store.jobs.job import Job, JobConcurrencyLimits, JobCounts, NewJob
 from llm_backend.store.statement_parts import statement_parts
 from llm_backend.store.tables.jobs import jobs
 
@@ -43,21 +43,21 @@ def claim(
     leases: Sequence[str],
     *,
     affinity: str | None,
-    shares: JobShares | None,
+    limits: JobConcurrencyLimits | None,
     now: float,
     until: float,
 ) -> Sequence[Job]:
     """Claims at most one job for each lease, the longest due first: jobs with this `affinity` or
     without one, and jobs with another affinity that have been due for `AFFINITY_TIMEOUT_S`.
-    `shares` bounds the running jobs of a subject and of an owner. Sets the `due_at` of a claimed
+    `limits` bounds the running jobs of a subject and of an owner. Sets the `due_at` of a claimed
     job to `until`, at which its lease ends."""
     is_allowed = jobs.c.affinity.is_(None) | (jobs.c.due_at <= now - AFFINITY_TIMEOUT_S)
     if affinity is not None:
         is_allowed |= jobs.c.affinity == affinity
     due = select(jobs).where(jobs.c.kind == kind, jobs.c.due_at <= now, is_allowed)
-    if shares is not None:
+    if limits is not None:
         lock_name(connection, f"claims of {kind}")
-        due = due.where(_is_within_shares(kind, shares, now=now))
+        due = due.where(_is_within_limits(kind, limits, now=now))
     first = due.order_by(jobs.c.due_at, jobs.c.seq).limit(len(leases))
     rows = connection.execute(first.with_for_update(skip_locked=True)).all()
     claimed = []
@@ -103,7 +103,7 @@ def finish(connection: Connection, job: Job) -> None:
         raise LeaseLost(job.subject)
 
 
-def give_back(connection: Connection, job: Job, *, due_at: float, counts: bool) -> None:
+def release(connection: Connection, job: Job, *, due_at: float, counts: bool) -> None:
     """Releases the job, which is due again at `due_at`; the attempt counts if `counts`. Does
     nothing if the lease is lost."""
     attempts = jobs.c.attempts if counts else jobs.c.attempts - 1
@@ -235,7 +235,9 @@ def is_about(kind: str, subject: str) -> ColumnElement[bool]:
     return and_(jobs.c.kind == kind, jobs.c.subject == subject)
 
 
-def _is_within_shares(kind: str, shares: JobShares, *, now: float) -> ColumnElement[bool]:
+def _is_within_limits(
+    kind: str, limits: JobConcurrencyLimits, *, now: float
+) -> ColumnElement[bool]:
     """Returns the condition that a job is within the share of its subject, and then within that of
     its owner: running jobs count first, then those that have been due the longest."""
     is_due = jobs.c.due_at <= now
@@ -247,13 +249,13 @@ def _is_within_shares(kind: str, shares: JobShares, *, now: float) -> ColumnElem
     ranked = candidates.add_columns(rank.label("rank")).where(
         jobs.c.kind == kind, is_running_or_due
     )
-    of_subject, owners = ranked.subquery(), shares.subjects
+    of_subject, owners = ranked.subquery(), limits.subjects
     order_of_subject = (of_subject.c.is_due, of_subject.c.due_at, of_subject.c.seq)
     rank = func.row_number().over(partition_by=owners.c.owner, order_by=order_of_subject)
     owned = of_subject.outerjoin(owners, owners.c.id == of_subject.c.subject)
     within = select(of_subject.c.seq, rank.label("rank")).select_from(owned)
-    of_owner = within.where(of_subject.c.rank <= shares.per_subject).subquery()
-    return jobs.c.seq.in_(select(of_owner.c.seq).where(of_owner.c.rank <= shares.per_owner))
+    of_owner = within.where(of_subject.c.rank <= limits.per_subject).subquery()
+    return jobs.c.seq.in_(select(of_owner.c.seq).where(of_owner.c.rank <= limits.per_owner))
 
 
 def _lock_jobs(connection: Connection, condition: ColumnElement[bool]) -> ColumnElement[bool]:

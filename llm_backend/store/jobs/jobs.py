@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 
 from llm_backend.store.database.database import Database
 from llm_backend.store.jobs import job_rows
-from llm_backend.store.jobs.job import Job, JobCounts, JobShares, NewJob
+from llm_backend.store.jobs.job import Job, JobConcurrencyLimits, JobCounts, NewJob
 from llm_backend.store.jobs.lease_holder import LeaseHolder
 
 log = logging.getLogger(__name__)
@@ -77,17 +77,17 @@ class Jobs:
         number: int,
         affinity: str | None = None,
         *,
-        shares: JobShares | None = None,
+        limits: JobConcurrencyLimits | None = None,
     ) -> Sequence[Job]:
         """Claims up to this number of due jobs that a process with this `affinity` can do, except
-        jobs beyond the shares."""
+        jobs beyond the limits."""
         leases, now = self._holder.new_leases(number), self._clock()
         return await self._database.write(
             job_rows.claim,
             kind=kind,
             leases=leases,
             affinity=affinity,
-            shares=shares,
+            limits=limits,
             now=now,
             until=now + self.lease_s,
         )
@@ -102,10 +102,10 @@ class Jobs:
         already."""
         await self._database.write(job_rows.finish, job=job)
 
-    async def give_back(self, job: Job, *, delay_s: float = 0.0, counts: bool) -> None:
+    async def release(self, job: Job, *, delay_s: float = 0.0, counts: bool) -> None:
         """Releases the job for another attempt. Does nothing if the lease is lost."""
         due_at = self._clock() + delay_s
-        await self._database.write(job_rows.give_back, job=job, due_at=due_at, counts=counts)
+        await self._database.write(job_rows.release, job=job, due_at=due_at, counts=counts)
 
     async def due_in_s_and_held_jobs(
         self, kinds: Collection[str], jobs: Collection[Job]

@@ -37,7 +37,7 @@ async def run_jobs(jobs: Jobs, kinds: Sequence[JobKind]) -> AsyncGenerator[None,
 
 
 class JobRunner:
-    """Runs up to `at_once` jobs of each kind."""
+    """Runs up to `max_concurrency` jobs of each kind."""
 
     def __init__(self, jobs: Jobs, kinds: Sequence[JobKind]) -> None:
         self._jobs = jobs
@@ -75,7 +75,7 @@ class JobRunner:
             await self._jobs.renew(self._running)
         await self._jobs.release_dead_leases()
         ready = [kind for kind in self._kinds if kind.can_begin()]
-        free = {kind.name: kind.at_once - self._running_count(kind) for kind in ready}
+        free = {kind.name: kind.max_concurrency - self._running_count(kind) for kind in ready}
         claimable = [name for name, capacity in free.items() if capacity > 0]
         due_in_s, held = await self._jobs.due_in_s_and_held_jobs(claimable, list(self._running))
         for job, task in self._running.items():
@@ -92,7 +92,7 @@ class JobRunner:
         affinity = None if kind.affinity is None else await kind.affinity()
         if kind.affinity is not None and affinity is None:
             return ()
-        return await self._jobs.claim(kind.name, number, affinity, shares=kind.shares)
+        return await self._jobs.claim(kind.name, number, affinity, limits=kind.limits)
 
     def _running_count(self, kind: JobKind) -> int:
         return sum(job.kind == kind.name for job in self._running)
@@ -121,8 +121,8 @@ class JobRunner:
             log.error("job_failed", extra=_log_fields(job), exc_info=error)
             delay_s = backoff_delay_s(RETRY_S, job.attempt, RETRY_LIMIT_S)
         counts = not isinstance(error, StoreUnavailable)  # which is not the job's fault
-        return_error = await _failure(self._jobs.give_back(job, delay_s=delay_s, counts=counts))
-        _log_not_given_back(job, return_error)  # then its lease runs out
+        return_error = await _failure(self._jobs.release(job, delay_s=delay_s, counts=counts))
+        _log_not_released(job, return_error)  # then its lease runs out
 
     async def _end(self) -> None:
         """Stops all jobs and gives them back; their attempts do not count."""
@@ -131,7 +131,7 @@ class JobRunner:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for job in jobs:
-            _log_not_given_back(job, await _failure(self._jobs.give_back(job, counts=False)))
+            _log_not_released(job, await _failure(self._jobs.release(job, counts=False)))
 
 
 async def _failure(doing: Coroutine[None, None, None]) -> BaseException | None:
@@ -139,9 +139,9 @@ async def _failure(doing: Coroutine[None, None, None]) -> BaseException | None:
     return outcome
 
 
-def _log_not_given_back(job: Job, error: BaseException | None) -> None:
+def _log_not_released(job: Job, error: BaseException | None) -> None:
     if error is not None:
-        log.warning("job_not_given_back", extra={**_log_fields(job), "reason": str(error)})
+        log.warning("job_not_released", extra={**_log_fields(job), "reason": str(error)})
 
 
 def _log_fields(job: Job) -> dict[str, object]:

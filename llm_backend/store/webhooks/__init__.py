@@ -16,7 +16,7 @@ from llm_backend.store.webhooks.stored_endpoint import (
     StoredEndpoint,
     StoredFailure,
 )
-from llm_backend.store.webhooks.webhooks import DELIVERY, WebhookStore, delivery_shares
+from llm_backend.store.webhooks.webhooks import DELIVERY, WebhookStore, delivery_limits
 
 __all__ = [
     "DELIVERY",
@@ -26,5 +26,5 @@ __all__ = [
     "StoredEndpoint",
     "StoredFailure",
     "WebhookStore",
-    "delivery_shares",
+    "delivery_limits",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
-from llm_backend.store.jobs import Job, Jobs, JobShares
+from llm_backend.store.jobs import Job, JobConcurrencyLimits, Jobs
 from llm_backend.store.keyset_pages import Page, PageRequest
 from llm_backend.store.tables.webhooks import webhook_endpoints
 from llm_backend.store.webhooks import delivery_rows, endpoint_rows
@@ -19,9 +19,11 @@ from llm_backend.store.webhooks.stored_endpoint import (
 DELIVERY = delivery_rows.JOB  # kind of jobs
 
 
-def delivery_shares(*, per_endpoint: int, per_project: int) -> JobShares:
+def delivery_limits(*, per_endpoint: int, per_project: int) -> JobConcurrencyLimits:
     """Returns the bounds of the concurrent deliveries."""
-    return JobShares(per_subject=per_endpoint, per_owner=per_project, subjects=webhook_endpoints)
+    return JobConcurrencyLimits(
+        per_subject=per_endpoint, per_owner=per_project, subjects=webhook_endpoints
+    )
 
 
 class WebhookStore:

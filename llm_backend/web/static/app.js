@@ -9,7 +9,7 @@ import { Chats } from "./chats.js";
 import { byId, fitHeight, make } from "./dom.js";
 import { Documents } from "./documents.js";
 import { ErrorReport } from "./error_report.js";
-import { sidebar, wireFrame } from "./frame.js";
+import { sidebar, wireSidebar } from "./sidebar.js";
 import { t, translatePage } from "./language.js";
 import { Notice } from "./notice.js";
 import { Options } from "./options.js";
@@ -206,7 +206,7 @@ class App {
       this.#attachments.offer(this.#options);
     });
     byId("new-chat").addEventListener("click", () => this.openNewChat());
-    wireFrame();
+    wireSidebar();
     wireDictation();
     wireTransfer({
       current: () => this.#view.conversation,

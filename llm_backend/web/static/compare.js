@@ -3,7 +3,7 @@
 import { silenceOf } from "./answer_failures.js";
 import { RequestError, streamEvents } from "./api.js";
 import { byId, make } from "./dom.js";
-import { GradualDrawing } from "./gradual_drawing.js";
+import { ThrottledRenderer } from "./throttled_renderer.js";
 import { formatCount, language, t } from "./language.js";
 import { Markdown } from "./markdown.js";
 import { applyChunk, isEmpty, newAnswer } from "./messages.js";
@@ -199,7 +199,7 @@ class ComparedAnswer {
   #figures = make("p", { className: "hint", role: "status" });
   #startedAt = performance.now();
   #firstAfterMs = null;
-  #drawing = new GradualDrawing((answer) => this.#draw(answer));
+  #drawing = new ThrottledRenderer((answer) => this.#draw(answer));
 
   /** `field` gets the focus of the notice's button. */
   constructor(question, model, field) {

@@ -1,7 +1,7 @@
 // Addresses of the page: each names a chat, or a page beside the chat, and is in the history.
 
 import { byId, nameWindow } from "./dom.js";
-import { sidebar } from "./frame.js";
+import { sidebar } from "./sidebar.js";
 
 // Pages beside the chat; each is loaded when it is first opened.
 const PAGES = {

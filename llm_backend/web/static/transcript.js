@@ -4,7 +4,7 @@ import { ConnectionLost } from "./api.js";
 import { copyButton } from "./copy_button.js";
 import { announce, byId, icon, iconButton, make } from "./dom.js";
 import { DrawnImage, isDrawn } from "./drawn_images.js";
-import { GradualDrawing } from "./gradual_drawing.js";
+import { ThrottledRenderer } from "./throttled_renderer.js";
 import { t } from "./language.js";
 import { ERROR_PREFIX, REFUSED } from "./messages.js";
 import { question } from "./question.js";
@@ -161,7 +161,7 @@ class AnswerView {
   #tools = make("div", { className: "tools" });
   #announced = 0;
   #image = null; // of an answer that is drawn
-  #drawing = new GradualDrawing((answer) => {
+  #drawing = new ThrottledRenderer((answer) => {
     this.#draw(answer);
     this.announce();
   });

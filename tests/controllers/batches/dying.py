@@ -68,7 +68,7 @@ async def main(folder: Path, point: str) -> None:
         batches.point = point
         files = FileStore(database, Blobs(database, Bucket((folder / "files").as_uri())))
         worker = BatchWorker(batches, files, Settings())
-        async with run_jobs(jobs, [JobKind(name=BATCH, worker=worker, at_once=1)]):
+        async with run_jobs(jobs, [JobKind(name=BATCH, worker=worker, max_concurrency=1)]):
             await asyncio.Event().wait()
 
 

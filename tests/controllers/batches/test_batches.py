@@ -18,7 +18,7 @@ from llm_backend.access import Caller
 from llm_backend.backends.local.task_priority import priority_of
 from llm_backend.controllers.batches import line_chunk, lines_worker
 from llm_backend.controllers.batches.batch_worker import BatchWorker
-from llm_backend.controllers.batches.dispatch import Dispatch
+from llm_backend.controllers.batches.line_sender import LineSender
 from llm_backend.controllers.batches.lines_worker import LinesWorker
 from llm_backend.engine.messages import Priority
 from llm_backend.errors import Internal, Unauthorized
@@ -102,8 +102,8 @@ class Server:
         async with run_jobs(
             self.jobs,
             [
-                JobKind(name=BATCH, worker=self.batch_worker, at_once=2),
-                JobKind(name=BATCH_LINES, worker=self.lines_worker, at_once=2),
+                JobKind(name=BATCH, worker=self.batch_worker, max_concurrency=2),
+                JobKind(name=BATCH_LINES, worker=self.lines_worker, max_concurrency=2),
             ],
         ):
             yield
@@ -114,8 +114,8 @@ class Server:
 
     @property
     def lines_worker(self) -> LinesWorker:
-        dispatch = Dispatch(self.application)
-        return LinesWorker(self.batches, self.files, dispatch, self.caller_of, self.settings)
+        sender = LineSender(self.application)
+        return LinesWorker(self.batches, self.files, sender, self.caller_of, self.settings)
 
     async def first_lines(self) -> Job:
         """The first lines of the only batch, claimed."""

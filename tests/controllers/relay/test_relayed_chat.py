@@ -35,7 +35,7 @@ async def relayed(body: AsyncIterator[bytes]) -> tuple[list[tuple], bytes]:
     remembered: list[tuple] = []
     sent = bytearray()
 
-    def remember(body: dict, answer: RelayedAnswer, *, size_bytes: int) -> None:
+    def store(body: dict, answer: RelayedAnswer, *, size_bytes: int) -> None:
         if (completion := answer.completion()) is not None:
             remembered.append((body, completion, answer.is_complete, size_bytes))
 
@@ -54,9 +54,7 @@ async def relayed(body: AsyncIterator[bytes]) -> tuple[list[tuple], bytes]:
     services = SimpleNamespace(
         upstreams=SimpleNamespace(exchange=exchange),
         unknown_fields=NothingUnfamiliar(),
-        chat_recorder=SimpleNamespace(
-            should_store_relayed=lambda _body: True, remember_relayed=remember
-        ),
+        chat_recorder=SimpleNamespace(should_store_relayed=lambda _body: True, store_relayed=store),
     )
     request = SimpleNamespace(
         body={"model": "far", "messages": []},

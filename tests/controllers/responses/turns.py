@@ -26,15 +26,15 @@ class Memory:
         given = [{"role": "user", "content": given}] if isinstance(given, str) else given
         return [stored_form(item) for item in given or ()]
 
-    async def remember(self, body, response, items):
+    async def store(self, body, response, items):
         self.kept.append(response)
         self.said += [*items, *response["output"]]
 
     async def try_remember(self, body, response, items):
-        await self.remember(body, response, items)
+        await self.store(body, response, items)
         return True
 
-    def remember_in_background(self, body, response, items):
+    def store_in_background(self, body, response, items):
         self.kept.append(response)
 
 

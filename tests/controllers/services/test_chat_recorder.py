@@ -56,11 +56,11 @@ class NoCompletion:
 def relayed(memory: ChatRecorder, number: int, **more: Any) -> Awaitable[None] | None:
     completion = {**COMPLETION, "id": f"c{number}"}
     answer = ParsedAnswer(parsed=completion, is_complete=True)
-    return memory.remember_relayed({**BODY, **more}, answer, size_bytes=100)
+    return memory.store_relayed({**BODY, **more}, answer, size_bytes=100)
 
 
 async def test_a_chat_that_is_not_stored_is_one_line_of_the_log(caplog):
-    await ChatRecorder(FullDisk(), "always").remember(BODY, COMPLETION)
+    await ChatRecorder(FullDisk(), "always").store(BODY, COMPLETION)
 
     (record,) = caplog.records
     assert (record.levelno, record.getMessage()) == (logging.ERROR, "chat_not_stored")
@@ -70,7 +70,7 @@ async def test_a_chat_that_is_not_stored_is_one_line_of_the_log(caplog):
 
 async def test_a_chat_that_was_to_be_stored_and_is_not_is_an_error():
     with pytest.raises(ServiceUnavailable, match="try again later") as caught:
-        await ChatRecorder(FullDisk(), "always").remember({**BODY, "store": True}, COMPLETION)
+        await ChatRecorder(FullDisk(), "always").store({**BODY, "store": True}, COMPLETION)
 
     assert caught.value.retry_after_s
 
@@ -89,10 +89,10 @@ async def test_an_answer_that_is_no_completion_is_left_out_of_its_batch():
 
     for number in range(40):
         relayed(memory, number)
-        assert memory.remember_relayed(BODY, NoCompletion(), size_bytes=9) is None
-    assert memory.remember_relayed({**BODY, "store": True}, NoCompletion(), size_bytes=9) is None
+        assert memory.store_relayed(BODY, NoCompletion(), size_bytes=9) is None
+    assert memory.store_relayed({**BODY, "store": True}, NoCompletion(), size_bytes=9) is None
     await memory.flush()
-    memory.remember_relayed(BODY, NoCompletion(), size_bytes=9)
+    memory.store_relayed(BODY, NoCompletion(), size_bytes=9)
     await memory.flush()  # of nothing else
 
     assert shelf.writes == [[f"c{number}" for number in range(40)]]

@@ -25,8 +25,8 @@ def stored(database: Database, lost: list[str]) -> StoredResponses:
 async def test_a_response_whose_write_went_on_after_a_disconnect_is_not_counted_as_lost(database):
     lost: list[str] = []
     responses = stored(database, lost)
-    await responses.remember(BODY, RESPONSE, [])
-    responses.remember_in_background(BODY, {**RESPONSE, "status": "cancelled"}, [])
+    await responses.store(BODY, RESPONSE, [])
+    responses.store_in_background(BODY, {**RESPONSE, "status": "cancelled"}, [])
     await responses.wait_idle()
 
     assert (await responses.responses.get("resp_1"))["status"] == "completed"

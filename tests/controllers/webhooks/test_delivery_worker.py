@@ -64,7 +64,7 @@ class Deliveries:
         try:
             await self.worker.work(job)
         except RetryLater as later:
-            await self.jobs.give_back(job, delay_s=later.delay_s, counts=True)
+            await self.jobs.release(job, delay_s=later.delay_s, counts=True)
             return later.delay_s
         return None
 

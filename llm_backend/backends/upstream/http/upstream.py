@@ -49,7 +49,7 @@ from llm_backend.backends.upstream.model_list import (
 )
 from llm_backend.backends.upstream.observer import UpstreamObserver
 from llm_backend.backends.upstream.passed_headers import answer_allow_list, request_allow_list
-from llm_backend.backends.upstream.retry import DOWN, KEY_REJECTED
+from llm_backend.backends.upstream.retry_rules import DOWN, KEY_REJECTED
 from llm_backend.backends.upstream.upstream_load import UpstreamLoad
 from llm_backend.backends.upstream.websockets import UpstreamSocket
 from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed, from_status

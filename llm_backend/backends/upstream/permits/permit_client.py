@@ -48,7 +48,7 @@ class PermitClient:
         self._upstreams = {one.name: one for one in upstreams}
         self._balance = Balance()
         self._connection = connection
-        self._requests: PendingRequests[Upstream] = PendingRequests(self._give_back)
+        self._requests: PendingRequests[Upstream] = PendingRequests(self._release)
         self._scarce: frozenset[str] = frozenset()
         for one in upstreams:
             one.permits = 0
@@ -107,7 +107,7 @@ class PermitClient:
         upstream.reserved -= 1
         return upstream
 
-    def _give_back(self, upstream: Upstream) -> None:
+    def _release(self, upstream: Upstream) -> None:
         """Makes the permit of a cancelled request available to others."""
         upstream.reserved -= 1
         self._release_surplus(upstream)

@@ -59,7 +59,7 @@ class ResponseWorker:
         other processes; after some attempts it is given up."""
         model = self._find_model(job.details["body"]["model"])
         if model is None:
-            await self._services.jobs.give_back(job, delay_s=OTHER_PROCESS_DELAY_S, counts=True)
+            await self._services.jobs.release(job, delay_s=OTHER_PROCESS_DELAY_S, counts=True)
         elif background_state := await self._services.background.begin(job):
             await _ResponseJob(self._services, job, background_state).answer(model)
 

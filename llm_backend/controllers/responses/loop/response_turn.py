@@ -121,7 +121,7 @@ class ResponseTurn:
     async def _store(self) -> None:
         store, response = self._services.responses, self._state.response
         if self._stores_response:
-            await store.remember(self._body, response, self._run.resolved.input_items)
+            await store.store(self._body, response, self._run.resolved.input_items)
         else:
             await store.append(self._body, response, self._run.resolved.input_items)
         self._is_stored = True
@@ -137,7 +137,7 @@ class ResponseTurn:
     def _store_in_background(self) -> None:
         self._is_stored = True
         if self._stores_response:
-            self._services.responses.remember_in_background(
+            self._services.responses.store_in_background(
                 self._body, self._state.response, self._run.resolved.input_items
             )
 

@@ -83,7 +83,9 @@ class Server:
     @asynccontextmanager
     async def running(self):
         worker = ResponseWorker(self.services)
-        async with run_jobs(self.jobs, [JobKind(name="response", worker=worker, at_once=2)]):
+        async with run_jobs(
+            self.jobs, [JobKind(name="response", worker=worker, max_concurrency=2)]
+        ):
             yield self
 
     def minute_at(self):

@@ -76,19 +76,19 @@ class Memory:
     async def resolve_items(self, given):
         return [stored_form({"role": "user", "content": given})]
 
-    async def remember(self, body, response, items):
+    async def store(self, body, response, items):
         if self.failures:
             raise self.failures.pop(0)
         self.kept.append(response)
 
     async def try_remember(self, body, response, items):
         try:
-            await self.remember(body, response, items)
+            await self.store(body, response, items)
         except ServiceUnavailable:
             return False
         return True
 
-    def remember_in_background(self, body, response, items):
+    def store_in_background(self, body, response, items):
         self.kept_behind.append(response)
 
 

@@ -106,14 +106,14 @@ class Memory:
     async def resolve_items(self, given):
         return [stored_form({"role": "user", "content": given})]
 
-    async def remember(self, body, response, items):
+    async def store(self, body, response, items):
         self.kept.append(response)
 
     async def try_remember(self, body, response, items):
-        await self.remember(body, response, items)
+        await self.store(body, response, items)
         return True
 
-    def remember_in_background(self, body, response, items):
+    def store_in_background(self, body, response, items):
         self.kept.append(response)
 
 

@@ -279,7 +279,7 @@ async def test_a_store_is_not_split_between_two_indexes(jobs, stores, indexes) -
 
     await take_in(jobs, other, {"a": "The gate opens."})
     taken_there = await jobs.claim(INGEST, 2, await indexes[1].name())  # "b" is for anybody
-    await jobs.give_back(taken_there[0], counts=False)
+    await jobs.release(taken_there[0], counts=False)
     for _ in range(2):
         await take_in(jobs, one, {"a": "The gate opens.", "b": "The gate opens."})
 
@@ -366,7 +366,11 @@ async def test_a_file_whose_reader_is_killed_in_each_attempt_fails(
     files: Any = Files({"killed": "killed"})
     worker = Ingestion(shelf, files, files, NO_LEDGER, limits=IngestionLimits(), only_short=True)
     kind = JobKind(
-        name=INGEST, worker=worker, at_once=1, attempts=ATTEMPTS_PER_FILE, affinity=shelf.index.name
+        name=INGEST,
+        worker=worker,
+        max_concurrency=1,
+        attempts=ATTEMPTS_PER_FILE,
+        affinity=shelf.index.name,
     )
     async with run_jobs(jobs, [kind]), asyncio.timeout(30):
         while (file := await stores.file("vs_1", "killed")).status == "in_progress":

@@ -2,7 +2,7 @@
 
 const INTERVAL_MS = 60; // looks fluent, and leaves the CPU to the model
 
-export class GradualDrawing {
+export class ThrottledRenderer {
   #draw;
   #latest = null;
   #timer = null;

@@ -1,4 +1,4 @@
-"""Dispatch of lines: each is a request to this server's own application."""
+"""Sends the lines of batches: each is a request to this server's own application."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from llm_backend.errors import Internal
 
 
 @dataclass(frozen=True, kw_only=True)
-class DispatchedAnswer:
+class LineAnswer:
     """A response with its whole body."""
 
     status: int
@@ -19,14 +19,14 @@ class DispatchedAnswer:
     body: bytes
 
 
-class Dispatch:
+class LineSender:
     """Sends the lines of batches to an ASGI application, for a caller that is authenticated
     already, and reads whole answers. Rate and concurrency limits do not hold for them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def post(self, path: str, body: bytes, caller: Any) -> DispatchedAnswer:
+    async def post(self, path: str, body: bytes, caller: Any) -> LineAnswer:
         """Posts a JSON body and returns the response. Raises `Internal` if it breaks off, which
         only a bug of the application can cause."""
         state = {"caller": caller, "is_batch": True}
@@ -34,7 +34,7 @@ class Dispatch:
             pieces = [piece async for piece in answer.pieces]
             if not answer.is_complete():
                 raise Internal("The request failed without saying why.")
-        return DispatchedAnswer(
+        return LineAnswer(
             status=answer.status,
             request_id=Headers(raw=list(answer.headers)).get("x-request-id", ""),
             body=b"".join(pieces),

@@ -1,4 +1,4 @@
-// The frame of the page: the sidebar of narrow windows, and the theme.
+// The sidebar, which opens over the page in narrow windows, and the button of the theme.
 
 import { byId, changeIcon } from "./dom.js";
 import { t } from "./language.js";
@@ -22,7 +22,7 @@ export const sidebar = {
   },
 };
 
-export function wireFrame() {
+export function wireSidebar() {
   byId("open-sidebar").addEventListener("click", () => sidebar.open());
   byId("close-sidebar").addEventListener("click", () => sidebar.close());
   byId("scrim").addEventListener("click", () => sidebar.close());
