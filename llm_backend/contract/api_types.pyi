@@ -2334,7 +2334,7 @@ class CreateUploadRequest(TypedDict):
     expires_after: NotRequired[FileExpirationAfter]
     filename: str
     mime_type: str
-    purpose: Literal["assistants", "batch", "fine-tune", "vision"]
+    purpose: Literal["assistants", "batch", "evals", "fine-tune", "user_data", "vision"]
 
 class CreateVectorStoreFileBatchRequest(TypedDict):
     attributes: NotRequired[VectorStoreFileAttributes]

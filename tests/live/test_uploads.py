@@ -46,6 +46,17 @@ def test_the_clients_own_way_to_send_a_file_in_parts(client, tmp_path):
     assert client.files.content(done.file.id).content == TEXT
 
 
+@pytest.mark.parametrize("purpose", ["evals", "user_data"])
+def test_upload_makes_a_file_of_any_purpose_of_the_client(client, purpose):
+    upload = client.uploads.create(
+        bytes=1, filename="a.txt", mime_type="text/plain", purpose=purpose
+    )
+    part = client.uploads.parts.create(upload.id, data=b"x")
+    done = client.uploads.complete(upload.id, part_ids=[part.id])
+
+    assert (upload.purpose, done.file.purpose) == (purpose, purpose)
+
+
 def test_an_upload_goes_on_after_a_restart(tmp_path):
     with serve(tmp_path, *NO_MODEL) as served, client_of(served) as client:
         upload_id = begin(client)
