@@ -68,5 +68,7 @@ def check_response_fields(body: "api.CreateResponse") -> None:
                 f"Contexts are managed by `compaction`; `{entry['type']}` is not known here.",
                 param=f"context_management[{index}].type",
             )
+    if body.get("stream_options") and not body.get("stream"):
+        raise InvalidRequest("`stream_options` needs `stream: true`.", param="stream_options")
     if (body.get("max_tool_calls") or 0) < 0:
         raise InvalidRequest("`max_tool_calls` must be at least 0.", param="max_tool_calls")

@@ -73,6 +73,7 @@ def test_logprobs_are_requested_by_number_or_by_include():
             "prompt_cache_options.comparison_response_id",
         ),
         ({"max_tool_calls": -1}, "max_tool_calls"),
+        ({"stream_options": {"include_obfuscation": False}}, "stream_options"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [{**TOOL, "name": "no name"}]}, "tools[0].name"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
