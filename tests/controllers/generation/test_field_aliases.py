@@ -18,6 +18,8 @@ from llm_backend.errors import InvalidRequest
         ({"enable_thinking": True, "chat_template_kwargs": {"a": 1}},
          {"chat_template_kwargs": {"a": 1, "enable_thinking": True}}),
         ({"temperature": 1}, {"temperature": 1}),
+        ({"max_tokens": 5, "max_completion_tokens": 5},
+         {"max_tokens": 5, "max_completion_tokens": 5}),
     ],
 )  # fmt: skip
 def test_aliases_become_the_fields_of_this_server(given: Any, expected: Any) -> None:
@@ -29,6 +31,7 @@ def test_aliases_become_the_fields_of_this_server(given: Any, expected: Any) -> 
     [
         {"repetition_penalty": 1.1, "repeat_penalty": 1.2},
         {"n_choice": 1, "n": 1},
+        {"max_tokens": 3, "max_completion_tokens": 5},
         {"enable_thinking": True, "chat_template_kwargs": {"enable_thinking": False}},
     ],
 )
