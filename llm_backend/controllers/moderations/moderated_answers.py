@@ -77,7 +77,7 @@ def _find_judge(registry: Registry, name: str, configured: str | None) -> LocalM
     try:
         judge = registry.for_model(name)
     except ModelNotFound as error:
-        raise UnsupportedField(error.message, param=_PARAM) from error
+        raise UnsupportedField(error.message, param=_PARAM, code=error.code) from error
     if judge is None:
         raise UnsupportedField(
             f"`{name}` is an upstream's; answers of local models are judged by local ones.",

@@ -146,11 +146,14 @@ def test_without_a_model_that_judges_it_is_refused():
 
     given = services(Model(), Memory())
     given.registry = SimpleNamespace(knows=lambda name: False, for_model=nobody)
-    for name in ("omni-moderation-latest", "unknown"):
+    for name, code in (
+        ("omni-moderation-latest", "unsupported_parameter"),
+        ("unknown", "model_not_found"),
+    ):
         with pytest.raises(UnsupportedField) as refused:
             moderation_of(given, {"model": "m", "moderation": {"model": name}}, list, None)
 
-        assert refused.value.param == "moderation.model"
+        assert (refused.value.param, refused.value.code) == ("moderation.model", code)
 
 
 def test_a_judge_of_an_upstream_is_refused():
