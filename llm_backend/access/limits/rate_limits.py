@@ -58,6 +58,12 @@ class WindowReservation:
                 window.correct(window_at, tokens - self.tokens)
                 self.return_surplus(window)
 
+    def cancel(self) -> None:
+        """Returns the request and its tokens."""
+        for window, window_at in zip(self.windows, self.window_starts, strict=True):
+            window.correct(window_at, -window.amount_of(self.tokens))
+            self.return_surplus(window)
+
 
 class RateLimits:
     """Enforces rate limits. `grants` are shared with other processes; None for one

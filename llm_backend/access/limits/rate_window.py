@@ -104,6 +104,6 @@ class RateLimitWindow:
         return amount
 
     def correct(self, window_at: int, amount: int) -> None:
-        """Adds the difference of used and reserved tokens, if the window is still the same one."""
+        """Adds the difference of used and reserved amounts, if the window is still the same one."""
         if window_at == self.window_at:
             self.used = max(0, self.used + amount)

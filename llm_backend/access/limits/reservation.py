@@ -48,7 +48,7 @@ class RateLimitReservation:
         target that is about to answer. Raises `RateLimited` (429), and reserves nothing for the
         target then."""
         if self._target_reservation is not None:
-            self._target_reservation.correct(0)
+            self._target_reservation.cancel()
             self._target_reservation = None
             self.headers = self._limits.headers(self._policy.rate_windows)
         windows = self._policies.target_windows(self._project, model)

@@ -57,6 +57,17 @@ async def test_reservation_keeps_the_headers_of_its_key_when_a_target_fails():
     assert of_key.headers["x-ratelimit-limit-requests"] == "100"
 
 
+async def test_failed_target_gets_its_request_back():
+    limits = RateLimits(clock=Clock(1_000_000))
+    for _ in range(2 * LIMITS["limited"]):
+        await (asked := reservation(limits)).switch_target("limited")
+        await asked.switch_target("other")
+
+    await (asked := reservation(limits)).switch_target("limited")
+
+    assert asked.headers["x-ratelimit-remaining-requests"] == str(LIMITS["limited"] - 1)
+
+
 async def test_reservation_computes_no_headers_for_a_first_target_without_limits():
     of_key = reservation(RateLimits(clock=Clock(1_000_000)), key_requests=100)
     await of_key.reserve()
