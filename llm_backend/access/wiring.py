@@ -5,9 +5,10 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from llm_backend.access.authentication.keyring import Keyring, UnknownKey
+from llm_backend.access.authentication.keyring import Keyring
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.idempotency.shared_answers import SharedAnswers
 from llm_backend.access.limits.admission_control import AdmissionControl
@@ -70,11 +71,10 @@ class Access:
     async def authenticate(self, headers: Mapping[str, str], operation: Operation) -> Caller:
         """Authenticates the caller of an operation. Raises `Unauthorized`, `Forbidden` or
         `ServiceUnavailable`."""
-        try:
-            return self.keyring.authenticate(headers, administers=operation.administers)
-        except UnknownKey:  # another process may have created it since the last poll
-            await self.keyring.poll_for_unknown_key()
-            return self.keyring.authenticate(headers, administers=operation.administers)
+        authenticate = self.keyring.authenticate
+        return await self.keyring.find_caller(
+            partial(authenticate, headers, administers=operation.administers)
+        )
 
 
 @asynccontextmanager

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import httpx
@@ -285,6 +287,21 @@ def test_keys_and_limits_hold_and_usage_is_counted(tmp_path):
     assert sum(one["input_tokens"] for one in results) == sum(
         one["usage"]["input_tokens"] for one in good
     )
+
+
+def test_socket_takes_a_key_that_another_process_has_just_created(tmp_path):
+    environment = {"LLM_BACKEND_API_KEYS": "sk-root", "LLM_BACKEND_KEYS_REFRESH_S": "60"}
+    with serve(tmp_path, environment=environment) as server:
+        created = subprocess.run(
+            [sys.executable, "-m", "llm_backend", "keys", "create", "--config", "/dev/null"],
+            env={**os.environ, "LLM_BACKEND_DATA_DIR": str(tmp_path)},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        headers = _bearer(created.stdout.strip())
+        with connect(socket_url(server), additional_headers=headers) as socket:
+            first = json.loads(socket.recv(timeout=30))
+
+    assert first["type"] == "session.created"
 
 
 def _bearer(key: str) -> dict[str, str]:

@@ -174,6 +174,16 @@ class Keyring:
                 log.warning("keys_not_refreshed", extra={"reason": str(error)})
             self._is_fresh = False
 
+    async def find_caller(self, authenticate: Callable[[], Caller]) -> Caller:
+        """Returns the caller that `authenticate` finds by this keyring; for an unknown key it is
+        called again after a poll, because another process may have created the key since the last
+        one. Raises as `authenticate` does."""
+        try:
+            return authenticate()
+        except UnknownKey:
+            await self.poll_for_unknown_key()
+            return authenticate()
+
     async def poll_for_unknown_key(self) -> None:
         """Polls the database, in which another process may have created the key. If a poll is
         running, the next one is awaited: the running one may have read the database too early.

@@ -104,7 +104,7 @@ class WebSocketEndpoints:
                     else partial(keyring.caller_of, secret.key_id)
                 )
                 serve = partial(_realtime, secret=secret)
-        find_caller()
+        await self._services.access.keyring.find_caller(find_caller)
         await serve(self._services, socket, self._request_app, find_caller)
 
 
