@@ -53,6 +53,11 @@ def json_limits(settings: Settings) -> BodyLimits:
     )
 
 
+def announces_body(headers: Mapping[str, str]) -> bool:
+    """True if the headers (names in lower case) say that the request has a body."""
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
 def check_length(headers: Mapping[str, str], limit_bytes: int) -> None:
     """Raises `TooLarge` if the `Content-Length` is over the limit."""
     announced = headers.get("content-length", "")

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend.contract.body import (
     BodyLimits,
+    announces_body,
     check_encoding,
     check_length,
     limit_body,
@@ -172,7 +173,7 @@ class RequestValidator:
         self._checks.check_media_type(operation.operation_id, headers)
         self._check_query(operation, checked, scope["query_string"])
         if not self._checks.takes_body(operation.operation_id):
-            return receive
+            return await self._read_undescribed(checked, headers, receive)
         checked.form = self._checks.form(operation.operation_id)
         return await self._read(operation, checked, headers, receive)
 
@@ -211,6 +212,23 @@ class RequestValidator:
         REQUEST_BYTES.set(len(raw))
         await offload(self._parse_and_check, operation, checked)
         return replay_body(raw, receive)
+
+    async def _read_undescribed(
+        self, checked: ValidatedInput, headers: Mapping[str, str], receive: Receive
+    ) -> Receive:
+        """Bounds a body that the document does not describe. JSON is read, for the relay, which
+        sends it unchanged; it is not parsed."""
+        if not announces_body(headers):
+            return receive
+        limits = self._checks.limits
+        is_json = _media_type(headers.get("content-type", "")) == _JSON
+        limit_bytes = limits.json_bytes if is_json else limits.upload_bytes
+        check_length(headers, limit_bytes)
+        receive = limit_body(receive, limit_bytes)
+        if not is_json:
+            return receive
+        checked.raw_body = await read_body(receive)
+        return replay_body(checked.raw_body, receive)
 
     def _parse_and_check(self, operation: Operation, checked: ValidatedInput) -> None:
         if checked.raw_body:

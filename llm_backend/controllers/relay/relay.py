@@ -19,6 +19,7 @@ from llm_backend.backends.upstream.headers import (
 from llm_backend.backends.upstream.passed_headers import without_credentials
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest, ignore
 from llm_backend.contract.application.envelope import encode_target
+from llm_backend.contract.body import announces_body
 from llm_backend.controllers.relay.relayed_client import (
     RequestBodyStream,
     WhileRelayedClientConnected,
@@ -184,8 +185,7 @@ def _has_unread_body(http: HttpRequest) -> bool:
     """True if the request has a body that has not been read yet: only JSON is read before."""
     headers = http.headers
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_announced = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
-    return is_announced and media_type != "application/json"
+    return announces_body(headers) and media_type != "application/json"
 
 
 def _streams(body: Any) -> bool | None:  # Any: parsed JSON
