@@ -149,6 +149,26 @@ async def test_an_answer_passes_byte_for_byte(tmp_path):
             assert (got.body, got.is_whole) == (expected, True), name
 
 
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+async def test_body_that_the_document_does_not_describe_is_relayed_within_the_limits(
+    tmp_path, kind
+):
+    def asking(body: bytes) -> bytes:
+        asked = post(body, path="/v1/fine_tuning/jobs/ftjob-1/cancel")
+        return asked.replace(b"application/json", kind.encode())
+
+    settings = {"body_limit_bytes": 1024, "upload_limit_bytes": 1024}
+    async with (
+        FakeUpstream(answer=answer(b"{}")) as fake,
+        gateway(tmp_path, backends=[backend(fake, "a")], **settings) as served,
+    ):
+        got = await served.ask(asking(b'{"why": 1}'))
+        too_large = await served.ask(asking(b'"' + b"x" * 1024 + b'"'))
+
+    assert (got.status, [one.body for one in fake.requests]) == (200, [b'{"why": 1}'])
+    assert too_large.status == 413
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

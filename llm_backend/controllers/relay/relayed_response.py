@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 # Quotes inside JSON strings are escaped, so no string can match this.
 _ERROR_FIELD = re.compile(rb'"error"\s*:\s*\{')
+_TEXT_TYPES = (b"application/json", b"text/plain")
 _HTML_TYPES = (b"text/html", b"application/xhtml")
 _BODY_HEADERS = (b"content-", b"accept-ranges", b"cache-control", b"etag", b"last-modified")
 
@@ -36,7 +37,8 @@ Finish = Callable[[], Awaitable[None] | None]
 async def documented_error(relayed: UpstreamAnswer, http: HttpRequest) -> UpstreamAnswer:
     """Rewrites an error that lacks the document's form (an HTML page, often of a proxy, JSON of
     another shape, a text, or an empty body) to that form, with the same status. Returns other
-    answers unchanged, also compressed ones and those longer than `ERROR_BYTES`.
+    answers unchanged, also those that are compressed, longer than `ERROR_BYTES` or of another
+    content type.
 
     Raises `UpstreamFailed` and `UpstreamTimeout` if the body of an error breaks off.
     """
@@ -51,7 +53,7 @@ async def documented_error(relayed: UpstreamAnswer, http: HttpRequest) -> Upstre
             relayed, http, "The upstream, or a proxy in front of it, answered with a page and the "
             f"status {relayed.status}.",
         )  # fmt: skip
-    if relayed.header(b"content-encoding"):
+    if (kind and not kind.startswith(_TEXT_TYPES)) or relayed.header(b"content-encoding"):
         return relayed
     return await _with_documented_body(relayed, http)
 
