@@ -1,5 +1,6 @@
-"""Every error that a client can get. Two are defined elsewhere: `UnknownKey` in `keyring.py`, and
-`SchemaUnsupported` in `backends/schemas/keywords.py`. `error_bodies.py` has their bodies.
+"""Every error that a client can get. Those of one module are defined there: `UnknownKey` in
+`keyring.py`, `SchemaUnsupported` in `backends/schemas/keywords.py`. `error_bodies.py` has their
+bodies.
 
     ApiError                     status  type                    code
     |- InvalidRequest               400  invalid_request_error   invalid_value, or as given
@@ -25,7 +26,7 @@
     |- Internal                     500  server_error            internal_error
     |- UnusableAnswer               500  server_error            unusable_answer, or as given
     |- Unsupported                  501  server_error            unsupported_operation
-    |- ServiceUnavailable         503  server_error            overloaded
+    |- ServiceUnavailable          503  server_error            overloaded
     |  |- NotServing                503  server_error            overloaded
     |  `- EngineUnavailable         503  server_error            engine_unavailable
     |- DeadlineExceeded             504  server_error            deadline_exceeded
@@ -117,7 +118,7 @@ class ContextLengthExceeded(InvalidRequest):
 
 
 class Unauthorized(InvalidRequest):
-    """No API key, or an unknown one."""
+    """No API key, or one that is unknown, expired, revoked or of an archived project."""
 
     status = 401
     default_code = "invalid_api_key"

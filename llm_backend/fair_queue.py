@@ -30,7 +30,7 @@ class FairQueue(Generic[Resource]):
 
     At most `depth` requests wait; if the queue is full, the caller with the most waiting requests
     loses its newest one. If a request is cancelled after it was granted a resource and before
-    `wait` returns, `release` gets the resource. `refusal` begins the messages of errors.
+    `wait` returns, `release` gets the resource. `busy_message` begins the messages of errors.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class FairQueue(Generic[Resource]):
         release: Callable[[Resource], None],
         *,
         depth: int,
-        refusal: str = "The server is busy",
+        busy_message: str = "The server is busy",
     ) -> None:
         self._release = release
         self._depth = depth
-        self._refusal = refusal
+        self._busy_message = busy_message
         # By fairness key, in round-robin order.
         self._waiting: dict[str, deque[_Waiter[Resource]]] = {}
 
@@ -123,7 +123,7 @@ class FairQueue(Generic[Resource]):
             newest.granted.set_exception(self._overload_error("its queue is full"))
 
     def _overload_error(self, reason: str) -> ServiceUnavailable:
-        return ServiceUnavailable(f"{self._refusal}, and {reason}; try again later.")
+        return ServiceUnavailable(f"{self._busy_message}, and {reason}; try again later.")
 
 
 class FairSemaphore:

@@ -132,7 +132,7 @@ def _watch(metrics: Metrics, name: str) -> UpstreamObserver:
     return UpstreamObserver(
         add_outstanding=metrics.upstream_outstanding.labels(name).inc,
         count_failure=metrics.upstream_failures.labels(name).inc,
-        set_up=metrics.upstream_up.labels(name).set,
+        record_up=metrics.upstream_up.labels(name).set,
     )
 
 

@@ -24,7 +24,8 @@ class ApiRequest:
     the client sent; `path` is decoded. Handlers give `body` and `query` the types of
     `contract/api_types.pyi`. `caller` is the result of `authenticate`, None for operations that
     need no key. `meter` counts the usage of the request. Admission control sets it for metered
-    operations; no other field changes.
+    operations; no other field changes. For a project without retention, handlers get a copy in
+    which `store` of `body` and `raw_body` is false.
     """
 
     operation: Operation

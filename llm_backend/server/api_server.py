@@ -63,8 +63,7 @@ class ApiServer:
             access_log=False,
             proxy_headers=False,  # nothing depends on the address of the client
             server_header=False,
-            # `Envelope` (`contract/application/`) adds the `Date` of local answers; relayed ones
-            # have their upstream's.
+            # `Envelope` (`contract/application/`) adds the `Date` of every answer.
             date_header=False,
             ws_max_size=settings.body_limit_bytes,
             timeout_keep_alive=settings.keep_alive_timeout_s,

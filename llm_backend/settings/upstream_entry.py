@@ -83,7 +83,7 @@ class UpstreamEntry(BaseModel):
     honours_idempotency_key: bool = Field(
         False,
         description="Set this if the upstream executes a request with an `Idempotency-Key` only "
-        "once, even if it is sent twice. Only then is a request that may have reached it retried.",
+        "once, even if it is sent twice. Only then is a POST that may have reached it retried.",
     )
 
     _check_empty = field_validator("*", mode="before")(require_text)

@@ -110,10 +110,10 @@ class UpstreamConfig:
             return True
         return wire is None or self.wire is wire
 
-    def names(self, model: str) -> bool:
+    def matches(self, model: str) -> bool:
         """Returns True if the settings assign it this model, by name or pattern."""
         return any(fnmatchcase(model, pattern) for pattern in self.models)
 
     def may_list(self, model: str) -> bool:
         """Returns True if a model that the upstream lists is shown to clients."""
-        return self.serves_any or self.names(model)
+        return self.serves_any or self.matches(model)

@@ -15,4 +15,4 @@ class UpstreamObserver:
 
     add_outstanding: Callable[[float], None] = _ignore
     count_failure: Callable[[], None] = _ignore
-    set_up: Callable[[float], None] = _ignore
+    record_up: Callable[[float], None] = _ignore

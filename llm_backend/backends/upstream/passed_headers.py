@@ -124,7 +124,7 @@ _ACCOUNT_HEADERS = frozenset({b"openai-organization", b"openai-project"})
 @dataclass(frozen=True, kw_only=True)
 class HeaderList:
     """Allow list: names in lower case, prefixes of names, and `added` patterns of the settings;
-    a header in `dropped` passes only if `names` has it, too."""
+    headers in `dropped` do not pass by a prefix or a pattern."""
 
     names: frozenset[bytes]
     prefixes: tuple[bytes, ...] = ()

@@ -43,13 +43,13 @@ class UpstreamPool:
     cases:
 
     * it counts as not processed (`UpstreamError.may_be_processed` is False),
-    * the answer has a status of `retry.REFUSED`, and an untried upstream is left,
+    * the answer has a status of `retry_rules.REFUSED`, and an untried upstream is left,
     * the request's method is idempotent, or
     * the request has an idempotency key that the upstream honours; it is sent to the same upstream.
 
     With `has_fallback` (the route has a further target) requests are retried at untried upstreams
-    only, after each status of `retry.FALLBACK`, too, and not for their idempotency key. There are
-    three attempts at most, and none after a streamed body has begun.
+    only, after each status of `retry_rules.FALLBACK`, too, and not for their idempotency key. There
+    are three attempts at most, and none after a streamed body has begun.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ class UpstreamHealth:
 
     def record_failure(self, now_s: float, epoch: int) -> None:
         """Records a failure: no answer, an invalid, incomplete or redirecting one, a rejected key,
-        or a status of `retry.DOWN`."""
+        or a status of `retry_rules.DOWN`."""
         if epoch != self._epoch:
             return
         self._failures += 1

@@ -27,7 +27,7 @@ class UpstreamLoad:
         self.reserved = 0  # permits of requests that are about to be sent
         self.on_permit_free: Callable[[], None] = _no_waiter
         self._observer = observer
-        self._observer.set_up(1)
+        self._observer.record_up(1)
 
     @property
     def name(self) -> str:
@@ -69,7 +69,7 @@ class UpstreamLoad:
         was_ejected = self.health.is_ejected
         self.health.record_answer_start(epoch)
         if was_ejected and not self.health.is_ejected:
-            self._observer.set_up(1)
+            self._observer.record_up(1)
 
     def _record_success(self, epoch: int) -> None:
         self._record_answer_start(epoch)
@@ -80,7 +80,7 @@ class UpstreamLoad:
         self.health.record_failure(asyncio.get_running_loop().time(), epoch)
         self._observer.count_failure()
         if self.health.is_ejected and not was_ejected:
-            self._observer.set_up(0)
+            self._observer.record_up(0)
             log.error("upstream_ejected", extra={"upstream": self.name})
 
 

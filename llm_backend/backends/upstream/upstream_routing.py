@@ -31,7 +31,7 @@ class UpstreamRouting:
 
     def _for_model(self, model: str, operation: tuple[str, ...]) -> Sequence[str]:
         """Returns the names of the upstreams that may answer a model; empty if none."""
-        naming = [one.name for one in self._upstreams if one.names(model)]
+        naming = [one.name for one in self._upstreams if one.matches(model)]
         own = self._own(operation)
         return naming or ([own] if own else self._any)
 

@@ -43,8 +43,8 @@ class Destination:
     """Target of a relayed request: the upstream's name of the model, and the upstream if a route
     names one.
 
-    `has_fallback`: the route has a further target, so statuses of `retry.FALLBACK` are raised as
-    errors.
+    `has_fallback`: the route has a further target, so statuses of `retry_rules.FALLBACK` are raised
+    as errors.
     """
 
     model: str
@@ -108,8 +108,9 @@ async def relay(
     `finish` is called once for an answer that began: before its last bytes are sent if they can be
     recognized, else after them. It is also called when the answer breaks off or the client
     disconnects. Its result, if any, is awaited; an `ApiError` of it aborts the answer. Raises
-    `Unsupported` without an upstream, `UpstreamFailed`, `UpstreamTimeout`, and `ClientGone` if the
-    client disconnects before the answer began.
+    `Unsupported` without an upstream, `InvalidRequest` for a path that no upstream gets and, if
+    `strict`, for unknown fields, `ServiceUnavailable` if all upstreams are full, `UpstreamFailed`,
+    `UpstreamTimeout`, and `ClientGone` if the client disconnects before the answer began.
     """
     if services.upstreams is None:
         raise Unsupported(

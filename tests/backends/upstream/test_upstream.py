@@ -62,7 +62,7 @@ async def test_observer_is_called_at_ejection_and_return():
     async with (
         fake,
         Upstream(
-            UpstreamConfig(base_url=fake.base_url), UpstreamObserver(set_up=told.append)
+            UpstreamConfig(base_url=fake.base_url), UpstreamObserver(record_up=told.append)
         ) as upstream,
     ):
         for _ in range(4):

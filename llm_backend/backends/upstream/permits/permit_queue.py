@@ -29,7 +29,9 @@ class PermitQueue(Generic[UpstreamT]):
         self, choose: Callable[[Sequence[UpstreamT]], UpstreamT], *, depth: int = WAITING_LIMIT
     ) -> None:
         self._choose = choose
-        self._queue: FairQueue[UpstreamT] = FairQueue(self._release, depth=depth, refusal=_BUSY)
+        self._queue: FairQueue[UpstreamT] = FairQueue(
+            self._release, depth=depth, busy_message=_BUSY
+        )
         self._polling: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
