@@ -53,7 +53,7 @@ class LowerTiers:
             slots,
             folder,
             statistics,
-            save_overwritten=self._saver.save_overwritten,
+            save_overwritten=self.save_overwritten,
             tokens_per_s=tokens_per_s,
         )
 

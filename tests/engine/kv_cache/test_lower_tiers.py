@@ -9,13 +9,15 @@ import pytest
 
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.kv_cache.cache import Cache
+from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache
 from llm_backend.engine.kv_cache.prefix_files import PrefixFolder, open_folder
 from llm_backend.engine.kv_cache.prefix_files.prefix_restorer import PrefixRestorer
-from llm_backend.engine.messages import PrefixLimits
+from llm_backend.engine.messages import PREFIX_BLOCK, PrefixLimits
 from llm_backend.engine.scheduling.scheduler import Scheduler
 from llm_backend.engine.scheduling.slot_cells import SlotCells
 from llm_backend.engine.statistics import Statistics
 from tests.engine.fakes import LETTERS, FakeModel, Outbox, generate, greedy, image, load_command
+from tests.engine.kv_cache.test_host_prefix_cache import host_cache as in_host_memory
 from tests.engine.test_generator import Bench
 
 RESTED_S = 100.0
@@ -26,11 +28,14 @@ OTHER = "something else, and a good deal of that, too, as it is. " * 4
 class Kept(Bench):
     """A generator over a fake model, with prefix files in a folder."""
 
-    def __init__(self, folder: PrefixFolder, **shape: object) -> None:
+    def __init__(
+        self, folder: PrefixFolder, host_cache: HostPrefixCache | None = None, **shape: object
+    ) -> None:
         self.folder = folder
         self.model = FakeModel(**{"context_tokens": 512, "batch_tokens": 128, **shape})
         self.outbox = Outbox()
-        self.generator = Generator(self.model, load_command(), self.outbox, prefixes=folder)
+        self.generator = Generator(self.model, load_command(), self.outbox, prefixes=folder,
+                                   host_cache=host_cache)  # fmt: skip
 
     def idle(self) -> None:
         """Long enough for all that is to be written."""
@@ -137,6 +142,17 @@ def test_prefix_files_save_a_prefix_before_it_is_overwritten(begin):
 
     assert again.cached_tokens >= len(SYSTEM)
     assert again.text("1") == greedy(SYSTEM + "again", 8)
+
+
+def test_restored_file_moves_the_overwritten_prefix_to_host_memory(begin):
+    had(begin, SYSTEM)
+    bench = begin(host_cache=in_host_memory(), slots=1)
+    bench.answer(generate(OTHER, id="other"))
+    bench.answer(generate(SYSTEM + "again"))
+    bench.answer(generate(OTHER + "more", id="more"))
+
+    assert bench.cached_tokens >= len(SYSTEM)
+    assert bench.deltas("more")[-1].cached_tokens >= len(OTHER) - PREFIX_BLOCK
 
 
 def test_prefix_files_are_not_written_twice(begin, files):
