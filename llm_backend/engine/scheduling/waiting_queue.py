@@ -89,9 +89,12 @@ class WaitingQueue:
 
     def _must_wait(self, sequence: Sequence, running: abc.Sequence[Sequence]) -> bool:
         """True if another sequence computes a prefix of this one, or a prefix is being read from a
-        file, and it exceeds every cached prefix by at least `copy_threshold` tokens."""
-        if self._cache.prefixes_being_restored and self._cache.should_wait_for_restore(
-            sequence.reusable_tokens
+        file, and it exceeds every cached prefix by at least `copy_threshold` tokens. A prefix that
+        is read needs a free slot: without one, no sequence waits for it."""
+        if (
+            self._cache.free_slots
+            and self._cache.prefixes_being_restored
+            and self._cache.should_wait_for_restore(sequence.reusable_tokens)
         ):
             return True
         leader, length = self._leaders.pop(sequence, (None, 0))

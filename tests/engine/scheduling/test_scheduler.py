@@ -444,6 +444,17 @@ def test_scheduler_preempts_a_batch_sequence_after_its_share():
     assert job.slot is None
 
 
+def test_scheduler_preempts_a_batch_sequence_for_one_whose_prefix_is_read():
+    loop = scheduler(slots=1)
+    job, person = batch(3), sequence(40, arrived_at=1)
+    caught_up(loop, job)
+    loop._cache.prefixes_being_restored = (person.reusable_tokens[:39],)
+    loop.add(person)
+    computed(loop, passes=64)
+
+    assert [admitted.sequence for admitted in loop.admit()] == [person]
+
+
 def test_scheduler_readmits_a_preempted_batch_sequence():
     loop = scheduler(slots=2)
     job, *people = batch(3), *(sequence(3, arrived_at=1) for _ in range(2))
