@@ -96,7 +96,8 @@ class Keyring:
         is True for operations of the organization.
 
         Raises `Unauthorized` for no key, or an unknown or invalid one, `Forbidden` for
-        the wrong kind of key, and `ServiceUnavailable` if the database is needed and cannot be used.
+        the wrong kind of key, and `ServiceUnavailable` if the database is needed and cannot be
+        used.
         """
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if not scheme and "x-api-key" in headers:  # of Anthropic's clients
