@@ -186,7 +186,7 @@ class Generator(WorkerEngine):
         for request, message in self._requests.find_expired(now):
             self._fail(request.address, Failure.QUEUE_DEADLINE, message)
         self._lower_tiers.step(now, is_idle=self._scheduler.is_idle)
-        if not self._scheduler.admit(self._prepare_slot):
+        if not self._scheduler.admit(self._prepare_admitted):
             for moved in self._scheduler.compact():
                 self._prepare_slot(moved)
         self._encode_media()
@@ -268,9 +268,12 @@ class Generator(WorkerEngine):
             self._publish_delta(request, consumer.end_at_prompt())
         self._close(request)
 
-    def _prepare_slot(self, admitted: AdmittedSequence) -> None:
+    def _prepare_admitted(self, admitted: AdmittedSequence) -> None:
         self.statistics.admitted_tokens += len(admitted.sequence.tokens)
         self.statistics.cached_tokens += admitted.allocation.cached_tokens
+        self._prepare_slot(admitted)
+
+    def _prepare_slot(self, admitted: AdmittedSequence) -> None:
         self._lower_tiers.save_overwritten(admitted.allocation)
         self._slots.prepare(admitted)
         self._publish_slot_assigned(self._requests[admitted.sequence.request])
@@ -427,8 +430,8 @@ class Generator(WorkerEngine):
 
 def _copied_context(model: Model) -> int:
     """Returns the context length by which the cost of copying a slot is estimated: that of the
-    model, or at most
-    `_MAX_COPIED_TOKENS` if only used cells are copied, of which a long context has few."""
+    model, or at most `_MAX_COPIED_TOKENS` if only used cells are copied, of which a long context
+    has few."""
     if model.copies_only_used_cells:
         return min(model.context_tokens, _MAX_COPIED_TOKENS)
     return model.context_tokens

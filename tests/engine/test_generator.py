@@ -578,3 +578,23 @@ def test_request_with_invalid_logits_leaves_no_cached_prefix():
 
     assert bench.deltas("b")[0].cached_tokens == 0
     assert bench.text("b") == greedy("abcdef", 8)
+
+
+def test_moved_sequence_is_not_counted_as_cached_again(monkeypatch):
+    bench = Bench(FakeModel(slots=3, context_tokens=512, batch_tokens=128))
+    copy, targets = bench.model.copy, []
+    monkeypatch.setattr(
+        bench.model, "copy", lambda source, target: (targets.append(target), copy(source, target))
+    )
+    prompts = {"1": "the first of them", "2": "one between them", "3": "and the last one"}
+    bench.submit(
+        *(
+            generate(prompt, id=id, max_tokens=4 if id == "2" else 200)
+            for id, prompt in prompts.items()
+        )
+    )
+    bench.run()
+
+    assert targets == [1], "the last sequence moves next to the first"
+    assert bench.generator.statistics.admitted_tokens == sum(map(len, prompts.values()))
+    assert bench.generator.statistics.cached_tokens == 0
