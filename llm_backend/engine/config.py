@@ -26,9 +26,9 @@ class EngineConfig(WorkerConfig, frozen=True, kw_only=True):
     """Configuration of one engine: of its worker process, and of the supervision of that process.
 
     A worker that dies is restarted after a delay. After more than `restart_limit` deaths in a row,
-    or if the model cannot be loaded, the engine is `failed` for a pause and is then started again.
-    Each further death or failure in a row doubles the delay or the pause. Once a worker has been
-    ready for `restart_reset_s`, the count starts anew.
+    or if the first worker cannot load the model, the engine is `failed` for a pause and is then
+    started again. Each further death or failure in a row doubles the delay or the pause. Once a
+    worker has been ready for `restart_reset_s`, the count starts anew.
     """
 
     smaller_fit: EngineFit | None = None  # replaces this fit if the start fails for lack of memory

@@ -11,7 +11,8 @@ class Statistics:
     prefix; `generated_tokens` were generated. `media_tokens`, of images and audio, were computed
     apart from passes, in `media_s`. `prefix_reads` files of prefixes were restored, which saved
     computing `prefix_read_tokens`; `prefix_writes` were written. `context_shifts` counts how often
-    the oldest tokens of an answer were dropped. `deaths` is the number of workers before this one.
+    the oldest tokens of an answer were dropped. `deaths` is the number of earlier workers
+    that died unexpectedly or could not start.
     """
 
     passes: int = 0

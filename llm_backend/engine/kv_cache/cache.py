@@ -7,7 +7,7 @@ used slot is evicted first (LRU). Copying cells from another slot costs about as
 
 Unified cells (`kv_unified` of llama.cpp) are one pool for all slots. Without them, the native code
 computes each contiguous range of slots as a batch of its own. Neighbouring slots are preferred
-then, and prefixes in them are copied to other slots before they are overwritten.
+then. Prefixes are copied to less recently used slots before they are overwritten.
 """
 
 from collections import abc
@@ -19,7 +19,7 @@ from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.kv_cache.slot_allocation import Copy, SlotAllocation, SlotTokens
 from llm_backend.engine.media_runs import length_of_whole_runs
 
-_CELLS_COPIED_PER_TOKEN = 32  # in the time of one computed token; 360 were measured
+_CELLS_COPIED_PER_TOKEN = 32  # in the time of one computed token; assumed low: 360 were measured
 _MINIMUM_COPY_COST = 4  # minimum cost of a copy, in computed tokens
 _PROMPT_END_TOLERANCE = 4  # last tokens of a prompt that count as part of the answer
 _MINIMUM_RESTORE_COST = 16  # minimum cost of restoring a state, in computed tokens
@@ -29,7 +29,7 @@ class HostPrefixStates(Protocol):
     """The host prefix cache: states of prefixes that can be restored into a slot without a file."""
 
     def find(self, tokens: abc.Sequence[int]) -> Prefix | None:
-        """Returns the state whose prefix of these tokens saves the most; None if there is none."""
+        """Returns a state that saves prefill of these tokens; None if there is none."""
 
     def record_restore(self, prefix: Prefix, shared: int) -> None:
         """Records that the first `shared` tokens of a state are restored into a slot."""

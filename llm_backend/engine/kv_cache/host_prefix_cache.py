@@ -100,8 +100,9 @@ class HostPrefixCache:
         self.saves += 1
 
     def find(self, tokens: abc.Sequence[int]) -> Prefix | None:
-        """The state that saves the most of these tokens, less the cost of restoring it; of equal
-        ones the smallest. Only the tokens before the first image or audio are looked up."""
+        """Of the states that share the most whole blocks with these tokens, the one that saves the
+        most, less the cost of restoring it; of equal ones the smallest. Only the tokens before the
+        first image or audio are looked up."""
         if not self._prefixes:
             return None
         matches = self._matches(tokens[: plain_length(tokens)])

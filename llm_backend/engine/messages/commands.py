@@ -106,12 +106,12 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     for) as the first deltas of every choice. `best_of` generates that many and returns the `n` with
     the best mean logprob (deltas then come only at the end). `suffix` is the text after the
     generated one, for models with infill tokens (fill in the middle). `stop_token_ids` end an
-    answer as an end token does; before `min_tokens` nothing ends it but its grammar. `is_chat`:
-    later prompts are expected to contain this answer, and this prompt may contain earlier ones;
-    these get the tokens that were generated, not a new tokenization of the same text. `prediction`
-    is text that the answer may repeat; it speeds the answer up and does not change it. `media` are
-    the images and audio in a text prompt, in their order. `grammar` constrains every answer, in
-    llguidance's Lark: it may hold JSON schemas (`%json {...}`) and name special tokens
+    answer as an end token does; before `min_tokens` only its grammar or a full context ends it.
+    `is_chat`: later prompts are expected to contain this answer, and this prompt may contain
+    earlier ones; these get the tokens that were generated, not a new tokenization of the same text.
+    `prediction` is text that the answer may repeat; it speeds the answer up and does not change it.
+    `media` are the images and audio in a text prompt, in their order. `grammar` constrains every
+    answer, in llguidance's Lark: it may hold JSON schemas (`%json {...}`) and name special tokens
     (`<|im_end|>`, `<[271]>`); an answer ends where nothing can follow."""
 
     id: str

@@ -182,10 +182,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     `sequences` is the sum of the sequences of each pass: divided by `passes` it is the mean batch
     size. `busy_s` is the time spent in steps, without idle time. `admitted_tokens` counts the
-    prompt tokens of sequences and inputs that got a slot; `cached_tokens` of them were in a cached
-    prefix. `media_tokens` are tokens of images and audio, which are encoded apart from passes, in
-    `media_s` seconds. `context_shifts` counts how often the oldest tokens of an answer were
-    dropped. There are now `prefix_files` of `prefix_bytes`. `prefix_reads` and `prefix_writes`
+    tokens of sequences that got a slot, again after a preemption; `cached_tokens` of them were in a
+    cached prefix. `media_tokens` are tokens of images and audio, which are encoded apart from
+    passes, in `media_s` seconds. `context_shifts` counts how often the oldest tokens of an answer
+    were dropped. There are now `prefix_files` of `prefix_bytes`. `prefix_reads` and `prefix_writes`
     count files read and written so far; reading saved the prefill of `prefix_read_tokens`. The
     `prefix_ram_*` are the same for the host prefix cache.
     """

@@ -83,7 +83,7 @@ class Failure(StrEnum):
     INVALID = "invalid"  # a token outside the vocabulary, or an input that no model could take
     UNSUPPORTED = "unsupported"  # this model cannot compute it: embeddings on a chat model, say
     INTERNAL = "internal"  # the engine failed this command and goes on
-    CRASHED = "crashed"  # the same request has crashed the worker twice; it is quarantined
+    CRASHED = "crashed"  # the request is a likely cause of crashes of the worker; it is quarantined
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):

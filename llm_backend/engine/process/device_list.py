@@ -1,5 +1,5 @@
-"""GPUs of this machine, listed by a process of its own. Only workers load the native code here, and
-drivers of GPUs keep memory in each process that asks them.
+"""GPUs of this machine, listed by a process of its own: a GPU driver keeps memory in every process
+that queries it, and only workers load llama.cpp.
 
 A build without a backend for GPUs, as its libraries show, starts no such process.
 """

@@ -1,4 +1,4 @@
-"""Base of what drafts tokens beside a model: its costs, and when its estimates are reset."""
+"""Base class of drafters (a draft model, a draft head): costs, and when estimates are reset."""
 
 import time
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""Voices of the speakers of a block, and of those heard known it. Pure.
+"""Voices of the speakers of a block, and of those heard before it. Pure.
 
 A voice is a vector. Its direction is the speaker's embedding, and its norm is the time for which
 the speaker was heard. The sum of two voices is therefore their mean, weighted by time.

@@ -43,7 +43,7 @@ class PrefixSaver:
         self._statistics = statistics
         self._clock = clock
         self._writing: Future[PrefixEntry] | None = None
-        # names of files with prefixes of slots, found since the last work; these are not evicted
+        # names of files that hold prefixes of slots; they are not evicted until the next work
         self._retained: set[str] = set()
         self._has_space = True  # False once a further file would evict a retained one
         self._worked_at = 0.0
