@@ -172,9 +172,10 @@ class RequestValidator:
             headers = {**headers, "content-type": _JSON}  # `curl -d` says that JSON is a form
         self._checks.check_media_type(operation.operation_id, headers)
         self._check_query(operation, checked, scope["query_string"])
-        if not self._checks.takes_body(operation.operation_id):
-            return await self._read_undescribed(checked, headers, receive)
-        checked.form = self._checks.form(operation.operation_id)
+        if self._checks.takes_body(operation.operation_id):
+            checked.form = self._checks.form(operation.operation_id)
+        elif not announces_body(headers):
+            return receive
         return await self._read(operation, checked, headers, receive)
 
     def _check_query(
@@ -212,23 +213,6 @@ class RequestValidator:
         REQUEST_BYTES.set(len(raw))
         await offload(self._parse_and_check, operation, checked)
         return replay_body(raw, receive)
-
-    async def _read_undescribed(
-        self, checked: ValidatedInput, headers: Mapping[str, str], receive: Receive
-    ) -> Receive:
-        """Bounds a body that the document does not describe. JSON is read, for the relay, which
-        sends it unchanged; it is not parsed."""
-        if not announces_body(headers):
-            return receive
-        limits = self._checks.limits
-        is_json = _media_type(headers.get("content-type", "")) == _JSON
-        limit_bytes = limits.json_bytes if is_json else limits.upload_bytes
-        check_length(headers, limit_bytes)
-        receive = limit_body(receive, limit_bytes)
-        if not is_json:
-            return receive
-        checked.raw_body = await read_body(receive)
-        return replay_body(checked.raw_body, receive)
 
     def _parse_and_check(self, operation: Operation, checked: ValidatedInput) -> None:
         if checked.raw_body:
