@@ -95,7 +95,7 @@ class Keyring:
         """Returns the caller of a request with these headers (names in lower case). `administers`
         is True for operations of the organization.
 
-        Raises `Unauthorized` for no key, or an unknown or invalid one, `Forbidden` for
+        Raises `Unauthorized` for no key, or one that is unknown or no longer valid, `Forbidden` for
         the wrong kind of key, and `ServiceUnavailable` if the database is needed and cannot be
         used.
         """

@@ -1,6 +1,6 @@
 """Operations that call a model, cause costs at an upstream or send requests to other hosts, and the
-units by which each is metered (pure). `exempt_operations` has the others, with reasons,
-but for administration and open operations.
+units by which each is metered (pure). `exempt_operations` has the others, with reasons, but
+for administration and open operations.
 """
 
 import re

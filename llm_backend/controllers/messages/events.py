@@ -102,8 +102,8 @@ class MessageEvents:
         return encode_error("/messages", error)
 
     def _stop_reason(self) -> str:
-        """Returns the reason, also where the upstream gave none, or `stop` for an answer that calls
-        a tool: clients run a tool only for `tool_use`."""
+        """Returns the reason. Some upstreams give none, or `stop` for an answer that calls a tool,
+        but clients run a tool only for `tool_use`."""
         reason = self._message["stop_reason"] or "end_turn"
         return "tool_use" if reason == "end_turn" and self._call_blocks else reason
 

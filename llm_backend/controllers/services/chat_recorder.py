@@ -123,9 +123,9 @@ class ChatRecorder:
         `store: true`. Any other chat is counted and logged as lost.
         """
         new = _new_chat(body, completion, complete=complete, owner=current_owner())
-        await self._remember(body, new)
+        await self._store(body, new)
 
-    async def _remember(self, body: JsonMapping, new: NewChat) -> None:
+    async def _store(self, body: JsonMapping, new: NewChat) -> None:
         with translate_store_errors(event="chat_not_stored", chat_id=new.chat.id):
             try:
                 await self._group_commit.write(new)
@@ -145,11 +145,11 @@ class ChatRecorder:
         if not body.get("store") and self._write_behind.try_add(chat, size_bytes):
             return None
         new = chat.parse()
-        return None if new is None else self._remember(body, new)
+        return None if new is None else self._store(body, new)
 
     def store_in_background(self, body: JsonMapping, completion: JsonMapping) -> None:
         """Stores a chat in the background after a disconnect; a failure is logged."""
-        self._background_tasks.start(self._remember_quietly(body, completion))
+        self._background_tasks.start(self._store_and_count_loss(body, completion))
 
     async def flush(self) -> None:
         """Waits until the relayed chats that are written after their answers are stored, so that a
@@ -189,7 +189,7 @@ class ChatRecorder:
             return [failure for one in chats for failure in await self._store_all([one])]
         return [None] * len(chats)
 
-    async def _remember_quietly(self, body: JsonMapping, completion: JsonMapping) -> None:
+    async def _store_and_count_loss(self, body: JsonMapping, completion: JsonMapping) -> None:
         try:
             await self.store(body, completion, complete=False)
         except (errors.ApiError, StoreError) as error:

@@ -124,7 +124,7 @@ class StoredResponses:
         with translate_store_errors("conversation", event="response_not_stored"):
             await self.conversations.add_items(conversation_id, rows)
 
-    async def try_remember(
+    async def try_store(
         self, body: "api.CreateResponse", response: "api.Response", items: Sequence[JsonObject]
     ) -> bool:
         """Stores a response like `store`; returns False if that fails, which is logged."""
@@ -141,7 +141,7 @@ class StoredResponses:
         self, body: "api.CreateResponse", response: "api.Response", items: Sequence[JsonObject]
     ) -> None:
         """Stores a response in the background after a disconnect; a failure is logged."""
-        self._background_tasks.start(self.try_remember(body, response, items))
+        self._background_tasks.start(self.try_store(body, response, items))
 
     async def wait_idle(self) -> None:
         """Waits for all responses in the background, and reports those that are lost."""

@@ -30,7 +30,7 @@ class Memory:
         self.kept.append(response)
         self.said += [*items, *response["output"]]
 
-    async def try_remember(self, body, response, items):
+    async def try_store(self, body, response, items):
         await self.store(body, response, items)
         return True
 

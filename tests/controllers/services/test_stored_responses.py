@@ -37,7 +37,7 @@ async def test_a_response_that_cannot_be_stored_is_counted_as_lost(database):
     lost: list[str] = []
     responses = stored(database, lost)
     body = {**BODY, "conversation": "conv_deleted"}
-    is_stored = await responses.try_remember(body, RESPONSE, [])
+    is_stored = await responses.try_store(body, RESPONSE, [])
 
     assert not is_stored
     assert lost == ["one"]

@@ -119,16 +119,16 @@ class ResponseTurn:
         return event if self._obfuscation is None else self._obfuscation.with_event(event)
 
     async def _store(self) -> None:
-        store, response = self._services.responses, self._state.response
+        responses, response = self._services.responses, self._state.response
         if self._stores_response:
-            await store.store(self._body, response, self._run.resolved.input_items)
+            await responses.store(self._body, response, self._run.resolved.input_items)
         else:
-            await store.append(self._body, response, self._run.resolved.input_items)
+            await responses.append(self._body, response, self._run.resolved.input_items)
         self._is_stored = True
 
     async def _store_failed(self) -> None:
         """Stores the failed response. If that fails, the response says `store: false`."""
-        if self._stores_response and not await self._services.responses.try_remember(
+        if self._stores_response and not await self._services.responses.try_store(
             self._body, self._state.response, self._run.resolved.input_items
         ):
             self._state.mark_unstored()

@@ -81,7 +81,7 @@ class Memory:
             raise self.failures.pop(0)
         self.kept.append(response)
 
-    async def try_remember(self, body, response, items):
+    async def try_store(self, body, response, items):
         try:
             await self.store(body, response, items)
         except ServiceUnavailable:

@@ -109,7 +109,7 @@ class Memory:
     async def store(self, body, response, items):
         self.kept.append(response)
 
-    async def try_remember(self, body, response, items):
+    async def try_store(self, body, response, items):
         await self.store(body, response, items)
         return True
 
