@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llm_backend.contract.application.refusal import send_refusal
+from llm_backend.contract.application.error_responses import send_error_response
 from llm_backend.errors import Forbidden
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class CrossSiteGuard:
             await self._app(scope, receive, send)
             return
         log.info("cross_site_request_refused", extra={"path": scope["path"][:256]})
-        await send_refusal(scope, send, _refusal(headers.get("origin")))
+        await send_error_response(scope, send, _cross_site_error(headers.get("origin")))
 
     def _is_allowed(self, scope: Scope, headers: Mapping[str, str]) -> bool:
         if "*" in self._origins or headers.get("origin") in self._origins:
@@ -79,7 +79,7 @@ def _host_of(origin: str) -> str | None:
         return None
 
 
-def _refusal(origin: str | None) -> Forbidden:
+def _cross_site_error(origin: str | None) -> Forbidden:
     page = "Pages of other sites" if origin is None else f"Pages of the origin `{origin[:100]}`"
     return Forbidden(
         f"{page} may not use this server; name their origin in the setting `cors_origins` if they "

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llm_backend.contract.application.refusal import send_refusal
+from llm_backend.contract.application.error_responses import send_error_response
 from llm_backend.controllers.services.error_buffer import AnsweredError, RecentErrors
 from llm_backend.errors import (
     RESTART_RETRY_AFTER_S,
@@ -46,7 +46,7 @@ class HostGuard:
             "name it in the setting `allowed_hosts` if it should.",
             code="host_not_allowed",
         )
-        await send_refusal(scope, send, error)
+        await send_error_response(scope, send, error)
 
     def _is_known(self, host: str) -> bool:
         return host.rpartition(":")[0] in self._hosts or host in self._hosts
@@ -78,7 +78,7 @@ class AbortedStreams:
                 retry_after_s=RESTART_RETRY_AFTER_S,
             )
             if not sent.has_begun:
-                await send_refusal(scope, send, error)
+                await send_error_response(scope, send, error)
             elif (event := sent.error_event(error)) is not None:
                 await send({"type": "http.response.body", "body": event})
             # Any other answer that has begun ends without its last chunk, by which the client

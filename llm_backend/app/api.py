@@ -43,12 +43,12 @@ def build_operations(document: Document, validators: Validators, services: Servi
         check_relayed=True,
         response_checks=ResponseCheckMode(settings.response_validation),
         logs_bodies=settings.logs_prompts,
-        relay_refusal=_relay_refusal(services),
+        no_relay_reason=_no_relay_reason(services),
         temporary_files=services.temporary_files,
     )
 
 
-def _relay_refusal(services: Services) -> str | None:
+def _no_relay_reason(services: Services) -> str | None:
     """Returns the reason why unknown operations are not relayed; None if they are."""
     if services.upstreams is None:
         return "no upstream is configured: set OPENAI_API_KEY or `backends`"

@@ -123,7 +123,7 @@ class McpServer:
         """Returns the error with the most specific cause known."""
         if isinstance(error, mcp.MCPError) and error.code == CONNECTION_CLOSED:
             error = await self._connection_error() or error
-        status = self._transport.refusal
+        status = self._transport.error_status
         if status is not None:
             return McpFailed(f"The server answered {status}.", code=_INTERNAL, status=status)
         code = error.code if isinstance(error, mcp.MCPError) else _INTERNAL
@@ -175,18 +175,18 @@ _INVALID, _INTERNAL = -32600, -32603  # JSON-RPC's codes
 
 
 class _BoundedTransport(httpx2.AsyncBaseTransport):
-    """HTTP transport that raises an error for too long an answer. `refusal` is the status of the
+    """HTTP transport that raises an error for too long an answer. `error_status` is that of the
     last answer, if it was an HTTP error without a JSON-RPC answer."""
 
     def __init__(self) -> None:
         self._http = httpx2.AsyncHTTPTransport(verify=_TLS_CONTEXT)
-        self.refusal: int | None = None
+        self.error_status: int | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await self._http.handle_async_request(request)
         if request.method == "POST":
-            is_refusal = response.status_code >= 400 and not _is_json(response)
-            self.refusal = response.status_code if is_refusal else None
+            is_error = response.status_code >= 400 and not _is_json(response)
+            self.error_status = response.status_code if is_error else None
         if response.headers.get("content-encoding", "identity") != "identity":
             await response.aclose()
             raise httpx2.DecodingError("The server compressed an answer without a request for it.")

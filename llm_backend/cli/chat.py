@@ -281,7 +281,7 @@ def _run_command(conversation: ChatSession, line: str) -> Content | None:
         case "/help":
             print(_COMMANDS)
         case _:
-            print(_refusal(command))
+            print(_usage_hint(command))
     return None
 
 
@@ -306,7 +306,7 @@ def _set_system(conversation: ChatSession, text: str) -> None:
     print(f"The system message is {'set' if text else 'removed'}.")
 
 
-def _refusal(command: str) -> str:
+def _usage_hint(command: str) -> str:
     if command in ("/file", "/save"):
         return f"{command} needs the name of a file."
     hint = did_you_mean(closest_name(command.lower(), _COMMAND_NAMES))

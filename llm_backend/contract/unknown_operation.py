@@ -33,19 +33,19 @@ _SLASHES = re.compile(r"[/\\]+")
 
 
 class UnknownPaths:
-    """Decides which unknown paths are relayed. `relay_refusal` is the reason if none are."""
+    """Decides which unknown paths are relayed. `no_relay_reason` is the reason if none are."""
 
-    def __init__(self, relay_refusal: str | None) -> None:
-        self._relay_refusal = relay_refusal
+    def __init__(self, no_relay_reason: str | None) -> None:
+        self._no_relay_reason = no_relay_reason
 
     def operation(self, scope: Scope) -> Operation | None:
         """Returns `UNKNOWN` for an unrouted request to be relayed; None if it is refused."""
         path = _plain(scope["state"]["sent_path"])
-        is_relayed = self._relay_refusal is None and scope["method"] in _METHODS
+        is_relayed = self._no_relay_reason is None and scope["method"] in _METHODS
         is_unknown = path.startswith(_PREFIX) and not path.startswith((_DOUBLED, *_ADMINISTERED))
         return UNKNOWN if is_relayed and is_unknown else None
 
-    def refusal(self, scope: Scope) -> NotFound:
+    def error(self, scope: Scope) -> NotFound:
         """Returns the 404 for a refused request, with the path as it was sent."""
         path = scope["state"]["sent_path"]
         message = f"There is no {scope['method']} {path[:_SHOWN_CHARACTERS]} here"
@@ -66,9 +66,9 @@ class UnknownPaths:
             return "; the API's paths begin with /v1/"
         if path.startswith(_ADMINISTERED):
             return ": no such operation is known, and what administers is not relayed"
-        if self._relay_refusal is None:
+        if self._no_relay_reason is None:
             return ": no such operation is known, and this method is not relayed"
-        return f": no such operation is known, and {self._relay_refusal}"
+        return f": no such operation is known, and {self._no_relay_reason}"
 
 
 def _plain(path: str) -> str:

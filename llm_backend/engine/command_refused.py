@@ -70,6 +70,6 @@ def check_samples(samples: bytes, limit_s: int, *, noun: str) -> None:
 def unsupported_command(
     kind: ModelKind, command: ComputedCommand | Tokenize | Detokenize
 ) -> CommandRefused:
-    """Returns the refusal of a command that a model of this kind does not support."""
+    """Returns the error of a command that a model of this kind does not support."""
     message = f"This model {_DOES[kind]}; it cannot {_VERBS[type(command)]}."
     return CommandRefused(Failure.UNSUPPORTED, message)

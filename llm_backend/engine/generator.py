@@ -194,7 +194,7 @@ class Generator(WorkerEngine):
         if not scheduled:
             self._outbox.send()
             return
-        self._outbox.begin_pass(is_brief=all(item.count == 1 for item in scheduled))
+        self._outbox.begin_pass(is_decode_only=all(item.count == 1 for item in scheduled))
         try:
             rows = self._forward(scheduled)
         except CellsExhausted:

@@ -24,12 +24,12 @@ class MediaError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One run of a medium: `count` embeddings that take `positions`. `is_whole`: attention among
-    them is not causal, so they are computed in one pass."""
+    """One run of a medium: `count` embeddings that take `positions`. `is_non_causal`: they attend
+    to each other in both directions, so they are computed in one pass."""
 
     count: int
     positions: int
-    is_whole: bool = False
+    is_non_causal: bool = False
 
 
 Piece = list[int] | Part

@@ -30,7 +30,7 @@ from llm_backend.model_files.diffusion import (
 )
 from llm_backend.model_files.draft_heads import (
     draft_head_count,
-    draft_head_refusal,
+    draft_head_problem,
     snapshot_count,
 )
 from llm_backend.model_files.footprint import (
@@ -129,7 +129,7 @@ __all__ = [
     "audio_projector_types",
     "available_memory_bytes",
     "draft_head_count",
-    "draft_head_refusal",
+    "draft_head_problem",
     "find_model_file",
     "find_projector_file",
     "footprint",

@@ -18,7 +18,7 @@ def draft_head_count(header: GgufHeader) -> int:
     return count if isinstance(count, int) and count > 0 else 0
 
 
-def draft_head_refusal(header: GgufHeader) -> str | None:
+def draft_head_problem(header: GgufHeader) -> str | None:
     """Reason why the draft heads of a model are not used; None if they are."""
     count, architecture = draft_head_count(header), header.architecture
     if not _has_weights(header):
@@ -35,7 +35,7 @@ def draft_head_refusal(header: GgufHeader) -> str | None:
 def snapshot_count(header: GgufHeader, draft_tokens: int) -> int:
     """Number of snapshots of each sequence's recurrent state, for drafts of the model's own head.
     Each snapshot takes the memory of a state. 0 for other models."""
-    if not draft_head_count(header) or draft_head_refusal(header) is not None:
+    if not draft_head_count(header) or draft_head_problem(header) is not None:
         return 0
     return min(draft_tokens, _MOST_SNAPSHOTS) if header.architecture in _WITH_SNAPSHOTS else 0
 

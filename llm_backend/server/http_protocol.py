@@ -162,7 +162,7 @@ class HttpProtocol(HttpToolsProtocol):
             earlier.keep_alive = False  # the connection ends with its answer
             return
         if faulty is None or not faulty.response_started:
-            self.transport.write(_refusal(status, message, code))
+            self.transport.write(_error_response(status, message, code))
         if faulty is not None:
             _disconnect(faulty)
         self.transport.close()
@@ -175,7 +175,7 @@ def _disconnect(cycle: RequestResponseCycle) -> None:
     cycle.message_event.set()
 
 
-def _refusal(status: int, message: str, code: str) -> bytes:
+def _error_response(status: int, message: str, code: str) -> bytes:
     body = orjson.dumps(error_body(InvalidRequest(message, code=code)))
     head = (
         f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\n"

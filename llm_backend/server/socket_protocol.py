@@ -39,7 +39,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, limits: FrameLimits, **kwargs: Any) -> None:  # uvicorn's
         super().__init__(*args, **kwargs)
-        self.conn.reject = _refusal  # type: ignore[method-assign] # made by uvicorn's own class
+        self.conn.reject = _rejection  # type: ignore[method-assign] # made by uvicorn's own class
         self._limits = limits
         self._unread: deque[bytes] = deque()
         self._control_frames = 0
@@ -148,7 +148,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.loop.call_later(self.close_timeout, self.transport.abort)
 
 
-def _refusal(status: HTTPStatus | int, text: str) -> Response:
+def _rejection(status: HTTPStatus | int, text: str) -> Response:
     """Builds the answer to a handshake that is refused before or without the application."""
     status = HTTPStatus(status)
     sentence = " ".join(text.split()) or "The WebSocket was refused."

@@ -80,7 +80,7 @@ class FakeProjector:
         if not media.height:
             raise MediaError("The image has no height.")
         part = Part(
-            count=media.width, positions=max(1, media.width // 2), is_whole=media.height == 2
+            count=media.width, positions=max(1, media.width // 2), is_non_causal=media.height == 2
         )
         return [[1], part, [2]]
 
@@ -151,7 +151,7 @@ class FakeModel:
             raise MediaError("There are no dragons.")
         if self._cells is not None and sum(map(len, self.slot_tokens)) + count > self._cells:
             raise CellsExhausted
-        assert count == run.part.count if run.part.is_whole else 0 < count <= self.batch_tokens
+        assert count == run.part.count if run.part.is_non_causal else 0 < count <= self.batch_tokens
         cells, positions = self.slot_tokens[slot], self.positions[slot]
         assert len(cells) == run.start + first, "the cells are not the sequence's"
         assert not positions or positions[-1] == (position if first else position - 1)
@@ -259,7 +259,7 @@ def generate(prompt: str | list[int] = "abc", **fields: object) -> Generate:
 
 
 class Outbox:
-    """Records published events by the id of the request, and `is_brief` of each pass."""
+    """Records published events by the id of the request, and `is_decode_only` of each pass."""
 
     def __init__(self) -> None:
         self.events: dict[str, list[Event]] = {}
@@ -268,8 +268,8 @@ class Outbox:
     def publish(self, address: Address, event: Event) -> None:
         self.events.setdefault(address.id, []).append(event)
 
-    def begin_pass(self, *, is_brief: bool) -> None:
-        self.passes.append(is_brief)
+    def begin_pass(self, *, is_decode_only: bool) -> None:
+        self.passes.append(is_decode_only)
 
     def end_pass(self) -> None:
         pass

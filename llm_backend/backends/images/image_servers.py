@@ -22,7 +22,7 @@ from llm_backend.backends.images.image_request import (
 )
 from llm_backend.backends.registry import ImageServerModel
 from llm_backend.backends.upstream.headers import UpstreamAnswer
-from llm_backend.backends.upstream.refusal import read_refusal
+from llm_backend.backends.upstream.upstream_errors import read_error
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.errors import (
@@ -232,7 +232,7 @@ class _ServerRequest:
             )
         )
         if answer.status != 200:
-            raise await read_refusal(answer)
+            raise await read_error(answer)
         read = await answer.read(limit_bytes)
         self._current_upstream = None  # it may draw for another request from now on
         try:

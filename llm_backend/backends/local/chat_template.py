@@ -29,12 +29,12 @@ CHATML = (
 _PROMPT_CHARACTERS = 64 * 1024 * 1024
 
 
-class _TemplateRefusal(Exception):
+class _TemplateRaised(Exception):
     """Error raised by the template itself, with `raise_exception`."""
 
 
 def _raise_exception(message: str) -> None:
-    raise _TemplateRefusal(message)
+    raise _TemplateRaised(message)
 
 
 def _tojson(value: Any, indent: int | None = None, **_: Any) -> str:
@@ -56,8 +56,8 @@ def _template_errors() -> tuple[type[Exception], ...]:
     )  # fmt: skip
 
 
-def _refusals() -> tuple[type[Exception], ...]:
-    return (_TemplateRefusal, *_template_errors())
+def _rendering_errors() -> tuple[type[Exception], ...]:
+    return (_TemplateRaised, *_template_errors())
 
 
 def _environment() -> "Environment":
@@ -102,7 +102,7 @@ class ChatTemplate:
             arguments_are_text = "'probe_key'" in self._render(PROBE)
         except TypeError:
             arguments_are_text = True
-        except _refusals():
+        except _rendering_errors():
             arguments_are_text = False  # the template rejects another part of the probe
         return MessageStyle.detect(
             self.source,
@@ -115,7 +115,7 @@ class ChatTemplate:
         """Returns True if the template renders a user's content of this form."""
         try:
             return PROBE_TEXT in self._render([{"role": "user", "content": content}])
-        except _refusals():
+        except _rendering_errors():
             return False
 
     @property
@@ -150,10 +150,10 @@ class ChatTemplate:
             tools, variables = guard.escape(tools), guard.escape(variables or {})
         try:
             return self._render(self._style.convert(messages, tools, guard), tools, variables)
-        except _TemplateRefusal as refusal:
+        except _TemplateRaised as error:
             raise InvalidRequest(
-                f"The model's chat template refused the messages: {refusal}", param="messages"
-            ) from refusal
+                f"The model's chat template refused the messages: {error}", param="messages"
+            ) from error
         except _template_errors() as error:
             raise InvalidRequest(
                 f"The model's chat template cannot render these messages: {error}", param="messages"

@@ -3,9 +3,9 @@
 transcript.py       a recording transcribed by a local model
 windows.py          its windows, one after the other
 whisper_windows.py  windows transcribed by a Whisper or a NeMo model
-heard_windows.py    windows transcribed by a language model that hears
-instructions.py     what such a model is asked
-heard_answer.py     what it answers
+chat_windows.py     windows transcribed by a chat with a model that takes audio
+instructions.py     the instruction of such a model
+window_answer.py    its answer as text of the transcript
 speakers.py         speakers of a recording, told apart
 """
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.recordings.recording import Recording
-from llm_backend.backends.transcription.heard_windows import HeardWindows
+from llm_backend.backends.transcription.chat_windows import ChatWindows
 from llm_backend.backends.transcription.speakers import Diarization, Speakers
 from llm_backend.backends.transcription.whisper_windows import RecognizerWindows, WhisperWindows
 from llm_backend.backends.transcription.windows import TranscriptPart, TranscriptRequest, Windows
@@ -122,7 +122,7 @@ class LocalTranscription:
             return RecognizerWindows(model, request, has_pauses=has_pauses)
         if model.transcribes:
             return WhisperWindows(model, request, has_pauses=has_pauses)
-        return await HeardWindows.create(
+        return await ChatWindows.create(
             model,
             request,
             window_s=self._heard_s,

@@ -18,7 +18,6 @@ passed_headers.py    headers that may pass
 body_rewriting.py    one value of a JSON body replaced, such as an alias by the model's name
 answer_kinds.py      JSON or events, by the document
 upstream_errors.py   other servers' error bodies
-refusal.py           refusals as errors for clients
 azure.py             Azure's URLs
 websockets.py        interface of a WebSocket relay; key and model of its handshake
 """

@@ -9,8 +9,8 @@ from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.http import Upstream
 from llm_backend.backends.upstream.retry_rules import (
     ATTEMPTS_PER_TARGET,
+    BUSY,
     FALLBACK,
-    REFUSED,
     has_idempotency_key,
     is_idempotent,
 )
@@ -117,7 +117,7 @@ class Attempts:
         """Returns True for an answer after which another upstream or backend should be tried."""
         if self.request.has_fallback:
             return relayed.status in FALLBACK
-        return relayed.status in REFUSED and self.has_untried
+        return relayed.status in BUSY and self.has_untried
 
     @property
     def has_untried(self) -> bool:

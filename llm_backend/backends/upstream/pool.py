@@ -43,7 +43,7 @@ class UpstreamPool:
     cases:
 
     * it counts as not processed (`UpstreamError.may_be_processed` is False),
-    * the answer has a status of `retry_rules.REFUSED`, and an untried upstream is left,
+    * the answer has a status of `retry_rules.BUSY`, and an untried upstream is left,
     * the request's method is idempotent, or
     * the request has an idempotency key that the upstream honours; it is sent to the same upstream.
 

@@ -16,11 +16,11 @@ _IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # 
 
 KEY_REJECTED = frozenset({401, 403})
 """Statuses by which an upstream rejects this server's key. Clients' keys are not passed on."""
-REFUSED = frozenset({429, 503, 529})
+BUSY = frozenset({429, 503, 529})
 """Statuses that say that nothing was done: the request may be retried at another upstream."""
 DOWN = frozenset({502, 503, 504, 529})
 """Statuses that say that an upstream, or a server behind it, is down."""
-FALLBACK = REFUSED | DOWN | {500}
+FALLBACK = BUSY | DOWN | {500}
 """Statuses after which a route falls back to its next target; `routing.FALLBACK_ERRORS` are the
 errors that correspond to them."""
 

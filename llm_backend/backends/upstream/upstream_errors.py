@@ -1,19 +1,49 @@
-"""Errors of upstreams that do not write them as the document does (pure).
+"""Errors of upstreams, in the forms that servers write them, and as errors for clients.
 
 Seen: `{"error": {...}}` (OpenAI, vLLM, llama-server, Ray Serve), `{"object": "error", "message":
 ...}` (SGLang), `{"detail": ...}` (FastAPI, under most of them), `{"error": "..."}` (Ollama),
 `[{"error": {...}}]` (Gemini), plain text (proxies).
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import orjson
 
 from llm_backend import exact_json
+from llm_backend.backends.upstream.headers import UpstreamAnswer
+from llm_backend.errors import ApiError, UpstreamFailed, from_status
 from llm_backend.json_types import JsonMapping
+
+log = logging.getLogger(__name__)
 
 ERROR_BYTES = 64 * 1024
 """Size of the longest error that is parsed."""
+_WAIT_DIGITS = 7  # digits of `retry-after` in seconds: more, beyond some weeks, are invalid
+
+
+async def read_error(relayed: UpstreamAnswer) -> ApiError:
+    """Returns an upstream's error as one for the client."""
+    body = await relayed.read(ERROR_BYTES)
+    fields = {"upstream": relayed.upstream, "status": relayed.status}
+    log.warning("upstream_refused", extra=fields)
+    if not 400 <= relayed.status < 500:
+        return UpstreamFailed("No upstream could answer the request.")
+    refused = error_fields(body)
+    message, code = refused.get("message"), refused.get("code")
+    error = from_status(
+        relayed.status, message if isinstance(message, str) else "The upstream refused the request."
+    )
+    if isinstance(code, str) and code:
+        error.code = code  # without `param`, which names a field of the other operation
+    error.retry_after_s = retry_after_s(relayed)
+    return error
+
+
+def retry_after_s(relayed: UpstreamAnswer) -> float | None:
+    """Returns the seconds of the upstream's `Retry-After`; None if absent or invalid."""
+    wait = relayed.header(b"retry-after") or b""
+    return int(wait) if wait.isdigit() and len(wait) < _WAIT_DIGITS else None
 
 
 def is_documented(body: bytes) -> bool:

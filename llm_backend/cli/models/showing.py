@@ -116,11 +116,11 @@ def _print_header(path: Path, header: "GgufHeader") -> None:
 
 
 def _print_draft_heads(header: "GgufHeader") -> None:
-    from llm_backend.model_files import draft_head_count, draft_head_refusal
+    from llm_backend.model_files import draft_head_count, draft_head_problem
 
-    count, refusal = draft_head_count(header), draft_head_refusal(header)
+    count, problem = draft_head_count(header), draft_head_problem(header)
     if count:
-        use = "drafts tokens" if refusal is None else f"not used, because {refusal}"
+        use = "drafts tokens" if problem is None else f"not used, because {problem}"
         print()
         print(wrap(f"Draft heads: {count}, {use}"))
 

@@ -98,17 +98,17 @@ def build_app(
     response_checks: ResponseCheckMode,
     admission: Admission | None = None,
     logs_bodies: bool = False,
-    relay_refusal: str | None = "there is no upstream",
+    no_relay_reason: str | None = "there is no upstream",
     temporary_files: TemporaryFiles | None = None,
 ) -> ASGIApp:
     """Builds the application over `document`; resolves every handler, raises for a missing one.
 
     `handler_of` returns an operation's handler, which is called with `services` and an
     `ApiRequest`. `admission` is called for every valid request, with the function that answers it.
-    `logs_bodies` writes JSON bodies to the log, to debug a client. `relay_refusal` is the reason
+    `logs_bodies` writes JSON bodies to the log, to debug a client. `no_relay_reason` is the reason
     why an operation outside of the document is not relayed; None if it is relayed.
     """
-    unknown = UnknownPaths(relay_refusal)
+    unknown = UnknownPaths(no_relay_reason)
     resolver = HandlerResolver(document, services, handler_of)
     checks = RequestChecks(document, validators, limits, check_relayed=check_relayed)
     app = ConnexionMiddleware(
@@ -271,7 +271,7 @@ class Dispatcher:
             return
         operation = operation_of(scope, self._document)
         if operation is None:
-            raise self._unknown.refusal(scope)
+            raise self._unknown.error(scope)
         state = scope["state"]
         checked: ValidatedInput = state["checked"]
         http = HttpRequest(scope, receive)

@@ -113,12 +113,12 @@ class LinesWorker:
         for field in _UNSUPPORTED:
             if line.body.get(field):
                 message = f"`{field}` is not for requests of a batch."
-                refused = _refusal_answer(UnsupportedField(message, param=field))
+                refused = _error_answer(UnsupportedField(message, param=field))
                 return answer_line(number, line.custom_id, refused)
         try:
             body = await offload(json_body, line.body)
         except InvalidRequest as error:
-            return answer_line(number, line.custom_id, _refusal_answer(error))
+            return answer_line(number, line.custom_id, _error_answer(error))
         response = await self._send_with_retries(chunk, body)
         if response is None:
             return None
@@ -142,7 +142,7 @@ class LinesWorker:
         try:
             caller = self._caller_of(chunk.key_id)
         except ApiError as error:  # the key has been revoked since
-            return _refusal_answer(error)
+            return _error_answer(error)
         with at_batch_priority():
             return await self._sender.post(chunk.endpoint, body, caller)
 
@@ -167,6 +167,6 @@ async def _give_up_line(_chunk: LineChunk, number: int, line: InputLine) -> Line
     return error_line(number, line.custom_id, "server_error", message)
 
 
-def _refusal_answer(error: ApiError) -> LineAnswer:
+def _error_answer(error: ApiError) -> LineAnswer:
     body = orjson.dumps(error_body(error))
     return LineAnswer(status=error.status, request_id="", body=body)

@@ -71,8 +71,8 @@ def translate_store_errors(
         raise errors.TooLarge(str(error), code="storage_full") from error
     except (QueueFull, SecretsFull) as error:
         is_full = isinstance(error, QueueFull)
-        refusal = errors.ServiceUnavailable if is_full else errors.LimitReached
-        raise refusal(str(error), retry_after_s=errors.RETRY_AFTER_S) from error
+        error_type = errors.ServiceUnavailable if is_full else errors.LimitReached
+        raise error_type(str(error), retry_after_s=errors.RETRY_AFTER_S) from error
     except BlobGone as error:
         raise errors.ServiceUnavailable(
             "The bytes came too slowly and have been deleted; send them again."

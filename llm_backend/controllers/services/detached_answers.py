@@ -5,7 +5,7 @@ from functools import partial
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llm_backend.contract.application.refusal import send_refusal
+from llm_backend.contract.application.error_responses import send_error_response
 from llm_backend.contract.request_validation import ON_CHECKED
 from llm_backend.controllers.services.detached_chats import (
     HEADER,
@@ -37,7 +37,7 @@ class DetachedAnswers:
         try:
             chat = self._chats.begin(id, scope["path"], state)
         except ApiError as error:
-            await send_refusal(scope, send, error)
+            await send_error_response(scope, send, error)
             return
         try:
             state[ON_CHECKED] = partial(self._add, chat)

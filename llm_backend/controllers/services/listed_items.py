@@ -43,13 +43,13 @@ class ListedItems:
             ]
             try:
                 check.check_request(item_list(Page(items=rows, has_more=False)))
-            except InvalidRequest as refusal:
+            except InvalidRequest as error:
 
                 def place(index: re.Match[str], start: int = start) -> str:
                     return f"{where}[{start + int(index[1])}]"
 
                 raise InvalidRequest(
-                    _INDEX.sub(place, refusal.message, count=1),
-                    param=_INDEX.sub(place, refusal.param or "", count=1) or None,
-                    code=refusal.code,
-                ) from refusal
+                    _INDEX.sub(place, error.message, count=1),
+                    param=_INDEX.sub(place, error.param or "", count=1) or None,
+                    code=error.code,
+                ) from error

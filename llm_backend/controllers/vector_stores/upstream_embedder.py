@@ -8,7 +8,7 @@ import orjson
 from llm_backend.access.usage.estimate import ESTIMATED_BYTES_PER_TOKEN
 from llm_backend.access.usage.usage_parser import parse_usage
 from llm_backend.backends.base import Meter
-from llm_backend.backends.upstream.refusal import retry_after_s
+from llm_backend.backends.upstream.upstream_errors import retry_after_s
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.relay.relay import Exchanger
 from llm_backend.controllers.services.embedders import TextEmbedder

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from llm_backend.access import fairness_key
 from llm_backend.backends.upstream.websockets import model_of, with_key
-from llm_backend.contract.application.refusal import send_refusal
+from llm_backend.contract.application.error_responses import send_error_response
 from llm_backend.controllers.realtime.client_secrets import find_secret, session_of
 from llm_backend.controllers.realtime.event_sender import error_event, event_with_id
 from llm_backend.controllers.realtime.local_models import local_session
@@ -192,7 +192,7 @@ _ENDPOINTS: Mapping[str, ServeSocket] = {"/realtime": _realtime, "/responses": _
 async def _refuse(socket: WebSocket, error: ApiError) -> None:
     """Refuses a socket with the error's status; an accepted one with an error event and a close."""
     if socket.application_state is WebSocketState.CONNECTING:
-        await send_refusal(socket.scope, socket.send, error)
+        await send_error_response(socket.scope, socket.send, error)
         return
     if socket.application_state is WebSocketState.CONNECTED:
         event = {"type": "error", "status": error.status, **error_body(error)}

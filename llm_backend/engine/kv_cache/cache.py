@@ -127,7 +127,7 @@ class Cache:
         if not self.free_slots:
             return None
         target = _least_recently_used(self._neighbours())
-        copies = self._copy_to_older(target, 0, target)
+        copies = self._back_up(target, 0, target)
         target.tokens, target.prompt_tokens = list(tokens), len(tokens)
         self._touch(target)
         return self._allocation(target, 0, copies)
@@ -154,7 +154,7 @@ class Cache:
         restored = self._take_restorable(tokens, shared)
         if restored is not None:
             target = _least_recently_used(self._neighbours())
-            copies = self._copy_to_older(target, 0, target)
+            copies = self._back_up(target, 0, target)
             keep = common_prefix_length(restored.tokens, tokens)
         else:
             target = self._target(source, shared)
@@ -162,7 +162,7 @@ class Cache:
                 target = self._other_than(source)
             keep = usable[target.number]
             is_copied = shared - keep >= self._copy_threshold_of(source)
-            copies = self._copy_to_older(target, keep, source if is_copied else target)
+            copies = self._back_up(target, keep, source if is_copied else target)
             if is_copied:
                 copies, keep = (*copies, Copy(source=source.number, target=target.number)), shared
         target.tokens = list(tokens[:keep])
@@ -186,7 +186,7 @@ class Cache:
         )
         if self._contiguous_ranges(source, target) >= self._contiguous_ranges():
             return None
-        copies = self._copy_to_older(target, 0, source)
+        copies = self._back_up(target, 0, source)
         copies = (*copies, Copy(source=source.number, target=target.number))
         target.tokens, source.tokens = source.tokens, list(source.tokens)
         target.prompt_tokens = source.prompt_tokens
@@ -247,11 +247,11 @@ class Cache:
         fewest = min(ranges.values())
         return [slot for slot in free if ranges[slot.number] == fewest]
 
-    def _copy_to_older(self, slot: _Slot, kept: int, spared: _Slot) -> tuple[Copy, ...]:
+    def _back_up(self, slot: _Slot, kept: int, protected: _Slot) -> tuple[Copy, ...]:
         """Plans the copy of all cells of `slot` to a less recently used slot; none if its tokens
-        beyond the first `kept` are disposable. The copy never overwrites `spared`, whose cells are
-        copied to `slot` next."""
-        victim = self._victim(slot, kept, spared)
+        beyond the first `kept` are disposable. The copy never overwrites `protected`, whose cells
+        are copied to `slot` next."""
+        victim = self._victim(slot, kept, protected)
         if victim is None:
             self._record_overwritten(slot, kept)
             return ()
@@ -279,14 +279,14 @@ class Cache:
             max(_MINIMUM_COPY_COST, len(source.tokens) // _CELLS_COPIED_PER_TOKEN),
         )
 
-    def _victim(self, slot: _Slot, kept: int, spared: _Slot) -> _Slot | None:
+    def _victim(self, slot: _Slot, kept: int, protected: _Slot) -> _Slot | None:
         """Returns the slot to be overwritten by a copy of `slot`; None if `slot` is not copied."""
         if not self.can_roll_back or self._is_disposable(slot, kept):
             return None
         older = [
             other
             for other in self._slots
-            if not other.is_running and other.used_at < slot.used_at and other is not spared
+            if not other.is_running and other.used_at < slot.used_at and other is not protected
         ]
         return min(older, key=lambda other: other.used_at, default=None)
 

@@ -138,13 +138,13 @@ class LlamaModel:
         assert self.projector is not None, "a media run exists only with a projector"
         embeddings = self.projector.embeddings(run)
         batch = self._batch.from_embeddings(embeddings, slot, position, first, count)
-        if embeddings.is_whole:
+        if embeddings.is_non_causal:
             native.llama_set_causal_attn(self.context, False)
         try:
             self._compute(batch)
             native.llama_synchronize(self.context)
         finally:
-            if embeddings.is_whole:
+            if embeddings.is_non_causal:
                 native.llama_set_causal_attn(self.context, True)
 
     def truncate(self, slot: int, position: int) -> bool:

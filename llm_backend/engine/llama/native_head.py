@@ -20,7 +20,7 @@ from llm_backend.engine.messages import LoadModel
 from llm_backend.engine.model import CellsExhausted, DecodeError
 from llm_backend.engine.pass_threads import PassThreads
 from llm_backend.engine.speculation.hidden_state_buffer import Hidden
-from llm_backend.model_files import GgufHeader, draft_head_count, draft_head_refusal
+from llm_backend.model_files import GgufHeader, draft_head_count, draft_head_problem
 
 _log = logging.getLogger("llm_backend.engine.llama.native_head")
 
@@ -187,7 +187,7 @@ def has_usable_head(header: GgufHeader, config: LoadModel) -> bool:
         or config.draft_model_path is not None
     ):
         return False
-    reason = draft_head_refusal(header)
+    reason = draft_head_problem(header)
     if reason is None and not config.draft_heads:
         reason = "a worker that used it has crashed"
     if reason is None and not hidden_states_are_available():

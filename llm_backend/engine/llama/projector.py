@@ -48,12 +48,12 @@ _WITHOUT_TEXT = {"musicflamingo"}
 class Embeddings:
     """The embeddings of one run: [count, embedding size] float32, and their positions in each
     dimension, from 0 on: [dimensions, count] int32. The run's start is added in the dimensions
-    where `dimension_offsets` is 1. `is_whole`: attention among them is not causal."""
+    where `dimension_offsets` is 1. `is_non_causal`: attention among them is not causal."""
 
     rows: NDArray[np.float32]
     positions: NDArray[np.int32]
     dimension_offsets: NDArray[np.int32]
-    is_whole: bool
+    is_non_causal: bool
 
     def positions_from(self, position: int) -> NDArray[np.int32]:
         """Returns the positions of a run that begins at `position`: [dimensions, count] int32."""
@@ -209,7 +209,10 @@ class NativeProjector:
         if is_last:
             self._free_chunks()
         return Embeddings(
-            rows=rows, positions=positions, dimension_offsets=offsets, is_whole=run.part.is_whole
+            rows=rows,
+            positions=positions,
+            dimension_offsets=offsets,
+            is_non_causal=run.part.is_non_causal,
         )
 
     def _compute(
@@ -277,7 +280,7 @@ class NativeProjector:
         return Part(
             count=count - ends,
             positions=mtmd.mtmd_input_chunk_get_n_pos(chunk) - ends,
-            is_whole=bool(mtmd.mtmd_decode_use_non_causal(self._context, chunk)),
+            is_non_causal=bool(mtmd.mtmd_decode_use_non_causal(self._context, chunk)),
         )
 
     def _split(self, media: MediaItem) -> "_Chunks":

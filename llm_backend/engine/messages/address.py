@@ -25,8 +25,9 @@ class EventSink(Protocol):
     def publish(self, address: Address, event: Event) -> None:
         """Queues `event` for sending."""
 
-    def begin_pass(self, *, is_brief: bool) -> None:
-        """Notes that a forward pass begins. A pass is brief if it computes one token a sequence."""
+    def begin_pass(self, *, is_decode_only: bool) -> None:
+        """Notes that a forward pass begins. `is_decode_only`: it computes one token of each
+        sequence."""
 
     def end_pass(self) -> None:
         """Notes that the pass has ended."""

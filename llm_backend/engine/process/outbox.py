@@ -16,7 +16,7 @@ from llm_backend.engine.messages.address import Address
 from llm_backend.engine.moving_average import moving_average
 from llm_backend.engine.process.connection_server import ConnectionServer
 
-_BRIEF_S = 0.1  # seconds: a client does not notice such a delay of a token
+_SHORT_S = 0.1  # seconds: a client does not notice such a delay of a token
 _LONG_S = 0.15  # hysteresis: clients notice each change between delaying and not delaying
 
 
@@ -32,7 +32,7 @@ class Outbox:
         # start of the pass in progress, if it computes one token of each sequence
         self._pass_started_at: float | None = None
         self._pass_s = 0.0  # average duration of such passes
-        self._is_brief = True  # such passes are short enough to delay events
+        self._passes_are_short = True  # such passes are short enough to delay events
 
     def publish(self, address: Address, event: Event) -> None:
         """Queues `event`; `Queued` and `SlotAssigned` are sent immediately, so that after a crash
@@ -47,18 +47,21 @@ class Outbox:
         if self._is_due or is_idle or not self._delays_deltas:
             self.send()
 
-    def begin_pass(self, *, is_brief: bool) -> None:
-        """Sends all events before a long pass. `is_brief`: one token of each sequence."""
-        if not is_brief or not self._is_brief:
+    def begin_pass(self, *, is_decode_only: bool) -> None:
+        """Sends all events before a long pass. `is_decode_only`: it computes one token of
+        each sequence."""
+        if not is_decode_only or not self._passes_are_short:
             self.send()
-        self._pass_started_at = time.monotonic() if is_brief else None
+        self._pass_started_at = time.monotonic() if is_decode_only else None
 
     def end_pass(self) -> None:
         """Sends the events that have waited for the end of the pass."""
         if self._pass_started_at is not None:
             seconds = time.monotonic() - self._pass_started_at
             self._pass_s = moving_average(self._pass_s, seconds)
-            self._is_brief = self._pass_s < (_LONG_S if self._is_brief else _BRIEF_S)
+            self._passes_are_short = self._pass_s < (
+                _LONG_S if self._passes_are_short else _SHORT_S
+            )
         self.send()
 
     def send(self) -> None:

@@ -9,7 +9,7 @@ from llm_backend.engine.media_runs import Projector, Run
 from llm_backend.engine.messages import Failure, Generate, LoadModel
 from llm_backend.engine.model import Vocabulary
 from llm_backend.engine.sampling.parameter_limits import check_sampling
-from llm_backend.engine.scheduling.generated_tokens import GeneratedTokens, Spelling
+from llm_backend.engine.scheduling.generated_tokens import GeneratedTokens, Tokenization
 from llm_backend.engine.scheduling.prompt_tokens import PromptTokens, tokenize_prompt
 
 _PART = 32_768  # characters of a long text whose tokens are counted together
@@ -23,7 +23,7 @@ class ValidatedPrompt:
     """A valid prompt, and the tokens of the command's prediction. Every answer ends at
     `max_length` tokens. If that is beyond the context, a sequence that reaches `context_tokens`
     drops its oldest tokens, except for the first `n_keep`. A chat whose answer may be remembered
-    has a `spelling`."""
+    has a `tokenization`."""
 
     tokens: list[int]
     runs: tuple[Run, ...]
@@ -31,7 +31,7 @@ class ValidatedPrompt:
     context_tokens: int | None
     n_keep: int
     prediction: list[int]
-    spelling: Spelling | None
+    tokenization: Tokenization | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +80,13 @@ class CommandLimits:
         self.check_runs(prompt.runs)
         answer_tokens = 0 if command.max_tokens == 0 else 1
         self.check_room(len(tokens), answer_tokens=answer_tokens)
-        spelling = None
+        tokenization = None
         if generated_tokens is not None and command.is_chat and not prompt.runs:
-            spelling = generated_tokens.substitute(tokens)
-            length = len(spelling.tokens)
+            tokenization = generated_tokens.substitute(tokens)
+            length = len(tokenization.tokens)
             if length > len(tokens) and not self._leaves_room(length, command):
-                spelling = generated_tokens.spell(tokens)
-            tokens = spelling.tokens.tolist()
+                tokenization = generated_tokens.tokenization_of(tokens)
+            tokens = tokenization.tokens.tolist()
         max_length = self._max_length(command, len(tokens), has_media=bool(prompt.runs))
         is_shifted = max_length > self.context_tokens
         return ValidatedPrompt(
@@ -96,7 +96,7 @@ class CommandLimits:
             context_tokens=self.context_tokens if is_shifted else None,
             n_keep=_count_begin_tokens(tokens, vocabulary) if is_shifted else 0,
             prediction=self._tokenize_prediction(command.prediction or "", vocabulary),
-            spelling=spelling,
+            tokenization=tokenization,
         )
 
     def _leaves_room(self, prompt_tokens: int, command: Generate) -> bool:
@@ -128,7 +128,7 @@ class CommandLimits:
     def check_runs(self, runs: abc.Sequence[Run]) -> None:
         """Raises `CommandRefused` for an image that must be computed in one pass but exceeds it."""
         for run in runs:
-            if run.part.is_whole and run.part.count > self.batch_tokens:
+            if run.part.is_non_causal and run.part.count > self.batch_tokens:
                 raise CommandRefused(
                     Failure.INVALID,
                     f"The model reads the {run.part.count} tokens of this image at once, and "

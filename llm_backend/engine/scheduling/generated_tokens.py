@@ -21,7 +21,7 @@ _MARKUP = b"\xff"  # precedes the number of a token without text; UTF-8 never ha
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spelling:
+class Tokenization:
     """Tokens of a text, the key that their text is, and for each token 1 if the model generated it,
     else 0."""
 
@@ -45,18 +45,18 @@ class GeneratedTokens:
         self._lock = threading.Lock()
         self._texts: list[bytes | None] = [None] * vocabulary.size  # by token
         self._keys: list[bytes] = []
-        self._chats: OrderedDict[bytes, Spelling] = OrderedDict()  # least recently used first
+        self._chats: OrderedDict[bytes, Tokenization] = OrderedDict()  # least recently used first
         self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def add(self, prompt: Spelling, answer: abc.Sequence[int]) -> None:
+    def add(self, prompt: Tokenization, answer: abc.Sequence[int]) -> None:
         """Stores a chat without media, whose `answer` the model generated, and removes the chats
         that it continues. The cost grows with the answer; the prompt is only copied."""
         if not prompt.tokens or not answer:
             return
-        chat = Spelling(
+        chat = Tokenization(
             key=prompt.key + self._key(answer),
             tokens=prompt.tokens + array(_TOKEN_TYPE, answer),
             is_generated=prompt.is_generated + b"\1" * len(answer),
@@ -71,19 +71,19 @@ class GeneratedTokens:
             while self.bytes > self._limit_bytes:
                 self._remove(next(iter(self._chats)))
 
-    def spell(self, tokens: abc.Sequence[int]) -> Spelling:
+    def tokenization_of(self, tokens: abc.Sequence[int]) -> Tokenization:
         """Returns these tokens, none of them generated."""
-        return Spelling(
+        return Tokenization(
             key=self._key(tokens),
             tokens=array(_TOKEN_TYPE, tokens),
             is_generated=bytes(len(tokens)),
         )
 
-    def substitute(self, tokens: abc.Sequence[int]) -> Spelling:
+    def substitute(self, tokens: abc.Sequence[int]) -> Tokenization:
         """Returns tokens with exactly the same text that share the longest possible beginning with
         a remembered chat. Only tokens that were generated replace others; markup is never
         replaced."""
-        own = self.spell(tokens)
+        own = self.tokenization_of(tokens)
         with self._lock:
             nearest = self._nearest(own.key)
             if nearest is None:
@@ -95,13 +95,13 @@ class GeneratedTokens:
             with self._lock:
                 if nearest in self._chats:
                     self._chats.move_to_end(nearest)
-        return Spelling(
+        return Tokenization(
             key=own.key,
             tokens=known.tokens[:length] + own.tokens[replaced:],
             is_generated=is_generated + bytes(len(own.tokens) - replaced),
         )
 
-    def _common_text(self, known: Spelling, theirs: "array[int]") -> tuple[int, int]:
+    def _common_text(self, known: Tokenization, theirs: "array[int]") -> tuple[int, int]:
         """Returns how many tokens of each have the same text, up to the first difference that may
         not be replaced."""
         first, second = 0, 0
@@ -114,7 +114,7 @@ class GeneratedTokens:
         return first, second
 
     def _end_of_difference(
-        self, known: Spelling, first: int, theirs: "array[int]", second: int
+        self, known: Tokenization, first: int, theirs: "array[int]", second: int
     ) -> tuple[int, int] | None:
         """Returns the next positions in both after which their texts are equal again. None if there
         are none, or if no known token before them was generated."""

@@ -8,13 +8,13 @@ from llm_backend.engine.media_runs import Run
 from llm_backend.engine.messages import Delta, Generate, MediaSpan, Priority, SlotAssigned
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.output.output_builder import OutputBuilder
-from llm_backend.engine.scheduling.generated_tokens import Spelling
+from llm_backend.engine.scheduling.generated_tokens import Tokenization
 
 
 class GenerationRequest:
     """A `Generate` command and its answers. The request has started (`has_started`) when its first
     answer gets a slot; other answers may wait longer. The tokens of a chat's answer are
-    remembered by its `spelling`, if it has one."""
+    remembered by its `tokenization`, if it has one."""
 
     def __init__(
         self,
@@ -22,12 +22,12 @@ class GenerationRequest:
         command: Generate,
         answers: list[OutputBuilder],
         arrived_at: float,
-        spelling: Spelling | None = None,
+        tokenization: Tokenization | None = None,
     ) -> None:
         self.address = address
         self.command = command
         self.consumers = answers
-        self.spelling = spelling
+        self.tokenization = tokenization
         self.arrived_at = arrived_at
         self.has_started = False
         self._is_taken = False

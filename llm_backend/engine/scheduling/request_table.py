@@ -134,7 +134,7 @@ class RequestTable:
             return self._add_scoring(address, command, prompt, now)
         assert isinstance(prompt, ValidatedPrompt), "it was validated as a prompt"
         answers = self._build_answers(address, command, prompt, now)
-        request = GenerationRequest(address, command, answers, now, prompt.spelling)
+        request = GenerationRequest(address, command, answers, now, prompt.tokenization)
         if command.grammar is not None or request.needs_slot:
             self.check_queue(request.priority, free_slots=free_slots)
         self._requests[address] = request
@@ -165,9 +165,9 @@ class RequestTable:
             return
         is_steered = request.command.grammar is not None or request.command.sampling.is_steered
         is_whole = sequence.context_tokens is None  # nothing can have been dropped
-        if sequence.index == 0 and request.spelling is not None and is_whole and not is_steered:
+        if sequence.index == 0 and request.tokenization is not None and is_whole and not is_steered:
             answer = sequence.tokens[sequence.prompt_tokens :]
-            self._generated_tokens.add(request.spelling, answer)
+            self._generated_tokens.add(request.tokenization, answer)
 
     def wait(self, seconds: float) -> None:
         """Waits until a grammar is ready, at most `seconds`."""

@@ -175,7 +175,7 @@ class Scheduler:
         assert run is not None, "only sequences with a media run were chosen from"
         remaining = run.end - sequence.computed
         return ScheduledTokens(
-            sequence, remaining if run.part.is_whole else min(remaining, self._batch_tokens)
+            sequence, remaining if run.part.is_non_causal else min(remaining, self._batch_tokens)
         )
 
     def draft_capacity(self, scheduled: list[ScheduledTokens]) -> int:

@@ -21,16 +21,16 @@ class DraftTarget:
 
     The draft model first computes `uncomputed_tokens`, and drafts at most `draft_limit` tokens. The
     next one is accepted with the probability `acceptance_rate`. Without the draft model, the pass
-    verifies `guesses` tokens, of which it accepts `expected_accepted` on average, and the first
-    with the probability `guess_acceptance_rate`."""
+    verifies `lookup_drafts` tokens of prompt lookup, of which it accepts `expected_accepted` on
+    average, and the first with the probability `lookup_acceptance_rate`."""
 
     acceptance_rate: float
     uncomputed_tokens: int
     draft_limit: int
     remaining_tokens: int
-    guesses: int = 0
+    lookup_drafts: int = 0
     expected_accepted: float = 0.0
-    guess_acceptance_rate: float = 0.0
+    lookup_acceptance_rate: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +60,12 @@ def choose_draft_lengths(
     targets: abc.Sequence[DraftTarget], *, tokens: int, capacity: int, costs: DraftCosts
 ) -> list[int]:
     """Returns the number of tokens to draft for each of `targets`. The pass computes `tokens` other
-    tokens, and at most `capacity` drafted or guessed ones."""
+    tokens, and at most `capacity` drafted ones."""
     ranked = sorted(
         (
             index
             for index, one in enumerate(targets)
-            if one.draft_limit and one.acceptance_rate > one.guess_acceptance_rate
+            if one.draft_limit and one.acceptance_rate > one.lookup_acceptance_rate
         ),
         key=lambda index: -targets[index].acceptance_rate,
     )
@@ -91,7 +91,7 @@ def _plan_without_drafts(
 ) -> _DraftPlan:
     """Returns the plan of a pass without the draft model."""
     gain = len(targets) + sum(target.expected_accepted for target in targets)
-    cost = costs.model(tokens + sum(target.guesses for target in targets))
+    cost = costs.model(tokens + sum(target.lookup_drafts for target in targets))
     return _DraftPlan(members=(), count=0, gain=gain, cost=cost)
 
 
@@ -125,7 +125,7 @@ def _plans(
     `capacity`."""
     others = [target for index, target in enumerate(targets) if index not in members]
     gain = len(targets) + sum(target.expected_accepted for target in others)
-    computed = sum(target.guesses for target in others)
+    computed = sum(target.lookup_drafts for target in others)
     drafting = [targets[index] for index in members]
     draft_cost = costs.draft(
         sum(min(target.uncomputed_tokens, _USUAL_UNCOMPUTED_TOKENS) for target in drafting)

@@ -1,6 +1,6 @@
 """Drafts the next tokens of a text by prompt lookup, with the acceptance rate of each draft. Pure.
 
-Every answer keeps a guess of its next token, whether that is computed as a draft or not. So
+Every answer keeps a draft of its next token, whether a pass computes it or not. So
 acceptance rates are learnt at no cost while nothing is drafted, and drafting resumes when it is
 worth it.
 """
@@ -17,18 +17,18 @@ _LEAST_PROBABILITY = 0.02  # with less, drafting does not pay on any processor
 
 
 class LookupRates:
-    """Acceptance rates of guesses, by the length of the repetition they continue."""
+    """Acceptance rates of drafts, by the length of the repetition they continue."""
 
     def __init__(self, general: "LookupRates | None" = None) -> None:
         before = _PRIORS if general is None else general._rates
         self._rates: list[AcceptanceRate] = [AcceptanceRate(rate) for rate in before]
 
     def count(self, length: int, is_right: bool) -> None:
-        """Counts a guess."""
+        """Counts a draft of one token."""
         self._rates[bisect_right(_LENGTHS, length)].count(is_right)
 
     def of(self, length: int) -> float:
-        """The acceptance rate of a guess."""
+        """The acceptance rate of such a draft."""
         return self._rates[bisect_right(_LENGTHS, length)].value
 
 
@@ -48,21 +48,21 @@ class PromptLookupDrafter:
 
     def push(self, token: int) -> None:
         """Appends `token` to the text."""
-        guess = None if self._match is None else self._lookup.token_at(self._match[0])
+        drafted = None if self._match is None else self._lookup.token_at(self._match[0])
         self._lookup.push(token)
-        if self._match is None or guess is None:
+        if self._match is None or drafted is None:
             self._match = self._lookup.match()
             return
         index, length = self._match
-        self._rates.count(length, guess == token)
-        if guess != token:
+        self._rates.count(length, drafted == token)
+        if drafted != token:
             self._match = self._lookup.match()
             return
         self.predicted_tokens += self._lookup.is_prediction(index)
         self._match = (index + 1, length + 1)
 
     def probabilities(self, count: int) -> list[float]:
-        """For each of up to `count` guessed tokens, the probability that it and all guesses before
+        """For each of up to `count` drafted tokens, the probability that it and all before
         it are right."""
         if self._match is None:
             return []
@@ -76,5 +76,5 @@ class PromptLookupDrafter:
         return found
 
     def draft(self, count: int) -> list[int]:
-        """The next `count` tokens, or as many as can be guessed."""
+        """The next `count` tokens, or as many as the repetition has."""
         return [] if self._match is None else self._lookup.continuation(self._match[0], count)

@@ -64,7 +64,7 @@ class SpeculativeDecoding:
             for item in scheduled
         ]
         counts = (
-            self._guess_counts(scheduled, probabilities, capacity)
+            self._lookup_counts(scheduled, probabilities, capacity)
             if any(probabilities)
             else [0] * len(scheduled)
         )
@@ -78,10 +78,10 @@ class SpeculativeDecoding:
             for item, count in zip(scheduled, counts, strict=True)
         ]
 
-    def _guess_counts(
+    def _lookup_counts(
         self, scheduled: list[ScheduledTokens], probabilities: list[list[float]], capacity: int
     ) -> list[int]:
-        return choose_guess_counts(
+        return choose_lookup_counts(
             probabilities,
             sampled=sum(item.needs_sampling for item in scheduled),
             tokens=sum(item.count for item in scheduled),
@@ -97,7 +97,7 @@ class SpeculativeDecoding:
         capacity: int,
     ) -> dict[Sequence, tuple[int, ...]]:
         """Returns drafts of the draft model or head where they are faster than the `counts` of
-        guesses; none while the drafter must prefill too many tokens first."""
+        lookup drafts; none while the drafter must prefill too many tokens first."""
         drafter = self._drafter
         if drafter is None:
             return {}
@@ -130,9 +130,9 @@ class SpeculativeDecoding:
             uncomputed_tokens=uncomputed_tokens,
             draft_limit=min(self._draft_limit(item), drafter.draft_limit(sequence)),
             remaining_tokens=min(sequence.room, max(_REMAINING_TOKENS, sequence.generated)),
-            guesses=len(probabilities),
+            lookup_drafts=len(probabilities),
             expected_accepted=sum(probabilities),
-            guess_acceptance_rate=probabilities[0] if probabilities else 0.0,
+            lookup_acceptance_rate=probabilities[0] if probabilities else 0.0,
         )
 
     def _draft_limit(self, item: ScheduledTokens) -> int:
@@ -140,7 +140,7 @@ class SpeculativeDecoding:
         return max(0, min(self._draft_tokens, item.sequence.room - 1))
 
 
-def choose_guess_counts(
+def choose_lookup_counts(
     probabilities: abc.Sequence[abc.Sequence[float]],
     *,
     sampled: int,
@@ -148,9 +148,9 @@ def choose_guess_counts(
     capacity: int,
     cost: abc.Callable[[int], float],
 ) -> list[int]:
-    """Returns the number of guesses of each text to compute in a pass that samples `sampled` tokens
-    and computes `tokens` without drafts: at most `capacity` together. `probabilities` are those of
-    each text's guesses, in falling order."""
+    """Returns the number of drafted tokens of each text to compute in a pass that samples
+    `sampled` tokens and computes `tokens` without drafts: at most `capacity` together.
+    `probabilities` are those of each text's drafts, in falling order."""
     ranked = sorted((one for each in probabilities for one in each), reverse=True)[:capacity]
     best, threshold, expected = sampled / cost(tokens) * MARGIN, 2.0, float(sampled)
     for count, probability in enumerate(ranked, start=1):
@@ -160,7 +160,7 @@ def choose_guess_counts(
             best, threshold = speed, probability
     counts = [sum(probability > threshold for probability in each) for each in probabilities]
     remaining = sum(probability >= threshold for probability in ranked) - sum(counts)
-    # of the guesses with the least probability only as many as were counted
+    # of the drafts with the least probability only as many as were counted
     for index, each in enumerate(probabilities):
         equal = min(each.count(threshold), remaining)
         counts[index] += equal

@@ -2,7 +2,7 @@
 
 model.py        a loaded voice: the audio of a sentence
 recognizer.py   a loaded NeMo model: the transcript of a window
-heard_tokens.py  its tokens as segments, pure
+token_segments.py  its tokens as segments, pure
 diarization.py  a loaded model of speakers: their turns in a block of a recording
 speakers.py     voices of one block and those before it, pure
 library.py      the library, imported at its first use

@@ -20,9 +20,9 @@ from llm_backend.engine.messages import (
 from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.pass_threads import first_thread_count
 from llm_backend.engine.sequential_engine import Cancelled, Report, SequentialCommand
-from llm_backend.engine.voices.heard_tokens import HeardToken, build_segments, end_times
 from llm_backend.engine.voices.library import LIBRARY_ERRORS, load_library
 from llm_backend.engine.voices.quiet import quiet
+from llm_backend.engine.voices.token_segments import RecognizedToken, build_segments, end_times
 from llm_backend.model_files import HeaderError, RecognizerFiles, read_recognizer, read_symbols
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
@@ -116,12 +116,12 @@ class RecognizerModel:
             except LIBRARY_ERRORS as error:
                 raise DecodeError(f"sherpa-onnx failed: {error}") from error
 
-    def _tokens(self, result: Any, length_s: float) -> list[HeardToken]:
+    def _tokens(self, result: Any, length_s: float) -> list[RecognizedToken]:
         texts, starts = list(result.tokens), [min(one, length_s) for one in result.timestamps]
         logprobs = list(result.ys_log_probs) or [None] * len(texts)
         ends = end_times(starts, list(result.durations), length_s)
         return [
-            HeardToken(
+            RecognizedToken(
                 text=text, number=self._numbers[text], start_s=start_s, end_s=end_s, logprob=logprob
             )
             for text, start_s, end_s, logprob in zip(texts, starts, ends, logprobs, strict=True)

@@ -20,7 +20,7 @@ def middle(text: str, count: int = 2, **fields) -> Delta:
 def after_a_pass(connections: FakeHub, **options) -> Outbox:
     """An outbox that has measured short passes of decoding sequences."""
     outbox = Outbox(connections, **options)
-    outbox.begin_pass(is_brief=True)
+    outbox.begin_pass(is_decode_only=True)
     outbox.end_pass()
     return outbox
 
@@ -30,7 +30,7 @@ def test_outbox_delays_middle_deltas_until_the_next_pass():
     outbox = after_a_pass(connections)
     outbox.publish(HERE, middle("b"))
     outbox.end_step(is_idle=False)
-    outbox.begin_pass(is_brief=True)
+    outbox.begin_pass(is_decode_only=True)
     during = list(connections.frames)
     outbox.end_pass()
 
@@ -63,7 +63,7 @@ def test_outbox_delays_nothing_for_a_prefill_pass():
     outbox = after_a_pass(connections)
     outbox.publish(HERE, middle("b"))
     outbox.end_step(is_idle=False)
-    outbox.begin_pass(is_brief=False)
+    outbox.begin_pass(is_decode_only=False)
 
     assert connections.frames == [["b"]]
 
@@ -80,7 +80,7 @@ def test_outbox_delays_nothing_if_decode_passes_are_long(monkeypatch):
         for _ in range(passes):
             outbox.publish(HERE, middle("b"))
             outbox.end_step(is_idle=False)
-            outbox.begin_pass(is_brief=True)
+            outbox.begin_pass(is_decode_only=True)
             early += len(connections.frames)
             clock[0] += seconds
             outbox.end_pass()

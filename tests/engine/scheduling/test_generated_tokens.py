@@ -18,8 +18,8 @@ BYTES = [piece.encode() for piece in PIECES] + [b"\xc3", b"\xa9", b"\xc3\xa9"]
 MARKERS = frozenset({END, MARKUP})
 
 
-class SpellingVocabulary:
-    """Words of two letters in several spellings; `tokenize` takes the longest token."""
+class ManyTokenizationsVocabulary:
+    """Words of two letters , tokenized in several ways; `tokenize` takes the longest token."""
 
     size = len(BYTES)
 
@@ -38,7 +38,7 @@ class SpellingVocabulary:
         return [known[word] for word in words]
 
 
-VOCABULARY = SpellingVocabulary()
+VOCABULARY = ManyTokenizationsVocabulary()
 tokenize = VOCABULARY.tokenize
 
 
@@ -56,7 +56,7 @@ def memory() -> GeneratedTokens:
 
 def add(memory: GeneratedTokens, tokens: list[int], prompt_tokens: int) -> None:
     """Remember a chat whose prompt has these tokens, and its answer the others."""
-    memory.add(memory.spell(tokens[:prompt_tokens]), tokens[prompt_tokens:])
+    memory.add(memory.tokenization_of(tokens[:prompt_tokens]), tokens[prompt_tokens:])
 
 
 def substitute(memory: GeneratedTokens, tokens: list[int]) -> list[int]:
@@ -103,12 +103,12 @@ def test_chat_keeps_its_answers_beside_another_with_the_same_text(memory):
     assert substitute(memory, tokenize("b<end>ab<end>bbb")) == [B, END, A, B, END, B, B, B]
 
 
-def test_spelling_of_a_prompt_marks_its_generated_tokens(memory):
+def test_tokenization_of_a_prompt_marks_its_generated_tokens(memory):
     add(memory, [B, END, A, B], 2)
 
-    spelling = memory.substitute(tokenize("b<end>ab<end>a"))
-    assert spelling.tokens.tolist() == [B, END, A, B, END, A]
-    assert spelling.is_generated == b"\0\0\1\1\0\0"
+    tokenization = memory.substitute(tokenize("b<end>ab<end>a"))
+    assert tokenization.tokens.tolist() == [B, END, A, B, END, A]
+    assert tokenization.is_generated == b"\0\0\1\1\0\0"
 
 
 def test_answer_that_was_cut_has_its_tokens_as_far_as_it_goes(memory):
@@ -218,9 +218,9 @@ def test_substitutes_have_the_same_text_and_the_tokens_of_returned_answers(turns
     memory, text = GeneratedTokens(VOCABULARY, 2000), "b<end>"
     for question, answer in turns:
         canonical = tokenize(text + question + "<end>")
-        spelling = memory.substitute(canonical)
-        memory.add(spelling, answer)
-        prompt = spelling.tokens.tolist()
+        tokenization = memory.substitute(canonical)
+        memory.add(tokenization, answer)
+        prompt = tokenization.tokens.tolist()
         said = b"".join(BYTES[token] for token in answer if token not in MARKERS)
         readable = re.sub("[^ab\n]", "", said.decode(errors="replace"))
         text += question + "<end>" + readable

@@ -253,21 +253,23 @@ def test_draft_planning_skips_an_expensive_draft_model():
     assert choose_draft_lengths([target()], tokens=1, capacity=8, costs=costs) == [0]
 
 
-def test_draft_planning_prefers_equally_good_guesses():
-    guessed = target(guesses=8, expected_accepted=7, guess_acceptance_rate=0.97)
+def test_draft_planning_prefers_equally_good_lookup_drafts():
+    repeating = target(lookup_drafts=8, expected_accepted=7, lookup_acceptance_rate=0.97)
 
-    assert choose_draft_lengths([guessed], tokens=1, capacity=8, costs=CHEAP) == [0]
+    assert choose_draft_lengths([repeating], tokens=1, capacity=8, costs=CHEAP) == [0]
 
 
-def test_draft_planning_replaces_bad_guesses():
-    guessed = target(guesses=1, expected_accepted=0.2, guess_acceptance_rate=0.2)
+def test_draft_planning_replaces_bad_lookup_drafts():
+    repeating = target(lookup_drafts=1, expected_accepted=0.2, lookup_acceptance_rate=0.2)
 
-    assert choose_draft_lengths([guessed], tokens=1, capacity=8, costs=CHEAP)[0] > 2
+    assert choose_draft_lengths([repeating], tokens=1, capacity=8, costs=CHEAP)[0] > 2
 
 
 def test_draft_planning_stays_within_capacity():
-    guessed = target(guesses=6, expected_accepted=5, guess_acceptance_rate=0.95)
-    counts = choose_draft_lengths([guessed, target(), target()], tokens=3, capacity=11, costs=CHEAP)
+    repeating = target(lookup_drafts=6, expected_accepted=5, lookup_acceptance_rate=0.95)
+    counts = choose_draft_lengths(
+        [repeating, target(), target()], tokens=3, capacity=11, costs=CHEAP
+    )
 
     assert counts[0] == 0
     assert 0 < sum(counts) <= 5

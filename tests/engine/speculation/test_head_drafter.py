@@ -17,7 +17,7 @@ from llm_backend.engine.messages.address import Address
 from llm_backend.engine.model import DecodeError
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.head_drafter import HeadDrafter
-from llm_backend.model_files import draft_head_refusal, read_header
+from llm_backend.model_files import draft_head_problem, read_header
 from tests.engine.conftest import answer, config
 from tests.engine.fakes import load_command
 from tests.engine.gguf_models import write_delta_net, write_eagle, write_llama, write_with_head
@@ -361,7 +361,7 @@ def test_unusable_head_is_logged_and_the_model_answers(tmp_path, caplog, fields)
 def test_heads_are_refused_by_the_header_of_their_file(tmp_path, fields, reason):
     header = read_header(write_with_head(tmp_path / "odd.gguf", **fields))
 
-    assert draft_head_refusal(header) == reason
+    assert draft_head_problem(header) == reason
 
 
 def test_crashed_head_is_not_used_again(copying, caplog):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llm_backend.engine.speculation.pass_costs import PassCosts
 from llm_backend.engine.speculation.prompt_lookup_drafter import LookupRates, PromptLookupDrafter
-from llm_backend.engine.speculation.speculative_decoding import choose_guess_counts
+from llm_backend.engine.speculation.speculative_decoding import choose_lookup_counts
 
 CHANCES = st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.8, 0.9, 1.0]), max_size=4).map(
     lambda found: list(itertools.accumulate(found, lambda left, right: left * right))
@@ -79,9 +79,9 @@ def linear(base: float, each: float):
     base=st.sampled_from([0.0, 1.0, 10.0]),
     each=st.sampled_from([0.1, 1.0]),
 )
-def test_guess_counts_are_optimal(probabilities, prefilling, capacity, base, each):
+def test_lookup_counts_are_optimal(probabilities, prefilling, capacity, base, each):
     targets, cost = len(probabilities) + 1, linear(base, each)
-    counts = choose_guess_counts(
+    counts = choose_lookup_counts(
         probabilities, sampled=targets, tokens=targets + prefilling, capacity=capacity, cost=cost
     )
 
@@ -97,23 +97,23 @@ def test_guess_counts_are_optimal(probabilities, prefilling, capacity, base, eac
     assert speed(tuple(counts)) * 1.05 + 1e-9 >= max(map(speed, possible))
 
 
-def test_guess_counts_prefer_likely_guesses():
+def test_lookup_counts_prefer_likely_drafts():
     probabilities = [[0.1], [0.1], [0.8, 0.6, 0.5, 0.4]]
-    counts = choose_guess_counts(
+    counts = choose_lookup_counts(
         probabilities, sampled=4, tokens=4, capacity=5, cost=linear(10, 0.1)
     )
 
     assert counts == [1, 0, 4]
 
 
-def test_guess_counts_are_zero_if_every_token_costs_the_same():
-    assert choose_guess_counts(
+def test_lookup_counts_are_zero_if_every_token_costs_the_same():
+    assert choose_lookup_counts(
         [[0.9, 0.8]], sampled=1, tokens=1, capacity=9, cost=linear(0, 1)
     ) == [0]
 
 
-def test_guess_counts_are_maximal_if_tokens_cost_nothing():
-    assert choose_guess_counts(
+def test_lookup_counts_are_maximal_if_tokens_cost_nothing():
+    assert choose_lookup_counts(
         [[0.2, 0.1]], sampled=1, tokens=1, capacity=9, cost=linear(1, 0)
     ) == [2]
 

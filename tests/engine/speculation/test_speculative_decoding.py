@@ -20,7 +20,7 @@ SAMPLINGS = [
 
 
 def bench(draft_tokens: int = 4, memory: int = 2, **fields: object) -> Bench:
-    """A model that soon repeats itself, and an engine that guesses."""
+    """A model that soon repeats itself, and an engine that drafts by lookup."""
     model = FakeModel(**{"context_tokens": 256, "batch_tokens": 64, "memory": memory, **fields})
     return Bench(model, draft_tokens=draft_tokens, logit_rows=16)
 
@@ -208,8 +208,8 @@ def test_accepted_drafts_of_a_step_are_one_delta():
 
 def test_speculation_does_not_change_logits():
     command = generate(PROMPT, max_tokens=60, sampling=Sampling(temperature=0, logprobs=3))
-    guessed = run_alone(bench(), command)[0]["logprobs"]
+    speculative = run_alone(bench(), command)[0]["logprobs"]
     plain = run_alone(bench(draft_tokens=0), command)[0]["logprobs"]
 
-    assert np.allclose([item.logprob for item in guessed], [item.logprob for item in plain])
-    assert msgspec.msgpack.encode(guessed) == msgspec.msgpack.encode(plain)
+    assert np.allclose([item.logprob for item in speculative], [item.logprob for item in plain])
+    assert msgspec.msgpack.encode(speculative) == msgspec.msgpack.encode(plain)

@@ -5,7 +5,7 @@ client.py        HTTP/1.1 on pooled connections
 session.py       connections, and the upstream's key as a header
 body.py          request bodies and deadlines
 ending.py        broken and closed answers
-socket.py        WebSockets
+websocket.py     WebSockets
 translation.py   client errors as API errors
 """
 

@@ -34,12 +34,12 @@ from llm_backend.backends.upstream.http.session import (
     new_connector,
     new_socket_session,
 )
-from llm_backend.backends.upstream.http.socket import Socket, connect_socket
 from llm_backend.backends.upstream.http.translation import (
     ErrorTranslation,
     redirect_error,
     rejected_key_error,
 )
+from llm_backend.backends.upstream.http.websocket import Socket, connect_socket
 from llm_backend.backends.upstream.model_list import (
     CHECKPOINTS_PATH,
     LIST_BYTES,

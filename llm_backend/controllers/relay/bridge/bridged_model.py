@@ -14,7 +14,7 @@ from llm_backend.access import RequestMeter, text_bytes
 from llm_backend.backends.base import Chat, ChatDelta, Usage
 from llm_backend.backends.upstream.config import WireProtocol
 from llm_backend.backends.upstream.headers import UpstreamAnswer
-from llm_backend.backends.upstream.refusal import read_refusal
+from llm_backend.backends.upstream.upstream_errors import read_error
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.relay.bridge.as_chat import PATH as CHAT_PATH
 from llm_backend.controllers.relay.bridge.as_chat import ChunkReader, as_chat, as_streamed_chat
@@ -146,7 +146,7 @@ class BridgedModel:
             )
         )
         if relayed.status != 200:
-            raise await read_refusal(relayed)
+            raise await read_error(relayed)
         return BridgedAnswer(relayed, _READERS[self._wire], body, self.meter)
 
     def _build_body(self, request: Chat) -> Any:  # Any: a body of the wire protocol

@@ -9,7 +9,7 @@ from llm_backend.error_bodies import error_body_for
 from llm_backend.errors import ApiError
 
 
-async def send_refusal(scope: Scope, send: Send, error: ApiError) -> None:
+async def send_error_response(scope: Scope, send: Send, error: ApiError) -> None:
     """Sends the error's status, its body and a request id, which is stored in the scope."""
     request_id = scope.setdefault("state", {}).setdefault("request_id", f"req_{token_hex(16)}")
     kind = "http"

@@ -2,13 +2,13 @@
 
 import pytest
 
-from llm_backend.backends.transcription.heard_answer import HeardAnswer, join_windows
+from llm_backend.backends.transcription.window_answer import WindowAnswer, join_windows
 from llm_backend.engine.messages import TokenLogprob
 
 
 def read(pieces: list[str], *, may_have_header: bool = True) -> tuple[str, list[str], str]:
     """The text, its tokens and the language of an answer that arrives in these pieces."""
-    answer = HeardAnswer(may_have_header=may_have_header)
+    answer = WindowAnswer(may_have_header=may_have_header)
     told = [
         answer.feed(one, [TokenLogprob(token=1, bytes=one.encode(), logprob=-1)]) for one in pieces
     ]
@@ -37,14 +37,14 @@ def test_the_header_of_an_answer_is_its_language(pieces, text, tokens, language)
 
 
 def test_a_long_beginning_is_no_header():
-    answer = HeardAnswer(may_have_header=True)
+    answer = WindowAnswer(may_have_header=True)
     sentence = "language " * 30
 
     assert answer.feed(sentence, ())[0] == sentence
 
 
 def test_an_answer_without_a_header_is_not_held_back():
-    answer = HeardAnswer(may_have_header=False)
+    answer = WindowAnswer(may_have_header=False)
 
     assert answer.feed("language ", ())[0] == "language "
 

@@ -1,4 +1,4 @@
-"""Tokens that a model heard, as segments of a transcript (pure)."""
+"""Recognized tokens as segments of a transcript (pure)."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ _TOKEN_S = 0.3  # duration of a token, if the model reports none and no token fo
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeardToken:
+class RecognizedToken:
     """A token, with its times in seconds since the window began. `text` is the library's, in which
     a word begins with a space and a byte is `<0xE4>`. `logprob` is None if the model reports
     none."""
@@ -46,13 +46,13 @@ def end_times(
     return [min(max(start, end), length_s) for start, end in zip(starts, ends, strict=True)]
 
 
-def build_segments(tokens: Sequence[HeardToken], *, words: bool) -> list[TranscriptSegment]:
+def build_segments(tokens: Sequence[RecognizedToken], *, words: bool) -> list[TranscriptSegment]:
     """Returns segments, each up to the end of a sentence, a pause of a second, or about 15 s."""
     return [_segment(piece, words=words) for piece in _pieces(tokens)]
 
 
-def _pieces(tokens: Sequence[HeardToken]) -> Iterator[Sequence[HeardToken]]:
-    piece: list[HeardToken] = []
+def _pieces(tokens: Sequence[RecognizedToken]) -> Iterator[Sequence[RecognizedToken]]:
+    piece: list[RecognizedToken] = []
     for token in tokens:
         if piece and token.text.startswith(" ") and _has_ended(piece, token):
             yield piece
@@ -62,13 +62,13 @@ def _pieces(tokens: Sequence[HeardToken]) -> Iterator[Sequence[HeardToken]]:
         yield piece
 
 
-def _has_ended(piece: Sequence[HeardToken], following: HeardToken) -> bool:
+def _has_ended(piece: Sequence[RecognizedToken], following: RecognizedToken) -> bool:
     is_long = following.end_s - piece[0].start_s > _LONGEST_S
     has_pause = following.start_s - piece[-1].end_s >= _PAUSE_S
     return piece[-1].text.endswith(_ENDS) or has_pause or is_long
 
 
-def _segment(piece: Sequence[HeardToken], *, words: bool) -> TranscriptSegment:
+def _segment(piece: Sequence[RecognizedToken], *, words: bool) -> TranscriptSegment:
     timed = [TimedToken(bytes=one.bytes, start_s=one.start_s, end_s=one.end_s) for one in piece]
     return TranscriptSegment(
         start_s=piece[0].start_s,

@@ -12,7 +12,7 @@ _HEADER = "language "
 _HEADER_CHARACTERS = 200  # longer text is not a header, which names a few languages
 
 
-class HeardAnswer:
+class WindowAnswer:
     """Removes the header `language NAME<asr_text>` from an answer while it arrives, if it
     `may_have_header`. `language` is the name in it, empty if there is none."""
 

@@ -11,8 +11,8 @@ from llm_backend.backends.base import Chat, GenerationLimits, Usage
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.media import DecodedAudio
 from llm_backend.backends.recordings.pauses import bytes_until_quietest
-from llm_backend.backends.transcription.heard_answer import HeardAnswer, join_windows
 from llm_backend.backends.transcription.instructions import MARKS, Instruction, instruction_for
+from llm_backend.backends.transcription.window_answer import WindowAnswer, join_windows
 from llm_backend.backends.transcription.windows import (
     SAMPLE_BYTES,
     TranscriptPart,
@@ -28,7 +28,7 @@ _LEAST_BYTES = SAMPLES_HZ // 2 * SAMPLE_BYTES  # shorter audio is padded with si
 _START_TOKENS, _TOKENS_A_SECOND = 64, 20  # limit of an answer: the model may repeat itself
 
 
-class HeardWindows(Windows):
+class ChatWindows(Windows):
     """Transcribes each window by a chat about its audio; windows end in pauses, or else in their
     quietest moments. A recording survives one crash of the engine: a window after the first is
     computed again, if nothing of it was yielded."""
@@ -114,7 +114,7 @@ class HeardWindows(Windows):
 
     async def _hear(self, audio: bytes, seek_s: float) -> AsyncGenerator[TranscriptPart, None]:
         chat = self._chat(audio)
-        answer = HeardAnswer(may_have_header=self._instruction.has_header)
+        answer = WindowAnswer(may_have_header=self._instruction.has_header)
         before, is_first = self._transcript_end, True
         try:
             generation = await self._model.chat(chat)

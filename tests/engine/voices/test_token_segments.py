@@ -1,13 +1,13 @@
 """Tokens of NeMo models as segments."""
 
-from llm_backend.engine.voices.heard_tokens import HeardToken, build_segments, end_times
+from llm_backend.engine.voices.token_segments import RecognizedToken, build_segments, end_times
 
 
-def token(text: str, start_s: float = 0.0) -> HeardToken:
-    return HeardToken(text=text, number=0, start_s=start_s, end_s=start_s + 0.1, logprob=None)
+def token(text: str, start_s: float = 0.0) -> RecognizedToken:
+    return RecognizedToken(text=text, number=0, start_s=start_s, end_s=start_s + 0.1, logprob=None)
 
 
-def texts(*tokens: HeardToken) -> list[str]:
+def texts(*tokens: RecognizedToken) -> list[str]:
     return [one.text for one in build_segments(tokens, words=False)]
 
 
