@@ -107,6 +107,16 @@ class Cache:
         """Returns the length of the longest cached prefix of `tokens`."""
         return max(self._usable(slot, tokens) for slot in self._slots)
 
+    def longest_prefix_in_memory(self, tokens: abc.Sequence[int]) -> int:
+        """Returns the length of the longest prefix of `tokens` in a slot or in host memory."""
+        cached = self.longest_prefix_length(tokens)
+        if self._host_prefixes is None:
+            return cached
+        prefix = self._host_prefixes.find(tokens)
+        return (
+            cached if prefix is None else max(cached, common_prefix_length(prefix.tokens, tokens))
+        )
+
     @property
     def cached_slots(self) -> list[SlotTokens]:
         """Tokens of the slots that are not empty, most recently used first."""

@@ -155,6 +155,17 @@ def test_restored_file_moves_the_overwritten_prefix_to_host_memory(begin):
     assert bench.deltas("more")[-1].cached_tokens >= len(OTHER) - PREFIX_BLOCK
 
 
+def test_prefix_in_host_memory_is_restored_without_its_file(begin):
+    bench = begin(host_cache=in_host_memory(), slots=1)
+    bench.answer(generate(SYSTEM + "one", id="first"))
+    bench.idle()
+    bench.answer(generate(OTHER, id="other"))
+    bench.answer(generate(SYSTEM + "one again"))
+
+    assert bench.cached_tokens >= len(SYSTEM)
+    assert bench.generator.statistics.prefix_read_tokens == 0
+
+
 def test_prefix_files_are_not_written_twice(begin, files):
     had(begin, SYSTEM + "one chat", SYSTEM + "another chat", SYSTEM + "one more")
 

@@ -160,7 +160,7 @@ class PrefixRestorer:
         shared = common_prefix_length(prefix.tokens, prompt)
         if not self._cache.can_roll_back and shared < len(prefix.tokens):
             return
-        if shared - self._cache.longest_prefix_length(prompt) < self._cache.copy_threshold:
+        if shared - self._cache.longest_prefix_in_memory(prompt) < self._cache.copy_threshold:
             return
         allocation = self._cache.allocate_restored(prefix.tokens)
         assert allocation is not None, "a slot is free, which `step` has checked"
@@ -186,8 +186,8 @@ class PrefixRestorer:
         return self._costs.is_worth(match.entry.size, gain, self._tokens_per_s())
 
     def _gain(self, tokens: list[int]) -> int:
-        """Returns the number of tokens of a prefix that no slot has cached."""
-        return len(tokens) - self._cache.longest_prefix_length(tokens)
+        """Returns the number of tokens that are neither in a slot nor in host memory."""
+        return len(tokens) - self._cache.longest_prefix_in_memory(tokens)
 
     def _set_prefixes_being_restored(self) -> None:
         self._cache.prefixes_being_restored = tuple(self._requested.values())
