@@ -37,6 +37,7 @@ def test_info_lists_name_version_and_models(server):
     assert (told["name"], told["has_upstream"]) == ("llm-backend", False)
     assert (model["id"], model["kind"], model["state"]) == ("builtin", "chat", "ready")
     assert model["parameters"] > 1_000_000
+    assert model["description"] == "llama 2M Q8_0"
     assert model["size_bytes"] > model["parameters"] / 2
 
 

@@ -218,11 +218,14 @@ class LlamaModel:
 
     def info(self) -> ModelInfo:
         """Returns information about the model."""
+        parameters = native.llama_model_n_params(self._model)
+        description = native_text(native.llama_model_desc, self._model)
         return ModelInfo(
             architecture=self._header.architecture,
             name=self._header.text("general.name"),
-            description=native_text(native.llama_model_desc, self._model),
-            parameters=native.llama_model_n_params(self._model),
+            # llama.cpp writes so where it knows no model of this size
+            description=description.replace("?B", f"{parameters / 1e6:,.0f}M"),
+            parameters=parameters,
             size_bytes=native.llama_model_size(self._model),
             vocabulary_size=self.vocabulary.size,
             embedding_size=native.llama_model_n_embd_out(self._model),
