@@ -67,14 +67,18 @@ def answered_by_both(served: Served) -> None:
 
 
 def test_both_processes_answer_and_every_chat_is_stored(served):
-    before = len(answered_by(served))
-    with ThreadPoolExecutor(16) as threads:
-        answers = list(threads.map(lambda _: chat(served, max_tokens=1, seed=1), range(40)))
-    ids = [answer.json()["id"] for answer in answers]
+    before, ids = len(answered_by(served)), []
+
+    def both_have_answered() -> bool:
+        with ThreadPoolExecutor(16) as threads:
+            answers = threads.map(lambda _: chat(served, max_tokens=1, seed=1), range(40))
+            ids.extend(answer.json()["id"] for answer in answers)
+        return set(answered_by(served)[before:]) == set(served.api_processes())
+
+    wait_until(both_have_answered)  # a busy machine may run one of them alone for a while
     found = [httpx.get(f"{served.base_url}/chat/completions/{one}").status_code for one in ids]
 
-    assert len(set(ids)) == 40
-    assert set(answered_by(served)[before:]) == set(served.api_processes())
+    assert len(set(ids)) == len(ids) >= 40
     assert set(found) == {200}
     assert "chat_not_stored" not in served.log.read_text()
 
