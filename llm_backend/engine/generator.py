@@ -222,7 +222,11 @@ class Generator(WorkerEngine):
         """Updates the cost models of prefill and speculation with the latest measured pass."""
         newest = self._meter.newest()
         if newest is not None:
-            self._prefill_budget.record_pass(*newest, has_long_chunk=self._scheduler.has_long_chunk)
+            self._prefill_budget.record_pass(
+                *newest,
+                prefill_tokens=self._scheduler.prefill_tokens,
+                has_long_chunk=self._scheduler.has_long_chunk,
+            )
             self._speculation.record_pass(*newest)
 
     def _prefill_limits(self, now: float) -> PrefillLimits:

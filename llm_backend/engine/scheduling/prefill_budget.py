@@ -56,15 +56,18 @@ class PrefillBudget:
         """Prefill speed in tokens per second; None if it is not measured yet."""
         return self._tokens_per_s
 
-    def record_pass(self, tokens: int, seconds: float, *, has_long_chunk: bool = False) -> None:
-        """Updates the prefill speed by a pass, or the time of a decoding pass by a small one."""
+    def record_pass(
+        self, tokens: int, seconds: float, *, prefill_tokens: int, has_long_chunk: bool = False
+    ) -> None:
+        """Updates the prefill speed by a pass of `tokens`, if enough of them were prefilled, or the
+        time of a decoding pass if none was."""
         if seconds <= 0:
             return
         if has_long_chunk:
             self._long_tokens_per_s = tokens / seconds
-        elif tokens < _MINIMUM_TOKENS:
+        elif not prefill_tokens:
             self._decoding_pass_s = moving_average(self._decoding_pass_s, seconds)
-        else:
+        elif prefill_tokens >= _MINIMUM_TOKENS:
             self._tokens_per_s = moving_average(self._tokens_per_s, tokens / seconds)
 
     def limits(self, now: float) -> PrefillLimits:

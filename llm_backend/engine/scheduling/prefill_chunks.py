@@ -37,6 +37,7 @@ class PrefillChunkPlanner:
         self._completing_tokens = completing_tokens
         self._logit_rows = logit_rows
         self._passes_before_long = 0
+        self.prefill_tokens = 0  # in the newest plan
         self.has_long_chunk = False  # in the newest plan
 
     def plan(
@@ -56,6 +57,7 @@ class PrefillChunkPlanner:
             budgets[_Kind.LONG] = self._long_budget(limits, budget)
         long_budget = budgets[_Kind.LONG]
         chunks = self._chunks(prefilling, budgets)
+        self.prefill_tokens = sum(chunk.count for chunk in chunks)
         self.has_long_chunk = budgets[_Kind.LONG] < long_budget
         if self.has_long_chunk:
             self._passes_before_long = limits.passes_between

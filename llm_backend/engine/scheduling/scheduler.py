@@ -88,6 +88,11 @@ class Scheduler:
         return self._cache.running_tokens
 
     @property
+    def prefill_tokens(self) -> int:
+        """Number of prefilled tokens in the last planned pass."""
+        return self._chunk_planner.prefill_tokens
+
+    @property
     def has_long_chunk(self) -> bool:
         """True if the last planned pass has tokens of a long prompt."""
         return self._chunk_planner.has_long_chunk

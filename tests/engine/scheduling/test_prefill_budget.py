@@ -2,9 +2,9 @@ from llm_backend.engine.scheduling.prefill_budget import PrefillBudget, PrefillL
 
 
 def record_passes(budget: PrefillBudget, *passes: tuple[int, float]) -> None:
-    """Record passes, given as tokens and seconds."""
+    """Record passes, given as tokens and seconds: prefill from 32 tokens on, else decoding."""
     for tokens, seconds in passes:
-        budget.record_pass(tokens, seconds)
+        budget.record_pass(tokens, seconds, prefill_tokens=tokens if tokens >= 32 else 0)
 
 
 def test_prefill_budget_is_unlimited_without_interactive_requests():
@@ -55,7 +55,26 @@ def test_prefill_budget_begins_with_small_chunks_of_a_long_prompt():
 def test_prefill_budget_follows_the_newest_chunk_of_a_long_prompt():
     budget = PrefillBudget()
     record_passes(budget, (512, 0.5), (16, 0.05))
-    budget.record_pass(512, 2.56, has_long_chunk=True)
+    budget.record_pass(512, 2.56, prefill_tokens=512, has_long_chunk=True)
     record_passes(budget, (512, 0.5))
 
     assert budget.limits(now=0).long == 240
+
+
+def test_prefill_budget_takes_no_decoding_pass_for_prefill():
+    budget = PrefillBudget()
+    record_passes(budget, (512, 1.0))
+    for _ in range(100):  # of 64 streams
+        budget.record_pass(64, 0.5, prefill_tokens=0)
+
+    assert budget.tokens_per_s == 512
+    assert budget.limits(now=0) == PrefillLimits(long=128)
+
+
+def test_prefill_budget_ignores_a_pass_with_little_prefill():
+    budget = PrefillBudget()
+    record_passes(budget, (512, 1.0), (16, 0.05))
+    budget.record_pass(70, 0.5, prefill_tokens=6)
+
+    assert budget.tokens_per_s == 512
+    assert budget.limits(now=0).long == 614
