@@ -355,6 +355,17 @@ def test_prefix_files_skip_a_file_that_is_slower_than_computing(begin):
     assert cache.should_wait_for_restore(tokens)
 
 
+def test_prefix_files_hold_short_prefixes_beside_one_beyond_the_size_limit(begin, files):
+    had(begin, SYSTEM)
+    bench = begin({"bytes": 2 * size_of(files()[0])}, slots=2)
+    bench.answer(generate(OTHER, id="short"))
+    bench.answer(generate("a" * 480, id="long"))
+    bench.idle()
+
+    assert bench.folder.index.match([LETTERS.index(letter) for letter in OTHER]) is not None
+    assert bench.folder.index.match([LETTERS.index("a")] * 480) is None
+
+
 def test_prefix_files_read_no_state_beyond_the_size_limit(begin, files):
     bench = begin({"bytes": 2000})
     for letter in "abcd":

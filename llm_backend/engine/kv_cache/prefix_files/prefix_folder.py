@@ -89,6 +89,10 @@ class PrefixFolder:
         self.index.mark_used(name)
         return self._executor.submit(self._read, self._file(name))
 
+    def exceeds_limit(self, tokens: list[int], state_bytes: int) -> bool:
+        """True if a file with a state of this size would be larger than all files may be."""
+        return file_bytes(len(tokens), state_bytes) > self._limits.bytes
+
     def has_room(self, tokens: list[int], state_bytes: int, retained: Collection[str]) -> bool:
         """True if `write` would write a file with a state of this size."""
         entry = self._entry(tokens, file_bytes(len(tokens), state_bytes))

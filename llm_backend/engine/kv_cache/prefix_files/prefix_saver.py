@@ -98,6 +98,8 @@ class PrefixSaver:
         if self._model.end(slot.slot) != len(slot.tokens):  # some of its cells have been removed
             return False
         state_bytes = self._model.state_bytes(slot.slot)
+        if self._folder.exceeds_limit(slot.tokens, state_bytes):
+            return False
         self._has_space = self._folder.has_room(slot.tokens, state_bytes, self._retained)
         if not self._has_space:  # checked first, because a state can take as much memory as a model
             return False
