@@ -25,7 +25,7 @@ from llm_backend.engine.messages import (
     Sampling,
     Shutdown,
 )
-from llm_backend.engine.process.engine_connection import EngineConnection
+from llm_backend.engine.process.engine_connection import CrashCandidate, EngineConnection
 from tests.engine.conftest import answer, config, eventually
 
 PROMPT = "the cat and the dog went to the house"
@@ -267,6 +267,28 @@ async def refusal(engine: EngineClient, request: Generate) -> CommandFailed:
         except CommandFailed as refused:
             return refused
         pytest.fail("The request was answered.")
+
+
+async def test_poison_request_stays_one_after_a_lost_connection(tiny_llama, socket_path):
+    settings = config(tiny_llama, socket_path=socket_path)
+    command = request("a deadly prompt", max_tokens=None)
+    async with (
+        EngineClient(settings),
+        EngineClient.for_remote_worker(settings) as remote_engine,
+    ):
+        lifecycle = remote_engine._lifecycle
+        await remote_engine.ready()
+        lifecycle.poison_requests.record_crash([CrashCandidate(command=command, weight=1)], 1)
+        generation = await remote_engine.generate(command)
+        lifecycle.connection()._transport.abort()
+        with pytest.raises(EngineDown):
+            async for _ in generation:
+                pass
+        await eventually(lambda: remote_engine.state is EngineState.RESTARTING)
+        await remote_engine.ready()
+        lifecycle.poison_requests.record_crash([CrashCandidate(command=command, weight=1)], 2)
+
+        assert lifecycle.poison_requests.is_quarantined(command)
 
 
 async def test_worker_is_restarted_where_its_crash_cannot_be_shared(

@@ -20,7 +20,7 @@ from llm_backend.engine.process.engine_connection import CrashCandidate, Request
 _log = logging.getLogger(__name__)
 
 
-_UNCAUSED_ENDS_AGE_S = 60.0  # after which the id of a worker that no command ended is forgotten
+_UNCAUSED_ENDS_AGE_S = 60.0  # after which the id of a worker with such an end is forgotten
 _LOCK_TRIES, _LOCK_PAUSE_S = 50, 0.001  # together far longer than a process needs the lock
 _LOCK_RETRY_S = 1.0  # pause after a failed attempt to lock
 _LOCKED_REASON = "another process has it locked"
@@ -40,10 +40,10 @@ class PoisonRequests:
     """Counts crashes by a fingerprint of the command, whichever client sends it. The `limit`
     commands that crashed last are remembered, each for `age_s` after its last crash.
 
-    Workers are identified by their process ids. If a worker was killed from outside, or ended
-    itself to stop native code, no command caused its end: the process that owns the worker calls
-    `discard_crash`. Other processes may call `record_crash` for this worker before or after that;
-    neither call counts.
+    Workers are identified by their process ids. An end is uncaused if no command is to blame: the
+    worker was killed from outside, or ended itself to stop native code. The process that owns the
+    worker then calls `discard_crash`. Other processes may call `record_crash` for this worker
+    before or after that; neither call counts.
     """
 
     def __init__(
@@ -76,9 +76,16 @@ class PoisonRequests:
             self._records.popitem(last=False)
 
     def discard_crash(self, worker: int) -> None:
-        """Removes the crash of a worker that no command ended; ignores later reports of it."""
+        """Removes the crash of a worker whose end was uncaused; ignores later reports of it."""
         self._remove_old()
         self._uncaused_ends[worker] = self._clock()
+        self._remove_crash(worker)
+
+    def withdraw_crash(self, worker: int) -> None:
+        """Removes the crash of a worker that is alive; only a connection to it had ended."""
+        self._remove_crash(worker)
+
+    def _remove_crash(self, worker: int) -> None:
         for key, record in list(self._records.items()):
             crashes = {one: weight for one, weight in record.crashes.items() if one != worker}
             self._records[key] = _CrashRecord(crashes, record.crashed_at)
@@ -140,9 +147,15 @@ class SharedPoisonRequests(PoisonRequests):
                 super().record_crash(candidates, worker)
 
     def discard_crash(self, worker: int) -> None:
-        """Removes the crash of a worker that no command ended; ignores later reports of it."""
+        """Removes the crash of a worker whose end was uncaused; ignores later reports of it."""
         with self._lock():
             super().discard_crash(worker)
+
+    def withdraw_crash(self, worker: int) -> None:
+        """Removes the crash of a worker that is alive; only a connection to it had ended."""
+        if self._has_any():
+            with self._lock():
+                super().withdraw_crash(worker)
 
     def clear(self, command: Request) -> None:
         """Removes the crashes of a command that was answered: it is not taken for their cause any

@@ -6,7 +6,7 @@ import time
 from llm_backend.backoff import backoff_delay_s
 from llm_backend.engine.config import EngineConfig
 from llm_backend.engine.messages import Ready
-from llm_backend.engine.process.engine_connection import CrashCandidate, EngineConnection
+from llm_backend.engine.process.engine_connection import EngineConnection
 from llm_backend.engine.process.lifecycle import RESTARTING, EngineLifecycle, EngineState
 
 _POLL_INTERVAL_S = 1.0  # between attempts to connect while the socket is closed
@@ -25,7 +25,6 @@ class RemoteEngine(EngineLifecycle):
         assert config.socket_path is not None, "a remote engine has a socket path"
         super().__init__(config)
         self._socket_path = config.socket_path
-        self._candidates: list[CrashCandidate] = []  # at the end of the last connection
 
     def start(self) -> None:
         """Begins to connect, without waiting."""
@@ -80,15 +79,12 @@ class RemoteEngine(EngineLifecycle):
         finally:
             was_used, self._connection = self._connection is connection, None
             if was_used and self.state is not EngineState.CLOSED:
-                self._candidates = connection.crash_candidates()
-                self.poison_requests.record_crash(self._candidates, self.pid or 0)
+                self.poison_requests.record_crash(connection.crash_candidates(), self.pid or 0)
                 self._set_state(EngineState.RESTARTING, RESTARTING)
             connection.fail_calls(self._down_error())
 
     def _set_ready(self, ready: Ready, connection: EngineConnection) -> None:
         if ready.pid == self.pid:  # the connection ended, but the worker did not crash
-            for candidate in self._candidates:
-                self.poison_requests.clear(candidate.command)
-        self._candidates = []
+            self.poison_requests.withdraw_crash(ready.pid)
         self.info, self.pid = ready.info, ready.pid
         self._serve_by(connection)

@@ -135,6 +135,18 @@ def test_poison_requests_ignore_workers_killed_from_outside(poison_requests_of, 
     assert not poison_requests.is_quarantined(command("a"))
 
 
+def test_poison_requests_withdraw_the_crash_of_a_living_worker_only(poison_requests_of):
+    poison_requests = poison_requests_of()
+    for worker in (1, 2):
+        poison_requests.record_crash([candidate("a")], worker)
+    poison_requests.withdraw_crash(2)
+    is_quarantined_at_first = poison_requests.is_quarantined(command("a"))
+    poison_requests.record_crash([candidate("a")], 2)
+
+    assert not is_quarantined_at_first
+    assert poison_requests.is_quarantined(command("a"))
+
+
 def test_poison_requests_file_is_empty_after_expiry(tmp_path):
     now = 0.0
     path: Path = tmp_path / "poison_requests"
