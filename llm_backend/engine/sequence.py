@@ -39,6 +39,7 @@ class Sequence:
     recompute_baseline: int = 0
     has_started: bool = False
     cached_tokens: int = 0  # of the prompt, from a cached prefix when it first got a slot
+    dropped_tokens: int = 0  # by context shifts
 
     def __post_init__(self) -> None:
         self.prompt_tokens = len(self.tokens)
@@ -129,6 +130,7 @@ class Sequence:
         del self.tokens[self.n_keep : self.n_keep + dropped]
         self.max_length -= dropped
         self.prompt_tokens -= dropped
+        self.dropped_tokens += dropped
 
 
 @dataclass(frozen=True)

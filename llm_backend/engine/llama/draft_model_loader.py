@@ -69,7 +69,7 @@ def _draft_config(model: LlamaModel, config: LoadModel) -> LoadModel:
         config,
         model_path=path,
         draft_model_path=None,
-        draft_heads=False,
+        draft_tokens=0,  # nothing drafts for it
         context_tokens=None,
         default_context_tokens=model.context_tokens,
         cells=None,

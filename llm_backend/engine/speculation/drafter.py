@@ -24,10 +24,11 @@ _PREFILL_TOKENS = 128
 
 @dataclass(kw_only=True, eq=False)
 class _DraftSequence:
-    """The draft model's copy of `source`: `own` has the same first `same` tokens, then drafted
-    ones; its computed tokens are in its slot."""
+    """The draft model's copy of `source`, made when that had dropped `dropped_tokens`: `own` has
+    the same first `same` tokens, then drafted ones; its computed tokens are in its slot."""
 
     source: Sequence
+    dropped_tokens: int
     own: Sequence
     same: int
     rate: AcceptanceRate
@@ -89,7 +90,11 @@ class Drafter(DraftSource):
         own = _own_sequence(copy.source, target, copy.own.tokens[: copy.own.computed])
         own.computed = len(own.tokens)
         self._copies[target] = _DraftSequence(
-            source=copy.source, own=own, same=min(copy.same, own.computed), rate=copy.rate
+            source=copy.source,
+            dropped_tokens=copy.dropped_tokens,
+            own=own,
+            same=min(copy.same, own.computed),
+            rate=copy.rate,
         )
 
     def clear(self, slot: int) -> None:
@@ -98,17 +103,26 @@ class Drafter(DraftSource):
         self._copies.pop(slot, None)
 
     def _copy_of(self, sequence: Sequence) -> _DraftSequence:
-        """The copy of a sequence; a new one keeps the common prefix of its slot's cells."""
+        """The copy of a sequence; a new one keeps the common prefix of its slot's cells. After a
+        context shift the copy is made again, because the remaining tokens have other positions."""
         slot = sequence.assigned_slot
         copy = self._copies.get(slot)
-        if copy is not None and copy.source is sequence:
+        if (
+            copy is not None
+            and copy.source is sequence
+            and copy.dropped_tokens == sequence.dropped_tokens
+        ):
             return copy
         own = _own_sequence(sequence, slot, []) if copy is None else copy.own
         same = common_prefix_length(own.tokens[: own.computed], sequence.tokens)
         self._truncate(own, same)
         del own.tokens[own.computed :]
         self._copies[slot] = _DraftSequence(
-            source=sequence, own=own, same=own.computed, rate=AcceptanceRate(self._rate)
+            source=sequence,
+            dropped_tokens=sequence.dropped_tokens,
+            own=own,
+            same=own.computed,
+            rate=AcceptanceRate(self._rate),
         )
         return self._copies[slot]
 

@@ -33,7 +33,7 @@ def request(prompt: str = PROMPTS[0], **fields: object) -> Generate:
     return Generate(id=f"d{next(NUMBERS)}", prompt=prompt, **{**defaults, **fields})
 
 
-def drafted(path: Path, draft: Path | None) -> Bench:
+def drafted(path: Path, draft: Path | None, **bounds: int) -> Bench:
     """An engine in this process whose passes seem to cost nothing: it drafts whenever it can."""
     log = LlamaLog()
     command = load_command(
@@ -42,13 +42,14 @@ def drafted(path: Path, draft: Path | None) -> Bench:
         batch_tokens=64,
         draft_tokens=4,
         logit_rows=16,
+        **bounds,
     )
     model = LlamaModel(command, log)
     drafter = None
     if draft is not None:
         second = load_draft_model(model, command, log)
         drafter = Drafter(second, model.vocabulary.size, clock=lambda: 0.0)
-    return Bench(model, drafter, draft_tokens=4, logit_rows=16)
+    return Bench(model, drafter, draft_tokens=4, logit_rows=16, **bounds)
 
 
 def answers_of(bench: Bench, *commands: Generate) -> list[str]:
@@ -79,6 +80,19 @@ def test_model_that_drafts_for_itself_is_always_accepted(tiny_llama, sampling):
     ends = [twin.deltas(command.id)[-1] for command in commands]
     right = sum(end.accepted_tokens for end in ends) / sum(end.drafted_tokens for end in ends)
     assert right > (0.85 if sampling.temperature == 0 else 0.2)
+
+
+def test_model_that_drafts_for_itself_is_accepted_after_a_context_shift(tiny_llama):
+    bounds = {"context_tokens": 96, "context_shift_tokens": 400}
+    bench = drafted(tiny_llama, tiny_llama, slots=1, **bounds)
+    command = request(max_tokens=300)
+    answers_of(bench, command)
+
+    deltas = bench.deltas(command.id)
+    shifted, end = next(one for one in deltas if one.completion_tokens > 100), deltas[-1]
+    accepted = end.accepted_tokens - shifted.accepted_tokens
+    assert bench.generator.statistics.context_shifts > 1
+    assert accepted / (end.drafted_tokens - shifted.drafted_tokens) > 0.85
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
