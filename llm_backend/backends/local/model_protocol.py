@@ -133,7 +133,7 @@ class ModelProtocol:
         escaped = template.render(
             marks_of_media.messages,
             [_template_tool(tool) for tool in chat.tools],
-            {**self._effort_variables(chat), **chat.template_kwargs},
+            {**self._effort_variables(chat, template), **chat.template_kwargs},
             self._guard,
         )
         unmarked = marks_of_media.remove_from(*self._guard.unescape(escaped))
@@ -242,7 +242,7 @@ class ModelProtocol:
             lowered=lowered,
         )
 
-    def _effort_variables(self, chat: Chat) -> JsonMapping:
+    def _effort_variables(self, chat: Chat, template: ChatTemplate) -> JsonMapping:
         effort = chat.reasoning_effort
         if effort is None or (effort == "none" and not self._markup.has_reasoning):
             return {}
@@ -253,7 +253,7 @@ class ModelProtocol:
                 "This model does not reason: `reasoning_effort` must be `none` or absent.",
                 param="reasoning_effort",
             )
-        can_be_off = self._template.variables & THINKING_VARIABLES
+        can_be_off = template.variables & THINKING_VARIABLES
         if effort == "none" and not can_be_off:
             if not chat.must_take_effort:
                 return {}

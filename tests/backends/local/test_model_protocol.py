@@ -136,6 +136,21 @@ def test_effort_and_template_kwargs_reach_the_template():
     assert "[by hand]" in one.render(switched).text
 
 
+def test_effort_is_checked_by_the_template_that_renders_the_chat():
+    plain, switched = ChatTemplate("</think>{{ tools }}"), ChatTemplate(SWITCHED)
+    quiet = Chat(messages=ASK, reasoning_effort="none")
+    quiet_with_tools = Chat(messages=ASK, reasoning_effort="none", tools=[tool("f")])
+    markup = markup_of(SWITCHED)
+    only_with_tools = ModelProtocol(plain, switched, markup, {}, frozenset())
+    only_without = ModelProtocol(switched, plain, markup, {}, frozenset())
+
+    assert "[False]" in only_with_tools.render(quiet_with_tools).text
+    assert "[False]" in only_without.render(quiet).text
+    for one, chat in ((only_with_tools, quiet), (only_without, quiet_with_tools)):
+        with pytest.raises(InvalidRequest, match="always reasons"):
+            one.render(chat)
+
+
 def test_parser_begins_in_reasoning_opened_by_the_prompt():
     parser = protocol(SWITCHED).render(Chat(messages=ASK)).parser()
 
