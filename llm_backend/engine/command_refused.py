@@ -53,7 +53,7 @@ class CommandRefused(Exception):
 
 
 def check_queue(waiting: int, limit: int, *, free_slots: int, noun: str = "requests") -> None:
-    """Raises `CommandRefused` if a queue is full: more wait than its limit and frees slots
+    """Raises `CommandRefused` if a queue is full: more wait than its limit and free slots
     allow."""
     if waiting >= limit + free_slots:
         raise CommandRefused(Failure.QUEUE_FULL, f"{limit} {noun} are waiting already; try later.")

@@ -201,7 +201,7 @@ async def test_supervisor_restarts_without_extra_buffers_after_a_crash_at_the_fi
             assert not info.extra_buffers
             assert await answer(engine, request())
 
-    assert "native_code_changed" in caplog.text
+    assert "engine_variant_changed" in caplog.text
     assert "SIGSEGV" in logged(caplog)
 
 
@@ -213,7 +213,7 @@ async def test_supervisor_keeps_extra_buffers_where_prefill_kernels_crash(tiny_l
             assert "prefill" not in info.backend
             assert (await engine.status()).deaths == 0
 
-    changes = [one for one in caplog.records if one.msg == "engine_native_code_changed"]
+    changes = [one for one in caplog.records if one.msg == "engine_variant_changed"]
     assert [(one.use_extra_buffers, one.prefill_kernels) for one in changes] == [
         (False, True),
         (True, False),
@@ -225,7 +225,7 @@ async def test_supervisor_keeps_native_code_of_a_worker_killed_while_it_loads(ti
         with pytest.raises(EngineStartError, match="SIGKILL"):
             await engine.ready()
 
-    assert "engine_native_code_changed" not in caplog.text
+    assert "engine_variant_changed" not in caplog.text
 
 
 async def test_a_worker_that_ends_itself_before_it_is_ready_has_died(tiny_llama):

@@ -24,7 +24,7 @@ from llm_backend.engine.messages import (
 from llm_backend.engine.messages.address import Address, Publish
 from llm_backend.engine.messages.framing import MESSAGE_DATA_LIMIT_BYTES
 from llm_backend.engine.model import Model
-from llm_backend.engine.scheduling.command_validation import check_tokens, tokens_beyond
+from llm_backend.engine.scheduling.command_validation import check_tokens, count_if_far_too_long
 from llm_backend.engine.worker_engine import WorkerEngine
 
 _Results = NDArray[np.float32] | NDArray[np.float64]
@@ -127,7 +127,7 @@ class Embedder(WorkerEngine):
     def _check_length(self, text: str, field: str) -> None:
         """Raises `CommandRefused` for a text that is far too long, before all of it is
         tokenized."""
-        lower_bound = tokens_beyond(
+        lower_bound = count_if_far_too_long(
             self._input_limit, text, self._model.vocabulary, parse_special=False
         )
         if lower_bound is not None:

@@ -233,7 +233,7 @@ class Cache:
         """Returns the target slot of an allocation, among the free slots that make the fewest
         contiguous ranges: an empty slot, else the least recently used one. The slot `source` is
         overwritten instead of copied in two cases: if its tokens beyond the first `shared` are
-        disposable, or if no slot is empty and these tokens are at most `shared`."""
+        disposable, or if no slot is empty and it would lose no more tokens than it shares."""
         near = self._neighbours()
         target, discarded = _least_recently_used(near), len(source.tokens) - shared
         if not shared or source not in near:

@@ -89,7 +89,7 @@ class TextStream:
 
     def _possible_stop(self) -> int:
         """Length of the longest suffix of the text that is a prefix of a stop string."""
-        return max((_overlap(self._pending, stop) for stop in self._stops), default=0)
+        return max((overlap(self._pending, stop) for stop in self._stops), default=0)
 
     def _before(self, cut: int) -> list[TokenLogprob]:
         """Logprobs of tokens that begin before `cut` in the pending text."""
@@ -105,7 +105,9 @@ class TextStream:
         return complete
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
+    """Returns the length of the longest suffix of `text` that begins `stop` and is not all of
+    it."""
     for length in range(min(len(text), len(stop) - 1), 0, -1):
         if text.endswith(stop[:length]):
             return length

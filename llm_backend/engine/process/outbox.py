@@ -4,8 +4,8 @@ pass.
 A pass needs all processors, and its threads wait for each other: an API process that handles an
 event meanwhile would delay all of them. Between two passes one processor is idle. So deltas from
 the middle of an answer wait for the end of the next pass, if that pass is short. The API process
-then writes them to the client while the worker samples the next tokens. The beginning and the end
-of an answer, and all other events, are sent immediately.
+then writes them to the client while the worker samples the next tokens. The end of an answer, its
+first delta if that is of one token, and all other events are sent immediately.
 """
 
 import time

@@ -57,7 +57,7 @@ class Supervisor(EngineLifecycle):
 
     def __init__(self, config: EngineConfig) -> None:
         super().__init__(config)
-        self._other_code = _other_code(config)
+        self._safer_variants = _safer_variants(config)
         self._deaths = 0
         self._listening_socket: socket.socket | None = None
 
@@ -92,7 +92,7 @@ class Supervisor(EngineLifecycle):
             if worker_exit.ended_itself:
                 _log.info("engine_restarted", extra={"reason": "a request was cancelled"})
                 continue
-            if self._shrink_plan(worker_exit) or self._change_native_code(worker_exit):
+            if self._shrink_plan(worker_exit) or self._use_safer_variant(worker_exit):
                 continue
             self._deaths += 1
             restart = policy.next_restart(
@@ -133,14 +133,14 @@ class Supervisor(EngineLifecycle):
         self._config = self._config.with_fit(smaller)
         return True
 
-    def _change_native_code(self, exit_: _WorkerExit) -> bool:
-        """Changes to the next native code if the worker crashed before it was ready; returns
-        whether it did. Code that repacks weights, for example, crashes at its first product on some
-        processors."""
-        if exit_.was_ready or not exit_.has_crashed or not self._other_code:
+    def _use_safer_variant(self, exit_: _WorkerExit) -> bool:
+        """Changes to the next variant with fewer native accelerations if the worker crashed before
+        it was ready; returns whether it did. Code that repacks weights, for example, crashes at its
+        first product on some processors."""
+        if exit_.was_ready or not exit_.has_crashed or not self._safer_variants:
             return False
-        code = self._other_code.pop(0)
-        _log.warning("engine_native_code_changed", extra={"reason": exit_.reason, **code})
+        code = self._safer_variants.pop(0)
+        _log.warning("engine_variant_changed", extra={"reason": exit_.reason, **code})
         self._config = replace(self._config, **code)
         return True
 
@@ -178,7 +178,7 @@ class Supervisor(EngineLifecycle):
                 log_task.cancel()
                 self.pid = None
         if worker_exit.was_ready and not is_closing:
-            if exit_.was_caused_by_no_command(oom_kills_before):
+            if exit_.is_uncaused(oom_kills_before):
                 self.poison_requests.discard_crash(process.pid)
             else:
                 self.poison_requests.record_crash(candidates, process.pid)
@@ -292,9 +292,9 @@ class _ProcessExit:
     status: int
     was_killed_here: bool
 
-    def was_caused_by_no_command(self, oom_kills_before: int) -> bool:
-        """True if no command ended the process: it was killed from outside, or ended itself to stop
-        native code."""
+    def is_uncaused(self, oom_kills_before: int) -> bool:
+        """True if no command is to blame for the end: the process was killed from outside, or ended
+        itself to stop native code."""
         if self.status == ENDED_ITSELF_STATUS:
             return True
         return not self.was_killed_here and was_killed_from_outside(self.status, oom_kills_before)
@@ -316,9 +316,9 @@ async def _end(process: asyncio.subprocess.Process, grace_s: float) -> _ProcessE
     return _ProcessExit(status=status, was_killed_here=was_killed_here)
 
 
-def _other_code(config: EngineConfig) -> list[dict[str, bool]]:
-    """Settings without some of the native code that makes a worker faster but may crash it, in the
-    order in which they are tried."""
+def _safer_variants(config: EngineConfig) -> list[dict[str, bool]]:
+    """Variants of the settings with fewer optional native accelerations, in the order in which they
+    are tried after crashes at the start."""
     choices = [
         {"use_extra_buffers": extra, "prefill_kernels": kernels}
         for kernels in (True, False)

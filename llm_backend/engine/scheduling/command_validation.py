@@ -140,7 +140,7 @@ class CommandLimits:
         self, text: str, parse_special: bool, vocabulary: Vocabulary, field: str = "prompt"
     ) -> None:
         """Raises `CommandRefused` for a text that is far too long, without tokenizing it whole."""
-        lower_bound = tokens_beyond(
+        lower_bound = count_if_far_too_long(
             self.context_tokens, text, vocabulary, parse_special=parse_special
         )
         if lower_bound is not None:
@@ -186,7 +186,7 @@ def _count_begin_tokens(tokens: abc.Sequence[int], vocabulary: Vocabulary) -> in
     return len(begin) if list(tokens[: len(begin)]) == begin else 0
 
 
-def tokens_beyond(
+def count_if_far_too_long(
     limit: int, text: str, vocabulary: Vocabulary, *, parse_special: bool
 ) -> int | None:
     """Lower bound of a text's token count, if that exceeds `limit` and the text is far too long;

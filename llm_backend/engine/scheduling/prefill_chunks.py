@@ -28,13 +28,13 @@ class _Kind(Enum):
 class PrefillChunkPlanner:
     """Plans the prefill of each pass, and counts the passes between chunks of long prompts.
 
-    A pass with `completing_tokens` of prompts that finish their prefill in it takes no further
-    interactive prompt. `logit_rows` limits the prompt positions with logits.
+    Once prompts of `close_after_tokens` together finish their prefill in a pass, no further
+    interactive prompt joins it. `logit_rows` limits the prompt positions with logits.
     """
 
-    def __init__(self, *, batch_tokens: int, completing_tokens: int, logit_rows: int) -> None:
+    def __init__(self, *, batch_tokens: int, close_after_tokens: int, logit_rows: int) -> None:
         self._long_tokens = _PASSES_OF_LONG_PROMPT * batch_tokens
-        self._completing_tokens = completing_tokens
+        self._close_after_tokens = close_after_tokens
         self._logit_rows = logit_rows
         self._passes_before_long = 0
         self.prefill_tokens = 0  # in the newest plan
@@ -72,7 +72,7 @@ class PrefillChunkPlanner:
     def _chunks(
         self, prefilling: list[Sequence], budgets: dict[_Kind, int]
     ) -> list[ScheduledTokens]:
-        """Divide `budgets` among sequences; subtracts the planned tokens from them."""
+        """Divides `budgets` among sequences, and subtracts the planned tokens from them."""
         budget = budgets[_Kind.ANY]
         if not prefilling or budget <= 0:
             return []
@@ -84,7 +84,7 @@ class PrefillChunkPlanner:
         )
         for sequence, limit in [(oldest, max(1, budget // 4)), *((one, budget) for one in ordered)]:
             kinds, earlier = self._kinds(sequence), chunks[sequence]
-            is_closed = completing >= self._completing_tokens and not sequence.generated
+            is_closed = completing >= self._close_after_tokens and not sequence.generated
             if is_closed and _Kind.BATCH not in kinds:
                 continue
             spent = len(sequence.prompt_logits(earlier))

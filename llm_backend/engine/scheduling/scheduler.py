@@ -51,12 +51,12 @@ class Scheduler:
     def __init__(self, *, cache: Cache, batch_tokens: int, logit_rows: int = 32) -> None:
         self._cache = cache
         self._batch_tokens = max(batch_tokens, cache.free_slots)
-        self._completing_tokens = (
+        self._close_after_tokens = (
             self._batch_tokens if cache.kv_unified else self._batch_tokens // 2
         )
         self._chunk_planner = PrefillChunkPlanner(
             batch_tokens=self._batch_tokens,
-            completing_tokens=self._completing_tokens,
+            close_after_tokens=self._close_after_tokens,
             logit_rows=logit_rows,
         )
         self._logit_rows = logit_rows
@@ -153,7 +153,7 @@ class Scheduler:
 
     def plan(self, limits: PrefillLimits = _UNLIMITED) -> list[ScheduledTokens]:
         """Plans the next pass, in the order of slots."""
-        decode_limit = self._decode_limit()
+        decode_limit = self._max_tokens_to_count_as_decoding()
         unfinished = [
             one for one in self._running if one.uncomputed_tokens and one.next_run is None
         ]
@@ -231,9 +231,11 @@ class Scheduler:
         """Records that the cells of a slot without a running sequence are lost."""
         self._cache.clear(slot)
 
-    def _decode_limit(self) -> int:
-        """Number of uncomputed tokens up to which a sequence counts as decoding: as many as there
-        are sequences with one uncomputed token, at most 8; 1 with unified cells."""
+    def _max_tokens_to_count_as_decoding(self) -> int:
+        """Number of uncomputed tokens up to which a sequence counts as decoding: the number of
+        sequences with one uncomputed token, at most 8. A native batch of its own for forced tokens
+        would delay each of those sequences once; one token a pass delays this sequence once for
+        each token. 1 with unified cells, where a pass is one native batch."""
         if self._cache.kv_unified:
             return 1
         return min(
@@ -248,10 +250,10 @@ class Scheduler:
         if not any(one.allocation.copies for one in admitted):
             return False
         short = [
-            one for one in admitted if one.sequence.uncomputed_tokens <= self._completing_tokens
+            one for one in admitted if one.sequence.uncomputed_tokens <= self._close_after_tokens
         ]
         tokens = sum(one.sequence.uncomputed_tokens for one in short)
-        return len(admitted) - len(short) > 1 or tokens >= self._completing_tokens
+        return len(admitted) - len(short) > 1 or tokens >= self._close_after_tokens
 
     def _preempt_for_cells(self) -> SlotTokens | None:
         if len(self._running) < 2:

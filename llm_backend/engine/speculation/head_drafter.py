@@ -82,7 +82,7 @@ class HeadDrafter(DraftSource):
         if self._is_broken or buffer is None or buffer.source is not sequence:
             return 0
         last = len(sequence.tokens) - 1
-        if buffer.first + len(buffer.hidden) < last or last < buffer.first_position:
+        if buffer.hidden_begin + len(buffer.hidden) < last or last < buffer.first_position:
             return 0
         return max(0, self._head.context_tokens - len(sequence.tokens))
 
@@ -99,7 +99,9 @@ class HeadDrafter(DraftSource):
         if accepted < min(len(buffer.draft), len(appended)):
             buffer.rate.count(False)
         buffer.draft = []
-        return buffer.rate.value, len(sequence.tokens) - min(buffer.start, len(sequence.tokens) - 1)
+        return buffer.rate.value, len(sequence.tokens) - min(
+            buffer.next_token, len(sequence.tokens) - 1
+        )
 
     def draft(self, counts: abc.Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
         """Drafts tokens for followed sequences, as many as `counts` says; none for a sequence whose
@@ -151,15 +153,18 @@ class HeadDrafter(DraftSource):
         if start + 1 < buffer.computed:
             buffer.computed = start
         buffer.truncate(start)
-        if buffer.first + len(buffer.hidden) < start:
-            buffer.first, buffer.hidden = start, hidden.copy()
+        if buffer.hidden_begin + len(buffer.hidden) < start:
+            buffer.hidden_begin, buffer.hidden = start, hidden.copy()
         else:
             buffer.hidden = np.concatenate((buffer.hidden, hidden))
         end = start + item.count
-        if end - buffer.start <= _PENDING_TOKENS:
+        if end - buffer.next_token <= _PENDING_TOKENS:
             return None
         return _SequencePiece(
-            buffer=buffer, slot=slot, start=buffer.start, tokens=sequence.tokens[buffer.start : end]
+            buffer=buffer,
+            slot=slot,
+            start=buffer.next_token,
+            tokens=sequence.tokens[buffer.next_token : end],
         )
 
     def _buffer_of(self, sequence: Sequence) -> HiddenStateBuffer:
@@ -172,14 +177,14 @@ class HeadDrafter(DraftSource):
         found = HiddenStateBuffer(
             source=sequence,
             first_position=self._head.first_position,
-            first=0,
+            hidden_begin=0,
             hidden=np.empty((0, self._head.hidden_size), dtype=np.float32),
             rate=AcceptanceRate(self._rate),
         )
         if buffer is not None:
             same = common_prefix_length(buffer.source.tokens, sequence.tokens)
             buffer.truncate(same)
-            found.first, found.hidden = buffer.first, buffer.hidden
+            found.hidden_begin, found.hidden = buffer.hidden_begin, buffer.hidden
             found.computed = min(buffer.computed, same)
         self._buffers[slot] = found
         return found
@@ -191,7 +196,7 @@ class HeadDrafter(DraftSource):
         for sequence, count in counts.items():
             buffer, end = self._buffers[sequence.assigned_slot], len(sequence.tokens)
             buffer.truncate(end - 1)
-            start = min(buffer.start, end - 1)
+            start = min(buffer.next_token, end - 1)
             buffer.drafted_at = end
             if end - start <= budget:
                 budget -= end - start

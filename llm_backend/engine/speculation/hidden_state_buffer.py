@@ -14,13 +14,13 @@ Hidden = NDArray[np.float32]
 
 @dataclass(kw_only=True, eq=False)
 class HiddenStateBuffer:
-    """Hidden states of the text in a slot, that of `source`: those of its tokens from `first` on;
-    its first `computed` tokens are in the head's cells. `draft` is the newest one, for
-    the tokens from `drafted_at` on."""
+    """Hidden states of the tokens of `source`, which has the slot: `hidden[i]` belongs to token
+    `hidden_begin + i`. Its first `computed` tokens are in the head's cells. `draft` is the newest
+    one, for the tokens from `drafted_at` on."""
 
     source: Sequence
     first_position: int
-    first: int
+    hidden_begin: int
     hidden: Hidden
     computed: int = 0
     rate: AcceptanceRate
@@ -28,24 +28,24 @@ class HiddenStateBuffer:
     drafted_at: int = 0
 
     @property
-    def start(self) -> int:
+    def next_token(self) -> int:
         """The first token that the head has not computed."""
-        return max(self.computed, self.first, self.first_position)
+        return max(self.computed, self.hidden_begin, self.first_position)
 
     def truncate(self, length: int) -> None:
         """Keeps the hidden states before `length`."""
-        self.hidden = self.hidden[: max(0, length - self.first)]
-        self.first = min(self.first, length)
+        self.hidden = self.hidden[: max(0, length - self.hidden_begin)]
+        self.hidden_begin = min(self.hidden_begin, length)
 
     def hidden_before(self, start: int, end: int) -> Hidden:
         """The hidden state before each token from `start` to `end`."""
-        known = self.hidden[max(0, start - 1 - self.first) : end - 1 - self.first]
+        known = self.hidden[max(0, start - 1 - self.hidden_begin) : end - 1 - self.hidden_begin]
         missing = end - start - len(known)
         return np.pad(known, ((missing, 0), (0, 0))) if missing else known
 
     def forget(self, length: int) -> None:
         """Forgets the hidden states that are not needed once `length` tokens are computed."""
         self.computed = length
-        unneeded = max(0, length - 1 - self.first)
+        unneeded = max(0, length - 1 - self.hidden_begin)
         self.hidden = self.hidden[unneeded:].copy()
-        self.first += unneeded
+        self.hidden_begin += unneeded

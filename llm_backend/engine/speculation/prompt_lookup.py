@@ -29,9 +29,6 @@ class PromptLookup:
             self.extend((*_BEGIN, *predicted, _END))
             self._prediction_end = len(self._tokens)
 
-    def __len__(self) -> int:
-        return len(self._tokens)
-
     def extend(self, tokens: Iterable[int]) -> None:
         """Appends `tokens` to the text."""
         for token in tokens:

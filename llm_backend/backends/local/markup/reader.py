@@ -21,6 +21,7 @@ from llm_backend.backends.local.markup.parts import (
     Part,
     Reasoning,
 )
+from llm_backend.engine.output.text_stream import overlap
 
 T = TypeVar("T")
 Steps = Generator[None, str, T]
@@ -114,7 +115,7 @@ class MarkupReader:
             pending += self.current
             mark = next((mark for mark in marks if pending.endswith(mark)), "")
             certain = len(pending) - (
-                len(mark) or max((_overlap(pending, m) for m in marks), default=0)
+                len(mark) or max((overlap(pending, m) for m in marks), default=0)
             )
             if certain:
                 emit(pending[:certain])
@@ -261,14 +262,6 @@ def _plain(marks: tuple[str, ...]) -> re.Pattern[str]:
     """Returns a pattern of text in which none of these marks can begin."""
     firsts = re.escape("".join(mark[0] for mark in marks))
     return re.compile(f"[^{firsts}]+" if firsts else r"(?s:.+)")
-
-
-def _overlap(text: str, mark: str) -> int:
-    """Returns the length of the longest suffix of `text` that is a prefix of `mark`."""
-    for length in range(min(len(mark) - 1, len(text)), 0, -1):
-        if text.endswith(mark[:length]):
-            return length
-    return 0
 
 
 def _looks_like_markup(text: str) -> bool:
