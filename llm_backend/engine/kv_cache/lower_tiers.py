@@ -80,9 +80,9 @@ class LowerTiers:
             self._restorer.request(tokens)
 
     def step(self, now: float, *, is_idle: bool) -> None:
-        """Do the due work of the tiers, before slots are allocated; `is_idle` if there is no
+        """Does the due work of the tiers, before slots are allocated; `is_idle` if there is no
         sequence."""
-        if self._host_cache and now >= self._memory_checked_at + _MEMORY_CHECK_S:
+        if self._host_cache is not None and now >= self._memory_checked_at + _MEMORY_CHECK_S:
             self._memory_checked_at = now
             self._host_cache.release_memory()
         if self._folder is None:
@@ -118,7 +118,8 @@ class LowerTiers:
 
     def idle_timeout_s(self, now: float) -> float | None:
         """Seconds until `step` has work even if no command arrives; None for never."""
-        timeouts = [_MEMORY_CHECK_S] if self._host_cache else []
+        has_states = self._host_cache is not None and len(self._host_cache) > 0
+        timeouts = [_MEMORY_CHECK_S] if has_states else []
         if self._folder is not None:
             idle_s = self._saver.idle_timeout_s(now)
             timeouts += [POLL_INTERVAL_S] if self._restorer.is_reading else []

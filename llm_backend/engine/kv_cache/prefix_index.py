@@ -85,8 +85,11 @@ class PrefixIndex:
         """Returns all entries, least recently used first."""
         return list(self._entries.values())
 
-    def match(self, tokens: abc.Sequence[int]) -> PrefixMatch | None:
-        """Returns the entry that shares most blocks with `tokens`, the smallest of several."""
+    def match(self, tokens: abc.Sequence[int], *, can_roll_back: bool = True) -> PrefixMatch | None:
+        """Returns the entry that shares most blocks with `tokens`, the smallest of several. If its
+        state cannot be rolled back, it must be wholly a prefix of `tokens`."""
+        if not can_roll_back:
+            return self.whole_match(tokens)
         return min(self.longest_matches(tokens), key=lambda match: match.entry.size, default=None)
 
     def longest_matches(self, tokens: abc.Sequence[int]) -> list[PrefixMatch]:

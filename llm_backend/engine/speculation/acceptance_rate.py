@@ -1,5 +1,9 @@
 """Acceptance rate of drafts: exponentially weighted, with a prior. Pure."""
 
+from collections.abc import Sequence
+
+from llm_backend.engine.kv_cache.common_prefix import common_prefix_length
+
 _WEIGHT = 6.0  # weight of the prior, in trials
 _DECAY = 0.97  # a trial counts half after about 23 more
 
@@ -27,6 +31,16 @@ class AcceptanceRate:
         self._trials = self._trials * _DECAY + 1
         if isinstance(self._prior, AcceptanceRate):
             self._prior.count(is_accepted)
+
+    def count_draft(self, draft: Sequence[int], appended: Sequence[int]) -> int:
+        """Counts the tokens of a draft that were `appended` to its text, and the first one that was
+        not. Returns the number of accepted tokens."""
+        accepted = common_prefix_length(draft, appended)
+        for _ in range(accepted):
+            self.count(True)
+        if accepted < min(len(draft), len(appended)):
+            self.count(False)
+        return accepted
 
     def reset(self) -> None:
         """Resets to the prior."""

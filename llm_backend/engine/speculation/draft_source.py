@@ -1,13 +1,17 @@
 """Base class of drafters (a draft model, a draft head): costs, and when estimates are reset."""
 
+import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
+from llm_backend.engine.model import CellsExhausted, DecodeError
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate
 from llm_backend.engine.speculation.pass_costs import PassCosts
 
+_log = logging.getLogger("llm_backend.engine.speculation")
 _PRIOR = 0.7  # prior of the acceptance rate
 _RETRY_PASSES = 500  # passes without a draft after which it is tried again
 
@@ -49,9 +53,29 @@ class DraftSource(ABC):
         """Follows a sequence; returns the acceptance rate of the next drafted token, and how many
         tokens must be computed before."""
 
-    @abstractmethod
     def draft(self, counts: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
-        """Drafts this number of tokens for sequences that were followed."""
+        """Drafts this number of tokens for sequences that were followed; none for those with more
+        uncomputed tokens than one call computes. After an error, nothing is drafted any more."""
+        self._skipped_passes = 0
+        with self._drafting():
+            return self._draft(counts)
+        return {}
+
+    @contextmanager
+    def _drafting(self) -> Iterator[None]:
+        """Measures the time of native passes, and handles their errors."""
+        started_at = self._clock()
+        try:
+            yield
+        except (DecodeError, CellsExhausted):
+            _log.exception("engine.draft_failed")
+            self._is_broken = True
+        finally:
+            self.busy_s += self._clock() - started_at
+
+    @abstractmethod
+    def _draft(self, counts: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
+        """Drafts as `draft`. Raises `DecodeError` or `CellsExhausted`."""
 
     @abstractmethod
     def copy(self, source: int, target: int) -> None:

@@ -5,18 +5,15 @@ The draft model follows each sequence in the slot of the same number, and comput
 missing there before it drafts. Rejected tokens are truncated when it follows the sequence again.
 """
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from llm_backend.engine.kv_cache.common_prefix import common_prefix_length
-from llm_backend.engine.model import CellsExhausted, DecodeError, Model
+from llm_backend.engine.model import Model
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate
 from llm_backend.engine.speculation.draft_source import DraftSource
-
-_log = logging.getLogger("llm_backend.engine.speculation.drafter")
 
 # uncomputed tokens of a text in one pass, so that decoding sequences hardly wait
 _PREFILL_TOKENS = 128
@@ -60,26 +57,6 @@ class Drafter(DraftSource):
         copy = self._copy_of(sequence)
         self._compare(copy)
         return copy.rate.value, copy.own.uncomputed_tokens
-
-    def draft(self, counts: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
-        """Drafts this number of tokens for sequences that were followed; none for those with more
-        uncomputed tokens than one call computes."""
-        started_at = self._clock()
-        self._skipped_passes = 0
-        own_counts = {
-            self._copies[sequence.assigned_slot].own: count for sequence, count in counts.items()
-        }
-        try:
-            drafts = self._draft(own_counts)
-        except (DecodeError, CellsExhausted):
-            _log.exception("engine.draft_failed")
-            self._is_broken = True
-            return {}
-        finally:
-            self.busy_s += self._clock() - started_at
-        return {
-            sequence: tuple(drafts[self._copies[sequence.assigned_slot].own]) for sequence in counts
-        }
 
     def copy(self, source: int, target: int) -> None:
         """Copies the cells of slot `source` to slot `target`."""
@@ -130,11 +107,7 @@ class Drafter(DraftSource):
         """Compares drafted tokens with the sequence, counts them, and truncates rejected ones."""
         own, tokens = copy.own, copy.source.tokens
         drafted, appended = own.tokens[copy.same :], tokens[copy.same :]
-        accepted = common_prefix_length(drafted, appended)
-        for _ in range(accepted):
-            copy.rate.count(True)
-        if accepted < min(len(drafted), len(appended)):
-            copy.rate.count(False)
+        accepted = copy.rate.count_draft(drafted, appended)
         self._truncate(own, min(copy.same + accepted, len(tokens) - 1))
         own.tokens[own.computed :] = tokens[own.computed :]
         copy.same = len(tokens)
@@ -148,7 +121,12 @@ class Drafter(DraftSource):
             self._model.truncate(own.assigned_slot, 0)
             own.computed = 0
 
-    def _draft(self, counts: Mapping[Sequence, int]) -> dict[Sequence, list[int]]:
+    def _draft(self, counts: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
+        own = {sequence: self._copies[sequence.assigned_slot].own for sequence in counts}
+        drafts = self._draft_own({own[sequence]: count for sequence, count in counts.items()})
+        return {sequence: tuple(drafts[own[sequence]]) for sequence in counts}
+
+    def _draft_own(self, counts: Mapping[Sequence, int]) -> dict[Sequence, list[int]]:
         """Computes missing tokens in one pass, then drafts one token of each in every further
         pass."""
         drafts: dict[Sequence, list[int]] = {own: [] for own in counts}

@@ -9,7 +9,6 @@ states are truncated before its next pass. An unknown hidden state, such as that
 token, is replaced by zeros.
 """
 
-import logging
 import time
 from collections import abc
 from dataclasses import dataclass, replace
@@ -20,13 +19,10 @@ from numpy.typing import NDArray
 
 from llm_backend.engine.batch import BatchChunk
 from llm_backend.engine.kv_cache.common_prefix import common_prefix_length
-from llm_backend.engine.model import CellsExhausted, DecodeError
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate
 from llm_backend.engine.speculation.draft_source import DraftSource
 from llm_backend.engine.speculation.hidden_state_buffer import Hidden, HiddenStateBuffer
-
-_log = logging.getLogger("llm_backend.engine.speculation.head_drafter")
 
 _PENDING_TOKENS = 32  # tokens that the head may lag behind the model until it drafts
 
@@ -68,12 +64,8 @@ class HeadDrafter(DraftSource):
         """Records the hidden states of the model's pass that has just computed `scheduled`."""
         if self._is_broken:
             return
-        started_at = self._clock()
-        try:
+        with self._drafting():
             self._follow_prompts(self._record_all(scheduled))
-        except (DecodeError, CellsExhausted):
-            self._fail()
-        self.busy_s += self._clock() - started_at
 
     def draft_limit(self, sequence: Sequence) -> int:
         """Returns the maximum number of tokens to draft for a sequence; 0 if it has media, or if
@@ -92,30 +84,11 @@ class HeadDrafter(DraftSource):
         buffer = self._buffers.get(sequence.assigned_slot)
         if buffer is None or buffer.source is not sequence:
             return self._rate.value, len(sequence.tokens)
-        appended = sequence.tokens[buffer.drafted_at :]
-        accepted = common_prefix_length(buffer.draft, appended)
-        for _ in range(accepted):
-            buffer.rate.count(True)
-        if accepted < min(len(buffer.draft), len(appended)):
-            buffer.rate.count(False)
+        buffer.rate.count_draft(buffer.draft, sequence.tokens[buffer.drafted_at :])
         buffer.draft = []
         return buffer.rate.value, len(sequence.tokens) - min(
             buffer.next_token, len(sequence.tokens) - 1
         )
-
-    def draft(self, counts: abc.Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
-        """Drafts tokens for followed sequences, as many as `counts` says; none for a sequence whose
-        uncomputed tokens do not fit into the pass."""
-        started_at = self._clock()
-        self._skipped_passes = 0
-        try:
-            self._draft(self._fitting(counts))
-        except (DecodeError, CellsExhausted):
-            self._fail()
-            return {}
-        finally:
-            self.busy_s += self._clock() - started_at
-        return {sequence: tuple(self._buffers[sequence.assigned_slot].draft) for sequence in counts}
 
     def copy(self, source: int, target: int) -> None:
         """Copies the cells of slot `source` to slot `target`."""
@@ -207,7 +180,11 @@ class HeadDrafter(DraftSource):
                 pieces[piece] = count
         return pieces
 
-    def _draft(self, pieces: "dict[_SequencePiece, int]") -> None:
+    def _draft(self, counts: abc.Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
+        self._draft_pieces(self._fitting(counts))
+        return {sequence: tuple(self._buffers[sequence.assigned_slot].draft) for sequence in counts}
+
+    def _draft_pieces(self, pieces: "dict[_SequencePiece, int]") -> None:
         """Computes missing tokens in one pass, then drafts one token of each sequence in every
         further pass."""
         drafting = sorted(pieces, key=lambda piece: piece.slot)
@@ -283,10 +260,6 @@ class HeadDrafter(DraftSource):
         tokens = sum(len(chunk.tokens) for chunk in chunks)
         self._costs.record_pass(tokens, self._clock() - started_at)
         return best, states.copy()
-
-    def _fail(self) -> None:
-        _log.exception("engine.draft_failed")
-        self._is_broken = True
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -176,8 +176,7 @@ class PrefixRestorer:
         self._statistics.prefix_read_tokens += shared
 
     def _match(self, tokens: list[int]) -> PrefixMatch | None:
-        index = self._folder.index
-        return index.match(tokens) if self._cache.can_roll_back else index.whole_match(tokens)
+        return self._folder.index.match(tokens, can_roll_back=self._cache.can_roll_back)
 
     def _is_worth_reading(self, match: PrefixMatch, tokens: list[int]) -> bool:
         gain = self._gain(tokens[: match.tokens])

@@ -112,7 +112,7 @@ class PrefixSaver:
         minimum, index = self._folder.minimum_tokens, self._folder.index
         if len(tokens) < minimum or plain_length(tokens) < len(tokens):
             return False
-        match = index.match(tokens) if self._cache.can_roll_back else index.whole_match(tokens)
+        match = index.match(tokens, can_roll_back=self._cache.can_roll_back)
         if match is None or len(tokens) - match.tokens >= minimum:
             return True
         self._retained.add(match.entry.name)
