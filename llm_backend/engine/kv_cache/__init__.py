@@ -9,4 +9,8 @@ host_prefix_cache.py  states of prefixes in host memory
 prefix_index.py       index of saved prefixes, in host memory or in files, by blocks of tokens
 blocks.py             hashes of these blocks
 prefix_files/         cached prefixes on disk
+
+A prompt's prefix comes from one of three places. `PrefixRestorer.request` decides whether a file is
+worth reading; until it is in a slot, `WaitingQueue` holds the sequence back. `Cache.allocate` then
+takes a slot that has the prefix, or a state in host memory.
 """
