@@ -12,7 +12,7 @@ class UpstreamHealth:
     failures: an upstream that breaks off every answer is ejected, too. Each ejection is twice as
     long as the one before, up to a minute, until an answer is complete. If a client leaves after
     the answer's beginning, nothing more is recorded of its request. An answer that turns out to be
-    invalid is a failure, even though its beginning was recorded.
+    invalid is a failure, even though its beginning or its end was recorded.
 
     Each request has an epoch: the number of ejections before it was sent. The results of requests
     from earlier epochs are ignored: a failure was to be expected, and a success does not prove that
@@ -23,6 +23,7 @@ class UpstreamHealth:
 
     def __init__(self) -> None:
         self._failures = 0
+        self._failures_before_success = 0
         self._ejected_until = 0.0
         self._ejection_s = EJECTION_S
         self._is_probed = False
@@ -58,9 +59,15 @@ class UpstreamHealth:
         """Records a complete answer."""
         if epoch != self._epoch:
             return
+        self._failures_before_success = self._failures
         self._failures = 0
         self._ejection_s = EJECTION_S
         self._is_probed = False
+
+    def withdraw_success(self, epoch: int) -> None:
+        """Counts the failures before the latest success again: its answer was invalid."""
+        if epoch == self._epoch:
+            self._failures = max(self._failures, self._failures_before_success)
 
     def record_failure(self, now_s: float, epoch: int) -> None:
         """Records a failure: no answer, an invalid, incomplete or redirecting one, a rejected key,

@@ -12,6 +12,31 @@ from llm_backend.errors import UpstreamError
 log = logging.getLogger(__name__)
 
 
+class AnswerResult:
+    """Result of one answer, for the health of its upstream. It is one failure at most, and no
+    success any more if it turns out to be a failure after its end."""
+
+    def __init__(self, load: "UpstreamLoad", epoch: int) -> None:
+        self._load = load
+        self._epoch = epoch
+        self._has_succeeded = self._has_failed = False
+
+    def succeed(self) -> None:
+        """Records a complete answer, unless a failure of it is recorded."""
+        if not self._has_failed:
+            self._has_succeeded = True
+            self._load.record_success(self._epoch)
+
+    def fail(self) -> None:
+        """Records the first failure of the answer."""
+        if self._has_failed:
+            return
+        self._has_failed = True
+        if self._has_succeeded:
+            self._load.health.withdraw_success(self._epoch)
+        self._load.record_failure(self._epoch)
+
+
 class UpstreamLoad:
     """Counts the requests of one upstream, and tracks in `health` the results of the latest ones.
 
@@ -52,7 +77,7 @@ class UpstreamLoad:
 
     def _record_no_answer(self, error: BaseException, epoch: int) -> None:
         if isinstance(error, UpstreamError):
-            self._record_failure(epoch)
+            self.record_failure(epoch)
         else:
             self.health.record_cancel(epoch)
         self._end_request()
@@ -71,11 +96,13 @@ class UpstreamLoad:
         if was_ejected and not self.health.is_ejected:
             self._observer.record_up(1)
 
-    def _record_success(self, epoch: int) -> None:
+    def record_success(self, epoch: int) -> None:
+        """Records a complete answer."""
         self._record_answer_start(epoch)
         self.health.record_success(epoch)
 
-    def _record_failure(self, epoch: int) -> None:
+    def record_failure(self, epoch: int) -> None:
+        """Records a failure, which may eject the upstream."""
         was_ejected = self.health.is_ejected
         self.health.record_failure(asyncio.get_running_loop().time(), epoch)
         self._observer.count_failure()

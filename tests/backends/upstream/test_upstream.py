@@ -287,6 +287,38 @@ async def test_an_upstream_that_breaks_off_every_answer_is_ejected():
         assert not upstream.health.is_ejected
 
 
+async def test_an_answer_that_fails_twice_is_one_failure():
+    async def half(_: Message, connection: Connection) -> None:
+        await connection.send(b"HTTP/1.1 503 X\r\ncontent-length: 9\r\n\r\n{")
+        await settle()
+        connection.cut()
+
+    async with FakeUpstream(answer=half) as fake, upstream_of(fake) as upstream:
+        for _ in range(2):
+            with pytest.raises(UpstreamFailed):
+                await ask(upstream)
+        was_ejected = upstream.health.is_ejected
+        with pytest.raises(UpstreamFailed):
+            await ask(upstream)
+
+        assert not was_ejected
+        assert upstream.health.is_ejected
+
+
+@pytest.mark.parametrize("is_valid_between", [False, True])
+async def test_a_complete_answer_that_is_invalid_is_a_failure(is_valid_between):
+    async with FakeUpstream(answer=OK) as fake, upstream_of(fake) as upstream:
+        request = {"method": "GET", "path": "/x", "query": b"", "headers": [], "body": b""}
+        for _ in range(3):
+            relayed = await upstream.exchange(**request)
+            await relayed.read(1000)
+            if is_valid_between:
+                await ask(upstream)
+            relayed.report_invalid(UpstreamFailed("It is no image."))
+
+        assert upstream.health.is_ejected is not is_valid_between
+
+
 async def test_upstream_that_reads_no_body_is_504():
     async def answer(_: Message, connection: Connection) -> None:
         connection.writer.transport.pause_reading()  # type: ignore[attr-defined]  # both ways

@@ -50,7 +50,7 @@ from llm_backend.backends.upstream.model_list import (
 from llm_backend.backends.upstream.observer import UpstreamObserver
 from llm_backend.backends.upstream.passed_headers import answer_allow_list, request_allow_list
 from llm_backend.backends.upstream.retry_rules import DOWN, KEY_REJECTED
-from llm_backend.backends.upstream.upstream_load import UpstreamLoad
+from llm_backend.backends.upstream.upstream_load import AnswerResult, UpstreamLoad
 from llm_backend.backends.upstream.websockets import UpstreamSocket
 from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed, from_status
 from llm_backend.json_types import JsonObject
@@ -185,7 +185,7 @@ class Upstream(UpstreamLoad):
         except BaseException as error:
             self._record_no_answer(error, epoch)
             raise
-        self._record_success(epoch)
+        self.record_success(epoch)
         return Socket(socket, self._translation, self._end_request)
 
     async def _socket(
@@ -205,7 +205,7 @@ class Upstream(UpstreamLoad):
             return rejected_key_error(error.status)
         if not 400 <= error.status < 500:
             return UpstreamFailed("The upstream opened no WebSocket.")
-        self._record_success(epoch)
+        self.record_success(epoch)
         message = f"The upstream refused the WebSocket with status {error.status}."
         return from_status(error.status, message)
 
@@ -243,31 +243,37 @@ class Upstream(UpstreamLoad):
             location = answer.headers.get("location", "")
             raise redirect_error(self._url(target), status, location)
         headers = answer_headers(answer.raw_headers, status=status, listed=self._answer_headers)
+        result = AnswerResult(self, epoch)
         if status in DOWN:
-            self._record_failure(epoch)
+            result.fail()
         else:
             self._record_answer_start(epoch)
         has_events = expected.events and expected.has_body(answer.method, status)
         return UpstreamAnswer(
             status=status,
             headers=headers,
-            body=self._body(answer, pieces, epoch, has_events=has_events),
+            body=self._body(answer, pieces, result, has_events=has_events),
             close=once(lambda: self._close(answer)),
             upstream=self.name,
             is_complete=answer.protocol is None,
-            report_invalid=lambda error: self._report_invalid(error, epoch),
+            report_invalid=lambda error: self._report_invalid(error, result),
         )
 
-    def _report_invalid(self, error: UpstreamFailed, epoch: int) -> None:
+    def _report_invalid(self, error: UpstreamFailed, result: AnswerResult) -> None:
         self._translation.log_invalid(error)
-        self._record_failure(epoch)
+        result.fail()
 
     def _close(self, answer: HttpAnswer) -> None:
         answer.abort()
         self._end_request()
 
     async def _body(
-        self, answer: HttpAnswer, pieces: Sequence[bytes], epoch: int, *, has_events: bool
+        self,
+        answer: HttpAnswer,
+        pieces: Sequence[bytes],
+        result: AnswerResult,
+        *,
+        has_events: bool,
     ) -> AsyncGenerator[bytes, None]:
         is_empty = True
         try:
@@ -282,10 +288,9 @@ class Upstream(UpstreamLoad):
                 if is_empty and has_events:
                     raise UpstreamFailed("The upstream ended its stream before its first event.")
         except UpstreamError:
-            self._record_failure(epoch)
+            result.fail()
             raise
-        if answer.status not in DOWN:
-            self._record_success(epoch)
+        result.succeed()
 
     async def _fetch_models(self) -> list[JsonObject]:
         try:

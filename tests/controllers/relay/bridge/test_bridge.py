@@ -407,6 +407,16 @@ async def test_an_upstream_that_sends_malformed_events_is_ejected(tmp_path, caps
     assert "upstream_ejected" in capsys.readouterr().err
 
 
+async def test_an_upstream_that_truncates_every_answer_is_ejected(tmp_path, capsys):
+    fake = FakeUpstream(answer=events(chunk({"content": "The beginn"})))
+    async with client_of(tmp_path, fake, "chat") as client:
+        for _ in range(3):
+            with pytest.raises(openai.APIStatusError):
+                await _ask(client, "chat")
+
+    assert "upstream_ejected" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["code", "type"])
 async def test_stream_errors_of_the_servers_own_key_are_hidden(tmp_path, kind):
     name = {"code": "invalid_api_key", "type": "authentication_error"}[kind]
