@@ -21,9 +21,12 @@ KEY_CHARACTERS = 255
 MEMORY_LIMIT_BYTES = 64 * 1024 * 1024
 _OPERATIONS_WITH_SECRETS = frozenset(
     {
+        "CancelChatSessionMethod",
+        "CreateChatSessionMethod",
         "create-realtime-client-secret",
         "create-realtime-session",
         "create-realtime-transcription-session",
+        "create-realtime-translation-client-secret",
         "createWebhookEndpoint",
         "rotateWebhookEndpointSecret",
     }
@@ -83,7 +86,7 @@ class Idempotency:
             if recorded.ended.is_set():
                 await replay(recorded, send)
                 return
-            await recorded.ended.wait()
+            await cancel_on_disconnect(request, recorded.ended.wait())
         await self._record(name, RecordedAnswer(digest=digest), request, answer, send)
 
     async def _record(

@@ -1,10 +1,14 @@
 """Idempotency keys: a repeated request gets the stored answer of the first one."""
 
 import asyncio
+import functools
+import json
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from starlette.datastructures import Headers
@@ -13,12 +17,15 @@ from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.idempotency.idempotency_keys import Idempotency
 from llm_backend.access.idempotency.recorded_answer import ANSWER_BYTES
 from llm_backend.access.idempotency.shared_answers import LEASE_S, RETENTION_S, SharedAnswers
-from llm_backend.errors import Conflict, InvalidRequest
+from llm_backend.contract import load_document
+from llm_backend.errors import ClientGone, Conflict, InvalidRequest
 from llm_backend.store import Database, StoreUnavailable, migrate
 from llm_backend.store.administration import StoredAnswers
 from tests.patience import settle
 
 PIECE = b"data: 1\n\n"
+SECRETS = {"client_secret", "signing_secret", "api_key", "value"}
+COMBINED = ("allOf", "anyOf", "oneOf")
 
 
 class Clock:
@@ -55,6 +62,7 @@ class Server:
         administers: bool = False,
         operation: str = "createConversationItems",
         is_read: bool = True,
+        receive: Callable[[], Awaitable[object]] | None = None,
     ):
         headers = Headers({} if key is None else {"Idempotency-Key": key})
         request = SimpleNamespace(
@@ -62,7 +70,7 @@ class Server:
                 headers=headers,
                 method="POST",
                 scope={"query_string": query},
-                receive=asyncio.Event().wait,
+                receive=receive or asyncio.Event().wait,
             ),
             raw_body=body,
             caller=Caller(key_id=caller),
@@ -116,13 +124,44 @@ async def test_the_same_key_at_another_path_or_query_is_another_request():
     assert [body for _, body in answers] == [b"1", b"2", b"3"]
 
 
+def posts_with_secrets() -> list[str]:
+    """Operations whose answers have a property with a secret's name, but for administration."""
+    document = load_document()
+    text = json.loads(document.text())
+
+    def resolved(schema: dict[str, Any]) -> dict[str, Any]:
+        while (reference := schema.get("$ref")) is not None:
+            schema = functools.reduce(lambda part, key: part[key], reference.split("/")[1:], text)
+        return schema
+
+    def names(schema: dict[str, Any], depth: int = 3) -> Iterator[str]:
+        schema = resolved(schema)
+        properties = schema.get("properties", {})
+        yield from properties
+        parts = [*properties.values(), *(one for key in COMBINED for one in schema.get(key, ()))]
+        for part in parts if depth else ():
+            yield from names(part, depth - 1)
+
+    def shows_secret(path: str, method: str) -> bool:
+        answers = text["paths"][path][method]["responses"]
+        contents = [
+            content
+            for status, answer in answers.items()
+            if status.startswith("2")
+            for content in resolved(answer).get("content", {}).values()
+        ]
+        return any(not SECRETS.isdisjoint(names(one.get("schema", {}))) for one in contents)
+
+    return [
+        name
+        for name, one in document.operations.items()
+        if one.method == "POST" and not one.administers and shows_secret(one.path, "post")
+    ]
+
+
 @pytest.mark.parametrize(
     "asked",
-    [
-        {"administers": True},
-        {"operation": "createWebhookEndpoint"},
-        {"operation": "create-realtime-client-secret"},
-    ],
+    [{"administers": True}, *({"operation": name} for name in posts_with_secrets())],
     ids=str,
 )
 async def test_answers_that_may_hold_a_secret_are_not_stored(asked):
@@ -131,6 +170,18 @@ async def test_answers_that_may_hold_a_secret_are_not_stored(asked):
 
     assert [body for _, body in answers] == [b"1", b"2"]
     assert not server.idempotency._recorded
+
+
+async def test_repeated_request_whose_client_leaves_waits_no_longer():
+    server = Server()
+    server.admission = asyncio.Event()
+    first = asyncio.create_task(server.ask())
+    await settle()
+
+    with pytest.raises(ClientGone):
+        await server.ask(receive=AsyncMock(return_value={"type": "http.disconnect"}))
+    server.admission.set()
+    assert (await first)[1] == b"1"
 
 
 async def test_answer_in_many_chunks_takes_the_memory_of_its_bytes():
