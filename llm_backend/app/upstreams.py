@@ -232,6 +232,7 @@ class _Choices:
     """Upstreams that a route may lead to: those for relayed requests, and image servers."""
 
     def __init__(self, upstreams: Sequence[UpstreamConfig]) -> None:
+        self._upstreams = upstreams
         relayed = [one for one in upstreams if not one.is_image_server]
         image_servers = [one for one in upstreams if one.is_image_server]
         self.relayed = {one.name for one in relayed}
@@ -245,6 +246,10 @@ class _Choices:
             return ImageServerModel(model=model)
         return UpstreamModel(model=model) if self._relayed_models.serves(model) else None
 
+    def lists(self, model: str) -> bool:
+        """Returns True if the `models` of an upstream match a name."""
+        return any(one.matches(model) for one in self._upstreams)
+
 
 def _target(
     route: str, written: str, local: Collection[str], choices: _Choices
@@ -256,6 +261,12 @@ def _target(
         return ImageServerModel(model=model, upstream=upstream)
     if written in local or written == BUILTIN_VOICE:
         return written
+    if at and not choices.lists(written):
+        hint = did_you_mean(closest_name(upstream, choices.relayed | choices.image_servers))
+        raise SettingsError(
+            f"The route `{route}` leads to `{written}`, but there is no upstream `{upstream}`."
+            f"{hint}"
+        )
     target = choices.find(written)
     if target is None:
         raise SettingsError(

@@ -62,6 +62,11 @@ def test_check_fails_for_a_server_that_others_reach_without_a_key(tmp_path):
     ("line", "message"),
     [
         ("routes: {smart: 'nope, builtin'}", "The route `smart` leads to `nope`, which is not"),
+        (
+            "routes: {smart: gpt-4o@azzure}\n"
+            "backends: [{name: azure, base_url: 'http://127.0.0.1:9/v1'}]",
+            "leads to `gpt-4o@azzure`, but there is no upstream `azzure`. Did you mean azure?",
+        ),
         ("operations: {Images: nope}", "gives `Images` to `nope`, which is not an upstream"),
     ],
 )

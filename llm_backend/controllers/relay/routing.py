@@ -25,6 +25,7 @@ from llm_backend.backends.registry import (
 )
 from llm_backend.backends.speech import EspeakModel
 from llm_backend.backends.upstream.config import WIRES, WireProtocol
+from llm_backend.backends.upstream.retry_rules import has_idempotency_key
 from llm_backend.contract.forms.form_model import FormHead, rename_form_model
 from llm_backend.contract.forms.form_observer import observe_form
 from llm_backend.contract.request import ApiRequest
@@ -32,6 +33,7 @@ from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
 from llm_backend.controllers.relay.relay import Destination, relay, requested_model
 from llm_backend.controllers.services import Services
 from llm_backend.errors import (
+    ApiError,
     InvalidRequest,
     RateLimited,
     ServiceUnavailable,
@@ -262,9 +264,17 @@ async def _first_answer(
         try:
             return await handlers.answer(services, request, target, has_fallback=True)
         except FALLBACK_ERRORS as error:
+            if _may_be_repeated(request, error):
+                raise
             fields = {"model": _name(target), "code": error.code, "request_id": request.request_id}
             log.warning("fell_back", extra=fields)
     return await handlers.answer(services, request, targets[-1], has_fallback=False)
+
+
+def _may_be_repeated(request: ApiRequest, error: ApiError) -> bool:
+    """Returns True if another target might execute a request again whose client wants it once."""
+    is_processed = isinstance(error, UpstreamError) and error.may_be_processed
+    return is_processed and has_idempotency_key(request.http.headers.raw)
 
 
 def operation_names(request: ApiRequest) -> tuple[str, str]:

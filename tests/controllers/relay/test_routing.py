@@ -1,10 +1,12 @@
 """A request finds who answers it, and the next one where one cannot."""
 
+import asyncio
 import json
 import sys
 from types import SimpleNamespace
 
 import pytest
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from llm_backend.backends.base import ModelCard
@@ -15,7 +17,7 @@ from llm_backend.errors import InvalidRequest, ServiceUnavailable, UpstreamFaile
 from llm_backend.extras import install_command
 from tests.gateway import backend, gateway
 from tests.handles import idle_handle
-from tests.upstream import FakeUpstream, post
+from tests.upstream import Connection, FakeUpstream, Message, post
 
 CHAT = b'{"messages": [{"role": "user", "content": "Hi"}], "x": 1.50, "model": "%b"}'
 OK = b'{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[]}'
@@ -99,6 +101,23 @@ async def test_the_last_steps_failure_is_the_answer(tmp_path):
     assert len(a.requests) == 2
 
 
+@pytest.mark.parametrize("has_key", [False, True])
+async def test_no_further_target_gets_a_request_with_an_idempotency_key_that_may_be_processed(
+    tmp_path, has_key
+):
+    async def silence(_: Message, __: Connection) -> None:
+        await asyncio.Event().wait()
+
+    headers = b"idempotency-key: k\r\n" if has_key else b""
+    async with FakeUpstream(answer=silence) as a, FakeUpstream(answer=ok()) as b:
+        backends = [{**backend(a, "a", "one"), "idle_timeout_s": 0.2}, backend(b, "b", "two")]
+        routes = {"smart": "one, two"}
+        async with gateway(tmp_path, backends=backends, routes=routes) as served:
+            answer = await served.ask(post(CHAT % b"smart", more=headers))
+
+    assert (answer.status, len(b.requests)) == ((504, 0) if has_key else (200, 1))
+
+
 async def test_operations_are_routed_by_the_settings(tmp_path):
     async with FakeUpstream(answer=ok()) as a, FakeUpstream(answer=ok()) as art:
         settings: dict[str, object] = {"backends": [backend(a, "a"), backend(art, "art")]}
@@ -134,7 +153,13 @@ def near(tmp_path) -> LocalModel:
 async def asked(targets, *, local, relay_with) -> Response:
     services = SimpleNamespace(registry=SimpleNamespace(targets=lambda _name, _operation: targets))
     operation = SimpleNamespace(operation_id="createChatCompletion", tag="Chat")
-    request = SimpleNamespace(body={"model": "m"}, operation=operation, request_id="r", meter=None)
+    request = SimpleNamespace(
+        body={"model": "m"},
+        operation=operation,
+        request_id="r",
+        meter=None,
+        http=SimpleNamespace(headers=Headers()),
+    )
     return await answer_by_route(services, request, local=local, relay_with=relay_with)
 
 
