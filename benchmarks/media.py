@@ -246,7 +246,7 @@ def settings(folder: Path, rows: Sequence[Row]) -> dict[str, Any]:
 def serve_in(folder: Path, config: dict[str, Any]) -> Iterator[Served]:
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"threads": 1}))
-    with serve(folder / "data", "--config", str(folder / "config.yaml")) as server:
+    with serve(folder / "data", "--config", str(folder / "config.yaml"), forks=False) as server:
         yield server
 
 

@@ -45,7 +45,7 @@ def main() -> None:
     medians = {}
     with (
         tempfile.TemporaryDirectory() as folder,
-        serve(Path(folder)) as server,
+        serve(Path(folder), forks=False) as server,
         chromium() as browser,
     ):
         for name, profile in PROFILES.items():

@@ -15,6 +15,10 @@ from pathlib import Path
 
 import httpx
 
+from tests import forked_server
+from tests.forked_server import ForkedProcess
+
+PROGRAM = (sys.executable, "-m", "llm_backend")
 START_TIMEOUT_S = 90.0
 WITHOUT_MODEL = "neither a model nor an upstream"
 # Settings with which results do not depend on what else a pass computes.
@@ -45,7 +49,7 @@ class Served:
     """A running server: where it answers, its process, and the file its log goes to."""
 
     address: str
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | ForkedProcess
     log: Path
 
     @property
@@ -78,27 +82,36 @@ def serve(
     environment: dict[str, str] | None = None,
     ready: bool = True,
     prefix: Sequence[str] = (),
-    program: Sequence[str] = (sys.executable, "-m", "llm_backend"),
+    program: Sequence[str] = PROGRAM,
     folder: Path | None = None,
+    forks: bool = True,
 ) -> Iterator[Served]:
     """`llm-backend serve` on a free port, started in `folder`; answers are checked against the
     document. `prefix` is a program that becomes the one behind it, `program` another
-    installation's."""
+    installation's. It is a fork of a process that has imported the package, unless one of these or
+    the environment forbids that, or its start or memory are measured (without `forks`)."""
     log = data_dir / "server.log"
     data_dir.mkdir(parents=True, exist_ok=True)
-    command = [*prefix, *program, "serve", "--port", "0",
-               "--data-dir", str(data_dir), "--response-validation", "enforce",
-               *flags]  # fmt: skip
+    arguments = ["serve", "--port", "0", "--data-dir", str(data_dir),
+                 "--response-validation", "enforce", *flags]  # fmt: skip
     inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("LLM_BACKEND_", "OPENAI_", "LLAMA_", "DATABASE_URL"))
     }
+    variables = {**inherited, **NO_VOICE, **(environment or {})}
+    process: subprocess.Popen[str] | ForkedProcess
     with log.open("a") as log_file:
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log_file, text=True, cwd=folder,
-            env={**inherited, **NO_VOICE, **(environment or {})},
-        )  # fmt: skip
+        is_plain = not prefix and program == PROGRAM
+        if not forks or not is_plain or any(map(_changes_imports, environment or {})):
+            process = subprocess.Popen(
+                [*prefix, *program, *arguments], stdout=subprocess.PIPE, stderr=log_file,
+                text=True, cwd=folder, env=variables,
+            )  # fmt: skip
+        else:
+            process = forked_server.start(
+                arguments, stderr=log_file, environment=variables, folder=folder or Path.cwd()
+            )
     try:
         served = Served(address=_address(process, log), process=process, log=log)
         if ready:
@@ -116,7 +129,12 @@ def serve(
         process.stdout.close()
 
 
-def _address(process: subprocess.Popen[str], log: Path) -> str:
+def _changes_imports(variable: str) -> bool:
+    """True for a variable that only a new process heeds: of Python, the linker or the allocator."""
+    return variable.startswith(("PYTHON", "LD_", "MALLOC_"))
+
+
+def _address(process: subprocess.Popen[str] | ForkedProcess, log: Path) -> str:
     """The address that the server prints once it listens."""
     lines: queue.Queue[str] = queue.Queue()
 
