@@ -40,6 +40,9 @@ CHECK_INTERVAL_S = 1.0
 CANCEL_TIMEOUT_S = 5.0  # for requests that still run after the grace period
 # Larger allocations are mapped one by one, and unmapped when freed.
 MMAP_THRESHOLD_BYTES = 256 * 1024
+# A SIGTERM this soon after the end has begun is no second signal: `timeout` signals a process and
+# its group, in which the parent tells its processes to end, too.
+SAME_SIGNAL_S = 0.5
 # Objects between garbage collections: reference counts free nearly all objects of a request.
 GC_THRESHOLD = 5000
 
@@ -128,7 +131,7 @@ class _Server(uvicorn.Server):
     """uvicorn's server, which also notifies the application of `drain` and `stop`, and checks its
     connections periodically.
 
-    A second signal stops without a grace period.
+    A second signal of either kind stops without a grace period.
     """
 
     def __init__(
@@ -139,6 +142,7 @@ class _Server(uvicorn.Server):
         self._delay_s = delay_s
         self._handshake_timeout_s = handshake_timeout_s
         self._stops_at: float | None = None
+        self._ending_since: float | None = None
         self._checked_at = time.monotonic()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -164,17 +168,26 @@ class _Server(uvicorn.Server):
     def drain(self) -> None:
         """Schedules the stop, at the configured delay after the first call."""
         self._app.drain()
+        self._note_end()
         if self._stops_at is None:
             self._stops_at = time.monotonic() + self._delay_s
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Overrides uvicorn's: SIGTERM drains first."""
-        if sig == signal.SIGTERM:
-            self.drain()
-            return
-        if self._stops_at is not None:
-            self.should_exit = True  # this signal is the second one
-        super().handle_exit(sig, frame)
+        """Overrides uvicorn's: SIGTERM drains first, unless it is the second signal."""
+        first_s = self._ending_since
+        self._note_end()
+        if first_s is None:
+            if sig == signal.SIGTERM:
+                self.drain()
+            else:
+                super().handle_exit(sig, frame)
+        elif sig != signal.SIGTERM or time.monotonic() - first_s > SAME_SIGNAL_S:
+            self.should_exit = True
+            super().handle_exit(signal.SIGINT, frame)  # which then ends running requests
+
+    def _note_end(self) -> None:
+        if self._ending_since is None:
+            self._ending_since = time.monotonic()
 
     async def on_tick(self, counter: int) -> bool:
         """Overrides uvicorn's, which calls it several times a second. Returns True if it is time to

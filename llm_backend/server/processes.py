@@ -19,7 +19,7 @@ from llm_backend.controllers.services.detached_peers import peer_socket
 from llm_backend.logs import configure_logging
 from llm_backend.metrics import forget_process
 from llm_backend.server.api_child import ApiChild
-from llm_backend.server.api_server import CANCEL_TIMEOUT_S
+from llm_backend.server.api_server import CANCEL_TIMEOUT_S, SAME_SIGNAL_S
 from llm_backend.server.private_folder import private_folder
 from llm_backend.settings import Settings, SettingsSource
 
@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 
 RESTART_DELAY_S = 0.25  # doubled with each further crash
 RESTART_DELAY_LIMIT_S = 30.0
-# Signals within this time count as one: `timeout` signals a process and its group.
-SAME_SIGNAL_S = 0.5
 RESTART_RESET_S = 30.0  # run time after which the count of crashes starts anew
 
 

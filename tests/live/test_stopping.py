@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from llm_backend.server.processes import SAME_SIGNAL_S
+from llm_backend.server.api_server import SAME_SIGNAL_S
 from tests.serving import ENDLESS, WITHOUT_END, Served, serve
 
 DELAY_S = 8  # a machine may be busy with other tests
@@ -62,8 +62,11 @@ def test_ctrl_c_skips_the_shutdown_delay(tmp_path, processes):
         assert served.process.wait(60) == 0
 
 
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("processes", [1, 2])
-def test_ctrl_c_is_logged_while_requests_finish_and_a_second_one_ends_them(tmp_path, processes):
+def test_ctrl_c_is_logged_while_requests_finish_and_a_second_signal_ends_them(
+    tmp_path, processes, second
+):
     environment = {**ENDLESS, "LLM_BACKEND_SHUTDOWN_GRACE_S": "300"}
     stream = {**CHAT, **WITHOUT_END, "stream": True}
     with serve(tmp_path, "--processes", str(processes), environment=environment) as served:
@@ -77,7 +80,7 @@ def test_ctrl_c_is_logged_while_requests_finish_and_a_second_one_ends_them(tmp_p
                 assert time.monotonic() < deadline, served.log.read_text()
                 time.sleep(0.05)
             time.sleep(SAME_SIGNAL_S)  # signals within that time count as one
-            served.process.send_signal(signal.SIGINT)
+            served.process.send_signal(second)
             *_, last = lines
         served.process.wait(60)
 
