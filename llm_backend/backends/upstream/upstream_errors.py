@@ -12,13 +12,22 @@ import orjson
 
 from llm_backend import exact_json
 from llm_backend.backends.upstream.headers import UpstreamAnswer
-from llm_backend.errors import ApiError, UpstreamFailed, from_status
+from llm_backend.errors import (
+    ApiError,
+    ServiceUnavailable,
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamTimeout,
+    from_status,
+)
 from llm_backend.json_types import JsonMapping
 
 log = logging.getLogger(__name__)
 
 ERROR_BYTES = 64 * 1024
 """Size of the longest error that is parsed."""
+_NO_ANSWER = "No upstream could answer the request."
+_OUTAGES = {503: ServiceUnavailable, 504: UpstreamTimeout, 529: ServiceUnavailable}
 _WAIT_DIGITS = 7  # digits of `retry-after` in seconds: more, beyond some weeks, are invalid
 
 
@@ -27,13 +36,16 @@ async def read_error(relayed: UpstreamAnswer) -> ApiError:
     body = await relayed.read(ERROR_BYTES)
     fields = {"upstream": relayed.upstream, "status": relayed.status}
     log.warning("upstream_refused", extra=fields)
-    if not 400 <= relayed.status < 500:
-        return UpstreamFailed("No upstream could answer the request.")
     refused = error_fields(body)
     message, code = refused.get("message"), refused.get("code")
-    error = from_status(
-        relayed.status, message if isinstance(message, str) else "The upstream refused the request."
-    )
+    if 400 <= relayed.status < 500:
+        default = "The upstream refused the request."
+        error = from_status(relayed.status, message if isinstance(message, str) else default)
+    else:
+        error_type = _OUTAGES.get(relayed.status, UpstreamFailed)
+        error = error_type(message if isinstance(message, str) else _NO_ANSWER)
+    if isinstance(error, UpstreamError):
+        error.may_be_processed = False
     if isinstance(code, str) and code:
         error.code = code  # without `param`, which names a field of the other operation
     error.retry_after_s = retry_after_s(relayed)

@@ -356,6 +356,26 @@ async def test_a_failing_upstream_is_a_documented_error(tmp_path, wire, answer, 
     assert failed.value.status_code == status
 
 
+@pytest.mark.parametrize("wire", ["chat", "responses"])
+@pytest.mark.parametrize(
+    ("status", "expected"), [(500, 502), (502, 502), (503, 503), (504, 504), (529, 503)]
+)
+async def test_outage_of_an_upstream_keeps_its_message_and_retry_after(
+    tmp_path, wire, status, expected
+):
+    body = b'{"error":{"message":"The model is being moved.","code":"moving"}}'
+    head = f"HTTP/1.1 {status} X\r\nretry-after: 7\r\ncontent-length: {len(body)}\r\n\r\n"
+    fake = FakeUpstream(answer=head.encode() + body)
+    async with client_of(tmp_path, fake, wire) as client:
+        with pytest.raises(openai.APIStatusError) as failed:
+            await _ask(client, wire)
+
+    answer = failed.value.response
+    assert (answer.status_code, answer.headers["retry-after"]) == (expected, "7")
+    assert answer.json()["error"]["message"] == "The model is being moved."
+    assert answer.json()["error"]["code"] == "moving"
+
+
 @pytest.mark.parametrize(
     ("wire", "event"),
     [
