@@ -25,7 +25,7 @@
     |- SecretsFull        the key has the maximum number of client secrets
     |- BatchEnded         the batch has ended
     |- FileInUse          a batch that has not ended reads the file
-    |- Expired            the vector store has expired and takes no files
+    |- Expired            the vector store has expired and takes no files, nor a new expiry
     |- FilesFull          files, uploads and voices have the maximum number of bytes
     |- AttributesChanged  the file's attributes were replaced during its ingestion
     |- LeaseLost          another process has claimed the job, or it was removed
@@ -161,7 +161,7 @@ class FileInUse(StoreError):
 
 
 class Expired(StoreError):
-    """The vector store has expired, and takes no more files."""
+    """The vector store has expired: it takes no more files, and cannot be extended."""
 
     def __init__(self, id: str) -> None:
         super().__init__(f"The vector store `{id}` has expired.")

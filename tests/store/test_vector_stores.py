@@ -280,6 +280,33 @@ async def test_expired_vector_store_refuses_files(
     assert await subjects(jobs, INGEST) == []
 
 
+@pytest.mark.parametrize("days", [30, None])
+async def test_expired_vector_store_cannot_be_extended(
+    stores: VectorStores, clock: Clock, days: int | None
+) -> None:
+    await add(stores, days=1)
+    clock.now += 2 * DAY_S
+
+    with pytest.raises(Expired):
+        await stores.update("vs_1", {"expires_after_days": days})
+    renamed = await stores.update("vs_1", {"name": "over"})
+
+    assert (renamed.name, renamed.expires_after_days) == ("over", 1)
+    assert renamed.expires_at == NOW + DAY_S
+
+
+@pytest.mark.parametrize("days", [30, None])
+async def test_vector_store_is_extended_from_now(
+    stores: VectorStores, clock: Clock, days: int | None
+) -> None:
+    await add(stores, days=2)
+    clock.now += DAY_S
+
+    extended = await stores.update("vs_1", {"expires_after_days": days})
+
+    assert extended.expires_at == (None if days is None else NOW + 31 * DAY_S)
+
+
 async def test_ingestion_with_replaced_attributes_is_refused(
     stores: VectorStores, jobs: Jobs
 ) -> None:

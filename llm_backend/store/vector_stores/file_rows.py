@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, Select, insert, select, update
 from sqlalchemy import delete as delete_from
 
-from llm_backend.store.errors import AttributesChanged, Expired, LeaseLost, Missing
+from llm_backend.store.errors import AttributesChanged, LeaseLost, Missing
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import find_row
@@ -21,6 +21,7 @@ from llm_backend.store.vector_stores import chunk_rows, store_rows
 from llm_backend.store.vector_stores.store_rows import (
     INGEST,
     REMOVE_FILE,
+    check_unexpired,
     row_of,
     stop_ingestion,
     touch,
@@ -51,8 +52,7 @@ def add(
     """Inserts files, each with the job of its ingestion. A file that the store contains already is
     ingested again. Raises `Missing` for the store, and `Expired`."""
     store = row_of(connection, store_id, is_locked=True)
-    if store.expires_at is not None and store.expires_at <= now:
-        raise Expired(store_id)
+    check_unexpired(store, now)
     for part in statement_parts(files):
         present = select(_FILES.id).where(
             _FILES.store_seq == store.seq, _FILES.file_id.in_([file.file_id for file in part])

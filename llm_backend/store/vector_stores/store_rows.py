@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Row, Select, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
 from llm_backend.durations import DAY_S
+from llm_backend.store.errors import Expired
 from llm_backend.store.jobs import NewJob, job_rows
 from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import find_row, row_from, value_from
@@ -24,7 +25,15 @@ _KEYS = (vector_stores.c.created_at, vector_stores.c.seq)
 
 def add(connection: Connection, store: StoredVectorStore) -> int:
     """Inserts an empty store; returns its `seq`."""
-    row = row_from(store, vector_stores, metadata=dict(store.metadata), is_emptied=False)
+    days = store.expires_after_days
+    expires_at = None if days is None else store.last_active_at + days * DAY_S
+    row = row_from(
+        store,
+        vector_stores,
+        metadata=dict(store.metadata),
+        expires_at=expires_at,
+        is_emptied=False,
+    )
     statement = insert(vector_stores).returning(vector_stores.c.seq)
     seq: int = connection.execute(statement, row).scalar_one()
     return seq
@@ -63,12 +72,21 @@ def find(connection: Connection, request: PageRequest) -> Page[Any]:
 
 
 def update_values(connection: Connection, id: str, values: Mapping[str, Any], now: int) -> None:
-    """Replaces these values of the store, which counts as use. Raises `Missing`."""
+    """Replaces these values of the store, which counts as use. Raises `Missing`, and `Expired` for
+    a new expiry of an expired store: its files are deleted, or will be soon."""
     row = row_of(connection, id, is_locked=True)
+    if "expires_after_days" in values:
+        check_unexpired(row, now)
     if values:
         change = update(vector_stores).where(vector_stores.c.seq == row.seq)
         connection.execute(change.values(**values))
     touch(connection, id, now)
+
+
+def check_unexpired(row: Row[Any], now: float) -> None:
+    """Raises `Expired` if the store of this row has expired."""
+    if row.expires_at is not None and row.expires_at <= now:
+        raise Expired(row.id)
 
 
 def touch(connection: Connection, id: str, now: int) -> None:

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llm_backend.durations import DAY_S
-
 Attribute = str | float | bool
 FileStatus = Literal["in_progress", "completed", "cancelled", "failed"]
 
@@ -38,19 +36,13 @@ class StoredVectorStore:
     description: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     expires_after_days: int | None = None
+    expires_at: int | None = None  # unix seconds; set when the store is added, and at each use
     dimensions: int | None = None  # None before the first vector
     index_name: str | None = None  # the vector index that has its vectors
     is_emptied: bool = False
     files: FileCounts = FileCounts()
     usage_bytes: int = 0
     owner: str | None = None
-
-    @property
-    def expires_at(self) -> int | None:
-        """Time in unix seconds at which the store expires; None if it does not."""
-        if self.expires_after_days is None:
-            return None
-        return self.last_active_at + self.expires_after_days * DAY_S
 
 
 @dataclass(frozen=True, kw_only=True)

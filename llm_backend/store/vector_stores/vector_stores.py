@@ -70,7 +70,8 @@ class VectorStores:
         return await self._database.read(store_rows.find, request=request)
 
     async def update(self, id: str, values: Mapping[str, Any]) -> StoredVectorStore:
-        """Replaces `name`, `metadata` or `expires_after_days` of the store. Raises `Unstorable`."""
+        """Replaces `name`, `metadata` or `expires_after_days` of the store. Raises `Unstorable`,
+        and `Expired` for new `expires_after_days` of an expired store."""
         check_metadata(values.get("metadata") or {})
         check_texts(values.get("name") or "")
         await self._database.write(store_rows.update_values, id=id, values=values, now=self.now)
