@@ -194,6 +194,21 @@ async def test_an_error_inside_a_stream_passes_as_it_is(tmp_path, capsys, inside
     assert NAME in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("index", [b"[]", b"{}", b"true", b"1.0"])
+async def test_chunk_with_an_invalid_index_passes_as_it_is(tmp_path, index: bytes):
+    first = b'data: {"choices":[{"index":1,"delta":{"role":"assistant"}}]}\n\n'
+    second = b'data: {"choices":[{"index":%b,"delta":{"content":"x"}}]}\n\n' % index
+    last = b"data: [DONE]\n\n"
+    answer = STREAM_HEAD + b"".join(map(chunk, (first, second, last))) + b"0\r\n\r\n"
+    async with (
+        FakeUpstream(answer=answer) as fake,
+        gateway(tmp_path, backends=[backend(fake, NAME)], store_chats="always") as served,
+    ):
+        got = await served.ask(post(STREAMED))
+
+    assert (got.body, got.is_whole) == (first + second + last, True)
+
+
 async def test_text_about_errors_is_no_error(tmp_path, capsys):
     said = rb'data: {"error":null,"choices":[{"delta":{"content":"\"error\": {"}}]}' + b"\n\n"
     answer = STREAM_HEAD + chunk(EVENT) + chunk(said) + b"0\r\n\r\n"

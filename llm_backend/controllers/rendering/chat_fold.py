@@ -42,16 +42,18 @@ class ChatFold:
                 continue
             _set_last(self._fields, name, value)
         for choice in _mappings(chunk.get("choices")):
-            index = choice.get("index", 0)
-            if type(index) is int:
+            index = _index_of(choice)
+            if index is not None:
                 self._choices.setdefault(index, _ChoiceFold(index)).add(choice)
 
     def _fast_path_after(self, chunk: Mapping[str, Any]) -> "TextFastPath | None":
         """Returns the fast path for chunks like this one, if it only has text of one choice."""
         choices = _mappings(chunk.get("choices"))
         choice = choices[0] if len(choices) == 1 else {}
-        choice_fold = self._choices.get(choice.get("index", 0)) if _is_text(choice) else None
-        return None if choice_fold is None else TextFastPath(chunk, choice, choice_fold.content)
+        index = _index_of(choice) if _is_text(choice) else None
+        if index is None:
+            return None
+        return TextFastPath(chunk, choice, self._choices[index].content)
 
     @property
     def is_finished(self) -> bool:
@@ -232,6 +234,12 @@ class _JoinedFields:
             for name, value in self._values.items()
         }
         return plain | {name: "".join(texts) for name, texts in self._texts.items()}
+
+
+def _index_of(choice: Mapping[str, Any]) -> int | None:
+    """Returns the index of a choice, 0 if it has none; None if it is not an integer."""
+    index = choice.get("index", 0)
+    return index if type(index) is int else None
 
 
 def _is_text(choice: object) -> bool:

@@ -215,6 +215,22 @@ def test_no_json_breaks_a_fold_or_an_observer(chunks: list[JsonObject], choices:
     observer.completion()
 
 
+INVALID_INDEXES = ([], {}, True, 1.0, "1", None)
+
+
+@pytest.mark.parametrize("index", INVALID_INDEXES)
+def test_choice_with_an_invalid_index_is_ignored(index: object):
+    chunks = [
+        {"choices": [{"index": 1, "delta": {"role": "assistant"}}]},
+        {"choices": [{"index": index, "delta": {"content": "x"}}]},
+        {"choices": [{"index": index, "delta": {"content": "y"}}]},
+    ]
+
+    (choice,) = fold(chunks)["choices"]
+
+    assert choice["message"]["content"] is None
+
+
 def test_deep_nesting_breaks_nothing():
     deep = b'{"choices":[{"index":0,"delta":' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}]}"
     observer = ChatObserver()
