@@ -93,16 +93,25 @@ class Api:
 
 
 def _raise_error_event(event: Any) -> Any:
-    if isinstance(event, dict) and "error" in event:
-        raise ApiRequestError(str(event["error"].get("message")))
+    if isinstance(event, dict) and event.get("error") is not None:
+        message = _message_of(event["error"])
+        raise ApiRequestError(message or "The server sent an error without a message.")
     return event
 
 
 def _reason(status: int, body: bytes) -> str:
     try:
-        return f"{json.loads(body)['error']['message']} ({status})"
+        message = _message_of(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
-        return f"The server answered {status}."
+        message = None
+    return f"The server answered {status}." if message is None else f"{message} ({status})"
+
+
+def _message_of(error: object) -> str | None:
+    """Returns the message of an error object, or of an error that is a text, as some servers send
+    it; None if it has none."""
+    message = error.get("message") if isinstance(error, dict) else error
+    return message if isinstance(message, str) else None
 
 
 def _json(text: bytes | str) -> Any:

@@ -2,6 +2,8 @@
 
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -49,10 +51,68 @@ def test_a_refused_key_is_answered_with_the_option(hint: dict[str, str], ending:
     assert str(raised.value).endswith(ending)
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (b'{"message":"no"}', "no"),
+        (b'"no"', "no"),
+        (b"{}", "The server sent an error without a message."),
+        (b'{"message":null}', "The server sent an error without a message."),
+        (b"[1]", "The server sent an error without a message."),
+    ],
+)
+def test_error_event_of_any_shape_is_reported_in_a_sentence(error: bytes, message: str):
+    with pytest.raises(ApiRequestError) as raised:
+        events_of(EVENT, b'data: {"error":%b}\n\n' % error)
+
+    assert str(raised.value) == message
+
+
+def test_event_with_a_null_error_is_no_error_event():
+    assert events_of(b'data: {"error":null,"n":2}\n\n') == [{"error": None, "n": 2}]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"error":"no"}', "no (500)"),
+        (b'{"error":null}', "The server answered 500."),
+        (b'{"error":{"message":null}}', "The server answered 500."),
+        (b"[]", "The server answered 500."),
+        (b"<html>", "The server answered 500."),
+    ],
+)
+def test_error_answer_of_any_shape_is_reported_in_a_sentence(body: bytes, reason: str):
+    head = b"HTTP/1.1 500 X\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
+    with answering(head + body) as url, pytest.raises(ApiRequestError) as raised:
+        Api(url, None).get("/models")
+
+    assert str(raised.value) == reason
+
+
+def events_of(*events: bytes) -> list[object]:
+    """Returns the events that the client yields for a stream of these."""
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in events)
+    with answering(HEAD + chunks + b"0\r\n\r\n") as url:
+        return list(Api(url, None).events("/chat/completions", {}))
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """Answers one request; yields the base URL."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer_once, args=(server, answer))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        finally:
+            thread.join()
+
+
 def answer_once(server: socket.socket, answer: bytes) -> None:
-    """Answers one request without a body."""
+    """Answers one request whose body is empty or `{}`."""
     connection, _ = server.accept()
     with connection:
-        while not connection.recv(65536).endswith(b"\r\n\r\n"):
+        while not connection.recv(65536).endswith((b"\r\n\r\n", b"{}")):
             pass
         connection.sendall(answer)
