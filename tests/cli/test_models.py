@@ -18,6 +18,7 @@ from tests.engine.gguf_models import write_llama, write_with_head
 from tests.engine.projectors import write_ears, write_eyes
 from tests.model_shapes import HALF_BILLION, write_shape
 from tests.tiny_diffusion import write_tiny_diffusion
+from tests.tone_recognizer import write_recognizer
 from tests.tone_speakers import write_speakers
 from tests.tone_voice import write_voice
 from tests.whisper_models import write_whisper
@@ -68,6 +69,16 @@ def test_models_list_and_show_include_the_memory_of_other_models(folder, write, 
     assert f"{memory} of memory" in listed
     assert shown in told
     assert f"Memory: {memory}" in told
+
+
+@pytest.mark.parametrize("write", [write_recognizer, write_speakers])
+def test_models_list_as_json_has_no_languages_of_a_model_without_any(folder, write):
+    write(folder / "one")
+
+    (record,) = json.loads(run("list", "--json").stdout)
+
+    assert record["description"]
+    assert "languages" not in record
 
 
 def test_models_list_shows_headers_and_sizes(folder):

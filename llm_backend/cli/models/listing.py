@@ -127,7 +127,7 @@ def _record(path: Path, folder: Path, last_uses: Mapping[str, int]) -> JsonObjec
             more = {"architecture": f"{file.family} voice", "languages": file.language}
             more["speakers"] = len(file.speakers)
         case RecognizerFiles() | DiarizationFiles():
-            more = {"bytes": file.file_bytes, "languages": file.description}
+            more = {"bytes": file.file_bytes, "description": file.description}
             more["architecture"] = "nemo" if isinstance(file, RecognizerFiles) else "speakers"
         case DiffusionFile():
             more = {"architecture": file.family, "missing": file.missing}
@@ -153,8 +153,9 @@ def _print(record: JsonObject) -> None:
         print_entry(record["name"], *facts, record["error"])
         return
     needs = f"{record.get('memory_bytes', 0) / 1e6:,.0f} MB of memory"
-    if "languages" in record:
-        print_entry(record["name"], *facts, record["architecture"], record["languages"], needs)
+    about = record.get("languages", record.get("description"))
+    if about is not None:
+        print_entry(record["name"], *facts, record["architecture"], about, needs)
         return
     if "missing" in record:
         missing = record["missing"] and f"needs {', '.join(record['missing'])} besides"
