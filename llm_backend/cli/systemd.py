@@ -9,10 +9,10 @@ import typer
 
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config
-from llm_backend.settings import Settings
+from llm_backend.settings import Settings, load_settings
 
 _HIDDEN = ("/home", "/root", "/run/user")  # folders that ProtectHome=yes hides
-_SHUTDOWN_S = 20  # for engines and database, after the grace of running streams
+_SHUTDOWN_S = 20  # for engines and database, after the running streams
 
 _UNIT = """\
 # Written by `llm-backend systemd`. As root:
@@ -102,17 +102,17 @@ def systemd(
     interpreter = [] if program else [Path(sys.base_prefix)]
     files = [(program or installed).absolute(), *([config.absolute()] if config else [])]
     for file in (*files, *interpreter):
-        if str(file).startswith(_HIDDEN):
+        if any(map(file.is_relative_to, _HIDDEN)):
             exit_with_error(
                 f"A service cannot read {file}, because it lies in a home folder: install the "
                 "package elsewhere, for example into a virtual environment in /opt/llm-backend."
             )
-    print(systemd_unit(*files), end="")
+    print(systemd_unit(load_settings({}, config), *files), end="")
 
 
-def systemd_unit(program: Path, config: Path | None = None) -> str:
-    """Return the text of the unit."""
+def systemd_unit(settings: Settings, program: Path, config: Path | None = None) -> str:
+    """Return the text of the unit; a stop may take the time that the settings allow."""
     words = [str(program), "serve", *(["--config", str(config)] if config else [])]
-    grace_s = Settings.model_fields["shutdown_grace_s"].default
     command = shlex.join(words).replace("%", "%%")
-    return _UNIT.format(command=command, stop_s=grace_s + _SHUTDOWN_S)
+    stop_s = settings.shutdown_delay_s + settings.shutdown_grace_s + _SHUTDOWN_S
+    return _UNIT.format(command=command, stop_s=stop_s)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from llm_backend.cli import app
 from llm_backend.cli.reference import commands_of, parameter_name
 from llm_backend.cli.systemd import systemd_unit
+from llm_backend.settings import load_settings
 from tests.missing import missing
 
 PROGRAM = Path("/usr/bin/true")  # `systemd-analyze` wants one that exists
@@ -34,7 +35,7 @@ def analyze(unit: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_systemd_unit_is_valid_and_hardened(tmp_path):
     unit = tmp_path / "llm-backend.service"
-    unit.write_text(systemd_unit(PROGRAM))
+    unit.write_text(systemd_unit(load_settings(), PROGRAM))
 
     verified = analyze(unit, "verify")
     secure = analyze(unit, "security", "--offline=yes", "--threshold=20")  # 2.0
@@ -43,17 +44,34 @@ def test_systemd_unit_is_valid_and_hardened(tmp_path):
     assert secure.returncode == 0, secure.stdout + secure.stderr
 
 
-def test_systemd_unit_runs_the_named_program_with_its_config():
-    unit = run("systemd", "--program", "/opt/a b/llm-backend", "--config", "/etc/llm.yaml")
+def test_systemd_unit_runs_the_named_program_with_its_config(tmp_path):
+    config = tmp_path / "llm.yaml"
+    config.touch()
+    unit = run("systemd", "--program", "/opt/a b/llm-backend", "--config", str(config))
 
-    assert "ExecStart='/opt/a b/llm-backend' serve --config /etc/llm.yaml\n" in unit
+    assert f"ExecStart='/opt/a b/llm-backend' serve --config {config}\n" in unit
 
 
-def test_systemd_refuses_a_program_that_a_service_cannot_read():
-    result = CliRunner().invoke(app, ["systemd", "--program", "/home/me/bin/llm-backend"])
+def test_systemd_waits_for_a_stop_as_long_as_the_config_allows(tmp_path):
+    config = tmp_path / "llm.yaml"
+    config.write_text("shutdown_delay_s: 5\nshutdown_grace_s: 300\n")
+
+    unit = run("systemd", "--program", "/opt/llm-backend", "--config", str(config))
+
+    assert "TimeoutStopSec=325\n" in unit
+
+
+@pytest.mark.parametrize("folder", ["/home/me", "/root", "/run/user/1000"])
+def test_systemd_refuses_a_program_that_a_service_cannot_read(folder: str):
+    result = CliRunner().invoke(app, ["systemd", "--program", f"{folder}/bin/llm-backend"])
 
     assert result.exit_code == 1
-    assert "/home/me/bin/llm-backend, because it lies in a home folder" in result.stderr
+    assert f"{folder}/bin/llm-backend, because it lies in a home folder" in result.stderr
+
+
+@pytest.mark.parametrize("folder", ["/homelab", "/rootfs", "/run/users"])
+def test_systemd_accepts_folders_whose_names_begin_like_a_home_folder(folder: str):
+    assert f"ExecStart={folder}/llm-backend" in run("systemd", "--program", f"{folder}/llm-backend")
 
 
 def test_bash_completes_commands_and_flags():
