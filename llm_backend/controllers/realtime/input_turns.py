@@ -183,6 +183,7 @@ class InputTurns:
 
     async def _commit(self, end_ms: int | None, *, answers: bool) -> None:
         turn = self._input.turn(end_ms)
+        _ = self._config.transcription  # raises without a model, before an item is added
         item: JsonObject = {
             "id": self._turn_id,
             "object": "realtime.item",

@@ -513,6 +513,26 @@ async def test_a_turn_that_a_response_reads_is_not_answered_once_more(detector):
     assert client.has("response.created")
 
 
+async def test_commit_without_a_transcription_model_keeps_the_audio_in_the_buffer():
+    def transcribed_by(model: dict[str, str] | None) -> dict[str, Any]:
+        fields = {"type": "realtime", "audio": {"input": {"transcription": model}}}
+        return {"type": "session.update", "session": fields}
+
+    commit = {"type": "input_audio_buffer.commit"}
+    client, model = WaitingClient(transcribed_by({"model": "w"})), HearingModel("a")
+    client.say(audio(bytes(9600)), transcribed_by(None), commit)
+    model.hears.release()
+    async with running(session(client, model)):
+        assert await comes_true(lambda: client.has("error"), within_s=20)
+        assert not client.has(COMMITTED)
+        assert not client.has("conversation.item.added")
+        client.say(transcribed_by({"model": "w"}), commit)
+        assert await comes_true(lambda: client.has(HEARD), within_s=20)
+
+    (error,) = [one["error"] for one in client.read if one["type"] == "error"]
+    assert error["param"] == "session.audio.input.transcription.model"
+
+
 async def test_turns_beyond_the_limit_wait_in_the_buffer_and_are_an_error_event():
     off = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
     commit = {"type": "input_audio_buffer.commit"}
