@@ -21,7 +21,7 @@ _VERSION = (b"openai-version", b"2020-10-01")  # the only version that OpenAI's 
 _PRINTABLE = bytes(range(0x21, 0x7F))
 # Paths of older clients, and those of today: models were once called engines.
 _OLD_PATHS = (("/chat/completion", "/chat/completions"), ("/engines", "/models"))
-_COMPLETION_OF_MODEL = re.compile("/models/(.+)/(completions|embeddings)")
+_COMPLETION_OF_MODEL = re.compile("/models/(.+?)/((?:chat/)?completions|embeddings)")
 
 
 class Envelope:
