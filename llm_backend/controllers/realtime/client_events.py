@@ -18,11 +18,10 @@ SCHEMAS: Mapping[str, str] = {
     "input_audio_buffer.append": f"{_PREFIX}InputAudioBufferAppend",
     "input_audio_buffer.commit": f"{_PREFIX}InputAudioBufferCommit",
     "input_audio_buffer.clear": f"{_PREFIX}InputAudioBufferClear",
-    "output_audio_buffer.clear": f"{_PREFIX}OutputAudioBufferClear",
     "response.create": f"{_PREFIX}ResponseCreate",
     "response.cancel": f"{_PREFIX}ResponseCancel",
 }
-"""Schemas of the document by type of event."""
+"""Schemas of the document by type of event; a session has a handler for each."""
 
 
 def check_event(event: JsonObject, validators: Validators) -> None:

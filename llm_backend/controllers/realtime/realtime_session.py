@@ -32,7 +32,6 @@ from llm_backend.errors import (
     Internal,
     InvalidRequest,
     RateLimited,
-    UnsupportedField,
 )
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.offload import REQUEST_BYTES, add_request_bytes, offload, schedule_memory_trim
@@ -125,10 +124,7 @@ class RealtimeSession:
             self._received_bytes += len(message)
             event = await offload(parse_message, message, self._limits)
             await offload(check_event, event, self._validators)
-            handle = self._handlers.get(event["type"])
-            if handle is None:
-                raise UnsupportedField(f"`{event['type']}` is not supported here.", param="type")
-            await handle(event)
+            await self._handlers[event["type"]](event)
         except ClientGone:
             raise
         except ApiError as error:
