@@ -34,8 +34,8 @@ class Document:
     """
 
     def __init__(self, compiled: Path, start: Mapping[str, JsonValue]) -> None:
-        self._text = _SourceFile(compiled / "openapi.json")
-        self._index_text = _SourceFile(compiled / "index.json")
+        self._text = _CompiledFile(compiled / "openapi.json")
+        self._index_text = _CompiledFile(compiled / "index.json")
         self.view: Mapping[str, JsonValue] = start["view"]
         self.operations = Operations(Operation(**row) for row in start["operations"])
 
@@ -62,7 +62,7 @@ class Document:
         return self._text.read(offset, length)
 
 
-class _SourceFile:
+class _CompiledFile:
     """File that threads read at any offset; it stays open as long as this object exists."""
 
     def __init__(self, path: Path) -> None:

@@ -18,7 +18,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class QueryParameter:
+class TypedParameter:
     """One parameter: its name, its JSON types, and those of its items or values."""
 
     name: str
@@ -28,7 +28,7 @@ class QueryParameter:
 
 def query_parameters(
     operation: Mapping[str, JsonValue], component: Callable[[str], bytes]
-) -> dict[str, QueryParameter]:
+) -> dict[str, TypedParameter]:
     """Returns the query parameters of an operation by name.
 
     `component` returns a schema's JSON text.
@@ -39,13 +39,13 @@ def query_parameters(
 
 def form_parameters(
     properties: Mapping[str, JsonValue], component: Callable[[str], bytes]
-) -> dict[str, QueryParameter]:
+) -> dict[str, TypedParameter]:
     """Returns the fields of a form by name, given the properties of its schema."""
     return {name: _parameter(name, schema, component) for name, schema in properties.items()}
 
 
 def read_query(
-    query_string: bytes, parameters: Mapping[str, QueryParameter], *, is_lenient: bool
+    query_string: bytes, parameters: Mapping[str, TypedParameter], *, is_lenient: bool
 ) -> dict[str, JsonValue]:
     """Parses a query string into typed values; `is_lenient` drops unknown names and allows repeats.
 
@@ -56,7 +56,7 @@ def read_query(
 
 
 def read_pairs(
-    pairs: Iterable[tuple[str, str]], parameters: Mapping[str, QueryParameter], *, is_lenient: bool
+    pairs: Iterable[tuple[str, str]], parameters: Mapping[str, TypedParameter], *, is_lenient: bool
 ) -> dict[str, JsonValue]:
     """Converts decoded names and values into typed values, as `read_query` does."""
     values: dict[str, JsonValue] = {}
@@ -76,10 +76,10 @@ def read_pairs(
 
 def _parameter(
     name: str, schema: Mapping[str, JsonValue], component: Callable[[str], bytes]
-) -> QueryParameter:
+) -> TypedParameter:
     types, inner = _types(schema, component)
     item_types = frozenset().union(*(_types(one, component)[0] for one in inner))
-    return QueryParameter(name=name, types=types, item_types=item_types)
+    return TypedParameter(name=name, types=types, item_types=item_types)
 
 
 def _types(
@@ -110,7 +110,7 @@ def _pairs(query_string: bytes) -> Iterable[tuple[str, str]]:
         raise InvalidRequest(f"The query string has more than {_FIELDS} fields.") from None
 
 
-def _split(sent_name: str, parameters: Mapping[str, QueryParameter]) -> tuple[str, str | None]:
+def _split(sent_name: str, parameters: Mapping[str, TypedParameter]) -> tuple[str, str | None]:
     """Splits `metadata[k]` into name and key; maps `include[]` and `include` to the documented
     spelling."""
     if sent_name in parameters:
@@ -130,7 +130,7 @@ def _split(sent_name: str, parameters: Mapping[str, QueryParameter]) -> tuple[st
 
 def _add_value(
     values: dict[str, JsonValue],
-    parameter: QueryParameter,
+    parameter: TypedParameter,
     key: str | None,
     text: str,
     is_lenient: bool,

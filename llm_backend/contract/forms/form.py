@@ -17,7 +17,7 @@ from starlette.requests import Request as HttpRequest
 
 from llm_backend.contract.body import check_length
 from llm_backend.contract.forms.multipart import Event, PartBegan, PartEnded, boundary_of, events
-from llm_backend.contract.parameters import QueryParameter, read_pairs
+from llm_backend.contract.parameters import TypedParameter, read_pairs
 from llm_backend.contract.validation import Check
 from llm_backend.contract.validation_messages import field_name
 from llm_backend.errors import InvalidRequest, TooLarge
@@ -36,7 +36,7 @@ class FormCheck:
     """Schema check and typed parameters of one operation's form."""
 
     check: Check
-    parameters: Mapping[str, QueryParameter]
+    parameters: Mapping[str, TypedParameter]
 
 
 @dataclass(frozen=True, kw_only=True)

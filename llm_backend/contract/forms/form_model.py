@@ -33,7 +33,7 @@ class FormHead:
     """First bytes of a form, with the offsets of the model's name in them.
 
     `read` holds the first of them, and `stored` the others, if there are many. `more`: the form
-    continues. `session` is the model of a realtime session, read from the JSON of the form's
+    continues. `session_model` is that of a realtime session, read from the JSON of the form's
     `session` field.
     """
 
@@ -42,7 +42,7 @@ class FormHead:
     stop: int = 0
     name: str = ""
     more: bool = False
-    session: str | None = None
+    session_model: str | None = None
     stored: IO[bytes] | None = None
 
     @property
@@ -53,7 +53,7 @@ class FormHead:
     @property
     def requested_model(self) -> str | None:
         """Requested model, from the `model` field or the session."""
-        return self.model or self.session
+        return self.model or self.session_model
 
     def pieces(self) -> Iterator[bytes]:
         """Yields the bytes, in their order."""
@@ -120,8 +120,8 @@ async def _read(
         if stored is not None:
             stored.close()
         raise
-    session = _model_of_session(read, mark)
-    return FormHead(read=bytes(read), more=more, session=session, stored=stored)
+    session_model = _model_of_session(read, mark)
+    return FormHead(read=bytes(read), more=more, session_model=session_model, stored=stored)
 
 
 class _ModelFinder:

@@ -51,12 +51,12 @@ async def fits(model: TokenCounter, chat: Chat, *, spare_tokens: int = 1) -> boo
 
 
 async def find_first_fitting(
-    model: TokenCounter, chat_from: Callable[[int], Awaitable[Chat]], *choices: Sequence[int]
+    model: TokenCounter, chat_from: Callable[[int], Awaitable[Chat]], *cut_lists: Sequence[int]
 ) -> int | None:
     """Returns the first start at which the chat fits with room for an answer, by binary search, as
-    all later starts fit too. The lists of `choices` are tried in their order; None if none has such
-    a start."""
-    for starts in choices:
+    all later starts fit too. The lists of `cut_lists` are tried in their order; None if none has
+    such a start."""
+    for starts in cut_lists:
         low, high = 0, len(starts)
         while low < high:
             middle = (low + high) // 2

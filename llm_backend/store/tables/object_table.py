@@ -46,7 +46,7 @@ def size_bytes() -> Column[int]:
     return Column("size_bytes", BigInteger, nullable=False, server_default=text("0"), index=True)
 
 
-def part_of(owner: Table, column: str) -> Column[int]:
-    """The first column of the primary key of a table whose rows are deleted with `owner`'s."""
-    reference = ForeignKey(owner.c.seq, ondelete="CASCADE")
+def part_of(parent: Table, column: str) -> Column[int]:
+    """The first column of the primary key of a table whose rows are deleted with `parent`'s."""
+    reference = ForeignKey(parent.c.seq, ondelete="CASCADE")
     return Column(column, SEQUENCE, reference, primary_key=True, autoincrement=False)

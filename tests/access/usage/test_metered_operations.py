@@ -60,7 +60,7 @@ def test_a_form_names_its_model_and_a_query_only_where_there_is_no_body():
     query = {"model": "said"}
 
     assert asks(CHAT, form_head=FormHead(read=b"ears", name="ears"), query=query) == "ears"
-    assert asks(CHAT, form_head=FormHead(read=b"", session="voice"), query=query) == "voice"
+    assert asks(CHAT, form_head=FormHead(read=b"", session_model="voice"), query=query) == "voice"
     assert asks(CHAT, query=query) == ""
     assert asks(CHAT, method="GET", query=query) == "said"
     assert asks(METERED["createModeration"], body={}) == "omni-moderation-latest"
