@@ -67,7 +67,7 @@ def contract_update(
     compiled: Compiled = COMPILED,
     dry_run: DryRun = False,
 ) -> None:
-    """Update the contract to another release of the document, atomically."""
+    """Update the contract to another release of the document, unless that fails to compile."""
     from llm_backend.contract.compilation.builder import DocumentError
     from llm_backend.contract.release.update import prepare_update
 

@@ -1,6 +1,7 @@
 """Request validation middleware: checks routed requests against the OpenAPI document.
 
-The ASGI scope passes parsed query and body to the handler, as `ValidatedInput`.
+The ASGI scope passes parsed query and body on, as `ValidatedInput`, of which the handler's
+`ApiRequest` is made.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,7 +24,7 @@ from llm_backend.contract.document import Document
 from llm_backend.contract.forms.form import FRAMING_BYTES, FormCheck
 from llm_backend.contract.operations import Operation
 from llm_backend.contract.parameters import (
-    QueryParameter,
+    TypedParameter,
     form_parameters,
     query_parameters,
     read_query,
@@ -117,7 +118,7 @@ class RequestChecks:
         body = self.document.operation(operation_id).get("requestBody", {})
         return tuple(body.get("content", {}))
 
-    def _query_parameters(self, operation_id: str) -> Mapping[str, QueryParameter]:
+    def _query_parameters(self, operation_id: str) -> Mapping[str, TypedParameter]:
         operation = self.document.operation(operation_id)
         return query_parameters(operation, lambda name: self.document.component("schemas", name))
 

@@ -44,11 +44,12 @@ class ResponseValidator:
         self._setting = setting
 
     def validate(self, operation: Operation, response: Response) -> Response:
-        """Returns the response; under `enforce`, raises `ContractViolation` if it is invalid.
+        """Returns the response. Under `enforce`, raises `ContractViolation` if it is invalid and
+        answered locally.
 
-        Under `log`, a body or event over `LOGGED_BYTES` is not parsed. A stream is cut at the first
-        invalid event, with an error event in its place. Responses with their own `__call__` (a
-        relayed response, a file) are not checked.
+        Under `enforce`, a stream is cut at the first invalid event, with an error event in its
+        place. Under `log`, a body or event over `LOGGED_BYTES` is not parsed. Responses with their
+        own `__call__` (a relayed response, a file) are not checked.
         """
         if self._setting is ResponseCheckMode.OFF or _sends_itself(response):
             return response

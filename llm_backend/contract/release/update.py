@@ -1,7 +1,7 @@
-"""Update of `openapi/` to another release of OpenAI's document, in one step or not at all.
+"""Update of `openapi/` to another release of OpenAI's document.
 
-The document is built, compared, overlaid and compiled in a temporary folder. The files are replaced
-once all of that has succeeded.
+The document is built, compared, overlaid and compiled in a temporary folder. Once all of that has
+succeeded, the files are replaced one by one.
 """
 
 import re

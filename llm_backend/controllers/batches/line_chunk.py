@@ -16,8 +16,8 @@ from llm_backend.store import (
     StoreUnavailable,
 )
 
-# Attempts of the job while its model is unavailable: pauses of 29 minutes, and the requests' time.
-# Within each attempt `lines_worker.ATTEMPTS_PER_LINE` are made of each line.
+# Attempts of the job while its model is unavailable. Together they pause for 29 minutes, beside the
+# time of the requests. Within each attempt `lines_worker.ATTEMPTS_PER_LINE` are made of each line.
 ATTEMPTS_PER_CHUNK = 27
 POSTPONE_S = 60.0  # delay of a postponed batch, so that other batches run
 RETRY_S, RETRY_LIMIT_S = 1.0, 30.0  # backoff while the database is unavailable, doubled each time

@@ -55,7 +55,7 @@ def role_chunk(
     head: ChunkHead, choice: int, *, content: str | None = "", **more: JsonObject | list[JsonObject]
 ) -> "api.CreateChatCompletionStreamResponse":
     """Returns the first chunk of a chat's choice: its role, and `more` fields of its message;
-    `content` is null if the choice begins with a call."""
+    `content` is null if the choice begins with a call or with reasoning."""
     delta = {"role": "assistant", "content": content, "refusal": None, **more}
     return _chat_choice(head, choice, cast("api.ChatCompletionStreamResponseDelta", delta))
 

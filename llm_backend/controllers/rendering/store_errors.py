@@ -1,4 +1,5 @@
-"""Translation of store errors to API errors; no other module translates them."""
+"""Translation of store errors to API errors. Other modules translate only single errors that need
+another answer there, such as a missing file of a batch."""
 
 import logging
 from collections.abc import Iterator, Mapping

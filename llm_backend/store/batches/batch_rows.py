@@ -113,8 +113,9 @@ def fail(
     now: float,
     delivery_limit: int,
 ) -> int:
-    """Ends the batch, whose input is invalid, and its job; returns the number of deliveries of
-    webhooks that were beyond `delivery_limit`. Raises `LeaseLost`, `BatchEnded`."""
+    """Ends the batch as failed, for an invalid input or an error of the server, and its job;
+    returns the number of deliveries of webhooks that were beyond `delivery_limit`. Raises
+    `LeaseLost`, `BatchEnded`."""
     row = _lock_open_row(connection, job.subject)
     job_rows.finish(connection, job)
     row = _move(connection, row, BatchStatus.FAILED, now, errors=[dict(one) for one in errors])
@@ -173,8 +174,9 @@ def expire(connection: Connection, *, now: float) -> None:
     for row in connection.execute(oldest.with_for_update(skip_locked=True, key_share=True)).all():
         job_rows.remove_not_running(connection, BATCH_LINES, row.id, now=now)
         completed, failed = line_rows.counts(connection, row.seq)
-        now_completed, now_failed = _count_unfinished(connection, row)
-        _set_counts(connection, row, completed - now_completed, failed - now_failed)
+        # a running job adds its own answers to the counts when it finishes
+        running_completed, running_failed = _count_answers_of_unfinished_jobs(connection, row)
+        _set_counts(connection, row, completed - running_completed, failed - running_failed)
         _end_if_idle(connection, row, now)
 
 
@@ -221,7 +223,7 @@ def _set_counts(connection: Connection, row: Row[Any], completed: int, failed: i
     connection.execute(change.values(completed=completed, failed=failed))
 
 
-def _count_unfinished(connection: Connection, row: Row[Any]) -> tuple[int, int]:
+def _count_answers_of_unfinished_jobs(connection: Connection, row: Row[Any]) -> tuple[int, int]:
     """Counts the answered lines of unfinished jobs, which are running, or which a stopped process
     has given back."""
     unfinished = job_rows.details(connection, BATCH_LINES, row.id)
@@ -297,8 +299,8 @@ def _batch(connection: Connection, row: Row[Any]) -> StoredBatch:
     status = BatchStatus(row.status)
     completed, failed = row.completed, row.failed
     if status is BatchStatus.IN_PROGRESS:
-        now_completed, now_failed = _count_unfinished(connection, row)
-        completed, failed = completed + now_completed, failed + now_failed
+        running_completed, running_failed = _count_answers_of_unfinished_jobs(connection, row)
+        completed, failed = completed + running_completed, failed + running_failed
     elif not status.is_end and status is not BatchStatus.VALIDATING:
         # As the output files, these counts are taken from the stored answers.
         completed, failed = line_rows.counts(connection, row.seq)

@@ -94,7 +94,8 @@ class BatchStore:
         return has_begun
 
     async def fail(self, job: Job, errors: Sequence[JsonMapping]) -> None:
-        """Ends the batch, whose input is invalid, and its job. Raises `LeaseLost`, `BatchEnded`."""
+        """Ends the batch as failed, for an invalid input or an error of the server, and its job.
+        Raises `LeaseLost`, `BatchEnded`."""
         await self._end(partial(batch_rows.fail, job=job, errors=errors))
 
     async def find_answered_lines(self, id: str, first: int, last: int) -> set[int]:

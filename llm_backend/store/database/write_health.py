@@ -16,7 +16,7 @@ _PROBES = "write_probes"
 
 class WriteHealth:
     """Health of the writes. They count as failing from the first write that the database could not
-    store, until a probe succeeds, which changes something. On a full disk, writes that change
+    store until a probe, a write that changes a row, succeeds. On a full disk, writes that change
     nothing still succeed, and prove nothing. `failure` is the last error; None if writes
     succeed."""
 

@@ -1,5 +1,5 @@
-"""Threads: a response and its predecessors, back to the first one that another response also
-continues, which is not included."""
+"""Threads: a response and the predecessors that only its thread continues. A thread stops before a
+predecessor with a second continuation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

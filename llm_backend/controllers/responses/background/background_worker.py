@@ -1,7 +1,9 @@
 """Worker of background responses: answers queued jobs.
 
-After a crash, a response that is not streamed is answered again, because no part of it was sent.
-A response with stored events ends `failed`: a second answer would contradict them.
+After a crash, a response is answered again if no part of its answer can have been sent: it is not
+streamed, or only the events of its begin are stored. Otherwise it ends `failed`, because a second
+answer would contradict the first. So does one that had begun and has tools whose calls may not run
+twice (`mcp`).
 """
 
 import asyncio

@@ -72,7 +72,7 @@ def summary_chat(chat: Chat, max_tokens: int = SUMMARY_TOKENS) -> Chat:
 
 
 def summary_of(pieces: Sequence[str]) -> str:
-    """Returns the summary's text. Raises `Internal` if it is empty."""
+    """Returns the summary's text. Raises `UnusableAnswer` if it is empty."""
     summary = "".join(pieces).strip()
     if not summary:
         raise errors.UnusableAnswer("The model made no summary; try again.")
@@ -111,8 +111,8 @@ async def _count_kept_items(
 
 
 def _last_turn(items: Sequence[Item]) -> int:
-    """Returns the index of the first of the last consecutive messages that are not the assistant's;
-    0 if there are none."""
+    """Returns where the current turn begins: at the first of the last messages in a row that are
+    not the assistant's; 0 if there are none."""
     index = len(items)
     while index and not _is_input_message(items[index - 1]):
         index -= 1

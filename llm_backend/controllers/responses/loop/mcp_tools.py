@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from llm_backend import exact_json
+from llm_backend.backends.base import FUNCTION_NAME_LENGTH
 from llm_backend.controllers.response_items.input_parts import Item
 from llm_backend.controllers.responses.loop.mcp_entry import (
     allows,
@@ -113,7 +114,8 @@ class McpTools(ServerTool):
         if len(self._tools) < len(allowed):
             raise InvalidRequest(
                 f"Two tools of the server `{self._label}` have the same name for the model, which "
-                "is made of letters, digits, `-` and `_`: name one of them in `allowed_tools`.",
+                f"is made of letters, digits, `-`, `_` and `.`, at most {FUNCTION_NAME_LENGTH} of "
+                "them: name one of them in `allowed_tools`.",
                 param=f"{context.where}.allowed_tools",
             )
         self.functions = [_function(name, context.tool, tool) for name, tool in self._tools.items()]

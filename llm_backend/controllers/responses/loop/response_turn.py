@@ -1,4 +1,4 @@
-"""Response turn: one response answered by a local model, streamed or whole, and stored."""
+"""Response turn: one response of a local or bridged model, streamed or whole, and stored."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
