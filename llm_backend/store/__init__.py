@@ -20,6 +20,7 @@ row_values.py    rows as values, and the reverse; a row by a client's id
 statement_parts.py  long lists in parts, for one statement each
 keyset_pages.py  pages by value
 json_text.py     JSON bodies as text
+text_checks.py   checks of what columns can store
 errors.py        errors of the store
 """
 

@@ -1,4 +1,4 @@
-"""JSON bodies as text and back, without loss; and the check of what a text column can store.
+"""JSON bodies as text and back, without loss.
 
 This is the standard library's encoder: it escapes lone surrogates and keeps integers of any size.
 Faster encoders refuse the first and turn the second into floats. Not-a-number is refused: it is not
@@ -62,16 +62,3 @@ def _encode_text(text: str) -> str:
 _pieces_of = c_make_encoder(
     None, json.JSONEncoder().default, _encode_text, None, ":", ",", False, False, False
 )
-
-
-def is_text(text: str) -> bool:
-    """True if a text column can store this: no NUL character and no lone surrogate."""
-    return "\x00" not in text and (text.isascii() or _is_unicode(text))
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

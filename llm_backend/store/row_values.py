@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar  # Any: a row may hold anything
 from sqlalchemy import Connection, Row, Select, Table
 
 from llm_backend.store.errors import Missing
-from llm_backend.store.json_text import is_text
+from llm_backend.store.text_checks import is_text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

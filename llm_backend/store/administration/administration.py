@@ -18,12 +18,12 @@ from llm_backend.store.administration.values import (
     Record,
     StoredKey,
 )
-from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.named_lock import lock_name
 from llm_backend.store.database.write_queue import UnitOfWork
 from llm_backend.store.errors import Missing
 from llm_backend.store.keyset_pages import Page, PageRequest
+from llm_backend.store.text_checks import check_texts
 
 T = TypeVar("T")
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, select, tuple_
 
 from llm_backend.store.administration.usage import Tokens, UsageKey, add_usage
-from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.tables.administration import deferred_usage
+from llm_backend.store.text_checks import check_texts
 
 _KEY_COLUMNS = [name for name in UsageKey._fields if name != "minute_at"]
 

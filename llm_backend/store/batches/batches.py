@@ -14,12 +14,12 @@ from llm_backend.store.batches.stored_batch import (
     Lines,
     StoredBatch,
 )
-from llm_backend.store.chats.stored_chat import check_metadata, check_texts
 from llm_backend.store.database.database import Database
 from llm_backend.store.errors import Missing
 from llm_backend.store.jobs import Job, Jobs, job_rows
 from llm_backend.store.keyset_pages import Order, Page, PageRequest
 from llm_backend.store.objects import Content
+from llm_backend.store.text_checks import check_metadata, check_texts
 from llm_backend.store.webhooks.stored_endpoint import DeliveryLimit
 
 _PAGE_LINES = 20  # answers in memory while they are written to a file

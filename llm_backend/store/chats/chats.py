@@ -14,18 +14,17 @@ from llm_backend.store.chats.stored_chat import (
     NewChat,
     StoredChat,
     StoredMessage,
-    check_metadata,
-    check_texts,
 )
 from llm_backend.store.chats.word_index import index_again
 from llm_backend.store.database.bulk_insert import insert_rows, insert_unless_taken
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.ownership import as_owner
 from llm_backend.store.errors import Duplicate, Missing
-from llm_backend.store.json_text import encode, is_text
+from llm_backend.store.json_text import encode
 from llm_backend.store.keyset_pages import Order, Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.row_values import find_row, value_from
 from llm_backend.store.tables.chats import chat_messages, chat_metadata, chats
+from llm_backend.store.text_checks import check_metadata, check_texts, is_text
 
 _INSERT_METADATA = insert(chat_metadata)
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from llm_backend.store.chats.stored_chat import check_metadata, check_texts
 from llm_backend.store.conversations import conversation_rows
 from llm_backend.store.conversations.stored_conversation import StoredConversation, StoredItem
 from llm_backend.store.database.database import Database
 from llm_backend.store.keyset_pages import Order, Page, PageRequest
+from llm_backend.store.text_checks import check_metadata, check_texts
 
 
 class ConversationStore:

@@ -12,7 +12,6 @@ from sqlalchemy import delete as delete_from
 from llm_backend.store.errors import FileInUse, Missing
 from llm_backend.store.files import file_byte_total
 from llm_backend.store.files.stored_file import StoredFile
-from llm_backend.store.json_text import is_text
 from llm_backend.store.keyset_pages import Page, PageRequest, cursor_keys, fetch
 from llm_backend.store.objects import orphans
 from llm_backend.store.objects.blob import Content, from_json, to_json
@@ -20,6 +19,7 @@ from llm_backend.store.row_values import find_row, row_from, value_from
 from llm_backend.store.tables.batches import BATCH_ENDS, batches
 from llm_backend.store.tables.files import files
 from llm_backend.store.tables.vector_stores import vector_store_files
+from llm_backend.store.text_checks import is_text
 from llm_backend.store.vector_stores.file_rows import forget_files
 
 _EXPIRED_FILES_PER_TRANSACTION = 100

@@ -4,13 +4,13 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 
-from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
 from llm_backend.store.files import file_byte_total, file_rows
 from llm_backend.store.files.stored_file import StoredFile
 from llm_backend.store.jobs.jobs import LEASE_S
 from llm_backend.store.keyset_pages import Order, Page, PageRequest
 from llm_backend.store.objects import Blobs
+from llm_backend.store.text_checks import check_texts
 
 
 class FileStore:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from llm_backend.json_types import JsonMapping
-from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.conversations.stored_conversation import StoredItem
 from llm_backend.store.database.database import Database
 from llm_backend.store.jobs import Job, Jobs
@@ -15,6 +14,7 @@ from llm_backend.store.responses.stored_response import (
     Events,
     StoredResponse,
 )
+from llm_backend.store.text_checks import check_texts
 from llm_backend.store.webhooks.stored_endpoint import DeliveryLimit
 
 _EVENT_ROWS_PER_READ = 64

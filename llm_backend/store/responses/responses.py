@@ -1,13 +1,13 @@
 """Store of responses: their bodies, and the items that the next response continues."""
 
 from llm_backend.json_types import JsonMapping
-from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.conversations import conversation_rows, item_rows
 from llm_backend.store.conversations.stored_conversation import StoredItem
 from llm_backend.store.database.database import Database
 from llm_backend.store.keyset_pages import Order, Page, PageRequest
 from llm_backend.store.responses import response_rows
 from llm_backend.store.responses.stored_response import StoredResponse
+from llm_backend.store.text_checks import check_texts
 
 
 class ResponseStore:

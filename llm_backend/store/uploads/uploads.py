@@ -17,7 +17,6 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
 from llm_backend.durations import DAY_S
-from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
 from llm_backend.store.errors import BadParts, UploadClosed, UploadFull, WrongDigest
 from llm_backend.store.files import file_byte_total, file_rows
@@ -26,6 +25,7 @@ from llm_backend.store.objects import Blobs, orphans
 from llm_backend.store.objects.blob import Content, from_json, size_of, to_json
 from llm_backend.store.row_values import find_row, row_from, value_from
 from llm_backend.store.tables.files import upload_parts, uploads
+from llm_backend.store.text_checks import check_texts
 from llm_backend.store.uploads.stored_upload import (
     PartLimits,
     StoredPart,

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from llm_backend.store.chats.stored_chat import check_metadata, check_texts
 from llm_backend.store.database.database import Database
 from llm_backend.store.jobs import Job, Jobs, job_rows
 from llm_backend.store.keyset_pages import Order, Page, PageRequest
+from llm_backend.store.text_checks import check_metadata, check_texts
 from llm_backend.store.vector_stores import chunk_rows, file_batch_rows, file_rows, store_rows
 from llm_backend.store.vector_stores.values import (
     Attribute,

@@ -3,10 +3,10 @@ object store."""
 
 from collections.abc import Sequence
 
-from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
 from llm_backend.store.keyset_pages import Page, PageRequest
 from llm_backend.store.objects import Blobs
+from llm_backend.store.text_checks import check_texts
 from llm_backend.store.voices import voice_rows
 from llm_backend.store.voices.stored_voice import StoredVoice, StoredVoiceConsent
 

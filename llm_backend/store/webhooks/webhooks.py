@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable, Sequence
 
-from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
 from llm_backend.store.jobs import Job, JobConcurrencyLimits, Jobs
 from llm_backend.store.keyset_pages import Page, PageRequest
 from llm_backend.store.tables.webhooks import webhook_endpoints
+from llm_backend.store.text_checks import check_texts
 from llm_backend.store.webhooks import delivery_rows, endpoint_rows
 from llm_backend.store.webhooks.stored_endpoint import (
     EndpointChanges,
