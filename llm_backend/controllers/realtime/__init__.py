@@ -1,7 +1,8 @@
 """Realtime sessions with local models, over a WebSocket, which a key or a client secret opens.
 
 A response is a request to this server's own `/responses` with the items of the conversation. So
-keys, permissions, limits, the queue and usage hold for it as for any other request.
+keys, permissions, limits, the queue and usage hold for it as for any other request. The socket is
+accepted in `controllers/websockets/endpoints.py`.
 
 realtime_session.py   one session: the client's events in, the document's events out
 client_events.py      the client's events, validated against the document
