@@ -4,14 +4,14 @@ back to custom calls for the client. Pure."""
 import json
 import re
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from llm_backend.backends.base import ChatDelta, ToolCall
 from llm_backend.controllers.generation.custom_input import CustomInput
 from llm_backend.controllers.generation.custom_tools import INPUT, custom_function
-from llm_backend.errors import ApiError
+from llm_backend.controllers.generation.field_paths import rename_fields
 from llm_backend.json_types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
@@ -42,18 +42,20 @@ def with_functions(body: "api.CreateChatCompletionRequest") -> "api.CreateChatCo
     return cast("api.CreateChatCompletionRequest", translated)
 
 
-@contextmanager
-def translate_error_names(body: "api.CreateChatCompletionRequest") -> Iterator[None]:
+def translate_error_names(
+    body: "api.CreateChatCompletionRequest",
+) -> AbstractContextManager[None]:
     """Rewrites `param` of errors in a custom tool's function to the client's name of the field."""
     tools = body.get("tools") or ()
-    try:
-        yield
-    except ApiError as error:
-        match = _FUNCTION.match(error.param or "")
-        if match is not None and tools[int(match[1])]["type"] == "custom":
-            rest = _FORMAT.sub(".format.grammar.definition", str(error.param)[match.end() :])
-            error.param = f"tools[{match[1]}].custom{rest}"
-        raise
+
+    def rename(path: str) -> str:
+        match = _FUNCTION.match(path)
+        if match is None or tools[int(match[1])]["type"] != "custom":
+            return path
+        rest = _FORMAT.sub(".format.grammar.definition", path[match.end() :])
+        return f"tools[{match[1]}].custom{rest}"
+
+    return rename_fields(rename)
 
 
 class CustomCalls:

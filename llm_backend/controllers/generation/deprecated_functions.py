@@ -3,13 +3,14 @@ back to the deprecated form. Pure.
 """
 
 import re
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from llm_backend.backends.base import ChatDelta
-from llm_backend.errors import ApiError, InvalidRequest
+from llm_backend.controllers.generation.field_paths import rename_fields
+from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonObject
 
 if TYPE_CHECKING:
@@ -40,15 +41,12 @@ def with_tools(body: "api.CreateChatCompletionRequest") -> "api.CreateChatComple
     return cast("api.CreateChatCompletionRequest", changed)
 
 
-@contextmanager
-def translate_function_errors(body: "api.CreateChatCompletionRequest") -> Iterator[None]:
+def translate_function_errors(
+    body: "api.CreateChatCompletionRequest",
+) -> AbstractContextManager[None]:
     """Rewrites `param` of errors in the tools of `with_tools` to name the client's `functions`."""
-    try:
-        yield
-    except ApiError as error:
-        if body.get("functions") and error.param is not None:
-            error.param = _TOOL.sub(r"functions[\1]", error.param)
-        raise
+    has_functions = bool(body.get("functions"))
+    return rename_fields(lambda path: _TOOL.sub(r"functions[\1]", path) if has_functions else path)
 
 
 async def as_function_calls(

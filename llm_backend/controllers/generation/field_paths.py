@@ -39,7 +39,7 @@ class ContentPath:
 
 @contextmanager
 def rename_fields(rename: RenameField) -> Iterator[None]:
-    """Rewrites `param` of errors from the names of chat fields to others."""
+    """Rewrites `param` of errors inside the block."""
     try:
         yield
     except ApiError as error:

@@ -3,10 +3,12 @@ the response object repeats. No other module translates field names of responses
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from llm_backend.controllers.generation.field_paths import rename_fields
 from llm_backend.controllers.response_items.items import (
     LOGPROBS,
     NO_READERS,
@@ -14,7 +16,7 @@ from llm_backend.controllers.response_items.items import (
     messages_from,
 )
 from llm_backend.controllers.responses.input.tools import public_tool
-from llm_backend.errors import ApiError, InvalidRequest
+from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
@@ -120,16 +122,10 @@ def _echo_text(text: "api.ResponseTextParam") -> JsonObject:
     return {**text, "format": form}
 
 
-@contextmanager
-def translate_error_paths(indices: Sequence[int] = ()) -> Iterator[None]:
+def translate_error_paths(indices: Sequence[int] = ()) -> AbstractContextManager[None]:
     """Rewrites `param` of errors from names of the chat request to those of the response.
     `indices` has, for each tool of the chat, its index in the `tools` of the response."""
-    try:
-        yield
-    except ApiError as error:
-        if error.param is not None:
-            error.param = _name(error.param, indices)
-        raise
+    return rename_fields(partial(_name, indices=indices))
 
 
 def _name(param: str, indices: Sequence[int]) -> str:
