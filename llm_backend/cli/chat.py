@@ -1,7 +1,6 @@
 """`llm-backend chat`: a conversation in the terminal, with any server that speaks the API."""
 
 import json
-import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
@@ -22,20 +21,23 @@ from llm_backend.json_types import JsonMapping, JsonObject
 
 Content = str | list[JsonObject]  # text, or text and attachments as parts
 
-_COMMANDS = """\
-/new           start a new conversation
-/again         regenerate the last answer
-/say           play the last answer, read aloud by --voice-model
-/attach [FILE] send an image or audio with the next message, or remove all attachments
-/file FILE     send the text of a file with the next message
-/save FILE     write the conversation to a file: as JSON if its name ends in .json, else Markdown
-/model [NAME]  switch to another model, or list models
-/system [TEXT] set the system message, or remove it
-/quit          quit (or Ctrl-D)
+_COMMANDS = {
+    "/new": "start a new conversation",
+    "/again": "regenerate the last answer",
+    "/say": "play the last answer, read aloud by --voice-model",
+    "/attach [FILE]": "send an image or audio with the next message, or remove all attachments",
+    "/file FILE": "send the text of a file with the next message",
+    "/save FILE": "write the conversation to a file: as JSON if its name ends in .json, "
+    "else Markdown",
+    "/model [NAME]": "switch to another model, or list models",
+    "/system [TEXT]": "set the system message, or remove it",
+    "/help": "list the commands",
+    "/quit": "quit (or Ctrl-D)",
+}
+_KEYS = """\
 Ctrl-C         stop an answer; its text so far stays in the conversation
 A line that ends with \\ goes on in the next; \"\"\" begins and ends a message of several lines.
 Lines that are pasted are one message."""
-_COMMAND_NAMES = re.findall(r"^/\w+", _COMMANDS, re.MULTILINE)
 
 
 def chat(
@@ -279,7 +281,8 @@ def _run_command(conversation: ChatSession, line: str) -> Content | None:
         case "/model":
             _switch_model(conversation, rest.strip())
         case "/help":
-            print(_COMMANDS)
+            print(*(f"{usage:<14} {effect}" for usage, effect in _COMMANDS.items()), sep="\n")
+            print(_KEYS)
         case _:
             print(_usage_hint(command))
     return None
@@ -309,7 +312,8 @@ def _set_system(conversation: ChatSession, text: str) -> None:
 def _usage_hint(command: str) -> str:
     if command in ("/file", "/save"):
         return f"{command} needs the name of a file."
-    hint = did_you_mean(closest_name(command.lower(), _COMMAND_NAMES))
+    names = [usage.split()[0] for usage in _COMMANDS]
+    hint = did_you_mean(closest_name(command.lower(), names))
     return f"Unknown command {command}; /help lists the commands.{hint}"
 
 

@@ -1,0 +1,24 @@
+"""Commands of `llm-backend chat` that need no server."""
+
+import pytest
+
+from llm_backend.cli.api import Api
+from llm_backend.cli.chat import ChatSession, run_chat
+
+
+def printed(capsys: pytest.CaptureFixture[str], *lines: str) -> str:
+    conversation = ChatSession(Api("http://127.0.0.1:9/v1", None), "m")
+    run_chat(conversation, iter(lines), is_terminal=True)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("/hepl", "/help"), ("/quti", "/quit")])
+def test_misspelled_command_is_answered_with_the_one_that_was_meant(capsys, typed, meant):
+    assert f"Did you mean {meant}?" in printed(capsys, typed)
+
+
+def test_help_lists_the_commands(capsys):
+    lines = printed(capsys, "/help").splitlines()
+
+    assert "/help          list the commands" in lines
+    assert "/quit          quit (or Ctrl-D)" in lines
