@@ -108,10 +108,9 @@ async def _default(
 ) -> SessionConfig | None:
     """Returns the default configuration of a session that this server answers; None if an upstream
     answers it, or if no model is named. Raises `ApiError`."""
-    if model is None and not (
-        only_transcribes and services.settings.realtime_transcription_model is not None
-    ):
-        return None
+    has_transcriber = services.settings.realtime_transcription_model is not None
+    if only_transcribes and model is None and not has_transcriber:
+        return None  # a secret needs its model now; a socket may name it later
     return await local_session(services, model, only_transcribes=only_transcribes)
 
 
