@@ -127,12 +127,10 @@ def remove(connection: Connection, kind: str, subject: str) -> None:
     connection.execute(delete_from(jobs).where(_lock_jobs(connection, is_about(kind, subject))))
 
 
-def remove_not_running(connection: Connection, kind: str, subject: str, *, now: float) -> bool:
-    """Deletes the jobs about this subject that have no lease, or an expired one; returns True if
-    others are running."""
+def remove_not_running(connection: Connection, kind: str, subject: str, *, now: float) -> None:
+    """Deletes the jobs about this subject that have no lease, or an expired one."""
     idle = and_(is_about(kind, subject), jobs.c.lease.is_(None) | (jobs.c.due_at <= now))
     connection.execute(delete_from(jobs).where(_lock_jobs(connection, idle)))
-    return are_any(connection, kind, subject)
 
 
 def remove_unleased(connection: Connection, kind: str, subject: str) -> int:

@@ -63,26 +63,22 @@ class Blobs:
         for one in slices(content, start, end):
             yield await self._bucket.get(one.name, one.start, one.length)
 
-    async def remove(self, keys: Sequence[str]) -> None:
-        """Removes released blobs; blobs that cannot be removed now are left to a later sweep."""
-        await self._remove(keys)
-
     async def sweep(self) -> None:
         """Removes some of the orphans: blobs that were not claimed in time or could not be removed
         before. The next sweep continues after the last tried key, so that blobs whose removal fails
         do not block the others."""
         mark = partial(orphans.mark_due_deleted, now=int(self._clock()), after=self._sweep_cursor)
         keys = await self._database.write(mark)
-        tried = await self._remove(keys)
+        tried = await self.remove(keys)
         self._sweep_cursor = keys[tried - 1] if tried else ""
 
     async def wait_idle(self) -> None:
         """Waits until the removals in the background have ended."""
         await self._removals.wait_idle()
 
-    async def _remove(self, keys: Sequence[str]) -> int:
-        """Removes these blobs; returns the number of those tried. Stops after `FAILURES_LIMIT`
-        failures."""
+    async def remove(self, keys: Sequence[str]) -> int:
+        """Removes released blobs; returns the number of those tried. Stops after `FAILURES_LIMIT`
+        failures. Blobs that cannot be removed now are left to a later sweep."""
         removed: list[str] = []
         tried = 0
         for tried, key in enumerate(keys, 1):
