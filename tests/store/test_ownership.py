@@ -10,8 +10,10 @@ import openai
 import pytest
 
 from llm_backend.store import (
+    BackgroundStore,
     ConversationStore,
     Database,
+    DeliveryLimit,
     Jobs,
     Missing,
     Owner,
@@ -172,6 +174,9 @@ async def assert_seen_by_one(mine: Owner, theirs: Owner, ways: Sequence[Way]) ->
 
 async def test_responses_of_another_project_cannot_be_continued(database: Database):
     responses, conversations = ResponseStore(database), ConversationStore(database)
+    background = BackgroundStore(
+        database, Jobs(database), limit=1, deliveries=DeliveryLimit(waiting=1)
+    )
     mine, theirs = Owner(id="proj_1"), Owner.default_project()
     with as_owner(mine):
         await responses.add(response("resp_1"))
@@ -184,7 +189,7 @@ async def test_responses_of_another_project_cannot_be_continued(database: Databa
         lambda: responses.load_context(previous_id="resp_2"),
         lambda: responses.load_context(conversation_id="conv_1"),
         lambda: responses.item("msg_resp_1"),
-        lambda: responses.delete("resp_1"),
+        lambda: background.delete("resp_1"),
         lambda: conversations.get("conv_1"),
     ]
     await assert_seen_by_one(mine, theirs, ways)

@@ -143,9 +143,10 @@ def keep_output(connection: Connection, id: str, output: Sequence[StoredItem]) -
 
 
 def delete_response(connection: Connection, id: str) -> None:
-    """Deletes the response and its job. Raises `Missing`."""
+    """Deletes the response, its job, and its items that nothing else contains. Raises
+    `Missing`."""
     _remove_job(connection, id)
-    response_rows.delete_response(connection, id)
+    response_rows.delete_responses(connection, [response_rows.find_seq(connection, id)])
 
 
 def events(connection: Connection, id: str, after: int, limit: int) -> Events | None:

@@ -101,11 +101,6 @@ def get_body(connection: Connection, id: str) -> JsonMapping:
     return body
 
 
-def delete_response(connection: Connection, id: str) -> None:
-    """Deletes the response, and its items that nothing else contains. Raises `Missing`."""
-    delete_responses(connection, [find_seq(connection, id)])
-
-
 def delete_responses(connection: Connection, seqs: Sequence[int]) -> int:
     """Deletes these responses, and their items that nothing else contains; returns the freed
     bytes."""

@@ -28,10 +28,6 @@ class ResponseStore:
         """The response object as it was answered."""
         return await self._database.read(response_rows.get_body, id)
 
-    async def delete(self, id: str) -> None:
-        """Deletes the response, and its items that nothing else contains."""
-        await self._database.write(response_rows.delete_response, id)
-
     async def input(
         self, id: str, *, after: str | None = None, limit: int = 20, order: Order = "desc"
     ) -> Page[StoredItem]:

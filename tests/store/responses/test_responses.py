@@ -31,6 +31,16 @@ def responses(database: Database) -> ResponseStore:
 
 
 @pytest.fixture
+def background(database: Database) -> BackgroundStore:
+    return background_of(database)
+
+
+def background_of(database: Database) -> BackgroundStore:
+    jobs = Jobs(database)
+    return BackgroundStore(database, jobs, limit=1, deliveries=DeliveryLimit(waiting=1))
+
+
+@pytest.fixture
 def conversations(database: Database) -> ConversationStore:
     return ConversationStore(database)
 
@@ -51,11 +61,11 @@ async def ids(responses: ResponseStore, **before) -> list[str]:
     return [one.id for one in await responses.load_context(**before)]
 
 
-async def test_response_is_stored_returned_and_deleted(responses):
+async def test_response_is_stored_returned_and_deleted(responses, background):
     await responses.add(response("r"))
 
     assert await responses.get("r") == {"id": "r"}
-    await responses.delete("r")
+    await background.delete("r")
     with pytest.raises(Missing):
         await responses.get("r")
     with pytest.raises(Missing):
@@ -72,10 +82,10 @@ async def test_response_context_contains_all_previous_items(responses):
     ]  # fmt: skip
 
 
-async def test_chain_with_a_deleted_response_cannot_be_continued(responses):
+async def test_chain_with_a_deleted_response_cannot_be_continued(responses, background):
     await responses.add(response("a"))
     await responses.add(response("b", previous_id="a"))
-    await responses.delete("a")
+    await background.delete("a")
 
     with pytest.raises(Missing) as missing:
         await responses.load_context(previous_id="b")
@@ -146,10 +156,12 @@ async def test_response_of_a_deleted_conversation_is_not_stored(responses):
         await responses.get("a")
 
 
-async def test_item_is_deleted_with_the_last_object_that_contains_it(responses, conversations):
+async def test_item_is_deleted_with_the_last_object_that_contains_it(
+    responses, background, conversations
+):
     await conversations.add(StoredConversation(id="conv", created_at=1), [])
     await responses.add(response("a", conversation_id="conv"))
-    await responses.delete("a")
+    await background.delete("a")
     kept = await responses.item("a_in")
     await conversations.delete("conv")
 
@@ -288,7 +300,7 @@ async def test_item_is_reused_while_another_process_deletes_it(database, kind, r
             await ResponseStore(database).add(replace(response(before), input=said))
 
             await asyncio.gather(
-                ResponseStore(database).delete(before),
+                background_of(database).delete(before),
                 ResponseStore(other).add(replace(response(after), input=said)),
             )
 

@@ -246,7 +246,7 @@ async def test_fork_is_kept_for_the_thread_that_continues_it(database):
 
 
 async def test_stored_events_count_towards_the_size_of_their_response(database):
-    responses, jobs = ResponseStore(database), Jobs(database)
+    jobs = Jobs(database)
     background = BackgroundStore(database, jobs, limit=1, deliveries=DeliveryLimit(waiting=1))
     queued = response("r", NOW, status="queued")
     first = Events(lines=["x" * 100], last_number=0)
@@ -259,7 +259,7 @@ async def test_stored_events_count_towards_the_size_of_their_response(database):
     body = {"id": "r", "status": "completed", "output": []}
     await background.finish(job, body, [], Events(lines=["end"], last_number=3))
     finished = await database.read(history_bytes)
-    await responses.delete("r")
+    await background.delete("r")
 
     assert appended - before == 1002
     assert finished - appended == len('"completed"') - len('"queued"') + len(',"output":[]') + 3
