@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 
 from llm_backend.backends.registry import ImageServerModel, UpstreamModel
 from llm_backend.backends.speech import BUILTIN_VOICE
-from llm_backend.backends.upstream.config import UpstreamConfig, UpstreamKind, WireProtocol
+from llm_backend.backends.upstream.config import (
+    CONCURRENCY,
+    UpstreamConfig,
+    UpstreamKind,
+    WireProtocol,
+)
 from llm_backend.backends.upstream.observer import UpstreamObserver
 from llm_backend.backends.upstream.upstream_routing import UpstreamRouting
 from llm_backend.close_names import closest_name, did_you_mean
@@ -41,7 +46,6 @@ ConfiguredTarget = UpstreamModel | ImageServerModel | str
 """Target of a route; a string names a local model or `builtin-voice`."""
 
 _API_KEY_UPSTREAM = "openai"  # name of the upstream that `openai_api_key` configures
-_CONCURRENCY = 1000
 
 
 @asynccontextmanager
@@ -163,7 +167,7 @@ def _config(entry: UpstreamEntry, check_bytes: int) -> UpstreamConfig:
             wire=WireProtocol.MESSAGES if entry.kind == "anthropic" else WireProtocol(entry.wire),
             models=entry.models,
             weight=entry.weight,
-            concurrency=entry.concurrency or (1 if entry.kind == "sdapi" else _CONCURRENCY),
+            concurrency=entry.concurrency or (1 if entry.kind == "sdapi" else CONCURRENCY),
             connect_timeout_s=entry.connect_timeout_s,
             first_byte_timeout_s=entry.first_byte_timeout_s,
             idle_timeout_s=entry.idle_timeout_s,

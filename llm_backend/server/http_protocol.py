@@ -135,11 +135,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _is_ready_to_read(self) -> bool:
         """True if the server waits for the client: reading is not paused by buffered bytes, and the
         client does not wait for `100 Continue`."""
-        return (
-            not (self.flow.read_paused or self.cycle.waiting_for_100_continue)
-            if self.cycle
-            else True
-        )
+        cycle = self.cycle
+        return not (cycle and (self.flow.read_paused or cycle.waiting_for_100_continue))
 
     def _refuse_slow(self) -> None:
         if self.transport.is_closing():

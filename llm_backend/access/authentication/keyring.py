@@ -1,9 +1,10 @@
 """API keys in memory: a key is checked without a query to the database.
 
 The keys in memory outlive an outage of the database. Changes of this process are visible
-immediately; changes of other processes are visible after the next poll of the version counter,
-every `keys_refresh_s` and for an unknown key. Open WebSockets check their keys again as often:
-`MeteredSession` if relayed, else `_serve_while_valid` of `controllers/websockets/endpoints.py`."""
+immediately; changes of other processes are visible after the next poll. The version counter is
+polled every `keys_refresh_s`, and whenever a request has an unknown key. Open WebSockets check
+their keys again as often: `MeteredSession` if relayed, else `_serve_while_valid` of
+`controllers/websockets/endpoints.py`."""
 
 import asyncio
 import hmac

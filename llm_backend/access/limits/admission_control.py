@@ -17,7 +17,7 @@ from llm_backend.access.limits.metered_response import MeteredResponse
 from llm_backend.access.limits.permission import PermissionChecks, project_of
 from llm_backend.access.limits.rate_limits import RateLimits
 from llm_backend.access.limits.request_policy import RequestPolicies, RequestPolicy
-from llm_backend.access.limits.reservation import RateLimitReservation
+from llm_backend.access.limits.reservation import RequestReservation
 from llm_backend.access.limits.websocket_session import MeteredSession
 from llm_backend.access.usage.ledger import Ledger
 from llm_backend.access.usage.meter import RequestMeter
@@ -94,7 +94,7 @@ class AdmissionControl:
         if policy.is_restricted or metered.opens_unmetered_use or metered.is_unknown:
             request = await offload(self._permission.enforce, request, caller, metered)
         is_batch = bool(request.http.scope["state"].get("is_batch"))
-        reservation = RateLimitReservation(
+        reservation = RequestReservation(
             self._limits, self._policies, project_of(caller), policy, request
         )
         # A batch has a pace of its own: its lines must not exhaust the caller's rate limit.
@@ -138,7 +138,7 @@ class AdmissionControl:
         called repeatedly. Raises `Forbidden`, `QuotaExceeded` and `RateLimited`."""
         caller = authenticate()
         policy = self.check(caller, model, requires_model=False)
-        reservation = RateLimitReservation(self._limits, self._policies, project_of(caller), policy)
+        reservation = RequestReservation(self._limits, self._policies, project_of(caller), policy)
         if policy.rate_windows:
             await reservation.reserve()
         meter = RequestMeter(
@@ -263,7 +263,7 @@ def _is_estimated(meter: RequestMeter, metered: MeteredOperation) -> bool:
 
 
 def _correct_reservation(
-    reservation: RateLimitReservation, meter: RequestMeter, *, is_counted: bool
+    reservation: RequestReservation, meter: RequestMeter, *, is_counted: bool
 ) -> None:
     """Returns unused tokens to the rate limits. Without reported tokens the estimate of a counted
     answer stands; one that is not counted gets all back."""

@@ -3,9 +3,9 @@ server or on all servers that share a database. A request beyond the limit is an
 
 Shared permits are leased from the database in blocks, so that it is queried once for several
 requests; surplus permits are returned, and all permits of an idle scope with the next renewal. A
-server makes one database call at a time, with a
-`LeaseChange` of each scope. The call locks all scopes in one order, so that two servers cannot
-deadlock. While the database cannot be used, each process enforces the whole limit by itself.
+server makes one database call at a time, with a `LeaseChange` of each scope. The call locks all
+scopes in one order, so that two servers cannot deadlock. While the database cannot be used, each
+process enforces the whole limit by itself.
 """
 
 import asyncio

@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 
 from starlette.types import Message, Send
 
-from llm_backend.access.limits.reservation import RateLimitReservation
+from llm_backend.access.limits.reservation import RequestReservation
 from llm_backend.access.usage.meter import RequestMeter
 from llm_backend.access.usage.usage_parser import UsageTail
 from llm_backend.store.administration import Tokens
@@ -19,7 +19,7 @@ class MeteredResponse:
     def __init__(
         self,
         send: Send,
-        reservation: RateLimitReservation,
+        reservation: RequestReservation,
         meter: RequestMeter,
         text_pattern: re.Pattern[bytes] | None = None,
     ) -> None:

@@ -10,7 +10,7 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.offload import offload
 
 
-class RateLimitReservation:
+class RequestReservation:
     """Applies to a request the rate limits of its key and model and, if the model is a route, of
     the target that is about to answer. `headers` are the request's rate limit headers."""
 

@@ -10,7 +10,7 @@ from llm_backend.access.authentication.named_models import find_named_models
 from llm_backend.access.authentication.policy import Project
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.limits.permission import PermissionChecks, project_of
-from llm_backend.access.limits.reservation import RateLimitReservation
+from llm_backend.access.limits.reservation import RequestReservation
 from llm_backend.access.usage.meter import RequestMeter
 from llm_backend.access.usage.usage_parser import parse_usage
 from llm_backend.contract.body import BodyLimits, check_bounds
@@ -33,7 +33,7 @@ class MeteredSession:
         self,
         permission: PermissionChecks,
         meter: RequestMeter,
-        reservation: RateLimitReservation,
+        reservation: RequestReservation,
         authenticate: Callable[[], Caller],
         model: str,
         *,

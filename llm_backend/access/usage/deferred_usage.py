@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from llm_backend.access.usage.ledger import start_of_minute
 from llm_backend.access.usage.meter import RequestMeter
 from llm_backend.durations import DAY_S
 from llm_backend.store import StoreError
@@ -13,7 +14,6 @@ log = logging.getLogger(__name__)
 
 KEPT_S = 30 * DAY_S  # as long as OpenAI keeps a response
 ROWS_LIMIT = 100_000  # some 30 MB
-MINUTE_S = 60
 
 
 class DeferredUsage:
@@ -50,9 +50,8 @@ class DeferredUsage:
 
     async def charge(self, id: str, usage: Tokens) -> None:
         """Counts the reported usage of finished work."""
-        now = int(self._clock())
         try:
-            await self._stored.charge(id, usage, minute_at=now - now % MINUTE_S)
+            await self._stored.charge(id, usage, minute_at=start_of_minute(self._clock()))
         except StoreError as error:
             log.warning("deferred_usage_not_charged", extra={"id": id, "reason": str(error)})
 

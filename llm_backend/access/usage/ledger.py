@@ -21,6 +21,11 @@ MINUTE_S = 60
 _TOKENS = slice(1, -1)  # tokens among the amounts: between requests and units
 
 
+def start_of_minute(now: float) -> int:
+    """Returns the start of the minute of a time, both in unix seconds."""
+    return int(now) - int(now) % MINUTE_S
+
+
 class Ledger:
     """Adds up usage and writes it."""
 
@@ -40,8 +45,7 @@ class Ledger:
 
     def minute_at(self) -> int:
         """Returns the start of the current minute, in unix seconds."""
-        now = int(self._clock())
-        return now - now % MINUTE_S
+        return start_of_minute(self._clock())
 
     def add(
         self,

@@ -35,7 +35,7 @@ class AnswerKinds:
         """True if the kind is validated by the body's bytes."""
         return self.json or self.events
 
-    def has_body(self, method: str, status: int) -> bool:
+    def requires_body(self, method: str, status: int) -> bool:
         """Returns True if an answer with this status must have a body, which is validated."""
         is_good = 200 <= status < 300 and method != "HEAD"
         return is_good and not (method == "DELETE" and status == _NO_CONTENT)

@@ -21,7 +21,11 @@ from llm_backend.errors import ServiceUnavailable, UpstreamError
 
 @dataclass
 class Attempts:
-    """State of one request's attempts: the upstreams that may answer it, and those tried."""
+    """State of one request's attempts: the upstreams that may answer it, and those tried.
+
+    The pool of a single process asks for upstreams `with_free_permit`. A `PermitClient`, whose
+    permits several processes share, asks for those `not_ejected`, and then whether the request
+    still `accepts` the one that has a permit."""
 
     request: UpstreamRequest
     upstreams: list[Upstream]
@@ -41,10 +45,8 @@ class Attempts:
         """Seconds to wait for a permit: the longest `connect_timeout_s` of the upstreams."""
         return max(one.config.connect_timeout_s for one in self.upstreams)
 
-    def candidates(self) -> list[Upstream]:
+    def not_ejected(self) -> list[Upstream]:
         """Returns the upstreams that are not ejected; of these only the untried ones, if any.
-        `PermitClient`, whose permits several processes share, uses this and `accepts`. The pool of
-        a single process uses `free_upstreams` instead.
 
         If every upstream is ejected, all are returned: trying an ejected upstream is better than a
         503 without a try. Raises `ServiceUnavailable` instead if another backend can answer."""
@@ -58,7 +60,7 @@ class Attempts:
             one.health.admits(now_s) for one in self._allowed
         )
 
-    def free_upstreams(self) -> list[Upstream]:
+    def with_free_permit(self) -> list[Upstream]:
         """Returns the upstreams below their concurrency limit that are not ejected (or all are);
         of these only the untried ones, if any."""
         free = [one for one in self._available if one.has_free_permit]

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from llm_backend.backends.upstream.passed_headers import cannot_be_added
 
+CONCURRENCY = 1000
+"""Requests that an upstream gets at the same time, if its settings do not say."""
 _PATTERN = frozenset("*?[")
 
 
@@ -22,7 +24,8 @@ class UpstreamKind(StrEnum):
 
 
 class WireProtocol(StrEnum):
-    """Operation by which an upstream generates: chat completions, responses or messages."""
+    """Protocol of a client's request or of an upstream; OLLAMA is a client's only, BOTH an
+    upstream's only."""
 
     CHAT = "chat"
     RESPONSES = "responses"
@@ -67,7 +70,7 @@ class UpstreamConfig:
     wire: WireProtocol = WireProtocol.BOTH
     models: Sequence[str] = ()
     weight: float = 1
-    concurrency: int = 1000
+    concurrency: int = CONCURRENCY
     connect_timeout_s: float = 10
     first_byte_timeout_s: float | None = None
     idle_timeout_s: float = 600
@@ -109,6 +112,11 @@ class UpstreamConfig:
         if wire in (WireProtocol.CHAT, WireProtocol.RESPONSES) and self.wire is WireProtocol.BOTH:
             return True
         return wire is None or self.wire is wire
+
+    @property
+    def answer_timeout_s(self) -> float:
+        """Seconds until an answer must begin."""
+        return self.first_byte_timeout_s or self.idle_timeout_s
 
     def matches(self, model: str) -> bool:
         """Returns True if the settings assign it this model, by name or pattern."""

@@ -27,7 +27,7 @@ _PATH = re.compile(rb"/(?![/\\])[!-~]*")
 _CREATED = 201
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_BODILESS = frozenset({204, 304})
+_BODILESS_STATUSES = frozenset({204, 304})
 _READABLE_CODINGS = frozenset({b"gzip", b"x-gzip", b"deflate", b"identity"})
 _INFLATED_BYTES = 1024 * 1024
 _REQUESTS = request_allow_list()
@@ -109,7 +109,7 @@ def answer_headers(
         if _CONTROL.search(value) or not (name in listed.names or _NAME.fullmatch(name)):
             raise UpstreamFailed("The upstream answered with an invalid header.")
     names = {name for name, _ in pairs}
-    if b"transfer-encoding" in names or status in _BODILESS:
+    if b"transfer-encoding" in names or status in _BODILESS_STATUSES:
         passed = [pair for pair in passed if pair[0] != b"content-length"]
     if not names.isdisjoint(_REWRITTEN):
         passed += _rewritten_headers(pairs, status)

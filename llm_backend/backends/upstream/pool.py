@@ -44,7 +44,7 @@ class UpstreamPool:
 
     * it counts as not processed (`UpstreamError.may_be_processed` is False),
     * the answer has a status of `retry_rules.BUSY`, and an untried upstream is left,
-    * the request's method is idempotent, or
+    * the request's method is idempotent, and no answer has begun, or
     * the request has an idempotency key that the upstream honours; it is sent to the same upstream.
 
     With `has_fallback` (the route has a further target) requests are retried at untried upstreams
@@ -199,14 +199,14 @@ class UpstreamPool:
         """Waits for an upstream below its concurrency limit. Raises `ServiceUnavailable`."""
         if self._shared is not None:
             return await self._shared.acquire(attempts)
-        if free := attempts.free_upstreams():
+        if free := attempts.with_free_permit():
             return free[0] if len(free) == 1 else self._balance.choose(free)
         if attempts.request.has_fallback:
             raise busy_error()
         return await self._queue.acquire(
             attempts.request.fairness_key,
             group=attempts.names,
-            free=attempts.free_upstreams,
+            free=attempts.with_free_permit,
             timeout_s=attempts.queue_timeout_s,
         )
 

@@ -7,6 +7,6 @@ relayed_chat.py            chats, observed and stored
 answer_observer.py         a relayed answer's bytes: a stream or a body
 chat_observer.py           parser of a relayed chat's bytes
 local_or_upstream.py       stored objects: local, or of an upstream
-relayed_client.py       disconnects of clients, also while they upload a body
+relay_disconnect.py        disconnects of clients, also while they upload a body
 bridge/                    chats for upstreams with responses only, and the reverse
 """

@@ -17,8 +17,8 @@ def local_or_upstream(
     kind: str, parameter: str, *, part: str | None = None, relay_by: Handler = relay
 ) -> Callable[[Handler], Handler]:
     """Decorates a handler for one object of a `kind`, whose id is the path's `parameter`, or for a
-    `part` of it. On `Missing`, the request is relayed by `relay_by` if an upstream is configured
-    and the object itself is missing; otherwise the answer is 404."""
+    `part` of it. If the object is missing and an upstream is configured, `relay_by` relays the
+    request; otherwise the answer is 404, as it is for a missing part of a stored object."""
 
     def decorate(handler: Handler) -> Handler:
         @functools.wraps(handler)

@@ -20,9 +20,9 @@ from llm_backend.backends.upstream.passed_headers import without_credentials
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest, ignore
 from llm_backend.contract.application.envelope import encode_target
 from llm_backend.contract.body import announces_body
-from llm_backend.controllers.relay.relayed_client import (
+from llm_backend.controllers.relay.relay_disconnect import (
+    CancelOnRelayDisconnect,
     RequestBodyStream,
-    WhileRelayedClientConnected,
 )
 from llm_backend.controllers.relay.relayed_response import (
     Finish,
@@ -130,7 +130,7 @@ async def relay(
     # Counting and observing parse the body, so its content coding must be known.
     if meter is not None or observe is not None:
         headers = observable_headers(headers)
-    client = WhileRelayedClientConnected(http.receive, upload)
+    client = CancelOnRelayDisconnect(http.receive, upload)
     relayed: UpstreamAnswer | None = None
     try:
         async with client:

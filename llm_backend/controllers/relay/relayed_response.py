@@ -13,9 +13,9 @@ from starlette.types import Receive, Scope, Send
 
 from llm_backend.backends.upstream.headers import Observe, UpstreamAnswer, decode_with
 from llm_backend.backends.upstream.upstream_errors import ERROR_BYTES, error_fields, is_documented
-from llm_backend.controllers.relay.relayed_client import (
+from llm_backend.controllers.relay.relay_disconnect import (
+    CancelOnRelayDisconnect,
     RequestBodyStream,
-    WhileRelayedClientConnected,
 )
 from llm_backend.controllers.rendering.closing_stream import one_piece, prepend
 from llm_backend.error_bodies import error_body_for, speaks_ollama
@@ -124,7 +124,7 @@ class RelayedResponse(Response):
             if self._relayed.is_complete:
                 await self._send_all(send)  # a disconnect has nothing to cancel
             else:
-                async with WhileRelayedClientConnected(receive, self._upload):
+                async with CancelOnRelayDisconnect(receive, self._upload):
                     await self._send_all(send)
         finally:
             await self._relayed.aclose()

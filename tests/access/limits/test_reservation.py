@@ -8,14 +8,14 @@ import pytest
 from llm_backend.access.authentication.policy import Project
 from llm_backend.access.limits.rate_limits import RateLimit, RateLimits
 from llm_backend.access.limits.request_policy import RequestPolicies, RequestPolicy
-from llm_backend.access.limits.reservation import RateLimitReservation
+from llm_backend.access.limits.reservation import RequestReservation
 from llm_backend.errors import RateLimited
 from tests.clock import Clock
 
 LIMITS = {"limited": 7, "exhausted": 0}  # requests per minute by model; others have no limit
 
 
-def reservation(limits: RateLimits, *, key_requests: int | None = None) -> RateLimitReservation:
+def reservation(limits: RateLimits, *, key_requests: int | None = None) -> RequestReservation:
     def windows(_project: Project, model: str) -> Any:
         limit = LIMITS.get(model)
         return () if limit is None else limits.windows(
@@ -25,7 +25,7 @@ def reservation(limits: RateLimits, *, key_requests: int | None = None) -> RateL
     of_key = () if key_requests is None else limits.windows(
         [RateLimit(scope="key", unit="requests", limit=key_requests)]
     )  # fmt: skip
-    return RateLimitReservation(
+    return RequestReservation(
         limits,
         cast(RequestPolicies, SimpleNamespace(target_windows=windows)),
         cast(Project, None),

@@ -8,8 +8,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import StreamWriter
 
 from llm_backend.backends.upstream.headers import Headers
-
-Body = bytes | AsyncIterator[bytes]
+from llm_backend.backends.upstream.upstream_request import Body
 
 _PIECE_BYTES = 256 * 1024
 _WHOLE_BYTES = 1024 * 1024  # larger bodies are sent in pieces, which do not block the event loop

@@ -19,11 +19,12 @@ from yarl import URL
 
 from llm_backend.backends.upstream.config import UpstreamConfig
 from llm_backend.backends.upstream.headers import HeaderPairs
-from llm_backend.backends.upstream.http.body import AnswerDeadline, Body, pieces_of, send_pieces
+from llm_backend.backends.upstream.http.body import AnswerDeadline, pieces_of, send_pieces
 from llm_backend.backends.upstream.http.session import HEADER_BYTES, HEADER_COUNT, timeouts_of
+from llm_backend.backends.upstream.retry_rules import is_idempotent
+from llm_backend.backends.upstream.upstream_request import Body
 
-_BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # an empty body needs no length
-_IDEMPOTENT = _BODILESS | {"PUT", "DELETE"}  # RFC 9110, 9.2.2
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})  # an empty body needs no length
 _BUFFER_BYTES = 64 * 1024  # of an unread answer; beyond them reading is paused
 _SWITCHING = 101
 # Control characters except the tab: none may be in a target or a header.
@@ -88,7 +89,7 @@ class HttpClient:
         self._loop = asyncio.get_running_loop()
         self._connector = connector
         self._timeouts = timeouts_of(config)
-        self._first_byte_timeout_s = config.first_byte_timeout_s or config.idle_timeout_s
+        self._first_byte_timeout_s = config.answer_timeout_s
         # Never sent: it names the address for the connector.
         self._address = ClientRequest("GET", URL(config.base_url), loop=self._loop)
         self._host = b"Host: " + self._address.headers["Host"].encode()
@@ -110,7 +111,7 @@ class HttpClient:
         `ValueError` for a header with a control character.
         """
         head = self._head(method, target, headers, body, length)
-        may_retry = method in _IDEMPOTENT and isinstance(body, bytes)
+        may_retry = is_idempotent(method) and isinstance(body, bytes)
         while True:
             try:
                 return await self._send_once(method, head, body, length, on_abandoned)
@@ -129,7 +130,7 @@ class HttpClient:
             lines.append(b"content-length: %d" % length)
         elif not isinstance(body, bytes):
             lines.append(b"transfer-encoding: chunked")
-        elif method not in _BODILESS:
+        elif method not in _WITHOUT_BODY:
             lines.append(b"content-length: 0")
         head = b"\r\n".join(lines)
         if len(head) - len(head.translate(None, _CONTROLS)) != 2 * (len(lines) - 1):

@@ -27,7 +27,7 @@ def timeouts_of(config: UpstreamConfig) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(
         total=config.total_timeout_s,
         connect=config.connect_timeout_s,
-        sock_read=config.first_byte_timeout_s or config.idle_timeout_s,
+        sock_read=config.answer_timeout_s,
     )
 
 

@@ -26,7 +26,7 @@ from llm_backend.backends.upstream.headers import (
     as_text,
     request_headers,
 )
-from llm_backend.backends.upstream.http.body import Body, length_of
+from llm_backend.backends.upstream.http.body import length_of
 from llm_backend.backends.upstream.http.client import HttpAnswer, HttpClient
 from llm_backend.backends.upstream.http.ending import AbortSignal, once
 from llm_backend.backends.upstream.http.session import (
@@ -50,7 +50,8 @@ from llm_backend.backends.upstream.model_list import (
 from llm_backend.backends.upstream.observer import UpstreamObserver
 from llm_backend.backends.upstream.passed_headers import answer_allow_list, request_allow_list
 from llm_backend.backends.upstream.retry_rules import DOWN, KEY_REJECTED
-from llm_backend.backends.upstream.upstream_load import AnswerResult, UpstreamLoad
+from llm_backend.backends.upstream.upstream_request import Body
+from llm_backend.backends.upstream.upstream_state import AnswerResult, UpstreamState
 from llm_backend.backends.upstream.websockets import UpstreamSocket
 from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed, from_status
 from llm_backend.json_types import JsonObject
@@ -59,12 +60,12 @@ _MODELS_QUERIES = {UpstreamKind.ANTHROPIC: b"limit=1000"}  # the default is 20
 _LIST_TIMEOUT_S = 5.0  # `GET /models` waits for the lists of all upstreams
 
 
-class Upstream(UpstreamLoad):
+class Upstream(UpstreamState):
     """Connection pool to one base URL with one API key; `async with` opens and closes it.
 
-    Sends each request once, with one exception. The upstream may close a kept-alive connection
-    while a request is sent on it. An idempotent request is then sent a second time, on another
-    connection (RFC 9110, 9.2.2).
+    Sends each request once, with one exception: an idempotent one is sent a second time, on another
+    connection, if the first breaks before an answer (RFC 9110, 9.2.2). The upstream may have closed
+    a kept-alive connection while the request was sent on it.
     """
 
     def __init__(self, config: UpstreamConfig, observer: UpstreamObserver | None = None) -> None:
@@ -76,8 +77,7 @@ class Upstream(UpstreamLoad):
         self._request_headers = request_allow_list(config.pass_headers)
         self._answer_headers = answer_allow_list(config.pass_headers)
         self._idle_timeout_s = config.idle_timeout_s
-        first_byte_timeout_s = config.first_byte_timeout_s or config.idle_timeout_s
-        self._handshake_timeout_s = config.connect_timeout_s + first_byte_timeout_s
+        self._handshake_timeout_s = config.connect_timeout_s + config.answer_timeout_s
         self._abort_signal = AbortSignal()
         self._translation = ErrorTranslation(config.name, parts.netloc)
         self._models = ModelList(self._fetch_models, config.models_ttl_s)
@@ -220,7 +220,7 @@ class Upstream(UpstreamLoad):
         self, answer: HttpAnswer, expected: AnswerKinds, on_abandoned: Callable[[], None]
     ) -> Sequence[bytes]:
         """Reads and validates the beginning of a successful answer; returns the pieces read."""
-        if not expected.has_body(answer.method, answer.status):
+        if not expected.requires_body(answer.method, answer.status):
             return ()
         try:
             return await read_start(answer, expected, limit_bytes=self.config.check_bytes)
@@ -248,7 +248,7 @@ class Upstream(UpstreamLoad):
             result.fail()
         else:
             self._record_answer_start(epoch)
-        has_events = expected.events and expected.has_body(answer.method, status)
+        has_events = expected.events and expected.requires_body(answer.method, status)
         return UpstreamAnswer(
             status=status,
             headers=headers,

@@ -29,7 +29,8 @@ from llm_backend.ipc import MessageConnection, PendingRequests
 
 log = logging.getLogger(__name__)
 
-# Limit of the wait for a permit if a fallback could answer: other processes release unused ones.
+# With a fallback a request waits only this long: enough for other processes to return spare permits
+# that the server has called back.
 RECALL_S = 0.1
 
 
@@ -79,7 +80,7 @@ class PermitClient:
             RECALL_S if attempts.request.has_fallback else attempts.queue_timeout_s
         )
         while True:
-            upstreams = attempts.candidates()
+            upstreams = attempts.not_ejected()
             if all(one.has_free_permit for one in upstreams):
                 return self._balance.choose(upstreams)
             names = [one.name for one in upstreams]

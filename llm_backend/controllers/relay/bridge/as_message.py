@@ -16,9 +16,9 @@ _SAME = ("temperature", "top_p", "top_k")
 _SHARED_FIELDS = frozenset(
     {
         *_SAME, "model", "store", "metadata", "stream", "stream_options", "tools", "tool_choice",
-        "parallel_tool_calls", "user",
-        # The next four identify the user or the cache; as for local models, they have no effect.
-        "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
+        "parallel_tool_calls", "user", "safety_identifier",
+        # as for local models, without effect
+        "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
     }
 )  # fmt: skip
 _CHAT_FIELDS = _SHARED_FIELDS | {

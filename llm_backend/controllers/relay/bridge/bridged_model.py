@@ -46,7 +46,6 @@ _HEADERS = (
 _ENFORCED_BY_UPSTREAM = frozenset(
     {"response_format", "verbosity", "prompt_cache_retention", "prompt_cache_options"}
 )
-MESSAGE_TOKENS = 4096
 _PATHS = {
     WireProtocol.CHAT: CHAT_PATH,
     WireProtocol.RESPONSES: RESPONSE_PATH,
@@ -88,7 +87,7 @@ class BridgedModel:
         *,
         fairness_key: str,
         meter: RequestMeter,
-        message_tokens: int = MESSAGE_TOKENS,
+        message_tokens: int,
     ) -> None:
         self._message_tokens = message_tokens
         self._upstream = upstream

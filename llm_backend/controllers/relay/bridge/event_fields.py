@@ -1,7 +1,8 @@
 """Type-checked fields of upstream events (pure).
 
 Each function raises `UpstreamFailed` for a value of the wrong type, and returns an empty value for
-a field that is absent or null.
+a field that is absent or null, except `required_text`, which raises, and `error_in_event`, which
+returns the error.
 """
 
 from collections.abc import Sequence

@@ -41,7 +41,7 @@ class RequestBodyStream:
             ended.set()
 
 
-class WhileRelayedClientConnected(CancelOnDisconnect):
+class CancelOnRelayDisconnect(CancelOnDisconnect):
     """Cancels a block when the client disconnects, also one that reads the client's body."""
 
     def __init__(self, receive: Receive, upload: RequestBodyStream) -> None:

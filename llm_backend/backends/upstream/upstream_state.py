@@ -1,4 +1,4 @@
-"""Load of one upstream: outstanding requests, permits, and the health that results show."""
+"""State of one upstream: outstanding requests, permits, and the health that results show."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ class AnswerResult:
     """Result of one answer, for the health of its upstream. It is one failure at most, and no
     success any more if it turns out to be a failure after its end."""
 
-    def __init__(self, load: "UpstreamLoad", epoch: int) -> None:
+    def __init__(self, load: "UpstreamState", epoch: int) -> None:
         self._load = load
         self._epoch = epoch
         self._has_succeeded = self._has_failed = False
@@ -37,7 +37,7 @@ class AnswerResult:
         self._load.record_failure(self._epoch)
 
 
-class UpstreamLoad:
+class UpstreamState:
     """Counts the requests of one upstream, and tracks in `health` the results of the latest ones.
 
     `permits` limit outstanding and reserved requests; `on_permit_free` is called when a request
