@@ -1,6 +1,7 @@
 """Config file watch (hot reload): applies changes of local models while the server runs. The file
 is polled, so that no signal is needed, and so is the models folder if its models are served. Other
-changes are logged as needing a restart; an invalid file changes nothing.
+changes are logged as needing a restart; an invalid file changes nothing. A model that does not fit
+into memory is logged, and the others are served.
 """
 
 import asyncio
@@ -75,13 +76,16 @@ class _ChangeDetector:
 
 
 async def _apply(source: SettingsSource, running: Settings, serve: ApplySettings) -> None:
+    # `OSError`: a file was deleted meanwhile
     try:
         settings, served = await asyncio.to_thread(_load_models, source)
-        await serve(merge_changes(running, settings), served)
-    # `OSError`: a file was deleted meanwhile
     except (SettingsError, InvalidRequest, OSError) as error:
         log.error("config_file_refused", extra={"reason": str(error)})
         return
+    try:
+        await serve(merge_changes(running, settings), served)
+    except (InvalidRequest, OSError) as error:
+        log.error("model_cannot_load", extra={"reason": str(error)})  # the others are served
     log.info("config_file_applied", extra={"models": ", ".join(one.card.id for one in served)})
     unapplied = [
         name
