@@ -171,7 +171,7 @@ def test_error_of_the_image_server_is_shown_and_the_message_is_there_to_be_sent(
     studio.painter.answer = lambda _fields: (500, {"error": "out of memory"})
     say(page, "a lighthouse")
     notice = page.get_by_role("alert")
-    expect(notice).to_contain_text("No upstream could answer the request.")
+    expect(notice).to_contain_text("out of memory")
     expect(page.get_by_label("Message")).to_have_value("a lighthouse")
     screenshot(page, "drawing-error")
     studio.painter.answer = None
