@@ -1,7 +1,7 @@
-"""Time between the tokens of fifteen streams, while one request reads a long prompt, and alone
-before and after: their texts grow, so their passes are slower after it.
+"""Time between the tokens of some streams, while one request reads a long prompt, and alone before
+and after: their texts grow, so their passes are slower after it.
 
-    python -m benchmarks.beside_long_prompt [--model MODEL.gguf] [--long 12000] [--threads 2]
+    python -m benchmarks.beside_long_prompt [--model MODEL.gguf] [--long 12000] [--streams 15]
     python -m benchmarks.beside_long_prompt --control    # then the same lengths without the prompt
 
 With --control a second engine decodes the same prompts without the long one, and the gaps at the
@@ -21,7 +21,6 @@ from benchmarks.engine_throughput import NUMBERS, open_model
 from llm_backend.engine import EngineClient, EngineConfig
 from llm_backend.engine.messages import Generate, Sampling
 
-STREAMS = 15
 PROMPT_TOKENS = 70
 UNDISTURBED_S = 10.0
 
@@ -90,10 +89,12 @@ async def run_control(config: EngineConfig, prompts: list[list[int]], tokens: ra
     return gaps.select("control", tokens)
 
 
-async def run(model: Path, long_tokens: int, threads: int | None, *, has_control: bool) -> None:
+async def run(
+    model: Path, long_tokens: int, streams_count: int, threads: int | None, *, has_control: bool
+) -> None:
     """Measure and print."""
     config = EngineConfig(
-        model_path=model, context_tokens=long_tokens + 64, threads=threads, slots=STREAMS + 1
+        model_path=model, context_tokens=long_tokens + 64, threads=threads, slots=streams_count + 1
     )
     dice, gaps = random.Random(0), Gaps()
     async with EngineClient(config) as engine:
@@ -102,7 +103,7 @@ async def run(model: Path, long_tokens: int, threads: int | None, *, has_control
         def prompt(tokens: int) -> list[int]:
             return [dice.randrange(256, info.vocabulary_size - 8) for _ in range(tokens)]
 
-        prompts = [prompt(PROMPT_TOKENS) for _ in range(STREAMS)]
+        prompts = [prompt(PROMPT_TOKENS) for _ in range(streams_count)]
         streams = [
             asyncio.create_task(stream(engine, one, long_tokens - PROMPT_TOKENS, gaps))
             for one in prompts
@@ -146,13 +147,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--model", type=Path)
     parser.add_argument("--long", type=int, default=12_000, help="tokens of the long prompt")
+    parser.add_argument("--streams", type=int, default=15)
     parser.add_argument("--threads", type=int, help="all cores if not given")
     parser.add_argument(
         "--control", action="store_true", help="decode the same lengths without the long prompt"
     )
     given = parser.parse_args()
     with open_model(given.model) as model:
-        asyncio.run(run(model, given.long, given.threads, has_control=given.control))
+        asyncio.run(run(model, given.long, given.streams, given.threads, has_control=given.control))
 
 
 if __name__ == "__main__":
