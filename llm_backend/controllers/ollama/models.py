@@ -51,7 +51,7 @@ async def list_ollama_models(services: Services, request: ApiRequest) -> Respons
     local = [
         (model_object(card), registry.for_model(card.id))
         for card in registry.local_cards()
-        if not registry.is_voice(card.id)
+        if not registry.is_voice(card.id) and not registry.is_image_model(card.id)
     ]
     upstream = [(one, None) for one in await registry.upstream_models()]
     admission, caller = services.access.admission, request.caller

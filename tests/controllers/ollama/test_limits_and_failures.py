@@ -9,6 +9,7 @@ import httpx
 
 from tests.controllers.relay.bridge.test_bridge import HEAD, chat_says, chunk
 from tests.gateway import backend, gateway
+from tests.image_server import FakeImageServer
 from tests.upstream import Connection, FakeUpstream, Message, post
 
 HELLO: Any = {"model": "far", "messages": [{"role": "user", "content": "Hi"}]}
@@ -75,3 +76,16 @@ async def test_upstream_that_breaks_off_ends_a_stream_with_a_line(tmp_path: Path
 
     assert (status, first["done"]) == (200, False)
     assert "broke off" in last["error"]
+
+
+async def test_models_are_listed_beside_a_route_that_draws(tmp_path: Path) -> None:
+    painter = FakeImageServer()
+    async with FakeUpstream(answer=chat_says({"role": "assistant"})) as far, painter:
+        backends = [backend(far, "a", "far", wire="chat"), painter.backend()]
+        routes = {"drawer": "sd1@painter", "talker": "far"}
+        async with gateway(tmp_path, backends=backends, routes=routes) as served:
+            answer = await served.ask(b"GET /api/tags HTTP/1.1\r\nhost: relay\r\n\r\n")
+
+    assert answer.status == 200
+    assert "talker" in [one["name"] for one in json.loads(answer.body)["models"]]
+    assert b"drawer" not in answer.body
