@@ -41,7 +41,7 @@ def largest_step(samples: array) -> int:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("tempo", [1.0, 0.55, 1.5])
+@pytest.mark.parametrize("tempo", [1.0, 0.25, 0.55, 1.5])
 def test_the_audio_is_the_same_in_every_format_and_at_every_tempo(format, tempo):
     seconds, pcm = decode_audio(b"".join(encoded(format, tempo=tempo)), format)
     samples = array("h", pcm)

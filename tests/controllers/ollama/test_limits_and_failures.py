@@ -82,10 +82,10 @@ async def test_models_are_listed_beside_a_route_that_draws(tmp_path: Path) -> No
     painter = FakeImageServer()
     async with FakeUpstream(answer=chat_says({"role": "assistant"})) as far, painter:
         backends = [backend(far, "a", "far", wire="chat"), painter.backend()]
-        routes = {"drawer": "sd1@painter", "talker": "far"}
+        routes = {"drawer": "sd1@painter", "chatter": "far"}
         async with gateway(tmp_path, backends=backends, routes=routes) as served:
             answer = await served.ask(b"GET /api/tags HTTP/1.1\r\nhost: relay\r\n\r\n")
 
     assert answer.status == 200
-    assert "talker" in [one["name"] for one in json.loads(answer.body)["models"]]
+    assert "chatter" in [one["name"] for one in json.loads(answer.body)["models"]]
     assert b"drawer" not in answer.body
