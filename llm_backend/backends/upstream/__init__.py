@@ -9,7 +9,7 @@ upstream_request.py  a request before its upstream is chosen
 attempts.py          the tries of one request, and whether one more follows
 retry_rules.py       statuses and pauses of retries
 balance.py           the least loaded upstream
-upstream_state.py     outstanding requests and permits of an upstream
+upstream_state.py    outstanding requests and permits of an upstream
 upstream_health.py   its failures, and its ejection
 observer.py          callbacks for metrics
 model_list.py        cached model list

@@ -23,7 +23,7 @@ class UpstreamHealth:
 
     def __init__(self) -> None:
         self._failures = 0
-        self._failures_before_success = 0
+        self._before_success = (0, EJECTION_S)  # failures and the next ejection's time
         self._ejected_until = 0.0
         self._ejection_s = EJECTION_S
         self._is_probed = False
@@ -59,15 +59,18 @@ class UpstreamHealth:
         """Records a complete answer."""
         if epoch != self._epoch:
             return
-        self._failures_before_success = self._failures
+        self._before_success = (self._failures, self._ejection_s)
         self._failures = 0
         self._ejection_s = EJECTION_S
         self._is_probed = False
 
     def withdraw_success(self, epoch: int) -> None:
-        """Counts the failures before the latest success again: its answer was invalid."""
+        """Restores the failures and the ejection time before the latest success: its answer was
+        invalid."""
         if epoch == self._epoch:
-            self._failures = max(self._failures, self._failures_before_success)
+            failures, ejection_s = self._before_success
+            self._failures = max(self._failures, failures)
+            self._ejection_s = max(self._ejection_s, ejection_s)
 
     def record_failure(self, now_s: float, epoch: int) -> None:
         """Records a failure: no answer, an invalid, incomplete or redirecting one, a rejected key,

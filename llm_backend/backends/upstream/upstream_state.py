@@ -16,8 +16,8 @@ class AnswerResult:
     """Result of one answer, for the health of its upstream. It is one failure at most, and no
     success any more if it turns out to be a failure after its end."""
 
-    def __init__(self, load: "UpstreamState", epoch: int) -> None:
-        self._load = load
+    def __init__(self, state: "UpstreamState", epoch: int) -> None:
+        self._state = state
         self._epoch = epoch
         self._has_succeeded = self._has_failed = False
 
@@ -25,7 +25,7 @@ class AnswerResult:
         """Records a complete answer, unless a failure of it is recorded."""
         if not self._has_failed:
             self._has_succeeded = True
-            self._load.record_success(self._epoch)
+            self._state.record_success(self._epoch)
 
     def fail(self) -> None:
         """Records the first failure of the answer."""
@@ -33,8 +33,8 @@ class AnswerResult:
             return
         self._has_failed = True
         if self._has_succeeded:
-            self._load.health.withdraw_success(self._epoch)
-        self._load.record_failure(self._epoch)
+            self._state.health.withdraw_success(self._epoch)
+        self._state.record_failure(self._epoch)
 
 
 class UpstreamState:

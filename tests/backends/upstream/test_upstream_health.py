@@ -55,6 +55,19 @@ def test_failed_probe_doubles_the_ejection_up_to_a_bound():
     assert waits == [5, 10, 20, 40, 60, LONGEST_EJECTION_S]
 
 
+def test_probe_whose_complete_answer_is_invalid_doubles_the_ejection():
+    health = ejected(at_s=100)
+    now = 100 + EJECTION_S
+    epoch = health.record_request()
+    health.record_answer_start(epoch)
+    health.record_success(epoch)
+    health.withdraw_success(epoch)
+    health.record_failure(now, epoch)
+
+    assert not health.admits(now + 2 * EJECTION_S - 0.1)
+    assert health.admits(now + 2 * EJECTION_S)
+
+
 def test_successful_probe_ends_the_ejection():
     health = ejected(at_s=100)
     health.record_success(health.record_request())
