@@ -63,9 +63,10 @@ def test_ctrl_c_skips_the_shutdown_delay(tmp_path, processes):
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("processes", [1, 2])
-def test_ctrl_c_is_logged_while_requests_finish_and_a_second_signal_ends_them(
-    tmp_path, processes, second
+def test_stop_is_logged_while_requests_finish_and_a_second_signal_ends_them(
+    tmp_path, processes, first, second
 ):
     environment = {**ENDLESS, "LLM_BACKEND_SHUTDOWN_GRACE_S": "300"}
     stream = {**CHAT, **WITHOUT_END, "stream": True}
@@ -74,7 +75,7 @@ def test_ctrl_c_is_logged_while_requests_finish_and_a_second_signal_ends_them(
         with httpx.stream("POST", url, json=stream, timeout=60) as answer:
             lines = (line for line in answer.iter_lines() if line)
             next(lines)
-            served.process.send_signal(signal.SIGINT)
+            served.process.send_signal(first)
             deadline = time.monotonic() + 60
             while "finishing_requests requests=1 grace_s=300" not in served.log.read_text():
                 assert time.monotonic() < deadline, served.log.read_text()
