@@ -118,7 +118,7 @@ class Attempts:
     def is_retriable_answer(self, relayed: UpstreamAnswer) -> bool:
         """Returns True for an answer after which another upstream or backend should be tried."""
         if self.request.has_fallback:
-            return relayed.status in FALLBACK
+            return relayed.status in (BUSY if self.request.is_at_most_once else FALLBACK)
         return relayed.status in BUSY and self.has_untried
 
     @property

@@ -19,7 +19,7 @@ from llm_backend.backends.upstream.config import WIRES, WireProtocol
 from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.http import Upstream
 from llm_backend.backends.upstream.permits.permit_queue import PermitQueue, busy_error
-from llm_backend.backends.upstream.retry_rules import backoff_s
+from llm_backend.backends.upstream.retry_rules import BUSY, backoff_s
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.backends.upstream.upstream_routing import UpstreamRouting
 from llm_backend.backends.upstream.websockets import UpstreamSocket
@@ -48,8 +48,9 @@ class UpstreamPool:
     * the request has an idempotency key that the upstream honours; it is sent to the same upstream.
 
     With `has_fallback` (the route has a further target) requests are retried at untried upstreams
-    only, after each status of `retry_rules.FALLBACK`, too, and not for their idempotency key. There
-    are three attempts at most, and none after a streamed body has begun.
+    only, after each status of `retry_rules.FALLBACK`, too (`is_at_most_once`: of `BUSY` only), and
+    not for their idempotency key. There are three attempts at most, and none after a streamed body
+    has begun.
     """
 
     def __init__(
@@ -93,7 +94,9 @@ class UpstreamPool:
             request.on_attempt(None)
             await relayed.aclose()
             if not attempts.has_untried:
-                raise UpstreamFailed("No upstream could answer the request.")
+                failed = UpstreamFailed("No upstream could answer the request.")
+                failed.may_be_processed = relayed.status not in BUSY
+                raise failed
             await _pause(attempts)
 
     async def send_without_permit(

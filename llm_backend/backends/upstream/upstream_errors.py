@@ -15,7 +15,6 @@ from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.errors import (
     ApiError,
     ServiceUnavailable,
-    UpstreamError,
     UpstreamFailed,
     UpstreamTimeout,
     from_status,
@@ -44,8 +43,6 @@ async def read_error(relayed: UpstreamAnswer) -> ApiError:
     else:
         error_type = _OUTAGES.get(relayed.status, UpstreamFailed)
         error = error_type(message if isinstance(message, str) else _NO_ANSWER)
-    if isinstance(error, UpstreamError):
-        error.may_be_processed = False
     if isinstance(code, str) and code:
         error.code = code  # without `param`, which names a field of the other operation
     error.retry_after_s = retry_after_s(relayed)

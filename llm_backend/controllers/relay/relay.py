@@ -44,12 +44,13 @@ class Destination:
     names one.
 
     `has_fallback`: the route has a further target, so statuses of `retry_rules.FALLBACK` are raised
-    as errors.
+    as errors, or with `is_at_most_once` those of `BUSY` only.
     """
 
     model: str
     upstream: str | None = None
     has_fallback: bool = False
+    is_at_most_once: bool = False
 
 
 class Exchanger(Protocol):
@@ -146,6 +147,7 @@ async def relay(
                     upstream=to.upstream if to else None,
                     streams=_streams(request.body),
                     has_fallback=to.has_fallback if to else False,
+                    is_at_most_once=to.is_at_most_once if to else False,
                     fairness_key=fairness_key(request.caller),
                     on_abandoned=ignore if meter is None else meter.mark_abandoned,
                 )

@@ -33,7 +33,6 @@ from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
 from llm_backend.controllers.relay.relay import Destination, relay, requested_model
 from llm_backend.controllers.services import Services
 from llm_backend.errors import (
-    ApiError,
     InvalidRequest,
     RateLimited,
     ServiceUnavailable,
@@ -264,17 +263,17 @@ async def _first_answer(
         try:
             return await handlers.answer(services, request, target, has_fallback=True)
         except FALLBACK_ERRORS as error:
-            if _may_be_repeated(request, error):
+            is_processed = isinstance(error, UpstreamError) and error.may_be_processed
+            if is_processed and _is_at_most_once(request):
                 raise
             fields = {"model": _name(target), "code": error.code, "request_id": request.request_id}
             log.warning("fell_back", extra=fields)
     return await handlers.answer(services, request, targets[-1], has_fallback=False)
 
 
-def _may_be_repeated(request: ApiRequest, error: ApiError) -> bool:
-    """Returns True if another target might execute a request again whose client wants it once."""
-    is_processed = isinstance(error, UpstreamError) and error.may_be_processed
-    return is_processed and has_idempotency_key(request.http.headers.raw)
+def _is_at_most_once(request: ApiRequest) -> bool:
+    """Returns True if no target may get the request after another one may have processed it."""
+    return has_idempotency_key(request.http.headers.raw)
 
 
 def operation_names(request: ApiRequest) -> tuple[str, str]:
@@ -330,7 +329,12 @@ class _TargetHandlers:
             if self.voice is None:
                 raise wrong_operation(target)
             return await self.voice(services, request, target)
-        to = Destination(model=target.model, upstream=target.upstream, has_fallback=has_fallback)
+        to = Destination(
+            model=target.model,
+            upstream=target.upstream,
+            has_fallback=has_fallback,
+            is_at_most_once=_is_at_most_once(request),
+        )
         other = _other_wire(services, request, target) if self.bridged else None
         if self.bridged is None or other is None:
             return await self.relay_with(services, request, to=to)

@@ -118,6 +118,36 @@ async def test_no_further_target_gets_a_request_with_an_idempotency_key_that_may
     assert (answer.status, len(b.requests)) == ((504, 0) if has_key else (200, 1))
 
 
+@pytest.mark.parametrize("wire", ["chat", "responses"])
+@pytest.mark.parametrize(
+    ("status", "is_repeated"),
+    [(429, True), (503, True), (529, True), (500, False), (502, False), (504, False)],
+)
+async def test_request_with_an_idempotency_key_is_repeated_only_if_nothing_was_done(
+    tmp_path, wire, status, is_repeated
+):
+    failed = b"HTTP/1.1 %d X\r\ncontent-length: 2\r\n\r\n{}" % status
+    key = b"idempotency-key: k\r\n"
+    async with (
+        FakeUpstream(answer=failed) as a,
+        FakeUpstream(answer=failed) as twin,
+        FakeUpstream(answer=ok()) as b,
+    ):
+        backends = [
+            {**backend(a, "a", "one"), "wire": wire},
+            {**backend(twin, "twin", "one"), "wire": wire},
+            backend(b, "b", "two"),
+        ]
+        async with gateway(tmp_path, backends=backends, routes={"smart": "one, two"}) as served:
+            answer = await served.ask(
+                post(b'{"messages":[{"role":"user","content":"Hi"}],"model":"smart"}', more=key)
+            )
+
+    sent = len(a.requests) + len(twin.requests)
+    assert (sent, len(b.requests)) == ((2, 1) if is_repeated else (1, 0))
+    assert answer.status == 200 if is_repeated else answer.status >= 500
+
+
 async def test_operations_are_routed_by_the_settings(tmp_path):
     async with FakeUpstream(answer=ok()) as a, FakeUpstream(answer=ok()) as art:
         settings: dict[str, object] = {"backends": [backend(a, "a"), backend(art, "art")]}

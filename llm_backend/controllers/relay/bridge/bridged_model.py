@@ -140,6 +140,7 @@ class BridgedModel:
                 wire=self._wire,
                 streams=True,
                 has_fallback=self._to.has_fallback,
+                is_at_most_once=self._to.is_at_most_once,
                 fairness_key=self._fairness_key,
                 on_abandoned=self.meter.mark_abandoned,
             )
