@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from json import JSONDecoder
 
-from llm_backend.backends.upstream.headers import decode_with
+from llm_backend.backends.upstream.content_coding import decode_with
 from llm_backend.json_types import JsonMapping
 from llm_backend.store.administration import Tokens
 

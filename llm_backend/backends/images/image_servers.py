@@ -21,7 +21,7 @@ from llm_backend.backends.images.image_request import (
     Preview,
 )
 from llm_backend.backends.registry import ImageServerModel
-from llm_backend.backends.upstream.headers import UpstreamAnswer
+from llm_backend.backends.upstream.upstream_answer import UpstreamAnswer
 from llm_backend.backends.upstream.upstream_errors import read_error
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.background_tasks import BackgroundTasks

@@ -13,7 +13,9 @@ upstream_state.py    outstanding requests and permits of an upstream
 upstream_health.py   its failures, and its ejection
 observer.py          callbacks for metrics
 model_list.py        cached model list
+upstream_answer.py   an answer while its body arrives
 headers.py           headers of relayed requests and answers
+content_coding.py    gzip and deflate of answers that are also parsed
 passed_headers.py    headers that may pass
 body_rewriting.py    one value of a JSON body replaced, such as an alias by the model's name
 answer_kinds.py      JSON or events, by the document

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import orjson
 
-from llm_backend.backends.upstream.headers import decode_with
+from llm_backend.backends.upstream.content_coding import decode_with
 from llm_backend.errors import UpstreamFailed
 
 _JSON, _EVENTS, _HTML = "application/json", "text/event-stream", "text/html"

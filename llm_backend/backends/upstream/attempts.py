@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from llm_backend.backends.upstream.answer_kinds import ANY, AnswerKinds
-from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.http import Upstream
 from llm_backend.backends.upstream.retry_rules import (
     ATTEMPTS_PER_TARGET,
@@ -14,6 +13,7 @@ from llm_backend.backends.upstream.retry_rules import (
     has_idempotency_key,
     is_idempotent,
 )
+from llm_backend.backends.upstream.upstream_answer import UpstreamAnswer
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.backends.upstream.websockets import UpstreamSocket
 from llm_backend.errors import ServiceUnavailable, UpstreamError

@@ -16,10 +16,10 @@ from llm_backend.backends.upstream.answer_kinds import (
 from llm_backend.backends.upstream.attempts import Attempts
 from llm_backend.backends.upstream.balance import Balance
 from llm_backend.backends.upstream.config import WIRES, WireProtocol
-from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.http import Upstream
 from llm_backend.backends.upstream.permits.permit_queue import PermitQueue, busy_error
 from llm_backend.backends.upstream.retry_rules import BUSY, backoff_s
+from llm_backend.backends.upstream.upstream_answer import UpstreamAnswer
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.backends.upstream.upstream_routing import UpstreamRouting
 from llm_backend.backends.upstream.websockets import UpstreamSocket

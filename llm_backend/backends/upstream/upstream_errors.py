@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import orjson
 
 from llm_backend import exact_json
-from llm_backend.backends.upstream.headers import UpstreamAnswer
+from llm_backend.backends.upstream.upstream_answer import UpstreamAnswer
 from llm_backend.errors import (
     ApiError,
     ServiceUnavailable,

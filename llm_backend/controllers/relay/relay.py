@@ -10,13 +10,10 @@ from starlette.types import Scope
 
 from llm_backend.access import RequestMeter, fairness_key
 from llm_backend.backends.upstream.body_rewriting import rename_model
-from llm_backend.backends.upstream.headers import (
-    Headers,
-    Observe,
-    UpstreamAnswer,
-    observable_headers,
-)
+from llm_backend.backends.upstream.content_coding import Observe, observable_headers
+from llm_backend.backends.upstream.headers import Headers
 from llm_backend.backends.upstream.passed_headers import without_credentials
+from llm_backend.backends.upstream.upstream_answer import UpstreamAnswer
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest, ignore
 from llm_backend.contract.application.envelope import encode_target
 from llm_backend.contract.body import announces_body

@@ -11,7 +11,8 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llm_backend.backends.upstream.headers import Observe, UpstreamAnswer, decode_with
+from llm_backend.backends.upstream.content_coding import Observe, decode_with
+from llm_backend.backends.upstream.upstream_answer import UpstreamAnswer
 from llm_backend.backends.upstream.upstream_errors import ERROR_BYTES, error_fields, is_documented
 from llm_backend.controllers.relay.relay_disconnect import (
     CancelOnRelayDisconnect,

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from llm_backend.access import Tokens, UsageTail, read_usage, text_bytes
 from llm_backend.access.usage.metered_operations import METERED
-from llm_backend.backends.upstream.headers import Observe
+from llm_backend.backends.upstream.content_coding import Observe
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.relay import Destination, relay
 from llm_backend.controllers.relay.relayed_response import Finish

@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from llm_backend.backends.upstream.config import UpstreamConfig
-from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.http import Upstream
 from llm_backend.backends.upstream.pool import UpstreamPool
 from llm_backend.backends.upstream.retry_rules import backoff_s
+from llm_backend.backends.upstream.upstream_answer import UpstreamAnswer
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.errors import ServiceUnavailable, UpstreamFailed
 from tests.gateway import closed_port

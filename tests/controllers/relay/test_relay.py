@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from starlette.requests import Request as HttpRequest
 
-from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.pool import UpstreamPool
+from llm_backend.backends.upstream.upstream_answer import UpstreamAnswer
 from llm_backend.controllers.relay.relay import relay, upstream_path
 from llm_backend.controllers.relay.relayed_response import documented_error
 from llm_backend.errors import InvalidRequest, ServiceUnavailable, Unsupported

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from starlette.requests import Request as HttpRequest
 
-from llm_backend.backends.upstream.headers import UpstreamAnswer
+from llm_backend.backends.upstream.upstream_answer import UpstreamAnswer
 from llm_backend.controllers.relay.relay import Destination
 from llm_backend.controllers.relay.relayed_chat import relay_chat
 from llm_backend.controllers.services.chat_recorder import RelayedAnswer

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from llm_backend.backends.upstream.headers import UpstreamAnswer
+from llm_backend.backends.upstream.upstream_answer import UpstreamAnswer
 from llm_backend.controllers.rendering.event_stream import event_stream
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from llm_backend.backends.upstream.headers import UpstreamAnswer
+from llm_backend.backends.upstream.upstream_answer import UpstreamAnswer
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.vector_stores.upstream_embedder import upstream_embedder
 from llm_backend.errors import ServiceUnavailable, UpstreamFailed

@@ -21,7 +21,6 @@ from llm_backend.backends.upstream.config import UpstreamConfig, UpstreamKind
 from llm_backend.backends.upstream.headers import (
     HeaderPairs,
     Headers,
-    UpstreamAnswer,
     answer_headers,
     as_text,
     request_headers,
@@ -50,6 +49,7 @@ from llm_backend.backends.upstream.model_list import (
 from llm_backend.backends.upstream.observer import UpstreamObserver
 from llm_backend.backends.upstream.passed_headers import answer_allow_list, request_allow_list
 from llm_backend.backends.upstream.retry_rules import DOWN, KEY_REJECTED
+from llm_backend.backends.upstream.upstream_answer import UpstreamAnswer
 from llm_backend.backends.upstream.upstream_request import Body
 from llm_backend.backends.upstream.upstream_state import AnswerResult, UpstreamState
 from llm_backend.backends.upstream.websockets import UpstreamSocket

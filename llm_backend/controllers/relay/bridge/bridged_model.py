@@ -13,7 +13,7 @@ from llm_backend import exact_json
 from llm_backend.access import RequestMeter, text_bytes
 from llm_backend.backends.base import Chat, ChatDelta, Usage
 from llm_backend.backends.upstream.config import WireProtocol
-from llm_backend.backends.upstream.headers import UpstreamAnswer
+from llm_backend.backends.upstream.upstream_answer import UpstreamAnswer
 from llm_backend.backends.upstream.upstream_errors import read_error
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.relay.bridge.as_chat import PATH as CHAT_PATH
