@@ -295,7 +295,11 @@ async def _switch_model(request: ApiRequest, target: RouteTarget) -> None:
 async def _resolve(services: Services, request: ApiRequest, target: ImageServerModel) -> ImageModel:
     """Returns the target as a model with the id that its image server lists. The request may have
     named it by its title, or not at all: raises `Forbidden` if the caller may not use that id."""
-    found = await services.image_models.resolve(target, operation_names(request))
+    try:
+        found = await services.image_models.resolve(target, operation_names(request))
+    except UpstreamError as error:
+        error.may_be_processed = False  # only lists and options of the server were asked for
+        raise
     if name_of(found) != target.model and request.caller is not None:
         services.access.admission.check(request.caller, name_of(found))
     return found

@@ -19,7 +19,7 @@ from PIL import Image
 
 from llm_backend.backends.images import image_files
 from llm_backend.backends.upstream import pool
-from tests.gateway import backend, gateway
+from tests.gateway import backend, closed_port, gateway
 from tests.image_server import FakeImageServer, decoded, image_file
 from tests.patience import comes_true
 from tests.strict_sdk import StrictAsyncOpenAI
@@ -670,6 +670,30 @@ async def test_a_server_that_is_down_is_a_502(tmp_path):
         await server.fake.__aexit__()
         async with refused("upstream_failed", None, 502):
             await client.images.generate(model="sd-one", prompt="x")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k"}])
+async def test_request_for_an_image_falls_back_from_a_server_that_is_down(tmp_path, headers):
+    answer = b'{"created":1,"data":[{"b64_json":"aGk="}]}'
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    async with FakeUpstream(answer=head % len(answer) + answer) as far:
+        with closed_port() as port:
+            url = f"http://127.0.0.1:{port}"
+            down = {"name": "sd", "base_url": url, "kind": "sdapi", "models": ["sd-*"]}
+            settings: Answer = {
+                "backends": [down, backend(far, "far", "one")],
+                "routes": {"art": "sd-one, one"},
+            }
+            async with gateway(tmp_path, allowed_hosts=("127.0.0.1",), **settings) as served:
+                base_url = f"http://127.0.0.1:{served.port}/v1"
+                async with StrictAsyncOpenAI(
+                    base_url=base_url, api_key="none", max_retries=0
+                ) as client:
+                    drawn = await client.images.generate(
+                        model="art", prompt="a cat", extra_headers=headers
+                    )
+
+    assert [one.b64_json for one in drawn.data or ()] == ["aGk="]
 
 
 async def test_without_any_server_of_images_the_operation_is_a_501(tmp_path):
