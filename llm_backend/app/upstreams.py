@@ -258,14 +258,15 @@ class _Choices:
 def _target(
     route: str, written: str, local: Collection[str], choices: _Choices
 ) -> ConfiguredTarget:
-    model, at, upstream = written.rpartition("@")
-    if at and model and upstream in choices.relayed:
+    # `model` is empty if no upstream is named, also for a model whose own name begins with `@`.
+    model, _, upstream = written.rpartition("@")
+    if model and upstream in choices.relayed:
         return UpstreamModel(model=model, upstream=upstream)
-    if at and model and upstream in choices.image_servers:
+    if model and upstream in choices.image_servers:
         return ImageServerModel(model=model, upstream=upstream)
     if written in local or written == BUILTIN_VOICE:
         return written
-    if at and not choices.lists(written):
+    if model and not choices.lists(written):
         hint = did_you_mean(closest_name(upstream, choices.relayed | choices.image_servers))
         raise SettingsError(
             f"The route `{route}` leads to `{written}`, but there is no upstream `{upstream}`."

@@ -101,6 +101,16 @@ def test_routes_target_local_models_and_upstreams():
     }
 
 
+@pytest.mark.parametrize("model", ["listed@2024", "@cf/meta/llama", "@cf/meta/llama@a"])
+def test_routes_target_models_whose_names_contain_an_at_sign(model):
+    [[found]] = routes_of(
+        {"name": "a"}, {"name": "b", "models": ["*@2024"]}, routes={"smart": model}
+    ).values()  # fmt: skip
+
+    assert isinstance(found, UpstreamModel)
+    assert found.model == model.removesuffix("@a")
+
+
 @pytest.mark.parametrize(
     ("targets", "says"),
     [
