@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -37,6 +38,17 @@ async def failure_of(fake: FakeUpstream, **settings: float) -> ApiError:
 
 async def silence(_: Message, __: Connection) -> None:
     await asyncio.Event().wait()
+
+
+def breaking_off(status: bytes) -> Callable[[Message, Connection], Awaitable[None]]:
+    """An answer whose connection breaks after the first of nine bytes."""
+
+    async def answer(_: Message, connection: Connection) -> None:
+        await connection.send(b"HTTP/1.1 %b\r\ncontent-length: 9\r\n\r\n{" % status)
+        await settle()
+        connection.cut()
+
+    return answer
 
 
 def models(*names: str) -> bytes:
@@ -271,12 +283,7 @@ async def test_slow_reader_is_no_timeout_of_the_upstream():
 
 
 async def test_an_upstream_that_breaks_off_every_answer_is_ejected():
-    async def half(_: Message, connection: Connection) -> None:
-        await connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{")
-        await settle()
-        connection.cut()
-
-    async with FakeUpstream(answer=half) as fake, upstream_of(fake) as upstream:
+    async with FakeUpstream(answer=breaking_off(b"200 OK")) as fake, upstream_of(fake) as upstream:
         for _ in range(3):
             with pytest.raises(UpstreamFailed):
                 await ask(upstream)
@@ -288,12 +295,7 @@ async def test_an_upstream_that_breaks_off_every_answer_is_ejected():
 
 
 async def test_an_answer_that_fails_twice_is_one_failure():
-    async def half(_: Message, connection: Connection) -> None:
-        await connection.send(b"HTTP/1.1 503 X\r\ncontent-length: 9\r\n\r\n{")
-        await settle()
-        connection.cut()
-
-    async with FakeUpstream(answer=half) as fake, upstream_of(fake) as upstream:
+    async with FakeUpstream(answer=breaking_off(b"503 X")) as fake, upstream_of(fake) as upstream:
         for _ in range(2):
             with pytest.raises(UpstreamFailed):
                 await ask(upstream)
