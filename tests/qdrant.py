@@ -22,6 +22,8 @@ class QdrantStandIn:
     def __init__(self) -> None:
         self.client = QdrantClient(":memory:")
         self.fails_with: int | None = None
+        self.fails_at: str | None = None
+        self.indexed: set[str] = set()
         self.keys: list[str | None] = []
 
     def app(self) -> Starlette:
@@ -32,7 +34,7 @@ class QdrantStandIn:
                 Route(f"{name}/exists", self._answer(self._exists), methods=["GET"]),
                 Route(name, self._answer(self._create), methods=["PUT"]),
                 Route(name, self._answer(self._drop), methods=["DELETE"]),
-                Route(f"{name}/index", self._answer(self._done), methods=["PUT"]),
+                Route(f"{name}/index", self._answer(self._index), methods=["PUT"]),
                 Route(f"{name}/points", self._answer(self._put), methods=["PUT"]),
                 Route(f"{name}/points/delete", self._answer(self._delete), methods=["POST"]),
                 Route(f"{name}/points/payload", self._answer(self._describe), methods=["POST"]),
@@ -45,6 +47,8 @@ class QdrantStandIn:
             self.keys.append(request.headers.get("api-key"))
             if self.fails_with is not None:
                 return JSONResponse({"status": {"error": "told to"}}, self.fails_with)
+            if self.fails_at is not None and request.url.path.endswith(self.fails_at):
+                return JSONResponse({"status": {"error": "told to"}}, 500)
             body = await request.json() if await request.body() else {}
             name = request.path_params.get("name")
             if name and not self._has(name) and work not in (self._create, self._exists):
@@ -76,6 +80,10 @@ class QdrantStandIn:
 
     def _done(self, _name: str, _body: Any) -> Any:
         return {"operation_id": 0, "status": "completed"}
+
+    def _index(self, name: str, body: Any) -> Any:
+        self.indexed.add(name)
+        return self._done(name, body)
 
     def _put(self, name: str, body: Any) -> Any:
         self.client.upsert(name, models.PointsList(**body).points)

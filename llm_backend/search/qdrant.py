@@ -78,21 +78,11 @@ class QdrantIndex:
 
     async def create(self, collection: str, dimensions: int) -> None:
         """Creates an empty collection unless it exists."""
-        vector = models.VectorParams(size=dimensions, distance=models.Distance.COSINE)
-        words = models.SparseVectorParams(modifier=models.Modifier.IDF)
         async with self._client_for(collection) as (client, name):
-            if await client.collection_exists(name):
-                return
-            try:
-                await client.create_collection(
-                    name,
-                    vectors_config={VECTOR: vector},
-                    sparse_vectors_config={WORDS: words},
-                    hnsw_config=models.HnswConfigDiff(m=HNSW_M, ef_construct=HNSW_EF_CONSTRUCT),
-                )
-            except UnexpectedResponse as error:
-                if error.status_code != _EXISTS:  # another process has created it meanwhile
-                    raise
+            if not await client.collection_exists(name):
+                await _create_collection(client, name, dimensions)
+            # Also in a collection that exists: an earlier call may have failed in between. Qdrant
+            # changes nothing if the index exists.
             keyword = models.PayloadSchemaType.KEYWORD
             await client.create_payload_index(name, DOCUMENT, field_schema=keyword, wait=True)
 
@@ -176,6 +166,21 @@ class QdrantIndex:
             raise IndexUnavailable(f"The Qdrant server answers {error.status_code}.") from error
         except ApiException as error:
             raise IndexUnavailable("The Qdrant server cannot be reached.") from error
+
+
+async def _create_collection(client: AsyncQdrantClient, name: str, dimensions: int) -> None:
+    vector = models.VectorParams(size=dimensions, distance=models.Distance.COSINE)
+    words = models.SparseVectorParams(modifier=models.Modifier.IDF)
+    try:
+        await client.create_collection(
+            name,
+            vectors_config={VECTOR: vector},
+            sparse_vectors_config={WORDS: words},
+            hnsw_config=models.HnswConfigDiff(m=HNSW_M, ef_construct=HNSW_EF_CONSTRUCT),
+        )
+    except UnexpectedResponse as error:
+        if error.status_code != _EXISTS:  # another process has created it meanwhile
+            raise
 
 
 def _point(point: IndexPoint) -> models.PointStruct:

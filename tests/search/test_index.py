@@ -209,6 +209,22 @@ async def test_qdrant_index_sends_the_key_and_translates_errors(
     await index.close()
 
 
+async def test_qdrant_index_makes_the_payload_index_that_an_earlier_try_lacks(
+    qdrant: tuple[str, QdrantStandIn],
+) -> None:
+    url, stand_in = qdrant
+    index = QdrantIndex.at(url, api_key=None, prefix="broken-off-")
+    stand_in.fails_at = "/index"
+    with pytest.raises(IndexUnavailable):
+        await index.create("c", DIMENSIONS)
+    stand_in.fails_at = None
+
+    await index.create("c", DIMENSIONS)
+
+    assert "broken-off-c" in stand_in.indexed
+    await index.close()
+
+
 async def test_qdrant_index_reports_an_unreachable_server() -> None:
     index = QdrantIndex.at("http://127.0.0.1:9", api_key=None, prefix="test-")
 
