@@ -68,15 +68,24 @@ async def split_into_chunks(
     """Cuts a non-blank text into chunks. Chunks of a table begin with its head line."""
     uncounted = await asyncio.to_thread(lambda: list(_segments(text, format)))  # up to a million
     segments = await _count_tokens(uncounted, chunking.max_tokens, count)
-    head = segments[0] if format is Format.TABLE and _has_text(segments[1:]) else None
-    if head is None or head.tokens > chunking.max_tokens // 2:
+    head, body = _split_head(segments) if format is Format.TABLE else (None, segments)
+    if head is None or head.tokens > chunking.max_tokens // 2 or not _has_text(body):
         return await asyncio.to_thread(_join_segments, segments, chunking)
     body_chunking = Chunking(
         max_tokens=chunking.max_tokens - head.tokens,
         overlap_tokens=min(chunking.overlap_tokens, (chunking.max_tokens - head.tokens) // 2),
     )
-    chunks = await asyncio.to_thread(_join_segments, segments[1:], body_chunking)
+    chunks = await asyncio.to_thread(_join_segments, body, body_chunking)
     return [_prepend_head(head, chunk, is_first=not index) for index, chunk in enumerate(chunks)]
+
+
+def _split_head(segments: Sequence[_Segment]) -> tuple[_Segment, Sequence[_Segment]]:
+    """Joins the segments of the first line, and returns the others beside it."""
+    lines = (index for index, one in enumerate(segments) if index and one.rank >= Break.LINE)
+    end = next(lines, len(segments))
+    text = "".join(one.text for one in segments[:end])
+    tokens = sum(one.tokens for one in segments[:end])
+    return _Segment(text=text, rank=segments[0].rank, tokens=tokens), segments[end:]
 
 
 def _has_text(segments: Sequence[_Segment]) -> bool:

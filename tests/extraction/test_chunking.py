@@ -87,6 +87,17 @@ async def test_chunking_repeats_the_head_line_of_a_table() -> None:
     assert restored(chunks) == text
 
 
+async def test_chunking_repeats_the_whole_head_line_of_a_wide_table() -> None:
+    head = ",".join(f"column{number}" for number in range(60)) + "\n"
+    text = head + "".join(f"n{number},{number}\n" for number in range(200))
+
+    chunks = await chunked(text, size=300, overlap=40, format=Format.TABLE)
+
+    assert len(chunks) > 2
+    assert all(chunk.text.startswith(f"{head}n") for chunk in chunks)
+    assert restored(chunks) == text
+
+
 async def test_chunking_cuts_an_endless_line_between_words() -> None:
     text = "words and words " * 200
 
