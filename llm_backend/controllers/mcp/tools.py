@@ -108,11 +108,11 @@ def tools_of(*, file_limit_bytes: int) -> list[Tool]:
             required=("file_id",),
             request=lambda given: read_request(
                 given["file_id"],
-                given.get("offset", 0),
-                given.get("length", file_limit_bytes) + _CHARACTER_BYTES - 1,
+                int(given.get("offset", 0)),
+                int(given.get("length", file_limit_bytes)) + _CHARACTER_BYTES - 1,
             ),
             render=lambda body, given: _render_text(
-                body, given.get("offset", 0), given.get("length", file_limit_bytes)
+                body, int(given.get("offset", 0)), int(given.get("length", file_limit_bytes))
             ),
         ),
         Tool(
@@ -153,6 +153,8 @@ def files_request(after: str | None) -> ToolRequest:
 
 def _list_request(path: str, given: JsonMapping) -> ToolRequest:
     query = {name: given[name] for name in ("limit", "after") if name in given}
+    if "limit" in query:
+        query["limit"] = int(query["limit"])  # JSON has 1.0, too
     return ToolRequest(method="GET", path=path, query=urlencode(query).encode())
 
 

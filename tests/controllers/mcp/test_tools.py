@@ -36,6 +36,15 @@ def test_each_piece_before_the_end_has_text() -> None:
         assert tool.render(piece, {"file_id": "f", "offset": offset, "length": length})
 
 
+def test_whole_numbers_may_be_written_with_a_point() -> None:
+    tools = {one.name: one for one in tools_of(file_limit_bytes=1024)}
+    given: Any = {"file_id": "f", "offset": 1.0, "length": 4.0}
+
+    assert tools["read_file"].request(given).headers == [(b"range", b"bytes=1-7")]
+    assert tools["read_file"].render(b"abcdefg", given) == "abcd"
+    assert tools["list_files"].request({"limit": 100.0}).query == b"limit=100"
+
+
 @pytest.mark.parametrize("data", ["café!".encode("latin-1"), b"a\0b", b"ab\xc3"])
 def test_other_bytes_than_utf8_are_refused(data: bytes):
     with pytest.raises(InvalidRequest, match="not a text in UTF-8"):
