@@ -1,5 +1,6 @@
 """Detects the format of a file by its first bytes, or else by its name and media type (pure)."""
 
+import codecs
 from enum import Enum
 from pathlib import PurePosixPath
 
@@ -7,6 +8,7 @@ from llm_backend.extraction.errors import UnsupportedFile
 
 HEAD_BYTES = 1024  # which must contain the signature of a PDF
 
+_PDF = b"%PDF-"
 _ZIP = b"PK\x03\x04"
 _OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # signature of .doc, .xls and .ppt before 2007
 _SUPPORTED = "Supported are text, source code, Markdown, HTML, PDF, DOCX, JSON and CSV."
@@ -52,7 +54,7 @@ _BY_MEDIA_TYPE = {
 def detect_format(head: bytes, filename: str, media_type: str) -> Format:
     """Detects the format of a file that begins with `head`. Raises `UnsupportedFile` for an
     archive other than DOCX. A file detected as text may still fail to decode."""
-    if b"%PDF-" in head[:HEAD_BYTES]:
+    if _is_pdf(head[:HEAD_BYTES], filename, media_type):
         return Format.PDF
     declared = _declared_format(filename, media_type)
     if head.startswith(_ZIP):
@@ -70,15 +72,32 @@ def detect_format(head: bytes, filename: str, media_type: str) -> Format:
     return declared
 
 
+def _is_pdf(head: bytes, filename: str, media_type: str) -> bool:
+    """True for a file with the signature of a PDF. Readers of PDFs accept other bytes before it;
+    a text that mentions the signature stays a text, unless it is declared as a PDF."""
+    if _PDF not in head:
+        return False
+    is_declared = filename.lower().endswith(".pdf") or media_type == "application/pdf"
+    return is_declared or _content(head).startswith(_PDF) or not _looks_like_text(head)
+
+
+def _looks_like_text(head: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in head
+
+
+def _content(head: bytes) -> bytes:
+    """Returns the bytes after a byte order mark and blanks."""
+    return head.removeprefix(codecs.BOM_UTF8).lstrip()
+
+
 def _declared_format(filename: str, media_type: str) -> Format:
     suffix = PurePosixPath(filename).suffix.lower()
     return _BY_SUFFIX.get(suffix) or _BY_MEDIA_TYPE.get(media_type, Format.TEXT)
 
 
 def _looks_like_html(head: bytes) -> bool:
-    return (
-        head.removeprefix(b"\xef\xbb\xbf")
-        .lstrip()[:15]
-        .lower()
-        .startswith((b"<!doctype html", b"<html"))
-    )
+    return _content(head)[:15].lower().startswith((b"<!doctype html", b"<html"))

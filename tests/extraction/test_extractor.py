@@ -75,6 +75,38 @@ def test_extractor_joins_hyphenated_words() -> None:
     assert clean("self-ref\ufffeerential\r\n\0") == "self-referential\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "filename"),
+    [
+        ("A PDF begins with %PDF-1.7, a text does not.\n", "notes.txt"),
+        ('SIGNATURES = {b"%PDF-": "pdf"}\n', "signatures.py"),
+        ("é" * 490 + " %PDF-1.7 " + "é" * 100, "cut.txt"),  # the head ends inside a character
+    ],
+)
+async def test_extractor_keeps_a_text_that_mentions_the_signature_of_a_pdf(
+    text: str, filename: str
+) -> None:
+    assert (await extracted(text.encode(), filename)).text == text
+
+
+@pytest.mark.parametrize(
+    ("before", "filename", "media_type"),
+    [
+        (b"\xef\xbb\xbf\r\n", "letter", ""),
+        (b"\0\0\0", "letter", ""),
+        (b"\xff\xfe ", "letter", ""),
+        (b"content-type: application/pdf\r\n\r\n", "letter.PDF", ""),
+        (b"content-type: application/pdf\r\n\r\n", "letter", "application/pdf"),
+    ],
+)
+async def test_extractor_finds_a_pdf_after_other_bytes(
+    before: bytes, filename: str, media_type: str
+) -> None:
+    found = await extracted(before + pdf("Good day."), filename, media_type)
+
+    assert "Good day." in found.text
+
+
 async def test_extractor_keeps_headings_of_docx() -> None:
     found = await extracted(docx("One.", "Two.", heading="Title"), "letter.docx")
 
