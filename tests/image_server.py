@@ -31,6 +31,7 @@ class FakeImageServer:
     answer: Callable[[Fields], tuple[int, Any]] | None = None
     share: float = 0.9
     preview: str | None = "blue"
+    preview_file: bytes | None = None  # sent in place of a painted preview
     drawings: list[tuple[str, Fields]] = field(default_factory=list)
     loaded: str | None = "sd-one.safetensors"  # without the hash of its title
     interrupted: int = 0
@@ -77,6 +78,8 @@ class FakeImageServer:
             if self.may_answer_progress is not None:
                 await self.may_answer_progress.wait()
             current = None if self.preview is None else painted(self.preview, (64, 64))
+            if self.preview_file is not None:
+                current = base64.b64encode(self.preview_file).decode()
             return 200, {"progress": self.share, "current_image": current}
         if path == "interrupt" and method == "POST":
             self.interrupted += 1

@@ -1,5 +1,6 @@
 """Renders drawn images as the document's answers: objects, events, and files behind URLs."""
 
+import logging
 import struct
 import time
 from collections.abc import AsyncGenerator
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 ImageStream = AsyncGenerator[Preview | GeneratedImage, None]
 
+log = logging.getLogger(__name__)
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_HEAD_BYTES = 24  # signature, and a header chunk up to width and height
 _NO_TOKENS: "api.ImageGenUsage" = {
@@ -48,6 +51,20 @@ async def style_image(data: bytes, style: ImageStyle, *, limit: int) -> StyledIm
     """Returns a drawn image in the form of the answer. Raises `UpstreamFailed` for
     one that is damaged, or has more than `limit` pixels."""
     return await offload_media(_style, data, style, limit)
+
+
+async def style_preview_or_image(
+    one: Preview | GeneratedImage, style: ImageStyle, *, limit: int
+) -> StyledImage | None:
+    """Returns a preview or an image in the form of the answer; None for an invalid preview, because
+    the image still follows. Raises `UpstreamFailed` for an invalid image."""
+    try:
+        return await style_image(one.data, style, limit=limit)
+    except UpstreamFailed as error:
+        if not isinstance(one, Preview):
+            raise
+        log.info("preview_invalid", extra={"reason": error.message})
+        return None
 
 
 def _style(data: bytes, style: ImageStyle, limit: int) -> StyledImage:
@@ -105,7 +122,9 @@ async def image_events(
     limit = services.settings.image_limit_pixels
     async with aclosing(images):
         async for one in images:
-            image = await style_image(one.data, style, limit=limit)
+            image = await style_preview_or_image(one, style, limit=limit)
+            if image is None:
+                continue
             event: JsonObject = {
                 "type": f"{kind}.completed",
                 "b64_json": await base64_text(image.data),

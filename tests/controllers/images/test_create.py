@@ -230,6 +230,27 @@ async def test_a_server_without_previews_streams_its_images(tmp_path, settings):
     assert kinds == ["image_generation.completed"] * 2
 
 
+async def test_an_invalid_preview_does_not_end_the_stream(tmp_path, capsys):
+    server = FakeImageServer(is_held=True, preview_file=b"no image")
+
+    async def release_after_the_preview() -> None:
+        assert await comes_true(
+            lambda: sum(b"progress" in r.first_line for r in server.requests) > 1, within_s=30
+        )
+        server.release.set()
+
+    async with drawn_by(tmp_path, server) as client:
+        releasing = asyncio.create_task(release_after_the_preview())
+        stream = await client.images.generate(
+            model="sd-one", prompt="x", stream=True, partial_images=2
+        )
+        kinds = [event.type async for event in stream]
+        await releasing
+
+    assert kinds == ["image_generation.completed"]
+    assert "preview_invalid" in capsys.readouterr().err
+
+
 async def test_a_progress_request_without_an_answer_does_not_hold_back_the_image(tmp_path):
     server = FakeImageServer(is_held=True, may_answer_progress=asyncio.Event())
 

@@ -20,7 +20,7 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import IMAGES, ImageServerModel, Registry
 from llm_backend.backends.upstream.upstream_request import ignore
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
-from llm_backend.controllers.images.answers import style_image
+from llm_backend.controllers.images.answers import style_preview_or_image
 from llm_backend.controllers.images.drawings import ImageStyle, parse_drawing, parse_style
 from llm_backend.controllers.response_items.items import new_id
 from llm_backend.controllers.services.server_tools import (
@@ -216,7 +216,9 @@ class ImageGeneration(ServerTool):
         )
         async with aclosing(images):
             async for one in images:
-                image = await style_image(one.data, self._style, limit=self._image_pixels)
+                image = await style_preview_or_image(one, self._style, limit=self._image_pixels)
+                if image is None:
+                    continue
                 data = await base64_text(image.data)
                 if isinstance(one, Preview):
                     fields = {"partial_image_index": one.index, "partial_image_b64": data}
