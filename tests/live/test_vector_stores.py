@@ -6,6 +6,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,28 @@ def test_queries_are_rewritten_by_the_model_for_it(library, facts):
     assert len(page.search_query) == 2
     assert all(page.search_query)
     assert page.search_query != queries
+
+
+def passes(served: Served) -> str:
+    """The line of the metric that counts the forward passes of the model for queries."""
+    (line,) = re.findall(
+        r'^llm_backend_engine_passes_total{.*"builtin".*',
+        httpx.get(f"{served.address}/metrics").text,
+        re.MULTILINE,
+    )
+    return str(line)
+
+
+def test_a_refused_search_does_not_rewrite_its_queries(library, library_server):
+    search = partial(library.vector_stores.search, query="baking", rewrite_query=True)
+    store = library.vector_stores.create().id
+    before = passes(library_server)
+    with pytest.raises(openai.NotFoundError):
+        search("vs_absent")
+    with pytest.raises(openai.BadRequestError, match="compares numbers"):
+        search(store, filters={"type": "gt", "key": "size", "value": "large"})
+
+    assert passes(library_server) == before
 
 
 def test_without_a_ranker_the_score_is_the_similarity(library, facts):

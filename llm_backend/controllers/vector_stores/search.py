@@ -11,7 +11,7 @@ from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.request_values import condition_from, ranking_from
 from llm_backend.controllers.vector_stores.response_objects import results_page
-from llm_backend.controllers.vector_stores.retrieval.hybrid_search import Query, search
+from llm_backend.controllers.vector_stores.retrieval.hybrid_search import Query, find_stores, search
 from llm_backend.controllers.vector_stores.retrieval.query_rewriting import rewrite_queries
 from llm_backend.errors import InvalidRequest
 
@@ -33,10 +33,6 @@ async def search_vector_store(services: Services, request: ApiRequest) -> Respon
             f"`query` must be 1 to {QUERIES_LIMIT} texts that are not empty.", param="query"
         )
     weights, least_score = ranking_from(body.get("ranking_options"))
-    query_model = services.settings.query_model
-    if body.get("rewrite_query") and query_model is not None:
-        rewriting = rewrite_queries(services.registry, query_model, queries, request.meter)
-        queries = await cancel_on_disconnect(request, rewriting)
     query = Query(
         texts=queries,
         limit=int(body.get("max_num_results") or DEFAULT_LIMIT),
@@ -44,8 +40,12 @@ async def search_vector_store(services: Services, request: ApiRequest) -> Respon
         weights=weights,
         least_score=least_score,
     )
-    searching = search(
-        services.vector_stores, [request.path["vector_store_id"]], query, request.meter
-    )
+    store_ids = [request.path["vector_store_id"]]
+    query_model = services.settings.query_model
+    if body.get("rewrite_query") and query_model is not None:
+        await find_stores(services.vector_stores, store_ids)  # before the model generates
+        rewriting = rewrite_queries(services.registry, query_model, queries, request.meter)
+        query = query.with_texts(await cancel_on_disconnect(request, rewriting))
+    searching = search(services.vector_stores, store_ids, query, request.meter)
     hits = await cancel_on_disconnect(request, searching)
-    return JsonResponse(results_page(queries, hits))
+    return JsonResponse(results_page(query.texts, hits))

@@ -56,9 +56,8 @@ async def search(
 ) -> list[Hit]:
     """Returns the best chunks of the stores, best first; `meter` counts the embedding of the query.
     Raises `Missing` for an unknown store."""
-    stores = [await vector_stores.stores.get(id) for id in dict.fromkeys(store_ids)]
+    stores = await find_stores(vector_stores, store_ids)
     for store in stores:
-        _check(store, vector_stores)
         await vector_stores.stores.record_use(store)
     searched = [
         (store, await _vectors(vector_stores, store, query, meter))
@@ -83,6 +82,17 @@ async def search(
         if one.id in texts and one.score >= query.least_score and _is_similar(one, query)
     ]
     return hits[: query.limit]
+
+
+async def find_stores(
+    vector_stores: VectorStoreServices, store_ids: Sequence[str]
+) -> list[StoredVectorStore]:
+    """Returns the stores that a search names, each once. Raises `Missing` for an unknown store, and
+    `InvalidRequest` for an expired one."""
+    stores = [await vector_stores.stores.get(id) for id in dict.fromkeys(store_ids)]
+    for store in stores:
+        _check(store, vector_stores)
+    return stores
 
 
 def _check(store: StoredVectorStore, vector_stores: VectorStoreServices) -> None:
