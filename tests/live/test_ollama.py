@@ -214,6 +214,19 @@ def test_models_are_listed_described_loaded_and_unloaded(client: ollama.Client) 
     assert running["builtin"].expires_at.year == 2242  # without `idle_unload_s`
 
 
+def test_forbidden_models_are_not_shown_with_a_tag_either(gateway: Served) -> None:
+    with StrictOpenAI(base_url=gateway.base_url, api_key=KEY, admin_api_key=KEY) as client:
+        projects = client.admin.organization.projects
+        project = projects.create(name="without builtin")
+        projects.model_permissions.update(project.id, mode="deny_list", model_ids=["builtin"])
+        key = projects.service_accounts.create(project.id, name="app").api_key.value
+    with ollama.Client(gateway.address, headers={"authorization": f"Bearer {key}"}) as other:
+        for name in ("builtin", "builtin:latest"):
+            with pytest.raises(ollama.ResponseError, match="does not exist") as refused:
+                other.show(name)
+            assert refused.value.status_code == 404
+
+
 def test_lists_have_capabilities_and_lengths(gateway: Served) -> None:
     with httpx.Client(base_url=gateway.address, headers=BEARER) as client:
         assert (

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.ollama.lines import format_time
-from llm_backend.controllers.ollama.request import check_enabled, with_known_model
+from llm_backend.controllers.ollama.request import check_enabled, known_name
 from llm_backend.controllers.rendering.chunks import model_object
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
@@ -79,8 +79,8 @@ async def list_loaded_ollama_models(services: Services, request: ApiRequest) -> 
 async def show_ollama_model(services: Services, request: ApiRequest) -> Response:
     """`POST /api/show`: a model as its file's header describes it; nothing is loaded."""
     check_enabled(services)
-    body: api.ShowOllamaModelRequest = with_known_model(services, request).body
-    name = body["model"]
+    body: api.ShowOllamaModelRequest = request.body
+    name = known_name(services, body.get("model") or body.get("name") or "")
     if not services.access.admission.may_use(request.caller, name):
         raise ModelNotFound(name)
     model = services.registry.for_model(name)

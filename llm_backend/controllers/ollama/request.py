@@ -18,10 +18,15 @@ def check_enabled(services: Services) -> None:
 def with_known_model(services: Services, request: ApiRequest) -> ApiRequest:
     """Returns the request with the model's name of this server: clients of Ollama write `NAME` and
     `NAME:latest` alike. Raises `Forbidden` and `QuotaExceeded` for that name."""
-    name: str = request.body.get("model") or request.body.get("name") or ""
-    plain = name.removesuffix(_TAG)
-    if plain != name and not services.registry.knows(name) and services.registry.knows(plain):
-        if request.caller.project is not None:
-            services.access.admission.check(request.caller, plain)
-        name = plain
+    name = known_name(services, request.body["model"])
+    if name != request.body["model"] and request.caller.project is not None:
+        services.access.admission.check(request.caller, name)
     return replace(request, body={**request.body, "model": name})
+
+
+def known_name(services: Services, name: str) -> str:
+    """Returns a model's name without `:latest` if this server knows only that; checks no
+    permission."""
+    plain = name.removesuffix(_TAG)
+    knows = services.registry.knows
+    return plain if not knows(name) and knows(plain) else name
