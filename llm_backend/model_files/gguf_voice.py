@@ -30,6 +30,7 @@ _SAMPLES_FOLDER = "voices"  # beside the model
 _SAMPLE_SUFFIXES = (".wav", ".mp3", ".flac")
 _SAMPLE_LIMIT_BYTES = 20_000_000
 _DEFAULT_SPEAKER = "default"
+_DEFAULT_LANGUAGE = "en"
 _COMPUTE_BYTES = 150_000_000  # of a long sentence, and of a speaker's sample
 _EMBEDDINGS = "token_embd.weight"
 _CELL_BYTES = 2 * 2  # keys and values, of 16 bits
@@ -93,6 +94,15 @@ class GgufVoiceFiles:
     def memory_bytes(self) -> int:
         """Memory of a loaded voice, an estimate."""
         return self.file_bytes + self.cell_bytes + self.table_bytes + _COMPUTE_BYTES
+
+    def find_language(self, speaker: str, requested: str = "") -> str | None:
+        """Returns the name of the language that is spoken: the requested one, else that of the
+        ending of the speaker's name (as in `anna.de`), else English. None if it is none of the
+        model's `languages`."""
+        if requested:
+            return self.languages.get(requested.partition("-")[0].lower())
+        default = self.languages.get(_DEFAULT_LANGUAGE)
+        return self.languages.get(speaker.rpartition(".")[2], default)
 
     def find_speaker(self, name: str) -> int | None:
         """Returns the number of a speaker by name or number; None if there is none."""

@@ -21,7 +21,7 @@ from llm_backend.engine import EngineClient
 from llm_backend.engine.messages import Speak, Spoken
 from llm_backend.errors import InvalidRequest
 from llm_backend.extras import install_command, is_installed
-from llm_backend.model_files import SpeakingFiles
+from llm_backend.model_files import GgufVoiceFiles, SpeakingFiles
 
 _SENTENCE_CHARACTERS = 300  # longer sentences are split: they take memory and delay the audio
 
@@ -58,21 +58,29 @@ class LocalVoice:
         """A sentence that names what the model needs to speak; None if it lacks nothing."""
         return missing_to_speak(self.name, self._files, self._espeak)
 
-    @property
-    def language(self) -> str:
-        """The language that the model reads."""
-        return self._files.language
+    def language_of(self, speaker: str, requested: str = "") -> str:
+        """Returns the language of a speaker. A model of several languages speaks a `requested`
+        one."""
+        files = self._files
+        if not isinstance(files, GgufVoiceFiles) or not files.samples_codes:
+            return files.language
+        return files.find_language(speaker, requested) or requested or files.language
 
     async def voices(self) -> Sequence[Voice]:
         """Returns OpenAI's names and the model's speakers. Raises `Unsupported` if `missing`."""
         check_installed(self.missing)
         speakers = self._files.speakers
         named = {one: speakers[_speaker_for(one, self._files)] for one in OPENAI_VOICES}
-        others = {id: f"{id} ({speaker})" for id, speaker in named.items() if id not in speakers}
-        names = {**others, **{one: one for one in speakers}}
+        others = {id: speaker for id, speaker in named.items() if id not in speakers}
         return [
-            Voice(id=id, name=name, language=self._files.language, gender=None, file="")
-            for id, name in names.items()
+            Voice(
+                id=id,
+                name=id if id == speaker else f"{id} ({speaker})",
+                language=self.language_of(speaker),
+                gender=None,
+                file="",
+            )
+            for id, speaker in {**others, **{one: one for one in speakers}}.items()
         ]
 
     async def speak(

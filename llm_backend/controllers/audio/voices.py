@@ -36,7 +36,12 @@ async def list_audio_voices(services: Services, request: ApiRequest) -> Response
     if cloning := [one for one in models if isinstance(one, LocalVoice) and one.takes_samples]:
         with translate_store_errors("voice"):
             sampled = await services.voices.list()
-        voices += [(model, _sampled_voice(model, one)) for model in cloning for one in sampled]
+            languages = await services.voices.consent_languages()
+        voices += [
+            (model, _sampled_voice(model, one, languages.get(one.consent_id, "")))
+            for model in cloning
+            for one in sampled
+        ]
     answer: api.AudioVoiceList = {
         "object": "list",
         "voices": [
@@ -81,5 +86,6 @@ def _voice_models(services: Services) -> list[EspeakModel | LocalVoice]:
     return [*([] if espeak is None else [espeak]), *own]
 
 
-def _sampled_voice(model: LocalVoice, sampled: StoredVoice) -> Voice:
-    return Voice(id=sampled.id, name=sampled.name, language=model.language, gender=None, file="")
+def _sampled_voice(model: LocalVoice, sampled: StoredVoice, consent_language: str) -> Voice:
+    language = model.language_of(sampled.id, consent_language)
+    return Voice(id=sampled.id, name=sampled.name, language=language, gender=None, file="")

@@ -140,14 +140,10 @@ class LlamaVoiceModel:
             yield sample
 
     def _language(self, command: Speak) -> str | None:
-        """Returns the language of a sentence: the command's, else that of the ending of its
-        speaker's name (as in `anna.de.wav`), else English. None if the voice does not speak it."""
-        assert self._languages is not None, "the voice speaks several languages"
-        if command.language:
-            return self._languages.get(command.language.partition("-")[0].lower())
+        """Returns the language of a sentence. None if the voice does not speak it."""
         speaker = None if command.sample else self._speaker(command)
         name = "" if speaker is None else self._files.speakers[speaker]
-        return self._languages.get(name.rpartition(".")[2], self._languages.get(_DEFAULT_LANGUAGE))
+        return self._files.find_language(name, command.language)
 
     def _warn_about_languages(self) -> None:
         """Logs the speakers whose names end like a language that the voice does not speak."""

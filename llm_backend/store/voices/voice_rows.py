@@ -1,6 +1,6 @@
 """Voices and consents as rows: SQL statements, each function one unit of work on a connection."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Table, func, insert, select, update
@@ -66,6 +66,12 @@ def find_voices(connection: Connection) -> Sequence[StoredVoice]:
     """All voices of the owner, the oldest first: `add_voice` bounds their number."""
     every = select(voices).order_by(voices.c.created_at, voices.c.seq)
     return [_voice(row) for row in connection.execute(every)]
+
+
+def find_consent_languages(connection: Connection) -> Mapping[str, str]:
+    """The languages of all consents of the owner, by id: `add_consent` bounds their number."""
+    every = select(voice_consents.c.id, voice_consents.c.language)
+    return {row.id: row.language for row in connection.execute(every)}
 
 
 def rename_consent(connection: Connection, id: str, name: str) -> StoredVoiceConsent:

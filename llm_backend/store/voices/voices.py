@@ -1,7 +1,7 @@
 """Store of cloned voices and of the consents to them: rows in the database, audio in the
 object store."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from llm_backend.store.database.database import Database
 from llm_backend.store.keyset_pages import Page, PageRequest
@@ -63,6 +63,10 @@ class VoiceStore:
     async def list(self) -> Sequence[StoredVoice]:
         """All voices of the owner, the oldest first."""
         return await self._database.read(voice_rows.find_voices)
+
+    async def consent_languages(self) -> Mapping[str, str]:
+        """The languages of all consents of the owner, by id."""
+        return await self._database.read(voice_rows.find_consent_languages)
 
     async def rename_consent(self, id: str, name: str) -> StoredVoiceConsent:
         """Changes the name of the consent. Raises `Missing`, `Unstorable`."""

@@ -5,11 +5,13 @@ import sys
 from importlib.util import find_spec
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
 from tests.controllers.administration.conftest import relaying_client, served
 from tests.engine.pocket_voice import write_pocket_voice
+from tests.engine.qwen_voice import write_qwen_voice
 from tests.media_files import wav
 from tests.missing import missing
 
@@ -66,3 +68,24 @@ async def test_a_voice_and_its_consent_are_deleted_where_the_extra_is_not_instal
 
     assert (refused.value.status_code, "llm-backend[audio]" in refused.value.message) == (501, True)
     assert (deleted.deleted, deleted_consent.deleted) == (True, True)
+
+
+async def test_voices_of_a_model_of_several_languages_are_listed_with_their_own(tmp_path):
+    if find_spec("av") is None:
+        missing("the extra is not installed: pip install 'llm-backend[audio]'")
+    model, projector = write_qwen_voice(tmp_path / "qwen")
+    samples = model.parent / "voices"
+    samples.mkdir()
+    for name in ("anna.de", "bert"):
+        (samples / f"{name}.wav").write_bytes(wav(2))
+    entry = {"path": str(model), "mmproj": str(projector), "load": "demand"}
+    async with served(tmp_path, models=[entry]) as client:
+        audio = client().audio
+        consent = await audio.voice_consents.create(**{**CONSENT, "language": "de-DE"})
+        cloned = await audio.voices.create(**{**VOICE, "consent": consent.id})
+        answer = await client().get("/audio/voices", cast_to=httpx.Response)
+    languages = {one["id"]: one["language"] for one in answer.json()["voices"]}
+
+    assert (languages["anna.de"], languages["bert"]) == ("german", "english")
+    assert (languages["alloy"], languages["ash"]) == ("german", "english")
+    assert languages[cloned.id] == "german"
