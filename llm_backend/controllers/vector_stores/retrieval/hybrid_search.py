@@ -59,11 +59,10 @@ async def search(
     stores = await find_stores(vector_stores, store_ids)
     for store in stores:
         await vector_stores.stores.record_use(store)
-    searched = [
-        (store, await _vectors(vector_stores, store, query, meter))
-        for store in stores
-        if store.dimensions
-    ]
+    with_points = [store for store in stores if store.dimensions]
+    models = dict.fromkeys(store.embedding_model for store in with_points)
+    vectors = {model: await _vectors(vector_stores, model, query, meter) for model in models}
+    searched = [(store, vectors[store.embedding_model]) for store in with_points]
     best, texts, stores_of = await _chunks(vector_stores, searched, query)
     if len(texts) < len(best):  # points without rows consumed part of the result limit
         complete = replace(query, condition=only_complete(query.condition))
@@ -106,9 +105,9 @@ def _is_similar(one: FusedPoint, query: Query) -> bool:
 
 
 async def _vectors(
-    vector_stores: VectorStoreServices, store: StoredVectorStore, query: Query, meter: Meter | None
+    vector_stores: VectorStoreServices, model: str, query: Query, meter: Meter | None
 ) -> Vectors:
-    embedder = await vector_stores.embedders.get(store.embedding_model)
+    embedder = await vector_stores.embedders.get(model)
     return await embedder.embed(query.texts, meter)
 
 

@@ -59,6 +59,7 @@ class Embedder:
 
     def __init__(self, failures: Sequence[Exception] = ()) -> None:
         self._failures = list(failures)
+        self.embedded: list[Sequence[str]] = []
 
     async def get(self, name: str) -> "Embedder":
         return self
@@ -67,6 +68,7 @@ class Embedder:
         return [len(text.split()) for text in texts]
 
     async def embed(self, texts: Sequence[str], meter: object) -> list[list[float]]:
+        self.embedded.append(texts)
         if self._failures:
             raise self._failures.pop(0)
         if "for ever" in "".join(texts):
@@ -136,9 +138,9 @@ def new_file(name: str) -> NewVectorFile:
     return NewVectorFile(document=f"vsf_{name}", file_id=name, filename=name, chunking=chunking)
 
 
-async def add_store(stores: VectorStores, *names: str) -> None:
+async def add_store(stores: VectorStores, *names: str, id: str = "vs_1") -> None:
     store = StoredVectorStore(
-        id="vs_1", created_at=0, name="", last_active_at=stores.now, embedding_model="m"
+        id=id, created_at=0, name="", last_active_at=stores.now, embedding_model="m"
     )
     await stores.add(store, [new_file(name) for name in names])
 
@@ -195,6 +197,21 @@ async def test_a_file_that_is_complete_is_found(jobs, stores, indexes) -> None:
 
     assert await found(shelf) == {"a"}
     assert (await stores.get_with_counts("vs_1")).files.completed == 1
+
+
+async def test_a_query_is_embedded_once_for_all_stores_of_a_model(jobs, stores, indexes) -> None:
+    shelf = vector_stores(stores, indexes[0])
+    await add_store(stores, "a")
+    await add_store(stores, "b", id="vs_2")
+    for _ in range(2):
+        await take_in(jobs, shelf, {"a": "The gate opens.", "b": "A gate."})
+    embedder: Any = shelf.embedders
+    embedder.embedded.clear()
+
+    hits = await search(shelf, ["vs_1", "vs_2"], Query(texts=["gate"], limit=10), None)
+
+    assert {hit.store_id for hit in hits} == {"vs_1", "vs_2"}
+    assert embedder.embedded == [["gate"]]
 
 
 async def test_the_vectors_of_a_deleted_file_are_removed_and_those_of_others_stay(
