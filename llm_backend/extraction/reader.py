@@ -60,8 +60,9 @@ def _run(read: Callable[[IO[bytes]], Iterator[str]], text_bytes: int) -> tuple[i
 
 
 def clean(text: str) -> str:
-    """Converts line ends to those of Unix, and removes artefacts of libraries. These are NUL
-    characters, and PDFium's mark (U+FFFE) for a hyphen that only divides a word between lines."""
+    """Converts line ends of Windows to those of Unix, and removes artefacts of libraries. These are
+    NUL characters, and PDFium's mark (U+FFFE) for a hyphen that only divides a word between
+    lines."""
     return text.replace("\r\n", "\n").replace("\0", "").replace("\ufffe", "")
 
 

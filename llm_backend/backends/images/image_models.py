@@ -40,8 +40,8 @@ class ImageModels:
 
     def default(self, operation: Sequence[str], *, has_upstream: bool) -> ImageModel | None:
         """Returns the model of a request that names none: an image server's, or the only local
-        one. None if such requests are for an upstream. Raises `InvalidRequest` if there are
-        several local models."""
+        one. None if such requests are for an upstream, or if no model draws. Raises
+        `InvalidRequest` for several local models without a server or an upstream."""
         if self._servers is not None and self._servers.is_default(operation):
             return ImageServerModel(model=None)
         local = self._registry.drawing_models

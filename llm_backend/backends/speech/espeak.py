@@ -153,7 +153,7 @@ def _plain_text(text: str) -> str:
 async def _whole_samples(
     first: bytes, chunks: AsyncGenerator[bytes, None]
 ) -> AsyncGenerator[bytes, None]:
-    """Yields the same bytes, cut between samples of 16 bits."""
+    """Yields the same bytes, cut between samples of 16 bits; a part of a sample comes last."""
     rest = first
     async for chunk in chunks:
         data = rest + chunk

@@ -52,8 +52,8 @@ class SpeechUsage:
 
 
 class SpeechSynthesizer:
-    """Reads texts aloud by voices. `observe` gets a model's name and the usage of each request,
-    even if its client has disconnected."""
+    """Reads texts aloud by voices. `observe` gets a model's name and the usage of each request that
+    got a permit, even if its client has disconnected."""
 
     def __init__(self, permits: FairSemaphore, observe: Callable[[str, SpeechUsage], None]) -> None:
         self._permits = permits

@@ -48,8 +48,9 @@ class StyledImage:
 
 
 async def style_image(data: bytes, style: ImageStyle, *, limit: int) -> StyledImage:
-    """Returns a drawn image in the form of the answer. Raises `UpstreamFailed` for
-    one that is damaged, or has more than `limit` pixels."""
+    """Returns a drawn image in the form of the answer. Raises `UpstreamFailed` for one that is
+    damaged, or has more than `limit` pixels. Without the extra `images` only the signature of a PNG
+    is checked."""
     return await offload_media(_style, data, style, limit)
 
 
