@@ -5,7 +5,7 @@ import { RequestError } from "./api.js";
 import { AnswerFailures } from "./answer_failures.js";
 import { AnswerStream, listTools } from "./answer_stream.js";
 import { newId } from "./conversation.js";
-import { cancel, findRunning } from "./detached.js";
+import { cancel, cancelRunning, findRunning } from "./detached.js";
 import { byId, fitHeight } from "./dom.js";
 import { t } from "./language.js";
 import { isContinuable, isEmpty } from "./messages.js";
@@ -14,8 +14,9 @@ import { Turn } from "./turn.js";
 
 export class Answers {
   #turn = null; // the answer in progress
-  #calling = new Map(); // by id: `{ conversation, turn }` while its tools are called; `turn` is null
-  // once the results wait to be sent to the model
+  #onPage = new Map(); // by id: `{ conversation, turn }` of turns that go on on this page when they are
+  // left; `turn` is null once results of tools wait to be sent to the model
+  #returned = null; // the question that was put back into its field
   #view;
   #stream;
   #failures;
@@ -85,7 +86,7 @@ export class Answers {
     this.#notice.hide();
     this.#view.draw();
     const onRetry = () => {
-      byId("prompt").value = ""; // where the question was put back
+      this.#withdrawReturned();
       this.branch(index, text);
     };
     await this.#ask(text, { images, documents }, { previous, onRetry });
@@ -109,27 +110,40 @@ export class Answers {
   /** Leaves the open chat: its answer continues at the server and its calls of tools on this page;
    *  another answer ends. */
   leave() {
-    if (!this.#turn?.isLeavable) return this.stop();
-    this.#turn.leave();
+    const turn = this.#turn;
+    if (!turn?.isLeavable) return this.stop();
+    const { conversation } = this.#view;
+    if (!turn.hasBegun) this.#onPage.set(conversation.id, { conversation, turn });
+    turn.leave();
     this.#setTurn(null);
   }
 
-  /** Returns the conversation with an id, and its turn, if its tools are or were called while it was
-   *  not shown. */
-  findCalling(id) {
-    return this.#calling.get(id) ?? null;
+  /** Returns the conversation with an id, and its turn, if it goes on on this page. */
+  findOnPage(id) {
+    return this.#onPage.get(id) ?? null;
   }
 
   /** Shows a turn of the open chat again that went on while another chat was open, or has the model
    *  continue with the results. */
   resume({ conversation, turn }) {
     if (turn === null) {
-      this.#calling.delete(conversation.id);
+      this.#onPage.delete(conversation.id);
       this.#answer();
       return;
     }
     turn.resume();
     this.#setTurn(turn);
+    if (turn.answerView) this.#view.resumeAnswer(turn.answerView);
+  }
+
+  /** Ends the answer to a chat that is about to be deleted. */
+  async cancel(id) {
+    const { turn = null } = this.#onPage.get(id) ?? {},
+      isOpen = id === this.#view.conversation.id;
+    this.#onPage.delete(id);
+    turn?.stop();
+    if (isOpen) this.#turn?.stop();
+    await cancelRunning(id);
   }
 
   /** Shows a chat whose answer the server is writing, and follows it. */
@@ -162,7 +176,7 @@ export class Answers {
   }
 
   async #regenerate() {
-    if (this.#turn || (await this.#isRejoined())) return;
+    if (!(await this.#isFree())) return;
     const previous = this.#view.conversation.branchAtAnswer();
     this.#view.transcript.removeLastAnswer();
     await this.#answer({ previous });
@@ -170,7 +184,7 @@ export class Answers {
 
   /** Has the model continue its last answer, which was cut. */
   async #continue() {
-    if (this.#turn || (await this.#isRejoined())) return;
+    if (!(await this.#isFree())) return;
     this.#view.transcript.removeLastAnswer();
     await this.#answer({ isContinued: true });
   }
@@ -178,21 +192,23 @@ export class Answers {
   /** Sends the question that got no answer: from its field, or from the chat if another was begun. */
   async #retry() {
     this.#notice.hide();
-    if (await this.#isRejoined()) {
-      byId("prompt").value = ""; // where the question was put back
-      return;
-    }
+    if (!(await this.#isFree())) return;
     const { role } = this.#view.conversation.messages.at(-1) ?? {};
-    if ((role === "user" || role === "tool") && !this.#turn) await this.#answer();
+    if (role === "user" || role === "tool") await this.#answer();
     else await this.send();
   }
 
-  /** Follows the answer of the open chat if the server is writing it; returns whether it is. */
-  async #isRejoined() {
+  /** Returns whether the open chat can be answered now: it cannot while an answer is in progress, which
+   *  is followed if only the server knows of it, nor once another chat is open. */
+  async #isFree() {
+    if (this.#turn) return false;
     const { conversation } = this.#view;
     const run = this.#options.isDetaching ? await findRunning(conversation.id) : null;
-    if (run) this.rejoin(this.#view.conversation, run);
-    return run !== null;
+    if (this.#turn || conversation !== this.#view.conversation) return false;
+    if (!run) return true;
+    this.#withdrawReturned();
+    this.rejoin(conversation, run);
+    return false;
   }
 
   // -- answers
@@ -220,9 +236,12 @@ export class Answers {
       turn = new Turn({
         onSilence: () => (isElsewhere ? this.#failures.showElsewhere() : this.#failures.showSilence(conversation)),
       });
+    turn.answerView = answerView;
     turn.isElsewhere = isElsewhere;
-    if (followedId) turn.detachedId = followedId;
-    else {
+    if (followedId) {
+      turn.detachedId = followedId;
+      turn.hasBegun = true;
+    } else {
       conversation.system = this.#options.system;
       if (this.#options.isDetaching && !this.#options.isDrawing && !isContinued) turn.detachedId = newId();
     }
@@ -233,11 +252,15 @@ export class Answers {
       if (followedId) await this.#stream.follow(conversation, answerView, turn);
       else await this.#stream.request(conversation, answerView, turn, isContinued);
     } catch (error) {
-      if (!turn.isStopped && !turn.isLeft) failure = error;
+      if (!turn.isStopped && !(turn.isLeft && turn.hasBegun)) failure = error;
     }
     turn.end();
     if (this.#turn === turn) this.#setTurn(null);
-    if (turn.isLeft) return this.#onStored();
+    if (this.#onPage.get(conversation.id)?.turn === turn) this.#onPage.delete(conversation.id);
+    if (turn.isLeft) {
+      if (failure) this.#reportLeft(failure, conversation);
+      return this.#onStored();
+    }
     if (failure?.status === 404 ? followedId : isElsewhere && !failure) {
       this.#notice.hideMild();
       await this.#onFinished(conversation); // it has ended meanwhile, and is stored
@@ -251,6 +274,7 @@ export class Answers {
       else if (!hasAnswer && !turn.isStopped) this.#failures.showEmpty({ lastAnswer, onRetry });
       const stoppedId = hasAnswer && (failure || turn.isStopped) ? conversation.storedId : null;
       await this.#onStored(this.#options.isStoring ? stoppedId : null);
+      if (this.#options.isStoring && hasAnswer && (await conversation.storeTitle())) await this.#onStored();
       if (!failure && !turn.isStopped) {
         await conversation.deleteEarlier();
         this.#generateTitle(conversation);
@@ -263,6 +287,21 @@ export class Answers {
   #setTurn(turn) {
     this.#turn = turn;
     this.#view.showAnswering(turn !== null);
+  }
+
+  /** Shows why a chat that was left before its answer began gets none; a button opens it and asks again. */
+  #reportLeft(failure, conversation) {
+    const retry = () => {
+      this.leave();
+      this.#router.push(conversation.path);
+      this.#options.choose(conversation.model);
+      this.#view.show(conversation);
+      this.#attachments.show(conversation.metadata.vector_store);
+      return this.#answer();
+    };
+    conversation.dropAnswer();
+    failure.message = `${conversation.title}: ${failure.message}`; // another chat is shown
+    this.#errors.show(failure, [[t("Try again"), () => this.#attempt(retry)]]);
   }
 
   /** Draws the end of an answer; returns whether there is one. */
@@ -302,11 +341,24 @@ export class Answers {
       conversation.removeLastQuestion();
       this.#view.transcript.removeLastQuestion();
     }
+    this.#returned = question;
     field.value = question.content;
     this.#images.show(question.images);
     this.#documents.show(question.documents);
     fitHeight(field);
     this.#view.showGreeting();
+  }
+
+  /** Removes a question that was put back into its field, and what goes with it, once it is sent again;
+   *  a message that was written instead stays. */
+  #withdrawReturned() {
+    const field = byId("prompt");
+    if (field.value !== this.#returned?.content) return;
+    field.value = "";
+    fitHeight(field);
+    this.#images.take();
+    this.#documents.take();
+    this.#returned = null;
   }
 
   /** Has a model of this server name a new chat, if the options say so. */
@@ -342,9 +394,10 @@ export class Answers {
   /** Makes the calls, or not, and has the model continue with their results. A call that has its result
    *  is not made again when another one fails. */
   async #answerCalls(conversation, calls, isAllowed) {
+    if (this.#turn || conversation !== this.#view.conversation) return;
     const turn = new Turn({ onSilence: () => this.#failures.showToolSilence(), outlivesView: true });
     this.#setTurn(turn);
-    this.#calling.set(conversation.id, { conversation, turn });
+    this.#onPage.set(conversation.id, { conversation, turn });
     let failure = null;
     try {
       const { runCall } = await turn.wait(import("./tools.js"));
@@ -356,7 +409,7 @@ export class Answers {
       if (!turn.isStopped) failure = error;
     }
     turn.end();
-    this.#calling.delete(conversation.id);
+    this.#onPage.delete(conversation.id);
     if (this.#turn === turn) this.#setTurn(null);
     if (calls.every(({ result }) => result !== undefined)) {
       for (const call of calls) conversation.addResult(call, call.result);
@@ -376,7 +429,7 @@ export class Answers {
     }
     const { parameters, isStoring, isDetaching } = this.#options;
     if (!isDetaching) {
-      this.#calling.set(conversation.id, { conversation, turn: null });
+      this.#onPage.set(conversation.id, { conversation, turn: null });
       return;
     }
     const answers = conversation.answer({
@@ -392,6 +445,8 @@ export class Answers {
     try {
       for await (const _ of answers) break; // it has begun
     } catch (error) {
+      conversation.dropAnswer();
+      this.#onPage.set(conversation.id, { conversation, turn: null }); // opening the chat tries again
       error.message = `${conversation.title}: ${error.message}`; // another chat is shown
       throw error;
     }

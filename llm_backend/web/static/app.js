@@ -49,9 +49,11 @@ class App {
     onFailed: (error) => this.#errors.show(error),
   });
   #chats = new Chats({
+    onDeleting: (id) => this.#answers.cancel(id),
     onDeleted: () => this.openNewChat(),
     onRenamed: (id, title) => this.#view.rename(id, title),
     onFailed: (error) => this.#errors.show(error),
+    onReloadFailed: (error) => this.#errors.showUnlessShown(error),
   });
   #router = new Router({
     options: this.#options,
@@ -239,7 +241,7 @@ class App {
     else if (sidebar.isOpen) {
       sidebar.close();
       byId("open-sidebar").focus();
-    } else this.#answers.stop();
+    } else if (this.#router.isAtChat) this.#answers.stop();
   }
 }
 

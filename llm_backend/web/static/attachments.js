@@ -20,6 +20,7 @@ export class Attachments {
   #field = byId("files");
   #canSee = false;
   #canReadFiles = false;
+  #takesDocuments = false;
   #images;
   #documents;
   #files; // of the open chat
@@ -60,8 +61,9 @@ export class Attachments {
   offer({ canSee, canReadFiles, takesDocuments, takesPdfs }) {
     this.#canSee = canSee;
     this.#canReadFiles = canReadFiles;
+    this.#takesDocuments = takesDocuments;
     this.#documents.takesPdfs = takesPdfs;
-    byId("attach").hidden = !takesDocuments; // without a model
+    byId("attach").hidden = !takesDocuments && !canSee; // without a model
   }
 
   /** Shows the files of a store instead of the others; null for a chat without files. */
@@ -98,6 +100,7 @@ export class Attachments {
     if (this.#canSee && Images.takes(file)) await this.#images.add(file);
     else if (this.#canReadFiles) await this.#files.add(file);
     else if (Images.takes(file)) throw new RequestError(0, t("{name} is no image that the model can see.", file));
+    else if (!this.#takesDocuments) throw new RequestError(0, t("{name} is no image.", file));
     else await this.#documents.add(file);
   }
 
@@ -126,6 +129,7 @@ class ChatFiles {
   list = [];
   #storeId; // a promise, so that files attached together share one store; null before the first
   #left = new AbortController(); // aborted when the chat is not shown any more
+  #loading = Promise.resolve(); // of the files that the store has
   #onChange;
 
   constructor(storeId, onChange) {
@@ -134,7 +138,11 @@ class ChatFiles {
   }
 
   /** Loads the files of the store. */
-  async load() {
+  load() {
+    return (this.#loading = this.#load());
+  }
+
+  async #load() {
     if (this.#storeId === null) return;
     try {
       const storeId = await this.#storeId,
@@ -156,6 +164,7 @@ class ChatFiles {
   }
 
   async readyStore() {
+    await Promise.allSettled([this.#loading]); // its failure is shown where the chat is
     await Promise.allSettled(this.list.map(({ isReady }) => isReady));
     return this.list.length ? this.#storeId : null;
   }

@@ -39,15 +39,15 @@ export class ChatOpener {
   }
 
   /** Loads a chat from the server, by its id as addresses have it, and shows it; an answer in progress
-   *  is followed. A chat whose calls of tools are being made on this page is shown as it is here. */
+   *  is followed. A chat whose turn goes on on this page is shown as it is here. */
   async load(kind, encodedId) {
     const { path } = this.#router;
     try {
       const id = decodeId(encodedId),
-        calling = kind === "chat" ? this.#answers.findCalling(id) : null;
-      if (calling) {
-        const { filesShown } = this.#show(calling.conversation);
-        this.#answers.resume(calling);
+        ongoing = kind === "chat" ? this.#answers.findOnPage(id) : null;
+      if (ongoing) {
+        const { filesShown } = this.#show(ongoing.conversation);
+        this.#answers.resume(ongoing);
         await filesShown;
         return;
       }

@@ -49,6 +49,12 @@ export class ChatView {
     this.#onDrawn();
   }
 
+  /** Shows an answer in progress again, in place of what its conversation has of it. */
+  resumeAnswer(answerView) {
+    if (this.conversation.lastAnswer) this.transcript.removeLastAnswer();
+    this.transcript.resume(answerView);
+  }
+
   showTitle() {
     const { title } = this.conversation;
     byId("heading").textContent = title || t("New chat");
@@ -85,6 +91,7 @@ export class ChatView {
     button.classList.toggle("is-stop", isAnswering);
     byId("announcer").replaceChildren();
     if (!isAnswering) return;
+    this.transcript.removeApproval(); // the calls that it asks about are not the last answer's any more
     announce(t("The model is answering."));
     this.#notice.hide();
     byId("speed").textContent = "";

@@ -7,7 +7,7 @@ import {
   searchChats,
   listChats,
   loadConversation,
-  loadStoredChat,
+  loadStoredChatIfThere,
   rename,
   titleOf,
 } from "./conversation.js";
@@ -38,11 +38,17 @@ export class Chats {
   });
   #loading = new AbortController();
   #timer = null;
+  #onDeleting;
   #onDeleted;
   #onRenamed;
   #onFailed;
+  #onReloadFailed;
 
-  constructor({ onDeleted, onRenamed, onFailed }) {
+  /** `onDeleting` ends the answer to the conversation of an id, and `onDeleted` is called once the open
+   *  chat is deleted. `onReloadFailed` gets errors of reloads that no one asked for. */
+  constructor({ onDeleting, onDeleted, onRenamed, onFailed, onReloadFailed }) {
+    this.#onDeleting = onDeleting;
+    this.#onReloadFailed = onReloadFailed;
     this.#onDeleted = onDeleted;
     this.#onRenamed = onRenamed;
     this.#onFailed = onFailed;
@@ -71,7 +77,7 @@ export class Chats {
   #scheduleReload(isNeeded) {
     clearTimeout(this.#timer);
     if (isNeeded)
-      this.#timer = setTimeout(() => this.load().catch((error) => this.#onFailed(error)), RELOAD_MS);
+      this.#timer = setTimeout(() => this.load().catch(this.#onReloadFailed), RELOAD_MS);
   }
 
   /** Fetches a page of all chats, or of those with the words of the search field. */
@@ -290,7 +296,8 @@ export class Chats {
 
   /** Saves them as one file. */
   async #saveAll(chats) {
-    const open = (chat) => (conversationOf(chat) ? loadConversation(conversationOf(chat)) : loadStoredChat(chat.id));
+    const open = (chat) =>
+      conversationOf(chat) ? loadConversation(conversationOf(chat)) : loadStoredChatIfThere(chat.id);
     const conversations = [];
     for (const chat of chats) conversations.push(await open(chat)); // each takes several requests
     saveChats(conversations.filter(Boolean)); // one may be deleted by now
@@ -302,22 +309,33 @@ export class Chats {
         ? t("Delete this chat? This cannot be undone.")
         : t("Delete these {count} chats? This cannot be undone.", { count: chats.length });
     if (!(await isConfirmed(question))) return;
+    const deletedPaths = [];
     try {
-      for (const chat of chats) await deleteChat(chat);
+      for (const chat of chats) {
+        await this.#deleteChat(chat);
+        deletedPaths.push(pathOf(chat));
+      }
     } catch (error) {
       this.#onFailed(error);
     }
     this.#selection.end();
     this.#drawnList = "";
     await this.load().catch(this.#onFailed);
-    if (chats.some((chat) => pathOf(chat) === this.#currentPath)) this.#onDeleted();
+    if (deletedPaths.includes(this.#currentPath)) this.#onDeleted();
+  }
+
+  /** Deletes a chat for good: an answer in progress would store it again at its end. */
+  async #deleteChat(chat) {
+    const conversation = conversationOf(chat);
+    if (conversation) await this.#onDeleting(conversation);
+    await deleteChat(chat);
   }
 
   async #delete(chat, path, item) {
     const title = titleOf(chat);
     if (!(await isConfirmed(t("Delete “{title}”? This cannot be undone.", { title })))) return;
     try {
-      await deleteChat(chat);
+      await this.#deleteChat(chat);
     } catch (error) {
       this.#onFailed(error);
       return;

@@ -254,6 +254,15 @@ export class Conversation {
     return true;
   }
 
+  /** Gives the stored chat its title, if it got another one while the answer was written; returns
+   *  whether it did. */
+  async storeTitle() {
+    if (this.isForeign || this.metadata.title === this.title) return false;
+    this.metadata = { ...this.metadata, title: this.title };
+    await rename({ id: this.storedId, metadata: this.metadata }, this.title);
+    return true;
+  }
+
   /** Deletes the completions that later ones continue, once the latest is stored and no newer one is.
    *  The ends of branches stay, and questions of other tabs. */
   async deleteEarlier() {
@@ -322,7 +331,7 @@ export async function loadConversation(id) {
   if (!stored.length) return null;
   const [latest, ...earlier] = await Promise.all([
     restore(stored[0]),
-    ...stored.slice(1).map(restoreIfStored),
+    ...stored.slice(1).map((one) => ifStored(restore(one))),
   ]);
   const branches = [...earlier.filter(Boolean).reverse(), latest];
   latest.setBranches(branches.map(({ messages }) => messages));
@@ -334,10 +343,13 @@ export async function loadStoredChat(storedId) {
   return restore(await request(`${PATH}/${encodeURIComponent(storedId)}`));
 }
 
-/** Returns an earlier state of a conversation; null if it has just been deleted. */
-async function restoreIfStored(completion) {
+/** Returns the conversation of a stored completion of any client; null if it is deleted. */
+export const loadStoredChatIfThere = (storedId) => ifStored(loadStoredChat(storedId));
+
+/** Returns the result of a request; null if what it asks for has been deleted. */
+async function ifStored(promise) {
   try {
-    return await restore(completion);
+    return await promise;
   } catch (error) {
     if (error.status === 404) return null;
     throw error;

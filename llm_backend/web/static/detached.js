@@ -23,6 +23,15 @@ export const findRunning = async (conversation) =>
 /** Yields the chat with its messages, and then the events of its answer from the first. */
 export const followDetached = (id, signal) => streamEvents(`${PATH}/${encodeURIComponent(id)}`, { signal });
 
+/** Ends the answer that the server is writing to a conversation, if any; returns once it is stored. */
+export async function cancelRunning(conversation) {
+  const run = await findRunning(conversation);
+  if (!run) return;
+  await cancel(run.id);
+  for (let pause = 50; await findRunning(conversation); pause = Math.min(pause * 2, 1000))
+    await new Promise((resolve) => setTimeout(resolve, pause));
+}
+
 /** Ends an answer; one that has already ended is no error. */
 export async function cancel(id) {
   try {

@@ -7,7 +7,7 @@
 import { make } from "./dom.js";
 import { t } from "./language.js";
 
-const ADDRESS = "/web/diagrams.html";
+const ADDRESS = "web/diagrams.html";
 const LONGEST = 50_000; // characters of a source that is drawn
 const PATIENCE_MS = 20_000; // for one picture, and for the frame
 

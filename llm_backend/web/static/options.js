@@ -68,7 +68,8 @@ export class Options {
   /** True if the chosen model takes images by its description, is an upstream's without a
    * description, or draws (it can edit an image). */
   get canSee() {
-    return this.isDrawing || (this.#chosen?.input_modalities?.includes("image") ?? !this.isLocal);
+    const { input_modalities: kinds } = this.#chosen ?? { input_modalities: [] }; // without a model
+    return this.isDrawing || (kinds?.includes("image") ?? !this.isLocal);
   }
 
   /** True if text files can be put into messages to the chosen model: true of every model that
@@ -197,10 +198,13 @@ export class Options {
     field.focus();
   }
 
-  /** Chooses a model, and its personality, if there is one of this name. */
+  /** Chooses a model, and its personality, if there is one of this name; the model's field gets a
+   *  `change` event if it is another one. */
   choose(name) {
+    const before = this.#base;
     this.#wanted = name ?? this.#wanted;
     this.#select(name);
+    if (this.#base !== before) this.#models.dispatchEvent(new Event("change"));
   }
 
   #select(name) {

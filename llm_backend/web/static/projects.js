@@ -6,6 +6,8 @@ import { make } from "./dom.js";
 import { t } from "./language.js";
 import { row, table } from "./tables.js";
 
+const STATES = { active: t("active"), archived: t("archived") };
+
 export const DEFAULT_PROJECT = "proj_default"; // which stays
 
 /** The table of all projects. `change` runs a change, which may return the id of the project to be
@@ -15,7 +17,7 @@ export function projectTable(projects, path, change, formatTime) {
     const { id, name, created_at: at, status } = project;
     const canArchive = status === "active" && id !== DEFAULT_PROJECT;
     const button = canArchive ? archiveButton(project, path, change) : "";
-    return row(name ?? id, make("code", {}, id), formatTime(at), status, button);
+    return row(name ?? id, make("code", {}, id), formatTime(at), STATES[status] ?? status, button);
   });
   const section = table(
     t("Projects"),

@@ -5,15 +5,16 @@ import { sidebar } from "./sidebar.js";
 
 // Pages beside the chat; each is loaded when it is first opened.
 const PAGES = {
-  status: async (options) => new (await import("./status.js")).StatusPage(options),
-  operations: async () => new (await import("./operations.js")).OperationsPage(),
-  compare: async (options) => new (await import("./compare.js")).ComparePage(options),
-  administration: async () => new (await import("./administration.js")).AdministrationPage(),
+  status: async () => (await import("./status.js")).StatusPage,
+  operations: async () => (await import("./operations.js")).OperationsPage,
+  compare: async () => (await import("./compare.js")).ComparePage,
+  administration: async () => (await import("./administration.js")).AdministrationPage,
 };
 
 export class Router {
   #path = null; // the address whose page is shown, or being opened
   #opening = null; // promise of that
+  #visit = 0; // how many addresses have been followed: one may be left and followed again meanwhile
   #pages = {};
   #options;
   #onLeave;
@@ -49,6 +50,7 @@ export class Router {
   follow() {
     if (!this.#isFollowed) this.#onLeave();
     this.#path = location.hash;
+    this.#visit += 1;
     this.#opening = this.#open().catch((error) => this.#onFailed(error));
   }
 
@@ -91,13 +93,15 @@ export class Router {
 
   /** Opens a page beside the chat; an answer in progress continues meanwhile. */
   async #openPage(page) {
-    const path = this.#path;
+    const visit = this.#visit;
     showPage(page);
     try {
-      this.#pages[page] ??= await PAGES[page](this.#options);
-      if (path === this.#path) await this.#pages[page].open();
+      const Page = await PAGES[page]();
+      if (visit !== this.#visit) return;
+      this.#pages[page] ??= new Page(this.#options);
+      await this.#pages[page].open();
     } catch (error) {
-      if (path !== this.#path) return;
+      if (visit !== this.#visit) return;
       showPage("chat");
       this.#onFailed(error);
     }

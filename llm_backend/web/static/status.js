@@ -138,7 +138,10 @@ export class StatusPage {
   /** Offers downloads, and removal of models in the server's folder, to keys that administer. */
   async #offerDownloads() {
     if (!this.#options.isLoaded) await this.#options.loadModels();
-    if (!this.#options.mayAdminister) return;
+    if (!this.#options.mayAdminister) {
+      this.#downloads.replaceChildren(); // of another key
+      return;
+    }
     const isServed = this.#options.servesFolder;
     if (this.#options.pullsModels && !this.#downloads.hasChildNodes())
       this.#downloads.append(downloadForm({ isServed, onDownloaded: () => this.#findRemovable() }));
@@ -179,7 +182,8 @@ export class StatusPage {
     this.#figures.running.textContent = formatCount(sum("running"));
     this.#figures.waiting.textContent = formatCount(sum("waiting"));
     this.#figures.cached.textContent = formatShare(sum("cached_tokens"), sum("admitted_tokens"));
-    this.#samples.push({ at: performance.now(), generated: sum("generated_tokens") });
+    if (failure === null) this.#samples.push({ at: performance.now(), generated: sum("generated_tokens") });
+    else this.#samples = []; // else the tokens from before would count as new once it answers again
     this.#drawModels(models);
     this.#drawingsTable.hidden = drawings.length === 0;
     this.#drawings.replaceChildren(...drawings.map(drawingRow));

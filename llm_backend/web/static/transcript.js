@@ -102,12 +102,16 @@ export class Transcript {
   /** Puts the question whether calls may be made under the last answer, and opens what they send. It is
    *  announced, but gets no focus: the next key of a message that is being written would decide it. */
   showApproval(element) {
-    this.#element.querySelector(".approval")?.remove();
+    this.removeApproval();
     const answer = this.#element.querySelector("article:last-child.answer");
     for (const call of answer?.querySelectorAll(".calls > details") ?? []) call.open = true;
     answer?.querySelector(".tools").before(element);
     announce(element.querySelector("p").textContent);
     this.scrollToEnd();
+  }
+
+  removeApproval() {
+    this.#element.querySelector(".approval")?.remove();
   }
 
   /** Focuses the button of a step again, or its neighbour if there is no further variant. */
@@ -186,9 +190,9 @@ class AnswerView {
   /** Draws the whole answer and its buttons. */
   finish(answer) {
     this.#drawing.stop();
-    this.#draw(answer);
     this.element.classList.remove("is-growing");
     this.element.removeAttribute("aria-busy");
+    this.#draw(answer);
     if (answer.isCut) this.addNote(t("Cut short"));
     if (answer.retrieval) this.#showRetrieval(answer.retrieval);
     if (this.#image) {
@@ -197,7 +201,7 @@ class AnswerView {
     }
     if (navigator.clipboard && answer.content)
       this.#tools.append(copyButton(t("Copy the answer"), () => answer.content));
-    if (answer.content) this.#tools.append(speakButton(() => this.#body.innerText));
+    if (answer.content) this.#tools.append(speakButton(() => this.#markdown.all.join("\n")));
   }
 
   /** Adds a note about the answer. */
@@ -207,22 +211,25 @@ class AnswerView {
 
   /** Announces new text to screen readers; whole blocks while the answer grows, and an image at its end. */
   announce() {
-    const isGrowing = this.element.classList.contains("is-growing");
     if (this.#image) {
-      if (!isGrowing) this.#image.announce();
+      if (!this.#isGrowing) this.#image.announce();
       return;
     }
-    const blocks = isGrowing
+    const blocks = this.#isGrowing
       ? this.#markdown.settled
       : this.#markdown.all;
     for (const text of blocks.slice(this.#announced)) announce(text);
     this.#announced = blocks.length;
   }
 
+  get #isGrowing() {
+    return this.element.classList.contains("is-growing");
+  }
+
   #draw(answer) {
-    const { content, reasoning, calls = [] } = answer;
+    const { content, reasoning, calls = [], drawn } = answer;
     this.#transcript.drawKeepingEnd(() => {
-      if (isDrawn(answer)) {
+      if (drawn || (!this.#isGrowing && isDrawn(answer))) { // more text may follow the name of an image
         this.#showImage(answer);
         return;
       }

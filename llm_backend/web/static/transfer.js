@@ -23,7 +23,7 @@ export function wireTransfer({ current, onImported, onFailed }) {
     if (!file) return;
     try {
       const chats = await readChats(file);
-      offerChats(chats, onImported);
+      offerChats(chats, (chat) => onImported(chat).catch(onFailed));
       if (chats.length === 1) await onImported(chats[0]);
     } catch (error) {
       onFailed(error);

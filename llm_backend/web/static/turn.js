@@ -17,6 +17,10 @@ export class Turn {
   detachedId = null;
   /** True if another server of the database writes the answer, which is shown here at its end. */
   isElsewhere = false;
+  /** The view of the answer; null of a turn that calls tools. */
+  answerView = null;
+  /** True once the server has the request, and has sent an event of the answer. */
+  hasBegun = false;
   #controller = new AbortController();
   #timer = setInterval(() => this.#check(), SILENCE_MS);
   #hasEvents = false;
@@ -44,10 +48,11 @@ export class Turn {
     this.#controller.abort();
   }
 
-  /** Shows it no more: the server continues the answer, or this page the turn that outlives its view. */
+  /** Shows it no more: the server continues the answer, once it has the request, or this page the turn
+   *  that outlives its view. */
   leave() {
     this.isLeft = true;
-    if (!this.#outlivesView) this.#controller.abort();
+    this.#endIfDetached();
   }
 
   /** Shows a turn again that outlived its view. */
@@ -57,7 +62,13 @@ export class Turn {
 
   /** Notes that an event of the answer has come. */
   noteEvent() {
-    this.#hasEvents = true;
+    this.#hasEvents = this.hasBegun = true;
+    this.#endIfDetached();
+  }
+
+  /** Ends what the server goes on with for a chat that is not shown. */
+  #endIfDetached() {
+    if (this.isLeft && this.hasBegun && !this.#outlivesView) this.#controller.abort();
   }
 
   end() {

@@ -117,9 +117,12 @@ export function wireDictation() {
       recorder = await record();
       button.disabled = false;
       show(button, "stop", t("Stop recording"));
-      const audio = await recorder.audio;
+      const { audio, ended } = recorder;
+      const recorded = await audio;
       button.disabled = true;
-      if (audio) insert(await transcribe(audio));
+      if (!recorded) return;
+      const text = await transcribe(recorded);
+      if (!ended.aborted) insert(text);
     } catch (error) {
       if (!(error instanceof DOMException)) fail(error);
       else fail(new RequestError(0, t("The microphone cannot be used: {error}", { error: error.message })));
@@ -131,26 +134,27 @@ export function wireDictation() {
   });
 }
 
-/** Begins a recording; the promise `audio` is the recording after `stop`, and null after `discard`. */
+/** Begins a recording; the promise `audio` is the recording after `stop`, and null after `discard`,
+ *  which also aborts the signal `ended`. */
 async function record() {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
   const release = () => stream.getTracks().forEach((track) => track.stop());
   try {
     const recorder = new MediaRecorder(stream),
       pieces = [];
-    let isDiscarded = false;
+    const discarding = new AbortController();
     recorder.ondataavailable = ({ data }) => pieces.push(data);
     const audio = new Promise((resolve, reject) => {
-      recorder.onstop = () => resolve(isDiscarded ? null : new Blob(pieces, { type: recorder.mimeType }));
+      recorder.onstop = () => resolve(discarding.signal.aborted ? null : new Blob(pieces, { type: recorder.mimeType }));
       recorder.onerror = ({ error }) => reject(error);
     }).finally(release);
     recorder.start();
     const stop = () => recorder.state === "recording" && recorder.stop();
     const discard = () => {
-      isDiscarded = true;
+      discarding.abort();
       stop();
     };
-    return { audio, stop, discard };
+    return { audio, stop, discard, ended: discarding.signal };
   } catch (error) {
     release();
     throw error;

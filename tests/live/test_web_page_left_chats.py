@@ -1,0 +1,271 @@
+"""The chat page while its chats are left, opened, renamed and deleted during requests."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, Request, Route, expect
+
+from tests.browser import ENDED_MEANWHILE, tab
+from tests.live.test_web_page import say, wait_answered, without_end
+from tests.serving import Served
+
+COMPLETIONS = re.compile(r"/v1/chat/completions$")
+DETACHED = "**/v1/chat/detached"
+BUSY = {"error": {"message": "Busy today.", "type": "server_error", "code": None}}
+GROWING = "article.answer.is-growing .prose"
+
+
+@pytest.fixture
+def page(browser: Browser, endless_server: Served) -> Any:
+    with tab(browser, endless_server.address, f"503|ERR_FAILED|{ENDED_MEANWHILE}") as one:
+        one.goto("/")
+        expect(one.locator("#model")).to_have_value("builtin")
+        yield one
+
+
+def hold_posts(page: Page, address: re.Pattern[str] | str = COMPLETIONS) -> list[Route]:
+    """The requests of the page for answers, which wait for the test."""
+    held: list[Route] = []
+    page.route(address, lambda route: hold(route, held))
+    return held
+
+
+def hold(route: Route, held: list[Route]) -> None:
+    if route.request.method == "POST":
+        held.append(route)
+    else:
+        route.continue_()
+
+
+def wait_held(page: Page, held: list[Route], count: int = 1) -> None:
+    for _ in range(600):
+        if len(held) >= count:
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError("the page has not sent its request")
+
+
+def new_chat(page: Page) -> None:
+    page.get_by_role("button", name="New chat").click()
+    expect(page.locator("article")).to_have_count(0)
+
+
+def chats_named(page: Page, title: str) -> Any:
+    return page.locator("#chats li", has_text=title)
+
+
+def test_question_of_a_chat_that_is_left_before_the_server_has_it_is_answered(page):
+    held = hold_posts(page)
+    say(page, "Was this question lost?")
+    wait_held(page, held)
+    new_chat(page)
+    page.wait_for_timeout(200)
+    held[0].continue_()
+    item = chats_named(page, "Was this question lost?")
+    item.get_by_role("link").click()
+
+    expect(page.locator("article.question p")).to_have_text("Was this question lost?")
+    wait_answered(page)
+
+
+def test_chat_that_is_opened_again_before_its_answer_begins_shows_its_question(page):
+    say(page, "Which chat is it?")
+    wait_answered(page)
+    address = page.url
+    held = hold_posts(page)
+    say(page, "Is it shown again?")
+    wait_held(page, held)
+    new_chat(page)
+    page.goto(address)
+    expect(page.locator("article.question p").last).to_have_text("Is it shown again?")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    held[0].continue_()
+
+    wait_answered(page, 2)
+    expect(page.locator("article.answer")).to_have_count(2)
+
+
+def test_failure_before_the_answer_of_a_chat_that_was_left_offers_to_ask_again(page):
+    held = hold_posts(page)
+    say(page, "Does this one fail?")
+    wait_held(page, held)
+    new_chat(page)
+    page.get_by_label("Message").fill("A draft")
+    page.wait_for_timeout(200)
+    held[0].fulfill(status=503, json=BUSY)
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("Does this one fail?: Busy today.")
+    page.unroute(COMPLETIONS)
+    alert.get_by_role("button", name="Try again").click()
+
+    wait_answered(page)
+    expect(page.locator("article.question p")).to_have_text("Does this one fail?")
+    expect(page.get_by_label("Message")).to_have_value("A draft")
+
+
+def fail_next_post(page: Page) -> None:
+    failed: list[Route] = []
+
+    def fail(route: Route) -> None:
+        if failed or route.request.method != "POST":
+            route.continue_()
+            return
+        failed.append(route)
+        route.fulfill(status=503, json=BUSY)
+
+    page.route(COMPLETIONS, fail)
+
+
+def test_trying_an_edited_question_again_keeps_a_draft(page):
+    say(page, "First?")
+    wait_answered(page)
+    fail_next_post(page)
+    page.locator("article.question").hover()
+    page.get_by_role("button", name="Edit and resend").click()
+    page.get_by_label("Edited text").fill("Second?")
+    page.keyboard.press("Enter")
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("Busy today.")
+    page.get_by_label("Message").fill("A draft of something else")
+    alert.get_by_role("button", name="Try again").click()
+
+    expect(page.get_by_text("2 of 2").first).to_be_visible()
+    wait_answered(page)
+    expect(page.get_by_label("Message")).to_have_value("A draft of something else")
+
+
+def test_an_edited_question_that_failed_leaves_nothing_in_the_field_once_it_is_answered(page):
+    document = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"Some notes."}
+    page.locator("#files").set_input_files(document)
+    expect(page.locator("#documents li")).to_have_count(1)
+    say(page, "First?")
+    wait_answered(page)
+    fail_next_post(page)
+    page.locator("article.question").hover()
+    page.get_by_role("button", name="Edit and resend").click()
+    page.get_by_label("Edited text").fill("Second?")
+    page.keyboard.press("Enter")
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("Busy today.")
+    expect(page.get_by_label("Message")).to_have_value("Second?")
+    alert.get_by_role("button", name="Try again").click()
+
+    expect(page.get_by_text("2 of 2").first).to_be_visible()
+    expect(page.get_by_label("Message")).to_have_value("")
+    expect(page.locator("#documents li")).to_have_count(0)
+
+
+@pytest.mark.parametrize("is_left", [True, False])
+def test_an_answer_is_generated_again_once_and_in_its_own_chat(page, is_left):
+    say(page, "Once?")
+    wait_answered(page)
+    requests: list[Request] = []
+    page.on("request", lambda one: is_question(one) and requests.append(one))
+    held: list[Route] = []
+    page.route(DETACHED, lambda route: held.append(route))
+    again = page.get_by_role("button", name="Answer again")
+    again.click()
+    if is_left:
+        new_chat(page)
+    else:
+        again.click()
+    wait_held(page, held, 1 if is_left else 2)
+    for route in held:
+        route.continue_()
+    page.unroute(DETACHED)
+    if not is_left:
+        expect(page.get_by_text("2 of 2")).to_be_visible()
+    page.wait_for_timeout(500)
+
+    assert len(requests) == (0 if is_left else 1)
+    expect(page.locator("article")).to_have_count(0 if is_left else 2)
+
+
+def is_question(request: Request) -> bool:
+    return request.method == "POST" and bool(COMPLETIONS.search(request.url))
+
+
+def test_a_chat_that_is_deleted_while_it_is_answered_is_gone(page):
+    say(page, "Shall it be gone?")
+    wait_answered(page)
+    item = chats_named(page, "Shall it be gone?")
+    expect(item).to_be_visible()
+    page.route(COMPLETIONS, without_end)
+    say(page, "Say much!")
+    expect(page.locator(GROWING)).not_to_be_empty()
+    item.hover()
+    item.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.locator("article")).to_have_count(0)
+    expect(item).to_have_count(0)
+    page.wait_for_timeout(1500)
+    page.reload()
+
+    expect(page.locator("#model")).to_have_value("builtin")
+    page.wait_for_timeout(300)
+    expect(item).to_have_count(0)
+
+
+def test_a_chat_that_is_renamed_while_it_is_answered_keeps_its_title(page):
+    say(page, "What was its name?")
+    wait_answered(page)
+    item = chats_named(page, "What was its name?")
+    expect(item).to_be_visible()
+    page.route(COMPLETIONS, without_end)
+    say(page, "Say much!")
+    expect(page.locator(GROWING)).not_to_be_empty()
+    item.hover()
+    item.get_by_role("button", name="Rename").click()
+    page.get_by_label("Title").fill("Another name")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Another name")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    wait_answered(page, 2)
+    address = page.url
+    expect(chats_named(page, "Another name")).to_be_visible()
+    page.wait_for_timeout(1000)
+    page.goto("about:blank")
+    page.goto(address)
+
+    expect(page.get_by_role("heading", name="Another name")).to_be_visible()
+    expect(page.locator("article.answer")).to_have_count(2)
+
+
+def test_escape_on_another_view_stops_no_answer(page):
+    page.route(COMPLETIONS, without_end)
+    say(page, "Say much!")
+    expect(page.locator(GROWING)).not_to_be_empty()
+    page.get_by_role("link", name="Status").click()
+    expect(page.get_by_role("heading", name="Status")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(200)
+    page.go_back()
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    wait_answered(page)
+
+
+def test_text_that_begins_like_the_reference_of_an_image_is_shown_as_it_grows(page):
+    chunks = ["![A cat](v1/files/file-abc/content)", " is how images are named."]
+    held = hold_posts(page)
+    say(page, "How are images named?")
+    wait_held(page, held)
+    events = [chunk({"role": "assistant", "content": ""})] + [
+        chunk({"content": text}) for text in chunks
+    ]
+    events.append(chunk({}, "stop"))
+    # the first text is drawn alone: the stream has it before the second
+    
+    body = "".join(f"data: {event}\n\n" for event in events) + "data: [DONE]\n\n"
+    held[0].fulfill(body=body, content_type="text/event-stream")
+
+    expect(page.locator("article.answer")).to_contain_text("is how images are named.")
+
+
+def chunk(delta: dict[str, Any], reason: str | None = None) -> str:
+    choice = {"index": 0, "delta": delta, "finish_reason": reason}
+    return json.dumps(
+        {"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "m", "choices": [choice]}
+    )
