@@ -100,6 +100,23 @@ def test_a_question_waits_for_all_files_that_were_attached_with_it(page):
     assert asked.value.post_data_json["tools"][0]["vector_store_ids"][0] in stores.pop()
 
 
+def test_a_question_waits_for_the_list_of_the_files_of_its_chat(page):
+    attach(page, "one.txt")
+    say(page, "What hums?")
+    wait_answered(page)
+    address = page.url
+    page.get_by_role("button", name="New chat").click()
+    held = hold(page, re.compile(r"/v1/vector_stores/[^/]+/files\?"))
+    page.goto(address)
+    wait_until(lambda: len(held) == 1, page.wait_for_timeout)
+    say(page, "What hums now?")
+    page.wait_for_timeout(300)
+    with page.expect_request("**/v1/chat/completions") as asked:
+        held[0].continue_()
+
+    assert asked.value.post_data_json["tools"][0]["type"] == "file_search"
+
+
 def test_files_of_a_chat_that_was_left_are_not_shown_with_another(page):
     attach(page, "slow.txt")
     say(page, "What hums?")

@@ -34,6 +34,7 @@ ANSWERS = {
     "Thoughtfully": [*DELTAS[:2], None],
     "Handily": [CALLS[0], None],
     "Nearly": [*DELTAS, None],
+    "Pictorially": [{"role": "assistant", "content": "![A cat](v1/files/file-1/content)"}, None],
     "": DELTAS,
 }
 BEFORE_HEADERS, AFTER_HEADERS, IN_REASONING, IN_TEXT, IN_CALL, BEFORE_DONE = (
@@ -490,6 +491,12 @@ def test_an_answer_that_was_stopped_before_its_first_word_is_no_branch_of_the_ch
 
     expect(answer).to_contain_text("Ready steady go")
     expect(page.get_by_text("2 of 2")).to_have_count(0)
+
+
+def test_growing_text_is_shown_though_it_begins_as_the_name_of_an_image(page):
+    ask(page, "Pictorially!")
+
+    expect(page.locator("article.answer.is-growing .prose")).to_contain_text("A cat")
 
 
 def compare(page: Page, text: str) -> Locator:

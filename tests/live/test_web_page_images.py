@@ -141,6 +141,25 @@ def test_chat_goes_on_with_a_model_that_writes_and_with_another_image(page, stud
     expect(page.locator("article.answer", has_text="2 of 2").locator("img")).to_be_visible()
 
 
+def test_opened_chat_offers_to_attach_what_its_model_takes(page, studio):
+    expect(page.get_by_role("button", name="Attach files")).to_be_visible()
+    document = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"Some notes."}
+    page.locator("#files").set_input_files(document)
+    expect(page.get_by_role("alert")).to_have_text("notes.txt is no image.")
+    say(page, "a lighthouse")
+    wait_answered(page)
+    page.get_by_role("button", name="New chat").click()
+    page.get_by_label("Model", exact=True).select_option("builtin")
+    page.locator("#files").set_input_files(document)
+    expect(page.locator("#documents li")).to_have_text("notes.txt")
+    page.get_by_role("button", name="Remove notes.txt").click()
+    page.locator("#chats a", has_text="a lighthouse").click()
+    expect(page.get_by_label("Model", exact=True)).to_have_value("sd-one")
+    page.locator("#files").set_input_files(document)
+
+    expect(page.get_by_role("alert")).to_have_text("notes.txt is no image.")
+
+
 def test_attached_image_is_drawn_anew(page, studio):
     file = image_file("green", (64, 64))
     page.locator("#files").set_input_files(

@@ -19,7 +19,7 @@ GROWING = "article.answer.is-growing .prose"
 
 @pytest.fixture
 def page(browser: Browser, endless_server: Served) -> Any:
-    with tab(browser, endless_server.address, f"503|ERR_FAILED|{ENDED_MEANWHILE}") as one:
+    with tab(browser, endless_server.address, f"404|503|ERR_FAILED|{ENDED_MEANWHILE}") as one:
         one.goto("/")
         expect(one.locator("#model")).to_have_value("builtin")
         yield one
@@ -87,7 +87,7 @@ def test_chat_that_is_opened_again_before_its_answer_begins_shows_its_question(p
     expect(page.locator("article.answer")).to_have_count(2)
 
 
-def test_failure_before_the_answer_of_a_chat_that_was_left_offers_to_ask_again(page):
+def test_failure_of_a_chat_that_was_left_offers_to_send_its_question_again(page):
     held = hold_posts(page)
     say(page, "Does this one fail?")
     wait_held(page, held)
@@ -247,25 +247,87 @@ def test_escape_on_another_view_stops_no_answer(page):
     wait_answered(page)
 
 
-def test_text_that_begins_like_the_reference_of_an_image_is_shown_as_it_grows(page):
-    chunks = ["![A cat](v1/files/file-abc/content)", " is how images are named."]
-    held = hold_posts(page)
-    say(page, "How are images named?")
+def test_a_view_that_is_left_and_opened_again_while_it_is_loaded_is_shown_once(page):
+    held: list[Route] = []
+    page.route("**/status.js*", lambda route: held.append(route))
+    requests: list[Request] = []
+    page.on("request", lambda one: one.url.endswith("/status") and requests.append(one))
+    status = page.get_by_role("link", name="Status")
+    status.click()
     wait_held(page, held)
-    events = [chunk({"role": "assistant", "content": ""})] + [
-        chunk({"content": text}) for text in chunks
-    ]
-    events.append(chunk({}, "stop"))
-    # the first text is drawn alone: the stream has it before the second
-    
-    body = "".join(f"data: {event}\n\n" for event in events) + "data: [DONE]\n\n"
-    held[0].fulfill(body=body, content_type="text/event-stream")
+    page.get_by_role("link", name="Compare").click()
+    status.click()
+    held[0].continue_()
+    expect(page.locator("#status-view h2").first).to_be_visible()
+    page.wait_for_timeout(500)
 
-    expect(page.locator("article.answer")).to_contain_text("is how images are named.")
+    assert len(requests) == 1
 
 
-def chunk(delta: dict[str, Any], reason: str | None = None) -> str:
-    choice = {"index": 0, "delta": delta, "finish_reason": reason}
-    return json.dumps(
-        {"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "m", "choices": [choice]}
-    )
+def test_the_speed_has_no_peak_after_the_status_was_away(page):
+    work = {"running": 1, "waiting": 0, "generated_tokens": 90_000, "cell_tokens": 0}
+    model = {"id": "one", "state": "ready", "work": {**work, "admitted_tokens": 1}}
+    event = {"status": "processing", "models": [model], "drawings": []}
+    body = f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n"
+    answers = [(200, body), (503, json.dumps(BUSY)), (200, body), (200, body)]
+
+    def answer(route: Route) -> None:
+        status, text = answers.pop(0) if len(answers) > 1 else answers[0]
+        kind = "text/event-stream" if status == 200 else "application/json"
+        route.fulfill(status=status, body=text, content_type=kind)
+
+    page.route("**/status", answer)
+    page.get_by_role("link", name="Status").click()
+    speed = page.locator("#status-view dd").first
+    expect(speed).to_have_text("0.0")
+    shown = set()
+    for _ in range(80):
+        shown.add(speed.inner_text())
+        page.wait_for_timeout(100)
+
+    assert shown == {"0.0"}
+
+
+def test_selected_chats_are_saved_though_one_is_deleted_by_now(page):
+    for question in ("Kept?", "Kept too?"):
+        say(page, question)
+        wait_answered(page)
+        new_chat(page)
+    other = page.request.post(
+        "/v1/chat/completions",
+        data={"model": "builtin", "store": True, "messages": [{"role": "user", "content": "Hm?"}]},
+    ).json()
+    page.reload()
+    page.get_by_label("Chats of other clients too").check()
+    expect(page.locator(f'#chats a[href="#/stored/{other["id"]}"]')).to_be_visible()
+    page.get_by_role("button", name="Select chats").click()
+    page.locator("#select-all").click()
+    page.request.delete(f"/v1/chat/completions/{other['id']}")
+    with page.expect_download() as download:
+        page.locator("#save-selected").click()
+    chats = json.loads(download.value.path().read_text())["chats"]
+
+    assert {"Kept?", "Kept too?"} <= {one["title"] for one in chats}
+
+
+def test_a_chat_that_could_not_be_deleted_stays_open(page):
+    say(page, "Shall it stay?")
+    wait_answered(page)
+    item = chats_named(page, "Shall it stay?")
+    expect(item).to_be_visible()
+    page.get_by_role("button", name="Select chats").click()
+    item.get_by_role("checkbox").check()
+    page.route(re.compile("/v1/chat/completions/"), refuse_deletion)
+    page.locator("#delete-selected").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("alert")).to_contain_text("Busy today.")
+    page.wait_for_timeout(300)
+
+    expect(page.locator("article.question p")).to_have_text("Shall it stay?")
+
+
+def refuse_deletion(route: Route) -> None:
+    if route.request.method == "DELETE":
+        route.fulfill(status=503, json=BUSY)
+    else:
+        route.continue_()

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser import screenshot, tab
 from tests.serving import Served, serve
@@ -92,6 +92,21 @@ def test_a_new_chat_ends_reading_and_dictation(browser, speaking):
         expect(page.get_by_role("button", name="Dictate")).to_be_enabled()
         expect(page.get_by_label("Message", exact=True)).to_have_value("")
         assert page.evaluate("window.paused"), "the audio goes on"
+
+
+def test_a_message_that_is_transcribed_for_a_chat_that_was_left_joins_no_other(browser, speaking):
+    with tab(browser, speaking.address) as page:
+        page.goto("/")
+        held: list[Route] = []
+        page.route("**/v1/audio/transcriptions", lambda route: held.append(route))
+        page.get_by_role("button", name="Dictate").click()
+        with page.expect_request("**/v1/audio/transcriptions"):
+            page.get_by_role("button", name="Stop recording").click()
+        page.get_by_role("button", name="New chat").click()
+        held[0].fulfill(json={"text": "For another chat."})
+        expect(page.get_by_role("button", name="Dictate")).to_be_enabled()
+
+        expect(page.get_by_label("Message", exact=True)).to_have_value("")
 
 
 def test_a_refused_microphone_is_an_alert(browser, speaking):

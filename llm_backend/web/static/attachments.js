@@ -129,7 +129,6 @@ class ChatFiles {
   list = [];
   #storeId; // a promise, so that files attached together share one store; null before the first
   #left = new AbortController(); // aborted when the chat is not shown any more
-  #loading = Promise.resolve(); // of the files that the store has
   #onChange;
 
   constructor(storeId, onChange) {
@@ -138,11 +137,7 @@ class ChatFiles {
   }
 
   /** Loads the files of the store. */
-  load() {
-    return (this.#loading = this.#load());
-  }
-
-  async #load() {
+  async load() {
     if (this.#storeId === null) return;
     try {
       const storeId = await this.#storeId,
@@ -164,7 +159,6 @@ class ChatFiles {
   }
 
   async readyStore() {
-    await Promise.allSettled([this.#loading]); // its failure is shown where the chat is
     await Promise.allSettled(this.list.map(({ isReady }) => isReady));
     return this.list.length ? this.#storeId : null;
   }

@@ -14,7 +14,7 @@ const PAGES = {
 export class Router {
   #path = null; // the address whose page is shown, or being opened
   #opening = null; // promise of that
-  #visit = 0; // how many addresses have been followed: one may be left and followed again meanwhile
+  #visit = 0; // the number of the address: one may be left and followed again meanwhile
   #pages = {};
   #options;
   #onLeave;
@@ -64,6 +64,7 @@ export class Router {
   push(path) {
     history.pushState(null, "", path);
     this.#path = path;
+    this.#visit += 1;
   }
 
   /** Replaces the address; no event follows. An address that has just been chosen stays: its page is
