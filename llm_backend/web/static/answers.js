@@ -9,7 +9,7 @@ import { cancel, cancelRunning, findRunning } from "./detached.js";
 import { byId, fitHeight } from "./dom.js";
 import { t } from "./language.js";
 import { isContinuable, isEmpty } from "./messages.js";
-import { loadDrawing } from "./transcript.js";
+import { loadMarkdown } from "./transcript.js";
 import { Turn } from "./turn.js";
 
 export class Answers {
@@ -67,7 +67,7 @@ export class Answers {
 
   async #send() {
     const awaited = [this.#router, this.#options, this.#images, this.#documents];
-    await Promise.all([loadDrawing(), ...awaited.map((one) => one.settle())]);
+    await Promise.all([loadMarkdown(), ...awaited.map((one) => one.settle())]);
     const field = byId("prompt"),
       text = field.value.trim();
     if (!text || this.#turn) return;
@@ -199,12 +199,14 @@ export class Answers {
   }
 
   /** Returns whether the open chat can be answered now: it cannot while an answer is in progress, which
-   *  is followed if only the server knows of it, nor once another chat is open. */
+   *  is followed if only the server knows of it, nor once another chat is open or it has gone on. */
   async #isFree() {
     if (this.#turn) return false;
-    const { conversation } = this.#view;
+    const { conversation } = this.#view,
+      last = conversation.messages.at(-1);
     const run = this.#options.isDetaching ? await findRunning(conversation.id) : null;
     if (this.#turn || conversation !== this.#view.conversation) return false;
+    if (last !== conversation.messages.at(-1)) return false; // the same button was used twice
     if (!run) return true;
     this.#withdrawReturned();
     this.rejoin(conversation, run);
@@ -268,8 +270,8 @@ export class Answers {
     }
     try {
       const hasAnswer = this.#finish(conversation, answerView, previous),
-        isOfQuestion = !hasAnswer && (onRetry || !previous); // rather than of another answer to it
-      const lastAnswer = isOfQuestion ? null : conversation.lastAnswer;
+        isAboutQuestion = !hasAnswer && (onRetry || !previous); // rather than of another answer to it
+      const lastAnswer = isAboutQuestion ? null : conversation.lastAnswer;
       if (failure) this.#failures.showError(failure, { lastAnswer, hasAnswer, onRetry });
       else if (!hasAnswer && !turn.isStopped) this.#failures.showEmpty({ lastAnswer, onRetry });
       const stoppedId = hasAnswer && (failure || turn.isStopped) ? conversation.storedId : null;
@@ -365,7 +367,7 @@ export class Answers {
   async #generateTitle(conversation) {
     const { model, isLocal, isBuiltin, isDrawing, isStoring, isNamingChats } = this.#options,
       canName = isLocal && !isBuiltin && !isDrawing;
-    if (!(canName && isStoring && isNamingChats && conversation.isNew)) return;
+    if (!(canName && isStoring && isNamingChats && conversation.hasOneQuestion)) return;
     try {
       if (!(await conversation.generateTitle(model))) return;
       if (conversation === this.#view.conversation) this.#view.showTitle();

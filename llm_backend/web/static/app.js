@@ -16,7 +16,7 @@ import { Options } from "./options.js";
 import { Images } from "./images.js";
 import { Prompts } from "./prompts.js";
 import { Router } from "./router.js";
-import { loadDrawing } from "./transcript.js";
+import { loadMarkdown } from "./transcript.js";
 import { wireTransfer } from "./transfer.js";
 import { endVoice, offerVoice, wireDictation } from "./voice.js";
 
@@ -253,7 +253,7 @@ else addEventListener("load", install); // the dictionary has come before the re
 /** Loads what the page needs later, once it is ready. */
 async function install() {
   await app.loading;
-  loadDrawing().catch(() => {}); // tried again by the first question, which shows what fails
+  loadMarkdown().catch(() => {}); // tried again by the first question, which shows what fails
   try {
     await (await import("./install.js")).registerWorker();
   } catch (error) {

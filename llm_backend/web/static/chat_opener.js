@@ -4,7 +4,7 @@ import { RequestError } from "./api.js";
 import { Conversation, loadConversation, loadStoredChat } from "./conversation.js";
 import { findRunning } from "./detached.js";
 import { t } from "./language.js";
-import { loadDrawing } from "./transcript.js";
+import { loadMarkdown } from "./transcript.js";
 
 export class ChatOpener {
   #view;
@@ -52,8 +52,8 @@ export class ChatOpener {
         return;
       }
       const [conversation, run] = await (kind === "chat"
-        ? Promise.all([loadConversation(id), findRunning(id), loadDrawing()])
-        : Promise.all([loadStoredChat(id), null, loadDrawing()]));
+        ? Promise.all([loadConversation(id), findRunning(id), loadMarkdown()])
+        : Promise.all([loadStoredChat(id), null, loadMarkdown()]));
       if (path !== this.#router.path) return; // another address was chosen meanwhile
       if (run) {
         this.#answers.rejoin(conversation ?? new Conversation(), run);
@@ -71,7 +71,7 @@ export class ChatOpener {
 
   /** Shows a chat of a file, which is not stored yet; returns once its files are shown. */
   async showImported(conversation) {
-    await loadDrawing();
+    await loadMarkdown();
     this.#answers.leave();
     this.#options.hide();
     this.#router.push("#/");

@@ -226,8 +226,8 @@ export class Conversation {
     this.messages = this.#branches.sibling(this.messages, index, step);
   }
 
-  /** True if there is one question only: then the title is how it begins. */
-  get isNew() {
+  /** True if there is one question: then the title is how it begins. */
+  get hasOneQuestion() {
     return this.messages.filter(({ role }) => role === "user").length === 1;
   }
 

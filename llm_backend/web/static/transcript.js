@@ -19,7 +19,7 @@ let Markdown = null;
 
 /** Loads what draws answers, before a chat with answers is shown. It comes after the rest of the page,
  *  which is ready without it. Throws `ConnectionLost`. */
-export async function loadDrawing() {
+export async function loadMarkdown() {
   try {
     ({ Markdown } = await import("./markdown.js"));
   } catch (error) {
