@@ -32,14 +32,14 @@ _VALUE_BYTES = 16  # size of a value beside its text
 _MEDIA_THREADS = 2  # decoding an image may take some hundred megabytes
 
 
-def is_large() -> bool:
+def is_request_large() -> bool:
     """True if the current request is so large that its work is offloaded."""
     return REQUEST_BYTES.get() >= LARGE_BYTES
 
 
 async def offload(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Does the work, inline for a small request, otherwise in the thread; returns its result."""
-    if not is_large():
+    if not is_request_large():
         return work(*args, **kwargs)
     run = partial(copy_context().run, work, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_thread(), run)

@@ -1,6 +1,7 @@
 """Refusal of a command, with its reason; the words for what each kind of model does."""
 
 from llm_backend.engine.messages import (
+    SAMPLE_BYTES,
     SAMPLES_HZ,
     ComputedCommand,
     Detokenize,
@@ -16,8 +17,6 @@ from llm_backend.engine.messages import (
     Tokenize,
     Transcribe,
 )
-
-_SAMPLE_BYTES = 2
 
 _DOES = {
     ModelKind.CHAT: "generates text",
@@ -61,7 +60,7 @@ def check_queue(waiting: int, limit: int, *, free_slots: int, noun: str = "reque
 
 def check_samples(samples: bytes, limit_s: int, *, noun: str) -> None:
     """Raises `CommandRefused` unless these are 1 sample to `limit_s` seconds, of 16 bits each."""
-    count, limit = len(samples) / _SAMPLE_BYTES, limit_s * SAMPLES_HZ
+    count, limit = len(samples) / SAMPLE_BYTES, limit_s * SAMPLES_HZ
     if not 1 <= count <= limit or not count.is_integer():
         message = f"A {noun} has 1 to {limit} samples, not {count:g}."
         raise CommandRefused(Failure.INVALID, message, "samples")

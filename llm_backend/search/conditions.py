@@ -44,30 +44,30 @@ def payload_of(document: str, attributes: Mapping[str, Attribute]) -> JsonObject
     return {DOCUMENT: document, ATTRIBUTES: named}
 
 
-def filter_of(condition: Condition, kit: FilterBuilder) -> Any:
+def filter_of(condition: Condition, builder: FilterBuilder) -> Any:
     """Converts a condition to a filter."""
     if isinstance(condition, Comparison):
-        return _comparison(condition, kit)
-    parts = [filter_of(one, kit) for one in condition.conditions]
-    return kit.all_of(parts) if isinstance(condition, AllOf) else kit.one_of(parts)
+        return _comparison(condition, builder)
+    parts = [filter_of(one, builder) for one in condition.conditions]
+    return builder.all_of(parts) if isinstance(condition, AllOf) else builder.one_of(parts)
 
 
-def _comparison(comparison: Comparison, kit: FilterBuilder) -> Any:
+def _comparison(comparison: Comparison, builder: FilterBuilder) -> Any:
     key = f"{ATTRIBUTES}.{comparison.key.encode().hex()}"
     value, operator = comparison.value, comparison.operator
     if operator in ("eq", "ne", "in", "nin"):
         values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-        same = [_equals(key, one, kit) for one in values]
-        return kit.none_of(same) if operator in ("ne", "nin") else kit.one_of(same)
+        same = [_equals(key, one, builder) for one in values]
+        return builder.none_of(same) if operator in ("ne", "nin") else builder.one_of(same)
     assert isinstance(value, int | float), "only numbers are greater or less"
-    return kit.all_of([kit.within(key, **{operator: float(value)})])
+    return builder.all_of([builder.within(key, **{operator: float(value)})])
 
 
-def _equals(key: str, value: Attribute, kit: FilterBuilder) -> Any:
+def _equals(key: str, value: Attribute, builder: FilterBuilder) -> Any:
     payload_value = _payload_value(value)
     if isinstance(payload_value, str):
-        return kit.equals(key, payload_value)
-    return kit.within(key, gte=payload_value, lte=payload_value)
+        return builder.equals(key, payload_value)
+    return builder.within(key, gte=payload_value, lte=payload_value)
 
 
 def _payload_value(value: Attribute) -> str | float:

@@ -11,7 +11,7 @@ from llm_backend.backends.recordings.pauses import SpeechOptions
 from llm_backend.child_process import EXTERNAL_SIGNALS, run_reader
 from llm_backend.errors import EngineUnavailable, InvalidRequest
 
-HEARD_RATE_HZ = 16_000
+TRANSCRIBED_RATE_HZ = 16_000
 """Rate of samples that models transcribe."""
 
 _READER = "llm_backend.backends.recordings.audio_reader"
@@ -38,7 +38,7 @@ class Recording:
     file: IO[bytes]
     field: str
     limits: RecordingLimits
-    rate_hz: int = HEARD_RATE_HZ
+    rate_hz: int = TRANSCRIBED_RATE_HZ
     speech: SpeechOptions | None = None
 
     @asynccontextmanager

@@ -8,8 +8,9 @@ import av
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 
+from llm_backend.engine.messages import SAMPLE_BYTES
+
 RATE_HZ = 24_000
-_SAMPLE_BYTES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,7 @@ class AudioEncoder:
         return self._sink.take()
 
     def _frame(self, pcm: bytes) -> AudioFrame:
-        frame = AudioFrame(format="s16", layout="mono", samples=len(pcm) // _SAMPLE_BYTES)
+        frame = AudioFrame(format="s16", layout="mono", samples=len(pcm) // SAMPLE_BYTES)
         frame.planes[0].update(pcm)
         frame.sample_rate = self._rate_hz
         frame.time_base = Fraction(1, self._rate_hz)

@@ -2,17 +2,18 @@
 
 import struct
 
+from llm_backend.engine.messages import SAMPLE_BYTES
+
 _FADE_S = 0.005
-_SAMPLE_BYTES = 2
 
 
 def fade_ends(samples: bytes, rate_hz: int) -> bytes:
     """Returns signed 16-bit samples, little-endian, that begin and end at zero. Other ends would
     click, so they are faded within 5 ms."""
-    count = min(round(rate_hz * _FADE_S), len(samples) // _SAMPLE_BYTES // 2)
+    count = min(round(rate_hz * _FADE_S), len(samples) // SAMPLE_BYTES // 2)
     if not count:
         return samples
-    form, end = f"<{count}h", len(samples) - count * _SAMPLE_BYTES
+    form, end = f"<{count}h", len(samples) - count * SAMPLE_BYTES
     first = struct.unpack_from(form, samples)
     last = struct.unpack_from(form, samples, end)
     faded = bytearray(samples)

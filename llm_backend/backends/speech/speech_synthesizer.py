@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from llm_backend.engine.messages import SAMPLE_BYTES
 from llm_backend.errors import Unsupported
 from llm_backend.fair_queue import FairSemaphore
 
@@ -17,7 +18,6 @@ NOT_INSTALLED = "voice_not_installed"
 """Code of the error for a missing program or library."""
 
 _ENCODER = "llm_backend.backends.speech.audio_encoder"
-_SAMPLE_BYTES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class SpeechSynthesizer:
             async with audio as samples:
                 encoder = await asyncio.to_thread(_encoder, format, samples.rate_hz, samples.tempo)
                 async for chunk in samples.chunks:
-                    audio_s += len(chunk) / _SAMPLE_BYTES / samples.rate_hz
+                    audio_s += len(chunk) / SAMPLE_BYTES / samples.rate_hz
                     if piece := await asyncio.to_thread(encoder.encode, chunk):
                         yield piece
                 yield await asyncio.to_thread(encoder.finish)

@@ -14,14 +14,19 @@ from llm_backend.backends.recordings.pauses import bytes_until_quietest
 from llm_backend.backends.transcription.instructions import MARKS, Instruction, instruction_for
 from llm_backend.backends.transcription.window_answer import WindowAnswer, join_windows
 from llm_backend.backends.transcription.windows import (
-    SAMPLE_BYTES,
     TranscriptPart,
     TranscriptRequest,
     Windows,
     is_silence,
     length_s,
 )
-from llm_backend.engine.messages import SAMPLES_HZ, Sampling, TokenLogprob, TranscriptSegment
+from llm_backend.engine.messages import (
+    SAMPLE_BYTES,
+    SAMPLES_HZ,
+    Sampling,
+    TokenLogprob,
+    TranscriptSegment,
+)
 from llm_backend.errors import ContextLengthExceeded, EngineUnavailable
 
 _LEAST_BYTES = SAMPLES_HZ // 2 * SAMPLE_BYTES  # shorter audio is padded with silence

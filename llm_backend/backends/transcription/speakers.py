@@ -11,7 +11,6 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.request_parts import RequestParts
 from llm_backend.backends.recordings.recording import Recording
 from llm_backend.backends.transcription.windows import (
-    SAMPLE_BYTES,
     TranscriptPart,
     is_silence,
     length_s,
@@ -19,6 +18,7 @@ from llm_backend.backends.transcription.windows import (
 from llm_backend.engine.messages import (
     BLOCK_S,
     REFERENCE_S,
+    SAMPLE_BYTES,
     SAMPLES_HZ,
     WINDOW_S,
     Diarize,

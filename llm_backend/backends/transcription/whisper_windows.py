@@ -11,7 +11,6 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.request_parts import RequestParts
 from llm_backend.backends.recordings.pauses import bytes_until_quietest
 from llm_backend.backends.transcription.windows import (
-    SAMPLE_BYTES,
     TranscriptPart,
     TranscriptRequest,
     Windows,
@@ -20,6 +19,7 @@ from llm_backend.backends.transcription.windows import (
 )
 from llm_backend.engine import EngineClient
 from llm_backend.engine.messages import (
+    SAMPLE_BYTES,
     SAMPLES_HZ,
     WINDOW_S,
     TimedWord,

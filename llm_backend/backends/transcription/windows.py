@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from llm_backend.backends.base import Usage
 from llm_backend.backends.recordings.pauses import bytes_until_pause
-from llm_backend.engine.messages import SAMPLES_HZ, TranscriptSegment
-
-SAMPLE_BYTES = 2
+from llm_backend.engine.messages import SAMPLE_BYTES, SAMPLES_HZ, TranscriptSegment
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from llm_backend.controllers.services import Services
 from llm_backend.controllers.services.mcp_endpoint import McpEndpoint
 from llm_backend.errors import ClientGone, InvalidRequest, TooLarge, Unsupported
 from llm_backend.json_types import JsonMapping
-from llm_backend.offload import is_large, offload
+from llm_backend.offload import is_request_large, offload
 
 
 async def send_mcp_message(services: Services, request: ApiRequest) -> Response:
@@ -29,7 +29,7 @@ async def send_mcp_message(services: Services, request: ApiRequest) -> Response:
             f"A message for the MCP server may have at most {nodes} JSON values and names "
             f"(`mcp_nodes_limit`), and {text_bytes} bytes (`json_text_limit_bytes`)."
         ) from None
-    if is_large() and not _is_message(request.body):
+    if is_request_large() and not _is_message(request.body):
         raise InvalidRequest("The body is not a message of JSON-RPC 2.0.")
     return _McpAnswer(services.mcp, request)
 

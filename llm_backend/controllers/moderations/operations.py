@@ -30,7 +30,7 @@ from llm_backend.errors import (
     Unsupported,
     UnsupportedField,
 )
-from llm_backend.offload import is_large, offload
+from llm_backend.offload import is_request_large, offload
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -127,7 +127,7 @@ async def moderate(
                 model, await offload(build_question, content, category), field, priority
             )
 
-    if is_large():  # one question first, so that an overlong input fails only once
+    if is_request_large():  # one question first, so that an overlong input fails only once
         for field, one in inputs.items():
             await score(field, one, _IMAGE_CATEGORY)
     try:

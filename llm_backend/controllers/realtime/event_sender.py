@@ -9,7 +9,7 @@ from llm_backend import exact_json
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import ApiError
 from llm_backend.json_types import JsonMapping, JsonObject
-from llm_backend.offload import is_large, offload
+from llm_backend.offload import is_request_large, offload
 
 
 class Client(Protocol):
@@ -41,7 +41,7 @@ class EventSender:
 
 async def _let_others_run() -> None:
     """Lets other requests run between two steps that each take long for a large event."""
-    if is_large():
+    if is_request_large():
         await asyncio.sleep(0)
 
 

@@ -19,7 +19,15 @@ from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.llama.voice_codes import sample_codes
 from llm_backend.engine.llama.weights import DevicePlacement, load_weights
-from llm_backend.engine.messages import Failure, LoadModel, ModelInfo, ModelKind, Speak, Spoken
+from llm_backend.engine.messages import (
+    SAMPLE_BYTES,
+    Failure,
+    LoadModel,
+    ModelInfo,
+    ModelKind,
+    Speak,
+    Spoken,
+)
 from llm_backend.engine.model import DecodeError, LoadError
 from llm_backend.engine.pass_threads import first_thread_count
 from llm_backend.engine.pcm import pcm_of
@@ -32,7 +40,7 @@ from llm_backend.model_files import (
 )
 
 _BATCH_TOKENS = 512  # of a prompt; `should_stop` is called between two batches
-_PCM_BYTES, _PCM_SCALE = 2, 32767  # of the recording that comes with a sentence: signed 16-bit PCM
+_PCM_SCALE = 32767  # of the recording that comes with a sentence: signed 16-bit PCM
 _DEFAULT_LANGUAGE = "en"
 # Codes of a sentence, 12.5 a second: two seconds, and half a second for each character, at most.
 _BASE_CODES, _CODES_PER_CHARACTER, _CODES_LIMIT = 25, 6, 1024
@@ -87,7 +95,7 @@ class LlamaVoiceModel:
         if command.sample:
             if not self._files.takes_samples:
                 raise CommandRefused(Failure.INVALID, "The voice takes no samples.", "voice")
-            seconds = len(command.sample) / _PCM_BYTES / self._files.rate_hz
+            seconds = len(command.sample) / SAMPLE_BYTES / self._files.rate_hz
             if not 1 <= seconds <= VOICE_SAMPLE_S:
                 message = f"The sample lasts {seconds:g} s; it may last 1 to {VOICE_SAMPLE_S} s."
                 raise CommandRefused(Failure.INVALID, message, "voice")

@@ -23,6 +23,9 @@ REFERENCE_S = 10
 SAMPLES_HZ = 16_000
 """Rate of the samples of a recording."""
 
+SAMPLE_BYTES = 2
+"""Size of a sample of PCM, a signed 16-bit integer."""
+
 _USUAL_PENALTY, _USUAL_TEMPERATURE = 2.0, 2.0  # the largest that OpenAI allows
 _USUAL_REPEAT_PENALTY = 1.5  # clients' defaults are 1.1 to 1.3
 

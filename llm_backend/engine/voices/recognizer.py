@@ -8,6 +8,7 @@ import numpy as np
 
 from llm_backend.engine.command_refused import CommandRefused, check_samples
 from llm_backend.engine.messages import (
+    SAMPLE_BYTES,
     SAMPLES_HZ,
     WINDOW_S,
     Failure,
@@ -26,7 +27,6 @@ from llm_backend.engine.voices.token_segments import RecognizedToken, build_segm
 from llm_backend.model_files import HeaderError, RecognizerFiles, read_recognizer, read_symbols
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-_SAMPLE_BYTES = 2
 _LEAST_SAMPLES = SAMPLES_HZ  # the native code computes nothing for less than a moment
 
 
@@ -52,7 +52,7 @@ class RecognizerModel:
 
     def _verify(self) -> None:
         """Computes a moment of silence."""
-        self._decode(bytes(_LEAST_SAMPLES * _SAMPLE_BYTES))
+        self._decode(bytes(_LEAST_SAMPLES * SAMPLE_BYTES))
 
     def info(self) -> ModelInfo:
         """Information about the model."""
@@ -86,7 +86,7 @@ class RecognizerModel:
         assert isinstance(command, Transcribe), "the engine takes no other command for this kind"
         if should_stop():
             raise Cancelled
-        length_s = len(command.samples) / _SAMPLE_BYTES / SAMPLES_HZ
+        length_s = len(command.samples) / SAMPLE_BYTES / SAMPLES_HZ
         result = self._decode(command.samples)
         try:
             tokens = self._tokens(result, length_s)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from llm_backend.engine.command_refused import CommandRefused, check_samples
 from llm_backend.engine.messages import (
+    SAMPLE_BYTES,
     SAMPLES_HZ,
     WINDOW_S,
     Failure,
@@ -37,7 +38,6 @@ from llm_backend.engine.whisper.library import (
 )
 from llm_backend.model_files import HeaderError, read_whisper_header
 
-_SAMPLE_BYTES = 2
 _LEAST_SAMPLES = SAMPLES_HZ  # input is padded to it: the native code ignores short input
 _LEAST_END_S = 1.0  # below it, the whole window counts as transcribed
 _CENTI = 100  # native times are hundredths of a second
@@ -87,7 +87,7 @@ class WhisperModel:
 
     def _verify(self) -> None:
         """Computes a window of silence."""
-        silence = bytes(_LEAST_SAMPLES * _SAMPLE_BYTES)
+        silence = bytes(_LEAST_SAMPLES * SAMPLE_BYTES)
         self.compute(Transcribe(samples=silence, language="en"), lambda: False, lambda _event: None)
 
     def info(self) -> ModelInfo:

@@ -97,8 +97,9 @@ async def test_a_sample_that_comes_with_a_sentence_sounds_as_its_file(engine, fi
     with pytest.raises(CommandFailed, match=r"lasts 0\.5 s; it may last 1 to 30 s"):
         await engine.speak(Speak(text=TEXT, sample=sample[:RATE_HZ]))
 
-    assert np.abs(pcm(by_sample) - pcm(by_file)).max() < 0.01
-    assert np.abs(pcm(by_sample) - pcm(other)).max() > 0.1
+    from_file, from_other = (np.abs(pcm(by_sample) - pcm(one)).max() for one in (by_file, other))
+    assert from_file < 0.05  # processors round differently
+    assert from_other > 0.1
 
 
 async def test_samples_are_files_with_names_of_their_own(tmp_path):
