@@ -198,7 +198,7 @@ def require_library() -> None:
     """Raises `Unsupported` if images cannot be converted."""
     if not is_installed("images"):
         raise Unsupported(
-            "Masks and other formats than `png` need a library that is not installed: "
+            "Edits of images, and other formats than `png`, need a library that is not installed: "
             f"{install_command('images')}.",
             code=NOT_INSTALLED,
         )
