@@ -5,13 +5,15 @@ import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, Route, expect
+from playwright.sync_api import APIResponse, Browser, Page, Request, Route, expect
 
 from tests.browser import ENDED_MEANWHILE, tab
 from tests.live.test_web_page import say, wait_answered, without_end
 from tests.serving import Served
 
 COMPLETIONS = re.compile(r"/v1/chat/completions$")
+CHAT_LIST = re.compile(r"/v1/chat/completions\?order=desc")
+STORED_CHAT = re.compile(r"/v1/chat/completions/")
 DETACHED = "**/v1/chat/detached"
 BUSY = {"error": {"message": "Busy today.", "type": "server_error", "code": None}}
 GROWING = "article.answer.is-growing .prose"
@@ -32,8 +34,8 @@ def hold_posts(page: Page, address: re.Pattern[str] | str = COMPLETIONS) -> list
     return held
 
 
-def hold(route: Route, held: list[Route]) -> None:
-    if route.request.method == "POST":
+def hold(route: Route, held: list[Route], method: str = "POST") -> None:
+    if route.request.method == method:
         held.append(route)
     else:
         route.continue_()
@@ -195,9 +197,7 @@ def test_a_chat_that_is_deleted_while_it_is_answered_is_gone(page):
     page.route(COMPLETIONS, without_end)
     say(page, "Say much!")
     expect(page.locator(GROWING)).not_to_be_empty()
-    item.hover()
-    item.get_by_role("button", name="Delete").click()
-    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    delete(item)
     expect(page.locator("article")).to_have_count(0)
     expect(item).to_have_count(0)
     page.wait_for_timeout(1500)
@@ -205,6 +205,53 @@ def test_a_chat_that_is_deleted_while_it_is_answered_is_gone(page):
 
     expect(page.locator("#model")).to_have_value("builtin")
     page.wait_for_timeout(300)
+    expect(item).to_have_count(0)
+
+
+def delete(item: Any) -> None:
+    item.hover()
+    item.get_by_role("button", name="Delete").click()
+    item.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+
+
+def test_a_deleted_chat_is_not_listed_by_a_list_that_was_requested_before(page):
+    say(page, "Shall it be listed?")
+    wait_answered(page)
+    item = chats_named(page, "Shall it be listed?")
+    expect(item).to_be_visible()
+    held: list[tuple[Route, APIResponse]] = []
+    page.route(CHAT_LIST, lambda route: held.append((route, route.fetch())))
+    page.get_by_text("Chats of other clients too").click()
+    for _ in range(600):
+        if held:
+            break
+        page.wait_for_timeout(20)
+    delete(item)
+    expect(page.locator("article")).to_have_count(0)
+    expect(item).to_have_count(0)
+    for route, response in held:
+        route.fulfill(response=response)
+    page.wait_for_timeout(500)
+
+    expect(item).to_have_count(0)
+
+
+def test_a_chat_that_is_listed_again_while_it_is_deleted_is_removed(page):
+    say(page, "Is it listed twice?")
+    wait_answered(page)
+    item = chats_named(page, "Is it listed twice?")
+    expect(item).to_be_visible()
+    held: list[Route] = []
+    page.route(STORED_CHAT, lambda route: hold(route, held, "DELETE"))
+    delete(item)
+    wait_held(page, held)
+    with page.expect_response(CHAT_LIST):
+        page.get_by_text("Chats of other clients too").click()
+    page.wait_for_timeout(300)
+    for route in held:
+        route.continue_()
+
+    expect(page.locator("article")).to_have_count(0)
     expect(item).to_have_count(0)
 
 

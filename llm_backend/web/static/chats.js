@@ -28,6 +28,7 @@ export class Chats {
   #drawnList = "";
   #isEditing = false; // a title
   #isOutdated = false; // by a list that came meanwhile
+  #deletedPaths = new Set(); // lists that were requested before have these chats still
   #selection = new Selection({
     onDelete: (chats) => this.#deleteAll(chats),
     onSave: (chats) => this.#saveAll(chats).catch((error) => this.#onFailed(error)),
@@ -185,6 +186,7 @@ export class Chats {
     for (const chat of chats) {
       const path = pathOf(chat);
       if (seen.has(path)) continue; // an earlier state of the chat, whose answer was stopped
+      if (this.#deletedPaths.has(path)) continue;
       seen.add(path);
       this.#listOfDay(chat.created).append(this.#itemOf(chat, path));
     }
@@ -237,7 +239,7 @@ export class Chats {
     const rename = iconButton("pen", t("Rename {title}", { title: titleOf(chat) }), () =>
         this.#editTitle(chat, item, link),
       ),
-      bin = iconButton("bin", t("Delete {title}", { title: titleOf(chat) }), () => this.#delete(chat, path, item)),
+      bin = iconButton("bin", t("Delete {title}", { title: titleOf(chat) }), () => this.#delete(chat, path)),
       item = make("li", {}, this.#selection.box(chat, path, titleOf(chat)), link, rename, bin);
     rename.tabIndex = bin.tabIndex = -1;
     return item;
@@ -329,9 +331,10 @@ export class Chats {
     const conversation = conversationOf(chat);
     if (conversation) await this.#onDeleting(conversation);
     await deleteChat(chat);
+    this.#deletedPaths.add(pathOf(chat));
   }
 
-  async #delete(chat, path, item) {
+  async #delete(chat, path) {
     const title = titleOf(chat);
     if (!(await isConfirmed(t("Delete “{title}”? This cannot be undone.", { title })))) return;
     try {
@@ -340,10 +343,11 @@ export class Chats {
       this.#onFailed(error);
       return;
     }
-    const group = item.closest("section");
     this.#drawnList = "";
-    item.remove();
-    if (!group.querySelector("li")) group.remove();
+    const item = this.#links().find(({ hash }) => hash === path)?.parentElement, // drawn anew meanwhile
+      group = item?.closest("section");
+    item?.remove();
+    if (!group?.querySelector("li")) group?.remove();
     if (path === this.#currentPath) this.#onDeleted();
   }
 }
