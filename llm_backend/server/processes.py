@@ -38,7 +38,8 @@ async def serve_processes(
 ) -> None:
     """Serves with `settings.processes` processes until SIGINT or SIGTERM; `on_open` is called when
     all of them answer, with True if requests need a key. Changes in the config file of `source`
-    are applied as far as possible. Closes `listener`. Raises `CannotStart`.
+    are applied as far as possible. Closes `listener`. Raises `CannotStart` if a process ends before
+    any of them serves.
     """
     configure_logging(settings.log_level, settings.log_format, shows_process=True)
     processes = _Processes(settings, listener, None if source is None else source.file)
@@ -57,8 +58,10 @@ class _Processes:
         self._settings = settings
         self._listener = listener
         self._config_file = config_file
+        self._count = settings.processes
         self._children: set[ApiChild] = set()
-        self._starting = settings.processes
+        self._serving: set[ApiChild] = set()
+        self._has_served = False  # any of them: their settings are no reason to end
         self._requires_key = False
         self._is_open = asyncio.Event()
         self._is_ending = asyncio.Event()
@@ -111,7 +114,7 @@ class _Processes:
             reason = await self._run_child(shared)
             if self._is_ending.is_set():
                 return
-            if not self._is_open.is_set():
+            if not self._has_served:
                 raise CannotStart(reason)
             ran_s = time.monotonic() - began_s
             crashes = crashes + 1 if ran_s < RESTART_RESET_S else 1
@@ -138,6 +141,7 @@ class _Processes:
             return reason
         finally:
             self._children.discard(child)
+            self._serving.discard(child)
             forget_process(shared, child.pid)
             peer_socket(shared, child.pid).unlink(missing_ok=True)
 
@@ -159,9 +163,10 @@ class _Processes:
 
     def _mark_serving(self, child: ApiChild) -> None:
         log.info("api_process_serves", extra={"api_process": child.pid})
-        self._starting -= 1
+        self._serving.add(child)
+        self._has_served = True
         self._requires_key = child.requires_key
-        if self._starting == 0:
+        if len(self._serving) == self._count:
             self._is_open.set()
 
     async def _stop_children(self, supervisors: Sequence[asyncio.Task[None]]) -> None:
