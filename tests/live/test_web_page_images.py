@@ -186,6 +186,63 @@ def test_stop_ends_the_drawing_and_returns_the_message(page, studio):
     wait_until(lambda: studio.painter.interrupted == 1)
 
 
+def begin_and_leave_a_drawing(page: Page, studio: Studio, prompt: str) -> None:
+    studio.painter.is_held, studio.painter.share = True, 0.5
+    say(page, prompt)
+    expect(page.locator("article.answer img")).to_be_visible()
+    page.get_by_role("button", name="New chat").click()
+    expect(page.locator("article")).to_have_count(0)
+    expect(page.get_by_role("button", name="Stop")).to_have_count(0)
+
+
+def test_drawing_goes_on_while_another_chat_is_open(page, studio):
+    begin_and_leave_a_drawing(page, studio, "a lighthouse")
+    running = page.locator("#chats .is-running", has_text="a lighthouse")
+    expect(running).to_be_visible()
+    page.get_by_label("Model", exact=True).select_option("builtin")
+    say(page, "Hello!")
+    wait_answered(page)
+    studio.release()
+    expect(running).to_have_count(0)
+    page.locator("#chats a", has_text="a lighthouse").click()
+
+    image = page.locator("article.answer img")
+    expect(image).to_be_visible()
+    assert image.evaluate(COLOUR_OF) == RED
+    assert len(studio.painter.drawings) == 1
+    assert len(studio.files()) == 1
+
+
+def test_chat_that_is_opened_again_shows_how_far_its_drawing_is(page, studio):
+    begin_and_leave_a_drawing(page, studio, "a lighthouse")
+    page.locator("#chats .is-running a").click()
+    image = page.locator("article.answer img")
+    expect(image).to_be_visible()
+    assert image.evaluate(COLOUR_OF) == BLUE
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    studio.release()
+    wait_answered(page)
+
+    expect(page.get_by_role("button", name="Save the image")).to_be_visible()
+    assert image.evaluate(COLOUR_OF) == RED
+    expect(page.locator("#chats a")).to_have_count(1)
+
+
+def test_failure_of_a_drawing_whose_chat_was_left_offers_to_draw_again(page, studio):
+    begin_and_leave_a_drawing(page, studio, "a lighthouse")
+    studio.painter.answer = lambda _fields: (500, {"error": "out of memory"})
+    studio.release()
+    notice = page.get_by_role("alert")
+    expect(notice).to_contain_text("a lighthouse: ")
+    expect(page.locator("#chats .is-running")).to_have_count(0)
+    studio.painter.answer = None
+    notice.get_by_role("button", name="Try again").click()
+
+    wait_answered(page)
+    expect(page.locator("article.answer img")).to_be_visible()
+    expect(page.locator("article.question p")).to_have_text("a lighthouse")
+
+
 def test_error_of_the_image_server_is_shown_and_the_message_is_there_to_be_sent(page, studio):
     studio.painter.answer = lambda _fields: (500, {"error": "out of memory"})
     say(page, "a lighthouse")

@@ -5,7 +5,7 @@ import { RequestError } from "./api.js";
 import { AnswerFailures } from "./answer_failures.js";
 import { AnswerStream, listTools } from "./answer_stream.js";
 import { newId } from "./conversation.js";
-import { cancel, cancelRunning, findRunning } from "./detached.js";
+import { CLIENT, cancel, cancelRunning, findRunning } from "./detached.js";
 import { byId, fitHeight } from "./dom.js";
 import { t } from "./language.js";
 import { isContinuable, isEmpty } from "./messages.js";
@@ -113,9 +113,27 @@ export class Answers {
     const turn = this.#turn;
     if (!turn?.isLeavable) return this.stop();
     const { conversation } = this.#view;
-    if (!turn.hasBegun) this.#onPage.set(conversation.id, { conversation, turn });
+    if (turn.needsPage) this.#keepOnPage(conversation, turn);
     turn.leave();
     this.#setTurn(null);
+    if (turn.needsPage) this.#onStored(); // the list shows the chat while it is answered
+  }
+
+  #keepOnPage(conversation, turn) {
+    this.#onPage.set(conversation.id, { conversation, turn, since: Date.now() / 1000 });
+  }
+
+  /** Returns the chats whose turns go on on this page, latest first, in the form of stored ones. */
+  listOnPage() {
+    return [...this.#onPage.values()]
+      .filter(({ turn }) => turn?.isLeft)
+      .map(({ conversation: { id, title }, since }) => ({
+        id,
+        created: since,
+        metadata: { client: CLIENT, conversation: id, title },
+        isRunning: true,
+      }))
+      .reverse();
   }
 
   /** Returns the conversation with an id, and its turn, if it goes on on this page. */
@@ -235,9 +253,11 @@ export class Answers {
   } = {}) {
     const { conversation } = this.#view,
       answerView = this.#view.transcript.addAnswer(),
-      turn = new Turn({
-        onSilence: () => (isElsewhere ? this.#failures.showElsewhere() : this.#failures.showSilence(conversation)),
-      });
+      { isDrawing, isStoring, isDetaching } = this.#options;
+    const turn = new Turn({
+      onSilence: () => (isElsewhere ? this.#failures.showElsewhere() : this.#failures.showSilence(conversation)),
+      outlivesView: isDrawing && isStoring && !followedId && !isContinued, // this page stores what is drawn
+    });
     turn.answerView = answerView;
     turn.isElsewhere = isElsewhere;
     if (followedId) {
@@ -245,7 +265,7 @@ export class Answers {
       turn.hasBegun = true;
     } else {
       conversation.system = this.#options.system;
-      if (this.#options.isDetaching && !this.#options.isDrawing && !isContinued) turn.detachedId = newId();
+      if (isDetaching && !isDrawing && !isContinued) turn.detachedId = newId();
     }
     this.#setTurn(turn);
     let failure = null;
@@ -254,7 +274,7 @@ export class Answers {
       if (followedId) await this.#stream.follow(conversation, answerView, turn);
       else await this.#stream.request(conversation, answerView, turn, isContinued);
     } catch (error) {
-      if (!turn.isStopped && !(turn.isLeft && turn.hasBegun)) failure = error;
+      if (!turn.isStopped && !turn.isWithServer) failure = error;
     }
     turn.end();
     if (this.#turn === turn) this.#setTurn(null);
@@ -399,7 +419,7 @@ export class Answers {
     if (this.#turn || conversation !== this.#view.conversation) return;
     const turn = new Turn({ onSilence: () => this.#failures.showToolSilence(), outlivesView: true });
     this.#setTurn(turn);
-    this.#onPage.set(conversation.id, { conversation, turn });
+    this.#keepOnPage(conversation, turn);
     let failure = null;
     try {
       const { runCall } = await turn.wait(import("./tools.js"));
@@ -431,7 +451,7 @@ export class Answers {
     }
     const { parameters, isStoring, isDetaching } = this.#options;
     if (!isDetaching) {
-      this.#onPage.set(conversation.id, { conversation, turn: null });
+      this.#keepOnPage(conversation, null);
       return;
     }
     const answers = conversation.answer({
@@ -448,7 +468,7 @@ export class Answers {
       for await (const _ of answers) break; // it has begun
     } catch (error) {
       conversation.dropAnswer();
-      this.#onPage.set(conversation.id, { conversation, turn: null }); // opening the chat tries again
+      this.#keepOnPage(conversation, null); // opening the chat tries again
       error.message = `${conversation.title}: ${error.message}`; // another chat is shown
       throw error;
     }

@@ -49,6 +49,7 @@ class App {
     onFailed: (error) => this.#errors.show(error),
   });
   #chats = new Chats({
+    listOnPage: () => this.#answers.listOnPage(),
     onDeleting: (id) => this.#answers.cancel(id),
     onDeleted: () => this.openNewChat(),
     onRenamed: (id, title) => this.#view.rename(id, title),

@@ -39,15 +39,18 @@ export class Chats {
   });
   #loading = new AbortController();
   #timer = null;
+  #listOnPage;
   #onDeleting;
   #onDeleted;
   #onRenamed;
   #onFailed;
   #onReloadFailed;
 
-  /** `onDeleting` ends the answer to the conversation of an id, and `onDeleted` is called once the open
-   *  chat is deleted. `onReloadFailed` gets errors of reloads that no one asked for. */
-  constructor({ onDeleting, onDeleted, onRenamed, onFailed, onReloadFailed }) {
+  /** `listOnPage` returns the chats that this page goes on to answer. `onDeleting` ends the answer to the
+   *  conversation of an id, and `onDeleted` is called once the open chat is deleted. `onReloadFailed` gets
+   *  errors of reloads that no one asked for. */
+  constructor({ listOnPage, onDeleting, onDeleted, onRenamed, onFailed, onReloadFailed }) {
+    this.#listOnPage = listOnPage;
     this.#onDeleting = onDeleting;
     this.#onReloadFailed = onReloadFailed;
     this.#onDeleted = onDeleted;
@@ -64,8 +67,9 @@ export class Chats {
     try {
       const [running, { chats, next }] = await Promise.all([listRunning(), this.#fetchPage({ signal })]);
       if (!signal.aborted) {
-        this.#show(this.#search.query ? chats : [...running, ...chats], next);
-        this.#scheduleReload(running.length > 0);
+        const answered = [...this.#listOnPage(), ...running];
+        this.#show(this.#search.query ? chats : [...answered, ...chats], next);
+        this.#scheduleReload(answered.length > 0);
       }
       return chats.map(({ id }) => id);
     } catch (error) {

@@ -39,6 +39,16 @@ export class Turn {
     return this.#outlivesView || this.detachedId !== null;
   }
 
+  /** True if it goes on on this page when its chat is left: until the server has its request, or its end. */
+  get needsPage() {
+    return this.#outlivesView || !this.hasBegun;
+  }
+
+  /** True if its chat was left and the server goes on with it. */
+  get isWithServer() {
+    return this.isLeft && !this.needsPage;
+  }
+
   get signal() {
     return this.#controller.signal;
   }
@@ -68,7 +78,7 @@ export class Turn {
 
   /** Ends what the server goes on with for a chat that is not shown. */
   #endIfDetached() {
-    if (this.isLeft && this.hasBegun && !this.#outlivesView) this.#controller.abort();
+    if (this.isWithServer) this.#controller.abort();
   }
 
   end() {
