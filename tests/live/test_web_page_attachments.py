@@ -117,6 +117,70 @@ def test_a_question_waits_for_the_list_of_the_files_of_its_chat(page):
     assert asked.value.post_data_json["tools"][0]["type"] == "file_search"
 
 
+def searched_stores(request: Request) -> list[str]:
+    """The vector stores that a chat's request searches."""
+    tools = request.post_data_json.get("tools", [])
+    return [id for one in tools for id in one.get("vector_store_ids", [])]
+
+
+def test_an_answer_is_generated_again_with_the_files_of_a_chat_that_has_just_been_opened(page):
+    attach(page, "one.txt")
+    say(page, "What hums?")
+    wait_answered(page)
+    address = page.url
+    page.get_by_role("button", name="New chat").click()
+    held = hold(page, re.compile(r"/v1/vector_stores/[^/]+/files\?"))
+    page.goto(address)
+    wait_until(lambda: len(held) == 1, page.wait_for_timeout)
+    page.get_by_role("button", name="Answer again").click()
+    page.wait_for_timeout(300)
+    with page.expect_request("**/v1/chat/completions") as sent:
+        held[0].continue_()
+
+    assert len(searched_stores(sent.value)) == 1
+    wait_answered(page)
+
+
+def test_a_question_waits_for_its_files_after_its_chat_is_left(page):
+    held = hold(page, UPLOADS)
+    attach(page, "late.txt")
+    say(page, "What hums in the late file?")
+    wait_until(lambda: len(held) == 1, page.wait_for_timeout)
+    page.get_by_role("button", name="New chat").click()
+    with page.expect_request("**/v1/chat/completions") as sent:
+        held[0].continue_()
+
+    assert len(searched_stores(sent.value)) == 1
+    page.locator("#chats a", has_text="What hums in the late file?").click()
+    wait_answered(page)
+    expect(page.get_by_label("Attached files").locator("li")).to_have_text(["late.txt"])
+
+
+def test_a_failed_question_of_a_chat_that_was_left_is_sent_again_with_its_files(
+    browser, library_server
+):
+    with tab(browser, library_server.address, "503") as page:
+        page.goto("/")
+        expect(page.get_by_role("button", name="Attach files")).to_be_visible()
+        attach(page, "again.txt")
+        page.get_by_label("System prompt").evaluate("(field) => (field.value = 'You are brief.')")
+        held = hold(page, "**/v1/chat/completions")
+        say(page, "What hums again?")
+        wait_until(lambda: len(held) == 1, page.wait_for_timeout)
+        page.get_by_role("button", name="New chat").click()
+        page.get_by_label("System prompt").evaluate("(field) => (field.value = 'You are long.')")
+        page.get_by_role("link", name="Status").click()
+        held[0].fulfill(status=503, json={"error": {"message": "Busy today."}})
+        page.go_back()
+        with page.expect_request("**/v1/chat/completions") as sent:
+            page.locator("#chats a", has_text="What hums again?").click()
+        wait_answered(page)
+
+        first = sent.value.post_data_json["messages"][0]
+        assert (first["role"], first["content"]) == ("system", "You are brief.")
+        assert len(searched_stores(sent.value)) == 1
+
+
 def test_files_of_a_chat_that_was_left_are_not_shown_with_another(page):
     attach(page, "slow.txt")
     say(page, "What hums?")

@@ -9,7 +9,7 @@ from playwright.sync_api import APIResponse, Browser, Page, Request, Route, expe
 
 from tests.browser import ENDED_MEANWHILE, tab
 from tests.live.test_web_page import say, wait_answered, without_end
-from tests.serving import Served
+from tests.serving import ENDLESS, Served, serve
 
 COMPLETIONS = re.compile(r"/v1/chat/completions$")
 CHAT_LIST = re.compile(r"/v1/chat/completions\?order=desc")
@@ -157,6 +157,85 @@ def test_an_edited_question_that_failed_leaves_nothing_in_the_field_once_it_is_a
     expect(page.get_by_text("2 of 2").first).to_be_visible()
     expect(page.get_by_label("Message")).to_have_value("")
     expect(page.locator("#documents li")).to_have_count(0)
+
+
+def test_edited_text_stays_in_its_form_while_an_answer_is_in_progress(page):
+    say(page, "First?")
+    wait_answered(page)
+    page.locator("article.question").hover()
+    page.get_by_role("button", name="Edit and resend").click()
+    page.get_by_label("Edited text").fill("First, but better?")
+    page.route(COMPLETIONS, without_end)
+    say(page, "Say much!")
+    expect(page.locator(GROWING)).not_to_be_empty()
+    page.get_by_role("button", name="Ask", exact=True).click()
+
+    expect(page.get_by_text("Wait for the end of the answer")).to_be_visible()
+    expect(page.get_by_label("Edited text")).to_have_value("First, but better?")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+    page.unroute(COMPLETIONS)
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.get_by_text("2 of 2").first).to_be_visible()
+    wait_answered(page)
+    expect(page.locator("article.question p")).to_have_text("First, but better?")
+
+
+def test_files_of_the_next_message_stay_when_a_question_fails(page):
+    held = hold_posts(page)
+    say(page, "Does it fail?")
+    wait_held(page, held)
+    document = {"name": "next.txt", "mimeType": "text/plain", "buffer": b"Some notes."}
+    page.locator("#files").set_input_files(document)
+    expect(page.locator("#documents li")).to_have_text("next.txt")
+    held[0].fulfill(status=503, json=BUSY)
+    expect(page.get_by_role("alert")).to_contain_text("Busy today.")
+
+    expect(page.locator("#documents li")).to_have_text("next.txt")
+    expect(page.locator("article.question p")).to_have_text("Does it fail?")
+
+
+def test_a_running_answer_that_cannot_be_followed_can_be_tried_again(page):
+    page.route(COMPLETIONS, without_end)
+    say(page, "Is it followed?")
+    expect(page.locator(GROWING)).not_to_be_empty()
+    address = page.url
+    new_chat(page)
+    page.route("**/v1/chat/detached/*", lambda route: route.abort(), times=1)
+    page.goto(address)
+    alert = page.get_by_role("alert")
+    expect(alert).not_to_be_empty()
+    expect(alert).not_to_contain_text("The page failed")
+    alert.get_by_role("button", name="Try again").click()
+
+    expect(page.locator(GROWING)).not_to_be_empty()
+    expect(page.locator("article.question p")).to_have_text("Is it followed?")
+    page.get_by_role("button", name="Stop").click()
+    wait_answered(page)
+
+
+@pytest.mark.parametrize("detaches", [True, False])
+def test_a_chat_is_deleted_with_the_answer_that_its_page_has_just_stopped(
+    browser, tmp_path, detaches
+):
+    limit = {} if detaches else {"LLM_BACKEND_DETACHED_CHATS_LIMIT": "0"}
+    with (
+        serve(tmp_path, environment={**ENDLESS, **limit}) as served,
+        tab(browser, served.address, "404") as page,
+    ):
+        page.goto("/")
+        expect(page.locator("#model")).to_have_value("builtin")
+        say(page, "Is it stored again?")
+        wait_answered(page)
+        page.route(COMPLETIONS, without_end)
+        say(page, "Say much!")
+        expect(page.locator(GROWING)).not_to_be_empty()
+        delete(chats_named(page, "Is it stored again?"))
+        expect(page.locator("article")).to_have_count(0)
+        page.wait_for_timeout(1500)
+        stored = page.request.get("/v1/chat/completions").json()["data"]
+
+    assert stored == []
 
 
 @pytest.mark.parametrize("is_left", [True, False])

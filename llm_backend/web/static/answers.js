@@ -4,7 +4,7 @@
 import { RequestError } from "./api.js";
 import { AnswerFailures } from "./answer_failures.js";
 import { AnswerStream, listTools } from "./answer_stream.js";
-import { newId } from "./conversation.js";
+import { newId, waitUntilStored } from "./conversation.js";
 import { CLIENT, cancel, cancelRunning, findRunning } from "./detached.js";
 import { byId, fitHeight } from "./dom.js";
 import { t } from "./language.js";
@@ -14,8 +14,8 @@ import { Turn } from "./turn.js";
 
 export class Answers {
   #turn = null; // the answer in progress
-  #onPage = new Map(); // by id: `{ conversation, turn }` of turns that go on on this page when they are
-  // left; `turn` is null once results of tools wait to be sent to the model
+  #onPage = new Map(); // by id: `{ conversation, turn, since }` of what this page resumes when the chat is
+  // opened again; `turn` is null if a question or results of tools then are sent to the model
   #returned = null; // the question that was put back into its field
   #view;
   #stream;
@@ -77,9 +77,13 @@ export class Answers {
   }
 
   /** Asks an edited question instead of an earlier one, in a branch of the chat; buttons lead to the
-   *  other branch. */
-  async branch(index, text) {
-    if (this.#turn) return;
+   *  other branch. While an answer is in progress, it says that this must wait. */
+  branch(index, text) {
+    if (this.#turn) this.#notice.show(t("Wait for the end of the answer, or stop it, and then ask."));
+    else this.#branch(index, text);
+  }
+
+  async #branch(index, text) {
     const { conversation } = this.#view,
       { images, documents } = conversation.messages[index],
       previous = conversation.branchAt(index);
@@ -123,15 +127,16 @@ export class Answers {
     this.#onPage.set(conversation.id, { conversation, turn, since: Date.now() / 1000 });
   }
 
-  /** Returns the chats whose turns go on on this page, latest first, in the form of stored ones. */
+  /** Returns the chats that were left and are resumed here, latest first, in the form of stored ones. */
   listOnPage() {
     return [...this.#onPage.values()]
-      .filter(({ turn }) => turn?.isLeft)
-      .map(({ conversation: { id, title }, since }) => ({
+      .filter(({ turn }) => turn === null || turn.isLeft)
+      .map(({ conversation: { id, title }, turn, since }) => ({
         id,
         created: since,
         metadata: { client: CLIENT, conversation: id, title },
-        isRunning: true,
+        isRunning: turn !== null,
+        isUnanswered: turn === null,
       }))
       .reverse();
   }
@@ -156,12 +161,14 @@ export class Answers {
 
   /** Ends the answer to a chat that is about to be deleted. */
   async cancel(id) {
-    const { turn = null } = this.#onPage.get(id) ?? {},
-      isOpen = id === this.#view.conversation.id;
+    const open = { conversation: this.#view.conversation, turn: this.#turn },
+      { conversation, turn } = this.#onPage.get(id) ?? open;
+    if (id !== conversation.id) return cancelRunning(id);
     this.#onPage.delete(id);
     turn?.stop();
-    if (isOpen) this.#turn?.stop();
     await cancelRunning(id);
+    const { storedId } = conversation;
+    if (turn && !turn.detachedId && storedId && this.#options.isStoring) await waitUntilStored(storedId);
   }
 
   /** Shows a chat whose answer the server is writing, and follows it. */
@@ -252,11 +259,12 @@ export class Answers {
     isElsewhere = false,
   } = {}) {
     const { conversation } = this.#view,
+      { lastAnswer: before } = conversation,
       answerView = this.#view.transcript.addAnswer(),
       { isDrawing, isStoring, isDetaching } = this.#options;
     const turn = new Turn({
       onSilence: () => (isElsewhere ? this.#failures.showElsewhere() : this.#failures.showSilence(conversation)),
-      outlivesView: isDrawing && isStoring && !followedId && !isContinued, // this page stores what is drawn
+      staysOnPage: isDrawing && isStoring && !followedId && !isContinued, // this page stores what is drawn
     });
     turn.answerView = answerView;
     turn.isElsewhere = isElsewhere;
@@ -288,6 +296,11 @@ export class Answers {
       await this.#onFinished(conversation); // it has ended meanwhile, and is stored
       return this.#onStored();
     }
+    if (followedId && conversation.lastAnswer === before) {
+      answerView.element.remove(); // nothing has come of it
+      if (failure) this.#errors.show(failure, [[t("Try again"), () => this.#onFinished(conversation)]]);
+      return this.#onStored();
+    }
     try {
       const hasAnswer = this.#finish(conversation, answerView, previous),
         isAboutQuestion = !hasAnswer && (onRetry || !previous); // rather than of another answer to it
@@ -311,19 +324,12 @@ export class Answers {
     this.#view.showAnswering(turn !== null);
   }
 
-  /** Shows why a chat that was left before its answer began gets none; a button opens it and asks again. */
+  /** Shows why a chat that was left gets no answer; a button opens it, which asks again. */
   #reportLeft(failure, conversation) {
-    const retry = () => {
-      this.leave();
-      this.#router.push(conversation.path);
-      this.#options.choose(conversation.model);
-      this.#view.show(conversation);
-      this.#attachments.show(conversation.metadata.vector_store);
-      return this.#answer();
-    };
     conversation.dropAnswer();
+    this.#keepOnPage(conversation, null);
     failure.message = `${conversation.title}: ${failure.message}`; // another chat is shown
-    this.#errors.show(failure, [[t("Try again"), () => this.#attempt(retry)]]);
+    this.#errors.show(failure, [[t("Try again"), () => this.#router.open(`#/chat/${conversation.id}`)]]);
   }
 
   /** Draws the end of an answer; returns whether there is one. */
@@ -358,7 +364,8 @@ export class Answers {
       if (isOpen) this.#view.draw();
     }
     const field = byId("prompt");
-    if (isInPrevious || !isOpen || field.value || question.role !== "user") return;
+    const isFree = !field.value && this.#images.isEmpty && this.#documents.isEmpty;
+    if (isInPrevious || !isOpen || !isFree || question.role !== "user") return;
     if (!previous) {
       conversation.removeLastQuestion();
       this.#view.transcript.removeLastQuestion();
@@ -417,7 +424,7 @@ export class Answers {
    *  is not made again when another one fails. */
   async #answerCalls(conversation, calls, isAllowed) {
     if (this.#turn || conversation !== this.#view.conversation) return;
-    const turn = new Turn({ onSilence: () => this.#failures.showToolSilence(), outlivesView: true });
+    const turn = new Turn({ onSilence: () => this.#failures.showToolSilence(), staysOnPage: true });
     this.#setTurn(turn);
     this.#keepOnPage(conversation, turn);
     let failure = null;

@@ -51,7 +51,7 @@ class App {
   #chats = new Chats({
     listOnPage: () => this.#answers.listOnPage(),
     onDeleting: (id) => this.#answers.cancel(id),
-    onDeleted: () => this.openNewChat(),
+    onDeleted: (paths) => this.#closeDeleted(paths),
     onRenamed: (id, title) => this.#view.rename(id, title),
     onFailed: (error) => this.#errors.show(error),
     onReloadFailed: (error) => this.#errors.showUnlessShown(error),
@@ -60,7 +60,7 @@ class App {
     options: this.#options,
     onLeave: () => this.#leave(),
     onFollow: (path) => this.#chats.mark(path),
-    onChat: (kind, id) => this.#opener.open(kind, id),
+    onChat: (kind, id, wasBeside) => this.#opener.open(kind, id, wasBeside),
     onFailed: (error) => this.#errors.show(error),
   });
   #view = new ChatView({
@@ -102,9 +102,17 @@ class App {
   /** Opens an empty conversation. */
   openNewChat() {
     this.#leave();
+    this.#opener.openNew(); // a chat without an address would be shown again
     if (location.hash !== "#/") this.#router.push("#/");
     this.#router.follow();
     byId("prompt").focus();
+  }
+
+  /** Closes the open chat if it is one of those that were deleted. */
+  #closeDeleted(paths) {
+    if (!paths.includes(this.#view.conversation.path)) return;
+    if (this.#router.isAtChat) this.openNewChat();
+    else this.#opener.openNew();
   }
 
   /** Ends what belongs to the chat or page that is shown now. */
@@ -119,7 +127,13 @@ class App {
   async #useKey() {
     forgetTools();
     await this.#loadLists();
-    if (!this.#router.isAtChat) this.#router.follow();
+    if (this.#router.isAtChat) this.#retryAddress();
+    else this.#router.follow();
+  }
+
+  /** Opens the address if that has failed, unless a chat was begun meanwhile. */
+  #retryAddress() {
+    if (!this.#view.conversation.messages.length) this.#router.retry();
   }
 
   async #loadLists() {
@@ -137,6 +151,7 @@ class App {
     try {
       await this.#loadModels();
       await this.#reloadChats();
+      this.#retryAddress();
     } catch (error) {
       this.#errors.show(error);
     }

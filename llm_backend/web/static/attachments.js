@@ -111,7 +111,7 @@ export class Attachments {
       ...list.map((file) =>
         make(
           "li",
-          { className: file.isStored ? "" : "is-waiting" },
+          { className: file.isWaiting ? "is-waiting" : "" },
           icon("file"),
           make("span", {}, file.name),
           iconButton("close", t("Remove {name}", file), () =>
@@ -125,10 +125,13 @@ export class Attachments {
 
 /** The files of one chat, and their vector store. */
 class ChatFiles {
-  /** Each has `name`, `isStored`, `id` once it is uploaded, `isReady`, a promise, and `isRemoved`. */
+  /** Each has `name`, `isWaiting` until it is read, well or not, `id` once it is uploaded, `isReady`, a
+   *  promise, and `isRemoved`. */
   list = [];
   #storeId; // a promise, so that files attached together share one store; null before the first
   #left = new AbortController(); // aborted when the chat is not shown any more
+  #loading = Promise.resolve(true);
+  #questions = 0; // that wait for the files
   #onChange;
 
   constructor(storeId, onChange) {
@@ -137,7 +140,13 @@ class ChatFiles {
   }
 
   /** Loads the files of the store. */
-  async load() {
+  load() {
+    const loading = this.#load();
+    this.#loading = loading.then(() => true, () => false); // the caller's to show
+    return loading;
+  }
+
+  async #load() {
     if (this.#storeId === null) return;
     try {
       const storeId = await this.#storeId,
@@ -146,7 +155,7 @@ class ChatFiles {
         files.map(async ({ id }) => ({
           id,
           name: (await request(`v1/files/${id}`)).filename,
-          isStored: true,
+          isWaiting: false,
           isReady: Promise.resolve(),
         })),
       );
@@ -158,19 +167,25 @@ class ChatFiles {
     this.#onChange();
   }
 
+  /** Waits until all files can be searched; returns the id of their store, which is searched as well if
+   *  its list could not be loaded. */
   async readyStore() {
+    this.#questions += 1;
+    const isListed = await this.#loading;
     await Promise.allSettled(this.list.map(({ isReady }) => isReady));
-    return this.list.length ? this.#storeId : null;
+    this.#questions -= 1;
+    return this.list.length || !isListed ? this.#storeId : null;
   }
 
-  /** Ends the waits for files that are being read, which the server goes on with. */
+  /** Ends the waits for files that are being read, which the server goes on with, unless a question of
+   *  the chat waits for them, too. */
   leave() {
-    this.#left.abort();
+    if (!this.#questions) this.#left.abort();
   }
 
   /** Adds a file, and returns once it can be searched, or is removed. A file that fails is deleted. */
   async add(file) {
-    const attachment = { id: null, name: file.name, isStored: false, isRemoved: false };
+    const attachment = { id: null, name: file.name, isWaiting: true, isRemoved: false };
     this.list.push(attachment);
     attachment.isReady = this.#store(file, attachment);
     this.#onChange();
@@ -182,7 +197,7 @@ class ChatFiles {
       if (attachment.id) await deleteFile(attachment.id);
       throw error;
     } finally {
-      attachment.isStored = true;
+      attachment.isWaiting = false;
       this.#onChange();
     }
   }

@@ -24,24 +24,30 @@ export class ChatOpener {
   }
 
   /** Opens the chat of an address: `chat` with a conversation's id, `stored` with that of a stored
-   *  completion, or an empty kind for a new chat. */
-  async open(kind, id) {
-    if (kind === "chat" && id === this.#view.conversation.id) {
+   *  completion, or an empty kind for a new chat. With `wasBeside` a view beside the chat was shown
+   *  before: a chat that has no address yet is shown again. */
+  async open(kind, id, wasBeside) {
+    const { conversation } = this.#view,
+      isOpen = kind ? kind === "chat" && id === conversation.id : wasBeside && conversation.isUnstored;
+    if (isOpen) {
       this.#view.showTitle();
       return;
     }
     this.#answers.leave();
-    if (kind) await this.load(kind, id);
-    else {
-      this.#view.showNew();
-      await this.#attachments.show(null);
-    }
+    await (kind ? this.load(kind, id) : this.openNew());
+  }
+
+  /** Shows an empty chat; returns once no files are shown. */
+  openNew() {
+    this.#answers.leave();
+    this.#view.showNew();
+    return this.#attachments.show(null);
   }
 
   /** Loads a chat from the server, by its id as addresses have it, and shows it; an answer in progress
    *  is followed. A chat whose turn goes on on this page is shown as it is here. */
   async load(kind, encodedId) {
-    const { path } = this.#router;
+    const { visit } = this.#router;
     try {
       const id = decodeId(encodedId),
         ongoing = kind === "chat" ? this.#answers.findOnPage(id) : null;
@@ -54,7 +60,7 @@ export class ChatOpener {
       const [conversation, run] = await (kind === "chat"
         ? Promise.all([loadConversation(id), findRunning(id), loadMarkdown()])
         : Promise.all([loadStoredChat(id), null, loadMarkdown()]));
-      if (path !== this.#router.path) return; // another address was chosen meanwhile
+      if (visit !== this.#router.visit) return; // another address was chosen meanwhile
       if (run) {
         this.#answers.rejoin(conversation ?? new Conversation(), run);
         return;
@@ -62,7 +68,8 @@ export class ChatOpener {
       if (conversation === null) throw new RequestError(404, t("This chat is not stored any more."));
       await this.#show(conversation).filesShown;
     } catch (error) {
-      if (path !== this.#router.path) return;
+      if (visit !== this.#router.visit) return;
+      this.#router.noteFailure();
       this.#view.showNew();
       this.#attachments.show(null);
       this.#errors.show(error);

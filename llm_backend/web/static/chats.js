@@ -28,7 +28,7 @@ export class Chats {
   #drawnList = "";
   #isEditing = false; // a title
   #isOutdated = false; // by a list that came meanwhile
-  #deletedPaths = new Set(); // lists that were requested before have these chats still
+  #deletedPaths = new Set(); // since the list was requested, which has these chats still
   #selection = new Selection({
     onDelete: (chats) => this.#deleteAll(chats),
     onSave: (chats) => this.#saveAll(chats).catch((error) => this.#onFailed(error)),
@@ -47,8 +47,8 @@ export class Chats {
   #onReloadFailed;
 
   /** `listOnPage` returns the chats that this page goes on to answer. `onDeleting` ends the answer to the
-   *  conversation of an id, and `onDeleted` is called once the open chat is deleted. `onReloadFailed` gets
-   *  errors of reloads that no one asked for. */
+   *  conversation of an id, and `onDeleted` gets the paths of chats that
+   *  are deleted. `onReloadFailed` gets errors of reloads that no one asked for. */
   constructor({ listOnPage, onDeleting, onDeleted, onRenamed, onFailed, onReloadFailed }) {
     this.#listOnPage = listOnPage;
     this.#onDeleting = onDeleting;
@@ -64,12 +64,13 @@ export class Chats {
   async load() {
     this.#loading.abort();
     const { signal } = (this.#loading = new AbortController());
+    this.#deletedPaths.clear();
     try {
       const [running, { chats, next }] = await Promise.all([listRunning(), this.#fetchPage({ signal })]);
       if (!signal.aborted) {
-        const answered = [...this.#listOnPage(), ...running];
-        this.#show(this.#search.query ? chats : [...answered, ...chats], next);
-        this.#scheduleReload(answered.length > 0);
+        const others = [...this.#listOnPage(), ...running]; // that are not stored yet
+        this.#show(this.#search.query ? chats : [...others, ...chats], next);
+        this.#scheduleReload(others.some(({ isRunning }) => isRunning));
       }
       return chats.map(({ id }) => id);
     } catch (error) {
@@ -234,6 +235,7 @@ export class Chats {
 
   #itemOf(chat, path) {
     const link = make("a", { href: path, title: titleOf(chat) }, titleOf(chat));
+    if (chat.isUnanswered) return make("li", {}, link); // it is answered once it is opened
     if (chat.isRunning) {
       link.prepend(icon("pulse"));
       link.title = t("{title}: the answer is being written", { title: titleOf(chat) });
@@ -327,7 +329,7 @@ export class Chats {
     this.#selection.end();
     this.#drawnList = "";
     await this.load().catch(this.#onFailed);
-    if (deletedPaths.includes(this.#currentPath)) this.#onDeleted();
+    this.#onDeleted(deletedPaths);
   }
 
   /** Deletes a chat for good: an answer in progress would store it again at its end. */
@@ -352,7 +354,7 @@ export class Chats {
       group = item?.closest("section");
     item?.remove();
     if (!group?.querySelector("li")) group?.remove();
-    if (path === this.#currentPath) this.#onDeleted();
+    this.#onDeleted([path]);
   }
 }
 

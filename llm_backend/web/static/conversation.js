@@ -37,6 +37,7 @@ const TITLE_PROMPT =
   "Write a title of at most six words for the following chat, in its language. Write nothing else.";
 const TITLE_INPUT_CHARACTERS = 1000; // of each message
 const TITLE_TOKENS = 300; // including the model's reasoning
+const STORED_PAUSES_MS = [50, 100, 250, 500, 1000];
 const MAX_BRANCHES = 40; // shown; earlier ones stay stored
 
 export class Conversation {
@@ -59,6 +60,11 @@ export class Conversation {
   /** True if another client stored it: the next message here then begins a new conversation. */
   get isForeign() {
     return this.storedId !== null && conversationOf(this) === null;
+  }
+
+  /** True if it has messages of which none is stored yet. */
+  get isUnstored() {
+    return this.messages.length > 0 && this.storedId === null;
   }
 
   /** Adds a message of the user. */
@@ -106,6 +112,7 @@ export class Conversation {
    *  `detachedId` the server continues the answer when the page is left. */
   async *answer({ model, parameters, storeId, tools, isStoring, isContinued, detachedId, signal }) {
     const metadata = this.#metadataWith(storeId ?? this.metadata.vector_store);
+    if (storeId) this.metadata = { ...this.metadata, vector_store: storeId }; // also if the request fails
     const search = storeId ? [{ type: "file_search", vector_store_ids: [storeId] }] : [],
       allTools = [...search, ...tools];
     const body = {
@@ -451,6 +458,14 @@ async function shownFilesOf(completions) {
 }
 
 /** Returns all stored completions of a conversation of this page, newest first. */
+/** Waits for a completion whose request was broken off: it is stored a moment later, if at all. */
+export async function waitUntilStored(storedId) {
+  for (const pause of STORED_PAUSES_MS) {
+    if (await ifStored(request(`${PATH}/${encodeURIComponent(storedId)}`))) return;
+    await new Promise((resolve) => setTimeout(resolve, pause));
+  }
+}
+
 async function completionsOf(conversation) {
   const stored = await requestAll(PATH, {
     order: "desc",

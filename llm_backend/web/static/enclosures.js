@@ -28,6 +28,10 @@ export class Enclosures {
     return this.#adding;
   }
 
+  get isEmpty() {
+    return this.#items.length === 0;
+  }
+
   /** Returns the items, and removes them. */
   take() {
     const taken = this.#items;

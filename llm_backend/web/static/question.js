@@ -4,7 +4,8 @@ import { fitHeight, icon, iconButton, make } from "./dom.js";
 import { t } from "./language.js";
 import { blobOf, image } from "./images.js";
 
-/** The article of a message; `onEdit` gets the edited text. Without `onEdit` it is read-only. */
+/** The article of a message; `onEdit` gets the edited text, and draws the messages anew once it can be asked.
+ *  Without `onEdit` the message is read-only. */
 export function question({ content: text, images = [], documents = [] }, onEdit) {
   const body = make(
     "div",
@@ -52,9 +53,12 @@ function edit(article, text, onEdit) {
   );
   const originalChildren = [...article.children];
   const closeForm = (edited) => {
+    if (edited && edited !== text) {
+      onEdit(edited); // the form goes with the messages of this branch, or stays
+      return;
+    }
     article.replaceChildren(...originalChildren);
-    if (edited && edited !== text) onEdit(edited);
-    else article.querySelector("button").focus();
+    article.querySelector("button").focus();
   };
   field.addEventListener("input", () => fitHeight(field));
   field.addEventListener("keydown", (event) => {

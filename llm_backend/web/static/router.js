@@ -14,7 +14,8 @@ const PAGES = {
 export class Router {
   #path = null; // the address whose page is shown, or being opened
   #opening = null; // promise of that
-  #visit = 0; // the number of the address: one may be left and followed again meanwhile
+  #visit = 0; // counts the addresses: one may be left and followed again meanwhile
+  #hasFailed = false; // the address could not be opened
   #pages = {};
   #options;
   #onLeave;
@@ -23,8 +24,8 @@ export class Router {
   #onFailed;
 
   /** `onLeave` is called before another address is opened; `onFollow` gets each address that is
-   *  followed. `onChat` opens a chat: `chat` or `stored` with an
-   *  id, or an empty kind for a new chat. */
+   *  followed. `onChat` opens a chat: `chat` or `stored` with an id, or an empty kind for a new chat, and
+   *  true if a view beside the chat was shown before. */
   constructor({ options, onLeave, onFollow, onChat, onFailed }) {
     this.#options = options;
     this.#onLeave = onLeave;
@@ -34,11 +35,14 @@ export class Router {
     window.addEventListener("hashchange", () => {
       if (!this.#isFollowed) this.follow();
     });
+    document.addEventListener("click", ({ target }) => {
+      if (this.#isFollowed && target.closest('a[href^="#/"]')?.hash === this.#path) this.retry(); // no event comes
+    });
   }
 
-  /** The address whose page is shown, or being opened. */
-  get path() {
-    return this.#path;
+  /** The number of the visit to the address, by which work for an earlier one is known. */
+  get visit() {
+    return this.#visit;
   }
 
   /** True if the chat is shown, rather than a page beside it. */
@@ -49,9 +53,25 @@ export class Router {
   /** Opens the page of the address. */
   follow() {
     if (!this.#isFollowed) this.#onLeave();
-    this.#path = location.hash;
-    this.#visit += 1;
+    this.#begin();
     this.#opening = this.#open().catch((error) => this.#onFailed(error));
+  }
+
+  /** Opens an address that is not the present one. */
+  open(path) {
+    if (path === location.hash) return;
+    this.push(path);
+    this.follow();
+  }
+
+  /** Notes that the address could not be opened: then its links open it again. */
+  noteFailure() {
+    this.#hasFailed = true;
+  }
+
+  /** Opens the page of the address if that has failed. */
+  retry() {
+    if (this.#hasFailed) this.follow();
   }
 
   /** Waits for the page of the address, whose event may not have come yet. */
@@ -63,8 +83,7 @@ export class Router {
   /** Adds an address to the history; no event follows. */
   push(path) {
     history.pushState(null, "", path);
-    this.#path = path;
-    this.#visit += 1;
+    this.#begin();
   }
 
   /** Replaces the address; no event follows. An address that has just been chosen stays: its page is
@@ -73,6 +92,13 @@ export class Router {
     if (!this.#isFollowed || location.hash === path) return;
     history.replaceState(null, "", path);
     this.#path = location.hash;
+    this.#hasFailed = false;
+  }
+
+  #begin() {
+    this.#path = location.hash;
+    this.#visit += 1;
+    this.#hasFailed = false;
   }
 
   get #isFollowed() {
@@ -88,11 +114,12 @@ export class Router {
       await this.#openPage(page);
       return;
     }
+    const wasBeside = !this.isAtChat;
     showPage("chat");
-    await this.#onChat(page === "chat" || page === "stored" ? page : "", id);
+    await this.#onChat(page === "chat" || page === "stored" ? page : "", id, wasBeside);
   }
 
-  /** Opens a page beside the chat; an answer in progress continues meanwhile. */
+  /** Opens a page beside the chat; an answer to the chat continues meanwhile. */
   async #openPage(page) {
     const visit = this.#visit;
     showPage(page);
@@ -104,6 +131,7 @@ export class Router {
     } catch (error) {
       if (visit !== this.#visit) return;
       showPage("chat");
+      this.noteFailure();
       this.#onFailed(error);
     }
   }

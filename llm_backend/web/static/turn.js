@@ -19,29 +19,29 @@ export class Turn {
   isElsewhere = false;
   /** The view of the answer; null of a turn that calls tools. */
   answerView = null;
-  /** True once the server has the request, and has sent an event of the answer. */
+  /** True once an event of the answer has come, or it is one that the server was writing before. */
   hasBegun = false;
   #controller = new AbortController();
   #timer = setInterval(() => this.#check(), SILENCE_MS);
   #hasEvents = false;
   #failedChecks = 0;
   #onSilence;
-  #outlivesView;
+  #staysOnPage;
 
-  /** A turn with `outlivesView` goes on when its chat is left: the page waits for its end. */
-  constructor({ onSilence, outlivesView = false }) {
+  /** A turn with `staysOnPage` goes on when its chat is left, on this page, and not at the server. */
+  constructor({ onSilence, staysOnPage = false }) {
     this.#onSilence = onSilence;
-    this.#outlivesView = outlivesView;
+    this.#staysOnPage = staysOnPage;
   }
 
   /** True if its chat can be left without stopping it. */
   get isLeavable() {
-    return this.#outlivesView || this.detachedId !== null;
+    return this.#staysOnPage || this.detachedId !== null;
   }
 
   /** True if it goes on on this page when its chat is left: until the server has its request, or its end. */
   get needsPage() {
-    return this.#outlivesView || !this.hasBegun;
+    return this.#staysOnPage || !this.hasBegun;
   }
 
   /** True if its chat was left and the server goes on with it. */

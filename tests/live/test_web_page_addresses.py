@@ -1,0 +1,164 @@
+"""Addresses of the chat page: those that could not be opened, and the way back from other views."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect
+
+from tests.browser import tab
+from tests.live.test_web_page import say, wait_answered, without_end
+from tests.live.test_web_page_left_chats import (
+    BUSY,
+    COMPLETIONS,
+    DETACHED,
+    GROWING,
+    chats_named,
+    delete,
+    hold_posts,
+    new_chat,
+    wait_held,
+)
+from tests.serving import Served, serve
+
+KEY = "sk-right"
+
+
+@pytest.fixture
+def page(browser: Browser, endless_server: Served) -> Iterator[Page]:
+    with tab(browser, endless_server.address, "404|503|ERR_FAILED|ERR_INTERNET") as one:
+        one.goto("/")
+        expect(one.locator("#model")).to_have_value("builtin")
+        yield one
+
+
+@pytest.fixture(scope="module")
+def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serve(
+        tmp_path_factory.mktemp("closed"), environment={"LLM_BACKEND_API_KEYS": KEY}
+    ) as served:
+        yield served
+
+
+def enter_key(page: Page) -> None:
+    field = page.get_by_label("API key")
+    field.fill(KEY)
+    field.press("Enter")
+
+
+def test_address_that_needs_a_key_is_opened_once_the_key_is_entered(browser, closed_server):
+    with tab(browser, closed_server.address, "401") as page:
+        page.goto("/")
+        enter_key(page)
+        expect(page.locator("#model")).to_have_value("builtin")
+        say(page, "Is it opened?")
+        wait_answered(page)
+        path = page.url.partition("#")[2]
+    with tab(browser, closed_server.address, "401") as page:
+        page.goto(f"/#{path}")
+        expect(page.get_by_role("alert")).to_contain_text("needs an API key")
+        enter_key(page)
+
+        expect(page.locator("article.question p")).to_have_text("Is it opened?")
+    with tab(browser, closed_server.address, "401") as page:
+        page.goto("/#/operations")
+        expect(page.get_by_role("alert")).to_contain_text("needs an API key")
+        enter_key(page)
+
+        expect(page.locator("#operations-view table").first).to_be_visible()
+
+
+def test_chat_that_could_not_be_opened_is_opened_by_its_link(page):
+    say(page, "Is the link dead?")
+    wait_answered(page)
+    new_chat(page)
+    link = chats_named(page, "Is the link dead?").get_by_role("link")
+    failed: list[Route] = []
+    page.route(
+        re.compile(r"/v1/chat/completions\?limit=100"), lambda route: fail_once(route, failed)
+    )
+    link.click()
+    expect(page.get_by_role("alert")).to_contain_text("Busy today.")
+    link.click()
+
+    expect(page.locator("article.question p")).to_have_text("Is the link dead?")
+
+
+def fail_once(route: Route, failed: list[Route]) -> None:
+    if failed:
+        route.continue_()
+        return
+    failed.append(route)
+    route.fulfill(status=503, json=BUSY)
+
+
+def test_chat_is_opened_when_the_server_answers_again(page):
+    say(page, "Is it there again?")
+    wait_answered(page)
+    new_chat(page)
+    link = chats_named(page, "Is it there again?").get_by_role("link")
+    page.context.set_offline(True)
+    link.click()
+    expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
+    page.context.set_offline(False)
+
+    expect(page.locator("article.question p")).to_have_text("Is it there again?")
+
+
+def test_new_chat_is_there_after_a_look_at_the_status(page):
+    held = hold_posts(page)
+    say(page, "Is it dropped?")
+    wait_held(page, held)
+    page.get_by_role("link", name="Status").click()
+    expect(page.locator("#status-view")).to_be_visible()
+    page.go_back()
+
+    expect(page.locator("article.question p")).to_have_text("Is it dropped?")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    held[0].continue_()
+    wait_answered(page)
+    page.get_by_role("link", name="Status").click()
+    new_chat(page)
+    expect(page.locator("#greeting")).to_be_visible()
+
+
+def test_chat_that_is_deleted_beside_the_status_is_closed(page):
+    say(page, "Is it closed?")
+    wait_answered(page)
+    item = chats_named(page, "Is it closed?")
+    expect(item).to_be_visible()
+    page.get_by_role("link", name="Status").click()
+    expect(page.locator("#status-view")).to_be_visible()
+    delete(item)
+    expect(item).to_have_count(0)
+    page.go_back()
+
+    expect(page.locator("article")).to_have_count(0)
+    expect(page.get_by_role("alert")).to_contain_text("not stored any more")
+
+
+def test_chat_that_is_left_and_opened_again_is_followed_once(page):
+    page.route(COMPLETIONS, without_end)
+    say(page, "Is it drawn twice?")
+    expect(page.locator(GROWING)).not_to_be_empty()
+    address = page.url
+    new_chat(page)
+    held: list[Route] = []
+    page.route(DETACHED, lambda route: held.append(route))
+    page.goto(address)
+    wait_held(page, held)
+    page.goto(page.url.partition("#")[0] + "#/")
+    page.goto(address)
+    wait_held(page, held, 2)
+    page.unroute(DETACHED)
+    followed: list[str] = []
+    page.on("request", lambda one: "/chat/detached/" in one.url and followed.append(one.method))
+    held[1].continue_()
+    expect(page.locator(GROWING)).not_to_be_empty()
+    held[0].continue_()
+    page.wait_for_timeout(1000)
+
+    assert followed == ["GET"]
+    expect(page.locator("article.answer")).to_have_count(1)
+    page.get_by_role("button", name="Stop").click()
+    wait_answered(page)
