@@ -86,7 +86,12 @@ def add_guards(app: ASGIApp, services: Services, tracing: "Tracing | None") -> A
         keyring.authenticate,
         request_app=add_access_log(app, services),
     )
-    app = DetachedAnswers(app, services.detached_chats, services.detached_peers)
+    app = DetachedAnswers(
+        app,
+        services.detached_chats,
+        services.detached_peers,
+        wait_stored=services.chat_recorder.wait_stored,
+    )
     if settings.web:
         app = WebPages(app, settings.web_ui)
     if settings.hosts:

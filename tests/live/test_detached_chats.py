@@ -114,6 +114,18 @@ def test_a_detached_chat_is_cancelled_and_its_text_so_far_is_stored(server, clie
     wait_until(lambda: id not in running(server.address))
 
 
+def test_a_cancelled_chat_is_listed_until_it_is_stored(server, client):
+    for _ in range(10):
+        id = uuid4().hex
+        with asked(server.address, id) as lines:
+            first = json.loads(next(lines).removeprefix("data: "))
+        httpx.post(f"{server.address}/v1/chat/detached/{id}/cancel")
+        while id in running(server.address):
+            pass
+
+        assert client.chat.completions.retrieve(first["id"]).model_extra["status"] == "incomplete"
+
+
 def test_the_id_of_a_detached_chat_is_used_once_and_well_formed(server):
     id = uuid4().hex
     with asked(server.address, id) as lines:

@@ -156,6 +156,10 @@ class ChatRecorder:
         query finds them."""
         await self._write_behind.flush()
 
+    async def wait_stored(self) -> None:
+        """Waits for the chats that are being stored in the background so far."""
+        await self._background_tasks.wait_others()
+
     async def wait_idle(self) -> None:
         """Waits for all writes in the background."""
         await self._background_tasks.wait_idle()

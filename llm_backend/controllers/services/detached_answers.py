@@ -1,5 +1,6 @@
 """ASGI middleware of detached chats, which are not ended by their clients' disconnects."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from starlette.datastructures import Headers
@@ -20,12 +21,20 @@ from llm_backend.json_types import JsonMapping
 
 class DetachedAnswers:
     """ASGI middleware: requests with the header `x-llm-backend-detached` never notice that their
-    client disconnects; what is sent to it then is only kept for followers."""
+    client disconnects; what is sent to it then is only kept for followers. `wait_stored` waits for
+    the chats that are being stored in the background: a cancelled one is listed until it is."""
 
-    def __init__(self, app: ASGIApp, chats: DetachedChats, peers: DetachedPeers) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        chats: DetachedChats,
+        peers: DetachedPeers,
+        wait_stored: Callable[[], Awaitable[None]],
+    ) -> None:
         self._app = app
         self._chats = chats
         self._peers = peers
+        self._wait_stored = wait_stored
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on; refuses one that cannot be detached."""
@@ -42,6 +51,8 @@ class DetachedAnswers:
         try:
             state[ON_CHECKED] = partial(self._add, chat)
             await self._app(scope, chat.receive_from(receive), chat.send_to(send))
+            if chat.is_cancelled:
+                await self._wait_stored()
         finally:
             self._chats.end(chat)
             self._peers.release(chat)

@@ -70,6 +70,11 @@ class DetachedChat:
         """Ends the answer, as a disconnect ends that of an attached chat."""
         self._cancelled.set()
 
+    @property
+    def is_cancelled(self) -> bool:
+        """True if `cancel` was called."""
+        return self._cancelled.is_set()
+
     def end(self) -> None:
         """Marks the answer as ended, so that followers stop."""
         self.is_over = True

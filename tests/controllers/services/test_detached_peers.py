@@ -135,7 +135,8 @@ async def test_of_two_processes_one_begins_a_chat_of_the_same_id_at_the_same_tim
             "state": {"caller": Caller(key_id=None)},
         }
         try:
-            await DetachedAnswers(app, peers.chats, peers)(scope, _never, send)
+            detached = DetachedAnswers(app, peers.chats, peers, wait_stored=_never)
+            await detached(scope, _never, send)
         except Conflict:
             await are_decided.wait()
 
