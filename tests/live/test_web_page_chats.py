@@ -106,6 +106,31 @@ def test_the_model_of_a_chat_stays_when_the_lists_are_loaded_again(page):
     expect(page.locator("#model")).to_have_value("gpt-3.5-turbo")
 
 
+def test_the_personality_of_a_chat_is_kept_when_the_chat_is_opened(browser, tmp_path):
+    small, config = tmp_path / "small.gguf", tmp_path / "models.yaml"
+    small.symlink_to(BUILTIN_PATH)
+    entries = [{"path": "builtin", "personalities": {"poet": "You sing."}}, {"path": str(small)}]
+    config.write_text(json.dumps({"models": entries}))  # which is YAML
+    said = [{"role": "user", "content": "Hello!"}]
+    chat = {"title": "Sung", "model": "builtin:poet", "messages": said}
+    with serve(tmp_path, "--config", str(config)) as served, tab(browser, served.address) as page:
+        page.goto("/")
+        model, personality = page.locator("#model"), page.locator("#personality")
+        model.select_option("small")
+        page.locator("#chat-file").set_input_files(chat_file("a.json", chat))
+        expect(page.locator("article.question")).to_have_count(1)
+        expect(model).to_have_value("builtin")
+        expect(personality).to_have_value("poet")
+        with page.expect_request(lambda one: one.method == "POST") as asked:
+            say(page, "And now?")
+        wait_answered(page)
+        page.get_by_role("button", name="New chat").click()
+        page.reload()
+
+        expect(model).to_have_value("small")  # which the user chose
+    assert asked.value.post_data_json["model"] == "builtin:poet"
+
+
 STORAGE = "llm-backend."
 
 

@@ -34,7 +34,7 @@ class App {
   loading;
   #timer = null; // of the next load of the models
   #notice = new Notice({ element: byId("notice"), field: byId("prompt") });
-  #options = new Options({ onKey: () => this.#useKey() });
+  #options = new Options({ onKey: () => this.#useKey(), onModel: () => this.#showModel() });
   #errors = new ErrorReport({
     notice: this.#notice,
     options: this.#options,
@@ -186,6 +186,12 @@ class App {
     }
   }
 
+  /** Shows the chosen model, and what can be attached for it. */
+  #showModel() {
+    this.#attachments.offer(this.#options);
+    this.#view.showGreeting();
+  }
+
   // -- keyboard and buttons
 
   #wireComposer() {
@@ -219,10 +225,6 @@ class App {
   }
 
   #wireButtons() {
-    byId("model").addEventListener("change", () => {
-      this.#view.showGreeting();
-      this.#attachments.offer(this.#options);
-    });
     byId("new-chat").addEventListener("click", () => this.openNewChat());
     wireSidebar();
     wireDictation();

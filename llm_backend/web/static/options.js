@@ -24,8 +24,11 @@ export class Options {
   #system = byId("system");
   #isDefault = byId("keep-system");
   #parameters = new Parameters();
+  #onModel;
 
-  constructor({ onKey }) {
+  /** `onKey` is called for another API key, and `onModel` for another model or personality. */
+  constructor({ onKey, onModel }) {
+    this.#onModel = onModel;
     for (const field of [this.#system, this.#isDefault])
       field.addEventListener("change", () => this.#rememberSystem());
     this.#models.addEventListener("change", () => this.#offerPersonalities());
@@ -33,6 +36,7 @@ export class Options {
       field.addEventListener("change", () => {
         this.#wanted = this.model;
         persistent.set("model", this.model);
+        this.#onModel();
       });
     byId("entitle").checked = persistent.get("entitle") !== "no";
     byId("entitle").addEventListener("change", () =>
@@ -198,13 +202,13 @@ export class Options {
     field.focus();
   }
 
-  /** Chooses a model, and its personality, if there is one of this name; the model's field gets a
-   *  `change` event if it is another one. */
+  /** Chooses a model, and its personality, if there is one of this name; what the user chose is still
+   *  remembered. */
   choose(name) {
-    const before = this.#base;
+    const before = this.model;
     this.#wanted = name ?? this.#wanted;
     this.#select(name);
-    if (this.#base !== before) this.#models.dispatchEvent(new Event("change"));
+    if (this.model !== before) this.#onModel();
   }
 
   #select(name) {
