@@ -277,6 +277,47 @@ def show_anew(page: Page) -> None:
     page.evaluate("document.getElementById('all-chats').dispatchEvent(new Event('change'))")
 
 
+def decide_by_keyboard(page: Page, decision: str) -> None:
+    """Has the chat whose link has the focus be deleted, and answers the question of the page."""
+    for key in ("ArrowRight", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    page.get_by_role("dialog").get_by_role("button", name=decision).press("Enter")
+
+
+def test_the_focus_stays_at_a_chat_that_is_kept(page):
+    store_chat(page, "Stored before")
+    show_anew(page)
+    expect(page.get_by_role("link", name="Stored before")).to_be_visible()
+    page.get_by_label("Search chats").press("ArrowDown")
+    expect(page.get_by_role("link", name="Stored before")).to_be_focused()
+    decide_by_keyboard(page, "Keep it")
+
+    expect(page.get_by_role("button", name="Delete Stored before")).to_be_focused()
+
+
+def test_the_focus_goes_to_the_next_chat_when_one_is_deleted_by_keyboard(page):
+    for title in ("Stored first", "Stored second", "Stored third"):
+        store_chat(page, title)
+    show_anew(page)
+    links = page.locator("#chats li > a")
+    expect(links).to_have_count(3)
+    first, _, third = links.all_inner_texts()
+    page.get_by_label("Search chats").press("ArrowDown")
+    expect(links.first).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    decide_by_keyboard(page, "Delete")
+    expect(links).to_have_text([first, third])
+    expect(links.last).to_be_focused()
+    expect(page.locator("#chats a[tabindex='0']")).to_have_text(third)
+    decide_by_keyboard(page, "Delete")
+    expect(links).to_have_text([first])
+    expect(links).to_be_focused()
+    decide_by_keyboard(page, "Delete")
+
+    expect(links).to_have_count(0)
+    expect(page.get_by_label("Message")).to_be_focused()
+
+
 def test_a_letter_of_another_keyboard_opens_no_chat(page):
     say(page, "Hello!")
     wait_answered(page)

@@ -341,8 +341,11 @@ export class Chats {
   }
 
   async #delete(chat, path) {
-    const title = titleOf(chat);
-    if (!(await isConfirmed(t("Delete “{title}”? This cannot be undone.", { title })))) return;
+    const title = titleOf(chat),
+      focus = this.#findFocus();
+    const isSure = await isConfirmed(t("Delete “{title}”? This cannot be undone.", { title }));
+    this.#restoreFocus(focus); // the dialog cannot: the button is hidden while the focus is elsewhere
+    if (!isSure) return;
     try {
       await this.#deleteChat(chat);
     } catch (error) {
@@ -350,11 +353,25 @@ export class Chats {
       return;
     }
     this.#drawnList = "";
-    const item = this.#links().find(({ hash }) => hash === path)?.parentElement, // drawn anew meanwhile
-      group = item?.closest("section");
-    item?.remove();
-    if (!group?.querySelector("li")) group?.remove();
+    this.#removeItem(path);
     this.#onDeleted([path]);
+  }
+
+  /** Removes a chat from the list; the focus goes to the next one, or else to the one before. */
+  #removeItem(path) {
+    const links = this.#links(),
+      index = links.findIndex(({ hash }) => hash === path);
+    if (index < 0) return; // it has gone from the list meanwhile
+    const item = links[index].parentElement,
+      group = item.closest("section"),
+      hadFocus = item.contains(document.activeElement);
+    item.remove();
+    if (!group.querySelector("li")) group.remove();
+    this.mark(this.#currentPath);
+    if (!hadFocus) return;
+    const next = links[index + 1] ?? links[index - 1];
+    if (next) this.#setTabStop(next);
+    (next ?? byId("prompt")).focus();
   }
 }
 
