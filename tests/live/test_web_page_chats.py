@@ -535,6 +535,66 @@ def test_chats_are_searched_as_one_types(page):
     expect(links.first).to_be_focused()
 
 
+SEARCH = "**/v1/chat/search?*"
+
+
+def search_by_enter(page: Page, words: str) -> None:
+    field = page.get_by_label("Search chats")
+    field.fill(words)
+    field.press("Enter")
+
+
+def test_a_search_that_fails_opens_no_chat(browser, server):
+    with tab(browser, server.address, expected_error="ERR_FAILED") as page:
+        page.goto("/")
+        store_chat(page, "Stored before")
+        show_anew(page)
+        expect(page.get_by_role("link", name="Stored before")).to_be_visible()
+        page.route(SEARCH, lambda route: route.abort())
+        search_by_enter(page, "Elsewhere")
+        expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached.")
+        page.evaluate("fetch('ping').then((answer) => answer.text())")  # after which it is opened
+
+        assert "#/chat/" not in page.url
+
+
+def test_a_search_that_another_list_replaces_opens_no_chat(page):
+    for title in ("Stored elsewhere", "Stored last"):
+        store_chat(page, title)
+    show_anew(page)
+    expect(page.locator("#chats a")).to_have_count(2)
+    held: list[Route] = []
+    page.route(SEARCH, lambda route: held.append(route))
+    search_by_enter(page, "Elsewhere")
+    wait_until(lambda: held, page.wait_for_timeout)
+    show_anew(page)
+    page.evaluate("fetch('ping').then((answer) => answer.text())")  # after which it is opened
+
+    assert "#/chat/" not in page.url
+
+
+def test_the_enter_key_opens_what_is_found_though_the_list_is_reloaded_meanwhile(browser, server):
+    metadata = {"client": "web", "conversation": "answered", "title": "Being answered"}
+    running = {"id": "d1", "created": 1, "model": "builtin", "metadata": metadata}
+    with tab(browser, server.address) as page:
+        page.clock.install()
+        page.route("**/v1/chat/detached", lambda route: route.fulfill(json={"data": [running]}))
+        store_chat(page, "Stored elsewhere")
+        page.goto("/")
+        expect(page.locator("#chats li.is-running")).to_have_count(1)
+        held: list[Route] = []
+        page.route(SEARCH, lambda route: held.append(route))
+        search_by_enter(page, "Elsewhere")
+        wait_until(lambda: held, page.wait_for_timeout)
+        page.clock.run_for(4000)  # in which lists with a running chat are loaded again
+        page.unroute(SEARCH)
+        for route in held:
+            with suppress(Error):  # the page has cancelled the request
+                route.continue_()
+
+        expect(page.get_by_role("heading", name="Stored elsewhere")).to_be_attached()
+
+
 MATHEMATICS = r"""Euler: $e^{i\pi} + 1 = 0$ and \(a_1\),
 for $5 and $10, US$3 or $20 to $30, 5$ and 10$.
 Variables: $HOME/$USER, $A/${B} and $A:$_.

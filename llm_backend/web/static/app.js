@@ -179,7 +179,7 @@ class App {
         await new Promise((resolve) => setTimeout(resolve, pause));
         const ids = await this.#chats.load();
         this.#chats.mark(location.hash);
-        if (storedId === null || ids.includes(storedId)) return;
+        if (storedId === null || ids?.includes(storedId)) return;
       }
     } catch (error) {
       this.#errors.showUnlessShown(error);

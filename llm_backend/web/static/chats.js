@@ -60,28 +60,28 @@ export class Chats {
     this.#includesOthers.addEventListener("change", () => this.load().catch(onFailed));
   }
 
-  /** Loads the first page and draws it; returns the ids of its stored chats. */
+  /** Loads the first page and draws it; returns the ids of its stored chats, or null if another list was
+   *  requested meanwhile. */
   async load() {
+    clearTimeout(this.#timer); // a reload would replace this one
     this.#loading.abort();
     const { signal } = (this.#loading = new AbortController());
     this.#deletedPaths.clear();
     try {
       const [running, { chats, next }] = await Promise.all([listRunning(), this.#fetchPage({ signal })]);
-      if (!signal.aborted) {
-        const others = [...this.#listOnPage(), ...running]; // that are not stored yet
-        this.#show(this.#search.query ? chats : [...others, ...chats], next);
-        this.#scheduleReload(others.some(({ isRunning }) => isRunning));
-      }
+      if (signal.aborted) return null;
+      const others = [...this.#listOnPage(), ...running]; // that are not stored yet
+      this.#show(this.#search.query ? chats : [...others, ...chats], next);
+      this.#scheduleReload(others.some(({ isRunning }) => isRunning));
       return chats.map(({ id }) => id);
     } catch (error) {
-      if (signal.aborted) return []; // another list was requested meanwhile
+      if (signal.aborted) return null;
       this.#scheduleReload(this.#element.querySelector(".is-running") !== null);
       throw error;
     }
   }
 
   #scheduleReload(isNeeded) {
-    clearTimeout(this.#timer);
     if (isNeeded)
       this.#timer = setTimeout(() => this.load().catch(this.#onReloadFailed), RELOAD_MS);
   }
@@ -97,7 +97,8 @@ export class Chats {
 
   /** Loads the list, and focuses its first chat or opens it. */
   async #enterList({ isOpening }) {
-    await this.load().catch(this.#onFailed);
+    const ids = await this.load().catch(this.#onFailed);
+    if (!ids) return; // the chats of an earlier list
     const [first] = this.#links();
     if (isOpening) first?.click();
     else first?.focus();
