@@ -56,6 +56,7 @@ def test_a_key_is_made_used_and_revoked_by_an_administrator(browser, closed, con
         page.get_by_label("New key").fill("laptop")
         page.get_by_role("button", name="Create", exact=True).click()
         value = page.get_by_role("status").locator("code").inner_text()
+        expect(page.get_by_role("button", name="Create", exact=True)).to_be_focused()
         keys = page.get_by_role("region", name="Keys of the project")
         expect(keys.get_by_role("row", name="laptop")).to_contain_text("never")
         expect(page.get_by_role("region", name="Audit log")).to_contain_text(
@@ -178,6 +179,31 @@ def test_keys_of_a_project_that_was_left_are_not_shown_under_another(browser, cl
 
         expect(choice).to_have_value(DEFAULT_PROJECT)
         expect(keys.get_by_role("row", name=account.name)).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("label", "address", "button"),
+    [
+        ("New key", "**/service_accounts", "Create"),
+        ("New project", "**/organization/projects", "Create the project"),
+    ],
+)
+def test_a_form_that_is_submitted_twice_is_sent_once(browser, closed, label, address, button):
+    with tab(browser, closed.address, expected_error=NO_SPEND_LIMIT) as page:
+        open_with(page, OPERATOR)
+        expect(page.get_by_role("region", name="Keys of the project")).to_be_visible()
+        held: list[Route] = []
+        page.route(address, lambda route: held.append(route))
+        field = page.get_by_label(label)
+        field.fill("Sent once")
+        field.press("Enter")
+        field.press("Enter")
+        page.evaluate("fetch('ping').then((answer) => answer.text())")  # after which all are sent
+        assert len(held) == 1
+        held[0].continue_()
+
+        expect(page.get_by_role("row", name=re.compile("^Sent once"))).to_have_count(1)
+        expect(page.get_by_role("button", name=button, exact=True)).to_be_enabled()
 
 
 def test_administration_is_hidden_from_a_key_that_may_not(browser, closed, connect):

@@ -2,7 +2,7 @@
 
 import { request, requestAll } from "./api.js";
 import { isConfirmed } from "./confirm.js";
-import { byId, make } from "./dom.js";
+import { byId, make, submit } from "./dom.js";
 import { language, t } from "./language.js";
 import { limitTable } from "./limits.js";
 import { copyButton } from "./copy_button.js";
@@ -203,12 +203,10 @@ export class AdministrationPage {
       make("option", { value: "" }, t("calls models")),
       make("option", { value: "admin" }, t("administers")),
     );
-    const onsubmit = (event) => {
-      event.preventDefault();
-      this.#run(async () => {
-        if (await this.#create(name.value.trim(), kind.value === "admin")) name.value = "";
-      });
+    const create = async () => {
+      if (await this.#create(name.value.trim(), kind.value === "admin")) name.value = "";
     };
+    const onsubmit = (event) => submit(event, () => this.#run(create));
     return make(
       "form",
       { className: "filter new-key", onsubmit },

@@ -19,6 +19,20 @@ export function make(name, properties = {}, ...children) {
   return element;
 }
 
+/** Does what a form is submitted for; its button is disabled until that has ended: nothing is done twice. */
+export async function submit(event, work) {
+  event.preventDefault();
+  const button = event.target.querySelector("button"),
+    hadFocus = button === document.activeElement;
+  button.disabled = true;
+  try {
+    await work();
+  } finally {
+    button.disabled = false;
+    if (hadFocus && document.activeElement === document.body) button.focus(); // which disabling took
+  }
+}
+
 /** One of the page's icons. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");

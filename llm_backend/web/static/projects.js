@@ -2,7 +2,7 @@
 
 import { request } from "./api.js";
 import { isConfirmed } from "./confirm.js";
-import { make } from "./dom.js";
+import { make, submit } from "./dom.js";
 import { t } from "./language.js";
 import { row, table } from "./tables.js";
 
@@ -48,11 +48,11 @@ function archiveButton({ id, name }, path, change) {
 
 function newProjectForm(path, change) {
   const name = make("input", { type: "text", id: "project-name", required: true, maxLength: 100 });
-  const onsubmit = (event) => {
-    event.preventDefault();
-    const body = { name: name.value.trim() };
-    change(async () => (await request(path, { method: "POST", body })).id);
+  const create = async () => {
+    const { id } = await request(path, { method: "POST", body: { name: name.value.trim() } });
+    return id;
   };
+  const onsubmit = (event) => submit(event, () => change(create));
   return make(
     "form",
     { className: "filter new-key", onsubmit },
