@@ -199,6 +199,19 @@ def test_chosen_options_are_in_the_request(page):
     expect(field).to_have_value("You rhyme.")
 
 
+def test_the_temperature_of_a_tab_is_not_changed_by_another_tab(page):
+    other = page.context.new_page()
+    other.goto("/")
+    for one, temperature in ((page, "0.3"), (other, "0.9")):
+        one.get_by_role("button", name="Options").click()
+        one.get_by_label("Temperature").fill(temperature)
+    with page.expect_request(lambda one: one.method == "POST") as asked:
+        say(page, "Hello!")
+    wait_answered(page)
+
+    assert asked.value.post_data_json["temperature"] == 0.3
+
+
 def test_an_answer_has_the_format_that_is_chosen(page):
     page.get_by_role("button", name="Options").click()
     page.get_by_text("More parameters").click()

@@ -26,6 +26,7 @@ export class InvalidParameter extends RequestError {
 
 export class Parameters {
   #temperature = byId("temperature");
+  #temperatureChosen = ""; // as text; what is stored may be another tab's
 
   constructor() {
     this.#temperature.addEventListener("input", () =>
@@ -45,7 +46,7 @@ export class Parameters {
   /** The fields of a request; throws for an invalid value. */
   get body() {
     const body = {};
-    if (choiceOf("temperature") !== "") body.temperature = Number(choiceOf("temperature"));
+    if (this.#temperatureChosen !== "") body.temperature = Number(this.#temperatureChosen);
     for (const [id, { name, parse }] of Object.entries(FIELDS)) {
       const field = byId(id);
       if (!field.checkValidity())
@@ -60,6 +61,7 @@ export class Parameters {
   }
 
   #setTemperature(value) {
+    this.#temperatureChosen = value;
     if (value !== "") this.#temperature.value = value;
     this.#temperature.classList.toggle("is-default", value === "");
     byId("temperature-shown").textContent =
