@@ -212,6 +212,18 @@ def test_the_temperature_of_a_tab_is_not_changed_by_another_tab(page):
     assert asked.value.post_data_json["temperature"] == 0.3
 
 
+def test_starters_are_offered_while_no_draft_could_be_lost(page):
+    starters, field = page.locator("#starters"), page.get_by_label("Message")
+    expect(starters).to_be_visible()
+    field.fill("A draft")
+    expect(starters).to_be_hidden()
+    field.fill("")
+    starters.get_by_role("button", name="What is 12 plus 30?").click()
+
+    wait_answered(page)
+    expect(page.locator("article.question p")).to_have_text("What is 12 plus 30?")
+
+
 def test_an_answer_has_the_format_that_is_chosen(page):
     page.get_by_role("button", name="Options").click()
     page.get_by_text("More parameters").click()
