@@ -802,6 +802,38 @@ def test_a_new_chat_is_named_by_a_model_of_the_server_when_it_is_idle(browser, t
     assert title != "Hello!"
 
 
+def test_a_title_of_the_user_is_not_replaced_by_a_generated_one(browser, tmp_path):
+    (tmp_path / "small.gguf").symlink_to(BUILTIN_PATH)
+    flags = ("--model", str(tmp_path / "small.gguf"))
+    with serve(tmp_path, *flags) as served, tab(browser, served.address) as page:
+        page.goto("/")
+        expect(page.locator("#model")).to_have_value("small")
+        held: list[Route] = []
+
+        def hold_title(route: Route) -> None:
+            if "flex" in (route.request.post_data or ""):
+                held.append(route)
+            else:
+                route.continue_()
+
+        page.route("**/v1/chat/completions", hold_title)
+        say(page, "Hello!")
+        wait_until(lambda: held, page.wait_for_timeout)
+        page.get_by_role("button", name="New chat").click()
+        item = page.locator("#chats li", has_text="Hello!")
+        item.hover()
+        item.get_by_role("button", name="Rename").click()
+        page.get_by_label("Title").fill("Mine")
+        page.keyboard.press("Enter")
+        expect(page.locator("#chats li", has_text="Mine").locator("button")).to_have_count(2)
+        with page.expect_response("**/v1/chat/completions"):
+            held[0].continue_()
+        page.wait_for_timeout(500)  # in which the chat would be renamed
+        page.reload()
+
+        expect(page.locator("#chats a")).to_have_text("Mine")
+
+
 def test_the_page_speaks_the_language_of_the_browser_or_the_one_chosen(browser, server):
     with tab(browser, server.address, locale="de-AT") as page:
         page.goto("/")

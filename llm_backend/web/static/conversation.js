@@ -253,8 +253,10 @@ export class Conversation {
       },
     });
     const title = titleFrom((choices[0].message.content ?? "").replace(/^["“”*#\s]+|["“”*\s]+$/g, ""));
-    const isSame = storedId === this.storedId && before === this.title;
-    if (!title || !isSame || choices[0].finish_reason === "length") return false;
+    const isSame = () => storedId === this.storedId && before === this.title;
+    if (!title || !isSame() || choices[0].finish_reason === "length") return false;
+    const { metadata } = await request(`${PATH}/${encodeURIComponent(storedId)}`);
+    if (!isSame() || metadata?.title !== before) return false; // renamed in the list, or in another tab
     this.metadata = { ...this.metadata, title };
     this.title = title;
     await rename({ id: storedId, metadata: this.metadata }, title);
