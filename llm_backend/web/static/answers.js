@@ -315,7 +315,7 @@ export class Answers {
         this.#generateTitle(conversation);
       }
     } catch (error) {
-      this.#errors.showUnlessShown(error); // the next turn may have failed meanwhile, with its buttons
+      this.#errors.showIfNoticeIsFree(error); // the next turn may have failed meanwhile, with its buttons
     }
   }
 

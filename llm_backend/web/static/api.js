@@ -100,7 +100,8 @@ export async function* streamEvents(path, { method = "GET", body, signal, header
 }
 
 /** Yields the parsed lines of a stream of JSON lines; throws `RequestError` for an error line, and
-    `ConnectionLost` if the connection breaks. The lines themselves say whether they are all. */
+    `ConnectionLost` if the connection breaks. The end of the body does not prove that it is whole: callers
+    check the last line. */
 export async function* streamLines(path, { method = "POST", body, signal } = {}) {
   const response = await send(path, { method, body, signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -54,7 +54,7 @@ class App {
     onDeleted: (paths) => this.#closeDeleted(paths),
     onRenamed: (id, title) => this.#view.rename(id, title),
     onFailed: (error) => this.#errors.show(error),
-    onReloadFailed: (error) => this.#errors.showUnlessShown(error),
+    onReloadFailed: (error) => this.#errors.showIfNoticeIsFree(error),
   });
   #router = new Router({
     options: this.#options,
@@ -182,7 +182,7 @@ class App {
         if (storedId === null || ids?.includes(storedId)) return;
       }
     } catch (error) {
-      this.#errors.showUnlessShown(error);
+      this.#errors.showIfNoticeIsFree(error);
     }
   }
 

@@ -27,7 +27,7 @@ export class Chats {
   #currentPath = "";
   #drawnList = "";
   #isEditing = false; // a title
-  #isOutdated = false; // by a list that came meanwhile
+  #isOutdated = false; // a list was skipped or aborted while a title was edited
   #deletedPaths = new Set(); // since the list was requested, which has these chats still
   #selection = new Selection({
     onDelete: (chats) => this.#deleteAll(chats),
@@ -47,8 +47,8 @@ export class Chats {
   #onReloadFailed;
 
   /** `listOnPage` returns the chats that this page goes on to answer. `onDeleting` ends the answer to the
-   *  conversation of an id, and `onDeleted` gets the paths of chats that
-   *  are deleted. `onReloadFailed` gets errors of reloads that no one asked for. */
+   *  conversation of an id, and `onDeleted` gets the paths of chats that are deleted. `onReloadFailed` gets
+   *  errors of reloads that no one asked for. */
   constructor({ listOnPage, onDeleting, onDeleted, onRenamed, onFailed, onReloadFailed }) {
     this.#listOnPage = listOnPage;
     this.#onDeleting = onDeleting;

@@ -29,7 +29,7 @@ export class ErrorReport {
   }
 
   /** Shows an error unless the notice shows an earlier one, which is the one to know of. */
-  showUnlessShown(error) {
+  showIfNoticeIsFree(error) {
     if (!this.#notice.isShown) this.show(error);
   }
 
