@@ -7,6 +7,7 @@ import sys
 from collections.abc import Generator, Iterator
 
 import pytest
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from httpx._transports import default as httpx_transports
 from httpx2._transports import default as httpx2_transports
 
@@ -26,12 +27,14 @@ __all__ = [
     "s3_server",
 ]
 
+TIMEOUT_S = 60.0
 LONGEST = ("tests/live/test_conformance.py", "tests/live/test_chains.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     _keep_compiled_modules()
     _share_tls_contexts()
+    _wait_longer_for_answers()
     fuzz_examples = config.getoption("--fuzz-examples")
     use_profile(fuzz_examples)
     if fuzz_examples is not None:
@@ -54,6 +57,13 @@ def _share_tls_contexts() -> None:
     for library in (httpx_transports, httpx2_transports):
         create = library.create_ssl_context
         library.create_ssl_context = functools.cache(create)  # type: ignore[attr-defined]
+
+
+def _wait_longer_for_answers() -> None:
+    """Sets the timeout of requests that name none: httpx's five seconds pass on a machine that is
+    busy with other tests. Functions and clients have this object as their default."""
+    for phase in ("connect", "read", "write", "pool"):
+        setattr(DEFAULT_TIMEOUT_CONFIG, phase, TIMEOUT_S)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -85,7 +85,7 @@ def test_processes_share_limits_and_follow_the_shell(tmp_path):
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         headers = {"authorization": f"Bearer {made.stdout.strip()}"}
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while (known := models_of(served, headers)) != {200}:
             assert time.monotonic() < deadline, known
             time.sleep(0.05)

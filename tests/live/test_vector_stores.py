@@ -63,7 +63,7 @@ def wait(client: openai.OpenAI, store_id: str) -> Any:
 
 
 def until(get: Callable[[], Any], is_so: Callable[[Any], bool]) -> Any:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 180
     while not is_so(found := get()):
         assert time.monotonic() < deadline, found
         time.sleep(0.05)
