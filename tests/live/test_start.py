@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import platform
 import re
 import socket
@@ -155,9 +156,26 @@ def test_it_is_ready_only_where_a_model_or_an_upstream_can_answer(tmp_path):
     assert told[0].json()["error"]["message"].startswith("There is neither a model nor an upstream")
 
 
+# Python runs it first in each process: an engine's waits until there is the file `go` beside it.
+WAITING_ENGINE = """
+import sys, time
+from pathlib import Path
+
+if "llm_backend.engine.process.worker" in sys.orig_argv:
+    while not Path(__file__).with_name("go").exists():
+        time.sleep(0.05)
+"""
+
+
 def test_a_server_that_starts_is_no_error_in_its_log(tmp_path):
-    with serve(tmp_path, ready=False) as served:
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "sitecustomize.py").write_text(WAITING_ENGINE)
+    inherited = filter(None, [os.environ.get("PYTHONPATH")])
+    environment = {"PYTHONPATH": os.pathsep.join([str(modules), *inherited])}
+    with serve(tmp_path, environment=environment, ready=False) as served:
         starting = httpx.get(f"{served.address}/readyz")
+        (modules / "go").touch()
         served.wait_ready()
         refused = {line for line in served.log.read_text().splitlines() if "request_" in line}
 
