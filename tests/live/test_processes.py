@@ -98,12 +98,24 @@ def test_the_processes_share_one_cache(served):
 def test_metrics_are_those_of_all_processes(served):
     answered_by_both(served)
     count = len(answered_by(served))
-    samples = [httpx.get(f"{served.address}/metrics").text for _ in range(6)]
+    samples = [metrics_of_a_quiet_server(served) for _ in range(6)]
 
     for text in samples:
         assert f'{{operation="createChatCompletion",status="200"}} {count}.0' in text
         assert 'llm_backend_engine_running{model="builtin"} 0.0' in text
-        assert "\nllm_backend_requests_in_flight 1.0\n" in text
+
+
+def metrics_of_a_quiet_server(served: Served) -> str:
+    """The metrics once the request for them is the only one in flight: another one is until after
+    its last byte."""
+    texts = []
+
+    def is_alone() -> bool:
+        texts.append(httpx.get(f"{served.address}/metrics").text)
+        return "\nllm_backend_requests_in_flight 1.0\n" in texts[-1]
+
+    wait_until(is_alone)
+    return texts[-1]
 
 
 def test_a_killed_process_is_replaced_while_the_others_go_on(served):
@@ -125,20 +137,28 @@ def test_a_killed_process_is_replaced_while_the_others_go_on(served):
 
 
 def test_a_killed_engine_costs_what_it_was_answering_in_every_process(served):
-    before = len(answered_by(served, 503))
+    before, failed = len(answered_by(served, 503)), []
+
+    def both_have_failed() -> bool:
+        answers = answers_of_a_killed_engine(served)
+        failed.extend(answer for answer in answers if answer.status_code != 200)
+        answered_by_both(served)
+        return set(answered_by(served, 503)[before:]) == set(served.api_processes())
+
+    wait_until(both_have_failed)  # a busy machine may let one of them accept all connections
+
+    assert {answer.status_code for answer in failed} == {503}  # others came to the next engine
+    assert all(answer.headers["retry-after"] for answer in failed)
+
+
+def answers_of_a_killed_engine(served: Served) -> list[httpx.Response]:
     (worker,) = served.workers()
     os.kill(worker, signal.SIGSTOP)
     with ThreadPoolExecutor(24) as threads:
         asked = [threads.submit(chat, served) for _ in range(24)]
         wait_until(lambda: in_flight(served) == 24)
         os.kill(worker, signal.SIGKILL)
-        answers = [one.result() for one in asked]
-    failed = [answer for answer in answers if answer.status_code != 200]
-    answered_by_both(served)
-
-    assert {answer.status_code for answer in failed} == {503}  # others came to the next engine
-    assert all(answer.headers["retry-after"] for answer in failed)
-    assert set(answered_by(served, 503)[before:]) == set(served.api_processes())
+        return [one.result() for one in asked]
 
 
 def in_flight(served: Served) -> int:
@@ -240,7 +260,7 @@ def refuses_connections(address: str) -> bool:
 
 
 def test_a_process_that_hangs_is_replaced_and_holds_up_no_unloading(tmp_path, temporary):
-    flags = ("--processes", "2", "--process-hang-timeout-s", "3")
+    flags = ("--processes", "2", "--process-hang-timeout-s", "6")
     environment = {"TMPDIR": str(temporary), **ONE_THREAD}
     with serve(tmp_path, *flags, environment=environment) as served:
         answered_by_both(served)  # each has come in to the engine
