@@ -6,12 +6,14 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import yaml
 
 from llm_backend.contract import load_document
+from tests.patience import wait_until
 from tests.serving import Served, serve
 from tests.strict_sdk import StrictAsyncOpenAI
 
@@ -57,28 +59,54 @@ def http(server) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def states(server, processes) -> Callable[[], dict[str, str]]:
-    def told() -> dict[str, str]:
+def lists(server, processes) -> Callable[[], list[list[dict[str, Any]]]]:
+    def told() -> list[list[dict[str, Any]]]:
         """By every process: a connection of its own goes to any."""
-        lists = [
+        return [
             httpx.get(f"{server.base_url}/models", timeout=30).json()["data"]
             for _ in range(4 * processes - 3)
         ]
-        models = lists[0]
-        assert lists == [models] * len(lists)
-        return {model["id"]: model["status"] for model in models if ":" not in model["id"]}
 
     return told
 
 
-def test_a_request_for_a_model_that_is_not_loaded_loads_it_in_the_place_of_another(http, states):
+@pytest.fixture
+def states(lists) -> Callable[[], dict[str, str]]:
+    def told() -> dict[str, str]:
+        """By every process."""
+        models, *others = lists()
+        assert others == [models] * len(others)
+        return states_of(models)
+
+    return told
+
+
+@pytest.fixture
+def names(lists) -> Callable[[], set[str]]:
+    def told() -> set[str]:
+        """By every process, and whichever of the models is being loaded meanwhile."""
+        models, *others = ([{**one, "status": ""} for one in listed] for listed in lists())
+        assert others == [models] * len(others)
+        return set(states_of(models))
+
+    return told
+
+
+def states_of(models: list[dict[str, Any]]) -> dict[str, str]:
+    return {model["id"]: model["status"] for model in models if ":" not in model["id"]}
+
+
+def test_a_request_for_a_model_that_is_not_loaded_loads_it_in_the_place_of_another(
+    http, lists, states
+):
     http.post("/v1/models/first/load")  # which waits
     assert states() == {"first": "loaded", "second": "unloaded", "huge": "unloaded"}
 
     answer = http.post("/v1/chat/completions", json={"model": "second", "messages": HI})
 
     assert answer.status_code == 200, answer.text
-    assert states() == {"first": "unloaded", "second": "loaded", "huge": "unloaded"}
+    second = {"first": "unloaded", "second": "loaded", "huge": "unloaded"}
+    wait_until(lambda: all(states_of(models) == second for models in lists()))
 
 
 async def test_models_that_do_not_fit_together_take_turns_and_every_request_is_answered(server):
@@ -157,7 +185,7 @@ def test_a_name_that_unknown_has_is_not_found(http):
         assert answer.json()["error"]["code"] == "model_not_found"
 
 
-def test_the_config_file_is_applied_while_the_server_runs(http, config, server, states):
+def test_the_config_file_is_applied_while_the_server_runs(http, config, server, lists, names):
     def wait_for(told: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 60
         while not told():
@@ -169,8 +197,8 @@ def test_the_config_file_is_applied_while_the_server_runs(http, config, server, 
     write(config, {**SECOND, "aliases": ["other"]}, third, log_format="json")
     wait_for(lambda: "config_file_applied" in server.log.read_text())
 
-    assert set(states()) == {"second", "third", "other", "gpt-4"}
-    assert states()["second"] == "loaded"  # it was left as it was
+    assert names() == {"second", "third", "other", "gpt-4"}
+    assert {states_of(models)["second"] for models in lists()} == {"loaded"}  # left as it was
     answer = http.post("/v1/chat/completions", json={"model": "gpt-4", "messages": HI})
     assert answer.status_code == 200, answer.text
     gone = http.post("/v1/chat/completions", json={"model": "first", "messages": HI})
@@ -179,9 +207,9 @@ def test_the_config_file_is_applied_while_the_server_runs(http, config, server, 
 
     for pid in server.api_processes():
         os.kill(pid, signal.SIGKILL)  # those that come in their place know it, too
-    assert set(states()) == {"second", "third", "other", "gpt-4"}
+    assert names() == {"second", "third", "other", "gpt-4"}
 
     config.write_text("models: [{path: builtin, slots: none}]")
     wait_for(lambda: "config_file_refused" in server.log.read_text())
     assert "`models[0].slots`" in server.log.read_text()
-    assert set(states()) == {"second", "third", "other", "gpt-4"}
+    assert names() == {"second", "third", "other", "gpt-4"}
