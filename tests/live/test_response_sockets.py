@@ -103,9 +103,9 @@ def test_events_have_no_stream_id_without_one_in_the_request(server):
 
 
 def test_lanes_do_not_wait_for_each_other(server):
-    lanes = [{**HELLO, "stream_id": name} for name in "aabc"]
+    running, *others = ({**HELLO, "stream_id": name} for name in "aabc")
     with connect(url(server)) as socket:
-        events = told(socket, *lanes)
+        events = told(socket, {**running, "text": {"format": LONG}}, *others)
 
     ended = [event["stream_id"] for event in events if event["type"] == "response.completed"]
     begun = [event["stream_id"] for event in events if event["type"] == "response.created"]
@@ -143,7 +143,7 @@ def test_keys_are_checked_and_too_much_is_refused(tmp_path):
     environment = {
         "LLM_BACKEND_BODY_LIMIT_BYTES": "4096",
         "LLM_BACKEND_SOCKET_STREAMS_LIMIT": "1",
-        "LLM_BACKEND_SOCKET_IDLE_TIMEOUT_S": "1",
+        "LLM_BACKEND_SOCKET_IDLE_TIMEOUT_S": "5",
         "LLM_BACKEND_API_KEYS": "sk-secret",
     }
     with serve(tmp_path, environment=environment) as server:
@@ -151,7 +151,8 @@ def test_keys_are_checked_and_too_much_is_refused(tmp_path):
             connect(url(server))
         headers = {"authorization": "Bearer sk-secret"}
         with connect(url(server), additional_headers=headers) as socket:
-            events = told(socket, *({**HELLO, "stream_id": name} for name in "ab"))
+            running = {**HELLO, "stream_id": "a", "text": {"format": LONG}}
+            events = told(socket, running, {**HELLO, "stream_id": "b"})
             with pytest.raises(ConnectionClosed) as idle:
                 socket.recv(timeout=60)
         with connect(url(server), additional_headers=headers) as socket:
