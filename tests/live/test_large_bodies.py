@@ -169,7 +169,7 @@ def sent(client: httpx.Client, large: Large, ids: dict[str, str]) -> int:
         return NO_ANSWER
 
 
-def send_frames(served: Served, frames: bytes) -> None:
+def send_frames(served: Served, frames: bytes, answer_s: float) -> None:
     """Sends frames to a WebSocket for responses, and waits until it has been closed."""
     address = served.base_url.replace("http", "ws") + "/responses"
     with connect(address, additional_headers={"authorization": f"Bearer {KEY}"}) as socket:
@@ -184,21 +184,21 @@ def send_frames(served: Served, frames: bytes) -> None:
         with contextlib.suppress(OSError):
             socket.socket.sendall(frames)
             socket.socket.sendall(FRAME_OF_CLOSE)
-        reading.join(ANSWER_S)
+        reading.join(answer_s)
 
 
-def send_event(served: Served, event: str) -> None:
+def send_event(served: Served, event: str, answer_s: float) -> None:
     """Sends an event to a realtime session, and reads until a short event of the session's."""
     address = served.base_url.replace("http", "ws") + "/realtime?model=builtin"
     headers = {"authorization": f"Bearer {KEY}"}
     with connect(address, additional_headers=headers, max_size=None) as socket:
         socket.send(event)
         socket.send('{"type": "response.cancel"}')  # there is none, which ends the answers
-        while '"response_cancel_not_active"' not in str(socket.recv(ANSWER_S))[:1000]:
+        while '"response_cancel_not_active"' not in str(socket.recv(answer_s))[:1000]:
             pass
 
 
-def run_batch(client: httpx.Client, bodies: list[bytes]) -> None:
+def run_batch(client: httpx.Client, bodies: list[bytes], answer_s: float) -> None:
     """Runs a batch of chats, whose model is not there, to its end."""
     lines = [
         b'{"custom_id":"%d","method":"POST","url":"/v1/chat/completions","body":%s}' % (number, one)
@@ -208,11 +208,11 @@ def run_batch(client: httpx.Client, bodies: list[bytes]) -> None:
     bare = {"authorization": client.headers["authorization"]}
     file = httpx.post(
         f"{client.base_url}files", data={"purpose": "batch"}, files=upload, headers=bare,
-        timeout=ANSWER_S,
+        timeout=answer_s,
     ).raise_for_status().json()  # fmt: skip
     batch = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions"}
     made = client.post("/batches", json={**batch, "completion_window": "24h"}).raise_for_status()
-    deadline = time.monotonic() + ANSWER_S
+    deadline = time.monotonic() + answer_s
     while client.get(f"/batches/{made.json()['id']}").json()["status"] not in BATCH_ENDS:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -236,13 +236,15 @@ def follow_detached(client: httpx.Client, number: int, content: JsonValue) -> No
         client.post(f"/chat/detached/{id}/cancel").raise_for_status()
 
 
-def other_work(served: Served, client: httpx.Client) -> Iterator[tuple[str, Callable[[], object]]]:
+def other_work(
+    served: Served, client: httpx.Client, answer_s: float
+) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yields work that is not one body of one operation, with its name."""
     chat = {"model": "none", "messages": [{"role": "user", "content": "a"}] * 20_000}
     line = json.dumps(chat).encode()
-    yield "batch | lines of many messages", lambda: run_batch(client, [line] * 8)
+    yield "batch | lines of many messages", lambda: run_batch(client, [line] * 8, answer_s)
     for shape, frames in FRAMES.items():
-        yield f"frames | {shape}", lambda frames=frames: send_frames(served, frames)
+        yield f"frames | {shape}", lambda frames=frames: send_frames(served, frames, answer_s)
     detached = {"x-llm-backend-detached": "large-chat"}
     many = json.dumps({"a": [1] * 2_000_000}).encode()
     yield (
@@ -263,10 +265,13 @@ def other_work(served: Served, client: httpx.Client) -> Iterator[tuple[str, Call
     )
 
 
-def realtime_work(served: Served) -> Iterator[tuple[str, Callable[[], object]]]:
+def realtime_work(served: Served, answer_s: float) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yields large events of realtime sessions, with their names."""
     for shape, event in large_events.EVENTS.items():
-        yield f"event | {shape}", lambda event=event: send_event(served, json.dumps(event()))
+        yield (
+            f"event | {shape}",
+            lambda event=event: send_event(served, json.dumps(event()), answer_s),
+        )
 
 
 def shapes_of(operation: Operation, config: pytest.Config) -> list[str]:
@@ -332,10 +337,10 @@ def test_no_large_body_keeps_others_waiting_or_its_memory(tmp_path, pytestconfig
             note(f"{large.operation_id} | {large.shape} | {status}")
             if status == NO_ANSWER or (status >= 500 and status not in (501, 503)):
                 failed.append(waits[-1][1])
-        for name, work in other_work(served, client) if part in (WHOLE, OTHER) else ():
+        for name, work in other_work(served, client, answer_s) if part in (WHOLE, OTHER) else ():
             work()
             note(name)
-        for name, work in realtime_work(served) if part in (WHOLE, REALTIME) else ():
+        for name, work in realtime_work(served, answer_s) if part in (WHOLE, REALTIME) else ():
             work()
             note(name)
         after_mib = settled_mib(served, before_mib + KEPT_MIB)
