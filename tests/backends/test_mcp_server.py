@@ -60,7 +60,7 @@ async def test_failed_tool_raises_its_message(url, name, arguments, words):
 
 
 async def test_call_has_a_timeout_and_the_next_call_works(url):
-    async with connected(url, timeout_s=2) as server:
+    async with connected(url, timeout_s=5) as server:
         await server.tools()
         with pytest.raises(McpFailed, match="did not answer within"):
             await server.call("wait", {"seconds": 30})

@@ -54,7 +54,7 @@ def test_an_engine_that_is_killed_often_pauses_and_comes_back(tmp_path, processe
     settings = {
         "LLM_BACKEND_PROCESSES": str(processes),
         "LLM_BACKEND_RESTART_LIMIT": "1",
-        "LLM_BACKEND_RESTART_PAUSE_S": "6",
+        "LLM_BACKEND_RESTART_PAUSE_S": "10",
         "LLM_BACKEND_RESTART_RESET_S": "600",
     }
     with serve(tmp_path, environment=settings) as served:

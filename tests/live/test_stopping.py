@@ -10,7 +10,7 @@ import pytest
 from llm_backend.server.api_server import SAME_SIGNAL_S
 from tests.serving import ENDLESS, WITHOUT_END, Served, serve
 
-DELAY_S = 8  # a machine may be busy with other tests
+DELAY_S = 12  # a machine may be busy with other tests
 CHAT = {"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 1}
 STREAM = {**CHAT, "stream": True, "ignore_eos": True, "max_tokens": 400}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
@@ -49,6 +49,7 @@ from llm_backend.store import (
 from llm_backend.store.batches import line_rows
 from llm_backend.store.jobs import run_jobs
 from llm_backend.store.tables.batches import batches
+from llm_backend.store.tables.files import files
 from tests.postgresql import PostgresqlServer
 from tests.store.conftest import database, database_url, kind, postgresql_url, sqlite_url
 
@@ -461,7 +462,7 @@ async def test_an_expired_batch_keeps_finished_lines(server):
             await asyncio.sleep(max(0.0, added.expires_at - time.time()))
 
     server.application.answer = answer
-    added = await server.add(lines(range(200)), expires_at=int(time.time()) + 4)
+    added = await server.add(lines(range(200)), expires_at=int(time.time()) + 6)
     async with server.running():
         await server.come_to(added.id, lambda _: time.time() > added.expires_at)
         await server.batches.expire()
@@ -527,9 +528,9 @@ async def test_the_input_of_a_batch_that_has_not_ended_is_not_deleted(server):
         await server.files.get(added.input_file_id)
 
 
-async def test_an_expired_input_file_is_kept_until_the_batch_has_ended(server):
-    file = await server.stored(lines([1]), expires_at=int(time.time()) + 2)
+async def test_an_expired_input_file_is_kept_until_the_batch_has_ended(server, database):
     now = int(time.time())
+    file = await server.stored(lines([1]), expires_at=now + 100)
     added = StoredBatch(
         id="batch_1",
         created_at=now,
@@ -539,7 +540,8 @@ async def test_an_expired_input_file_is_kept_until_the_batch_has_ended(server):
         expires_at=now + 100,
     )
     await server.batches.add(added)
-    await asyncio.sleep(max(0.0, file.expires_at - time.time()))
+    as_expired = update(files).where(files.c.id == file.id).values(expires_at=now - 1)
+    await database.write(lambda connection: connection.execute(as_expired))
     await server.files.expire()
     await server.files.blobs.sweep()
     async with server.running():
