@@ -112,9 +112,10 @@ async def test_engine_soak_survives_kills_at_any_moment(tiny_llama, seed):
         requests = [any_request(dice, f"killed-{number}") for number in range(60)]
         lives = [asyncio.create_task(live_one(engine, request, dice)) for request in requests]
         await asyncio.sleep(dice.uniform(0, 0.1))
-        os.kill(engine.pid, signal.SIGKILL)
+        killed = engine.pid
+        os.kill(killed, signal.SIGKILL)
         outcomes = await asyncio.gather(*lives, return_exceptions=True)
-        await eventually(lambda: engine.state == "ready")
+        await eventually(lambda: engine.state == "ready" and engine.pid != killed)
         status = await engine.status()
 
         assert all(isinstance(outcome, str | EngineDown) for outcome in outcomes)
