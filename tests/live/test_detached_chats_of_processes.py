@@ -4,7 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -44,10 +44,18 @@ def process_of(served: Served, answer: httpx.Response) -> int:
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     (inode,) = (row[9] for row in rows if (row[1][-5:], row[2][-5:]) == ports)
     for pid in served.api_processes():
-        files = Path(f"/proc/{pid}/fd").iterdir()
-        if any(one.is_symlink() and str(one.readlink()) == f"socket:[{inode}]" for one in files):
+        if f"socket:[{inode}]" in open_files(pid):
             return pid
     raise AssertionError("no process has the connection")
+
+
+def open_files(pid: int) -> set[str]:
+    """The targets of a process's descriptors, without those that it closes meanwhile."""
+    targets = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            targets.add(str(descriptor.readlink()))
+    return targets
 
 
 @contextmanager
