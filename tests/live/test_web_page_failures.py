@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
 
 from tests.broken_streams import Break, BreakingProxy, breaking_proxy, scripted_upstream
 from tests.browser import ENDED_MEANWHILE, screenshot, tab
+from tests.patience import wait_until
 from tests.ports import free_port
 from tests.serving import Served, serve
 
@@ -455,7 +456,7 @@ def test_a_model_elsewhere_is_introduced_as_it_is(page):
 def test_stopped_relayed_chat_is_listed_as_soon_as_it_is_stored(page):
     ask(page, "Slowly, once")
     wait_said(page, IN_TEXT)
-    page.clock.pause_at(page.evaluate("Date.now()") + 1000)
+    page.clock.pause_at(page.evaluate("Date.now()") + 10_000)
     page.keyboard.press("Escape")
     wait_stored(page, page.url.rpartition("/")[2])
     listed = page.locator("#chats li:not(.is-running) a", has_text="Slowly, once")
@@ -470,11 +471,7 @@ def test_stopped_relayed_chat_is_listed_as_soon_as_it_is_stored(page):
 def wait_stored(page: Page, conversation: str) -> None:
     """Returns once a completion of the conversation is listed, as it is a moment after a stop."""
     path = f"/v1/chat/completions?metadata[conversation]={conversation}"
-    for _ in range(200):
-        if page.request.get(path).json()["data"]:
-            return
-        time.sleep(0.05)
-    raise AssertionError("a stopped answer is not stored")
+    wait_until(lambda: page.request.get(path).json()["data"], page.wait_for_timeout)
 
 
 def test_an_answer_that_was_stopped_before_its_first_word_is_no_branch_of_the_chat(page):
