@@ -181,6 +181,28 @@ def test_edited_text_stays_in_its_form_while_an_answer_is_in_progress(page):
     expect(page.locator("article.question p")).to_have_text("First, but better?")
 
 
+def test_form_of_an_edited_question_outlives_an_answer_that_is_generated_again(page):
+    say(page, "Is it edited?")
+    wait_answered(page)
+    held = hold_posts(page)
+    page.locator("article.question").hover()
+    page.get_by_role("button", name="Edit and resend").click()
+    field = page.get_by_label("Edited text")
+    field.fill("Is it really edited?")
+    page.get_by_role("button", name="Answer again").click()
+    wait_held(page, held)
+    field.focus()
+    held[0].continue_()
+    expect(page.get_by_text("2 of 2")).to_be_visible()
+
+    expect(field).to_have_value("Is it really edited?")
+    expect(field).to_be_focused()
+    page.unroute(COMPLETIONS)
+    page.keyboard.press("Enter")
+    expect(page.locator("article.question p")).to_have_text("Is it really edited?")
+    wait_answered(page)
+
+
 def test_files_of_the_next_message_stay_when_a_question_fails(page):
     held = hold_posts(page)
     say(page, "Does it fail?")
@@ -334,28 +356,35 @@ def test_a_chat_that_is_listed_again_while_it_is_deleted_is_removed(page):
     expect(item).to_have_count(0)
 
 
-def test_a_chat_that_is_renamed_while_it_is_answered_keeps_its_title(page):
-    say(page, "What was its name?")
+@pytest.mark.parametrize("is_left", [True, False])
+def test_a_chat_that_is_renamed_while_it_is_answered_keeps_its_title(page, is_left):
+    question, title = f"What was its name ({is_left})?", f"Another name ({is_left})"
+    say(page, question)
     wait_answered(page)
-    item = chats_named(page, "What was its name?")
+    item = chats_named(page, question)
     expect(item).to_be_visible()
     page.route(COMPLETIONS, without_end)
     say(page, "Say much!")
     expect(page.locator(GROWING)).not_to_be_empty()
     item.hover()
     item.get_by_role("button", name="Rename").click()
-    page.get_by_label("Title").fill("Another name")
+    page.get_by_label("Title").fill(title)
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Another name")).to_be_visible()
+    expect(page.get_by_role("heading", name=title)).to_be_visible()
+    address = page.url
+    if is_left:
+        new_chat(page)
+        page.goto(address)
+        expect(page.locator(GROWING)).not_to_be_empty()
     page.get_by_role("button", name="Stop").click()
     wait_answered(page, 2)
-    address = page.url
-    expect(chats_named(page, "Another name")).to_be_visible()
+    expect(page.locator("#chats li:not(.is-running)", has_text=title)).to_be_visible()
+    expect(page.get_by_role("heading", name=title)).to_be_visible()
     page.wait_for_timeout(1000)
     page.goto("about:blank")
     page.goto(address)
 
-    expect(page.get_by_role("heading", name="Another name")).to_be_visible()
+    expect(page.get_by_role("heading", name=title)).to_be_visible()
     expect(page.locator("article.answer")).to_have_count(2)
 
 

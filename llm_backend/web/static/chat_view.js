@@ -29,7 +29,7 @@ export class ChatView {
     this.conversation = conversation;
     this.#notice.hide();
     byId("speed").textContent = "";
-    this.draw();
+    this.#draw();
     this.showTitle();
     this.showGreeting();
   }
@@ -40,7 +40,14 @@ export class ChatView {
     this.show(new Conversation());
   }
 
+  /** Draws the messages of the open conversation anew; those that are being edited stay so. */
   draw() {
+    const { edits } = this.transcript;
+    this.#draw();
+    this.transcript.resumeEdits(edits);
+  }
+
+  #draw() {
     this.transcript.show(this.conversation.messages, {
       onEdit: this.#onEdit,
       variantAt: (index) => this.conversation.variantAt(index),

@@ -29,6 +29,7 @@ export class Chats {
   #isEditing = false; // a title
   #isOutdated = false; // a list was skipped or aborted while a title was edited
   #deletedPaths = new Set(); // since the list was requested, which has these chats still
+  #titles = new Map(); // by conversation, given by the user; an answer in progress is stored with the earlier one
   #selection = new Selection({
     onDelete: (chats) => this.#deleteAll(chats),
     onSave: (chats) => this.#saveAll(chats).catch((error) => this.#onFailed(error)),
@@ -71,6 +72,8 @@ export class Chats {
       const [running, { chats, next }] = await Promise.all([listRunning(), this.#fetchPage({ signal })]);
       if (signal.aborted) return null;
       const others = [...this.#listOnPage(), ...running]; // that are not stored yet
+      await this.#restoreTitles(chats, others);
+      if (signal.aborted) return null;
       this.#show(this.#search.query ? chats : [...others, ...chats], next);
       this.#scheduleReload(others.some(({ isRunning }) => isRunning));
       return chats.map(({ id }) => id);
@@ -78,6 +81,21 @@ export class Chats {
       if (signal.aborted) return null;
       this.#scheduleReload(this.#element.querySelector(".is-running") !== null);
       throw error;
+    }
+  }
+
+  /** Gives chats the titles of the user that they lack, once they are answered. */
+  async #restoreTitles(chats, others) {
+    for (const [conversation, title] of this.#titles) {
+      const isOf = (chat) => conversationOf(chat) === conversation,
+        answered = others.find(isOf),
+        stored = chats.find(isOf);
+      if (answered) answered.metadata = { ...answered.metadata, title };
+      if (answered || !stored) continue;
+      this.#titles.delete(conversation);
+      if (titleOf(stored) === title) continue;
+      Object.assign(stored, await rename(stored, title));
+      this.#onRenamed(conversation, title);
     }
   }
 
@@ -289,6 +307,7 @@ export class Chats {
     for (const button of buttons) button.disabled = true; // until the item has the new title
     try {
       const renamed = await rename(chat, title);
+      if (conversationOf(chat)) this.#titles.set(conversationOf(chat), title);
       this.#loading.abort(); // a list of before has the earlier title
       this.#isOutdated = true;
       this.#onRenamed(conversationOf(renamed), title);

@@ -4,6 +4,8 @@ import { fitHeight, icon, iconButton, make } from "./dom.js";
 import { t } from "./language.js";
 import { blobOf, image } from "./images.js";
 
+const editable = new WeakMap(); // by article, its text and `onEdit`
+
 /** The article of a message; `onEdit` gets the edited text, and draws the messages anew once it can be asked.
  *  Without `onEdit` the message is read-only. */
 export function question({ content: text, images = [], documents = [] }, onEdit) {
@@ -17,7 +19,8 @@ export function question({ content: text, images = [], documents = [] }, onEdit)
   const article = make("article", { className: "question", "aria-label": t("You") }, body);
   if (onEdit) {
     const tools = make("div", { className: "tools" });
-    const pen = iconButton("pen", t("Edit and resend"), () => edit(article, text, onEdit));
+    const pen = iconButton("pen", t("Edit and resend"), () => edit(article, text));
+    editable.set(article, { text, onEdit });
     tools.append(pen);
     article.append(tools);
   }
@@ -31,8 +34,20 @@ const documentList = (documents) =>
     ...documents.map(({ name }) => make("li", {}, icon("file"), make("span", {}, name))),
   );
 
-function edit(article, text, onEdit) {
-  const field = make("textarea", { value: text, rows: 1, "aria-label": t("Edited text") });
+/** Returns the text of a message and how far it is edited; null if it is not being edited. */
+export function editOf(article) {
+  const field = article.querySelector(".edit textarea");
+  return field && { text: editable.get(article).text, draft: field.value, hadFocus: document.activeElement === field };
+}
+
+/** Goes on with the editing of a message that is drawn anew, if it is the same one. */
+export function resumeEdit(article, { text, draft, hadFocus }) {
+  if (editable.get(article)?.text === text) edit(article, draft, hadFocus);
+}
+
+function edit(article, draft, isFocused = true) {
+  const { text, onEdit } = editable.get(article),
+    field = make("textarea", { value: draft, rows: 1, "aria-label": t("Edited text") });
   const form = make(
     "form",
     {
@@ -73,6 +88,7 @@ function edit(article, text, onEdit) {
   });
   article.replaceChildren(form);
   fitHeight(field);
+  if (!isFocused) return;
   field.focus();
-  field.setSelectionRange(text.length, text.length);
+  field.setSelectionRange(draft.length, draft.length);
 }

@@ -7,7 +7,7 @@ import { DrawnImage, isDrawn } from "./drawn_images.js";
 import { ThrottledRenderer } from "./throttled_renderer.js";
 import { t } from "./language.js";
 import { ERROR_PREFIX, REFUSED } from "./messages.js";
-import { question } from "./question.js";
+import { editOf, question, resumeEdit } from "./question.js";
 import { speakButton } from "./voice.js";
 
 const NEAR_PX = 120; // a reader no further from the end follows it
@@ -39,6 +39,19 @@ export class Transcript {
       this.scrollToEnd();
       byId("prompt").focus({ preventScroll: true });
     });
+  }
+
+  /** The messages that are being edited: pairs of an index and what `resumeEdits` takes. */
+  get edits() {
+    return [...this.#element.children].map((one, index) => [index, editOf(one)]).filter(([, one]) => one);
+  }
+
+  /** Goes on with the editing of messages that are drawn anew. */
+  resumeEdits(edits) {
+    for (const [index, edit] of edits) {
+      const article = this.#element.children[index];
+      if (article) resumeEdit(article, edit);
+    }
   }
 
   /** Shows these messages and no others. `onEdit` gets the index of a question and its edited text,
