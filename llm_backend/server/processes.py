@@ -61,7 +61,7 @@ class _Processes:
         self._count = settings.processes
         self._children: set[ApiChild] = set()
         self._serving: set[ApiChild] = set()
-        self._has_served = False  # any of them: their settings are no reason to end
+        self._has_served = False  # True once any has: its settings work, so it is restarted
         self._requires_key = False
         self._is_open = asyncio.Event()
         self._is_ending = asyncio.Event()

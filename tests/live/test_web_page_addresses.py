@@ -122,6 +122,21 @@ def test_new_chat_is_there_after_a_look_at_the_status(page):
     expect(page.locator("#greeting")).to_be_visible()
 
 
+def test_answer_that_begins_beside_the_status_is_there_on_return(page):
+    held = hold_posts(page)
+    say(page, "Does it begin?")
+    wait_held(page, held)
+    page.get_by_role("link", name="Status").click()
+    expect(page.locator("#status-view")).to_be_visible()
+    held[0].continue_()
+    expect(chats_named(page, "Does it begin?").locator("button")).to_have_count(2)  # stored
+    page.go_back()
+
+    expect(page.locator("article.question p")).to_have_text("Does it begin?")
+    wait_answered(page)
+    assert "#/chat/" in page.url
+
+
 def test_chat_that_is_deleted_beside_the_status_is_closed(page):
     say(page, "Is it closed?")
     wait_answered(page)

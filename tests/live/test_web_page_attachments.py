@@ -141,17 +141,23 @@ def test_an_answer_is_generated_again_with_the_files_of_a_chat_that_has_just_bee
     wait_answered(page)
 
 
-def test_a_question_waits_for_its_files_after_its_chat_is_left(page):
+@pytest.mark.parametrize("when_opened", ["while it waits", "later"])
+def test_a_question_waits_for_its_files_after_its_chat_is_left(page, when_opened):
+    question = f"What hums in the file opened {when_opened}?"
     held = hold(page, UPLOADS)
     attach(page, "late.txt")
-    say(page, "What hums in the late file?")
+    say(page, question)
     wait_until(lambda: len(held) == 1, page.wait_for_timeout)
     page.get_by_role("button", name="New chat").click()
+    link = page.locator("#chats a", has_text=question)
+    if when_opened == "while it waits":
+        link.click()
+        expect(page.locator("article.question p")).to_have_text(question)
     with page.expect_request("**/v1/chat/completions") as sent:
         held[0].continue_()
 
     assert len(searched_stores(sent.value)) == 1
-    page.locator("#chats a", has_text="What hums in the late file?").click()
+    link.click()
     wait_answered(page)
     expect(page.get_by_label("Attached files").locator("li")).to_have_text(["late.txt"])
 

@@ -21,7 +21,7 @@ GROWING = "article.answer.is-growing .prose"
 
 @pytest.fixture
 def page(browser: Browser, endless_server: Served) -> Any:
-    with tab(browser, endless_server.address, f"404|503|ERR_FAILED|{ENDED_MEANWHILE}") as one:
+    with tab(browser, endless_server.address, f"404|50[34]|ERR_FAILED|{ENDED_MEANWHILE}") as one:
         one.goto("/")
         expect(one.locator("#model")).to_have_value("builtin")
         yield one
@@ -87,6 +87,23 @@ def test_chat_that_is_opened_again_before_its_answer_begins_shows_its_question(p
 
     wait_answered(page, 2)
     expect(page.locator("article.answer")).to_have_count(2)
+
+
+def test_chat_that_was_left_and_lost_its_connection_shows_the_answer_of_the_server(page):
+    held = hold_posts(page)
+    say(page, "Is it asked twice?")
+    wait_held(page, held)
+    new_chat(page)
+    answer = held[0].fetch()
+    assert answer.ok
+    held[0].fulfill(status=504, body="gateway timeout")
+    expect(page.get_by_role("alert")).to_contain_text("Is it asked twice?: ")
+    chats_named(page, "Is it asked twice?").get_by_role("link").click()
+
+    wait_answered(page)
+    page.wait_for_timeout(300)
+    assert len(held) == 1
+    expect(chats_named(page, "Is it asked twice?").locator("button")).to_have_count(2)
 
 
 def test_failure_of_a_chat_that_was_left_offers_to_send_its_question_again(page):
@@ -217,9 +234,11 @@ def test_files_of_the_next_message_stay_when_a_question_fails(page):
     expect(page.locator("article.question p")).to_have_text("Does it fail?")
 
 
-def test_a_running_answer_that_cannot_be_followed_can_be_tried_again(page):
+@pytest.mark.parametrize("by_link", [True, False])
+def test_a_running_answer_that_cannot_be_followed_can_be_tried_again(page, by_link):
+    question = f"Is it followed by a link ({by_link})?"
     page.route(COMPLETIONS, without_end)
-    say(page, "Is it followed?")
+    say(page, question)
     expect(page.locator(GROWING)).not_to_be_empty()
     address = page.url
     new_chat(page)
@@ -228,10 +247,14 @@ def test_a_running_answer_that_cannot_be_followed_can_be_tried_again(page):
     alert = page.get_by_role("alert")
     expect(alert).not_to_be_empty()
     expect(alert).not_to_contain_text("The page failed")
-    alert.get_by_role("button", name="Try again").click()
+    expect(page.locator("#greeting")).to_be_visible()
+    if by_link:
+        chats_named(page, question).get_by_role("link").click()
+    else:
+        alert.get_by_role("button", name="Try again").click()
 
     expect(page.locator(GROWING)).not_to_be_empty()
-    expect(page.locator("article.question p")).to_have_text("Is it followed?")
+    expect(page.locator("article.question p")).to_have_text(question)
     page.get_by_role("button", name="Stop").click()
     wait_answered(page)
 

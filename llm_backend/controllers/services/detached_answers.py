@@ -22,7 +22,8 @@ from llm_backend.json_types import JsonMapping
 class DetachedAnswers:
     """ASGI middleware: requests with the header `x-llm-backend-detached` never notice that their
     client disconnects; what is sent to it then is only kept for followers. `wait_stored` waits for
-    the chats that are being stored in the background: a cancelled one is listed until it is."""
+    the chats that are being stored in the background: a cancelled chat is listed as running until
+    it is stored."""
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ export class AnswerStream {
       { signal } = turn;
     const isSearching = this.#options.canReadFiles && !isContinued;
     const storeId = isSearching ? await turn.wait(this.#attachments.readyStore()) : null;
+    if (storeId && conversation === this.#view.conversation) this.#attachments.showStore(storeId);
     const tools =
       this.#options.usesTools && !isContinued ? await turn.wait(this.#listTools()) : [];
     const began = performance.now();
@@ -40,7 +41,7 @@ export class AnswerStream {
     for await (const answer of answers) {
       signal.throwIfAborted(); // events that came before are left out
       turn.noteEvent();
-      this.#notice.hideMild();
+      if (!turn.isLeft) this.#notice.hideMild();
       if (conversation.storedId) this.#nameInAddress(conversation);
       answerView.update(answer);
     }

@@ -5,17 +5,17 @@ import { RequestError } from "./api.js";
 import { AnswerFailures } from "./answer_failures.js";
 import { AnswerStream, listTools } from "./answer_stream.js";
 import { newId, waitUntilStored } from "./conversation.js";
-import { CLIENT, cancel, cancelRunning, findRunning } from "./detached.js";
+import { cancel, cancelRunning, findRunning } from "./detached.js";
 import { byId, fitHeight } from "./dom.js";
 import { t } from "./language.js";
+import { LeftChats } from "./left_chats.js";
 import { isContinuable, isEmpty } from "./messages.js";
 import { loadMarkdown } from "./transcript.js";
 import { Turn } from "./turn.js";
 
 export class Answers {
   #turn = null; // the answer in progress
-  #onPage = new Map(); // by id: `{ conversation, turn, since }` of what this page resumes when the chat is
-  // opened again; `turn` is null if a question or results of tools then are sent to the model
+  #left = new LeftChats();
   #returned = null; // the question that was put back into its field
   #view;
   #stream;
@@ -111,46 +111,42 @@ export class Answers {
     if (id) this.#attempt(() => cancel(id));
   }
 
-  /** Leaves the open chat: its answer continues at the server and its calls of tools on this page;
-   *  another answer ends. */
+  /** Leaves the open chat: a detached answer continues at the server; a drawing that is stored, and calls
+   *  of tools, on this page; another answer ends. */
   leave() {
     const turn = this.#turn;
     if (!turn?.isLeavable) return this.stop();
     const { conversation } = this.#view;
-    if (turn.needsPage) this.#keepOnPage(conversation, turn);
+    if (turn.needsPage) this.#left.keep(conversation, turn);
     turn.leave();
     this.#setTurn(null);
     if (turn.needsPage) this.#onStored(); // the list shows the chat while it is answered
   }
 
-  #keepOnPage(conversation, turn) {
-    this.#onPage.set(conversation.id, { conversation, turn, since: Date.now() / 1000 });
+  /** Returns the chats that were left and go on here, in the form of stored ones. */
+  listLeft() {
+    return this.#left.list();
   }
 
-  /** Returns the chats that were left and are resumed here, latest first, in the form of stored ones. */
-  listOnPage() {
-    return [...this.#onPage.values()]
-      .filter(({ turn }) => turn === null || turn.isLeft)
-      .map(({ conversation: { id, title }, turn, since }) => ({
-        id,
-        created: since,
-        metadata: { client: CLIENT, conversation: id, title },
-        isRunning: turn !== null,
-        isUnanswered: turn === null,
-      }))
-      .reverse();
+  /** Returns the conversation of an id, and its turn, if it was left and goes on here. */
+  findLeft(id) {
+    return this.#left.find(id);
   }
 
-  /** Returns the conversation with an id, and its turn, if it goes on on this page. */
-  findOnPage(id) {
-    return this.#onPage.get(id) ?? null;
+  /** Drops what waits for a chat: the server has its answer. */
+  dropLeft(id) {
+    this.#left.remove(id);
   }
 
-  /** Shows a turn of the open chat again that went on while another chat was open, or has the model
-   *  continue with the results. */
+  /** Stops what goes on for chats that were left, as another key is used now. */
+  stopLeft() {
+    this.#left.stopAll();
+  }
+
+  /** Shows a turn of the open chat again that went on while another chat was open, or sends what waits. */
   resume({ conversation, turn }) {
     if (turn === null) {
-      this.#onPage.delete(conversation.id);
+      this.#left.remove(conversation.id);
       this.#answer();
       return;
     }
@@ -162,9 +158,9 @@ export class Answers {
   /** Ends the answer to a chat that is about to be deleted. */
   async cancel(id) {
     const open = { conversation: this.#view.conversation, turn: this.#turn },
-      { conversation, turn } = this.#onPage.get(id) ?? open;
+      { conversation, turn } = this.#left.find(id) ?? open;
     if (id !== conversation.id) return cancelRunning(id);
-    this.#onPage.delete(id);
+    this.#left.remove(id);
     turn?.stop();
     await cancelRunning(id);
     const { storedId } = conversation;
@@ -174,6 +170,7 @@ export class Answers {
   /** Shows a chat whose answer the server is writing, and follows it. */
   rejoin(conversation, { id, metadata, model, is_elsewhere: isElsewhere }) {
     conversation.id = metadata.conversation;
+    this.#left.remove(conversation.id);
     this.#options.choose(model);
     this.#view.show(conversation);
     this.#attachments.show(metadata.vector_store);
@@ -286,7 +283,7 @@ export class Answers {
     }
     turn.end();
     if (this.#turn === turn) this.#setTurn(null);
-    if (this.#onPage.get(conversation.id)?.turn === turn) this.#onPage.delete(conversation.id);
+    this.#left.removeEnded(conversation, turn);
     if (turn.isLeft) {
       if (failure) this.#reportLeft(failure, conversation);
       return this.#onStored();
@@ -298,8 +295,7 @@ export class Answers {
     }
     if (followedId && conversation.lastAnswer === before) {
       answerView.element.remove(); // nothing has come of it
-      if (failure) this.#errors.show(failure, [[t("Try again"), () => this.#onFinished(conversation)]]);
-      return this.#onStored();
+      return this.#attempt(() => this.#endUnfollowed(conversation, failure));
     }
     try {
       const hasAnswer = this.#finish(conversation, answerView, previous),
@@ -319,6 +315,20 @@ export class Answers {
     }
   }
 
+  /** Ends a turn that followed an answer of which nothing came: what is stored of it is shown. */
+  async #endUnfollowed(conversation, failure) {
+    if (failure === null) {
+      await cancelRunning(conversation.id); // it was stopped
+      await this.#onFinished(conversation);
+      return this.#onStored();
+    }
+    if (!conversation.messages.length) {
+      this.#view.showNew();
+      this.#router.noteFailure();
+    }
+    this.#errors.show(failure, [[t("Try again"), () => this.#onFinished(conversation)]]);
+  }
+
   #setTurn(turn) {
     this.#turn = turn;
     this.#view.showAnswering(turn !== null);
@@ -327,7 +337,7 @@ export class Answers {
   /** Shows why a chat that was left gets no answer; a button opens it, which asks again. */
   #reportLeft(failure, conversation) {
     conversation.dropAnswer();
-    this.#keepOnPage(conversation, null);
+    this.#left.keep(conversation, null);
     failure.message = `${conversation.title}: ${failure.message}`; // another chat is shown
     this.#errors.show(failure, [[t("Try again"), () => this.#router.open(`#/chat/${conversation.id}`)]]);
   }
@@ -426,7 +436,7 @@ export class Answers {
     if (this.#turn || conversation !== this.#view.conversation) return;
     const turn = new Turn({ onSilence: () => this.#failures.showToolSilence(), staysOnPage: true });
     this.#setTurn(turn);
-    this.#keepOnPage(conversation, turn);
+    this.#left.keep(conversation, turn);
     let failure = null;
     try {
       const { runCall } = await turn.wait(import("./tools.js"));
@@ -438,7 +448,7 @@ export class Answers {
       if (!turn.isStopped) failure = error;
     }
     turn.end();
-    this.#onPage.delete(conversation.id);
+    this.#left.removeEnded(conversation, turn);
     if (this.#turn === turn) this.#setTurn(null);
     if (calls.every(({ result }) => result !== undefined)) {
       for (const call of calls) conversation.addResult(call, call.result);
@@ -458,26 +468,23 @@ export class Answers {
     }
     const { parameters, isStoring, isDetaching } = this.#options;
     if (!isDetaching) {
-      this.#keepOnPage(conversation, null);
+      this.#left.keep(conversation, null);
       return;
     }
-    const answers = conversation.answer({
-      model: conversation.model,
-      parameters,
-      storeId: null,
-      tools: await listTools(),
-      isStoring,
-      isContinued: false,
-      detachedId: newId(),
-      signal: new AbortController().signal,
-    });
     try {
+      const answers = conversation.answer({
+        model: conversation.model,
+        parameters,
+        storeId: null,
+        tools: await listTools(),
+        isStoring,
+        isContinued: false,
+        detachedId: newId(),
+        signal: new AbortController().signal,
+      });
       for await (const _ of answers) break; // it has begun
     } catch (error) {
-      conversation.dropAnswer();
-      this.#keepOnPage(conversation, null); // opening the chat tries again
-      error.message = `${conversation.title}: ${error.message}`; // another chat is shown
-      throw error;
+      this.#reportLeft(error, conversation);
     }
     await this.#onStored();
   }

@@ -49,7 +49,7 @@ class App {
     onFailed: (error) => this.#errors.show(error),
   });
   #chats = new Chats({
-    listOnPage: () => this.#answers.listOnPage(),
+    listLeft: () => this.#answers.listLeft(),
     onDeleting: (id) => this.#answers.cancel(id),
     onDeleted: (paths) => this.#closeDeleted(paths),
     onRenamed: (id, title) => this.#view.rename(id, title),
@@ -60,7 +60,7 @@ class App {
     options: this.#options,
     onLeave: () => this.#leave(),
     onFollow: (path) => this.#chats.mark(path),
-    onChat: (kind, id, wasBeside) => this.#opener.open(kind, id, wasBeside),
+    onChat: (kind, id, isReturn) => this.#opener.open(kind, id, isReturn),
     onFailed: (error) => this.#errors.show(error),
   });
   #view = new ChatView({
@@ -102,7 +102,7 @@ class App {
   /** Opens an empty conversation. */
   openNewChat() {
     this.#leave();
-    this.#opener.openNew(); // a chat without an address would be shown again
+    this.#opener.openNew(); // a chat that was begun at this address would be shown again
     if (location.hash !== "#/") this.#router.push("#/");
     this.#router.follow();
     byId("prompt").focus();
@@ -126,6 +126,8 @@ class App {
   /** Loads what another key may see: the lists, and the view beside the chat. */
   async #useKey() {
     forgetTools();
+    this.#answers.stopLeft();
+    this.#chats.forgetTitles();
     await this.#loadLists();
     if (this.#router.isAtChat) this.#retryAddress();
     else this.#router.follow();

@@ -79,6 +79,11 @@ export class Attachments {
     }
   }
 
+  /** Shows the files of a store unless they are shown: the chat may have been opened before it had one. */
+  async showStore(storeId) {
+    if ((await this.#files.storeId) !== storeId) await this.show(storeId);
+  }
+
   /** Waits until all files can be searched; returns the id of their vector store, or null without files. */
   readyStore() {
     return this.#files.readyStore();
@@ -137,6 +142,11 @@ class ChatFiles {
   constructor(storeId, onChange) {
     this.#storeId = storeId ? Promise.resolve(storeId) : null;
     this.#onChange = onChange;
+  }
+
+  /** A promise of the id of the store, or null without one. */
+  get storeId() {
+    return this.#storeId;
   }
 
   /** Loads the files of the store. */

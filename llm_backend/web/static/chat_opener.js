@@ -24,13 +24,14 @@ export class ChatOpener {
   }
 
   /** Opens the chat of an address: `chat` with a conversation's id, `stored` with that of a stored
-   *  completion, or an empty kind for a new chat. With `wasBeside` a view beside the chat was shown
-   *  before: a chat that has no address yet is shown again. */
-  async open(kind, id, wasBeside) {
+   *  completion, or an empty kind for a new chat. With `isReturn` it is the address of the open chat, which
+   *  is shown again: one that was begun at the address of new chats, too. */
+  async open(kind, id, isReturn) {
     const { conversation } = this.#view,
-      isOpen = kind ? kind === "chat" && id === conversation.id : wasBeside && conversation.isUnstored;
-    if (isOpen) {
+      isBegun = isReturn && conversation.messages.length > 0;
+    if (kind ? kind === "chat" && id === conversation.id : isBegun) {
       this.#view.showTitle();
+      if (conversation.storedId) this.#router.replace(conversation.path);
       return;
     }
     this.#answers.leave();
@@ -45,16 +46,15 @@ export class ChatOpener {
   }
 
   /** Loads a chat from the server, by its id as addresses have it, and shows it; an answer in progress
-   *  is followed. A chat whose turn goes on on this page is shown as it is here. */
+   *  is followed. A chat that was left and goes on here is shown as it is here, unless the server has its
+   *  answer. */
   async load(kind, encodedId) {
     const { visit } = this.#router;
     try {
       const id = decodeId(encodedId),
-        ongoing = kind === "chat" ? this.#answers.findOnPage(id) : null;
-      if (ongoing) {
-        const { filesShown } = this.#show(ongoing.conversation);
-        this.#answers.resume(ongoing);
-        await filesShown;
+        left = kind === "chat" ? this.#answers.findLeft(id) : null;
+      if (left?.turn) {
+        await this.#resume(left);
         return;
       }
       const [conversation, run] = await (kind === "chat"
@@ -65,6 +65,11 @@ export class ChatOpener {
         this.#answers.rejoin(conversation ?? new Conversation(), run);
         return;
       }
+      if (left && (conversation === null || conversation.storedId === left.conversation.storedId)) {
+        await this.#resume(left);
+        return;
+      }
+      this.#answers.dropLeft(id);
       if (conversation === null) throw new RequestError(404, t("This chat is not stored any more."));
       await this.#show(conversation).filesShown;
     } catch (error) {
@@ -74,6 +79,12 @@ export class ChatOpener {
       this.#attachments.show(null);
       this.#errors.show(error);
     }
+  }
+
+  async #resume(left) {
+    const { filesShown } = this.#show(left.conversation);
+    this.#answers.resume(left);
+    await filesShown;
   }
 
   /** Shows a chat of a file, which is not stored yet; returns once its files are shown. */

@@ -29,7 +29,7 @@ export class Chats {
   #isEditing = false; // a title
   #isOutdated = false; // a list was skipped or aborted while a title was edited
   #deletedPaths = new Set(); // since the list was requested, which has these chats still
-  #titles = new Map(); // by conversation, given by the user; an answer in progress is stored with the earlier one
+  #titles = new Map(); // by conversation, `{ title, before }`: an answer in progress is stored with the one before
   #selection = new Selection({
     onDelete: (chats) => this.#deleteAll(chats),
     onSave: (chats) => this.#saveAll(chats).catch((error) => this.#onFailed(error)),
@@ -40,18 +40,18 @@ export class Chats {
   });
   #loading = new AbortController();
   #timer = null;
-  #listOnPage;
+  #listLeft;
   #onDeleting;
   #onDeleted;
   #onRenamed;
   #onFailed;
   #onReloadFailed;
 
-  /** `listOnPage` returns the chats that this page goes on to answer. `onDeleting` ends the answer to the
+  /** `listLeft` returns the chats that were left and go on on this page. `onDeleting` ends the answer to the
    *  conversation of an id, and `onDeleted` gets the paths of chats that are deleted. `onReloadFailed` gets
    *  errors of reloads that no one asked for. */
-  constructor({ listOnPage, onDeleting, onDeleted, onRenamed, onFailed, onReloadFailed }) {
-    this.#listOnPage = listOnPage;
+  constructor({ listLeft, onDeleting, onDeleted, onRenamed, onFailed, onReloadFailed }) {
+    this.#listLeft = listLeft;
     this.#onDeleting = onDeleting;
     this.#onReloadFailed = onReloadFailed;
     this.#onDeleted = onDeleted;
@@ -71,11 +71,15 @@ export class Chats {
     try {
       const [running, { chats, next }] = await Promise.all([listRunning(), this.#fetchPage({ signal })]);
       if (signal.aborted) return null;
-      const others = [...this.#listOnPage(), ...running]; // that are not stored yet
-      await this.#restoreTitles(chats, others);
+      const left = this.#listLeft(),
+        answered = [...left.filter(({ isRunning }) => isRunning), ...running];
+      await this.#restoreTitles(chats, answered);
       if (signal.aborted) return null;
-      this.#show(this.#search.query ? chats : [...others, ...chats], next);
-      this.#scheduleReload(others.some(({ isRunning }) => isRunning));
+      const listed = [...answered, ...chats],
+        paths = listed.map(pathOf),
+        waiting = left.filter((chat) => !paths.includes(pathOf(chat))); // until they are opened
+      this.#show(this.#search.query ? chats : [...waiting, ...listed], next);
+      this.#scheduleReload(answered.length > 0);
       return chats.map(({ id }) => id);
     } catch (error) {
       if (signal.aborted) return null;
@@ -84,19 +88,32 @@ export class Chats {
     }
   }
 
-  /** Gives chats the titles of the user that they lack, once they are answered. */
-  async #restoreTitles(chats, others) {
-    for (const [conversation, title] of this.#titles) {
+  /** Gives chats that were renamed while they were answered their titles again. */
+  async #restoreTitles(chats, answered) {
+    for (const [conversation, { title, before }] of this.#titles) {
       const isOf = (chat) => conversationOf(chat) === conversation,
-        answered = others.find(isOf),
+        running = answered.find(isOf),
         stored = chats.find(isOf);
-      if (answered) answered.metadata = { ...answered.metadata, title };
-      if (answered || !stored) continue;
+      if (running) {
+        running.metadata = { ...running.metadata, title };
+        continue;
+      }
       this.#titles.delete(conversation);
-      if (titleOf(stored) === title) continue;
-      Object.assign(stored, await rename(stored, title));
-      this.#onRenamed(conversation, title);
+      if (!stored || titleOf(stored) !== before) continue; // or it has another title by now
+      try {
+        Object.assign(stored, await rename(stored, title));
+        this.#onRenamed(conversation, title);
+      } catch (error) {
+        this.#titles.set(conversation, { title, before }); // the next list tries again
+        this.#onReloadFailed(error);
+        return;
+      }
     }
+  }
+
+  /** Forgets titles that the chats of another key lack. */
+  forgetTitles() {
+    this.#titles.clear();
   }
 
   #scheduleReload(isNeeded) {
@@ -254,7 +271,7 @@ export class Chats {
 
   #itemOf(chat, path) {
     const link = make("a", { href: path, title: titleOf(chat) }, titleOf(chat));
-    if (chat.isUnanswered) return make("li", {}, link); // it is answered once it is opened
+    if (chat.isRunning === false) return make("li", {}, link); // it waits until it is opened
     if (chat.isRunning) {
       link.prepend(icon("pulse"));
       link.title = t("{title}: the answer is being written", { title: titleOf(chat) });
@@ -307,7 +324,11 @@ export class Chats {
     for (const button of buttons) button.disabled = true; // until the item has the new title
     try {
       const renamed = await rename(chat, title);
-      if (conversationOf(chat)) this.#titles.set(conversationOf(chat), title);
+      const conversation = conversationOf(chat);
+      if (conversation) {
+        const { before = titleOf(chat) } = this.#titles.get(conversation) ?? {};
+        this.#titles.set(conversation, { title, before });
+      }
       this.#loading.abort(); // a list of before has the earlier title
       this.#isOutdated = true;
       this.#onRenamed(conversationOf(renamed), title);

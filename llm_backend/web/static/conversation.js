@@ -62,11 +62,6 @@ export class Conversation {
     return this.storedId !== null && conversationOf(this) === null;
   }
 
-  /** True if it has messages of which none is stored yet. */
-  get isUnstored() {
-    return this.messages.length > 0 && this.storedId === null;
-  }
-
   /** Adds a message of the user. */
   addQuestion(content, enclosed) {
     this.messages.push({ role: "user", content, ...enclosed });
@@ -459,7 +454,6 @@ async function shownFilesOf(completions) {
   return [...new Set(ids)].filter(Boolean);
 }
 
-/** Returns all stored completions of a conversation of this page, newest first. */
 /** Waits for a completion whose request was broken off: it is stored a moment later, if at all. */
 export async function waitUntilStored(storedId) {
   for (const pause of STORED_PAUSES_MS) {
@@ -468,6 +462,7 @@ export async function waitUntilStored(storedId) {
   }
 }
 
+/** Returns all stored completions of a conversation of this page, newest first. */
 async function completionsOf(conversation) {
   const stored = await requestAll(PATH, {
     order: "desc",

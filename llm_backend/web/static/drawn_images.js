@@ -100,6 +100,7 @@ export class DrawnImage {
   /** Shows the whole image; that of a stored answer is fetched. */
   async finish({ drawn, content }) {
     this.#bar.remove();
+    if (!drawn?.blob && !fileIdOf(content)) return; // nothing has been drawn yet
     try {
       const blob = drawn?.blob ?? (await requestBlob(`v1/files/${fileIdOf(content)}/content`));
       this.#show(blob, content);

@@ -16,6 +16,7 @@ export class Router {
   #opening = null; // promise of that
   #visit = 0; // counts the addresses: one may be left and followed again meanwhile
   #hasFailed = false; // the address could not be opened
+  #chatPath = null; // the address of the open chat, while a view beside it is shown, too
   #pages = {};
   #options;
   #onLeave;
@@ -25,7 +26,7 @@ export class Router {
 
   /** `onLeave` is called before another address is opened; `onFollow` gets each address that is
    *  followed. `onChat` opens a chat: `chat` or `stored` with an id, or an empty kind for a new chat, and
-   *  true if a view beside the chat was shown before. */
+   *  whether it is the address of the open chat. */
   constructor({ options, onLeave, onFollow, onChat, onFailed }) {
     this.#options = options;
     this.#onLeave = onLeave;
@@ -60,6 +61,7 @@ export class Router {
   /** Opens an address that is not the present one. */
   open(path) {
     if (path === location.hash) return;
+    this.#onLeave();
     this.push(path);
     this.follow();
   }
@@ -80,18 +82,19 @@ export class Router {
     await this.#opening;
   }
 
-  /** Adds an address to the history; no event follows. */
+  /** Adds the address of a chat to the history; no event follows. */
   push(path) {
     history.pushState(null, "", path);
     this.#begin();
+    this.#chatPath = path;
   }
 
-  /** Replaces the address; no event follows. An address that has just been chosen stays: its page is
+  /** Replaces the address by a chat's; no event follows. An address that has just been chosen stays: its page is
    *  opened a moment later. */
   replace(path) {
     if (!this.#isFollowed || location.hash === path) return;
     history.replaceState(null, "", path);
-    this.#path = location.hash;
+    this.#path = this.#chatPath = location.hash;
     this.#hasFailed = false;
   }
 
@@ -114,9 +117,10 @@ export class Router {
       await this.#openPage(page);
       return;
     }
-    const wasBeside = !this.isAtChat;
     showPage("chat");
-    await this.#onChat(page === "chat" || page === "stored" ? page : "", id, wasBeside);
+    const isReturn = this.#chatPath === location.hash;
+    this.#chatPath = location.hash;
+    await this.#onChat(page === "chat" || page === "stored" ? page : "", id, isReturn);
   }
 
   /** Opens a page beside the chat; an answer to the chat continues meanwhile. */

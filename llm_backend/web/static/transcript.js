@@ -139,8 +139,9 @@ export class Transcript {
     this.#offerEnd();
   }
 
-  /** Calls a function that adds text; a reader at the end stays at the end. */
-  drawKeepingEnd(draw) {
+  /** Calls a function that adds text to an element; a reader at the end stays at the end. */
+  drawKeepingEnd(element, draw) {
+    if (!element.isConnected) return draw(); // another chat is shown
     const wasNear = this.#distanceFromEnd() < NEAR_PX;
     draw();
     if (wasNear) this.scrollToEnd();
@@ -241,7 +242,7 @@ class AnswerView {
 
   #draw(answer) {
     const { content, reasoning, calls = [], drawn } = answer;
-    this.#transcript.drawKeepingEnd(() => {
+    this.#transcript.drawKeepingEnd(this.element, () => {
       if (drawn || (!this.#isGrowing && isDrawn(answer))) { // more text may follow the name of an image
         this.#showImage(answer);
         return;
@@ -265,7 +266,7 @@ class AnswerView {
 
   #showImage(answer) {
     if (this.#image === null) {
-      const place = (draw) => this.#transcript.drawKeepingEnd(draw);
+      const place = (draw) => this.#transcript.drawKeepingEnd(this.element, draw);
       this.#image = new DrawnImage({ tools: this.#tools, place });
       this.#body.replaceWith(this.#image.element);
     }

@@ -58,14 +58,14 @@ export class Turn {
     this.#controller.abort();
   }
 
-  /** Shows it no more: the server continues the answer, once it has the request, or this page the turn
-   *  that outlives its view. */
+  /** Shows it no more. It continues at the server once that has the request, or on this page with
+   *  `staysOnPage`. */
   leave() {
     this.isLeft = true;
     this.#endIfDetached();
   }
 
-  /** Shows a turn again that outlived its view. */
+  /** Shows a turn again that was left. */
   resume() {
     this.isLeft = false;
   }
