@@ -9,8 +9,10 @@ from starlette.types import ASGIApp
 from llm_backend.controllers.batches import batch_jobs
 from llm_backend.controllers.responses.background.background_worker import ResponseWorker
 from llm_backend.controllers.services import Services
+from llm_backend.controllers.services.vector_store_services import VectorStoreServices
 from llm_backend.controllers.vector_stores.ingestion.ingestion_worker import (
     ATTEMPTS_PER_FILE,
+    ATTEMPTS_PER_REMOVAL,
     Ingestion,
     IngestionLimits,
     Removal,
@@ -66,7 +68,6 @@ def _vector_store_kinds(services: Services) -> Sequence[JobKind]:
     if vectors is None:
         return ()
     affinity = partial(index_name, vectors)
-    removal = Removal(services.vector_stores)
     return (
         JobKind(
             name=INGEST,
@@ -82,9 +83,23 @@ def _vector_store_kinds(services: Services) -> Sequence[JobKind]:
             attempts=ATTEMPTS_PER_FILE,
             affinity=affinity,
         ),
-        JobKind(name=REMOVE_FILE, worker=removal, max_concurrency=1, affinity=affinity),
-        JobKind(name=REMOVE_STORE, worker=removal, max_concurrency=1, affinity=affinity),
+        *removal_kinds(services.vector_stores),
     )
+
+
+def removal_kinds(vector_stores: VectorStoreServices) -> Sequence[JobKind]:
+    """Lists the kinds of jobs that remove points from the vector index."""
+    worker, affinity = Removal(vector_stores), partial(index_name, vector_stores.index)
+    return [
+        JobKind(
+            name=name,
+            worker=worker,
+            max_concurrency=1,
+            attempts=ATTEMPTS_PER_REMOVAL,
+            affinity=affinity,
+        )
+        for name in (REMOVE_FILE, REMOVE_STORE)
+    ]
 
 
 def _ingestion(services: Services, *, only_short: bool) -> Ingestion:

@@ -56,6 +56,7 @@ from llm_backend.store import (
 log = logging.getLogger(__name__)
 
 ATTEMPTS_PER_FILE = 8  # over half an hour, while a model or the vector index is unavailable
+ATTEMPTS_PER_REMOVAL = 1000  # about a week: points that stay use up places in searches
 RETRY_S, RETRY_LIMIT_S = 10.0, 600.0  # delays between attempts, doubled each time
 EMBEDDING_TRIES = 6  # tries of a group of chunks within an attempt, while a model is overloaded
 PAUSE_S = 2.0  # between these tries, doubled each time: an engine that died starts in seconds
@@ -240,15 +241,19 @@ class Removal:
         self._vector_stores = vector_stores
 
     async def work(self, job: Job) -> None:
-        """Removes the points of the job's subject."""
+        """Removes the points of the job's subject; later, while the index is unavailable."""
         store_id = job.details.get("store_id")
-        if store_id is None:
-            await self._vector_stores.index.drop(job.subject)
-        else:
-            await self._vector_stores.index.remove(store_id, job.subject)
+        try:
+            if store_id is None:
+                await self._vector_stores.index.drop(job.subject)
+            else:
+                await self._vector_stores.index.remove(store_id, job.subject)
+        except IndexFailure as error:
+            log.warning("points_not_removed_yet", extra={"reason": str(error)})
+            raise RetryLater(_pause_s(error, job.attempt)) from error
 
     async def give_up(self, job: Job) -> None:
-        """Leaves the points: no search returns them."""
+        """Leaves the points: searches drop them, but they use up places among the candidates."""
 
 
 async def _embed(

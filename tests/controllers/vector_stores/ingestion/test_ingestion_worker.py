@@ -4,18 +4,22 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
 
+from llm_backend.app.jobs import removal_kinds
 from llm_backend.controllers.services.vector_store_services import VectorStoreServices
 from llm_backend.controllers.vector_stores.files import update_attributes
 from llm_backend.controllers.vector_stores.ingestion import ingestion_worker
 from llm_backend.controllers.vector_stores.ingestion.ingestion_worker import (
     ATTEMPTS_PER_FILE,
+    RETRY_LIMIT_S,
+    RETRY_S,
     Ingestion,
     IngestionLimits,
     Removal,
@@ -31,6 +35,7 @@ from llm_backend.store import (
     Database,
     JobKind,
     Jobs,
+    NewJob,
     NewVectorFile,
     RetryLater,
     StoredFile,
@@ -40,6 +45,7 @@ from llm_backend.store import (
     run_jobs,
 )
 from llm_backend.store import FileStore as UploadedFiles
+from llm_backend.store.jobs import job_rows
 from llm_backend.store.vector_stores import (
     INGEST,
     INGEST_LONG,
@@ -432,3 +438,54 @@ async def test_a_file_whose_model_is_unavailable_is_ingested_later(
 
     assert later.value.delay_s == delay_s
     assert (await stores.file("vs_1", "a")).status == "in_progress"
+
+
+class DownIndex:
+    """Vector index of a server that is down."""
+
+    def __init__(self) -> None:
+        self.is_up = False
+        self.removed: list[str] = []
+
+    async def name(self) -> str:
+        return "down"
+
+    async def drop(self, collection: str) -> None:
+        await self.remove(collection, collection)
+
+    async def remove(self, collection: str, document: str) -> None:
+        if not self.is_up:
+            raise IndexUnavailable("The Qdrant server cannot be reached.")
+        self.removed.append(document)
+
+
+@pytest.mark.parametrize(
+    ("kind", "details"), [(REMOVE_FILE, {"store_id": "vs_1"}), (REMOVE_STORE, {})]
+)
+async def test_points_are_removed_after_days_of_an_outage(database, caplog, kind, details) -> None:
+    caplog.set_level(logging.CRITICAL)
+    clock, index = Clock(), DownIndex()
+    jobs, began_at = Jobs(database, lease_s=3600, clock=clock), clock.now
+    shelf = vector_stores(VectorStores(database, jobs, clock=clock), cast(Any, index))
+    await jobs.add(NewJob(kind=kind, subject="subject", details=details, affinity="down"))
+    async with run_jobs(jobs, removal_kinds(shelf)), asyncio.timeout(60):
+        while await database.read(job_rows.count, kind=kind, limit=1):
+            index.is_up = clock.now - began_at > 3 * 24 * 3600
+            clock.now += RETRY_LIMIT_S
+            jobs.wake()
+            await asyncio.sleep(0.005)
+
+    assert index.removed == ["subject"]
+
+
+async def test_a_removal_waits_longer_from_attempt_to_attempt(jobs, stores) -> None:
+    shelf = vector_stores(stores, cast(Any, DownIndex()))
+    await jobs.add(NewJob(kind=REMOVE_STORE, subject="vs_1", affinity="down"))
+    (job,) = await jobs.claim(REMOVE_STORE, 1, "down")
+    delays = []
+    for attempt in (1, 2, 99):
+        with pytest.raises(RetryLater) as later:
+            await Removal(shelf).work(replace(job, attempt=attempt))
+        delays.append(later.value.delay_s)
+
+    assert delays == [RETRY_S, 2 * RETRY_S, RETRY_LIMIT_S]
