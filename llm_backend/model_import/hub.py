@@ -150,11 +150,20 @@ def _is_downloaded(file: HubFile, target: Path) -> bool:
 
 def _check_room(folder: Path, missing: Sequence[HubFile]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    needed, free = sum(file.size_bytes for file in missing), shutil.disk_usage(folder).free
+    parts = [_part_path(folder / _safe_path(file.path)) for file in missing]
+    present = sum(part.stat().st_size for part in parts if part.is_file())
+    needed, free = (
+        sum(file.size_bytes for file in missing) - present,
+        shutil.disk_usage(folder).free,
+    )
     if needed > free:
         raise PullError(
-            f"{folder} has {free / 1e9:.1f} GB left, and the model needs {needed / 1e9:.1f} GB."
+            f"{folder} has {free / 1e9:.1f} GB left, and the download needs {needed / 1e9:.1f} GB."
         )
+
+
+def _part_path(target: Path) -> Path:
+    return target.with_name(f"{target.name}.part")
 
 
 class _ProgressBar:
@@ -180,7 +189,7 @@ def _download_file(
     on_bytes: Callable[[int], None],
 ) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.part")
+    part = _part_path(target)
     url = hub.hf_hub_url(name, file.path, endpoint=endpoint)
     with part.open("ab") as out:
         _lock(out, file)

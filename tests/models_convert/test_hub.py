@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -69,6 +70,17 @@ def test_a_partial_file_that_is_too_long_is_begun_anew(hub, tmp_path):
 
     assert path.read_bytes() == BIG
     assert hub.asked[-1][1] in (None, "bytes=0-")
+
+
+def test_a_download_resumes_on_a_disk_with_room_for_the_rest_only(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=60_000))
+    with pytest.raises(PullError, match="GB left"):
+        pull(REPOSITORY, "Q8_0", tmp_path, endpoint=hub.url)
+    (tmp_path / "tiny-Q8_0.gguf.part").write_bytes(BIG[:150_000])
+
+    (path,) = pull(REPOSITORY, "Q8_0", tmp_path, endpoint=hub.url)
+
+    assert path.read_bytes() == BIG
 
 
 def test_a_connection_that_breaks_is_taken_up_again(hub, tmp_path):
