@@ -23,6 +23,7 @@ PREFERRED_PROJECTOR = "F16"  # the smallest without a noticeable loss
 _PROJECTOR = re.compile(r"mmproj[^/]*$", re.IGNORECASE)
 _PART = re.compile(r"-\d{5}-of-\d{5}(?=\.gguf$)")
 _CHUNK = 1 << 20
+PIECE_BYTES = 40_000_000_000  # of one request: the hub's CDN serves at most 50 GB in one
 
 
 class PullError(Exception):
@@ -167,11 +168,14 @@ def _part_path(target: Path) -> Path:
 
 
 class _ProgressBar:
-    """Stand-in for the progress bar (`tqdm_class`) of the hub's library."""
+    """Stand-in for the progress bar (`tqdm_class`) of the hub's library. `reported` bytes of the
+    file have been reported already."""
 
-    def __init__(self, on_bytes: Callable[[int], None], *, initial: int = 0, **_: object) -> None:
+    def __init__(
+        self, on_bytes: Callable[[int], None], reported: int, *, initial: int = 0, **_: object
+    ) -> None:
         self.update = on_bytes
-        on_bytes(initial)
+        on_bytes(initial - reported)
 
     def __enter__(self) -> Self:
         return self
@@ -196,15 +200,20 @@ def _download_file(
         if out.tell() > file.size_bytes:
             out.truncate(0)
             out.seek(0)  # the library takes the position for the size
-        hub.file_download.http_get(
-            url,
-            out,
-            resume_size=out.tell(),
-            headers=hub.utils.build_hf_headers(),
-            expected_size=file.size_bytes,
-            displayed_filename=target.name,
-            tqdm_class=partial(_ProgressBar, on_bytes),
-        )
+        reported = 0
+        while (start := out.tell()) < file.size_bytes:
+            end = min(file.size_bytes, start + PIECE_BYTES)
+            piece = {} if file.size_bytes <= PIECE_BYTES else {"Range": f"bytes=0-{end - 1}"}
+            hub.file_download.http_get(
+                url,
+                out,
+                resume_size=start,  # the library adds it to the start of the range
+                headers=hub.utils.build_hf_headers() | piece,
+                expected_size=end,
+                displayed_filename=target.name,
+                tqdm_class=partial(_ProgressBar, on_bytes, reported),
+            )
+            reported = end
     if file.sha256 is not None and _checksum(part) != file.sha256:
         part.unlink()
         raise PullError(f"{file.path} came with another checksum than the hub's; pull it again.")

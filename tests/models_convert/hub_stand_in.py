@@ -54,10 +54,11 @@ def hub_with(files: Mapping[str, bytes]) -> Iterator[Hub]:
                 self._answer(404, b"{}", {"X-Error-Code": "RepoNotFound"})
 
         def _file(self, data: bytes) -> None:
-            found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+            found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
             start = int(found[1]) if found else 0
-            headers = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
-            self._answer(206 if found else 200, data[start:], headers if found else {})
+            end = int(found[2]) + 1 if found and found[2] else len(data)
+            headers = {"Content-Range": f"bytes {start}-{end - 1}/{len(data)}"}
+            self._answer(206 if found else 200, data[start:end], headers if found else {})
 
         def _answer(self, status: int, body: bytes, headers: Mapping[str, str] = {}) -> None:
             self.send_response(status)

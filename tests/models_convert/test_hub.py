@@ -83,6 +83,21 @@ def test_a_download_resumes_on_a_disk_with_room_for_the_rest_only(hub, tmp_path,
     assert path.read_bytes() == BIG
 
 
+def test_a_file_over_the_limit_of_one_request_comes_in_pieces(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.MAX_HTTP_DOWNLOAD_SIZE", 90_000)
+    monkeypatch.setattr("llm_backend.model_import.hub.PIECE_BYTES", 80_000)
+    hub.breaks_after = 50_000
+    arrived: list[int] = []
+
+    (path,) = pull(REPOSITORY, "Q8_0", tmp_path, endpoint=hub.url, on_bytes=arrived.append)
+
+    ranges = [requested for _, requested in hub.asked[1:]]
+    assert path.read_bytes() == BIG
+    assert ranges[0] == "bytes=0-79999"
+    assert ranges[-2:] == ["bytes=80000-159999", f"bytes=160000-{len(BIG) - 1}"]
+    assert sum(arrived) == len(BIG)
+
+
 def test_a_connection_that_breaks_is_taken_up_again(hub, tmp_path):
     hub.breaks_after = 100_000
 
