@@ -1,15 +1,21 @@
 """Responses of an upstream's models come over a WebSocket, too."""
 
+import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, cast
 
 from aiohttp import ClientSession, ClientWebSocketResponse
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from llm_backend.app import App
+from llm_backend.backends.upstream.websockets import CloseReason
+from llm_backend.controllers.websockets.response_socket import _ResponseConnection
+from llm_backend.controllers.websockets.stream_queues import StreamQueues
 from llm_backend.settings import load_settings
 from tests.upstream import serving
 
@@ -77,3 +83,33 @@ async def test_a_message_that_cannot_be_sent_on_is_refused_and_the_next_one_is_n
     assert sorted(one["type"] for one in told) == ["error", "error", "response.created"]
     assert "nested deeper than 100 levels" in str(told)
     assert [one["input"] for one in far.asked] == ["Hi"]
+
+
+class SilentClient:
+    """Client that sends nothing after its first message."""
+
+    def __init__(self) -> None:
+        self.closed_at_s = 0.0
+
+    async def messages(self) -> AsyncIterator[str]:
+        await asyncio.Event().wait()
+        yield ""
+
+    async def close(self, closing: CloseReason) -> None:
+        self.closed_at_s = time.monotonic()
+
+
+async def test_a_connection_is_idle_from_the_end_of_its_last_answer():
+    async def answer() -> None:
+        await asyncio.sleep(0.3)
+        ended_at_s.append(time.monotonic())
+
+    ended_at_s: list[float] = []
+    queues = StreamQueues(streams_limit=1, waiting_limit=1, waiting_limit_bytes=1)
+    client: Any = SilentClient()
+    connection = _ResponseConnection(client, cast(Any, None), [], queues, limits=cast(Any, None))
+    queues.add(None, answer, 1)
+    async with asyncio.timeout(30):
+        await connection.run(idle_timeout_s=0.4)
+
+    assert client.closed_at_s - ended_at_s[0] >= 0.4

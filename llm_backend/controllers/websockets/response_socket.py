@@ -98,13 +98,16 @@ class _ResponseConnection:
         self._sending = asyncio.Lock()  # one of the concurrent streams sends at a time
 
     async def run(self, idle_timeout_s: float) -> None:
-        """Handles messages until the client disconnects."""
+        """Handles messages until the client disconnects, or has sent nothing for the idle timeout,
+        which begins at its last message or at the end of the last answer."""
         messages = self._client.messages()
         while True:
             receiving = asyncio.ensure_future(anext(messages, None))
+            idle_s = 0.0
             try:
-                while not (await asyncio.wait({receiving}, timeout=idle_timeout_s))[0]:
-                    if self._queues.is_idle:
+                while not (await asyncio.wait({receiving}, timeout=idle_timeout_s - idle_s))[0]:
+                    idle_s = self._queues.idle_s
+                    if idle_s >= idle_timeout_s:
                         await self._client.close(CloseReason(code=GOING_AWAY, reason="idle"))
                         return
             finally:

@@ -1,5 +1,6 @@
 """Queues of one connection's requests: one for each `stream_id`; streams run concurrently."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class StreamQueues:
         self._waiting_limit = waiting_limit
         self._waiting_limit_bytes = waiting_limit_bytes
         self._waiting: dict[str | None, deque[_QueuedWork]] = {}  # by active stream
+        self._idle_since_s = time.monotonic()
         self._tasks = BackgroundTasks()
 
     def add(self, stream: str | None, work: Work, size_bytes: int) -> None:
@@ -44,9 +46,9 @@ class StreamQueues:
         self._tasks.start(self._run(stream, work))
 
     @property
-    def is_idle(self) -> bool:
-        """True if no stream is active."""
-        return not self._waiting
+    def idle_s(self) -> float:
+        """Seconds since the last stream ended; 0 while one is active."""
+        return 0.0 if self._waiting else time.monotonic() - self._idle_since_s
 
     async def aclose(self) -> None:
         """Cancels all unfinished work."""
@@ -73,3 +75,4 @@ class StreamQueues:
                 await self._waiting[stream].popleft().work()
         finally:
             del self._waiting[stream]
+            self._idle_since_s = time.monotonic()
