@@ -101,17 +101,16 @@ class ResponseEvents:
         }
         match item["type"]:
             case "message":
-                self._item = {**begun, "role": "assistant", "content": []}
+                begun |= {"role": "assistant", "content": []}
             case "function_call":
-                call = {"name": item["name"], "call_id": item["call_id"], "arguments": ""}
-                self._item = {**begun, **call}
+                begun |= {"name": item["name"], "call_id": item["call_id"], "arguments": ""}
             case _:
                 return ()
-        self._text = []
-        events = [self._output_event("response.output_item.added", item=dict(self._item))]
+        events = [self._output_event("response.output_item.added", item=dict(begun))]
         if self._conversation is not None:
-            previous = self._conversation.add(self._item)
-            events.append(_item_event("conversation.item.added", self._item, previous))
+            previous = self._conversation.add(begun)  # may raise `TooLarge`: nothing has begun then
+            events.append(_item_event("conversation.item.added", begun, previous))
+        self._item, self._text = begun, []
         return events
 
     def _close_item(self, status: str) -> Sequence[JsonObject]:
