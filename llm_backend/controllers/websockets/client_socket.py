@@ -13,8 +13,8 @@ from llm_backend.errors import ClientGone
 
 T = TypeVar("T")
 
-# Limits of reading ahead, which notices a disconnect while an upstream is slow. A message may be as
-# large as a body.
+# Messages are read before they are needed, so that a disconnect is noticed while an upstream is
+# slow. These limits bound what is held. A message may be as large as a body.
 _READ_AHEAD_MESSAGES = 16
 READ_AHEAD_BYTES = 1024 * 1024
 

@@ -35,7 +35,7 @@ from llm_backend.store.vector_stores.values import (
     StoredVectorFile,
 )
 
-_LEASES = 2  # delay before points are removed: a stopped ingestion writes until its lease ends
+_REMOVAL_DELAY_LEASES = 2  # lengths of a lease: a stopped ingestion may write until its lease ends
 _FILES = vector_store_files.c
 _KEYS = (_FILES.created_at, _FILES.seq)
 
@@ -167,7 +167,9 @@ def fail(connection: Connection, job: Job, error: FileError, now: float, *, leas
     row = connection.execute(_joined_select().where(_FILES.id == job.subject)).first()
     if row is not None:
         location = _IndexLocation(store_id=row.store_id, index_name=row.index_name)
-        _remove_points_later(connection, location, [row.id], now, delay_s=_LEASES * lease_s)
+        _remove_points_later(
+            connection, location, [row.id], now, delay_s=_REMOVAL_DELAY_LEASES * lease_s
+        )
 
 
 def text_of(connection: Connection, store_id: str, file_id: str) -> str:
@@ -186,7 +188,9 @@ def stop(
     documents = sorted(connection.scalars(select(_FILES.id).where(in_progress)))
     for document in documents:
         stop_ingestion(connection, document)
-    _remove_points_later(connection, location, documents, now, delay_s=_LEASES * lease_s)
+    _remove_points_later(
+        connection, location, documents, now, delay_s=_REMOVAL_DELAY_LEASES * lease_s
+    )
     connection.execute(update(vector_store_files).where(in_progress).values(status="cancelled"))
     return len(documents)
 
@@ -216,7 +220,9 @@ def _remove(
         select(_FILES.id).where(is_deleted, _FILES.status == "in_progress")
     ).all()
     connection.execute(delete_from(vector_store_files).where(is_deleted))
-    _remove_points_later(connection, location, in_progress, now, delay_s=_LEASES * lease_s)
+    _remove_points_later(
+        connection, location, in_progress, now, delay_s=_REMOVAL_DELAY_LEASES * lease_s
+    )
     _remove_points_later(connection, location, sorted({*documents} - {*in_progress}), now)
 
 
