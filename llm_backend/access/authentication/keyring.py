@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 from llm_backend.access.authentication import resource_kinds
@@ -114,7 +115,7 @@ class Keyring:
         entry = self._entries.get(digest)
         # The time of the look-up depends on the hash, and reveals nothing about the key itself.
         if entry is None or not hmac.compare_digest(entry.hash, digest):
-            raise self._unknown_key_error()
+            raise self._unknown_key_error("The API key is not known to this server.")
         caller, now = entry.caller, self._clock()
         if entry.expires_at is not None and entry.expires_at <= now:
             raise Unauthorized("The API key has expired: make a new one.")
@@ -127,13 +128,13 @@ class Keyring:
         """Returns the caller of an earlier request with this key, for its background work.
 
         Raises `Unauthorized` if the key has been revoked or has expired, or if its project is
-        archived.
+        archived, and `ServiceUnavailable` if the database is needed and cannot be used.
         """
         if key_id is None:
             return self._anonymous
         entry = self._by_id.get(key_id)
         if entry is None:
-            raise Unauthorized("The API key of this request has been revoked.")
+            raise self._unknown_key_error("The API key of this request has been revoked.")
         if entry.expires_at is not None and entry.expires_at <= self._clock():
             raise Unauthorized("The API key of this request has expired.")
         _check_kind(entry.caller, administers=False)
@@ -185,6 +186,10 @@ class Keyring:
         except UnknownKey:
             await self.poll_for_unknown_key()
             return authenticate()
+
+    async def find_caller_of(self, key_id: str | None) -> Caller:
+        """Returns `caller_of` this key, after a poll if it is unknown. Raises as `caller_of`."""
+        return await self.find_caller(partial(self.caller_of, key_id))
 
     async def poll_for_unknown_key(self) -> None:
         """Polls the database, in which another process may have created the key. If a poll is
@@ -242,10 +247,10 @@ class Keyring:
             raise _outage_error()
         return self._may_be_open
 
-    def _unknown_key_error(self) -> Exception:
+    def _unknown_key_error(self, message: str) -> Exception:
         if not self._is_fresh:
             return _outage_error()
-        return UnknownKey("The API key is not known to this server.")
+        return UnknownKey(message)
 
 
 def _check_kind(caller: Caller, *, administers: bool) -> None:

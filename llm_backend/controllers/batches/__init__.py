@@ -29,7 +29,7 @@ def batch_jobs(services: Services, app: ASGIApp) -> Sequence[JobKind]:
     """Returns the job kinds of batches; `app` answers their lines."""
     batches, files, settings = services.batches, services.files, services.settings
     lines = LinesWorker(
-        batches, files, LineSender(app), services.access.keyring.caller_of, settings
+        batches, files, LineSender(app), services.access.keyring.find_caller_of, settings
     )
     return (
         JobKind(

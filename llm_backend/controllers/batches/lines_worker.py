@@ -40,8 +40,9 @@ _UNSUPPORTED = ("stream", "background")  # meaningless without a client
 _AnswerLine: TypeAlias = Callable[[LineChunk, int, InputLine], Awaitable[LineResult | None]]
 """Returns the result of a line; None if it is to be run again."""
 
-FindCallerOfKey: TypeAlias = Callable[[str | None], Caller]
-"""Returns the caller of a key id. Raises `ApiError`."""
+FindCallerOfKey: TypeAlias = Callable[[str | None], Awaitable[Caller]]
+"""Returns the caller of a key id. Raises `ApiError`: `ServiceUnavailable` if it may be known
+later."""
 
 
 class LinesWorker:
@@ -52,13 +53,13 @@ class LinesWorker:
         batches: BatchStore,
         files: FileStore,
         sender: LineSender,
-        caller_of: FindCallerOfKey,
+        find_caller_of: FindCallerOfKey,
         settings: Settings,
     ) -> None:
         self._batches = batches
         self._files = files
         self._sender = sender
-        self._caller_of = caller_of
+        self._find_caller_of = find_caller_of
         self._body_limits = json_limits(settings)
         self._permits = asyncio.Semaphore(settings.batch_concurrency)
 
@@ -140,8 +141,8 @@ class LinesWorker:
 
     async def _send(self, chunk: LineChunk, body: bytes) -> LineAnswer:
         try:
-            caller = self._caller_of(chunk.key_id)
-        except ApiError as error:  # the key has been revoked since
+            caller = await self._find_caller_of(chunk.key_id)
+        except ApiError as error:  # the key has been revoked since, or cannot be checked now
             return _error_answer(error)
         with at_batch_priority():
             return await self._sender.post(chunk.endpoint, body, caller)

@@ -242,6 +242,29 @@ async def test_background_work_needs_a_valid_key(
         keyring.caller_of("key_of_the_past")
 
 
+async def test_background_work_waits_for_keys_that_are_not_loaded(administration):
+    key = await create_key(administration, "app")
+    keyring = Keyring(administration, may_be_open=False)
+    administration.is_down = True
+    await keyring.open()
+    with pytest.raises(ServiceUnavailable):
+        await keyring.find_caller_of(key.stored.id)
+    administration.is_down = False
+    await keyring.refresh()
+
+    assert (await keyring.find_caller_of(key.stored.id)).key_id == key.stored.id
+
+
+async def test_background_work_finds_keys_made_since_the_last_poll(administration, keyring):
+    key = await create_key(administration, "made by another process")
+
+    assert (await keyring.find_caller_of(key.stored.id)).key_id == key.stored.id
+    await revoke_key(administration, key.stored.id)
+    await keyring.refresh()
+    with pytest.raises(Unauthorized, match="revoked"):
+        await keyring.find_caller_of(key.stored.id)
+
+
 async def test_unknown_key_is_polled_for_before_it_is_refused(administration, keyring):
     access = access_of(keyring)
     key = await create_key(administration, "made by another process")

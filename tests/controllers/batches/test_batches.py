@@ -21,7 +21,7 @@ from llm_backend.controllers.batches.batch_worker import BatchWorker
 from llm_backend.controllers.batches.line_sender import LineSender
 from llm_backend.controllers.batches.lines_worker import LinesWorker
 from llm_backend.engine.messages import Priority
-from llm_backend.errors import Internal, Unauthorized
+from llm_backend.errors import Internal, ServiceUnavailable, Unauthorized
 from llm_backend.settings import Settings
 from llm_backend.store import (
     BATCH,
@@ -98,6 +98,9 @@ class Server:
     application: Application = field(default_factory=Application)
     caller_of: Callable[[str | None], Caller] = lambda key_id: Caller(key_id=key_id)
 
+    async def find_caller_of(self, key_id: str | None) -> Caller:
+        return self.caller_of(key_id)
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with run_jobs(
@@ -116,7 +119,7 @@ class Server:
     @property
     def lines_worker(self) -> LinesWorker:
         sender = LineSender(self.application)
-        return LinesWorker(self.batches, self.files, sender, self.caller_of, self.settings)
+        return LinesWorker(self.batches, self.files, sender, self.find_caller_of, self.settings)
 
     async def first_lines(self) -> Job:
         """The first lines of the only batch, claimed."""
@@ -353,6 +356,23 @@ async def test_the_lines_of_a_key_that_is_revoked_are_refused(server):
     (line,) = await server.lines_of(batch.error_file_id)
     assert line["response"]["status_code"] == 401
     assert line["response"]["body"]["error"]["message"] == "key_1 is revoked."
+
+
+async def test_the_lines_of_a_key_that_is_not_loaded_yet_are_tried_again(server, monkeypatch):
+    monkeypatch.setattr(lines_worker, "RETRY_S", 0.001)
+    outages = [ServiceUnavailable("The keys are not loaded.")] * 2
+
+    def not_loaded(key_id: str | None) -> Caller:
+        if outages:
+            raise outages.pop()
+        return Caller(key_id=key_id)
+
+    server.caller_of = not_loaded
+    async with server.running():
+        added = await server.add(lines([1]), key_id="key_1")
+        batch = await server.ended(added.id)
+
+    assert (batch.completed, batch.failed) == (1, 0)
 
 
 async def test_load_is_waited_for_and_is_not_an_answer(server, monkeypatch):

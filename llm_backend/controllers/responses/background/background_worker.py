@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from llm_backend import errors
 from llm_backend.access import Caller, RequestMeter
@@ -40,13 +40,16 @@ if TYPE_CHECKING:
 
 
 QUEUED, IN_PROGRESS = 1, 2  # sequence numbers of the events of these names
-ADMISSION_TIMEOUT_S = 600.0  # while the model is overloaded or cannot be loaded
+# While the model is overloaded or cannot be loaded, and while keys cannot be checked.
+ADMISSION_TIMEOUT_S = 600.0
 # Longer than the poll interval (`runner.POLL_S`), so that a process with the model claims the job
 # before this process claims it again.
 OTHER_PROCESS_DELAY_S = 6.0
 RETRY_S = 2.0  # pause between attempts while the database is unavailable
 
 log = logging.getLogger(__name__)
+
+_Opened = TypeVar("_Opened")
 
 
 class ResponseWorker:
@@ -114,7 +117,7 @@ class _ResponseJob:
         state = ResponseState(self._head, number=self._number)
         try:
             self._check_repeatable()
-            caller = self._services.access.keyring.caller_of(self._job.details["key_id"])
+            caller = await self._find_caller()
             metered = model.with_meter(self._meter(caller, model))
             with as_owner(caller.owner):
                 async with (
@@ -143,6 +146,11 @@ class _ResponseJob:
         if was_sent or (was_started and not may_repeat):
             raise errors.Internal("The server ended while it answered this; ask again.")
 
+    async def _find_caller(self) -> Caller:
+        """Returns the caller of the request; waits while keys cannot be checked."""
+        find_caller_of = self._services.access.keyring.find_caller_of
+        return await _retry_opening(partial(find_caller_of, self._job.details["key_id"]))
+
     def _meter(self, caller: Caller, model: LocalModel) -> RequestMeter:
         """Returns a meter that charges the caller of the request."""
         access, tier = self._services.access, self._body.get("service_tier")
@@ -159,19 +167,13 @@ class _ResponseJob:
     async def _open_run(
         self, model: LocalModel, resolved: ResolvedRequest
     ) -> AsyncIterator[ResponseRun]:
-        """Opens the run, retried for `ADMISSION_TIMEOUT_S` while the model is overloaded."""
-        until = time.monotonic() + ADMISSION_TIMEOUT_S
+        """Opens the run; waits while the model is overloaded."""
         async with AsyncExitStack() as stack:
-            while True:
-                opening = open_run(self._services, model, resolved, self._head, number=self._number)
-                try:
-                    run = await stack.enter_async_context(opening)
-                    break
-                except errors.ServiceUnavailable as error:
-                    if time.monotonic() > until:
-                        raise
-                    await asyncio.sleep(error.retry_after_s or RETRY_S)
-            yield run
+            yield await _retry_opening(
+                lambda: stack.enter_async_context(
+                    open_run(self._services, model, resolved, self._head, number=self._number)
+                )
+            )
 
     async def _log_events(self, run: ResponseRun, event_log: EventLog) -> None:
         if self._last_number == QUEUED:
@@ -214,6 +216,19 @@ class _ResponseJob:
 def _to_stored_events(events: Sequence[JsonMapping], state: ResponseState) -> list[JsonMapping]:
     """Returns the events of a response as they are stored."""
     return [to_stored_event(event, state.output) for event in events]
+
+
+async def _retry_opening(open: Callable[[], Awaitable[_Opened]]) -> _Opened:
+    """Returns what `open` returns. Retries it for `ADMISSION_TIMEOUT_S` while it raises
+    `ServiceUnavailable`; this is one attempt of the job."""
+    until = time.monotonic() + ADMISSION_TIMEOUT_S
+    while True:
+        try:
+            return await open()
+        except errors.ServiceUnavailable as error:
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(error.retry_after_s or RETRY_S)
 
 
 async def _retry_write(write: Callable[[], Awaitable[None]]) -> None:

@@ -58,6 +58,7 @@ class Server:
     def __init__(self, database, *answers) -> None:
         self.jobs = Jobs(database)
         self.is_revoked = False
+        self.key_outages = []
         self.counted = []
         self.model = Model(*answers)
         self.services = types.SimpleNamespace(
@@ -94,7 +95,9 @@ class Server:
     def add(self, key, **counts):
         self.counted.append((key.model, counts["tokens"].input_tokens))
 
-    def caller_of(self, key_id):
+    async def find_caller_of(self, key_id):
+        if self.key_outages:
+            raise self.key_outages.pop()
         if self.is_revoked:
             raise Unauthorized("The API key of this request has been revoked.")
         return Caller(key_id=key_id)
@@ -320,6 +323,15 @@ async def test_one_whose_key_is_revoked_meanwhile_fails(database):
 
     assert response["status"] == "failed"
     assert "revoked" in response["error"]["message"]
+
+
+async def test_a_background_response_waits_for_keys_that_are_not_loaded(database):
+    server = Server(database, saying("Hi."))
+    server.key_outages = [ServiceUnavailable("Not loaded.", retry_after_s=0.01)] * 9
+    async with server.running():
+        response = await server.ended((await server.ask())["id"])
+
+    assert response["status"] == "completed"
 
 
 async def test_a_background_response_with_too_many_attempts_fails(database):
