@@ -20,7 +20,7 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.controllers.response_items.stored_events import to_stored_event
 from llm_backend.controllers.responses.events.event_log import EventLog, as_lines
 from llm_backend.controllers.responses.events.response_state import ResponseState
-from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest, open_request
+from llm_backend.controllers.responses.input.resolved_request import open_request
 from llm_backend.controllers.responses.loop.response_run import ResponseRun, open_run
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.services.stored_responses import to_stored_items
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 
 QUEUED, IN_PROGRESS = 1, 2  # sequence numbers of the events of these names
-# While the model is overloaded or cannot be loaded, and while keys cannot be checked.
+# While the model is overloaded or cannot be loaded, keys cannot be checked, or storage is
+# unavailable.
 ADMISSION_TIMEOUT_S = 600.0
 # Longer than the poll interval (`runner.POLL_S`), so that a process with the model claims the job
 # before this process claims it again.
@@ -120,12 +121,7 @@ class _ResponseJob:
             caller = await self._find_caller()
             metered = model.with_meter(self._meter(caller, model))
             with as_owner(caller.owner):
-                async with (
-                    open_request(
-                        self._services, metered, self._body, self._input_items
-                    ) as resolved,
-                    self._open_run(metered, resolved) as run,
-                ):
+                async with self._open_run(metered) as run:
                     state = run.state
                     await (
                         self._log_events(run, event_log) if self._is_streamed else run.run_to_end()
@@ -164,11 +160,15 @@ class _ResponseJob:
         )
 
     @asynccontextmanager
-    async def _open_run(
-        self, model: LocalModel, resolved: ResolvedRequest
-    ) -> AsyncIterator[ResponseRun]:
-        """Opens the run; waits while the model is overloaded."""
+    async def _open_run(self, model: LocalModel) -> AsyncIterator[ResponseRun]:
+        """Opens the request and its run; waits while storage is unavailable, and while the model is
+        overloaded."""
         async with AsyncExitStack() as stack:
+            resolved = await _retry_opening(
+                lambda: stack.enter_async_context(
+                    open_request(self._services, model, self._body, self._input_items)
+                )
+            )
             yield await _retry_opening(
                 lambda: stack.enter_async_context(
                     open_run(self._services, model, resolved, self._head, number=self._number)

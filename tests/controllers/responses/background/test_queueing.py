@@ -284,6 +284,28 @@ async def test_a_model_that_is_overloaded_is_waited_for(database):
     assert ended["status"] == "completed"
 
 
+@pytest.mark.parametrize("fields", [{}, {"stream": True}])
+async def test_a_background_response_waits_for_storage_that_is_unavailable(
+    database, monkeypatch, fields
+):
+    server = Server(database, saying("Hi."))
+    id = (await server.ask(**fields))["id"]
+    outages = [ServiceUnavailable("Not now.", retry_after_s=0.01)] * 9
+    load_context = server.services.responses.load_context
+
+    async def load_if_available(body):
+        if outages:
+            raise outages.pop()
+        return await load_context(body)
+
+    monkeypatch.setattr(server.services.responses, "load_context", load_if_available)
+    async with server.running():
+        response = await server.ended(id)
+
+    assert response["status"] == "completed"
+    assert response["output"][0]["content"][0]["text"] == "Hi."
+
+
 async def test_a_streamed_background_response_that_the_model_refuses_has_failed(database):
     refused = InvalidRequest("The prompt is too long.")
     async with Server(database, refused).running() as server:
