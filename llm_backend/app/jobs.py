@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 # that plain text, which needs none, does not wait for other files.
 SHORT_CONCURRENCY = 8
 LONG_CONCURRENCY = 2
-# Attempts in all, if servers die: the response may be the cause.
+# Attempts in all, if servers die: the response may be the cause. A server without the model makes
+# none.
 RESPONSE_ATTEMPTS = 3
 _OTHER_SERVER = (
     "Servers on one SQLite database each count limits for themselves, and only one has the vector "

@@ -43,9 +43,13 @@ QUEUED, IN_PROGRESS = 1, 2  # sequence numbers of the events of these names
 # While the model is overloaded or cannot be loaded, keys cannot be checked, or storage is
 # unavailable.
 ADMISSION_TIMEOUT_S = 600.0
-# Longer than the poll interval (`runner.POLL_S`), so that a process with the model claims the job
-# before this process claims it again.
+# Pause after a process without the model has claimed the job, longer than the poll interval of
+# other processes (`runner.POLL_S`). The same process may be the next to claim it again, so that
+# these claims do not count as attempts.
 OTHER_PROCESS_DELAY_S = 6.0
+# Age at which a process without the model fails a response: no process serves its model any more,
+# or those that do have been busy for as long.
+UNSERVED_TIMEOUT_S = 60 * 60.0
 RETRY_S = 2.0  # pause between attempts while the database is unavailable
 
 log = logging.getLogger(__name__)
@@ -62,21 +66,33 @@ class ResponseWorker:
 
     async def work(self, job: Job) -> None:
         """Answers a response from the start. If this process lacks the model, releases the job for
-        other processes; after some attempts it is given up."""
+        other processes, until the response is `UNSERVED_TIMEOUT_S` old."""
         model = self._find_model(job.details["body"]["model"])
         if model is None:
-            await self._services.jobs.release(job, delay_s=OTHER_PROCESS_DELAY_S, counts=True)
+            await self._leave_to_others(job)
         elif background_state := await self._services.background.begin(job):
             await _ResponseJob(self._services, job, background_state).answer(model)
 
     async def give_up(self, job: Job) -> None:
         """Fails a response that was attempted too often."""
-        name = job.details["body"]["model"]
-        repeated = "The server failed to answer this several times; its log says why."
-        unserved = f"The model `{name}` is not served any more."
+        await self._fail(job, "The server failed to answer this several times; its log says why.")
+
+    async def _leave_to_others(self, job: Job) -> None:
+        """Releases the job for other processes; fails the response if it is too old."""
+        try:
+            response = await self._services.responses.responses.get(job.subject)
+        except Missing:
+            return
+        if time.time() - response["created_at"] < UNSERVED_TIMEOUT_S:
+            await self._services.jobs.release(job, delay_s=OTHER_PROCESS_DELAY_S, counts=False)
+        else:
+            name = job.details["body"]["model"]
+            await self._fail(job, f"The model `{name}` is not served any more.")
+
+    async def _fail(self, job: Job, message: str) -> None:
         if background_state := await self._services.background.begin(job):
             answer = _ResponseJob(self._services, job, background_state)
-            await answer.fail(errors.Internal(repeated if self._find_model(name) else unserved))
+            await answer.fail(errors.Internal(message))
 
     def _find_model(self, name: str) -> LocalModel | None:
         try:

@@ -1,6 +1,7 @@
 """Responses in the background: queued, answered, followed, cancelled, and never lost."""
 
 import asyncio
+import itertools
 import types
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,7 @@ from llm_backend.access import Caller, Tokens
 from llm_backend.access.authentication.policy import Project
 from llm_backend.backends.base import ChatDelta
 from llm_backend.controllers.rendering.obfuscation import Obfuscation
+from llm_backend.controllers.responses.background import background_worker
 from llm_backend.controllers.responses.background.background_worker import ResponseWorker
 from llm_backend.controllers.responses.background.queueing import queue_response
 from llm_backend.controllers.services.background_responses import BackgroundResponses
@@ -18,6 +20,7 @@ from llm_backend.controllers.services.server_tools import ServerTools
 from llm_backend.controllers.services.stored_responses import StoredResponses
 from llm_backend.errors import (
     InvalidRequest,
+    ModelNotFound,
     NotFound,
     ServiceUnavailable,
     Unauthorized,
@@ -88,6 +91,19 @@ class Server:
             self.jobs, [JobKind(name="response", worker=worker, max_concurrency=2)]
         ):
             yield self
+
+    def lose_model(self):
+        """Returns an event that is set when models have been looked for more often than a job is
+        attempted."""
+        looks, is_often = itertools.count(1), asyncio.Event()
+
+        def local_target(_name):
+            if next(looks) > 8:
+                is_often.set()
+            raise ModelNotFound("There is no such model.")
+
+        self.services.registry.local_target = local_target
+        return is_often
 
     def minute_at(self):
         return 0
@@ -363,6 +379,36 @@ async def test_a_background_response_with_too_many_attempts_fails(database):
     await ResponseWorker(server.services).give_up(job)
 
     assert (await server.response(id))["status"] == "failed"
+    assert kinds(await server.told(id)) == ["created", "queued", "failed"]
+
+
+async def test_a_background_response_waits_for_a_server_that_has_its_model(database, monkeypatch):
+    monkeypatch.setattr(background_worker, "OTHER_PROCESS_DELAY_S", 0.001)
+    without, serving = Server(database), Server(database, saying("Hi."))
+    is_left_often = without.lose_model()
+    id = (await without.ask())["id"]
+    async with without.running(), asyncio.timeout(30):
+        await is_left_often.wait()
+    waiting = await without.response(id)
+    async with serving.running():
+        ended = await serving.ended(id)
+
+    assert waiting["status"] == "queued"
+    assert ended["status"] == "completed"
+
+
+async def test_a_background_response_fails_if_its_model_is_not_served_for_long(
+    database, monkeypatch
+):
+    monkeypatch.setattr(background_worker, "UNSERVED_TIMEOUT_S", 0)
+    server = Server(database)
+    server.lose_model()
+    async with server.running():
+        id = (await server.ask(stream=True))["id"]
+        response = await server.ended(id)
+
+    assert response["status"] == "failed"
+    assert "`m` is not served any more" in response["error"]["message"]
     assert kinds(await server.told(id)) == ["created", "queued", "failed"]
 
 
