@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import time
-from itertools import count
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 
 from llm_backend.backoff import backoff_delay_s
 from llm_backend.store import (
@@ -23,6 +25,8 @@ POSTPONE_S = 60.0  # delay of a postponed batch, so that other batches run
 RETRY_S, RETRY_LIMIT_S = 1.0, 30.0  # backoff while the database is unavailable, doubled each time
 
 log = logging.getLogger(__name__)
+
+_Written = TypeVar("_Written")
 
 
 class LineChunk:
@@ -55,16 +59,11 @@ class LineChunk:
     async def store(self, result: LineResult) -> None:
         """Stores a result, durable on return; retries as long as the database is unavailable,
         because the answer has been paid for."""
-        for attempt in count(1):
-            try:
-                self._status = await self._batches.record(self._batch.id, result)
-                break
-            except StoreUnavailable as error:
-                log.warning("line_not_stored_yet", extra={"reason": str(error)})
-                await asyncio.sleep(backoff_delay_s(RETRY_S, attempt, RETRY_LIMIT_S))
+        self._status = await _retry_write(partial(self._batches.record, self._batch.id, result))
         if not self._has_progressed:
             self._has_progressed = True
-            await self._batches.record_progress(self._job)
+            # An error would stop the chunk's other lines, which would be paid for again.
+            await _retry_write(partial(self._batches.record_progress, self._job))
 
     def mark_model_unavailable(self) -> None:
         """Marks the model as unavailable, so that the other lines are not run either."""
@@ -78,3 +77,15 @@ class LineChunk:
             await self._batches.postpone(self._batch.id, POSTPONE_S)
             raise RetryLater(POSTPONE_S)
         await self._batches.finish_lines(self._job)
+
+
+async def _retry_write(write: Callable[[], Awaitable[_Written]]) -> _Written:
+    """Returns what `write` returns; retries it while the database is unavailable."""
+    attempt = 0
+    while True:
+        try:
+            return await write()
+        except StoreUnavailable as error:
+            log.warning("line_not_stored_yet", extra={"reason": str(error)})
+            attempt += 1
+            await asyncio.sleep(backoff_delay_s(RETRY_S, attempt, RETRY_LIMIT_S))

@@ -44,6 +44,7 @@ from llm_backend.store import (
     RetryLater,
     StoredBatch,
     StoredFile,
+    StoreUnavailable,
     migrate,
 )
 from llm_backend.store.batches import line_rows
@@ -515,6 +516,37 @@ async def test_a_restarted_worker_runs_only_lines_without_an_answer(server, data
     assert between.completed == 90
     assert sorted(after.application.asked + answered) == list(range(150))
     assert len(await after.lines_of(batch.output_file_id)) == 150
+
+
+async def test_an_outage_after_an_answer_makes_no_line_run_twice(server, monkeypatch):
+    """The first line is stored, and then the database is down until all lines run."""
+    monkeypatch.setattr(line_chunk, "RETRY_S", 0.001)
+    are_all_asked, record = asyncio.Event(), server.batches.record_progress
+
+    async def answer(body: dict[str, Any]) -> None:
+        if len(server.application.asked) == 4:
+            are_all_asked.set()
+        if body["n"]:
+            await are_all_asked.wait()
+            await asyncio.sleep(0.05)
+
+    outages = [StoreUnavailable("Down.")] * 3
+
+    async def record_progress(job: Job) -> None:
+        await are_all_asked.wait()
+        if outages:
+            raise outages.pop()
+        await record(job)
+
+    monkeypatch.setattr(server.batches, "record_progress", record_progress)
+    server.application.answer = answer
+    async with server.running():
+        added = await server.add(lines(range(4)))
+        batch = await server.ended(added.id)
+
+    assert (batch.completed, batch.failed) == (4, 0)
+    assert sorted(server.application.asked) == [0, 1, 2, 3]
+    assert not outages
 
 
 async def test_a_batch_that_fails_repeatedly_in_one_process_is_given_up(server):
