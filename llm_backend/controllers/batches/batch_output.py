@@ -17,13 +17,14 @@ _TOKENS_END = 1 << 31  # the database column holds no more, and no answer has as
 
 def answer_line(line: int, custom_id: str, answer: LineAnswer) -> LineResult:
     """Renders an answer, success or error."""
-    body = _parse_body(answer.body)
-    is_error = not 200 <= answer.status < 300
+    body, status = _parse_body(answer.body), answer.status
+    is_error = not 200 <= status < 300
     if not isinstance(body, dict):  # for example the HTML error page of a proxy
-        body = error_body(UpstreamFailed("The upstream's answer is not a JSON object."))
+        error = UpstreamFailed("The upstream's answer is not a JSON object.")
+        body, status = error_body(error), status if is_error else error.status
         is_error = True
     response = {
-        "status_code": answer.status,
+        "status_code": status,
         "request_id": answer.request_id,
         "body": body,
     }

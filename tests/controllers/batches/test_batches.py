@@ -283,20 +283,23 @@ async def test_lines_that_fail_are_in_the_error_file_with_their_answer(server):
     def answer(body: dict[str, Any]) -> Response | None:
         if body["n"] == 1:
             return JSONResponse(refusal, status_code=400)
-        return Response("<html>", status_code=200) if body["n"] == 2 else None
+        statuses = {2: 200, 3: 403}  # of HTML pages
+        return Response("<html>", statuses[body["n"]]) if body["n"] in statuses else None
 
     server.application.answer = answer
     async with server.running():
-        added = await server.add(lines(range(4)) + lines([4], stream=True))
+        added = await server.add(lines(range(5)) + lines([5], stream=True))
         batch = await server.ended(added.id)
 
-    assert (batch.total, batch.completed, batch.failed) == (5, 2, 3)
+    assert (batch.total, batch.completed, batch.failed) == (6, 2, 4)
     failed = await server.lines_of(batch.error_file_id)
-    assert [line["custom_id"] for line in failed] == ["id 1", "id 2", "id 4"]
+    assert [line["custom_id"] for line in failed] == ["id 1", "id 2", "id 3", "id 5"]
+    assert [line["response"]["status_code"] for line in failed] == [400, 502, 403, 400]
     assert failed[0]["response"]["body"] == refusal
-    assert failed[1]["response"]["body"]["error"]["code"] == "upstream_failed"
-    assert failed[2]["response"]["body"]["error"]["param"] == "stream"
-    assert 4 not in server.application.asked
+    for line in failed[1:3]:
+        assert line["response"]["body"]["error"]["code"] == "upstream_failed"
+    assert failed[3]["response"]["body"]["error"]["param"] == "stream"
+    assert 5 not in server.application.asked
 
 
 async def test_a_line_or_an_answer_that_cannot_be_serialized_fails_alone(server):
@@ -312,7 +315,7 @@ async def test_a_line_or_an_answer_that_cannot_be_serialized_fails_alone(server)
 
     assert (batch.total, batch.completed, batch.failed) == (4, 2, 2)
     failed = await server.lines_of(batch.error_file_id)
-    assert [line["response"]["status_code"] for line in failed] == [200, 400]
+    assert [line["response"]["status_code"] for line in failed] == [502, 400]
     assert 3 not in server.application.asked
 
 
