@@ -1,9 +1,10 @@
 """Renders drawn images as the document's answers: objects, events, and files behind URLs."""
 
+import asyncio
 import logging
 import struct
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from llm_backend.errors import UpstreamFailed
 from llm_backend.extras import is_installed
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.offload import base64_text, offload_media
-from llm_backend.store import StoredFile
+from llm_backend.store import Missing, StoredFile, StoreError
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -99,12 +100,11 @@ async def images_answer(
     if style.as_urls:  # checked before any is stored
         with translate_store_errors("file"):
             await services.files.check_capacity(sum(len(one.data) for one in styled))
-    data: list[api.Image] = []
-    for one in styled:
-        if style.as_urls:
-            data.append({"url": await _store(services, request, one, style)})
-        else:
-            data.append({"b64_json": await base64_text(one.data)})
+    data: list[api.Image]
+    if style.as_urls:
+        data = [{"url": url} for url in await _store_all(services, request, styled, style)]
+    else:
+        data = [{"b64_json": await base64_text(one.data)} for one in styled]
     return {
         "created": int(time.time()),
         "background": "opaque",
@@ -142,11 +142,34 @@ async def image_events(
             yield event
 
 
-async def _store(
-    services: Services, request: ApiRequest, image: StyledImage, style: ImageStyle
-) -> str:
-    """Stores an image as a file and returns the URL of its content."""
-    id = new_file_id()
+async def _store_all(
+    services: Services, request: ApiRequest, images: Sequence[StyledImage], style: ImageStyle
+) -> list[str]:
+    """Stores images as files and returns the URLs of their contents. If one cannot be stored, or
+    the client disconnects, those before it are deleted: no client would know of them."""
+    address = services.settings.public_url or _address(request)
+    ids = [new_file_id() for _ in images]
+    try:
+        for id, image in zip(ids, images, strict=True):
+            await _store(services, id, image, style)
+    except BaseException:
+        await asyncio.shield(_delete_all(services, ids))
+        raise
+    return [f"{address}/v1/files/{id}/content" for id in ids]
+
+
+async def _delete_all(services: Services, ids: Sequence[str]) -> None:
+    for id in ids:
+        try:
+            await services.files.delete(id)
+        except Missing:
+            pass  # it has not been stored
+        except StoreError as error:
+            log.warning("image_not_deleted", extra={"file_id": id, "reason": str(error)})
+
+
+async def _store(services: Services, id: str, image: StyledImage, style: ImageStyle) -> None:
+    """Stores an image as a file of this id."""
     with translate_store_errors("file"):
         async with services.files.blobs.writing(one_piece(image.data)) as blob:
             await services.files.add(
@@ -159,8 +182,6 @@ async def _store(
                     content=(blob,),
                 )
             )
-    address = services.settings.public_url or _address(request)
-    return f"{address}/v1/files/{id}/content"
 
 
 def _address(request: ApiRequest) -> str:

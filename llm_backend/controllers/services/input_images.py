@@ -53,8 +53,10 @@ class InputImages:
         """Returns the bytes of the image at `image_url`, which may be a data: URL, or in the
         uploaded file `file_id`; `where` is the path of the reference. Raises `InvalidRequest`."""
         url = reference.get("image_url")
-        if not url:
+        if url is None:
             return (await self._read_upload(reference["file_id"], f"{where}.file_id")).content
+        if not url:
+            raise InvalidRequest("The URL of the image is empty.", param=f"{where}.image_url")
         parsed = parse_data_url(url)
         if parsed is None:
             return (await self._web.fetch(url, f"{where}.image_url")).content

@@ -19,6 +19,7 @@ from PIL import Image
 
 from llm_backend.backends.images import image_files
 from llm_backend.backends.upstream import pool
+from llm_backend.store import FileStore, StoredFile, StoreUnavailable
 from tests.gateway import backend, closed_port, gateway
 from tests.image_server import FakeImageServer, decoded, image_file
 from tests.patience import comes_true
@@ -172,6 +173,26 @@ async def test_images_behind_urls_are_all_stored_or_none(tmp_path):
         files = [file.purpose async for file in client.files.list()]
 
     assert files == ["user_data"]
+
+
+async def test_images_behind_urls_are_deleted_if_one_cannot_be_stored(tmp_path, monkeypatch):
+    add, added = FileStore.add, []
+
+    async def add_one(store: FileStore, file: StoredFile) -> None:
+        if added:
+            raise StoreUnavailable("The database is gone.")
+        added.append(file.id)
+        await add(store, file)
+
+    async with drawn_by(tmp_path, FakeImageServer()) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(FileStore, "add", add_one)
+            with pytest.raises(openai.InternalServerError):
+                await client.images.generate(model="sd-one", prompt="x", response_format="url", n=2)
+        files = [file.id async for file in client.files.list()]
+
+    assert len(added) == 1
+    assert files == []
 
 
 async def test_the_url_of_an_image_begins_with_the_public_one(tmp_path):
@@ -479,6 +500,7 @@ async def test_an_edit_as_json_refers_to_files_and_data_urls(tmp_path):
             ({"file_id": "file-none"}, "image_file_not_found", "images[0].file_id"),
             ({"image_url": "http://127.0.0.1/x.png"}, "invalid_image_url", "images[0].image_url"),
             ({"image_url": "data:image/png;base64,!"}, "invalid_value", "images[0].image_url"),
+            ({"image_url": ""}, "invalid_value", "images[0].image_url"),
         ):
             async with refused(code, param):
                 await client.post(
