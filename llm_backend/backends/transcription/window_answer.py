@@ -25,18 +25,19 @@ class WindowAnswer:
     def feed(
         self, text: str, logprobs: Sequence[TokenLogprob]
     ) -> tuple[str, Sequence[TokenLogprob]]:
-        """Returns the text, and its tokens, that are known to belong to the transcript."""
-        if not self._is_open:
-            return text, logprobs
+        """Returns the text, and its tokens, that are known to belong to the transcript. Tokens that
+        come without text are returned with the next one."""
         self._pending += text
         self._pending_logprobs += logprobs
+        if not self._is_open:
+            return self.finish() if text else ("", ())
         header, mark, rest = self._pending.partition(ASR_TEXT)
         if mark:
             return self._end_header(header, rest)
         return ("", ()) if self._may_be_header() else self.finish()
 
     def finish(self) -> tuple[str, Sequence[TokenLogprob]]:
-        """Returns the pending text and tokens, which are not a header."""
+        """Returns the pending text and tokens, which belong to no header."""
         self._is_open = False
         pending, logprobs = self._pending, self._pending_logprobs
         self._pending, self._pending_logprobs = "", []

@@ -36,6 +36,15 @@ def test_the_header_of_an_answer_is_its_language(pieces, text, tokens, language)
     assert read(pieces) == (text, tokens, language)
 
 
+def test_tokens_without_text_come_with_the_next_text():
+    answer = WindowAnswer(may_have_header=False)
+    held, shown = (TokenLogprob(token=1, bytes=one, logprob=-1) for one in (b" <", b" b"))
+
+    assert answer.feed("", [held]) == ("", ())
+    assert answer.feed(" < b", [shown]) == (" < b", [held, shown])
+    assert answer.finish() == ("", [])
+
+
 def test_a_long_beginning_is_no_header():
     answer = WindowAnswer(may_have_header=True)
     sentence = "language " * 30
