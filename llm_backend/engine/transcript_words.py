@@ -1,6 +1,7 @@
 """Words of a transcript: tokens joined to whole characters, then to words (pure)."""
 
 import codecs
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,9 @@ from llm_backend.engine.messages import TimedWord
 
 _WITHOUT_SPACES = frozenset({"ja", "lo", "my", "th", "yue", "zh"})
 """Languages without spaces between words: each token counts as a word."""
+
+_SCRIPTS_WITHOUT_SPACES = ("CJK ", "HIRAGANA ", "KATAKANA ")
+"""How names of their characters begin: where the language is not known, their tokens are words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +23,17 @@ class TimedToken:
     end_s: float
 
 
+def begins_word(text: str) -> bool:
+    """True if a token of this text begins a word: after a space, or in a script without spaces."""
+    first = text[:1]
+    return first.isspace() or unicodedata.name(first, "").startswith(_SCRIPTS_WITHOUT_SPACES)
+
+
 def timed_words(tokens: Sequence[TimedToken], language: str) -> list[TimedWord]:
     """Returns the words of a segment. Punctuation belongs to the word before it."""
     words: list[TimedWord] = []
     for piece in _whole_characters(tokens):
-        begins_word = not words or language in _WITHOUT_SPACES or piece.text[:1].isspace()
-        if begins_word:
+        if not words or language in _WITHOUT_SPACES or begins_word(piece.text):
             words.append(piece)
         else:
             last = words.pop()

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from llm_backend.engine.messages import TokenLogprob, TranscriptSegment
-from llm_backend.engine.transcript_words import TimedToken, timed_words
+from llm_backend.engine.transcript_words import TimedToken, begins_word, timed_words
 
 _BYTE = re.compile(r"<0x([0-9A-F]{1,2})>")
-_ENDS = (".", "?", "!", "。", "？", "！")  # of sentences, Chinese ones too
+_ENDS = (".", "?", "!", "。", "？", "！")  # of sentences, also in scripts without spaces
 _PAUSE_S = 1.0  # a pause that ends a segment
 _LONGEST_S = 15.0  # a segment longer than this ends before the next word
 _TOKEN_S = 0.3  # duration of a token, if the model reports none and no token follows sooner
@@ -54,7 +54,7 @@ def build_segments(tokens: Sequence[RecognizedToken], *, words: bool) -> list[Tr
 def _pieces(tokens: Sequence[RecognizedToken]) -> Iterator[Sequence[RecognizedToken]]:
     piece: list[RecognizedToken] = []
     for token in tokens:
-        if piece and token.text.startswith(" ") and _has_ended(piece, token):
+        if piece and begins_word(token.text) and _has_ended(piece, token):
             yield piece
             piece = []
         piece.append(token)

@@ -21,6 +21,21 @@ def test_a_segment_without_sentences_ends_after_15_seconds():
     assert [len(one.split()) for one in texts(*heard)] == [15, 5]
 
 
+def test_segments_and_words_of_a_script_without_spaces_end_as_those_with_spaces():
+    spoken = ["今日は", "晴れ", "です", "。", "明日", "は", "雨", "です", "。"]
+    tokens = [token(text, at / 2) for at, text in enumerate(spoken)]
+    segments = build_segments([*tokens, token("あ", 20.0)], words=True)
+
+    assert [one.text for one in segments] == ["今日は晴れです。", "明日は雨です。", "あ"]
+    assert [one.text for one in segments[0].words] == ["今日は", "晴れ", "です。"]
+
+
+def test_syllables_of_a_script_with_spaces_are_one_word():
+    (segment,) = build_segments([token(" 안녕"), token("하세요"), token(".")], words=True)
+
+    assert [one.text for one in segment.words] == ["안녕하세요."]
+
+
 def test_a_character_of_several_bytes_is_whole():
     (segment,) = build_segments([token(" gr"), token("<0xC3>"), token("<0xBC>")], words=True)
 
