@@ -141,6 +141,20 @@ def test_an_image_counts_for_the_model_that_drew_it_and_costs_its_price(client, 
     )
 
 
+def test_edits_and_variations_are_counted_under_their_sizes(client, painter):
+    size: Any = "256x256"
+    client.images.edit(model="tiny", prompt="a door", quality="low", image=png(0), size=size)
+    with pytest.warns(DeprecationWarning, match="deprecated"):
+        client.images.create_variation(model="tiny", image=png(0), size=size)
+    query = {"start_time": int(time.time()) - 86_400, "sizes": size, "group_by": "source"}
+    found = httpx.get(f"{painter.base_url}/organization/usage/images", params=query).json()
+    results = [one for bucket in found["data"] for one in bucket["results"]]
+
+    assert {one["source"]: one["images"] for one in results} == {
+        "image.edit": 1, "image.variation": 1
+    }  # fmt: skip
+
+
 def counted(painter: Served) -> Counter[str]:
     """Images of the model `tiny` by the source of their usage and by the metric, and dollars."""
     counts: Counter[str] = Counter()

@@ -93,6 +93,10 @@ class RequestMeter:
         self.is_deferred = True
         return self._key(self._detail)
 
+    def set_detail(self, detail: str) -> None:
+        """Sets the detail of a request that was not known from its head."""
+        self._detail = detail
+
     def count_request(self, units: int = 0) -> None:
         """Counts the answered request; `units` are its units besides tokens."""
         self._ledger.add(self._key(self._detail), requests=1, units=units)

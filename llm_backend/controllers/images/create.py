@@ -64,6 +64,7 @@ async def _edit(services: Services, request: ApiRequest, model: ImageModel) -> R
     else:
         form_body: api.CreateImageEditRequest
         form_body, files = await read_edit_form(services, request)
+        request.meter.set_detail(form_body.get("size") or "")
         check_fields(form_body, EDIT_FIELDS)
         style, drawing = parse_style(form_body), _drawing(services, model, form_body)
     drawing = await with_files(services, model, drawing, files)
@@ -73,6 +74,7 @@ async def _edit(services: Services, request: ApiRequest, model: ImageModel) -> R
 async def _vary(services: Services, request: ApiRequest, model: ImageModel) -> Response:
     body: api.CreateImageVariationRequest
     body, files = await read_edit_form(services, request)
+    request.meter.set_detail(body.get("size") or "")
     check_fields(body, VARIATION_FIELDS)
     generation: api.CreateImageRequest = {
         "prompt": "",
@@ -119,6 +121,6 @@ async def _answer(
         response = JsonResponse(
             await cancel_on_disconnect(request, images_answer(services, request, images, style))
         )
-    if request.form is not None:  # the meter reads `n` in JSON bodies only
+    if request.form is not None:  # of which the meter has counted one image, without its `n`
         request.meter.count_units(drawing.count - 1)
     return response

@@ -5,6 +5,7 @@ one: `backends/upstream/retry_rules.py`.
 """
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -57,6 +58,7 @@ _NOTHING_DRAWS = (
 
 LocalHandler = Callable[[Services, ApiRequest, LocalModel], Awaitable[Response]]
 
+_IMAGE_SIZE = re.compile(rb"auto|\d{1,5}x\d{1,5}")  # the upstream refuses other values
 FALLBACK_ERRORS = (ServiceUnavailable, RateLimited, UpstreamError)
 """Errors that the next target might not have: overload and outage, but not an invalid request."""
 
@@ -191,16 +193,19 @@ async def _relay_form(
 
 def _observe_images(request: ApiRequest) -> tuple[ApiRequest, list[int]]:
     """Returns the request of a form, and a list to which the number of requested images is added
-    while the form is read. Forms of other operations add none."""
+    while the form is read; the meter gets their size. Forms of other operations add none."""
     images: list[int] = []
     if request.operation.tag != IMAGES:
         return request, images
 
-    def add(_name: str, value: bytes) -> None:
-        if value.isdigit() and len(value) < 5:  # the upstream refuses other values
+    def add(name: str, value: bytes) -> None:
+        if name == "size":
+            if _IMAGE_SIZE.fullmatch(value):
+                request.meter.set_detail(value.decode())
+        elif value.isdigit() and len(value) < 5:  # the upstream refuses other values
             images.append(int(value))
 
-    return replace(request, http=observe_form(request.http, {"n"}, add)), images
+    return replace(request, http=observe_form(request.http, {"n", "size"}, add)), images
 
 
 async def _relay_to_first_target(

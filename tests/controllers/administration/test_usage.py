@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -291,12 +292,13 @@ async def test_an_upload_counts_once_an_upstream_has_all_of_it(
 
 async def test_every_image_of_a_relayed_form_is_counted(tmp_path: Path):
     async with relaying_client(tmp_path, prices={"dall-e-2": {"image": 0.5}}) as client:
-        await client().images.edit(model="dall-e-2", image=b"png", prompt="x", n=3)
+        size: Any = "512x512"
+        await client().images.edit(model="dall-e-2", image=b"png", prompt="x", n=3, size=size)
         organization = client().admin.organization
-        usage = await organization.usage.images(start_time=ago(120))
+        usage = await organization.usage.images(start_time=ago(120), group_by=["size"])
         costs = await organization.usage.costs(start_time=ago(24 * 3600))
 
     (counted,) = [one for bucket in usage.data for one in bucket.results]
     (cost,) = [one for bucket in costs.data for one in bucket.results]
-    assert (counted.images, counted.num_model_requests) == (3, 1)
+    assert (counted.images, counted.num_model_requests, counted.size) == (3, 1, "512x512")
     assert cost.amount.value == 1.5
