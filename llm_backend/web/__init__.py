@@ -13,6 +13,7 @@ router.js           addresses, the history, and the pages beside the chat
 chat_view.js        the open chat: messages, title, greeting, send button
 chat_opener.js      opens new, stored, running and imported chats
 answers.js          questions sent, answers stopped, continued, generated again
+left_chats.js       chats that were left while the page has work for them
 answer_stream.js    an answer drawn while it grows
 answer_failures.js  silence, errors and empty answers, with the buttons that help
 error_report.js     errors in the notice
