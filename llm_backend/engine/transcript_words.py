@@ -11,7 +11,7 @@ _WITHOUT_SPACES = frozenset({"ja", "lo", "my", "th", "yue", "zh"})
 """Languages without spaces between words: each token counts as a word."""
 
 _SCRIPTS_WITHOUT_SPACES = ("CJK ", "HIRAGANA ", "KATAKANA ")
-"""How names of their characters begin: where the language is not known, their tokens are words."""
+"""Beginnings of the names of their characters: tokens of these count as words in any language."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -153,10 +153,8 @@ def _check_room(folder: Path, missing: Sequence[HubFile]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     parts = [_part_path(folder / _safe_path(file.path)) for file in missing]
     present = sum(part.stat().st_size for part in parts if part.is_file())
-    needed, free = (
-        sum(file.size_bytes for file in missing) - present,
-        shutil.disk_usage(folder).free,
-    )
+    needed = sum(file.size_bytes for file in missing) - present
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise PullError(
             f"{folder} has {free / 1e9:.1f} GB left, and the download needs {needed / 1e9:.1f} GB."
