@@ -105,12 +105,18 @@ def test_chat_is_opened_when_the_server_answers_again(page):
     expect(page.locator("article.question p")).to_have_text("Is it there again?")
 
 
-def test_new_chat_is_there_after_a_look_at_the_status(page):
+def look_at_the_status_during(page: Page, question: str) -> list[Route]:
+    """Opens the status while the request of a new chat's question is held back."""
     held = hold_posts(page)
-    say(page, "Is it dropped?")
+    say(page, question)
     wait_held(page, held)
     page.get_by_role("link", name="Status").click()
     expect(page.locator("#status-view")).to_be_visible()
+    return held
+
+
+def test_new_chat_is_there_after_a_look_at_the_status(page):
+    held = look_at_the_status_during(page, "Is it dropped?")
     page.go_back()
 
     expect(page.locator("article.question p")).to_have_text("Is it dropped?")
@@ -123,11 +129,7 @@ def test_new_chat_is_there_after_a_look_at_the_status(page):
 
 
 def test_answer_that_begins_beside_the_status_is_there_on_return(page):
-    held = hold_posts(page)
-    say(page, "Does it begin?")
-    wait_held(page, held)
-    page.get_by_role("link", name="Status").click()
-    expect(page.locator("#status-view")).to_be_visible()
+    held = look_at_the_status_during(page, "Does it begin?")
     held[0].continue_()
     expect(chats_named(page, "Does it begin?").locator("button")).to_have_count(2)  # stored
     page.go_back()

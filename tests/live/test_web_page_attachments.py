@@ -100,7 +100,8 @@ def test_a_question_waits_for_all_files_that_were_attached_with_it(page):
     assert asked.value.post_data_json["tools"][0]["vector_store_ids"][0] in stores.pop()
 
 
-def test_a_question_waits_for_the_list_of_the_files_of_its_chat(page):
+def open_without_the_list_of_files(page: Page) -> list[Route]:
+    """Opens a chat with a file; the request of its list is held back."""
     attach(page, "one.txt")
     say(page, "What hums?")
     wait_answered(page)
@@ -109,6 +110,11 @@ def test_a_question_waits_for_the_list_of_the_files_of_its_chat(page):
     held = hold(page, re.compile(r"/v1/vector_stores/[^/]+/files\?"))
     page.goto(address)
     wait_until(lambda: len(held) == 1, page.wait_for_timeout)
+    return held
+
+
+def test_a_question_waits_for_the_list_of_the_files_of_its_chat(page):
+    held = open_without_the_list_of_files(page)
     say(page, "What hums now?")
     page.wait_for_timeout(300)
     with page.expect_request("**/v1/chat/completions") as asked:
@@ -124,14 +130,7 @@ def searched_stores(request: Request) -> list[str]:
 
 
 def test_an_answer_is_generated_again_with_the_files_of_a_chat_that_has_just_been_opened(page):
-    attach(page, "one.txt")
-    say(page, "What hums?")
-    wait_answered(page)
-    address = page.url
-    page.get_by_role("button", name="New chat").click()
-    held = hold(page, re.compile(r"/v1/vector_stores/[^/]+/files\?"))
-    page.goto(address)
-    wait_until(lambda: len(held) == 1, page.wait_for_timeout)
+    held = open_without_the_list_of_files(page)
     page.get_by_role("button", name="Answer again").click()
     page.wait_for_timeout(300)
     with page.expect_request("**/v1/chat/completions") as sent:
