@@ -11,17 +11,18 @@ from tests.live.test_web_page import say, wait_answered, without_end
 from tests.live.test_web_page_left_chats import (
     BUSY,
     COMPLETIONS,
-    DETACHED,
     GROWING,
     chats_named,
     delete,
     hold_posts,
     new_chat,
+    stored_chat,
     wait_held,
 )
 from tests.serving import Served, serve
 
 KEY = "sk-right"
+LOADED = re.compile(r"/v1/chat/completions\?limit=100")  # the requests of a chat that is opened
 
 
 @pytest.fixture
@@ -73,23 +74,13 @@ def test_chat_that_could_not_be_opened_is_opened_by_its_link(page):
     wait_answered(page)
     new_chat(page)
     link = chats_named(page, "Is the link dead?").get_by_role("link")
-    failed: list[Route] = []
-    page.route(
-        re.compile(r"/v1/chat/completions\?limit=100"), lambda route: fail_once(route, failed)
-    )
+    page.route(LOADED, lambda route: route.fulfill(status=503, json=BUSY))
     link.click()
     expect(page.get_by_role("alert")).to_contain_text("Busy today.")
+    page.unroute(LOADED)
     link.click()
 
     expect(page.locator("article.question p")).to_have_text("Is the link dead?")
-
-
-def fail_once(route: Route, failed: list[Route]) -> None:
-    if failed:
-        route.continue_()
-        return
-    failed.append(route)
-    route.fulfill(status=503, json=BUSY)
 
 
 def test_chat_is_opened_when_the_server_answers_again(page):
@@ -140,10 +131,7 @@ def test_answer_that_begins_beside_the_status_is_there_on_return(page):
 
 
 def test_chat_that_is_deleted_beside_the_status_is_closed(page):
-    say(page, "Is it closed?")
-    wait_answered(page)
-    item = chats_named(page, "Is it closed?")
-    expect(item).to_be_visible()
+    item = stored_chat(page, "Is it closed?")
     page.get_by_role("link", name="Status").click()
     expect(page.locator("#status-view")).to_be_visible()
     delete(item)
@@ -161,13 +149,14 @@ def test_chat_that_is_left_and_opened_again_is_followed_once(page):
     address = page.url
     new_chat(page)
     held: list[Route] = []
-    page.route(DETACHED, lambda route: held.append(route))
+    page.route(LOADED, lambda route: held.append(route))
     page.goto(address)
     wait_held(page, held)
     page.goto(page.url.partition("#")[0] + "#/")
+    expect(page.locator("#chats a[aria-current]")).to_have_count(0)  # the page has left the chat
     page.goto(address)
     wait_held(page, held, 2)
-    page.unroute(DETACHED)
+    page.unroute(LOADED)
     followed: list[str] = []
     page.on("request", lambda one: "/chat/detached/" in one.url and followed.append(one.method))
     held[1].continue_()

@@ -58,6 +58,15 @@ def chats_named(page: Page, title: str) -> Any:
     return page.locator("#chats li", has_text=title)
 
 
+def stored_chat(page: Page, question: str) -> Any:
+    """Returns the item of a new chat in the list, once the chat is stored: then it has buttons."""
+    say(page, question)
+    wait_answered(page)
+    item = chats_named(page, question)
+    expect(item.locator("button")).to_have_count(2)
+    return item
+
+
 def test_question_of_a_chat_that_is_left_before_the_server_has_it_is_answered(page):
     held = hold_posts(page)
     say(page, "Was this question lost?")
@@ -270,12 +279,11 @@ def test_a_chat_is_deleted_with_the_answer_that_its_page_has_just_stopped(
     ):
         page.goto("/")
         expect(page.locator("#model")).to_have_value("builtin")
-        say(page, "Is it stored again?")
-        wait_answered(page)
+        item = stored_chat(page, "Is it stored again?")
         page.route(COMPLETIONS, without_end)
         say(page, "Say much!")
         expect(page.locator(GROWING)).not_to_be_empty()
-        delete(chats_named(page, "Is it stored again?"))
+        delete(item)
         expect(page.locator("article")).to_have_count(0)
         page.wait_for_timeout(1500)
         stored = page.request.get("/v1/chat/completions").json()["data"]
@@ -314,10 +322,7 @@ def is_question(request: Request) -> bool:
 
 
 def test_a_chat_that_is_deleted_while_it_is_answered_is_gone(page):
-    say(page, "Shall it be gone?")
-    wait_answered(page)
-    item = chats_named(page, "Shall it be gone?")
-    expect(item).to_be_visible()
+    item = stored_chat(page, "Shall it be gone?")
     page.route(COMPLETIONS, without_end)
     say(page, "Say much!")
     expect(page.locator(GROWING)).not_to_be_empty()
@@ -339,10 +344,7 @@ def delete(item: Any) -> None:
 
 
 def test_a_deleted_chat_is_not_listed_by_a_list_that_was_requested_before(page):
-    say(page, "Shall it be listed?")
-    wait_answered(page)
-    item = chats_named(page, "Shall it be listed?")
-    expect(item).to_be_visible()
+    item = stored_chat(page, "Shall it be listed?")
     held: list[tuple[Route, APIResponse]] = []
     page.route(CHAT_LIST, lambda route: held.append((route, route.fetch())))
     page.get_by_text("Chats of other clients too").click()
@@ -361,10 +363,7 @@ def test_a_deleted_chat_is_not_listed_by_a_list_that_was_requested_before(page):
 
 
 def test_a_chat_that_is_listed_again_while_it_is_deleted_is_removed(page):
-    say(page, "Is it listed twice?")
-    wait_answered(page)
-    item = chats_named(page, "Is it listed twice?")
-    expect(item).to_be_visible()
+    item = stored_chat(page, "Is it listed twice?")
     held: list[Route] = []
     page.route(STORED_CHAT, lambda route: hold(route, held, "DELETE"))
     delete(item)
@@ -382,10 +381,7 @@ def test_a_chat_that_is_listed_again_while_it_is_deleted_is_removed(page):
 @pytest.mark.parametrize("is_left", [True, False])
 def test_a_chat_that_is_renamed_while_it_is_answered_keeps_its_title(page, is_left):
     question, title = f"What was its name ({is_left})?", f"Another name ({is_left})"
-    say(page, question)
-    wait_answered(page)
-    item = chats_named(page, question)
-    expect(item).to_be_visible()
+    item = stored_chat(page, question)
     page.route(COMPLETIONS, without_end)
     say(page, "Say much!")
     expect(page.locator(GROWING)).not_to_be_empty()
@@ -489,10 +485,7 @@ def test_selected_chats_are_saved_though_one_is_deleted_by_now(page):
 
 
 def test_a_chat_that_could_not_be_deleted_stays_open(page):
-    say(page, "Shall it stay?")
-    wait_answered(page)
-    item = chats_named(page, "Shall it stay?")
-    expect(item).to_be_visible()
+    item = stored_chat(page, "Shall it stay?")
     page.get_by_role("button", name="Select chats").click()
     item.get_by_role("checkbox").check()
     page.route(re.compile("/v1/chat/completions/"), refuse_deletion)

@@ -87,11 +87,11 @@ class ChatWindows(Windows):
         )
 
     async def _transcribe_window(
-        self, window: bytes, size: int | None, *, is_last: bool
+        self, window: bytes, speech_bytes: int | None, *, is_last: bool
     ) -> AsyncGenerator[TranscriptPart, None]:
-        size = size or (len(window) if is_last else bytes_until_quietest(window))
-        audio, seek_s = window[:size], self._seek_s
-        self._advance(size)
+        speech_bytes = speech_bytes or (len(window) if is_last else bytes_until_quietest(window))
+        audio, seek_s = window[:speech_bytes], self._seek_s
+        self._advance(speech_bytes)
         if is_silence(audio):
             yield self._part("", (), seek_s)
             return

@@ -75,7 +75,7 @@ class Speakers:
         references = [await _read_reference(one.sample) for one in diarization.known]
         return cls(diarization, references, field=field)
 
-    async def follow(self, samples: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    async def diarize(self, samples: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         """Yields the samples, each block of them after its speakers are told apart."""
         buffer, has_ended = bytearray(), False
         while not has_ended:
@@ -86,7 +86,7 @@ class Speakers:
             block = bytes(buffer[:_BLOCK_BYTES])
             del buffer[:_BLOCK_BYTES]
             has_ended = has_ended and not buffer
-            await self._diarize(block)
+            await self._diarize_block(block)
             for start in range(0, len(block), _CHUNK_BYTES):
                 yield block[start : start + _CHUNK_BYTES]
 
@@ -97,7 +97,7 @@ class Speakers:
         speakers = [self._name(self._speaker(one.start_s, one.end_s)) for one in part.segments]
         return replace(part, speakers=speakers)
 
-    async def _diarize(self, block: bytes) -> None:
+    async def _diarize_block(self, block: bytes) -> None:
         begin_s = self._seek_s
         self._seek_s += length_s(len(block))
         self._turns = [one for one in self._turns if one.end_s > begin_s - WINDOW_S]

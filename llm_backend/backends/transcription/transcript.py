@@ -93,7 +93,7 @@ class LocalTranscription:
             speakers = diarization and await Speakers.create(diarization, field=recording.field)
             async with (
                 recording.decode() as decoded,
-                aclosing(speakers.follow(decoded) if speakers else decoded) as samples,
+                aclosing(speakers.diarize(decoded) if speakers else decoded) as samples,
                 aclosing(windows.transcribe(samples)) as parts,
             ):
                 async for part in parts:

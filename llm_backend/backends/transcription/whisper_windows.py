@@ -43,11 +43,13 @@ class WhisperWindows(Windows):
         self._parts = RequestParts(model.handle)
 
     async def _transcribe_window(
-        self, window: bytes, size: int | None, *, is_last: bool
+        self, window: bytes, speech_bytes: int | None, *, is_last: bool
     ) -> AsyncGenerator[TranscriptPart, None]:
-        answer = await self._answer(window[:size], is_last=is_last or size is not None)
+        answer = await self._answer(
+            window[:speech_bytes], is_last=is_last or speech_bytes is not None
+        )
         seek_s = self._seek_s
-        self._advance(size or round(answer.end_s * SAMPLES_HZ) * SAMPLE_BYTES)
+        self._advance(speech_bytes or round(answer.end_s * SAMPLES_HZ) * SAMPLE_BYTES)
         yield TranscriptPart(
             segments=[_shift(one, seek_s) for one in answer.segments],
             language=answer.language_name,
@@ -96,11 +98,11 @@ class RecognizerWindows(WhisperWindows):
     not report where it has lost a word, and give no context to each other."""
 
     def _transcribe_window(
-        self, window: bytes, size: int | None, *, is_last: bool
+        self, window: bytes, speech_bytes: int | None, *, is_last: bool
     ) -> AsyncGenerator[TranscriptPart, None]:
-        if size is None and not is_last:
-            size = bytes_until_quietest(window)
-        return super()._transcribe_window(window, size, is_last=is_last)
+        if speech_bytes is None and not is_last:
+            speech_bytes = bytes_until_quietest(window)
+        return super()._transcribe_window(window, speech_bytes, is_last=is_last)
 
     def _remember(self, answer: Transcribed) -> None:
         pass

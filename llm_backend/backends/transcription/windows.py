@@ -69,15 +69,15 @@ class Windows(ABC):
 
     def _next(self, *, is_last: bool) -> AsyncGenerator[TranscriptPart, None]:
         window = bytes(self._buffer[: self._window_bytes])
-        size = bytes_until_pause(window, is_last=is_last) if self._has_pauses else None
-        return self._transcribe_window(window, size, is_last=is_last)
+        speech_bytes = bytes_until_pause(window, is_last=is_last) if self._has_pauses else None
+        return self._transcribe_window(window, speech_bytes, is_last=is_last)
 
     @abstractmethod
     def _transcribe_window(
-        self, window: bytes, size: int | None, *, is_last: bool
+        self, window: bytes, speech_bytes: int | None, *, is_last: bool
     ) -> AsyncGenerator[TranscriptPart, None]:
-        """Yields the transcript of the first `size` bytes of a window (None: the implementation
-        chooses how many), and calls `_advance` with their number."""
+        """Yields the transcript of the first `speech_bytes` of a window, which end at a pause
+        (None: the implementation chooses how many), and calls `_advance` with their number."""
 
     def _advance(self, used_bytes: int) -> None:
         del self._buffer[:used_bytes]

@@ -17,7 +17,7 @@ from llm_backend.engine.native_log import NativeLog
 _log = logging.getLogger("llm_backend.engine.diffusion.native")
 
 CHANNELS = 3
-_NO_PREVIEW, _LATENT_PREVIEW = 0, 1  # modes of previews: none, or colours of the latent image
+_LATENT_PREVIEW = 1  # a mode of previews: colours of the latent image
 _CONTEXT_FIELDS = {  # parameters of a context, by the names of parts
     "vae": "vae_path",
     "taesd": "taesd_path",
@@ -29,11 +29,8 @@ _CONTEXT_FIELDS = {  # parameters of a context, by the names of parts
 
 _ERROR = 3  # level of the log: SD_LOG_ERROR
 
-OnStep = Callable[[int, int], None]
-"""Called with the numbers of computed steps and of all steps."""
-
-OnPreview = Callable[[int, Pixels], None]
-"""Called with a step, and with the image after it."""
+OnStep = Callable[[int, int, Pixels], None]
+"""Called after a step with its number, that of all steps, and the unfinished image."""
 
 
 class _ErrorLog(NativeLog):
@@ -63,7 +60,7 @@ class DiffusionLibrary:
             raise LoadError(f"stable-diffusion.cpp is not installed: {error}") from error
         self._library: Any = library  # Any: structures and functions of ctypes
         self._on_step: OnStep = _ignore
-        self._on_preview: OnPreview = _ignore
+        self._latest_preview: Pixels | None = None
         self._native: Any = functions._lib
         self._free: Any = ctypes.CDLL(None).free  # the library has no function that frees an image
         self._free.argtypes, self._free.restype = [ctypes.c_void_p], None
@@ -72,6 +69,8 @@ class DiffusionLibrary:
         self._step_callback = library.sd_progress_callback(self._step)
         self._preview_callback = library.sd_preview_callback(self._preview)
         library.sd_set_progress_callback(self._step_callback, None)
+        mode = _LATENT_PREVIEW
+        library.sd_set_preview_callback(self._preview_callback, mode, 1, True, False, None)
         params = library.sd_ctx_params_t()
         self._native.sd_ctx_params_init(ctypes.byref(params))
         params.model_path = _bytes(checkpoint)
@@ -92,18 +91,15 @@ class DiffusionLibrary:
         used = [name.strip() for name, _, is_used in _settings(system) if is_used == "1"]
         return " ".join(["stable-diffusion.cpp", self._library.__version__, *used])
 
-    def draw(self, command: Draw, on_step: OnStep, on_preview: OnPreview) -> Pixels | None:
+    def draw(self, command: Draw, on_step: OnStep) -> Pixels | None:
         """Returns the image; None if the native code fails, for the reason in `errors`. Drawing
-        cannot be stopped. `on_step` and `on_preview` are called in the calling thread."""
-        library = self._library
-        mode = _LATENT_PREVIEW if command.previews else _NO_PREVIEW
-        library.sd_set_preview_callback(self._preview_callback, mode, 1, True, False, None)
+        cannot be stopped. `on_step` is called in the calling thread."""
         params, _buffers = self._params(command)
-        self._on_step, self._on_preview = on_step, on_preview
+        self._on_step, self._latest_preview = on_step, None
         try:
-            images = library.generate_image(self._context, ctypes.byref(params))
+            images = self._library.generate_image(self._context, ctypes.byref(params))
         finally:
-            self._on_step = self._on_preview = _ignore
+            self._on_step = _ignore
         if not images:
             return None
         data = images[0].data
@@ -114,11 +110,15 @@ class DiffusionLibrary:
             self._free(images)
 
     def _step(self, step: int, steps: int, _seconds: float, _data: object) -> None:
-        self._on_step(step, steps)
+        """Takes what the native code counts. It also counts the tiles of the autoencoder, before
+        and after the steps, and bytes of files; only a step has a preview before it."""
+        preview, self._latest_preview = self._latest_preview, None
+        if preview is not None:
+            self._on_step(step, steps, preview)
 
-    def _preview(self, step: int, count: int, frames: Any, _noisy: bool, _data: object) -> None:
+    def _preview(self, _step: int, count: int, frames: Any, _noisy: bool, _data: object) -> None:
         if count:
-            self._on_preview(step, _pixels(frames[0]))
+            self._latest_preview = _pixels(frames[0])
 
     def _params(self, command: Draw) -> tuple[Any, list[Any]]:
         """Returns the parameters of an image, and the buffers to which they point."""

@@ -121,14 +121,12 @@ class _Drawing:
     image: Pixels | None = None
     error: Exception | None = None
     _previews: int = 0
-    _latest: Pixels | None = None
-    _step: int = 0
 
     def run(self) -> None:
         """Draws. `error` is an exception of Python code: if the native code fails, it returns no
         image or crashes."""
         try:
-            self.image = self.library.draw(self.command, self._take_step, self._take_preview)
+            self.image = self.library.draw(self.command, self._take_step)
         except Exception as error:  # would be lost in this thread; `compute` raises it
             self.error = error
 
@@ -137,22 +135,12 @@ class _Drawing:
         while not self.steps.empty():
             report(self.steps.get())
 
-    def _take_preview(self, _step: int, preview: Pixels) -> None:
-        self._latest = preview
-
-    def _take_step(self, step: int, steps: int) -> None:
-        """Reports a step. The native code also counts the tiles of the autoencoder, which come
-        before and after the steps. So a count that is above the command's steps, or goes back, is
-        dropped."""
-        if step <= self._step or steps > self.command.steps:
-            return
-        self._step = step
-        preview, self._latest = self._latest, None
-        is_due = step < steps and step / steps >= (self._previews + 1) / (self.command.previews + 1)
-        if preview is None or not is_due or self._previews >= self.command.previews:
-            preview = None
-        else:
-            self._previews += 1
+    def _take_step(self, step: int, steps: int, image: Pixels) -> None:
+        """Reports a step, with the unfinished image where a preview is due."""
+        share = (self._previews + 1) / (self.command.previews + 1)
+        is_due = self._previews < self.command.previews and share <= step / steps < 1
+        self._previews += is_due
+        preview = image if is_due else None
         self.steps.put(DrawingStep(id=self.command.id, step=step, steps=steps, preview=preview))
 
 

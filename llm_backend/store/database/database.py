@@ -114,9 +114,9 @@ class Database:
     async def insert(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Like `write`, for a unit of work that only inserts rows under new random names. Such a
-        unit locks nothing that others could need, so several share one transaction. With many
-        writers this is much cheaper."""
+        """Like `write`, for a unit of work that only inserts rows whose keys are new and random. It
+        locks nothing that others could need, so several share one transaction, which is much
+        cheaper with many writers."""
         return await self._write_measured(self._engine.insert, _bind(work, *args, **kwargs))
 
     async def _write_measured(

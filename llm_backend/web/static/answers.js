@@ -8,15 +8,14 @@ import { newId, waitUntilStored } from "./conversation.js";
 import { cancel, cancelRunning, findRunning } from "./detached.js";
 import { byId, fitHeight } from "./dom.js";
 import { t } from "./language.js";
-import { LeftChats } from "./left_chats.js";
 import { isContinuable, isEmpty } from "./messages.js";
 import { loadMarkdown } from "./transcript.js";
 import { Turn } from "./turn.js";
 
 export class Answers {
   #turn = null; // the answer in progress
-  #left = new LeftChats();
   #returned = null; // the question that was put back into its field
+  #left;
   #view;
   #stream;
   #failures;
@@ -30,9 +29,10 @@ export class Answers {
   #onStored;
   #onFinished;
 
-  /** `onStored` reloads the stored chats, until the one of an id is there if one is given. `onFinished`
+  /** `left` are the chats that go on while others are open. `onStored` reloads the stored chats, until the one of an id is there if one is given. `onFinished`
    *  gets a conversation whose answer ended before it could be followed. */
-  constructor({ view, router, options, images, documents, attachments, notice, errors, onStored, onFinished }) {
+  constructor({ left, view, router, options, images, documents, attachments, notice, errors, onStored, onFinished }) {
+    this.#left = left;
     this.#view = view;
     this.#router = router;
     this.#options = options;
@@ -121,26 +121,6 @@ export class Answers {
     turn.leave();
     this.#setTurn(null);
     if (turn.needsPage) this.#onStored(); // the list shows the chat while it is answered
-  }
-
-  /** Returns the chats that were left and go on here, in the form of stored ones. */
-  listLeft() {
-    return this.#left.list();
-  }
-
-  /** Returns the conversation of an id, and its turn, if it was left and goes on here. */
-  findLeft(id) {
-    return this.#left.find(id);
-  }
-
-  /** Drops what waits for a chat: the server has its answer. */
-  dropLeft(id) {
-    this.#left.remove(id);
-  }
-
-  /** Stops what goes on for chats that were left, as another key is used now. */
-  stopLeft() {
-    this.#left.stopAll();
   }
 
   /** Shows a turn of the open chat again that went on while another chat was open, or sends what waits. */

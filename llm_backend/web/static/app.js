@@ -11,6 +11,7 @@ import { Documents } from "./documents.js";
 import { ErrorReport } from "./error_report.js";
 import { sidebar, wireSidebar } from "./sidebar.js";
 import { t, translatePage } from "./language.js";
+import { LeftChats } from "./left_chats.js";
 import { Notice } from "./notice.js";
 import { Options } from "./options.js";
 import { Images } from "./images.js";
@@ -48,8 +49,9 @@ class App {
     documents: this.#documents,
     onFailed: (error) => this.#errors.show(error),
   });
+  #left = new LeftChats();
   #chats = new Chats({
-    listLeft: () => this.#answers.listLeft(),
+    left: this.#left,
     onDeleting: (id) => this.#answers.cancel(id),
     onDeleted: (paths) => this.#closeDeleted(paths),
     onRenamed: (id, title) => this.#view.rename(id, title),
@@ -71,6 +73,7 @@ class App {
     onDrawn: () => this.#answers.offerContinuation(),
   });
   #answers = new Answers({
+    left: this.#left,
     view: this.#view,
     router: this.#router,
     options: this.#options,
@@ -83,6 +86,7 @@ class App {
     onFinished: ({ id }) => this.#opener.load("chat", id),
   });
   #opener = new ChatOpener({
+    left: this.#left,
     view: this.#view,
     answers: this.#answers,
     router: this.#router,
@@ -126,7 +130,7 @@ class App {
   /** Loads what another key may see: the lists, and the view beside the chat. */
   async #useKey() {
     forgetTools();
-    this.#answers.stopLeft();
+    this.#left.stopAll();
     this.#chats.forgetTitles();
     await this.#loadLists();
     if (this.#router.isAtChat) this.#retryAddress();

@@ -81,7 +81,11 @@ export class Attachments {
 
   /** Shows the files of a store unless they are shown: the chat may have been opened before it had one. */
   async showStore(storeId) {
-    if ((await this.#files.storeId) !== storeId) await this.show(storeId);
+    let shownId = null;
+    try {
+      shownId = await this.#files.storeId;
+    } catch {} // it could not be created, which the file that needed it shows
+    if (shownId !== storeId) await this.show(storeId);
   }
 
   /** Waits until all files can be searched; returns the id of their vector store, or null without files. */

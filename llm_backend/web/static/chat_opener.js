@@ -7,6 +7,7 @@ import { t } from "./language.js";
 import { loadMarkdown } from "./transcript.js";
 
 export class ChatOpener {
+  #left;
   #view;
   #answers;
   #router;
@@ -14,7 +15,8 @@ export class ChatOpener {
   #attachments;
   #errors;
 
-  constructor({ view, answers, router, options, attachments, errors }) {
+  constructor({ left, view, answers, router, options, attachments, errors }) {
+    this.#left = left;
     this.#view = view;
     this.#answers = answers;
     this.#router = router;
@@ -52,7 +54,7 @@ export class ChatOpener {
     const { visit } = this.#router;
     try {
       const id = decodeId(encodedId),
-        left = kind === "chat" ? this.#answers.findLeft(id) : null;
+        left = kind === "chat" ? this.#left.find(id) : null;
       if (left?.turn) {
         await this.#resume(left);
         return;
@@ -69,7 +71,7 @@ export class ChatOpener {
         await this.#resume(left);
         return;
       }
-      this.#answers.dropLeft(id);
+      this.#left.remove(id);
       if (conversation === null) throw new RequestError(404, t("This chat is not stored any more."));
       await this.#show(conversation).filesShown;
     } catch (error) {

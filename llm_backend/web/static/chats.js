@@ -40,18 +40,18 @@ export class Chats {
   });
   #loading = new AbortController();
   #timer = null;
-  #listLeft;
+  #left;
   #onDeleting;
   #onDeleted;
   #onRenamed;
   #onFailed;
   #onReloadFailed;
 
-  /** `listLeft` returns the chats that were left and go on on this page. `onDeleting` ends the answer to the
+  /** `left` are the chats that go on while others are open. `onDeleting` ends the answer to the
    *  conversation of an id, and `onDeleted` gets the paths of chats that are deleted. `onReloadFailed` gets
    *  errors of reloads that no one asked for. */
-  constructor({ listLeft, onDeleting, onDeleted, onRenamed, onFailed, onReloadFailed }) {
-    this.#listLeft = listLeft;
+  constructor({ left, onDeleting, onDeleted, onRenamed, onFailed, onReloadFailed }) {
+    this.#left = left;
     this.#onDeleting = onDeleting;
     this.#onReloadFailed = onReloadFailed;
     this.#onDeleted = onDeleted;
@@ -71,7 +71,7 @@ export class Chats {
     try {
       const [running, { chats, next }] = await Promise.all([listRunning(), this.#fetchPage({ signal })]);
       if (signal.aborted) return null;
-      const left = this.#listLeft(),
+      const left = this.#left.list(),
         answered = [...left.filter(({ isRunning }) => isRunning), ...running];
       await this.#restoreTitles(chats, answered);
       if (signal.aborted) return null;

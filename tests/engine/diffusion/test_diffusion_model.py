@@ -93,6 +93,18 @@ async def test_steps_are_reported_and_previews_are_spread_among_them(engine):
     assert isinstance(answer, ImageDrawn)
 
 
+@pytest.mark.parametrize("steps", [3, 9])
+async def test_tiles_of_the_autoencoder_are_not_counted_as_steps(path, monkeypatch, steps):
+    use_library(monkeypatch)
+    model = DiffusionModel(config(path).start_command(deaths=0, listening_fd=None))
+    source = Pixels(width=SIDE, height=SIDE, data=bytes(3 * SIDE * SIDE))
+    reported: list[DrawingStep] = []
+    edit = command(steps=steps, source=source, strength=1.0, tiles=True)
+    model.compute(edit, lambda: False, reported.append)
+
+    assert [(one.step, one.steps) for one in reported] == [(n, steps) for n in range(1, steps + 1)]
+
+
 async def test_a_cancelled_command_gets_its_last_steps_and_no_answer(path, monkeypatch):
     use_library(monkeypatch)
     model = DiffusionModel(config(path).start_command(deaths=0, listening_fd=None))
@@ -132,7 +144,7 @@ async def test_memory_of_images_is_freed(path, monkeypatch):
 
     monkeypatch.setattr(stand_in, "_malloc", record)
     monkeypatch.setattr(library, "_free", record_free)
-    library.draw(command(), lambda *_: None, lambda *_: None)
+    library.draw(command(), lambda *_: None)
 
     assert len(allocated) == 2
     assert freed == allocated

@@ -14,6 +14,7 @@ __version__ = "stand-in"
 SAMPLE_METHOD_MAP = {"dpm++2m": 5}
 SCHEDULER_MAP = {"karras": 1}
 STEP_S = 0.03
+TILES = 3
 _FILES = ("model", "diffusion_model", "vae", "taesd", "clip_l", "clip_g", "t5xxl", "llm")
 _BYTE = ctypes.POINTER(ctypes.c_uint8)
 _malloc = ctypes.CDLL(None).malloc
@@ -95,6 +96,8 @@ def new_sd_ctx(params):
 def generate_image(_context, params):
     given = params._obj
     sample, size = given.sample_params, given.width * given.height
+    if given.vae_tiling_params.enabled and given.init_image.data:
+        _count_tiles()
     for step in range(1, sample.sample_steps + 1):
         time.sleep(STEP_S)
         if b"crash" in given.prompt:
@@ -103,6 +106,8 @@ def generate_image(_context, params):
             frame = _image(given.width // 8, given.height // 8, repr((given.seed, step)).encode())
             _callbacks.preview(step, 1, [frame], False, None)
         _callbacks.step(step, sample.sample_steps, STEP_S, None)
+    if given.vae_tiling_params.enabled:
+        _count_tiles()
     if b"fail" in given.prompt:
         _callbacks.log(3, b"generate_image failed", None)
         return None
@@ -117,6 +122,11 @@ def generate_image(_context, params):
     images = ctypes.cast(_malloc(ctypes.sizeof(sd_image_t)), ctypes.POINTER(sd_image_t))
     images[0] = image
     return images  # its owner is the caller, as that of the library's
+
+
+def _count_tiles():
+    for tile in range(TILES + 1):
+        _callbacks.step(tile, TILES, 0, None)
 
 
 def _image(width, height, key):
