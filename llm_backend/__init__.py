@@ -19,6 +19,7 @@ settings/            flags, environment, config file
 ipc/                 messages between processes
 cross_site_guard.py  guard against requests by pages of other sites
 guards.py            allowed hosts, access log
+home_folder.py       paths that begin with `~`
 errors.py            errors that clients see
 error_bodies.py      their bodies: OpenAI's, Anthropic's, Ollama's
 sse.py               server-sent events

@@ -273,6 +273,42 @@ def test_settings_refuse_an_empty_text_in_a_nested_setting(tmp_path, monkeypatch
         load_settings({}, file)
 
 
+@pytest.mark.parametrize("is_list", [True, False])
+def test_settings_errors_show_no_key_of_a_backend_that_is_written_wrongly(monkeypatch, is_list):
+    monkeypatch.setenv("TEAM_KEY", "sk-in-variable")
+    backend = {"base_url": "http://a", "api_key_env": "TEAM_KEY"}
+    other = {"base_url": "http://a", "api_key": "sk-in-setting"}
+    value = [backend] if is_list else other
+    monkeypatch.setenv("LLM_BACKEND_BACKENDS", json.dumps(value))
+
+    with pytest.raises(SettingsError, match="backends") as raised:
+        load_settings()
+    assert "sk-in" not in str(raised.value)
+
+
+def test_settings_strip_keys_and_refuse_control_characters_in_them(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-one\n")
+    key = load_settings().openai_api_key
+    assert key is not None
+    assert key.get_secret_value() == "sk-one"
+
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-one\nsk-two")
+    with pytest.raises(SettingsError, match=r"`openai_api_key` cannot be used: .* control"):
+        load_settings()
+    monkeypatch.delenv("OPENAI_API_KEY")
+    for headers in ({"X-Key": "a\nb"}, {"X-Key\n": "a"}):
+        backend = {"name": "a", "base_url": "http://a", "headers": headers}
+        monkeypatch.setenv("LLM_BACKEND_BACKENDS", json.dumps([backend]))
+        with pytest.raises(SettingsError, match="headers"):
+            load_settings()
+
+
+@pytest.mark.parametrize("name", ["data_dir", "models_dir"])
+def test_settings_refuse_a_folder_in_an_unknown_home(name):
+    with pytest.raises(SettingsError, match=rf"`{name}` cannot be used: .*~nobody-here"):
+        load_settings({name: "~nobody-here/x"})
+
+
 def test_settings_refuse_an_empty_key_of_a_backend(monkeypatch):
     backend = {"name": "a", "base_url": "http://a", "api_key": ""}
     monkeypatch.setenv("LLM_BACKEND_BACKENDS", json.dumps([backend]))

@@ -23,6 +23,7 @@ from llm_backend.contract.body import json_limits
 from llm_backend.contract.operations import Operation
 from llm_backend.durations import DAY_S
 from llm_backend.fair_queue import FairSemaphore
+from llm_backend.home_folder import expand_home
 from llm_backend.installation import command
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.store import Database
@@ -169,7 +170,7 @@ def keyless_message(settings: Settings, config_file: Path | None) -> str:
 
 def _keys_command(settings: Settings, config_file: Path | None) -> str:
     """Returns the command that makes a key in the database of this server."""
-    default = Settings.model_fields["data_dir"].default.expanduser().absolute()
+    default = expand_home(Settings.model_fields["data_dir"].default).absolute()
     words = ["keys", "create"]
     if config_file is not None:
         words += ["--config", str(config_file)]

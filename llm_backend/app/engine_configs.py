@@ -11,6 +11,7 @@ from llm_backend.backends.local.image_setup import LocalImageSetup
 from llm_backend.engine import EngineConfig
 from llm_backend.engine.messages import BLOCK_S, SEQUENTIAL_KINDS, ModelKind, PrefixLimits
 from llm_backend.extras import install_command, is_installed
+from llm_backend.home_folder import expand_home
 from llm_backend.model_files import (
     DiarizationFiles,
     DiffusionFile,
@@ -50,7 +51,7 @@ def build_engine_config(
     """Returns the configuration of a model's engine. `file` describes the file at `path`;
     `flat_draft` is the draft model that the setting `draft_models` names for it."""
     shared = _shared_settings(settings, entry)
-    draft = flat_draft if entry.draft_model is None else entry.draft_model.expanduser()
+    draft = flat_draft if entry.draft_model is None else expand_home(entry.draft_model)
     if draft is not None:
         if not shared["speculation"]:
             raise SettingsError(f"The draft model `{draft}` needs `speculation`, which is off.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from llm_backend.app.engine_configs import read_servable_file
 from llm_backend.backends.speech import BUILTIN_VOICE
 from llm_backend.builtin import BUILTIN_ID
+from llm_backend.home_folder import expand_home
 from llm_backend.model_files import (
     DRAWING_PARTS,
     ModelFileMissing,
@@ -67,7 +68,7 @@ def _parts(settings: Settings) -> set[Path]:
         path.resolve()
         for one in named
         if one is not None
-        for path in (one.expanduser(), folder / one)
+        for path in (expand_home(one), folder / one)
     }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from llm_backend.backends.local.markup import FAMILIES
 from llm_backend.backends.speech import BUILTIN_VOICE
 from llm_backend.extras import missing_engine_hint
+from llm_backend.home_folder import expand_home
 from llm_backend.model_files import (
     HeaderError,
     ModelFileMissing,
@@ -83,7 +84,7 @@ def draft_models(settings: Settings, models: Sequence[str]) -> Mapping[str, Path
             )
         if model in drafts:
             raise SettingsError(f"The model `{model}` has two draft models; it can use one.")
-        drafts[model] = Path(file).expanduser()
+        drafts[model] = expand_home(file)
     return drafts
 
 

@@ -24,6 +24,7 @@ from llm_backend.engine import EngineConfig
 from llm_backend.engine.messages import Adapter
 from llm_backend.errors import InvalidRequest
 from llm_backend.extras import is_installed, missing_engine_hint, needs_engine
+from llm_backend.home_folder import expand_home
 from llm_backend.json_types import JsonMapping
 from llm_backend.model_files import (
     DRAWING_PARTS,
@@ -223,7 +224,7 @@ def drawing_parts(options: ImageModelSettings, folder: Path) -> Mapping[str, Pat
         named: Path | None = getattr(options, part)
         if named is None:
             continue
-        path = named.expanduser()
+        path = expand_home(named)
         path = path if path.is_file() else folder / path
         if not path.is_file():
             raise SettingsError(f"Cannot read the file {named} (`{part}` in `image_models`).")
@@ -287,7 +288,7 @@ def _adapter_models(
     adapted = []
     for name, value in entry.adapters.items():
         one = value if isinstance(value, AdapterSettings) else AdapterSettings(path=value, scale=1)
-        path = one.path.expanduser()
+        path = expand_home(one.path)
         engine_configs.check_gguf_file(path)
         card = replace(
             model.card,
@@ -312,7 +313,7 @@ def _adapter_models(
 def _grammar(entry: ModelSettings) -> Mapping[str, str]:
     if entry.grammar_file is None:
         return {}
-    path = entry.grammar_file.expanduser()
+    path = expand_home(entry.grammar_file)
     try:
         return {"grammar": path.read_text(encoding="utf-8")}
     except (OSError, UnicodeDecodeError) as error:
@@ -351,7 +352,7 @@ def _chat_format_of(name: str, template: str | ChatTurnFrames) -> ChatFormat:
     if "{{" in template or "{%" in template:
         return ChatFormat(source=template)
     try:
-        return ChatFormat(source=Path(template).expanduser().read_text(encoding="utf-8"))
+        return ChatFormat(source=expand_home(template).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(
             f"The chat template `{template}` of the model `{name}` is neither a readable file nor "

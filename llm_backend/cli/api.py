@@ -27,9 +27,16 @@ class Api:
     def __init__(
         self, base_url: str, key: str | None, timeout_s: float = 600, *, key_hint: str = KEY_HINT
     ) -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ApiRequestError(f"`{base_url}` is not a base URL like http://127.0.0.1:8000/v1.")
+        key = key and key.strip()
+        if key and not (key.isascii() and key.isprintable()):
+            raise ApiRequestError("The API key holds a character that no header can hold.")
+        try:
+            parts = urlsplit(base_url)
+            self._port = parts.port
+        except ValueError:
+            raise _no_base_url(base_url) from None
+        if parts.scheme not in ("http", "https") or not parts.hostname or not base_url.isascii():
+            raise _no_base_url(base_url)
         self.base_url = base_url.rstrip("/")
         self._parts = parts
         self._key = key
@@ -64,7 +71,7 @@ class Api:
         secure = self._parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         host = self._parts.hostname or ""
-        connection = kind(host, self._parts.port, timeout=self._timeout_s)
+        connection = kind(host, self._port, timeout=self._timeout_s)
         is_answering = False
         try:
             data = None if body is None else json.dumps(body).encode()
@@ -90,6 +97,10 @@ class Api:
     def _headers(self, data: bytes | None) -> dict[str, str]:
         headers = {"content-type": "application/json"} if data is not None else {}
         return headers | ({"authorization": f"Bearer {self._key}"} if self._key else {})
+
+
+def _no_base_url(text: str) -> ApiRequestError:
+    return ApiRequestError(f"`{text}` is not a base URL like http://127.0.0.1:8000/v1.")
 
 
 def _raise_error_event(event: Any) -> Any:

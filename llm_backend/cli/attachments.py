@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+from llm_backend.home_folder import expand_home
 from llm_backend.json_types import JsonObject
 
 Part = JsonObject
@@ -48,14 +49,14 @@ def attachment(words: str) -> Part:
 
 def _path(words: str) -> Path:
     """Resolve a path as typed, or as terminals paste it: in quotes or with escaped spaces."""
-    typed = Path(words).expanduser()
+    typed = expand_home(words)
     if typed.exists():
         return typed
     try:
         parts = shlex.split(words)
     except ValueError:  # half a pair of quotes
         return typed
-    return Path(parts[0]).expanduser() if len(parts) == 1 else typed
+    return expand_home(parts[0]) if len(parts) == 1 else typed
 
 
 def _kind(data: bytes, kinds: dict[str, re.Pattern[bytes]]) -> str | None:

@@ -17,6 +17,7 @@ from llm_backend.cli.options import ApiKey, BaseUrl
 from llm_backend.cli.player import PLAYERS, play
 from llm_backend.cli.terminal import DIM, RED, colour, read_messages
 from llm_backend.close_names import closest_name, did_you_mean
+from llm_backend.home_folder import expand_home
 from llm_backend.json_types import JsonMapping, JsonObject
 
 Content = str | list[JsonObject]  # text, or text and attachments as parts
@@ -275,9 +276,9 @@ def _run_command(conversation: ChatSession, line: str) -> Content | None:
         case "/system":
             _set_system(conversation, rest.strip())
         case "/file" if rest.strip():
-            _attach_text(conversation, Path(rest.strip()).expanduser())
+            _attach_text(conversation, expand_home(rest.strip()))
         case "/save" if rest.strip():
-            _save(conversation, Path(rest.strip()).expanduser())
+            _save(conversation, expand_home(rest.strip()))
         case "/model":
             _switch_model(conversation, rest.strip())
         case "/help":

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from llm_backend.home_folder import expand_home
 from llm_backend.settings.environment import variable
 
 HISTORY = Path("~/.local/state/llm-backend/chat-history")
@@ -32,7 +33,7 @@ def read_messages(*, is_terminal: bool) -> Iterator[str]:
     lines that are pasted in a terminal."""
     prompt, continuation = (_prompt("> "), _prompt(". ")) if is_terminal else ("", "")
     if is_terminal:
-        _remember_lines(HISTORY.expanduser())
+        _remember_lines(expand_home(HISTORY))
     while True:
         try:
             yield _read(prompt, continuation)

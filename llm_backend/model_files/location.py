@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llm_backend.close_names import closest_name, did_you_mean
+from llm_backend.home_folder import expand_home
 from llm_backend.installation import command
 from llm_backend.model_files.diarization import (
     DiarizationFiles,
@@ -88,7 +89,7 @@ def find_projector_file(name: str, folder: Path) -> Path:
 
 def _path(name: str, folder: Path) -> Path | None:
     """Returns the file at the path `name`, as it is or in the folder; None if there is none."""
-    path = Path(name).expanduser()
+    path = expand_home(name)
     if path.exists():
         return path
     if path.is_absolute():
@@ -128,7 +129,7 @@ def is_folder_model(path: Path) -> bool:
 def _hub_name(name: str, kind: str, folder: Path) -> re.Match[str]:
     hub = HUB_NAME.fullmatch(name)
     if hub is None or name.endswith((".gguf", ".bin", ".onnx", ".safetensors")):
-        path = Path(name).expanduser()
+        path = expand_home(name)
         place = "" if path.is_absolute() else f", here or in {folder}"
         raise ModelFileMissing(f"Cannot read the {kind} {path}: there is no such file{place}.")
     return hub

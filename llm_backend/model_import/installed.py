@@ -3,6 +3,7 @@
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
+from llm_backend.home_folder import expand_home
 from llm_backend.model_import.errors import ConversionError
 from llm_backend.model_import.safetensors import WEIGHTS_FILE
 
@@ -13,7 +14,7 @@ def find_model_folder(source: str) -> Path:
     Importing a package may import torch and more, so only its list of files is read. Raises
     `ConversionError` if it is neither, or if the package holds no model.
     """
-    folder = Path(source).expanduser()
+    folder = expand_home(source)
     if folder.is_dir():
         return folder
     for candidate in _folders_with_weights(_find_distribution(source)):

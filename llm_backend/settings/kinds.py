@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr
 
+from llm_backend.home_folder import expand_home
 from llm_backend.unused_imports import block_imports
 
 # The command line of pydantic's settings, and the argparse under it, are not needed.
@@ -34,8 +35,11 @@ def split_commas(value: object) -> object:
     return words
 
 
-def _absolute(path: Path | None) -> Path | None:
-    return path and path.expanduser().absolute()
+def _absolute(path: Path) -> Path:
+    expanded = expand_home(path)
+    if expanded.parts[:1] and expanded.parts[0].startswith("~"):
+        raise ValueError(f"there is no user whose home folder is {expanded.parts[0]}")
+    return expanded.absolute()
 
 
 def require_text(value: object) -> object:
@@ -45,10 +49,15 @@ def require_text(value: object) -> object:
     return value
 
 
-def _not_blank(secret: SecretStr) -> SecretStr:
-    if not secret.get_secret_value().strip():
+def _one_line(secret: SecretStr) -> SecretStr:
+    """Returns the secret without the line break that files and `echo` add, and other blanks at its
+    ends. Raises `ValueError` if it is blank, or holds what no header can."""
+    text = secret.get_secret_value().strip()
+    if not text:
         raise ValueError(_EMPTY)
-    return secret
+    if not text.isprintable():
+        raise ValueError("it holds a control character, such as a line break")
+    return SecretStr(text)
 
 
 NonEmptyText = Annotated[str, Field(min_length=1)]
@@ -61,14 +70,14 @@ PublicUrl = Annotated[
 Names = Annotated[tuple[NonEmptyText, ...], NoDecode, BeforeValidator(split_commas)]
 """A list; comma-separated in the environment."""
 
-Secret = Annotated[SecretStr, AfterValidator(_not_blank)]
-"""A key or password: never logged or printed, and not blank."""
+Secret = Annotated[SecretStr, AfterValidator(_one_line)]
+"""A key or password: never logged or printed, not blank, and of one line."""
 
 Secrets = Annotated[tuple[Secret, ...], NoDecode, BeforeValidator(split_commas)]
 """A list of secrets; comma-separated in the environment."""
 
-OptionalPath = Annotated[Path | None, AfterValidator(_absolute)]
-"""A path or None; `~` is the home of the user that starts the server."""
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+"""A path; `~` is the home of the user that starts the server."""
 
 
 def environment_names(name: str, *others: str) -> AliasChoices:

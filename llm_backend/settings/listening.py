@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
-from llm_backend.settings.kinds import Names, OptionalPath, PublicUrl
+from llm_backend.settings.kinds import AbsolutePath, Names, PublicUrl
 
 
 class ListeningSettings(BaseModel):
@@ -14,15 +14,17 @@ class ListeningSettings(BaseModel):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 chooses a free one.")
-    tls_certificate: OptionalPath = Field(
+    tls_certificate: AbsolutePath | None = Field(
         None, description="PEM file of the server's certificate; plain HTTP if unset."
     )
-    tls_key: OptionalPath = Field(
+    tls_key: AbsolutePath | None = Field(
         None,
         description="PEM file of the certificate's key; if unset, the key is in the certificate's "
         "file.",
     )
-    tls_chain: OptionalPath = Field(None, description="PEM file of the intermediate certificates.")
+    tls_chain: AbsolutePath | None = Field(
+        None, description="PEM file of the intermediate certificates."
+    )
     tls_password: SecretStr | None = Field(None, description="Password of the encrypted key.")
     allow_open: bool = Field(False, description="Listen beyond loopback without any key.")
     allowed_hosts: Names = Field(
@@ -75,7 +77,7 @@ class ListeningSettings(BaseModel):
         "otherwise its connection is closed.",
     )
     web: bool = Field(True, description="Serve the chat page at `/` and Swagger UI at `/docs`.")
-    web_ui: OptionalPath = Field(
+    web_ui: AbsolutePath | None = Field(
         None,
         description="Folder whose files are served at `/` instead of the chat page, with its "
         "`index.html`: another web page for this server. Its scripts can use the API as those of "

@@ -125,14 +125,16 @@ class SettingsError(Exception):
 
 
 def describe_error(error: ValidationError) -> str:
-    """Describes the first error, with the value unless it may be a secret."""
+    """Describes the first error, with the value unless it is or holds what may be a secret."""
     first = error.errors(include_url=False)[0]
     name = _path(first["loc"]) if first["loc"] else "settings"
     if first["type"] == "extra_forbidden":
         close = closest_name(str(first["loc"][-1]), _names_beside(first["loc"]))
         return f"The setting `{name}` is unknown.{did_you_mean(close)}"
-    may_be_secret = first["type"] == "value_error" or any(
-        word in name for word in ("key", "password", "url", "headers")
+    may_be_secret = (
+        first["type"] == "value_error"
+        or isinstance(first["input"], dict | list | tuple)  # such as an upstream with its key
+        or any(word in name for word in ("key", "password", "url", "headers"))
     )
     value = "" if may_be_secret else f" (given: {first['input']!r})"
     reason = first["msg"].removeprefix("Value error, ")

@@ -7,9 +7,9 @@ from pydantic_settings import NoDecode
 
 from llm_backend.extras import is_installed
 from llm_backend.settings.kinds import (
+    AbsolutePath,
     Names,
     NonEmptyText,
-    OptionalPath,
     environment_names,
     split_commas,
 )
@@ -59,7 +59,7 @@ class LocalModelsSettings(BaseModel):
         "model. If unset, `builtin` where the local engine is installed, else `none`. In the "
         "config file an entry may also be a mapping, see `One model`.",
     )
-    models_dir: OptionalPath = Field(
+    models_dir: AbsolutePath | None = Field(
         None,
         description="Folder of the model files of `llm-backend models`; `models` in the data "
         "folder if unset.",
@@ -74,7 +74,7 @@ class LocalModelsSettings(BaseModel):
     aliases: Names = Field(
         (), description="Further names, `NAME` for the first model or `NAME=MODEL`."
     )
-    tiktoken_dir: OptionalPath = Field(
+    tiktoken_dir: AbsolutePath | None = Field(
         None,
         validation_alias=environment_names("tiktoken_dir", "TIKTOKEN_CACHE_DIR"),
         description="Folder in which `tiktoken` caches the files of OpenAI's encodings; nothing is "
@@ -168,7 +168,7 @@ class LocalModelsSettings(BaseModel):
         "none. A prompt that begins with such a chat reuses these tokens and their cached KV "
         "cells; tokenizing the text again could give other tokens.",
     )
-    prefix_cache_dir: OptionalPath = Field(
+    prefix_cache_dir: AbsolutePath | None = Field(
         None,
         description="Folder of prefix files: the KV cells of long prompts that no slot holds any "
         "more, also across restarts. They reveal prompts and answers to every reader of the "

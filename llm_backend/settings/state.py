@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field
 
-from llm_backend.settings.kinds import Secret, environment_names
+from llm_backend.settings.kinds import AbsolutePath, Secret, environment_names
 
 
 class StateSettings(BaseModel):
     """Database, object store, and retention."""
 
-    data_dir: Path = Field(
+    data_dir: AbsolutePath = Field(
         Path("~/.local/share/llm-backend"), description="Folder of the database and the files."
     )
     database_url: Secret | None = Field(
@@ -69,11 +69,6 @@ class StateSettings(BaseModel):
         "immediately if the database is a file. The vectors of a file whose ingestion was stopped "
         "are removed after twice this time.",
     )
-
-    @field_validator("data_dir")
-    @classmethod
-    def _expand(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
 
     @property
     def database(self) -> str:

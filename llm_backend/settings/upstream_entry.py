@@ -1,10 +1,12 @@
 """One entry of the setting `backends`: an upstream server."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from llm_backend.settings.kinds import Secret, require_text, split_commas
+
+HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
 
 
 class UpstreamEntry(BaseModel):
@@ -24,7 +26,7 @@ class UpstreamEntry(BaseModel):
     )
     api_key_env: str | None = Field(None, description="Environment variable that holds the key.")
     api_key_file: str | None = Field(None, description="File that holds the key.")
-    headers: dict[str, SecretStr] = Field(
+    headers: dict[HeaderName, Secret] = Field(
         {},
         description="Headers that are sent to it, in place of a client's headers of these names.",
     )

@@ -1,10 +1,10 @@
 """Settings of the upstreams and their routes."""
 
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field, field_validator
 
+from llm_backend.home_folder import expand_home
 from llm_backend.settings.environment import variable
 from llm_backend.settings.kinds import Names, Secret, environment_names
 from llm_backend.settings.upstream_entry import UpstreamEntry
@@ -102,7 +102,7 @@ def _resolve_key(given: dict[str, Any]) -> dict[str, Any]:
             )
     if file is not None:
         try:
-            entry["api_key"] = Path(str(file)).expanduser().read_text(encoding="utf-8").strip()
+            entry["api_key"] = expand_home(str(file)).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"the file {file}, which holds an upstream's key, cannot be read"

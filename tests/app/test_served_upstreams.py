@@ -77,6 +77,14 @@ def test_upstreams_report_an_invalid_value_with_its_path(backend, says):
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("url", ["http://h:8o00", "http://h:80000/v1", "http://[::1"])
+def test_upstreams_refuse_a_base_url_that_is_none(url):
+    settings = settings_of({"name": "a", "base_url": url})
+
+    with pytest.raises(SettingsError, match=r"upstream `a` cannot be used: .* base URL"):
+        upstream_configs(settings)
+
+
 def test_upstreams_name_a_variable_that_is_not_json(monkeypatch):
     monkeypatch.setenv("LLM_BACKEND_ROUTES", "{fast")
 

@@ -116,3 +116,19 @@ def answer_once(server: socket.socket, answer: bytes) -> None:
         while not connection.recv(65536).endswith((b"\r\n\r\n", b"{}")):
             pass
         connection.sendall(answer)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://h/v1", "http://h:8o00/v1", "http://h:80000/v1", "http://[::1", "http://h/v\u00fc"],
+)
+def test_wrong_base_url_is_refused_in_a_sentence(url: str):
+    with pytest.raises(ApiRequestError, match="is not a base URL like"):
+        Api(url, None)
+
+
+def test_key_that_no_header_can_hold_is_refused_in_a_sentence():
+    assert Api("http://h/v1", "sk-one\n").base_url == "http://h/v1"
+    for key in ("sk-\u2026", "sk-one\nsk-two"):
+        with pytest.raises(ApiRequestError, match="The API key holds a character"):
+            Api("http://h/v1", key)

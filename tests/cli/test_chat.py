@@ -22,3 +22,11 @@ def test_help_lists_the_commands(capsys):
 
     assert "/help          list the commands" in lines
     assert "/quit          quit (or Ctrl-D)" in lines
+
+
+def test_unknown_home_in_a_path_ends_no_conversation(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = printed(capsys, "/save ~draft.md", "/file ~nobody-here/a.md", "/help")
+
+    assert (tmp_path / "~draft.md").exists()
+    assert "/help          list the commands" in lines

@@ -80,8 +80,7 @@ class UpstreamConfig:
     check_bytes: int = 256 * 1024
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+        if not _is_base_url(self.base_url):
             raise ValueError("An upstream's base URL must be http(s)://HOST[:PORT][/PATH].")
         for name in self.pass_headers:
             if cannot_be_added(name.lower().encode()):
@@ -125,3 +124,12 @@ class UpstreamConfig:
     def may_list(self, model: str) -> bool:
         """Returns True if a model that the upstream lists is shown to clients."""
         return self.serves_any or self.matches(model)
+
+
+def _is_base_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 # raises for one that is no number, or too large
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.username
