@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from llm_backend.engine.batch import BatchChunk
-from llm_backend.engine.llama import LlamaLog, LlamaModel
+from llm_backend.engine.llama import LlamaLog, LlamaModel, cells
 from llm_backend.engine.llama.cell_memory import CellMemory
 from llm_backend.engine.llama.cpu_buffers import Buffer, NativeLibrary
 from tests.engine.fakes import load_command
@@ -114,6 +114,32 @@ def fresh(model: LlamaModel, tokens: list[int]) -> np.ndarray:
     model.truncate(1, 0)
     read(model, 1, tokens)
     return logits(model, 1, len(tokens))
+
+
+@pytest.mark.parametrize("has_update", [True, False], ids=["", "without the native update"])
+@pytest.mark.parametrize("is_locked", [True, False], ids=["locked", "lazy"])
+def test_copied_slot_has_its_cells_before_the_next_pass(opened, monkeypatch, is_locked, has_update):
+    if has_update:
+        assert cells._update_memory is not None
+    else:
+        monkeypatch.setattr(cells, "_update_memory", None)
+    model = opened(slots=4, context_tokens=512, flash_attention=True, mlock=is_locked)
+    tokens, others = ([first + number % 200 for number in range(400)] for first in (5, 50))
+    read(model, 0, tokens)
+    read(model, 3, others)
+    expected, other_state = logits(model, 0, 400), model.state(3)
+    model.copy(0, 1)  # the native code copies most cells in its next pass only
+    copied_state = model.state(1)
+    assert model.truncate(1, 40)
+    model.copy(1, 2)  # a few cells
+    assert model.restore(0, other_state, 400)
+    assert np.allclose(logits(model, 2, 40), fresh(model, tokens[:40]), atol=0.05)
+    assert model.restore(3, copied_state, 400)
+    assert np.array_equal(logits(model, 3, 400), expected)
+    model.copy(3, 2)
+    assert model.restore(3, other_state, 400)
+
+    assert np.array_equal(logits(model, 2, 400), expected)
 
 
 def test_copies_of_short_slots_touch_used_cells_only(opened):

@@ -15,8 +15,24 @@ STATE_FORMAT = f"llama.cpp {native.__version__}, {native.LLAMA_STATE_SEQ_VERSION
 """Version of the bytes of a saved state: the native code and its state format."""
 
 
+def _memory_update() -> Any:  # Any: a function of ctypes
+    """Returns the native code's method that makes pending copies (`llama_context::memory_update`),
+    which its C interface lacks; None where the library does not export it."""
+    update = getattr(native.llama_cpp._lib, "_ZN13llama_context13memory_updateEb", None)
+    if update is not None:
+        update.argtypes, update.restype = [ctypes.c_void_p, ctypes.c_bool], ctypes.c_bool
+    return update
+
+
+_update_memory = _memory_update()
+
+
 class Cells:
     """Truncates, copies, saves and restores cells.
+
+    The native code copies cells at once if all slots share them, but those of separate slots at the
+    beginning of its next pass. States that are read or written before that would hold the cells of
+    before the copy, so pending copies are made first.
 
     With `copies_only_used_cells`, only the used cells of a slot are copied if they are fewer than
     half, so that the memory of the others is not touched. With `has_snapshots`, the native code
@@ -36,6 +52,8 @@ class Cells:
         self._slot_cells = native.llama_n_ctx_seq(context)  # cells of a slot
         self._copies_only_used_cells = copies_only_used_cells
         self._has_snapshots = has_snapshots
+        self._is_separate = self._slot_cells < native.llama_n_ctx(context)
+        self._is_copy_pending = False
 
     def truncate(self, slot: int, position: int) -> bool:
         """Removes the cells of a slot from `position` on. Returns False, and changes nothing, if
@@ -46,7 +64,7 @@ class Cells:
         """Replaces the cells of slot `target` by a copy of the cells of `source`. Raises
         `DecodeError` if the native code refuses a state."""
         self.truncate(target, 0)
-        if self._has_snapshots:
+        if self._has_snapshots or (self._is_separate and _update_memory is None):
             if self.end(source) and not self._write(target, self.state(source)):
                 raise DecodeError("the state of a slot could not be copied")
             return
@@ -54,6 +72,7 @@ class Cells:
         if are_few and self._write(target, self.state(source)):
             return
         native.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self._is_copy_pending = self._is_separate
 
     def end(self, slot: int) -> int:
         """Returns the position after the last one in a slot."""
@@ -65,6 +84,7 @@ class Cells:
 
     def state(self, slot: int) -> NDArray[np.uint8]:
         """Returns the state of a slot's used cells: [bytes] uint8."""
+        self._make_pending_copies()
         size = self.state_bytes(slot)
         # Pages of its own return to the system with the state; `malloc` might retain them.
         state = np.frombuffer(mmap.mmap(-1, max(1, size)), dtype=np.uint8)
@@ -82,8 +102,14 @@ class Cells:
 
     def _write(self, slot: int, state: NDArray[np.uint8]) -> bool:
         """Writes a state into an empty slot. Returns True if the native code has read all of it."""
+        self._make_pending_copies()
         read = native.llama_state_seq_set_data(self._context, _pointer(state), state.size, slot)
         return bool(read) and read == state.size
+
+    def _make_pending_copies(self) -> None:
+        if self._is_copy_pending and _update_memory is not None:
+            _update_memory(self._context, False)
+            self._is_copy_pending = False
 
 
 def _pointer(state: NDArray[np.uint8]) -> Any:  # the binding's own type of pointer
