@@ -183,7 +183,9 @@ class Generator(WorkerEngine):
         """Assigns slots, plans a pass, computes it, samples, and publishes events."""
         self._update_costs()
         self._enqueue_compiled()
-        for request, message in self._requests.find_expired(now):
+        for request, message in self._requests.find_expired(
+            now, has_free_slots=self._scheduler.free_slots > 0
+        ):
             self._fail(request.address, Failure.QUEUE_DEADLINE, message)
         self._lower_tiers.step(now, is_idle=self._scheduler.is_idle)
         if not self._scheduler.admit(self._prepare_admitted):

@@ -2,6 +2,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from llm_backend.backends.base import TextDelta
+from llm_backend.controllers.rendering.chunks import ChunkHead, text_chunk
 from llm_backend.engine.command_refused import CommandRefused
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.messages import (
@@ -16,6 +18,7 @@ from llm_backend.engine.messages import (
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.speculation.drafter import Drafter
 from tests.engine.fakes import (
+    END,
     LETTERS,
     FakeModel,
     Outbox,
@@ -321,6 +324,31 @@ def test_echo_returns_the_prompt_first_with_its_logprobs():
     assert [item.logprob is None for item in logprobs[:2]] == [True, False]
 
 
+@pytest.mark.parametrize("adds_space", [True, False])
+def test_tokens_of_an_echo_begin_where_they_are_in_the_text(adds_space):
+    bench = Bench()
+    prompt = [END, *map(LETTERS.index, " abc" if adds_space else "abc")]
+    if adds_space:
+        bench.model.vocabulary.prompt_tokens = lambda *_, **__: prompt
+    command = generate(
+        "abc" if adds_space else prompt,
+        echo=True, max_tokens=2, sampling=Sampling(temperature=0, logprobs=0),
+    )  # fmt: skip
+    answer = bench.answer(command)
+    logprobs = [item for delta in answer for item in delta.logprobs]
+    head = ChunkHead(id="x", kind="text_completion", created_at=0, model="m")
+    delta = TextDelta(choice=0, text=bench.text("1"), logprobs=logprobs)
+    (choice,) = text_chunk(head, 0, delta, 0)["choices"]
+    given = choice["logprobs"]
+
+    assert choice["text"].startswith("abc")
+    assert given["text_offset"] == [0] * adds_space + [0, 0, 1, 2, 3, 4]
+    assert (
+        "".join(choice["text"][at] for at in given["text_offset"][1 + adds_space :])
+        == (choice["text"])
+    )
+
+
 def test_echo_without_max_tokens_scores_a_text():
     bench = Bench()
     command = generate("abcdefgh", echo=True, max_tokens=0, sampling=Sampling(logprobs=0))
@@ -350,7 +378,10 @@ def test_best_of_returns_the_likeliest_answer_only():
         logprobs = [item.logprob for delta in bench.deltas("all", index) for item in delta.logprobs]
         means[bench.text("all", index)] = sum(logprobs) / len(logprobs)
 
-    assert len(bench.deltas("best")) == 1
+    (answer,) = bench.deltas("best")
+    assert answer.completion_tokens + answer.discarded_tokens == sum(
+        bench.deltas("all", index)[-1].completion_tokens for index in range(4)
+    )
     assert bench.text("best") == max(means, key=lambda text: means[text])
     assert len(bench.outbox.events["best"]) == 2
 
@@ -409,6 +440,20 @@ def test_queued_request_fails_after_its_deadline():
     assert event.failure is Failure.QUEUE_DEADLINE
     bench.run()
     assert bench.text("a") == greedy("abc", 8)
+
+
+def test_request_that_waits_for_a_prefix_beside_free_slots_has_no_queue_deadline():
+    model = FakeModel(slots=4, context_tokens=2048, batch_tokens=16)
+    bench = Bench(model, queue_deadline_s=10)
+    prompt = [1 + position % 26 for position in range(1600)]
+    bench.submit(generate([*prompt, 1], id="a", max_tokens=2), now=0)
+    bench.generator.step(0)
+    bench.submit(generate([*prompt, 2], id="b", max_tokens=2), now=0)
+    for now in range(200):
+        bench.generator.step(now)
+
+    assert not bench.failures("a") + bench.failures("b")
+    assert bench.generator.is_idle
 
 
 def test_running_request_has_no_queue_deadline():

@@ -49,7 +49,9 @@ class AdmittedGeneration:
         matching = [min(delta.predicted_tokens, predicted) for delta in last]
         return Usage(
             prompt_tokens=assigned.prompt_tokens,
-            completion_tokens=sum(delta.completion_tokens for delta in last),
+            completion_tokens=sum(
+                delta.completion_tokens + delta.discarded_tokens for delta in last
+            ),
             cached_tokens=cached,
             image_tokens=assigned.tokens_of(MediaKind.IMAGE),
             audio_tokens=assigned.tokens_of(MediaKind.AUDIO),

@@ -219,7 +219,8 @@ def _text_logprobs(
     for entry in logprobs:
         tokens.append(_token_text(entry))
         offsets.append(offset)
-        offset += len(decoder.decode(entry.bytes))  # a character may be spread over tokens
+        # a character may be spread over tokens
+        offset += len(decoder.decode(entry.bytes[entry.omitted_bytes :]))
         tops.append(_top(entry))
     return {
         "tokens": tokens,

@@ -78,8 +78,8 @@ class Embedder(WorkerEngine):
 
     def submit(self, address: Address, command: ComputedCommand, now: float) -> None:
         """Queues a command. Raises `CommandRefused`."""
-        inputs = self._inputs(command)
         check_queue(len(self._requests), self._config.queue_limit, free_slots=self._model.slots)
+        inputs = self._inputs(command)
         request = _Request(address, inputs, now)
         self._requests[address] = request
         self._round_robin.append(request)

@@ -70,7 +70,8 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=T
     choice has `finish_reason`; `stop_sequence` names the stop string that matched, if one did.
     `cached_tokens` is the number of prompt tokens from a cached prefix. Counts of this choice so
     far: `drafted_tokens` were drafted, `accepted_tokens` of them were accepted, and
-    `predicted_tokens` of the generated tokens were as in the request's prediction."""
+    `predicted_tokens` of the generated tokens were as in the request's prediction.
+    `discarded_tokens` were generated for the answers that `best_of` did not choose."""
 
     id: str
     index: int
@@ -80,6 +81,7 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=T
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     predicted_tokens: int = 0
+    discarded_tokens: int = 0
     logprobs: list[TokenLogprob] = []
     finish_reason: FinishReason | None = None
     stop_sequence: str | None = None
@@ -261,6 +263,7 @@ def join_deltas(earlier: Delta, later: Delta) -> Delta:
         drafted_tokens=later.drafted_tokens,
         accepted_tokens=later.accepted_tokens,
         predicted_tokens=later.predicted_tokens,
+        discarded_tokens=later.discarded_tokens,
         logprobs=[*earlier.logprobs, *later.logprobs],
         finish_reason=later.finish_reason,
         stop_sequence=later.stop_sequence,

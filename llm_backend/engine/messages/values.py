@@ -283,9 +283,11 @@ class SpeakerTurn(msgspec.Struct, frozen=True, kw_only=True):
 class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True):
     """One generated token (or prompt token, under echo): its bytes, natural-log probability
     under the model's distribution before sampling filters, and the most likely alternatives,
-    best first. `logprob` is None for the first token of a prompt."""
+    best first. `logprob` is None for the first token of a prompt. The first `omitted_bytes` are not
+    in the text: all of a control token's name, and the space that some tokenizers add to a text."""
 
     token: int
     bytes: bytes
     logprob: float | None
+    omitted_bytes: int = 0
     top: list["TokenLogprob"] = []

@@ -3,6 +3,7 @@
 from collections import abc
 from itertools import takewhile
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -68,9 +69,7 @@ class OutputBuilder:
         if position != max(0, len(self._prompt_logprobs) - 1):
             return  # computed again after a preemption
         if not self._prompt_logprobs:
-            first = self.sequence.tokens[0]
-            token_bytes = self._vocabulary.token_bytes(first)
-            self._prompt_logprobs.append(TokenLogprob(token=first, bytes=token_bytes, logprob=None))
+            self._prompt_logprobs.append(self._logprob(Choice(token=self.sequence.tokens[0])))
         token = self.sequence.tokens[position + 1]
         choice = log_probabilities(row, token, self._command.sampling.logprobs or 0)
         self._prompt_logprobs.append(self._logprob(choice))
@@ -221,18 +220,24 @@ class OutputBuilder:
         return prompt if isinstance(prompt, str) else self._vocabulary.text(prompt)
 
     def _echoed_logprobs(self) -> list[TokenLogprob]:
-        if self._command.sampling.logprobs is None or self._prompt_logprobs:
-            return self._prompt_logprobs
-        token = self.sequence.tokens[0]  # a prompt of one token, which nothing precedes
-        token_bytes = self._vocabulary.token_bytes(token)
-        return [TokenLogprob(token=token, bytes=token_bytes, logprob=None)]
+        if self._command.sampling.logprobs is None:
+            return []
+        # a prompt of one token, which nothing precedes, has none
+        echoed = self._prompt_logprobs or [self._logprob(Choice(token=self.sequence.tokens[0]))]
+        prompt = self.sequence.tokens[: self.sequence.prompt_tokens]
+        if self._vocabulary.text(prompt) == f" {self._prompt_text()}":
+            at = next(at for at, one in enumerate(echoed) if not one.omitted_bytes)
+            echoed[at] = msgspec.structs.replace(echoed[at], omitted_bytes=1)
+        return echoed
 
     def _logprob(self, choice: Choice) -> TokenLogprob:
         token_bytes = self._vocabulary.token_bytes
+        named = token_bytes(choice.token)
         return TokenLogprob(
             token=choice.token,
-            bytes=token_bytes(choice.token),
+            bytes=named,
             logprob=choice.logprob,
+            omitted_bytes=0 if self._piece(choice.token) else len(named),
             top=[
                 TokenLogprob(token=top.token, bytes=token_bytes(top.token), logprob=top.logprob)
                 for top in choice.top

@@ -64,12 +64,16 @@ class GenerationRequest:
         )
 
     def final_events(self) -> list[Delta]:
-        """The best `n` of the buffered answers (`best_of`), best first, renumbered from 0."""
+        """The best `n` of the buffered answers (`best_of`), best first, renumbered from 0. The
+        first one counts the tokens of the others."""
         ranked = sorted(self.consumers, key=lambda answer: -answer.quality)
-        deltas = [
-            answer.buffered for answer in ranked[: self.command.n] if answer.buffered is not None
+        deltas = [answer.buffered for answer in ranked if answer.buffered is not None]
+        best, others = deltas[: self.command.n], deltas[self.command.n :]
+        discarded = sum(delta.completion_tokens for delta in others)
+        return [
+            msgspec.structs.replace(delta, index=index, discarded_tokens=0 if index else discarded)
+            for index, delta in enumerate(best)
         ]
-        return [msgspec.structs.replace(delta, index=index) for index, delta in enumerate(deltas)]
 
 
 def media_spans(runs: abc.Sequence[Run]) -> list[MediaSpan]:

@@ -133,10 +133,10 @@ class RequestTable:
             assert isinstance(prompt, ValidatedScoring), "it was validated as a scoring"
             return self._add_scoring(address, command, prompt, now)
         assert isinstance(prompt, ValidatedPrompt), "it was validated as a prompt"
+        if command.grammar is not None or command.max_tokens != 0 or command.echo:
+            self.check_queue(command.priority, free_slots=free_slots)  # before the work below
         answers = self._build_answers(address, command, prompt, now)
         request = GenerationRequest(address, command, answers, now, prompt.tokenization)
-        if command.grammar is not None or request.needs_slot:
-            self.check_queue(request.priority, free_slots=free_slots)
         self._requests[address] = request
         if command.grammar is None:
             return request
@@ -178,16 +178,17 @@ class RequestTable:
         an error."""
         return self._compiling.pop_ready()
 
-    def find_expired(self, now: float) -> list[tuple[EngineRequest, str]]:
+    def find_expired(self, now: float, *, has_free_slots: bool) -> list[tuple[EngineRequest, str]]:
         """Returns the requests that have exceeded their queue deadline, each with the message of
-        its failure."""
+        its failure. With free slots, a request waits for a prefix that another one computes, and
+        would fail for nothing: it only expires while its grammar is compiled."""
         expired = []
         for request in self.waiting:
             deadline_s = self._queue_limits.exceeded_deadline_s(
                 request.arrived_at, request.priority, now
             )
-            if deadline_s is not None:
-                is_compiling = request in self._compiling
+            is_compiling = request in self._compiling
+            if deadline_s is not None and (is_compiling or not has_free_slots):
                 missing = "Its grammar was not ready" if is_compiling else "No slot became free"
                 expired.append((request, f"{missing} within {deadline_s:g} seconds; try later."))
         return expired
