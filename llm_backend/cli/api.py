@@ -2,7 +2,7 @@
 
 import http.client
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
@@ -17,15 +17,26 @@ KEY_HINT = " Give the key by --api-key or OPENAI_API_KEY."
 
 
 class ApiRequestError(Exception):
-    """A request failed or could not be sent; the message is one sentence."""
+    """A request failed or could not be sent; the message is one sentence. `status` is that of the
+    answer, if it refuses the request."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Api:
     """The API at a base URL like `http://127.0.0.1:8000/v1`; each call opens a connection.
-    `key_hint` is added to the error of a missing or wrong key."""
+    `key_hint` is added to the error of a missing or wrong key; `headers` are sent as well."""
 
     def __init__(
-        self, base_url: str, key: str | None, timeout_s: float = 600, *, key_hint: str = KEY_HINT
+        self,
+        base_url: str,
+        key: str | None,
+        timeout_s: float = 600,
+        *,
+        key_hint: str = KEY_HINT,
+        headers: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:
         key = key and key.strip()
         if key and not (key.isascii() and key.isprintable()):
@@ -42,6 +53,7 @@ class Api:
         self._key = key
         self._timeout_s = timeout_s
         self._key_hint = key_hint
+        self._more_headers = {name.decode(): value for name, value in headers}
 
     def get(self, path: str) -> Any:
         """Returns the JSON at a path."""
@@ -82,7 +94,8 @@ class Api:
             is_answering = True
             if answer.status != 200:
                 hint = self._key_hint if answer.status == HTTPStatus.UNAUTHORIZED else ""
-                raise ApiRequestError(_reason(answer.status, answer.read()) + hint)
+                message = _reason(answer.status, answer.read()) + hint
+                raise ApiRequestError(message, status=answer.status)
             yield answer
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -94,9 +107,13 @@ class Api:
         finally:
             connection.close()
 
-    def _headers(self, data: bytes | None) -> dict[str, str]:
-        headers = {"content-type": "application/json"} if data is not None else {}
-        return headers | ({"authorization": f"Bearer {self._key}"} if self._key else {})
+    def _headers(self, data: bytes | None) -> dict[str, str | bytes]:
+        headers = dict[str, str | bytes](self._more_headers)
+        if data is not None:
+            headers["content-type"] = "application/json"
+        if self._key:
+            headers["authorization"] = f"Bearer {self._key}"
+        return headers
 
 
 def _no_base_url(text: str) -> ApiRequestError:

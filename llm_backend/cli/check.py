@@ -7,6 +7,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from llm_backend.operating_system import PROC, read_kernel_file, usable_cores
 from llm_backend.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
+    from llm_backend.backends.upstream.config import UpstreamConfig
     from llm_backend.engine.messages import ModelInfo
 
 _START_TIMEOUT_S = 60.0
@@ -264,18 +266,6 @@ def _routes(settings: Settings) -> str:
 
 def _upstreams(settings: Settings) -> Iterator[Finding]:
     from llm_backend.app.upstreams import upstream_configs
-    from llm_backend.backends.upstream.model_list import CHECKPOINTS_PATH
-    from llm_backend.cli.api import Api, ApiRequestError
-
-    def check_upstream(base_url: str, key: str | None, *, is_image_server: bool) -> str:
-        api = Api(base_url, key, _UPSTREAM_TIMEOUT_S, key_hint="")
-        try:
-            listed = api.get(CHECKPOINTS_PATH if is_image_server else "/models")
-            models = listed if isinstance(listed, list) else listed.get("data")
-            count = len(models or ())
-        except ApiRequestError as error:
-            raise _CheckFailed(str(error)) from error
-        return f"{base_url} serves {count} models."
 
     try:
         configs = upstream_configs(settings)
@@ -283,12 +273,39 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
         yield Finding(name="upstream", is_ok=False, sentence=str(error))
         return
     for one in configs:
-        check_one = functools.partial(
-            check_upstream, one.base_url, one.api_key, is_image_server=one.is_image_server
-        )
-        yield _run_check(f"upstream {one.name}", check_one)
+        yield _run_check(f"upstream {one.name}", functools.partial(_upstream, one))
     if not configs:
         yield Finding(name="upstream", is_ok=True, sentence=_no_upstream(settings))
+
+
+def _upstream(config: "UpstreamConfig") -> str:
+    """Request the list of models as the relay does, with the same address and headers."""
+    from llm_backend.backends.upstream.azure import azure_path, azure_query
+    from llm_backend.backends.upstream.config import UpstreamKind
+    from llm_backend.backends.upstream.http.session import configured_headers
+    from llm_backend.backends.upstream.model_list import list_address
+    from llm_backend.cli.api import Api, ApiRequestError
+
+    path, query = list_address(config)
+    if config.kind is UpstreamKind.AZURE:
+        path, query = azure_path(path, None), azure_query(query, config.api_version)
+    try:
+        headers = configured_headers(config)
+        api = Api(config.base_url, None, _UPSTREAM_TIMEOUT_S, key_hint="", headers=headers)
+        listed = api.get(f"{path}?{query}" if query else path)
+    except ApiRequestError as error:
+        if error.status == HTTPStatus.NOT_FOUND and not config.lists_models:
+            return f"{config.base_url} answers."  # the relay needs no list of it
+        raise _CheckFailed(str(error)) from error
+    except ValueError as error:  # its message may contain the key
+        raise _CheckFailed(
+            f"{config.base_url} cannot be requested: its port, its key or a header is invalid."
+        ) from error
+    if not config.lists_models:
+        return f"{config.base_url} answers."
+    models = listed.get("data") if isinstance(listed, dict) else listed
+    count = len(models) if isinstance(models, list) else 0
+    return f"{config.base_url} serves {count} models."
 
 
 def _no_upstream(settings: Settings) -> str:

@@ -6,11 +6,14 @@ import sys
 
 import pytest
 from msgspec.structs import replace
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from typer.testing import CliRunner
 
 from llm_backend.builtin import BUILTIN_PATH
 from llm_backend.cli import app
-from llm_backend.cli.check import describe_build, findings
+from llm_backend.cli.check import Finding, describe_build, findings
 from llm_backend.engine import EngineClient, EngineConfig
 from llm_backend.engine.messages import MissingKernels
 from llm_backend.engine.sampling.native_nucleus import NativeNucleus
@@ -20,7 +23,10 @@ from tests.engine.qwen_voice import write_qwen_voice
 from tests.media_files import wav
 from tests.tone_speakers import write_speakers
 from tests.tone_voice import write_voice
+from tests.upstream import served_in_thread
 from tests.whisper_models import require_transcription, write_whisper
+
+AZURE = "kind: azure, api_version: '2024-10-21', models: [gpt]"
 
 
 @pytest.fixture(autouse=True)
@@ -163,6 +169,76 @@ def test_check_reports_a_base_url_without_a_key_as_no_upstream(monkeypatch):
     assert (unset.is_ok, unset.sentence) == (True, "None is configured.")
     assert keyless.is_ok
     assert "OPENAI_BASE_URL needs an OPENAI_API_KEY" in keyless.sentence
+
+
+@pytest.mark.parametrize(
+    ("entry", "header", "target", "sentence"),
+    [
+        ("kind: anthropic", "x-api-key", "/v1/models?limit=1000", "serves 2 models."),
+        (AZURE, "api-key", "/v1/openai/models?api-version=2024-10-21", "answers."),
+        ("kind: openai", "authorization", "/v1/models", "serves 2 models."),
+    ],
+)
+def test_check_of_an_upstream_sends_the_key_as_the_relay_does(
+    tmp_path, entry: str, header: str, target: str, sentence: str
+):
+    key = "Bearer sk-secret" if header == "authorization" else "sk-secret"
+    with served_in_thread(model_list(target, {header: key})) as port:
+        found = upstream_finding(tmp_path, port, f"{entry}, api_key: sk-secret")
+        refused = upstream_finding(tmp_path, port, f"{entry}, api_key: sk-other")
+
+    assert (found.is_ok, found.sentence) == (True, f"http://127.0.0.1:{port}/v1 {sentence}")
+    assert (refused.is_ok, refused.sentence) == (False, "The key is wrong. (401)")
+
+
+def test_check_of_an_upstream_sends_its_configured_headers(tmp_path):
+    headers = {"x-key": "sk-secret", "anthropic-version": "2023-06-01"}
+    with served_in_thread(model_list("/v1/models?limit=1000", headers)) as port:
+        found = upstream_finding(tmp_path, port, "kind: anthropic, headers: {X-Key: sk-secret}")
+
+    assert (found.is_ok, found.sentence) == (True, f"http://127.0.0.1:{port}/v1 serves 2 models.")
+
+
+def test_check_passes_an_azure_upstream_without_a_list_of_models(tmp_path):
+    with served_in_thread(model_list("/nowhere", {"api-key": "sk-secret"})) as port:
+        found = upstream_finding(tmp_path, port, f"{AZURE}, api_key: sk-secret")
+        other = upstream_finding(tmp_path, port, "headers: {api-key: sk-secret}")
+
+    assert (found.is_ok, found.sentence) == (True, f"http://127.0.0.1:{port}/v1 answers.")
+    assert (other.is_ok, other.sentence) == (False, "There is no such path. (404)")
+
+
+@pytest.mark.parametrize(
+    ("port", "entry"), [("80000", "api_key: k"), ("8o", "api_key: k"), ("9", 'api_key: "sk-\\n1"')]
+)
+def test_check_of_an_unusable_upstream_fails_and_shows_no_key(tmp_path, port, entry):
+    found = upstream_finding(tmp_path, port, entry)
+
+    assert not found.is_ok
+    assert "sk-" not in found.sentence
+
+
+def upstream_finding(tmp_path, port: int | str, entry: str) -> Finding:
+    config = tmp_path / "config.yaml"
+    url = f"http://127.0.0.1:{port}/v1"
+    config.write_text(f"models: none\nbackends: [{{name: far, base_url: '{url}', {entry}}}]\n")
+    return next(one for one in findings(config) if one.name.startswith("upstream"))
+
+
+def model_list(target: str, headers: dict[str, str]) -> ASGIApp:
+    """Returns an upstream with two models, listed at this target for requests with these
+    headers."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        response = JSONResponse({"data": [{"id": "a"}, {"id": "b"}]})
+        if any(request.headers.get(name) != value for name, value in headers.items()):
+            response = JSONResponse({"error": {"message": "The key is wrong."}}, 401)
+        elif str(request.url).partition(request.url.netloc)[2] != target:
+            response = JSONResponse({"error": {"message": "There is no such path."}}, 404)
+        await response(scope, receive, send)
+
+    return answer
 
 
 def test_check_continues_after_a_failed_check(monkeypatch, tmp_path):

@@ -7,12 +7,13 @@ from typing import Any
 
 import orjson
 
+from llm_backend.backends.upstream.config import UpstreamConfig, UpstreamKind
 from llm_backend.errors import UpstreamFailed
 from llm_backend.json_types import JsonObject
 
 Models = list[JsonObject]
 
-CHECKPOINTS_PATH = "/sdapi/v1/sd-models"
+_CHECKPOINTS_PATH = "/sdapi/v1/sd-models"
 LIST_BYTES = 16 * 1024 * 1024
 _FAILURE_TTL_S = 2.0
 
@@ -43,6 +44,15 @@ class ModelList:
         has_failed = fetched.cancelled() or fetched.exception() is not None
         ttl_s = min(_FAILURE_TTL_S, self._ttl_s) if has_failed else self._ttl_s
         self._expires_at = fetched.get_loop().time() + ttl_s
+
+
+def list_address(config: UpstreamConfig) -> tuple[str, str]:
+    """Returns the path and the query of an upstream's list of models, before they are converted to
+    Azure's."""
+    if config.is_image_server:
+        return _CHECKPOINTS_PATH, ""
+    # Anthropic lists 20 models without a limit.
+    return "/models", "limit=1000" if config.kind is UpstreamKind.ANTHROPIC else ""
 
 
 def parse_models(status: int, body: bytes) -> Models:

@@ -40,9 +40,9 @@ from llm_backend.backends.upstream.http.translation import (
 )
 from llm_backend.backends.upstream.http.websocket import Socket, connect_socket
 from llm_backend.backends.upstream.model_list import (
-    CHECKPOINTS_PATH,
     LIST_BYTES,
     ModelList,
+    list_address,
     parse_checkpoints,
     parse_models,
 )
@@ -56,7 +56,6 @@ from llm_backend.backends.upstream.websockets import UpstreamSocket
 from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed, from_status
 from llm_backend.json_types import JsonObject
 
-_MODELS_QUERIES = {UpstreamKind.ANTHROPIC: b"limit=1000"}  # the default is 20
 _LIST_TIMEOUT_S = 5.0  # `GET /models` waits for the lists of all upstreams
 
 
@@ -293,12 +292,13 @@ class Upstream(UpstreamState):
         result.succeed()
 
     async def _fetch_models(self) -> list[JsonObject]:
+        path, query = list_address(self.config)
         try:
             async with asyncio.timeout(_LIST_TIMEOUT_S):
                 answer = await self.exchange(
                     method="GET",
-                    path=CHECKPOINTS_PATH if self.config.is_image_server else "/models",
-                    query=_MODELS_QUERIES.get(self.config.kind, b""),
+                    path=path,
+                    query=query.encode(),
                     headers=[(b"accept", b"application/json")],
                     body=b"",
                     expected=JSON_ONLY,
