@@ -1,7 +1,9 @@
 """WebSockets go to an upstream and back, message by message."""
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,7 +16,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from llm_backend.app import App
 from llm_backend.settings import load_settings
 from tests.patience import comes_true
-from tests.upstream import serving
+from tests.upstream import Connection, FakeUpstream, Message, serving
+
+WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+EMPTY_CLOSE = b"\x88\x00"
 
 
 class FarSocket:
@@ -67,12 +72,20 @@ class FarSocket:
 @contextlib.asynccontextmanager
 async def relayed_sockets(tmp_path, **more: Any) -> AsyncIterator[tuple[FarSocket, str]]:
     far = FarSocket()
-    async with serving(far, ws="auto") as far_port:
-        backends = [{"name": "far", "base_url": f"http://127.0.0.1:{far_port}/v1", "api_key": "k"}]
-        settings = {"models": (), "data_dir": tmp_path, "backends": backends, **more}
-        app = App(load_settings(settings))
-        async with app.open(), serving(app, ws="auto") as port:
-            yield far, f"http://127.0.0.1:{port}/v1"
+    async with (
+        serving(far, ws="auto") as far_port,
+        relayed_to(f"http://127.0.0.1:{far_port}/v1", tmp_path, **more) as url,
+    ):
+        yield far, url
+
+
+@contextlib.asynccontextmanager
+async def relayed_to(base_url: str, tmp_path, **more: Any) -> AsyncIterator[str]:
+    backends = [{"name": "far", "base_url": base_url, "api_key": "k"}]
+    settings = {"models": (), "data_dir": tmp_path, "backends": backends, **more}
+    app = App(load_settings(settings))
+    async with app.open(), serving(app, ws="auto") as port:
+        yield f"http://127.0.0.1:{port}/v1"
 
 
 @contextlib.asynccontextmanager
@@ -145,6 +158,29 @@ async def test_the_upstreams_goodbye_reaches_the_client(tmp_path):
         last = await socket.receive()
 
     assert (last.type, last.data, last.extra) == (WSMsgType.CLOSE, 4321, "enough")
+
+
+async def close_without_a_status(request: Message, connection: Connection) -> None:
+    (key,) = request.values(b"sec-websocket-key")
+    accept = base64.b64encode(hashlib.sha1(key + WEBSOCKET_GUID).digest())
+    await connection.send(
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        b"sec-websocket-accept: " + accept + b"\r\n\r\n" + EMPTY_CLOSE
+    )
+    await connection.is_gone(within_s=60)
+
+
+async def test_an_upstreams_close_without_a_status_is_a_normal_one_for_the_client(tmp_path):
+    async with (
+        FakeUpstream(answer=close_without_a_status) as far,
+        relayed_to(far.base_url, tmp_path) as url,
+        connected(f"{far.base_url}/realtime") as direct,
+        connected(f"{url}/realtime?model=m") as socket,
+    ):
+        sent, last = await direct.receive(), await socket.receive()
+
+    assert (sent.type, sent.data) == (WSMsgType.CLOSE, 0)
+    assert (last.type, last.data) == (WSMsgType.CLOSE, 1000)
 
 
 async def test_a_client_that_vanishes_frees_the_upstream(tmp_path):

@@ -45,6 +45,7 @@ class Socket:
         self._translation = translation
         self._on_close = once(on_close)
         self._reason = ""
+        self._is_closed_without_code = False
 
     @property
     def protocol(self) -> str | None:
@@ -56,6 +57,9 @@ class Socket:
                 message = await self._socket.receive()
                 if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
                     self._reason = str(message.extra or "")
+                    self._is_closed_without_code = (
+                        message.type is aiohttp.WSMsgType.CLOSE and message.data == 0
+                    )
                     break
                 yield message.data
             if message.type is aiohttp.WSMsgType.ERROR:
@@ -63,6 +67,8 @@ class Socket:
 
     @property
     def closing(self) -> CloseReason:
+        if self._is_closed_without_code:  # a normal close that aiohttp takes for a broken one
+            return CloseReason(code=aiohttp.WSCloseCode.OK)
         code = self._socket.close_code
         if code is None or code == aiohttp.WSCloseCode.ABNORMAL_CLOSURE:
             return CloseReason(code=aiohttp.WSCloseCode.BAD_GATEWAY)
