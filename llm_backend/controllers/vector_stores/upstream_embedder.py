@@ -1,6 +1,5 @@
 """Embedding model of an upstream, for vector stores."""
 
-import logging
 from collections.abc import Sequence
 
 import orjson
@@ -8,14 +7,13 @@ import orjson
 from llm_backend.access.usage.estimate import ESTIMATED_BYTES_PER_TOKEN
 from llm_backend.access.usage.usage_parser import parse_usage
 from llm_backend.backends.base import Meter
-from llm_backend.backends.upstream.upstream_errors import retry_after_s
+from llm_backend.backends.upstream.upstream_answer import UpstreamAnswer
+from llm_backend.backends.upstream.upstream_errors import read_error
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.relay.relay import Exchanger
 from llm_backend.controllers.services.embedders import TextEmbedder
-from llm_backend.errors import OUTAGE_RETRY_AFTER_S, ServiceUnavailable, UpstreamFailed
+from llm_backend.errors import OUTAGE_RETRY_AFTER_S, ApiError, ServiceUnavailable, UpstreamFailed
 from llm_backend.json_types import JsonMapping
-
-log = logging.getLogger(__name__)
 
 OPERATION = ("createEmbedding", "Embeddings")
 INPUT_LIMIT_TOKENS = 8000  # OpenAI's models read at most 8,191
@@ -39,7 +37,7 @@ class _UpstreamSource:
         return [-(-len(text.encode("utf-8", "replace")) // SAFE_BYTES_PER_TOKEN) for text in texts]
 
     async def vectors(self, texts: Sequence[str], meter: Meter | None) -> list[list[float]]:
-        """Returns the upstream's vectors. Raises `UpstreamFailed`, and errors of the exchange."""
+        """Returns the upstream's vectors. Raises as `embed_at`."""
         rows, tokens = await embed_at(self._upstream, {"model": self.name, "input": list(texts)})
         if meter is not None:
             meter.count_embedding(self.name, tokens)
@@ -50,8 +48,8 @@ async def embed_at(
     upstream: Exchanger, body: JsonMapping, *, name: str | None = None, fairness_key: str = ""
 ) -> tuple[list[list[float]], int]:
     """Returns the vectors of the texts in a body of `POST /embeddings`, and the number of tokens.
-    `name` is that of the upstream; with None, the model determines the upstream. Raises
-    `UpstreamFailed`, and errors of the exchange."""
+    `name` is that of the upstream; with None, the model determines the upstream. Raises the
+    upstream's refusal, `UpstreamFailed`, and errors of the exchange."""
     model, texts = body["model"], body["input"]
     relayed = await upstream.exchange(
         UpstreamRequest(
@@ -67,6 +65,8 @@ async def embed_at(
             streams=False,
         )
     )
+    if relayed.status != 200:
+        raise await _refusal(relayed)
     answer = bytearray()
     try:
         async for piece in relayed.body:
@@ -75,16 +75,18 @@ async def embed_at(
                 raise UpstreamFailed("The upstream's embeddings are too large.")
     finally:
         await relayed.aclose()
-    if relayed.status in (429, 503):
-        wait_s = retry_after_s(relayed)
-        raise ServiceUnavailable(
-            "The upstream is overloaded and embeds nothing now.",
-            retry_after_s=OUTAGE_RETRY_AFTER_S if wait_s is None else wait_s,
-        )
-    if relayed.status != 200:
-        log.warning("upstream_refused", extra={"status": relayed.status})
-        raise UpstreamFailed("The upstream did not embed the texts.")
     return _rows(bytes(answer), len(texts)), _tokens(bytes(answer), texts)
+
+
+async def _refusal(relayed: UpstreamAnswer) -> ApiError:
+    error = await read_error(relayed)
+    if relayed.status not in (429, 503):
+        return error
+    wait_s = error.retry_after_s
+    return ServiceUnavailable(
+        "The upstream is overloaded and embeds nothing now.",
+        retry_after_s=OUTAGE_RETRY_AFTER_S if wait_s is None else wait_s,
+    )
 
 
 def _tokens(answer: bytes, texts: Sequence[str]) -> int:

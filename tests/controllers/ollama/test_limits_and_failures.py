@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.controllers.relay.bridge.test_bridge import HEAD, chat_says, chunk
 from tests.gateway import backend, gateway
@@ -76,6 +77,40 @@ async def test_upstream_that_breaks_off_ends_a_stream_with_a_line(tmp_path: Path
 
     assert (status, first["done"]) == (200, False)
     assert "broke off" in last["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "given"), [("/api/embed", {"input": "Hi"}), ("/api/embeddings", {"prompt": "Hi"})]
+)
+@pytest.mark.parametrize("status", [400, 404, 413])
+async def test_embeddings_that_an_upstream_refuses_are_refused_without_fallback(
+    tmp_path: Path, path: str, given: Any, status: int
+) -> None:
+    refusal = b'{"error":{"message":"The text is too long."}}'
+    head = b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    first = FakeUpstream(answer=head % (status, len(refusal)) + refusal)
+    async with first, FakeUpstream() as second:
+        backends = [backend(first, "a", "one"), backend(second, "b", "two")]
+        async with gateway(tmp_path, backends=backends, routes={"far": "one, two"}) as served:
+            body = json.dumps({"model": "far", **given}).encode()
+            answer = await served.ask(post(body, path=path))
+
+    assert (answer.status, json.loads(answer.body)) == (status, {"error": "The text is too long."})
+    assert (len(first.requests), second.requests) == (1, [])
+
+
+async def test_embeddings_fall_back_from_an_upstream_that_rejects_the_key(tmp_path: Path) -> None:
+    head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    vectors = b'{"data":[{"index":0,"embedding":[0.6,0.8]}]}'
+    rejecting = FakeUpstream(answer=head % (b"401 X", 2) + b"{}")
+    sound = FakeUpstream(answer=head % (b"200 OK", len(vectors)) + vectors)
+    async with rejecting, sound:
+        backends = [backend(rejecting, "a", "one"), backend(sound, "b", "two")]
+        async with gateway(tmp_path, backends=backends, routes={"far": "one, two"}) as served:
+            body = json.dumps({"model": "far", "input": "Hi"}).encode()
+            answer = await served.ask(post(body, path="/api/embed"))
+
+    assert json.loads(answer.body)["embeddings"] == [[0.6, 0.8]]
 
 
 async def test_models_are_listed_beside_a_route_that_draws(tmp_path: Path) -> None:

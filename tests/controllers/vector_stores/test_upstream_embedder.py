@@ -8,7 +8,13 @@ import pytest
 from llm_backend.backends.upstream.upstream_answer import UpstreamAnswer
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.vector_stores.upstream_embedder import upstream_embedder
-from llm_backend.errors import ServiceUnavailable, UpstreamFailed
+from llm_backend.errors import (
+    InvalidRequest,
+    NotFound,
+    ServiceUnavailable,
+    TooLarge,
+    UpstreamFailed,
+)
 
 
 class Exchange:
@@ -71,6 +77,7 @@ async def test_a_long_text_of_blanks_has_a_vector() -> None:
     ("upstream", "error"),
     [
         (Exchange(status=500), UpstreamFailed),
+        (Exchange(status=204), UpstreamFailed),
         (Exchange(status=429), ServiceUnavailable),
         (Exchange(status=503), ServiceUnavailable),
         (Exchange(answer={"data": []}), UpstreamFailed),
@@ -80,6 +87,21 @@ async def test_a_long_text_of_blanks_has_a_vector() -> None:
 async def test_invalid_embeddings_are_an_upstream_failure(upstream, error) -> None:
     with pytest.raises(error):
         await upstream_embedder(upstream, "m").embed(["a"], None)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(400, InvalidRequest), (404, NotFound), (413, TooLarge)]
+)
+async def test_a_refusal_of_the_texts_is_the_error_of_the_request(status, error) -> None:
+    refusing = Exchange(status=status, answer={"error": {"message": "Too long.", "code": "long"}})
+
+    with pytest.raises(error) as refused:
+        await upstream_embedder(refusing, "m").embed(["a"], None)
+
+    assert (type(refused.value), refused.value.message, refused.value.code) == (
+        error, "Too long.", "long",
+    )  # fmt: skip
+    assert refusing.closed == 1
 
 
 @pytest.mark.parametrize(("headers", "wait_s"), [((), 5), (((b"retry-after", b"40"),), 40)])

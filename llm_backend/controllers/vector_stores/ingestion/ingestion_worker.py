@@ -28,6 +28,7 @@ from llm_backend.controllers.vector_stores.ingestion.completeness import mark_in
 from llm_backend.errors import (
     ApiError,
     InvalidRequest,
+    NotFound,
     RateLimited,
     ServiceUnavailable,
     UpstreamError,
@@ -145,6 +146,8 @@ class Ingestion:
             await self._fail(job, FileError(code="server_error", message=message))
         except UnsupportedFile as error:
             await self._fail(job, FileError(code="unsupported_file", message=str(error)))
+        except NotFound as error:  # the embedding model's upstream does not know it
+            await self._fail(job, FileError(code="server_error", message=str(error)))
         except (ExtractionError, InvalidRequest) as error:
             await self._fail(job, FileError(code="invalid_file", message=str(error)))
         except Missing:

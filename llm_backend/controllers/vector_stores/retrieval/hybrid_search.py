@@ -11,7 +11,7 @@ from llm_backend.controllers.services.vector_store_services import (
     translate_index_errors,
 )
 from llm_backend.controllers.vector_stores.ingestion.completeness import only_complete
-from llm_backend.errors import InvalidRequest
+from llm_backend.errors import InvalidRequest, NotFound, Unsupported
 from llm_backend.search import Condition, FusedPoint, ScoredPoint, Weights, fuse, query_keywords
 from llm_backend.store import Expired, StoredVectorStore
 from llm_backend.store.vector_stores import Attribute, FoundChunk
@@ -108,7 +108,10 @@ async def _vectors(
     vector_stores: VectorStoreServices, model: str, query: Query, meter: Meter | None
 ) -> Vectors:
     embedder = await vector_stores.embedders.get(model)
-    return await embedder.embed(query.texts, meter)
+    try:
+        return await embedder.embed(query.texts, meter)
+    except NotFound as error:  # of the model at its upstream; clients would miss the store
+        raise Unsupported(error.message) from error
 
 
 async def _chunks(

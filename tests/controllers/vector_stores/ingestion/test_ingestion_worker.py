@@ -25,7 +25,13 @@ from llm_backend.controllers.vector_stores.ingestion.ingestion_worker import (
     Removal,
 )
 from llm_backend.controllers.vector_stores.retrieval.hybrid_search import Query, search
-from llm_backend.errors import ServiceUnavailable, UpstreamFailed
+from llm_backend.errors import (
+    InvalidRequest,
+    NotFound,
+    ServiceUnavailable,
+    Unsupported,
+    UpstreamFailed,
+)
 from llm_backend.extraction import ExtractedText, Format, NotShort, ReaderKilled
 from llm_backend.search import Comparison, EmbeddedIndex, VectorIndex
 from llm_backend.search.base import IndexUnavailable, NoCollection
@@ -438,6 +444,46 @@ async def test_a_file_whose_model_is_unavailable_is_ingested_later(
 
     assert later.value.delay_s == delay_s
     assert (await stores.file("vs_1", "a")).status == "in_progress"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code"),
+    [
+        (InvalidRequest("The text is too long."), "invalid_file"),
+        (NotFound("The model `m` does not exist."), "server_error"),
+    ],
+)
+async def test_a_file_that_the_embedding_model_refuses_fails_with_the_reason(
+    jobs, stores, indexes, refusal, code
+) -> None:
+    shelf = vector_stores(stores, indexes[0], [refusal])
+    await add_store(stores, "a")
+
+    await take_in(jobs, shelf, {"a": "The gate opens."})
+
+    file = await stores.file("vs_1", "a")
+    assert file.error is not None
+    assert (file.status, file.error.code) == ("failed", code)
+    assert file.error.message == refusal.message
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [
+        (InvalidRequest("The query is too long."), InvalidRequest),
+        (NotFound("The model `m` does not exist."), Unsupported),  # no 404: the store exists
+    ],
+)
+async def test_a_search_whose_query_the_embedding_model_refuses_has_the_reason(
+    jobs, stores, indexes, refusal, error
+) -> None:
+    await add_store(stores, "a")
+    await take_in(jobs, vector_stores(stores, indexes[0]), {"a": "The gate opens."})
+
+    with pytest.raises(error, match=refusal.message) as refused:
+        await found(vector_stores(stores, indexes[0], [refusal]))
+
+    assert type(refused.value) is error
 
 
 class DownIndex:
