@@ -9,6 +9,8 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from llm_backend.access.limits.permission import check_tools
+from llm_backend.errors import Forbidden
 from tests.controllers.administration.conftest import ROOT_KEY, Client, served
 from tests.gateway import backend
 from tests.upstream import FakeUpstream
@@ -205,6 +207,31 @@ async def test_a_search_that_is_forbidden_is_so_as_an_option_of_a_chat_too(far):
 
     assert answer.status_code == 403
     assert answer.json()["error"]["param"] == "web_search_options"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "named"),
+    [
+        ({"mcp_servers": [{"type": "url", "url": "https://x", "name": "x"}]}, 403, "tool `mcp`"),
+        ({"tools": [{"type": "web_fetch_20250910", "name": "f"}]}, 403, "tool `web_search`"),
+        ({"MCP_servers": [{"type": "url"}]}, 400, "`MCP_servers` must be written"),
+    ],
+)
+async def test_tools_of_messages_that_are_forbidden_are_named(far, fields, status, named: str):
+    body = {"model": "good", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+    answer = await far.post("/messages", json={**body, **fields})
+
+    assert answer.status_code == status
+    assert named in answer.text
+    assert not far.upstream.requests
+
+
+async def test_code_execution_needs_the_permission_of_the_code_interpreter():
+    body = {"tools": [{"type": "code_execution_20250825", "name": "code_execution"}]}
+
+    with pytest.raises(Forbidden) as refused:
+        check_tools(body, frozenset({"code_interpreter"}))
+    assert refused.value.param == "tools[0]"
 
 
 TWICE = [

@@ -325,11 +325,11 @@ def test_echo_returns_the_prompt_first_with_its_logprobs():
 
 
 @pytest.mark.parametrize("adds_space", [True, False])
-def test_tokens_of_an_echo_begin_where_they_are_in_the_text(adds_space):
+def test_tokens_of_an_echo_begin_where_they_are_in_the_text(monkeypatch, adds_space):
     bench = Bench()
     prompt = [END, *map(LETTERS.index, " abc" if adds_space else "abc")]
     if adds_space:
-        bench.model.vocabulary.prompt_tokens = lambda *_, **__: prompt
+        monkeypatch.setattr(bench.model.vocabulary, "prompt_tokens", lambda *_, **__: prompt)
     command = generate(
         "abc" if adds_space else prompt,
         echo=True, max_tokens=2, sampling=Sampling(temperature=0, logprobs=0),

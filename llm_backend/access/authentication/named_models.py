@@ -7,7 +7,9 @@ from typing import Any
 _FREE = frozenset(
     {
         "arguments",
+        "chat_template_kwargs",
         "headers",
+        "input_examples",
         "input_schema",
         "item",
         "item_schema",

@@ -21,7 +21,9 @@ from llm_backend.errors import Forbidden, InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
 
 _MODEL_FIELDS = frozenset({"model", "session"})  # fields of forms
-_CHECKED_FIELDS = frozenset({"tools", "type", "web_search_options", "session", "response", "store"})
+_CHECKED_FIELDS = frozenset(
+    {"tools", "type", "web_search_options", "mcp_servers", "session", "response", "store"}
+)
 # The prefix of a hosted tool's type -> the permission that the tool needs.
 _PERMISSIONS = {
     "file_search": "file_search",
@@ -29,6 +31,8 @@ _PERMISSIONS = {
     "image_generation": "image_generation",
     "mcp": "mcp",
     "code_interpreter": "code_interpreter",
+    "web_fetch": "web_search",  # this and the next are Anthropic's
+    "code_execution": "code_interpreter",
 }
 
 
@@ -163,6 +167,8 @@ def check_tools(body: JsonMapping, forbidden: frozenset[str]) -> None:
     the request, and of the session or the response that the request creates."""
     if "web_search" in forbidden and body.get("web_search_options") is not None:
         raise _tool_not_allowed("web_search", "web_search_options")
+    if "mcp" in forbidden and body.get("mcp_servers"):  # Anthropic's
+        raise _tool_not_allowed("mcp", "mcp_servers")
     for prefix, _, tools in _objects_with_tools(body):
         for index, tool in enumerate(tools):
             type = tool.get("type") if isinstance(tool, dict) else None

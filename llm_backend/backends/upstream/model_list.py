@@ -14,6 +14,7 @@ from llm_backend.json_types import JsonObject
 Models = list[JsonObject]
 
 _CHECKPOINTS_PATH = "/sdapi/v1/sd-models"
+_LATEST_TIME_S = 1 << 33  # in the year 2242
 LIST_BYTES = 16 * 1024 * 1024
 _FAILURE_TTL_S = 2.0
 
@@ -56,13 +57,14 @@ def list_address(config: UpstreamConfig) -> tuple[str, str]:
 
 
 def parse_models(status: int, body: bytes) -> Models:
-    """Parses a list of models. Raises `UpstreamFailed` if it is invalid."""
+    """Parses a list of models; a time that is missing or out of range is 0. Raises
+    `UpstreamFailed` if it is no list."""
     listed = _parse(status, body)
     data = listed.get("data") if isinstance(listed, dict) else None
     if not isinstance(data, list):
         raise UpstreamFailed(f"The upstream gave no list of models (status {status}).")
     return [
-        _from_anthropic(model) if model.get("type") == "model" else model
+        _from_anthropic(model) if model.get("type") == "model" else _with_time(model)
         for model in data
         if isinstance(model, dict) and isinstance(model.get("id"), str)
     ]
@@ -96,6 +98,13 @@ def _parse(status: int, body: bytes) -> object:
         return orjson.loads(body) if status == 200 else None
     except orjson.JSONDecodeError:
         return None
+
+
+def _with_time(model: JsonObject) -> JsonObject:
+    created_at = model.get("created")
+    if isinstance(created_at, int | float) and 0 <= created_at < _LATEST_TIME_S:
+        return {**model, "created": int(created_at)}
+    return {**model, "created": 0}
 
 
 def _from_anthropic(model: JsonObject) -> JsonObject:

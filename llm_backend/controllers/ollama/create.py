@@ -24,6 +24,7 @@ from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Forbidden, UnsupportedField
+from llm_backend.json_types import JsonMapping
 from llm_backend.offload import offload
 from llm_backend.sse import NDJSON
 
@@ -74,12 +75,24 @@ async def _answer(
                 "does not translate; leave `logprobs` out.",
                 param="logprobs",
             )
+        else:
+            model = model.with_body(_with_loose_schema(request.body))
         lines = OllamaLines(body["model"], is_chat=is_chat, shows_reasoning=think is not False)
         return await answer_translated(
             services, request, model, lines, streams=streams(body), rename=partial(field_of, body)
         )
 
     return await answer_by_route(services, chat_request, local=answer, bridged=answer)
+
+
+def _with_loose_schema(body: JsonMapping) -> JsonMapping:
+    """Returns a chat's body with a schema that is not strict: OpenAI's strict schemas require all
+    properties and forbid others, which Ollama's need not do."""
+    form = body.get("response_format")
+    if not form or form["type"] != "json_schema":
+        return body
+    loose = {**form, "json_schema": {**form["json_schema"], "strict": False}}
+    return {**body, "response_format": loose}
 
 
 async def _load_or_unload(services: Services, request: ApiRequest, *, is_chat: bool) -> Response:

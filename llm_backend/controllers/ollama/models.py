@@ -103,9 +103,7 @@ async def show_ollama_model(services: Services, request: ApiRequest) -> Response
 async def _entry(card: JsonMapping, model: LocalModel | None) -> JsonObject:
     """Returns the entry of a list; facts of the file are known of local models only."""
     header = await model.file_header() if model else None
-    created_at = card.get("created")
-    if not isinstance(created_at, int) or not 0 <= created_at < _LATEST_TIME_S:
-        created_at = 0  # an upstream may report any number
+    created_at = card["created"]
     identity = f"{card['id']} {created_at}"
     return {
         "name": card["id"],

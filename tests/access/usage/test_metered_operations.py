@@ -75,6 +75,8 @@ def test_models_are_found_outside_free_content_of_clients():
         "text": {"format": {"schema": {"examples": [{"model": "no"}]}}},
         "data_source": {"source": {"content": [{"item": {"model": "no"}}]}},
         "messages": [{"content": [{"model": "no"}]}],
+        "functions": [{"input_examples": [{"model": "no"}]}],
+        "chat_template_kwargs": {"model": "no"},
     }
 
     assert list(find_named_models(body)) == ["a", "z", "b", "c"]

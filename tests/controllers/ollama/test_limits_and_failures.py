@@ -124,3 +124,17 @@ async def test_models_are_listed_beside_a_route_that_draws(tmp_path: Path) -> No
     assert answer.status == 200
     assert "chatter" in [one["name"] for one in json.loads(answer.body)["models"]]
     assert b"drawer" not in answer.body
+
+
+async def test_schema_is_not_strict_at_an_upstream(tmp_path: Path) -> None:
+    fake = FakeUpstream(answer=chat_says({"role": "assistant"}, {"content": "{}"}))
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}}
+    async with fake:
+        backends = [backend(fake, "a", wire="chat")]
+        async with gateway(tmp_path, backends=backends) as served:
+            body = json.dumps({**HELLO, "format": schema}).encode()
+            await served.ask(post(body, path="/api/chat"))
+
+    form = json.loads(fake.requests[-1].body)["response_format"]["json_schema"]
+    assert form["schema"] == schema
+    assert not form["strict"]

@@ -41,6 +41,7 @@ class MessageReader:
         self._usage: dict[str, int] = {}
         self._text_bytes = 0
         self._calls = 0
+        self._is_call_empty = False  # the call in progress has no arguments yet
         self._is_in_unknown = False
         self._has_reason = False
 
@@ -62,6 +63,8 @@ class MessageReader:
             yield from self._begin(object_in(event, "content_block"))
         elif kind == "content_block_delta":
             yield from self._delta(object_in(event, "delta"))
+        elif kind == "content_block_stop":
+            yield from self._end_call()
         elif kind == "message_delta":
             yield from self._reason(object_in(event, "delta"))
         elif kind == "message_stop":
@@ -87,6 +90,7 @@ class MessageReader:
 
     def _begin(self, block: JsonMapping) -> Iterator[ChatDelta]:
         """Yields the beginning of a block, which may be the whole block."""
+        yield from self._end_call()
         kind = required_text(block, "type")
         self._is_in_unknown = False
         if kind == "tool_use":
@@ -109,7 +113,15 @@ class MessageReader:
             arguments=arguments.decode(),
         )
         self._calls += 1
+        self._is_call_empty = not arguments
         yield ChatDelta(choice=0, tool_calls=[call])
+
+    def _end_call(self) -> Iterator[ChatDelta]:
+        """Yields the arguments of a call that has none: clients parse them as JSON."""
+        if self._is_call_empty:
+            self._is_call_empty = False
+            call = ToolCall(index=self._calls - 1, arguments="{}")
+            yield ChatDelta(choice=0, tool_calls=[call])
 
     def _delta(self, delta: JsonMapping) -> Iterator[ChatDelta]:
         kind = text(delta, "type")
@@ -119,6 +131,7 @@ class MessageReader:
             arguments = text(delta, "partial_json")
             self._text_bytes += len(arguments.encode())
             if arguments:
+                self._is_call_empty = False
                 call = ToolCall(index=self._calls - 1, arguments=arguments)
                 yield ChatDelta(choice=0, tool_calls=[call])
         elif kind == "input_json_delta":
@@ -134,6 +147,7 @@ class MessageReader:
     def _reason(self, fields: JsonMapping) -> Iterator[ChatDelta]:
         """Yields the finish reason, once: a message may have several `message_delta` events, and
         only some of them have it."""
+        yield from self._end_call()
         reason = text(fields, "stop_reason")
         if not reason or self._has_reason:
             return

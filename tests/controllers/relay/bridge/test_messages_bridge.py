@@ -166,7 +166,7 @@ async def test_tools_are_called_and_their_results_are_one_message(tmp_path):
         await client.chat.completions.create(model="far", messages=turns, tools=[WEATHER])
 
     assert [call.to_dict()["function"] for call in message.tool_calls or ()] == [
-        {"name": "weather", "arguments": '{"a": 1}'}, {"name": "weather", "arguments": ""},
+        {"name": "weather", "arguments": '{"a": 1}'}, {"name": "weather", "arguments": "{}"},
     ]  # fmt: skip
     assert first.choices[0].finish_reason == "tool_calls"
     asked, again = sent_to(fake, "createAnthropicMessage")
