@@ -24,8 +24,8 @@ __all__ = [
     "write_whisper",
 ]
 
-Said = tuple[float, str, float]
-"""Start in seconds, words, end in seconds."""
+Said = tuple[float, str, float | None]
+"""Start in seconds, words, end in seconds; None if the model does not end the segment."""
 
 HELLO: Sequence[Said] = ((0.0, "Hello world.", 2.0), (2.0, "Grüße an alle!", 3.5))
 
@@ -120,7 +120,8 @@ def _script(says: Sequence[Said], words: Sequence[bytes], shift: int) -> Mapping
     for start_s, text, end_s in says:
         tokens.append(_BEGIN + shift + round(start_s * 50))
         tokens += [words.index(b" " + word.encode()) for word in text.split()]
-        tokens.append(_BEGIN + shift + round(end_s * 50))
+        if end_s is not None:
+            tokens.append(_BEGIN + shift + round(end_s * 50))
     first = 3 if shift else 1
     return {first + at: token for at, token in enumerate(tokens)}
 

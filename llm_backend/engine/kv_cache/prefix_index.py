@@ -122,10 +122,14 @@ class PrefixIndex:
             if other.name not in self._read and other.tokens < entry.tokens
         ]
 
-    def find_removable(self, entry: PrefixEntry, retained: abc.Collection[str]) -> list[str] | None:
+    def find_removable(
+        self, entry: PrefixEntry, retained: abc.Collection[str], *, can_roll_back: bool
+    ) -> list[str] | None:
         """Returns the names of entries to remove for a new one: those that it replaces, and those
-        evicted for its size. None if that does not suffice without the `retained` ones."""
-        replaced = [name for name in self.find_replaced(entry) if name not in retained]
+        evicted for its size. None if that does not suffice without the `retained` ones. Without
+        `can_roll_back` it replaces none: a longer state does not serve a chat that departs."""
+        replaced = self.find_replaced(entry) if can_roll_back else []
+        replaced = [name for name in replaced if name not in retained]
         freed = sum(self._entries[name].size for name in replaced)
         evicted = self.find_evictable(entry.size - freed, {*retained, *replaced})
         return None if evicted is None else [*replaced, *evicted]

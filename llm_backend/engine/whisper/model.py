@@ -39,7 +39,7 @@ from llm_backend.engine.whisper.library import (
 from llm_backend.model_files import HeaderError, read_whisper_header
 
 _LEAST_SAMPLES = SAMPLES_HZ  # input is padded to it: the native code ignores short input
-_LEAST_END_S = 1.0  # below it, the whole window counts as transcribed
+_LEAST_END_S = 1.0  # of a window, so that the transcript proceeds
 _CENTI = 100  # native times are hundredths of a second
 
 # The native tokenizer recurses for each character of a word, and its time grows with the square of
@@ -165,13 +165,13 @@ class WhisperModel:
         count = self._library.whisper_full_n_segments(self._context)
         segments = [self._segment(at, length_s, language, command) for at in range(count)]
         is_cut = begun > 1 and not command.is_last
-        end_s = segments[-1].end_s if is_cut and segments else length_s
+        end_s = max(segments[-1].end_s, _LEAST_END_S) if is_cut and segments else length_s
         return Transcribed(
             id=command.id,
             segments=segments,
             language=language,
             language_name=self._language_name(),
-            end_s=end_s if end_s >= _LEAST_END_S else length_s,
+            end_s=min(end_s, length_s),
         )
 
     def _params(self, command: Transcribe) -> FullParams:

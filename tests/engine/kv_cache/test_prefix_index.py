@@ -93,7 +93,12 @@ def test_prefix_index_counts_the_size_of_replaced_files():
     chat, other = entry(text([1, 2]), 200), entry(text([3]), 100)
     files = index(other, chat, limit_bytes=350)
 
-    assert files.find_removable(entry(text([1, 2, 3]), 250), retained=()) == [chat.name]
-    assert files.find_removable(entry(text([1, 2, 3]), 260), retained=()) == [chat.name, other.name]
-    assert files.find_removable(entry(text([1, 2, 3]), 260), retained={other.name}) is None
+    def removable(size, *retained: str, can_roll_back: bool = True):
+        new = entry(text([1, 2, 3]), size)
+        return files.find_removable(new, retained, can_roll_back=can_roll_back)
+
+    assert removable(250) == [chat.name]
+    assert removable(260) == [chat.name, other.name]
+    assert removable(260, other.name) is None
+    assert removable(150, can_roll_back=False) == [other.name]
     assert len(files) == 2

@@ -62,6 +62,16 @@ async def test_a_window_has_segments_words_and_its_language(engine):
     assert (answer.language, answer.language_name, answer.end_s) == ("de", "german", 30)
 
 
+async def test_a_window_that_is_cut_early_continues_a_second_after_its_begin(tmp_path):
+    path = write_whisper(tmp_path / "short.bin", [(0.0, "Hello", 0.5), (0.5, "world", None)])
+    async with EngineClient(config(path)) as one:
+        await one.ready()
+        answer = await one.transcribe(window(noise(30), is_last=False))
+
+    assert spoken(answer) == [(0.0, "Hello", 0.5)]
+    assert answer.end_s == 1
+
+
 @pytest.mark.parametrize(
     ("has_gpu", "gpu_layers", "learns"), [(False, None, True), (True, None, False), (True, 0, True)]
 )

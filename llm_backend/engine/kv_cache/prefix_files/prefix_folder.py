@@ -93,16 +93,26 @@ class PrefixFolder:
         """True if a file with a state of this size would be larger than all files may be."""
         return file_bytes(len(tokens), state_bytes) > self._limits.bytes
 
-    def has_room(self, tokens: list[int], state_bytes: int, retained: Collection[str]) -> bool:
+    def has_room(
+        self,
+        tokens: list[int],
+        state_bytes: int,
+        retained: Collection[str],
+        *,
+        can_roll_back: bool = True,
+    ) -> bool:
         """True if `write` would write a file with a state of this size."""
         entry = self._entry(tokens, file_bytes(len(tokens), state_bytes))
-        return self.index.find_removable(entry, retained) is not None
+        removed = self.index.find_removable(entry, retained, can_roll_back=can_roll_back)
+        return removed is not None
 
-    def write(self, prefix: Prefix, retained: Collection[str]) -> "Future[PrefixEntry] | None":
+    def write(
+        self, prefix: Prefix, retained: Collection[str], *, can_roll_back: bool = True
+    ) -> "Future[PrefixEntry] | None":
         """Begins to write a file, after removing the files that it replaces or evicts; the future
         may raise `OSError`. None if the size limit would require eviction of `retained` files."""
         entry = self._entry(prefix.tokens, file_bytes(len(prefix.tokens), prefix.state.size))
-        evicted = self.index.find_removable(entry, retained)
+        evicted = self.index.find_removable(entry, retained, can_roll_back=can_roll_back)
         if evicted is None:
             return None
         return self._executor.submit(self._write, prefix, entry, self._remove_from_index(evicted))

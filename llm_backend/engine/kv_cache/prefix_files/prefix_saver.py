@@ -100,11 +100,15 @@ class PrefixSaver:
         state_bytes = self._model.state_bytes(slot.slot)
         if self._folder.exceeds_limit(slot.tokens, state_bytes):
             return False
-        self._has_space = self._folder.has_room(slot.tokens, state_bytes, self._retained)
+        self._has_space = self._folder.has_room(
+            slot.tokens, state_bytes, self._retained, can_roll_back=self._cache.can_roll_back
+        )
         if not self._has_space:  # checked first, because a state can take as much memory as a model
             return False
         prefix = Prefix(tokens=list(slot.tokens), state=self._model.state(slot.slot))
-        self._writing = self._folder.write(prefix, self._retained)
+        self._writing = self._folder.write(
+            prefix, self._retained, can_roll_back=self._cache.can_roll_back
+        )
         self._has_space = self._writing is not None
         return self._has_space
 

@@ -12,7 +12,7 @@ import pytest
 
 from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder, open_folder
-from llm_backend.engine.messages import Adapter, LoadModel, PrefixLimits
+from llm_backend.engine.messages import PREFIX_BLOCK, Adapter, LoadModel, PrefixLimits
 from llm_backend.engine.model import LoadError
 from tests.engine.fakes import load_command
 
@@ -181,3 +181,17 @@ def test_prefix_folder_that_cannot_be_used_is_an_error(begin, tmp_path):
 
     with pytest.raises(LoadError, match=r"prefix files cannot be stored in .*kept"):
         open_folder(begin, "1")
+
+
+@pytest.mark.parametrize("can_roll_back", [True, False])
+def test_longer_state_replaces_a_shorter_one_if_it_can_be_truncated(begin, can_roll_back):
+    folder = opened(begin)
+    turns = [[1] * 400, [1] * 400 + [2] * 200]
+    for tokens in turns:
+        kept = Prefix(tokens=tokens, state=np.zeros(8, dtype=np.uint8))
+        folder.index.add(folder.write(kept, (), can_roll_back=can_roll_back).result(10))
+
+    assert len(files(begin)) == (1 if can_roll_back else 2)
+    edited = folder.index.match([1] * 400 + [3] * 60, can_roll_back=can_roll_back)
+    assert edited is not None
+    assert edited.tokens == 400 - 400 % PREFIX_BLOCK if can_roll_back else 400
