@@ -18,7 +18,7 @@ from llm_backend.errors import (
     ServiceUnavailable,
 )
 from llm_backend.metrics import Metrics
-from llm_backend.stream_ending import SentEvents
+from llm_backend.stream_ending import SentAnswer
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class AbortedStreams:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        sent = SentEvents(scope["path"])
+        sent = SentAnswer(scope["path"])
 
         def watch(message: Message) -> Awaitable[None]:
             sent.record(message)

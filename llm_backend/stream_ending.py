@@ -59,7 +59,7 @@ class StreamEnding:
         return (b"\n" if self._has_lines else b"\n\n") + event
 
 
-class SentEvents:
+class SentAnswer:
     """Tracks the ASGI messages of an answer, for a caller that may have to abort it."""
 
     def __init__(self, path: str) -> None:

@@ -129,7 +129,7 @@ class Registry:
             raise self._not_served(name)
         return (image,)  # its controller answers that this model only draws
 
-    def knows(self, name: str) -> bool:
+    def is_own_name(self, name: str) -> bool:
         """Returns True if a local model or a route has this name."""
         return self._own(name) is not None or name in self._routes
 
@@ -167,7 +167,7 @@ class Registry:
         if self._image_servers is None:
             return []
         listed = await self._image_servers.models()
-        return [one for one in listed if not self.knows(one.get("id", ""))]
+        return [one for one in listed if not self.is_own_name(one.get("id", ""))]
 
     def for_model(self, name: str, operation: Sequence[str] = ()) -> LocalModel | None:
         """Returns the first target of a name if it is a local model; None if it is an upstream.
@@ -232,7 +232,7 @@ class Registry:
             return images
         named = {one["id"] for one in images}
         listed = [one for one in await self._upstreams.models() if one.get("id", "") not in named]
-        return [*(one for one in listed if not self.knows(one.get("id", ""))), *images]
+        return [*(one for one in listed if not self.is_own_name(one.get("id", ""))), *images]
 
     def _image_model(self, name: str, operation: Sequence[str]) -> ImageServerModel | None:
         servers = self._image_servers

@@ -43,7 +43,7 @@ from llm_backend.engine.scheduling.scoring_request import PathScorer, PrefixPref
 from llm_backend.engine.scheduling.slot_cells import SlotCells
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.draft_source import DraftSource
-from llm_backend.engine.speculation.snapshot_drafts import can_share_snapshots, level_drafts
+from llm_backend.engine.speculation.snapshot_drafts import is_single_part, level_drafts
 from llm_backend.engine.speculation.speculative_decoding import SpeculativeDecoding
 from llm_backend.engine.statistics import PassMeter
 from llm_backend.engine.worker_engine import WorkerEngine
@@ -332,7 +332,7 @@ class Generator(WorkerEngine):
             return scheduled
         capacity = self._scheduler.draft_capacity(scheduled)
         needs_snapshots = not self._model.can_roll_back and self._model.rollback_tokens > 0
-        if needs_snapshots and not can_share_snapshots(scheduled):
+        if needs_snapshots and not is_single_part(scheduled):
             return scheduled
         drafted = self._speculation.add_drafts(scheduled, lookup_drafters, capacity)
         return level_drafts(drafted) if needs_snapshots else drafted

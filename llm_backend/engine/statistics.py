@@ -47,7 +47,7 @@ class PassMeter:
         self._seconds = statistics.busy_s - statistics.media_s
 
     def newest(self) -> tuple[int, float] | None:
-        """Tokens and seconds of the pass since the last call; None unless it was exactly one.
+        """Tokens and seconds of the pass since the last call; None if there was none, or several.
         The time of images and audio is not included."""
         now = self._statistics
         passes, tokens, seconds = self._passes, self._tokens, self._seconds

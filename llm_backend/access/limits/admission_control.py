@@ -32,7 +32,7 @@ from llm_backend.errors import ClientGone, DeadlineExceeded, ModelNotFound
 from llm_backend.fair_queue import FairSemaphore
 from llm_backend.offload import offload
 from llm_backend.store import as_owner
-from llm_backend.stream_ending import SentEvents
+from llm_backend.stream_ending import SentAnswer
 
 
 class AdmissionControl:
@@ -217,7 +217,7 @@ class AdmissionControl:
         if self._run_deadline_s is None:
             await send_response(request, response)
             return
-        sent = SentEvents(request.operation.path)
+        sent = SentAnswer(request.operation.path)
 
         def follow(message: Message) -> Awaitable[None]:
             sent.record(message)

@@ -111,8 +111,8 @@ class PermissionChecks:
         """Raises `Forbidden` for any model or tool in the body that the project may not use, also
         for one within a session, a grader or an image tool. If models or tools are restricted,
         raises `InvalidRequest` for a duplicate JSON key, because the upstream might read the other
-        value; if tools or storage are, for a name in another case, because some upstreams read
-        names without regard to case."""
+        value; if tools or storage are, for a name such as `Tools` or `STORE`, because some
+        upstreams ignore case."""
         if raw_body and (project.models is not None or project.forbidden_tools):
             check_duplicate_keys(raw_body)
         if project.models is not None:

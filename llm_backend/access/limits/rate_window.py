@@ -77,7 +77,7 @@ class RateLimitWindow:
     def remaining(self) -> int:
         """The unused amount of this window, as far as this server knows: what is left of the limit
         or, once no more can be granted, of the server's grants. After the database has refused an
-        amount, it is also less than the grants and that amount: so much would be refused again."""
+        amount beyond the grants, it is less than both together, which would be refused again."""
         known = self.granted if self.is_fully_granted else self.limit
         if self.refused_at:
             known = min(known, self.granted + self.refused_amount - 1)

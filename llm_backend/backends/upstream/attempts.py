@@ -23,9 +23,9 @@ from llm_backend.errors import ServiceUnavailable, UpstreamError
 class Attempts:
     """State of one request's attempts: the upstreams that may answer it, and those tried.
 
-    The pool of a single process asks for upstreams `with_free_permit`. A `PermitClient`, whose
-    permits several processes share, asks for those `not_ejected`, and then whether the request
-    still `accepts` the one that has a permit."""
+    With one process, the pool takes an upstream `with_free_permit`. With several, `PermitClient`
+    requests a permit of one of the `candidates` from the permit server, and then checks that it
+    `may_still_use` that one, which may have been ejected while the request waited."""
 
     request: UpstreamRequest
     upstreams: list[Upstream]
@@ -45,15 +45,16 @@ class Attempts:
         """Seconds to wait for a permit: the longest `connect_timeout_s` of the upstreams."""
         return max(one.config.connect_timeout_s for one in self.upstreams)
 
-    def not_ejected(self) -> list[Upstream]:
-        """Returns the upstreams that are not ejected; of these only the untried ones, if any.
+    def candidates(self) -> list[Upstream]:
+        """Returns the upstreams to choose from: those that are not ejected, and of these only the
+        untried ones, if any.
 
         If every upstream is ejected, all are returned: trying an ejected upstream is better than a
         503 without a try. Raises `ServiceUnavailable` instead if another backend can answer."""
         upstreams = self._available
         return [one for one in upstreams if one.name not in self.tried] or upstreams
 
-    def accepts(self, upstream: Upstream) -> bool:
+    def may_still_use(self, upstream: Upstream) -> bool:
         """Returns True if this upstream is not ejected, or all are."""
         now_s = asyncio.get_running_loop().time()
         return upstream.health.admits(now_s) or not any(

@@ -53,7 +53,7 @@ _ANSWER_NAMES = frozenset(
 )
 _ANSWER_PREFIXES = (b"openai-", b"x-ratelimit-")
 
-# No setting can add these; those that the lists above contain pass all the same.
+# `pass_headers` may not name these; some of them are in the lists above, and pass by those.
 _NOT_ADDABLE = frozenset(
     {
         b"alt-svc",

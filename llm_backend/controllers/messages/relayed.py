@@ -129,7 +129,7 @@ class MessageObserver(AnswerObserver):
                 raise UpstreamFailed("The upstream sent an event that is not an object.")
             reader = self._reader
             if self._is_broken:
-                reader.count(event)  # of the events after a broken one, only usage is read
+                reader.read_usage(event)  # of the events after a broken one, only usage is read
                 return
             for delta in reader.read_whole(event) if is_whole else reader.read(event):
                 self.has_answer = True

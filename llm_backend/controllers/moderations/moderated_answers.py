@@ -65,7 +65,7 @@ def _blocks(config: "api.ModerationConfigParam | None") -> bool:
 
 
 def _find_judge(registry: Registry, name: str, configured: str | None) -> LocalModel:
-    if name in OPENAIS_MODELS and not registry.knows(name):
+    if name in OPENAIS_MODELS and not registry.is_own_name(name):
         if configured is None:
             raise UnsupportedField(
                 "No model is configured for moderation: set `moderation_model` "

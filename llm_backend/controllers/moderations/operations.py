@@ -71,7 +71,7 @@ def moderation_model_name(services: Services, body: "api.CreateModerationRequest
     Raises `Unsupported` if there is neither such a model nor an upstream.
     """
     name = str(body.get("model") or OPENAIS_MODELS[0])
-    if name not in OPENAIS_MODELS or services.registry.knows(name):
+    if name not in OPENAIS_MODELS or services.registry.is_own_name(name):
         return name
     if services.settings.moderation_model is not None and not _needs_upstream(services, name, body):
         return services.settings.moderation_model

@@ -28,5 +28,5 @@ def known_name(services: Services, name: str) -> str:
     """Returns a model's name without `:latest` if this server knows only that; checks no
     permission."""
     plain = name.removesuffix(_TAG)
-    knows = services.registry.knows
-    return plain if not knows(name) and knows(plain) else name
+    is_own = services.registry.is_own_name
+    return plain if not is_own(name) and is_own(plain) else name

@@ -39,7 +39,7 @@ def capabilities_of(services: Services) -> Capabilities:
     voiceless_reason = None
     if model == BUILTIN_VOICE:
         voiceless_reason = "This server has no voice." if voice is None else voice.missing
-    elif not services.registry.knows(model) and services.upstreams is None:
+    elif not services.registry.is_own_name(model) and services.upstreams is None:
         voiceless_reason = f"No model `{model}` reads answers aloud here."
     return Capabilities(
         speech_model=model,

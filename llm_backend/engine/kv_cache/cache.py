@@ -261,7 +261,7 @@ class Cache:
         """Plans the copy of all cells of `slot` to a less recently used slot; none if its tokens
         beyond the first `kept` are disposable. The copy never overwrites `protected`, whose cells
         are copied to `slot` next."""
-        victim = self._victim(slot, kept, protected)
+        victim = self._backup_slot(slot, kept, protected)
         if victim is None:
             self._record_overwritten(slot, kept)
             return ()
@@ -289,8 +289,9 @@ class Cache:
             max(_MINIMUM_COPY_COST, len(source.tokens) // _CELLS_COPIED_PER_TOKEN),
         )
 
-    def _victim(self, slot: _Slot, kept: int, protected: _Slot) -> _Slot | None:
-        """Returns the slot to be overwritten by a copy of `slot`; None if `slot` is not copied."""
+    def _backup_slot(self, slot: _Slot, kept: int, protected: _Slot) -> _Slot | None:
+        """Returns the less recently used slot that takes a backup of `slot`; None if that needs no
+        backup, or no slot can take it."""
         if not self.can_roll_back or self._is_disposable(slot, kept):
             return None
         older = [

@@ -53,7 +53,7 @@ class GeneratedTokens:
 
     def add(self, prompt: Tokenization, answer: abc.Sequence[int]) -> None:
         """Stores a chat without media, whose `answer` the model generated, and removes the chats
-        that it continues. The cost grows with the answer; the prompt is only copied."""
+        that it continues. This takes time for each token of the answer, and copies the prompt."""
         if not prompt.tokens or not answer:
             return
         chat = Tokenization(

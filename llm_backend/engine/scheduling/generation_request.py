@@ -49,7 +49,7 @@ class GenerationRequest:
         return all(answer.is_finished for answer in self.consumers)
 
     def take_consumers(self) -> list[OutputBuilder]:
-        """Returns all answers at the first call, for the scheduler; later none."""
+        """Hands the answers to the scheduler: all at the first call, none later."""
         taken, self._is_taken = [] if self._is_taken else self.consumers, True
         return taken
 

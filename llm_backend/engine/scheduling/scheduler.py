@@ -244,9 +244,9 @@ class Scheduler:
         )
 
     def _has_copied_enough(self, admitted: list[AdmittedSequence]) -> bool:
-        """True once cells were copied and the admitted sequences fill the next pass, or two of them
-        are too long for it. The rest are admitted before later passes: to copy their cells now
-        would only delay this pass."""
+        """True once cells were copied and the next pass has enough to do: short admitted sequences
+        fill it, or two long ones were admitted. The rest are admitted before later passes: to copy
+        their cells now would only delay this pass."""
         if not any(one.allocation.copies for one in admitted):
             return False
         short = [

@@ -24,7 +24,8 @@ class WaitingQueue:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._waiting: list[Sequence] = []
-        # by waiting sequence: the running one that computes their common prefix, and its length
+        # for each waiting sequence: the running one whose prefill it waits for, and the length of
+        # their shared prefix
         self._leaders: dict[Sequence, tuple[Sequence, int]] = {}
         self._slots_by_priority = 0  # sequences that got a slot since the last one chosen by age
 
@@ -88,9 +89,9 @@ class WaitingQueue:
         )
 
     def _must_wait(self, sequence: Sequence, running: abc.Sequence[Sequence]) -> bool:
-        """True if another sequence computes a prefix of this one, or a prefix is being read from a
-        file, and it exceeds every cached prefix by at least `copy_threshold` tokens. A prefix that
-        is read needs a free slot: without one, no sequence waits for it."""
+        """True if it pays to wait: a prefix of this sequence is being computed by another one or
+        read from a file, and is longer than every cached prefix by at least `copy_threshold`
+        tokens. A prefix that is read needs a free slot: without one, no sequence waits for it."""
         if (
             self._cache.free_slots
             and self._cache.prefixes_being_restored

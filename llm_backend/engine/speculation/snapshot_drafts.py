@@ -10,9 +10,9 @@ from dataclasses import replace
 from llm_backend.engine.sequence import ScheduledTokens
 
 
-def can_share_snapshots(scheduled: list[ScheduledTokens]) -> bool:
-    """True if a pass is one part without drafts: one token of each sequence, in slots side by
-    side."""
+def is_single_part(scheduled: list[ScheduledTokens]) -> bool:
+    """True if llama.cpp computes a pass without drafts in one part: one token of each sequence, in
+    neighbouring slots."""
     slots = [item.sequence.slot for item in scheduled]
     first = slots[0] if slots else None
     if first is None or any(item.count != 1 for item in scheduled):

@@ -95,7 +95,7 @@ class Models:
     def __init__(self, *, accepts_images: bool) -> None:
         self._accepts_images = accepts_images
 
-    def knows(self, name: str) -> bool:
+    def is_own_name(self, name: str) -> bool:
         return name in ("judge", "text-moderation-stable")
 
     def for_model(self, name: str) -> Judge:

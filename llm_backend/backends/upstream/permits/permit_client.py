@@ -80,14 +80,14 @@ class PermitClient:
             RECALL_S if attempts.request.has_fallback else attempts.queue_timeout_s
         )
         while True:
-            upstreams = attempts.not_ejected()
+            upstreams = attempts.candidates()
             if all(one.has_free_permit for one in upstreams):
                 return self._balance.choose(upstreams)
             names = [one.name for one in upstreams]
             upstream = await self._request_permit(
                 attempts.request.fairness_key, names, max(0.0, until_s - now_s())
             )
-            if attempts.accepts(upstream):
+            if attempts.may_still_use(upstream):
                 return upstream
             self._release_surplus(upstream)  # it was ejected meanwhile
 

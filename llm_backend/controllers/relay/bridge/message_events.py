@@ -57,7 +57,7 @@ class MessageReader:
 
     def read(self, event: JsonMapping) -> Iterator[ChatDelta]:
         """Yields the deltas of an event. Raises `UpstreamFailed` for a malformed one."""
-        self.count(event)
+        self.read_usage(event)
         kind = text(event, "type")
         if kind == "content_block_start":
             yield from self._begin(object_in(event, "content_block"))
@@ -74,19 +74,19 @@ class MessageReader:
 
     def read_whole(self, message: JsonMapping) -> Iterator[ChatDelta]:
         """Yields the deltas of a message that is no stream. Raises as `read`."""
-        self._count_final(object_in(message, "usage"))
+        self._merge_final_usage(object_in(message, "usage"))
         for block in objects_in(message, "content"):
             yield from self._begin(block)
         yield from self._reason(message)
         yield from self._end()
 
-    def count(self, event: JsonMapping) -> None:
-        """Counts the usage that an event reports. Raises as `read`."""
+    def read_usage(self, event: JsonMapping) -> None:
+        """Reads the usage that an event reports. Raises as `read`."""
         kind = text(event, "type")
         if kind == "message_start":
-            self._count(object_in(object_in(event, "message"), "usage"))
+            self._merge_usage(object_in(object_in(event, "message"), "usage"))
         elif kind == "message_delta":
-            self._count_final(object_in(event, "usage"))
+            self._merge_final_usage(object_in(event, "usage"))
 
     def _begin(self, block: JsonMapping) -> Iterator[ChatDelta]:
         """Yields the beginning of a block, which may be the whole block."""
@@ -162,11 +162,11 @@ class MessageReader:
         yield from self._reason({"stop_reason": "end_turn"})
         self.is_ended = True
 
-    def _count_final(self, usage: JsonMapping) -> None:
-        self._count(usage)
+    def _merge_final_usage(self, usage: JsonMapping) -> None:
+        self._merge_usage(usage)
         self._is_output_final = "output_tokens" in self._usage
 
-    def _count(self, usage: JsonMapping) -> None:
+    def _merge_usage(self, usage: JsonMapping) -> None:
         """Merges an event's counts into the earlier ones: some servers omit input tokens in the
         last event."""
         names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
