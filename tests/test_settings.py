@@ -305,8 +305,8 @@ def test_settings_strip_keys_and_refuse_control_characters_in_them(monkeypatch):
 
 @pytest.mark.parametrize("name", ["data_dir", "models_dir"])
 def test_settings_refuse_a_folder_in_an_unknown_home(name):
-    with pytest.raises(SettingsError, match=rf"`{name}` cannot be used: .*~nobody-here"):
-        load_settings({name: "~nobody-here/x"})
+    with pytest.raises(SettingsError, match=rf"`{name}` cannot be used: .*~unknown-user"):
+        load_settings({name: "~unknown-user/x"})
 
 
 def test_settings_refuse_an_empty_key_of_a_backend(monkeypatch):

@@ -26,7 +26,7 @@ def test_help_lists_the_commands(capsys):
 
 def test_unknown_home_in_a_path_ends_no_conversation(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    lines = printed(capsys, "/save ~draft.md", "/file ~nobody-here/a.md", "/help")
+    lines = printed(capsys, "/save ~draft.md", "/file ~unknown-user/a.md", "/help")
 
     assert (tmp_path / "~draft.md").exists()
     assert "/help          list the commands" in lines
