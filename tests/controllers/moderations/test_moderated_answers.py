@@ -145,7 +145,7 @@ def test_without_a_model_that_judges_it_is_refused():
         raise ModelNotFound(name)
 
     given = services(Model(), Memory())
-    given.registry = SimpleNamespace(knows=lambda name: False, for_model=nobody)
+    given.registry = SimpleNamespace(is_own_name=lambda name: False, for_model=nobody)
     for name, code in (
         ("omni-moderation-latest", "unsupported_parameter"),
         ("unknown", "model_not_found"),

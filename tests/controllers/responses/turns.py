@@ -42,7 +42,7 @@ def services(model, memory, *, judge=None, file_texts=None, input_images=None, *
     """Services of a response; `judge` is the model of that name."""
     registry = types.SimpleNamespace(
         for_model=lambda name: judge if name == "judge" else model,
-        knows=lambda name: name in ("m", "judge"),
+        is_own_name=lambda name: name in ("m", "judge"),
     )
     return types.SimpleNamespace(
         registry=registry,
