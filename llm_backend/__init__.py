@@ -30,6 +30,7 @@ background_tasks.py  tasks without a waiting caller
 backoff.py           delays before what failed is tried again
 child_process.py     child processes of one request
 offload.py           work on large requests in a thread
+word_signs.py        characters within words that are no letters
 temporary_files.py   files of requests, and whether they have room
 logs.py              log events
 metrics.py           Prometheus metrics

@@ -96,7 +96,12 @@ def _markdown(html: bytes | str) -> str:
     soup = BeautifulSoup(html, "html.parser")
     for invisible in soup(["script", "style", "template", "noscript", "svg", "img"]):
         invisible.decompose()
-    converter = MarkdownConverter(heading_style="ATX", bullets="-")
+    converter = MarkdownConverter(
+        heading_style="ATX",
+        bullets="-",
+        escape_asterisks=False,  # names and addresses stay as they are
+        escape_underscores=False,
+    )
     text: str = converter.convert_soup(soup)
     return text.strip() + "\n"
 

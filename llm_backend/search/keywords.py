@@ -1,10 +1,10 @@
 """Sparse vectors of the words in texts, for BM25 (pure).
 
-A word is a run of letters and digits, without case and accents. Chinese, Japanese and Thai are
-written without spaces, and Korean joins particles to its words, so there each pair of neighbours is
-a word. The index adds how rare a word is; its frequency in a text, and the length of the text, are
-computed here. Words are compared whole; `store/chats/words.py` finds words by their beginnings, and
-splits fewer scripts.
+A word is a run of letters, digits and vowel signs, without case and accents. Chinese, Japanese and
+Thai are written without spaces, and Korean joins particles to its words, so there each pair of
+neighbours is a word. The index adds how rare a word is; its frequency in a text, and the length of
+the text, are computed here. Words are compared whole; `store/chats/words.py` finds words by their
+beginnings, and splits fewer scripts.
 """
 
 import hashlib
@@ -14,11 +14,12 @@ from collections import Counter
 from collections.abc import Iterator
 
 from llm_backend.search.base import SparseVector
+from llm_backend.word_signs import fold_sign
 
 SATURATION, LENGTH_WEIGHT = 1.2, 0.75  # BM25's k and b, with the common values
 TYPICAL_WORDS = 256  # words of a typical chunk
 
-_RUN = re.compile(r"[^\W_]+")
+_ASCII_RUN = re.compile(r"[a-z0-9]+")
 _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
 
 
@@ -40,9 +41,12 @@ def query_keywords(text: str) -> SparseVector:
 
 
 def _words(text: str) -> Iterator[str]:
+    if text.isascii():
+        yield from _ASCII_RUN.findall(text.lower())
+        return
     folded = unicodedata.normalize("NFKD", text.casefold())
-    plain = "".join(one for one in folded if not unicodedata.combining(one))
-    for run in _RUN.findall(unicodedata.normalize("NFC", plain)):
+    plain = "".join(one if one.isalnum() else fold_sign(one, " ") for one in folded)
+    for run in unicodedata.normalize("NFC", plain).split():
         begin = 0
         for match in _UNSPACED.finditer(run):
             if run[begin : match.start()]:

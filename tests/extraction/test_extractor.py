@@ -113,6 +113,14 @@ async def test_extractor_keeps_headings_of_docx() -> None:
     assert found == ExtractedText(text="# Title\n\nOne.\n\nTwo.\n", format=Format.MARKDOWN)
 
 
+@pytest.mark.parametrize("name", ["a.docx", "a.html"])
+async def test_extractor_keeps_names_and_addresses(name: str) -> None:
+    text = "Call max_num_results of a_b@example.org, *not* 2*3."
+    data = docx(text) if name == "a.docx" else f"<!DOCTYPE html><p>{text}".encode()
+
+    assert text in (await extracted(data, name)).text
+
+
 async def test_extractor_converts_html_to_markdown_without_scripts() -> None:
     page = (
         b"<!DOCTYPE html><title>T</title><style>p {}</style><h2>Head</h2><p>Some <b>bold</b> words."

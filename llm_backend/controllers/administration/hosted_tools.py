@@ -10,6 +10,7 @@ from llm_backend.controllers.administration.records.changes import project_of
 from llm_backend.controllers.administration.records.single_settings import put_setting, setting_of
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonMapping
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -23,7 +24,7 @@ async def retrieve_project_hosted_tool_permissions(
     """`GET /organization/projects/{project_id}/hosted_tool_permissions`"""
     project = await project_of(services, request)
     setting = await setting_of(services, resource_kinds.HOSTED_TOOLS, project.id) or {}
-    return JsonResponse({tool: setting.get(tool, {"enabled": True}) for tool in TOOLS})
+    return _permissions(setting)
 
 
 async def update_project_hosted_tool_permissions(
@@ -31,16 +32,18 @@ async def update_project_hosted_tool_permissions(
 ) -> Response:
     """`POST /organization/projects/{project_id}/hosted_tool_permissions`: a partial update."""
     project = await project_of(services, request, must_be_active=True)
-    setting = await setting_of(services, resource_kinds.HOSTED_TOOLS, project.id) or {}
     body: api.ProjectHostedToolPermissionsUpdateRequest = request.body
-    requested_limits = {tool: body[tool] for tool in TOOLS if body.get(tool) is not None}
-    all_of_them = {tool: setting.get(tool, {"enabled": True}) for tool in TOOLS} | requested_limits
-    put = await put_setting(
+    setting = await put_setting(
         services,
         request,
         resource_kinds.HOSTED_TOOLS,
-        all_of_them,
+        {tool: body[tool] for tool in TOOLS if body.get(tool) is not None},
         type="project.updated",
         project_id=project.id,
+        is_partial=True,
     )
-    return JsonResponse(put)
+    return _permissions(setting)
+
+
+def _permissions(setting: JsonMapping) -> JsonResponse:
+    return JsonResponse({tool: setting.get(tool, {"enabled": True}) for tool in TOOLS})

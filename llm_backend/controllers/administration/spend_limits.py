@@ -20,7 +20,7 @@ from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.errors import NotFound
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -72,7 +72,7 @@ updateprojectspendlimit = updateorganizationspendlimit
 deleteprojectspendlimit = deleteorganizationspendlimit
 
 
-def _answer(services: Services, setting: JsonObject, project_id: str | None) -> Response:
+def _answer(services: Services, setting: JsonMapping, project_id: str | None) -> Response:
     is_reached = services.access.spending.cents(project_id) >= setting["threshold_amount"]
     status = "enforcing" if is_reached else "inactive"
     return JsonResponse(

@@ -13,6 +13,7 @@ WIDTHS_S = {"1m": 60, "1h": 3600, "1d": DAY_S}
 # Buckets of a page: default and maximum, OpenAI's.
 LIMITS = {"1m": (60, 1440), "1h": (24, 168), "1d": (7, 31)}
 COSTS_LIMITS = (7, 180)
+_MINUTE_S = 60
 LATEST_S = 1 << 40  # in Unix seconds; a later time is invalid
 _PAGE = re.compile(r"page_([0-9]{1,12})")
 
@@ -57,7 +58,8 @@ class Buckets:
 def buckets_of(
     query: Mapping[str, Any], now: int, *, limits: tuple[int, int] | None = None
 ) -> Buckets:
-    """Returns the buckets of a query's page. Raises `InvalidRequest`."""
+    """Returns the buckets of a query's page. Its times are rounded down to minutes, by which usage
+    is counted, so that consecutive queries omit nothing. Raises `InvalidRequest`."""
     width = query.get("bucket_width", "1d")
     default, maximum = limits or LIMITS[width]
     limit = query.get("limit", default)
@@ -70,6 +72,9 @@ def buckets_of(
             raise InvalidRequest(f"`{name}` is {value}; it must be in Unix seconds.", param=name)
     if "end_time" in query and end <= start:
         raise InvalidRequest("`end_time` must be later than `start_time`.", param="end_time")
+    start -= start % _MINUTE_S
+    if "end_time" in query:
+        end -= end % _MINUTE_S
     return Buckets(
         start_at=_page_start(query, start),
         end_at=max(start, end),

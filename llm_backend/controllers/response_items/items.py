@@ -125,11 +125,9 @@ def public_form(item: Item, include: Sequence[str] = ()) -> JsonObject:
     if "code_interpreter_call.outputs" not in include and item["type"] == "code_interpreter_call":
         public["outputs"] = None
     if item["type"] == "reasoning":
-        public.pop("encrypted_content", None)
-        if "reasoning.encrypted_content" in include and item.get("content"):
-            public["encrypted_content"] = item.get("encrypted_content") or encode_opaque(
-                _reasoning(item)
-            )
+        encrypted = public.pop("encrypted_content", None)
+        if "reasoning.encrypted_content" in include and (encrypted or item.get("content")):
+            public["encrypted_content"] = encrypted or encode_opaque(_reasoning(item))
     return public
 
 

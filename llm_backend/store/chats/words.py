@@ -12,13 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from llm_backend.word_signs import WORD_SIGNS, fold_sign
+
 MAX_WORD_CHARACTERS = 64  # PostgreSQL's limit is 2046 bytes
 # Of a chat: a `tsvector` addresses less than 1 MiB, and one of a longer array is silently wrong.
 MAX_WORDS_BYTES = 1_000_000
 MAX_QUERY_WORDS = 16  # further ones are ignored
 
-_WORD = re.compile(r"(?:[^\W_]|[\u0300-\u036f])+")
+_WORD = re.compile(rf"(?:[^\W_]|[{WORD_SIGNS}])+")
 _UNSPACED = re.compile("([\u3005\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)")
+_VOICING = re.compile("[\u3099\u309a]")
 _LEAD_CHARACTERS, _EXCERPT_CHARACTERS = 40, 160  # before the first found word, and in all
 
 
@@ -99,9 +102,9 @@ def _runs(word: str) -> Iterator[tuple[str, bool]]:
 def _fold(word: str) -> str:
     whole = unicodedata.normalize("NFKD", word.casefold())
     # Compatibility forms may contain brackets and slashes, which are not part of a word.
-    return "".join(
-        one for one in whole if one.isalnum() or not (one.isascii() or unicodedata.combining(one))
-    )
+    folded = "".join(one if one.isalnum() else fold_sign(one, "") for one in whole)
+    # Kana and their voicing marks are pairs of one character each; Korean stays in letters.
+    return unicodedata.normalize("NFC", folded) if _VOICING.search(folded) else folded
 
 
 def _spans(text: str, sought: Sequence[tuple[str, bool]]) -> Iterator[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """Single-valued settings of projects and the organization, spend alerts, the audit log."""
 
+import asyncio
 from typing import Any
 
 import openai
@@ -32,6 +33,18 @@ async def test_hosted_tools_are_forbidden_one_by_one(client: Client):
     assert not put.web_search.enabled
     assert not put.mcp.enabled
     assert put.file_search.enabled
+
+
+async def test_hosted_tools_that_are_forbidden_at_the_same_time_all_are(client: Client):
+    tools = client().admin.organization.projects.hosted_tool_permissions
+    await asyncio.gather(
+        tools.update("proj_default", web_search={"enabled": False}),
+        tools.update("proj_default", mcp={"enabled": False}),
+        tools.update("proj_default", file_search={"enabled": False}),
+    )
+    found = await tools.retrieve("proj_default")
+
+    assert not any((found.web_search.enabled, found.mcp.enabled, found.file_search.enabled))
 
 
 async def test_retention_is_the_organizations_unless_a_project_has_its_own(client: Client):

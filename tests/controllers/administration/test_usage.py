@@ -11,6 +11,7 @@ from typing import Any
 import openai
 import pytest
 
+from llm_backend.controllers.administration.usage_query import buckets_of
 from tests.controllers.administration.conftest import Client, relaying_client
 from tests.gateway import backend, gateway
 from tests.patience import settle
@@ -55,6 +56,22 @@ async def test_relayed_usage_is_counted_by_project_key_and_model(tmp_path: Path)
     assert (result.batch, result.service_tier) == (False, "default")
     (embedded,) = [one for bucket in embeddings.data for one in bucket.results]
     assert (embedded.input_tokens, embedded.num_model_requests, embedded.model) == (7, 1, None)
+
+
+async def test_usage_of_the_minute_in_which_a_query_begins_is_counted(tmp_path: Path):
+    async with relaying_client(tmp_path) as client:
+        began_at = int(time.time())
+        await chat(client())
+        usage = await client().admin.organization.usage.completions(start_time=began_at)
+
+    assert [one.num_model_requests for bucket in usage.data for one in bucket.results] == [1]
+
+
+async def test_consecutive_queries_omit_no_minute():
+    first = buckets_of({"start_time": 90, "end_time": 200, "bucket_width": "1m"}, now=1000)
+    second = buckets_of({"start_time": 200, "bucket_width": "1m"}, now=1000)
+
+    assert (first.start_at, first.end_at, second.start_at) == (60, 180, 180)
 
 
 async def test_tokens_of_images_and_audio_are_counted_separately(tmp_path: Path):

@@ -131,6 +131,13 @@ def test_reasoning_is_returned_as_opaque_content_if_included():
     assert messages_from([], [carried]) == messages_from([], [THOUGHT])
 
 
+def test_encrypted_reasoning_of_an_upstream_is_returned_if_included():
+    item = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "zzz"}
+
+    assert public_form(item, ["reasoning.encrypted_content"])["encrypted_content"] == "zzz"
+    assert "encrypted_content" not in public_form(item)
+
+
 @pytest.mark.parametrize("foreign", ["gAAAAB", "llmb1.?", ""])
 def test_opaque_content_of_another_server_is_empty(foreign):
     item = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": foreign}

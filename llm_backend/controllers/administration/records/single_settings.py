@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from llm_backend.contract.request import ApiRequest
@@ -12,7 +13,7 @@ from llm_backend.controllers.administration.records.changes import (
 )
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store import Missing
 from llm_backend.store.administration import Record
 
@@ -39,8 +40,10 @@ async def put_setting(
     *,
     type: str,
     project_id: str | None = None,
-) -> JsonObject:
-    """Stores the setting, with an audit log entry of `type`; returns the body."""
+    is_partial: bool = False,
+) -> JsonMapping:
+    """Stores the setting, with an audit log entry of `type`; returns the stored body. If `body`
+    `is_partial`, other fields of an earlier one stay."""
     record = Record(
         id=_id(kind, project_id),
         kind=kind,
@@ -51,9 +54,15 @@ async def put_setting(
     entry = audit_entry(
         request, type, project_id or ORGANIZATION, project_id=project_id, requested={kind: body}
     )
+    administration = services.access.administration
     async with apply_change(services, kind):
-        await services.access.administration.put(entry, record)
-    return body
+        if not is_partial:
+            await administration.put(entry, record)
+            return body
+        stored = await administration.merge(
+            entry, record, lambda one: replace(one, body={**one.body, **body})
+        )
+        return stored.body
 
 
 async def remove_setting(

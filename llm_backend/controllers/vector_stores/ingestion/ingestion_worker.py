@@ -180,15 +180,11 @@ class Ingestion:
             vectors = await _embed(embedder, [chunk.text for chunk in group], meter)
             if store.dimensions is None and not start:
                 await self._make_collection(store.id, len(vectors[0]))
-            await index.upsert(store.id, _points(file, group, vectors, start))
+            points = await asyncio.to_thread(_points, file, group, vectors, start)
+            await index.upsert(store.id, points)
             size_bytes += sum(len(chunk.text.encode()) for chunk in group)
             size_bytes += _NUMBER_BYTES * sum(map(len, vectors))
-        stored = [
-            StoredChunk(
-                point_id=_point_id(file.document, number), text=chunk.text, repeated=chunk.repeated
-            )
-            for number, chunk in enumerate(chunks)
-        ]
+        stored = await asyncio.to_thread(_stored_chunks, file, chunks)
         await self._complete(job, file, stored, size_bytes)
 
     async def _make_collection(self, store_id: str, dimensions: int) -> None:
@@ -292,6 +288,15 @@ def _points(
             attributes=mark_incomplete(file.attributes),
         )
         for index, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True))
+    ]
+
+
+def _stored_chunks(file: StoredVectorFile, chunks: Sequence[TextChunk]) -> list[StoredChunk]:
+    return [
+        StoredChunk(
+            point_id=_point_id(file.document, number), text=chunk.text, repeated=chunk.repeated
+        )
+        for number, chunk in enumerate(chunks)
     ]
 
 

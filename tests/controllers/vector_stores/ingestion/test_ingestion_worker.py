@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -33,8 +34,8 @@ from llm_backend.errors import (
     UpstreamFailed,
 )
 from llm_backend.extraction import ExtractedText, Format, NotShort, ReaderKilled
-from llm_backend.search import Comparison, EmbeddedIndex, VectorIndex
-from llm_backend.search.base import IndexUnavailable, NoCollection
+from llm_backend.search import Comparison, EmbeddedIndex, VectorIndex, text_keywords
+from llm_backend.search.base import IndexUnavailable, NoCollection, SparseVector
 from llm_backend.store import (
     Blobs,
     Bucket,
@@ -209,6 +210,22 @@ async def test_a_file_that_is_complete_is_found(jobs, stores, indexes) -> None:
 
     assert await found(shelf) == {"a"}
     assert (await stores.get_with_counts("vs_1")).files.completed == 1
+
+
+async def test_words_are_counted_beside_the_event_loop(jobs, stores, indexes, monkeypatch) -> None:
+    threads: list[threading.Thread] = []
+
+    def recorded(text: str) -> SparseVector:
+        threads.append(threading.current_thread())
+        return text_keywords(text)
+
+    monkeypatch.setattr(ingestion_worker, "text_keywords", recorded)
+    shelf = vector_stores(stores, indexes[0])
+    await add_store(stores, "a")
+    await take_in(jobs, shelf, {"a": "The gate opens."})
+
+    assert threads
+    assert threading.current_thread() not in threads
 
 
 async def test_a_query_is_embedded_once_for_all_stores_of_a_model(jobs, stores, indexes) -> None:
