@@ -21,6 +21,7 @@ _EXACT_LIMIT = 2**53
 _BOUND_LIMIT = 10**17  # llguidance misreads larger numbers
 _MULTIPLE_LIMIT = 2**32 - 1
 _DECIMALS_LIMIT = 9
+_LEAST = 1e-9  # next to an excluded zero
 _EXCLUSIVE = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
 
 
@@ -43,7 +44,23 @@ def convert_bounds(schema: Schema, path: Path) -> dict[str, JsonValue]:
         first, last = (converted.get(name) for name in ("minimum", "maximum"))
         if first is not None and last is not None and first > last:
             raise _too_large(low_keyword, path)
+        if 0 < high - low < 1 and schema.get("type") != "integer":
+            _exclude_whole_bounds(converted, low, high)
     return converted
+
+
+def _exclude_whole_bounds(converted: dict[str, JsonValue], low: float, high: float) -> None:
+    """Replaces an exclusive whole bound by an inclusive one just within it: llguidance allows the
+    bound itself if the other one is less than 1 farther from zero."""
+    for keyword, bound, other in (("minimum", low, high), ("maximum", high, low)):
+        if abs(bound) > abs(other) or not float(bound).is_integer():
+            continue
+        if converted.pop(_EXCLUSIVE[keyword], None) is None:
+            continue
+        inner = math.nextafter(bound, other)
+        if not bound:  # the floats next to zero are too small to be written
+            inner = math.copysign(min(_LEAST, abs(other) / 2), other)
+        converted[keyword] = inner
 
 
 def integers_within(schema: Schema, limit: int) -> list[int] | None:

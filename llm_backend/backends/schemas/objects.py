@@ -123,12 +123,13 @@ def _lower_counts(lowering: Lowering, node: Node, lowered: dict[str, JsonValue])
     ):
         lowering.widen()  # llguidance does not count properties of other schemas
         return
-    if maximum is not None and maximum == len(required) and optional:
+    others = lowered.get("additionalProperties", True)
+    if maximum == len(required) and optional and not lowered.get("patternProperties"):
         lowered["properties"] = {
-            name: one if name in required else False for name, one in properties.items()
+            **dict.fromkeys(properties, False),
+            **{name: properties.get(name, others) for name in sorted(required)},
         }
         lowered["additionalProperties"] = False
-        lowered.pop("patternProperties", None)
     elif maximum is not None and not (is_closed and maximum >= total):
         if optional and not (is_closed and maximum == 1 and minimum <= 1 and not required):
             lowering.widen()

@@ -242,6 +242,35 @@ def test_format_of_a_grammar_permits_only_valid_texts(name, text, is_valid):
     assert AnswerSchema(schema, (), has_formats=True).rejects(json.dumps(text)) <= (not is_valid)
 
 
+@pytest.mark.parametrize(
+    ("schema", "valid", "invalid"),
+    [
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 0.5}, ["0.3", "0.5"], ["0", "-0"]),
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 1e-12}, ["0.0000000000006"], ["0"]),
+        ({"type": "number", "exclusiveMinimum": 10, "exclusiveMaximum": 10.5}, ["10.25"], ["10"]),
+        ({"type": "number", "minimum": -1.5, "exclusiveMaximum": -1}, ["-1.25"], ["-1"]),
+        ({"type": "number", "minimum": 0.5, "exclusiveMaximum": 1}, ["0.75"], ["1", "1.0"]),
+        ({**AB, "required": ["x"], "additionalProperties": DIGIT, "maxProperties": 1},
+         ['{"x":1}'], ['{"x":"y"}', '{"a":1}']),
+    ],
+    ids=lambda value: json.dumps(value)[:40],
+)  # fmt: skip
+def test_bounds_and_counts_permit_only_valid_texts(schema, valid, invalid):
+    compiled = GRAMMARS.compile(grammar(lower_schema(schema, ()).schema)).result()
+
+    assert all(permits(compiled.constraint(), text) for text in valid)
+    assert not any(permits(compiled.constraint(), text) for text in invalid)
+
+
+def test_patterns_of_properties_beside_a_full_count_are_validated():
+    schema = {
+        "type": "object", "properties": {"code": WORD, "note": WORD}, "required": ["code"],
+        "patternProperties": {"^code": {"maxLength": 3}}, "maxProperties": 1,
+    }  # fmt: skip
+
+    assert not lower_schema(schema, ()).is_sufficient
+
+
 def test_items_without_repeats_come_in_any_order_and_number():
     schema = {"type": "array", "items": {"enum": [1, 2, 3]}, "uniqueItems": True}
     lowered = lower_schema(schema, ())
