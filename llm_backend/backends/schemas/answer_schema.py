@@ -38,18 +38,18 @@ class AnswerSchema:
             location = _client_location(schema, self._schema, getattr(error, "instance_path", []))
             raise _schema_error(schema, path, location) from error
 
-    def rejects(self, text: str, *, is_sufficient: bool = True) -> bool:
+    def rejects(self, text: str, *, needs_no_validation: bool = True) -> bool:
         """Returns True if this complete answer violates the schema. An answer that may take too
-        long to validate counts as a violation, unless the grammar `is_sufficient`: it enforced the
-        whole schema."""
+        long to validate counts as a violation, unless it `needs_no_validation`, because its grammar
+        enforced the whole schema."""
         try:
             value = json.loads(text, parse_float=Decimal, parse_int=_integer)
         except (RecursionError, InvalidOperation):  # the latter: exponents beyond 10**18
-            return not is_sufficient
+            return not needs_no_validation
         except ValueError:
             return True
         if not self._is_cheap(value):
-            return not is_sufficient
+            return not needs_no_validation
         return not self._validator.is_valid(value)
 
     def _is_cheap(self, value: JsonValue) -> bool:

@@ -48,7 +48,7 @@ def _merge_unevaluated(lowering: Lowering, schema: Schema, others: JsonValue) ->
     if unevaluated in (True, {}) or "items" in schema:
         return others
     if _APPLICATORS & schema.keys() or "contains" in schema:
-        lowering.widen()
+        lowering.mark_wider()
         return others
     return unevaluated
 
@@ -61,12 +61,12 @@ def _lower_contains(
     if "contains" not in schema:
         return
     if "maxContains" in schema:
-        lowering.widen()
+        lowering.mark_wider()
     count = int(schema.get("minContains", 1))
     if not count:
         return
     if "prefixItems" in lowered or count > _CONTAINED_LIMIT:
-        lowering.widen()
+        lowering.mark_wider()
     else:
         contained = lowering.lower(node.child(schema["contains"], "contains"))
         both = contained if others is True else {"allOf": [lowered["items"], contained]}
@@ -95,7 +95,7 @@ def _lower_unique(
     if "contains" not in node.schema:
         alternatives = alternatives_of_unique_items(lowering, node, schemas, minimum, maximum)
     if alternatives is None:
-        lowering.widen()
+        lowering.mark_wider()
         return
     lowered.clear()
     lowered["allOf"] = [alternatives]

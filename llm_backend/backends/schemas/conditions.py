@@ -34,7 +34,7 @@ def make_exclusive(lowering: Lowering, node: Node) -> list[JsonValue]:
     conjuncts = [lowering.logic.conjuncts(one, node.base) for one in branches]
     overlaps: dict[int, list[int]] = {index: [] for index in range(len(branches))}
     if len(branches) > _BRANCHES_LIMIT:
-        lowering.widen()
+        lowering.mark_wider()
         return branches
     for one in overlaps:
         for other in range(one):
@@ -42,7 +42,7 @@ def make_exclusive(lowering: Lowering, node: Node) -> list[JsonValue]:
                 overlaps[one].append(other)
                 overlaps[other].append(one)
     if sum(map(len, overlaps.values())) > _OVERLAPS_LIMIT * 2:
-        lowering.widen()
+        lowering.mark_wider()
         return branches
     return [
         _exclude_branches(lowering, node, branch, [branches[other] for other in overlaps[index]])
@@ -61,7 +61,7 @@ def _exclude_branches(
         alternatives = lowering.logic.negate(other, node.base, context)
         count *= len(alternatives or ())
         if alternatives is None or count > _ALTERNATIVES_LIMIT:
-            lowering.widen()
+            lowering.mark_wider()
             return branch
         parts.append({"anyOf": alternatives})
     return {"allOf": parts} if others else branch
@@ -82,7 +82,7 @@ def _lower_if(lowering: Lowering, node: Node) -> JsonValue:
     if negations is None:
         if other is True or not node.budget.spend(2):
             return None
-        lowering.widen()
+        lowering.mark_wider()
         return {"anyOf": [consequence, other]}
     elses = [
         one if other is True else {"allOf": [one, other]} for one in negations if one is not False

@@ -1,8 +1,8 @@
 """Lowers a client's JSON schema to one that llguidance compiles to a grammar.
 
 The result is equivalent, or narrower or wider if no grammar can express the schema. Narrower is
-harmless: each answer is valid by the client's schema. If it is wider, `is_sufficient` is False: an
-answer must be validated against the client's schema before it is sent.
+harmless: each answer is valid by the client's schema. If it is wider, `needs_no_validation` is
+False: an answer must be validated against the client's schema before it is sent.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,12 +38,12 @@ _OLD_DRAFTS = ("draft-03", "draft-04", "draft-05", "draft-06", "draft-07")
 
 @dataclass(frozen=True, kw_only=True)
 class LoweredSchema:
-    """Rewritten schema. `is_sufficient`: every value valid by it is valid by the client's schema,
-    which may permit more. `paths` maps the `id()` of each part to its path in the client's
+    """Rewritten schema. `needs_no_validation`: every value valid by it is valid by the client's
+    schema, which may permit more. `paths` maps the `id()` of each part to its path in the client's
     schema."""
 
     schema: dict[str, JsonValue]
-    is_sufficient: bool
+    needs_no_validation: bool
     paths: Mapping[int, Path]
     parts: Sequence[JsonValue]  # keeps the parts alive, so that their `id()`s stay unique
 
@@ -87,7 +87,7 @@ class _SchemaLowering:
         self._references = References(schema)
         self.logic = Logic(self._references, budget)
         self.budget = budget
-        self._is_sufficient = True
+        self._needs_no_validation = True
         self._is_lenient = is_lenient
         self._path = path
         self._paths: dict[int, Path] = {}
@@ -112,12 +112,15 @@ class _SchemaLowering:
         if definitions:
             schema["$defs"] = definitions
         return LoweredSchema(
-            schema=schema, is_sufficient=self._is_sufficient, paths=self._paths, parts=self._parts
+            schema=schema,
+            needs_no_validation=self._needs_no_validation,
+            paths=self._paths,
+            parts=self._parts,
         )
 
-    def widen(self) -> None:
+    def mark_wider(self) -> None:
         """Records that the result is wider than the client's schema."""
-        self._is_sufficient = False
+        self._needs_no_validation = False
 
     def conjuncts(self, node: Node) -> list[JsonValue]:
         """Returns all schemas that the node's value must satisfy."""
@@ -157,7 +160,7 @@ class _SchemaLowering:
         except SchemaUnsupported:
             if not self._is_lenient:
                 raise
-            self.widen()
+            self.mark_wider()
             return {}
 
     def _lower_keyword(self, keyword: str, node: Node, value: JsonValue) -> dict[str, JsonValue]:
@@ -209,7 +212,7 @@ class _SchemaLowering:
         context, conditions = self.conjuncts(node), list[JsonValue]()
         for keyword, schema in lower_conditions(self, node):
             if schema is None:
-                self.widen()
+                self.mark_wider()
             elif schema is not True:
                 conditions.append(self.lower(node.derive(schema, keyword, context)))
         return {"allOf": conditions} if conditions else {}
@@ -223,7 +226,7 @@ class _SchemaLowering:
 
     def _lower_reference(self, keyword: str, node: Node, value: JsonValue) -> dict[str, JsonValue]:
         if keyword != "$ref":
-            self.widen()  # its target may depend on the path of references
+            self.mark_wider()  # its target may depend on the path of references
         subschema = self._references.resolve(str(value), node.base)
         if subschema is None:
             raise SchemaUnsupported(

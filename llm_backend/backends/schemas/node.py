@@ -67,7 +67,7 @@ class Lowering(Protocol):
     def lower(self, node: Node) -> JsonValue:
         """Lowers a node for llguidance."""
 
-    def widen(self) -> None:
+    def mark_wider(self) -> None:
         """Records that the result is wider than the client's schema."""
 
     def conjuncts(self, node: Node) -> list[JsonValue]:

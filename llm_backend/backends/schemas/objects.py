@@ -58,7 +58,7 @@ def _additional_keyword(lowering: Lowering, schema: Schema) -> str | None:
     if schema.get("unevaluatedProperties", True) in (True, {}):
         return None
     if _APPLICATORS & schema.keys():
-        lowering.widen()
+        lowering.mark_wider()
         return None
     return "unevaluatedProperties"
 
@@ -75,7 +75,7 @@ def _lower_names(lowering: Lowering, node: Node, lowered: dict[str, JsonValue]) 
     pattern = _pattern_of(names, node)
     words = names.get("enum", [names["const"]] if "const" in names else None)
     if "$ref" in names or "patternProperties" in lowered or (pattern is None and words is None):
-        lowering.widen()
+        lowering.mark_wider()
         return
     properties = lowered.get("properties", {})
     validator = validator_for(lower_escapes(names), validate_formats=False)
@@ -121,7 +121,7 @@ def _lower_counts(lowering: Lowering, node: Node, lowered: dict[str, JsonValue])
     if _has_properties_elsewhere(lowering, node) and (
         minimum > len(required) or maximum is not None
     ):
-        lowering.widen()  # llguidance does not count properties of other schemas
+        lowering.mark_wider()  # llguidance does not count properties of other schemas
         return
     others = lowered.get("additionalProperties", True)
     if maximum == len(required) and optional and not lowered.get("patternProperties"):
@@ -132,7 +132,7 @@ def _lower_counts(lowering: Lowering, node: Node, lowered: dict[str, JsonValue])
         lowered["additionalProperties"] = False
     elif maximum is not None and not (is_closed and maximum >= total):
         if optional and not (is_closed and maximum == 1 and minimum <= 1 and not required):
-            lowering.widen()
+            lowering.mark_wider()
         else:
             lowered["maxProperties"] = maximum
     if minimum > len(required):
@@ -162,7 +162,7 @@ def _require_count(
     if not optional:
         lowered["minProperties"] = minimum
         if minimum - len(required) > 1:  # llguidance does not notice a duplicate name
-            lowering.widen()
+            lowering.mark_wider()
     elif is_closed and minimum >= len(set(required)) + len(optional):
         lowered["required"] = [*required, *optional]
         if minimum > len({*required, *optional}):
@@ -173,4 +173,4 @@ def _require_count(
         alternatives = [{"type": "object", "required": [name]} for name in optional]
         lowered["allOf"] = [{"anyOf": [*alternatives, {"type": _OTHER_TYPES}]}]
     else:
-        lowering.widen()
+        lowering.mark_wider()

@@ -56,13 +56,15 @@ class _ChoiceOutput:
     def violates_schema(self, structure: StructuredOutput) -> bool:
         """True if the output violates the schema; one cut off by its length does not."""
         reason = self.deltas[-1].finish_reason
-        is_sufficient = structure.is_sufficient
+        needs_no_validation = structure.needs_no_validation
         if reason == FinishReason.STOP and structure.schema is not None:
             content = "".join(delta.content for delta in self.deltas)
-            return structure.schema.rejects(content, is_sufficient=is_sufficient)
+            return structure.schema.rejects(content, needs_no_validation=needs_no_validation)
         whole = list(self.calls.values())
         return any(
-            structure.calls[name].rejects("".join(pieces) or "{}", is_sufficient=is_sufficient)
+            structure.calls[name].rejects(
+                "".join(pieces) or "{}", needs_no_validation=needs_no_validation
+            )
             for name, pieces in (whole[:-1] if reason == FinishReason.LENGTH else whole)
             if name in structure.calls
         )
@@ -103,8 +105,8 @@ class CheckedAnswer:
     async def chat_deltas(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
         """Yields the deltas; those of a withheld choice all at its end. Raises
         `UnusableAnswer` for a choice that violates the schema in every attempt."""
-        if self._structure.is_sufficient:
-            deltas = check_answers(self._answer.chat_deltas(request), self._structure)
+        if self._structure.needs_no_validation:
+            deltas = raise_on_violation(self._answer.chat_deltas(request), self._structure)
         else:
             deltas = self._withhold(request)
         async with aclosing(deltas):
@@ -142,7 +144,7 @@ class CheckedAnswer:
         )
 
 
-async def check_answers(
+async def raise_on_violation(
     deltas: AsyncGenerator[ChatDelta, None], structure: StructuredOutput
 ) -> AsyncGenerator[ChatDelta, None]:
     """Yields the deltas; raises `Internal` in place of the end of a choice that violates the

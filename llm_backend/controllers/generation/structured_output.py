@@ -44,14 +44,14 @@ ANY_OBJECT: Mapping[str, JsonValue] = {"type": "object"}
 class StructuredOutput:
     """Constraints of an answer. `schema` validates its whole content. By names of strict functions,
     `calls` validates the arguments, and `lowered_calls` has the schemas that the grammar enforces.
-    `is_sufficient` is True if all that the grammar permits is valid by the schemas. `budget` is the
-    unused part of the request's budget of schemas."""
+    `needs_no_validation` is True if all that the grammar permits is valid by the schemas. `budget`
+    is the unused part of the request's budget of schemas."""
 
     grammar: Grammar | JsonContent | None = None
     schema: AnswerSchema | None = None
     calls: Mapping[str, AnswerSchema] = field(default_factory=dict)
     lowered_calls: Mapping[str, LoweredSchema] = field(default_factory=dict)
-    is_sufficient: bool = True
+    needs_no_validation: bool = True
     budget: SchemaBudget = field(default_factory=SchemaBudget)
 
 
@@ -123,7 +123,7 @@ def _structure_of(
     structure = StructuredOutput(
         calls=calls,
         lowered_calls=lowered_calls,
-        is_sufficient=all(one.is_sufficient for one in lowered_calls.values()),
+        needs_no_validation=all(one.needs_no_validation for one in lowered_calls.values()),
         budget=budget,
     )
     if response_format["type"] == "text":
@@ -146,8 +146,10 @@ def _structure_of(
     lowered, schema = _lower(response_format["json_schema"]["schema"], SCHEMA_PATH, budget)
     name = ".".join(map(str, SCHEMA_PATH))
     content = JsonContent(schema=lowered.schema, field=name, lowered=lowered)
-    is_sufficient = structure.is_sufficient and lowered.is_sufficient
-    return replace(structure, grammar=content, schema=schema, is_sufficient=is_sufficient)
+    needs_no_validation = structure.needs_no_validation and lowered.needs_no_validation
+    return replace(
+        structure, grammar=content, schema=schema, needs_no_validation=needs_no_validation
+    )
 
 
 def _lower(
@@ -156,6 +158,6 @@ def _lower(
     budget.spend(schema, path)
     checked = AnswerSchema(schema, path)
     lowered = lower_schema(schema, path, budget=budget)
-    if lowered.is_sufficient:
+    if lowered.needs_no_validation:
         return lowered, checked
     return lowered, AnswerSchema(schema, path, has_formats=True)

@@ -61,7 +61,7 @@ def ranking_from(
         )
     if options.get("ranker") == "none":
         return None, threshold
-    # The document has `hybrid_search` in tools only; the search operation honours it, too.
+    # The document has `hybrid_search` in tools only; a search of one store has the defaults.
     given = cast("api.HybridSearchOptions | None", options.get("hybrid_search"))
     weights = given or {"embedding_weight": 1.0, "text_weight": 1.0}
     embedding, text = float(weights["embedding_weight"]), float(weights["text_weight"])

@@ -187,7 +187,7 @@ def test_exact_grammar_allows_exactly_the_valid_values(schema):
 
     texts = [sample(lowered.schema, random.Random(seed)) for seed in range(12)]
 
-    assert lowered.is_sufficient
+    assert lowered.needs_no_validation
     assert [text for text in texts if text is not None and check.rejects(text)] == []
     assert any(text is not None for text in texts)
 
@@ -268,7 +268,7 @@ def test_patterns_of_properties_beside_a_full_count_are_validated():
         "patternProperties": {"^code": {"maxLength": 3}}, "maxProperties": 1,
     }  # fmt: skip
 
-    assert not lower_schema(schema, ()).is_sufficient
+    assert not lower_schema(schema, ()).needs_no_validation
 
 
 def test_items_without_repeats_come_in_any_order_and_number():
@@ -288,7 +288,7 @@ def test_alternatives_of_unique_items_are_bounded_over_a_request():
     five = {"type": "array", "items": {"enum": [1, 2, 3, 4, 5]}, "uniqueItems": True}
     budget = SchemaBudget()
 
-    are_sufficient = [lower_schema(five, (), budget=budget).is_sufficient for _ in range(3)]
+    are_sufficient = [lower_schema(five, (), budget=budget).needs_no_validation for _ in range(3)]
 
     assert are_sufficient == [True, True, False]
 
@@ -300,7 +300,7 @@ def test_grammar_wider_than_its_schema_is_not_exact(schema):
 
     texts = [sample(lowered.schema, random.Random(seed)) for seed in range(60)]
 
-    assert not lowered.is_sufficient
+    assert not lowered.needs_no_validation
     assert any(text is not None and not check.rejects(text) for text in texts)
 
 
@@ -403,11 +403,11 @@ def combined(inner):
 def test_text_by_any_lowered_schema_is_valid_or_must_be_validated(schema, dice):
     schema = {"allOf": [schema]} if isinstance(schema, bool) else schema
     refused = text = None
-    is_sufficient = False
+    needs_no_validation = False
     try:
         check = AnswerSchema(schema, ())
         lowered = lower_schema(schema, ())
-        is_sufficient = lowered.is_sufficient
+        needs_no_validation = lowered.needs_no_validation
         text = sample(lowered.schema, dice)
     except InvalidRequest as refusal:
         refused = (refusal.code, bool(refusal.param))
@@ -417,7 +417,7 @@ def test_text_by_any_lowered_schema_is_valid_or_must_be_validated(schema, dice):
         refused = ("invalid_json_schema", isinstance(lowered.client_path(place), tuple))
 
     assert refused in (None, ("invalid_json_schema", True))
-    assert text is None or not is_sufficient or not check.rejects(text), text
+    assert text is None or not needs_no_validation or not check.rejects(text), text
 
 
 def lower_valid(schema: object, path: Path) -> LoweredSchema:
@@ -483,7 +483,7 @@ def test_lenient_lowering_drops_unsupported_keywords(schema):
 
     lowered = lower_schema(spoilt, (), is_lenient=True)
 
-    assert not lowered.is_sufficient
+    assert not lowered.needs_no_validation
     GRAMMARS.compile(grammar(lowered.schema)).result()
 
 
@@ -538,11 +538,11 @@ def test_combinations_of_conditions_are_bounded():
         }
 
     try:
-        is_sufficient = lower_schema(schema, ()).is_sufficient
+        needs_no_validation = lower_schema(schema, ()).needs_no_validation
     except InvalidRequest as refusal:
-        is_sufficient = "too many" not in str(refusal)
+        needs_no_validation = "too many" not in str(refusal)
 
-    assert not is_sufficient
+    assert not needs_no_validation
 
 
 def test_conjuncts_do_not_double_at_each_level_of_alternatives():
@@ -550,4 +550,4 @@ def test_conjuncts_do_not_double_at_each_level_of_alternatives():
     for _ in range(40):
         schema = {"anyOf": [schema, {"type": "null"}]}
 
-    assert lower_schema(schema, ()).is_sufficient
+    assert lower_schema(schema, ()).needs_no_validation

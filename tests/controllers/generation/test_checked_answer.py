@@ -4,7 +4,7 @@ import pytest
 
 from llm_backend.backends.base import Chat, ChatDelta, GenerationLimits, ToolCall, Usage
 from llm_backend.backends.schemas import AnswerSchema
-from llm_backend.controllers.generation.checked_answer import CheckedAnswer, check_answers
+from llm_backend.controllers.generation.checked_answer import CheckedAnswer, raise_on_violation
 from llm_backend.controllers.generation.structured_output import StructuredOutput
 from llm_backend.engine.messages import Sampling
 from llm_backend.errors import Internal, RateLimited, UnusableAnswer
@@ -14,8 +14,8 @@ def schema(value: object) -> AnswerSchema:
     return AnswerSchema(value, ())
 
 
-def structure(value: object, *, is_sufficient: bool = True) -> StructuredOutput:
-    return StructuredOutput(schema=schema(value), is_sufficient=is_sufficient)
+def structure(value: object, *, needs_no_validation: bool = True) -> StructuredOutput:
+    return StructuredOutput(schema=schema(value), needs_no_validation=needs_no_validation)
 
 
 async def deltas(*said: ChatDelta):
@@ -94,7 +94,7 @@ def test_answer_is_validated_by_the_schema_that_an_anchor_names(keyword):
     anchor = {"$anchor": "here", "$dynamicAnchor": "here", "type": "null"}
     null = schema({"$defs": {"a": anchor}, keyword: "#here"})
 
-    assert not null.rejects("null", is_sufficient=False)
+    assert not null.rejects("null", needs_no_validation=False)
     assert null.rejects("1")
 
 
@@ -107,19 +107,19 @@ def test_answer_with_an_exponent_beyond_every_decimal_is_believed_if_constrained
     numbers = schema({"type": "array", "items": {"type": "number"}})
 
     assert not numbers.rejects(f"[{number}]")
-    assert numbers.rejects(f"[{number}]", is_sufficient=False)
+    assert numbers.rejects(f"[{number}]", needs_no_validation=False)
 
 
 async def test_choices_are_checked_each_at_their_end():
     numbers = structure({"type": "integer"})
     said = [*whole("1"), *whole("2", choice=1)]
 
-    assert [delta async for delta in check_answers(deltas(*said), numbers)] == said
+    assert [delta async for delta in raise_on_violation(deltas(*said), numbers)] == said
 
 
 async def test_a_broken_choice_ends_in_an_error():
     numbers = structure({"type": "integer"})
-    shown = check_answers(deltas(*whole('"one"')), numbers)
+    shown = raise_on_violation(deltas(*whole('"one"')), numbers)
 
     assert (await anext(shown)).content == '"one"'
     with pytest.raises(Internal) as caught:
@@ -131,7 +131,7 @@ async def test_a_choice_that_was_cut_is_not_checked():
     said = whole('{"a": ', reason="length")
     objects = structure({"type": "object"})
 
-    assert [delta async for delta in check_answers(deltas(*said), objects)] == said
+    assert [delta async for delta in raise_on_violation(deltas(*said), objects)] == said
 
 
 class Answered:
@@ -168,7 +168,7 @@ class Model:
 TWICE = Chat(
     messages=[], limits=GenerationLimits(choices=2), sampling=Sampling(seed=7, temperature=0)
 )
-NUMBERS = structure({"type": "integer"}, is_sufficient=False)
+NUMBERS = structure({"type": "integer"}, needs_no_validation=False)
 
 
 async def said_by(answer: CheckedAnswer) -> list[ChatDelta]:
@@ -224,7 +224,7 @@ async def test_an_answer_that_is_right_is_shown_when_it_is_whole():
 async def test_an_unchecked_answer_is_rejected_if_the_grammar_is_inexact():
     double = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)}
     explosive = {"$defs": double | {"d60": {"type": "null"}}, "$ref": "#/$defs/d0"}
-    loose = structure(explosive, is_sufficient=False)
+    loose = structure(explosive, needs_no_validation=False)
     answer = CheckedAnswer(Answered(*whole("null")), loose, Model().chat, attempts=1)
 
     with pytest.raises(UnusableAnswer):
@@ -251,7 +251,7 @@ async def test_calls_of_strict_functions_are_checked(said, reason, is_right):
     strict = {"f": schema({"properties": {"a": {"type": "integer"}}})}
     said = [*said, ChatDelta(choice=0, finish_reason=reason)]
 
-    shown = check_answers(deltas(*said), StructuredOutput(calls=strict))
+    shown = raise_on_violation(deltas(*said), StructuredOutput(calls=strict))
 
     if is_right:
         assert [delta async for delta in shown] == said
