@@ -79,7 +79,7 @@ class Result:
     group: str
     seconds: float = 0.0
     refusal: str | None = None
-    is_sufficient: bool = False
+    needs_no_validation: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
 
@@ -102,7 +102,7 @@ def run_case(
     result = Result(group=group)
     begun = time.perf_counter()
     try:
-        answer_schema, grammar, result.is_sufficient = compile_schema(schema)
+        answer_schema, grammar, result.needs_no_validation = compile_schema(schema)
     except (InvalidRequest, GrammarError) as error:
         result.refusal = str(error)
         return result
@@ -119,9 +119,9 @@ def run_case(
         answer = random_answer(grammar, dice)
         if answer is None:
             result.counts["random, not finished"] += 1
-        elif not answer_schema.rejects(answer, is_sufficient=result.is_sufficient):
+        elif not answer_schema.rejects(answer, needs_no_validation=result.needs_no_validation):
             result.counts["random, valid"] += 1
-        elif result.is_sufficient:
+        elif result.needs_no_validation:
             result.counts[STREAMED_INVALID] += 1
             result.failures.append(f"{path}: {answer}")
         else:
@@ -136,12 +136,12 @@ def compile_schema(schema: JsonValue) -> tuple[AnswerSchema, CompiledGrammar, bo
     budget.spend(schema, ())
     answer_schema = AnswerSchema(schema, ())
     lowered = lower_schema(schema, (), budget=budget)
-    if not lowered.is_sufficient:
+    if not lowered.needs_no_validation:
         answer_schema = AnswerSchema(schema, (), has_formats=True)
     compact = {"x-guidance": {"whitespace_flexible": False}}
     content = json.dumps(dict(lowered.schema) | compact)
     grammar = GRAMMARS.compile(f"start: %json {content}").result()
-    return answer_schema, grammar, lowered.is_sufficient
+    return answer_schema, grammar, lowered.needs_no_validation
 
 
 def outcome(
@@ -152,7 +152,9 @@ def outcome(
         is_generated = follows(text.encode(), grammar)
     except GrammarError:
         return "work limit"
-    is_sent = is_generated and not schema.rejects(text, is_sufficient=result.is_sufficient)
+    is_sent = is_generated and not schema.rejects(
+        text, needs_no_validation=result.needs_no_validation
+    )
     if is_valid:
         return "valid, sent" if is_sent else "valid, not generated"
     return SENT_INVALID if is_sent else "invalid, held back"
@@ -198,7 +200,7 @@ def report(results: Sequence[Result]) -> None:
     ]:
         accepted = [one for one in members if one.refusal is None]
         times = statistics.quantiles([one.seconds * 1000 for one in members] * 2, n=100)
-        whole = sum(one.is_sufficient for one in accepted)
+        whole = sum(one.needs_no_validation for one in accepted)
         table.add_row(
             name,
             f"{len(members):,}",
