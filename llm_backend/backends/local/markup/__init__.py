@@ -7,7 +7,7 @@ reader.py      the cursor that parsers read with
 json_calls.py, named_calls.py, tag_calls.py, literal_calls.py, harmony.py  notations of calls
 json_text.py   incremental JSON
 grammar.py     grammars that constrain answers to calls or content
-parameters.py  parameter schemas for grammars
+parameters.py  parameter schemas of functions
 lark.py        validation of clients' Lark grammars
 """
 

@@ -1,6 +1,7 @@
-"""Parameter schemas of functions for grammars: resolves references, and rejects strict schemas
-that a family's markup cannot express."""
+"""Parameter schemas of functions: resolves references, names the types of values, and rejects
+strict schemas that a family's markup cannot express."""
 
+import json
 from collections.abc import Mapping
 from urllib.parse import unquote
 
@@ -25,7 +26,13 @@ _NEUTRAL_VALUES: Mapping[str, JsonValue] = {
     "dependentSchemas": {}, "dependencies": {},
 }  # fmt: skip
 """Keywords with the values that constrain nothing."""
+_TYPES = frozenset(("array", "boolean", "integer", "null", "number", "object", "string"))
+_TYPES_BY_START = {
+    "{": "object", "[": "array", '"': "string", "t": "boolean", "f": "boolean", "n": "null",
+}  # fmt: skip
+"""JSON types of values other than numbers, by the first character of their text."""
 _CHAIN_LIMIT = 16  # length of a chain of references
+_ALTERNATIVES_LIMIT = 100  # schemas of which one holds for a value
 _REFERENCE_LIMIT = 1000  # characters
 _KEYWORDS_LIMIT = 100  # keywords of a referenced schema, which is copied into each reference
 
@@ -49,6 +56,39 @@ def is_text(schema: JsonValue) -> bool:
         return bool(schema["type"] == "string")
     words = [schema["const"]] if "const" in schema else schema.get("enum")
     return isinstance(words, list) and bool(words) and all(isinstance(one, str) for one in words)
+
+
+def value_types(schema: JsonValue, root: Mapping[str, JsonValue]) -> frozenset[str]:
+    """Returns the JSON types that a parameter's schema allows, all of them if it names none."""
+    types: set[str] = set()
+    alternatives = [schema]
+    for one in alternatives:  # which grow by those of each
+        target = _follow_reference(one, root)
+        if not isinstance(target, dict) or len(alternatives) > _ALTERNATIVES_LIMIT:
+            return _TYPES
+        words = [target["const"]] if "const" in target else target.get("enum")
+        others = target.get("anyOf", target.get("oneOf"))
+        if "type" in target:
+            named = target["type"]
+            types.update(_TYPES & set(map(str, named if isinstance(named, list) else [named])))
+        elif isinstance(words, list):
+            types.update(*(_types_of(json.dumps(word)) for word in words))
+        elif isinstance(others, list):
+            alternatives += others
+        else:
+            return _TYPES
+    return frozenset(types)
+
+
+def is_of_types(text: str, types: frozenset[str]) -> bool:
+    """Returns True if a JSON text is a value of one of these types."""
+    return bool(_types_of(text) & types)
+
+
+def _types_of(text: str) -> set[str]:
+    if text[0] in _TYPES_BY_START:
+        return {_TYPES_BY_START[text[0]]}
+    return {"number", "integer"} if float(text).is_integer() else {"number"}
 
 
 def without_grammar_pattern(parameters: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:

@@ -8,7 +8,7 @@
     </function>
     </tool_call>
 
-Values that are not strings by the function's schema are parsed as JSON.
+Values that may be other than strings by the function's schema are parsed as JSON.
 """
 
 import json
@@ -16,7 +16,7 @@ import json
 from llm_backend.backends.local.markup.family import CallParser, Tools
 from llm_backend.backends.local.markup.json_calls import json_calls
 from llm_backend.backends.local.markup.json_text import normalize_json
-from llm_backend.backends.local.markup.parameters import is_text
+from llm_backend.backends.local.markup.parameters import is_of_types, is_text, value_types
 from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 from llm_backend.json_types import JsonMapping
 
@@ -75,7 +75,8 @@ class _TagCall:
 
     def __init__(self, reader: MarkupReader, name: str, tools: Tools) -> None:
         self._reader = reader
-        self._properties: JsonMapping = tools.get(name, {}).get("properties") or {}
+        self._schema = tools.get(name, {})
+        self._properties: JsonMapping = self._schema.get("properties") or {}
         self._keys: set[str] = set()
         reader.begin_call(name)
         reader.add_arguments("{")
@@ -102,7 +103,7 @@ class _TagCall:
             return
         pieces: list[str] = []
         yield from reader.read_text_until(marks, pieces.append)
-        reader.add_arguments(_as_json("".join(pieces)))
+        reader.add_arguments(_as_json("".join(pieces), value_types(schema, self._schema)))
 
     def end(self) -> None:
         """Ends the arguments."""
@@ -113,6 +114,10 @@ class _TagCall:
         self._reader.add_arguments(json.dumps(text, ensure_ascii=False)[1:-1])
 
 
-def _as_json(text: str) -> str:
-    """Returns the text if it is JSON, otherwise the text as a JSON string."""
-    return normalize_json(text) or json.dumps(text, ensure_ascii=False)
+def _as_json(text: str, types: frozenset[str]) -> str:
+    """Returns the text if it is JSON, otherwise the text as a JSON string. Text that
+    is JSON of a type which is not among `types`, as `75001` may be, stays text if strings are."""
+    value = normalize_json(text)
+    if value and ("string" not in types or is_of_types(value, types)):
+        return value
+    return json.dumps(text, ensure_ascii=False)

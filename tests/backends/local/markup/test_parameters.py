@@ -7,7 +7,12 @@ import pytest
 
 from llm_backend.backends.local.markup import FAMILIES
 from llm_backend.backends.local.markup.family import ArgumentStyle
-from llm_backend.backends.local.markup.parameters import check_strict, is_text, resolve_references
+from llm_backend.backends.local.markup.parameters import (
+    check_strict,
+    is_text,
+    resolve_references,
+    value_types,
+)
 from llm_backend.errors import UnsupportedField
 
 TEXT = {"type": "string"}
@@ -137,3 +142,31 @@ def test_enforceable_strict_parameters_are_valid(kind, schema):
 )  # fmt: skip
 def test_is_text_only_for_schemas_of_strings(schema, is_one):
     assert is_text(schema) is is_one
+
+
+@pytest.mark.parametrize(
+    ("schema", "types"),
+    [
+        ({"type": "string"}, {"string"}),
+        ({"type": ["string", "null"]}, {"string", "null"}),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}, {"string", "null"}),
+        ({"oneOf": [{"type": "number"}, {"type": ["array", "null"]}]}, {"number", "array", "null"}),
+        ({"enum": ["a", 1, 1.5, True]}, {"string", "integer", "number", "boolean"}),
+        ({"anyOf": [{"const": "a"}, {"const": None}]}, {"string", "null"}),
+        ({"anyOf": [{"$ref": "#/$defs/word", "title": "Word"}, {"type": "null"}]},
+         {"string", "null"}),
+    ],
+)  # fmt: skip
+def test_types_of_values_are_those_of_all_alternatives(schema, types):
+    assert value_types(schema, {"$defs": {"word": {"enum": ["a", "b"]}}}) == types
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{}, True, {"anyOf": [{"type": "string"}, {}]}, {"$ref": "#/$defs/missing"},
+     {"$ref": "#/$defs/loop"}, {"anyOf": [{"$ref": "#/$defs/loop"}] * 99}],
+)  # fmt: skip
+def test_schema_without_types_allows_all_of_them(schema):
+    loop = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/loop", "title": "Again"}]}
+
+    assert len(value_types(schema, {"$defs": {"loop": loop}})) == 7

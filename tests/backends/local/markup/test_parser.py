@@ -304,6 +304,47 @@ def test_tagged_values_are_parsed_by_the_schema():
     assert answer.parsed() == [("f", {"a": "1", "b": [1, 2], "c": "x"})]
 
 
+OPTIONAL = [
+    {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+    {"type": ["string", "null"]},
+    {"oneOf": [{"$ref": "#/$defs/word"}, {"type": "null"}]},
+]
+TAGGED = {
+    "qwen3-coder": "<tool_call>\n<function=f>\n<parameter=a>\n{}\n</parameter>\n</function>\n"
+    "</tool_call>",
+    "glm": "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>{}</arg_value>\n</tool_call>",
+}
+
+
+@pytest.mark.parametrize("family", sorted(TAGGED))
+@pytest.mark.parametrize("schema", OPTIONAL)
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [("75001", "75001"), ("007", "007"), ("1e3", "1e3"), ("true", "true"), ('{"a": 1}', '{"a": 1}'),
+     ("[1]", "[1]"), ("hello", "hello"), ("null", None), ('"quoted"', "quoted")],
+)  # fmt: skip
+def test_tagged_optional_text_stays_text(family, schema, written, value):
+    tools = {"f": {"properties": {"a": schema}, "$defs": {"word": {"type": "string"}}}}
+    call = TAGGED[family].format(written)
+    for pieces in ([call], list(call)):
+        answer = parse_answer(pieces, markup_of("", family), tools=tools)
+
+        assert (answer.parsed(), answer.content) == ([("f", {"a": value})], "")
+
+
+@pytest.mark.parametrize(
+    ("types", "written", "value"),
+    [(["string", "integer"], "5", 5), (["string", "integer"], "5.5", "5.5"),
+     (["string", "number"], "5", 5), (["string", "integer"], "5.0", 5),
+     (["string", "array"], '["a"]', ["a"]), (["integer", "null"], "true", True)],
+)  # fmt: skip
+def test_tagged_value_keeps_a_type_that_its_schema_allows(types, written, value):
+    tools = {"f": {"properties": {"a": {"type": types}}}}
+    call = TAGGED["glm"].format(written)
+
+    assert parse_answer([call], markup_of("", "glm"), tools=tools).parsed() == [("f", {"a": value})]
+
+
 @pytest.mark.parametrize(
     ("template", "opening", "closing"),
     [
