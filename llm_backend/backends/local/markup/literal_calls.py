@@ -5,13 +5,24 @@ call:get_weather{city:<escape>Paris<escape>,days:2}                    Gemma's
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llm_backend.backends.local.markup.family import CallParser, Tools
+from llm_backend.backends.local.markup.json_text import normalize_json
 from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
+_ESCAPES = {
+    "n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "a": "\a", "v": "\v", "\n": "",
+}  # fmt: skip
+_ESCAPE_DIGITS = {"x": 2, "u": 4, "U": 8}
+_OCTAL = "01234567"
+_PREFIX_LETTERS = "bBrRuU"  # before the quote of a string
+_PREFIXES = ("b", "br", "r", "rb", "u")
+_DEPTH = 64  # deeper nesting is rejected
+
+_Write = Callable[[str], None]
+"""Writer of a value's JSON."""
 
 
 def python_calls(*closings: str, is_known_only: bool = False) -> CallParser:
@@ -108,7 +119,7 @@ def _read_arguments(
             raise NoCall
         reader.add_arguments(json.dumps(key, ensure_ascii=False) + ": ")
         reader.commit()
-        yield from _read_literal(reader, style)
+        yield from _read_literal(reader, style, reader.add_arguments)
         index += 1
         yield from reader.skip_space()
         if reader.current == ",":
@@ -128,90 +139,196 @@ def _read_bare_key(reader: MarkupReader) -> Steps[str]:
     return key
 
 
-def _read_literal(reader: MarkupReader, style: _LiteralStyle) -> Steps[None]:
+def _read_literal(
+    reader: MarkupReader, style: _LiteralStyle, write: _Write, depth: int = 0
+) -> Steps[None]:
+    if depth > _DEPTH:
+        raise NoCall
     yield from reader.skip_space()
     first = reader.current
     if any(first and quote.startswith(first) for quote in style.quotes):
-        yield from _read_string(reader, style)
+        yield from _read_string(reader, style, write)
     elif first == "[":
-        yield from _read_collection(reader, style, "]")
+        write((yield from reader.advance()))
+        yield from _read_items(reader, style, write, "]", depth)
     elif first == "{":
-        yield from _read_collection(reader, style, "}")
+        write((yield from reader.advance()))
+        yield from _read_items(reader, style, write, "}", depth)
+    elif first == "(":
+        yield from _read_parenthesis(reader, style, write, depth)
     else:
-        word = ""
-        while reader.current.isalnum() or (reader.current and reader.current in "+-._"):
-            word += yield from reader.advance()
-        if not word:
-            raise NoCall
-        reader.add_arguments(word)
+        yield from _read_word(reader, style, write)
 
 
-def _read_collection(reader: MarkupReader, style: _LiteralStyle, end: str) -> Steps[None]:
-    """Reads a list, or a mapping if `end` is `}`."""
-    reader.add_arguments((yield from reader.advance()))
-    is_first = True
+def _read_word(reader: MarkupReader, style: _LiteralStyle, write: _Write) -> Steps[None]:
+    """Reads a number or a constant, or a string if the word is its prefix."""
+    word = ""
+    while reader.current.isalnum() or (reader.current and reader.current in "+-._"):
+        word += yield from reader.advance()
+    if not word:
+        raise NoCall
+    if style.has_escapes and reader.current in style.quotes and word.lower() in _PREFIXES:
+        yield from _read_string(reader, style, write, is_raw="r" in word.lower())
+        return
+    value = normalize_json(word) or _number(word)
+    if not value:
+        raise _no_call_from(reader, word)
+    write(value)
+
+
+def _no_call_from(reader: MarkupReader, text: str) -> NoCall:
+    """Backtracks to the start of the text just consumed, unless the answer was cut in it."""
+    if reader.current or not reader.is_cut:
+        reader.commit(keep=len(text))
+        reader.backtrack()
+    return NoCall()
+
+
+def _number(word: str) -> str:
+    """Returns the JSON of a number that only Python writes so; empty if the word is none."""
+    is_fraction = "." in word or ("e" in word.lower() and "x" not in word.lower())
+    try:
+        value = float(word) if is_fraction else int(word, 0)
+        return json.dumps(value, allow_nan=False) if word.isascii() else ""
+    except ValueError:
+        return ""
+
+
+def _read_parenthesis(
+    reader: MarkupReader, style: _LiteralStyle, write: _Write, depth: int
+) -> Steps[None]:
+    """Reads a tuple, which becomes a list, or a value in parentheses. Which of them it is, the text
+    after the first value says."""
+    yield from reader.advance()
+    yield from reader.skip_space()
+    first: list[str] = []
+    if reader.current != ")":
+        yield from _read_literal(reader, style, first.append, depth + 1)
+        yield from reader.skip_space()
+        if reader.current == ")":
+            write("".join(first))
+            yield from reader.advance()
+            return
+        yield from reader.expect(",")
+    write("[" + "".join(first))
+    yield from _read_items(reader, style, write, ")", depth, is_first=not first)
+
+
+def _read_items(
+    reader: MarkupReader,
+    style: _LiteralStyle,
+    write: _Write,
+    end: str,
+    depth: int,
+    *,
+    is_first: bool = True,
+) -> Steps[None]:
+    """Reads the rest of a list, or of a mapping if `end` is `}`."""
     while True:
         yield from reader.skip_space()
         if reader.current == end:
             break
-        reader.add_arguments("" if is_first else ", ")
+        write("" if is_first else ", ")
         is_first = False
         if end == "}":
-            yield from _read_key(reader, style)
+            yield from _read_key(reader, style, write)
             yield from reader.skip_space()
             yield from reader.expect(":")
-            reader.add_arguments(": ")
-        yield from _read_literal(reader, style)
+            write(": ")
+        yield from _read_literal(reader, style, write, depth + 1)
         yield from reader.skip_space()
         if reader.current == ",":
             yield from reader.advance()
         elif reader.current != end:
             raise NoCall
-    reader.add_arguments((yield from reader.advance()))
+    yield from reader.advance()
+    write("}" if end == "}" else "]")
     reader.commit()
 
 
-def _read_key(reader: MarkupReader, style: _LiteralStyle) -> Steps[None]:
+def _read_key(reader: MarkupReader, style: _LiteralStyle, write: _Write) -> Steps[None]:
     if any(reader.current and quote.startswith(reader.current) for quote in style.quotes):
-        yield from _read_string(reader, style)
+        yield from _read_string(reader, style, write)
         return
     key = yield from _read_bare_key(reader)
     if not key:
         raise NoCall
-    reader.add_arguments(json.dumps(key, ensure_ascii=False))
+    write(json.dumps(key, ensure_ascii=False))
 
 
-def _read_string(reader: MarkupReader, style: _LiteralStyle) -> Steps[None]:
-    quote = yield from reader.expect_one_of(*style.quotes)
-    reader.add_arguments('"')
-    reader.commit()
+def _read_string(
+    reader: MarkupReader, style: _LiteralStyle, write: _Write, *, is_raw: bool = False
+) -> Steps[None]:
+    """Reads a string; those next to it continue it in Python."""
     if not style.has_escapes:
-        yield from reader.read_text_until((quote,), lambda text: _add_text(reader, text))
-    else:
-        half = ""  # a high surrogate, until the next character is known
-        while reader.current != quote:
-            char = yield from reader.advance()
-            text = half + ((yield from _read_escape_sequence(reader)) if char == "\\" else char)
-            half = text[-1] if "\ud800" <= text[-1] < "\udc00" else ""
-            _add_text(reader, _join_surrogates(text.removesuffix(half)))
-            reader.commit()
-        _add_text(reader, _join_surrogates(half))
-        yield from reader.advance()
-    reader.add_arguments('"')
+        quote = yield from reader.expect_one_of(*style.quotes)
+        write('"')
+        reader.commit()
+        yield from reader.read_text_until((quote,), lambda text: _write_text(write, text))
+        write('"')
+        reader.commit()
+        return
+    write('"')
+    while reader.current and reader.current in style.quotes:
+        yield from _read_python_string(reader, write, is_raw=is_raw)
+        yield from reader.skip_space()
+        prefix = ""
+        while reader.current and reader.current in _PREFIX_LETTERS:
+            prefix += yield from reader.advance()
+        is_raw = "r" in prefix.lower()
+    if prefix:
+        raise _no_call_from(reader, prefix)
+    write('"')
     reader.commit()
 
 
-def _read_escape_sequence(reader: MarkupReader) -> Steps[str]:
+def _read_python_string(reader: MarkupReader, write: _Write, *, is_raw: bool) -> Steps[None]:
+    """Reads a string between quotes or triple quotes."""
+    quote = yield from reader.advance()
+    if reader.current == quote:
+        yield from reader.advance()
+        if reader.current != quote:
+            return  # an empty string
+        yield from reader.advance()
+        quote *= 3
+    reader.commit()
+    half = ""  # a high surrogate, until the next character is known
+    while True:
+        piece = yield from reader.advance()
+        if piece == "\\":
+            piece = yield from _read_escape_sequence(reader, is_raw=is_raw)
+        elif piece == quote[0]:
+            while piece != quote and reader.current == quote[0]:
+                piece += yield from reader.advance()
+            if piece == quote:
+                break
+            if not reader.current:
+                raise NoCall
+        text = half + piece
+        half = text[-1:] if "\ud800" <= text[-1:] < "\udc00" else ""
+        _write_text(write, _join_surrogates(text.removesuffix(half)))
+        reader.commit()
+    _write_text(write, _join_surrogates(half))
+    reader.commit()
+
+
+def _read_escape_sequence(reader: MarkupReader, *, is_raw: bool) -> Steps[str]:
     char = yield from reader.advance()
-    digits = {"x": 2, "u": 4}.get(char)
+    if is_raw:
+        return "\\" + char
+    if char in _OCTAL:
+        while len(char) < 3 and reader.current and reader.current in _OCTAL:
+            char += yield from reader.advance()
+        return chr(int(char, 8))
+    digits = _ESCAPE_DIGITS.get(char)
     if digits is None:
-        return _ESCAPES.get(char, char if char in "\\'\"\n" else "\\" + char)
+        return _ESCAPES.get(char, char if char in "\\'\"" else "\\" + char)
     code = ""
     while len(code) < digits:
         code += yield from reader.advance()
     try:
         return chr(int(code, 16))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise NoCall from error
 
 
@@ -221,5 +338,5 @@ def _join_surrogates(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _add_text(reader: MarkupReader, text: str) -> None:
-    reader.add_arguments(json.dumps(text, ensure_ascii=False)[1:-1])
+def _write_text(write: _Write, text: str) -> None:
+    write(json.dumps(text, ensure_ascii=False)[1:-1])

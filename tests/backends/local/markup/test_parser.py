@@ -1,5 +1,6 @@
 """Markup parser: calls and reasoning in every family's markup, in any chunks."""
 
+import ast
 import itertools
 import json
 import sys
@@ -268,6 +269,69 @@ def test_escaped_surrogates_of_a_literal_are_one_character(written, text):
 
         assert answer.parsed() == [("ping", {"a": text, "b": 1})]
         assert (answer.content, answer.complete_calls) == ("", 1)
+
+
+LITERALS = [
+    '"""a\nb"""', "'''it's \'\'here\'\' \\''' on'''", '""""a" b"""', '""', "''", '""""""',
+    '"a" "b"',
+    "('a'\n  \"b\")", '"" "b" ""', r'r"a\d\"b"', r'"a\d" r"\d" R"\n"', 'u"a"', 'b"a"', r'rb"\n"',
+    '("long "\n "text")', ".5", "5.", "+3", "-3", "+.5", "1_000", "1_0.5e1_0", "0x10", "-0xFF",
+    "0o17",
+    "0b11", "1e3", "1.5E-3", "05.5", "True", "None", "(1, 2)", "(1)", "(1,)", "()", "( )", '("a")',
+    '("a", "b")', "((1, 2), [(3,), ()])", "[(1), (2, 3)]", '{"a": (1, 2), "b" "c": .5}',
+    r'"\U0001F600 \u00e9 \xe9 \033[1m \0 \7 \1234 \a\v\d"', '"a\\\nb"', "'''a\\\nb'''",
+]  # fmt: skip
+literals = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text(), inner),
+)  # fmt: skip
+
+
+def check_literal(written: str, value: object) -> None:
+    call = f"<|tool_call_start|>[ping(a={written}, b=[{written}], c={written})]<|tool_call_end|>!"
+    expected = json.loads(json.dumps(value))
+    for pieces in ([call], list(call)):
+        answer = parse_answer(pieces, markup_of("", "lfm2"))
+
+        assert answer.parsed() == [("ping", {"a": expected, "b": [expected], "c": expected})]
+        assert (answer.content, answer.complete_calls) == ("!", 1)
+
+
+@pytest.mark.parametrize("written", LITERALS)
+@pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::DeprecationWarning")
+def test_literal_of_a_call_has_the_value_that_python_reads(written):
+    value = ast.literal_eval(written)
+
+    check_literal(written, value.decode() if isinstance(value, bytes) else value)
+
+
+@given(literals)
+def test_written_value_is_read_back_from_a_call(value):
+    check_literal(repr(value), value)
+
+
+@pytest.mark.parametrize(
+    ("written", "read", "rest"),
+    [("oops", None, "oops)"), ("05", None, "05)"), ("nan", None, "nan)"), ('"a" 5', "a", "5)"),
+     ("some_name", None, "some_name)"), ('"a" but', "a", "but)"), ("1e9_99_", None, "1e9_99_)"),
+     ("٣", None, "٣)"), (r'"\U00110000"', "", '")')],
+)  # fmt: skip
+def test_call_ends_before_what_is_no_literal(written, read, rest):
+    call = f"<|tool_call_start|>ping(a={written})"
+    for pieces in ([call], list(call)):
+        answer = parse_answer(pieces, markup_of("", "lfm2"))
+
+        assert (answer.parsed(), answer.content) == ([("ping", {"a": read})], rest)
+
+
+@pytest.mark.parametrize("bracket", ["(", "[", "{1:"])
+def test_deep_nesting_ends_a_call(bracket):
+    call = f"<|tool_call_start|>ping(a={bracket * 5000}"
+
+    answer = parse_answer([call], markup_of("", "lfm2"))
+
+    assert (answer.complete_calls, answer.content[-3:]) == (1, call[-3:])
 
 
 def test_call_without_arguments_ends_at_the_closing_tag_of_its_family():
