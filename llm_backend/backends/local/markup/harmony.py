@@ -60,7 +60,7 @@ def _read_header(reader: MarkupReader, mark: str) -> Steps[str]:
 
 def _call_parser(name: str) -> CallParser:
     def body(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
-        yield from read_arguments(reader, name)
+        yield from read_arguments(reader, name, *ENDS)
         yield from reader.try_one_of(*ENDS)
 
     return body

@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection
 
 from llm_backend.backends.local.markup.family import CallParser, Tools
-from llm_backend.backends.local.markup.json_text import JsonText, normalize_json
+from llm_backend.backends.local.markup.json_text import SPACE, JsonText, normalize_json
 from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 
 _NAMES = ("name", "tool_name", "function")
@@ -152,9 +152,12 @@ def _read_string(
 
 def _arguments_object(text: str) -> str | None:
     """Returns the JSON object of arguments, which may be written as a string that contains one.
-    Returns None for null. Raises `NoCall` for other values."""
+    Returns None for null, an empty list and an empty string. Raises `NoCall` for other values."""
     if text.startswith('"'):
-        text = normalize_json(json.loads(text)) or ""
-    if text != "null" and not text.startswith("{"):
+        inner = json.loads(text)
+        text = normalize_json(inner) or "" if inner.strip() else "null"
+    if text.startswith("{"):
+        return text
+    if text != "null" and text.strip("[" + SPACE) != "]":
         raise NoCall
-    return text if text != "null" else None
+    return None

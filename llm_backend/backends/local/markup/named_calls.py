@@ -10,13 +10,26 @@ from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 _LIST = json_calls()
 
 
-def read_arguments(reader: MarkupReader, name: str) -> Steps[None]:
-    """Reads the arguments of a call of `name`."""
+def read_arguments(reader: MarkupReader, name: str, *ends: str) -> Steps[None]:
+    """Reads the arguments of a call of `name`: an object. There may be none, or null, before one of
+    `ends`, which is not consumed, or the end of an answer that was not cut."""
     yield from reader.skip_space()
-    if reader.current != "{":
+    if reader.current == "{":
+        reader.begin_call(name)
+        yield from reader.copy_arguments()
+        return
+    if reader.current == "n":
+        yield from reader.expect("null")
+        yield from reader.skip_space()
+    if reader.current:
+        end = yield from reader.expect_one_of(*ends)
+        reader.commit(keep=len(end))
+        reader.backtrack()
+    elif reader.is_cut:
         raise NoCall
     reader.begin_call(name)
-    yield from reader.copy_arguments()
+    reader.add_arguments("{}")
+    reader.end_call()
 
 
 def mistral_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
@@ -31,7 +44,11 @@ def mistral_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[Non
         if mark == "[CALL_ID]":
             yield from reader.read_name()
             yield from reader.expect("[ARGS]")
-    yield from read_arguments(reader, name)
+    else:
+        yield from reader.skip_space()
+        if reader.current != "{":
+            raise NoCall
+    yield from read_arguments(reader, name, opening)
 
 
 def deepseek_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
@@ -46,12 +63,12 @@ def deepseek_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[No
         name = yield from reader.read_name()
         yield from reader.expect("<｜tool▁sep｜>")
         yield from reader.skip_space()
-        is_fenced = reader.current != "{"
+        is_fenced = reader.current not in ("{", "<", "")
         if is_fenced:
             name = yield from reader.read_name()
             yield from reader.skip_space()
             yield from reader.expect("```json")
-        yield from read_arguments(reader, name)
+        yield from read_arguments(reader, name, "```" if is_fenced else "<｜tool▁call▁end｜>")
         if is_fenced:
             yield from reader.try_one_of("```")
         yield from reader.try_one_of("<｜tool▁call▁end｜>")
@@ -71,9 +88,8 @@ def kimi_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
         name = yield from reader.read_name()
         yield from reader.skip_space()
         yield from reader.expect("<|tool_call_argument_begin|>")
-        yield from read_arguments(
-            reader, name.removeprefix("functions.").rpartition(":")[0] or name
-        )
+        name = name.removeprefix("functions.").rpartition(":")[0] or name
+        yield from read_arguments(reader, name, "<|tool_call_end|>")
         yield from reader.try_one_of("<|tool_call_end|>")
         if (
             yield from reader.try_one_of("<|tool_calls_section_end|>", "<|tool_call_begin|>")
@@ -85,5 +101,5 @@ def tag_json_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[No
     """Reads `<function=name>{...}</function>`."""
     name = yield from reader.read_name()
     yield from reader.expect(">")
-    yield from read_arguments(reader, name)
+    yield from read_arguments(reader, name, "</function>")
     yield from reader.try_one_of("</function>")

@@ -368,6 +368,66 @@ def test_tagged_values_are_parsed_by_the_schema():
     assert answer.parsed() == [("f", {"a": "1", "b": [1, 2], "c": "x"})]
 
 
+_KIMI = (
+    "<|tool_calls_section_begin|><|tool_call_begin|>functions.ping:0<|tool_call_argument_begin|>"
+)
+_HARMONY = "<|channel|>commentary to=functions.ping <|constrain|>json<|message|>"
+WITHOUT_ARGUMENTS = [
+    ("gpt-oss", _HARMONY), ("gpt-oss", _HARMONY + "<|call|>"),
+    ("gpt-oss", _HARMONY + " null "), ("gpt-oss", _HARMONY + "null<|call|>"),
+    ("mistral", "[TOOL_CALLS]ping[ARGS]"), ("mistral", "[TOOL_CALLS]ping[CALL_ID]a1[ARGS]null"),
+    ("kimi", _KIMI + "<|tool_call_end|><|tool_calls_section_end|>"), ("kimi", _KIMI),
+    ("kimi", _KIMI + " null<|tool_call_end|><|tool_calls_section_end|>"),
+    ("llama-function", "<function=ping></function>"),
+    ("deepseek-v3.1", "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>ping<｜tool▁sep｜>"
+                      "<｜tool▁call▁end｜><｜tool▁calls▁end｜>"),
+    ("deepseek", "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>ping\n"
+                 "```json\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>"),
+    *(("hermes", f'<tool_call>{{"name": "ping", "arguments": {none}}}</tool_call>')
+      for none in ('""', '" "', "[]", "[ ]", '"[]"', "null", '"null"')),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "call"), WITHOUT_ARGUMENTS)
+def test_call_without_arguments_is_parsed(family, call):
+    for pieces in ([call], list(call)):
+        answer = parse_answer(pieces, markup_of("", family))
+
+        assert (answer.calls, answer.content) == ([("ping", "{}")], "")
+
+
+@pytest.mark.parametrize("text", [_HARMONY, _KIMI, "[TOOL_CALLS]ping[ARGS]", "<function=ping>"])
+@pytest.mark.parametrize("rest", ["", "n", "null"])
+def test_call_cut_before_its_arguments_is_dropped(text, rest):
+    families = {_HARMONY: "gpt-oss", _KIMI: "kimi", "<function=ping>": "llama-function"}
+    markup = markup_of("", families.get(text, "mistral"))
+    for end in ("is_cut", "is_stopped"):
+        answer = parse_answer([text + rest], markup, **{end: True})
+
+        assert (answer.calls, answer.content) == ([], "")
+
+
+@pytest.mark.parametrize(
+    ("family", "text"),
+    [("mistral", "[TOOL_CALLS]ping"), ("mistral", "[TOOL_CALLS]ping[ARGS]none"),
+     ("llama-function", "<function=ping>nullify</function>"),
+     ("kimi", _KIMI + "1<|tool_call_end|>"),
+     ("hermes", '<tool_call>{"name": "ping", "arguments": [1]}</tool_call>')],
+)  # fmt: skip
+def test_other_text_for_arguments_is_content(family, text):
+    answer = parse_answer([text], markup_of("", family))
+
+    assert (answer.calls, answer.content) == ([], text)
+
+
+def test_call_after_one_without_arguments_is_parsed():
+    text = "[TOOL_CALLS]ping[ARGS][TOOL_CALLS]ping[ARGS]{}"
+
+    answer = parse_answer([text], markup_of("", "mistral"))
+
+    assert (answer.calls, answer.content) == ([("ping", "{}")] * 2, "")
+
+
 OPTIONAL = [
     {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
     {"type": ["string", "null"]},
