@@ -28,13 +28,28 @@ def json_calls(
             yield from _read_list(reader, known)
         else:
             yield from _read_call(reader, known)
-            while separators and (yield from reader.try_one_of(*separators)):
-                yield from reader.skip_space()
+            while separators and (yield from _try_separator(reader, separators)):
                 yield from _read_call(reader, known)
         if closings:
             yield from reader.try_one_of(*closings)
 
     return body
+
+
+def _try_separator(reader: MarkupReader, separators: tuple[str, ...]) -> Steps[bool]:
+    """Consumes a separator before the next object; otherwise backtracks and returns False. It is
+    not committed: it is content if that object is no call."""
+    try:
+        yield from reader.skip_space()
+        yield from reader.expect_one_of(*separators)
+        yield from reader.skip_space()
+        if reader.current == "{":
+            return True
+    except NoCall:
+        pass
+    if reader.current or not reader.is_cut:
+        reader.backtrack()
+    return False
 
 
 def _read_value(reader: MarkupReader) -> Steps[str]:

@@ -428,6 +428,17 @@ def test_call_after_one_without_arguments_is_parsed():
     assert (answer.calls, answer.content) == ([("ping", "{}")] * 2, "")
 
 
+@pytest.mark.parametrize(
+    "rest", [", and that is all", "; so", " ;", ',\n{"c": 2}', '; {"name": "other"} ; x', "!"]
+)
+def test_separator_without_a_call_is_content(rest):
+    text = '{"name": "ping", "parameters": {}}'
+    for pieces in ([text + rest], text + rest):
+        answer = parse_answer(pieces, markup_of("", "llama"))
+
+        assert (answer.calls, answer.content) == ([("ping", "{}")], rest)
+
+
 OPTIONAL = [
     {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
     {"type": ["string", "null"]},
